@@ -1,0 +1,66 @@
+"""What can be wrong with a file: one tree of errors, caught once, in the command line.
+
+    CaffeFormatError            every error about a file or a net
+    ├── PrototxtError           text that is not a prototxt, with line and column
+    ├── WireError               bytes that are not the protobuf message they should be, with their offset
+    ├── NetError                a net that Caffe would refuse: a missing bottom, a bad parameter, a shape below 1
+    │   └── UnknownLayerError   a layer type that nobody registered
+    └── MismatchError           a net and weights that do not belong together
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class CaffeFormatError(ValueError):
+    """A file is not what it should be; says which file, where in it, what is wrong and what to do.
+
+    `path` is the file (readers that see only bytes leave it out and `in_file` adds it later), `where` a place in
+    it ("line 12, column 3", "layer 'fc6' blob 0"), `problem` what was expected and found, `hint` what to do.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        where: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.path = None if path is None else os.fspath(path)
+        self.where = where
+        self.hint = hint
+
+    def in_file(self, path: str | os.PathLike[str]) -> CaffeFormatError:
+        """The same error, naming `path` unless it names a file already."""
+        if self.path is None:
+            self.path = os.fspath(path)
+        return self
+
+    def __str__(self) -> str:
+        place = [part for part in (self.path, self.where) if part]
+        text = ": ".join([*place, self.problem])
+        return f"{text}\n  {self.hint}" if self.hint else text
+
+
+class PrototxtError(CaffeFormatError):
+    """Text that does not parse as a prototxt."""
+
+
+class WireError(CaffeFormatError):
+    """Bytes that do not parse as the protobuf message they should be."""
+
+
+class NetError(CaffeFormatError):
+    """A net definition that Caffe itself would refuse."""
+
+
+class UnknownLayerError(NetError):
+    """A layer type that is neither Caffe's nor registered with `register_layer`."""
+
+
+class MismatchError(CaffeFormatError):
+    """A net and weights that do not belong together."""
