@@ -1,0 +1,184 @@
+"""The records of the catalogue: a release, its data set, how its inputs are made, and what it scored.
+
+All are frozen; `catalogue.py` reads them from releases.toml. `Preprocessing` also travels in the metadata of converted
+files, as JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Channels = Literal["bgr", "file"]
+Palette = Literal["voc"]
+
+
+@dataclass(frozen=True)
+class Checksum:
+    """A published digest: `algorithm` as hashlib names it, `digest` in lower-case hex."""
+
+    algorithm: Literal["sha256", "sha1", "md5"]
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.algorithm} {self.digest}"
+
+
+@dataclass(frozen=True)
+class Input:
+    """How one input blob is made from a stored image with values as stored (0 to 255 for colour and HHA).
+
+    `x = (log(image) if log else image)[channels] - mean) * scale`, float32, laid out (1, channels, h, w), never
+    resized. `channels` "bgr" reverses an RGB image, "file" leaves the stored order; `mean` is in the net's order.
+    """
+
+    name: str
+    kind: str
+    channels: Channels
+    mean: tuple[float, ...]
+    log: bool = False
+    scale: float = 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The record in JSON's types."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "channels": self.channels,
+            "mean": list(self.mean),
+            "log": self.log,
+            "scale": self.scale,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Input:
+        """The record that `to_json` wrote; ValueError names the field that is missing or wrong."""
+        name, kind, channels, mean = (_field(data, key) for key in ("name", "kind", "channels", "mean"))
+        if not isinstance(name, str) or not isinstance(kind, str):
+            raise ValueError(f"an input's name and kind are text, not {name!r} and {kind!r}")
+        if channels not in ("bgr", "file"):
+            raise ValueError(f"input {name!r}: channels is 'bgr' or 'file', not {channels!r}")
+        if not isinstance(mean, list) or not mean or not all(_is_number(value) for value in mean):
+            raise ValueError(f"input {name!r}: mean is a list of numbers, one for each channel, not {mean!r}")
+        log, scale = data.get("log", False), data.get("scale", 1.0)
+        if not isinstance(log, bool) or not _is_number(scale):
+            raise ValueError(f"input {name!r}: log is true or false and scale a number, not {log!r} and {scale!r}")
+        return cls(name, kind, channels, tuple(float(value) for value in mean), log, float(scale))
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How the inputs of a net are made; one `Input` for each input blob."""
+
+    inputs: tuple[Input, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The record in JSON's types, as it stands in the metadata of a converted file."""
+        return {"inputs": [each.to_json() for each in self.inputs]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Preprocessing:
+        """The record that `to_json` wrote; ValueError names what is missing or wrong."""
+        inputs = _field(data, "inputs")
+        if not isinstance(inputs, list) or not inputs or not all(isinstance(each, dict) for each in inputs):
+            raise ValueError(f"preprocessing: inputs is a list of inputs, not {inputs!r}")
+        return cls(tuple(Input.from_json(each) for each in inputs))
+
+
+@dataclass(frozen=True)
+class Score:
+    """One published or measured result, in percent; None where the source does not give the number.
+
+    The four metrics are the paper's (section 5): overall (pixel) accuracy, mean accuracy, mean IU, and frequency
+    weighted IU. `model` names what was run if it is not a release, `head` the output if there are several, `seconds`
+    is the time for an image.
+    """
+
+    split: str
+    source: str
+    model: str | None = None
+    head: str | None = None
+    overall_accuracy: float | None = None
+    mean_accuracy: float | None = None
+    mean_iu: float | None = None
+    fwavacc: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Licence:
+    """The terms that a file was published under, as far as they are known, and whom to cite."""
+
+    name: str
+    url: str
+    note: str
+    attribution: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What the releases of a data set share: kinds of input, class names by output blob, palette, ignored label."""
+
+    name: str
+    title: str
+    inputs: Mapping[str, Input]
+    heads: Mapping[str, tuple[str, ...]]
+    palette: Palette | None
+    ignore_label: int | None
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class Release:
+    """One published caffemodel: where it is, how it is checked, what it is and what it scored.
+
+    `kind` is "fcn", or "init" for a classification net to start from. `size` is in bytes, `blob_bytes` what its float32
+    blobs alone take; None where unknown.
+    """
+
+    name: str
+    kind: Literal["fcn", "init"]
+    file: str
+    urls: tuple[str, ...]
+    prototxts: tuple[str, ...]
+    size: int | None
+    blob_bytes: int | None
+    checksums: tuple[Checksum, ...]
+    net: str | None
+    dataset: Dataset
+    preprocessing: Preprocessing
+    licence: Licence
+    scores: tuple[Score, ...]
+
+    @property
+    def checksum(self) -> Checksum | None:
+        """The strongest checksum that was published, or None."""
+        return self.checksums[0] if self.checksums else None
+
+    @property
+    def expected_bytes(self) -> int | None:
+        """The size if known, else that of the blobs, a few kilobytes less; for disk space and time, not for checks."""
+        return self.size if self.size is not None else self.blob_bytes
+
+    @property
+    def classes(self) -> Mapping[str, tuple[str, ...]]:
+        """Class names in output order, by output blob: `score`, or `score_sem` and `score_geo`."""
+        return self.dataset.heads
+
+    @property
+    def num_classes(self) -> int | dict[str, int]:
+        """As `fcn_port.build` takes it: a number, or `{"sem": 33, "geo": 3}` for several outputs."""
+        if set(self.classes) == {"score"}:
+            return len(self.classes["score"])
+        return {blob.removeprefix("score_"): len(names) for blob, names in self.classes.items()}
+
+
+def _field(data: Mapping[str, Any], key: str) -> Any:
+    if key not in data:
+        raise ValueError(f"{key} is missing")
+    return data[key]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
