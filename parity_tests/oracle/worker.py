@@ -1,0 +1,164 @@
+"""Runs inside the oracle, on its Python 3.9 with pycaffe: answers the one question in ``request.json``.
+
+Called as ``python3 worker.py`` in a job folder that `client` filled, next to a copy of ``fill.py``. A net is in
+``net.prototxt``, weights in ``weights``, inputs in ``inputs.npz``; answers go to ``blobs.npz`` or ``answer``. When a
+CHECK of Caffe fails, this process is gone: `client` reads the message from its standard error.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import caffe
+import fill
+import numpy as np
+from caffe.proto import caffe_pb2
+from google.protobuf import text_format
+
+NET = "net.prototxt"
+
+
+def forward(request: dict) -> None:
+    """Every blob after one forward pass."""
+    net = open_net(request)
+    if request["size"]:
+        resize(net, *request["size"])
+    for name, shape in request["shapes"].items():
+        net.blobs[name].reshape(*shape)
+    net.reshape()
+    given = np.load("inputs.npz") if Path("inputs.npz").exists() else {}
+    for name in net.inputs:
+        blob = net.blobs[name]
+        if name in given:
+            blob.data[...] = given[name]
+        else:
+            blob.data[...] = fill.input_blob(name, blob.data.shape, scale=request["input_scale"])
+    net.forward()
+    wanted = request["blobs"] or own_blobs(net)
+    np.savez("blobs.npz", **{name: net.blobs[name].data for name in wanted})
+    Path("answer").write_text(json.dumps(net.outputs))
+
+
+def shapes(request: dict) -> None:
+    """Shapes of the weights, crops as the net defines them, and the shape of each blob at each input size."""
+    net = open_net(request)
+    Path("answer").write_text(
+        json.dumps(
+            {
+                "params": {name: [list(b.data.shape) for b in blobs] for name, blobs in net.params.items()},
+                "crops": crops(),
+                "blobs": {f"{h}x{w}": shapes_at(net, h, w) for h, w in request["sizes"]},
+            }
+        )
+    )
+
+
+def shapes_at(net: caffe.Net, height: int, width: int) -> dict:
+    resize(net, height, width)
+    net.reshape()
+    return {name: list(net.blobs[name].shape) for name in own_blobs(net)}
+
+
+def resize(net: caffe.Net, height: int, width: int) -> None:
+    for name in net.inputs:
+        blob = net.blobs[name]
+        blob.reshape(*list(blob.shape)[:2], height, width)
+
+
+def crops() -> dict:
+    definition = text_format.Parse(Path(NET).read_text(), caffe_pb2.NetParameter())
+    return {
+        layer.name: {
+            "axis": layer.crop_param.axis,
+            "offset": list(layer.crop_param.offset),
+            "bottom": list(layer.bottom),
+        }
+        for layer in definition.layer
+        if layer.type == "Crop"
+    }
+
+
+def load(request: dict) -> None:
+    """Every blob of every layer, as Caffe holds them after it read the weights."""
+    net = open_net(request)
+    np.savez(
+        "blobs.npz",
+        **{f"{layer}/{i}": blob.data for layer, blobs in net.params.items() for i, blob in enumerate(blobs)},
+    )
+
+
+def save(request: dict) -> None:
+    """The weights file that Caffe writes of the net."""
+    net = open_net(request)
+    if request["hdf5"]:
+        net.save_hdf5("answer")
+    else:
+        net.save("answer")
+
+
+def save_legacy(request: dict) -> None:
+    """A caffemodel as Caffe wrote it up to 2014: layers as in the text (V1 or V0), blobs with four dims."""
+    net = open_net(request)
+    definition = text_format.Parse(Path(NET).read_text(), caffe_pb2.NetParameter())
+    for connection in definition.layers:
+        is_v0 = connection.HasField("layer")
+        name = connection.layer.name if is_v0 else connection.name
+        for blob in net.params.get(name, ()):
+            proto = (connection.layer if is_v0 else connection).blobs.add()
+            padded = (1, 1, 1, 1, *blob.data.shape)[-4:]
+            proto.num, proto.channels, proto.height, proto.width = padded
+            proto.data.extend(blob.data.ravel().tolist())
+    Path("answer").write_bytes(definition.SerializeToString())
+
+
+def descriptor(request: dict) -> None:
+    """The compiled schema of Caffe's messages."""
+    Path("answer").write_bytes(caffe_pb2.DESCRIPTOR.serialized_pb)
+
+
+def version(request: dict) -> None:
+    Path("answer").write_text(caffe.__version__)
+
+
+def open_net(request: dict) -> caffe.Net:
+    """The net in its phase, its weights read or filled."""
+    phase = {"TEST": caffe.TEST, "TRAIN": caffe.TRAIN}[request["phase"]]
+    if Path("weights").exists():
+        return caffe.Net(NET, phase, weights="weights")
+    net = caffe.Net(NET, phase)
+    if request["fill"]:
+        for i, layer in enumerate(net._layer_names):
+            for position, blob in enumerate(net.params.get(layer, ())):
+                blob.data[...] = filled(net, request["fill"], layer, net.layers[i].type, position)
+    return net
+
+
+def filled(net: caffe.Net, rule: str, layer: str, kind: str, position: int) -> np.ndarray:
+    blob = net.params[layer][position].data
+    if rule == "zoo":
+        return fill.zoo_blob(layer, kind, position, blob.shape)
+    constant, group = None, 1
+    if kind == "Scale" and position == 0:
+        constant = float(blob.flat[0])  # Caffe's filler has just put it there
+    if kind == "Deconvolution" and position == 0:
+        group = net.blobs[net.top_names[layer][0]].shape[1] // blob.shape[1]
+    return fill.fill_blob(layer, kind, position, blob.shape, deconvolution=rule, group=group, constant=constant)
+
+
+def own_blobs(net: caffe.Net) -> list:
+    """Names of the net's blobs without the copies that Caffe makes where a blob has several readers."""
+    copies = {
+        top
+        for i, name in enumerate(net._layer_names)
+        if net.layers[i].type == "Split" and name.endswith("_split")
+        for top in net.top_names[name]
+    }
+    return [name for name in net.blobs if name not in copies]
+
+
+OPERATIONS = {op.__name__: op for op in (forward, shapes, load, save, save_legacy, descriptor, version)}
+
+if __name__ == "__main__":
+    REQUEST = json.loads(Path("request.json").read_text())
+    OPERATIONS[REQUEST["operation"]](REQUEST)

@@ -1,0 +1,61 @@
+"""The one table of tolerances. What is not in it must be equal to the last bit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far two results may differ, as a fraction of `of`, and why they may differ at all."""
+
+    claim: str
+    value: float
+    of: str
+    why: str
+
+
+_BLOB = "the blob's largest magnitude"
+_OUTPUT = "the output's largest magnitude"
+
+TABLE = (
+    Tolerance(
+        "fcn-blobs",
+        5e-6,
+        _BLOB,
+        "float32 sums of up to 25088 terms in another order: 2e-6 seen with AVX-512, 4e-6 with AVX2, and two builds "
+        "of Caffe itself differ by 1.3e-6",
+    ),
+    Tolerance(
+        "fcn-labels",
+        1e-5,
+        _OUTPUT,
+        "a label may differ where its score and the best are this close: twice the tolerance of a blob, because both "
+        "scores move",
+    ),
+    Tolerance(
+        "format-blobs",
+        5e-6,
+        _BLOB,
+        "the small nets in Caffe's formats: the same sums as fcn-blobs, shorter, with LRN's powers in v0 and v1",
+    ),
+    Tolerance(
+        "caffenet-zoo",
+        1e-5,
+        _BLOB,
+        "layers with powers, exponentials and variances, where another mathematics library rounds otherwise",
+    ),
+    Tolerance(
+        "real-nets",
+        2e-5,
+        _BLOB,
+        "published nets of up to a hundred layers, with batch norms and softmaxes that magnify rounding",
+    ),
+)
+
+_ROWS = {row.claim: row for row in TABLE}
+
+
+def tolerance(claim: str) -> float:
+    """Tolerance of `claim`; zero for a claim that has no row, so that a misspelt one is strict, never lax."""
+    return _ROWS[claim].value if claim in _ROWS else 0.0
