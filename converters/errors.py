@@ -11,6 +11,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class CaffeFormatError(ValueError):
@@ -40,10 +42,25 @@ class CaffeFormatError(ValueError):
             self.path = os.fspath(path)
         return self
 
+    def inside(self, where: str) -> CaffeFormatError:
+        """The same error, with `where` put before the place that it names."""
+        self.where = f"{where}, {self.where}" if self.where else where
+        return self
+
     def __str__(self) -> str:
         place = [part for part in (self.path, self.where) if part]
         text = ": ".join([*place, self.problem])
         return f"{text}\n  {self.hint}" if self.hint else text
+
+
+@contextmanager
+def place(where: str) -> Iterator[None]:
+    """Errors from inside the block say that they happened in `where`."""
+    try:
+        yield
+    except CaffeFormatError as error:
+        error.inside(where)
+        raise
 
 
 class PrototxtError(CaffeFormatError):

@@ -1,0 +1,29 @@
+"""The .binaryproto: one BlobProto, which is how Caffe keeps the mean of a data set."""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+import numpy as np
+
+from . import sniff
+from .blob import read_blob
+from .errors import CaffeFormatError
+
+
+def read_mean(path: str | os.PathLike[str]) -> np.ndarray:
+    """The mean image of a .binaryproto: a read-only array in the file's own shape, mostly (1, channels, h, w), BGR.
+
+    Raises FileNotFoundError, and CaffeFormatError for everything that is wrong with the file.
+    """
+    with sniff.open_file(path) as file:
+        kind = sniff.sniff(file.read(4096))
+        try:
+            if kind not in (sniff.PROTOBUF, sniff.TEXT):
+                raise sniff.not_a("a .binaryproto", kind)
+            buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return read_blob(buffer, 0, len(buffer))
+        except CaffeFormatError as error:
+            error.in_file(path)
+            raise

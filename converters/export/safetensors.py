@@ -1,0 +1,58 @@
+"""Safetensors, written as a stream and the same to the byte every time.
+
+The library's own writer wants every tensor in memory at once and orders metadata as it likes; this one copies from
+the mapped Caffe file straight to the disk. Files are read with the library. Source: the format's README: eight bytes
+of header length, a JSON header padded with spaces to a multiple of eight, then the tensors back to back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import BinaryIO
+
+import numpy as np
+
+_DTYPES = {"f2": "F16", "f4": "F32", "f8": "F64", "i4": "I32", "u4": "U32"}
+_CHUNK = 1 << 22
+
+
+def write_safetensors(
+    file: BinaryIO,
+    tensors: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str],
+    *,
+    watch: Callable[[str, np.ndarray], None] | None = None,
+) -> None:
+    """Write `tensors` at the start of `file`; `watch` sees each piece, flat, as it goes by."""
+    file.write(header_bytes(tensors, metadata))
+    for name, tensor in _aligned(tensors):
+        for piece in _pieces(tensor):
+            file.write(piece.data)
+            if watch is not None:
+                watch(name, piece)
+
+
+def header_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """The header; its length does not depend on the letters of the metadata, only on how many there are."""
+    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
+    offset = 0
+    for name, tensor in _aligned(tensors):
+        end = offset + tensor.nbytes
+        header[name] = {"dtype": _DTYPES[tensor.dtype.str[1:]], "shape": tensor.shape, "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _aligned(tensors: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
+    """Wide types first, else in the order given: then every tensor lies at a multiple of its item size."""
+    return sorted(tensors.items(), key=lambda item: -item[1].itemsize)
+
+
+def _pieces(tensor: np.ndarray) -> Iterator[np.ndarray]:
+    flat = tensor.reshape(-1)
+    step = _CHUNK // tensor.itemsize
+    for start in range(0, flat.size, step):
+        yield np.ascontiguousarray(flat[start : start + step])

@@ -1,0 +1,23 @@
+"""FCN-32s: one prediction for every 32 pixels, interpolated (PAMI 2016, section 4.1)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .parts import Crop, Upsample
+from .vgg16 import VGG16, Widths
+
+
+class FCN32s(VGG16):
+    """Scores (n, num_classes, h, w) of images (n, 3, h, w) of any size, BGR less the mean."""
+
+    def __init__(self, num_classes: int, *, widths: Widths = Widths()) -> None:  # noqa: B008
+        super().__init__(widths=widths)
+        self.score_fr = nn.Conv2d(widths.fc7, num_classes, 1)
+        self.upscore = Upsample(num_classes, factor=32)
+        self.score = Crop(19)
+
+    def forward(self, data: Tensor) -> Tensor:
+        _, _, fc7 = self.features(data)
+        upscore = self.upscore(self.score_fr(fc7))
+        return self.score(upscore, data)
