@@ -205,5 +205,5 @@ def wrong_labels(scores: np.ndarray, labels: np.ndarray, *, tie: float) -> np.nd
     per_class = np.asarray(scores, np.float64)[0]
     best = per_class.max(axis=0)
     of_label = np.take_along_axis(per_class, labels[None].astype(np.int64), axis=0)[0]
-    differs = per_class.argmax(axis=0) != labels
+    differs = (per_class.argmax(axis=0) != labels) | np.isnan(best)
     return np.argwhere(differs & ~(best - of_label <= tie * np.abs(per_class).max()))

@@ -23,8 +23,8 @@ TABLE = (
         "fcn-blobs",
         5e-6,
         _BLOB,
-        "float32 sums of up to 25088 terms in another order: 2e-6 seen with AVX-512, 4e-6 with AVX2, and two builds "
-        "of Caffe itself differ by 1.3e-6",
+        "float32 sums of up to 25088 terms in another order: 2e-6 seen with AVX-512, 4e-6 with AVX2; two builds of "
+        "Caffe with OpenBLAS differ by 1.6e-6, and Caffe with the reference BLAS by 3.5e-6",
     ),
     Tolerance(
         "fcn-labels",
@@ -50,6 +50,19 @@ TABLE = (
         2e-5,
         _BLOB,
         "published nets of up to a hundred layers, with batch norms and softmaxes that magnify rounding",
+    ),
+    Tolerance(
+        "opencv-forward",
+        2e-5,
+        _BLOB,
+        "OpenCV's Winograd convolutions round more: 8e-6 seen on fcn8s-mini, and 1e-6 with enableWinograd(False)",
+    ),
+    Tolerance(
+        "oracle-live",
+        1e-5,
+        _BLOB,
+        "the oracle's BLAS picks its kernels by CPU: one Caffe with two BLAS libraries differs from itself by 4.8e-6 "
+        "(fc6 of FCN-8s), and ours may be as far on the other side",
     ),
 )
 

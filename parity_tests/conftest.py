@@ -1,0 +1,42 @@
+"""What all tests share: a hypothesis profile that is the same on every run, and real Caffe where it was asked for."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import settings
+
+from parity_tests.oracle.client import Oracle, open_oracle
+from parity_tests.oracle.folder import oracle_folder, why_not_ready
+
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--oracle", action="store_true", help="also run the tests that ask real Caffe")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if _oracle_wanted(config) and (reason := why_not_ready(oracle_folder())):
+        raise pytest.UsageError(reason)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if _oracle_wanted(config):
+        return
+    live = [item for item in items if item.get_closest_marker("oracle")]
+    if live:
+        config.hook.pytest_deselected(items=live)
+        items[:] = [item for item in items if item not in live]
+
+
+def _oracle_wanted(config: pytest.Config) -> bool:
+    return config.getoption("--oracle") or bool(re.search(r"(?<!not )\boracle\b", config.option.markexpr))
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Oracle:
+    """Real Caffe."""
+    return open_oracle()
