@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -70,7 +72,7 @@ def test_whole_blob_sums_see_what_samples_miss(blob: np.ndarray) -> None:
     ],
     ids=["channels reversed", "a pixel off", "scaled", "one NaN"],
 )
-def test_a_wrong_blob_is_far_from_its_golden(wrong, blob: np.ndarray) -> None:
+def test_a_wrong_blob_is_far_from_its_golden(wrong: Callable, blob: np.ndarray) -> None:
     for golden in (goldens.sample("some", blob), blob):
         assert not goldens.compare(wrong(blob), golden) <= 5e-5
 
