@@ -115,12 +115,9 @@ def parse_caffemodel(buffer: Buffer, *, path: str | None = None) -> CaffeModel:
             "a protobuf message without layers; expected a net (NetParameter)",
             hint="a mean (.binaryproto) is read by read_mean; a .solverstate holds no net",
         )
-    upgraded = upgrade_net(message)
+    upgraded = upgrade_net(message, extras=extras)
     spec = net_from_message(
-        upgraded.message,
-        path=path,
-        extras={i: extras[source] for i, source in enumerate(upgraded.sources) if source in extras},
-        notes=(*notes, *upgraded.notes),
+        upgraded.message, path=path, extras=upgraded.extras, notes=(*notes, *upgraded.notes)
     )
     return CaffeModel(spec=spec, blobs=MappingProxyType(blobs), path=path, notes=spec.notes)
 
@@ -167,8 +164,14 @@ def _merge(message: Any, buffer: Buffer, found: Sequence[Field]) -> tuple[Unknow
                 colliding.append(UnknownField(f"#{field.number}", bytes(buffer[field.value : field.end])))
             else:
                 message.MergeFromString(raw)
-    unknown = (UnknownField(f"#{f.field_number}", f.data) for f in UnknownFieldSet(message))
+    unknown = (UnknownField(_name(message, f.field_number), f.data) for f in UnknownFieldSet(message))
     return (*unknown, *colliding)
+
+
+def _name(message: Any, number: int) -> str:
+    """The name of an unknown field: a number, but for the type of a V1 layer, whose values forks have added to."""
+    known = message.DESCRIPTOR.fields_by_number.get(number)
+    return known.name if known is not None else f"#{number}"
 
 
 def write_caffemodel(model: CaffeModel, path: str | os.PathLike[str]) -> None:

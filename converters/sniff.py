@@ -14,6 +14,7 @@ HDF5 = "HDF5 file"
 SAFETENSORS = "safetensors file"
 TEXT = "text file"
 PROTOBUF = "protobuf message"
+PICKLE = "Python pickle"
 ZIP = "zip archive"
 HTML = "HTML page"
 
@@ -30,7 +31,7 @@ _SIGNATURES = (
     (b"\x89PNG", "PNG image"),
     (b"\xff\xd8\xff", "JPEG image"),
     (b"%PDF", "PDF document"),
-    (b"\x80\x02", "Python pickle"),
+    (b"\x80\x02", PICKLE),
 )
 _HINTS = {
     ZIP: "if it is a download, unpack it first; a .pth of PyTorch is read by fcn_port.load",

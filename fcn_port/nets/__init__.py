@@ -9,14 +9,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+import torch
 from torch import nn
+
+from converters.net import Shape
 
 from .fcn8s import FCN8s
 from .fcn16s import FCN16s
 from .fcn32s import FCN32s
 from .vgg16 import VGG16, Widths
 
-__all__ = ["NETS", "VGG16", "FCN8s", "FCN16s", "FCN32s", "Family", "Widths", "build"]
+__all__ = ["NETS", "VGG16", "FCN8s", "FCN16s", "FCN32s", "Family", "Widths", "build", "recognise"]
 
 
 @dataclass(frozen=True)
@@ -50,3 +53,20 @@ def build(name: str, num_classes: int | None = None) -> nn.Module:
         meant = f"; did you mean {' or '.join(close)}?" if close else ""
         raise ValueError(f"there is no net '{name}'{meant} Known: {', '.join(NETS)}")
     return family.make(family.num_classes if num_classes is None else num_classes).eval()
+
+
+def recognise(shapes: Mapping[str, Shape]) -> nn.Module | None:
+    """The hand-written net whose state dict has exactly these keys and shapes, on the meta device; None if none has.
+
+    The number of classes and the widths are read off the shapes.
+    """
+    classes = {family.make for family in NETS.values()}
+    with torch.device("meta"):
+        for net_class in classes:
+            try:
+                net = net_class.of_shapes(shapes)
+            except KeyError:
+                continue
+            if {key: tuple(value.shape) for key, value in net.state_dict().items()} == dict(shapes):
+                return net.eval()
+    return None

@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
+from typing_extensions import Self
+
+from converters.net import Shape
 
 from .parts import max_pool
 
@@ -80,6 +83,13 @@ class VGG16(nn.Module):
         self.fc7 = nn.Conv2d(w.fc6, w.fc7, 1)
         self.relu7 = nn.ReLU(inplace=True)
         self.drop7 = nn.Dropout(0.5)
+
+    @classmethod
+    def of_shapes(cls, shapes: Mapping[str, Shape]) -> Self:
+        """The net whose weights have these shapes, by state dict key; KeyError where a layer is not there."""
+        stages = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1", "fc6", "fc7")
+        widths = Widths(*(shapes[f"{layer}.weight"][0] for layer in stages))
+        return cls(shapes["score_fr.weight"][0], widths=widths)
 
     def features(self, data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """pool3, pool4 and fc7 (1/8, 1/16 and 1/32 of the padded image) of `data` (n, 3, h, w), BGR less the mean."""

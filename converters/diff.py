@@ -1,0 +1,114 @@
+"""What two nets, or two sets of blobs, do differently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from .caffemodel import Blobs
+from .net import LayerSpec, NetSpec
+
+IN_NO_WAY_AT_TEST_TIME = frozenset({"Dropout", "Split", "Silence"})
+"""Layer types that pass their bottom on unchanged, or nothing."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing in which `first` and `second` differ, and where."""
+
+    where: str
+    what: str
+    first: str
+    second: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}: {self.first} | {self.second}"
+
+
+def diff_nets(first: NetSpec, second: NetSpec, *, meaning_only: bool = False) -> tuple[Difference, ...]:
+    """The differences of two nets, layer by layer under the same names; empty where there are none.
+
+    With `meaning_only` what does not change the numbers of a forward pass at test time is left out: layers that pass
+    their bottom on (Dropout), Input shapes and Input layers' names, learning rates, fillers, and the order of layers.
+    """
+    a, b = (_by_name(spec, meaning_only) for spec in (first, second))
+    found: list[Difference] = []
+    for name in a.keys() | b.keys() if meaning_only else (*a, *(n for n in b if n not in a)):
+        if name not in a or name not in b:
+            found.append(Difference(f"layer '{name}'", "is there", *("yes" if name in x else "no" for x in (a, b))))
+        else:
+            found += _diff_layers(a[name], b[name], meaning_only)
+    if not meaning_only and not found and list(a) != list(b):
+        found.append(Difference("net", "order of layers", ", ".join(a), ", ".join(b)))
+    for what, left, right in (("inputs", *(sorted(x.inputs) for x in (first, second))), *_outputs(first, second)):
+        if left != right:
+            found.append(Difference("net", what, ", ".join(left), ", ".join(right)))
+    return tuple(sorted(found, key=str) if meaning_only else found)
+
+
+def _outputs(first: NetSpec, second: NetSpec) -> Iterator[tuple[str, list[str], list[str]]]:
+    yield "outputs", sorted(first.outputs), sorted(second.outputs)
+
+
+def _by_name(spec: NetSpec, meaning_only: bool) -> dict[str, LayerSpec]:
+    skipped = IN_NO_WAY_AT_TEST_TIME | {"Input"} if meaning_only else frozenset()
+    return {layer.name: layer for layer in spec.layers if layer.type not in skipped}
+
+
+def _diff_layers(a: LayerSpec, b: LayerSpec, meaning_only: bool) -> Iterator[Difference]:
+    where = f"layer '{a.name}'"
+    for what in ("type", "bottoms", "tops"):
+        left, right = getattr(a, what), getattr(b, what)
+        if left != right:
+            yield Difference(where, what, *(x if isinstance(x, str) else ", ".join(x) for x in (left, right)))
+    if a.type == b.type and a.params is not None and b.params is not None:
+        left, right = asdict(a.params), asdict(b.params)  # type: ignore[call-overload]
+        for key in left:
+            if left[key] != right[key]:
+                yield Difference(where, key, str(left[key]), str(right[key]))
+        if meaning_only:
+            return
+    yield from _diff_messages(where, a, b)
+
+
+def _diff_messages(where: str, a: LayerSpec, b: LayerSpec) -> Iterator[Difference]:
+    """Differences in how the file puts it: settings that `params` does not hold, such as fillers and learning rates."""
+    left, right = a.to_message(), b.to_message()
+    for field in left.DESCRIPTOR.fields:
+        if field.name in ("name", "type", "bottom", "top"):
+            continue
+        first, second = (str(getattr(m, field.name)) if _is_set(m, field) else "not given" for m in (left, right))
+        if first != second:
+            yield Difference(where, field.name, *(" ".join(text.split()) for text in (first, second)))
+    if [(f.name, f.value) for f in a.extra] != [(f.name, f.value) for f in b.extra]:
+        yield Difference(where, "fields of forks", *(", ".join(f.name for f in x.extra) or "none" for x in (a, b)))
+
+
+def _is_set(message: object, field: object) -> bool:
+    return any(f.name == field.name for f, _ in message.ListFields())  # type: ignore[attr-defined]
+
+
+def diff_blobs(first: Blobs, second: Blobs) -> tuple[Difference, ...]:
+    """The differences of two sets of blobs: missing ones, shapes, and values that are not equal to the last bit."""
+    found: list[Difference] = []
+    for name in (*first, *(n for n in second if n not in first)):
+        a, b = first.get(name, ()), second.get(name, ())
+        if len(a) != len(b):
+            found.append(Difference(f"layer '{name}'", "blobs", str(len(a)), str(len(b))))
+        for i, (x, y) in enumerate(zip(a, b, strict=False)):
+            found += diff_arrays(f"layer '{name}' blob {i}", x, y)
+    return tuple(found)
+
+
+def diff_arrays(where: str, a: np.ndarray, b: np.ndarray) -> Iterator[Difference]:
+    """The difference of two arrays, if any: in shape, or in values (NaN equals NaN here)."""
+    if a.shape != b.shape:
+        yield Difference(where, "shape", str(a.shape), str(b.shape))
+    elif not np.array_equal(a, b, equal_nan=a.dtype.kind == "f" and b.dtype.kind == "f"):
+        off = np.abs(a.astype(np.float64) - b)
+        worst = np.unravel_index(int(np.nanargmax(off)), off.shape) if np.isfinite(off).any() else ()
+        count = int(np.count_nonzero(off))
+        what = f"{count} of {a.size} values, most at {tuple(map(int, worst))}"
+        yield Difference(where, what, *(f"{x[worst]:.9g}" for x in (a, b)))

@@ -1,0 +1,64 @@
+"""Images in, the way the nets were fed: RGB by Pillow, then BGR float32 less the mean, never resized."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from weights.records import Input
+
+ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
+
+
+class ImageError(ValueError):
+    """An image that cannot be read, with the file's name."""
+
+
+def read_image(image: ImageLike) -> np.ndarray:
+    """An image as (h, w, 3) uint8 RGB, as a viewer would show it.
+
+    A file may have any mode that Pillow reads; its EXIF orientation is applied, 16 bits become 8, transparency is
+    dropped. An array is taken as it is and must be (h, w, 3) uint8 RGB. Raises ImageError, and FileNotFoundError.
+    """
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ImageError(f"an array of {image.dtype} {image.shape}; expected (h, w, 3) uint8 RGB")
+        return image
+    if isinstance(image, Image.Image):
+        return _to_rgb(image)
+    try:
+        with Image.open(image) as opened:
+            return _to_rgb(opened)
+    except FileNotFoundError:
+        raise
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"{Path(image)}: not an image that can be read: {error}") from error
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # Pillow clips 16 bits at 255 instead of scaling them
+        values = np.asarray(image).astype(np.int64)
+        image = Image.fromarray((values.clip(0, 65535) // 257).astype(np.uint8))
+    return np.asarray(image.convert("RGB"))
+
+
+def to_input(image_hwc: np.ndarray, recipe: Input) -> Tensor:
+    """The input blob (1, c, h, w) float32 of an image (h, w, c) with values as stored (RGB for colour).
+
+    The mean is subtracted in double precision and the result rounded once, as the release's infer.py does.
+    """
+    values = image_hwc.astype(np.float32)
+    if recipe.log:
+        values = np.log(values)
+    if recipe.channels == "bgr":
+        values = values[:, :, ::-1]
+    if values.shape[2] != len(recipe.mean):
+        raise ImageError(f"{values.shape[2]} channels; input '{recipe.name}' has {len(recipe.mean)}")
+    centred = ((values.astype(np.float64) - np.array(recipe.mean)) * recipe.scale).astype(np.float32)
+    return torch.from_numpy(np.ascontiguousarray(centred.transpose(2, 0, 1))[None])

@@ -1,0 +1,129 @@
+"""A net with its weights, from whatever file there is: the one call that most people need."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from converters import sniff
+from converters.caffe_net import CaffeNet
+from converters.caffemodel import read_caffemodel
+from converters.diff import diff_nets
+from converters.errors import CaffeFormatError, MismatchError
+from converters.net import NetSpec
+from converters.passes import to_deploy
+from converters.prototxt import parse_prototxt
+from converters.state_dict import to_state_dict
+from weights.card import Card
+from weights.catalogue import releases
+
+from .inspection import input_shapes
+from .nets import recognise
+from .nets.record import to_spec
+from .palettes import palette
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a file holds: tensors by key, the net if it says so, and the card if it has one."""
+
+    state: Mapping[str, Tensor]
+    spec: NetSpec | None
+    card: Card
+
+
+def load(name_or_path: str | os.PathLike[str], device: str | torch.device | None = None) -> nn.Module:
+    """The net of a release or a file, with its weights, in eval mode on `device` (by default the CPU).
+
+    A release name is fetched, verified and converted as needed. A path may be a .caffemodel, .caffemodel.h5,
+    .safetensors or PyTorch state dict (.pth), told apart by content. A net that this project has written out by hand is
+    recognised by its layers, with any number of classes and any widths; every other one becomes a CaffeNet.
+
+    The result carries `preprocessing` (weights.Preprocessing or None), `classes` (names by output blob) and `palette`
+    ((256, 3) uint8 RGB or None). Raises FileNotFoundError, weights.WeightsError and converters.CaffeFormatError.
+    """
+    path = Path(name_or_path)
+    if isinstance(name_or_path, str) and not path.exists() and not path.suffix and path.name == name_or_path:
+        from .porting import converted
+
+        path = converted(name_or_path)
+    source = read_weights(path)
+    net = _make(source, path)
+    net.to(device)
+    net.preprocessing = source.card.preprocessing  # type: ignore[assignment]
+    net.classes = source.card.classes  # type: ignore[assignment]
+    net.palette = palette(source.card.palette)  # type: ignore[assignment]
+    return net.eval()
+
+
+def read_weights(path: Path) -> _Source:
+    """The tensors in a file of any kind, with the net and the card that come with them."""
+    kind = sniff.sniff_file(path)
+    if kind == sniff.SAFETENSORS:
+        return _read_safetensors(path)
+    if kind in (sniff.ZIP, sniff.PICKLE):
+        return _Source(_read_pth(path, kind), None, Card())
+    model = read_caffemodel(path)
+    spec = None if model.spec is None else to_deploy(model.spec, blobs=model.blobs)
+    known = [release for release in releases().values() if release.file == path.name]
+    return _Source(to_state_dict(model), spec, Card.of(known[0]) if known else Card())
+
+
+def _read_safetensors(path: Path) -> _Source:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        card = Card.from_metadata(metadata)
+    except (SafetensorError, ValueError) as error:
+        raise CaffeFormatError(f"damaged: {error}", path=path, hint="convert it again") from error
+    text = metadata.get("prototxt")
+    return _Source(state, None if text is None else parse_prototxt(text, path=f"{path}, its prototxt"), card)
+
+
+def _read_pth(path: Path, kind: str) -> Mapping[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise CaffeFormatError(f"this {kind} is not a PyTorch state dict: {reason}", path=path) from error
+    if isinstance(state, dict) and isinstance(state.get("model_state_dict"), dict):  # torchfcn's checkpoints
+        state = state["model_state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CaffeFormatError(
+            "there is no state dict in it", path=path, hint="save one with torch.save(net.state_dict(), path)"
+        )
+    return state
+
+
+def _make(source: _Source, path: Path) -> nn.Module:
+    """The net that fits the tensors, holding them."""
+    state = {key: value.float() for key, value in source.state.items()}
+    net = recognise({key: tuple(value.shape) for key, value in state.items()})
+    if net is not None and (source.spec is None or _is_same(net, source.spec)):
+        net.load_state_dict(state, assign=True)
+        return net
+    if source.spec is None:
+        raise MismatchError(
+            "these weights fit none of the hand-written nets, and the file holds no net definition",
+            path=path,
+            hint="convert them with their prototxt: fcn-port convert FILE --prototxt NET.prototxt",
+        )
+    caffe_net = CaffeNet(source.spec)
+    try:
+        caffe_net.load_state_dict(state)
+    except RuntimeError as error:
+        raise MismatchError(str(error), path=path) from error
+    return caffe_net
+
+
+def _is_same(net: nn.Module, spec: NetSpec) -> bool:
+    """Whether the hand-written net computes what the definition says (Dropout, which deploy nets lack, aside)."""
+    return not diff_nets(to_spec(net, input_shapes(net, (500, 500)), name=spec.name), spec, meaning_only=True)

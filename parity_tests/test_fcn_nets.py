@@ -1,0 +1,75 @@
+"""The hand-written FCNs give Caffe's shapes and Caffe's numbers, blob by blob."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import fcn_port
+from fcn_port.inspection import input_shapes
+from fcn_port.nets import NETS
+from fcn_port.nets.record import to_spec
+from parity_tests.goldens import compare, golden, golden_ids, shapes, wrong_labels
+from parity_tests.nets import filled_inputs, filled_net
+from parity_tests.tolerances import tolerance
+
+RECORDED = [id_ for id_ in golden_ids() if id_.net.removesuffix("-deploy") in NETS]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_shapes_at_every_recorded_size(name: str) -> None:
+    with torch.device("meta"):
+        net = fcn_port.build(name)
+    for size, expected in shapes()[name].blobs.items():
+        assert fcn_port.trace(net, size) == dict(expected), size
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_parameter_shapes_under_caffe_names(name: str) -> None:
+    with torch.device("meta"):
+        state = fcn_port.build(name).state_dict()
+    expected = {
+        f"{layer}.{('weight', 'bias')[i]}": shape
+        for layer, own in shapes()[name].params.items()
+        for i, shape in enumerate(own)
+    }
+    assert {key: tuple(value.shape) for key, value in state.items()} == expected
+
+
+@pytest.mark.parametrize("id_", RECORDED, ids=str)
+def test_every_blob_equals_caffe(id_) -> None:
+    expected = golden(id_.net, id_.size, id_.fill)
+    found = fcn_port.blobs(filled_net(id_), **filled_inputs(id_))
+    assert list(found) == list(expected.blobs)
+    errors = {name: compare(blob.numpy(), expected.blobs[name]) for name, blob in found.items()}
+    assert max(errors.values()) <= tolerance("fcn-blobs"), errors
+    for output, labels in expected.labels.items():
+        assert not len(wrong_labels(found[output].numpy(), labels, tie=tolerance("fcn-labels")))
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_written_crops_are_caffes_and_the_derived_ones(name: str) -> None:
+    from converters.coord_map import crops_of, derive_crops
+
+    with torch.device("meta"):
+        net = fcn_port.build(name)
+    spec = to_spec(net, input_shapes(net, (500, 500)), name=name)
+    expected = {layer: crop.offset for layer, crop in shapes()[name].crops.items()}
+    assert crops_of(spec) == expected
+    assert {d.layer.name: d.derived[:1] for d in derive_crops(spec)} == expected
+
+
+def test_build_takes_any_number_of_classes_and_names_close_nets() -> None:
+    with torch.device("meta"):
+        assert fcn_port.build("voc-fcn16s", 7).score_fr.out_channels == 7
+    with pytest.raises(ValueError, match="voc-fcn8s"):
+        fcn_port.build("voc-fcn8")
+
+
+def test_build_interpolates_and_is_in_eval_mode() -> None:
+    net = fcn_port.nets.FCN8s(3, widths=fcn_port.nets.Widths(*[2] * 7)).eval()
+    constant = torch.ones(1, 3, 5, 5)
+    inside = net.upscore8(constant)[:, :, 8:-8, 8:-8]
+    np.testing.assert_allclose(inside.detach().numpy(), 1.0, atol=1e-6)
+    assert not fcn_port.build("voc-fcn32s", 2).training

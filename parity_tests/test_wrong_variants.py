@@ -1,0 +1,104 @@
+"""Nets that are wrong in the ways in which ports of FCN have been wrong: the suite must see each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fcn_port
+from fcn_port.nets.parts import Crop
+from parity_tests.goldens import compare, format_blobs, formats
+from parity_tests.tolerances import tolerance
+
+
+class CentredCrop(Crop):
+    """Crops the middle, as many ports do: right at no recorded size."""
+
+    def forward(self, x: Tensor, reference: Tensor) -> Tensor:
+        h, w = reference.shape[-2:]
+        return x.narrow(-2, (x.shape[-2] - h) // 2, h).narrow(-1, (x.shape[-1] - w) // 2, w)
+
+
+class CropAllAxes(Crop):
+    """Crops the channels too, to as many as the reference has."""
+
+    def forward(self, x: Tensor, reference: Tensor) -> Tensor:
+        return super().forward(x, reference)[:, : reference.shape[1]]
+
+
+def _offset(layer: str, offset: int) -> Callable[[nn.Module], None]:
+    return lambda net: setattr(net, layer, Crop(offset))
+
+
+def _replace_crops(crop: type[Crop]) -> Callable[[nn.Module], None]:
+    def change(net: nn.Module) -> None:
+        for name, module in net.named_children():
+            if isinstance(module, Crop):
+                setattr(net, name, crop(module.offset))
+
+    return change
+
+
+def _floor_pooling(net: nn.Module) -> None:
+    for module in net.modules():
+        if isinstance(module, nn.MaxPool2d):
+            module.ceil_mode = False
+
+
+def _change_kernels(change: Callable[[Tensor], Tensor]) -> Callable[[nn.Module], None]:
+    def apply(net: nn.Module) -> None:
+        for module in net.modules():
+            if isinstance(module, nn.ConvTranspose2d):
+                module.weight = nn.Parameter(change(module.weight.detach()).contiguous())
+
+    return apply
+
+
+def _rgb_for_bgr(net: nn.Module) -> None:
+    net.conv1_1.register_forward_pre_hook(lambda module, args: args[0].flip(1))
+
+
+WRONG = {
+    "crops in the middle": _replace_crops(CentredCrop),
+    "channels cropped to the reference's": _replace_crops(CropAllAxes),
+    **{f"pool4 cropped at {offset}": _offset("score_pool4c", offset) for offset in (4, 6)},
+    **{f"pool3 cropped at {offset}": _offset("score_pool3c", offset) for offset in (8, 10)},
+    **{f"score cropped at {offset}": _offset("score", offset) for offset in (30, 32, 34, 42)},
+    "floor pooling": _floor_pooling,
+    "RGB for BGR": _rgb_for_bgr,
+    "deconvolution kernels flipped": _change_kernels(lambda weight: weight.flip(2, 3)),
+    "deconvolution kernels transposed in space": _change_kernels(lambda weight: weight.transpose(2, 3)),
+    "deconvolution channels transposed": _change_kernels(lambda weight: weight.transpose(0, 1)),
+}
+
+
+def agrees_with_caffe(net: nn.Module) -> bool:
+    """Whether the output equals the golden, by the same comparison that the parity tests make."""
+    expected = format_blobs("fcn8s-mini")
+    try:
+        output = fcn_port.blobs(net, torch.from_numpy(np.array(expected["data"])))["score"]
+        return compare(output.numpy(), expected["score"]) <= tolerance("format-blobs")
+    except (RuntimeError, AssertionError):  # the crop reaches past the end, or another shape comes out
+        return False
+
+
+def test_the_right_net_agrees() -> None:
+    assert agrees_with_caffe(fcn_port.load(formats("fcn8s-mini.caffemodel")))
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_net_is_seen(name: str) -> None:
+    net = fcn_port.load(formats("fcn8s-mini.caffemodel"))
+    WRONG[name](net)
+    assert not agrees_with_caffe(net)
+
+
+@pytest.mark.parametrize(("side", "off"), [(500, 3), (256, 13)])
+def test_how_far_a_centred_crop_is_off(side: int, off: int) -> None:
+    net = fcn_port.load(formats("fcn8s-mini.caffemodel"))
+    upscored = fcn_port.trace(net, (side, side))["upscore8"][-1]
+    assert abs((upscored - side) // 2 - net.score.offset) == off

@@ -1,0 +1,60 @@
+"""What a converted file says of its net besides the weights: it travels in the metadata of the safetensors file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .records import Preprocessing, Release
+
+
+@dataclass(frozen=True)
+class Card:
+    """Release and net names, how inputs are made, class names by output blob, and the palette of label maps.
+
+    Everything may be unknown: a file that somebody converted from a net of their own has an empty card.
+    """
+
+    release: str | None = None
+    net: str | None = None
+    preprocessing: Preprocessing | None = None
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    palette: str | None = None
+    licence: str | None = None
+
+    @classmethod
+    def of(cls, release: Release) -> Card:
+        """The card of a published release."""
+        return cls(
+            release=release.name,
+            net=release.net,
+            preprocessing=release.preprocessing,
+            classes=release.classes,
+            palette=release.dataset.palette,
+            licence=f"{release.licence.name}. {release.licence.attribution}",
+        )
+
+    def to_metadata(self) -> dict[str, str]:
+        """Strings by name, as safetensors takes them; what is unknown is left out."""
+        found = {"release": self.release, "net": self.net, "palette": self.palette, "licence": self.licence}
+        if self.preprocessing is not None:
+            found["preprocessing"] = json.dumps(self.preprocessing.to_json())
+        if self.classes:
+            found["classes"] = json.dumps(self.classes)
+        return {name: value for name, value in found.items() if value is not None}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> Card:
+        """The card that `to_metadata` wrote, from metadata that may hold other things too; ValueError if damaged."""
+        inputs, classes = metadata.get("preprocessing"), json.loads(metadata.get("classes", "{}"))
+        if not isinstance(classes, dict) or not all(isinstance(names, list) for names in classes.values()):
+            raise ValueError(f"classes is a table of lists by output blob, not {classes!r}")
+        return cls(
+            release=metadata.get("release"),
+            net=metadata.get("net"),
+            preprocessing=None if inputs is None else Preprocessing.from_json(json.loads(inputs)),
+            classes={blob: tuple(map(str, names)) for blob, names in classes.items()},
+            palette=metadata.get("palette"),
+            licence=metadata.get("licence"),
+        )
