@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,11 +91,19 @@ def _mini_weights() -> bytes:
     return goldens.formats("fcn8s-mini.caffemodel").read_bytes()
 
 
-def test_a_question_is_bounded_and_leaves_nothing_behind(oracle: Oracle) -> None:
-    before = set((oracle.folder / "tmp").iterdir())
+def test_a_question_is_bounded_and_leaves_nothing_behind(oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: list[Path] = []
+    run = subprocess.run
+
+    def spy(command: list[str], **options: Any) -> Any:
+        jobs.append(oracle.folder / command[command.index("-C") + 1].lstrip("/"))
+        assert jobs[-1].is_dir()
+        return run(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", spy)
     with pytest.raises(OracleError, match=r"no answer within 0.01 s"):
         Oracle(oracle.folder, timeout=0.01).version()
-    assert set((oracle.folder / "tmp").iterdir()) == before
+    assert len(jobs) == 1 and not jobs[0].exists()
 
 
 def test_the_oracle_is_caffe_1_0(oracle: Oracle) -> None:
