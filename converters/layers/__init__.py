@@ -1,11 +1,52 @@
 """Caffe's layer types, one small file for each family: parameters, shape rule, computation.
 
 `register_layer` adds a type from outside this project; `find_layer` looks one up.
+
+Not here: LSTM, LSTMUnit and RNN, and the losses and data layers, which `to_deploy` takes out of a net.
 """
 
 from __future__ import annotations
 
-from . import convolution
+from . import (
+    batch,
+    batch_norm,
+    concat,
+    convolution,
+    crop,
+    dropout,
+    eltwise,
+    inner_product,
+    lrn,
+    neuron,
+    normalize,
+    pooling,
+    reshape,
+    scale,
+    softmax,
+    source,
+    upsample,
+)
 from .base import Layer, find_layer, register_layer
 
-__all__ = ["Layer", "convolution", "find_layer", "register_layer"]
+__all__ = [
+    "Layer",
+    "batch",
+    "batch_norm",
+    "concat",
+    "convolution",
+    "crop",
+    "dropout",
+    "eltwise",
+    "find_layer",
+    "inner_product",
+    "lrn",
+    "neuron",
+    "normalize",
+    "pooling",
+    "register_layer",
+    "reshape",
+    "scale",
+    "softmax",
+    "source",
+    "upsample",
+]

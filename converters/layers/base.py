@@ -24,6 +24,7 @@ Only `forward` may import torch, so that nets are read and their shapes worked o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..errors import NetError
@@ -40,13 +41,19 @@ class Layer:
     """Base of the parameters of every layer type.
 
     `blob_ranks` is the number of axes of each learnable blob: files from before 2015 wrote every blob with four.
+    `bottom_count` and `top_count` are the least and the most that Caffe accepts.
     """
 
     blob_ranks: ClassVar[tuple[int, ...]] = ()
+    bottom_count: ClassVar[tuple[int, float]] = (0, inf)
+    top_count: ClassVar[tuple[int, float]] = (0, inf)
 
     @classmethod
-    def parse(cls, spec: LayerSpec) -> Layer:
-        """The parameters of `spec`, defaults filled in; raises NetError where Caffe would refuse them."""
+    def parse(cls, spec: LayerSpec) -> Layer | None:
+        """The parameters of `spec`, defaults filled in; raises NetError where Caffe would refuse them.
+
+        None where the type alone does not tell what the layer is, and nobody registered what it turns out to be.
+        """
         return cls()
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
@@ -57,6 +64,18 @@ class Layer:
         """The shape of each learnable blob, as Caffe's LayerSetUp makes it."""
         return ()
 
+    def blob_fills(self) -> tuple[float, ...]:
+        """What each learnable blob holds before weights are loaded, zero where this is shorter than the blobs."""
+        return ()
+
+    def statistics(self) -> tuple[int, ...]:
+        """The blobs that no gradient trains, by position, such as BatchNorm's running mean."""
+        return ()
+
+    def shares_memory(self, *, bottoms: int, tops: int) -> bool:
+        """Whether in Caffe the tops are the bottom's own memory, so that a later in-place layer changes them all."""
+        return False
+
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         """Multiply-accumulates of one forward pass, padding counted as work."""
         return 0
@@ -66,6 +85,20 @@ class Layer:
     ) -> tuple[Tensor, ...]:
         """The tops. Never changes a bottom in place; `training` as in Caffe's TRAIN phase."""
         raise NotImplementedError(f"{type(self).__name__} cannot be computed")
+
+
+class OneToOne(Layer):
+    """Base of the types that have one bottom and one top."""
+
+    bottom_count = (1, 1)
+    top_count = (1, 1)
+
+
+class Neuron(OneToOne):
+    """Base of the types whose top has the bottom's shape."""
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        return (bottoms[0],)
 
 
 _types: dict[str, type[Layer]] = {}
@@ -121,3 +154,31 @@ def _as_list(message: Any, name: str) -> list[int]:
     if isinstance(value, int):
         return [value] if message.HasField(name) else []
     return list(value)
+
+
+def canonical_axis(axis: int, shape: Sequence[int]) -> int:
+    """`axis` counted from the front (blob.hpp, CanonicalAxisIndex); ValueError where the blob does not have it."""
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(f"axis {axis} of a blob with {len(shape)} axes")
+    return axis % len(shape)
+
+
+def as_image(shape: Shape) -> tuple[int, int, int, int]:
+    """`shape` as (n, c, h, w); ValueError where it has other axes."""
+    if len(shape) != 4:
+        raise ValueError(f"a bottom of shape {shape}; expected (n, c, h, w)")
+    n, c, h, w = shape
+    return n, c, h, w
+
+
+def legacy_shape(shape: Shape) -> tuple[int, int, int, int]:
+    """`shape` with ones appended up to four axes, as Caffe's older layers see it (blob.hpp, LegacyShape)."""
+    if len(shape) > 4:
+        raise ValueError(f"a bottom of shape {shape}; this layer takes at most 4 axes")
+    n, c, h, w = (*shape, 1, 1, 1, 1)[:4]
+    return n, c, h, w
+
+
+def blob_name(position: int) -> str:
+    """How a layer's learnable blob is called in PyTorch, whatever the type: weight, bias, blob2, blob3 and so on."""
+    return ("weight", "bias")[position] if position < 2 else f"blob{position}"

@@ -1,13 +1,17 @@
-"""Convolution and Deconvolution (base_conv_layer.cpp, conv_layer.cpp, deconv_layer.cpp)."""
+"""Convolution, Deconvolution and Im2col (base_conv_layer.cpp, conv_layer.cpp, deconv_layer.cpp, im2col_layer.cpp).
+
+The bottom is (n, c, h, w); with `axis` and other ranks, any leading axes, channels, and one to three spatial axes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
-from typing import TYPE_CHECKING, ClassVar
+from math import inf, prod
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from .base import Layer, Pair, pair, refuse, register_layer
+from .base import Layer, OneToOne, as_image, canonical_axis, pair, refuse, register_layer
+from .fork import fork_fields
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,74 +19,129 @@ if TYPE_CHECKING:
     from ..net import LayerSpec, Shape
 
 
-@register_layer("Convolution")
 @dataclass(frozen=True)
-class Convolution(Layer):
+class Window:
+    """Where a kernel lands: one value for each spatial axis, (h, w) unless the net gives more."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    pad: tuple[int, ...]
+    dilation: tuple[int, ...]
+
+    @staticmethod
+    def read(spec: LayerSpec) -> dict[str, tuple[int, ...]]:
+        """kernel, stride, pad and dilation of a layer's convolution_param."""
+        message = spec.to_message().convolution_param
+        window = {
+            "kernel": _spatial(spec, message, "kernel_size"),
+            "stride": _spatial(spec, message, "stride", default=1),
+            "pad": _spatial(spec, message, "pad", default=0),
+            "dilation": _dilation(spec, message),
+        }
+        for name in ("kernel", "stride", "dilation"):
+            if min(window[name]) < 1:
+                raise refuse(spec, f"{name} is {window[name]}; it must be at least 1")
+        return window
+
+    def along(self, axes: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """kernel, stride, pad, dilation for this many spatial axes: one value serves them all."""
+        if axes == len(self.kernel) == len(self.stride) == len(self.pad) == len(self.dilation):
+            return self.kernel, self.stride, self.pad, self.dilation
+        return tuple(_repeat(values, axes) for values in (self.kernel, self.stride, self.pad, self.dilation))  # type: ignore[return-value]
+
+    def shrink(self, size: Sequence[int]) -> tuple[int, ...]:
+        """The spatial size after a convolution."""
+        return tuple(
+            (x + 2 * p - (d * (k - 1) + 1)) // s + 1
+            for x, k, s, p, d in zip(size, *self.along(len(size)), strict=True)
+        )
+
+    def grow(self, size: Sequence[int]) -> tuple[int, ...]:
+        """The spatial size after a deconvolution."""
+        return tuple(
+            s * (x - 1) + d * (k - 1) + 1 - 2 * p for x, k, s, p, d in zip(size, *self.along(len(size)), strict=True)
+        )
+
+
+@register_layer("Convolution", "DepthwiseConvolution")
+@dataclass(frozen=True)
+class Convolution(Window, Layer):
     """out[o] = bias[o] + sum over i of weight[o, i] correlated with bottom[i]; blobs (O, I/group, kh, kw), (O,)."""
 
     num_output: int
-    kernel: Pair
-    stride: Pair
-    pad: Pair
-    dilation: Pair
     group: int
     bias: bool
+    axis: int = 1
 
     blob_ranks: ClassVar[tuple[int, ...]] = (4, 1)
+    bottom_count: ClassVar[tuple[int, float]] = (1, inf)
+    top_count: ClassVar[tuple[int, float]] = (1, inf)
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Convolution:
         message = spec.to_message().convolution_param
-        if message.axis != 1:
-            raise refuse(spec, f"axis is {message.axis}; only 1, the channels, is supported")
         if not message.num_output:
             raise refuse(spec, "num_output is missing or 0")
-        dilation = list(message.dilation) or [1]
-        layer = cls(
+        if message.group < 1 or message.num_output % message.group:
+            raise refuse(spec, f"num_output {message.num_output} is not a multiple of group {message.group}")
+        if len(spec.bottoms) != len(spec.tops):
+            raise refuse(spec, f"{len(spec.bottoms)} bottoms but {len(spec.tops)} tops; each bottom has its top")
+        return cls(
+            **Window.read(spec),
             num_output=message.num_output,
-            kernel=pair(spec, message, "kernel_size"),
-            stride=pair(spec, message, "stride", default=1),
-            pad=pair(spec, message, "pad", default=0),
-            dilation=(dilation[0], dilation[-1]),
             group=message.group,
             bias=message.bias_term,
+            axis=message.axis,
         )
-        for name in ("kernel", "stride", "dilation"):
-            if min(getattr(layer, name)) < 1:
-                raise refuse(spec, f"{name} is {getattr(layer, name)}; it must be at least 1")
-        if layer.group < 1 or layer.num_output % layer.group:
-            raise refuse(spec, f"num_output {layer.num_output} is not a multiple of group {layer.group}")
-        return layer
+
+    def _parts(self, shape: Shape) -> tuple[Shape, int, Shape]:
+        """The leading axes, the channels and the spatial axes of a blob."""
+        axis = canonical_axis(self.axis, shape)
+        if not 1 <= len(shape) - axis - 1 <= 3:
+            raise ValueError(f"a bottom of shape {shape}; expected (n, c, h, w)")
+        return shape[:axis], shape[axis], shape[axis + 1 :]
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
-        return tuple((n, self.num_output, *self._size((h, w))) for n, _, h, w in map(_as_image, bottoms))
-
-    def _size(self, size: Pair) -> Pair:
-        h, w = (
-            (x + 2 * p - (d * (k - 1) + 1)) // s + 1
-            for x, p, d, k, s in zip(size, self.pad, self.dilation, self.kernel, self.stride, strict=True)
-        )
-        return h, w
+        parts = [self._parts(bottom) for bottom in bottoms]
+        if len({channels for _, channels, _ in parts}) > 1:
+            raise ValueError("bottoms with different numbers of channels share one weight")
+        return tuple((*leading, self.num_output, *self._resize(size)) for leading, _, size in parts)
 
     def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
-        channels = _as_image(bottoms[0])[1]
+        _, channels, size = self._parts(bottoms[0])
         if channels % self.group:
             raise ValueError(f"{channels} channels are not a multiple of group {self.group}")
-        weight = (self.num_output, channels // self.group, *self.kernel)
+        weight = (*self._weight_shape(channels), *self.along(len(size))[0])
         return (weight, (self.num_output,)) if self.bias else (weight,)
 
+    def _resize(self, size: Shape) -> Shape:
+        return self.shrink(size)
+
+    def _weight_shape(self, channels: int) -> tuple[int, int]:
+        return self.num_output, channels // self.group
+
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
-        return sum(prod(self.blob_shapes(bottoms)[0]) * top[0] * prod(top[2:]) for top in tops)
+        return self._macs(bottoms, places=tops)
+
+    def _macs(self, bottoms: Sequence[Shape], *, places: Sequence[Shape]) -> int:
+        """The whole weight is used once at each place of `places`."""
+        weight = prod(self.blob_shapes(bottoms)[0])
+        return sum(weight * prod(leading) * prod(size) for leading, _, size in map(self._parts, places))
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
-        from torch.nn.functional import conv2d
-
         weight, bias = blobs[0], blobs[1] if self.bias else None
-        return tuple(
-            conv2d(x, weight, bias, self.stride, self.pad, self.dilation, self.group) for x in bottoms
-        )
+        return tuple(self._convolve(x, weight, bias) for x in bottoms)
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        import torch
+
+        axes = weight.ndim - 2
+        convolve = (torch.conv1d, torch.conv2d, torch.conv3d)[axes - 1]
+        _, stride, pad, dilation = self.along(axes)
+        batch = _one_batch_axis(x, axes)
+        return _restore(convolve(batch, weight, bias, stride, pad, dilation, self.group), x, axes)
 
 
 @register_layer("Deconvolution")
@@ -90,37 +149,79 @@ class Convolution(Layer):
 class Deconvolution(Convolution):
     """A convolution's backward pass: the weight's first axis is the input; blobs (I, O/group, kh, kw), (O,)."""
 
-    def _size(self, size: Pair) -> Pair:
-        h, w = (
-            s * (x - 1) + d * (k - 1) + 1 - 2 * p
-            for x, p, d, k, s in zip(size, self.pad, self.dilation, self.kernel, self.stride, strict=True)
-        )
-        return h, w
+    def _resize(self, size: Shape) -> Shape:
+        return self.grow(size)
 
-    def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
-        channels = _as_image(bottoms[0])[1]
-        if channels % self.group:
-            raise ValueError(f"{channels} channels are not a multiple of group {self.group}")
-        weight = (channels, self.num_output // self.group, *self.kernel)
-        return (weight, (self.num_output,)) if self.bias else (weight,)
+    def _weight_shape(self, channels: int) -> tuple[int, int]:
+        return channels, self.num_output // self.group
 
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
-        return sum(prod(self.blob_shapes(bottoms)[0]) * bottom[0] * prod(bottom[2:]) for bottom in bottoms)
+        return self._macs(bottoms, places=bottoms)
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        import torch
+
+        axes = weight.ndim - 2
+        deconvolve = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)[axes - 1]
+        _, stride, pad, dilation = self.along(axes)
+        batch = _one_batch_axis(x, axes)
+        return _restore(deconvolve(batch, weight, bias, stride, pad, 0, self.group, dilation), x, axes)
+
+
+@register_layer("Im2col")
+@dataclass(frozen=True)
+class Im2col(Window, OneToOne):
+    """Each kernel window of the bottom as a column: (n, c, h, w) -> (n, c kh kw, out h, out w)."""
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Im2col:
+        if spec.to_message().convolution_param.axis != 1:
+            raise refuse(spec, "axis is not 1; Im2col is supported for (n, c, h, w) only")
+        return cls(**Window.read(spec))
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        n, c, h, w = as_image(bottoms[0])
+        return ((n, c * prod(self.along(2)[0]), *self.shrink((h, w))),)
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
-        from torch.nn.functional import conv_transpose2d
+        from torch.nn.functional import unfold
 
-        weight, bias = blobs[0], blobs[1] if self.bias else None
-        return tuple(
-            conv_transpose2d(x, weight, bias, self.stride, self.pad, 0, self.group, self.dilation)
-            for x in bottoms
-        )
+        x = bottoms[0]
+        kernel, stride, pad, dilation = self.along(2)
+        columns = unfold(x, kernel, dilation, pad, stride)
+        return (columns.unflatten(2, self.shrink(x.shape[2:])),)
 
 
-def _as_image(shape: Shape) -> tuple[int, int, int, int]:
-    if len(shape) != 4:
-        raise ValueError(f"a bottom of shape {shape}; expected (n, c, h, w)")
-    n, c, h, w = shape
-    return n, c, h, w
+def _spatial(spec: LayerSpec, message: Any, name: str, *, default: int | None = None) -> tuple[int, ...]:
+    given = tuple(getattr(message, name))
+    return given if len(given) > 2 else pair(spec, message, name, default=default)
+
+
+def _dilation(spec: LayerSpec, message: Any) -> tuple[int, ...]:
+    """`dilation`, or DeepLab's name for it: hole, or hole_h and hole_w."""
+    given = tuple(message.dilation) or (1,)
+    holes = fork_fields(spec, "convolution_param")
+    if "hole" in holes or "hole_h" in holes or "hole_w" in holes:
+        if len(message.dilation):
+            raise refuse(spec, "both dilation and hole are given", hint="keep one of them")
+        hole = holes.integer("hole", 1)
+        given = holes.integer("hole_h", hole), holes.integer("hole_w", hole)
+    return given if len(given) > 2 else (given[0], given[-1])
+
+
+def _repeat(values: tuple[int, ...], axes: int) -> tuple[int, ...]:
+    if len(values) == axes:
+        return values
+    if len(set(values)) > 1:
+        raise ValueError(f"{values} for {axes} spatial axes")
+    return values[:1] * axes
+
+
+def _one_batch_axis(x: Tensor, axes: int) -> Tensor:
+    return x if x.ndim == axes + 2 else x.reshape(-1, *x.shape[-axes - 1 :])
+
+
+def _restore(top: Tensor, x: Tensor, axes: int) -> Tensor:
+    return top if x.ndim == axes + 2 else top.reshape(*x.shape[: -axes - 1], *top.shape[1:])

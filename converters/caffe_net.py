@@ -1,0 +1,332 @@
+"""CaffeNet: any Caffe net as a PyTorch module, executed layer by layer as Caffe does (net.cpp)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import NetError
+from .layers.base import Layer, blob_name
+from .net import LayerSpec, NetSpec, Shape
+from .passes import merge_splits, to_deploy
+from .shapes import infer_blobs, iter_layer_shapes, known_params
+
+MOST_REMEMBERED = 64
+"""How many input sizes a net remembers as checked."""
+
+
+class CaffeNet(nn.Module):
+    """Executes a NetSpec: same blobs, same names, same numbers as Caffe in its TEST phase.
+
+    Data and loss layers are taken out first (`to_deploy`), and Caffe's Split layers, which only copy names. `outputs`
+    names the blobs to compute, with what they need; without it they are all that no layer consumes. Unlike most
+    modules it starts in eval mode; `train()` turns on dropout and the batch's own statistics.
+
+    The state dict has the keys `<layer>.weight`, `<layer>.bias`, `<layer>.blob2` ... under Caffe's layer names, also
+    where PyTorch cannot have an attribute of that name. Blobs that layers share are there once, under the first
+    layer's key; loading accepts both, and as in Caffe the last one counts. Before weights are loaded they are zeros,
+    except where zeros would block the net: variances, scales and slopes.
+
+    Raises NetError where Caffe would refuse the net, UnknownLayerError for a type that nobody registered.
+    """
+
+    def __init__(self, spec: NetSpec, *, outputs: Sequence[str] | None = None) -> None:
+        super().__init__()
+        spec = merge_splits(to_deploy(spec))
+        self.spec = spec if outputs is None else _cut(spec, outputs)
+        self.inputs: Mapping[str, Shape] = dict(self.spec.inputs)
+        self.outputs = self.spec.outputs if outputs is None else tuple(outputs)
+        self._blob_shapes = infer_blobs(self.spec)
+        self._checked: set[tuple[tuple[str, Shape], ...]] = set()
+        self._lent: dict[str, str] = {}
+        self._attributes: dict[str, str] = {}
+        self._steps: tuple[_Step, ...] = ()
+        self._steps = _in_order(self.spec, self.outputs, self._allocate())
+        self.eval()
+
+    def forward(self, x: Tensor | None = None, /, *more: Tensor, **named: Tensor) -> Tensor | dict[str, Tensor]:
+        """The output, or {name: output} where there are several; float (n, c, h, w) of any n, h and w, as a rule.
+
+        Inputs go by position in the order of the net, or by name. Raises ValueError where they do not fit the net.
+        """
+        blobs = self._run(self._feed(x, more, named), keep=False)
+        if len(self.outputs) == 1:
+            return blobs[self.outputs[0]]
+        return {name: blobs[name] for name in self.outputs}
+
+    def blobs(self, x: Tensor | None = None, /, *more: Tensor, **named: Tensor) -> dict[str, Tensor]:
+        """Every blob as Caffe holds it after a forward pass: in-place layers have overwritten their bottom."""
+        return self._run(self._feed(x, more, named), keep=True)
+
+    def _run(self, blobs: dict[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+        for step in self._steps:
+            learnable = [self._learnable(place) for place in step.learnable]
+            tops = step.params.forward([blobs[name] for name in step.bottoms], learnable, training=self.training)
+            blobs.update(zip(step.tops, tops, strict=True))
+            for name, changed in step.echoes:
+                blobs[name] = blobs[changed].reshape(blobs[name].shape)
+            if not keep:
+                for name in step.done:
+                    del blobs[name]
+        return blobs
+
+    def _learnable(self, place: _Place) -> Tensor:
+        blob: Tensor = getattr(getattr(self, place.attribute), place.name)
+        return blob if place.view is None else blob.reshape(place.view)
+
+    # Inputs
+
+    def _feed(self, x: Tensor | None, more: Sequence[Tensor], named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        given = (*(() if x is None else (x,)), *more)
+        names = tuple(self.inputs)
+        fed = dict(zip(names, given, strict=False))
+        wrong = [name for name in named if name not in names or name in fed]
+        fed.update(named)
+        if len(given) > len(names) or wrong or len(fed) < len(names):
+            found = [*("without a name" for _ in given), *named]
+            raise ValueError(f"expected the inputs {', '.join(names)}; found {', '.join(found) or 'none'}")
+        for name, expected in self.inputs.items():
+            _check_input(name, fed[name], expected)
+        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+            self._check_sizes({name: tuple(fed[name].shape) for name in names})
+        return {name: fed[name] for name in names}
+
+    def _check_sizes(self, shapes: Mapping[str, Shape]) -> None:
+        """Say which layer an input does not fit, where PyTorch would only say that some tensors do not fit."""
+        key = tuple(shapes.items())
+        if key in self._checked or not all(type(size) is int for shape in shapes.values() for size in shape):
+            return
+        for layer, blobs in infer_blobs(self.spec, shapes).items():
+            if blobs != self._blob_shapes[layer]:
+                raise ValueError(
+                    f"inputs {dict(shapes)} do not fit: layer '{layer}' would need blobs {blobs}; "
+                    f"it has {self._blob_shapes[layer]}"
+                )
+        if len(self._checked) >= MOST_REMEMBERED:
+            self._checked.clear()
+        self._checked.add(key)
+
+    # Learnable blobs
+
+    def _allocate(self) -> dict[str, tuple[_Place, ...]]:
+        """Make the parameters; where each layer finds its blobs."""
+        owners: dict[str, tuple[str, _Place, Shape]] = {}
+        places: dict[str, tuple[_Place, ...]] = {}
+        attributes = self._free_attributes()
+        for layer in self.spec.layers:
+            shapes = self._blob_shapes.get(layer.name, ())
+            if layer.name in places and shapes:
+                raise NetError("two layers with blobs have this name", path=self.spec.path, where=layer.place)
+            own: dict[int, Shape] = {}
+            found = []
+            for position, shape in enumerate(shapes):
+                shared = _shared_name(layer, position)
+                place = _Place(attributes[layer.name], blob_name(position))
+                key = f"{layer.name}.{place.name}"
+                if shared and shared in owners:
+                    found.append(self._lend(layer, key, position, shape, owners[shared]))
+                    continue
+                if shared:
+                    owners[shared] = key, place, shape
+                own[position] = shape
+                found.append(place)
+            places[layer.name] = tuple(found)
+            if own:
+                self.add_module(attributes[layer.name], LayerBlobs(layer, attributes[layer.name], own))
+                if attributes[layer.name] != layer.name:
+                    self._attributes[layer.name] = attributes[layer.name]
+        return places
+
+    def _free_attributes(self) -> dict[str, str]:
+        """The attribute for each layer: its name, changed where PyTorch does not allow it or has one of that name."""
+        names = [layer.name for layer in self.spec.layers if layer.name in self._blob_shapes]
+        plain = [name for name in names if name and "." not in name and not hasattr(self, name)]
+        attributes = {name: name for name in plain}
+        for name in names:
+            if name not in attributes:
+                attribute = name.replace(".", "_") + "_"
+                while attribute in attributes.values() or hasattr(self, attribute):
+                    attribute += "_"
+                attributes[name] = attribute
+        return attributes
+
+    def _lend(
+        self, layer: LayerSpec, key: str, position: int, shape: Shape, owner: tuple[str, _Place, Shape]
+    ) -> _Place:
+        owner_key, place, owner_shape = owner
+        if shape != owner_shape and not _same_count(layer, position, shape, owner_shape):
+            raise NetError(
+                f"blob {position} of shape {shape} is shared with {owner_key} of shape {owner_shape}",
+                path=self.spec.path,
+                where=layer.place,
+                hint="shared blobs have one shape, or with share_mode: PERMISSIVE as many elements",
+            )
+        self._lent[key] = owner_key
+        return place if shape == owner_shape else _Place(place.attribute, place.name, shape)
+
+    # Keys
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """As in every module, with Caffe's layer names."""
+        state = super().state_dict(*args, **kwargs)
+        _rename(state, kwargs.get("prefix", ""), {attribute: layer for layer, attribute in self._attributes.items()})
+        return state
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for key, owner in self._lent.items():
+            if prefix + key in state_dict:
+                _absorb(state_dict, prefix + key, prefix + owner)
+        _rename(state_dict, prefix, self._attributes)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class LayerBlobs(nn.Module):
+    """The learnable blobs of one layer; CaffeNet computes with them."""
+
+    def __init__(self, layer: LayerSpec, attribute: str, shapes: Mapping[int, Shape]) -> None:
+        super().__init__()
+        self._layer, self._attribute, self._params = layer.name, attribute, known_params(layer)
+        fills, statistics = self._params.blob_fills(), self._params.statistics()
+        for position, shape in shapes.items():
+            blob = torch.full(shape, fills[position] if position < len(fills) else 0.0)
+            self.register_parameter(blob_name(position), nn.Parameter(blob, requires_grad=position not in statistics))
+
+    def extra_repr(self) -> str:
+        return repr(self._params)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """As in every module, but complaints have Caffe's layer name."""
+        complaints: tuple[list[str], list[str], list[str]] = ([], [], [])
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *complaints)
+        caffe_prefix = f"{prefix.removesuffix(self._attribute + '.')}{self._layer}."
+        for found, goal in zip(complaints, (missing_keys, unexpected_keys, error_msgs), strict=True):
+            goal += [text.replace(prefix, caffe_prefix, 1) for text in found]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a learnable blob is kept, and the shape to see it in, if another."""
+
+    attribute: str
+    name: str
+    view: Shape | None = None
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One layer to execute.
+
+    `echoes` are the (blob, changed blob) that hold the same memory in Caffe, and so change with a layer that works in
+    place; `done` the blobs that nobody needs any more.
+    """
+
+    params: Layer
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+    learnable: tuple[_Place, ...]
+    echoes: tuple[tuple[str, str], ...]
+    done: tuple[str, ...] = ()
+
+
+def _in_order(spec: NetSpec, outputs: Sequence[str], places: Mapping[str, tuple[_Place, ...]]) -> tuple[_Step, ...]:
+    steps = []
+    same_memory: dict[str, frozenset[str]] = {}
+    for row in iter_layer_shapes(spec):
+        layer, params = row.layer, known_params(row.layer)
+        if layer.type == "Input":
+            continue
+        echoes = _share(layer, params, same_memory)
+        steps.append(_Step(params, layer.bottoms, layer.tops, places[layer.name], echoes))
+    needed = set(outputs)
+    backwards = []
+    for step in reversed(steps):
+        touched = {*step.bottoms, *step.tops, *(name for echo in step.echoes for name in echo)}
+        done = tuple(sorted(touched - needed))
+        backwards.append(_Step(step.params, step.bottoms, step.tops, step.learnable, step.echoes, done))
+        needed |= touched
+    return tuple(reversed(backwards))
+
+
+def _share(
+    layer: LayerSpec, params: Layer, same_memory: dict[str, frozenset[str]]
+) -> tuple[tuple[str, str], ...]:
+    """Note which blobs are one memory after `layer`; the echoes of its in-place tops."""
+    if params.shares_memory(bottoms=len(layer.bottoms), tops=len(layer.tops)):
+        group = same_memory.get(layer.bottoms[0], frozenset()) | {layer.bottoms[0], *layer.tops}
+        same_memory.update((name, group) for name in group)
+        return ()
+    changed = [top for top in layer.tops if top in layer.bottoms]
+    return tuple((name, top) for top in changed for name in sorted(same_memory.get(top, frozenset()) - {top}))
+
+
+def _cut(spec: NetSpec, outputs: Sequence[str]) -> NetSpec:
+    """The layers of `spec` that `outputs` need."""
+    tops = {top for layer in spec.layers for top in layer.tops}
+    unknown = [name for name in outputs if name not in tops]
+    if unknown or not outputs:
+        raise NetError(f"the net makes no blob '{unknown[0]}'" if unknown else "no outputs are named", path=spec.path)
+    needed, layers = set(outputs), []
+    for layer in reversed(spec.layers):
+        if needed.intersection(layer.tops):
+            needed.update(layer.bottoms)
+            layers.append(layer)
+    return spec.replace_layers(tuple(reversed(layers)))
+
+
+def _check_input(name: str, x: Tensor, expected: Shape) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"input '{name}': expected a tensor, found {type(x).__name__}")
+    if x.ndim != len(expected) or (x.ndim > 1 and x.shape[1] != expected[1]):
+        raise ValueError(f"input '{name}': expected {_free(expected)}, found {tuple(x.shape)}")
+
+
+def _free(shape: Shape) -> str:
+    """The shape with letters for the sizes that are free: (n, 3, h, w)."""
+    letters = {4: ("h", "w"), 3: ("w",)}.get(len(shape), tuple(f"d{i}" for i in range(2, len(shape))))
+    return "(" + ", ".join(["n", *map(str, shape[1:2]), *letters]) + ")"
+
+
+def _shared_name(layer: LayerSpec, position: int) -> str:
+    params = layer.param_specs
+    return params[position].name if position < len(params) else ""
+
+
+def _same_count(layer: LayerSpec, position: int, shape: Shape, owner_shape: Shape) -> bool:
+    """Whether Caffe lets this blob be another view of its owner's memory."""
+    param = layer.to_message().param[position]
+    permissive = param.share_mode == param.DimCheckMode.Value("PERMISSIVE")
+    return permissive and torch.Size(shape).numel() == torch.Size(owner_shape).numel()
+
+
+def _rename(state: MutableMapping[str, Any], prefix: str, names: Mapping[str, str]) -> None:
+    """Replace the layer part of every key below `prefix`, keeping the order."""
+    if not names:
+        return
+    for key in list(state):
+        layer, _, blob = key.removeprefix(prefix).rpartition(".")
+        value = state.pop(key)
+        state[f"{prefix}{names[layer]}.{blob}" if key.startswith(prefix) and layer in names else key] = value
+
+
+def _absorb(state: MutableMapping[str, Any], key: str, owner: str) -> None:
+    """Move a shared blob to its owner's key: copying one layer after the other, Caffe keeps the last."""
+    value, first = state.pop(key), state.get(owner)
+    if first is not None:
+        value = value.reshape(first.shape) if value.numel() == first.numel() else value
+        if not torch.equal(value, first):
+            warnings.warn(f"'{owner}' and '{key}' are shared and differ; '{key}' counts, as in Caffe", stacklevel=2)
+    state[owner] = value

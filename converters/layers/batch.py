@@ -1,0 +1,65 @@
+"""BatchReindex and Filter: items of a batch chosen by another blob (batch_reindex_layer.cpp, filter_layer.cpp)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, prod
+from typing import TYPE_CHECKING, ClassVar
+
+from .base import Layer, refuse, register_layer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net import LayerSpec, Shape
+
+
+@register_layer("BatchReindex")
+@dataclass(frozen=True)
+class BatchReindex(Layer):
+    """top[i] = the first bottom's item whose number the second bottom has at i."""
+
+    bottom_count: ClassVar[tuple[int, float]] = (2, 2)
+    top_count: ClassVar[tuple[int, float]] = (1, 1)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        if len(bottoms[1]) != 1 or not bottoms[0]:
+            raise ValueError("expected (n, ...) and a second bottom with one axis")
+        return ((bottoms[1][0], *bottoms[0][1:]),)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        return (bottoms[0].index_select(0, bottoms[1].long()),)
+
+
+@register_layer("Filter")
+@dataclass(frozen=True)
+class Filter(Layer):
+    """The items of all bottoms but the last where the last, the selector (n, 1, ...), is not 0.
+
+    How many there are is known only when it runs: the shape rule gives the most. Such a net cannot be exported.
+    """
+
+    bottom_count: ClassVar[tuple[int, float]] = (2, inf)
+    top_count: ClassVar[tuple[int, float]] = (1, inf)
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Filter:
+        if len(spec.tops) != len(spec.bottoms) - 1:
+            raise refuse(spec, f"{len(spec.bottoms)} bottoms and {len(spec.tops)} tops; expected one top less")
+        return cls()
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        *items, selector = bottoms
+        if not selector or prod(selector[1:]) != 1 or any(shape[:1] != selector[:1] for shape in items):
+            raise ValueError("the selector, the last bottom, must be (n, 1, ...) with the others' n")
+        return tuple(items)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        *items, selector = bottoms
+        chosen = selector.flatten().nonzero().squeeze(1)
+        return tuple(x.index_select(0, chosen) for x in items)

@@ -1,0 +1,150 @@
+"""BatchNorm (batch_norm_layer.cpp), and the BN of SegNet's, ENet's and PSPNet's forks (bn_layer.cpp)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from .base import Layer, Neuron, as_image, refuse, register_layer
+from .fork import fork_message
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net import LayerSpec, Shape
+
+
+@register_layer("BatchNorm")
+@dataclass(frozen=True)
+class BatchNorm(Neuron):
+    """(x - mean) / sqrt(var + eps) for each channel; blobs mean (c,), variance (c,) and factor (1,).
+
+    The first two are running sums: both are divided by the factor, or taken as 0 where it is 0. With
+    `use_global_stats: false`, and in training unless it is true, the batch's own mean and variance count instead;
+    training adds them to the sums, which first shrink by `fraction`.
+    """
+
+    use_global_stats: bool | None
+    fraction: float
+    eps: float
+
+    blob_ranks: ClassVar[tuple[int, ...]] = (1, 1, 1)
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> BatchNorm:
+        message = spec.to_message().batch_norm_param
+        given = message.use_global_stats if message.HasField("use_global_stats") else None
+        return cls(given, message.moving_average_fraction, message.eps)
+
+    def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        channels = bottoms[0][1] if len(bottoms[0]) > 1 else 1
+        return (channels,), (channels,), (1,)
+
+    def blob_fills(self) -> tuple[float, ...]:
+        return 0.0, 1.0, 1.0
+
+    def statistics(self) -> tuple[int, ...]:
+        return 0, 1, 2
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        import torch
+        from torch.nn.functional import batch_norm
+
+        x, (mean, variance, factor) = bottoms[0], blobs
+        grouped = x if x.ndim > 1 else x[:, None]
+        if not training if self.use_global_stats is None else self.use_global_stats:
+            inverse = torch.where(factor == 0, 0, 1 / factor)
+            top = batch_norm(grouped, mean * inverse, variance * inverse, eps=self.eps)
+            return (top.reshape(x.shape),)
+        if training:
+            with torch.no_grad():
+                self._gather(grouped, mean, variance, factor)
+        return (batch_norm(grouped, None, None, training=True, eps=self.eps).reshape(x.shape),)
+
+    def _gather(self, x: Tensor, mean: Tensor, variance: Tensor, factor: Tensor) -> None:
+        """Add the batch to the running sums, its variance without bias."""
+        dims = [0, *range(2, x.ndim)]
+        places = x.numel() // x.shape[1]
+        mean.mul_(self.fraction).add_(x.mean(dims))
+        variance.mul_(self.fraction).add_(x.var(dims, correction=1 if places > 1 else 0))
+        factor.mul_(self.fraction).add_(1)
+
+
+@register_layer("BN")
+@dataclass(frozen=True)
+class BN(Layer):
+    """scale * (x - mean) / sqrt(var + eps) + shift for each channel; blobs (1, c, 1, 1).
+
+    SegNet's and ENet's fork has two blobs, scale and shift: with `bn_mode: INFERENCE` mean and variance were merged
+    into them, else (LEARN) they are the batch's own, at test too. PSPNet's fork has four: scale (slope), shift
+    (bias), running mean and running variance. A net tells them apart by the fields of bn_param, or by its number of
+    `param` entries.
+    """
+
+    merged: bool
+    running: bool
+    eps: float
+    statistic_tops: int
+    decay: float
+
+    bottom_count: ClassVar[tuple[int, float]] = (1, 1)
+    top_count: ClassVar[tuple[int, float]] = (1, 3)
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> BN:
+        message = fork_message(spec, "bn_param")
+        four = ("slope_filler", "bias_filler", "momentum", "frozen", "eps", "var_eps", "moving_average", "decay")
+        running = any(name in message for name in four) or len(spec.param_specs) > 2
+        mode = message.word("bn_mode", "LEARN")
+        if mode not in ("LEARN", "INFERENCE", "0", "1"):
+            raise refuse(spec, f"bn_mode is {mode}; expected LEARN or INFERENCE")
+        return cls(
+            merged=mode in ("INFERENCE", "1"),
+            running=running,
+            eps=message.number("eps", message.number("var_eps", 1e-5 if running else 1e-9)),
+            statistic_tops=len(spec.tops) - 1,
+            decay=message.number("decay", 1 - message.number("momentum", 0.9)),
+        )
+
+    @property
+    def blob_ranks(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (4,) * (4 if self.running else 2)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        n, c, h, w = as_image(bottoms[0])
+        return ((n, c, h, w), *[(1, c, 1, 1)] * self.statistic_tops)
+
+    def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        return ((1, as_image(bottoms[0])[1], 1, 1),) * len(self.blob_ranks)
+
+    def blob_fills(self) -> tuple[float, ...]:
+        return 1.0, 0.0, 0.0, 1.0
+
+    def statistics(self) -> tuple[int, ...]:
+        return (2, 3) if self.running else ()
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        import torch
+        from torch.nn.functional import batch_norm
+
+        x, scale, shift = bottoms[0], blobs[0], blobs[1]
+        mean, variance = (blobs[2], blobs[3]) if self.running else (None, None)
+        if self.merged and not self.running:
+            return (torch.addcmul(shift, x, scale),)
+        own = training or not self.running
+        weights = scale.flatten(), shift.flatten()
+        if not own and mean is not None and variance is not None:
+            return (batch_norm(x, mean.flatten(), variance.flatten(), *weights, eps=self.eps),)
+        batch_mean = x.mean((0, 2, 3), keepdim=True)
+        batch_variance = x.var((0, 2, 3), correction=0, keepdim=True)
+        if mean is not None and variance is not None:
+            with torch.no_grad():
+                mean.lerp_(batch_mean, self.decay)
+                variance.lerp_(batch_variance, self.decay)
+        top = batch_norm(x, None, None, *weights, training=True, eps=self.eps)
+        return (top, batch_mean, batch_variance)[: 1 + self.statistic_tops]

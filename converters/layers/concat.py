@@ -1,0 +1,142 @@
+"""Concat, Slice, Split and Silence: wiring (concat_layer.cpp, slice_layer.cpp, split_layer.cpp, silence_layer.cpp)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .base import Layer, canonical_axis, refuse, register_layer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net import LayerSpec, Shape
+
+
+@register_layer("Concat")
+@dataclass(frozen=True)
+class Concat(Layer):
+    """The bottoms one after the other along `axis`; their other axes are equal."""
+
+    axis: int
+
+    bottom_count: ClassVar[tuple[int, float]] = (1, inf)
+    top_count: ClassVar[tuple[int, float]] = (1, 1)
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Concat:
+        return cls(_axis(spec, spec.to_message().concat_param, "concat_dim"))
+
+    def shares_memory(self, *, bottoms: int, tops: int) -> bool:
+        return bottoms == 1
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        axis = canonical_axis(self.axis, bottoms[0])
+        if len({(*shape[:axis], *shape[axis + 1 :]) for shape in bottoms}) > 1 or len(set(map(len, bottoms))) > 1:
+            raise ValueError(f"the bottoms must be equal but for axis {axis}")
+        return ((*bottoms[0][:axis], sum(shape[axis] for shape in bottoms), *bottoms[0][axis + 1 :]),)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        import torch
+
+        return (torch.cat(tuple(bottoms), self.axis),)
+
+
+@register_layer("Slice")
+@dataclass(frozen=True)
+class Slice(Layer):
+    """The bottom cut along `axis` at `points`, or in equal parts where no points are given."""
+
+    axis: int
+    points: tuple[int, ...]
+    parts: int
+
+    bottom_count: ClassVar[tuple[int, float]] = (1, 1)
+    top_count: ClassVar[tuple[int, float]] = (1, inf)
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Slice:
+        message = spec.to_message().slice_param
+        points, parts = tuple(message.slice_point), len(spec.tops)
+        if points and len(points) != parts - 1:
+            raise refuse(spec, f"{len(points)} slice points for {parts} tops; expected {parts - 1}")
+        if any(b <= a for a, b in zip((0, *points), points, strict=False)):
+            raise refuse(spec, f"slice points {points} must rise from above 0")
+        return cls(_axis(spec, message, "slice_dim"), points, parts)
+
+    def shares_memory(self, *, bottoms: int, tops: int) -> bool:
+        return tops == 1
+
+    def _sizes(self, total: int) -> list[int]:
+        if not self.points:
+            return [total // self.parts] * self.parts
+        ends = (*self.points, total)
+        return [end - start for start, end in zip((0, *self.points), ends, strict=True)]
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        axis = canonical_axis(self.axis, bottoms[0])
+        total = bottoms[0][axis]
+        if not self.points and total % self.parts:
+            raise ValueError(f"axis {axis} of {total} cannot be cut in {self.parts} equal parts")
+        if self.points and self.points[-1] >= total:
+            raise ValueError(f"slice point {self.points[-1]} is not inside axis {axis} of {total}")
+        return tuple((*bottoms[0][:axis], size, *bottoms[0][axis + 1 :]) for size in self._sizes(total))
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        return tuple(bottoms[0].split(self._sizes(bottoms[0].shape[self.axis]), self.axis))
+
+
+def _axis(spec: LayerSpec, message: Any, old_name: str) -> int:
+    """`axis`, or its older name, which cannot be negative."""
+    if message.HasField("axis") and message.HasField(old_name):
+        raise refuse(spec, f"both axis and {old_name} are given", hint="keep axis")
+    return getattr(message, old_name) if message.HasField(old_name) else message.axis
+
+
+@register_layer("Split")
+@dataclass(frozen=True)
+class Split(Layer):
+    """The bottom under several names; Caffe writes it where a blob has several consumers."""
+
+    tops: int
+
+    bottom_count: ClassVar[tuple[int, float]] = (1, 1)
+    top_count: ClassVar[tuple[int, float]] = (1, inf)
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Split:
+        return cls(len(spec.tops))
+
+    def shares_memory(self, *, bottoms: int, tops: int) -> bool:
+        return True
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        return (bottoms[0],) * self.tops
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        return (bottoms[0],) * self.tops
+
+
+@register_layer("Silence")
+@dataclass(frozen=True)
+class Silence(Layer):
+    """Consumes blobs that would otherwise be outputs of the net."""
+
+    bottom_count: ClassVar[tuple[int, float]] = (1, inf)
+    top_count: ClassVar[tuple[int, float]] = (0, 0)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        return ()
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        return ()

@@ -1,0 +1,65 @@
+"""Crop (crop_layer.cpp)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from .base import Layer, canonical_axis, register_layer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net import LayerSpec, Shape
+
+
+@register_layer("Crop")
+@dataclass(frozen=True)
+class Crop(Layer):
+    """The part of the first bottom, from `axis` on, that starts at the offset and has the second bottom's size.
+
+    `offset` has one value for every cropped axis, or one for all of them; where it is missing it is 0. Axes before
+    `axis` keep the first bottom's size.
+    """
+
+    axis: int
+    offset: tuple[int, ...]
+
+    bottom_count: ClassVar[tuple[int, float]] = (2, 2)
+    top_count: ClassVar[tuple[int, float]] = (1, 1)
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Crop:
+        message = spec.to_message().crop_param
+        return cls(message.axis, tuple(message.offset))
+
+    def _offsets(self, shape: Sequence[int]) -> list[tuple[int, int]]:
+        """(axis, offset) of every cropped axis."""
+        start = canonical_axis(self.axis, shape)
+        offsets = self.offset or (0,)
+        if len(offsets) == 1:
+            offsets = offsets * (len(shape) - start)
+        if len(offsets) != len(shape) - start:
+            raise ValueError(f"{len(offsets)} offsets for the {len(shape) - start} axes from axis {start} on")
+        return list(enumerate(offsets, start))
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        top, reference = list(bottoms[0]), bottoms[1]
+        for axis, offset in self._offsets(top):
+            if axis >= len(reference):
+                raise ValueError(f"the second bottom has no axis {axis} to give a size")
+            if offset + reference[axis] > top[axis]:
+                raise ValueError(
+                    f"axis {axis}: {reference[axis]} from offset {offset} on does not fit into {top[axis]}"
+                )
+            top[axis] = reference[axis]
+        return (tuple(top),)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        top, reference = bottoms
+        for axis, offset in self._offsets(top.shape):
+            top = top.narrow(axis, offset, reference.shape[axis])
+        return (top,)

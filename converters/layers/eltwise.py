@@ -1,0 +1,59 @@
+"""Eltwise (eltwise_layer.cpp)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from math import inf
+from typing import TYPE_CHECKING, ClassVar
+
+from .base import Layer, refuse, register_layer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net import LayerSpec, Shape
+
+
+@register_layer("Eltwise")
+@dataclass(frozen=True)
+class Eltwise(Layer):
+    """The sum (each bottom times its coefficient), product or maximum of bottoms of one shape."""
+
+    operation: str
+    coefficients: tuple[float, ...]
+
+    bottom_count: ClassVar[tuple[int, float]] = (2, inf)
+    top_count: ClassVar[tuple[int, float]] = (1, 1)
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Eltwise:
+        message = spec.to_message().eltwise_param
+        operation, coefficients = message.EltwiseOp.Name(message.operation), tuple(message.coeff)
+        if coefficients and len(coefficients) != len(spec.bottoms):
+            raise refuse(spec, f"{len(coefficients)} coefficients for {len(spec.bottoms)} bottoms")
+        if coefficients and operation == "PROD":
+            raise refuse(spec, "a product takes no coefficients")
+        return cls(operation, coefficients or (1.0,) * len(spec.bottoms))
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        if len(set(bottoms)) > 1:
+            raise ValueError("the bottoms must have one shape")
+        return (bottoms[0],)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        import torch
+
+        if self.operation == "MAX":
+            return (reduce(torch.maximum, bottoms),)
+        if self.operation == "PROD":
+            return (reduce(torch.mul, bottoms),)
+        terms = zip(bottoms, self.coefficients, strict=True)
+        first, c = next(terms)
+        top = first if c == 1 else c * first
+        for x, c in terms:
+            top = torch.add(top, x, alpha=c)
+        return (top,)

@@ -1,0 +1,81 @@
+"""Parameters of Caffe's forks, read by name from the fields that BVLC Caffe's schema does not have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .base import refuse
+
+if TYPE_CHECKING:
+    from ..net import LayerSpec
+
+
+@dataclass(frozen=True)
+class ForkMessage:
+    """One message of a fork, such as norm_param; of a scalar that is given twice the last counts, as in protobuf."""
+
+    spec: LayerSpec
+    name: str
+    fields: dict[str, list[Any]]
+
+    def __contains__(self, field: str) -> bool:
+        return field in self.fields
+
+    def integer(self, field: str, default: int) -> int:
+        value = self._last(field, default)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self._wrong(field, "a whole number", value)
+        return value
+
+    def integers(self, field: str) -> tuple[int, ...]:
+        values = self.fields.get(field, [])
+        if not all(isinstance(value, int) for value in values):
+            raise self._wrong(field, "whole numbers", values)
+        return tuple(values)
+
+    def number(self, field: str, default: float) -> float:
+        value = self._last(field, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self._wrong(field, "a number", value)
+        return float(value)
+
+    def flag(self, field: str, *, default: bool) -> bool:
+        value = str(self._last(field, default)).lower()
+        if value not in ("true", "false", "t", "f", "1", "0"):
+            raise self._wrong(field, "true or false", value)
+        return value in ("true", "t", "1")
+
+    def word(self, field: str, default: str) -> str:
+        return str(self._last(field, default))
+
+    def _last(self, field: str, default: Any) -> Any:
+        return self.fields[field][-1] if self.fields.get(field) else default
+
+    def _wrong(self, field: str, expected: str, found: Any) -> Exception:
+        return refuse(self.spec, f"{self.name}.{field} is {found!r}; expected {expected}")
+
+
+def fork_message(spec: LayerSpec, name: str) -> ForkMessage:
+    """The message `name` of a layer, empty where it has none.
+
+    Raises NetError where a binary file holds it by number only: forks disagree about the numbers.
+    """
+    numbered = [f.name for f in spec.extra if f.name.startswith("#")]
+    if numbered and not any(f.name == name for f in spec.extra):
+        raise refuse(
+            spec,
+            f"{name} cannot be read from a binary file, which has field {', '.join(numbered)} and no names",
+            hint="give the net's prototxt as well; its fields have names",
+        )
+    return ForkMessage(spec, name, spec.extra_message(name).children())
+
+
+def fork_fields(spec: LayerSpec, message: str) -> ForkMessage:
+    """The fields that a fork added to one of Caffe's own messages, such as convolution_param.hole."""
+    fields: dict[str, list[Any]] = {}
+    for field in spec.extra:
+        parent, _, name = field.name.rpartition(".")
+        if parent == message:
+            fields.setdefault(name, []).append(field.value)
+    return ForkMessage(spec, message, fields)

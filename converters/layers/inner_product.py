@@ -1,0 +1,88 @@
+"""InnerProduct and Embed (inner_product_layer.cpp, embed_layer.cpp)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, ClassVar
+
+from .base import OneToOne, canonical_axis, refuse, register_layer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net import LayerSpec, Shape
+
+
+@register_layer("InnerProduct")
+@dataclass(frozen=True)
+class InnerProduct(OneToOne):
+    """top = bottom flattened from `axis` on, times the weight; blobs (O, I), or (I, O) with `transpose`, and (O,)."""
+
+    num_output: int
+    bias: bool
+    axis: int
+    transpose: bool
+
+    blob_ranks: ClassVar[tuple[int, ...]] = (2, 1)
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> InnerProduct:
+        message = spec.to_message().inner_product_param
+        if not message.num_output:
+            raise refuse(spec, "num_output is missing or 0")
+        return cls(message.num_output, message.bias_term, message.axis, message.transpose)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        return ((*bottoms[0][: canonical_axis(self.axis, bottoms[0])], self.num_output),)
+
+    def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        inputs = prod(bottoms[0][canonical_axis(self.axis, bottoms[0]) :])
+        weight = (inputs, self.num_output) if self.transpose else (self.num_output, inputs)
+        return (weight, (self.num_output,)) if self.bias else (weight,)
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return prod(bottoms[0]) * self.num_output
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        from torch.nn.functional import linear
+
+        weight = blobs[0].t() if self.transpose else blobs[0]
+        return (linear(bottoms[0].flatten(self.axis), weight, blobs[1] if self.bias else None),)
+
+
+@register_layer("Embed")
+@dataclass(frozen=True)
+class Embed(OneToOne):
+    """Row `bottom[i]` of the weight for each element of the bottom; blobs (input_dim, O), (O,)."""
+
+    num_output: int
+    input_dim: int
+    bias: bool
+
+    blob_ranks: ClassVar[tuple[int, ...]] = (2, 1)
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Embed:
+        message = spec.to_message().embed_param
+        if not message.num_output or not message.input_dim:
+            raise refuse(spec, "num_output and input_dim must be at least 1")
+        return cls(message.num_output, message.input_dim, message.bias_term)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        return ((*bottoms[0], self.num_output),)
+
+    def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        weight = (self.input_dim, self.num_output)
+        return (weight, (self.num_output,)) if self.bias else (weight,)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        from torch.nn.functional import embedding
+
+        rows = embedding(bottoms[0].long(), blobs[0])
+        return (rows + blobs[1] if self.bias else rows,)

@@ -1,0 +1,51 @@
+"""Local response normalization (lrn_layer.cpp)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .base import Neuron, as_image, refuse, register_layer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net import LayerSpec, Shape
+
+
+@register_layer("LRN")
+@dataclass(frozen=True)
+class LRN(Neuron):
+    """x / (k + alpha * mean of x^2 over local_size neighbours)^beta; outside the blob x is 0 and counted.
+
+    The neighbours are channels, or within a channel the places of a square; there Caffe leaves k at 1.
+    """
+
+    local_size: int
+    alpha: float
+    beta: float
+    k: float
+    within_channel: bool
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> LRN:
+        message = spec.to_message().lrn_param
+        if message.local_size % 2 != 1:
+            raise refuse(spec, f"local_size is {message.local_size}; it must be odd")
+        within = message.NormRegion.Name(message.norm_region) == "WITHIN_CHANNEL"
+        return cls(message.local_size, message.alpha, message.beta, 1.0 if within else message.k, within)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        return (as_image(bottoms[0]),)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        from torch.nn.functional import avg_pool2d, local_response_norm
+
+        x = bottoms[0]
+        if not self.within_channel:
+            return (local_response_norm(x, self.local_size, self.alpha, self.beta, self.k),)
+        mean = avg_pool2d(x.square(), self.local_size, 1, self.local_size // 2)
+        return (x * (self.k + self.alpha * mean) ** -self.beta,)

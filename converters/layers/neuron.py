@@ -1,0 +1,246 @@
+"""Activations: each element of the top depends on the same element of the bottom (Caffe's neuron layers)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, log
+from typing import TYPE_CHECKING
+
+from .base import Neuron, refuse, register_layer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net import LayerSpec, Shape
+
+
+class Elementwise(Neuron):
+    """A neuron layer without blobs: `compute` is its function."""
+
+    def compute(self, x: Tensor) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} cannot be computed")
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        return (self.compute(bottoms[0]),)
+
+
+@register_layer("ReLU")
+@dataclass(frozen=True)
+class ReLU(Elementwise):
+    """max(x, 0) + negative_slope * min(x, 0)."""
+
+    negative_slope: float
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> ReLU:
+        return cls(spec.to_message().relu_param.negative_slope)
+
+    def compute(self, x: Tensor) -> Tensor:
+        from torch.nn.functional import leaky_relu, relu
+
+        return leaky_relu(x, self.negative_slope) if self.negative_slope else relu(x)
+
+
+@register_layer("PReLU")
+@dataclass(frozen=True)
+class PReLU(Neuron):
+    """max(x, 0) + slope * min(x, 0); blob (c,), or () where the channels share one slope."""
+
+    channel_shared: bool
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> PReLU:
+        return cls(spec.to_message().prelu_param.channel_shared)
+
+    def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        if len(bottoms[0]) < 2:
+            raise ValueError(f"a bottom of shape {bottoms[0]}; expected (n, c, ...)")
+        return ((),) if self.channel_shared else ((bottoms[0][1],),)
+
+    def blob_fills(self) -> tuple[float, ...]:
+        return (0.25,)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        from torch.nn.functional import prelu
+
+        return (prelu(bottoms[0], blobs[0].reshape(-1)),)
+
+
+@register_layer("ELU")
+@dataclass(frozen=True)
+class ELU(Elementwise):
+    """x where it is positive, else alpha * (e^x - 1)."""
+
+    alpha: float
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> ELU:
+        return cls(spec.to_message().elu_param.alpha)
+
+    def compute(self, x: Tensor) -> Tensor:
+        from torch.nn.functional import elu
+
+        return elu(x, self.alpha)
+
+
+@register_layer("Sigmoid")
+@dataclass(frozen=True)
+class Sigmoid(Elementwise):
+    """1 / (1 + e^-x)."""
+
+    def compute(self, x: Tensor) -> Tensor:
+        return x.sigmoid()
+
+
+@register_layer("TanH")
+@dataclass(frozen=True)
+class TanH(Elementwise):
+    """The hyperbolic tangent."""
+
+    def compute(self, x: Tensor) -> Tensor:
+        return x.tanh()
+
+
+@register_layer("BNLL")
+@dataclass(frozen=True)
+class BNLL(Elementwise):
+    """log(1 + e^x), the binomial negative log likelihood."""
+
+    def compute(self, x: Tensor) -> Tensor:
+        from torch.nn.functional import softplus
+
+        return softplus(x)
+
+
+@register_layer("AbsVal")
+@dataclass(frozen=True)
+class AbsVal(Elementwise):
+    """|x|."""
+
+    def compute(self, x: Tensor) -> Tensor:
+        return x.abs()
+
+
+@register_layer("Swish")
+@dataclass(frozen=True)
+class Swish(Elementwise):
+    """x / (1 + e^(-beta x))."""
+
+    beta: float
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Swish:
+        return cls(spec.to_message().swish_param.beta)
+
+    def compute(self, x: Tensor) -> Tensor:
+        return x * (self.beta * x).sigmoid()
+
+
+@register_layer("Clip")
+@dataclass(frozen=True)
+class Clip(Elementwise):
+    """x, but at least `low` and at most `high`."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Clip:
+        message = spec.to_message().clip_param
+        if not (message.HasField("min") and message.HasField("max")):
+            raise refuse(spec, "min and max are both required")
+        return cls(message.min, message.max)
+
+    def compute(self, x: Tensor) -> Tensor:
+        return x.clamp(self.low, self.high)
+
+
+@register_layer("Threshold")
+@dataclass(frozen=True)
+class Threshold(Elementwise):
+    """1 where x is above the threshold, else 0."""
+
+    threshold: float
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Threshold:
+        return cls(spec.to_message().threshold_param.threshold)
+
+    def compute(self, x: Tensor) -> Tensor:
+        return (x > self.threshold).to(x.dtype)
+
+
+@register_layer("Power")
+@dataclass(frozen=True)
+class Power(Elementwise):
+    """(shift + scale * x)^power."""
+
+    power: float
+    scale: float
+    shift: float
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Power:
+        message = spec.to_message().power_param
+        return cls(message.power, message.scale, message.shift)
+
+    def compute(self, x: Tensor) -> Tensor:
+        if self.scale != 1:
+            x = x * self.scale
+        if self.shift:
+            x = x + self.shift
+        return x if self.power == 1 else x.pow(self.power)
+
+
+@register_layer("Exp")
+@dataclass(frozen=True)
+class Exp(Elementwise):
+    """base^(shift + scale * x); a base of -1 stands for e."""
+
+    base: float
+    scale: float
+    shift: float
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Exp:
+        message = spec.to_message().exp_param
+        return cls(_base(spec, message.base), message.scale, message.shift)
+
+    def compute(self, x: Tensor) -> Tensor:
+        top = (x * (self.scale * log(self.base))).exp()
+        return top * exp(min(self.shift * log(self.base), 700)) if self.shift else top  # beyond: inf in float32
+
+
+@register_layer("Log")
+@dataclass(frozen=True)
+class Log(Elementwise):
+    """The logarithm of shift + scale * x to `base`; a base of -1 stands for e."""
+
+    base: float
+    scale: float
+    shift: float
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Log:
+        message = spec.to_message().log_param
+        base = _base(spec, message.base)
+        if base == 1:
+            raise refuse(spec, "there is no logarithm to base 1")
+        return cls(base, message.scale, message.shift)
+
+    def compute(self, x: Tensor) -> Tensor:
+        top = (self.shift + self.scale * x).log()
+        return top / log(self.base) if self.base != exp(1) else top
+
+
+def _base(spec: LayerSpec, base: float) -> float:
+    if base == -1:
+        return exp(1)
+    if base <= 0:
+        raise refuse(spec, f"base is {base}; it must be positive, or -1 for e")
+    return base

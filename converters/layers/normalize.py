@@ -1,0 +1,78 @@
+"""MVN (mvn_layer.cpp), and the Normalize of ParseNet's and SSD's forks (normalize_layer.cpp)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .base import Neuron, OneToOne, legacy_shape, register_layer
+from .fork import fork_message
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net import LayerSpec, Shape
+
+
+@register_layer("MVN")
+@dataclass(frozen=True)
+class MVN(OneToOne):
+    """(x - mean) / (standard deviation + eps) over each channel's places, or each item's; the top has four axes."""
+
+    normalize_variance: bool
+    across_channels: bool
+    eps: float
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> MVN:
+        message = spec.to_message().mvn_param
+        return cls(message.normalize_variance, message.across_channels, message.eps)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        return (legacy_shape(bottoms[0]),)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        x = bottoms[0].reshape(legacy_shape(tuple(bottoms[0].shape)))
+        dims = (1, 2, 3) if self.across_channels else (2, 3)
+        centred = x - x.mean(dims, keepdim=True)
+        if not self.normalize_variance:
+            return (centred,)
+        return (centred / (centred.square().mean(dims, keepdim=True).sqrt() + self.eps),)
+
+
+@register_layer("Normalize")
+@dataclass(frozen=True)
+class Normalize(Neuron):
+    """scale * x / sqrt(eps + sum of x^2 over the channels, or over the whole item); blob (c,), or () if shared."""
+
+    across_spatial: bool
+    channel_shared: bool
+    eps: float
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Normalize:
+        message = fork_message(spec, "norm_param")
+        return cls(
+            across_spatial=message.flag("across_spatial", default=True),
+            channel_shared=message.flag("channel_shared", default=True),
+            eps=message.number("eps", 1e-10),
+        )
+
+    def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        if len(bottoms[0]) < 2:
+            raise ValueError(f"a bottom of shape {bottoms[0]}; expected (n, c, ...)")
+        return ((),) if self.channel_shared else ((bottoms[0][1],),)
+
+    def blob_fills(self) -> tuple[float, ...]:
+        return (1.0,)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        x = bottoms[0]
+        dims = list(range(1, x.ndim)) if self.across_spatial else [1]
+        scale = blobs[0] if self.channel_shared else blobs[0].reshape(-1, *[1] * (x.ndim - 2))
+        return (x * (x.square().sum(dims, keepdim=True) + self.eps).rsqrt() * scale,)

@@ -1,0 +1,251 @@
+"""Pooling and SPP (pooling_layer.cpp, spp_layer.cpp).
+
+PyTorch's pooling agrees with Caffe's except in three places, which take the slower way here: a pad of more than half
+the kernel; a stride beyond the kernel, where Caffe keeps a last window that lies outside the blob (its maximum is
+-FLT_MAX, its average 0 divided by what is left of the window, which may be nothing); and STOCHASTIC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+from .base import Layer, OneToOne, Pair, as_image, pair, refuse, register_layer
+from .fork import fork_fields
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net import LayerSpec, Shape
+
+
+@register_layer("Pooling")
+@dataclass(frozen=True)
+class Pooling(Layer):
+    """MAX, AVE or STOCHASTIC over windows; sizes round up unless `round_mode: FLOOR`.
+
+    A second top of MAX holds the place of each maximum in its channel, h * width + w, for unpooling. `kernel` is
+    (0, 0) with `global_pooling`. `dilation` is DeepLab's hole. Averages count the padding, as far as the padded blob
+    reaches. Windows that would start in the padding after the blob are dropped, but only where there is padding.
+    """
+
+    method: str
+    kernel: Pair
+    stride: Pair = (1, 1)
+    pad: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    global_pooling: bool = False
+    ceil: bool = True
+    mask: bool = False
+
+    bottom_count: ClassVar[tuple[int, float]] = (1, 1)
+    top_count: ClassVar[tuple[int, float]] = (1, 2)
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Pooling:
+        message = spec.to_message().pooling_param
+        fork = fork_fields(spec, "pooling_param")
+        whole = message.global_pooling
+        if whole and any(message.HasField(name) for name in ("kernel_size", "kernel_h", "kernel_w")):
+            raise refuse(spec, "global_pooling with a kernel size", hint="leave it out: it is the bottom's size")
+        hole = fork.integer("hole", 1)
+        layer = cls(
+            method=message.PoolMethod.Name(message.pool),
+            kernel=(0, 0) if whole else pair(spec, message, "kernel_size"),
+            stride=pair(spec, message, "stride", default=1),
+            pad=pair(spec, message, "pad", default=0),
+            dilation=(fork.integer("hole_h", hole), fork.integer("hole_w", hole)),
+            global_pooling=whole,
+            ceil=message.RoundMode.Name(message.round_mode) == "CEIL" and fork.flag("ceil_mode", default=True),
+            mask=len(spec.tops) > 1,
+        )
+        problem = layer._problem()
+        if problem:
+            raise refuse(spec, problem)
+        return layer
+
+    def _problem(self) -> str | None:
+        """What Caffe's LayerSetUp would refuse."""
+        if min(self.stride) < 1 or min(self.dilation) < 1 or (not self.global_pooling and min(self.kernel) < 1):
+            return f"kernel {self.kernel}, stride {self.stride}, hole {self.dilation}: all must be at least 1"
+        if self.global_pooling and (self.pad != (0, 0) or self.stride != (1, 1) or self.dilation != (1, 1)):
+            return f"global_pooling with pad {self.pad} and stride {self.stride}; it takes pad 0 and stride 1"
+        if not self.global_pooling and any(p >= k for p, k in zip(self.pad, self.kernel, strict=True) if p):
+            return f"pad {self.pad} is not smaller than kernel {self.kernel}"
+        if self.method == "STOCHASTIC" and self.pad != (0, 0):
+            return "STOCHASTIC pooling takes no pad"
+        if self.method != "MAX" and self.dilation != (1, 1):
+            return f"hole {self.dilation} is supported for MAX pooling only"
+        if self.method != "MAX" and self.mask:
+            return f"a second top; only MAX pooling has one, this is {self.method}"
+        return None
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        n, c, h, w = as_image(bottoms[0])
+        top = (n, c, 1, 1) if self.global_pooling else (n, c, *self._sizes((h, w)))
+        return (top, top) if self.mask else (top,)
+
+    def _sizes(self, size: Sequence[int]) -> Pair:
+        h, w = (self._size(axis, x) for axis, x in enumerate(size))
+        return h, w
+
+    def _size(self, axis: int, x: int) -> int:
+        """Windows along an axis of length `x`, which may be symbolic."""
+        k, s, p = self._extent[axis], self.stride[axis], self.pad[axis]
+        room = x + 2 * p - k
+        count = (-(-room // s) if self.ceil else room // s) + 1
+        if not any(self.pad):
+            return count
+        inside = (x + p - 1) // s + 1
+        if isinstance(x, int):
+            return min(count, inside)
+        from torch import sym_min
+
+        return sym_min(count, inside)
+
+    @property
+    def _extent(self) -> Pair:
+        h, w = (d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))
+        return h, w
+
+    @property
+    def _as_pytorch(self) -> bool:
+        """Whether PyTorch's own pooling has the same windows and accepts the pad."""
+        half = all(2 * p <= k for p, k in zip(self.pad, self.kernel, strict=True))
+        covered = all(s <= k for s, k in zip(self.stride, self._extent, strict=True))
+        return half and (any(self.pad) or covered or not self.ceil)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        x = bottoms[0]
+        if self.method == "STOCHASTIC":
+            return (self._stochastic(x, training=training),)
+        if self.global_pooling:
+            return self._global(x)
+        if self.method == "AVE":
+            return (self._average(x),)
+        return self._maximum(x)
+
+    def _global(self, x: Tensor) -> tuple[Tensor, ...]:
+        if self.method == "AVE":
+            return (x.mean((2, 3), keepdim=True),)
+        if not self.mask:
+            return (x.amax((2, 3), keepdim=True),)
+        top, place = x.flatten(2).max(2)
+        return top[..., None, None], place.to(x.dtype)[..., None, None]
+
+    def _maximum(self, x: Tensor) -> tuple[Tensor, ...]:
+        import torch
+        from torch.nn.functional import max_pool2d
+
+        if self._as_pytorch and not self.mask:
+            return (max_pool2d(x, self.kernel, self.stride, self.pad, self.dilation, self.ceil),)
+        if self._as_pytorch:
+            top, place = max_pool2d(
+                x, self.kernel, self.stride, self.pad, self.dilation, self.ceil, return_indices=True
+            )
+            return top, place.to(x.dtype)
+        lowest = torch.finfo(x.dtype).min
+        top, place = max_pool2d(
+            self._padded(x, lowest), self.kernel, self.stride, dilation=self.dilation, return_indices=True
+        )
+        if not self.mask:
+            return (top,)
+        width = self._padded_size(1, x.shape[3])
+        row, column = place // width - self.pad[0], place % width - self.pad[1]
+        return top, torch.where(top == lowest, -1, row * x.shape[3] + column).to(x.dtype)
+
+    def _average(self, x: Tensor) -> Tensor:
+        from torch.nn.functional import avg_pool2d
+
+        if self._as_pytorch:
+            return avg_pool2d(x, self.kernel, self.stride, self.pad, self.ceil, count_include_pad=True)
+        rows, columns = (self._counts(axis, x) for axis in (0, 1))
+        return self._sums(x) / (rows[:, None] * columns)
+
+    def _stochastic(self, x: Tensor, *, training: bool) -> Tensor:
+        """At test the mean weighted by itself; in training one element, drawn with probability in proportion to it."""
+        import torch
+
+        if self.global_pooling:
+            windowed = replace(self, global_pooling=False, kernel=(x.shape[2], x.shape[3]))
+            return windowed._stochastic(x, training=training)
+        if not training:
+            total = self._sums(x)
+            return torch.where(total > 0, self._sums(x.square()) / total, 0)
+        sizes = self._sizes(x.shape[2:])
+        columns = torch.nn.functional.unfold(self._padded(x, 0), self.kernel, stride=self.stride)
+        windows = columns.unflatten(1, (x.shape[1], -1))
+        reached = windows.cumsum(2)
+        drawn = torch.rand_like(reached[:, :, :1]) * reached[:, :, -1:]
+        chosen = (reached < drawn).sum(2, keepdim=True)
+        return windows.gather(2, chosen.clamp(max=windows.shape[2] - 1)).squeeze(2).unflatten(2, sizes)
+
+    def _padded_size(self, axis: int, x: int) -> int:
+        return (self._size(axis, x) - 1) * self.stride[axis] + self._extent[axis]
+
+    def _padded(self, x: Tensor, value: float) -> Tensor:
+        """`x` cut or filled with `value` so that every window of Caffe's is whole."""
+        from torch.nn.functional import pad
+
+        (top, left), (h, w) = self.pad, x.shape[2:]
+        bottom, right = self._padded_size(0, h) - h - top, self._padded_size(1, w) - w - left
+        return pad(x, (left, right, top, bottom), value=value)
+
+    def _sums(self, x: Tensor) -> Tensor:
+        from torch.nn.functional import avg_pool2d
+
+        return avg_pool2d(self._padded(x, 0), self.kernel, self.stride, divisor_override=1)
+
+    def _counts(self, axis: int, x: Tensor) -> Tensor:
+        """By how many places Caffe divides along one axis: what of each window lies in the padded blob."""
+        import torch
+
+        size, pad = x.shape[2 + axis], self.pad[axis]
+        start = torch.arange(self._size(axis, size), device=x.device) * self.stride[axis] - pad
+        return ((start + self.kernel[axis]).clamp(max=size + pad) - start).to(x.dtype)
+
+
+@register_layer("SPP")
+@dataclass(frozen=True)
+class SPP(OneToOne):
+    """Spatial pyramid pooling: level l pools to 2^l x 2^l windows; the levels are flattened and joined on axis 1."""
+
+    levels: int
+    method: str
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> SPP:
+        message = spec.to_message().spp_param
+        if not message.pyramid_height:
+            raise refuse(spec, "pyramid_height is missing or 0")
+        return cls(message.pyramid_height, message.PoolMethod.Name(message.pool))
+
+    def _level(self, level: int, size: Sequence[int]) -> Pooling:
+        bins = 2**level
+        kernel = -(-size[0] // bins), -(-size[1] // bins)
+        pad = (kernel[0] * bins - size[0] + 1) // 2, (kernel[1] * bins - size[1] + 1) // 2
+        if all(isinstance(x, int) for x in size) and any(p >= k for p, k in zip(pad, kernel, strict=True)):
+            raise ValueError(f"{bins} x {bins} windows over {size[0]} x {size[1]} need pad {pad} for kernel {kernel}")
+        return Pooling(self.method, kernel, kernel, pad)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        n, c, h, w = as_image(bottoms[0])
+        if self.levels == 1:
+            return ((n, c, 1, 1),)
+        cells = 0
+        for level in range(self.levels):
+            rows, columns = self._level(level, (h, w))._sizes((h, w))
+            cells += rows * columns
+        return ((n, c * cells),)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        import torch
+
+        x = bottoms[0]
+        levels = [self._level(level, x.shape[2:]).forward((x,), ())[0] for level in range(self.levels)]
+        return (levels[0] if self.levels == 1 else torch.cat([level.flatten(1) for level in levels], 1),)

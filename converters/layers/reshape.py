@@ -1,0 +1,151 @@
+"""Flatten, Reshape, Tile (flatten_layer.cpp, reshape_layer.cpp, tile_layer.cpp), and the Permute of SSD's fork."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from .base import OneToOne, canonical_axis, refuse, register_layer
+from .fork import fork_message
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net import LayerSpec, Shape
+
+
+@register_layer("Flatten")
+@dataclass(frozen=True)
+class Flatten(OneToOne):
+    """The axes from `axis` to `end_axis` as one."""
+
+    axis: int
+    end_axis: int
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Flatten:
+        message = spec.to_message().flatten_param
+        return cls(message.axis, message.end_axis)
+
+    def shares_memory(self, *, bottoms: int, tops: int) -> bool:
+        return True
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        shape = bottoms[0]
+        start, end = canonical_axis(self.axis, shape), canonical_axis(self.end_axis, shape)
+        if start > end:
+            raise ValueError(f"axis {start} comes after end_axis {end}")
+        return ((*shape[:start], prod(shape[start : end + 1]), *shape[end + 1 :]),)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        return (bottoms[0].flatten(self.axis, self.end_axis),)
+
+
+@register_layer("Reshape")
+@dataclass(frozen=True)
+class Reshape(OneToOne):
+    """`num_axes` axes from `axis` on (-1: all) replaced by `dims`: 0 copies the bottom's, one -1 takes what is left."""
+
+    dims: tuple[int, ...]
+    axis: int
+    num_axes: int
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Reshape:
+        message = spec.to_message().reshape_param
+        dims = tuple(message.shape.dim)
+        if any(dim < -1 for dim in dims) or dims.count(-1) > 1:
+            raise refuse(spec, f"dims {dims}: each is 0 or more, and one at most is -1")
+        if message.num_axes < -1:
+            raise refuse(spec, f"num_axes is {message.num_axes}; expected -1 or more")
+        return cls(dims, message.axis, message.num_axes)
+
+    def shares_memory(self, *, bottoms: int, tops: int) -> bool:
+        return True
+
+    def _top(self, shape: Sequence[int]) -> list[int]:
+        """The top's shape, with -1 as given."""
+        start = self.axis if self.axis >= 0 else len(shape) + self.axis + 1
+        end = len(shape) if self.num_axes == -1 else start + self.num_axes
+        if not 0 <= start <= end <= len(shape):
+            raise ValueError(f"axis {self.axis} and num_axes {self.num_axes} of a blob with {len(shape)} axes")
+        copied = [start + i for i, dim in enumerate(self.dims) if dim == 0]
+        if any(axis >= len(shape) for axis in copied):
+            raise ValueError(f"dim 0 copies axis {copied[-1]}; the bottom has {len(shape)} axes")
+        dims = [dim or shape[start + i] for i, dim in enumerate(self.dims)]
+        return [*shape[:start], *dims, *shape[end:]]
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        count, top = prod(bottoms[0]), self._top(bottoms[0])
+        known = prod(dim for dim in top if dim != -1)
+        shape = tuple(count // known if dim == -1 and known else dim for dim in top)
+        if prod(shape) != count:
+            raise ValueError(f"{count} elements do not fit dims {self.dims}")
+        return (shape,)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        return (bottoms[0].reshape(self._top(bottoms[0].shape)),)
+
+
+@register_layer("Tile")
+@dataclass(frozen=True)
+class Tile(OneToOne):
+    """The bottom repeated `tiles` times along `axis`."""
+
+    axis: int
+    tiles: int
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Tile:
+        message = spec.to_message().tile_param
+        if message.tiles < 1:
+            raise refuse(spec, f"tiles is {message.tiles}; it must be at least 1")
+        return cls(message.axis, message.tiles)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        shape, axis = bottoms[0], canonical_axis(self.axis, bottoms[0])
+        return ((*shape[:axis], shape[axis] * self.tiles, *shape[axis + 1 :]),)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        times = [1] * bottoms[0].ndim
+        times[self.axis] = self.tiles
+        return (bottoms[0].repeat(times),)
+
+
+@register_layer("Permute")
+@dataclass(frozen=True)
+class Permute(OneToOne):
+    """The axes in another order: those of `order` first, then the others as they were."""
+
+    order: tuple[int, ...]
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Permute:
+        order = fork_message(spec, "permute_param").integers("order")
+        if len(set(order)) != len(order) or min(order, default=0) < 0:
+            raise refuse(spec, f"order {order} names an axis twice or below 0")
+        return cls(order)
+
+    def shares_memory(self, *, bottoms: int, tops: int) -> bool:
+        return self.order == tuple(range(len(self.order)))
+
+    def _order(self, axes: int) -> list[int]:
+        return [*self.order, *(axis for axis in range(axes) if axis not in self.order)]
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        if max(self.order, default=0) >= len(bottoms[0]):
+            raise ValueError(f"order {self.order} of a blob with {len(bottoms[0])} axes")
+        return (tuple(bottoms[0][axis] for axis in self._order(len(bottoms[0]))),)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        return (bottoms[0].permute(self._order(bottoms[0].ndim)),)

@@ -1,0 +1,113 @@
+"""Scale and Bias (scale_layer.cpp, bias_layer.cpp)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from .base import Layer, canonical_axis, refuse, register_layer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net import LayerSpec, Shape
+
+
+@dataclass(frozen=True)
+class Broadcast(Layer):
+    """A layer that applies an operand to the bottom's axes from `axis` on: its second bottom, else a blob.
+
+    The blob spans `num_axes` axes of the bottom: all that follow for -1, a single number for 0.
+    """
+
+    axis: int
+    num_axes: int
+    two_bottoms: bool
+
+    bottom_count: ClassVar[tuple[int, float]] = (1, 2)
+    top_count: ClassVar[tuple[int, float]] = (1, 1)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        operand, start = self._operand(bottoms), self._start(bottoms)
+        if operand != bottoms[0][start : start + len(operand)]:
+            raise ValueError(f"the second bottom {operand} does not match the first from axis {start} on")
+        return (bottoms[0],)
+
+    def _start(self, bottoms: Sequence[Shape]) -> int:
+        return canonical_axis(self.axis, bottoms[0]) if self._operand(bottoms) else 0
+
+    def _operand(self, bottoms: Sequence[Shape]) -> Shape:
+        if self.two_bottoms:
+            return bottoms[1]
+        if self.num_axes == 0:
+            return ()
+        axis = canonical_axis(self.axis, bottoms[0])
+        end = len(bottoms[0]) if self.num_axes == -1 else axis + self.num_axes
+        if end > len(bottoms[0]):
+            raise ValueError(f"{self.num_axes} axes from axis {axis} on; the bottom has {len(bottoms[0])}")
+        return bottoms[0][axis:end]
+
+    def _spread(self, operand: Tensor, x: Tensor) -> Tensor:
+        """`operand` with the axes that make it broadcast over `x`."""
+        if not operand.ndim:
+            return operand
+        axis = self.axis % x.ndim
+        return operand.reshape(*operand.shape, *[1] * (x.ndim - axis - operand.ndim))
+
+
+def _check(spec: LayerSpec, num_axes: int) -> None:
+    if num_axes < -1:
+        raise refuse(spec, f"num_axes is {num_axes}; expected -1 or more")
+
+
+@register_layer("Scale")
+@dataclass(frozen=True)
+class Scale(Broadcast):
+    """bottom * scale (+ bias); the blobs are the scale, unless it is the second bottom, and the bias."""
+
+    bias: bool
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Scale:
+        message = spec.to_message().scale_param
+        _check(spec, message.num_axes)
+        return cls(message.axis, message.num_axes, len(spec.bottoms) > 1, message.bias_term)
+
+    def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        return (self._operand(bottoms),) * ((not self.two_bottoms) + self.bias)
+
+    def blob_fills(self) -> tuple[float, ...]:
+        return () if self.two_bottoms else (1.0,)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        import torch
+
+        x = bottoms[0]
+        scale = self._spread(bottoms[1] if self.two_bottoms else blobs[0], x)
+        if not self.bias:
+            return (x * scale,)
+        return (torch.addcmul(self._spread(blobs[-1], x), x, scale),)
+
+
+@register_layer("Bias")
+@dataclass(frozen=True)
+class Bias(Broadcast):
+    """bottom + bias; the bias is the second bottom, else a blob."""
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Bias:
+        message = spec.to_message().bias_param
+        _check(spec, message.num_axes)
+        return cls(message.axis, message.num_axes, len(spec.bottoms) > 1)
+
+    def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        return () if self.two_bottoms else (self._operand(bottoms),)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        x = bottoms[0]
+        return (x + self._spread(bottoms[1] if self.two_bottoms else blobs[0], x),)

@@ -1,0 +1,121 @@
+"""Softmax, ArgMax and Reduction (softmax_layer.cpp, argmax_layer.cpp, reduction_layer.cpp)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from .base import Neuron, OneToOne, canonical_axis, refuse, register_layer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net import LayerSpec, Shape
+
+
+@register_layer("Softmax")
+@dataclass(frozen=True)
+class Softmax(Neuron):
+    """e^x divided by its sum along `axis`."""
+
+    axis: int
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Softmax:
+        return cls(spec.to_message().softmax_param.axis)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        canonical_axis(self.axis, bottoms[0])
+        return (bottoms[0],)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        return (bottoms[0].softmax(self.axis),)
+
+
+@register_layer("ArgMax")
+@dataclass(frozen=True)
+class ArgMax(OneToOne):
+    """The places of the `top_k` largest values along `axis`, largest first; of equal values the last place.
+
+    With `out_max_val` the values instead. Without `axis` each item is one row of values and the top is
+    (n, 1, top_k, ...ones), with `out_max_val` (n, 2, top_k, ...ones): places, then values.
+    """
+
+    top_k: int
+    axis: int | None
+    out_max_val: bool
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> ArgMax:
+        message = spec.to_message().argmax_param
+        if message.top_k < 1:
+            raise refuse(spec, "top_k must be at least 1")
+        return cls(message.top_k, message.axis if message.HasField("axis") else None, message.out_max_val)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        shape = bottoms[0]
+        axis = None if self.axis is None else canonical_axis(self.axis, shape)
+        values = prod(shape[1:]) if axis is None else shape[axis]
+        if self.top_k > values:
+            raise ValueError(f"top_k {self.top_k} of {values} values")
+        if axis is None:
+            return ((shape[0], 2 if self.out_max_val else 1, self.top_k, *[1] * (len(shape) - 3)),)
+        return ((*shape[:axis], self.top_k, *shape[axis + 1 :]),)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        import torch
+
+        x = bottoms[0]
+        if self.axis is not None:
+            values, places = self._largest(x, self.axis)
+            return (values if self.out_max_val else places,)
+        values, places = self._largest(x.flatten(1), 1)
+        top = torch.stack((places, values), 1) if self.out_max_val else places[:, None]
+        return (top.reshape(*top.shape, *[1] * (x.ndim - 3)),)
+
+    def _largest(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+        """The largest values and their places; flipped, so that of equal values the last comes first."""
+        flipped = x.flip(axis)
+        if self.top_k == 1:
+            values, places = flipped.max(axis, keepdim=True)
+        else:
+            values, places = (
+                part.narrow(axis, 0, self.top_k) for part in flipped.sort(stable=True, dim=axis, descending=True)
+            )
+        return values, (x.shape[axis] - 1 - places).to(x.dtype)
+
+
+@register_layer("Reduction")
+@dataclass(frozen=True)
+class Reduction(OneToOne):
+    """coeff times the SUM, ASUM (of magnitudes), SUMSQ (of squares) or MEAN of all axes from `axis` on."""
+
+    operation: str
+    axis: int
+    coefficient: float
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Reduction:
+        message = spec.to_message().reduction_param
+        return cls(message.ReductionOp.Name(message.operation), message.axis, message.coeff)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        return (bottoms[0][: canonical_axis(self.axis, bottoms[0])],)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        x = bottoms[0].flatten(self.axis)
+        if self.operation == "MEAN":
+            top = x.mean(-1)
+        elif self.operation == "ASUM":
+            top = x.abs().sum(-1)
+        else:
+            top = (x.square() if self.operation == "SUMSQ" else x).sum(-1)
+        return (top * self.coefficient if self.coefficient != 1 else top,)

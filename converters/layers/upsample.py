@@ -1,0 +1,132 @@
+"""Upsample of SegNet's and ENet's forks (upsample_layer.cpp) and Interp of DeepLab's (interp_layer.cpp)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from .base import Layer, Pair, as_image, refuse, register_layer
+from .fork import fork_message
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net import LayerSpec, Shape
+
+
+@register_layer("Upsample")
+@dataclass(frozen=True)
+class Upsample(Layer):
+    """Unpooling: each value goes to the place that a MAX pooling's second top recorded, zeros elsewhere.
+
+    The size is `size` (upsample_h, upsample_w), else the bottom's times `scale` minus `cut` (pad_out). With one bottom
+    it is the Upsample of other forks: each value fills scale x scale places.
+    """
+
+    size: Pair | None
+    scale: Pair
+    cut: Pair
+    unpool: bool
+
+    bottom_count: ClassVar[tuple[int, float]] = (1, 2)
+    top_count: ClassVar[tuple[int, float]] = (1, 1)
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Upsample:
+        message = fork_message(spec, "upsample_param")
+        size = message.integer("upsample_h", 0), message.integer("upsample_w", 0)
+        scale = message.integer("scale", 2)
+        layer = cls(
+            size=size if "upsample_h" in message and "upsample_w" in message else None,
+            scale=(message.integer("scale_h", scale), message.integer("scale_w", scale)),
+            cut=(message.flag("pad_out_h", default=False), message.flag("pad_out_w", default=False)),
+            unpool=len(spec.bottoms) > 1,
+        )
+        if min(layer.size or layer.scale) < 1:
+            raise refuse(spec, f"upsample size {layer.size}, scale {layer.scale}: all must be at least 1")
+        if layer.size is not None and not layer.unpool:
+            raise refuse(spec, "upsample_h and upsample_w need a pooling mask as second bottom")
+        return layer
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        n, c, h, w = as_image(bottoms[0])
+        if self.unpool and bottoms[1] != bottoms[0]:
+            raise ValueError("the mask must have the shape of the first bottom")
+        return ((n, c, *self._size((h, w))),)
+
+    def _size(self, size: Sequence[int]) -> Pair:
+        if self.size is not None:
+            return self.size
+        h, w = (x * scale - cut for x, scale, cut in zip(size, self.scale, self.cut, strict=True))
+        return h, w
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        x = bottoms[0]
+        h, w = self._size(x.shape[2:])
+        if not self.unpool:
+            wide = x.repeat_interleave(self.scale[0], 2).repeat_interleave(self.scale[1], 3)
+            return (wide[:, :, :h, :w],)
+        top = x.new_zeros(x.shape[0], x.shape[1], h * w)
+        return (top.scatter(2, bottoms[1].flatten(2).long(), x.flatten(2)).unflatten(2, (h, w)),)
+
+
+@register_layer("Interp")
+@dataclass(frozen=True)
+class Interp(Layer):
+    """Bilinear interpolation that maps the corner pixels on each other, after cropping pad_beg and pad_end (<= 0).
+
+    The size is given by `shrink` and `zoom` (size - 1 is divided, multiplied), by `size`, or by a second bottom.
+    """
+
+    shrink: int | None
+    zoom: int | None
+    size: Pair | None
+    crop: Pair
+
+    bottom_count: ClassVar[tuple[int, float]] = (1, 2)
+    top_count: ClassVar[tuple[int, float]] = (1, 1)
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Interp:
+        message = fork_message(spec, "interp_param")
+        shrink = message.integer("shrink_factor", 1) if "shrink_factor" in message else None
+        zoom = message.integer("zoom_factor", 1) if "zoom_factor" in message else None
+        if min(shrink or 1, zoom or 1) < 1 or 0 in (shrink, zoom):
+            raise refuse(spec, f"shrink_factor {shrink} and zoom_factor {zoom} must be at least 1")
+        crop = -message.integer("pad_beg", 0), -message.integer("pad_end", 0)
+        if min(crop) < 0:
+            raise refuse(spec, "pad_beg and pad_end are positive; Interp can only crop")
+        sized = "height" in message and "width" in message
+        if not sized and shrink is None and zoom is None and len(spec.bottoms) < 2:
+            raise refuse(spec, "interp_param gives no size", hint="give a factor, height and width, or a second bottom")
+        # A single factor wins over height and width, which win over both factors together.
+        size = message.integer("height", 0), message.integer("width", 0)
+        return cls(shrink, zoom, size if sized and (shrink is None) == (zoom is None) else None, crop)
+
+    def _size(self, size: Sequence[int], reference: Sequence[int]) -> tuple[int, ...]:
+        if self.size is not None:
+            return self.size
+        if self.shrink is None and self.zoom is None:
+            return tuple(reference)
+        shrink, zoom = self.shrink or 1, self.zoom or 1
+        return tuple((x - sum(self.crop) - 1) // shrink * zoom + 1 for x in size)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        n, c, h, w = as_image(bottoms[0])
+        if min(h, w) <= sum(self.crop):
+            raise ValueError(f"nothing is left of {h} x {w} after cropping {self.crop}")
+        return ((n, c, *self._size((h, w), as_image(bottoms[-1])[2:])),)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        from torch.nn.functional import interpolate
+
+        x = bottoms[0]
+        begin, end = self.crop
+        size = self._size(x.shape[2:], bottoms[-1].shape[2:])
+        inner = x[:, :, begin : x.shape[2] - end, begin : x.shape[3] - end] if begin or end else x
+        return (interpolate(inner, list(size), mode="bilinear", align_corners=True),)
