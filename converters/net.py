@@ -138,22 +138,27 @@ class NetSpec:
     """A net: its layers in order, upgraded to Caffe's V2 form.
 
     `definition` holds the net's own fields other than its name and layers (state, force_backward), serialized;
-    `path` the file it came from, for errors; `notes` what the reader had to tell (forks' fields, upgrades).
+    `extra` the fields at that level that Caffe's schema lacks; `path` the file it came from, for errors; `notes` what
+    the reader had to tell (forks' fields, upgrades).
     """
 
     name: str
     layers: tuple[LayerSpec, ...]
     definition: bytes = b""
-    path: str | None = None
+    extra: tuple[UnknownField, ...] = ()
+    path: str | None = field(default=None, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def inputs(self) -> Mapping[str, Shape]:
-        """The blobs that the caller feeds and the shapes that the net's Input layers give them."""
+        """The blobs that the caller feeds and the shapes that the Input layers give them, () where they give none."""
         found: dict[str, Shape] = {}
         for layer in self.layers:
             if layer.type == "Input":
                 shapes = [tuple(shape.dim) for shape in layer.to_message().input_param.shape]
+                if not shapes:
+                    found.update(dict.fromkeys(layer.tops, ()))
+                    continue
                 if len(shapes) not in (1, len(layer.tops)):
                     raise NetError(
                         f"{len(layer.tops)} tops but {len(shapes)} shapes",
@@ -189,7 +194,8 @@ class NetSpec:
     def to_message(self) -> Any:
         """A fresh NetParameter without blobs."""
         message = NetParameter.FromString(self.definition)
-        message.name = self.name
+        if self.name:
+            message.name = self.name
         message.layer.extend(layer.to_message() for layer in self.layers)
         return message
 

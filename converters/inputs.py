@@ -1,0 +1,135 @@
+"""Input layers, and the shapes that they get where a data layer stood.
+
+A data layer's definition seldom says how large its blobs are: that is in the data. What is known is used, the rest is
+assumed and noted, as in the published deploy nets, whose 500x500 is "purely for sake of example".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .errors import NetError
+from .net import LayerSpec, NetSpec, Shape
+from .schema import LayerParameter
+
+Blobs = Mapping[str, Sequence[np.ndarray]]
+
+DEFAULT_SIZE = (500, 500)
+DEFAULT_CHANNELS = {"depth": 1}
+"""By blob; any other has 3. The release's NYUDv2 nets read log depth as a blob of that name."""
+
+_SAME_CHANNELS = {
+    *("AbsVal", "BatchNorm", "Bias", "Dropout", "ELU", "Exp", "Log", "LRN", "MVN", "Pooling", "Power", "PReLU", "ReLU"),
+    *("Scale", "Sigmoid", "Split", "TanH"),
+}
+
+
+def is_data(layer: LayerSpec) -> bool:
+    """Whether a layer brings data into the net from outside: it has no bottoms, and is not Input or Parameter."""
+    return not layer.bottoms and bool(layer.tops) and layer.type not in ("Input", "Parameter")
+
+
+def input_of(layer: LayerSpec, tops: Sequence[str], spec: NetSpec, blobs: Blobs) -> tuple[LayerSpec, tuple[str, ...]]:
+    """The Input layer that stands for the `tops` of a data or Input layer, and notes on the shapes that were assumed.
+
+    An Input layer that gives all its shapes and keeps all its tops comes back as it is.
+    """
+    given = _own_shapes(layer)
+    if layer.type == "Input" and given and len(tops) == len(layer.tops):
+        return layer, ()
+    shapes, notes = [], []
+    for top in tops:
+        shape = given.get(top)
+        if shape is None:
+            shape = (1, _channels(top, layer, spec, blobs), *_size(layer))
+            notes.append(f"input '{top}' is taken as {'x'.join(map(str, shape))}; its size can be chosen freely")
+        shapes.append(shape)
+    message = layer.to_message() if layer.type == "Input" else LayerParameter(name=layer.name, type="Input")
+    extra = layer.extra if layer.type == "Input" else ()
+    return _with_shapes(message, tops, shapes, extra=extra, line=layer.line), tuple(notes)
+
+
+def with_input_shapes(spec: NetSpec, shapes: Mapping[str, Shape]) -> NetSpec:
+    """The net with the Input layers' shapes changed to the given ones; NetError for a blob that is no input."""
+    known = spec.inputs
+    for name in shapes:
+        if name not in known:
+            raise NetError(f"the net has no input '{name}'", path=spec.path, hint=f"inputs: {', '.join(known)}")
+    layers = []
+    for layer in spec.layers:
+        if layer.type == "Input" and any(top in shapes for top in layer.tops):
+            wanted = [tuple(shapes.get(top, known[top])) for top in layer.tops]
+            layer = _with_shapes(layer.to_message(), layer.tops, wanted, extra=layer.extra, line=layer.line)
+        layers.append(layer)
+    return spec.replace_layers(tuple(layers))
+
+
+def _with_shapes(message: Any, tops: Sequence[str], shapes: Sequence[Shape], **about: Any) -> LayerSpec:
+    del message.top[:]
+    message.top.extend(tops)
+    del message.input_param.shape[:]
+    for shape in shapes if len(set(shapes)) > 1 else shapes[:1]:
+        message.input_param.shape.add(dim=shape)
+    return LayerSpec.from_message(message, **about)
+
+
+def _own_shapes(layer: LayerSpec) -> dict[str, Shape]:
+    """The shapes that a layer's definition fixes, by top."""
+    message = layer.to_message()
+    shapes: list[Shape] = []
+    if layer.type == "Input":
+        shapes = [tuple(shape.dim) for shape in message.input_param.shape]
+    elif layer.type == "DummyData":
+        shapes = list(_dummy_shapes(message.dummy_data_param))
+    elif layer.type == "MemoryData":
+        param = message.memory_data_param
+        shapes = [(param.batch_size, param.channels, param.height, param.width), (param.batch_size,)]
+    if len(shapes) == 1:
+        shapes *= len(layer.tops)
+    return dict(zip(layer.tops, shapes, strict=False))
+
+
+def _dummy_shapes(param: Any) -> Iterator[Shape]:
+    """DummyData's shapes, or its old num, channels, height and width, each given once or for every top."""
+    yield from (tuple(shape.dim) for shape in param.shape)
+    old = [param.num, param.channels, param.height, param.width]
+    if not param.shape and all(old):
+        for index in range(max(map(len, old))):
+            yield tuple(dims[min(index, len(dims) - 1)] for dims in old)
+
+
+def _channels(blob: str, layer: LayerSpec, spec: NetSpec, blobs: Blobs) -> int:
+    learned = _learned_channels(blob, spec, blobs)
+    if learned is not None:
+        return learned
+    message = layer.to_message()
+    grey = message.transform_param.force_gray or (layer.type == "ImageData" and not message.image_data_param.is_color)
+    return 1 if grey else DEFAULT_CHANNELS.get(blob, 3)
+
+
+def _learned_channels(blob: str, spec: NetSpec, blobs: Blobs) -> int | None:
+    """The channels that the first convolution on the blob's way takes, by its weight (O, I/group, kh, kw)."""
+    reached = {blob}
+    for layer in spec.layers:
+        if not reached.intersection(layer.bottoms):
+            continue
+        weight = next(iter(blobs.get(layer.name, ())), None)
+        if layer.type == "Convolution" and weight is not None and weight.ndim == 4:
+            return int(weight.shape[1]) * layer.to_message().convolution_param.group
+        if layer.type in _SAME_CHANNELS:
+            reached.update(layer.tops)
+    return None
+
+
+def _size(layer: LayerSpec) -> tuple[int, int]:
+    message = layer.to_message()
+    crop = message.transform_param.crop_size
+    if crop:
+        return crop, crop
+    image = message.image_data_param
+    if layer.type == "ImageData" and image.new_height and image.new_width:
+        return image.new_height, image.new_width
+    return DEFAULT_SIZE

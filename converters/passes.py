@@ -1,0 +1,189 @@
+"""Passes over a net: NetSpec -> NetSpec, each a function that changes nothing.
+
+    filter_phase   the layers of one phase, level and stages
+    to_deploy      a net to run: no data, loss or accuracy layers, Inputs instead
+    merge_splits   without the Split layers that Caffe put in
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from .errors import NetError
+from .inputs import Blobs, input_of, is_data, with_input_shapes
+from .net import LayerSpec, NetSpec, Shape
+from .schema import NetParameter, NetState
+
+Phase = Literal["TRAIN", "TEST"]
+
+
+def filter_phase(spec: NetSpec, *, phase: Phase = "TEST", level: int = 0, stages: Sequence[str] = ()) -> NetSpec:
+    """The layers whose include and exclude rules admit this phase, level and stages; the rules stay.
+
+    As Caffe's Net does when it opens a file, `phase` and `level` replace the ones in the net's own `state`, and
+    `stages` are added to its own. Raises NetError for a layer with both kinds of rules. Source: net.cpp, FilterNet.
+    """
+    state = NetState(phase=phase, level=level)
+    state.stage.extend([*NetParameter.FromString(spec.definition).state.stage, *stages])
+    return spec.replace_layers(tuple(layer for layer in spec.layers if _is_included(layer, state)))
+
+
+def _is_included(layer: LayerSpec, state: Any) -> bool:
+    message = layer.to_message()
+    if message.include and message.exclude:
+        raise NetError("it has both include and exclude rules", where=layer.place, hint="keep one kind")
+    if message.include:
+        return any(_meets(state, rule) for rule in message.include)
+    return not any(_meets(state, rule) for rule in message.exclude)
+
+
+def _meets(state: Any, rule: Any) -> bool:
+    """Whether a state meets every condition of a rule (net.cpp, StateMeetsRule)."""
+    return (
+        (not rule.HasField("phase") or rule.phase == state.phase)
+        and (not rule.HasField("min_level") or state.level >= rule.min_level)
+        and (not rule.HasField("max_level") or state.level <= rule.max_level)
+        and set(rule.stage) <= set(state.stage)
+        and not set(rule.not_stage) & set(state.stage)
+    )
+
+
+# Deployment
+
+LEARNABLE = {
+    *("BatchNorm", "Bias", "BN", "Convolution", "Deconvolution", "Embed", "InnerProduct", "LSTM", "Parameter", "PReLU"),
+    *("RNN", "Scale"),
+}
+"""Types with weights: what comes out of one is a prediction, not a label."""
+
+
+def is_deploy(spec: NetSpec) -> bool:
+    """Whether `to_deploy` would leave the net as it is."""
+    return to_deploy(spec) == spec
+
+
+def to_deploy(
+    spec: NetSpec,
+    *,
+    input_shapes: Mapping[str, Shape] | None = None,
+    blobs: Blobs | None = None,
+    phase: Phase = "TEST",
+    level: int = 0,
+    stages: Sequence[str] = (),
+) -> NetSpec:
+    """The net that people run, of the net that was trained; one that is deployable already comes back equal.
+
+    Filters by phase and drops the rules. Takes out losses, accuracies, Silence and HDF5Output, what follows them, and
+    what feeds nothing else, such as labels; the predictions that they judge become outputs. Layers without bottoms,
+    but for Input and Parameter, become Input layers of the same name, with those of their tops that are still needed.
+    Names of blobs stay.
+
+    `input_shapes`, by blob, are the shapes of the inputs. For one that is not given, and that neither an Input nor a
+    MemoryData or DummyData layer fixes, the batch is 1; the channels are those of the first convolution on its way, if
+    `blobs` (weights by layer) has it, else 1 for grey images and for NYUDv2's `depth`, else 3; the size is crop_size,
+    else new_height x new_width, else 500x500 as in the published deploy nets. Notes say what was assumed.
+    """
+    spec = filter_phase(spec, phase=phase, level=level, stages=stages)
+    layers: list[LayerSpec] = []
+    notes: list[str] = []
+    for layer, tops in _needed(spec):
+        if _is_source(layer):
+            layer, assumed = input_of(layer, tops, spec, blobs or {})
+            notes.extend(assumed)
+        layers.append(_without_rules(layer))
+    deploy = replace(spec, layers=tuple(layers), notes=(*spec.notes, *notes))
+    return with_input_shapes(deploy, input_shapes) if input_shapes else deploy
+
+
+def _is_source(layer: LayerSpec) -> bool:
+    return is_data(layer) or layer.type == "Input"
+
+
+def _needed(spec: NetSpec) -> list[tuple[LayerSpec, Sequence[str]]]:
+    """The layers that the net's predictions and outputs need, each with those of its tops that they need."""
+    outputs = set(spec.outputs)
+    sinks = _sinks(spec, outputs)
+    wanted = _predictions(spec, sinks)
+    kept: dict[int, tuple[LayerSpec, Sequence[str]]] = {}
+    for index in reversed(range(len(spec.layers))):
+        layer = spec.layers[index]
+        tops = [top for top in layer.tops if top in wanted or (top in outputs and not is_data(layer))]
+        if tops and index not in sinks:
+            kept[index] = layer, tops
+            wanted.update(layer.bottoms)
+    # A top that nobody needs of a layer that is needed: without its Silence it would become an output of the net.
+    loose = {top for layer, _ in kept.values() if not _is_source(layer) for top in layer.tops} - wanted - outputs
+    for index in sinks:
+        layer = spec.layers[index]
+        silenced = tuple(bottom for bottom in layer.bottoms if bottom in loose)
+        if layer.type == "Silence" and silenced:
+            kept[index] = replace(layer, bottoms=silenced), ()
+    return [kept[index] for index in sorted(kept)]
+
+
+def _sinks(spec: NetSpec, outputs: set[str]) -> list[int]:
+    """The indices of the layers that judge or swallow blobs, and of those that need what these make."""
+    sinks: list[int] = []
+    lost: set[str] = set()
+    for index, layer in enumerate(spec.layers):
+        judges = "Loss" in layer.type or "Accuracy" in layer.type or not layer.tops
+        weighted = outputs.issuperset(layer.tops) and any(layer.to_message().loss_weight)
+        if judges or weighted or lost.intersection(layer.bottoms):
+            sinks.append(index)
+            lost.update(set(layer.tops) - set(layer.bottoms))
+    return sinks
+
+
+def _predictions(spec: NetSpec, sinks: Sequence[int]) -> set[str]:
+    """What losses and accuracies are given that the net has made by its weights; the rest is labels.
+
+    In a net without weights it is the first bottom of each.
+    """
+    learned: set[str] = set()
+    for layer in spec.layers:
+        if layer.type in LEARNABLE or layer.param_specs or learned.intersection(layer.bottoms):
+            learned.update(layer.tops)
+    lost = {top for index in sinks for top in set(spec.layers[index].tops) - set(spec.layers[index].bottoms)}
+    found: set[str] = set()
+    for index in sinks:
+        layer = spec.layers[index]
+        judged = [bottom for bottom in layer.bottoms if bottom not in lost] if layer.type != "Silence" else []
+        found.update([bottom for bottom in judged if bottom in learned] if learned else judged[:1])
+    return found
+
+
+def _without_rules(layer: LayerSpec) -> LayerSpec:
+    message = layer.to_message()
+    if not message.include and not message.exclude:
+        return layer
+    message.ClearField("include")
+    message.ClearField("exclude")
+    extra = tuple(field for field in layer.extra if not field.name.startswith(("include[", "exclude[")))
+    return LayerSpec.from_message(message, extra=extra, line=layer.line)
+
+
+# Splits
+
+
+def merge_splits(spec: NetSpec) -> NetSpec:
+    """The net without its Split layers: whoever reads a copy reads the blob itself, as in the net that Caffe was given.
+
+    The copies of a Split share their blob's memory (split_layer.cpp), so no number changes. A copy that nobody reads
+    is an output of the net and keeps its Split.
+    """
+    outputs = set(spec.outputs)
+    names: dict[str, str] = {}
+    layers: list[LayerSpec] = []
+    for layer in spec.layers:
+        bottoms = tuple(names.get(bottom, bottom) for bottom in layer.bottoms)
+        tops = tuple(names.get(top, top) for top in layer.tops)
+        if layer.type == "Split" and len(bottoms) == 1:
+            names.update((top, bottoms[0]) for top in tops if top not in outputs)
+            tops = tuple(top for top in tops if top in outputs)
+            if not tops:
+                continue
+        changed = (bottoms, tops) != (layer.bottoms, layer.tops)
+        layers.append(replace(layer, bottoms=bottoms, tops=tops) if changed else layer)
+    return spec.replace_layers(tuple(layers))
