@@ -9,9 +9,10 @@ import numpy as np
 
 from .caffemodel import Blobs
 from .net import LayerSpec, NetSpec
+from .passes import merge_splits, to_deploy
 
-IN_NO_WAY_AT_TEST_TIME = frozenset({"Dropout", "Split", "Silence"})
-"""Layer types that pass their bottom on unchanged, or nothing."""
+_WITHOUT_EFFECT = frozenset({"Dropout", "Silence", "Input"})
+"""Layer types that compute nothing at test time."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,12 @@ class Difference:
 def diff_nets(first: NetSpec, second: NetSpec, *, meaning_only: bool = False) -> tuple[Difference, ...]:
     """The differences of two nets, layer by layer under the same names; empty where there are none.
 
-    With `meaning_only` what does not change the numbers of a forward pass at test time is left out: layers that pass
-    their bottom on (Dropout), Input shapes and Input layers' names, learning rates, fillers, and the order of layers.
+    With `meaning_only` both are made deployable first, and what does not change the numbers of a forward pass at test
+    time is left out: Dropout, the Split copies that Caffe adds, the shapes of inputs, learning rates, fillers, the
+    order of layers.
     """
+    if meaning_only:
+        first, second = (merge_splits(to_deploy(spec)) for spec in (first, second))
     a, b = (_by_name(spec, meaning_only) for spec in (first, second))
     found: list[Difference] = []
     for name in a.keys() | b.keys() if meaning_only else (*a, *(n for n in b if n not in a)):
@@ -42,18 +46,15 @@ def diff_nets(first: NetSpec, second: NetSpec, *, meaning_only: bool = False) ->
             found += _diff_layers(a[name], b[name], meaning_only)
     if not meaning_only and not found and list(a) != list(b):
         found.append(Difference("net", "order of layers", ", ".join(a), ", ".join(b)))
-    for what, left, right in (("inputs", *(sorted(x.inputs) for x in (first, second))), *_outputs(first, second)):
+    for what in ("inputs", "outputs"):
+        left, right = (", ".join(sorted(getattr(spec, what))) for spec in (first, second))
         if left != right:
-            found.append(Difference("net", what, ", ".join(left), ", ".join(right)))
+            found.append(Difference("net", what, left, right))
     return tuple(sorted(found, key=str) if meaning_only else found)
 
 
-def _outputs(first: NetSpec, second: NetSpec) -> Iterator[tuple[str, list[str], list[str]]]:
-    yield "outputs", sorted(first.outputs), sorted(second.outputs)
-
-
 def _by_name(spec: NetSpec, meaning_only: bool) -> dict[str, LayerSpec]:
-    skipped = IN_NO_WAY_AT_TEST_TIME | {"Input"} if meaning_only else frozenset()
+    skipped = _WITHOUT_EFFECT if meaning_only else frozenset()
     return {layer.name: layer for layer in spec.layers if layer.type not in skipped}
 
 

@@ -1,0 +1,83 @@
+"""`fcn-port convert`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from converters.conversion import ConversionReport, convert
+
+from .output import FetchReporter, bar, human_bytes, json_option, note, size_text, write_columns, write_json
+from .sources import looks_like_a_name
+
+
+@click.command("convert")
+@click.argument("what")
+@click.option("-o", "--out", type=click.Path(dir_okay=False), help="The .safetensors file to write.")
+@click.option("--prototxt", type=click.Path(dir_okay=False), help="The net to fit the blobs to; needed for a .h5.")
+@click.option("--auto-crop", is_flag=True, help="Derive the offsets of crops that give none (nets of 2014 and 2015).")
+@click.option("--from-file", type=click.Path(dir_okay=False), help="For a release: take a file obtained elsewhere.")
+@json_option
+def command(
+    what: str, out: str | None, prototxt: str | None, auto_crop: bool, from_file: str | None, as_json: bool
+) -> None:
+    """Turn WHAT, a release or a .caffemodel or .h5 file, into a safetensors file.
+
+    A release is fetched and verified first, and goes to the folder for weights; a file goes beside itself. The report
+    accounts for every blob.
+    """
+    if looks_like_a_name(what):
+        report = _convert_release(what, out, prototxt, auto_crop, from_file)
+    else:
+        if from_file is not None:
+            raise click.UsageError("--from-file goes with the name of a release")
+        target = out or str(Path(what).with_suffix("")) + ".safetensors"
+        with bar(Path(what).name) as update:
+            report = convert(what, target, prototxt=prototxt, auto_crop_offsets=auto_crop, progress=update)
+    if as_json:
+        write_json(report.to_json())
+    else:
+        _print(report)
+
+
+def _convert_release(
+    name: str, out: str | None, prototxt: str | None, auto_crop: bool, from_file: str | None
+) -> ConversionReport:
+    from weights.catalogue import release as find_release
+    from weights.fetch import plan
+
+    from .fetch import announce
+
+    release = find_release(name)
+    if prototxt is not None or auto_crop:
+        raise click.UsageError("a release brings its own net and crops; --prototxt and --auto-crop are for files")
+    if from_file is None:
+        announce(release, plan(release))
+    from ..porting import port_release
+
+    with bar(release.file) as update:
+        return port_release(
+            name, out=out, from_file=from_file, fetch_progress=FetchReporter(update), progress=update
+        )
+
+
+def _print(report: ConversionReport) -> None:
+    rows = [
+        (e.key, size_text(e.source_shape), size_text(e.shape) if e.shape != e.source_shape else "", e.fit)
+        for e in report.entries
+    ]
+    if rows:
+        write_columns(rows, header=("key", "shape in Caffe", "shape here", "how"))
+    for layer, position, shape in report.unused:
+        click.echo(f"not used: {layer} blob {position} {size_text(shape)}: the net has no such layer")
+    crops = ", ".join(f"{layer} {'x'.join(map(str, offset))}" for layer, offset in report.crops.items())
+    upsampling = ", ".join(f"{layer} {kind}" for layer, kind in report.upsampling.items())
+    click.echo(
+        f"{report.parameters:,} parameters in {len(report.entries)} blobs converted, {len(report.unused)} not used"
+        + (f"\ncrops: {crops}" if crops else "")
+        + (f"\nupsampling: {upsampling}" if upsampling else "")
+    )
+    click.echo(f"{report.source} ({human_bytes(report.source_size)}, sha256 {report.source_sha256})\n-> {report.out}")
+    for warning in report.warnings:
+        note(f"note: {warning}")

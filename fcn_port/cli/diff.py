@@ -1,0 +1,40 @@
+"""`fcn-port diff`"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from converters.diff import Difference, diff_blobs, diff_nets
+
+from .output import json_option, note, write_columns, write_json
+from .sources import read_net_and_blobs
+
+
+@click.command("diff")
+@click.argument("first", type=click.Path(dir_okay=False))
+@click.argument("second", type=click.Path(dir_okay=False))
+@click.option("--meaning", is_flag=True, help="Compare nets only in what changes the numbers of a forward pass.")
+@json_option
+def command(first: str, second: str, meaning: bool, as_json: bool) -> int:
+    """Show what differs between two caffemodels, .h5 files or prototxts: layers, settings, blobs, values.
+
+    Exit status 0 if nothing does, 1 if something does.
+    """
+    (net_a, blobs_a), (net_b, blobs_b) = (read_net_and_blobs(path) for path in (first, second))
+    if not (blobs_a or net_a) or not (blobs_b or net_b) or (net_a is None) != (net_b is None) and not (blobs_a and blobs_b):
+        raise click.UsageError("one of the files has only blobs, the other only a net: there is nothing to compare")
+    found: list[Difference] = []
+    if net_a is not None and net_b is not None:
+        found += diff_nets(net_a, net_b, meaning_only=meaning)
+    if blobs_a and blobs_b:
+        found += diff_blobs(blobs_a, blobs_b)
+    if as_json:
+        write_json([asdict(difference) for difference in found])
+    elif found:
+        write_columns([(d.where, d.what, d.first, d.second) for d in found], header=("where", "what", first, second))
+    else:
+        compared = [n for n, both in (("nets", net_a and net_b), ("blobs", blobs_a and blobs_b)) if both]
+        note(f"no differences ({' and '.join(compared)} compared)")
+    return 1 if found else 0

@@ -1,0 +1,150 @@
+"""`fcn-port inspect`"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import click
+import numpy as np
+
+from converters import sniff
+from converters.binaryproto import read_mean
+from converters.caffemodel import Blobs, read_caffemodel
+from converters.errors import CaffeFormatError, NetError
+from converters.net import NetSpec
+from converters.passes import merge_splits, to_deploy
+from converters.shapes import iter_layer_shapes
+
+from .output import json_option, note, size_text, write_columns, write_json
+from .sources import looks_like_a_name, read_net, read_net_and_blobs
+
+_HEADER = ("layer", "type", "bottoms", "tops", "shape", "parameters", "MACs")
+SizeOption = tuple[int, int] | None
+
+
+class Size(click.ParamType):
+    """HEIGHTxWIDTH, or one number for a square."""
+
+    name = "HxW"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        sides = value.lower().split("x")
+        if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+            self.fail(f"'{value}' is not a size such as 500x375 (height first) or 500", param, ctx)
+        return int(sides[0]), int(sides[-1])
+
+
+@click.command("inspect")
+@click.argument("what")
+@click.option("--size", type=Size(), help="Input size, height first; default: the size that the net names.")
+@json_option
+def command(what: str, size: SizeOption, as_json: bool) -> None:
+    """Show what is in WHAT: a prototxt, caffemodel, .h5, mean, converted file, or the name of a net.
+
+    For a net: its layers with the shapes of their tops, learnable parameters and multiply-accumulates of one forward
+    pass. Data and loss layers of a training net are left out, as in its deploy net, and so are Caffe's Split copies.
+    """
+    if looks_like_a_name(what) or sniff.sniff_file(what) == sniff.SAFETENSORS:
+        _show_net(read_net(what), {}, size, as_json)
+        return
+    mean = _mean_or_none(what)
+    if mean is not None:
+        _show_mean(mean, as_json)
+        return
+    spec, blobs = read_net_and_blobs(what)
+    if spec is None:
+        _show_blobs(blobs, as_json)
+    else:
+        _show_net(spec, blobs, size, as_json)
+
+
+def _mean_or_none(path: str) -> np.ndarray | None:
+    if sniff.sniff_file(path) != sniff.PROTOBUF:
+        return None
+    try:
+        read_caffemodel(path)
+    except CaffeFormatError:
+        try:
+            return read_mean(path)
+        except CaffeFormatError:
+            return None
+    return None
+
+
+def _show_mean(mean: np.ndarray, as_json: bool) -> None:
+    channels = mean.reshape(-1, *mean.shape[-2:]).mean(axis=(1, 2), dtype=np.float64) if mean.ndim > 1 else mean
+    if as_json:
+        write_json({"kind": "mean", "shape": mean.shape, "dtype": str(mean.dtype), "channel_means": list(channels)})
+    else:
+        click.echo(f"mean image {size_text(mean.shape)} {mean.dtype}; by channel: {', '.join(f'{c:.6g}' for c in channels)}")
+
+
+def _show_blobs(blobs: Blobs, as_json: bool) -> None:
+    rows = [(n, i, b.shape, str(b.dtype), int(b.size)) for n, own in blobs.items() for i, b in enumerate(own)]
+    if as_json:
+        keys = ("layer", "position", "shape", "dtype", "parameters")
+        write_json({"kind": "blobs", "blobs": [dict(zip(keys, row, strict=True)) for row in rows]})
+        return
+    table = [(name, str(i), size_text(shape), dtype, f"{count:,}") for name, i, shape, dtype, count in rows]
+    write_columns(table, header=("layer", "blob", "shape", "type", "parameters"), right=(4,))
+    click.echo(f"{len(blobs)} layers, {sum(row[4] for row in rows):,} parameters, no net definition")
+
+
+def _show_net(spec: NetSpec, blobs: Blobs, size: SizeOption, as_json: bool) -> None:
+    deploy = merge_splits(to_deploy(spec, blobs=blobs))
+    rows, problem = _layer_rows(deploy, blobs, size)
+    if as_json:
+        write_json({"kind": "net", "name": spec.name, "notes": spec.notes, "problem": problem, "layers": rows})
+        return
+    table = [
+        (
+            row["layer"],
+            row["type"],
+            ", ".join(row["bottoms"]),
+            ", ".join(row["tops"]),
+            ", ".join(map(size_text, row["shapes"])),
+            f"{row['parameters']:,}" if row["parameters"] else "",
+            f"{row['macs']:,}" if row["macs"] else "",
+        )
+        for row in rows
+    ]
+    write_columns(table, header=_HEADER, right=(5, 6))
+    parameters, macs = (sum(row[key] for row in rows) for key in ("parameters", "macs"))
+    click.echo(f"{spec.name or 'net'}: {len(rows)} layers, {parameters:,} parameters, {macs / 1e9:.3f} G multiply-accumulates")
+    for line in (*spec.notes, *([problem] if problem else ())):
+        note(line)
+
+
+def _layer_rows(deploy: NetSpec, blobs: Blobs, size: SizeOption) -> tuple[list[dict[str, Any]], str | None]:
+    """A row for each layer, as far as the shapes are known, and what stopped them."""
+    rows: dict[int, dict[str, Any]] = {
+        i: {
+            "layer": layer.name,
+            "type": layer.type,
+            "bottoms": layer.bottoms,
+            "tops": layer.tops,
+            "shapes": (),
+            "parameters": sum(int(blob.size) for blob in blobs.get(layer.name, ())),
+            "macs": 0,
+        }
+        for i, layer in enumerate(deploy.layers)
+    }
+    try:
+        for row, found in zip(rows.values(), iter_layer_shapes(deploy, input_shapes(deploy, size)), strict=True):
+            row["shapes"], row["macs"] = found.tops, found.macs
+            row["parameters"] = row["parameters"] or sum(map(prod, found.blobs))
+    except NetError as error:
+        return list(rows.values()), str(error)
+    return list(rows.values()), None
+
+
+def input_shapes(spec: NetSpec, size: SizeOption) -> Mapping[str, Sequence[int]]:
+    """The shapes of the net's inputs, images at `size` with a batch of one; as the net says without a size."""
+    return {
+        name: (1, shape[1], *size) if size is not None and len(shape) == 4 else shape
+        for name, shape in spec.inputs.items()
+    }

@@ -1,0 +1,92 @@
+"""How the verbs write: aligned columns and JSON on standard output, messages and progress on standard error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+import numpy as np
+
+from weights.progress import Progress as FetchProgress
+from weights.progress import human_bytes
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON for programs to read.")
+
+
+def note(message: str) -> None:
+    """A message for people, on standard error."""
+    click.echo(message, err=True)
+
+
+def write_json(data: Any) -> None:
+    """One JSON document on standard output."""
+    click.echo(json.dumps(data, indent=2, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value)
+
+
+def write_columns(rows: Sequence[Sequence[str]], *, header: Sequence[str] = (), right: Sequence[int] = ()) -> None:
+    """Rows as aligned columns; the columns numbered in `right` are set to the right."""
+    table = [list(header), *map(list, rows)] if header else [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = (
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        click.echo("  ".join(cells).rstrip())
+
+
+def size_text(shape: Sequence[int]) -> str:
+    """(1, 21, 100, 100) as "1x21x100x100"."""
+    return "x".join(map(str, shape)) or "scalar"
+
+
+@contextmanager
+def bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar over bytes on standard error; yields a callback (done, total). Quiet where nobody watches."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(label, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+class FetchReporter:
+    """Shows a download: a bar where somebody watches, a line for each stage where not."""
+
+    def __init__(self, update: Callable[[int, int], None]) -> None:
+        self._update = update
+        self._stage = ""
+
+    def __call__(self, progress: FetchProgress) -> None:
+        self._update(progress.done, progress.total or progress.done)
+        if progress.stage != self._stage or progress.note:
+            self._stage = progress.stage
+            details = ", ".join(filter(None, (progress.url, progress.note)))
+            if progress.stage != "done":
+                note(f"{progress.stage} {progress.file}" + (f": {details}" if details else ""))
+
+
+__all__ = [
+    "FetchReporter",
+    "bar",
+    "human_bytes",
+    "json_option",
+    "note",
+    "size_text",
+    "write_columns",
+    "write_json",
+]

@@ -1,0 +1,43 @@
+"""`fcn-port predict`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .output import json_option, write_columns, write_json
+
+
+@click.command("predict")
+@click.argument("weights")
+@click.argument("image", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), default=".", show_default="this folder")
+@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1, mps.")
+@json_option
+def command(weights: str, image: Path, out: Path, device: str, as_json: bool) -> None:
+    """Segment IMAGE with WEIGHTS, the name of a release or a file.
+
+    Writes `<image>.labels.png`, whose pixel values are the labels, coloured by PASCAL VOC's palette, and
+    `<image>.overlay.png`, the image tinted by class, and prints the share of each class.
+    """
+    from ..inference import Segmentation, segment
+    from ..loading import load
+
+    net = load(weights, device)
+    seen = segment(net, image)
+    out.mkdir(parents=True, exist_ok=True)
+    results = []
+    for head, result in seen.items() if isinstance(seen, dict) else [("", seen)]:
+        assert isinstance(result, Segmentation)
+        stem = image.stem + (f".{head}" if head else "")
+        paths = out / f"{stem}.labels.png", out / f"{stem}.overlay.png"
+        result.label_image().save(paths[0])
+        result.overlay().save(paths[1])
+        results.append({"labels": paths[0], "overlay": paths[1], "classes": result.share_of_classes()})
+    if as_json:
+        write_json(results)
+        return
+    for found in results:
+        write_columns([(name, f"{share:.1%}") for name, share in found["classes"].items()], right=(1,))  # type: ignore[attr-defined]
+        click.echo(f"-> {found['labels']}\n-> {found['overlay']}")

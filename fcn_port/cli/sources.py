@@ -1,0 +1,68 @@
+"""WHAT on the command line: the name of a net or release, or a file of any kind that holds a net."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from converters import sniff
+from converters.caffemodel import Blobs, read_caffemodel
+from converters.errors import CaffeFormatError
+from converters.net import NetSpec
+from converters.prototxt import parse_prototxt, read_prototxt
+
+
+def looks_like_a_name(what: str) -> bool:
+    """Whether WHAT is meant as a name: no such file exists, and it has neither a folder nor a suffix."""
+    path = Path(what)
+    return not path.exists() and path.name == what and not path.suffix
+
+
+def read_net(what: str) -> NetSpec:
+    """The definition of a net by name, or of the net in a prototxt, caffemodel or converted file."""
+    if looks_like_a_name(what):
+        return _named_net(what)
+    kind = sniff.sniff_file(what)
+    if kind == sniff.TEXT:
+        return read_prototxt(what)
+    if kind == sniff.SAFETENSORS:
+        return _converted_net(what)
+    spec = read_caffemodel(what).spec
+    if spec is None:
+        raise CaffeFormatError("an .h5 holds no net", path=what, hint="give its prototxt instead")
+    return spec
+
+
+def read_net_and_blobs(what: str) -> tuple[NetSpec | None, Blobs]:
+    """The net and the blobs of a file; a prototxt has no blobs, an .h5 no net."""
+    if sniff.sniff_file(what) == sniff.TEXT:
+        return read_prototxt(what), {}
+    model = read_caffemodel(what)
+    return model.spec, model.blobs
+
+
+def _named_net(name: str) -> NetSpec:
+    from weights.catalogue import release as find_release
+
+    from ..nets import NETS
+    from ..porting import net_definition
+
+    if name not in NETS:
+        release = find_release(name)
+        raise CaffeFormatError(
+            f"there is no hand-written net for {release.name} yet",
+            hint=f"fetch it and give the file: fcn-port fetch {release.name}",
+        )
+    return net_definition(name)
+
+
+def _converted_net(path: str) -> NetSpec:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise CaffeFormatError(f"damaged: {error}", path=path, hint="convert it again") from error
+    if "prototxt" not in metadata:
+        raise CaffeFormatError("no net definition in its metadata", path=path, hint="give the net's prototxt instead")
+    return parse_prototxt(metadata["prototxt"], path=f"{path}, its prototxt")

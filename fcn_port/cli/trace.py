@@ -1,0 +1,73 @@
+"""`fcn-port trace`"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import click
+
+from converters.coord_map import Derivation, auto_crop, derive_crops, written_offset
+from converters.net import LayerSpec, NetSpec, Shape
+from converters.passes import merge_splits, to_deploy
+from converters.shapes import infer_shapes
+
+from .explain import explain_crop
+from .inspect import Size, input_shapes
+from .output import json_option, size_text, write_columns, write_json
+from .sources import read_net
+
+
+@click.command("trace")
+@click.argument("what")
+@click.argument("size", type=Size(), default="100x100")
+@click.option("--explain-crops", is_flag=True, help="Say in words and numbers why each crop is where it is.")
+@click.option("--auto-crop", "derive", is_flag=True, help="Derive the offsets of crops that give none.")
+@json_option
+def command(what: str, size: tuple[int, int], explain_crops: bool, derive: bool, as_json: bool) -> None:
+    """Show the shape of every blob of WHAT for an image of SIZE (height first, 100x100 by default).
+
+    WHAT is the name of a net, a prototxt, a caffemodel or a converted file. Nothing is computed.
+    """
+    spec = merge_splits(to_deploy(read_net(what)))
+    if derive:
+        spec = auto_crop(spec)
+    shapes = infer_shapes(spec, input_shapes(spec, size))
+    derivations = derive_crops(spec) if explain_crops or derive else ()
+    if as_json:
+        write_json(_as_json(spec, shapes, derivations))
+        return
+    crops = {layer.tops[0]: layer for layer in spec.layers if layer.type == "Crop"}
+    rows = [(name, size_text(shape), _cut(crops[name], shapes) if name in crops else "") for name, shape in shapes.items()]
+    write_columns(rows, header=("blob", "shape", "cut from"))
+    for derivation in derivations:
+        click.echo("\n" + explain_crop(derivation, shapes))
+
+
+def _cut(layer: LayerSpec, shapes: Mapping[str, Shape]) -> str:
+    """Where a crop lies in its bottom: "score_pool4[5:15]", or for both axes where they differ "x[5:15, 7:20]"."""
+    ranges = _ranges(layer, shapes)
+    text = ", ".join(f"{start}:{stop}" for start, stop in (ranges[:1] if ranges[0] == ranges[1] else ranges))
+    return f"{layer.bottoms[0]}[{text}]"
+
+
+def _ranges(layer: LayerSpec, shapes: Mapping[str, Shape]) -> list[tuple[int, int]]:
+    offset = written_offset(layer) or (0, 0)
+    return [(o, o + length) for o, length in zip(offset, shapes[layer.tops[0]][-2:], strict=True)]
+
+
+def _as_json(spec: NetSpec, shapes: Mapping[str, Shape], derivations: tuple[Derivation, ...]) -> dict[str, object]:
+    derived = {d.layer.name: d.derived for d in derivations}
+    return {
+        "net": spec.name,
+        "blobs": shapes,
+        "crops": {
+            layer.name: {
+                "bottoms": layer.bottoms,
+                "offset": written_offset(layer) or (0, 0),
+                "rows_and_columns": _ranges(layer, shapes),
+                **({"derived_offset": derived[layer.name]} if layer.name in derived else {}),
+            }
+            for layer in spec.layers
+            if layer.type == "Crop"
+        },
+    }

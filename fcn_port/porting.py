@@ -1,0 +1,84 @@
+"""From a release's name to a converted file that is ready to load."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from converters.caffemodel import read_caffemodel
+from converters.conversion import ConversionReport, Progress, convert
+from converters.errors import MismatchError
+from converters.net import NetSpec
+from converters.state_dict import cover
+from weights.card import Card
+from weights.catalogue import release as find_release
+from weights.fetch import FetchResult, fetch
+from weights.progress import Callback
+from weights.records import Release
+from weights.store import converted_path
+
+from .inspection import input_shapes
+from .nets import NETS, build
+from .nets.record import to_spec
+
+DEPLOY_SIZE = (500, 500)
+"""The input size (h, w) that the published deploy nets name, "purely for sake of example"."""
+
+
+def net_definition(name: str, *, num_classes: int | None = None) -> NetSpec:
+    """The definition of a hand-written net; no weights are made."""
+    with torch.device("meta"):
+        net = build(name, num_classes)
+    return to_spec(net, input_shapes(net, DEPLOY_SIZE), name=name)
+
+
+def check_structure(path: Path, release: Release) -> None:
+    """Whether a caffemodel whose checksum nobody published is what it should be.
+
+    Every blob of the release's net must be there in the right shape, no other ones, and nothing behind the net.
+    Raises CaffeFormatError.
+    """
+    model = read_caffemodel(path)
+    coverage = cover(model, spec=net_definition(release.net) if release.net in NETS else None)
+    if coverage.unused:
+        names = ", ".join(dict.fromkeys(layer for layer, _, _ in coverage.unused))
+        raise MismatchError(f"layers that {release.name} does not have: {names}", path=path)
+
+
+def fetch_release(
+    name: str,
+    *,
+    from_file: str | os.PathLike[str] | None = None,
+    verify: bool = False,
+    progress: Callback | None = None,
+) -> FetchResult:
+    """The caffemodel of a release, verified by checksum, or by structure where no checksum was published."""
+    release = find_release(name)
+    return fetch(
+        release, from_file=from_file, verify=verify, progress=progress, check=lambda path: check_structure(path, release)
+    )
+
+
+def port_release(
+    name: str,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    from_file: str | os.PathLike[str] | None = None,
+    fetch_progress: Callback | None = None,
+    progress: Progress | None = None,
+) -> ConversionReport:
+    """Fetch and convert a release; `out` is by default `<name>.safetensors` in the folder for weights."""
+    release = find_release(name)
+    fetched = fetch_release(name, from_file=from_file, progress=fetch_progress)
+    target = converted_path(release) if out is None else out
+    return convert(fetched.path, target, metadata=Card.of(release).to_metadata(), progress=progress)
+
+
+def converted(name: str) -> Path:
+    """The converted file of a release, made if it is not there yet."""
+    path = converted_path(find_release(name))
+    if not path.is_file():
+        port_release(name)
+    return path

@@ -1,0 +1,206 @@
+"""Proof that converted weights are the ones of a Caffe file, and that the net made of them computes what Caffe does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from converters.caffe_net import CaffeNet
+from converters.caffemodel import CaffeModel, read_caffemodel
+from converters.coord_map import derive_crops
+from converters.diff import diff_arrays
+from converters.errors import CaffeFormatError, NetError
+from converters.net import NetSpec, Shape
+from converters.passes import merge_splits, to_deploy
+from converters.shapes import infer_shapes
+from converters.state_dict import cover, to_arrays
+
+from .inspection import blobs as run_blobs
+from .inspection import trace
+from .loading import load, read_weights
+
+GOLDEN_TOLERANCE = 5e-6
+"""Of a blob's largest magnitude: float32 sums in another order (2e-6 to 4e-6 seen between builds and processors)."""
+OPENCV_TOLERANCE = 2e-5
+"""OpenCV reads the same files with code of its own; 1e-6 is usual without Winograd."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was checked: what, whether it held, and the numbers, or what differs first."""
+
+    what: str
+    ok: bool
+    details: str
+
+
+def verify(
+    weights: Path, against: Path, *, prototxt: Path | None = None, golden: Path | None = None
+) -> Iterator[Check]:
+    """Check converted `weights` against the Caffe file they came from, one Check at a time.
+
+    Every blob equal to the last bit; the shapes of the module's blobs those that Caffe's rules give; crops as derived;
+    with `golden`, an .npz of a recorded forward pass, every blob of a pass on the same input; and with OpenCV
+    installed the output of its own Caffe importer. Raises CaffeFormatError for files that cannot be read.
+    """
+    model = read_caffemodel(against)
+    spec = _spec(model, prototxt)
+    yield _check_blobs(weights, model, spec)
+    net = load(weights)
+    if spec is None:
+        yield Check("net", True, "the Caffe file holds no net; give --prototxt to have shapes and numbers checked")
+        return
+    yield _check_shapes(net, spec)
+    yield from _check_crops(spec)
+    if golden is not None:
+        yield _check_golden(net, golden)
+    yield _check_opencv(net, spec, model)
+
+
+def _spec(model: CaffeModel, prototxt: Path | None) -> NetSpec | None:
+    if prototxt is not None:
+        from converters.prototxt import read_prototxt
+
+        return merge_splits(to_deploy(read_prototxt(prototxt), blobs=model.blobs))
+    return None if model.spec is None else merge_splits(to_deploy(model.spec, blobs=model.blobs))
+
+
+def _check_blobs(weights: Path, model: CaffeModel, spec: NetSpec | None) -> Check:
+    coverage = cover(model, spec=spec)
+    expected = to_arrays(model, coverage)
+    found = {key: value.numpy() for key, value in read_weights(weights).state.items()}
+    problems = [f"{key} is missing" for key in expected if key not in found]
+    problems += [f"{key} is not in the Caffe file" for key in found if key not in expected]
+    for key in expected.keys() & found.keys():
+        problems += [str(d) for d in diff_arrays(key, found[key], expected[key])]
+    if problems:
+        return Check("blobs", False, "; ".join(sorted(problems)))
+    return Check("blobs", True, f"{len(expected)} blobs, {sum(a.size for a in expected.values()):,} values, all equal")
+
+
+def _check_shapes(net: nn.Module, spec: NetSpec) -> Check:
+    """The module's shapes against Caffe's rules, at the net's own size and at two awkward ones."""
+    sizes = [next(iter(spec.inputs.values()))[-2:]]
+    sizes += [] if isinstance(net, CaffeNet) else [(101, 133), (64, 64)]
+    for h, w in sizes:
+        shapes: dict[str, Shape] = {name: (1, shape[1], h, w) for name, shape in spec.inputs.items()}
+        expected, found = infer_shapes(spec, shapes), trace(net, (h, w))
+        for name in expected:
+            if expected[name] != found.get(name):
+                return Check("shapes", False, f"{name} at {h}x{w}: {found.get(name)}; by Caffe's rules {expected[name]}")
+    return Check("shapes", True, f"{len(expected)} blobs at {', '.join(f'{h}x{w}' for h, w in sizes)}")
+
+
+def _check_crops(spec: NetSpec) -> Iterator[Check]:
+    try:
+        derivations = derive_crops(spec)
+    except NetError as error:
+        yield Check("crops", True, f"cannot be derived for this net: {error.problem}")
+        return
+    wrong = [
+        f"{d.layer.name} is cropped at {d.written}; its layers call for {d.derived}"
+        for d in derivations
+        if d.written != d.derived
+    ]
+    offsets = ", ".join(f"{d.layer.name} {d.derived[0]}" for d in derivations)
+    yield Check("crops", not wrong, "; ".join(wrong) or offsets or "none")
+
+
+def _check_golden(net: nn.Module, golden: Path) -> Check:
+    recorded = _read_npz(golden)
+    names = list(net.inputs)  # type: ignore[arg-type]
+    missing = [name for name in names if name not in recorded]
+    if missing:
+        raise CaffeFormatError(f"there is no input '{missing[0]}' among its {len(recorded)} blobs", path=golden)
+    found = run_blobs(net, **{name: torch.from_numpy(recorded[name]) for name in names})
+    return _compare("golden", {n: b.numpy() for n, b in found.items()}, recorded, GOLDEN_TOLERANCE)
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # numpy and zipfile raise many kinds for a damaged archive
+        raise CaffeFormatError(f"not an .npz of blobs: {error}", path=path) from error
+
+
+def _compare(
+    what: str, found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], tolerance: float
+) -> Check:
+    missing = [name for name in expected if name not in found]
+    if missing:
+        return Check(what, False, f"the net has no blob {', '.join(missing)}")
+    errors = {name: _error(found[name], blob) for name, blob in expected.items()}
+    worst = max(errors, key=lambda name: errors[name])
+    details = f"{len(errors)} blobs, the worst {worst}: {errors[worst]:.1e} of its largest value ({tolerance:.0e} allowed)"
+    return Check(what, errors[worst] <= tolerance, details)
+
+
+def _error(found: np.ndarray, expected: np.ndarray) -> float:
+    if found.shape != expected.shape:
+        return float("inf")
+    largest = float(np.abs(expected).max(initial=0.0)) or 1.0
+    error = float(np.abs(found.astype(np.float64) - expected).max(initial=0.0)) / largest
+    return error if np.isfinite(error) else float("inf")
+
+
+def _check_opencv(net: nn.Module, spec: NetSpec, model: CaffeModel) -> Check:
+    try:
+        import cv2
+    except ImportError:
+        return Check("opencv", True, "not checked: opencv-python-headless<5 is not installed")
+    if not hasattr(cv2.dnn, "readNetFromCaffe"):
+        return Check("opencv", True, f"not checked: OpenCV {cv2.__version__} reads no Caffe files; install <5")
+    inputs = _random_inputs(spec)
+    try:
+        outputs = _run_opencv(cv2, spec, model, inputs)
+    except cv2.error as error:
+        return Check("opencv", True, f"not checked: OpenCV {cv2.__version__} cannot run this net: {error.err}")
+    with torch.no_grad():
+        found = net(**{name: torch.from_numpy(x) for name, x in inputs.items()})
+    ours = found if isinstance(found, dict) else {spec.outputs[0]: found}
+    return _compare(
+        f"opencv {cv2.__version__}", {name: ours[name].numpy() for name in outputs}, outputs, OPENCV_TOLERANCE
+    )
+
+
+def _random_inputs(spec: NetSpec) -> dict[str, np.ndarray]:
+    """Seeded inputs with the spread of an image, at most 200 pixels a side where the net is fully convolutional."""
+    generator = np.random.default_rng(0)
+    fixed = any(layer.type == "InnerProduct" for layer in spec.layers)
+    shapes = {
+        name: shape if fixed or len(shape) != 4 else (1, shape[1], min(shape[2], 200), min(shape[3], 200))
+        for name, shape in spec.inputs.items()
+    }
+    return {name: (generator.standard_normal(shape) * 50).astype(np.float32) for name, shape in shapes.items()}
+
+
+def _run_opencv(
+    cv2: object, spec: NetSpec, model: CaffeModel, inputs: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The outputs of OpenCV's own Caffe importer on the same definition and blobs."""
+    import tempfile
+
+    from converters.caffemodel import write_caffemodel
+    from converters.inputs import with_input_shapes
+    from converters.prototxt import write_prototxt
+
+    with tempfile.TemporaryDirectory() as folder:
+        prototxt, weights = Path(folder, "net.prototxt"), Path(folder, "net.caffemodel")
+        write_prototxt(with_input_shapes(spec, {name: x.shape for name, x in inputs.items()}), prototxt)
+        own = {layer.name for layer in spec.layers}
+        kept = {name: blobs for name, blobs in model.blobs.items() if name in own}
+        write_caffemodel(CaffeModel(spec=spec, blobs=kept), weights)
+        reader: Callable = cv2.dnn.readNetFromCaffe  # type: ignore[attr-defined]
+        net = reader(str(prototxt), str(weights))
+        net.enableWinograd(False)
+        for name, x in inputs.items():
+            net.setInput(x, name)
+        return {name: np.array(net.forward(name)) for name in spec.outputs}
