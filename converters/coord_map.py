@@ -157,7 +157,9 @@ def _derive(spec: NetSpec, index: int) -> Derivation:
     first, second = cropped[origin], reference[origin]
     a, b = (path[-1].so_far if path else CoordMap() for path in (first, second))
     if a.scale != b.scale:
-        raise _no_offset(spec, layer, f"one bottom has {a.scale[0]} of the pixels of '{origin[1]}', the other {b.scale[0]}")
+        raise _no_offset(
+            spec, layer, f"one bottom has {a.scale[0]} of the pixels of '{origin[1]}', the other {b.scale[0]}"
+        )
     offset = [a.shift[axis] - b.shift[axis] for axis in (0, 1)]
     if any(o.denominator != 1 or o < 0 for o in offset):
         raise _no_offset(spec, layer, f"they lie {offset[0]} and {offset[1]} pixels (h, w) apart")
@@ -167,7 +169,9 @@ def _derive(spec: NetSpec, index: int) -> Derivation:
 
 def _no_offset(spec: NetSpec, layer: LayerSpec, why: str) -> NetError:
     hint = "a crop offset is a whole number of pixels, 0 or more, between bottoms of equal scale"
-    return NetError(f"no crop offset lines up {' and '.join(layer.bottoms)}: {why}", where=layer.place, path=spec.path, hint=hint)
+    return NetError(
+        f"no crop offset lines up {' and '.join(layer.bottoms)}: {why}", where=layer.place, path=spec.path, hint=hint
+    )
 
 
 def _bottom_versions(spec: NetSpec) -> list[tuple[Version, ...]]:

@@ -20,7 +20,7 @@ from weights.records import Release
 from weights.store import converted_path
 
 from .inspection import input_shapes
-from .nets import NETS, build
+from .nets import build
 from .nets.record import to_spec
 
 DEPLOY_SIZE = (500, 500)
@@ -41,7 +41,7 @@ def check_structure(path: Path, release: Release) -> None:
     Raises CaffeFormatError.
     """
     model = read_caffemodel(path)
-    coverage = cover(model, spec=net_definition(release.net) if release.net in NETS else None)
+    coverage = cover(model, spec=net_definition(release.net) if release.net is not None else None)
     if coverage.unused:
         names = ", ".join(dict.fromkeys(layer for layer, _, _ in coverage.unused))
         raise MismatchError(f"layers that {release.name} does not have: {names}", path=path)
@@ -57,7 +57,11 @@ def fetch_release(
     """The caffemodel of a release, verified by checksum, or by structure where no checksum was published."""
     release = find_release(name)
     return fetch(
-        release, from_file=from_file, verify=verify, progress=progress, check=lambda path: check_structure(path, release)
+        release,
+        from_file=from_file,
+        verify=verify,
+        progress=progress,
+        check=lambda path: check_structure(path, release),
     )
 
 

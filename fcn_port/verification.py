@@ -92,7 +92,9 @@ def _check_shapes(net: nn.Module, spec: NetSpec) -> Check:
         expected, found = infer_shapes(spec, shapes), trace(net, (h, w))
         for name in expected:
             if expected[name] != found.get(name):
-                return Check("shapes", False, f"{name} at {h}x{w}: {found.get(name)}; by Caffe's rules {expected[name]}")
+                return Check(
+                    "shapes", False, f"{name} at {h}x{w}: {found.get(name)}; by Caffe's rules {expected[name]}"
+                )
     return Check("shapes", True, f"{len(expected)} blobs at {', '.join(f'{h}x{w}' for h, w in sizes)}")
 
 
@@ -131,15 +133,15 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         raise CaffeFormatError(f"not an .npz of blobs: {error}", path=path) from error
 
 
-def _compare(
-    what: str, found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], tolerance: float
-) -> Check:
+def _compare(what: str, found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], tolerance: float) -> Check:
     missing = [name for name in expected if name not in found]
     if missing:
         return Check(what, False, f"the net has no blob {', '.join(missing)}")
     errors = {name: _error(found[name], blob) for name, blob in expected.items()}
     worst = max(errors, key=lambda name: errors[name])
-    details = f"{len(errors)} blobs, the worst {worst}: {errors[worst]:.1e} of its largest value ({tolerance:.0e} allowed)"
+    details = (
+        f"{len(errors)} blobs, the worst {worst}: {errors[worst]:.1e} of its largest value ({tolerance:.0e} allowed)"
+    )
     return Check(what, errors[worst] <= tolerance, details)
 
 

@@ -16,7 +16,7 @@ def filled_net(id_: GoldenId) -> nn.Module:
     """The net of a recording with the recording's weights, in eval mode. `voc-fcn8s-deploy` is `voc-fcn8s` again."""
     family = NETS[id_.net.removesuffix("-deploy")]
     with torch.device("meta"):
-        net = family.make(family.num_classes)
+        net = family.make(num_classes=family.num_classes)
     types = fcn_layer_types(list(shapes()[id_.net].params))
     state = {
         f"{layer}.{('weight', 'bias')[i]}": _filled(layer, types[layer], i, shape, id_.fill)

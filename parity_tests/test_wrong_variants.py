@@ -59,7 +59,7 @@ def _change_kernels(change: Callable[[Tensor], Tensor]) -> Callable[[nn.Module],
 
 
 def _rgb_for_bgr(net: nn.Module) -> None:
-    net.conv1_1.register_forward_pre_hook(lambda module, args: args[0].flip(1))
+    net.conv1_1.weight = nn.Parameter(net.conv1_1.weight.detach().flip(1))
 
 
 WRONG = {

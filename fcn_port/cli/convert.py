@@ -57,9 +57,7 @@ def _convert_release(
     from ..porting import port_release
 
     with bar(release.file) as update:
-        return port_release(
-            name, out=out, from_file=from_file, fetch_progress=FetchReporter(update), progress=update
-        )
+        return port_release(name, out=out, from_file=from_file, fetch_progress=FetchReporter(update), progress=update)
 
 
 def _print(report: ConversionReport) -> None:

@@ -23,7 +23,12 @@ def command(first: str, second: str, meaning: bool, as_json: bool) -> int:
     Exit status 0 if nothing does, 1 if something does.
     """
     (net_a, blobs_a), (net_b, blobs_b) = (read_net_and_blobs(path) for path in (first, second))
-    if not (blobs_a or net_a) or not (blobs_b or net_b) or (net_a is None) != (net_b is None) and not (blobs_a and blobs_b):
+    if (
+        not (blobs_a or net_a)
+        or not (blobs_b or net_b)
+        or ((net_a is None) != (net_b is None)
+        and not (blobs_a and blobs_b))
+    ):
         raise click.UsageError("one of the files has only blobs, the other only a net: there is nothing to compare")
     found: list[Difference] = []
     if net_a is not None and net_b is not None:

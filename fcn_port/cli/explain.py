@@ -23,7 +23,9 @@ def explain_crop(derivation: Derivation, shapes: Mapping[str, Shape]) -> str:
     lines += _describe_way(derivation.origin, reference, derivation.reference)
     h, w = derivation.derived
     offset = str(h) if h == w else f"{h} (rows) and {w} (columns)"
-    first, second = (path[-1].so_far.shift[0] if path else Fraction(0) for path in (derivation.cropped, derivation.reference))
+    first, second = (
+        path[-1].so_far.shift[0] if path else Fraction(0) for path in (derivation.cropped, derivation.reference)
+    )
     lines.append(f"  so the offset is {_number(first)} - {_number(second, bracket=True)} = {offset}")
     lines.append(_compare(derivation))
     start = (derivation.written or (0, 0))[0]
@@ -31,8 +33,9 @@ def explain_crop(derivation: Derivation, shapes: Mapping[str, Shape]) -> str:
     centre = (size - wanted) // 2
     if centre != start:
         lines.append(
-            f"  (a crop in the middle would begin at {centre} for this size, {_pixels(abs(centre - start))} off: more is left over below\n"
-            "  and to the right than above and to the left, because sizes are rounded up, and how much more depends on the size)"
+            f"  (a crop in the middle would begin at {centre} for this size, {_pixels(abs(centre - start))} off: more is\n"
+            "  left over below and to the right than above and to the left, because sizes are rounded up, and how\n"
+            "  much more depends on the size)"
         )
     return "\n".join(line for line in lines if line)
 
@@ -54,7 +57,9 @@ def _describe_way(origin: str, blob: str, path: tuple[Step, ...]) -> list[str]:
         own = layer_map(step.layer)
         if own is None or (own.scale == (1, 1) and own.shift == (0, 0)):
             continue
-        lines.append(f"    {step.layer.name:16}{_geometry(step):36}x -> {_linear(step.so_far.scale[0], step.so_far.shift[0])}")
+        lines.append(
+            f"    {step.layer.name:16}{_geometry(step):36}x -> {_linear(step.so_far.scale[0], step.so_far.shift[0])}"
+        )
     last = path[-1].so_far
     lines.append(f"    pixel x of {origin} lies at {_linear(last.scale[0], last.shift[0])} of {blob}")
     return lines

@@ -54,10 +54,13 @@ def announce(release: Release, expected: FetchPlan) -> None:
         return
     size = f"about {human_bytes(expected.expected_bytes)}" if expected.expected_bytes else "a file of unknown size"
     kept = f", of which {human_bytes(expected.kept_bytes)} are here already" if expected.kept_bytes else ""
-    times = ", ".join(f"{_duration(s)} at {name}" for name, bps in _SPEEDS if (s := expected.seconds_at(bps)) is not None)
+    times = ", ".join(
+        f"{_duration(s)} at {name}" for name, bps in _SPEEDS if (s := expected.seconds_at(bps)) is not None
+    )
     note(
-        f"{release.name}: {release.file}, {size}{kept}; {human_bytes(expected.free_bytes)} free in {expected.path.parent}"
+        f"{release.name}: {release.file}, {size}{kept}"
         + (f"; takes about {times}" if times else "")
+        + f"\n{human_bytes(expected.free_bytes)} free in {expected.path.parent}"
     )
 
 

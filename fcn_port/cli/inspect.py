@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -13,7 +12,7 @@ from converters import sniff
 from converters.binaryproto import read_mean
 from converters.caffemodel import Blobs, read_caffemodel
 from converters.errors import CaffeFormatError, NetError
-from converters.net import NetSpec
+from converters.net import NetSpec, Shape
 from converters.passes import merge_splits, to_deploy
 from converters.shapes import iter_layer_shapes
 
@@ -80,7 +79,9 @@ def _show_mean(mean: np.ndarray, as_json: bool) -> None:
     if as_json:
         write_json({"kind": "mean", "shape": mean.shape, "dtype": str(mean.dtype), "channel_means": list(channels)})
     else:
-        click.echo(f"mean image {size_text(mean.shape)} {mean.dtype}; by channel: {', '.join(f'{c:.6g}' for c in channels)}")
+        click.echo(
+            f"mean image {size_text(mean.shape)} {mean.dtype}; by channel: {', '.join(f'{c:.6g}' for c in channels)}"
+        )
 
 
 def _show_blobs(blobs: Blobs, as_json: bool) -> None:
@@ -114,7 +115,9 @@ def _show_net(spec: NetSpec, blobs: Blobs, size: SizeOption, as_json: bool) -> N
     ]
     write_columns(table, header=_HEADER, right=(5, 6))
     parameters, macs = (sum(row[key] for row in rows) for key in ("parameters", "macs"))
-    click.echo(f"{spec.name or 'net'}: {len(rows)} layers, {parameters:,} parameters, {macs / 1e9:.3f} G multiply-accumulates")
+    click.echo(
+        f"{spec.name or 'net'}: {len(rows)} layers, {parameters:,} parameters, {macs / 1e9:.3f} G multiply-accumulates"
+    )
     for line in (*spec.notes, *([problem] if problem else ())):
         note(line)
 
@@ -142,7 +145,7 @@ def _layer_rows(deploy: NetSpec, blobs: Blobs, size: SizeOption) -> tuple[list[d
     return list(rows.values()), None
 
 
-def input_shapes(spec: NetSpec, size: SizeOption) -> Mapping[str, Sequence[int]]:
+def input_shapes(spec: NetSpec, size: SizeOption) -> dict[str, Shape]:
     """The shapes of the net's inputs, images at `size` with a batch of one; as the net says without a size."""
     return {
         name: (1, shape[1], *size) if size is not None and len(shape) == 4 else shape

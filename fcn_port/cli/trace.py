@@ -37,7 +37,9 @@ def command(what: str, size: tuple[int, int], explain_crops: bool, derive: bool,
         write_json(_as_json(spec, shapes, derivations))
         return
     crops = {layer.tops[0]: layer for layer in spec.layers if layer.type == "Crop"}
-    rows = [(name, size_text(shape), _cut(crops[name], shapes) if name in crops else "") for name, shape in shapes.items()]
+    rows = [
+        (name, size_text(shape), _cut(crops[name], shapes) if name in crops else "") for name, shape in shapes.items()
+    ]
     write_columns(rows, header=("blob", "shape", "cut from"))
     for derivation in derivations:
         click.echo("\n" + explain_crop(derivation, shapes))

@@ -47,8 +47,7 @@ class Segmentation:
     def share_of_classes(self) -> dict[str, float]:
         """The share of the pixels of each class that occurs, the largest first."""
         counts = np.bincount(self.labels.ravel(), minlength=len(self.scores))
-        shares = {self._name(i): float(counts[i]) / self.labels.size for i in np.argsort(-counts) if counts[i]}
-        return shares
+        return {self._name(i): float(counts[i]) / self.labels.size for i in np.argsort(-counts) if counts[i]}
 
     def _name(self, label: int) -> str:
         return self.classes[label] if label < len(self.classes) else f"class {label}"
@@ -85,6 +84,8 @@ def segment(
     return _segmentation(output, pixels, next(iter(classes.values()), ()), colours)
 
 
-def _segmentation(output: torch.Tensor, pixels: np.ndarray, classes: tuple[str, ...], colours: np.ndarray) -> Segmentation:
+def _segmentation(
+    output: torch.Tensor, pixels: np.ndarray, classes: tuple[str, ...], colours: np.ndarray
+) -> Segmentation:
     scores = output[0].float().cpu().numpy()
     return Segmentation(scores.argmax(axis=0), scores, pixels, classes, colours)

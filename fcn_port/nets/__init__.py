@@ -5,18 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 import torch
-from torch import nn
 
 from converters.net import Shape
 
 from .fcn8s import FCN8s
 from .fcn16s import FCN16s
 from .fcn32s import FCN32s
+from .parts import FCN
 from .vgg16 import VGG16, Widths
 
 __all__ = ["NETS", "VGG16", "FCN8s", "FCN16s", "FCN32s", "Family", "Widths", "build", "recognise"]
@@ -26,7 +26,7 @@ __all__ = ["NETS", "VGG16", "FCN8s", "FCN16s", "FCN32s", "Family", "Widths", "bu
 class Family:
     """How to make the net of a release: its class and how many classes it scores."""
 
-    make: Callable[..., nn.Module]
+    make: type[FCN]
     num_classes: int
 
 
@@ -42,7 +42,7 @@ NETS: Mapping[str, Family] = {
 }
 
 
-def build(name: str, num_classes: int | None = None) -> nn.Module:
+def build(name: str, num_classes: int | None = None) -> FCN:
     """The net called `name`, in eval mode, no file read; `num_classes` replaces the release's own.
 
     Deconvolutions are bilinear; all other weights are PyTorch's initial ones. Raises ValueError for an unknown name.
@@ -52,10 +52,10 @@ def build(name: str, num_classes: int | None = None) -> nn.Module:
         close = get_close_matches(name, NETS, n=3, cutoff=0.5)
         meant = f"; did you mean {' or '.join(close)}?" if close else ""
         raise ValueError(f"there is no net '{name}'{meant} Known: {', '.join(NETS)}")
-    return family.make(family.num_classes if num_classes is None else num_classes).eval()
+    return family.make(num_classes=family.num_classes if num_classes is None else num_classes).eval()
 
 
-def recognise(shapes: Mapping[str, Shape]) -> nn.Module | None:
+def recognise(shapes: Mapping[str, Shape]) -> FCN | None:
     """The hand-written net whose state dict has exactly these keys and shapes, on the meta device; None if none has.
 
     The number of classes and the widths are read off the shapes.

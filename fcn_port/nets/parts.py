@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from converters.bilinear import bilinear_weight
+from converters.net import Shape
+
+
+class FCN(nn.Module):
+    """What every net has, so that `load` can recognise it: its inputs, and how it is made from the shapes in a file."""
+
+    inputs: ClassVar[Mapping[str, int]] = {"data": 3}
+    """Channels of each input blob, in the order of `forward`."""
+
+    @classmethod
+    def of_shapes(cls, shapes: Mapping[str, Shape]) -> Self:
+        """The net whose weights have these shapes, by state dict key; KeyError where a layer is not there."""
+        return cls(**cls.settings_of(shapes))
+
+    @classmethod
+    def settings_of(cls, shapes: Mapping[str, Shape]) -> dict[str, Any]:
+        """The keyword arguments of `__init__` that give weights of these shapes."""
+        raise NotImplementedError
 
 
 def max_pool() -> nn.MaxPool2d:

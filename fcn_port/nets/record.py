@@ -43,6 +43,8 @@ def record(net: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[tuple[Call, ..
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            if any(id(arg) not in names for arg in args):
+                raise ValueError(f"{name} reads a tensor that no layer of the net made")
             bottoms = tuple(names[id(arg)] for arg in args)
             top = bottoms[0] if isinstance(module, _IN_PLACE) else name
             calls.append(Call(name, module, bottoms, top))

@@ -9,14 +9,13 @@ which makes a net for every size, down to a single pixel, and is what the crop o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from converters.net import Shape
 
-from .parts import max_pool
+from .parts import FCN, max_pool
 
 
 class Widths(NamedTuple):
@@ -31,13 +30,10 @@ class Widths(NamedTuple):
     fc7: int = 4096
 
 
-class VGG16(nn.Module):
+class VGG16(FCN):
     """The trunk of the VGG-based nets, up to fc7. `features` gives what the FCNs score."""
 
-    inputs: ClassVar[Mapping[str, int]] = {"data": 3}
-    """Channels of each input blob."""
-
-    def __init__(self, *, widths: Widths = Widths()) -> None:  # noqa: B008 - a NamedTuple is immutable
+    def __init__(self, *, widths: Widths = Widths()) -> None:  # noqa: B008
         super().__init__()
         w = widths
 
@@ -85,11 +81,10 @@ class VGG16(nn.Module):
         self.drop7 = nn.Dropout(0.5)
 
     @classmethod
-    def of_shapes(cls, shapes: Mapping[str, Shape]) -> Self:
-        """The net whose weights have these shapes, by state dict key; KeyError where a layer is not there."""
+    def settings_of(cls, shapes: Mapping[str, Shape]) -> dict[str, Any]:
         stages = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1", "fc6", "fc7")
         widths = Widths(*(shapes[f"{layer}.weight"][0] for layer in stages))
-        return cls(shapes["score_fr.weight"][0], widths=widths)
+        return {"num_classes": shapes["score_fr.weight"][0], "widths": widths}
 
     def features(self, data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """pool3, pool4 and fc7 (1/8, 1/16 and 1/32 of the padded image) of `data` (n, 3, h, w), BGR less the mean."""
