@@ -1,7 +1,7 @@
 """The releases: what was published, where from, how a copy is checked, and where it lives.
 
     releases(), release(name)      the catalogue (`catalogue.py`, `releases.toml`)
-    fetch(name)                    a verified file on disk (`fetch.py`)
+    fetch(name), plan(name)        a verified file on disk (`fetch.py`), and what that will take
     weights_dir()                  where files live (`store.py`)
 
 Nothing here needs torch, and the network library is imported when it is first used.
@@ -16,7 +16,12 @@ from weights.errors import (
     UnknownReleaseError,
     WeightsError,
 )
+from weights.fetch import FetchPlan, FetchResult, fetch, is_offline, plan
+from weights.patience import Patience
+from weights.progress import Progress, human_bytes
+from weights.prototxt import fetch_prototxt
 from weights.records import Checksum, Dataset, Input, Licence, Preprocessing, Release, Score
+from weights.store import converted_path, place_of, weights_dir
 
 __all__ = [
     "CatalogueError",
@@ -24,16 +29,28 @@ __all__ = [
     "ChecksumError",
     "Dataset",
     "FetchError",
+    "FetchPlan",
+    "FetchResult",
     "Input",
     "Licence",
     "OfflineError",
+    "Patience",
     "Preprocessing",
+    "Progress",
     "Release",
     "Score",
     "UnknownReleaseError",
     "WeightsError",
+    "converted_path",
     "datasets",
+    "fetch",
+    "fetch_prototxt",
+    "human_bytes",
     "init_nets",
+    "is_offline",
+    "place_of",
+    "plan",
     "release",
     "releases",
+    "weights_dir",
 ]

@@ -1,0 +1,119 @@
+"""Where files live: `$FCN_PORT_WEIGHTS`, else `weights/files/` of a checkout, else the user's cache folder.
+
+A file that is fetched has a few others beside it, all named after it:
+
+    x.caffemodel              the file, always whole and verified under this name
+    x.caffemodel.sha256       what was verified (`sidecar.py`); `sha256sum -c` reads it too
+    x.caffemodel.part         what has arrived of a download, with x.caffemodel.part.json saying from where
+    x.caffemodel.lock         held by the process that fetches
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from weights.errors import FetchError
+from weights.progress import human_bytes
+from weights.records import Release
+
+WEIGHTS_VARIABLE = "FCN_PORT_WEIGHTS"
+SPARE_BYTES = 16 << 20
+"""Disk space that is left free, so that a full disk does not stop other programs."""
+
+
+def weights_dir() -> Path:
+    """The folder for weights, absolute; it need not exist yet."""
+    named = os.environ.get(WEIGHTS_VARIABLE)
+    if named:
+        return Path(named).expanduser().absolute()
+    package = Path(__file__).resolve().parent
+    if _is_checkout(package.parent) and os.access(package, os.W_OK):
+        return package / "files"
+    return platformdirs.user_cache_path("fcn-port", appauthor=False) / "weights"
+
+
+def _is_checkout(root: Path) -> bool:
+    """Whether `root` is this project's source, not a folder of installed packages."""
+    project = root / "pyproject.toml"
+    return project.is_file() and 'name = "fcn-port"' in project.read_text(encoding="utf-8", errors="replace")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one file lives, and the names of what lies beside it."""
+
+    folder: Path
+    file: str
+
+    @property
+    def path(self) -> Path:
+        """The file under its final name."""
+        return self.folder / self.file
+
+    @property
+    def record(self) -> Path:
+        """What was verified about it."""
+        return self._beside(".sha256")
+
+    @property
+    def part(self) -> Path:
+        """What has arrived of a download."""
+        return self._beside(".part")
+
+    @property
+    def origin(self) -> Path:
+        """Where that came from."""
+        return self._beside(".part.json")
+
+    @property
+    def incoming(self) -> Path:
+        """A copy in the making of a file obtained elsewhere."""
+        return self._beside(".import")
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that works here."""
+        return self._beside(".lock")
+
+    def _beside(self, suffix: str) -> Path:
+        return self.folder / (self.file + suffix)
+
+
+def place_of(release: Release, *, directory: str | os.PathLike[str] | None = None) -> Place:
+    """Where a release's caffemodel lives; `directory` instead of `weights_dir()`."""
+    return Place(_folder(directory), release.file)
+
+
+def converted_path(release: Release, *, directory: str | os.PathLike[str] | None = None) -> Path:
+    """Where the converted release lives: `<name>.safetensors` beside its caffemodel."""
+    return _folder(directory) / f"{release.name}.safetensors"
+
+
+def prototxt_place(release: Release, *, directory: str | os.PathLike[str] | None = None) -> Place:
+    """Where a release's net definition lives: `<name>.prototxt` beside its caffemodel."""
+    return Place(_folder(directory), f"{release.name}.prototxt")
+
+
+def _folder(directory: str | os.PathLike[str] | None) -> Path:
+    return weights_dir() if directory is None else Path(directory).expanduser().absolute()
+
+
+def free_bytes(folder: Path) -> int:
+    """Free disk space where `folder` is, or will be once it is made."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(there).free
+
+
+def require_room(folder: Path, needed: int) -> None:
+    """FetchError if `needed` more bytes do not fit in `folder`."""
+    free = free_bytes(folder)
+    if needed + SPARE_BYTES > free:
+        raise FetchError(
+            f"{folder}: {human_bytes(needed)} more are needed and {human_bytes(free)} are free\n"
+            f"  free some, or set {WEIGHTS_VARIABLE} to a folder on a larger disk"
+        )
