@@ -7,7 +7,6 @@ name only when it is complete. The same source and the same version of this tool
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -20,16 +19,18 @@ import numpy as np
 from .bilinear import kind_of_upsampling
 from .caffemodel import CaffeModel, read_caffemodel
 from .coord_map import auto_crop, crops_of
-from .errors import CaffeFormatError, NetError
+from .errors import CaffeFormatError
 from .export.safetensors import header_bytes, write_safetensors
 from .files import whole_file
 from .net import NetSpec, Shape
-from .passes import to_deploy
+from .passes import merge_splits, to_deploy
 from .prototxt import format_prototxt, read_prototxt
 from .state_dict import Coverage, Entry, cover, to_arrays
 from .version import VERSION
 
 Progress = Callable[[int, int], None]
+TOOL = f"fcn-port {VERSION}"
+"""What converted files say made them."""
 _CHUNK = 1 << 22
 
 
@@ -83,7 +84,7 @@ def convert(
     model = read_caffemodel(path)
     spec = read_prototxt(prototxt) if prototxt is not None else model.spec
     coverage = cover(model, spec=spec)
-    deploy = None if spec is None else to_deploy(spec, blobs=model.blobs)
+    deploy = None if spec is None else merge_splits(to_deploy(spec, blobs=model.blobs))
     if deploy is not None and auto_crop_offsets:
         deploy = auto_crop(deploy)
     provenance = {**(metadata or {}), **_describe(path, deploy)}
@@ -105,7 +106,7 @@ def convert(
 
 def _describe(path: str | os.PathLike[str], deploy: NetSpec | None) -> dict[str, str]:
     """The provenance that every converted file carries; the checksum is filled in at the end of the copy."""
-    found = {"format": "pt", "tool": f"fcn-port {VERSION}", "source": Path(path).name, "source_sha256": "0" * 64}
+    found = {"format": "pt", "tool": TOOL, "source": Path(path).name, "source_sha256": "0" * 64}
     if deploy is not None:
         found["prototxt"] = format_prototxt(deploy)
     return found

@@ -17,6 +17,7 @@ from converters.caffe_net import CaffeNet
 from converters.caffemodel import read_caffemodel
 from converters.diff import diff_nets
 from converters.errors import CaffeFormatError, MismatchError
+from converters.export.safetensors import read_metadata
 from converters.net import NetSpec
 from converters.passes import to_deploy
 from converters.prototxt import parse_prototxt
@@ -77,9 +78,9 @@ def read_weights(path: Path) -> _Source:
 
 
 def _read_safetensors(path: Path) -> _Source:
+    metadata = read_metadata(path)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
         card = Card.from_metadata(metadata)
     except (SafetensorError, ValueError) as error:

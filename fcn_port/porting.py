@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from converters.caffemodel import read_caffemodel
-from converters.conversion import ConversionReport, Progress, convert
-from converters.errors import MismatchError
+from converters.conversion import TOOL, ConversionReport, Progress, convert
+from converters.errors import CaffeFormatError, MismatchError
+from converters.export.safetensors import read_metadata
 from converters.net import NetSpec
 from converters.state_dict import cover
 from weights.card import Card
@@ -51,7 +53,7 @@ def fetch_release(
     name: str,
     *,
     from_file: str | os.PathLike[str] | None = None,
-    verify: bool = False,
+    rehash: bool = False,
     progress: Callback | None = None,
 ) -> FetchResult:
     """The caffemodel of a release, verified by checksum, or by structure where no checksum was published."""
@@ -59,10 +61,19 @@ def fetch_release(
     return fetch(
         release,
         from_file=from_file,
-        verify=verify,
+        rehash=rehash,
         progress=progress,
         check=lambda path: check_structure(path, release),
     )
+
+
+@dataclass(frozen=True)
+class Ported:
+    """A converted release: the caffemodel that it came from, the file, and the report if it was converted just now."""
+
+    fetched: FetchResult
+    path: Path
+    report: ConversionReport | None
 
 
 def port_release(
@@ -72,17 +83,31 @@ def port_release(
     from_file: str | os.PathLike[str] | None = None,
     fetch_progress: Callback | None = None,
     progress: Progress | None = None,
-) -> ConversionReport:
-    """Fetch and convert a release; `out` is by default `<name>.safetensors` in the folder for weights."""
+) -> Ported:
+    """Fetch and convert a release; `out` is by default `<name>.safetensors` in the folder for weights.
+
+    A file that this version made from the same bytes before is left as it is.
+    """
     release = find_release(name)
     fetched = fetch_release(name, from_file=from_file, progress=fetch_progress)
-    target = converted_path(release) if out is None else out
-    return convert(fetched.path, target, metadata=Card.of(release).to_metadata(), progress=progress)
+    path = converted_path(release) if out is None else Path(out)
+    if _is_current(path, fetched):
+        return Ported(fetched, path, None)
+    report = convert(fetched.path, path, metadata=Card.of(release).to_metadata(), progress=progress)
+    return Ported(fetched, path, report)
+
+
+def _is_current(path: Path, fetched: FetchResult) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        metadata = read_metadata(path)
+    except CaffeFormatError:
+        return False
+    return metadata.get("source_sha256") == fetched.sha256 and metadata.get("tool") == TOOL
 
 
 def converted(name: str) -> Path:
     """The converted file of a release, made if it is not there yet."""
     path = converted_path(find_release(name))
-    if not path.is_file():
-        port_release(name)
-    return path
+    return path if path.is_file() else port_release(name).path

@@ -8,10 +8,14 @@ of header length, a JSON header padded with spaces to a multiple of eight, then 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from ..errors import CaffeFormatError
 
 _DTYPES = {"f2": "F16", "f4": "F32", "f8": "F64", "i4": "I32", "u4": "U32"}
 _CHUNK = 1 << 22
@@ -31,6 +35,15 @@ def write_safetensors(
             file.write(piece.data)
             if watch is not None:
                 watch(name, piece)
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The metadata of a safetensors file; CaffeFormatError where it is none."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise CaffeFormatError(f"a damaged safetensors file: {error}", path=path, hint="convert it again") from error
 
 
 def header_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:

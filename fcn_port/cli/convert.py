@@ -28,36 +28,45 @@ def command(
     accounts for every blob.
     """
     if looks_like_a_name(what):
-        report = _convert_release(what, out, prototxt, auto_crop, from_file)
-    else:
-        if from_file is not None:
-            raise click.UsageError("--from-file goes with the name of a release")
-        target = out or str(Path(what).with_suffix("")) + ".safetensors"
-        with bar(Path(what).name) as update:
-            report = convert(what, target, prototxt=prototxt, auto_crop_offsets=auto_crop, progress=update)
+        if prototxt is not None or auto_crop:
+            raise click.UsageError("a release brings its own net and crops; --prototxt and --auto-crop are for files")
+        _convert_release(what, out, from_file, as_json)
+        return
+    if from_file is not None:
+        raise click.UsageError("--from-file goes with the name of a release")
+    target = out or str(Path(what).with_suffix("")) + ".safetensors"
+    with bar(Path(what).name) as update:
+        report = convert(what, target, prototxt=prototxt, auto_crop_offsets=auto_crop, progress=update)
     if as_json:
         write_json(report.to_json())
     else:
         _print(report)
 
 
-def _convert_release(
-    name: str, out: str | None, prototxt: str | None, auto_crop: bool, from_file: str | None
-) -> ConversionReport:
+def _convert_release(name: str, out: str | None, from_file: str | None, as_json: bool) -> None:
     from weights.catalogue import release as find_release
     from weights.fetch import plan
 
     from .fetch import announce
 
     release = find_release(name)
-    if prototxt is not None or auto_crop:
-        raise click.UsageError("a release brings its own net and crops; --prototxt and --auto-crop are for files")
     if from_file is None:
         announce(release, plan(release))
     from ..porting import port_release
 
     with bar(release.file) as update:
-        return port_release(name, out=out, from_file=from_file, fetch_progress=FetchReporter(update), progress=update)
+        ported = port_release(name, out=out, from_file=from_file, fetch_progress=FetchReporter(update), progress=update)
+    note(ported.fetched.explanation)
+    if as_json:
+        write_json({"out": ported.path, "already_converted": ported.report is None, **_report_json(ported.report)})
+    elif ported.report is None:
+        click.echo(f"{ported.path} is there already, from the same bytes and by this version")
+    else:
+        _print(ported.report)
+
+
+def _report_json(report: ConversionReport | None) -> dict[str, object]:
+    return {} if report is None else report.to_json()
 
 
 def _print(report: ConversionReport) -> None:

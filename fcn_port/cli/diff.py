@@ -26,8 +26,7 @@ def command(first: str, second: str, meaning: bool, as_json: bool) -> int:
     if (
         not (blobs_a or net_a)
         or not (blobs_b or net_b)
-        or ((net_a is None) != (net_b is None)
-        and not (blobs_a and blobs_b))
+        or ((net_a is None) != (net_b is None) and not (blobs_a and blobs_b))
     ):
         raise click.UsageError("one of the files has only blobs, the other only a net: there is nothing to compare")
     found: list[Difference] = []

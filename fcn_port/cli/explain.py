@@ -33,8 +33,8 @@ def explain_crop(derivation: Derivation, shapes: Mapping[str, Shape]) -> str:
     centre = (size - wanted) // 2
     if centre != start:
         lines.append(
-            f"  (a crop in the middle would begin at {centre} for this size, {_pixels(abs(centre - start))} off: more is\n"
-            "  left over below and to the right than above and to the left, because sizes are rounded up, and how\n"
+            f"  (a crop in the middle would begin at {centre} for this size, {_pixels(abs(centre - start))} off: more\n"
+            "  is left over below and to the right than above and to the left, because sizes are rounded up, and how\n"
             "  much more depends on the size)"
         )
     return "\n".join(line for line in lines if line)

@@ -30,7 +30,7 @@ def command(release: str, from_file: str | None, verify: bool, as_json: bool) ->
     from ..porting import fetch_release
 
     with bar(found.file) as update:
-        result = fetch_release(release, from_file=from_file, verify=verify, progress=FetchReporter(update))
+        result = fetch_release(release, from_file=from_file, rehash=verify, progress=FetchReporter(update))
     note(result.explanation)
     note(f"{found.licence.name}. {found.licence.attribution}")
     if as_json:

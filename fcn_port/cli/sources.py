@@ -7,6 +7,7 @@ from pathlib import Path
 from converters import sniff
 from converters.caffemodel import Blobs, read_caffemodel
 from converters.errors import CaffeFormatError
+from converters.export.safetensors import read_metadata
 from converters.net import NetSpec
 from converters.prototxt import parse_prototxt, read_prototxt
 
@@ -56,13 +57,7 @@ def _named_net(name: str) -> NetSpec:
 
 
 def _converted_net(path: str) -> NetSpec:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
-        raise CaffeFormatError(f"damaged: {error}", path=path, hint="convert it again") from error
+    metadata = read_metadata(path)
     if "prototxt" not in metadata:
         raise CaffeFormatError("no net definition in its metadata", path=path, hint="give the net's prototxt instead")
     return parse_prototxt(metadata["prototxt"], path=f"{path}, its prototxt")

@@ -1,0 +1,78 @@
+"""The house: imports go one way, reading needs no torch, help needs neither torch nor time."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAY_IMPORT = {"converters": set(), "weights": {"converters"}, "fcn_port": {"converters", "weights"}}
+HOUSE = {"converters", "weights", "fcn_port", "parity_tests", "benchmarks"}
+
+
+def imported_packages(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.split(".")[0])
+        elif isinstance(node, ast.ImportFrom) and node.level > len(path.relative_to(ROOT).parts) - 1:
+            found.add("outside the package")
+    return found
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_imports_go_one_way(package: str) -> None:
+    for path in (ROOT / package).rglob("*.py"):
+        wrong = imported_packages(path) & (HOUSE - {package} | {"outside the package"}) - MAY_IMPORT[package]
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_reading_needs_no_torch() -> None:
+    run_python(
+        "import sys, converters\n"
+        "converters.read_caffemodel('parity_tests/golden/formats/v1-mini.caffemodel')\n"
+        "converters.read_caffemodel('parity_tests/golden/formats/fcn8s-mini.caffemodel.h5')\n"
+        "spec = converters.read_prototxt('parity_tests/golden/formats/layer-zoo-0.prototxt')\n"
+        "assert all(layer.params for layer in spec.layers)\n"
+        "assert 'torch' not in sys.modules"
+    )
+
+
+def test_every_help_answers_without_torch() -> None:
+    run_python(
+        "import sys\n"
+        "from fcn_port.cli import _VERBS, run\n"
+        "for verb in _VERBS:\n"
+        "    assert run([verb, '--help']) == 0\n"
+        "assert run(['--help']) == run(['--version']) == 0\n"
+        "assert 'torch' not in sys.modules"
+    )
+
+
+def test_the_compiled_schema_is_that_of_caffe_proto(tmp_path: Path) -> None:
+    from grpc_tools import protoc
+
+    out = tmp_path / "caffe.desc"
+    folder = ROOT / "converters"
+    assert protoc.main(["", f"-I{folder}", f"--descriptor_set_out={out}", str(folder / "caffe.proto")]) == 0
+    assert out.read_bytes() == (folder / "caffe.desc").read_bytes(), "run `make proto`"
+
+
+def test_no_file_names_a_place_outside_the_project() -> None:
+    tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=True).stdout.split()
+    outside = "../" + "shared"
+    wrong = [name for name in tracked if (ROOT / name).suffix in {".py", ".md", ".toml", ""}]
+    wrong = [name for name in wrong if outside in (ROOT / name).read_text(encoding="utf-8", errors="ignore")]
+    assert not wrong
