@@ -63,4 +63,4 @@ class Parameter(Layer):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
-        return (blobs[0],)
+        return (blobs[0].clone(),)
