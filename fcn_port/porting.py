@@ -53,7 +53,7 @@ def fetch_release(
     name: str,
     *,
     from_file: str | os.PathLike[str] | None = None,
-    rehash: bool = False,
+    verify: bool = False,
     progress: Callback | None = None,
 ) -> FetchResult:
     """The caffemodel of a release, verified by checksum, or by structure where no checksum was published."""
@@ -61,7 +61,7 @@ def fetch_release(
     return fetch(
         release,
         from_file=from_file,
-        rehash=rehash,
+        verify=verify,
         progress=progress,
         check=lambda path: check_structure(path, release),
     )

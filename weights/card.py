@@ -41,7 +41,7 @@ class Card:
         if self.preprocessing is not None:
             found["preprocessing"] = json.dumps(self.preprocessing.to_json())
         if self.classes:
-            found["classes"] = json.dumps(self.classes)
+            found["classes"] = json.dumps(dict(self.classes))
         return {name: value for name, value in found.items() if value is not None}
 
     @classmethod

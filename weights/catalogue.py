@@ -23,7 +23,7 @@ from typing import Literal, cast
 from urllib.parse import urlsplit
 
 from weights.errors import CatalogueError, UnknownReleaseError
-from weights.records import Channels, Checksum, Dataset, Input, Licence, Palette, Preprocessing, Release, Score
+from weights.records import Channels, Checksum, Dataset, Input, Kind, Licence, Palette, Preprocessing, Release, Score
 from weights.tables import Table
 
 if sys.version_info >= (3, 11):
@@ -40,7 +40,7 @@ METRICS = ("overall_accuracy", "mean_accuracy", "mean_iu", "fwavacc")
 
 _RELEASE_FIELDS = (
     *("file", "urls", "prototxts", "size", "blob_bytes"),
-    *("net", "dataset", "inputs", "licence", "scores"),
+    *("net", "bundled", "dataset", "inputs", "licence", "scores"),
 )
 
 
@@ -50,6 +50,7 @@ class Catalogue:
 
     releases: Mapping[str, Release]
     init_nets: Mapping[str, Release]
+    bundled: Mapping[str, Release]
     datasets: Mapping[str, Dataset]
 
 
@@ -63,14 +64,19 @@ def init_nets() -> Mapping[str, Release]:
     return _catalogue().init_nets
 
 
+def bundled() -> Mapping[str, Release]:
+    """The releases that come with this project, by name; `fetch` takes them from the package."""
+    return _catalogue().bundled
+
+
 def datasets() -> Mapping[str, Dataset]:
     """What is known of each data set, by the key that releases use."""
     return _catalogue().datasets
 
 
 def release(name: str) -> Release:
-    """The release or init net called `name`; UnknownReleaseError offers the closest names."""
-    known = {**releases(), **init_nets()}
+    """The release, bundled release or init net called `name`; UnknownReleaseError offers the closest names."""
+    known = {**releases(), **bundled(), **init_nets()}
     if name in known:
         return known[name]
     close = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)
@@ -90,15 +96,16 @@ def parse_catalogue(text: str) -> Catalogue:
         top = Table((), tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise CatalogueError(f"releases.toml: not TOML: {error}") from None
-    top.only("sources", "licences", "datasets", "releases", "init")
+    top.only("sources", "licences", "datasets", "releases", "bundled", "init")
     sources = {key: top.table("sources").text(key) for key in top.table("sources").data}
     licences = {table.name: _licence(table) for table in top.tables("licences")}
     sets = {table.name: _dataset(table, sources) for table in top.tables("datasets")}
     shared = _Shared(sets, licences, sources)
     fcn = {table.name: _release(table, "fcn", shared) for table in top.tables("releases")}
     init = {table.name: _release(table, "init", shared) for table in top.tables("init")}
-    _refuse_shared_files([*fcn.values(), *init.values()])
-    return Catalogue(MappingProxyType(fcn), MappingProxyType(init), MappingProxyType(sets))
+    own = {table.name: _release(table, "bundled", shared) for table in top.tables("bundled")}
+    _refuse_shared_files([*fcn.values(), *init.values(), *own.values()])
+    return Catalogue(*map(MappingProxyType, (fcn, init, own, sets)))
 
 
 @dataclass(frozen=True)
@@ -178,21 +185,22 @@ def _score(row: Table, sources: Mapping[str, str], heads: Mapping[str, object], 
     )
 
 
-def _release(table: Table, kind: Literal["fcn", "init"], shared: _Shared) -> Release:
+def _release(table: Table, kind: Kind, shared: _Shared) -> Release:
     table.only(*_RELEASE_FIELDS, *DIGEST_LENGTHS)
     dataset = table.lookup("dataset", shared.datasets)
-    if kind == "fcn" and not dataset.heads:
+    if kind != "init" and not dataset.heads:
         raise table.error(f"data set {dataset.name!r} has no heads")
     return Release(
         name=_file_name(table, table.name),
         kind=kind,
         file=_file_name(table, table.text("file")),
-        urls=_urls(table, "urls", at_least=1),
+        urls=_urls(table, "urls", at_least=0 if kind == "bundled" else 1),
         prototxts=_urls(table, "prototxts", at_least=0),
         size=_count(table, "size"),
         blob_bytes=_count(table, "blob_bytes"),
         checksums=_checksums(table),
         net=table.text("net") if kind == "fcn" else None,
+        bundled=table.text("bundled") if kind == "bundled" else None,
         dataset=dataset,
         preprocessing=_preprocessing(table, dataset),
         licence=table.lookup("licence", shared.licences),

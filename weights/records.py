@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 Channels = Literal["bgr", "file"]
 Palette = Literal["voc"]
+Kind = Literal["fcn", "init", "bundled"]
 
 
 @dataclass(frozen=True)
@@ -133,12 +134,13 @@ class Dataset:
 class Release:
     """One published caffemodel: where it is, how it is checked, what it is and what it scored.
 
-    `kind` is "fcn", or "init" for a classification net to start from. `size` is in bytes, `blob_bytes` what its float32
+    `kind` is "fcn", "init" for a classification net to start from, or "bundled" for one that comes with this project, as
+    the file `bundled` in the package `weights`. `size` is in bytes, `blob_bytes` what its float32
     blobs alone take; None where unknown.
     """
 
     name: str
-    kind: Literal["fcn", "init"]
+    kind: Kind
     file: str
     urls: tuple[str, ...]
     prototxts: tuple[str, ...]
@@ -146,6 +148,7 @@ class Release:
     blob_bytes: int | None
     checksums: tuple[Checksum, ...]
     net: str | None
+    bundled: str | None
     dataset: Dataset
     preprocessing: Preprocessing
     licence: Licence

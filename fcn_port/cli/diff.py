@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import click
 
 from converters.diff import Difference, diff_blobs, diff_nets
@@ -35,7 +33,7 @@ def command(first: str, second: str, meaning: bool, as_json: bool) -> int:
     if blobs_a and blobs_b:
         found += diff_blobs(blobs_a, blobs_b)
     if as_json:
-        write_json([asdict(difference) for difference in found])
+        write_json(found)
     elif found:
         write_columns([(d.where, d.what, d.first, d.second) for d in found], header=("where", "what", first, second))
     else:

@@ -30,7 +30,7 @@ def command(release: str, from_file: str | None, verify: bool, as_json: bool) ->
     from ..porting import fetch_release
 
     with bar(found.file) as update:
-        result = fetch_release(release, from_file=from_file, rehash=verify, progress=FetchReporter(update))
+        result = fetch_release(release, from_file=from_file, verify=verify, progress=FetchReporter(update))
     note(result.explanation)
     note(f"{found.licence.name}. {found.licence.attribution}")
     if as_json:
@@ -50,7 +50,7 @@ def command(release: str, from_file: str | None, verify: bool, as_json: bool) ->
 
 def announce(release: Release, expected: FetchPlan) -> None:
     """Say what a download will cost before it begins."""
-    if expected.present or is_offline():
+    if expected.present or is_offline() or release.bundled is not None:
         return
     size = f"about {human_bytes(expected.expected_bytes)}" if expected.expected_bytes else "a file of unknown size"
     kept = f", of which {human_bytes(expected.kept_bytes)} are here already" if expected.kept_bytes else ""

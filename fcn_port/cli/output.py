@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import click
@@ -27,8 +28,11 @@ def write_json(data: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
+    """What `json` does not know: records become objects under their field names, all else text."""
     if isinstance(value, Mapping):
         return dict(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, np.generic):
         return value.item()
     return str(value)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import click
 
-from weights.catalogue import init_nets, releases
+from weights.catalogue import bundled, init_nets, releases
 from weights.catalogue import release as find_release
 from weights.records import Release, Score
 from weights.store import converted_path, place_of
@@ -22,7 +20,7 @@ def command(name: str | None, as_json: bool) -> None:
     if name is not None:
         chosen = [find_release(name)]
     else:
-        chosen = [*releases().values(), *init_nets().values()]
+        chosen = [*releases().values(), *init_nets().values(), *bundled().values()]
     if as_json:
         write_json([_as_json(release) for release in chosen])
     elif name is not None:
@@ -59,7 +57,7 @@ def _here(release: Release) -> str:
 def _describe(release: Release) -> None:
     click.echo(f"{release.name}: {release.dataset.title}")
     rows = [("file", release.file), ("size", _size(release)), ("here", _here(release))]
-    rows += [("address", url) for url in release.urls]
+    rows += [("address", url) for url in release.urls] or [("address", "comes with this project")]
     rows += [("net definition", url) for url in release.prototxts]
     rows += [("checksum", str(checksum)) for checksum in release.checksums] or [("checksum", "none was ever published")]
     for each in release.preprocessing.inputs:
@@ -86,7 +84,7 @@ def _score(score: Score) -> str:
 
 def _as_json(release: Release) -> dict[str, object]:
     return {
-        **asdict(release),
+        **vars(release),
         "caffemodel": place_of(release).path if place_of(release).path.exists() else None,
         "converted": converted_path(release) if converted_path(release).exists() else None,
     }

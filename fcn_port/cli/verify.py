@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -39,7 +38,7 @@ def command(weights: str, against: Path | None, prototxt: Path | None, golden: P
         if not as_json:
             click.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.what}: {check.details}")
     if as_json:
-        write_json({"ok": all(check.ok for check in checks), "checks": [asdict(check) for check in checks]})
+        write_json({"ok": all(check.ok for check in checks), "checks": checks})
     return 0 if all(check.ok for check in checks) else 1
 
 
