@@ -16,6 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from converters.prototxt import format_prototxt
+from fcn_port.nets import NETS
+from fcn_port.porting import net_definition
 from parity_tests import goldens
 from parity_tests.goldens import GOLDEN, BlobGolden, GoldenId
 from parity_tests.oracle.client import Oracle, OracleError, open_oracle
@@ -58,10 +61,14 @@ class Recording:
         return self.difference <= self.allowed
 
 
-def prototxt_of(net: str, *, folder: Path | None) -> str | None:
-    """Deployable prototxt of a net of golden/caffe, None where there is none."""
+def prototxt_of(net: str, *, folder: Path | None = None) -> str | None:
+    """Deployable prototxt of a net of golden/caffe, None where there is none.
+
+    By default that of the hand-written net, which `voc-fcn8s-deploy` shares with `voc-fcn8s`.
+    """
     if folder is None:
-        raise OracleError("say where the prototxts of the nets are: --prototxts FOLDER")
+        name = net.removesuffix("-deploy")
+        return format_prototxt(net_definition(name)) if name in NETS else None
     path = folder / f"{net}.prototxt"
     return path.read_text() if path.is_file() else None
 
