@@ -105,7 +105,7 @@ def parse_catalogue(text: str) -> Catalogue:
     init = {table.name: _release(table, "init", shared) for table in top.tables("init")}
     own = {table.name: _release(table, "bundled", shared) for table in top.tables("bundled")}
     _refuse_shared_files([*fcn.values(), *init.values(), *own.values()])
-    return Catalogue(*map(MappingProxyType, (fcn, init, own, sets)))
+    return Catalogue(MappingProxyType(fcn), MappingProxyType(init), MappingProxyType(own), MappingProxyType(sets))
 
 
 @dataclass(frozen=True)

@@ -134,9 +134,9 @@ class Dataset:
 class Release:
     """One published caffemodel: where it is, how it is checked, what it is and what it scored.
 
-    `kind` is "fcn", "init" for a classification net to start from, or "bundled" for one that comes with this project, as
-    the file `bundled` in the package `weights`. `size` is in bytes, `blob_bytes` what its float32
-    blobs alone take; None where unknown.
+    `kind` is "fcn", "init" for a classification net to start from, or "bundled" for one that comes with this project,
+    as the file `bundled` in the package `weights`. `size` is in bytes, `blob_bytes` what its float32 blobs alone take;
+    None where unknown.
     """
 
     name: str
