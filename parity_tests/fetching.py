@@ -27,7 +27,11 @@ PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in &amp; surf</title></head></
 OTHER = b"\n\x03net" + random.Random(8).randbytes(300_000)
 """Another one of the same size."""
 
-HURRY = Patience(connect=2.0, stall=0.4, slowest=20_000, attempts=3, worthwhile=1000, pause=0.001, longest_pause=0.01)
+HURRY = Patience(connect=5.0, stall=5.0, slowest=1000, attempts=3, worthwhile=1000, pause=0.001, longest_pause=0.01)
+"""No time between tries, and time enough for an honest server on a busy machine."""
+
+IMPATIENT = replace(HURRY, stall=0.3, slowest=20_000)
+"""For servers that are meant to be given up."""
 
 
 def sha256(body: bytes) -> str:
@@ -57,7 +61,7 @@ def published(
 
 def get(entry: Release, folder: Path, **options: Any) -> FetchResult:
     """Fetch into `folder`, in a hurry."""
-    return fetch(entry, directory=folder, patience=HURRY, **options)
+    return fetch(entry, directory=folder, **{"patience": HURRY, **options})
 
 
 def assert_whole(result: FetchResult, *, body: bytes = BODY) -> None:

@@ -40,7 +40,7 @@ def test_a_verified_file_is_not_read_again(
     assert again.already_there and again.bytes_downloaded == 0 and len(server.seen) == 1
 
 
-@pytest.mark.parametrize("options", [{"rehash": True}, {}], ids=["when asked to", "when its time changed"])
+@pytest.mark.parametrize("options", [{"verify": True}, {}], ids=["when asked to", "when its time changed"])
 def test_a_damaged_file_is_found(server: HostileServer, tmp_path: Path, options: dict[str, bool]) -> None:
     entry = published([server.url("x")], checksums=["sha1"])
     path = get(entry, tmp_path).path

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from parity_tests.fetching import BODY, OTHER, PAGE, assert_nothing, assert_whole, get, published
+from parity_tests.fetching import BODY, IMPATIENT, OTHER, PAGE, assert_nothing, assert_whole, get, published
 from parity_tests.http_server import (
     Behaviour,
     HostileServer,
@@ -129,8 +129,8 @@ def test_refused_where_the_size_was_never_published(
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
     [
-        (stall(after=100), "nothing came for 0.4 s"),
-        (silent, "no answer within 0.4 s"),
+        (stall(after=100), "nothing came for 0.3 s"),
+        (silent, "no answer within 0.3 s"),
         (drip, "only .* bytes came"),
         (hang_up, "no answer: "),
         (status(500), "status 500"),
@@ -141,8 +141,8 @@ def test_patience_ends(server: HostileServer, tmp_path: Path, behaviour: Behavio
     server.script = [behaviour]
     began = time.monotonic()
     with pytest.raises(FetchError, match=f"{reason}.*, tried 3 times"):
-        get(published([server.url("x")]), tmp_path)
-    assert time.monotonic() - began < 6
+        get(published([server.url("x")]), tmp_path, patience=IMPATIENT)
+    assert time.monotonic() - began < 20
     assert_nothing(tmp_path)
 
 
@@ -231,9 +231,10 @@ def test_a_disk_that_fills_up_keeps_what_has_arrived(
 ) -> None:
     class Full(io.FileIO):
         def write(self, data: Any, /) -> int:
-            if self.tell() + len(data) > 100_000:
+            room = 100_000 - self.tell()
+            if room == 0:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return super().write(data[:4000])  # and it never takes all that it is given
+            return super().write(data[: min(room, 4000)])  # it never takes all that it is given
 
     with monkeypatch.context() as full:
         full.setattr(partial.Partial, "append", lambda self: Full(self.path, "ab"))
@@ -242,4 +243,4 @@ def test_a_disk_that_fills_up_keeps_what_has_arrived(
     assert mirror.seen == []  # another server does not help
     result = get(published([server.url("x")], checksums=["sha1"]), tmp_path)
     assert_whole(result)
-    assert 0 < server.seen[-1].start <= 100_000
+    assert server.seen[-1].start == 100_000

@@ -10,6 +10,7 @@ import pytest
 from parity_tests.fetching import (
     BODY,
     HURRY,
+    IMPATIENT,
     OTHER,
     assert_nothing,
     assert_whole,
@@ -103,8 +104,9 @@ INTERRUPTIONS: dict[str, Behaviour] = {
 @pytest.mark.parametrize("interruption", INTERRUPTIONS.values(), ids=INTERRUPTIONS)
 def test_goes_on_after_an_interruption(server: HostileServer, tmp_path: Path, interruption: Behaviour) -> None:
     server.script = [cut(after=100_000), interruption, honest]
-    entry = replace(published([server.url("x")], checksums=["sha1"]), blob_bytes=len(BODY) - 500)
-    assert_whole(get(entry, tmp_path))
+    entry = published([server.url("x")], checksums=["sha1"])
+    patience = IMPATIENT if interruption in (INTERRUPTIONS["stalled"], silent) else HURRY
+    assert_whole(get(entry, tmp_path, patience=patience))
     assert server.starts()[:2] == [0, 100_000]
     assert all(begin > 0 for begin in server.starts()[1:])
     assert len(server.seen) == 3

@@ -25,7 +25,7 @@ from weights.progress import Callback, Meter, human_bytes
 from weights.records import Release
 from weights.sidecar import Record, VerifiedBy, read_record, write_record
 from weights.store import Place, free_bytes, place_of, require_room
-from weights.verify import HEAD, Check, Wanted, WrongFile, refuse_web_page, verify
+from weights.verify import HEAD, Check, Wanted, WrongFile, judge, refuse_web_page
 
 if TYPE_CHECKING:
     from weights.download import NoAddressWorked
@@ -113,7 +113,7 @@ def fetch(
     directory: str | os.PathLike[str] | None = None,
     from_file: str | os.PathLike[str] | None = None,
     offline: bool | None = None,
-    rehash: bool = False,
+    verify: bool = False,
     check: Check | None = None,
     progress: Callback | None = None,
     patience: Patience | None = None,
@@ -121,7 +121,7 @@ def fetch(
     """The release's caffemodel, verified, in `directory` (else `weights_dir()`).
 
     `from_file` copies a file obtained elsewhere, through the same checks, instead of downloading. `offline` overrides
-    FCN_PORT_OFFLINE. `rehash` reads a file again that is there and has not changed since it was verified. `check` looks
+    FCN_PORT_OFFLINE. `verify` reads a file again that is there and has not changed since it was verified. `check` looks
     at the structure where no checksum was published. An interruption keeps what has arrived, and the next call goes on
     from there. UnknownReleaseError; FetchError, with OfflineError and ChecksumError.
     """
@@ -132,15 +132,15 @@ def fetch(
         if from_file is not None:
             with alone(place, job.meter):
                 return job.taken(Path(from_file).expanduser().absolute())
-        return _found(job, rehash=rehash) or _brought(job, offline=offline, patience=patience or Patience())
+        return _found(job, verify=verify) or _brought(job, offline=offline, patience=patience or Patience())
     except OSError as error:
         where = error.filename if error.filename is not None else place.folder
         raise FetchError(f"{entry.name}: {where}: {error.strerror or error}") from error
 
 
-def _found(job: _Fetch, *, rehash: bool) -> FetchResult | None:
+def _found(job: _Fetch, *, verify: bool) -> FetchResult | None:
     """The file if it is there already. A folder that cannot be written to serves too, but is hashed every time."""
-    result = None if rehash else job.unchanged()
+    result = None if verify else job.unchanged()
     if result is not None or not job.place.path.exists():
         return result
     if not os.access(job.place.folder, os.W_OK):
@@ -155,6 +155,8 @@ def _brought(job: _Fetch, *, offline: bool | None, patience: Patience) -> FetchR
         result = job.unchanged() or job.examined(record=True) or job.completed()
         if result is not None:
             return result
+        if job.release.bundled is not None:
+            return job.taken(Path(__file__).resolve().parent / job.release.bundled)
         if is_offline() if offline is None else offline:
             raise OfflineError(
                 f"{job.release.name}: {job.release.file} is not here, and the network may not be used\n{job.advice()}"
@@ -193,7 +195,7 @@ class _Fetch:
         self.meter.stage("verifying", total=path.stat().st_size)
         digests.catch_up(path, on_bytes=self.meter.moved)
         try:
-            verified_by = verify(path, digests, self._wanted(), self.check)
+            verified_by = judge(path, digests, self._wanted(), self.check)
         except WrongFile as error:
             raise ChecksumError(
                 f"{path}: not the file of {self.release.name}: {error}\n  move it away or delete it, and run again"
@@ -215,7 +217,7 @@ class _Fetch:
         self.meter.stage("verifying", total=partial.size())
         digests.catch_up(partial.path, on_bytes=self.meter.moved)
         try:
-            verified_by = verify(partial.path, digests, wanted, self.check)
+            verified_by = judge(partial.path, digests, wanted, self.check)
         except WrongFile:
             partial.discard()
             return None
@@ -232,7 +234,7 @@ class _Fetch:
             url, verified_by = download(
                 self.release.urls,
                 Job(partial, wanted, digests, self.meter, patience),
-                verify=lambda: verify(partial.path, digests, wanted, self.check),
+                verify=lambda: judge(partial.path, digests, wanted, self.check),
             )
         except NoAddressWorked as error:
             raise self._in_vain(error, kept=partial.size()) from None
@@ -250,7 +252,7 @@ class _Fetch:
         size = source.stat().st_size
         try:
             self._copy(source, incoming, digests, wanted, size)
-            verified_by = verify(incoming, digests, wanted, self.check)
+            verified_by = judge(incoming, digests, wanted, self.check)
             return self._placed(incoming, digests, verified_by, str(source))
         except WrongFile as error:
             raise ChecksumError(f"{source}: not the file of {self.release.name}: {error}") from error

@@ -28,6 +28,7 @@ from weights.verify import HEAD, Wanted, WrongFile, refuse_web_page
 
 CHUNK = 1 << 18
 
+
 class TransferError(Exception):
     """Why an address did not give the file; `str()` is the reason, without the address."""
 
@@ -169,7 +170,7 @@ def _origin(url: str, response: requests.Response, start: int) -> Origin:
     """What the answer says about the whole file."""
     headers = response.headers
     total = _number(headers.get("Content-Range", "").rpartition("/")[2])  # `bytes 5-9/10`, or `bytes */10` with 416
-    length = _number(headers.get("Content-Length"))
+    length = _number(headers.get("Content-Length")) if "Transfer-Encoding" not in headers else None
     if response.status_code == 200:
         total = length
     elif response.status_code == 206 and total is None and length is not None:
@@ -186,7 +187,7 @@ def _agreed_start(response: requests.Response, start: int, origin: Origin, kept:
     if response.status_code == 200:
         return 0
     first = re.match(r"bytes\s+([0-9]+)-", response.headers.get("Content-Range", ""))
-    if response.status_code == 416 or first is None or int(first[1]) != start:
+    if response.status_code == 416 or first is None or _number(first[1]) != start:
         raise _StalePartial
     if kept is not None and kept.contradicts(origin):
         raise _StalePartial

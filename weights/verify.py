@@ -65,7 +65,7 @@ class Wanted:
         return None
 
 
-def verify(path: Path, digests: RunningDigests, wanted: Wanted, check: Check | None) -> VerifiedBy:
+def judge(path: Path, digests: RunningDigests, wanted: Wanted, check: Check | None) -> VerifiedBy:
     """How the file at `path`, all of whose bytes `digests` has, was found to be right; WrongFile if it is not."""
     with path.open("rb") as file:
         refuse_web_page(file.read(HEAD))
