@@ -187,6 +187,12 @@ def other_range(exchange: Exchange) -> None:
     exchange.wfile.write(exchange.file_head(begin, length=end - begin)[: end - begin])
 
 
+def absurd_range(exchange: Exchange) -> None:
+    """A range that begins at a number of five thousand digits."""
+    start = exchange.asked_from()
+    exchange.wfile.write(exchange.file_head(start, **({"Content_Range": f"bytes {'9' * 5000}-9/9"} if start else {})))
+
+
 def announce(*, length: int) -> Behaviour:
     """A length that is a lie; the whole file follows."""
 

@@ -22,6 +22,7 @@ from parity_tests.http_server import (
     Behaviour,
     HostileServer,
     Served,
+    absurd_range,
     announce,
     chunked,
     cut,
@@ -231,7 +232,7 @@ def test_a_checksum_settles_what_the_server_cannot(server: HostileServer, tmp_pa
     assert server.starts()[-2:] == [150_000, 0]
 
 
-@pytest.mark.parametrize("then", [ignore_range, other_range, chunked], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("then", [ignore_range, other_range, absurd_range, chunked], ids=lambda each: each.__name__)
 def test_an_answer_that_begins_elsewhere(server: HostileServer, tmp_path: Path, then: Behaviour) -> None:
     server.script = [cut(after=150_000), then]
     assert_whole(get(published([server.url("x")]), tmp_path))
