@@ -23,7 +23,6 @@ from converters.passes import to_deploy
 from converters.prototxt import parse_prototxt
 from converters.state_dict import to_state_dict
 from weights.card import Card
-from weights.catalogue import releases
 
 from .inspection import input_shapes
 from .nets import recognise
@@ -58,10 +57,15 @@ def load(name_or_path: str | os.PathLike[str], device: str | torch.device | None
     source = read_weights(path)
     net = _make(source, path)
     net.to(device)
-    net.preprocessing = source.card.preprocessing  # type: ignore[assignment]
-    net.classes = source.card.classes  # type: ignore[assignment]
-    net.palette = palette(source.card.palette)  # type: ignore[assignment]
+    attach(net, source.card)
     return net.eval()
+
+
+def attach(net: nn.Module, card: Card) -> None:
+    """Give a net what a card says: `preprocessing`, `classes` and `palette`."""
+    net.preprocessing = card.preprocessing  # type: ignore[assignment]
+    net.classes = card.classes  # type: ignore[assignment]
+    net.palette = palette(card.palette)  # type: ignore[assignment]
 
 
 def read_weights(path: Path) -> _Source:
@@ -73,8 +77,7 @@ def read_weights(path: Path) -> _Source:
         return _Source(_read_pth(path, kind), None, Card())
     model = read_caffemodel(path)
     spec = None if model.spec is None else to_deploy(model.spec, blobs=model.blobs)
-    known = [release for release in releases().values() if release.file == path.name]
-    return _Source(to_state_dict(model), spec, Card.of(known[0]) if known else Card())
+    return _Source(to_state_dict(model), spec, Card.of_file(path.name))
 
 
 def _read_safetensors(path: Path) -> _Source:

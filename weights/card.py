@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .catalogue import bundled, releases
 from .records import Preprocessing, Release
 
 
@@ -34,6 +35,12 @@ class Card:
             palette=release.dataset.palette,
             licence=f"{release.licence.name}. {release.licence.attribution}",
         )
+
+    @classmethod
+    def of_file(cls, name: str) -> Card:
+        """The card of the release whose caffemodel is called `name`, empty if there is none."""
+        known = [release for release in (*releases().values(), *bundled().values()) if release.file == name]
+        return cls.of(known[0]) if known else cls()
 
     def to_metadata(self) -> dict[str, str]:
         """Strings by name, as safetensors takes them; what is unknown is left out."""

@@ -18,6 +18,8 @@ from converters.errors import CaffeFormatError
 from converters.version import VERSION
 from weights.errors import UnknownReleaseError, WeightsError
 
+from ..errors import ImageError
+
 DONE, CHECK_FAILED, WRONG_USE, BAD_FILE, INTERRUPTED = 0, 1, 2, 3, 130
 
 _VERBS = {
@@ -94,7 +96,7 @@ def run(argv: list[str] | None = None) -> int:
         return _say(_describe(error), WRONG_USE)
     except WeightsError as error:
         return _say(str(error), CHECK_FAILED)
-    except CaffeFormatError as error:
+    except (CaffeFormatError, ImageError) as error:
         return _say(str(error), BAD_FILE)
     except (OSError, MemoryError) as error:
         return _say(_describe(error), CHECK_FAILED)

@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from converters.conversion import ConversionReport, convert
+from weights.card import Card
+from weights.catalogue import release as find_release
 
 from .output import FetchReporter, bar, human_bytes, json_option, note, size_text, write_columns, write_json
 from .sources import looks_like_a_name
@@ -17,26 +19,47 @@ from .sources import looks_like_a_name
 @click.option("-o", "--out", type=click.Path(dir_okay=False), help="The .safetensors file to write.")
 @click.option("--prototxt", type=click.Path(dir_okay=False), help="The net to fit the blobs to; needed for a .h5.")
 @click.option("--auto-crop", is_flag=True, help="Derive the offsets of crops that give none (nets of 2014 and 2015).")
+@click.option("--like", metavar="RELEASE", help="For a file: its inputs, classes and palette are those of RELEASE.")
 @click.option("--from-file", type=click.Path(dir_okay=False), help="For a release: take a file obtained elsewhere.")
 @json_option
 def command(
-    what: str, out: str | None, prototxt: str | None, auto_crop: bool, from_file: str | None, as_json: bool
+    what: str,
+    out: str | None,
+    prototxt: str | None,
+    auto_crop: bool,
+    like: str | None,
+    from_file: str | None,
+    as_json: bool,
 ) -> None:
     """Turn WHAT, a release or a .caffemodel or .h5 file, into a safetensors file.
 
     A release is fetched and verified first, and goes to the folder for weights; a file goes beside itself. The report
     accounts for every blob.
     """
-    if looks_like_a_name(what):
-        if prototxt is not None or auto_crop:
-            raise click.UsageError("a release brings its own net and crops; --prototxt and --auto-crop are for files")
+    if not looks_like_a_name(what):
+        if from_file is not None:
+            raise click.UsageError("--from-file goes with the name of a release")
+        _convert_file(what, out, prototxt, auto_crop, like, as_json)
+    elif prototxt is not None or auto_crop or like is not None:
+        raise click.UsageError("a release brings its own net; --prototxt, --auto-crop and --like are for files")
+    else:
         _convert_release(what, out, from_file, as_json)
-        return
-    if from_file is not None:
-        raise click.UsageError("--from-file goes with the name of a release")
-    target = out or str(Path(what).with_suffix("")) + ".safetensors"
-    with bar(Path(what).name) as update:
-        report = convert(what, target, prototxt=prototxt, auto_crop_offsets=auto_crop, progress=update)
+
+
+def _convert_file(
+    path: str, out: str | None, prototxt: str | None, auto_crop: bool, like: str | None, as_json: bool
+) -> None:
+    card = Card.of_file(Path(path).name) if like is None else Card.of(find_release(like))
+    target = out or str(Path(path).with_suffix("")) + ".safetensors"
+    with bar(Path(path).name) as update:
+        report = convert(
+            path,
+            target,
+            prototxt=prototxt,
+            auto_crop_offsets=auto_crop,
+            metadata=card.to_metadata(),
+            progress=update,
+        )
     if as_json:
         write_json(report.to_json())
     else:
@@ -44,7 +67,6 @@ def command(
 
 
 def _convert_release(name: str, out: str | None, from_file: str | None, as_json: bool) -> None:
-    from weights.catalogue import release as find_release
     from weights.fetch import plan
 
     from .fetch import announce

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import click
 
+from weights.card import Card
+from weights.catalogue import release as find_release
+
+from .device import device_option, find_device
 from .output import json_option, write_columns, write_json
 
 
@@ -13,18 +17,25 @@ from .output import json_option, write_columns, write_json
 @click.argument("weights")
 @click.argument("image", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), default=".", show_default="this folder")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1, mps.")
+@click.option(
+    "--like", metavar="RELEASE", help="Make inputs and name classes as for RELEASE, where a file does not say."
+)
+@device_option
 @json_option
-def command(weights: str, image: Path, out: Path, device: str, as_json: bool) -> None:
+def command(weights: str, image: Path, out: Path, like: str | None, device: str, as_json: bool) -> None:
     """Segment IMAGE with WEIGHTS, the name of a release or a file.
 
     Writes `<image>.labels.png`, whose pixel values are the labels, coloured by PASCAL VOC's palette, and
     `<image>.overlay.png`, the image tinted by class, and prints the share of each class.
     """
     from ..inference import Segmentation, segment
-    from ..loading import load
+    from ..loading import attach, load
 
-    net = load(weights, device)
+    net = load(weights, find_device(device))
+    if like is not None:
+        attach(net, Card.of(find_release(like)))
+    if net.preprocessing is None:
+        raise click.UsageError(f"{weights} does not say how its inputs are made; add --like RELEASE, such as voc-fcn8s")
     seen = segment(net, image)
     out.mkdir(parents=True, exist_ok=True)
     results = []

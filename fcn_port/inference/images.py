@@ -12,11 +12,9 @@ from torch import Tensor
 
 from weights.records import Input
 
+from ..errors import ImageError
+
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
-
-
-class ImageError(ValueError):
-    """An image that cannot be read, with the file's name."""
 
 
 def read_image(image: ImageLike) -> np.ndarray:

@@ -1,0 +1,7 @@
+"""Errors of this package that are about what somebody gave it; errors about Caffe files are in converters.errors."""
+
+from __future__ import annotations
+
+
+class ImageError(ValueError):
+    """An image that cannot be read or does not fit the net; names the file."""
