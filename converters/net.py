@@ -98,7 +98,10 @@ class LayerSpec:
     def to_message(self) -> Any:
         """A fresh LayerParameter without blobs (fields that Caffe's schema lacks are in `extra` only)."""
         message = LayerParameter.FromString(self.definition)
-        message.name, message.type = self.name, self.type
+        if self.name:
+            message.name = self.name
+        if self.type:
+            message.type = self.type
         message.bottom.extend(self.bottoms)
         message.top.extend(self.tops)
         return message

@@ -152,7 +152,8 @@ def _refuse_character(text: str, position: int, place: Place) -> NoReturn:
         fail(place, f"expected a closing {character} on the same line, found {_shorten(found)}")
     if 0xDC80 <= ord(character) <= 0xDCFF:
         fail(place, f"byte 0x{ord(character) - 0xDC00:02x} is not UTF-8 text", hint="save the file as UTF-8")
-    fail(place, f"expected a field name, a value or a brace, found {character!a}")
+    hint = "comments begin with #" if text.startswith(("//", "/*"), position) else None
+    fail(place, f"expected a field name, a value or a brace, found {character!a}", hint=hint)
 
 
 class _Reader:
@@ -243,7 +244,8 @@ class _Reader:
 
 
 _ESCAPE = re.compile(
-    r"""\\(?: ([0-7]{1,3}) | x([0-9A-Fa-f]{1,2}) | u([0-9A-Fa-f]{4}) | U([0-9A-Fa-f]{8}) | ([abfnrtv\\'"?]) | . )""",
+    r"""\\(?: ([0-7]{1,3}) | x([0-9A-Fa-f]{1,2}) | u([dD][89abAB][0-9A-Fa-f]{2}\\u[dD][c-fC-F][0-9A-Fa-f]{2})
+          | u([0-9A-Fa-f]{4}) | U([0-9A-Fa-f]{8}) | ([abfnrtv\\'"?]) | . )""",
     re.VERBOSE,
 )
 _SIMPLE = dict(zip("abfnrtv\\'\"?", b"\a\b\f\n\r\t\v\\'\"?", strict=True))
@@ -261,13 +263,15 @@ def _unescape(token: _Token) -> bytes:
 
 
 def _escaped(match: re.Match[str], place: Place) -> bytes:
-    octal, hexadecimal, short, long, simple = match.groups()
+    octal, hexadecimal, pair, short, long, simple = match.groups()
     if simple:
         return bytes([_SIMPLE[simple]])
     if octal and int(octal, 8) < 256:
         return bytes([int(octal, 8)])
     if hexadecimal:
         return bytes([int(hexadecimal, 16)])
+    if pair:  # of UTF-16 surrogates
+        return bytes.fromhex(pair.replace(r"\u", "")).decode("utf-16-be").encode()
     code = int(short or long or "D800", 16)
     if code > 0x10FFFF or 0xD800 <= code <= 0xDFFF:
         fail(place, f"{match.group()} in a string is no escape sequence", hint=r"write a backslash as \\")

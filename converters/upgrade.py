@@ -260,7 +260,6 @@ def _upgrade_input(net: _Net) -> None:
     for name in ("layer", "input", "input_dim", "input_shape"):
         message.ClearField(name)
     made = message.layer.add(name="input", type="Input", top=names)
-    made.input_param.SetInParent()
     for shape in shapes[: len(names)]:
         made.input_param.shape.add(dim=shape)
     message.layer.extend(layers)
