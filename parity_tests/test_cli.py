@@ -36,6 +36,8 @@ def converted(tmp_path: Path) -> str:
 
 
 def test_the_whole_job_on_the_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["trace", "sample"]) == 0
+    assert "score_pool3[9:31]" in capsys.readouterr().out
     assert run(["convert", "sample"]) == 0
     assert "177,321 parameters in 39 blobs converted, 0 not used" in capsys.readouterr().out
     assert run(["convert", "sample"]) == 0
@@ -108,6 +110,7 @@ def test_verify_names_what_differs(converted: str, tmp_path: Path, capsys: pytes
         (["inspect", "."], 3, "this is a folder"),
         (["trace", SAMPLE, "0x5"], 2, "is not a size"),
         (["trace", "nets"], 2, "nets"),
+        (["trace", "VGG_ILSVRC_16_layers"], 1, "fcn-port fetch VGG_ILSVRC_16_layers"),
         (["verify", SAMPLE], 2, "--against is missing"),
         (["verify", "sample"], 2, "not converted yet"),
         (["predict", SAMPLE, SAMPLE], 3, "not an image"),

@@ -42,18 +42,22 @@ def read_net_and_blobs(what: str) -> tuple[NetSpec | None, Blobs]:
 
 
 def _named_net(name: str) -> NetSpec:
+    """The definition of a hand-written net, or the one in a release's file."""
     from weights.catalogue import release as find_release
+    from weights.errors import FetchError
+    from weights.store import place_of
 
     from ..nets import NETS
-    from ..porting import net_definition
+    from ..porting import fetch_release, net_definition
 
-    if name not in NETS:
-        release = find_release(name)
-        raise CaffeFormatError(
-            f"there is no hand-written net for {release.name} yet",
-            hint=f"fetch it and give the file: fcn-port fetch {release.name}",
-        )
-    return net_definition(name)
+    if name in NETS:
+        return net_definition(name)
+    release = find_release(name)
+    if release.bundled is None and not place_of(release).path.exists():
+        raise FetchError(f"{name} is not here; its net is in its file: fcn-port fetch {name}")
+    spec = read_caffemodel(fetch_release(name).path).spec
+    assert spec is not None, "a release is a .caffemodel, which holds its net"
+    return spec
 
 
 def _converted_net(path: str) -> NetSpec:
