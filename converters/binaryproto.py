@@ -10,6 +10,7 @@ import numpy as np
 from . import sniff
 from .blob import read_blob
 from .errors import CaffeFormatError
+from .wire import Message
 
 
 def read_mean(path: str | os.PathLike[str]) -> np.ndarray:
@@ -20,10 +21,12 @@ def read_mean(path: str | os.PathLike[str]) -> np.ndarray:
     with sniff.open_file(path) as file:
         kind = sniff.sniff(file.read(4096))
         try:
-            if kind not in (sniff.PROTOBUF, sniff.TEXT):
-                raise sniff.not_a("a .binaryproto", kind)
-            buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            return read_blob(buffer, 0, len(buffer))
+            if kind == sniff.PROTOBUF:
+                buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                kind = sniff.kind_of_message(Message.whole(buffer))
+            if kind != sniff.MEAN:
+                raise sniff.not_a("a mean (.binaryproto)", kind)
+            return read_blob(Message.whole(buffer))
         except CaffeFormatError as error:
             error.in_file(path)
             raise

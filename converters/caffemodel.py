@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from google.protobuf.unknown_fields import UnknownFieldSet
 
 from . import sniff
 from .blob import FLOAT32, FLOAT64, read_blob
 from .errors import CaffeFormatError, MismatchError, WireError, place
 from .files import whole_file
 from .net import LayerSpec, NetSpec, UnknownField, net_from_message
-from .schema import LayerParameter, NetParameter, V1LayerParameter, message_type
+from .schema import NetParameter, message_type
+from .text_format import is_repeated
+from .unknown import notes_on, unknown_fields
 from .upgrade import upgrade_net
-from .wire import BYTES, Buffer, Field, copy_fields, expect, fields, write_tag, write_varint
+from .wire import Buffer, Field, Message, write_tag, write_varint
 
 Blobs = Mapping[str, tuple[np.ndarray, ...]]
 
@@ -49,21 +51,22 @@ def _number(message: str, field: str) -> int:
 
 
 class _Form(NamedTuple):
-    """Where a layer of one of the forms keeps its blobs, and a V0 layer inside a V1 one."""
+    """A form in which Caffe wrote layers: the net's field of them, and where one keeps blobs and a nested V0 layer."""
 
-    message: Any
+    field: str
     blobs: int
     nested: int | None
 
 
-_LAYER = _number("NetParameter", "layer")
+_V2, _V1 = _number("NetParameter", "layer"), _number("NetParameter", "layers")
 _FORMS = {
-    _LAYER: _Form(LayerParameter, _number("LayerParameter", "blobs"), None),
-    _number("NetParameter", "layers"): _Form(
-        V1LayerParameter, _number("V1LayerParameter", "blobs"), _number("V1LayerParameter", "layer")
-    ),
+    _V2: _Form("layer", _number("LayerParameter", "blobs"), None),
+    _V1: _Form("layers", _number("V1LayerParameter", "blobs"), _number("V1LayerParameter", "layer")),
 }
 _V0_BLOBS = _number("V0LayerParameter", "blobs")
+
+_MOST_SETTINGS = 64 << 20
+"""Bytes that are not in blobs; nets of a thousand layers have less than a MiB."""
 
 
 def read_caffemodel(path: str | os.PathLike[str]) -> CaffeModel:
@@ -88,90 +91,147 @@ def read_caffemodel(path: str | os.PathLike[str]) -> CaffeModel:
 
 def parse_caffemodel(buffer: Buffer, *, path: str | None = None) -> CaffeModel:
     """The net and the blobs of a serialized NetParameter; the blobs are views of `buffer`."""
+    kind = sniff.kind_of_message(Message.whole(buffer))
+    if kind not in (sniff.NET, sniff.PROTOBUF):
+        raise sniff.not_a("a net (.caffemodel)", kind)
+    source = Message.whole(buffer)
+    scan = _scan_net(source)
     message = NetParameter()
+    net_extra = _merge(message, source, scan.settings)
     blobs: dict[str, tuple[np.ndarray, ...]] = {}
     extras: dict[int, tuple[UnknownField, ...]] = {}
+    unknown = [("the net", field) for field in net_extra]
     notes: list[str] = []
-    rest: list[Field] = []
-    for field in fields(buffer, 0, len(buffer)):
-        if field.number not in _FORMS:
-            rest.append(field)
-            continue
-        layers = message.layer if field.number == _LAYER else message.layers
-        index = len(layers)
-        with place(f"layer {index}"):
-            name, own, extra = _read_layer(buffer, field, layers.add())
-        if extra:
-            extras[index] = extra
-            numbers = ", ".join(f.name for f in extra)
-            notes.append(f"layer '{name}': field {numbers} is not BVLC Caffe's; kept, but its name is not in the file")
-        if own:
-            if name in blobs:
+    used = _V1 if scan.layers[_V1] else _V2  # a net that has both: Caffe drops the V2 layers (UpgradeV1Net)
+    for number, layers in scan.layers.items():
+        for index, layer in enumerate(layers):
+            with place(f"layer {index}"):
+                name, own, extra = _read_layer(layer, source, getattr(message, _FORMS[number].field).add())
+            if number != used:
+                continue
+            if extra:
+                extras[index] = extra
+                unknown += [(f"layer '{name}'", field) for field in extra]
+            if own and name in blobs:
                 notes.append(f"layer '{name}' has blobs twice; Caffe uses the last ones, and so does this")
-            blobs[name] = own
-    _merge(message, buffer, rest)
-    if not message.layer and not message.layers:
-        raise WireError(
-            "a protobuf message without layers; expected a net (NetParameter)",
-            hint="a mean (.binaryproto) is read by read_mean; a .solverstate holds no net",
-        )
+            if own:
+                blobs[name] = own
+    notes += notes_on(unknown)
     upgraded = upgrade_net(message, extras=extras)
-    spec = net_from_message(
-        upgraded.message, path=path, extras=upgraded.extras, notes=(*notes, *upgraded.notes)
-    )
+    spec = net_from_message(upgraded.message, path=path, extras=upgraded.extras, notes=(*notes, *upgraded.notes))
+    spec = replace(spec, extra=net_extra)
     return CaffeModel(spec=spec, blobs=MappingProxyType(blobs), path=path, notes=spec.notes)
 
 
+# Bytes: what lies where
+
+
+class _ScannedLayer(NamedTuple):
+    """The fields of a layer; `nested` are those of a V0 layer inside it, None where there is none."""
+
+    settings: list[Field]
+    nested: list[Field] | None
+    blobs: list[Field]
+
+
+class _ScannedNet(NamedTuple):
+    """The fields of a net, and its layers by the number of their form."""
+
+    settings: list[Field]
+    layers: dict[int, list[_ScannedLayer]]
+
+
+def _scan_net(net: Message) -> _ScannedNet:
+    scan = _ScannedNet([], {number: [] for number in _FORMS})
+    found = net.fields()
+    while True:
+        with place(f"after {sum(map(len, scan.layers.values()))} layers"):
+            field = next(found, None)
+        if field is None:
+            break
+        layers = scan.layers.get(field.number)
+        if layers is None:
+            scan.settings.append(field)
+        else:
+            with place(f"layer {len(layers)}"):
+                layers.append(_scan_layer(net.inside(field), _FORMS[field.number]))
+    if not any(scan.layers.values()):
+        raise WireError("a protobuf message without layers; expected a net", hint="is this a file of another program?")
+    size = sum(field.end - field.start for fields in _all_settings(scan) for field in fields)
+    if size > _MOST_SETTINGS:
+        raise WireError(f"{size} bytes are not in blobs; a net's settings have at most {_MOST_SETTINGS}")
+    return scan
+
+
+def _scan_layer(layer: Message, form: _Form) -> _ScannedLayer:
+    own = list(layer.fields())
+    v0 = [layer.inside(field) for field in own if field.number == form.nested]
+    nested = [field for message in v0 for field in message.fields()]
+    return _ScannedLayer(
+        settings=[field for field in own if field.number not in (form.blobs, form.nested)],
+        nested=[field for field in nested if field.number != _V0_BLOBS] if v0 else None,
+        blobs=[f for f in own if f.number == form.blobs] + [f for f in nested if f.number == _V0_BLOBS],
+    )
+
+
+def _all_settings(scan: _ScannedNet) -> Iterator[list[Field]]:
+    yield scan.settings
+    for layer in chain.from_iterable(scan.layers.values()):
+        yield layer.settings
+        yield layer.nested or []
+
+
+# Messages: what the fields say
+
+
 def _read_layer(
-    buffer: Buffer, field: Field, message: Any
+    layer: _ScannedLayer, source: Message, message: Any
 ) -> tuple[str, tuple[np.ndarray, ...], tuple[UnknownField, ...]]:
-    """Fill `message` from one layer of the net; returns the layer's name, blobs and unknown fields."""
-    form = _FORMS[field.number]
-    own = list(fields(buffer, expect(field, BYTES).value, field.end))
-    nested = [inner for f in own if f.number == form.nested for inner in fields(buffer, expect(f, BYTES).value, f.end)]
-    extra = _merge(message, buffer, [f for f in own if f.number not in (form.blobs, form.nested)])
+    """Fill `message` with the settings of a layer; returns the layer's name, its blobs and its unknown fields."""
+    extra = _merge(message, source, layer.settings)
     name = message.name
-    if nested:
-        extra += _merge(message.layer, buffer, [f for f in nested if f.number != _V0_BLOBS])
+    if layer.nested is not None:
+        message.layer.SetInParent()
+        extra += _merge(message.layer, source, layer.nested)
         name = message.layer.name
-    found = [f for f in own if f.number == form.blobs] + [f for f in nested if f.number == _V0_BLOBS]
     blobs = []
-    for i, blob in enumerate(found):
-        with place(f"'{name}' blob {i}"):
-            blobs.append(read_blob(buffer, expect(blob, BYTES).value, blob.end))
+    for position, blob in enumerate(layer.blobs):
+        with place(f"'{name}' blob {position}"):
+            blobs.append(read_blob(source.inside(blob)))
     return name, tuple(blobs), extra
 
 
-def _merge(message: Any, buffer: Buffer, found: Sequence[Field]) -> tuple[UnknownField, ...]:
-    """Let the protobuf library parse `found` into `message`; returns the fields that it does not know.
+def _merge(message: Any, source: Message, found: Sequence[Field]) -> tuple[UnknownField, ...]:
+    """Let the protobuf library parse `found` into the empty `message`; returns the fields that it does not know.
 
     Forks of Caffe use the same field numbers for different parameters, so parameters that do not parse are not
     damage by themselves: they count as unknown.
     """
     colliding: list[UnknownField] = []
     try:
-        message.MergeFromString(copy_fields(buffer, found))
+        message.MergeFromString(source.copy(found))
     except DecodeError:
         message.Clear()
         for field in found:
-            raw = copy_fields(buffer, [field])
+            raw = source.copy([field])
             try:
                 type(message).FromString(raw)
             except DecodeError as error:
                 known = message.DESCRIPTOR.fields_by_number[field.number].name
                 if not known.endswith("_param"):
                     raise WireError(f"'{known}' does not parse", where=f"offset {field.start}") from error
-                colliding.append(UnknownField(f"#{field.number}", bytes(buffer[field.value : field.end])))
+                colliding.append(UnknownField(f"#{field.number}", bytes(source.buffer[field.value : field.end])))
             else:
                 message.MergeFromString(raw)
-    unknown = (UnknownField(_name(message, f.field_number), f.data) for f in UnknownFieldSet(message))
-    return (*unknown, *colliding)
+    for known, value in message.ListFields():
+        if known.type == known.TYPE_STRING:
+            for text in value if is_repeated(known) else [value]:
+                if isinstance(text, bytes):
+                    raise WireError(f"{known.name} is not UTF-8: {text[:80]!r}")
+    return (*unknown_fields(message), *colliding)
 
 
-def _name(message: Any, number: int) -> str:
-    """The name of an unknown field: a number, but for the type of a V1 layer, whose values forks have added to."""
-    known = message.DESCRIPTOR.fields_by_number.get(number)
-    return known.name if known is not None else f"#{number}"
+# The writer
 
 
 def write_caffemodel(model: CaffeModel, path: str | os.PathLike[str]) -> None:
@@ -193,15 +253,15 @@ def write_caffemodel(model: CaffeModel, path: str | os.PathLike[str]) -> None:
 
 
 def _write_layer(file: BinaryIO, layer: LayerSpec, blobs: Sequence[np.ndarray]) -> None:
-    blob_number = _FORMS[_LAYER].blobs
+    blob_number = _FORMS[_V2].blobs
     raw = _in_order(layer.to_message().SerializeToString(deterministic=True))
-    split = next((f.start for f in fields(raw, 0, len(raw)) if f.number > blob_number), len(raw))
-    parts = [raw[:split]]
+    split = next((f.start for f in Message.whole(raw).fields() if f.number > blob_number), len(raw))
+    parts: list[bytes | memoryview] = [raw[:split]]
     for blob in blobs:
         header, values, trailer = _blob_parts(blob)
         parts += [write_tag(blob_number, len(header) + values.nbytes + len(trailer)), header, values.data, trailer]
     parts.append(raw[split:])
-    file.write(write_tag(_LAYER, sum(memoryview(part).nbytes for part in parts)))
+    file.write(write_tag(_V2, sum(memoryview(part).nbytes for part in parts)))
     for part in parts:
         file.write(part)
 
@@ -210,13 +270,17 @@ def _blob_parts(blob: np.ndarray) -> tuple[bytes, np.ndarray, bytes]:
     """A BlobProto as the bytes before its values, the values, and the bytes after them (fields by number)."""
     double = blob.dtype == FLOAT64
     values = np.ascontiguousarray(blob, FLOAT64 if double else FLOAT32).reshape(-1)
-    dims = b"".join(write_varint(dim) for dim in blob.shape)
-    shape = write_tag(1, len(dims)) + dims if dims else b""
-    shape = write_tag(_number("BlobProto", "shape"), len(shape)) + shape
-    data = write_tag(_number("BlobProto", "double_data" if double else "data"), values.nbytes)
+    data, shape = b"", b""
+    if values.size:
+        data = write_tag(_number("BlobProto", "double_data" if double else "data"), values.nbytes)
+    if blob.ndim:  # Caffe adds dim by dim, so that a blob without axes has no shape (blob.cpp, ToProto)
+        dims = b"".join(write_varint(dim) for dim in blob.shape)
+        dims = write_tag(_number("BlobShape", "dim"), len(dims)) + dims
+        shape = write_tag(_number("BlobProto", "shape"), len(dims)) + dims
     return (shape + data, values, b"") if double else (data, values, shape)
 
 
 def _in_order(raw: bytes) -> bytes:
     """The fields of a message by number, as C++ protobuf writes them; the order within a number stays."""
-    return copy_fields(raw, sorted(fields(raw, 0, len(raw)), key=lambda field: field.number))
+    message = Message.whole(raw)
+    return message.copy(sorted(message.fields(), key=lambda field: field.number))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,9 +21,11 @@ from .caffemodel import CaffeModel
 from .errors import CaffeFormatError, MismatchError, WireError, place
 from .files import whole_file
 
-_MAX_SLASHES = 8
-_MAX_EXPANSION = 1024
-"""Compressed values may be this many times larger than their file; more is a bomb."""
+_MOST_SLASHES = 16
+_MOST_OBJECTS = 1 << 16
+_MOST_EXPANSION = 64
+_STORED = {h5py.h5t.IEEE_F16LE: "<f2", h5py.h5t.IEEE_F32LE: "<f4", h5py.h5t.IEEE_F64LE: "<f8"}
+"""Types of HDF5 whose values can be mapped as they lie in the file."""
 
 
 def read_hdf5(path: str | os.PathLike[str]) -> CaffeModel:
@@ -30,7 +33,9 @@ def read_hdf5(path: str | os.PathLike[str]) -> CaffeModel:
     try:
         with h5py.File(path, "r") as file, Path(path).open("rb") as raw:
             mapped = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
-            blobs = dict(_layers(_data_group(file), mapped, ""))
+            layers = dict(_layers(_data_group(file), "", set()))
+            _check_expansion([dataset for own in layers.values() for dataset in own.values()], len(mapped))
+            blobs = {name: _read_layer(name, datasets, mapped) for name, datasets in layers.items()}
     except CaffeFormatError:
         raise
     except Exception as error:  # h5py lets nearly any exception of its own and of libhdf5 escape on damaged files
@@ -41,7 +46,7 @@ def read_hdf5(path: str | os.PathLike[str]) -> CaffeModel:
 
 
 def _data_group(file: h5py.File) -> h5py.Group:
-    group = file["data"] if "data" in file else None
+    group = file.get("data")
     if not isinstance(group, h5py.Group):
         raise WireError(
             f"there is no group '/data'; found {', '.join(map(repr, list(file)[:8])) or 'nothing'}",
@@ -50,59 +55,98 @@ def _data_group(file: h5py.File) -> h5py.Group:
     return group
 
 
-def _layers(group: h5py.Group, mapped: mmap.mmap, name: str) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:
-    """The layers at and below `group`; a layer whose name has slashes is a group inside a group."""
-    if name.count("/") >= _MAX_SLASHES:
-        raise WireError(f"groups nest deeper than {_MAX_SLASHES} levels", where=f"group '/data/{name}'")
-    datasets: dict[str, h5py.Dataset] = {}
+def _layers(group: h5py.Group, name: str, seen: set[int]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The datasets of the layers at and below `group`; a layer whose name has slashes is a group inside a group.
+
+    `seen` are the addresses of all groups and datasets so far: each may be there once, so that no cycle is followed.
+    """
+    if name.count("/") >= _MOST_SLASHES:
+        raise WireError(f"groups nest deeper than {_MOST_SLASHES} levels", where=f"group '/data/{name}'")
+    datasets: dict[str, Any] = {}
     for key in group:
         inner = f"{name}/{key}" if name else key
         if not isinstance(group.get(key, getlink=True), h5py.HardLink):
             raise WireError("a link to another place; Caffe writes none", where=f"'/data/{inner}'")
         item = group[key]
+        address = h5py.h5o.get_info(item.id).addr
+        if address in seen:
+            raise WireError("the same group or dataset under two names; Caffe writes none", where=f"'/data/{inner}'")
+        seen.add(address)
+        if len(seen) > _MOST_OBJECTS:
+            raise WireError(f"more than {_MOST_OBJECTS} groups and datasets; no net has so many")
         if isinstance(item, h5py.Group):
-            yield from _layers(item, mapped, inner)
+            yield from _layers(item, inner, seen)
         else:
             datasets[key] = item
     if datasets:
-        with place(f"layer '{name}'"):
-            yield name, tuple(_blobs(datasets, mapped))
+        yield name, datasets
 
 
-def _blobs(datasets: dict[str, h5py.Dataset], mapped: mmap.mmap) -> Iterator[np.ndarray]:
-    expected = [str(i) for i in range(len(datasets))]
-    if sorted(datasets) != sorted(expected):
-        raise WireError(f"datasets {sorted(datasets)}; expected {expected}, the positions of the blobs")
-    for key in expected:
-        with place(f"blob {key}"):
-            yield _read_dataset(datasets[key], mapped)
+def _read_layer(name: str, datasets: dict[str, Any], mapped: mmap.mmap) -> tuple[np.ndarray, ...]:
+    blobs = []
+    with place(f"layer '{name}'"):
+        expected = [str(i) for i in range(len(datasets))]
+        if sorted(datasets) != sorted(expected):
+            raise WireError(f"datasets {sorted(datasets)}; expected {expected}, the positions of the blobs")
+        for key in expected:
+            with place(f"blob {key}"):
+                blobs.append(_read_dataset(datasets[key], mapped))
+    return tuple(blobs)
 
 
 def _read_dataset(dataset: Any, mapped: mmap.mmap) -> np.ndarray:
-    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind != "f":
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind != "f" or dataset.dtype.itemsize > 8:
         raise WireError(f"expected a dataset of floats; found {getattr(dataset, 'dtype', dataset)}")
-    dtype = dataset.dtype.newbyteorder("<")
-    offset = dataset.id.get_offset()
-    if offset is not None and dataset.dtype == dtype:
-        if offset + dataset.nbytes > len(mapped):
-            raise WireError(f"{dataset.nbytes} bytes at offset {offset} run past the end of the file ({len(mapped)})")
-        return np.frombuffer(mapped, dtype, dataset.size, offset).reshape(dataset.shape)
-    if dataset.nbytes > _MAX_EXPANSION * len(mapped):
-        raise WireError(f"shape {dataset.shape} would need {dataset.nbytes} bytes; the file has {len(mapped)}")
-    values = np.asarray(dataset[()], dtype)
-    values.flags.writeable = False
-    return values
+    if dataset.external or dataset.is_virtual:
+        raise WireError("its values are in another file; Caffe writes none like that")
+    offset, size = dataset.id.get_offset(), _size(dataset)
+    stored = next((dtype for kind, dtype in _STORED.items() if dataset.id.get_type().equal(kind)), None)
+    if stored is None or offset is None or dataset.chunks is not None:
+        values = np.asarray(dataset[()], dataset.dtype.newbyteorder("<"))
+        values.flags.writeable = False
+        return values
+    if size > dataset.id.get_storage_size() or offset + size > len(mapped):
+        raise WireError(f"{size} bytes at offset {offset} run past the end of the file ({len(mapped)})")
+    return np.frombuffer(mapped, stored, prod(dataset.shape), offset).reshape(dataset.shape)
+
+
+def _check_expansion(datasets: list[Any], file_size: int) -> None:
+    """Refuse a file whose values need far more memory than the file has bytes: a bomb, or damaged dims."""
+    size = sum(_size(dataset) for dataset in datasets if isinstance(dataset, h5py.Dataset))
+    most = _MOST_EXPANSION * file_size
+    if size > most:
+        raise WireError(f"the values would need {size} bytes, {_MOST_EXPANSION} times more than the file has")
+
+
+def _size(dataset: Any) -> int:
+    """The bytes of a dataset's values, in whole numbers of Python: damaged dims would overflow numpy's."""
+    if dataset.shape is None:
+        raise WireError("a dataset without a shape; expected floats", where=f"'{dataset.name}'")
+    return prod(map(int, dataset.shape)) * dataset.dtype.itemsize
 
 
 def write_hdf5(model: CaffeModel, path: str | os.PathLike[str]) -> None:
-    """Write a .caffemodel.h5 as Caffe 1.0 does; every layer of the net has a group, empty where it has no blobs."""
-    names = [layer.name for layer in model.spec.layers] if model.spec else list(model.blobs)
+    """Write a .caffemodel.h5 as Caffe 1.0 does; every layer of the net has a group, empty where it has no blobs.
+
+    float64 blobs stay as they are, every other type becomes float32. Raises MismatchError for blobs that have no
+    layer, and for names that are no path in HDF5.
+    """
+    names = dict.fromkeys(layer.name for layer in model.spec.layers) if model.spec else dict.fromkeys(model.blobs)
     strangers = set(model.blobs) - set(names)
     if strangers:
         raise MismatchError(f"blobs of layers that the net does not have: {', '.join(sorted(strangers))}")
     with whole_file(path) as out, h5py.File(out, "w", libver="earliest") as file:
         data = file.create_group("data")
         for name in names:
-            group = data.require_group(name)
-            for i, blob in enumerate(model.blobs.get(name, ())):
-                group.create_dataset(str(i), data=np.asarray(blob, np.float32 if blob.dtype != np.float64 else None))
+            _write_layer(data, name, model.blobs.get(name, ()))
+
+
+def _write_layer(data: h5py.Group, name: str, blobs: tuple[np.ndarray, ...]) -> None:
+    if "\0" in name or {"", "."} & set(name.split("/")):
+        raise MismatchError(f"HDF5 cannot hold a layer named {name!r}", hint="write a .caffemodel instead")
+    try:
+        group = data.require_group(name)
+        for i, blob in enumerate(blobs):
+            group.create_dataset(str(i), data=np.asarray(blob, np.float64 if blob.dtype == np.float64 else np.float32))
+    except (TypeError, ValueError) as error:  # one layer's name is the path of another one's blob
+        raise MismatchError(f"HDF5 cannot hold layer {name!r} beside the others: {error}") from error

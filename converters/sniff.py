@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import CaffeFormatError
+from .errors import CaffeFormatError, WireError
+from .wire import BYTES, FIXED32, FIXED64, VARINT, Message
 
 HDF5 = "HDF5 file"
 SAFETENSORS = "safetensors file"
@@ -17,6 +19,12 @@ PROTOBUF = "protobuf message"
 PICKLE = "Python pickle"
 ZIP = "zip archive"
 HTML = "HTML page"
+LFS_POINTER = "Git LFS pointer, not the file that it stands for"
+
+MEAN = "blob by itself, such as a mean (.binaryproto)"
+SOLVER_STATE = "solver's state (.solverstate)"
+NET = "net (.caffemodel)"
+ONNX = "ONNX model"
 
 _SIGNATURES = (
     (b"\x89HDF\r\n\x1a\n", HDF5),
@@ -26,23 +34,32 @@ _SIGNATURES = (
     (b"BZh", "bzip2 archive"),
     (b"\xfd7zXZ\x00", "xz archive"),
     (b"7z\xbc\xaf\x27\x1c", "7z archive"),
-    (b"Rar!\x1a\x07", "rar archive"),
-    (b"version https://git-lfs", "Git LFS pointer, not the file that it stands for"),
+    (b"Rar!\x1a\x07", "RAR archive"),
+    (b"version https://git-lfs", LFS_POINTER),
     (b"\x89PNG", "PNG image"),
     (b"\xff\xd8\xff", "JPEG image"),
+    (b"GIF8", "GIF image"),
     (b"%PDF", "PDF document"),
-    (b"\x80\x02", PICKLE),
+    (b"\x93NUMPY", "NumPy array (.npy)"),
+    *((bytes((0x80, protocol)), PICKLE) for protocol in range(2, 6)),
 )
+_UNPACK = "if it is a download, unpack it first"
 _HINTS = {
-    ZIP: "if it is a download, unpack it first; a .pth of PyTorch is read by fcn_port.load",
+    **{kind: _UNPACK for _, kind in _SIGNATURES if kind.endswith("archive")},
+    ZIP: f"{_UNPACK}; a .pth of PyTorch is read by fcn_port.load",
+    PICKLE: "a .pth of PyTorch is read by fcn_port.load",
+    SAFETENSORS: "a file that was converted already is read by fcn_port.load",
     HTML: "a server sent an error or login page in place of the file: get the file again from another place",
-    "Git LFS pointer, not the file that it stands for": "run `git lfs pull` where it came from",
+    LFS_POINTER: "run `git lfs pull` where it came from",
+    MEAN: "a mean is read by read_mean",
+    SOLVER_STATE: "the weights are in the .caffemodel that was saved with it",
+    NET: "a net is read by read_caffemodel",
 }
 _MARKUP = re.compile(rb"\s*<(!doctype|html|head|body|\?xml|!--)", re.IGNORECASE)
 
 
 def sniff(head: bytes) -> str:
-    """The kind of a file whose first bytes (512 or more, where there are so many) are `head`, as a plain noun."""
+    """The kind of a file whose first bytes (4096, where there are so many) are `head`, as a plain noun."""
     if not head:
         return "empty file"
     for signature, kind in _SIGNATURES:
@@ -50,6 +67,8 @@ def sniff(head: bytes) -> str:
             return kind
     if _MARKUP.match(head.removeprefix(b"\xef\xbb\xbf")):
         return HTML
+    if head[257:262] == b"ustar":
+        return "tar archive"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 27:
         return SAFETENSORS
     if not re.search(rb"[^\t\n\r\x0c\x20-\x7e\x80-\xff]", head):
@@ -57,10 +76,29 @@ def sniff(head: bytes) -> str:
     return PROTOBUF
 
 
+def kind_of_message(message: Message) -> str:
+    """NET, MEAN, SOLVER_STATE, ONNX, or PROTOBUF for any other: the same numbers have different types in each.
+
+    Number 1 is the name of a net and an int in the others. A damaged message is judged by its fields up to the damage.
+    """
+    seen: set[tuple[int, int]] = set()
+    with suppress(WireError):
+        seen.update((field.number, field.wire_type) for field in message.fields())
+    if (1, VARINT) not in seen and seen & {(1, BYTES), (2, BYTES), (100, BYTES)}:
+        return NET
+    if (1, VARINT) in seen and (2, VARINT) not in seen:
+        if seen >= {(7, BYTES), (8, BYTES)}:
+            return ONNX
+        if seen & {(2, BYTES), (3, BYTES)}:
+            return SOLVER_STATE
+    values = {(number, wire_type) for number in (5, 6, 8, 9, 12) for wire_type in (BYTES, FIXED32, FIXED64)}
+    return MEAN if seen & {*values, (7, BYTES), (2, VARINT), (3, VARINT)} else PROTOBUF
+
+
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a regular file for reading; FileNotFoundError where there is none, CaffeFormatError for a folder or pipe."""
     try:
-        mode = os.stat(path).st_mode
+        mode = Path(path).stat().st_mode
         if not stat.S_ISREG(mode):
             what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
             raise CaffeFormatError(f"this is {what}; expected a file", path=path)
@@ -77,5 +115,5 @@ def sniff_file(path: str | os.PathLike[str]) -> str:
 
 def not_a(expected: str, kind: str) -> CaffeFormatError:
     """The error for a file that is plainly of another kind."""
-    article = "an" if kind[0] in "aeiouH" else "a"
+    article = "an" if kind[0] in "aeiouHO" else "a"
     return CaffeFormatError(f"this is {article} {kind}; expected {expected}", hint=_HINTS.get(kind))

@@ -2,14 +2,15 @@
 
 A message is a run of fields; a field is a tag (number and wire type, one varint) and a value whose length the wire
 type or a varint gives. Every length is checked against the end of the message around it before it is used, so
-whatever the bytes, a scan ends, stays inside its message and takes time linear in its length. Payloads are never
-copied: a field says where its value lies. Source: protobuf's "Encoding" page.
+whatever the bytes, a scan ends and stays inside its message. Payloads are never copied: a field says where its value
+lies. Source: protobuf's "Encoding" page.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import count
 from mmap import mmap
 
 import numpy as np
@@ -21,6 +22,9 @@ Buffer = bytes | mmap | memoryview
 VARINT, FIXED64, BYTES, START_GROUP, END_GROUP, FIXED32 = range(6)
 _FIXED_SIZE = {FIXED64: 8, FIXED32: 4}
 _WIRE_TYPE_NAMES = ("varint", "64-bit", "length-delimited", "group start", "group end", "32-bit")
+
+MOST_FIELDS = 1 << 18
+"""Most fields in a file, values that follow each other counted as one; nets of a thousand layers have some 30,000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,28 +38,55 @@ class Field:
     end: int
 
 
+@dataclass(frozen=True, slots=True)
+class Message:
+    """The message in `buffer[start:end]`; `steps` counts the fields read in the whole file, against MOST_FIELDS."""
+
+    buffer: Buffer
+    start: int
+    end: int
+    steps: Iterator[int] = field(default_factory=count)
+
+    @classmethod
+    def whole(cls, buffer: Buffer) -> Message:
+        """The message that fills a buffer."""
+        return cls(buffer, 0, len(buffer))
+
+    def inside(self, outer: Field) -> Message:
+        """The message that a field of this one holds."""
+        expect(outer, BYTES)
+        return replace(self, start=outer.value, end=outer.end)
+
+    def fields(self) -> Iterator[Field]:
+        """The fields in file order; values of a repeated fixed-size field that follow each other are one Field."""
+        position = self.start
+        while position < self.end:
+            if next(self.steps) >= MOST_FIELDS:
+                raise WireError(f"more than {MOST_FIELDS} fields; no net has so many", where=f"offset {position}")
+            found = _read_field(self.buffer, position, self.end)
+            if found.wire_type in _FIXED_SIZE:
+                found = _merge_run(self.buffer, found, self.end)
+            yield found
+            position = found.end
+
+    def copy(self, found: Iterable[Field]) -> bytes:
+        """The bytes of these fields, tags included, one after the other: a message again."""
+        return b"".join(self.buffer[f.start : f.end] for f in found)
+
+
 def read_varint(buffer: Buffer, position: int, end: int) -> tuple[int, int]:
     """The unsigned varint at `position` and the position after it; at most ten bytes, none at or past `end`."""
     result = 0
-    for count in range(10):
-        if position + count >= end:
+    for index in range(10):
+        if position + index >= end:
             raise WireError("the bytes end inside a varint", where=f"offset {position}", hint=_TRUNCATED)
-        byte = buffer[position + count]
-        result |= (byte & 0x7F) << (7 * count)
+        byte = buffer[position + index]
+        result |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             if result >> 64:
                 break
-            return result, position + count + 1
+            return result, position + index + 1
     raise WireError("a varint of more than 64 bits", where=f"offset {position}")
-
-
-def fields(buffer: Buffer, start: int, end: int) -> Iterator[Field]:
-    """The fields of the message in `buffer[start:end]`, in file order."""
-    position = start
-    while position < end:
-        field = _read_field(buffer, position, end)
-        yield field
-        position = field.end
 
 
 def _read_field(buffer: Buffer, start: int, end: int) -> Field:
@@ -71,7 +102,7 @@ def _read_field(buffer: Buffer, start: int, end: int) -> Field:
     elif wire_type in _FIXED_SIZE:
         stop = value + _FIXED_SIZE[wire_type]
     else:
-        name = _WIRE_TYPE_NAMES[wire_type] if wire_type < 6 else "unused"
+        name = _WIRE_TYPE_NAMES[wire_type] if wire_type < len(_WIRE_TYPE_NAMES) else "unused"
         raise WireError(
             f"field {number} has wire type {wire_type} ({name}), which Caffe never writes", where=f"offset {start}"
         )
@@ -83,20 +114,47 @@ def _read_field(buffer: Buffer, start: int, end: int) -> Field:
     return Field(number, wire_type, start, value, stop)
 
 
-def expect(field: Field, *wire_types: int) -> Field:
-    """`field` itself, if it has one of the wire types that its number calls for."""
-    if field.wire_type not in wire_types:
+def _merge_run(buffer: Buffer, first: Field, end: int) -> Field:
+    """`first` and the fields of the same tag right behind it as one Field, so that no value costs a Python step.
+
+    The values of the run are as far apart as `first` is long. The search window grows with what it finds, so that it
+    never reads much more than it returns.
+    """
+    stride = first.end - first.start
+    tag = np.frombuffer(buffer, np.uint8, first.value - first.start, first.start)
+    most = (end - first.start) // stride
+    found, window = 1, 16
+    while found < most:
+        rows_here = min(most - found, window)
+        rows = np.frombuffer(buffer, np.uint8, rows_here * stride, first.start + found * stride)
+        same = (rows.reshape(rows_here, stride)[:, : tag.size] == tag).all(axis=1)
+        run = rows_here if same.all() else int(same.argmin())
+        found += run
+        if run < rows_here:
+            break
+        window = min(window * 2, 1 << 20)
+    return replace(first, end=first.start + found * stride)
+
+
+def expect(found: Field, *wire_types: int) -> Field:
+    """`found` itself, if it has one of the wire types that its number calls for."""
+    if found.wire_type not in wire_types:
         expected = " or ".join(_WIRE_TYPE_NAMES[t] for t in wire_types)
         raise WireError(
-            f"field {field.number} is {_WIRE_TYPE_NAMES[field.wire_type]}; expected {expected}",
-            where=f"offset {field.start}",
+            f"field {found.number} is {_WIRE_TYPE_NAMES[found.wire_type]}; expected {expected}",
+            where=f"offset {found.start}",
         )
-    return field
+    return found
 
 
-def copy_fields(buffer: Buffer, found: Iterable[Field]) -> bytes:
-    """The bytes of these fields, tags included, one after the other: a message again."""
-    return b"".join(buffer[field.start : field.end] for field in found)
+def read_int(buffer: Buffer, found: Field) -> int:
+    """The value of an int32, int64 or enum field."""
+    return signed(read_varint(buffer, expect(found, VARINT).value, found.end)[0])
+
+
+def signed(value: int) -> int:
+    """A varint as two's complement of 64 bits, which is how int32 and int64 are written."""
+    return value - (1 << 64) if value >> 63 else value
 
 
 def read_numbers(buffer: Buffer, runs: Iterable[Field], dtype: np.dtype) -> np.ndarray:
@@ -104,38 +162,15 @@ def read_numbers(buffer: Buffer, runs: Iterable[Field], dtype: np.dtype) -> np.n
 
     One packed part, the usual case, and one run of unpacked values are views of the buffer; mixtures are copied.
     """
-    parts = [_view(buffer, run, dtype) for run in runs]
+    parts = [part for part in (_view(buffer, run, dtype) for run in runs) if part.size]
     values = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, dtype), *parts])
     values.flags.writeable = False
     return values
 
 
-def merge_unpacked(buffer: Buffer, first: Field, end: int) -> Field:
-    """`first` and the fields of the same tag right behind it as one Field, so that no value costs a Python step.
-
-    The values of the run are `first.end - first.start` bytes apart. The search window grows with what it
-    finds, so that it never reads much more than it returns.
-    """
-    stride = first.end - first.start
-    tag = np.frombuffer(buffer, np.uint8, first.value - first.start, first.start)
-    count, window = 1, 16
-    while True:
-        available = min((end - first.start) // stride, count + window) - count
-        if available <= 0:
-            break
-        rows = np.frombuffer(buffer, np.uint8, available * stride, first.start + count * stride)
-        same = (rows.reshape(available, stride)[:, : tag.size] == tag).all(axis=1)
-        run = available if same.all() else int(same.argmin())
-        count += run
-        if run < available:
-            break
-        window = min(window * 2, 1 << 20)
-    return Field(first.number, first.wire_type, first.start, first.value, first.start + count * stride)
-
-
 def _view(buffer: Buffer, run: Field, dtype: np.dtype) -> np.ndarray:
-    size = run.end - run.value
     if run.wire_type == BYTES:
+        size = run.end - run.value
         if size % dtype.itemsize:
             raise WireError(
                 f"field {run.number}: {size} bytes are not a whole number of {dtype.itemsize}-byte values",
@@ -143,8 +178,7 @@ def _view(buffer: Buffer, run: Field, dtype: np.dtype) -> np.ndarray:
             )
         return np.frombuffer(buffer, dtype, size // dtype.itemsize, run.value)
     stride = run.value - run.start + dtype.itemsize
-    count = (run.end - run.start) // stride
-    return np.ndarray((count,), dtype, buffer, run.value, (stride,))
+    return np.ndarray(((run.end - run.start) // stride,), dtype, buffer, run.value, (stride,))
 
 
 def write_varint(value: int) -> bytes:
