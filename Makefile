@@ -27,6 +27,7 @@ demo: $(VENV)/ready ## the whole job on the bundled small release, with no netwo
 		--golden parity_tests/golden/formats/fcn8s-mini.npz
 	@echo; echo "== an image, segmented"
 	@$(FCN_PORT) predict sample weights/sample/shapes.png --out demo
+	@echo "(The sample's weights are random: the labels mean nothing, but they are the ones that Caffe gives.)"
 	@echo; echo "Next: look at demo/, then 'make convert' for the published FCN-8s (538 MB)."
 
 convert: $(VENV)/ready ## download, check and port a published release: make convert RELEASE=voc-fcn32s

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from converters.caffe_net import CaffeNet
@@ -18,7 +19,7 @@ def blobs(net: nn.Module, x: Tensor | None = None, **inputs: Tensor) -> dict[str
     """Every blob by name, inputs included, as Caffe holds it after a forward pass.
 
     Layers in place have overwritten their bottom: `conv1_1` holds the values after its ReLU. One input goes in by
-    position, several by name (`color=, hha=`). Works for hand-written nets and for CaffeNet.
+    position, several by name (`color=, hha=`). Works for hand-written nets and for CaffeNet; no gradients.
     """
     if x is not None:
         names = _input_names(net)
@@ -26,7 +27,8 @@ def blobs(net: nn.Module, x: Tensor | None = None, **inputs: Tensor) -> dict[str
             raise TypeError(f"this net has {len(names)} inputs; give them by name: {', '.join(names)}")
         inputs = {names[0]: x}
     if isinstance(net, CaffeNet):
-        return net.blobs(**inputs)
+        with torch.no_grad():
+            return net.blobs(**inputs)
     return record(net, inputs)[1]
 
 
