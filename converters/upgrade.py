@@ -267,9 +267,12 @@ def _upgrade_input(net: _Net) -> None:
 
 
 def _upgrade_batch_norm(net: _Net) -> None:
-    """Keep the solver away from the three statistics of a BatchNorm (UpgradeNetBatchNorm)."""
+    """Keep the solver away from the three statistics of a BatchNorm (UpgradeNetBatchNorm).
+
+    Where it is kept away already, as in every file that Caffe 1.0 wrote, the file can be written again as it was.
+    """
     for layer in net.message.layer:
-        if layer.type == "BatchNorm" and len(layer.param) == 3:
+        if layer.type == "BatchNorm" and len(layer.param) == 3 and any(param.lr_mult for param in layer.param):
             for param in layer.param:
                 param.lr_mult = param.decay_mult = 0.0
 
