@@ -64,6 +64,25 @@ TABLE = (
         "the oracle's BLAS picks its kernels by CPU: one Caffe with two BLAS libraries differs from itself by 4.8e-6 "
         "(fc6 of FCN-8s), and ours may be as far on the other side",
     ),
+    Tolerance(
+        "solver-loss",
+        1e-4,
+        "Caffe's loss",
+        "twelve steps of a net of which each has the rounding of those before: 5e-6 seen",
+    ),
+    Tolerance(
+        "solver-blob",
+        2e-4,
+        "the L2 norm of the blob's change",
+        "the L2 norm of the difference after training: 2e-5 seen with Adam, 9e-6 with SGD",
+    ),
+    Tolerance(
+        "solver-element",
+        1e-4,
+        "the largest change in the blob",
+        "single elements after SGD or Nesterov: 2e-5 seen; rules that divide a gradient near zero by its own size have "
+        "elements 5e-3 apart between correct implementations",
+    ),
 )
 
 _ROWS = {row.claim: row for row in TABLE}

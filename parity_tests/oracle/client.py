@@ -45,6 +45,15 @@ class Pass:
 
 
 @dataclass(frozen=True)
+class Solved:
+    """What Caffe's solver did: each loss at each step, and the .caffemodel and .solverstate that it wrote after."""
+
+    losses: dict[str, np.ndarray]
+    model: bytes
+    state: bytes
+
+
+@dataclass(frozen=True)
 class Oracle:
     """Real Caffe in `folder`. Every call is bounded by `timeout` seconds and raises `OracleError`.
 
@@ -112,6 +121,39 @@ class Oracle:
         with self._ask("save_legacy", prototxt, weights=weights, filling=filling) as job:
             return (job / "answer").read_bytes()
 
+    def solve(
+        self,
+        solver: str,
+        prototxt: str,
+        inputs: Mapping[str, np.ndarray],
+        *,
+        losses: Sequence[str] = ("loss",),
+        weights: Weights | None = None,
+        filling: str | None = None,
+        restore: bytes | None = None,
+        hdf5: bool = False,
+    ) -> Solved:
+        """Train a net: `inputs` have one row more in front, one for each step.
+
+        `solver` is the text of a solver, without its net and without snapshots. `restore` is a .solverstate whose
+        learned_net is called "weights"; `hdf5` says that it is an .h5, and that Caffe shall write one.
+        """
+        state = None if restore is None else "state.h5" if hdf5 else "state"
+        format_ = "HDF5" if hdf5 else "BINARYPROTO"
+        text = f'{solver}\ntrain_net: "net.prototxt" snapshot_prefix: "snapshot" snapshot_format: {format_}\n'
+        files = {"solver.prototxt": text.encode(), **({state: restore} if state and restore is not None else {})}
+        request = {"losses": list(losses), "restore": state}
+        with self._ask(
+            "solve", prototxt, weights=weights, filling=filling, inputs=inputs, request=request, files=files
+        ) as job:
+            rows = json.loads((job / "answer").read_text())
+            ending = ".h5" if hdf5 else ""
+            return Solved(
+                losses={name: np.array([row[name] for row in rows]) for name in losses},
+                model=next(job.glob(f"snapshot_iter_*.caffemodel{ending}")).read_bytes(),
+                state=next(job.glob(f"snapshot_iter_*.solverstate{ending}")).read_bytes(),
+            )
+
     def upgrade(self, prototxt: str) -> str:
         """The net as Caffe's own ``upgrade_net_proto_text`` rewrites it."""
         with self._job() as job:
@@ -140,6 +182,7 @@ class Oracle:
         inputs: Mapping[str, np.ndarray] | None = None,
         phase: str = "TEST",
         request: Mapping | None = None,
+        files: Mapping[str, bytes] | None = None,
     ) -> Iterator[Path]:
         """Run one operation of the worker; gives its job folder, with the answer, while the context is open."""
         with self._job() as job:
@@ -150,6 +193,8 @@ class Oracle:
                 shutil.copyfile(weights, job / "weights")
             elif weights is not None:
                 (job / "weights").write_bytes(weights)
+            for name, content in (files or {}).items():
+                (job / name).write_bytes(content)
             if inputs:
                 np.savez(job / "inputs.npz", **inputs)  # type: ignore[arg-type]
             whole = {"operation": operation, "fill": filling, "phase": phase, **(request or {})}

@@ -23,6 +23,7 @@ from parity_tests import goldens
 from parity_tests.goldens import GOLDEN, BlobGolden, GoldenId
 from parity_tests.oracle.client import Oracle, OracleError, open_oracle
 from parity_tests.oracle.folder import PROJECT
+from parity_tests.oracle.record_solver import record_zoo
 from parity_tests.tolerances import tolerance
 
 
@@ -198,6 +199,9 @@ def record(
     for net, how in FORMATS.items():
         if net in wanted:
             yield from record_format(oracle, net, how, out=out)
+    if "solver-zoo" in wanted:
+        for file, difference, where in record_zoo(oracle, out=out):
+            yield Recording(file, difference, tolerance("oracle-live"), where)
     if "shapes" in wanted:
         yield record_shapes(oracle, prototxts, out=out)
     for id_ in goldens.golden_ids():
@@ -217,7 +221,7 @@ def prototxts_for(wanted: Set[str], *, folder: Path | None) -> dict[str, str | N
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m parity_tests.oracle.record", description=__doc__)
-    names = [*FORMATS, "shapes", *map(str, goldens.golden_ids())]
+    names = [*FORMATS, "solver-zoo", "shapes", *map(str, goldens.golden_ids())]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"only these of: {', '.join(names)}")
     parser.add_argument("--out", type=Path, default=PROJECT / ".oracle" / "golden", help="default: %(default)s")
     parser.add_argument("--prototxts", type=Path, help="folder with NET.prototxt to record instead of our own nets")

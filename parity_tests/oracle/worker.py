@@ -112,6 +112,27 @@ def save_legacy(request: dict) -> None:
     Path("answer").write_bytes(definition.SerializeToString())
 
 
+def solve(request: dict) -> None:
+    """Train: feed row t of every input to step t; the losses of each step, and the snapshot after the last."""
+    solver = caffe.get_solver("solver.prototxt")
+    if request["restore"]:
+        solver.restore(request["restore"])
+    elif Path("weights").exists():
+        solver.net.copy_from("weights")
+    else:
+        fill_net(solver.net, request["fill"])
+    given = np.load("inputs.npz")
+    losses = []
+    for step in range(len(given[given.files[0]])):
+        for name in given.files:
+            solver.net.blobs[name].reshape(*given[name][step].shape)
+            solver.net.blobs[name].data[...] = given[name][step]
+        solver.step(1)
+        losses.append({name: float(solver.net.blobs[name].data) for name in request["losses"]})
+    solver.snapshot()
+    Path("answer").write_text(json.dumps(losses))
+
+
 def descriptor(request: dict) -> None:
     """The compiled schema of Caffe's messages."""
     Path("answer").write_bytes(caffe_pb2.DESCRIPTOR.serialized_pb)
@@ -127,11 +148,15 @@ def open_net(request: dict) -> caffe.Net:
     if Path("weights").exists():
         return caffe.Net(NET, phase, weights="weights")
     net = caffe.Net(NET, phase)
-    if request["fill"]:
-        for i, layer in enumerate(net._layer_names):
-            for position, blob in enumerate(net.params.get(layer, ())):
-                blob.data[...] = filled(net, request["fill"], layer, net.layers[i].type, position)
+    fill_net(net, request["fill"])
     return net
+
+
+def fill_net(net: caffe.Net, rule: str) -> None:
+    """Fill every blob of every layer by a rule, if one is given."""
+    for i, layer in enumerate(net._layer_names if rule else ()):
+        for position, blob in enumerate(net.params.get(layer, ())):
+            blob.data[...] = filled(net, rule, layer, net.layers[i].type, position)
 
 
 def filled(net: caffe.Net, rule: str, layer: str, kind: str, position: int) -> np.ndarray:
@@ -157,7 +182,7 @@ def own_blobs(net: caffe.Net) -> list:
     return [name for name in net.blobs if name not in copies]
 
 
-OPERATIONS = {op.__name__: op for op in (forward, shapes, load, save, save_legacy, descriptor, version)}
+OPERATIONS = {op.__name__: op for op in (forward, shapes, load, save, save_legacy, solve, descriptor, version)}
 
 if __name__ == "__main__":
     REQUEST = json.loads(Path("request.json").read_text())

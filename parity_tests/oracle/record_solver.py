@@ -1,0 +1,54 @@
+"""Record golden/solver/zoo.npz again: every case of parity_tests/solving.py, solved by real Caffe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from converters.caffemodel import parse_caffemodel
+from converters.schema import SolverState
+from parity_tests import solving
+from parity_tests.goldens import GOLDEN
+from parity_tests.oracle.client import Oracle
+
+
+def solve(oracle: Oracle, case: solving.Case) -> dict[str, np.ndarray]:
+    """What Caffe does in a case: losses, final blobs and history, under the keys of the recording."""
+    batches = solving.zoo_batches(case)
+    inputs = {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
+    done = oracle.solve(case.solver, solving.zoo_net(case), inputs, losses=solving.ZOO_LOSSES, filling="random")
+    blobs = parse_caffemodel(done.model).blobs
+    arrays = {f"{layer}/{i}": np.array(blob) for layer, own in blobs.items() for i, blob in enumerate(own)}
+    state = SolverState.FromString(done.state)
+    for i, blob in enumerate(state.history):
+        arrays[f"history/{i}"] = np.array(blob.data, np.float32).reshape(tuple(blob.shape.dim))
+    return {**done.losses, **arrays}
+
+
+def record_zoo(oracle: Oracle, *, out: Path) -> Iterator[tuple[str, float, str]]:
+    """Write the recording under `out`; gives its file, its difference from the committed one, and where that is."""
+    (out / "solver").mkdir(parents=True, exist_ok=True)
+    recorded = {
+        f"{name}/{key}": array for name, case in solving.CASES.items() for key, array in solve(oracle, case).items()
+    }
+    np.savez_compressed(out / "solver" / "zoo.npz", **recorded)  # type: ignore[arg-type]
+    yield "solver/zoo.npz", *_furthest(recorded)
+
+
+def _furthest(recorded: dict[str, np.ndarray]) -> tuple[float, str]:
+    """The largest difference, relative to the norm of the committed array, and its key."""
+    path = GOLDEN / "solver" / "zoo.npz"
+    if not path.exists():
+        return np.inf, "new"
+    with np.load(path) as committed:
+        if set(committed.files) != set(recorded):
+            return np.inf, "other cases"
+        found = {key: _difference(array, committed[key]) for key, array in recorded.items()}
+    where = max(found, key=lambda key: found[key])
+    return found[where], where
+
+
+def _difference(array: np.ndarray, committed: np.ndarray) -> float:
+    return float(np.linalg.norm(array - committed) / (np.linalg.norm(committed) or 1))
