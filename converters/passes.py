@@ -75,17 +75,18 @@ def to_deploy(
 ) -> NetSpec:
     """The net that people run, of the net that was trained; one that is deployable already comes back equal.
 
-    Filters by phase and drops the rules. Takes out losses, accuracies, Silence and HDF5Output, what follows them, and
-    what feeds nothing else, such as labels; the predictions that they judge become outputs. Layers without bottoms,
-    but for Input and Parameter, become Input layers of the same name, with those of their tops that are still needed.
-    Names of blobs stay.
+    Filters by phase and drops the rules; a net that was saved while it was trained, and has no data for another phase,
+    is taken as it was trained. Takes out losses, accuracies, Silence and HDF5Output, what follows them, and what feeds
+    nothing else, such as labels; the predictions that they judge become outputs. Layers without bottoms, but for Input
+    and Parameter, become Input layers of the same name, with those of their tops that are still needed. Names of blobs
+    stay.
 
     `input_shapes`, by blob, are the shapes of the inputs. For one that is not given, and that neither an Input nor a
     MemoryData or DummyData layer fixes, the batch is 1; the channels are those of the first convolution on its way, if
     `blobs` (weights by layer) has it, else 1 for grey images and for NYUDv2's `depth`, else 3; the size is crop_size,
     else new_height x new_width, else 500x500 as in the published deploy nets. Notes say what was assumed.
     """
-    spec = filter_phase(spec, phase=phase, level=level, stages=stages)
+    spec = _open(spec, phase, level, stages)
     layers: list[LayerSpec] = []
     notes: list[str] = []
     for layer, tops in _needed(spec):
@@ -95,6 +96,25 @@ def to_deploy(
         layers.append(_without_rules(layer))
     deploy = replace(spec, layers=tuple(layers), notes=(*spec.notes, *notes))
     return with_input_shapes(deploy, input_shapes) if input_shapes else deploy
+
+
+def _open(spec: NetSpec, phase: Phase, level: int, stages: Sequence[str]) -> NetSpec:
+    """The layers of the phase, or those of training where only they are whole: what Caffe saves is filtered already."""
+    found = filter_phase(spec, phase=phase, level=level, stages=stages)
+    if _is_whole(found):
+        return found
+    trained = filter_phase(spec, phase="TRAIN", level=level, stages=stages)
+    return trained if _is_whole(trained) else found
+
+
+def _is_whole(spec: NetSpec) -> bool:
+    """Whether every bottom is made by a layer before."""
+    made: set[str] = set()
+    for layer in spec.layers:
+        if not made.issuperset(layer.bottoms):
+            return False
+        made.update(layer.tops)
+    return True
 
 
 def _is_source(layer: LayerSpec) -> bool:

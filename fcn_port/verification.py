@@ -32,10 +32,13 @@ OPENCV_TOLERANCE = 2e-5
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was checked: what, whether it held, and the numbers, or what differs first."""
+    """One thing that was checked: what, whether it held, and the numbers, or what differs first.
+
+    `ok` is None where it could not be checked; `details` then say why.
+    """
 
     what: str
-    ok: bool
+    ok: bool | None
     details: str
 
 
@@ -51,9 +54,13 @@ def verify(
     model = read_caffemodel(against)
     spec = _spec(model, prototxt)
     yield _check_blobs(weights, model, spec)
-    net = load(weights)
     if spec is None:
-        yield Check("net", True, "the Caffe file holds no net; give --prototxt to have shapes and numbers checked")
+        yield Check("net", None, "the Caffe file holds no net; give --prototxt to have shapes and numbers checked")
+        return
+    try:
+        net = load(weights)
+    except NetError as error:  # a layer of a fork, or one whose settings have no names in a binary file
+        yield Check("net", None, f"not run: {error}")
         return
     yield _check_shapes(net, spec)
     yield from _check_crops(spec)
@@ -102,7 +109,7 @@ def _check_crops(spec: NetSpec) -> Iterator[Check]:
     try:
         derivations = derive_crops(spec)
     except NetError as error:
-        yield Check("crops", True, f"cannot be derived for this net: {error.problem}")
+        yield Check("crops", None, f"cannot be derived for this net: {error.problem}")
         return
     wrong = [
         f"{d.layer.name} is cropped at {d.written}; its layers call for {d.derived}"
@@ -157,14 +164,14 @@ def _check_opencv(net: nn.Module, spec: NetSpec, model: CaffeModel) -> Check:
     try:
         import cv2
     except ImportError:
-        return Check("opencv", True, "not checked: opencv-python-headless<5 is not installed")
+        return Check("opencv", None, "not checked: opencv-python-headless<5 is not installed")
     if not hasattr(cv2.dnn, "readNetFromCaffe"):
-        return Check("opencv", True, f"not checked: OpenCV {cv2.__version__} reads no Caffe files; install <5")
+        return Check("opencv", None, f"not checked: OpenCV {cv2.__version__} reads no Caffe files; install <5")
     inputs = _random_inputs(spec)
     try:
         outputs = _run_opencv(cv2, spec, model, inputs)
     except cv2.error as error:
-        return Check("opencv", True, f"not checked: OpenCV {cv2.__version__} cannot run this net: {error.err}")
+        return Check("opencv", None, f"not checked: OpenCV {cv2.__version__} cannot run this net: {error.err}")
     with torch.no_grad():
         found = net(**{name: torch.from_numpy(x) for name, x in inputs.items()})
     ours = found if isinstance(found, dict) else {spec.outputs[0]: found}

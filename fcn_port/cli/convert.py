@@ -7,11 +7,17 @@ from pathlib import Path
 import click
 
 from converters.conversion import ConversionReport, convert
+from converters.coord_map import derive_crops
+from converters.shapes import infer_shapes
 from weights.card import Card
 from weights.catalogue import release as find_release
 
+from .explain import explain_crop
 from .output import FetchReporter, bar, human_bytes, json_option, note, size_text, write_columns, write_json
-from .sources import looks_like_a_name
+from .sources import looks_like_a_name, read_net
+
+_SHOWN = 8
+"""How many of the layers that the net does not have are named; --json names all."""
 
 
 @click.command("convert")
@@ -62,8 +68,18 @@ def _convert_file(
         )
     if as_json:
         write_json(report.to_json())
-    else:
-        _print(report)
+        return
+    _print(report)
+    if auto_crop:
+        _explain(target)
+
+
+def _explain(converted: str) -> None:
+    """The derivation of every crop of the net in a converted file."""
+    spec = read_net(converted)
+    shapes = infer_shapes(spec)
+    for derivation in derive_crops(spec):
+        click.echo("\n" + explain_crop(derivation, shapes))
 
 
 def _convert_release(name: str, out: str | None, from_file: str | None, as_json: bool) -> None:
@@ -98,8 +114,10 @@ def _print(report: ConversionReport) -> None:
     ]
     if rows:
         write_columns(rows, header=("key", "shape in Caffe", "shape here", "how"))
-    for layer, position, shape in report.unused:
-        click.echo(f"not used: {layer} blob {position} {size_text(shape)}: the net has no such layer")
+    strangers = list(dict.fromkeys(layer for layer, _, _ in report.unused))
+    if strangers:
+        shown = ", ".join(strangers[:_SHOWN]) + (f" and {len(strangers) - _SHOWN} more" if strangers[_SHOWN:] else "")
+        click.echo(f"not used, for the net has no such layers: {shown}")
     crops = ", ".join(f"{layer} {'x'.join(map(str, offset))}" for layer, offset in report.crops.items())
     upsampling = ", ".join(f"{layer} {kind}" for layer, kind in report.upsampling.items())
     click.echo(

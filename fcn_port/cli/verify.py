@@ -12,6 +12,7 @@ from weights.store import converted_path, place_of
 from .output import json_option, write_json
 from .sources import looks_like_a_name
 
+_MARKS = {True: "ok  ", False: "FAIL", None: "--  "}
 _File = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -36,10 +37,11 @@ def command(weights: str, against: Path | None, prototxt: Path | None, golden: P
     for check in verify(converted, source, prototxt=prototxt, golden=golden):
         checks.append(check)
         if not as_json:
-            click.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.what}: {check.details}")
+            click.echo(f"{_MARKS[check.ok]}  {check.what}: {check.details}")
+    ok = all(check.ok is not False for check in checks)
     if as_json:
-        write_json({"ok": all(check.ok for check in checks), "checks": checks})
-    return 0 if all(check.ok for check in checks) else 1
+        write_json({"ok": ok, "checks": checks})
+    return 0 if ok else 1
 
 
 def _files(weights: str, against: Path | None) -> tuple[Path, Path]:
