@@ -61,5 +61,15 @@ class Crop(Layer):
     ) -> tuple[Tensor, ...]:
         top, reference = bottoms
         for axis, offset in self._offsets(top.shape):
-            top = top.narrow(axis, offset, reference.shape[axis])
+            top = _part(top, axis, offset, reference.shape[axis])
         return (top,)
+
+
+def _part(x: Tensor, axis: int, offset: int, length: int) -> Tensor:
+    """`length` places of `x` from `offset` on."""
+    import torch
+
+    if not torch.compiler.is_compiling():
+        return x.narrow(axis, offset, length)
+    # A slice makes torch.export prove that the part fits at every size, which it cannot; indices need no proof.
+    return x.index_select(axis, torch.arange(length, device=x.device) + offset)

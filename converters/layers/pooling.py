@@ -87,22 +87,12 @@ class Pooling(Layer):
         return (top, top) if self.mask else (top,)
 
     def _sizes(self, size: Sequence[int]) -> Pair:
-        h, w = (self._size(axis, x) for axis, x in enumerate(size))
+        """Windows along each axis; `size` may be symbolic."""
+        h, w = (
+            (x + p + beyond - k) // s + 1
+            for x, p, beyond, k, s in zip(size, self.pad, self._beyond, self._extent, self.stride, strict=True)
+        )
         return h, w
-
-    def _size(self, axis: int, x: int) -> int:
-        """Windows along an axis of length `x`, which may be symbolic."""
-        k, s, p = self._extent[axis], self.stride[axis], self.pad[axis]
-        room = x + 2 * p - k
-        count = (-(-room // s) if self.ceil else room // s) + 1
-        if not any(self.pad):
-            return count
-        inside = (x + p - 1) // s + 1
-        if isinstance(x, int):
-            return min(count, inside)
-        from torch import sym_min
-
-        return sym_min(count, inside)
 
     @property
     def _extent(self) -> Pair:
@@ -110,11 +100,29 @@ class Pooling(Layer):
         return h, w
 
     @property
+    def _beyond(self) -> Pair:
+        """How far past the end of the blob the windows may reach so that a division that rounds down counts Caffe's.
+
+        Rounding up, ceil((x + 2p - k) / s), is rounding down with s - 1 more; and where there is padding, the last
+        window has to start before x + p, which allows it to reach k - 1 past that.
+        """
+        h, w = (
+            min(p + s - 1 if self.ceil else p, k - 1 if any(self.pad) else s + k)
+            for p, s, k in zip(self.pad, self.stride, self._extent, strict=True)
+        )
+        return h, w
+
+    @property
     def _as_pytorch(self) -> bool:
-        """Whether PyTorch's own pooling has the same windows and accepts the pad."""
+        """Whether PyTorch's own pooling has the same windows, accepts the pad, and can be traced for any size."""
+        import torch
+
         half = all(2 * p <= k for p, k in zip(self.pad, self.kernel, strict=True))
         covered = all(s <= k for s, k in zip(self.stride, self._extent, strict=True))
-        return half and (any(self.pad) or covered or not self.ceil)
+        if not self.ceil:
+            return half
+        # Rounding up, PyTorch looks at the size to decide about the last window; an exported program could not.
+        return half and (any(self.pad) or covered) and not torch.compiler.is_compiling()
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
@@ -148,13 +156,11 @@ class Pooling(Layer):
             )
             return top, place.to(x.dtype)
         lowest = torch.finfo(x.dtype).min
-        top, place = max_pool2d(
-            self._padded(x, lowest), self.kernel, self.stride, dilation=self.dilation, return_indices=True
-        )
+        padded = self._padded(x, lowest)
         if not self.mask:
-            return (top,)
-        width = self._padded_size(1, x.shape[3])
-        row, column = place // width - self.pad[0], place % width - self.pad[1]
+            return (max_pool2d(padded, self.kernel, self.stride, 0, self.dilation),)
+        top, place = max_pool2d(padded, self.kernel, self.stride, 0, self.dilation, return_indices=True)
+        row, column = place // padded.shape[3] - self.pad[0], place % padded.shape[3] - self.pad[1]
         return top, torch.where(top == lowest, -1, row * x.shape[3] + column).to(x.dtype)
 
     def _average(self, x: Tensor) -> Tensor:
@@ -183,15 +189,11 @@ class Pooling(Layer):
         chosen = (reached < drawn).sum(2, keepdim=True)
         return windows.gather(2, chosen.clamp(max=windows.shape[2] - 1)).squeeze(2).unflatten(2, sizes)
 
-    def _padded_size(self, axis: int, x: int) -> int:
-        return (self._size(axis, x) - 1) * self.stride[axis] + self._extent[axis]
-
     def _padded(self, x: Tensor, value: float) -> Tensor:
-        """`x` cut or filled with `value` so that every window of Caffe's is whole."""
+        """`x` with `value` around it, so that every window of Caffe's is whole."""
         from torch.nn.functional import pad
 
-        (top, left), (h, w) = self.pad, x.shape[2:]
-        bottom, right = self._padded_size(0, h) - h - top, self._padded_size(1, w) - w - left
+        (top, left), (bottom, right) = self.pad, self._beyond
         return pad(x, (left, right, top, bottom), value=value)
 
     def _sums(self, x: Tensor) -> Tensor:
@@ -203,9 +205,9 @@ class Pooling(Layer):
         """By how many places Caffe divides along one axis: what of each window lies in the padded blob."""
         import torch
 
-        size, pad = x.shape[2 + axis], self.pad[axis]
-        start = torch.arange(self._size(axis, size), device=x.device) * self.stride[axis] - pad
-        return ((start + self.kernel[axis]).clamp(max=size + pad) - start).to(x.dtype)
+        end = x.shape[2 + axis] + self.pad[axis]
+        start = torch.arange(self._sizes(x.shape[2:])[axis], device=x.device) * self.stride[axis] - self.pad[axis]
+        return ((start + self.kernel[axis]).clamp(max=end) - start).to(x.dtype)
 
 
 @register_layer("SPP")
