@@ -108,7 +108,7 @@ def decayed_biases(task: Task, spec: SolverSpec) -> torch.optim.Optimizer:
         ("adagrad-step", solving.solver_for, {"type": "RMSProp"}, "conv.weight norm"),
         ("adam-step", solving.solver_for, {"momentum2": 0.99}, "conv.weight norm"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_a_wrong_variant_is_seen(name: str, variant: Variant, changes: dict[str, object], seen: str) -> None:
     """A clip of 1.2 is one of 0.4 after the division by iter_size, which is the wrong order."""
