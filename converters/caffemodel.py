@@ -37,13 +37,24 @@ class CaffeModel:
     """A net and its learned blobs.
 
     `spec` is None for a .caffemodel.h5, which holds no net. `blobs` are read-only arrays by layer name, in the file's
-    own shapes and types; layers without blobs are not in it. `notes` say what a reader should know of the file.
+    own shapes and types; layers without blobs are not in it. An .h5 leaves out a blob that another layer owns:
+    LEFT_OUT keeps its position. `notes` say what a reader should know of the file.
     """
 
     spec: NetSpec | None
     blobs: Blobs
     path: str | None = None
     notes: tuple[str, ...] = ()
+
+
+LEFT_OUT = np.empty(0, FLOAT32)
+"""Stands for a blob that the file leaves to another layer; no blob of a net has no values."""
+LEFT_OUT.flags.writeable = False
+
+
+def is_left_out(blob: np.ndarray) -> bool:
+    """Whether this only keeps the place of a blob that is not in the file."""
+    return blob.shape == LEFT_OUT.shape
 
 
 def _number(message: str, field: str) -> int:
@@ -244,6 +255,10 @@ def write_caffemodel(model: CaffeModel, path: str | os.PathLike[str]) -> None:
     strangers = set(model.blobs) - {layer.name for layer in model.spec.layers}
     if strangers:
         raise MismatchError(f"blobs of layers that the net does not have: {', '.join(sorted(strangers))}")
+    left_out = [name for name, own in model.blobs.items() if any(map(is_left_out, own))]
+    if left_out:
+        hint = "from_state_dict(to_state_dict(model, spec=spec), spec) fills them in"
+        raise MismatchError(f"shared blobs of {', '.join(left_out)} are not in this .h5", path=model.path, hint=hint)
     header = NetParameter.FromString(model.spec.definition)
     header.name = model.spec.name
     with whole_file(path) as file:

@@ -1,13 +1,14 @@
 """The .caffemodel.h5: /data/<layer>/<position>, and no net; in both directions (net.cpp, ToHDF5).
 
-The HDF5 library parses, and values that lie in one piece in the file are mapped like those of a .caffemodel. Layers
-that borrow their blobs from another one have an empty group, as Caffe writes them.
+The HDF5 library parses, and values that lie in one piece in the file are mapped like those of a .caffemodel. A blob
+that a layer shares with an earlier one is not in the file, and the group of a layer without blobs is empty.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import re
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
@@ -17,9 +18,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from .caffemodel import CaffeModel
+from .caffemodel import LEFT_OUT, CaffeModel, is_left_out
 from .errors import CaffeFormatError, MismatchError, WireError, place
 from .files import whole_file
+from .sharing import borrowed_blobs
 
 _MOST_SLASHES = 16
 _MOST_OBJECTS = 1 << 16
@@ -42,7 +44,13 @@ def read_hdf5(path: str | os.PathLike[str]) -> CaffeModel:
         raise WireError(
             f"the HDF5 library cannot read it: {error}", hint="the file is damaged: get it again and compare its size"
         ) from error
-    return CaffeModel(spec=None, blobs=MappingProxyType(blobs), path=os.fspath(path))
+    notes = tuple(
+        f"layer '{name}': blob {i} is not in the file, which is how Caffe writes one that another layer owns"
+        for name, own in blobs.items()
+        for i, blob in enumerate(own)
+        if is_left_out(blob)
+    )
+    return CaffeModel(spec=None, blobs=MappingProxyType(blobs), path=os.fspath(path), notes=notes)
 
 
 def _data_group(file: h5py.File) -> h5py.Group:
@@ -83,14 +91,14 @@ def _layers(group: h5py.Group, name: str, seen: set[int]) -> Iterator[tuple[str,
 
 
 def _read_layer(name: str, datasets: dict[str, Any], mapped: mmap.mmap) -> tuple[np.ndarray, ...]:
-    blobs = []
     with place(f"layer '{name}'"):
-        expected = [str(i) for i in range(len(datasets))]
-        if sorted(datasets) != sorted(expected):
-            raise WireError(f"datasets {sorted(datasets)}; expected {expected}, the positions of the blobs")
-        for key in expected:
+        strange = [key for key in datasets if not re.fullmatch(r"0|[1-9]\d{0,2}", key, re.ASCII)]
+        if strange:
+            raise WireError(f"a dataset named {strange[0]!r}; expected 0, 1 and so on, the positions of the blobs")
+        blobs = [LEFT_OUT] * (1 + max(map(int, datasets)))
+        for key, dataset in datasets.items():
             with place(f"blob {key}"):
-                blobs.append(_read_dataset(datasets[key], mapped))
+                blobs[int(key)] = _read_dataset(dataset, mapped)
     return tuple(blobs)
 
 
@@ -126,7 +134,7 @@ def _size(dataset: Any) -> int:
 
 
 def write_hdf5(model: CaffeModel, path: str | os.PathLike[str]) -> None:
-    """Write a .caffemodel.h5 as Caffe 1.0 does; every layer of the net has a group, empty where it has no blobs.
+    """Write a .caffemodel.h5 as Caffe 1.0 does: a group for every layer of the net, and in it the blobs that it owns.
 
     float64 blobs stay as they are, every other type becomes float32. Raises MismatchError for blobs that have no
     layer, and for names that are no path in HDF5.
@@ -137,16 +145,18 @@ def write_hdf5(model: CaffeModel, path: str | os.PathLike[str]) -> None:
         raise MismatchError(f"blobs of layers that the net does not have: {', '.join(sorted(strangers))}")
     with whole_file(path) as out, h5py.File(out, "w", libver="earliest") as file:
         data = file.create_group("data")
+        borrowed = borrowed_blobs(model.spec) if model.spec else {}
         for name in names:
-            _write_layer(data, name, model.blobs.get(name, ()))
+            own = enumerate(model.blobs.get(name, ()))
+            _write_layer(data, name, {i: b for i, b in own if (name, i) not in borrowed and not is_left_out(b)})
 
 
-def _write_layer(data: h5py.Group, name: str, blobs: tuple[np.ndarray, ...]) -> None:
+def _write_layer(data: h5py.Group, name: str, blobs: dict[int, np.ndarray]) -> None:
     if "\0" in name or {"", "."} & set(name.split("/")):
         raise MismatchError(f"HDF5 cannot hold a layer named {name!r}", hint="write a .caffemodel instead")
     try:
         group = data.require_group(name)
-        for i, blob in enumerate(blobs):
+        for i, blob in blobs.items():
             group.create_dataset(str(i), data=np.asarray(blob, np.float64 if blob.dtype == np.float64 else np.float32))
     except (TypeError, ValueError) as error:  # one layer's name is the path of another one's blob
         raise MismatchError(f"HDF5 cannot hold layer {name!r} beside the others: {error}") from error
