@@ -17,8 +17,9 @@ To add a type, in this project or outside it, write a frozen dataclass of its pa
         def forward(self, bottoms, blobs, *, training=False):
             return (bottoms[0] * (self.beta * bottoms[0]).sigmoid(),)
 
-Parameters of a type that BVLC Caffe does not have are read by name: `spec.extra_message("swish_param").children()`.
-Only `forward` may import torch, so that nets are read and their shapes worked out without it.
+Parameters of a type that BVLC Caffe does not have are read by name, `fork_message(spec, "swish_param")` of fork.py; a
+layer of type Python is registered as "Python:NameOfItsClass". Only `forward` may import torch, so that nets are read
+and their shapes worked out without it; it should leave sizes to PyTorch's operations, so that any size can be traced.
 """
 
 from __future__ import annotations

@@ -101,13 +101,13 @@ class Pooling(Layer):
 
     @property
     def _beyond(self) -> Pair:
-        """How far past the end of the blob the windows may reach so that a division that rounds down counts Caffe's.
+        """How far past the end of the blob the windows reach if their number is to come out by rounding down.
 
         Rounding up, ceil((x + 2p - k) / s), is rounding down with s - 1 more; and where there is padding, the last
-        window has to start before x + p, which allows it to reach k - 1 past that.
+        window has to start before x + p, so it ends before x + p + k.
         """
         h, w = (
-            min(p + s - 1 if self.ceil else p, k - 1 if any(self.pad) else s + k)
+            min(p + (s - 1) * self.ceil, k - 1) if any(self.pad) else (s - 1) * self.ceil
             for p, s, k in zip(self.pad, self.stride, self._extent, strict=True)
         )
         return h, w
