@@ -50,7 +50,7 @@ def bilinear_weight(shape: Shape) -> np.ndarray:
 def kind_of_upsampling(weight: np.ndarray) -> str:
     """"bilinear" or "learned", for a stored deconvolution weight, which is used as it is in both cases.
 
-    Rounding of float32 is allowed for; the release's kernel and those of all of Caffe's fillers count as bilinear.
+    Rounding is allowed for; the release's kernel and those of all of Caffe's fillers count as bilinear.
     """
     weight = np.asarray(weight)
     if weight.ndim != 4 or weight.shape[2] != weight.shape[3]:
@@ -64,4 +64,5 @@ def kind_of_upsampling(weight: np.ndarray) -> str:
     if np.count_nonzero(weight) != np.count_nonzero(diagonal):
         return "learned"
     kernels = (bilinear_kernel(weight.shape[2]), old_bilinear_kernel(weight.shape[2]))
-    return "bilinear" if any(np.allclose(diagonal, k, rtol=0, atol=1e-6) for k in kernels) else "learned"
+    rounding = max(1e-6, float(np.finfo(weight.dtype).eps)) if weight.dtype.kind == "f" else 0.0
+    return "bilinear" if any(np.allclose(diagonal, k, rtol=0, atol=rounding) for k in kernels) else "learned"
