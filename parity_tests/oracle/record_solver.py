@@ -1,4 +1,4 @@
-"""Record golden/solver/zoo.npz again: every case of parity_tests/solving.py, solved by real Caffe."""
+"""Record golden/solver/zoo.npz again, every case of parity_tests/solving.py solved by real Caffe, and two snapshots."""
 
 from __future__ import annotations
 
@@ -8,33 +8,49 @@ from pathlib import Path
 import numpy as np
 
 from converters.caffemodel import parse_caffemodel
-from converters.schema import SolverState
+from converters.schema import SolverState as Message
+from converters.solverstate import SolverState, read_solverstate
 from parity_tests import solving
 from parity_tests.goldens import GOLDEN
-from parity_tests.oracle.client import Oracle
+from parity_tests.oracle.client import Oracle, Solved
+
+
+SNAPSHOT = "sgd-step"
+"""The case of which the .solverstate files are kept."""
+
+
+def ask(oracle: Oracle, case: solving.Case, *, hdf5: bool = False) -> Solved:
+    """Let Caffe solve a case from the beginning."""
+    batches = solving.zoo_batches(case)
+    inputs = {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
+    return oracle.solve(
+        case.solver, solving.zoo_net(case), inputs, losses=solving.ZOO_LOSSES, filling="random", hdf5=hdf5
+    )
 
 
 def solve(oracle: Oracle, case: solving.Case) -> dict[str, np.ndarray]:
     """What Caffe does in a case: losses, final blobs and history, under the keys of the recording."""
-    batches = solving.zoo_batches(case)
-    inputs = {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
-    done = oracle.solve(case.solver, solving.zoo_net(case), inputs, losses=solving.ZOO_LOSSES, filling="random")
+    done = ask(oracle, case)
     blobs = parse_caffemodel(done.model).blobs
     arrays = {f"{layer}/{i}": np.array(blob) for layer, own in blobs.items() for i, blob in enumerate(own)}
-    state = SolverState.FromString(done.state)
+    state = Message.FromString(done.state)
     for i, blob in enumerate(state.history):
         arrays[f"history/{i}"] = np.array(blob.data, np.float32).reshape(tuple(blob.shape.dim))
     return {**done.losses, **arrays}
 
 
 def record_zoo(oracle: Oracle, *, out: Path) -> Iterator[tuple[str, float, str]]:
-    """Write the recording under `out`; gives its file, its difference from the committed one, and where that is."""
+    """Write the recordings under `out`; gives each file, its difference from the committed one, and where that is."""
     (out / "solver").mkdir(parents=True, exist_ok=True)
     recorded = {
         f"{name}/{key}": array for name, case in solving.CASES.items() for key, array in solve(oracle, case).items()
     }
     np.savez_compressed(out / "solver" / "zoo.npz", **recorded)  # type: ignore[arg-type]
     yield "solver/zoo.npz", *_furthest(recorded)
+    for ending, hdf5 in ((".solverstate", False), (".solverstate.h5", True)):
+        path = out / "solver" / f"{SNAPSHOT}{ending}"
+        path.write_bytes(ask(oracle, solving.CASES[SNAPSHOT], hdf5=hdf5).state)
+        yield f"solver/{path.name}", *_between(read_solverstate(path), GOLDEN / "solver" / path.name)
 
 
 def _furthest(recorded: dict[str, np.ndarray]) -> tuple[float, str]:
@@ -48,6 +64,18 @@ def _furthest(recorded: dict[str, np.ndarray]) -> tuple[float, str]:
         found = {key: _difference(array, committed[key]) for key, array in recorded.items()}
     where = max(found, key=lambda key: found[key])
     return found[where], where
+
+
+def _between(state: SolverState, committed: Path) -> tuple[float, str]:
+    if not committed.exists():
+        return np.inf, "new"
+    expected = read_solverstate(committed)
+    if (state.iteration, state.learned_net, state.current_step, len(state.history)) != (
+        *(expected.iteration, expected.learned_net, expected.current_step, len(expected.history)),
+    ):
+        return np.inf, "another iteration, name or number of blobs"
+    found = [_difference(*pair) for pair in zip(state.history, expected.history, strict=True)]
+    return max(found), f"history blob {int(np.argmax(found))}"
 
 
 def _difference(array: np.ndarray, committed: np.ndarray) -> float:
