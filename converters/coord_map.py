@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import floor
 
 from .errors import NetError
 from .layers.convolution import Convolution, Deconvolution
@@ -63,13 +64,15 @@ class Derivation:
     """Why a crop has its offset.
 
     `origin` is the latest blob that both bottoms come from; `cropped` and `reference` are the paths from it to the
-    first and the second bottom. `written` is None where the net gives no offset; both offsets are (h, w).
+    first and the second bottom. `exact` is how far they lie apart, which is not whole in every net, `derived` the
+    nearest whole offset, the larger one of two; `written` is None where the net gives none. All are (h, w).
     """
 
     layer: LayerSpec
     origin: str
     cropped: tuple[Step, ...]
     reference: tuple[Step, ...]
+    exact: Fractions
     derived: tuple[int, int]
     written: tuple[int, int] | None
 
@@ -119,7 +122,7 @@ def crops_of(spec: NetSpec) -> dict[str, tuple[int, ...]]:
 def derive_crops(spec: NetSpec) -> tuple[Derivation, ...]:
     """Derive the offset of every Crop layer from the layers around it.
 
-    Raises NetError where the two bottoms have no common origin, different scales, or no whole offset of 0 or more.
+    Raises NetError where the two bottoms have no common origin, different scales, or an offset below 0.
     """
     return tuple(_derive(spec, i) for i, layer in enumerate(spec.layers) if layer.type == "Crop")
 
@@ -128,10 +131,14 @@ def auto_crop(spec: NetSpec) -> NetSpec:
     """The net with derived offsets in the Crop layers that give none; the others are left as they are.
 
     For nets of Caffe's old `future` branch (the CVPR releases, HED, CRF-RNN), whose Crop layer worked them out itself.
+    As that layer did, it refuses an offset that is not whole (NetError).
     """
     for i, layer in enumerate(spec.layers):
         if layer.type == "Crop" and written_offset(layer) is None:
-            offset = _derive(spec, i).derived
+            derivation = _derive(spec, i)
+            offset = derivation.derived
+            if derivation.exact != offset:
+                raise _no_offset(spec, layer, _apart(derivation.exact))
             message = layer.to_message()
             message.crop_param.axis = 2
             message.crop_param.offset.extend(offset[:1] if offset[0] == offset[1] else offset)
@@ -160,11 +167,15 @@ def _derive(spec: NetSpec, index: int) -> Derivation:
         raise _no_offset(
             spec, layer, f"one bottom has {a.scale[0]} of the pixels of '{origin[1]}', the other {b.scale[0]}"
         )
-    offset = [a.shift[axis] - b.shift[axis] for axis in (0, 1)]
-    if any(o.denominator != 1 or o < 0 for o in offset):
-        raise _no_offset(spec, layer, f"they lie {offset[0]} and {offset[1]} pixels (h, w) apart")
-    derived = (int(offset[0]), int(offset[1]))
-    return Derivation(layer, origin[1], first, second, derived, written_offset(layer))
+    exact = a.shift[0] - b.shift[0], a.shift[1] - b.shift[1]
+    if min(exact) < 0:
+        raise _no_offset(spec, layer, _apart(exact))
+    derived = floor(exact[0] + Fraction(1, 2)), floor(exact[1] + Fraction(1, 2))
+    return Derivation(layer, origin[1], first, second, exact, derived, written_offset(layer))
+
+
+def _apart(offset: Fractions) -> str:
+    return f"they lie {offset[0]} and {offset[1]} pixels (h, w) apart"
 
 
 def _no_offset(spec: NetSpec, layer: LayerSpec, why: str) -> NetError:
@@ -185,7 +196,7 @@ def _bottom_versions(spec: NetSpec) -> list[tuple[Version, ...]]:
 
 
 def _paths(spec: NetSpec, makers: list[tuple[Version, ...]], start: Version) -> dict[Version, tuple[Step, ...]]:
-    """The path from every ancestor of `start` to it; where there are several, one of them (they agree in a good net)."""
+    """The path from every ancestor of `start` to it; where there are several, one (they agree in a good net)."""
     found: dict[Version, tuple[LayerSpec, ...]] = {start: ()}
     for index in range(start[0], -1, -1):
         layer = spec.layers[index]

@@ -22,14 +22,14 @@ from weights.records import Release
 from weights.store import converted_path
 
 from .inspection import input_shapes
-from .nets import build
+from .nets import NumClasses, build
 from .nets.record import to_spec
 
 DEPLOY_SIZE = (500, 500)
 """The input size (h, w) that the published deploy nets name, "purely for sake of example"."""
 
 
-def net_definition(name: str, *, num_classes: int | None = None) -> NetSpec:
+def net_definition(name: str, *, num_classes: NumClasses | None = None) -> NetSpec:
     """The definition of a hand-written net; no weights are made."""
     with torch.device("meta"):
         net = build(name, num_classes)

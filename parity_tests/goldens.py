@@ -78,10 +78,11 @@ class Golden:
 def golden_ids(folder: Path = GOLDEN) -> list[GoldenId]:
     """Every recording under ``caffe/``, for parametrize (use ``ids=str``)."""
     names = (path.stem for path in (folder / "caffe").glob("*-*.json"))
-    return sorted(_parse_id(name) for name in names)
+    return sorted(parse_id(name) for name in names)
 
 
-def _parse_id(name: str) -> GoldenId:
+def parse_id(name: str) -> GoldenId:
+    """``"voc-fcn8s-100x100-bilinear"`` as a GoldenId."""
     net, size, fill = name.rsplit("-", 2)
     return GoldenId(net, parse_size(size), fill)
 

@@ -7,8 +7,8 @@ import functools
 import torch
 from torch import nn
 
-from fcn_port.nets import NETS
-from parity_tests.fill import fcn_layer_types, fill_blob, input_blob
+from fcn_port.nets import FCN, NETS, FCNGoogLeNet, Widths
+from parity_tests.fill import SCALE_CONSTANTS, fcn_layer_types, fill_blob, input_blob
 from parity_tests.goldens import GoldenId, Shape, shapes
 
 
@@ -27,6 +27,29 @@ def filled_net(id_: GoldenId) -> nn.Module:
     return net.eval()
 
 
+def narrow_net(name: str) -> FCN:
+    """A net of the family with few channels (GoogLeNet, which is small, as it is), as `build` would make it."""
+    family = NETS[name]
+    settings = {} if family.make is FCNGoogLeNet else {"widths": Widths(4, 4, 8, 8, 8, 16, 16)}
+    return family.make(num_classes=family.num_classes, **settings).eval()
+
+
+def with_random_weights(net: FCN) -> FCN:
+    """The same net; all its weights are drawn with a seed, so that no deconvolution and no scale is at its constant."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in net.parameters():
+            spread = (2 / weight[0].numel()) ** 0.5 if weight.ndim == 4 else 0.1
+            weight.copy_(torch.randn(weight.shape, generator=generator) * spread)
+    return net
+
+
+def random_inputs(net: FCN, size: tuple[int, int], *, batch: int = 1) -> dict[str, torch.Tensor]:
+    """Inputs (batch, c, h, w) with the spread of an image, drawn with a seed, by blob name."""
+    generator = torch.Generator().manual_seed(1)
+    return {name: torch.randn(batch, c, *size, generator=generator) * 50 for name, c in net.inputs.items()}
+
+
 def filled_inputs(id_: GoldenId) -> dict[str, torch.Tensor]:
     """The inputs of a recording by blob name."""
     net_inputs = NETS[id_.net.removesuffix("-deploy")].make.inputs
@@ -36,4 +59,6 @@ def filled_inputs(id_: GoldenId) -> dict[str, torch.Tensor]:
 @functools.lru_cache(maxsize=64)
 def _filled(layer: str, kind: str, position: int, shape: Shape, fill: str) -> torch.Tensor:
     """One blob, shared by all nets that have it: VGG-16's trunk takes seconds and half a gigabyte."""
-    return torch.from_numpy(fill_blob(layer, kind, position, shape, deconvolution=fill))
+    return torch.from_numpy(
+        fill_blob(layer, kind, position, shape, deconvolution=fill, constant=SCALE_CONSTANTS.get(layer))
+    )

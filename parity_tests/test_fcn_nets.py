@@ -10,11 +10,14 @@ import fcn_port
 from fcn_port.inspection import input_shapes
 from fcn_port.nets import NETS
 from fcn_port.nets.record import to_spec
+from parity_tests.fill import SCALE_CONSTANTS, fcn_layer_types, fill_blob
 from parity_tests.goldens import compare, golden, golden_ids, shapes, wrong_labels
-from parity_tests.nets import filled_inputs, filled_net
+from parity_tests.nets import filled_inputs, filled_net, narrow_net
 from parity_tests.tolerances import tolerance
 
-RECORDED = [id_ for id_ in golden_ids() if id_.net.removesuffix("-deploy") in NETS]
+
+def test_every_recorded_net_is_written_out() -> None:
+    assert {name.removesuffix("-deploy") for name in shapes()} == set(NETS)
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -37,7 +40,7 @@ def test_parameter_shapes_under_caffe_names(name: str) -> None:
     assert {key: tuple(value.shape) for key, value in state.items()} == expected
 
 
-@pytest.mark.parametrize("id_", RECORDED, ids=str)
+@pytest.mark.parametrize("id_", golden_ids(), ids=str)
 def test_every_blob_equals_caffe(id_) -> None:
     expected = golden(id_.net, id_.size, id_.fill)
     found = fcn_port.blobs(filled_net(id_), **filled_inputs(id_))
@@ -63,8 +66,19 @@ def test_written_crops_are_caffes_and_the_derived_ones(name: str) -> None:
 def test_build_takes_any_number_of_classes_and_names_close_nets() -> None:
     with torch.device("meta"):
         assert fcn_port.build("voc-fcn16s", 7).score_fr.out_channels == 7
+        siftflow = fcn_port.build("siftflow-fcn16s", {"sem": 5, "geo": 2})
+    assert (siftflow.score_fr_sem.out_channels, siftflow.score_fr_geo.out_channels) == (5, 2)
     with pytest.raises(ValueError, match="voc-fcn8s"):
         fcn_port.build("voc-fcn8")
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [("voc-fcn32s", 0), ("voc-fcn32s", {"sem": 3, "geo": 3}), ("siftflow-fcn8s", 5), ("siftflow-fcn8s", {"sem": 5})],
+)
+def test_build_refuses_classes_that_are_not_the_nets(name: str, classes: object) -> None:
+    with pytest.raises(ValueError, match=f"num_classes of '{name}': expected such as"):
+        fcn_port.build(name, classes)
 
 
 def test_build_interpolates_and_is_in_eval_mode() -> None:
@@ -72,4 +86,16 @@ def test_build_interpolates_and_is_in_eval_mode() -> None:
     constant = torch.ones(1, 3, 5, 5)
     inside = net.upscore8(constant)[:, :, 8:-8, 8:-8]
     np.testing.assert_allclose(inside.detach().numpy(), 1.0, atol=1e-6)
-    assert not fcn_port.build("voc-fcn32s", 2).training
+    assert not fcn_port.build("voc-fcn-alexnet", 2).training
+
+
+def test_build_puts_every_constant_that_the_net_gives() -> None:
+    """Deconvolutions at the fill rule's interpolation, which is the release's own, and skip scales at theirs."""
+    for name in ("voc-fcn8s-atonce", "voc-fcn-alexnet"):
+        weights = {key.removesuffix(".weight"): w.detach().numpy() for key, w in narrow_net(name).named_parameters()}
+        constants = {layer: w for layer, w in weights.items() if layer.startswith(("upscore", "scale"))}
+        assert len(constants) == {"voc-fcn8s-atonce": 5, "voc-fcn-alexnet": 1}[name]
+        for layer, weight in constants.items():
+            kind = fcn_layer_types([layer])[layer]
+            expected = fill_blob(layer, kind, 0, weight.shape, constant=SCALE_CONSTANTS.get(layer))
+            np.testing.assert_array_equal(weight, expected, err_msg=layer)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import fcn_port
-from fcn_port.nets.parts import Crop
-from parity_tests.goldens import compare, format_blobs, formats
+from fcn_port.nets.parts import Concat, Crop, Sum
+from parity_tests.goldens import compare, format_blobs, formats, golden, parse_id
+from parity_tests.nets import filled_inputs, filled_net
 from parity_tests.tolerances import tolerance
 
 
@@ -95,6 +96,52 @@ def test_a_wrong_net_is_seen(name: str) -> None:
     net = fcn_port.load(formats("fcn8s-mini.caffemodel"))
     WRONG[name](net)
     assert not agrees_with_caffe(net)
+
+
+class Swapped(Concat):
+    """Depth before colour."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return super().forward(*reversed(inputs))
+
+
+def _lrn_alpha(layer: str, factor: float) -> Callable[[nn.Module], None]:
+    return lambda net: setattr(getattr(net, layer), "alpha", 1e-4 * factor)
+
+
+def _put(layer: str, module: nn.Module) -> Callable[[nn.Module], None]:
+    return lambda net: setattr(net, layer, module)
+
+
+def _streams_swapped(net: nn.Module) -> None:
+    stream = net.stream
+    net.stream = lambda x, suffix: stream(x, {"color": "hha", "hha": "color"}[suffix])
+
+
+WRONG_MEMBERS = {
+    "skip of pool4 not scaled": ("voc-fcn8s-atonce-100x100-bilinear", _put("scale_pool4", nn.Identity())),
+    "skip of pool3 not scaled": ("voc-fcn8s-atonce-100x100-bilinear", _put("scale_pool3", nn.Identity())),
+    "LRN's alpha divided twice": ("voc-fcn-alexnet-100x100-bilinear", _lrn_alpha("norm1", 1 / 5)),
+    "LRN's alpha not divided": ("voc-fcn-alexnet-100x100-bilinear", _lrn_alpha("norm2", 5)),
+    "LRN's alpha divided twice in GoogLeNet": ("voc-fcn-googlenet-75x122-random", _lrn_alpha("conv2/norm2", 1 / 5)),
+    "GoogLeNet cropped at 1": ("voc-fcn-googlenet-75x122-random", _offset("score", 1)),
+    "depth before colour": ("nyud-fcn32s-color-d-100x100-bilinear", _put("data", Swapped())),
+    "streams swapped": ("nyud-fcn32s-color-hha-100x100-bilinear", _streams_swapped),
+    "scores summed, not averaged": ("nyud-fcn32s-color-hha-100x100-bilinear", _put("score_fused", Sum())),
+}
+"""Wrong in what only some nets of the family have; against the sampled values that the parity tests use."""
+
+
+@pytest.mark.parametrize("wrong", WRONG_MEMBERS)
+def test_a_wrong_member_of_the_family_is_seen(wrong: str) -> None:
+    name, change = WRONG_MEMBERS[wrong]
+    id_ = parse_id(name)
+    net = filled_net(id_)
+    change(net)
+    expected = golden(id_.net, id_.size, id_.fill).blobs
+    found = fcn_port.blobs(net, **filled_inputs(id_))
+    errors = [compare(blob.numpy(), expected[name]) for name, blob in found.items()]
+    assert max(errors) > 100 * tolerance("fcn-blobs")
 
 
 @pytest.mark.parametrize(("side", "off"), [(500, 3), (256, 13)])

@@ -26,7 +26,10 @@ def explain_crop(derivation: Derivation, shapes: Mapping[str, Shape]) -> str:
     first, second = (
         path[-1].so_far.shift[0] if path else Fraction(0) for path in (derivation.cropped, derivation.reference)
     )
-    lines.append(f"  so the offset is {_number(first)} - {_number(second, bracket=True)} = {offset}")
+    is_whole = derivation.exact == derivation.derived
+    result = offset if is_whole else _number(derivation.exact[0])
+    lines.append(f"  so the offset is {_number(first)} - {_number(second, bracket=True)} = {result}")
+    lines.append("" if is_whole else f"  which is no whole number of pixels; rounded, {offset}")
     lines.append(_compare(derivation))
     start = (derivation.written or (0, 0))[0]
     size, wanted = shapes[cropped][-2], shapes[layer.tops[0]][-2]
@@ -58,7 +61,7 @@ def _describe_way(origin: str, blob: str, path: tuple[Step, ...]) -> list[str]:
         if own is None or (own.scale == (1, 1) and own.shift == (0, 0)):
             continue
         lines.append(
-            f"    {step.layer.name:16}{_geometry(step):36}x -> {_linear(step.so_far.scale[0], step.so_far.shift[0])}"
+            f"    {step.layer.name:16}{_geometry(step):38}x -> {_linear(step.so_far.scale[0], step.so_far.shift[0])}"
         )
     last = path[-1].so_far
     lines.append(f"    pixel x of {origin} lies at {_linear(last.scale[0], last.shift[0])} of {blob}")

@@ -1,6 +1,6 @@
 """The FCN nets of the releases, written out by hand: every module under its Caffe layer name.
 
-`build` makes one by name. `fcn32s.py`, `fcn16s.py` and `fcn8s.py` are meant to be read.
+`build` makes one by name. The files are meant to be read: begin with `fcn32s.py`, `fcn16s.py` and `fcn8s.py`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,41 @@ import torch
 
 from converters.net import Shape
 
+from .alexnet import FCNAlexNet
 from .fcn8s import FCN8s
+from .fcn8s_atonce import FCN8sAtOnce
 from .fcn16s import FCN16s
 from .fcn32s import FCN32s
+from .googlenet import FCNGoogLeNet
+from .nyud import FCN32sColorDepth, FCN32sColorHHA
 from .parts import FCN
+from .siftflow import SiftFlowFCN8s, SiftFlowFCN16s, SiftFlowFCN32s
 from .vgg16 import VGG16, Widths
 
-__all__ = ["NETS", "VGG16", "FCN8s", "FCN16s", "FCN32s", "Family", "Widths", "build", "recognise"]
+__all__ = [
+    "FCN",
+    "NETS",
+    "VGG16",
+    "FCN8s",
+    "FCN8sAtOnce",
+    "FCN16s",
+    "FCN32s",
+    "FCN32sColorDepth",
+    "FCN32sColorHHA",
+    "FCNAlexNet",
+    "FCNGoogLeNet",
+    "Family",
+    "NumClasses",
+    "SiftFlowFCN8s",
+    "SiftFlowFCN16s",
+    "SiftFlowFCN32s",
+    "Widths",
+    "build",
+    "recognise",
+]
+
+NumClasses = int | Mapping[str, int]
+"""How many classes a net scores: a number, or one for each head, such as {"sem": 33, "geo": 3}."""
 
 
 @dataclass(frozen=True)
@@ -27,32 +55,54 @@ class Family:
     """How to make the net of a release: its class and how many classes it scores."""
 
     make: type[FCN]
-    num_classes: int
+    num_classes: NumClasses
 
+
+SIFTFLOW = {"sem": 33, "geo": 3}
 
 NETS: Mapping[str, Family] = {
     "voc-fcn32s": Family(FCN32s, 21),
     "voc-fcn16s": Family(FCN16s, 21),
     "voc-fcn8s": Family(FCN8s, 21),
+    "voc-fcn8s-atonce": Family(FCN8sAtOnce, 21),
+    "voc-fcn-alexnet": Family(FCNAlexNet, 21),
+    "voc-fcn-googlenet": Family(FCNGoogLeNet, 21),
     "pascalcontext-fcn32s": Family(FCN32s, 60),
     "pascalcontext-fcn16s": Family(FCN16s, 60),
     "pascalcontext-fcn8s": Family(FCN8s, 60),
+    "siftflow-fcn32s": Family(SiftFlowFCN32s, SIFTFLOW),
+    "siftflow-fcn16s": Family(SiftFlowFCN16s, SIFTFLOW),
+    "siftflow-fcn8s": Family(SiftFlowFCN8s, SIFTFLOW),
     "nyud-fcn32s-color": Family(FCN32s, 40),
     "nyud-fcn32s-hha": Family(FCN32s, 40),
+    "nyud-fcn32s-color-d": Family(FCN32sColorDepth, 40),
+    "nyud-fcn32s-color-hha": Family(FCN32sColorHHA, 40),
 }
 
 
-def build(name: str, num_classes: int | None = None) -> FCN:
+def build(name: str, num_classes: NumClasses | None = None) -> FCN:
     """The net called `name`, in eval mode, no file read; `num_classes` replaces the release's own.
 
-    Deconvolutions are bilinear; all other weights are PyTorch's initial ones. Raises ValueError for an unknown name.
+    `num_classes` is a number, for the SIFT Flow nets one for each head: {"sem": 33, "geo": 3}. Deconvolutions are
+    bilinear, skip scales at their constants; all other weights are PyTorch's initial ones. Raises ValueError for an
+    unknown name, and for classes that are not the net's.
     """
     family = NETS.get(name)
     if family is None:
         close = get_close_matches(name, NETS, n=3, cutoff=0.5)
         meant = f"; did you mean {' or '.join(close)}?" if close else ""
         raise ValueError(f"there is no net '{name}'{meant} Known: {', '.join(NETS)}")
-    return family.make(num_classes=family.num_classes if num_classes is None else num_classes).eval()
+    wanted = family.num_classes if num_classes is None else num_classes
+    _check_classes(name, wanted, family.num_classes)
+    return family.make(num_classes=wanted).eval()
+
+
+def _check_classes(name: str, wanted: NumClasses, own: NumClasses) -> None:
+    """Whether `wanted` has the form of `own`, with numbers of at least 1."""
+    heads = wanted if isinstance(wanted, Mapping) else {"": wanted}
+    same_form = heads.keys() == (own.keys() if isinstance(own, Mapping) else {""})
+    if not same_form or not all(isinstance(count, int) and count > 0 for count in heads.values()):
+        raise ValueError(f"num_classes of '{name}': expected such as {own}, found {wanted!r}")
 
 
 def recognise(shapes: Mapping[str, Shape]) -> FCN | None:

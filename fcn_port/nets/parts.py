@@ -30,20 +30,28 @@ class FCN(nn.Module):
         raise NotImplementedError
 
 
-def max_pool() -> nn.MaxPool2d:
-    """2x2 maximum with stride 2. Caffe rounds sizes up, so that an odd last row has a window of its own."""
-    return nn.MaxPool2d(2, stride=2, ceil_mode=True)
+def max_pool(size: int = 2, *, stride: int = 2, padding: int = 0) -> nn.MaxPool2d:
+    """The maximum of each window. Caffe rounds sizes up, so that an odd last row has a window of its own."""
+    return nn.MaxPool2d(size, stride=stride, padding=padding, ceil_mode=True)
+
+
+def local_response_norm() -> nn.LocalResponseNorm:
+    """x / (1 + alpha * mean of x^2 over 5 neighbouring channels)^0.75, as in AlexNet and GoogLeNet.
+
+    Caffe's alpha multiplies the mean, not the sum: PyTorch divides it by the size too, so it is not divided here.
+    """
+    return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75)
 
 
 class Upsample(nn.ConvTranspose2d):
     """A deconvolution `factor` times as dense, each class by itself at first, without bias or padding.
 
-    The kernel of 2 * factor is bilinear interpolation to begin with. The release never trains it (lr_mult 0), but it
-    is an ordinary weight, (classes, classes, k, k), and a stored one is used as it is.
+    The kernel, of 2 * factor unless another size is given, is bilinear interpolation to begin with. The release never
+    trains it (lr_mult 0), but it is an ordinary weight, (classes, classes, k, k), and a stored one is used as it is.
     """
 
-    def __init__(self, channels: int, *, factor: int) -> None:
-        super().__init__(channels, channels, kernel_size=2 * factor, stride=factor, bias=False)
+    def __init__(self, channels: int, *, factor: int, kernel_size: int | None = None) -> None:
+        super().__init__(channels, channels, kernel_size or 2 * factor, stride=factor, bias=False)
 
     def reset_parameters(self) -> None:
         if not self.weight.is_meta:
@@ -71,7 +79,42 @@ class Crop(nn.Module):
 
 
 class Sum(nn.Module):
-    """Eltwise SUM: adds two scores."""
+    """Eltwise SUM: adds two scores, each times its coefficient if there are any."""
+
+    def __init__(self, *coefficients: float) -> None:
+        super().__init__()
+        self.coefficients = coefficients
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return a + b
+        if not self.coefficients:
+            return a + b
+        first, second = self.coefficients
+        return first * a + second * b
+
+    def extra_repr(self) -> str:
+        return ", ".join(map(str, self.coefficients))
+
+
+class Scale(nn.Module):
+    """Multiplies every channel of (n, c, h, w) by its weight (c,), which is `value` to begin with.
+
+    The release never trains it (lr_mult 0).
+    """
+
+    def __init__(self, channels: int, value: float) -> None:
+        super().__init__()
+        self.value = value
+        self.weight = nn.Parameter(torch.full((channels,), value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight[:, None, None]
+
+    def extra_repr(self) -> str:
+        return f"{len(self.weight)}, {self.value}"
+
+
+class Concat(nn.Module):
+    """Puts the channels of its inputs one after the other."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return torch.cat(inputs, dim=1)

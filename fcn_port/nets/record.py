@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from converters.net import LayerSpec, NetSpec, Shape
 from converters.schema import LayerParameter
 
-from .parts import Crop, Sum
+from .parts import Concat, Crop, Scale, Sum
 
 _IN_PLACE = (nn.ReLU, nn.Dropout)
 
@@ -148,6 +148,14 @@ def _pooling(message: Any, module: Any) -> None:
     message.pooling_param.pool = 0  # MAX
     message.pooling_param.kernel_size = module.kernel_size
     message.pooling_param.stride = module.stride
+    if module.padding:
+        message.pooling_param.pad = module.padding
+
+
+def _lrn(message: Any, module: Any) -> None:
+    message.type = "LRN"
+    param = message.lrn_param
+    param.local_size, param.alpha, param.beta, param.k = module.size, module.alpha, module.beta, module.k
 
 
 def _relu(message: Any, module: Any) -> None:
@@ -168,14 +176,29 @@ def _crop(message: Any, module: Any) -> None:
 def _sum(message: Any, module: Any) -> None:
     message.type = "Eltwise"
     message.eltwise_param.operation = 1  # SUM
+    message.eltwise_param.coeff.extend(module.coefficients)
+
+
+def _scale(message: Any, module: Any) -> None:
+    message.type = "Scale"
+    message.param.add(lr_mult=0)
+    message.scale_param.filler.type = "constant"
+    message.scale_param.filler.value = module.value
+
+
+def _concat(message: Any, module: Any) -> None:
+    message.type = "Concat"
 
 
 _DESCRIBE: dict[type[nn.Module], Callable[[Any, Any], None]] = {
     nn.Conv2d: _convolution,
     nn.ConvTranspose2d: _deconvolution,
     nn.MaxPool2d: _pooling,
+    nn.LocalResponseNorm: _lrn,
     nn.ReLU: _relu,
     nn.Dropout: _dropout,
     Crop: _crop,
     Sum: _sum,
+    Scale: _scale,
+    Concat: _concat,
 }

@@ -30,6 +30,12 @@ class Widths(NamedTuple):
     fc7: int = 4096
 
 
+def widths_of(shapes: Mapping[str, Shape], *, first: str = "conv1_1", suffix: str = "") -> Widths:
+    """The widths of weights of these shapes; in some nets the first layer has another name, or all have a suffix."""
+    layers = (first, "conv2_1", "conv3_1", "conv4_1", "conv5_1", "fc6", "fc7")
+    return Widths(*(shapes[f"{layer}{suffix}.weight"][0] for layer in layers))
+
+
 class VGG16(FCN):
     """The trunk of the VGG-based nets, up to fc7. `features` gives what the FCNs score."""
 
@@ -82,9 +88,7 @@ class VGG16(FCN):
 
     @classmethod
     def settings_of(cls, shapes: Mapping[str, Shape]) -> dict[str, Any]:
-        stages = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1", "fc6", "fc7")
-        widths = Widths(*(shapes[f"{layer}.weight"][0] for layer in stages))
-        return {"num_classes": shapes["score_fr.weight"][0], "widths": widths}
+        return {"num_classes": shapes["score_fr.weight"][0], "widths": widths_of(shapes)}
 
     def features(self, data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """pool3, pool4 and fc7 (1/8, 1/16 and 1/32 of the padded image) of `data` (n, 3, h, w), BGR less the mean."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Set
@@ -62,6 +63,10 @@ class Recording:
         return self.difference <= self.allowed
 
 
+SMALLEST = {"voc-fcn-googlenet": 31}
+"""The least height and width that a net takes, where it is not 1."""
+
+
 def prototxt_of(net: str, *, folder: Path | None = None) -> str | None:
     """Deployable prototxt of a net of golden/caffe, None where there is none.
 
@@ -110,7 +115,10 @@ def record_shapes(oracle: Oracle, prototxts: Mapping[str, str], *, out: Path) ->
     """shapes.json, in which nets without a prototxt stay as they are."""
     committed = json.loads((GOLDEN / "caffe" / "shapes.json").read_text())
     sizes = list(next(iter(goldens.shapes().values())).blobs)
-    recorded = committed | {net: oracle.shapes(prototxt, sizes) for net, prototxt in prototxts.items()}
+    recorded = committed | {
+        net: oracle.shapes(prototxt, [size for size in sizes if min(size) >= SMALLEST.get(net, 1)])
+        for net, prototxt in prototxts.items()
+    }
     (out / "caffe").mkdir(parents=True, exist_ok=True)
     (out / "caffe" / "shapes.json").write_text(json.dumps(recorded))
     differs = [net for net in recorded if recorded[net] != committed.get(net)]
@@ -204,32 +212,36 @@ def record(
             yield Recording(file, difference, tolerance("oracle-live"), where)
     if "shapes" in wanted:
         yield record_shapes(oracle, prototxts, out=out)
-    for id_ in goldens.golden_ids():
-        if str(id_) in wanted and id_.net in prototxts:
+    for id_ in ids_among(wanted):
+        if id_.net in prototxts:
             yield from record_pass(oracle, id_, prototxts[id_.net], out=out)
+
+
+def ids_among(names: Set[str]) -> list[GoldenId]:
+    """The names NET-HxW-FILL of forward passes, those that are not recorded yet too."""
+    pattern = re.compile(rf"({'|'.join({*NETS, *goldens.shapes()})})-\d+x\d+-(bilinear|random)")
+    return sorted(goldens.parse_id(name) for name in names if pattern.fullmatch(name))
 
 
 def prototxts_for(wanted: Set[str], *, folder: Path | None) -> dict[str, str | None]:
     """The prototxt of each net of golden/caffe that a wanted golden needs."""
-    nets = [
-        net
-        for net in goldens.shapes()
-        if "shapes" in wanted or any(str(id_) in wanted for id_ in goldens.golden_ids() if id_.net == net)
-    ]
+    nets = dict.fromkeys((*goldens.shapes(), *NETS) if "shapes" in wanted else ())
+    nets.update(dict.fromkeys(id_.net for id_ in ids_among(wanted)))
     return {net: prototxt_of(net, folder=folder) for net in nets}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m parity_tests.oracle.record", description=__doc__)
     names = [*FORMATS, "solver-zoo", "shapes", *map(str, goldens.golden_ids())]
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"only these of: {', '.join(names)}")
+    known = f"only these, or a new NET-HxW-FILL: {', '.join(names)}"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=known)
     parser.add_argument("--out", type=Path, default=PROJECT / ".oracle" / "golden", help="default: %(default)s")
     parser.add_argument("--prototxts", type=Path, help="folder with NET.prototxt to record instead of our own nets")
     parser.add_argument("--write", action="store_true", help="replace the committed files that differ")
     args = parser.parse_args()
     wanted = set(args.names or names)
-    if not wanted <= set(names):
-        parser.error(f"no golden is called {', '.join(sorted(wanted - set(names)))}")
+    if unknown := wanted - set(names) - set(map(str, ids_among(wanted))):
+        parser.error(f"no golden is called {', '.join(sorted(unknown))}")
     recordings = []
     try:
         found = prototxts_for(wanted, folder=args.prototxts)
