@@ -9,6 +9,7 @@ from converters.errors import NetError
 from converters.prototxt import parse_prototxt, read_prototxt
 from converters.shapes import infer_shapes
 from fcn_port.cli.explain import explain_crop
+from fcn_port.porting import net_definition
 from parity_tests.goldens import formats
 
 
@@ -90,7 +91,17 @@ def test_offsets_of_small_nets(layers: list[str], expected: tuple[int, int]) -> 
 )
 def test_what_has_no_offset_is_refused(layers: list[str], reason: str) -> None:
     with pytest.raises(NetError, match=reason):
-        derive_crops(parse_prototxt(net(*layers, crop("a", "data", "score"))))
+        auto_crop(parse_prototxt(net(*layers, crop("a", "data", "score"))))
+
+
+def test_an_offset_that_is_not_whole_is_told_and_rounded_up() -> None:
+    googlenet = net_definition("voc-fcn-googlenet")
+    (derivation,) = derive_crops(googlenet)
+    assert derivation.exact == (1.5, 1.5)
+    assert derivation.derived == derivation.written == (2, 2)
+    assert "= 1.5\n  which is no whole number of pixels; rounded, 2\n" in explain_crop(
+        derivation, infer_shapes(googlenet)
+    )
 
 
 def test_composition_is_applied_from_the_inside_out() -> None:
