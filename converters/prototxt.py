@@ -22,7 +22,7 @@ from .schema import NetParameter, SolverParameter
 from .text_format import ParsedText, format_text, parse_text
 from .upgrade import UpgradedNet, upgrade_net
 
-MAX_BYTES = 8 << 20
+MAX_BYTES = 4 << 20
 """The largest prototxt that is read; the largest published ones have a few hundred thousand bytes."""
 
 
@@ -117,16 +117,15 @@ def _by_layer(
     unknown: Iterable[UnknownField], key: str
 ) -> tuple[dict[int, tuple[UnknownField, ...]], tuple[UnknownField, ...]]:
     """The unknown fields by the index of their layer, their names without the layer's part, and the net's own."""
-    layers: dict[int, tuple[UnknownField, ...]] = {}
+    layers: dict[int, list[UnknownField]] = {}
     rest = []
     for field in unknown:
         match = re.match(rf"{key}\[(\d+)\]\.", field.name)
         if match:
-            inside = replace(field, name=field.name[match.end() :])
-            layers[int(match[1])] = (*layers.get(int(match[1]), ()), inside)
+            layers.setdefault(int(match[1]), []).append(replace(field, name=field.name[match.end() :]))
         else:
             rest.append(field)
-    return layers, tuple(rest)
+    return {index: tuple(fields) for index, fields in layers.items()}, tuple(rest)
 
 
 def _unknown_notes(upgraded: UpgradedNet, extra: tuple[UnknownField, ...]) -> list[str]:

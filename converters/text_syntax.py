@@ -103,14 +103,16 @@ class _Token(NamedTuple):
         return "the end of the text" if self.kind == "end" else _shorten(self.text)
 
 
+# Repeated groups are avoided: the re module spends a hundred bytes on each repetition.
 _TOKEN = re.compile(
-    r"""(?P<space> (?: [ \t\r\v\f\n] | \#[^\n]* )+ )
+    r"""(?P<space> [ \t\r\v\f\n]+ | \#[^\n]* )
       | (?P<name> [A-Za-z_][A-Za-z0-9_]* )
-      | (?P<number> \.?[0-9] (?: [eE][+-] | [0-9A-Za-z_.] )* )
-      | (?P<string> "[^"\\\n\0]*(?:\\.[^"\\\n\0]*)*" | '[^'\\\n\0]*(?:\\.[^'\\\n\0]*)*' )
+      | (?P<number> \.?[0-9][0-9A-Za-z_.]* (?: (?<=[eE]) [+-] [0-9A-Za-z_.]* )? )
+      | (?P<string> ["'] )
       | (?P<symbol> [{}<>\[\]:;,-] )""",
     re.VERBOSE,
 )
+_STRING_END = {quote: re.compile(rf"[\\\n\0{quote}]") for quote in "\"'"}
 _NUMBER = re.compile(
     r"0[xX][0-9A-Fa-f]+ | 0[0-7]+ | (?!0[0-9]) (?: [0-9]+\.?[0-9]* | \.[0-9]+ ) (?: [eE][+-]?[0-9]+ )? [fF]?",
     re.VERBOSE,
@@ -125,7 +127,10 @@ def _tokens(text: str) -> Iterator[_Token]:
         match = _TOKEN.match(text, position)
         if match is None:
             _refuse_character(text, position, place)
-        kind, found = str(match.lastgroup), match.group()
+        kind, end = str(match.lastgroup), match.end()
+        if kind == "string":
+            end = _string_end(text, position, place)
+        found = text[position:end]
         if kind == "space":
             if "\n" in found:
                 line += found.count("\n")
@@ -134,8 +139,21 @@ def _tokens(text: str) -> Iterator[_Token]:
             if kind == "number" and not _NUMBER.fullmatch(found):
                 fail(place, f"expected a number, found {_shorten(found)}", hint=_number_hint(found))
             yield _Token(kind, found, place)
-        position = match.end()
+        position = end
     yield _Token("end", "", Place(line, position - line_start + 1))
+
+
+def _string_end(text: str, start: int, place: Place) -> int:
+    """Where the string that starts with the quote at `start` ends; it may not run over the end of a line."""
+    quote, position = text[start], start + 1
+    while (stop := _STRING_END[quote].search(text, position)) is not None:
+        if stop.group() == quote:
+            return stop.end()
+        if stop.group() != "\\" or text[stop.end() : stop.end() + 1] in ("", "\n", "\0"):
+            break
+        position = stop.end() + 1
+    found = text[start : stop.start() if stop else len(text)]
+    fail(place, f"expected a closing {quote} on the same line, found {_shorten(found)}")
 
 
 def _number_hint(text: str) -> str | None:
@@ -146,10 +164,6 @@ def _number_hint(text: str) -> str | None:
 
 def _refuse_character(text: str, position: int, place: Place) -> NoReturn:
     character = text[position]
-    if character in "\"'":
-        end = text.find("\n", position)
-        found = text[position : end if end >= 0 else len(text)]
-        fail(place, f"expected a closing {character} on the same line, found {_shorten(found)}")
     if 0xDC80 <= ord(character) <= 0xDCFF:
         fail(place, f"byte 0x{ord(character) - 0xDC00:02x} is not UTF-8 text", hint="save the file as UTF-8")
     hint = "comments begin with #" if text.startswith(("//", "/*"), position) else None
