@@ -62,7 +62,8 @@ def load(name_or_path: str | os.PathLike[str], device: str | torch.device | None
 
 
 def attach(net: nn.Module, card: Card) -> None:
-    """Give a net what a card says: `preprocessing`, `classes` and `palette`."""
+    """Give a net what a card says: `release`, `preprocessing`, `classes` and `palette`."""
+    net.release = card.release  # type: ignore[assignment]
     net.preprocessing = card.preprocessing  # type: ignore[assignment]
     net.classes = card.classes  # type: ignore[assignment]
     net.palette = palette(card.palette)  # type: ignore[assignment]

@@ -31,7 +31,7 @@ def find_context(root: Path) -> Path | None:
     return None
 
 
-def open_context(root: Path, *, split: str = "val") -> DataSet:
+def open_context(root: Path, *, split: str | None = None) -> DataSet:
     """A split of PASCAL-Context. The images and the lists are VOC2010's, in the same folder or beside it."""
     folder = find_context(root)
     if folder is None:
@@ -50,8 +50,8 @@ def open_context(root: Path, *, split: str = "val") -> DataSet:
         kind="pascalcontext",
         title="PASCAL-Context",
         root=folder,
-        split=split,
-        ids=read_list(split_file(split, (folder, voc / "ImageSets" / "Main"))),
+        split=split or "val",
+        ids=read_list(split_file(split or "val", (folder, voc / "ImageSets" / "Main"))),
         images={"color": Files(voc / "JPEGImages", "{}.jpg", read_rgb)},
         labels={"score": Files(folder / "trainval", "{}.mat", lambda path: read_labels(path, table))},
         classes={"score": classes},
@@ -61,7 +61,7 @@ def open_context(root: Path, *, split: str = "val") -> DataSet:
 
 def read_names(path: Path) -> tuple[str, ...]:
     """The names of the full list, `<number>: <name>` a line, numbered from 1; spaces in names do not count."""
-    names = []
+    names: list[str] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
             continue

@@ -83,7 +83,7 @@ def check_labels(labels: np.ndarray, *, path: Path, classes: int, ignore_label: 
         if not np.array_equal(small, labels):
             raise DataError(f"label {labels[small != labels][0]} is none of 0 to {classes - 1}", path=path)
     counts = np.bincount(small.ravel(), minlength=256)
-    unknown = [value for value in np.flatnonzero(counts) if value >= classes and value != ignore_label]
+    unknown = [value for value in np.flatnonzero(counts).tolist() if value >= classes and value != ignore_label]
     if unknown:
         raise _unknown(small, unknown, path, classes, ignore_label)
     return small
@@ -136,7 +136,7 @@ def _unknown(labels: np.ndarray, unknown: list[int], path: Path, classes: int, i
             f"{GREY_PALETTE_MEAN_IU} whatever the net; take the original, indexed file"
         )
     what = f"labels {named} are no classes, the first" if several else f"label {named} is no class, first"
-    return DataError(what, path=path, where=None, hint=hint).inside(f"row {row}, column {column}")
+    return DataError(what, path=path, where=f"row {row}, column {column}", hint=hint)
 
 
 def _greys(labels: list[int]) -> list[int]:

@@ -19,7 +19,7 @@ def find_nyud(root: Path) -> Path | None:
     return find_inside(root, ("nyud", "nyudv2", "NYUDv2"), markers=("segmentation", "data/images"))
 
 
-def open_nyud(root: Path, *, split: str = "test") -> DataSet:
+def open_nyud(root: Path, *, split: str | None = None) -> DataSet:
     """A split of NYUDv2 in the release's layout; the catalogue's recipe takes the logarithm of the depth."""
     folder = find_nyud(root)
     if folder is None:
@@ -29,8 +29,8 @@ def open_nyud(root: Path, *, split: str = "test") -> DataSet:
         kind="nyud",
         title="NYUDv2",
         root=folder,
-        split=split,
-        ids=read_list(split_file(split, (folder,))),
+        split=split or "test",
+        ids=read_list(split_file(split or "test", (folder,))),
         images={
             "color": Files(folder / "data" / "images", "img_{}.png", read_rgb),
             "hha": Files(folder / "data" / "hha", "img_{}.png", read_rgb),

@@ -16,21 +16,20 @@ from .voc import find_sbd, find_voc, open_sbd, open_voc
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind: its data set in the catalogue, how it is found in a folder and opened, and the split of the scores."""
+    """A kind: its data set in the catalogue, how it is found in a folder and opened."""
 
     title: str
     dataset: str
     find: Callable[[Path], Path | None]
     open: Callable[..., DataSet]
-    split: str
 
 
 KINDS: Mapping[str, Kind] = {
-    "pascalcontext": Kind("PASCAL-Context", "pascalcontext", find_context, open_context, "val"),
-    "siftflow": Kind("SIFT Flow", "siftflow", find_siftflow, open_siftflow, "test"),
-    "nyud": Kind("NYUDv2", "nyud", find_nyud, open_nyud, "test"),
-    "sbd": Kind("SBD", "voc", find_sbd, open_sbd, "val"),
-    "voc": Kind("PASCAL VOC", "voc", find_voc, open_voc, "seg11valid"),
+    "pascalcontext": Kind("PASCAL-Context", "pascalcontext", find_context, open_context),
+    "siftflow": Kind("SIFT Flow", "siftflow", find_siftflow, open_siftflow),
+    "nyud": Kind("NYUDv2", "nyud", find_nyud, open_nyud),
+    "sbd": Kind("SBD", "voc", find_sbd, open_sbd),
+    "voc": Kind("PASCAL VOC", "voc", find_voc, open_voc),
 }
 """In the order in which a folder is looked at: VOC's images lie in folders of other data sets too."""
 
@@ -51,7 +50,7 @@ def open_dataset(
         kind = _kind_of(folder, dataset)
     if kind not in KINDS:
         raise ValueError(f"there is no kind of data set '{kind}'; known: {', '.join(KINDS)}")
-    return KINDS[kind].open(folder, split=split or KINDS[kind].split)
+    return KINDS[kind].open(folder, split=split)
 
 
 def _kind_of(folder: Path, dataset: str | None) -> str:

@@ -90,5 +90,6 @@ class DataSet:
 
     def _images(self, kind: str) -> Files:
         if kind not in self.images:
-            raise DataError(f"{self.title} has no images of kind {kind!r}, only {', '.join(self.images)}", path=self.root)
+            known = ", ".join(self.images)
+            raise DataError(f"{self.title} has no images of kind {kind!r}, only {known}", path=self.root)
         return self.images[kind]

@@ -22,19 +22,19 @@ def find_siftflow(root: Path) -> Path | None:
     return find_inside(root, _PLACES, markers=("SemanticLabels", "GeoLabels"))
 
 
-def open_siftflow(root: Path, *, split: str = "test") -> DataSet:
+def open_siftflow(root: Path, *, split: str | None = None) -> DataSet:
     """A split of SIFT Flow, both labellings; void is 255 in both."""
     folder = find_siftflow(root)
     if folder is None:
         raise FileNotFoundError(f"{root}: no SIFT Flow here: folders SemanticLabels and GeoLabels are expected")
     published = "the release's lists leave out two images without labels: fcn-port data siftflow --fetch"
-    ids = read_list(split_file(split, (folder,), published=published))
+    ids = read_list(split_file(split or "test", (folder,), published=published))
     return DataSet(
         name="siftflow",
         kind="siftflow",
         title="SIFT Flow",
         root=folder,
-        split=split,
+        split=split or "test",
         ids=ids,
         images={"color": Files(folder / "Images" / _SCENES, "{}.jpg", read_rgb)},
         labels={

@@ -20,7 +20,10 @@ SEG11VALID_DIGEST = "4ca991bd72c251fd2485eaa9e29536502ea3800d1b1c17c151fd6a04bcf
 """The split that the release is scored on: VOC2011's segmentation val without what SBD's train also holds."""
 
 _TEST_SETS = {"seg11test": "test", "seg12test": "test"}
-_SBD_PLACES = ("benchmark_RELEASE/dataset", "sbd/dataset", "sbd", "SBD/dataset", "SBD", "sbdd/dataset", "sbdd", "dataset")
+_SBD_PLACES = (
+    *("benchmark_RELEASE/dataset", "sbd/dataset", "SBD/dataset", "sbdd/dataset"),
+    *("sbd", "SBD", "sbdd", "dataset"),
+)
 
 
 def find_voc(root: Path, *, split: str = "") -> Path | None:
@@ -36,38 +39,40 @@ def voc_year(root: Path) -> int | None:
     return int(found[1]) if found else None
 
 
-def open_voc(root: Path, *, split: str = "seg11valid", sbd: Path | None = None) -> DataSet:
+def open_voc(root: Path, *, split: str | None = None, sbd: Path | None = None) -> DataSet:
     """A split of PASCAL VOC, or of any folder that is laid out like it.
 
-    A file `classes.txt` in it, one name a line, replaces VOC's 21 classes. `seg11valid` is read from its list, or
-    derived as VOC2011's val less SBD's train (in `sbd`, or beside) and checked. Test sets have no labels.
+    A file `classes.txt` in it, one name a line, replaces VOC's 21 classes. `seg11valid`, where the release is scored,
+    is read from its list, or derived as VOC2011's val less SBD's train (in `sbd`, or beside) and checked; a data set of
+    somebody's own is scored on its val. Test sets have no labels.
     """
-    catalogue = datasets()["voc"]
-    folder = find_voc(root, split=split)
+    folder = find_voc(root, split=split or "seg11valid")
     if folder is None:
         raise FileNotFoundError(f"{root}: no PASCAL VOC here: there is no folder JPEGImages")
+    own = _own_classes(folder / "classes.txt")
+    split = split or ("val" if own else "seg11valid")
     ids, complete = _voc_ids(folder, split, sbd)
     has_labels = Path(split).stem not in ("test", *_TEST_SETS) and (folder / "SegmentationClass").is_dir()
-    classes = _own_classes(folder / "classes.txt") or catalogue.heads["score"]
     return DataSet(
         name="voc",
         kind="voc",
-        title=f"PASCAL VOC {voc_year(folder) or ''}".strip() if len(classes) == 21 else folder.resolve().name,
+        title=folder.resolve().name if own else f"PASCAL VOC {voc_year(folder) or ''}".strip(),
         root=folder,
         split=split,
         ids=ids,
         images={"color": Files(folder / "JPEGImages", "{}.jpg", read_rgb)},
         labels={"score": Files(folder / "SegmentationClass", "{}.png", read_label_png)} if has_labels else {},
-        classes={"score": classes},
+        classes={"score": own} if own else datasets()["voc"].heads,
         complete=complete,
     )
 
 
-def open_sbd(root: Path, *, split: str = "val") -> DataSet:
+def open_sbd(root: Path, *, split: str | None = None) -> DataSet:
     """A split of the Semantic Boundaries Dataset: `cls/<id>.png` where it was converted, else `cls/<id>.mat`."""
     folder = find_sbd(root)
     if folder is None:
         raise FileNotFoundError(f"{root}: no SBD here: there are no folders img and cls")
+    split = split or "val"
     ids = read_list(split_file(split, (folder,)))
     converted = (folder / "cls" / f"{ids[0]}.png").exists()
     labels = Files(folder / "cls", "{}.png", read_label_png) if converted else Files(folder / "cls", "{}.mat", _sbd_mat)

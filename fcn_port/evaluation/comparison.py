@@ -83,5 +83,6 @@ def verdict(evaluation: Evaluation) -> Verdict | None:
 
 
 def _row(metric: str, ours: Scores, known: tuple[Score, ...]) -> Row:
-    values = [(getattr(score, metric), score.source) for score in known]
-    return Row(metric, 100 * getattr(ours, metric), tuple((value, source) for value, source in values if value is not None))
+    values = ((getattr(score, metric), score.source) for score in known)
+    published = tuple((value, source) for value, source in values if value is not None)
+    return Row(metric, 100 * getattr(ours, metric), published)

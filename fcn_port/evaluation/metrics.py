@@ -61,7 +61,8 @@ def histogram(
     if labels.size == 0:
         return np.zeros((num_classes, num_classes), np.int64)
     if predictions.min() < 0 or predictions.max() >= num_classes:
-        raise ValueError(f"a prediction of {_first_outside(predictions, num_classes)}; classes are 0 to {num_classes - 1}")
+        wrong = _first_outside(predictions, num_classes)
+        raise ValueError(f"a prediction of {wrong}; classes are 0 to {num_classes - 1}")
     if labels.dtype != np.uint8:
         labels = _as_bytes(labels, num_classes, ignore_label)
         ignore_label = None if ignore_label is None else 255
@@ -126,7 +127,7 @@ def _as_bytes(labels: np.ndarray, num_classes: int, ignore_label: int | None) ->
 def _folded(counts: np.ndarray, num_classes: int, ignore_label: int | None) -> np.ndarray:
     """The rows of the classes of a histogram with a row for each byte; an error if another row has pixels."""
     rows = counts.reshape(256, num_classes)
-    seen = rows.any(axis=1)
+    seen = np.asarray(rows.any(axis=1))
     seen[:num_classes] = False
     if ignore_label is not None:
         seen[ignore_label] = False
@@ -141,15 +142,15 @@ def _folded(counts: np.ndarray, num_classes: int, ignore_label: int | None) -> n
 def _histogram_of_tensors(labels: Any, predictions: Any, num_classes: int, ignore_label: int | None) -> np.ndarray:
     import torch
 
-    labels = torch.as_tensor(labels)
+    on_host = labels.cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
     if predictions.device.type == "cpu":
-        return histogram(labels.cpu().numpy(), predictions.numpy(), num_classes=num_classes, ignore_label=ignore_label)
-    if labels.dtype != torch.uint8:
-        labels = torch.from_numpy(_as_bytes(labels.cpu().numpy(), num_classes, ignore_label))
+        return histogram(on_host, predictions.numpy(), num_classes=num_classes, ignore_label=ignore_label)
+    if on_host.shape != tuple(predictions.shape):
+        raise ValueError(f"labels {on_host.shape} and predictions {tuple(predictions.shape)} are of different sizes")
+    if on_host.dtype != np.uint8:
+        on_host = _as_bytes(on_host, num_classes, ignore_label)
         ignore_label = None if ignore_label is None else 255
-    if labels.shape != predictions.shape:
-        raise ValueError(f"labels {tuple(labels.shape)} and predictions {tuple(predictions.shape)} differ in size")
-    index = labels.to(predictions.device).long().flatten() * num_classes + predictions.long().flatten()
+    index = torch.tensor(on_host, device=predictions.device).long().flatten() * num_classes + predictions.long().flatten()
     counts = torch.bincount(index, minlength=256 * num_classes).cpu().numpy()
     if len(counts) > 256 * num_classes:
         raise ValueError(f"a prediction is none of the classes 0 to {num_classes - 1}")

@@ -8,12 +8,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from converters.errors import MismatchError
 from converters.version import VERSION
 from weights.catalogue import datasets
 from weights.records import Preprocessing
@@ -49,7 +52,7 @@ def evaluate(
     *,
     name: str = "net",
     release: str | None = None,
-    plan: Plan = Plan(),  # noqa: B008
+    plan: Plan = Plan(),
     processes: Processes = Processes(),  # noqa: B008
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -57,8 +60,8 @@ def evaluate(
 
     The net is called with the release's exact inputs, one image at a time; a net from `load` knows how they are made,
     for another one the data set's own recipe is taken. With several processes the first gives the whole result, the
-    others their part. Raises DataError for a bad file, unless the plan skips them, and ValueError for a net that does
-    not fit the data set.
+    others their part. Raises DataError for a bad file, unless the plan skips them, and MismatchError for a net
+    that does not fit the data set.
     """
     preprocessing = preprocessing_of(net, data)
     run = _Run(net, data, plan, preprocessing, _cache(net, data, plan, preprocessing, processes.rank))
@@ -173,7 +176,8 @@ class _Run:
             for head in sample.labels
         }
         if self.plan.save_labels is not None:
-            save_labels(self.plan.save_labels, sample.id, {head: each.cpu().numpy() for head, each in predicted.items()})
+            arrays = {head: each.cpu().numpy() for head, each in predicted.items()}
+            save_labels(self.plan.save_labels, sample.id, arrays)
         result = ImageResult(sample.id, histograms)
         if self.cache is not None:
             files = fingerprint(self.data.files(sample.id, kinds=self.kinds))
@@ -188,9 +192,10 @@ class _Run:
             output = self.net(moved[0]) if len(moved) == 1 else self.net(**dict(zip(inputs, moved, strict=True)))
         outputs = output if isinstance(output, dict) else {next(iter(self.data.classes)): output}
         if set(outputs) != set(self.data.classes):
-            raise ValueError(
+            raise MismatchError(
                 f"the net's outputs are {', '.join(outputs)}; {self.data.title} is labelled for "
-                f"{', '.join(self.data.classes)}"
+                f"{', '.join(self.data.classes)}",
+                path=self.data.root,
             )
         size = next(iter(moved)).shape[-2:]
         for head, scores in outputs.items():
@@ -200,25 +205,28 @@ class _Run:
     def _check(self, head: str, scores: Tensor, size: Sequence[int]) -> None:
         classes = len(self.data.classes[head])
         if scores.ndim != 4 or scores.shape[1] != classes:
-            raise ValueError(
-                f"the net scores {scores.shape[1] if scores.ndim > 1 else 0} classes, and {self.data.title} has {classes}"
-                "\n  the names of your own classes go into a file classes.txt in the data set's folder, one a line"
+            scored = scores.shape[1] if scores.ndim > 1 else 0
+            raise MismatchError(
+                f"the net scores {scored} classes, and {self.data.title} has {classes}",
+                path=self.data.root,
+                hint="the names of your own classes go into a file classes.txt in the data set's folder, one a line",
             )
         if tuple(scores.shape[2:]) != tuple(size):
-            raise ValueError(f"the net's scores are {tuple(scores.shape[2:])} for an image of {tuple(size)}")
+            problem = f"the net's scores are {tuple(scores.shape[2:])} for an image of {tuple(size)}"
+            raise MismatchError(problem, path=self.data.root)
 
     def _read_ahead(self, ids: Sequence[str]) -> Iterator[tuple[str, Callable[[], Sample]]]:
         """The images in order, each as a call that gives it or raises; a few are read in other threads meanwhile."""
         if self.plan.workers <= 0:
             for id_ in ids:
-                yield id_, lambda id_=id_: self._read(id_)
+                yield id_, partial(self._read, id_)
             return
         with ThreadPoolExecutor(self.plan.workers) as pool:
             ahead: deque[tuple[str, Future[Sample]]] = deque()
             rest = iter(ids)
             try:
                 while True:
-                    while len(ahead) < 2 * self.plan.workers and (id_ := next(rest, None)) is not None:
+                    for id_ in islice(rest, 2 * self.plan.workers - len(ahead)):
                         ahead.append((id_, pool.submit(self._read, id_)))
                     if not ahead:
                         return

@@ -32,11 +32,11 @@ METRIC_HEADER = ("", "here", "published", "difference", "source")
 
 def metric_rows(evaluation: Evaluation, task: Task) -> list[Cells]:
     """The four metrics in percent; a line for each published value, with how far we are from it in points."""
-    rows = []
+    rows: list[Cells] = []
     for row in compare(evaluation, task):
         first = (METRICS[row.metric], percent(row.ours))
         for value, source in reversed(row.published):
-            rows.append((*first, percent(value), f"{row.ours - value:+.2f}", source))
+            rows.append((*first, f"{value:.6g}", f"{row.ours - value:+.2f}", source))
             first = ("", "")
         if not row.published:
             rows.append((*first, "", "", ""))
@@ -47,7 +47,9 @@ def to_csv(evaluations: Sequence[Evaluation]) -> str:
     """One table: a line for each class and each metric of each task, values in percent with full precision."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("weights", "dataset", "split", "images", "task", "what", "value", "accuracy", "labelled", "published"))
+    writer.writerow(
+        ("weights", "dataset", "split", "images", "task", "what", "value", "accuracy", "labelled", "published")
+    )
     for each in evaluations:
         for task in each.tasks:
             start = (each.weights, each.dataset, each.split, len(each.images), task.title)

@@ -40,4 +40,5 @@ def tasks_of(dataset: str, classes: Mapping[str, tuple[str, ...]]) -> tuple[Task
         )
     over: Over = "labelled" if dataset == "siftflow" else "present"
     named = {"score_sem": "semantic, ", "score_geo": "geometric, "}
-    return tuple(Task(f"{named.get(head, '')}{len(names)} classes", head, names, over) for head, names in classes.items())
+    titles = {head: f"{named.get(head, '')}{len(names)} classes" for head, names in classes.items()}
+    return tuple(Task(titles[head], head, names, over) for head, names in classes.items())
