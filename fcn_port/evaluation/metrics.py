@@ -150,10 +150,11 @@ def _histogram_of_tensors(labels: Any, predictions: Any, num_classes: int, ignor
     if on_host.dtype != np.uint8:
         on_host = _as_bytes(on_host, num_classes, ignore_label)
         ignore_label = None if ignore_label is None else 255
-    index = torch.tensor(on_host, device=predictions.device).long().flatten() * num_classes + predictions.long().flatten()
-    counts = torch.bincount(index, minlength=256 * num_classes).cpu().numpy()
-    if len(counts) > 256 * num_classes:
+    if predictions.numel() and not 0 <= int(predictions.min()) <= int(predictions.max()) < num_classes:
         raise ValueError(f"a prediction is none of the classes 0 to {num_classes - 1}")
+    index = torch.tensor(on_host, device=predictions.device).long().flatten()
+    index = index * num_classes + predictions.long().flatten()
+    counts = torch.bincount(index, minlength=256 * num_classes).cpu().numpy()
     return _folded(counts, num_classes, ignore_label)
 
 
