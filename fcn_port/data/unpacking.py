@@ -106,6 +106,8 @@ def _write(member: _Member, path: Path, *, left: int) -> int:
             if written > left:
                 raise DataError(f"{'/'.join(member.parts)} is larger than it says")
             out.write(piece)
+    if written != member.size:  # tarfile gives what there is
+        raise DataError(f"it ends in the middle of {'/'.join(member.parts)}")
     return written
 
 
@@ -138,6 +140,16 @@ def _tar_members(archive: Path, largest: int) -> Iterator[_Member]:
                 if not info.isreg() or info.issparse():
                     raise DataError(f"{info.name!r} is a link, a device or a sparse file; data sets have none")
                 yield _Member(_safe(info.name), info.size, lambda info=info: _contents(file, info))  # type: ignore[misc]
+            _read_to_the_end(bounded, file.offset)
+
+
+def _read_to_the_end(stream: _Bounded, last_header: int) -> None:
+    """DataError if the archive was cut: it ends in blocks of zeros, and in the checksum of its compression."""
+    stream.seek(last_header)
+    if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise DataError("it is cut off, or damaged")
+    while stream.read(CHUNK):
+        pass
 
 
 def _contents(file: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
