@@ -40,6 +40,7 @@ class FormatNet:
 FORMATS = {
     "fcn8s-mini": FormatNet("random"),
     "layer-zoo-0": FormatNet("zoo", input_scale=1.0),
+    "layer-zoo-1": FormatNet("zoo", input_scale=1.0),
     "v1-mini": FormatNet("random", legacy=True),
     "v0-mini": FormatNet("random", legacy=True),
 }
