@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from .errors import NetError
 from .layers.base import Layer, blob_name
+from .memory import Echo, echoes
 from .net import LayerSpec, NetSpec, Shape
 from .passes import merge_splits, to_deploy
-from .shapes import infer_blobs, iter_layer_shapes, known_params
+from .shapes import infer_blobs, known_params
+from .sharing import borrowed_blobs
 
 MOST_REMEMBERED = 64
 """How many input sizes a net remembers as checked."""
@@ -115,9 +117,9 @@ class CaffeNet(nn.Module):
 
     def _allocate(self) -> dict[str, tuple[_Place, ...]]:
         """Make the parameters; where each layer finds its blobs."""
-        owners: dict[str, tuple[str, _Place, Shape]] = {}
+        owned: dict[tuple[str, int], tuple[str, _Place, Shape]] = {}
         places: dict[str, tuple[_Place, ...]] = {}
-        attributes = self._free_attributes()
+        attributes, borrowed = self._free_attributes(), borrowed_blobs(self.spec)
         for layer in self.spec.layers:
             shapes = self._blob_shapes.get(layer.name, ())
             if layer.name in places and shapes:
@@ -125,14 +127,13 @@ class CaffeNet(nn.Module):
             own: dict[int, Shape] = {}
             found = []
             for position, shape in enumerate(shapes):
-                shared = _shared_name(layer, position)
                 place = _Place(attributes[layer.name], blob_name(position))
                 key = f"{layer.name}.{place.name}"
-                if shared and shared in owners:
-                    found.append(self._lend(layer, key, position, shape, owners[shared]))
+                owner = borrowed.get((layer.name, position))
+                if owner is not None:
+                    found.append(self._lend(layer, key, position, shape, owned[owner]))
                     continue
-                if shared:
-                    owners[shared] = key, place, shape
+                owned[layer.name, position] = key, place, shape
                 own[position] = shape
                 found.append(place)
             places[layer.name] = tuple(found)
@@ -238,19 +239,16 @@ class _Step:
     bottoms: tuple[str, ...]
     tops: tuple[str, ...]
     learnable: tuple[_Place, ...]
-    echoes: tuple[tuple[str, str], ...]
+    echoes: tuple[Echo, ...]
     done: tuple[str, ...] = ()
 
 
 def _in_order(spec: NetSpec, outputs: Sequence[str], places: Mapping[str, tuple[_Place, ...]]) -> tuple[_Step, ...]:
-    steps = []
-    same_memory: dict[str, frozenset[str]] = {}
-    for row in iter_layer_shapes(spec):
-        layer, params = row.layer, known_params(row.layer)
-        if layer.type == "Input":
-            continue
-        echoes = _share(layer, params, same_memory)
-        steps.append(_Step(params, layer.bottoms, layer.tops, places[layer.name], echoes))
+    steps = [
+        _Step(known_params(layer), layer.bottoms, layer.tops, places[layer.name], changed)
+        for layer, changed in zip(spec.layers, echoes(spec), strict=True)
+        if layer.type != "Input"
+    ]
     needed = set(outputs)
     backwards = []
     for step in reversed(steps):
@@ -259,18 +257,6 @@ def _in_order(spec: NetSpec, outputs: Sequence[str], places: Mapping[str, tuple[
         backwards.append(_Step(step.params, step.bottoms, step.tops, step.learnable, step.echoes, done))
         needed |= touched
     return tuple(reversed(backwards))
-
-
-def _share(
-    layer: LayerSpec, params: Layer, same_memory: dict[str, frozenset[str]]
-) -> tuple[tuple[str, str], ...]:
-    """Note which blobs are one memory after `layer`; the echoes of its in-place tops."""
-    if params.shares_memory(bottoms=len(layer.bottoms), tops=len(layer.tops)):
-        group = same_memory.get(layer.bottoms[0], frozenset()) | {layer.bottoms[0], *layer.tops}
-        same_memory.update((name, group) for name in group)
-        return ()
-    changed = [top for top in layer.tops if top in layer.bottoms]
-    return tuple((name, top) for top in changed for name in sorted(same_memory.get(top, frozenset()) - {top}))
 
 
 def _cut(spec: NetSpec, outputs: Sequence[str]) -> NetSpec:
@@ -298,11 +284,6 @@ def _free(shape: Shape) -> str:
     """The shape with letters for the sizes that are free: (n, 3, h, w)."""
     letters = {4: ("h", "w"), 3: ("w",)}.get(len(shape), tuple(f"d{i}" for i in range(2, len(shape))))
     return "(" + ", ".join(["n", *map(str, shape[1:2]), *letters]) + ")"
-
-
-def _shared_name(layer: LayerSpec, position: int) -> str:
-    params = layer.param_specs
-    return params[position].name if position < len(params) else ""
 
 
 def _same_count(layer: LayerSpec, position: int, shape: Shape, owner_shape: Shape) -> bool:
