@@ -1,15 +1,16 @@
 """The whole conversion: a Caffe file in, a safetensors file and a report out.
 
-Nothing is held in memory: the source is mapped, hashed on one thread, and copied on another to a file that takes its
-name only when it is complete. The same source and the same version of this tool give the same bytes.
+Nothing is held in memory: the source is mapped, and copied by the MiB to a file that takes its name only when it is
+complete, while another thread makes the checksum. The same source and the same version of this tool give the same
+bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from .bilinear import kind_of_upsampling
-from .caffemodel import CaffeModel, read_caffemodel
+from .caffemodel import CaffeModel, is_left_out, read_caffemodel
 from .coord_map import auto_crop, crops_of
-from .errors import CaffeFormatError
+from .errors import CaffeFormatError, MismatchError
 from .export.safetensors import header_bytes, write_safetensors
 from .files import whole_file
 from .net import NetSpec, Shape
@@ -31,7 +32,7 @@ from .version import VERSION
 Progress = Callable[[int, int], None]
 TOOL = f"fcn-port {VERSION}"
 """What converted files say made them."""
-_CHUNK = 1 << 22
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -79,20 +80,22 @@ def convert(
     of crops that give none, for nets of Caffe's old `future` branch. `metadata` goes into the file beside the
     provenance. `progress(done, total)` counts bytes. Raises CaffeFormatError, and FileNotFoundError.
     """
-    if Path(out).exists() and Path(out).samefile(path):
+    source, target = Path(path), Path(out)
+    if target.exists() and source.exists() and target.samefile(source):
         raise CaffeFormatError("source and destination are the same file", path=path)
-    model = read_caffemodel(path)
+    model = read_caffemodel(source)
     spec = read_prototxt(prototxt) if prototxt is not None else model.spec
     coverage = cover(model, spec=spec)
+    if not coverage.entries:
+        raise MismatchError("there are no weights in this file", path=path)
     deploy = None if spec is None else merge_splits(to_deploy(spec, blobs=model.blobs))
     if deploy is not None and auto_crop_offsets:
         deploy = auto_crop(deploy)
-    provenance = {**(metadata or {}), **_describe(path, deploy)}
-    arrays = to_arrays(model, coverage)
-    sha256, bad = _write(Path(path), Path(out), arrays, provenance, progress)
+    provenance = {**(metadata or {}), **_describe(source, deploy)}
+    sha256, bad = _write(source, target, to_arrays(model, coverage), provenance, progress)
     return ConversionReport(
         source=os.fspath(path),
-        source_size=Path(path).stat().st_size,
+        source_size=source.stat().st_size,
         source_sha256=sha256,
         out=os.fspath(out),
         net=deploy.name if deploy is not None else None,
@@ -100,13 +103,14 @@ def convert(
         unused=coverage.unused,
         crops={} if deploy is None else crops_of(deploy),
         upsampling=_upsampling(deploy, model),
-        warnings=_warnings(model, spec, coverage, bad),
+        warnings=_warnings(model, deploy, coverage, bad),
     )
 
 
-def _describe(path: str | os.PathLike[str], deploy: NetSpec | None) -> dict[str, str]:
+def _describe(source: Path, deploy: NetSpec | None) -> dict[str, str]:
     """The provenance that every converted file carries; the checksum is filled in at the end of the copy."""
-    found = {"format": "pt", "tool": TOOL, "source": Path(path).name, "source_sha256": "0" * 64}
+    name = source.name.encode(errors="replace").decode()  # a name on disk need not be UTF-8, JSON must be
+    found = {"format": "pt", "tool": TOOL, "source": name, "source_sha256": "0" * 64}
     if deploy is not None:
         found["prototxt"] = format_prototxt(deploy)
     return found
@@ -115,7 +119,7 @@ def _describe(path: str | os.PathLike[str], deploy: NetSpec | None) -> dict[str,
 def _write(
     source: Path, out: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str], progress: Progress | None
 ) -> tuple[str, list[str]]:
-    """Copy `arrays` to `out` while another thread hashes the source; the header is completed at the end."""
+    """Copy `arrays` to `out`; returns the checksum of the source and the keys of blobs that hold NaN or infinity."""
     total = sum(array.nbytes for array in arrays.values())
     done = 0
     bad: dict[str, None] = {}
@@ -123,53 +127,35 @@ def _write(
     def watch(key: str, piece: np.ndarray) -> None:
         nonlocal done
         done += piece.nbytes
-        if not _is_finite(piece):
+        if not np.isfinite(piece).all():
             bad[key] = None
         if progress is not None:
             progress(done, total)
 
-    hasher = _Hasher(source)
-    hasher.start()
-    with whole_file(out) as file:
-        try:
-            write_safetensors(file, arrays, metadata, watch=watch)
-        finally:
-            hasher.join()
+    before = _version_of(source)
+    with ThreadPoolExecutor(1) as thread, whole_file(out, durable=False) as file:
+        checksum = thread.submit(_sha256, source)  # hashlib lets go of the interpreter, and so does copying
+        write_safetensors(file, arrays, metadata, watch=watch)
         file.seek(0)
-        file.write(header_bytes(arrays, {**metadata, "source_sha256": hasher.hexdigest()}))
-    return hasher.hexdigest(), list(bad)
+        file.write(header_bytes(arrays, {**metadata, "source_sha256": checksum.result()}))
+        if _version_of(source) != before:
+            problem = "the file changed while it was being converted"
+            raise CaffeFormatError(problem, path=source, hint="convert it again")
+    return checksum.result(), list(bad)
 
 
-class _Hasher(threading.Thread):
-    """The SHA-256 of a file, made while something else goes on (hashlib lets go of the interpreter)."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(daemon=True)
-        self._path = path
-        self._result: str | BaseException = RuntimeError("not run")
-
-    def run(self) -> None:
-        try:
-            with self._path.open("rb") as file:
-                digest = hashlib.sha256()
-                while chunk := file.read(_CHUNK):
-                    digest.update(chunk)
-            self._result = digest.hexdigest()
-        except OSError as error:
-            self._result = error
-
-    def hexdigest(self) -> str:
-        if isinstance(self._result, BaseException):
-            raise self._result
-        return self._result
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(_CHUNK))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+    return digest.hexdigest()
 
 
-def _is_finite(piece: np.ndarray) -> bool:
-    """Whether there is no NaN or infinity; a finite sum of squares answers for nearly every piece at once."""
-    if piece.dtype.kind != "f":
-        return True
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(np.dot(piece, piece))) or bool(np.isfinite(piece).all())
+def _version_of(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def _upsampling(deploy: NetSpec | None, model: CaffeModel) -> dict[str, str]:
@@ -177,13 +163,13 @@ def _upsampling(deploy: NetSpec | None, model: CaffeModel) -> dict[str, str]:
     return {
         layer.name: kind_of_upsampling(model.blobs[layer.name][0])
         for layer in layers
-        if layer.type == "Deconvolution" and layer.name in model.blobs
+        if layer.type == "Deconvolution" and layer.name in model.blobs and not is_left_out(model.blobs[layer.name][0])
     }
 
 
-def _warnings(model: CaffeModel, spec: NetSpec | None, coverage: Coverage, bad: list[str]) -> tuple[str, ...]:
+def _warnings(model: CaffeModel, deploy: NetSpec | None, coverage: Coverage, bad: list[str]) -> tuple[str, ...]:
     found = [f"{key} holds NaN or infinity" for key in bad]
-    found += dict.fromkeys((*model.notes, *(spec.notes if spec is not None else ())))
+    found += dict.fromkeys((*model.notes, *(deploy.notes if deploy is not None else ())))
     if coverage.unchecked:
         found.append(f"shapes were not checked against the net: {coverage.unchecked}")
     return tuple(found)

@@ -16,12 +16,15 @@ _ABANDONED = 3600
 
 
 @contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def whole_file(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[BinaryIO]:
     """A new file that appears under `path` when the block ends well, and not at all when it does not.
 
     An earlier file of that name stays until then; folders on the way are made; a link is followed. A process that is
     killed leaves its part, `.<name>.<letters>.part`, which the next one to write the same file an hour later takes
     away. Raises OSError where the place cannot be written, at once if it is a folder or a device.
+
+    `durable` waits until the disk has it, so that even a power cut leaves the old file or the new one; without it a
+    power cut in the next seconds may leave a short file, which does for what can be made again.
     """
     target = Path(os.path.realpath(path))
     if target.is_dir():
@@ -34,8 +37,9 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     try:
         with part.open("x+b") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         part.replace(target)
     except BaseException:
         with suppress(FileNotFoundError):

@@ -73,6 +73,8 @@ def _layers(group: h5py.Group, name: str, seen: set[int]) -> Iterator[tuple[str,
     datasets: dict[str, Any] = {}
     for key in group:
         inner = f"{name}/{key}" if name else key
+        if not inner.isascii() and inner.encode(errors="ignore").decode() != inner:
+            raise WireError(f"a name that is not UTF-8: {inner!r}", where=f"group '/data/{name}'")
         if not isinstance(group.get(key, getlink=True), h5py.HardLink):
             raise WireError("a link to another place; Caffe writes none", where=f"'/data/{inner}'")
         item = group[key]

@@ -45,7 +45,7 @@ def input_of(layer: LayerSpec, tops: Sequence[str], spec: NetSpec, blobs: Blobs)
         shape = given.get(top)
         if shape is None:
             shape = (1, _channels(top, layer, spec, blobs), *_size(layer))
-            notes.append(f"input '{top}' is taken as {'x'.join(map(str, shape))}; its size can be chosen freely")
+            notes.append(f"the net does not give the size of input '{top}'; {'x'.join(map(str, shape))} is assumed")
         shapes.append(shape)
     message = layer.to_message() if layer.type == "Input" else LayerParameter(name=layer.name, type="Input")
     extra = layer.extra if layer.type == "Input" else ()

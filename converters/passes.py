@@ -27,13 +27,13 @@ def filter_phase(spec: NetSpec, *, phase: Phase = "TEST", level: int = 0, stages
     """
     state = NetState(phase=phase, level=level)
     state.stage.extend([*NetParameter.FromString(spec.definition).state.stage, *stages])
-    return spec.replace_layers(tuple(layer for layer in spec.layers if _is_included(layer, state)))
+    return spec.replace_layers(tuple(layer for layer in spec.layers if _is_included(layer, state, spec)))
 
 
-def _is_included(layer: LayerSpec, state: Any) -> bool:
+def _is_included(layer: LayerSpec, state: Any, spec: NetSpec) -> bool:
     message = layer.to_message()
     if message.include and message.exclude:
-        raise NetError("it has both include and exclude rules", where=layer.place, hint="keep one kind")
+        raise NetError("both include and exclude rules", path=spec.path, where=layer.place, hint="keep one kind")
     if message.include:
         return any(_meets(state, rule) for rule in message.include)
     return not any(_meets(state, rule) for rule in message.exclude)
@@ -124,8 +124,8 @@ def _is_source(layer: LayerSpec) -> bool:
 def _needed(spec: NetSpec) -> list[tuple[LayerSpec, Sequence[str]]]:
     """The layers that the net's predictions and outputs need, each with those of its tops that they need."""
     outputs = set(spec.outputs)
-    sinks = _sinks(spec, outputs)
-    wanted = _predictions(spec, sinks)
+    sinks, lost = _sinks(spec, outputs)
+    wanted = _predictions([spec.layers[index] for index in sinks], lost, _learned(spec))
     kept: dict[int, tuple[LayerSpec, Sequence[str]]] = {}
     for index in reversed(range(len(spec.layers))):
         layer = spec.layers[index]
@@ -143,8 +143,8 @@ def _needed(spec: NetSpec) -> list[tuple[LayerSpec, Sequence[str]]]:
     return [kept[index] for index in sorted(kept)]
 
 
-def _sinks(spec: NetSpec, outputs: set[str]) -> list[int]:
-    """The indices of the layers that judge or swallow blobs, and of those that need what these make."""
+def _sinks(spec: NetSpec, outputs: set[str]) -> tuple[list[int], set[str]]:
+    """The indices of the layers that judge or swallow blobs and of those that need what these make; what they make."""
     sinks: list[int] = []
     lost: set[str] = set()
     for index, layer in enumerate(spec.layers):
@@ -153,24 +153,24 @@ def _sinks(spec: NetSpec, outputs: set[str]) -> list[int]:
         if judges or weighted or lost.intersection(layer.bottoms):
             sinks.append(index)
             lost.update(set(layer.tops) - set(layer.bottoms))
-    return sinks
+    return sinks, lost
 
 
-def _predictions(spec: NetSpec, sinks: Sequence[int]) -> set[str]:
-    """What losses and accuracies are given that the net has made by its weights; the rest is labels.
-
-    In a net without weights it is the first bottom of each.
-    """
+def _learned(spec: NetSpec) -> set[str]:
+    """The blobs that depend on the net's weights."""
     learned: set[str] = set()
     for layer in spec.layers:
         if layer.type in LEARNABLE or layer.param_specs or learned.intersection(layer.bottoms):
             learned.update(layer.tops)
-    lost = {top for index in sinks for top in set(spec.layers[index].tops) - set(spec.layers[index].bottoms)}
+    return learned
+
+
+def _predictions(sinks: Sequence[LayerSpec], lost: set[str], learned: set[str]) -> set[str]:
+    """What losses and accuracies are given that was learned; the rest is labels. Without weights, the first bottom."""
     found: set[str] = set()
-    for index in sinks:
-        layer = spec.layers[index]
+    for layer in sinks:
         judged = [bottom for bottom in layer.bottoms if bottom not in lost] if layer.type != "Silence" else []
-        found.update([bottom for bottom in judged if bottom in learned] if learned else judged[:1])
+        found.update(learned.intersection(judged) if learned else judged[:1])
     return found
 
 
@@ -188,10 +188,11 @@ def _without_rules(layer: LayerSpec) -> LayerSpec:
 
 
 def merge_splits(spec: NetSpec) -> NetSpec:
-    """The net without its Split layers: whoever reads a copy reads the blob itself, as in the net that Caffe was given.
+    """The net without the Split layers that Caffe put in: whoever reads a copy reads the blob itself.
 
-    The copies of a Split share their blob's memory (split_layer.cpp), so no number changes. A copy that nobody reads
-    is an output of the net and keeps its Split.
+    They are known by their names, which end in "_split" (insert_splits.cpp); one that somebody wrote stays, for its
+    tops have names that people ask for. The copies of a Split share their blob's memory (split_layer.cpp), so no number
+    changes. A copy that nobody reads is an output of the net and keeps its Split.
     """
     outputs = set(spec.outputs)
     names: dict[str, str] = {}
@@ -199,7 +200,7 @@ def merge_splits(spec: NetSpec) -> NetSpec:
     for layer in spec.layers:
         bottoms = tuple(names.get(bottom, bottom) for bottom in layer.bottoms)
         tops = tuple(names.get(top, top) for top in layer.tops)
-        if layer.type == "Split" and len(bottoms) == 1:
+        if layer.type == "Split" and layer.name.endswith("_split") and len(bottoms) == 1:
             names.update((top, bottoms[0]) for top in tops if top not in outputs)
             tops = tuple(top for top in tops if top in outputs)
             if not tops:

@@ -145,6 +145,8 @@ def _upgrade_layer(old: Any, notes: list[str]) -> Any:
             setattr(new.transform_param, TRANSFORM_FIELDS[field.name], value)
         elif field.name == "hdf5_output_param" and flat.type == "hdf5_output":
             new.hdf5_output_param.CopyFrom(value)
+        elif field.name in ("new_height", "new_width") and value < 0:  # int32 then, uint32 since
+            raise _error(old, f"{field.name} is {value}; expected 0 or more")
         elif field.name not in ("name", "type") and not _move(new, flat.type, field.name, value):
             notes.append(f"layer '{flat.name}': type '{flat.type}' has no '{field.name}'; left out, as in Caffe")
     return new

@@ -62,7 +62,8 @@ def load(name_or_path: str | os.PathLike[str], device: str | torch.device | None
 
 
 def attach(net: nn.Module, card: Card) -> None:
-    """Give a net what a card says: `preprocessing`, `classes` and `palette`."""
+    """Give a net what a card says: `release`, `preprocessing`, `classes` and `palette`."""
+    net.release = card.release  # type: ignore[assignment]
     net.preprocessing = card.preprocessing  # type: ignore[assignment]
     net.classes = card.classes  # type: ignore[assignment]
     net.palette = palette(card.palette)  # type: ignore[assignment]
@@ -74,7 +75,7 @@ def read_weights(path: Path) -> _Source:
     if kind == sniff.SAFETENSORS:
         return _read_safetensors(path)
     if kind in (sniff.ZIP, sniff.PICKLE):
-        return _Source(_read_pth(path, kind), None, Card())
+        return _Source(_with_skip_scales(_read_pth(path, kind), path), None, Card())
     model = read_caffemodel(path)
     spec = None if model.spec is None else to_deploy(model.spec, blobs=model.blobs)
     return _Source(to_state_dict(model), spec, Card.of_file(path.name))
@@ -105,6 +106,19 @@ def _read_pth(path: Path, kind: str) -> Mapping[str, Tensor]:
             "there is no state dict in it", path=path, hint="save one with torch.save(net.state_dict(), path)"
         )
     return state
+
+
+def _with_skip_scales(state: Mapping[str, Tensor], path: Path) -> Mapping[str, Tensor]:
+    """The state dict of torchfcn's FCN-8s at-once with the scales of its skips, which torchfcn has in its code.
+
+    Without them it is one of FCN-8s; only the name under which it was published, fcn8s-atonce_from_caffe.pth, tells.
+    """
+    scores = {"scale_pool4.weight": "score_pool4.weight", "scale_pool3.weight": "score_pool3.weight"}
+    if "atonce" not in path.name or scores.keys() & state.keys() or not state.keys() >= set(scores.values()):
+        return state
+    constants = {"scale_pool4.weight": 0.01, "scale_pool3.weight": 0.0001}
+    scales = {key: torch.full(state[scores[key]].shape[1:2], value) for key, value in constants.items()}
+    return {**state, **scales}
 
 
 def _make(source: _Source, path: Path) -> nn.Module:

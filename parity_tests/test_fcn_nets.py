@@ -9,6 +9,7 @@ import torch
 import fcn_port
 from fcn_port.inspection import input_shapes
 from fcn_port.nets import NETS
+from fcn_port.nets.parts import LRN
 from fcn_port.nets.record import to_spec
 from parity_tests.fill import SCALE_CONSTANTS, fcn_layer_types, fill_blob
 from parity_tests.goldens import compare, golden, golden_ids, shapes, wrong_labels
@@ -99,3 +100,10 @@ def test_build_puts_every_constant_that_the_net_gives() -> None:
             kind = fcn_layer_types([layer])[layer]
             expected = fill_blob(layer, kind, 0, weight.shape, constant=SCALE_CONSTANTS.get(layer))
             np.testing.assert_array_equal(weight, expected, err_msg=layer)
+
+
+def test_lrn_agrees_with_torchs() -> None:
+    x = torch.randn(2, 7, 5, 6, generator=torch.Generator().manual_seed(0)) * 70
+    for size, alpha, beta, k in ((5, 1e-4, 0.75, 1.0), (3, 0.2, 0.5, 2.0)):
+        expected = torch.nn.functional.local_response_norm(x, size, alpha, beta, k)
+        torch.testing.assert_close(LRN(size, alpha=alpha, beta=beta, k=k)(x), expected)

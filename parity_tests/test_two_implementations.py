@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,9 +16,12 @@ from converters.net import NetSpec
 from converters.prototxt import format_prototxt, parse_prototxt
 from converters.state_dict import from_state_dict
 from fcn_port.inspection import input_shapes
+from fcn_port.loading import attach
 from fcn_port.nets import FCN, NETS
 from fcn_port.nets.record import to_spec
 from parity_tests.nets import narrow_net, random_inputs, with_random_weights
+from weights.card import Card
+from weights.catalogue import release
 
 
 def definition(net: FCN, name: str) -> NetSpec:
@@ -50,6 +54,18 @@ def test_the_output_is_a_tensor_or_one_for_each_head(name: str) -> None:
         assert_same(output, {head: blobs[head] for head in ("score_sem", "score_geo")})
     else:
         assert torch.equal(output, blobs["score"])
+
+
+def test_segment_labels_for_each_head() -> None:
+    net = with_random_weights(narrow_net("siftflow-fcn16s"))
+    attach(net, Card.of(release("siftflow-fcn16s")))
+    pixels = np.random.default_rng(5).integers(0, 256, (41, 57, 3), np.uint8)
+    seen = fcn_port.segment(net, pixels)
+    assert {head: found.scores.shape for head, found in seen.items()} == {
+        "score_sem": (33, 41, 57),
+        "score_geo": (3, 41, 57),
+    }
+    assert set(seen["score_geo"].share_of_classes()) <= {"sky", "horizontal", "vertical"}
 
 
 @pytest.mark.parametrize("name", NETS)

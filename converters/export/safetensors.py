@@ -18,7 +18,9 @@ from safetensors import SafetensorError, safe_open
 from ..errors import CaffeFormatError
 
 _DTYPES = {"f2": "F16", "f4": "F32", "f8": "F64", "i4": "I32", "u4": "U32"}
-_CHUNK = 1 << 22
+_CHUNK = 1 << 20
+_MOST_HEADER = 100_000_000
+"""The library reads no longer header."""
 
 
 def write_safetensors(
@@ -28,7 +30,7 @@ def write_safetensors(
     *,
     watch: Callable[[str, np.ndarray], None] | None = None,
 ) -> None:
-    """Write `tensors` at the start of `file`; `watch` sees each piece, flat, as it goes by."""
+    """Write `tensors` at the start of `file`; `watch` sees each piece, flat, as it goes by and before it is reused."""
     file.write(header_bytes(tensors, metadata))
     for name, tensor in _aligned(tensors):
         for piece in _pieces(tensor):
@@ -56,6 +58,8 @@ def header_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str])
         offset = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
+    if len(text) > _MOST_HEADER:
+        raise CaffeFormatError(f"names and net definition take {len(text)} bytes; safetensors holds {_MOST_HEADER}")
     return len(text).to_bytes(8, "little") + text
 
 
@@ -65,7 +69,12 @@ def _aligned(tensors: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
 
 
 def _pieces(tensor: np.ndarray) -> Iterator[np.ndarray]:
+    """The values by the MiB, in one buffer that is used again: in a Caffe file they lie at odd addresses, from which
+    arithmetic is three times slower, and a buffer of this size stays in the processor's cache.
+    """
     flat = tensor.reshape(-1)
-    step = _CHUNK // tensor.itemsize
-    for start in range(0, flat.size, step):
-        yield np.ascontiguousarray(flat[start : start + step])
+    buffer = np.empty(min(flat.size, _CHUNK // tensor.itemsize), tensor.dtype)
+    for start in range(0, flat.size, max(buffer.size, 1)):
+        piece = buffer[: flat.size - start]
+        np.copyto(piece, flat[start : start + buffer.size])
+        yield piece

@@ -30,6 +30,8 @@ _VERBS = {
     "trace": "The shape of every blob for an input size, and why each crop is where it is.",
     "verify": "Prove that converted weights are the ones of the Caffe file, and compute the same.",
     "predict": "Segment images: indexed label PNGs and overlays.",
+    "data": "The data sets: what is here, what is missing, and where it is published; fetches it.",
+    "evaluate": "Score nets on a data set, beside the published numbers.",
     "diff": "What differs between two caffemodels or two prototxts.",
 }
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from converters.net import Shape
 
-from .parts import FCN, Crop, Upsample, local_response_norm, max_pool
+from .parts import FCN, LRN, Crop, Upsample, max_pool
 from .vgg16 import Widths
 
 CAFFENET = Widths(conv1=96, conv2=256, conv3=384, conv4=384, conv5=256, fc6=4096, fc7=4096)
@@ -33,12 +33,12 @@ class FCNAlexNet(FCN):
         self.conv1 = nn.Conv2d(3, w.conv1, 11, stride=4, padding=100)
         self.relu1 = nn.ReLU(inplace=True)
         self.pool1 = max_pool(3)
-        self.norm1 = local_response_norm()
+        self.norm1 = LRN()
 
         self.conv2 = nn.Conv2d(w.conv1, w.conv2, 5, padding=2, groups=2)
         self.relu2 = nn.ReLU(inplace=True)
         self.pool2 = max_pool(3)
-        self.norm2 = local_response_norm()
+        self.norm2 = LRN()
 
         self.conv3 = nn.Conv2d(w.conv2, w.conv3, 3, padding=1)
         self.relu3 = nn.ReLU(inplace=True)

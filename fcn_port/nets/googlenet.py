@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from converters.net import Shape
 
-from .parts import FCN, Concat, Crop, Upsample, local_response_norm, max_pool
+from .parts import FCN, LRN, Concat, Crop, Upsample, max_pool
 
 
 class Inception(NamedTuple):
@@ -58,13 +58,13 @@ class FCNGoogLeNet(FCN):
         self.add_module("conv1/7x7_s2", nn.Conv2d(3, 64, 7, stride=2, padding=3))
         self.add_module("conv1/relu_7x7", nn.ReLU(inplace=True))
         self.add_module("pool1/3x3_s2", max_pool(3))
-        self.add_module("pool1/norm1", local_response_norm())
+        self.add_module("pool1/norm1", LRN())
 
         self.add_module("conv2/3x3_reduce", nn.Conv2d(64, 64, 1))
         self.add_module("conv2/relu_3x3_reduce", nn.ReLU(inplace=True))
         self.add_module("conv2/3x3", nn.Conv2d(64, 192, 3, padding=1))
         self.add_module("conv2/relu_3x3", nn.ReLU(inplace=True))
-        self.add_module("conv2/norm2", local_response_norm())
+        self.add_module("conv2/norm2", LRN())
         self.add_module("pool2/3x3_s2", max_pool(3))
 
         channels = self.add_inception("3a", 192)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from converters.net import LayerSpec, NetSpec, Shape
 from converters.schema import LayerParameter
 
-from .parts import Concat, Crop, Scale, Sum
+from .parts import LRN, Concat, Crop, Scale, Sum
 
 _IN_PLACE = (nn.ReLU, nn.Dropout)
 
@@ -194,7 +194,7 @@ _DESCRIBE: dict[type[nn.Module], Callable[[Any, Any], None]] = {
     nn.Conv2d: _convolution,
     nn.ConvTranspose2d: _deconvolution,
     nn.MaxPool2d: _pooling,
-    nn.LocalResponseNorm: _lrn,
+    LRN: _lrn,
     nn.ReLU: _relu,
     nn.Dropout: _dropout,
     Crop: _crop,

@@ -1,0 +1,58 @@
+"""Progress over images, on standard error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from .output import note
+
+
+@contextmanager
+def counting(name: str, *, active: bool) -> Iterator[Callable[[int, int], None]]:
+    """A callback (images done, of so many) that shows them, and the time left: a bar, or lines where nobody watches."""
+    if not active:
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    lines = _Lines(name)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(name, total=None)
+
+        def tell(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+            if not console.is_terminal:
+                lines(done, total)
+
+        try:
+            yield tell
+        except KeyboardInterrupt:
+            note(f"{name}: what was computed is kept; the same command goes on from there")
+            raise
+
+
+class _Lines:
+    """A line of progress at the start, every half minute, and at the end."""
+
+    EVERY = 30.0
+
+    def __init__(self, name: str) -> None:
+        self._name, self._began, self._told = name, time.monotonic(), 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if 0 < done < total and now - self._told < self.EVERY:
+            return
+        self._told = now
+        left = (now - self._began) / done * (total - done) if done else None
+        when = "" if not left else f", {_duration(left)} left"
+        note(f"{self._name}: {done} of {total} images{when}")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -1,0 +1,138 @@
+"""`fcn-port data`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..data.archives import ARCHIVES, Archive, find_archives
+from ..data.places import DATA_VARIABLE, data_dir
+from .output import FetchReporter, bar, human_bytes, json_option, note, write_columns, write_json
+
+
+@click.command("data")
+@click.argument("name", required=False)
+@click.option("--root", type=click.Path(file_okay=False, path_type=Path), help=f"The folder for data sets, else "
+              f"${DATA_VARIABLE}, else the user's cache folder.")  # fmt: skip
+@click.option("--fetch", is_flag=True, help="Download and unpack what is missing.")
+@click.option("--from-file", type=click.Path(dir_okay=False, path_type=Path), help="Take a file obtained elsewhere, "
+              "through the same checks.")  # fmt: skip
+@click.option("--keep-archive", is_flag=True, help="Do not delete a downloaded archive once it is unpacked.")
+@json_option
+def command(
+    name: str | None, root: Path | None, fetch: bool, from_file: Path | None, keep_archive: bool, as_json: bool
+) -> None:
+    """Say which data sets are here, which are missing, and where each is published; with NAME, of one.
+
+    `--fetch` brings what is missing of NAME: resumed where it was interrupted, verified where a checksum was published,
+    and unpacked so that nothing lands outside of its folder.
+    """
+    base = (root or data_dir()).expanduser().absolute()
+    if name is None and (fetch or from_file is not None):
+        raise click.UsageError(f"which one? Name it: {', '.join(ARCHIVES)}")
+    chosen = tuple(ARCHIVES.values()) if name is None else _find(name)
+    if from_file is not None:
+        _bring((ARCHIVES[str(name)],), base, from_file, keep_archive)
+    elif fetch:
+        _bring(chosen, base, None, keep_archive)
+    if as_json:
+        write_json([_as_json(each, base) for each in chosen])
+    elif name is None:
+        _list(chosen, base)
+    else:
+        _describe(chosen, base)
+
+
+def _find(name: str) -> tuple[Archive, ...]:
+    try:
+        return find_archives(name)
+    except KeyError as error:
+        raise click.UsageError(error.args[0]) from None
+
+
+def _bring(chosen: tuple[Archive, ...], base: Path, from_file: Path | None, keep: bool) -> None:
+    from ..data.fetching import fetch_archive
+
+    for archive in chosen:
+        if archive.here(base):
+            note(f"{archive.name} is there already: {base / archive.home}")
+            continue
+        told = [0]
+
+        def unpacked(files: int, done: int, told: list[int] = told, name: str = archive.name) -> None:
+            if files - told[0] >= 5000:
+                told[0] = files
+                note(f"unpacking {name}: {files} files, {human_bytes(done)}")
+
+        with bar(archive.file) as update:
+            home = fetch_archive(
+                archive, root=base, from_file=from_file, keep=keep, progress=FetchReporter(update), unpacked=unpacked
+            )
+        checked = f"it had the published {archive.checksum}" if archive.checksum else "no checksum was published for it"
+        note(f"{archive.name} is in {home}; {checked}")
+
+
+def _list(chosen: tuple[Archive, ...], base: Path) -> None:
+    write_columns([(each.name, each.title, _here(each, base)) for each in chosen], header=("name", "what", "here"))
+    missing = [each.name for each in chosen if not each.here(base)]
+    note(f"\nlooked in {base} ({DATA_VARIABLE} or --root names another folder)")
+    if missing:
+        note("`fcn-port data NAME` says where one is published, `fcn-port data NAME --fetch` brings it")
+
+
+def _describe(chosen: tuple[Archive, ...], base: Path) -> None:
+    for number, archive in enumerate(chosen):
+        if number:
+            click.echo()
+        click.echo(f"{archive.name}: {archive.title}")
+        rows = [("here", _here(archive, base)), ("place", str(base / archive.home)), ("file", archive.file)]
+        rows += [("address", url) for url in archive.urls]
+        rows += [("checksum", str(archive.checksum or "none was ever published")), ("announced at", archive.page)]
+        write_columns(rows)
+    _say_splits(chosen, base)
+
+
+def _say_splits(chosen: tuple[Archive, ...], base: Path) -> None:
+    """How many images each list has, and how many of them are not there."""
+    home = next((base / each.home for each in chosen if each.unpacked and each.here(base)), None)
+    if home is None:
+        return
+    from ..data.opening import open_dataset
+
+    places = (home / "ImageSets" / "Segmentation", home)
+    no_lists = ("classes.txt", "labels.txt")
+    lists = sorted({path for place in places for path in place.glob("*.txt") if path.name not in no_lists})
+    rows = []
+    for path in lists:
+        data = open_dataset(home, split=str(path))
+        missing = sum(not all(file.exists() for file in data.files(id_, kinds=("color",))) for id_ in data.ids)
+        state = "all there" if not missing else f"{missing} lack an image or a label map"
+        rows.append((path.stem, str(len(data.ids)), state + (", the published split" if data.complete else "")))
+    if rows:
+        click.echo()
+        write_columns(rows, header=("split", "images", ""), right=(1,))
+
+
+def _here(archive: Archive, base: Path) -> str:
+    if archive.here(base):
+        return "yes"
+    home = base / archive.home
+    if not home.exists():
+        return "-"
+    if home.is_file():
+        return "another file of this name"
+    return "in part: " + ", ".join(f"no {each}" for each in archive.holds if not (home / each).exists())
+
+
+def _as_json(archive: Archive, base: Path) -> dict[str, object]:
+    return {
+        "name": archive.name,
+        "title": archive.title,
+        "here": archive.here(base),
+        "path": base / archive.home,
+        "file": archive.file,
+        "urls": archive.urls,
+        "checksum": str(archive.checksum) if archive.checksum else None,
+        "page": archive.page,
+    }

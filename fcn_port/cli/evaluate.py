@@ -1,0 +1,259 @@
+"""`fcn-port evaluate`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weights.card import Card
+from weights.catalogue import release as find_release
+from weights.catalogue import releases
+from weights.errors import WeightsError
+
+from ..data.places import data_dir
+from .counting import counting
+from .device import device_option, find_device
+from .output import json_option, note, write_columns, write_json
+
+if TYPE_CHECKING:
+    from ..data.records import DataSet
+    from ..evaluation.processes import Processes
+    from ..evaluation.results import Evaluation
+
+_Folder = click.Path(file_okay=False, path_type=Path)
+_File = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command("evaluate")
+@click.argument("weights", nargs=-1)
+@click.option("--data", "folder", type=_Folder, help="The data set's folder, such as VOCdevkit/VOC2011.")
+@click.option("--split", help="A list in the data set, or the path of one; else the one that was published.")
+@click.option("--like", metavar="RELEASE", help="Make inputs as for RELEASE, and compare with its published numbers.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first images of the split.")
+@click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Threads that decode ahead.")
+@click.option("--skip-bad", is_flag=True, help="Count and list missing or damaged files instead of stopping.")
+@click.option("--save-labels", type=_Folder, help="Write the predicted label maps there.")
+@click.option("--submission", type=_File, help="Write an archive for VOC's test server (.tar.gz).")
+@click.option("--check-submission", type=_File, help="Say whether VOC's test server would take an archive, and stop.")
+@click.option("--cache", type=_Folder, help="Where results are kept for the next run.")
+@click.option("--no-cache", is_flag=True, help="Compute every image, and keep nothing.")
+@click.option("--markdown", type=_File, help="Write the comparison with the published numbers as Markdown, too.")
+@click.option("--csv", "as_csv", is_flag=True, help="Write CSV for spreadsheets to read.")
+@device_option
+@json_option
+def command(
+    weights: tuple[str, ...], folder: Path | None, split: str | None, check_submission: Path | None, **options: Any
+) -> int:
+    """Score WEIGHTS, releases or files, on a data set with labels, beside the published numbers.
+
+    What was computed is kept, so that an interrupted run goes on where it was. Exit status 1 where all images of the
+    published split were scored and mean IU is off by more than 0.1 point. Several processes share the work with
+    `torchrun --nproc-per-node N -m fcn_port evaluate ...`.
+    """
+    if check_submission is not None:
+        return _check(check_submission, folder, split)
+    _refuse_nonsense(weights, options)
+    from ..evaluation.processes import device_of_process, joined
+
+    device = device_of_process(options["device"])
+    with joined(device) as processes:
+        work = _Work(folder, split, find_device(device), processes, options)
+        found, missing = work.all(weights)
+        if not processes.first:
+            return 0
+        return _report(found, missing, options)
+
+
+class _Work:
+    """What the options ask for, done for one net after the other."""
+
+    def __init__(
+        self, folder: Path | None, split: str | None, device: Any, processes: Processes, options: dict[str, Any]
+    ) -> None:
+        self.folder, self.split, self.device, self.processes, self.options = folder, split, device, processes, options
+
+    def all(self, weights: tuple[str, ...]) -> tuple[list[Evaluation], dict[str, str]]:
+        """The evaluations, and why a release could not be had where several were asked for."""
+        found, missing = [], {}
+        for name in weights:
+            try:
+                found.append(self.one(name, several=len(weights) > 1))
+            except WeightsError as error:
+                if len(weights) == 1:
+                    raise
+                missing[name] = str(error)
+                note(f"fcn-port: {error}")
+        return found, missing
+
+    def one(self, name: str, *, several: bool) -> Evaluation:
+        """Load a net, find its data set, and run."""
+        from ..evaluation.running import Plan, evaluate
+        from ..loading import attach, load
+
+        like = self.options["like"]
+        known = releases().get(like or name)
+        if like is not None:
+            find_release(like)
+        data = self._data(known.dataset.name if known else None)
+        net = load(name, self.device)
+        if like is not None:
+            attach(net, Card.of(find_release(like)))
+        release = getattr(net, "release", None) if known is None else known.name
+        labels = self._labels_folder(name, several)
+        plan = Plan(
+            limit=self.options["limit"],
+            workers=self.options["workers"],
+            cache=self._cache(),
+            save_labels=labels,
+            skip_bad=self.options["skip_bad"],
+        )
+        if net.preprocessing is None and self.processes.first:
+            note(f"{name} does not say how its inputs are made; taking those of {data.title} (or say --like RELEASE)")
+        with counting(name, active=self.processes.first) as progress:
+            result = evaluate(
+                net, data, name=name, release=release, plan=plan, processes=self.processes, progress=progress
+            )
+        if self.options["submission"] is not None and self.processes.first:
+            assert labels is not None
+            _submit(self.options["submission"], labels, data, result)
+        return result
+
+    def _data(self, dataset: str | None) -> DataSet:
+        from ..data.opening import open_dataset
+
+        data = open_dataset(self.folder or data_dir(), split=self.split, dataset=dataset)
+        if not data.labels and self.options["submission"] is None and self.options["save_labels"] is None:
+            raise click.UsageError(
+                f"{data.title} has no labels for {data.split}; use --save-labels DIR or --submission FILE.tar.gz"
+            )
+        return data
+
+    def _cache(self) -> Path | None:
+        from ..evaluation.cache import cache_dir
+
+        return None if self.options["no_cache"] else self.options["cache"] or cache_dir()
+
+    def _labels_folder(self, name: str, several: bool) -> Path | None:
+        chosen: Path | None = self.options["save_labels"]
+        archive: Path | None = self.options["submission"]
+        if chosen is not None:
+            return chosen / Path(name).stem if several else chosen
+        return None if archive is None else archive.with_name(archive.name + ".labels")
+
+
+def _refuse_nonsense(weights: tuple[str, ...], options: dict[str, Any]) -> None:
+    if not weights:
+        raise click.UsageError("which weights? Name a release, such as voc-fcn8s, or a file")
+    if options["as_csv"] and options["as_json"]:
+        raise click.UsageError("--csv and --json: one of them")
+    if options["no_cache"] and options["cache"] is not None:
+        raise click.UsageError("--cache and --no-cache: one of them")
+    if options["submission"] is not None:
+        if len(weights) > 1:
+            raise click.UsageError("an archive is of one net; give one")
+        if options["limit"] is not None:
+            raise click.UsageError("the server wants every image; --submission goes without --limit")
+
+
+def _report(found: list[Evaluation], missing: dict[str, str], options: dict[str, Any]) -> int:
+    from ..evaluation.comparison import verdict
+    from ..evaluation.tables import to_csv, to_markdown
+
+    scored = [each for each in found if each.tasks]
+    if options["as_json"]:
+        documents = [_as_json(each) for each in found]
+        write_json(documents[0] if len(documents) == 1 and not missing else documents)
+    elif options["as_csv"]:
+        click.echo(to_csv(scored), nl=False)
+    else:
+        for each in scored:
+            _print(each)
+    for each in found:
+        _say_skipped(each)
+    if options["markdown"] is not None:
+        options["markdown"].parent.mkdir(parents=True, exist_ok=True)
+        options["markdown"].write_text(to_markdown(scored, missing), encoding="utf-8")
+        note(f"-> {options['markdown']}")
+    said = [verdict(each) for each in found]
+    return 1 if missing or any(each is not None and not each.ok for each in said) else 0
+
+
+def _print(evaluation: Evaluation) -> None:
+    from ..evaluation.comparison import verdict
+    from ..evaluation.tables import CLASS_HEADER, METRIC_HEADER, class_rows, metric_rows
+
+    for task in evaluation.tasks:
+        click.echo(
+            f"{evaluation.weights} on {evaluation.title}, {evaluation.split}: {len(evaluation.images)} images, "
+            f"{task.title}, in percent\n"
+        )
+        write_columns(class_rows(evaluation, task), header=CLASS_HEADER, right=(1, 2, 3, 4))
+        click.echo()
+        write_columns(metric_rows(evaluation, task), header=METRIC_HEADER, right=(1, 2, 3))
+        click.echo()
+    said = verdict(evaluation)
+    if said is not None:
+        click.echo(said.text)
+    elif evaluation.release is not None and not evaluation.complete:
+        click.echo("no verdict: these are not all the images of the published split")
+
+
+def _say_skipped(evaluation: Evaluation) -> None:
+    if evaluation.skipped:
+        note(f"{len(evaluation.skipped)} images of {evaluation.weights} were skipped:")
+        for reason in evaluation.skipped.values():
+            note(f"  {reason.splitlines()[0]}")
+
+
+def _as_json(evaluation: Evaluation) -> dict[str, Any]:
+    from ..evaluation.comparison import published_scores, verdict
+
+    said = verdict(evaluation)
+    published = [score for task in evaluation.tasks for score in published_scores(evaluation, task)]
+    return {
+        **evaluation.to_json(),
+        "published": [vars(score) for score in published],
+        "verdict": None if said is None else {"ok": said.ok, "text": said.text},
+    }
+
+
+def _submit(archive: Path, labels: Path, data: DataSet, result: Evaluation) -> None:
+    from ..data.errors import DataError
+    from ..data.voc import voc_year
+    from ..evaluation.labels import saved_path
+    from ..evaluation.submission import check_submission, image_sizes, write_submission
+
+    year = voc_year(data.root)
+    if year is None or data.name != "voc":
+        raise DataError("a folder VOC2011 or VOC2012 is expected: the server takes PASCAL VOC only", path=data.root)
+    if result.skipped:
+        raise DataError(f"{len(result.skipped)} images could not be read, and the server wants all", path=data.root)
+    heads = list(data.classes)
+    write_submission(archive, lambda id_: saved_path(labels, id_, heads[0], heads), data.ids, year=year)
+    problems = check_submission(
+        archive, sizes=image_sizes({id_: data.image_path(id_) for id_ in data.ids}), year=year
+    )
+    if problems:
+        raise DataError("; ".join(problems[:3]), path=archive)
+    note(f"-> {archive}, {len(data.ids)} label maps; checked: the server takes it")
+
+
+def _check(archive: Path, folder: Path | None, split: str | None) -> int:
+    from ..evaluation.submission import check_submission, image_sizes
+
+    sizes, year = None, None
+    if folder is not None:
+        from ..data.opening import open_dataset
+        from ..data.voc import voc_year
+
+        data = open_dataset(folder, split=split or "test", kind="voc")
+        sizes, year = image_sizes({id_: data.image_path(id_) for id_ in data.ids}), voc_year(data.root)
+    problems = check_submission(archive, sizes=sizes, year=year)
+    for problem in problems:
+        click.echo(f"FAIL  {problem}")
+    if not problems:
+        beyond = "" if sizes is not None else "; with --data, it is also checked that every image is in it"
+        click.echo(f"ok    {archive}{beyond}")
+    return 1 if problems else 0

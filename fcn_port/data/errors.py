@@ -1,0 +1,9 @@
+"""What can be wrong with a data set."""
+
+from __future__ import annotations
+
+from converters.errors import CaffeFormatError
+
+
+class DataError(CaffeFormatError):
+    """An image, label map, list or archive of a data set that is missing, damaged or not what it should be."""

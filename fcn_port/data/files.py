@@ -1,0 +1,148 @@
+"""One file of a data set at a time: images as stored, label maps as labels. Every error names the file.
+
+Unlike `fcn_port.inference`, nothing is turned by its EXIF orientation and nothing is scaled: a label map lies on the
+pixels as they are stored, and the release read them so.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..palettes import voc_palette
+from .errors import DataError
+
+GREY_PALETTE_MEAN_IU = 0.046
+"""What users of three projects report, whatever the net, when colours or grey values were read as labels."""
+
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error, Image.DecompressionBombError)
+_LABEL_MODES = ("P", "L", "1", "I", "I;16")
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """An image (h, w, 3) uint8 in the order of the file: RGB, or the three channels of HHA."""
+    with _opened(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def read_depth(path: Path) -> np.ndarray:
+    """A depth map (h, w, 1) float32, values as stored; DataError where it has no logarithm."""
+    with _opened(path) as image:
+        if len(image.getbands()) != 1:
+            raise DataError(f"{image.mode} instead of one channel of depth", path=path)
+        depth = np.asarray(image).astype(np.float32)
+    if depth.size and not depth.min() > 0:
+        raise DataError("a depth of 0 has no logarithm", path=path, hint="use the depth whose holes are filled in")
+    return depth[:, :, None]
+
+
+def read_label_png(path: Path) -> np.ndarray:
+    """A label map (h, w), its values as stored: the indices of an indexed PNG, or the grey values of a grey one."""
+    with _opened(path) as image:
+        if image.mode not in _LABEL_MODES:
+            raise _colours(path, image)
+        labels = np.asarray(image)
+    return labels.astype(np.uint8) if labels.dtype == bool else labels
+
+
+def read_mat(path: Path, *keys: str) -> np.ndarray:
+    """The matrix under `keys` (a variable, then fields of structs) of a MATLAB file; needs scipy."""
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise DataError("a .mat file takes scipy to read", path=path, hint="pip install 'fcn-port[data]'") from error
+    try:
+        value: Any = loadmat(path, variable_names=list(keys[:1]))[keys[0]]
+        for key in keys[1:]:
+            value = value[0][key][0]
+    except FileNotFoundError:
+        raise DataError("there is no such file", path=path) from None
+    except (KeyError, IndexError, TypeError) as error:
+        raise DataError(f"there is no {'.'.join(keys)} in it", path=path) from error
+    except NotImplementedError as error:
+        raise DataError("a MATLAB 7.3 file; save it with -v7", path=path) from error
+    except Exception as error:  # loadmat raises whatever its parser stumbles over
+        raise DataError(f"damaged: {error}", path=path) from error
+    if not isinstance(value, np.ndarray) or value.ndim != 2 or value.dtype.kind not in "iuf":
+        raise DataError(f"{'.'.join(keys)} is not a matrix of labels", path=path)
+    return value
+
+
+def check_labels(labels: np.ndarray, *, path: Path, classes: int, ignore_label: int) -> np.ndarray:
+    """The map as (h, w) uint8; DataError names values that are neither a class nor `ignore_label`."""
+    small = labels
+    if labels.dtype != np.uint8:
+        small = labels.astype(np.uint8)
+        if not np.array_equal(small, labels):
+            raise DataError(f"label {labels[small != labels][0]} is none of 0 to {classes - 1}", path=path)
+    counts = np.bincount(small.ravel(), minlength=256)
+    unknown = [value for value in np.flatnonzero(counts).tolist() if value >= classes and value != ignore_label]
+    if unknown:
+        raise _unknown(small, unknown, path, classes, ignore_label)
+    return small
+
+
+def check_size(labels: np.ndarray, image: np.ndarray, *, path: Path, image_path: Path) -> None:
+    """DataError if a label map is of another size than its image."""
+    if labels.shape != image.shape[:2]:
+        raise DataError(f"{_size(labels.shape)} pixels, but {image_path} has {_size(image.shape)}", path=path)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Pillow's image, decoded; whatever goes wrong names the file."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            yield image
+    except FileNotFoundError:
+        raise DataError("there is no such file", path=path) from None
+    except DataError:
+        raise
+    except _DAMAGED as error:
+        raise DataError(f"damaged, or not an image: {error}", path=path) from error
+
+
+def _colours(path: Path, image: Image.Image) -> DataError:
+    seen = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    known = {tuple(colour) for colour in voc_palette()}
+    of_voc = {tuple(colour) for colour in np.unique(seen, axis=0)} <= known
+    found = "the colours of VOC's palette" if of_voc else "colours"
+    return DataError(
+        f"{found} ({image.mode}) instead of labels",
+        path=path,
+        hint="a label map is an indexed PNG whose pixel values are the labels; one that went through a conversion to\n"
+        f"  colours or grey gives a mean IU of about {GREY_PALETTE_MEAN_IU} whatever the net: take the original file",
+    )
+
+
+def _unknown(labels: np.ndarray, unknown: list[int], path: Path, classes: int, ignore_label: int) -> DataError:
+    row, column = np.argwhere(labels == unknown[0])[0]
+    several = len(unknown) > 1
+    named = ", ".join(map(str, unknown[:6])) + (" ..." if len(unknown) > 6 else "")
+    used = [*range(classes), ignore_label]
+    hint = f"known are 0 to {classes - 1}, and {ignore_label} for pixels that do not count"
+    if set(unknown) <= set(_greys(used)):
+        hint = (
+            f"{'these are' if several else 'this is'} the grey of VOC's colours: the map went through a conversion to "
+            "grey, which gives\n  a mean IU of about "
+            f"{GREY_PALETTE_MEAN_IU} whatever the net; take the original, indexed file"
+        )
+    what = f"labels {named} are no classes, the first" if several else f"label {named} is no class, first"
+    return DataError(what, path=path, where=f"row {row}, column {column}", hint=hint)
+
+
+def _greys(labels: list[int]) -> list[int]:
+    """The grey values that Pillow makes of VOC's colours."""
+    return np.asarray(Image.fromarray(voc_palette()[labels][None]).convert("L")).ravel().tolist()
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]}x{shape[1]}"

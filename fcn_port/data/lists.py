@@ -1,0 +1,55 @@
+"""Lists of images, one id a line, as data sets name their splits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from .errors import DataError
+
+
+def read_list(path: Path) -> tuple[str, ...]:
+    """The ids in a list, in its order; DataError names the line of one that cannot be, or that comes twice."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise DataError("not a list of images, one id a line", path=path) from None
+    ids: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        id_ = line.split()[0]
+        if "/" in id_ or "\\" in id_ or id_.startswith(".") or "\0" in id_:
+            raise DataError(f"{id_!r} is not the id of an image", path=path, where=f"line {number}")
+        if id_ in ids:
+            raise DataError(f"{id_} stands there twice, first in line {ids[id_]}", path=path, where=f"line {number}")
+        ids[id_] = number
+    if not ids:
+        raise DataError("the list is empty", path=path)
+    return tuple(ids)
+
+
+def digest(ids: Iterable[str]) -> str:
+    """The SHA-256 of a set of ids: sorted, one a line."""
+    return hashlib.sha256("".join(f"{id_}\n" for id_ in sorted(ids)).encode()).hexdigest()
+
+
+def split_file(split: str, folders: Iterable[Path], *, published: str = "") -> Path:
+    """The list of a split: the path of a file, or `<split>.txt` in one of `folders`.
+
+    FileNotFoundError says which splits there are, and `published`, where the missing one is to be had.
+    """
+    as_path = Path(split).expanduser()
+    if as_path.suffix and as_path.is_file():
+        return as_path
+    tried = list(folders)
+    for folder in tried:
+        if (folder / f"{split}.txt").is_file():
+            return folder / f"{split}.txt"
+    there = sorted({path.stem for folder in tried if folder.is_dir() for path in folder.glob("*.txt")})
+    found = f"there are {', '.join(there[:12])}" if there else "there is no list at all"
+    raise FileNotFoundError(
+        f"no list of the split '{split}': {tried[0] / (split + '.txt')} is missing, {found}"
+        + (f"\n  {published}" if published else "")
+    )

@@ -1,0 +1,48 @@
+"""NYUDv2: indoor scenes with colour, depth and HHA, in the 40 classes of Gupta et al. (CVPR 2013)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from weights.catalogue import datasets
+
+from .files import read_depth, read_mat, read_rgb
+from .lists import read_list, split_file
+from .places import find_inside
+from .records import DataSet, Files
+
+
+def find_nyud(root: Path) -> Path | None:
+    """The folder with `data/images` and `segmentation`, in or below `root`."""
+    return find_inside(root, ("nyud", "nyudv2", "NYUDv2"), markers=("segmentation", "data/images"))
+
+
+def open_nyud(root: Path, *, split: str | None = None) -> DataSet:
+    """A split of NYUDv2 in the release's layout; the catalogue's recipe takes the logarithm of the depth."""
+    folder = find_nyud(root)
+    if folder is None:
+        raise FileNotFoundError(f"{root}: no NYUDv2 here: folders data/images and segmentation are expected")
+    return DataSet(
+        name="nyud",
+        kind="nyud",
+        title="NYUDv2",
+        root=folder,
+        split=split or "test",
+        ids=read_list(split_file(split or "test", (folder,))),
+        images={
+            "color": Files(folder / "data" / "images", "img_{}.png", read_rgb),
+            "hha": Files(folder / "data" / "hha", "img_{}.png", read_rgb),
+            "depth": Files(folder / "data" / "depth", "img_{}.png", read_depth),
+        },
+        labels={"score": Files(folder / "segmentation", "img_{}.mat", read_labels)},
+        classes=datasets()["nyud"].heads,
+        single_precision_mean=True,
+    )
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """A label map (h, w), classes from 0: the file counts from 1, and void, 0 there, becomes 255."""
+    stored = read_mat(path, "segmentation").astype(np.int64)
+    return np.where(stored == 0, 255, stored - 1)

@@ -1,0 +1,95 @@
+"""A data set on disk: which images, where they and their labels are, and how a net wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from weights.records import Input
+
+from .errors import DataError
+from .files import check_labels, check_size
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files of one kind, one for each image: `folder / name.format(id)`, and how one is read."""
+
+    folder: Path
+    name: str
+    read: Callable[[Path], np.ndarray]
+
+    def path(self, id_: str) -> Path:
+        """The file of an image."""
+        return self.folder / self.name.format(id_)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image: `images` (h, w, c) by kind of input, values as stored; `labels` (h, w) uint8 by output blob."""
+
+    id: str
+    images: Mapping[str, np.ndarray]
+    labels: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A split of a data set.
+
+    `name` is the catalogue's (`weights.datasets()`), `kind` how the files lie ("sbd" is another layout of "voc"),
+    `ids` the images in the order of the split's list. `images` by kind of input ("color", "hha", "depth"), `labels` and
+    `classes` by output blob; `labels` is empty for a private test set. `complete`: the list was checked to be the
+    published one. `single_precision_mean`: the release keeps the mean of this data set in float32.
+    """
+
+    name: str
+    kind: str
+    title: str
+    root: Path
+    split: str
+    ids: tuple[str, ...]
+    images: Mapping[str, Files]
+    labels: Mapping[str, Files]
+    classes: Mapping[str, tuple[str, ...]]
+    ignore_label: int = 255
+    complete: bool = False
+    single_precision_mean: bool = False
+
+    def read(self, id_: str, *, kinds: Iterable[str] = ("color",)) -> Sample:
+        """An image with its labels; DataError names the file that is missing, damaged or does not fit."""
+        images = {kind: self._images(kind).read(self.image_path(id_, kind=kind)) for kind in kinds}
+        first_kind, first = next(iter(images.items()))
+        labels = {}
+        for head, files in self.labels.items():
+            path = files.path(id_)
+            found = files.read(path)
+            check_size(found, first, path=path, image_path=self.image_path(id_, kind=first_kind))
+            labels[head] = check_labels(
+                found, path=path, classes=len(self.classes[head]), ignore_label=self.ignore_label
+            )
+        return Sample(id_, images, labels)
+
+    def image_path(self, id_: str, *, kind: str = "color") -> Path:
+        """The file of an image."""
+        return self._images(kind).path(id_)
+
+    def files(self, id_: str, *, kinds: Iterable[str] = ("color",)) -> tuple[Path, ...]:
+        """Every file that `read` reads."""
+        paths = [self.image_path(id_, kind=kind) for kind in kinds]
+        return (*paths, *(files.path(id_) for files in self.labels.values()))
+
+    def recipe(self, recipe: Input) -> Input:
+        """How this data set's images become an input blob, to the last bit as the release did it."""
+        if not self.single_precision_mean:
+            return recipe
+        return replace(recipe, mean=tuple(float(np.float32(value)) for value in recipe.mean))
+
+    def _images(self, kind: str) -> Files:
+        if kind not in self.images:
+            known = ", ".join(self.images)
+            raise DataError(f"{self.title} has no images of kind {kind!r}, only {known}", path=self.root)
+        return self.images[kind]

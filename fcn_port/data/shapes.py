@@ -1,0 +1,185 @@
+"""A small data set that anybody may have: seeded shapes on textured grounds, laid out like PASCAL VOC.
+
+Seven classes, each with an outline and a range of hues of its own, so that a narrow net learns them in minutes; with
+light, stripes and a soft shadow. Shapes overlap, and a border of 255 surrounds each, as in VOC. The pictures depend on
+the seed alone.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..palettes import voc_palette
+
+CLASSES = ("background", "circle", "square", "triangle", "star", "cross", "ring")
+IGNORE_LABEL = 255
+
+Outline = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""From coordinates (in units of the radius, y down) to a signed distance: negative inside."""
+
+
+def make_shapes(
+    folder: str | os.PathLike[str], *, count: int, seed: int = 0, size: tuple[int, int] = (96, 128), val: float = 0.25
+) -> Path:
+    """Write `count` images of `size` (h, w) with their label maps below `folder`, and return it.
+
+    As in VOC: `JPEGImages/<id>.jpg`, `SegmentationClass/<id>.png` (indexed, VOC's palette, borders 255),
+    `ImageSets/Segmentation/{train,val,trainval}.txt`, the last `val` of the images for val; and `classes.txt`.
+    """
+    root = Path(folder)
+    lists = root / "ImageSets" / "Segmentation"
+    for each in (root / "JPEGImages", root / "SegmentationClass", lists):
+        each.mkdir(parents=True, exist_ok=True)
+    ids = [f"shapes_{seed:04d}_{index:05d}" for index in range(count)]
+    for index, id_ in enumerate(ids):
+        image, labels = draw_shapes(np.random.default_rng((seed, index)), size=size)
+        Image.fromarray(image).save(root / "JPEGImages" / f"{id_}.jpg", quality=95, subsampling=0)
+        indexed = Image.fromarray(labels)
+        indexed.putpalette(voc_palette().tobytes())
+        indexed.save(root / "SegmentationClass" / f"{id_}.png")
+    first_val = count - round(count * val)
+    for name, part in {"train": ids[:first_val], "val": ids[first_val:], "trainval": ids}.items():
+        (lists / f"{name}.txt").write_text("".join(f"{id_}\n" for id_ in part), encoding="utf-8")
+    (root / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES), encoding="utf-8")
+    return root
+
+
+def draw_shapes(rng: np.random.Generator, *, size: tuple[int, int] = (96, 128)) -> tuple[np.ndarray, np.ndarray]:
+    """An image (h, w, 3) uint8 RGB of two to five shapes, and its labels (h, w) uint8."""
+    h, w = size
+    image = _ground(rng, size)
+    labels = np.zeros(size, np.uint8)
+    y, x = np.mgrid[0:h, 0:w].astype(np.float64)
+    for _ in range(int(rng.integers(2, 6))):
+        shape = _placed(rng, size)
+        distance = shape.distance(x, y)
+        shadow = _cover(shape.distance(x - 0.12 * shape.radius, y - 0.16 * shape.radius), softness=0.2 * shape.radius)
+        image *= 1 - 0.45 * shadow[..., None]
+        cover = _cover(distance, softness=1.0)[..., None]
+        image = image * (1 - cover) + _painted(rng, shape, x, y) * cover
+        border = max(1.0, 0.012 * min(size))
+        labels[distance <= 0] = shape.label
+        labels[np.abs(distance) <= border] = IGNORE_LABEL
+    noisy = image + rng.normal(0, 0.015, image.shape)
+    return (noisy.clip(0, 1) * 255).round().astype(np.uint8), labels
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Where a shape is: centre (x, y) and radius in pixels, turned by `angle`, its class and colour (r, g, b)."""
+
+    label: int
+    centre: tuple[float, float]
+    radius: float
+    angle: float
+    colour: tuple[float, float, float]
+
+    def distance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """The signed distance to the outline in pixels, negative inside."""
+        c, s = math.cos(self.angle), math.sin(self.angle)
+        dx, dy = (x - self.centre[0]) / self.radius, (y - self.centre[1]) / self.radius
+        return _OUTLINES[CLASSES[self.label]](c * dx + s * dy, c * dy - s * dx) * self.radius
+
+
+def _placed(rng: np.random.Generator, size: tuple[int, int]) -> _Shape:
+    h, w = size
+    label = int(rng.integers(1, len(CLASSES)))
+    radius = float(rng.uniform(0.15, 0.32)) * min(size)
+    hue = (label - 1) / (len(CLASSES) - 1) + float(rng.normal(0, 0.06))
+    colour = colorsys.hsv_to_rgb(hue % 1, float(rng.uniform(0.55, 0.95)), float(rng.uniform(0.65, 1.0)))
+    centre = float(rng.uniform(0.1, 0.9)) * w, float(rng.uniform(0.1, 0.9)) * h
+    return _Shape(label, centre, radius, float(rng.uniform(-0.45, 0.45)), colour)
+
+
+def _painted(rng: np.random.Generator, shape: _Shape, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The surface of a shape: light from above left, and stripes."""
+    lit = 1.0 - 0.25 * ((x - shape.centre[0]) + (y - shape.centre[1])) / shape.radius
+    angle, period = rng.uniform(0, math.pi), rng.uniform(0.25, 0.6) * shape.radius
+    stripes = 1 + rng.uniform(0.0, 0.14) * np.sin(2 * math.pi * (x * math.cos(angle) + y * math.sin(angle)) / period)
+    return np.asarray(shape.colour) * (lit.clip(0.55, 1.25) * stripes)[..., None]
+
+
+def _ground(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """A muted ground: two colours mixed by noise of several scales."""
+    noise, weight = np.zeros(size), 0.0
+    for cells in (2, 4, 8, 16, 32):
+        noise += _smooth_noise(rng, size, cells) / cells**0.7
+        weight += 1 / cells**0.7
+    mix = (noise / weight)[..., None]
+    one, other = (
+        np.asarray(colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.03, 0.25), rng.uniform(0.25, 0.85)))
+        for _ in range(2)
+    )
+    return one * mix + other * (1 - mix)
+
+
+def _smooth_noise(rng: np.random.Generator, size: tuple[int, int], cells: int) -> np.ndarray:
+    """Noise in 0 to 1 on a grid of `cells`, interpolated to `size`."""
+    grid = rng.uniform(0, 1, (cells + 1, cells + 1))
+    rows, columns = (np.linspace(0, cells, length, endpoint=False) for length in size)
+    i, j = rows.astype(int), columns.astype(int)
+    u, v = (_ease(at - at.astype(int)) for at in (rows, columns))
+    top = grid[np.ix_(i, j)] * (1 - v) + grid[np.ix_(i, j + 1)] * v
+    bottom = grid[np.ix_(i + 1, j)] * (1 - v) + grid[np.ix_(i + 1, j + 1)] * v
+    return top * (1 - u[:, None]) + bottom * u[:, None]
+
+
+def _ease(t: np.ndarray) -> np.ndarray:
+    return t * t * (3 - 2 * t)
+
+
+def _cover(distance: np.ndarray, *, softness: float) -> np.ndarray:
+    """1 inside, 0 outside, and a ramp of `softness` pixels on the outline."""
+    return (0.5 - distance / softness).clip(0, 1)
+
+
+def _circle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.hypot(x, y) - 1
+
+
+def _square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.maximum(np.abs(x), np.abs(y)) - 0.85
+
+
+def _triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.maximum(np.abs(x) * math.sqrt(3) / 2 - y / 2, y) - 0.55
+
+
+def _star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Five points, the inner corners at 0.45 of the outer ones."""
+    sector = 2 * math.pi / 5
+    angle = np.abs((np.arctan2(x, -y) + sector / 2) % sector - sector / 2)
+    radius = np.hypot(x, y)
+    across, along = radius * np.sin(angle), radius * np.cos(angle)
+    tip, inner = (1.1, 0.0), (0.5 * math.cos(sector / 2), 0.5 * math.sin(sector / 2))
+    nx, ny = inner[1] - tip[1], tip[0] - inner[0]
+    length = math.hypot(nx, ny)
+    return ((along - tip[0]) * nx + (across - tip[1]) * ny) / length
+
+
+def _cross(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    arm = 0.34
+    upright = np.maximum(np.abs(x) - arm, np.abs(y) - 1)
+    return np.minimum(upright, np.maximum(np.abs(x) - 1, np.abs(y) - arm))
+
+
+def _ring(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.abs(np.hypot(x, y) - 0.75) - 0.27
+
+
+_OUTLINES: Mapping[str, Outline] = {
+    "circle": _circle,
+    "square": _square,
+    "triangle": _triangle,
+    "star": _star,
+    "cross": _cross,
+    "ring": _ring,
+}

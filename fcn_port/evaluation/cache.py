@@ -1,0 +1,76 @@
+"""Results of images, kept as they come, so that an interrupted evaluation goes on where it was.
+
+A folder for each combination of weights and settings; in it, a file for each process, one JSON line an image. A line
+that a kill tore is ignored. A result counts as long as the image and its label maps have the size and time they had.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from .results import ImageResult
+
+FORMAT = 1
+"""Part of every key: raise it when results mean something else."""
+
+
+def cache_dir() -> Path:
+    """Where results are kept unless somebody says otherwise: the user's cache folder."""
+    return platformdirs.user_cache_path("fcn-port", appauthor=False) / "evaluations"
+
+
+def cache_key(settings: Mapping[str, Any]) -> str:
+    """The name of the folder of a combination of settings, which JSON can write."""
+    text = json.dumps({"format": FORMAT, **settings}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The results in `folder`; `rank` is this process among those that write at the same time."""
+
+    folder: Path
+    rank: int = 0
+
+    def read(self, classes: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[ImageResult, list[Any]]]:
+        """Every whole result by id, each with the `fingerprint` of its files; the latest of several."""
+        found: dict[str, tuple[float, ImageResult, list[Any]]] = {}
+        for path in sorted(self.folder.glob("*.jsonl")):
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                try:
+                    data = json.loads(line)
+                    result = ImageResult.from_json(data, classes)
+                    found[result.id] = (path.stat().st_mtime, result, data["files"])
+                except (ValueError, KeyError, TypeError):
+                    continue
+        return {id_: (result, files) for id_, (_, result, files) in found.items()}
+
+    def append(self, result: ImageResult, files: list[Any]) -> None:
+        """Keep a result; it is on its way to the disk when this returns."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        line = json.dumps({**result.to_json(), "files": files}, separators=(",", ":"))
+        with (self.folder / f"{self.rank:04d}.jsonl").open("ab") as out:
+            torn = out.tell() > 0 and not self._ends_a_line(out.name)
+            out.write(b"\n" * torn + line.encode() + b"\n")
+
+    @staticmethod
+    def _ends_a_line(path: str) -> bool:
+        with Path(path).open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b"\n"
+
+
+def fingerprint(paths: Iterable[Path]) -> list[Any] | None:
+    """Size and time of files, as JSON has them; None if one is missing."""
+    try:
+        return [[stat.st_size, stat.st_mtime_ns] for stat in (path.stat() for path in paths)]
+    except OSError:
+        return None

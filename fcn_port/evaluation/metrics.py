@@ -1,0 +1,176 @@
+r"""The paper's metrics (CVPR 2015, section 5), from one histogram of labels and predictions.
+
+With :math:`n_{ij}` the pixels of class i predicted as class j and :math:`t_i = \sum_j n_{ij}`:
+
+    overall accuracy   \sum_i n_ii / \sum_i t_i
+    mean accuracy      mean of n_ii / t_i                             over classes with labelled pixels
+    mean IU            mean of n_ii / (t_i + \sum_j n_ji - n_ii)      over classes in labels or predictions
+    f.w. IU            \sum_i t_i IU_i / \sum_i t_i
+
+A histogram is a plain array, so streaming is `+=` and merging is `+`. Pixels with the ignored label do not count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+Over = Literal["present", "labelled"]
+"""Which classes the mean IU is over: in labels or predictions, or (SIFT Flow) only those with labelled pixels."""
+
+IGNORE_LABEL = 255
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The four metrics as fractions of 1, and IU and accuracy of each class; NaN where there is nothing to count.
+
+    `labelled` and `predicted` are pixels of each class, of those that count.
+    """
+
+    overall_accuracy: float
+    mean_accuracy: float
+    mean_iu: float
+    fwavacc: float
+    iu: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    labelled: tuple[int, ...]
+    predicted: tuple[int, ...]
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels count."""
+        return sum(self.labelled)
+
+
+def histogram(
+    labels: Any, predictions: Any, *, num_classes: int, ignore_label: int | None = IGNORE_LABEL
+) -> np.ndarray:
+    """How many pixels of class i were predicted as class j: (num_classes, num_classes) int64.
+
+    `labels` and `predictions` are integer maps of one shape: arrays, or tensors, counted on the device that
+    `predictions` is on. ValueError for a label that is neither a class nor `ignore_label`, and for a prediction that
+    is no class.
+    """
+    if not isinstance(predictions, np.ndarray) and hasattr(predictions, "device"):
+        return _histogram_of_tensors(labels, predictions, num_classes, ignore_label)
+    labels, predictions = np.asarray(labels), np.asarray(predictions)
+    _check(labels, predictions)
+    if labels.size == 0:
+        return np.zeros((num_classes, num_classes), np.int64)
+    if predictions.min() < 0 or predictions.max() >= num_classes:
+        wrong = _first_outside(predictions, num_classes)
+        raise ValueError(f"a prediction of {wrong}; classes are 0 to {num_classes - 1}")
+    if labels.dtype != np.uint8:
+        labels = _as_bytes(labels, num_classes, ignore_label)
+        ignore_label = None if ignore_label is None else 255
+    index = labels.astype(np.intp).ravel()
+    index *= num_classes
+    index += predictions.ravel().astype(np.intp, copy=False)
+    return _folded(np.bincount(index, minlength=256 * num_classes), num_classes, ignore_label)
+
+
+def scores(counts: np.ndarray, *, over: Over = "present", without: tuple[int, ...] = ()) -> Scores:
+    """The metrics of a histogram.
+
+    Pixels labelled with one of the classes in `without` are ignored, and the means leave these classes out; a
+    prediction of one of them for another class's pixel is still wrong.
+    """
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
+        raise ValueError(f"a histogram is square, not {counts.shape}")
+    counts = counts.astype(np.int64)
+    counts[list(without)] = 0
+    kept = np.ones(len(counts), bool)
+    kept[list(without)] = False
+    right, labelled, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    union = labelled + predicted - right
+    accuracy = _ratio(right, labelled)
+    iu = np.where(kept, _ratio(right, union), np.nan)
+    counted = iu if over == "present" else np.where(labelled > 0, iu, np.nan)
+    total = labelled.sum()
+    return Scores(
+        overall_accuracy=float(right.sum() / total) if total else float("nan"),
+        mean_accuracy=_mean(accuracy),
+        mean_iu=_mean(counted),
+        fwavacc=float((labelled * np.nan_to_num(iu)).sum() / total) if total else float("nan"),
+        iu=tuple(iu.tolist()),
+        accuracy=tuple(accuracy.tolist()),
+        labelled=tuple(labelled.tolist()),
+        predicted=tuple(predicted.tolist()),
+    )
+
+
+def score(labels: Any, predictions: Any, *, num_classes: int, ignore_label: int | None = IGNORE_LABEL) -> Scores:
+    """The metrics of two label maps."""
+    return scores(histogram(labels, predictions, num_classes=num_classes, ignore_label=ignore_label))
+
+
+def _check(labels: np.ndarray, predictions: np.ndarray) -> None:
+    if labels.shape != predictions.shape:
+        raise ValueError(f"labels {labels.shape} and predictions {predictions.shape} are of different sizes")
+    for what, array in (("labels", labels), ("predictions", predictions)):
+        if array.dtype.kind not in "iub":
+            raise ValueError(f"{what} are whole numbers, not {array.dtype}")
+
+
+def _as_bytes(labels: np.ndarray, num_classes: int, ignore_label: int | None) -> np.ndarray:
+    """Labels of any integer type as uint8, the ignored one as 255."""
+    known = (labels >= 0) & (labels < num_classes)
+    ignored = np.zeros_like(known) if ignore_label is None else labels == ignore_label
+    if not (known | ignored).all():
+        raise _unknown_label(labels[~(known | ignored)][0], num_classes, ignore_label)
+    return np.where(ignored, 255, labels).astype(np.uint8)
+
+
+def _folded(counts: np.ndarray, num_classes: int, ignore_label: int | None) -> np.ndarray:
+    """The rows of the classes of a histogram with a row for each byte; an error if another row has pixels."""
+    rows = counts.reshape(256, num_classes)
+    seen = np.asarray(rows.any(axis=1))
+    seen[:num_classes] = False
+    if ignore_label is not None:
+        seen[ignore_label] = False
+    if seen.any():
+        raise _unknown_label(int(np.flatnonzero(seen)[0]), num_classes, ignore_label)
+    found = rows[:num_classes].astype(np.int64)
+    if ignore_label is not None and ignore_label < num_classes:
+        found[ignore_label] = 0
+    return found
+
+
+def _histogram_of_tensors(labels: Any, predictions: Any, num_classes: int, ignore_label: int | None) -> np.ndarray:
+    import torch
+
+    on_host = labels.cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
+    if predictions.device.type == "cpu":
+        return histogram(on_host, predictions.numpy(), num_classes=num_classes, ignore_label=ignore_label)
+    if on_host.shape != tuple(predictions.shape):
+        raise ValueError(f"labels {on_host.shape} and predictions {tuple(predictions.shape)} are of different sizes")
+    if on_host.dtype != np.uint8:
+        on_host = _as_bytes(on_host, num_classes, ignore_label)
+        ignore_label = None if ignore_label is None else 255
+    if predictions.numel() and not 0 <= int(predictions.min()) <= int(predictions.max()) < num_classes:
+        raise ValueError(f"a prediction is none of the classes 0 to {num_classes - 1}")
+    index = torch.tensor(on_host, device=predictions.device).long().flatten()
+    index = index * num_classes + predictions.long().flatten()
+    counts = torch.bincount(index, minlength=256 * num_classes).cpu().numpy()
+    return _folded(counts, num_classes, ignore_label)
+
+
+def _unknown_label(label: int, num_classes: int, ignore_label: int | None) -> ValueError:
+    ignored = "" if ignore_label is None else f", and {ignore_label} is ignored"
+    return ValueError(f"a label of {label}; classes are 0 to {num_classes - 1}{ignored}")
+
+
+def _first_outside(predictions: np.ndarray, num_classes: int) -> int:
+    return int(predictions[(predictions < 0) | (predictions >= num_classes)].flat[0])
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")

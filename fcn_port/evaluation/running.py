@@ -1,0 +1,270 @@
+"""A net over a data set: images are decoded ahead, one is computed at a time, and each result is kept at once."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from converters.errors import MismatchError
+from converters.version import VERSION
+from weights.catalogue import datasets
+from weights.records import Preprocessing
+
+from ..data.errors import DataError
+from ..data.inputs import input_kinds, net_inputs
+from ..data.records import DataSet, Sample
+from .cache import Cache, cache_key, fingerprint
+from .labels import save_labels, saved_path
+from .metrics import histogram
+from .processes import Processes
+from .results import Evaluation, ImageResult
+
+Progress = Callable[[int, int], None]
+"""Told (done, total) of the images of this process."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to evaluate: how many of the images (None for all), decoding in how many threads (0: none), where results
+    are kept (None: nowhere), where label maps are written (None: nowhere), and whether bad files are skipped."""
+
+    limit: int | None = None
+    workers: int = 2
+    cache: Path | None = None
+    save_labels: Path | None = None
+    skip_bad: bool = False
+
+
+def evaluate(
+    net: nn.Module,
+    data: DataSet,
+    *,
+    name: str = "net",
+    release: str | None = None,
+    plan: Plan = Plan(),
+    processes: Processes = Processes(),  # noqa: B008
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Run `net` over the images of `data` and count its predictions against the labels.
+
+    The net is called with the release's exact inputs, one image at a time; a net from `load` knows how they are made,
+    for another one the data set's own recipe is taken. With several processes the first gives the whole result, the
+    others their part. Raises DataError for a bad file, unless the plan skips them, and MismatchError for a net
+    that does not fit the data set.
+    """
+    preprocessing = preprocessing_of(net, data)
+    run = _Run(net, data, plan, preprocessing, _cache(net, data, plan, preprocessing, processes.rank))
+    began = time.monotonic()
+    ids = data.ids[: plan.limit]
+    kept, todo = processes.from_first(run.kept(ids) if processes.first else ({}, []))
+    mine = processes.share(todo)
+    done, skipped = run.results(mine, progress)
+    parts = processes.to_first((done, skipped))
+    found = dict(kept)
+    for results, _ in parts or [(done, skipped)]:
+        found.update(results)
+    bad = {id_: reason for _, reasons in parts for id_, reason in reasons.items()}
+    return Evaluation(
+        weights=name,
+        release=release,
+        dataset=data.name,
+        title=data.title,
+        split=data.split,
+        complete=data.complete and len(found) == len(data.ids),
+        classes=data.classes,
+        images=tuple(found[id_] for id_ in ids if id_ in found),
+        skipped={id_: bad[id_] for id_ in ids if id_ in bad},
+        seconds=time.monotonic() - began,
+        computed=sum(len(results) for results, _ in parts),
+        settings={"device": str(run.device), "torch": torch.__version__, "fcn-port": VERSION},
+    )
+
+
+def preprocessing_of(net: nn.Module, data: DataSet) -> Preprocessing:
+    """How the net's inputs are made: what it says itself, else the recipe of the data set for one colour image."""
+    known: Preprocessing | None = getattr(net, "preprocessing", None)
+    return known or Preprocessing((datasets()[data.name].inputs["color"],))
+
+
+def device_of(net: nn.Module) -> torch.device:
+    """Where a net's weights are; the CPU for a net without any."""
+    parameter = next(net.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def weights_digest(net: nn.Module) -> str:
+    """The SHA-256 of a net: its modules as they describe themselves, and every tensor with its name."""
+    found = hashlib.sha256(repr(net).encode())
+    for key, value in sorted(net.state_dict().items()):
+        found.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        found.update(memoryview(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()))
+    return found.hexdigest()
+
+
+def best_labels(scores: Tensor) -> Tensor:
+    """The class of each pixel, (h, w) uint8 of scores (1, classes, h, w): the first of the best."""
+    return scores[0].max(dim=0).indices.to(torch.uint8)  # argmax gives the same and takes five times as long on a CPU
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One evaluation in one process."""
+
+    net: nn.Module
+    data: DataSet
+    plan: Plan
+    preprocessing: Preprocessing
+    cache: Cache | None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of image that the net looks at."""
+        return input_kinds(self.preprocessing)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the net is."""
+        return device_of(self.net)
+
+    def kept(self, ids: Sequence[str]) -> tuple[dict[str, ImageResult], list[str]]:
+        """Results of an earlier run that still hold, and the images that are left."""
+        if self.cache is None:
+            return {}, list(ids)
+        known = self.cache.read(self.data.classes)
+        kept = {id_: known[id_][0] for id_ in ids if id_ in known and self._holds(*known[id_])}
+        return kept, [id_ for id_ in ids if id_ not in kept]
+
+    def results(
+        self, ids: Sequence[str], progress: Progress | None
+    ) -> tuple[dict[str, ImageResult], dict[str, str]]:
+        """The results of these images, and the reasons of those that were skipped."""
+        results: dict[str, ImageResult] = {}
+        skipped: dict[str, str] = {}
+        if progress is not None:
+            progress(0, len(ids))
+        for number, (id_, sample) in enumerate(self._read_ahead(ids), start=1):
+            try:
+                results[id_] = self._result(sample())
+            except DataError as error:
+                if not self.plan.skip_bad:
+                    raise
+                skipped[id_] = str(error)
+            if progress is not None:
+                progress(number, len(ids))
+        return results, skipped
+
+    def _result(self, sample: Sample) -> ImageResult:
+        predicted = self._predicted(net_inputs(self.data, sample, self.preprocessing))
+        histograms = {
+            head: histogram(
+                sample.labels[head],
+                predicted[head],
+                num_classes=len(self.data.classes[head]),
+                ignore_label=self.data.ignore_label,
+            )
+            for head in sample.labels
+        }
+        if self.plan.save_labels is not None:
+            arrays = {head: each.cpu().numpy() for head, each in predicted.items()}
+            save_labels(self.plan.save_labels, sample.id, arrays)
+        result = ImageResult(sample.id, histograms)
+        if self.cache is not None:
+            files = fingerprint(self.data.files(sample.id, kinds=self.kinds))
+            if files is not None:
+                self.cache.append(result, files)
+        return result
+
+    def _predicted(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Label maps by output blob, on the net's device."""
+        moved = [each.to(self.device) for each in inputs.values()]
+        with torch.inference_mode():
+            output = self.net(moved[0]) if len(moved) == 1 else self.net(**dict(zip(inputs, moved, strict=True)))
+        outputs = output if isinstance(output, dict) else {next(iter(self.data.classes)): output}
+        if set(outputs) != set(self.data.classes):
+            raise MismatchError(
+                f"the net's outputs are {', '.join(outputs)}; {self.data.title} is labelled for "
+                f"{', '.join(self.data.classes)}",
+                path=self.data.root,
+            )
+        size = next(iter(moved)).shape[-2:]
+        for head, scores in outputs.items():
+            self._check(head, scores, size)
+        return {head: best_labels(scores) for head, scores in outputs.items()}
+
+    def _check(self, head: str, scores: Tensor, size: Sequence[int]) -> None:
+        classes = len(self.data.classes[head])
+        if scores.ndim != 4 or scores.shape[1] != classes:
+            scored = scores.shape[1] if scores.ndim > 1 else 0
+            raise MismatchError(
+                f"the net scores {scored} classes, and {self.data.title} has {classes}",
+                path=self.data.root,
+                hint="the names of your own classes go into a file classes.txt in the data set's folder, one a line",
+            )
+        if tuple(scores.shape[2:]) != tuple(size):
+            problem = f"the net's scores are {tuple(scores.shape[2:])} for an image of {tuple(size)}"
+            raise MismatchError(problem, path=self.data.root)
+
+    def _read_ahead(self, ids: Sequence[str]) -> Iterator[tuple[str, Callable[[], Sample]]]:
+        """The images in order, each as a call that gives it or raises; a few are read in other threads meanwhile."""
+        if self.plan.workers <= 0:
+            for id_ in ids:
+                yield id_, partial(self._read, id_)
+            return
+        with ThreadPoolExecutor(self.plan.workers) as pool:
+            ahead: deque[tuple[str, Future[Sample]]] = deque()
+            rest = iter(ids)
+            try:
+                while True:
+                    for id_ in islice(rest, 2 * self.plan.workers - len(ahead)):
+                        ahead.append((id_, pool.submit(self._read, id_)))
+                    if not ahead:
+                        return
+                    id_, future = ahead.popleft()
+                    yield id_, future.result
+            finally:
+                for _, future in ahead:
+                    future.cancel()
+
+    def _read(self, id_: str) -> Sample:
+        return self.data.read(id_, kinds=self.kinds)
+
+    def _holds(self, result: ImageResult, files: object) -> bool:
+        """Whether a kept result is of the files as they are now, and what it should have written is there."""
+        if set(result.histograms) != set(self.data.labels):
+            return False
+        folder = self.plan.save_labels
+        if folder is not None:
+            heads = list(self.data.classes)
+            if not all(saved_path(folder, result.id, head, heads).is_file() for head in heads):
+                return False
+        return fingerprint(self.data.files(result.id, kinds=self.kinds)) == files
+
+
+def _cache(net: nn.Module, data: DataSet, plan: Plan, preprocessing: Preprocessing, rank: int) -> Cache | None:
+    if plan.cache is None:
+        return None
+    key = cache_key(
+        {
+            "weights": weights_digest(net),
+            "preprocessing": preprocessing.to_json(),
+            "kind": data.kind,
+            "root": str(data.root.resolve()),
+            "classes": {head: list(names) for head, names in data.classes.items()},
+            "device": device_of(net).type,
+            "version": VERSION,
+            "numpy": np.__version__,
+            "torch": torch.__version__,
+        }
+    )
+    return Cache(plan.cache / key, rank)

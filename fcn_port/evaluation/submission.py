@@ -1,0 +1,174 @@
+"""Archives for PASCAL VOC's evaluation server: written, and checked before anybody waits for the server's answer.
+
+The server takes (devkit, section 5.3) a gzipped tar with one indexed PNG in VOC's colours for each image of the test
+set, of the image's own size: results/VOC2012/Segmentation/comp6_test_cls/<id>.png. comp6 is for methods that saw more
+than VOC's images, as every FCN did (ImageNet); comp5 for those that did not.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import tarfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..data.errors import DataError
+from ..palettes import voc_palette
+
+Size = tuple[int, int]
+
+_LARGEST = 1 << 30
+"""Bytes of label maps, more than any test set takes: what comes beyond is a bomb."""
+
+_MEMBER = re.compile(r"(?:\./)?results/VOC(20\d\d)/Segmentation/(comp[56]_test_cls)/([^/]+)\.png")
+
+
+def member_name(id_: str, *, year: int, competition: str = "comp6") -> str:
+    """Where the server looks for the label map of an image."""
+    return f"results/VOC{year}/Segmentation/{competition}_test_cls/{id_}.png"
+
+
+def write_submission(
+    archive: Path, labels: Callable[[str], Path], ids: Sequence[str], *, year: int, competition: str = "comp6"
+) -> None:
+    """Pack the label PNGs of `ids` (`labels` gives their files); the same labels give the same bytes.
+
+    The archive is whole under its name or not there. DataError names a label map that is missing.
+    """
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    beside = archive.with_name(archive.name + ".new")
+    try:
+        with (
+            beside.open("wb") as file,
+            gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+        ):
+            for id_ in sorted(ids):
+                _add(tar, member_name(id_, year=year, competition=competition), labels(id_))
+        beside.replace(archive)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def check_submission(archive: Path, *, sizes: Mapping[str, Size] | None = None, year: int | None = None) -> list[str]:
+    """Why the server would refuse an archive or score it wrongly; nothing if it is acceptable.
+
+    `sizes` (h, w) by id are the images of the test set: with them, missing, extra and resized label maps are found.
+    FileNotFoundError if there is no archive; whatever is in it, it is a finding.
+    """
+    found: list[str] = []
+    seen: dict[str, str] = {}
+    folders: set[tuple[str, str]] = set()
+    try:
+        with archive.open("rb") as file, gzip.open(file) as unpacked, tarfile.open(fileobj=unpacked, mode="r|") as tar:
+            total = 0
+            for member in tar:
+                total += member.size
+                if total > _LARGEST:
+                    return [*found, f"more than {_LARGEST >> 20} MiB are in it; a test set takes a few"]
+                found += _look_at(tar, member, seen, folders, sizes)
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        return [*found, f"not a whole .tar.gz: {error}"]
+    return [*found, *_look_at_all(seen, folders, sizes, year)]
+
+
+def image_sizes(paths: Mapping[str, Path]) -> dict[str, Size]:
+    """The size (h, w) of images by id, from their headers; DataError names a file that is missing or no image."""
+    sizes = {}
+    for id_, path in paths.items():
+        try:
+            with Image.open(path) as image:
+                sizes[id_] = (image.height, image.width)
+        except FileNotFoundError:
+            raise DataError("there is no such file", path=path) from None
+        except (OSError, SyntaxError, ValueError) as error:
+            raise DataError(f"damaged, or not an image: {error}", path=path) from error
+    return sizes
+
+
+def _add(tar: tarfile.TarFile, name: str, path: Path) -> None:
+    try:
+        body = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError("there is no label map for the archive", path=path) from None
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(body), 0o644
+    tar.addfile(info, io.BytesIO(body))
+
+
+def _look_at(
+    tar: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    seen: dict[str, str],
+    folders: set[tuple[str, str]],
+    sizes: Mapping[str, Size] | None,
+) -> list[str]:
+    """What is wrong with one member."""
+    if member.isdir():
+        return []
+    place = _MEMBER.fullmatch(member.name)
+    if place is None:
+        return [f"{member.name}: only results/VOC<year>/Segmentation/comp<5 or 6>_test_cls/<id>.png belongs in it"]
+    if not member.isfile():
+        return [f"{member.name}: a link or device instead of a file"]
+    folders.add((place[1], place[2]))
+    id_ = place[3]
+    if id_ in seen:
+        return [f"{member.name}: the image is there twice"]
+    seen[id_] = member.name
+    body = tar.extractfile(member)
+    assert body is not None
+    wanted = None if sizes is None else sizes.get(id_)
+    return [f"{member.name}: {problem}" for problem in _look_at_labels(body.read(), wanted)]
+
+
+def _look_at_labels(body: bytes, size: Size | None) -> list[str]:
+    try:
+        with Image.open(io.BytesIO(body)) as image:
+            if image.format != "PNG":
+                return [f"{image.format} instead of PNG"]
+            if image.mode != "P":
+                return [f"a PNG of mode {image.mode}; the server takes indexed ones"]
+            labels, palette = np.asarray(image), image.getpalette("RGB") or []
+            found_size = (image.height, image.width)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return [f"not a PNG that can be read: {error}"]
+    problems = []
+    if size is not None and found_size != size:
+        problems.append(f"{found_size[0]}x{found_size[1]} pixels, and the image has {size[0]}x{size[1]}")
+    if labels.size and labels.max() > 20:
+        problems.append(f"label {labels.max()}; predictions are 0 to 20, also on borders")
+    used = int(labels.max()) + 1 if labels.size else 0
+    if palette[: 3 * used] != voc_palette()[:used].ravel().tolist():
+        problems.append("its palette is not VOC's")
+    return problems
+
+
+def _look_at_all(
+    seen: Mapping[str, str], folders: set[tuple[str, str]], sizes: Mapping[str, Size] | None, year: int | None
+) -> list[str]:
+    """What is wrong with the archive as a whole."""
+    problems = []
+    if not seen:
+        problems.append("there is no label map in it")
+    if len(folders) > 1:
+        problems.append(f"several folders: {', '.join('/'.join(each) for each in sorted(folders))}")
+    if year is not None and any(int(each) != year for each, _ in folders):
+        problems.append(f"label maps for VOC{'/'.join(sorted(each for each, _ in folders))} instead of VOC{year}")
+    if sizes is not None:
+        missing, extra = sorted(set(sizes) - set(seen)), sorted(set(seen) - set(sizes))
+        if missing:
+            problems.append(f"{len(missing)} images are missing: {_few(missing)}")
+        if extra:
+            problems.append(f"{len(extra)} are not in the test set: {_few(extra)}")
+    return problems
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
