@@ -3,7 +3,8 @@
     net = fcn_port.load("voc-fcn8s")              # fetched, verified and converted the first time
     seen = fcn_port.segment(net, "street.jpg")    # seen.labels, seen.scores, seen.overlay()
 
-`build` makes a net without weights, `blobs` runs one and gives every blob by Caffe's name, `trace` every shape.
+`fast` gives the same net without its padding's work. `build` makes a net without weights, `blobs` runs one and gives
+every blob by Caffe's name, `trace` every shape.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from converters.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from .inference import Segmentation, segment
+    from .inference.lossless import fast
     from .inspection import blobs, trace
     from .loading import load
     from .nets import build
 
-__all__ = ["Segmentation", "__version__", "blobs", "build", "load", "segment", "trace"]
+__all__ = ["Segmentation", "__version__", "blobs", "build", "fast", "load", "segment", "trace"]
 
 _HOMES = {
     "Segmentation": "inference",
     "segment": "inference",
+    "fast": "inference.lossless",
     "blobs": "inspection",
     "trace": "inspection",
     "load": "loading",

@@ -64,6 +64,11 @@ def record(net: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[tuple[Call, ..
     return tuple(calls), blobs
 
 
+def calls_of(net: nn.Module, inputs: Mapping[str, Shape]) -> tuple[Call, ...]:
+    """The layers in the order in which they run; nothing is computed and no weight is touched."""
+    return _record_meta(net, inputs)[0]
+
+
 def shapes_of(net: nn.Module, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
     """The shape of every blob for inputs of these shapes; nothing is computed and no weight is touched."""
     return {name: tuple(blob.shape) for name, blob in _record_meta(net, inputs)[1].items()}

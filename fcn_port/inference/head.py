@@ -1,0 +1,168 @@
+"""Running the head of a net: each blob only where the image is seen, band by band, constants around it.
+
+A blob that ends a stage (a pooling) or that several layers read is kept whole; what lies between two such blobs is made
+in bands of rows that fit in the processor's cache, and is gone when the band is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from .background import Background
+from .geometry import Interval, Rect
+from .graph import Step
+from .kernels import HalvingPool, Kernel
+from .plan import Plan
+
+
+class HeadRun:
+    """One pass over the head. `cut` gives the blobs that the tail reads."""
+
+    def __init__(
+        self, plan: Plan, kernels: Mapping[str, Kernel], background: Background, *, band_bytes: int | None
+    ) -> None:
+        self._plan, self._kernels, self._background, self._band_bytes = plan, kernels, background, band_bytes
+        self._makers = {step.top: step for step in plan.head}
+        self._kept: dict[str, Tensor] = {}
+
+    def cut(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The blobs at the cut, whole, for these inputs (n, c, h, w)."""
+        plan = self._plan
+        for name, x in inputs.items():
+            self._kept[name] = _surround(x, plan.blobs[name].seen, plan.blobs[name].needed)
+        result = {}
+        for i, step in enumerate(plan.head):
+            if not self._is_transient(step):
+                self._kept[step.top] = self._make_whole(step)
+            if step.top in plan.cut:
+                result[step.top] = self._assemble(step.top)
+            self._forget(plan.head[i + 1 :])
+        return result
+
+    def _is_transient(self, step: Step) -> bool:
+        """Whether a band of the blob is enough at any time."""
+        readers = [each for each in self._plan.head if step.top in each.bottoms]
+        return isinstance(step.module, nn.Conv2d) and len(readers) == 1 and step.top not in self._plan.cut
+
+    def _forget(self, still_to_run: tuple[Step, ...]) -> None:
+        """Free what no later step reads: its own bottoms, and through transient blobs theirs."""
+        wanted = {bottom for step in still_to_run for bottom in step.bottoms}
+        queue = [name for name in wanted if name not in self._kept and name in self._makers]
+        while queue:
+            for bottom in self._makers[queue.pop()].bottoms:
+                wanted.add(bottom)
+                if bottom not in self._kept and bottom in self._makers:
+                    queue.append(bottom)
+        for name in [name for name in self._kept if name not in wanted]:
+            del self._kept[name]
+
+    def _make_whole(self, step: Step) -> Tensor:
+        """The needed part of a blob, made band by band."""
+        blob = self._plan.blobs[step.top]
+        bands = self._bands(step)
+        if len(bands) == 1 and blob.computed == blob.needed:
+            return self._compute(step, blob.computed.rows)
+        out: Tensor | None = None
+        for band in bands:
+            y = self._compute(step, band) if out is None else None
+            if out is None:
+                assert y is not None
+                out = self._empty(step.top, like=y)
+                self._fill(step.top, out)
+            target = out[:, :, band.within(blob.needed.rows), blob.computed.cols.within(blob.needed.cols)]
+            if y is not None:
+                target.copy_(y)
+            else:
+                self._compute(step, band, out=target)
+        assert out is not None
+        return out
+
+    def _compute(self, step: Step, rows: Interval, out: Tensor | None = None) -> Tensor:
+        """The computed columns of these rows of a step's output."""
+        blob = self._plan.blobs[step.top]
+        reads = Rect(rows, blob.computed.cols)
+        if step.slidings is not None:
+            reads = Rect(step.slidings[0].reads(rows), step.slidings[1].reads(blob.computed.cols))
+        kernel = self._kernels[step.name]
+        x = self._get(step.bottoms[0], reads)
+        if out is not None and isinstance(kernel, HalvingPool) and not x.is_cuda:
+            return kernel.into(x, out)
+        y = kernel(x, padding=(0, 0))
+        return y if out is None else out.copy_(y)
+
+    def _get(self, name: str, part: Rect) -> Tensor:
+        """A part of what is needed of a blob."""
+        blob = self._plan.blobs[name]
+        cols = part.cols.within(blob.needed.cols)
+        if name in self._kept:
+            return self._kept[name][:, :, part.rows.within(blob.needed.rows), cols]
+        computed = part.rows.clip(blob.computed.rows)
+        y = self._compute(self._makers[name], computed)
+        if blob.computed.cols == blob.needed.cols and computed == part.rows:
+            return y[:, :, :, cols]
+        band = Rect(part.rows, blob.needed.cols)
+        out = _surround(y, Rect(computed, blob.computed.cols), band, self._background.constants[name])
+        return out[:, :, :, cols]
+
+    def _bands(self, step: Step) -> list[Interval]:
+        rows = self._plan.blobs[step.top].computed.rows
+        height = self._band_height(step)
+        return [Interval(lo, min(lo + height, rows.hi)) for lo in range(rows.lo, rows.hi, height)]
+
+    def _band_height(self, step: Step) -> int:
+        """Rows of a step's output whose transient bottoms fill the band's share of the cache."""
+        rows = self._plan.blobs[step.top].computed.rows
+        if self._band_bytes is None:
+            return rows.size
+        heaviest, factor = 0, 1
+        while step.slidings is not None:
+            factor *= step.slidings[0].stride
+            name = step.bottoms[0]
+            if name in self._kept or name not in self._makers:
+                break
+            step = self._makers[name]
+            assert isinstance(step.module, nn.Conv2d)
+            width = self._plan.blobs[name].needed.cols.size
+            heaviest = max(heaviest, factor * width * step.module.out_channels * 4)
+        return rows.size if not heaviest else max(1, min(rows.size, self._band_bytes // heaviest))
+
+    def _empty(self, name: str, *, like: Tensor) -> Tensor:
+        needed = self._plan.blobs[name].needed
+        shape = (*like.shape[:2], needed.rows.size, needed.cols.size)
+        return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+
+    def _fill(self, name: str, out: Tensor) -> None:
+        blob = self._plan.blobs[name]
+        _fill_around(out, blob.computed, blob.needed, self._background.constants[name])
+
+    def _assemble(self, name: str) -> Tensor:
+        """The whole blob: the response to an empty image with the computed part laid over it."""
+        blob = self._plan.blobs[name]
+        part = self._kept[name][:, :, blob.seen.rows.within(blob.needed.rows), blob.seen.cols.within(blob.needed.cols)]
+        whole = self._background.at(name, blob.rows, blob.cols).expand(len(part), -1, -1, -1)
+        whole = whole.clone(memory_format=torch.channels_last)
+        origin = Interval(0, 0)
+        whole[:, :, blob.seen.rows.within(origin), blob.seen.cols.within(origin)] = part
+        return whole
+
+
+def _surround(x: Tensor, has: Rect, wanted: Rect, constants: Tensor | None = None) -> Tensor:
+    """`x`, which is the part `has` of a blob, enlarged to `wanted` with its channels' constants (by default zeros)."""
+    shape = (*x.shape[:2], wanted.rows.size, wanted.cols.size)
+    out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    _fill_around(out, has, wanted, constants)
+    out[:, :, has.rows.within(wanted.rows), has.cols.within(wanted.cols)] = x
+    return out
+
+
+def _fill_around(out: Tensor, inner: Rect, outer: Rect, constants: Tensor | None) -> None:
+    """Write the constants into the margins of `out`, which is `outer`, around `inner`."""
+    rows, cols = inner.rows.within(outer.rows), inner.cols.within(outer.cols)
+    value: Tensor | float = 0.0 if constants is None else constants
+    out[:, :, : rows.start] = value
+    out[:, :, rows.stop :] = value
+    out[:, :, rows, : cols.start] = value
+    out[:, :, rows, cols.stop :] = value

@@ -1,0 +1,130 @@
+"""How one step is computed: convolution and ReLU in one pass, weights packed once, pooling to where it is wanted.
+
+On a CPU these call what torch.compile calls: oneDNN's convolution with a ReLU behind it and weights in the layout that
+it wants, in channels-last. Anywhere else, and where this PyTorch has no such operators, the layers' own functions.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .graph import Step
+
+Pair = tuple[int, int]
+
+
+class Kernel(Protocol):
+    """One step: (n, c, h, w) to (n, c', h', w'), with its own padding or another one in its place."""
+
+    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor: ...
+
+
+def make_kernel(step: Step, dtype: torch.dtype | None = None) -> Kernel:
+    """The fastest exact kernel for a step with one bottom, where its weights are; `dtype`: compute in that type."""
+    module = step.module
+    if isinstance(module, nn.Conv2d):
+        if _has_onednn(module.weight, dtype or module.weight.dtype):
+            return PackedConvolution(module, relu=step.relu, dtype=dtype)
+        return Convolution(module, relu=step.relu, dtype=dtype)
+    if isinstance(module, nn.MaxPool2d) and _halves(module):
+        return HalvingPool()
+    return Plain(module)
+
+
+class Plain:
+    """Any layer, as it is."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+
+    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
+        result: Tensor = self._module(x)
+        return result
+
+
+class Convolution:
+    """PyTorch's own convolution, with the ReLU in place."""
+
+    def __init__(self, module: nn.Conv2d, *, relu: bool, dtype: torch.dtype | None) -> None:
+        self._module, self._relu = module, relu
+        weight = module.weight.detach()
+        self._weight = weight.to(dtype=dtype, memory_format=torch.channels_last) if dtype else weight
+        self._bias = None if module.bias is None else module.bias.detach().to(self._weight.dtype)
+
+    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
+        module = self._module
+        padding = module.padding if padding is None else padding  # type: ignore[assignment]
+        y = F.conv2d(x, self._weight, self._bias, module.stride, padding, 1, module.groups)  # type: ignore[arg-type]
+        return y.relu_() if self._relu else y
+
+
+class PackedConvolution:
+    """oneDNN's convolution on channels-last tensors, weights packed once, ReLU applied as results leave registers."""
+
+    def __init__(self, module: nn.Conv2d, *, relu: bool, dtype: torch.dtype | None) -> None:
+        self._stride, self._groups, self._padding = list(module.stride), module.groups, module.padding
+        self._activation = "relu" if relu else "none"
+        weight = module.weight.detach()
+        weight = weight.to(dtype=dtype or weight.dtype, memory_format=torch.channels_last)
+        self._bias = None if module.bias is None else module.bias.detach().to(weight.dtype)
+        likely = [1, module.in_channels, 64, 64]
+        self._weight = torch.ops.mkldnn._reorder_convolution_weight(
+            weight, [0, 0], self._stride, [1, 1], self._groups, likely
+        )
+
+    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
+        pad = list(self._padding if padding is None else padding)
+        x = x.contiguous(memory_format=torch.channels_last)
+        result: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x, self._weight, self._bias, pad, self._stride, [1, 1], self._groups, self._activation, [], ""
+        )
+        return result
+
+
+class HalvingPool:
+    """2x2 maximum with stride 2, in two passes that vectorise over channels; an odd last row or column is its own."""
+
+    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
+        h, w = x.shape[-2:]
+        if x.is_cuda or h < 2 or w < 2:
+            return F.max_pool2d(x, 2, stride=2, ceil_mode=True)
+        channels_last = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else None
+        shape = (*x.shape[:2], -(-h // 2), -(-w // 2))
+        out = torch.empty(shape, dtype=x.dtype, memory_format=channels_last or torch.contiguous_format)
+        return self.into(x, out)
+
+    def into(self, x: Tensor, out: Tensor) -> Tensor:
+        """Write the result where it is wanted; `out` may be part of a larger buffer."""
+        w = x.shape[-1]
+        rows = _halve(x, 2)
+        torch.maximum(rows[..., 0 : w // 2 * 2 : 2], rows[..., 1::2], out=out[..., : w // 2])
+        if w % 2:
+            out[..., -1] = rows[..., -1]
+        return out
+
+
+def _halve(x: Tensor, axis: int) -> Tensor:
+    """The larger of every two rows; an odd last row stays as it is."""
+    h = x.shape[axis]
+    pairs = torch.maximum(x[:, :, 0 : h // 2 * 2 : 2], x[:, :, 1::2])
+    return torch.cat([pairs, x[:, :, -1:]], dim=axis) if h % 2 else pairs
+
+
+def _halves(module: nn.MaxPool2d) -> bool:
+    sides = [module.kernel_size, module.stride]
+    return all(side in (2, (2, 2)) for side in sides) and module.padding in (0, (0, 0)) and bool(module.ceil_mode)
+
+
+def _has_onednn(weight: Tensor, dtype: torch.dtype) -> bool:
+    return (
+        weight.device.type == "cpu"
+        and dtype in (torch.float32, torch.bfloat16)
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.enabled
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+        and hasattr(torch.ops.mkldnn, "_reorder_convolution_weight")
+    )

@@ -1,0 +1,132 @@
+"""A net without the work that its padding makes: the same call, the same numbers.
+
+The released nets pad an image by 100 pixels on every side, and cannot do without: biases turn the zeros into
+activations that reach the scores. But far from the image these activations are the same everywhere, and near the outer
+edge they are the same for every image. So they are computed once, and each image costs only what it changes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..inspection import input_shapes
+from ..nets.parts import FCN
+from ..nets.record import shapes_of
+from .background import Backgrounds
+from .graph import Graph, read_graph
+from .head import HeadRun
+from .kernels import Kernel, make_kernel
+from .plan import Plan, make_plan
+from .tail import run_tail
+
+WORTH_IT = 0.97
+"""Share of the literal net's multiply-adds from which on it runs instead."""
+BAND_BYTES = 8 << 20
+"""What a band of rows may fill of a processor's cache."""
+_PLANS = 256
+
+
+def fast(net: nn.Module) -> nn.Module:
+    """A module with the call and the numbers of `net` that skips the padding's work; for inference only.
+
+    `net` is a hand-written net in eval mode, on any device; its weights are packed once more in memory, and again
+    whenever they change. Scores differ from the net's own by rounding (5e-6 of the largest). `explain(size)` of the
+    result says what is saved. Where nothing can be, such as for a CaffeNet, the net itself is returned.
+    """
+    return Lossless(net) if isinstance(net, FCN) else net  # a Lossless is no FCN either
+
+
+class Lossless(nn.Module):
+    """What `fast` returns. It takes and returns what the net does, without gradients."""
+
+    def __init__(self, net: FCN) -> None:
+        super().__init__()
+        self.net = net
+        self._graph: Graph = read_graph(net)
+        self._plans: OrderedDict[tuple[int, int], Plan] = OrderedDict()
+        self._state: _State | None = None
+
+    def forward(self, *args: Tensor, **inputs: Tensor) -> Any:
+        inputs = {**dict(zip(self._graph.inputs, args, strict=False)), **inputs}
+        plan = self._plan_for(inputs)
+        if plan is None:
+            return self.net(**inputs)
+        with torch.no_grad():
+            blobs = self.head(plan, inputs)
+            return run_tail(plan.tail, self._graph.outputs, self._current_state().kernels, {**inputs, **blobs})
+
+    def head(self, plan: Plan, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The blobs at the plan's cut, whole."""
+        state = self._current_state()
+        like = next(iter(inputs.values()))
+        band_bytes = BAND_BYTES if like.device.type == "cpu" else None
+        return HeadRun(plan, state.kernels, state.backgrounds.of(plan, like), band_bytes=band_bytes).cut(inputs)
+
+    def plan(self, size: tuple[int, int]) -> Plan:
+        """What is computed for inputs of `size` (h, w)."""
+        if size not in self._plans:
+            shapes = shapes_of(self.net, input_shapes(self.net, size))
+            self._plans[size] = make_plan(self._graph, size, shapes)
+            if len(self._plans) > _PLANS:
+                self._plans.popitem(last=False)
+        return self._plans[size]
+
+    def explain(self, size: tuple[int, int]) -> str:
+        """One sentence on what is saved for inputs of `size` (h, w)."""
+        plan = self.plan(size)
+        share = plan.work / plan.literal_work
+        numbers = f"{plan.work / 1e9:.1f} of {plan.literal_work / 1e9:.1f} G multiply-adds ({share:.0%})"
+        if share > WORTH_IT:
+            return f"the net as it is: {numbers} would be left, which does not pay"
+        return f"{numbers} at {size[0]}x{size[1]}"
+
+    def _plan_for(self, inputs: Mapping[str, Tensor]) -> Plan | None:
+        """The plan for these inputs; None where the net should see to them itself, errors included."""
+        if self.net.training or inputs.keys() != self._graph.inputs.keys():
+            return None
+        weight = next(self.net.parameters())
+        for name, x in inputs.items():
+            if (x.dtype, x.device) != (weight.dtype, weight.device) or x.dim() != 4 or x.numel() == 0:
+                return None
+            if x.shape[1] != self._graph.inputs[name]:
+                return None
+        sizes = {(x.shape[0], *x.shape[-2:]) for x in inputs.values()}
+        if len(sizes) != 1:
+            return None
+        plan = self.plan(sizes.pop()[1:])
+        return plan if plan.work <= WORTH_IT * plan.literal_work else None
+
+    def _current_state(self) -> _State:
+        """Kernels and backgrounds of the weights as they are now."""
+        identity = tuple((key, value.data_ptr(), _version(value)) for key, value in self.net.state_dict().items())
+        if self._state is None or self._state.identity != identity:
+            self._state = None  # frees the packed weights first
+            self._state = _State(self._graph, identity)
+        return self._state
+
+    def __getattr__(self, name: str) -> Any:
+        """What a net carries (`preprocessing`, `classes`, `palette`, `inputs`) is the net's."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("net"), name)
+
+
+class _State:
+    """What is computed once for weights."""
+
+    def __init__(self, graph: Graph, identity: object) -> None:
+        self.identity = identity
+        self.kernels: dict[str, Kernel] = {
+            step.name: make_kernel(step) for step in graph.steps if len(step.bottoms) == 1
+        }
+        self.backgrounds = Backgrounds(self.kernels)
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version

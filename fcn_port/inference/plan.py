@@ -1,0 +1,149 @@
+"""Which part of each blob to compute, for one net and one size of input; the rest is known without the image.
+
+The head of a net are the layers whose windows see, beside what the image changes, only constants. Behind it, in the
+tail, image and outer edge have met, and every layer runs as it is. A blob that the tail reads is put together from the
+part that was computed and from the response to an empty image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from torch import nn
+
+from converters.net import Shape
+
+from ..nets.parts import Concat, Scale
+from .geometry import Interval, Rect, Span, unpadded
+from .graph import Graph, Step
+
+COPY_COST = 32
+"""Multiply-adds that take as long as copying one float (two AVX-512 cores: 100 G/s beside 12 to 15 GB/s)."""
+
+_POINTWISE = (nn.ReLU, nn.LocalResponseNorm, Scale)
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A blob of the head: its two Spans, the part that is computed, and the larger part that its readers read."""
+
+    rows: Span
+    cols: Span
+    zero: bool
+    computed: Rect
+    needed: Rect
+
+    @property
+    def seen(self) -> Rect:
+        return Rect(self.rows.seen, self.cols.seen)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`head` and `tail` in order, the head's blobs, and those of them that the tail reads or the net returns (`cut`).
+
+    `work` and `literal_work` are the multiply-adds of one image with and without the plan.
+    """
+
+    size: tuple[int, int]
+    head: tuple[Step, ...]
+    tail: tuple[Step, ...]
+    blobs: Mapping[str, Blob]
+    cut: tuple[str, ...]
+    work: int
+    literal_work: int
+
+
+def make_plan(graph: Graph, size: tuple[int, int], shapes: Mapping[str, Shape]) -> Plan:
+    """The plan for inputs of `size` (h, w); `shapes` are those of all blobs at that size."""
+    blobs = {name: _input(size) for name in graph.inputs}
+    head: list[Step] = []
+    tail: list[Step] = []
+    for step in graph.steps:
+        blob = _follow(step, blobs)
+        if blob is None or step.top in blobs:
+            tail.append(step)
+        else:
+            blobs[step.top] = blob
+            head.append(step)
+    read_by_tail = {bottom for step in tail for bottom in step.bottoms}
+    made = {step.top for step in head}
+    cut = tuple(name for name in blobs if name in made and (name in read_by_tail or name in graph.outputs))
+    for step in reversed(head):
+        blobs[step.top] = _demand(step, blobs, head)
+    for name in graph.inputs:
+        blobs[name] = replace(blobs[name], needed=_needed(name, blobs, head))
+    literal = {step.name: step.work * shapes[step.top][2] * shapes[step.top][3] for step in graph.steps}
+    saved = sum(literal[step.name] - step.work * blobs[step.top].computed.area for step in head)
+    total = sum(literal.values())
+    return Plan(size, tuple(head), tuple(tail), MappingProxyType(blobs), cut, total - saved, total)
+
+
+def _input(size: tuple[int, int]) -> Blob:
+    rows, cols = (Span(length, Interval(0, length)) for length in size)
+    everything = Rect(rows.seen, cols.seen)
+    return Blob(rows, cols, True, everything, everything)
+
+
+def _follow(step: Step, blobs: Mapping[str, Blob]) -> Blob | None:
+    """The output of a step as far as it is seen; None where what is known of its bottoms does not suffice."""
+    if any(bottom not in blobs for bottom in step.bottoms):
+        return None
+    bottoms = [blobs[bottom] for bottom in step.bottoms]
+    bottom = bottoms[0]
+    if isinstance(step.module, Concat) and all(each == bottom and each.zero for each in bottoms):
+        return bottom
+    if len(bottoms) != 1:
+        return None
+    if isinstance(step.module, _POINTWISE):
+        return replace(bottom, computed=bottom.seen, zero=False)
+    if step.slidings is None:
+        return None
+    spans = []
+    for sliding, span in zip(step.slidings, (bottom.rows, bottom.cols), strict=True):
+        if bottom.zero and not sliding.edgeless:
+            spans.append(replace(sliding, pad=0).slide(unpadded(span, sliding.pad)))
+        else:
+            spans.append(sliding.slide(span))
+    seen = Rect(spans[0].seen, spans[1].seen)
+    return Blob(spans[0], spans[1], False, seen, seen) if _is_known(step, bottom, seen) else None
+
+
+def _is_known(step: Step, bottom: Blob, outputs: Rect) -> bool:
+    """Whether `outputs` of a step read only what is computed of its bottom, and constants around that."""
+    if bottom.zero:
+        return True
+    reads = _reads(step, outputs)
+    inner = Rect(bottom.rows.inner, bottom.cols.inner)
+    return bottom.seen.contains(reads) or inner.contains(reads)
+
+
+def _reads(step: Step, outputs: Rect) -> Rect:
+    if step.slidings is None:
+        return outputs
+    rows, cols = step.slidings
+    return Rect(rows.reads(outputs.rows), cols.reads(outputs.cols))
+
+
+def _needed(name: str, blobs: Mapping[str, Blob], head: list[Step]) -> Rect:
+    needed = blobs[name].seen
+    for step in head:
+        if name in step.bottoms:
+            needed = needed.union(_reads(step, blobs[step.top].computed))
+    return needed
+
+
+def _demand(step: Step, blobs: Mapping[str, Blob], head: list[Step]) -> Blob:
+    """What is needed of a step's output, and whether to compute the constants around it or to fill them in."""
+    blob = blobs[step.top]
+    needed = _needed(step.top, blobs, head)
+    margin_work = (needed.area - blob.seen.area) * step.work
+    filling_work = needed.area * _channels(step) * COPY_COST
+    extend = 0 < margin_work < filling_work and _is_known(step, blobs[step.bottoms[0]], needed)
+    return replace(blob, needed=needed, computed=needed if extend else blob.seen)
+
+
+def _channels(step: Step) -> int:
+    return step.module.out_channels if isinstance(step.module, nn.Conv2d) else 0
