@@ -40,6 +40,12 @@ TABLE = (
         "fcn_port.fast beside the net itself: convolutions of other sizes add up in another order (2e-6 seen)",
     ),
     Tolerance(
+        "lossless-double",
+        1e-13,
+        _OUTPUT,
+        "the same in double precision, 500 million times finer: what is left is rounding (1e-15 seen)",
+    ),
+    Tolerance(
         "format-blobs",
         5e-6,
         _BLOB,

@@ -20,15 +20,17 @@ from .output import json_option, write_columns, write_json
 @click.option(
     "--like", metavar="RELEASE", help="Make inputs and name classes as for RELEASE, where a file does not say."
 )
+@click.option("--padded", is_flag=True, help="Run the net as it is written, with all of its padding's work.")
 @device_option
 @json_option
-def command(weights: str, image: Path, out: Path, like: str | None, device: str, as_json: bool) -> None:
+def command(weights: str, image: Path, out: Path, like: str | None, padded: bool, device: str, as_json: bool) -> None:
     """Segment IMAGE with WEIGHTS, the name of a release or a file.
 
     Writes `<image>.labels.png`, whose pixel values are the labels, coloured by PASCAL VOC's palette, and
     `<image>.overlay.png`, the image tinted by class, and prints the share of each class.
     """
     from ..inference import Segmentation, segment
+    from ..inference.lossless import fast
     from ..loading import attach, load
 
     net = load(weights, find_device(device))
@@ -36,7 +38,7 @@ def command(weights: str, image: Path, out: Path, like: str | None, device: str,
         attach(net, Card.of(find_release(like)))
     if net.preprocessing is None:
         raise click.UsageError(f"{weights} does not say how its inputs are made; add --like RELEASE, such as voc-fcn8s")
-    seen = segment(net, image)
+    seen = segment(net if padded else fast(net), image)
     out.mkdir(parents=True, exist_ok=True)
     results = []
     for head, result in seen.items() if isinstance(seen, dict) else [("", seen)]:

@@ -32,7 +32,8 @@ class Step:
             return _slidings(module.kernel_size, module.stride, module.padding)
         if isinstance(module, nn.MaxPool2d) and _pair(module.dilation) == (1, 1):
             rows, cols = _slidings(_pair(module.kernel_size), _pair(module.stride), _pair(module.padding))
-            return replace(rows, edgeless=True, ceil=module.ceil_mode), replace(cols, edgeless=True, ceil=module.ceil_mode)
+            rows, cols = (replace(each, edgeless=True, ceil=module.ceil_mode) for each in (rows, cols))
+            return rows, cols
         return None
 
     @property

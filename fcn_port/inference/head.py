@@ -29,10 +29,10 @@ class HeadRun:
         self._kept: dict[str, Tensor] = {}
 
     def cut(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The blobs at the cut, whole, for these inputs (n, c, h, w)."""
+        """The blobs at the cut, whole, for these inputs (n, c, h, w), what the plan's front makes of them included."""
         plan = self._plan
-        for name, x in inputs.items():
-            self._kept[name] = _surround(x, plan.blobs[name].seen, plan.blobs[name].needed)
+        for name in {bottom for step in plan.head for bottom in step.bottoms} & inputs.keys():
+            self._kept[name] = _surround(inputs[name], plan.blobs[name].seen, plan.blobs[name].needed)
         result = {}
         for i, step in enumerate(plan.head):
             if not self._is_transient(step):

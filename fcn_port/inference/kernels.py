@@ -120,7 +120,7 @@ def _halves(module: nn.MaxPool2d) -> bool:
 
 
 def _has_onednn(weight: Tensor, dtype: torch.dtype) -> bool:
-    return (
+    return bool(
         weight.device.type == "cpu"
         and dtype in (torch.float32, torch.bfloat16)
         and torch.backends.mkldnn.is_available()

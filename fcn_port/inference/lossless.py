@@ -54,14 +54,16 @@ class Lossless(nn.Module):
     def forward(self, *args: Tensor, **inputs: Tensor) -> Any:
         inputs = {**dict(zip(self._graph.inputs, args, strict=False)), **inputs}
         plan = self._plan_for(inputs)
-        if plan is None:
-            return self.net(**inputs)
         with torch.no_grad():
+            if plan is None:
+                return self.net(**inputs)
+            for step in plan.front:
+                inputs[step.top] = step.module(*(inputs[name] for name in step.bottoms))
             blobs = self.head(plan, inputs)
             return run_tail(plan.tail, self._graph.outputs, self._current_state().kernels, {**inputs, **blobs})
 
     def head(self, plan: Plan, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The blobs at the plan's cut, whole."""
+        """The blobs at the plan's cut, whole; `inputs` include what its front makes."""
         state = self._current_state()
         like = next(iter(inputs.values()))
         band_bytes = BAND_BYTES if like.device.type == "cpu" else None

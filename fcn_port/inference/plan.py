@@ -27,7 +27,10 @@ _POINTWISE = (nn.ReLU, nn.LocalResponseNorm, Scale)
 
 @dataclass(frozen=True)
 class Blob:
-    """A blob of the head: its two Spans, the part that is computed, and the larger part that its readers read."""
+    """A blob of the head: its two Spans, the part that is computed, and the larger part that its readers read.
+
+    `zero`: it is an input, whose padding in the layers that read it is zero as an empty image is.
+    """
 
     rows: Span
     cols: Span
@@ -42,12 +45,14 @@ class Blob:
 
 @dataclass(frozen=True)
 class Plan:
-    """`head` and `tail` in order, the head's blobs, and those of them that the tail reads or the net returns (`cut`).
+    """`front`, `head` and `tail` in order, the head's blobs, and those of them that the tail reads or the net returns.
 
+    The front puts inputs together before any layer pads them. The blobs that pass from head to tail are the `cut`.
     `work` and `literal_work` are the multiply-adds of one image with and without the plan.
     """
 
     size: tuple[int, int]
+    front: tuple[Step, ...]
     head: tuple[Step, ...]
     tail: tuple[Step, ...]
     blobs: Mapping[str, Blob]
@@ -59,6 +64,7 @@ class Plan:
 def make_plan(graph: Graph, size: tuple[int, int], shapes: Mapping[str, Shape]) -> Plan:
     """The plan for inputs of `size` (h, w); `shapes` are those of all blobs at that size."""
     blobs = {name: _input(size) for name in graph.inputs}
+    front: list[Step] = []
     head: list[Step] = []
     tail: list[Step] = []
     for step in graph.steps:
@@ -67,18 +73,18 @@ def make_plan(graph: Graph, size: tuple[int, int], shapes: Mapping[str, Shape]) 
             tail.append(step)
         else:
             blobs[step.top] = blob
-            head.append(step)
+            (front if blob.zero else head).append(step)
     read_by_tail = {bottom for step in tail for bottom in step.bottoms}
     made = {step.top for step in head}
     cut = tuple(name for name in blobs if name in made and (name in read_by_tail or name in graph.outputs))
     for step in reversed(head):
         blobs[step.top] = _demand(step, blobs, head)
-    for name in graph.inputs:
+    for name in blobs.keys() - made:
         blobs[name] = replace(blobs[name], needed=_needed(name, blobs, head))
     literal = {step.name: step.work * shapes[step.top][2] * shapes[step.top][3] for step in graph.steps}
     saved = sum(literal[step.name] - step.work * blobs[step.top].computed.area for step in head)
     total = sum(literal.values())
-    return Plan(size, tuple(head), tuple(tail), MappingProxyType(blobs), cut, total - saved, total)
+    return Plan(size, tuple(front), tuple(head), tuple(tail), MappingProxyType(blobs), cut, total - saved, total)
 
 
 def _input(size: tuple[int, int]) -> Blob:

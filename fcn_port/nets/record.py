@@ -86,7 +86,7 @@ def _record_meta(net: nn.Module, inputs: Mapping[str, Shape]) -> tuple[tuple[Cal
     """`record` with tensors that have shapes and no values."""
     with torch.device("meta"):
         tensors = {name: torch.empty(shape) for name, shape in inputs.items()}
-    state = {key: value.to("meta") for key, value in net.state_dict(keep_vars=True).items()}
+    state = {key: value.to("meta", torch.float32) for key, value in net.state_dict(keep_vars=True).items()}
     run = _Watched(net, tensors)
     torch.func.functional_call(run, {f"net.{key}": value for key, value in state.items()}, ())
     return run.result
