@@ -98,11 +98,11 @@ def _say_splits(chosen: tuple[Archive, ...], base: Path) -> None:
     home = next((base / each.home for each in chosen if each.unpacked and each.here(base)), None)
     if home is None:
         return
+    from ..data.lists import lists_in
     from ..data.opening import open_dataset
 
     places = (home / "ImageSets" / "Segmentation", home)
-    no_lists = ("classes.txt", "labels.txt")
-    lists = sorted({path for place in places for path in place.glob("*.txt") if path.name not in no_lists})
+    lists = [path for place in places for path in lists_in(place)]
     rows = []
     for path in lists:
         data = open_dataset(home, split=str(path))

@@ -16,6 +16,7 @@ from ..data.places import data_dir
 from .counting import counting
 from .device import device_option, find_device
 from .output import json_option, note, write_columns, write_json
+from .sources import looks_like_a_name
 
 if TYPE_CHECKING:
     from ..data.records import DataSet
@@ -93,9 +94,9 @@ class _Work:
         from ..loading import attach, load
 
         like = self.options["like"]
+        if like is not None or looks_like_a_name(name):
+            find_release(like or name)
         known = releases().get(like or name)
-        if like is not None:
-            find_release(like)
         data = self._data(known.dataset.name if known else None)
         net = load(name, self.device)
         if like is not None:
@@ -123,6 +124,11 @@ class _Work:
     def _data(self, dataset: str | None) -> DataSet:
         from ..data.opening import open_dataset
 
+        if self.folder is None and not data_dir().is_dir():
+            raise click.UsageError(
+                "where are the images? Say --data FOLDER, such as VOCdevkit/VOC2011; `fcn-port data` says where data "
+                "sets are published"
+            )
         data = open_dataset(self.folder or data_dir(), split=self.split, dataset=dataset)
         if not data.labels and self.options["submission"] is None and self.options["save_labels"] is None:
             raise click.UsageError(

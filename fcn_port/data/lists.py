@@ -8,6 +8,8 @@ from pathlib import Path
 
 from .errors import DataError
 
+_NO_LISTS = ("classes.txt", "classes-400.txt", "labels.txt", "59_labels.txt", "readme.txt")
+
 
 def read_list(path: Path) -> tuple[str, ...]:
     """The ids in a list, in its order; DataError names the line of one that cannot be, or that comes twice."""
@@ -30,6 +32,11 @@ def read_list(path: Path) -> tuple[str, ...]:
     return tuple(ids)
 
 
+def lists_in(folder: Path) -> list[Path]:
+    """The lists of images in a folder: text files that do not hold something else."""
+    return sorted(path for path in folder.glob("*.txt") if path.name not in _NO_LISTS)
+
+
 def digest(ids: Iterable[str]) -> str:
     """The SHA-256 of a set of ids: sorted, one a line."""
     return hashlib.sha256("".join(f"{id_}\n" for id_ in sorted(ids)).encode()).hexdigest()
@@ -47,7 +54,7 @@ def split_file(split: str, folders: Iterable[Path], *, published: str = "") -> P
     for folder in tried:
         if (folder / f"{split}.txt").is_file():
             return folder / f"{split}.txt"
-    there = sorted({path.stem for folder in tried if folder.is_dir() for path in folder.glob("*.txt")})
+    there = sorted({path.stem for folder in tried for path in lists_in(folder)})
     found = f"there are {', '.join(there[:12])}" if there else "there is no list at all"
     raise FileNotFoundError(
         f"no list of the split '{split}': {tried[0] / (split + '.txt')} is missing, {found}"

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from converters.caffe_net import CaffeNet
 from converters.errors import MismatchError
 from converters.version import VERSION
 from weights.catalogue import datasets
@@ -92,9 +93,16 @@ def evaluate(
 
 
 def preprocessing_of(net: nn.Module, data: DataSet) -> Preprocessing:
-    """How the net's inputs are made: what it says itself, else the recipe of the data set for one colour image."""
+    """How the net's inputs are made: what it says itself, else the data set's recipes, by the names of its inputs.
+
+    An input that is not called after a kind of image ("hha", "depth") is the colour image.
+    """
     known: Preprocessing | None = getattr(net, "preprocessing", None)
-    return known or Preprocessing((datasets()[data.name].inputs["color"],))
+    if known is not None:
+        return known
+    recipes = datasets()[data.name].inputs
+    names = list(net.spec.inputs) if isinstance(net, CaffeNet) else list(getattr(net, "inputs", ["data"]))
+    return Preprocessing(tuple(replace(recipes.get(name, recipes["color"]), name=name) for name in names))
 
 
 def device_of(net: nn.Module) -> torch.device:
