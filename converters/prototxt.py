@@ -139,7 +139,7 @@ def _unknown_notes(upgraded: UpgradedNet, extra: tuple[UnknownField, ...]) -> li
         similar = _similar(name)
         meant = f" (did you mean '{similar}'?)" if similar else ""
         short = name.removeprefix("layer.")
-        notes.append(f"{_show_lines(found)}: field '{short}' is not BVLC Caffe's; kept{meant}")
+        notes.append(f"{_show_lines(found)}: field '{short:.80}' is not BVLC Caffe's; kept{meant}")
     return notes
 
 

@@ -212,7 +212,7 @@ def _enum_number(enum: EnumDescriptor, value: Literal | Block) -> int | None:
         known = enum.values_by_name.get(value.text)
         return known.number if known else None
     number = _integer(value)
-    return number if number in enum.values_by_number else None
+    return number if any(number == known.number for known in enum.values) else None
 
 
 def _is_open(enum: EnumDescriptor, value: Literal) -> bool:
@@ -249,7 +249,7 @@ def _scalar(value: Literal) -> Scalar:
     integer = _integer(value)
     if integer is not None:
         return integer
-    if value.kind == "word" or _has_base(value.text):
+    if value.kind == "word" or _has_base(value.text) or value.text.removeprefix("-").isdecimal():
         return Identifier(value.text)
     number = float(value.text.lower().removesuffix("f"))
     return Identifier(value.text) if math.isinf(number) else number

@@ -207,10 +207,10 @@ class _Reader:
         if self._skip("["):
             values = self._read_list(depth)
             if not has_colon and any(isinstance(value, Literal) for value in values):
-                fail(place, f"expected ':' after '{name}', found a list")
+                fail(place, f"expected ':' after {_shorten(name)}, found a list")
             return Field(name, values, True, place)
         if not has_colon and not self._looks_at("{", "<"):
-            self.fail(f"':' or '{{' after '{name}'")
+            self.fail(f"':' or '{{' after {_shorten(name)}")
         return Field(name, (self._read_value(depth),), False, place)
 
     def _read_list(self, depth: int) -> tuple[Literal | Block, ...]:
