@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from PIL import Image
 from scipy.io import savemat
 
 from fcn_port.evaluation.labels import indexed_image
+
+VOC_FOLDERS = {"made": "val"} | {folder: "seg11valid" for folder in [os.environ.get("FCN_PORT_VOC")] if folder}
+"""Where VOC is, and the split to look at: made for the test, and the real one where FCN_PORT_VOC says where it is."""
 
 SCENES = "spatial_envelope_256x256_static_8outdoorcategories"
 

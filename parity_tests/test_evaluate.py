@@ -19,7 +19,7 @@ from fcn_port.evaluation import Evaluation, Plan, evaluate, read_evaluation
 from fcn_port.evaluation.running import best_labels, preprocessing_of, weights_digest
 from fcn_port.nets import FCN8s, FCN32sColorDepth, FCN32sColorHHA, SiftFlowFCN32s, Widths
 from fcn_port.palettes import voc_palette
-from parity_tests.datasets import make_nyud, make_siftflow
+from parity_tests.datasets import VOC_FOLDERS, make_nyud, make_siftflow, make_voc
 from weights import datasets
 
 NARROW = Widths(4, 4, 4, 4, 4, 8, 8)
@@ -47,18 +47,18 @@ def shapes(tmp_path: Path) -> Path:
     return make_shapes(tmp_path / "shapes", count=6, seed=1, size=(33, 44), val=0.5)
 
 
-def counted_plainly(net: nn.Module, shapes: Path, ids: tuple[str, ...]) -> np.ndarray:
+def counted_plainly(net: nn.Module, shapes: Path, ids: tuple[str, ...], classes: int = 7) -> np.ndarray:
     """The histogram as one would write it down: Pillow, the release's formula, argmax, a loop over classes."""
     mean = np.array(datasets()["voc"].inputs["color"].mean)
-    counts = np.zeros((7, 7), np.int64)
+    counts = np.zeros((classes, classes), np.int64)
     for id_ in ids:
         image = np.array(Image.open(shapes / "JPEGImages" / f"{id_}.jpg"), np.float32)[:, :, ::-1]
         labels = np.array(Image.open(shapes / "SegmentationClass" / f"{id_}.png"))
         x = torch.from_numpy((image - mean).astype(np.float32).transpose(2, 0, 1)[None].copy())
         with torch.no_grad():
             predicted = net(x)[0].argmax(0).numpy()
-        for i in range(7):
-            for j in range(7):
+        for i in range(classes):
+            for j in range(classes):
                 counts[i, j] += int(((labels == i) & (predicted == j)).sum())
     return counts
 
@@ -71,6 +71,15 @@ def test_the_same_histogram_as_a_plain_loop(net: nn.Module, shapes: Path, worker
     assert [image.id for image in found.images] == list(data.ids) and found.computed == 6
     assert (found.histogram().sum(axis=0) > 0).sum() >= 3  # several classes are predicted, or this proves little
     assert found.scores().mean_iu == found.tasks[0].scores(found.histogram()).mean_iu
+
+
+@pytest.mark.parametrize("folder", VOC_FOLDERS)
+def test_voc_in_its_21_classes(folder: str, tmp_path: Path) -> None:
+    """A VOC made for the test, and the real one where FCN_PORT_VOC names it."""
+    data = open_dataset(make_voc(tmp_path / "VOC2012") if folder == "made" else folder, split=VOC_FOLDERS[folder])
+    net = filled(FCN8s(21, widths=NARROW))
+    found = evaluate(net, data, plan=Plan(limit=3)).histogram()
+    assert np.array_equal(found, counted_plainly(net, data.root, data.ids[:3], 21)) and found.sum() > 1000
 
 
 def test_limit_and_progress(net: nn.Module, shapes: Path) -> None:

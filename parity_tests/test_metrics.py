@@ -16,6 +16,7 @@ from torchmetrics.functional.classification import (
 )
 
 from fcn_port.evaluation import histogram, score, scores, tasks_of
+from fcn_port.evaluation.metrics import _counted_on_device
 
 LABELS = np.array([[0, 0, 0, 1], [0, 1, 1, 255], [2, 2, 255, 0]], np.uint8)
 PREDICTIONS = np.array([[0, 0, 1, 1], [0, 1, 0, 2], [2, 0, 0, 0]], np.uint8)
@@ -126,6 +127,22 @@ def test_tensors_count_like_arrays() -> None:
     as_tensor = torch.from_numpy(predictions)
     assert np.array_equal(histogram(labels, as_tensor, num_classes=21), expected)
     assert np.array_equal(histogram(torch.from_numpy(labels), as_tensor.long(), num_classes=21), expected)
+
+
+def test_counting_with_torch_as_on_a_gpu() -> None:
+    """The code that runs where the predictions are, here on CPU tensors: no GPU is needed to see that it counts."""
+    labels, predictions = _maps(21, 5)
+    expected = histogram(labels, predictions, num_classes=21)
+    as_tensor = torch.from_numpy(predictions)
+    assert np.array_equal(_counted_on_device(labels, as_tensor, 21, 255), expected)
+    wide = np.where(labels == 255, -1, labels.astype(np.int64))
+    assert np.array_equal(_counted_on_device(wide, as_tensor, 21, -1), expected)
+    with pytest.raises(ValueError, match="a label of 40"):
+        _counted_on_device(np.full(4, 40, np.uint8), torch.zeros(4, dtype=torch.uint8), 21, 255)
+    with pytest.raises(ValueError, match="none of the classes"):
+        _counted_on_device(np.zeros(4, np.uint8), torch.full((4,), 21), 21, 255)
+    with pytest.raises(ValueError, match="different sizes"):
+        _counted_on_device(np.zeros(4, np.uint8), torch.zeros(5, dtype=torch.uint8), 21, 255)
 
 
 @pytest.mark.parametrize("ignore_label", [None, 0, 7, -1])

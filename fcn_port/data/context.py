@@ -11,7 +11,7 @@ from weights.catalogue import datasets
 
 from .errors import DataError
 from .files import read_mat, read_rgb
-from .lists import read_list, split_file
+from .lists import read_list, split_file, split_name
 from .places import find_beside, find_inside
 from .records import DataSet, Files
 
@@ -50,7 +50,7 @@ def open_context(root: Path, *, split: str | None = None) -> DataSet:
         kind="pascalcontext",
         title="PASCAL-Context",
         root=folder,
-        split=split or "val",
+        split=split_name(split or "val"),
         ids=read_list(split_file(split or "val", (folder, voc / "ImageSets" / "Main"))),
         images={"color": Files(voc / "JPEGImages", "{}.jpg", read_rgb)},
         labels={"score": Files(folder / "trainval", "{}.mat", lambda path: read_labels(path, table))},

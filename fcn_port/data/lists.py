@@ -32,6 +32,11 @@ def read_list(path: Path) -> tuple[str, ...]:
     return tuple(ids)
 
 
+def split_name(split: str) -> str:
+    """What a split is called: the name that was given, or that of the list whose path was given."""
+    return Path(split).stem if Path(split).suffix else split
+
+
 def lists_in(folder: Path) -> list[Path]:
     """The lists of images in a folder: text files that do not hold something else."""
     return sorted(path for path in folder.glob("*.txt") if path.name not in _NO_LISTS)

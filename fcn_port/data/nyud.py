@@ -9,7 +9,7 @@ import numpy as np
 from weights.catalogue import datasets
 
 from .files import read_depth, read_mat, read_rgb
-from .lists import read_list, split_file
+from .lists import read_list, split_file, split_name
 from .places import find_inside
 from .records import DataSet, Files
 
@@ -29,7 +29,7 @@ def open_nyud(root: Path, *, split: str | None = None) -> DataSet:
         kind="nyud",
         title="NYUDv2",
         root=folder,
-        split=split or "test",
+        split=split_name(split or "test"),
         ids=read_list(split_file(split or "test", (folder,))),
         images={
             "color": Files(folder / "data" / "images", "img_{}.png", read_rgb),

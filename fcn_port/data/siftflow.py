@@ -9,7 +9,7 @@ import numpy as np
 from weights.catalogue import datasets
 
 from .files import read_mat, read_rgb
-from .lists import read_list, split_file
+from .lists import read_list, split_file, split_name
 from .places import find_inside
 from .records import DataSet, Files
 
@@ -34,7 +34,7 @@ def open_siftflow(root: Path, *, split: str | None = None) -> DataSet:
         kind="siftflow",
         title="SIFT Flow",
         root=folder,
-        split=split or "test",
+        split=split_name(split or "test"),
         ids=ids,
         images={"color": Files(folder / "Images" / _SCENES, "{}.jpg", read_rgb)},
         labels={

@@ -11,7 +11,7 @@ from weights.catalogue import datasets
 
 from .errors import DataError
 from .files import read_label_png, read_mat, read_rgb
-from .lists import digest, read_list, split_file
+from .lists import digest, read_list, split_file, split_name
 from .places import find_beside, find_inside
 from .records import DataSet, Files
 
@@ -52,13 +52,13 @@ def open_voc(root: Path, *, split: str | None = None, sbd: Path | None = None) -
     own = _own_classes(folder / "classes.txt")
     split = split or ("val" if own else "seg11valid")
     ids, complete = _voc_ids(folder, split, sbd)
-    has_labels = Path(split).stem not in ("test", *_TEST_SETS) and (folder / "SegmentationClass").is_dir()
+    has_labels = split_name(split) not in ("test", *_TEST_SETS) and (folder / "SegmentationClass").is_dir()
     return DataSet(
         name="voc",
         kind="voc",
         title=folder.resolve().name if own else f"PASCAL VOC {voc_year(folder) or ''}".strip(),
         root=folder,
-        split=split,
+        split=split_name(split),
         ids=ids,
         images={"color": Files(folder / "JPEGImages", "{}.jpg", read_rgb)},
         labels={"score": Files(folder / "SegmentationClass", "{}.png", read_label_png)} if has_labels else {},
@@ -81,7 +81,7 @@ def open_sbd(root: Path, *, split: str | None = None) -> DataSet:
         kind="sbd",
         title="SBD",
         root=folder,
-        split=split,
+        split=split_name(split),
         ids=ids,
         images={"color": Files(folder / "img", "{}.jpg", read_rgb)},
         labels={"score": labels},

@@ -50,13 +50,13 @@ def histogram(
 ) -> np.ndarray:
     """How many pixels of class i were predicted as class j: (num_classes, num_classes) int64.
 
-    `labels` and `predictions` are integer maps of one shape: arrays, or tensors, counted on the device that
-    `predictions` is on. ValueError for a label that is neither a class nor `ignore_label`, and for a prediction that
+    `labels` and `predictions` are integer maps of one shape: arrays, or tensors, counted on the GPU if `predictions`
+    is on one. ValueError for a label that is neither a class nor `ignore_label`, and for a prediction that
     is no class.
     """
-    if not isinstance(predictions, np.ndarray) and hasattr(predictions, "device"):
-        return _histogram_of_tensors(labels, predictions, num_classes, ignore_label)
-    labels, predictions = np.asarray(labels), np.asarray(predictions)
+    if getattr(predictions, "is_cuda", False):
+        return _counted_on_device(_on_host(labels), predictions, num_classes, ignore_label)
+    labels, predictions = _on_host(labels), _on_host(predictions)
     _check(labels, predictions)
     if labels.size == 0:
         return np.zeros((num_classes, num_classes), np.int64)
@@ -139,23 +139,27 @@ def _folded(counts: np.ndarray, num_classes: int, ignore_label: int | None) -> n
     return found
 
 
-def _histogram_of_tensors(labels: Any, predictions: Any, num_classes: int, ignore_label: int | None) -> np.ndarray:
+def _on_host(labels: Any) -> np.ndarray:
+    """A map as an array, wherever it is."""
+    return np.asarray(labels.cpu() if hasattr(labels, "cpu") else labels)
+
+
+def _counted_on_device(
+    labels: np.ndarray, predictions: Any, num_classes: int, ignore_label: int | None
+) -> np.ndarray:
+    """The histogram where the predictions are, so that only the counts travel."""
     import torch
 
-    on_host = labels.cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
-    if predictions.device.type == "cpu":
-        return histogram(on_host, predictions.numpy(), num_classes=num_classes, ignore_label=ignore_label)
-    if on_host.shape != tuple(predictions.shape):
-        raise ValueError(f"labels {on_host.shape} and predictions {tuple(predictions.shape)} are of different sizes")
-    if on_host.dtype != np.uint8:
-        on_host = _as_bytes(on_host, num_classes, ignore_label)
+    if labels.shape != tuple(predictions.shape):
+        raise ValueError(f"labels {labels.shape} and predictions {tuple(predictions.shape)} are of different sizes")
+    if labels.dtype != np.uint8:
+        labels = _as_bytes(labels, num_classes, ignore_label)
         ignore_label = None if ignore_label is None else 255
     if predictions.numel() and not 0 <= int(predictions.min()) <= int(predictions.max()) < num_classes:
         raise ValueError(f"a prediction is none of the classes 0 to {num_classes - 1}")
-    index = torch.tensor(on_host, device=predictions.device).long().flatten()
+    index = torch.tensor(labels, device=predictions.device).long().flatten()
     index = index * num_classes + predictions.long().flatten()
-    counts = torch.bincount(index, minlength=256 * num_classes).cpu().numpy()
-    return _folded(counts, num_classes, ignore_label)
+    return _folded(torch.bincount(index, minlength=256 * num_classes).cpu().numpy(), num_classes, ignore_label)
 
 
 def _unknown_label(label: int, num_classes: int, ignore_label: int | None) -> ValueError:
