@@ -187,7 +187,7 @@ def _report(found: list[Evaluation], missing: dict[str, str], options: dict[str,
 
 
 def _print(evaluation: Evaluation) -> None:
-    from ..evaluation.comparison import verdict
+    from ..evaluation.comparison import published_scores, verdict
     from ..evaluation.tables import CLASS_HEADER, METRIC_HEADER, class_rows, metric_rows
 
     for task in evaluation.tasks:
@@ -202,7 +202,7 @@ def _print(evaluation: Evaluation) -> None:
     said = verdict(evaluation)
     if said is not None:
         click.echo(said.text)
-    elif evaluation.release is not None and not evaluation.complete:
+    elif published_scores(evaluation, evaluation.tasks[0]):
         click.echo("no verdict: these are not all the images of the published split")
 
 
