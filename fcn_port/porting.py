@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,14 +15,15 @@ from converters.export.safetensors import read_metadata
 from converters.net import NetSpec
 from converters.state_dict import cover
 from weights.card import Card
+from weights.catalogue import datasets
 from weights.catalogue import release as find_release
 from weights.fetch import FetchResult, fetch
 from weights.progress import Callback
-from weights.records import Release
+from weights.records import Preprocessing, Release
 from weights.store import converted_path
 
 from .inspection import input_shapes
-from .nets import NumClasses, build
+from .nets import NETS, NumClasses, build
 from .nets.record import to_spec
 
 DEPLOY_SIZE = (500, 500)
@@ -34,6 +35,18 @@ def net_definition(name: str, *, num_classes: NumClasses | None = None) -> NetSp
     with torch.device("meta"):
         net = build(name, num_classes)
     return to_spec(net, input_shapes(net, DEPLOY_SIZE), name=name)
+
+
+def card_of_net(name: str) -> Card:
+    """What is known of a hand-written net whatever its weights: inputs and classes of the data set in its name.
+
+    An input blob is named after what it sees, but for `data`: that is HHA where the name ends so, else colour.
+    """
+    dataset = datasets()[name.partition("-")[0]]
+    data = "hha" if name.endswith("-hha") else "color"
+    kinds = {blob: data if blob == "data" else blob for blob in NETS[name].make.inputs}
+    inputs = tuple(replace(dataset.inputs[kind], name=blob) for blob, kind in kinds.items())
+    return Card(net=name, preprocessing=Preprocessing(inputs), classes=dataset.heads, palette=dataset.palette)
 
 
 def check_structure(path: Path, release: Release) -> None:

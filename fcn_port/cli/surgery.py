@@ -1,0 +1,116 @@
+"""`fcn-port surgery`"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from converters.errors import CaffeFormatError
+
+from .output import FetchReporter, bar, json_option, note, size_text, write_columns, write_json
+from .sources import looks_like_a_name
+
+if TYPE_CHECKING:
+    from ..surgery import Surgery
+
+
+@click.command("surgery")
+@click.argument("net")
+@click.option(
+    "--init", "sources", multiple=True, required=True, metavar="SOURCE",
+    help="The net to begin from: any file with weights, or the name of a release. Twice for late fusion's two streams.",
+)  # fmt: skip
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="By default NET-init.safetensors.")
+@click.option("--num-classes", metavar="N", help="Another number of classes; for two heads sem=33,geo=3.")
+@click.option("--expand-scores", is_flag=True, help="Let the source's classes be the first ones of more.")
+@json_option
+def command(
+    net: str, sources: tuple[str, ...], out: Path | None, num_classes: str | None, expand_scores: bool, as_json: bool
+) -> None:
+    """Make the weights with which NET begins to train, as the paper does, from those of another net.
+
+    Layers of the same name are copied, fully connected ones into convolutions; upsampling interpolates, new scores are
+    zero. SOURCE is for example VGG_ILSVRC_16_layers, BVLC's reference CaffeNet or GoogLeNet, or a coarser FCN. Writes
+    a safetensors file, and says what became of every parameter.
+    """
+    from ..loading import read_weights
+    from ..nets import build
+    from ..surgery import initialise
+
+    states = [read_weights(_file_of(source)).state for source in sources]
+    classes = _classes(num_classes)
+    try:
+        module = build(net, classes)
+        result = initialise(module, *states, expand_scores=expand_scores)
+    except CaffeFormatError as error:
+        raise error.in_file(" and ".join(sources)) from None
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    target = out or Path(f"{net}-init.safetensors")
+    _write(result, net, classes, target)
+    if as_json:
+        write_json({"net": net, "out": target, **result.to_json()})
+    else:
+        _print(result, target)
+
+
+def _file_of(source: str) -> Path:
+    """The file of a source, fetched and verified if it is the name of a release."""
+    if not looks_like_a_name(source):
+        return Path(source)
+    from weights.catalogue import release as find_release
+    from weights.fetch import plan
+
+    from ..porting import fetch_release
+    from .fetch import announce
+
+    release = find_release(source)
+    announce(release, plan(release))
+    with bar(release.file) as update:
+        return fetch_release(source, progress=FetchReporter(update)).path
+
+
+def _classes(text: str | None) -> int | Mapping[str, int] | None:
+    """"7" as 7, "sem=33,geo=3" as {"sem": 33, "geo": 3}."""
+    if text is None:
+        return None
+    try:
+        if "=" not in text:
+            return int(text)
+        return {head.strip(): int(count) for head, _, count in (part.partition("=") for part in text.split(","))}
+    except ValueError:
+        raise click.UsageError(f"--num-classes is a number, or such as sem=33,geo=3; found '{text}'") from None
+
+
+def _write(result: Surgery, net: str, num_classes: int | Mapping[str, int] | None, out: Path) -> None:
+    """The state dict, the net's definition and how its inputs are made, as `load` takes them."""
+    from converters.conversion import TOOL
+    from converters.export.safetensors import write_safetensors
+    from converters.files import whole_file
+    from converters.prototxt import format_prototxt
+
+    from ..porting import card_of_net, net_definition
+
+    card = card_of_net(net) if num_classes is None else replace(card_of_net(net), classes={})
+    definition = format_prototxt(net_definition(net, num_classes=num_classes))
+    arrays = {key: value.detach().cpu().numpy() for key, value in result.state.items()}
+    with whole_file(out) as file:
+        write_safetensors(file, arrays, {**card.to_metadata(), "format": "pt", "tool": TOOL, "prototxt": definition})
+
+
+def _print(result: Surgery, out: Path) -> None:
+    rows = [
+        (change.fate, change.key or "", size_text(change.shape or ()), change.source or "", change.why)
+        for change in result.changes
+        if change.fate != "dropped"
+    ]
+    write_columns(rows, header=("what", "parameter", "shape", "from", ""))
+    for change in result.of("dropped"):
+        click.echo(f"dropped  {change.source} {size_text(change.source_shape or ())}: {change.why}")
+    click.echo(f"{result.summary()}\n-> {out}")
+    for change in result.of("untouched"):
+        note(f"note: nothing in the source initialises {change.key}; it holds random values")

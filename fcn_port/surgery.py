@@ -1,0 +1,255 @@
+"""Net surgery: the weights of one net made into those of another (CVPR 2015, sections 3.1 and 4.1).
+
+The paper starts every FCN from a classification net, and every finer net from a coarser one. Layers of the same name
+are copied; fully connected layers become convolutions, for which only the shape of the weight changes; scores begin at
+zero, upsampling as bilinear interpolation. Source: the release's surgery.py, and the solve.py of each net.
+
+State dicts go in and come out. `initialise` does to a hand-written net what the paper does to it; the others are its
+parts, and can be applied one after the other to what the one before gave.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from math import prod
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from converters.bilinear import bilinear_weight
+from converters.errors import MismatchError
+from converters.net import Shape
+
+from .nets import FCN, FCN32sColorHHA
+from .nets.parts import Scale, Upsample
+
+Fate = Literal["copied", "coerced", "expanded", "widened", "interpolated", "zeroed", "constant", "untouched", "dropped"]
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of one parameter.
+
+    `key` is its name in the net, None for what was dropped; `source` the name in the source that it came from, if any.
+    `why` says why a parameter was dropped.
+    """
+
+    fate: Fate
+    key: str | None
+    shape: Shape | None
+    source: str | None = None
+    source_shape: Shape | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Surgery:
+    """A net's state dict after surgery, and what became of every parameter: the net's in order, then what was dropped.
+
+    `untouched` are those that hold what the net held before.
+    """
+
+    state: dict[str, Tensor]
+    changes: tuple[Change, ...]
+
+    def of(self, *fates: Fate) -> tuple[Change, ...]:
+        """The changes of these kinds."""
+        return tuple(change for change in self.changes if change.fate in fates)
+
+    def summary(self) -> str:
+        """How many parameters had which fate: "30 copied, 2 coerced, 2 zeroed"."""
+        return ", ".join(f"{count} {fate}" for fate, count in Counter(change.fate for change in self.changes).items())
+
+    def to_json(self) -> dict[str, Any]:
+        """The changes as plain JSON types."""
+        return {"summary": self.summary(), "changes": [asdict(change) for change in self.changes]}
+
+
+Net = nn.Module | State | Surgery
+
+
+def transplant(net: Net, source: State, *, suffix: str = "") -> Surgery:
+    """The net with the parameters of `source` whose layer, plus `suffix`, has the same name in the net.
+
+    A parameter of the same shape is copied. A fully connected layer (O, I) and a convolution (O, i, h, w) with
+    I = i h w hold the same numbers in the same order, as do shapes that differ by leading ones (files of 2014): these
+    are coerced. What the net does not have, or has in another shape, is dropped; what the source does not have stays
+    untouched. Values are used as they are, in the net's type; memory is shared with the source.
+    """
+    surgery = _begin(net)
+    for name, value in source.items():
+        layer, _, blob = name.rpartition(".")
+        key, shape = f"{layer}{suffix}.{blob}", tuple(value.shape)
+        old = surgery.state.get(key)
+        if old is None:
+            surgery = _drop(surgery, name, shape, f"the net has no {key}")
+        elif not _same_numbers(shape, tuple(old.shape)):
+            surgery = _drop(surgery, name, shape, f"{key} is {tuple(old.shape)}")
+        else:
+            fate: Fate = "copied" if shape == tuple(old.shape) else "coerced"
+            surgery = _put(surgery, key, value.reshape(old.shape), fate, name, shape)
+    return surgery
+
+
+def expand_score(net: Net, source: State, *, layer: str, source_layer: str | None = None) -> Surgery:
+    """More classes: the scores of the source are the first ones of the net's `layer`, whose others stay as they are.
+
+    `source_layer` is its name in the source, if another. Raises MismatchError where the source has more classes than
+    the net or scores other features, and where there is no such layer.
+    """
+    surgery = _begin(net)
+    for blob in ("weight", "bias"):
+        key, name = f"{layer}.{blob}", f"{source_layer or layer}.{blob}"
+        if key not in surgery.state or name not in source:
+            whose = f"the net has no {key}" if key not in surgery.state else f"the source has no {name}"
+            raise MismatchError(whose, hint="name a layer that scores classes, such as score_fr")
+        old, new = source[name], surgery.state[key].clone()
+        if old.shape[1:] != new.shape[1:] or len(old) > len(new):
+            raise MismatchError(f"{name} {tuple(old.shape)} cannot be expanded to {key} {tuple(new.shape)}")
+        new[: len(old)] = old
+        surgery = _put(surgery, key, new, "expanded", name, tuple(old.shape))
+    return surgery
+
+
+def widen_input(net: Net, source: State, *, layer: str, source_layer: str) -> Surgery:
+    """More input channels: the further ones of the net's `layer` see through the average of the source's filters.
+
+    So the release begins conv1_1_bgrd, which sees depth as a fourth channel.
+    """
+    surgery = _begin(net)
+    weight, bias = f"{layer}.weight", f"{layer}.bias"
+    old, goal = source[f"{source_layer}.weight"], surgery.state[weight]
+    further = old.mean(dim=1, keepdim=True).expand(-1, goal.shape[1] - old.shape[1], -1, -1)
+    new = torch.cat([old, further], dim=1)
+    if new.shape != goal.shape:
+        raise MismatchError(f"{source_layer}.weight {tuple(old.shape)} cannot be widened to {tuple(goal.shape)}")
+    surgery = _put(surgery, weight, new, "widened", f"{source_layer}.weight", tuple(old.shape))
+    name, values = f"{source_layer}.bias", source[f"{source_layer}.bias"]
+    return _put(surgery, bias, values.reshape(surgery.state[bias].shape), "copied", name, tuple(values.shape))
+
+
+def interpolate(net: Net, *layers: str) -> Surgery:
+    """Bilinear interpolation as the weight of deconvolutions, each class by itself."""
+    surgery = _begin(net)
+    for key in (f"{layer}.weight" for layer in layers):
+        weight = torch.from_numpy(bilinear_weight(tuple(surgery.state[key].shape)))
+        surgery = _put(surgery, key, weight, "interpolated")
+    return surgery
+
+
+def zero(net: Net, *keys: str) -> Surgery:
+    """Zeros as the values of parameters, as Caffe fills a score layer that names no filler."""
+    surgery = _begin(net)
+    for key in keys:
+        surgery = _put(surgery, key, torch.zeros_like(surgery.state[key]), "zeroed")
+    return surgery
+
+
+def initialise(net: FCN, *sources: State, expand_scores: bool = False) -> Surgery:
+    """A hand-written net as the paper begins to train it, from the state dict of a classification net or another FCN.
+
+    Layers are transplanted. Of those that the source does not have, upsampling interpolates, skip scales are at their
+    constants and scores are zero; with `expand_scores`, scores of fewer classes in the source are the first ones of
+    the net. Early fusion widens conv1_1 for depth. Late fusion takes one source for both streams, or one for each in
+    the order of its inputs. What is still untouched afterwards is for the caller to judge.
+
+    Raises MismatchError where nothing of a source fits, ValueError for another number of sources.
+    """
+    surgery = _begin(net)
+    for suffix, source in _by_stream(net, sources):
+        rest = dict(source)
+        if "conv1_1_bgrd.weight" in surgery.state and "conv1_1.weight" in rest:
+            surgery = widen_input(surgery, rest, layer="conv1_1_bgrd", source_layer="conv1_1")
+            rest = _without(rest, "conv1_1")
+        if expand_scores:
+            for layer in _expandable(surgery.state, rest, suffix):
+                surgery = expand_score(surgery, rest, layer=layer + suffix, source_layer=layer)
+                rest = _without(rest, layer)
+        before = len(surgery.of("copied", "coerced"))
+        surgery = transplant(surgery, rest, suffix=suffix)
+        if len(surgery.of("copied", "coerced")) == before:
+            theirs = ", ".join(list(source)[:3])
+            raise MismatchError(
+                f"nothing in it fits the net, which has {', '.join(list(surgery.state)[:3])} ...; found {theirs} ...",
+                hint="layers are matched by name, as Caffe does; rename them first",
+            )
+    return _fill(surgery, net)
+
+
+def _fill(surgery: Surgery, net: FCN) -> Surgery:
+    """What the release's nets hold where no weights are copied."""
+    untouched = {change.key for change in surgery.of("untouched")}
+    for name, module in net.named_children():
+        keys = [key for key in (f"{name}.weight", f"{name}.bias") if key in untouched]
+        if keys and isinstance(module, Upsample):
+            surgery = interpolate(surgery, name)
+        elif keys and isinstance(module, Scale):
+            constant = torch.full_like(surgery.state[keys[0]], module.value)
+            surgery = _put(surgery, keys[0], constant, "constant")
+        elif name.startswith("score"):
+            surgery = zero(surgery, *keys)
+    return surgery
+
+
+def _by_stream(net: FCN, sources: tuple[State, ...]) -> list[tuple[str, State]]:
+    """Each source with the suffix of the layers that it is for."""
+    suffixes = list(net.inputs) if isinstance(net, FCN32sColorHHA) else [""]
+    if len(sources) == 1:
+        ready = any(key.rpartition(".")[0].endswith(suffixes[0]) for key in sources[0])
+        return [("", sources[0])] if ready else [(suffix, sources[0]) for suffix in suffixes]
+    if len(sources) != len(suffixes):
+        wanted = "one source" if suffixes == [""] else f"one source, or one for each of {' and '.join(suffixes)}"
+        raise ValueError(f"expected {wanted}; found {len(sources)}")
+    return list(zip(suffixes, sources, strict=True))
+
+
+def _expandable(target: State, source: State, suffix: str) -> list[str]:
+    """Score layers with fewer classes in the source."""
+    layers = [key.removesuffix(".weight") for key in source if key.startswith("score") and key.endswith(".weight")]
+    return [
+        layer
+        for layer in layers
+        if (new := target.get(f"{layer}{suffix}.weight")) is not None
+        and len(source[f"{layer}.weight"]) < len(new)
+        and source[f"{layer}.weight"].shape[1:] == new.shape[1:]
+    ]
+
+
+def _begin(net: Net) -> Surgery:
+    if isinstance(net, Surgery):
+        return net
+    state = net.state_dict() if isinstance(net, nn.Module) else net
+    return Surgery(dict(state), tuple(Change("untouched", key, tuple(value.shape)) for key, value in state.items()))
+
+
+def _put(
+    surgery: Surgery, key: str, value: Tensor, fate: Fate, source: str | None = None, source_shape: Shape | None = None
+) -> Surgery:
+    old = surgery.state[key]
+    changed = Change(fate, key, tuple(old.shape), source, source_shape)
+    changes = tuple(changed if change.key == key else change for change in surgery.changes)
+    return Surgery({**surgery.state, key: value.to(old.dtype)}, changes)
+
+
+def _drop(surgery: Surgery, name: str, shape: Shape, why: str) -> Surgery:
+    return replace(surgery, changes=(*surgery.changes, Change("dropped", None, None, name, shape, why)))
+
+
+def _without(state: State, layer: str) -> dict[str, Tensor]:
+    return {key: value for key, value in state.items() if key.rpartition(".")[0] != layer}
+
+
+def _same_numbers(a: Shape, b: Shape) -> bool:
+    """Whether weights of these shapes are one layer, as a convolution or fully connected."""
+    a, b = _without_leading_ones(a), _without_leading_ones(b)
+    return a[:1] == b[:1] and prod(a) == prod(b)
+
+
+def _without_leading_ones(shape: Shape) -> Shape:
+    while len(shape) > 1 and shape[0] == 1:
+        shape = shape[1:]
+    return shape
