@@ -1,7 +1,7 @@
 """A tar or zip archive from anywhere, unpacked without trusting it.
 
-Nothing is written outside the target, no link and no device is made, sizes are counted while bytes come (an archive
-may lie about them) and bounded, and the target has its name only when everything is there.
+Nothing is written outside the target, no link and no device is made, sizes are bounded before a byte is written (and
+neither reader gives more than was announced), and the target has its name only when everything is there.
 """
 
 from __future__ import annotations
@@ -89,12 +89,13 @@ def _write_all(archive: Path, target: Path, largest: int, progress: Progress) ->
         require_room(target, member.size)
         path = target.joinpath(*member.parts)
         path.parent.mkdir(parents=True, exist_ok=True)
-        done += _write(member, path, left=largest - done)
+        _write(member, path)
+        done += member.size
         progress(files, done)
 
 
-def _write(member: _Member, path: Path, *, left: int) -> int:
-    """Copy one file; its bytes are counted, whatever it claims."""
+def _write(member: _Member, path: Path) -> None:
+    """Copy one file. Both readers stop at the size that it claims, and may give less."""
     written = 0
     try:
         out = path.open("xb")
@@ -102,13 +103,9 @@ def _write(member: _Member, path: Path, *, left: int) -> int:
         raise DataError(f"{'/'.join(member.parts)} is in it twice") from None
     with out, member.open() as source:
         while piece := source.read(CHUNK):
-            written += len(piece)
-            if written > left:
-                raise DataError(f"{'/'.join(member.parts)} is larger than it says")
-            out.write(piece)
-    if written != member.size:  # tarfile gives what there is
+            written += out.write(piece)
+    if written != member.size:
         raise DataError(f"it ends in the middle of {'/'.join(member.parts)}")
-    return written
 
 
 def _members(archive: Path, largest: int) -> Iterator[_Member]:
