@@ -9,7 +9,7 @@ import numpy as np
 
 from . import sniff
 from .blob import read_blob
-from .errors import CaffeFormatError
+from .errors import CaffeFormatError, WireError
 from .wire import Message
 
 
@@ -26,7 +26,10 @@ def read_mean(path: str | os.PathLike[str]) -> np.ndarray:
                 kind = sniff.kind_of_message(Message.whole(buffer))
             if kind != sniff.MEAN:
                 raise sniff.not_a("a mean (.binaryproto)", kind)
-            return read_blob(Message.whole(buffer))
+            mean = read_blob(Message.whole(buffer))
+            if not mean.size:
+                raise WireError("a blob without values; expected a mean", hint="the file was cut short: get it again")
+            return mean
         except CaffeFormatError as error:
             error.in_file(path)
             raise

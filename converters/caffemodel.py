@@ -128,7 +128,10 @@ def parse_caffemodel(buffer: Buffer, *, path: str | None = None) -> CaffeModel:
             if own:
                 blobs[name] = own
     notes += notes_on(unknown)
-    upgraded = upgrade_net(message, extras=extras)
+    try:
+        upgraded = upgrade_net(message, extras=extras)
+    except UnicodeDecodeError as error:  # a path that the upgrade moves to another parameter
+        raise WireError(f"a string is not UTF-8: {error.object[:80]!r}") from error
     spec = net_from_message(upgraded.message, path=path, extras=upgraded.extras, notes=(*notes, *upgraded.notes))
     spec = replace(spec, extra=net_extra)
     return CaffeModel(spec=spec, blobs=MappingProxyType(blobs), path=path, notes=spec.notes)
@@ -234,12 +237,18 @@ def _merge(message: Any, source: Message, found: Sequence[Field]) -> tuple[Unkno
                 colliding.append(UnknownField(f"#{field.number}", bytes(source.buffer[field.value : field.end])))
             else:
                 message.MergeFromString(raw)
-    for known, value in message.ListFields():
-        if known.type == known.TYPE_STRING:
-            for text in value if is_repeated(known) else [value]:
-                if isinstance(text, bytes):
-                    raise WireError(f"{known.name} is not UTF-8: {text[:80]!r}")
+    _check_strings(message)
     return (*unknown_fields(message), *colliding)
+
+
+def _check_strings(message: Any) -> None:
+    """Refuse names that are not UTF-8; in a layer's parameters such strings stay bytes: paths on somebody's disk."""
+    for known, value in message.ListFields():
+        for item in value if is_repeated(known) else [value]:
+            if known.message_type is not None and not known.name.endswith("_param"):
+                _check_strings(item)
+            elif known.type == known.TYPE_STRING and isinstance(item, bytes):
+                raise WireError(f"{known.name} is not UTF-8: {item[:80]!r}")
 
 
 # The writer

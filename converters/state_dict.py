@@ -94,6 +94,8 @@ def cover(model: CaffeModel, *, spec: NetSpec | None = None) -> Coverage:
     except MismatchError as error:
         error.hint = f"the net is {spec.path or 'the one in the file'}; its layers and the file's must be the same"
         raise error.in_file(model.path or "the weights") from None
+    except NetError as error:
+        raise error.in_file(spec.path or "the net") from None
     unused = tuple(row for row in present if row[0] not in layers)
     return Coverage(tuple(rows), unused, unchecked)
 

@@ -266,6 +266,17 @@ def test_a_name_that_is_not_utf8_is_refused_and_a_path_that_is_not_is_kept() -> 
     assert model.spec.to_message().SerializeToString(deterministic=True) in _without_blobs(raw)
 
 
+def test_other_names_that_are_not_utf8_are_refused() -> None:
+    net = small_v2()
+    net.layer[1].include.add().stage.append("XX")
+    with pytest.raises(CaffeFormatError, match=r"layer 1.*stage is not UTF-8"):
+        parse_caffemodel(net.SerializeToString().replace(b"XX", b"\xff\xfe"))
+    net = small_v1()
+    net.layers.add(name="data", type=5, top=["x"]).data_param.mean_file = "XX"
+    with pytest.raises(CaffeFormatError, match=r"a string is not UTF-8: b'\\xca\\xfd'"):
+        parse_caffemodel(net.SerializeToString().replace(b"XX", b"\xca\xfd"))
+
+
 def _without_blobs(raw: bytes) -> bytes:
     net = NetParameter.FromString(raw)
     for layer in net.layer:
