@@ -193,7 +193,7 @@ def _wrong_remainder(monkeypatch: pytest.MonkeyPatch) -> None:
 def _wrong_constants(monkeypatch: pytest.MonkeyPatch) -> None:
     make = background.Backgrounds._make
 
-    def zeros(*args: object) -> background.Background:
+    def zeros(*args: object) -> background.Canvas:
         made = make(*args)  # type: ignore[arg-type]
         return replace(made, constants={name: torch.zeros_like(c) for name, c in made.constants.items()})
 

@@ -2,13 +2,12 @@
 
 A blob of that response is constant for each channel but near its edge, and what is near its edge depends only on where
 the last windows end, that is on the size modulo the strides. So a canvas as small as can be stands for all sizes with
-its remainder: `at` takes it apart into edges and middle and puts these where they belong in a blob of the right size.
+its remainder: `at` takes it apart, and puts edges and middle where they belong in a blob of the right size.
 """
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,25 +17,38 @@ from torch import Tensor, nn
 from .geometry import Span
 from .graph import Step
 from .kernels import Kernel
+from .kept import Kept
 from .plan import Plan
 
-KEPT = 64
+KEPT_CANVASES = 64
 """Remainders kept: 200 kB each for FCN-8s."""
+KEPT_SIZES = 4
+"""Sizes whose blobs at the cut are kept whole: 5 MB each for FCN-8s at 500x500."""
 
 
 @dataclass(frozen=True)
 class Background:
-    """The empty response in the head's blobs: constants (1, c, 1, 1) of all of them, and canvases of the cut ones."""
+    """The empty response in the head's blobs: the constants (1, c, 1, 1) of all, and the cut ones whole (1, c, h, w)."""
 
     constants: Mapping[str, Tensor]
-    canvases: Mapping[str, Tensor]
+    cut: Mapping[str, Tensor]
 
-    def at(self, name: str, rows: Span, cols: Span) -> Tensor:
-        """The whole blob (1, c, h, w) of an empty image of the size that gives these Spans."""
-        canvas = self.canvases[name]
-        for axis, span in ((2, rows), (3, cols)):
-            canvas = canvas.index_select(axis, _sources(span, canvas.shape[axis]).to(canvas.device))
-        return canvas
+
+@dataclass(frozen=True)
+class Canvas:
+    """The empty response for one remainder: constants, and the cut blobs as small as they can be."""
+
+    constants: Mapping[str, Tensor]
+    blobs: Mapping[str, Tensor]
+
+    def at(self, plan: Plan) -> Background:
+        """The response to an empty image of the plan's size."""
+        cut = {}
+        for name, blob in self.blobs.items():
+            for axis, span in ((2, plan.blobs[name].rows), (3, plan.blobs[name].cols)):
+                blob = blob.index_select(axis, _sources(span, blob.shape[axis]).to(blob.device))
+            cut[name] = blob
+        return Background(self.constants, cut)
 
 
 def _sources(span: Span, length: int) -> Tensor:
@@ -47,23 +59,23 @@ def _sources(span: Span, length: int) -> Tensor:
 
 
 class Backgrounds:
-    """Backgrounds by remainder, made when first asked for."""
+    """Backgrounds by size, put together from canvases by remainder; made when first asked for."""
 
     def __init__(self, kernels: Mapping[str, Kernel]) -> None:
         self._kernels = kernels
-        self._kept: OrderedDict[tuple[int, int], Background] = OrderedDict()
+        self._canvases: Kept[Canvas] = Kept(KEPT_CANVASES)
+        self._sizes: Kept[Background] = Kept(KEPT_SIZES)
 
     def of(self, plan: Plan, like: Tensor) -> Background:
         """The background for a plan's size, on the device and in the type of `like`."""
-        size = canvas_size(plan)
-        if size not in self._kept:
-            self._kept[size] = self._make(plan, size, like)
-        self._kept.move_to_end(size)
-        while len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
-        return self._kept[size]
 
-    def _make(self, plan: Plan, size: tuple[int, int], like: Tensor) -> Background:
+        def make() -> Background:
+            size = canvas_size(plan)
+            return self._canvases.get(size, lambda: self._make(plan, size, like)).at(plan)
+
+        return self._sizes.get(plan.size, make)
+
+    def _make(self, plan: Plan, size: tuple[int, int], like: Tensor) -> Canvas:
         canvases: dict[str, Tensor] = {}
         for step in plan.head:
             bottom = step.bottoms[0]
@@ -75,7 +87,7 @@ class Backgrounds:
         for name, canvas in canvases.items():
             blob = plan.blobs[name]
             constants[name] = canvas[:, :, blob.rows.edge[0], blob.cols.edge[0]][:, :, None, None].clone()
-        return Background(constants, {name: canvases[name] for name in plan.cut})
+        return Canvas(constants, {name: canvases[name] for name in plan.cut})
 
 
 def _zeros(step: Step, size: tuple[int, int], like: Tensor) -> Tensor:

@@ -22,9 +22,16 @@ class HeadRun:
     """One pass over the head. `cut` gives the blobs that the tail reads."""
 
     def __init__(
-        self, plan: Plan, kernels: Mapping[str, Kernel], background: Background, *, band_bytes: int | None
+        self,
+        plan: Plan,
+        kernels: Mapping[str, Kernel],
+        background: Background,
+        *,
+        layout: torch.memory_format,
+        band_bytes: int | None,
     ) -> None:
-        self._plan, self._kernels, self._background, self._band_bytes = plan, kernels, background, band_bytes
+        self._plan, self._kernels, self._background = plan, kernels, background
+        self._layout, self._band_bytes = layout, band_bytes
         self._makers = {step.top: step for step in plan.head}
         self._kept: dict[str, Tensor] = {}
 
@@ -32,7 +39,7 @@ class HeadRun:
         """The blobs at the cut, whole, for these inputs (n, c, h, w), what the plan's front makes of them included."""
         plan = self._plan
         for name in {bottom for step in plan.head for bottom in step.bottoms} & inputs.keys():
-            self._kept[name] = _surround(inputs[name], plan.blobs[name].seen, plan.blobs[name].needed)
+            self._kept[name] = self._surround(inputs[name], plan.blobs[name].seen, plan.blobs[name].needed)
         result = {}
         for i, step in enumerate(plan.head):
             if not self._is_transient(step):
@@ -70,8 +77,8 @@ class HeadRun:
             y = self._compute(step, band) if out is None else None
             if out is None:
                 assert y is not None
-                out = self._empty(step.top, like=y)
-                self._fill(step.top, out)
+                out = self._empty(blob.needed, like=y)
+                _fill_around(out, blob.computed, blob.needed, self._background.constants[step.top])
             target = out[:, :, band.within(blob.needed.rows), blob.computed.cols.within(blob.needed.cols)]
             if y is not None:
                 target.copy_(y)
@@ -104,8 +111,7 @@ class HeadRun:
         if blob.computed.cols == blob.needed.cols and computed == part.rows:
             return y[:, :, :, cols]
         band = Rect(part.rows, blob.needed.cols)
-        out = _surround(y, Rect(computed, blob.computed.cols), band, self._background.constants[name])
-        return out[:, :, :, cols]
+        return self._surround(y, Rect(computed, blob.computed.cols), band, self._background.constants[name])[..., cols]
 
     def _bands(self, step: Step) -> list[Interval]:
         rows = self._plan.blobs[step.top].computed.rows
@@ -129,33 +135,25 @@ class HeadRun:
             heaviest = max(heaviest, factor * width * step.module.out_channels * 4)
         return rows.size if not heaviest else max(1, min(rows.size, self._band_bytes // heaviest))
 
-    def _empty(self, name: str, *, like: Tensor) -> Tensor:
-        needed = self._plan.blobs[name].needed
-        shape = (*like.shape[:2], needed.rows.size, needed.cols.size)
-        return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+    def _empty(self, part: Rect, *, like: Tensor) -> Tensor:
+        shape = (*like.shape[:2], part.rows.size, part.cols.size)
+        return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=self._layout)
 
-    def _fill(self, name: str, out: Tensor) -> None:
-        blob = self._plan.blobs[name]
-        _fill_around(out, blob.computed, blob.needed, self._background.constants[name])
+    def _surround(self, x: Tensor, has: Rect, wanted: Rect, constants: Tensor | None = None) -> Tensor:
+        """`x`, which is the part `has` of a blob, enlarged to `wanted` with its channels' constants (or zeros)."""
+        out = self._empty(wanted, like=x)
+        _fill_around(out, has, wanted, constants)
+        out[:, :, has.rows.within(wanted.rows), has.cols.within(wanted.cols)] = x
+        return out
 
     def _assemble(self, name: str) -> Tensor:
         """The whole blob: the response to an empty image with the computed part laid over it."""
         blob = self._plan.blobs[name]
         part = self._kept[name][:, :, blob.seen.rows.within(blob.needed.rows), blob.seen.cols.within(blob.needed.cols)]
-        whole = self._background.at(name, blob.rows, blob.cols).expand(len(part), -1, -1, -1)
-        whole = whole.clone(memory_format=torch.channels_last)
+        whole = self._background.cut[name].expand(len(part), -1, -1, -1).clone(memory_format=self._layout)
         origin = Interval(0, 0)
         whole[:, :, blob.seen.rows.within(origin), blob.seen.cols.within(origin)] = part
         return whole
-
-
-def _surround(x: Tensor, has: Rect, wanted: Rect, constants: Tensor | None = None) -> Tensor:
-    """`x`, which is the part `has` of a blob, enlarged to `wanted` with its channels' constants (by default zeros)."""
-    shape = (*x.shape[:2], wanted.rows.size, wanted.cols.size)
-    out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-    _fill_around(out, has, wanted, constants)
-    out[:, :, has.rows.within(wanted.rows), has.cols.within(wanted.cols)] = x
-    return out
 
 
 def _fill_around(out: Tensor, inner: Rect, outer: Rect, constants: Tensor | None) -> None:
