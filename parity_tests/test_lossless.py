@@ -115,7 +115,7 @@ def test_alexnet_saves_little_and_googlenet_nothing() -> None:
     with torch.device("meta"):
         alexnet, googlenet = (Lossless(fcn_port.build(f"voc-fcn-{name}")) for name in ("alexnet", "googlenet"))
     made = alexnet.plan((500, 500))
-    assert made.work / made.literal_work == pytest.approx(0.91, abs=0.02)
+    assert made.work / made.literal_work == pytest.approx(0.92, abs=0.02)
     assert "the net as it is" in googlenet.explain((500, 500))
 
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from .geometry import Span
 from .graph import Step
-from .kernels import Kernel
 from .kept import Kept
+from .kernels import Kernel
 from .plan import Plan
 
 KEPT_CANVASES = 64
@@ -28,7 +28,7 @@ KEPT_SIZES = 4
 
 @dataclass(frozen=True)
 class Background:
-    """The empty response in the head's blobs: the constants (1, c, 1, 1) of all, and the cut ones whole (1, c, h, w)."""
+    """The empty response in the head's blobs: the constants (1, c, 1, 1) of all, the cut ones whole (1, c, h, w)."""
 
     constants: Mapping[str, Tensor]
     cut: Mapping[str, Tensor]

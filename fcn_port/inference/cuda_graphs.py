@@ -9,39 +9,39 @@ import torch
 from torch import Tensor, nn
 
 from .kept import Kept
+from .lossless import Lossless, identity
 
 
 @dataclass(frozen=True)
 class _Recording:
-    """A recorded pass, with the memory that it reads its inputs from and leaves its output in."""
+    """A recorded pass, with the memory that it reads its inputs from and leaves its output in.
+
+    `held` is what else it reads by address, and what must therefore live as long as it does.
+    """
 
     graph: torch.cuda.CUDAGraph
     inputs: dict[str, Tensor]
     output: Any
+    held: object
 
 
 class Replayed(nn.Module):
     """A net on CUDA whose passes are recorded at the second input of a shape and replayed from then on.
 
     The call, the output and the numbers are the net's, without gradients. At most `shapes` recordings are kept; each
-    holds its activations. Weights may change in place, but must not be replaced: `forget()` after that.
+    holds its activations. Changed weights are noticed.
     """
 
     def __init__(self, net: nn.Module, *, shapes: int = 8) -> None:
         super().__init__()
         self.net = net
-        self._shapes = shapes
-        self.forget()
-
-    def forget(self) -> None:
-        """Drop all recordings."""
         self._seen: Kept[bool] = Kept(1024)
-        self._recordings: Kept[_Recording] = Kept(self._shapes)
+        self._recordings: Kept[_Recording] = Kept(shapes)
 
     def forward(self, *args: Tensor, **inputs: Tensor) -> Any:
         channels: dict[str, int] = self.net.inputs  # type: ignore[assignment]
         inputs = {**dict(zip(channels, args, strict=False)), **inputs}
-        key = tuple((name, tuple(x.shape), x.dtype, x.device) for name, x in sorted(inputs.items()))
+        key = (identity(self.net), *((name, tuple(x.shape), x.dtype, x.device) for name, x in sorted(inputs.items())))
         if not all(x.is_cuda for x in inputs.values()) or not self._is_repeated(key):
             return self.net(**inputs)
         recording = self._recordings.get(key, lambda: self._record(inputs))
@@ -67,7 +67,8 @@ class Replayed(nn.Module):
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph), torch.no_grad():
             output = self.net(**own)
-        return _Recording(graph, own, output)
+        held = self.net.held(own) if isinstance(self.net, Lossless) else list(self.net.state_dict().values())
+        return _Recording(graph, own, output, held)
 
 
 def _clone(output: Any) -> Any:

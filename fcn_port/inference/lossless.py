@@ -80,11 +80,18 @@ class Lossless(nn.Module):
 
     def state(self) -> State:
         """Kernels and backgrounds of the weights as they are now."""
-        identity = tuple((key, value.data_ptr(), _version(value)) for key, value in self.net.state_dict().items())
-        if self._state is None or self._state.identity != identity:
+        now = identity(self.net)
+        if self._state is None or self._state.identity != now:
             self._state = None  # frees the packed weights first
-            self._state = State(self._graph, identity)
+            self._state = State(self._graph, now)
         return self._state
+
+    def held(self, inputs: Mapping[str, Tensor]) -> object:
+        """What a pass over these inputs reads beside them: weights and backgrounds."""
+        plan = self._plan_for(inputs)
+        state = self.state()
+        weights = list(self.net.state_dict().values())
+        return weights, state, plan and state.backgrounds.of(plan, next(iter(inputs.values())))
 
     def _plan_for(self, inputs: Mapping[str, Tensor]) -> Plan | None:
         """The plan for these inputs; None where the net should see to them itself, errors included."""
@@ -156,5 +163,9 @@ def _tf32(allowed: bool) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
+def identity(net: nn.Module) -> object:
+    """Something that is equal as long as the weights are the same tensors and nobody has written into them."""
+    return tuple(
+        (key, value.data_ptr(), 0 if value.is_inference() else value._version)
+        for key, value in net.state_dict(keep_vars=True).items()
+    )

@@ -15,14 +15,14 @@ from torch import nn
 
 from converters.net import Shape
 
-from ..nets.parts import Concat, Scale
+from ..nets.parts import LRN, Concat, Scale
 from .geometry import Interval, Rect, Span, unpadded
 from .graph import Graph, Step
 
 COPY_COST = 32
 """Multiply-adds that take as long as copying one float (two AVX-512 cores: 100 G/s beside 12 to 15 GB/s)."""
 
-_POINTWISE = (nn.ReLU, nn.LocalResponseNorm, Scale)
+_POINTWISE = (nn.ReLU, LRN, Scale)
 
 
 @dataclass(frozen=True)
