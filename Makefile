@@ -12,7 +12,7 @@ SAMPLE := weights/sample/fcn8s-mini.caffemodel
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo convert test check lint caffe-oracle test-oracle golden proto bench clean
+.PHONY: help demo convert voc-numbers test check lint caffe-oracle test-oracle golden proto bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,11 @@ convert: $(VENV)/ready ## download, check and port a published release: make con
 	@echo; echo "== the converted file against the Caffe file"
 	@$(FCN_PORT) verify $(RELEASE)
 	@echo; echo "Next: $(FCN_PORT) predict $(RELEASE) IMAGE.jpg"
+
+voc-numbers: $(VENV)/ready ## the paper's table with our numbers beside it: make voc-numbers VOC=VOCdevkit/VOC2011
+	@test -n "$(VOC)" || { echo "say where the images are: make voc-numbers VOC=VOCdevkit/VOC2011"; exit 2; }
+	$(FCN_PORT) evaluate voc-fcn32s voc-fcn16s voc-fcn8s voc-fcn8s-atonce voc-fcn-alexnet \
+		--data "$(VOC)" --split seg11valid --markdown voc-numbers.md
 
 test: $(VENV)/ready-dev ## the whole test suite
 	$(BIN)/python -m pytest --quiet -n 2

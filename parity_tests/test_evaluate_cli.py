@@ -21,6 +21,7 @@ from fcn_port.cli import run
 from fcn_port.data import make_shapes, open_dataset
 from fcn_port.evaluation import comparison, evaluate, read_evaluation
 from fcn_port.evaluation.comparison import verdict
+from fcn_port.inference.lossless import fast
 from fcn_port.loading import load
 from fcn_port.nets import FCN8s
 from parity_tests.datasets import make_voc
@@ -96,7 +97,7 @@ def test_interrupted_by_ctrl_c_and_resumed(weights: str, tmp_path: Path) -> None
     kept = _lines(tmp_path / "cache")
     assert 2 <= kept < 40 and process.returncode == 130
     assert out == b"" and b"the same command goes on from there" in err and b"Traceback" not in err
-    again = evaluate(load(weights), open_dataset(folder), plan=_plan(tmp_path / "cache"))
+    again = evaluate(fast(load(weights)), open_dataset(folder), plan=_plan(tmp_path / "cache"))
     assert again.computed == 40 - kept and len(again.images) == 40
 
 
