@@ -34,7 +34,7 @@ CONV = "convolution_param { num_output: 2 kernel_size: 1 }"
 INPUT = layer("data", "Input", "", "data", "input_param { shape { dim: 1 dim: 3 dim: 4 dim: 5 } }")
 
 
-# Phases (net.cpp, FilterNet and StateMeetsRule; test_oracle_nets.py asks Caffe itself)
+# Phases (net.cpp, FilterNet and StateMeetsRule; test_oracle_text.py asks Caffe itself)
 
 
 @pytest.mark.parametrize(
