@@ -10,8 +10,13 @@ from .output import note
 
 
 @contextmanager
-def counting(name: str, *, active: bool) -> Iterator[Callable[[int, int], None]]:
-    """A callback (images done, of so many) that shows them, and the time left: a bar, or lines where nobody watches."""
+def counting(
+    name: str, *, active: bool, kept: str = "what was computed is kept; the same command goes on from there"
+) -> Iterator[Callable[[int, int], None]]:
+    """A callback (images done, of so many) that shows them, and the time left: a bar, or lines where nobody watches.
+
+    `kept` is said when somebody interrupts.
+    """
     if not active:
         yield lambda done, total: None
         return
@@ -32,7 +37,7 @@ def counting(name: str, *, active: bool) -> Iterator[Callable[[int, int], None]]
         try:
             yield tell
         except KeyboardInterrupt:
-            note(f"{name}: what was computed is kept; the same command goes on from there")
+            note(f"{name}: {kept}")
             raise
 
 

@@ -3,54 +3,150 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from weights.card import Card
 from weights.catalogue import release as find_release
 
+from .counting import counting
 from .device import device_option, find_device
-from .output import json_option, write_columns, write_json
+from .output import json_option, note, write_columns, write_json
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from weights.records import Preprocessing
+
+    from ..inference.gathering import Source
+    from ..inference.prediction import Predicted
+
+_Folder = click.Path(file_okay=False, path_type=Path)
 
 
 @click.command("predict")
 @click.argument("weights")
-@click.argument("image", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), default=".", show_default="this folder")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=_Folder, default=".", show_default="this folder", help="Where the results go.")
 @click.option(
     "--like", metavar="RELEASE", help="Make inputs and name classes as for RELEASE, where a file does not say."
+)
+@click.option("--scores", is_flag=True, help="Write the scores of all classes, too: <image>.scores.npz.")
+@click.option("--probabilities", is_flag=True, help="Write a grey picture for each class: <image>.probabilities/.")
+@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images of one size at a time.")
+@click.option(
+    "--tile", type=click.IntRange(min=1), help="Let the net see N x N pixels at a time; the labels are the same."
 )
 @click.option("--padded", is_flag=True, help="Run the net as it is written, with all of its padding's work.")
 @device_option
 @json_option
-def command(weights: str, image: Path, out: Path, like: str | None, padded: bool, device: str, as_json: bool) -> None:
-    """Segment IMAGE with WEIGHTS, the name of a release or a file.
+def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **options: Any) -> int:
+    """Segment IMAGES with WEIGHTS, the name of a release or a file.
 
-    Writes `<image>.labels.png`, whose pixel values are the labels, coloured by PASCAL VOC's palette, and
-    `<image>.overlay.png`, the image tinted by class, and prints the share of each class.
+    IMAGES are files, folders with everything below them, or lists (.txt, a path a line). For each image
+    `<image>.labels.png` holds the labels, coloured by PASCAL VOC's palette, and `<image>.overlay.png` the image tinted
+    by class, with a legend; folders are kept. The share of each class is printed.
+
+    Of several images, those that cannot be read are listed at the end, and the others are done; the exit status is
+    then 1.
     """
-    from ..inference import Segmentation, segment
+    from ..inference.gathering import gather, is_single
+    from ..inference.prediction import predict_all
+
+    try:
+        sources = gather(images)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    net = _net(weights, options)
+    one = is_single(images)
+    results: list[dict[str, Any]] = []
+    failed: list[Predicted] = []
+    keep = options["scores"] or options["probabilities"]
+    with counting("images", active=len(sources) > 1, kept="what is done is written") as progress:
+        found = predict_all(net, sources, batch=options["batch"], tile=options["tile"], keep_scores=keep)
+        for number, each in enumerate(found, start=1):
+            if each.seen is None:
+                failed.append(each)
+            else:
+                results.append(_write(each, out, options))
+            progress(number, len(sources))
+    if one and failed:
+        _raise_again(sources[0])
+    order = {source.path: i for i, source in enumerate(sources)}
+    results.sort(key=lambda result: order[result["image"]])
+    _tell(results, failed, as_json=as_json, one=one)
+    return 1 if failed else 0
+
+
+def _net(weights: str, options: dict[str, Any]) -> nn.Module:
     from ..inference.lossless import fast
+    from ..inference.tiles import tiling_of
     from ..loading import attach, load
 
-    net = load(weights, find_device(device))
-    if like is not None:
-        attach(net, Card.of(find_release(like)))
+    net = load(weights, find_device(options["device"]))
+    if options["like"] is not None:
+        attach(net, Card.of(find_release(options["like"])))
     if net.preprocessing is None:
         raise click.UsageError(f"{weights} does not say how its inputs are made; add --like RELEASE, such as voc-fcn8s")
-    seen = segment(net if padded else fast(net), image)
-    out.mkdir(parents=True, exist_ok=True)
-    results = []
-    for head, result in seen.items() if isinstance(seen, dict) else [("", seen)]:
-        assert isinstance(result, Segmentation)
-        stem = image.stem + (f".{head}" if head else "")
-        paths = out / f"{stem}.labels.png", out / f"{stem}.overlay.png"
-        result.label_image().save(paths[0])
-        result.overlay().save(paths[1])
-        results.append({"labels": paths[0], "overlay": paths[1], "classes": result.share_of_classes()})
+    names = ", ".join(each.name for each in cast("Preprocessing", net.preprocessing).inputs)
+    if ", " in names:
+        raise click.UsageError(f"{weights} looks at several images at once ({names}); predict takes nets with one")
+    tile = options["tile"]
+    if tile is not None:
+        _lift_bound_on_size()
+        try:
+            least = max(tiling.least for tiling in tiling_of(net))
+        except ValueError as error:
+            raise click.UsageError(f"--tile: {error}") from error
+        if tile < least:
+            raise click.UsageError(f"--tile {tile} is too small for this net; {least} is the least")
+    return net if options["padded"] else fast(net)
+
+
+def _lift_bound_on_size() -> None:
+    """Pillow refuses images of more than 179 million pixels, which are what tiles are for."""
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = None
+
+
+def _write(predicted: Predicted, out: Path, options: dict[str, Any]) -> dict[str, Any]:
+    from ..inference.outputs import write_outputs
+
+    seen, base = predicted.seen, out / predicted.source.name
+    heads = seen if isinstance(seen, dict) else {"": seen}
+    written = []
+    for head, each in heads.items():
+        assert each is not None
+        place = base.with_name(f"{base.name}.{head}") if head else base
+        paths = write_outputs(each, place, scores=options["scores"], probabilities=options["probabilities"])
+        written.append({**({"head": head} if head else {}), **paths, "classes": each.share_of_classes()})
+    return {"image": predicted.source.path, "outputs": written}
+
+
+def _raise_again(source: Source) -> None:
+    """One image was asked for and cannot be read: that is the command's error."""
+    from ..inference.images import read_image
+
+    read_image(source.path)
+
+
+def _tell(results: list[dict[str, Any]], failed: list[Predicted], *, as_json: bool, one: bool) -> None:
     if as_json:
-        write_json(results)
-        return
-    for found in results:
-        write_columns([(name, f"{share:.1%}") for name, share in found["classes"].items()], right=(1,))  # type: ignore[attr-defined]
-        click.echo(f"-> {found['labels']}\n-> {found['overlay']}")
+        write_json({"images": results, "failed": [{"image": f.source.path, "problem": f.problem} for f in failed]})
+    for result in [] if as_json else results:
+        for written in result["outputs"]:
+            shares = written["classes"]
+            if one:
+                write_columns([(name, f"{share:.1%}") for name, share in shares.items()], right=(1,))
+                for kind in ("labels", "overlay", "scores", "probabilities"):
+                    if kind in written:
+                        click.echo(f"-> {written[kind]}")
+            else:
+                listed = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+                click.echo(f"{written['labels']}: {listed}")
+    if failed:
+        note(f"{len(failed)} of {len(results) + len(failed)} images could not be read:")
+        for each in failed:
+            note(f"  {each.problem}")

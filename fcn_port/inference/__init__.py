@@ -1,5 +1,6 @@
 """From an image to a label map and a picture of it."""
 
-from .segment import Segmentation, segment
+from .segment import segment, segment_all
+from .segmentation import Segmentation
 
-__all__ = ["Segmentation", "segment"]
+__all__ = ["Segmentation", "segment", "segment_all"]

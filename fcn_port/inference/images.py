@@ -20,8 +20,9 @@ ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 def read_image(image: ImageLike) -> np.ndarray:
     """An image as (h, w, 3) uint8 RGB, as a viewer would show it.
 
-    A file may have any mode that Pillow reads; its EXIF orientation is applied, 16 bits become 8, transparency is
-    dropped. An array is taken as it is and must be (h, w, 3) uint8 RGB. Raises ImageError, and FileNotFoundError.
+    A file may have any mode that Pillow reads; its EXIF orientation is applied, 16 bits become 8, fractions up to 1
+    become 0 to 255, transparency is dropped. An array is taken as it is and must be (h, w, 3) uint8 RGB. Raises
+    ImageError, and FileNotFoundError.
     """
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -43,6 +44,10 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I"):  # Pillow clips 16 bits at 255 instead of scaling them
         values = np.asarray(image).astype(np.int64)
         image = Image.fromarray((values.clip(0, 65535) // 257).astype(np.uint8))
+    if image.mode == "F":
+        shares = np.nan_to_num(np.asarray(image))
+        whole = shares * 255 if shares.max(initial=0) <= 1 else shares
+        image = Image.fromarray(whole.clip(0, 255).round().astype(np.uint8))
     return np.asarray(image.convert("RGB"))
 
 

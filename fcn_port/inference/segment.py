@@ -1,67 +1,124 @@
-"""One image, one label for each pixel."""
+"""An image, or several of one size: one label for each pixel."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
-from weights.records import Preprocessing
+from weights.records import Input, Preprocessing
 
 from ..palettes import voc_palette
 from .images import ImageLike, read_image, to_input
+from .segmentation import Segmentation
+from .tiles import tiles_of
 
-
-@dataclass(frozen=True, eq=False)
-class Segmentation:
-    """What a net sees in one image.
-
-    `labels` (h, w) is the class of each pixel, the first of the best where scores tie; `scores` (classes, h, w)
-    float32 the net's output; `image` (h, w, 3) uint8 RGB what it looked at; `classes` the names, if known; `palette`
-    (256, 3) uint8 RGB.
-    """
-
-    labels: np.ndarray
-    scores: np.ndarray
-    image: np.ndarray
-    classes: tuple[str, ...]
-    palette: np.ndarray
-
-    def label_image(self) -> Image.Image:
-        """The label map as an indexed picture: the pixel values are the labels, the palette gives the colours."""
-        picture = Image.fromarray(self.labels.astype(np.uint8))
-        picture.putpalette(self.palette.astype(np.uint8).tobytes())
-        return picture
-
-    def overlay(self, *, opacity: float = 0.6) -> Image.Image:
-        """The image with every pixel not labelled 0 tinted in its class's colour."""
-        colours = self.palette[self.labels].astype(np.float64)
-        weight = np.where(self.labels > 0, opacity, 0.0)[..., None]
-        mixed = self.image * (1 - weight) + colours * weight
-        return Image.fromarray(mixed.round().astype(np.uint8))
-
-    def share_of_classes(self) -> dict[str, float]:
-        """The share of the pixels of each class that occurs, the largest first."""
-        counts = np.bincount(self.labels.ravel(), minlength=len(self.scores))
-        return {self._name(i): float(counts[i]) / self.labels.size for i in np.argsort(-counts) if counts[i]}
-
-    def _name(self, label: int) -> str:
-        return self.classes[label] if label < len(self.classes) else f"class {label}"
+Seen = Segmentation | dict[str, Segmentation]
+"""What a net with one output sees, or what one with several does, by output."""
 
 
 def segment(
-    net: nn.Module, image: ImageLike, *, preprocessing: Preprocessing | None = None
-) -> Segmentation | dict[str, Segmentation]:
+    net: nn.Module,
+    image: ImageLike,
+    *,
+    preprocessing: Preprocessing | None = None,
+    tile: int | None = None,
+    keep_scores: bool = True,
+) -> Seen:
     """Segment a Pillow image, an image file, or an (h, w, 3) uint8 RGB array, in its own size.
 
     `net` comes from `load`, or `preprocessing` says how its input is made. A net with several outputs gives one
-    Segmentation for each, by name. Raises ImageError for an image that cannot be read, ValueError for a net that does
-    not say how its input is made or that takes more than one.
+    Segmentation for each, by name. With `tile` the net sees at most tile x tile pixels at a time, and the result is
+    that of the whole image but for rounding; `keep_scores=False` then saves most of the memory. Raises ImageError for
+    an image that cannot be read, ValueError for a net that does not say how its input is made or that takes more than
+    one, and for tiles that are too small.
     """
+    return segment_all(net, [image], preprocessing=preprocessing, tile=tile, keep_scores=keep_scores)[0]
+
+
+def segment_all(
+    net: nn.Module,
+    images: Sequence[ImageLike],
+    *,
+    preprocessing: Preprocessing | None = None,
+    tile: int | None = None,
+    keep_scores: bool = True,
+) -> list[Seen]:
+    """Segment images of one size in one pass of the net; otherwise as `segment`. ValueError if sizes differ."""
+    work = _Work(net, _recipe(net, preprocessing), keep_scores)
+    pixels = [read_image(image) for image in images]
+    if len({each.shape for each in pixels}) > 1:
+        raise ValueError("images of one pass are of one size; segment them one by one")
+    if tile is not None:
+        return [work.tiled(each, tile) for each in pixels]
+    return work.whole(pixels)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is the same for all images."""
+
+    net: nn.Module
+    recipe: Input
+    keep_scores: bool
+
+    def whole(self, pixels: list[np.ndarray]) -> list[Seen]:
+        if not pixels:
+            return []
+        outputs = self._run(pixels)
+        found = []
+        for i, each in enumerate(pixels):
+            heads = {
+                head: (_labels(scores[i]), _to_numpy(scores[i]) if self.keep_scores else None)
+                for head, scores in outputs.items()
+            }
+            found.append(self._seen(heads, each))
+        return found
+
+    def tiled(self, pixels: np.ndarray, tile: int) -> Seen:
+        h, w = pixels.shape[:2]
+        heads: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
+        for rows, columns in tiles_of(self.net, (h, w), tile):
+            part = pixels[rows.seen.lo : rows.seen.hi, columns.seen.lo : columns.seen.hi]
+            own = (rows.core.within(rows.seen), columns.core.within(columns.seen))
+            place = (slice(*rows.core), slice(*columns.core))
+            for head, whole in self._run([part]).items():
+                if tuple(whole.shape[2:]) != part.shape[:2]:
+                    raise ValueError(f"scores of {tuple(whole.shape[2:])} for a tile of {part.shape[:2]}: no tiling")
+                scores = whole[0][:, own[0], own[1]]
+                if head not in heads:
+                    kept = np.empty((len(scores), h, w), np.float32) if self.keep_scores else None
+                    heads[head] = np.empty((h, w), _label_type(len(scores))), kept
+                labels, kept = heads[head]
+                labels[place] = _labels(scores)
+                if kept is not None:
+                    kept[:, place[0], place[1]] = _to_numpy(scores)
+        return self._seen(heads, pixels)
+
+    def _run(self, pixels: list[np.ndarray]) -> dict[str, Tensor]:
+        """Scores (n, classes, h, w) by output, "" for the only one."""
+        parameter = next(self.net.parameters())
+        x = torch.cat([to_input(each, self.recipe) for each in pixels]).to(parameter.device, parameter.dtype)
+        with torch.inference_mode():
+            output = self.net(x)
+        return output if isinstance(output, dict) else {"": output}
+
+    def _seen(self, heads: Mapping[str, tuple[np.ndarray, np.ndarray | None]], pixels: np.ndarray) -> Seen:
+        classes: Mapping[str, tuple[str, ...]] = getattr(self.net, "classes", None) or {}
+        colours = getattr(self.net, "palette", None)
+        colours = voc_palette() if colours is None else colours
+        only = next(iter(classes.values()), ())
+        found = {
+            head: Segmentation(labels, scores, pixels, classes.get(head, ()) if head else only, colours)
+            for head, (labels, scores) in heads.items()
+        }
+        return found[""] if list(found) == [""] else found
+
+
+def _recipe(net: nn.Module, preprocessing: Preprocessing | None) -> Input:
     recipe = preprocessing or getattr(net, "preprocessing", None)
     if recipe is None:
         raise ValueError(
@@ -71,21 +128,18 @@ def segment(
     if len(recipe.inputs) != 1:
         names = ", ".join(each.name for each in recipe.inputs)
         raise ValueError(f"this net has {len(recipe.inputs)} inputs ({names}); segment takes nets with one image")
-    pixels = read_image(image)
-    parameter = next(net.parameters())
-    x = to_input(pixels, recipe.inputs[0]).to(parameter.device, parameter.dtype)
-    with torch.inference_mode():
-        output = net(x)
-    classes: Mapping[str, tuple[str, ...]] = getattr(net, "classes", None) or {}
-    colours = getattr(net, "palette", None)
-    colours = voc_palette() if colours is None else colours
-    if isinstance(output, dict):
-        return {n: _segmentation(scores, pixels, classes.get(n, ()), colours) for n, scores in output.items()}
-    return _segmentation(output, pixels, next(iter(classes.values()), ()), colours)
+    return recipe.inputs[0]
 
 
-def _segmentation(
-    output: torch.Tensor, pixels: np.ndarray, classes: tuple[str, ...], colours: np.ndarray
-) -> Segmentation:
-    scores = output[0].float().cpu().numpy()
-    return Segmentation(scores.argmax(axis=0), scores, pixels, classes, colours)
+def _labels(scores: Tensor) -> np.ndarray:
+    """The first of the best classes at each position of (classes, h, w)."""
+    best = scores.max(dim=0).indices  # argmax gives the same and takes five times as long on a CPU
+    return best.cpu().numpy().astype(_label_type(len(scores)))
+
+
+def _label_type(classes: int) -> type[np.integer]:
+    return np.uint8 if classes <= 256 else np.int64
+
+
+def _to_numpy(scores: Tensor) -> np.ndarray:
+    return scores.float().cpu().numpy()

@@ -1,0 +1,118 @@
+"""Which images are meant by files, folders and lists, and under which name the results of each go."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+OUTPUTS = (".labels.png", ".overlay.png", ".scores.npz")
+"""What the results of an image end in; such files are not taken for images of a folder."""
+PROBABILITIES = ".probabilities"
+"""What the folder of an image's probability maps ends in."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image: its file, and its name below the folder of results, without an ending."""
+
+    path: Path
+    name: Path
+
+
+def gather(given: Sequence[Path]) -> tuple[Source, ...]:
+    """The images that are meant, in order; a file that comes up twice is there once.
+
+    A folder stands for all images below it, in the order of their names, numbers as numbers, so that frames of a video
+    follow each other; links to folders are not followed. A `.txt` file is a list with a path on each line, seen from
+    the list's own folder. The name of an image keeps its folders: below the folder that was given, or below what all
+    paths of a list share. Where several were given, each folder's name comes first. Images whose names differ only in
+    their ending keep it, so that no two write the same file. FileNotFoundError where nothing is; ValueError where
+    two images would still have one name, or where there is no image.
+    """
+    found: dict[Path, Path] = {}
+    for each in given:
+        root = Path(each.resolve().name) if len(given) > 1 and each.is_dir() else Path()
+        for path, name in _images(each):
+            found.setdefault(_absolute(path), root / name)
+    if not found:
+        raise ValueError(f"no image in {', '.join(map(str, given))}")
+    names = _without_endings(list(found.values()))
+    _refuse_equal(list(found), names)
+    return tuple(Source(path, name) for path, name in zip(found, names, strict=True))
+
+
+def is_single(given: Sequence[Path]) -> bool:
+    """Whether one image file is meant."""
+    return len(given) == 1 and not given[0].is_dir() and given[0].suffix.lower() != ".txt"
+
+
+def _images(given: Path) -> Iterator[tuple[Path, Path]]:
+    """Each image with its name, ending included."""
+    if given.is_dir():
+        for path in _below(given):
+            yield path, path.relative_to(given)
+    elif given.suffix.lower() == ".txt":
+        paths = _listed(given)
+        shared = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
+        for path in paths:
+            yield path, path.relative_to(shared)
+    else:
+        yield given, Path(given.name)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    endings = frozenset(Image.registered_extensions())
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for place, folders, files in os.walk(folder, onerror=fail):
+        folders[:] = sorted((f for f in folders if not f.startswith(".") and not f.endswith(PROBABILITIES)), key=_order)
+        for file in sorted(files, key=_order):
+            if not file.startswith(".") and not file.endswith(OUTPUTS) and Path(file).suffix.lower() in endings:
+                yield Path(place, file)
+
+
+def _listed(path: Path) -> list[Path]:
+    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    lines = (line.strip() for line in text.splitlines())
+    return [_absolute(path.parent / line) for line in lines if line]
+
+
+def _absolute(path: Path) -> Path:
+    """Without `..`, and with links as they are: a link's own name is what people know an image by."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
+
+
+def _order(name: str) -> tuple[tuple[int, int | str], ...]:
+    """Numbers as numbers: frame 9 before frame 10."""
+    parts = re.split(r"([0-9]+)", name)
+    return tuple((0, int(part)) if i % 2 else (1, part) for i, part in enumerate(parts))
+
+
+def _without_endings(names: list[Path]) -> list[Path]:
+    """The names without their endings, but for those that would then be another's."""
+    short = [name.with_suffix("") for name in names]
+    while True:
+        count = Counter(short)
+        longer = [name if count[cut] > 1 else cut for name, cut in zip(names, short, strict=True)]
+        if longer == short:
+            return short
+        short = longer
+
+
+def _refuse_equal(paths: list[Path], names: list[Path]) -> None:
+    seen: dict[Path, Path] = {}
+    for path, name in zip(paths, names, strict=True):
+        if name in seen:
+            raise ValueError(
+                f"{seen[name]} and {path} would both write {name}{OUTPUTS[0]}; give the folder above them, or one at "
+                "a time"
+            )
+        seen[name] = path

@@ -1,0 +1,84 @@
+"""What a net sees in an image, and pictures of it."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from .legend import Entry, with_legend
+
+_NOTEBOOK = 1200
+"""Pixels of the longer side from which on a notebook gets a smaller picture."""
+_STRIP = 1 << 20
+"""Pixels that are tinted at a time: tinting works in double precision, which is 48 bytes a pixel."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What a net sees in one image.
+
+    `labels` (h, w) is the class of each pixel, the first of the best where scores tie, uint8 (int64 for more than 256
+    classes); `scores` (classes, h, w) float32 the net's output, None where it was not kept; `image` (h, w, 3) uint8 RGB
+    what it looked at; `classes` the names, if known; `palette` (256, 3) uint8 RGB. In a notebook it shows itself.
+    """
+
+    labels: np.ndarray
+    scores: np.ndarray | None
+    image: np.ndarray
+    classes: tuple[str, ...]
+    palette: np.ndarray
+
+    def label_image(self) -> Image.Image:
+        """The label map as an indexed picture: the pixel values are the labels, the palette gives the colours.
+
+        ValueError for a label above 255, which an indexed picture cannot hold.
+        """
+        if self.labels.max(initial=0) > 255:
+            raise ValueError(f"label {self.labels.max()}: an indexed picture holds 0 to 255")
+        picture = Image.fromarray(self.labels.astype(np.uint8))
+        picture.putpalette(self.palette.astype(np.uint8).tobytes())
+        return picture
+
+    def overlay(self, *, opacity: float = 0.6) -> Image.Image:
+        """The image with every pixel not labelled 0 tinted in its class's colour."""
+        mixed = np.empty_like(self.image)
+        rows = max(1, _STRIP // max(1, self.image.shape[1]))
+        for start in range(0, len(mixed), rows):
+            image, labels = (whole[start : start + rows] for whole in (self.image, self.labels))
+            colours = self.palette[labels.astype(np.uint8)].astype(np.float64)
+            weight = np.where(labels > 0, opacity, 0.0)[..., None]
+            mixed[start : start + rows] = (image * (1 - weight) + colours * weight).round()
+        return Image.fromarray(mixed)
+
+    def picture(self) -> Image.Image:
+        """The overlay with a legend below: each class that occurs but the first, the background, the largest first."""
+        return with_legend(self.overlay(), self._legend())
+
+    def share_of_classes(self) -> dict[str, float]:
+        """The share of the pixels of each class that occurs, the largest first."""
+        return {self._name(label): share for label, share in self._shares().items()}
+
+    def _legend(self) -> list[Entry]:
+        entries = []
+        for label, share in self._shares().items():
+            if label:
+                r, g, b = (int(value) for value in self.palette[label % 256])
+                entries.append((f"{self._name(label)} {share:.1%}", (r, g, b)))
+        return entries
+
+    def _shares(self) -> dict[int, float]:
+        counts = np.bincount(self.labels.ravel())
+        return {int(i): float(counts[i]) / self.labels.size for i in np.argsort(-counts, kind="stable") if counts[i]}
+
+    def _name(self, label: int) -> str:
+        return self.classes[label] if label < len(self.classes) else f"class {label}"
+
+    def _repr_png_(self) -> bytes:
+        picture = self.overlay()
+        picture.thumbnail((_NOTEBOOK, _NOTEBOOK))
+        out = io.BytesIO()
+        with_legend(picture, self._legend()).save(out, format="PNG")
+        return out.getvalue()
