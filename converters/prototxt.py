@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any
 
 from . import sniff
@@ -24,6 +25,8 @@ from .upgrade import UpgradedNet, upgrade_net
 
 MAX_BYTES = 4 << 20
 """The largest prototxt that is read; the largest published ones have a few hundred thousand bytes."""
+MAX_NOTES = 50
+"""After so many notes on fields of forks the rest are counted."""
 
 
 def read_prototxt(path: str | os.PathLike[str]) -> NetSpec:
@@ -135,11 +138,13 @@ def _unknown_notes(upgraded: UpgradedNet, extra: tuple[UnknownField, ...]) -> li
         for field in fields:
             lines.setdefault(prefix + re.sub(r"\[\d+\]", "", field.name), []).append(field.line or 0)
     notes = []
-    for name, found in lines.items():
+    for name, found in islice(lines.items(), MAX_NOTES):
         similar = _similar(name)
         meant = f" (did you mean '{similar}'?)" if similar else ""
         short = name.removeprefix("layer.")
         notes.append(f"{_show_lines(found)}: field '{short:.80}' is not BVLC Caffe's; kept{meant}")
+    if len(lines) > MAX_NOTES:
+        notes.append(f"{len(lines) - MAX_NOTES} more fields are not BVLC Caffe's; kept")
     return notes
 
 
@@ -168,5 +173,3 @@ def _show_lines(lines: list[int]) -> str:
 def _blob_notes(layers: Iterable[Any]) -> list[str]:
     names = [layer.name for layer in layers if layer.blobs]
     return [f"the text has the weights of {len(names)} layers; they are not read, only the net is"] if names else []
-
-

@@ -114,6 +114,11 @@ def test_a_layer_knows_its_line_and_its_forks_fields() -> None:
     )
 
 
+def test_notes_on_unknown_fields_come_to_an_end() -> None:
+    notes = parse_prototxt(LAYER + "".join(f"fork_{i}: 1 " for i in range(60))).notes
+    assert len(notes) == 51 and notes[-1] == "10 more fields are not BVLC Caffe's; kept"
+
+
 def test_v1_layers_keep_their_lines_when_an_input_is_put_before_them() -> None:
     spec = read_prototxt(formats("v1-mini.prototxt"))
     assert [(layer.name, layer.line) for layer in spec.layers[:3]] == [("input", None), ("conv1", 4), ("relu1", 6)]
