@@ -1,6 +1,7 @@
 """The FCN nets of the releases, written out by hand: every module under its Caffe layer name.
 
 `build` makes one by name. The files are meant to be read: begin with `fcn32s.py`, `fcn16s.py` and `fcn8s.py`.
+`upsampling.py` has the other ways to upsample that the paper weighs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from .googlenet import FCNGoogLeNet
 from .nyud import FCN32sColorDepth, FCN32sColorHHA
 from .parts import FCN
 from .siftflow import SiftFlowFCN8s, SiftFlowFCN16s, SiftFlowFCN32s
+from .upsampling import with_upsampling
 from .vgg16 import VGG16, Widths
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "Widths",
     "build",
     "recognise",
+    "with_upsampling",
 ]
 
 NumClasses = int | Mapping[str, int]
