@@ -66,23 +66,23 @@ def record(net: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[tuple[Call, ..
 
 def calls_of(net: nn.Module, inputs: Mapping[str, Shape]) -> tuple[Call, ...]:
     """The layers in the order in which they run; nothing is computed and no weight is touched."""
-    return record_meta(net, inputs)[0]
+    return _record_meta(net, inputs)[0]
 
 
 def shapes_of(net: nn.Module, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
     """The shape of every blob for inputs of these shapes; nothing is computed and no weight is touched."""
-    return {name: tuple(blob.shape) for name, blob in record_meta(net, inputs)[1].items()}
+    return {name: tuple(blob.shape) for name, blob in _record_meta(net, inputs)[1].items()}
 
 
 def to_spec(net: nn.Module, inputs: Mapping[str, Shape], *, name: str) -> NetSpec:
     """The net as Caffe would define it, in the order in which it runs."""
-    calls, _ = record_meta(net, inputs)
+    calls, _ = _record_meta(net, inputs)
     layers = [_input_layer(blob, shape) for blob, shape in inputs.items()]
     layers += [_layer(call) for call in calls]
     return NetSpec(name=name, layers=tuple(layers))
 
 
-def record_meta(net: nn.Module, inputs: Mapping[str, Shape]) -> tuple[tuple[Call, ...], dict[str, Tensor]]:
+def _record_meta(net: nn.Module, inputs: Mapping[str, Shape]) -> tuple[tuple[Call, ...], dict[str, Tensor]]:
     """`record` with tensors that have shapes and no values."""
     with torch.device("meta"):
         tensors = {name: torch.empty(shape) for name, shape in inputs.items()}

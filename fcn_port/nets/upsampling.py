@@ -38,7 +38,7 @@ from torch.nn.functional import conv_transpose2d, max_pool2d, one_hot, pad
 from converters.bilinear import bilinear_kernel
 
 from .parts import FCN, Crop, Upsample
-from .record import record_meta
+from .record import calls_of
 
 METHODS = ("learned", "bilinear", "nearest", "bed-of-nails", "max-unpooling", "shift-and-stitch", "dilation")
 
@@ -280,10 +280,9 @@ def _rarefied(net: FCN) -> dict[str, nn.Module]:
 
     `rate` is how much denser a blob is than in the net itself: a stride of s makes what comes after s times denser.
     """
-    calls, _ = record_meta(net, {name: (1, channels, 64, 64) for name, channels in net.inputs.items()})
     rate = dict.fromkeys(net.inputs, 1)
     layers: dict[str, nn.Module] = {}
-    for call in calls:
+    for call in calls_of(net, {name: (1, channels, 64, 64) for name, channels in net.inputs.items()}):
         module, here = call.module, rate[call.bottoms[0]]
         rate[call.top] = here
         if isinstance(module, Upsample):
