@@ -17,6 +17,7 @@ from .net import LayerSpec, NetSpec, Shape
 from .passes import merge_splits, to_deploy
 from .shapes import infer_blobs, known_params
 from .sharing import borrowed_blobs
+from .validate import validate
 
 MOST_REMEMBERED = 64
 """How many input sizes a net remembers as checked."""
@@ -40,6 +41,7 @@ class CaffeNet(nn.Module):
     def __init__(self, spec: NetSpec, *, outputs: Sequence[str] | None = None) -> None:
         super().__init__()
         spec = merge_splits(to_deploy(spec))
+        validate(spec)
         self.spec = spec if outputs is None else _cut(spec, outputs)
         self.inputs: Mapping[str, Shape] = dict(self.spec.inputs)
         self.outputs = self.spec.outputs if outputs is None else tuple(outputs)
