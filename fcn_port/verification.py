@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -120,14 +121,31 @@ def _check_crops(spec: NetSpec) -> Iterator[Check]:
     yield Check("crops", not wrong, "; ".join(wrong) or offsets or "none")
 
 
+def golden_errors(net: nn.Module, golden: Path) -> dict[str, float]:
+    """How far each blob is from a recording, an .npz of every blob of Caffe's forward pass, for the same inputs.
+
+    The largest difference, as a fraction of the blob's largest value; infinity for another shape or a blob that the net
+    does not have. Raises CaffeFormatError for a file that is no recording of this net.
+    """
+    recorded = _read_npz(golden)
+    found = _run_recorded(net, recorded, golden)
+    return {name: _error(found[name], blob) if name in found else inf for name, blob in recorded.items()}
+
+
 def _check_golden(net: nn.Module, golden: Path) -> Check:
     recorded = _read_npz(golden)
+    return _compare("golden", _run_recorded(net, recorded, golden), recorded, GOLDEN_TOLERANCE)
+
+
+def _run_recorded(net: nn.Module, recorded: Mapping[str, np.ndarray], golden: Path) -> dict[str, np.ndarray]:
+    """Every blob of a pass on a recording's inputs."""
     names = list(net.inputs)  # type: ignore[arg-type]
     missing = [name for name in names if name not in recorded]
     if missing:
         raise CaffeFormatError(f"there is no input '{missing[0]}' among its {len(recorded)} blobs", path=golden)
-    found = run_blobs(net, **{name: torch.from_numpy(recorded[name]) for name in names})
-    return _compare("golden", {n: b.numpy() for n, b in found.items()}, recorded, GOLDEN_TOLERANCE)
+    device = next((weight.device for weight in net.parameters()), torch.device("cpu"))
+    found = run_blobs(net, **{name: torch.from_numpy(recorded[name]).to(device) for name in names})
+    return {name: blob.cpu().numpy() for name, blob in found.items()}
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -154,10 +172,10 @@ def _compare(what: str, found: Mapping[str, np.ndarray], expected: Mapping[str, 
 
 def _error(found: np.ndarray, expected: np.ndarray) -> float:
     if found.shape != expected.shape:
-        return float("inf")
+        return inf
     largest = float(np.abs(expected).max(initial=0.0)) or 1.0
     error = float(np.abs(found.astype(np.float64) - expected).max(initial=0.0)) / largest
-    return error if np.isfinite(error) else float("inf")
+    return error if np.isfinite(error) else inf
 
 
 def _check_opencv(net: nn.Module, spec: NetSpec, model: CaffeModel) -> Check:

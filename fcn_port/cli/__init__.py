@@ -32,6 +32,7 @@ _VERBS = {
     "predict": "Segment images: indexed label PNGs and overlays.",
     "data": "The data sets: what is here, what is missing, and where it is published; fetches it.",
     "evaluate": "Score nets on a data set, beside the published numbers.",
+    "report": "One HTML page: the trace to scale, parity, scores, best and worst images.",
     "surgery": "The weights with which a net begins to train, made from those of another net.",
     "diff": "What differs between two caffemodels or two prototxts.",
 }

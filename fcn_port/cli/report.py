@@ -1,0 +1,142 @@
+"""`fcn-port report`"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weights.card import Card
+from weights.catalogue import release as find_release
+from weights.catalogue import releases
+
+from .counting import counting
+from .device import device_option, find_device
+from .inspect import Size, SizeOption
+from .output import note
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..data.records import DataSet
+    from ..evaluation.results import Evaluation
+    from ..report.page import Page
+
+_File = click.Path(dir_okay=False, path_type=Path)
+_Folder = click.Path(file_okay=False, path_type=Path)
+
+
+@click.command("report")
+@click.argument("weights")
+@click.option("-o", "--out", type=_File, default="report.html", show_default=True, help="The page to write.")
+@click.option("--results", type=_File, help="What `fcn-port evaluate ... --json` wrote.")
+@click.option("--data", "folder", type=_Folder, help="The data set's folder, for pictures, and for scores.")
+@click.option("--split", help="A list in the data set, or the path of one; else the one of the results.")
+@click.option("--golden", type=_File, help="An .npz with every blob of a forward pass that Caffe made.")
+@click.option("--like", metavar="RELEASE", help="Make inputs as for RELEASE, and compare with its published numbers.")
+@click.option("--size", type=Size(), help="The image to draw the trace for, height first; else the net's own size.")
+@click.option("--images", type=click.IntRange(min=0), default=4, show_default=True, help="So many best and worst.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first images of the split.")
+@device_option
+def command(
+    weights: str, out: Path, results: Path | None, folder: Path | None, size: SizeOption, **options: Any
+) -> None:
+    """Write one HTML page about WEIGHTS, the name of a release or net, or a file.
+
+    The trace is drawn to scale. With --golden, every blob's distance from Caffe's. With --results or --data, the scores
+    beside the published ones, the confusion matrix, and with --data the best and worst images. What `evaluate` has
+    computed is not computed again. The page needs neither network nor server.
+    """
+    from converters.files import whole_file
+
+    from ..report.page import to_html
+
+    page = _page(weights, results, folder, size, options)
+    with whole_file(out) as file:
+        file.write(to_html(page).encode())
+    note(f"-> {out}")
+
+
+def _page(
+    weights: str, results: Path | None, folder: Path | None, size: SizeOption, options: dict[str, Any]
+) -> Page:
+    from ..palettes import voc_palette
+    from ..report.page import Page
+
+    page = Page(Path(weights).name, _definition(weights), size, voc_palette())
+    net = _load(weights, options) if folder is not None or options["golden"] is not None else None
+    if options["golden"] is not None:
+        assert net is not None
+        page = _with_parity(page, net, options["golden"])
+    evaluation = None
+    if results is not None:
+        from ..evaluation.results import read_evaluation
+
+        evaluation = read_evaluation(results)
+    if folder is None:
+        return replace(page, evaluation=evaluation)
+    assert net is not None
+    return _with_pictures(page, net, _open(folder, weights, evaluation, options), evaluation, weights, options)
+
+
+def _definition(weights: str) -> Any:
+    """The net as a definition, None for a file that has none."""
+    from converters.errors import CaffeFormatError
+    from converters.passes import merge_splits, to_deploy
+
+    from .sources import read_net
+
+    try:
+        return merge_splits(to_deploy(read_net(weights)))
+    except CaffeFormatError as error:
+        note(f"the trace is left out: {error}")
+        return None
+
+
+def _load(weights: str, options: dict[str, Any]) -> nn.Module:
+    from ..loading import attach, load
+
+    net = load(weights, find_device(options["device"]))
+    if options["like"] is not None:
+        attach(net, Card.of(find_release(options["like"])))
+    return net
+
+
+def _with_parity(page: Page, net: nn.Module, golden: Path) -> Page:
+    from ..report.page import Parity
+    from ..verification import GOLDEN_TOLERANCE, golden_errors
+
+    return replace(page, parity=Parity(golden.name, golden_errors(net, golden), GOLDEN_TOLERANCE))
+
+
+def _open(folder: Path, weights: str, evaluation: Evaluation | None, options: dict[str, Any]) -> DataSet:
+    from ..data.opening import open_dataset
+
+    known = releases().get(options["like"] or weights)
+    dataset = evaluation.dataset if evaluation is not None else known.dataset.name if known else None
+    split = options["split"] or (evaluation.split if evaluation is not None else None)
+    return open_dataset(folder, split=split, dataset=dataset)
+
+
+def _evaluated(net: nn.Module, data: DataSet, weights: str, options: dict[str, Any]) -> Evaluation:
+    from ..evaluation.cache import cache_dir
+    from ..evaluation.running import Plan, evaluate
+
+    release = options["like"] or getattr(net, "release", None)
+    plan = Plan(limit=options["limit"], cache=cache_dir())
+    with counting(weights, active=True) as progress:
+        return evaluate(net, data, name=Path(weights).name, release=release, plan=plan, progress=progress)
+
+
+def _with_pictures(
+    page: Page, net: nn.Module, data: DataSet, evaluation: Evaluation | None, weights: str, options: dict[str, Any]
+) -> Page:
+    from ..inference.lossless import fast
+    from ..report.examples import best_and_worst
+
+    net = fast(net)  # as evaluate runs it, so that what it kept counts here
+    found = _evaluated(net, data, weights, options) if evaluation is None else evaluation
+    best, worst = best_and_worst(net, data, found, count=options["images"])
+    return replace(page, evaluation=found, best=best, worst=worst, ignore_label=data.ignore_label)

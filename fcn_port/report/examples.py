@@ -1,0 +1,51 @@
+"""The pictures of the report: the chosen images are read and predicted once more."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..data.inputs import input_kinds, net_inputs
+from ..data.records import DataSet
+from ..evaluation.results import Evaluation
+from ..evaluation.running import device_of, preprocessing_of
+from .gallery import Example, ranked
+
+
+def best_and_worst(
+    net: nn.Module, data: DataSet, evaluation: Evaluation, *, count: int
+) -> tuple[list[Example], list[Example]]:
+    """Up to `count` of the best images and of the worst, none in both; for the evaluation's first task.
+
+    Raises DataError for a file that is gone since.
+    """
+    if not evaluation.tasks:
+        return [], []
+    task = evaluation.tasks[0]
+    known = set(data.ids)
+    order = [each for each in ranked(evaluation, task) if each[0] in known]
+    best = order[: min(count, -(-len(order) // 2))]
+    worst = order[len(best) :][::-1][:count]
+    made = [[_example(net, data, id_, score, task.head) for id_, score in part] for part in (best, worst)]
+    return made[0], made[1]
+
+
+def _example(net: nn.Module, data: DataSet, id_: str, score: float, head: str) -> Example:
+    preprocessing = preprocessing_of(net, data)
+    sample = data.read(id_, kinds=input_kinds(preprocessing))
+    inputs = {name: x.to(device_of(net)) for name, x in net_inputs(data, sample, preprocessing).items()}
+    with torch.inference_mode():
+        output = net(*inputs.values()) if len(inputs) == 1 else net(**inputs)
+    scores = output[head] if isinstance(output, dict) else output
+    predictions = scores[0].max(dim=0).indices.cpu().numpy().astype(np.uint8)
+    return Example(id_, score, _shown(next(iter(sample.images.values()))), sample.labels[head], predictions)
+
+
+def _shown(image: np.ndarray) -> np.ndarray:
+    """An image of any kind as (h, w, 3) uint8: depth as greys."""
+    if image.dtype == np.uint8 and image.shape[2] == 3:
+        return image
+    grey = image[:, :, 0].astype(np.float64)
+    span = float(np.ptp(grey)) or 1.0
+    return np.repeat(((grey - grey.min()) / span * 255).astype(np.uint8)[:, :, None], 3, axis=2)
