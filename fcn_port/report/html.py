@@ -92,7 +92,7 @@ code, .name, .size, .value { font-family: ui-monospace, "SF Mono", Menlo, Consol
   var(--paper) calc(var(--cell) - 1.5px) var(--cell)) }
 .scale .cut { border-radius: 1px; border: 1px solid var(--cut);
   background: repeating-linear-gradient(45deg, var(--cut) 0 2px, transparent 2px 6px) }
-.scale .image { top: -3px; bottom: -3px; background: var(--image); border: solid var(--mark); border-width: 0 1px }
+.scale .image { top: -2px; bottom: -2px; background: var(--image); border: solid var(--mark); border-width: 0 1px }
 .scroll { overflow: auto; width: fit-content; max-width: 100%; border: 1px solid var(--line);
   border-radius: .4rem; padding: .4rem }
 .scroll svg { display: block; font: 11px system-ui, sans-serif; fill: var(--ink) }
