@@ -12,6 +12,7 @@ from weights.catalogue import release as find_release
 
 from .counting import counting
 from .device import device_option, find_device
+from .engine import engine_option, padded_option, run_with
 from .output import json_option, note, write_columns, write_json
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ _Folder = click.Path(file_okay=False, path_type=Path)
 @click.option(
     "--tile", type=click.IntRange(min=1), help="Let the net see N x N pixels at a time; the labels are the same."
 )
-@click.option("--padded", is_flag=True, help="Run the net as it is written, with all of its padding's work.")
+@engine_option
+@padded_option
 @device_option
 @json_option
 def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **options: Any) -> int:
@@ -58,7 +60,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
         sources = gather(images)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    net = _net(weights, options)
+    net = _net(weights, options, images=len(sources))
     one = is_single(images)
     results: list[dict[str, Any]] = []
     failed: list[Predicted] = []
@@ -79,8 +81,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     return 1 if failed else 0
 
 
-def _net(weights: str, options: dict[str, Any]) -> nn.Module:
-    from ..inference.lossless import fast
+def _net(weights: str, options: dict[str, Any], *, images: int) -> nn.Module:
     from ..inference.tiles import tiling_of
     from ..loading import attach, load
 
@@ -101,7 +102,7 @@ def _net(weights: str, options: dict[str, Any]) -> nn.Module:
             raise click.UsageError(f"--tile: {error}") from error
         if tile < least:
             raise click.UsageError(f"--tile {tile} is too small for this net; {least} is the least")
-    return net if options["padded"] else fast(net)
+    return net if options["padded"] else run_with(options["engine"], net, images=images)
 
 
 def _lift_bound_on_size() -> None:

@@ -49,25 +49,28 @@ class Lossless(nn.Module):
         super().__init__()
         self.net = net
         self.tf32 = False
-        self._graph: Graph = read_graph(net)
+        self.graph: Graph = read_graph(net)
         self._plans: Kept[Plan] = Kept(256)
         self._state: State | None = None
 
     def forward(self, *args: Tensor, **inputs: Tensor) -> Any:
-        inputs = {**dict(zip(self._graph.inputs, args, strict=False)), **inputs}
+        inputs = {**dict(zip(self.graph.inputs, args, strict=False)), **inputs}
         plan = self._plan_for(inputs)
         with torch.no_grad(), _tf32(self.tf32):
             if plan is None:
                 return self.net(**inputs)
             state = self.state()
             background = state.backgrounds.of(plan, next(iter(inputs.values())))
-            return run(plan, self._graph.outputs, state.kernels, background, inputs)
+            return run(plan, self.graph.outputs, state.kernels, background, inputs)
 
-    def plan(self, size: tuple[int, int]) -> Plan:
+    def plan(self, size: tuple[int, int], *, margins_computed: bool = False) -> Plan:
         """What is computed for inputs of `size` (h, w)."""
-        return self._plans.get(
-            size, lambda: make_plan(self._graph, size, shapes_of(self.net, input_shapes(self.net, size)))
-        )
+
+        def make() -> Plan:
+            shapes = shapes_of(self.net, input_shapes(self.net, size))
+            return make_plan(self.graph, size, shapes, margins_computed=margins_computed)
+
+        return self._plans.get((size, margins_computed), make)
 
     def explain(self, size: tuple[int, int]) -> str:
         """One sentence on what is saved for inputs of `size` (h, w)."""
@@ -83,7 +86,7 @@ class Lossless(nn.Module):
         now = identity(self.net)
         if self._state is None or self._state.identity != now:
             self._state = None  # frees the packed weights first
-            self._state = State(self._graph, now)
+            self._state = State(self.graph, now)
         return self._state
 
     def held(self, inputs: Mapping[str, Tensor]) -> object:
@@ -95,13 +98,13 @@ class Lossless(nn.Module):
 
     def _plan_for(self, inputs: Mapping[str, Tensor]) -> Plan | None:
         """The plan for these inputs; None where the net should see to them itself, errors included."""
-        if self.net.training or inputs.keys() != self._graph.inputs.keys():
+        if self.net.training or inputs.keys() != self.graph.inputs.keys():
             return None
         weight = next(self.net.parameters())
         for name, x in inputs.items():
             if (x.dtype, x.device) != (weight.dtype, weight.device) or x.dim() != 4 or x.numel() == 0:
                 return None
-            if x.shape[1] != self._graph.inputs[name]:
+            if x.shape[1] != self.graph.inputs[name]:
                 return None
         sizes = {(x.shape[0], *x.shape[-2:]) for x in inputs.values()}
         if len(sizes) != 1:

@@ -61,8 +61,11 @@ class Plan:
     literal_work: int
 
 
-def make_plan(graph: Graph, size: tuple[int, int], shapes: Mapping[str, Shape]) -> Plan:
-    """The plan for inputs of `size` (h, w); `shapes` are those of all blobs at that size."""
+def make_plan(graph: Graph, size: tuple[int, int], shapes: Mapping[str, Shape], *, margins_computed: bool = False) -> Plan:
+    """The plan for inputs of `size` (h, w); `shapes` are those of all blobs at that size.
+
+    `margins_computed`: compute the constants around a convolution's output whenever it can be done, at any cost.
+    """
     blobs = {name: _input(size) for name in graph.inputs}
     front: list[Step] = []
     head: list[Step] = []
@@ -78,7 +81,7 @@ def make_plan(graph: Graph, size: tuple[int, int], shapes: Mapping[str, Shape]) 
     made = {step.top for step in head}
     cut = tuple(name for name in blobs if name in made and (name in read_by_tail or name in graph.outputs))
     for step in reversed(head):
-        blobs[step.top] = _demand(step, blobs, head)
+        blobs[step.top] = _demand(step, blobs, head, margins_computed=margins_computed)
     for name in blobs.keys() - made:
         blobs[name] = replace(blobs[name], needed=_needed(name, blobs, head))
     literal = {step.name: step.work * shapes[step.top][2] * shapes[step.top][3] for step in graph.steps}
@@ -121,12 +124,13 @@ def _is_known(step: Step, bottom: Blob, outputs: Rect) -> bool:
     """Whether `outputs` of a step read only what is computed of its bottom, and constants around that."""
     if bottom.zero:
         return True
-    reads = _reads(step, outputs)
+    part = reads(step, outputs)
     inner = Rect(bottom.rows.inner, bottom.cols.inner)
-    return bottom.seen.contains(reads) or inner.contains(reads)
+    return bottom.seen.contains(part) or inner.contains(part)
 
 
-def _reads(step: Step, outputs: Rect) -> Rect:
+def reads(step: Step, outputs: Rect) -> Rect:
+    """The part of its bottom that a step reads for a part of its top."""
     if step.slidings is None:
         return outputs
     rows, cols = step.slidings
@@ -137,17 +141,18 @@ def _needed(name: str, blobs: Mapping[str, Blob], head: list[Step]) -> Rect:
     needed = blobs[name].seen
     for step in head:
         if name in step.bottoms:
-            needed = needed.union(_reads(step, blobs[step.top].computed))
+            needed = needed.union(reads(step, blobs[step.top].computed))
     return needed
 
 
-def _demand(step: Step, blobs: Mapping[str, Blob], head: list[Step]) -> Blob:
+def _demand(step: Step, blobs: Mapping[str, Blob], head: list[Step], *, margins_computed: bool) -> Blob:
     """What is needed of a step's output, and whether to compute the constants around it or to fill them in."""
     blob = blobs[step.top]
     needed = _needed(step.top, blobs, head)
     margin_work = (needed.area - blob.seen.area) * step.work
     filling_work = needed.area * _channels(step) * COPY_COST
-    extend = 0 < margin_work < filling_work and _is_known(step, blobs[step.bottoms[0]], needed)
+    pays = 0 < margin_work and (margins_computed or margin_work < filling_work)
+    extend = pays and _is_known(step, blobs[step.bottoms[0]], needed)
     return replace(blob, needed=needed, computed=needed if extend else blob.seen)
 
 

@@ -1,0 +1,61 @@
+"""Other programs that run a net's lossless graph, and how to choose one.
+
+    fast = fcn_port.inference.engines.make("openvino", net)
+
+`torch` is `fcn_port.fast`, needs nothing and starts at once. The others are extras. They take seconds to start, less
+once their artefacts are cached on disk, and save some tenths of a second on an image of 500x500 with two cores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
+
+from torch import nn
+
+from ...nets.parts import FCN
+from ..lossless import fast
+from .split import EngineError, SplitEngine
+
+__all__ = ["ENGINES", "EngineError", "choose", "installed", "make"]
+
+ENGINES: Mapping[str, tuple[str, ...]] = {
+    "torch": (),
+    "compile": (),
+    "onnxruntime": ("onnx", "onnxruntime"),
+    "openvino": ("onnx", "openvino"),
+}
+"""What each engine needs beside PyTorch."""
+
+_EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
+_PAYS_FROM = {"openvino": 40, "onnxruntime": 80}
+"""Images from which on an engine has made up for its start, the fastest engine first (docs/performance.md)."""
+
+
+def installed(name: str) -> bool:
+    """Whether everything that the engine needs is there."""
+    return all(find_spec(module) is not None for module in ENGINES[name])
+
+
+def choose(*, images: int, device: str = "cpu") -> str:
+    """The engine that gets through so many images first, its start counted, among those installed."""
+    if device != "cpu":
+        return "torch"
+    return next((name for name, least in _PAYS_FROM.items() if images >= least and installed(name)), "torch")
+
+
+def make(name: str, net: nn.Module) -> nn.Module:
+    """A module with the call and the numbers of `net`, run by the engine called `name`.
+
+    Raises ValueError for an unknown name, EngineError where the engine is not installed or cannot run this net.
+    """
+    if name not in ENGINES:
+        raise ValueError(f"there is no engine '{name}'; known: {', '.join(ENGINES)}")
+    if name == "torch":
+        return fast(net)
+    if not isinstance(net, FCN):
+        raise EngineError(f"{name} runs the nets written out by hand, and this is a {type(net).__name__}")
+    if not installed(name):
+        raise EngineError(f"{name} is not installed: pip install 'fcn-port[{_EXTRAS[name]}]'")
+    return SplitEngine(net, name=name, build=import_module(f".{name}", __name__).build)

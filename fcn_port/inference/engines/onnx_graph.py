@@ -1,0 +1,199 @@
+"""Head and tail of a net as ONNX models, each for images of every size.
+
+The head takes an image enlarged with zeros, which is exact (an empty image goes on for ever), to a multiple of the
+head's strides; then every part that it computes begins and ends a fixed number of pixels from the image's, and one model
+serves all sizes. Around a blob that ends a stage, `x - constant` is zero. So a convolution of it may pad with zeros, if
+its bias makes up for the constant; nothing else is padded. In particular no pooling is: optimisers like to give a
+pooling the zeros before it, where they become minus infinity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnx
+import torch
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from ...nets.parts import LRN, Concat, Crop, Scale, Sum
+from ..background import Background
+from ..geometry import Rect
+from ..graph import Graph, Step
+from ..plan import Plan, reads
+
+OPSET = 17
+
+
+class _Model:
+    """Nodes and weights as they are put down, one after the other."""
+
+    def __init__(self) -> None:
+        self.nodes: list[NodeProto] = []
+        self.weights: list[TensorProto] = []
+
+    def weight(self, name: str, value: Tensor | np.ndarray) -> str:
+        array = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def node(self, kind: str, inputs: Iterable[str], output: str, **attributes: object) -> str:
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
+        return output
+
+    def finish(self, inputs: dict[str, int], outputs: Iterable[str]) -> ModelProto:
+        """The model; its inputs (n, channels, h, w) have their number of channels and any size."""
+
+        def value(name: str, channels: int | None) -> object:
+            shape = ["n", channels, f"{name}_h", f"{name}_w"]
+            return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+        graph = helper.make_graph(
+            self.nodes,
+            "fcn-port",
+            [value(name, channels) for name, channels in inputs.items()],
+            [value(name, None) for name in outputs],
+            self.weights,
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+
+
+def head_model(plan: Plan, background: Background) -> ModelProto:
+    """The head from the images behind the front to the computed parts of the cut blobs.
+
+    `plan` is one for a multiple of the strides whose margins are computed; ValueError where one cannot be.
+    """
+    model = _Model()
+    constants: dict[str, Tensor] = {}
+    inputs: dict[str, int] = {}
+    for step in plan.head:
+        (bottom,) = step.bottoms
+        blob = plan.blobs[bottom]
+        if blob.zero:
+            assert isinstance(step.module, nn.Conv2d)
+            inputs[bottom] = step.module.in_channels
+        bottom_name = f"{bottom} less its constant" if bottom in constants else bottom
+        pads = _margins(blob.computed, reads(step, plan.blobs[step.top].computed))
+        if any(pads) and not isinstance(step.module, nn.Conv2d):
+            raise ValueError(f"{step.name} would have to be padded")
+        _layer(model, step, [bottom_name], pads, constant=constants.get(bottom))
+        top = plan.blobs[step.top]
+        if top.needed != top.computed:
+            constants[step.top] = background.constants[step.top]
+            name = model.weight(f"{step.top} constant", constants[step.top])
+            model.node("Sub", [step.top, name], f"{step.top} less its constant")
+    return model.finish(inputs, plan.cut)
+
+
+def tail_model(plan: Plan, graph: Graph) -> tuple[ModelProto, dict[str, tuple[str, int]]]:
+    """The tail from the cut blobs, and where its outputs come from: {output: (blob of the model, crop offset)}.
+
+    The last crops are left to the caller: they need the image's size, and cost nothing.
+    """
+    model = _Model()
+    images = {*graph.inputs, *(step.top for step in plan.front)}
+    outputs: dict[str, tuple[str, int]] = {}
+    for step in plan.tail:
+        if isinstance(step.module, Crop) and step.bottoms[1] in images:
+            outputs[step.top] = step.bottoms[0], step.module.offset
+        else:
+            pads = step.module.padding if isinstance(step.module, (nn.Conv2d, nn.MaxPool2d)) else 0
+            h, w = (pads, pads) if isinstance(pads, int) else pads
+            _layer(model, step, list(step.bottoms), (h, w, h, w), constant=None)
+    makers = {step.top: step for step in plan.head}
+    channels = {name: _channels(makers, name) for name in plan.cut}
+    return model.finish(channels, dict.fromkeys(blob for blob, _ in outputs.values())), outputs
+
+
+def _channels(makers: dict[str, Step], name: str) -> int:
+    module = makers[name].module
+    while not isinstance(module, nn.Conv2d):
+        name = makers[name].bottoms[0]
+        module = makers[name].module
+    return module.out_channels
+
+
+def _margins(has: Rect, wanted: Rect) -> tuple[int, int, int, int]:
+    """How many rows and columns are missing, in the order of ONNX: top, left, bottom, right."""
+    missing = (
+        has.rows.lo - wanted.rows.lo, has.cols.lo - wanted.cols.lo,
+        wanted.rows.hi - has.rows.hi, wanted.cols.hi - has.cols.hi,
+    )  # fmt: skip
+    if min(missing) < 0:
+        raise ValueError("a layer reads only a part of what is computed")
+    return missing
+
+
+def _layer(
+    model: _Model, step: Step, bottoms: list[str], pads: tuple[int, int, int, int], *, constant: Tensor | None
+) -> None:
+    module, top = step.module, step.top
+    if isinstance(module, nn.Conv2d):
+        weights = _convolution_weights(model, step, constant)
+        result = f"{top} before its ReLU" if step.relu else top
+        strides = list(module.stride)
+        model.node("Conv", [*bottoms, *weights], result, pads=list(pads), strides=strides, group=module.groups)
+        if step.relu:
+            model.node("Relu", [result], top)
+    elif isinstance(module, nn.MaxPool2d):
+        size, stride = (side if isinstance(side, tuple) else (side, side) for side in (module.kernel_size, module.stride))
+        model.node(
+            "MaxPool", bottoms, top, kernel_shape=list(size), strides=list(stride), pads=list(pads),
+            ceil_mode=int(module.ceil_mode),
+        )  # fmt: skip
+    elif isinstance(module, nn.ConvTranspose2d):
+        weight = model.weight(f"{step.name}.weight", module.weight)
+        model.node("ConvTranspose", [*bottoms, weight], top, strides=list(module.stride))
+    elif isinstance(module, Crop):
+        _crop(model, step)
+    elif isinstance(module, Sum):
+        terms = [_times(model, step, i, name) for i, name in enumerate(bottoms)]
+        model.node("Add", terms, top)
+    elif isinstance(module, Scale):
+        model.node("Mul", [*bottoms, model.weight(f"{step.name}.weight", module.weight[:, None, None])], top)
+    elif isinstance(module, LRN):
+        model.node("LRN", bottoms, top, size=module.size, alpha=module.alpha, beta=module.beta, bias=module.k)
+    elif isinstance(module, Concat):
+        model.node("Concat", bottoms, top, axis=1)
+    elif isinstance(module, nn.ReLU):
+        model.node("Relu", bottoms, top)
+    else:
+        raise ValueError(f"{step.name}: no ONNX operator is known for {type(module).__name__}")
+
+
+def _convolution_weights(model: _Model, step: Step, constant: Tensor | None) -> list[str]:
+    """Names of weight and bias; the bias of a convolution of `x - constant` makes up for the constant."""
+    module = step.module
+    assert isinstance(module, nn.Conv2d) and module.bias is not None
+    bias = module.bias.detach()
+    if constant is not None:
+        missing = torch.nn.functional.conv2d(
+            constant.double().expand(-1, -1, *module.kernel_size), module.weight.detach().double(), groups=module.groups
+        )
+        bias = (bias.double() + missing.flatten()).float()
+    return [model.weight(f"{step.name}.weight", module.weight), model.weight(f"{step.name}.bias", bias)]
+
+
+def _crop(model: _Model, step: Step) -> None:
+    """From the offset on, as many rows and columns as the second bottom has."""
+    assert isinstance(step.module, Crop)
+    x, reference = step.bottoms
+    offset = model.weight(f"{step.name}.offset", np.full(2, step.module.offset, np.int64))
+    axes = model.weight(f"{step.name}.axes", np.array([2, 3], np.int64))
+    size = model.node("Shape", [reference], f"{step.name} size", start=2, end=4)
+    end = model.node("Add", [size, offset], f"{step.name} end")
+    model.node("Slice", [x, offset, end, axes], step.top)
+
+
+def _times(model: _Model, step: Step, i: int, name: str) -> str:
+    assert isinstance(step.module, Sum)
+    if not step.module.coefficients:
+        return name
+    factor = model.weight(f"{step.name}.{i}", np.array(step.module.coefficients[i], np.float32))
+    return model.node("Mul", [name, factor], f"{step.name} term {i}")
+
+
+def save(model: ModelProto, path: str) -> None:
+    """Write a model to a file."""
+    onnx.save(model, path)

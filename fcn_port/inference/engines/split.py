@@ -1,0 +1,121 @@
+"""What the engines have in common: the head and the tail of a net as two models that take images of any size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...nets.parts import FCN
+from ..geometry import Interval
+from ..kept import Kept
+from ..lossless import Lossless
+from ..plan import Plan
+
+Arrays = dict[str, Tensor]
+Model = Callable[[Mapping[str, Tensor]], Arrays]
+"""Runs on (n, c, h, w) float32 tensors on the CPU, by name."""
+
+TOLERANCE = 2e-5
+"""Of the largest score: an engine that differs from PyTorch by more is refused."""
+
+
+class EngineError(RuntimeError):
+    """An engine that is not installed, cannot run this net, or does not give its numbers."""
+
+
+class SplitEngine(nn.Module):
+    """A net run by an engine: the call and the numbers of the net, CPU and float32 only, without gradients.
+
+    The first input of each size, up to a multiple of the strides, is checked against PyTorch; EngineError where a score
+    is off by more than 2e-5 of the largest. Other numbers of pixels run in the same models: nothing is compiled again.
+    """
+
+    def __init__(self, net: FCN, *, name: str, build: Callable[[SplitEngine], tuple[Model, Model]]) -> None:
+        super().__init__()
+        self.lossless = Lossless(net)
+        self.name = name
+        self.period = self._period()
+        self.outputs: dict[str, tuple[str, int]] = {}
+        self._checked: Kept[bool] = Kept(4096)
+        self._head, self._tail = build(self)
+
+    def _period(self) -> int:
+        plan = self.lossless.plan((64, 64))
+        if not plan.head:
+            raise EngineError(f"{self.name}: nothing of this net can be skipped; run it as it is")
+        return math.lcm(*(plan.blobs[step.top].rows.stride for step in plan.head))
+
+    def forward(self, *args: Tensor, **inputs: Tensor) -> Any:
+        inputs = {**dict(zip(self.lossless.graph.inputs, args, strict=False)), **inputs}
+        for x in inputs.values():
+            if x.device.type != "cpu" or x.dtype != torch.float32:
+                raise EngineError(f"{self.name} takes float32 on the CPU, not {x.dtype} on {x.device}")
+        first = next(iter(inputs.values()))
+        key = (first.shape[0], *(self._rounded(side) for side in first.shape[-2:]))
+        with torch.no_grad():
+            found = self._run(inputs)
+            self._checked.get(key, lambda: self._check(inputs, found))
+        return found if len(found) > 1 else next(iter(found.values()))
+
+    def _run(self, inputs: Mapping[str, Tensor]) -> Arrays:
+        blobs = dict(inputs)
+        size = tuple(next(iter(inputs.values())).shape[-2:])
+        plan = self.lossless.plan(size)
+        for step in plan.front:
+            blobs[step.top] = step.module(*(blobs[name] for name in step.bottoms))
+        bottoms = {name for step in plan.head for name in step.bottoms if plan.blobs[name].zero}
+        parts = self._head({name: self._enlarged(blobs[name]) for name in bottoms})
+        tops = self._tail(self._assembled(plan, parts))
+        return {
+            name: tops[blob][..., offset : offset + size[0], offset : offset + size[1]].contiguous()
+            for name, (blob, offset) in self.outputs.items()
+        }
+
+    def _rounded(self, side: int) -> int:
+        return -(-side // self.period) * self.period
+
+    def _enlarged(self, x: Tensor) -> Tensor:
+        """An image with zeros to its right and below, up to a multiple of the strides."""
+        h, w = x.shape[-2:]
+        return nn.functional.pad(x, (0, self._rounded(w) - w, 0, self._rounded(h) - h)).contiguous()
+
+    def _assembled(self, plan: Plan, parts: Arrays) -> Arrays:
+        """The cut blobs whole: what the image changes laid over the response to an empty one."""
+        like = next(iter(parts.values()))
+        background = self.lossless.state().backgrounds.of(plan, like)
+        result = {}
+        for name, part in parts.items():
+            blob = plan.blobs[name]
+            whole = background.cut[name].expand(len(part), -1, -1, -1).clone(memory_format=torch.contiguous_format)
+            origin = Interval(0, 0)
+            seen = part[:, :, : blob.seen.rows.size, : blob.seen.cols.size]
+            whole[:, :, blob.seen.rows.within(origin), blob.seen.cols.within(origin)] = seen
+            result[name] = whole
+        return result
+
+    def _check(self, inputs: Mapping[str, Tensor], found: Arrays) -> bool:
+        expected = self.lossless(**inputs)
+        for name, scores in expected.items() if isinstance(expected, dict) else zip(found, [expected], strict=True):
+            error = float((found[name] - scores).abs().max() / scores.abs().max())
+            if not error <= TOLERANCE:
+                size = "x".join(map(str, scores.shape[-2:]))
+                raise EngineError(
+                    f"{self.name}: {name} at {size} differs from PyTorch by {error:.1e} of its largest score; "
+                    "use --engine torch, and please report it"
+                )
+        return True
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("lossless"), name)
+
+
+def reference_plan(lossless: Lossless, period: int) -> Plan:
+    """The plan whose margins hold for all multiples of the strides."""
+    return lossless.plan((8 * period, 8 * period), margins_computed=True)
