@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
 import fcn_port
 from fcn_port.inference import background
@@ -26,58 +25,18 @@ from fcn_port.nets import (
     FCN32sColorHHA,
     FCNAlexNet,
     SiftFlowFCN8s,
-    Widths,
 )
 from parity_tests.goldens import compare, golden, golden_ids, wrong_labels
+from parity_tests.narrow import NARROW, image, named, narrow, same
 from parity_tests.nets import filled_inputs, filled_net
 from parity_tests.tolerances import tolerance
 
 RECORDED = [id_ for id_ in golden_ids() if id_.net.removesuffix("-deploy") in NETS]
-NARROW = Widths(4, 4, 6, 6, 6, 8, 8)
 SIZES = [(1, 1), (1, 300), (100, 100), (101, 133), (227, 318), (64, 31)]
 
 
 FAMILY = [FCN8s, FCN16s, FCN32s, FCN8sAtOnce, SiftFlowFCN8s, FCN32sColorDepth, FCN32sColorHHA, FCNAlexNet]
 sizes = st.tuples(st.integers(1, 300), st.integers(1, 300))
-
-
-def named(output: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
-    return output if isinstance(output, dict) else {"score": output}
-
-
-@functools.cache
-def narrow(make: type[FCN], dtype: torch.dtype = torch.float32) -> FCN:
-    """A net of the real geometry and few channels, with weights and biases that let every layer matter."""
-    generator = torch.Generator().manual_seed(len(make.__name__))
-    heads = {"sem": 3, "geo": 2} if make is SiftFlowFCN8s else 3
-    net = make(num_classes=heads, widths=NARROW).eval()
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            spread = (2 / module.weight[0].numel()) ** 0.5
-            module.weight.data.normal_(0, spread, generator=generator)
-            module.bias.data.normal_(0, 0.5, generator=generator)
-    return net.requires_grad_(False).to(dtype)
-
-
-def image(net: FCN, size: tuple[int, int], *, batch: int = 1) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(size[0] * 1000 + size[1])
-    dtype = next(net.parameters()).dtype
-    return {
-        name: 50 * torch.randn(batch, channels, *size, generator=generator, dtype=dtype)
-        for name, channels in net.inputs.items()
-    }
-
-
-def same(found: Tensor, expected: Tensor) -> bool:
-    """Equal within rounding, and with equal labels but where the two best scores are that close."""
-    if found.shape != expected.shape:
-        return False
-    claim = "lossless" if expected.dtype == torch.float32 else "lossless-double"
-    allowed = tolerance(claim) * float(expected.abs().max())
-    best = expected.topk(2, dim=1).values
-    decided = best[:, 0] - best[:, 1] > 2 * allowed
-    equal_labels = (found.argmax(1) == expected.argmax(1)) | ~decided
-    return float((found - expected).abs().max()) <= allowed and bool(equal_labels.all())
 
 
 @pytest.mark.parametrize("id_", RECORDED, ids=str)

@@ -6,14 +6,15 @@ from typing import Any
 
 import click
 
-
 _NAMES = ("auto", "torch", "compile", "onnxruntime", "openvino")
 
 engine_option = click.option(
     "--engine", type=click.Choice(_NAMES), default="auto", show_default=True,
     help="What runs the net, always without its padding's work; auto: what is done first among what is installed.",
 )  # fmt: skip
-padded_option = click.option("--padded", is_flag=True, help="Run the net as it is written, padding and all, in PyTorch.")
+padded_option = click.option(
+    "--padded", is_flag=True, help="Run the net as it is written, with all of its padding's work."
+)
 
 
 def run_with(engine: str, net: Any, *, images: int) -> Any:

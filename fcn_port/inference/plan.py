@@ -61,7 +61,9 @@ class Plan:
     literal_work: int
 
 
-def make_plan(graph: Graph, size: tuple[int, int], shapes: Mapping[str, Shape], *, margins_computed: bool = False) -> Plan:
+def make_plan(
+    graph: Graph, size: tuple[int, int], shapes: Mapping[str, Shape], *, margins_computed: bool = False
+) -> Plan:
     """The plan for inputs of `size` (h, w); `shapes` are those of all blobs at that size.
 
     `margins_computed`: compute the constants around a convolution's output whenever it can be done, at any cost.
@@ -151,7 +153,7 @@ def _demand(step: Step, blobs: Mapping[str, Blob], head: list[Step], *, margins_
     needed = _needed(step.top, blobs, head)
     margin_work = (needed.area - blob.seen.area) * step.work
     filling_work = needed.area * _channels(step) * COPY_COST
-    pays = 0 < margin_work and (margins_computed or margin_work < filling_work)
+    pays = margin_work > 0 and (margins_computed or margin_work < filling_work)
     extend = pays and _is_known(step, blobs[step.bottoms[0]], needed)
     return replace(blob, needed=needed, computed=needed if extend else blob.seen)
 

@@ -25,6 +25,7 @@ from converters.net import LayerSpec, NetSpec
 from ..inspection import input_shapes
 from ..nets.parts import FCN
 from ..nets.record import to_spec
+from .engines.split import SplitEngine
 from .geometry import Interval
 from .lossless import Lossless
 
@@ -167,7 +168,7 @@ def _whole(layer: LayerSpec) -> ValueError:
 
 
 def _spec_of(net: nn.Module) -> NetSpec:
-    if isinstance(net, Lossless):
+    if isinstance(net, (Lossless, SplitEngine)):
         net = net.net
     if isinstance(net, CaffeNet):
         return net.spec

@@ -40,7 +40,7 @@ def _compiled(module: nn.Module) -> Model:
 
 
 class _Head(nn.Module):
-    """From the enlarged images to the computed parts of the cut blobs, every margin around a pooling made of constants."""
+    """From the enlarged images to the computed parts of the cut blobs, with margins of constants."""
 
     def __init__(self, plan: Plan, background: Background) -> None:
         super().__init__()

@@ -1,25 +1,25 @@
 """Head and tail of a net as ONNX models, each for images of every size.
 
 The head takes an image enlarged with zeros, which is exact (an empty image goes on for ever), to a multiple of the
-head's strides; then every part that it computes begins and ends a fixed number of pixels from the image's, and one model
-serves all sizes. Around a blob that ends a stage, `x - constant` is zero. So a convolution of it may pad with zeros, if
-its bias makes up for the constant; nothing else is padded. In particular no pooling is: optimisers like to give a
-pooling the zeros before it, where they become minus infinity.
+head's strides; then every part that it computes begins and ends a fixed number of pixels from the image's, and one
+model serves all sizes. Around a blob that ends a stage, `x - constant` is zero. So a convolution of it may pad with
+zeros, if its bias makes up for the constant; nothing else is padded. In particular no pooling is: optimisers like to
+give a pooling the zeros before it, where they become minus infinity.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
-import onnx
 import torch
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from ...nets.parts import LRN, Concat, Crop, Scale, Sum
 from ..background import Background
-from ..geometry import Rect
+from ..geometry import Rect, Sliding
 from ..graph import Graph, Step
 from ..plan import Plan, reads
 
@@ -38,14 +38,14 @@ class _Model:
         self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
-    def node(self, kind: str, inputs: Iterable[str], output: str, **attributes: object) -> str:
+    def node(self, kind: str, inputs: Iterable[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
         return output
 
     def finish(self, inputs: dict[str, int], outputs: Iterable[str]) -> ModelProto:
         """The model; its inputs (n, channels, h, w) have their number of channels and any size."""
 
-        def value(name: str, channels: int | None) -> object:
+        def value(name: str, channels: int | None) -> ValueInfoProto:
             shape = ["n", channels, f"{name}_h", f"{name}_w"]
             return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
@@ -98,8 +98,7 @@ def tail_model(plan: Plan, graph: Graph) -> tuple[ModelProto, dict[str, tuple[st
         if isinstance(step.module, Crop) and step.bottoms[1] in images:
             outputs[step.top] = step.bottoms[0], step.module.offset
         else:
-            pads = step.module.padding if isinstance(step.module, (nn.Conv2d, nn.MaxPool2d)) else 0
-            h, w = (pads, pads) if isinstance(pads, int) else pads
+            h, w = (sliding.pad for sliding in step.slidings or (Sliding(1), Sliding(1)))
             _layer(model, step, list(step.bottoms), (h, w, h, w), constant=None)
     makers = {step.top: step for step in plan.head}
     channels = {name: _channels(makers, name) for name in plan.cut}
@@ -137,11 +136,10 @@ def _layer(
         if step.relu:
             model.node("Relu", [result], top)
     elif isinstance(module, nn.MaxPool2d):
-        size, stride = (side if isinstance(side, tuple) else (side, side) for side in (module.kernel_size, module.stride))
-        model.node(
-            "MaxPool", bottoms, top, kernel_shape=list(size), strides=list(stride), pads=list(pads),
-            ceil_mode=int(module.ceil_mode),
-        )  # fmt: skip
+        assert step.slidings is not None
+        kernel, strides = ([getattr(each, name) for each in step.slidings] for name in ("kernel", "stride"))
+        rounding = {"ceil_mode": int(module.ceil_mode)}
+        model.node("MaxPool", bottoms, top, kernel_shape=kernel, strides=strides, pads=list(pads), **rounding)
     elif isinstance(module, nn.ConvTranspose2d):
         weight = model.weight(f"{step.name}.weight", module.weight)
         model.node("ConvTranspose", [*bottoms, weight], top, strides=list(module.stride))
@@ -192,8 +190,3 @@ def _times(model: _Model, step: Step, i: int, name: str) -> str:
         return name
     factor = model.weight(f"{step.name}.{i}", np.array(step.module.coefficients[i], np.float32))
     return model.node("Mul", [name, factor], f"{step.name} term {i}")
-
-
-def save(model: ModelProto, path: str) -> None:
-    """Write a model to a file."""
-    onnx.save(model, path)

@@ -63,7 +63,8 @@ class SplitEngine(nn.Module):
 
     def _run(self, inputs: Mapping[str, Tensor]) -> Arrays:
         blobs = dict(inputs)
-        size = tuple(next(iter(inputs.values())).shape[-2:])
+        h, w = next(iter(inputs.values())).shape[-2:]
+        size = (h, w)
         plan = self.lossless.plan(size)
         for step in plan.front:
             blobs[step.top] = step.module(*(blobs[name] for name in step.bottoms))
