@@ -102,42 +102,62 @@ def shape(*dims: int) -> bytes:
     return write_tag(7, len(inner)) + inner
 
 
+def net_with(layers: bytes) -> bytes:
+    return b"\x0a\x01n" + layers
+
+
+THIRD = (1 << 64) // 3
+"""Three of it are -1 modulo 2^64, so that the product of 3, THIRD, 3 and THIRD is 1."""
+
 LIES = {
-    "a length beyond the file": b"\x0a\x01n" + write_tag(100, 1 << 40),
-    "a length of 2^63": b"\x0a\x01n" + write_tag(100, 1 << 63),
-    "a length of 2^64 - 1": b"\x0a\x01n" + write_tag(100, (1 << 64) - 1),
-    "a varint without end": b"\x0a\x01n\xa2\x06" + b"\xff" * 5000,
-    "a blob beyond its layer": b"\x0a\x01n" + write_tag(100, 4) + write_tag(7, 100) + bytes(200),
-    "values beyond their blob": layer_with(write_tag(5, 4000) + bytes(8)),
-    "a product over 2^63": layer_with(shape(1 << 31, 1 << 31, 4) + write_tag(5, 4) + bytes(4)),
-    "a product that is 0 modulo 2^64": layer_with(shape(1 << 32, 1 << 32) + write_tag(5, 0)),
-    "a product that is 1 modulo 2^64": layer_with(shape(3, 0xAAAAAAAAAAAAAAAB >> 1, 2) + write_tag(5, 4) + bytes(4)),
-    "a trillion values": layer_with(shape(1_000_000, 1_000_000) + write_tag(5, 4) + bytes(4)),
-    "negative dims": layer_with(shape(-2, -2) + write_tag(5, 16) + bytes(16)),
-    "33 axes": layer_with(shape(*[1] * 33) + write_tag(5, 4) + bytes(4)),
-    "a million axes": layer_with(shape(*[1] * 1_000_000) + write_tag(5, 4) + bytes(4)),
-    "half a value": layer_with(shape(1) + write_tag(5, 3) + bytes(3)),
-    "groups in groups": b"\x0a\x01n" + write_tag(100, 5000) + b"\xcb\x06" * 2500,
-    "a layer that is a number": b"\x0a\x01n\xa0\x06\x01",
-    "a field without a number": b"\x0a\x01n\x00\x00",
-    "a net inside a net, deep": b"\x0a\x01n" + b"".join(write_tag(100, 3 * n) for n in range(20_000, 0, -1)),
-    "nothing but names": b"\x0a\x01n" * 100_000,
-    "nothing but tags of fields": b"\x0a\x01n" + b"\x50\x00" * 2_000_000,
-    "a million layers": b"\x0a\x01n" + b"\xa2\x06\x00" * 1_000_000,
-    "a million blobs": b"\x0a\x01n" + write_tag(100, 4_000_000) + b"\x3a\x02\x08\x00" * 1_000_000,
-    "settings of a hundred million bytes": b"\x0a\x01n"
-    + write_tag(100, 100_000_005)
-    + write_tag(45, 100_000_000)
-    + bytes(100_000_000),
+    "a length beyond the file": (net_with(write_tag(100, 1 << 40)), "field 100: 1099511627776 bytes"),
+    "a length of 2^63": (net_with(write_tag(100, 1 << 63)), "field 100: 9223372036854775808 bytes"),
+    "a length of 2^64 - 1": (net_with(write_tag(100, (1 << 64) - 1)), "field 100: 18446744073709551615 bytes"),
+    "a varint without end": (net_with(b"\xa2\x06" + b"\xff" * 5000), "a varint of more than 64 bits"),
+    "a blob beyond its layer": (net_with(write_tag(100, 4) + write_tag(7, 100) + bytes(200)), "layer 0: field 7: 100"),
+    "values beyond their blob": (layer_with(write_tag(5, 4000) + bytes(8)), "'c' blob 0: field 5: 4000 bytes"),
+    "a product over 2^63": (layer_with(shape(1 << 31, 1 << 31, 4) + write_tag(5, 4) + bytes(4)), "impossible shape"),
+    "a product that is 0 modulo 2^64": (layer_with(shape(1 << 32, 1 << 32) + write_tag(5, 0)), "impossible shape"),
+    "a product that is 1 modulo 2^64": (
+        layer_with(shape(3, THIRD, 3, THIRD) + write_tag(5, 4) + bytes(4)),
+        "impossible shape",
+    ),
+    "a trillion values": (
+        layer_with(shape(1_000_000, 1_000_000) + write_tag(5, 4) + bytes(4)),
+        "needs 1000000000000 values; found 1",
+    ),
+    "negative dims": (layer_with(shape(-2, -2) + write_tag(5, 16) + bytes(16)), "impossible shape: -2x-2"),
+    "33 axes": (layer_with(shape(*[1] * 33) + write_tag(5, 4) + bytes(4)), "33 axes or more"),
+    "a million axes": (layer_with(shape(*[1] * 1_000_000) + write_tag(5, 4) + bytes(4)), "33 axes or more"),
+    "half a value": (layer_with(shape(1) + write_tag(5, 3) + bytes(3)), "3 bytes are not a whole number of 4-byte"),
+    "groups in groups": (net_with(write_tag(100, 5000) + b"\xcb\x06" * 2500), "wire type 3"),
+    "a layer that is a number": (net_with(b"\xa0\x06\x01"), "field 100 is varint; expected length-delimited"),
+    "a field without a number": (net_with(b"\x00\x00"), "field number 0"),
+    "nets inside nets": (
+        net_with(b"".join(write_tag(100, 3 * n) for n in range(20_000, 0, -1))),
+        "layer 0: field 100: 59997 bytes",
+    ),
+    "nothing but names": (net_with(b"\x0a\x01n" * 100_000), "without layers"),
+    "nothing but numbers": (net_with(b"\x50\x00" * 2_000_000), "more than 262144 fields"),
+    "a million layers": (net_with(b"\xa2\x06\x00" * 1_000_000), "more than 262144 fields"),
+    "a million blobs": (
+        net_with(write_tag(100, 4_000_000) + b"\x3a\x02\x08\x00" * 1_000_000),
+        "more than 262144 fields",
+    ),
+    "settings of a hundred million bytes": (
+        net_with(write_tag(100, 100_000_006) + write_tag(45, 100_000_000) + bytes(100_000_000)),
+        "100000009 bytes are not in blobs",
+    ),
 }
 
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_lie_is_told_soon(tmp_path: Path, lie: str) -> None:
+    raw, problem = LIES[lie]
     path = tmp_path / "lie.caffemodel"
-    path.write_bytes(LIES[lie])
+    path.write_bytes(raw)
     started = time.monotonic()
-    with pytest.raises(CaffeFormatError) as caught:
+    with pytest.raises(CaffeFormatError, match=problem) as caught:
         read_caffemodel(path)
     assert time.monotonic() - started < 30
     assert str(caught.value).startswith(f"{path}: ")
@@ -163,7 +183,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS and /proc are Linux's")
 def test_lies_cost_no_memory(tmp_path: Path) -> None:
     """All of them in one process that may take 450 MB more, 100 of which are the mapping of the largest file."""
-    for number, raw in enumerate(LIES.values()):
+    for number, (raw, _) in enumerate(LIES.values()):
         (tmp_path / str(number)).write_bytes(raw)
     command = [sys.executable, "-c", LIMITED.format(more=450 << 20), str(tmp_path)]
     subprocess.run(command, check=True, timeout=120)

@@ -240,9 +240,14 @@ def test_a_v1_type_that_only_a_fork_has_is_told_by_the_upgrade_alone() -> None:
 
 def test_both_forms_in_one_file_caffe_takes_the_old_one() -> None:
     net = small_v1()
-    net.layer.add(name="conv", type="Convolution").blobs.append(blob_proto(np.zeros(3, np.float32)))
+    for name in ("conv", "stranger"):
+        net.layer.add(name=name, type="Convolution").blobs.append(blob_proto(np.zeros(3, np.float32)))
     model = parse_caffemodel(net.SerializeToString())
-    assert [blob.shape for blob in model.blobs["conv"]] == [(4, 3, 3, 3), (1, 1, 1, 4)]
+    assert {name: [blob.shape for blob in own] for name, own in model.blobs.items()} == {
+        "conv": [(4, 3, 3, 3), (1, 1, 1, 4)],
+        "fc": [(1, 1, 2, 144), (1, 1, 1, 2)],
+    }
+    assert not any("twice" in note for note in model.notes)
     assert any("both 'layers' (2014) and 'layer'" in note for note in model.notes)
 
 

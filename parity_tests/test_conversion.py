@@ -26,8 +26,9 @@ from converters.conversion import TOOL
 from converters.files import whole_file
 from converters.hdf5 import write_hdf5
 from converters.prototxt import parse_prototxt
+from converters.schema import NetParameter
 from parity_tests.goldens import GOLDEN, formats
-from parity_tests.small_files import PROTOTXT, small_blobs, small_h5, small_v1, small_v2
+from parity_tests.small_files import PROTOTXT, blob_proto, small_blobs, small_h5, small_v1, small_v2
 
 GOLDENS = sorted(path.name for path in (GOLDEN / "formats").glob("*.caffemodel"))
 
@@ -96,11 +97,15 @@ def test_the_same_source_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_tensors_lie_at_multiples_of_their_size(tmp_path: Path) -> None:
     """Whoever maps the file can use them as they lie; half values first would put the doubles at odd places."""
     blobs = {
-        "conv": (np.zeros((4, 3, 3, 3), np.float16), np.zeros(4, np.float16)),
-        "fc": (np.zeros((2, 144), np.float64), np.zeros(2, np.float32)),
+        "conv": (np.ones((3, 3, 1, 1), np.float16), np.ones(3, np.float16)),
+        "fc": (np.ones((1, 192), np.float64), np.ones(1, np.float32)),
     }
-    model = tmp_path / "a.caffemodel"
-    model.write_bytes(small_v2(blobs).SerializeToString())
+    model, net = tmp_path / "a.caffemodel", small_v2({"conv": (), "fc": ()})
+    for layer in net.layer:
+        layer.blobs.extend(blob_proto(blob) for blob in blobs.get(layer.name, ()))
+    net.layer[1].convolution_param.num_output, net.layer[3].inner_product_param.num_output = 3, 1
+    net.layer[1].convolution_param.kernel_size[0], net.layer[3].bottom[0] = 1, "data"
+    model.write_bytes(net.SerializeToString())
     convert(model, tmp_path / "out")
     raw = (tmp_path / "out").read_bytes()
     length = int.from_bytes(raw[:8], "little")
@@ -405,3 +410,16 @@ def test_of_a_training_net_the_deploy_net_goes_into_the_file(tmp_path: Path, sou
     convert(source, tmp_path / "out", prototxt=tmp_path / "train.prototxt")
     deploy = parse_prototxt(metadata_of(tmp_path / "out")["prototxt"])
     assert dict(deploy.inputs) == {"data": (1, 3, 8, 8)} and deploy.outputs == ("fc",)
+
+
+def test_a_layer_whose_settings_have_no_names_in_the_file_is_converted_all_the_same(tmp_path: Path) -> None:
+    """A fork's parameters are numbers in a binary file: the net cannot be run from it, but the weights are there."""
+    message = NetParameter(name="fork")
+    layer = message.layer.add(name="bn", type="BN", bottom=["data"], top=["bn"])
+    layer.MergeFromString(b"\xea\x02\x02\x08\x01")  # field 45, which is bn_param in SegNet's and ENet's Caffe
+    for _ in range(2):
+        layer.blobs.add(data=[1, 2, 3]).shape.dim.extend([1, 3, 1, 1])
+    (tmp_path / "fork.caffemodel").write_bytes(message.SerializeToString())
+    report = convert(tmp_path / "fork.caffemodel", tmp_path / "fork.safetensors")
+    assert [entry.key for entry in report.entries] == ["bn.weight", "bn.bias"]
+    assert any("bn_param" in warning for warning in report.warnings)
