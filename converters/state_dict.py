@@ -125,7 +125,7 @@ def _cover_layer(
         if missing or len(own) > len(expected):
             problem = f"the net has {len(expected)} blobs; found {len(here)} in the weights"
             raise MismatchError(problem, where=layer.place)
-    ranks = layer.params.blob_ranks if layer.params else ()
+    ranks = _ranks(layer)
     for i in here:
         source = own[i].shape
         goal = expected[i] if expected is not None else _reduce(source, ranks[i] if i < len(ranks) else len(source))

@@ -26,7 +26,6 @@ from converters.conversion import TOOL
 from converters.files import whole_file
 from converters.hdf5 import write_hdf5
 from converters.prototxt import parse_prototxt
-from converters.schema import NetParameter
 from parity_tests.goldens import GOLDEN, formats
 from parity_tests.small_files import PROTOTXT, blob_proto, small_blobs, small_h5, small_v1, small_v2
 
@@ -410,16 +409,3 @@ def test_of_a_training_net_the_deploy_net_goes_into_the_file(tmp_path: Path, sou
     convert(source, tmp_path / "out", prototxt=tmp_path / "train.prototxt")
     deploy = parse_prototxt(metadata_of(tmp_path / "out")["prototxt"])
     assert dict(deploy.inputs) == {"data": (1, 3, 8, 8)} and deploy.outputs == ("fc",)
-
-
-def test_a_layer_whose_settings_have_no_names_in_the_file_is_converted_all_the_same(tmp_path: Path) -> None:
-    """A fork's parameters are numbers in a binary file: the net cannot be run from it, but the weights are there."""
-    message = NetParameter(name="fork")
-    layer = message.layer.add(name="bn", type="BN", bottom=["data"], top=["bn"])
-    layer.MergeFromString(b"\xea\x02\x02\x08\x01")  # field 45, which is bn_param in SegNet's and ENet's Caffe
-    for _ in range(2):
-        layer.blobs.add(data=[1, 2, 3]).shape.dim.extend([1, 3, 1, 1])
-    (tmp_path / "fork.caffemodel").write_bytes(message.SerializeToString())
-    report = convert(tmp_path / "fork.caffemodel", tmp_path / "fork.safetensors")
-    assert [entry.key for entry in report.entries] == ["bn.weight", "bn.bias"]
-    assert any("bn_param" in warning for warning in report.warnings)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from converters import CaffeNet, MismatchError, from_state_dict, read_caffemodel, read_prototxt, to_state_dict
 from converters.caffemodel import CaffeModel, parse_caffemodel
 from converters.prototxt import parse_prototxt
+from converters.schema import NetParameter
 from converters.state_dict import cover, key_of, split_key
 from parity_tests.fill import fill_blob, input_blob
 from parity_tests.goldens import GOLDEN, compare, formats
@@ -324,3 +325,15 @@ def test_a_state_dict_of_another_net_is_refused() -> None:
         from_state_dict({k: v for k, v in state.items() if k.startswith("conv")}, spec)
     with pytest.raises(MismatchError, match=r"'conv' .* blob 0: the net needs shape"):
         from_state_dict({**state, "conv.weight": state["fc.weight"]}, spec)
+
+
+def test_a_layer_whose_settings_have_no_names_in_the_file_is_converted_all_the_same() -> None:
+    """A fork's parameters are numbers in a binary file: the net cannot be run from it, but the weights are there."""
+    message = NetParameter(name="fork")
+    layer = message.layer.add(name="bn", type="BN", bottom=["data"], top=["bn"])
+    layer.MergeFromString(b"\xea\x02\x02\x08\x01")  # field 45, which is bn_param in SegNet's and ENet's Caffe
+    for _ in range(2):
+        layer.blobs.add(data=[1, 2, 3]).shape.dim.extend([1, 3, 1, 1])
+    coverage = cover(parse_caffemodel(message.SerializeToString()))
+    assert [entry.key for entry in coverage.entries] == ["bn.weight", "bn.bias"]
+    assert coverage.unchecked is not None and "bn_param" in coverage.unchecked
