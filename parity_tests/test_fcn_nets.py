@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import fcn_port
+from fcn_port.errors import ImageError
 from fcn_port.inspection import input_shapes
 from fcn_port.nets import NETS
 from fcn_port.nets.parts import LRN
@@ -107,3 +108,11 @@ def test_lrn_agrees_with_torchs() -> None:
     for size, alpha, beta, k in ((5, 1e-4, 0.75, 1.0), (3, 0.2, 0.5, 2.0)):
         expected = torch.nn.functional.local_response_norm(x, size, alpha, beta, k)
         torch.testing.assert_close(LRN(size, alpha=alpha, beta=beta, k=k)(x), expected)
+
+
+def test_an_image_of_which_googlenet_leaves_nothing_is_refused() -> None:
+    net = narrow_net("voc-fcn-googlenet")
+    with torch.no_grad():
+        assert net(torch.zeros(1, 3, 31, 40)).shape == (1, 21, 31, 40)
+        with pytest.raises(ImageError, match="30 x 40 pixels; FCN-GoogLeNet takes 31 or more a side"):
+            net(torch.zeros(1, 3, 30, 40))

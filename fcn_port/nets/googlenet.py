@@ -12,12 +12,13 @@ what rounding gives.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
 from converters.net import Shape
 
+from ..errors import ImageError
 from .parts import FCN, LRN, Concat, Crop, Upsample, max_pool
 
 
@@ -51,7 +52,13 @@ INCEPTIONS = {
 
 
 class FCNGoogLeNet(FCN):
-    """Scores (n, num_classes, h, w) of images (n, 3, h, w) from 31 pixels a side, BGR less the mean."""
+    """Scores (n, num_classes, h, w) of images (n, 3, h, w) from 31 pixels a side, BGR less the mean.
+
+    Of a smaller image the poolings leave nothing, and it is refused (ImageError). Caffe goes on with empty blobs there
+    and gives scores of the right size that come from no pixel.
+    """
+
+    smallest: ClassVar[int] = 31
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -114,6 +121,9 @@ class FCNGoogLeNet(FCN):
         return {"num_classes": shapes["score_fr.weight"][0]}
 
     def forward(self, data: Tensor) -> Tensor:
+        if min(data.shape[-2:]) < self.smallest:
+            h, w = data.shape[-2:]
+            raise ImageError(f"{h} x {w} pixels; FCN-GoogLeNet takes {self.smallest} or more a side")
         x = self.chain(data, "conv1/7x7_s2", "conv1/relu_7x7", "pool1/3x3_s2", "pool1/norm1")
         x = self.chain(x, "conv2/3x3_reduce", "conv2/relu_3x3_reduce", "conv2/3x3", "conv2/relu_3x3", "conv2/norm2")
         x = self.chain(x, "pool2/3x3_s2")

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from converters.prototxt import format_prototxt
-from fcn_port.nets import NETS
+from fcn_port.nets import NETS, FCNGoogLeNet
 from fcn_port.porting import net_definition
 from parity_tests import goldens
 from parity_tests.goldens import GOLDEN, BlobGolden, GoldenId
@@ -64,8 +64,8 @@ class Recording:
         return self.difference <= self.allowed
 
 
-SMALLEST = {"voc-fcn-googlenet": 31}
-"""The least height and width that a net takes, where it is not 1."""
+SMALLEST = {"voc-fcn-googlenet": FCNGoogLeNet.smallest}
+"""The least height and width of which a net leaves anything, where it is not 1."""
 
 
 def prototxt_of(net: str, *, folder: Path | None = None) -> str | None:
