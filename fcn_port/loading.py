@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ from converters.errors import CaffeFormatError, MismatchError
 from converters.export.safetensors import read_metadata
 from converters.net import NetSpec
 from converters.passes import to_deploy
-from converters.prototxt import parse_prototxt
+from converters.prototxt import parse_prototxt, read_prototxt
 from converters.state_dict import to_state_dict
 from weights.card import Card
 
@@ -39,12 +39,18 @@ class _Source:
     card: Card
 
 
-def load(name_or_path: str | os.PathLike[str], device: str | torch.device | None = None) -> nn.Module:
+def load(
+    name_or_path: str | os.PathLike[str],
+    device: str | torch.device | None = None,
+    *,
+    prototxt: str | os.PathLike[str] | None = None,
+) -> nn.Module:
     """The net of a release or a file, with its weights, in eval mode on `device` (by default the CPU).
 
     A release name is fetched, verified and converted as needed. A path may be a .caffemodel, .caffemodel.h5,
     .safetensors or PyTorch state dict (.pth), told apart by content. A net that this project has written out by hand is
-    recognised by its layers, with any number of classes and any widths; every other one becomes a CaffeNet.
+    recognised by its layers, with any number of classes and any widths; every other one becomes a CaffeNet. `prototxt`
+    is the net of a file that holds none, or another one to fit the weights to.
 
     The result carries `preprocessing` (weights.Preprocessing or None), `classes` (names by output blob) and `palette`
     ((256, 3) uint8 RGB or None). Raises FileNotFoundError, weights.WeightsError and converters.CaffeFormatError.
@@ -54,7 +60,7 @@ def load(name_or_path: str | os.PathLike[str], device: str | torch.device | None
         from .porting import converted
 
         path = converted(name_or_path)
-    source = read_weights(path)
+    source = read_weights(path, prototxt=prototxt)
     net = _make(source, path)
     net.to(device)
     attach(net, source.card)
@@ -62,23 +68,28 @@ def load(name_or_path: str | os.PathLike[str], device: str | torch.device | None
 
 
 def attach(net: nn.Module, card: Card) -> None:
-    """Give a net what a card says: `release`, `preprocessing`, `classes` and `palette`."""
+    """Give a net a card, and what it says: `release`, `preprocessing`, `classes` and `palette`."""
+    net.card = card  # type: ignore[assignment]
     net.release = card.release  # type: ignore[assignment]
     net.preprocessing = card.preprocessing  # type: ignore[assignment]
     net.classes = card.classes  # type: ignore[assignment]
     net.palette = palette(card.palette)  # type: ignore[assignment]
 
 
-def read_weights(path: Path) -> _Source:
-    """The tensors in a file of any kind, with the net and the card that come with them."""
+def read_weights(path: Path, *, prototxt: str | os.PathLike[str] | None = None) -> _Source:
+    """The tensors in a file of any kind, with the net and the card that come with them; `prototxt` is another net."""
     kind = sniff.sniff_file(path)
+    given = None if prototxt is None else read_prototxt(prototxt)
     if kind == sniff.SAFETENSORS:
-        return _read_safetensors(path)
+        source = _read_safetensors(path)
+        return source if given is None else replace(source, spec=to_deploy(given))
     if kind in (sniff.ZIP, sniff.PICKLE):
-        return _Source(_with_skip_scales(_read_pth(path, kind), path), None, Card())
+        state = _with_skip_scales(_read_pth(path, kind), path)
+        return _Source(state, None if given is None else to_deploy(given), Card())
     model = read_caffemodel(path)
-    spec = None if model.spec is None else to_deploy(model.spec, blobs=model.blobs)
-    return _Source(to_state_dict(model), spec, Card.of_file(path.name))
+    spec = given or model.spec
+    deploy = None if spec is None else to_deploy(spec, blobs=model.blobs)
+    return _Source(to_state_dict(model, spec=given), deploy, Card.of_file(path.name))
 
 
 def _read_safetensors(path: Path) -> _Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,20 @@ def test_any_other_net_becomes_a_caffe_net_also_from_a_converted_file(tmp_path: 
     x = torch.randn(1, 3, 32, 40, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(direct(x), converted(x))
+
+
+def test_a_file_without_a_net_is_loaded_with_its_prototxt() -> None:
+    weights, prototxt = formats("layer-zoo-0.caffemodel.h5"), formats("layer-zoo-0.prototxt")
+    with pytest.raises(MismatchError, match="no net definition"):
+        fcn_port.load(weights)
+    assert len(fcn_port.load(weights, prototxt=prototxt).outputs) == 27
+    mini = fcn_port.load(formats("fcn8s-mini.caffemodel.h5"), prototxt=formats("fcn8s-mini.prototxt"))
+    assert isinstance(mini, FCN8s)
+
+
+def test_a_net_can_be_copied_with_all_that_it_carries(sample: torch.nn.Module) -> None:
+    again = copy.deepcopy(sample)
+    assert again.card == sample.card and again.classes == sample.classes
 
 
 def test_a_damaged_converted_file_is_an_error_about_that_file(tmp_path: Path) -> None:

@@ -77,6 +77,12 @@ TABLE = (
         "seen; without LRN everything is equal to the last bit",
     ),
     Tolerance(
+        "onnx",
+        5e-6,
+        _OUTPUT,
+        "onnxruntime's convolutions sum in another order: 5e-7 seen for the VGG nets, 2.8e-6 for early fusion",
+    ),
+    Tolerance(
         "opencv-forward",
         2e-5,
         _BLOB,

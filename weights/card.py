@@ -31,7 +31,7 @@ class Card:
             release=release.name,
             net=release.net,
             preprocessing=release.preprocessing,
-            classes=release.classes,
+            classes=dict(release.classes),  # a plain one: nets that carry it can be copied
             palette=release.dataset.palette,
             licence=f"{release.licence.name}. {release.licence.attribution}",
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 from .base import Layer, OneToOne, Pair, as_image, pair, refuse, register_layer
@@ -197,9 +198,10 @@ class Pooling(Layer):
         return pad(x, (left, right, top, bottom), value=value)
 
     def _sums(self, x: Tensor) -> Tensor:
+        """What lies in each window, added up (by way of averages: torch.onnx loses a divisor_override)."""
         from torch.nn.functional import avg_pool2d
 
-        return avg_pool2d(self._padded(x, 0), self.kernel, self.stride, divisor_override=1)
+        return avg_pool2d(self._padded(x, 0), self.kernel, self.stride) * prod(self.kernel)
 
     def _counts(self, axis: int, x: Tensor) -> Tensor:
         """By how many places Caffe divides along one axis: what of each window lies in the padded blob."""

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from converters.errors import CaffeFormatError
+from converters.export.check import ExportError
 from converters.version import VERSION
 from weights.errors import UnknownReleaseError, WeightsError
 
@@ -34,6 +35,7 @@ _VERBS = {
     "evaluate": "Score nets on a data set, beside the published numbers.",
     "report": "One HTML page: the trace to scale, parity, scores, best and worst images.",
     "surgery": "The weights with which a net begins to train, made from those of another net.",
+    "export": "Write a net for Caffe, ONNX, torch.export or as Python source, checked before it is called done.",
     "diff": "What differs between two caffemodels or two prototxts.",
 }
 
@@ -98,7 +100,7 @@ def run(argv: list[str] | None = None) -> int:
         return DONE
     except (UnknownReleaseError, FileNotFoundError) as error:
         return _say(_describe(error), WRONG_USE)
-    except WeightsError as error:
+    except (WeightsError, ExportError) as error:
         return _say(str(error), CHECK_FAILED)
     except (CaffeFormatError, ImageError) as error:
         return _say(str(error), BAD_FILE)

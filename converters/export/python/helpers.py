@@ -223,7 +223,7 @@ def caffe_average_pool(
     The padding counts, as far as the padded image reaches.
     """
     filled = whole_windows(x, kernel, stride, pad, ceil, 0)
-    sums = F.avg_pool2d(filled, kernel, stride, divisor_override=1)
+    sums = F.avg_pool2d(filled, kernel, stride) * (kernel[0] * kernel[1])
     counts = []
     for axis in (0, 1):
         size = x.shape[2 + axis]
@@ -239,8 +239,8 @@ def stochastic_pool(
 ) -> Tensor:
     """The mean of each window weighted by itself, as Caffe does at test."""
     filled = whole_windows(x, kernel, stride, (0, 0), ceil, 0)
-    total = F.avg_pool2d(filled, kernel, stride, divisor_override=1)
-    squares = F.avg_pool2d(filled.square(), kernel, stride, divisor_override=1)
+    total = F.avg_pool2d(filled, kernel, stride)
+    squares = F.avg_pool2d(filled.square(), kernel, stride)
     return torch.where(total > 0, squares / total, 0)
 
 

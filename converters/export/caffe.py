@@ -1,0 +1,55 @@
+"""Back to Caffe: a net and its state dict as a prototxt and a .caffemodel or .caffemodel.h5."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..caffemodel import read_caffemodel, write_caffemodel
+from ..hdf5 import write_hdf5
+from ..net import NetSpec
+from ..prototxt import read_prototxt, write_prototxt
+from ..state_dict import from_state_dict, to_state_dict
+from .check import ExportError, Run, run_module
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def write_caffe(
+    spec: NetSpec,
+    state: Mapping[str, Tensor],
+    weights: str | os.PathLike[str],
+    *,
+    prototxt: str | os.PathLike[str] | None = None,
+    hdf5: bool = False,
+) -> None:
+    """Write the weights as Caffe 1.0 does, and the net's definition too where `prototxt` names a file.
+
+    Raises MismatchError where the state dict is not one of this net, and ExportError where Caffe could not read it.
+    """
+    slashes = [layer.name for layer in spec.layers if "/" in layer.name and f"{layer.name}.weight" in state]
+    if hdf5 and slashes:
+        raise ExportError(
+            f"Caffe finds no layer in an .h5 whose name has a slash, such as {slashes[0]}, and leaves it without weights"
+            "\n  write a .caffemodel instead"
+        )
+    model = from_state_dict(state, spec)
+    (write_hdf5 if hdf5 else write_caffemodel)(model, weights)
+    if prototxt is not None:
+        write_prototxt(spec, prototxt)
+
+
+def run_caffe(weights: str | os.PathLike[str], prototxt: str | os.PathLike[str] | NetSpec) -> Run:
+    """A function that runs the net of a prototxt with the weights in a file, read anew."""
+    from ..caffe_net import CaffeNet
+
+    spec = prototxt if isinstance(prototxt, NetSpec) else read_prototxt(prototxt)
+    net = CaffeNet(spec)
+    net.load_state_dict(to_state_dict(read_caffemodel(weights), spec=spec))
+
+    def run(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return run_module(net, inputs, net.outputs)
+
+    return run

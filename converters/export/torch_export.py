@@ -1,0 +1,52 @@
+"""torch.export programs (.pt2): a net without its Python, which C++ and AOTInductor take."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..net import Shape
+from .check import Run, random_inputs, run_module
+from .tracing import free_sizes, tracing
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def write_torch_export(
+    net: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    example: Mapping[str, Shape],
+    any_size: bool,
+    metadata: Mapping[str, str],
+) -> None:
+    """Write a module as a torch.export program; `example` are inputs (names and shapes) to trace it with.
+
+    With `any_size`, height and width of 4-D inputs are free, from 32 up, the same for all inputs. `metadata` are extra
+    files in the archive. Raises ExportError for nets that torch.export cannot trace.
+    """
+    import torch
+
+    args = tuple(random_inputs(example, seed=0).values())
+    with tracing("torch.export"):
+        program = torch.export.export(net, args, dynamic_shapes=free_sizes(net, example) if any_size else None)
+    with Path(path).open("wb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(program, file, extra_files=dict(metadata))
+
+
+def run_torch_export(path: str | os.PathLike[str], *, outputs: Sequence[str]) -> Run:
+    """A function that runs the program in a file; `outputs` names the one of a net with a single output."""
+    import torch
+
+    with Path(path).open("rb") as file:
+        net = torch.export.load(file).module()
+
+    def run(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return run_module(net, inputs, outputs)
+
+    return run

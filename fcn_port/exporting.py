@@ -1,0 +1,277 @@
+"""Every way out of PyTorch: a net in another format, checked against the module before the file gets its name.
+
+    fcn_port.exporting.export("voc-fcn8s", to="onnx")               # what `fcn-port export` does
+    fcn_port.exporting.export_net(my_net, to="caffe", out="mine.caffemodel")
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from converters import sniff
+from converters.caffe_net import CaffeNet
+from converters.conversion import TOOL
+from converters.errors import MismatchError
+from converters.export.caffe import run_caffe, write_caffe
+from converters.export.check import (
+    EXAMPLE_SIZE,
+    Agreement,
+    ExportError,
+    Run,
+    check,
+    inputs_at,
+    random_inputs,
+    run_module,
+    takes_any_size,
+    trials,
+)
+from converters.export.onnx import run_onnx, write_onnx
+from converters.export.python import class_name, python_source
+from converters.export.safetensors import write_safetensors
+from converters.export.torch_export import run_torch_export, write_torch_export
+from converters.files import whole_file
+from converters.net import NetSpec, Shape
+from converters.prototxt import format_prototxt, read_prototxt
+from weights.card import Card
+
+from .inspection import input_shapes
+from .loading import load
+from .nets.record import to_spec
+from .porting import DEPLOY_SIZE
+
+SUFFIXES: Mapping[str, str] = {
+    "python": ".py",
+    "caffe": ".caffemodel",
+    "hdf5": ".caffemodel.h5",
+    "safetensors": ".safetensors",
+    "onnx": ".onnx",
+    "torch-export": ".pt2",
+}
+"""The formats and what their files are called."""
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export wrote and how it was checked.
+
+    `error` is the largest difference from the module, of the output's largest magnitude, over all `inputs` (shapes by
+    name). `any_size` says whether the file takes images of other sizes too.
+    """
+
+    format: str
+    net: str
+    files: tuple[str, ...]
+    error: float
+    inputs: tuple[Mapping[str, Shape], ...]
+    any_size: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain JSON types."""
+        return asdict(self)
+
+
+def export(
+    weights: str | os.PathLike[str],
+    *,
+    to: str,
+    out: str | os.PathLike[str] | None = None,
+    prototxt: str | os.PathLike[str] | None = None,
+    size: tuple[int, int] | None = None,
+) -> ExportReport:
+    """Export a release or a file to one of the formats in `SUFFIXES`; a prototxt alone does for "python".
+
+    `out` is by default named after the net, in the working folder. `prototxt` is the net of a file that holds none.
+    `size` fixes height and width of "onnx" and "torch-export". Raises ExportError, and what `load` raises.
+    """
+    net = _net_of(weights, prototxt, to=to)
+    stem = Path(weights).name.removesuffix(".h5").removesuffix(Path(weights).suffix)
+    name = getattr(net, "release", None) or stem
+    target = Path(out) if out is not None else Path(f"{name}{SUFFIXES[to]}")
+    if target.exists() and Path(weights).exists() and target.samefile(weights):
+        raise ExportError(f"{target}: source and destination are the same file; choose another with --out")
+    return export_net(net, to=to, out=target, name=name, size=size)
+
+
+def export_net(
+    net: nn.Module,
+    *,
+    to: str,
+    out: str | os.PathLike[str],
+    name: str = "",
+    size: tuple[int, int] | None = None,
+) -> ExportReport:
+    """Export a hand-written net or a CaffeNet, such as one after fine-tuning; `name` is what its definition is called.
+
+    "caffe" also writes the definition, beside the weights, as .prototxt; the weights are HDF5 where `out` ends in
+    .h5. Files appear whole or not at all, once what is in them has computed what the net does.
+    """
+    job = _Job.of(net, name, size)
+    paths = [Path(out)]
+    if to == "caffe":
+        paths.append(_prototxt_beside(paths[0]))
+    with ExitStack() as stack:
+        parts = []
+        for path in paths:
+            part = stack.enter_context(whole_file(path))
+            parts.append(Path(part.name))
+        run = _WRITERS[to](job, parts, paths[0])
+        agreement = check(net, run, job.trials, outputs=job.outputs)
+    return _report(job, to, paths, agreement)
+
+
+def _prototxt_beside(weights: Path) -> Path:
+    stem = weights.name.removesuffix(".h5").removesuffix(".caffemodel")
+    return weights.with_name(f"{stem}.prototxt")
+
+
+def definition(net: nn.Module, *, name: str = "") -> NetSpec:
+    """The net's definition as Caffe would write it, deployable."""
+    if isinstance(net, CaffeNet):
+        return net.spec
+    return to_spec(net, input_shapes(net, DEPLOY_SIZE), name=name)
+
+
+# What goes in
+
+
+def _net_of(weights: str | os.PathLike[str], prototxt: str | os.PathLike[str] | None, *, to: str) -> nn.Module:
+    """The net with its weights; of a prototxt alone, with weights drawn with a seed, so that source can be checked."""
+    path = Path(weights)
+    if not path.is_file() or sniff.sniff_file(path) != sniff.TEXT:
+        return load(weights, prototxt=prototxt)
+    if to != "python":
+        raise MismatchError(
+            "this is a net without weights", path=path, hint=f"give the weights, and --prototxt {path.name}"
+        )
+    return with_random_weights(CaffeNet(read_prototxt(path)))
+
+
+def with_random_weights(net: nn.Module) -> nn.Module:
+    """The net with weights drawn with a seed: kernels as He et al. would, all else around 1, variances too."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for blob in net.parameters():
+            if blob.ndim > 1:
+                blob.copy_(torch.randn(blob.shape, generator=generator) * (2 / blob[0].numel()) ** 0.5)
+            else:
+                blob.copy_(torch.rand(blob.shape, generator=generator) + 0.5)
+    return net
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A net on its way out: its definition, the names of its outputs, and the inputs to trace and to compare with."""
+
+    net: nn.Module
+    spec: NetSpec
+    outputs: tuple[str, ...]
+    example: Mapping[str, Shape]
+    trials: tuple[Mapping[str, Shape], ...]
+    any_size: bool
+
+    @classmethod
+    def of(cls, net: nn.Module, name: str, size: tuple[int, int] | None) -> _Job:
+        if net.training:
+            raise ExportError("the net is in training mode; call eval() first")
+        spec = definition(net, name=name)
+        any_size = size is None and takes_any_size(spec)
+        shapes = trials(spec, size=size)
+        example = inputs_at(spec, EXAMPLE_SIZE) if any_size else shapes[0]
+        outputs = tuple(run_module(net, random_inputs(shapes[0], seed=0), spec.outputs))
+        return cls(net, spec, outputs, example, shapes, any_size)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What goes into files that have a place for it: who made them, how images are prepared, what classes mean."""
+        card: Card = getattr(self.net, "card", Card())
+        return {"tool": TOOL, **card.to_metadata()}
+
+
+def _report(job: _Job, to: str, paths: Sequence[Path], agreement: Agreement) -> ExportReport:
+    return ExportReport(
+        format=to,
+        net=job.spec.name,
+        files=tuple(map(str, paths)),
+        error=agreement.error,
+        inputs=agreement.shapes,
+        any_size=job.any_size,
+    )
+
+
+# What comes out: each writes its parts and gives what runs them
+
+
+def _write_python(job: _Job, parts: Sequence[Path], path: Path) -> Run:
+    text = python_source(job.spec)
+    parts[0].write_text(text, encoding="utf-8")
+    module = ModuleType("exported")
+    exec(compile(text, str(path), "exec"), module.__dict__)
+    net: nn.Module = getattr(module, class_name(job.spec))()
+    net.load_state_dict(job.net.state_dict())
+    return lambda inputs: run_module(net, inputs, job.outputs)
+
+
+def _write_caffe(job: _Job, parts: Sequence[Path], path: Path) -> Run:
+    write_caffe(job.spec, job.net.state_dict(), parts[0], prototxt=parts[1], hdf5=path.suffix == ".h5")
+    return run_caffe(*parts)
+
+
+def _write_hdf5(job: _Job, parts: Sequence[Path], path: Path) -> Run:
+    write_caffe(job.spec, job.net.state_dict(), parts[0], hdf5=True)
+    return run_caffe(parts[0], job.spec)
+
+
+def _write_safetensors(job: _Job, parts: Sequence[Path], path: Path) -> Run:
+    arrays = {key: value.detach().cpu().numpy() for key, value in job.net.state_dict().items()}
+    metadata = {"format": "pt", "prototxt": format_prototxt(job.spec), **job.metadata}
+    with parts[0].open("wb") as file:
+        write_safetensors(file, arrays, metadata)
+    net = load(parts[0])
+    return lambda inputs: run_module(net, inputs, job.outputs)
+
+
+def _write_onnx(job: _Job, parts: Sequence[Path], path: Path) -> Run:
+    write_onnx(
+        _traceable(job),
+        parts[0],
+        example=job.example,
+        outputs=job.outputs,
+        any_size=job.any_size,
+        metadata=job.metadata,
+    )
+    return run_onnx(parts[0])
+
+
+def _write_torch_export(job: _Job, parts: Sequence[Path], path: Path) -> Run:
+    metadata = {"fcn_port.json": json.dumps(job.metadata)}
+    write_torch_export(_traceable(job), parts[0], example=job.example, any_size=job.any_size, metadata=metadata)
+    return run_torch_export(parts[0], outputs=job.outputs)
+
+
+def _traceable(job: _Job) -> CaffeNet:
+    """The net as CaffeNet, which pools and crops without deciding anything by the size; the nets by hand do not."""
+    if isinstance(job.net, CaffeNet):
+        return job.net
+    net = CaffeNet(job.spec)
+    net.load_state_dict(job.net.state_dict(), assign=True)
+    return net
+
+
+_WRITERS: Mapping[str, Callable[[_Job, Sequence[Path], Path], Run]] = {
+    "python": _write_python,
+    "caffe": _write_caffe,
+    "hdf5": _write_hdf5,
+    "safetensors": _write_safetensors,
+    "onnx": _write_onnx,
+    "torch-export": _write_torch_export,
+}
