@@ -257,7 +257,9 @@ def _check_strings(message: Any) -> None:
 def write_caffemodel(model: CaffeModel, path: str | os.PathLike[str]) -> None:
     """Write a .caffemodel as Caffe 1.0 does: a file that Caffe wrote comes out with the same bytes.
 
-    float64 blobs become `double_data`, as in a net of doubles; every other type becomes float32 `data`.
+    float64 blobs become `double_data`, as in a net of doubles; every other type becomes float32 `data`. Fields of forks
+    that were read from a prototxt have a name and no number: they cannot be in a binary file, and Caffe wants the
+    prototxt beside it anyway.
     """
     if model.spec is None:
         raise MismatchError("these blobs come without a net; a .caffemodel holds one", path=model.path)

@@ -25,8 +25,34 @@ from .layers.pooling import Pooling
 from .net import LayerSpec, NetSpec
 
 _ELEMENTWISE = frozenset(
-    "AbsVal BatchNorm Bias BN BNLL Clip Dropout Eltwise ELU Exp Log LRN MVN Normalize Power PReLU ReLU Scale Sigmoid "
-    "Softmax Split Swish TanH Threshold Concat Slice".split()
+    [
+        "AbsVal",
+        "BatchNorm",
+        "Bias",
+        "BN",
+        "BNLL",
+        "Clip",
+        "Dropout",
+        "Eltwise",
+        "ELU",
+        "Exp",
+        "Log",
+        "LRN",
+        "MVN",
+        "Normalize",
+        "Power",
+        "PReLU",
+        "ReLU",
+        "Scale",
+        "Sigmoid",
+        "Softmax",
+        "Split",
+        "Swish",
+        "TanH",
+        "Threshold",
+        "Concat",
+        "Slice",
+    ]
 )
 """Layer types whose tops lie on their bottoms pixel by pixel."""
 

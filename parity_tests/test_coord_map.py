@@ -14,9 +14,8 @@ from parity_tests.goldens import formats
 
 
 def net(*layers: str) -> str:
-    return 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 40 dim: 56 } } }' + (
-        "".join(f" layer {{ {layer} }}" for layer in layers)
-    )
+    data = 'name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 40 dim: 56 } }'
+    return "".join(f" layer {{ {layer} }}" for layer in (data, *layers))
 
 
 def conv(bottom: str, top: str, settings: str) -> str:

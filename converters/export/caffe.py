@@ -32,8 +32,8 @@ def write_caffe(
     slashes = [layer.name for layer in spec.layers if "/" in layer.name and f"{layer.name}.weight" in state]
     if hdf5 and slashes:
         raise ExportError(
-            f"Caffe finds no layer in an .h5 whose name has a slash, such as {slashes[0]}, and leaves it without weights"
-            "\n  write a .caffemodel instead"
+            f"Caffe finds no layer in an .h5 whose name has a slash, such as {slashes[0]}, and leaves it without "
+            "weights\n  write a .caffemodel instead"
         )
     model = from_state_dict(state, spec)
     (write_hdf5 if hdf5 else write_caffemodel)(model, weights)

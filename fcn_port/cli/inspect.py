@@ -10,7 +10,7 @@ import numpy as np
 
 from converters import sniff
 from converters.binaryproto import read_mean
-from converters.caffemodel import Blobs, read_caffemodel
+from converters.caffemodel import Blobs
 from converters.errors import CaffeFormatError, NetError
 from converters.net import NetSpec, Shape
 from converters.passes import merge_splits, to_deploy
@@ -62,16 +62,13 @@ def command(what: str, size: SizeOption, as_json: bool) -> None:
 
 
 def _mean_or_none(path: str) -> np.ndarray | None:
+    """The mean in a .binaryproto; None for every other file."""
     if sniff.sniff_file(path) != sniff.PROTOBUF:
         return None
     try:
-        read_caffemodel(path)
+        return read_mean(path)
     except CaffeFormatError:
-        try:
-            return read_mean(path)
-        except CaffeFormatError:
-            return None
-    return None
+        return None
 
 
 def _show_mean(mean: np.ndarray, as_json: bool) -> None:

@@ -14,7 +14,6 @@ from parity_tests import solving
 from parity_tests.goldens import GOLDEN
 from parity_tests.oracle.client import Oracle, Solved
 
-
 SNAPSHOT = "sgd-step"
 """The case of which the .solverstate files are kept."""
 
