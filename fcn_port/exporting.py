@@ -90,16 +90,25 @@ def export(
 ) -> ExportReport:
     """Export a release or a file to one of the formats in `SUFFIXES`; a prototxt alone does for "python".
 
-    `out` is by default named after the net, in the working folder. `prototxt` is the net of a file that holds none.
-    `size` fixes height and width of "onnx" and "torch-export". Raises ExportError, and what `load` raises.
+    `out` is by default named after the net, in the working folder, and then no file of that name may be there.
+    `prototxt` is the net of a file that holds none. `size` fixes height and width of "onnx" and "torch-export". Raises
+    ExportError, and what `load` raises.
     """
     net = _net_of(weights, prototxt, to=to)
-    stem = Path(weights).name.removesuffix(".h5").removesuffix(Path(weights).suffix)
-    name = getattr(net, "release", None) or stem
+    name = getattr(net, "release", None) or _stem(Path(weights))
     target = Path(out) if out is not None else Path(f"{name}{SUFFIXES[to]}")
+    if out is None and target.exists():
+        raise ExportError(f"{target}: this file is there already; choose a name with --out")
     if target.exists() and Path(weights).exists() and target.samefile(weights):
         raise ExportError(f"{target}: source and destination are the same file; choose another with --out")
     return export_net(net, to=to, out=target, name=name, size=size)
+
+
+def _stem(path: Path) -> str:
+    """The name of a file without the endings of weights and nets."""
+    while path.suffix in (".h5", ".caffemodel", ".prototxt", ".safetensors", ".pth", ".pt"):
+        path = path.with_suffix("")
+    return path.name
 
 
 def export_net(
@@ -113,12 +122,13 @@ def export_net(
     """Export a hand-written net or a CaffeNet, such as one after fine-tuning; `name` is what its definition is called.
 
     "caffe" also writes the definition, beside the weights, as .prototxt; the weights are HDF5 where `out` ends in
-    .h5. Files appear whole or not at all, once what is in them has computed what the net does.
+    .h5. Files appear whole or not at all, once what is in them has computed what the net does. Raises ExportError, also
+    where the .prototxt of another net is beside.
     """
     job = _Job.of(net, name, size)
     paths = [Path(out)]
     if to == "caffe":
-        paths.append(_prototxt_beside(paths[0]))
+        paths.append(_prototxt_beside(paths[0], job.spec))
     with ExitStack() as stack:
         parts = []
         for path in paths:
@@ -129,9 +139,12 @@ def export_net(
     return _report(job, to, paths, agreement)
 
 
-def _prototxt_beside(weights: Path) -> Path:
-    stem = weights.name.removesuffix(".h5").removesuffix(".caffemodel")
-    return weights.with_name(f"{stem}.prototxt")
+def _prototxt_beside(weights: Path, spec: NetSpec) -> Path:
+    """Where the definition goes; nobody named that file, so another one of that name is not replaced."""
+    path = weights.with_name(f"{_stem(weights)}.prototxt")
+    if path.exists() and path.read_bytes() != format_prototxt(spec).encode():
+        raise ExportError(f"{path}: the net's definition would replace this file\n  choose another name with --out")
+    return path
 
 
 def definition(net: nn.Module, *, name: str = "") -> NetSpec:

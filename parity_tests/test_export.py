@@ -242,13 +242,21 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (["no-such-release", "--to", "caffe"], 2, "no-such-release"),
         (["missing.caffemodel", "--to", "caffe"], 2, "missing.caffemodel"),
         (["MINI", "--to", "coreml"], 2, "coreml"),
+        (["MINI", "--to", "caffe", "--size", "64"], 2, "--size is for onnx"),
+        (["MINI", "--to", "caffe", "-o", "PROTOTXT"], 1, "would replace this file"),
+        (["sample", "--to", "onnx"], 1, "sample.onnx: this file is there already"),
     ],
 )
 def test_wrong_use(arguments: list[str], status: int, said: str, tmp_path: Path, capsys, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    mini = tmp_path / "mini.caffemodel"
-    mini.write_bytes(MINI.read_bytes())
-    names = {"MINI": str(mini), "PROTOTXT": str(formats("fcn8s-mini.prototxt"))}
+    monkeypatch.setenv("FCN_PORT_WEIGHTS", str(tmp_path / "weights"))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    contents = {"mini.caffemodel": MINI.read_bytes(), "mini.prototxt": formats("fcn8s-mini.prototxt").read_bytes()}
+    contents["sample.onnx"] = b"an earlier file"
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    names = {"MINI": "mini.caffemodel", "PROTOTXT": "mini.prototxt"}
     assert run(["export", *(names.get(word, word) for word in arguments)]) == status
     assert said in capsys.readouterr().err
-    assert mini.read_bytes() == MINI.read_bytes() and list(tmp_path.iterdir()) == [mini]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == contents

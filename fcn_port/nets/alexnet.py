@@ -26,6 +26,8 @@ CAFFENET = Widths(conv1=96, conv2=256, conv3=384, conv4=384, conv5=256, fc6=4096
 class FCNAlexNet(FCN):
     """Scores (n, num_classes, h, w) of images (n, 3, h, w) of any size, BGR less the mean."""
 
+    plain_rates = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7")
+
     def __init__(self, num_classes: int, *, widths: Widths = CAFFENET) -> None:
         super().__init__()
         w = widths

@@ -19,6 +19,9 @@ class FCN(nn.Module):
     inputs: ClassVar[Mapping[str, int]] = {"data": 3}
     """Channels of each input blob, in the order of `forward`."""
 
+    plain_rates: ClassVar[tuple[str, ...]] = ()
+    """Convolutions whose biases the release trains like weights; others learn at twice the rate, without decay."""
+
     @classmethod
     def of_shapes(cls, shapes: Mapping[str, Shape]) -> Self:
         """The net whose weights have these shapes, by state dict key; KeyError where a layer is not there."""

@@ -78,7 +78,8 @@ def to_spec(net: nn.Module, inputs: Mapping[str, Shape], *, name: str) -> NetSpe
     """The net as Caffe would define it, in the order in which it runs."""
     calls, _ = _record_meta(net, inputs)
     layers = [_input_layer(blob, shape) for blob, shape in inputs.items()]
-    layers += [_layer(call) for call in calls]
+    plain: tuple[str, ...] = getattr(net, "plain_rates", ())
+    layers += [_layer(call, plain_rates=call.name in plain) for call in calls]
     return NetSpec(name=name, layers=tuple(layers))
 
 
@@ -112,11 +113,13 @@ def _input_layer(name: str, shape: Shape) -> LayerSpec:
     return LayerSpec.from_message(message)
 
 
-def _layer(call: Call) -> LayerSpec:
+def _layer(call: Call, *, plain_rates: bool) -> LayerSpec:
     message = LayerParameter(name=call.name, bottom=call.bottoms, top=[call.top])
     for module_type, describe in _DESCRIBE.items():
         if isinstance(call.module, module_type):
             describe(message, call.module)
+            if plain_rates:
+                message.ClearField("param")
             return LayerSpec.from_message(message)
     raise TypeError(f"{call.name}: no Caffe layer is known for {type(call.module).__name__}")
 
