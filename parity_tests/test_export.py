@@ -17,6 +17,7 @@ from converters.export import check
 from converters.export.check import ExportError
 from converters.prototxt import parse_prototxt
 from fcn_port.cli import run
+from fcn_port.cli.export import FORMATS
 from fcn_port.exporting import SUFFIXES, definition, export, export_net
 from fcn_port.loading import load
 from fcn_port.nets.parts import Crop
@@ -217,6 +218,10 @@ def test_python_of_a_prototxt_alone(tmp_path: Path, capsys: pytest.CaptureFixtur
     said = capsys.readouterr()
     assert said.out.startswith(f"{out}  (") and "largest difference from the module 0.0e+00" in said.err
     assert "class Fcn8sMini(nn.Module):" in out.read_text()
+
+
+def test_the_verb_offers_every_format() -> None:
+    assert set(FORMATS) == set(SUFFIXES)
 
 
 def test_the_report_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,1 +1,1 @@
-"""Ways out: safetensors."""
+"""Ways out: safetensors, Caffe, Python source, ONNX, torch.export, and the check that they compute the same."""
