@@ -3,5 +3,9 @@
 from __future__ import annotations
 
 
+class EngineError(RuntimeError):
+    """An engine that is not installed, cannot run this net, or does not give its numbers."""
+
+
 class ImageError(ValueError):
     """An image that cannot be read or does not fit the net; names the file."""

@@ -19,7 +19,7 @@ from converters.export.check import ExportError
 from converters.version import VERSION
 from weights.errors import UnknownReleaseError, WeightsError
 
-from ..errors import ImageError
+from ..errors import EngineError, ImageError
 
 DONE, CHECK_FAILED, WRONG_USE, BAD_FILE, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -100,7 +100,7 @@ def run(argv: list[str] | None = None) -> int:
         return DONE
     except (UnknownReleaseError, FileNotFoundError) as error:
         return _say(_describe(error), WRONG_USE)
-    except (WeightsError, ExportError) as error:
+    except (WeightsError, ExportError, EngineError) as error:
         return _say(str(error), CHECK_FAILED)
     except (CaffeFormatError, ImageError) as error:
         return _say(str(error), BAD_FILE)

@@ -19,7 +19,8 @@ padded_option = click.option(
 
 def run_with(engine: str, net: Any, *, images: int) -> Any:
     """`net` run by an engine, for so many images; a usage error where it cannot be had."""
-    from ..inference.engines import EngineError, choose, make
+    from ..errors import EngineError
+    from ..inference.engines import choose, make
 
     try:
         if engine == "auto":

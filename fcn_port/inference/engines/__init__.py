@@ -14,9 +14,10 @@ from importlib.util import find_spec
 
 from torch import nn
 
+from ...errors import EngineError
 from ...nets.parts import FCN
 from ..lossless import fast
-from .split import EngineError, SplitEngine
+from .split import SplitEngine
 
 __all__ = ["ENGINES", "EngineError", "choose", "installed", "make"]
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ...nets.parts import LRN, Concat, Crop, Scale, Sum
 from ..background import Background
 from ..geometry import Rect, Sliding
-from ..graph import Graph, Step
+from ..graph import Graph, Step, read_graph
 from ..plan import Plan, reads
 
 OPSET = 17
@@ -103,6 +103,19 @@ def tail_model(plan: Plan, graph: Graph) -> tuple[ModelProto, dict[str, tuple[st
     makers = {step.top: step for step in plan.head}
     channels = {name: _channels(makers, name) for name in plan.cut}
     return model.finish(channels, dict.fromkeys(blob for blob, _ in outputs.values())), outputs
+
+
+def whole_model(net: nn.Module, shape: tuple[int, ...]) -> ModelProto:
+    """A net with one input as it is written, padding and all, for inputs of exactly this shape."""
+    graph = read_graph(net)
+    model = _Model()
+    for step in graph.steps:
+        h, w = (sliding.pad for sliding in step.slidings or (Sliding(1), Sliding(1)))
+        _layer(model, step, list(step.bottoms), (h, w, h, w), constant=None)
+    result = model.finish(dict(graph.inputs), graph.outputs)
+    for dimension, size in zip(result.graph.input[0].type.tensor_type.shape.dim, shape, strict=True):
+        dimension.dim_value = size
+    return result
 
 
 def _channels(makers: dict[str, Step], name: str) -> int:

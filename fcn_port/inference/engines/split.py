@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...errors import EngineError
 from ...nets.parts import FCN
 from ..geometry import Interval
 from ..kept import Kept
@@ -21,10 +22,6 @@ Model = Callable[[Mapping[str, Tensor]], Arrays]
 
 TOLERANCE = 2e-5
 """Of the largest score: an engine that differs from PyTorch by more is refused."""
-
-
-class EngineError(RuntimeError):
-    """An engine that is not installed, cannot run this net, or does not give its numbers."""
 
 
 class SplitEngine(nn.Module):
