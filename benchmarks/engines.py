@@ -1,10 +1,10 @@
-"""One image through FCN-8s by everything that can run it on a CPU: the padded net, and the net without its padding's work.
+"""One image through FCN-8s by everything that can run it on a CPU, padded and without the padding's work.
 
 ``python -m benchmarks.engines`` runs every candidate that is installed once in each round, all in one process and on
-the same image, and prints medians, ratios and errors as Markdown; ``--json FILE`` keeps every number and ``--plot FILE``
-draws them over image sizes (needs matplotlib). Wall-clock time is what counts on a quiet machine; processor time, the
-same work counted whoever else is there, on a shared one. Errors are the largest difference from PyTorch's padded net,
-as a share of the largest score.
+the same image, and prints medians, ratios and errors as Markdown; ``--json FILE`` keeps every number and ``--plot
+FILE`` draws them over image sizes (needs matplotlib). Wall-clock time is what counts on a quiet machine; processor
+time, the same work counted whoever else is there, on a shared one. Errors are the largest difference from PyTorch's
+padded net, as a share of the largest score.
 
 The peers get what suits them: models of one fixed size, OpenCV and MNN the Caffe files themselves.
 """
@@ -119,6 +119,7 @@ CANDIDATES: Mapping[str, Make] = {
     "MNN, padded (Caffe files)": mnn_padded,
     "OpenCV, padded (Caffe files)": opencv_padded,
     "fcn-port, torch": lossless("torch"),
+    "fcn-port, torch, direct": lossless("direct"),
     "fcn-port, torch.compile": lossless("compile"),
     "fcn-port, onnxruntime": lossless("onnxruntime"),
     "fcn-port, OpenVINO": lossless("openvino"),
@@ -224,7 +225,8 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(8, 5))
     for name in CANDIDATES:
-        points = [(row["size"][0], statistics.median(row["wall_ms"])) for row in rows if row["name"] == name and "wall_ms" in row]
+        own = [row for row in rows if row["name"] == name and "wall_ms" in row]
+        points = [(row["size"][0], statistics.median(row["wall_ms"])) for row in own]
         if points:
             axes.plot(*zip(*points, strict=True), marker="o", linestyle="--" if "padded" in name else "-", label=name)
     axes.set(xlabel="side of the image, pixels", ylabel="ms for one image", yscale="log", title="FCN-8s, float32")
@@ -246,7 +248,8 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="draw times over sizes into this file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    names = [name for name in CANDIDATES if name == EAGER or not arguments.only or any(part in name for part in arguments.only)]
+    only = [EAGER, *arguments.only] if arguments.only else [""]
+    names = [name for name in CANDIDATES if any(part in name for part in only)]
     print(", ".join(f"{key} {value}" for key, value in machine(arguments.threads).items()))
     rows: list[dict[str, Any]] = []
     with torch.no_grad():

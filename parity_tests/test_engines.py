@@ -126,13 +126,6 @@ def test_what_cannot_be_run_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "find_spec", lambda module: None)
     with pytest.raises(EngineError, match=r"pip install 'fcn-port\[openvino\]'"):
         engines.make("openvino", narrow(FCN8s))
-    assert engines.choose(images=10_000) == "torch"
-
-
-def test_the_choice_counts_the_start() -> None:
-    assert engines.choose(images=1) == "torch"
-    assert engines.choose(images=1000) == "openvino"
-    assert engines.choose(images=1000, device="cuda") == "torch"
 
 
 def test_an_engine_carries_what_its_net_carries() -> None:

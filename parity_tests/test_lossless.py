@@ -39,10 +39,13 @@ FAMILY = [FCN8s, FCN16s, FCN32s, FCN8sAtOnce, SiftFlowFCN8s, FCN32sColorDepth, F
 sizes = st.tuples(st.integers(1, 300), st.integers(1, 300))
 
 
-@pytest.mark.parametrize("id_", RECORDED, ids=str)
-def test_outputs_and_labels_equal_caffe(id_) -> None:
+@pytest.mark.parametrize(
+    ("id_", "winograd"),
+    [(each, True) for each in RECORDED] + [(each, False) for each in RECORDED if each.fill == "random"],
+)
+def test_outputs_and_labels_equal_caffe(id_, winograd: bool) -> None:
     expected = golden(id_.net, id_.size, id_.fill)
-    fast = fcn_port.fast(filled_net(id_))
+    fast = fcn_port.fast(filled_net(id_), winograd=winograd)
     outputs = named(fast(**filled_inputs(id_)))
     assert outputs.keys() == expected.labels.keys()
     for name, output in outputs.items():

@@ -6,25 +6,23 @@ from typing import Any
 
 import click
 
-_NAMES = ("auto", "torch", "compile", "onnxruntime", "openvino")
+_NAMES = ("torch", "direct", "compile", "onnxruntime", "openvino")
 
 engine_option = click.option(
-    "--engine", type=click.Choice(_NAMES), default="auto", show_default=True,
-    help="What runs the net, always without its padding's work; auto: what is done first among what is installed.",
+    "--engine", type=click.Choice(_NAMES), default="torch", show_default=True,
+    help="What runs the net, always without its padding's work; torch is the fastest, starts counted or not.",
 )  # fmt: skip
 padded_option = click.option(
     "--padded", is_flag=True, help="Run the net as it is written, with all of its padding's work."
 )
 
 
-def run_with(engine: str, net: Any, *, images: int) -> Any:
-    """`net` run by an engine, for so many images; a usage error where it cannot be had."""
+def run_with(engine: str, net: Any) -> Any:
+    """`net` run by an engine; a usage error where it cannot be had."""
     from ..errors import EngineError
-    from ..inference.engines import choose, make
+    from ..inference.engines import make
 
     try:
-        if engine == "auto":
-            engine = choose(images=images, device=next(net.parameters()).device.type)
         return make(engine, net)
     except EngineError as error:
         raise click.BadParameter(str(error), param_hint="'--engine'") from error

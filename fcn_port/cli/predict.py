@@ -60,7 +60,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
         sources = gather(images)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    net = _net(weights, options, images=len(sources))
+    net = _net(weights, options)
     one = is_single(images)
     results: list[dict[str, Any]] = []
     failed: list[Predicted] = []
@@ -81,7 +81,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     return 1 if failed else 0
 
 
-def _net(weights: str, options: dict[str, Any], *, images: int) -> nn.Module:
+def _net(weights: str, options: dict[str, Any]) -> nn.Module:
     from ..inference.tiles import tiling_of
     from ..loading import attach, load
 
@@ -102,7 +102,7 @@ def _net(weights: str, options: dict[str, Any], *, images: int) -> nn.Module:
             raise click.UsageError(f"--tile: {error}") from error
         if tile < least:
             raise click.UsageError(f"--tile {tile} is too small for this net; {least} is the least")
-    return net if options["padded"] else run_with(options["engine"], net, images=images)
+    return net if options["padded"] else run_with(options["engine"], net)
 
 
 def _lift_bound_on_size() -> None:

@@ -115,7 +115,8 @@ class HeadRun:
 
     def _bands(self, step: Step) -> list[Interval]:
         rows = self._plan.blobs[step.top].computed.rows
-        height = self._band_height(step)
+        count = -(-rows.size // self._band_height(step))
+        height = -(-rows.size // count)
         return [Interval(lo, min(lo + height, rows.hi)) for lo in range(rows.lo, rows.hi, height)]
 
     def _band_height(self, step: Step) -> int:

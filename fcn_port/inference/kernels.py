@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .graph import Step
+from .winograd import WinogradConvolution, is_worth_it
 
 Pair = tuple[int, int]
 
@@ -23,10 +24,15 @@ class Kernel(Protocol):
     def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor: ...
 
 
-def make_kernel(step: Step, dtype: torch.dtype | None = None) -> Kernel:
-    """The fastest exact kernel for a step with one bottom, where its weights are; `dtype`: compute in that type."""
+def make_kernel(step: Step, *, dtype: torch.dtype | None = None, winograd: bool = False) -> Kernel:
+    """The fastest kernel for a step with one bottom, where its weights are.
+
+    `dtype`: compute in that type. `winograd`: with fewer multiplications and a little more rounding where it pays.
+    """
     module = step.module
     if isinstance(module, nn.Conv2d):
+        if winograd and dtype is None and module.weight.device.type == "cpu" and is_worth_it(module):
+            return WinogradConvolution(module, relu=step.relu)
         if _has_onednn(module.weight, dtype or module.weight.dtype):
             return PackedConvolution(module, relu=step.relu, dtype=dtype)
         return Convolution(module, relu=step.relu, dtype=dtype)

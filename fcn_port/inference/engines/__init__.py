@@ -2,8 +2,8 @@
 
     fast = fcn_port.inference.engines.make("openvino", net)
 
-`torch` is `fcn_port.fast`, needs nothing and starts at once. The others are extras. They take seconds to start, less
-once their artefacts are cached on disk, and save some tenths of a second on an image of 500x500 with two cores.
+`torch` is `fcn_port.fast`, needs nothing, starts soonest and is the fastest. `direct` is the same without Winograd's
+filtering. The others convolve directly, too: they are for those who have them in use, and to compare with.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from ...nets.parts import FCN
 from ..lossless import fast
 from .split import SplitEngine
 
-__all__ = ["ENGINES", "EngineError", "choose", "installed", "make"]
+__all__ = ["ENGINES", "EngineError", "installed", "make"]
 
 ENGINES: Mapping[str, tuple[str, ...]] = {
     "torch": (),
+    "direct": (),
     "compile": (),
     "onnxruntime": ("onnx", "onnxruntime"),
     "openvino": ("onnx", "openvino"),
@@ -30,20 +31,11 @@ ENGINES: Mapping[str, tuple[str, ...]] = {
 """What each engine needs beside PyTorch."""
 
 _EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
-_PAYS_FROM = {"openvino": 40, "onnxruntime": 80}
-"""Images from which on an engine has made up for its start, the fastest engine first (docs/performance.md)."""
 
 
 def installed(name: str) -> bool:
     """Whether everything that the engine needs is there."""
     return all(find_spec(module) is not None for module in ENGINES[name])
-
-
-def choose(*, images: int, device: str = "cpu") -> str:
-    """The engine that gets through so many images first, its start counted, among those installed."""
-    if device != "cpu":
-        return "torch"
-    return next((name for name, least in _PAYS_FROM.items() if images >= least and installed(name)), "torch")
 
 
 def make(name: str, net: nn.Module) -> nn.Module:
@@ -53,8 +45,8 @@ def make(name: str, net: nn.Module) -> nn.Module:
     """
     if name not in ENGINES:
         raise ValueError(f"there is no engine '{name}'; known: {', '.join(ENGINES)}")
-    if name == "torch":
-        return fast(net)
+    if name in ("torch", "direct"):
+        return fast(net, winograd=name == "torch")
     if not isinstance(net, FCN):
         raise EngineError(f"{name} runs the nets written out by hand, and this is a {type(net).__name__}")
     if not installed(name):
