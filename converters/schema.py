@@ -32,6 +32,7 @@ def _message_class(name: str) -> Any:
 
 
 BlobProto = _message_class("BlobProto")
+FillerParameter = _message_class("FillerParameter")
 LayerParameter = _message_class("LayerParameter")
 NetParameter = _message_class("NetParameter")
 NetState = _message_class("NetState")

@@ -89,7 +89,11 @@ def read_weights(path: Path, *, prototxt: str | os.PathLike[str] | None = None) 
     model = read_caffemodel(path)
     spec = given or model.spec
     deploy = None if spec is None else to_deploy(spec, blobs=model.blobs)
-    return _Source(to_state_dict(model, spec=given), deploy, Card.of_file(path.name))
+    try:
+        card = Card.beside(path)
+    except ValueError as error:
+        raise CaffeFormatError(f"damaged: {error}", path=path.with_suffix(".json")) from error
+    return _Source(to_state_dict(model, spec=given), deploy, card)
 
 
 def _read_safetensors(path: Path) -> _Source:

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converters import CaffeFormatError
@@ -59,6 +59,7 @@ def described(path: Path) -> dict[str, tuple]:
     return found
 
 
+@settings(max_examples=40)
 @given(
     st.integers(0, 2**31 - 1),
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30),
@@ -106,6 +107,7 @@ def test_what_is_no_state_is_refused(content: bytes, said: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("source", [CAFFES, caffes_h5()], ids=lambda path: path.suffix)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_damage_is_an_error_about_the_file_or_nothing(
     source: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

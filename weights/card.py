@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from .catalogue import bundled, releases
 from .records import Preprocessing, Release
@@ -41,6 +42,20 @@ class Card:
         """The card of the release whose caffemodel is called `name`, empty if there is none."""
         known = [release for release in (*releases().values(), *bundled().values()) if release.file == name]
         return cls.of(known[0]) if known else cls()
+
+    @classmethod
+    def beside(cls, path: Path) -> Card:
+        """The card of a caffemodel: that of the release whose file has this name, or the one in a .json beside it.
+
+        `fcn-port train` writes such a .json with each snapshot. ValueError where it is damaged.
+        """
+        own = cls.of_file(path.name)
+        record = path.with_suffix(".json")
+        if own != cls() or not record.is_file():
+            return own
+        found = json.loads(record.read_text(encoding="utf-8"))
+        card = found.get("card") if isinstance(found, dict) else None
+        return cls.from_metadata(card) if isinstance(card, dict) else own
 
     def to_metadata(self) -> dict[str, str]:
         """Strings by name, as safetensors takes them; what is unknown is left out."""

@@ -36,6 +36,7 @@ _VERBS = {
     "report": "One HTML page: the trace to scale, parity, scores, best and worst images.",
     "surgery": "The weights with which a net begins to train, made from those of another net.",
     "export": "Write a net for Caffe, ONNX, torch.export or as Python source, checked before it is called done.",
+    "train": "Train a net as the release did, or as a solver.prototxt says.",
     "diff": "What differs between two caffemodels or two prototxts.",
 }
 

@@ -41,7 +41,7 @@ def command(
     from ..nets import build
     from ..surgery import initialise
 
-    states = [read_weights(_file_of(source)).state for source in sources]
+    states = [read_weights(file_of(source)).state for source in sources]
     classes = _classes(num_classes)
     try:
         module = build(net, classes)
@@ -58,7 +58,7 @@ def command(
         _print(result, target)
 
 
-def _file_of(source: str) -> Path:
+def file_of(source: str) -> Path:
     """The file of a source, fetched and verified if it is the name of a release."""
     if not looks_like_a_name(source):
         return Path(source)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from converters.errors import NetError
 from converters.net import LayerSpec, NetSpec
 
-Normalization = Literal["VALID", "FULL", "BATCH_SIZE", "NONE"]
+from .names import Normalization
 
 LARGEST_LOSS = -math.log(torch.finfo(torch.float32).tiny)
 """The most that one pixel adds to a loss, 87.3: Caffe takes the log of at least FLT_MIN. Its gradient knows no end."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -13,14 +13,12 @@ from converters.net import NetSpec
 from converters.passes import filter_phase, to_deploy
 
 from .losses import SoftmaxWithLoss, losses_of
+from .names import Normalization
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A net, its losses, and the definition that gives the multipliers of its blobs (None: the net's own).
-
-    `inputs` are the blobs that the net reads, in its order.
-    """
+    """A net, its losses, and the definition that gives the multipliers of its blobs (None: the net's own)."""
 
     net: nn.Module
     losses: tuple[SoftmaxWithLoss, ...]
@@ -28,17 +26,23 @@ class Task:
 
     @property
     def inputs(self) -> tuple[str, ...]:
+        """The blobs that the net reads, in its order."""
         return tuple(self.net.inputs)  # type: ignore[arg-type]
 
     def losses_of(
-        self, blobs: Mapping[str, Tensor], *, counts: Mapping[str, Mapping[str, float]] | None = None
+        self,
+        blobs: Mapping[str, Tensor],
+        *,
+        net: nn.Module | None = None,
+        counts: Mapping[str, Mapping[str, float]] | None = None,
     ) -> dict[str, Tensor]:
         """Each loss by name, times its weight, of one batch: `blobs` holds the net's inputs and the labels.
 
-        `counts` by loss, as in `softmax_with_loss`.
+        `net` computes in place of the task's own, such as a wrapper around it. `counts` by loss, as in
+        `softmax_with_loss`.
         """
-        scores = self.net(**{name: blobs[name] for name in self.inputs})
-        named = scores if isinstance(scores, dict) else {self.losses[0].score: scores}
+        scores = (self.net if net is None else net)(**{name: blobs[name] for name in self.inputs})
+        named = scores if isinstance(scores, Mapping) else {self.losses[0].score: scores}
         return {
             loss.name: loss.weight * loss({**blobs, **named}, None if counts is None else counts[loss.name])
             for loss in self.losses
@@ -48,8 +52,8 @@ class Task:
 def task_of(spec: NetSpec) -> Task:
     """The task that the prototxt of a net to train defines, in Caffe's TRAIN phase.
 
-    Data layers become inputs, which the caller feeds by the names of their tops; losses are computed here. Blobs whose
-    lr_mult is 0 do not require gradients. Raises NetError for a net without losses, or with ones that are not known.
+    Data layers become inputs, which the caller feeds by the names of their tops; losses are computed here. Raises
+    NetError for a net without losses, or with ones that are not known.
     """
     train = filter_phase(spec, phase="TRAIN")
     losses = losses_of(train)
@@ -60,3 +64,21 @@ def task_of(spec: NetSpec) -> Task:
         if loss.label in made:
             raise NetError(f"{loss.name}: its labels '{loss.label}' must be data, not computed", path=spec.path)
     return Task(CaffeNet(deploy, outputs=scores), losses, spec=train)
+
+
+def task_for(
+    net: nn.Module, heads: Sequence[str], *, normalization: Normalization = "BATCH_SIZE", ignore_label: int | None = 255
+) -> Task:
+    """The task of a hand-written net with one loss for each of its outputs, `heads`, as the releases train them.
+
+    Names are the releases': score has the labels `label` and the loss `loss`; of score_sem and score_geo they are
+    sem and geo, loss_sem and loss_geo.
+    """
+    losses = []
+    for head in heads:
+        suffix = head.removeprefix("score").removeprefix("_")
+        name, label = (f"loss_{suffix}", suffix) if suffix else ("loss", "label")
+        losses.append(
+            SoftmaxWithLoss(name, head, label, ignore_label=ignore_label, normalization=normalization)
+        )
+    return Task(net, tuple(losses))

@@ -1,0 +1,274 @@
+"""`fcn-port train`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from ..training.names import Normalization, Order, Precision
+from .device import device_option, find_device
+from .output import json_option, note, write_json
+
+if TYPE_CHECKING:
+    from ..data.records import DataSet
+    from ..training.prepare import Prepared, Source
+    from ..training.run import Outcome, Plan
+    from ..training.together import Together
+
+_Folder = click.Path(file_okay=False, path_type=Path)
+_File = click.Path(dir_okay=False, path_type=Path)
+_Count = click.IntRange(min=1)
+
+
+@click.command("train")
+@click.argument("recipe", required=False)
+@click.option("--solver", type=_File, help="A solver.prototxt; without RECIPE it trains the net that it names.")
+@click.option("--data", "folder", type=_Folder, help="The data set's folder; any folder laid out like VOC is one.")
+@click.option("--split", help="What to learn from: a list in the data set, or the path of one.")
+@click.option("--val-data", type=_Folder, help="Where to score, if in another folder.")
+@click.option("--val-split", help="What to score on; 'none' for nothing.")
+@click.option(
+    "--init", multiple=True, help="Weights to begin with: a release, a file or 'none'. Twice for late fusion's streams."
+)  # fmt: skip
+@click.option("--expand-scores", is_flag=True, help="Let the classes of --init be the first ones of more.")
+@click.option("--out", type=_Folder, help="Where snapshots and the log go; else runs/RECIPE.")
+@click.option("--resume", is_flag=False, flag_value="latest", help="Go on from a snapshot (default: the latest).")
+@click.option("--batch-size", type=_Count, help="Images in a pass, of each process.")
+@click.option("--iter-size", type=_Count, help="Passes in an update.")
+@click.option("--normalization", type=click.Choice(get_args(Normalization)), help="What the loss is divided by.")
+@click.option("--lr", type=float, help="The learning rate, as it is; else the recipe's, translated if needed.")
+@click.option("--max-iter", type=_Count, help="How many updates.")
+@click.option("--order", type=click.Choice(get_args(Order)), help="In which order images are drawn.")
+@click.option("--seed", type=int, help="Of the order of images, of dropout, and of what begins at random.")
+@click.option("--snapshot", type=click.IntRange(min=0), help="Save every so many updates; 0 for only at the end.")
+@click.option("--keep", type=_Count, help="Keep only the latest snapshots, this many.")
+@click.option("--val-every", type=click.IntRange(min=0), help="Score every so many updates; 0 for only at the end.")
+@click.option("--val-limit", type=_Count, help="Score only the first images of the split.")
+@click.option("--display", type=_Count, help="Print a line every so many updates.")
+@click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Threads that decode ahead.")
+@click.option("--precision", type=click.Choice(get_args(Precision)), default="float32", show_default=True)
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard's files, too.")
+@device_option
+@json_option
+def command(recipe: str | None, solver: Path | None, **options: Any) -> int:
+    """Train a net as RECIPE says, or as a solver.prototxt says, on a data set.
+
+    RECIPE is one of the release's (`--solver` replaces how it learns, and keeps its net) or a .toml file of your own,
+    such as a changed copy of one; a wrong name gets the list. A learning rate that is meant for another batch or
+    normalisation is translated. Ctrl-C saves and stops; --resume goes on. Several processes or machines train one net
+    with `torchrun --nproc-per-node N -m fcn_port train ...`.
+    """
+    if recipe is None and solver is None:
+        from ..training.recipe import recipe_names
+
+        raise click.UsageError(f"what to train? Name a recipe, or give --solver. Recipes: {', '.join(recipe_names())}")
+    if options["folder"] is None:
+        raise click.UsageError("what to learn from? Say --data FOLDER; `fcn-port data` tells of the published ones")
+    from ..evaluation.processes import device_of_process, joined
+    from ..training.errors import TrainingError
+    from ..training.together import Together
+
+    device = device_of_process(options["device"])
+    try:
+        with joined(device) as processes:
+            return _Training(recipe, solver, Together(processes, find_device(device)), options).run()
+    except TrainingError as error:
+        note(f"fcn-port: {error}")
+        return 1
+
+
+class _Training:
+    """What the options ask for; only the first of several processes speaks."""
+
+    def __init__(self, recipe: str | None, solver: Path | None, together: Together, options: dict[str, Any]) -> None:
+        self.options, self.together = options, together
+        self.source = _source(recipe, solver)
+        self.folder: Path = options["out"] or Path("runs") / self.source.name
+
+    def say(self, message: str) -> None:
+        if self.together.processes.first:
+            note(message)
+
+    def run(self) -> int:
+        from ..training.checkpoints import read_snapshot
+        from ..training.prepare import prepare
+        from ..training.run import train
+        from .stopping import stopping
+        from .training_output import reporting
+
+        data = self._data()
+        snapshot = self.together.processes.from_first(self._snapshot() if self.together.processes.first else None)
+        resume = None if snapshot is None else read_snapshot(snapshot)
+        prepared = prepare(
+            self.source,
+            data,
+            sources=() if resume is not None else self._init(),
+            expand_scores=self.options["expand_scores"],
+            changes=self._changes(),
+            together=self.together,
+            workers=self.options["workers"],
+        )
+        plan = self._plan(prepared, self._validation(data))
+        self._announce(prepared, data, resume)
+        active = self.together.processes.first
+        display = self.options["display"] or prepared.solver.spec.display or 20
+        with (
+            reporting(self.folder, display=display, tensorboard=self.options["tensorboard"], active=active) as report,
+            stopping(self.say) as stop,
+        ):
+            outcome = train(
+                prepared.task, prepared.solver, prepared.feed, plan,
+                resume=resume, together=self.together, report=report, stop=stop,
+            )  # fmt: skip
+        return self._finish(prepared, plan, outcome)
+
+    # Before
+
+    def _data(self) -> DataSet:
+        from ..data.opening import open_dataset
+
+        recipe = self.source.recipe
+        split = self.options["split"] or (recipe.split if recipe else "train")
+        return open_dataset(self.options["folder"], split=split, dataset=self._dataset())
+
+    def _dataset(self) -> str | None:
+        from weights.catalogue import releases
+
+        recipe = self.source.recipe
+        release = releases().get(recipe.net) if recipe else None
+        return release.dataset.name if release else None
+
+    def _validation(self, data: DataSet) -> DataSet | None:
+        """The split to score on; where only the recipe names one, it may be missing."""
+        from ..data.opening import open_dataset
+
+        chosen = self.options["val_split"]
+        if chosen == "none":
+            return None
+        recipe = self.source.recipe
+        split = chosen or (recipe.val_split if recipe else "val")
+        try:
+            return open_dataset(self.options["val_data"] or self.options["folder"], split=split, dataset=data.name)
+        except FileNotFoundError as error:
+            if chosen or self.options["val_data"]:
+                raise
+            self.say(f"not scored on the way: {str(error).splitlines()[0]} (say --val-data or --val-split)")
+            return None
+
+    def _snapshot(self) -> Path | None:
+        """The snapshot to go on from. Without --resume a folder that has some is left alone."""
+        from ..training.checkpoints import snapshots
+
+        found = snapshots(self.folder, self.source.name)
+        wanted = self.options["resume"]
+        if wanted is None:
+            if found:
+                raise click.UsageError(
+                    f"{found[-1]} is there already: --resume goes on from it, and --out begins elsewhere"
+                )
+            return None
+        if wanted != "latest":
+            if not Path(wanted).is_file():
+                raise FileNotFoundError(2, "there is no such snapshot", wanted)
+            return Path(wanted)
+        if not found:
+            self.say(f"{self.folder}: no snapshot to go on from; beginning")
+            return None
+        return found[-1]
+
+    def _init(self) -> list[Any]:
+        """The state dicts of the nets to begin with."""
+        from ..loading import read_weights
+        from .surgery import file_of
+
+        recipe = self.source.recipe
+        wanted = self.options["init"] or ((recipe.init,) if recipe else ("none",))
+        if wanted == ("",):
+            raise click.UsageError("what to begin with? Say --init FILE, or --init none to begin from nothing")
+        if wanted == ("none",):
+            return []
+        first = self.together.processes.first
+        files = self.together.processes.from_first([file_of(name) for name in wanted] if first else [])
+        return [read_weights(file).state for file in files]
+
+    def _changes(self) -> Any:
+        from ..training.prepare import Changes
+
+        names = ("batch_size", "iter_size", "normalization", "lr", "max_iter", "order", "seed")
+        return Changes(**{name: self.options[name] for name in names})
+
+    def _plan(self, prepared: Prepared, validation: DataSet | None) -> Plan:
+        from ..training.run import Plan
+
+        spec = prepared.solver.spec
+        every = spec.snapshot if self.options["snapshot"] is None else self.options["snapshot"]
+        return Plan(
+            folder=self.folder,
+            name=prepared.name,
+            max_iter=spec.max_iter,
+            snapshot_every=every,
+            keep=self.options["keep"],
+            validation=validation,
+            test_every=every if self.options["val_every"] is None else self.options["val_every"],
+            test_limit=self.options["val_limit"],
+            average_loss=spec.average_loss,
+            seed=prepared.feed.seed,
+            precision=self.options["precision"],
+            settings={**prepared.settings, "precision": self.options["precision"]},
+        )
+
+    def _announce(self, prepared: Prepared, data: DataSet, resume: Any) -> None:
+        from ..training.prepare import differences
+        from .training_output import describe
+
+        for line in describe(prepared, data, self.source, resumed=resume is not None):
+            self.say(line)
+        for line in differences(resume.progress.settings, prepared.settings) if resume is not None else ():
+            self.say(f"note: the weights will not be those of an unbroken run: {line}")
+
+    # After
+
+    def _finish(self, prepared: Prepared, plan: Plan, outcome: Outcome) -> int:
+        from ..training.checkpoints import read_snapshot
+
+        if not self.together.processes.first:
+            return 130 if outcome.stopped else 0
+        if outcome.stopped:
+            self.say(f"stopped after {outcome.iteration} of {plan.max_iter} updates; --resume goes on")
+        path = outcome.snapshot
+        weights = None
+        if path is not None and not outcome.stopped:
+            from converters.conversion import convert
+
+            snapshot = read_snapshot(path)
+            weights = self.folder / f"{prepared.name}.safetensors"
+            convert(snapshot.weights, weights, metadata=snapshot.progress.card.to_metadata())
+        if self.options["as_json"]:
+            write_json(
+                {
+                    "iteration": outcome.iteration,
+                    "max_iter": plan.max_iter,
+                    "stopped": outcome.stopped,
+                    "snapshot": path,
+                    "weights": weights,
+                    "log": self.folder / "log.jsonl",
+                }
+            )
+        elif weights is not None:
+            click.echo(weights)
+        return 130 if outcome.stopped else 0
+
+
+def _source(recipe: str | None, solver: Path | None) -> Source:
+    from converters.solver import read_solver
+
+    from ..training.prepare import source_of_recipe, source_of_solver
+    from ..training.recipe import find_recipe
+
+    found = None if recipe is None else find_recipe(recipe)
+    if solver is not None:
+        return source_of_solver(read_solver(solver), found)
+    assert found is not None
+    return source_of_recipe(found)

@@ -1,0 +1,126 @@
+"""What `fcn-port train` tells: how a run begins, a line of progress now and then, scores, and the log files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..data.records import DataSet
+from ..training.events import Begun, Event, Report, Saved, Updated, Validated
+from ..training.initial import Beginning
+from ..training.logs import JsonLines, TensorBoard
+from ..training.prepare import Prepared, Source
+from ..training.translation import equal_memory
+from .output import note
+
+
+@contextmanager
+def reporting(folder: Path, *, display: int, tensorboard: bool, active: bool) -> Iterator[Report]:
+    """Shows events on standard error and keeps them in `folder`: log.jsonl, and `tensorboard` if asked for."""
+    if not active:
+        yield lambda event: None
+        return
+    keepers: list[Any] = [JsonLines(folder / "log.jsonl")]
+    if tensorboard:
+        keepers.append(TensorBoard(folder / "tensorboard"))
+
+    def report(event: Event) -> None:
+        for keeper in keepers:
+            keeper(event)
+        line = to_line(event, display=display)
+        if line:
+            note(line)
+
+    try:
+        yield report
+    finally:
+        for keeper in keepers:
+            keeper.close()
+
+
+def to_line(event: Event, *, display: int) -> str:
+    """An event in words; "" for the updates between those that are shown."""
+    if isinstance(event, Begun):
+        where = f", going on from {event.resumed_from}" if event.resumed_from else ""
+        return f"iteration {event.iteration} of {event.max_iter}{where}"
+    if isinstance(event, Updated):
+        if event.iteration % display and event.iteration != event.max_iter:
+            return ""
+        parts = [f"{name} {value:.5g}" for name, value in event.losses.items()] if len(event.losses) > 1 else []
+        words = [f"loss {event.smoothed:.5g}", *parts, f"rate {event.rate:g}", f"{event.seconds:.2g} s"]
+        left = f"{duration(event.seconds_left)} left"
+        return f"iteration {event.iteration} of {event.max_iter}: {', '.join([*words, left])}"
+    if isinstance(event, Validated):
+        return "\n".join(
+            f"iteration {event.iteration}, {event.images} images, {title}: "
+            + ", ".join(f"{name} {100 * found[metric]:.2f}" for metric, name in _METRICS.items())
+            for title, found in event.scores.items()
+        )
+    assert isinstance(event, Saved)
+    return f"iteration {event.iteration}: saved {event.path}"
+
+
+_METRICS = {
+    "overall_accuracy": "overall accuracy",
+    "mean_accuracy": "mean accuracy",
+    "mean_iu": "mean IU",
+    "fwavacc": "f.w. IU",
+}
+
+
+def describe(prepared: Prepared, data: DataSet, source: Source, *, resumed: bool) -> Iterator[str]:
+    """How a run begins, for people to read."""
+    if source.recipe is not None:
+        yield f"{source.name}: {source.recipe.about}\n  after {source.recipe.source}"
+    feed = prepared.feed
+    inputs = "; ".join(f"{each.name}: {each.kind} less {_numbers(each.mean)}" for each in feed.preprocessing.inputs)
+    yield f"{data.title}, {data.split}: {len(data.ids)} images, {feed.order}, seed {feed.seed}; {inputs}"
+    if not resumed:
+        yield from _beginning(prepared.beginning)
+    yield from _learning(prepared, source)
+
+
+def _beginning(beginning: Beginning) -> Iterator[str]:
+    changes = beginning.surgery.changes
+    words = [beginning.surgery.summary()] if changes else []
+    if beginning.random:
+        words.append(f"at random: {_names(beginning.random)}")
+    yield f"first weights: {'; '.join(words)}"
+    for change in changes:
+        if change.fate == "dropped":
+            yield f"  not used: {change.source}: {change.why}"
+
+
+def _learning(prepared: Prepared, source: Source) -> Iterator[str]:
+    spec, gathering, rate = prepared.solver.spec, prepared.gathering, prepared.rate
+    fixed = tuple(group["name"] for group in prepared.solver.param_groups if not group["lr_mult"])
+    images = f"{gathering.images} images an update ({gathering.batch_size} x {gathering.iter_size})"
+    yield f"{spec.type}, momentum {spec.momentum:g}, weight decay {spec.weight_decay:g}; fixed: {_names(fixed)}"
+    yield f"{images if gathering.images > 1 else '1 image an update'}, loss divided by {gathering.normalization}"
+    if rate.reason:
+        memory = equal_memory(spec.momentum, source.gathering, gathering)
+        yield f"learning rate {rate.rate:.4g}, translated from {rate.source:g}: {rate.reason}"
+        if source.gathering.images != gathering.images and spec.momentum:
+            yield f"  momentum stays at {spec.momentum:g}; {memory:.4g} would remember as many images as before"
+    else:
+        yield f"learning rate {rate.rate:g} ({spec.lr_policy})"
+
+
+def duration(seconds: float) -> str:
+    """A time in words: 45 s, 12 min, 3.5 h or 2.1 days."""
+    for unit, length in (("days", 86400.0), ("h", 3600.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def _names(names: tuple[str, ...]) -> str:
+    if len(names) > 6:
+        return f"{', '.join(names[:5])} and {len(names) - 5} more"
+    return ", ".join(names) or "none"
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

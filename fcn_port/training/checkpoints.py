@@ -1,0 +1,194 @@
+"""Snapshots of a run: Caffe's two files, and a third with what Caffe does not keep.
+
+    NAME_iter_4000.caffemodel    the weights; `fcn_port.load` and Caffe read them
+    NAME_iter_4000.solverstate   where the solver is; Caffe goes on from it
+    NAME_iter_4000.json          random states, settings, how inputs are made, and the digests of the other two
+
+Each is whole or not there, and the .json comes last: a snapshot exists once it does, and names what belongs to it.
+Killed at any moment, a run leaves its earlier snapshots as they were.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from converters.caffemodel import read_caffemodel, write_caffemodel
+from converters.errors import CaffeFormatError, MismatchError
+from converters.files import whole_file
+from converters.solverstate import read_solverstate, write_solverstate
+from converters.state_dict import from_state_dict, to_state_dict
+from converters.version import VERSION
+from weights.card import Card
+
+from .multipliers import definition
+from .snapshots import restore_solverstate, to_solverstate
+from .solver import CaffeSolver
+from .task import Task
+
+FORMAT = 1
+"""Of the .json."""
+
+
+@dataclass(frozen=True)
+class RandomStates:
+    """The states of PyTorch's generators, of each process in order of rank; dropout draws from them."""
+
+    cpu: tuple[bytes, ...]
+    cuda: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a snapshot holds beside weights and solver: random states, the latest losses, and the run's settings.
+
+    `settings` are plain values; a run that is resumed with others says so.
+    """
+
+    random: RandomStates | None = None
+    losses: tuple[float, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    card: Card = field(default_factory=Card)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot on disk: its .json (Caffe's .solverstate for one of Caffe's) and the files that belong to it."""
+
+    path: Path
+    iteration: int
+    weights: Path
+    state: Path
+    progress: Progress
+
+
+def save(folder: Path, name: str, task: Task, solver: CaffeSolver, progress: Progress) -> Snapshot:
+    """Write a snapshot into `folder` under the solver's iteration; it is there when this returns."""
+    stem = f"{name}_iter_{solver.iteration}"
+    weights, state, path = (folder / f"{stem}{ending}" for ending in (".caffemodel", ".solverstate", ".json"))
+    path.unlink(missing_ok=True)  # from here on what was saved at this iteration before is no snapshot
+    net = task.spec if task.spec is not None else definition(task.net)
+    write_caffemodel(from_state_dict(task.net.state_dict(), net), weights)
+    write_solverstate(to_solverstate(solver, learned_net=weights.name), state)
+    record = {
+        "format": FORMAT,
+        "tool": f"fcn-port {VERSION}",
+        "iteration": solver.iteration,
+        "files": {file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in (weights, state)},
+        "random": None if progress.random is None else _encode(progress.random),
+        "losses": list(progress.losses),
+        "settings": dict(progress.settings),
+        "card": progress.card.to_metadata(),
+    }
+    with whole_file(path) as file:
+        file.write(json.dumps(record, indent=1).encode())
+    return Snapshot(path, solver.iteration, weights, state, progress)
+
+
+def snapshots(folder: Path, name: str) -> list[Path]:
+    """The .json files of the snapshots in `folder`, the latest last."""
+    found = [path for path in folder.glob(f"{name}_iter_*.json") if path.stem.rpartition("_")[2].isdecimal()]
+    return sorted(found, key=lambda path: int(path.stem.rpartition("_")[2]))
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """A snapshot by one of its files: ours by any of the three, Caffe's by its .solverstate.
+
+    Raises FileNotFoundError, and CaffeFormatError where a file is damaged or is not the one that was saved.
+    """
+    record = path if path.suffix == ".json" else path.with_suffix(".json")
+    if path.suffix != ".json" and not record.exists():
+        state = read_solverstate(path)
+        return Snapshot(path, state.iteration, state.weights_file(), path, Progress())
+    try:
+        found = json.loads(record.read_text())
+        files = [record.with_name(Path(name).name) for name in found["files"]]
+        if found["format"] != FORMAT or len(files) != 2:
+            raise ValueError(f"format {found['format']}; this version reads {FORMAT}")
+        digests = [about["sha256"] for about in found["files"].values()]
+        progress = Progress(
+            random=None if found["random"] is None else _decode(found["random"]),
+            losses=tuple(map(float, found["losses"])),
+            settings=dict(found["settings"]),
+            card=Card.from_metadata(found["card"]),
+        )
+        snapshot = Snapshot(record, int(found["iteration"]), files[0], files[1], progress)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        hint = "resume from an earlier one"
+        raise CaffeFormatError(f"no snapshot of a run: {error!r}", path=record, hint=hint) from error
+    for file, digest in zip(files, digests, strict=True):
+        if not file.is_file():
+            raise FileNotFoundError(2, f"there is no such file; it belongs to {record.name}", str(file))
+        if _sha256(file) != digest:
+            raise CaffeFormatError(f"not the file that {record.name} was saved with", path=file)
+    return snapshot
+
+
+def restore(snapshot: Snapshot, task: Task, solver: CaffeSolver) -> None:
+    """Give net and solver what they had. Raises MismatchError where the snapshot is of another net or solver."""
+    state = to_state_dict(read_caffemodel(snapshot.weights), spec=task.spec)
+    try:
+        task.net.load_state_dict(state)
+    except RuntimeError as error:
+        raise MismatchError(f"of another net: {error}", path=snapshot.weights) from error
+    restore_solverstate(solver, read_solverstate(snapshot.state))
+
+
+def prune(folder: Path, name: str, *, keep: int) -> None:
+    """Delete all but the `keep` latest snapshots; each one's .json goes first, so that none is ever half there."""
+    for path in snapshots(folder, name)[:-keep]:
+        for file in (path, path.with_suffix(".solverstate"), path.with_suffix(".caffemodel")):
+            file.unlink(missing_ok=True)
+
+
+# Random states
+
+
+def random_states() -> tuple[bytes, bytes | None]:
+    """The states of this process's generators: the CPU's, and the current GPU's if one is used."""
+    cuda = _to_bytes(torch.cuda.get_rng_state()) if torch.cuda.is_initialized() else None
+    return _to_bytes(torch.get_rng_state()), cuda
+
+
+def set_random_states(states: RandomStates, *, rank: int) -> None:
+    """Go on drawing where process number `rank` was."""
+    torch.set_rng_state(_from_bytes(states.cpu[rank]))
+    if states.cuda and torch.cuda.is_initialized():
+        torch.cuda.set_rng_state(_from_bytes(states.cuda[rank]))
+
+
+def _to_bytes(state: torch.Tensor) -> bytes:
+    return state.numpy().tobytes()
+
+
+def _from_bytes(state: bytes) -> torch.Tensor:
+    return torch.from_numpy(np.frombuffer(state, np.uint8).copy())
+
+
+def _encode(states: RandomStates) -> dict[str, list[str]]:
+    return {
+        "cpu": [base64.b64encode(state).decode() for state in states.cpu],
+        "cuda": [base64.b64encode(state).decode() for state in states.cuda],
+    }
+
+
+def _decode(found: Mapping[str, list[str]]) -> RandomStates:
+    return RandomStates(
+        *(tuple(base64.b64decode(state, validate=True) for state in found[kind]) for kind in ("cpu", "cuda"))
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()

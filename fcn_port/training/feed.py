@@ -1,0 +1,141 @@
+"""Batches of a data set, in an order that is known in advance, read in other threads while the net computes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from weights.records import Preprocessing
+
+from ..data.inputs import input_kinds, net_inputs
+from ..data.records import DataSet
+from .errors import TrainingError
+from .losses import SoftmaxWithLoss
+from .names import Order
+from .order import image_order
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some images: their names, and their input and label blobs by Caffe's name, on the CPU.
+
+    Inputs are (n, c, h, w) float32, labels (n, h, w) uint8 (int64 where another label than the data set's is ignored).
+    """
+
+    names: tuple[str, ...]
+    blobs: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What a net is fed while it trains: the images of `data` in an order, `batch_size` at a time.
+
+    Several processes (`size` of them, this one being `rank`) share a batch of size * batch_size images, so that they
+    see together what one process would see. `workers` threads read ahead; with 0 an image is read when it is due.
+    """
+
+    data: DataSet
+    preprocessing: Preprocessing
+    losses: tuple[SoftmaxWithLoss, ...]
+    order: Order = "replacement"
+    seed: int = 1337
+    batch_size: int = 1
+    rank: int = 0
+    size: int = 1
+    workers: int = 2
+
+    def batches(self, start: int = 0) -> Generator[Batch, None, None]:
+        """Batches without end, from batch number `start` on. Raises DataError for a damaged file when it is due."""
+        places = image_order(len(self.data.ids), order=self.order, seed=self.seed, start=start * self.images)
+        groups = iter(lambda: list(islice(places, self.images)), [])
+        first = self.rank * self.batch_size
+        mine = (group[first : first + self.batch_size] for group in groups)
+        return read_ahead(mine, self.read, workers=self.workers)
+
+    @property
+    def images(self) -> int:
+        """The images of one batch, of all processes."""
+        return self.batch_size * self.size
+
+    def read(self, places: Sequence[int]) -> Batch:
+        """The batch of the images at these places of the list.
+
+        Images that differ in size are filled up to the largest, on the right and below: with zeros, which is the mean,
+        and with ignored labels.
+        """
+        ids = [self.data.ids[place] for place in places]
+        blobs: dict[str, list[Tensor]] = {}
+        for id_ in ids:
+            for name, blob in self._blobs_of(id_).items():
+                blobs.setdefault(name, []).append(blob)
+        labels = {loss.label: loss for loss in self.losses}
+        return Batch(
+            tuple(ids), {name: _stack(own, fill=_ignored(labels.get(name))) for name, own in blobs.items()}
+        )
+
+    def head_of(self, loss: SoftmaxWithLoss) -> str:
+        """Which of the data set's labels a loss judges by. Raises TrainingError where there are none for it."""
+        heads = list(self.data.labels)
+        if loss.score in heads:
+            return loss.score
+        if len(heads) == 1 and len(self.losses) == 1:
+            return heads[0]
+        raise TrainingError(
+            f"{self.data.title} ({self.data.split}) has no labels for '{loss.score}'; "
+            f"it has them for {', '.join(heads) or 'nothing'}"
+        )
+
+    def _blobs_of(self, id_: str) -> dict[str, Tensor]:
+        sample = self.data.read(id_, kinds=input_kinds(self.preprocessing))
+        blobs = {name: blob[0] for name, blob in net_inputs(self.data, sample, self.preprocessing).items()}
+        for loss in self.losses:
+            labels = torch.from_numpy(sample.labels[self.head_of(loss)].copy())
+            if loss.ignore_label != self.data.ignore_label:
+                ignored = labels == self.data.ignore_label
+                labels = labels.long().masked_fill(ignored, _ignored(loss) if ignored.any() else 0)
+            blobs[loss.label] = labels
+        return blobs
+
+
+def read_ahead(items: Iterable[Item], read: Callable[[Item], Value], *, workers: int) -> Generator[Value, None, None]:
+    """`read` of each item, in order; a few are computed in `workers` threads meanwhile, with 0 none is."""
+    if workers <= 0:
+        yield from map(read, items)
+        return
+    pool = ThreadPoolExecutor(workers)
+    ahead: deque[Future[Value]] = deque()
+    rest = iter(items)
+    try:
+        ahead.extend(pool.submit(read, item) for item in islice(rest, 2 * workers))
+        while ahead:
+            yield ahead.popleft().result()
+            ahead.extend(pool.submit(read, item) for item in islice(rest, 1))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ignored(loss: SoftmaxWithLoss | None) -> int:
+    """What fills up a blob: zeros for an input, the ignored label for labels."""
+    if loss is None:
+        return 0
+    if loss.ignore_label is None:
+        raise TrainingError(
+            f"some pixels are to be ignored, and loss '{loss.name}' ignores none: give it an ignore_label, such as 255"
+        )
+    return loss.ignore_label
+
+
+def _stack(blobs: Sequence[Tensor], *, fill: int) -> Tensor:
+    h, w = (max(blob.shape[axis] for blob in blobs) for axis in (-2, -1))
+    return torch.stack([pad(blob, (0, w - blob.shape[-1], 0, h - blob.shape[-2]), value=fill) for blob in blobs])

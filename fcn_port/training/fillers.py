@@ -1,0 +1,102 @@
+"""Caffe's weight fillers: how a net that begins from nothing begins (filler.hpp).
+
+The distributions are Caffe's; the random numbers are PyTorch's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from converters.errors import NetError
+from converters.net import LayerSpec
+from converters.schema import message_type
+
+
+def fillers_of(layer: LayerSpec) -> dict[int, Any]:
+    """The FillerParameters that a layer's settings give, by the position of the blob: 0 the weight, 1 the bias."""
+    found: dict[int, Any] = {}
+    for descriptor, value in layer.to_message().ListFields():
+        if descriptor.message_type is None or not descriptor.name.endswith("_param") or descriptor.name == "param":
+            continue
+        for inner, filler in value.ListFields():
+            if inner.message_type == message_type("FillerParameter") and inner.name in _POSITIONS:
+                found[_POSITIONS[inner.name]] = filler
+    return found
+
+
+_POSITIONS = {"weight_filler": 0, "filler": 0, "bias_filler": 1}
+
+
+def fill(filler: Any, shape: tuple[int, ...], generator: torch.Generator, *, layer: LayerSpec | None = None) -> Tensor:
+    """A float32 blob of this shape; NetError for a filler that Caffe does not have."""
+    make = _FILLERS.get(filler.type)
+    if make is None:
+        known = ", ".join(_FILLERS)
+        where = None if layer is None else layer.place
+        raise NetError(f"there is no filler '{filler.type}'", where=where, hint=f"known are {known}")
+    return make(filler, torch.empty(shape), generator)
+
+
+def _constant(filler: Any, blob: Tensor, generator: torch.Generator) -> Tensor:
+    return blob.fill_(filler.value)
+
+
+def _uniform(filler: Any, blob: Tensor, generator: torch.Generator) -> Tensor:
+    return blob.uniform_(filler.min, filler.max, generator=generator)
+
+
+def _gaussian(filler: Any, blob: Tensor, generator: torch.Generator) -> Tensor:
+    """With `sparse` n, each output keeps about n of its inputs."""
+    blob.normal_(filler.mean, filler.std, generator=generator)
+    if filler.sparse >= 0:
+        kept = torch.empty(blob.shape).bernoulli_(min(1.0, filler.sparse / blob.shape[0]), generator=generator)
+        blob.mul_(kept)
+    return blob
+
+
+def _positive_unitball(filler: Any, blob: Tensor, generator: torch.Generator) -> Tensor:
+    blob.uniform_(0, 1, generator=generator)
+    return blob.div_(blob.flatten(1).sum(1).reshape(-1, *[1] * (blob.ndim - 1)))
+
+
+def _xavier(filler: Any, blob: Tensor, generator: torch.Generator) -> Tensor:
+    scale = math.sqrt(3 / _fan(filler, blob))
+    return blob.uniform_(-scale, scale, generator=generator)
+
+
+def _msra(filler: Any, blob: Tensor, generator: torch.Generator) -> Tensor:
+    return blob.normal_(0, math.sqrt(2 / _fan(filler, blob)), generator=generator)
+
+
+def _fan(filler: Any, blob: Tensor) -> float:
+    """The inputs of an output, the outputs of an input, or the mean of both, as variance_norm says."""
+    fan_in = blob.numel() / blob.shape[0]
+    fan_out = blob.numel() / (blob.shape[1] if blob.ndim > 1 else 1)
+    return {0: fan_in, 1: fan_out, 2: (fan_in + fan_out) / 2}[filler.variance_norm]
+
+
+def _bilinear(filler: Any, blob: Tensor, generator: torch.Generator) -> Tensor:
+    """Interpolation in every pair of channels, also between different ones."""
+    if blob.ndim != 4 or blob.shape[2] != blob.shape[3]:
+        raise NetError(f"a bilinear filler fills square kernels, not {tuple(blob.shape)}")
+    size = blob.shape[2]
+    factor = math.ceil(size / 2)
+    ramp = 1 - np.abs(np.arange(size) / factor - (size - 1) / (2 * factor))
+    return blob.copy_(torch.from_numpy(np.outer(ramp, ramp)).float().expand_as(blob))
+
+
+_FILLERS: Mapping[str, Callable[[Any, Tensor, torch.Generator], Tensor]] = {
+    "constant": _constant,
+    "uniform": _uniform,
+    "gaussian": _gaussian,
+    "positive_unitball": _positive_unitball,
+    "xavier": _xavier,
+    "msra": _msra,
+    "bilinear": _bilinear,
+}

@@ -1,0 +1,89 @@
+"""A run on record: JSON lines, one for each event, and TensorBoard's own files where that is installed."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .errors import TrainingError
+from .events import Begun, Event, Updated, Validated
+
+
+class JsonLines:
+    """Appends a line for each event, `{"event": "updated", "time": ..., ...}`, to a file that is never rewritten.
+
+    A line that a killed run left unfinished is cut off first.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _cut_unfinished(path)
+        self._file = path.open("a", encoding="utf-8")
+
+    def __call__(self, event: Event) -> None:
+        record = {"event": type(event).__name__.lower(), "time": round(time.time(), 3), **_plain(asdict(event))}
+        self._file.write(json.dumps(record, default=str) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """No more events."""
+        self._file.close()
+
+
+def _plain(value: Any) -> Any:
+    """`value` with null for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _cut_unfinished(path: Path) -> None:
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        while size:
+            start = max(0, size - 4096)
+            file.seek(start)
+            end = file.read(size - start).rfind(b"\n")
+            if end >= 0:
+                size = start + end + 1
+                break
+            size = start
+        file.truncate(size)
+
+
+class TensorBoard:
+    """Writes losses, rates and scores to a folder that TensorBoard shows; needs the extra `tensorboard`."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise TrainingError("TensorBoard is not installed: pip install 'fcn-port[tensorboard]'") from error
+        self._folder, self._make = folder, SummaryWriter
+        self._writer: Any = None
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Begun):
+            # What a run that was killed wrote after its last snapshot is hidden.
+            self._writer = self._make(str(self._folder), purge_step=event.iteration + 1)
+        elif isinstance(event, Updated):
+            for name, value in event.losses.items():
+                self._writer.add_scalar(f"loss/{name}", value, event.iteration)
+            self._writer.add_scalar("rate", event.rate, event.iteration)
+        elif isinstance(event, Validated):
+            for title, metrics in event.scores.items():
+                for name, value in metrics.items():
+                    self._writer.add_scalar(f"{title}/{name}", value, event.iteration)
+            self._writer.flush()
+
+    def close(self) -> None:
+        """No more events."""
+        if self._writer is not None:
+            self._writer.close()

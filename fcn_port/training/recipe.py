@@ -1,0 +1,169 @@
+"""Recipes: how a net is trained, as a TOML file that people read, copy and change.
+
+    recipe = find_recipe("voc-fcn32s")      # one of the release's, or the path of a file of your own
+
+A file says what it does itself; `like = "another recipe"` takes over everything that it does not say. The fields of
+[solver] are Caffe's (converters/solver.py).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, get_args
+
+from converters.errors import CaffeFormatError, place
+from converters.sniff import open_file
+from converters.solver import SolverSpec
+
+from .names import Normalization, Order
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_FOLDER = files(__package__) / "recipes"
+_DEEPEST = 8
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a net is trained.
+
+    `net` is a name for `fcn_port.build`, with other `widths` if some are given; `init` is the release or file that it
+    begins with, "" if that is for the user to say, "none" for nothing. `split` is what it learns from and `val_split`
+    what it is scored on. The loss is divided by `normalization`. An update sees `batch_size` images in each of
+    iter_size passes. `multipliers` replaces lr_mult and decay_mult of blobs by patterns of their keys ("conv*.bias").
+    """
+
+    name: str
+    about: str
+    source: str
+    net: str
+    solver: SolverSpec
+    init: str = ""
+    widths: tuple[int, ...] = ()
+    split: str = "train"
+    val_split: str = "val"
+    normalization: Normalization = "BATCH_SIZE"
+    ignore_label: int = 255
+    batch_size: int = 1
+    order: Order = "replacement"
+    seed: int = 1337
+    multipliers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the project."""
+    return sorted(entry.name.removesuffix(".toml") for entry in _FOLDER.iterdir() if entry.name.endswith(".toml"))
+
+
+def find_recipe(name_or_path: str) -> Recipe:
+    """The recipe of that name, or in the file at that path.
+
+    Raises CaffeFormatError for a file that is none, FileNotFoundError where there is neither.
+    """
+    path = Path(name_or_path)
+    if path.suffix == ".toml" or path.parent != Path():
+        return _to_recipe(path.stem, *_read(path, depth=0))
+    if name_or_path not in recipe_names():
+        close = get_close_matches(name_or_path, recipe_names(), n=3, cutoff=0.5)
+        meant = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(recipe_names())}"
+        raise FileNotFoundError(2, f"there is no recipe of this name; {meant}", name_or_path)
+    return _to_recipe(name_or_path, *_read(_own(name_or_path), depth=0))
+
+
+def _own(name: str) -> Path:
+    return Path(str(_FOLDER / f"{name}.toml"))
+
+
+def _read(path: Path, *, depth: int) -> tuple[dict[str, Any], Path]:
+    """The tables of a file, with those of the recipe that it is like."""
+    try:
+        with open_file(path) as file:
+            found = tomllib.load(file)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CaffeFormatError(f"not TOML: {error}", path=path) from error
+    like = found.pop("like", None)
+    if like is None:
+        return found, path
+    if not isinstance(like, str) or depth >= _DEEPEST:
+        raise CaffeFormatError(f"like = {like!r}; expected the name of another recipe", path=path)
+    base = path.parent / like if like.endswith(".toml") else _own(like)
+    if not base.is_file():
+        raise CaffeFormatError(f"like = '{like}': there is no such recipe", path=path)
+    return _merged(_read(base, depth=depth + 1)[0], found), path
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with what `over` says, table by table."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
+
+
+def _to_recipe(name: str, found: Mapping[str, Any], path: Path) -> Recipe:
+    try:
+        values = _checked(dict(found), Recipe, hidden=("name",))
+        with place("[solver]"):
+            solver = values.pop("solver", {})
+            values["solver"] = SolverSpec(**_checked(solver, SolverSpec, hidden=_NOT_IN_RECIPES))
+        return Recipe(name=name, **values)
+    except CaffeFormatError as error:
+        raise error.in_file(path) from None
+
+
+_NOT_IN_RECIPES = ("path", "train_net", "test_nets", "snapshot_prefix", "snapshot_format", "random_seed")
+_TYPES: Mapping[str, type] = {"str": str, "int": int, "float": float, "tuple[int, ...]": tuple}
+_CHOICES: Mapping[str, tuple[str, ...]] = {"Normalization": get_args(Normalization), "Order": get_args(Order)}
+
+
+def _checked(found: dict[str, Any], record: type, *, hidden: tuple[str, ...]) -> dict[str, Any]:
+    """The values of a table for the fields of a record; CaffeFormatError for a wrong, unknown or missing one."""
+    known = {f.name: f for f in fields(record) if f.name not in hidden}
+    for key in found:
+        if key not in known:
+            close = get_close_matches(key, known, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
+            raise CaffeFormatError(f"unknown field '{key}'", hint=hint)
+    for name, f in known.items():
+        if name not in found and f.default is MISSING and f.default_factory is MISSING and name != "solver":
+            raise CaffeFormatError(f"{name} is missing")
+    return {key: _value(key, value, str(known[key].type)) for key, value in found.items()}
+
+
+def _value(key: str, value: Any, kind: str) -> Any:
+    if kind in _CHOICES:
+        if value not in _CHOICES[kind]:
+            raise CaffeFormatError(f"{key} = {value!r}; expected one of {', '.join(_CHOICES[kind])}")
+        return value
+    if kind not in _TYPES:
+        if not isinstance(value, dict):
+            raise CaffeFormatError(f"{key} = {value!r}; expected a table")
+        return _multipliers(value) if key == "multipliers" else value
+    wanted = _TYPES[kind]
+    if wanted is tuple and isinstance(value, list) and all(type(each) is int for each in value):
+        return tuple(value)
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) is not wanted:
+        raise CaffeFormatError(f"{key} = {value!r}; expected {_NAMES[wanted]}")
+    return value
+
+
+_NAMES = {str: "text", int: "a whole number", float: "a number", tuple: "a list of whole numbers"}
+
+
+def _multipliers(found: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    for pattern, table in found.items():
+        numbers = isinstance(table, dict) and all(type(value) in (int, float) for value in table.values())
+        if not numbers or not set(table) <= {"lr_mult", "decay_mult"}:
+            raise CaffeFormatError(f"multipliers: '{pattern}' = {table!r}; expected lr_mult and decay_mult, numbers")
+    return {pattern: {name: float(value) for name, value in table.items()} for pattern, table in found.items()}

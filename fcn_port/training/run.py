@@ -1,0 +1,209 @@
+"""A run from beginning to end: updates, validation, snapshots; it can be stopped and go on to the same weights."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from weights.card import Card
+
+from ..data.records import DataSet
+from ..evaluation.running import Plan as EvaluationPlan
+from ..evaluation.running import evaluate
+from .checkpoints import Progress, RandomStates, Snapshot, prune, random_states, restore, save, set_random_states
+from .events import Begun, Report, Saved, Updated, Validated
+from .feed import Feed
+from .names import Precision
+from .solver import CaffeSolver
+from .task import Task
+from .together import Together
+from .update import Update
+
+METRICS = ("overall_accuracy", "mean_accuracy", "mean_iu", "fwavacc")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a run is, and what it does on the way, in updates.
+
+    Snapshots are written to `folder` as `name`_iter_N every `snapshot_every` updates and at the end (0: only then), all
+    kept or the `keep` latest. `validation` is scored every `test_every` updates and at the end (0: only then), its
+    first `test_limit` images. The random draws of dropout begin at `seed`.
+    """
+
+    folder: Path
+    name: str
+    max_iter: int
+    snapshot_every: int = 0
+    keep: int | None = None
+    validation: DataSet | None = None
+    test_every: int = 0
+    test_limit: int | None = None
+    average_loss: int = 1
+    seed: int = 1337
+    precision: Precision = "float32"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: after how many updates, whether it was stopped before its end, and its last snapshot."""
+
+    iteration: int
+    stopped: bool
+    snapshot: Path | None
+
+
+def train(
+    task: Task,
+    solver: CaffeSolver,
+    feed: Feed,
+    plan: Plan,
+    *,
+    resume: Snapshot | None = None,
+    together: Together = Together(),  # noqa: B008
+    report: Report = lambda event: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Train until `plan.max_iter`, or until `stop` says so after an update; in both cases a snapshot is written.
+
+    A run that is resumed from a snapshot of a run goes on to the weights that it would have had, on a CPU to the last
+    bit. Only the first of several processes reports and writes. Raises TrainingError, DataError for a damaged image and
+    CaffeFormatError for a snapshot that does not fit.
+    """
+    torch.manual_seed(plan.seed + together.processes.rank)
+    if resume is not None:
+        restore(resume, task, solver)
+        if resume.progress.random is not None and len(resume.progress.random.cpu) == together.size:
+            set_random_states(resume.progress.random, rank=together.processes.rank)
+    run = _Run(task, solver, feed, plan, together, report if together.processes.first else lambda event: None)
+    run.report(Begun(solver.iteration, plan.max_iter, None if resume is None else resume.path))
+    return run.until_the_end(stop, losses=() if resume is None else resume.progress.losses)
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One run in one process."""
+
+    task: Task
+    solver: CaffeSolver
+    feed: Feed
+    plan: Plan
+    together: Together
+    report: Report
+
+    def until_the_end(self, stop: Callable[[], bool], *, losses: tuple[float, ...]) -> Outcome:
+        solver, plan = self.solver, self.plan
+        update = Update(self.task, solver, self.together, self.together.wrap(self.task.net), plan.precision)
+        batches = self.feed.batches(solver.iteration * solver.spec.iter_size)
+        latest = deque(losses, maxlen=plan.average_loss)
+        clock = _Clock()
+        saved: Path | None = None
+        stopped = False
+        self.task.net.train()
+        try:
+            while solver.iteration < plan.max_iter and not stopped:
+                passes = list(islice(batches, solver.spec.iter_size))
+                parts = update(passes)
+                latest.append(sum(parts.values()))
+                names = tuple(name for batch in passes for name in batch.names)
+                self.report(self._updated(parts, latest, names, clock.lap(), clock))
+                stopped = self.together.any(stop())
+                saved = self._at_intervals(latest, last=stopped or solver.iteration == plan.max_iter) or saved
+                if not stopped and self._is_due(plan.test_every):
+                    self._validate()
+                clock.skip()
+        finally:
+            batches.close()
+        return Outcome(solver.iteration, stopped, saved)
+
+    def _updated(
+        self, parts: Mapping[str, float], latest: deque[float], names: tuple[str, ...], seconds: float, clock: _Clock
+    ) -> Updated:
+        return Updated(
+            iteration=self.solver.iteration,
+            max_iter=self.plan.max_iter,
+            loss=latest[-1],
+            smoothed=sum(latest) / len(latest),
+            losses=parts,
+            rate=self.solver.rate,
+            images=names,
+            seconds=seconds,
+            seconds_left=clock.typical * (self.plan.max_iter - self.solver.iteration),
+        )
+
+    def _is_due(self, every: int) -> bool:
+        iteration = self.solver.iteration
+        return iteration == self.plan.max_iter or (every > 0 and iteration % every == 0)
+
+    # Snapshots
+
+    def _at_intervals(self, latest: deque[float], *, last: bool) -> Path | None:
+        """Save where a snapshot is due; its .json, or None."""
+        if not last and not self._is_due(self.plan.snapshot_every):
+            return None
+        gathered = self.together.processes.to_first(random_states())
+        if not self.together.processes.first:
+            return None
+        cpu, cuda = zip(*gathered, strict=True)
+        states = RandomStates(tuple(cpu), tuple(cuda) if None not in cuda else ())
+        progress = Progress(states, tuple(latest), self.plan.settings, self._card())
+        self.plan.folder.mkdir(parents=True, exist_ok=True)
+        snapshot = save(self.plan.folder, self.plan.name, self.task, self.solver, progress)
+        if self.plan.keep is not None:
+            prune(self.plan.folder, self.plan.name, keep=self.plan.keep)
+        self.report(Saved(snapshot.iteration, snapshot.path))
+        return snapshot.path
+
+    def _card(self) -> Card:
+        data = self.feed.data
+        return Card(
+            preprocessing=self.feed.preprocessing,
+            classes=data.classes,
+            palette="voc" if data.name == "voc" else None,
+        )
+
+    # Validation
+
+    def _validate(self) -> None:
+        data = self.plan.validation
+        if data is None:
+            return
+        net = self.task.net
+        net.eval()
+        try:
+            plan = EvaluationPlan(limit=self.plan.test_limit, workers=self.feed.workers)
+            found = evaluate(net, data, plan=plan, processes=self.together.processes)
+        finally:
+            net.train()
+        if not self.together.processes.first:
+            return
+        scores = {
+            task.title: {name: getattr(found.scores(task), name) for name in METRICS} for task in found.tasks
+        }
+        self.report(Validated(self.solver.iteration, len(found.images), scores, found.seconds))
+
+
+class _Clock:
+    """The time of updates, without what comes between them."""
+
+    def __init__(self) -> None:
+        self._begin = time.monotonic()
+        self.typical = 0.0
+
+    def lap(self) -> float:
+        """The seconds of the update that has just ended."""
+        seconds = time.monotonic() - self._begin
+        self.typical = seconds if self.typical == 0 else 0.98 * self.typical + 0.02 * seconds
+        return seconds
+
+    def skip(self) -> None:
+        """The next update begins now."""
+        self._begin = time.monotonic()
