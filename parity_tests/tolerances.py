@@ -124,7 +124,7 @@ TABLE = (
         "two-processes",
         1e-5,
         "the largest change in the blob",
-        "the same sums in another order, after two roundings of the weight itself are taken off: a weight of 0.3 cannot "
+        "the same sums in another order, once two roundings of the weight itself are taken off: a weight of 0.3 cannot "
         "differ by less than 3e-8, which is 1e-5 of a change of 0.003",
     ),
 )
