@@ -66,6 +66,8 @@ proto: $(VENV)/ready-dev ## compile converters/caffe.proto after a change
 
 bench: $(VENV)/ready-dev ## speed and memory, side by side with what a user would pick instead
 	$(BIN)/python -m benchmarks.conversion
+	$(BIN)/python -m benchmarks.evaluation_cost
+	$(BIN)/python -m benchmarks.engines
 
 clean: ## remove what make made, but no weights
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

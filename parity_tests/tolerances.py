@@ -55,7 +55,7 @@ TABLE = (
         "winograd-layer",
         8e-6,
         _BLOB,
-        "one layer: 3e-6 seen with 6 points, 6e-6 with 8, where the direct sum has 2e-6; scores of whole nets have 2e-6",
+        "one layer: 3e-6 seen with 6 points, 6e-6 with 8, the direct sum 2e-6; scores of whole nets have 2e-6",
     ),
     Tolerance(
         "format-blobs",
