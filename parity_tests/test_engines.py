@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -13,6 +15,7 @@ from onnx import helper
 from torch import Tensor
 
 import fcn_port
+from fcn_port.cli import run
 from fcn_port.inference import engines
 from fcn_port.inference.engines import EngineError, onnx_graph
 from fcn_port.inference.engines.onnx_graph import head_model, tail_model
@@ -134,3 +137,33 @@ def test_an_engine_carries_what_its_net_carries() -> None:
     assert isinstance(engine, SplitEngine) and engine.preprocessing is net.preprocessing
     picture = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
     assert (fcn_port.segment(engine, picture).labels == fcn_port.segment(net, picture).labels).all()
+
+
+@pytest.mark.parametrize(
+    "options", [["--low-memory"], ["--engine", "onnxruntime"], ["--engine", "direct"]], ids=" ".join
+)
+def test_predict_from_the_command_line(options: list[str], tmp_path: Path) -> None:
+    written = {}
+    for name, chosen in {"padded": ["--padded"], "chosen": options}.items():
+        out = tmp_path / name
+        assert (
+            run(
+                [
+                    "predict",
+                    "weights/sample/fcn8s-mini.caffemodel",
+                    "weights/sample/shapes.png",
+                    "-o",
+                    str(out),
+                    *chosen,
+                ]
+            )
+            == 0
+        )
+        written[name] = next(out.glob("*.labels.png")).read_bytes()
+    assert written["chosen"] == written["padded"]
+
+
+def test_low_memory_is_of_one_engine(capsys: pytest.CaptureFixture[str]) -> None:
+    sample = ["weights/sample/fcn8s-mini.caffemodel", "weights/sample/shapes.png"]
+    assert run(["predict", *sample, "--low-memory", "--engine", "openvino"]) == 2
+    assert "--engine torch only" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import fcn_port
-from fcn_port.inference import background
+from fcn_port.inference import background, lossless, tail
 from fcn_port.inference.geometry import Interval, Rect, Sliding, Span
 from fcn_port.inference.lossless import Lossless
 from fcn_port.nets import (
@@ -193,6 +193,21 @@ def test_the_margin_is_computed_where_filling_costs_more() -> None:
         blobs = fcn_port.fast(fcn_port.build("voc-fcn8s")).plan((500, 500)).blobs
     assert blobs["conv1_1"].computed == blobs["conv1_1"].needed
     assert blobs["conv4_1"].computed == blobs["conv4_1"].seen != blobs["conv4_1"].needed
+
+
+@pytest.mark.parametrize("size", [(1, 1), (75, 122), (201, 64)], ids=str)
+def test_low_memory_and_narrow_bands(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bands of few rows everywhere, upsampled ones included, and no second copy of the weights."""
+    monkeypatch.setattr(lossless, "BAND_BYTES", 1 << 14)
+    monkeypatch.setattr(tail, "BAND_BYTES", 1 << 12)
+    for make in (FCN8s, FCN32s, SiftFlowFCN8s):
+        net = narrow(make, torch.float64)
+        fast = fcn_port.fast(net, low_memory=True)
+        found, expected = named(fast(**image(net, size, batch=2))), named(net(**image(net, size, batch=2)))
+        assert all(same(found[name], expected[name]) for name in expected)
+        for name, kernel in fast.state().kernels.items():
+            module = net.get_submodule(name)
+            assert not isinstance(module, nn.Conv2d) or kernel._weight.data_ptr() == module.weight.data_ptr()
 
 
 def test_changed_weights_are_noticed() -> None:

@@ -17,8 +17,19 @@ padded_option = click.option(
 )
 
 
-def run_with(engine: str, net: Any) -> Any:
+low_memory_option = click.option(
+    "--low-memory", is_flag=True, help="Take half the memory or less for large images, and longer (--engine torch)."
+)
+
+
+def run_with(engine: str, net: Any, *, low_memory: bool = False) -> Any:
     """`net` run by an engine; a usage error where it cannot be had."""
+    if low_memory:
+        from ..inference.lossless import fast
+
+        if engine != "torch":
+            raise click.BadParameter("goes with --engine torch only", param_hint="'--low-memory'")
+        return fast(net, low_memory=True)
     from ..errors import EngineError
     from ..inference.engines import make
 

@@ -24,13 +24,18 @@ class Kernel(Protocol):
     def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor: ...
 
 
-def make_kernel(step: Step, *, dtype: torch.dtype | None = None, winograd: bool = False) -> Kernel:
+def make_kernel(
+    step: Step, *, dtype: torch.dtype | None = None, winograd: bool = False, packed: bool = True
+) -> Kernel:
     """The fastest kernel for a step with one bottom, where its weights are.
 
     `dtype`: compute in that type. `winograd`: with fewer multiplications and a little more rounding where it pays.
+    `packed`: weights in another layout, in memory of their own.
     """
     module = step.module
     if isinstance(module, nn.Conv2d):
+        if not packed:
+            return Convolution(module, relu=step.relu, dtype=dtype)
         if winograd and dtype is None and module.weight.device.type == "cpu" and is_worth_it(module):
             return WinogradConvolution(module, relu=step.relu)
         if _has_onednn(module.weight, dtype or module.weight.dtype):

@@ -7,8 +7,9 @@ edge they are the same for every image. So they are computed once, and each imag
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from ..inspection import input_shapes
 from ..nets.parts import FCN
 from ..nets.record import shapes_of
 from .background import Background, Backgrounds
-from .graph import Graph, read_graph
+from .graph import Graph, Step, read_graph
 from .head import HeadRun
 from .kept import Kept
 from .kernels import Kernel, make_kernel
@@ -31,7 +32,7 @@ BAND_BYTES = 16 << 20
 """What a band of rows may fill of a processor's cache."""
 
 
-def fast(net: nn.Module, *, winograd: bool = True) -> nn.Module:
+def fast(net: nn.Module, *, winograd: bool = True, low_memory: bool = False) -> nn.Module:
     """A module with the call and the numbers of `net` that skips the padding's work; for inference only.
 
     `net` is a hand-written net in eval mode, on any device; on a CPU its weights are kept a second time, packed, and
@@ -41,17 +42,21 @@ def fast(net: nn.Module, *, winograd: bool = True) -> nn.Module:
 
     `winograd`: wide convolutions on a CPU with a fraction of the multiplications, for 0.75 GB of transformed weights
     where packed ones take 0.54 (VGG-16). A layer rounds a little more; scores of real widths do not (2e-6 seen).
+    `low_memory`: no second copy of the weights, and narrower bands; takes longer.
     """
-    return Lossless(net, winograd=winograd) if isinstance(net, FCN) else net  # a Lossless is no FCN either
+    if not isinstance(net, FCN):  # nor is a Lossless
+        return net
+    return Lossless(net, winograd=winograd, low_memory=low_memory)
 
 
 class Lossless(nn.Module):
     """What `fast` returns. It takes and returns what the net does, without gradients."""
 
-    def __init__(self, net: FCN, *, winograd: bool = True) -> None:
+    def __init__(self, net: FCN, *, winograd: bool = True, low_memory: bool = False) -> None:
         super().__init__()
         self.net = net
-        self._winograd = winograd
+        self._make_kernel = partial(make_kernel, winograd=winograd and not low_memory, packed=not low_memory)
+        self._band_bytes = BAND_BYTES // 4 if low_memory else BAND_BYTES
         self.tf32 = False
         self.graph: Graph = read_graph(net)
         self._plans: Kept[Plan] = Kept(256)
@@ -65,7 +70,7 @@ class Lossless(nn.Module):
                 return self.net(**inputs)
             state = self.state()
             background = state.backgrounds.of(plan, next(iter(inputs.values())))
-            return run(plan, self.graph.outputs, state.kernels, background, inputs)
+            return run(plan, self.graph.outputs, state.kernels, background, inputs, band_bytes=self._band_bytes)
 
     def plan(self, size: tuple[int, int], *, margins_computed: bool = False) -> Plan:
         """What is computed for inputs of `size` (h, w)."""
@@ -90,7 +95,7 @@ class Lossless(nn.Module):
         now = identity(self.net)
         if self._state is None or self._state.identity != now:
             self._state = None  # frees the packed weights first
-            self._state = State(self.graph, now, winograd=self._winograd)
+            self._state = State(self.graph, now, self._make_kernel)
         return self._state
 
     def held(self, inputs: Mapping[str, Tensor]) -> object:
@@ -127,11 +132,9 @@ class Lossless(nn.Module):
 class State:
     """What is computed once for weights."""
 
-    def __init__(self, graph: Graph, identity: object, *, winograd: bool) -> None:
+    def __init__(self, graph: Graph, identity: object, make: Callable[[Step], Kernel]) -> None:
         self.identity = identity
-        self.kernels: dict[str, Kernel] = {
-            step.name: make_kernel(step, winograd=winograd) for step in graph.steps if len(step.bottoms) == 1
-        }
+        self.kernels: dict[str, Kernel] = {step.name: make(step) for step in graph.steps if len(step.bottoms) == 1}
         self.backgrounds = Backgrounds(self.kernels)
 
 
@@ -141,6 +144,8 @@ def run(
     kernels: Mapping[str, Kernel],
     background: Background,
     inputs: Mapping[str, Tensor],
+    *,
+    band_bytes: int = BAND_BYTES,
 ) -> Any:
     """One pass by a plan: front, head and tail; a tensor, or {name: tensor} for several outputs."""
     blobs = dict(inputs)
@@ -152,7 +157,7 @@ def run(
         kernels,
         background,
         layout=torch.channels_last if on_cpu else torch.contiguous_format,
-        band_bytes=BAND_BYTES if on_cpu else None,
+        band_bytes=band_bytes if on_cpu else None,
     )
     blobs.update(head.cut(blobs))
     del head
