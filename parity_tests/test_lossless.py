@@ -13,6 +13,7 @@ from torch import nn
 import fcn_port
 from fcn_port.inference import background, lossless, tail
 from fcn_port.inference.geometry import Interval, Rect, Sliding, Span
+from fcn_port.inference.kernels import Choice
 from fcn_port.inference.lossless import Lossless
 from fcn_port.nets import (
     FCN,
@@ -40,12 +41,13 @@ sizes = st.tuples(st.integers(1, 300), st.integers(1, 300))
 
 
 @pytest.mark.parametrize(
-    ("id_", "winograd"),
-    [(each, True) for each in RECORDED] + [(each, False) for each in RECORDED if each.fill == "random"],
+    ("id_", "convolutions"),
+    [(each, "native") for each in RECORDED]
+    + [(each, other) for each in RECORDED if each.fill == "random" for other in ("torch", "direct")],
 )
-def test_outputs_and_labels_equal_caffe(id_, winograd: bool) -> None:
+def test_outputs_and_labels_equal_caffe(id_, convolutions: Choice) -> None:
     expected = golden(id_.net, id_.size, id_.fill)
-    fast = fcn_port.fast(filled_net(id_), winograd=winograd)
+    fast = fcn_port.fast(filled_net(id_), convolutions=convolutions)
     outputs = named(fast(**filled_inputs(id_)))
     assert outputs.keys() == expected.labels.keys()
     for name, output in outputs.items():

@@ -85,5 +85,5 @@ def test_where_it_is_used() -> None:
                       nn.Conv2d(256, 256, 3, groups=2), nn.Conv2d(256, 256, 3, dilation=2)):  # fmt: skip
             assert not is_worth_it(other)
     step = Step("conv4_1", layer(64, 128, 3), ("pool3",), "conv4_1", relu=True)
-    assert isinstance(make_kernel(step, winograd=True), WinogradConvolution)
+    assert isinstance(make_kernel(step, choice="torch"), WinogradConvolution)
     assert not isinstance(make_kernel(step), WinogradConvolution)

@@ -15,6 +15,7 @@ from weights.errors import WeightsError
 from ..data.places import data_dir
 from .counting import counting
 from .device import device_option, find_device
+from .engine import engine_option, padded_option, run_with
 from .output import json_option, note, write_columns, write_json
 from .sources import looks_like_a_name
 
@@ -40,7 +41,8 @@ _File = click.Path(dir_okay=False, path_type=Path)
 @click.option("--check-submission", type=_File, help="Say whether VOC's test server would take an archive, and stop.")
 @click.option("--cache", type=_Folder, help="Where results are kept for the next run.")
 @click.option("--no-cache", is_flag=True, help="Compute every image, and keep nothing.")
-@click.option("--padded", is_flag=True, help="Run the net as it is written, with all of its padding's work.")
+@engine_option
+@padded_option
 @click.option("--markdown", type=_File, help="Write the comparison with the published numbers as Markdown, too.")
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV for spreadsheets to read.")
 @device_option
@@ -92,7 +94,6 @@ class _Work:
     def one(self, name: str, *, several: bool) -> Evaluation:
         """Load a net, find its data set, and run."""
         from ..evaluation.running import Plan, evaluate
-        from ..inference.lossless import fast
         from ..loading import attach, load
 
         like = self.options["like"]
@@ -104,7 +105,7 @@ class _Work:
         if like is not None:
             attach(net, Card.of(find_release(like)))
         if not self.options["padded"]:
-            net = fast(net)
+            net = run_with(self.options["engine"], net)
         release = getattr(net, "release", None) if known is None else known.name
         labels = self._labels_folder(name, several)
         plan = Plan(

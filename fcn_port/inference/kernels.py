@@ -1,21 +1,25 @@
 """How one step is computed: convolution and ReLU in one pass, weights packed once, pooling to where it is wanted.
 
-On a CPU these call what torch.compile calls: oneDNN's convolution with a ReLU behind it and weights in the layout that
-it wants, in channels-last. Anywhere else, and where this PyTorch has no such operators, the layers' own functions.
+On a CPU wide convolutions go by Winograd's filtering, in C where it can be compiled and in plain PyTorch elsewhere; the
+others by what torch.compile calls: oneDNN's convolution with a ReLU behind it and weights in the layout that it wants,
+in channels-last. Anywhere else, and where this PyTorch has no such operators, the layers' own functions.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .graph import Step
+from .native import NativeConvolution, is_native
 from .winograd import WinogradConvolution, is_worth_it
 
 Pair = tuple[int, int]
+Choice = Literal["native", "torch", "direct"]
+"""How wide convolutions are computed: by our C where it can be, by Winograd's filtering in PyTorch, or as they are."""
 
 
 class Kernel(Protocol):
@@ -25,18 +29,20 @@ class Kernel(Protocol):
 
 
 def make_kernel(
-    step: Step, *, dtype: torch.dtype | None = None, winograd: bool = False, packed: bool = True
+    step: Step, *, choice: Choice = "direct", dtype: torch.dtype | None = None, packed: bool = True
 ) -> Kernel:
     """The fastest kernel for a step with one bottom, where its weights are.
 
-    `dtype`: compute in that type. `winograd`: with fewer multiplications and a little more rounding where it pays.
-    `packed`: weights in another layout, in memory of their own.
+    `choice`: see Choice; the first two round a little more. `dtype`: compute in that type, directly. `packed`: weights
+    in another layout, in memory of their own.
     """
     module = step.module
     if isinstance(module, nn.Conv2d):
         if not packed:
             return Convolution(module, relu=step.relu, dtype=dtype)
-        if winograd and dtype is None and module.weight.device.type == "cpu" and is_worth_it(module):
+        if dtype is None and choice == "native" and is_native(module):
+            return NativeConvolution(module, relu=step.relu)
+        if dtype is None and choice != "direct" and module.weight.device.type == "cpu" and is_worth_it(module):
             return WinogradConvolution(module, relu=step.relu)
         if _has_onednn(module.weight, dtype or module.weight.dtype):
             return PackedConvolution(module, relu=step.relu, dtype=dtype)

@@ -22,7 +22,7 @@ from .background import Background, Backgrounds
 from .graph import Graph, Step, read_graph
 from .head import HeadRun
 from .kept import Kept
-from .kernels import Kernel, make_kernel
+from .kernels import Choice, Kernel, make_kernel
 from .plan import Plan, make_plan
 from .tail import run_tail
 
@@ -32,7 +32,7 @@ BAND_BYTES = 16 << 20
 """What a band of rows may fill of a processor's cache."""
 
 
-def fast(net: nn.Module, *, winograd: bool = True, low_memory: bool = False) -> nn.Module:
+def fast(net: nn.Module, *, convolutions: Choice = "native", low_memory: bool = False) -> nn.Module:
     """A module with the call and the numbers of `net` that skips the padding's work; for inference only.
 
     `net` is a hand-written net in eval mode, on any device; on a CPU its weights are kept a second time, packed, and
@@ -40,23 +40,25 @@ def fast(net: nn.Module, *, winograd: bool = True, low_memory: bool = False) -> 
     TF32 is off unless `tf32` of the result is set. `explain(size)` of the result says what is saved. Where nothing
     can be, such as for a CaffeNet, the net itself is returned.
 
-    `winograd`: wide convolutions on a CPU with a fraction of the multiplications, for 0.75 GB of transformed weights
-    where packed ones take 0.54 (VGG-16). A layer rounds a little more; scores of real widths do not (2e-6 seen).
+    `convolutions`: how wide ones are computed on a CPU. "native" and "torch" do with a fraction of the multiplications
+    (Winograd), for 0.75 GB of transformed weights where "direct" ones take 0.54 (VGG-16); a layer rounds a little more,
+    scores of real widths do not (2e-6 seen). "native" needs a C compiler, once, and is "torch" where there is none.
     `low_memory`: no second copy of the weights, and narrower bands; takes longer.
     """
     if not isinstance(net, FCN):  # nor is a Lossless
         return net
-    return Lossless(net, winograd=winograd, low_memory=low_memory)
+    return Lossless(net, convolutions=convolutions, low_memory=low_memory)
 
 
 class Lossless(nn.Module):
     """What `fast` returns. It takes and returns what the net does, without gradients."""
 
-    def __init__(self, net: FCN, *, winograd: bool = True, low_memory: bool = False) -> None:
+    def __init__(self, net: FCN, *, convolutions: Choice = "native", low_memory: bool = False) -> None:
         super().__init__()
         self.net = net
-        self._make_kernel = partial(make_kernel, winograd=winograd and not low_memory, packed=not low_memory)
+        self._make_kernel = partial(make_kernel, choice=convolutions, packed=not low_memory)
         self._band_bytes = BAND_BYTES // 4 if low_memory else BAND_BYTES
+        self.convolutions, self.low_memory = convolutions, low_memory
         self.tf32 = False
         self.graph: Graph = read_graph(net)
         self._plans: Kept[Plan] = Kept(256)
@@ -120,6 +122,10 @@ class Lossless(nn.Module):
             return None
         plan = self.plan(sizes.pop()[1:])
         return plan if plan.work <= WORTH_IT * plan.literal_work else None
+
+    def extra_repr(self) -> str:
+        """What rounding depends on; evaluations that were kept are told apart by it."""
+        return f"convolutions={self.convolutions}, low_memory={self.low_memory}"
 
     def __getattr__(self, name: str) -> Any:
         """What a net carries (`preprocessing`, `classes`, `palette`, `inputs`) is the net's."""

@@ -2,8 +2,9 @@
 
     fast = fcn_port.inference.engines.make("openvino", net)
 
-`torch` is `fcn_port.fast`, needs nothing, starts soonest and is the fastest. `direct` is the same without Winograd's
-filtering. The others convolve directly, too: they are for those who have them in use, and to compare with.
+`native` is `fcn_port.fast`, the fastest; it needs a C compiler once. `torch` is the same in plain PyTorch, and `direct`
+that without Winograd's filtering. The others convolve directly, too: they are for those who have them in use, and to
+compare with.
 """
 
 from __future__ import annotations
@@ -11,17 +12,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
+from typing import cast, get_args
 
 from torch import nn
 
 from ...errors import EngineError
 from ...nets.parts import FCN
+from ..kernels import Choice
 from ..lossless import fast
+from ..native import why_not
 from .split import SplitEngine
 
 __all__ = ["ENGINES", "EngineError", "installed", "make"]
 
 ENGINES: Mapping[str, tuple[str, ...]] = {
+    "native": (),
     "torch": (),
     "direct": (),
     "compile": (),
@@ -45,8 +50,10 @@ def make(name: str, net: nn.Module) -> nn.Module:
     """
     if name not in ENGINES:
         raise ValueError(f"there is no engine '{name}'; known: {', '.join(ENGINES)}")
-    if name in ("torch", "direct"):
-        return fast(net, winograd=name == "torch")
+    if name == "native" and (reason := why_not()) is not None:
+        raise EngineError(f"native code cannot be had here: {reason}; --engine torch needs none")
+    if name in get_args(Choice):
+        return fast(net, convolutions=cast(Choice, name))
     if not isinstance(net, FCN):
         raise EngineError(f"{name} runs the nets written out by hand, and this is a {type(net).__name__}")
     if not installed(name):

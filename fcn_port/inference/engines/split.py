@@ -40,6 +40,10 @@ class SplitEngine(nn.Module):
         self._checked: Kept[bool] = Kept(4096)
         self._head, self._tail = build(self)
 
+    def extra_repr(self) -> str:
+        """What rounding depends on."""
+        return f"engine={self.name}"
+
     def _period(self) -> int:
         plan = self.lossless.plan((64, 64))
         if not plan.head:
