@@ -118,6 +118,7 @@ CANDIDATES: Mapping[str, Make] = {
     "OpenVINO, padded": openvino_padded,
     "MNN, padded (Caffe files)": mnn_padded,
     "OpenCV, padded (Caffe files)": opencv_padded,
+    "fcn-port, native": lossless("native"),
     "fcn-port, torch": lossless("torch"),
     "fcn-port, torch, direct": lossless("direct"),
     "fcn-port, torch.compile": lossless("compile"),
