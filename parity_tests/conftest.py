@@ -1,8 +1,11 @@
-"""What all tests share: a hypothesis profile that is the same on every run, and real Caffe where it was asked for."""
+"""What all tests share: a hypothesis profile that is the same on every run, a cache folder of their own, and real Caffe
+where it was asked for."""
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 
 import pytest
 from hypothesis import settings
@@ -19,6 +22,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    cache = tempfile.TemporaryDirectory(prefix="fcn-port-tests-", ignore_cleanup_errors=True)
+    os.environ["XDG_CACHE_HOME"] = cache.name
+    config.add_cleanup(cache.cleanup)
     if _oracle_wanted(config) and (reason := why_not_ready(oracle_folder())):
         raise pytest.UsageError(reason)
 

@@ -17,9 +17,9 @@ from torch import Tensor
 import fcn_port
 from fcn_port.cli import run
 from fcn_port.inference import engines
-from fcn_port.inference.engines import EngineError, onnx_graph
+from fcn_port.inference.engines import EngineError, artefacts, onnx_graph
 from fcn_port.inference.engines.onnx_graph import head_model, tail_model
-from fcn_port.inference.engines.split import SplitEngine, reference_plan
+from fcn_port.inference.engines.split import SplitEngine
 from fcn_port.inference.lossless import Lossless
 from fcn_port.nets import FCN, FCN8s, FCN8sAtOnce, FCN32sColorDepth, FCN32sColorHHA, FCNAlexNet, SiftFlowFCN8s
 from parity_tests.narrow import image, named, narrow, same
@@ -73,9 +73,9 @@ def test_no_pooling_is_padded() -> None:
     """onnxruntime makes one of a Pad with zeros and the MaxPool after it, whose padding is minus infinity."""
     for make in (FCN8s, FCNAlexNet):
         lossless = Lossless(narrow(make))
-        plan = reference_plan(lossless, 16)
+        plan = lossless.plan((128, 128), margins_computed=True)
         background = lossless.state().backgrounds.of(plan, torch.zeros(0))
-        for model in (head_model(plan, background), tail_model(plan, lossless.graph)[0]):
+        for model in (head_model(plan, background), tail_model(plan, lossless.graph)):
             kinds = [node.op_type for node in model.graph.node]
             assert "MaxPool" in kinds and "Pad" not in kinds
             for node in model.graph.node:
@@ -106,7 +106,8 @@ def test_the_comparison_sees_zeros_that_became_minus_infinity() -> None:
     assert pooled["mistaken"].flatten().tolist() == [-1, -1, -1, -1]
 
 
-def test_wrong_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_numbers_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(artefacts, "cache_folder", lambda: tmp_path)  # the wrong model must not stay
     right = onnx_graph._convolution_weights
 
     def without_constants(model, step, constant):

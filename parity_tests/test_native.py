@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import fcn_port
@@ -18,8 +21,11 @@ from fcn_port.errors import EngineError
 from fcn_port.inference import engines
 from fcn_port.inference.graph import Step
 from fcn_port.inference.kernels import PackedConvolution, make_kernel
+from fcn_port.inference.lossless import Lossless
 from fcn_port.inference.native import NativeConvolution, build, convolution, why_not
 from fcn_port.inference.winograd import WinogradConvolution
+from fcn_port.nets import FCN, FCN8s, Widths
+from parity_tests.narrow import image, same
 from parity_tests.test_winograd import layer
 from parity_tests.tolerances import tolerance
 
@@ -82,6 +88,27 @@ def test_blocks_groups_and_threads(channels: int, features: int, side: int) -> N
         torch.set_num_threads(threads)
     assert error(found[0], module, x) <= tolerance("winograd-layer")
     assert all(torch.equal(each, found[0]) for each in found[1:])
+
+
+@settings(max_examples=12)
+@given(size=st.tuples(st.integers(1, 300), st.integers(1, 300)), batch=st.integers(1, 2))
+def test_a_net_at_any_size(size: tuple[int, int], batch: int) -> None:
+    """Layers of 64 channels are the narrowest that go this way."""
+    net, native = wide_net()
+    assert any(isinstance(kernel, NativeConvolution) for kernel in native.state().kernels.values())
+    assert same(native(**image(net, size, batch=batch)), net(**image(net, size, batch=batch)))
+
+
+@cache
+def wide_net() -> tuple[FCN, Lossless]:
+    torch.manual_seed(0)
+    net = FCN8s(num_classes=5, widths=Widths(8, 16, 64, 64, 64, 64, 64)).eval()
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+            nn.init.normal_(module.bias, std=0.5)
+    net.requires_grad_(False)
+    return net, fcn_port.fast(net)
 
 
 def test_a_value_that_is_not_a_number_stays() -> None:

@@ -9,22 +9,20 @@ import torch._inductor.config
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...nets.parts import Crop
 from ..background import Background
 from ..graph import Step
 from ..plan import Plan, reads
-from .split import Arrays, Model, SplitEngine, reference_plan
+from .split import Arrays, Model, Models, SplitEngine
 
 
-def build(engine: SplitEngine) -> tuple[Model, Model]:
-    """Head and tail as two compiled modules with sizes left open; compiled when first run."""
-    plan = reference_plan(engine.lossless, engine.period)
-    background = engine.lossless.state().backgrounds.of(plan, torch.zeros(0))
-    images = {*engine.lossless.graph.inputs, *(step.top for step in plan.front)}
-    last = {s.top: s for s in plan.tail if isinstance(s.module, Crop) and s.bottoms[1] in images}
-    engine.outputs = {top: (step.bottoms[0], step.module.offset) for top, step in last.items()}  # type: ignore[misc]
-    tail = _Tail(tuple(step for step in plan.tail if step.top not in last))
-    return _compiled(_Head(plan, background)), _compiled(tail)
+def build(engine: SplitEngine) -> Models:
+    """Head and tail as two compiled modules with sizes left open; compiled when first run.
+
+    What the C++ compiler makes is kept by PyTorch, below `$TORCHINDUCTOR_CACHE_DIR`.
+    """
+    plan = engine.reference_plan()
+    tail = _Tail(tuple(step for step in plan.tail if step.top not in engine.outputs))
+    return _compiled(_Head(plan, engine.constants())), _compiled(tail)
 
 
 def _compiled(module: nn.Module) -> Model:

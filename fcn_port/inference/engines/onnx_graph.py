@@ -22,6 +22,7 @@ from ..background import Background
 from ..geometry import Rect, Sliding
 from ..graph import Graph, Step, read_graph
 from ..plan import Plan, reads
+from .split import SplitEngine, last_crops
 
 OPSET = 17
 
@@ -86,23 +87,23 @@ def head_model(plan: Plan, background: Background) -> ModelProto:
     return model.finish(inputs, plan.cut)
 
 
-def tail_model(plan: Plan, graph: Graph) -> tuple[ModelProto, dict[str, tuple[str, int]]]:
-    """The tail from the cut blobs, and where its outputs come from: {output: (blob of the model, crop offset)}.
-
-    The last crops are left to the caller: they need the image's size, and cost nothing.
-    """
+def tail_model(plan: Plan, graph: Graph) -> ModelProto:
+    """The tail from the cut blobs to those that the last crops cut."""
     model = _Model()
-    images = {*graph.inputs, *(step.top for step in plan.front)}
-    outputs: dict[str, tuple[str, int]] = {}
+    outputs = last_crops(plan, graph)
     for step in plan.tail:
-        if isinstance(step.module, Crop) and step.bottoms[1] in images:
-            outputs[step.top] = step.bottoms[0], step.module.offset
-        else:
+        if step.top not in outputs:
             h, w = (sliding.pad for sliding in step.slidings or (Sliding(1), Sliding(1)))
             _layer(model, step, list(step.bottoms), (h, w, h, w), constant=None)
     makers = {step.top: step for step in plan.head}
     channels = {name: _channels(makers, name) for name in plan.cut}
-    return model.finish(channels, dict.fromkeys(blob for blob, _ in outputs.values())), outputs
+    return model.finish(channels, dict.fromkeys(blob for blob, _ in outputs.values()))
+
+
+def models_of(engine: SplitEngine) -> dict[str, ModelProto]:
+    """`head` and `tail` of an engine's net."""
+    plan = engine.reference_plan()
+    return {"head": head_model(plan, engine.constants()), "tail": tail_model(plan, engine.lossless.graph)}
 
 
 def whole_model(net: nn.Module, shape: tuple[int, ...]) -> ModelProto:

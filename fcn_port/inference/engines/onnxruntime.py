@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import onnxruntime
 import torch
-from onnx import ModelProto
-from torch import Tensor
 
-from .onnx_graph import head_model, tail_model
-from .split import Arrays, Model, SplitEngine, reference_plan
+from .artefacts import kept
+from .onnx_graph import models_of
+from .split import Arrays, Models, SplitEngine
 
 
-def build(engine: SplitEngine) -> tuple[Model, Model]:
-    """Head and tail as two sessions."""
-    plan = reference_plan(engine.lossless, engine.period)
-    background = engine.lossless.state().backgrounds.of(plan, torch.zeros(0))
-    tail, engine.outputs = tail_model(plan, engine.lossless.graph)
-    return _Session(head_model(plan, background)), _Session(tail)
+def build(engine: SplitEngine) -> Models:
+    """Head and tail as two sessions; what the optimiser made of them is kept on disk."""
+
+    def make(folder: Path) -> None:
+        for name, model in models_of(engine).items():
+            options = _options()
+            options.optimized_model_filepath = str(folder / f"{name}.onnx")
+            onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+    return kept(engine.lossless, engine="onnxruntime", version=onnxruntime.__version__, make=make, load=_load)
+
+
+def _load(folder: Path) -> Models:
+    return _Session(folder / "head.onnx"), _Session(folder / "tail.onnx")
 
 
 class _Session:
-    def __init__(self, model: ModelProto) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+    """An optimised model."""
+
+    def __init__(self, path: Path) -> None:
+        options = _options()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._outputs = [each.name for each in self._session.get_outputs()]
 
-    def __call__(self, inputs: Mapping[str, Tensor]) -> Arrays:
+    def __call__(self, inputs: Mapping[str, torch.Tensor]) -> Arrays:
         arrays = self._session.run(self._outputs, {name: x.numpy() for name, x in inputs.items()})
         return {name: torch.from_numpy(array) for name, array in zip(self._outputs, arrays, strict=True)}
+
+
+def _options() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    return options

@@ -3,36 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import openvino
 import torch
-from onnx import ModelProto
 from torch import Tensor
 
-from .onnx_graph import head_model, tail_model
-from .split import Arrays, Model, SplitEngine, reference_plan
+from .artefacts import kept
+from .onnx_graph import models_of
+from .split import Arrays, Models, SplitEngine
 
 
-def build(engine: SplitEngine) -> tuple[Model, Model]:
-    """Head and tail as two compiled models."""
-    plan = reference_plan(engine.lossless, engine.period)
-    background = engine.lossless.state().backgrounds.of(plan, torch.zeros(0))
-    tail, engine.outputs = tail_model(plan, engine.lossless.graph)
-    core = openvino.Core()
-    return _Compiled(core, head_model(plan, background)), _Compiled(core, tail)
+def build(engine: SplitEngine) -> Models:
+    """Head and tail as two compiled models, which are kept on disk."""
+
+    def make(folder: Path) -> None:
+        core = openvino.Core()
+        for name, model in models_of(engine).items():
+            compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", _options())
+            (folder / name).write_bytes(compiled.export_model().getbuffer())
+
+    return kept(engine.lossless, engine="openvino", version=openvino.__version__, make=make, load=_load)
+
+
+def _load(folder: Path) -> Models:
+    return _Compiled(folder / "head"), _Compiled(folder / "tail")
 
 
 class _Compiled:
-    def __init__(self, core: openvino.Core, model: ModelProto) -> None:
-        options = {
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "INFERENCE_PRECISION_HINT": "f32",  # by default it may choose bfloat16 where the processor has it
-            "PERFORMANCE_HINT": "LATENCY",
-        }
-        compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", options)
+    """A compiled model, as it was exported."""
+
+    def __init__(self, path: Path) -> None:
+        compiled = openvino.Core().import_model(path.read_bytes(), "CPU", _options())
         self._request = compiled.create_infer_request()
         self._outputs = [port.any_name for port in compiled.outputs]
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> Arrays:
         self._request.infer({name: x.numpy() for name, x in inputs.items()}, share_inputs=True)
         return {name: torch.from_numpy(self._request.get_tensor(name).data.copy()) for name in self._outputs}
+
+
+def _options() -> dict[str, Any]:
+    return {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_PRECISION_HINT": "f32",  # by default it may choose bfloat16 where the processor has it
+        "PERFORMANCE_HINT": "LATENCY",
+    }

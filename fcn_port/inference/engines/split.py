@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ...errors import EngineError
-from ...nets.parts import FCN
+from ...nets.parts import FCN, Crop
+from ..background import Background
 from ..geometry import Interval
+from ..graph import Graph
 from ..kept import Kept
 from ..lossless import Lossless
 from ..plan import Plan
@@ -19,6 +21,8 @@ from ..plan import Plan
 Arrays = dict[str, Tensor]
 Model = Callable[[Mapping[str, Tensor]], Arrays]
 """Runs on (n, c, h, w) float32 tensors on the CPU, by name."""
+Models = tuple[Model, Model]
+"""The head and the tail."""
 
 TOLERANCE = 2e-5
 """Of the largest score: an engine that differs from PyTorch by more is refused."""
@@ -31,18 +35,26 @@ class SplitEngine(nn.Module):
     is off by more than 2e-5 of the largest. Other numbers of pixels run in the same models: nothing is compiled again.
     """
 
-    def __init__(self, net: FCN, *, name: str, build: Callable[[SplitEngine], tuple[Model, Model]]) -> None:
+    def __init__(self, net: FCN, *, name: str, build: Callable[[SplitEngine], Models]) -> None:
         super().__init__()
         self.lossless = Lossless(net)
         self.name = name
         self.period = self._period()
-        self.outputs: dict[str, tuple[str, int]] = {}
+        self.outputs = last_crops(self.reference_plan(), self.lossless.graph)
         self._checked: Kept[bool] = Kept(4096)
         self._head, self._tail = build(self)
 
     def extra_repr(self) -> str:
         """What rounding depends on."""
         return f"engine={self.name}"
+
+    def reference_plan(self) -> Plan:
+        """The plan whose margins hold for all multiples of the strides."""
+        return self.lossless.plan((8 * self.period, 8 * self.period), margins_computed=True)
+
+    def constants(self) -> Background:
+        """The background of the reference plan, on the CPU."""
+        return self.lossless.state().backgrounds.of(self.reference_plan(), torch.zeros(0))
 
     def _period(self) -> int:
         plan = self.lossless.plan((64, 64))
@@ -118,6 +130,11 @@ class SplitEngine(nn.Module):
             return getattr(super().__getattr__("lossless"), name)
 
 
-def reference_plan(lossless: Lossless, period: int) -> Plan:
-    """The plan whose margins hold for all multiples of the strides."""
-    return lossless.plan((8 * period, 8 * period), margins_computed=True)
+def last_crops(plan: Plan, graph: Graph) -> dict[str, tuple[str, int]]:
+    """Where a net's outputs come from: {output: (the tail's blob, crop offset)}.
+
+    The last crops are left to the caller of the models: they need the image's size, and cost nothing.
+    """
+    images = {*graph.inputs, *(step.top for step in plan.front)}
+    crops = [step for step in plan.tail if isinstance(step.module, Crop) and step.bottoms[1] in images]
+    return {step.top: (step.bottoms[0], cast(Crop, step.module).offset) for step in crops}

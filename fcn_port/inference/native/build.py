@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-import platform
 import shlex
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import platformdirs
 
+from ..processor import processor
 from ..winograd import POINTS, matrices
 
 _SOURCE = Path(__file__).with_name("winograd.c")
@@ -63,7 +63,7 @@ def _loaded(command: list[str]) -> ctypes.CDLL:
 def _path(command: list[str]) -> Path:
     """The library for this source, this compiler and this processor."""
     version = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=_SECONDS, check=True)
-    parts = [_SOURCE.read_text(), _points_header(), *command, *_FLAGS, version.stdout, _processor()]
+    parts = [_SOURCE.read_text(), _points_header(), *command, *_FLAGS, version.stdout, processor()]
     return cache_folder() / f"winograd-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}.so"
 
 
@@ -98,16 +98,6 @@ def _points_header() -> str:
             numbers = ", ".join(value.hex() for value in matrix.flatten().tolist())
             lines.append(f"static const {kind} {name}_{n}[] = {{{numbers}}};\n")
     return "".join(lines)
-
-
-def _processor() -> str:
-    """What `-march=native` depends on; cache folders may be shared by machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    kinds = ("model name", "flags", "Features", "CPU part")
-    return "\n".join(sorted({line for line in lines if line.split("\t")[0].split(":")[0].strip() in kinds}))
 
 
 def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
