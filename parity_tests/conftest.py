@@ -26,7 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
     cache = tempfile.TemporaryDirectory(prefix="fcn-port-tests-", ignore_cleanup_errors=True)
     os.environ["XDG_CACHE_HOME"] = cache.name
     config.add_cleanup(cache.cleanup)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores Ctrl-C, and so would our children
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored, by children too
     if _oracle_wanted(config) and (reason := why_not_ready(oracle_folder())):
         raise pytest.UsageError(reason)
 

@@ -141,7 +141,9 @@ def test_an_engine_carries_what_its_net_carries() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [["--low-memory"], ["--engine", "onnxruntime"], ["--engine", "direct"]], ids=" ".join
+    "options",
+    [["--low-memory"], ["--engine", "onnxruntime"], ["--engine", "direct"], ["--engine", "native"]],
+    ids=" ".join,
 )
 def test_predict_from_the_command_line(options: list[str], tmp_path: Path) -> None:
     written = {}
@@ -164,7 +166,18 @@ def test_predict_from_the_command_line(options: list[str], tmp_path: Path) -> No
     assert written["chosen"] == written["padded"]
 
 
-def test_low_memory_is_not_of_every_engine(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--low-memory", "--engine", "openvino"], "--low-memory cannot be had with --engine openvino"),
+        (["--precision", "bf16", "--engine", "compile"], "--precision bf16 cannot be had with --engine compile"),
+        (["--precision", "bf16", "--padded"], "--precision bf16 cannot be had with --padded"),
+        (["--padded", "--engine", "torch"], "takes no --engine"),
+    ],
+)
+def test_what_does_not_go_together_is_said(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     sample = ["weights/sample/fcn8s-mini.caffemodel", "weights/sample/shapes.png"]
-    assert run(["predict", *sample, "--low-memory", "--engine", "openvino"]) == 2
-    assert "cannot be had with --engine openvino" in capsys.readouterr().err
+    assert run(["predict", *sample, *options]) == 2
+    assert message in capsys.readouterr().err

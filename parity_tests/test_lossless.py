@@ -212,6 +212,18 @@ def test_low_memory_and_narrow_bands(size: tuple[int, int], monkeypatch: pytest.
             assert not isinstance(module, nn.Conv2d) or kernel._weight.data_ptr() == module.weight.data_ptr()
 
 
+@pytest.mark.parametrize("low_memory", [False, True])
+def test_bf16_costs_what_is_said(low_memory: bool) -> None:
+    """Some 1e-2 of the largest score, never much more, and less than that is a sign that nothing was rounded."""
+    net = narrow(FCN8s)
+    x = image(net, (150, 113))
+    expected = net(**x)
+    found = fcn_port.fast(net, precision="bf16", low_memory=low_memory)(**x)
+    error = float((found - expected).abs().max() / expected.abs().max())
+    assert found.dtype == torch.float32 and 1e-4 < error < 0.03
+    assert float((found.argmax(1) != expected.argmax(1)).float().mean()) < 0.02
+
+
 def test_changed_weights_are_noticed() -> None:
     net = FCN32s(2, widths=NARROW).eval().requires_grad_(False)
     fast, inputs = fcn_port.fast(net), image(net, (20, 30))

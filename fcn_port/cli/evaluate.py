@@ -15,7 +15,7 @@ from weights.errors import WeightsError
 from ..data.places import data_dir
 from .counting import counting
 from .device import device_option, find_device
-from .engine import engine_option, padded_option, run_with
+from .engine import engine_option, padded_option, precision_option, run_as_told
 from .output import json_option, note, write_columns, write_json
 from .sources import looks_like_a_name
 
@@ -43,6 +43,7 @@ _File = click.Path(dir_okay=False, path_type=Path)
 @click.option("--no-cache", is_flag=True, help="Compute every image, and keep nothing.")
 @engine_option
 @padded_option
+@precision_option
 @click.option("--markdown", type=_File, help="Write the comparison with the published numbers as Markdown, too.")
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV for spreadsheets to read.")
 @device_option
@@ -104,8 +105,7 @@ class _Work:
         net = load(name, self.device)
         if like is not None:
             attach(net, Card.of(find_release(like)))
-        if not self.options["padded"]:
-            net = run_with(self.options["engine"], net)
+        net = run_as_told(net, self.options)
         release = getattr(net, "release", None) if known is None else known.name
         labels = self._labels_folder(name, several)
         plan = Plan(

@@ -12,7 +12,7 @@ from weights.catalogue import release as find_release
 
 from .counting import counting
 from .device import device_option, find_device
-from .engine import engine_option, low_memory_option, padded_option, run_with
+from .engine import engine_option, low_memory_option, padded_option, precision_option, run_as_told
 from .output import json_option, note, write_columns, write_json
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ _Folder = click.Path(file_okay=False, path_type=Path)
 )
 @engine_option
 @padded_option
+@precision_option
 @low_memory_option
 @device_option
 @json_option
@@ -103,7 +104,7 @@ def _net(weights: str, options: dict[str, Any]) -> nn.Module:
             raise click.UsageError(f"--tile: {error}") from error
         if tile < least:
             raise click.UsageError(f"--tile {tile} is too small for this net; {least} is the least")
-    return net if options["padded"] else run_with(options["engine"], net, low_memory=options["low_memory"])
+    return run_as_told(net, options)
 
 
 def _lift_bound_on_size() -> None:

@@ -20,6 +20,7 @@ from .winograd import WinogradConvolution, is_worth_it
 Pair = tuple[int, int]
 Choice = Literal["native", "torch", "direct"]
 """How wide convolutions are computed: by our C where it can be, by Winograd's filtering in PyTorch, or as they are."""
+Precision = Literal["fp32", "bf16"]
 
 
 class Kernel(Protocol):
@@ -33,9 +34,11 @@ def make_kernel(
 ) -> Kernel:
     """The fastest kernel for a step with one bottom, where its weights are.
 
-    `choice`: see Choice; the first two round a little more. `dtype`: compute in that type, directly. `packed`: weights
-    in another layout, in memory of their own.
+    `choice`: see Choice; the first two round a little more. `dtype`: what the convolutions with a ReLU compute in,
+    directly; scores stay in the weights' own type. `packed`: weights in another layout, in memory of their own.
     """
+    if dtype is not None and not step.relu and not isinstance(step.module, nn.MaxPool2d):
+        return InFull(make_kernel(step, choice=choice, packed=packed))
     module = step.module
     if isinstance(module, nn.Conv2d):
         if not packed:
@@ -50,6 +53,16 @@ def make_kernel(
     if isinstance(module, nn.MaxPool2d) and _halves(module):
         return HalvingPool()
     return Plain(module)
+
+
+class InFull:
+    """A kernel behind others that compute in a smaller type."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
+        return self._kernel(x.float() if x.dtype == torch.bfloat16 else x, padding=padding)
 
 
 class Plain:
@@ -75,6 +88,7 @@ class Convolution:
     def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
         module = self._module
         padding = module.padding if padding is None else padding  # type: ignore[assignment]
+        x = x.to(self._weight.dtype)
         y = F.conv2d(x, self._weight, self._bias, module.stride, padding, 1, module.groups)  # type: ignore[arg-type]
         return y.relu_() if self._relu else y
 
@@ -95,7 +109,7 @@ class PackedConvolution:
 
     def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
         pad = list(self._padding if padding is None else padding)
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = x.to(self._weight.dtype).contiguous(memory_format=torch.channels_last)
         result: Tensor = torch.ops.mkldnn._convolution_pointwise(
             x, self._weight, self._bias, pad, self._stride, [1, 1], self._groups, self._activation, [], ""
         )

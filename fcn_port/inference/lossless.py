@@ -22,7 +22,7 @@ from .background import Background, Backgrounds
 from .graph import Graph, Step, read_graph
 from .head import HeadRun
 from .kept import Kept
-from .kernels import Choice, Kernel, make_kernel
+from .kernels import Choice, Kernel, Precision, make_kernel
 from .plan import Plan, make_plan
 from .tail import run_tail
 
@@ -32,7 +32,9 @@ BAND_BYTES = 16 << 20
 """What a band of rows may fill of a processor's cache."""
 
 
-def fast(net: nn.Module, *, convolutions: Choice = "native", low_memory: bool = False) -> nn.Module:
+def fast(
+    net: nn.Module, *, convolutions: Choice = "native", precision: Precision = "fp32", low_memory: bool = False
+) -> nn.Module:
     """A module with the call and the numbers of `net` that skips the padding's work; for inference only.
 
     `net` is a hand-written net in eval mode, on any device; on a CPU its weights are kept a second time, packed, and
@@ -43,22 +45,31 @@ def fast(net: nn.Module, *, convolutions: Choice = "native", low_memory: bool = 
     `convolutions`: how wide ones are computed on a CPU. "native" and "torch" do with a fraction of the multiplications
     (Winograd), for 0.75 GB of transformed weights where "direct" ones take 0.54 (VGG-16); a layer rounds a little more,
     scores of real widths do not (2e-6 seen). "native" needs a C compiler, once, and is "torch" where there is none.
-    `low_memory`: no second copy of the weights, and narrower bands; takes longer.
+    `precision`: "bf16" rounds blobs and weights to 8 bits and scores to about 1e-2, and labels change with them; for
+    processors and GPUs that are faster so (docs/performance.md). `low_memory`: no second copy of the weights, and
+    narrower bands; takes longer.
     """
     if not isinstance(net, FCN):  # nor is a Lossless
         return net
-    return Lossless(net, convolutions=convolutions, low_memory=low_memory)
+    return Lossless(net, convolutions=convolutions, precision=precision, low_memory=low_memory)
 
 
 class Lossless(nn.Module):
     """What `fast` returns. It takes and returns what the net does, without gradients."""
 
-    def __init__(self, net: FCN, *, convolutions: Choice = "native", low_memory: bool = False) -> None:
+    def __init__(
+        self, net: FCN, *, convolutions: Choice = "native", precision: Precision = "fp32", low_memory: bool = False
+    ) -> None:
         super().__init__()
         self.net = net
-        self._make_kernel = partial(make_kernel, choice=convolutions, packed=not low_memory)
+        self._make_kernel = partial(
+            make_kernel,
+            choice=convolutions,
+            dtype=torch.bfloat16 if precision == "bf16" else None,
+            packed=not low_memory,
+        )
         self._band_bytes = BAND_BYTES // 4 if low_memory else BAND_BYTES
-        self.convolutions, self.low_memory = convolutions, low_memory
+        self.convolutions, self.precision, self.low_memory = convolutions, precision, low_memory
         self.tf32 = False
         self.graph: Graph = read_graph(net)
         self._plans: Kept[Plan] = Kept(256)
@@ -125,7 +136,7 @@ class Lossless(nn.Module):
 
     def extra_repr(self) -> str:
         """What rounding depends on; evaluations that were kept are told apart by it."""
-        return f"convolutions={self.convolutions}, low_memory={self.low_memory}"
+        return f"convolutions={self.convolutions}, precision={self.precision}, low_memory={self.low_memory}"
 
     def __getattr__(self, name: str) -> Any:
         """What a net carries (`preprocessing`, `classes`, `palette`, `inputs`) is the net's."""
