@@ -3,16 +3,18 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 RELEASE ?= voc-fcn8s
+TRAIN_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 FCN_PORT := $(BIN)/fcn-port
 WEIGHTS := $(or $(FCN_PORT_WEIGHTS),weights/files)
-SAMPLE := weights/sample/fcn8s-mini.caffemodel
+SAMPLE := weights/sample/shapes-fcn8s.caffemodel
+SHAPES := build/sample
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo convert voc-numbers test check lint caffe-oracle test-oracle golden proto bench clean
+.PHONY: help demo sample convert voc-numbers test check lint caffe-oracle test-oracle golden proto bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,11 +26,23 @@ demo: $(VENV)/ready ## the whole job on the bundled small release, with no netwo
 	@$(FCN_PORT) trace sample 100x100
 	@echo; echo "== every blob against what real Caffe computed"
 	@$(FCN_PORT) verify $(WEIGHTS)/sample.safetensors --against $(SAMPLE) \
-		--golden parity_tests/golden/formats/fcn8s-mini.npz
-	@echo; echo "== an image, segmented"
-	@$(FCN_PORT) predict sample weights/sample/shapes.png --out demo
-	@echo "(The sample's weights are random: the labels mean nothing, but they are the ones that Caffe gives.)"
+		--golden parity_tests/golden/sample.npz
+	@echo; echo "== images that it never saw, segmented"
+	@rm -rf demo && $(FCN_PORT) data shapes --make demo/held-out --count 60 --seed 2 --val 1
+	@$(FCN_PORT) predict sample weights/sample/shapes.png demo/held-out/JPEGImages/shapes_0002_0000[0-5].jpg --out demo
+	@echo; echo "== the score beside the recorded one"
+	@$(FCN_PORT) evaluate sample --data demo/held-out --split val --no-cache
 	@echo; echo "Next: look at demo/, then 'make convert' for the published FCN-8s (538 MB)."
+
+sample: $(VENV)/ready ## train the small release again, in a quarter of an hour: data, training, export, score
+	@rm -rf $(SHAPES)
+	@$(FCN_PORT) data shapes --make $(SHAPES)/train --count 1200 --seed 1 --val 0
+	@$(FCN_PORT) data shapes --make $(SHAPES)/held-out --count 60 --seed 2 --val 1
+	@OMP_NUM_THREADS=1 $(FCN_PORT) train shapes-fcn8s --data $(SHAPES)/train --val-data $(SHAPES)/held-out \
+		--val-every 1000 --out $(SHAPES)/run $(TRAIN_ARGS)
+	@$(FCN_PORT) export $(SHAPES)/run/shapes-fcn8s.safetensors --to caffe --out $(SAMPLE)
+	@rm -f $(WEIGHTS)/shapes-fcn8s.* $(WEIGHTS)/sample.safetensors
+	@$(BIN)/python -m parity_tests.record_sample $(SHAPES)/held-out
 
 convert: $(VENV)/ready ## download, check and port a published release: make convert RELEASE=voc-fcn32s
 	@$(FCN_PORT) convert $(RELEASE)

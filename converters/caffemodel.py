@@ -284,7 +284,7 @@ def _write_layer(file: BinaryIO, layer: LayerSpec, blobs: Sequence[np.ndarray]) 
     split = next((f.start for f in Message.whole(raw).fields() if f.number > blob_number), len(raw))
     parts: list[bytes | memoryview] = [raw[:split]]
     for blob in blobs:
-        header, values, trailer = _blob_parts(blob)
+        header, values, trailer = blob_parts(blob)
         parts += [write_tag(blob_number, len(header) + values.nbytes + len(trailer)), header, values.data, trailer]
     parts.append(raw[split:])
     file.write(write_tag(_V2, sum(memoryview(part).nbytes for part in parts)))
@@ -292,7 +292,7 @@ def _write_layer(file: BinaryIO, layer: LayerSpec, blobs: Sequence[np.ndarray]) 
         file.write(part)
 
 
-def _blob_parts(blob: np.ndarray) -> tuple[bytes, np.ndarray, bytes]:
+def blob_parts(blob: np.ndarray) -> tuple[bytes, np.ndarray, bytes]:
     """A BlobProto as the bytes before its values, the values, and the bytes after them (fields by number)."""
     double = blob.dtype == FLOAT64
     values = np.ascontiguousarray(blob, FLOAT64 if double else FLOAT32).reshape(-1)

@@ -36,7 +36,7 @@ def read_hdf5(path: str | os.PathLike[str]) -> CaffeModel:
         with h5py.File(path, "r") as file, Path(path).open("rb") as raw:
             mapped = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
             layers = dict(_layers(_data_group(file), "", set()))
-            _check_expansion([dataset for own in layers.values() for dataset in own.values()], len(mapped))
+            check_expansion([dataset for own in layers.values() for dataset in own.values()], len(mapped))
             blobs = {name: _read_layer(name, datasets, mapped) for name, datasets in layers.items()}
     except CaffeFormatError:
         raise
@@ -100,11 +100,12 @@ def _read_layer(name: str, datasets: dict[str, Any], mapped: mmap.mmap) -> tuple
         blobs = [LEFT_OUT] * (1 + max(map(int, datasets)))
         for key, dataset in datasets.items():
             with place(f"blob {key}"):
-                blobs[int(key)] = _read_dataset(dataset, mapped)
+                blobs[int(key)] = read_dataset(dataset, mapped)
     return tuple(blobs)
 
 
-def _read_dataset(dataset: Any, mapped: mmap.mmap) -> np.ndarray:
+def read_dataset(dataset: Any, mapped: mmap.mmap) -> np.ndarray:
+    """The values of a dataset of floats, read-only: a view of the mapped file where they lie in it as they are."""
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind != "f" or dataset.dtype.itemsize > 8:
         raise WireError(f"expected a dataset of floats; found {getattr(dataset, 'dtype', dataset)}")
     if dataset.external or dataset.is_virtual:
@@ -120,7 +121,7 @@ def _read_dataset(dataset: Any, mapped: mmap.mmap) -> np.ndarray:
     return np.frombuffer(mapped, stored, prod(dataset.shape), offset).reshape(dataset.shape)
 
 
-def _check_expansion(datasets: list[Any], file_size: int) -> None:
+def check_expansion(datasets: list[Any], file_size: int) -> None:
     """Refuse a file whose values need far more memory than the file has bytes: a bomb, or damaged dims."""
     size = sum(_size(dataset) for dataset in datasets if isinstance(dataset, h5py.Dataset))
     most = _MOST_EXPANSION * file_size

@@ -18,11 +18,10 @@ import numpy as np
 
 from . import sniff
 from .blob import read_blob
-from .caffemodel import _blob_parts as blob_parts
+from .caffemodel import blob_parts
 from .errors import CaffeFormatError, WireError, place
 from .files import whole_file
-from .hdf5 import _check_expansion as check_expansion
-from .hdf5 import _read_dataset as read_dataset
+from .hdf5 import check_expansion, read_dataset
 from .schema import message_type
 from .wire import BYTES, VARINT, Message, expect, read_int, write_tag, write_varint
 

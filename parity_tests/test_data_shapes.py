@@ -6,8 +6,10 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from fcn_port.cli import run
 from fcn_port.data import make_shapes, open_dataset
 from fcn_port.data.shapes import CLASSES
 from fcn_port.palettes import voc_palette
@@ -27,6 +29,27 @@ def test_a_longer_set_begins_like_a_shorter_one(tmp_path: Path) -> None:
     long = make_shapes(tmp_path / "b", count=3, seed=2)
     for path in short.rglob("*.??g"):
         assert (long / path.relative_to(short)).read_bytes() == path.read_bytes()
+
+
+def test_they_are_drawn_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ours = make_shapes(tmp_path / "ours", count=4, seed=7, size=(40, 50), val=0.5)
+    drawing = ["data", "shapes", "--make", str(tmp_path / "drawn"), "--count", "4", "--seed", "7", "--size", "40x50"]
+    assert run([*drawing, "--val", "0.5"]) == 0
+    for path in ours.rglob("*.*"):
+        assert (tmp_path / "drawn" / path.relative_to(ours)).read_bytes() == path.read_bytes()
+    assert run(drawing) == 2 and "is not empty" in capsys.readouterr().err
+    assert run(["data", "shapes"]) == 2 and run(["data", "voc", "--make", str(tmp_path / "x")]) == 2
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_data_set_is_known_by_its_classes(tmp_path: Path) -> None:
+    """What the bundled release is scored on is a published split; with other classes it is somebody's own."""
+    data = open_dataset(make_shapes(tmp_path, count=60, seed=2, size=(8, 8), val=1.0))
+    assert (data.name, data.split, data.complete) == ("shapes", "val", True)
+    (tmp_path / "classes.txt").write_text("ground\nthing\n", encoding="utf-8")
+    assert open_dataset(tmp_path).name == "voc"
+    other = open_dataset(make_shapes(tmp_path / "other", count=60, seed=3, size=(8, 8), val=1.0))
+    assert (other.name, other.complete) == ("shapes", False)
 
 
 def test_layout_and_labels(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_what_cannot_be_run_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_engine_carries_what_its_net_carries() -> None:
-    net = fcn_port.load("weights/sample/fcn8s-mini.caffemodel")
+    net = fcn_port.load("weights/sample/shapes-fcn8s.caffemodel")
     engine = engines.make("onnxruntime", net)
     assert isinstance(engine, SplitEngine) and engine.preprocessing is net.preprocessing
     picture = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
@@ -153,7 +153,7 @@ def test_predict_from_the_command_line(options: list[str], tmp_path: Path) -> No
             run(
                 [
                     "predict",
-                    "weights/sample/fcn8s-mini.caffemodel",
+                    "weights/sample/shapes-fcn8s.caffemodel",
                     "weights/sample/shapes.png",
                     "-o",
                     str(out),
@@ -178,6 +178,6 @@ def test_predict_from_the_command_line(options: list[str], tmp_path: Path) -> No
 def test_what_does_not_go_together_is_said(
     options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sample = ["weights/sample/fcn8s-mini.caffemodel", "weights/sample/shapes.png"]
+    sample = ["weights/sample/shapes-fcn8s.caffemodel", "weights/sample/shapes.png"]
     assert run(["predict", *sample, *options]) == 2
     assert message in capsys.readouterr().err

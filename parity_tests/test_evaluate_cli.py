@@ -121,6 +121,23 @@ def test_two_processes_count_the_same_to_the_integer(common: list[str], tmp_path
     assert sorted(path.name for path in (tmp_path / "cache").rglob("*.jsonl")) == ["0000.jsonl", "0001.jsonl"]
 
 
+def test_processes_may_be_joined_inside_of_a_join(tmp_path: Path) -> None:
+    """The inner one neither waits for a second meeting nor ends the first."""
+    (tmp_path / "twice.py").write_text(
+        "from fcn_port.evaluation.processes import joined\n"
+        "with joined('cpu') as outer:\n"
+        "    with joined('cpu') as inner:\n"
+        "        assert inner == outer and inner.size == 2\n"
+        "    print(outer.from_first(outer.rank + 5), flush=True)\n"
+    )
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*launch, str(tmp_path / "twice.py")],
+        capture_output=True, timeout=60, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stdout.split() == [b"5", b"5"], done.stderr.decode()
+
+
 # --- the verdict -----------------------------------------------------------------------------------------------------
 
 

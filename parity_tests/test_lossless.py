@@ -252,7 +252,7 @@ def test_a_net_that_is_not_written_by_hand_is_left_alone() -> None:
 def test_segment_takes_it() -> None:
     import numpy as np
 
-    net = fcn_port.load("weights/sample/fcn8s-mini.caffemodel")
+    net = fcn_port.load("weights/sample/shapes-fcn8s.caffemodel")
     picture = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
     assert (fcn_port.segment(fcn_port.fast(net), picture).labels == fcn_port.segment(net, picture).labels).all()
 

@@ -26,7 +26,7 @@ from fcn_port.palettes import voc_palette
 from parity_tests.datasets import noise, save
 from parity_tests.test_architecture import ROOT
 
-SAMPLE = str(ROOT / "weights" / "sample" / "fcn8s-mini.caffemodel")
+SAMPLE = str(ROOT / "weights" / "sample" / "shapes-fcn8s.caffemodel")
 
 
 @pytest.fixture(autouse=True)

@@ -31,8 +31,8 @@ from fcn_port.report.parity import parity
 from fcn_port.verification import golden_errors
 from parity_tests.test_architecture import ROOT
 
-SAMPLE = str(ROOT / "weights" / "sample" / "fcn8s-mini.caffemodel")
-GOLDEN = ROOT / "parity_tests" / "golden" / "formats" / "fcn8s-mini.npz"
+SAMPLE = str(ROOT / "weights" / "sample" / "shapes-fcn8s.caffemodel")
+GOLDEN = ROOT / "parity_tests" / "golden" / "sample.npz"
 VOID = {"meta", "img", "br", "link", "input", "!doctype"}
 
 

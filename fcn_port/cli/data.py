@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ..data.archives import ARCHIVES, Archive, find_archives
 from ..data.places import DATA_VARIABLE, data_dir
+from .inspect import Size
 from .output import FetchReporter, bar, human_bytes, json_option, note, write_columns, write_json
 
 
@@ -19,15 +21,35 @@ from .output import FetchReporter, bar, human_bytes, json_option, note, write_co
 @click.option("--from-file", type=click.Path(dir_okay=False, path_type=Path), help="Take a file obtained elsewhere, "
               "through the same checks.")  # fmt: skip
 @click.option("--keep-archive", is_flag=True, help="Do not delete a downloaded archive once it is unpacked.")
+@click.option("--make", "folder", type=click.Path(file_okay=False, path_type=Path), help="Draw the data set shapes "
+              "there.")  # fmt: skip
+@click.option("--count", type=click.IntRange(min=1), default=100, show_default=True, help="Images of shapes to draw.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the shapes.")
+@click.option("--size", type=Size(), default="240x320", show_default=True, help="Of the images, height first.")
+@click.option("--val", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Share of them for val.")
 @json_option
 def command(
-    name: str | None, root: Path | None, fetch: bool, from_file: Path | None, keep_archive: bool, as_json: bool
+    name: str | None,
+    root: Path | None,
+    fetch: bool,
+    from_file: Path | None,
+    keep_archive: bool,
+    folder: Path | None,
+    as_json: bool,
+    **drawing: Any,
 ) -> None:
     """Say which data sets are here, which are missing, and where each is published; with NAME, of one.
 
     `--fetch` brings what is missing of NAME: resumed where it was interrupted, verified where a checksum was published,
     and unpacked so that nothing lands outside of its folder.
+
+    `shapes` is in no archive: `fcn-port data shapes --make FOLDER` draws it, the same from the same seed.
     """
+    if (name == "shapes") != (folder is not None):
+        raise click.UsageError("`fcn-port data shapes --make FOLDER` draws that set; others are fetched")
+    if folder is not None:
+        _draw(folder, as_json, **drawing)
+        return
     base = (root or data_dir()).expanduser().absolute()
     if name is None and (fetch or from_file is not None):
         raise click.UsageError(f"which one? Name it: {', '.join(ARCHIVES)}")
@@ -42,6 +64,18 @@ def command(
         _list(chosen, base)
     else:
         _describe(chosen, base)
+
+
+def _draw(folder: Path, as_json: bool, **drawing: Any) -> None:
+    from ..data.shapes import make_shapes
+
+    if folder.exists() and any(folder.iterdir()):
+        raise click.UsageError(f"{folder} is not empty; shapes are drawn into a folder of their own")
+    make_shapes(folder, **drawing)
+    if as_json:
+        write_json({"name": "shapes", "path": folder, **drawing})
+    else:
+        note(f"{drawing['count']} images of shapes, seed {drawing['seed']}, are in {folder}")
 
 
 def _find(name: str) -> tuple[Archive, ...]:

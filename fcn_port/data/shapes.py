@@ -22,6 +22,9 @@ from ..palettes import voc_palette
 CLASSES = ("background", "circle", "square", "triangle", "star", "cross", "ring")
 IGNORE_LABEL = 255
 
+_HUE_SPREAD = 0.035
+"""Standard deviation; classes lie 1/6 apart. With 0.06, one shape in six has a hue nearer to another class's."""
+
 Outline = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """From coordinates (in units of the radius, y down) to a signed distance: negative inside."""
 
@@ -38,7 +41,7 @@ def make_shapes(
     lists = root / "ImageSets" / "Segmentation"
     for each in (root / "JPEGImages", root / "SegmentationClass", lists):
         each.mkdir(parents=True, exist_ok=True)
-    ids = [f"shapes_{seed:04d}_{index:05d}" for index in range(count)]
+    ids = shape_ids(count=count, seed=seed)
     for index, id_ in enumerate(ids):
         image, labels = draw_shapes(np.random.default_rng((seed, index)), size=size)
         Image.fromarray(image).save(root / "JPEGImages" / f"{id_}.jpg", quality=95, subsampling=0)
@@ -50,6 +53,15 @@ def make_shapes(
         (lists / f"{name}.txt").write_text("".join(f"{id_}\n" for id_ in part), encoding="utf-8")
     (root / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES), encoding="utf-8")
     return root
+
+
+def shape_ids(*, count: int, seed: int) -> tuple[str, ...]:
+    """What the images of a seed are called."""
+    return tuple(f"shapes_{seed:04d}_{index:05d}" for index in range(count))
+
+
+HELD_OUT_IDS = shape_ids(count=60, seed=2)
+"""What the bundled release is scored on; it learned from images of another seed (`make sample`)."""
 
 
 def draw_shapes(rng: np.random.Generator, *, size: tuple[int, int] = (96, 128)) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +105,7 @@ def _placed(rng: np.random.Generator, size: tuple[int, int]) -> _Shape:
     h, w = size
     label = int(rng.integers(1, len(CLASSES)))
     radius = float(rng.uniform(0.15, 0.32)) * min(size)
-    hue = (label - 1) / (len(CLASSES) - 1) + float(rng.normal(0, 0.06))
+    hue = (label - 1) / (len(CLASSES) - 1) + float(rng.normal(0, _HUE_SPREAD))
     colour = colorsys.hsv_to_rgb(hue % 1, float(rng.uniform(0.55, 0.95)), float(rng.uniform(0.65, 1.0)))
     centre = float(rng.uniform(0.1, 0.9)) * w, float(rng.uniform(0.1, 0.9)) * h
     return _Shape(label, centre, radius, float(rng.uniform(-0.45, 0.45)), colour)

@@ -14,6 +14,7 @@ from .files import read_label_png, read_mat, read_rgb
 from .lists import digest, read_list, split_file, split_name
 from .places import find_beside, find_inside
 from .records import DataSet, Files
+from .shapes import HELD_OUT_IDS
 
 SEG11VALID_COUNT = 736
 SEG11VALID_DIGEST = "4ca991bd72c251fd2485eaa9e29536502ea3800d1b1c17c151fd6a04bcfbc2cc"
@@ -54,7 +55,7 @@ def open_voc(root: Path, *, split: str | None = None, sbd: Path | None = None) -
     ids, complete = _voc_ids(folder, split, sbd)
     has_labels = split_name(split) not in ("test", *_TEST_SETS) and (folder / "SegmentationClass").is_dir()
     return DataSet(
-        name="voc",
+        name="shapes" if own == datasets()["shapes"].heads["score"] else "voc",
         kind="voc",
         title=folder.resolve().name if own else f"PASCAL VOC {voc_year(folder) or ''}".strip(),
         root=folder,
@@ -119,7 +120,7 @@ def _voc_ids(folder: Path, split: str, sbd: Path | None) -> tuple[tuple[str, ...
     if split == "seg11valid" and not (lists / "seg11valid.txt").is_file():
         return _derived(folder, lists, sbd), True
     ids = read_list(split_file(_TEST_SETS.get(split, split), (lists, folder)))
-    return ids, is_seg11valid(ids)
+    return ids, is_seg11valid(ids) or ids == HELD_OUT_IDS
 
 
 def _derived(folder: Path, lists: Path, sbd: Path | None) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from weights.catalogue import releases
+from weights.catalogue import bundled, releases
 from weights.records import Score
 
 from .metrics import Scores
@@ -47,7 +47,7 @@ class Verdict:
 
 def published_scores(evaluation: Evaluation, task: Task) -> tuple[Score, ...]:
     """What was published for this net, split and output, the most precise last."""
-    release = releases().get(evaluation.release or "")
+    release = {**releases(), **bundled()}.get(evaluation.release or "")
     if release is None or release.dataset.name != evaluation.dataset or task != evaluation.tasks[0]:
         return ()
     split = [each for each in release.scores if each.split == evaluation.split and each.head in (None, task.head)]

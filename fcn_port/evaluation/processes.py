@@ -66,9 +66,12 @@ def device_of_process(device: str) -> str:
 
 @contextmanager
 def joined(device: str) -> Iterator[Processes]:
-    """This process among those that `torchrun` started, or alone."""
+    """This process among those that `torchrun` started, or alone; entered again inside, it changes nothing."""
     if not launched():
         yield Processes()
+        return
+    if dist.is_initialized():
+        yield Processes(dist.get_rank(), dist.get_world_size())
         return
     on_gpu = device.startswith("cuda")
     if on_gpu:

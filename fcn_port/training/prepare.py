@@ -189,9 +189,14 @@ def _build(recipe: Recipe, data: DataSet) -> nn.Module:
             raise TrainingError(f"recipe {recipe.name}: widths are those of {', '.join(Widths._fields)}")
         settings["widths"] = Widths(*recipe.widths)
     try:
-        return family.make(**settings)
+        net = family.make(**settings)
     except TypeError as error:
         raise TrainingError(f"recipe {recipe.name}: net {recipe.net} has no widths to choose") from error
+    if recipe.dropout is not None:
+        for layer in net.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = recipe.dropout
+    return net
 
 
 def _groups(task: Task, patterns: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:

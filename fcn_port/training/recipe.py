@@ -35,8 +35,8 @@ _DEEPEST = 8
 class Recipe:
     """How a net is trained.
 
-    `net` is a name for `fcn_port.build`, with other `widths` if some are given; `init` is the release or file that it
-    begins with, "" if that is for the user to say, "none" for nothing. `split` is what it learns from and `val_split`
+    `net` is a name for `fcn_port.build`, with other `widths` and another share of `dropout` (0 to below 1) if they are
+    given; `init` is the release or file that it begins with, "" if that is for the user to say, "none" for nothing. `split` is what it learns from and `val_split`
     what it is scored on. The loss is divided by `normalization`. An update sees `batch_size` images in each of
     iter_size passes. `multipliers` replaces lr_mult and decay_mult of blobs by patterns of their keys ("conv*.bias").
     """
@@ -48,6 +48,7 @@ class Recipe:
     solver: SolverSpec
     init: str = ""
     widths: tuple[int, ...] = ()
+    dropout: float | None = None
     split: str = "train"
     val_split: str = "val"
     normalization: Normalization = "BATCH_SIZE"
@@ -115,13 +116,15 @@ def _to_recipe(name: str, found: Mapping[str, Any], path: Path) -> Recipe:
         with place("[solver]"):
             solver = values.pop("solver", {})
             values["solver"] = SolverSpec(**_checked(solver, SolverSpec, hidden=_NOT_IN_RECIPES))
+        if not 0 <= values.get("dropout", 0) < 1:
+            raise CaffeFormatError(f"dropout = {values['dropout']}; expected at least 0 and less than 1")
         return Recipe(name=name, **values)
     except CaffeFormatError as error:
         raise error.in_file(path) from None
 
 
 _NOT_IN_RECIPES = ("path", "train_net", "test_nets", "snapshot_prefix", "snapshot_format", "random_seed")
-_TYPES: Mapping[str, type] = {"str": str, "int": int, "float": float, "tuple[int, ...]": tuple}
+_TYPES: Mapping[str, type] = {"str": str, "int": int, "float": float, "float | None": float, "tuple[int, ...]": tuple}
 _CHOICES: Mapping[str, tuple[str, ...]] = {"Normalization": get_args(Normalization), "Order": get_args(Order)}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from weights.card import Card
+from weights.catalogue import datasets
 
 from ..data.records import DataSet
 from ..evaluation.running import Plan as EvaluationPlan
@@ -167,7 +168,7 @@ class _Run:
         return Card(
             preprocessing=self.feed.preprocessing,
             classes=data.classes,
-            palette="voc" if data.name == "voc" else None,
+            palette=datasets()[data.name].palette,
         )
 
     # Validation

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+import fcn_port
 from converters.prototxt import format_prototxt
 from fcn_port.nets import NETS, FCNGoogLeNet
 from fcn_port.porting import net_definition
@@ -63,6 +65,10 @@ class Recording:
     def ok(self) -> bool:
         return self.difference <= self.allowed
 
+
+SAMPLE = PROJECT / "weights" / "sample"
+SAMPLE_PART = (slice(0, 48), slice(0, 64))
+"""Rows and columns of the sample's picture: small, so that the golden is."""
 
 SMALLEST = {"voc-fcn-googlenet": FCNGoogLeNet.smallest}
 """The least height and width of which a net leaves anything, where it is not 1."""
@@ -158,6 +164,22 @@ def record_format(oracle: Oracle, net: str, how: FormatNet, *, out: Path) -> Ite
     yield Recording(f"formats/{net}.npz", difference, tolerance("format-blobs"), where)
 
 
+def record_sample(oracle: Oracle, *, out: Path) -> Recording:
+    """Every blob of the bundled release on a part of its picture (BGR less the mean), as Caffe computes it."""
+    recipe = fcn_port.load(SAMPLE / "shapes-fcn8s.caffemodel").preprocessing.inputs[0]
+    picture = np.asarray(Image.open(SAMPLE / "shapes.png"))[SAMPLE_PART]
+    data = (picture[..., ::-1] - np.asarray(recipe.mean)).transpose(2, 0, 1)[None].astype(np.float32)
+    prototxt = (SAMPLE / "shapes-fcn8s.prototxt").read_text()
+    done = oracle.forward(prototxt, weights=SAMPLE / "shapes-fcn8s.caffemodel", inputs={"data": data})
+    out.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(out / "sample.npz", **done.blobs)  # type: ignore[arg-type]
+    if not (GOLDEN / "sample.npz").exists():
+        return Recording("sample.npz", np.inf, 0.0, "new")
+    with np.load(GOLDEN / "sample.npz") as committed:
+        difference, where = furthest(done.blobs, dict(committed))
+    return Recording("sample.npz", difference, tolerance("format-blobs"), where)
+
+
 def compare_weights(oracle: Oracle, prototxt: str, path: Path) -> Recording:
     """A weights file with the committed one of the same name: by bytes, else blob by blob as Caffe reads them."""
     committed, name = GOLDEN / "formats" / path.name, f"formats/{path.name}"
@@ -208,6 +230,8 @@ def record(
     for net, how in FORMATS.items():
         if net in wanted:
             yield from record_format(oracle, net, how, out=out)
+    if "sample" in wanted:
+        yield record_sample(oracle, out=out)
     if "solver-zoo" in wanted:
         for file, difference, where in record_zoo(oracle, out=out):
             yield Recording(file, difference, tolerance("oracle-live"), where)
@@ -233,7 +257,7 @@ def prototxts_for(wanted: Set[str], *, folder: Path | None) -> dict[str, str | N
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m parity_tests.oracle.record", description=__doc__)
-    names = [*FORMATS, "solver-zoo", "shapes", *map(str, goldens.golden_ids())]
+    names = [*FORMATS, "sample", "solver-zoo", "shapes", *map(str, goldens.golden_ids())]
     known = f"only these, or a new NET-HxW-FILL: {', '.join(names)}"
     parser.add_argument("names", nargs="*", metavar="NAME", help=known)
     parser.add_argument("--out", type=Path, default=PROJECT / ".oracle" / "golden", help="default: %(default)s")
