@@ -1,9 +1,10 @@
 """One update of a net by our trainer, beside the plain PyTorch loop that a user would write on the same padded net.
 
-``python -m benchmarks.training`` makes updates with both in turn, in one process and on the same image, and prints medians
-and their ratio as Markdown; ``--json FILE`` keeps every number. The plain loop is torch.optim.SGD and
-``cross_entropy(ignore_index=255, reduction="sum")``. Memory is the peak of a process of its own for each, beyond what it
-had once everything was imported. Ratios are the median over the rounds of the ratio within a round: above 1, ours is slower.
+``python -m benchmarks.training`` makes updates with both in turn, in one process and on the same image, and prints
+medians and their ratio as Markdown; ``--json FILE`` keeps every number. The plain loop is torch.optim.SGD and
+``cross_entropy(ignore_index=255, reduction="sum")``. Memory is the peak of a process of its own for each, beyond what
+it had once everything was imported. Ratios are the median over the rounds of the ratio within a round: above 1, ours
+is slower.
 """
 
 from __future__ import annotations
@@ -101,8 +102,8 @@ def times(options: argparse.Namespace) -> dict[str, list[float]]:
 
 def peak(name: str, options: argparse.Namespace) -> float:
     """Peak memory in MB of three updates in a new process, beyond what it had before the net was made."""
-    arguments = [f"--net={options.net}", f"--size={options.size}", f"--batch={options.batch}", f"--threads={options.threads}"]
-    command = [sys.executable, "-m", "benchmarks.training", "--peak-of", name, *arguments]
+    same = [f"--{key}={getattr(options, key)}" for key in ("net", "size", "batch", "threads")]
+    command = [sys.executable, "-m", "benchmarks.training", "--peak-of", name, *same]
     done = subprocess.run(command + ["--narrow"] * options.narrow, check=True, capture_output=True, text=True)
     return float(done.stdout)
 

@@ -48,7 +48,8 @@ def card(weights: Path, held_out: Path, scores: dict[str, float]) -> dict[str, o
         "scores": scores,
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in ("torch", "numpy", "Pillow")},
+        "versions": {name: version(name) for name in ("torch", "numpy", "Pillow")},
+        "python": platform.python_version(),
         "processor": platform.machine(),
     }
 

@@ -136,7 +136,7 @@ def test_mistakes_are_answered_without_a_traceback(
 def test_a_report_is_the_only_thing_on_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["convert", SAMPLE, "-o", str(tmp_path / "x.safetensors"), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["parameters"] == 177321 and report["crops"]["score"] == [31]
+    assert report["parameters"] == 315117 and report["crops"]["score"] == [31]
     assert run(["releases", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 16
 

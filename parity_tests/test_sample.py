@@ -1,4 +1,4 @@
-"""The bundled release: it scores what is recorded, on images that it has not seen, and everybody says the same of it."""
+"""The bundled release scores what is recorded, on images that it has not seen, and everybody says the same of it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import converters
 import fcn_port
+from converters.shapes import infer_shapes
 from fcn_port.cli import run
 from fcn_port.data import DataSet, make_shapes, open_dataset
-from fcn_port.data.shapes import draw_shapes
 from fcn_port.evaluation.comparison import METRICS
 from fcn_port.evaluation.running import Plan, evaluate
-from fcn_port.nets import FCN8s
+from fcn_port.nets import FCN8s, Widths
 from fcn_port.training import find_recipe
 from parity_tests.record_sample import CATALOGUE, WEIGHTS, with_entry
 from parity_tests.test_architecture import ROOT
@@ -84,11 +85,12 @@ def test_everybody_says_the_same_of_it() -> None:
     assert (CARD["seed"], CARD["updates"]) == (recipe.seed, recipe.solver.max_iter)
     model = converters.read_caffemodel(WEIGHTS)
     spec = converters.read_prototxt(WEIGHTS.with_suffix(".prototxt"))
-    assert converters.infer_shapes(spec)["score"] == (1, 7, 500, 500)
-    assert set(model.blobs) == {name for name, _ in FCN8s(7).named_children() if list(FCN8s(7).get_submodule(name).parameters())}
+    assert infer_shapes(spec)["score"] == (1, 7, 500, 500)
+    assert set(converters.to_state_dict(model)) == set(FCN8s(7, widths=Widths(*recipe.widths)).state_dict())
 
 
 def test_its_picture_is_a_held_out_one(held_out: Path) -> None:
     ours = Image.open(ROOT / "weights" / "sample" / "shapes.png").convert("RGB")
-    pictures = [Image.open(path).convert("RGB") for path in sorted((held_out / "JPEGImages").iterdir())]
-    assert any(ours.tobytes() == picture.tobytes() for picture in pictures)
+    theirs = Image.open(held_out / "JPEGImages" / "shapes_0002_00008.jpg")
+    difference = np.asarray(ours, np.float32) - np.asarray(theirs, np.float32)
+    assert np.abs(difference).mean() < 0.1, "but for how a JPEG is decoded"

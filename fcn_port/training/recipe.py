@@ -36,9 +36,10 @@ class Recipe:
     """How a net is trained.
 
     `net` is a name for `fcn_port.build`, with other `widths` and another share of `dropout` (0 to below 1) if they are
-    given; `init` is the release or file that it begins with, "" if that is for the user to say, "none" for nothing. `split` is what it learns from and `val_split`
-    what it is scored on. The loss is divided by `normalization`. An update sees `batch_size` images in each of
-    iter_size passes. `multipliers` replaces lr_mult and decay_mult of blobs by patterns of their keys ("conv*.bias").
+    given; `init` is the release or file that it begins with, "" if that is for the user to say, "none" for nothing.
+    `split` is what it learns from and `val_split` what it is scored on. The loss is divided by `normalization`. An
+    update sees `batch_size` images in each of iter_size passes. `multipliers` replaces lr_mult and decay_mult of blobs
+    by patterns of their keys ("conv*.bias").
     """
 
     name: str

@@ -29,7 +29,8 @@ class CaffeSolver(torch.optim.Optimizer):
     `params` are parameters, or groups with the multipliers `lr_mult` and `decay_mult` (1 by default), such as
     `parameter_groups` gives. Gradients are those of `iter_size` backward passes added up. A step clips them, divides
     them by iter_size, regularises, and applies the rule, in this order (sgd_solver.cpp, ApplyUpdate); as in Caffe, a
-    parameter without a gradient counts as having one of zeros, and one whose lr_mult is 0 stays as it is.
+    parameter without a gradient counts as having one of zeros, and one whose lr_mult is 0 stays as it is. Afterwards
+    the gradients are the regularised ones that were applied, like Caffe's diffs.
 
     The learning rate follows the policy of `spec` and `iteration`, the number of updates so far. `rate` is that of the
     last update (of the first one, before it). There is no `lr` in the groups: a torch scheduler would not be obeyed,
@@ -82,10 +83,10 @@ class CaffeSolver(torch.optim.Optimizer):
             return
         g = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         if scale != 1:
-            g = g * scale
+            g.mul_(scale)
         decay = self.spec.weight_decay * decay_mult
-        if decay:
-            g = g.add(parameter if self.spec.regularization_type == "L2" else parameter.sign(), alpha=decay)
+        if decay:  # in place, as in Caffe: a copy for fc6 would be 411 MB more, at the moment of the most memory
+            g.add_(parameter if self.spec.regularization_type == "L2" else parameter.sign(), alpha=decay)
         rule = RULES[self.spec.type]
         parameter.sub_(rule.step(g, self.history(parameter), self.rate * lr_mult, self.spec, self.iteration))
 
