@@ -47,7 +47,10 @@ def weights(tmp_path: Path) -> str:
 
 @pytest.fixture
 def shapes(tmp_path: Path) -> Path:
-    return make_shapes(tmp_path / "shapes", count=6, seed=1, size=(33, 44), val=0.5)
+    """Somebody's own data set, by its classes: the published numbers of VOC may be held against it."""
+    folder = make_shapes(tmp_path / "shapes", count=6, seed=1, size=(33, 44), val=0.5)
+    (folder / "classes.txt").write_text("background\ndisc\nsquare\ntriangle\nstar\ncross\nring\n", encoding="utf-8")
+    return folder
 
 
 @pytest.fixture
