@@ -89,6 +89,8 @@ class Convolution:
         module = self._module
         padding = module.padding if padding is None else padding  # type: ignore[assignment]
         x = x.to(self._weight.dtype)
+        if x.numel() < self._weight.numel():
+            x = x.contiguous()  # channels-last would make PyTorch copy the weights, 411 MB in fc6
         y = F.conv2d(x, self._weight, self._bias, module.stride, padding, 1, module.groups)  # type: ignore[arg-type]
         return y.relu_() if self._relu else y
 
