@@ -16,10 +16,10 @@ from .build import NotBuilt, library
 LEAST_CHANNELS = 64 * 64
 """Input times output channels; with fewer, oneDNN's direct convolution is faster (docs/log.md)."""
 _LANES, _ROWS = 16, 12  # of winograd.c
-_BLOCK_BYTES, _GROUP = 1 << 20, 24
-"""Narrow layers: a block of tiles fills a cache of each thread's own, and groups are small enough to share them out."""
-_WIDE_BYTES, _WIDE_BLOCK = 8 << 20, 108
-"""Layers with kernels of more bytes than that: so many tiles, about, for each time that the kernels are read."""
+_BLOCK = 72
+"""Tiles that a thread evaluates at a time, and interpolates: what a cache of its own holds, in most layers."""
+_SHARED_BYTES, _SHARED_BLOCK = 16 << 20, 108
+"""Layers with kernels of more bytes than that: all threads work on the same tiles, and read the kernels together."""
 
 
 @cache
@@ -59,7 +59,7 @@ class _Task(ctypes.Structure):
           for name in ("x", "x_image", "x_row", "x_col", "kernels", "bias", "y", "y_image", "y_row", "y_col",
                        "tiles", "products")),
         *((name, ctypes.c_int) for name in ("images", "in_h", "in_w", "in_channels", "h", "w", "channels", "top",
-                                            "left", "relu", "block", "group", "threads")),
+                                            "left", "relu", "block", "group", "shared", "threads")),
     )  # fmt: skip
 
 
@@ -105,10 +105,11 @@ class NativeConvolution:
             x = x.contiguous(memory_format=torch.channels_last)
         y = torch.empty(images, self._channels[1], h, w, memory_format=torch.channels_last)
         threads = torch.get_num_threads()
-        block, group = self._blocks(images * -(-h // self._m) * -(-w // self._m), threads)
+        block, group, shared = self._blocks(images * -(-h // self._m) * -(-w // self._m), threads)
         points = self._n**2
         tiles, products = _scratch.take(
-            points * (block * channels + _LANES), threads * points * (group * self._panel + _LANES)
+            (1 if shared else threads) * points * (block * channels + _LANES),
+            threads * points * (group * self._panel + _LANES)
         )
         self._run(ctypes.byref(_Task(
             x=x.data_ptr(), x_image=x.stride(0), x_row=x.stride(2), x_col=x.stride(3),
@@ -116,18 +117,18 @@ class NativeConvolution:
             y=y.data_ptr(), y_image=y.stride(0), y_row=y.stride(2), y_col=y.stride(3),
             tiles=tiles.data_ptr(), products=products.data_ptr(),
             images=images, in_h=in_h, in_w=in_w, in_channels=channels, h=h, w=w, channels=self._channels[1],
-            top=top, left=left, relu=self._relu, block=block, group=group, threads=threads,
+            top=top, left=left, relu=self._relu, block=block, group=group, shared=shared, threads=threads,
         )))  # fmt: skip
         return y
 
-    def _blocks(self, tiles: int, threads: int) -> tuple[int, int]:
-        """How many tiles are evaluated at a time, and how many of these are interpolated at a time."""
-        if self._kernels.nbytes <= _WIDE_BYTES:
-            fit = threads * _BLOCK_BYTES // (self._n**2 * self._channels[0] * 4)
-            return max(2, fit // (2 * _GROUP)) * 2 * _GROUP, _GROUP
-        block = _up(-(-tiles // max(1, round(tiles / _WIDE_BLOCK))), _ROWS)
+    def _blocks(self, tiles: int, threads: int) -> tuple[int, int, bool]:
+        """How many tiles are evaluated at a time, how many of these interpolated, and whether threads share a block."""
+        if self._kernels.nbytes <= _SHARED_BYTES:
+            block = min(_BLOCK, _up(-(-tiles // threads), _ROWS))
+            return block, block, False
+        block = _up(-(-tiles // max(1, round(tiles / _SHARED_BLOCK))), _ROWS)
         panels = self._channels[1] // self._panel
-        return block, _up(-(-block // -(-threads // panels)), _ROWS)
+        return block, _up(-(-block // -(-threads // panels)), _ROWS), True
 
 
 def _up(count: int, step: int) -> int:

@@ -48,13 +48,14 @@ struct task {
     const float *bias;    /* (channels) */
     float *y;             /* (images, h, w, channels) */
     int64_t y_image, y_row, y_col;
-    float *tiles;    /* n * n * (block * in_channels + APART) */
+    float *tiles;    /* n * n * (block * in_channels + APART), for each thread unless shared */
     float *products; /* threads * n * n * (group * PANEL + APART) */
     int images, in_h, in_w, in_channels, h, w, channels;
     int top, left; /* zeros before the first row and column; as many as needed behind the last */
     int relu;
     int block; /* tiles that are evaluated at a time, a multiple of 12 */
     int group; /* of these, tiles whose products are kept until they are interpolated, a multiple of 12 */
+    int shared;
     int threads;
 };
 
@@ -161,30 +162,53 @@ INLINE void interpolate(const float *output, int n, int m, const struct task *t,
     }
 }
 
+/* One panel of output channels for the tiles lo ... hi - 1 of a block that begins at tile `first` and was evaluated. */
+INLINE void finish(const float *output, int n, int m, const struct task *t, int64_t first, int lo, int hi, int panel,
+                   const float *tiles, float *products)
+{
+    int64_t apart = (int64_t)t->block * t->in_channels + APART, kept = (int64_t)t->group * PANEL + APART;
+    int64_t of_panel = (int64_t)t->in_channels * PANEL, of_point = t->channels / PANEL * of_panel;
+    for (int p = 0; p < n * n; p++)
+        for (int r = lo; r < hi; r += ROWS)
+            multiply(tiles + p * apart + (int64_t)r * t->in_channels, t->kernels + p * of_point + panel * of_panel,
+                     t->in_channels, products + p * kept + (r - lo) * PANEL);
+    for (int i = lo; i < hi; i++)
+        interpolate(output, n, m, t, first + i, panel * PANEL, products + (i - lo) * PANEL, kept);
+}
+
 INLINE void convolve(const float *data, const float *output, int n, int m, const struct task *t)
 {
     int64_t all = (int64_t)t->images * ((t->h + m - 1) / m) * ((t->w + m - 1) / m);
-    int64_t stride = (int64_t)t->block * t->in_channels + APART, kept = (int64_t)t->group * PANEL + APART;
+    int64_t apart = (int64_t)t->block * t->in_channels + APART, kept = (int64_t)t->group * PANEL + APART;
     int panels = t->channels / PANEL;
 #pragma omp parallel num_threads(t->threads)
-    for (int64_t first = 0; first < all; first += t->block) {
-        float *products = t->products + (int64_t)omp_get_thread_num() * n * n * kept;
-        int count = all - first < t->block ? (int)(all - first) : t->block;
+    {
+        int64_t thread = omp_get_thread_num();
+        float *products = t->products + thread * n * n * kept;
+        if (t->shared) { /* threads share each block's tiles, and divide groups and panels */
+            for (int64_t first = 0; first < all; first += t->block) {
+                int count = all - first < t->block ? (int)(all - first) : t->block;
 #pragma omp for schedule(static)
-        for (int i = 0; i < count; i++)
-            evaluate(data, n, m, t, first + i, t->tiles + (int64_t)i * t->in_channels, stride);
+                for (int i = 0; i < count; i++)
+                    evaluate(data, n, m, t, first + i, t->tiles + (int64_t)i * t->in_channels, apart);
 #pragma omp for collapse(2) schedule(static)
-        for (int group = 0; group < (count + t->group - 1) / t->group; group++)
-            for (int panel = 0; panel < panels; panel++) {
-                int lo = group * t->group, hi = lo + t->group < count ? lo + t->group : count;
-                for (int p = 0; p < n * n; p++)
-                    for (int r = lo; r < hi; r += ROWS)
-                        multiply(t->tiles + p * stride + (int64_t)r * t->in_channels,
-                                 t->kernels + ((int64_t)p * panels + panel) * t->in_channels * PANEL, t->in_channels,
-                                 products + p * kept + (r - lo) * PANEL);
-                for (int i = lo; i < hi; i++)
-                    interpolate(output, n, m, t, first + i, panel * PANEL, products + (i - lo) * PANEL, kept);
+                for (int group = 0; group < (count + t->group - 1) / t->group; group++)
+                    for (int panel = 0; panel < panels; panel++) {
+                        int lo = group * t->group, hi = lo + t->group < count ? lo + t->group : count;
+                        finish(output, n, m, t, first, lo, hi, panel, t->tiles, products);
+                    }
             }
+        } else { /* each thread does blocks of its own, and none waits for another before the end */
+            float *tiles = t->tiles + thread * n * n * apart;
+#pragma omp for schedule(dynamic)
+            for (int64_t first = 0; first < all; first += t->block) {
+                int count = all - first < t->block ? (int)(all - first) : t->block;
+                for (int i = 0; i < count; i++)
+                    evaluate(data, n, m, t, first + i, tiles + (int64_t)i * t->in_channels, apart);
+                for (int panel = 0; panel < panels; panel++)
+                    finish(output, n, m, t, first, 0, count, panel, tiles, products);
+            }
+        }
     }
 }
 
