@@ -3,7 +3,6 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 RELEASE ?= voc-fcn8s
-TRAIN_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -39,7 +38,7 @@ sample: $(VENV)/ready ## train the small release again, in a quarter of an hour:
 	@$(FCN_PORT) data shapes --make $(SHAPES)/train --count 1200 --seed 1 --val 0
 	@$(FCN_PORT) data shapes --make $(SHAPES)/held-out --count 60 --seed 2 --val 1
 	@OMP_NUM_THREADS=1 $(FCN_PORT) train shapes-fcn8s --data $(SHAPES)/train --val-data $(SHAPES)/held-out \
-		--val-every 1000 --out $(SHAPES)/run $(TRAIN_ARGS)
+		--val-every 1000 --out $(SHAPES)/run
 	@$(FCN_PORT) export $(SHAPES)/run/shapes-fcn8s.safetensors --to caffe --out $(SAMPLE)
 	@rm -f $(WEIGHTS)/shapes-fcn8s.* $(WEIGHTS)/sample.safetensors
 	@$(BIN)/python -m parity_tests.record_sample $(SHAPES)/held-out
@@ -82,6 +81,7 @@ bench: $(VENV)/ready-dev ## speed and memory, side by side with what a user woul
 	$(BIN)/python -m benchmarks.conversion
 	$(BIN)/python -m benchmarks.evaluation_cost
 	$(BIN)/python -m benchmarks.engines
+	$(BIN)/python -m benchmarks.training
 
 clean: ## remove what make made, but no weights
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
