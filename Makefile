@@ -77,10 +77,12 @@ golden: caffe-oracle ## record the goldens again with real Caffe, and say how fa
 proto: $(VENV)/ready-dev ## compile converters/caffe.proto after a change
 	$(BIN)/python -m grpc_tools.protoc -Iconverters --descriptor_set_out=converters/caffe.desc converters/caffe.proto
 
-bench: $(VENV)/ready-dev ## speed and memory, side by side with what a user would pick instead
+bench: $(VENV)/ready-bench ## speed and memory, side by side with what a user would pick instead; tables and a plot in build/
+	@mkdir -p build
 	$(BIN)/python -m benchmarks.conversion
 	$(BIN)/python -m benchmarks.evaluation_cost
-	$(BIN)/python -m benchmarks.engines
+	$(BIN)/python -m benchmarks.engines --sizes 128 256 375 500 --json build/engines.json --plot build/engines.png
+	$(BIN)/python -m benchmarks.memory --json build/memory.json
 	$(BIN)/python -m benchmarks.training
 
 clean: ## remove what make made, but no weights
@@ -96,3 +98,7 @@ $(VENV)/ready: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/ready-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) --editable '.[dev]'
 	@touch $(VENV)/ready $@
+
+$(VENV)/ready-bench: $(VENV)/ready-dev
+	$(INSTALL) --editable '.[bench]'
+	@touch $@
