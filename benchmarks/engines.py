@@ -223,16 +223,24 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-    figure, axes = plt.subplots(figsize=(8, 5))
+    figure, axes = plt.subplots(figsize=(10, 5))
+    colours = iter(plt.colormaps["tab20"].colors[::2] + plt.colormaps["tab20"].colors[1::2])
     for name in CANDIDATES:
         own = [row for row in rows if row["name"] == name and "wall_ms" in row]
         points = [(row["size"][0], statistics.median(row["wall_ms"])) for row in own]
         if points:
-            axes.plot(*zip(*points, strict=True), marker="o", linestyle="--" if "padded" in name else "-", label=name)
+            style = {"linestyle": "--", "marker": "."} if "padded" in name else {"linestyle": "-", "marker": "o"}
+            axes.plot(*zip(*points, strict=True), color=next(colours), label=name, **style)
+    sides = sorted({row["size"][0] for row in rows})
     axes.set(xlabel="side of the image, pixels", ylabel="ms for one image", yscale="log", title="FCN-8s, float32")
-    axes.legend(fontsize="small")
-    figure.savefig(path, bbox_inches="tight")
+    axes.set_xticks(sides)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))
+    figure.savefig(path, bbox_inches="tight", dpi=100)
 
 
 def say(message: str) -> None:

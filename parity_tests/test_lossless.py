@@ -13,7 +13,8 @@ from torch import nn
 import fcn_port
 from fcn_port.inference import background, lossless, tail
 from fcn_port.inference.geometry import Interval, Rect, Sliding, Span
-from fcn_port.inference.kernels import Choice
+from fcn_port.inference.graph import Step
+from fcn_port.inference.kernels import Choice, Pointwise, make_kernel
 from fcn_port.inference.lossless import Lossless
 from fcn_port.nets import (
     FCN,
@@ -210,6 +211,17 @@ def test_low_memory_and_narrow_bands(size: tuple[int, int], monkeypatch: pytest.
         for name, kernel in fast.state().kernels.items():
             module = net.get_submodule(name)
             assert not isinstance(module, nn.Conv2d) or kernel._weight.data_ptr() == module.weight.data_ptr()
+
+
+@pytest.mark.parametrize(("side", "batch"), [(1, 1), (5, 2), (9, 1)])
+def test_a_wide_layer_with_few_positions(side: int, batch: int) -> None:
+    """A matrix product for few, oneDNN's convolution for many: fc7's width, and the same numbers."""
+    torch.manual_seed(side)
+    module = nn.Conv2d(1024, 1024, 1).requires_grad_(False)
+    kernel = make_kernel(Step("fc7", module, ("fc6",), "fc7", relu=True))
+    assert isinstance(kernel, Pointwise)
+    x = torch.randn(batch, 1024, side, side)
+    torch.testing.assert_close(kernel(x), module(x).relu(), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("low_memory", [False, True])
