@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -157,6 +158,16 @@ def test_without_a_compiler(
         engines.make("native", fcn_port.build("voc-fcn8s"))
     step = Step("conv4_1", layer(64, 128, 3), ("pool3",), "conv4_1")
     assert isinstance(make_kernel(step, choice="native"), WinogradConvolution)
+
+
+@pytest.mark.parametrize("without", ["-mno-avx512f", "-mno-avx"] if platform.machine() == "x86_64" else [])
+def test_processors_with_shorter_registers(without: str, monkeypatch: pytest.MonkeyPatch, empty_cache: Path) -> None:
+    """What is compiled for them is checked by `why_not`, and once more on a layer with odd sizes."""
+    monkeypatch.setenv("CC", f"cc {without}")
+    assert why_not() is None and build.library().panel() < 32
+    module = layer(64, 96, 3)
+    x = torch.randn(2, 64, 31, 45)
+    assert error(NativeConvolution(module, relu=True)(x), module, x) <= tolerance("winograd-layer")
 
 
 def test_it_is_compiled_once(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

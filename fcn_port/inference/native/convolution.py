@@ -15,7 +15,7 @@ from .build import NotBuilt, library
 
 LEAST_CHANNELS = 64 * 64
 """Input times output channels; with fewer, oneDNN's direct convolution is faster (docs/log.md)."""
-_LANES, _ROWS = 16, 12  # of winograd.c
+_CHANNELS, _ROWS, _APART = 16, 12, 16  # of winograd.c: multiples that it takes, and APART
 _BLOCK = 72
 """Tiles that a thread evaluates at a time, and interpolates: what a cache of its own holds, in most layers."""
 _SHARED_BYTES, _SHARED_BLOCK = 16 << 20, 108
@@ -48,7 +48,7 @@ def is_native(module: nn.Conv2d) -> bool:
     weight = module.weight
     if weight.dtype != torch.float32 or weight.device.type != "cpu" or module.in_channels > 4096:
         return False
-    return why_not() is None and module.in_channels % _LANES == 0 and module.out_channels % library().panel() == 0
+    return why_not() is None and module.in_channels % _CHANNELS == 0 and module.out_channels % library().panel() == 0
 
 
 class _Task(ctypes.Structure):
@@ -108,8 +108,8 @@ class NativeConvolution:
         block, group, shared = self._blocks(images * -(-h // self._m) * -(-w // self._m), threads)
         points = self._n**2
         tiles, products = _scratch.take(
-            (1 if shared else threads) * points * (block * channels + _LANES),
-            threads * points * (group * self._panel + _LANES)
+            (1 if shared else threads) * points * (block * channels + _APART),
+            threads * points * (group * self._panel + _APART)
         )
         self._run(ctypes.byref(_Task(
             x=x.data_ptr(), x_image=x.stride(0), x_row=x.stride(2), x_col=x.stride(3),

@@ -4,8 +4,8 @@
  * n * n points and stay in the cache; then, for a group of them and one panel of output channels, products are summed over
  * input channels at each point, and interpolated to where they belong. So nothing between blob and blob reaches memory.
  *
- * A vector holds 16 channels, and the compiler makes of it what the processor has: input channels come in multiples of
- * 16, output channels in multiples of a panel. points.h is written from winograd.py: for n points DATA_n is B^T (n, n),
+ * A vector holds as many channels as a register does. Input channels come in multiples of 16, output channels in
+ * multiples of a panel. points.h is written from winograd.py: for n points DATA_n is B^T (n, n),
  * OUTPUT_n A^T (m, n), KERNEL_n G (n, r).
  */
 
@@ -18,21 +18,30 @@
 
 #include "points.h"
 
-#define LANES 16
 #define MOST 8 /* points along one axis */
 #define AT_ONCE 128 /* channels summed before the sum is added to the others: keeps rounding small */
 
-/* Rows and vectors of sums that fit in the registers. */
-#ifdef __AVX512F__
+/* Floats of a register, and as many rows and vectors of sums as registers hold; ROWS divides 12, LANES 16. */
+#if defined __AVX512F__
+#define LANES 16
 #define ROWS 12
 #define VECTORS 2
-#else
+#elif defined __AVX__
+#define LANES 8
 #define ROWS 6
-#define VECTORS 1
+#define VECTORS 2
+#elif defined __aarch64__
+#define LANES 4
+#define ROWS 6
+#define VECTORS 4
+#else
+#define LANES 4
+#define ROWS 6
+#define VECTORS 2
 #endif
 #define PANEL (VECTORS * LANES)
 /* Between two points lie so many floats more: distances of 4096 bytes would bring all to the same place in the cache. */
-#define APART LANES
+#define APART 16
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
