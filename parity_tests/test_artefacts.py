@@ -68,6 +68,12 @@ def test_an_unfinished_one_is_not_kept(folder: Path) -> None:
     assert not list(folder.iterdir())
 
 
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setattr(artefacts, "cache_folder", lambda: tmp_path / "file" / "engines")
+    assert keep(narrow(FCN8s), value="made all the same") == "made all the same"
+
+
 def test_the_oldest_goes(folder: Path) -> None:
     for version in range(artefacts.KEPT + 2):
         keep(narrow(FCN8s), version=str(version))

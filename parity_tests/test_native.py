@@ -183,6 +183,12 @@ def test_it_is_compiled_once(empty_cache: Path, monkeypatch: pytest.MonkeyPatch)
     assert build._path(["cc"]) != kept
 
 
+def test_a_cache_that_cannot_be_written(tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setattr(build, "cache_folder", lambda: tmp_path / "file" / "native")
+    assert why_not() is None
+
+
 def test_a_damaged_file_is_made_again(empty_cache: Path) -> None:
     """Seen by a process of its own: this one has the library open."""
     path = build._path(["cc"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -34,7 +35,10 @@ def cache_folder() -> Path:
 def kept(net: Lossless, *, engine: str, version: str, make: Callable[[Path], None], load: Callable[[Path], T]) -> T:
     """What `load` finds in the folder that `make` filled, now or in an earlier process."""
     root = cache_folder()
-    root.mkdir(parents=True, exist_ok=True)
+    if not _is_writable(root):
+        with tempfile.TemporaryDirectory(prefix="fcn-port-") as passing:
+            make(Path(passing))
+            return load(Path(passing))
     folder = root / f"{engine}-{_key(net, version)}"
     if folder.is_dir():
         try:
@@ -50,6 +54,14 @@ def kept(net: Lossless, *, engine: str, version: str, make: Callable[[Path], Non
         _keep(Path(unfinished), folder)
     _forget(root)
     return found
+
+
+def _is_writable(root: Path) -> bool:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(root, os.W_OK)
 
 
 def _keep(unfinished: Path, folder: Path) -> None:

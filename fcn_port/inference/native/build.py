@@ -56,8 +56,10 @@ def _loaded(command: list[str]) -> ctypes.CDLL:
             return _declared(ctypes.CDLL(str(path)))
         except (OSError, AttributeError):
             path.unlink(missing_ok=True)
-    _make(command, path)
-    return _declared(ctypes.CDLL(str(path)))
+    with tempfile.TemporaryDirectory(prefix="fcn-port-") as folder:
+        made = _compile(command, Path(folder))
+        _keep(made, path)
+        return _declared(ctypes.CDLL(str(path if path.is_file() else made)))
 
 
 def _path(command: list[str]) -> Path:
@@ -67,11 +69,14 @@ def _path(command: list[str]) -> Path:
     return cache_folder() / f"winograd-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}.so"
 
 
-def _make(command: list[str], path: Path) -> None:
-    """Compile to `path`, which is whole or not there, whoever else does the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        _compile(command, Path(folder)).replace(path)
+def _keep(made: Path, path: Path) -> None:
+    """Copy to `path`, which is whole or not there, whoever else does the same; not where nothing can be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            Path(shutil.copy(made, folder)).replace(path)
+    except OSError:  # compiled again by the next process, which takes a second
+        pass
 
 
 def _compile(command: list[str], folder: Path) -> Path:
