@@ -81,6 +81,7 @@ bench: $(VENV)/ready-bench ## speed and memory, side by side with what a user wo
 	@mkdir -p build
 	$(BIN)/python -m benchmarks.conversion
 	$(BIN)/python -m benchmarks.evaluation_cost
+	$(BIN)/python -m benchmarks.columns
 	$(BIN)/python -m benchmarks.engines --sizes 128 256 375 500 --json build/engines.json --plot build/engines.png
 	$(BIN)/python -m benchmarks.memory --json build/memory.json
 	$(BIN)/python -m benchmarks.training

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.nets import random_image, random_net
+from benchmarks.nets import plain_convolutions, random_image, random_net
 from fcn_port.inference import engines
 from fcn_port.nets import FCN
 
@@ -39,6 +39,15 @@ EAGER = "PyTorch eager, padded"
 
 
 def eager(net: FCN, x: torch.Tensor, folder: Path) -> Run:
+    def run() -> np.ndarray:
+        with plain_convolutions():
+            result: np.ndarray = net(x).numpy()
+        return result
+
+    return run
+
+
+def itself(net: FCN, x: torch.Tensor, folder: Path) -> Run:
     return lambda: net(x).numpy()
 
 
@@ -118,6 +127,7 @@ CANDIDATES: Mapping[str, Make] = {
     "OpenVINO, padded": openvino_padded,
     "MNN, padded (Caffe files)": mnn_padded,
     "OpenCV, padded (Caffe files)": opencv_padded,
+    "fcn-port, the padded net": itself,
     "fcn-port, native": lossless("native"),
     "fcn-port, torch": lossless("torch"),
     "fcn-port, torch, direct": lossless("direct"),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
 import fcn_port
+from converters.layers import columns
 from fcn_port.nets import FCN
 
 
@@ -19,6 +23,17 @@ def random_net(name: str = "voc-fcn8s") -> FCN:
             assert module.bias is not None
             nn.init.normal_(module.bias, std=0.5)
     return net.requires_grad_(False)
+
+
+@contextmanager
+def plain_convolutions() -> Iterator[None]:
+    """All convolutions of our nets as nn.Conv2d has them, as in a net that a user wrote."""
+    before = columns.FEW, columns.SHORT
+    columns.FEW = columns.SHORT = 0
+    try:
+        yield
+    finally:
+        columns.FEW, columns.SHORT = before
 
 
 def random_image(net: FCN, size: tuple[int, int], *, batch: int = 1) -> torch.Tensor:

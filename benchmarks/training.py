@@ -22,6 +22,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from benchmarks.engines import machine
+from benchmarks.nets import plain_convolutions
 from converters.solver import SolverSpec
 from fcn_port.nets import NETS, Widths
 from fcn_port.training import CaffeSolver, Task, parameter_groups, task_for
@@ -65,7 +66,9 @@ def plain(task: Task, image: torch.Tensor, labels: torch.Tensor) -> Step:
     optimizer = torch.optim.SGD(parameters, lr=HEAVY.base_lr, momentum=HEAVY.momentum, weight_decay=HEAVY.weight_decay)
 
     def step() -> float:
-        loss = cross_entropy(net(image), labels, ignore_index=255, reduction="sum")
+        with plain_convolutions():
+            scores = net(image)
+        loss = cross_entropy(scores, labels, ignore_index=255, reduction="sum")
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -18,7 +18,7 @@ from converters.caffe_net import CaffeNet
 from converters.caffemodel import read_caffemodel
 from converters.errors import NetError
 from converters.export.python import Form, Site, class_name, form, python_source
-from converters.layers import Layer, register_layer
+from converters.layers import Layer, columns, register_layer
 from converters.net import NetSpec
 from converters.prototxt import parse_prototxt, read_prototxt
 from converters.state_dict import to_state_dict
@@ -30,6 +30,12 @@ from parity_tests.nets import narrow_net, random_inputs, with_random_weights
 from parity_tests.tolerances import tolerance
 
 FORMATS = ("fcn8s-mini", "layer-zoo-0", "layer-zoo-1", "v0-mini", "v1-mini")
+
+
+@pytest.fixture(autouse=True)
+def plain_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source has nn.Conv2d, and beside the same in CaffeNet it is held to the last bit."""
+    monkeypatch.setattr(columns, "columns_win", lambda *layer: False)
 
 
 def module_of(text: str) -> ModuleType:

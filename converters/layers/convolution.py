@@ -11,6 +11,7 @@ from math import inf, prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .base import Layer, OneToOne, as_image, canonical_axis, pair, refuse, register_layer
+from .columns import conv2d
 from .fork import fork_fields
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ class Window:
     def shrink(self, size: Sequence[int]) -> tuple[int, ...]:
         """The spatial size after a convolution."""
         return tuple(
-            (x + 2 * p - (d * (k - 1) + 1)) // s + 1
-            for x, k, s, p, d in zip(size, *self.along(len(size)), strict=True)
+            (x + 2 * p - (d * (k - 1) + 1)) // s + 1 for x, k, s, p, d in zip(size, *self.along(len(size)), strict=True)
         )
 
     def grow(self, size: Sequence[int]) -> tuple[int, ...]:
@@ -138,7 +138,7 @@ class Convolution(Window, Layer):
         import torch
 
         axes = weight.ndim - 2
-        convolve = (torch.conv1d, torch.conv2d, torch.conv3d)[axes - 1]
+        convolve = (torch.conv1d, conv2d, torch.conv3d)[axes - 1]
         _, stride, pad, dilation = self.along(axes)
         batch = _one_batch_axis(x, axes)
         return _restore(convolve(batch, weight, bias, stride, pad, dilation, self.group), x, axes)

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from converters.layers.columns import conv2d
+
 from .graph import Step
 from .native import NativeConvolution, is_native
 from .winograd import WinogradConvolution, is_worth_it
@@ -96,7 +98,7 @@ class Convolution:
         x = x.to(self._weight.dtype)
         if x.numel() < self._weight.numel():
             x = x.contiguous()  # channels-last would make PyTorch copy the weights, 411 MB in fc6
-        y = F.conv2d(x, self._weight, self._bias, module.stride, padding, 1, module.groups)  # type: ignore[arg-type]
+        y = conv2d(x, self._weight, self._bias, module.stride, padding, (1, 1), module.groups)  # type: ignore[arg-type]
         return y.relu_() if self._relu else y
 
 

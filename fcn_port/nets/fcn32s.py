@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from .parts import Crop, Upsample
+from .parts import Convolution, Crop, Upsample
 from .vgg16 import VGG16, Widths
 
 
@@ -13,7 +13,7 @@ class FCN32s(VGG16):
 
     def __init__(self, num_classes: int, *, widths: Widths = Widths()) -> None:  # noqa: B008
         super().__init__(widths=widths)
-        self.score_fr = nn.Conv2d(widths.fc7, num_classes, 1)
+        self.score_fr = Convolution(widths.fc7, num_classes, 1)
         self.upscore = Upsample(num_classes, factor=32)
         self.score = Crop(19)
 

@@ -9,9 +9,9 @@ The crops put each skip exactly under the upsampled scores. Seen from an image o
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from .parts import Crop, Sum, Upsample
+from .parts import Convolution, Crop, Sum, Upsample
 from .vgg16 import VGG16, Widths
 
 
@@ -20,15 +20,15 @@ class FCN8s(VGG16):
 
     def __init__(self, num_classes: int, *, widths: Widths = Widths()) -> None:  # noqa: B008
         super().__init__(widths=widths)
-        self.score_fr = nn.Conv2d(widths.fc7, num_classes, 1)
+        self.score_fr = Convolution(widths.fc7, num_classes, 1)
         self.upscore2 = Upsample(num_classes, factor=2)
 
-        self.score_pool4 = nn.Conv2d(widths.conv4, num_classes, 1)
+        self.score_pool4 = Convolution(widths.conv4, num_classes, 1)
         self.score_pool4c = Crop(5)
         self.fuse_pool4 = Sum()
         self.upscore_pool4 = Upsample(num_classes, factor=2)
 
-        self.score_pool3 = nn.Conv2d(widths.conv3, num_classes, 1)
+        self.score_pool3 = Convolution(widths.conv3, num_classes, 1)
         self.score_pool3c = Crop(9)
         self.fuse_pool3 = Sum()
 

@@ -6,9 +6,9 @@ they refine; training in stages gets used to that, training all at once needs th
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from .parts import Crop, Scale, Sum, Upsample
+from .parts import Convolution, Crop, Scale, Sum, Upsample
 from .vgg16 import VGG16, Widths
 
 
@@ -17,17 +17,17 @@ class FCN8sAtOnce(VGG16):
 
     def __init__(self, num_classes: int, *, widths: Widths = Widths()) -> None:  # noqa: B008
         super().__init__(widths=widths)
-        self.score_fr = nn.Conv2d(widths.fc7, num_classes, 1)
+        self.score_fr = Convolution(widths.fc7, num_classes, 1)
         self.upscore2 = Upsample(num_classes, factor=2)
 
         self.scale_pool4 = Scale(widths.conv4, 0.01)
-        self.score_pool4 = nn.Conv2d(widths.conv4, num_classes, 1)
+        self.score_pool4 = Convolution(widths.conv4, num_classes, 1)
         self.score_pool4c = Crop(5)
         self.fuse_pool4 = Sum()
         self.upscore_pool4 = Upsample(num_classes, factor=2)
 
         self.scale_pool3 = Scale(widths.conv3, 0.0001)
-        self.score_pool3 = nn.Conv2d(widths.conv3, num_classes, 1)
+        self.score_pool3 = Convolution(widths.conv3, num_classes, 1)
         self.score_pool3c = Crop(9)
         self.fuse_pool3 = Sum()
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from converters.net import Shape
 
-from .parts import FCN, Concat, Crop, Sum, Upsample
+from .parts import FCN, Concat, Convolution, Crop, Sum, Upsample
 from .vgg16 import VGG16, Widths, widths_of
 
 with torch.device("meta"):
@@ -34,11 +34,11 @@ class FCN32sColorDepth(FCN):
     def __init__(self, num_classes: int, *, widths: Widths = Widths()) -> None:  # noqa: B008
         super().__init__()
         self.data = Concat()
-        self.conv1_1_bgrd = nn.Conv2d(4, widths.conv1, 3, padding=100)
+        self.conv1_1_bgrd = Convolution(4, widths.conv1, 3, padding=100)
         vgg16 = VGG16(widths=widths)
         for name in CHAIN[1:]:
             self.add_module(name, vgg16.get_submodule(name))
-        self.score_fr = nn.Conv2d(widths.fc7, num_classes, 1)
+        self.score_fr = Convolution(widths.fc7, num_classes, 1)
         self.upscore = Upsample(num_classes, factor=32)
         self.score = Crop(19)
 
@@ -69,7 +69,7 @@ class FCN32sColorHHA(FCN):
             vgg16 = VGG16(widths=widths)
             for name in CHAIN:
                 self.add_module(name + stream, vgg16.get_submodule(name))
-            self.add_module("score_fr" + stream, nn.Conv2d(widths.fc7, num_classes, 1))
+            self.add_module("score_fr" + stream, Convolution(widths.fc7, num_classes, 1))
         self.score_fused = Sum(0.5, 0.5)
         self.upscore = Upsample(num_classes, factor=32)
         self.score = Crop(19)

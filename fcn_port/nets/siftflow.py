@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from converters.net import Shape
 
-from .parts import Crop, Sum, Upsample
+from .parts import Convolution, Crop, Sum, Upsample
 from .vgg16 import VGG16, Widths, widths_of
 
 
@@ -32,11 +32,11 @@ class SiftFlowFCN32s(SiftFlow):
         super().__init__(widths=widths)
         sem, geo = num_classes["sem"], num_classes["geo"]
 
-        self.score_fr_sem = nn.Conv2d(widths.fc7, sem, 1)
+        self.score_fr_sem = Convolution(widths.fc7, sem, 1)
         self.upscore_sem = Upsample(sem, factor=32)
         self.score_sem = Crop(19)
 
-        self.score_fr_geo = nn.Conv2d(widths.fc7, geo, 1)
+        self.score_fr_geo = Convolution(widths.fc7, geo, 1)
         self.upscore_geo = Upsample(geo, factor=32)
         self.score_geo = Crop(19)
 
@@ -58,17 +58,17 @@ class SiftFlowFCN16s(SiftFlow):
         super().__init__(widths=widths)
         sem, geo = num_classes["sem"], num_classes["geo"]
 
-        self.score_fr_sem = nn.Conv2d(widths.fc7, sem, 1)
+        self.score_fr_sem = Convolution(widths.fc7, sem, 1)
         self.upscore2_sem = Upsample(sem, factor=2)
-        self.score_pool4_sem = nn.Conv2d(widths.conv4, sem, 1)
+        self.score_pool4_sem = Convolution(widths.conv4, sem, 1)
         self.score_pool4_semc = Crop(5)
         self.fuse_pool4_sem = Sum()
         self.upscore16_sem = Upsample(sem, factor=16)
         self.score_sem = Crop(27)
 
-        self.score_fr_geo = nn.Conv2d(widths.fc7, geo, 1)
+        self.score_fr_geo = Convolution(widths.fc7, geo, 1)
         self.upscore2_geo = Upsample(geo, factor=2)
-        self.score_pool4_geo = nn.Conv2d(widths.conv4, geo, 1)
+        self.score_pool4_geo = Convolution(widths.conv4, geo, 1)
         self.score_pool4_geoc = Crop(5)
         self.fuse_pool4_geo = Sum()
         self.upscore16_geo = Upsample(geo, factor=16)
@@ -96,25 +96,25 @@ class SiftFlowFCN8s(SiftFlow):
         super().__init__(widths=widths)
         sem, geo = num_classes["sem"], num_classes["geo"]
 
-        self.score_fr_sem = nn.Conv2d(widths.fc7, sem, 1)
+        self.score_fr_sem = Convolution(widths.fc7, sem, 1)
         self.upscore2_sem = Upsample(sem, factor=2)
-        self.score_pool4_sem = nn.Conv2d(widths.conv4, sem, 1)
+        self.score_pool4_sem = Convolution(widths.conv4, sem, 1)
         self.score_pool4_semc = Crop(5)
         self.fuse_pool4_sem = Sum()
         self.upscore_pool4_sem = Upsample(sem, factor=2)
-        self.score_pool3_sem = nn.Conv2d(widths.conv3, sem, 1)
+        self.score_pool3_sem = Convolution(widths.conv3, sem, 1)
         self.score_pool3_semc = Crop(9)
         self.fuse_pool3_sem = Sum()
         self.upscore8_sem = Upsample(sem, factor=8)
         self.score_sem = Crop(31)
 
-        self.score_fr_geo = nn.Conv2d(widths.fc7, geo, 1)
+        self.score_fr_geo = Convolution(widths.fc7, geo, 1)
         self.upscore2_geo = Upsample(geo, factor=2)
-        self.score_pool4_geo = nn.Conv2d(widths.conv4, geo, 1)
+        self.score_pool4_geo = Convolution(widths.conv4, geo, 1)
         self.score_pool4_geoc = Crop(5)
         self.fuse_pool4_geo = Sum()
         self.upscore_pool4_geo = Upsample(geo, factor=2)
-        self.score_pool3_geo = nn.Conv2d(widths.conv3, geo, 1)
+        self.score_pool3_geo = Convolution(widths.conv3, geo, 1)
         self.score_pool3_geoc = Crop(9)
         self.fuse_pool3_geo = Sum()
         self.upscore8_geo = Upsample(geo, factor=8)
