@@ -52,6 +52,16 @@ def test_the_data_set_is_known_by_its_classes(tmp_path: Path) -> None:
     assert (other.name, other.complete) == ("shapes", False)
 
 
+@pytest.mark.parametrize(
+    ("val", "lists"),
+    [(0.0, {"train", "trainval"}), (0.5, {"train", "trainval", "val"}), (1.0, {"trainval", "val"})],
+)
+def test_there_are_no_empty_lists(tmp_path: Path, val: float, lists: set[str]) -> None:
+    """Training on a folder without validation images goes on without; an empty list would be an error."""
+    make_shapes(tmp_path, count=2, size=(8, 8), val=val)
+    assert {path.stem for path in (tmp_path / "ImageSets" / "Segmentation").iterdir()} == lists
+
+
 def test_layout_and_labels(tmp_path: Path) -> None:
     data = open_dataset(make_shapes(tmp_path, count=24, seed=1, size=(60, 80)), split="trainval")
     assert data.classes["score"] == CLASSES and len(CLASSES) == 7

@@ -35,7 +35,8 @@ def make_shapes(
     """Write `count` images of `size` (h, w) with their label maps below `folder`, and return it.
 
     As in VOC: `JPEGImages/<id>.jpg`, `SegmentationClass/<id>.png` (indexed, VOC's palette, borders 255),
-    `ImageSets/Segmentation/{train,val,trainval}.txt`, the last `val` of the images for val; and `classes.txt`.
+    `ImageSets/Segmentation/{train,val,trainval}.txt`, the last `val` of the images for val, but no list of none; and
+    `classes.txt`.
     """
     root = Path(folder)
     lists = root / "ImageSets" / "Segmentation"
@@ -50,7 +51,8 @@ def make_shapes(
         indexed.save(root / "SegmentationClass" / f"{id_}.png")
     first_val = count - round(count * val)
     for name, part in {"train": ids[:first_val], "val": ids[first_val:], "trainval": ids}.items():
-        (lists / f"{name}.txt").write_text("".join(f"{id_}\n" for id_ in part), encoding="utf-8")
+        if part:  # an empty list is refused by whoever opens it; one that is not there has not been asked for
+            (lists / f"{name}.txt").write_text("".join(f"{id_}\n" for id_ in part), encoding="utf-8")
     (root / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES), encoding="utf-8")
     return root
 
