@@ -28,12 +28,16 @@ class Case(NamedTuple):
     kernel: int
     sides: tuple[int, ...]
     padding: int = 0
+    batch: int = 1
 
 
 CASES = (
     Case("VGG-16 fc6", 512, 4096, 7, (8, 10, 14, 22, 26, 31)),
     Case("VGG-16 fc7", 4096, 4096, 1, (2, 4, 8, 16, 20, 31)),
     Case("AlexNet fc6", 256, 4096, 6, (6, 13, 22, 30)),
+    Case("VGG-16 fc6", 512, 4096, 7, (8, 14), batch=4),
+    Case("1024 to 1024", 1024, 1024, 3, (8, 16, 20), 1),
+    Case("4096 to 256", 4096, 256, 3, (8, 15, 16), 1),
     Case("VGG-16 conv5", 512, 512, 3, (4, 14, 22), 1),
     Case("LeNet conv1", 1, 20, 5, (28,)),
     Case("LeNet conv2", 20, 50, 5, (12,)),
@@ -58,21 +62,20 @@ def in_turn(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, flo
 
 def of_layer(case: Case, side: int, rounds: int) -> str:
     """A row of the table: a layer at one size of its input."""
-    name, channels, features, kernel, _, pad = case
+    name, channels, features, kernel, _, pad, batch = case
     weight, bias = torch.randn(features, channels, kernel, kernel), torch.randn(features)
-    x = torch.randn(1, channels, side, side)
-    window = (kernel, kernel), bias, (1, 1), (pad, pad)
+    x = torch.randn(batch, channels, side, side)
     found = in_turn(
         {
             "PyTorch": lambda: torch.conv2d(x, weight, bias, padding=pad),
-            "columns": lambda: torch.ops.aten.thnn_conv2d(x, weight, *window),
+            "columns": lambda: columns.by_columns(x, weight, bias, (1, 1), (pad, pad)),
         },
         rounds if weight.numel() >= columns.HEAVY else 30 * rounds,
     )
     star = "columns" if columns.columns_win(x, weight, (1, 1), (pad, pad)) else "PyTorch"
     cells = " | ".join(f"{time:.3g}{' *' if way == star else ''}" for way, time in found.items())
-    positions = (side + 2 * pad - kernel + 1) ** 2
-    return f"| {name} | {side}x{side} | {positions} | {cells} | {found['columns'] / found['PyTorch']:.2f} |"
+    positions = batch * (side + 2 * pad - kernel + 1) ** 2
+    return f"| {name} | {batch} of {side}x{side} | {positions} | {cells} | {found['columns'] / found['PyTorch']:.2f} |"
 
 
 def of_net(net: FCN, side: int, rounds: int) -> str:

@@ -1,9 +1,10 @@
 """A convolution as Caffe does it, windows as columns and one matrix product, where that beats the direct one.
 
-PyTorch hands convolutions on a processor to oneDNN, which first brings the weight into a layout of its own, at every
-call: 411 MB for fc6, as long as everything else for an image of 256x256. And it begins slowly, which is most of the
-time of layers like LeNet's. PyTorch has Caffe's way too (im2col and BLAS, base_conv_layer.cpp) and uses it for small
-maps, but not for kernels over 3x3 and not for heavy weights. benchmarks/columns.py shows both where the line lies.
+PyTorch hands convolutions on a processor to oneDNN, which brings the weight into a layout of its own at every call:
+411 MB for fc6, which takes longer than the sum itself where there are few positions. Caffe's way (im2col and BLAS,
+base_conv_layer.cpp) uses the weight where it lies. It also rounds less in small layers of large kernels, such as
+LeNet's, at no cost; for kernels up to 3x3 PyTorch does the same by itself. `benchmarks/columns.py` shows where the
+lines lie.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 HEAVY = 2**23
-"""Weights from which on columns are worth it: 32 MiB, which no cache holds."""
+"""Weights from which on a new layout costs more than columns, 32 MiB."""
 
 FEW = 400
-"""Positions of the output up to which columns of a heavy layer cost less than the weight's new layout."""
+"""Positions of the output, of all images of a batch, up to which that is so."""
 
 SHORT = 2**21
-"""Multiplications of a whole layer up to which oneDNN's beginning is most of its time."""
+"""Multiplications of a whole layer up to which columns cost nothing."""
 
 
 def conv2d(
@@ -32,26 +33,51 @@ def conv2d(
     dilation: tuple[int, ...],
     groups: int,
 ) -> Tensor:
-    """torch.conv2d of `x` (n, c, h, w), by columns where those are faster; the last bits may differ.
+    """torch.conv2d of `x` (n, c, h, w), by columns where those are better; the last bits may differ.
 
-    Programs that are compiled or exported always have the direct one: their kernels are another's.
+    Programs that are traced, compiled or exported have the direct one, as has everything but float32 on a processor.
     """
     import torch
 
     if groups == 1 and dilation == (1, 1) and columns_win(x, weight, stride, padding):
-        kernel = weight.shape[2:]
-        by_columns: Tensor = torch.ops.aten.thnn_conv2d(x, weight, kernel, bias, stride, padding)
-        return by_columns
+        return by_columns(x, weight, bias, stride, padding)
     return torch.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
 
+def by_columns(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], padding: tuple[int, ...]
+) -> Tensor:
+    """The convolution, by columns whatever it costs."""
+    import torch
+    from torch.nn.functional import unfold
+
+    whole = weight.shape[2:] == (1, 1) == stride and padding == (0, 0)
+    columns = x.flatten(2) if whole else unfold(x, weight.shape[2:], padding=padding, stride=stride)
+    matrix, columns = weight.flatten(1), columns.transpose(0, 1).flatten(1)
+    tops = matrix @ columns if bias is None else torch.addmm(bias[:, None], matrix, columns)
+    return tops.unflatten(1, (x.shape[0], *_places(x, weight, stride, padding))).transpose(0, 1)
+
+
 def columns_win(x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...]) -> bool:
+    """Whether a convolution of one group without dilation is better done by columns."""
     import torch
 
-    if torch.compiler.is_compiling() or x.device.type != "cpu" or x.dtype != torch.float32 or x.shape[0] != 1:
+    if type(x) is not torch.Tensor or torch.jit.is_tracing() or torch.compiler.is_compiling():
         return False
-    (h, w), (kh, kw) = x.shape[2:], weight.shape[2:]
-    rows, columns = (h + 2 * padding[0] - kh) // stride[0] + 1, (w + 2 * padding[1] - kw) // stride[1] + 1
+    if not (x.device.type == weight.device.type == "cpu" and x.dtype == weight.dtype == torch.float32):
+        return False
+    if x.ndim != 4 or x.shape[1] != weight.shape[1] or x.layout != torch.strided or not weight.is_contiguous():
+        return False
+    rows, columns = _places(x, weight, stride, padding)
+    positions = x.shape[0] * rows * columns
+    if min(rows, columns) < 1 or not positions:
+        return False
     if weight.numel() >= HEAVY:
-        return rows * columns <= FEW
-    return max(kh, kw) > 3 and rows * columns * weight.numel() <= SHORT
+        return positions <= FEW and positions < weight.shape[0]
+    return max(weight.shape[2:]) > 3 and positions * weight.numel() <= SHORT
+
+
+def _places(x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns of the output."""
+    rows, columns = ((x.shape[i] + 2 * padding[i - 2] - weight.shape[i]) // stride[i - 2] + 1 for i in (2, 3))
+    return rows, columns

@@ -35,11 +35,13 @@ class FCN(nn.Module):
 
 
 class Convolution(nn.Conv2d):
-    """nn.Conv2d; few windows of a heavy kernel are columns of a matrix, as in Caffe, which takes half the time."""
+    """nn.Conv2d, whose heavy kernels with few windows are matrix products (`converters.layers.columns`)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        assert not isinstance(self.padding, str)
-        return conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+    def forward(self, input: Tensor) -> Tensor:
+        if torch.jit.is_scripting() or isinstance(self.padding, str) or self.padding_mode != "zeros":
+            return self._conv_forward(input, self.weight, self.bias)
+        else:  # noqa: RET505 - or torch.jit.script would read it
+            return conv2d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 def max_pool(size: int = 2, *, stride: int = 2, padding: int = 0) -> nn.MaxPool2d:
