@@ -24,6 +24,7 @@ from .coord_map import auto_crop, crops_of
 from .errors import CaffeFormatError, MismatchError
 from .export.safetensors import header_bytes, write_safetensors
 from .files import whole_file
+from .fitting import check_size
 from .net import NetSpec, Shape
 from .passes import merge_splits, to_deploy
 from .prototxt import format_prototxt, read_prototxt
@@ -89,8 +90,9 @@ def convert(
     if not coverage.entries:
         raise MismatchError("there are no weights in this file", path=path)
     deploy = None if spec is None else merge_splits(to_deploy(spec, blobs=model.blobs))
-    if deploy is not None and auto_crop_offsets:
-        deploy = auto_crop(deploy)
+    if deploy is not None:
+        check_size(deploy, model.blobs)
+        deploy = auto_crop(deploy) if auto_crop_offsets else deploy
     provenance = {**(metadata or {}), **_describe(source, deploy)}
     sha256, bad = _write(source, target, to_arrays(model, coverage), provenance, progress)
     return ConversionReport(

@@ -32,24 +32,24 @@ def is_data(layer: LayerSpec) -> bool:
     return not layer.bottoms and bool(layer.tops) and layer.type not in ("Input", "Parameter")
 
 
-def input_of(layer: LayerSpec, tops: Sequence[str], spec: NetSpec, blobs: Blobs) -> tuple[LayerSpec, tuple[str, ...]]:
-    """The Input layer that stands for the `tops` of a data or Input layer, and notes on the shapes that were assumed.
+def input_of(layer: LayerSpec, tops: Sequence[str], spec: NetSpec, blobs: Blobs) -> tuple[LayerSpec, dict[str, str]]:
+    """The Input layer that stands for the `tops` of a data or Input layer, and a note by top where a shape is assumed.
 
     An Input layer that gives all its shapes and keeps all its tops comes back as it is.
     """
     given = _own_shapes(layer)
     if layer.type == "Input" and given and len(tops) == len(layer.tops):
-        return layer, ()
-    shapes, notes = [], []
+        return layer, {}
+    shapes, notes = [], {}
     for top in tops:
         shape = given.get(top)
         if shape is None:
             shape = (1, _channels(top, layer, spec, blobs), *_size(layer))
-            notes.append(f"the net does not give the size of input '{top}'; {'x'.join(map(str, shape))} is assumed")
+            notes[top] = f"the net does not give the size of input '{top}'; {'x'.join(map(str, shape))} is assumed"
         shapes.append(shape)
     message = layer.to_message() if layer.type == "Input" else LayerParameter(name=layer.name, type="Input")
     extra = layer.extra if layer.type == "Input" else ()
-    return _with_shapes(message, tops, shapes, extra=extra, line=layer.line), tuple(notes)
+    return _with_shapes(message, tops, shapes, extra=extra, line=layer.line), notes
 
 
 def with_input_shapes(spec: NetSpec, shapes: Mapping[str, Shape]) -> NetSpec:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from .errors import NetError
+from .fitting import fit_size
 from .inputs import Blobs, input_of, is_data, with_input_shapes
 from .net import LayerSpec, NetSpec, Shape
 from .schema import NetParameter, NetState
@@ -84,18 +85,25 @@ def to_deploy(
     `input_shapes`, by blob, are the shapes of the inputs. For one that is not given, and that neither an Input nor a
     MemoryData or DummyData layer fixes, the batch is 1; the channels are those of the first convolution on its way, if
     `blobs` (weights by layer) has it, else 1 for grey images and for NYUDv2's `depth`, else 3; the size is crop_size,
-    else new_height x new_width, else 500x500 as in the published deploy nets. Notes say what was assumed.
+    else new_height x new_width, else what the weights of InnerProducts fit (`fit_size`), else 500x500 as in the
+    published deploy nets. Notes say what was assumed.
     """
     spec = _open(spec, phase, level, stages)
     layers: list[LayerSpec] = []
-    notes: list[str] = []
+    assumed: dict[str, str] = {}
     for layer, tops in _needed(spec):
         if _is_source(layer):
-            layer, assumed = input_of(layer, tops, spec, blobs or {})
-            notes.extend(assumed)
+            layer, notes = input_of(layer, tops, spec, blobs or {})
+            assumed.update(notes)
         layers.append(_without_rules(layer))
-    deploy = replace(spec, layers=tuple(layers), notes=(*spec.notes, *notes))
-    return with_input_shapes(deploy, input_shapes) if input_shapes else deploy
+    deploy = replace(spec, layers=tuple(layers))
+    if input_shapes:
+        deploy = with_input_shapes(deploy, input_shapes)
+    elif assumed and blobs:
+        deploy, fitted = fit_size(deploy, list(assumed), blobs)
+        if fitted is not None:
+            return replace(deploy, notes=(*spec.notes, fitted))
+    return replace(deploy, notes=(*spec.notes, *assumed.values()))
 
 
 def _open(spec: NetSpec, phase: Phase, level: int, stages: Sequence[str]) -> NetSpec:

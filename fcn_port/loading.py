@@ -153,7 +153,8 @@ def _make(source: _Source, path: Path) -> nn.Module:
     try:
         caffe_net.load_state_dict(state)
     except RuntimeError as error:
-        raise MismatchError(str(error), path=path) from error
+        hint = "the net is not that of these weights, or not its input size: give its deploy prototxt"
+        raise MismatchError(str(error), path=path, hint=hint) from error
     return caffe_net
 
 
