@@ -52,6 +52,18 @@ def input_of(layer: LayerSpec, tops: Sequence[str], spec: NetSpec, blobs: Blobs)
     return _with_shapes(message, tops, shapes, extra=extra, line=layer.line), notes
 
 
+def constant_notes(layer: LayerSpec, tops: Sequence[str]) -> Iterator[str]:
+    """Notes on those `tops` that Caffe fills with a constant and that are inputs here (dummy_data_layer.cpp)."""
+    if layer.type != "DummyData":
+        return
+    fillers = layer.to_message().dummy_data_param.data_filler
+    for position, top in enumerate(layer.tops):
+        filler = fillers[min(position, len(fillers) - 1)] if fillers else None
+        if top in tops and (filler is None or filler.type == "constant"):
+            value = 0.0 if filler is None else filler.value
+            yield f"'{top}' is an input here; Caffe's DummyData fills it with {value:g}"
+
+
 def with_input_shapes(spec: NetSpec, shapes: Mapping[str, Shape]) -> NetSpec:
     """The net with the Input layers' shapes changed to the given ones; NetError for a blob that is no input."""
     known = spec.inputs

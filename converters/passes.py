@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from .errors import NetError
 from .fitting import fit_size
-from .inputs import Blobs, input_of, is_data, with_input_shapes
+from .inputs import Blobs, constant_notes, input_of, is_data, with_input_shapes
 from .net import LayerSpec, NetSpec, Shape
 from .schema import NetParameter, NetState
 
@@ -91,8 +91,10 @@ def to_deploy(
     spec = _open(spec, phase, level, stages)
     layers: list[LayerSpec] = []
     assumed: dict[str, str] = {}
+    constants: list[str] = []
     for layer, tops in _needed(spec):
         if _is_source(layer):
+            constants.extend(constant_notes(layer, tops))
             layer, notes = input_of(layer, tops, spec, blobs or {})
             assumed.update(notes)
         layers.append(_without_rules(layer))
@@ -102,8 +104,8 @@ def to_deploy(
     elif assumed and blobs:
         deploy, fitted = fit_size(deploy, list(assumed), blobs)
         if fitted is not None:
-            return replace(deploy, notes=(*spec.notes, fitted))
-    return replace(deploy, notes=(*spec.notes, *assumed.values()))
+            assumed = {"": fitted}
+    return replace(deploy, notes=(*spec.notes, *assumed.values(), *constants))
 
 
 def _open(spec: NetSpec, phase: Phase, level: int, stages: Sequence[str]) -> NetSpec:

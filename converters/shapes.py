@@ -9,6 +9,7 @@ from math import prod
 
 from .errors import NetError, UnknownLayerError
 from .layers import Layer
+from .layers.base import similar_type
 from .layers.source import Input
 from .net import LayerSpec, NetSpec, Shape
 
@@ -96,10 +97,12 @@ def known_params(layer: LayerSpec) -> Layer:
     if layer.type == "Python":
         python = layer.to_message().python_param
         kind += f" ({python.module}.{python.layer})"
+    near = similar_type(layer.type)
+    meant = f"did you mean '{near}'? Else " if near else ""
     raise UnknownLayerError(
         f"nobody registered layer type {kind}",
         where=layer.place,
-        hint=f"add it with @register_layer(\"{layer.type}\"); converters/layers/base.py shows how",
+        hint=f"{meant}add it with @register_layer(\"{layer.type}\"); converters/layers/base.py shows how",
     )
 
 

@@ -23,9 +23,12 @@ def blobs(net: nn.Module, x: Tensor | None = None, **inputs: Tensor) -> dict[str
     """
     if x is not None:
         names = _input_names(net)
-        if len(names) != 1 or inputs:
+        if "x" in names:
+            inputs["x"] = x
+        elif len(names) != 1 or inputs:
             raise TypeError(f"this net has {len(names)} inputs; give them by name: {', '.join(names)}")
-        inputs = {names[0]: x}
+        else:
+            inputs = {names[0]: x}
     if isinstance(net, CaffeNet):
         with torch.no_grad():
             return net.blobs(**inputs)

@@ -14,6 +14,7 @@ from torch import nn
 
 from converters import CaffeNet, NetError, UnknownLayerError, parse_prototxt, read_prototxt, register_layer
 from converters.layers import base
+from fcn_port import blobs
 from parity_tests.fill import input_blob
 from parity_tests.goldens import formats
 from parity_tests.test_caffe_net import load
@@ -216,6 +217,13 @@ def test_several_inputs_by_position_and_by_name() -> None:
         assert torch.equal(cat, torch.cat((data, depth), 1))
     assert list(net.blobs(data, depth)) == ["data", "depth", "cat"]
     assert dict(net.inputs) == {"data": (1, 3, 8, 9), "depth": (1, 1, 8, 9)}
+
+
+def test_an_input_may_be_called_x() -> None:
+    given = INPUT.replace("data", "x") + INPUT.replace("data", "y")
+    net = net_of('name: "cat" type: "Concat" bottom: "x" bottom: "y" top: "cat"', given=given)
+    x, y = torch.randn(1, 3, 8, 9), torch.randn(1, 3, 8, 9)
+    assert torch.equal(blobs(net, x=x, y=y)["cat"], net(x, y))
 
 
 @pytest.mark.parametrize(

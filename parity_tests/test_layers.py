@@ -351,6 +351,18 @@ def test_settings_are_refused_with_their_place(kind: str, settings: str, problem
     assert f"layer 'it' ({kind}, line 2)" in str(caught.value)
 
 
+@pytest.mark.parametrize(("operation", "allowed"), [("SUM", False), ("MAX", False), ("PROD", True)])
+def test_eltwise_in_place(operation: str, allowed: bool) -> None:
+    """Caffe sets the top of a sum to 0 and of a maximum to -FLT_MAX, and only then reads the bottoms."""
+    wires = 'bottom: "a" bottom: "b" top: "a"'
+    text = f'layer {{ name: "it" type: "Eltwise" {wires} eltwise_param {{ operation: {operation} }} }}'
+    if allowed:
+        assert layer_of(text)
+    else:
+        with pytest.raises(NetError, match="bottom 'a' is its top too"):
+            layer_of(text)
+
+
 def test_every_layer_type_of_caffe_is_known() -> None:
     """All that Caffe 1.0 registers, but for data, losses, HDF5Output and recurrent layers."""
     inference = (

@@ -158,6 +158,13 @@ def test_unknown_layer_type_names_layer_type_and_line() -> None:
     )
 
 
+@pytest.mark.parametrize(("kind", "meant"), [("Relu", "ReLU"), ("BatchNormal", "BatchNorm"), ("IP", None)])
+def test_a_misspelt_layer_type_is_told_what_is_meant(kind: str, meant: str | None) -> None:
+    with pytest.raises(UnknownLayerError) as caught:
+        infer_shapes(parse_prototxt(net_of(f'name: "it" type: "{kind}" bottom: "data" top: "t"')))
+    assert f"did you mean '{meant}'" in str(caught.value) if meant else "did you mean" not in str(caught.value)
+
+
 def test_unknown_python_layer_names_its_class() -> None:
     layer = 'name: "p" type: "Python" bottom: "data" top: "p" python_param { module: "my_layers" layer: "Mystery" }'
     with pytest.raises(UnknownLayerError, match=r"my_layers\.Mystery"):

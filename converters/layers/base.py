@@ -25,6 +25,7 @@ and their shapes worked out without it; it should leave sizes to PyTorch's opera
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -120,6 +121,13 @@ def register_layer(*names: str) -> Callable[[LayerClass], LayerClass]:
 def find_layer(name: str) -> type[Layer] | None:
     """The class of a layer type, or None if nobody registered it."""
     return _types.get(name)
+
+
+def similar_type(name: str) -> str | None:
+    """The known layer type whose name is nearest, whatever its capitals; None where none is near."""
+    by_small = {known.lower(): known for known in _types}
+    near = get_close_matches(name.lower(), by_small, n=1, cutoff=0.75)
+    return by_small[near[0]] if near else None
 
 
 def refuse(spec: LayerSpec, problem: str, *, hint: str | None = None) -> NetError:

@@ -35,6 +35,10 @@ class Eltwise(Layer):
             raise refuse(spec, f"{len(coefficients)} coefficients for {len(spec.bottoms)} bottoms")
         if coefficients and operation == "PROD":
             raise refuse(spec, "a product takes no coefficients")
+        lost = [bottom for bottom in spec.bottoms if bottom in spec.tops]
+        if lost and operation != "PROD":
+            problem = f"bottom '{lost[0]}' is its top too, which Caffe clears before it reads the bottoms"
+            raise refuse(spec, problem, hint="give the top a name of its own, so that the bottom counts")
         return cls(operation, coefficients or (1.0,) * len(spec.bottoms))
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
