@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from types import MappingProxyType
@@ -22,8 +22,10 @@ from . import sniff
 from .blob import FLOAT32, FLOAT64, read_blob
 from .errors import CaffeFormatError, MismatchError, WireError, place
 from .files import whole_file
+from .fork_text import NUMBER as FORK_TEXT
+from .fork_text import read_fork_text, write_fork_text
 from .net import LayerSpec, NetSpec, UnknownField, net_from_message
-from .schema import NetParameter, message_type
+from .schema import LayerParameter, NetParameter, message_type
 from .text_format import is_repeated
 from .unknown import notes_on, unknown_fields
 from .upgrade import upgrade_net
@@ -78,6 +80,8 @@ _V0_BLOBS = _number("V0LayerParameter", "blobs")
 
 _MOST_SETTINGS = 64 << 20
 """Bytes that are not in blobs; nets of a thousand layers have less than a MiB."""
+_MOST_FORK_TEXT = 4 << 20
+"""Bytes of text of forks' fields: as many as a prototxt may have."""
 
 
 def read_caffemodel(path: str | os.PathLike[str]) -> CaffeModel:
@@ -118,10 +122,11 @@ def parse_caffemodel(buffer: Buffer, *, path: str | None = None) -> CaffeModel:
         for index, layer in enumerate(layers):
             with place(f"layer {index}"):
                 name, own, extra = _read_layer(layer, source, getattr(message, _FORMS[number].field).add())
+                named = _read_fork_text(layer.fork_text, source, LayerParameter)
             if number != used:
                 continue
-            if extra:
-                extras[index] = extra
+            if extra or named:
+                extras[index] = extra + named
                 unknown += [(f"layer '{name}'", field) for field in extra]
             if own and name in blobs:
                 notes.append(f"layer '{name}' has blobs twice; Caffe uses the last ones, and so does this")
@@ -133,7 +138,7 @@ def parse_caffemodel(buffer: Buffer, *, path: str | None = None) -> CaffeModel:
     except UnicodeDecodeError as error:  # a path that the upgrade moves to another parameter
         raise WireError(f"a string is not UTF-8: {error.object[:80]!r}") from error
     spec = net_from_message(upgraded.message, path=path, extras=upgraded.extras, notes=(*notes, *upgraded.notes))
-    spec = replace(spec, extra=net_extra)
+    spec = replace(spec, extra=net_extra + _read_fork_text(scan.fork_text, source, NetParameter))
     return CaffeModel(spec=spec, blobs=MappingProxyType(blobs), path=path, notes=spec.notes)
 
 
@@ -146,6 +151,7 @@ class _ScannedLayer(NamedTuple):
     settings: list[Field]
     nested: list[Field] | None
     blobs: list[Field]
+    fork_text: list[Field]
 
 
 class _ScannedNet(NamedTuple):
@@ -153,10 +159,11 @@ class _ScannedNet(NamedTuple):
 
     settings: list[Field]
     layers: dict[int, list[_ScannedLayer]]
+    fork_text: list[Field]
 
 
 def _scan_net(net: Message) -> _ScannedNet:
-    scan = _ScannedNet([], {number: [] for number in _FORMS})
+    scan = _ScannedNet([], {number: [] for number in _FORMS}, [])
     found = net.fields()
     while True:
         with place(f"after {sum(map(len, scan.layers.values()))} layers"):
@@ -165,16 +172,23 @@ def _scan_net(net: Message) -> _ScannedNet:
             break
         layers = scan.layers.get(field.number)
         if layers is None:
-            scan.settings.append(field)
+            (scan.fork_text if field.number == FORK_TEXT else scan.settings).append(field)
         else:
             with place(f"layer {len(layers)}"):
                 layers.append(_scan_layer(net.inside(field), _FORMS[field.number]))
     if not any(scan.layers.values()):
         raise WireError("a protobuf message without layers; expected a net", hint="is this a file of another program?")
-    size = sum(field.end - field.start for fields in _all_settings(scan) for field in fields)
+    size = _size(_all_settings(scan))
     if size > _MOST_SETTINGS:
         raise WireError(f"{size} bytes are not in blobs; a net's settings have at most {_MOST_SETTINGS}")
+    size = _size([scan.fork_text, *(layer.fork_text for layer in chain.from_iterable(scan.layers.values()))])
+    if size > _MOST_FORK_TEXT:
+        raise WireError(f"{size} bytes of text of forks' fields; a net has at most {_MOST_FORK_TEXT}")
     return scan
+
+
+def _size(all_fields: Iterable[list[Field]]) -> int:
+    return sum(field.end - field.start for fields in all_fields for field in fields)
 
 
 def _scan_layer(layer: Message, form: _Form) -> _ScannedLayer:
@@ -182,9 +196,10 @@ def _scan_layer(layer: Message, form: _Form) -> _ScannedLayer:
     v0 = [layer.inside(field) for field in own if field.number == form.nested]
     nested = [field for message in v0 for field in message.fields()]
     return _ScannedLayer(
-        settings=[field for field in own if field.number not in (form.blobs, form.nested)],
+        settings=[field for field in own if field.number not in (form.blobs, form.nested, FORK_TEXT)],
         nested=[field for field in nested if field.number != _V0_BLOBS] if v0 else None,
         blobs=[f for f in own if f.number == form.blobs] + [f for f in nested if f.number == _V0_BLOBS],
+        fork_text=[field for field in own if field.number == FORK_TEXT],
     )
 
 
@@ -213,6 +228,11 @@ def _read_layer(
         with place(f"'{name}' blob {position}"):
             blobs.append(read_blob(source.inside(blob)))
     return name, tuple(blobs), extra
+
+
+def _read_fork_text(found: Sequence[Field], source: Message, message_class: Any) -> tuple[UnknownField, ...]:
+    texts = [source.inside(field) for field in found]
+    return tuple(chain.from_iterable(read_fork_text(bytes(t.buffer[t.start : t.end]), message_class) for t in texts))
 
 
 def _merge(message: Any, source: Message, found: Sequence[Field]) -> tuple[UnknownField, ...]:
@@ -258,8 +278,8 @@ def write_caffemodel(model: CaffeModel, path: str | os.PathLike[str]) -> None:
     """Write a .caffemodel as Caffe 1.0 does: a file that Caffe wrote comes out with the same bytes.
 
     float64 blobs become `double_data`, as in a net of doubles; every other type becomes float32 `data`. Fields of forks
-    that were read from a prototxt have a name and no number: they cannot be in a binary file, and Caffe wants the
-    prototxt beside it anyway.
+    that were read from a prototxt have a name and no number: they are written as fork_text.py says, which this reads
+    again and Caffe passes over; Caffe takes a net's settings from the prototxt anyway.
     """
     if model.spec is None:
         raise MismatchError("these blobs come without a net; a .caffemodel holds one", path=model.path)
@@ -276,6 +296,7 @@ def write_caffemodel(model: CaffeModel, path: str | os.PathLike[str]) -> None:
         file.write(_in_order(header.SerializeToString(deterministic=True)))
         for layer in model.spec.layers:
             _write_layer(file, layer, model.blobs.get(layer.name, ()))
+        file.write(_fork_text(model.spec.extra, NetParameter))
 
 
 def _write_layer(file: BinaryIO, layer: LayerSpec, blobs: Sequence[np.ndarray]) -> None:
@@ -286,10 +307,15 @@ def _write_layer(file: BinaryIO, layer: LayerSpec, blobs: Sequence[np.ndarray]) 
     for blob in blobs:
         header, values, trailer = blob_parts(blob)
         parts += [write_tag(blob_number, len(header) + values.nbytes + len(trailer)), header, values.data, trailer]
-    parts.append(raw[split:])
+    parts += [raw[split:], _fork_text(layer.extra, LayerParameter)]
     file.write(write_tag(_V2, sum(memoryview(part).nbytes for part in parts)))
     for part in parts:
         file.write(part)
+
+
+def _fork_text(extra: Sequence[UnknownField], message_class: Any) -> bytes:
+    text = write_fork_text(extra, message_class)
+    return write_tag(FORK_TEXT, len(text)) + text if text else b""
 
 
 def blob_parts(blob: np.ndarray) -> tuple[bytes, np.ndarray, bytes]:
