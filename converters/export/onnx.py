@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..net import Shape
 from .check import ExportError, Run, random_inputs, require
+from .onnx_optimizer import optimize
 from .tracing import free_sizes, tracing
 
 if TYPE_CHECKING:
@@ -38,11 +39,13 @@ def write_onnx(
             args,
             dynamo=True,
             verbose=False,
+            optimize=False,
             input_names=list(example),
             dynamic_shapes=free_sizes(net, example) if any_size else None,
         )
     if program is None:
         raise ExportError("torch.onnx.export gave nothing")
+    optimize(program.model)
     _name_outputs(program.model.graph, outputs)
     program.model.metadata_props.update(metadata)
     program.save(os.fspath(path), external_data=False)
