@@ -216,9 +216,11 @@ def _run_opencv(
     import tempfile
 
     from converters.caffemodel import write_caffemodel
+    from converters.export.caffe import to_caffe
     from converters.inputs import with_input_shapes
     from converters.prototxt import write_prototxt
 
+    spec = to_caffe(spec)
     with tempfile.TemporaryDirectory() as folder:
         prototxt, weights = Path(folder, "net.prototxt"), Path(folder, "net.caffemodel")
         write_prototxt(with_input_shapes(spec, {name: x.shape for name, x in inputs.items()}), prototxt)

@@ -131,6 +131,59 @@ def test_an_h5_that_caffe_would_read_without_a_word_and_without_weights_is_refus
     assert not list(tmp_path.iterdir())
 
 
+HOLES = {"hole: 2": [2], "hole_h: 2 hole_w: 3": [2, 3], "hole: 3 hole_w: 1": [3, 1], "hole: 1": [1]}
+
+
+def with_holes(hole: str) -> CaffeNet:
+    """A net with holes in each of the layers that may have them, as DeepLab's forks write it."""
+    conv = "num_output: 4 kernel_size: 3 weight_filler { type: 'xavier' }"
+    layers = (
+        f'layer {{ name: "{kind}" type: "{kind}" bottom: "data" top: "{kind}" convolution_param {{ {conv} {hole} }} }}'
+        for kind in ("Convolution", "Deconvolution", "Im2col")
+    )
+    data = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 3, 33, 40] } } }'
+    return with_random_weights(CaffeNet(parse_prototxt("\n".join([data, *layers]))))
+
+
+@pytest.mark.parametrize("hole", HOLES)
+def test_deeplabs_hole_is_caffes_dilation(hole: str, tmp_path: Path) -> None:
+    net = with_holes(hole)
+    report = export_net(net, to="caffe", out=tmp_path / "net.caffemodel")
+    assert report.error == 0 and "hole" not in (tmp_path / "net.prototxt").read_text()
+    for spec in (read_prototxt(tmp_path / "net.prototxt"), read_caffemodel(tmp_path / "net.caffemodel").spec):
+        for layer in spec.layers[1:]:
+            assert not layer.extra
+            assert list(layer.to_message().convolution_param.dilation) == HOLES[hole]
+            assert layer.params == net.spec.layer(layer.name).params
+
+
+def test_opencv_computes_the_same_with_holes(tmp_path: Path) -> None:
+    """OpenCV knows no Im2col, and its Deconvolution knows no dilation."""
+    net = with_holes("hole_h: 2 hole_w: 3")
+    spec = net.spec.replace_layers(net.spec.layers[:2])
+    state = {key: value for key, value in net.state_dict().items() if key.startswith("Convolution")}
+    write_caffe(spec, state, tmp_path / "net.caffemodel", prototxt=tmp_path / "net.prototxt")
+    theirs = cv2.dnn.readNetFromCaffe(str(tmp_path / "net.prototxt"), str(tmp_path / "net.caffemodel"))
+    theirs.enableWinograd(False)
+    x = torch.randn(1, 3, 33, 40, generator=torch.Generator().manual_seed(1))
+    theirs.setInput(x.numpy(), "data")
+    assert compare(outputs(net, {"data": x})["Convolution"], theirs.forward("Convolution")) <= (
+        tolerance("opencv-forward")
+    )
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("hole", HOLES)
+def test_caffe_computes_the_same_with_holes(oracle: Oracle, hole: str, tmp_path: Path) -> None:
+    net = with_holes(hole)
+    inputs = {"data": torch.randn(1, 3, 33, 40, generator=torch.Generator().manual_seed(1))}
+    write_caffe(net.spec, net.state_dict(), tmp_path / "a.caffemodel", prototxt=tmp_path / "a.prototxt")
+    text = (tmp_path / "a.prototxt").read_text()
+    done = oracle.forward(text, weights=tmp_path / "a.caffemodel", inputs={"data": inputs["data"].numpy()})
+    for key, blob in outputs(net, inputs).items():
+        assert compare(blob, done.blobs[key]) <= tolerance("oracle-live"), key
+
+
 @pytest.mark.oracle
 @pytest.mark.parametrize(
     ("name", "hdf5"),

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..caffemodel import read_caffemodel, write_caffemodel
 from ..hdf5 import write_hdf5
-from ..net import NetSpec
+from ..layers.convolution import HOLES, Window
+from ..net import LayerSpec, NetSpec
 from ..prototxt import read_prototxt, write_prototxt
 from ..state_dict import from_state_dict, to_state_dict
 from .check import ExportError, Run, run_module
@@ -27,6 +28,7 @@ def write_caffe(
 ) -> None:
     """Write the weights as Caffe 1.0 does, and the net's definition too where `prototxt` names a file.
 
+    The definition is `to_caffe(spec)`.
     Raises MismatchError where the state dict is not one of this net, and ExportError where Caffe could not read it.
     """
     slashes = [layer.name for layer in spec.layers if "/" in layer.name and f"{layer.name}.weight" in state]
@@ -35,10 +37,26 @@ def write_caffe(
             f"Caffe finds no layer in an .h5 whose name has a slash, such as {slashes[0]}, and leaves it without "
             "weights\n  write a .caffemodel instead"
         )
+    spec = to_caffe(spec)
     model = from_state_dict(state, spec)
     (write_hdf5 if hdf5 else write_caffemodel)(model, weights)
     if prototxt is not None:
         write_prototxt(spec, prototxt)
+
+
+def to_caffe(spec: NetSpec) -> NetSpec:
+    """The same net, with Caffe's own name for what only a name keeps from Caffe: DeepLab's `hole` is `dilation`."""
+    return spec.replace_layers(tuple(map(_with_dilation, spec.layers)))
+
+
+def _with_dilation(layer: LayerSpec) -> LayerSpec:
+    rest = tuple(field for field in layer.extra if field.name not in HOLES)
+    if len(rest) == len(layer.extra) or not isinstance(layer.params, Window):
+        return layer
+    given = layer.params.dilation
+    message = layer.to_message()
+    message.convolution_param.dilation.extend(given[:1] if len(set(given)) == 1 else given)
+    return LayerSpec.from_message(message, extra=rest, line=layer.line)
 
 
 def run_caffe(weights: str | os.PathLike[str], prototxt: str | os.PathLike[str] | NetSpec) -> Run:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from ..net import LayerSpec, Shape
 
 
+HOLES = ("convolution_param.hole", "convolution_param.hole_h", "convolution_param.hole_w")
+"""DeepLab's fields for the dilation."""
+
+
 @dataclass(frozen=True)
 class Window:
     """Where a kernel lands: one value for each spatial axis, (h, w) unless the net gives more."""
@@ -203,7 +207,7 @@ def _dilation(spec: LayerSpec, message: Any) -> tuple[int, ...]:
     """`dilation`, or DeepLab's name for it: hole, or hole_h and hole_w."""
     given = tuple(message.dilation) or (1,)
     holes = fork_fields(spec, "convolution_param")
-    if "hole" in holes or "hole_h" in holes or "hole_w" in holes:
+    if any(field.name in HOLES for field in spec.extra):
         if len(message.dilation):
             raise refuse(spec, "both dilation and hole are given", hint="keep one of them")
         hole = holes.integer("hole", 1)
