@@ -40,13 +40,15 @@ class CaffeModel:
 
     `spec` is None for a .caffemodel.h5, which holds no net. `blobs` are read-only arrays by layer name, in the file's
     own shapes and types; layers without blobs are not in it. An .h5 leaves out a blob that another layer owns:
-    LEFT_OUT keeps its position. `notes` say what a reader should know of the file.
+    LEFT_OUT keeps its position; `bare` are the layers that it lists without any. `notes` say what a reader should know
+    of the file.
     """
 
     spec: NetSpec | None
     blobs: Blobs
     path: str | None = None
     notes: tuple[str, ...] = ()
+    bare: tuple[str, ...] = ()
 
 
 LEFT_OUT = np.empty(0, FLOAT32)

@@ -37,7 +37,7 @@ def read_hdf5(path: str | os.PathLike[str]) -> CaffeModel:
             mapped = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
             layers = dict(_layers(_data_group(file), "", set()))
             check_expansion([dataset for own in layers.values() for dataset in own.values()], len(mapped))
-            blobs = {name: _read_layer(name, datasets, mapped) for name, datasets in layers.items()}
+            blobs = {name: _read_layer(name, datasets, mapped) for name, datasets in layers.items() if datasets}
     except CaffeFormatError:
         raise
     except Exception as error:  # h5py lets nearly any exception of its own and of libhdf5 escape on damaged files
@@ -50,7 +50,8 @@ def read_hdf5(path: str | os.PathLike[str]) -> CaffeModel:
         for i, blob in enumerate(own)
         if is_left_out(blob)
     )
-    return CaffeModel(spec=None, blobs=MappingProxyType(blobs), path=os.fspath(path), notes=notes)
+    bare = tuple(name for name, datasets in layers.items() if not datasets)
+    return CaffeModel(spec=None, blobs=MappingProxyType(blobs), path=os.fspath(path), notes=notes, bare=bare)
 
 
 def _data_group(file: h5py.File) -> h5py.Group:
@@ -66,6 +67,7 @@ def _data_group(file: h5py.File) -> h5py.Group:
 def _layers(group: h5py.Group, name: str, seen: set[int]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The datasets of the layers at and below `group`; a layer whose name has slashes is a group inside a group.
 
+    A group of nothing but groups is taken for a part of their names: a layer of that name has no datasets anyway.
     `seen` are the addresses of all groups and datasets so far: each may be there once, so that no cycle is followed.
     """
     if name.count("/") >= _MOST_SLASHES:
@@ -88,7 +90,7 @@ def _layers(group: h5py.Group, name: str, seen: set[int]) -> Iterator[tuple[str,
             yield from _layers(item, inner, seen)
         else:
             datasets[key] = item
-    if datasets:
+    if datasets or (name and not len(group)):
         yield name, datasets
 
 
@@ -139,10 +141,12 @@ def _size(dataset: Any) -> int:
 def write_hdf5(model: CaffeModel, path: str | os.PathLike[str]) -> None:
     """Write a .caffemodel.h5 as Caffe 1.0 does: a group for every layer of the net, and in it the blobs that it owns.
 
-    float64 blobs stay as they are, every other type becomes float32. Raises MismatchError for blobs that have no
-    layer, and for names that are no path in HDF5.
+    Without a net, as an .h5 is read, the layers are those with blobs and the bare ones that the file listed. float64
+    blobs stay as they are, every other type becomes float32. Raises MismatchError for blobs that have no layer, and for
+    names that are no path in HDF5.
     """
-    names = dict.fromkeys(layer.name for layer in model.spec.layers) if model.spec else dict.fromkeys(model.blobs)
+    listed = (layer.name for layer in model.spec.layers) if model.spec else (*model.blobs, *model.bare)
+    names = dict.fromkeys(listed)
     strangers = set(model.blobs) - set(names)
     if strangers:
         raise MismatchError(f"blobs of layers that the net does not have: {', '.join(sorted(strangers))}")

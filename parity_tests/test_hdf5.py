@@ -101,6 +101,31 @@ def test_the_writer_makes_the_groups_types_shapes_and_values_that_caffe_makes(tm
     assert tree(out) == tree(formats(name))
 
 
+@pytest.mark.parametrize("name", GOLDENS)
+def test_a_file_that_caffe_wrote_comes_out_with_the_same_tree(tmp_path: Path, name: str) -> None:
+    """Groups, types, shapes and values, though there is no net: also the empty groups of layers without blobs."""
+    model = read_caffemodel(formats(name))
+    assert model.bare and not set(model.bare) & set(model.blobs)
+    write_hdf5(model, tmp_path / "out.h5")
+    assert tree(tmp_path / "out.h5") == tree(formats(name))
+
+
+def test_groups_inside_groups_come_out_with_the_same_tree(tmp_path: Path) -> None:
+    """Layers without blobs at, above and below others; a file without any layer is no layer called ''."""
+    names = ["a/b/c", "a", "relu/x", "d/e/f", "d/e"]
+
+    def make(data: h5py.Group) -> None:
+        for name in names:
+            data.require_group(name)
+        data.create_dataset("d/0", data=A)
+
+    model = read_caffemodel(h5(tmp_path / "a.h5", make))
+    assert model.bare == ("a/b/c", "d/e/f", "relu/x") and list(model.blobs) == ["d"]
+    write_hdf5(model, tmp_path / "b.h5")
+    assert tree(tmp_path / "b.h5") == tree(tmp_path / "a.h5")
+    assert read_hdf5(h5(tmp_path / "c.h5", lambda data: None)).bare == ()
+
+
 def test_doubles_stay_doubles_and_halves_become_floats(tmp_path: Path) -> None:
     blobs = {"conv": (np.array([0.1, np.nan]), np.array([1.5], np.float16), np.empty((0, 2), np.float32))}
     write_hdf5(CaffeModel(None, blobs), tmp_path / "a.h5")
