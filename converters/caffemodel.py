@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -303,7 +304,8 @@ def write_caffemodel(model: CaffeModel, path: str | os.PathLike[str]) -> None:
 
 def _write_layer(file: BinaryIO, layer: LayerSpec, blobs: Sequence[np.ndarray]) -> None:
     blob_number = _FORMS[_V2].blobs
-    raw = _in_order(layer.to_message().SerializeToString(deterministic=True))
+    message = layer.to_message()
+    raw = _in_order(message.SerializeToString(deterministic=True) + _colliding(layer.extra, message))
     split = next((f.start for f in Message.whole(raw).fields() if f.number > blob_number), len(raw))
     parts: list[bytes | memoryview] = [raw[:split]]
     for blob in blobs:
@@ -313,6 +315,19 @@ def _write_layer(file: BinaryIO, layer: LayerSpec, blobs: Sequence[np.ndarray]) 
     file.write(write_tag(_V2, sum(memoryview(part).nbytes for part in parts)))
     for part in parts:
         file.write(part)
+
+
+def _colliding(extra: Sequence[UnknownField], message: Any) -> bytes:
+    """Messages of forks under numbers of Caffe's parameters, as far as `message` does not hold them: see `_merge`."""
+    raw = b""
+    for field in extra:
+        number = int(field.name[1:]) if re.fullmatch(r"#\d+", field.name) else 0
+        known = message.DESCRIPTOR.fields_by_number.get(number)
+        if known is None or not known.name.endswith("_param") or not isinstance(field.value, bytes):
+            continue
+        if getattr(message, known.name).SerializeToString() != field.value:
+            raw += write_tag(number, len(field.value)) + field.value
+    return raw
 
 
 def _fork_text(extra: Sequence[UnknownField], message_class: Any) -> bytes:

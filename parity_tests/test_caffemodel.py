@@ -213,7 +213,9 @@ def test_a_value_that_an_enum_does_not_have_is_told() -> None:
 
 
 @pytest.mark.parametrize("payload", [b"\x08\x02", b"\x0a\x05ab"], ids=["another type of value", "no message at all"])
-def test_a_message_of_a_fork_under_one_of_caffes_numbers_is_not_taken_for_caffes(payload: bytes) -> None:
+def test_a_message_of_a_fork_under_one_of_caffes_numbers_is_not_taken_for_caffes(
+    payload: bytes, tmp_path: Path
+) -> None:
     """ENet's upsample_param { scale: 2 } has the number of Caffe's swish_param { beta: 1.0 }."""
     net = small_v2()
     raw = net.SerializeToString()
@@ -223,6 +225,8 @@ def test_a_message_of_a_fork_under_one_of_caffes_numbers_is_not_taken_for_caffes
     model = parse_caffemodel(raw)
     assert [field.name for field in model.spec.layers[0].extra] == ["#147"]
     assert any("field #147" in note for note in model.notes)
+    write_caffemodel(model, tmp_path / "out.caffemodel")
+    assert (tmp_path / "out.caffemodel").read_bytes() == raw
 
 
 def test_a_v1_type_that_only_a_fork_has_is_told_by_the_upgrade_alone() -> None:
