@@ -62,6 +62,8 @@ def sniff(head: bytes) -> str:
     """The kind of a file whose first bytes (4096, where there are so many) are `head`, as a plain noun."""
     if not head:
         return "empty file"
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 27:  # first: the length can look like others
+        return SAFETENSORS
     for signature, kind in _SIGNATURES:
         if head.startswith(signature):
             return kind
@@ -69,8 +71,6 @@ def sniff(head: bytes) -> str:
         return HTML
     if head[257:262] == b"ustar":
         return "tar archive"
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 27:
-        return SAFETENSORS
     if not re.search(rb"[^\t\n\r\x0c\x20-\x7e\x80-\xff]", head):
         return TEXT
     return PROTOBUF

@@ -46,6 +46,7 @@ OTHERS = {
     "pickle": (lambda: pickle.dumps({"a": 1}), "this is a Python pickle"),
     "numpy": (lambda: b"\x93NUMPY\x01\x00" + bytes(99), "this is a NumPy array"),
     "safetensors": (lambda: b"\x10" + bytes(7) + b'{"a":{}}        ', "this is a safetensors file"),
+    "pickle-like": (lambda: b"\x80\x02" + bytes(6) + b'{"a":{}}        ', "this is a safetensors file"),
     "prototxt": (PROTOTXT.encode, "this is a text file"),
     "empty": (lambda: b"", "this is an empty file"),
     "solverstate": (_solver_state, r"this is a solver's state \(.solverstate\)"),
