@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import warnings
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -148,7 +149,8 @@ class CaffeNet(nn.Module):
     def _free_attributes(self) -> dict[str, str]:
         """The attribute for each layer: its name, changed where PyTorch does not allow it or has one of that name."""
         names = [layer.name for layer in self.spec.layers if layer.name in self._blob_shapes]
-        plain = [name for name in names if name and "." not in name and not hasattr(self, name)]
+        taken = {name for name in names if hasattr(self, name) or keyword.iskeyword(name)}  # torch.export writes Python
+        plain = [name for name in names if name and "." not in name and name not in taken]
         attributes = {name: name for name in plain}
         for name in names:
             if name not in attributes:

@@ -1,7 +1,7 @@
 """Every way out of PyTorch: a net in another format, checked against the module before the file gets its name.
 
-    fcn_port.exporting.export("voc-fcn8s", to="onnx")               # what `fcn-port export` does
-    fcn_port.exporting.export_net(my_net, to="caffe", out="mine.caffemodel")
+fcn_port.exporting.export("voc-fcn8s", to="onnx")               # what `fcn-port export` does
+fcn_port.exporting.export_net(my_net, to="caffe", out="mine.caffemodel")
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from converters import sniff
 from converters.caffe_net import CaffeNet
@@ -35,6 +35,7 @@ from converters.export.check import (
     takes_any_size,
     trials,
 )
+from converters.export.indices import index_inputs
 from converters.export.onnx import run_onnx, write_onnx
 from converters.export.python import class_name, python_source
 from converters.export.safetensors import write_safetensors
@@ -135,7 +136,7 @@ def export_net(
             part = stack.enter_context(whole_file(path))
             parts.append(Path(part.name))
         run = _WRITERS[to](job, parts, paths[0])
-        agreement = check(net, run, job.trials, outputs=job.outputs)
+        agreement = check(net, run, job.trials, outputs=job.outputs, indices=job.indices)
     return _report(job, to, paths, agreement)
 
 
@@ -170,11 +171,11 @@ def _net_of(weights: str | os.PathLike[str], prototxt: str | os.PathLike[str] | 
 
 
 def with_random_weights(net: nn.Module) -> nn.Module:
-    """The net with weights drawn with a seed: kernels as He et al. would, all else around 1, variances too."""
+    """The net with weights drawn with a seed: kernels as He et al. would, vectors and statistics around 1."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for blob in net.parameters():
-            if blob.ndim > 1:
+            if blob.ndim > 1 and blob.requires_grad:  # the running variance of some forks has four axes
                 blob.copy_(torch.randn(blob.shape, generator=generator) * (2 / blob[0].numel()) ** 0.5)
             else:
                 blob.copy_(torch.rand(blob.shape, generator=generator) + 0.5)
@@ -188,8 +189,9 @@ class _Job:
     net: nn.Module
     spec: NetSpec
     outputs: tuple[str, ...]
-    example: Mapping[str, Shape]
+    example: Mapping[str, Tensor]
     trials: tuple[Mapping[str, Shape], ...]
+    indices: Mapping[str, int]
     any_size: bool
 
     @classmethod
@@ -200,8 +202,10 @@ class _Job:
         any_size = size is None and takes_any_size(spec)
         shapes = trials(spec, size=size)
         example = inputs_at(spec, EXAMPLE_SIZE) if any_size else shapes[0]
-        outputs = tuple(run_module(net, random_inputs(shapes[0], seed=0), spec.outputs))
-        return cls(net, spec, outputs, example, shapes, any_size)
+        indices = index_inputs(spec, shapes[0])
+        inputs = random_inputs(example, seed=0, indices=indices)
+        outputs = tuple(run_module(net, inputs, spec.outputs))
+        return cls(net, spec, outputs, inputs, shapes, indices, any_size)
 
     @property
     def metadata(self) -> dict[str, str]:

@@ -76,14 +76,26 @@ def _fits(spec: NetSpec, shapes: Mapping[str, Shape]) -> bool:
         return False
 
 
-def check(net: nn.Module, run: Run, shapes: Sequence[Mapping[str, Shape]], *, outputs: Sequence[str]) -> Agreement:
-    """Compare `run` with the module on seeded inputs of each of the shapes; ExportError where they differ."""
-    worst = 0.0
+def check(
+    net: nn.Module,
+    run: Run,
+    shapes: Sequence[Mapping[str, Shape]],
+    *,
+    outputs: Sequence[str],
+    indices: Mapping[str, int] | None = None,
+) -> Agreement:
+    """Compare `run` with the module on seeded inputs of each of the shapes, and on zeros of the first.
+
+    `indices` as in `random_inputs`. Raises ExportError where they differ, and where an output is NaN or infinite
+    everywhere, since then nothing has been compared.
+    """
+    worst, compared = 0.0, set()
     for number, each in enumerate(shapes):
-        inputs = random_inputs(each, seed=number)
+        inputs = random_inputs(each, seed=number, indices=indices)
         expected, found = run_module(net, inputs, outputs), run(inputs)
         if list(found) != list(expected):
             raise ExportError(f"the outputs are {', '.join(found)}; those of the module {', '.join(expected)}")
+        compared |= {name for name, blob in expected.items() if blob.isfinite().any() or not blob.numel()}
         errors = {name: _difference(found[name], blob) for name, blob in expected.items()}
         name = max(errors, key=lambda name: errors[name])
         if errors[name] > TOLERANCE and not _is_noise(net, inputs, expected, found):
@@ -93,13 +105,47 @@ def check(net: nn.Module, run: Run, shapes: Sequence[Mapping[str, Shape]], *, ou
                 f"({TOLERANCE:.0e} allowed); nothing written"
             )
         worst = max(worst, errors[name])
+    empty = [name for name in outputs if name not in compared]
+    if empty:
+        raise ExportError(
+            f"the net's own output {empty[0]} is NaN or infinite everywhere, so that nothing can be compared; nothing "
+            "written\n  look at its weights"
+        )
+    _check_zeros(net, run, shapes[0], outputs)
     return Agreement(worst, tuple(shapes))
+
+
+def _check_zeros(net: nn.Module, run: Run, shapes: Mapping[str, Shape], outputs: Sequence[str]) -> None:
+    """Where only an epsilon keeps the module from a division by 0, nothing else must be NaN or infinite either.
+
+    Values are not compared: what a layer makes of a flat map divided by its own spread is rounding.
+    """
+    import torch
+
+    inputs = {name: torch.zeros(shape) for name, shape in shapes.items()}
+    expected, found = run_module(net, inputs, outputs), run(inputs)
+    for name, blob in expected.items():
+        lost = blob.isfinite() & ~found[name].isfinite()
+        if lost.any() and (lost & _exact(net, inputs, outputs)[name].isfinite()).any():
+            raise ExportError(
+                f"what came out is wrong: {name} is NaN or infinite for an input of zeros; the module's is not; "
+                "nothing written"
+            )
 
 
 def _is_noise(
     net: nn.Module, inputs: Mapping[str, Tensor], expected: Mapping[str, Tensor], found: Mapping[str, Tensor]
 ) -> bool:
     """Whether the module's own rounding, seen against float64, is so large that the difference says nothing."""
+    exact = _exact(net, inputs, list(expected))
+    return all(
+        _difference(found[name], blob) <= max(TOLERANCE, NOISE * _difference(blob, exact[name]))
+        for name, blob in expected.items()
+    )
+
+
+def _exact(net: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> dict[str, Tensor]:
+    """The outputs of the module in float64."""
     from torch.func import functional_call
 
     state = {key: value.double() for key, value in [*net.named_parameters(), *net.named_buffers()]}
@@ -107,19 +153,23 @@ def _is_noise(
     def doubled(*args: Tensor) -> Tensor | dict[str, Tensor]:
         return functional_call(net, state, tuple(x.double() for x in args))
 
-    exact = run_module(doubled, inputs, list(expected))
-    return all(
-        _difference(found[name], blob) <= max(TOLERANCE, NOISE * _difference(blob, exact[name]))
-        for name, blob in expected.items()
-    )
+    return run_module(doubled, inputs, outputs)
 
 
-def random_inputs(shapes: Mapping[str, Shape], *, seed: int) -> dict[str, Tensor]:
-    """Inputs with the spread of an image."""
+def random_inputs(
+    shapes: Mapping[str, Shape], *, seed: int, indices: Mapping[str, int] | None = None
+) -> dict[str, Tensor]:
+    """Inputs with the spread of an image; those in `indices` hold whole numbers from 0 up, as many as it says."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    return {name: torch.randn(shape, generator=generator) * 50 for name, shape in shapes.items()}
+    limits = indices or {}
+    return {
+        name: torch.randint(limits[name], shape, generator=generator).float()
+        if name in limits
+        else torch.randn(shape, generator=generator) * 50
+        for name, shape in shapes.items()
+    }
 
 
 def run_module(net: Callable, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> dict[str, Tensor]:

@@ -6,25 +6,24 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..net import Shape
-from .check import ExportError, Run, random_inputs, require
+from .check import ExportError, Run, require
 from .onnx_optimizer import optimize
-from .tracing import free_sizes, tracing
+from .tracing import free_sizes, traced, tracing
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 def write_onnx(
     net: nn.Module,
     path: str | os.PathLike[str],
     *,
-    example: Mapping[str, Shape],
+    example: Mapping[str, Tensor],
     outputs: Sequence[str],
     any_size: bool,
     metadata: Mapping[str, str],
 ) -> None:
-    """Write a module as ONNX; `example` are inputs (names and shapes) to trace it with.
+    """Write a module as ONNX; `example` are inputs to trace it with.
 
     With `any_size`, height and width of 4-D inputs are free, from 32 up, the same for all inputs. `metadata` goes into
     the model's metadata_props. Raises ExportError for nets that torch.export cannot trace.
@@ -32,33 +31,42 @@ def write_onnx(
     require("onnx", "onnxscript", extra="onnx")
     import torch
 
-    args = tuple(random_inputs(example, seed=0).values())
+    whole = traced(net, example, any_size=any_size)
     with tracing("torch.onnx.export"):
         program = torch.onnx.export(
-            net,
-            args,
+            whole,
+            (),
             dynamo=True,
             verbose=False,
             optimize=False,
             input_names=list(example),
-            dynamic_shapes=free_sizes(net, example) if any_size else None,
+            dynamic_shapes=free_sizes(example) if any_size else None,  # for the names only
         )
     if program is None:
         raise ExportError("torch.onnx.export gave nothing")
     optimize(program.model)
-    _name_outputs(program.model.graph, outputs)
+    _name_ends(program.model.graph, list(example), outputs)
     program.model.metadata_props.update(metadata)
     program.save(os.fspath(path), external_data=False)
 
 
-def _name_outputs(graph: Any, names: Sequence[str]) -> None:
-    """Give the outputs their names, and whatever else inside was called so another one."""
+def _name_ends(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Give inputs and outputs their names, and whatever else inside was called so another one.
+
+    An input that no layer reads is an output of the same name in Caffe; ONNX has one value of a name, which is both.
+    """
     for node in graph:
         for value in node.outputs:
-            if value.name in names:
+            if value.name in (*inputs, *outputs):
                 value.name = f"inner_{value.name}"
-    for value, name in zip(graph.outputs, names, strict=True):
+    for value, name in zip(graph.inputs, inputs, strict=True):
         value.name = name
+    for i, (value, name) in enumerate(zip(graph.outputs, outputs, strict=True)):
+        if name not in inputs:
+            value.name = name
+        elif value.name != name:
+            graph.outputs[i] = graph.inputs[inputs.index(name)]
+            graph.remove(value.producer(), safe=True)
 
 
 def run_onnx(path: str | os.PathLike[str]) -> Run:

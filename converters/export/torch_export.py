@@ -8,32 +8,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..net import Shape
-from .check import Run, random_inputs, run_module
-from .tracing import free_sizes, tracing
+from .check import Run, run_module
+from .tracing import traced
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 def write_torch_export(
     net: nn.Module,
     path: str | os.PathLike[str],
     *,
-    example: Mapping[str, Shape],
+    example: Mapping[str, Tensor],
     any_size: bool,
     metadata: Mapping[str, str],
 ) -> None:
-    """Write a module as a torch.export program; `example` are inputs (names and shapes) to trace it with.
+    """Write a module as a torch.export program; `example` are inputs to trace it with.
 
     With `any_size`, height and width of 4-D inputs are free, from 32 up, the same for all inputs. `metadata` are extra
     files in the archive. Raises ExportError for nets that torch.export cannot trace.
     """
     import torch
 
-    args = tuple(random_inputs(example, seed=0).values())
-    with tracing("torch.export"):
-        program = torch.export.export(net, args, dynamic_shapes=free_sizes(net, example) if any_size else None)
+    program = traced(net, example, any_size=any_size)
     with Path(path).open("wb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.export.save(program, file, extra_files=dict(metadata))

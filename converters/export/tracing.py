@@ -9,22 +9,35 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from ..net import Shape
 from .check import ExportError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+    from torch.export import ExportedProgram
 
 LEAST_SIZE = 32
 """The least height and width of an exported program."""
 
 
-def free_sizes(net: nn.Module, example: Mapping[str, Shape]) -> tuple[Any, ...]:
-    """`dynamic_shapes` for torch.export: height and width of every image are free, and the same for all of them."""
+def free_sizes(example: Mapping[str, Tensor]) -> tuple[Any, ...]:
+    """What is free of each input: height and width of every image, which are the same for all of them."""
     from torch.export import Dim
 
     height, width = Dim("height", min=LEAST_SIZE), Dim("width", min=LEAST_SIZE)
-    rows = tuple({2: height, 3: width} if len(shape) == 4 else None for shape in example.values())
+    return tuple({2: height, 3: width} if x.ndim == 4 else None for x in example.values())
+
+
+def traced(net: nn.Module, example: Mapping[str, Tensor], *, any_size: bool) -> ExportedProgram:
+    """The program of a module for these inputs, or with `any_size` for images of all sizes; raises ExportError."""
+    import torch
+
+    sizes = _like_arguments(net, free_sizes(example)) if any_size else None
+    with tracing("torch.export"):
+        return torch.export.export(net, tuple(example.values()), dynamic_shapes=sizes)
+
+
+def _like_arguments(net: nn.Module, rows: tuple[Any, ...]) -> tuple[Any, ...]:
+    """`dynamic_shapes` for torch.export: what goes into `*more` is together."""
     for i, parameter in enumerate(inspect.signature(net.forward).parameters.values()):
         if parameter.kind is parameter.VAR_POSITIONAL and len(rows) > i:
             return (*rows[:i], rows[i:])

@@ -256,7 +256,8 @@ def _(params: reshape.Reshape, site: Site) -> Form:
     end = site.rank if params.num_axes == -1 else start + params.num_axes
     sizes = [f"{site.x}.shape[{i}]" for i in range(site.rank)]
     dims = [str(dim) if dim else sizes[start + i] for i, dim in enumerate(params.dims)]
-    return Form((call(f"{site.x}.reshape", *sizes[:start], *dims, *sizes[end:]),))
+    top = [*sizes[:start], *dims, *sizes[end:]]
+    return Form((call(f"{site.x}.reshape", *(top or ["()"])),))
 
 
 @form.register
