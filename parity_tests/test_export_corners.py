@@ -8,7 +8,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from converters.caffe_net import CaffeNet
 from converters.export.check import ExportError, check
@@ -154,6 +154,24 @@ def test_an_output_of_nan_is_not_equal_to_itself(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="bn is NaN or infinite everywhere"):
         export_net(net, to="python", out=tmp_path / "net.py")
     assert not list(tmp_path.iterdir())
+
+
+class WithInfinity(nn.Module):
+    """Its input times a number, and one column of infinities."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(torch.arange(x.shape[-1]) == 3, torch.inf, x * self.scale)
+
+
+def test_an_infinity_does_not_hide_the_rest() -> None:
+    net, shapes = WithInfinity(1), [{"data": (1, 3, 9, 9)}]
+    check(net, lambda inputs: {"n": net(inputs["data"])}, shapes, outputs=["n"])
+    with pytest.raises(ExportError, match="n differs by"):
+        check(net, lambda inputs: {"n": WithInfinity(1.01)(inputs["data"])}, shapes, outputs=["n"])
 
 
 def test_weights_that_are_drawn_have_variances_above_zero() -> None:

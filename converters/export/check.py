@@ -182,12 +182,12 @@ def run_module(net: Callable, inputs: Mapping[str, Tensor], outputs: Sequence[st
 
 
 def _difference(found: Tensor, expected: Tensor) -> float:
-    """The largest difference, of the largest magnitude; infinite where shapes differ or only one of them is NaN."""
+    """The largest difference, of the largest finite magnitude; infinite where shapes differ, or one alone is NaN."""
     if found.shape != expected.shape:
         return float("inf")
     if not expected.numel():
         return 0.0
-    largest = float(expected.abs().nan_to_num().max()) or 1.0
+    largest = float(expected.abs().nan_to_num(posinf=0).max()) or 1.0
     difference = (found.double() - expected.double()).abs()
     difference[found.isnan() & expected.isnan()] = 0
     difference[found == expected] = 0
