@@ -32,7 +32,7 @@ def random(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-def by_columns(top: Tensor) -> bool:
+def made_by_columns(top: Tensor) -> bool:
     """Whether columns made it, as its gradient knows."""
     assert top.grad_fn is not None
     return {"TransposeBackward0": True, "ConvolutionBackward0": False}[top.grad_fn.name()]
@@ -73,7 +73,7 @@ def test_the_sum_and_its_gradients_are_those_of_double_precision(
     found = conv2d(LAYOUTS[layout](x), weight, vector, *window)
     doubles = (LAYOUTS[layout](x.double()), weight.double(), None if vector is None else vector.double())
     exact = conv2d(*doubles, *window)
-    assert by_columns(found) and not by_columns(exact)
+    assert made_by_columns(found) and not made_by_columns(exact)
     assert_close(found, exact)
     ahead = random(*found.shape)
     for own, its in zip(
@@ -88,7 +88,7 @@ def test_heavy_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     for shape, kernel in (((1, 64, 9, 14), 1), ((2, 64, 10, 8), 3)):
         x, weight, bias = random(*shape), random(144, 64, kernel, kernel).requires_grad_(), random(144)
         found = conv2d(x, weight, bias, ONE, ZERO, ONE, 1)
-        assert by_columns(found)
+        assert made_by_columns(found)
         assert_close(found, torch.conv2d(x.double(), weight.double(), bias.double()))
 
 
@@ -135,11 +135,11 @@ def test_where_the_lines_are(
 def test_everything_else_is_pytorchs() -> None:
     """Groups, dilation, other types and layouts."""
     x, weight = random(1, 8, 12, 12), random(8, 8, 5, 5).requires_grad_()
-    assert by_columns(conv2d(x, weight, None, ONE, ZERO, ONE, 1))
-    assert not by_columns(conv2d(x, weight[:, :4], None, ONE, ZERO, ONE, 2))
-    assert not by_columns(conv2d(x, weight, None, ONE, ZERO, (2, 2), 1))
-    assert not by_columns(conv2d(x.double(), weight.double(), None, ONE, ZERO, ONE, 1))
-    assert not by_columns(conv2d(x, weight.to(memory_format=torch.channels_last), None, ONE, ZERO, ONE, 1))
+    assert made_by_columns(conv2d(x, weight, None, ONE, ZERO, ONE, 1))
+    assert not made_by_columns(conv2d(x, weight[:, :4], None, ONE, ZERO, ONE, 2))
+    assert not made_by_columns(conv2d(x, weight, None, ONE, ZERO, (2, 2), 1))
+    assert not made_by_columns(conv2d(x.double(), weight.double(), None, ONE, ZERO, ONE, 1))
+    assert not made_by_columns(conv2d(x, weight.to(memory_format=torch.channels_last), None, ONE, ZERO, ONE, 1))
     assert conv2d(x.to("meta"), weight.to("meta"), None, ONE, ZERO, ONE, 1).shape == (1, 8, 8, 8)
 
 
@@ -237,7 +237,7 @@ def symbolic(net: nn.Module, x: Tensor) -> str:
 @pytest.mark.parametrize("make", [exported, compiled, traced, old_onnx, symbolic])
 def test_programs_made_of_a_net(make: Callable[[nn.Module, Tensor], str]) -> None:
     net, x = with_random_weights(CaffeNet(parse_prototxt(LENET))), random(1, 1, 28, 28)
-    assert by_columns(net(x))
+    assert made_by_columns(net(x))
     program = make(net, x)
     assert "conv" in program and not any(word in program for word in ("unfold", "im2col", "addmm", "gemm")), program
 

@@ -1,4 +1,4 @@
-"""A training net that does not say how large its images are, and weights that do."""
+"""What a training net does not say of its inputs: their size, which its weights tell, and that one is a constant."""
 
 from __future__ import annotations
 
@@ -63,3 +63,21 @@ def test_what_is_not_square_is_refused_with_the_way_out(tmp_path: Path) -> None:
     convert(path, tmp_path / "out.safetensors", prototxt=deploy)
     assert fcn_port.load(tmp_path / "out.safetensors")
     assert fcn_port.load(path, prototxt=deploy)
+
+
+@pytest.mark.parametrize(
+    ("filler", "value"),
+    [("", "0"), ('data_filler { type: "constant" value: 2.5 }', "2.5"), ('data_filler { type: "gaussian" }', None)],
+)
+def test_a_constant_that_becomes_an_input_is_told(filler: str, value: str | None) -> None:
+    shape = "shape { dim: 1 dim: 3 }"
+    deploy = to_deploy(
+        parse_prototxt(
+            f'layer {{ name: "data" type: "Input" top: "data" input_param {{ {shape} }} }}\n'
+            f'layer {{ name: "ones" type: "DummyData" top: "ones" dummy_data_param {{ {shape} {filler} }} }}\n'
+            'layer { name: "sum" type: "Eltwise" bottom: "data" bottom: "ones" top: "sum" }'
+        )
+    )
+    notes = [note for note in deploy.notes if "DummyData" in note]
+    assert list(deploy.inputs) == ["data", "ones"]
+    assert notes == ([] if value is None else [f"'ones' is an input here; Caffe's DummyData fills it with {value}"])

@@ -392,16 +392,3 @@ def test_passes_take_any_net_and_settle(text: str) -> None:
     validate(deploy)
     validate(merged)
     assert set(merged.outputs) == set(spec.outputs)
-
-
-@pytest.mark.parametrize(
-    ("filler", "value"),
-    [("", "0"), ('data_filler { type: "constant" value: 2.5 }', "2.5"), ('data_filler { type: "gaussian" }', None)],
-)
-def test_a_constant_that_becomes_an_input_is_told(filler: str, value: str | None) -> None:
-    ones = layer("ones", "DummyData", "", "ones", f"dummy_data_param {{ shape {{ dim: 1 dim: 3 }} {filler} }}")
-    data = layer("data", "Input", "", "data", "input_param { shape { dim: 1 dim: 3 } }")
-    deploy = to_deploy(parse_prototxt(data + ones + layer("sum", "Eltwise", "data ones", "sum", "")))
-    notes = [note for note in deploy.notes if "DummyData" in note]
-    assert list(deploy.inputs) == ["data", "ones"]
-    assert notes == ([] if value is None else [f"'ones' is an input here; Caffe's DummyData fills it with {value}"])

@@ -128,7 +128,8 @@ class PackedConvolution:
 class Pointwise:
     """A wide 1x1 convolution: a matrix product where there are few positions, as in fc7 of small images.
 
-    oneDNN takes 10 ms for fc7 at 64 positions and 400 at 36 (docs/log.md).
+    oneDNN takes 10 ms for fc7 at 64 positions and 400 at 36 (docs/log.md). `converters.layers.columns` draws its line
+    at 400 positions: there the weights are not packed beforehand, and oneDNN would do it at every call.
     """
 
     def __init__(self, module: nn.Conv2d, many: Kernel, *, relu: bool) -> None:
