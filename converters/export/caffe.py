@@ -28,8 +28,8 @@ def write_caffe(
 ) -> None:
     """Write the weights as Caffe 1.0 does, and the net's definition too where `prototxt` names a file.
 
-    The definition is `to_caffe(spec)`.
-    Raises MismatchError where the state dict is not one of this net, and ExportError where Caffe could not read it.
+    The definition is `to_caffe(spec)`. Raises MismatchError where the state dict is not one of this net, and
+    ExportError where Caffe could not read it.
     """
     slashes = [layer.name for layer in spec.layers if "/" in layer.name and f"{layer.name}.weight" in state]
     if hdf5 and slashes:
