@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .binaryproto import read_mean
 from .caffemodel import CaffeModel, read_caffemodel, write_caffemodel
 from .conversion import ConversionReport, convert
-from .errors import CaffeFormatError, MismatchError, NetError, PrototxtError, UnknownLayerError, WireError
+from .errors import CaffeFormatError, LimitError, MismatchError, NetError, PrototxtError, UnknownLayerError, WireError
 from .hdf5 import write_hdf5
 from .layers import Layer, register_layer
 from .net import LayerSpec, NetSpec
@@ -33,6 +33,7 @@ __all__ = [
     "ConversionReport",
     "Layer",
     "LayerSpec",
+    "LimitError",
     "MismatchError",
     "NetError",
     "NetSpec",

@@ -5,7 +5,8 @@
     ├── WireError               bytes that are not the protobuf message they should be, with their offset
     ├── NetError                a net that Caffe would refuse: a missing bottom, a bad parameter, a shape below 1
     │   └── UnknownLayerError   a layer type that nobody registered
-    └── MismatchError           a net and weights that do not belong together
+    ├── MismatchError           a net and weights that do not belong together
+    └── LimitError              a file that asks for more memory or time than one of its size may have
 """
 
 from __future__ import annotations
@@ -81,3 +82,7 @@ class UnknownLayerError(NetError):
 
 class MismatchError(CaffeFormatError):
     """A net and weights that do not belong together."""
+
+
+class LimitError(CaffeFormatError):
+    """A file that asks for more memory or time than one of its size may have; says the limit and how to raise it."""
