@@ -1,8 +1,8 @@
 """How much a stranger's file may ask for: in proportion to its size, plus 64 MiB; and one way to allow more.
 
-Where a few bytes can ask for much (compression, shapes, references, names that multiply), a reader counts what would be
-needed before it takes it, and `check_limit` or `check_memory` refuses what is too much. Each such error names the limit,
-and the factor for the environment variable FCN_PORT_LIMITS by which every limit grows.
+Where a few bytes can ask for much (compression, shapes, references, names that multiply), a reader counts what would
+be needed before it takes it, and `check_limit` or `check_memory` refuses what is too much. Each such error names the
+limit, and the factor for the environment variable FCN_PORT_LIMITS by which every limit grows.
 """
 
 from __future__ import annotations
@@ -35,17 +35,18 @@ def check_limit(needed: int, limit: int, *, what: str, unit: str = "bytes", wher
     """LimitError if `needed` is more than `limit`, as the user allows it; `what` is said before both numbers."""
     allowed = scaled(limit)
     if needed > allowed:
+        factor = -(-needed // max(1, limit))
         raise LimitError(
             f"{what} {needed} {unit}, and the limit is {allowed}",
             where=where,
-            hint=f"if you trust the file, set {VARIABLE}={-(-needed // max(1, limit))}, which raises all limits so often",
+            hint=f"if you trust the file, set {VARIABLE}={factor}, which raises all limits by that factor",
         )
 
 
 def check_memory(
     needed: int, *, file_size: int, expansion: int = 1, what: str = "it would take", where: str | None = None
 ) -> None:
-    """LimitError if `needed` bytes are more than 64 MiB plus `expansion` times the size of the file that asks for it."""
+    """LimitError if `needed` bytes are more than 64 MiB plus `expansion` times the size of the file that asks."""
     check_limit(needed, memory_limit(file_size, expansion=expansion), what=what, where=where)
 
 
