@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-_ABANDONED = 3600
-"""Seconds without a write after which a part belongs to nobody: its writer was killed."""
+try:
+    import fcntl
+except ImportError:  # on Windows a file that is open cannot be removed, which does as well as a lock
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -20,8 +21,9 @@ def whole_file(path: str | os.PathLike[str], *, durable: bool = True) -> Iterato
     """A new file that appears under `path` when the block ends well, and not at all when it does not.
 
     An earlier file of that name stays until then; folders on the way are made; a link is followed. A process that is
-    killed leaves its part, `.<name>.<letters>.part`, which the next one to write the same file an hour later takes
-    away. Raises OSError where the place cannot be written, at once if it is a folder or a device.
+    killed leaves its part, `.<name>.<letters>.part`, which the next one to write the same file takes away: a part is
+    locked for as long as its writer lives. Raises OSError where the place cannot be written, at once if it is a folder
+    or a device.
 
     `durable` waits until the disk has it, so that even a power cut leaves the old file or the new one; without it a
     power cut in the next seconds may leave a short file, which does for what can be made again.
@@ -33,9 +35,9 @@ def whole_file(path: str | os.PathLike[str], *, durable: bool = True) -> Iterato
         raise OSError(errno.EINVAL, "a device or pipe cannot be replaced by a file", os.fspath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(target)
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    part, file = _new_part(target)
     try:
-        with part.open("x+b") as file:
+        with file:
             yield file
             if durable:
                 file.flush()
@@ -47,10 +49,46 @@ def whole_file(path: str | os.PathLike[str], *, durable: bool = True) -> Iterato
         raise
 
 
+def _new_part(target: Path) -> tuple[Path, BinaryIO]:
+    """A part of our own, locked. One that a cleaner took away before it was locked is made anew."""
+    while True:
+        part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        file = part.open("x+b")
+        if _locked(file.fileno()) is not False and (fcntl is None or os.fstat(file.fileno()).st_nlink):
+            return part, file
+        file.close()
+
+
 def _remove_abandoned(target: Path) -> None:
+    """Take away the parts of writers that were killed, whatever their times say: nobody holds their lock."""
     head, tail = f".{target.name}.", ".part"
     with suppress(OSError):
         for part in target.parent.iterdir():
-            is_ours = part.name.startswith(head) and part.name.endswith(tail) and len(part.name) == len(head + tail) + 8
-            if is_ours and time.time() - part.stat().st_mtime > _ABANDONED:
-                part.unlink()
+            if part.name.startswith(head) and part.name.endswith(tail) and len(part.name) == len(head + tail) + 8:
+                with suppress(OSError):
+                    _remove_unless_locked(part)
+
+
+def _remove_unless_locked(part: Path) -> None:
+    if fcntl is None:
+        part.unlink()
+        return
+    file = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        if _locked(file):
+            part.unlink()
+    finally:
+        os.close(file)
+
+
+def _locked(file: int) -> bool | None:
+    """Lock an open file if nobody else has; None where the file system knows no locks."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True

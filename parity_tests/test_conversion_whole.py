@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from converters import CaffeFormatError, convert
+from converters import CaffeFormatError, convert, files
 from converters.files import whole_file
 from parity_tests.goldens import formats
 from parity_tests.small_files import small_v2
@@ -110,7 +110,9 @@ def test_a_file_that_changes_meanwhile_is_not_converted(source: Path) -> None:
     assert left_in(source.parent) == [source.name]
 
 
-def test_a_process_that_is_killed_leaves_no_file_and_its_part_goes_later(tmp_path: Path) -> None:
+@pytest.mark.parametrize("clock", [-7200, 0, 7200], ids=["hours ago", "now", "in the future"])
+def test_a_part_stays_while_its_writer_lives_whatever_the_clock_says(tmp_path: Path, clock: int) -> None:
+    """A file server's clock may be hours off; and a part of a killed writer need not wait for any time to pass."""
     out = tmp_path / "out.safetensors"
     code = (
         "import converters, sys, time\n"
@@ -118,17 +120,43 @@ def test_a_process_that_is_killed_leaves_no_file_and_its_part_goes_later(tmp_pat
         "    progress=lambda *_: (print('half way', flush=True), time.sleep(60)))\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stdout.readline() == "half way\n"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    (part,) = left_in(tmp_path)
-    assert part.startswith(".out.safetensors.") and part.endswith(".part")
-    convert(formats("fcn8s-mini.caffemodel"), out)
-    assert left_in(tmp_path) == sorted([part, out.name])  # for all we know, its writer is alive
-    hours_ago = time.time() - 7200
-    os.utime(tmp_path / part, (hours_ago, hours_ago))
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "half way\n"
+            (part,) = left_in(tmp_path)
+            assert part.startswith(".out.safetensors.") and part.endswith(".part")
+            os.utime(tmp_path / part, (time.time() + clock, time.time() + clock))
+            convert(formats("fcn8s-mini.caffemodel"), out)
+            assert left_in(tmp_path) == sorted([part, out.name])  # its writer is alive
+        finally:
+            process.send_signal(signal.SIGKILL)
     convert(formats("fcn8s-mini.caffemodel"), out)
     assert left_in(tmp_path) == [out.name]
+
+
+def test_a_part_that_a_cleaner_took_before_it_was_locked_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, seen = files._locked, []
+
+    def late(file: int) -> bool | None:
+        if not seen:
+            seen.extend(tmp_path.iterdir())
+            seen[0].unlink()  # the other process, in between
+        return lock(file)
+
+    monkeypatch.setattr(files, "_locked", late)
+    with whole_file(tmp_path / "out") as file:
+        file.write(b"new")
+    assert (tmp_path / "out").read_bytes() == b"new" and left_in(tmp_path) == ["out"]
+
+
+def test_a_planted_link_is_not_followed_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_bytes(b"mine")
+    (tmp_path / ".out.01234567.part").symlink_to(tmp_path / "mine")
+    os.mkfifo(tmp_path / ".out.89abcdef.part")
+    with whole_file(tmp_path / "out") as file:
+        file.write(b"new")
+    assert (tmp_path / "mine").read_bytes() == b"mine"
 
 
 def test_parts_of_other_files_stay(tmp_path: Path) -> None:
