@@ -91,7 +91,7 @@ WRONG: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] = {
     "colours": (_with(FIRST, saved(Image.fromarray(noise(1, (20, 30, 3))))), "mode RGB"),
     "jpeg": (_with(FIRST, saved(Image.fromarray(noise(1, (20, 30))), "JPEG")), "JPEG instead of PNG"),
     "ignored": (_with(FIRST, png((20, 30), labels=np.full((20, 30), 255, np.uint8))), "label 255; predictions are 0"),
-    "damaged": (_with(FIRST, png((20, 30))[:90]), "not a PNG that can be read"),
+    "damaged": (_with(FIRST, png((20, 30))[:90]), "not an image that can be read"),
     "year": (
         lambda members: {name.replace("2012", "2011"): body for name, body in members.items()},
         "label maps for VOC2011 instead of VOC2012",

@@ -6,8 +6,6 @@ pixels as they are stored, and the release read them so.
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +14,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..errors import ImageError
 from ..palettes import voc_palette
+from ..pictures import opened_picture
 from .errors import DataError
 
 GREY_PALETTE_MEAN_IU = 0.046
 """What users of three projects report, whatever the net, when colours or grey values were read as labels."""
 
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error, Image.DecompressionBombError)
 _LABEL_MODES = ("P", "L", "1", "I", "I;16")
 
 
@@ -99,15 +98,12 @@ def check_size(labels: np.ndarray, image: np.ndarray, *, path: Path, image_path:
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Pillow's image, decoded; whatever goes wrong names the file."""
     try:
-        with Image.open(path) as image:
-            image.load()
+        with opened_picture(path) as image:
             yield image
     except FileNotFoundError:
         raise DataError("there is no such file", path=path) from None
-    except DataError:
-        raise
-    except _DAMAGED as error:
-        raise DataError(f"damaged, or not an image: {error}", path=path) from error
+    except ImageError as error:
+        raise DataError(str(error).removeprefix(f"{path}: "), path=path) from error
 
 
 def _colours(path: Path, image: Image.Image) -> DataError:

@@ -16,10 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..data.errors import DataError
+from ..errors import ImageError
 from ..palettes import voc_palette
+from ..pictures import opened_picture
 
 Size = tuple[int, int]
 
@@ -85,12 +86,12 @@ def image_sizes(paths: Mapping[str, Path]) -> dict[str, Size]:
     sizes = {}
     for id_, path in paths.items():
         try:
-            with Image.open(path) as image:
+            with opened_picture(path, pixels=False) as image:
                 sizes[id_] = (image.height, image.width)
         except FileNotFoundError:
             raise DataError("there is no such file", path=path) from None
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"damaged, or not an image: {error}", path=path) from error
+        except ImageError as error:
+            raise DataError(str(error).removeprefix(f"{path}: "), path=path) from error
     return sizes
 
 
@@ -132,15 +133,15 @@ def _look_at(
 
 def _look_at_labels(body: bytes, size: Size | None) -> list[str]:
     try:
-        with Image.open(io.BytesIO(body)) as image:
+        with opened_picture(body) as image:
             if image.format != "PNG":
                 return [f"{image.format} instead of PNG"]
             if image.mode != "P":
                 return [f"a PNG of mode {image.mode}; the server takes indexed ones"]
             labels, palette = np.asarray(image), image.getpalette("RGB") or []
             found_size = (image.height, image.width)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return [f"not a PNG that can be read: {error}"]
+    except ImageError as error:
+        return [str(error)]
     problems = []
     if size is not None and found_size != size:
         problems.append(f"{found_size[0]}x{found_size[1]} pixels, and the image has {size[0]}x{size[1]}")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from weights.records import Input
 
 from ..errors import ImageError
+from ..pictures import opened_picture, pillow_errors
 
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 
@@ -20,23 +20,19 @@ ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 def read_image(image: ImageLike) -> np.ndarray:
     """An image as (h, w, 3) uint8 RGB, as a viewer would show it.
 
-    A file may have any mode that Pillow reads; its EXIF orientation is applied, 16 bits become 8, fractions up to 1
-    become 0 to 255, transparency is dropped. An array is taken as it is and must be (h, w, 3) uint8 RGB. Raises
-    ImageError, and FileNotFoundError.
+    A file is of one of `fcn_port.pictures.FORMATS`, in any mode; its EXIF orientation is applied, 16 bits become 8,
+    fractions up to 1 become 0 to 255, transparency is dropped. An array is taken as it is and must be (h, w, 3) uint8
+    RGB. Raises ImageError, and FileNotFoundError.
     """
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ImageError(f"an array of {image.dtype} {image.shape}; expected (h, w, 3) uint8 RGB")
         return image
     if isinstance(image, Image.Image):
-        return _to_rgb(image)
-    try:
-        with Image.open(image) as opened:
-            return _to_rgb(opened)
-    except FileNotFoundError:
-        raise
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"{Path(image)}: not an image that can be read: {error}") from error
+        with pillow_errors():
+            return _to_rgb(image)
+    with opened_picture(image) as opened:
+        return _to_rgb(opened)
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

@@ -10,16 +10,21 @@ from PIL import Image, ImageDraw, ImageFont
 Entry = tuple[str, tuple[int, int, int]]
 """What is written, and the colour beside it."""
 
+_LONGEST = 64
+"""Characters of an entry; a longer one loses its middle, for its end says how much of the picture it is."""
+
 _INK, _PAPER, _EDGE = (32, 32, 32), (255, 255, 255), (150, 150, 150)
 
 
 def with_legend(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:
     """The RGB picture, every pixel as it was, with the entries on white below it, as many in a row as fit.
 
-    The result is wider than the picture where an entry is. Text is in Pillow's own font.
+    The result is wider than the picture where an entry is. Text is in Pillow's own font, on one line of at most 64
+    characters; what cannot be shown becomes a question mark.
     """
     if not entries:
         return picture.convert("RGB")
+    entries = [(_shown(text), colour) for text, colour in entries]
     height = int(np.clip(picture.width / 40, 12, 28))
     font = ImageFont.load_default(size=height)
     gap = height // 2
@@ -35,6 +40,13 @@ def with_legend(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:
         draw.rectangle((left, top, left + height - 1, top + height - 1), fill=colour, outline=_EDGE)
         draw.text((left + height + gap, top + height / 2), text, fill=_INK, font=font, anchor="lm")
     return out
+
+
+def _shown(text: str) -> str:
+    """A text from a file as one short line: Pillow would take 3 kB of memory for each character of a long one."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST - 20]}\N{HORIZONTAL ELLIPSIS}{text[-19:]}"
+    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 def _places(widths: Sequence[int], width: int) -> tuple[list[tuple[int, int]], int]:
