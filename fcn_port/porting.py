@@ -12,6 +12,7 @@ from converters.caffemodel import read_caffemodel
 from converters.conversion import TOOL, ConversionReport, Progress, convert
 from converters.errors import CaffeFormatError, MismatchError
 from converters.export.safetensors import read_metadata
+from converters.files import unlinked
 from converters.net import NetSpec
 from converters.state_dict import cover
 from weights.card import Card
@@ -106,7 +107,8 @@ def port_release(
     path = converted_path(release) if out is None else Path(out)
     if _is_current(path, fetched):
         return Ported(fetched, path, None)
-    report = convert(fetched.path, path, metadata=Card.of(release).to_metadata(), progress=progress)
+    target = unlinked(path) if out is None else path
+    report = convert(fetched.path, target, metadata=Card.of(release).to_metadata(), progress=progress)
     return Ported(fetched, path, report)
 
 

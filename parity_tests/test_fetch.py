@@ -221,7 +221,7 @@ def test_from_file_refuses_the_wrong_file(tmp_path: Path, body: bytes, problem: 
         get(published([], checksums=["sha1"]), folder, from_file=elsewhere)
     assert str(elsewhere) in str(caught.value)
     assert_nothing(folder)
-    assert not list(folder.glob("*.import")) and elsewhere.read_bytes() == body
+    assert not list(folder.glob(".*.part")) and elsewhere.read_bytes() == body
 
 
 def test_from_file_leaves_a_good_file_if_the_new_one_is_wrong(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
+from converters.files import complete, fresh_file
 from weights import catalogue
 from weights.alone import alone
 from weights.digests import CHUNK, RunningDigests
@@ -248,16 +249,17 @@ class _Fetch:
             result = self.examined(record=True)
             if result is not None:
                 return result
-        digests, incoming, wanted = self._digests(), self.place.incoming, self._wanted()
+        digests, wanted = self._digests(), self._wanted()
         size = source.stat().st_size
         try:
-            self._copy(source, incoming, digests, wanted, size)
-            verified_by = judge(incoming, digests, wanted, self.check)
-            return self._placed(incoming, digests, verified_by, str(source))
+            with fresh_file(self.place.path) as writer:
+                incoming = Path(writer.name)
+                self._copy(source, writer, digests, wanted, size)
+                complete(writer)
+                verified_by = judge(incoming, digests, wanted, self.check)
+                return self._placed(incoming, digests, verified_by, str(source))
         except WrongFile as error:
             raise ChecksumError(f"{source}: not the file of {self.release.name}: {error}") from error
-        finally:
-            incoming.unlink(missing_ok=True)
 
     def advice(self) -> str:
         """What to do where the file cannot be downloaded."""
@@ -267,9 +269,9 @@ class _Fetch:
             "  `make demo` does the whole job on the small bundled release, without the network"
         )
 
-    def _copy(self, source: Path, target: Path, digests: RunningDigests, wanted: Wanted, size: int) -> None:
+    def _copy(self, source: Path, writer: BinaryIO, digests: RunningDigests, wanted: Wanted, size: int) -> None:
         """Copy and hash; WrongFile at once, where size or first bytes already say so."""
-        with source.open("rb") as reader, target.open("wb") as writer:
+        with source.open("rb") as reader:
             head = reader.read(HEAD)
             refuse_web_page(head)
             objection = wanted.objection(size)

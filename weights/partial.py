@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from converters.files import is_own, open_own, open_part, write_whole
 from weights.store import Place
 
 
@@ -56,14 +57,15 @@ class Partial:
 
     def size(self) -> int:
         """Bytes that have arrived; 0 if their origin is not known, for then they are worth nothing."""
-        if self.origin() is None or not self.path.is_file():
+        if self.origin() is None or not is_own(self.path):  # what somebody else put there is worth nothing, too
             return 0
         return self.path.stat().st_size
 
     def origin(self) -> Origin | None:
         """Where the bytes came from; None if there is no note, or none that makes sense."""
         try:
-            data = json.loads(self.note.read_text(encoding="utf-8"))
+            with open_own(self.note) as file:
+                data = json.loads(file.read())
         except (OSError, ValueError):
             return None
         kinds: dict[str, Any] = {"url": str, "etag": str | None, "last_modified": str | None, "total": int | None}
@@ -74,15 +76,15 @@ class Partial:
     def start(self, origin: Origin) -> None:
         """Begin again with no bytes, from `origin`."""
         self.discard()
-        self.note.write_text(json.dumps(asdict(origin)), encoding="utf-8")
+        write_whole(self.note, json.dumps(asdict(origin)).encode(), durable=False, follow=False)
 
     def append(self) -> BinaryIO:
         """The file, open for more bytes; unbuffered, so that what was written survives a kill."""
-        return self.path.open("ab", buffering=0)
+        return open_part(self.path)
 
     def sync(self) -> None:
         """Have the bytes on the disk before anything relies on them."""
-        with self.path.open("rb+") as file:
+        with open_part(self.path) as file:
             os.fsync(file.fileno())
 
     def discard(self) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from converters.files import write_whole
 from weights.errors import ChecksumError
 
 VerifiedBy = Literal["sha256", "sha1", "md5", "record", "structure", "size"]
@@ -73,6 +74,4 @@ def write_record(path: Path, record: Record, *, file: str) -> None:
     """Write the record of `file`, whole or not at all."""
     details = {key: value for key, value in vars(record).items() if key != "sha256"}
     text = f"{_MARK}{json.dumps(details)}\n{record.sha256}  {file}\n"
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    write_whole(path, text.encode(), follow=False)

@@ -71,11 +71,6 @@ class Place:
         return self._beside(".part.json")
 
     @property
-    def incoming(self) -> Path:
-        """A copy in the making of a file obtained elsewhere."""
-        return self._beside(".import")
-
-    @property
     def lock(self) -> Path:
         """Held by the process that works here."""
         return self._beside(".lock")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from converters.files import write_whole
 from weights.card import Card
 from weights.catalogue import release as find_release
 from weights.catalogue import releases
@@ -184,8 +185,7 @@ def _report(found: list[Evaluation], missing: dict[str, str], options: dict[str,
     for each in found:
         _say_skipped(each)
     if options["markdown"] is not None:
-        options["markdown"].parent.mkdir(parents=True, exist_ok=True)
-        options["markdown"].write_text(to_markdown(scored, missing), encoding="utf-8")
+        write_whole(options["markdown"], to_markdown(scored, missing).encode())
         note(f"-> {options['markdown']}")
     said = [verdict(each) for each in found]
     return 1 if missing or any(each is not None and not each.ok for each in said) else 0

@@ -241,10 +241,11 @@ class _Training:
         weights = None
         if path is not None and not outcome.stopped:
             from converters.conversion import convert
+            from converters.files import unlinked
 
             snapshot = read_snapshot(path)
             weights = self.folder / f"{prepared.name}.safetensors"
-            convert(snapshot.weights, weights, metadata=snapshot.progress.card.to_metadata())
+            convert(snapshot.weights, unlinked(weights), metadata=snapshot.progress.card.to_metadata())
         if self.options["as_json"]:
             write_json(
                 {

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from converters.files import write_whole
 from weights.alone import alone
 from weights.digests import RunningDigests
 from weights.errors import ChecksumError, FetchError, OfflineError
@@ -122,10 +123,7 @@ def _put(archive: Archive, source: Path, home: Path, unpacked: Unpacked) -> None
         return
     if home.exists():
         raise DataError(f"another {home.name} is in the way; move it away and run again", path=home)
-    home.parent.mkdir(parents=True, exist_ok=True)
-    beside = home.with_name(home.name + ".new")
-    beside.write_bytes(source.read_bytes())
-    beside.replace(home)
+    write_whole(home, source.read_bytes(), follow=False)
 
 
 def _wanted(archive: Archive) -> Wanted:

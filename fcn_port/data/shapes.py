@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from converters.files import whole_file, write_whole
+
 from ..palettes import voc_palette
 
 CLASSES = ("background", "circle", "square", "triangle", "star", "cross", "ring")
@@ -45,15 +47,17 @@ def make_shapes(
     ids = shape_ids(count=count, seed=seed)
     for index, id_ in enumerate(ids):
         image, labels = draw_shapes(np.random.default_rng((seed, index)), size=size)
-        Image.fromarray(image).save(root / "JPEGImages" / f"{id_}.jpg", quality=95, subsampling=0)
+        with whole_file(root / "JPEGImages" / f"{id_}.jpg", durable=False, follow=False) as file:
+            Image.fromarray(image).save(file, format="JPEG", quality=95, subsampling=0)
         indexed = Image.fromarray(labels)
         indexed.putpalette(voc_palette().tobytes())
-        indexed.save(root / "SegmentationClass" / f"{id_}.png")
+        with whole_file(root / "SegmentationClass" / f"{id_}.png", durable=False, follow=False) as file:
+            indexed.save(file, format="PNG")
     first_val = count - round(count * val)
     for name, part in {"train": ids[:first_val], "val": ids[first_val:], "trainval": ids}.items():
         if part:  # an empty list is refused by whoever opens it; one that is not there has not been asked for
-            (lists / f"{name}.txt").write_text("".join(f"{id_}\n" for id_ in part), encoding="utf-8")
-    (root / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES), encoding="utf-8")
+            write_whole(lists / f"{name}.txt", "".join(f"{id_}\n" for id_ in part).encode(), follow=False)
+    write_whole(root / "classes.txt", "".join(f"{name}\n" for name in CLASSES).encode(), follow=False)
     return root
 
 

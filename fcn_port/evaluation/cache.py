@@ -12,9 +12,11 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import platformdirs
+
+from converters.files import open_part
 
 from .results import ImageResult
 
@@ -57,15 +59,14 @@ class Cache:
         """Keep a result; it is on its way to the disk when this returns."""
         self.folder.mkdir(parents=True, exist_ok=True)
         line = json.dumps({**result.to_json(), "files": files}, separators=(",", ":"))
-        with (self.folder / f"{self.rank:04d}.jsonl").open("ab") as out:
-            torn = out.tell() > 0 and not self._ends_a_line(out.name)
+        with open_part(self.folder / f"{self.rank:04d}.jsonl") as out:
+            torn = out.seek(0, os.SEEK_END) > 0 and not self._ends_a_line(out)
             out.write(b"\n" * torn + line.encode() + b"\n")
 
     @staticmethod
-    def _ends_a_line(path: str) -> bool:
-        with Path(path).open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) == b"\n"
+    def _ends_a_line(file: BinaryIO) -> bool:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
 
 
 def fingerprint(paths: Iterable[Path]) -> list[Any] | None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from converters.files import whole_file
+
 from ..palettes import voc_palette
 
 
@@ -20,10 +22,8 @@ def save_labels(folder: Path, id_: str, labels: Mapping[str, np.ndarray]) -> Non
     """Write the label maps (h, w) uint8 of an image by output blob; a file under its name is always whole."""
     for head, each in labels.items():
         path = saved_path(folder, id_, head, list(labels))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(path.name + ".new")
-        indexed_image(each).save(beside, format="PNG")
-        beside.replace(path)
+        with whole_file(path, durable=False, follow=False) as file:
+            indexed_image(each).save(file, format="PNG")
 
 
 def indexed_image(labels: np.ndarray) -> Image.Image:

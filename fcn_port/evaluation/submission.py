@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from converters.files import whole_file
+
 from ..data.errors import DataError
 from ..errors import ImageError
 from ..palettes import voc_palette
@@ -42,19 +44,13 @@ def write_submission(
 
     The archive is whole under its name or not there. DataError names a label map that is missing.
     """
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    beside = archive.with_name(archive.name + ".new")
-    try:
-        with (
-            beside.open("wb") as file,
-            gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed,
-            tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar,
-        ):
-            for id_ in sorted(ids):
-                _add(tar, member_name(id_, year=year, competition=competition), labels(id_))
-        beside.replace(archive)
-    finally:
-        beside.unlink(missing_ok=True)
+    with (
+        whole_file(archive) as file,
+        gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        for id_ in sorted(ids):
+            _add(tar, member_name(id_, year=year, competition=competition), labels(id_))
 
 
 def check_submission(archive: Path, *, sizes: Mapping[str, Size] | None = None, year: int | None = None) -> list[str]:

@@ -28,13 +28,13 @@ def write_outputs(
         kind: base.with_name(base.name + end)
         for kind, end in zip(("labels", "overlay", "scores"), OUTPUTS, strict=True)
     }
-    with whole_file(paths["labels"], durable=False) as file:
+    with whole_file(paths["labels"], durable=False, follow=False) as file:
         seen.label_image().save(file, format="PNG")
-    with whole_file(paths["overlay"], durable=False) as file:
+    with whole_file(paths["overlay"], durable=False, follow=False) as file:
         seen.picture().save(file, format="PNG")
     if scores:
         assert seen.scores is not None
-        with whole_file(paths["scores"], durable=False) as file:
+        with whole_file(paths["scores"], durable=False, follow=False) as file:
             np.savez_compressed(file, scores=seen.scores, classes=np.array(seen.classes, dtype=str))
     else:
         del paths["scores"]
@@ -46,7 +46,7 @@ def write_outputs(
 
 def _write_probabilities(seen: Segmentation, folder: Path) -> None:
     for name, each in zip(_file_names(seen), probability_maps(seen), strict=True):
-        with whole_file(folder / name, durable=False) as file:
+        with whole_file(folder / name, durable=False, follow=False) as file:
             _save_grey(each, file)
 
 

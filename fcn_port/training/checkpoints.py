@@ -23,7 +23,7 @@ import torch
 
 from converters.caffemodel import read_caffemodel, write_caffemodel
 from converters.errors import CaffeFormatError, MismatchError
-from converters.files import whole_file
+from converters.files import unlinked, whole_file
 from converters.solverstate import read_solverstate, write_solverstate
 from converters.state_dict import from_state_dict, to_state_dict
 from converters.version import VERSION
@@ -76,8 +76,8 @@ def save(folder: Path, name: str, task: Task, solver: CaffeSolver, progress: Pro
     weights, state, path = (folder / f"{stem}{ending}" for ending in (".caffemodel", ".solverstate", ".json"))
     path.unlink(missing_ok=True)  # from here on what was saved at this iteration before is no snapshot
     net = task.spec if task.spec is not None else definition(task.net)
-    write_caffemodel(from_state_dict(task.net.state_dict(), net), weights)
-    write_solverstate(to_solverstate(solver, learned_net=weights.name), state)
+    write_caffemodel(from_state_dict(task.net.state_dict(), net), unlinked(weights))
+    write_solverstate(to_solverstate(solver, learned_net=weights.name), unlinked(state))
     record = {
         "format": FORMAT,
         "tool": f"fcn-port {VERSION}",

@@ -8,7 +8,9 @@ import os
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from converters.files import open_part
 
 from .errors import TrainingError
 from .events import Begun, Event, Updated, Validated
@@ -22,13 +24,12 @@ class JsonLines:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _cut_unfinished(path)
-        self._file = path.open("a", encoding="utf-8")
+        self._file = open_part(path)
+        _cut_unfinished(self._file)
 
     def __call__(self, event: Event) -> None:
         record = {"event": type(event).__name__.lower(), "time": round(time.time(), 3), **_plain(asdict(event))}
-        self._file.write(json.dumps(record, default=str) + "\n")
-        self._file.flush()
+        self._file.write(json.dumps(record, default=str).encode() + b"\n")
 
     def close(self) -> None:
         """No more events."""
@@ -42,20 +43,17 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _cut_unfinished(path: Path) -> None:
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        size = file.seek(0, os.SEEK_END)
-        while size:
-            start = max(0, size - 4096)
-            file.seek(start)
-            end = file.read(size - start).rfind(b"\n")
-            if end >= 0:
-                size = start + end + 1
-                break
-            size = start
-        file.truncate(size)
+def _cut_unfinished(file: BinaryIO) -> None:
+    size = file.seek(0, os.SEEK_END)
+    while size:
+        start = max(0, size - 4096)
+        file.seek(start)
+        end = file.read(size - start).rfind(b"\n")
+        if end >= 0:
+            size = start + end + 1
+            break
+        size = start
+    file.truncate(size)
 
 
 class TensorBoard:
