@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from converters.version import VERSION as __version__
-
 if TYPE_CHECKING:
+    from converters.version import VERSION as __version__
+
     from .inference import Segmentation, segment
     from .inference.lossless import fast
     from .inspection import blobs, trace
@@ -23,22 +23,27 @@ if TYPE_CHECKING:
 __all__ = ["Segmentation", "__version__", "blobs", "build", "fast", "load", "segment", "trace"]
 
 _HOMES = {
-    "Segmentation": "inference",
-    "segment": "inference",
-    "fast": "inference.lossless",
-    "blobs": "inspection",
-    "trace": "inspection",
-    "load": "loading",
-    "build": "nets",
+    "Segmentation": ("fcn_port.inference", "Segmentation"),
+    "__version__": ("converters.version", "VERSION"),
+    "segment": ("fcn_port.inference", "segment"),
+    "fast": ("fcn_port.inference.lossless", "fast"),
+    "blobs": ("fcn_port.inspection", "blobs"),
+    "trace": ("fcn_port.inspection", "trace"),
+    "load": ("fcn_port.loading", "load"),
+    "build": ("fcn_port.nets", "build"),
 }
 
 
 def __getattr__(name: str) -> object:
-    """Import what is asked for when it is asked for: torch takes a second, and `fcn-port --help` does not need it."""
+    """Import what is asked for when it is asked for.
+
+    torch takes a second, and `fcn-port --help` does not need it; the program hears Ctrl-C from its first import on.
+    """
     if name not in _HOMES:
         raise AttributeError(f"module 'fcn_port' has no attribute '{name}'")
     from importlib import import_module
 
-    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    module, attribute = _HOMES[name]
+    value = getattr(import_module(module), attribute)
     globals()[name] = value
     return value

@@ -53,8 +53,9 @@ def test_reading_needs_no_torch() -> None:
 def test_every_help_answers_without_torch() -> None:
     run_python(
         "import sys\n"
-        "from fcn_port.cli import _VERBS, run\n"
-        "for verb in _VERBS:\n"
+        "from fcn_port.cli import run\n"
+        "from fcn_port.cli.program import VERBS\n"
+        "for verb in VERBS:\n"
         "    assert run([verb, '--help']) == 0\n"
         "assert run(['--help']) == run(['--version']) == 0\n"
         "assert 'torch' not in sys.modules"

@@ -1,123 +1,46 @@
-"""The program `fcn-port`: one file for each verb, imported only when that verb runs, so that help is immediate.
+"""The program `fcn-port`, from its first moment to its exit status.
 
-Data goes to standard output, progress and messages to standard error. Every error is caught here and nowhere else.
-Exit status: 0 done, 1 a check failed or a file could not be had, 2 wrong use (a missing file too), 3 bad input file,
-130 interrupted.
+This file imports nothing but the standard library's core: what a second of imports brings (`program.py`, the verbs)
+comes after signals and standard streams are looked after. The verbs are in `program.py`, one file for each.
 """
 
 from __future__ import annotations
 
-import os
 import sys
-from importlib import import_module
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import click
-
-from converters.errors import CaffeFormatError
-from converters.export.check import ExportError
-from converters.version import VERSION
-from weights.errors import UnknownReleaseError, WeightsError
-
-from ..errors import EngineError, ImageError
-
-DONE, CHECK_FAILED, WRONG_USE, BAD_FILE, INTERRUPTED = 0, 1, 2, 3, 130
-
-_VERBS = {
-    "releases": "The published nets: what exists, what it scored, and what is here.",
-    "fetch": "Download a release's caffemodel, resumably, and verify it.",
-    "inspect": "A table of the layers, shapes, parameters and work of any Caffe file.",
-    "convert": "Turn a release or a Caffe file into a safetensors file for PyTorch.",
-    "trace": "The shape of every blob for an input size, and why each crop is where it is.",
-    "verify": "Prove that converted weights are the ones of the Caffe file, and compute the same.",
-    "predict": "Segment images: indexed label PNGs and overlays.",
-    "data": "The data sets: what is here, what is missing, and where it is published; fetches it.",
-    "evaluate": "Score nets on a data set, beside the published numbers.",
-    "report": "One HTML page: the trace to scale, parity, scores, best and worst images.",
-    "surgery": "The weights with which a net begins to train, made from those of another net.",
-    "export": "Write a net for Caffe, ONNX, torch.export or as Python source, checked before it is called done.",
-    "train": "Train a net as the release did, or as a solver.prototxt says.",
-    "diff": "What differs between two caffemodels or two prototxts.",
-}
-
-
-class _Verbs(click.Group):
-    """Verbs that are known by name and imported when they run."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _VERBS:
-            return None
-        command: click.Command = import_module(f".{cmd_name}", __name__).command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Verbs"):
-            formatter.write_dl(list(_VERBS.items()))
-
-
-def _print_version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
-    if value and not ctx.resilient_parsing:
-        from .version import version_report
-
-        click.echo(version_report())
-        ctx.exit()
-
-
-@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
-    help="Print the versions that a bug report needs.",
-)  # fmt: skip
-def cli() -> None:
-    """Caffe's fully convolutional networks in PyTorch: the published weights, the exact nets, the same numbers.
-
-    Try `fcn-port inspect FILE` on any Caffe file, or `fcn-port convert voc-fcn8s`.
-    """
+from . import signals, streams
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the program and leave with its exit status."""
-    sys.exit(run(argv))
+    signals.listen()
+    try:
+        streams.make_safe()
+        status = run(argv)
+    except BaseException:
+        number = signals.received()
+        if number is None:
+            raise
+        status = _say(signals.words(number), signals.status(number))
+    try:
+        streams.flush()
+    except OSError as error:
+        status = _say(f"{error.filename}: {str(error.strerror).lower()}", max(status, 1))
+    signals.finish()
+    sys.exit(status)
 
 
 def run(argv: list[str] | None = None) -> int:
-    """Run the program on `argv` (default: the command line's) and return its exit status."""
-    try:
-        result: Any = cli.main(argv, prog_name="fcn-port", standalone_mode=False)
-        sys.stdout.flush()
-        return result if isinstance(result, int) else DONE
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
-    except click.ClickException as error:
-        error.show()
-        return WRONG_USE
-    except (click.Abort, KeyboardInterrupt):
-        return _say("interrupted", INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output went away, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
-    except (UnknownReleaseError, FileNotFoundError) as error:
-        return _say(_describe(error), WRONG_USE)
-    except (WeightsError, ExportError, EngineError) as error:
-        return _say(str(error), CHECK_FAILED)
-    except (CaffeFormatError, ImageError) as error:
-        return _say(str(error), BAD_FILE)
-    except (OSError, MemoryError) as error:
-        return _say(_describe(error), CHECK_FAILED)
+    """Run the program on `argv` (default: the command line's) and return its exit status; signals stay as they are."""
+    from .program import answer
 
-
-def _describe(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {(error.strerror or str(error)).lower()}"
-    return str(error) or type(error).__name__
+    return answer(argv)
 
 
 def _say(message: str, status: int) -> int:
-    click.echo(f"fcn-port: {message}", err=True)
+    print(f"fcn-port: {message}", file=sys.stderr)
     return status
 
 
-__all__ = ["VERSION", "cli", "main", "run"]
+__all__ = ["main", "run"]

@@ -95,7 +95,7 @@ class _Training:
         from ..training.checkpoints import read_snapshot
         from ..training.prepare import prepare
         from ..training.run import train
-        from .stopping import stopping
+        from .signals import stopping
         from .training_output import reporting
 
         data = self._data()

@@ -1,0 +1,129 @@
+"""The verbs of `fcn-port`: one file for each, imported only when that verb runs, so that help is immediate.
+
+Data goes to standard output, progress and messages to standard error. Every error is caught here and nowhere else.
+Exit status: 0 done, 1 a check failed or a file could not be had, 2 wrong use (a missing file too), 3 bad input file,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from converters.errors import CaffeFormatError
+from converters.export.check import ExportError
+from weights.errors import UnknownReleaseError, WeightsError
+from weights.progress import human_bytes
+
+from ..errors import EngineError, ImageError
+from .streams import STANDARD_OUTPUT
+
+DONE, CHECK_FAILED, WRONG_USE, BAD_FILE, INTERRUPTED = 0, 1, 2, 3, 130
+
+VERBS = {
+    "releases": "The published nets: what exists, what it scored, and what is here.",
+    "fetch": "Download a release's caffemodel, resumably, and verify it.",
+    "inspect": "A table of the layers, shapes, parameters and work of any Caffe file.",
+    "convert": "Turn a release or a Caffe file into a safetensors file for PyTorch.",
+    "trace": "The shape of every blob for an input size, and why each crop is where it is.",
+    "verify": "Prove that converted weights are the ones of the Caffe file, and compute the same.",
+    "predict": "Segment images: indexed label PNGs and overlays.",
+    "data": "The data sets: what is here, what is missing, and where it is published; fetches it.",
+    "evaluate": "Score nets on a data set, beside the published numbers.",
+    "report": "One HTML page: the trace to scale, parity, scores, best and worst images.",
+    "surgery": "The weights with which a net begins to train, made from those of another net.",
+    "export": "Write a net for Caffe, ONNX, torch.export or as Python source, checked before it is called done.",
+    "train": "Train a net as the release did, or as a solver.prototxt says.",
+    "diff": "What differs between two caffemodels or two prototxts.",
+}
+
+
+class _Verbs(click.Group):
+    """Verbs that are known by name and imported when they run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = import_module(f".{cmd_name}", __package__).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+def _print_version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from .version import version_report
+
+        click.echo(version_report())
+        ctx.exit()
+
+
+@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
+    help="Print the versions that a bug report needs.",
+)  # fmt: skip
+def cli() -> None:
+    """Caffe's fully convolutional networks in PyTorch: the published weights, the exact nets, the same numbers.
+
+    Try `fcn-port inspect FILE` on any Caffe file, or `fcn-port convert voc-fcn8s`.
+    """
+
+
+def answer(argv: list[str] | None = None) -> int:
+    """Run a verb and return the exit status; every error of a verb is told here."""
+    try:
+        result: Any = cli.main(argv, prog_name="fcn-port", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else DONE
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return WRONG_USE
+    except (click.Abort, KeyboardInterrupt):
+        return _say("interrupted", INTERRUPTED)
+    except (UnknownReleaseError, FileNotFoundError) as error:
+        return _say(_describe(error), WRONG_USE)
+    except (WeightsError, ExportError, EngineError) as error:
+        return _say(str(error), CHECK_FAILED)
+    except (CaffeFormatError, ImageError) as error:
+        return _say(str(error), BAD_FILE)
+    except (OSError, MemoryError) as error:
+        return _say(_describe(error), CHECK_FAILED)
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {(error.strerror or str(error)).lower()}{_room(error)}"
+    return str(error) or type(error).__name__
+
+
+def _room(error: OSError) -> str:
+    """For a disk that is full, or a file that may not grow: what is free there, and what to do."""
+    if error.errno == errno.EFBIG:
+        return "; files may not be larger here (ulimit -f, or the file system's own limit)"
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT) or error.filename == STANDARD_OUTPUT:
+        return ""
+    folder = next((path for path in Path(error.filename).absolute().parents if path.is_dir()), None)
+    free = "" if folder is None else f"; {human_bytes(shutil.disk_usage(folder).free)} are free in {folder}"
+    return f"{free}; free some, or write to another disk"
+
+
+def _say(message: str, status: int) -> int:
+    click.echo(f"fcn-port: {message}", err=True)
+    return status
+
+
+__all__ = ["VERBS", "answer", "cli"]

@@ -1,0 +1,111 @@
+"""Ctrl-C, a polite kill and a terminal that closes: the program ends cleanly, or grants a wish when it is ready."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import NoReturn
+
+_WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
+_received: list[int] = []
+
+
+class Ended(BaseException):
+    """A signal asks the program to end; what is open is closed and removed on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def listen() -> None:
+    """From here on a signal ends the program with everything cleaned up; one that the parent had ignored stays so."""
+    for number in _heard():
+        signal.signal(number, _end)
+    os.register_at_fork(after_in_child=_by_default) if hasattr(os, "register_at_fork") else None
+
+
+def received() -> int | None:
+    """The first signal that asked the program to end, if any."""
+    return _received[0] if _received else None
+
+
+def words(number: int) -> str:
+    """What happened, in words."""
+    return _WORDS[signal.Signals(number).name]
+
+
+def status(number: int) -> int:
+    """The exit status of a program that a signal ended: 130 for Ctrl-C."""
+    return 128 + number
+
+
+def finish() -> None:
+    """The work is done: from here on a signal ends the process as it ends any."""
+    _by_default()
+
+
+def _heard() -> list[int]:
+    numbers = [getattr(signal, name) for name in _WORDS if hasattr(signal, name)]
+    return [number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+
+
+def _by_default() -> None:
+    for number in _heard():
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    _received.append(number)
+    if _importing(frame):
+        _leave_at_once(number)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise Ended(number)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported, where an exception may be printed, lost or turned into another by C code."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _leave_at_once(number: int) -> NoReturn:
+    """End the process from within; only the parts of files in the making have to be removed."""
+    files = sys.modules.get("converters.files")
+    for part in list(getattr(files, "PARTS", ())):
+        with suppress(OSError):
+            os.unlink(part)  # noqa: PTH108
+    with suppress(OSError):
+        os.write(2, f"fcn-port: {words(number)}\n".encode())
+    os._exit(status(number))
+
+
+@contextmanager
+def stopping(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """A function that tells whether somebody wants to stop; a second Ctrl-C stops at once, as usual.
+
+    Under torchrun, which passes a Ctrl-C on to processes that have it already, only the first one counts.
+    """
+    wanted: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if wanted and number == signal.SIGINT and "TORCHELASTIC_RUN_ID" not in os.environ:
+            raise KeyboardInterrupt
+        if not wanted:
+            say("stopping after this update, and saving; Ctrl-C again stops at once")
+        wanted.append(number)
+
+    before = {number: signal.signal(number, ask) for number in _heard()}
+    try:
+        yield lambda: bool(wanted)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,107 @@
+"""Ctrl-C, a polite kill and a closed terminal, from the first import to the last byte."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from parity_tests.test_architecture import ROOT
+from parity_tests.verbs import PICTURE, SAMPLE
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
+STARTS = {
+    "module": ["-m", "fcn_port"],
+    "console script": ["-c", "import sys\nfrom fcn_port.cli import main\nsys.exit(main())"],
+}
+SIGNALS = {signal.SIGINT: ("interrupted", 130), signal.SIGTERM: ("terminated", 143), signal.SIGHUP: ("hung up", 129)}
+
+
+def ended(command: Sequence[str], number: int, *, path: Path | None = None, ignored: bool = False) -> tuple[int, str]:
+    """The status and the messages of a process that got a signal once it had said "ready"."""
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, filter(None, (path, ROOT))))}
+    pipe = subprocess.PIPE
+    prepare = (lambda: signal.signal(number, signal.SIG_IGN)) if ignored else None
+    with subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, env=variables, stdout=pipe, stderr=pipe, text=True, preexec_fn=prepare
+    ) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "ready\n"
+            process.send_signal(number)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    return process.returncode, err
+
+
+def slow_module(folder: Path, name: str, body: str = "") -> None:
+    """A module that takes long to import, and swallows what interrupts it, as C code may."""
+    (folder / f"{name}.py").write_text(
+        f"{body}\nimport time\nprint('ready', flush=True)\n"
+        "try:\n    time.sleep(60)\nexcept BaseException as error:\n    raise ImportError('C code failed') from error\n"
+    )
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: signal.Signals(number).name)
+@pytest.mark.parametrize("module", ["click", "numpy", "torch"])
+@pytest.mark.parametrize("start", STARTS)
+def test_while_python_imports(start: str, module: str, number: int, tmp_path: Path) -> None:
+    """The first seconds: the program's own imports, and torch, which a verb brings."""
+    slow_module(tmp_path, module)
+    status, err = ended([*STARTS[start], "predict", SAMPLE, PICTURE, "-o", str(tmp_path)], number, path=tmp_path)
+    words, expected = SIGNALS[signal.Signals(number)]
+    assert (status, err) == (expected, f"fcn-port: {words}\n")
+
+
+SLOW_WRITER = """
+import time
+import converters.conversion as c
+real = c.write_safetensors
+def slow(file, tensors, metadata, *, watch=None):
+    def wait(*a):
+        print('ready', flush=True); IMPORT; time.sleep(60)
+    real(file, tensors, metadata, watch=wait)
+c.write_safetensors = slow
+from fcn_port.cli import main
+main(['convert', SAMPLE, '-o', OUT])
+"""
+
+
+@pytest.mark.parametrize("importing", [False], ids=["writing"])
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: signal.Signals(number).name)
+def test_in_the_middle_of_a_file_nothing_is_left(number: int, importing: bool, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    slow_module(tmp_path, "slow_module_of_a_test")
+    code = SLOW_WRITER.replace("SAMPLE", repr(SAMPLE)).replace("OUT", repr(str(out / "x.safetensors")))
+    code = code.replace("print('ready', flush=True); IMPORT", "import slow_module_of_a_test") if importing else code
+    status, err = ended(["-c", code.replace("IMPORT; ", "")], number, path=tmp_path)
+    words, expected = SIGNALS[signal.Signals(number)]
+    assert status == expected and err.endswith(f"fcn-port: {words}\n") and "Traceback" not in err, err
+    assert list(out.iterdir()) == []
+
+
+def test_what_the_parent_ignores_stays_ignored(tmp_path: Path) -> None:
+    """`nohup` and a shell's background jobs."""
+    code = "import time, sys\nfrom fcn_port.cli import main\n" + (
+        "import click\nreal = click.echo\ndef slow(*a, **k):\n"
+        "    print('ready', flush=True); time.sleep(0.3); real(*a, **k)\n"
+        "click.echo = slow\nmain(['--version'])"
+    )
+    status, err = ended(["-c", code], signal.SIGHUP, ignored=True)
+    assert (status, err) == (0, "")
+
+
+def test_an_interrupt_that_becomes_another_error_is_still_one() -> None:
+    """C code that calls back, and the machinery of others, turn a KeyboardInterrupt into what they like."""
+    code = (
+        "import time\nimport fcn_port.cli as program\n"
+        "def answer(argv=None):\n    print('ready', flush=True)\n    try:\n        time.sleep(60)\n"
+        "    except KeyboardInterrupt as error:\n        raise SystemError('error set') from error\n"
+        "program.run = answer\nprogram.main()"
+    )
+    assert ended(["-c", code], signal.SIGINT) == (130, "fcn-port: interrupted\n")
