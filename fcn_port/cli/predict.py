@@ -115,6 +115,8 @@ def _lift_bound_on_size() -> None:
 
 
 def _write(predicted: Predicted, out: Path, options: dict[str, Any]) -> dict[str, Any]:
+    from converters.escaping import file_name
+
     from ..inference.outputs import write_outputs
 
     seen, base = predicted.seen, out / predicted.source.name
@@ -122,7 +124,7 @@ def _write(predicted: Predicted, out: Path, options: dict[str, Any]) -> dict[str
     written = []
     for head, each in heads.items():
         assert each is not None
-        place = base.with_name(f"{base.name}.{head}") if head else base
+        place = base.with_name(f"{base.name}.{file_name(head)}") if head else base
         paths = write_outputs(each, place, scores=options["scores"], probabilities=options["probabilities"])
         written.append({**({"head": head} if head else {}), **paths, "classes": each.share_of_classes()})
     return {"image": predicted.source.path, "outputs": written}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from converters.escaping import file_name
 from converters.files import whole_file
 
 from ..palettes import voc_palette
@@ -15,7 +16,7 @@ from ..palettes import voc_palette
 
 def saved_path(folder: Path, id_: str, head: str, heads: Sequence[str]) -> Path:
     """Where the label map of an image goes: `<id>.png`, in a folder for each output where there are several."""
-    return (folder / head if len(heads) > 1 else folder) / f"{id_}.png"
+    return (folder / file_name(head) if len(heads) > 1 else folder) / f"{id_}.png"
 
 
 def save_labels(folder: Path, id_: str, labels: Mapping[str, np.ndarray]) -> None:

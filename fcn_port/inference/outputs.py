@@ -10,6 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
+from converters.escaping import file_name
 from converters.files import whole_file
 
 from .gathering import OUTPUTS, PROBABILITIES
@@ -65,7 +66,7 @@ def _file_names(seen: Segmentation) -> Iterable[str]:
     digits = len(str(len(seen.scores) - 1))
     for label in range(len(seen.scores)):
         name = re.sub(r"[^\w-]+", "-", seen.classes[label]).strip("-") if label < len(seen.classes) else ""
-        yield f"{label:0{digits}d}{'-' + name if name else ''}.png"
+        yield f"{label:0{digits}d}{'-' + file_name(name) if name else ''}.png"
 
 
 def _save_grey(values: np.ndarray, file: BinaryIO) -> None:

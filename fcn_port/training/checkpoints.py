@@ -11,6 +11,7 @@ Killed at any moment, a run leaves its earlier snapshots as they were.
 from __future__ import annotations
 
 import base64
+import glob
 import hashlib
 import json
 from collections.abc import Mapping
@@ -95,7 +96,8 @@ def save(folder: Path, name: str, task: Task, solver: CaffeSolver, progress: Pro
 
 def snapshots(folder: Path, name: str) -> list[Path]:
     """The .json files of the snapshots in `folder`, the latest last."""
-    found = [path for path in folder.glob(f"{name}_iter_*.json") if path.stem.rpartition("_")[2].isdecimal()]
+    pattern = f"{glob.escape(name)}_iter_*.json"
+    found = [path for path in folder.glob(pattern) if path.stem.rpartition("_")[2].isdecimal()]
     return sorted(found, key=lambda path: int(path.stem.rpartition("_")[2]))
 
 

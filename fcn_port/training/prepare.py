@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from converters.escaping import file_name
 from converters.net import NetSpec
 from converters.prototxt import read_prototxt
 from converters.solver import SolverSpec, format_solver
@@ -68,7 +69,8 @@ class Prepared:
 class Source:
     """How a net is to be trained, as it was found: by a recipe, or by a solver and the prototxt of its net.
 
-    `net` is the net to train where a prototxt defines it. `gathering` is what `solver.base_lr` was meant for.
+    `name` is one component of a path: snapshots are called after it. `net` is the net to train where a prototxt
+    defines it. `gathering` is what `solver.base_lr` was meant for.
     """
 
     name: str
@@ -97,7 +99,8 @@ def source_of_solver(spec: SolverSpec, recipe: Recipe | None = None) -> Source:
         net = read_prototxt(spec.net_file())
         task = task_of(net)
         gathering = Gathering(_batch_size(net), spec.iter_size, task.losses[0].normalization)
-        found = Source(Path(spec.snapshot_prefix).name or net.name or "net", spec, gathering, net=net)
+        name = file_name(Path(spec.snapshot_prefix).name or net.name or "net")
+        found = Source(name, spec, gathering, net=net)
     return found if spec.random_seed < 0 else replace(found, seed=spec.random_seed)
 
 
