@@ -136,7 +136,7 @@ def test_a_part_stays_while_its_writer_lives_whatever_the_clock_says(tmp_path: P
 def test_a_part_that_a_cleaner_took_before_it_was_locked_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock, seen = files._locked, []
+    lock, seen = files._locked, list[Path]()
 
     def late(file: int) -> bool | None:
         if not seen:

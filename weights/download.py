@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import requests
-
-from weights.transfer import InterruptedTransfer, Job, Session, TransferError, Unreachable, receive
+from weights.connection import Session
+from weights.transfer import InterruptedTransfer, Job, TransferError, Unreachable, receive
 from weights.verify import WrongFile
+from weights.wording import redacted, shown
 
 T = TypeVar("T")
 
@@ -39,16 +39,16 @@ def download(urls: Sequence[str], job: Job, *, verify: Callable[[], T]) -> tuple
     NoAddressWorked if no address gave it: what has arrived is kept, unless it was found to be wrong.
     """
     failures = []
-    with Session() as session:
+    with Session(job.patience) as session:
         for url in urls:
             try:
-                return url, _download_from(session, url, job, verify)
+                return redacted(url), _download_from(session, url, job, verify)
             except (TransferError, WrongFile) as error:
-                failures.append(Failure(url, str(error), isinstance(error, WrongFile)))
+                failures.append(Failure(shown(url), str(error), isinstance(error, WrongFile)))
     raise NoAddressWorked(failures)
 
 
-def _download_from(session: requests.Session, url: str, job: Job, verify: Callable[[], T]) -> T:
+def _download_from(session: Session, url: str, job: Job, verify: Callable[[], T]) -> T:
     """The file from one address; one put together from several answers gets a second chance from its start."""
     began = _persist(session, url, job)
     try:
@@ -70,7 +70,7 @@ def _verified_or_discarded(job: Job, verify: Callable[[], T]) -> T:
         raise
 
 
-def _persist(session: requests.Session, url: str, job: Job) -> int:
+def _persist(session: Session, url: str, job: Job) -> int:
     """Receive, again and again while it helps; gives where in the file the last answer began."""
     best, failures = job.partial.size(), 0
     while True:

@@ -9,13 +9,17 @@ from dataclasses import dataclass
 class Patience:
     """Times in seconds, sizes in bytes.
 
-    A transfer that brings fewer than `slowest` bytes a second over `stall` seconds is cut. An address is given up after
-    `attempts` tries in a row of which none brought the file `worthwhile` bytes further, or after two that found nobody
-    there. Before another try there is a pause, twice as long each time, up to `longest_pause`.
+    The head of an answer, with all interim answers and redirects before it, must be there after `answer` seconds and
+    `head` bytes. A transfer that brings fewer than `slowest` bytes a second over `stall` seconds of waiting is cut. An
+    address is given up after `attempts` tries in a row of which none brought the file `worthwhile` bytes further, or
+    after two that found nobody there. Before another try there is a pause, twice as long each time, up to
+    `longest_pause`.
     """
 
     connect: float = 10.0
     stall: float = 30.0
+    answer: float = 60.0
+    head: int = 1 << 18
     slowest: int = 1000
     attempts: int = 5
     worthwhile: int = 1 << 20

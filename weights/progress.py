@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from weights.wording import shown
+
 Stage = Literal["waiting", "connecting", "downloading", "retrying", "restarting", "copying", "verifying", "done"]
 
 
@@ -53,7 +55,7 @@ class Meter:
         self, stage: Stage, *, done: int = 0, total: int | None = None, url: str | None = None, note: str | None = None
     ) -> None:
         """Enter a stage, and say so."""
-        self._now = Progress(stage, self._file, done, total, None, url, note)
+        self._now = Progress(stage, self._file, done, total, None, None if url is None else shown(url), note)
         self._began, self._from = time.monotonic(), done
         self._tell()
 

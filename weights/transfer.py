@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import itertools
 import re
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException, IncompleteRead
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import requests
 import urllib3
 
+from weights.connection import STRAY, MalformedProxy, Session
 from weights.digests import RunningDigests
 from weights.errors import FetchError
 from weights.partial import Origin, Partial
@@ -25,6 +25,7 @@ from weights.patience import Patience
 from weights.progress import Meter, human_bytes
 from weights.store import require_room
 from weights.verify import HEAD, Wanted, WrongFile, refuse_web_page
+from weights.wording import redacted, shown
 
 CHUNK = 1 << 18
 
@@ -45,23 +46,6 @@ class _StalePartial(Exception):
     """What has arrived belongs to something else than what the server has now."""
 
 
-class Session(requests.Session):
-    """A session that heeds the proxies of the environment, and never sends a password of the user's .netrc."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.auth = _no_auth
-        # identity: with a compressed body neither lengths nor ranges would be the file's
-        self.headers.update({"Accept-Encoding": "identity", "User-Agent": "fcn-port"})
-
-    def rebuild_auth(self, prepared_request: Any, response: Any) -> None:
-        """Nothing to rebuild after a redirect, for nothing was sent."""
-
-
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
-
-
 @dataclass(frozen=True)
 class Job:
     """What to bring, where to, who follows the bytes and who is told, and how long to wait."""
@@ -73,7 +57,7 @@ class Job:
     patience: Patience
 
 
-def receive(session: requests.Session, url: str, job: Job) -> int:
+def receive(session: Session, url: str, job: Job) -> int:
     """Append to `job.partial` until the server says that it is whole; gives where in the file this answer began.
 
     TransferError or WrongFile says why it did not work; FetchError if the disk is full.
@@ -88,7 +72,7 @@ def receive(session: requests.Session, url: str, job: Job) -> int:
         raise InterruptedTransfer("the server contradicts itself about the length of the file") from None
 
 
-def _receive(session: requests.Session, url: str, job: Job) -> int:
+def _receive(session: Session, url: str, job: Job) -> int:
     partial, wanted = job.partial, job.wanted
     start = _resume_at(url, partial, wanted)
     job.meter.stage("connecting", done=start, total=wanted.size, url=url)
@@ -101,6 +85,8 @@ def _receive(session: requests.Session, url: str, job: Job) -> int:
         _refuse_wrong_length(origin.total, wanted)
         _refuse_other_content(response)
         require_room(partial.path.parent, (origin.total or wanted.size or wanted.at_least) - start)
+        rest = (origin.total or wanted.size or wanted.at_most) - start
+        session.watch.expect_body(2 * rest + STRAY)  # chunks of a few bytes have as much around them
         pieces = _pieces(response, job.patience)
         first = next(pieces, b"")
         if start == 0:
@@ -119,32 +105,34 @@ def _resume_at(url: str, partial: Partial, wanted: Wanted) -> int:
     size, origin = partial.size(), partial.origin()
     if origin is None or size > (wanted.size or wanted.at_most):
         return 0
-    same_version = origin.url == url and origin.validator is not None
+    same_version = origin.url == redacted(url) and origin.validator is not None
     return size if same_version or wanted.checksum is not None else 0
 
 
 @contextmanager
 def _asked(
-    session: requests.Session, url: str, start: int, origin: Origin | None, patience: Patience
+    session: Session, url: str, start: int, origin: Origin | None, patience: Patience
 ) -> Iterator[requests.Response]:
     """The server's answer to a request for the bytes from `start` on, if it is one that can be used."""
     headers = {}
     if start:
         headers["Range"] = f"bytes={start}-"
-        if origin is not None and origin.url == url and origin.validator is not None:
+        if origin is not None and origin.url == redacted(url) and origin.validator is not None:
             headers["If-Range"] = origin.validator
     try:
-        response = session.get(url, headers=headers, stream=True, timeout=(patience.connect, patience.stall))
+        response = session.answer(url, headers)
     except requests.exceptions.ReadTimeout:
         raise InterruptedTransfer(f"no answer within {patience.stall:g} s") from None
     except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
         if isinstance(next(iter(error.args), None), urllib3.exceptions.MaxRetryError):
             raise Unreachable(f"no connection: {_in_words(error)}") from None
         raise InterruptedTransfer(f"no answer: {_in_words(error)}") from None
+    except MalformedProxy as error:
+        raise TransferError(str(error)) from None
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
-        raise TransferError(f"not an answer that can be used: {error}") from None
+        raise TransferError(f"not an answer that can be used: {shown(error)}") from None
     with response:
-        status, said = response.status_code, f"status {response.status_code} {response.reason or ''}".strip()
+        status, said = response.status_code, shown(f"status {response.status_code} {response.reason or ''}".strip())
         if status in (408, 429) or status >= 500:
             raise InterruptedTransfer(said)
         if status not in (200, 206) and not (status == 416 and start):
@@ -154,12 +142,16 @@ def _asked(
 
 def _in_words(error: BaseException) -> str:
     """The system's own words, from inside what requests and urllib3 wrap around them."""
+    return shown(_innermost(error))
+
+
+def _innermost(error: BaseException) -> str:
     if isinstance(error, (urllib3.exceptions.IncompleteRead, IncompleteRead)):
         return "the connection ended"
     around = (getattr(error, "reason", None), *error.args)
     inner = next((each for each in around if isinstance(each, BaseException)), None)
     if inner is not None:
-        words = _in_words(inner)
+        words = _innermost(inner)
     else:
         system = re.search(r"\[Errno -?\d+\] ([^)]+)", str(error))
         words = system[1] if system is not None else re.sub(r"^\w+\(host=.*?\): ", "", str(error))
@@ -175,7 +167,12 @@ def _origin(url: str, response: requests.Response, start: int) -> Origin:
         total = length
     elif response.status_code == 206 and total is None and length is not None:
         total = start + length
-    return Origin(url, headers.get("ETag"), headers.get("Last-Modified"), total)
+    return Origin(redacted(url), _validator(headers.get("ETag")), _validator(headers.get("Last-Modified")), total)
+
+
+def _validator(text: str | None) -> str | None:
+    """A header's value that can be sent back; a longer or folded one is no validator, and would stop every resume."""
+    return text if text is not None and re.fullmatch(r"[\x20-\x7e\x80-\xff]{1,256}", text) else None
 
 
 def _number(text: str | None) -> int | None:
@@ -204,14 +201,14 @@ def _refuse_other_content(response: requests.Response) -> None:
     """A page of a portal or of an error handler, by its type; and a body that was compressed against our wish."""
     if response.headers.get("Content-Type", "").strip().lower().startswith(("text/html", "application/xhtml")):
         try:
-            body = response.raw.read(1 << 14, decode_content=True)
+            body = response.raw.read(1 << 14, decode_content=False)
         except (urllib3.exceptions.HTTPError, OSError, HTTPException):
             body = b""
         refuse_web_page(body)
         raise WrongFile("it is a web page instead of the file")
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
-        raise WrongFile(f"the server sends the file compressed ({encoding}), which was not asked for")
+        raise WrongFile(f"the server sends the file compressed ({shown(encoding, most=40)}), which was not asked for")
 
 
 def _append(pieces: Iterable[bytes], total: int | None, job: Job) -> None:
@@ -250,7 +247,6 @@ def _write(out: BinaryIO, piece: bytes, partial: Partial) -> None:
 def _pieces(response: requests.Response, patience: Patience) -> Iterator[bytes]:
     """The body as it comes in, the first piece at least HEAD bytes long; InterruptedTransfer on a cut or a stall."""
     head: bytes | None = b""
-    window_began, window_bytes = time.monotonic(), 0
     while True:
         try:
             # read1, for read waits until it has everything that it was asked for, however slowly that drips in
@@ -261,11 +257,6 @@ def _pieces(response: requests.Response, patience: Patience) -> Iterator[bytes]:
             raise InterruptedTransfer(_in_words(error)) from None
         if not piece:
             break
-        now, window_bytes = time.monotonic(), window_bytes + len(piece)
-        if now - window_began >= patience.stall:
-            if window_bytes < patience.slowest * (now - window_began):
-                raise InterruptedTransfer(f"only {window_bytes} bytes came in {now - window_began:.3g} s")
-            window_began, window_bytes = now, 0
         if head is not None:
             head += piece
             if len(head) < HEAD:

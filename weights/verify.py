@@ -11,6 +11,7 @@ from pathlib import Path
 from weights.digests import RunningDigests
 from weights.records import Checksum, Release
 from weights.sidecar import Record, VerifiedBy
+from weights.wording import shown
 
 Check = Callable[[Path], None]
 """Looks at the structure of a file, and raises ValueError (as CaffeFormatError is) if it is not what it should be."""
@@ -97,4 +98,5 @@ def refuse_web_page(head: bytes) -> None:
         return
     title = _TITLE.search(head)
     words = " ".join(html.unescape(title[1].decode("utf-8", "replace")).split()) if title else ""
-    raise WrongFile(f"it is a web page{f' ({words[:80]!r})' if words else ''} instead of the file")
+    called = f" ('{shown(words, most=80)}')" if words else ""
+    raise WrongFile(f"it is a web page{called} instead of the file")
