@@ -12,9 +12,10 @@ from converters.shapes import infer_shapes
 from weights.card import Card
 from weights.catalogue import release as find_release
 
+from .bringing import bring, looks_like_a_name
 from .explain import explain_crop
-from .output import FetchReporter, bar, human_bytes, json_option, note, size_text, write_columns, write_json
-from .sources import looks_like_a_name, read_net
+from .output import bar, human_bytes, json_option, note, size_text, write_columns, write_json
+from .sources import read_net
 
 _SHOWN = 8
 """How many of the layers that the net does not have are named; --json names all."""
@@ -83,18 +84,9 @@ def _explain(converted: str) -> None:
 
 
 def _convert_release(name: str, out: str | None, from_file: str | None, as_json: bool) -> None:
-    from weights.fetch import plan
-
-    from .fetch import announce
-
-    release = find_release(name)
-    if from_file is None:
-        announce(release, plan(release))
-    from ..porting import port_release
-
-    with bar(release.file) as update:
-        ported = port_release(name, out=out, from_file=from_file, fetch_progress=FetchReporter(update), progress=update)
-    note(ported.fetched.explanation)
+    ported = bring(name, out=out, from_file=from_file)
+    if ported.fetched.already_there:
+        note(ported.fetched.explanation)
     if as_json:
         write_json({"out": ported.path, "already_converted": ported.report is None, **_report_json(ported.report)})
     elif ported.report is None:

@@ -7,10 +7,14 @@ from typing import Any
 
 import click
 
+from weights.fetch import is_offline
+from weights.wording import shown
+
 from ..data.archives import ARCHIVES, Archive, find_archives
 from ..data.places import DATA_VARIABLE, data_dir
+from .bringing import telling
 from .inspect import Size
-from .output import FetchReporter, bar, human_bytes, json_option, note, write_columns, write_json
+from .output import human_bytes, json_option, note, write_columns, write_json
 
 
 @click.command("data")
@@ -92,16 +96,21 @@ def _bring(chosen: tuple[Archive, ...], base: Path, from_file: Path | None, keep
         if archive.here(base):
             note(f"{archive.name} is there already: {base / archive.home}")
             continue
-        told = [0]
+        if from_file is None and not is_offline():
+            note(
+                f"{archive.name} is not here: {archive.file}, up to {human_bytes(archive.largest)}, "
+                f"from {shown(archive.urls[0])}"
+            )
+        last = [0]
 
-        def unpacked(files: int, done: int, told: list[int] = told, name: str = archive.name) -> None:
-            if files - told[0] >= 5000:
-                told[0] = files
+        def unpacked(files: int, done: int, last: list[int] = last, name: str = archive.name) -> None:
+            if files - last[0] >= 5000:
+                last[0] = files
                 note(f"unpacking {name}: {files} files, {human_bytes(done)}")
 
-        with bar(archive.file) as update:
+        with telling(archive.file) as told:
             home = fetch_archive(
-                archive, root=base, from_file=from_file, keep=keep, progress=FetchReporter(update), unpacked=unpacked
+                archive, root=base, from_file=from_file, keep=keep, progress=told.fetched, unpacked=unpacked
             )
         checked = f"it had the published {archive.checksum}" if archive.checksum else "no checksum was published for it"
         note(f"{archive.name} is in {home}; {checked}")

@@ -14,11 +14,11 @@ from weights.catalogue import releases
 from weights.errors import WeightsError
 
 from ..data.places import data_dir
+from .bringing import here, looks_like_a_name
 from .counting import counting
 from .device import device_option, find_device
 from .engine import engine_option, padded_option, precision_option, run_as_told
 from .output import json_option, note, write_columns, write_json
-from .sources import looks_like_a_name
 
 if TYPE_CHECKING:
     from ..data.records import DataSet
@@ -103,7 +103,7 @@ class _Work:
             find_release(like or name)
         known = releases().get(like or name)
         data = self._data(known.dataset.name if known else None)
-        net = load(name, self.device)
+        net = load(here(name, active=self.processes.first), self.device)
         if like is not None:
             attach(net, Card.of(find_release(like)))
         net = run_as_told(net, self.options)

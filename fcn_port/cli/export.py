@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from .bringing import here
 from .inspect import Size, SizeOption
-from .output import FetchReporter, bar, json_option, note, size_text, write_json
-from .sources import looks_like_a_name
+from .output import json_option, note, size_text, write_json
 
 FORMATS = ("caffe", "python", "onnx", "torch-export", "safetensors", "hdf5")
 
@@ -38,8 +38,7 @@ def command(
     """
     if size is not None and to not in ("onnx", "torch-export"):
         raise click.UsageError(f"--size is for onnx and torch-export; {to} takes any size")
-    if looks_like_a_name(weights):
-        _have(weights)
+    here(weights)
     from ..exporting import export
 
     report = export(weights, to=to, out=out, prototxt=prototxt, size=size)
@@ -52,21 +51,3 @@ def command(
     note(f"checked: largest difference from the module {report.error:.1e} of the largest value, for inputs {sizes}")
     if not report.any_size:
         note("takes only this input size")
-
-
-def _have(name: str) -> None:
-    """Fetch and convert a release that is not here yet, and say what that costs."""
-    from weights.catalogue import release as find_release
-    from weights.fetch import plan
-    from weights.store import converted_path
-
-    from .fetch import announce
-
-    release = find_release(name)
-    if converted_path(release).is_file():
-        return
-    announce(release, plan(release))
-    from ..porting import port_release
-
-    with bar(release.file) as update:
-        port_release(name, fetch_progress=FetchReporter(update), progress=update)

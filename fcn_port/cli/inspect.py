@@ -16,8 +16,9 @@ from converters.net import NetSpec, Shape
 from converters.passes import merge_splits, to_deploy
 from converters.shapes import iter_layer_shapes
 
+from .bringing import looks_like_a_name
 from .output import json_option, note, size_text, write_columns, write_json
-from .sources import looks_like_a_name, read_net, read_net_and_blobs
+from .sources import read_net, read_net_and_blobs
 
 _HEADER = ("layer", "type", "bottoms", "tops", "shape", "parameters", "MACs")
 SizeOption = tuple[int, int] | None

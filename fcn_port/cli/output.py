@@ -11,7 +11,6 @@ from typing import Any
 import click
 import numpy as np
 
-from weights.progress import Progress as FetchProgress
 from weights.progress import human_bytes
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON for programs to read.")
@@ -74,24 +73,7 @@ def bar(label: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-class FetchReporter:
-    """Shows a download: a bar where somebody watches, a line for each stage where not."""
-
-    def __init__(self, update: Callable[[int, int], None]) -> None:
-        self._update = update
-        self._stage = ""
-
-    def __call__(self, progress: FetchProgress) -> None:
-        self._update(progress.done, progress.total or progress.done)
-        if progress.stage != self._stage or progress.note:
-            self._stage = progress.stage
-            details = ", ".join(filter(None, (progress.url, progress.note)))
-            if progress.stage != "done":
-                note(f"{progress.stage} {progress.file}" + (f": {details}" if details else ""))
-
-
 __all__ = [
-    "FetchReporter",
     "bar",
     "human_bytes",
     "json_option",

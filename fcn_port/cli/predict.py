@@ -10,6 +10,7 @@ import click
 from weights.card import Card
 from weights.catalogue import release as find_release
 
+from .bringing import here
 from .counting import counting
 from .device import device_option, find_device
 from .engine import engine_option, low_memory_option, padded_option, precision_option, run_as_told
@@ -87,7 +88,7 @@ def _net(weights: str, options: dict[str, Any]) -> nn.Module:
     from ..inference.tiles import tiling_of
     from ..loading import attach, load
 
-    net = load(weights, find_device(options["device"]))
+    net = load(here(weights), find_device(options["device"]))
     if options["like"] is not None:
         attach(net, Card.of(find_release(options["like"])))
     if net.preprocessing is None:

@@ -12,6 +12,7 @@ from weights.card import Card
 from weights.catalogue import release as find_release
 from weights.catalogue import releases
 
+from .bringing import here
 from .counting import counting
 from .device import device_option, find_device
 from .inspect import Size, SizeOption
@@ -98,7 +99,7 @@ def _definition(weights: str) -> Any:
 def _load(weights: str, options: dict[str, Any]) -> nn.Module:
     from ..loading import attach, load
 
-    net = load(weights, find_device(options["device"]))
+    net = load(here(weights), find_device(options["device"]))
     if options["like"] is not None:
         attach(net, Card.of(find_release(options["like"])))
     return net

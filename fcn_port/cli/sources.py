@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from converters import sniff
 from converters.caffemodel import Blobs, read_caffemodel
 from converters.errors import CaffeFormatError
@@ -11,11 +9,7 @@ from converters.export.safetensors import read_metadata
 from converters.net import NetSpec
 from converters.prototxt import parse_prototxt, read_prototxt
 
-
-def looks_like_a_name(what: str) -> bool:
-    """Whether WHAT is meant as a name: no such file exists, and it has neither a folder nor a suffix."""
-    path = Path(what)
-    return not path.exists() and path.name == what and not path.suffix
+from .bringing import bring_file, looks_like_a_name
 
 
 def read_net(what: str) -> NetSpec:
@@ -43,19 +37,12 @@ def read_net_and_blobs(what: str) -> tuple[NetSpec | None, Blobs]:
 
 def _named_net(name: str) -> NetSpec:
     """The definition of a hand-written net, or the one in a release's file."""
-    from weights.catalogue import release as find_release
-    from weights.errors import FetchError
-    from weights.store import place_of
-
     from ..nets import NETS
-    from ..porting import fetch_release, net_definition
+    from ..porting import net_definition
 
     if name in NETS:
         return net_definition(name)
-    release = find_release(name)
-    if release.bundled is None and not place_of(release).path.exists():
-        raise FetchError(f"{name} is not here; its net is in its file: fcn-port fetch {name}")
-    spec = read_caffemodel(fetch_release(name).path).spec
+    spec = read_caffemodel(bring_file(name).path).spec
     assert spec is not None, "a release is a .caffemodel, which holds its net"
     return spec
 

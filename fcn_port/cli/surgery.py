@@ -11,8 +11,8 @@ import click
 
 from converters.errors import CaffeFormatError
 
-from .output import FetchReporter, bar, json_option, note, size_text, write_columns, write_json
-from .sources import looks_like_a_name
+from .bringing import bring_file, looks_like_a_name
+from .output import json_option, note, size_text, write_columns, write_json
 
 if TYPE_CHECKING:
     from ..surgery import Surgery
@@ -62,16 +62,10 @@ def file_of(source: str) -> Path:
     """The file of a source, fetched and verified if it is the name of a release."""
     if not looks_like_a_name(source):
         return Path(source)
-    from weights.catalogue import release as find_release
-    from weights.fetch import plan
-
-    from ..porting import fetch_release
-    from .fetch import announce
-
-    release = find_release(source)
-    announce(release, plan(release))
-    with bar(release.file) as update:
-        return fetch_release(source, progress=FetchReporter(update)).path
+    fetched = bring_file(source)
+    if not fetched.already_there:
+        note(fetched.explanation)
+    return fetched.path
 
 
 def _classes(text: str | None) -> int | Mapping[str, int] | None:

@@ -6,11 +6,8 @@ from pathlib import Path
 
 import click
 
-from weights.catalogue import release as find_release
-from weights.store import converted_path, place_of
-
+from .bringing import bring, here, looks_like_a_name
 from .output import json_option, write_json
-from .sources import looks_like_a_name
 
 _MARKS = {True: "ok  ", False: "FAIL", None: "--  "}
 _File = click.Path(dir_okay=False, path_type=Path)
@@ -46,11 +43,10 @@ def command(weights: str, against: Path | None, prototxt: Path | None, golden: P
 
 def _files(weights: str, against: Path | None) -> tuple[Path, Path]:
     if looks_like_a_name(weights):
-        release = find_release(weights)
-        converted, source = converted_path(release), against or place_of(release).path
-        if not converted.exists() or not source.exists():
-            raise click.UsageError(f"{weights} is not converted yet: fcn-port convert {weights}")
-        return converted, source
+        if against is not None:
+            return here(weights), against
+        ported = bring(weights)
+        return ported.path, ported.fetched.path
     if against is None:
         raise click.UsageError("--against is missing: the Caffe file that the weights came from")
     return Path(weights), against
