@@ -26,6 +26,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MOST_LINKS = 40
 """Of one path, as in Linux."""
 
+PARTS: set[Path] = set()
+"""What this process has in the making: a program that must end at once takes it away first."""
+
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str], *, durable: bool = True, follow: bool = True) -> Iterator[BinaryIO]:
@@ -76,10 +79,12 @@ def fresh_file(target: Path) -> Iterator[BinaryIO]:
     """
     _remove_abandoned(target)
     part, file = _new_part(target)
+    PARTS.add(part)
     try:
         yield file
         file.close()
     finally:
+        PARTS.discard(part)
         with suppress(OSError):  # what a full disk did not take, it does not take now; the first error says it
             file.close()
         with suppress(FileNotFoundError):

@@ -72,7 +72,7 @@ main(['convert', SAMPLE, '-o', OUT])
 """
 
 
-@pytest.mark.parametrize("importing", [False], ids=["writing"])
+@pytest.mark.parametrize("importing", [False, True], ids=["writing", "importing meanwhile"])
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: signal.Signals(number).name)
 def test_in_the_middle_of_a_file_nothing_is_left(number: int, importing: bool, tmp_path: Path) -> None:
     out = tmp_path / "out"
