@@ -52,13 +52,9 @@ def whole_file(path: str | os.PathLike[str], *, durable: bool = True, follow: bo
     target.parent.mkdir(parents=True, exist_ok=True)
     with fresh_file(target) as file:
         part = Path(file.name)
-        try:
+        with naming(path, file):
             yield file
             complete(file, durable=durable)
-        except OSError as error:
-            if error.errno in _FULL and error.filename in (None, file.name):
-                raise OSError(error.errno, os.strerror(error.errno), os.fspath(path)) from error
-            raise
         part.replace(target)
 
 
@@ -81,14 +77,27 @@ def fresh_file(target: Path) -> Iterator[BinaryIO]:
     part, file = _new_part(target)
     PARTS.add(part)
     try:
-        yield file
-        file.close()
+        with naming(target, file):
+            yield file
+            file.close()
     finally:
         PARTS.discard(part)
         with suppress(OSError):  # what a full disk did not take, it does not take now; the first error says it
             file.close()
         with suppress(FileNotFoundError):
             part.unlink()
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str], file: BinaryIO) -> Iterator[None]:
+    """Have an error that there is no room name `path`, and say how much of it there was room for."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL or error.filename not in (None, file.name):
+            raise
+        written = "" if file.closed else f" after {os.fstat(file.fileno()).st_size:,} bytes"
+        raise OSError(error.errno, os.strerror(error.errno) + written, os.fspath(path)) from error
 
 
 def complete(file: BinaryIO, *, durable: bool = False) -> None:
@@ -123,6 +132,14 @@ def unlinked(path: Path) -> Path:
     return path
 
 
+def append(file: BinaryIO, content: bytes) -> None:
+    """Write all of `content` to an unbuffered file, which by itself may take a part; OSError that names the file."""
+    with naming(file.name, file):
+        left = memoryview(content)
+        while left:
+            left = left[file.write(left) :]
+
+
 def open_own(path: Path) -> BinaryIO:
     """A file to read that this user made, and nobody else: OSError for a link, a pipe, or somebody else's file."""
     return _opened(path, os.O_RDONLY | _SAFE)
@@ -151,7 +168,8 @@ def _opened(path: Path, flags: int) -> BinaryIO:
         problem = _why_not_own(os.fstat(descriptor))
         if problem is not None:
             raise _not_own(path, problem)
-        return os.fdopen(descriptor, "ab+" if flags & os.O_APPEND else "rb", buffering=0)
+        mode = "ab+" if flags & os.O_APPEND else "rb"
+        return open(path, mode, buffering=0, opener=lambda *_: descriptor)  # type: ignore[return-value]
     except BaseException:
         os.close(descriptor)
         raise

@@ -16,9 +16,9 @@ import resource
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,30 +83,37 @@ def _serve() -> None:
     torch.set_num_threads(1)
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            wanted = json.loads(line)
-            child = os.fork()
-            if child == 0:
-                _become(wanted, out.fileno(), err.fileno())
-            status = _wait(child, wanted["seconds"])
-            texts = {}
-            for name, file in (("out", out), ("err", err)):
-                file.seek(0)
-                texts[name] = base64.b64encode(file.read()).decode()
-            answers.write(json.dumps({"status": status, **texts}) + "\n")
-            answers.flush()
+        wanted = json.loads(line)
+        (out, out_end), (err, err_end) = os.pipe(), os.pipe()  # no files: their size may be limited
+        child = os.fork()
+        if child == 0:
+            _become(wanted, out_end, err_end)
+        os.close(out_end)
+        os.close(err_end)
+        status, texts = _wait(child, wanted["seconds"], (out, err))
+        told = {name: base64.b64encode(text).decode() for name, text in zip(("out", "err"), texts, strict=True)}
+        answers.write(json.dumps({"status": status, **told}) + "\n")
+        answers.flush()
 
 
-def _wait(child: int, seconds: float) -> int:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+def _wait(child: int, seconds: float, pipes: tuple[int, int]) -> tuple[int, list[bytes]]:
+    """The status of a child, and what it wrote into the pipes, which are closed."""
+    texts, deadline = dict.fromkeys(pipes, b""), time.monotonic() + seconds
+    for pipe in pipes:
+        os.set_blocking(pipe, False)
+    found = 0
+    while not found:
         found, status = os.waitpid(child, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.005)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return -signal.SIGKILL
+        if not found and time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+        for pipe in pipes:
+            with suppress(BlockingIOError):
+                while piece := os.read(pipe, 1 << 16):
+                    texts[pipe] += piece
+        time.sleep(0 if found else 0.005)
+    for pipe in pipes:
+        os.close(pipe)
+    return os.waitstatus_to_exitcode(status), list(texts.values())
 
 
 def _become(wanted: dict[str, Any], out: int, err: int) -> None:

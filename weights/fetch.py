@@ -25,7 +25,7 @@ from weights.patience import Patience
 from weights.progress import Callback, Meter, human_bytes
 from weights.records import Release
 from weights.sidecar import Record, VerifiedBy, read_record, write_record
-from weights.store import Place, free_bytes, place_of, require_room
+from weights.store import Place, free_bytes, in_words, place_of, require_room
 from weights.verify import HEAD, Check, Wanted, WrongFile, judge, refuse_web_page
 
 if TYPE_CHECKING:
@@ -135,8 +135,8 @@ def fetch(
                 return job.taken(Path(from_file).expanduser().absolute())
         return _found(job, verify=verify) or _brought(job, offline=offline, patience=patience or Patience())
     except OSError as error:
-        where = error.filename if error.filename is not None else place.folder
-        raise FetchError(f"{entry.name}: {where}: {error.strerror or error}") from error
+        where = "" if error.filename is not None else f"{place.folder}: "
+        raise FetchError(f"{entry.name}: {where}{in_words(error)}") from error
 
 
 def _found(job: _Fetch, *, verify: bool) -> FetchResult | None:

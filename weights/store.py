@@ -10,6 +10,7 @@ A file that is fetched has a few others beside it, all named after it:
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from dataclasses import dataclass
@@ -102,6 +103,20 @@ def free_bytes(folder: Path) -> int:
     """Free disk space where `folder` is, or will be once it is made."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     return shutil.disk_usage(there).free
+
+
+def in_words(error: OSError) -> str:
+    """What is wrong with which file, on one line; where there is no room, how much is free and what to do."""
+    problem = (error.strerror or str(error)).lower()
+    if error.filename is None:
+        return problem
+    text = f"{os.fsdecode(error.filename)}: {problem}"
+    if error.errno == errno.EFBIG:
+        return f"{text}; files may not be larger here (ulimit -f, or the file system's own limit)"
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return text
+    folder = Path(os.fsdecode(error.filename)).absolute().parent
+    return f"{text}; {human_bytes(free_bytes(folder))} are free in {folder}; free some, or write to another disk"
 
 
 def require_room(folder: Path, needed: int) -> None:

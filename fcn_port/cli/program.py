@@ -7,11 +7,8 @@ Exit status: 0 done, 1 a check failed or a file could not be had, 2 wrong use (a
 
 from __future__ import annotations
 
-import errno
-import shutil
 import sys
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import click
@@ -19,7 +16,7 @@ import click
 from converters.errors import CaffeFormatError
 from converters.export.check import ExportError
 from weights.errors import UnknownReleaseError, WeightsError
-from weights.progress import human_bytes
+from weights.store import in_words
 
 from ..errors import EngineError, ImageError
 from .streams import STANDARD_OUTPUT
@@ -105,20 +102,9 @@ def answer(argv: list[str] | None = None) -> int:
 
 
 def _describe(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {(error.strerror or str(error)).lower()}{_room(error)}"
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}".lower() if error.filename == STANDARD_OUTPUT else in_words(error)
     return str(error) or type(error).__name__
-
-
-def _room(error: OSError) -> str:
-    """For a disk that is full, or a file that may not grow: what is free there, and what to do."""
-    if error.errno == errno.EFBIG:
-        return "; files may not be larger here (ulimit -f, or the file system's own limit)"
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT) or error.filename == STANDARD_OUTPUT:
-        return ""
-    folder = next((path for path in Path(error.filename).absolute().parents if path.is_dir()), None)
-    free = "" if folder is None else f"; {human_bytes(shutil.disk_usage(folder).free)} are free in {folder}"
-    return f"{free}; free some, or write to another disk"
 
 
 def _say(message: str, status: int) -> int:

@@ -8,6 +8,7 @@ the seed alone.
 from __future__ import annotations
 
 import colorsys
+import io
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from converters.files import whole_file, write_whole
+from converters.files import write_whole
 
 from ..palettes import voc_palette
 
@@ -47,18 +48,24 @@ def make_shapes(
     ids = shape_ids(count=count, seed=seed)
     for index, id_ in enumerate(ids):
         image, labels = draw_shapes(np.random.default_rng((seed, index)), size=size)
-        with whole_file(root / "JPEGImages" / f"{id_}.jpg", durable=False, follow=False) as file:
-            Image.fromarray(image).save(file, format="JPEG", quality=95, subsampling=0)
         indexed = Image.fromarray(labels)
         indexed.putpalette(voc_palette().tobytes())
-        with whole_file(root / "SegmentationClass" / f"{id_}.png", durable=False, follow=False) as file:
-            indexed.save(file, format="PNG")
+        jpeg = _encoded(Image.fromarray(image), "JPEG", quality=95, subsampling=0)
+        write_whole(root / "JPEGImages" / f"{id_}.jpg", jpeg, durable=False, follow=False)
+        write_whole(root / "SegmentationClass" / f"{id_}.png", _encoded(indexed, "PNG"), durable=False, follow=False)
     first_val = count - round(count * val)
     for name, part in {"train": ids[:first_val], "val": ids[first_val:], "trainval": ids}.items():
         if part:  # an empty list is refused by whoever opens it; one that is not there has not been asked for
             write_whole(lists / f"{name}.txt", "".join(f"{id_}\n" for id_ in part).encode(), follow=False)
     write_whole(root / "classes.txt", "".join(f"{name}\n" for name in CLASSES).encode(), follow=False)
     return root
+
+
+def _encoded(picture: Image.Image, kind: str, **settings: int) -> bytes:
+    """A picture's file. Pillow writes a JPEG straight to a disk, and does not notice that it is full."""
+    out = io.BytesIO()
+    picture.save(out, format=kind, **settings)
+    return out.getvalue()
 
 
 def shape_ids(*, count: int, seed: int) -> tuple[str, ...]:

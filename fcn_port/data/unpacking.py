@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from converters.files import naming
 from weights.errors import FetchError
 from weights.progress import human_bytes
 from weights.store import require_room
@@ -101,7 +102,7 @@ def _write(member: _Member, path: Path) -> None:
         out = path.open("xb")
     except FileExistsError:
         raise DataError(f"{'/'.join(member.parts)} is in it twice") from None
-    with out, member.open() as source:
+    with out, member.open() as source, naming(path, out):
         while piece := source.read(CHUNK):
             written += out.write(piece)
     if written != member.size:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import platformdirs
 
-from converters.files import open_part
+from converters.files import append, open_part
 
 from .results import ImageResult
 
@@ -61,7 +61,7 @@ class Cache:
         line = json.dumps({**result.to_json(), "files": files}, separators=(",", ":"))
         with open_part(self.folder / f"{self.rank:04d}.jsonl") as out:
             torn = out.seek(0, os.SEEK_END) > 0 and not self._ends_a_line(out)
-            out.write(b"\n" * torn + line.encode() + b"\n")
+            append(out, b"\n" * torn + line.encode() + b"\n")
 
     @staticmethod
     def _ends_a_line(file: BinaryIO) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from converters.files import open_part
+from converters.files import append, open_part
 
 from .errors import TrainingError
 from .events import Begun, Event, Updated, Validated
@@ -29,7 +29,7 @@ class JsonLines:
 
     def __call__(self, event: Event) -> None:
         record = {"event": type(event).__name__.lower(), "time": round(time.time(), 3), **_plain(asdict(event))}
-        self._file.write(json.dumps(record, default=str).encode() + b"\n")
+        append(self._file, json.dumps(record, default=str).encode() + b"\n")
 
     def close(self) -> None:
         """No more events."""
