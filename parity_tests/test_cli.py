@@ -112,7 +112,6 @@ def test_verify_names_what_differs(converted: str, tmp_path: Path, capsys: pytes
         (["trace", "nets"], 2, "nets"),
         (["trace", "VGG_ILSVRC_16_layers"], 1, "fcn-port fetch VGG_ILSVRC_16_layers"),
         (["verify", SAMPLE], 2, "--against is missing"),
-        (["verify", "sample"], 2, "not converted yet"),
         (["predict", SAMPLE, SAMPLE], 3, "not an image"),
         (["predict", SAMPLE, "missing.jpg"], 2, "missing.jpg: no such file"),
         (["predict", str(formats("fcn8s-mini.caffemodel")), PICTURE, "--like", "voc"], 2, "did you mean"),
