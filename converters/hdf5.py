@@ -6,12 +6,9 @@ that a layer shares with an earlier one is not in the file, and the group of a l
 
 from __future__ import annotations
 
-import mmap
 import os
 import re
 from collections.abc import Iterator
-from math import prod
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -19,31 +16,20 @@ import h5py
 import numpy as np
 
 from .caffemodel import LEFT_OUT, CaffeModel, is_left_out
-from .errors import CaffeFormatError, MismatchError, WireError, place
+from .errors import MismatchError, WireError, place
 from .files import whole_file
+from .hdf5_file import Hdf5File, member, names, opened_hdf5, read_values
 from .sharing import borrowed_blobs
 
 _MOST_SLASHES = 16
 _MOST_OBJECTS = 1 << 16
-_MOST_EXPANSION = 64
-_STORED = {h5py.h5t.IEEE_F16LE: "<f2", h5py.h5t.IEEE_F32LE: "<f4", h5py.h5t.IEEE_F64LE: "<f8"}
-"""Types of HDF5 whose values can be mapped as they lie in the file."""
 
 
 def read_hdf5(path: str | os.PathLike[str]) -> CaffeModel:
     """The blobs of a .caffemodel.h5; `spec` is None. Raises CaffeFormatError for whatever is wrong with the file."""
-    try:
-        with h5py.File(path, "r") as file, Path(path).open("rb") as raw:
-            mapped = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
-            layers = dict(_layers(_data_group(file), "", set()))
-            check_expansion([dataset for own in layers.values() for dataset in own.values()], len(mapped))
-            blobs = {name: _read_layer(name, datasets, mapped) for name, datasets in layers.items() if datasets}
-    except CaffeFormatError:
-        raise
-    except Exception as error:  # h5py lets nearly any exception of its own and of libhdf5 escape on damaged files
-        raise WireError(
-            f"the HDF5 library cannot read it: {error}", hint="the file is damaged: get it again and compare its size"
-        ) from error
+    with opened_hdf5(path) as file:
+        layers = dict(_layers(_data_group(file.root), "", set()))
+        blobs = {name: _read_layer(name, datasets, file) for name, datasets in layers.items() if datasets}
     notes = tuple(
         f"layer '{name}': blob {i} is not in the file, which is how Caffe writes one that another layer owns"
         for name, own in blobs.items()
@@ -54,11 +40,11 @@ def read_hdf5(path: str | os.PathLike[str]) -> CaffeModel:
     return CaffeModel(spec=None, blobs=MappingProxyType(blobs), path=os.fspath(path), notes=notes, bare=bare)
 
 
-def _data_group(file: h5py.File) -> h5py.Group:
-    group = file.get("data")
+def _data_group(root: h5py.Group) -> h5py.Group:
+    group = member(root, "data")
     if not isinstance(group, h5py.Group):
         raise WireError(
-            f"there is no group '/data'; found {', '.join(map(repr, list(file)[:8])) or 'nothing'}",
+            f"there is no group '/data'; found {', '.join(map(repr, list(root)[:8])) or 'nothing'}",
             hint="a .caffemodel.h5 has /data/<layer>/<position>; is this an HDF5 file of another program?",
         )
     return group
@@ -73,13 +59,10 @@ def _layers(group: h5py.Group, name: str, seen: set[int]) -> Iterator[tuple[str,
     if name.count("/") >= _MOST_SLASHES:
         raise WireError(f"groups nest deeper than {_MOST_SLASHES} levels", where=f"group '/data/{name}'")
     datasets: dict[str, Any] = {}
-    for key in group:
+    for key in names(group):
         inner = f"{name}/{key}" if name else key
-        if not inner.isascii() and inner.encode(errors="ignore").decode() != inner:
-            raise WireError(f"a name that is not UTF-8: {inner!r}", where=f"group '/data/{name}'")
-        if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-            raise WireError("a link to another place; Caffe writes none", where=f"'/data/{inner}'")
-        item = group[key]
+        item = member(group, key)
+        assert item is not None
         address = h5py.h5o.get_info(item.id).addr
         if address in seen:
             raise WireError("the same group or dataset under two names; Caffe writes none", where=f"'/data/{inner}'")
@@ -94,7 +77,7 @@ def _layers(group: h5py.Group, name: str, seen: set[int]) -> Iterator[tuple[str,
         yield name, datasets
 
 
-def _read_layer(name: str, datasets: dict[str, Any], mapped: mmap.mmap) -> tuple[np.ndarray, ...]:
+def _read_layer(name: str, datasets: dict[str, Any], file: Hdf5File) -> tuple[np.ndarray, ...]:
     with place(f"layer '{name}'"):
         strange = [key for key in datasets if not re.fullmatch(r"0|[1-9]\d{0,2}", key, re.ASCII)]
         if strange:
@@ -102,40 +85,8 @@ def _read_layer(name: str, datasets: dict[str, Any], mapped: mmap.mmap) -> tuple
         blobs = [LEFT_OUT] * (1 + max(map(int, datasets)))
         for key, dataset in datasets.items():
             with place(f"blob {key}"):
-                blobs[int(key)] = read_dataset(dataset, mapped)
+                blobs[int(key)] = read_values(dataset, file)
     return tuple(blobs)
-
-
-def read_dataset(dataset: Any, mapped: mmap.mmap) -> np.ndarray:
-    """The values of a dataset of floats, read-only: a view of the mapped file where they lie in it as they are."""
-    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind != "f" or dataset.dtype.itemsize > 8:
-        raise WireError(f"expected a dataset of floats; found {getattr(dataset, 'dtype', dataset)}")
-    if dataset.external or dataset.is_virtual:
-        raise WireError("its values are in another file; Caffe writes none like that")
-    offset, size = dataset.id.get_offset(), _size(dataset)
-    stored = next((dtype for kind, dtype in _STORED.items() if dataset.id.get_type().equal(kind)), None)
-    if stored is None or offset is None or dataset.chunks is not None:
-        values = np.asarray(dataset[()], dataset.dtype.newbyteorder("<"))
-        values.flags.writeable = False
-        return values
-    if size > dataset.id.get_storage_size() or offset + size > len(mapped):
-        raise WireError(f"{size} bytes at offset {offset} run past the end of the file ({len(mapped)})")
-    return np.frombuffer(mapped, stored, prod(dataset.shape), offset).reshape(dataset.shape)
-
-
-def check_expansion(datasets: list[Any], file_size: int) -> None:
-    """Refuse a file whose values need far more memory than the file has bytes: a bomb, or damaged dims."""
-    size = sum(_size(dataset) for dataset in datasets if isinstance(dataset, h5py.Dataset))
-    most = _MOST_EXPANSION * file_size
-    if size > most:
-        raise WireError(f"the values would need {size} bytes, {_MOST_EXPANSION} times more than the file has")
-
-
-def _size(dataset: Any) -> int:
-    """The bytes of a dataset's values, in whole numbers of Python: damaged dims would overflow numpy's."""
-    if dataset.shape is None:
-        raise WireError("a dataset without a shape; expected floats", where=f"'{dataset.name}'")
-    return prod(map(int, dataset.shape)) * dataset.dtype.itemsize
 
 
 def write_hdf5(model: CaffeModel, path: str | os.PathLike[str]) -> None:

@@ -21,7 +21,7 @@ from .blob import read_blob
 from .caffemodel import blob_parts
 from .errors import CaffeFormatError, WireError, place
 from .files import whole_file
-from .hdf5 import check_expansion, read_dataset
+from .hdf5_file import Hdf5File, member, names, opened_hdf5, read_text, read_values
 from .schema import message_type
 from .wire import BYTES, VARINT, Message, expect, read_int, write_tag, write_varint
 
@@ -138,42 +138,30 @@ def _count(value: int, name: str) -> int:
 
 
 def _read_hdf5(path: str | os.PathLike[str]) -> SolverState:
-    try:
-        with h5py.File(path, "r") as file, Path(path).open("rb") as raw:
-            return _read_file(file, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ), os.fspath(path))
-    except CaffeFormatError:
-        raise
-    except Exception as error:  # h5py lets nearly any exception of its own and of libhdf5 escape on damaged files
-        raise WireError(
-            f"the HDF5 library cannot read it: {error}", hint="the file is damaged: get it again and compare its size"
-        ) from error
+    with opened_hdf5(path) as file:
+        root = file.root
+        group = member(root, "history")
+        if not isinstance(group, h5py.Group) or member(root, "iter") is None:
+            hint = "weights (/data/<layer>/<position>) are a .caffemodel.h5" if "data" in names(root) else None
+            raise WireError("there are no 'iter' and 'history' in it, so this is no solver's state", hint=hint)
+        found = names(group)
+        expected = [str(i) for i in range(len(found))]
+        if sorted(found) != sorted(expected):
+            raise WireError(f"datasets {sorted(found)[:8]}; expected 0, 1, 2 and so on", where="'/history'")
+        history = []
+        for key in expected:
+            with place(f"history blob {key}"):
+                history.append(read_values(member(group, key), file))
+        step = 0 if member(root, "current_step") is None else _integer(file, "current_step")
+        return SolverState(_integer(file, "iter"), _string(file), tuple(history), step, os.fspath(path))
 
 
-def _read_file(file: h5py.File, mapped: mmap.mmap, path: str) -> SolverState:
-    group = file.get("history")
-    if not isinstance(group, h5py.Group) or "iter" not in file:
-        hint = "weights (/data/<layer>/<position>) are a .caffemodel.h5" if "data" in file else None
-        raise WireError("there are no 'iter' and 'history' in it, so this is no solver's state", hint=hint)
-    if not all(isinstance(group.get(key, getlink=True), h5py.HardLink) for key in group):
-        raise WireError("a link to another place; Caffe writes none", where="'/history'")
-    datasets = {key: group[key] for key in group}
-    expected = [str(i) for i in range(len(datasets))]
-    if sorted(datasets) != sorted(expected):
-        raise WireError(f"datasets {sorted(datasets)[:8]}; expected 0, 1, 2 and so on", where="'/history'")
-    check_expansion(list(datasets.values()), len(mapped))
-    history = []
-    for key in expected:
-        with place(f"history blob {key}"):
-            history.append(read_dataset(datasets[key], mapped))
-    step = _integer(file, "current_step") if "current_step" in file else 0
-    return SolverState(_integer(file, "iter"), _string(file), tuple(history), step, path)
-
-
-def _integer(file: h5py.File, name: str) -> int:
-    dataset: Any = file.get(name)
-    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind != "i" or dataset.shape not in ((), (1,)):
-        raise WireError(f"expected a whole number; found {dataset}", where=f"'/{name}'")
-    return _count(int(np.asarray(dataset[()]).reshape(-1)[0]), name)
+def _integer(file: Hdf5File, name: str) -> int:
+    dataset: Any = member(file.root, name)
+    with place(f"'/{name}'"):
+        if not isinstance(dataset, h5py.Dataset) or dataset.shape not in ((), (1,)):
+            raise WireError(f"expected a whole number; found {dataset}")
+        return _count(int(read_values(dataset, file, kind="i").item()), name)
 
 
 def _write_string(file: h5py.File, name: str, text: str) -> None:
@@ -185,11 +173,9 @@ def _write_string(file: h5py.File, name: str, text: str) -> None:
     dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array(value, f"S{kind.get_size()}"), mtype=kind)
 
 
-def _string(file: h5py.File) -> str:
-    dataset: Any = file.get("learned_net")
+def _string(file: Hdf5File) -> str:
+    dataset = member(file.root, "learned_net")
     if dataset is None:
         return ""
-    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "SO" or dataset.shape != ():
-        raise WireError(f"expected a text; found {dataset}", where="'/learned_net'")
-    value = dataset[()]
-    return _text(bytes(value)) if isinstance(value, bytes) else str(value)
+    with place("'/learned_net'"):
+        return _text(read_text(dataset))

@@ -212,8 +212,8 @@ def _bomb(data: h5py.Group) -> None:
 
 
 def _bombs(data: h5py.Group) -> None:
-    for i in range(50):  # none of them is too large by itself
-        data.create_dataset(f"conv/{i}", data=np.zeros(50_000, "f4"), compression="gzip")
+    for i in range(25):  # none of them is too large by itself
+        data.create_dataset(f"conv/{i}", (1_000_000,), "f4", chunks=(1_000_000,), compression="gzip")
 
 
 @pytest.mark.parametrize(
@@ -228,13 +228,13 @@ def _bombs(data: h5py.Group) -> None:
         (lambda data: data.create_dataset("conv/0", data=h5py.Empty("f4")), "a dataset without a shape"),
         (lambda data: data.__setitem__("conv", h5py.SoftLink("/data")), "'/data/conv': a link to another place"),
         (lambda data: data.__setitem__("conv", h5py.ExternalLink("other.h5", "/data")), "a link to another place"),
-        (lambda data: data.__setitem__("conv/0", np.dtype("f4")), "expected a dataset of floats"),
+        (lambda data: data.__setitem__("conv/0", np.dtype("f4")), "'/data/conv/0': a named type"),
         (_cycle, "the same group or dataset under two names"),
         (_deep, "groups nest deeper than 16 levels"),
         (_elsewhere, "its values are in another file"),
         (_virtual, "its values are in another file"),
-        (_bomb, "the values would need 4294967296 bytes"),
-        (_bombs, "the values would need 10000000 bytes"),
+        (_bomb, "the values would need 4[0-9]{9} bytes, and the limit is"),
+        (_bombs, "the values would need [0-9]{8} bytes, and the limit is"),
     ],
 )
 def test_what_caffe_does_not_write_is_refused(
