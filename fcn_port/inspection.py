@@ -12,6 +12,7 @@ from converters.caffe_net import CaffeNet
 from converters.net import Shape
 from converters.shapes import infer_shapes
 
+from .nets.parts import FCN
 from .nets.record import record, shapes_of
 
 
@@ -19,8 +20,10 @@ def blobs(net: nn.Module, x: Tensor | None = None, **inputs: Tensor) -> dict[str
     """Every blob by name, inputs included, as Caffe holds it after a forward pass.
 
     Layers in place have overwritten their bottom: `conv1_1` holds the values after its ReLU. One input goes in by
-    position, several by name (`color=, hha=`). Works for hand-written nets and for CaffeNet; no gradients.
+    position, several by name (`color=, hha=`). Works for hand-written nets and for CaffeNet; no gradients. Of a `fast`
+    net the blobs are those of the net that it stands for. Nothing is written to `net`: threads may share it.
     """
+    net = _written_out(net)
     if x is not None:
         names = _input_names(net)
         if "x" in names:
@@ -40,6 +43,7 @@ def trace(net: nn.Module, size: tuple[int, int]) -> dict[str, Shape]:
 
     Inputs are included, Caffe's `_split_` copies are not.
     """
+    net = _written_out(net)
     shapes: Mapping[str, Shape]
     if isinstance(net, CaffeNet):
         shapes = {name: (1, shape[1], *size) if len(shape) == 4 else shape for name, shape in net.spec.inputs.items()}
@@ -51,6 +55,13 @@ def input_shapes(net: nn.Module, size: tuple[int, int]) -> dict[str, Shape]:
     """The shapes of a hand-written net's inputs for one image of `size` (h, w)."""
     channels: Mapping[str, int] = net.inputs  # type: ignore[assignment]
     return {name: (1, count, *size) for name, count in channels.items()}
+
+
+def _written_out(net: nn.Module) -> nn.Module:
+    """The net behind a `fast` one or an engine, which have no blobs of their own."""
+    while not isinstance(net, (CaffeNet, FCN)) and isinstance(getattr(net, "net", None), nn.Module):
+        net = net.net  # type: ignore[assignment]
+    return net
 
 
 def _input_names(net: nn.Module) -> list[str]:

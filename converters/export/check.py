@@ -146,12 +146,13 @@ def _is_noise(
 
 def _exact(net: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> dict[str, Tensor]:
     """The outputs of the module in float64."""
-    from torch.func import functional_call
+    from ..replica import replica
 
-    state = {key: value.double() for key, value in [*net.named_parameters(), *net.named_buffers()]}
+    private = replica(net, lambda tensor: tensor.double())
 
     def doubled(*args: Tensor) -> Tensor | dict[str, Tensor]:
-        return functional_call(net, state, tuple(x.double() for x in args))
+        found: Tensor | dict[str, Tensor] = private(*(x.double() for x in args))
+        return found
 
     return run_module(doubled, inputs, outputs)
 

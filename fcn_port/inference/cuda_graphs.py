@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,13 +18,32 @@ from .lossless import Lossless, identity
 class _Recording:
     """A recorded pass, with the memory that it reads its inputs from and leaves its output in.
 
-    `held` is what else it reads by address, and what must therefore live as long as it does.
+    `held` is what else it reads by address, and what must therefore live as long as it does. It serves one caller at a
+    time: `lock`, and on the device `done`, which is behind the last one's work.
     """
 
     graph: torch.cuda.CUDAGraph
     inputs: dict[str, Tensor]
     output: Any
     held: object
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    done: torch.cuda.Event = field(default_factory=torch.cuda.Event)
+
+    def replay(self, inputs: dict[str, Tensor]) -> Any:
+        """The output for these inputs."""
+        with self.lock:
+            stream = torch.cuda.current_stream()
+            stream.wait_event(self.done)
+            for name, x in inputs.items():
+                self.inputs[name].copy_(x)
+            self.graph.replay()
+            output = _clone(self.output)
+            self.done.record(stream)
+            return output
+
+
+_recording = threading.Lock()
+"""One recording at a time in a process."""
 
 
 class Replayed(nn.Module):
@@ -44,16 +65,10 @@ class Replayed(nn.Module):
         key = (identity(self.net), *((name, tuple(x.shape), x.dtype, x.device) for name, x in sorted(inputs.items())))
         if not all(x.is_cuda for x in inputs.values()) or not self._is_repeated(key):
             return self.net(**inputs)
-        recording = self._recordings.get(key, lambda: self._record(inputs))
-        for name, x in inputs.items():
-            recording.inputs[name].copy_(x)
-        recording.graph.replay()
-        return _clone(recording.output)
+        return self._recordings.get(key, lambda: self._record(inputs)).replay(inputs)
 
-    def _is_repeated(self, key: object) -> bool:
-        before = len(self._seen)
-        self._seen.get(key, lambda: True)
-        return len(self._seen) == before
+    def _is_repeated(self, key: Hashable) -> bool:
+        return not self._seen.add(key)
 
     def _record(self, inputs: dict[str, Tensor]) -> _Recording:
         """Run the net on the side, so that it prepares all that is kept between passes, and then record it."""
@@ -65,7 +80,7 @@ class Replayed(nn.Module):
                 self.net(**own)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph), torch.no_grad():
+        with _recording, torch.cuda.graph(graph, capture_error_mode="thread_local"), torch.no_grad():
             output = self.net(**own)
         held = self.net.held(own) if isinstance(self.net, Lossless) else list(self.net.state_dict().values())
         return _Recording(graph, own, output, held)

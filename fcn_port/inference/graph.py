@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeGuard
 
 from torch import nn
 
+from converters.net import Shape
+
 from ..inspection import input_shapes
-from ..nets.record import Call, calls_of
+from ..nets.record import Call, calls_of, shape_rule
 from .geometry import Sliding
 
 Pair = tuple[int, ...]
@@ -30,7 +33,7 @@ class Step:
         module = self.module
         if isinstance(module, nn.Conv2d) and set(module.dilation) == {1} and not isinstance(module.padding, str):
             return _slidings(module.kernel_size, module.stride, module.padding)
-        if isinstance(module, nn.MaxPool2d) and _pair(module.dilation) == (1, 1):
+        if is_max_pool(module) and _pair(module.dilation) == (1, 1):
             rows, cols = _slidings(_pair(module.kernel_size), _pair(module.stride), _pair(module.padding))
             rows, cols = (replace(each, edgeless=True, ceil=module.ceil_mode) for each in (rows, cols))
             return rows, cols
@@ -46,25 +49,40 @@ class Step:
 
 @dataclass(frozen=True)
 class Graph:
-    """The steps of a net in order, the channels of its inputs, and the blobs that it returns."""
+    """The steps of a net in order, the channels of its inputs, the blobs that it returns, and the shapes of all blobs.
+
+    `shapes` gives them for those of the inputs; NetError where an input is too small.
+    """
 
     inputs: Mapping[str, int]
     steps: tuple[Step, ...]
     outputs: tuple[str, ...]
+    shapes: Callable[[Mapping[str, Shape]], Mapping[str, Shape]] = field(repr=False)
+
+    def shapes_at(self, size: tuple[int, int]) -> Mapping[str, Shape]:
+        """The shape of every blob for one image of `size` (h, w)."""
+        return self.shapes({name: (1, channels, *size) for name, channels in self.inputs.items()})
 
     def readers(self, blob: str) -> tuple[Step, ...]:
         """The steps that read `blob`."""
         return tuple(step for step in self.steps if blob in step.bottoms)
 
 
+def is_max_pool(module: nn.Module) -> TypeGuard[nn.MaxPool2d]:
+    """Whether a layer takes the maximum of each window and does nothing beside."""
+    return isinstance(module, nn.MaxPool2d) and type(module).forward is nn.MaxPool2d.forward
+
+
 def read_graph(net: nn.Module) -> Graph:
     """The graph of a hand-written net; no weight is touched."""
     channels: Mapping[str, int] = net.inputs  # type: ignore[assignment]
+    inputs = input_shapes(net, (64, 64))
     steps: list[Step] = []
-    for call in calls_of(net, input_shapes(net, (64, 64))):
+    for call in calls_of(net, inputs):
         _append(steps, call)
     read = {bottom for step in steps for bottom in step.bottoms}
-    return Graph(channels, tuple(steps), tuple(step.top for step in steps if step.top not in read))
+    outputs = tuple(step.top for step in steps if step.top not in read)
+    return Graph(channels, tuple(steps), outputs, shape_rule(net, inputs))
 
 
 def _append(steps: list[Step], call: Call) -> None:

@@ -1,30 +1,94 @@
-"""A small cache: what was asked for last, as much of it as is allowed."""
+"""A small cache: what was asked for last, as much of it as is allowed; threads may share it."""
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from types import TracebackType
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
 
+class Lock:
+    """A lock whose copy is another lock, so that what holds one can be copied and pickled."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Lock, ()
+
+
+class _Slot(Generic[T]):
+    """Where a value is, or will be."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.value: T | None = None
+        self.is_made = False
+
+
 class Kept(Generic[T]):
-    """At most `limit` values by key, those that were used last."""
+    """At most `limit` values by key, those that were used last. A copy is empty.
+
+    Each value is made once, whoever asks: others who want the same one wait for it, and nobody else does.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._values: OrderedDict[Hashable, T] = OrderedDict()
+        self._lock = Lock()
+        self._slots: OrderedDict[Hashable, _Slot[T]] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The value for `key`, made now if it is not there."""
-        if key not in self._values:
-            value = make()
-            while len(self._values) >= self._limit:
-                self._values.popitem(last=False)
-            self._values[key] = value
-        self._values.move_to_end(key)
-        return self._values[key]
+        """The value for `key`, made now if it is not there; what `make` raises is not kept."""
+        slot = self._slot(key)
+        if not slot.is_made:
+            with slot.lock:
+                if not slot.is_made:
+                    try:
+                        slot.value = make()
+                    except BaseException:
+                        self._forget(key, slot)
+                        raise
+                    slot.is_made = True
+        return slot.value  # type: ignore[return-value]  # T may be None
+
+    def add(self, key: Hashable) -> bool:
+        """Whether nobody has asked for `key` yet, or it is forgotten; from now on somebody has."""
+        with self._lock:
+            is_new = key not in self._slots
+            self._touch(key)
+            return is_new
+
+    def _slot(self, key: Hashable) -> _Slot[T]:
+        with self._lock:
+            return self._touch(key)
+
+    def _touch(self, key: Hashable) -> _Slot[T]:
+        """The slot of `key` as the one that was used last; the caller has the lock."""
+        slot = self._slots.get(key)
+        if slot is None:
+            while len(self._slots) >= self._limit:
+                self._slots.popitem(last=False)
+            slot = self._slots[key] = _Slot()
+        self._slots.move_to_end(key)
+        return slot
+
+    def _forget(self, key: Hashable, slot: _Slot[T]) -> None:
+        with self._lock:
+            if self._slots.get(key) is slot:
+                del self._slots[key]
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self._slots)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Kept, (self._limit,)

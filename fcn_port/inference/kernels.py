@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from converters.layers.columns import conv2d
 
-from .graph import Step
+from .graph import Step, is_max_pool
 from .native import NativeConvolution, is_native
 from .winograd import WinogradConvolution, is_worth_it
 
@@ -57,7 +57,7 @@ def make_kernel(
                 return Pointwise(module, packed_kernel, relu=step.relu)
             return packed_kernel
         return Convolution(module, relu=step.relu, dtype=dtype)
-    if isinstance(module, nn.MaxPool2d) and _halves(module):
+    if is_max_pool(module) and _halves(module):
         return HalvingPool()
     return Plain(module)
 

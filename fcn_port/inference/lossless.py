@@ -7,24 +7,25 @@ edge they are the same for every image. So they are computed once, and each imag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..inspection import input_shapes
+from converters.errors import NetError
+
 from ..nets.parts import FCN
-from ..nets.record import shapes_of
 from .background import Background, Backgrounds
 from .graph import Graph, Step, read_graph
 from .head import HeadRun
-from .kept import Kept
+from .kept import Kept, Lock
 from .kernels import Choice, Kernel, Precision, make_kernel
 from .plan import Plan, make_plan
 from .tail import run_tail
+from .tf32 import tf32
 
 WORTH_IT = 0.97
 """Share of the literal net's multiply-adds from which on it runs instead."""
@@ -40,7 +41,7 @@ def fast(
     `net` is a hand-written net in eval mode, on any device; on a CPU its weights are kept a second time, packed, and
     packed again whenever they change. Scores differ from the net's own by rounding (5e-6 of the largest). On CUDA,
     TF32 is off unless `tf32` of the result is set. `explain(size)` of the result says what is saved. Where nothing
-    can be, such as for a CaffeNet, the net itself is returned.
+    can be, such as for a CaffeNet, the net itself is returned. Threads may share it (docs/threads.md).
 
     `convolutions`: how wide ones are computed on a CPU. "native" and "torch" do with a fraction of the multiplications
     (Winograd), for 0.75 GB of transformed weights where "direct" ones take 0.54 (VGG-16); a layer rounds a little more,
@@ -74,11 +75,13 @@ class Lossless(nn.Module):
         self.graph: Graph = read_graph(net)
         self._plans: Kept[Plan] = Kept(256)
         self._state: State | None = None
+        self._making = Lock()
 
     def forward(self, *args: Tensor, **inputs: Tensor) -> Any:
         inputs = {**dict(zip(self.graph.inputs, args, strict=False)), **inputs}
         plan = self._plan_for(inputs)
-        with torch.no_grad(), _tf32(self.tf32):
+        on_cuda = any(x.is_cuda for x in inputs.values())
+        with torch.no_grad(), tf32(self.tf32) if on_cuda else nullcontext():
             if plan is None:
                 return self.net(**inputs)
             state = self.state()
@@ -89,8 +92,7 @@ class Lossless(nn.Module):
         """What is computed for inputs of `size` (h, w)."""
 
         def make() -> Plan:
-            shapes = shapes_of(self.net, input_shapes(self.net, size))
-            return make_plan(self.graph, size, shapes, margins_computed=margins_computed)
+            return make_plan(self.graph, size, self.graph.shapes_at(size), margins_computed=margins_computed)
 
         return self._plans.get((size, margins_computed), make)
 
@@ -105,11 +107,15 @@ class Lossless(nn.Module):
 
     def state(self) -> State:
         """Kernels and backgrounds of the weights as they are now."""
-        now = identity(self.net)
-        if self._state is None or self._state.identity != now:
-            self._state = None  # frees the packed weights first
-            self._state = State(self.graph, now, self._make_kernel)
-        return self._state
+        state = self._state
+        if state is not None and state.identity == identity(self.net):
+            return state
+        with self._making:  # one thread packs, the others wait for it
+            state, now = self._state, identity(self.net)
+            if state is None or state.identity != now:
+                self._state = state = None  # frees the packed weights first
+                self._state = state = State(self.graph, now, self._make_kernel)
+            return state
 
     def held(self, inputs: Mapping[str, Tensor]) -> object:
         """What a pass over these inputs reads beside them: weights and backgrounds."""
@@ -131,8 +137,15 @@ class Lossless(nn.Module):
         sizes = {(x.shape[0], *x.shape[-2:]) for x in inputs.values()}
         if len(sizes) != 1:
             return None
-        plan = self.plan(sizes.pop()[1:])
+        try:
+            plan = self.plan(sizes.pop()[1:])
+        except NetError:  # too small for the net
+            return None
         return plan if plan.work <= WORTH_IT * plan.literal_work else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy packs its weights itself."""
+        return {**vars(self), "_state": None}
 
     def extra_repr(self) -> str:
         """What rounding depends on; evaluations that were kept are told apart by it."""
@@ -179,17 +192,6 @@ def run(
     blobs.update(head.cut(blobs))
     del head
     return run_tail(plan.tail, outputs, kernels, blobs)
-
-
-@contextmanager
-def _tf32(allowed: bool) -> Iterator[None]:
-    """Convolutions on CUDA round their inputs to 10 bits unless told not to; PyTorch's default would be to do it."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
 
 
 def identity(net: nn.Module) -> object:

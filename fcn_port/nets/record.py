@@ -1,20 +1,25 @@
 """What a hand-written net does, layer by layer: its blobs, its shapes, and its definition as Caffe would write it.
 
 All three come from watching one forward pass. Every layer of these nets is a child module under Caffe's layer name,
-so hooks on the children see every bottom and every top, and nothing has to be said twice.
+so hooks on the children see every bottom and every top, and nothing has to be said twice. What is watched is a replica:
+the net itself may be at work in other threads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from converters.errors import NetError
 from converters.net import LayerSpec, NetSpec, Shape
+from converters.replica import replica
 from converters.schema import LayerParameter
+from converters.shapes import infer_shapes
 
 from .parts import LRN, Concat, Crop, Scale, Sum
 
@@ -31,18 +36,30 @@ class Call:
     top: str
 
 
+class NotCaffes(NetError):
+    """A layer of a net, or a setting of one, that no layer of Caffe's stands for."""
+
+
 def record(net: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[tuple[Call, ...], dict[str, Tensor]]:
     """Run `net` on `inputs` without gradients; returns the calls in order and every blob as the run left it.
 
-    ReLU and Dropout write over their bottom, as in Caffe, so conv1_1 ends up with the values after relu1_1.
+    ReLU and Dropout write over their bottom, as in Caffe, so conv1_1 ends up with the values after relu1_1. The hooks
+    are on a replica, which has the net's own weights: other threads may run and record `net` meanwhile.
     """
+    return _watch(net, replica(net), inputs)
+
+
+def _watch(
+    net: nn.Module, private: nn.Module, inputs: Mapping[str, Tensor]
+) -> tuple[tuple[Call, ...], dict[str, Tensor]]:
+    """`record` of a replica that nobody else has; the calls name the modules of `net`."""
     calls: list[Call] = []
     blobs = dict(inputs)
     names = {id(tensor): name for name, tensor in inputs.items()}
     keep: list[Tensor] = []  # an id is only unique as long as its tensor lives
 
-    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+    def watch(name: str, module: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             if any(id(arg) not in names for arg in args):
                 raise ValueError(f"{name} reads a tensor that no layer of the net made")
             bottoms = tuple(names[id(arg)] for arg in args)
@@ -54,13 +71,11 @@ def record(net: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[tuple[Call, ..
 
         return hook
 
-    handles = [module.register_forward_hook(watch(name)) for name, module in net.named_children()]
-    try:
-        with torch.no_grad():
-            net(**inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    layers = dict(net.named_children())
+    for name, module in private.named_children():
+        module.register_forward_hook(watch(name, layers[name]))
+    with torch.no_grad():
+        private(**inputs)
     return tuple(calls), blobs
 
 
@@ -71,11 +86,31 @@ def calls_of(net: nn.Module, inputs: Mapping[str, Shape]) -> tuple[Call, ...]:
 
 def shapes_of(net: nn.Module, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
     """The shape of every blob for inputs of these shapes; nothing is computed and no weight is touched."""
+    return shape_rule(net, inputs)(inputs)
+
+
+def shape_rule(net: nn.Module, inputs: Mapping[str, Shape]) -> Callable[[Mapping[str, Shape]], dict[str, Shape]]:
+    """What gives the shapes of all blobs for those of the inputs, as `net` is now; it never looks at `net` again.
+
+    `inputs` are any shapes that the net takes. The rules are those of the net's definition; a net with layers that
+    Caffe does not have is run without values instead.
+    """
+    try:
+        spec = to_spec(net, inputs, name="")
+    except NotCaffes:
+        return partial(_shapes_on_meta, replica(net, _without_values))
+    return partial(infer_shapes, spec)
+
+
+def _shapes_on_meta(net: nn.Module, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
     return {name: tuple(blob.shape) for name, blob in _record_meta(net, inputs)[1].items()}
 
 
 def to_spec(net: nn.Module, inputs: Mapping[str, Shape], *, name: str) -> NetSpec:
-    """The net as Caffe would define it, in the order in which it runs."""
+    """The net as Caffe would define it, in the order in which it runs.
+
+    Raises NotCaffes, naming layer and setting, where Caffe has no such thing.
+    """
     calls, _ = _record_meta(net, inputs)
     layers = [_input_layer(blob, shape) for blob, shape in inputs.items()]
     plain: tuple[str, ...] = getattr(net, "plain_rates", ())
@@ -85,26 +120,12 @@ def to_spec(net: nn.Module, inputs: Mapping[str, Shape], *, name: str) -> NetSpe
 
 def _record_meta(net: nn.Module, inputs: Mapping[str, Shape]) -> tuple[tuple[Call, ...], dict[str, Tensor]]:
     """`record` with tensors that have shapes and no values."""
-    with torch.device("meta"):
-        tensors = {name: torch.empty(shape) for name, shape in inputs.items()}
-    state = {key: value.to("meta", torch.float32) for key, value in net.state_dict(keep_vars=True).items()}
-    run = _Watched(net, tensors)
-    torch.func.functional_call(run, {f"net.{key}": value for key, value in state.items()}, ())
-    return run.result
+    tensors = {name: torch.empty(shape, device="meta") for name, shape in inputs.items()}
+    return _watch(net, replica(net, _without_values), tensors)
 
 
-class _Watched(nn.Module):
-    """`record` as a module, which is what functional_call takes."""
-
-    result: tuple[tuple[Call, ...], dict[str, Tensor]]
-
-    def __init__(self, net: nn.Module, inputs: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self.net = net
-        self._inputs = inputs
-
-    def forward(self) -> None:
-        self.result = record(self.net, self._inputs)
+def _without_values(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, dtype=torch.float32, device="meta")
 
 
 def _input_layer(name: str, shape: Shape) -> LayerSpec:
@@ -121,30 +142,40 @@ def _layer(call: Call, *, plain_rates: bool) -> LayerSpec:
             if plain_rates:
                 message.ClearField("param")
             return LayerSpec.from_message(message)
-    raise TypeError(f"{call.name}: no Caffe layer is known for {type(call.module).__name__}")
+    raise NotCaffes(f"no Caffe layer is known for {type(call.module).__name__}", where=f"layer '{call.name}'")
 
 
 def _convolution(message: Any, module: Any) -> None:
     message.type = "Convolution"
     message.param.add(lr_mult=1, decay_mult=1)
-    message.param.add(lr_mult=2, decay_mult=0)
-    param = message.convolution_param
-    param.num_output = module.out_channels
-    _one_number(param.pad, module.padding)
-    _one_number(param.kernel_size, module.kernel_size)
-    _one_number(param.stride, module.stride)
-    if module.groups != 1:
-        param.group = module.groups
+    if module.bias is not None:
+        message.param.add(lr_mult=2, decay_mult=0)
+    else:
+        message.convolution_param.bias_term = False
+    _only(message, module, padding_mode="zeros")
+    _one_number(message.convolution_param.pad, _numbers(message, module, "padding"))
+    _windows(message.convolution_param, module)
 
 
 def _deconvolution(message: Any, module: Any) -> None:
     message.type = "Deconvolution"
     message.param.add(lr_mult=0)
-    param = message.convolution_param
+    message.convolution_param.bias_term = module.bias is not None
+    _only(message, module, padding_mode="zeros", output_padding=(0, 0))
+    if set(module.padding) != {0}:
+        _one_number(message.convolution_param.pad, module.padding)
+    _windows(message.convolution_param, module)
+
+
+def _windows(param: Any, module: Any) -> None:
+    """What convolutions and deconvolutions have in common."""
     param.num_output = module.out_channels
-    param.bias_term = module.bias is not None
     _one_number(param.kernel_size, module.kernel_size)
     _one_number(param.stride, module.stride)
+    if set(module.dilation) != {1}:
+        _one_number(param.dilation, module.dilation)
+    if module.groups != 1:
+        param.group = module.groups
 
 
 def _one_number(field: Any, value: tuple[int, ...]) -> None:
@@ -153,11 +184,41 @@ def _one_number(field: Any, value: tuple[int, ...]) -> None:
 
 def _pooling(message: Any, module: Any) -> None:
     message.type = "Pooling"
-    message.pooling_param.pool = 0  # MAX
-    message.pooling_param.kernel_size = module.kernel_size
-    message.pooling_param.stride = module.stride
-    if module.padding:
-        message.pooling_param.pad = module.padding
+    param = message.pooling_param
+    param.pool = 0  # MAX
+    _only(message, module, dilation=(1, 1), return_indices=False)
+    for name, field in (("kernel_size", "kernel"), ("stride", "stride"), ("padding", "pad")):
+        h, w = _numbers(message, module, name)
+        if h != w:
+            setattr(param, f"{field}_h", h)
+            setattr(param, f"{field}_w", w)
+        elif h or name != "padding":
+            setattr(param, "kernel_size" if name == "kernel_size" else field, h)
+    if not module.ceil_mode:
+        param.round_mode = param.FLOOR
+
+
+def _numbers(message: Any, module: Any, name: str) -> tuple[int, int]:
+    """A setting for rows and columns, which may be written as one number."""
+    value = getattr(module, name)
+    pair = (value, value) if isinstance(value, int) else value
+    if isinstance(pair, str):
+        raise _stranger(message, name, value)
+    h, w = pair
+    return h, w
+
+
+def _only(message: Any, module: Any, **expected: object) -> None:
+    """NotCaffes where a setting is anything else than what Caffe's layer always does."""
+    for name, value in expected.items():
+        found = getattr(module, name)
+        if found != value and (found, found) != value:
+            raise _stranger(message, name, found)
+
+
+def _stranger(message: Any, setting: str, value: object) -> NotCaffes:
+    problem = f"{setting} is {value!r}, which Caffe's {message.type} does not have"
+    return NotCaffes(problem, where=f"layer '{message.name}'")
 
 
 def _lrn(message: Any, module: Any) -> None:

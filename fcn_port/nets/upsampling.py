@@ -28,6 +28,7 @@ efficient: no upsampling brings back what pooling has thrown away, and the skips
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -130,14 +131,32 @@ _KERNELS: dict[str, Callable[[int, int], Tensor]] = {"bilinear": _bilinear, "nea
 
 
 class PoolWithPlaces(nn.MaxPool2d):
-    """2x2 max pooling that also keeps, for each window, the row and column (n, 1, h, w) of its strongest place."""
+    """2x2 max pooling that also keeps, for each window, the row and column (n, 1, h, w) of its strongest place.
 
-    places: tuple[Tensor, Tensor]
+    `places` are those of this thread's last pass.
+    """
+
+    def __init__(self, *settings: Any, **named: Any) -> None:
+        super().__init__(*settings, **named)
+        self._last = _PerThread()
+
+    @property
+    def places(self) -> tuple[Tensor, Tensor]:
+        return self._last.places
 
     def forward(self, x: Tensor) -> Tensor:
         _, index = max_pool2d(x.mean(1, keepdim=True), 2, stride=2, ceil_mode=True, return_indices=True)
-        self.places = index // x.shape[3] % 2, index % x.shape[3] % 2  # windows begin at even rows and columns
+        self._last.places = index // x.shape[3] % 2, index % x.shape[3] % 2  # windows begin at even rows and columns
         return super().forward(x)
+
+
+class _PerThread(threading.local):
+    """What a pooling tells the unpoolings of the same pass. A copy is empty."""
+
+    places: tuple[Tensor, Tensor]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _PerThread, ()
 
 
 class MaxUnpool(nn.Module):

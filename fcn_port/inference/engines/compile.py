@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import RLock
 
 import torch
 import torch._inductor.config
@@ -13,6 +14,9 @@ from ..background import Background
 from ..graph import Step
 from ..plan import Plan, reads
 from .split import Arrays, Model, Models, SplitEngine
+
+_settings = RLock()
+"""Who has it may change torch.compile's settings, which the whole process shares; calls run one after the other."""
 
 
 def build(engine: SplitEngine) -> Models:
@@ -26,11 +30,11 @@ def build(engine: SplitEngine) -> Models:
 
 
 def _compiled(module: nn.Module) -> Model:
-    with torch._inductor.config.patch(freezing=True):
+    with _settings, torch._inductor.config.patch(freezing=True):
         compiled = torch.compile(module.eval(), dynamic=True)
 
     def call(inputs: Mapping[str, Tensor]) -> Arrays:
-        with torch._inductor.config.patch(freezing=True), torch.no_grad():
+        with _settings, torch._inductor.config.patch(freezing=True), torch.no_grad():
             result: Arrays = compiled(dict(inputs))
             return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,16 +33,25 @@ def _load(folder: Path) -> Models:
 
 
 class _Compiled:
-    """A compiled model, as it was exported."""
+    """A compiled model, as it was exported.
+
+    A request for an inference serves one caller at a time, so there are as many as callers have been there at once.
+    """
 
     def __init__(self, path: Path) -> None:
-        compiled = openvino.Core().import_model(path.read_bytes(), "CPU", _options())
-        self._request = compiled.create_infer_request()
-        self._outputs = [port.any_name for port in compiled.outputs]
+        self._compiled = openvino.Core().import_model(path.read_bytes(), "CPU", _options())
+        self._idle: deque[openvino.InferRequest] = deque()
+        self._outputs = [port.any_name for port in self._compiled.outputs]
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> Arrays:
-        self._request.infer({name: x.numpy() for name, x in inputs.items()}, share_inputs=True)
-        return {name: torch.from_numpy(self._request.get_tensor(name).data.copy()) for name in self._outputs}
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._compiled.create_infer_request()
+        request.infer({name: x.numpy() for name, x in inputs.items()}, share_inputs=True)
+        found = {name: torch.from_numpy(request.get_tensor(name).data.copy()) for name in self._outputs}
+        self._idle.append(request)  # one that failed is not used again
+        return found
 
 
 def _options() -> dict[str, Any]:

@@ -22,9 +22,17 @@ _SHARED_BYTES, _SHARED_BLOCK = 16 << 20, 108
 """Layers with kernels of more bytes than that: all threads work on the same tiles, and read the kernels together."""
 
 
-@cache
+_compiling = threading.Lock()
+
+
 def why_not() -> str | None:
     """Why there is no native code here; None where there is, and it gives PyTorch's numbers."""
+    with _compiling:  # one thread compiles, the others wait for it
+        return _why_not()
+
+
+@cache
+def _why_not() -> str | None:
     try:
         library()
     except NotBuilt as error:
@@ -32,8 +40,7 @@ def why_not() -> str | None:
     generator = torch.Generator().manual_seed(0)
     for side in TILES:
         weight, x = (torch.randn(32, 32, n, n, generator=generator) for n in (side, 12))
-        with torch.device("meta"):
-            layer = nn.Conv2d(32, 32, side, bias=False)
+        layer = nn.Conv2d(32, 32, side, bias=False, device="meta")
         layer.weight = nn.Parameter(weight, requires_grad=False)
         expected = F.conv2d(x, weight)
         if not float((NativeConvolution(layer, relu=False)(x) - expected).abs().max()) <= 1e-4 * expected.abs().max():
