@@ -21,10 +21,13 @@ from google.protobuf.message import DecodeError
 
 from . import sniff
 from .blob import FLOAT32, FLOAT64, read_blob
+from .budget import LAYER, V0_LAYER
 from .errors import CaffeFormatError, MismatchError, WireError, place
 from .files import whole_file
 from .fork_text import NUMBER as FORK_TEXT
 from .fork_text import read_fork_text, write_fork_text
+from .limits import check_limit
+from .nested import count_nested
 from .net import LayerSpec, NetSpec, UnknownField, net_from_message
 from .schema import LayerParameter, NetParameter, message_type
 from .text_format import is_repeated
@@ -182,11 +185,9 @@ def _scan_net(net: Message) -> _ScannedNet:
     if not any(scan.layers.values()):
         raise WireError("a protobuf message without layers; expected a net", hint="is this a file of another program?")
     size = _size(_all_settings(scan))
-    if size > _MOST_SETTINGS:
-        raise WireError(f"{size} bytes are not in blobs; a net's settings have at most {_MOST_SETTINGS}")
+    check_limit(size, _MOST_SETTINGS, what="what is not in blobs, the net's settings, has")
     size = _size([scan.fork_text, *(layer.fork_text for layer in chain.from_iterable(scan.layers.values()))])
-    if size > _MOST_FORK_TEXT:
-        raise WireError(f"{size} bytes of text of forks' fields; a net has at most {_MOST_FORK_TEXT}")
+    check_limit(size, _MOST_FORK_TEXT, what="the text of forks' fields has")
     return scan
 
 
@@ -197,6 +198,7 @@ def _size(all_fields: Iterable[list[Field]]) -> int:
 def _scan_layer(layer: Message, form: _Form) -> _ScannedLayer:
     own = list(layer.fields())
     v0 = [layer.inside(field) for field in own if field.number == form.nested]
+    layer.budget.take(V0_LAYER if v0 else LAYER, layer.start)
     nested = [field for message in v0 for field in message.fields()]
     return _ScannedLayer(
         settings=[field for field in own if field.number not in (form.blobs, form.nested, FORK_TEXT)],
@@ -235,7 +237,9 @@ def _read_layer(
 
 def _read_fork_text(found: Sequence[Field], source: Message, message_class: Any) -> tuple[UnknownField, ...]:
     texts = [source.inside(field) for field in found]
-    return tuple(chain.from_iterable(read_fork_text(bytes(t.buffer[t.start : t.end]), message_class) for t in texts))
+    return tuple(
+        field for t in texts for field in read_fork_text(t.buffer[t.start : t.end], message_class, budget=source.budget)
+    )
 
 
 def _merge(message: Any, source: Message, found: Sequence[Field]) -> tuple[UnknownField, ...]:
@@ -244,6 +248,8 @@ def _merge(message: Any, source: Message, found: Sequence[Field]) -> tuple[Unkno
     Forks of Caffe use the same field numbers for different parameters, so parameters that do not parse are not
     damage by themselves: they count as unknown.
     """
+    for field in found:
+        count_nested(source.buffer, field.start, field.end, message.DESCRIPTOR, source.budget)
     colliding: list[UnknownField] = []
     try:
         message.MergeFromString(source.copy(found))

@@ -18,9 +18,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from .budget import Budget
 from .errors import place
 from .net import UnknownField
 from .text_format import format_text, is_repeated, parse_text
+from .wire import Buffer
 
 NUMBER = 0x66636E
 """6,710,126, "fcn" in ASCII: far from the numbers of Caffe and its forks, which count up from 1."""
@@ -39,10 +41,13 @@ def write_fork_text(extra: Iterable[UnknownField], message_class: Any) -> bytes:
     return format_text(around, unknown=named).encode()
 
 
-def read_fork_text(text: bytes, message_class: Any) -> tuple[UnknownField, ...]:
-    """The fields that `write_fork_text` wrote; raises PrototxtError for what is no text of a `message_class`."""
+def read_fork_text(text: Buffer, message_class: Any, *, budget: Budget | None = None) -> tuple[UnknownField, ...]:
+    """The fields that `write_fork_text` wrote; raises PrototxtError for what is no text of a `message_class`.
+
+    `budget` counts what they take; without one they may take what a file of their size may.
+    """
     with place(f"field {NUMBER}"):
-        found = parse_text(text.decode("utf-8", "surrogateescape"), message_class).unknown
+        found = parse_text(bytes(text).decode("utf-8", "surrogateescape"), message_class, budget=budget).unknown
     return tuple(map(_without_line, found))
 
 

@@ -30,7 +30,7 @@ class Identifier(str):
 Scalar = int | float | str | bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class UnknownField:
     """A field that BVLC Caffe's schema does not have, kept as it was found.
 

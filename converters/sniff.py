@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import CaffeFormatError, WireError
+from .errors import CaffeFormatError, LimitError, WireError
 from .wire import BYTES, FIXED32, FIXED64, VARINT, Message
 
 HDF5 = "HDF5 file"
@@ -82,7 +82,7 @@ def kind_of_message(message: Message) -> str:
     Number 1 is the name of a net and an int in the others. A damaged message is judged by its fields up to the damage.
     """
     seen: set[tuple[int, int]] = set()
-    with suppress(WireError):
+    with suppress(WireError, LimitError):
         seen.update((field.number, field.wire_type) for field in message.fields())
     if (1, VARINT) not in seen and seen & {(1, BYTES), (2, BYTES), (100, BYTES)}:
         return NET

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
+from .budget import Budget
 from .net import Identifier, Scalar, UnknownField
 from .text_syntax import Block, Field, Literal, Place, fail, parse_tree
 
@@ -40,11 +41,14 @@ class ParsedText:
     lines: Mapping[str, int]
 
 
-def parse_text(text: str, message_class: Any) -> ParsedText:
-    """The message of `message_class` (see schema.py) that a text says; raises PrototxtError with line and column."""
+def parse_text(text: str, message_class: Any, *, budget: Budget | None = None) -> ParsedText:
+    """The message of `message_class` (see schema.py) that a text says; raises PrototxtError with line and column.
+
+    `budget` counts what its fields take, for a text that is a part of a file; without one a text has its own.
+    """
     filler = _Filler()
     message = message_class()
-    filler.fill(message, parse_tree(text), "")
+    filler.fill(message, parse_tree(text, budget=budget), "")
     return ParsedText(message, tuple(filler.unknown), filler.lines)
 
 

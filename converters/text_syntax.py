@@ -15,10 +15,15 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple, NoReturn
 
+from .budget import FIELD, LAYER, TEXT_FIELD, TEXT_VALUE, V0_LAYER, Budget
 from .errors import PrototxtError
 
 MAX_DEPTH = 100
 """Blocks within blocks; no net of Caffe's needs more than 6."""
+
+_EXPANSION = 16
+"""Bytes of memory for each of a text, beside 64 MiB: nets as people write them take 8."""
+_FIELD_COST = {"layer": LAYER, "layers": V0_LAYER}
 
 
 class Place(NamedTuple):
@@ -80,9 +85,9 @@ class Field(NamedTuple):
     place: Place
 
 
-def parse_tree(text: str) -> Block:
-    """The fields of a whole text; raises PrototxtError."""
-    reader = _Reader(text)
+def parse_tree(text: str, *, budget: Budget | None = None) -> Block:
+    """The fields of a whole text; raises PrototxtError, and LimitError where they would take too much memory."""
+    reader = _Reader(text, budget or Budget(len(text), expansion=_EXPANSION))
     fields = reader.read_fields(depth=0)
     if reader.kind != "end":
         reader.fail("a field name")
@@ -173,8 +178,9 @@ def _refuse_character(text: str, position: int, place: Place) -> NoReturn:
 class _Reader:
     """Recursive descent over the tokens, one of which is looked at: `kind`, `text`."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, budget: Budget) -> None:
         self._tokens = _tokens(text)
+        self._budget = budget
         self._next()
 
     def _next(self) -> None:
@@ -202,6 +208,7 @@ class _Reader:
 
     def _read_field(self, depth: int) -> Field:
         name, place = self.text, self.token.place
+        self._budget.take(_FIELD_COST.get(name, TEXT_FIELD), place)
         self._next()
         has_colon = self._skip(":")
         if self._skip("["):
@@ -218,6 +225,7 @@ class _Reader:
             return ()
         values = [self._read_value(depth)]
         while self._skip(","):
+            self._budget.take(TEXT_VALUE, self.token.place)
             values.append(self._read_value(depth))
         if not self._skip("]"):
             self.fail("',' or ']'")
@@ -251,6 +259,7 @@ class _Reader:
     def _read_string(self) -> Literal:
         place, written, said = self.token.place, [], bytearray()
         while self.kind == "string":
+            self._budget.take(FIELD, place)
             written.append(self.text)
             said += _unescape(self.token)
             self._next()

@@ -9,12 +9,12 @@ lies. Source: protobuf's "Encoding" page.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from itertools import count
+from dataclasses import dataclass, replace
 from mmap import mmap
 
 import numpy as np
 
+from .budget import FIELD, Budget
 from .errors import WireError
 
 Buffer = bytes | mmap | memoryview
@@ -22,9 +22,6 @@ Buffer = bytes | mmap | memoryview
 VARINT, FIXED64, BYTES, START_GROUP, END_GROUP, FIXED32 = range(6)
 _FIXED_SIZE = {FIXED64: 8, FIXED32: 4}
 _WIRE_TYPE_NAMES = ("varint", "64-bit", "length-delimited", "group start", "group end", "32-bit")
-
-MOST_FIELDS = 1 << 18
-"""Most fields in a file, values that follow each other counted as one; nets of a thousand layers have some 30,000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +37,17 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """The message in `buffer[start:end]`; `steps` counts the fields read in the whole file, against MOST_FIELDS."""
+    """The message in `buffer[start:end]`; `budget` counts what all fields of the file take."""
 
     buffer: Buffer
     start: int
     end: int
-    steps: Iterator[int] = field(default_factory=count)
+    budget: Budget
 
     @classmethod
     def whole(cls, buffer: Buffer) -> Message:
         """The message that fills a buffer."""
-        return cls(buffer, 0, len(buffer))
+        return cls(buffer, 0, len(buffer), Budget(len(buffer)))
 
     def inside(self, outer: Field) -> Message:
         """The message that a field of this one holds."""
@@ -61,9 +58,8 @@ class Message:
         """The fields in file order; values of a repeated fixed-size field that follow each other are one Field."""
         position = self.start
         while position < self.end:
-            if next(self.steps) >= MOST_FIELDS:
-                raise WireError(f"more than {MOST_FIELDS} fields; no net has so many", where=f"offset {position}")
-            found = _read_field(self.buffer, position, self.end)
+            self.budget.take(FIELD, position)
+            found = read_field(self.buffer, position, self.end)
             if found.wire_type in _FIXED_SIZE:
                 found = _merge_run(self.buffer, found, self.end)
             yield found
@@ -89,11 +85,18 @@ def read_varint(buffer: Buffer, position: int, end: int) -> tuple[int, int]:
     raise WireError("a varint of more than 64 bits", where=f"offset {position}")
 
 
-def _read_field(buffer: Buffer, start: int, end: int) -> Field:
+def read_tag(buffer: Buffer, start: int, end: int) -> tuple[int, int, int]:
+    """The number and the wire type of the field at `start`, and where its value or length begins."""
     tag, value = read_varint(buffer, start, end)
     number, wire_type = tag >> 3, tag & 7
     if not 0 < number < 1 << 29:
         raise WireError(f"field number {number}; expected 1 to {(1 << 29) - 1}", where=f"offset {start}")
+    return number, wire_type, value
+
+
+def read_field(buffer: Buffer, start: int, end: int) -> Field:
+    """The field at `start`, which ends before `end`; no group."""
+    number, wire_type, value = read_tag(buffer, start, end)
     if wire_type == VARINT:
         _, stop = read_varint(buffer, value, end)
     elif wire_type == BYTES:

@@ -288,8 +288,9 @@ N = 100_000
     ],
     ids=lambda text: f"{text[:10]!r}...",
 )
-def test_time_is_linear_in_the_length(text: str) -> None:
+def test_time_is_linear_in_the_length(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a megabyte takes a second or two; anything quadratic takes minutes."""
+    monkeypatch.setenv("FCN_PORT_LIMITS", "10")
     start = time.process_time()
     try:
         parse_text(text, NetParameter)
