@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import keyword
 import warnings
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import NetError
+from .escaping import identifiers
 from .layers.base import Layer, blob_name
 from .memory import Echo, echoes
 from .net import LayerSpec, NetSpec, Shape
@@ -22,6 +22,8 @@ from .validate import validate
 
 MOST_REMEMBERED = 64
 """How many input sizes a net remembers as checked."""
+GIVEN_LATER = frozenset({"card", "release", "preprocessing", "classes", "palette"})
+"""What `fcn_port.load` says about a net in attributes, which no layer may take."""
 
 
 class CaffeNet(nn.Module):
@@ -32,7 +34,7 @@ class CaffeNet(nn.Module):
     modules it starts in eval mode; `train()` turns on dropout and the batch's own statistics.
 
     The state dict has the keys `<layer>.weight`, `<layer>.bias`, `<layer>.blob2` ... under Caffe's layer names, also
-    where PyTorch cannot have an attribute of that name. Blobs that layers share are there once, under the first
+    where an attribute cannot have that name (a/b is a_b then). Blobs that layers share are there once, under the first
     layer's key; loading accepts both, and as in Caffe the last one counts. Before weights are loaded they are zeros,
     except where zeros would block the net: variances, scales and slopes.
 
@@ -147,18 +149,12 @@ class CaffeNet(nn.Module):
         return places
 
     def _free_attributes(self) -> dict[str, str]:
-        """The attribute for each layer: its name, changed where PyTorch does not allow it or has one of that name."""
+        """The attribute for each layer: its name where that is a plain one, and else a name of ours.
+
+        torch.fx writes the paths of parameters into program text as they are, and runs it.
+        """
         names = [layer.name for layer in self.spec.layers if layer.name in self._blob_shapes]
-        taken = {name for name in names if hasattr(self, name) or keyword.iskeyword(name)}  # torch.export writes Python
-        plain = [name for name in names if name and "." not in name and name not in taken]
-        attributes = {name: name for name in plain}
-        for name in names:
-            if name not in attributes:
-                attribute = name.replace(".", "_") + "_"
-                while attribute in attributes.values() or hasattr(self, attribute):
-                    attribute += "_"
-                attributes[name] = attribute
-        return attributes
+        return identifiers(names, {*dir(self), *GIVEN_LATER})
 
     def _lend(
         self, layer: LayerSpec, key: str, position: int, shape: Shape, owner: tuple[str, _Place, Shape]
@@ -182,12 +178,27 @@ class CaffeNet(nn.Module):
         _rename(state, kwargs.get("prefix", ""), {attribute: layer for layer, attribute in self._attributes.items()})
         return state
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
         for key, owner in self._lent.items():
             if prefix + key in state_dict:
                 _absorb(state_dict, prefix + key, prefix + owner)
+        unknown = _only_ours(state_dict, prefix, self._attributes)
+        for key in unknown:
+            del state_dict[key]
+        unexpected_keys += unknown if strict else []
         _rename(state_dict, prefix, self._attributes)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
 
 
 class LayerBlobs(nn.Module):
@@ -298,13 +309,22 @@ def _same_count(layer: LayerSpec, position: int, shape: Shape, owner_shape: Shap
 
 
 def _rename(state: MutableMapping[str, Any], prefix: str, names: Mapping[str, str]) -> None:
-    """Replace the layer part of every key below `prefix`, keeping the order."""
+    """Replace the layer part of every key below `prefix`, all at once, keeping the order."""
     if not names:
         return
-    for key in list(state):
+    renamed = []
+    for key, value in state.items():
         layer, _, blob = key.removeprefix(prefix).rpartition(".")
-        value = state.pop(key)
-        state[f"{prefix}{names[layer]}.{blob}" if key.startswith(prefix) and layer in names else key] = value
+        mine = key.startswith(prefix) and layer in names
+        renamed.append((f"{prefix}{names[layer]}.{blob}" if mine else key, value))
+    state.clear()
+    state.update(renamed)
+
+
+def _only_ours(state: Mapping[str, Any], prefix: str, attributes: Mapping[str, str]) -> list[str]:
+    """The keys that name an attribute of ours where Caffe's name of its layer belongs."""
+    ours = set(attributes.values()) - attributes.keys()
+    return [key for key in state if key.startswith(prefix) and key.removeprefix(prefix).rpartition(".")[0] in ours]
 
 
 def _absorb(state: MutableMapping[str, Any], key: str, owner: str) -> None:

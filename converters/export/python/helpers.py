@@ -47,11 +47,13 @@ class CaffeKeys(nn.Module):
     def _rename(
         self, state: dict[str, Any], prefix: str, names: dict[str, str]
     ) -> None:
-        for key in list(state):
+        renamed = []
+        for key, value in state.items():
             layer, _, blob = key.removeprefix(prefix).rpartition(".")
-            value = state.pop(key)
             mine = key.startswith(prefix) and layer in names
-            state[f"{prefix}{names[layer]}.{blob}" if mine else key] = value
+            renamed.append((f"{prefix}{names[layer]}.{blob}" if mine else key, value))
+        state.clear()
+        state.update(renamed)
 
 
 class Blobs(nn.Module):
