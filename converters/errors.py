@@ -15,6 +15,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .escaping import terminal, terminal_lines
+
 
 class CaffeFormatError(ValueError):
     """A file is not what it should be; says which file, where in it, what is wrong and what to do.
@@ -49,9 +51,9 @@ class CaffeFormatError(ValueError):
         return self
 
     def __str__(self) -> str:
-        place = [part for part in (self.path, self.where) if part]
-        text = ": ".join([*place, self.problem])
-        return f"{text}\n  {self.hint}" if self.hint else text
+        place = [terminal(part) for part in (self.path, self.where) if part]
+        text = ": ".join([*place, terminal_lines(self.problem)])
+        return f"{text}\n  {terminal_lines(self.hint)}" if self.hint else text
 
 
 @contextmanager

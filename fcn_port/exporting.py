@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -22,6 +21,7 @@ from converters import sniff
 from converters.caffe_net import CaffeNet
 from converters.conversion import TOOL
 from converters.errors import MismatchError
+from converters.escaping import file_name, json_text, terminal
 from converters.export.caffe import run_caffe, write_caffe
 from converters.export.check import (
     EXAMPLE_SIZE,
@@ -91,18 +91,25 @@ def export(
 ) -> ExportReport:
     """Export a release or a file to one of the formats in `SUFFIXES`; a prototxt alone does for "python".
 
-    `out` is by default named after the net, in the working folder, and then no file of that name may be there.
+    `out` is by default named after `weights`, in the working folder, and then no file of that name may be there.
     `prototxt` is the net of a file that holds none. `size` fixes height and width of "onnx" and "torch-export". Raises
     ExportError, and what `load` raises.
     """
-    net = _net_of(weights, prototxt, to=to)
-    name = getattr(net, "release", None) or _stem(Path(weights))
-    target = Path(out) if out is not None else Path(f"{name}{SUFFIXES[to]}")
-    if out is None and target.exists():
+    _check_format(to)
+    stem = _stem(Path(weights))  # not what the file says about itself, which is a stranger's word
+    target = Path(out) if out is not None else Path(f"{file_name(stem)}{SUFFIXES[to]}")
+    if out is None and (target.exists() or target.is_symlink()):
         raise ExportError(f"{target}: this file is there already; choose a name with --out")
+    net = _net_of(weights, prototxt, to=to)
+    name = getattr(net, "release", None) or stem
     if target.exists() and Path(weights).exists() and target.samefile(weights):
         raise ExportError(f"{target}: source and destination are the same file; choose another with --out")
     return export_net(net, to=to, out=target, name=name, size=size)
+
+
+def _check_format(to: str) -> None:
+    if to not in SUFFIXES:
+        raise ExportError(f"there is no format '{terminal(to)}'; there are {', '.join(SUFFIXES)}")
 
 
 def _stem(path: Path) -> str:
@@ -126,6 +133,7 @@ def export_net(
     .h5. Files appear whole or not at all, once what is in them has computed what the net does. Raises ExportError, also
     where the .prototxt of another net is beside.
     """
+    _check_format(to)
     job = _Job.of(net, name, size)
     paths = [Path(out)]
     if to == "caffe":
@@ -266,11 +274,11 @@ def _write_onnx(job: _Job, parts: Sequence[Path], path: Path) -> Run:
         any_size=job.any_size,
         metadata=job.metadata,
     )
-    return run_onnx(parts[0])
+    return run_onnx(parts[0], inputs=list(job.example), outputs=job.outputs)
 
 
 def _write_torch_export(job: _Job, parts: Sequence[Path], path: Path) -> Run:
-    metadata = {"fcn_port.json": json.dumps(job.metadata)}
+    metadata = {"fcn_port.json": json_text(job.metadata)}
     write_torch_export(_traceable(job), parts[0], example=job.example, any_size=job.any_size, metadata=metadata)
     return run_torch_export(parts[0], outputs=job.outputs)
 

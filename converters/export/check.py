@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from ..errors import NetError
+from ..escaping import terminal_lines
 from ..net import NetSpec, Shape
 from ..shapes import infer_blobs, infer_shapes
 
@@ -32,6 +33,9 @@ NOISE = 10
 
 class ExportError(RuntimeError):
     """A net could not be exported, or what came out computes something else; nothing has been written."""
+
+    def __str__(self) -> str:
+        return terminal_lines(super().__str__())
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..escaping import identifier, identifiers
 from .check import ExportError, Run, require
 from .onnx_optimizer import optimize
 from .tracing import free_sizes, traced, tracing
@@ -45,9 +47,20 @@ def write_onnx(
     if program is None:
         raise ExportError("torch.onnx.export gave nothing")
     optimize(program.model)
-    _name_ends(program.model.graph, list(example), outputs)
+    names = onnx_names([*example, *outputs])
+    _name_ends(program.model.graph, [names[name] for name in example], [names[name] for name in outputs])
     program.model.metadata_props.update(metadata)
     program.save(os.fspath(path), external_data=False)
+
+
+def onnx_names(blobs: Iterable[str]) -> dict[str, str]:
+    """The name in an ONNX model of each of the inputs and outputs: Caffe's, unless ONNX cannot have it.
+
+    To ONNX an empty name is no value, to its runtimes a name ends at a NUL, and all text is UTF-8.
+    """
+    wanted = list(blobs)
+    kept = {name for name in wanted if name and not re.search("[\0\ud800-\udfff]", name)}
+    return {name: name if name in kept else identifier(name, kept, prefix="blob_") for name in wanted}
 
 
 def _name_ends(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
@@ -55,10 +68,11 @@ def _name_ends(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Non
 
     An input that no layer reads is an output of the same name in Caffe; ONNX has one value of a name, which is both.
     """
+    ends = {*inputs, *outputs}
+    inner = identifiers((v.name for node in graph for v in node.outputs if v.name in ends), ends, prefix="inner_")
     for node in graph:
         for value in node.outputs:
-            if value.name in (*inputs, *outputs):
-                value.name = f"inner_{value.name}"
+            value.name = inner.get(value.name, value.name)
     for value, name in zip(graph.inputs, inputs, strict=True):
         value.name = name
     for i, (value, name) in enumerate(zip(graph.outputs, outputs, strict=True)):
@@ -69,8 +83,8 @@ def _name_ends(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Non
             graph.remove(value.producer(), safe=True)
 
 
-def run_onnx(path: str | os.PathLike[str]) -> Run:
-    """A function that runs the model in a file with onnxruntime, on the CPU."""
+def run_onnx(path: str | os.PathLike[str], *, inputs: Sequence[str], outputs: Sequence[str]) -> Run:
+    """A function that runs the model in a file with onnxruntime, on the CPU; its ends are called by Caffe's names."""
     require("onnx", "onnxruntime", extra="onnx")
     import onnx
     import onnxruntime
@@ -81,10 +95,13 @@ def run_onnx(path: str | os.PathLike[str]) -> Run:
     except onnx.checker.ValidationError as error:
         raise ExportError(f"what came out is no valid ONNX: {error}") from error
     session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
+    names = onnx_names([*inputs, *outputs])
+    wanted = [names[name] for name in outputs]
+    if [output.name for output in session.get_outputs()] != wanted:
+        raise ExportError("what came out has other outputs than the net")
 
-    def run(inputs: Mapping[str, Any]) -> dict[str, Any]:
-        arrays = session.run(names, {name: x.numpy() for name, x in inputs.items()})
-        return {name: torch.from_numpy(array) for name, array in zip(names, arrays, strict=True)}
+    def run(given: Mapping[str, Any]) -> dict[str, Any]:
+        arrays = session.run(wanted, {names[name]: x.numpy() for name, x in given.items()})
+        return {name: torch.from_numpy(array) for name, array in zip(outputs, arrays, strict=True)}
 
     return run

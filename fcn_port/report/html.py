@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable
-from html import escape
+
+from converters.escaping import html as text
 
 Html = str
-"""Text that is HTML already; everything else goes through `text`."""
-
-
-def text(value: object) -> Html:
-    """Anything as text that a browser shows as it is, also inside an attribute's quotes."""
-    return escape(str(value), quote=True)
+"""Text that is HTML already; everything else goes through `text`, also inside an attribute's quotes."""
 
 
 def section(id_: str, title: str, lead: str, body: Html) -> Html:

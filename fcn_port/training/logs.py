@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from converters.escaping import json_text
 from converters.files import append, open_part
 
 from .errors import TrainingError
@@ -28,19 +27,12 @@ class JsonLines:
         _cut_unfinished(self._file)
 
     def __call__(self, event: Event) -> None:
-        record = {"event": type(event).__name__.lower(), "time": round(time.time(), 3), **_plain(asdict(event))}
-        append(self._file, json.dumps(record, default=str).encode() + b"\n")
+        record = {"event": type(event).__name__.lower(), "time": round(time.time(), 3), **asdict(event)}
+        append(self._file, json_text(record).encode() + b"\n")
 
     def close(self) -> None:
         """No more events."""
         self._file.close()
-
-
-def _plain(value: Any) -> Any:
-    """`value` with null for numbers that JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cut_unfinished(file: BinaryIO) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import reduce
 from math import e, exp, log
 
+from ...escaping import python_literal
 from ...layers import batch, concat, crop, dropout, eltwise, lrn, neuron, normalize, reshape, softmax
 from ...layers.convolution import Im2col
 from ...layers.pooling import SPP, Pooling
@@ -107,7 +108,7 @@ def _(params: neuron.Threshold, site: Site) -> Form:
 @form.register
 def _(params: neuron.Power, site: Site) -> Form:
     text = _plus(_times(site.x, params.scale), params.shift)
-    return Form((text if params.power == 1 else f"({text}).pow({params.power})",))
+    return Form((text if params.power == 1 else f"({text}).pow({python_literal(params.power)})",))
 
 
 @form.register
@@ -119,7 +120,7 @@ def _(params: neuron.Exp, site: Site) -> Form:
 @form.register
 def _(params: neuron.Log, site: Site) -> Form:
     text = f"torch.log({_plus(_times(site.x, params.scale), params.shift)})"
-    return Form((text if params.base == e else f"{text} / {log(params.base)!r}",))
+    return Form((text if params.base == e else f"{text} / {python_literal(log(params.base))}",))
 
 
 @form.register

@@ -13,6 +13,7 @@ Expressions are of PyTorch, and of the functions and classes in helpers.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import singledispatch
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from ...escaping import python_literal
 from ...layers.base import Layer, blob_name
 from ...net import Shape
 
@@ -72,9 +74,14 @@ def form(params: Layer, site: Site) -> Form:
 
 def number(value: float) -> str:
     """The shortest decimal that is the same float32, as a person would have written it."""
-    if isinstance(value, int) or float(np.float32(value)) != value:
-        return repr(value)
-    return repr(float(str(np.float32(value))))
+    return python_literal(decimal(value))
+
+
+def decimal(value: float) -> float:
+    """The number of `number`."""
+    if isinstance(value, int) or not math.isfinite(value) or float(np.float32(value)) != value:
+        return value
+    return float(str(np.float32(value)))
 
 
 def numbers(values: Sequence[int]) -> str:
@@ -84,14 +91,19 @@ def numbers(values: Sequence[int]) -> str:
 
 def call(function: str, *positional: object, **named: object) -> str:
     """The text of a call; arguments that are None are left out."""
-    arguments = [str(value) for value in positional]
-    arguments += [f"{name}={value}" for name, value in named.items() if value is not None]
+    arguments = [_written(value) for value in positional]
+    arguments += [f"{name}={_written(value)}" for name, value in named.items() if value is not None]
     return f"{function}({', '.join(arguments)})"
 
 
 def unless(default: Any, value: Any, text: str | None = None) -> str | None:
     """The text of an argument, None where it has its default."""
-    return None if value == default else str(value) if text is None else text
+    return None if value == default else _written(value) if text is None else text
+
+
+def _written(value: object) -> str:
+    """An argument's text: an expression as it is, all else so that Python reads it back."""
+    return python_literal(value) if isinstance(value, (float, tuple, list)) else str(value)
 
 
 def spread(operand: str, trailing: int) -> str:

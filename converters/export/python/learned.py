@@ -11,7 +11,7 @@ from ...layers.batch_norm import BN, BatchNorm
 from ...layers.convolution import Convolution, Deconvolution
 from ...layers.scale import Bias, Scale
 from ...net import Shape
-from .form import Form, Site, call, form, number, numbers, spread, unless
+from .form import Form, Site, call, decimal, form, number, numbers, spread, unless
 
 # Convolutions
 
@@ -99,8 +99,8 @@ def _(params: BatchNorm, site: Site) -> Form:
     made = call(
         "BatchNorm",
         site.blob_shapes[0][0],
-        eps=unless(1e-5, float(number(params.eps))),
-        fraction=unless(0.999, float(number(params.fraction))),
+        eps=unless(1e-5, decimal(params.eps)),
+        fraction=unless(0.999, decimal(params.fraction)),
         use_global_stats=unless(None, params.use_global_stats),
     )
     x, after = (site.x, "") if site.rank > 1 else (f"{site.x}[:, None]", ".squeeze(1)")

@@ -140,7 +140,7 @@ class _Writer:
             value = expression(f"{self.current[top]}.reshape({self.current[name]}.shape)")
             self.statements.append(Statement((self._new(name),), value))
         if ends_stage and self.modules:
-            last = list(self.modules)[-1]
+            last = next(reversed(self.modules))
             self.modules[last] = replace(self.modules[last], ends_stage=True)
         if module:
             self.modules[layer.name] = Module(expression(module))

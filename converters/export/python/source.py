@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import keyword
 import re
-import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +13,7 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
+from ...escaping import docstring_lines, identifiers, python_literal
 from ...net import NetSpec
 from ...passes import merge_splits, to_deploy
 from ...shapes import infer_blobs, infer_shapes
@@ -20,12 +21,12 @@ from ...sharing import borrowed_blobs
 from ...state_dict import key_of
 from ...version import VERSION
 from .program import Module, Program, Statement, program_of, substituted
-from .text import INDENT, WIDTH, indented, layout, quoted, unparse
+from .text import INDENT, WIDTH, indented, layout, unparse
 
 HELPERS = Path(__file__).with_name("helpers.py")
 MOST_SIZES = 8
 """How many inputs and outputs the docstring gives the sizes of."""
-_RESERVED = frozenset({"NAMES", "SHARED", "self", "torch", "nn", "F", "Tensor", "Any", *keyword.kwlist})
+_RESERVED = frozenset({"NAMES", "SHARED", "self", "torch", "nn", "F", "Tensor", "Any", *keyword.kwlist, *dir(builtins)})
 _BODY = WIDTH - 2 * len(INDENT)
 
 
@@ -74,20 +75,15 @@ def _docstring(spec: NetSpec, inputs: Sequence[str]) -> list[str]:
     sizes = [f"{name} {'x'.join(map(str, shapes[name]))}" for name in ends]
     source = f" from {Path(spec.path).name}" if spec.path else ""
     lines = [
-        *textwrap.wrap(_plain(f"{spec.name or 'A net'}, written by fcn-port {VERSION}{source}."), WIDTH - 3),
+        *docstring_lines(f"{spec.name or 'A net'}, written by fcn-port {VERSION}{source}.", width=WIDTH - 3),
         "",
         f"{INDENT}net = {class_name(spec)}()",
         f"{INDENT}net.load_state_dict(state)",
         f"{INDENT}net({', '.join(inputs)})",
         "",
-        *textwrap.wrap(_plain(f"Sizes in the definition: {', '.join(sizes)}."), WIDTH),
+        *docstring_lines(f"Sizes in the definition: {', '.join(sizes)}.", width=WIDTH),
     ]
     return [f'"""{lines[0]}', *lines[1:], '"""']
-
-
-def _plain(text: str) -> str:
-    """Text that cannot end a docstring."""
-    return text.encode("unicode_escape").decode().replace('"', "'")
 
 
 def _tables(spec: NetSpec, attributes: Mapping[str, str], modules: Mapping[str, Module]) -> list[str]:
@@ -102,7 +98,7 @@ def _tables(spec: NetSpec, attributes: Mapping[str, str], modules: Mapping[str, 
 def _table(name: str, entries: Mapping[str, str]) -> list[str]:
     if not entries:
         return [f"{name}: dict[str, str] = {{}}"]
-    return [f"{name} = {{", *indented(f"{quoted(k)}: {quoted(v)}," for k, v in entries.items()), "}"]
+    return [f"{name} = {{", *indented(f"{python_literal(k)}: {python_literal(v)}," for k, v in entries.items()), "}"]
 
 
 def _init(modules: Mapping[str, Module], attributes: Mapping[str, str], *, tables: bool, modes: bool) -> list[str]:
@@ -134,7 +130,7 @@ def _forward(program: Program, names: Mapping[str, str]) -> list[str]:
         if statements and statements[-1].targets == tuple(program.outputs.values()):
             result = statements.pop().value
     last = Statement((), result)
-    names = {**names, **dict.fromkeys(_links([*statements, last]), _link_name(program))}
+    names = {**names, **dict.fromkeys(_links([*statements, last]), _link_name(names))}
     lines = [line for statement in statements for line in _lines(statement, names)]
     lines += layout("return ", _named(result, names), width=_BODY)
     head = ["self", *(f"{names[version]}: Tensor" for version in program.inputs.values())]
@@ -150,7 +146,8 @@ def _forward(program: Program, names: Mapping[str, str]) -> list[str]:
 
 def _folded(program: Program, names: Mapping[str, str]) -> list[Statement]:
     """Activations and the like around what they work on, as F.relu(self.conv1(x)), where a line holds both."""
-    readers = sum((statement.reads for statement in program.statements), Counter(program.outputs.values()))
+    readers = _readers(program.statements)
+    readers.update(program.outputs.values())
     done: list[Statement] = []
     for statement in program.statements:
         bottom = done[-1].targets if done else ()
@@ -165,9 +162,14 @@ def _folded(program: Program, names: Mapping[str, str]) -> list[Statement]:
     return done
 
 
+def _readers(statements: Sequence[Statement]) -> Counter[str]:
+    """How often each version is read."""
+    return Counter(version for statement in statements for version in statement.reads.elements())
+
+
 def _links(statements: Sequence[Statement]) -> Iterator[str]:
     """The versions that only the next statement reads, and it nothing else."""
-    readers = sum((statement.reads for statement in statements), Counter[str]())
+    readers = _readers(statements)
     for statement, following in pairwise(statements):
         if len(statement.targets) == 1 and set(following.reads) == set(statement.targets):
             version = statement.targets[0]
@@ -182,7 +184,8 @@ def _lines(statement: Statement, names: Mapping[str, str]) -> list[str]:
 
 
 def _named(value: ast.expr, names: Mapping[str, str]) -> ast.expr:
-    return substituted(value, {version: ast.Name(name) for version, name in names.items()})
+    read = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
+    return substituted(value, {version: ast.Name(names[version]) for version in read if version in names})
 
 
 # Names
@@ -192,40 +195,21 @@ def _attributes(layers: Iterable[str]) -> dict[str, str]:
     """An attribute for each layer: its name, where Python and nn.Module allow that."""
     from torch import nn
 
-    taken = {*dir(nn.Module()), "_names", "_shared", "_rename"}
-    return _unique({layer: _identifier(layer, "layer_") for layer in layers}, taken)
+    taken = {*dir(nn.Module()), *_RESERVED}
+    return identifiers(layers, taken)
 
 
 def _variables(program: Program) -> dict[str, str]:
     """A variable for each version: one for all of a blob."""
     blobs = dict.fromkeys(program.blob_of.values())
-    names = _unique({blob: _identifier(blob, "blob_") for blob in blobs}, _helpers())
+    names = identifiers(blobs, {*_helpers(), *_RESERVED}, prefix="blob_")
     return {version: names[blob] for version, blob in program.blob_of.items()}
 
 
-def _link_name(program: Program) -> str:
+def _link_name(names: Mapping[str, str]) -> str:
     """What the links of a chain are called: x, unless a blob is."""
-    blobs = set(program.blob_of.values())
-    return next(name for name in ("x", "h", "link", "link_") if name not in blobs)
-
-
-def _identifier(name: str, prefix: str) -> str:
-    """An ASCII identifier that looks like `name`; Python changes those with two underscores in front."""
-    clean = re.sub(r"[^0-9A-Za-z_]", "_", name)
-    return clean if clean[:1].isalpha() else f"{prefix}{clean}"
-
-
-def _unique(wanted: Mapping[str, str], taken: Iterable[str]) -> dict[str, str]:
-    """`wanted`, with underscores appended to what is taken; names that could stay as they are come first."""
-    used = {*taken, *_RESERVED}
-    found: dict[str, str] = {}
-    for key in sorted(wanted, key=lambda key: wanted[key] != key):
-        name = wanted[key]
-        while name in used:
-            name += "_"
-        used.add(name)
-        found[key] = name
-    return found
+    taken = set(names.values())
+    return next(name for name in ("x", "h", *(f"link{i}" for i in range(len(taken) + 1))) if name not in taken)
 
 
 # Helpers

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 
+from ...escaping import python_literal
+
 INDENT = "    "
 WIDTH = 88
 
@@ -15,22 +17,13 @@ def expression(text: str) -> ast.expr:
 
 
 def unparse(value: ast.expr) -> str:
-    """The expression on one line, its strings as `quoted` writes them."""
+    """The expression on one line, its strings as `python_literal` writes them."""
 
     class Quote(ast.NodeTransformer):
         def visit_Constant(self, node: ast.Constant) -> ast.expr:
-            return ast.Name(quoted(node.value)) if isinstance(node.value, str) else node
+            return ast.Name(python_literal(node.value)) if isinstance(node.value, str) else node
 
     return ast.unparse(Quote().visit(expression(ast.unparse(value))))
-
-
-def quoted(text: str) -> str:
-    """A string's literal, in double quotes unless single ones need fewer escapes."""
-    literal = repr(text)
-    if literal.startswith('"') or text.count('"') > text.count("'"):
-        return literal
-    inside = literal[1:-1].replace("\\'", "'").replace('"', '\\"')
-    return f'"{inside}"'
 
 
 def indented(lines: Iterable[str]) -> list[str]:
