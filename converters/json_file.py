@@ -60,10 +60,9 @@ def parse_json(text: str, *, most_bytes: int = MOST_BYTES) -> Any:
 
 
 def _integer(digits: str) -> int:
-    value = int(digits) if len(digits) <= 20 else None
-    if value not in _INT64:
-        raise CaffeFormatError(f"the number {digits[:25]}{'...' * (len(digits) > 25)} does not fit 64 bits")
-    return value
+    if len(digits) <= 20 and (value := int(digits)) in _INT64:
+        return value
+    raise CaffeFormatError(f"the number {digits[:25]}{'...' * (len(digits) > 25)} does not fit 64 bits")
 
 
 def _number(digits: str) -> float:
