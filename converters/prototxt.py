@@ -1,8 +1,8 @@
 """Prototxt files: what a net's text means, and back.
 
-    bytes -> text             read_text, which knows what is often found under the name of a prototxt
-    text -> messages          text_syntax.py, text_format.py
-    messages -> NetSpec       upgrade.py, net.py, and here
+bytes -> text             read_text, which knows what is often found under the name of a prototxt
+text -> messages          text_syntax.py, text_format.py
+messages -> NetSpec       upgrade.py, net.py, and here
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def parse_prototxt(text: str, *, path: str | os.PathLike[str] | None = None) -> 
     """The net of a prototxt's text; `path` is named in errors."""
     path = None if path is None else os.fspath(path)
     try:
+        _check_length(len(text))
         parsed = parse_text(text, NetParameter)
         _check_is_net(parsed)
         return _to_spec(parsed, path)
@@ -85,9 +86,20 @@ def read_text(path: str | os.PathLike[str]) -> str:
         if kind == sniff.PROTOBUF:
             error.hint = "weights, with their net inside, are a .caffemodel"
         raise error.in_file(path)
-    if len(data) > MAX_BYTES:
-        raise CaffeFormatError(f"more than {MAX_BYTES >> 20} MiB of text; no prototxt is that large", path=path)
+    try:
+        _check_length(len(data))
+    except CaffeFormatError as error:
+        raise error.in_file(path) from None
     return data.decode("utf-8", "surrogateescape")
+
+
+def _check_length(length: int) -> None:
+    """Refuse a text over the limit, wherever it comes from: a file, or the metadata of converted weights."""
+    if length > MAX_BYTES:
+        raise CaffeFormatError(
+            f"more than {MAX_BYTES >> 20} MiB of text, the limit (converters.prototxt.MAX_BYTES)",
+            hint="the largest published prototxts have a few hundred thousand bytes",
+        )
 
 
 # Meaning

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from .inspection import input_shapes
 from .nets import recognise
 from .nets.record import to_spec
 from .palettes import palette
+from .pth import read_pth
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def read_weights(path: Path, *, prototxt: str | os.PathLike[str] | None = None) 
         source = _read_safetensors(path)
         return source if given is None else replace(source, spec=to_deploy(given))
     if kind in (sniff.ZIP, sniff.PICKLE):
-        state = _with_skip_scales(_read_pth(path, kind), path)
+        state = _with_skip_scales(read_pth(path, kind), path)
         return _Source(state, None if given is None else to_deploy(given), Card())
     model = read_caffemodel(path)
     spec = given or model.spec
@@ -102,25 +102,10 @@ def _read_safetensors(path: Path) -> _Source:
         with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
         card = Card.from_metadata(metadata)
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, RuntimeError) as error:
         raise CaffeFormatError(f"damaged: {error}", path=path, hint="convert it again") from error
     text = metadata.get("prototxt")
     return _Source(state, None if text is None else parse_prototxt(text, path=f"{path}, its prototxt"), card)
-
-
-def _read_pth(path: Path, kind: str) -> Mapping[str, Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise CaffeFormatError(f"this {kind} is not a PyTorch state dict: {reason}", path=path) from error
-    if isinstance(state, dict) and isinstance(state.get("model_state_dict"), dict):  # torchfcn's checkpoints
-        state = state["model_state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CaffeFormatError(
-            "there is no state dict in it", path=path, hint="save one with torch.save(net.state_dict(), path)"
-        )
-    return state
 
 
 def _with_skip_scales(state: Mapping[str, Tensor], path: Path) -> Mapping[str, Tensor]:
@@ -137,8 +122,8 @@ def _with_skip_scales(state: Mapping[str, Tensor], path: Path) -> Mapping[str, T
 
 
 def _make(source: _Source, path: Path) -> nn.Module:
-    """The net that fits the tensors, holding them."""
-    state = {key: value.float() for key, value in source.state.items()}
+    """The net that fits the tensors, holding them; made without memory of its own, so that a misfit costs none."""
+    state = _as_floats(source.state, path)
     net = recognise({key: tuple(value.shape) for key, value in state.items()})
     if net is not None and (source.spec is None or _is_same(net, source.spec)):
         net.load_state_dict(state, assign=True)
@@ -149,13 +134,39 @@ def _make(source: _Source, path: Path) -> nn.Module:
             path=path,
             hint="convert them with their prototxt: fcn-port convert FILE --prototxt NET.prototxt",
         )
-    caffe_net = CaffeNet(source.spec)
+    with torch.device("meta"):
+        caffe_net = CaffeNet(source.spec)
     try:
-        caffe_net.load_state_dict(state)
+        caffe_net.load_state_dict(state, assign=True)
     except RuntimeError as error:
         hint = "the net is not that of these weights, or not its input size: give its deploy prototxt"
-        raise MismatchError(str(error), path=path, hint=hint) from error
+        problem = " ".join(str(error).split())
+        raise MismatchError(f"{problem[:1000]}{'...' * (len(problem) > 1000)}", path=path, hint=hint) from error
+    for blob in caffe_net.parameters():
+        if blob.data_ptr() % _ALIGNMENT:  # from a mapped file; sums would be made in another order than of own memory
+            blob.data = blob.data.clone()
     return caffe_net
+
+
+_ALIGNMENT = 64
+"""Bytes; PyTorch's own memory begins at a multiple."""
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_TYPES = frozenset((*_FLOATS, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64))
+_MOST_AXES = 32
+"""Of a blob in Caffe (blob.hpp, kMaxBlobAxes)."""
+
+
+def _as_floats(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The tensors as float32, each made once however often the file names it."""
+    made: dict[int, Tensor] = {}
+    for key, value in state.items():
+        if value.dtype not in _TYPES or value.ndim > _MOST_AXES:
+            found = f"{str(value.dtype).removeprefix('torch.')} with {value.ndim} axes"
+            problem = f"{key[:80]!a} is {found}; expected real numbers with at most {_MOST_AXES}"
+            raise CaffeFormatError(problem, path=path)
+        if id(value) not in made:
+            made[id(value)] = value.float()
+    return {key: made[id(value)] for key, value in state.items()}
 
 
 def _is_same(net: nn.Module, spec: NetSpec) -> bool:
