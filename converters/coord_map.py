@@ -20,41 +20,9 @@ from fractions import Fraction
 from math import floor
 
 from .errors import NetError
-from .layers.convolution import Convolution, Deconvolution
-from .layers.pooling import Pooling
+from .layers.crop import Crop
+from .layers.reach import NOTHING
 from .net import LayerSpec, NetSpec
-
-_ELEMENTWISE = frozenset(
-    [
-        "AbsVal",
-        "BatchNorm",
-        "Bias",
-        "BN",
-        "BNLL",
-        "Clip",
-        "Dropout",
-        "Eltwise",
-        "ELU",
-        "Exp",
-        "Log",
-        "LRN",
-        "MVN",
-        "Normalize",
-        "Power",
-        "PReLU",
-        "ReLU",
-        "Scale",
-        "Sigmoid",
-        "Softmax",
-        "Split",
-        "Swish",
-        "TanH",
-        "Threshold",
-        "Concat",
-        "Slice",
-    ]
-)
-"""Layer types whose tops lie on their bottoms pixel by pixel."""
 
 Fractions = tuple[Fraction, Fraction]
 
@@ -104,38 +72,22 @@ class Derivation:
 
 
 def layer_map(layer: LayerSpec) -> CoordMap | None:
-    """The map of one layer, or None where its type moves pixels in another way (InnerProduct, Reshape, forks)."""
-    params = layer.params
-    if isinstance(params, Deconvolution):
-        pairs = zip(params.kernel, params.stride, params.pad, params.dilation, strict=True)
-        maps = [(Fraction(s), Fraction(d * (k - 1), 2) - p) for k, s, p, d in pairs]
-    elif isinstance(params, Convolution):
-        pairs = zip(params.kernel, params.stride, params.pad, params.dilation, strict=True)
-        maps = [(Fraction(1, s), (p - Fraction(d * (k - 1), 2)) / s) for k, s, p, d in pairs]
-    elif isinstance(params, Pooling):
-        if params.global_pooling:
-            return None
-        triples = zip(params.kernel, params.stride, params.pad, strict=True)
-        maps = [(Fraction(1, s), (p - Fraction(k - 1, 2)) / s) for k, s, p in triples]
-    elif layer.type == "Crop":
-        maps = [(Fraction(1), Fraction(-offset)) for offset in written_offset(layer) or (0, 0)]
-    elif layer.type in _ELEMENTWISE:
-        return CoordMap()
-    else:
+    """The map of one layer, or None where its type moves pixels in another way or does not say (`Layer.reach`)."""
+    if layer.params is None:
         return None
-    (scale_h, shift_h), (scale_w, shift_w) = maps
-    return CoordMap((scale_h, scale_w), (shift_h, shift_w))
+    reaches = (layer.params.reach(axis=axis) for axis in (2, 3))
+    rows, columns = (None if reach is None else reach.coordinate for reach in reaches)
+    if rows is None or columns is None:
+        return None
+    return CoordMap((rows.scale, columns.scale), (rows.shift, columns.shift))
 
 
 def written_offset(layer: LayerSpec) -> tuple[int, int] | None:
     """The spatial offset (h, w) of a Crop layer; None where it gives none (Caffe then crops at 0)."""
-    message = layer.to_message().crop_param
-    offsets = list(message.offset)
-    if not offsets:
+    crop = layer.params
+    if not isinstance(crop, Crop) or not crop.offset:
         return None
-    axis = message.axis if message.axis >= 0 else message.axis + 4
-    by_axis = {axis + i: offsets[min(i, len(offsets) - 1)] for i in range(4 - axis)}
-    return by_axis.get(2, 0), by_axis.get(3, 0)
+    return crop.offset_along(2), crop.offset_along(3)
 
 
 def crops_of(spec: NetSpec) -> dict[str, tuple[int, ...]]:
@@ -229,8 +181,9 @@ def _paths(spec: NetSpec, makers: list[tuple[Version, ...]], start: Version) -> 
         tops = [found[(index, top)] for top in layer.tops if (index, top) in found]
         if not tops or layer_map(layer) is None:
             continue
-        for bottom in makers[index][:1] if layer.type == "Crop" else makers[index]:
-            found.setdefault(bottom, (layer, *tops[0]))
+        for position, bottom in enumerate(makers[index]):
+            if layer.params is not None and layer.params.reach(axis=2, bottom=position) != NOTHING:
+                found.setdefault(bottom, (layer, *tops[0]))
     return {version: tuple(_accumulate(layers)) for version, layers in found.items()}
 
 

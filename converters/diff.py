@@ -11,9 +11,6 @@ from .caffemodel import Blobs
 from .net import LayerSpec, NetSpec
 from .passes import merge_splits, to_deploy
 
-_WITHOUT_EFFECT = frozenset({"Dropout", "Silence", "Input"})
-"""Layer types that compute nothing at test time."""
-
 
 @dataclass(frozen=True)
 class Difference:
@@ -54,8 +51,14 @@ def diff_nets(first: NetSpec, second: NetSpec, *, meaning_only: bool = False) ->
 
 
 def _by_name(spec: NetSpec, meaning_only: bool) -> dict[str, LayerSpec]:
-    skipped = _WITHOUT_EFFECT if meaning_only else frozenset()
-    return {layer.name: layer for layer in spec.layers if layer.type not in skipped}
+    return {layer.name: layer for layer in spec.layers if not (meaning_only and _computes_nothing(layer))}
+
+
+def _computes_nothing(layer: LayerSpec) -> bool:
+    """Whether a layer changes no number at test time and gives none another name."""
+    if layer.type == "Input":
+        return True
+    return layer.params is not None and layer.params.idle and set(layer.tops) <= set(layer.bottoms)
 
 
 def _diff_layers(a: LayerSpec, b: LayerSpec, meaning_only: bool) -> Iterator[Difference]:

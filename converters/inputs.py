@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .errors import NetError
-from .net import LayerSpec, NetSpec, Shape
+from .net import LayerSpec, NetSpec, Shape, params_if_valid
 from .schema import LayerParameter
 
 Blobs = Mapping[str, Sequence[np.ndarray]]
@@ -20,12 +20,6 @@ Blobs = Mapping[str, Sequence[np.ndarray]]
 DEFAULT_SIZE = (500, 500)
 DEFAULT_CHANNELS = {"depth": 1}
 """By blob; any other has 3. The release's NYUDv2 nets read log depth as a blob of that name."""
-
-_SAME_CHANNELS = {
-    *("AbsVal", "BatchNorm", "Bias", "Dropout", "ELU", "Exp", "Log", "LRN", "MVN", "Pooling", "Power", "PReLU", "ReLU"),
-    *("Scale", "Sigmoid", "Split", "TanH"),
-}
-
 
 def is_data(layer: LayerSpec) -> bool:
     """Whether a layer brings data into the net from outside: it has no bottoms, and is not Input or Parameter."""
@@ -123,17 +117,38 @@ def _channels(blob: str, layer: LayerSpec, spec: NetSpec, blobs: Blobs) -> int:
 
 
 def _learned_channels(blob: str, spec: NetSpec, blobs: Blobs) -> int | None:
-    """The channels that the first convolution on the blob's way takes, by its weight (O, I/group, kh, kw)."""
-    reached = {blob}
+    """The channels of an input for which the first convolution on its way has a weight (O, I/group, kh, kw) that fits.
+
+    What the layers before it make of the channels, they say (`Layer.channels`); one that does not say ends the way.
+    """
+    one, two = {blob: 1}, {blob: 2}
     for layer in spec.layers:
-        if not reached.intersection(layer.bottoms):
+        if not set(layer.bottoms) & one.keys():
             continue
         weight = next(iter(blobs.get(layer.name, ())), None)
         if layer.type == "Convolution" and weight is not None and weight.ndim == 4:
-            return int(weight.shape[1]) * layer.to_message().convolution_param.group
-        if layer.type in _SAME_CHANNELS:
-            reached.update(layer.tops)
+            wanted = int(weight.shape[1]) * layer.to_message().convolution_param.group
+            return _solve(one[layer.bottoms[0]], two[layer.bottoms[0]], wanted)
+        for counts in (one, two):
+            found = _top_channels(layer, counts)
+            if found is not None:
+                counts.update(zip(layer.tops, found, strict=False))
     return None
+
+
+def _top_channels(layer: LayerSpec, counts: Mapping[str, int]) -> tuple[int, ...] | None:
+    params = params_if_valid(layer)
+    if params is None or not counts.keys() >= set(layer.bottoms):
+        return None
+    return params.channels([counts[bottom] for bottom in layer.bottoms])
+
+
+def _solve(for_one: int, for_two: int, wanted: int) -> int | None:
+    """The channels for which a count that is `for_one` with one of them and `for_two` with two is the wanted one."""
+    each = for_two - for_one
+    if not each or (wanted - for_one) % each or wanted < for_one:
+        return None
+    return 1 + (wanted - for_one) // each
 
 
 def _size(layer: LayerSpec) -> tuple[int, int]:

@@ -136,6 +136,14 @@ class LayerSpec:
         return UnknownField(name, tuple(child for part in parts for child in part))
 
 
+def params_if_valid(layer: LayerSpec) -> Layer | None:
+    """The layer's `params`, or None where its settings are refused, too: for guesses, which are no place to refuse."""
+    try:
+        return layer.params
+    except NetError:
+        return None
+
+
 @dataclass(frozen=True)
 class NetSpec:
     """A net: its layers in order, upgraded to Caffe's V2 form.

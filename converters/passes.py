@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -14,7 +15,8 @@ from typing import Any, Literal
 from .errors import NetError
 from .fitting import fit_size
 from .inputs import Blobs, constant_notes, input_of, is_data, with_input_shapes
-from .net import LayerSpec, NetSpec, Shape
+from .layers import find_layer
+from .net import LayerSpec, NetSpec, Shape, params_if_valid
 from .schema import NetParameter, NetState
 
 Phase = Literal["TRAIN", "TEST"]
@@ -52,13 +54,6 @@ def _meets(state: Any, rule: Any) -> bool:
 
 
 # Deployment
-
-LEARNABLE = {
-    *("BatchNorm", "Bias", "BN", "Convolution", "Deconvolution", "Embed", "InnerProduct", "LSTM", "Parameter", "PReLU"),
-    *("RNN", "Scale"),
-}
-"""Types with weights: what comes out of one is a prediction, not a label."""
-
 
 def is_deploy(spec: NetSpec) -> bool:
     """Whether `to_deploy` would leave the net as it is."""
@@ -127,6 +122,10 @@ def _is_whole(spec: NetSpec) -> bool:
     return True
 
 
+_RECURRENT = ("LSTM", "RNN")
+"""Types of BVLC Caffe with weights for which this project has no Layer."""
+
+
 def _is_source(layer: LayerSpec) -> bool:
     return is_data(layer) or layer.type == "Input"
 
@@ -170,9 +169,19 @@ def _learned(spec: NetSpec) -> set[str]:
     """The blobs that depend on the net's weights."""
     learned: set[str] = set()
     for layer in spec.layers:
-        if layer.type in LEARNABLE or layer.param_specs or learned.intersection(layer.bottoms):
+        if _has_weights(layer) or learned.intersection(layer.bottoms):
             learned.update(layer.tops)
     return learned
+
+
+def _has_weights(layer: LayerSpec) -> bool:
+    """Whether a layer learns; of a type that is not registered it is known where the net says how its blobs learn."""
+    if layer.param_specs or layer.type in _RECURRENT:
+        return True
+    params, layer_class = params_if_valid(layer), find_layer(layer.type)
+    if params is None:
+        return layer_class is not None and layer_class.has_blobs()
+    return params.learns
 
 
 def _predictions(sinks: Sequence[LayerSpec], lost: set[str], learned: set[str]) -> set[str]:
@@ -200,9 +209,8 @@ def _without_rules(layer: LayerSpec) -> LayerSpec:
 def merge_splits(spec: NetSpec) -> NetSpec:
     """The net without the Split layers that Caffe put in: whoever reads a copy reads the blob itself.
 
-    They are known by their names, which end in "_split" (insert_splits.cpp); one that somebody wrote stays, for its
-    tops have names that people ask for. The copies of a Split share their blob's memory (split_layer.cpp), so no number
-    changes. A copy that nobody reads is an output of the net and keeps its Split.
+    One that somebody wrote stays, for its tops have names that people ask for. The copies of a Split share their blob's
+    memory (split_layer.cpp), so no number changes. A copy that nobody reads is an output and keeps its Split.
     """
     outputs = set(spec.outputs)
     names: dict[str, str] = {}
@@ -210,7 +218,7 @@ def merge_splits(spec: NetSpec) -> NetSpec:
     for layer in spec.layers:
         bottoms = tuple(names.get(bottom, bottom) for bottom in layer.bottoms)
         tops = tuple(names.get(top, top) for top in layer.tops)
-        if layer.type == "Split" and layer.name.endswith("_split") and len(bottoms) == 1:
+        if _is_inserted(layer):
             names.update((top, bottoms[0]) for top in tops if top not in outputs)
             tops = tuple(top for top in tops if top in outputs)
             if not tops:
@@ -218,3 +226,14 @@ def merge_splits(spec: NetSpec) -> NetSpec:
         changed = (bottoms, tops) != (layer.bottoms, layer.tops)
         layers.append(replace(layer, bottoms=bottoms, tops=tops) if changed else layer)
     return spec.replace_layers(tuple(layers))
+
+
+def _is_inserted(layer: LayerSpec) -> bool:
+    """Whether Caffe put this Split in: it calls it <blob>_<layer>_<top>_split, and its tops that and a number each.
+
+    Source: insert_splits.cpp, SplitLayerName and SplitBlobName.
+    """
+    if layer.type != "Split" or len(layer.bottoms) != 1:
+        return False
+    named = re.fullmatch(re.escape(layer.bottoms[0]) + r"_.*_\d+_split", layer.name, re.DOTALL)
+    return named is not None and all(re.fullmatch(re.escape(layer.name) + r"_\d+", top) for top in layer.tops)

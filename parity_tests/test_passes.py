@@ -307,21 +307,32 @@ def test_the_splits_of_a_caffemodel_are_undone(name: str) -> None:
 
 
 def test_a_copy_that_is_an_output_keeps_its_split() -> None:
+    first, second = "data_data_0_split", "data_data_0_split_0_x_0_split"
     spec = merge_splits(
         net(
             INPUT,
-            layer("s_split", "Split", "data", "a b c"),
-            layer("t_split", "Split", "a", "d e"),
-            layer("r", "ReLU", "d", "f"),
+            layer(first, "Split", "data", f"{first}_0 {first}_1 {first}_2"),
+            layer(second, "Split", f"{first}_0", f"{second}_0 {second}_1"),
+            layer("r", "ReLU", f"{second}_0", "f"),
         )
     )
     assert [(layer.name, layer.bottoms, layer.tops) for layer in spec.layers] == [
         ("data", (), ("data",)),
-        ("s_split", ("data",), ("b", "c")),
-        ("t_split", ("data",), ("e",)),
+        (first, ("data",), (f"{first}_1", f"{first}_2")),
+        (second, ("data",), (f"{second}_1",)),
         ("r", ("data",), ("f",)),
     ]
-    assert set(spec.outputs) == {"b", "c", "e", "f"}
+    assert set(spec.outputs) == {f"{first}_1", f"{first}_2", f"{second}_1", "f"}
+
+
+@pytest.mark.parametrize(
+    ("name", "tops"),
+    [("s_split", "a b"), ("data_split", "a b"), ("data_data_0_split", "a b"), ("other_data_0_split", "a b")],
+)
+def test_a_split_that_somebody_wrote_stays(name: str, tops: str) -> None:
+    """insert_splits.cpp names a Split and its tops after blob, layer and place; any other name is somebody's."""
+    spec = net(INPUT, layer(name, "Split", "data", tops), layer("r", "ReLU", "a", "c"))
+    assert merge_splits(spec) == spec
 
 
 # Wiring (net.cpp, AppendTop and AppendBottom; insert_splits.cpp)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..caffemodel import read_caffemodel, write_caffemodel
 from ..hdf5 import write_hdf5
-from ..layers.convolution import HOLES, Window
+from ..layers.convolution import HOLES, Windows
 from ..net import LayerSpec, NetSpec
 from ..prototxt import read_prototxt, write_prototxt
 from ..state_dict import from_state_dict, to_state_dict
@@ -51,7 +51,7 @@ def to_caffe(spec: NetSpec) -> NetSpec:
 
 def _with_dilation(layer: LayerSpec) -> LayerSpec:
     rest = tuple(field for field in layer.extra if field.name not in HOLES)
-    if len(rest) == len(layer.extra) or not isinstance(layer.params, Window):
+    if len(rest) == len(layer.extra) or not isinstance(layer.params, Windows):
         return layer
     given = layer.params.dilation
     message = layer.to_message()

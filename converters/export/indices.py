@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..layers.batch import BatchReindex
-from ..layers.inner_product import Embed
 from ..net import NetSpec, Shape
 from ..shapes import LayerShapes, iter_layer_shapes, known_params
-
-_MOVES = frozenset({"Split", "Reshape", "Flatten", "Slice", "Concat", "Tile", "Permute"})
-"""The types whose tops hold numbers of their bottoms as they are."""
 
 
 def index_inputs(spec: NetSpec, shapes: Mapping[str, Shape]) -> dict[str, int]:
@@ -21,7 +16,7 @@ def index_inputs(spec: NetSpec, shapes: Mapping[str, Shape]) -> dict[str, int]:
             continue
         of_tops = [limits.pop(top) for top in row.layer.tops if top in limits]
         found = _limits(row)
-        if row.layer.type in _MOVES and of_tops:
+        if of_tops and known_params(row.layer).moves:
             found = dict.fromkeys(row.layer.bottoms, min(of_tops))
         for name, limit in found.items():
             limits[name] = min(limit, limits.get(name, limit))
@@ -30,9 +25,5 @@ def index_inputs(spec: NetSpec, shapes: Mapping[str, Shape]) -> dict[str, int]:
 
 def _limits(row: LayerShapes) -> dict[str, int]:
     """The limits that a layer itself sets its bottoms."""
-    params, bottoms = known_params(row.layer), row.layer.bottoms
-    if isinstance(params, Embed):
-        return {bottoms[0]: params.input_dim}
-    if isinstance(params, BatchReindex):
-        return {bottoms[1]: row.bottoms[0][0]}
-    return {}
+    limits = known_params(row.layer).index_limits(row.bottoms)
+    return {row.layer.bottoms[position]: limit for position, limit in limits.items()}

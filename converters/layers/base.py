@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net import LayerSpec, Shape
+    from .reach import Reach
 
 Pair = tuple[int, int]
 
@@ -82,6 +83,40 @@ class Layer:
         """Multiply-accumulates of one forward pass, padding counted as work."""
         return 0
 
+    # What others must know of a type. A default says "not known", and whoever asks refuses the layer by its name.
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        """What of a bottom (n, c, h, w) a top reads at test time along h (axis 2) or w (axis 3); None: not said."""
+        return None
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        """The channels of each top for bottoms (n, c, h, w) of so many; None: not said, or not a number of its own."""
+        return None
+
+    @classmethod
+    def has_blobs(cls) -> bool:
+        """Whether layers of the type may have learnable blobs."""
+        return cls.blob_shapes is not Layer.blob_shapes
+
+    @property
+    def learns(self) -> bool:
+        """Whether the layer has learnable blobs, so that what it makes is a prediction and no label."""
+        return self.has_blobs()
+
+    @property
+    def idle(self) -> bool:
+        """Whether at test time every top is the bottom, number for number, as in Dropout."""
+        return False
+
+    @property
+    def moves(self) -> bool:
+        """Whether the tops hold numbers of the bottoms as they are, so that an index stays one, as in Reshape."""
+        return False
+
+    def index_limits(self, bottoms: Sequence[Shape]) -> dict[int, int]:
+        """The bottoms whose numbers are places in something else, with how many places there are."""
+        return {}
+
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
@@ -100,6 +135,9 @@ class Neuron(OneToOne):
     """Base of the types whose top has the bottom's shape."""
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        return (bottoms[0],)
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
         return (bottoms[0],)
 
 
@@ -178,6 +216,11 @@ def as_image(shape: Shape) -> tuple[int, int, int, int]:
         raise ValueError(f"a bottom of shape {shape}; expected (n, c, h, w)")
     n, c, h, w = shape
     return n, c, h, w
+
+
+def image_axis(axis: int) -> int | None:
+    """`axis` of a blob (n, c, h, w) counted from the front; None where it has no such axis."""
+    return axis % 4 if -4 <= axis < 4 else None
 
 
 def legacy_shape(shape: Shape) -> tuple[int, int, int, int]:

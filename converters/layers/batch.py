@@ -8,6 +8,7 @@ from math import inf, prod
 from typing import TYPE_CHECKING, ClassVar
 
 from .base import Layer, refuse, register_layer
+from .reach import EVERYTHING, NOTHING, PIXEL, Reach
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +29,15 @@ class BatchReindex(Layer):
             raise ValueError("expected (n, ...) and a second bottom with one axis")
         return ((bottoms[1][0], *bottoms[0][1:]),)
 
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return EVERYTHING if bottom else PIXEL
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (bottoms[0],)
+
+    def index_limits(self, bottoms: Sequence[Shape]) -> dict[int, int]:
+        return {1: bottoms[0][0]}
+
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
@@ -42,6 +52,8 @@ class Filter(Layer):
     How many there are is known only when it runs: the shape rule gives the most. Such a net cannot be exported.
     """
 
+    items: int
+
     bottom_count: ClassVar[tuple[int, float]] = (2, inf)
     top_count: ClassVar[tuple[int, float]] = (1, inf)
 
@@ -49,13 +61,21 @@ class Filter(Layer):
     def parse(cls, spec: LayerSpec) -> Filter:
         if len(spec.tops) != len(spec.bottoms) - 1:
             raise refuse(spec, f"{len(spec.bottoms)} bottoms and {len(spec.tops)} tops; expected one top less")
-        return cls()
+        return cls(len(spec.tops))
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         *items, selector = bottoms
         if not selector or prod(selector[1:]) != 1 or any(shape[:1] != selector[:1] for shape in items):
             raise ValueError("the selector, the last bottom, must be (n, 1, ...) with the others' n")
         return tuple(items)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        if bottom < self.items:
+            return PIXEL if bottom == top else NOTHING
+        return EVERYTHING
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return tuple(bottoms[:-1])
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from .base import Layer, Neuron, as_image, refuse, register_layer
 from .fork import fork_message
+from .reach import ALIGNED, EVERYTHING, PIXEL, Reach
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +47,9 @@ class BatchNorm(Neuron):
 
     def statistics(self) -> tuple[int, ...]:
         return 0, 1, 2
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return ALIGNED if self.use_global_stats is False else PIXEL
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
@@ -125,6 +129,14 @@ class BN(Layer):
 
     def statistics(self) -> tuple[int, ...]:
         return (2, 3) if self.running else ()
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        if top:
+            return EVERYTHING
+        return PIXEL if self.merged or self.running else ALIGNED
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (bottoms[0],) * (1 + self.statistic_tops)
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False

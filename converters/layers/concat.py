@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .base import Layer, canonical_axis, refuse, register_layer
+from .base import Layer, canonical_axis, image_axis, refuse, register_layer
+from .reach import EVERYTHING, PIXEL, Reach
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +38,16 @@ class Concat(Layer):
         if len({(*shape[:axis], *shape[axis + 1 :]) for shape in bottoms}) > 1 or len(set(map(len, bottoms))) > 1:
             raise ValueError(f"the bottoms must be equal but for axis {axis}")
         return ((*bottoms[0][:axis], sum(shape[axis] for shape in bottoms), *bottoms[0][axis + 1 :]),)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return EVERYTHING if image_axis(self.axis) == axis else PIXEL
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (sum(bottoms) if image_axis(self.axis) == 1 else bottoms[0],)
+
+    @property
+    def moves(self) -> bool:
+        return True
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
@@ -86,6 +97,16 @@ class Slice(Layer):
             raise ValueError(f"slice point {self.points[-1]} is not inside axis {axis} of {total}")
         return tuple((*bottoms[0][:axis], size, *bottoms[0][axis + 1 :]) for size in self._sizes(total))
 
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return EVERYTHING if image_axis(self.axis) == axis else PIXEL
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return tuple(self._sizes(bottoms[0])) if image_axis(self.axis) == 1 else (bottoms[0],) * self.parts
+
+    @property
+    def moves(self) -> bool:
+        return True
+
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
@@ -119,6 +140,20 @@ class Split(Layer):
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         return (bottoms[0],) * self.tops
 
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return PIXEL
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (bottoms[0],) * self.tops
+
+    @property
+    def idle(self) -> bool:
+        return True
+
+    @property
+    def moves(self) -> bool:
+        return True
+
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
@@ -135,6 +170,13 @@ class Silence(Layer):
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         return ()
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return ()
+
+    @property
+    def idle(self) -> bool:
+        return True
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False

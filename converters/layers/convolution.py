@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from math import inf, prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .base import Layer, OneToOne, as_image, canonical_axis, pair, refuse, register_layer
+from .base import Layer, OneToOne, as_image, canonical_axis, image_axis, pair, refuse, register_layer
 from .columns import conv2d
 from .fork import fork_fields
+from .reach import NOTHING, Reach, Transposed, Window
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +26,7 @@ HOLES = ("convolution_param.hole", "convolution_param.hole_h", "convolution_para
 
 
 @dataclass(frozen=True)
-class Window:
+class Windows:
     """Where a kernel lands: one value for each spatial axis, (h, w) unless the net gives more."""
 
     kernel: tuple[int, ...]
@@ -54,6 +55,11 @@ class Window:
             return self.kernel, self.stride, self.pad, self.dilation
         return tuple(_repeat(values, axes) for values in (self.kernel, self.stride, self.pad, self.dilation))  # type: ignore[return-value]
 
+    def along_axis(self, axis: int) -> tuple[int, int, int, int]:
+        """kernel, stride, pad, dilation along h (axis 2) or w (axis 3) of a blob (n, c, h, w)."""
+        kernel, stride, pad, dilation = (values[axis - 2] for values in self.along(2))
+        return kernel, stride, pad, dilation
+
     def shrink(self, size: Sequence[int]) -> tuple[int, ...]:
         """The spatial size after a convolution."""
         return tuple(
@@ -69,7 +75,7 @@ class Window:
 
 @register_layer("Convolution", "DepthwiseConvolution")
 @dataclass(frozen=True)
-class Convolution(Window, Layer):
+class Convolution(Windows, Layer):
     """out[o] = bias[o] + sum over i of weight[o, i] correlated with bottom[i]; blobs (O, I/group, kh, kw), (O,)."""
 
     num_output: int
@@ -91,7 +97,7 @@ class Convolution(Window, Layer):
         if len(spec.bottoms) != len(spec.tops):
             raise refuse(spec, f"{len(spec.bottoms)} bottoms but {len(spec.tops)} tops; each bottom has its top")
         return cls(
-            **Window.read(spec),
+            **Windows.read(spec),
             num_output=message.num_output,
             group=message.group,
             bias=message.bias_term,
@@ -117,6 +123,14 @@ class Convolution(Window, Layer):
             raise ValueError(f"{channels} channels are not a multiple of group {self.group}")
         weight = (*self._weight_shape(channels), *self.along(len(size))[0])
         return (weight, (self.num_output,)) if self.bias else (weight,)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        if image_axis(self.axis) != 1 or len(self.kernel) != 2:
+            return None
+        return Window(*self.along_axis(axis)) if bottom == top else NOTHING
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (self.num_output,) * len(bottoms) if image_axis(self.axis) == 1 else None
 
     def _resize(self, size: Shape) -> Shape:
         return self.shrink(size)
@@ -153,6 +167,10 @@ class Convolution(Window, Layer):
 class Deconvolution(Convolution):
     """A convolution's backward pass: the weight's first axis is the input; blobs (I, O/group, kh, kw), (O,)."""
 
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        window = super().reach(axis=axis, bottom=bottom, top=top)
+        return Transposed(*self.along_axis(axis)) if isinstance(window, Window) else window
+
     def _resize(self, size: Shape) -> Shape:
         return self.grow(size)
 
@@ -174,18 +192,24 @@ class Deconvolution(Convolution):
 
 @register_layer("Im2col")
 @dataclass(frozen=True)
-class Im2col(Window, OneToOne):
+class Im2col(Windows, OneToOne):
     """Each kernel window of the bottom as a column: (n, c, h, w) -> (n, c kh kw, out h, out w)."""
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Im2col:
         if spec.to_message().convolution_param.axis != 1:
             raise refuse(spec, "axis is not 1; Im2col is supported for (n, c, h, w) only")
-        return cls(**Window.read(spec))
+        return cls(**Windows.read(spec))
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         n, c, h, w = as_image(bottoms[0])
         return ((n, c * prod(self.along(2)[0]), *self.shrink((h, w))),)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return Window(*self.along_axis(axis))
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (bottoms[0] * prod(self.along(2)[0]),)
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from .base import Layer, canonical_axis, register_layer
+from .base import Layer, canonical_axis, image_axis, register_layer
+from .reach import NOTHING, Reach, Window
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,6 +56,22 @@ class Crop(Layer):
                 )
             top[axis] = reference[axis]
         return (tuple(top),)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        if bottom:
+            return NOTHING
+        return Window(pad=-self.offset_along(axis))
+
+    def offset_along(self, axis: int) -> int:
+        """The offset along an axis of a blob (n, c, h, w); 0 where the axis is not cropped."""
+        start = image_axis(self.axis)
+        if start is None or axis < start or not self.offset:
+            return 0
+        return self.offset[min(axis - start, len(self.offset) - 1)]
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        start = image_axis(self.axis)
+        return (bottoms[1 if start is not None and start <= 1 else 0],)
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .base import Layer, Neuron, find_layer, refuse, register_layer
+from .reach import PIXEL, Reach
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +29,17 @@ class Dropout(Neuron):
         if not 0 < ratio < 1:
             raise refuse(spec, f"dropout_ratio is {ratio}; it must be between 0 and 1")
         return cls(ratio)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return PIXEL
+
+    @property
+    def idle(self) -> bool:
+        return True
+
+    @property
+    def moves(self) -> bool:
+        return True
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False

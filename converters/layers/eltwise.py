@@ -9,6 +9,7 @@ from math import inf
 from typing import TYPE_CHECKING, ClassVar
 
 from .base import Layer, refuse, register_layer
+from .reach import PIXEL, Reach
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +45,12 @@ class Eltwise(Layer):
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         if len(set(bottoms)) > 1:
             raise ValueError("the bottoms must have one shape")
+        return (bottoms[0],)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return PIXEL
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
         return (bottoms[0],)
 
     def forward(

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
-from .base import OneToOne, canonical_axis, refuse, register_layer
+from .base import OneToOne, canonical_axis, image_axis, refuse, register_layer
+from .reach import EVERYTHING, Reach
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +42,12 @@ class InnerProduct(OneToOne):
         inputs = prod(bottoms[0][canonical_axis(self.axis, bottoms[0]) :])
         weight = (inputs, self.num_output) if self.transpose else (self.num_output, inputs)
         return (weight, (self.num_output,)) if self.bias else (weight,)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return EVERYTHING
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (self.num_output,) if image_axis(self.axis) == 1 else None
 
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         return prod(bottoms[0]) * self.num_output
@@ -78,6 +85,12 @@ class Embed(OneToOne):
     def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         weight = (self.input_dim, self.num_output)
         return (weight, (self.num_output,)) if self.bias else (weight,)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return EVERYTHING
+
+    def index_limits(self, bottoms: Sequence[Shape]) -> dict[int, int]:
+        return {0: self.input_dim}
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False

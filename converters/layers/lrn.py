@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .base import Neuron, as_image, refuse, register_layer
+from .reach import PIXEL, Reach, Window
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +39,9 @@ class LRN(Neuron):
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         return (as_image(bottoms[0]),)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return Window(self.local_size, pad=self.local_size // 2) if self.within_channel else PIXEL
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False

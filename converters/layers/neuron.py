@@ -8,6 +8,7 @@ from math import exp, log
 from typing import TYPE_CHECKING
 
 from .base import Neuron, refuse, register_layer
+from .reach import PIXEL, Reach
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 class Elementwise(Neuron):
     """A neuron layer without blobs: `compute` is its function."""
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return PIXEL
 
     def compute(self, x: Tensor) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} cannot be computed")
@@ -59,6 +63,9 @@ class PReLU(Neuron):
         if len(bottoms[0]) < 2:
             raise ValueError(f"a bottom of shape {bottoms[0]}; expected (n, c, ...)")
         return ((),) if self.channel_shared else ((bottoms[0][1],),)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return PIXEL
 
     def blob_fills(self) -> tuple[float, ...]:
         return (0.25,)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .base import Neuron, OneToOne, legacy_shape, register_layer
 from .fork import fork_message
+from .reach import ALIGNED, PIXEL, Reach
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +32,12 @@ class MVN(OneToOne):
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         return (legacy_shape(bottoms[0]),)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return ALIGNED
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (bottoms[0],)
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
@@ -68,6 +75,9 @@ class Normalize(Neuron):
 
     def blob_fills(self) -> tuple[float, ...]:
         return (1.0,)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return ALIGNED if self.across_spatial else PIXEL
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from .base import Layer, OneToOne, Pair, as_image, pair, refuse, register_layer
 from .fork import fork_fields
+from .reach import EVERYTHING, Reach, Window
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,6 +87,15 @@ class Pooling(Layer):
         n, c, h, w = as_image(bottoms[0])
         top = (n, c, 1, 1) if self.global_pooling else (n, c, *self._sizes((h, w)))
         return (top, top) if self.mask else (top,)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        if self.global_pooling or top:  # a mask holds places in the whole blob
+            return EVERYTHING
+        along = axis - 2
+        return Window(self.kernel[along], self.stride[along], self.pad[along], self.dilation[along])
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (bottoms[0],) * (2 if self.mask else 1)
 
     def _sizes(self, size: Sequence[int]) -> Pair:
         """Windows along each axis; `size` may be symbolic."""
@@ -244,6 +254,9 @@ class SPP(OneToOne):
             rows, columns = self._level(level, (h, w))._sizes((h, w))
             cells += rows * columns
         return ((n, c * cells),)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return EVERYTHING
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False

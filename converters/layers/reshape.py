@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from .base import OneToOne, canonical_axis, refuse, register_layer
+from .base import OneToOne, canonical_axis, image_axis, refuse, register_layer
 from .fork import fork_message
+from .reach import EVERYTHING, PIXEL, Reach
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +39,13 @@ class Flatten(OneToOne):
         if start > end:
             raise ValueError(f"axis {start} comes after end_axis {end}")
         return ((*shape[:start], prod(shape[start : end + 1]), *shape[end + 1 :]),)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return EVERYTHING
+
+    @property
+    def moves(self) -> bool:
+        return True
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
@@ -87,6 +95,13 @@ class Reshape(OneToOne):
             raise ValueError(f"{count} elements do not fit dims {self.dims}")
         return (shape,)
 
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return EVERYTHING
+
+    @property
+    def moves(self) -> bool:
+        return True
+
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
@@ -111,6 +126,16 @@ class Tile(OneToOne):
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         shape, axis = bottoms[0], canonical_axis(self.axis, bottoms[0])
         return ((*shape[:axis], shape[axis] * self.tiles, *shape[axis + 1 :]),)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return EVERYTHING if image_axis(self.axis) == axis and self.tiles > 1 else PIXEL
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (bottoms[0] * (self.tiles if image_axis(self.axis) == 1 else 1),)
+
+    @property
+    def moves(self) -> bool:
+        return True
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
@@ -144,6 +169,16 @@ class Permute(OneToOne):
         if max(self.order, default=0) >= len(bottoms[0]):
             raise ValueError(f"order {self.order} of a blob with {len(bottoms[0])} axes")
         return (tuple(bottoms[0][axis] for axis in self._order(len(bottoms[0]))),)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return PIXEL if self._order(4)[2:] == [2, 3] else EVERYTHING
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (bottoms[0],) if self._order(4)[1] == 1 else None
+
+    @property
+    def moves(self) -> bool:
+        return True
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from .base import Layer, canonical_axis, refuse, register_layer
+from .base import Layer, canonical_axis, image_axis, refuse, register_layer
+from .reach import ALIGNED, PIXEL, Reach
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +33,18 @@ class Broadcast(Layer):
         operand, start = self._operand(bottoms), self._start(bottoms)
         if operand != bottoms[0][start : start + len(operand)]:
             raise ValueError(f"the second bottom {operand} does not match the first from axis {start} on")
+        return (bottoms[0],)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        start = image_axis(self.axis)
+        if self.two_bottoms or self.num_axes == 0:
+            return PIXEL
+        if start is None:
+            return None
+        end = 4 if self.num_axes == -1 else start + self.num_axes
+        return ALIGNED if start <= axis < end else PIXEL  # a blob over h and w knows where in the image it is
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
         return (bottoms[0],)
 
     def _start(self, bottoms: Sequence[Shape]) -> int:
@@ -80,6 +93,10 @@ class Scale(Broadcast):
     def blob_fills(self) -> tuple[float, ...]:
         return () if self.two_bottoms else (1.0,)
 
+    @property
+    def learns(self) -> bool:
+        return self.bias or not self.two_bottoms
+
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
@@ -105,6 +122,10 @@ class Bias(Broadcast):
 
     def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         return () if self.two_bottoms else (self._operand(bottoms),)
+
+    @property
+    def learns(self) -> bool:
+        return not self.two_bottoms
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False

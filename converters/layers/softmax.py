@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from .base import Neuron, OneToOne, canonical_axis, refuse, register_layer
+from .base import Neuron, OneToOne, canonical_axis, image_axis, refuse, register_layer
+from .reach import ALIGNED, EVERYTHING, PIXEL, Reach
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +30,9 @@ class Softmax(Neuron):
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         canonical_axis(self.axis, bottoms[0])
         return (bottoms[0],)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return ALIGNED if image_axis(self.axis) == axis else PIXEL
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
@@ -65,6 +69,14 @@ class ArgMax(OneToOne):
         if axis is None:
             return ((shape[0], 2 if self.out_max_val else 1, self.top_k, *[1] * (len(shape) - 3)),)
         return ((*shape[:axis], self.top_k, *shape[axis + 1 :]),)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return EVERYTHING if self.axis is None or image_axis(self.axis) == axis else PIXEL
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        if self.axis is None:
+            return (2 if self.out_max_val else 1,)
+        return (self.top_k if image_axis(self.axis) == 1 else bottoms[0],)
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
@@ -107,6 +119,9 @@ class Reduction(OneToOne):
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         return (bottoms[0][: canonical_axis(self.axis, bottoms[0])],)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return EVERYTHING
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from .base import Layer, Pair, as_image, refuse, register_layer
 from .fork import fork_message
+from .reach import EVERYTHING, NOTHING, Reach, Transposed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,6 +55,12 @@ class Upsample(Layer):
         if self.unpool and bottoms[1] != bottoms[0]:
             raise ValueError("the mask must have the shape of the first bottom")
         return ((n, c, *self._size((h, w))),)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return EVERYTHING if self.unpool else Transposed(self.scale[axis - 2], self.scale[axis - 2])
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (bottoms[0],)
 
     def _size(self, size: Sequence[int]) -> Pair:
         if self.size is not None:
@@ -113,6 +120,12 @@ class Interp(Layer):
             return tuple(reference)
         shrink, zoom = self.shrink or 1, self.zoom or 1
         return tuple((x - sum(self.crop) - 1) // shrink * zoom + 1 for x in size)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return NOTHING if bottom else EVERYTHING
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (bottoms[0],)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         n, c, h, w = as_image(bottoms[0])

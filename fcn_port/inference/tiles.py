@@ -17,9 +17,8 @@ from math import lcm
 from torch import nn
 
 from converters.caffe_net import CaffeNet
-from converters.coord_map import layer_map, written_offset
-from converters.layers.convolution import Convolution, Deconvolution
-from converters.layers.pooling import Pooling
+from converters.coord_map import layer_map
+from converters.layers.reach import Nothing, Transposed, Window
 from converters.net import LayerSpec, NetSpec
 
 from ..inspection import input_shapes
@@ -31,15 +30,6 @@ from .lossless import Lossless
 
 _FAR = 1 << 48
 """Where an interval ends that goes on past an edge of the image: beyond it, whole image and cut are the same."""
-
-_BY_POSITION = frozenset(
-    {
-        *("AbsVal", "BatchNorm", "Bias", "BNLL", "Clip", "Concat", "Dropout", "Eltwise", "ELU", "Exp", "Log", "Power"),
-        *("PReLU", "ReLU", "Scale", "Sigmoid", "Slice", "Softmax", "Split", "Swish", "TanH", "Threshold"),
-    }
-)
-"""Layer types whose tops read their bottoms at the same position and nowhere else."""
-
 
 @dataclass(frozen=True)
 class Tile:
@@ -117,7 +107,7 @@ def period_of(spec: NetSpec, *, axis: int) -> int:
             continue
         mapped = layer_map(layer)
         if mapped is None:
-            raise _whole(layer)
+            raise _whole(layer, said=layer.params is not None and layer.params.reach(axis=2 + axis) is not None)
         scale = mapped.scale[axis] * scales[layer.bottoms[0]]
         scales.update(dict.fromkeys(layer.tops, scale))
         period = lcm(period, scale.denominator)
@@ -133,37 +123,33 @@ def exact_part(spec: NetSpec, seen: Interval, length: int, *, axis: int) -> Inte
     blobs = dict.fromkeys(spec.inputs, given)
     for layer in spec.layers:
         if layer.type != "Input":
-            blobs.update(dict.fromkeys(layer.tops, _follow(layer, blobs, axis)))
+            blobs.update({name: _follow(layer, blobs, axis, top) for top, name in enumerate(layer.tops)})
     return _common(blobs, spec.outputs).clip(seen)
 
 
-def _follow(layer: LayerSpec, blobs: Mapping[str, Interval], axis: int) -> Interval:
+def _follow(layer: LayerSpec, blobs: Mapping[str, Interval], axis: int, top: int) -> Interval:
     """The positions of a layer's top that read only exact positions of its bottoms."""
-    params = layer.params
-    if isinstance(params, (Convolution, Pooling)):
-        if isinstance(params, Pooling) and params.global_pooling:
-            raise _whole(layer)
-        dilation = params.dilation[axis] if isinstance(params, Convolution) else 1
-        reach = dilation * (params.kernel[axis] - 1) + 1
-        stride, pad = params.stride[axis], params.pad[axis]
-        lo, hi = blobs[layer.bottoms[0]]
-        if isinstance(params, Deconvolution):  # j reads (j + pad - reach + 1) / stride ... (j + pad) / stride
-            return Interval((lo - 1) * stride + reach - pad, hi * stride - pad)
-        return Interval(-(-(lo + pad) // stride), (hi + pad - reach) // stride + 1)
-    if layer.type == "Crop":
-        offset = (written_offset(layer) or (0, 0))[axis]
-        lo, hi = blobs[layer.bottoms[0]]
-        return Interval(lo - offset, hi - offset)
-    if layer.type in _BY_POSITION or (layer.type == "LRN" and not layer.to_message().lrn_param.norm_region):
-        return _common(blobs, layer.bottoms)
-    raise _whole(layer)
+    exact = Interval(-_FAR, _FAR)
+    for bottom, name in enumerate(layer.bottoms):
+        reach = None if layer.params is None else layer.params.reach(axis=2 + axis, bottom=bottom, top=top)
+        if isinstance(reach, (Window, Transposed)):
+            found = reach.inside(blobs[name])
+            exact = Interval(max(exact.lo, found.lo), min(exact.hi, found.hi))
+        elif not isinstance(reach, Nothing):
+            raise _whole(layer, said=reach is not None)
+    return exact
 
 
 def _common(blobs: Mapping[str, Interval], names: tuple[str, ...]) -> Interval:
     return Interval(max(blobs[name].lo for name in names), min(blobs[name].hi for name in names))
 
 
-def _whole(layer: LayerSpec) -> ValueError:
+def _whole(layer: LayerSpec, *, said: bool) -> ValueError:
+    if not said:
+        return ValueError(
+            f"layer '{layer.name}' ({layer.type}): its type does not say which pixels it reads (Layer.reach), "
+            "so the image cannot be cut into tiles"
+        )
     return ValueError(f"layer '{layer.name}' ({layer.type}) may look at all of an image at once; tiles cannot")
 
 
