@@ -63,6 +63,15 @@ def test_auto_crop_finds_the_offsets_again_and_touches_no_other() -> None:
         ),
         # A dilated kernel reaches further.
         ([conv("data", "a", "kernel_size: 3 pad: 9 dilation: 4"), deconv("a", "up", "kernel_size: 1")], (5, 5)),
+        # So does a dilated pooling: kernel 3, pad 2, hole 3 shifts by 2 - 3 = -1, and the pad of 4 after it by 4.
+        (
+            [
+                'name: "a" type: "Pooling" bottom: "data" top: "a" pooling_param { kernel_size: 3 pad: 2 hole: 3 }',
+                conv("a", "b", "kernel_size: 1 pad: 4"),
+                deconv("b", "up", "kernel_size: 1"),
+            ],
+            (3, 3),
+        ),
         # A crop on the way counts.
         (
             [
@@ -91,6 +100,13 @@ def test_offsets_of_small_nets(layers: list[str], expected: tuple[int, int]) -> 
 def test_what_has_no_offset_is_refused(layers: list[str], reason: str) -> None:
     with pytest.raises(NetError, match=reason):
         auto_crop(parse_prototxt(net(*layers, crop("a", "data", "score"))))
+
+
+def test_a_layer_of_a_python_class_is_asked_too() -> None:
+    """ENet's SpatialDropout, which lies on its bottom pixel by pixel."""
+    python = 'name: "b" type: "Python" bottom: "a" top: "b" python_param { module: "d" layer: "SpatialDropoutLayer" }'
+    layers = conv("data", "a", "kernel_size: 1 pad: 4"), python, crop("b", "data", "score")
+    assert crops_of(auto_crop(parse_prototxt(net(*layers)))) == {"score": (4,)}
 
 
 def test_an_offset_that_is_not_whole_is_told_and_rounded_up() -> None:

@@ -162,6 +162,39 @@ def test_channels_are_those_that_the_first_convolution_takes(
     assert to_deploy(spec, blobs=blobs).inputs["data"][1] == channels
 
 
+@pytest.mark.parametrize(
+    ("kind", "more", "channels"),
+    [
+        *((kind, "", 5) for kind in ("Swish", "BN", "Threshold", "BNLL", "Softmax", "Dropout", "Normalize")),
+        ("Clip", "clip_param { min: 0 max: 1 }", 5),
+        ("Pooling", "pooling_param { kernel_size: 2 stride: 2 }", 5),
+        ("Tile", "tile_param { tiles: 5 }", 1),
+        ("Tile", "tile_param { axis: 2 tiles: 5 }", 5),
+        ("Im2col", "convolution_param { kernel_h: 1 kernel_w: 5 }", 1),
+        ("Flatten", "", 3),
+    ],
+)
+def test_channels_are_followed_through_layers_that_say_what_they_make_of_them(
+    kind: str, more: str, channels: int
+) -> None:
+    """Flatten does not say, so 3 are assumed, as for any image."""
+    spec = net(
+        layer("data", "Data", "", "data"),
+        layer("before", kind, "data", "before", more),
+        layer("first", "Convolution", "before", "score", CONV),
+    )
+    assert to_deploy(spec, blobs={"first": [np.zeros((2, 5, 1, 1))]}).inputs["data"][1] == channels
+
+
+def test_channels_are_followed_through_a_sum_of_channels() -> None:
+    spec = net(
+        layer("data", "Data", "", "data"),
+        layer("twice", "Concat", "data data", "twice"),
+        layer("first", "Convolution", "twice", "score", CONV),
+    )
+    assert to_deploy(spec, blobs={"first": [np.zeros((2, 10, 1, 1))]}).inputs["data"][1] == 5
+
+
 def test_given_shapes_come_first() -> None:
     spec = to_deploy(net(*TRAIN), input_shapes={"data": (2, 3, 64, 48)})
     assert dict(spec.inputs) == {"data": (2, 3, 64, 48)}

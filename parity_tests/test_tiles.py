@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import fcn_port
-from converters import CaffeNet, parse_prototxt
+from converters import CaffeNet, parse_prototxt, register_layer
+from converters.layers.base import Neuron, _types
 from fcn_port.inference import segment
 from fcn_port.inference.geometry import Interval
-from fcn_port.inference.tiles import Tile, Tiling, tiling_of
+from fcn_port.inference.tiles import Tile, Tiling, tiling_along, tiling_of
 from fcn_port.nets import FCN
 from parity_tests.nets import narrow_net, random_inputs, with_random_weights
 from parity_tests.tolerances import tolerance
@@ -122,6 +123,93 @@ def _reach_before() -> int:
     """How far before pixel 32 j position j of fc6 reads: the pads of the layers, each in pixels of the image."""
     pads = [(1, 100 + 1), (2, 2), (4, 3), (8, 3), (16, 3)]
     return sum(stride * pad for stride, pad in pads)
+
+
+def caffe_net(*layers: str) -> CaffeNet:
+    """A net with random weights of these layers over `data`, in double precision."""
+    data = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 64 dim: 64 } } }'
+    net = CaffeNet(parse_prototxt(data + "".join(layers)))
+    return with_random_weights(net).double()
+
+
+def layer(kind: str, bottoms: str, top: str, settings: str = "") -> str:
+    bottom = " ".join(f'bottom: "{name}"' for name in bottoms.split())
+    return f'layer {{ name: "{top}" type: "{kind}" {bottom} top: "{top}" {settings} }}'
+
+
+CONV = "convolution_param {{ num_output: 3 {} }}"
+DILATED = {
+    "pooling with a hole": [layer("Pooling", "data", "a", "pooling_param { kernel_size: 3 pad: 2 hole: 2 }")],
+    "dilated convolution": [layer("Convolution", "data", "a", CONV.format("kernel_size: 3 pad: 4 dilation: 4"))],
+    "dilated deconvolution": [layer("Deconvolution", "data", "a", CONV.format("kernel_size: 3 pad: 3 dilation: 3"))],
+    "normalised within channels": [
+        layer("LRN", "data", "a", "lrn_param { local_size: 5 norm_region: WITHIN_CHANNEL alpha: 3 }")
+    ],
+    "there and back": [
+        layer("Convolution", "data", "down", CONV.format("kernel_size: 3 pad: 4 stride: 2")),
+        layer("Pooling", "down", "pooled", "pooling_param { kernel_size: 3 pad: 2 stride: 2 hole: 1 }"),
+        layer("Upsample", "pooled", "up", "upsample_param { scale: 4 }"),
+        layer("Crop", "up data", "a", "crop_param { offset: 5 }"),
+    ],
+}
+
+
+@pytest.mark.parametrize("layers", DILATED.values(), ids=DILATED)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_windows_with_holes_are_followed(layers: list[str], axis: int) -> None:
+    net = caffe_net(*layers, layer("TanH", "a", "score"))
+    tiles = tiling_of(net)[axis].tiles(200, tiling_of(net)[axis].least + 20)
+    assert len(tiles) > 3
+    across = (Tile(Interval(0, 30), Interval(0, 30)),)
+    size, along = ((200, 30), (tiles, across)) if axis == 0 else ((30, 200), (across, tiles))
+    x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert error_of(net, x, *along) <= tolerance("lossless-double")
+
+
+def test_a_tiling_that_ignores_holes_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = caffe_net(*DILATED["pooling with a hole"], layer("TanH", "a", "score"))
+    monkeypatch.setattr("converters.layers.reach.Window.extent", property(lambda window: window.kernel))
+    tiles = tiling_of(net)[0].tiles(200, tiling_of(net)[0].least + 20)
+    x = torch.randn(1, 3, 200, 30, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert error_of(net, x, tiles, (Tile(Interval(0, 30), Interval(0, 30)),)) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("kind", "bottoms", "settings", "axes"),
+    [
+        ("BatchNorm", "data", "batch_norm_param { use_global_stats: false }", "hw"),
+        ("BN", "data", "bn_param { bn_mode: LEARN }", "hw"),
+        ("MVN", "data", "", "hw"),
+        ("Softmax", "data", "softmax_param { axis: 2 }", "h"),
+        ("Softmax", "data", "softmax_param { axis: -1 }", "w"),
+        ("Concat", "data data", "concat_param { axis: 2 }", "h"),
+        ("Slice", "data", "slice_param { axis: 3 }", "w"),
+        ("Scale", "data", "scale_param { axis: 1 num_axes: 3 }", "hw"),
+    ],
+)
+def test_what_reads_a_whole_axis_is_refused(kind: str, bottoms: str, settings: str, axes: str) -> None:
+    """Along that axis; a net of such a layer has no tiles at all, for a tile is cut along both."""
+    net = caffe_net(layer(kind, bottoms, "all", settings))
+    for axis, name in enumerate("hw"):
+        if name in axes:
+            with pytest.raises(ValueError, match=rf"layer 'all' .{kind}. may look at all of an image"):
+                tiling_along(net.spec, axis)
+        else:
+            tiling_along(net.spec, axis)
+
+
+def test_a_type_that_does_not_say_what_it_reads_is_refused_by_name() -> None:
+    @register_layer("Outsider")
+    class Outsider(Neuron):
+        def forward(self, bottoms, blobs, *, training=False):  # type: ignore[no-untyped-def]
+            return (bottoms[0],)
+
+    try:
+        net = caffe_net(layer("Outsider", "data", "score"))
+        with pytest.raises(ValueError, match=r"layer 'score' .Outsider.: its type does not say which pixels it reads"):
+            tiling_of(net)
+    finally:
+        _types.pop("Outsider")
 
 
 def test_segment_in_tiles() -> None:

@@ -17,8 +17,7 @@ from math import lcm
 from torch import nn
 
 from converters.caffe_net import CaffeNet
-from converters.coord_map import layer_map
-from converters.layers.reach import Nothing, Transposed, Window
+from converters.layers.reach import Everything, Nothing, Reach
 from converters.net import LayerSpec, NetSpec
 
 from ..inspection import input_shapes
@@ -82,10 +81,11 @@ def tiling_of(net: nn.Module) -> tuple[Tiling, Tiling]:
     `net` is hand-written, `fast` or a CaffeNet; ValueError for one whose layers see the whole image at once.
     """
     spec = _spec_of(net)
-    return _tiling(spec, 0), _tiling(spec, 1)
+    return tiling_along(spec, 0), tiling_along(spec, 1)
 
 
-def _tiling(spec: NetSpec, axis: int) -> Tiling:
+def tiling_along(spec: NetSpec, axis: int) -> Tiling:
+    """How tiles are cut along one axis (0: rows, 1: columns); ValueError where a layer sees all of it at once."""
     period = period_of(spec, axis=axis)
     begin = (1 << 20) // period * period
     length = 3 * begin
@@ -105,10 +105,10 @@ def period_of(spec: NetSpec, *, axis: int) -> int:
     for layer in spec.layers:
         if layer.type == "Input":
             continue
-        mapped = layer_map(layer)
-        if mapped is None:
-            raise _whole(layer, said=layer.params is not None and layer.params.reach(axis=2 + axis) is not None)
-        scale = mapped.scale[axis] * scales[layer.bottoms[0]]
+        reach = _reach(layer, axis)
+        if reach.coordinate is None:
+            raise _whole(layer)
+        scale = reach.coordinate.scale * scales[layer.bottoms[0]]
         scales.update(dict.fromkeys(layer.tops, scale))
         period = lcm(period, scale.denominator)
     return period
@@ -131,25 +131,29 @@ def _follow(layer: LayerSpec, blobs: Mapping[str, Interval], axis: int, top: int
     """The positions of a layer's top that read only exact positions of its bottoms."""
     exact = Interval(-_FAR, _FAR)
     for bottom, name in enumerate(layer.bottoms):
-        reach = None if layer.params is None else layer.params.reach(axis=2 + axis, bottom=bottom, top=top)
-        if isinstance(reach, (Window, Transposed)):
-            found = reach.inside(blobs[name])
-            exact = Interval(max(exact.lo, found.lo), min(exact.hi, found.hi))
-        elif not isinstance(reach, Nothing):
-            raise _whole(layer, said=reach is not None)
+        reach = _reach(layer, axis, bottom=bottom, top=top)
+        if isinstance(reach, Everything):
+            raise _whole(layer)
+        if not isinstance(reach, Nothing):
+            exact = exact.clip(reach.inside(blobs[name]))
     return exact
+
+
+def _reach(layer: LayerSpec, axis: int, *, bottom: int = 0, top: int = 0) -> Reach:
+    reach = None if layer.params is None else layer.params.reach(axis=2 + axis, bottom=bottom, top=top)
+    if reach is None:
+        raise ValueError(
+            f"layer '{layer.name}' ({layer.type}): its type does not say which pixels it reads (Layer.reach), "
+            "so the image cannot be cut into tiles"
+        )
+    return reach
 
 
 def _common(blobs: Mapping[str, Interval], names: tuple[str, ...]) -> Interval:
     return Interval(max(blobs[name].lo for name in names), min(blobs[name].hi for name in names))
 
 
-def _whole(layer: LayerSpec, *, said: bool) -> ValueError:
-    if not said:
-        return ValueError(
-            f"layer '{layer.name}' ({layer.type}): its type does not say which pixels it reads (Layer.reach), "
-            "so the image cannot be cut into tiles"
-        )
+def _whole(layer: LayerSpec) -> ValueError:
     return ValueError(f"layer '{layer.name}' ({layer.type}) may look at all of an image at once; tiles cannot")
 
 
