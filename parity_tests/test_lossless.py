@@ -141,13 +141,13 @@ def test_a_window_by_counting(length: int, sliding: Sliding, data: st.DataObject
 
 
 def _wrong_rectangle(monkeypatch: pytest.MonkeyPatch) -> None:
-    touches = Sliding.touches
+    touched = Sliding.touched
 
     def one_short(self: Sliding, inputs: Interval) -> Interval:
-        outputs = touches(self, inputs)
+        outputs = touched(self, inputs)
         return Interval(outputs.lo, outputs.hi - 1) if self.kernel == 3 else outputs
 
-    monkeypatch.setattr(Sliding, "touches", one_short)
+    monkeypatch.setattr(Sliding, "touched", one_short)
 
 
 def _wrong_remainder(monkeypatch: pytest.MonkeyPatch) -> None:

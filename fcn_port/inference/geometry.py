@@ -11,31 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-
-class Interval(NamedTuple):
-    """The positions lo, lo + 1 ... hi - 1."""
-
-    lo: int
-    hi: int
-
-    @property
-    def size(self) -> int:
-        return self.hi - self.lo
-
-    def union(self, other: Interval) -> Interval:
-        """The smallest interval with both in it."""
-        return Interval(min(self.lo, other.lo), max(self.hi, other.hi))
-
-    def clip(self, bounds: Interval) -> Interval:
-        """The part inside `bounds`."""
-        return Interval(max(self.lo, bounds.lo), min(self.hi, bounds.hi))
-
-    def contains(self, other: Interval) -> bool:
-        return self.lo <= other.lo and other.hi <= self.hi
-
-    def within(self, origin: Interval) -> slice:
-        """This interval as a slice of a tensor that begins at `origin`."""
-        return slice(self.lo - origin.lo, self.hi - origin.lo)
+from converters.layers.reach import Interval, Window
 
 
 class Rect(NamedTuple):
@@ -76,35 +52,23 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Sliding:
-    """A window over one axis: output j reads the inputs j * stride - pad ... + kernel - 1.
+class Sliding(Window):
+    """A window over one axis with what its layer does at the ends.
 
     `edgeless`: what lies outside does not count, as in max pooling, so padding alone makes no edge. `ceil`: Caffe's
     pooling rounds the output's length up.
     """
 
-    kernel: int
-    stride: int = 1
-    pad: int = 0
     edgeless: bool = False
     ceil: bool = False
 
     def length(self, length: int) -> int:
         """How many outputs `length` inputs give."""
-        free = length + 2 * self.pad - self.kernel
+        free = length + 2 * self.pad - self.extent
         count = -(-free // self.stride) + 1 if self.ceil else free // self.stride + 1
         if self.ceil and self.pad and (count - 1) * self.stride >= length + self.pad:
             count -= 1  # Caffe and PyTorch: the last window must begin inside the image or its low padding
         return count
-
-    def reads(self, outputs: Interval) -> Interval:
-        """The inputs that these outputs read; may reach past either end, into the padding."""
-        return Interval(outputs.lo * self.stride - self.pad, (outputs.hi - 1) * self.stride - self.pad + self.kernel)
-
-    def touches(self, inputs: Interval) -> Interval:
-        """The outputs whose window has one of these inputs in it, not yet clipped to the blob."""
-        first = (inputs.lo + self.pad - self.kernel) // self.stride + 1
-        return Interval(first, -(-(inputs.hi + self.pad) // self.stride))
 
     def slide(self, span: Span) -> Span:
         """The output's Span."""
@@ -112,10 +76,10 @@ class Sliding:
         everything = Interval(0, length)
         low, high = span.edge
         first_inner = -(-(low + self.pad) // self.stride) if low or not self.edgeless else 0
-        reach = span.length - high + self.pad - self.kernel  # the furthest start of a window that sees no edge
+        reach = span.length - high + self.pad - self.extent  # the furthest start of a window that sees no edge
         end_inner = reach // self.stride + 1 if high or not self.edgeless else length
         edge = min(max(first_inner, 0), length), min(max(length - end_inner, 0), length)
-        return Span(length, self.touches(span.seen).clip(everything), edge, span.stride * self.stride)
+        return Span(length, self.touched(span.seen).clip(everything), edge, span.stride * self.stride)
 
 
 def unpadded(span: Span, pad: int) -> Span:

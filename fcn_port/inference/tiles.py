@@ -17,14 +17,13 @@ from math import lcm
 from torch import nn
 
 from converters.caffe_net import CaffeNet
-from converters.layers.reach import Everything, Nothing, Reach
+from converters.layers.reach import Everything, Interval, Nothing, Reach
 from converters.net import LayerSpec, NetSpec
 
 from ..inspection import input_shapes
 from ..nets.parts import FCN
 from ..nets.record import to_spec
 from .engines.split import SplitEngine
-from .geometry import Interval
 from .lossless import Lossless
 
 _FAR = 1 << 48
