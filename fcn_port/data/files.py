@@ -9,19 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from converters.errors import CaffeFormatError
 
 from ..errors import ImageError
 from ..palettes import voc_palette
 from ..pictures import opened_picture
 from .errors import DataError
+from .matlab import parse_matrix
 
 GREY_PALETTE_MEAN_IU = 0.046
 """What users of three projects report, whatever the net, when colours or grey values were read as labels."""
 
+_LARGEST_LABEL = 1 << 31
 _LABEL_MODES = ("P", "L", "1", "I", "I;16")
 
 
@@ -52,26 +55,24 @@ def read_label_png(path: Path) -> np.ndarray:
 
 
 def read_mat(path: Path, *keys: str) -> np.ndarray:
-    """The matrix under `keys` (a variable, then fields of structs) of a MATLAB file; needs scipy."""
+    """The matrix (h, w) of whole numbers under `keys` (a variable, then fields of structs) of a MATLAB file."""
+    what = ".".join(keys)
     try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise DataError("a .mat file takes scipy to read", path=path, hint="pip install 'fcn-port[data]'") from error
-    try:
-        value: Any = loadmat(path, variable_names=list(keys[:1]))[keys[0]]
-        for key in keys[1:]:
-            value = value[0][key][0]
+        values = parse_matrix(path.read_bytes(), *keys)
     except FileNotFoundError:
         raise DataError("there is no such file", path=path) from None
-    except (KeyError, IndexError, TypeError) as error:
-        raise DataError(f"there is no {'.'.join(keys)} in it", path=path) from error
-    except NotImplementedError as error:
-        raise DataError("a MATLAB 7.3 file; save it with -v7", path=path) from error
-    except Exception as error:  # loadmat raises whatever its parser stumbles over
-        raise DataError(f"damaged: {error}", path=path) from error
-    if not isinstance(value, np.ndarray) or value.ndim != 2 or value.dtype.kind not in "iuf":
-        raise DataError(f"{'.'.join(keys)} is not a matrix of labels", path=path)
-    return value
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror or error}", path=path) from error
+    except KeyError as error:
+        raise DataError(f"there is no {what} in it", path=path) from error
+    except CaffeFormatError as error:
+        raise error.in_file(path) from None
+    if values.ndim != 2:
+        raise DataError(f"{what} is not a matrix of labels", path=path)
+    whole = values.dtype.kind != "f" or (np.isfinite(values).all() and np.array_equal(values, np.rint(values)))
+    if not whole or (values.size and max(abs(int(values.min())), abs(int(values.max()))) > _LARGEST_LABEL):
+        raise DataError(f"{what} has values that are no labels: expected small whole numbers", path=path)
+    return values
 
 
 def check_labels(labels: np.ndarray, *, path: Path, classes: int, ignore_label: int) -> np.ndarray:
