@@ -27,7 +27,7 @@ _HALF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 def read_json(path: str | os.PathLike[str], *, most_bytes: int = MOST_BYTES) -> Any:
     """The value in a JSON file, UTF-8; raises CaffeFormatError, which names the file, and FileNotFoundError."""
     with open_file(path) as file:
-        data = file.read(most_bytes + 1)
+        data = file.read(min(os.fstat(file.fileno()).st_size, most_bytes) + 1)  # read() takes what it is told at once
     try:
         if len(data) > most_bytes:
             raise CaffeFormatError(f"more than {most_bytes:,} bytes of JSON, the limit")

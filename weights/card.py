@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, get_args
+
+from converters.escaping import json_text
+from converters.json_file import parse_json, read_json
 
 from .catalogue import bundled, releases
-from .records import Preprocessing, Release
+from .records import Palette, Preprocessing, Release
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Card:
         record = path.with_suffix(".json")
         if own != cls() or not record.is_file():
             return own
-        found = json.loads(record.read_text(encoding="utf-8"))
+        found = read_json(record)
         card = found.get("card") if isinstance(found, dict) else None
         return cls.from_metadata(card) if isinstance(card, dict) else own
 
@@ -61,22 +64,46 @@ class Card:
         """Strings by name, as safetensors takes them; what is unknown is left out."""
         found = {"release": self.release, "net": self.net, "palette": self.palette, "licence": self.licence}
         if self.preprocessing is not None:
-            found["preprocessing"] = json.dumps(self.preprocessing.to_json())
+            found["preprocessing"] = json_text(self.preprocessing.to_json())
         if self.classes:
-            found["classes"] = json.dumps(dict(self.classes))
+            found["classes"] = json_text(dict(self.classes))
         return {name: value for name, value in found.items() if value is not None}
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, str]) -> Card:
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> Card:
         """The card that `to_metadata` wrote, from metadata that may hold other things too; ValueError if damaged."""
-        inputs, classes = metadata.get("preprocessing"), json.loads(metadata.get("classes", "{}"))
-        if not isinstance(classes, dict) or not all(isinstance(names, list) for names in classes.values()):
-            raise ValueError(f"classes is a table of lists by output blob, not {classes!r}")
+        release, net, palette, licence = (_text(metadata, key) for key in ("release", "net", "palette", "licence"))
+        if palette is not None and palette not in get_args(Palette):
+            raise ValueError(f"palette {palette[:80]!a} is not {' or '.join(map(repr, get_args(Palette)))}")
+        inputs, classes = (_parsed(metadata, key) for key in ("preprocessing", "classes"))
         return cls(
-            release=metadata.get("release"),
-            net=metadata.get("net"),
-            preprocessing=None if inputs is None else Preprocessing.from_json(json.loads(inputs)),
-            classes={blob: tuple(map(str, names)) for blob, names in classes.items()},
-            palette=metadata.get("palette"),
-            licence=metadata.get("licence"),
+            release=release,
+            net=net,
+            preprocessing=None if inputs is None else Preprocessing.from_json(inputs),
+            classes={} if classes is None else _class_names(classes),
+            palette=palette,
+            licence=licence,
         )
+
+
+def _text(metadata: Mapping[str, Any], key: str) -> str | None:
+    value = metadata.get(key)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{key} is text, not {value!r:.80}")
+    return value
+
+
+def _parsed(metadata: Mapping[str, Any], key: str) -> Any:
+    """The JSON in a string of the metadata; None if there is none."""
+    text = _text(metadata, key)
+    try:
+        return None if text is None else parse_json(text)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+
+
+def _class_names(classes: Any) -> dict[str, tuple[str, ...]]:
+    tables = classes.values() if isinstance(classes, dict) else [None]
+    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in tables):
+        raise ValueError(f"classes is a table of lists of names by output blob, not {classes!r:.80}")
+    return {blob: tuple(names) for blob, names in classes.items()}

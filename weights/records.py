@@ -13,6 +13,7 @@ from typing import Any, Literal
 Channels = Literal["bgr", "file"]
 Palette = Literal["voc"]
 Kind = Literal["fcn", "init", "bundled"]
+_LARGEST = 3.4e38
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,15 @@ class Input:
         """The record that `to_json` wrote; ValueError names the field that is missing or wrong."""
         name, kind, channels, mean = (_field(data, key) for key in ("name", "kind", "channels", "mean"))
         if not isinstance(name, str) or not isinstance(kind, str):
-            raise ValueError(f"an input's name and kind are text, not {name!r} and {kind!r}")
+            raise ValueError(f"an input's name and kind are text, not {name!r:.80} and {kind!r:.80}")
         if channels not in ("bgr", "file"):
-            raise ValueError(f"input {name!r}: channels is 'bgr' or 'file', not {channels!r}")
+            raise ValueError(f"input {name!r:.80}: channels is 'bgr' or 'file', not {channels!r:.80}")
         if not isinstance(mean, list) or not mean or not all(_is_number(value) for value in mean):
-            raise ValueError(f"input {name!r}: mean is a list of numbers, one for each channel, not {mean!r}")
+            raise ValueError(f"input {name!r:.80}: mean is a list of numbers, one for each channel, not {mean!r:.80}")
         log, scale = data.get("log", False), data.get("scale", 1.0)
         if not isinstance(log, bool) or not _is_number(scale):
-            raise ValueError(f"input {name!r}: log is true or false and scale a number, not {log!r} and {scale!r}")
+            found = f"{log!r:.80} and {scale!r:.80}"
+            raise ValueError(f"input {name!r:.80}: log is true or false and scale a number, not {found}")
         return cls(name, kind, channels, tuple(float(value) for value in mean), log, float(scale))
 
 
@@ -81,9 +83,9 @@ class Preprocessing:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Preprocessing:
         """The record that `to_json` wrote; ValueError names what is missing or wrong."""
-        inputs = _field(data, "inputs")
+        inputs = _field(data, "inputs") if isinstance(data, Mapping) else None
         if not isinstance(inputs, list) or not inputs or not all(isinstance(each, dict) for each in inputs):
-            raise ValueError(f"preprocessing: inputs is a list of inputs, not {inputs!r}")
+            raise ValueError(f"preprocessing: inputs is a list of inputs, not {inputs!r:.80}")
         return cls(tuple(Input.from_json(each) for each in inputs))
 
 
@@ -184,4 +186,5 @@ def _field(data: Mapping[str, Any], key: str) -> Any:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether this is a number that a float32 holds."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST

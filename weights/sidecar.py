@@ -10,14 +10,15 @@ ever published, any later copy must match it.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from converters.escaping import json_text
 from converters.files import write_whole
+from converters.json_file import parse_json
 from weights.errors import ChecksumError
 
 VerifiedBy = Literal["sha256", "sha1", "md5", "record", "structure", "size"]
@@ -63,15 +64,17 @@ def read_record(path: Path) -> Record | None:
 def _details(text: str) -> dict[str, Any]:
     """The optional line, or nothing if it is damaged: then the file is hashed again."""
     try:
-        data = json.loads(text)
+        data = parse_json(text)
     except ValueError:
         return {}
-    known = ("size", "mtime_ns", "verified_by", "published", "source")
-    return {key: data[key] for key in known if key in data} if isinstance(data, dict) else {}
+    kinds = {"size": int, "mtime_ns": int, "verified_by": str, "published": str, "source": str}
+    if not isinstance(data, dict) or data.get("verified_by") not in (None, *get_args(VerifiedBy)):
+        return {}
+    return {key: data[key] for key, kind in kinds.items() if type(data.get(key)) is kind}
 
 
 def write_record(path: Path, record: Record, *, file: str) -> None:
     """Write the record of `file`, whole or not at all."""
     details = {key: value for key, value in vars(record).items() if key != "sha256"}
-    text = f"{_MARK}{json.dumps(details)}\n{record.sha256}  {file}\n"
+    text = f"{_MARK}{json_text(details)}\n{record.sha256}  {file}\n"
     write_whole(path, text.encode(), follow=False)

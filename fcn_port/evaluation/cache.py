@@ -16,7 +16,9 @@ from typing import Any, BinaryIO
 
 import platformdirs
 
+from converters.escaping import json_text
 from converters.files import append, open_part
+from converters.json_file import parse_json
 
 from .results import ImageResult
 
@@ -48,17 +50,17 @@ class Cache:
         for path in sorted(self.folder.glob("*.jsonl")):
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
-                    data = json.loads(line)
+                    data = parse_json(line)
                     result = ImageResult.from_json(data, classes)
                     found[result.id] = (path.stat().st_mtime, result, data["files"])
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError):  # a line that a kill tore, or of another version
                     continue
         return {id_: (result, files) for id_, (_, result, files) in found.items()}
 
     def append(self, result: ImageResult, files: list[Any]) -> None:
         """Keep a result; it is on its way to the disk when this returns."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        line = json.dumps({**result.to_json(), "files": files}, separators=(",", ":"))
+        line = json_text({**result.to_json(), "files": files}, compact=True)
         with open_part(self.folder / f"{self.rank:04d}.jsonl") as out:
             torn = out.seek(0, os.SEEK_END) > 0 and not self._ends_a_line(out)
             append(out, b"\n" * torn + line.encode() + b"\n")

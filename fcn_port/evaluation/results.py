@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,17 @@ from typing import Any
 import numpy as np
 
 from converters.errors import CaffeFormatError
+from converters.json_file import read_json
 
 from .metrics import Scores
 from .tasks import Task, tasks_of
+
+MOST_BYTES = 256 << 20
+"""The longest file of an evaluation that is read."""
+MOST_CLASSES = 1024
+"""Of one output; a histogram has a place for each pair."""
+_MOST_PIXELS = 1 << 40
+"""Of one image; so the sums over all images fit int64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +42,9 @@ class ImageResult:
         stored = data.get("histograms")
         if not isinstance(stored, dict) or not set(stored) <= set(classes):
             raise ValueError("not the result of an image for these outputs")
-        return cls(data["id"], {head: _dense(stored[head], len(classes[head])) for head in stored})
+        return cls(
+            data["id"], _Histograms({head: _checked(stored[head], len(classes[head])) for head in stored}, classes)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,31 +109,38 @@ class Evaluation:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Evaluation:
         """What `to_json` wrote; ValueError, KeyError or TypeError if it is anything else."""
-        classes = {head: tuple(names) for head, names in data["classes"].items()}
+        classes = {_text(head): tuple(map(_text, names)) for head, names in data["classes"].items()}
+        if any(len(names) > MOST_CLASSES for names in classes.values()):
+            raise ValueError(f"more than {MOST_CLASSES} classes, the limit (fcn_port.evaluation.results.MOST_CLASSES)")
+        if type(data["complete"]) is not bool or type(data["computed"]) is not int:
+            raise ValueError("complete is true or false and computed a count")
+        if not isinstance(data["images"], list):
+            raise ValueError("images is a list")
         return cls(
-            weights=data["weights"],
-            release=data["release"],
-            dataset=data["dataset"],
-            title=data["title"],
-            split=data["split"],
+            weights=_text(data["weights"]),
+            release=None if data["release"] is None else _text(data["release"]),
+            dataset=_text(data["dataset"]),
+            title=_text(data["title"]),
+            split=_text(data["split"]),
             complete=data["complete"],
             classes=classes,
             images=tuple(ImageResult.from_json(each, classes) for each in data["images"]),
-            skipped=dict(data["skipped"]),
+            skipped={_text(key): _text(reason) for key, reason in data["skipped"].items()},
             seconds=float(data["seconds"]),
-            computed=int(data["computed"]),
-            settings=dict(data["settings"]),
+            computed=data["computed"],
+            settings={_text(key): _text(value) for key, value in data["settings"].items()},
         )
 
 
 def read_evaluation(path: Path) -> Evaluation:
     """The evaluation that `fcn-port evaluate --json` wrote; CaffeFormatError if the file is none."""
     try:
-        return Evaluation.from_json(json.loads(path.read_text(encoding="utf-8")))
+        found = read_json(path, most_bytes=MOST_BYTES)
+        return Evaluation.from_json(found)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CaffeFormatError(
-            f"not an evaluation: {error}", path=path, hint="write one with `fcn-port evaluate ... --json > FILE`"
-        ) from None
+        problem = error.problem if isinstance(error, CaffeFormatError) else f"{error!s:.200}"
+        hint = "write one with `fcn-port evaluate ... --json > FILE`"
+        raise CaffeFormatError(f"not an evaluation: {problem}", path=path, hint=hint) from None
 
 
 def _task_json(task: Task, found: Scores) -> dict[str, Any]:
@@ -150,15 +166,38 @@ def _sparse(counts: np.ndarray) -> list[int]:
     return np.stack([rows, columns, counts[rows, columns]], axis=1).ravel().tolist()
 
 
-def _dense(values: Any, classes: int) -> np.ndarray:
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r:.80} is not text")
+    return value
+
+
+def _checked(values: Any, classes: int) -> np.ndarray:
+    """What `_sparse` wrote, as rows of label, prediction, pixels."""
     if not isinstance(values, list) or len(values) % 3 or not all(type(value) is int for value in values):
         raise ValueError("not a histogram")
-    counts = np.zeros((classes, classes), np.int64)
-    rows, columns, pixels = (np.array(values[start::3], np.int64) for start in range(3))
-    for indices in (rows, columns):
-        if indices.size and not 0 <= indices.min() <= indices.max() < classes:
-            raise ValueError("a histogram of other classes")
-    if (pixels < 0).any():
-        raise ValueError("a histogram with negative counts")
-    np.add.at(counts, (rows, columns), pixels)
-    return counts
+    if not all(0 <= value < _MOST_PIXELS for value in values) or sum(values[2::3]) >= _MOST_PIXELS:
+        raise ValueError("a histogram with counts that no image has")
+    rows = np.array(values, np.int64).reshape(-1, 3)
+    if rows.size and rows[:, :2].max() >= classes:
+        raise ValueError("a histogram of other classes")
+    return rows
+
+
+class _Histograms(Mapping[str, np.ndarray]):
+    """Histograms by output blob, which are nearly empty and made whole one at a time."""
+
+    def __init__(self, rows: Mapping[str, np.ndarray], classes: Mapping[str, tuple[str, ...]]) -> None:
+        self._rows, self._classes = rows, classes
+
+    def __getitem__(self, head: str) -> np.ndarray:
+        rows, count = self._rows[head], len(self._classes[head])
+        counts = np.zeros((count, count), np.int64)
+        np.add.at(counts, (rows[:, 0], rows[:, 1]), rows[:, 2])
+        return counts
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)

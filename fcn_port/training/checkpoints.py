@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import glob
 import hashlib
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,9 @@ import torch
 
 from converters.caffemodel import read_caffemodel, write_caffemodel
 from converters.errors import CaffeFormatError, MismatchError
+from converters.escaping import json_text
 from converters.files import unlinked, whole_file
+from converters.json_file import read_json
 from converters.solverstate import read_solverstate, write_solverstate
 from converters.state_dict import from_state_dict, to_state_dict
 from converters.version import VERSION
@@ -90,7 +92,7 @@ def save(folder: Path, name: str, task: Task, solver: CaffeSolver, progress: Pro
         "card": progress.card.to_metadata(),
     }
     with whole_file(path) as file:
-        file.write(json.dumps(record, indent=1).encode())
+        file.write(json_text(record, indent=1).encode())
     return Snapshot(path, solver.iteration, weights, state, progress)
 
 
@@ -111,27 +113,35 @@ def read_snapshot(path: Path) -> Snapshot:
         state = read_solverstate(path)
         return Snapshot(path, state.iteration, state.weights_file(), path, Progress())
     try:
-        found = json.loads(record.read_text())
+        found = read_json(record)
         files = [record.with_name(Path(name).name) for name in found["files"]]
         if found["format"] != FORMAT or len(files) != 2:
             raise ValueError(f"format {found['format']}; this version reads {FORMAT}")
         digests = [about["sha256"] for about in found["files"].values()]
         progress = Progress(
             random=None if found["random"] is None else _decode(found["random"]),
-            losses=tuple(map(float, found["losses"])),
+            losses=tuple(math.nan if loss is None else float(loss) for loss in found["losses"]),
             settings=dict(found["settings"]),
             card=Card.from_metadata(found["card"]),
         )
-        snapshot = Snapshot(record, int(found["iteration"]), files[0], files[1], progress)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        snapshot = Snapshot(record, _count(found["iteration"]), files[0], files[1], progress)
+    except CaffeFormatError as error:
+        raise error.in_file(record) from None
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         hint = "resume from an earlier one"
-        raise CaffeFormatError(f"no snapshot of a run: {error!r}", path=record, hint=hint) from error
+        raise CaffeFormatError(f"no snapshot of a run: {error!r:.200}", path=record, hint=hint) from error
     for file, digest in zip(files, digests, strict=True):
         if not file.is_file():
             raise FileNotFoundError(2, f"there is no such file; it belongs to {record.name}", str(file))
         if _sha256(file) != digest:
             raise CaffeFormatError(f"not the file that {record.name} was saved with", path=file)
     return snapshot
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"iteration is {value!r:.40}; expected a count")
+    return value
 
 
 def restore(snapshot: Snapshot, task: Task, solver: CaffeSolver) -> None:
@@ -162,9 +172,15 @@ def random_states() -> tuple[bytes, bytes | None]:
 
 def set_random_states(states: RandomStates, *, rank: int) -> None:
     """Go on drawing where process number `rank` was."""
-    torch.set_rng_state(_from_bytes(states.cpu[rank]))
-    if states.cuda and torch.cuda.is_initialized():
-        torch.cuda.set_rng_state(_from_bytes(states.cuda[rank]))
+    try:
+        torch.set_rng_state(_from_bytes(states.cpu[rank]))
+        if states.cuda and torch.cuda.is_initialized():
+            torch.cuda.set_rng_state(_from_bytes(states.cuda[rank]))
+    except (RuntimeError, TypeError, IndexError) as error:
+        problem = f"the snapshot's random states do not fit this PyTorch or this many processes: {error}"
+        raise MismatchError(
+            problem, hint="resume with the version and the number of processes it was saved with"
+        ) from None
 
 
 def _to_bytes(state: torch.Tensor) -> bytes:

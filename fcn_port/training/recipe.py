@@ -8,6 +8,7 @@ A file says what it does itself; `like = "another recipe"` takes over everything
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -29,6 +30,8 @@ else:
 
 _FOLDER = files(__package__) / "recipes"
 _DEEPEST = 8
+MOST_BYTES = 1 << 20
+"""The longest recipe that is read."""
 
 
 @dataclass(frozen=True)
@@ -88,17 +91,25 @@ def _read(path: Path, *, depth: int) -> tuple[dict[str, Any], Path]:
     """The tables of a file, with those of the recipe that it is like."""
     try:
         with open_file(path) as file:
-            found = tomllib.load(file)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CaffeFormatError(f"not TOML: {error}", path=path) from error
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            problem = f"more than {MOST_BYTES >> 10} KiB, the limit (fcn_port.training.recipe.MOST_BYTES)"
+            raise CaffeFormatError(problem, path=path)
+        found = tomllib.loads(data.decode())
+    except CaffeFormatError:
+        raise
+    except RecursionError:
+        raise CaffeFormatError("not a recipe: too many lists within lists", path=path) from None
+    except ValueError as error:  # TOMLDecodeError, bytes that are not UTF-8, integers of thousands of digits
+        raise CaffeFormatError(f"not TOML: {error!s:.200}", path=path) from error
     like = found.pop("like", None)
     if like is None:
         return found, path
     if not isinstance(like, str) or depth >= _DEEPEST:
-        raise CaffeFormatError(f"like = {like!r}; expected the name of another recipe", path=path)
+        raise CaffeFormatError(f"like = {like!r:.80}; expected the name of another recipe", path=path)
     base = path.parent / like if like.endswith(".toml") else _own(like)
-    if not base.is_file():
-        raise CaffeFormatError(f"like = '{like}': there is no such recipe", path=path)
+    if "\0" in like or len(like) > 255 or not base.is_file():
+        raise CaffeFormatError(f"like = '{like:.80}': there is no such recipe", path=path)
     return _merged(_read(base, depth=depth + 1)[0], found), path
 
 
@@ -136,7 +147,7 @@ def _checked(found: dict[str, Any], record: type, *, hidden: tuple[str, ...]) ->
         if key not in known:
             close = get_close_matches(key, known, n=1)
             hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
-            raise CaffeFormatError(f"unknown field '{key}'", hint=hint)
+            raise CaffeFormatError(f"unknown field '{key:.80}'", hint=hint)
     for name, f in known.items():
         if name not in found and f.default is MISSING and f.default_factory is MISSING and name != "solver":
             raise CaffeFormatError(f"{name} is missing")
@@ -146,19 +157,19 @@ def _checked(found: dict[str, Any], record: type, *, hidden: tuple[str, ...]) ->
 def _value(key: str, value: Any, kind: str) -> Any:
     if kind in _CHOICES:
         if value not in _CHOICES[kind]:
-            raise CaffeFormatError(f"{key} = {value!r}; expected one of {', '.join(_CHOICES[kind])}")
+            raise CaffeFormatError(f"{key} = {value!r:.80}; expected one of {', '.join(_CHOICES[kind])}")
         return value
     if kind not in _TYPES:
         if not isinstance(value, dict):
-            raise CaffeFormatError(f"{key} = {value!r}; expected a table")
+            raise CaffeFormatError(f"{key} = {value!r:.80}; expected a table")
         return _multipliers(value) if key == "multipliers" else value
     wanted = _TYPES[kind]
     if wanted is tuple and isinstance(value, list) and all(type(each) is int for each in value):
         return tuple(value)
-    if wanted is float and type(value) is int:
-        return float(value)
-    if type(value) is not wanted:
-        raise CaffeFormatError(f"{key} = {value!r}; expected {_NAMES[wanted]}")
+    if wanted is float and type(value) is int and abs(value) < 1 << 63:
+        value = float(value)
+    if type(value) is not wanted or not _is_sound(value):
+        raise CaffeFormatError(f"{key} = {value!r:.80}; expected {_NAMES[wanted]}")
     return value
 
 
@@ -167,7 +178,20 @@ _NAMES = {str: "text", int: "a whole number", float: "a number", tuple: "a list 
 
 def _multipliers(found: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     for pattern, table in found.items():
-        numbers = isinstance(table, dict) and all(type(value) in (int, float) for value in table.values())
+        numbers = isinstance(table, dict) and all(_is_number(value) for value in table.values())
         if not numbers or not set(table) <= {"lr_mult", "decay_mult"}:
-            raise CaffeFormatError(f"multipliers: '{pattern}' = {table!r}; expected lr_mult and decay_mult, numbers")
+            raise CaffeFormatError(
+                f"multipliers: '{pattern:.80}' = {table!r:.80}; expected lr_mult and decay_mult, numbers"
+            )
     return {pattern: {name: float(value) for name, value in table.items()} for pattern, table in found.items()}
+
+
+def _is_sound(value: Any) -> bool:
+    """Whether a number is one to compute with: finite, and 64 bits if it is whole."""
+    if type(value) is int:
+        return -(1 << 63) <= value < 1 << 63
+    return type(value) is not float or math.isfinite(value)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and _is_sound(value)
