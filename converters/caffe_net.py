@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import NetError
-from .escaping import identifiers
+from .escaping import identifiers, terminal
 from .layers.base import Layer, blob_name
 from .memory import Echo, echoes
 from .net import LayerSpec, NetSpec, Shape
@@ -333,5 +333,6 @@ def _absorb(state: MutableMapping[str, Any], key: str, owner: str) -> None:
     if first is not None:
         value = value.reshape(first.shape) if value.numel() == first.numel() else value
         if not torch.equal(value, first):
-            warnings.warn(f"'{owner}' and '{key}' are shared and differ; '{key}' counts, as in Caffe", stacklevel=2)
+            one, other = terminal(owner), terminal(key)
+            warnings.warn(f"'{one}' and '{other}' are shared and differ; '{other}' counts, as in Caffe", stacklevel=2)
     state[owner] = value

@@ -127,6 +127,12 @@ def terminal_lines(text: object) -> str:
     return "\n".join(map(_visible, str(text).split("\n")))
 
 
+def terminal_message(text: object) -> str:
+    """Like `terminal_lines`, with every line but the first indented: none can be taken for another message."""
+    first, *more = terminal_lines(text).split("\n")
+    return "\n".join([first, *(line if line.startswith("  ") else f"  {line}" for line in more)])
+
+
 def html(value: object) -> str:
     """Anything as text that a browser shows as it is, also inside an attribute's quotes."""
     return escape(_visible(str(value)), quote=True)
@@ -148,10 +154,14 @@ def csv_cell(value: object) -> object:
 
 
 def _visible(text: str) -> str:
-    """Text in which everything can be seen: what cannot be printed is written as Python escapes it."""
+    """Text in which everything can be seen, spaces of all widths too: all else is written as Python escapes it."""
     if text.isprintable():
         return text
-    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
+    return "".join(letter if _is_seen(letter) else _escaped(letter) for letter in text)
+
+
+def _is_seen(letter: str) -> bool:
+    return letter.isprintable() or unicodedata.category(letter) == "Zs"
 
 
 def _escaped(letter: str) -> str:

@@ -14,7 +14,7 @@ from weights.catalogue import release as find_release
 
 from .bringing import bring, looks_like_a_name
 from .explain import explain_crop
-from .output import bar, human_bytes, json_option, note, size_text, write_columns, write_json
+from .output import bar, echo, echo_lines, human_bytes, json_option, note, size_text, write_columns, write_json
 from .sources import read_net
 
 _SHOWN = 8
@@ -80,7 +80,8 @@ def _explain(converted: str) -> None:
     spec = read_net(converted)
     shapes = infer_shapes(spec)
     for derivation in derive_crops(spec):
-        click.echo("\n" + explain_crop(derivation, shapes))
+        echo()
+        echo_lines(explain_crop(derivation, shapes))
 
 
 def _convert_release(name: str, out: str | None, from_file: str | None, as_json: bool) -> None:
@@ -90,7 +91,7 @@ def _convert_release(name: str, out: str | None, from_file: str | None, as_json:
     if as_json:
         write_json({"out": ported.path, "already_converted": ported.report is None, **_report_json(ported.report)})
     elif ported.report is None:
-        click.echo(f"{ported.path} is there already, from the same bytes and by this version")
+        echo(f"{ported.path} is there already, from the same bytes and by this version")
     else:
         _print(ported.report)
 
@@ -109,14 +110,15 @@ def _print(report: ConversionReport) -> None:
     strangers = list(dict.fromkeys(layer for layer, _, _ in report.unused))
     if strangers:
         shown = ", ".join(strangers[:_SHOWN]) + (f" and {len(strangers) - _SHOWN} more" if strangers[_SHOWN:] else "")
-        click.echo(f"not used, for the net has no such layers: {shown}")
+        echo(f"not used, for the net has no such layers: {shown}")
     crops = ", ".join(f"{layer} {'x'.join(map(str, offset))}" for layer, offset in report.crops.items())
     upsampling = ", ".join(f"{layer} {kind}" for layer, kind in report.upsampling.items())
-    click.echo(
-        f"{report.parameters:,} parameters in {len(report.entries)} blobs converted, {len(report.unused)} not used"
-        + (f"\ncrops: {crops}" if crops else "")
-        + (f"\nupsampling: {upsampling}" if upsampling else "")
-    )
-    click.echo(f"{report.source} ({human_bytes(report.source_size)}, sha256 {report.source_sha256})\n-> {report.out}")
+    echo(f"{report.parameters:,} parameters in {len(report.entries)} blobs converted, {len(report.unused)} not used")
+    if crops:
+        echo(f"crops: {crops}")
+    if upsampling:
+        echo(f"upsampling: {upsampling}")
+    echo(f"{report.source} ({human_bytes(report.source_size)}, sha256 {report.source_sha256})")
+    echo(f"-> {report.out}")
     for warning in report.warnings:
         note(f"note: {warning}")

@@ -14,7 +14,7 @@ from ..data.archives import ARCHIVES, Archive, find_archives
 from ..data.places import DATA_VARIABLE, data_dir
 from .bringing import telling
 from .inspect import Size
-from .output import human_bytes, json_option, note, write_columns, write_json
+from .output import echo, human_bytes, json_option, note, write_columns, write_json
 
 
 @click.command("data")
@@ -119,7 +119,8 @@ def _bring(chosen: tuple[Archive, ...], base: Path, from_file: Path | None, keep
 def _list(chosen: tuple[Archive, ...], base: Path) -> None:
     write_columns([(each.name, each.title, _here(each, base)) for each in chosen], header=("name", "what", "here"))
     missing = [each.name for each in chosen if not each.here(base)]
-    note(f"\nlooked in {base} ({DATA_VARIABLE} or --root names another folder)")
+    note("")
+    note(f"looked in {base} ({DATA_VARIABLE} or --root names another folder)")
     if missing:
         note("`fcn-port data NAME` says where one is published, `fcn-port data NAME --fetch` brings it")
 
@@ -127,8 +128,8 @@ def _list(chosen: tuple[Archive, ...], base: Path) -> None:
 def _describe(chosen: tuple[Archive, ...], base: Path) -> None:
     for number, archive in enumerate(chosen):
         if number:
-            click.echo()
-        click.echo(f"{archive.name}: {archive.title}")
+            echo()
+        echo(f"{archive.name}: {archive.title}")
         rows = [("here", _here(archive, base)), ("place", str(base / archive.home)), ("file", archive.file)]
         rows += [("address", url) for url in archive.urls]
         rows += [("checksum", str(archive.checksum or "none was ever published")), ("announced at", archive.page)]
@@ -153,7 +154,7 @@ def _say_splits(chosen: tuple[Archive, ...], base: Path) -> None:
         state = "all there" if not missing else f"{missing} lack an image or a label map"
         rows.append((path.stem, str(len(data.ids)), state + (", the published split" if data.complete else "")))
     if rows:
-        click.echo()
+        echo()
         write_columns(rows, header=("split", "images", ""), right=(1,))
 
 

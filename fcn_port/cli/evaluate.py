@@ -18,7 +18,7 @@ from .bringing import here, looks_like_a_name
 from .counting import counting
 from .device import device_option, find_device
 from .engine import engine_option, padded_option, precision_option, run_as_told
-from .output import json_option, note, write_columns, write_json
+from .output import echo, echo_lines, json_option, note, write_columns, write_json
 
 if TYPE_CHECKING:
     from ..data.records import DataSet
@@ -178,7 +178,7 @@ def _report(found: list[Evaluation], missing: dict[str, str], options: dict[str,
         documents = [_as_json(each) for each in found]
         write_json(documents[0] if len(documents) == 1 and not missing else documents)
     elif options["as_csv"]:
-        click.echo(to_csv(scored), nl=False)
+        echo_lines(to_csv(scored))
     else:
         for each in scored:
             _print(each)
@@ -196,19 +196,20 @@ def _print(evaluation: Evaluation) -> None:
     from ..evaluation.tables import CLASS_HEADER, METRIC_HEADER, class_rows, metric_rows
 
     for task in evaluation.tasks:
-        click.echo(
+        echo(
             f"{evaluation.weights} on {evaluation.title}, {evaluation.split}: {len(evaluation.images)} images, "
-            f"{task.title}, in percent\n"
+            f"{task.title}, in percent"
         )
+        echo()
         write_columns(class_rows(evaluation, task), header=CLASS_HEADER, right=(1, 2, 3, 4))
-        click.echo()
+        echo()
         write_columns(metric_rows(evaluation, task), header=METRIC_HEADER, right=(1, 2, 3))
-        click.echo()
+        echo()
     said = verdict(evaluation)
     if said is not None:
-        click.echo(said.text)
+        echo(said.text)
     elif published_scores(evaluation, evaluation.tasks[0]):
-        click.echo("no verdict: these are not all the images of the published split")
+        echo("no verdict: these are not all the images of the published split")
 
 
 def _say_skipped(evaluation: Evaluation) -> None:
@@ -263,8 +264,8 @@ def _check(archive: Path, folder: Path | None, split: str | None) -> int:
         sizes, year = image_sizes({id_: data.image_path(id_) for id_ in data.ids}), voc_year(data.root)
     problems = check_submission(archive, sizes=sizes, year=year)
     for problem in problems:
-        click.echo(f"FAIL  {problem}")
+        echo(f"FAIL  {problem}")
     if not problems:
         beyond = "" if sizes is not None else "; with --data, it is also checked that every image is in it"
-        click.echo(f"ok    {archive}{beyond}")
+        echo(f"ok    {archive}{beyond}")
     return 1 if problems else 0

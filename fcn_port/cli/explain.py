@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 from converters.coord_map import Derivation, Step, layer_map
+from converters.escaping import terminal
 from converters.layers.convolution import Convolution, Deconvolution
 from converters.layers.pooling import Pooling
 from converters.net import Shape
@@ -35,12 +36,13 @@ def explain_crop(derivation: Derivation, shapes: Mapping[str, Shape]) -> str:
     size, wanted = shapes[cropped][-2], shapes[layer.tops[0]][-2]
     centre = (size - wanted) // 2
     if centre != start:
-        lines.append(
-            f"  (a crop in the middle would begin at {centre} for this size, {_pixels(abs(centre - start))} off: more\n"
-            "  is left over below and to the right than above and to the left, because sizes are rounded up, and how\n"
-            "  much more depends on the size)"
-        )
-    return "\n".join(line for line in lines if line)
+        off = _pixels(abs(centre - start))
+        lines += [
+            f"  (a crop in the middle would begin at {centre} for this size, {off} off: more",
+            "  is left over below and to the right than above and to the left, because sizes are rounded up, and how",
+            "  much more depends on the size)",
+        ]
+    return "\n".join(terminal(line) for line in lines if line)
 
 
 def _compare(derivation: Derivation) -> str:

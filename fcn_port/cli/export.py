@@ -8,7 +8,7 @@ import click
 
 from .bringing import here
 from .inspect import Size, SizeOption
-from .output import json_option, note, size_text, write_json
+from .output import echo, json_option, note, size_text, write_json
 
 FORMATS = ("caffe", "python", "onnx", "torch-export", "safetensors", "hdf5")
 
@@ -46,7 +46,7 @@ def command(
         write_json(report.to_json())
         return
     for file in report.files:
-        click.echo(f"{file}  ({Path(file).stat().st_size:,} bytes)")
+        echo(f"{file}  ({Path(file).stat().st_size:,} bytes)")
     sizes = ", ".join(" and ".join(size_text(shape) for shape in each.values()) for each in report.inputs)
     note(f"checked: largest difference from the module {report.error:.1e} of the largest value, for inputs {sizes}")
     if not report.any_size:

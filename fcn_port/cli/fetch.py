@@ -7,7 +7,7 @@ import click
 from weights.catalogue import release as find_release
 
 from .bringing import bring_file
-from .output import json_option, note, write_json
+from .output import echo, json_option, note, write_json
 
 
 @click.command("fetch")
@@ -37,4 +37,4 @@ def command(release: str, from_file: str | None, verify: bool, as_json: bool) ->
             }
         )
     else:
-        click.echo(result.path)
+        echo(result.path)

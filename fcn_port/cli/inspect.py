@@ -17,7 +17,7 @@ from converters.passes import merge_splits, to_deploy
 from converters.shapes import iter_layer_shapes
 
 from .bringing import looks_like_a_name
-from .output import json_option, note, size_text, write_columns, write_json
+from .output import echo, json_option, note, size_text, write_columns, write_json
 from .sources import read_net, read_net_and_blobs
 
 _HEADER = ("layer", "type", "bottoms", "tops", "shape", "parameters", "MACs")
@@ -77,7 +77,7 @@ def _show_mean(mean: np.ndarray, as_json: bool) -> None:
     if as_json:
         write_json({"kind": "mean", "shape": mean.shape, "dtype": str(mean.dtype), "channel_means": list(channels)})
     else:
-        click.echo(
+        echo(
             f"mean image {size_text(mean.shape)} {mean.dtype}; by channel: {', '.join(f'{c:.6g}' for c in channels)}"
         )
 
@@ -90,7 +90,7 @@ def _show_blobs(blobs: Blobs, as_json: bool) -> None:
         return
     table = [(name, str(i), size_text(shape), dtype, f"{count:,}") for name, i, shape, dtype, count in rows]
     write_columns(table, header=("layer", "blob", "shape", "type", "parameters"), right=(4,))
-    click.echo(f"{len(blobs)} layers, {sum(row[4] for row in rows):,} parameters, no net definition")
+    echo(f"{len(blobs)} layers, {sum(row[4] for row in rows):,} parameters, no net definition")
 
 
 def _show_net(spec: NetSpec, blobs: Blobs, size: SizeOption, as_json: bool) -> None:
@@ -113,7 +113,7 @@ def _show_net(spec: NetSpec, blobs: Blobs, size: SizeOption, as_json: bool) -> N
     ]
     write_columns(table, header=_HEADER, right=(5, 6))
     parameters, macs = (sum(row[key] for row in rows) for key in ("parameters", "macs"))
-    click.echo(
+    echo(
         f"{spec.name or 'net'}: {len(rows)} layers, {parameters:,} parameters, {macs / 1e9:.3f} G multiply-accumulates"
     )
     for line in (*spec.notes, *([problem] if problem else ())):

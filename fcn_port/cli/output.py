@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -11,19 +10,34 @@ from typing import Any
 import click
 import numpy as np
 
+from converters.escaping import json_text, terminal, terminal_lines, terminal_message
 from weights.progress import human_bytes
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON for programs to read.")
 
 
-def note(message: str) -> None:
+MOST_CELL = 200
+"""How many characters of a cell a table shows."""
+
+
+def echo(line: object = "") -> None:
+    """A line of data on standard output, whatever names are in it: a new line in one of them is seen as \\n."""
+    click.echo(terminal(line))
+
+
+def echo_lines(text: str) -> None:
+    """Lines of data on standard output that are ours; names in them have been through `terminal`."""
+    click.echo(terminal_lines(text.removesuffix("\n")))
+
+
+def note(message: object) -> None:
     """A message for people, on standard error."""
-    click.echo(message, err=True)
+    click.echo(terminal_message(message), err=True)
 
 
 def write_json(data: Any) -> None:
     """One JSON document on standard output."""
-    click.echo(json.dumps(data, indent=2, default=_plain))
+    click.echo(json_text(data, indent=2, default=_plain))
 
 
 def _plain(value: Any) -> Any:
@@ -39,14 +53,20 @@ def _plain(value: Any) -> Any:
 
 def write_columns(rows: Sequence[Sequence[str]], *, header: Sequence[str] = (), right: Sequence[int] = ()) -> None:
     """Rows as aligned columns; the columns numbered in `right` are set to the right."""
-    table = [list(header), *map(list, rows)] if header else [list(row) for row in rows]
+    table = [[_cell(value) for value in row] for row in ([header, *rows] if header else rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         cells = (
             cell.rjust(width) if i in right else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
-        click.echo("  ".join(cells).rstrip())
+        echo("  ".join(cells).rstrip())
+
+
+def _cell(text: str) -> str:
+    """A cell on one line, and not so wide that the others are out of sight."""
+    seen = terminal(text)
+    return seen if len(seen) <= MOST_CELL else f"{seen[:MOST_CELL]}... ({len(seen):,} characters)"
 
 
 def size_text(shape: Sequence[int]) -> str:
@@ -62,19 +82,21 @@ def bar(label: str) -> Iterator[Callable[[int, int], None]]:
 
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(label, total=None)
+        task = progress.add_task(terminal(label), total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 __all__ = [
     "bar",
+    "echo",
+    "echo_lines",
     "human_bytes",
     "json_option",
     "note",

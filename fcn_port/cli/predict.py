@@ -14,7 +14,7 @@ from .bringing import here
 from .counting import counting
 from .device import device_option, find_device
 from .engine import engine_option, low_memory_option, padded_option, precision_option, run_as_told
-from .output import json_option, note, write_columns, write_json
+from .output import echo, json_option, note, write_columns, write_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -148,10 +148,10 @@ def _tell(results: list[dict[str, Any]], failed: list[Predicted], *, as_json: bo
                 write_columns([(name, f"{share:.1%}") for name, share in shares.items()], right=(1,))
                 for kind in ("labels", "overlay", "scores", "probabilities"):
                     if kind in written:
-                        click.echo(f"-> {written[kind]}")
+                        echo(f"-> {written[kind]}")
             else:
                 listed = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
-                click.echo(f"{written['labels']}: {listed}")
+                echo(f"{written['labels']}: {listed}")
     if failed:
         note(f"{len(failed)} of {len(results) + len(failed)} images could not be read:")
         for each in failed:

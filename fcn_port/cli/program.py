@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from converters.errors import CaffeFormatError
+from converters.escaping import terminal_message
 from converters.export.check import ExportError
 from weights.errors import UnknownReleaseError, WeightsError
 from weights.store import in_words
@@ -87,6 +88,7 @@ def answer(argv: list[str] | None = None) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
+        error.message = terminal_message(error.message)  # type: ignore[misc]
         error.show()
         return WRONG_USE
     except (click.Abort, KeyboardInterrupt):
@@ -108,7 +110,7 @@ def _describe(error: BaseException) -> str:
 
 
 def _say(message: str, status: int) -> int:
-    click.echo(f"fcn-port: {message}", err=True)
+    click.echo(terminal_message(f"fcn-port: {message}"), err=True)
     return status
 
 

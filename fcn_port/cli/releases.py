@@ -9,7 +9,7 @@ from weights.catalogue import release as find_release
 from weights.records import Release, Score
 from weights.store import converted_path, place_of
 
-from .output import human_bytes, json_option, write_columns, write_json
+from .output import echo, human_bytes, json_option, write_columns, write_json
 
 
 @click.command("releases")
@@ -55,7 +55,7 @@ def _here(release: Release) -> str:
 
 
 def _describe(release: Release) -> None:
-    click.echo(f"{release.name}: {release.dataset.title}")
+    echo(f"{release.name}: {release.dataset.title}")
     rows = [("file", release.file), ("size", _size(release)), ("here", _here(release))]
     rows += [("address", url) for url in release.urls] or [("address", "comes with this project")]
     rows += [("net definition", url) for url in release.prototxts]

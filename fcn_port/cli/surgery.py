@@ -12,7 +12,7 @@ import click
 from converters.errors import CaffeFormatError
 
 from .bringing import bring_file, looks_like_a_name
-from .output import json_option, note, size_text, write_columns, write_json
+from .output import echo, json_option, note, size_text, write_columns, write_json
 
 if TYPE_CHECKING:
     from ..surgery import Surgery
@@ -104,7 +104,8 @@ def _print(result: Surgery, out: Path) -> None:
     ]
     write_columns(rows, header=("what", "parameter", "shape", "from", ""))
     for change in result.of("dropped"):
-        click.echo(f"dropped  {change.source} {size_text(change.source_shape or ())}: {change.why}")
-    click.echo(f"{result.summary()}\n-> {out}")
+        echo(f"dropped  {change.source} {size_text(change.source_shape or ())}: {change.why}")
+    echo(result.summary())
+    echo(f"-> {out}")
     for change in result.of("untouched"):
         note(f"note: nothing in the source initialises {change.key}; it holds random values")

@@ -13,7 +13,7 @@ from converters.shapes import infer_shapes
 
 from .explain import explain_crop
 from .inspect import Size, input_shapes
-from .output import json_option, size_text, write_columns, write_json
+from .output import echo, echo_lines, json_option, size_text, write_columns, write_json
 from .sources import read_net
 
 
@@ -42,7 +42,8 @@ def command(what: str, size: tuple[int, int], explain_crops: bool, derive: bool,
     ]
     write_columns(rows, header=("blob", "shape", "cut from"))
     for derivation in derivations:
-        click.echo("\n" + explain_crop(derivation, shapes))
+        echo()
+        echo_lines(explain_crop(derivation, shapes))
 
 
 def _cut(layer: LayerSpec, shapes: Mapping[str, Shape]) -> str:

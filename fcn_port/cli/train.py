@@ -9,7 +9,7 @@ import click
 
 from ..training.names import Normalization, Order, Precision
 from .device import device_option, find_device
-from .output import json_option, note, write_json
+from .output import echo, json_option, note, write_json
 
 if TYPE_CHECKING:
     from ..data.records import DataSet
@@ -258,7 +258,7 @@ class _Training:
                 }
             )
         elif weights is not None:
-            click.echo(weights)
+            echo(weights)
         return 130 if outcome.stopped else 0
 
 

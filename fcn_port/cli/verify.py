@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from .bringing import bring, here, looks_like_a_name
-from .output import json_option, write_json
+from .output import echo, json_option, write_json
 
 _MARKS = {True: "ok  ", False: "FAIL", None: "--  "}
 _File = click.Path(dir_okay=False, path_type=Path)
@@ -34,7 +34,7 @@ def command(weights: str, against: Path | None, prototxt: Path | None, golden: P
     for check in verify(converted, source, prototxt=prototxt, golden=golden):
         checks.append(check)
         if not as_json:
-            click.echo(f"{_MARKS[check.ok]}  {check.what}: {check.details}")
+            echo(f"{_MARKS[check.ok]}  {check.what}: {check.details}")
     ok = all(check.ok is not False for check in checks)
     if as_json:
         write_json({"ok": ok, "checks": checks})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from converters.escaping import csv_cell, markdown_cell
 from weights.catalogue import datasets, releases
 
 from .comparison import METRICS, compare, verdict
@@ -47,7 +48,11 @@ def to_csv(evaluations: Sequence[Evaluation]) -> str:
     """One table: a line for each class and each metric of each task, values in percent with full precision."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
+
+    def write(row: Iterable[object]) -> None:
+        writer.writerow([csv_cell(value) for value in row])
+
+    write(
         ("weights", "dataset", "split", "images", "task", "what", "value", "accuracy", "labelled", "published")
     )
     for each in evaluations:
@@ -55,12 +60,12 @@ def to_csv(evaluations: Sequence[Evaluation]) -> str:
             start = (each.weights, each.dataset, each.split, len(each.images), task.title)
             for row in compare(each, task):
                 published = row.published[-1][0] if row.published else ""
-                writer.writerow((*start, METRICS[row.metric], _exact(row.ours), "", "", published))
+                write((*start, METRICS[row.metric], _exact(row.ours), "", "", published))
             found = each.scores(task)
             for number, name in enumerate(task.classes):
                 if number not in task.without:
                     values = _exact(100 * found.iu[number]), _exact(100 * found.accuracy[number])
-                    writer.writerow((*start, f"IU {name}", *values, found.labelled[number], ""))
+                    write((*start, f"IU {name}", *values, found.labelled[number], ""))
     return out.getvalue()
 
 
@@ -68,15 +73,24 @@ def to_markdown(evaluations: Sequence[Evaluation], missing: Mapping[str, str]) -
     """The comparison of releases with what was published; `missing` gives the reason for each that was not run."""
     first = evaluations[0] if evaluations else None
     title = f"{first.title}, {first.split}" if first else "nothing was run"
-    lines = [f"# The published numbers and ours: {title}", ""]
+    lines = [f"# The published numbers and ours: {markdown_cell(title)}", ""]
     if first is not None:
         lines += [_preamble(first, evaluations), "", *_metrics_markdown(evaluations)]
     if missing:
-        lines += ["", "Not run:", "", *(f"- `{name}`: {' '.join(reason.split())}" for name, reason in missing.items())]
+        lines += ["", "Not run:", "", *(_item(name, " ".join(reason.split())) for name, reason in missing.items())]
     if first is not None and first.tasks:
         lines += ["", "## IU of each class, in percent", "", *_classes_markdown(evaluations)]
         lines += ["", *_others_markdown(first)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _row(cells: Iterable[object]) -> str:
+    """A line of a Markdown table."""
+    return f"| {' | '.join(map(markdown_cell, cells))} |"
+
+
+def _item(name: str, said: str) -> str:
+    return f"- **{markdown_cell(name)}**: {markdown_cell(said)}"
 
 
 def percent(value: float) -> str:
@@ -89,7 +103,7 @@ def _preamble(first: Evaluation, evaluations: Sequence[Evaluation]) -> str:
     images = " or ".join(map(str, counts))
     whole = "all images of the split" if all(each.complete for each in evaluations) else "NOT the whole published split"
     made = ", ".join(f"{key} {value}" for key, value in first.settings.items())
-    return f"{images} images, {whole}; in percent. Made with {made}."
+    return f"{images} images, {whole}; in percent. Made with {markdown_cell(made)}."
 
 
 def _metrics_markdown(evaluations: Sequence[Evaluation]) -> list[str]:
@@ -97,11 +111,11 @@ def _metrics_markdown(evaluations: Sequence[Evaluation]) -> list[str]:
     for each in evaluations:
         for task in each.tasks:
             name = each.weights if len(each.tasks) == 1 else f"{each.weights}, {task.title}"
-            for metric, ours, published, difference, source in metric_rows(each, task):
-                lines.append(f"| {name} | {metric} | {ours} | {published} | {difference} | {source} |")
+            for cells in metric_rows(each, task):
+                lines.append(_row((name, *cells)))
                 name = ""
     found = [(each.weights, verdict(each)) for each in evaluations]
-    said = [f"- `{name}`: {each.text}" for name, each in found if each is not None]
+    said = [_item(name, each.text) for name, each in found if each is not None]
     return [*lines, *([""] if said else []), *said]
 
 
@@ -110,10 +124,10 @@ def _classes_markdown(evaluations: Sequence[Evaluation]) -> list[str]:
     task = same[0].tasks[0]
     columns = [{row[0]: row[1] for row in class_rows(each, task)} for each in same]
     lines = [
-        "| class | " + " | ".join(each.weights for each in same) + " |",
+        _row(("class", *(each.weights for each in same))),
         "| --- |" + " ---: |" * len(same),
     ]
-    return lines + [f"| {name} | " + " | ".join(column[name] for column in columns) + " |" for name in columns[0]]
+    return lines + [_row((name, *(column[name] for column in columns))) for name in columns[0]]
 
 
 def _others_markdown(first: Evaluation) -> list[str]:
@@ -137,7 +151,7 @@ def _others_markdown(first: Evaluation) -> list[str]:
     for name, score in rows:
         iu = "" if score.mean_iu is None else f"{score.mean_iu:.1f}"
         seconds = "" if score.seconds is None else f"{score.seconds:g} s"
-        lines.append(f"| {name} | {score.split} | {iu} | {seconds} | {score.source} |")
+        lines.append(_row((name, score.split, iu, seconds, score.source)))
     return lines
 
 
