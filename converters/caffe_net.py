@@ -96,7 +96,8 @@ class CaffeNet(nn.Module):
         fed.update(named)
         if len(given) > len(names) or wrong or len(fed) < len(names):
             found = [*("without a name" for _ in given), *named]
-            raise ValueError(f"expected the inputs {', '.join(names)}; found {', '.join(found) or 'none'}")
+            wanted = terminal(", ".join(names))
+            raise ValueError(f"expected the inputs {wanted}; found {terminal(', '.join(found)) or 'none'}")
         for name, expected in self.inputs.items():
             _check_input(name, fed[name], expected)
         if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
@@ -111,7 +112,7 @@ class CaffeNet(nn.Module):
         for layer, blobs in infer_blobs(self.spec, shapes).items():
             if blobs != self._blob_shapes[layer]:
                 raise ValueError(
-                    f"inputs {dict(shapes)} do not fit: layer '{layer}' would need blobs {blobs}; "
+                    f"inputs {dict(shapes)} do not fit: layer '{terminal(layer)}' would need blobs {blobs}; "
                     f"it has {self._blob_shapes[layer]}"
                 )
         if len(self._checked) >= MOST_REMEMBERED:
@@ -290,9 +291,9 @@ def _cut(spec: NetSpec, outputs: Sequence[str]) -> NetSpec:
 
 def _check_input(name: str, x: Tensor, expected: Shape) -> None:
     if not isinstance(x, Tensor):
-        raise TypeError(f"input '{name}': expected a tensor, found {type(x).__name__}")
+        raise TypeError(f"input '{terminal(name)}': expected a tensor, found {type(x).__name__}")
     if x.ndim != len(expected) or (x.ndim > 1 and x.shape[1] != expected[1]):
-        raise ValueError(f"input '{name}': expected {_free(expected)}, found {tuple(x.shape)}")
+        raise ValueError(f"input '{terminal(name)}': expected {_free(expected)}, found {tuple(x.shape)}")
 
 
 def _free(shape: Shape) -> str:

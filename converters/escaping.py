@@ -145,6 +145,14 @@ def markdown_cell(value: object) -> str:
     return re.sub(r"(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])", r"\\_", text)
 
 
+def markdown_code(value: object) -> str:
+    """Anything as a code span in a line of Markdown, in more backticks than it has in a row."""
+    text = _visible(str(value))
+    ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " if text[:1] in ("", "`", " ") or text[-1:] in ("`", " ") else ""
+    return f"{ticks}{space}{text or ' '}{space}{ticks}"
+
+
 def csv_cell(value: object) -> object:
     """A cell for the `csv` module: numbers as they are, text so that no spreadsheet takes it for a formula."""
     if value is None or isinstance(value, Number):

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import keyword
+import re
 import time
 import unicodedata
 from html.parser import HTMLParser
@@ -26,6 +27,7 @@ from converters.escaping import (
     identifiers,
     json_text,
     markdown_cell,
+    markdown_code,
     python_literal,
     terminal,
     terminal_lines,
@@ -172,6 +174,15 @@ def test_markdown_is_text(name: str) -> None:
     assert seen(cell) and "<" not in cell
     bare = cell.replace("\\\\", "")  # what is left behind a backslash has no meaning
     assert all(bare[i - 1] == "\\" for i, letter in enumerate(bare) if letter in "|`*[]~")
+
+
+@hostile
+def test_markdown_code_is_one_span(name: str) -> None:
+    span = markdown_code(name)
+    ticks = len(span) - len(span.lstrip("`"))
+    assert seen(span) and len(span) - len(span.rstrip("`")) == ticks
+    assert not re.search("`" * ticks, span[ticks:-ticks])
+    assert terminal(name).strip() in span
 
 
 def test_markdown_of_usual_names_is_plain() -> None:

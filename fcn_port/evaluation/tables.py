@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 
-from converters.escaping import csv_cell, markdown_cell
+from converters.escaping import csv_cell, markdown_cell, markdown_code
 from weights.catalogue import datasets, releases
 
 from .comparison import METRICS, compare, verdict
@@ -90,7 +90,7 @@ def _row(cells: Iterable[object]) -> str:
 
 
 def _item(name: str, said: str) -> str:
-    return f"- **{markdown_cell(name)}**: {markdown_cell(said)}"
+    return f"- {markdown_code(name)}: {markdown_cell(said)}"
 
 
 def percent(value: float) -> str:
