@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,6 +163,23 @@ def test_other_weights_other_labels_other_classes_are_computed_anew(
     assert again.computed == 1 and again.images[0].histograms["score"][0].sum() == 0
     (shapes / "classes.txt").write_text("a\nb\nc\nd\ne\nf\ng\n")
     assert evaluate(net, open_dataset(shapes), plan=plan).computed == 3
+
+
+@pytest.mark.parametrize("folder", ["JPEGImages", "SegmentationClass"])
+@pytest.mark.parametrize("change", ["time", "size"])
+def test_a_file_of_another_time_or_size_is_computed_anew(
+    change: str, folder: str, net: nn.Module, shapes: Path, tmp_path: Path
+) -> None:
+    """Each for itself: an editor may keep the size, and a copy the time."""
+    data, plan = open_dataset(shapes), Plan(cache=tmp_path / "cache")
+    evaluate(net, data, plan=plan)
+    (path,) = (shapes / folder).glob(f"{data.ids[1]}.*")
+    before = path.stat().st_mtime_ns
+    if change == "size":
+        path.write_bytes(path.read_bytes() + b"\0")  # both formats end before it
+    os.utime(path, ns=(before, before + (change == "time")))
+    assert evaluate(net, data, plan=plan).computed == 1
+    assert evaluate(net, data, plan=plan).computed == 0
 
 
 def test_the_digest_is_of_names_values_and_modules(net: nn.Module) -> None:

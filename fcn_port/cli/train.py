@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -68,12 +69,15 @@ def command(recipe: str | None, solver: Path | None, **options: Any) -> int:
         raise click.UsageError("what to learn from? Say --data FOLDER; `fcn-port data` tells of the published ones")
     from ..evaluation.processes import device_of_process, joined
     from ..training.errors import TrainingError
+    from ..training.folder import alone_in
     from ..training.together import Together
 
     device = device_of_process(options["device"])
     try:
         with joined(device) as processes:
-            return _Training(recipe, solver, Together(processes, find_device(device)), options).run()
+            training = _Training(recipe, solver, Together(processes, find_device(device)), options)
+            with alone_in(training.folder) if processes.first else nullcontext():
+                return training.run()
     except TrainingError as error:
         note(f"fcn-port: {error}")
         return 1
@@ -111,6 +115,11 @@ class _Training:
             workers=self.options["workers"],
         )
         plan = self._plan(prepared, self._validation(data))
+        if resume is not None and resume.iteration > plan.max_iter:
+            raise click.UsageError(
+                f"{resume.path} is of iteration {resume.iteration}, and the run ends at {plan.max_iter}: --max-iter "
+                "lets it go on, --resume FILE goes on from an earlier snapshot"
+            )
         self._announce(prepared, data, resume)
         active = self.together.processes.first
         display = self.options["display"] or prepared.solver.spec.display or 20

@@ -40,6 +40,9 @@ from .task import Task
 FORMAT = 1
 """Of the .json."""
 
+_GOING = ".pruned"
+"""What the .json of a snapshot ends in while the files that belong to it are deleted."""
+
 
 @dataclass(frozen=True)
 class RandomStates:
@@ -75,8 +78,8 @@ class Snapshot:
 
 def save(folder: Path, name: str, task: Task, solver: CaffeSolver, progress: Progress) -> Snapshot:
     """Write a snapshot into `folder` under the solver's iteration; it is there when this returns."""
-    stem = f"{name}_iter_{solver.iteration}"
-    weights, state, path = (folder / f"{stem}{ending}" for ending in (".caffemodel", ".solverstate", ".json"))
+    path = snapshot_path(folder, name, solver.iteration)
+    weights, state = path.with_suffix(".caffemodel"), path.with_suffix(".solverstate")
     path.unlink(missing_ok=True)  # from here on what was saved at this iteration before is no snapshot
     net = task.spec if task.spec is not None else definition(task.net)
     write_caffemodel(from_state_dict(task.net.state_dict(), net), unlinked(weights))
@@ -94,6 +97,11 @@ def save(folder: Path, name: str, task: Task, solver: CaffeSolver, progress: Pro
     with whole_file(path) as file:
         file.write(json_text(record, indent=1).encode())
     return Snapshot(path, solver.iteration, weights, state, progress)
+
+
+def snapshot_path(folder: Path, name: str, iteration: int) -> Path:
+    """The .json of a run's snapshot."""
+    return folder / f"{name}_iter_{iteration}.json"
 
 
 def snapshots(folder: Path, name: str) -> list[Path]:
@@ -155,9 +163,15 @@ def restore(snapshot: Snapshot, task: Task, solver: CaffeSolver) -> None:
 
 
 def prune(folder: Path, name: str, *, keep: int) -> None:
-    """Delete all but the `keep` latest snapshots; each one's .json goes first, so that none is ever half there."""
+    """Delete all but the `keep` latest snapshots, by iteration.
+
+    Each one's .json goes first, to another name, so that none is ever half there; what a run that was killed here left
+    is deleted by the next.
+    """
     for path in snapshots(folder, name)[:-keep]:
-        for file in (path, path.with_suffix(".solverstate"), path.with_suffix(".caffemodel")):
+        path.replace(path.with_suffix(_GOING))
+    for path in folder.glob(f"{glob.escape(name)}_iter_*{_GOING}"):
+        for file in (path.with_suffix(".solverstate"), path.with_suffix(".caffemodel"), path):
             file.unlink(missing_ok=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -18,9 +19,20 @@ from weights.catalogue import datasets
 from ..data.records import DataSet
 from ..evaluation.running import Plan as EvaluationPlan
 from ..evaluation.running import evaluate
-from .checkpoints import Progress, RandomStates, Snapshot, prune, random_states, restore, save, set_random_states
+from .checkpoints import (
+    Progress,
+    RandomStates,
+    Snapshot,
+    prune,
+    random_states,
+    restore,
+    save,
+    set_random_states,
+    snapshot_path,
+)
 from .events import Begun, Report, Saved, Updated, Validated
 from .feed import Feed
+from .folder import alone_in
 from .names import Precision
 from .solver import CaffeSolver
 from .task import Task
@@ -55,7 +67,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: after how many updates, whether it was stopped before its end, and its last snapshot."""
+    """How a run ended: after how many updates, whether it was stopped before its end, and its last snapshot.
+
+    The snapshot is None in all but the first of several processes.
+    """
 
     iteration: int
     stopped: bool
@@ -77,8 +92,23 @@ def train(
 
     A run that is resumed from a snapshot of a run goes on to the weights that it would have had, on a CPU to the last
     bit. Only the first of several processes reports and writes. Raises TrainingError, DataError for a damaged image and
-    CaffeFormatError for a snapshot that does not fit.
+    CaffeFormatError for a snapshot that does not fit; TrainingError, too, where another run writes into the folder.
+    A run that was over already is saved where its last snapshot is not there.
     """
+    with alone_in(plan.folder) if together.processes.first else nullcontext():
+        return _train(task, solver, feed, plan, resume, together, report, stop)
+
+
+def _train(
+    task: Task,
+    solver: CaffeSolver,
+    feed: Feed,
+    plan: Plan,
+    resume: Snapshot | None,
+    together: Together,
+    report: Report,
+    stop: Callable[[], bool],
+) -> Outcome:
     torch.manual_seed(plan.seed + together.processes.rank)
     if resume is not None:
         restore(resume, task, solver)
@@ -107,7 +137,7 @@ class _Run:
         latest = deque(losses, maxlen=plan.average_loss)
         clock = _Clock()
         saved: Path | None = None
-        stopped = False
+        stopped, first = False, solver.iteration
         self.task.net.train()
         try:
             while solver.iteration < plan.max_iter and not stopped:
@@ -123,6 +153,8 @@ class _Run:
                 clock.skip()
         finally:
             batches.close()
+        if solver.iteration == first:
+            saved = self._already_over(latest)
         return Outcome(solver.iteration, stopped, saved)
 
     def _updated(
@@ -145,6 +177,13 @@ class _Run:
         return iteration == self.plan.max_iter or (every > 0 and iteration % every == 0)
 
     # Snapshots
+
+    def _already_over(self, latest: deque[float]) -> Path | None:
+        """The snapshot of a run that has nothing left to do, made again where it is missing."""
+        there = snapshot_path(self.plan.folder, self.plan.name, self.solver.iteration)
+        if self.together.processes.from_first(there.exists()):
+            return there if self.together.processes.first else None
+        return self._at_intervals(latest, last=True)
 
     def _at_intervals(self, latest: deque[float], *, last: bool) -> Path | None:
         """Save where a snapshot is due; its .json, or None."""
