@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 
 import fcn_port
+from fcn_port.errors import EngineError
 from fcn_port.inference import engines
 from fcn_port.inference.engines import artefacts
 from fcn_port.inference.lossless import Lossless
@@ -78,6 +80,51 @@ def test_the_oldest_goes(folder: Path) -> None:
     for version in range(artefacts.KEPT + 2):
         keep(narrow(FCN8s), version=str(version))
     assert len(list(folder.iterdir())) == artefacts.KEPT
+
+
+@pytest.mark.parametrize("what", ["another byte", "another file", "no digests", "a link", "a name", "a file less"])
+def test_one_that_is_not_what_was_kept_is_not_loaded(what: str, folder: Path, tmp_path: Path) -> None:
+    """An engine that runs what it reads is never asked."""
+    keep(narrow(FCN8s), value="kept")
+    (path,) = folder.glob("words-*/model")
+    if what == "another byte":
+        path.write_text("Kept")
+    elif what == "another file":
+        (path.parent / "more").write_text("")
+    elif what == "no digests":
+        (path.parent / "sha256.json").unlink()
+    elif what == "a file less":
+        path.unlink()
+    else:
+        other = tmp_path / "other"
+        other.write_text("kept")
+        path.unlink()
+        (path.symlink_to if what == "a link" else path.hardlink_to)(other)
+    assert keep(narrow(FCN8s), value="made again") == "made again"
+    assert keep(narrow(FCN8s), value="not asked") == "made again"
+
+
+@pytest.mark.parametrize("place", ["root", "artefact", "above"])
+def test_where_others_write_nothing_is_loaded(place: str, folder: Path, tmp_path: Path) -> None:
+    keep(narrow(FCN8s), value="planted")
+    (artefact,) = folder.glob("words-*")
+    {"root": folder, "artefact": artefact, "above": tmp_path}[place].chmod(0o777)
+    assert keep(narrow(FCN8s), value="made for this process") == "made for this process"
+    assert (artefact / "model").read_text() == ("planted" if place != "artefact" else "made for this process")
+
+
+def test_pytorchs_own_folder_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile loads what it finds there, by default under a name in /tmp that everybody knows."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    tmp_path.chmod(0o777)
+    with pytest.raises(EngineError, match=r"others may write in it.*set TORCHINDUCTOR_CACHE_DIR"):
+        engines.make("compile", narrow(FCN8s))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(EngineError, match=r"others may write in it.*set TORCHINDUCTOR_CACHE_DIR"):
+        engines.make("compile", narrow(FCN8s))
+    tmp_path.chmod(0o700)
+    engines.make("compile", narrow(FCN8s))
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -180,24 +178,10 @@ def test_it_is_compiled_once(empty_cache: Path, monkeypatch: pytest.MonkeyPatch)
     other = empty_cache.parent / "other.c"
     other.write_text(build._SOURCE.read_text() + "\n")
     monkeypatch.setattr(build, "_SOURCE", other)
-    assert build._path(["cc"]) != kept
+    assert not kept.name.startswith(build._name(["cc"]))
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setattr(build, "cache_folder", lambda: tmp_path / "file" / "native")
     assert why_not() is None
-
-
-def test_a_damaged_file_is_made_again(empty_cache: Path) -> None:
-    """Seen by a process of its own: this one has the library open."""
-    path = build._path(["cc"])
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"\x7fELF nothing more")
-    code = (
-        "import sys, pathlib; from fcn_port.inference.native import build, why_not\n"
-        "build.cache_folder = lambda: pathlib.Path(sys.argv[1]); sys.exit(why_not() is not None)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(empty_cache)], env={**os.environ, "CC": "cc"})
-    assert done.returncode == 0
-    assert path.stat().st_size > 10_000

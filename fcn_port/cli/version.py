@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from converters.version import VERSION
 from weights.store import weights_dir
 
+from ..private import cache_folder, why_not_private
+
 _PACKAGES = ("torch", "numpy", "protobuf", "h5py", "safetensors", "Pillow", "opencv-python-headless")
 
 
@@ -18,6 +20,9 @@ def version_report() -> str:
     lines.append(f"{platform.machine()}, {os.cpu_count()} cores")
     lines += [f"{name} {_version(name)}" for name in _PACKAGES]
     lines.append(f"weights in {weights_dir()}")
+    compiled = cache_folder("native")
+    problem = why_not_private(compiled, make=False)
+    lines.append(f"compiled code in {compiled}" if problem is None else f"compiled code is not kept: {problem}")
     return "\n".join(lines)
 
 

@@ -1,6 +1,7 @@
 """What engines compile, kept on disk: by weights, version and processor, a few gigabytes at most.
 
-One artefact serves images of every size. It is whole or not there; one that cannot be read is made again.
+One artefact serves images of every size. It is whole or not there; one that cannot be read is made again. Where others
+could have put something into the folder, nothing is kept there and nothing loaded from it.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-import platformdirs
 import torch
 
-from ... import __version__
+from converters.files import open_own, write_whole
+
+from ... import __version__, private
 from ..lossless import Lossless
 from ..processor import processor
 
@@ -25,23 +27,25 @@ T = TypeVar("T")
 
 KEPT = 4
 """Artefacts, those that were used last; one of FCN-8s takes 0.55 GB."""
+_DIGESTS = "sha256.json"
 
 
 def cache_folder() -> Path:
     """Where artefacts are kept, a folder for each."""
-    return platformdirs.user_cache_path("fcn-port", appauthor=False) / "engines"
+    return private.cache_folder("engines")
 
 
 def kept(net: Lossless, *, engine: str, version: str, make: Callable[[Path], None], load: Callable[[Path], T]) -> T:
     """What `load` finds in the folder that `make` filled, now or in an earlier process."""
     root = cache_folder()
-    if not _is_writable(root):
+    if not _is_usable(root):
         with tempfile.TemporaryDirectory(prefix="fcn-port-") as passing:
             make(Path(passing))
             return load(Path(passing))
     folder = root / f"{engine}-{_key(net, version)}"
     if folder.is_dir():
         try:
+            _refuse_changed(folder)
             found = load(folder)
         except Exception:  # whatever an engine says of a damaged file
             shutil.rmtree(folder, ignore_errors=True)
@@ -56,21 +60,42 @@ def kept(net: Lossless, *, engine: str, version: str, make: Callable[[Path], Non
     return found
 
 
-def _is_writable(root: Path) -> bool:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(root, os.W_OK)
+def _is_usable(root: Path) -> bool:
+    """Whether something can be kept there, and nobody else can have put there what an engine would run."""
+    return private.why_not_private(root) is None and os.access(root, os.W_OK)
+
+
+def _refuse_changed(folder: Path) -> None:
+    """OSError or ValueError if an artefact is not, to the last byte, what this user kept: an engine may run it."""
+    problem = private.why_not_private(folder)
+    if problem is not None:
+        raise PermissionError(problem)
+    expected = json.loads(private.read_private(folder / _DIGESTS))
+    if expected != _digests(folder):
+        raise ValueError(f"{folder}: damaged")
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file of an artefact; OSError for one that is not this user's own."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.name != _DIGESTS:
+            with open_own(path) as file:
+                digest = hashlib.sha256()
+                while piece := file.read(1 << 20):
+                    digest.update(piece)
+            found[path.name] = digest.hexdigest()
+    return found
 
 
 def _keep(unfinished: Path, folder: Path) -> None:
     """Give the finished files their name; whoever was first wins."""
     whole = unfinished / "whole"
-    whole.mkdir()
+    whole.mkdir(mode=0o700)
     for path in list(unfinished.iterdir()):
         if path != whole:
             path.replace(whole / path.name)
+    write_whole(whole / _DIGESTS, json.dumps(_digests(whole)).encode(), durable=False)
     try:
         whole.replace(folder)
     except OSError:

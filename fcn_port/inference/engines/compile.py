@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from threading import RLock
 
 import torch
@@ -10,6 +12,8 @@ import torch._inductor.config
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...errors import EngineError
+from ...private import why_not_private
 from ..background import Background
 from ..graph import Step
 from ..plan import Plan, reads
@@ -22,11 +26,29 @@ _settings = RLock()
 def build(engine: SplitEngine) -> Models:
     """Head and tail as two compiled modules with sizes left open; compiled when first run.
 
-    What the C++ compiler makes is kept by PyTorch, below `$TORCHINDUCTOR_CACHE_DIR`.
+    What the C++ compiler makes is kept by PyTorch, below `$TORCHINDUCTOR_CACHE_DIR`. EngineError if others could have
+    put something there.
     """
+    problem = why_not_private(_cache_folder())
+    if problem is not None:  # it would load code from there
+        raise EngineError(f"compile: {problem}; set TORCHINDUCTOR_CACHE_DIR to a folder of your own")
     plan = engine.reference_plan()
     tail = _Tail(tuple(step for step in plan.tail if step.top not in engine.outputs))
     return _compiled(_Head(plan, engine.constants())), _compiled(tail)
+
+
+def _cache_folder() -> Path:
+    """Where PyTorch keeps what it compiles, and looks for it: a name in /tmp that everybody knows."""
+    named = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    if named:
+        return Path(named)
+    try:
+        from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+    except ImportError:  # before PyTorch 2.7
+        from torch._inductor.codecache import cache_dir
+
+        return Path(cache_dir())
+    return Path(default_cache_dir())
 
 
 def _compiled(module: nn.Module) -> Model:

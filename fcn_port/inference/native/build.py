@@ -1,6 +1,7 @@
 """Compiling winograd.c where it runs: once for a machine, in a second, and kept in the cache folder.
 
-`$FCN_PORT_NATIVE=0` forbids it; `$CC` names the compiler, `cc` is the default.
+`$FCN_PORT_NATIVE=0` forbids it; `$CC` names the compiler, `cc` is the default. Where others could have put something
+into the cache folder, nothing is kept there and nothing loaded from it: each process compiles for itself.
 """
 
 from __future__ import annotations
@@ -8,21 +9,27 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import re
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-import platformdirs
+from converters.files import whole_file
 
+from ... import private
+from ...private import why_not_private
 from ..processor import processor
 from ..winograd import POINTS, matrices
 
 _SOURCE = Path(__file__).with_name("winograd.c")
 _FLAGS = ("-O3", "-march=native", "-fno-signed-zeros", "-fno-trapping-math", "-fPIC", "-shared")
-_SECONDS = 120
+_SECONDS = 900
+"""A compiler may take so long; it needs two, and a hundred times as many on a machine that is busy otherwise."""
 
 
 class NotBuilt(RuntimeError):
@@ -45,38 +52,54 @@ def library() -> ctypes.CDLL:
 
 def cache_folder() -> Path:
     """Where compiled code is kept."""
-    return platformdirs.user_cache_path("fcn-port", appauthor=False) / "native"
+    return private.cache_folder("native")
 
 
 def _loaded(command: list[str]) -> ctypes.CDLL:
-    """What is kept, or made now where nothing is kept or it is damaged."""
-    path = _path(command)
-    if path.is_file():
+    """What is kept, or made now where nothing is kept, it is damaged, or others could have put it there."""
+    name, folder = _name(command), cache_folder()
+    is_kept = why_not_private(folder) is None
+    for path in sorted(folder.glob(f"{name}-*.so")) if is_kept else ():
         try:
-            return _declared(ctypes.CDLL(str(path)))
+            return _declared(_checked(path))
         except (OSError, AttributeError):
             path.unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(prefix="fcn-port-") as folder:
-        made = _compile(command, Path(folder))
-        _keep(made, path)
-        return _declared(ctypes.CDLL(str(path if path.is_file() else made)))
+    with tempfile.TemporaryDirectory(prefix="fcn-port-") as temporary:
+        made = _compile(command, Path(temporary))
+        kept = _keep(made, folder / name) if is_kept else None
+        return _declared(ctypes.CDLL(str(kept or made)))
 
 
-def _path(command: list[str]) -> Path:
-    """The library for this source, this compiler and this processor."""
-    version = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=_SECONDS, check=True)
+def _name(command: list[str]) -> str:
+    """What the library for this source, this compiler and this processor is called, before the digest of its bytes."""
+    version = _run([*command, "--version"])
+    if version.returncode:
+        raise OSError(version.stderr.strip() or f"--version ends with status {version.returncode}")
     parts = [_SOURCE.read_text(), _points_header(), *command, *_FLAGS, version.stdout, processor()]
-    return cache_folder() / f"winograd-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}.so"
+    return f"winograd-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}"
 
 
-def _keep(made: Path, path: Path) -> None:
-    """Copy to `path`, which is whole or not there, whoever else does the same; not where nothing can be written."""
+def _checked(path: Path) -> ctypes.CDLL:
+    """A library that is kept, seen to be what was compiled before any of it can run.
+
+    Nobody but this user can change it between the look and the load: its folder is private.
+    """
+    if hashlib.sha256(private.read_private(path)).hexdigest() != path.stem.rpartition("-")[2]:
+        raise OSError(f"{path}: damaged")
+    return ctypes.CDLL(str(path))
+
+
+def _keep(made: Path, beginning: Path) -> Path | None:
+    """Keep the library under its name and digest, whole or not at all; None where nothing can be written."""
+    content = made.read_bytes()
+    path = beginning.with_name(f"{beginning.name}-{hashlib.sha256(content).hexdigest()}.so")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            Path(shutil.copy(made, folder)).replace(path)
+        with whole_file(path, durable=False, follow=False) as file:
+            os.chmod(file.name, 0o700)  # noqa: PTH101 - whatever the umask says
+            file.write(content)
     except OSError:  # compiled again by the next process, which takes a second
-        pass
+        return None
+    return path
 
 
 def _compile(command: list[str], folder: Path) -> Path:
@@ -84,13 +107,43 @@ def _compile(command: list[str], folder: Path) -> Path:
     (folder / "points.h").write_text(_points_header())
     made = folder / "winograd.so"
     for openmp in (("-fopenmp",), ()):
-        done = subprocess.run(
-            [*command, *_FLAGS, *openmp, f"-I{folder}", "-o", str(made), str(_SOURCE)],
-            capture_output=True, text=True, timeout=_SECONDS,
-        )  # fmt: skip
+        done = _run([*command, *_FLAGS, *openmp, f"-I{folder}", "-o", str(made), str(_SOURCE)])
         if done.returncode == 0:
             return made
+        if _was_killed(done):
+            break  # which says nothing about OpenMP
     raise OSError(done.stderr.strip() or f"exit status {done.returncode}")
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run the compiler; once more if it was killed, as on a machine that is short of memory for a moment."""
+    for _ in range(2):
+        done = _run_once(command)
+        if not _was_killed(done):
+            break
+    return done
+
+
+def _run_once(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run the compiler, without input; one that never ends goes, with the processes that it began."""
+    pipe, english = subprocess.PIPE, {**os.environ, "LC_ALL": "C"}
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, errors="replace", env=english,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            out, err = process.communicate(timeout=_SECONDS)
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def _was_killed(done: subprocess.CompletedProcess[str]) -> bool:
+    """Whether the compiler, or a process that it began, was ended by a signal; gcc and clang say so in words."""
+    in_words = re.search(r"\bKilled\b|\bsignal\b|Cannot allocate memory|virtual memory exhausted", done.stderr)
+    return done.returncode < 0 or done.returncode >= 128 or (done.returncode != 0 and in_words is not None)
 
 
 def _points_header() -> str:
