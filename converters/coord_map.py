@@ -22,6 +22,7 @@ from math import floor
 from .errors import NetError
 from .layers.crop import Crop
 from .layers.reach import NOTHING
+from .limits import check_limit
 from .net import LayerSpec, NetSpec
 
 Fractions = tuple[Fraction, Fraction]
@@ -102,7 +103,8 @@ def derive_crops(spec: NetSpec) -> tuple[Derivation, ...]:
 
     Raises NetError where the two bottoms have no common origin, different scales, or an offset below 0.
     """
-    return tuple(_derive(spec, i) for i, layer in enumerate(spec.layers) if layer.type == "Crop")
+    net = _Net(spec)
+    return tuple(net.derive(i) for i, layer in enumerate(spec.layers) if layer.type == "Crop")
 
 
 def auto_crop(spec: NetSpec) -> NetSpec:
@@ -111,45 +113,114 @@ def auto_crop(spec: NetSpec) -> NetSpec:
     For nets of Caffe's old `future` branch (the CVPR releases, HED, CRF-RNN), whose Crop layer worked them out itself.
     As that layer did, it refuses an offset that is not whole (NetError).
     """
+    net = _Net(spec)
     for i, layer in enumerate(spec.layers):
         if layer.type == "Crop" and written_offset(layer) is None:
-            derivation = _derive(spec, i)
+            derivation = net.derive(i)
             offset = derivation.derived
             if derivation.exact != offset:
                 raise _no_offset(spec, layer, _apart(derivation.exact))
             message = layer.to_message()
             message.crop_param.axis = 2
             message.crop_param.offset.extend(offset[:1] if offset[0] == offset[1] else offset)
-            cropped = LayerSpec.from_message(message, extra=layer.extra, line=layer.line)
-            spec = replace(spec, layers=(*spec.layers[:i], cropped, *spec.layers[i + 1 :]))
-    return spec
+            net.put(i, LayerSpec.from_message(message, extra=layer.extra, line=layer.line))
+    return replace(spec, layers=tuple(net.layers))
 
 
 Version = tuple[int, str]
 """A blob as the layer of this number left it: layers in place make a new version under the old name."""
 
+_Way = dict[Version, "tuple[int, Version] | None"]
+"""From each blob on a way the number of the next layer, and the blob that this makes; None at the end."""
 
-def _derive(spec: NetSpec, index: int) -> Derivation:
-    layer = spec.layers[index]
-    if len(layer.bottoms) != 2:
-        raise NetError(f"{len(layer.bottoms)} bottoms; a crop has two", where=layer.place, path=spec.path)
-    makers = _bottom_versions(spec)
-    cropped, reference = (_paths(spec, makers, start) for start in makers[index])
-    common = cropped.keys() & reference.keys()
-    if not common:
-        raise _no_offset(spec, layer, "its bottoms come from no common blob through layers with a known geometry")
-    origin = max(common)
-    first, second = cropped[origin], reference[origin]
-    a, b = (path[-1].so_far if path else CoordMap() for path in (first, second))
-    if a.scale != b.scale:
-        raise _no_offset(
-            spec, layer, f"one bottom has {a.scale[0]} of the pixels of '{origin[1]}', the other {b.scale[0]}"
-        )
-    exact = a.shift[0] - b.shift[0], a.shift[1] - b.shift[1]
-    if min(exact) < 0:
-        raise _no_offset(spec, layer, _apart(exact))
-    derived = floor(exact[0] + Fraction(1, 2)), floor(exact[1] + Fraction(1, 2))
-    return Derivation(layer, origin[1], first, second, exact, derived, written_offset(layer))
+MOST_STEPS = 1 << 21
+"""Blobs that are looked at for all crops of a net; nets of a thousand layers with twenty crops have 100,000."""
+
+
+_LARGEST = 1 << 128
+"""Of the numbers in a scale, which a chain of strides would make longer and longer."""
+
+
+class _Net:
+    """The layers of a net, with the versions of their bottoms and the maps that were asked for."""
+
+    def __init__(self, spec: NetSpec) -> None:
+        self.layers = list(spec.layers)
+        self._spec = spec
+        self._makers = _bottom_versions(spec)
+        self._maps: dict[int, CoordMap | None] = {}
+        self._steps = 0
+
+    def put(self, index: int, layer: LayerSpec) -> None:
+        """Put a layer in the place of one with the same bottoms and tops."""
+        self.layers[index] = layer
+        self._maps.pop(index, None)
+
+    def derive(self, index: int) -> Derivation:
+        """The derivation of the Crop layer of this number."""
+        layer = self.layers[index]
+        if len(layer.bottoms) != 2:
+            raise NetError(f"{len(layer.bottoms)} bottoms; a crop has two", where=layer.place, path=self._spec.path)
+        origin, ways = self._search(index)
+        if origin is None:
+            why = "its bottoms come from no common blob through layers with a known geometry"
+            raise _no_offset(self._spec, layer, why)
+        first, second = (tuple(self._path(way, origin)) for way in ways)
+        a, b = (path[-1].so_far if path else CoordMap() for path in (first, second))
+        if a.scale != b.scale:
+            why = f"one bottom has {a.scale[0]} of the pixels of '{origin[1]}', the other {b.scale[0]}"
+            raise _no_offset(self._spec, layer, why)
+        exact = a.shift[0] - b.shift[0], a.shift[1] - b.shift[1]
+        if min(exact) < 0:
+            raise _no_offset(self._spec, layer, _apart(exact))
+        derived = floor(exact[0] + Fraction(1, 2)), floor(exact[1] + Fraction(1, 2))
+        return Derivation(layer, origin[1], first, second, exact, derived, written_offset(layer))
+
+    def _search(self, index: int) -> tuple[Version | None, tuple[_Way, _Way]]:
+        """The latest blob that both bottoms come from, None where there is none, and the ways from it to them."""
+        one, two = self._makers[index]
+        ways: tuple[_Way, _Way] = {one: None}, {two: None}
+        for here in range(max(one[0], two[0]), -1, -1):
+            tops = {(here, top) for top in self.layers[here].tops}
+            common = tops & ways[0].keys() & ways[1].keys()
+            if common:
+                return max(common), ways
+            self._count(here, index)
+            for way in ways:
+                self._go_back(here, way)
+        return max(ways[0].keys() & ways[1].keys(), default=None), ways
+
+    def _go_back(self, here: int, way: _Way) -> None:
+        """Put the bottoms of a layer on the way that a top of it is on; where there are several ways, one is enough."""
+        layer = self.layers[here]
+        after = next(((here, top) for top in layer.tops if (here, top) in way), None)
+        if after is None or layer.params is None or self._map(here) is None:
+            return
+        for position, bottom in enumerate(self._makers[here]):
+            if layer.params.reach(axis=2, bottom=position) != NOTHING:
+                way.setdefault(bottom, (here, after))
+
+    def _path(self, way: _Way, origin: Version) -> Iterator[Step]:
+        """The layers from `origin` to the end of the way."""
+        so_far, following = CoordMap(), way[origin]
+        while following is not None:
+            index, version = following
+            so_far = (self._map(index) or CoordMap()).after(so_far)
+            if any(part.numerator + part.denominator > _LARGEST for part in so_far.scale):
+                why = f"'{self.layers[index].name}' has a scale beyond all measure"
+                raise _no_offset(self._spec, self.layers[index], why)
+            yield Step(self.layers[index], so_far)
+            following = way[version]
+
+    def _map(self, index: int) -> CoordMap | None:
+        if index not in self._maps:
+            self._maps[index] = layer_map(self.layers[index])
+        return self._maps[index]
+
+    def _count(self, here: int, crop: int) -> None:
+        self._steps += 1 + len(self.layers[here].bottoms) + len(self.layers[here].tops)
+        place = self.layers[crop].place
+        check_limit(self._steps, MOST_STEPS, what="to derive its crops takes", unit="steps", where=place)
 
 
 def _apart(offset: Fractions) -> str:
@@ -171,24 +242,3 @@ def _bottom_versions(spec: NetSpec) -> list[tuple[Version, ...]]:
         found.append(tuple((latest.get(bottom, -1), bottom) for bottom in layer.bottoms))
         latest.update(dict.fromkeys(layer.tops, i))
     return found
-
-
-def _paths(spec: NetSpec, makers: list[tuple[Version, ...]], start: Version) -> dict[Version, tuple[Step, ...]]:
-    """The path from every ancestor of `start` to it; where there are several, one (they agree in a good net)."""
-    found: dict[Version, tuple[LayerSpec, ...]] = {start: ()}
-    for index in range(start[0], -1, -1):
-        layer = spec.layers[index]
-        tops = [found[(index, top)] for top in layer.tops if (index, top) in found]
-        if not tops or layer_map(layer) is None:
-            continue
-        for position, bottom in enumerate(makers[index]):
-            if layer.params is not None and layer.params.reach(axis=2, bottom=position) != NOTHING:
-                found.setdefault(bottom, (layer, *tops[0]))
-    return {version: tuple(_accumulate(layers)) for version, layers in found.items()}
-
-
-def _accumulate(layers: tuple[LayerSpec, ...]) -> Iterator[Step]:
-    so_far = CoordMap()
-    for layer in layers:
-        so_far = (layer_map(layer) or CoordMap()).after(so_far)
-        yield Step(layer, so_far)

@@ -17,6 +17,8 @@ from .shapes import infer_blobs
 
 LARGEST = 1024
 """The longest side that is looked at."""
+MOST_LAYERS = 1 << 18
+"""How many layers are looked at for it: up to 256 of them at every side, for sides up to 262 of a net of a thousand."""
 
 
 def fit_size(
@@ -27,7 +29,8 @@ def fit_size(
     Of several sizes the largest is taken, as poolings lose nothing there. A net that has no InnerProduct, or whose
     weights fit already or at no square size, comes back as it is. `blobs` are the weights by layer.
     """
-    shapes = {name: spec.inputs[name] for name in assumed}
+    inputs = spec.inputs
+    shapes = {name: inputs[name] for name in assumed}
     wanted = _inner_products(spec, blobs)
     if not wanted or not all(len(shape) == 4 for shape in shapes.values()) or _sizes(spec, wanted) == wanted:
         return spec, None
@@ -36,7 +39,8 @@ def fit_size(
         return with_input_shapes(spec, {name: (*shape[:2], side, side) for name, shape in shapes.items()})
 
     fitting: list[int] = []
-    for side in range(1, LARGEST + 1):  # one after the other: it costs a millisecond or two, and nets end below 300
+    for side in range(1, min(LARGEST, MOST_LAYERS // _work(spec)) + 1):
+        # One after the other: it costs a millisecond or two, and nets end below 300.
         sizes = _sizes(at(side), wanted)
         if sizes == wanted:
             fitting.append(side)
@@ -48,6 +52,11 @@ def fit_size(
     also = "" if least == largest else f", or any from {least}x{least}"
     note = f"the net does not give the size of its input; its weights fit images of {largest}x{largest}{also}"
     return at(largest), note
+
+
+def _work(spec: NetSpec) -> int:
+    """The layers of a net, those with many bottoms and tops counted several times."""
+    return sum(1 + (len(layer.bottoms) + len(layer.tops)) // 8 for layer in spec.layers)
 
 
 def check_size(spec: NetSpec, blobs: Mapping[str, Sequence[np.ndarray]]) -> None:

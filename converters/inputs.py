@@ -26,22 +26,27 @@ def is_data(layer: LayerSpec) -> bool:
     return not layer.bottoms and bool(layer.tops) and layer.type not in ("Input", "Parameter")
 
 
-def input_of(layer: LayerSpec, tops: Sequence[str], spec: NetSpec, blobs: Blobs) -> tuple[LayerSpec, dict[str, str]]:
+def input_of(
+    layer: LayerSpec, tops: Sequence[str], learned: Mapping[str, int | None]
+) -> tuple[LayerSpec, dict[str, str]]:
     """The Input layer that stands for the `tops` of a data or Input layer, and a note by top where a shape is assumed.
 
-    An Input layer that gives all its shapes and keeps all its tops comes back as it is.
+    `learned` are the channels that the weights tell, by blob (`learned_channels`). An Input layer that gives all its shapes and keeps all its tops comes back as it is.
     """
     given = _own_shapes(layer)
     if layer.type == "Input" and given and len(tops) == len(layer.tops):
         return layer, {}
     shapes, notes = [], {}
+    message = layer.to_message()
+    size = _size(message)
     for top in tops:
         shape = given.get(top)
         if shape is None:
-            shape = (1, _channels(top, layer, spec, blobs), *_size(layer))
+            shape = (1, learned.get(top) or _channels(top, message), *size)
             notes[top] = f"the net does not give the size of input '{top}'; {'x'.join(map(str, shape))} is assumed"
         shapes.append(shape)
-    message = layer.to_message() if layer.type == "Input" else LayerParameter(name=layer.name, type="Input")
+    if layer.type != "Input":
+        message = LayerParameter(name=layer.name, type="Input")
     extra = layer.extra if layer.type == "Input" else ()
     return _with_shapes(message, tops, shapes, extra=extra, line=layer.line), notes
 
@@ -50,10 +55,10 @@ def constant_notes(layer: LayerSpec, tops: Sequence[str]) -> Iterator[str]:
     """Notes on those `tops` that Caffe fills with a constant and that are inputs here (dummy_data_layer.cpp)."""
     if layer.type != "DummyData":
         return
-    fillers = layer.to_message().dummy_data_param.data_filler
+    fillers, needed = layer.to_message().dummy_data_param.data_filler, set(tops)
     for position, top in enumerate(layer.tops):
         filler = fillers[min(position, len(fillers) - 1)] if fillers else None
-        if top in tops and (filler is None or filler.type == "constant"):
+        if top in needed and (filler is None or filler.type == "constant"):
             value = 0.0 if filler is None else filler.value
             yield f"'{top}' is an input here; Caffe's DummyData fills it with {value:g}"
 
@@ -107,40 +112,40 @@ def _dummy_shapes(param: Any) -> Iterator[Shape]:
             yield tuple(dims[min(index, len(dims) - 1)] for dims in old)
 
 
-def _channels(blob: str, layer: LayerSpec, spec: NetSpec, blobs: Blobs) -> int:
-    learned = _learned_channels(blob, spec, blobs)
-    if learned is not None:
-        return learned
-    message = layer.to_message()
-    grey = message.transform_param.force_gray or (layer.type == "ImageData" and not message.image_data_param.is_color)
+def _channels(blob: str, message: Any) -> int:
+    """The channels of a data layer's blob as far as its definition tells."""
+    grey = message.transform_param.force_gray or (message.type == "ImageData" and not message.image_data_param.is_color)
     return 1 if grey else DEFAULT_CHANNELS.get(blob, 3)
 
 
-def _learned_channels(blob: str, spec: NetSpec, blobs: Blobs) -> int | None:
-    """The channels of an input for which the first convolution on its way has a weight (O, I/group, kh, kw) that fits.
+def learned_channels(spec: NetSpec, blobs: Blobs) -> dict[str, int | None]:
+    """By blob of a layer without bottoms, its channels for which the first convolution on its way has a weight that fits.
 
-    What the layers before it make of the channels, they say (`Layer.channels`); one that does not say ends the way.
+    (The weight is (O, I/group, kh, kw).) What the layers before it make of the channels, they say (`Layer.channels`);
+    one that does not say, or that has bottoms from several such blobs, ends the way. One pass for all blobs.
     """
-    one, two = {blob: 1}, {blob: 2}
+    counts: dict[str, tuple[str, int, int]] = {}  # whose way the blob is on; its channels where that one has 1, or 2
+    found: dict[str, int | None] = {}
     for layer in spec.layers:
-        if not set(layer.bottoms) & one.keys():
+        if not layer.bottoms:
+            counts.update((top, (top, 1, 2)) for top in layer.tops)
             continue
+        reached = [counts[bottom] for bottom in layer.bottoms if bottom in counts]
         weight = next(iter(blobs.get(layer.name, ())), None)
         if layer.type == "Convolution" and weight is not None and weight.ndim == 4:
             wanted = int(weight.shape[1]) * layer.to_message().convolution_param.group
-            return _solve(one[layer.bottoms[0]], two[layer.bottoms[0]], wanted)
-        for counts in (one, two):
-            found = _top_channels(layer, counts)
-            if found is not None:
-                counts.update(zip(layer.tops, found, strict=False))
-    return None
+            for source, one, two in reached:
+                found.setdefault(source, _solve(one, two, wanted))
+        elif len(reached) == len(layer.bottoms) and len({source for source, _, _ in reached}) == 1:
+            ones, twos = (_top_channels(layer, [way[i] for way in reached]) for i in (1, 2))
+            counts.update((top, (reached[0][0], one, two)) for top, one, two in zip(layer.tops, ones, twos, strict=False))
+    return found
 
 
-def _top_channels(layer: LayerSpec, counts: Mapping[str, int]) -> tuple[int, ...] | None:
+def _top_channels(layer: LayerSpec, bottoms: Sequence[int]) -> tuple[int, ...]:
+    """What the layer says of its tops' channels, () where it does not."""
     params = params_if_valid(layer)
-    if params is None or not counts.keys() >= set(layer.bottoms):
-        return None
-    return params.channels([counts[bottom] for bottom in layer.bottoms])
+    return (params.channels(bottoms) or ()) if params is not None else ()
 
 
 def _solve(for_one: int, for_two: int, wanted: int) -> int | None:
@@ -151,12 +156,11 @@ def _solve(for_one: int, for_two: int, wanted: int) -> int | None:
     return 1 + (wanted - for_one) // each
 
 
-def _size(layer: LayerSpec) -> tuple[int, int]:
-    message = layer.to_message()
+def _size(message: Any) -> tuple[int, int]:
     crop = message.transform_param.crop_size
     if crop:
         return crop, crop
     image = message.image_data_param
-    if layer.type == "ImageData" and image.new_height and image.new_width:
+    if message.type == "ImageData" and image.new_height and image.new_width:
         return image.new_height, image.new_width
     return DEFAULT_SIZE

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from .errors import NetError
 from .fitting import fit_size
-from .inputs import Blobs, constant_notes, input_of, is_data, with_input_shapes
+from .inputs import Blobs, constant_notes, input_of, is_data, learned_channels, with_input_shapes
 from .layers import find_layer
 from .net import LayerSpec, NetSpec, Shape, params_if_valid
 from .schema import NetParameter, NetState
@@ -87,10 +87,11 @@ def to_deploy(
     layers: list[LayerSpec] = []
     assumed: dict[str, str] = {}
     constants: list[str] = []
+    learned = learned_channels(spec, blobs) if blobs else {}
     for layer, tops in _needed(spec):
         if _is_source(layer):
             constants.extend(constant_notes(layer, tops))
-            layer, notes = input_of(layer, tops, spec, blobs or {})
+            layer, notes = input_of(layer, tops, learned)
             assumed.update(notes)
         layers.append(_without_rules(layer))
     deploy = replace(spec, layers=tuple(layers))

@@ -54,7 +54,7 @@ def iter_layer_shapes(spec: NetSpec, input_shapes: Mapping[str, Shape] | None = 
     wanted = {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
     shapes: dict[str, Shape] = {}
     try:
-        inputs = [top for layer in spec.layers if layer.type == "Input" for top in layer.tops]
+        inputs = dict.fromkeys(top for layer in spec.layers if layer.type == "Input" for top in layer.tops)
         strangers = [name for name in wanted if name not in inputs]
         if strangers:
             raise NetError(f"the net has no input '{strangers[0]}'", hint=f"its inputs: {', '.join(inputs) or 'none'}")
