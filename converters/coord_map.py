@@ -133,7 +133,7 @@ Version = tuple[int, str]
 _Way = dict[Version, "tuple[int, Version] | None"]
 """From each blob on a way the number of the next layer, and the blob that this makes; None at the end."""
 
-MOST_STEPS = 1 << 21
+MOST_STEPS = 1 << 18
 """Blobs that are looked at for all crops of a net; nets of a thousand layers with twenty crops have 100,000."""
 
 
@@ -166,6 +166,7 @@ class _Net:
             why = "its bottoms come from no common blob through layers with a known geometry"
             raise _no_offset(self._spec, layer, why)
         first, second = (tuple(self._path(way, origin)) for way in ways)
+        self._count(len(first) + len(second), index)
         a, b = (path[-1].so_far if path else CoordMap() for path in (first, second))
         if a.scale != b.scale:
             why = f"one bottom has {a.scale[0]} of the pixels of '{origin[1]}', the other {b.scale[0]}"
@@ -185,7 +186,7 @@ class _Net:
             common = tops & ways[0].keys() & ways[1].keys()
             if common:
                 return max(common), ways
-            self._count(here, index)
+            self._count(1 + len(self.layers[here].bottoms) + len(self.layers[here].tops), index)
             for way in ways:
                 self._go_back(here, way)
         return max(ways[0].keys() & ways[1].keys(), default=None), ways
@@ -217,8 +218,8 @@ class _Net:
             self._maps[index] = layer_map(self.layers[index])
         return self._maps[index]
 
-    def _count(self, here: int, crop: int) -> None:
-        self._steps += 1 + len(self.layers[here].bottoms) + len(self.layers[here].tops)
+    def _count(self, steps: int, crop: int) -> None:
+        self._steps += steps
         place = self.layers[crop].place
         check_limit(self._steps, MOST_STEPS, what="to derive its crops takes", unit="steps", where=place)
 

@@ -31,7 +31,8 @@ def input_of(
 ) -> tuple[LayerSpec, dict[str, str]]:
     """The Input layer that stands for the `tops` of a data or Input layer, and a note by top where a shape is assumed.
 
-    `learned` are the channels that the weights tell, by blob (`learned_channels`). An Input layer that gives all its shapes and keeps all its tops comes back as it is.
+    `learned` are the channels that the weights tell, by blob (`learned_channels`). An Input layer that gives all its
+    shapes and keeps all its tops comes back as it is.
     """
     given = _own_shapes(layer)
     if layer.type == "Input" and given and len(tops) == len(layer.tops):
@@ -119,9 +120,9 @@ def _channels(blob: str, message: Any) -> int:
 
 
 def learned_channels(spec: NetSpec, blobs: Blobs) -> dict[str, int | None]:
-    """By blob of a layer without bottoms, its channels for which the first convolution on its way has a weight that fits.
+    """By blob of a layer without bottoms, its channels for which the first convolution on its way has a fitting weight.
 
-    (The weight is (O, I/group, kh, kw).) What the layers before it make of the channels, they say (`Layer.channels`);
+    The weight is (O, I/group, kh, kw). What the layers before it make of the channels, they say (`Layer.channels`);
     one that does not say, or that has bottoms from several such blobs, ends the way. One pass for all blobs.
     """
     counts: dict[str, tuple[str, int, int]] = {}  # whose way the blob is on; its channels where that one has 1, or 2
@@ -137,8 +138,11 @@ def learned_channels(spec: NetSpec, blobs: Blobs) -> dict[str, int | None]:
             for source, one, two in reached:
                 found.setdefault(source, _solve(one, two, wanted))
         elif len(reached) == len(layer.bottoms) and len({source for source, _, _ in reached}) == 1:
-            ones, twos = (_top_channels(layer, [way[i] for way in reached]) for i in (1, 2))
-            counts.update((top, (reached[0][0], one, two)) for top, one, two in zip(layer.tops, ones, twos, strict=False))
+            source = reached[0][0]
+            ones = _top_channels(layer, [one for _, one, _ in reached])
+            twos = _top_channels(layer, [two for _, _, two in reached])
+            for top, one, two in zip(layer.tops, ones, twos, strict=False):
+                counts[top] = source, one, two
     return found
 
 
