@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -73,7 +74,7 @@ def fresh_file(target: Path) -> Iterator[BinaryIO]:
     It is open for reading and writing; nobody can have put anything under its name before. Parts of `target` that
     processes left when they were killed are taken away.
     """
-    _remove_abandoned(target)
+    remove_abandoned(target)
     part, file = _new_part(target)
     PARTS.add(part)
     try:
@@ -86,6 +87,22 @@ def fresh_file(target: Path) -> Iterator[BinaryIO]:
             file.close()
         with suppress(FileNotFoundError):
             part.unlink()
+
+
+@contextmanager
+def fresh_folder(target: Path) -> Iterator[Path]:
+    """A new, empty folder beside `target`, `.<name>.<letters>.part`: taken away after the block with all that is in it.
+
+    Unless it was renamed, as is meant. Those that processes left for `target` when they were killed are taken away.
+    """
+    remove_abandoned(target)
+    part, lock = _new_folder(target)
+    try:
+        yield part
+    finally:
+        if lock is not None:
+            os.close(lock)
+        shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager
@@ -235,7 +252,21 @@ def _new_part(target: Path) -> tuple[Path, BinaryIO]:
         file.close()
 
 
-def _remove_abandoned(target: Path) -> None:
+def _new_folder(target: Path) -> tuple[Path, int | None]:
+    """The same for a folder, with what holds its lock where there are locks."""
+    while True:
+        part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        part.mkdir()
+        if fcntl is None:
+            return part, None
+        with suppress(FileNotFoundError):
+            lock = os.open(part, os.O_RDONLY)
+            if _locked(lock) is not False and part.is_dir():
+                return part, lock
+            os.close(lock)
+
+
+def remove_abandoned(target: Path) -> None:
     """Take away the parts of writers that were killed, whatever their times say: nobody holds their lock."""
     head, tail = f".{target.name}.", ".part"
     with suppress(OSError):
@@ -246,12 +277,27 @@ def _remove_abandoned(target: Path) -> None:
 
 
 def _remove_unless_locked(part: Path) -> None:
-    if fcntl is None:
+    if stat.S_ISDIR(part.lstat().st_mode):
+        _remove_folder_unless_locked(part)
+    elif fcntl is None:
         part.unlink()
+    else:
+        with open_own(part) as file:
+            if _locked(file.fileno()):
+                part.unlink()
+
+
+def _remove_folder_unless_locked(part: Path) -> None:
+    """Only where there are locks, for what is in a folder that is in use could be taken away elsewhere."""
+    if fcntl is None:
         return
-    with open_own(part) as file:
-        if _locked(file.fileno()):
-            part.unlink()
+    folder = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        found = os.fstat(folder)
+        if found.st_uid == os.geteuid() and _locked(folder):
+            shutil.rmtree(part, ignore_errors=True)
+    finally:
+        os.close(folder)
 
 
 def _locked(file: int) -> bool | None:

@@ -12,7 +12,7 @@ from converters.caffemodel import read_caffemodel
 from converters.conversion import TOOL, ConversionReport, Progress, convert
 from converters.errors import CaffeFormatError, MismatchError
 from converters.export.safetensors import read_metadata
-from converters.files import unlinked
+from converters.files import remove_abandoned, unlinked
 from converters.net import NetSpec
 from converters.state_dict import cover
 from weights.card import Card
@@ -125,4 +125,5 @@ def _is_current(path: Path, fetched: FetchResult) -> bool:
 def converted(name: str) -> Path:
     """The converted file of a release, made if it is not there yet."""
     path = converted_path(find_release(name))
+    remove_abandoned(path)  # what a killed conversion left
     return path if path.is_file() else port_release(name).path

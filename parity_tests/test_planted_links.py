@@ -298,7 +298,7 @@ def test_nobody_takes_a_part_away_before_it_is_renamed(tmp_path: Path, monkeypat
     replace = Path.replace
 
     def after_a_cleaner(self: Path, target: Path) -> Path:
-        files._remove_abandoned(tmp_path / "x")
+        files.remove_abandoned(tmp_path / "x")
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", after_a_cleaner)

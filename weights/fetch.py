@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from converters.files import complete, fresh_file
 from weights import catalogue
-from weights.alone import alone
+from weights.alone import alone, sweep
 from weights.digests import CHUNK, RunningDigests
 from weights.errors import ChecksumError, FetchError, OfflineError
 from weights.partial import Partial
@@ -143,11 +143,16 @@ def _found(job: _Fetch, *, verify: bool) -> FetchResult | None:
     """The file if it is there already. A folder that cannot be written to serves too, but is hashed every time."""
     result = None if verify else job.unchanged()
     if result is not None or not job.place.path.exists():
+        if result is not None:
+            sweep(job.place)
         return result
     if not os.access(job.place.folder, os.W_OK):
         return job.examined(record=False)
     with alone(job.place, job.meter):
-        return job.examined(record=True)
+        found = job.examined(record=True)
+        if found is not None:
+            Partial.of(job.place).discard()  # of an earlier download, for the file is here
+        return found
 
 
 def _brought(job: _Fetch, *, offline: bool | None, patience: Patience) -> FetchResult:

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from weights import catalogue
-from weights.alone import alone
+from weights.alone import alone, sweep
 from weights.digests import RunningDigests
 from weights.errors import FetchError, OfflineError
 from weights.fetch import is_offline
@@ -41,6 +41,7 @@ def fetch_prototxt(
     entry = catalogue.release(release) if isinstance(release, str) else release
     place = prototxt_place(entry, directory=directory)
     if place.path.is_file():
+        sweep(place)
         return place.path
     if is_offline() if offline is None else offline:
         raise OfflineError(f"{entry.name}: {place.path} is not here, and the network may not be used")

@@ -44,8 +44,11 @@ def here(what: str, *, active: bool = True) -> Path:
     """
     if not looks_like_a_name(what):
         return Path(what)
-    path = converted_path(find_release(what))
-    return path if path.is_file() else bring(what, active=active).path
+    if converted_path(find_release(what)).is_file():
+        from ..porting import converted
+
+        return converted(what)
+    return bring(what, active=active).path
 
 
 def bring(name: str, *, out: str | None = None, from_file: str | None = None, active: bool = True) -> Ported:

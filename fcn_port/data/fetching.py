@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from converters.files import write_whole
-from weights.alone import alone
+from converters.files import remove_abandoned, write_whole
+from weights.alone import alone, sweep
 from weights.digests import RunningDigests
 from weights.errors import ChecksumError, FetchError, OfflineError
 from weights.fetch import is_offline
@@ -44,14 +45,16 @@ def fetch_archive(
     """
     base = data_dir() if root is None else Path(root).expanduser().absolute()
     home = base / archive.home
+    place = Place(base / "downloads", archive.file if archive.unpacked else f"{archive.name}.txt")
     if archive.here(base):
+        remove_abandoned(home)
+        sweep(place, also=_unpacked_before(home))
         return home
     if archive.after is not None and not ARCHIVES[archive.after].here(base):
         raise FetchError(
             f"{archive.name}: it goes into the folder of {archive.after}, which is not in {base}\n"
             f"  fcn-port data {archive.after} --fetch, or name the folder that has it with --root"
         )
-    place = Place(base / "downloads", archive.file if archive.unpacked else f"{archive.name}.txt")
     meter = Meter(progress, archive.file)
     try:
         with alone(place, meter):
@@ -75,6 +78,7 @@ def _brought(archive: Archive, place: Place, meter: Meter, *, offline: bool | No
     """The file, verified, under its own name in the folder for downloads."""
     if place.path.is_file():
         _verified(archive, place.path, meter)
+        Partial.of(place).discard()  # a download that was killed before its note went
         return place.path
     if is_offline() if offline is None else offline:
         raise OfflineError(
@@ -119,11 +123,17 @@ def _verified(archive: Archive, path: Path, meter: Meter) -> None:
 
 def _put(archive: Archive, source: Path, home: Path, unpacked: Unpacked) -> None:
     if archive.marker is not None:
+        shutil.rmtree(_unpacked_before(home), ignore_errors=True)
         unpack(source, home, marker=archive.marker, largest=archive.largest, progress=unpacked)
         return
     if home.exists():
         raise DataError(f"another {home.name} is in the way; move it away and run again", path=home)
     write_whole(home, source.read_bytes(), follow=False)
+
+
+def _unpacked_before(home: Path) -> Path:
+    """Where earlier versions unpacked, and left all of it when they were killed; theirs only while `alone`."""
+    return home.with_name(f".{home.name}.unpacking")
 
 
 def _wanted(archive: Archive) -> Wanted:

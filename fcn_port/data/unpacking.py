@@ -10,7 +10,6 @@ import bz2
 import gzip
 import lzma
 import re
-import shutil
 import stat
 import tarfile
 import zipfile
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from converters.files import naming
+from converters.files import fresh_folder, naming
 from weights.errors import FetchError
 from weights.progress import human_bytes
 from weights.store import require_room
@@ -61,27 +60,23 @@ def unpack(
     """Unpack the folder of `archive` in which `marker` lies (a name or a pattern) to `home`, which must not exist.
 
     At most `largest` bytes may come out. DataError says what is wrong with the archive and leaves nothing behind;
-    FetchError if the disk has no room.
+    FetchError if the disk has no room. What a killed process had unpacked goes.
     """
     if home.exists():
         raise DataError("this is in the way; move it away and run again", path=home)
     home.parent.mkdir(parents=True, exist_ok=True)
-    beside = home.with_name(f".{home.name}.unpacking")
-    shutil.rmtree(beside, ignore_errors=True)
     try:
-        with _named(archive):
-            _write_all(archive, beside, largest, progress)
-            inner = _folder_with(beside, marker)
-        inner.replace(home)
+        with fresh_folder(home) as beside:
+            with _named(archive):
+                _write_all(archive, beside, largest, progress)
+                inner = _folder_with(beside, marker)
+            inner.replace(home)
     except OSError as error:
-        raise FetchError(f"{error.filename or beside}: {error.strerror or error}; nothing was unpacked") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        raise FetchError(f"{error.filename or home}: {error.strerror or error}; nothing was unpacked") from error
 
 
 def _write_all(archive: Path, target: Path, largest: int, progress: Progress) -> None:
     done = 0
-    target.mkdir()
     for files, member in enumerate(_members(archive, largest), start=1):
         if files > MOST_FILES:
             raise DataError(f"more than {MOST_FILES} files are in it")
