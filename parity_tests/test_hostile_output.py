@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from converters import CaffeFormatError, CaffeNet
 from converters.escaping import terminal
 from converters.export.check import ExportError
+from converters.export.safetensors import read_metadata
 from converters.prototxt import write_prototxt
 from converters.schema import NetParameter
 from fcn_port.cli import run
@@ -33,6 +36,7 @@ from fcn_port.training.events import Updated
 from fcn_port.training.logs import JsonLines
 
 from .hostile import NAMES, UTF8_NAMES
+from .small_files import blob_proto
 from .test_architecture import ROOT
 from .test_escaping import seen, strict
 from .test_hostile_exports import spec_of
@@ -267,3 +271,54 @@ def test_errors_of_a_net(name: str, tmp_path: Path) -> None:
             call()
         assert all(map(seen, str(caught.value).split("\n")))
     json.dumps(str(caught.value))
+
+
+# What a converted file says about itself
+
+
+def test_a_card_of_a_stranger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Class names, release, licence and tool of a safetensors file go into outputs, tables, pages and other files."""
+    monkeypatch.chdir(tmp_path)
+    net = NetParameter(name="n")
+    net.layer.add(name="in", type="Input", top=["data"]).input_param.shape.add(dim=[1, 3, 40, 40])
+    conv = net.layer.add(name="score", type="Convolution", bottom=["data"], top=["score"])
+    conv.convolution_param.num_output = len(UTF8_NAMES)
+    conv.convolution_param.kernel_size.append(1)
+    random = np.random.RandomState(0)
+    weights = random.standard_normal((len(UTF8_NAMES), 3, 1, 1)).astype(np.float32)
+    conv.blobs.extend([blob_proto(weights), blob_proto(np.zeros(len(UTF8_NAMES), np.float32))])
+    Path("a.caffemodel").write_bytes(net.SerializeToString())
+    assert answers(["convert", "a.caffemodel"], capsys)[0] == 0
+    inputs = {"name": "data", "kind": "color", "mean": [1, 2, 3], "channels": "bgr"}
+    metadata = {
+        **read_metadata("a.safetensors"),
+        "classes": json.dumps({"score": UTF8_NAMES}),
+        "preprocessing": json.dumps({"inputs": [inputs]}),
+        "release": "\x1b[31m../x\n",
+        "licence": "<script>[red]",
+        "tool": "\x1b]0;x\x07",
+    }
+    save_file(load_file("a.safetensors"), "a.safetensors", metadata)
+    picture = random.randint(0, 255, (40, 40, 3)).astype(np.uint8)
+    Image.fromarray(picture).save("picture.png")
+    for argv in (
+        ["predict", "a.safetensors", "picture.png"],
+        ["predict", "a.safetensors", "picture.png", "--json"],
+        ["predict", "a.safetensors", "picture.png", "--probabilities", "-o", "more"],
+        ["report", "a.safetensors", "-o", "page.html"],
+        ["inspect", "a.safetensors", "--json"],
+        ["export", "a.safetensors", "--to", "python"],
+        ["export", "a.safetensors", "--to", "safetensors", "-o", "again.safetensors"],
+        ["export", "a.safetensors", "--to", "onnx", "--size", "40"],
+        ["export", "a.safetensors", "--to", "torch-export", "--size", "40"],
+    ):
+        status, out, err = answers(argv, capsys)
+        assert status == 0, err
+        if "--json" in argv:
+            strict(out)
+    Reader(Path("page.html").read_text(encoding="utf-8"))
+    written = {path.name for path in tmp_path.iterdir()}
+    assert {"a.py", "a.onnx", "a.pt2"} <= written and all(map(seen, written))
+    assert all(seen(path.name) and path.is_file() for path in Path("more/picture.probabilities").iterdir())
