@@ -111,8 +111,11 @@ def diff_arrays(where: str, a: np.ndarray, b: np.ndarray) -> Iterator[Difference
     if a.shape != b.shape:
         yield Difference(where, "shape", str(a.shape), str(b.shape))
     elif not np.array_equal(a, b, equal_nan=a.dtype.kind == "f" and b.dtype.kind == "f"):
-        off = np.abs(a.astype(np.float64) - b)
-        worst = np.unravel_index(int(np.nanargmax(off)), off.shape) if np.isfinite(off).any() else ()
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            off = np.abs(a.astype(np.float64) - b.astype(np.float64))
+        finite = np.isfinite(off) & (off > 0)
+        place = np.argmax(np.where(finite, off, 0)) if finite.any() else np.argmax(off != 0)
+        worst = np.unravel_index(int(place), off.shape)
         count = int(np.count_nonzero(off))
         what = f"{count} of {a.size} values, most at {tuple(map(int, worst))}"
         yield Difference(where, what, *(f"{x[worst]:.9g}" for x in (a, b)))

@@ -190,7 +190,7 @@ def from_state_dict(state: Mapping[str, Tensor], spec: NetSpec) -> CaffeModel:
     may be given once, and are in the model for each layer, as Caffe writes them. Raises MismatchError for a key that
     the net has no place for, and for a blob that is missing or does not fit.
     """
-    arrays = {split_key(key): _to_array(tensor) for key, tensor in state.items()}
+    arrays = {split_key(key): to_array(tensor) for key, tensor in state.items()}
     _lend(arrays, spec)
     names = dict.fromkeys(layer.name for layer in spec.layers)
     strangers = [key_of(layer, position) for layer, position in arrays if layer not in names]
@@ -222,7 +222,8 @@ def _lend(arrays: dict[Place, np.ndarray], spec: NetSpec) -> None:
             arrays[layer, position] = arrays[owner].reshape(shapes[position])
 
 
-def _to_array(tensor: Tensor) -> np.ndarray:
+def to_array(tensor: Tensor) -> np.ndarray:
+    """A tensor's values as an array, a view of one on a CPU; bfloat16, which NumPy does not have, becomes float32."""
     from torch import bfloat16
 
     return (tensor.float() if tensor.dtype == bfloat16 else tensor).detach().cpu().numpy()

@@ -84,7 +84,7 @@ def read_weights(path: Path, *, prototxt: str | os.PathLike[str] | None = None) 
         source = _read_safetensors(path)
         return source if given is None else replace(source, spec=to_deploy(given))
     if kind in (sniff.ZIP, sniff.PICKLE):
-        state = _with_skip_scales(read_pth(path, kind), path)
+        state = _with_skip_scales(_checked(read_pth(path, kind), path), path)
         return _Source(state, None if given is None else to_deploy(given), Card())
     model = read_caffemodel(path)
     spec = given or model.spec
@@ -105,7 +105,8 @@ def _read_safetensors(path: Path) -> _Source:
     except (SafetensorError, ValueError, RuntimeError) as error:
         raise CaffeFormatError(f"damaged: {error}", path=path, hint="convert it again") from error
     text = metadata.get("prototxt")
-    return _Source(state, None if text is None else parse_prototxt(text, path=f"{path}, its prototxt"), card)
+    spec = None if text is None else parse_prototxt(text, path=f"{path}, its prototxt")
+    return _Source(_checked(state, path), spec, card)
 
 
 def _with_skip_scales(state: Mapping[str, Tensor], path: Path) -> Mapping[str, Tensor]:
@@ -123,7 +124,7 @@ def _with_skip_scales(state: Mapping[str, Tensor], path: Path) -> Mapping[str, T
 
 def _make(source: _Source, path: Path) -> nn.Module:
     """The net that fits the tensors, holding them; made without memory of its own, so that a misfit costs none."""
-    state = _as_floats(source.state, path)
+    state = _as_floats(source.state)
     net = recognise({key: tuple(value.shape) for key, value in state.items()})
     if net is not None and (source.spec is None or _is_same(net, source.spec)):
         net.load_state_dict(state, assign=True)
@@ -156,14 +157,20 @@ _MOST_AXES = 32
 """Of a blob in Caffe (blob.hpp, kMaxBlobAxes)."""
 
 
-def _as_floats(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The tensors as float32, each made once however often the file names it."""
-    made: dict[int, Tensor] = {}
+def _checked(state: Mapping[str, Tensor], path: Path) -> Mapping[str, Tensor]:
+    """The tensors, which must be of types and shapes that a blob of Caffe's can have; CaffeFormatError if not."""
     for key, value in state.items():
         if value.dtype not in _TYPES or value.ndim > _MOST_AXES:
             found = f"{str(value.dtype).removeprefix('torch.')} with {value.ndim} axes"
             problem = f"{key[:80]!a} is {found}; expected real numbers with at most {_MOST_AXES}"
             raise CaffeFormatError(problem, path=path)
+    return state
+
+
+def _as_floats(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as float32, each made once however often the file names it."""
+    made: dict[int, Tensor] = {}
+    for value in state.values():
         if id(value) not in made:
             made[id(value)] = value.float()
     return {key: made[id(value)] for key, value in state.items()}

@@ -108,7 +108,7 @@ def expand_score(net: Net, source: State, *, layer: str, source_layer: str | Non
             whose = f"the net has no {key}" if key not in surgery.state else f"the source has no {name}"
             raise MismatchError(whose, hint="name a layer that scores classes, such as score_fr")
         old, new = source[name], surgery.state[key].clone()
-        if old.shape[1:] != new.shape[1:] or len(old) > len(new):
+        if old.ndim != new.ndim or old.shape[1:] != new.shape[1:] or len(old) > len(new):
             raise MismatchError(f"{name} {tuple(old.shape)} cannot be expanded to {key} {tuple(new.shape)}")
         new[: len(old)] = old
         surgery = _put(surgery, key, new, "expanded", name, tuple(old.shape))
@@ -118,17 +118,21 @@ def expand_score(net: Net, source: State, *, layer: str, source_layer: str | Non
 def widen_input(net: Net, source: State, *, layer: str, source_layer: str) -> Surgery:
     """More input channels: the further ones of the net's `layer` see through the average of the source's filters.
 
-    So the release begins conv1_1_bgrd, which sees depth as a fourth channel.
+    So the release begins conv1_1_bgrd, which sees depth as a fourth channel. Raises MismatchError where the source has
+    no such filters, or none with fewer channels.
     """
     surgery = _begin(net)
-    weight, bias = f"{layer}.weight", f"{layer}.bias"
-    old, goal = source[f"{source_layer}.weight"], surgery.state[weight]
-    further = old.mean(dim=1, keepdim=True).expand(-1, goal.shape[1] - old.shape[1], -1, -1)
-    new = torch.cat([old, further], dim=1)
-    if new.shape != goal.shape:
+    weight, bias, name = f"{layer}.weight", f"{layer}.bias", f"{source_layer}.bias"
+    old, values = source.get(f"{source_layer}.weight"), source.get(name)
+    if old is None or values is None:
+        raise MismatchError(f"the source has no weight and bias of {source_layer}")
+    goal = surgery.state[weight]
+    fits = old.ndim == goal.ndim and old[:, :1].shape == goal[:, :1].shape and 0 < old.shape[1] <= goal.shape[1]
+    if not fits or values.numel() != surgery.state[bias].numel():
         raise MismatchError(f"{source_layer}.weight {tuple(old.shape)} cannot be widened to {tuple(goal.shape)}")
+    further = old.float().mean(dim=1, keepdim=True).expand(-1, goal.shape[1] - old.shape[1], -1, -1)
+    new = torch.cat([old.float(), further], dim=1)
     surgery = _put(surgery, weight, new, "widened", f"{source_layer}.weight", tuple(old.shape))
-    name, values = f"{source_layer}.bias", source[f"{source_layer}.bias"]
     return _put(surgery, bias, values.reshape(surgery.state[bias].shape), "copied", name, tuple(values.shape))
 
 
@@ -214,8 +218,9 @@ def _expandable(target: State, source: State, suffix: str) -> list[str]:
         layer
         for layer in layers
         if (new := target.get(f"{layer}{suffix}.weight")) is not None
-        and len(source[f"{layer}.weight"]) < len(new)
+        and source[f"{layer}.weight"].ndim == new.ndim
         and source[f"{layer}.weight"].shape[1:] == new.shape[1:]
+        and len(source[f"{layer}.weight"]) < len(new)
     ]
 
 

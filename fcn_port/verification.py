@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -19,7 +22,8 @@ from converters.errors import CaffeFormatError, NetError
 from converters.net import NetSpec, Shape
 from converters.passes import merge_splits, to_deploy
 from converters.shapes import infer_shapes
-from converters.state_dict import cover, to_arrays
+from converters.sniff import open_file
+from converters.state_dict import cover, to_array, to_arrays
 
 from .inspection import blobs as run_blobs
 from .inspection import trace
@@ -29,6 +33,8 @@ GOLDEN_TOLERANCE = 5e-6
 """Of a blob's largest magnitude: float32 sums in another order (2e-6 to 4e-6 seen between builds and processors)."""
 OPENCV_TOLERANCE = 2e-5
 """OpenCV reads the same files with code of its own; 1e-6 is usual without Winograd."""
+MOST_UNPACKED = 100
+"""How many times its own size a recorded pass may unpack to; those of nets with bilinear weights come to 40."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ def _spec(model: CaffeModel, prototxt: Path | None) -> NetSpec | None:
 def _check_blobs(weights: Path, model: CaffeModel, spec: NetSpec | None) -> Check:
     coverage = cover(model, spec=spec)
     expected = to_arrays(model, coverage)
-    found = {key: value.numpy() for key, value in read_weights(weights).state.items()}
+    found = {key: to_array(value) for key, value in read_weights(weights).state.items()}
     problems = [f"{key} is missing" for key in expected if key not in found]
     problems += [f"{key} is not in the Caffe file" for key in found if key not in expected]
     for key in expected.keys() & found.keys():
@@ -144,18 +150,43 @@ def _run_recorded(net: nn.Module, recorded: Mapping[str, np.ndarray], golden: Pa
     if missing:
         raise CaffeFormatError(f"there is no input '{missing[0]}' among its {len(recorded)} blobs", path=golden)
     device = next((weight.device for weight in net.parameters()), torch.device("cpu"))
-    found = run_blobs(net, **{name: torch.from_numpy(recorded[name]).to(device) for name in names})
+    try:
+        found = run_blobs(net, **{name: torch.tensor(recorded[name]).to(device, torch.float32) for name in names})
+    except (ValueError, RuntimeError) as error:
+        problem = f"its inputs do not fit the net: {' '.join(str(error).split())[:300]}"
+        raise CaffeFormatError(problem, path=golden) from error
     return {name: blob.cpu().numpy() for name, blob in found.items()}
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path) as file:
-            return {name: file[name] for name in file.files}
-    except FileNotFoundError:
+        with open_file(path) as raw:
+            _check_unpacked(raw)
+            with np.load(raw, allow_pickle=False) as file:
+                found = {name: file[name] for name in file.files}
+    except CaffeFormatError as error:
+        raise error.in_file(path) from None
+    except (OSError, MemoryError):
         raise
     except Exception as error:  # numpy and zipfile raise many kinds for a damaged archive
-        raise CaffeFormatError(f"not an .npz of blobs: {error}", path=path) from error
+        raise CaffeFormatError(f"not an .npz of blobs: {error!s:.200}", path=path) from error
+    for name, array in found.items():
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or array.ndim > 32:
+            raise CaffeFormatError(f"{name[:80]!a} is no blob; expected numbers with at most 32 axes", path=path)
+    return found
+
+
+def _check_unpacked(file: BinaryIO) -> None:
+    """Refuse an archive that is much larger than its file."""
+    size = os.fstat(file.fileno()).st_size
+    with zipfile.ZipFile(file) as archive:
+        total = sum(record.file_size for record in archive.infolist())
+    if total > MOST_UNPACKED * size + (64 << 20):
+        raise CaffeFormatError(
+            f"the archive unpacks to {total:,} bytes and has {size:,}; the limit is {MOST_UNPACKED} times as much and "
+            "64 MiB (fcn_port.verification.MOST_UNPACKED)"
+        )
+    file.seek(0)
 
 
 def _compare(what: str, found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], tolerance: float) -> Check:

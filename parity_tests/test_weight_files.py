@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -13,12 +14,21 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 import fcn_port
-from converters import CaffeFormatError, prototxt
+from converters import CaffeFormatError, MismatchError, convert, prototxt
+from converters.export.safetensors import header_bytes
 from fcn_port import pth
+from fcn_port.loading import read_weights
+from fcn_port.nets import FCN8s, FCN32s, FCN32sColorDepth, Widths
+from fcn_port.surgery import initialise
+from fcn_port.verification import golden_errors, verify
+from parity_tests.goldens import formats
 from parity_tests.limited import linux_only, run_limited
 
 NET = """layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
@@ -267,3 +277,80 @@ def test_tensors_that_no_blob_of_caffe_is_like(dtype: str, shape: list[int], dat
     path.write_bytes(safetensors({"a.weight": entry(shape, data, dtype)}, bytes(data)))
     with pytest.raises(CaffeFormatError, match="expected real numbers"):
         fcn_port.load(path)
+
+
+# What is made of the weights
+
+
+NARROW = Widths(2, 2, 2, 2, 2, 2, 2)
+BADLY_SHAPED = {
+    "a weight without axes": {"conv1_1.weight": torch.zeros(())},
+    "a weight with another number of axes": {"conv1_1.weight": torch.zeros(2, 3)},
+    "no filters to widen": {"conv1_1.weight": torch.zeros(2, 0, 3, 3)},
+    "a bias of another length": {"conv1_1.bias": torch.zeros(7)},
+    "whole numbers": {"conv1_1.weight": torch.ones(2, 3, 3, 3, dtype=torch.int64)},
+    "a score without axes": {"score_fr.weight": torch.zeros(()), "score_fr.bias": torch.zeros(())},
+    "a score's bias without axes": {"score_fr.bias": torch.zeros(())},
+}
+
+
+@pytest.mark.parametrize("name", BADLY_SHAPED)
+@pytest.mark.parametrize("net_class", [FCN8s, FCN32sColorDepth])
+def test_surgery_with_weights_of_any_shape(name: str, net_class: type, tmp_path: Path) -> None:
+    state = {**FCN32s(2, widths=NARROW).state_dict(), **BADLY_SHAPED[name]}
+    (tmp_path / "x.pth").write_bytes(saved(state))
+    source = read_weights(tmp_path / "x.pth").state
+    for expand in (True, False):
+        with contextlib.suppress(MismatchError):
+            initialise(net_class(3, widths=NARROW), source, expand_scores=expand)
+    with contextlib.suppress(CaffeFormatError):
+        fcn_port.load(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1 << 40, 0), (2, 2), (0, 3, 3, 3), (1 << 40, 0, 3, 3)])
+def test_weights_of_odd_shapes_under_the_names_of_a_net(shape: tuple[int, ...], tmp_path: Path) -> None:
+    whole = FCN32s(2, widths=NARROW).state_dict()
+    for key in ("conv1_1.weight", "fc7.weight", "score_fr.weight", "upscore.weight"):
+        (tmp_path / "x.pth").write_bytes(saved({**whole, key: torch.zeros(shape)}))
+        with pytest.raises(CaffeFormatError, match=r"x\.pth"):
+            fcn_port.load(tmp_path / "x.pth")
+
+
+def test_verify_compares_what_has_other_types_or_no_finite_values(tmp_path: Path) -> None:
+    source = formats("v1-mini.caffemodel")
+    convert(source, tmp_path / "x.safetensors")
+    with safe_open(tmp_path / "x.safetensors", framework="pt") as file:
+        state, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+    for change in (
+        torch.Tensor.bfloat16,
+        torch.Tensor.bool,
+        lambda x: torch.full_like(x, torch.nan),
+        torch.Tensor.half,
+    ):
+        save_file({key: change(value) for key, value in state.items()}, tmp_path / "y.safetensors", metadata)
+        assert not next(verify(tmp_path / "y.safetensors", source)).ok
+
+
+GOLDENS: dict[str, Callable[[Path], object]] = {
+    "a bomb": lambda path: np.savez_compressed(path, data=np.zeros(1 << 26, np.float32)),
+    "texts": lambda path: np.savez(path, data=np.array(["a"])),
+    "another input": lambda path: np.savez(path, data=np.zeros((1, 2, 3), np.float32)),
+    "not of this net": lambda path: np.savez(path, x=np.zeros(3, np.float32)),
+    "an object": lambda path: np.savez(path, data=np.array([None]), allow_pickle=True),
+    "a folder": lambda path: path.mkdir(),
+    "a pipe": lambda path: os.mkfifo(path),
+    "no archive": lambda path: path.write_bytes(b"PK\5\6"),
+}
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_recordings_that_cannot_be_are_refused(name: str, tmp_path: Path) -> None:
+    GOLDENS[name](tmp_path / "x.npz")
+    with pytest.raises(CaffeFormatError, match=r"x\.npz"):
+        golden_errors(FCN32s(2, widths=NARROW), tmp_path / "x.npz")
+
+
+def test_a_name_that_is_no_unicode_is_refused_before_a_file_is_written() -> None:
+    for tensors, metadata in (({"\ud800": np.zeros(1, np.float32)}, {}), ({}, {"a": "\udcff"}), ({}, {"\ud800": "a"})):
+        with pytest.raises(CaffeFormatError, match="not Unicode"):
+            header_bytes(tensors, metadata)

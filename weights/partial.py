@@ -7,14 +7,18 @@ in between, bytes never stand beside the note of another file.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from converters.escaping import json_text
 from converters.files import is_own, open_own, open_part, write_whole
+from converters.json_file import parse_json
 from weights.store import Place
+
+_MOST_NOTE = 1 << 16
+"""Bytes of a note that are read."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Partial:
         """Where the bytes came from; None if there is no note, or none that makes sense."""
         try:
             with open_own(self.note) as file:
-                data = json.loads(file.read())
+                data = parse_json(file.read(_MOST_NOTE).decode())
         except (OSError, ValueError):
             return None
         kinds: dict[str, Any] = {"url": str, "etag": str | None, "last_modified": str | None, "total": int | None}
@@ -76,7 +80,7 @@ class Partial:
     def start(self, origin: Origin) -> None:
         """Begin again with no bytes, from `origin`."""
         self.discard()
-        write_whole(self.note, json.dumps(asdict(origin)).encode(), durable=False, follow=False)
+        write_whole(self.note, json_text(asdict(origin)).encode(), durable=False, follow=False)
 
     def append(self) -> BinaryIO:
         """The file, open for more bytes; unbuffered, so that what was written survives a kill."""

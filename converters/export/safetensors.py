@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import BinaryIO
 
 import numpy as np
@@ -56,11 +56,21 @@ def header_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str])
         end = offset + tensor.nbytes
         header[name] = {"dtype": _DTYPES[tensor.dtype.str[1:]], "shape": tensor.shape, "data_offsets": [offset, end]}
         offset = end
+    _refuse_halves_of_pairs((*tensors, *metadata, *metadata.values()))
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     if len(text) > _MOST_HEADER:
         raise CaffeFormatError(f"names and net definition take {len(text)} bytes; safetensors holds {_MOST_HEADER}")
     return len(text).to_bytes(8, "little") + text
+
+
+def _refuse_halves_of_pairs(texts: Iterable[str]) -> None:
+    """Lone surrogates are no Unicode, and the library refuses a file that has one."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise CaffeFormatError(f"the name {text[:80]!a} is not Unicode; safetensors holds no such") from None
 
 
 def _aligned(tensors: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:

@@ -118,7 +118,7 @@ def recognise(shapes: Mapping[str, Shape]) -> FCN | None:
         for net_class in classes:
             try:
                 net = net_class.of_shapes(shapes)
-            except KeyError:
+            except (KeyError, IndexError, RuntimeError, ValueError):  # no such layer; axes or sizes that no layer has
                 continue
             if {key: tuple(value.shape) for key, value in net.state_dict().items()} == dict(shapes):
                 return net.eval()
