@@ -19,7 +19,9 @@ import torch
 
 from converters.files import open_own, write_whole
 
-from ... import __version__, private
+from ... import __version__
+from ...private import cache_folder as user_cache
+from ...private import read_private, why_not_private
 from ..lossless import Lossless
 from ..processor import processor
 
@@ -32,7 +34,7 @@ _DIGESTS = "sha256.json"
 
 def cache_folder() -> Path:
     """Where artefacts are kept, a folder for each."""
-    return private.cache_folder("engines")
+    return user_cache("engines")
 
 
 def kept(net: Lossless, *, engine: str, version: str, make: Callable[[Path], None], load: Callable[[Path], T]) -> T:
@@ -62,15 +64,15 @@ def kept(net: Lossless, *, engine: str, version: str, make: Callable[[Path], Non
 
 def _is_usable(root: Path) -> bool:
     """Whether something can be kept there, and nobody else can have put there what an engine would run."""
-    return private.why_not_private(root) is None and os.access(root, os.W_OK)
+    return why_not_private(root) is None and os.access(root, os.W_OK)
 
 
 def _refuse_changed(folder: Path) -> None:
     """OSError or ValueError if an artefact is not, to the last byte, what this user kept: an engine may run it."""
-    problem = private.why_not_private(folder)
+    problem = why_not_private(folder)
     if problem is not None:
         raise PermissionError(problem)
-    expected = json.loads(private.read_private(folder / _DIGESTS))
+    expected = json.loads(read_private(folder / _DIGESTS))
     if expected != _digests(folder):
         raise ValueError(f"{folder}: damaged")
 

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from converters.files import whole_file
 
-from ... import private
-from ...private import why_not_private
+from ...private import cache_folder as user_cache
+from ...private import read_private, why_not_private
 from ..processor import processor
 from ..winograd import POINTS, matrices
 
@@ -52,7 +52,7 @@ def library() -> ctypes.CDLL:
 
 def cache_folder() -> Path:
     """Where compiled code is kept."""
-    return private.cache_folder("native")
+    return user_cache("native")
 
 
 def _loaded(command: list[str]) -> ctypes.CDLL:
@@ -84,7 +84,7 @@ def _checked(path: Path) -> ctypes.CDLL:
 
     Nobody but this user can change it between the look and the load: its folder is private.
     """
-    if hashlib.sha256(private.read_private(path)).hexdigest() != path.stem.rpartition("-")[2]:
+    if hashlib.sha256(read_private(path)).hexdigest() != path.stem.rpartition("-")[2]:
         raise OSError(f"{path}: damaged")
     return ctypes.CDLL(str(path))
 
