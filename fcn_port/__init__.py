@@ -34,6 +34,26 @@ _HOMES = {
 }
 
 
+def _refuse_namesakes() -> None:
+    """ImportError where another `weights` or `converters` comes first, such as a weights.py beside a script."""
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    home = Path(__file__).resolve().parents[1]
+    for name in ("converters", "weights"):
+        spec = find_spec(name)
+        places = () if spec is None else (spec.origin, *(spec.submodule_search_locations or ()))
+        found = next((place for place in places if place), "nothing")
+        if Path(found).resolve().parent != home / name:
+            raise ImportError(
+                f"fcn_port: 'import {name}' finds {found} instead of the package that came with fcn_port; "
+                "rename it, or run the program from another folder"
+            )
+
+
+_refuse_namesakes()
+
+
 def __getattr__(name: str) -> object:
     """Import what is asked for when it is asked for.
 
