@@ -26,8 +26,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _EXPANSION = 64
 """Bytes of pixels for each byte of a file, beyond the first 64 MiB: photographs have up to about 30."""
 _PIXEL_BYTES = 4
-"""What Pillow takes for a pixel of colours, or of one channel of more than 8 bits."""
-_BYTE_MODES = ("1", "L", "P")
+"""What Pillow takes for a pixel in colours, which every picture becomes, or in one channel of more than 8 bits."""
 
 
 @contextmanager
@@ -68,7 +67,7 @@ def pillow_errors(name: str = "") -> Iterator[None]:
 
 def _check_size(image: Image.Image, file_size: int) -> None:
     """LimitError if the pixels would take more memory than a file of this size may ask for."""
-    needed = image.width * image.height * (1 if image.mode in _BYTE_MODES else _PIXEL_BYTES)
+    needed = image.width * image.height * _PIXEL_BYTES
     check_memory(
         needed, file_size=file_size, expansion=_EXPANSION, what=f"{image.width} x {image.height} pixels would take"
     )

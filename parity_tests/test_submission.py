@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -131,7 +133,45 @@ def test_a_bomb_ends_the_check(tmp_path: Path) -> None:
     info.size = 2 << 30
     with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=1) as out:
         out.write(info.tobuf())
-    assert "more than 1024 MiB" in check_submission(tmp_path / "a.tar.gz")[-1]
+    assert "unpacked it has at least 2147" in check_submission(tmp_path / "a.tar.gz")[-1]
+
+
+def bombs(folder: Path) -> list[Path]:
+    """Archives of less than a megabyte: 150 MB behind a name, in a header, in one picture, and in many pictures."""
+    zeros = bytes(150_000_000)
+    paths = [packed(folder / "member.tar.gz", {FIRST: zeros}), folder / "header.tar.gz"]
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, len(zeros)
+    with tarfile.open(paths[1], "w:gz") as archive:
+        archive.addfile(info, io.BytesIO(zeros))
+    paths.append(packed(folder / "picture.tar.gz", {FIRST: saved(indexed_image(np.zeros((15_000, 10_000), np.uint8)))}))
+    many = saved(indexed_image(np.zeros((4000, 4000), np.uint8)))
+    paths.append(packed(folder / "many.tar.gz", {f"{PREFIX}/{i}.png": many for i in range(100)}))
+    assert all(path.stat().st_size < 1_000_000 for path in paths)
+    return paths
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from fcn_port.evaluation.submission import check_submission
+now = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (now + (200 << 20), now + (200 << 20)))
+for path in sys.argv[1:]:
+    print(Path(path).name, check_submission(Path(path)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS and /proc are Linux's")
+def test_bombs_take_no_memory(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LIMITED, *bombs(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert "unpacked it has at least 150" in said["member.tar.gz"]
+    assert "a header of 150" in said["header.tar.gz"]
+    assert "the label maps have at least 150" in said["picture.tar.gz"]
+    assert "the label maps have at least" in said["many.tar.gz"]
 
 
 def test_from_weights_to_an_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

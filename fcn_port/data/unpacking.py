@@ -11,24 +11,25 @@ import gzip
 import lzma
 import re
 import stat
-import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from converters.errors import CaffeFormatError
 from converters.files import fresh_folder, naming
+from converters.limits import VARIABLE, scaled
 from weights.errors import FetchError
 from weights.progress import human_bytes
 from weights.store import require_room
 
 from .errors import DataError
+from .tars import CHUNK, reading, tar_members
 
 MOST_FILES = 1_000_000
-CHUNK = 1 << 20
 
 _COMPRESSIONS: Mapping[bytes, Callable[[Any], Any]] = {
     b"\x1f\x8b": gzip.open,
@@ -36,10 +37,8 @@ _COMPRESSIONS: Mapping[bytes, Callable[[Any], Any]] = {
     b"\xfd7zXZ": lzma.open,
 }
 
-_HEADER = 64 << 20
-"""Bytes that an archive may spend on anything but contents, beside 1 kB for each file."""
-
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, RuntimeError)
+_HEADERS = (64 << 20) + 1024 * MOST_FILES
+"""Bytes that a tar may spend on anything but contents."""
 
 Progress = Callable[[int, int], None]
 """Told (files, bytes) that are unpacked so far."""
@@ -51,7 +50,7 @@ class _Member:
 
     parts: tuple[str, ...]
     size: int
-    open: Callable[[], IO[bytes]]
+    pieces: Callable[[], Iterator[bytes]]
 
 
 def unpack(
@@ -80,8 +79,7 @@ def _write_all(archive: Path, target: Path, largest: int, progress: Progress) ->
     for files, member in enumerate(_members(archive, largest), start=1):
         if files > MOST_FILES:
             raise DataError(f"more than {MOST_FILES} files are in it")
-        if done + member.size > largest:
-            raise DataError(f"more than {human_bytes(largest)} come out of it, which the data set does not have")
+        _check_size(done + member.size, largest)
         require_room(target, member.size)
         path = target.joinpath(*member.parts)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,65 +88,60 @@ def _write_all(archive: Path, target: Path, largest: int, progress: Progress) ->
         progress(files, done)
 
 
+def _check_size(size: int, largest: int) -> None:
+    if size > scaled(largest):
+        raise DataError(
+            f"more than {human_bytes(scaled(largest))} come out of it, which the data set does not have",
+            hint=f"if you trust the archive, set {VARIABLE} to a factor for this limit",
+        )
+
+
 def _write(member: _Member, path: Path) -> None:
     """Copy one file. Both readers stop at the size that it claims, and may give less."""
     written = 0
     try:
         out = path.open("xb")
     except FileExistsError:
-        raise DataError(f"{'/'.join(member.parts)} is in it twice") from None
-    with out, member.open() as source, naming(path, out):
-        while piece := source.read(CHUNK):
+        raise DataError(f"{'/'.join(member.parts)!r} is in it twice") from None
+    with out, naming(path, out):
+        for piece in member.pieces():
             written += out.write(piece)
     if written != member.size:
-        raise DataError(f"it ends in the middle of {'/'.join(member.parts)}")
+        raise DataError(f"it ends in the middle of {'/'.join(member.parts)!r}")
 
 
 def _members(archive: Path, largest: int) -> Iterator[_Member]:
-    if zipfile.is_zipfile(archive):
-        yield from _zip_members(archive)
-    else:
-        yield from _tar_members(archive, largest)
+    with reading():
+        is_zip = zipfile.is_zipfile(archive)
+    yield from _zip_members(archive) if is_zip else _tar_members(archive, largest)
 
 
 def _zip_members(archive: Path) -> Iterator[_Member]:
-    with zipfile.ZipFile(archive) as file:
+    with reading(), zipfile.ZipFile(archive) as file:
         for info in file.infolist():
             mode = info.external_attr >> 16
-            if info.is_dir():
+            if info.filename.endswith("/"):
                 continue
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
                 raise DataError(f"{info.filename!r} is a link or a device; data sets have none")
-            yield _Member(_safe(info.filename), info.file_size, lambda info=info: file.open(info))  # type: ignore[misc]
+            yield _Member(_safe(info.filename), info.file_size, partial(_zip_pieces, file, info))
+
+
+def _zip_pieces(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    with reading(), file.open(info) as source:
+        while piece := source.read(CHUNK):
+            yield piece
 
 
 def _tar_members(archive: Path, largest: int) -> Iterator[_Member]:
-    with _decompressed(archive) as plain:
-        bounded: Any = _Bounded(plain, largest + _HEADER + 1024 * MOST_FILES)
-        with tarfile.open(fileobj=bounded, mode="r:") as file:
-            for info in file:
-                file.members = []  # type: ignore[attr-defined] # else tarfile remembers every member
-                if info.isdir():
-                    continue
-                if not info.isreg() or info.issparse():
-                    raise DataError(f"{info.name!r} is a link, a device or a sparse file; data sets have none")
-                yield _Member(_safe(info.name), info.size, lambda info=info: _contents(file, info))  # type: ignore[misc]
-            _read_to_the_end(bounded, file.offset)
-
-
-def _read_to_the_end(stream: _Bounded, last_header: int) -> None:
-    """DataError if the archive was cut: it ends in blocks of zeros, and in the checksum of its compression."""
-    stream.seek(last_header)
-    if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise DataError("it is cut off, or damaged")
-    while stream.read(CHUNK):
-        pass
-
-
-def _contents(file: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
-    contents = file.extractfile(info)
-    assert contents is not None
-    return contents
+    with reading(), _decompressed(archive) as plain:
+        for member in tar_members(plain, within=lambda size: _check_size(size - _HEADERS, largest)):
+            info = member.info
+            if info.isdir():
+                continue
+            if not info.isreg() or info.issparse():
+                raise DataError(f"{info.name!r} is a link, a device or a sparse file; data sets have none")
+            yield _Member(_safe(info.name), info.size, member.pieces)
 
 
 @contextmanager
@@ -164,35 +157,16 @@ def _decompressed(archive: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
-class _Bounded:
-    """A stream that ends in an error after `limit` bytes, and never reads a header of absurd size into memory."""
-
-    def __init__(self, file: IO[bytes], limit: int) -> None:
-        self._file = file
-        self._limit = limit
-
-    def read(self, size: int = -1) -> bytes:
-        if size < 0 or size > _HEADER:
-            raise DataError(f"a header of {size} bytes")
-        if self._file.tell() + size > self._limit:
-            size = max(0, self._limit - self._file.tell())
-        return self._file.read(size)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        if offset > self._limit:
-            raise DataError(f"more than {human_bytes(self._limit)} come out of it, which the data set does not have")
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-
 def _safe(name: str) -> tuple[str, ...]:
     """The parts of a path that stays where it is put; DataError for every other one."""
     slashed = name.replace("\\", "/")  # as archives made on Windows have it
     parts = tuple(part for part in slashed.split("/") if part not in ("", "."))
+    try:
+        long = any(len(part.encode()) > 255 for part in parts)
+    except UnicodeEncodeError:
+        raise DataError(f"the path {name[:200]!r} is not UTF-8") from None
     outside = slashed.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", name)
-    if outside or "\0" in name or not parts or any(len(part.encode()) > 255 for part in parts) or len(parts) > 40:
+    if outside or "\0" in name or not parts or long or len(parts) > 40:
         raise DataError(f"the path {name[:200]!r} leads outside of the folder, or is none")
     return parts
 
@@ -213,9 +187,5 @@ def _named(archive: Path) -> Iterator[None]:
     """Errors about the archive name it."""
     try:
         yield
-    except DataError as error:
+    except CaffeFormatError as error:
         raise error.in_file(archive) from None
-    except NotImplementedError as error:
-        raise DataError(f"compressed in a way that is not known: {error}", path=archive) from error
-    except _DAMAGED as error:
-        raise DataError(f"damaged, or not an archive: {error}", path=archive) from error

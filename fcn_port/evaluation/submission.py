@@ -11,23 +11,29 @@ import gzip
 import io
 import re
 import tarfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from converters.errors import CaffeFormatError
+from converters.escaping import terminal
 from converters.files import whole_file
+from converters.limits import check_limit, check_memory, memory_limit
 
 from ..data.errors import DataError
+from ..data.tars import TarMember, tar_members
 from ..errors import ImageError
 from ..palettes import voc_palette
 from ..pictures import opened_picture
 
 Size = tuple[int, int]
 
-_LARGEST = 1 << 30
-"""Bytes of label maps, more than any test set takes: what comes beyond is a bomb."""
+_EXPANSION = 8
+"""Bytes of the tar for each byte of the archive, beyond the first 64 MiB: label maps are packed already."""
+_PIXELS = 1024
+"""Pixels for each byte of the archive, beyond 64 million: one label map of one class has up to 1000."""
 
 _MEMBER = re.compile(r"(?:\./)?results/VOC(20\d\d)/Segmentation/(comp[56]_test_cls)/([^/]+)\.png")
 
@@ -60,21 +66,35 @@ def check_submission(archive: Path, *, sizes: Mapping[str, Size] | None = None, 
     FileNotFoundError if there is no archive; whatever is in it, it is a finding.
     """
     found: list[str] = []
-    seen: dict[str, str] = {}
-    folders: set[tuple[str, str]] = set()
+    look = _Look(archive.stat().st_size, sizes)
     try:
-        with archive.open("rb") as file, gzip.open(file) as unpacked, tarfile.open(fileobj=unpacked, mode="r|") as tar:
-            total = 0
-            for member in tar:
-                total += member.size
-                if total > _LARGEST:
-                    return [*found, f"more than {_LARGEST >> 20} MiB are in it; a test set takes a few"]
-                found += _look_at(tar, member, seen, folders, sizes)
-            while unpacked.tell() <= _LARGEST and unpacked.read(1 << 20):
-                pass  # to the checksum at the end: tarfile takes a cut archive for a short one
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        return [*found, f"not a whole .tar.gz: {error}"]
-    return [*found, *_look_at_all(seen, folders, sizes, year)]
+        with archive.open("rb") as file, gzip.open(file) as unpacked:
+            for member in tar_members(unpacked, within=look.within):
+                found += _look_at(member, look)
+    except CaffeFormatError as error:
+        return [*found, f"not an archive that can be taken: {str(error).replace(chr(10), ';')}"]
+    return [*found, *_look_at_all(look, year)]
+
+
+@dataclass
+class _Look:
+    """What is known of an archive of so many bytes, and what was seen in it so far."""
+
+    archive_size: int
+    sizes: Mapping[str, Size] | None
+    seen: dict[str, str] = field(default_factory=dict)
+    folders: set[tuple[str, str]] = field(default_factory=set)
+    pixels: int = 0
+
+    def within(self, size: int) -> None:
+        """LimitError if so many bytes are more than come out of an archive of this size."""
+        check_memory(size, file_size=self.archive_size, expansion=_EXPANSION, what="unpacked it has at least")
+
+    def count(self, height: int, width: int) -> None:
+        """LimitError if the label maps have more pixels than in an archive of this size."""
+        self.pixels += height * width
+        most = memory_limit(self.archive_size, expansion=_PIXELS)
+        check_limit(self.pixels, most, what="the label maps have at least", unit="pixels")
 
 
 def image_sizes(paths: Mapping[str, Path]) -> dict[str, Size]:
@@ -101,46 +121,42 @@ def _add(tar: tarfile.TarFile, name: str, path: Path) -> None:
     tar.addfile(info, io.BytesIO(body))
 
 
-def _look_at(
-    tar: tarfile.TarFile,
-    member: tarfile.TarInfo,
-    seen: dict[str, str],
-    folders: set[tuple[str, str]],
-    sizes: Mapping[str, Size] | None,
-) -> list[str]:
+def _look_at(member: TarMember, look: _Look) -> list[str]:
     """What is wrong with one member."""
-    if member.isdir():
+    info = member.info
+    shown = terminal(info.name[:200])
+    if info.isdir():
         return []
-    place = _MEMBER.fullmatch(member.name)
+    place = _MEMBER.fullmatch(info.name)
     if place is None:
-        return [f"{member.name}: only results/VOC<year>/Segmentation/comp<5 or 6>_test_cls/<id>.png belongs in it"]
-    if not member.isfile():
-        return [f"{member.name}: a link or device instead of a file"]
-    folders.add((place[1], place[2]))
+        return [f"{shown}: only results/VOC<year>/Segmentation/comp<5 or 6>_test_cls/<id>.png belongs in it"]
+    if not info.isfile() or info.issparse():
+        return [f"{shown}: a link or device instead of a file"]
+    look.folders.add((place[1], place[2]))
     id_ = place[3]
-    if id_ in seen:
-        return [f"{member.name}: the image is there twice"]
-    seen[id_] = member.name
-    body = tar.extractfile(member)
-    assert body is not None
-    wanted = None if sizes is None else sizes.get(id_)
-    return [f"{member.name}: {problem}" for problem in _look_at_labels(body.read(), wanted)]
+    if id_ in look.seen:
+        return [f"{shown}: the image is there twice"]
+    look.seen[id_] = info.name
+    wanted = None if look.sizes is None else look.sizes.get(id_)
+    return [f"{shown}: {problem}" for problem in _look_at_labels(b"".join(member.pieces()), wanted, look)]
 
 
-def _look_at_labels(body: bytes, size: Size | None) -> list[str]:
+def _look_at_labels(body: bytes, size: Size | None, look: _Look) -> list[str]:
     try:
-        with opened_picture(body) as image:
+        with opened_picture(body, pixels=False) as image:
+            found_size = (image.height, image.width)
             if image.format != "PNG":
                 return [f"{image.format} instead of PNG"]
             if image.mode != "P":
                 return [f"a PNG of mode {image.mode}; the server takes indexed ones"]
+        if size is not None and found_size != size:
+            return [f"{found_size[0]}x{found_size[1]} pixels, and the image has {size[0]}x{size[1]}"]
+        look.count(*found_size)
+        with opened_picture(body) as image:
             labels, palette = np.asarray(image), image.getpalette("RGB") or []
-            found_size = (image.height, image.width)
     except ImageError as error:
         return [str(error)]
     problems = []
-    if size is not None and found_size != size:
-        problems.append(f"{found_size[0]}x{found_size[1]} pixels, and the image has {size[0]}x{size[1]}")
     if labels.size and labels.max() > 20:
         problems.append(f"label {labels.max()}; predictions are 0 to 20, also on borders")
     used = int(labels.max()) + 1 if labels.size else 0
@@ -149,10 +165,9 @@ def _look_at_labels(body: bytes, size: Size | None) -> list[str]:
     return problems
 
 
-def _look_at_all(
-    seen: Mapping[str, str], folders: set[tuple[str, str]], sizes: Mapping[str, Size] | None, year: int | None
-) -> list[str]:
+def _look_at_all(look: _Look, year: int | None) -> list[str]:
     """What is wrong with the archive as a whole."""
+    seen, folders, sizes = look.seen, look.folders, look.sizes
     problems = []
     if not seen:
         problems.append("there is no label map in it")
@@ -170,4 +185,4 @@ def _look_at_all(
 
 
 def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+    return ", ".join(terminal(name[:80]) for name in names[:5]) + (" ..." if len(names) > 5 else "")

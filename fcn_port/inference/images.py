@@ -38,12 +38,12 @@ def read_image(image: ImageLike) -> np.ndarray:
 def _to_rgb(image: Image.Image) -> np.ndarray:
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # Pillow clips 16 bits at 255 instead of scaling them
-        values = np.asarray(image).astype(np.int64)
-        image = Image.fromarray((values.clip(0, 65535) // 257).astype(np.uint8))
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     if image.mode == "F":
-        shares = np.nan_to_num(np.asarray(image))
-        whole = shares * 255 if shares.max(initial=0) <= 1 else shares
-        image = Image.fromarray(whole.clip(0, 255).round().astype(np.uint8))
+        whole = np.nan_to_num(np.asarray(image))
+        if whole.max(initial=0) <= 1:
+            whole *= 255
+        image = Image.fromarray(whole.clip(0, 255, out=whole).round(out=whole).astype(np.uint8))
     return np.asarray(image.convert("RGB"))
 
 
