@@ -270,6 +270,7 @@ def test_python_layers_are_known_by_their_class() -> None:
 
 def test_dropout_scales_in_training() -> None:
     torch.manual_seed(0)
+    assert make("Dropout", "dropout_param { dropout_ratio: 0 }").ratio == 0  # as nets without dropout are written
     layer = make("Dropout", "dropout_param { dropout_ratio: 0.25 }")
     x = torch.ones(4, 5000)
     assert run(layer, x)[0].min() == 1

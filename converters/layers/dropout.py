@@ -26,8 +26,8 @@ class Dropout(Neuron):
     @classmethod
     def parse(cls, spec: LayerSpec) -> Dropout:
         ratio = spec.to_message().dropout_param.dropout_ratio
-        if not 0 < ratio < 1:
-            raise refuse(spec, f"dropout_ratio is {ratio}; it must be between 0 and 1")
+        if not 0 <= ratio < 1:  # dropout_layer.cpp refuses 0 in debug builds only
+            raise refuse(spec, f"dropout_ratio is {ratio}; it must be between 0 and 1, and may be 0")
         return cls(ratio)
 
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:

@@ -16,7 +16,7 @@ FORMATS = ("caffe", "python", "onnx", "torch-export", "safetensors", "hdf5")
 @click.command("export")
 @click.argument("weights")
 @click.option("--to", "to", required=True, type=click.Choice(FORMATS), help="The format.")
-@click.option("-o", "--out", type=click.Path(dir_okay=False), help="The file to write; default: named after the net.")
+@click.option("-o", "--out", type=click.Path(dir_okay=False), help="The file to write; default: named after WEIGHTS.")
 @click.option("--prototxt", type=click.Path(dir_okay=False), help="The net of WEIGHTS, where the file holds none.")
 @click.option("--size", type=Size(), help="Fix the input size (onnx, torch-export), height first; default: any size.")
 @json_option
