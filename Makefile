@@ -3,6 +3,8 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 RELEASE ?= voc-fcn8s
+KILLS ?= 200
+SEED ?= 1
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +15,7 @@ SHAPES := build/sample
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo sample convert voc-numbers test check lint caffe-oracle test-oracle golden proto bench clean
+.PHONY: help demo sample convert voc-numbers test check lint caffe-oracle test-oracle golden proto bench clean test-kill
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +66,9 @@ check: lint test ## lint, types and the suite
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+test-kill: $(VENV)/ready-dev ## kill every verb that writes, 200 times at random moments: make test-kill KILLS=1000 SEED=7
+	$(BIN)/python -m parity_tests.kills --count $(KILLS) --seed $(SEED)
 
 caffe-oracle: $(VENV)/ready-dev ## install real Caffe in a folder of its own (Linux, root, debootstrap; 850 MB)
 	$(BIN)/python -m parity_tests.oracle.install

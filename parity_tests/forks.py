@@ -20,6 +20,7 @@ import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ class Forks:
         """Run the program in this folder and wait.
 
         `stdin`, `out`, `err` are "kept" (None for stdin), "closed", "no reader" or the path of what to open; `encoding`
-        that of the streams; `file_size` the largest file in bytes; `variables` are set.
+        that of the streams; `prepare` a module, a function of it and its arguments, called before; `file_size` the
+        largest file in bytes; `variables` are set. After `seconds` it is killed: status -9.
         """
         assert self._server.stdin is not None and self._server.stdout is not None
         wanted = {"argv": argv, "cwd": os.getcwd(), "seconds": seconds, **conditions}  # noqa: PTH109
@@ -130,6 +132,9 @@ def _become(wanted: dict[str, Any], out: int, err: int) -> None:
         if "file_size" in wanted:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (wanted["file_size"],) * 2)
+        if "prepare" in wanted:
+            module, function, *values = wanted["prepare"]
+            getattr(import_module(module), function)(*values)
         from fcn_port.cli import main
 
         try:

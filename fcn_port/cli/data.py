@@ -71,9 +71,9 @@ def command(
 
 
 def _draw(folder: Path, as_json: bool, **drawing: Any) -> None:
-    from ..data.shapes import make_shapes
+    from ..data.shapes import half_drawn, make_shapes
 
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(folder.iterdir()) and not half_drawn(folder, **drawing):
         raise click.UsageError(f"{folder} is not empty; shapes are drawn into a folder of their own")
     make_shapes(folder, **drawing)
     if as_json:

@@ -25,6 +25,9 @@ from ..palettes import voc_palette
 CLASSES = ("background", "circle", "square", "triangle", "star", "cross", "ring")
 IGNORE_LABEL = 255
 
+DRAWING = ".drawing"
+"""A file that is in the folder as long as not all of the pictures are: what was asked for."""
+
 _HUE_SPREAD = 0.035
 """Standard deviation; classes lie 1/6 apart. With 0.06, one shape in six has a hue nearer to another class's."""
 
@@ -42,6 +45,9 @@ def make_shapes(
     `classes.txt`.
     """
     root = Path(folder)
+    drawing = root / DRAWING
+    root.mkdir(parents=True, exist_ok=True)
+    write_whole(drawing, _order(count, seed, size, val), durable=False, follow=False)
     lists = root / "ImageSets" / "Segmentation"
     for each in (root / "JPEGImages", root / "SegmentationClass", lists):
         each.mkdir(parents=True, exist_ok=True)
@@ -58,7 +64,20 @@ def make_shapes(
         if part:  # an empty list is refused by whoever opens it; one that is not there has not been asked for
             write_whole(lists / f"{name}.txt", "".join(f"{id_}\n" for id_ in part).encode(), follow=False)
     write_whole(root / "classes.txt", "".join(f"{name}\n" for name in CLASSES).encode(), follow=False)
+    drawing.unlink()
     return root
+
+
+def half_drawn(
+    folder: Path, *, count: int, seed: int = 0, size: tuple[int, int] = (96, 128), val: float = 0.25
+) -> bool:
+    """Whether `folder` is what a call of `make_shapes` with the same settings left that was killed."""
+    drawing = folder / DRAWING
+    return drawing.is_file() and drawing.read_bytes() == _order(count, seed, size, val)
+
+
+def _order(count: int, seed: int, size: tuple[int, int], val: float) -> bytes:
+    return f"{count} images of {size[0]}x{size[1]}, seed {seed}, {val:g} of them for val\n".encode()
 
 
 def _encoded(picture: Image.Image, kind: str, **settings: int) -> bytes:
