@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,10 +38,10 @@ def opened_picture(source: str | os.PathLike[str] | bytes, *, pixels: bool = Tru
     format that is not read, damaged, cut, or larger than a file of its size may be. FileNotFoundError passes.
     """
     with pillow_errors("" if isinstance(source, bytes) else f"{Path(source)}: "):
-        size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+        raw = source if isinstance(source, bytes) else _bytes_of(Path(source))
+        with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
             if pixels:
-                _check_size(image, size)
+                _check_size(image, len(raw))
                 image.load()
             yield image
 
@@ -63,6 +64,13 @@ def pillow_errors(name: str = "") -> Iterator[None]:
         ) from error
     except Exception as error:  # Pillow's decoders raise whatever they stumble over
         raise ImageError(f"{name}not an image that can be read: {_described(error)}") from error
+
+
+def _bytes_of(path: Path) -> bytes:
+    """The whole file: Pillow asks a file for as many bytes as a header says, and it makes room for them all."""
+    if stat.S_ISFIFO(path.stat().st_mode) or stat.S_ISCHR(path.stat().st_mode):
+        raise ImageError(f"{path}: not an image that can be read: a pipe or a device")
+    return path.read_bytes()
 
 
 def _check_size(image: Image.Image, file_size: int) -> None:

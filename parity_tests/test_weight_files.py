@@ -350,6 +350,20 @@ def test_recordings_that_cannot_be_are_refused(name: str, tmp_path: Path) -> Non
         golden_errors(FCN32s(2, widths=NARROW), tmp_path / "x.npz")
 
 
+@linux_only
+def test_a_definition_alone_takes_no_memory_that_it_may_not_have(tmp_path: Path) -> None:
+    (tmp_path / "x.prototxt").write_text(NET % (10_000_000, 8))
+    code = """
+try:
+    export(sys.argv[1], to="python", out=sys.argv[1] + ".py")
+except MismatchError as error:
+    print("MOST_RANDOM_BYTES" in str(error))
+"""
+    imports = "from fcn_port.exporting import export\nfrom converters import MismatchError"
+    found = run_limited(code, str(tmp_path / "x.prototxt"), imports=imports, more=300 << 20)
+    assert found == "True\n" and not (tmp_path / "x.prototxt.py").exists()
+
+
 def test_a_name_that_is_no_unicode_is_refused_before_a_file_is_written() -> None:
     for tensors, metadata in (({"\ud800": np.zeros(1, np.float32)}, {}), ({}, {"a": "\udcff"}), ({}, {"\ud800": "a"})):
         with pytest.raises(CaffeFormatError, match="not Unicode"):
