@@ -87,8 +87,9 @@ def _judge_file(path: Path, kind: str) -> None:
     with path.open("rb") as file:
         if kind == sniff.PICKLE:
             judge = _Judge()
+            inside = _Inside(file, size)
             for _ in range(_LEGACY_PICKLES):
-                judge.walk(file)
+                judge.walk(inside)
         else:
             judge = _judge_zip(file, size)
     if judge.stored > size + ALLOWANCE or judge.taken > size + ALLOWANCE:
@@ -116,6 +117,20 @@ def _judge_zip(file: BinaryIO, size: int) -> _Judge:
         judge = _Judge()
         judge.walk(io.BytesIO(archive.read(pickles[0])))
         return judge
+
+
+@dataclass(frozen=True)
+class _Inside:
+    """A file whose `read` asks for no more than there is: Python takes the memory first, whatever length a lie says."""
+
+    file: BinaryIO
+    size: int
+
+    def read(self, count: int) -> bytes:
+        return self.file.read(max(0, min(count, self.size - self.file.tell())))
+
+    def readline(self) -> bytes:
+        return self.file.readline()
 
 
 # The pickle

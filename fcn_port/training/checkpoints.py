@@ -14,6 +14,7 @@ import base64
 import glob
 import hashlib
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,6 +124,8 @@ def read_snapshot(path: Path) -> Snapshot:
     try:
         found = read_json(record)
         files = [record.with_name(Path(name).name) for name in found["files"]]
+        if any(len(os.fsencode(file.name)) > 255 or "\0" in file.name for file in files):
+            raise ValueError("files with names that no file has")
         if found["format"] != FORMAT or len(files) != 2:
             raise ValueError(f"format {found['format']}; this version reads {FORMAT}")
         digests = [about["sha256"] for about in found["files"].values()]
