@@ -235,6 +235,13 @@ def test_a_damaged_record_of_a_file_is_an_error_or_counts_for_nothing(tmp_path: 
         assert found is not None and type(found.size) in (int, type(None)) and type(found.source) in (str, type(None))
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", ""])
+def test_a_snapshot_of_files_that_cannot_be(name: str, tmp_path: Path) -> None:
+    files = {name: {"sha256": "a"}, "x.solverstate": {"sha256": "b"}}
+    with pytest.raises(CaffeFormatError, match="x_iter_1"):
+        snapshot({**SNAPSHOT, "files": files}, tmp_path)
+
+
 def test_random_states_of_another_run_are_an_error_of_ours() -> None:
     for states in (RandomStates((b"abc",)), RandomStates(()), RandomStates((b"",))):
         with pytest.raises(MismatchError, match="random states"):

@@ -122,6 +122,7 @@ TENSORS: dict[str, tuple[Callable[[], bytes], str]] = {
         ),
         "sets attributes",
     ),
+    "a length that lies": (lambda: b"\x80\4\x8d" + struct.pack("<Q", 5 << 30) + b"x" * 40, "not a PyTorch state dict"),
     "weights much smaller than the net": (
         lambda: safetensors(
             {"a.weight": entry([1, 3, 1, 1], 12), "__metadata__": {"prototxt": NET % (10_000_000, 8)}}, bytes(12)
