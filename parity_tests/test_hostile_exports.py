@@ -198,10 +198,7 @@ def check_source(net: NetParameter, folder: Path) -> bool:
     twin = getattr(module_of(python_source(caffe_net.spec)), class_name(caffe_net.spec))()
     twin.load_state_dict(caffe_net.state_dict(), strict=True)
     x = {next(iter(caffe_net.inputs)): torch.ones(1, 2, 4, 4)}
-    try:
-        expected = run_module(caffe_net, x, caffe_net.outputs)
-    except ValueError:  # torch refuses a negative epsilon
-        return True
+    expected = run_module(caffe_net, x, caffe_net.outputs)
     found = run_module(twin, x, caffe_net.outputs)
     assert list(found) == list(expected)
     for name, blob in expected.items():
@@ -211,7 +208,7 @@ def check_source(net: NetParameter, folder: Path) -> bool:
 
 def test_python_source_of_odd_nets(tmp_path: Path) -> None:
     """17 in 100 had a docstring cut within an escape, and others inf or nan as a bare name."""
-    assert sum(check_source(odd_net(seed), tmp_path) for seed in range(150)) > 100
+    assert sum(check_source(odd_net(seed), tmp_path) for seed in range(150)) > 70
 
 
 def test_python_source_of_colliding_names_takes_linear_time(tmp_path: Path) -> None:

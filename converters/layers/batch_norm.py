@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from ..net import LayerSpec, Shape
 
 
+def _epsilon(spec: LayerSpec, eps: float) -> float:
+    """The epsilon of a layer; a negative one, of which PyTorch makes an error when it runs, is refused here."""
+    if not eps >= 0:
+        raise refuse(spec, f"eps is {eps}; it must be at least 0")
+    return eps
+
+
 @register_layer("BatchNorm")
 @dataclass(frozen=True)
 class BatchNorm(Neuron):
@@ -36,7 +43,7 @@ class BatchNorm(Neuron):
     def parse(cls, spec: LayerSpec) -> BatchNorm:
         message = spec.to_message().batch_norm_param
         given = message.use_global_stats if message.HasField("use_global_stats") else None
-        return cls(given, message.moving_average_fraction, message.eps)
+        return cls(given, message.moving_average_fraction, _epsilon(spec, message.eps))
 
     def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         channels = bottoms[0][1] if len(bottoms[0]) > 1 else 1
@@ -108,7 +115,7 @@ class BN(Layer):
         return cls(
             merged=mode in ("INFERENCE", "1"),
             running=running,
-            eps=message.number("eps", message.number("var_eps", 1e-5 if running else 1e-9)),
+            eps=_epsilon(spec, message.number("eps", message.number("var_eps", 1e-5 if running else 1e-9))),
             statistic_tops=len(spec.tops) - 1,
             decay=message.number("decay", 1 - message.number("momentum", 0.9)),
         )
