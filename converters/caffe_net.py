@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .allocation import enough_memory
 from .errors import NetError
 from .escaping import identifiers, terminal
 from .layers.base import Layer, blob_name
+from .limits import check_limit
 from .memory import Echo, echoes
 from .net import LayerSpec, NetSpec, Shape
 from .passes import merge_splits, to_deploy
@@ -20,6 +23,8 @@ from .shapes import infer_blobs, known_params
 from .sharing import borrowed_blobs
 from .validate import validate
 
+MOST_WEIGHTS = 4 << 30
+"""Bytes of weights that a definition alone may ask for; a .caffemodel, which protobuf writes, holds 2 GiB at most."""
 MOST_REMEMBERED = 64
 """How many input sizes a net remembers as checked."""
 GIVEN_LATER = frozenset({"card", "release", "preprocessing", "classes", "palette"})
@@ -49,6 +54,7 @@ class CaffeNet(nn.Module):
         self.inputs: Mapping[str, Shape] = dict(self.spec.inputs)
         self.outputs = self.spec.outputs if outputs is None else tuple(outputs)
         self._blob_shapes = infer_blobs(self.spec)
+        _check_weights(self.spec, self._blob_shapes)
         self._checked: set[tuple[tuple[str, Shape], ...]] = set()
         self._lent: dict[str, str] = {}
         self._attributes: dict[str, str] = {}
@@ -72,15 +78,22 @@ class CaffeNet(nn.Module):
 
     def _run(self, blobs: dict[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
         for step in self._steps:
-            learnable = [self._learnable(place) for place in step.learnable]
-            tops = step.params.forward([blobs[name] for name in step.bottoms], learnable, training=self.training)
-            blobs.update(zip(step.tops, tops, strict=True))
-            for name, changed in step.echoes:
-                blobs[name] = blobs[changed].reshape(blobs[name].shape)
+            if torch.compiler.is_compiling():
+                self._execute(step, blobs)
+            else:
+                with enough_memory(step.place):
+                    self._execute(step, blobs)
             if not keep:
                 for name in step.done:
                     del blobs[name]
         return blobs
+
+    def _execute(self, step: _Step, blobs: dict[str, Tensor]) -> None:
+        learnable = [self._learnable(place) for place in step.learnable]
+        tops = step.params.forward([blobs[name] for name in step.bottoms], learnable, training=self.training)
+        blobs.update(zip(step.tops, tops, strict=True))
+        for name, changed in step.echoes:
+            blobs[name] = blobs[changed].reshape(blobs[name].shape)
 
     def _learnable(self, place: _Place) -> Tensor:
         blob: Tensor = getattr(getattr(self, place.attribute), place.name)
@@ -210,7 +223,8 @@ class LayerBlobs(nn.Module):
         self._layer, self._attribute, self._params = layer.name, attribute, known_params(layer)
         fills, statistics = self._params.blob_fills(), self._params.statistics()
         for position, shape in shapes.items():
-            blob = torch.full(shape, fills[position] if position < len(fills) else 0.0)
+            with enough_memory(layer.place):
+                blob = torch.full(shape, fills[position] if position < len(fills) else 0.0)
             self.register_parameter(blob_name(position), nn.Parameter(blob, requires_grad=position not in statistics))
 
     def extra_repr(self) -> str:
@@ -245,12 +259,13 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Step:
-    """One layer to execute.
+    """One layer to execute; `place` is how errors name it.
 
     `echoes` are the (blob, changed blob) that hold the same memory in Caffe, and so change with a layer that works in
     place; `done` the blobs that nobody needs any more.
     """
 
+    place: str
     params: Layer
     bottoms: tuple[str, ...]
     tops: tuple[str, ...]
@@ -261,7 +276,7 @@ class _Step:
 
 def _in_order(spec: NetSpec, outputs: Sequence[str], places: Mapping[str, tuple[_Place, ...]]) -> tuple[_Step, ...]:
     steps = [
-        _Step(known_params(layer), layer.bottoms, layer.tops, places[layer.name], changed)
+        _Step(layer.place, known_params(layer), layer.bottoms, layer.tops, places[layer.name], changed)
         for layer, changed in zip(spec.layers, echoes(spec), strict=True)
         if layer.type != "Input"
     ]
@@ -270,9 +285,19 @@ def _in_order(spec: NetSpec, outputs: Sequence[str], places: Mapping[str, tuple[
     for step in reversed(steps):
         touched = {*step.bottoms, *step.tops, *(name for echo in step.echoes for name in echo)}
         done = tuple(sorted(touched - needed))
-        backwards.append(_Step(step.params, step.bottoms, step.tops, step.learnable, step.echoes, done))
+        backwards.append(replace(step, done=done))
         needed |= touched
     return tuple(reversed(backwards))
+
+
+def _check_weights(spec: NetSpec, blobs: Mapping[str, Sequence[Shape]]) -> None:
+    """Raise LimitError where the weights that are about to be made would take too much; on `meta` they take nothing."""
+    if torch.empty(0).is_meta:
+        return
+    total = 0
+    for layer in spec.layers:
+        total += 4 * sum(math.prod(shape) for shape in blobs.get(layer.name, ()))
+        check_limit(total, MOST_WEIGHTS, what="the weights of the net up to here would take", where=layer.place)
 
 
 def _cut(spec: NetSpec, outputs: Sequence[str]) -> NetSpec:

@@ -137,6 +137,7 @@ MOST_STEPS = 1 << 18
 """Blobs that are looked at for all crops of a net; nets of a thousand layers with twenty crops have 100,000."""
 
 
+_IDENTITY = CoordMap()
 _LARGEST = 1 << 128
 """Of the numbers in a scale, which a chain of strides would make longer and longer."""
 
@@ -206,7 +207,8 @@ class _Net:
         so_far, following = CoordMap(), way[origin]
         while following is not None:
             index, version = following
-            so_far = (self._map(index) or CoordMap()).after(so_far)
+            own = self._map(index)
+            so_far = so_far if own is None or own is _IDENTITY else own.after(so_far)
             if any(part.numerator + part.denominator > _LARGEST for part in so_far.scale):
                 why = f"'{self.layers[index].name}' has a scale beyond all measure"
                 raise _no_offset(self._spec, self.layers[index], why)
@@ -215,7 +217,8 @@ class _Net:
 
     def _map(self, index: int) -> CoordMap | None:
         if index not in self._maps:
-            self._maps[index] = layer_map(self.layers[index])
+            found = layer_map(self.layers[index])
+            self._maps[index] = _IDENTITY if found == _IDENTITY else found
         return self._maps[index]
 
     def _count(self, steps: int, crop: int) -> None:

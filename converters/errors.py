@@ -6,7 +6,8 @@
     ├── NetError                a net that Caffe would refuse: a missing bottom, a bad parameter, a shape below 1
     │   └── UnknownLayerError   a layer type that nobody registered
     ├── MismatchError           a net and weights that do not belong together
-    └── LimitError              a file that asks for more memory or time than one of its size may have
+    ├── LimitError              a file that asks for more memory or time than one of its size may have
+    └── NotEnoughMemoryError    a net that needs more memory than the machine gives; a MemoryError as well
 """
 
 from __future__ import annotations
@@ -88,3 +89,7 @@ class MismatchError(CaffeFormatError):
 
 class LimitError(CaffeFormatError):
     """A file that asks for more memory or time than one of its size may have; says the limit and how to raise it."""
+
+
+class NotEnoughMemoryError(CaffeFormatError, MemoryError):
+    """A net whose weights or blobs need more memory than the machine gives; names the layer and what it asked for."""

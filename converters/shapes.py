@@ -16,6 +16,9 @@ from .net import LayerSpec, NetSpec, Shape
 MOST_ELEMENTS = 2**63 - 1
 """What an index into a blob can count."""
 
+MOST_ALONG = 2**31 - 1
+"""Caffe's own limit for one axis (blob.cpp, Reshape)."""
+
 MOST_LEARNABLE = 2**31 - 1
 """Caffe's own limit for any blob (blob.cpp, Reshape): a net that wants more weights in one blob is damaged."""
 
@@ -137,6 +140,8 @@ def _tops(
 def _check_top(top: str, shape: Shape) -> None:
     if min(shape, default=1) < 1:
         raise _TooSmallError(f"top '{top}' would be {shape}; Caffe stops here, because nothing is left of it")
+    if max(shape, default=1) > MOST_ALONG:
+        raise ValueError(f"top '{top}' would be {shape}: Caffe counts to 2^31 - 1 along an axis")
     if prod(shape) > MOST_ELEMENTS:
         raise ValueError(f"top '{top}' would be {shape}: more than 2^63 elements")
 

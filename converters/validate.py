@@ -9,6 +9,9 @@ from typing import NoReturn
 from .errors import NetError
 from .net import LayerSpec, NetSpec
 
+_COMPARED, _LONGEST = 1000, 100
+"""How many names, and of which length, are compared with one that is not known: that takes the square of the length."""
+
 
 def validate(spec: NetSpec) -> None:
     """Raise NetError where Caffe would refuse the wiring of a net of one phase.
@@ -55,7 +58,8 @@ def _help_find(spec: NetSpec, blob: str, known: Counter[str]) -> str:
     if later is not None:
         return f"layer '{later}', which makes it, comes later or is the same"
     names = [name for name, count in known.items() if count]
-    similar = get_close_matches(blob, names, n=3)
+    likely = [name for name in names[-_COMPARED:] if len(name) <= _LONGEST]
+    similar = get_close_matches(blob, likely, n=3) if len(blob) <= _LONGEST else []
     if similar:
         return f"did you mean {' or '.join(map(repr, similar))}?"
     return f"blobs so far: {', '.join(names[-10:]) or 'none'}"

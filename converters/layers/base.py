@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 Pair = tuple[int, int]
 
+LARGEST = 1 << 30
+"""Of a size in a layer's parameters: twice as much, as padding is on two sides, is what Caffe's int can count."""
+
 
 class Layer:
     """Base of the parameters of every layer type.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 from .base import Layer, Neuron, as_image, refuse, register_layer
@@ -46,6 +47,8 @@ class BatchNorm(Neuron):
         return cls(given, message.moving_average_fraction, _epsilon(spec, message.eps))
 
     def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        if not bottoms[0]:
+            raise ValueError("a bottom without axes; expected (n, c, ...)")
         channels = bottoms[0][1] if len(bottoms[0]) > 1 else 1
         return (channels,), (channels,), (1,)
 
@@ -62,18 +65,17 @@ class BatchNorm(Neuron):
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
         import torch
-        from torch.nn.functional import batch_norm
 
         x, (mean, variance, factor) = bottoms[0], blobs
         grouped = x if x.ndim > 1 else x[:, None]
         if not training if self.use_global_stats is None else self.use_global_stats:
             inverse = torch.where(factor == 0, 0, 1 / factor)
-            top = batch_norm(grouped, mean * inverse, variance * inverse, eps=self.eps)
+            top = _normalize(grouped, mean * inverse, variance * inverse, eps=self.eps)
             return (top.reshape(x.shape),)
         if training:
             with torch.no_grad():
                 self._gather(grouped, mean, variance, factor)
-        return (batch_norm(grouped, None, None, training=True, eps=self.eps).reshape(x.shape),)
+        return (_normalize(grouped, eps=self.eps).reshape(x.shape),)
 
     def _gather(self, x: Tensor, mean: Tensor, variance: Tensor, factor: Tensor) -> None:
         """Add the batch to the running sums, its variance without bias."""
@@ -112,6 +114,8 @@ class BN(Layer):
         mode = message.word("bn_mode", "LEARN")
         if mode not in ("LEARN", "INFERENCE", "0", "1"):
             raise refuse(spec, f"bn_mode is {mode}; expected LEARN or INFERENCE")
+        if len(spec.tops) > 1 and (running or mode in ("INFERENCE", "1")):
+            raise refuse(spec, f"{len(spec.tops)} tops; only a BN that works out the batch's own statistics has them")
         return cls(
             merged=mode in ("INFERENCE", "1"),
             running=running,
@@ -149,7 +153,6 @@ class BN(Layer):
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
         import torch
-        from torch.nn.functional import batch_norm
 
         x, scale, shift = bottoms[0], blobs[0], blobs[1]
         mean, variance = (blobs[2], blobs[3]) if self.running else (None, None)
@@ -158,12 +161,39 @@ class BN(Layer):
         own = training or not self.running
         weights = scale.flatten(), shift.flatten()
         if not own and mean is not None and variance is not None:
-            return (batch_norm(x, mean.flatten(), variance.flatten(), *weights, eps=self.eps),)
+            return (_normalize(x, mean.flatten(), variance.flatten(), *weights, eps=self.eps),)
         batch_mean = x.mean((0, 2, 3), keepdim=True)
         batch_variance = x.var((0, 2, 3), correction=0, keepdim=True)
         if mean is not None and variance is not None:
             with torch.no_grad():
                 mean.lerp_(batch_mean, self.decay)
                 variance.lerp_(batch_variance, self.decay)
-        top = batch_norm(x, None, None, *weights, training=True, eps=self.eps)
+        top = _normalize(x, None, None, *weights, eps=self.eps)
         return (top, batch_mean, batch_variance)[: 1 + self.statistic_tops]
+
+
+def _normalize(
+    x: Tensor,
+    mean: Tensor | None = None,
+    variance: Tensor | None = None,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    *,
+    eps: float,
+) -> Tensor:
+    """torch's batch_norm, with the batch's own statistics where none are given, and what that refuses in Caffe's way.
+
+    It wants an eps above 0, and for statistics more than one place for each channel, where Caffe finds a variance of 0.
+    """
+    from torch.nn.functional import batch_norm
+
+    own = mean is None or variance is None
+    if eps > 0 and not (own and prod(size for axis, size in enumerate(x.shape) if axis != 1) == 1):
+        return batch_norm(x, mean, variance, scale, shift, training=own, eps=eps)
+    if mean is None or variance is None:
+        dims = [0, *range(2, x.ndim)]
+        mean, variance = x.mean(dims), x.var(dims, correction=0)
+    rest = [1] * (x.ndim - 2)
+    top = (x - mean.reshape(-1, *rest)) / (variance + eps).sqrt().reshape(-1, *rest)
+    top = top if scale is None else top * scale.reshape(-1, *rest)
+    return top if shift is None else top + shift.reshape(-1, *rest)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import inf, prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .base import Layer, OneToOne, as_image, canonical_axis, image_axis, pair, refuse, register_layer
+from .base import LARGEST, Layer, OneToOne, as_image, canonical_axis, image_axis, pair, refuse, register_layer
 from .columns import conv2d
 from .fork import fork_fields
 from .reach import NOTHING, Reach, Transposed, Window
@@ -44,6 +44,9 @@ class Windows:
             "pad": _spatial(spec, message, "pad", default=0),
             "dilation": _dilation(spec, message),
         }
+        for name, sizes in window.items():
+            if max(sizes) > LARGEST:
+                raise refuse(spec, f"{name} is {sizes}; it can be at most {LARGEST}")
         for name in ("kernel", "stride", "dilation"):
             if min(window[name]) < 1:
                 raise refuse(spec, f"{name} is {window[name]}; it must be at least 1")

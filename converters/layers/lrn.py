@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .base import Neuron, as_image, refuse, register_layer
+from .base import LARGEST, Neuron, as_image, refuse, register_layer
 from .reach import PIXEL, Reach, Window
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ class LRN(Neuron):
     @classmethod
     def parse(cls, spec: LayerSpec) -> LRN:
         message = spec.to_message().lrn_param
-        if message.local_size % 2 != 1:
-            raise refuse(spec, f"local_size is {message.local_size}; it must be odd")
+        if message.local_size % 2 != 1 or message.local_size > LARGEST:
+            raise refuse(spec, f"local_size is {message.local_size}; it must be odd, and at most {LARGEST}")
         within = message.NormRegion.Name(message.norm_region) == "WITHIN_CHANNEL"
         return cls(message.local_size, message.alpha, message.beta, 1.0 if within else message.k, within)
 
@@ -53,8 +53,9 @@ class LRN(Neuron):
             mean = avg_pool2d(x.square(), self.local_size, 1, reach)
             return (x * (self.k + self.alpha * mean) ** -self.beta,)
         # A sum of shifted channels takes half the time of torch's local_response_norm, which pools in 3-D.
+        reach = min(reach, x.shape[1] - 1)  # what lies further is outside the blob for every channel
         squares = pad(x.square(), (0, 0, 0, 0, reach, reach))
         total = squares.narrow(1, 0, x.shape[1])
-        for shift in range(1, self.local_size):
+        for shift in range(1, 2 * reach + 1):
             total = total + squares.narrow(1, shift, x.shape[1])
         return (x * (self.k + self.alpha / self.local_size * total) ** -self.beta,)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
-from .base import Layer, OneToOne, Pair, as_image, pair, refuse, register_layer
+from .base import LARGEST, Layer, OneToOne, Pair, as_image, pair, refuse, register_layer
 from .fork import fork_fields
 from .reach import EVERYTHING, Reach, Window
 
@@ -69,6 +69,8 @@ class Pooling(Layer):
 
     def _problem(self) -> str | None:
         """What Caffe's LayerSetUp would refuse."""
+        if max(*self.kernel, *self.stride, *self.pad, *self.dilation) > LARGEST:
+            return f"kernel {self.kernel}, stride {self.stride}, pad {self.pad}: all can be at most {LARGEST}"
         if min(self.stride) < 1 or min(self.dilation) < 1 or (not self.global_pooling and min(self.kernel) < 1):
             return f"kernel {self.kernel}, stride {self.stride}, hole {self.dilation}: all must be at least 1"
         if self.global_pooling and (self.pad != (0, 0) or self.stride != (1, 1) or self.dilation != (1, 1)):

@@ -62,6 +62,8 @@ class ArgMax(OneToOne):
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         shape = bottoms[0]
+        if not shape:
+            raise ValueError("a bottom without axes; expected (n, ...)")
         axis = None if self.axis is None else canonical_axis(self.axis, shape)
         values = prod(shape[1:]) if axis is None else shape[axis]
         if self.top_k > values:
@@ -87,7 +89,7 @@ class ArgMax(OneToOne):
         if self.axis is not None:
             values, places = self._largest(x, self.axis)
             return (values if self.out_max_val else places,)
-        values, places = self._largest(x.flatten(1), 1)
+        values, places = self._largest(x.flatten(1) if x.ndim > 1 else x[:, None], 1)
         top = torch.stack((places, values), 1) if self.out_max_val else places[:, None]
         return (top.reshape(*top.shape, *[1] * (x.ndim - 3)),)
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import click
 
-from converters.errors import CaffeFormatError
+from converters.allocation import refused_memory
+from converters.errors import CaffeFormatError, NotEnoughMemoryError
 from converters.escaping import terminal_message
 from converters.export.check import ExportError
 from weights.errors import UnknownReleaseError, WeightsError
@@ -97,10 +98,17 @@ def answer(argv: list[str] | None = None) -> int:
         return _say(_describe(error), WRONG_USE)
     except (WeightsError, ExportError, EngineError) as error:
         return _say(str(error), CHECK_FAILED)
+    except NotEnoughMemoryError as error:
+        return _say(str(error), CHECK_FAILED)
     except (CaffeFormatError, ImageError) as error:
         return _say(str(error), BAD_FILE)
-    except (OSError, MemoryError) as error:
+    except OSError as error:
         return _say(_describe(error), CHECK_FAILED)
+    except (RuntimeError, MemoryError) as error:
+        asked = refused_memory(error)
+        if asked is None:
+            raise
+        return _say(f"not enough memory: {asked} asked for", CHECK_FAILED)
 
 
 def _describe(error: BaseException) -> str:
