@@ -59,6 +59,8 @@ SUFFIXES: Mapping[str, str] = {
     "torch-export": ".pt2",
 }
 """The formats and what their files are called."""
+MOST_RANDOM_BYTES = 2 << 30
+"""The most weights that are drawn to try the source of a prototxt without any; VGG-16 has 553 MB."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,13 @@ def _net_of(weights: str | os.PathLike[str], prototxt: str | os.PathLike[str] | 
         raise MismatchError(
             "this is a net without weights", path=path, hint=f"give the weights, and --prototxt {path.name}"
         )
-    return with_random_weights(CaffeNet(read_prototxt(path)))
+    spec = read_prototxt(path)
+    with torch.device("meta"):
+        wanted = sum(blob.nbytes for blob in CaffeNet(spec).parameters())
+    if wanted > MOST_RANDOM_BYTES:
+        problem = f"weights for a trial would take {wanted:,} bytes; the limit is {MOST_RANDOM_BYTES:,}"
+        raise MismatchError(f"{problem} (fcn_port.exporting.MOST_RANDOM_BYTES)", path=path, hint="give the weights")
+    return with_random_weights(CaffeNet(spec))
 
 
 def with_random_weights(net: nn.Module) -> nn.Module:

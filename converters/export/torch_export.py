@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 from .check import Run, run_module
 from .tracing import traced
@@ -33,7 +34,43 @@ def write_torch_export(
     program = traced(net, example, any_size=any_size)
     with Path(path).open("wb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.export.save(program, file, extra_files=dict(metadata))
+        sink = _Sink(file)
+        torch.export.save(program, cast("IO[bytes]", sink), extra_files=dict(metadata))
+        if sink.error is not None:
+            raise sink.error
+
+
+class _Sink(io.RawIOBase):
+    """A file that keeps its first error to itself: where a write fails, PyTorch's writer ends the whole process."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write, unless a write has failed."""
+        try:
+            if self.error is None:
+                self._file.write(data)
+        except OSError as error:
+            self.error = error
+        return memoryview(data).nbytes
+
+    def writable(self) -> bool:
+        """As PyTorch asks."""
+        return True
+
+    def seekable(self) -> bool:
+        """As PyTorch asks."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Where a program is written as a plain zip (before PyTorch 2.8)."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As `seek`."""
+        return self._file.tell()
 
 
 def run_torch_export(path: str | os.PathLike[str], *, outputs: Sequence[str]) -> Run:
