@@ -6,6 +6,7 @@ tarfile reads a header of any size into memory, lets many kinds of exception esc
 
 from __future__ import annotations
 
+import errno
 import re
 import tarfile
 from collections.abc import Callable, Iterator
@@ -76,7 +77,7 @@ def reading() -> Iterator[None]:
     except CaffeFormatError:
         raise
     except OSError as error:
-        if error.errno is not None:
+        if error.errno not in (None, errno.EINVAL, errno.EOVERFLOW):  # the last two: of offsets that the data says
             raise
         raise DataError(f"damaged, or not an archive: {error}") from error
     except Exception as error:  # tarfile, zipfile and what they unpack with raise whatever they stumble over
