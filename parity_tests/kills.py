@@ -169,8 +169,10 @@ def kill(
             for job in chosen:
                 expected[job.name] = _undisturbed(job, out, run, found)
             while sum(found.kills.values()) < count and not (len(found.wrong) > 20):
-                job = chosen[sum(found.kills.values()) % len(chosen)]
+                job, before = chosen[sum(found.kills.values()) % len(chosen)], len(found.wrong)
                 _round(job, out, run, expected[job.name], numbers, found)
+                for each in found.wrong[before:]:
+                    say(each)
                 say(f"{sum(found.kills.values())} kills, last of {job.name}; {len(found.wrong)} faults")
     return found
 
