@@ -11,7 +11,7 @@ from PIL import Image
 
 from fcn_port.cli import run
 from fcn_port.data import make_shapes, open_dataset
-from fcn_port.data.shapes import CLASSES
+from fcn_port.data.shapes import CLASSES, DRAWING, DRAWN
 from fcn_port.palettes import voc_palette
 
 
@@ -89,3 +89,22 @@ def test_a_border_lies_between_a_shape_and_everything_else(tmp_path: Path) -> No
             total += changes.sum()
             touching += (changes & (a != 255) & (b != 255)).sum()
     assert total > 500 and touching == 0
+
+
+def test_a_set_that_was_not_finished_is_drawn_on_and_a_finished_one_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "shapes"
+    draw = ["data", "shapes", "--make", str(folder), "--count", "3", "--size", "40x56"]
+    folder.mkdir()
+    (folder / "..drawing.01234567.part").write_text("")  # killed in its first moment
+    assert run(draw) == 0
+    expected = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert run(draw) == 0 and run([*draw, "--seed", "1"]) == 2
+    (folder / DRAWN).rename(folder / DRAWING)  # killed in its last
+    lost = folder / "JPEGImages" / "shapes_0000_00001.jpg"
+    lost.unlink()
+    assert run([*draw, "--seed", "1"]) == 2
+    assert run(draw) == 0
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == expected
+    assert "is not empty" in capsys.readouterr().err

@@ -71,11 +71,13 @@ def command(
 
 
 def _draw(folder: Path, as_json: bool, **drawing: Any) -> None:
-    from ..data.shapes import half_drawn, make_shapes
+    from ..data.shapes import make_shapes, state_of
 
-    if folder.exists() and any(folder.iterdir()) and not half_drawn(folder, **drawing):
+    state = state_of(folder, **drawing)
+    if state == "other":
         raise click.UsageError(f"{folder} is not empty; shapes are drawn into a folder of their own")
-    make_shapes(folder, **drawing)
+    if state != "whole":
+        make_shapes(folder, **drawing)
     if as_json:
         write_json({"name": "shapes", "path": folder, **drawing})
     else:

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -27,6 +28,9 @@ IGNORE_LABEL = 255
 
 DRAWING = ".drawing"
 """A file that is in the folder as long as not all of the pictures are: what was asked for."""
+
+DRAWN = ".drawn"
+"""What it is called then."""
 
 _HUE_SPREAD = 0.035
 """Standard deviation; classes lie 1/6 apart. With 0.06, one shape in six has a hue nearer to another class's."""
@@ -64,16 +68,24 @@ def make_shapes(
         if part:  # an empty list is refused by whoever opens it; one that is not there has not been asked for
             write_whole(lists / f"{name}.txt", "".join(f"{id_}\n" for id_ in part).encode(), follow=False)
     write_whole(root / "classes.txt", "".join(f"{name}\n" for name in CLASSES).encode(), follow=False)
-    drawing.unlink()
+    drawing.replace(root / DRAWN)
     return root
 
 
-def half_drawn(
+def state_of(
     folder: Path, *, count: int, seed: int = 0, size: tuple[int, int] = (96, 128), val: float = 0.25
-) -> bool:
-    """Whether `folder` is what a call of `make_shapes` with the same settings left that was killed."""
-    drawing = folder / DRAWING
-    return drawing.is_file() and drawing.read_bytes() == _order(count, seed, size, val)
+) -> Literal["empty", "in part", "whole", "other"]:
+    """What a call of `make_shapes` with these settings finds in `folder`; "in part" is left by one that was killed."""
+    if not folder.exists():
+        return "empty"
+    states: dict[str, Literal["in part", "whole"]] = {DRAWING: "in part", DRAWN: "whole"}
+    for name, state in states.items():
+        if (folder / name).is_file():
+            return state if (folder / name).read_bytes() == _order(count, seed, size, val) else "other"
+    names = [path.name for path in folder.iterdir()]
+    if not names:
+        return "empty"
+    return "in part" if all(name.startswith(f".{DRAWING}.") and name.endswith(".part") for name in names) else "other"
 
 
 def _order(count: int, seed: int, size: tuple[int, int], val: float) -> bytes:
