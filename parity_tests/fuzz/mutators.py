@@ -1,0 +1,232 @@
+"""Changes that get past the first check: text by its tokens, headers with their lengths, members with their checksums."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import random
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+
+from ..hostile import UTF8_NAMES
+from .judge import Change
+
+NUMBERS = (
+    "0", "1", "-1", "2", "3", "7", "33", "255", "256", "65536", "100000", "16777217", "2147483647", "-2147483648",
+    "2147483648", "4294967295", "4294967296", "9223372036854775807", "18446744073709551615", "18446744073709551616",
+    "0.5", "-0.0", "1e-30", "1e-46", "1e38", "-1e38", "1e39", "1e400", "nan", "inf", "-inf", "0x10", "010", "1e9", "true",
+)  # fmt: skip
+"""What a size, a count, an axis or a factor must not be, and now and then what it may be."""
+
+_TOKENS = re.compile(r'"(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\'|[\w.+-]+|[^\s\w]')
+_NUMBER = re.compile(r"[-+]?[\d.][\w.+-]*")
+
+
+def plain(data: bytes, seed: int, change: Change) -> bytes:
+    """Bytes as bytes."""
+    return change(data)
+
+
+def text(data: bytes, seed: int, change: Change) -> bytes:
+    """A text with its numbers, words, strings or lines changed; one time in four its bytes."""
+    r = random.Random(seed)
+    if r.random() < 0.25:
+        return change(data)
+    found = data.decode("utf-8", "surrogateescape")
+    for _ in range(r.choice((1, 1, 1, 2, 3, 6))):
+        found = r.choice((_number, _number, _number, _word, _string, _line, _line, _block))(found, r)
+    return found.encode("utf-8", "surrogateescape")
+
+
+def _number(found: str, r: random.Random) -> str:
+    return _replaced(found, [m for m in _TOKENS.finditer(found) if _NUMBER.fullmatch(m[0])], r.choice(NUMBERS), r)
+
+
+def _word(found: str, r: random.Random) -> str:
+    words = [m for m in _TOKENS.finditer(found) if not _NUMBER.fullmatch(m[0])]
+    return _replaced(found, words, r.choice(words)[0] if words else "", r)
+
+
+def _string(found: str, r: random.Random) -> str:
+    name = r.choice(UTF8_NAMES)[:300].replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return _replaced(found, [m for m in _TOKENS.finditer(found) if m[0][0] in "\"'"], f'"{name}"', r)
+
+
+def _line(found: str, r: random.Random) -> str:
+    """A line doubled, moved or left out."""
+    lines = found.splitlines(keepends=True)
+    if not lines:
+        return found
+    here, there = r.randrange(len(lines)), r.randrange(len(lines))
+    kept = lines[here]
+    if r.random() < 0.6:
+        del lines[here]
+    if r.random() < 0.7:
+        lines.insert(there, kept)
+    return "".join(lines)
+
+
+def _block(found: str, r: random.Random) -> str:
+    """Something in brackets doubled in place, put elsewhere, or emptied."""
+    blocks = list(re.finditer(r"[\w.]+\s*:?\s*(\{[^{}]*\})", found))
+    if not blocks:
+        return found
+    block, other = r.choice(blocks), r.choice(blocks)
+    new = r.choice((block[0] * 2, other[0], block[0].replace(block[1], other[1]), block[0].replace(block[1], "{}")))
+    return found[: block.start()] + new + found[block.end() :]
+
+
+def _replaced(found: str, places: list[re.Match[str]], new: str, r: random.Random) -> str:
+    if not places:
+        return found
+    place = r.choice(places)
+    return found[: place.start()] + new + found[place.end() :]
+
+
+# Files with lengths and checksums
+
+
+def addresses(data: bytes, seed: int, change: Change) -> bytes:
+    """HDF5's: bytes, addresses and sizes overwritten in place, so that the rest stays where it is."""
+    r = random.Random(seed)
+    if len(data) < 16 or r.random() < 0.2:
+        return change(data)
+    damaged = bytearray(data)
+    for _ in range(r.choice((1, 1, 2, 4, 16))):
+        here = r.randrange(len(damaged) - 8)
+        damaged[here] = r.choice((0, 1, 127, 128, 255, r.randrange(256), damaged[here] ^ (1 << r.randrange(8))))
+        if r.random() < 0.3:
+            sizes = ((1 << 64) - 1, 1 << 62, 1 << 40, 1 << 32, 1 << 31, r.randrange(len(damaged)), 0)
+            damaged[here : here + 8] = r.choice(sizes).to_bytes(8, "little")
+    return bytes(damaged)
+
+
+def header(data: bytes, seed: int, change: Change) -> bytes:
+    """A safetensors file whose header is changed as text and has its true length again, or whose JSON within it is."""
+    r = random.Random(seed)
+    length = int.from_bytes(data[:8], "little")
+    if r.random() < 0.2 or not 0 < length <= len(data) - 8:
+        return change(data)
+    changed = text(data[8 : 8 + length], seed, change)
+    return len(changed).to_bytes(8, "little") + changed + data[8 + length :]
+
+
+def members(data: bytes, seed: int, change: Change) -> bytes:
+    """A zip archive with one member changed and packed again, or its name."""
+    r = random.Random(seed)
+    if r.random() < 0.2:
+        return change(data)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            found = [(info.filename, archive.read(info)) for info in archive.infolist() if info.file_size < 1 << 20]
+    except Exception:  # whatever zipfile raises for an archive that is damaged already
+        return change(data)
+    if not found:
+        return change(data)
+    here = r.randrange(len(found))
+    name, body = found[here]
+    if r.random() < 0.1:
+        name = r.choice((*UTF8_NAMES, "../up", "/abs", name.upper()))[:200]
+    else:
+        body = change(body)
+    found[here : here + 1] = [(name, body)] * r.choice((1, 1, 1, 1, 2))
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", r.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
+        for name, body in found:
+            try:
+                archive.writestr(zipfile.ZipInfo(name.replace("\0", "0") or "x"), body)
+            except ValueError:
+                continue
+    return out.getvalue()
+
+
+def tar(data: bytes, seed: int, change: Change) -> bytes:
+    """A tar archive, perhaps in gzip, with a header changed and summed again, or a zip."""
+    if data.startswith(b"PK"):
+        return members(data, seed, change)
+    r = random.Random(seed)
+    packed = data.startswith(b"\x1f\x8b")
+    try:
+        raw = bytearray(gzip.decompress(data) if packed else data)
+    except (OSError, EOFError, zlib.error):
+        return change(data)
+    blocks = len(raw) // 512
+    if not blocks or r.random() < 0.15 or len(raw) > 1 << 20:
+        return change(data)
+    here = 512 * r.randrange(min(blocks, 16))
+    block = raw[here : here + 512]
+    if r.random() < 0.5:
+        fields = ((0, 100), (100, 8), (108, 8), (124, 12), (136, 12), (156, 1), (157, 100), (257, 8), (345, 155))
+        start, size = r.choice(fields)
+        block[start : start + size] = (change(bytes(block[start : start + size])) + bytes(size))[:size]
+    else:
+        block[:] = (change(bytes(block)) + bytes(512))[:512]
+    if r.random() < 0.9:
+        block[148:156] = b" " * 8
+        block[148:156] = b"%06o\0 " % sum(block)
+    raw[here : here + 512] = block
+    return gzip.compress(bytes(raw), 1, mtime=0) if packed and r.random() < 0.9 else bytes(raw)
+
+
+def png(data: bytes, seed: int, change: Change) -> bytes:
+    """A PNG with a chunk changed and summed again; any other picture as bytes."""
+    r = random.Random(seed)
+    if not data.startswith(b"\x89PNG\r\n\x1a\n") or r.random() < 0.2:
+        return change(data)
+    chunks, place = [], 8
+    while place + 12 <= len(data):
+        size = int.from_bytes(data[place : place + 4], "big")
+        chunks.append((data[place + 4 : place + 8], data[place + 8 : place + 8 + size]))
+        place += 12 + size
+    if not chunks:
+        return change(data)
+    here = r.randrange(len(chunks))
+    kind, body = chunks[here]
+    if kind == b"IDAT" and r.random() < 0.5:
+        body = _repacked(body, change)
+    else:
+        body = change(body or b"\0")
+    chunks[here : here + 1] = [(kind, body)] * r.choice((0, 1, 1, 1, 1, 1, 2))
+    summed = (len(b).to_bytes(4, "big") + k + b + zlib.crc32(k + b).to_bytes(4, "big") for k, b in chunks)
+    return data[:8] + b"".join(summed)
+
+
+def matlab(data: bytes, seed: int, change: Change) -> bytes:
+    """A MAT file whose first packed variable is changed within and packed again."""
+    r = random.Random(seed)
+    if len(data) < 136 or data[128:132] != b"\x0f\0\0\0" or r.random() < 0.2:
+        return change(data)
+    size = struct.unpack_from("<I", data, 132)[0]
+    body = _repacked(data[136 : 136 + size], change)
+    return data[:132] + struct.pack("<I", len(body)) + body + data[136 + size :]
+
+
+def _repacked(body: bytes, change: Change) -> bytes:
+    try:
+        return zlib.compress(change(zlib.decompress(body)), 1)
+    except zlib.error:
+        return change(body)
+
+
+def at_random(r: random.Random) -> Change:
+    """A change for where there is no libFuzzer: bits, bytes, and runs that are lost, doubled or made up."""
+
+    def change(data: bytes) -> bytes:
+        damaged = bytearray(data or b"\0")
+        for _ in range(r.choice((1, 1, 2, 4))):
+            here, run = r.randrange(len(damaged)), r.choice((1, 2, 4, 16))
+            what: Callable[[], object] = r.choice(
+                (
+                    lambda here=here: damaged.__setitem__(here, r.randrange(256)),
+                    lambda here=here, run=run: damaged.__delitem__(slice(here, here + run)),
+                    lambda here=here, run=run: damaged.__setitem__(slice(here, here), r.randbytes(run)),
+                )
+            )
+            what()
+            damaged = damaged or bytearray(1)
+        return bytes(damaged)
+
+    return change

@@ -1,0 +1,7 @@
+"""The targets' names, known without importing what they read with; a test holds them to the table."""
+
+NAMES = (
+    "prototxt", "solver", "caffemodel", "mean", "h5", "solverstate", "solverstate-h5", "safetensors", "pth", "json",
+    "archive", "submission", "picture", "matlab", "lists", "recipe", "recording", "net", "fast", "export", "onnx",
+    "inspect",
+)  # fmt: skip

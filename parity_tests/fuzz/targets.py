@@ -1,0 +1,228 @@
+"""The table of targets: every reader of a stranger's bytes, its seeds, how they are changed, and the errors it may end in."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import converters
+import fcn_port
+from converters.export.python import python_source
+from converters.net import NetSpec
+from converters.prototxt import format_prototxt
+from converters.shapes import iter_layer_shapes
+from converters.solver import format_solver, read_solver
+from converters.solverstate import read_solverstate
+from fcn_port.cli.program import answer
+from fcn_port.data.context import read_names
+from fcn_port.data.files import read_depth, read_label_png, read_mat
+from fcn_port.data.lists import read_list
+from fcn_port.data.unpacking import unpack
+from fcn_port.data.voc import _own_classes
+from fcn_port.errors import ImageError
+from fcn_port.evaluation.results import read_evaluation
+from fcn_port.evaluation.submission import check_submission
+from fcn_port.exporting import ExportError, export_net, with_random_weights
+from fcn_port.inference.images import read_image
+from fcn_port.training.checkpoints import read_snapshot
+from fcn_port.training.recipe import find_recipe
+from fcn_port.verification import _read_npz
+from weights.card import Card
+from weights.errors import WeightsError
+from weights.sidecar import read_record
+
+from . import mutators, seeds
+from .judge import Target
+
+MOST_VALUES = 1 << 17
+"""Values in all blobs of a net that is run here; a larger one is an honest large net, and is only looked at."""
+MOST_MACS = 1 << 24
+MOST_LAYERS = 60
+
+
+def prototxt(path: Path) -> None:
+    """Read, written and read again: the same net."""
+    spec = converters.read_prototxt(path)
+    again = format_prototxt(spec)
+    assert format_prototxt(converters.parse_prototxt(again)) == again, "what is written is read as another net"
+    converters.to_deploy(spec)
+
+
+def solver(path: Path) -> None:
+    """Read and written."""
+    format_solver(read_solver(path))
+
+
+def caffemodel(path: Path) -> None:
+    """Read to its last value, and as a state dict."""
+    model = converters.read_caffemodel(path)
+    for own in model.blobs.values():
+        for blob in own:
+            blob.tobytes()
+    if model.spec is not None:
+        format_prototxt(model.spec)
+    converters.to_state_dict(model)
+
+
+def json(path: Path) -> None:
+    """The bytes as a card, as an evaluation, as a snapshot, as a record of a checksum."""
+    card = path.with_suffix(".json")
+    path.rename(card)
+    record = card.with_suffix(".sha256")
+    record.unlink(missing_ok=True)
+    record.hardlink_to(card)
+    for read in (lambda: Card.beside(path), lambda: read_evaluation(card), lambda: read_record(record)):
+        with contextlib.suppress(converters.CaffeFormatError, WeightsError):
+            read()
+    read_snapshot(card)
+
+
+def archive(path: Path) -> None:
+    """Unpacked, all or nothing, and nothing outside."""
+    home = path.parent / "home"
+    try:
+        unpack(path, home / "VOC", marker="JPEGImages", largest=1 << 20)
+    finally:
+        left = sorted(found.name for found in path.parent.iterdir())
+        inside = sorted(found.name for found in home.iterdir()) if home.exists() else []
+        links = [found for found in path.parent.rglob("*") if found.is_symlink()]
+        shutil.rmtree(home, ignore_errors=True)
+        assert left in (["input"], ["home", "input"]) and inside in ([], ["VOC"]) and not links, (left, inside, links)
+
+
+def picture(path: Path) -> None:
+    """The picture as a photograph, as a label map and as depth."""
+    for read in (read_image, read_label_png, read_depth):
+        with contextlib.suppress(converters.CaffeFormatError):
+            read(path)
+
+
+def matlab(path: Path) -> None:
+    """The label map under each of the names that data sets have."""
+    for keys in (("LabelMap",), ("GTcls", "Segmentation")):
+        with contextlib.suppress(converters.CaffeFormatError):
+            read_mat(path, *keys)
+
+
+def lists(path: Path) -> None:
+    """The text as a list of images, of classes, and of numbered names."""
+    for read in (read_list, _own_classes, read_names):
+        with contextlib.suppress(converters.CaffeFormatError):
+            read(path)
+
+
+def recipe(path: Path) -> None:
+    """A recipe by its path."""
+    named = path.with_suffix(".toml")
+    path.rename(named)
+    find_recipe(os.fspath(named))
+
+
+# Nets: from the text to numbers
+
+
+def _made(path: Path) -> tuple[converters.CaffeNet, bool]:
+    """The net of a prototxt, and whether it is small enough to be run; a large one is made without memory."""
+    spec = converters.to_deploy(converters.read_prototxt(path))
+    small = _is_small(spec)
+    with contextlib.nullcontext() if small else torch.device("meta"):
+        return converters.CaffeNet(spec), small
+
+
+def _is_small(spec: NetSpec) -> bool:
+    values = macs = 0
+    for number, row in enumerate(iter_layer_shapes(spec)):
+        values += sum(int(np.prod([1, *shape], dtype=object)) for shape in (*row.tops, *row.blobs))
+        macs += row.macs
+        if values > MOST_VALUES or macs > MOST_MACS or number > MOST_LAYERS:
+            return False
+    return True
+
+
+def net(path: Path) -> None:
+    """A net with whatever numbers: made, traced, written as Python, and run once if it is small."""
+    made, small = _made(path)
+    fcn_port.trace(made, (8, 8))
+    compile(python_source(made.spec), "exported", "exec")
+    if small:
+        shapes = {top: shape for row in iter_layer_shapes(made.spec) for top, shape in _tops(row).items()}
+        found = made.blobs(**{name: torch.zeros(shape) for name, shape in made.inputs.items()})
+        if not any(layer.type == "Filter" for layer in made.spec.layers):
+            assert {name: tuple(blob.shape) for name, blob in found.items()} == shapes, "other shapes than traced"
+
+
+def _tops(row: object) -> Mapping[str, tuple[int, ...]]:
+    return dict(zip(row.layer.tops, row.tops, strict=True))  # type: ignore[attr-defined]
+
+
+def fast(path: Path) -> None:
+    """A small net in the form that leaves work out: the same shapes."""
+    made, small = _made(path)
+    if small:
+        quick = fcn_port.fast(with_random_weights(made))
+        quick(**{name: torch.zeros(shape) for name, shape in made.inputs.items()})
+
+
+def _exported(path: Path, *formats: str) -> None:
+    made, small = _made(path)
+    if not small:
+        return
+    with_random_weights(made)
+    for to in formats:
+        out = path.parent / "out"
+        try:
+            export_net(made, to=to, out=out / f"net.{to}")
+        finally:
+            shutil.rmtree(out, ignore_errors=True)
+
+
+def export(path: Path) -> None:
+    """A small net in the formats that need no other library."""
+    _exported(path, "python", "caffe", "hdf5", "safetensors")
+
+
+def onnx(path: Path) -> None:
+    """A small net as ONNX; seconds each."""
+    _exported(path, "onnx")
+
+
+def inspect(path: Path) -> None:
+    """Any file on the command line: an exit status, whatever it is."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        status = answer(["inspect", os.fspath(path)])
+    assert status in (0, 3), status
+
+
+_TABLE = (
+    Target("prototxt", prototxt, seeds.prototxts, mutators.text),
+    Target("solver", solver, seeds.solvers, mutators.text),
+    Target("caffemodel", caffemodel, seeds.caffemodels, mutators.plain),
+    Target("mean", converters.read_mean, seeds.means, mutators.plain),
+    Target("h5", caffemodel, seeds.h5s, mutators.addresses),
+    Target("solverstate", read_solverstate, seeds.solverstates, mutators.plain),
+    Target("solverstate-h5", read_solverstate, seeds.solverstates_h5, mutators.addresses),
+    Target("safetensors", fcn_port.load, seeds.safetensors, mutators.header),
+    Target("pth", fcn_port.load, seeds.pths, mutators.members),
+    Target("json", json, seeds.jsons, mutators.text, errors=(FileNotFoundError,)),
+    Target("archive", archive, seeds.archives, mutators.tar, errors=(WeightsError,)),
+    Target("submission", check_submission, seeds.submissions, mutators.tar),
+    Target("picture", picture, seeds.pictures, mutators.png, errors=(ImageError,), expansion=64),
+    Target("matlab", matlab, seeds.matlabs, mutators.matlab, expansion=64),
+    Target("lists", lists, seeds.lists, mutators.text),
+    Target("recipe", recipe, seeds.recipes, mutators.text, errors=(FileNotFoundError,)),
+    Target("recording", _read_npz, seeds.recordings, mutators.members),
+    Target("net", net, seeds.layers, mutators.text),
+    Target("fast", fast, seeds.layers, mutators.text),
+    Target("export", export, seeds.layers, mutators.text, errors=(ExportError,)),
+    Target("onnx", onnx, seeds.layers, mutators.text, errors=(ExportError,), expansion=4096),
+    Target("inspect", inspect, seeds.everything, mutators.plain),
+)
+
+TARGETS: Mapping[str, Target] = {target.name: target for target in _TABLE}
