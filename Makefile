@@ -3,6 +3,8 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 RELEASE ?= voc-fcn8s
+SECONDS ?= 20
+TARGETS ?=
 KILLS ?= 200
 SEED ?= 1
 
@@ -15,7 +17,7 @@ SHAPES := build/sample
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo sample convert voc-numbers test check lint caffe-oracle test-oracle golden proto bench clean test-kill
+.PHONY: help demo sample convert voc-numbers test check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +65,9 @@ test: $(VENV)/ready-dev ## the whole test suite
 
 check: lint test ## lint, types and the suite
 
+fuzz: $(VENV)/ready-fuzz ## every reader against bytes that nobody meant: make fuzz SECONDS=600 TARGETS="net h5"
+	$(BIN)/python -m parity_tests.fuzz $(TARGETS) --seconds $(SECONDS)
+
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -104,6 +109,10 @@ $(VENV)/ready: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/ready-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) --editable '.[dev]'
 	@touch $(VENV)/ready $@
+
+$(VENV)/ready-fuzz: $(VENV)/ready-dev
+	$(INSTALL) --editable '.[fuzz]'
+	@touch $@
 
 $(VENV)/ready-bench: $(VENV)/ready-dev
 	$(INSTALL) --editable '.[bench]'

@@ -166,10 +166,10 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
                 found = {name: file[name] for name in file.files}
     except CaffeFormatError as error:
         raise error.in_file(path) from None
-    except (OSError, MemoryError):
+    except FileNotFoundError:
         raise
-    except Exception as error:  # numpy and zipfile raise many kinds for a damaged archive
-        raise CaffeFormatError(f"not an .npz of blobs: {error!s:.200}", path=path) from error
+    except Exception as error:  # numpy and zipfile raise many kinds for a damaged archive, OSError and MemoryError too
+        raise CaffeFormatError(f"not an .npz of blobs: {str(error) or type(error).__name__:.200}", path=path) from error
     for name, array in found.items():
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or array.ndim > 32:
             raise CaffeFormatError(f"{name[:80]!a} is no blob; expected numbers with at most 32 axes", path=path)

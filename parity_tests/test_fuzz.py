@@ -1,4 +1,4 @@
-"""What fuzzing found stays mended: every kept input, and every seed, in every target; and the judge sees what is wrong."""
+"""What fuzzing found stays mended: kept inputs and seeds, in every target; and the judge sees what is wrong."""
 
 from __future__ import annotations
 

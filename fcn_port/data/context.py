@@ -11,7 +11,7 @@ from weights.catalogue import datasets
 
 from .errors import DataError
 from .files import read_mat, read_rgb
-from .lists import read_list, split_file, split_name
+from .lists import read_lines, read_list, split_file, split_name
 from .places import find_beside, find_inside
 from .records import DataSet, Files
 
@@ -62,10 +62,10 @@ def open_context(root: Path, *, split: str | None = None) -> DataSet:
 def read_names(path: Path) -> tuple[str, ...]:
     """The names of the full list, `<number>: <name>` a line, numbered from 1; spaces in names do not count."""
     names: list[str] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
-        found = re.fullmatch(r"\s*(\d+)\s*:\s*(.+?)\s*", line)
+        found = re.fullmatch(r"\s*(\d{1,9})\s*:\s*(.+?)\s*", line)
         if found is None or int(found[1]) != len(names) + 1:
             raise DataError(f"'{len(names) + 1}: name' is expected", path=path, where=f"line {number}")
         names.append(found[2].replace(" ", ""))

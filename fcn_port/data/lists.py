@@ -11,12 +11,17 @@ from .errors import DataError
 _NO_LISTS = ("classes.txt", "classes-400.txt", "labels.txt", "59_labels.txt", "readme.txt")
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text in UTF-8; DataError where it is none."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"not a text in UTF-8 from byte {error.start} on", path=path) from None
+
+
 def read_list(path: Path) -> tuple[str, ...]:
     """The ids in a list, in its order; DataError names the line of one that cannot be, or that comes twice."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise DataError("not a list of images, one id a line", path=path) from None
+    lines = read_lines(path)
     ids: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():

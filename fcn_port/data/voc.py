@@ -11,7 +11,7 @@ from weights.catalogue import datasets
 
 from .errors import DataError
 from .files import read_label_png, read_mat, read_rgb
-from .lists import digest, read_list, split_file, split_name
+from .lists import digest, read_lines, read_list, split_file, split_name
 from .places import find_beside, find_inside
 from .records import DataSet, Files
 from .shapes import HELD_OUT_IDS
@@ -141,7 +141,7 @@ def _derived(folder: Path, lists: Path, sbd: Path | None) -> tuple[str, ...]:
 def _own_classes(path: Path) -> tuple[str, ...] | None:
     if not path.is_file():
         return None
-    names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    names = tuple(line.strip() for line in read_lines(path) if line.strip())
     if not 2 <= len(names) <= 255 or len(set(names)) != len(names):
         raise DataError("one class a line is expected, each once, background first", path=path)
     return names

@@ -1,4 +1,4 @@
-"""Fuzz targets in processes of their own, two at a time, and say what each did; exit status 1 where something was found."""
+"""Fuzz targets in processes of their own and say what each did; exit status 1 where something was found."""
 
 from __future__ import annotations
 

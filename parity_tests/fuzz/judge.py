@@ -6,6 +6,7 @@ import os
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,9 @@ def judge(target: Target, data: bytes, folder: Path) -> Verdict:
     started = time.process_time()
     finding = None
     try:
-        target.read(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            target.read(path)
     except (CaffeFormatError, *target.errors) as error:
         if not str(error).strip():
             finding = Finding("silent", _where(error), "an error without a message")

@@ -1,4 +1,4 @@
-"""Changes that get past the first check: text by its tokens, headers with their lengths, members with their checksums."""
+"""Changes that get past the first check: text by tokens, headers with their lengths, members with their checksums."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import io
 import random
 import re
 import struct
+import warnings
 import zipfile
 import zlib
-from collections.abc import Callable
 
 from ..hostile import UTF8_NAMES
 from .judge import Change
@@ -17,7 +17,8 @@ from .judge import Change
 NUMBERS = (
     "0", "1", "-1", "2", "3", "7", "33", "255", "256", "65536", "100000", "16777217", "2147483647", "-2147483648",
     "2147483648", "4294967295", "4294967296", "9223372036854775807", "18446744073709551615", "18446744073709551616",
-    "0.5", "-0.0", "1e-30", "1e-46", "1e38", "-1e38", "1e39", "1e400", "nan", "inf", "-inf", "0x10", "010", "1e9", "true",
+    "0.5", "-0.0", "1e-30", "1e-46", "1e38", "-1e38", "1e39", "1e400", "nan", "inf", "-inf", "0x10", "010", "1e9",
+    "true",
 )  # fmt: skip
 """What a size, a count, an axis or a factor must not be, and now and then what it may be."""
 
@@ -134,7 +135,9 @@ def members(data: bytes, seed: int, change: Change) -> bytes:
         body = change(body)
     found[here : here + 1] = [(name, body)] * r.choice((1, 1, 1, 1, 2))
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", r.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
+    packing = r.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
+    with warnings.catch_warnings(), zipfile.ZipFile(out, "w", packing) as archive:
+        warnings.simplefilter("ignore")  # names that come twice are what is wanted
         for name, body in found:
             try:
                 archive.writestr(zipfile.ZipInfo(name.replace("\0", "0") or "x"), body)
@@ -212,21 +215,13 @@ def _repacked(body: bytes, change: Change) -> bytes:
 
 
 def at_random(r: random.Random) -> Change:
-    """A change for where there is no libFuzzer: bits, bytes, and runs that are lost, doubled or made up."""
+    """A change for where there is no libFuzzer: bytes set, runs lost, doubled or made up."""
 
     def change(data: bytes) -> bytes:
-        damaged = bytearray(data or b"\0")
         for _ in range(r.choice((1, 1, 2, 4))):
-            here, run = r.randrange(len(damaged)), r.choice((1, 2, 4, 16))
-            what: Callable[[], object] = r.choice(
-                (
-                    lambda here=here: damaged.__setitem__(here, r.randrange(256)),
-                    lambda here=here, run=run: damaged.__delitem__(slice(here, here + run)),
-                    lambda here=here, run=run: damaged.__setitem__(slice(here, here), r.randbytes(run)),
-                )
-            )
-            what()
-            damaged = damaged or bytearray(1)
-        return bytes(damaged)
+            here, run = r.randrange(len(data) + 1), r.choice((1, 2, 4, 16))
+            kept, lost, rest = data[:here], data[here : here + run], data[here + run :]
+            data = kept + r.choice((r.randbytes(len(lost)), b"", lost * 2, r.randbytes(run) + lost)) + rest
+        return data or b"\0"
 
     return change

@@ -20,10 +20,10 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 PALETTE = bytes(range(256)) * 3
 CARD = {
     "release": "voc-fcn8s",
-    "net": "FCN8s",
+    "net": "voc-fcn8s",
     "palette": "voc",
-    "classes": '{"score": ["background", "aeroplane"]}',
-    "inputs": '{"inputs": []}',
+    "classes": '{"fc": ["background", "aeroplane"]}',
+    "preprocessing": '{"inputs": [{"name": "data", "kind": "color", "channels": "bgr", "mean": [104, 117, 123]}]}',
 }
 
 
@@ -135,6 +135,7 @@ def pths() -> Iterator[bytes]:
 
 def jsons() -> Iterator[bytes]:
     """Every JSON that is read: a card, an evaluation, a snapshot, a record of a checksum, a note about a download."""
+    yield json.dumps({"card": CARD}).encode()
     yield json.dumps(CARD).encode()
     yield json.dumps(
         {
@@ -148,15 +149,13 @@ def jsons() -> Iterator[bytes]:
 
 
 def _evaluation() -> dict[str, Any]:
-    from fcn_port.evaluation.metrics import Scores
     from fcn_port.evaluation.results import Evaluation, ImageResult
 
-    try:
-        histogram = np.array([[3, 1], [0, 2]])
-        image = ImageResult("a", {"score": histogram})
-        return Evaluation("net", "voc", "val", {"score": Scores(histogram, ("a", "b"))}, (image,)).to_json()  # type: ignore[arg-type,call-arg]
-    except TypeError:
-        return {"tasks": {}, "images": [], "skipped": {}, "seconds": 1.0, "computed": 1, "settings": {}}
+    image = ImageResult("a", {"score": np.array([[3, 1], [0, 2]])})
+    settings = {"tile": "none"}
+    return Evaluation(
+        "w", None, "voc", "VOC", "val", False, {"score": ("a", "b")}, (image,), {"b": "gone"}, 1.5, 2, settings
+    ).to_json()
 
 
 # Archives
@@ -280,5 +279,16 @@ def recordings() -> Iterator[bytes]:
 
 def everything() -> Iterator[bytes]:
     """One of each, for what takes any file."""
-    for kind in (prototxts, caffemodels, means, h5s, solverstates, solverstates_h5, safetensors, solvers, pths, archives):
+    for kind in (
+        prototxts,
+        caffemodels,
+        means,
+        h5s,
+        solverstates,
+        solverstates_h5,
+        safetensors,
+        solvers,
+        pths,
+        archives,
+    ):
         yield next(kind())

@@ -1,4 +1,4 @@
-"""The table of targets: every reader of a stranger's bytes, its seeds, how they are changed, and the errors it may end in."""
+"""The table of targets: every reader of a stranger's bytes, its seeds and changes, and the errors it may end in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import torch
 
 import converters
 import fcn_port
+from converters.escaping import json_text
 from converters.export.python import python_source
+from converters.json_file import read_json
 from converters.net import NetSpec
 from converters.prototxt import format_prototxt
 from converters.shapes import iter_layer_shapes
@@ -78,9 +80,16 @@ def json(path: Path) -> None:
     record = card.with_suffix(".sha256")
     record.unlink(missing_ok=True)
     record.hardlink_to(card)
-    for read in (lambda: Card.beside(path), lambda: read_evaluation(card), lambda: read_record(record)):
-        with contextlib.suppress(converters.CaffeFormatError, WeightsError):
-            read()
+    with contextlib.suppress(ValueError):
+        Card.beside(path).to_metadata()
+    with contextlib.suppress(ValueError):
+        found = read_json(card)
+        if isinstance(found, dict):
+            Card.from_metadata(found).to_metadata()
+    with contextlib.suppress(WeightsError):
+        read_record(record)
+    with contextlib.suppress(converters.CaffeFormatError):
+        json_text(read_evaluation(card).to_json())
     read_snapshot(card)
 
 
