@@ -50,9 +50,12 @@ ODD = (
 
 
 def card_in_metadata(card: Any, folder: Path) -> None:
-    """A converted file with this card."""
+    """A converted file with this card; with texts that are no Unicode there can be none."""
     metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in dict(card).items()}
-    convert(formats("v1-mini.caffemodel"), folder / "x.safetensors", metadata=metadata)
+    try:
+        convert(formats("v1-mini.caffemodel"), folder / "x.safetensors", metadata=metadata)
+    except CaffeFormatError as error:
+        raise error.in_file(folder / "x.safetensors") from None
     fcn_port.load(folder / "x.safetensors")
 
 
