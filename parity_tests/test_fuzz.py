@@ -14,6 +14,8 @@ from parity_tests.fuzz.names import NAMES
 from parity_tests.fuzz.targets import TARGETS
 from parity_tests.limited import linux_only
 
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 CORPUS = Path(__file__).parent / "fuzz" / "corpus"
 KEPT = sorted(path for path in CORPUS.glob("*/*") if path.is_file())
 SLOW_TARGETS = ("onnx", "export", "fast")

@@ -10,6 +10,7 @@ import resource
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import atheris
@@ -37,6 +38,7 @@ def main(name: str, folder: Path, seconds: int, runs: int, seed: int) -> None:
         (folder / "seeds" / hashlib.sha1(data).hexdigest()).write_bytes(data)
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     work = Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+    warnings.simplefilter("ignore")
     watch = _Watch(target, folder, work)
 
     def mutated(data: bytes, most: int, number: int) -> bytes:

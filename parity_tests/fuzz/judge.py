@@ -6,7 +6,6 @@ import os
 import sys
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,9 @@ SLOW = 5.0
 NOISE = 32 << 20
 """Bytes that the interpreter's own pools may grow by during one input, beside what the reader takes."""
 
-_STATUS = Path("/proc/self/status")
-_PEAK = Path("/proc/self/clear_refs")
+_SIZES = Path("/proc/self/statm")
+_FORGET = Path("/proc/self/clear_refs")
+_PAGE = 4096
 _ROOT = str(Path(__file__).parents[2])
 
 Change = Callable[[bytes], bytes]
@@ -70,9 +70,7 @@ def judge(target: Target, data: bytes, folder: Path) -> Verdict:
     started = time.process_time()
     finding = None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            target.read(path)
+        target.read(path)
     except (CaffeFormatError, *target.errors) as error:
         if not str(error).strip():
             finding = Finding("silent", _where(error), "an error without a message")
@@ -97,18 +95,32 @@ def _where(error: BaseException) -> str:
     return f"{type(error).__name__}{place}"
 
 
-def _begin() -> int:
-    """Forget the peak of memory so far; the bytes that are held now, 0 where the system does not tell."""
+@dataclass(frozen=True)
+class _Memory:
+    """What the process holds, and the most that it has held since the peak was last forgotten, in bytes."""
+
+    held: int
+    peak: int
+
+
+def _begin() -> _Memory | None:
+    """Memory before an input, the peak being near; None where the system does not tell."""
     if sys.platform != "linux":
+        return None
+    held = int(_SIZES.read_bytes().split()[1]) * _PAGE
+    if _peak() - held > NOISE:
+        _FORGET.write_bytes(b"5")
+    return _Memory(held, _peak())
+
+
+def _taken(before: _Memory | None) -> int:
+    """Bytes at the peak of an input beyond what was held before; 0 where they are fewer than `NOISE`."""
+    if before is None or (peak := _peak()) <= before.peak:
         return 0
-    _PEAK.write_bytes(b"5")
-    return _held(b"VmRSS:")
+    return max(0, peak - before.held)
 
 
-def _taken(before: int) -> int:
-    return max(0, _held(b"VmHWM:") - before) if before else 0
+def _peak() -> int:
+    import resource
 
-
-def _held(name: bytes) -> int:
-    status = _STATUS.read_bytes()
-    return int(status[status.index(name) + len(name) :].split(None, 1)[0]) << 10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
