@@ -108,9 +108,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _colours(path: Path, image: Image.Image) -> DataError:
-    seen = np.asarray(image.convert("RGB")).reshape(-1, 3)
-    known = {tuple(colour) for colour in voc_palette()}
-    of_voc = {tuple(colour) for colour in np.unique(seen, axis=0)} <= known
+    seen, known = (_packed(colours) for colours in (np.asarray(image.convert("RGB")), voc_palette()))
+    of_voc = np.isin(np.unique(seen), known).all()
     found = "the colours of VOC's palette" if of_voc else "colours"
     return DataError(
         f"{found} ({image.mode}) instead of labels",
@@ -118,6 +117,11 @@ def _colours(path: Path, image: Image.Image) -> DataError:
         hint="a label map is an indexed PNG whose pixel values are the labels; one that went through a conversion to\n"
         f"  colours or grey gives a mean IU of about {GREY_PALETTE_MEAN_IU} whatever the net: take the original file",
     )
+
+
+def _packed(colours: np.ndarray) -> np.ndarray:
+    """Colours (..., 3) uint8 as one number each."""
+    return colours.astype(np.uint32) @ np.uint32([1 << 16, 1 << 8, 1])
 
 
 def _unknown(labels: np.ndarray, unknown: list[int], path: Path, classes: int, ignore_label: int) -> DataError:

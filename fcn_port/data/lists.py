@@ -12,9 +12,9 @@ _NO_LISTS = ("classes.txt", "classes-400.txt", "labels.txt", "59_labels.txt", "r
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text in UTF-8; DataError where it is none."""
+    """The lines of a text in UTF-8, with or without a byte order mark; DataError where it is none."""
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"not a text in UTF-8 from byte {error.start} on", path=path) from None
 
