@@ -145,6 +145,10 @@ def read_values(dataset: Any, file: Hdf5File, *, kind: str = "f") -> np.ndarray:
     stored = next((dtype for each, dtype in _STORED.items() if own_type.equal(each)), None)
     if dataset.chunks is not None:
         values = _unpacked(dataset, stored, file)
+    elif dataset.id.get_create_plist().get_layout() == h5d.CONTIGUOUS and dataset.id.get_offset() is None:
+        _check_never_written(dataset)
+        file.take(size)
+        values = np.zeros(dataset.shape, stored or dataset.dtype)
     elif stored is None or dataset.id.get_offset() is None:
         values = _converted(dataset, size, file)
     else:
@@ -170,17 +174,22 @@ def read_text(dataset: Any) -> bytes:
         raise WireError(f"expected a text of fixed length; found {dataset}")
     length = dataset.id.get_type().get_size()
     check_limit(length, _LONGEST_TEXT, what="the text has")
-    if length > dataset.id.get_storage_size() and dataset.id.get_offset() is not None:
+    if length > dataset.id.get_storage_size():
         raise WireError(f"a text of {length} bytes, of which the file has {dataset.id.get_storage_size()}")
     return bytes(dataset[()])
 
 
+def _check_never_written(dataset: h5py.Dataset) -> None:
+    """WireError unless values that were never written are zeros; the library may crash when asked for others."""
+    if dataset.id.get_create_plist().fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED:
+        raise WireError(f"values that were never written, with a fill value of their own; {_ELSEWHERE}")
+
+
 def _converted(dataset: h5py.Dataset, size: int, file: Hdf5File) -> np.ndarray:
-    """Values that the library reads: in the header of the dataset, never written, or floats of a strange layout."""
+    """Values that the library reads: in the header of the dataset, or floats of a strange layout."""
     plain = max(size, prod(map(int, dataset.shape)) * dataset.dtype.itemsize)
     file.take(plain, meanwhile=plain)
-    compact = dataset.id.get_create_plist().get_layout() == h5d.COMPACT
-    if (compact or dataset.id.get_offset() is not None) and size > dataset.id.get_storage_size():
+    if size > dataset.id.get_storage_size():
         raise WireError(f"{size} bytes of values, of which the file has {dataset.id.get_storage_size()}")
     return np.asarray(dataset[()])
 
@@ -199,10 +208,11 @@ def _unpacked(dataset: h5py.Dataset, stored: str | None, file: Hdf5File) -> np.n
         check_limit(_count(extent, chunk), _MOST_CHUNKS + len(file.mapped) // _CHUNK, what="it has", unit="chunks")
     file.take(max(_count(shape, chunk), 1) * size, meanwhile=3 * size)
     filters = _filters(dataset)
-    values = np.full(shape, dataset.fillvalue, stored)
+    values = np.zeros(shape, stored)
     for corner in itertools.product(*(range(0, s, c) for s, c in zip(shape, chunk, strict=True))):
         found = dataset.id.get_chunk_info_by_coord(corner)
         if found.byte_offset is None:
+            _check_never_written(dataset)
             continue
         raw = memoryview(file.mapped)[found.byte_offset : found.byte_offset + found.size]
         if len(raw) != found.size:

@@ -141,11 +141,11 @@ def _large_chunk(file: h5py.File, name: str) -> None:
 
 
 def _unwritten(file: h5py.File, name: str) -> None:
-    file.create_dataset(name, (1 << 28,), dtype_of(name), chunks=(1 << 20,), fillvalue=3)
+    file.create_dataset(name, (1 << 28,), dtype_of(name), chunks=(1 << 20,))
 
 
 def _unwritten_in_one_piece(file: h5py.File, name: str) -> None:
-    file.create_dataset(name, (1 << 28,), dtype_of(name), fillvalue=3)
+    file.create_dataset(name, (1 << 28,), dtype_of(name))
 
 
 def _swelling(file: h5py.File, name: str) -> None:
@@ -200,11 +200,23 @@ def test_bombs_take_no_memory(tmp_path: Path, name: str) -> None:
 
 def test_the_limit_is_named_and_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file.create_dataset("data/conv/0", (18 * MIB,), "<f4", chunks=(MIB,), fillvalue=3)
+        file.create_dataset("data/conv/0", (18 * MIB,), "<f4", chunks=(MIB,))
     with pytest.raises(LimitError, match=rf"layer 'conv', blob 0: the values would need .*\n.*{VARIABLE}=2"):
         read_caffemodel(tmp_path / "a.h5")
     monkeypatch.setenv(VARIABLE, "2")
-    assert read_caffemodel(tmp_path / "a.h5").blobs["conv"][0].min() == 3
+    assert read_caffemodel(tmp_path / "a.h5").blobs["conv"][0].shape == (18 * MIB,)
+
+
+@pytest.mark.parametrize("chunks", [None, (2,)])
+def test_values_that_were_never_written(tmp_path: Path, chunks: tuple[int] | None) -> None:
+    """Zeros; libhdf5 2.0 crashes when it is asked for the fill value of some damaged files."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("zeros", (4,), "<f4", chunks=chunks)
+        file.create_dataset("threes", (4,), "<f4", chunks=chunks, fillvalue=3)
+    with opened_hdf5(tmp_path / "a.h5") as found:
+        np.testing.assert_array_equal(read_values(member(found.root, "zeros"), found), np.zeros(4))
+        with pytest.raises(CaffeFormatError, match="never written, with a fill value of their own"):
+            read_values(member(found.root, "threes"), found)
 
 
 def test_datasets_that_share_bytes_are_refused(tmp_path: Path) -> None:
@@ -237,7 +249,7 @@ def test_chunks_are_what_h5py_reads(tmp_path: Path, filters: dict[str, Any], dty
     made = {**filters, "dtype": dtype}
     with h5py.File(tmp_path / "a.h5", "w", libver=libver) as file:
         file.create_dataset("whole", data=values, chunks=(3, 4, 3), **made)
-        file.create_dataset("partly", (7, 10, 3), chunks=(2, 10, 2), fillvalue=5, **made)[2:5, :, :1] = values[
+        file.create_dataset("partly", (7, 10, 3), chunks=(2, 10, 2), **made)[2:5, :, :1] = values[
             2:5, :, :1
         ]
         file.create_dataset("growing", data=values, chunks=(3, 4, 3), maxshape=(None, 10, None), **made)
