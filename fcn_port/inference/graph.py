@@ -78,11 +78,12 @@ def read_graph(net: nn.Module) -> Graph:
     channels: Mapping[str, int] = net.inputs  # type: ignore[assignment]
     inputs = input_shapes(net, (64, 64))
     steps: list[Step] = []
-    for call in calls_of(net, inputs):
+    calls = calls_of(net, inputs)
+    for call in calls:
         _append(steps, call)
     read = {bottom for step in steps for bottom in step.bottoms}
     outputs = tuple(step.top for step in steps if step.top not in read)
-    return Graph(channels, tuple(steps), outputs, shape_rule(net, inputs))
+    return Graph(channels, tuple(steps), outputs, shape_rule(net, calls, inputs))
 
 
 def _append(steps: list[Step], call: Call) -> None:

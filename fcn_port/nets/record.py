@@ -7,7 +7,7 @@ the net itself may be at work in other threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -86,24 +86,21 @@ def calls_of(net: nn.Module, inputs: Mapping[str, Shape]) -> tuple[Call, ...]:
 
 def shapes_of(net: nn.Module, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
     """The shape of every blob for inputs of these shapes; nothing is computed and no weight is touched."""
-    return shape_rule(net, inputs)(inputs)
+    return {name: tuple(blob.shape) for name, blob in _record_meta(net, inputs)[1].items()}
 
 
-def shape_rule(net: nn.Module, inputs: Mapping[str, Shape]) -> Callable[[Mapping[str, Shape]], dict[str, Shape]]:
-    """What gives the shapes of all blobs for those of the inputs, as `net` is now; it never looks at `net` again.
+def shape_rule(
+    net: nn.Module, calls: Sequence[Call], inputs: Mapping[str, Shape]
+) -> Callable[[Mapping[str, Shape]], dict[str, Shape]]:
+    """`shapes_of` of `net` as it is now, at which it never looks again; `calls` are its calls for these inputs.
 
-    `inputs` are any shapes that the net takes. The rules are those of the net's definition; a net with layers that
-    Caffe does not have is run without values instead.
+    The rules are those of the net's definition; a net with layers that Caffe does not have is run without values.
     """
     try:
-        spec = to_spec(net, inputs, name="")
+        spec = _definition(net, calls, inputs, name="")
     except NotCaffes:
-        return partial(_shapes_on_meta, replica(net, _without_values))
+        return partial(shapes_of, replica(net, _without_values))
     return partial(infer_shapes, spec)
-
-
-def _shapes_on_meta(net: nn.Module, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
-    return {name: tuple(blob.shape) for name, blob in _record_meta(net, inputs)[1].items()}
 
 
 def to_spec(net: nn.Module, inputs: Mapping[str, Shape], *, name: str) -> NetSpec:
@@ -111,7 +108,10 @@ def to_spec(net: nn.Module, inputs: Mapping[str, Shape], *, name: str) -> NetSpe
 
     Raises NotCaffes, naming layer and setting, where Caffe has no such thing.
     """
-    calls, _ = _record_meta(net, inputs)
+    return _definition(net, calls_of(net, inputs), inputs, name=name)
+
+
+def _definition(net: nn.Module, calls: Sequence[Call], inputs: Mapping[str, Shape], *, name: str) -> NetSpec:
     layers = [_input_layer(blob, shape) for blob, shape in inputs.items()]
     plain: tuple[str, ...] = getattr(net, "plain_rates", ())
     layers += [_layer(call, plain_rates=call.name in plain) for call in calls]
