@@ -31,9 +31,9 @@ class Step:
     def slidings(self) -> tuple[Sliding, Sliding] | None:
         """How its window moves over rows and columns; None for a layer that has no such window."""
         module = self.module
-        if isinstance(module, nn.Conv2d) and set(module.dilation) == {1} and not isinstance(module.padding, str):
-            return _slidings(module.kernel_size, module.stride, module.padding)
-        if is_max_pool(module) and _pair(module.dilation) == (1, 1):
+        if is_convolution(module):
+            return _slidings(module.kernel_size, module.stride, module.padding)  # type: ignore[arg-type]
+        if is_max_pool(module):
             rows, cols = _slidings(_pair(module.kernel_size), _pair(module.stride), _pair(module.padding))
             rows, cols = (replace(each, edgeless=True, ceil=module.ceil_mode) for each in (rows, cols))
             return rows, cols
@@ -68,9 +68,26 @@ class Graph:
         return tuple(step for step in self.steps if blob in step.bottoms)
 
 
+def is_convolution(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether a layer is a convolution as the kernels compute it: dense windows, zeros around the blob."""
+    if not isinstance(module, nn.Conv2d) or isinstance(module.padding, str):
+        return False
+    return set(module.dilation) == {1} and module.padding_mode == "zeros"
+
+
 def is_max_pool(module: nn.Module) -> TypeGuard[nn.MaxPool2d]:
-    """Whether a layer takes the maximum of each window and does nothing beside."""
-    return isinstance(module, nn.MaxPool2d) and type(module).forward is nn.MaxPool2d.forward
+    """Whether a layer takes the maximum of dense windows, and does nothing beside."""
+    if not isinstance(module, nn.MaxPool2d) or type(module).forward is not nn.MaxPool2d.forward:
+        return False
+    return _pair(module.dilation) == (1, 1) and not module.return_indices
+
+
+def is_upsampling(module: nn.Module) -> TypeGuard[nn.ConvTranspose2d]:
+    """Whether a layer is a deconvolution of dense windows with nothing cut off or added around it."""
+    if not isinstance(module, nn.ConvTranspose2d):
+        return False
+    rest = {*module.padding, *module.output_padding}
+    return set(module.dilation) == {1} and rest == {0} and module.groups == 1
 
 
 def read_graph(net: nn.Module) -> Graph:
@@ -89,7 +106,7 @@ def read_graph(net: nn.Module) -> Graph:
 def _append(steps: list[Step], call: Call) -> None:
     if isinstance(call.module, nn.Dropout):  # does nothing: the net is in eval mode
         return
-    follows_convolution = bool(steps) and isinstance(steps[-1].module, nn.Conv2d) and call.bottoms == (steps[-1].top,)
+    follows_convolution = bool(steps) and is_convolution(steps[-1].module) and call.bottoms == (steps[-1].top,)
     if isinstance(call.module, nn.ReLU) and follows_convolution:
         steps[-1] = replace(steps[-1], relu=True)
     else:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from converters.layers.columns import conv2d
 
-from .graph import Step, is_max_pool
+from .graph import Step, is_convolution, is_max_pool
 from .native import NativeConvolution, is_native
 from .winograd import WinogradConvolution, is_worth_it
 
@@ -41,10 +41,10 @@ def make_kernel(
     `choice`: see Choice; the first two round a little more. `dtype`: what the convolutions with a ReLU compute in,
     directly; scores stay in the weights' own type. `packed`: weights in another layout, in memory of their own.
     """
-    if dtype is not None and not step.relu and not isinstance(step.module, nn.MaxPool2d):
+    if dtype is not None and not step.relu and not is_max_pool(step.module):
         return InFull(make_kernel(step, choice=choice, packed=packed))
     module = step.module
-    if isinstance(module, nn.Conv2d):
+    if is_convolution(module):
         if not packed:
             return Convolution(module, relu=step.relu, dtype=dtype)
         if dtype is None and choice == "native" and is_native(module):
@@ -59,6 +59,8 @@ def make_kernel(
         return Convolution(module, relu=step.relu, dtype=dtype)
     if is_max_pool(module) and _halves(module):
         return HalvingPool()
+    if is_max_pool(module):
+        return Pool(module)
     return Plain(module)
 
 
@@ -81,6 +83,18 @@ class Plain:
     def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
         result: Tensor = self._module(x)
         return result
+
+
+class Pool:
+    """Maximum of each window, rounded up or down as the layer does."""
+
+    def __init__(self, module: nn.MaxPool2d) -> None:
+        self._module = module
+
+    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
+        module = self._module
+        around = module.padding if padding is None else padding
+        return F.max_pool2d(x, module.kernel_size, module.stride, around, ceil_mode=module.ceil_mode)
 
 
 class Convolution:

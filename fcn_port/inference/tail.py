@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..nets.parts import Crop
-from .graph import Step
+from .graph import Step, is_upsampling
 from .kernels import Kernel
 
 BAND_BYTES = 32 << 20
@@ -52,7 +52,7 @@ def _crops_of_upsamplings(steps: tuple[Step, ...], outputs: tuple[str, ...]) -> 
     for step in steps:
         readers = [each for each in steps if step.top in each.bottoms]
         only_cropped = len(readers) == 1 and isinstance(readers[0].module, Crop) and readers[0].bottoms[0] == step.top
-        if isinstance(step.module, nn.ConvTranspose2d) and only_cropped and step.top not in outputs:
+        if is_upsampling(step.module) and only_cropped and step.top not in outputs:
             found[step.top] = step.module
     return found
 
