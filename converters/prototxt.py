@@ -77,7 +77,8 @@ def read_text(path: str | os.PathLike[str]) -> str:
     their own languages, and elsewhere the parser refuses them with their place.
     """
     with sniff.open_file(path) as file:
-        data = file.read(MAX_BYTES + 1)
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(scaled(MAX_BYTES) + 1)
     kind = sniff.sniff(data[:4096])
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise CaffeFormatError("this is UTF-16 text; expected UTF-8", path=path, hint="save it as UTF-8")
