@@ -16,8 +16,9 @@ from itertools import islice
 from typing import Any
 
 from . import sniff
-from .errors import CaffeFormatError, PrototxtError
+from .errors import CaffeFormatError, LimitError, PrototxtError
 from .files import whole_file
+from .limits import VARIABLE, scaled
 from .net import NetSpec, UnknownField, net_from_message
 from .schema import NetParameter, SolverParameter
 from .text_format import ParsedText, format_text, parse_text
@@ -77,7 +78,6 @@ def read_text(path: str | os.PathLike[str]) -> str:
     their own languages, and elsewhere the parser refuses them with their place.
     """
     with sniff.open_file(path) as file:
-        size = os.fstat(file.fileno()).st_size
         data = file.read(scaled(MAX_BYTES) + 1)
     kind = sniff.sniff(data[:4096])
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -96,11 +96,10 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 def _check_length(length: int) -> None:
     """Refuse a text over the limit, wherever it comes from: a file, or the metadata of converted weights."""
-    if length > MAX_BYTES:
-        raise CaffeFormatError(
-            f"more than {MAX_BYTES >> 20} MiB of text, the limit (converters.prototxt.MAX_BYTES)",
-            hint="the largest published prototxts have a few hundred thousand bytes",
-        )
+    limit = scaled(MAX_BYTES)
+    if length > limit:
+        hint = f"no net has so much; if you trust it, set {VARIABLE}=2 or more, a factor for all limits"
+        raise LimitError(f"more than {limit >> 20} MiB of text, the limit", hint=hint)
 
 
 # Meaning

@@ -133,7 +133,7 @@ TENSORS: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: safetensors(
             {"a.weight": entry([1], 4), "__metadata__": {"prototxt": "#" + "x" * (prototxt.MAX_BYTES + 1)}}, bytes(4)
         ),
-        "MAX_BYTES",
+        "more than 4 MiB of text, the limit",
     ),
 }
 OVERLAPPING = torch.zeros(1_001_000)
