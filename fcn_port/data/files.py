@@ -121,7 +121,7 @@ def _colours(path: Path, image: Image.Image) -> DataError:
 
 def _packed(colours: np.ndarray) -> np.ndarray:
     """Colours (..., 3) uint8 as one number each."""
-    return colours.astype(np.uint32) @ np.uint32([1 << 16, 1 << 8, 1])
+    return colours.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
 
 
 def _unknown(labels: np.ndarray, unknown: list[int], path: Path, classes: int, ignore_label: int) -> DataError:
