@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from converters.errors import CaffeFormatError, NetError
 from weights.records import Input, Preprocessing
 
 from ..palettes import voc_palette
@@ -99,12 +100,19 @@ class _Work:
         return self._seen(heads, pixels)
 
     def _run(self, pixels: list[np.ndarray]) -> dict[str, Tensor]:
-        """Scores (n, classes, h, w) by output, "" for the only one."""
-        parameter = next(self.net.parameters())
+        """Scores (n, classes, h, w) by output, "" for the only one; NetError for a net that does not give such."""
+        parameter = next(self.net.parameters(), torch.empty(0))
         x = torch.cat([to_input(each, self.recipe) for each in pixels]).to(parameter.device, parameter.dtype)
-        with torch.inference_mode():
-            output = self.net(x)
-        return output if isinstance(output, dict) else {"": output}
+        try:
+            with torch.inference_mode():
+                output = self.net(x)
+        except CaffeFormatError:
+            raise
+        except ValueError as error:  # the input does not fit
+            raise NetError(f"this net does not take an image of {_size(x)} pixels: {error}") from error
+        found = output if isinstance(output, dict) else {"": output}
+        _check_scores(found, x)
+        return found
 
     def _seen(self, heads: Mapping[str, tuple[np.ndarray, np.ndarray | None]], pixels: np.ndarray) -> Seen:
         classes: Mapping[str, tuple[str, ...]] = getattr(self.net, "classes", None) or {}
@@ -129,6 +137,23 @@ def _recipe(net: nn.Module, preprocessing: Preprocessing | None) -> Input:
         names = ", ".join(each.name for each in recipe.inputs)
         raise ValueError(f"this net has {len(recipe.inputs)} inputs ({names}); segment takes nets with one image")
     return recipe.inputs[0]
+
+
+def _check_scores(found: Mapping[str, Tensor], x: Tensor) -> None:
+    """NetError unless each output scores every pixel of every image."""
+    for name, scores in found.items():
+        if scores.ndim != 4 or len(scores) != len(x) or scores.shape[2:] != x.shape[2:] or not scores.shape[1]:
+            raise NetError(
+                f"its output{f' {name!r}' if name else ''} is {tuple(scores.shape)} for an image of {_size(x)} pixels; "
+                f"expected scores of each pixel, ({len(x)}, classes, {x.shape[2]}, {x.shape[3]})",
+                hint="segmenting takes nets that label pixels; run another one as a module: net(x)",
+            )
+    if not found:
+        raise NetError("this net has no output")
+
+
+def _size(x: Tensor) -> str:
+    return f"{x.shape[2]}x{x.shape[3]}"
 
 
 def _labels(scores: Tensor) -> np.ndarray:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from converters.errors import CaffeFormatError
+
 from .legend import Entry, with_legend
 
 _NOTEBOOK = 1200
@@ -34,10 +36,13 @@ class Segmentation:
     def label_image(self) -> Image.Image:
         """The label map as an indexed picture: the pixel values are the labels, the palette gives the colours.
 
-        ValueError for a label above 255, which an indexed picture cannot hold.
+        CaffeFormatError for a label above 255, which an indexed picture cannot hold.
         """
         if self.labels.max(initial=0) > 255:
-            raise ValueError(f"label {self.labels.max()}: an indexed picture holds 0 to 255")
+            raise CaffeFormatError(
+                f"label {self.labels.max()}: an indexed picture holds 0 to 255",
+                hint="in Python, fcn_port.segment(...).labels has all of them",
+            )
         picture = Image.fromarray(self.labels.astype(np.uint8))
         picture.putpalette(self.palette.astype(np.uint8).tobytes())
         return picture

@@ -26,8 +26,11 @@ from ..nets.record import to_spec
 from .engines.split import SplitEngine
 from .lossless import Lossless
 
+_LONGEST_PERIOD = 1 << 12
+"""A tile is longer than a period; no net that labels pixels has one of more than a few hundred."""
 _FAR = 1 << 48
 """Where an interval ends that goes on past an edge of the image: beyond it, whole image and cut are the same."""
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -85,7 +88,11 @@ def tiling_of(net: nn.Module) -> tuple[Tiling, Tiling]:
 
 def tiling_along(spec: NetSpec, axis: int) -> Tiling:
     """How tiles are cut along one axis (0: rows, 1: columns); ValueError where a layer sees all of it at once."""
+    if not spec.outputs:
+        raise ValueError("this net has no output")
     period = period_of(spec, axis=axis)
+    if period > _LONGEST_PERIOD:
+        raise ValueError(f"its blobs meet every {period} pixels only, and tiles are longer than that")
     begin = (1 << 20) // period * period
     length = 3 * begin
     befores, afters = [], []

@@ -3,5 +3,5 @@
 NAMES = (
     "prototxt", "solver", "caffemodel", "mean", "h5", "solverstate", "solverstate-h5", "safetensors", "pth", "json",
     "archive", "submission", "picture", "matlab", "lists", "recipe", "recording", "net", "fast", "export", "onnx",
-    "inspect",
+    "predict", "inspect",
 )  # fmt: skip

@@ -119,6 +119,32 @@ def _safetensors(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> byt
     return save(arrays, metadata)
 
 
+SEGMENTER = """layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 2 kernel_size: 3 pad: 1 stride: 2 } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "pool" type: "Pooling" bottom: "conv" top: "pool"
+  pooling_param { pool: MAX kernel_size: 3 stride: 1 pad: 1 } }
+layer { name: "up" type: "Deconvolution" bottom: "pool" top: "up"
+  convolution_param { num_output: 3 kernel_size: 4 stride: 2 } }
+layer { name: "fc" type: "Crop" bottom: "up" bottom: "data" top: "fc" crop_param { axis: 2 offset: 1 } }
+"""
+"""Scores of three classes for every pixel."""
+
+
+def segmenters() -> Iterator[bytes]:
+    """Nets that label pixels, with a card; one with two outputs; one that classifies."""
+    arrays = {"conv.weight": (2, 3, 3, 3), "conv.bias": (2,), "up.weight": (2, 3, 4, 4), "up.bias": (3,)}
+    made = {name: np.full(shape, 0.5, np.float32) for name, shape in arrays.items()}
+    yield _safetensors(made, {"prototxt": SEGMENTER, **CARD})
+    another = 'layer { name: "prob" type: "Softmax" bottom: "fc" top: "prob" }\n'
+    another += 'layer { name: "sig" type: "Sigmoid" bottom: "fc" top: "sig" }\n'
+    yield _safetensors(made, {"prototxt": SEGMENTER + another, **CARD})
+    layers = SEGMENTER.splitlines(keepends=True)
+    yield _safetensors({}, {"prototxt": layers[0], **CARD})
+    yield next(safetensors())
+
+
 def pths() -> Iterator[bytes]:
     """State dicts in both forms, shared memory, types of several sizes, a checkpoint."""
     import torch
@@ -215,6 +241,12 @@ def _saved(image: Image.Image, kind: str, **settings: Any) -> bytes:
     out = io.BytesIO()
     image.save(out, kind, **settings)
     return out.getvalue()
+
+
+def photograph() -> bytes:
+    """A PNG of 24x32 pixels."""
+    values = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    return _saved(Image.fromarray(values), "PNG")
 
 
 def pictures() -> Iterator[bytes]:

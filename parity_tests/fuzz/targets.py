@@ -33,6 +33,7 @@ from fcn_port.evaluation.results import read_evaluation
 from fcn_port.evaluation.submission import check_submission
 from fcn_port.exporting import ExportError, export_net, with_random_weights
 from fcn_port.inference.images import read_image
+from fcn_port.inference.tiles import tiling_of
 from fcn_port.training.checkpoints import read_snapshot
 from fcn_port.training.recipe import find_recipe
 from fcn_port.verification import _read_npz
@@ -172,8 +173,10 @@ def _tops(row: object) -> Mapping[str, tuple[int, ...]]:
 
 
 def fast(path: Path) -> None:
-    """A small net in the form that leaves work out: the same shapes."""
+    """A net cut into tiles, and a small one run in the form that leaves work out."""
     made, small = _made(path)
+    with contextlib.suppress(ValueError):
+        tiling_of(made)
     if small:
         quick = fcn_port.fast(with_random_weights(made))
         quick(**{name: torch.zeros(shape) for name, shape in made.inputs.items()})
@@ -202,11 +205,25 @@ def onnx(path: Path) -> None:
     _exported(path, "onnx")
 
 
+def predict(path: Path) -> None:
+    """Weights on the command line, with a picture: an exit status, whatever they are."""
+    picture, out = path.with_name("picture.png"), path.with_name("out")
+    if not picture.exists():
+        picture.write_bytes(seeds.photograph())
+    _answered("predict", path, picture, "--out", out, "--scores", "--probabilities", "--device", "cpu")
+    _answered("predict", path, picture, "--out", out, "--tile", 24)
+    shutil.rmtree(out, ignore_errors=True)
+
+
 def inspect(path: Path) -> None:
     """Any file on the command line: an exit status, whatever it is."""
+    _answered("inspect", path)
+
+
+def _answered(*arguments: object) -> None:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        status = answer(["inspect", os.fspath(path)])
-    assert status in (0, 3), status
+        status = answer([*map(str, arguments)])
+    assert status in (0, 1, 2, 3), status
 
 
 _TABLE = (
@@ -231,6 +248,7 @@ _TABLE = (
     Target("fast", fast, seeds.layers, mutators.text),
     Target("export", export, seeds.layers, mutators.text, errors=(ExportError,)),
     Target("onnx", onnx, seeds.layers, mutators.text, errors=(ExportError,), expansion=4096),
+    Target("predict", predict, seeds.segmenters, mutators.header, expansion=1 << 16),
     Target("inspect", inspect, seeds.everything, mutators.plain),
 )
 

@@ -116,7 +116,7 @@ class NativeConvolution:
         points = self._n**2
         tiles, products = _scratch.take(
             (1 if shared else threads) * points * (block * channels + _APART),
-            threads * points * (group * self._panel + _APART)
+            threads * points * (group * self._panel + _APART),
         )
         self._run(ctypes.byref(_Task(
             x=x.data_ptr(), x_image=x.stride(0), x_row=x.stride(2), x_col=x.stride(3),

@@ -1,0 +1,76 @@
+"""Nets that do not label pixels, or take no picture: told in one line, on the command line too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import fcn_port
+from converters import CaffeFormatError, NetError
+from fcn_port.cli import run
+from fcn_port.inference.tiles import tiling_of
+from parity_tests.fuzz.seeds import CARD, photograph
+
+DATA = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 24 dim: 32 } } }\n'
+POOL = 'layer { name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { kernel_size: %d stride: %d } }\n'
+NETS = {
+    "no output": (DATA + 'layer { name: "s" type: "Silence" bottom: "data" }\n', "no output|expected the inputs"),
+    "no layer": ("layer {}\n", "no output|expected the inputs"),
+    "a classifier": (
+        DATA + 'layer { name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { global_pooling: true } }\n',
+        r"its output is \(1, 3, 1, 1\) for an image of 24x32 pixels",
+    ),
+    "scores of a vector": (DATA + 'layer { name: "p" type: "Flatten" bottom: "data" top: "p" }\n', r"\(1, 2304\)"),
+    "smaller scores": (DATA + POOL % (2, 2), r"\(1, 3, 12, 16\)"),
+    "another number of channels": (DATA.replace("dim: 3", "dim: 4"), "does not take an image of 24x32 pixels"),
+}
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "picture.png"
+    path.write_bytes(photograph())
+    return path
+
+
+def net_file(tmp_path: Path, prototxt: str) -> Path:
+    path = tmp_path / "net.safetensors"
+    save_file({}, path, {"prototxt": prototxt, **CARD})
+    return path
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_net_that_labels_no_pixels(
+    name: str, tmp_path: Path, picture: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    prototxt, says = NETS[name]
+    weights = net_file(tmp_path, prototxt)
+    with pytest.raises(NetError, match=says):
+        fcn_port.segment(fcn_port.load(weights), picture)
+    assert run(["predict", str(weights), str(picture), "--out", str(tmp_path / "out")]) == 3
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_more_classes_than_an_indexed_picture_holds(tmp_path: Path, picture: Path) -> None:
+    weights = net_file(
+        tmp_path,
+        DATA + 'layer { name: "t" type: "Tile" bottom: "data" top: "t" tile_param { axis: 1 tiles: 100 } }\n'
+        'layer { name: "n" type: "Power" bottom: "t" top: "n" power_param { scale: -1 } }\n',
+    )
+    seen = fcn_port.segment(fcn_port.load(weights), picture)
+    assert isinstance(seen, fcn_port.Segmentation) and seen.labels.dtype == np.int64
+    seen.labels[0, 0] = 299
+    with pytest.raises(CaffeFormatError, match="label 299"):
+        seen.label_image()
+
+
+@pytest.mark.parametrize(
+    ("prototxt", "says"), [(NETS["no output"][0], "no output"), (DATA + POOL % (9973, 9973), "9973")]
+)
+def test_nets_that_no_tile_fits(prototxt: str, says: str, tmp_path: Path) -> None:
+    spec = prototxt.replace("dim: 24", "dim: 99730").replace("dim: 32", "dim: 99730")
+    with pytest.raises(ValueError, match=says):
+        tiling_of(fcn_port.load(net_file(tmp_path, spec)))
