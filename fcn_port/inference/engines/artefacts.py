@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -52,7 +53,8 @@ def kept(net: Lossless, *, engine: str, version: str, make: Callable[[Path], Non
         except Exception:  # whatever an engine says of a damaged file
             shutil.rmtree(folder, ignore_errors=True)
         else:
-            folder.touch()
+            with suppress(OSError):  # forgotten by another thread or process; touch() would put a file there
+                os.utime(folder)
             return found
     with tempfile.TemporaryDirectory(dir=root, prefix="unfinished-") as unfinished:
         make(Path(unfinished))
@@ -106,8 +108,13 @@ def _keep(unfinished: Path, folder: Path) -> None:
 
 
 def _forget(root: Path) -> None:
-    folders = [each for each in root.iterdir() if each.is_dir() and not each.name.startswith("unfinished-")]
-    for folder in sorted(folders, key=lambda each: each.stat().st_mtime, reverse=True)[KEPT:]:
+    used: dict[Path, float] = {}
+    for each in root.iterdir():
+        if not each.name.startswith("unfinished-"):
+            with suppress(FileNotFoundError):  # forgotten by another thread or process meanwhile
+                if each.is_dir():
+                    used[each] = each.stat().st_mtime
+    for folder in sorted(used, key=lambda each: used[each], reverse=True)[KEPT:]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
