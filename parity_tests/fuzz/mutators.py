@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import random
 import re
 import struct
@@ -23,6 +24,7 @@ NUMBERS = (
 """What a size, a count, an axis or a factor must not be, and now and then what it may be."""
 
 _TOKENS = re.compile(r'"(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\'|[\w.+-]+|[^\s\w]')
+_BLOCK = re.compile(r"[\w.]+\s*:?\s*(\{[^{}]*\})")
 _NUMBER = re.compile(r"[-+]?[\d.][\w.+-]*")
 
 
@@ -32,9 +34,9 @@ def plain(data: bytes, seed: int, change: Change) -> bytes:
 
 
 def text(data: bytes, seed: int, change: Change) -> bytes:
-    """A text with its numbers, words, strings or lines changed; one time in four its bytes."""
+    """A text with its numbers, words, strings or lines changed; one time in ten its bytes."""
     r = random.Random(seed)
-    if r.random() < 0.25:
+    if r.random() < 0.1:
         return change(data)
     found = data.decode("utf-8", "surrogateescape")
     for _ in range(r.choice((1, 1, 1, 2, 3, 6))):
@@ -47,8 +49,11 @@ def _number(found: str, r: random.Random) -> str:
 
 
 def _word(found: str, r: random.Random) -> str:
-    words = [m for m in _TOKENS.finditer(found) if not _NUMBER.fullmatch(m[0])]
-    return _replaced(found, words, r.choice(words)[0] if words else "", r)
+    words = [m for m in _TOKENS.finditer(found) if m[0][0].isalpha() or m[0][0] in "\"'"]
+    if not words:
+        return found
+    new = r.choice(words)[0]  # a string for a string, mostly, and a word for a word
+    return _replaced(found, [m for m in words if (m[0][0] == new[0]) or r.random() < 0.1], new, r)
 
 
 def _string(found: str, r: random.Random) -> str:
@@ -72,7 +77,7 @@ def _line(found: str, r: random.Random) -> str:
 
 def _block(found: str, r: random.Random) -> str:
     """Something in brackets doubled in place, put elsewhere, or emptied."""
-    blocks = list(re.finditer(r"[\w.]+\s*:?\s*(\{[^{}]*\})", found))
+    blocks = list(_BLOCK.finditer(found))
     if not blocks:
         return found
     block, other = r.choice(blocks), r.choice(blocks)
@@ -106,13 +111,32 @@ def addresses(data: bytes, seed: int, change: Change) -> bytes:
 
 
 def header(data: bytes, seed: int, change: Change) -> bytes:
-    """A safetensors file whose header is changed as text and has its true length again, or whose JSON within it is."""
+    """A safetensors file whose header, or a text within it, is changed as text; it has its true length again."""
     r = random.Random(seed)
     length = int.from_bytes(data[:8], "little")
-    if r.random() < 0.2 or not 0 < length <= len(data) - 8:
+    if r.random() < 0.15 or not 0 < length <= len(data) - 8:
         return change(data)
-    changed = text(data[8 : 8 + length], seed, change)
+    old = data[8 : 8 + length]
+    changed = (_inner(old, r, change) if r.random() < 0.7 else None) or text(old, seed, change)
     return len(changed).to_bytes(8, "little") + changed + data[8 + length :]
+
+
+def card(data: bytes, seed: int, change: Change) -> bytes:
+    """JSON changed as text, or JSON in a string of its card."""
+    r = random.Random(seed)
+    return (_inner(data, r, change, name="card") if r.random() < 0.4 else None) or text(data, seed, change)
+
+
+def _inner(old: bytes, r: random.Random, change: Change, *, name: str = "__metadata__") -> bytes | None:
+    """JSON with one of the texts under `name` changed, the prototxt mostly; None where there is none."""
+    try:
+        found = json.loads(old)
+        metadata = found[name]
+        key = "prototxt" if "prototxt" in metadata and r.random() < 0.7 else r.choice(sorted(metadata))
+        metadata[key] = text(metadata[key].encode(), r.randrange(1 << 30), change).decode("utf-8", "replace")
+        return json.dumps(found).encode()
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        return None
 
 
 def members(data: bytes, seed: int, change: Change) -> bytes:

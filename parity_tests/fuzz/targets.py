@@ -236,7 +236,7 @@ _TABLE = (
     Target("solverstate-h5", read_solverstate, seeds.solverstates_h5, mutators.addresses),
     Target("safetensors", fcn_port.load, seeds.safetensors, mutators.header),
     Target("pth", fcn_port.load, seeds.pths, mutators.members),
-    Target("json", json, seeds.jsons, mutators.text, errors=(FileNotFoundError,)),
+    Target("json", json, seeds.jsons, mutators.card, errors=(FileNotFoundError,)),
     Target("archive", archive, seeds.archives, mutators.tar, errors=(WeightsError,)),
     Target("submission", check_submission, seeds.submissions, mutators.tar),
     Target("picture", picture, seeds.pictures, mutators.png, errors=(ImageError,), expansion=64),
