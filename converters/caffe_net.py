@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,7 +83,7 @@ class CaffeNet(nn.Module):
             if torch.compiler.is_compiling():
                 self._execute(step, blobs)
             else:
-                with enough_memory(step.place):
+                with enough_memory(step.place), _indices_within(step.place):
                     self._execute(step, blobs)
             if not keep:
                 for name in step.done:
@@ -312,6 +314,21 @@ def _cut(spec: NetSpec, outputs: Sequence[str]) -> NetSpec:
             needed.update(layer.bottoms)
             layers.append(layer)
     return spec.replace_layers(tuple(reversed(layers)))
+
+
+@contextmanager
+def _indices_within(where: str) -> Iterator[None]:
+    """Errors inside the block about an index that leads out of a blob become a NetError that names `where`.
+
+    Indices are values (Upsample's mask, the words of Embed, the items of BatchReindex), so only a forward pass tells;
+    on a GPU, CUDA tells later and in its own words.
+    """
+    try:
+        yield
+    except (IndexError, RuntimeError) as error:
+        if not re.search("index.*out of (bounds|range)", str(error)):
+            raise
+        raise NetError(f"an index leads out of the blob that it is for: {error}", where=where) from error
 
 
 def _check_input(name: str, x: Tensor, expected: Shape) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
 import fcn_port
-from converters import CaffeFormatError, NetError
+from converters import CaffeFormatError, CaffeNet, NetError, parse_prototxt
 from fcn_port.cli import run
 from fcn_port.inference.tiles import tiling_of
 from parity_tests.fuzz.seeds import CARD, photograph
@@ -74,3 +75,25 @@ def test_nets_that_no_tile_fits(prototxt: str, says: str, tmp_path: Path) -> Non
     spec = prototxt.replace("dim: 24", "dim: 99730").replace("dim: 32", "dim: 99730")
     with pytest.raises(ValueError, match=says):
         tiling_of(fcn_port.load(net_file(tmp_path, spec)))
+
+
+INDEXED = {
+    "Embed": 'layer { name: "e" type: "Embed" bottom: "data" top: "e" embed_param { input_dim: 5 num_output: 2 } }',
+    "BatchReindex": 'layer { name: "e" type: "BatchReindex" bottom: "x" bottom: "data" top: "e" }',
+    "Upsample": 'layer { name: "e" type: "Upsample" bottom: "y" bottom: "mask" top: "e" upsample_param { scale: 1 } }',
+}
+INPUTS = """layer { name: "i" type: "Input" top: "data" top: "x"
+  input_param { shape { dim: 3 } shape { dim: 3 dim: 2 } } }
+layer { name: "j" type: "Input" top: "y" top: "mask"
+  input_param { shape { dim: 1 dim: 1 dim: 2 dim: 2 } shape { dim: 1 dim: 1 dim: 2 dim: 2 } } }
+"""
+
+
+@pytest.mark.parametrize("kind", INDEXED)
+@pytest.mark.parametrize("index", [5, -6, 1e9])
+def test_indices_that_lead_out_of_a_blob(kind: str, index: float) -> None:
+    net = CaffeNet(parse_prototxt(INPUTS + INDEXED[kind]), outputs=["e"])
+    inputs = {name: torch.full(shape, index) for name, shape in net.inputs.items()}
+    with pytest.raises(NetError, match=r"layer 'e'.*: an index leads out of the blob"):
+        net(**inputs)
+    net(**{name: torch.zeros(shape) for name, shape in net.inputs.items()})
