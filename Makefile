@@ -17,7 +17,7 @@ SHAPES := build/sample
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo sample convert voc-numbers test check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill
+.PHONY: help demo sample convert voc-numbers test check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ test-oracle: caffe-oracle ## compare live with real Caffe
 
 golden: caffe-oracle ## record the goldens again with real Caffe, and say how far they are from the committed ones
 	$(BIN)/python -m parity_tests.oracle.record
+
+docs-generated: $(VENV)/ready-dev ## write docs/cli.md and docs/api.md from the commands and the docstrings
+	$(BIN)/python -m docs.generate
 
 proto: $(VENV)/ready-dev ## compile converters/caffe.proto after a change
 	$(BIN)/python -m grpc_tools.protoc -Iconverters --descriptor_set_out=converters/caffe.desc converters/caffe.proto
