@@ -1,4 +1,4 @@
-"""docs/cli.md and docs/api.md are what the commands and the docstrings say today, and every option says what it does."""
+"""docs/cli.md and docs/api.md say what the commands and the docstrings say, and every option says what it does."""
 
 from __future__ import annotations
 

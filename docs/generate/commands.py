@@ -16,8 +16,8 @@ INTRODUCTION = """\
 # The program `fcn-port`
 
 Every verb, argument and option. This page is made from the program by `make docs-generated`; change the help in
-`fcn_port/cli/` and not this file. `fcn-port VERB --help` says the same on a terminal. Data goes to standard output, progress
-and messages to standard error.
+`fcn_port/cli/` and not this file. `fcn-port VERB --help` says the same on a terminal. Data goes to standard output,
+progress and messages to standard error.
 """
 
 
@@ -52,7 +52,8 @@ def _contents(group: click.Group, context: click.Context) -> str:
 
 def _section(command: click.Command, context: click.Context, *, depth: int) -> str:
     title = f"{'#' * depth} {context.command_path}"
-    parts = [title, f"`{' '.join([context.command_path, *_usage(command)])}`", _help(command), _options(command, context)]
+    usage = " ".join([context.command_path, *_usage(command)])
+    parts = [title, f"`{usage}`", _help(command), _options(command, context)]
     if isinstance(command, click.Group):
         parts += [_section(inner, own, depth=depth + 1) for inner, own in _commands(command, context)]
     return "\n\n".join(part for part in parts if part)
@@ -70,9 +71,11 @@ def _usage(command: click.Command) -> Iterator[str]:
 def _help(command: click.Command) -> str:
     """The command's docstring; a paragraph that click must not fill (\\b) is shown as it stands."""
     paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
-    return "\n\n".join(
-        "```\n" + text.removeprefix("\b\n") + "\n```" if text.startswith("\b\n") else _plain(text) for text in paragraphs
-    )
+    shown = []
+    for text in paragraphs:
+        as_it_stands = text.startswith("\b\n")
+        shown.append("```\n" + text.removeprefix("\b\n") + "\n```" if as_it_stands else _plain(text))
+    return "\n\n".join(shown)
 
 
 def _options(command: click.Command, context: click.Context) -> str:
