@@ -25,13 +25,13 @@ _SHARED_BYTES, _SHARED_BLOCK = 16 << 20, 108
 _compiling = threading.Lock()
 
 
+@cache
 def why_not() -> str | None:
     """Why there is no native code here; None where there is, and it gives PyTorch's numbers."""
     with _compiling:  # one thread compiles, the others wait for it
         return _why_not()
 
 
-@cache
 def _why_not() -> str | None:
     try:
         library()
