@@ -112,7 +112,7 @@ class CaffeNet(nn.Module):
         if len(given) > len(names) or wrong or len(fed) < len(names):
             found = [*("without a name" for _ in given), *named]
             wanted = terminal(", ".join(names))
-            raise ValueError(f"expected the inputs {wanted}; found {terminal(', '.join(found)) or 'none'}")
+            raise NetError(f"expected the inputs {wanted}; found {terminal(', '.join(found)) or 'none'}")
         for name, expected in self.inputs.items():
             _check_input(name, fed[name], expected)
         if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
@@ -126,7 +126,7 @@ class CaffeNet(nn.Module):
             return
         for layer, blobs in infer_blobs(self.spec, shapes).items():
             if blobs != self._blob_shapes[layer]:
-                raise ValueError(
+                raise NetError(
                     f"inputs {dict(shapes)} do not fit: layer '{terminal(layer)}' would need blobs {blobs}; "
                     f"it has {self._blob_shapes[layer]}"
                 )
@@ -335,7 +335,7 @@ def _check_input(name: str, x: Tensor, expected: Shape) -> None:
     if not isinstance(x, Tensor):
         raise TypeError(f"input '{terminal(name)}': expected a tensor, found {type(x).__name__}")
     if x.ndim != len(expected) or (x.ndim > 1 and x.shape[1] != expected[1]):
-        raise ValueError(f"input '{terminal(name)}': expected {_free(expected)}, found {tuple(x.shape)}")
+        raise NetError(f"input '{terminal(name)}': expected {_free(expected)}, found {tuple(x.shape)}")
 
 
 def _free(shape: Shape) -> str:

@@ -216,7 +216,7 @@ class _Job:
             raise ExportError("the net is in training mode; call eval() first")
         spec = definition(net, name=name)
         if not spec.outputs:
-            raise ExportError("the net has no output: a layer consumes every blob; nothing written")
+            raise ExportError("the net has no output; nothing written")
         any_size = size is None and takes_any_size(spec)
         shapes = trials(spec, size=size)
         example = inputs_at(spec, EXAMPLE_SIZE) if any_size else shapes[0]

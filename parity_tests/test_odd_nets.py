@@ -97,3 +97,19 @@ def test_indices_that_lead_out_of_a_blob(kind: str, index: float) -> None:
     with pytest.raises(NetError, match=r"layer 'e'.*: an index leads out of the blob"):
         net(**inputs)
     net(**{name: torch.zeros(shape) for name, shape in net.inputs.items()})
+
+
+@pytest.mark.parametrize("name", ["no output", "scores of a vector", "another number of channels"])
+def test_evaluating_a_net_that_labels_no_pixels(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    weights, data = net_file(tmp_path, NETS[name][0]), tmp_path / "data"
+    assert run(["data", "shapes", "--make", str(data), "--count", "1", "--seed", "1", "--val", "1"]) == 0
+    arguments = ["evaluate", str(weights), "--data", str(data), "--split", "val", "--no-cache", "--device", "cpu"]
+    assert run(arguments) == 3
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_what_does_not_fit_a_net_is_an_error_about_it() -> None:
+    net = CaffeNet(parse_prototxt(DATA + POOL % (2, 2)))
+    for given in ((), (torch.zeros(1, 4, 24, 32),), (torch.zeros(1, 3, 24, 32),) * 2, (torch.zeros(3, 24),)):
+        with pytest.raises(NetError):
+            net(*given)

@@ -106,9 +106,9 @@ class _Work:
         try:
             with torch.inference_mode():
                 output = self.net(x)
-        except CaffeFormatError:
-            raise
         except ValueError as error:  # the input does not fit
+            if isinstance(error, CaffeFormatError) and not isinstance(error, NetError):
+                raise
             raise NetError(f"this net does not take an image of {_size(x)} pixels: {error}") from error
         found = output if isinstance(output, dict) else {"": output}
         _check_scores(found, x)

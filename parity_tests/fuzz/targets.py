@@ -246,7 +246,7 @@ _TABLE = (
     Target("recording", _read_npz, seeds.recordings, mutators.members),
     Target("net", net, seeds.layers, mutators.text),
     Target("fast", fast, seeds.layers, mutators.text),
-    Target("export", export, seeds.layers, mutators.text, errors=(ExportError,)),
+    Target("export", export, seeds.layers, mutators.text, errors=(ExportError,), expansion=1 << 20),
     Target("onnx", onnx, seeds.layers, mutators.text, errors=(ExportError,), expansion=4096),
     Target("predict", predict, seeds.segmenters, mutators.header, expansion=1 << 16),
     Target("inspect", inspect, seeds.everything, mutators.plain),
