@@ -55,6 +55,8 @@ _HINTS = {
     SOLVER_STATE: "the weights are in the .caffemodel that was saved with it",
     NET: "a net is read by read_caffemodel",
 }
+_LONG_NAME = re.compile(rb"\n[\x80-\xff]")
+"""How a net begins whose name is longer than the head: its tag reads as a new line, its length as letters."""
 _MARKUP = re.compile(rb"\s*<(!doctype|html|head|body|\?xml|!--)", re.IGNORECASE)
 
 
@@ -71,7 +73,7 @@ def sniff(head: bytes) -> str:
         return HTML
     if head[257:262] == b"ustar":
         return "tar archive"
-    if not re.search(rb"[^\t\n\r\x0c\x20-\x7e\x80-\xff]", head):
+    if not re.search(rb"[^\t\n\r\x0c\x20-\x7e\x80-\xff]", head) and not _LONG_NAME.match(head):
         return TEXT
     return PROTOBUF
 

@@ -16,6 +16,8 @@ import pytest
 from converters import CaffeFormatError, read_caffemodel, read_mean
 from converters.caffemodel import parse_caffemodel
 from converters.schema import NetParameter, SolverState
+from converters.sniff import PROTOBUF, TEXT, sniff, sniff_file
+from fcn_port.cli import run
 from parity_tests.small_files import PROTOTXT, blob_proto, small_blobs, small_h5, small_v2
 from parity_tests.test_caffemodel import assert_same
 
@@ -111,3 +113,19 @@ def test_what_is_not_a_file(tmp_path: Path, read: Callable[[Path], Any], monkeyp
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(CaffeFormatError, match=r"secret: the file may not be read"):
         read(path)
+
+
+@pytest.mark.parametrize("length", [31, 127, 128, 1300, 4_095, 4_096, 10_000, 16_383, 150_000, 600_000, 1_200_000])
+@pytest.mark.parametrize("verb", ["inspect", "convert"])
+def test_a_net_with_a_long_name_is_not_text(verb: str, length: int, tmp_path: Path) -> None:
+    net = small_v2()
+    net.name = "n" * length
+    path = tmp_path / "long.caffemodel"
+    path.write_bytes(net.SerializeToString())
+    assert sniff_file(path) == PROTOBUF
+    assert run([verb, str(path)]) == 0
+
+
+def test_a_text_of_empty_lines_and_comments_stays_text() -> None:
+    assert sniff("\n\n# né\n".encode()) == sniff("\ufeff\n# né\nname: 'é'".encode("utf-8")) == TEXT
+    assert sniff("# né\n".encode("latin-1")) == TEXT
