@@ -67,13 +67,15 @@ def identifiers(names: Iterable[str], taken: Iterable[str] = (), *, prefix: str 
     return {name: found[name] for name in wanted}
 
 
-def file_name(text: str) -> str:
+def file_name(text: str, *, dots: bool = True) -> str:
     """A text as one component of a path, on every system; never empty, hidden, an option, or a device of Windows.
 
     Letters (also é and 中, not those written from the right), digits and ._-+~ stay. What had to be changed ends in a
-    hash of the whole, so that two texts rarely have one name.
+    hash of the whole, so that two texts rarely have one name. Without `dots` none stays, for a part of a name that
+    dots divide: x.score and a part stay apart from x and a part that begins with score.
     """
     clean = "".join(letter if _stays_in_a_file_name(letter) else "_" for letter in text)
+    clean = clean if dots else clean.replace(".", "_")
     clean = clean.lstrip("._-+~ ").rstrip("._ ") if clean[:1] in "._-+~ " or clean[-1:] in ". " else clean
     kept = clean.encode()[:MOST_FILE_NAME].decode(errors="ignore")
     if kept == text and kept and not _WINDOWS.fullmatch(kept) and not _OUR_FILE.fullmatch(kept):

@@ -108,6 +108,23 @@ def test_outputs_with_slashes_have_files_of_their_own(tmp_path: Path, capsys: py
     assert {"work/out/x.score.labels.png", "work/out/x.inception_3a_output.labels.png"} <= made
 
 
+def test_no_image_writes_the_files_of_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """x with the output score.a, and x.score with the output a: dots divide the parts of a name."""
+    layers = "".join(
+        f'layer {{ name: "{top}" type: "Convolution" bottom: "data" top: "{top}" '
+        "convolution_param { num_output: 2 kernel_size: 1 } }\n"
+        for top in ("a", "score.a", "score_a", "b")
+    )
+    text = f'name: "two"\ninput: "data" input_shape {{ dim: 1 dim: 3 dim: 8 dim: 8 }}\n{layers}'
+    export_net(CaffeNet(parse_prototxt(text)), to="safetensors", out=tmp_path / "net.safetensors")
+    pictures = [str(save(tmp_path / name, noise(1, (8, 8, 3)))) for name in ("x.png", "x.score.png")]
+    arguments = [str(tmp_path / "net.safetensors"), *pictures, "--like", "voc-fcn8s", "--json"]
+    assert run(["predict", *arguments, "-o", str(tmp_path / "out")]) == 0
+    found = json.loads(capsys.readouterr().out)["images"]
+    assert len({output["labels"] for each in found for output in each["outputs"]}) == 8
+    assert len(list((tmp_path / "out").glob("*.labels.png"))) == 8
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_probabilities_are_called_after_classes(name: str, tmp_path: Path) -> None:
     folder = write_outputs(replace(seen(), classes=(name, "cat")), tmp_path / "x", probabilities=True)["probabilities"]

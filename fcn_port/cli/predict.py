@@ -125,7 +125,7 @@ def _write(predicted: Predicted, out: Path, options: dict[str, Any]) -> dict[str
     written = []
     for head, each in heads.items():
         assert each is not None
-        place = base.with_name(f"{base.name}.{file_name(head)}") if head else base
+        place = base.with_name(f"{base.name}.{file_name(head, dots=False)}") if head else base
         paths = write_outputs(each, place, scores=options["scores"], probabilities=options["probabilities"])
         written.append({**({"head": head} if head else {}), **paths, "classes": each.share_of_classes()})
     return {"image": predicted.source.path, "outputs": written}
