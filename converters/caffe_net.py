@@ -111,7 +111,7 @@ class CaffeNet(nn.Module):
         fed.update(named)
         if len(given) > len(names) or wrong or len(fed) < len(names):
             found = [*("without a name" for _ in given), *named]
-            wanted = terminal(", ".join(names))
+            wanted = terminal(", ".join(names)) or "none"
             raise NetError(f"expected the inputs {wanted}; found {terminal(', '.join(found)) or 'none'}")
         for name, expected in self.inputs.items():
             _check_input(name, fed[name], expected)
