@@ -1,6 +1,6 @@
 """Where a convolution by columns beats PyTorch's direct one, by layer and over whole nets.
 
-``python -m benchmarks.columns`` times both ways in turn, on the layers that `converters/layers/columns.py` draws its
+``python -m benchmarks.columns`` times both ways in turn, on the layers that `converters/layers/im2col.py` draws its
 lines by and on FCN-8s padded, one image, and prints medians as Markdown. Its choice is marked with a star.
 """
 
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 
 from benchmarks.nets import plain_convolutions, random_image, random_net
-from converters.layers import columns
+from converters.layers import im2col as columns
 from fcn_port.nets import FCN
 
 

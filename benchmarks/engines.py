@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from benchmarks.nets import plain_convolutions, random_image, random_net
-from fcn_port.inference import engines
+from fcn_port.fastpath import engines
 from fcn_port.nets import FCN
 
 Run = Callable[[], np.ndarray]
@@ -141,7 +141,7 @@ def onnx_file(net: FCN, x: torch.Tensor, folder: Path) -> Path:
     """The padded net for exactly this size as an ONNX file."""
     import onnx
 
-    from fcn_port.inference.engines.onnx_graph import whole_model
+    from fcn_port.fastpath.engines.onnx_graph import whole_model
 
     path = folder / f"padded-{x.shape[-2]}x{x.shape[-1]}.onnx"
     if not path.exists():

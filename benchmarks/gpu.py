@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import fcn_port
 from benchmarks.nets import difference, random_image, random_net
-from fcn_port.inference.cuda_graphs import Replayed
+from fcn_port.fastpath.cuda_graphs import Replayed
 
 PADDED = "padded"
 Candidate = Callable[[Tensor], Tensor]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import fcn_port
-from converters.layers import columns
+from converters.layers import im2col as columns
 from fcn_port.nets import FCN
 
 

@@ -23,13 +23,13 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.engines import machine
 from benchmarks.nets import plain_convolutions
-from converters.solver import SolverSpec
+from converters.formats.solver import SolverSpec
 from fcn_port.nets import NETS, Widths
 from fcn_port.training import CaffeSolver, Task, parameter_groups, task_for
+from fcn_port.training.distributed import Together
 from fcn_port.training.feed import Batch
 from fcn_port.training.initial import begin
 from fcn_port.training.multipliers import definition
-from fcn_port.training.together import Together
 from fcn_port.training.update import Update
 
 OURS, PLAIN = "fcn-port", "plain PyTorch"

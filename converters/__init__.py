@@ -10,21 +10,36 @@ Reading needs no torch; what does is imported when it is first used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .binaryproto import read_mean
-from .caffemodel import CaffeModel, read_caffemodel, write_caffemodel
-from .conversion import ConversionReport, convert
-from .errors import CaffeFormatError, LimitError, MismatchError, NetError, PrototxtError, UnknownLayerError, WireError
-from .hdf5 import write_hdf5
-from .layers import Layer, register_layer
-from .net import LayerSpec, NetSpec
-from .passes import to_deploy
-from .prototxt import parse_prototxt, read_prototxt, write_prototxt
-from .state_dict import from_state_dict, to_state_dict
+from . import layers as layers  # makes the layer types known
+from .errors import (
+    CaffeFormatError,
+    LimitError,
+    MismatchError,
+    NetError,
+    PrototxtError,
+    UnknownLayerError,
+    WireError,
+)
+from .lazy import lazy_attributes
+from .net import Layer, LayerSpec, NetSpec, register_layer
+from .old_names import CONVERTERS, keep_old_names
 
 if TYPE_CHECKING:
-    from .caffe_net import CaffeNet
+    from .conversion import ConversionReport, convert
+    from .execution import CaffeNet, from_state_dict, to_state_dict
+    from .formats import (
+        CaffeModel,
+        parse_prototxt,
+        read_caffemodel,
+        read_mean,
+        read_prototxt,
+        write_caffemodel,
+        write_hdf5,
+        write_prototxt,
+    )
+    from .passes import to_deploy
 
 __all__ = [
     "CaffeFormatError",
@@ -54,10 +69,14 @@ __all__ = [
     "write_prototxt",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "CaffeNet":
-        from .caffe_net import CaffeNet
-
-        return CaffeNet
-    raise AttributeError(f"module 'converters' has no attribute '{name}'")
+__getattr__, __dir__ = lazy_attributes(
+    __name__,
+    {
+        **dict.fromkeys(("ConversionReport", "convert"), "conversion"),
+        **dict.fromkeys(("CaffeNet", "from_state_dict", "to_state_dict"), "execution"),
+        **dict.fromkeys(("CaffeModel", "parse_prototxt", "read_caffemodel", "read_mean", "read_prototxt"), "formats"),
+        **dict.fromkeys(("write_caffemodel", "write_hdf5", "write_prototxt"), "formats"),
+        "to_deploy": "passes",
+    },
+)
+keep_old_names(CONVERTERS)

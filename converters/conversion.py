@@ -18,17 +18,20 @@ from typing import Any
 
 import numpy as np
 
-from .bilinear import kind_of_upsampling
-from .caffemodel import CaffeModel, is_left_out, read_caffemodel
-from .coord_map import auto_crop, crops_of
 from .errors import CaffeFormatError, MismatchError
+from .execution.state_dict import Coverage, Entry, cover, to_arrays
 from .export.safetensors import header_bytes, write_safetensors
-from .files import whole_file
-from .fitting import check_size
-from .net import NetSpec, Shape
-from .passes import merge_splits, to_deploy
-from .prototxt import format_prototxt, read_prototxt
-from .state_dict import Coverage, Entry, cover, to_arrays
+from .formats.caffemodel import CaffeModel, is_left_out, read_caffemodel
+from .formats.prototxt import format_prototxt, read_prototxt
+from .layers.bilinear import kind_of_upsampling
+from .net.coord_map import crops_of
+from .net.layer import Shape
+from .net.spec import NetSpec
+from .passes.auto_crop import auto_crop
+from .passes.deploy import to_deploy
+from .passes.input_size import check_size
+from .passes.merge_splits import merge_splits
+from .safety.files import whole_file
 from .version import VERSION
 
 Progress = Callable[[int, int], None]

@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from .caffemodel import Blobs
-from .net import LayerSpec, NetSpec
-from .passes import merge_splits, to_deploy
+from .formats.caffemodel import Blobs
+from .net.layer import LayerSpec
+from .net.spec import NetSpec
+from .passes.deploy import to_deploy
+from .passes.merge_splits import merge_splits
 
 
 @dataclass(frozen=True)

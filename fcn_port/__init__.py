@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from converters.version import VERSION as __version__
 
-    from .inference import Segmentation, segment
-    from .inference.lossless import fast
+    from .fastpath.lossless import fast
     from .inspection import blobs, trace
     from .loading import load
     from .nets import build
+    from .predict import Segmentation, segment
 
 __all__ = ["Segmentation", "__version__", "blobs", "build", "fast", "load", "segment", "trace"]
 
 _HOMES = {
-    "Segmentation": ("fcn_port.inference", "Segmentation"),
+    "Segmentation": ("fcn_port.predict", "Segmentation"),
     "__version__": ("converters.version", "VERSION"),
-    "segment": ("fcn_port.inference", "segment"),
-    "fast": ("fcn_port.inference.lossless", "fast"),
+    "segment": ("fcn_port.predict", "segment"),
+    "fast": ("fcn_port.fastpath.lossless", "fast"),
     "blobs": ("fcn_port.inspection", "blobs"),
     "trace": ("fcn_port.inspection", "trace"),
     "load": ("fcn_port.loading", "load"),

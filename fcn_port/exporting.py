@@ -17,32 +17,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from converters import sniff
-from converters.caffe_net import CaffeNet
 from converters.conversion import TOOL
 from converters.errors import MismatchError
 from converters.escaping import file_name, json_text, terminal
-from converters.export.caffe import run_caffe, write_caffe
-from converters.export.check import (
+from converters.execution import CaffeNet
+from converters.export import (
     EXAMPLE_SIZE,
     Agreement,
     ExportError,
     Run,
     check,
+    class_name,
+    index_inputs,
     inputs_at,
+    python_source,
     random_inputs,
+    run_caffe,
     run_module,
+    run_onnx,
+    run_torch_export,
     takes_any_size,
     trials,
+    write_caffe,
+    write_onnx,
+    write_safetensors,
+    write_torch_export,
 )
-from converters.export.indices import index_inputs
-from converters.export.onnx import run_onnx, write_onnx
-from converters.export.python import class_name, python_source
-from converters.export.safetensors import write_safetensors
-from converters.export.torch_export import run_torch_export, write_torch_export
-from converters.files import whole_file
+from converters.formats import format_prototxt, read_prototxt, sniff
 from converters.net import NetSpec, Shape
-from converters.prototxt import format_prototxt, read_prototxt
+from converters.safety import whole_file
 from weights.card import Card
 
 from .inspection import input_shapes

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from converters.caffe_net import CaffeNet
-from converters.net import Shape
-from converters.shapes import infer_shapes
+from converters.execution import CaffeNet
+from converters.net import Shape, infer_shapes
 
 from .nets.parts import FCN
 from .nets.record import record, shapes_of

@@ -11,22 +11,19 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from converters import sniff
-from converters.caffe_net import CaffeNet
-from converters.caffemodel import read_caffemodel
 from converters.diff import diff_nets
 from converters.errors import CaffeFormatError, MismatchError
-from converters.export.safetensors import read_metadata
+from converters.execution import CaffeNet, to_state_dict
+from converters.export import read_metadata
+from converters.formats import parse_prototxt, read_caffemodel, read_prototxt, sniff
 from converters.net import NetSpec
 from converters.passes import to_deploy
-from converters.prototxt import parse_prototxt, read_prototxt
-from converters.state_dict import to_state_dict
 from weights.card import Card
 
 from .inspection import input_shapes
 from .nets import recognise
 from .nets.record import to_spec
-from .palettes import palette
+from .predict.palettes import palette
 from .pth import read_pth
 
 

@@ -8,18 +8,17 @@ from pathlib import Path
 
 import torch
 
-from converters.caffemodel import read_caffemodel
 from converters.conversion import TOOL, ConversionReport, Progress, convert
 from converters.errors import CaffeFormatError, MismatchError
-from converters.export.safetensors import read_metadata
-from converters.files import remove_abandoned, unlinked
+from converters.execution import cover
+from converters.export import read_metadata
+from converters.formats import read_caffemodel
 from converters.net import NetSpec
-from converters.state_dict import cover
+from converters.safety import remove_abandoned, unlinked
 from weights.card import Card
 from weights.catalogue import datasets
 from weights.catalogue import release as find_release
-from weights.fetch import FetchResult, fetch
-from weights.progress import Callback
+from weights.download import Callback, FetchResult, fetch
 from weights.records import Preprocessing, Release
 from weights.store import converted_path
 

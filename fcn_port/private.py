@@ -9,7 +9,7 @@ from pathlib import Path
 
 import platformdirs
 
-from converters.files import open_own
+from converters.safety import open_own
 
 ROOT = 0
 """Whoever is root can do everything anyway."""

@@ -20,8 +20,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from converters import sniff
 from converters.errors import CaffeFormatError
+from converters.formats import sniff
 
 ALLOWANCE = 64 << 20
 """Bytes beyond the file's own size that its tensors may take: some share memory, some records are compressed."""

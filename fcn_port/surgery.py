@@ -19,8 +19,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from converters.bilinear import bilinear_weight
 from converters.errors import MismatchError
+from converters.layers import bilinear_weight
 from converters.net import Shape
 
 from .nets import FCN, FCN32sColorHHA

@@ -14,16 +14,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from converters.caffe_net import CaffeNet
-from converters.caffemodel import CaffeModel, read_caffemodel
-from converters.coord_map import derive_crops
 from converters.diff import diff_arrays
 from converters.errors import CaffeFormatError, NetError
-from converters.net import NetSpec, Shape
+from converters.execution import CaffeNet, cover, to_array, to_arrays
+from converters.formats import CaffeModel, read_caffemodel
+from converters.net import NetSpec, Shape, derive_crops, infer_shapes
 from converters.passes import merge_splits, to_deploy
-from converters.shapes import infer_shapes
-from converters.sniff import open_file
-from converters.state_dict import cover, to_array, to_arrays
+from converters.safety import open_file
 
 from .inspection import blobs as run_blobs
 from .inspection import trace
@@ -78,7 +75,7 @@ def verify(
 
 def _spec(model: CaffeModel, prototxt: Path | None) -> NetSpec | None:
     if prototxt is not None:
-        from converters.prototxt import read_prototxt
+        from converters.formats import read_prototxt
 
         return merge_splits(to_deploy(read_prototxt(prototxt), blobs=model.blobs))
     return None if model.spec is None else merge_splits(to_deploy(model.spec, blobs=model.blobs))
@@ -246,10 +243,9 @@ def _run_opencv(
     """The outputs of OpenCV's own Caffe importer on the same definition and blobs."""
     import tempfile
 
-    from converters.caffemodel import write_caffemodel
-    from converters.export.caffe import to_caffe
-    from converters.inputs import with_input_shapes
-    from converters.prototxt import write_prototxt
+    from converters.export import to_caffe
+    from converters.formats import write_caffemodel, write_prototxt
+    from converters.passes import with_input_shapes
 
     spec = to_caffe(spec)
     with tempfile.TemporaryDirectory() as folder:

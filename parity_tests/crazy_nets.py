@@ -11,8 +11,8 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from converters.formats.text_format import is_repeated
 from converters.schema import message_type
-from converters.text_format import is_repeated
 
 _PARAMS = {
     "ArgMax": "argmax_param",

@@ -13,9 +13,9 @@ import pytest
 
 from parity_tests.http_server import Behaviour, HostileServer, Served, cut, hang_up, ignore_if_range
 from weights.catalogue import DIGEST_LENGTHS, release
+from weights.download.fetching import FetchResult, fetch
+from weights.download.retry_policy import Patience
 from weights.errors import FetchError
-from weights.fetch import FetchResult, fetch
-from weights.patience import Patience
 from weights.records import Checksum, Release
 from weights.sidecar import read_record
 

@@ -75,8 +75,8 @@ def _serve() -> None:
 
     import fcn_port.cli.program
     import fcn_port.exporting
-    import fcn_port.inference.prediction
     import fcn_port.porting
+    import fcn_port.predict.prediction
     import fcn_port.report
     import fcn_port.training.run  # noqa: F401
 

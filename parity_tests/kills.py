@@ -24,10 +24,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from parity_tests.data.test_data_fetching import packed
 from parity_tests.fetching import published
 from parity_tests.forks import Done, Forks
 from parity_tests.http_server import Served, serving, slow
-from parity_tests.test_data_fetching import packed
 from parity_tests.verbs import SAMPLE, argv_of, make_inputs
 
 KILLED = -9

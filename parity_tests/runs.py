@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from converters.solver import SolverSpec
+from converters.formats.solver import SolverSpec
 from fcn_port.data import DataSet, make_shapes, open_dataset
 from fcn_port.data.records import Files
 from fcn_port.nets import FCN8s, Widths

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from converters import parse_prototxt
-from converters.caffemodel import Blobs
-from converters.solver import SolverSpec
-from converters.state_dict import key_of
+from converters.execution.state_dict import key_of
+from converters.formats.caffemodel import Blobs
+from converters.formats.solver import SolverSpec
 from fcn_port.training import CaffeSolver, Task, parameter_groups, task_of
 from parity_tests.fill import fill_state, rs
 from parity_tests.goldens import GOLDEN

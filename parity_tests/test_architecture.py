@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,50 @@ def test_imports_go_one_way(package: str) -> None:
     for path in (ROOT / package).rglob("*.py"):
         wrong = imported_packages(path) & (HOUSE - {package} | {"outside the package"}) - MAY_IMPORT[package]
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+@pytest.mark.parametrize("package", ["weights", "fcn_port"])
+def test_packages_are_used_through_their_faces(package: str) -> None:
+    """What another package has is imported from it or from one of its rooms, never from deeper inside."""
+    for path in (ROOT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            module = node.module if isinstance(node, ast.ImportFrom) and node.level == 0 else None
+            if module and module.split(".")[0] in MAY_IMPORT[package]:
+                assert module.count(".") <= 1, f"{path.relative_to(ROOT)}, line {node.lineno}: {module}"
+
+
+def test_imports_make_no_circles() -> None:
+    """Modules of one package, with what is imported for type checkers; an import inside a function does not count."""
+    for package in MAY_IMPORT:
+        graph = {name: set(imported_modules(path, name)) for name, path in modules_of(package).items()}
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as error:
+            pytest.fail(" -> ".join(error.args[1]))
+
+
+def modules_of(package: str) -> dict[str, Path]:
+    paths = sorted((ROOT / package).rglob("*.py"))
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+
+
+def imported_modules(path: Path, name: str) -> Iterator[str]:
+    """The modules of its own package that a module's top level imports, faces aside."""
+    known = modules_of(name.split(".")[0])
+    parent = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    inside: set[int] = set()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for function in ast.walk(tree):
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            inside |= {id(node) for node in ast.walk(function)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and id(node) not in inside:
+            base = parent.split(".")[: len(parent.split(".")) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                target = f"{source}.{alias.name}" if f"{source}.{alias.name}" in known else source
+                if target in known and target != name and known[target].name != "__init__.py":
+                    yield target
 
 
 def run_python(code: str) -> str:

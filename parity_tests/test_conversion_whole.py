@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from converters import CaffeFormatError, convert, files
-from converters.files import whole_file
+from converters import CaffeFormatError, convert
+from converters.safety import files
+from converters.safety.files import whole_file
 from parity_tests.goldens import formats
 from parity_tests.small_files import small_v2
 from parity_tests.test_conversion import left_in, metadata_of

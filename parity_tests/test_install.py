@@ -15,7 +15,7 @@ import pytest
 from parity_tests.test_architecture import ROOT
 
 PACKAGES = ("converters", "weights", "fcn_port")
-IMPORT = "import fcn_port.cli, converters.files, weights.card; print(fcn_port.__file__)"
+IMPORT = "import fcn_port.cli, converters.safety.files, weights.card; print(fcn_port.__file__)"
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def test_segment_feeds_bgr_less_the_mean_as_the_release_does(sample: torch.nn.Mo
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "I;16", "1"])
 def test_pictures_of_every_mode_are_read(mode: str, tmp_path: Path) -> None:
-    from fcn_port.inference.images import read_image
+    from fcn_port.predict.images import read_image
 
     grey = np.linspace(0, 255, 64).astype(np.uint8).reshape(8, 8)
     if mode == "I;16":
@@ -76,7 +76,7 @@ def test_pictures_of_every_mode_are_read(mode: str, tmp_path: Path) -> None:
 
 
 def test_the_orientation_of_a_photograph_is_applied(tmp_path: Path) -> None:
-    from fcn_port.inference.images import read_image
+    from fcn_port.predict.images import read_image
 
     picture = Image.new("RGB", (10, 4))
     exif = picture.getexif()
@@ -86,7 +86,7 @@ def test_the_orientation_of_a_photograph_is_applied(tmp_path: Path) -> None:
 
 
 def test_damaged_pictures_are_named(tmp_path: Path) -> None:
-    from fcn_port.inference.images import read_image
+    from fcn_port.predict.images import read_image
 
     (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 40)
     with pytest.raises(ImageError, match=r"x\.png"):

@@ -14,7 +14,7 @@ from PIL import Image
 
 import converters
 import fcn_port
-from converters.shapes import infer_shapes
+from converters.net.shapes import infer_shapes
 from fcn_port.cli import run
 from fcn_port.data import DataSet, make_shapes, open_dataset
 from fcn_port.evaluation.comparison import METRICS

@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import strategies as st
 
-from converters.text_format import is_repeated
+from converters.formats.text_format import is_repeated
 
 _FLOATS = st.one_of(
     st.floats(width=32),

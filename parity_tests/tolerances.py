@@ -86,7 +86,7 @@ TABLE = (
         "columns",
         2e-6,
         _OUTPUT,
-        "a convolution by columns (converters/layers/columns.py) sums in another order than PyTorch's direct one: 6e-7 "
+        "a convolution by columns (converters/layers/im2col.py) sums in another order than PyTorch's direct one: 6e-7 "
         "seen",
     ),
     Tolerance(

@@ -7,7 +7,12 @@
 Nothing here needs torch, and the network library is imported when it is first used.
 """
 
+from converters.old_names import WEIGHTS, keep_old_names
 from weights.catalogue import datasets, init_nets, release, releases
+from weights.download.fetching import FetchPlan, FetchResult, fetch, is_offline, plan
+from weights.download.progress import Progress, human_bytes
+from weights.download.prototxt import fetch_prototxt
+from weights.download.retry_policy import Patience
 from weights.errors import (
     CatalogueError,
     ChecksumError,
@@ -16,10 +21,6 @@ from weights.errors import (
     UnknownReleaseError,
     WeightsError,
 )
-from weights.fetch import FetchPlan, FetchResult, fetch, is_offline, plan
-from weights.patience import Patience
-from weights.progress import Progress, human_bytes
-from weights.prototxt import fetch_prototxt
 from weights.records import Checksum, Dataset, Input, Licence, Preprocessing, Release, Score
 from weights.store import converted_path, place_of, weights_dir
 
@@ -54,3 +55,5 @@ __all__ = [
     "releases",
     "weights_dir",
 ]
+
+keep_old_names(WEIGHTS)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from converters.escaping import json_text
-from converters.json_file import parse_json, read_json
+from converters.safety import parse_json, read_json
 
 from .catalogue import bundled, releases
 from .records import Palette, Preprocessing, Release

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from converters.escaping import json_text
-from converters.files import write_whole
-from converters.json_file import parse_json
+from converters.safety import parse_json, write_whole
 from weights.errors import ChecksumError
 
 VerifiedBy = Literal["sha256", "sha1", "md5", "record", "structure", "size"]

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import platformdirs
 
+from weights.download.progress import human_bytes
 from weights.errors import FetchError
-from weights.progress import human_bytes
 from weights.records import Release
 
 WEIGHTS_VARIABLE = "FCN_PORT_WEIGHTS"

@@ -6,13 +6,14 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..caffemodel import read_caffemodel, write_caffemodel
-from ..hdf5 import write_hdf5
+from ..execution.state_dict import from_state_dict, to_state_dict
+from ..formats.caffemodel import read_caffemodel, write_caffemodel
+from ..formats.hdf5 import write_hdf5
+from ..formats.prototxt import read_prototxt, write_prototxt
 from ..layers.convolution import HOLES, Windows
-from ..net import LayerSpec, NetSpec
-from ..prototxt import read_prototxt, write_prototxt
-from ..state_dict import from_state_dict, to_state_dict
-from .check import ExportError, Run, run_module
+from ..net.layer import LayerSpec
+from ..net.spec import NetSpec
+from .checking import ExportError, Run, run_module
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,7 +62,7 @@ def _with_dilation(layer: LayerSpec) -> LayerSpec:
 
 def run_caffe(weights: str | os.PathLike[str], prototxt: str | os.PathLike[str] | NetSpec) -> Run:
     """A function that runs the net of a prototxt with the weights in a file, read anew."""
-    from ..caffe_net import CaffeNet
+    from ..execution.caffe_net import CaffeNet
 
     spec = prototxt if isinstance(prototxt, NetSpec) else read_prototxt(prototxt)
     net = CaffeNet(spec)

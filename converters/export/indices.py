@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..net import NetSpec, Shape
-from ..shapes import LayerShapes, iter_layer_shapes, known_params
+from ..net.layer import Shape
+from ..net.shapes import LayerShapes, iter_layer_shapes, known_params
+from ..net.spec import NetSpec
 
 
 def index_inputs(spec: NetSpec, shapes: Mapping[str, Shape]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..escaping import identifier, identifiers
-from .check import ExportError, Run, require
+from .checking import ExportError, Run, require
 from .onnx_optimizer import optimize
 from .tracing import free_sizes, traced, tracing
 

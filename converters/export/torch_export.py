@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
-from .check import Run, run_module
+from .checking import Run, run_module
 from .tracing import traced
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from .check import ExportError
+from .checking import ExportError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -27,18 +27,29 @@ from . import (
     upsample,
 )
 from .base import Layer, find_layer, register_layer
+from .bilinear import bilinear_kernel, bilinear_weight, kind_of_upsampling
+from .convolution import Convolution, Deconvolution
+from .im2col import conv2d
+from .pooling import Pooling
 
 __all__ = [
+    "Convolution",
+    "Deconvolution",
     "Layer",
+    "Pooling",
     "batch",
     "batch_norm",
+    "bilinear_kernel",
+    "bilinear_weight",
     "concat",
+    "conv2d",
     "convolution",
     "crop",
     "dropout",
     "eltwise",
     "find_layer",
     "inner_product",
+    "kind_of_upsampling",
     "lrn",
     "neuron",
     "normalize",

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from math import inf, prod
 from typing import TYPE_CHECKING, ClassVar
 
+from ..net.reach import EVERYTHING, NOTHING, PIXEL, Reach
 from .base import Layer, refuse, register_layer
-from .reach import EVERYTHING, NOTHING, PIXEL, Reach
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..net import LayerSpec, Shape
+    from ..net.layer import LayerSpec, Shape
 
 
 @register_layer("BatchReindex")

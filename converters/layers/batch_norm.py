@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
+from ..net.reach import ALIGNED, EVERYTHING, PIXEL, Reach
 from .base import Layer, Neuron, as_image, refuse, register_layer
 from .fork import fork_message
-from .reach import ALIGNED, EVERYTHING, PIXEL, Reach
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..net import LayerSpec, Shape
+    from ..net.layer import LayerSpec, Shape
 
 
 def _epsilon(spec: LayerSpec, eps: float) -> float:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..net.reach import EVERYTHING, PIXEL, Reach
 from .base import Layer, canonical_axis, image_axis, refuse, register_layer
-from .reach import EVERYTHING, PIXEL, Reach
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..net import LayerSpec, Shape
+    from ..net.layer import LayerSpec, Shape
 
 
 @register_layer("Concat")

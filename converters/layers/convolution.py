@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from math import inf, prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..net.reach import NOTHING, Reach, Transposed, Window
 from .base import LARGEST, Layer, OneToOne, as_image, canonical_axis, image_axis, pair, refuse, register_layer
-from .columns import conv2d
 from .fork import fork_fields
-from .reach import NOTHING, Reach, Transposed, Window
+from .im2col import conv2d
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..net import LayerSpec, Shape
+    from ..net.layer import LayerSpec, Shape
 
 
 HOLES = ("convolution_param.hole", "convolution_param.hole_h", "convolution_param.hole_w")

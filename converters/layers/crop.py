@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from ..net.reach import NOTHING, Reach, Window
 from .base import Layer, canonical_axis, image_axis, register_layer
-from .reach import NOTHING, Reach, Window
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..net import LayerSpec, Shape
+    from ..net.layer import LayerSpec, Shape
 
 
 @register_layer("Crop")

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..net.reach import PIXEL, Reach
 from .base import Layer, Neuron, find_layer, refuse, register_layer
-from .reach import PIXEL, Reach
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..net import LayerSpec
+    from ..net.layer import LayerSpec
 
 
 @register_layer("Dropout")

@@ -8,13 +8,13 @@ from functools import reduce
 from math import inf
 from typing import TYPE_CHECKING, ClassVar
 
+from ..net.reach import PIXEL, Reach
 from .base import Layer, refuse, register_layer
-from .reach import PIXEL, Reach
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..net import LayerSpec, Shape
+    from ..net.layer import LayerSpec, Shape
 
 
 @register_layer("Eltwise")

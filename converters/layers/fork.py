@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .base import refuse
 
 if TYPE_CHECKING:
-    from ..net import LayerSpec
+    from ..net.layer import LayerSpec
 
 
 @dataclass(frozen=True)

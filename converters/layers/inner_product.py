@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
+from ..net.reach import EVERYTHING, Reach
 from .base import OneToOne, canonical_axis, image_axis, refuse, register_layer
-from .reach import EVERYTHING, Reach
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..net import LayerSpec, Shape
+    from ..net.layer import LayerSpec, Shape
 
 
 @register_layer("InnerProduct")

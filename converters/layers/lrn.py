@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..net.reach import PIXEL, Reach, Window
 from .base import LARGEST, Neuron, as_image, refuse, register_layer
-from .reach import PIXEL, Reach, Window
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..net import LayerSpec, Shape
+    from ..net.layer import LayerSpec, Shape
 
 
 @register_layer("LRN")

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from math import exp, log
 from typing import TYPE_CHECKING
 
+from ..net.reach import PIXEL, Reach
 from .base import Neuron, refuse, register_layer
-from .reach import PIXEL, Reach
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..net import LayerSpec, Shape
+    from ..net.layer import LayerSpec, Shape
 
 
 class Elementwise(Neuron):

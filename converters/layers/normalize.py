@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..net.reach import ALIGNED, PIXEL, Reach
 from .base import Neuron, OneToOne, legacy_shape, register_layer
 from .fork import fork_message
-from .reach import ALIGNED, PIXEL, Reach
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..net import LayerSpec, Shape
+    from ..net.layer import LayerSpec, Shape
 
 
 @register_layer("MVN")

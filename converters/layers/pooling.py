@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
+from ..net.reach import EVERYTHING, Reach, Window
 from .base import LARGEST, Layer, OneToOne, Pair, as_image, pair, refuse, register_layer
 from .fork import fork_fields
-from .reach import EVERYTHING, Reach, Window
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..net import LayerSpec, Shape
+    from ..net.layer import LayerSpec, Shape
 
 
 @register_layer("Pooling")

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
+from ..net.reach import EVERYTHING, PIXEL, Reach
 from .base import OneToOne, canonical_axis, image_axis, refuse, register_layer
 from .fork import fork_message
-from .reach import EVERYTHING, PIXEL, Reach
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..net import LayerSpec, Shape
+    from ..net.layer import LayerSpec, Shape
 
 
 @register_layer("Flatten")

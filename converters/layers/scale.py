@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from ..net.reach import ALIGNED, PIXEL, Reach
 from .base import Layer, canonical_axis, image_axis, refuse, register_layer
-from .reach import ALIGNED, PIXEL, Reach
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..net import LayerSpec, Shape
+    from ..net.layer import LayerSpec, Shape
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
+from ..net.reach import ALIGNED, EVERYTHING, PIXEL, Reach
 from .base import Neuron, OneToOne, canonical_axis, image_axis, refuse, register_layer
-from .reach import ALIGNED, EVERYTHING, PIXEL, Reach
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..net import LayerSpec, Shape
+    from ..net.layer import LayerSpec, Shape
 
 
 @register_layer("Softmax")

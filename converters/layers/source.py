@@ -11,7 +11,7 @@ from .base import Layer, refuse, register_layer
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..net import LayerSpec, Shape
+    from ..net.layer import LayerSpec, Shape
 
 
 @register_layer("Input")

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from ..net.reach import EVERYTHING, NOTHING, Reach, Transposed
 from .base import Layer, Pair, as_image, refuse, register_layer
 from .fork import fork_message
-from .reach import EVERYTHING, NOTHING, Reach, Transposed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..net import LayerSpec, Shape
+    from ..net.layer import LayerSpec, Shape
 
 
 @register_layer("Upsample")

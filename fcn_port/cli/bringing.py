@@ -17,11 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from weights.catalogue import release as find_release
-from weights.fetch import FetchPlan, FetchResult, is_offline, plan
-from weights.progress import Progress
+from weights.download import FetchPlan, FetchResult, Progress, is_offline, plan, shown
 from weights.records import Release
 from weights.store import converted_path
-from weights.wording import shown
 
 from .output import bar, human_bytes, note
 

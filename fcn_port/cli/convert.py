@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from converters.conversion import ConversionReport, convert
-from converters.coord_map import derive_crops
-from converters.shapes import infer_shapes
+from converters.net import derive_crops, infer_shapes
 from weights.card import Card
 from weights.catalogue import release as find_release
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from weights.fetch import is_offline
-from weights.wording import shown
+from weights.download import is_offline, shown
 
 from ..data.archives import ARCHIVES, Archive, find_archives
 from ..data.places import DATA_VARIABLE, data_dir

@@ -28,7 +28,7 @@ precision_option = click.option(
 
 def run_as_told(net: Any, options: dict[str, Any]) -> Any:
     """`net` run as these options say; a usage error where that cannot be had."""
-    from ..inference.lossless import fast
+    from ..fastpath.lossless import fast
 
     engine, low_memory, precision = options["engine"], options.get("low_memory", False), options["precision"]
     for name, given in (("--low-memory", low_memory), ("--precision bf16", precision == "bf16")):
@@ -43,7 +43,7 @@ def run_as_told(net: Any, options: dict[str, Any]) -> Any:
     if low_memory or precision == "bf16" or engine == "auto":
         return fast(net, precision=precision, low_memory=low_memory)
     from ..errors import EngineError
-    from ..inference.engines import make
+    from ..fastpath.engines import make
 
     try:
         return make(engine, net)

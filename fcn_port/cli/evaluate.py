@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from converters.files import write_whole
+from converters.safety import write_whole
 from weights.card import Card
 from weights.catalogue import release as find_release
 from weights.catalogue import releases
@@ -15,10 +15,10 @@ from weights.errors import WeightsError
 
 from ..data.places import data_dir
 from .bringing import here, looks_like_a_name
-from .counting import counting
 from .device import device_option, find_device
 from .engine import engine_option, padded_option, precision_option, run_as_told
 from .output import echo, echo_lines, json_option, note, write_columns, write_json
+from .progress import counting
 
 if TYPE_CHECKING:
     from ..data.records import DataSet

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 
-from converters.coord_map import Derivation, Step, layer_map
 from converters.escaping import terminal
-from converters.layers.convolution import Convolution, Deconvolution
-from converters.layers.pooling import Pooling
-from converters.net import Shape
+from converters.layers import Convolution, Deconvolution, Pooling
+from converters.net import Derivation, Shape, Step, layer_map
 
 
 def explain_crop(derivation: Derivation, shapes: Mapping[str, Shape]) -> str:

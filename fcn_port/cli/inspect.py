@@ -8,13 +8,10 @@ from typing import Any
 import click
 import numpy as np
 
-from converters import sniff
-from converters.binaryproto import read_mean
-from converters.caffemodel import Blobs
 from converters.errors import CaffeFormatError, NetError
-from converters.net import NetSpec, Shape
+from converters.formats import Blobs, read_mean, sniff
+from converters.net import NetSpec, Shape, iter_layer_shapes
 from converters.passes import merge_splits, to_deploy
-from converters.shapes import iter_layer_shapes
 
 from .bringing import looks_like_a_name
 from .output import echo, json_option, note, size_text, write_columns, write_json

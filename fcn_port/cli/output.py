@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from converters.escaping import json_text, terminal, terminal_lines, terminal_message
-from weights.progress import human_bytes
+from weights.download import human_bytes
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON for programs to read.")
 

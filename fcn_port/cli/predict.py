@@ -11,18 +11,18 @@ from weights.card import Card
 from weights.catalogue import release as find_release
 
 from .bringing import here
-from .counting import counting
 from .device import device_option, find_device
 from .engine import engine_option, low_memory_option, padded_option, precision_option, run_as_told
 from .output import echo, json_option, note, write_columns, write_json
+from .progress import counting
 
 if TYPE_CHECKING:
     from torch import nn
 
     from weights.records import Preprocessing
 
-    from ..inference.gathering import Source
-    from ..inference.prediction import Predicted
+    from ..predict.image_lists import Source
+    from ..predict.prediction import Predicted
 
 _Folder = click.Path(file_okay=False, path_type=Path)
 
@@ -56,8 +56,8 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     Of several images, those that cannot be read are listed at the end, and the others are done; the exit status is
     then 1.
     """
-    from ..inference.gathering import gather, is_single
-    from ..inference.prediction import predict_all
+    from ..predict.image_lists import gather, is_single
+    from ..predict.prediction import predict_all
 
     try:
         sources = gather(images)
@@ -85,8 +85,8 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
 
 
 def _net(weights: str, options: dict[str, Any]) -> nn.Module:
-    from ..inference.tiles import tiling_of
     from ..loading import attach, load
+    from ..predict.tiles import tiling_of
 
     net = load(here(weights), find_device(options["device"]))
     if options["like"] is not None:
@@ -118,7 +118,7 @@ def _lift_bound_on_size() -> None:
 def _write(predicted: Predicted, out: Path, options: dict[str, Any]) -> dict[str, Any]:
     from converters.escaping import file_name
 
-    from ..inference.outputs import write_outputs
+    from ..predict.outputs import write_outputs
 
     seen, base = predicted.seen, out / predicted.source.name
     heads = seen if isinstance(seen, dict) else {"": seen}
@@ -133,7 +133,7 @@ def _write(predicted: Predicted, out: Path, options: dict[str, Any]) -> dict[str
 
 def _raise_again(source: Source) -> None:
     """One image was asked for and cannot be read: that is the command's error."""
-    from ..inference.images import read_image
+    from ..predict.images import read_image
 
     read_image(source.path)
 

@@ -16,7 +16,7 @@ import click
 from converters.allocation import refused_memory
 from converters.errors import CaffeFormatError, NotEnoughMemoryError
 from converters.escaping import terminal_message
-from converters.export.check import ExportError
+from converters.export import ExportError
 from weights.errors import UnknownReleaseError, WeightsError
 from weights.store import in_words
 

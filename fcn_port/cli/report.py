@@ -13,10 +13,10 @@ from weights.catalogue import release as find_release
 from weights.catalogue import releases
 
 from .bringing import here
-from .counting import counting
 from .device import device_option, find_device
 from .inspect import Size, SizeOption
 from .output import note
+from .progress import counting
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,7 +50,7 @@ def command(
     beside the published ones, the confusion matrix, and with --data the best and worst images. What `evaluate` has
     computed is not computed again. The page needs neither network nor server.
     """
-    from converters.files import whole_file
+    from converters.safety import whole_file
 
     from ..report.page import to_html
 
@@ -63,7 +63,7 @@ def command(
 def _page(
     weights: str, results: Path | None, folder: Path | None, size: SizeOption, options: dict[str, Any]
 ) -> Page:
-    from ..palettes import voc_palette
+    from ..predict.palettes import voc_palette
     from ..report.page import Page
 
     page = Page(Path(weights).name, _definition(weights), size, voc_palette())
@@ -134,7 +134,7 @@ def _evaluated(net: nn.Module, data: DataSet, weights: str, options: dict[str, A
 def _with_pictures(
     page: Page, net: nn.Module, data: DataSet, evaluation: Evaluation | None, weights: str, options: dict[str, Any]
 ) -> Page:
-    from ..inference.lossless import fast
+    from ..fastpath.lossless import fast
     from ..report.examples import best_and_worst
 
     net = fast(net)  # as evaluate runs it, so that what it kept counts here

@@ -79,7 +79,7 @@ def _importing(frame: FrameType | None) -> bool:
 
 def _leave_at_once(number: int) -> NoReturn:
     """End the process from within; only the parts of files in the making have to be removed."""
-    files = sys.modules.get("converters.files")
+    files = sys.modules.get("converters.safety.files")
     for part in list(getattr(files, "PARTS", ())):
         with suppress(OSError):
             os.unlink(part)  # noqa: PTH108

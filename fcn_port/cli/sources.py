@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from converters import sniff
-from converters.caffemodel import Blobs, read_caffemodel
 from converters.errors import CaffeFormatError
-from converters.export.safetensors import read_metadata
+from converters.export import read_metadata
+from converters.formats import Blobs, parse_prototxt, read_caffemodel, read_prototxt, sniff
 from converters.net import NetSpec
-from converters.prototxt import parse_prototxt, read_prototxt
 
 from .bringing import bring_file, looks_like_a_name
 

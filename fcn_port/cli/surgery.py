@@ -83,9 +83,9 @@ def _classes(text: str | None) -> int | Mapping[str, int] | None:
 def _write(result: Surgery, net: str, num_classes: int | Mapping[str, int] | None, out: Path) -> None:
     """The state dict, the net's definition and how its inputs are made, as `load` takes them."""
     from converters.conversion import TOOL
-    from converters.export.safetensors import write_safetensors
-    from converters.files import whole_file
-    from converters.prototxt import format_prototxt
+    from converters.export import write_safetensors
+    from converters.formats import format_prototxt
+    from converters.safety import whole_file
 
     from ..porting import card_of_net, net_definition
 

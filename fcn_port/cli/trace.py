@@ -6,10 +6,8 @@ from collections.abc import Mapping
 
 import click
 
-from converters.coord_map import Derivation, auto_crop, derive_crops, written_offset
-from converters.net import LayerSpec, NetSpec, Shape
-from converters.passes import merge_splits, to_deploy
-from converters.shapes import infer_shapes
+from converters.net import Derivation, LayerSpec, NetSpec, Shape, derive_crops, infer_shapes, written_offset
+from converters.passes import auto_crop, merge_splits, to_deploy
 
 from .explain import explain_crop
 from .inspect import Size, input_shapes

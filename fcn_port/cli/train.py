@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from ..training.names import Normalization, Order, Precision
+from ..training.choices import Normalization, Order, Precision
 from .device import device_option, find_device
 from .output import echo, json_option, note, write_json
 
 if TYPE_CHECKING:
     from ..data.records import DataSet
+    from ..training.distributed import Together
     from ..training.prepare import Prepared, Source
     from ..training.run import Outcome, Plan
-    from ..training.together import Together
 
 _Folder = click.Path(file_okay=False, path_type=Path)
 _File = click.Path(dir_okay=False, path_type=Path)
@@ -68,9 +68,9 @@ def command(recipe: str | None, solver: Path | None, **options: Any) -> int:
     if options["folder"] is None:
         raise click.UsageError("what to learn from? Say --data FOLDER; `fcn-port data` tells of the published ones")
     from ..evaluation.processes import device_of_process, joined
+    from ..training.distributed import Together
     from ..training.errors import TrainingError
     from ..training.folder import alone_in
-    from ..training.together import Together
 
     device = device_of_process(options["device"])
     try:
@@ -250,7 +250,7 @@ class _Training:
         weights = None
         if path is not None and not outcome.stopped:
             from converters.conversion import convert
-            from converters.files import unlinked
+            from converters.safety import unlinked
 
             snapshot = read_snapshot(path)
             weights = self.folder / f"{prepared.name}.safetensors"
@@ -272,7 +272,7 @@ class _Training:
 
 
 def _source(recipe: str | None, solver: Path | None) -> Source:
-    from converters.solver import read_solver
+    from converters.formats import read_solver
 
     from ..training.prepare import source_of_recipe, source_of_solver
     from ..training.recipe import find_recipe

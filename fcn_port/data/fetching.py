@@ -7,16 +7,23 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from converters.files import remove_abandoned, write_whole
-from weights.alone import alone, sweep
-from weights.digests import RunningDigests
+from converters.safety import remove_abandoned, write_whole
+from weights.download import (
+    Callback,
+    Meter,
+    Partial,
+    Patience,
+    RunningDigests,
+    Wanted,
+    WrongFile,
+    alone,
+    human_bytes,
+    is_offline,
+    judge,
+    sweep,
+)
 from weights.errors import ChecksumError, FetchError, OfflineError
-from weights.fetch import is_offline
-from weights.partial import Partial
-from weights.patience import Patience
-from weights.progress import Callback, Meter, human_bytes
 from weights.store import Place
-from weights.verify import Wanted, WrongFile, judge
 
 from .archives import ARCHIVES, Archive
 from .errors import DataError
@@ -84,8 +91,7 @@ def _brought(archive: Archive, place: Place, meter: Meter, *, offline: bool | No
         raise OfflineError(
             f"{archive.name}: {archive.file} is not here, and the network may not be used\n{_advice(archive, place)}"
         )
-    from weights.download import NoAddressWorked, download  # here, for the network library is slow to import
-    from weights.transfer import Job
+    from weights.download import Job, NoAddressWorked, download  # here, for the network library is slow to import
 
     partial, wanted, digests = Partial.of(place), _wanted(archive), _digests(archive)
     try:

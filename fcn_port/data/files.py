@@ -16,8 +16,8 @@ from PIL import Image
 from converters.errors import CaffeFormatError
 
 from ..errors import ImageError
-from ..palettes import voc_palette
-from ..pictures import opened_picture
+from ..predict.palettes import voc_palette
+from ..predict.pictures import opened_picture
 from .errors import DataError
 from .matlab import parse_matrix
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from weights.records import Preprocessing
 
-from ..inference.images import to_input
+from ..predict.images import to_input
 from .records import DataSet, Sample
 
 

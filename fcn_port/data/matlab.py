@@ -15,7 +15,7 @@ from math import prod
 
 import numpy as np
 
-from converters.limits import check_limit, memory_limit, scaled
+from converters.safety import check_limit, memory_limit, scaled
 
 from .errors import DataError
 

@@ -19,9 +19,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from converters.files import write_whole
+from converters.safety import write_whole
 
-from ..palettes import voc_palette
+from ..predict.palettes import voc_palette
 
 CLASSES = ("background", "circle", "square", "triangle", "star", "cross", "ring")
 IGNORE_LABEL = 255

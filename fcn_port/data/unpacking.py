@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from converters.errors import CaffeFormatError
-from converters.files import fresh_folder, naming
-from converters.limits import VARIABLE, scaled
+from converters.safety import VARIABLE, fresh_folder, naming, scaled
+from weights.download import human_bytes
 from weights.errors import FetchError
-from weights.progress import human_bytes
 from weights.store import require_room
 
 from .errors import DataError

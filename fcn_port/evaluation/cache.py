@@ -17,8 +17,7 @@ from typing import Any, BinaryIO
 import platformdirs
 
 from converters.escaping import json_text
-from converters.files import append, open_part
-from converters.json_file import parse_json
+from converters.safety import append, open_part, parse_json
 
 from .results import ImageResult
 

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from converters.escaping import file_name
-from converters.files import whole_file
+from converters.safety import whole_file
 
-from ..palettes import voc_palette
+from ..predict.palettes import voc_palette
 
 
 def saved_path(folder: Path, id_: str, head: str, heads: Sequence[str]) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from converters.errors import CaffeFormatError
-from converters.json_file import read_json
+from converters.safety import read_json
 
 from .metrics import Scores
 from .tasks import Task, tasks_of

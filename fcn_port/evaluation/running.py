@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from converters.caffe_net import CaffeNet
 from converters.errors import MismatchError
+from converters.execution import CaffeNet
 from converters.version import VERSION
 from weights.catalogue import datasets
 from weights.records import Preprocessing

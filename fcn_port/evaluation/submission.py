@@ -19,14 +19,13 @@ import numpy as np
 
 from converters.errors import CaffeFormatError
 from converters.escaping import terminal
-from converters.files import whole_file
-from converters.limits import check_limit, check_memory, memory_limit
+from converters.safety import check_limit, check_memory, memory_limit, whole_file
 
 from ..data.errors import DataError
 from ..data.tars import TarMember, tar_members
 from ..errors import ImageError
-from ..palettes import voc_palette
-from ..pictures import opened_picture
+from ..predict.palettes import voc_palette
+from ..predict.pictures import opened_picture
 
 Size = tuple[int, int]
 

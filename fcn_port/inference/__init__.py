@@ -1,6 +1,10 @@
-"""From an image to a label map and a picture of it."""
+"""The old name of `fcn_port.predict` and `fcn_port.fastpath`, for one release."""
 
-from .segment import segment, segment_all
-from .segmentation import Segmentation
+import warnings
 
-__all__ = ["Segmentation", "segment", "segment_all"]
+from ..fastpath import engines, lossless
+from ..predict import Segmentation, segment, segment_all
+
+__all__ = ["Segmentation", "engines", "lossless", "segment", "segment_all"]
+
+warnings.warn("fcn_port.inference is now fcn_port.predict and fcn_port.fastpath", DeprecationWarning, stacklevel=2)

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from converters.bilinear import bilinear_weight
-from converters.layers.columns import conv2d
+from converters.layers import bilinear_weight, conv2d
 from converters.net import Shape
 
 
@@ -35,7 +34,7 @@ class FCN(nn.Module):
 
 
 class Convolution(nn.Conv2d):
-    """nn.Conv2d, whose heavy kernels with few windows are matrix products (`converters.layers.columns`)."""
+    """nn.Conv2d, whose heavy kernels with few windows are matrix products (`converters.layers.im2col`)."""
 
     def forward(self, input: Tensor) -> Tensor:
         if torch.jit.is_scripting() or isinstance(self.padding, str) or self.padding_mode != "zeros":

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from converters.errors import NetError
-from converters.net import LayerSpec, NetSpec, Shape
-from converters.replica import replica
+from converters.execution import replica
+from converters.net import LayerSpec, NetSpec, Shape, infer_shapes
 from converters.schema import LayerParameter
-from converters.shapes import infer_shapes
 
 from .parts import LRN, Concat, Crop, Scale, Sum
 

@@ -36,7 +36,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv_transpose2d, max_pool2d, one_hot, pad
 
-from converters.bilinear import bilinear_kernel
+from converters.layers import bilinear_kernel
 
 from .parts import FCN, Crop, Upsample
 from .record import calls_of

@@ -6,11 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from converters.coord_map import CoordMap, layer_map, written_offset
-from converters.layers.convolution import Convolution, Deconvolution
-from converters.layers.pooling import Pooling
-from converters.net import LayerSpec, NetSpec, Shape
-from converters.shapes import infer_shapes
+from converters.layers import Convolution, Deconvolution, Pooling
+from converters.net import CoordMap, LayerSpec, NetSpec, Shape, infer_shapes, layer_map, written_offset
 
 from .html import Html, section, text
 

@@ -23,13 +23,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from converters.caffemodel import read_caffemodel, write_caffemodel
 from converters.errors import CaffeFormatError, MismatchError
 from converters.escaping import json_text
-from converters.files import unlinked, whole_file
-from converters.json_file import read_json
-from converters.solverstate import read_solverstate, write_solverstate
-from converters.state_dict import from_state_dict, to_state_dict
+from converters.execution import from_state_dict, to_state_dict
+from converters.formats import read_caffemodel, read_solverstate, write_caffemodel, write_solverstate
+from converters.safety import read_json, unlinked, whole_file
 from converters.version import VERSION
 from weights.card import Card
 

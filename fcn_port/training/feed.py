@@ -17,10 +17,10 @@ from weights.records import Preprocessing
 
 from ..data.inputs import input_kinds, net_inputs
 from ..data.records import DataSet
+from .choices import Order
 from .errors import TrainingError
 from .losses import SoftmaxWithLoss
-from .names import Order
-from .order import image_order
+from .sampler import image_order
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import filelock
 
-from converters.files import unlinked
+from converters.safety import unlinked
 
 from .errors import TrainingError
 

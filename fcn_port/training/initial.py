@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from converters.bilinear import bilinear_weight
+from converters.execution import split_key
+from converters.layers import bilinear_weight
 from converters.net import LayerSpec, NetSpec
 from converters.schema import FillerParameter
-from converters.state_dict import split_key
 
 from ..nets import FCN
 from ..surgery import State, Surgery, initialise, transplant

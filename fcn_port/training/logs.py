@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from converters.escaping import json_text
-from converters.files import append, open_part
+from converters.safety import append, open_part
 
 from .errors import TrainingError
 from .events import Begun, Event, Updated, Validated

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from converters.errors import NetError
 from converters.net import LayerSpec, NetSpec
 
-from .names import Normalization
+from .choices import Normalization
 
 LARGEST_LOSS = -math.log(torch.finfo(torch.float32).tiny)
 """The most that one pixel adds to a loss, 87.3: Caffe takes the log of at least FLT_MIN. Its gradient knows no end."""

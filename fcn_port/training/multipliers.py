@@ -7,10 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from converters.caffe_net import CaffeNet
 from converters.errors import MismatchError, NetError
+from converters.execution import CaffeNet, key_of, split_key
 from converters.net import NetSpec
-from converters.state_dict import key_of, split_key
 
 from ..inspection import input_shapes
 from ..nets.record import to_spec

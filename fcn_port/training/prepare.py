@@ -13,9 +13,8 @@ import torch
 from torch import nn
 
 from converters.escaping import file_name
+from converters.formats import SolverSpec, format_solver, read_prototxt
 from converters.net import NetSpec
-from converters.prototxt import read_prototxt
-from converters.solver import SolverSpec, format_solver
 from weights.catalogue import datasets, releases
 from weights.records import Preprocessing
 
@@ -23,15 +22,15 @@ from ..data.records import DataSet
 from ..inspection import trace
 from ..nets import NETS, Widths
 from ..surgery import State
+from .choices import Normalization, Order
+from .distributed import Together
 from .errors import TrainingError
 from .feed import Feed
 from .initial import Beginning, begin
 from .multipliers import definition, parameter_groups
-from .names import Normalization, Order
 from .recipe import Recipe
 from .solver import CaffeSolver
 from .task import Task, task_for, task_of
-from .together import Together
 from .translation import Gathering, Translation, pixels_of, translate
 
 

@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from converters.solver import SolverSpec
+from converters.formats import SolverSpec
 
 
 def learning_rate(spec: SolverSpec, iteration: int, *, current_step: int = 0) -> tuple[float, int]:

@@ -3,7 +3,7 @@
     recipe = find_recipe("voc-fcn32s")      # one of the release's, or the path of a file of your own
 
 A file says what it does itself; `like = "another recipe"` takes over everything that it does not say. The fields of
-[solver] are Caffe's (converters/solver.py).
+[solver] are Caffe's (converters/formats/solver.py).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from converters.errors import CaffeFormatError, place
-from converters.sniff import open_file
-from converters.solver import SolverSpec
+from converters.formats import SolverSpec
+from converters.safety import open_file
 
-from .names import Normalization, Order
+from .choices import Normalization, Order
 
 if sys.version_info >= (3, 11):
     import tomllib

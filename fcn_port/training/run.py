@@ -30,13 +30,13 @@ from .checkpoints import (
     set_random_states,
     snapshot_path,
 )
+from .choices import Precision
+from .distributed import Together
 from .events import Begun, Report, Saved, Updated, Validated
 from .feed import Feed
 from .folder import alone_in
-from .names import Precision
 from .solver import CaffeSolver
 from .task import Task
-from .together import Together
 from .update import Update
 
 METRICS = ("overall_accuracy", "mean_accuracy", "mean_iu", "fwavacc")

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from converters.errors import MismatchError
-from converters.solverstate import SolverState
+from converters.formats import SolverState
 
-from .rules import RULES
 from .solver import CaffeSolver
+from .update_rules import RULES
 
 
 def to_solverstate(solver: CaffeSolver, *, learned_net: str) -> SolverState:

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from converters.solver import SolverSpec
+from converters.formats import SolverSpec
 
 from .rates import learning_rate
-from .rules import RULES
+from .update_rules import RULES
 
 
 class CaffeSolver(torch.optim.Optimizer):

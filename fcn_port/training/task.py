@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from converters.caffe_net import CaffeNet
 from converters.errors import NetError
+from converters.execution import CaffeNet
 from converters.net import NetSpec
 from converters.passes import filter_phase, to_deploy
 
+from .choices import Normalization
 from .losses import SoftmaxWithLoss, losses_of
-from .names import Normalization
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data.records import DataSet
-from .names import Normalization
+from .choices import Normalization
 
 
 @dataclass(frozen=True)

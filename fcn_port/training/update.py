@@ -11,12 +11,12 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .choices import Precision
+from .distributed import Together
 from .errors import MemoryFullError, NonFiniteLossError
 from .feed import Batch
-from .names import Precision
 from .solver import CaffeSolver
 from .task import Task
-from .together import Together
 
 
 @dataclass(frozen=True, eq=False)

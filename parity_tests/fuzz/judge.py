@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.errors import CaffeFormatError
-from converters.limits import memory_limit
+from converters.safety.limits import memory_limit
 
 SLOW = 5.0
 """Seconds of processor time that no input may take."""

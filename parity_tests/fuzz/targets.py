@@ -16,12 +16,12 @@ import converters
 import fcn_port
 from converters.escaping import json_text
 from converters.export.python import python_source
-from converters.json_file import read_json
-from converters.net import NetSpec
-from converters.prototxt import format_prototxt
-from converters.shapes import iter_layer_shapes
-from converters.solver import format_solver, read_solver
-from converters.solverstate import read_solverstate
+from converters.formats.prototxt import format_prototxt
+from converters.formats.solver import format_solver, read_solver
+from converters.formats.solverstate import read_solverstate
+from converters.net.shapes import iter_layer_shapes
+from converters.net.spec import NetSpec
+from converters.safety.json_file import read_json
 from fcn_port.cli.program import answer
 from fcn_port.data.context import read_names
 from fcn_port.data.files import read_depth, read_label_png, read_mat
@@ -32,8 +32,8 @@ from fcn_port.errors import ImageError
 from fcn_port.evaluation.results import read_evaluation
 from fcn_port.evaluation.submission import check_submission
 from fcn_port.exporting import ExportError, export_net, with_random_weights
-from fcn_port.inference.images import read_image
-from fcn_port.inference.tiles import tiling_of
+from fcn_port.predict.images import read_image
+from fcn_port.predict.tiles import tiling_of
 from fcn_port.training.checkpoints import read_snapshot
 from fcn_port.training.recipe import find_recipe
 from fcn_port.verification import _read_npz

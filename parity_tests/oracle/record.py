@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 import fcn_port
-from converters.prototxt import format_prototxt
+from converters.formats.prototxt import format_prototxt
 from fcn_port.nets import NETS, FCNGoogLeNet
 from fcn_port.porting import net_definition
 from parity_tests import goldens

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.caffemodel import parse_caffemodel
+from converters.formats.caffemodel import parse_caffemodel
+from converters.formats.solverstate import SolverState, read_solverstate
 from converters.schema import SolverState as Message
-from converters.solverstate import SolverState, read_solverstate
 from parity_tests import solving
 from parity_tests.goldens import GOLDEN
 from parity_tests.oracle.client import Oracle, Solved

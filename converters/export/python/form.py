@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from ...escaping import python_literal
-from ...layers.base import Layer, blob_name
-from ...net import Shape
+from ...layers.base import blob_name
+from ...net.layer import Layer, Shape
 
 
 @dataclass(frozen=True)

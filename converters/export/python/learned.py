@@ -10,7 +10,7 @@ from ...layers import source as sources
 from ...layers.batch_norm import BN, BatchNorm
 from ...layers.convolution import Convolution, Deconvolution
 from ...layers.scale import Bias, Scale
-from ...net import Shape
+from ...net.layer import Shape
 from .form import Form, Site, call, decimal, form, number, numbers, spread, unless
 
 # Convolutions

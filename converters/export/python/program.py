@@ -13,14 +13,15 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from ...errors import NetError
-from ...layers.base import Layer, Neuron, blob_name
+from ...layers.base import Neuron, blob_name
 from ...layers.concat import Concat
 from ...layers.pooling import Pooling
 from ...layers.scale import Broadcast
-from ...memory import Echo, echoes
-from ...net import LayerSpec, NetSpec, Shape
-from ...shapes import LayerShapes, iter_layer_shapes, known_params
-from ...sharing import Place, borrowed_blobs
+from ...net.aliasing import Echo, echoes
+from ...net.layer import Layer, LayerSpec, Shape
+from ...net.parameter_sharing import Place, borrowed_blobs
+from ...net.shapes import LayerShapes, iter_layer_shapes, known_params
+from ...net.spec import NetSpec
 from .form import Form, NoFormError, Site, form, holder
 from .text import expression
 

@@ -14,11 +14,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from ...escaping import docstring_lines, identifiers, python_literal
-from ...net import NetSpec
-from ...passes import merge_splits, to_deploy
-from ...shapes import infer_blobs, infer_shapes
-from ...sharing import borrowed_blobs
-from ...state_dict import key_of
+from ...execution.state_dict import key_of
+from ...net.parameter_sharing import borrowed_blobs
+from ...net.shapes import infer_blobs, infer_shapes
+from ...net.spec import NetSpec
+from ...passes.deploy import to_deploy
+from ...passes.merge_splits import merge_splits
 from ...version import VERSION
 from .program import Module, Program, Statement, program_of, substituted
 from .text import INDENT, WIDTH, indented, layout, unparse

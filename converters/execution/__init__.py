@@ -1,0 +1,39 @@
+"""A net as a PyTorch module: what it computes, and its weights by key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from .caffe_net import CaffeNet
+    from .replicas import replica
+    from .state_dict import cover, from_state_dict, key_of, split_key, to_array, to_arrays, to_state_dict
+
+__all__ = [
+    "CaffeNet",
+    "cover",
+    "from_state_dict",
+    "key_of",
+    "replica",
+    "split_key",
+    "to_array",
+    "to_arrays",
+    "to_state_dict",
+]
+
+__getattr__, __dir__ = lazy_attributes(
+    __name__,
+    {
+        "CaffeNet": "caffe_net",
+        "cover": "state_dict",
+        "from_state_dict": "state_dict",
+        "key_of": "state_dict",
+        "replica": "replicas",
+        "split_key": "state_dict",
+        "to_array": "state_dict",
+        "to_arrays": "state_dict",
+        "to_state_dict": "state_dict",
+    },
+)

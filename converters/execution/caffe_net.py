@@ -1,0 +1,383 @@
+"""CaffeNet: any Caffe net as a PyTorch module, executed layer by layer as Caffe does (net.cpp)."""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..allocation import enough_memory
+from ..errors import NetError
+from ..escaping import identifiers, terminal
+from ..layers.base import blob_name
+from ..net.aliasing import Echo, echoes
+from ..net.layer import Layer, LayerSpec, Shape
+from ..net.parameter_sharing import borrowed_blobs
+from ..net.shapes import infer_blobs, known_params
+from ..net.spec import NetSpec
+from ..net.validate import validate
+from ..passes.deploy import to_deploy
+from ..passes.merge_splits import merge_splits
+from ..safety.limits import check_limit
+
+MOST_WEIGHTS = 4 << 30
+"""Bytes of weights that a definition alone may ask for; a .caffemodel, which protobuf writes, holds 2 GiB at most."""
+MOST_REMEMBERED = 64
+"""How many input sizes a net remembers as checked."""
+GIVEN_LATER = frozenset({"card", "release", "preprocessing", "classes", "palette"})
+"""What `fcn_port.load` says about a net in attributes, which no layer may take."""
+
+
+class CaffeNet(nn.Module):
+    """Executes a NetSpec: same blobs, same names, same numbers as Caffe in its TEST phase.
+
+    Data and loss layers are taken out first (`to_deploy`), and Caffe's Split layers, which only copy names. `outputs`
+    names the blobs to compute, with what they need; without it they are all that no layer consumes. Unlike most
+    modules it starts in eval mode; `train()` turns on dropout and the batch's own statistics.
+
+    The state dict has the keys `<layer>.weight`, `<layer>.bias`, `<layer>.blob2` ... under Caffe's layer names, also
+    where an attribute cannot have that name (a/b is a_b then). Blobs that layers share are there once, under the first
+    layer's key; loading accepts both, and as in Caffe the last one counts. Before weights are loaded they are zeros,
+    except where zeros would block the net: variances, scales and slopes.
+
+    Raises NetError where Caffe would refuse the net, UnknownLayerError for a type that nobody registered.
+    """
+
+    def __init__(self, spec: NetSpec, *, outputs: Sequence[str] | None = None) -> None:
+        super().__init__()
+        spec = merge_splits(to_deploy(spec))
+        validate(spec)
+        self.spec = spec if outputs is None else _cut(spec, outputs)
+        self.inputs: Mapping[str, Shape] = dict(self.spec.inputs)
+        self.outputs = self.spec.outputs if outputs is None else tuple(outputs)
+        self._blob_shapes = infer_blobs(self.spec)
+        _check_weights(self.spec, self._blob_shapes)
+        self._checked: set[tuple[tuple[str, Shape], ...]] = set()
+        self._lent: dict[str, str] = {}
+        self._attributes: dict[str, str] = {}
+        self._steps: tuple[_Step, ...] = ()
+        self._steps = _in_order(self.spec, self.outputs, self._allocate())
+        self.eval()
+
+    def forward(self, x: Tensor | None = None, /, *more: Tensor, **named: Tensor) -> Tensor | dict[str, Tensor]:
+        """The output, or {name: output} where there are several; float (n, c, h, w) of any n, h and w, as a rule.
+
+        Inputs go by position in the order of the net, or by name. Raises ValueError where they do not fit the net.
+        """
+        blobs = self._run(self._feed(x, more, named), keep=False)
+        if len(self.outputs) == 1:
+            return blobs[self.outputs[0]]
+        return {name: blobs[name] for name in self.outputs}
+
+    def blobs(self, x: Tensor | None = None, /, *more: Tensor, **named: Tensor) -> dict[str, Tensor]:
+        """Every blob as Caffe holds it after a forward pass: in-place layers have overwritten their bottom."""
+        return self._run(self._feed(x, more, named), keep=True)
+
+    def _run(self, blobs: dict[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+        for step in self._steps:
+            if torch.compiler.is_compiling():
+                self._execute(step, blobs)
+            else:
+                with enough_memory(step.place), _indices_within(step.place):
+                    self._execute(step, blobs)
+            if not keep:
+                for name in step.done:
+                    del blobs[name]
+        return blobs
+
+    def _execute(self, step: _Step, blobs: dict[str, Tensor]) -> None:
+        learnable = [self._learnable(place) for place in step.learnable]
+        tops = step.params.forward([blobs[name] for name in step.bottoms], learnable, training=self.training)
+        blobs.update(zip(step.tops, tops, strict=True))
+        for name, changed in step.echoes:
+            blobs[name] = blobs[changed].reshape(blobs[name].shape)
+
+    def _learnable(self, place: _Place) -> Tensor:
+        blob: Tensor = getattr(getattr(self, place.attribute), place.name)
+        return blob if place.view is None else blob.reshape(place.view)
+
+    # Inputs
+
+    def _feed(self, x: Tensor | None, more: Sequence[Tensor], named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        given = (*(() if x is None else (x,)), *more)
+        names = tuple(self.inputs)
+        fed = dict(zip(names, given, strict=False))
+        wrong = [name for name in named if name not in names or name in fed]
+        fed.update(named)
+        if len(given) > len(names) or wrong or len(fed) < len(names):
+            found = [*("without a name" for _ in given), *named]
+            wanted = terminal(", ".join(names)) or "none"
+            raise NetError(f"expected the inputs {wanted}; found {terminal(', '.join(found)) or 'none'}")
+        for name, expected in self.inputs.items():
+            _check_input(name, fed[name], expected)
+        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+            self._check_sizes({name: tuple(fed[name].shape) for name in names})
+        return {name: fed[name] for name in names}
+
+    def _check_sizes(self, shapes: Mapping[str, Shape]) -> None:
+        """Say which layer an input does not fit, where PyTorch would only say that some tensors do not fit."""
+        key = tuple(shapes.items())
+        if key in self._checked or not all(type(size) is int for shape in shapes.values() for size in shape):
+            return
+        for layer, blobs in infer_blobs(self.spec, shapes).items():
+            if blobs != self._blob_shapes[layer]:
+                raise NetError(
+                    f"inputs {dict(shapes)} do not fit: layer '{terminal(layer)}' would need blobs {blobs}; "
+                    f"it has {self._blob_shapes[layer]}"
+                )
+        if len(self._checked) >= MOST_REMEMBERED:
+            self._checked.clear()
+        self._checked.add(key)
+
+    # Learnable blobs
+
+    def _allocate(self) -> dict[str, tuple[_Place, ...]]:
+        """Make the parameters; where each layer finds its blobs."""
+        owned: dict[tuple[str, int], tuple[str, _Place, Shape]] = {}
+        places: dict[str, tuple[_Place, ...]] = {}
+        attributes, borrowed = self._free_attributes(), borrowed_blobs(self.spec)
+        for layer in self.spec.layers:
+            shapes = self._blob_shapes.get(layer.name, ())
+            if layer.name in places and shapes:
+                raise NetError("two layers with blobs have this name", path=self.spec.path, where=layer.place)
+            own: dict[int, Shape] = {}
+            found = []
+            for position, shape in enumerate(shapes):
+                place = _Place(attributes[layer.name], blob_name(position))
+                key = f"{layer.name}.{place.name}"
+                owner = borrowed.get((layer.name, position))
+                if owner is not None:
+                    found.append(self._lend(layer, key, position, shape, owned[owner]))
+                    continue
+                owned[layer.name, position] = key, place, shape
+                own[position] = shape
+                found.append(place)
+            places[layer.name] = tuple(found)
+            if own:
+                self.add_module(attributes[layer.name], LayerBlobs(layer, attributes[layer.name], own))
+                if attributes[layer.name] != layer.name:
+                    self._attributes[layer.name] = attributes[layer.name]
+        return places
+
+    def _free_attributes(self) -> dict[str, str]:
+        """The attribute for each layer: its name where that is a plain one, and else a name of ours.
+
+        torch.fx writes the paths of parameters into program text as they are, and runs it.
+        """
+        names = [layer.name for layer in self.spec.layers if layer.name in self._blob_shapes]
+        return identifiers(names, {*dir(self), *GIVEN_LATER})
+
+    def _lend(
+        self, layer: LayerSpec, key: str, position: int, shape: Shape, owner: tuple[str, _Place, Shape]
+    ) -> _Place:
+        owner_key, place, owner_shape = owner
+        if shape != owner_shape and not _same_count(layer, position, shape, owner_shape):
+            raise NetError(
+                f"blob {position} of shape {shape} is shared with {owner_key} of shape {owner_shape}",
+                path=self.spec.path,
+                where=layer.place,
+                hint="shared blobs have one shape, or with share_mode: PERMISSIVE as many elements",
+            )
+        self._lent[key] = owner_key
+        return place if shape == owner_shape else _Place(place.attribute, place.name, shape)
+
+    # Keys
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """As in every module, with Caffe's layer names."""
+        state = super().state_dict(*args, **kwargs)
+        _rename(state, kwargs.get("prefix", ""), {attribute: layer for layer, attribute in self._attributes.items()})
+        return state
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        for key, owner in self._lent.items():
+            if prefix + key in state_dict:
+                _absorb(state_dict, prefix + key, prefix + owner)
+        unknown = _only_ours(state_dict, prefix, self._attributes)
+        for key in unknown:
+            del state_dict[key]
+        unexpected_keys += unknown if strict else []
+        _rename(state_dict, prefix, self._attributes)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+
+class LayerBlobs(nn.Module):
+    """The learnable blobs of one layer; CaffeNet computes with them."""
+
+    def __init__(self, layer: LayerSpec, attribute: str, shapes: Mapping[int, Shape]) -> None:
+        super().__init__()
+        self._layer, self._attribute, self._params = layer.name, attribute, known_params(layer)
+        fills, statistics = self._params.blob_fills(), self._params.statistics()
+        for position, shape in shapes.items():
+            with enough_memory(layer.place):
+                blob = torch.full(shape, fills[position] if position < len(fills) else 0.0)
+            self.register_parameter(blob_name(position), nn.Parameter(blob, requires_grad=position not in statistics))
+
+    def extra_repr(self) -> str:
+        return repr(self._params)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """As in every module, but complaints have Caffe's layer name."""
+        complaints: tuple[list[str], list[str], list[str]] = ([], [], [])
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *complaints)
+        caffe_prefix = f"{prefix.removesuffix(self._attribute + '.')}{self._layer}."
+        for found, goal in zip(complaints, (missing_keys, unexpected_keys, error_msgs), strict=True):
+            goal += [text.replace(prefix, caffe_prefix, 1) for text in found]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a learnable blob is kept, and the shape to see it in, if another."""
+
+    attribute: str
+    name: str
+    view: Shape | None = None
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One layer to execute; `place` is how errors name it.
+
+    `echoes` are the (blob, changed blob) that hold the same memory in Caffe, and so change with a layer that works in
+    place; `done` the blobs that nobody needs any more.
+    """
+
+    place: str
+    params: Layer
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+    learnable: tuple[_Place, ...]
+    echoes: tuple[Echo, ...]
+    done: tuple[str, ...] = ()
+
+
+def _in_order(spec: NetSpec, outputs: Sequence[str], places: Mapping[str, tuple[_Place, ...]]) -> tuple[_Step, ...]:
+    steps = [
+        _Step(layer.place, known_params(layer), layer.bottoms, layer.tops, places[layer.name], changed)
+        for layer, changed in zip(spec.layers, echoes(spec), strict=True)
+        if layer.type != "Input"
+    ]
+    needed = set(outputs)
+    backwards = []
+    for step in reversed(steps):
+        touched = {*step.bottoms, *step.tops, *(name for echo in step.echoes for name in echo)}
+        done = tuple(sorted(touched - needed))
+        backwards.append(replace(step, done=done))
+        needed |= touched
+    return tuple(reversed(backwards))
+
+
+def _check_weights(spec: NetSpec, blobs: Mapping[str, Sequence[Shape]]) -> None:
+    """Raise LimitError where the weights that are about to be made would take too much; on `meta` they take nothing."""
+    if torch.empty(0).is_meta:
+        return
+    total = 0
+    for layer in spec.layers:
+        total += 4 * sum(math.prod(shape) for shape in blobs.get(layer.name, ()))
+        check_limit(total, MOST_WEIGHTS, what="the weights of the net up to here would take", where=layer.place)
+
+
+def _cut(spec: NetSpec, outputs: Sequence[str]) -> NetSpec:
+    """The layers of `spec` that `outputs` need."""
+    tops = {top for layer in spec.layers for top in layer.tops}
+    unknown = [name for name in outputs if name not in tops]
+    if unknown or not outputs:
+        raise NetError(f"the net makes no blob '{unknown[0]}'" if unknown else "no outputs are named", path=spec.path)
+    needed, layers = set(outputs), []
+    for layer in reversed(spec.layers):
+        if needed.intersection(layer.tops):
+            needed.update(layer.bottoms)
+            layers.append(layer)
+    return spec.replace_layers(tuple(reversed(layers)))
+
+
+@contextmanager
+def _indices_within(where: str) -> Iterator[None]:
+    """Errors inside the block about an index that leads out of a blob become a NetError that names `where`.
+
+    Indices are values (Upsample's mask, the words of Embed, the items of BatchReindex), so only a forward pass tells;
+    on a GPU, CUDA tells later and in its own words.
+    """
+    try:
+        yield
+    except (IndexError, RuntimeError) as error:
+        if not re.search("index.*out of (bounds|range)", str(error)):
+            raise
+        raise NetError(f"an index leads out of the blob that it is for: {error}", where=where) from error
+
+
+def _check_input(name: str, x: Tensor, expected: Shape) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"input '{terminal(name)}': expected a tensor, found {type(x).__name__}")
+    if x.ndim != len(expected) or (x.ndim > 1 and x.shape[1] != expected[1]):
+        raise NetError(f"input '{terminal(name)}': expected {_free(expected)}, found {tuple(x.shape)}")
+
+
+def _free(shape: Shape) -> str:
+    """The shape with letters for the sizes that are free: (n, 3, h, w)."""
+    letters = {4: ("h", "w"), 3: ("w",)}.get(len(shape), tuple(f"d{i}" for i in range(2, len(shape))))
+    return "(" + ", ".join(["n", *map(str, shape[1:2]), *letters]) + ")"
+
+
+def _same_count(layer: LayerSpec, position: int, shape: Shape, owner_shape: Shape) -> bool:
+    """Whether Caffe lets this blob be another view of its owner's memory."""
+    param = layer.to_message().param[position]
+    permissive = param.share_mode == param.DimCheckMode.Value("PERMISSIVE")
+    return permissive and torch.Size(shape).numel() == torch.Size(owner_shape).numel()
+
+
+def _rename(state: MutableMapping[str, Any], prefix: str, names: Mapping[str, str]) -> None:
+    """Replace the layer part of every key below `prefix`, all at once, keeping the order."""
+    if not names:
+        return
+    renamed = []
+    for key, value in state.items():
+        layer, _, blob = key.removeprefix(prefix).rpartition(".")
+        mine = key.startswith(prefix) and layer in names
+        renamed.append((f"{prefix}{names[layer]}.{blob}" if mine else key, value))
+    state.clear()
+    state.update(renamed)
+
+
+def _only_ours(state: Mapping[str, Any], prefix: str, attributes: Mapping[str, str]) -> list[str]:
+    """The keys that name an attribute of ours where Caffe's name of its layer belongs."""
+    ours = set(attributes.values()) - attributes.keys()
+    return [key for key in state if key.startswith(prefix) and key.removeprefix(prefix).rpartition(".")[0] in ours]
+
+
+def _absorb(state: MutableMapping[str, Any], key: str, owner: str) -> None:
+    """Move a shared blob to its owner's key: copying one layer after the other, Caffe keeps the last."""
+    value, first = state.pop(key), state.get(owner)
+    if first is not None:
+        value = value.reshape(first.shape) if value.numel() == first.numel() else value
+        if not torch.equal(value, first):
+            one, other = terminal(owner), terminal(key)
+            warnings.warn(f"'{one}' and '{other}' are shared and differ; '{other}' counts, as in Caffe", stacklevel=2)
+    state[owner] = value

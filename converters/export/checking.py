@@ -1,0 +1,200 @@
+"""Whether an exported net computes what the module does that it was made of: the same inputs through both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from ..errors import NetError
+from ..escaping import terminal_lines
+from ..net.layer import Shape
+from ..net.shapes import infer_blobs, infer_shapes
+from ..net.spec import NetSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Run = Callable[[Mapping[str, "Tensor"]], Mapping[str, "Tensor"]]
+"""Outputs by name of inputs by name."""
+
+SIZES = ((64, 64), (75, 122), (100, 100), (131, 97), (32, 47))
+"""Input sizes (h, w) at which nets of any size are compared: odd ones, since rounding is where ports go wrong."""
+
+EXAMPLE_SIZE = (80, 112)
+"""The input size (h, w) at which nets of any size are exported; none of `SIZES`."""
+
+TOLERANCE = 1e-5
+"""Of the output's largest magnitude: another program sums in another order (5e-7 is usual)."""
+
+NOISE = 10
+"""Where a softmax or an argmax magnifies rounding: how many times as far as the module is from its exact numbers."""
+
+
+class ExportError(RuntimeError):
+    """A net could not be exported, or what came out computes something else; nothing has been written."""
+
+    def __str__(self) -> str:
+        return terminal_lines(super().__str__())
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far an exported net was from its module, at most, of the output's largest magnitude, and at which inputs."""
+
+    error: float
+    shapes: tuple[Mapping[str, Shape], ...]
+
+
+def require(*packages: str, extra: str) -> None:
+    """Raise ExportError, naming the command that helps, where a package of an extra is not installed."""
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise ExportError(f"{' and '.join(missing)} not installed\n  pip install fcn-port[{extra}]")
+
+
+def inputs_at(spec: NetSpec, size: tuple[int, int]) -> dict[str, Shape]:
+    """The shapes of the net's inputs, images at `size`, one of each."""
+    return {name: (1, shape[1], *size) if len(shape) == 4 else shape for name, shape in spec.inputs.items()}
+
+
+def takes_any_size(spec: NetSpec) -> bool:
+    """Whether one set of weights serves images of every size from 32 up: no layer counts its places."""
+    return all(_fits(spec, inputs_at(spec, size)) for size in (*SIZES, EXAMPLE_SIZE))
+
+
+def trials(spec: NetSpec, *, size: tuple[int, int] | None = None) -> tuple[Mapping[str, Shape], ...]:
+    """The input shapes at which exports of the net are compared: one `size`, else five, or the only one it takes."""
+    if size is not None:
+        return (inputs_at(spec, size),)
+    if takes_any_size(spec):
+        return tuple(inputs_at(spec, each) for each in SIZES)
+    return (dict(spec.inputs),)
+
+
+def _fits(spec: NetSpec, shapes: Mapping[str, Shape]) -> bool:
+    try:
+        infer_shapes(spec, shapes)
+        return infer_blobs(spec, shapes) == infer_blobs(spec)
+    except NetError:
+        return False
+
+
+def check(
+    net: nn.Module,
+    run: Run,
+    shapes: Sequence[Mapping[str, Shape]],
+    *,
+    outputs: Sequence[str],
+    indices: Mapping[str, int] | None = None,
+) -> Agreement:
+    """Compare `run` with the module on seeded inputs of each of the shapes, and on zeros of the first.
+
+    `indices` as in `random_inputs`. Raises ExportError where they differ, and where an output is NaN or infinite
+    everywhere, since then nothing has been compared.
+    """
+    worst, compared = 0.0, set()
+    for number, each in enumerate(shapes):
+        inputs = random_inputs(each, seed=number, indices=indices)
+        expected, found = run_module(net, inputs, outputs), run(inputs)
+        if list(found) != list(expected):
+            raise ExportError(f"the outputs are {', '.join(found)}; those of the module {', '.join(expected)}")
+        compared |= {name for name, blob in expected.items() if blob.isfinite().any() or not blob.numel()}
+        errors = {name: _difference(found[name], blob) for name, blob in expected.items()}
+        name = max(errors, key=lambda name: errors[name])
+        if errors[name] > TOLERANCE and not _is_noise(net, inputs, expected, found):
+            sizes = ", ".join(f"{n} {tuple(s)}" for n, s in each.items())
+            raise ExportError(
+                f"what came out is wrong: {name} differs by {errors[name]:.1e} of its largest value for inputs {sizes} "
+                f"({TOLERANCE:.0e} allowed); nothing written"
+            )
+        worst = max(worst, errors[name])
+    empty = [name for name in outputs if name not in compared]
+    if empty:
+        raise ExportError(
+            f"the net's own output {empty[0]} is NaN or infinite everywhere, so that nothing can be compared; nothing "
+            "written\n  look at its weights"
+        )
+    _check_zeros(net, run, shapes[0], outputs)
+    return Agreement(worst, tuple(shapes))
+
+
+def _check_zeros(net: nn.Module, run: Run, shapes: Mapping[str, Shape], outputs: Sequence[str]) -> None:
+    """Where only an epsilon keeps the module from a division by 0, nothing else must be NaN or infinite either.
+
+    Values are not compared: what a layer makes of a flat map divided by its own spread is rounding.
+    """
+    import torch
+
+    inputs = {name: torch.zeros(shape) for name, shape in shapes.items()}
+    expected, found = run_module(net, inputs, outputs), run(inputs)
+    for name, blob in expected.items():
+        lost = blob.isfinite() & ~found[name].isfinite()
+        if lost.any() and (lost & _exact(net, inputs, outputs)[name].isfinite()).any():
+            raise ExportError(
+                f"what came out is wrong: {name} is NaN or infinite for an input of zeros; the module's is not; "
+                "nothing written"
+            )
+
+
+def _is_noise(
+    net: nn.Module, inputs: Mapping[str, Tensor], expected: Mapping[str, Tensor], found: Mapping[str, Tensor]
+) -> bool:
+    """Whether the module's own rounding, seen against float64, is so large that the difference says nothing."""
+    exact = _exact(net, inputs, list(expected))
+    return all(
+        _difference(found[name], blob) <= max(TOLERANCE, NOISE * _difference(blob, exact[name]))
+        for name, blob in expected.items()
+    )
+
+
+def _exact(net: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> dict[str, Tensor]:
+    """The outputs of the module in float64."""
+    from ..execution.replicas import replica
+
+    private = replica(net, lambda tensor: tensor.double())
+
+    def doubled(*args: Tensor) -> Tensor | dict[str, Tensor]:
+        found: Tensor | dict[str, Tensor] = private(*(x.double() for x in args))
+        return found
+
+    return run_module(doubled, inputs, outputs)
+
+
+def random_inputs(
+    shapes: Mapping[str, Shape], *, seed: int, indices: Mapping[str, int] | None = None
+) -> dict[str, Tensor]:
+    """Inputs with the spread of an image; those in `indices` hold whole numbers from 0 up, as many as it says."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    limits = indices or {}
+    return {
+        name: torch.randint(limits[name], shape, generator=generator).float()
+        if name in limits
+        else torch.randn(shape, generator=generator) * 50
+        for name, shape in shapes.items()
+    }
+
+
+def run_module(net: Callable, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> dict[str, Tensor]:
+    """The outputs of a module by name; `outputs` names the one of a module that gives no names."""
+    import torch
+
+    with torch.no_grad():
+        found = net(*inputs.values())
+    return found if isinstance(found, dict) else {outputs[0]: found}
+
+
+def _difference(found: Tensor, expected: Tensor) -> float:
+    """The largest difference, of the largest finite magnitude; infinite where shapes differ, or one alone is NaN."""
+    if found.shape != expected.shape:
+        return float("inf")
+    if not expected.numel():
+        return 0.0
+    largest = float(expected.abs().nan_to_num(posinf=0).max()) or 1.0
+    difference = (found.double() - expected.double()).abs()
+    difference[found.isnan() & expected.isnan()] = 0
+    difference[found == expected] = 0
+    return float(difference.nan_to_num(nan=float("inf")).max()) / largest

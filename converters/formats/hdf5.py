@@ -1,0 +1,120 @@
+"""The .caffemodel.h5: /data/<layer>/<position>, and no net; in both directions (net.cpp, ToHDF5).
+
+The HDF5 library parses, and values that lie in one piece in the file are mapped like those of a .caffemodel. A blob
+that a layer shares with an earlier one is not in the file, and the group of a layer without blobs is empty.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from types import MappingProxyType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ..errors import MismatchError, WireError, place
+from ..net.parameter_sharing import borrowed_blobs
+from ..safety.files import whole_file
+from .caffemodel import LEFT_OUT, CaffeModel, is_left_out
+from .hdf5_file import Hdf5File, member, names, opened_hdf5, read_values
+
+_MOST_SLASHES = 16
+_MOST_OBJECTS = 1 << 16
+
+
+def read_hdf5(path: str | os.PathLike[str]) -> CaffeModel:
+    """The blobs of a .caffemodel.h5; `spec` is None. Raises CaffeFormatError for whatever is wrong with the file."""
+    with opened_hdf5(path) as file:
+        layers = dict(_layers(_data_group(file.root), "", set()))
+        blobs = {name: _read_layer(name, datasets, file) for name, datasets in layers.items() if datasets}
+    notes = tuple(
+        f"layer '{name}': blob {i} is not in the file, which is how Caffe writes one that another layer owns"
+        for name, own in blobs.items()
+        for i, blob in enumerate(own)
+        if is_left_out(blob)
+    )
+    bare = tuple(name for name, datasets in layers.items() if not datasets)
+    return CaffeModel(spec=None, blobs=MappingProxyType(blobs), path=os.fspath(path), notes=notes, bare=bare)
+
+
+def _data_group(root: h5py.Group) -> h5py.Group:
+    group = member(root, "data")
+    if not isinstance(group, h5py.Group):
+        raise WireError(
+            f"there is no group '/data'; found {', '.join(map(repr, list(root)[:8])) or 'nothing'}",
+            hint="a .caffemodel.h5 has /data/<layer>/<position>; is this an HDF5 file of another program?",
+        )
+    return group
+
+
+def _layers(group: h5py.Group, name: str, seen: set[int]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The datasets of the layers at and below `group`; a layer whose name has slashes is a group inside a group.
+
+    A group of nothing but groups is taken for a part of their names: a layer of that name has no datasets anyway.
+    `seen` are the addresses of all groups and datasets so far: each may be there once, so that no cycle is followed.
+    """
+    if name.count("/") >= _MOST_SLASHES:
+        raise WireError(f"groups nest deeper than {_MOST_SLASHES} levels", where=f"group '/data/{name}'")
+    datasets: dict[str, Any] = {}
+    for key in names(group):
+        inner = f"{name}/{key}" if name else key
+        item = member(group, key)
+        assert item is not None
+        address = h5py.h5o.get_info(item.id).addr
+        if address in seen:
+            raise WireError("the same group or dataset under two names; Caffe writes none", where=f"'/data/{inner}'")
+        seen.add(address)
+        if len(seen) > _MOST_OBJECTS:
+            raise WireError(f"more than {_MOST_OBJECTS} groups and datasets; no net has so many")
+        if isinstance(item, h5py.Group):
+            yield from _layers(item, inner, seen)
+        else:
+            datasets[key] = item
+    if datasets or (name and not len(group)):
+        yield name, datasets
+
+
+def _read_layer(name: str, datasets: dict[str, Any], file: Hdf5File) -> tuple[np.ndarray, ...]:
+    with place(f"layer '{name}'"):
+        strange = [key for key in datasets if not re.fullmatch(r"0|[1-9]\d{0,2}", key, re.ASCII)]
+        if strange:
+            raise WireError(f"a dataset named {strange[0]!r}; expected 0, 1 and so on, the positions of the blobs")
+        blobs = [LEFT_OUT] * (1 + max(map(int, datasets)))
+        for key, dataset in datasets.items():
+            with place(f"blob {key}"):
+                blobs[int(key)] = read_values(dataset, file)
+    return tuple(blobs)
+
+
+def write_hdf5(model: CaffeModel, path: str | os.PathLike[str]) -> None:
+    """Write a .caffemodel.h5 as Caffe 1.0 does: a group for every layer of the net, and in it the blobs that it owns.
+
+    Without a net, as an .h5 is read, the layers are those with blobs and the bare ones that the file listed. float64
+    blobs stay as they are, every other type becomes float32. Raises MismatchError for blobs that have no layer, and for
+    names that are no path in HDF5.
+    """
+    listed = (layer.name for layer in model.spec.layers) if model.spec else (*model.blobs, *model.bare)
+    names = dict.fromkeys(listed)
+    strangers = set(model.blobs) - set(names)
+    if strangers:
+        raise MismatchError(f"blobs of layers that the net does not have: {', '.join(sorted(strangers))}")
+    with whole_file(path) as out, h5py.File(out, "w", libver="earliest") as file:
+        data = file.create_group("data")
+        borrowed = borrowed_blobs(model.spec) if model.spec else {}
+        for name in names:
+            own = enumerate(model.blobs.get(name, ()))
+            _write_layer(data, name, {i: b for i, b in own if (name, i) not in borrowed and not is_left_out(b)})
+
+
+def _write_layer(data: h5py.Group, name: str, blobs: dict[int, np.ndarray]) -> None:
+    if "\0" in name or {"", "."} & set(name.split("/")):
+        raise MismatchError(f"HDF5 cannot hold a layer named {name!r}", hint="write a .caffemodel instead")
+    try:
+        group = data.require_group(name)
+        for i, blob in blobs.items():
+            group.create_dataset(str(i), data=np.asarray(blob, np.float64 if blob.dtype == np.float64 else np.float32))
+    except (TypeError, ValueError) as error:  # one layer's name is the path of another one's blob
+        raise MismatchError(f"HDF5 cannot hold layer {name!r} beside the others: {error}") from error

@@ -1,0 +1,189 @@
+"""Solver files: what a solver.prototxt says, read into one frozen record, and back.
+
+    spec = read_solver("solver.prototxt")      # spec.base_lr, spec.lr_policy, spec.train_net ...
+
+What Caffe's solvers refuse to start with is refused here, with the line. Source: caffe.proto (SolverParameter),
+solver.cpp, sgd_solver.cpp and the constructors in sgd_solvers.hpp, upgrade_proto.cpp (solver_type).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ..errors import CaffeFormatError, NetError, PrototxtError
+from ..safety.files import whole_file
+from ..schema import SolverParameter
+from .prototxt import read_text
+from .text_format import ParsedText, format_text, parse_text
+
+TYPES = ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")
+POLICIES = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid")
+REGULARIZATIONS = ("L2", "L1")
+
+
+@dataclass(frozen=True)
+class SolverSpec:
+    """How a net is trained; every name and every default is Caffe's (caffe.proto, SolverParameter).
+
+    `train_net` and `test_nets` are paths as they stand in the file, relative to the folder that Caffe was started in
+    (`net_file` finds them); `path` is the solver's own file. Raises NetError where Caffe would refuse the settings.
+    """
+
+    base_lr: float
+    lr_policy: str = "fixed"
+    type: str = "SGD"
+    gamma: float = 0.0
+    power: float = 0.0
+    stepsize: int = 0
+    stepvalue: tuple[int, ...] = ()
+    momentum: float = 0.0
+    momentum2: float = 0.999
+    rms_decay: float = 0.99
+    delta: float = 1e-8
+    weight_decay: float = 0.0
+    regularization_type: str = "L2"
+    clip_gradients: float = -1.0
+    iter_size: int = 1
+    max_iter: int = 0
+    display: int = 0
+    average_loss: int = 1
+    snapshot: int = 0
+    snapshot_prefix: str = ""
+    snapshot_format: str = "BINARYPROTO"
+    test_interval: int = 0
+    random_seed: int = -1
+    train_net: str | None = None
+    test_nets: tuple[str, ...] = ()
+    path: str | None = None
+
+    def __post_init__(self) -> None:
+        for problem, refused in _refusals(self).items():
+            if refused:
+                raise NetError(problem, path=self.path)
+
+    def net_file(self) -> Path:
+        """The file of the net to train: beside the solver, where most people keep it, else where Caffe would look.
+
+        Raises NetError where the solver names none, FileNotFoundError where there is no such file.
+        """
+        if self.train_net is None:
+            raise NetError("the solver names no net", path=self.path, hint='give one: train_net: "train.prototxt"')
+        beside = Path(self.path or ".").parent / self.train_net
+        for candidate in (beside, Path(self.train_net)):
+            if candidate.is_file():
+                return candidate
+        raise FileNotFoundError(2, f"there is no such file; {self.path} names it as its net", str(beside))
+
+
+def read_solver(path: str | os.PathLike[str]) -> SolverSpec:
+    """The solver in a prototxt file. Raises CaffeFormatError with the place, and FileNotFoundError."""
+    return parse_solver(read_text(path), path=path)
+
+
+def parse_solver(text: str, *, path: str | os.PathLike[str] | None = None) -> SolverSpec:
+    """The solver that a text says; `path` is named in errors."""
+    path = None if path is None else os.fspath(path)
+    try:
+        parsed = parse_text(text, SolverParameter)
+        _refuse_unknown(parsed)
+        return replace(_from_message(parsed.message), path=path)
+    except CaffeFormatError as error:
+        if path is not None:
+            error.in_file(path)
+        raise
+
+
+def format_solver(spec: SolverSpec) -> str:
+    """The solver as a prototxt: what differs from Caffe's defaults, the learning rate and its policy."""
+    message = SolverParameter(base_lr=spec.base_lr, lr_policy=spec.lr_policy)
+    for field in fields(SolverSpec):
+        name, value = _IN_CAFFE.get(field.name, field.name), getattr(spec, field.name)
+        if field.name in ("path", "base_lr", "lr_policy") or value == field.default:
+            continue
+        if isinstance(value, tuple):
+            getattr(message, name).extend(value)
+        elif field.name == "snapshot_format":
+            message.snapshot_format = SolverParameter.SnapshotFormat.Value(value)
+        else:
+            setattr(message, name, value)
+    return format_text(message)
+
+
+def write_solver(spec: SolverSpec, path: str | os.PathLike[str]) -> None:
+    """Write the solver as a prototxt, whole or not at all."""
+    with whole_file(path) as file:
+        file.write(format_solver(spec).encode())
+
+
+_IN_CAFFE: Mapping[str, str] = {"test_nets": "test_net"}
+_IGNORED = {"solver_mode", "device_id", "debug_info", "test_iter", "test_compute_loss", "test_initialization"}
+_IGNORED |= {"layer_wise_reduce", "snapshot_after_train", "solver_type"}
+"""What changes no weight: where to compute, and what to print and when."""
+
+
+def _from_message(message: Any) -> SolverSpec:
+    given = {descriptor.name for descriptor, _ in message.ListFields()}
+    if "base_lr" not in given:
+        raise NetError("base_lr is missing", hint="give one, such as base_lr: 1e-10; Caffe would take 0")
+    if "lr_policy" not in given:
+        raise NetError("lr_policy is missing", hint=f"one of {', '.join(POLICIES)}")
+    if {"solver_type", "type"} <= given:
+        raise NetError("both type and the old solver_type are given", hint="keep type")
+    values = {
+        field.name: getattr(message, _IN_CAFFE.get(field.name, field.name))
+        for field in fields(SolverSpec)
+        if _IN_CAFFE.get(field.name, field.name) in given
+    }
+    if "solver_type" in given:
+        values["type"] = TYPES[message.solver_type]
+    if "net" in given:
+        values["train_net"] = message.net
+    if "snapshot_format" in given:
+        values["snapshot_format"] = SolverParameter.SnapshotFormat.Name(message.snapshot_format)
+    for name in ("stepvalue", "test_nets"):
+        if name in values:
+            values[name] = tuple(values[name])
+    understood = {_IN_CAFFE.get(field.name, field.name) for field in fields(SolverSpec)} | _IGNORED | {"net"}
+    strange = sorted(given - understood)
+    if strange or len({"net", "train_net"} & given) > 1:
+        what = ", ".join(strange) if strange else "net and train_net"
+        hint = "put the net into a file of its own and name it with train_net" if strange else "keep one of them"
+        raise NetError(f"{what}: not understood here", hint=hint)
+    return SolverSpec(**values)
+
+
+def _refuse_unknown(parsed: ParsedText) -> None:
+    names = list(SolverParameter.DESCRIPTOR.fields_by_name)
+    for field in parsed.unknown:
+        top = field.name.partition(".")[0].partition("[")[0]
+        if top in ("layer", "layers", "input", "name"):
+            raise PrototxtError("this is a net, not a solver", where=f"line {field.line}")
+        close = get_close_matches(top, names, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else None
+        raise PrototxtError(f"Caffe's solver has no field '{top}'", where=f"line {field.line}", hint=hint)
+
+
+def _refusals(spec: SolverSpec) -> dict[str, bool]:
+    """What Caffe's solvers check before and while they train, by what to tell."""
+    policy, kind = spec.lr_policy, spec.type
+    return {
+        f"type: there is no solver '{kind}'; known: {', '.join(TYPES)}": kind not in TYPES,
+        f"lr_policy: there is no policy '{policy}'; known: {', '.join(POLICIES)}": policy not in POLICIES,
+        f"regularization_type '{spec.regularization_type}' is neither L2 nor L1": (
+            spec.regularization_type not in REGULARIZATIONS
+        ),
+        f"momentum cannot be used with {kind}": kind in ("AdaGrad", "RMSProp") and spec.momentum != 0,
+        f"rms_decay is {spec.rms_decay}; it must be at least 0 and below 1": not 0 <= spec.rms_decay < 1,
+        f"gamma is {spec.gamma}; it must not be negative": spec.gamma < 0,
+        f"stepsize is {spec.stepsize}; policy '{policy}' needs a positive one": (
+            policy in ("step", "sigmoid") and spec.stepsize <= 0
+        ),
+        "policy 'poly' needs max_iter": policy == "poly" and spec.max_iter <= 0,
+        f"iter_size is {spec.iter_size}; it must be at least 1": spec.iter_size < 1,
+        f"average_loss is {spec.average_loss}; it must be at least 1": spec.average_loss < 1,
+    }

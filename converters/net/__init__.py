@@ -1,0 +1,55 @@
+"""What a net is: its layers, shapes, coordinates and memory, and what each layer type says of itself."""
+
+from __future__ import annotations
+
+from .coord_map import CoordMap, Derivation, Step, crops_of, derive_crops, layer_map, written_offset
+from .layer import (
+    Identifier,
+    Layer,
+    LayerSpec,
+    ParamSpec,
+    Shape,
+    UnknownField,
+    find_layer,
+    params_if_valid,
+    register_layer,
+)
+from .parameter_sharing import borrowed_blobs
+from .reach import Everything, Interval, Nothing, Reach, Transposed, Window
+from .shapes import LayerShapes, infer_blobs, infer_shapes, iter_layer_shapes, known_params
+from .spec import NetSpec, net_from_message
+from .validate import validate
+
+__all__ = [
+    "CoordMap",
+    "Derivation",
+    "Everything",
+    "Identifier",
+    "Interval",
+    "Layer",
+    "LayerShapes",
+    "LayerSpec",
+    "NetSpec",
+    "Nothing",
+    "ParamSpec",
+    "Reach",
+    "Shape",
+    "Step",
+    "Transposed",
+    "UnknownField",
+    "Window",
+    "borrowed_blobs",
+    "crops_of",
+    "derive_crops",
+    "find_layer",
+    "infer_blobs",
+    "infer_shapes",
+    "iter_layer_shapes",
+    "known_params",
+    "layer_map",
+    "net_from_message",
+    "params_if_valid",
+    "register_layer",
+    "validate",
+    "written_offset",
+]

@@ -1,0 +1,276 @@
+"""What a layer type is: frozen parameters, a shape rule, and the computation in PyTorch.
+
+To add a type, in this project or outside it, write a frozen dataclass of its parameters and register it:
+
+    @register_layer("Swish")
+    @dataclass(frozen=True)
+    class Swish(Layer):
+        beta: float
+
+        @classmethod
+        def parse(cls, spec):
+            return cls(beta=spec.to_message().swish_param.beta)
+
+        def top_shapes(self, bottoms):
+            return (bottoms[0],)
+
+        def forward(self, bottoms, blobs, *, training=False):
+            return (bottoms[0] * (self.beta * bottoms[0]).sigmoid(),)
+
+Parameters of a type that BVLC Caffe does not have are read by name, `fork_message(spec, "swish_param")` of fork.py; a
+layer of type Python is registered as "Python:NameOfItsClass". Only `forward` may import torch, so that nets are read
+and their shapes worked out without it; it should leave sizes to PyTorch's operations, so that any size can be traced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from math import inf
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from ..errors import NetError
+from ..schema import LayerParameter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .reach import Reach
+
+Shape = tuple[int, ...]
+
+
+class Identifier(str):
+    """A bare word in a prototxt, such as MAX or true, as opposed to a quoted string."""
+
+    __slots__ = ()
+
+
+Scalar = int | float | str | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownField:
+    """A field that BVLC Caffe's schema does not have, kept as it was found.
+
+    `name` is a dotted path inside the layer ("bn_param", "pooling_param.ceil_mode"); in a binary file, where only the
+    field's number is known, "#45". `value` is a scalar or, for a message, its fields in order. `line` counts from 1
+    and is None in a binary file.
+    """
+
+    name: str
+    value: Scalar | tuple[UnknownField, ...]
+    line: int | None = None
+
+    def children(self) -> dict[str, list[Any]]:
+        """A message's scalars by field name, each a list in file order; nested messages stay UnknownFields."""
+        found: dict[str, list[Any]] = {}
+        for child in self.value if isinstance(self.value, tuple) else ():
+            found.setdefault(child.name, []).append(child if isinstance(child.value, tuple) else child.value)
+        return found
+
+
+@dataclass(frozen=True)
+class ParamSpec:
+    """How the solver treats one learnable blob (caffe.proto, ParamSpec); a shared blob has a name."""
+
+    name: str = ""
+    lr_mult: float = 1.0
+    decay_mult: float = 1.0
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """One layer of a net.
+
+    `definition` holds every other field of Caffe's LayerParameter, serialized, without blobs. `line` is the line of a
+    prototxt on which the layer begins.
+    """
+
+    name: str
+    type: str
+    bottoms: tuple[str, ...] = ()
+    tops: tuple[str, ...] = ()
+    definition: bytes = b""
+    extra: tuple[UnknownField, ...] = ()
+    line: int | None = None
+
+    @classmethod
+    def from_message(
+        cls, message: Any, *, extra: tuple[UnknownField, ...] = (), line: int | None = None
+    ) -> LayerSpec:
+        """A LayerSpec of a V2 LayerParameter; its blobs are left out."""
+        rest = LayerParameter()
+        rest.CopyFrom(message)
+        for name in ("name", "type", "bottom", "top", "blobs"):
+            rest.ClearField(name)
+        return cls(
+            name=message.name,
+            type=message.type,
+            bottoms=tuple(message.bottom),
+            tops=tuple(message.top),
+            definition=rest.SerializeToString(deterministic=True),
+            extra=extra,
+            line=line,
+        )
+
+    def to_message(self) -> Any:
+        """A fresh LayerParameter without blobs (fields that Caffe's schema lacks are in `extra` only)."""
+        message = LayerParameter.FromString(self.definition)
+        if self.name:
+            message.name = self.name
+        if self.type:
+            message.type = self.type
+        message.bottom.extend(self.bottoms)
+        message.top.extend(self.tops)
+        return message
+
+    @property
+    def place(self) -> str:
+        """How errors name this layer: "layer 'fc6' (Convolution, line 310)"."""
+        line = f", line {self.line}" if self.line is not None else ""
+        return f"layer '{self.name}' ({self.type}{line})"
+
+    @cached_property
+    def params(self) -> Layer | None:
+        """The settings of this layer's type, typed and resolved; None for a type that is not registered.
+
+        Raises NetError where Caffe would refuse the settings.
+        """
+        layer_class = find_layer(self.type)
+        return None if layer_class is None else layer_class.parse(self)
+
+    @cached_property
+    def param_specs(self) -> tuple[ParamSpec, ...]:
+        """The solver's settings of the blobs, as many as the file gives (missing ones are at their defaults)."""
+        return tuple(
+            ParamSpec(name=p.name, lr_mult=p.lr_mult, decay_mult=p.decay_mult) for p in self.to_message().param
+        )
+
+    def extra_message(self, name: str) -> UnknownField:
+        """The fork's message `name` ("bn_param"), merged over repeats, empty where the layer has none."""
+        parts = [f.value for f in self.extra if f.name == name and isinstance(f.value, tuple)]
+        return UnknownField(name, tuple(child for part in parts for child in part))
+
+
+def params_if_valid(layer: LayerSpec) -> Layer | None:
+    """The layer's `params`, or None where its settings are refused, too: for guesses, which are no place to refuse."""
+    try:
+        return layer.params
+    except NetError:
+        return None
+
+
+class Layer:
+    """Base of the parameters of every layer type.
+
+    `blob_ranks` is the number of axes of each learnable blob: files from before 2015 wrote every blob with four.
+    `bottom_count` and `top_count` are the least and the most that Caffe accepts.
+    """
+
+    blob_ranks: ClassVar[tuple[int, ...]] = ()
+    bottom_count: ClassVar[tuple[int, float]] = (0, inf)
+    top_count: ClassVar[tuple[int, float]] = (0, inf)
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Layer | None:
+        """The parameters of `spec`, defaults filled in; raises NetError where Caffe would refuse them.
+
+        None where the type alone does not tell what the layer is, and nobody registered what it turns out to be.
+        """
+        return cls()
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        """The shape of each top for bottoms of these shapes; raises ValueError where they do not fit."""
+        raise NotImplementedError(f"{type(self).__name__} has no shape rule")
+
+    def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        """The shape of each learnable blob, as Caffe's LayerSetUp makes it."""
+        return ()
+
+    def blob_fills(self) -> tuple[float, ...]:
+        """What each learnable blob holds before weights are loaded, zero where this is shorter than the blobs."""
+        return ()
+
+    def statistics(self) -> tuple[int, ...]:
+        """The blobs that no gradient trains, by position, such as BatchNorm's running mean."""
+        return ()
+
+    def shares_memory(self, *, bottoms: int, tops: int) -> bool:
+        """Whether in Caffe the tops are the bottom's own memory, so that a later in-place layer changes them all."""
+        return False
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        """Multiply-accumulates of one forward pass, padding counted as work."""
+        return 0
+
+    # What others must know of a type. A default says "not known", and whoever asks refuses the layer by its name.
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        """What of a bottom (n, c, h, w) a top reads at test time along h (axis 2) or w (axis 3); None: not said."""
+        return None
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        """The channels of each top for bottoms (n, c, h, w) of so many; None: not said, or not a number of its own."""
+        return None
+
+    @classmethod
+    def has_blobs(cls) -> bool:
+        """Whether layers of the type may have learnable blobs."""
+        return cls.blob_shapes is not Layer.blob_shapes
+
+    @property
+    def learns(self) -> bool:
+        """Whether the layer has learnable blobs, so that what it makes is a prediction and no label."""
+        return self.has_blobs()
+
+    @property
+    def idle(self) -> bool:
+        """Whether at test time every top is the bottom, number for number, as in Dropout."""
+        return False
+
+    @property
+    def moves(self) -> bool:
+        """Whether the tops hold numbers of the bottoms as they are, so that an index stays one, as in Reshape."""
+        return False
+
+    def index_limits(self, bottoms: Sequence[Shape]) -> dict[int, int]:
+        """The bottoms whose numbers are places in something else, with how many places there are."""
+        return {}
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        """The tops. Never changes a bottom in place; `training` as in Caffe's TRAIN phase."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be computed")
+
+
+_types: dict[str, type[Layer]] = {}
+
+
+LayerClass = TypeVar("LayerClass", bound=type[Layer])
+
+
+def register_layer(*names: str) -> Callable[[LayerClass], LayerClass]:
+    """Make a Layer class known under Caffe's `type` names; a later one replaces an earlier one."""
+
+    def register(layer_class: LayerClass) -> LayerClass:
+        for name in names:
+            _types[name] = layer_class
+        return layer_class
+
+    return register
+
+
+def find_layer(name: str) -> type[Layer] | None:
+    """The class of a layer type, or None if nobody registered it."""
+    return _types.get(name)
+
+
+def similar_type(name: str) -> str | None:
+    """The known layer type whose name is nearest, whatever its capitals; None where none is near."""
+    by_small = {known.lower(): known for known in _types}
+    near = get_close_matches(name.lower(), by_small, n=1, cutoff=0.75)
+    return by_small[near[0]] if near else None

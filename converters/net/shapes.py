@@ -1,0 +1,157 @@
+"""The shape of every blob of a net, worked out without computing anything and without torch (net.cpp, Init)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from math import prod
+
+from ..errors import NetError, UnknownLayerError
+from .layer import Layer, LayerSpec, Shape, similar_type
+from .spec import NetSpec
+
+MOST_ELEMENTS = 2**63 - 1
+"""What an index into a blob can count."""
+
+MOST_ALONG = 2**31 - 1
+"""Caffe's own limit for one axis (blob.cpp, Reshape)."""
+
+MOST_LEARNABLE = 2**31 - 1
+"""Caffe's own limit for any blob (blob.cpp, Reshape): a net that wants more weights in one blob is damaged."""
+
+
+@dataclass(frozen=True)
+class LayerShapes:
+    """One layer with the shapes of its bottoms, tops and learnable blobs, and its multiply-accumulates."""
+
+    layer: LayerSpec
+    bottoms: tuple[Shape, ...]
+    tops: tuple[Shape, ...]
+    blobs: tuple[Shape, ...]
+    macs: int
+
+
+def infer_shapes(spec: NetSpec, input_shapes: Mapping[str, Shape] | None = None) -> dict[str, Shape]:
+    """The shape of every blob, in the order in which Caffe makes them; a blob changed in place is there once.
+
+    `input_shapes` replaces the shapes that the net gives its inputs. Raises NetError, naming layer, line and bottoms,
+    where Caffe would refuse the net, and UnknownLayerError for a type that nobody registered.
+    """
+    return {
+        top: shape
+        for row in iter_layer_shapes(spec, input_shapes)
+        for top, shape in zip(row.layer.tops, row.tops, strict=True)
+    }
+
+
+def infer_blobs(spec: NetSpec, input_shapes: Mapping[str, Shape] | None = None) -> dict[str, tuple[Shape, ...]]:
+    """The shapes of the learnable blobs of every layer that has any, by layer; raises as `infer_shapes` does."""
+    return {row.layer.name: row.blobs for row in iter_layer_shapes(spec, input_shapes) if row.blobs}
+
+
+def iter_layer_shapes(spec: NetSpec, input_shapes: Mapping[str, Shape] | None = None) -> Iterator[LayerShapes]:
+    """Every layer of the net with its shapes, in order; raises as `infer_shapes` does, where it gets that far."""
+    wanted = {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
+    shapes: dict[str, Shape] = {}
+    try:
+        inputs = dict.fromkeys(top for layer in spec.layers if layer.type == "Input" for top in layer.tops)
+        strangers = [name for name in wanted if name not in inputs]
+        if strangers:
+            raise NetError(f"the net has no input '{strangers[0]}'", hint=f"its inputs: {', '.join(inputs) or 'none'}")
+        for layer in spec.layers:
+            row = _layer_shapes(layer, shapes, wanted)
+            shapes.update(zip(layer.tops, row.tops, strict=True))
+            yield row
+    except NetError as error:
+        if spec.path:
+            error.in_file(spec.path)
+        raise
+
+
+def _layer_shapes(layer: LayerSpec, shapes: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> LayerShapes:
+    params = known_params(layer)
+    bottoms = _bottoms(layer, params, shapes)
+    try:
+        tops = _tops(layer, params, bottoms, wanted)
+        if len(tops) != len(layer.tops):
+            raise ValueError(f"{len(layer.tops)} tops; {layer.type} makes {len(tops)} here")
+        for top, shape in zip(layer.tops, tops, strict=True):
+            _check_top(top, shape)
+        blobs = params.blob_shapes(bottoms)
+        for position, shape in enumerate(blobs):
+            if min(shape, default=1) < 1 or prod(shape) > MOST_LEARNABLE:
+                raise ValueError(f"learnable blob {position} would be {shape}")
+        return LayerShapes(layer, bottoms, tops, blobs, params.macs(bottoms, tops))
+    except ValueError as error:
+        if isinstance(error, NetError):
+            raise
+        raise NetError(_with_bottoms(str(error), layer, bottoms), where=layer.place, hint=_hint(error)) from None
+
+
+def known_params(layer: LayerSpec) -> Layer:
+    """The parameters of a layer; UnknownLayerError where nobody registered its type."""
+    params = layer.params
+    if params is not None:
+        return params
+    kind = f"'{layer.type}'"
+    if layer.type == "Python":
+        python = layer.to_message().python_param
+        kind += f" ({python.module}.{python.layer})"
+    near = similar_type(layer.type)
+    meant = f"did you mean '{near}'? Else " if near else ""
+    raise UnknownLayerError(
+        f"nobody registered layer type {kind}",
+        where=layer.place,
+        hint=f"{meant}add it with @register_layer(\"{layer.type}\"); converters/layers/base.py shows how",
+    )
+
+
+def _bottoms(layer: LayerSpec, params: Layer, shapes: Mapping[str, Shape]) -> tuple[Shape, ...]:
+    for kind, names, (least, most) in (
+        ("bottom", layer.bottoms, params.bottom_count),
+        ("top", layer.tops, params.top_count),
+    ):
+        if not least <= len(names) <= most:
+            expected = f"{least}" if least == most else f"{least} to {most}" if most < 2**31 else f"at least {least}"
+            raise NetError(f"{len(names)} {kind}s; {layer.type} takes {expected}", where=layer.place)
+    for bottom in layer.bottoms:
+        if bottom not in shapes:
+            raise NetError(f"no layer before makes bottom '{bottom}'", where=layer.place)
+    for top, bottom in zip_longest(layer.tops, layer.bottoms[: len(layer.tops)]):
+        if top in shapes and top != bottom:
+            raise NetError(f"a layer before makes top '{top}' too", where=layer.place)
+    return tuple(shapes[bottom] for bottom in layer.bottoms)
+
+
+def _tops(
+    layer: LayerSpec, params: Layer, bottoms: tuple[Shape, ...], wanted: Mapping[str, Shape]
+) -> tuple[Shape, ...]:
+    if layer.type != "Input":
+        return params.top_shapes(bottoms)
+    if all(top in wanted for top in layer.tops):
+        return tuple(wanted[top] for top in layer.tops)
+    given = zip(layer.tops, params.top_shapes(bottoms), strict=True)
+    return tuple(wanted.get(top, shape) for top, shape in given)
+
+
+def _check_top(top: str, shape: Shape) -> None:
+    if min(shape, default=1) < 1:
+        raise _TooSmallError(f"top '{top}' would be {shape}; Caffe stops here, because nothing is left of it")
+    if max(shape, default=1) > MOST_ALONG:
+        raise ValueError(f"top '{top}' would be {shape}: Caffe counts to 2^31 - 1 along an axis")
+    if prod(shape) > MOST_ELEMENTS:
+        raise ValueError(f"top '{top}' would be {shape}: more than 2^63 elements")
+
+
+class _TooSmallError(ValueError):
+    """A top without elements."""
+
+
+def _hint(error: ValueError) -> str | None:
+    return "the input is too small for this net: feed a larger one" if isinstance(error, _TooSmallError) else None
+
+
+def _with_bottoms(problem: str, layer: LayerSpec, bottoms: tuple[Shape, ...]) -> str:
+    found = ", ".join(f"'{name}' {shape}" for name, shape in zip(layer.bottoms, bottoms, strict=True))
+    return f"{problem} (bottoms: {found})" if found else problem

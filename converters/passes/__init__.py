@@ -1,0 +1,22 @@
+"""Passes over a net: NetSpec -> NetSpec, one a file, each saying what it needs and ensures."""
+
+from __future__ import annotations
+
+from .auto_crop import auto_crop
+from .deploy import to_deploy
+from .filter_phase import Phase, filter_phase
+from .input_size import check_size, fit_size
+from .inputs import Blobs, with_input_shapes
+from .merge_splits import merge_splits
+
+__all__ = [
+    "Blobs",
+    "Phase",
+    "auto_crop",
+    "check_size",
+    "filter_phase",
+    "fit_size",
+    "merge_splits",
+    "to_deploy",
+    "with_input_shapes",
+]

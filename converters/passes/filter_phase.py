@@ -1,0 +1,47 @@
+"""The layers of one phase, level and set of stages (net.cpp, FilterNet).
+
+Needs nothing. Ensures that every layer's include and exclude rules admit the state; the rules stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from ..errors import NetError
+from ..net.layer import LayerSpec
+from ..net.spec import NetSpec
+from ..schema import NetParameter, NetState
+
+Phase = Literal["TRAIN", "TEST"]
+
+
+def filter_phase(spec: NetSpec, *, phase: Phase = "TEST", level: int = 0, stages: Sequence[str] = ()) -> NetSpec:
+    """The layers whose include and exclude rules admit this phase, level and stages; the rules stay.
+
+    As Caffe's Net does when it opens a file, `phase` and `level` replace the ones in the net's own `state`, and
+    `stages` are added to its own. Raises NetError for a layer with both kinds of rules. Source: net.cpp, FilterNet.
+    """
+    state = NetState(phase=phase, level=level)
+    state.stage.extend([*NetParameter.FromString(spec.definition).state.stage, *stages])
+    return spec.replace_layers(tuple(layer for layer in spec.layers if _is_included(layer, state, spec)))
+
+
+def _is_included(layer: LayerSpec, state: Any, spec: NetSpec) -> bool:
+    message = layer.to_message()
+    if message.include and message.exclude:
+        raise NetError("both include and exclude rules", path=spec.path, where=layer.place, hint="keep one kind")
+    if message.include:
+        return any(_meets(state, rule) for rule in message.include)
+    return not any(_meets(state, rule) for rule in message.exclude)
+
+
+def _meets(state: Any, rule: Any) -> bool:
+    """Whether a state meets every condition of a rule (net.cpp, StateMeetsRule)."""
+    return (
+        (not rule.HasField("phase") or rule.phase == state.phase)
+        and (not rule.HasField("min_level") or state.level >= rule.min_level)
+        and (not rule.HasField("max_level") or state.level <= rule.max_level)
+        and set(rule.stage) <= set(state.stage)
+        and not set(rule.not_stage) & set(state.stage)
+    )

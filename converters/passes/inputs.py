@@ -1,0 +1,171 @@
+"""Input layers, and the shapes that they get where a data layer stood.
+
+A data layer's definition seldom says how large its blobs are: that is in the data. What is known is used, the rest is
+assumed and noted, as in the published deploy nets, whose 500x500 is "purely for sake of example".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import NetError
+from ..net.layer import LayerSpec, Shape, params_if_valid
+from ..net.spec import NetSpec
+from ..schema import LayerParameter
+
+Blobs = Mapping[str, Sequence[np.ndarray]]
+
+DEFAULT_SIZE = (500, 500)
+DEFAULT_CHANNELS = {"depth": 1}
+"""By blob; any other has 3. The release's NYUDv2 nets read log depth as a blob of that name."""
+
+def is_data(layer: LayerSpec) -> bool:
+    """Whether a layer brings data into the net from outside: it has no bottoms, and is not Input or Parameter."""
+    return not layer.bottoms and bool(layer.tops) and layer.type not in ("Input", "Parameter")
+
+
+def input_of(
+    layer: LayerSpec, tops: Sequence[str], learned: Mapping[str, int | None]
+) -> tuple[LayerSpec, dict[str, str]]:
+    """The Input layer that stands for the `tops` of a data or Input layer, and a note by top where a shape is assumed.
+
+    `learned` are the channels that the weights tell, by blob (`learned_channels`). An Input layer that gives all its
+    shapes and keeps all its tops comes back as it is.
+    """
+    given = _own_shapes(layer)
+    if layer.type == "Input" and given and len(tops) == len(layer.tops):
+        return layer, {}
+    shapes, notes = [], {}
+    message = layer.to_message()
+    size = _size(message)
+    for top in tops:
+        shape = given.get(top)
+        if shape is None:
+            shape = (1, learned.get(top) or _channels(top, message), *size)
+            notes[top] = f"the net does not give the size of input '{top}'; {'x'.join(map(str, shape))} is assumed"
+        shapes.append(shape)
+    if layer.type != "Input":
+        message = LayerParameter(name=layer.name, type="Input")
+    extra = layer.extra if layer.type == "Input" else ()
+    return _with_shapes(message, tops, shapes, extra=extra, line=layer.line), notes
+
+
+def constant_notes(layer: LayerSpec, tops: Sequence[str]) -> Iterator[str]:
+    """Notes on those `tops` that Caffe fills with a constant and that are inputs here (dummy_data_layer.cpp)."""
+    if layer.type != "DummyData":
+        return
+    fillers, needed = layer.to_message().dummy_data_param.data_filler, set(tops)
+    for position, top in enumerate(layer.tops):
+        filler = fillers[min(position, len(fillers) - 1)] if fillers else None
+        if top in needed and (filler is None or filler.type == "constant"):
+            value = 0.0 if filler is None else filler.value
+            yield f"'{top}' is an input here; Caffe's DummyData fills it with {value:g}"
+
+
+def with_input_shapes(spec: NetSpec, shapes: Mapping[str, Shape]) -> NetSpec:
+    """The net with the Input layers' shapes changed to the given ones; NetError for a blob that is no input."""
+    known = spec.inputs
+    for name in shapes:
+        if name not in known:
+            raise NetError(f"the net has no input '{name}'", path=spec.path, hint=f"inputs: {', '.join(known)}")
+    layers = []
+    for layer in spec.layers:
+        if layer.type == "Input" and any(top in shapes for top in layer.tops):
+            wanted = [tuple(shapes.get(top, known[top])) for top in layer.tops]
+            layer = _with_shapes(layer.to_message(), layer.tops, wanted, extra=layer.extra, line=layer.line)
+        layers.append(layer)
+    return spec.replace_layers(tuple(layers))
+
+
+def _with_shapes(message: Any, tops: Sequence[str], shapes: Sequence[Shape], **about: Any) -> LayerSpec:
+    del message.top[:]
+    message.top.extend(tops)
+    del message.input_param.shape[:]
+    for shape in shapes if len(set(shapes)) > 1 else shapes[:1]:
+        message.input_param.shape.add(dim=shape)
+    return LayerSpec.from_message(message, **about)
+
+
+def _own_shapes(layer: LayerSpec) -> dict[str, Shape]:
+    """The shapes that a layer's definition fixes, by top."""
+    message = layer.to_message()
+    shapes: list[Shape] = []
+    if layer.type == "Input":
+        shapes = [tuple(shape.dim) for shape in message.input_param.shape]
+    elif layer.type == "DummyData":
+        shapes = list(_dummy_shapes(message.dummy_data_param))
+    elif layer.type == "MemoryData":
+        param = message.memory_data_param
+        shapes = [(param.batch_size, param.channels, param.height, param.width), (param.batch_size,)]
+    if len(shapes) == 1:
+        shapes *= len(layer.tops)
+    return dict(zip(layer.tops, shapes, strict=False))
+
+
+def _dummy_shapes(param: Any) -> Iterator[Shape]:
+    """DummyData's shapes, or its old num, channels, height and width, each given once or for every top."""
+    yield from (tuple(shape.dim) for shape in param.shape)
+    old = [param.num, param.channels, param.height, param.width]
+    if not param.shape and all(old):
+        for index in range(max(map(len, old))):
+            yield tuple(dims[min(index, len(dims) - 1)] for dims in old)
+
+
+def _channels(blob: str, message: Any) -> int:
+    """The channels of a data layer's blob as far as its definition tells."""
+    grey = message.transform_param.force_gray or (message.type == "ImageData" and not message.image_data_param.is_color)
+    return 1 if grey else DEFAULT_CHANNELS.get(blob, 3)
+
+
+def learned_channels(spec: NetSpec, blobs: Blobs) -> dict[str, int | None]:
+    """By blob of a layer without bottoms, its channels for which the first convolution on its way has a fitting weight.
+
+    The weight is (O, I/group, kh, kw). What the layers before it make of the channels, they say (`Layer.channels`);
+    one that does not say, or that has bottoms from several such blobs, ends the way. One pass for all blobs.
+    """
+    counts: dict[str, tuple[str, int, int]] = {}  # whose way the blob is on; its channels where that one has 1, or 2
+    found: dict[str, int | None] = {}
+    for layer in spec.layers:
+        if not layer.bottoms:
+            counts.update((top, (top, 1, 2)) for top in layer.tops)
+            continue
+        reached = [counts[bottom] for bottom in layer.bottoms if bottom in counts]
+        weight = next(iter(blobs.get(layer.name, ())), None)
+        if layer.type == "Convolution" and weight is not None and weight.ndim == 4:
+            wanted = int(weight.shape[1]) * layer.to_message().convolution_param.group
+            for source, one, two in reached:
+                found.setdefault(source, _solve(one, two, wanted))
+        elif len(reached) == len(layer.bottoms) and len({source for source, _, _ in reached}) == 1:
+            source = reached[0][0]
+            ones = _top_channels(layer, [one for _, one, _ in reached])
+            twos = _top_channels(layer, [two for _, _, two in reached])
+            for top, one, two in zip(layer.tops, ones, twos, strict=False):
+                counts[top] = source, one, two
+    return found
+
+
+def _top_channels(layer: LayerSpec, bottoms: Sequence[int]) -> tuple[int, ...]:
+    """What the layer says of its tops' channels, () where it does not."""
+    params = params_if_valid(layer)
+    return (params.channels(bottoms) or ()) if params is not None else ()
+
+
+def _solve(for_one: int, for_two: int, wanted: int) -> int | None:
+    """The channels for which a count that is `for_one` with one of them and `for_two` with two is the wanted one."""
+    each = for_two - for_one
+    if not each or (wanted - for_one) % each or wanted < for_one:
+        return None
+    return 1 + (wanted - for_one) // each
+
+
+def _size(message: Any) -> tuple[int, int]:
+    crop = message.transform_param.crop_size
+    if crop:
+        return crop, crop
+    image = message.image_data_param
+    if message.type == "ImageData" and image.new_height and image.new_width:
+        return image.new_height, image.new_width
+    return DEFAULT_SIZE

@@ -1,0 +1,1 @@
+"""`fcn_port.fast`: the same net and the same numbers, sooner."""

@@ -1,0 +1,140 @@
+"""What the engines have in common: the head and the tail of a net as two models that take images of any size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import EngineError
+from ...nets.parts import FCN, Crop
+from ..background import Background
+from ..geometry import Interval
+from ..graph import Graph
+from ..lossless import Lossless
+from ..lru_cache import Kept
+from ..plan import Plan
+
+Arrays = dict[str, Tensor]
+Model = Callable[[Mapping[str, Tensor]], Arrays]
+"""Runs on (n, c, h, w) float32 tensors on the CPU, by name."""
+Models = tuple[Model, Model]
+"""The head and the tail."""
+
+TOLERANCE = 2e-5
+"""Of the largest score: an engine that differs from PyTorch by more is refused."""
+
+
+class SplitEngine(nn.Module):
+    """A net run by an engine: the call and the numbers of the net, CPU and float32 only, without gradients.
+
+    The first input of each size, up to a multiple of the strides, is checked against PyTorch; EngineError where a score
+    is off by more than 2e-5 of the largest. Other numbers of pixels run in the same models: nothing is compiled again.
+    """
+
+    def __init__(self, net: FCN, *, name: str, build: Callable[[SplitEngine], Models]) -> None:
+        super().__init__()
+        self.lossless = Lossless(net)
+        self.name = name
+        self.period = self._period()
+        self.outputs = last_crops(self.reference_plan(), self.lossless.graph)
+        self._checked: Kept[bool] = Kept(4096)
+        self._head, self._tail = build(self)
+
+    def extra_repr(self) -> str:
+        """What rounding depends on."""
+        return f"engine={self.name}"
+
+    def reference_plan(self) -> Plan:
+        """The plan whose margins hold for all multiples of the strides."""
+        return self.lossless.plan((8 * self.period, 8 * self.period), margins_computed=True)
+
+    def constants(self) -> Background:
+        """The background of the reference plan, on the CPU."""
+        return self.lossless.state().backgrounds.of(self.reference_plan(), torch.zeros(0))
+
+    def _period(self) -> int:
+        plan = self.lossless.plan((64, 64))
+        if not plan.head:
+            raise EngineError(f"{self.name}: nothing of this net can be skipped; run it as it is")
+        return math.lcm(*(plan.blobs[step.top].rows.stride for step in plan.head))
+
+    def forward(self, *args: Tensor, **inputs: Tensor) -> Any:
+        inputs = {**dict(zip(self.lossless.graph.inputs, args, strict=False)), **inputs}
+        for x in inputs.values():
+            if x.device.type != "cpu" or x.dtype != torch.float32:
+                raise EngineError(f"{self.name} takes float32 on the CPU, not {x.dtype} on {x.device}")
+        first = next(iter(inputs.values()))
+        key = (first.shape[0], *(self._rounded(side) for side in first.shape[-2:]))
+        with torch.no_grad():
+            found = self._run(inputs)
+            self._checked.get(key, lambda: self._check(inputs, found))
+        return found if len(found) > 1 else next(iter(found.values()))
+
+    def _run(self, inputs: Mapping[str, Tensor]) -> Arrays:
+        blobs = dict(inputs)
+        h, w = next(iter(inputs.values())).shape[-2:]
+        size = (h, w)
+        plan = self.lossless.plan(size)
+        for step in plan.front:
+            blobs[step.top] = step.module(*(blobs[name] for name in step.bottoms))
+        bottoms = {name for step in plan.head for name in step.bottoms if plan.blobs[name].zero}
+        parts = self._head({name: self._enlarged(blobs[name]) for name in bottoms})
+        tops = self._tail(self._assembled(plan, parts))
+        return {
+            name: tops[blob][..., offset : offset + size[0], offset : offset + size[1]].contiguous()
+            for name, (blob, offset) in self.outputs.items()
+        }
+
+    def _rounded(self, side: int) -> int:
+        return -(-side // self.period) * self.period
+
+    def _enlarged(self, x: Tensor) -> Tensor:
+        """An image with zeros to its right and below, up to a multiple of the strides."""
+        h, w = x.shape[-2:]
+        return nn.functional.pad(x, (0, self._rounded(w) - w, 0, self._rounded(h) - h)).contiguous()
+
+    def _assembled(self, plan: Plan, parts: Arrays) -> Arrays:
+        """The cut blobs whole: what the image changes laid over the response to an empty one."""
+        like = next(iter(parts.values()))
+        background = self.lossless.state().backgrounds.of(plan, like)
+        result = {}
+        for name, part in parts.items():
+            blob = plan.blobs[name]
+            whole = background.cut[name].expand(len(part), -1, -1, -1).clone(memory_format=torch.contiguous_format)
+            origin = Interval(0, 0)
+            seen = part[:, :, : blob.seen.rows.size, : blob.seen.cols.size]
+            whole[:, :, blob.seen.rows.within(origin), blob.seen.cols.within(origin)] = seen
+            result[name] = whole
+        return result
+
+    def _check(self, inputs: Mapping[str, Tensor], found: Arrays) -> bool:
+        expected = self.lossless(**inputs)
+        for name, scores in expected.items() if isinstance(expected, dict) else zip(found, [expected], strict=True):
+            error = float((found[name] - scores).abs().max() / scores.abs().max())
+            if not error <= TOLERANCE:
+                size = "x".join(map(str, scores.shape[-2:]))
+                raise EngineError(
+                    f"{self.name}: {name} at {size} differs from PyTorch by {error:.1e} of its largest score; "
+                    "use --engine torch, and please report it"
+                )
+        return True
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("lossless"), name)
+
+
+def last_crops(plan: Plan, graph: Graph) -> dict[str, tuple[str, int]]:
+    """Where a net's outputs come from: {output: (the tail's blob, crop offset)}.
+
+    The last crops are left to the caller of the models: they need the image's size, and cost nothing.
+    """
+    images = {*graph.inputs, *(step.top for step in plan.front)}
+    crops = [step for step in plan.tail if isinstance(step.module, Crop) and step.bottoms[1] in images]
+    return {step.top: (step.bottoms[0], cast(Crop, step.module).offset) for step in crops}

@@ -1,0 +1,206 @@
+"""How one step is computed: convolution and ReLU in one pass, weights packed once, pooling to where it is wanted.
+
+On a CPU wide convolutions go by Winograd's filtering, in C where it can be compiled and in plain PyTorch elsewhere; the
+others by what torch.compile calls: oneDNN's convolution with a ReLU behind it and weights in the layout that it wants,
+in channels-last. Anywhere else, and where this PyTorch has no such operators, the layers' own functions.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from converters.layers import conv2d
+
+from .graph import Step, is_convolution, is_max_pool
+from .native import NativeConvolution, is_native
+from .winograd import WinogradConvolution, is_worth_it
+
+Pair = tuple[int, int]
+Choice = Literal["native", "torch", "direct"]
+"""How wide convolutions are computed: by our C where it can be, by Winograd's filtering in PyTorch, or as they are."""
+WIDE, FEW = 1 << 20, 64
+"""Weights from which on, and positions below which, a 1x1 convolution is a matrix product."""
+Precision = Literal["fp32", "bf16"]
+
+
+class Kernel(Protocol):
+    """One step: (n, c, h, w) to (n, c', h', w'), with its own padding or another one in its place."""
+
+    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor: ...
+
+
+def make_kernel(
+    step: Step, *, choice: Choice = "direct", dtype: torch.dtype | None = None, packed: bool = True
+) -> Kernel:
+    """The fastest kernel for a step with one bottom, where its weights are.
+
+    `choice`: see Choice; the first two round a little more. `dtype`: what the convolutions with a ReLU compute in,
+    directly; scores stay in the weights' own type. `packed`: weights in another layout, in memory of their own.
+    """
+    if dtype is not None and not step.relu and not is_max_pool(step.module):
+        return InFull(make_kernel(step, choice=choice, packed=packed))
+    module = step.module
+    if is_convolution(module):
+        if not packed:
+            return Convolution(module, relu=step.relu, dtype=dtype)
+        if dtype is None and choice == "native" and is_native(module):
+            return NativeConvolution(module, relu=step.relu)
+        if dtype is None and choice != "direct" and module.weight.device.type == "cpu" and is_worth_it(module):
+            return WinogradConvolution(module, relu=step.relu)
+        if _has_onednn(module.weight, dtype or module.weight.dtype):
+            packed_kernel = PackedConvolution(module, relu=step.relu, dtype=dtype)
+            if dtype is None and module.kernel_size == (1, 1) and module.weight.numel() >= WIDE:
+                return Pointwise(module, packed_kernel, relu=step.relu)
+            return packed_kernel
+        return Convolution(module, relu=step.relu, dtype=dtype)
+    if is_max_pool(module) and _halves(module):
+        return HalvingPool()
+    if is_max_pool(module):
+        return Pool(module)
+    return Plain(module)
+
+
+class InFull:
+    """A kernel behind others that compute in a smaller type."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
+        return self._kernel(x.float() if x.dtype == torch.bfloat16 else x, padding=padding)
+
+
+class Plain:
+    """Any layer, as it is."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+
+    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
+        result: Tensor = self._module(x)
+        return result
+
+
+class Pool:
+    """Maximum of each window, rounded up or down as the layer does."""
+
+    def __init__(self, module: nn.MaxPool2d) -> None:
+        self._module = module
+
+    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
+        module = self._module
+        around = module.padding if padding is None else padding
+        return F.max_pool2d(x, module.kernel_size, module.stride, around, ceil_mode=module.ceil_mode)
+
+
+class Convolution:
+    """PyTorch's own convolution, with the ReLU in place."""
+
+    def __init__(self, module: nn.Conv2d, *, relu: bool, dtype: torch.dtype | None) -> None:
+        self._module, self._relu = module, relu
+        weight = module.weight.detach()
+        self._weight = weight.to(dtype=dtype, memory_format=torch.channels_last) if dtype else weight
+        self._bias = None if module.bias is None else module.bias.detach().to(self._weight.dtype)
+
+    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
+        module = self._module
+        padding = module.padding if padding is None else padding  # type: ignore[assignment]
+        x = x.to(self._weight.dtype)
+        if x.numel() < self._weight.numel():
+            x = x.contiguous()  # channels-last would make PyTorch copy the weights, 411 MB in fc6
+        y = conv2d(x, self._weight, self._bias, module.stride, padding, (1, 1), module.groups)  # type: ignore[arg-type]
+        return y.relu_() if self._relu else y
+
+
+class PackedConvolution:
+    """oneDNN's convolution on channels-last tensors, weights packed once, ReLU applied as results leave registers."""
+
+    def __init__(self, module: nn.Conv2d, *, relu: bool, dtype: torch.dtype | None) -> None:
+        self._stride, self._groups, self._padding = list(module.stride), module.groups, module.padding
+        self._activation = "relu" if relu else "none"
+        weight = module.weight.detach()
+        weight = weight.to(dtype=dtype or weight.dtype, memory_format=torch.channels_last)
+        self._bias = None if module.bias is None else module.bias.detach().to(weight.dtype)
+        likely = [1, module.in_channels, 64, 64]
+        self._weight = torch.ops.mkldnn._reorder_convolution_weight(
+            weight, [0, 0], self._stride, [1, 1], self._groups, likely
+        )
+
+    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
+        pad = list(self._padding if padding is None else padding)
+        x = x.to(self._weight.dtype).contiguous(memory_format=torch.channels_last)
+        result: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x, self._weight, self._bias, pad, self._stride, [1, 1], self._groups, self._activation, [], ""
+        )
+        return result
+
+
+class Pointwise:
+    """A wide 1x1 convolution: a matrix product where there are few positions, as in fc7 of small images.
+
+    oneDNN takes 10 ms for fc7 at 64 positions and 400 at 36 (docs/log.md). `converters.layers.im2col` draws its line
+    at 400 positions: there the weights are not packed beforehand, and oneDNN would do it at every call.
+    """
+
+    def __init__(self, module: nn.Conv2d, many: Kernel, *, relu: bool) -> None:
+        self._many, self._relu = many, relu
+        self._stride, self._padding = module.stride, module.padding
+        self._weight = module.weight.detach().flatten(1)
+        self._bias = None if module.bias is None else module.bias.detach()
+
+    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
+        n, _, h, w = x.shape
+        padding = self._padding if padding is None else padding  # type: ignore[assignment]
+        if n * h * w >= FEW or padding != (0, 0) or self._stride != (1, 1):
+            return self._many(x, padding=padding)
+        y = F.linear(x.permute(0, 2, 3, 1), self._weight, self._bias).permute(0, 3, 1, 2)
+        return y.relu_() if self._relu else y
+
+
+class HalvingPool:
+    """2x2 maximum with stride 2, in two passes that vectorise over channels; an odd last row or column is its own."""
+
+    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
+        h, w = x.shape[-2:]
+        if x.is_cuda or h < 2 or w < 2:
+            return F.max_pool2d(x, 2, stride=2, ceil_mode=True)
+        channels_last = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else None
+        shape = (*x.shape[:2], -(-h // 2), -(-w // 2))
+        out = torch.empty(shape, dtype=x.dtype, memory_format=channels_last or torch.contiguous_format)
+        return self.into(x, out)
+
+    def into(self, x: Tensor, out: Tensor) -> Tensor:
+        """Write the result where it is wanted; `out` may be part of a larger buffer."""
+        w = x.shape[-1]
+        rows = _halve(x, 2)
+        torch.maximum(rows[..., 0 : w // 2 * 2 : 2], rows[..., 1::2], out=out[..., : w // 2])
+        if w % 2:
+            out[..., -1] = rows[..., -1]
+        return out
+
+
+def _halve(x: Tensor, axis: int) -> Tensor:
+    """The larger of every two rows; an odd last row stays as it is."""
+    h = x.shape[axis]
+    pairs = torch.maximum(x[:, :, 0 : h // 2 * 2 : 2], x[:, :, 1::2])
+    return torch.cat([pairs, x[:, :, -1:]], dim=axis) if h % 2 else pairs
+
+
+def _halves(module: nn.MaxPool2d) -> bool:
+    sides = [module.kernel_size, module.stride]
+    return all(side in (2, (2, 2)) for side in sides) and module.padding in (0, (0, 0)) and bool(module.ceil_mode)
+
+
+def _has_onednn(weight: Tensor, dtype: torch.dtype) -> bool:
+    return bool(
+        weight.device.type == "cpu"
+        and dtype in (torch.float32, torch.bfloat16)
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.enabled
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+        and hasattr(torch.ops.mkldnn, "_reorder_convolution_weight")
+    )

@@ -1,0 +1,202 @@
+"""A net without the work that its padding makes: the same call, the same numbers.
+
+The released nets pad an image by 100 pixels on every side, and cannot do without: biases turn the zeros into
+activations that reach the scores. But far from the image these activations are the same everywhere, and near the outer
+edge they are the same for every image. So they are computed once, and each image costs only what it changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from converters.errors import NetError
+
+from ..nets.parts import FCN
+from .background import Background, Backgrounds
+from .early import HeadRun
+from .graph import Graph, Step, read_graph
+from .kernels import Choice, Kernel, Precision, make_kernel
+from .late import run_tail
+from .lru_cache import Kept, Lock
+from .plan import Plan, make_plan
+from .tf32 import tf32
+
+WORTH_IT = 0.97
+"""Share of the literal net's multiply-adds from which on it runs instead."""
+BAND_BYTES = 16 << 20
+"""What a band of rows may fill of a processor's cache."""
+
+
+def fast(
+    net: nn.Module, *, convolutions: Choice = "native", precision: Precision = "fp32", low_memory: bool = False
+) -> nn.Module:
+    """A module with the call and the numbers of `net` that skips the padding's work; for inference only.
+
+    `net` is a hand-written net in eval mode, on any device; on a CPU its weights are kept a second time, packed, and
+    packed again whenever they change. Scores differ from the net's own by rounding (5e-6 of the largest). On CUDA,
+    TF32 is off unless `tf32` of the result is set. `explain(size)` of the result says what is saved. Where nothing
+    can be, such as for a CaffeNet, the net itself is returned. Threads may share it (docs/threads.md).
+
+    `convolutions`: how wide ones are computed on a CPU. "native" and "torch" do with a fraction of the multiplications
+    (Winograd), for 0.75 GB of transformed weights where "direct" ones take 0.54 (VGG-16); a layer rounds a little more,
+    scores of real widths do not (2e-6 seen). "native" needs a C compiler, once, and is "torch" where there is none.
+    `precision`: "bf16" rounds blobs and weights to 8 bits and scores to about 1e-2, and labels change with them; for
+    processors and GPUs that are faster so (docs/performance.md). `low_memory`: no second copy of the weights, and
+    narrower bands; takes longer.
+    """
+    if not isinstance(net, FCN):  # nor is a Lossless
+        return net
+    return Lossless(net, convolutions=convolutions, precision=precision, low_memory=low_memory)
+
+
+class Lossless(nn.Module):
+    """What `fast` returns. It takes and returns what the net does, without gradients."""
+
+    def __init__(
+        self, net: FCN, *, convolutions: Choice = "native", precision: Precision = "fp32", low_memory: bool = False
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self._make_kernel = partial(
+            make_kernel,
+            choice=convolutions,
+            dtype=torch.bfloat16 if precision == "bf16" else None,
+            packed=not low_memory,
+        )
+        self._band_bytes = BAND_BYTES // 4 if low_memory else BAND_BYTES
+        self.convolutions, self.precision, self.low_memory = convolutions, precision, low_memory
+        self.tf32 = False
+        self.graph: Graph = read_graph(net)
+        self._plans: Kept[Plan] = Kept(256)
+        self._state: State | None = None
+        self._making = Lock()
+
+    def forward(self, *args: Tensor, **inputs: Tensor) -> Any:
+        inputs = {**dict(zip(self.graph.inputs, args, strict=False)), **inputs}
+        plan = self._plan_for(inputs)
+        on_cuda = any(x.is_cuda for x in inputs.values())
+        with torch.no_grad(), tf32(self.tf32) if on_cuda else nullcontext():
+            if plan is None:
+                return self.net(**inputs)
+            state = self.state()
+            background = state.backgrounds.of(plan, next(iter(inputs.values())))
+            return run(plan, self.graph.outputs, state.kernels, background, inputs, band_bytes=self._band_bytes)
+
+    def plan(self, size: tuple[int, int], *, margins_computed: bool = False) -> Plan:
+        """What is computed for inputs of `size` (h, w)."""
+
+        def make() -> Plan:
+            return make_plan(self.graph, size, self.graph.shapes_at(size), margins_computed=margins_computed)
+
+        return self._plans.get((size, margins_computed), make)
+
+    def explain(self, size: tuple[int, int]) -> str:
+        """One sentence on what is saved for inputs of `size` (h, w)."""
+        plan = self.plan(size)
+        share = plan.work / plan.literal_work
+        numbers = f"{plan.work / 1e9:.1f} of {plan.literal_work / 1e9:.1f} G multiply-adds ({share:.0%})"
+        if share > WORTH_IT:
+            return f"the net as it is: {numbers} would be left, which does not pay"
+        return f"{numbers} at {size[0]}x{size[1]}"
+
+    def state(self) -> State:
+        """Kernels and backgrounds of the weights as they are now."""
+        state = self._state
+        if state is not None and state.identity == identity(self.net):
+            return state
+        with self._making:  # one thread packs, the others wait for it
+            state, now = self._state, identity(self.net)
+            if state is None or state.identity != now:
+                self._state = state = None  # frees the packed weights first
+                self._state = state = State(self.graph, now, self._make_kernel)
+            return state
+
+    def held(self, inputs: Mapping[str, Tensor]) -> object:
+        """What a pass over these inputs reads beside them: weights and backgrounds."""
+        plan = self._plan_for(inputs)
+        state = self.state()
+        weights = list(self.net.state_dict().values())
+        return weights, state, plan and state.backgrounds.of(plan, next(iter(inputs.values())))
+
+    def _plan_for(self, inputs: Mapping[str, Tensor]) -> Plan | None:
+        """The plan for these inputs; None where the net should see to them itself, errors included."""
+        if self.net.training or inputs.keys() != self.graph.inputs.keys():
+            return None
+        weight = next(self.net.parameters())
+        for name, x in inputs.items():
+            if (x.dtype, x.device) != (weight.dtype, weight.device) or x.dim() != 4 or x.numel() == 0:
+                return None
+            if x.shape[1] != self.graph.inputs[name]:
+                return None
+        sizes = {(x.shape[0], *x.shape[-2:]) for x in inputs.values()}
+        if len(sizes) != 1:
+            return None
+        try:
+            plan = self.plan(sizes.pop()[1:])
+        except NetError:  # too small for the net
+            return None
+        return plan if plan.work <= WORTH_IT * plan.literal_work else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy packs its weights itself."""
+        return {**vars(self), "_state": None}
+
+    def extra_repr(self) -> str:
+        """What rounding depends on; evaluations that were kept are told apart by it."""
+        return f"convolutions={self.convolutions}, precision={self.precision}, low_memory={self.low_memory}"
+
+    def __getattr__(self, name: str) -> Any:
+        """What a net carries (`preprocessing`, `classes`, `palette`, `inputs`) is the net's."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("net"), name)
+
+
+class State:
+    """What is computed once for weights."""
+
+    def __init__(self, graph: Graph, identity: object, make: Callable[[Step], Kernel]) -> None:
+        self.identity = identity
+        self.kernels: dict[str, Kernel] = {step.name: make(step) for step in graph.steps if len(step.bottoms) == 1}
+        self.backgrounds = Backgrounds(self.kernels)
+
+
+def run(
+    plan: Plan,
+    outputs: tuple[str, ...],
+    kernels: Mapping[str, Kernel],
+    background: Background,
+    inputs: Mapping[str, Tensor],
+    *,
+    band_bytes: int = BAND_BYTES,
+) -> Any:
+    """One pass by a plan: front, head and tail; a tensor, or {name: tensor} for several outputs."""
+    blobs = dict(inputs)
+    for step in plan.front:
+        blobs[step.top] = step.module(*(blobs[name] for name in step.bottoms))
+    on_cpu = next(iter(inputs.values())).device.type == "cpu"
+    head = HeadRun(
+        plan,
+        kernels,
+        background,
+        layout=torch.channels_last if on_cpu else torch.contiguous_format,
+        band_bytes=band_bytes if on_cpu else None,
+    )
+    blobs.update(head.cut(blobs))
+    del head
+    return run_tail(plan.tail, outputs, kernels, blobs)
+
+
+def identity(net: nn.Module) -> object:
+    """Something that is equal as long as the weights are the same tensors and nobody has written into them."""
+    return tuple(
+        (key, value.data_ptr(), 0 if value.is_inference() else value._version)
+        for key, value in net.state_dict(keep_vars=True).items()
+    )

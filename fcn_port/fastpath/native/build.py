@@ -1,0 +1,175 @@
+"""Compiling winograd.c where it runs: once for a machine, in a second, and kept in the cache folder.
+
+`$FCN_PORT_NATIVE=0` forbids it; `$CC` names the compiler, `cc` is the default. Where others could have put something
+into the cache folder, nothing is kept there and nothing loaded from it: each process compiles for itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from converters.safety import whole_file
+
+from ...private import cache_folder as user_cache
+from ...private import read_private, why_not_private
+from ..processor import processor
+from ..winograd import POINTS, matrices
+
+_SOURCE = Path(__file__).with_name("winograd.c")
+_FLAGS = ("-O3", "-march=native", "-fno-signed-zeros", "-fno-trapping-math", "-fPIC", "-shared")
+_SECONDS = 900
+"""A compiler may take so long; it needs two, and a hundred times as many on a machine that is busy otherwise."""
+
+
+class NotBuilt(RuntimeError):
+    """There is no compiler, it does not compile this, or nobody wants it to; says which."""
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """The compiled functions, from the cache folder or made now; NotBuilt where that fails."""
+    if os.environ.get("FCN_PORT_NATIVE") == "0":
+        raise NotBuilt("FCN_PORT_NATIVE=0 forbids it")
+    command = shlex.split(os.environ.get("CC", "cc"))
+    if not command or shutil.which(command[0]) is None:
+        raise NotBuilt(f"there is no C compiler '{' '.join(command)}'; set CC to one")
+    try:
+        return _loaded(command)
+    except (OSError, AttributeError, subprocess.SubprocessError) as error:
+        raise NotBuilt(f"{' '.join(command)}: {_first_error(error)}") from error
+
+
+def cache_folder() -> Path:
+    """Where compiled code is kept."""
+    return user_cache("native")
+
+
+def _loaded(command: list[str]) -> ctypes.CDLL:
+    """What is kept, or made now where nothing is kept, it is damaged, or others could have put it there."""
+    name, folder = _name(command), cache_folder()
+    is_kept = why_not_private(folder) is None
+    for path in sorted(folder.glob(f"{name}-*.so")) if is_kept else ():
+        try:
+            return _declared(_checked(path))
+        except (OSError, AttributeError):
+            path.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="fcn-port-") as temporary:
+        made = _compile(command, Path(temporary))
+        kept = _keep(made, folder / name) if is_kept else None
+        return _declared(ctypes.CDLL(str(kept or made)))
+
+
+def _name(command: list[str]) -> str:
+    """What the library for this source, this compiler and this processor is called, before the digest of its bytes."""
+    version = _run([*command, "--version"])
+    if version.returncode:
+        raise OSError(version.stderr.strip() or f"--version ends with status {version.returncode}")
+    parts = [_SOURCE.read_text(), _points_header(), *command, *_FLAGS, version.stdout, processor()]
+    return f"winograd-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}"
+
+
+def _checked(path: Path) -> ctypes.CDLL:
+    """A library that is kept, seen to be what was compiled before any of it can run.
+
+    Nobody but this user can change it between the look and the load: its folder is private.
+    """
+    if hashlib.sha256(read_private(path)).hexdigest() != path.stem.rpartition("-")[2]:
+        raise OSError(f"{path}: damaged")
+    return ctypes.CDLL(str(path))
+
+
+def _keep(made: Path, beginning: Path) -> Path | None:
+    """Keep the library under its name and digest, whole or not at all; None where nothing can be written."""
+    content = made.read_bytes()
+    path = beginning.with_name(f"{beginning.name}-{hashlib.sha256(content).hexdigest()}.so")
+    try:
+        with whole_file(path, durable=False, follow=False) as file:
+            os.chmod(file.name, 0o700)  # noqa: PTH101 - whatever the umask says
+            file.write(content)
+    except OSError:  # compiled again by the next process, which takes a second
+        return None
+    return path
+
+
+def _compile(command: list[str], folder: Path) -> Path:
+    """Compile in `folder`, with OpenMP where the compiler has it (PyTorch's own runtime, which is loaded by then)."""
+    (folder / "points.h").write_text(_points_header())
+    made = folder / "winograd.so"
+    for openmp in (("-fopenmp",), ()):
+        done = _run([*command, *_FLAGS, *openmp, f"-I{folder}", "-o", str(made), str(_SOURCE)])
+        if done.returncode == 0:
+            return made
+        if _was_killed(done):
+            break  # which says nothing about OpenMP
+    raise OSError(done.stderr.strip() or f"exit status {done.returncode}")
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run the compiler; once more if it was killed, as on a machine that is short of memory for a moment."""
+    for _ in range(2):
+        done = _run_once(command)
+        if not _was_killed(done):
+            break
+    return done
+
+
+def _run_once(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run the compiler, without input; one that never ends goes, with the processes that it began."""
+    pipe, english = subprocess.PIPE, {**os.environ, "LC_ALL": "C"}
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, errors="replace", env=english,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            out, err = process.communicate(timeout=_SECONDS)
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def _was_killed(done: subprocess.CompletedProcess[str]) -> bool:
+    """Whether the compiler, or a process that it began, was ended by a signal; gcc and clang say so in words."""
+    in_words = re.search(r"\bKilled\b|\bsignal\b|Cannot allocate memory|virtual memory exhausted", done.stderr)
+    return done.returncode < 0 or done.returncode >= 128 or (done.returncode != 0 and in_words is not None)
+
+
+def _points_header() -> str:
+    """The matrices as C."""
+    lines = []
+    for n in POINTS:
+        r = {6: 3, 8: 7}[n]
+        output, kernel, data = matrices(n - r + 1, r)
+        for name, kind, matrix in (("OUTPUT", "float", output), ("DATA", "float", data), ("KERNEL", "double", kernel)):
+            numbers = ", ".join(value.hex() for value in matrix.flatten().tolist())
+            lines.append(f"static const {kind} {name}_{n}[] = {{{numbers}}};\n")
+    return "".join(lines)
+
+
+def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
+    pointer, number = ctypes.c_void_p, ctypes.c_int
+    for n in POINTS:
+        for name, arguments in (
+            (f"convolve_{n}", [pointer]),
+            (f"pack_{n}", [pointer, number, number, number, pointer]),
+        ):
+            function = getattr(found, name)
+            function.argtypes, function.restype = arguments, None
+    return found
+
+
+def _first_error(error: Exception) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return next((line for line in lines if "error" in line), lines[0])

@@ -1,0 +1,63 @@
+"""Images in, the way the nets were fed: RGB by Pillow, then BGR float32 less the mean, never resized."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from weights.records import Input
+
+from ..errors import ImageError
+from .pictures import opened_picture, pillow_errors
+
+ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
+
+
+def read_image(image: ImageLike) -> np.ndarray:
+    """An image as (h, w, 3) uint8 RGB, as a viewer would show it.
+
+    A file is of one of `pictures.FORMATS`, in any mode; its EXIF orientation is applied, 16 bits become 8,
+    fractions up to 1 become 0 to 255, transparency is dropped. An array is taken as it is and must be (h, w, 3) uint8
+    RGB. Raises ImageError, and FileNotFoundError.
+    """
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ImageError(f"an array of {image.dtype} {image.shape}; expected (h, w, 3) uint8 RGB")
+        return image
+    if isinstance(image, Image.Image):
+        with pillow_errors():
+            return _to_rgb(image)
+    with opened_picture(image) as opened:
+        return _to_rgb(opened)
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # Pillow clips 16 bits at 255 instead of scaling them
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+    if image.mode == "F":
+        whole = np.nan_to_num(np.asarray(image))
+        if whole.max(initial=0) <= 1:
+            whole *= 255
+        image = Image.fromarray(whole.clip(0, 255, out=whole).round(out=whole).astype(np.uint8))
+    return np.asarray(image.convert("RGB"))
+
+
+def to_input(image_hwc: np.ndarray, recipe: Input) -> Tensor:
+    """The input blob (1, c, h, w) float32 of an image (h, w, c) with values as stored (RGB for colour).
+
+    The mean is subtracted in double precision and the result rounded once, as the release's infer.py does.
+    """
+    values = image_hwc.astype(np.float32)
+    if recipe.log:
+        values = np.log(values)
+    if recipe.channels == "bgr":
+        values = values[:, :, ::-1]
+    if values.shape[2] != len(recipe.mean):
+        raise ImageError(f"{values.shape[2]} channels; input '{recipe.name}' has {len(recipe.mean)}")
+    centred = ((values.astype(np.float64) - np.array(recipe.mean)) * recipe.scale).astype(np.float32)
+    return torch.from_numpy(np.ascontiguousarray(centred.transpose(2, 0, 1))[None])

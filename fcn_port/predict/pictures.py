@@ -1,0 +1,87 @@
+"""Pictures opened by Pillow: a closed list of formats, and one kind of error whatever is wrong with the file.
+
+Pillow knows forty formats, and starts other programs for some of them (Ghostscript for an EPS, whatever it is called).
+The ones here are those that photographs and label maps come in, each decoded inside the process by a library that is
+maintained against hostile files. Nothing else in the project calls `Image.open`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from converters.errors import CaffeFormatError, LimitError
+from converters.safety import check_memory
+
+from ..errors import ImageError
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+"""Pillow's names of the formats that are read; a JPEG may hold several pictures (MPO), of which the first counts."""
+
+_EXPANSION = 64
+"""Bytes of pixels for each byte of a file, beyond the first 64 MiB: photographs have up to about 30."""
+_PIXEL_BYTES = 4
+"""What Pillow takes for a pixel in colours, which every picture becomes, or in one channel of more than 8 bits."""
+
+
+@contextmanager
+def opened_picture(source: str | os.PathLike[str] | bytes, *, pixels: bool = True) -> Iterator[Image.Image]:
+    """The picture in a file, or in the bytes of one, decoded unless `pixels` is False, for the time of the block.
+
+    Whatever Pillow raises, also inside the block, becomes an ImageError that names the file: it is no picture, of a
+    format that is not read, damaged, cut, or larger than a file of its size may be. FileNotFoundError passes.
+    """
+    with pillow_errors("" if isinstance(source, bytes) else f"{Path(source)}: "):
+        raw = source if isinstance(source, bytes) else _bytes_of(Path(source))
+        with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
+            if pixels:
+                _check_size(image, len(raw))
+                image.load()
+            yield image
+
+
+@contextmanager
+def pillow_errors(name: str = "") -> Iterator[None]:
+    """Whatever Pillow raises inside the block becomes an ImageError that begins with `name`; the project's own pass."""
+    try:
+        yield
+    except LimitError as error:
+        raise ImageError(f"{name}{error}") from None
+    except (FileNotFoundError, ImageError, CaffeFormatError):
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name}not an image that can be read: none of {', '.join(FORMATS)}") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"{name}not an image that can be read: {error}\n  if you trust the file, `predict --tile N` takes it, or "
+            "set PIL.Image.MAX_IMAGE_PIXELS in Python"
+        ) from error
+    except Exception as error:  # Pillow's decoders raise whatever they stumble over
+        raise ImageError(f"{name}not an image that can be read: {_described(error)}") from error
+
+
+def _bytes_of(path: Path) -> bytes:
+    """The whole file: Pillow asks a file for as many bytes as a header says, and it makes room for them all."""
+    if stat.S_ISFIFO(path.stat().st_mode) or stat.S_ISCHR(path.stat().st_mode):
+        raise ImageError(f"{path}: not an image that can be read: a pipe or a device")
+    return path.read_bytes()
+
+
+def _check_size(image: Image.Image, file_size: int) -> None:
+    """LimitError if the pixels would take more memory than a file of this size may ask for."""
+    needed = image.width * image.height * _PIXEL_BYTES
+    check_memory(
+        needed, file_size=file_size, expansion=_EXPANSION, what=f"{image.width} x {image.height} pixels would take"
+    )
+
+
+def _described(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__

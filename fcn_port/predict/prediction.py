@@ -1,0 +1,63 @@
+"""Many images through a net: batches of equal size, and what cannot be read does not stop the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from ..errors import ImageError
+from .image_lists import Source
+from .images import read_image
+from .segmenting import Seen, segment_all
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """An image and what the net sees in it, or why it could not be read."""
+
+    source: Source
+    seen: Seen | None
+    problem: str | None = None
+
+
+_WAITING = 4
+"""So many batches' images may wait for others of their size."""
+
+
+def predict_all(
+    net: nn.Module, sources: Sequence[Source], *, batch: int = 1, tile: int | None = None, keep_scores: bool = False
+) -> Iterator[Predicted]:
+    """What the net sees in each image, as it gets done; images of one size go through it `batch` at a time.
+
+    Images that cannot be read come out with the reason. Raises ValueError as `segment` does.
+    """
+    waiting: dict[tuple[int, ...], list[tuple[Source, np.ndarray]]] = {}
+
+    def run(size: tuple[int, ...]) -> Iterator[Predicted]:
+        group = waiting.pop(size)
+        found = segment_all(net, [pixels for _, pixels in group], tile=tile, keep_scores=keep_scores)
+        for (source, _), seen in zip(group, found, strict=True):
+            yield Predicted(source, seen)
+
+    for source in sources:
+        try:
+            pixels = read_image(source.path)
+        except (ImageError, OSError) as error:
+            yield Predicted(source, None, _reason(source, error))
+            continue
+        waiting.setdefault(pixels.shape, []).append((source, pixels))
+        if len(waiting[pixels.shape]) >= batch:
+            yield from run(pixels.shape)
+        elif sum(map(len, waiting.values())) >= _WAITING * batch:
+            yield from run(next(iter(waiting)))
+    for size in list(waiting):
+        yield from run(size)
+
+
+def _reason(source: Source, error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{source.path}: {(error.strerror or str(error)).lower()}"
+    return str(error)

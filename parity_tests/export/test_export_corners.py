@@ -1,0 +1,199 @@
+"""Ways out of nets that are odd somewhere: tiny epsilons, inputs that are no images, names of Python's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from converters.execution.caffe_net import CaffeNet
+from converters.export.checking import ExportError, check
+from converters.export.indices import index_inputs
+from converters.formats.prototxt import parse_prototxt
+from fcn_port.exporting import SUFFIXES, export, export_net, with_random_weights
+from parity_tests.tolerances import tolerance
+
+IMAGE = 'input: "data" input_shape { dim: 1 dim: 3 dim: 40 dim: 44 }\n'
+
+
+def caffe_net(text: str) -> CaffeNet:
+    """The net of the text, its kernels drawn with a seed; all else is as before training."""
+    net = CaffeNet(parse_prototxt(text))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, blob in net.named_parameters():
+            if name.endswith("weight") and blob.ndim > 1:
+                blob.copy_(torch.randn(blob.shape, generator=generator))
+    return net
+
+
+# Epsilons that keep a layer from dividing by zero
+
+SSD_HEAD = """
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 4 kernel_size: 3 } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "norm" type: "Normalize" bottom: "conv" top: "norm"
+        norm_param { across_spatial: false channel_shared: false } }
+layer { name: "loc" type: "Convolution" bottom: "norm" top: "loc" convolution_param { num_output: 8 kernel_size: 3 } }
+layer { name: "perm" type: "Permute" bottom: "loc" top: "perm"
+        permute_param { order: 0 order: 2 order: 3 order: 1 } }
+layer { name: "flat" type: "Flatten" bottom: "perm" top: "mbox_loc" }
+"""
+
+TINY = {
+    "mvn": 'layer { name: "n" type: "MVN" bottom: "data" top: "n" }',
+    "log": 'layer { name: "n" type: "Log" bottom: "data" top: "n" log_param { shift: 1e-10 } }',
+    "normalize": 'layer { name: "n" type: "Normalize" bottom: "data" top: "n" norm_param { across_spatial: false } }',
+    "power": """layer { name: "p" type: "Power" bottom: "data" top: "p" power_param { power: 2 } }
+        layer { name: "n" type: "Power" bottom: "p" top: "n" power_param { power: -0.5 shift: 1e-10 } }""",
+    "ssd": SSD_HEAD,
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_onnx_keeps_the_epsilon_of_a_layer(name: str, tmp_path: Path) -> None:
+    net = caffe_net(IMAGE + TINY[name])
+    assert export_net(net, to="onnx", out=tmp_path / "net.onnx").any_size
+    session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"])
+    zeros = torch.zeros(1, 3, 37, 50)
+    with torch.no_grad():
+        expected = net(zeros)
+    found = torch.from_numpy(session.run(None, {"data": zeros.numpy()})[0])
+    assert expected.isfinite().all()
+    torch.testing.assert_close(found, expected, rtol=tolerance("onnx"), atol=0)
+
+
+def test_the_check_sees_an_epsilon_that_was_lost() -> None:
+    def without_epsilon(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        centred = inputs["data"] - inputs["data"].mean((2, 3), keepdim=True)
+        return {"n": centred / centred.square().mean((2, 3), keepdim=True).sqrt()}
+
+    net, shapes = caffe_net(IMAGE + TINY["mvn"]), [{"data": (1, 3, 40, 44)}]
+    with pytest.raises(ExportError, match="n is NaN or infinite for an input of zeros"):
+        check(net, without_epsilon, shapes, outputs=["n"])
+    flat = caffe_net(IMAGE + TINY["mvn"].replace('"n" }', '"n" mvn_param { eps: 0 } }'))
+    check(flat, without_epsilon, shapes, outputs=["n"])  # the module gives NaN as well
+
+
+# Inputs that are no images
+
+EMBED = """
+input: "words" input_shape { dim: 5 dim: 4 }
+layer { name: "row" type: "Reshape" bottom: "words" top: "row" reshape_param { shape { dim: 2 dim: -1 } } }
+layer { name: "half" type: "Slice" bottom: "row" top: "first" top: "second" slice_param { axis: 0 } }
+layer { name: "wide" type: "Embed" bottom: "first" top: "wide" embed_param { input_dim: 11 num_output: 6 } }
+layer { name: "narrow" type: "Embed" bottom: "second" top: "narrow" embed_param { input_dim: 3 num_output: 6 } }
+"""
+REINDEX = """
+input: "data" input_shape { dim: 3 dim: 4 } input: "items" input_shape { dim: 5 }
+layer { name: "pick" type: "BatchReindex" bottom: "data" bottom: "items" top: "pick" }
+layer { name: "ip" type: "InnerProduct" bottom: "pick" top: "ip" inner_product_param { num_output: 2 } }
+"""
+
+
+@pytest.mark.parametrize("to", SUFFIXES)
+@pytest.mark.parametrize("text", [EMBED, REINDEX], ids=["embed", "reindex"])
+def test_indices_are_in_range(text: str, to: str, tmp_path: Path) -> None:
+    assert export_net(caffe_net(text), to=to, out=tmp_path / f"net{SUFFIXES[to]}").error <= tolerance("onnx")
+
+
+def test_python_of_a_prototxt_with_indices(tmp_path: Path) -> None:
+    (tmp_path / "net.prototxt").write_text(EMBED)
+    assert export(tmp_path / "net.prototxt", to="python", out=tmp_path / "net.py").error == 0
+
+
+def test_the_least_of_what_reads_them_limits_indices() -> None:
+    spec = parse_prototxt(EMBED)
+    assert index_inputs(spec, spec.inputs) == {"words": 3}
+    spec = parse_prototxt(REINDEX)
+    assert index_inputs(spec, spec.inputs) == {"items": 3}
+    computed = EMBED.replace('type: "Reshape"', 'type: "Power"').replace("dim: 5", "dim: 6")
+    assert index_inputs(parse_prototxt(computed), {"words": (6, 4)}) == {}, "what a layer computes is no input"
+
+
+TWO_KINDS = """
+input: "info" input_shape { dim: 1 dim: 2 } input: "more" input_shape { dim: 1 dim: 2 }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 2 kernel_size: 3 } }
+layer { name: "one" type: "Scale" bottom: "conv" bottom: "info" top: "one" scale_param { axis: 0 } }
+layer { name: "two" type: "Scale" bottom: "one" bottom: "more" top: "two" scale_param { axis: 0 } }
+"""
+UNREAD = """
+input: "im" input_shape { dim: 1 dim: 3 dim: 40 dim: 44 } input: "im_info" input_shape { dim: 1 dim: 3 }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 2 kernel_size: 3 } }
+"""
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch-export"])
+@pytest.mark.parametrize("text", [TWO_KINDS, UNREAD], ids=["image-and-numbers", "unread"])
+def test_inputs_of_two_kinds(text: str, to: str, tmp_path: Path) -> None:
+    net = caffe_net(IMAGE + text)
+    report = export_net(net, to=to, out=tmp_path / "net.onnx")
+    assert report.any_size and report.error <= tolerance("onnx")
+    if to == "onnx":
+        session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"])
+        assert [value.name for value in session.get_inputs()] == list(net.inputs)
+        assert [value.name for value in session.get_outputs()] == list(net.outputs)
+
+
+# A check of nothing is none
+
+BN = """
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 9 kernel_size: 3 } }
+layer { name: "bn" type: "BN" bottom: "conv" top: "bn" bn_param { slope_filler { type: "constant" value: 1 } } }
+"""
+
+
+def test_an_output_of_nan_is_not_equal_to_itself(tmp_path: Path) -> None:
+    net = caffe_net(IMAGE + BN)
+    with torch.no_grad():
+        net.get_parameter("bn.blob3").fill_(-1)
+    with pytest.raises(ExportError, match="bn is NaN or infinite everywhere"):
+        export_net(net, to="python", out=tmp_path / "net.py")
+    assert not list(tmp_path.iterdir())
+
+
+class WithInfinity(nn.Module):
+    """Its input times a number, and one column of infinities."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(torch.arange(x.shape[-1]) == 3, torch.inf, x * self.scale)
+
+
+def test_an_infinity_does_not_hide_the_rest() -> None:
+    net, shapes = WithInfinity(1), [{"data": (1, 3, 9, 9)}]
+    check(net, lambda inputs: {"n": net(inputs["data"])}, shapes, outputs=["n"])
+    with pytest.raises(ExportError, match="n differs by"):
+        check(net, lambda inputs: {"n": WithInfinity(1.01)(inputs["data"])}, shapes, outputs=["n"])
+
+
+def test_weights_that_are_drawn_have_variances_above_zero() -> None:
+    net = with_random_weights(CaffeNet(parse_prototxt(IMAGE + BN)))
+    assert net.get_parameter("bn.blob3").min() > 0
+    with torch.no_grad():
+        assert net(torch.randn(1, 3, 40, 44, generator=torch.Generator().manual_seed(0))).isfinite().all()
+
+
+# Names of Python's own, and layers that say nothing
+
+
+@pytest.mark.parametrize("to", SUFFIXES)
+def test_layers_may_be_called_as_python_calls_its_statements(to: str, tmp_path: Path) -> None:
+    layer = 'layer {{ name: "{0}" type: "Convolution" bottom: "{1}" top: "{0}" convolution_param {{ {2} }} }}\n'
+    one = layer.format("class", "data", "num_output: 4 kernel_size: 3")
+    net = caffe_net(IMAGE + one + layer.format("import", "class", "num_output: 2 kernel_size: 1"))
+    assert list(net.state_dict()) == ["class.weight", "class.bias", "import.weight", "import.bias"]
+    export_net(net, to=to, out=tmp_path / f"net{SUFFIXES[to]}")
+
+
+@pytest.mark.parametrize("to", ["python", "onnx", "torch-export"])
+def test_a_reshape_to_no_axes(to: str, tmp_path: Path) -> None:
+    net = caffe_net('input: "x" input_shape { dim: 1 dim: 1 } layer { name: "r" type: "Reshape" bottom: "x" top: "r" }')
+    export_net(net, to=to, out=tmp_path / f"net{SUFFIXES[to]}")

@@ -1,0 +1,147 @@
+"""Compiled code is loaded only where nobody else can have put it, and only if it is what was kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fcn_port import private
+from fcn_port.cli import run
+from fcn_port.fastpath.native import build
+
+pytestmark = pytest.mark.skipif(build.shutil.which("cc") is None, reason="no C compiler")
+
+PLANTED = """
+#include <stdio.h>
+#include <stdlib.h>
+__attribute__((constructor)) static void run(void) { fclose(fopen(getenv("RAN"), "w")); }
+"""
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library whose constructor makes a file `$RAN` as soon as it is loaded."""
+    folder = tmp_path_factory.mktemp("planted")
+    (folder / "planted.c").write_text(PLANTED)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", "planted.so", "planted.c"], cwd=folder, check=True)
+    return folder / "planted.so"
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What cc makes of winograd.c."""
+    return build._compile(["cc"], tmp_path_factory.mktemp("compiled"))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: Path) -> Iterator[Path]:
+    """An empty cache folder, and no library loaded yet; what has to be compiled is copied, which is quicker."""
+    monkeypatch.setattr(build, "cache_folder", lambda: tmp_path / "native")
+    monkeypatch.setattr(build, "_compile", lambda command, folder: Path(shutil.copy(compiled, folder)))
+    monkeypatch.setenv("CC", "cc")
+    monkeypatch.setenv("RAN", str(tmp_path / "ran"))
+    (tmp_path / "native").mkdir(mode=0o700)
+    build.library.cache_clear()
+    yield tmp_path / "native"
+    build.library.cache_clear()
+
+
+def lie(cache: Path, planted: Path, *, name: str = "") -> Path:
+    """Put the planted library where the compiled one would be looked for, with a digest that is right."""
+    digest = hashlib.sha256(planted.read_bytes()).hexdigest()
+    path = cache / (name or f"{build._name(['cc'])}-{digest}.so")
+    shutil.copy(planted, path)
+    path.chmod(0o700)
+    return path
+
+
+@pytest.mark.parametrize("unsafe", ["folder", "folder above", "another user's", "link to a folder of everybody"])
+def test_a_folder_where_others_write(
+    unsafe: str, cache: Path, planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library would pass every check of the file itself; it is neither loaded nor kept there, and all works."""
+    place = lie(cache, planted)
+    if unsafe == "folder":
+        cache.chmod(0o777)
+    elif unsafe == "folder above":
+        tmp_path.chmod(0o777)
+    elif unsafe == "another user's":
+        own = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: own + 7)
+    else:
+        cache.chmod(0o777)
+        (tmp_path / "link").symlink_to(cache)
+        monkeypatch.setattr(build, "cache_folder", lambda: tmp_path / "link")
+    assert build.library().panel() > 0 and cache not in Path(build.library()._name).parents
+    assert not (tmp_path / "ran").exists()
+    assert list(cache.iterdir()) == [place]
+
+
+def test_what_is_the_users_own_is_loaded(cache: Path, planted: Path, tmp_path: Path) -> None:
+    """Else the tests around would see nothing: this one runs, and is then found not to be ours."""
+    lie(cache, planted)
+    assert build.library().panel() > 0 and (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("what", ["link", "another name", "others may write", "another digest", "cut", "junk"])
+def test_a_file_that_is_not_what_was_kept(what: str, cache: Path, planted: Path, tmp_path: Path) -> None:
+    """It is made again, and none of it ran."""
+    path = lie(cache, planted)
+    if what == "link":
+        path.unlink()
+        path.symlink_to(planted)
+    elif what == "another name":
+        (tmp_path / "name").hardlink_to(path)
+    elif what == "others may write":
+        path.chmod(0o770)
+    elif what == "another digest":
+        path = path.rename(path.with_name(f"{build._name(['cc'])}-{'0' * 64}.so"))
+    elif what == "cut":
+        path.write_bytes(path.read_bytes()[:-100])
+    else:
+        path.unlink()
+        junk = b"\x7fELF nothing more"
+        path = path.with_name(f"{build._name(['cc'])}-{hashlib.sha256(junk).hexdigest()}.so")
+        path.write_bytes(junk)
+    assert build.library().panel() > 0 and not (tmp_path / "ran").exists()
+    (kept,) = cache.iterdir()
+    assert kept != path and kept.stat().st_size > 10_000 and build.library()._name == str(kept)
+
+
+def test_a_damaged_one_is_made_again(cache: Path) -> None:
+    build.library()
+    (kept,) = cache.iterdir()
+    content = kept.read_bytes()
+    copy = cache / "copy"  # this process has the file itself open
+    copy.write_bytes(content[:5000] + b"x" + content[5001:])
+    copy.replace(kept)
+    build.library.cache_clear()
+    build.library()
+    assert [each.read_bytes() for each in cache.iterdir()] == [content]
+
+
+def test_the_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        assert private.why_not_private(tmp_path / "a" / "b") is None
+    finally:
+        os.umask(old)
+    assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b")} == {0o700}
+
+
+def test_version_says_where_compiled_code_is_or_why_it_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert run(["--version"]) == 0
+    assert "compiled code in " in capsys.readouterr().out and not (tmp_path / "cache").exists()
+    tmp_path.chmod(0o777)
+    assert run(["--version"]) == 0
+    assert f"compiled code is not kept: {tmp_path}: others may write" in capsys.readouterr().out

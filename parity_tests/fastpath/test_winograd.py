@@ -1,0 +1,89 @@
+"""Winograd's convolutions are convolutions, and round little."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fcn_port.fastpath import winograd
+from fcn_port.fastpath.graph import Step
+from fcn_port.fastpath.kernels import make_kernel
+from fcn_port.fastpath.winograd import TILES, WinogradConvolution, is_worth_it, matrices
+from parity_tests.tolerances import tolerance
+
+
+def layer(channels: int, features: int, side: int, *, bias: bool = True) -> nn.Conv2d:
+    torch.manual_seed(channels + features)
+    module = nn.Conv2d(channels, features, side, bias=bias)
+    nn.init.kaiming_normal_(module.weight)
+    return module.requires_grad_(False)
+
+
+@pytest.mark.parametrize(("side", "tile"), TILES.items())
+def test_the_matrices_filter(side: int, tile: int) -> None:
+    """One dimension, one tile, against the sum that defines it."""
+    output, kernel, data = matrices(tile, side)
+    generator = torch.Generator().manual_seed(side)
+    g, d = (torch.randn(n, generator=generator, dtype=torch.float64) for n in (side, tile + side - 1))
+    expected = torch.stack([(d[i : i + side] * g).sum() for i in range(tile)])
+    torch.testing.assert_close(output @ ((kernel @ g) * (data @ d)), expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("side", TILES)
+@pytest.mark.parametrize(("h", "w", "pad"), [(9, 9, 0), (13, 22, 0), (8, 31, 1), (7, 7, 3)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_any_size_padding_and_batch(side: int, h: int, w: int, pad: int, bias: bool) -> None:
+    """In double precision it is the convolution; chunks of one row of tiles each."""
+    module = layer(24, 40, side, bias=bias).double()
+    x = torch.randn(2, 24, h, w, dtype=torch.float64)
+    expected = F.conv2d(x, module.weight, module.bias, padding=pad).relu()
+    for chunk in (1, 1 << 30):
+        winograd.CHUNK_BYTES, before = chunk, winograd.CHUNK_BYTES
+        try:
+            found = WinogradConvolution(module, relu=True)(x, padding=(pad, pad))
+        finally:
+            winograd.CHUNK_BYTES = before
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize(("channels", "features", "side", "size"), [(256, 256, 3, 20), (128, 128, 7, 16)])
+def test_rounding(channels: int, features: int, side: int, size: int) -> None:
+    module = layer(channels, features, side)
+    x = torch.randn(1, channels, size, size).relu()
+    expected = F.conv2d(x.double(), module.weight.double(), module.bias.double())
+    found = WinogradConvolution(module, relu=False)(x)
+    assert float((found - expected).abs().max() / expected.abs().max()) <= tolerance("winograd-layer")
+
+
+def test_the_usual_points_would_round_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """0, 1, -1, 2, -2, as in most implementations: the test of rounding is not a formality."""
+    module = layer(256, 256, 3)
+    x = torch.randn(1, 256, 20, 20).relu()
+    expected = F.conv2d(x.double(), module.weight.double(), module.bias.double())
+
+    def error() -> float:
+        found = WinogradConvolution(module, relu=False)(x)
+        return float((found - expected).abs().max() / expected.abs().max())
+
+    ours = error()
+    monkeypatch.setitem(winograd.POINTS, 6, tuple(map(Fraction, (0, 1, -1, 2, -2))))
+    matrices.cache_clear()
+    try:
+        assert error() > 1.5 * ours
+    finally:
+        matrices.cache_clear()
+
+
+def test_where_it_is_used() -> None:
+    with torch.device("meta"):
+        assert is_worth_it(nn.Conv2d(64, 128, 3)) and is_worth_it(nn.Conv2d(512, 4096, 7))
+        for other in (nn.Conv2d(64, 64, 3), nn.Conv2d(512, 512, 1), nn.Conv2d(256, 256, 3, stride=2),
+                      nn.Conv2d(256, 256, 3, groups=2), nn.Conv2d(256, 256, 3, dilation=2)):  # fmt: skip
+            assert not is_worth_it(other)
+    step = Step("conv4_1", layer(64, 128, 3), ("pool3",), "conv4_1", relu=True)
+    assert isinstance(make_kernel(step, choice="torch"), WinogradConvolution)
+    assert not isinstance(make_kernel(step), WinogradConvolution)

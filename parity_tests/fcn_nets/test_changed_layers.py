@@ -1,0 +1,118 @@
+"""A hand-written net that somebody changed: its shapes, its definition and `fast` are those of what it is now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+import fcn_port
+from converters.execution.caffe_net import CaffeNet
+from fcn_port.inspection import input_shapes
+from fcn_port.nets import FCN, FCN8sAtOnce, FCNAlexNet
+from fcn_port.nets.record import NotCaffes, to_spec
+from parity_tests.narrow import NARROW, image, same
+
+Change = Callable[[FCN], object]
+
+
+def setting(layer: str, **values: object) -> Change:
+    def change(net: FCN) -> None:
+        for name, value in values.items():
+            assert getattr(net.get_submodule(layer), name) != value
+            setattr(net.get_submodule(layer), name, value)
+
+    return change
+
+
+def layer(name: str, make: Callable[[], nn.Module]) -> Change:
+    return lambda net: setattr(net, name, make())
+
+
+def together(*changes: Change) -> Change:
+    return lambda net: [change(net) for change in changes]
+
+
+DESCRIBED: dict[str, tuple[type[FCN], Change]] = {
+    "padding": (FCN8sAtOnce, setting("conv3_1", padding=(2, 1))),
+    "stride": (FCN8sAtOnce, together(setting("pool2", stride=(2, 1)), setting("conv3_1", stride=(1, 2)))),
+    "dilation": (FCN8sAtOnce, setting("conv4_2", dilation=(2, 2), padding=(2, 2))),
+    "dilation of rows": (FCN8sAtOnce, setting("conv4_2", dilation=(2, 1), padding=(2, 1))),
+    "groups": (FCN8sAtOnce, layer("conv2_1", lambda: nn.Conv2d(4, 4, 3, padding=1, groups=2))),
+    "no bias": (FCN8sAtOnce, layer("conv2_1", lambda: nn.Conv2d(4, 4, 3, padding=1, bias=False))),
+    "a wide kernel": (FCN8sAtOnce, layer("conv2_2", lambda: nn.Conv2d(4, 4, (5, 3), padding=(2, 1)))),
+    "deconvolution with groups": (
+        FCN8sAtOnce,
+        layer("upscore8", lambda: nn.ConvTranspose2d(3, 3, 16, stride=8, groups=3, bias=False)),
+    ),
+    "deconvolution with bias": (FCN8sAtOnce, layer("upscore8", lambda: nn.ConvTranspose2d(3, 3, 16, stride=8))),
+    "deconvolution with dilation": (
+        FCN8sAtOnce,
+        layer("upscore8", lambda: nn.ConvTranspose2d(3, 3, 8, stride=8, dilation=2, bias=False)),
+    ),
+    "deconvolution with padding": (FCN8sAtOnce, setting("upscore8", padding=(2, 2))),
+    "pooling's kernel": (FCN8sAtOnce, setting("pool2", kernel_size=3)),
+    "pooling's kernel of rows": (FCN8sAtOnce, setting("pool2", kernel_size=(3, 2))),
+    "pooling's padding": (FCN8sAtOnce, setting("pool2", kernel_size=3, padding=1)),
+    "pooling rounds down": (FCN8sAtOnce, setting("pool1", ceil_mode=False)),
+    "crop": (FCN8sAtOnce, setting("score", offset=29)),
+    "sum": (FCN8sAtOnce, setting("fuse_pool4", coefficients=(0.5, 2.0))),
+    "scale": (FCN8sAtOnce, setting("scale_pool4", value=0.25)),
+    "LRN's size": (FCNAlexNet, setting("norm1", size=3)),
+    "LRN's numbers": (FCNAlexNet, setting("norm2", alpha=1e-2, beta=0.5, k=2.0)),
+}
+REFUSED: dict[str, tuple[str, Change]] = {
+    "padding_mode": ("conv2_1", layer("conv2_1", lambda: nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"))),
+    "padding": ("conv2_1", layer("conv2_1", lambda: nn.Conv2d(4, 4, 3, padding="same"))),
+    "output_padding": (
+        "upscore8",
+        layer("upscore8", lambda: nn.ConvTranspose2d(3, 3, 16, stride=8, output_padding=1, bias=False)),
+    ),
+    "dilation": ("pool2", setting("pool2", dilation=2)),
+    "AvgPool2d": ("pool2", layer("pool2", lambda: nn.AvgPool2d(2, stride=2, ceil_mode=True))),
+    "LeakyReLU": ("relu2_1", layer("relu2_1", lambda: nn.LeakyReLU(inplace=True))),
+}
+
+
+def changed(make: type[FCN], change: Change) -> FCN:
+    torch.manual_seed(1)
+    net = make(3, widths=NARROW)
+    change(net)
+    return net.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("name", DESCRIBED)
+def test_the_definition_is_what_the_net_computes(name: str) -> None:
+    net = changed(*DESCRIBED[name])
+    x = image(net, (66, 81))
+    blobs = fcn_port.blobs(net, **x)
+    spec = to_spec(net, input_shapes(net, (64, 64)), name="net")
+    executed = CaffeNet(spec)
+    executed.load_state_dict(net.state_dict())
+    found = fcn_port.blobs(executed, **x)
+    assert list(found) == list(blobs)
+    for blob, value in blobs.items():
+        torch.testing.assert_close(found[blob], value, rtol=1e-5, atol=1e-5 * float(value.abs().max()))
+    if name == "scale":
+        assert spec.layer("scale_pool4").to_message().scale_param.filler.value == 0.25
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_caffe_does_not_have_is_named(name: str) -> None:
+    at, change = REFUSED[name]
+    with pytest.raises(NotCaffes, match=f"layer '{at}': .*{name}"):
+        to_spec(changed(FCN8sAtOnce, change), {"data": (1, 3, 64, 64)}, name="net")
+
+
+@pytest.mark.parametrize("name", [*DESCRIBED, *REFUSED])
+def test_shapes_and_fast_are_the_nets(name: str) -> None:
+    make, change = DESCRIBED[name] if name in DESCRIBED else (FCN8sAtOnce, REFUSED[name][1])
+    net = changed(make, change)
+    fast = fcn_port.fast(net)
+    for size in ((66, 81), (40, 40)):
+        x = image(net, size)
+        shapes = {blob: tuple(value.shape) for blob, value in fcn_port.blobs(net, **x).items()}
+        assert fcn_port.trace(net, size) == dict(fast.graph.shapes_at(size)) == shapes
+        assert same(fast(**x), net(**x))

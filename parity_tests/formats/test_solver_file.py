@@ -1,0 +1,117 @@
+"""solver.prototxt files: read, written, refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from converters import CaffeFormatError
+from converters.formats.solver import POLICIES, TYPES, SolverSpec, format_solver, parse_solver, read_solver
+from fcn_port.training.rates import learning_rate
+from parity_tests import solving
+from parity_tests.goldens import GOLDEN, formats
+
+HEAVY = 'base_lr: 1e-10 lr_policy: "fixed" momentum: 0.99 weight_decay: 0.0005 '
+
+
+@pytest.mark.parametrize("path", sorted((GOLDEN / "solver").glob("solver-????*.prototxt")), ids=lambda p: p.stem)
+def test_what_is_written_reads_back(path: Path) -> None:
+    if path.name.endswith(".train.prototxt"):
+        with pytest.raises(CaffeFormatError, match="this is a net, not a solver"):
+            read_solver(path)
+        return
+    spec = read_solver(path)
+    assert spec.net_file() == path.with_suffix("").with_suffix(".train.prototxt")
+    assert parse_solver(format_solver(spec), path=path) == spec
+
+
+def test_every_field_is_written(tmp_path: Path) -> None:
+    spec = SolverSpec(
+        0.5, "multistep", "Nesterov", gamma=0.5, power=0.25, stepsize=7, stepvalue=(3, 5), momentum=0.5, momentum2=0.25,
+        rms_decay=0.5, delta=0.25, weight_decay=0.125, regularization_type="L1", clip_gradients=2.0, iter_size=3,
+        max_iter=10, display=2, average_loss=4, snapshot=5, snapshot_prefix="a/b", snapshot_format="HDF5",
+        test_interval=6, random_seed=1337, train_net="train.prototxt", test_nets=("val.prototxt",),
+    )  # fmt: skip
+    assert parse_solver(format_solver(spec)) == spec
+
+
+def test_defaults_are_caffes() -> None:
+    spec = parse_solver('base_lr: 1 lr_policy: "fixed" net: "net.prototxt"')
+    assert spec == SolverSpec(1.0, train_net="net.prototxt")
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_the_old_enum_of_types(kind: str) -> None:
+    assert parse_solver(f'base_lr: 1 lr_policy: "fixed" solver_type: {kind.upper()}').type == kind
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('lr_policy: "fixed"', "base_lr is missing"),
+        ("base_lr: 1", "lr_policy is missing"),
+        ('base_lr: 1 lr_policy: "cosine"', "no policy 'cosine'"),
+        (HEAVY + 'type: "LARS"', "no solver 'LARS'"),
+        (HEAVY + 'type: "AdaGrad"', "momentum cannot be used with AdaGrad"),
+        (HEAVY + 'type: "RMSProp"', "momentum cannot be used with RMSProp"),
+        (HEAVY + "gama: 0.1", "line 1.*no field 'gama'.*\n.*did you mean 'gamma'"),
+        (HEAVY + "gamma: -1", "gamma is -1"),
+        (HEAVY + "iter_size: 0", "iter_size is 0"),
+        (HEAVY + 'regularization_type: "L3"', "'L3' is neither L2 nor L1"),
+        (HEAVY + "type: 'SGD' solver_type: ADAM", "both type and the old solver_type"),
+        (HEAVY + "net: 'a' train_net: 'b'", "net and train_net"),
+        (HEAVY + "net_param { name: 'a' }", "net_param"),
+        ('base_lr: 1 lr_policy: "step" gamma: 0.1', "stepsize is 0"),
+        ('base_lr: 1 lr_policy: "poly"', "max_iter"),
+        ("base_lr 1", "expected"),
+        (formats("fcn8s-mini.prototxt").read_text(), "this is a net"),
+    ],
+)
+def test_what_caffe_refuses_is_refused(text: str, said: str) -> None:
+    with pytest.raises(CaffeFormatError, match=f"solver.prototxt.*{said}"):
+        parse_solver(text, path="solver.prototxt")
+
+
+def test_a_missing_net_is_named(tmp_path: Path) -> None:
+    (tmp_path / "solver.prototxt").write_text(HEAVY + 'train_net: "train.prototxt"')
+    with pytest.raises(FileNotFoundError, match=r"train\.prototxt"):
+        read_solver(tmp_path / "solver.prototxt").net_file()
+    with pytest.raises(CaffeFormatError, match="names no net"):
+        parse_solver(HEAVY).net_file()
+
+
+def rates(text: str, count: int) -> list[float]:
+    spec, step, found = parse_solver(text), 0, []
+    for iteration in range(count):
+        rate, step = learning_rate(spec, iteration, current_step=step)
+        found.append(rate)
+    return found
+
+
+def test_multistep_moves_on_by_one_step_in_each_update() -> None:
+    """Two equal stepvalues, or one that was passed, take their step in the update after (sgd_solver.cpp)."""
+    found = rates('base_lr: 1 lr_policy: "multistep" gamma: 0.5 stepvalue: [2, 2, 1, 5]', 7)
+    assert found == [1, 1, 0.5, 0.25, 0.125, 0.0625, 0.0625]
+
+
+def test_the_policies_by_hand() -> None:
+    assert rates('base_lr: 2 lr_policy: "step" gamma: 0.5 stepsize: 2', 5) == [2, 2, 1, 1, 0.5]
+    assert rates('base_lr: 2 lr_policy: "exp" gamma: 0.5', 3) == [2, 1, 0.5]
+    assert rates('base_lr: 2 lr_policy: "inv" gamma: 1 power: 1', 4) == [2, 1, 2 / 3, 0.5]
+    assert rates('base_lr: 2 lr_policy: "poly" power: 2 max_iter: 4', 5) == [2, 1.125, 0.5, 0.125, 0]
+    sigmoid = rates('base_lr: 2 lr_policy: "sigmoid" gamma: 1000 stepsize: 1', 3)
+    assert sigmoid == [0, 1, 2]
+
+
+def test_a_rate_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="'poly' gives no learning rate at iteration 5"):
+        rates('base_lr: 2 lr_policy: "poly" power: 0.5 max_iter: 4', 6)
+    with pytest.raises(ValueError, match="'exp' gives no learning rate"):
+        rates('base_lr: 2 lr_policy: "exp" gamma: 1e30', 40)
+
+
+def test_the_cases_of_the_zoo_name_every_type_and_policy() -> None:
+    specs = [parse_solver(case.solver) for case in solving.CASES.values()]
+    assert {spec.type for spec in specs} == set(TYPES)
+    assert {spec.lr_policy for spec in specs} == set(POLICIES)

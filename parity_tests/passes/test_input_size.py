@@ -1,0 +1,83 @@
+"""What a training net does not say of its inputs: their size, which its weights tell, and that one is a constant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import fcn_port
+from converters import CaffeNet, MismatchError, convert, from_state_dict, to_deploy, write_caffemodel
+from converters.formats.prototxt import format_prototxt, parse_prototxt
+from converters.net.shapes import infer_blobs
+
+CLASSIFIER = """
+name: "classifier"
+layer { name: "digits" type: "Data" top: "data" top: "label" data_param { source: "somewhere" batch_size: 64 } }
+layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+        convolution_param { num_output: 4 kernel_size: 5 } }
+layer { name: "pool1" type: "Pooling" bottom: "conv1" top: "pool1" pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "conv2" type: "Convolution" bottom: "pool1" top: "conv2"
+        convolution_param { num_output: 5 kernel_size: 5 } }
+layer { name: "pool2" type: "Pooling" bottom: "conv2" top: "pool2" pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "ip1" type: "InnerProduct" bottom: "pool2" top: "ip1" inner_product_param { num_output: 6 } }
+layer { name: "ip2" type: "InnerProduct" bottom: "ip1" top: "ip2" inner_product_param { num_output: 3 } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip2" bottom: "label" top: "loss" }
+"""
+
+
+def trained(folder: Path, size: tuple[int, int], *, channels: int = 1) -> Path:
+    """A .caffemodel as Caffe writes it while it trains: the training net is in it."""
+    spec = parse_prototxt(CLASSIFIER)
+    net = CaffeNet(to_deploy(spec, input_shapes={"data": (1, channels, *size)}))
+    path = folder / "weights.caffemodel"
+    write_caffemodel(from_state_dict(net.state_dict(), spec), path)
+    return path
+
+
+@pytest.mark.parametrize(("side", "found", "least"), [(28, 28, 25), (20, 20, 17), (25, 28, 25), (99, 100, 97)])
+def test_the_size_is_what_the_weights_fit(tmp_path: Path, side: int, found: int, least: int) -> None:
+    """LeNet's 28, and others; of sizes that pooling takes to the same map, the largest."""
+    path = trained(tmp_path, (side, side))
+    report = convert(path, tmp_path / "out.safetensors")
+    (note,) = report.warnings
+    assert f"images of {found}x{found}, or any from {least}x{least}" in note
+    for file in (path, tmp_path / "out.safetensors"):
+        net = fcn_port.load(file)
+        assert isinstance(net, CaffeNet) and net.inputs == {"data": (1, 1, found, found)}
+        here = infer_blobs(net.spec, {"data": (1, 1, side, side)})
+        assert here == infer_blobs(net.spec) == infer_blobs(net.spec, {"data": (1, 1, least, least)})
+        assert here != infer_blobs(net.spec, {"data": (1, 1, least - 1, least - 1)})
+        assert here != infer_blobs(net.spec, {"data": (1, 1, found + 1, found + 1)})
+
+
+def test_what_is_not_square_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    path = trained(tmp_path, (28, 60), channels=3)
+    with pytest.raises(MismatchError, match=r"ip1' has 1,440 weights; with the input data 1x3x500x500") as caught:
+        convert(path, tmp_path / "out.safetensors")
+    assert "give a prototxt" in str(caught.value) and not (tmp_path / "out.safetensors").exists()
+    with pytest.raises(MismatchError, match="give its deploy prototxt"):
+        fcn_port.load(path)
+    deploy = tmp_path / "deploy.prototxt"
+    deploy.write_text(format_prototxt(to_deploy(parse_prototxt(CLASSIFIER), input_shapes={"data": (1, 3, 28, 60)})))
+    convert(path, tmp_path / "out.safetensors", prototxt=deploy)
+    assert fcn_port.load(tmp_path / "out.safetensors")
+    assert fcn_port.load(path, prototxt=deploy)
+
+
+@pytest.mark.parametrize(
+    ("filler", "value"),
+    [("", "0"), ('data_filler { type: "constant" value: 2.5 }', "2.5"), ('data_filler { type: "gaussian" }', None)],
+)
+def test_a_constant_that_becomes_an_input_is_told(filler: str, value: str | None) -> None:
+    shape = "shape { dim: 1 dim: 3 }"
+    deploy = to_deploy(
+        parse_prototxt(
+            f'layer {{ name: "data" type: "Input" top: "data" input_param {{ {shape} }} }}\n'
+            f'layer {{ name: "ones" type: "DummyData" top: "ones" dummy_data_param {{ {shape} {filler} }} }}\n'
+            'layer { name: "sum" type: "Eltwise" bottom: "data" bottom: "ones" top: "sum" }'
+        )
+    )
+    notes = [note for note in deploy.notes if "DummyData" in note]
+    assert list(deploy.inputs) == ["data", "ones"]
+    assert notes == ([] if value is None else [f"'ones' is an input here; Caffe's DummyData fills it with {value}"])

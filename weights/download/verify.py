@@ -1,0 +1,102 @@
+"""Whether a file is the one that was published: its size, its checksum, or at least what it looks like."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from weights.download.digests import RunningDigests
+from weights.download.wording import shown
+from weights.records import Checksum, Release
+from weights.sidecar import Record, VerifiedBy
+
+Check = Callable[[Path], None]
+"""Looks at the structure of a file, and raises ValueError (as CaffeFormatError is) if it is not what it should be."""
+
+HEAD = 512
+"""Bytes from the start of a file that are enough to recognise a web page."""
+
+_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|body|\?xml|!--)", re.IGNORECASE)
+_TITLE = re.compile(rb"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+
+
+class WrongFile(Exception):
+    """What is there, or what came, is not the file; `str()` says why, without the name of the file."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is known of a file: bounds of its size in bytes, and its checksum; `recorded` if that is our own record."""
+
+    size: int | None = None
+    at_least: int = 1
+    at_most: int = (1 << 31) - 1
+    checksum: Checksum | None = None
+    recorded: bool = False
+
+    @classmethod
+    def of(cls, release: Release, record: Record | None) -> Wanted:
+        """What is known of a release's caffemodel; `record` counts where no checksum was published.
+
+        Without a published size it is between the float32 blobs less a percent, in case the net in the file is not
+        quite ours, and twice that, for a snapshot may hold the diffs too; and protobuf ends below 2 GiB.
+        """
+        checksum, recorded = release.checksum, False
+        if checksum is None and record is not None:
+            checksum, recorded = Checksum("sha256", record.sha256), True
+        if release.size is not None:
+            return cls(release.size, 1, release.size, checksum, recorded)
+        if release.blob_bytes is None:
+            return cls(checksum=checksum, recorded=recorded)
+        at_least = release.blob_bytes - release.blob_bytes // 100
+        at_most = min(2 * release.blob_bytes + (16 << 20), cls.at_most)
+        return cls(None, at_least, at_most, checksum, recorded)
+
+    def objection(self, size: int) -> str | None:
+        """Why a file of `size` bytes cannot be it, or None."""
+        if self.size is not None and size != self.size:
+            return f"{size} bytes, and the file has {self.size}"
+        if size < self.at_least:
+            return f"{size} bytes, and the file has at least {self.at_least}"
+        if size > self.at_most:
+            return f"{size} bytes, and the file has at most {self.at_most}"
+        return None
+
+
+def judge(path: Path, digests: RunningDigests, wanted: Wanted, check: Check | None) -> VerifiedBy:
+    """How the file at `path`, all of whose bytes `digests` has, was found to be right; WrongFile if it is not."""
+    with path.open("rb") as file:
+        refuse_web_page(file.read(HEAD))
+    objection = wanted.objection(digests.count)
+    if objection is not None:
+        raise WrongFile(objection)
+    if wanted.checksum is not None:
+        return _compared(digests, wanted.checksum, recorded=wanted.recorded)
+    if check is None:
+        return "size"
+    try:
+        check(path)
+    except ValueError as error:
+        raise WrongFile(str(error)) from error
+    return "structure"
+
+
+def _compared(digests: RunningDigests, checksum: Checksum, *, recorded: bool) -> VerifiedBy:
+    found = digests.hexdigest(checksum.algorithm)
+    if found != checksum.digest:
+        known = "was recorded when it was first fetched" if recorded else "was published"
+        raise WrongFile(f"its {checksum.algorithm} is {found}, and {checksum.digest} {known}")
+    return "record" if recorded else checksum.algorithm
+
+
+def refuse_web_page(head: bytes) -> None:
+    """WrongFile if a file that begins with `head` is a web page; names its title."""
+    if not _PAGE.match(head):
+        return
+    title = _TITLE.search(head)
+    words = " ".join(html.unescape(title[1].decode("utf-8", "replace")).split()) if title else ""
+    called = f" ('{shown(words, most=80)}')" if words else ""
+    raise WrongFile(f"it is a web page{called} instead of the file")
