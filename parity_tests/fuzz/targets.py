@@ -247,7 +247,7 @@ _TABLE = (
     Target("net", net, seeds.layers, mutators.text),
     Target("fast", fast, seeds.layers, mutators.text),
     Target("export", export, seeds.layers, mutators.text, errors=(ExportError,), expansion=1 << 20),
-    Target("onnx", onnx, seeds.layers, mutators.text, errors=(ExportError,), expansion=4096),
+    Target("onnx", onnx, seeds.some_layers, mutators.text, errors=(ExportError,), expansion=4096),
     Target("predict", predict, seeds.segmenters, mutators.header, expansion=1 << 16),
     Target("inspect", inspect, seeds.everything, mutators.plain),
 )
