@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -56,7 +57,9 @@ def _run(name: str, chosen: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, "-m", "parity_tests.fuzz.child", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
     started = time.monotonic()
-    with (folder / "log").open("wb") as log:
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="fuzz-", dir=memory) as work, (folder / "log").open("wb") as log:
+        environment["FUZZ_WORK"] = work  # removed here: libFuzzer ends its process at once
         try:
             limit = chosen.seconds + _GRACE if chosen.seconds else None
             status = subprocess.run(

@@ -8,7 +8,6 @@ import os
 import random
 import resource
 import sys
-import tempfile
 import time
 import warnings
 from itertools import islice
@@ -38,9 +37,8 @@ def main(name: str, folder: Path, seconds: int, runs: int, seed: int) -> None:
     for data in (*target.seeds(), *known):
         (folder / "seeds" / hashlib.sha1(data).hexdigest()).write_bytes(data)
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
-    work = Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
     warnings.simplefilter("ignore")
-    watch = _Watch(target, folder, work)
+    watch = _Watch(target, folder, Path(os.environ["FUZZ_WORK"]))
 
     def mutated(data: bytes, most: int, number: int) -> bytes:
         return target.mutate(data, number, lambda each: atheris.Mutate(each, max(len(each) + 16, 64)))[:most]
