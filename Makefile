@@ -17,7 +17,7 @@ SHAPES := build/sample
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo sample convert voc-numbers test check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated
+.PHONY: help demo sample convert voc-numbers test check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ golden: caffe-oracle ## record the goldens again with real Caffe, and say how fa
 docs-generated: $(VENV)/ready-dev ## write docs/cli.md and docs/api.md from the commands and the docstrings
 	$(BIN)/python -m docs.generate
 
+release: $(VENV)/ready-release ## build sdist and wheel, check them, and use the wheel in an empty environment elsewhere
+	PIP_ARGS="$(PIP_ARGS)" BIN=$(BIN) .ci/release
+
 proto: $(VENV)/ready-dev ## compile converters/caffe.proto after a change
 	$(BIN)/python -m grpc_tools.protoc -Iconverters --descriptor_set_out=converters/caffe.desc converters/caffe.proto
 
@@ -100,7 +103,7 @@ bench: $(VENV)/ready-bench ## speed and memory, side by side with what a user wo
 	$(BIN)/python -m benchmarks.training
 
 clean: ## remove what make made, but no weights
-	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -115,6 +118,10 @@ $(VENV)/ready-dev: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/ready-fuzz: $(VENV)/ready-dev
 	$(INSTALL) --editable '.[fuzz]'
+	@touch $@
+
+$(VENV)/ready-release: $(VENV)/ready-dev
+	$(INSTALL) --editable '.[release]'
 	@touch $@
 
 $(VENV)/ready-bench: $(VENV)/ready-dev

@@ -14,6 +14,7 @@ import griffe
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("fcn_port", "converters", "weights")
+STARS = {griffe.ParameterKind.var_positional: "*", griffe.ParameterKind.var_keyword: "**"}
 PRIVATE = ("fcn_port.cli",)
 """Packages whose names are not for use from outside."""
 
@@ -121,14 +122,15 @@ def _own(parameters: Iterable[griffe.Parameter]) -> list[griffe.Parameter]:
 
 def _call(parameters: Iterable[griffe.Parameter]) -> str:
     """Parameters as they are written, with the marks of positional-only and keyword-only ones."""
-    written, before = [], None
+    written: list[str] = []
+    before: griffe.ParameterKind | None = None
     for each in _own(parameters):
         kind = each.kind
+        star = "" if kind is None else STARS.get(kind, "")
         if before is griffe.ParameterKind.positional_only and kind is not before:
             written.append("/")
         if kind is griffe.ParameterKind.keyword_only and before not in (kind, griffe.ParameterKind.var_positional):
             written.append("*")
-        star = {griffe.ParameterKind.var_positional: "*", griffe.ParameterKind.var_keyword: "**"}.get(kind, "")
         typed = f": {each.annotation}" if each.annotation is not None else ""
         default = "" if each.default is None or star else f" = {each.default}" if typed else f"={each.default}"
         written.append(f"{star}{each.name}{typed}{default}")
