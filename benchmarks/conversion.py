@@ -59,16 +59,13 @@ def convert(folder: Path) -> Callable[[], object]:
 
 
 def copy_and_hash(folder: Path) -> Callable[[], object]:
-    import hashlib
     import shutil
+
+    from converters.safety import sha256_of
 
     def work() -> object:
         shutil.copyfile(folder / WEIGHTS, folder / OUT)
-        digest = hashlib.sha256()
-        with (folder / WEIGHTS).open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-        return digest.hexdigest()
+        return sha256_of(folder / WEIGHTS)
 
     return work
 

@@ -7,8 +7,6 @@ bytes.
 
 from __future__ import annotations
 
-import hashlib
-import mmap
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +29,7 @@ from .passes.auto_crop import auto_crop
 from .passes.deploy import to_deploy
 from .passes.input_size import check_size
 from .passes.merge_splits import merge_splits
+from .safety.digest import sha256_of
 from .safety.files import whole_file
 from .version import VERSION
 
@@ -139,7 +138,7 @@ def _write(
 
     before = _version_of(source)
     with ThreadPoolExecutor(1) as thread, whole_file(out, durable=False) as file:
-        checksum = thread.submit(_sha256, source)
+        checksum = thread.submit(sha256_of, source)
         write_safetensors(file, arrays, metadata, watch=watch)
         file.seek(0)
         file.write(header_bytes(arrays, {**metadata, "source_sha256": checksum.result()}))
@@ -147,12 +146,6 @@ def _write(
             problem = "the file changed while it was being converted"
             raise CaffeFormatError(problem, path=source, hint="convert it again")
     return checksum.result(), list(bad)
-
-
-def _sha256(path: Path) -> str:
-    """The checksum of a file, in one call that needs the interpreter only at its ends."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        return hashlib.sha256(mapped).hexdigest()
 
 
 def _version_of(path: Path) -> tuple[int, int]:

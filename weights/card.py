@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
+from converters.errors import place
 from converters.escaping import json_text
-from converters.safety import parse_json, read_json
+from converters.safety import parse_json, read_json, to_record
 
 from .catalogue import bundled, releases
 from .records import Palette, Preprocessing, Release
@@ -70,40 +71,36 @@ class Card:
         return {name: value for name, value in found.items() if value is not None}
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, Any]) -> Card:
-        """The card that `to_metadata` wrote, from metadata that may hold other things too; ValueError if damaged."""
-        release, net, palette, licence = (_text(metadata, key) for key in ("release", "net", "palette", "licence"))
-        if palette is not None and palette not in get_args(Palette):
-            raise ValueError(f"palette {palette[:80]!a} is not {' or '.join(map(repr, get_args(Palette)))}")
-        inputs, classes = (_parsed(metadata, key) for key in ("preprocessing", "classes"))
+    def from_metadata(cls, metadata: Any) -> Card:
+        """The card that `to_metadata` wrote, from metadata that may hold other things too.
+
+        Raises CaffeFormatError, which is a ValueError, if it is damaged.
+        """
+        found = to_record(metadata, _Metadata, ignore_unknown=True)
+        inputs, classes = _parsed("preprocessing", found.preprocessing), _parsed("classes", found.classes)
         return cls(
-            release=release,
-            net=net,
+            release=found.release,
+            net=found.net,
             preprocessing=None if inputs is None else Preprocessing.from_json(inputs),
-            classes={} if classes is None else _class_names(classes),
-            palette=palette,
-            licence=licence,
+            classes={} if classes is None else to_record(classes, dict[str, tuple[str, ...]], where="classes"),
+            palette=found.palette,
+            licence=found.licence,
         )
 
 
-def _text(metadata: Mapping[str, Any], key: str) -> str | None:
-    value = metadata.get(key)
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"{key} is text, not {value!r:.80}")
-    return value
+@dataclass(frozen=True)
+class _Metadata:
+    """A card in strings, two of which are JSON."""
+
+    release: str | None = None
+    net: str | None = None
+    preprocessing: str | None = None
+    classes: str | None = None
+    palette: Palette | None = None
+    licence: str | None = None
 
 
-def _parsed(metadata: Mapping[str, Any], key: str) -> Any:
+def _parsed(name: str, text: str | None) -> Any:
     """The JSON in a string of the metadata; None if there is none."""
-    text = _text(metadata, key)
-    try:
+    with place(name):
         return None if text is None else parse_json(text)
-    except ValueError as error:
-        raise ValueError(f"{key}: {error}") from None
-
-
-def _class_names(classes: Any) -> dict[str, tuple[str, ...]]:
-    tables = classes.values() if isinstance(classes, dict) else [None]
-    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in tables):
-        raise ValueError(f"classes is a table of lists of names by output blob, not {classes!r:.80}")
-    return {blob: tuple(names) for blob, names in classes.items()}

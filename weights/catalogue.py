@@ -16,33 +16,28 @@ import functools
 import importlib.resources
 import re
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass, replace
 from types import MappingProxyType
-from typing import Literal, cast
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
+from converters.errors import CaffeFormatError, place
+from converters.safety import to_record
 from weights.errors import CatalogueError, UnknownReleaseError
 from weights.records import Channels, Checksum, Dataset, Input, Kind, Licence, Palette, Preprocessing, Release, Score
-from weights.tables import Table
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:  # pragma: no cover
     import tomli as tomllib
 
+T = TypeVar("T")
+
 DIGEST_LENGTHS: Mapping[Literal["sha256", "sha1", "md5"], int] = MappingProxyType(
     {"sha256": 64, "sha1": 40, "md5": 32}
 )
 """Algorithms from the strongest to the weakest, with the length of their digests in hex."""
-
-METRICS = ("overall_accuracy", "mean_accuracy", "mean_iu", "fwavacc")
-
-_RELEASE_FIELDS = (
-    *("file", "urls", "prototxts", "size", "blob_bytes"),
-    *("net", "bundled", "dataset", "inputs", "licence", "scores"),
-)
-
 
 @dataclass(frozen=True)
 class Catalogue:
@@ -93,119 +88,164 @@ def _catalogue() -> Catalogue:
 def parse_catalogue(text: str) -> Catalogue:
     """A catalogue from the text of its TOML file; CatalogueError names the entry and the field that is wrong."""
     try:
-        top = Table((), tomllib.loads(text))
+        found = to_record(tomllib.loads(text), _File)
+        _refuse_empty_texts(found)
+        sets = {name: _dataset(name, entry, found.sources) for name, entry in found.datasets.items()}
+        fcn = {name: _release(name, entry, "fcn", found, sets) for name, entry in found.releases.items()}
+        init = {name: _release(name, entry, "init", found, sets) for name, entry in found.init.items()}
+        own = {name: _release(name, entry, "bundled", found, sets) for name, entry in found.bundled.items()}
+        _refuse_shared_files([*fcn.values(), *init.values(), *own.values()])
     except tomllib.TOMLDecodeError as error:
         raise CatalogueError(f"releases.toml: not TOML: {error}") from None
-    top.only("sources", "licences", "datasets", "releases", "bundled", "init")
-    sources = {key: top.table("sources").text(key) for key in top.table("sources").data}
-    licences = {table.name: _licence(table) for table in top.tables("licences")}
-    sets = {table.name: _dataset(table, sources) for table in top.tables("datasets")}
-    shared = _Shared(sets, licences, sources)
-    fcn = {table.name: _release(table, "fcn", shared) for table in top.tables("releases")}
-    init = {table.name: _release(table, "init", shared) for table in top.tables("init")}
-    own = {table.name: _release(table, "bundled", shared) for table in top.tables("bundled")}
-    _refuse_shared_files([*fcn.values(), *init.values(), *own.values()])
+    except CaffeFormatError as error:
+        raise CatalogueError(f"releases.toml: {error}") from None
     return Catalogue(MappingProxyType(fcn), MappingProxyType(init), MappingProxyType(own), MappingProxyType(sets))
 
 
+# Entries as they stand in the file, where they refer to each other by key
+
+
 @dataclass(frozen=True)
-class _Shared:
-    """What entries refer to by key."""
-
-    datasets: Mapping[str, Dataset]
-    licences: Mapping[str, Licence]
-    sources: Mapping[str, str]
-
-
-def _licence(table: Table) -> Licence:
-    table.only("name", "url", "note", "attribution")
-    return Licence(table.text("name"), table.text("url"), table.text("note"), table.text("attribution"))
-
-
-def _dataset(table: Table, sources: Mapping[str, str]) -> Dataset:
-    table.only("title", "palette", "ignore_label", "inputs", "heads", "scores")
-    palette = table.get("palette", str)
-    if palette not in (None, "voc"):
-        raise table.error(f"palette {palette!r} is not 'voc'")
-    heads = {blob: _class_names(table.table("heads"), blob) for blob in table.table("heads").data}
-    return Dataset(
-        name=table.name,
-        title=table.text("title"),
-        inputs=MappingProxyType({kind.name: _input(kind) for kind in table.tables("inputs")}),
-        heads=MappingProxyType(heads),
-        palette=cast("Palette | None", palette),
-        ignore_label=table.get("ignore_label", int),
-        scores=_scores(table, sources, heads, models=True),
-    )
-
-
-def _class_names(table: Table, blob: str) -> tuple[str, ...]:
-    names = table.items(blob, str)
-    if not names or len(set(names)) != len(names):
-        raise table.error(f"{blob} should list its classes, each once")
-    return names
-
-
-def _input(table: Table) -> Input:
+class _InputEntry:
     """A kind of input; each release fills in the blob that it feeds."""
-    table.only("channels", "mean", "log")
-    channels = table.text("channels")
-    if channels not in ("bgr", "file"):
-        raise table.error(f"channels {channels!r} is neither 'bgr' nor 'file'")
-    mean = table.items("mean", float)
-    if not mean:
-        raise table.error("mean should list one number for each channel")
-    log = table.get("log", bool) or False
-    return Input(name=table.name, kind=table.name, channels=cast("Channels", channels), mean=mean, log=log)
+
+    channels: Channels
+    mean: tuple[float, ...]
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class _DatasetEntry:
+    title: str
+    inputs: Mapping[str, _InputEntry] = field(default_factory=dict)
+    heads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    palette: Palette | None = None
+    ignore_label: int | None = None
+    scores: tuple[Score, ...] = ()
+
+
+@dataclass(frozen=True)
+class _ReleaseEntry:
+    file: str
+    dataset: str
+    licence: str
+    urls: tuple[str, ...] = ()
+    prototxts: tuple[str, ...] = ()
+    size: int | None = None
+    blob_bytes: int | None = None
+    sha256: str | None = None
+    sha1: str | None = None
+    md5: str | None = None
+    net: str | None = None
+    bundled: str | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    scores: tuple[Score, ...] = ()
+
+
+@dataclass(frozen=True)
+class _File:
+    sources: Mapping[str, str] = field(default_factory=dict)
+    licences: Mapping[str, Licence] = field(default_factory=dict)
+    datasets: Mapping[str, _DatasetEntry] = field(default_factory=dict)
+    releases: Mapping[str, _ReleaseEntry] = field(default_factory=dict)
+    bundled: Mapping[str, _ReleaseEntry] = field(default_factory=dict)
+    init: Mapping[str, _ReleaseEntry] = field(default_factory=dict)
+
+
+def _refuse_empty_texts(found: Any, where: str = "") -> None:
+    """CaffeFormatError for a text without a word in it, wherever it is."""
+    if isinstance(found, str):
+        if not found.strip():
+            raise CaffeFormatError("is empty", where=where)
+        return
+    inner: Iterable[tuple[Any, Any]] = ()
+    if is_dataclass(found):
+        inner = vars(found).items()
+    elif isinstance(found, Mapping):
+        inner = found.items()
+    elif isinstance(found, tuple):
+        inner = enumerate(found)
+    for name, each in inner:
+        _refuse_empty_texts(each, f"{where}[{name}]" if isinstance(name, int) else f"{where}.{name}".lstrip("."))
+
+
+# What they refer to
+
+
+def _dataset(name: str, entry: _DatasetEntry, sources: Mapping[str, str]) -> Dataset:
+    where = f"datasets.{name}"
+    for blob, names in entry.heads.items():
+        if not names or len(set(names)) != len(names):
+            raise CaffeFormatError("expected the names of its classes, each once", where=f"{where}.heads.{blob}")
+    inputs = {}
+    for kind, each in entry.inputs.items():
+        with place(f"{where}.inputs.{kind}"):
+            inputs[kind] = Input(name=kind, kind=kind, channels=each.channels, mean=each.mean, log=each.log)
+    return Dataset(
+        name=name,
+        title=entry.title,
+        inputs=MappingProxyType(inputs),
+        heads=MappingProxyType(entry.heads),
+        palette=entry.palette,
+        ignore_label=entry.ignore_label,
+        scores=_scores(entry.scores, f"{where}.scores", sources, entry.heads),
+    )
 
 
 def _scores(
-    table: Table, sources: Mapping[str, str], heads: Mapping[str, object], *, models: bool
+    rows: Sequence[Score], where: str, sources: Mapping[str, str], heads: Mapping[str, object]
 ) -> tuple[Score, ...]:
-    return tuple(_score(row, sources, heads, models=models) for row in table.tables("scores"))
+    """Scores with the sources that they name by key."""
+    found = []
+    for index, row in enumerate(rows):
+        with place(f"{where}[{index}]"):
+            if row.head is not None:
+                _known("head", row.head, heads)
+            found.append(replace(row, source=_known("source", row.source, sources)))
+    return tuple(found)
 
 
-def _score(row: Table, sources: Mapping[str, str], heads: Mapping[str, object], *, models: bool) -> Score:
-    """One score; those of a data set say which model it is, those of a release are the release's."""
-    row.only("split", "source", "head", "seconds", *METRICS, *(["model"] if models else []))
-    head = row.get("head", str)
-    if head is not None and head not in heads:
-        raise row.error(f"head {head!r} is not one of {', '.join(heads)}")
-    values = {metric: row.get(metric, float) for metric in METRICS}
-    given = [value for value in values.values() if value is not None]
-    if not given or not all(0 <= value <= 100 for value in given):
-        raise row.error(f"a score needs at least one of {', '.join(METRICS)}, in percent")
-    return Score(
-        split=row.text("split"),
-        source=row.lookup("source", sources),
-        model=row.text("model") if models else None,
-        head=head,
-        seconds=row.get("seconds", float),
-        **values,
-    )
+def _release(name: str, entry: _ReleaseEntry, kind: Kind, found: _File, sets: Mapping[str, Dataset]) -> Release:
+    section = {"fcn": "releases", "init": "init", "bundled": "bundled"}[kind]
+    with place(f"{section}.{name}"):
+        dataset = _known("dataset", entry.dataset, sets)
+        _check(entry, kind, dataset)
+        return Release(
+            name=_file_name(name),
+            kind=kind,
+            file=_file_name(entry.file),
+            urls=_urls("urls", entry.urls),
+            prototxts=_urls("prototxts", entry.prototxts),
+            size=_count("size", entry.size),
+            blob_bytes=_count("blob_bytes", entry.blob_bytes),
+            checksums=_checksums(entry),
+            net=entry.net if kind == "fcn" else None,
+            bundled=entry.bundled if kind == "bundled" else None,
+            dataset=dataset,
+            preprocessing=_preprocessing(entry, dataset),
+            licence=_known("licence", entry.licence, found.licences),
+            scores=_scores(entry.scores, "scores", found.sources, dataset.heads),
+        )
 
 
-def _release(table: Table, kind: Kind, shared: _Shared) -> Release:
-    table.only(*_RELEASE_FIELDS, *DIGEST_LENGTHS)
-    dataset = table.lookup("dataset", shared.datasets)
+def _check(entry: _ReleaseEntry, kind: Kind, dataset: Dataset) -> None:
+    """CaffeFormatError for what an entry of this kind needs and has not, or has and may not have."""
     if kind != "init" and not dataset.heads:
-        raise table.error(f"data set {dataset.name!r} has no heads")
-    return Release(
-        name=_file_name(table, table.name),
-        kind=kind,
-        file=_file_name(table, table.text("file")),
-        urls=_urls(table, "urls", at_least=0 if kind == "bundled" else 1),
-        prototxts=_urls(table, "prototxts", at_least=0),
-        size=_count(table, "size"),
-        blob_bytes=_count(table, "blob_bytes"),
-        checksums=_checksums(table),
-        net=table.text("net") if kind == "fcn" else None,
-        bundled=table.text("bundled") if kind == "bundled" else None,
-        dataset=dataset,
-        preprocessing=_preprocessing(table, dataset),
-        licence=table.lookup("licence", shared.licences),
-        scores=_scores(table, shared.sources, dataset.heads, models=False),
-    )
+        raise CaffeFormatError(f"data set '{dataset.name}' has no heads")
+    needed = {"fcn": "net", "bundled": "bundled"}.get(kind)
+    if needed is not None and getattr(entry, needed) is None:
+        raise CaffeFormatError(f"{needed} is missing")
+    if kind != "bundled" and not entry.urls:
+        raise CaffeFormatError("urls: expected at least one address")
+    if any(score.model is not None for score in entry.scores):
+        raise CaffeFormatError("scores of a release are its own: they have no 'model'")
+
+
+def _known(name: str, key: str, known: Mapping[str, T]) -> T:
+    """What a key refers to."""
+    if key not in known:
+        raise CaffeFormatError(f"{name} '{key}' is not one of {', '.join(known)}")
+    return known[key]
 
 
 def _refuse_shared_files(entries: Iterable[Release]) -> None:
@@ -214,52 +254,47 @@ def _refuse_shared_files(entries: Iterable[Release]) -> None:
     for entry in entries:
         owner = owners.setdefault(entry.file.lower(), entry.name)
         if owner != entry.name:
-            raise CatalogueError(f"releases.toml: {owner} and {entry.name} both call their file {entry.file!r}")
+            raise CaffeFormatError(f"{owner} and {entry.name} both call their file '{entry.file}'")
 
 
-def _preprocessing(table: Table, dataset: Dataset) -> Preprocessing:
-    inputs = table.table("inputs")
-    kinds = {blob: inputs.lookup(blob, dataset.inputs) for blob in inputs.data}
+def _preprocessing(entry: _ReleaseEntry, dataset: Dataset) -> Preprocessing:
+    kinds = {blob: _known(f"inputs: {blob}", kind, dataset.inputs) for blob, kind in entry.inputs.items()}
     if not kinds:
         if "color" not in dataset.inputs:
-            raise table.error(f"inputs is missing, and data set {dataset.name!r} has no input 'color'")
+            raise CaffeFormatError(f"inputs is missing, and data set '{dataset.name}' has no input 'color'")
         kinds = {"data": dataset.inputs["color"]}
     return Preprocessing(tuple(replace(kind, name=blob) for blob, kind in kinds.items()))
 
 
-def _file_name(table: Table, name: str) -> str:
+def _file_name(name: str) -> str:
     """A name that is safe as the name of a file on every system, and cannot lead out of its folder."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise table.error(f"{name!r} is not a plain file name")
+        raise CaffeFormatError(f"'{name}' is not a plain file name")
     return name
 
 
-def _urls(table: Table, key: str, *, at_least: int) -> tuple[str, ...]:
-    urls = table.items(key, str)
-    if len(urls) < at_least:
-        raise table.error(f"{key} should list at least one address")
+def _urls(key: str, urls: tuple[str, ...]) -> tuple[str, ...]:
     for url in urls:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-            raise table.error(f"{key}: {url!r} is not an http or https address without a password")
+            raise CaffeFormatError(f"{key}: '{url}' is not an http or https address without a password")
     return urls
 
 
-def _count(table: Table, key: str) -> int | None:
-    count = table.get(key, int)
+def _count(key: str, count: int | None) -> int | None:
     if count is not None and count <= 0:
-        raise table.error(f"{key} should be a number of bytes, not {count}")
+        raise CaffeFormatError(f"{key}: expected a number of bytes, found {count}")
     return count
 
 
-def _checksums(table: Table) -> tuple[Checksum, ...]:
+def _checksums(entry: _ReleaseEntry) -> tuple[Checksum, ...]:
     """What was published, the strongest first."""
     found = []
     for algorithm, length in DIGEST_LENGTHS.items():
-        digest = table.get(algorithm, str)
+        digest: str | None = getattr(entry, algorithm)
         if digest is None:
             continue
         if not re.fullmatch(f"[0-9a-f]{{{length}}}", digest):
-            raise table.error(f"{algorithm} should be {length} lower-case hex digits, not {digest!r}")
+            raise CaffeFormatError(f"{algorithm}: expected {length} lower-case hex digits, found '{digest}'")
         found.append(Checksum(algorithm, digest))
     return tuple(found)

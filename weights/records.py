@@ -7,12 +7,30 @@ files, as JSON.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any, Literal
+
+from converters.errors import CaffeFormatError
+from converters.safety import to_record
 
 Channels = Literal["bgr", "file"]
 Palette = Literal["voc"]
 Kind = Literal["fcn", "init", "bundled"]
+
+METRICS: Mapping[str, str] = MappingProxyType(
+    {
+        "overall_accuracy": "overall accuracy",
+        "mean_accuracy": "mean accuracy",
+        "mean_iu": "mean IU",
+        "fwavacc": "f.w. IU",
+    }
+)
+"""The paper's metrics (section 5): the names of fields, and what people call them; "f.w." is frequency weighted."""
+
+IGNORE_LABEL = 255
+"""The label of pixels that do not count, in PASCAL VOC's label maps and so everywhere here."""
+
 _LARGEST = 3.4e38
 
 
@@ -42,32 +60,12 @@ class Input:
     log: bool = False
     scale: float = 1.0
 
-    def to_json(self) -> dict[str, Any]:
-        """The record in JSON's types."""
-        return {
-            "name": self.name,
-            "kind": self.kind,
-            "channels": self.channels,
-            "mean": list(self.mean),
-            "log": self.log,
-            "scale": self.scale,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Input:
-        """The record that `to_json` wrote; ValueError names the field that is missing or wrong."""
-        name, kind, channels, mean = (_field(data, key) for key in ("name", "kind", "channels", "mean"))
-        if not isinstance(name, str) or not isinstance(kind, str):
-            raise ValueError(f"an input's name and kind are text, not {name!r:.80} and {kind!r:.80}")
-        if channels not in ("bgr", "file"):
-            raise ValueError(f"input {name!r:.80}: channels is 'bgr' or 'file', not {channels!r:.80}")
-        if not isinstance(mean, list) or not mean or not all(_is_number(value) for value in mean):
-            raise ValueError(f"input {name!r:.80}: mean is a list of numbers, one for each channel, not {mean!r:.80}")
-        log, scale = data.get("log", False), data.get("scale", 1.0)
-        if not isinstance(log, bool) or not _is_number(scale):
-            found = f"{log!r:.80} and {scale!r:.80}"
-            raise ValueError(f"input {name!r:.80}: log is true or false and scale a number, not {found}")
-        return cls(name, kind, channels, tuple(float(value) for value in mean), log, float(scale))
+    def __post_init__(self) -> None:
+        if not self.mean:
+            raise CaffeFormatError("expected a number for each channel, found none", where="mean")
+        for number in (*self.mean, self.scale):
+            if not -_LARGEST < number < _LARGEST:
+                raise CaffeFormatError(f"expected means and a scale that a float32 holds, found {number:g}")
 
 
 @dataclass(frozen=True)
@@ -76,17 +74,18 @@ class Preprocessing:
 
     inputs: tuple[Input, ...]
 
+    def __post_init__(self) -> None:
+        if not self.inputs:
+            raise CaffeFormatError("expected one for each input blob of the net, found none", where="inputs")
+
     def to_json(self) -> dict[str, Any]:
         """The record in JSON's types, as it stands in the metadata of a converted file."""
-        return {"inputs": [each.to_json() for each in self.inputs]}
+        return asdict(self)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Preprocessing:
-        """The record that `to_json` wrote; ValueError names what is missing or wrong."""
-        inputs = _field(data, "inputs") if isinstance(data, Mapping) else None
-        if not isinstance(inputs, list) or not inputs or not all(isinstance(each, dict) for each in inputs):
-            raise ValueError(f"preprocessing: inputs is a list of inputs, not {inputs!r:.80}")
-        return cls(tuple(Input.from_json(each) for each in inputs))
+    def from_json(cls, data: Any) -> Preprocessing:
+        """The record that `to_json` wrote; CaffeFormatError (a ValueError) names what is missing or wrong."""
+        return to_record(data, cls, where="preprocessing", ignore_unknown=True)
 
 
 @dataclass(frozen=True)
@@ -107,6 +106,11 @@ class Score:
     mean_iu: float | None = None
     fwavacc: float | None = None
     seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [value for name in METRICS if (value := getattr(self, name)) is not None]
+        if not given or not all(0 <= value <= 100 for value in given):
+            raise CaffeFormatError(f"a score needs at least one of {', '.join(METRICS)}, in percent")
 
 
 @dataclass(frozen=True)
@@ -177,14 +181,3 @@ class Release:
         if set(self.classes) == {"score"}:
             return len(self.classes["score"])
         return {blob.removeprefix("score_"): len(names) for blob, names in self.classes.items()}
-
-
-def _field(data: Mapping[str, Any], key: str) -> Any:
-    if key not in data:
-        raise ValueError(f"{key} is missing")
-    return data[key]
-
-
-def _is_number(value: object) -> bool:
-    """Whether this is a number that a float32 holds."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST

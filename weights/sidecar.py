@@ -14,10 +14,10 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal
 
 from converters.escaping import json_text
-from converters.safety import parse_json, write_whole
+from converters.safety import parse_json, to_record, write_whole
 from weights.errors import ChecksumError
 
 VerifiedBy = Literal["sha256", "sha1", "md5", "record", "structure", "size"]
@@ -57,19 +57,16 @@ def read_record(path: Path) -> Record | None:
             "  delete it, and the next copy of the file that passes its checks is recorded anew"
         )
     marked = [line.removeprefix(_MARK) for line in lines if line.startswith(_MARK)]
-    return Record(sums[0], **_details(marked[0] if marked else "{}"))
+    return _with_details(sums[0], marked[0] if marked else "{}")
 
 
-def _details(text: str) -> dict[str, Any]:
-    """The optional line, or nothing if it is damaged: then the file is hashed again."""
+def _with_details(sha256: str, text: str) -> Record:
+    """The record, with what the optional line says; without it if that is damaged: then the file is hashed again."""
     try:
-        data = parse_json(text)
-    except ValueError:
-        return {}
-    kinds = {"size": int, "mtime_ns": int, "verified_by": str, "published": str, "source": str}
-    if not isinstance(data, dict) or data.get("verified_by") not in (None, *get_args(VerifiedBy)):
-        return {}
-    return {key: data[key] for key, kind in kinds.items() if type(data.get(key)) is kind}
+        details = parse_json(text)
+        return to_record({**details, "sha256": sha256}, Record, ignore_unknown=True)
+    except (ValueError, TypeError):
+        return Record(sha256)
 
 
 def write_record(path: Path, record: Record, *, file: str) -> None:

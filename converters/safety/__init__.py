@@ -1,7 +1,8 @@
-"""What keeps a stranger's file and a shared folder from doing harm: files, limits and JSON."""
+"""What keeps a stranger's file and a shared folder from doing harm: files, digests, limits, JSON and records."""
 
 from __future__ import annotations
 
+from .digest import sha256_of
 from .files import (
     append,
     complete,
@@ -19,6 +20,7 @@ from .files import (
 )
 from .json_file import parse_json, read_json
 from .limits import VARIABLE, check_limit, check_memory, memory_limit, scaled
+from .records import to_record
 
 __all__ = [
     "VARIABLE",
@@ -38,6 +40,8 @@ __all__ = [
     "read_json",
     "remove_abandoned",
     "scaled",
+    "sha256_of",
+    "to_record",
     "unlinked",
     "whole_file",
     "write_whole",

@@ -25,7 +25,7 @@ def explain_crop(derivation: Derivation, shapes: Mapping[str, Shape]) -> str:
     first, second = (
         path[-1].so_far.shift[0] if path else Fraction(0) for path in (derivation.cropped, derivation.reference)
     )
-    is_whole = derivation.exact == derivation.derived
+    is_whole = all(side.denominator == 1 for side in derivation.exact)
     result = offset if is_whole else _number(derivation.exact[0])
     lines.append(f"  so the offset is {_number(first)} - {_number(second, bracket=True)} = {result}")
     lines.append("" if is_whole else f"  which is no whole number of pixels; rounded, {offset}")
@@ -58,7 +58,7 @@ def _describe_way(origin: str, blob: str, path: tuple[Step, ...]) -> list[str]:
     lines = [f"  from {origin} to {blob}:"]
     for step in path:
         own = layer_map(step.layer)
-        if own is None or (own.scale == (1, 1) and own.shift == (0, 0)):
+        if own is None or (own.scale == (Fraction(1),) * 2 and own.shift == (Fraction(0),) * 2):
             continue
         lines.append(
             f"    {step.layer.name:16}{_geometry(step):38}x -> {_linear(step.so_far.scale[0], step.so_far.shift[0])}"

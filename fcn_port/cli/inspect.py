@@ -21,7 +21,7 @@ _HEADER = ("layer", "type", "bottoms", "tops", "shape", "parameters", "MACs")
 SizeOption = tuple[int, int] | None
 
 
-class Size(click.ParamType):
+class Size(click.ParamType["tuple[int, int]"]):
     """HEIGHTxWIDTH, or one number for a square."""
 
     name = "HxW"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from converters.safety import sha256_of
 from weights.records import Checksum
 
 from .voc import SEG11VALID_DIGEST
@@ -50,7 +50,7 @@ class Archive:
         """Whether it lies in its place below `root`; a plain file with a checksum must have that."""
         home = root / self.home
         if not self.unpacked and home.is_file() and self.checksum is not None:
-            return hashlib.sha256(home.read_bytes()).hexdigest() == self.checksum.digest
+            return sha256_of(home) == self.checksum.digest
         return home.exists() and all((home / each).exists() for each in self.holds)
 
 

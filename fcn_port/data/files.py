@@ -142,7 +142,8 @@ def _unknown(labels: np.ndarray, unknown: list[int], path: Path, classes: int, i
 
 def _greys(labels: list[int]) -> list[int]:
     """The grey values that Pillow makes of VOC's colours."""
-    return np.asarray(Image.fromarray(voc_palette()[labels][None]).convert("L")).ravel().tolist()
+    greys: list[int] = np.asarray(Image.fromarray(voc_palette()[labels][None]).convert("L")).ravel().tolist()
+    return greys
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -185,28 +185,28 @@ def _smooth_noise(rng: np.random.Generator, size: tuple[int, int], cells: int) -
     u, v = (_ease(at - at.astype(int)) for at in (rows, columns))
     top = grid[np.ix_(i, j)] * (1 - v) + grid[np.ix_(i, j + 1)] * v
     bottom = grid[np.ix_(i + 1, j)] * (1 - v) + grid[np.ix_(i + 1, j + 1)] * v
-    return top * (1 - u[:, None]) + bottom * u[:, None]
+    return np.asarray(top * (1 - u[:, None]) + bottom * u[:, None])
 
 
 def _ease(t: np.ndarray) -> np.ndarray:
-    return t * t * (3 - 2 * t)
+    return np.asarray(t * t * (3 - 2 * t))
 
 
 def _cover(distance: np.ndarray, *, softness: float) -> np.ndarray:
     """1 inside, 0 outside, and a ramp of `softness` pixels on the outline."""
-    return (0.5 - distance / softness).clip(0, 1)
+    return np.asarray((0.5 - distance / softness).clip(0, 1))
 
 
 def _circle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.hypot(x, y) - 1
+    return np.asarray(np.hypot(x, y) - 1)
 
 
 def _square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.maximum(np.abs(x), np.abs(y)) - 0.85
+    return np.asarray(np.maximum(np.abs(x), np.abs(y)) - 0.85)
 
 
 def _triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.maximum(np.abs(x) * math.sqrt(3) / 2 - y / 2, y) - 0.55
+    return np.asarray(np.maximum(np.abs(x) * math.sqrt(3) / 2 - y / 2, y) - 0.55)
 
 
 def _star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -218,17 +218,17 @@ def _star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     tip, inner = (1.1, 0.0), (0.5 * math.cos(sector / 2), 0.5 * math.sin(sector / 2))
     nx, ny = inner[1] - tip[1], tip[0] - inner[0]
     length = math.hypot(nx, ny)
-    return ((along - tip[0]) * nx + (across - tip[1]) * ny) / length
+    return np.asarray(((along - tip[0]) * nx + (across - tip[1]) * ny) / length)
 
 
 def _cross(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     arm = 0.34
     upright = np.maximum(np.abs(x) - arm, np.abs(y) - 1)
-    return np.minimum(upright, np.maximum(np.abs(x) - 1, np.abs(y) - arm))
+    return np.asarray(np.minimum(upright, np.maximum(np.abs(x) - 1, np.abs(y) - arm)))
 
 
 def _ring(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.abs(np.hypot(x, y) - 0.75) - 0.27
+    return np.asarray(np.abs(np.hypot(x, y) - 0.75) - 0.27)
 
 
 _OUTLINES: Mapping[str, Outline] = {

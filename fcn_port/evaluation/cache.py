@@ -52,7 +52,7 @@ class Cache:
                     data = parse_json(line)
                     result = ImageResult.from_json(data, classes)
                     found[result.id] = (path.stat().st_mtime, result, data["files"])
-                except (ValueError, KeyError, TypeError):  # a line that a kill tore, or of another version
+                except (ValueError, KeyError):  # a line that a kill tore, or of another version
                     continue
         return {id_: (result, files) for id_, (_, result, files) in found.items()}
 

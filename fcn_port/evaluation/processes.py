@@ -41,7 +41,7 @@ class Processes:
         """What the first process has."""
         if self.size == 1:
             return value
-        box: list[Any] = [value]
+        box: list[T] = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from converters.errors import CaffeFormatError
-from converters.safety import read_json
+from converters.errors import CaffeFormatError, place
+from converters.safety import read_json, to_record
+from weights.records import METRICS
 
 from .metrics import Scores
 from .tasks import Task, tasks_of
@@ -36,15 +37,8 @@ class ImageResult:
 
     @classmethod
     def from_json(cls, data: Any, classes: Mapping[str, tuple[str, ...]]) -> ImageResult:
-        """What `to_json` wrote; ValueError if it is anything else."""
-        if not isinstance(data, dict) or not isinstance(data.get("id"), str):
-            raise ValueError("not the result of an image")
-        stored = data.get("histograms")
-        if not isinstance(stored, dict) or not set(stored) <= set(classes):
-            raise ValueError("not the result of an image for these outputs")
-        return cls(
-            data["id"], _Histograms({head: _checked(stored[head], len(classes[head])) for head in stored}, classes)
-        )
+        """What `to_json` wrote; CaffeFormatError (a ValueError) if it is anything else."""
+        return _image(to_record(data, _StoredImage, ignore_unknown=True), classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,50 +101,69 @@ class Evaluation:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Evaluation:
-        """What `to_json` wrote; ValueError, KeyError or TypeError if it is anything else."""
-        classes = {_text(head): tuple(map(_text, names)) for head, names in data["classes"].items()}
-        if any(len(names) > MOST_CLASSES for names in classes.values()):
-            raise ValueError(f"more than {MOST_CLASSES} classes, the limit (fcn_port.evaluation.results.MOST_CLASSES)")
-        if type(data["complete"]) is not bool or type(data["computed"]) is not int:
-            raise ValueError("complete is true or false and computed a count")
-        if not isinstance(data["images"], list):
-            raise ValueError("images is a list")
-        return cls(
-            weights=_text(data["weights"]),
-            release=None if data["release"] is None else _text(data["release"]),
-            dataset=_text(data["dataset"]),
-            title=_text(data["title"]),
-            split=_text(data["split"]),
-            complete=data["complete"],
-            classes=classes,
-            images=tuple(ImageResult.from_json(each, classes) for each in data["images"]),
-            skipped={_text(key): _text(reason) for key, reason in data["skipped"].items()},
-            seconds=float(data["seconds"]),
-            computed=data["computed"],
-            settings={_text(key): _text(value) for key, value in data["settings"].items()},
-        )
+    def from_json(cls, data: Any) -> Evaluation:
+        """What `to_json` wrote; CaffeFormatError (a ValueError) if it is anything else."""
+        found = to_record(data, _StoredEvaluation, ignore_unknown=True)
+        if any(len(names) > MOST_CLASSES for names in found.classes.values()):
+            limit = f"more than {MOST_CLASSES} classes, the limit (fcn_port.evaluation.results.MOST_CLASSES)"
+            raise CaffeFormatError(limit, where="classes")
+        images = []
+        for index, image in enumerate(found.images):
+            with place(f"images[{index}]"):
+                images.append(_image(image, found.classes))
+        return cls(**{**vars(found), "images": tuple(images)})
 
 
 def read_evaluation(path: Path) -> Evaluation:
     """The evaluation that `fcn-port evaluate --json` wrote; CaffeFormatError if the file is none."""
     try:
-        found = read_json(path, most_bytes=MOST_BYTES)
-        return Evaluation.from_json(found)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        problem = error.problem if isinstance(error, CaffeFormatError) else f"{error!s:.200}"
+        return Evaluation.from_json(read_json(path, most_bytes=MOST_BYTES))
+    except CaffeFormatError as error:
         hint = "write one with `fcn-port evaluate ... --json > FILE`"
-        raise CaffeFormatError(f"not an evaluation: {problem}", path=path, hint=hint) from None
+        problem = ": ".join(filter(None, ("not an evaluation", error.where, error.problem)))
+        raise CaffeFormatError(problem, path=path, hint=hint) from None
+
+
+# As they stand in files
+
+
+@dataclass(frozen=True)
+class _StoredImage:
+    id: str
+    histograms: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _StoredEvaluation:
+    weights: str
+    release: str | None
+    dataset: str
+    title: str
+    split: str
+    complete: bool
+    classes: Mapping[str, tuple[str, ...]]
+    images: tuple[_StoredImage, ...]
+    skipped: Mapping[str, str]
+    seconds: float
+    computed: int
+    settings: Mapping[str, str]
+
+
+def _image(stored: _StoredImage, classes: Mapping[str, tuple[str, ...]]) -> ImageResult:
+    rows = {}
+    for head, values in stored.histograms.items():
+        with place(f"histograms.{head:.80}"):
+            if head not in classes:
+                raise CaffeFormatError(f"there is no such output; there are {', '.join(classes)}")
+            rows[head] = _rows(values, len(classes[head]))
+    return ImageResult(stored.id, _Histograms(rows, classes))
 
 
 def _task_json(task: Task, found: Scores) -> dict[str, Any]:
     return {
         "task": task.title,
         "head": task.head,
-        "overall_accuracy": _number(found.overall_accuracy),
-        "mean_accuracy": _number(found.mean_accuracy),
-        "mean_iu": _number(found.mean_iu),
-        "fwavacc": _number(found.fwavacc),
+        **{name: _number(getattr(found, name)) for name in METRICS},
         "iu": {name: _number(value) for name, value in zip(task.classes, found.iu, strict=True)},
         "accuracy": {name: _number(value) for name, value in zip(task.classes, found.accuracy, strict=True)},
         "pixels": found.pixels,
@@ -163,24 +176,19 @@ def _number(value: float) -> float | None:
 
 def _sparse(counts: np.ndarray) -> list[int]:
     rows, columns = np.nonzero(counts)
-    return np.stack([rows, columns, counts[rows, columns]], axis=1).ravel().tolist()
+    found: list[int] = np.stack([rows, columns, counts[rows, columns]], axis=1).ravel().tolist()
+    return found
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r:.80} is not text")
-    return value
-
-
-def _checked(values: Any, classes: int) -> np.ndarray:
-    """What `_sparse` wrote, as rows of label, prediction, pixels."""
+def _rows(values: Any, classes: int) -> np.ndarray:
+    """What `_sparse` wrote, as rows of label, prediction, pixels. By hand: there may be millions of numbers."""
     if not isinstance(values, list) or len(values) % 3 or not all(type(value) is int for value in values):
-        raise ValueError("not a histogram")
+        raise CaffeFormatError("expected whole numbers, three for each pair of classes: label, prediction, pixels")
     if not all(0 <= value < _MOST_PIXELS for value in values) or sum(values[2::3]) >= _MOST_PIXELS:
-        raise ValueError("a histogram with counts that no image has")
+        raise CaffeFormatError("these are counts that no image has")
     rows = np.array(values, np.int64).reshape(-1, 3)
     if rows.size and rows[:, :2].max() >= classes:
-        raise ValueError("a histogram of other classes")
+        raise CaffeFormatError(f"class {rows[:, :2].max()}; the output has {classes}")
     return rows
 
 

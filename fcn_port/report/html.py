@@ -5,7 +5,10 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterable
 
-from converters.escaping import html as text
+from converters.escaping import html
+
+text = html
+"""Text escaped for HTML, also for inside an attribute's quotes."""
 
 Html = str
 """Text that is HTML already; everything else goes through `text`, also inside an attribute's quotes."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import glob
-import hashlib
 import math
 import os
 from collections.abc import Mapping
@@ -23,11 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from converters.errors import CaffeFormatError, MismatchError
+from converters.errors import CaffeFormatError, MismatchError, place
 from converters.escaping import json_text
 from converters.execution import from_state_dict, to_state_dict
 from converters.formats import read_caffemodel, read_solverstate, write_caffemodel, write_solverstate
-from converters.safety import read_json, unlinked, whole_file
+from converters.safety import read_json, sha256_of, to_record, unlinked, whole_file
 from converters.version import VERSION
 from weights.card import Card
 
@@ -87,7 +86,7 @@ def save(folder: Path, name: str, task: Task, solver: CaffeSolver, progress: Pro
         "format": FORMAT,
         "tool": f"fcn-port {VERSION}",
         "iteration": solver.iteration,
-        "files": {file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in (weights, state)},
+        "files": {file.name: {"bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in (weights, state)},
         "random": None if progress.random is None else _encode(progress.random),
         "losses": list(progress.losses),
         "settings": dict(progress.settings),
@@ -120,37 +119,63 @@ def read_snapshot(path: Path) -> Snapshot:
         state = read_solverstate(path)
         return Snapshot(path, state.iteration, state.weights_file(), path, Progress())
     try:
-        found = read_json(record)
-        files = [record.with_name(Path(name).name) for name in found["files"]]
-        if any(len(os.fsencode(file.name)) > 255 or "\0" in file.name for file in files):
-            raise ValueError("files with names that no file has")
-        if found["format"] != FORMAT or len(files) != 2:
-            raise ValueError(f"format {found['format']}; this version reads {FORMAT}")
-        digests = [about["sha256"] for about in found["files"].values()]
-        progress = Progress(
-            random=None if found["random"] is None else _decode(found["random"]),
-            losses=tuple(math.nan if loss is None else float(loss) for loss in found["losses"]),
-            settings=dict(found["settings"]),
-            card=Card.from_metadata(found["card"]),
-        )
-        snapshot = Snapshot(record, _count(found["iteration"]), files[0], files[1], progress)
+        snapshot, digests = _snapshot(record, to_record(read_json(record), _Stored, ignore_unknown=True))
     except CaffeFormatError as error:
-        raise error.in_file(record) from None
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        hint = "resume from an earlier one"
-        raise CaffeFormatError(f"no snapshot of a run: {error!r:.200}", path=record, hint=hint) from error
-    for file, digest in zip(files, digests, strict=True):
+        problem = ": ".join(filter(None, ("no snapshot of a run", error.where, error.problem)))
+        raise CaffeFormatError(problem, path=record, hint="resume from an earlier one") from None
+    for file, digest in zip((snapshot.weights, snapshot.state), digests, strict=True):
         if not file.is_file():
             raise FileNotFoundError(2, f"there is no such file; it belongs to {record.name}", str(file))
-        if _sha256(file) != digest:
+        if sha256_of(file) != digest:
             raise CaffeFormatError(f"not the file that {record.name} was saved with", path=file)
     return snapshot
 
 
-def _count(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"iteration is {value!r:.40}; expected a count")
-    return value
+@dataclass(frozen=True)
+class _StoredFile:
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _StoredRandom:
+    """Random states in base64."""
+
+    cpu: tuple[str, ...]
+    cuda: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What the .json says; a loss that is not finite is null there."""
+
+    format: int
+    iteration: int
+    files: Mapping[str, _StoredFile]
+    random: _StoredRandom | None
+    losses: tuple[float | None, ...]
+    settings: Mapping[str, Any]
+    card: Mapping[str, Any]
+
+
+def _snapshot(record: Path, stored: _Stored) -> tuple[Snapshot, list[str]]:
+    """The snapshot that a record describes, and the digests of its two files."""
+    if stored.format != FORMAT:
+        raise CaffeFormatError(f"expected {FORMAT}, found {stored.format}", where="format")
+    if stored.iteration < 0:
+        raise CaffeFormatError(f"expected a count, found {stored.iteration}", where="iteration")
+    files = [record.with_name(Path(name).name) for name in stored.files if Path(name).name]
+    if len(files) != 2 or any(len(os.fsencode(file.name)) > 255 or "\0" in file.name for file in files):
+        raise CaffeFormatError("expected the names of two files, .caffemodel and .solverstate", where="files")
+    with place("card"):
+        card = Card.from_metadata(stored.card)
+    progress = Progress(
+        random=None if stored.random is None else _decode(stored.random),
+        losses=tuple(math.nan if loss is None else loss for loss in stored.losses),
+        settings=stored.settings,
+        card=card,
+    )
+    digests = [file.sha256 for file in stored.files.values()]
+    return Snapshot(record, stored.iteration, files[0], files[1], progress), digests
 
 
 def restore(snapshot: Snapshot, task: Task, solver: CaffeSolver) -> None:
@@ -181,7 +206,7 @@ def prune(folder: Path, name: str, *, keep: int) -> None:
 
 def random_states() -> tuple[bytes, bytes | None]:
     """The states of this process's generators: the CPU's, and the current GPU's if one is used."""
-    cuda = _to_bytes(torch.cuda.get_rng_state()) if torch.cuda.is_initialized() else None
+    cuda = _to_bytes(torch.cuda.get_rng_state()) if _cuda_is_used() else None
     return _to_bytes(torch.get_rng_state()), cuda
 
 
@@ -189,13 +214,17 @@ def set_random_states(states: RandomStates, *, rank: int) -> None:
     """Go on drawing where process number `rank` was."""
     try:
         torch.set_rng_state(_from_bytes(states.cpu[rank]))
-        if states.cuda and torch.cuda.is_initialized():
+        if states.cuda and _cuda_is_used():
             torch.cuda.set_rng_state(_from_bytes(states.cuda[rank]))
     except (RuntimeError, TypeError, IndexError) as error:
         problem = f"the snapshot's random states do not fit this PyTorch or this many processes: {error}"
         raise MismatchError(
             problem, hint="resume with the version and the number of processes it was saved with"
         ) from None
+
+
+def _cuda_is_used() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
 def _to_bytes(state: torch.Tensor) -> bytes:
@@ -213,15 +242,11 @@ def _encode(states: RandomStates) -> dict[str, list[str]]:
     }
 
 
-def _decode(found: Mapping[str, list[str]]) -> RandomStates:
-    return RandomStates(
-        *(tuple(base64.b64decode(state, validate=True) for state in found[kind]) for kind in ("cpu", "cuda"))
-    )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 22):
-            digest.update(chunk)
-    return digest.hexdigest()
+def _decode(found: _StoredRandom) -> RandomStates:
+    try:
+        cpu, cuda = (
+            tuple(base64.b64decode(state, validate=True) for state in states) for states in (found.cpu, found.cuda)
+        )
+    except ValueError as error:
+        raise CaffeFormatError(f"expected base64: {error!s:.80}", where="random") from None
+    return RandomStates(cpu, cuda)

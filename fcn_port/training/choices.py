@@ -12,3 +12,6 @@ Order = Literal["replacement", "shuffled", "listed"]
 
 Precision = Literal["float32", "bfloat16"]
 """What convolutions are computed in (update.py)."""
+
+Multiplier = Literal["lr_mult", "decay_mult"]
+"""What a blob's learning rate and weight decay are multiplied by (caffe.proto, ParamSpec)."""

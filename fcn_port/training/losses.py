@@ -107,7 +107,8 @@ def softmax_with_loss(
     losses = cross_entropy(scores.movedim(axis, 1), target, ignore_index=ignored, reduction="none")
     if counts is None:
         counts = count(labels, ignore_label=ignore_label, images=math.prod(scores.shape[:axis]))
-    return _ClampValue.apply(losses, LARGEST_LOSS).sum() / max(1.0, counts[normalization])
+    clamped: Tensor = _ClampValue.apply(losses, LARGEST_LOSS)  # type: ignore[no-untyped-call]
+    return clamped.sum() / max(1.0, counts[normalization])
 
 
 def count(labels: Tensor, *, ignore_label: int | None, images: int | None = None) -> dict[str, float]:

@@ -22,7 +22,7 @@ from ..data.records import DataSet
 from ..inspection import trace
 from ..nets import NETS, Widths
 from ..surgery import State
-from .choices import Normalization, Order
+from .choices import Multiplier, Normalization, Order
 from .distributed import Together
 from .errors import TrainingError
 from .feed import Feed
@@ -201,7 +201,7 @@ def _build(recipe: Recipe, data: DataSet) -> nn.Module:
     return net
 
 
-def _groups(task: Task, patterns: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+def _groups(task: Task, patterns: Mapping[str, Mapping[Multiplier, float]]) -> list[dict[str, Any]]:
     """The groups of the solver; blobs that do not learn need no gradients."""
     groups = parameter_groups(task.net, task.spec)
     for pattern, multipliers in patterns.items():
@@ -209,7 +209,7 @@ def _groups(task: Task, patterns: Mapping[str, Mapping[str, float]]) -> list[dic
         if not chosen:
             raise TrainingError(f"multipliers: the net has no blob '{pattern}'")
         for group in chosen:
-            group.update(multipliers)
+            group.update({str(name): value for name, value in multipliers.items()})
     for group in groups:
         group["params"][0].requires_grad_(group["lr_mult"] != 0)
     return groups
@@ -267,9 +267,9 @@ def _batch_size(net: NetSpec) -> int:
         message = layer.to_message()
         for name in ("data_param", "image_data_param", "memory_data_param", "hdf5_data_param", "window_data_param"):
             if message.HasField(name):
-                return max(1, getattr(message, name).batch_size)
+                return max(1, int(getattr(message, name).batch_size))
         if layer.type == "Input" and message.input_param.shape and message.input_param.shape[0].dim:
-            return max(1, message.input_param.shape[0].dim[0])
+            return max(1, int(message.input_param.shape[0].dim[0]))
     return 1
 
 

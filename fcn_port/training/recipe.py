@@ -8,20 +8,20 @@ A file says what it does itself; `like = "another recipe"` takes over everything
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from converters.errors import CaffeFormatError, place
 from converters.formats import SolverSpec
-from converters.safety import open_file
+from converters.safety import open_file, to_record
+from weights.records import IGNORE_LABEL
 
-from .choices import Normalization, Order
+from .choices import Multiplier, Normalization, Order
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -56,11 +56,15 @@ class Recipe:
     split: str = "train"
     val_split: str = "val"
     normalization: Normalization = "BATCH_SIZE"
-    ignore_label: int = 255
+    ignore_label: int = IGNORE_LABEL
     batch_size: int = 1
     order: Order = "replacement"
     seed: int = 1337
-    multipliers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    multipliers: Mapping[str, Mapping[Multiplier, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise CaffeFormatError(f"expected at least 0 and less than 1, found {self.dropout}", where="dropout")
 
 
 def recipe_names() -> list[str]:
@@ -124,74 +128,19 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def _to_recipe(name: str, found: Mapping[str, Any], path: Path) -> Recipe:
     try:
-        values = _checked(dict(found), Recipe, hidden=("name",))
-        with place("[solver]"):
-            solver = values.pop("solver", {})
-            values["solver"] = SolverSpec(**_checked(solver, SolverSpec, hidden=_NOT_IN_RECIPES))
-        if not 0 <= values.get("dropout", 0) < 1:
-            raise CaffeFormatError(f"dropout = {values['dropout']}; expected at least 0 and less than 1")
-        return Recipe(name=name, **values)
+        _refuse_fields_of_a_run(found, ("name",))
+        with place("solver"):
+            _refuse_fields_of_a_run(found.get("solver"), _NOT_IN_RECIPES)
+        return to_record({**found, "name": name}, Recipe)
     except CaffeFormatError as error:
         raise error.in_file(path) from None
 
 
 _NOT_IN_RECIPES = ("path", "train_net", "test_nets", "snapshot_prefix", "snapshot_format", "random_seed")
-_TYPES: Mapping[str, type] = {"str": str, "int": int, "float": float, "float | None": float, "tuple[int, ...]": tuple}
-_CHOICES: Mapping[str, tuple[str, ...]] = {"Normalization": get_args(Normalization), "Order": get_args(Order)}
 
 
-def _checked(found: dict[str, Any], record: type, *, hidden: tuple[str, ...]) -> dict[str, Any]:
-    """The values of a table for the fields of a record; CaffeFormatError for a wrong, unknown or missing one."""
-    known = {f.name: f for f in fields(record) if f.name not in hidden}
-    for key in found:
-        if key not in known:
-            close = get_close_matches(key, known, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
-            raise CaffeFormatError(f"unknown field '{key:.80}'", hint=hint)
-    for name, f in known.items():
-        if name not in found and f.default is MISSING and f.default_factory is MISSING and name != "solver":
-            raise CaffeFormatError(f"{name} is missing")
-    return {key: _value(key, value, str(known[key].type)) for key, value in found.items()}
-
-
-def _value(key: str, value: Any, kind: str) -> Any:
-    if kind in _CHOICES:
-        if value not in _CHOICES[kind]:
-            raise CaffeFormatError(f"{key} = {value!r:.80}; expected one of {', '.join(_CHOICES[kind])}")
-        return value
-    if kind not in _TYPES:
-        if not isinstance(value, dict):
-            raise CaffeFormatError(f"{key} = {value!r:.80}; expected a table")
-        return _multipliers(value) if key == "multipliers" else value
-    wanted = _TYPES[kind]
-    if wanted is tuple and isinstance(value, list) and all(type(each) is int for each in value):
-        return tuple(value)
-    if wanted is float and type(value) is int and abs(value) < 1 << 63:
-        value = float(value)
-    if type(value) is not wanted or not _is_sound(value):
-        raise CaffeFormatError(f"{key} = {value!r:.80}; expected {_NAMES[wanted]}")
-    return value
-
-
-_NAMES = {str: "text", int: "a whole number", float: "a number", tuple: "a list of whole numbers"}
-
-
-def _multipliers(found: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    for pattern, table in found.items():
-        numbers = isinstance(table, dict) and all(_is_number(value) for value in table.values())
-        if not numbers or not set(table) <= {"lr_mult", "decay_mult"}:
-            raise CaffeFormatError(
-                f"multipliers: '{pattern:.80}' = {table!r:.80}; expected lr_mult and decay_mult, numbers"
-            )
-    return {pattern: {name: float(value) for name, value in table.items()} for pattern, table in found.items()}
-
-
-def _is_sound(value: Any) -> bool:
-    """Whether a number is one to compute with: finite, and 64 bits if it is whole."""
-    if type(value) is int:
-        return -(1 << 63) <= value < 1 << 63
-    return type(value) is not float or math.isfinite(value)
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and _is_sound(value)
+def _refuse_fields_of_a_run(table: object, names: tuple[str, ...]) -> None:
+    """CaffeFormatError for fields that the records have, and that are for a file's name or a run to say."""
+    for name in names:
+        if isinstance(table, dict) and name in table:
+            raise CaffeFormatError(f"'{name}' is not for a recipe to say")

@@ -10,10 +10,10 @@ import contextlib
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from converters.escaping import json_text
-from converters.safety import is_own, open_own, open_part, parse_json, write_whole
+from converters.safety import is_own, open_own, open_part, parse_json, to_record, write_whole
 from weights.store import Place
 
 _MOST_NOTE = 1 << 16
@@ -68,13 +68,9 @@ class Partial:
         """Where the bytes came from; None if there is no note, or none that makes sense."""
         try:
             with open_own(self.note) as file:
-                data = parse_json(file.read(_MOST_NOTE).decode())
+                return to_record(parse_json(file.read(_MOST_NOTE).decode()), Origin)
         except (OSError, ValueError):
             return None
-        kinds: dict[str, Any] = {"url": str, "etag": str | None, "last_modified": str | None, "total": int | None}
-        if not isinstance(data, dict) or set(data) != set(kinds):
-            return None
-        return Origin(**data) if all(isinstance(data[key], kind) for key, kind in kinds.items()) else None
 
     def start(self, origin: Origin) -> None:
         """Begin again with no bytes, from `origin`."""

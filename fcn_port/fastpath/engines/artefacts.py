@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import torch
 
-from converters.safety import open_own, write_whole
+from converters.safety import open_own, sha256_of, write_whole
 
 from ... import __version__
 from ...private import cache_folder as user_cache
@@ -85,10 +85,7 @@ def _digests(folder: Path) -> dict[str, str]:
     for path in sorted(folder.iterdir()):
         if path.name != _DIGESTS:
             with open_own(path) as file:
-                digest = hashlib.sha256()
-                while piece := file.read(1 << 20):
-                    digest.update(piece)
-            found[path.name] = digest.hexdigest()
+                found[path.name] = sha256_of(file)
     return found
 
 
