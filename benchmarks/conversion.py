@@ -117,7 +117,7 @@ def anonymous_memory(process: int | str) -> int:
 def make_files(folder: Path) -> None:
     """FCN-8s with the fill rule's weights, as a caffemodel and a prototxt."""
     from converters import write_caffemodel, write_prototxt
-    from converters.formats.caffemodel import CaffeModel
+    from converters.formats.model import CaffeModel
     from fcn_port.porting import net_definition
     from parity_tests import goldens
     from parity_tests.fill import fill_state

@@ -19,16 +19,15 @@ import numpy as np
 from .errors import CaffeFormatError, MismatchError
 from .execution.state_dict import Coverage, Entry, cover, to_arrays
 from .export.safetensors import header_bytes, write_safetensors
-from .formats.caffemodel import CaffeModel, is_left_out, read_caffemodel
+from .formats.caffemodel import read_caffemodel
+from .formats.model import CaffeModel, is_left_out
 from .formats.prototxt import format_prototxt, read_prototxt
 from .layers.bilinear import kind_of_upsampling
 from .net.coord_map import crops_of
 from .net.layer import Shape
 from .net.spec import NetSpec
-from .passes.auto_crop import auto_crop
-from .passes.deploy import to_deploy
 from .passes.input_size import check_size
-from .passes.merge_splits import merge_splits
+from .passes.prepare import prepare
 from .safety.digest import sha256_of
 from .safety.files import whole_file
 from .version import VERSION
@@ -88,13 +87,13 @@ def convert(
         raise CaffeFormatError("source and destination are the same file", path=path)
     model = read_caffemodel(source)
     spec = read_prototxt(prototxt) if prototxt is not None else model.spec
-    coverage = cover(model, spec=spec)
+    deploy = None if spec is None else prepare(spec, blobs=model.blobs)
+    coverage = cover(model, spec=spec, prepared=deploy)
     if not coverage.entries:
         raise MismatchError("there are no weights in this file", path=path)
-    deploy = None if spec is None else merge_splits(to_deploy(spec, blobs=model.blobs))
     if deploy is not None:
         check_size(deploy, model.blobs)
-        deploy = auto_crop(deploy) if auto_crop_offsets else deploy
+        deploy = prepare(deploy, crops=auto_crop_offsets)
     provenance = {**(metadata or {}), **_describe(source, deploy)}
     sha256, bad = _write(source, target, to_arrays(model, coverage), provenance, progress)
     return ConversionReport(

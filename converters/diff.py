@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from .formats.caffemodel import Blobs
+from .formats.model import Blobs
 from .net.layer import LayerSpec
 from .net.spec import NetSpec
-from .passes.deploy import to_deploy
-from .passes.merge_splits import merge_splits
+from .passes.prepare import prepare
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def diff_nets(first: NetSpec, second: NetSpec, *, meaning_only: bool = False) ->
     order of layers.
     """
     if meaning_only:
-        first, second = (merge_splits(to_deploy(spec)) for spec in (first, second))
+        first, second = (prepare(spec) for spec in (first, second))
     a, b = (_by_name(spec, meaning_only) for spec in (first, second))
     found: list[Difference] = []
     for name in a.keys() | b.keys() if meaning_only else (*a, *(n for n in b if n not in a)):
@@ -81,7 +80,7 @@ def _diff_layers(a: LayerSpec, b: LayerSpec, meaning_only: bool) -> Iterator[Dif
 
 def _diff_messages(where: str, a: LayerSpec, b: LayerSpec) -> Iterator[Difference]:
     """Differences in how the file puts it: settings that `params` does not hold, such as fillers and learning rates."""
-    left, right = a.to_message(), b.to_message()
+    left, right = a.message, b.message
     for field in left.DESCRIPTOR.fields:
         if field.name in ("name", "type", "bottom", "top"):
             continue

@@ -17,7 +17,7 @@ from converters.execution import CaffeNet, to_state_dict
 from converters.export import read_metadata
 from converters.formats import parse_prototxt, read_caffemodel, read_prototxt, sniff
 from converters.net import NetSpec
-from converters.passes import to_deploy
+from converters.passes import prepare
 from weights.card import Card
 
 from .inspection import input_shapes
@@ -79,18 +79,18 @@ def read_weights(path: Path, *, prototxt: str | os.PathLike[str] | None = None) 
     given = None if prototxt is None else read_prototxt(prototxt)
     if kind == sniff.SAFETENSORS:
         source = _read_safetensors(path)
-        return source if given is None else replace(source, spec=to_deploy(given))
+        return source if given is None else replace(source, spec=prepare(given))
     if kind in (sniff.ZIP, sniff.PICKLE):
         state = _with_skip_scales(_checked(read_pth(path, kind), path), path)
-        return _Source(state, None if given is None else to_deploy(given), Card())
+        return _Source(state, None if given is None else prepare(given), Card())
     model = read_caffemodel(path)
     spec = given or model.spec
-    deploy = None if spec is None else to_deploy(spec, blobs=model.blobs)
+    deploy = None if spec is None else prepare(spec, blobs=model.blobs)
     try:
         card = Card.beside(path)
     except ValueError as error:
         raise CaffeFormatError(f"damaged: {error}", path=path.with_suffix(".json")) from error
-    return _Source(to_state_dict(model, spec=given), deploy, card)
+    return _Source(to_state_dict(model, spec=given, prepared=deploy), deploy, card)
 
 
 def _read_safetensors(path: Path) -> _Source:

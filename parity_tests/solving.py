@@ -17,7 +17,7 @@ from torch import Tensor
 
 from converters import parse_prototxt
 from converters.execution.state_dict import key_of
-from converters.formats.caffemodel import Blobs
+from converters.formats.model import Blobs
 from converters.formats.solver import SolverSpec
 from fcn_port.training import CaffeSolver, Task, parameter_groups, task_of
 from parity_tests.fill import fill_state, rs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -46,7 +47,7 @@ def test_packages_are_used_through_their_faces(package: str) -> None:
 
 
 def test_imports_make_no_circles() -> None:
-    """Modules of one package, with what is imported for type checkers; an import inside a function does not count."""
+    """Modules of one package, with what is imported for type checkers and inside functions."""
     for package in MAY_IMPORT:
         graph = {name: set(imported_modules(path, name)) for name, path in modules_of(package).items()}
         try:
@@ -55,22 +56,24 @@ def test_imports_make_no_circles() -> None:
             pytest.fail(" -> ".join(error.args[1]))
 
 
+def test_converters_know_no_data_set() -> None:
+    """What the releases were trained on is known to `weights` and `fcn_port`; Caffe's files say nothing of it."""
+    for path in (ROOT / "converters").rglob("*.py"):
+        found = re.search("nyud|pascal|siftflow|sift flow|voc[^a]", path.read_text(encoding="utf-8"), re.IGNORECASE)
+        assert found is None, f"{path.relative_to(ROOT)}: {found and found[0]}"
+
+
 def modules_of(package: str) -> dict[str, Path]:
     paths = sorted((ROOT / package).rglob("*.py"))
     return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
 
 
 def imported_modules(path: Path, name: str) -> Iterator[str]:
-    """The modules of its own package that a module's top level imports, faces aside."""
+    """The modules of its own package that a module imports anywhere, faces aside."""
     known = modules_of(name.split(".")[0])
     parent = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    inside: set[int] = set()
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for function in ast.walk(tree):
-        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            inside |= {id(node) for node in ast.walk(function)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and id(node) not in inside:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
             base = parent.split(".")[: len(parent.split(".")) - node.level + 1] if node.level else []
             source = ".".join([*base, *([node.module] if node.module else [])])
             for alias in node.names:

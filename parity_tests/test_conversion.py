@@ -18,8 +18,9 @@ from safetensors.numpy import load_file
 
 from converters import CaffeFormatError, CaffeNet, MismatchError, convert, read_caffemodel, to_state_dict
 from converters.conversion import TOOL
-from converters.formats.caffemodel import CaffeModel, write_caffemodel
+from converters.formats.caffemodel import write_caffemodel
 from converters.formats.hdf5 import write_hdf5
+from converters.formats.model import CaffeModel
 from converters.formats.prototxt import parse_prototxt
 from parity_tests.goldens import GOLDEN, formats
 from parity_tests.small_files import PROTOTXT, blob_proto, small_blobs, small_h5, small_v1, small_v2

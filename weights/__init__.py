@@ -8,6 +8,7 @@ Nothing here needs torch, and the network library is imported when it is first u
 """
 
 from converters.old_names import WEIGHTS, keep_old_names
+from converters.passes import assume_channels
 from weights.catalogue import datasets, init_nets, release, releases
 from weights.download.fetching import FetchPlan, FetchResult, fetch, is_offline, plan
 from weights.download.progress import Progress, human_bytes
@@ -57,3 +58,4 @@ __all__ = [
 ]
 
 keep_old_names(WEIGHTS)
+assume_channels("depth", 1)  # the NYUDv2 nets read log depth as a blob of that name

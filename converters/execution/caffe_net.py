@@ -23,8 +23,7 @@ from ..net.parameter_sharing import borrowed_blobs
 from ..net.shapes import infer_blobs, known_params
 from ..net.spec import NetSpec
 from ..net.validate import validate
-from ..passes.deploy import to_deploy
-from ..passes.merge_splits import merge_splits
+from ..passes.prepare import prepare
 from ..safety.limits import check_limit
 
 MOST_WEIGHTS = 4 << 30
@@ -38,9 +37,9 @@ GIVEN_LATER = frozenset({"card", "release", "preprocessing", "classes", "palette
 class CaffeNet(nn.Module):
     """Executes a NetSpec: same blobs, same names, same numbers as Caffe in its TEST phase.
 
-    Data and loss layers are taken out first (`to_deploy`), and Caffe's Split layers, which only copy names. `outputs`
-    names the blobs to compute, with what they need; without it they are all that no layer consumes. Unlike most
-    modules it starts in eval mode; `train()` turns on dropout and the batch's own statistics.
+    Data and loss layers are taken out first, and Caffe's Split layers, which only copy names (`passes.prepare`).
+    `outputs` names the blobs to compute, with what they need; without it they are all that no layer consumes. Unlike
+    most modules it starts in eval mode; `train()` turns on dropout and the batch's own statistics.
 
     The state dict has the keys `<layer>.weight`, `<layer>.bias`, `<layer>.blob2` ... under Caffe's layer names, also
     where an attribute cannot have that name (a/b is a_b then). Blobs that layers share are there once, under the first
@@ -52,7 +51,7 @@ class CaffeNet(nn.Module):
 
     def __init__(self, spec: NetSpec, *, outputs: Sequence[str] | None = None) -> None:
         super().__init__()
-        spec = merge_splits(to_deploy(spec))
+        spec = prepare(spec)
         validate(spec)
         self.spec = spec if outputs is None else _cut(spec, outputs)
         self.inputs: Mapping[str, Shape] = dict(self.spec.inputs)
@@ -348,7 +347,7 @@ def _free(shape: Shape) -> str:
 
 def _same_count(layer: LayerSpec, position: int, shape: Shape, owner_shape: Shape) -> bool:
     """Whether Caffe lets this blob be another view of its owner's memory."""
-    param = layer.to_message().param[position]
+    param = layer.message.param[position]
     permissive = param.share_mode == param.DimCheckMode.Value("PERMISSIVE")
     return permissive and torch.Size(shape).numel() == torch.Size(owner_shape).numel()
 

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from ..errors import MismatchError, NetError, place
-from ..formats.caffemodel import Blobs, CaffeModel, is_left_out
+from ..formats.model import CaffeModel, is_left_out
 from ..net.layer import LayerSpec, Shape
 from ..net.parameter_sharing import Place, borrowed_blobs
 from ..net.shapes import iter_layer_shapes
 from ..net.spec import NetSpec
-from ..passes.deploy import to_deploy
+from ..passes.merge_splits import merge_splits
+from ..passes.prepare import prepare
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,12 +71,13 @@ def split_key(key: str) -> tuple[str, int]:
     raise MismatchError(f"key '{key}'", hint="expected <layer>.weight, <layer>.bias or <layer>.blob2 and so on")
 
 
-def cover(model: CaffeModel, *, spec: NetSpec | None = None) -> Coverage:
+def cover(model: CaffeModel, *, spec: NetSpec | None = None, prepared: NetSpec | None = None) -> Coverage:
     """Match the blobs of `model` with the parameters of `spec` (by default the net in the file).
 
-    Raises MismatchError, naming the blob, where a parameter of the net has no blob or a blob does not fit it; a blob
-    that is shared with another layer may be missing. Blobs of layers that the net lacks are listed as unused: Caffe
-    ignores them too, and training nets have such heads.
+    `prepared` is what `passes.prepare` makes of that net and these blobs, where the caller has it already. Blobs of
+    layers that the net lacks are listed as unused: Caffe ignores them too, and training nets have such heads. Raises
+    MismatchError, naming the blob, where a parameter of the net has no blob or a blob does not fit it; a blob that is
+    shared with another layer may be missing.
     """
     spec = spec or model.spec
     present = [(name, i, b.shape) for name, own in model.blobs.items() for i, b in enumerate(own) if not is_left_out(b)]
@@ -83,7 +85,7 @@ def cover(model: CaffeModel, *, spec: NetSpec | None = None) -> Coverage:
         rows = [_entry(name, i, shape, shape) for name, i, shape in present]
         return Coverage(tuple(rows), unchecked="the file holds no net; give its prototxt to have shapes checked")
     layers = {layer.name: layer for layer in spec.layers}
-    expected, unchecked = _expected_shapes(spec, model.blobs)
+    expected, unchecked = _expected_shapes(spec, prepared or prepare(spec, blobs=model.blobs))
     borrowed = borrowed_blobs(spec)
     try:
         if model.blobs and not layers.keys() & model.blobs.keys():
@@ -101,15 +103,15 @@ def cover(model: CaffeModel, *, spec: NetSpec | None = None) -> Coverage:
     return Coverage(tuple(rows), unused, unchecked)
 
 
-def _expected_shapes(spec: NetSpec, blobs: Blobs) -> tuple[dict[str, tuple[Shape, ...]], str | None]:
+def _expected_shapes(spec: NetSpec, deploy: NetSpec) -> tuple[dict[str, tuple[Shape, ...]], str | None]:
     """The shapes of every layer's blobs as Caffe would make them, as far as the net tells, and why not further."""
-    deploy = to_deploy(spec, blobs=blobs)
+    whole = deploy == merge_splits(spec)
     expected: dict[str, tuple[Shape, ...]] = {}
     unchecked = None
     try:
         for row in iter_layer_shapes(deploy):
             # A training net does not say how large its input is, and the weight of an InnerProduct depends on it.
-            if row.blobs and (row.layer.type != "InnerProduct" or deploy == spec):
+            if row.blobs and (row.layer.type != "InnerProduct" or whole):
                 expected[row.layer.name] = row.blobs
     except NetError as error:
         unchecked = f"{error.where}: {error.problem}"
@@ -174,14 +176,17 @@ def to_arrays(model: CaffeModel, coverage: Coverage) -> dict[str, np.ndarray]:
     return {entry.key: model.blobs[entry.layer][entry.position].reshape(entry.shape) for entry in coverage.entries}
 
 
-def to_state_dict(model: CaffeModel, *, spec: NetSpec | None = None) -> dict[str, Tensor]:
+def to_state_dict(
+    model: CaffeModel, *, spec: NetSpec | None = None, prepared: NetSpec | None = None
+) -> dict[str, Tensor]:
     """The blobs as tensors of their own, in the file's types and the shapes that the net's layers need.
 
-    `spec` is another net to fit them to, such as a deploy net; raises MismatchError as `cover` does.
+    `spec` is another net to fit them to, such as a deploy net; `prepared` as in `cover`, which says what it raises.
     """
     from torch import from_numpy
 
-    return {key: from_numpy(np.array(blob)) for key, blob in to_arrays(model, cover(model, spec=spec)).items()}
+    arrays = to_arrays(model, cover(model, spec=spec, prepared=prepared))
+    return {key: from_numpy(np.array(blob)) for key, blob in arrays.items()}
 
 
 def from_state_dict(state: Mapping[str, Tensor], spec: NetSpec) -> CaffeModel:
@@ -214,8 +219,9 @@ def from_state_dict(state: Mapping[str, Tensor], spec: NetSpec) -> CaffeModel:
 
 def _lend(arrays: dict[Place, np.ndarray], spec: NetSpec) -> None:
     """Give layers the blobs that they share with an earlier layer and that are not in `arrays` by themselves."""
-    expected, _ = _expected_shapes(spec, {})
-    for (layer, position), owner in borrowed_blobs(spec).items():
+    borrowed = borrowed_blobs(spec)
+    expected, _ = _expected_shapes(spec, prepare(spec)) if borrowed else ({}, None)
+    for (layer, position), owner in borrowed.items():
         if (layer, position) in arrays or owner not in arrays:
             continue
         shapes = expected.get(layer, (*[()] * position, arrays[owner].shape))

@@ -10,8 +10,8 @@ from __future__ import annotations
 import mmap
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple
@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError
 
 from ..errors import CaffeFormatError, MismatchError, WireError, place
 from ..net.layer import LayerSpec, UnknownField
-from ..net.spec import NetSpec, net_from_message
+from ..net.spec import net_from_message
 from ..safety.files import open_file, whole_file
 from ..safety.limits import check_limit
 from ..schema import LayerParameter, NetParameter, message_type
@@ -30,40 +30,13 @@ from .blob import FLOAT32, FLOAT64, read_blob
 from .budget import LAYER, V0_LAYER
 from .fork_fields import NUMBER as FORK_TEXT
 from .fork_fields import read_fork_text, write_fork_text
+from .hdf5 import read_hdf5
+from .model import CaffeModel, is_left_out
 from .nested import count_nested
 from .text_format import is_repeated
 from .unknown_fields import notes_on, unknown_fields
 from .upgrade import upgrade_net
 from .wire import Buffer, Field, Message, write_tag, write_varint
-
-Blobs = Mapping[str, tuple[np.ndarray, ...]]
-
-
-@dataclass(frozen=True)
-class CaffeModel:
-    """A net and its learned blobs.
-
-    `spec` is None for a .caffemodel.h5, which holds no net. `blobs` are read-only arrays by layer name, in the file's
-    own shapes and types; layers without blobs are not in it. An .h5 leaves out a blob that another layer owns:
-    LEFT_OUT keeps its position; `bare` are the layers that it lists without any. `notes` say what a reader should know
-    of the file.
-    """
-
-    spec: NetSpec | None
-    blobs: Blobs
-    path: str | None = None
-    notes: tuple[str, ...] = ()
-    bare: tuple[str, ...] = ()
-
-
-LEFT_OUT = np.empty(0, FLOAT32)
-"""Stands for a blob that the file leaves to another layer; no blob of a net has no values."""
-LEFT_OUT.flags.writeable = False
-
-
-def is_left_out(blob: np.ndarray) -> bool:
-    """Whether this only keeps the place of a blob that is not in the file."""
-    return blob.shape == LEFT_OUT.shape
 
 
 def _number(message: str, field: str) -> int:
@@ -100,8 +73,6 @@ def read_caffemodel(path: str | os.PathLike[str]) -> CaffeModel:
         kind = sniff.sniff(file.read(4096))
         try:
             if kind == sniff.HDF5:
-                from .hdf5 import read_hdf5
-
                 return read_hdf5(path)
             if kind != sniff.PROTOBUF:
                 raise sniff.not_a("a .caffemodel or .caffemodel.h5", kind)
@@ -311,7 +282,7 @@ def write_caffemodel(model: CaffeModel, path: str | os.PathLike[str]) -> None:
 
 def _write_layer(file: BinaryIO, layer: LayerSpec, blobs: Sequence[np.ndarray]) -> None:
     blob_number = _FORMS[_V2].blobs
-    message = layer.to_message()
+    message = layer.message
     raw = _in_order(message.SerializeToString(deterministic=True) + _colliding(layer.extra, message))
     split = next((f.start for f in Message.whole(raw).fields() if f.number > blob_number), len(raw))
     parts: list[bytes | memoryview] = [raw[:split]]

@@ -18,8 +18,8 @@ import numpy as np
 from ..errors import MismatchError, WireError, place
 from ..net.parameter_sharing import borrowed_blobs
 from ..safety.files import whole_file
-from .caffemodel import LEFT_OUT, CaffeModel, is_left_out
 from .hdf5_file import Hdf5File, member, names, opened_hdf5, read_values
+from .model import LEFT_OUT, CaffeModel, is_left_out
 
 _MOST_SLASHES = 16
 _MOST_OBJECTS = 1 << 16

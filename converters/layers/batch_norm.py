@@ -42,7 +42,7 @@ class BatchNorm(Neuron):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> BatchNorm:
-        message = spec.to_message().batch_norm_param
+        message = spec.message.batch_norm_param
         given = message.use_global_stats if message.HasField("use_global_stats") else None
         return cls(given, message.moving_average_fraction, _epsilon(spec, message.eps))
 

@@ -28,7 +28,7 @@ class Concat(Layer):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Concat:
-        return cls(_axis(spec, spec.to_message().concat_param, "concat_dim"))
+        return cls(_axis(spec, spec.message.concat_param, "concat_dim"))
 
     def shares_memory(self, *, bottoms: int, tops: int) -> bool:
         return bottoms == 1
@@ -71,7 +71,7 @@ class Slice(Layer):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Slice:
-        message = spec.to_message().slice_param
+        message = spec.message.slice_param
         points, parts = tuple(message.slice_point), len(spec.tops)
         if points and len(points) != parts - 1:
             raise refuse(spec, f"{len(points)} slice points for {parts} tops; expected {parts - 1}")

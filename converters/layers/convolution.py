@@ -37,7 +37,7 @@ class Windows:
     @staticmethod
     def read(spec: LayerSpec) -> dict[str, tuple[int, ...]]:
         """kernel, stride, pad and dilation of a layer's convolution_param."""
-        message = spec.to_message().convolution_param
+        message = spec.message.convolution_param
         window = {
             "kernel": _spatial(spec, message, "kernel_size"),
             "stride": _spatial(spec, message, "stride", default=1),
@@ -92,7 +92,7 @@ class Convolution(Windows, Layer):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Convolution:
-        message = spec.to_message().convolution_param
+        message = spec.message.convolution_param
         if not message.num_output:
             raise refuse(spec, "num_output is missing or 0")
         if message.group < 1 or message.num_output % message.group:
@@ -200,7 +200,7 @@ class Im2col(Windows, OneToOne):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Im2col:
-        if spec.to_message().convolution_param.axis != 1:
+        if spec.message.convolution_param.axis != 1:
             raise refuse(spec, "axis is not 1; Im2col is supported for (n, c, h, w) only")
         return cls(**Windows.read(spec))
 

@@ -32,7 +32,7 @@ class Crop(Layer):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Crop:
-        message = spec.to_message().crop_param
+        message = spec.message.crop_param
         return cls(message.axis, tuple(message.offset))
 
     def _offsets(self, shape: Sequence[int]) -> list[tuple[int, int]]:

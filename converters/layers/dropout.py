@@ -25,7 +25,7 @@ class Dropout(Neuron):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Dropout:
-        ratio = spec.to_message().dropout_param.dropout_ratio
+        ratio = spec.message.dropout_param.dropout_ratio
         if not 0 <= ratio < 1:  # dropout_layer.cpp refuses 0 in debug builds only
             raise refuse(spec, f"dropout_ratio is {ratio}; it must be between 0 and 1, and may be 0")
         return cls(ratio)
@@ -56,7 +56,7 @@ class SpatialDropout(Dropout):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> SpatialDropout:
-        number = re.search(r"\d*\.\d+", spec.to_message().python_param.param_str)
+        number = re.search(r"\d*\.\d+", spec.message.python_param.param_str)
         if number is None:
             return cls(Dropout.parse(spec).ratio)
         return cls(min(float(number.group()), 1.0))
@@ -75,5 +75,5 @@ class Python(Layer):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Layer | None:
-        layer_class = find_layer(f"Python:{spec.to_message().python_param.layer}")
+        layer_class = find_layer(f"Python:{spec.message.python_param.layer}")
         return None if layer_class is None else layer_class.parse(spec)

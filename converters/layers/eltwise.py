@@ -30,7 +30,7 @@ class Eltwise(Layer):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Eltwise:
-        message = spec.to_message().eltwise_param
+        message = spec.message.eltwise_param
         operation, coefficients = message.EltwiseOp.Name(message.operation), tuple(message.coeff)
         if coefficients and len(coefficients) != len(spec.bottoms):
             raise refuse(spec, f"{len(coefficients)} coefficients for {len(spec.bottoms)} bottoms")

@@ -30,7 +30,7 @@ class InnerProduct(OneToOne):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> InnerProduct:
-        message = spec.to_message().inner_product_param
+        message = spec.message.inner_product_param
         if not message.num_output:
             raise refuse(spec, "num_output is missing or 0")
         return cls(message.num_output, message.bias_term, message.axis, message.transpose)
@@ -74,7 +74,7 @@ class Embed(OneToOne):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Embed:
-        message = spec.to_message().embed_param
+        message = spec.message.embed_param
         if not message.num_output or not message.input_dim:
             raise refuse(spec, "num_output and input_dim must be at least 1")
         return cls(message.num_output, message.input_dim, message.bias_term)

@@ -31,7 +31,7 @@ class LRN(Neuron):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> LRN:
-        message = spec.to_message().lrn_param
+        message = spec.message.lrn_param
         if message.local_size % 2 != 1 or message.local_size > LARGEST:
             raise refuse(spec, f"local_size is {message.local_size}; it must be odd, and at most {LARGEST}")
         within = message.NormRegion.Name(message.norm_region) == "WITHIN_CHANNEL"

@@ -40,7 +40,7 @@ class ReLU(Elementwise):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> ReLU:
-        return cls(spec.to_message().relu_param.negative_slope)
+        return cls(spec.message.relu_param.negative_slope)
 
     def compute(self, x: Tensor) -> Tensor:
         from torch.nn.functional import leaky_relu, relu
@@ -57,7 +57,7 @@ class PReLU(Neuron):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> PReLU:
-        return cls(spec.to_message().prelu_param.channel_shared)
+        return cls(spec.message.prelu_param.channel_shared)
 
     def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         if len(bottoms[0]) < 2:
@@ -87,7 +87,7 @@ class ELU(Elementwise):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> ELU:
-        return cls(spec.to_message().elu_param.alpha)
+        return cls(spec.message.elu_param.alpha)
 
     def compute(self, x: Tensor) -> Tensor:
         from torch.nn.functional import elu
@@ -142,7 +142,7 @@ class Swish(Elementwise):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Swish:
-        return cls(spec.to_message().swish_param.beta)
+        return cls(spec.message.swish_param.beta)
 
     def compute(self, x: Tensor) -> Tensor:
         return x * (self.beta * x).sigmoid()
@@ -158,7 +158,7 @@ class Clip(Elementwise):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Clip:
-        message = spec.to_message().clip_param
+        message = spec.message.clip_param
         if not (message.HasField("min") and message.HasField("max")):
             raise refuse(spec, "min and max are both required")
         return cls(message.min, message.max)
@@ -176,7 +176,7 @@ class Threshold(Elementwise):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Threshold:
-        return cls(spec.to_message().threshold_param.threshold)
+        return cls(spec.message.threshold_param.threshold)
 
     def compute(self, x: Tensor) -> Tensor:
         return (x > self.threshold).to(x.dtype)
@@ -193,7 +193,7 @@ class Power(Elementwise):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Power:
-        message = spec.to_message().power_param
+        message = spec.message.power_param
         return cls(message.power, message.scale, message.shift)
 
     def compute(self, x: Tensor) -> Tensor:
@@ -215,7 +215,7 @@ class Exp(Elementwise):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Exp:
-        message = spec.to_message().exp_param
+        message = spec.message.exp_param
         return cls(_base(spec, message.base), message.scale, message.shift)
 
     def compute(self, x: Tensor) -> Tensor:
@@ -234,7 +234,7 @@ class Log(Elementwise):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Log:
-        message = spec.to_message().log_param
+        message = spec.message.log_param
         base = _base(spec, message.base)
         if base == 1:
             raise refuse(spec, "there is no logarithm to base 1")

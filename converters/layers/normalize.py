@@ -27,7 +27,7 @@ class MVN(OneToOne):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> MVN:
-        message = spec.to_message().mvn_param
+        message = spec.message.mvn_param
         return cls(message.normalize_variance, message.across_channels, message.eps)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:

@@ -46,7 +46,7 @@ class Pooling(Layer):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Pooling:
-        message = spec.to_message().pooling_param
+        message = spec.message.pooling_param
         fork = fork_fields(spec, "pooling_param")
         whole = message.global_pooling
         if whole and any(message.HasField(name) for name in ("kernel_size", "kernel_h", "kernel_w")):
@@ -234,7 +234,7 @@ class SPP(OneToOne):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> SPP:
-        message = spec.to_message().spp_param
+        message = spec.message.spp_param
         if not message.pyramid_height:
             raise refuse(spec, "pyramid_height is missing or 0")
         return cls(message.pyramid_height, message.PoolMethod.Name(message.pool))

@@ -27,7 +27,7 @@ class Flatten(OneToOne):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Flatten:
-        message = spec.to_message().flatten_param
+        message = spec.message.flatten_param
         return cls(message.axis, message.end_axis)
 
     def shares_memory(self, *, bottoms: int, tops: int) -> bool:
@@ -64,7 +64,7 @@ class Reshape(OneToOne):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Reshape:
-        message = spec.to_message().reshape_param
+        message = spec.message.reshape_param
         dims = tuple(message.shape.dim)
         if any(dim < -1 for dim in dims) or dims.count(-1) > 1:
             raise refuse(spec, f"dims {dims}: each is 0 or more, and one at most is -1")
@@ -118,7 +118,7 @@ class Tile(OneToOne):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Tile:
-        message = spec.to_message().tile_param
+        message = spec.message.tile_param
         if message.tiles < 1:
             raise refuse(spec, f"tiles is {message.tiles}; it must be at least 1")
         return cls(message.axis, message.tiles)

@@ -83,7 +83,7 @@ class Scale(Broadcast):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Scale:
-        message = spec.to_message().scale_param
+        message = spec.message.scale_param
         _check(spec, message.num_axes)
         return cls(message.axis, message.num_axes, len(spec.bottoms) > 1, message.bias_term)
 
@@ -116,7 +116,7 @@ class Bias(Broadcast):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Bias:
-        message = spec.to_message().bias_param
+        message = spec.message.bias_param
         _check(spec, message.num_axes)
         return cls(message.axis, message.num_axes, len(spec.bottoms) > 1)
 

@@ -25,7 +25,7 @@ class Softmax(Neuron):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Softmax:
-        return cls(spec.to_message().softmax_param.axis)
+        return cls(spec.message.softmax_param.axis)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         canonical_axis(self.axis, bottoms[0])
@@ -55,7 +55,7 @@ class ArgMax(OneToOne):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> ArgMax:
-        message = spec.to_message().argmax_param
+        message = spec.message.argmax_param
         if message.top_k < 1:
             raise refuse(spec, "top_k must be at least 1")
         return cls(message.top_k, message.axis if message.HasField("axis") else None, message.out_max_val)
@@ -116,7 +116,7 @@ class Reduction(OneToOne):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Reduction:
-        message = spec.to_message().reduction_param
+        message = spec.message.reduction_param
         return cls(message.ReductionOp.Name(message.operation), message.axis, message.coeff)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:

@@ -25,7 +25,7 @@ class Input(Layer):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Input:
-        shapes = tuple(tuple(shape.dim) for shape in spec.to_message().input_param.shape)
+        shapes = tuple(tuple(shape.dim) for shape in spec.message.input_param.shape)
         if len(shapes) not in (0, 1, len(spec.tops)):
             raise refuse(
                 spec,
@@ -52,7 +52,7 @@ class Parameter(Layer):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Parameter:
-        return cls(tuple(spec.to_message().parameter_param.shape.dim))
+        return cls(tuple(spec.message.parameter_param.shape.dim))
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         return (self.shape,)

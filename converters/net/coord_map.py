@@ -85,7 +85,7 @@ def layer_map(layer: LayerSpec) -> CoordMap | None:
 
 def written_offset(layer: LayerSpec) -> tuple[int, int] | None:
     """The spatial offset (h, w) of a Crop layer; None where it gives none (Caffe then crops at 0)."""
-    if layer.type != "Crop" or layer.params is None or not layer.to_message().crop_param.offset:
+    if layer.type != "Crop" or layer.params is None or not layer.message.crop_param.offset:
         return None
     rows, columns = (layer.params.reach(axis=axis) for axis in (2, 3))
     assert isinstance(rows, Window) and isinstance(columns, Window)
@@ -95,7 +95,7 @@ def written_offset(layer: LayerSpec) -> tuple[int, int] | None:
 def crops_of(spec: NetSpec) -> dict[str, tuple[int, ...]]:
     """The offsets of every Crop layer, as they are written; (0,) where there are none."""
     return {
-        layer.name: tuple(layer.to_message().crop_param.offset) or (0,) for layer in spec.layers if layer.type == "Crop"
+        layer.name: tuple(layer.message.crop_param.offset) or (0,) for layer in spec.layers if layer.type == "Crop"
     }
 
 

@@ -9,7 +9,7 @@ To add a type, in this project or outside it, write a frozen dataclass of its pa
 
         @classmethod
         def parse(cls, spec):
-            return cls(beta=spec.to_message().swish_param.beta)
+            return cls(beta=spec.message.swish_param.beta)
 
         def top_shapes(self, bottoms):
             return (bottoms[0],)
@@ -25,7 +25,7 @@ and their shapes worked out without it; it should leave sizes to PyTorch's opera
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import cached_property
 from math import inf
@@ -85,8 +85,8 @@ class ParamSpec:
 class LayerSpec:
     """One layer of a net.
 
-    `definition` holds every other field of Caffe's LayerParameter, serialized, without blobs. `line` is the line of a
-    prototxt on which the layer begins.
+    `definition` holds every other field of Caffe's LayerParameter, serialized, without blobs; `message` has all of
+    them to read. `line` is the line of a prototxt on which the layer begins.
     """
 
     name: str
@@ -118,6 +118,13 @@ class LayerSpec:
 
     def to_message(self) -> Any:
         """A fresh LayerParameter without blobs (fields that Caffe's schema lacks are in `extra` only)."""
+        message = LayerParameter()
+        message.CopyFrom(self.message)
+        return message
+
+    @cached_property
+    def message(self) -> Any:
+        """The LayerParameter of `to_message`, parsed once for everybody: to be read, never to be changed."""
         message = LayerParameter.FromString(self.definition)
         if self.name:
             message.name = self.name
@@ -126,6 +133,10 @@ class LayerSpec:
         message.bottom.extend(self.bottoms)
         message.top.extend(self.tops)
         return message
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: a copy in another process parses for itself."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property
     def place(self) -> str:
@@ -146,7 +157,7 @@ class LayerSpec:
     def param_specs(self) -> tuple[ParamSpec, ...]:
         """The solver's settings of the blobs, as many as the file gives (missing ones are at their defaults)."""
         return tuple(
-            ParamSpec(name=p.name, lr_mult=p.lr_mult, decay_mult=p.decay_mult) for p in self.to_message().param
+            ParamSpec(name=p.name, lr_mult=p.lr_mult, decay_mult=p.decay_mult) for p in self.message.param
         )
 
     def extra_message(self, name: str) -> UnknownField:

@@ -96,7 +96,7 @@ def known_params(layer: LayerSpec) -> Layer:
         return params
     kind = f"'{layer.type}'"
     if layer.type == "Python":
-        python = layer.to_message().python_param
+        python = layer.message.python_param
         kind += f" ({python.module}.{python.layer})"
     near = similar_type(layer.type)
     meant = f"did you mean '{near}'? Else " if near else ""

@@ -22,7 +22,8 @@ class NetSpec:
 
     `definition` holds the net's own fields other than its name and layers (state, force_backward), serialized;
     `extra` the fields at that level that Caffe's schema lacks; `path` the file it came from, for errors; `notes` what
-    the reader had to tell (forks' fields, upgrades).
+    the reader had to tell (forks' fields, upgrades). `passes.prepare` alone sets `prepared`, in the record that it
+    returns; one that `replace` makes of that has to be prepared again.
     """
 
     name: str
@@ -31,6 +32,7 @@ class NetSpec:
     extra: tuple[UnknownField, ...] = ()
     path: str | None = field(default=None, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    prepared: bool = field(default=False, init=False, compare=False, repr=False)
 
     @property
     def inputs(self) -> Mapping[str, Shape]:
@@ -38,7 +40,7 @@ class NetSpec:
         found: dict[str, Shape] = {}
         for layer in self.layers:
             if layer.type == "Input":
-                shapes = [tuple(shape.dim) for shape in layer.to_message().input_param.shape]
+                shapes = [tuple(shape.dim) for shape in layer.message.input_param.shape]
                 if not shapes:
                     found.update(dict.fromkeys(layer.tops, ()))
                     continue
@@ -79,7 +81,7 @@ class NetSpec:
         message = NetParameter.FromString(self.definition)
         if self.name:
             message.name = self.name
-        message.layer.extend(layer.to_message() for layer in self.layers)
+        message.layer.extend(layer.message for layer in self.layers)
         return message
 
     def _names(self) -> Iterator[str]:

@@ -35,7 +35,7 @@ def validate(spec: NetSpec) -> None:
                 _refuse(spec, layer, f"it changes '{top}' in place, which another layer reads as well", hint)
             maker[top] = layer
             version[top] += 1
-        down = len(layer.to_message().propagate_down)
+        down = len(layer.message.propagate_down)
         if down not in (0, len(layer.bottoms)):
             _refuse(spec, layer, f"propagate_down is given {down} times; expected 0 or {len(layer.bottoms)}", None)
 

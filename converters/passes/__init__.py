@@ -6,17 +6,20 @@ from .auto_crop import auto_crop
 from .deploy import to_deploy
 from .filter_phase import Phase, filter_phase
 from .input_size import check_size, fit_size
-from .inputs import Blobs, with_input_shapes
+from .inputs import Blobs, assume_channels, with_input_shapes
 from .merge_splits import merge_splits
+from .prepare import prepare
 
 __all__ = [
     "Blobs",
     "Phase",
+    "assume_channels",
     "auto_crop",
     "check_size",
     "filter_phase",
     "fit_size",
     "merge_splits",
+    "prepare",
     "to_deploy",
     "with_input_shapes",
 ]

@@ -36,9 +36,9 @@ def to_deploy(
 
     `input_shapes`, by blob, are the shapes of the inputs. For one that is not given, and that neither an Input nor a
     MemoryData or DummyData layer fixes, the batch is 1; the channels are those of the first convolution on its way, if
-    `blobs` (weights by layer) has it, else 1 for grey images and for NYUDv2's `depth`, else 3; the size is crop_size,
-    else new_height x new_width, else what the weights of InnerProducts fit (`fit_size`), else 500x500 as in the
-    published deploy nets. Notes say what was assumed.
+    `blobs` (weights by layer) has it, else 1 for grey images, else those of `assume_channels`, else 3; the size is
+    crop_size, else new_height x new_width, else what the weights of InnerProducts fit (`fit_size`), else 500x500.
+    Notes say what was assumed.
     """
     spec = _open(spec, phase, level, stages)
     layers: list[LayerSpec] = []
@@ -116,7 +116,7 @@ def _sinks(spec: NetSpec, outputs: set[str]) -> tuple[list[int], set[str]]:
     lost: set[str] = set()
     for index, layer in enumerate(spec.layers):
         judges = "Loss" in layer.type or "Accuracy" in layer.type or not layer.tops
-        weighted = outputs.issuperset(layer.tops) and any(layer.to_message().loss_weight)
+        weighted = outputs.issuperset(layer.tops) and any(layer.message.loss_weight)
         if judges or weighted or lost.intersection(layer.bottoms):
             sinks.append(index)
             lost.update(set(layer.tops) - set(layer.bottoms))
@@ -152,9 +152,9 @@ def _predictions(sinks: Sequence[LayerSpec], lost: set[str], learned: set[str]) 
 
 
 def _without_rules(layer: LayerSpec) -> LayerSpec:
-    message = layer.to_message()
-    if not message.include and not message.exclude:
+    if not layer.message.include and not layer.message.exclude:
         return layer
+    message = layer.to_message()
     message.ClearField("include")
     message.ClearField("exclude")
     extra = tuple(field for field in layer.extra if not field.name.startswith(("include[", "exclude[")))

@@ -28,7 +28,7 @@ def filter_phase(spec: NetSpec, *, phase: Phase = "TEST", level: int = 0, stages
 
 
 def _is_included(layer: LayerSpec, state: Any, spec: NetSpec) -> bool:
-    message = layer.to_message()
+    message = layer.message
     if message.include and message.exclude:
         raise NetError("both include and exclude rules", path=spec.path, where=layer.place, hint="keep one kind")
     if message.include:

@@ -1,7 +1,7 @@
 """Input layers, and the shapes that they get where a data layer stood.
 
 A data layer's definition seldom says how large its blobs are: that is in the data. What is known is used, the rest is
-assumed and noted, as in the published deploy nets, whose 500x500 is "purely for sake of example".
+assumed and noted: images of `ASSUMED_SIZE` with three channels, or with as many as `assume_channels` was told.
 """
 
 from __future__ import annotations
@@ -18,9 +18,20 @@ from ..schema import LayerParameter
 
 Blobs = Mapping[str, Sequence[np.ndarray]]
 
-DEFAULT_SIZE = (500, 500)
-DEFAULT_CHANNELS = {"depth": 1}
-"""By blob; any other has 3. The release's NYUDv2 nets read log depth as a blob of that name."""
+ASSUMED_SIZE = (500, 500)
+"""(h, w) of an image where neither the net nor its weights tell: photographs, and more than any classifier takes."""
+ASSUMED_CHANNELS = 3
+
+_channels_by_blob: dict[str, int] = {}
+
+
+def assume_channels(blob: str, channels: int) -> None:
+    """Assume so many channels of a data layer's blob of this name, where neither the net nor its weights tell.
+
+    For packages that know the nets of somebody: names such as "depth" are conventions of theirs. Holds from now on.
+    """
+    _channels_by_blob[blob] = channels
+
 
 def is_data(layer: LayerSpec) -> bool:
     """Whether a layer brings data into the net from outside: it has no bottoms, and is not Input or Parameter."""
@@ -57,7 +68,7 @@ def constant_notes(layer: LayerSpec, tops: Sequence[str]) -> Iterator[str]:
     """Notes on those `tops` that Caffe fills with a constant and that are inputs here (dummy_data_layer.cpp)."""
     if layer.type != "DummyData":
         return
-    fillers, needed = layer.to_message().dummy_data_param.data_filler, set(tops)
+    fillers, needed = layer.message.dummy_data_param.data_filler, set(tops)
     for position, top in enumerate(layer.tops):
         filler = fillers[min(position, len(fillers) - 1)] if fillers else None
         if top in needed and (filler is None or filler.type == "constant"):
@@ -91,7 +102,7 @@ def _with_shapes(message: Any, tops: Sequence[str], shapes: Sequence[Shape], **a
 
 def _own_shapes(layer: LayerSpec) -> dict[str, Shape]:
     """The shapes that a layer's definition fixes, by top."""
-    message = layer.to_message()
+    message = layer.message
     shapes: list[Shape] = []
     if layer.type == "Input":
         shapes = [tuple(shape.dim) for shape in message.input_param.shape]
@@ -117,7 +128,7 @@ def _dummy_shapes(param: Any) -> Iterator[Shape]:
 def _channels(blob: str, message: Any) -> int:
     """The channels of a data layer's blob as far as its definition tells."""
     grey = message.transform_param.force_gray or (message.type == "ImageData" and not message.image_data_param.is_color)
-    return 1 if grey else DEFAULT_CHANNELS.get(blob, 3)
+    return 1 if grey else _channels_by_blob.get(blob, ASSUMED_CHANNELS)
 
 
 def learned_channels(spec: NetSpec, blobs: Blobs) -> dict[str, int | None]:
@@ -135,7 +146,7 @@ def learned_channels(spec: NetSpec, blobs: Blobs) -> dict[str, int | None]:
         reached = [counts[bottom] for bottom in layer.bottoms if bottom in counts]
         weight = next(iter(blobs.get(layer.name, ())), None)
         if layer.type == "Convolution" and weight is not None and weight.ndim == 4:
-            wanted = int(weight.shape[1]) * layer.to_message().convolution_param.group
+            wanted = int(weight.shape[1]) * layer.message.convolution_param.group
             for source, one, two in reached:
                 found.setdefault(source, _solve(one, two, wanted))
         elif len(reached) == len(layer.bottoms) and len({source for source, _, _ in reached}) == 1:
@@ -168,4 +179,4 @@ def _size(message: Any) -> tuple[int, int]:
     image = message.image_data_param
     if message.type == "ImageData" and image.new_height and image.new_width:
         return image.new_height, image.new_width
-    return DEFAULT_SIZE
+    return ASSUMED_SIZE

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from converters import CaffeNet, MismatchError, from_state_dict, read_caffemodel, read_prototxt, to_state_dict
 from converters.execution.state_dict import cover, key_of, split_key
-from converters.formats.caffemodel import CaffeModel, parse_caffemodel
+from converters.formats.caffemodel import parse_caffemodel
+from converters.formats.model import CaffeModel
 from converters.formats.prototxt import parse_prototxt
 from converters.schema import NetParameter
 from parity_tests.fill import fill_blob, input_blob

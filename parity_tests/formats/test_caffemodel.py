@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from converters import CaffeFormatError, MismatchError, read_caffemodel, write_caffemodel
-from converters.formats.caffemodel import CaffeModel, parse_caffemodel
+from converters.formats.caffemodel import parse_caffemodel
+from converters.formats.model import CaffeModel
 from converters.formats.prototxt import format_prototxt, parse_prototxt
 from converters.schema import LayerParameter, NetParameter
 from parity_tests.goldens import GOLDEN, formats

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from converters import CaffeFormatError, CaffeNet, read_caffemodel, to_state_dict, write_caffemodel
-from converters.formats.caffemodel import CaffeModel, parse_caffemodel
+from converters.formats.caffemodel import parse_caffemodel
 from converters.formats.fork_fields import NUMBER
+from converters.formats.model import CaffeModel
 from converters.formats.prototxt import format_prototxt, parse_prototxt
 from converters.formats.wire import write_tag
 from converters.schema import NetParameter

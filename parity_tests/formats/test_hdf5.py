@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from converters import CaffeFormatError, MismatchError, read_caffemodel, write_caffemodel, write_hdf5
-from converters.formats.caffemodel import CaffeModel, is_left_out
 from converters.formats.hdf5 import read_hdf5
+from converters.formats.model import CaffeModel, is_left_out
 from converters.formats.prototxt import parse_prototxt
 from converters.net.parameter_sharing import borrowed_blobs
 from parity_tests.goldens import GOLDEN, formats

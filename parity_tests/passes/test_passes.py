@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from converters import NetError, NetSpec, parse_prototxt, read_caffemodel, read_prototxt, to_deploy
 from converters.formats.prototxt import format_prototxt
 from converters.net.validate import validate
+from converters.passes import inputs
 from converters.passes.filter_phase import filter_phase
 from converters.passes.merge_splits import merge_splits
 from parity_tests.goldens import formats
@@ -99,7 +100,21 @@ def test_a_net_to_run_comes_back_as_it_was(name: str) -> None:
     assert to_deploy(spec) == spec
 
 
-def test_two_inputs_keep_their_names_and_depth_has_one_channel() -> None:
+def test_two_inputs_keep_their_names_and_depth_has_one_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That depth has one is known to `weights`, whose nets are meant; Caffe has no such convention."""
+    monkeypatch.setattr(inputs, "_channels_by_blob", {})
+    for channels in (3, 1):
+        assert_two_inputs(depth=channels)
+        inputs.assume_channels("depth", 1)
+
+
+def test_the_releases_say_that_depth_has_one_channel() -> None:
+    import weights  # noqa: F401
+
+    assert_two_inputs(depth=1)
+
+
+def assert_two_inputs(*, depth: int) -> None:
     spec = to_deploy(
         net(
             layer("all", "Python", "", "color depth label"),
@@ -108,7 +123,7 @@ def test_two_inputs_keep_their_names_and_depth_has_one_channel() -> None:
             layer("loss", "SoftmaxWithLoss", "score label", "loss"),
         )
     )
-    assert dict(spec.inputs) == {"color": (1, 3, 500, 500), "depth": (1, 1, 500, 500)}
+    assert dict(spec.inputs) == {"color": (1, 3, 500, 500), "depth": (1, depth, 500, 500)}
     assert layers(spec) == ["all", "early", "conv"]
 
 

@@ -18,8 +18,7 @@ from ...execution.state_dict import key_of
 from ...net.parameter_sharing import borrowed_blobs
 from ...net.shapes import infer_blobs, infer_shapes
 from ...net.spec import NetSpec
-from ...passes.deploy import to_deploy
-from ...passes.merge_splits import merge_splits
+from ...passes.prepare import prepare
 from ...version import VERSION
 from .program import Module, Program, Statement, program_of, substituted
 from .text import INDENT, WIDTH, indented, layout, unparse
@@ -37,7 +36,7 @@ def python_source(spec: NetSpec) -> str:
     The class loads the state dicts of CaffeNet and of `to_state_dict`, and computes what CaffeNet does, like it in
     eval mode at first. Raises NetError where Caffe would refuse the net, and where a layer has no form in Python.
     """
-    spec = merge_splits(to_deploy(spec))
+    spec = prepare(spec)
     attributes = _attributes(list(infer_blobs(spec)))
     program = program_of(spec, attributes)
     names = _variables(program)

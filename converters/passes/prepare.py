@@ -1,0 +1,48 @@
+"""The pipeline from a net as it was read to one that can be run; everything that runs a net begins with it.
+
+Needs a net as it was read. Ensures what `to_deploy` and `merge_splits` ensure, and with `crops` what `auto_crop` does;
+`NetSpec.prepared` says so, so that nothing is worked out again for a net that comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ..net.layer import Shape
+from ..net.spec import NetSpec
+from .auto_crop import auto_crop
+from .deploy import to_deploy
+from .filter_phase import Phase
+from .inputs import Blobs, with_input_shapes
+from .merge_splits import merge_splits
+
+
+def prepare(
+    spec: NetSpec,
+    *,
+    blobs: Blobs | None = None,
+    input_shapes: Mapping[str, Shape] | None = None,
+    phase: Phase = "TEST",
+    level: int = 0,
+    stages: Sequence[str] = (),
+    crops: bool = False,
+) -> NetSpec:
+    """The net as it is run: of one phase, with Inputs, without losses and copies; a prepared one comes back as it is.
+
+    `blobs` (weights by layer) tell channels and sizes that the net does not give; for the other arguments see
+    `to_deploy`. `crops` derives the offsets of crops that give none, for nets of Caffe's old `future` branch. Raises
+    NetError where a pass does.
+    """
+    if not spec.prepared:
+        spec = to_deploy(spec, input_shapes=input_shapes, blobs=blobs, phase=phase, level=level, stages=stages)
+        found = merge_splits(spec)
+    else:
+        found = with_input_shapes(spec, input_shapes) if input_shapes else spec
+    if crops:
+        found = auto_crop(found)
+    if found.prepared:
+        return found
+    found = replace(found)
+    object.__setattr__(found, "prepared", True)
+    return found
