@@ -191,7 +191,7 @@ class CaffeNet(nn.Module):
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """As in every module, with Caffe's layer names."""
-        state = super().state_dict(*args, **kwargs)
+        state: dict[str, Any] = super().state_dict(*args, **kwargs)
         _rename(state, kwargs.get("prefix", ""), {attribute: layer for layer, attribute in self._attributes.items()})
         return state
 

@@ -178,7 +178,9 @@ def random_inputs(
     }
 
 
-def run_module(net: Callable, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> dict[str, Tensor]:
+def run_module(
+    net: Callable[..., Tensor | dict[str, Tensor]], inputs: Mapping[str, Tensor], outputs: Sequence[str]
+) -> dict[str, Tensor]:
     """The outputs of a module by name; `outputs` names the one of a module that gives no names."""
     import torch
 

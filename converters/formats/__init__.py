@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from ..safety.files import open_file
 from .binaryproto import read_mean
 from .caffemodel import read_caffemodel, write_caffemodel
 from .hdf5 import write_hdf5
 from .model import Blobs, CaffeModel
 from .prototxt import format_prototxt, parse_prototxt, read_prototxt, write_prototxt
-from .sniff import open_file
 from .solver import SolverSpec, format_solver, read_solver
 from .solverstate import SolverState, read_solverstate, write_solverstate
 

@@ -265,7 +265,7 @@ def _unshuffled(body: bytes | memoryview, width: int) -> bytes:
     """All first bytes of the elements, then all second ones and so on, put together again."""
     whole = len(body) // max(1, width) * width
     planes = np.frombuffer(body, np.uint8, whole).reshape(width, -1) if whole else np.empty((1, 0), np.uint8)
-    return planes.T.tobytes() + bytes(body[whole:])
+    return bytes(planes.T.tobytes()) + bytes(body[whole:])
 
 
 def _checked(body: bytes | memoryview) -> memoryview:

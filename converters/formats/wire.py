@@ -181,7 +181,8 @@ def _view(buffer: Buffer, run: Field, dtype: np.dtype) -> np.ndarray:
             )
         return np.frombuffer(buffer, dtype, size // dtype.itemsize, run.value)
     stride = run.value - run.start + dtype.itemsize
-    return np.ndarray(((run.end - run.start) // stride,), dtype, buffer, run.value, (stride,))
+    strided: np.ndarray = np.ndarray(((run.end - run.start) // stride,), dtype, buffer, run.value, (stride,))
+    return strided
 
 
 def write_varint(value: int) -> bytes:

@@ -117,7 +117,7 @@ def _axis(spec: LayerSpec, message: Any, old_name: str) -> int:
     """`axis`, or its older name, which cannot be negative."""
     if message.HasField("axis") and message.HasField(old_name):
         raise refuse(spec, f"both axis and {old_name} are given", hint="keep axis")
-    return getattr(message, old_name) if message.HasField(old_name) else message.axis
+    return int(getattr(message, old_name) if message.HasField(old_name) else message.axis)
 
 
 @register_layer("Split")

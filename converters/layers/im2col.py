@@ -55,7 +55,8 @@ def by_columns(
     columns = x.flatten(2) if whole else unfold(x, weight.shape[2:], padding=padding, stride=stride)
     matrix, columns = weight.flatten(1), columns.transpose(0, 1).flatten(1)
     tops = matrix @ columns if bias is None else torch.addmm(bias[:, None], matrix, columns)
-    return tops.unflatten(1, (x.shape[0], *_places(x, weight, stride, padding))).transpose(0, 1)
+    images: Tensor = tops.unflatten(1, (x.shape[0], *_places(x, weight, stride, padding)))
+    return images.transpose(0, 1)
 
 
 def columns_win(x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...]) -> bool:

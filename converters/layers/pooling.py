@@ -196,11 +196,13 @@ class Pooling(Layer):
             return torch.where(total > 0, self._sums(x.square()) / total, 0)
         sizes = self._sizes(x.shape[2:])
         columns = torch.nn.functional.unfold(self._padded(x, 0), self.kernel, stride=self.stride)
-        windows = columns.unflatten(1, (x.shape[1], -1))
+        windows: Tensor = columns.unflatten(1, (x.shape[1], -1))
         reached = windows.cumsum(2)
         drawn = torch.rand_like(reached[:, :, :1]) * reached[:, :, -1:]
         chosen = (reached < drawn).sum(2, keepdim=True)
-        return windows.gather(2, chosen.clamp(max=windows.shape[2] - 1)).squeeze(2).unflatten(2, sizes)
+        picked = windows.gather(2, chosen.clamp(max=windows.shape[2] - 1)).squeeze(2)
+        images: Tensor = picked.unflatten(2, sizes)
+        return images
 
     def _padded(self, x: Tensor, value: float) -> Tensor:
         """`x` with `value` around it, so that every window of Caffe's is whole."""

@@ -23,7 +23,7 @@ def auto_crop(spec: NetSpec) -> NetSpec:
         if layer.type == "Crop" and written_offset(layer) is None:
             derivation = net.derive(i)
             offset = derivation.derived
-            if derivation.exact != offset:
+            if any(exact != whole for exact, whole in zip(derivation.exact, offset, strict=True)):
                 raise no_offset(spec, layer, apart(derivation.exact))
             message = layer.to_message()
             message.crop_param.axis = 2

@@ -265,7 +265,8 @@ def unpool(x: Tensor, places: Tensor, height: int, width: int) -> Tensor:
     """Each value at the place that max pooling recorded, zeros elsewhere."""
     top = x.new_zeros(x.shape[0], x.shape[1], height * width)
     top = top.scatter(2, places.flatten(2).long(), x.flatten(2))
-    return top.unflatten(2, (height, width))
+    images: Tensor = top.unflatten(2, (height, width))
+    return images
 
 
 def im2col(
@@ -279,7 +280,8 @@ def im2col(
     sizes = []
     for size, k, s, p, d in zip(x.shape[2:], kernel, stride, pad, dilation):
         sizes.append((size + 2 * p - (d * (k - 1) + 1)) // s + 1)
-    return F.unfold(x, kernel, dilation, pad, stride).unflatten(2, sizes)
+    columns: Tensor = F.unfold(x, kernel, dilation, pad, stride).unflatten(2, sizes)
+    return columns
 
 
 def lrn_within_channel(x: Tensor, size: int, alpha: float, beta: float) -> Tensor:

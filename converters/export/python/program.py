@@ -76,7 +76,8 @@ def substituted(value: ast.expr, names: Mapping[str, ast.expr]) -> ast.expr:
         def visit_Name(self, node: ast.Name) -> ast.expr:
             return names.get(node.id, node)
 
-    return Substitute().visit(expression(ast.unparse(value)))
+    found: ast.expr = Substitute().visit(expression(ast.unparse(value)))
+    return found
 
 
 def program_of(spec: NetSpec, attributes: Mapping[str, str]) -> Program:
