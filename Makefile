@@ -17,10 +17,10 @@ SHAPES := build/sample
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo sample convert voc-numbers test check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release
+.PHONY: help demo sample convert voc-numbers test check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/ready ## the whole job on the bundled small release, with no network: convert, trace, check, segment
 	@echo "== a Caffe file becomes a PyTorch file"
@@ -62,6 +62,9 @@ voc-numbers: $(VENV)/ready ## the paper's table with our numbers beside it: make
 
 test: $(VENV)/ready-dev ## the whole test suite
 	$(BIN)/python -m pytest --quiet -n 2
+
+test-fast: $(VENV)/ready-dev ## the fast part of the suite, in a minute on two quiet cores
+	$(BIN)/python -m pytest --quiet -n 2 --dist loadfile --fast
 
 check: lint test ## lint, types and the suite
 

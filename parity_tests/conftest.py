@@ -14,6 +14,8 @@ from hypothesis import settings
 from parity_tests.oracle.client import Oracle, open_oracle
 from parity_tests.oracle.folder import oracle_folder, why_not_ready
 
+pytest_plugins = ["parity_tests.fast", "pytester"]
+
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
 
