@@ -1,8 +1,20 @@
-"""The version of this project, for provenance and bug reports."""
+"""The version of this project, for provenance and bug reports; pyproject.toml says it."""
 
+from __future__ import annotations
+
+import re
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+
+def _of_checkout() -> str:
+    """What the pyproject.toml of a checkout says, where nothing is installed."""
+    project = Path(__file__).parents[1] / "pyproject.toml"
+    said = re.search(r'(?m)^version = "(.+)"$', project.read_text(encoding="utf-8")) if project.is_file() else None
+    return said[1] if said else "unknown"
+
 
 try:
     VERSION = version("fcn-port")
-except PackageNotFoundError:  # run from a checkout without being installed
-    VERSION = "0.1.0"
+except PackageNotFoundError:
+    VERSION = _of_checkout()

@@ -22,6 +22,7 @@ from weights.card import Card
 
 from .inspection import input_shapes
 from .nets import recognise
+from .nets.fcn8s_atonce import SKIP_SCALES
 from .nets.record import to_spec
 from .predict.palettes import palette
 from .pth import read_pth
@@ -111,11 +112,13 @@ def _with_skip_scales(state: Mapping[str, Tensor], path: Path) -> Mapping[str, T
 
     Without them it is one of FCN-8s; only the name under which it was published, fcn8s-atonce_from_caffe.pth, tells.
     """
-    scores = {"scale_pool4.weight": "score_pool4.weight", "scale_pool3.weight": "score_pool3.weight"}
+    scores = {f"scale_{skip}.weight": f"score_{skip}.weight" for skip in SKIP_SCALES}
     if "atonce" not in path.name or scores.keys() & state.keys() or not state.keys() >= set(scores.values()):
         return state
-    constants = {"scale_pool4.weight": 0.01, "scale_pool3.weight": 0.0001}
-    scales = {key: torch.full(state[scores[key]].shape[1:2], value) for key, value in constants.items()}
+    scales = {
+        f"scale_{skip}.weight": torch.full(state[f"score_{skip}.weight"].shape[1:2], value)
+        for skip, value in SKIP_SCALES.items()
+    }
     return {**state, **scales}
 
 

@@ -7,17 +7,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-import platformdirs
-
 from converters.safety import open_own
 
 ROOT = 0
 """Whoever is root can do everything anyway."""
-
-
-def cache_folder(kind: str) -> Path:
-    """The folder of the user's cache for one kind of what is compiled here."""
-    return platformdirs.user_cache_path("fcn-port", appauthor=False) / kind
 
 
 def why_not_private(folder: Path, *, make: bool = True) -> str | None:

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import fcn_port
 from fcn_port.data import open_dataset
-from fcn_port.evaluation.comparison import METRICS
 from fcn_port.evaluation.running import evaluate
 from fcn_port.training.recipe import find_recipe
+from weights.records import METRICS
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT / "weights" / "sample" / "shapes-fcn8s.caffemodel"

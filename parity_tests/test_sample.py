@@ -17,13 +17,13 @@ import fcn_port
 from converters.net.shapes import infer_shapes
 from fcn_port.cli import run
 from fcn_port.data import DataSet, make_shapes, open_dataset
-from fcn_port.evaluation.comparison import METRICS
 from fcn_port.evaluation.running import Plan, evaluate
 from fcn_port.nets import FCN8s, Widths
 from fcn_port.training import find_recipe
 from parity_tests.record_sample import CATALOGUE, WEIGHTS, with_entry
 from parity_tests.test_architecture import ROOT
 from weights import release
+from weights.records import METRICS
 
 CARD = json.loads(WEIGHTS.with_suffix(".json").read_text(encoding="utf-8"))
 

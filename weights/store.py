@@ -35,7 +35,12 @@ def weights_dir() -> Path:
     package = Path(__file__).resolve().parent
     if _is_checkout(package.parent) and os.access(package, os.W_OK):
         return package / "files"
-    return platformdirs.user_cache_path("fcn-port", appauthor=False) / "weights"
+    return cache_folder("weights")
+
+
+def cache_folder(kind: str) -> Path:
+    """The folder for one kind of what is kept in the user's cache: weights, data, evaluations, compiled code."""
+    return platformdirs.user_cache_path("fcn-port", appauthor=False) / kind
 
 
 def _is_checkout(root: Path) -> bool:

@@ -67,13 +67,18 @@ def sniff(head: bytes) -> str:
     for signature, kind in _SIGNATURES:
         if head.startswith(signature):
             return kind
-    if _MARKUP.match(head.removeprefix(b"\xef\xbb\xbf")):
+    if is_web_page(head):
         return HTML
     if head[257:262] == b"ustar":
         return "tar archive"
     if not re.search(rb"[^\t\n\r\x0c\x20-\x7e\x80-\xff]", head) and not _LONG_NAME.match(head):
         return TEXT
     return PROTOBUF
+
+
+def is_web_page(head: bytes) -> bool:
+    """Whether a file that begins with `head` is an HTML page, which servers send in place of what they do not have."""
+    return _MARKUP.match(head.removeprefix(b"\xef\xbb\xbf")) is not None
 
 
 def kind_of_message(message: Message) -> str:

@@ -105,7 +105,8 @@ def _net(weights: str, options: dict[str, Any]) -> nn.Module:
             raise click.UsageError(f"--tile: {error}") from error
         if tile < least:
             raise click.UsageError(f"--tile {tile} is too small for this net; {least} is the least")
-    return run_as_told(net, options)
+    chosen: nn.Module = run_as_told(net, options)
+    return chosen
 
 
 def _lift_bound_on_size() -> None:

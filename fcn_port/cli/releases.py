@@ -6,7 +6,7 @@ import click
 
 from weights.catalogue import bundled, init_nets, releases
 from weights.catalogue import release as find_release
-from weights.records import Release, Score
+from weights.records import METRICS, Release, Score
 from weights.store import converted_path, place_of
 
 from .output import echo, human_bytes, json_option, write_columns, write_json
@@ -30,7 +30,7 @@ def command(name: str | None, as_json: bool) -> None:
 
 
 def _list(chosen: list[Release]) -> None:
-    header = ("release", "data set", "classes", "mean IU", "size", "here")
+    header = ("release", "data set", "classes", METRICS["mean_iu"], "size", "here")
     write_columns([_row(release) for release in chosen], header=header, right=(2, 3, 4))
 
 
@@ -73,13 +73,8 @@ def _describe(release: Release) -> None:
 
 
 def _score(score: Score) -> str:
-    numbers = (
-        ("overall accuracy", score.overall_accuracy),
-        ("mean accuracy", score.mean_accuracy),
-        ("mean IU", score.mean_iu),
-        ("frequency weighted IU", score.fwavacc),
-    )
-    return ", ".join(f"{label} {value}" for label, value in numbers if value is not None) + f" ({score.source})"
+    numbers = ((title, getattr(score, name)) for name, title in METRICS.items())
+    return ", ".join(f"{title} {value}" for title, value in numbers if value is not None) + f" ({score.source})"
 
 
 def _as_json(release: Release) -> dict[str, object]:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from weights.records import METRICS
+
 from ..data.records import DataSet
 from ..training.events import Begun, Event, Report, Saved, Updated, Validated
 from ..training.initial import Beginning
@@ -55,19 +57,11 @@ def to_line(event: Event, *, display: int) -> str:
     if isinstance(event, Validated):
         return "\n".join(
             f"iteration {event.iteration}, {event.images} images, {title}: "
-            + ", ".join(f"{name} {100 * found[metric]:.2f}" for metric, name in _METRICS.items())
+            + ", ".join(f"{name} {100 * found[metric]:.2f}" for metric, name in METRICS.items())
             for title, found in event.scores.items()
         )
     assert isinstance(event, Saved)
     return f"iteration {event.iteration}: saved {event.path}"
-
-
-_METRICS = {
-    "overall_accuracy": "overall accuracy",
-    "mean_accuracy": "mean accuracy",
-    "mean_iu": "mean IU",
-    "fwavacc": "f.w. IU",
-}
 
 
 def describe(prepared: Prepared, data: DataSet, source: Source, *, resumed: bool) -> Iterator[str]:

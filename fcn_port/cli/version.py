@@ -7,9 +7,9 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 from converters.version import VERSION
-from weights.store import weights_dir
+from weights.store import cache_folder, weights_dir
 
-from ..private import cache_folder, why_not_private
+from ..private import why_not_private
 
 _PACKAGES = ("torch", "numpy", "protobuf", "h5py", "safetensors", "Pillow", "opencv-python-headless")
 

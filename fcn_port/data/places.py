@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import platformdirs
+from weights.store import cache_folder
 
 DATA_VARIABLE = "FCN_PORT_DATA"
 
@@ -16,7 +16,7 @@ def data_dir() -> Path:
     named = os.environ.get(DATA_VARIABLE)
     if named:
         return Path(named).expanduser().absolute()
-    return platformdirs.user_cache_path("fcn-port", appauthor=False) / "data"
+    return cache_folder("data")
 
 
 def find_inside(root: Path, places: Iterable[str], *, markers: Iterable[str]) -> Path | None:

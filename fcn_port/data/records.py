@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from weights.records import Input
+from weights.records import IGNORE_LABEL, Input
 
 from .errors import DataError
 from .files import check_labels, check_size
@@ -55,7 +55,7 @@ class DataSet:
     images: Mapping[str, Files]
     labels: Mapping[str, Files]
     classes: Mapping[str, tuple[str, ...]]
-    ignore_label: int = 255
+    ignore_label: int = IGNORE_LABEL
     complete: bool = False
     single_precision_mean: bool = False
 

@@ -20,11 +20,11 @@ import numpy as np
 from PIL import Image
 
 from converters.safety import write_whole
+from weights.records import IGNORE_LABEL
 
 from ..predict.palettes import voc_palette
 
 CLASSES = ("background", "circle", "square", "triangle", "star", "cross", "ring")
-IGNORE_LABEL = 255
 
 DRAWING = ".drawing"
 """A file that is in the folder as long as not all of the pictures are: what was asked for."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from weights.catalogue import datasets
+from weights.records import IGNORE_LABEL
 
 from .files import read_mat, read_rgb
 from .lists import read_list, split_file, split_name
@@ -49,4 +50,4 @@ def open_siftflow(root: Path, *, split: str | None = None) -> DataSet:
 def read_labels(path: Path) -> np.ndarray:
     """A label map (h, w), classes from 0: the file counts from 1, and void, 0 or -1 there, becomes 255."""
     stored = read_mat(path, "S").astype(np.int64)
-    return np.where((stored == 0) | (stored == -1), 255, stored - 1)
+    return np.where((stored == 0) | (stored == -1), IGNORE_LABEL, stored - 1)

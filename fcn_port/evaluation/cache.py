@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import platformdirs
-
 from converters.escaping import json_text
 from converters.safety import append, open_part, parse_json
+from weights.store import cache_folder
 
 from .results import ImageResult
 
@@ -27,7 +26,7 @@ FORMAT = 1
 
 def cache_dir() -> Path:
     """Where results are kept unless somebody says otherwise: the user's cache folder."""
-    return platformdirs.user_cache_path("fcn-port", appauthor=False) / "evaluations"
+    return cache_folder("evaluations")
 
 
 def cache_key(settings: Mapping[str, Any]) -> str:

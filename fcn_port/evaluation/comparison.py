@@ -5,19 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from weights.catalogue import bundled, releases
-from weights.records import Score
+from weights.records import METRICS, Score
 
 from .metrics import Scores
 from .results import Evaluation
 from .tasks import Task
-
-METRICS = {
-    "overall_accuracy": "overall accuracy",
-    "mean_accuracy": "mean accuracy",
-    "mean_iu": "mean IU",
-    "fwavacc": "f.w. IU",
-}
-"""The paper's metrics by field, as people call them."""
 
 TOLERANCE = 0.1
 """Points (of a hundred) that mean IU may be off and still be called reproduced: the authors print one decimal."""

@@ -17,10 +17,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from weights.records import IGNORE_LABEL
+
 Over = Literal["present", "labelled"]
 """Which classes the mean IU is over: in labels or predictions, or (SIFT Flow) only those with labelled pixels."""
-
-IGNORE_LABEL = 255
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def histogram(
         raise ValueError(f"a prediction of {wrong}; classes are 0 to {num_classes - 1}")
     if labels.dtype != np.uint8:
         labels = _as_bytes(labels, num_classes, ignore_label)
-        ignore_label = None if ignore_label is None else 255
+        ignore_label = None if ignore_label is None else IGNORE_LABEL
     index = labels.astype(np.intp).ravel()
     index *= num_classes
     index += predictions.ravel().astype(np.intp, copy=False)
@@ -121,7 +121,7 @@ def _as_bytes(labels: np.ndarray, num_classes: int, ignore_label: int | None) ->
     ignored = np.zeros_like(known) if ignore_label is None else labels == ignore_label
     if not (known | ignored).all():
         raise _unknown_label(labels[~(known | ignored)][0], num_classes, ignore_label)
-    return np.where(ignored, 255, labels).astype(np.uint8)
+    return np.where(ignored, IGNORE_LABEL, labels).astype(np.uint8)
 
 
 def _folded(counts: np.ndarray, num_classes: int, ignore_label: int | None) -> np.ndarray:
@@ -154,7 +154,7 @@ def _counted_on_device(
         raise ValueError(f"labels {labels.shape} and predictions {tuple(predictions.shape)} are of different sizes")
     if labels.dtype != np.uint8:
         labels = _as_bytes(labels, num_classes, ignore_label)
-        ignore_label = None if ignore_label is None else 255
+        ignore_label = None if ignore_label is None else IGNORE_LABEL
     if predictions.numel() and not 0 <= int(predictions.min()) <= int(predictions.max()) < num_classes:
         raise ValueError(f"a prediction is none of the classes 0 to {num_classes - 1}")
     index = torch.tensor(labels, device=predictions.device).long().flatten()

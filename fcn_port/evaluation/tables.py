@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from converters.escaping import csv_cell, markdown_cell, markdown_code
 from weights.catalogue import datasets, releases
+from weights.records import METRICS
 
-from .comparison import METRICS, compare, verdict
+from .comparison import compare, verdict
 from .results import Evaluation
 from .tasks import Task
 

@@ -11,6 +11,9 @@ from torch import Tensor
 from .parts import Convolution, Crop, Scale, Sum, Upsample
 from .vgg16 import VGG16, Widths
 
+SKIP_SCALES = {"pool4": 0.01, "pool3": 0.0001}
+"""What the features of the skips are multiplied by (the release's net.py); never trained."""
+
 
 class FCN8sAtOnce(VGG16):
     """Scores (n, num_classes, h, w) of images (n, 3, h, w) of any size, BGR less the mean."""
@@ -20,13 +23,13 @@ class FCN8sAtOnce(VGG16):
         self.score_fr = Convolution(widths.fc7, num_classes, 1)
         self.upscore2 = Upsample(num_classes, factor=2)
 
-        self.scale_pool4 = Scale(widths.conv4, 0.01)
+        self.scale_pool4 = Scale(widths.conv4, SKIP_SCALES["pool4"])
         self.score_pool4 = Convolution(widths.conv4, num_classes, 1)
         self.score_pool4c = Crop(5)
         self.fuse_pool4 = Sum()
         self.upscore_pool4 = Upsample(num_classes, factor=2)
 
-        self.scale_pool3 = Scale(widths.conv3, 0.0001)
+        self.scale_pool3 = Scale(widths.conv3, SKIP_SCALES["pool3"])
         self.score_pool3 = Convolution(widths.conv3, num_classes, 1)
         self.score_pool3c = Crop(9)
         self.fuse_pool3 = Sum()

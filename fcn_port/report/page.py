@@ -9,6 +9,7 @@ import numpy as np
 
 from converters.net import NetSpec
 from converters.version import VERSION
+from weights.records import IGNORE_LABEL
 
 from ..evaluation.results import Evaluation
 from .confusion import confusion
@@ -44,7 +45,7 @@ class Page:
     evaluation: Evaluation | None = None
     best: Sequence[Example] = ()
     worst: Sequence[Example] = ()
-    ignore_label: int = 255
+    ignore_label: int = IGNORE_LABEL
 
 
 def to_html(page: Page) -> Html:

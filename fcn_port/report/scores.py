@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from math import isnan
 
-from ..evaluation.comparison import METRICS, compare, verdict
+from weights.records import METRICS
+
+from ..evaluation.comparison import compare, verdict
 from ..evaluation.results import Evaluation
 from ..evaluation.tasks import Task
 from .html import Html, bar_row, section, text

@@ -224,7 +224,7 @@ def set_random_states(states: RandomStates, *, rank: int) -> None:
 
 
 def _cuda_is_used() -> bool:
-    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+    return bool(torch.cuda.is_initialized())
 
 
 def _to_bytes(state: torch.Tensor) -> bytes:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from weights.records import Preprocessing
+from weights.records import IGNORE_LABEL, Preprocessing
 
 from ..data.inputs import input_kinds, net_inputs
 from ..data.records import DataSet
@@ -131,7 +131,8 @@ def _ignored(loss: SoftmaxWithLoss | None) -> int:
         return 0
     if loss.ignore_label is None:
         raise TrainingError(
-            f"some pixels are to be ignored, and loss '{loss.name}' ignores none: give it an ignore_label, such as 255"
+            f"some pixels are to be ignored, and loss '{loss.name}' ignores none: give it an ignore_label, such as "
+            f"{IGNORE_LABEL}"
         )
     return loss.ignore_label
 

@@ -9,11 +9,11 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from converters.errors import NetError
+from converters.layers import bilinear_kernel
 from converters.net import LayerSpec
 from converters.schema import message_type
 
@@ -85,10 +85,7 @@ def _bilinear(filler: Any, blob: Tensor, generator: torch.Generator) -> Tensor:
     """Interpolation in every pair of channels, also between different ones."""
     if blob.ndim != 4 or blob.shape[2] != blob.shape[3]:
         raise NetError(f"a bilinear filler fills square kernels, not {tuple(blob.shape)}")
-    size = blob.shape[2]
-    factor = math.ceil(size / 2)
-    ramp = 1 - np.abs(np.arange(size) / factor - (size - 1) / (2 * factor))
-    return blob.copy_(torch.from_numpy(np.outer(ramp, ramp)).float().expand_as(blob))
+    return blob.copy_(torch.from_numpy(bilinear_kernel(blob.shape[2])).float().expand_as(blob))
 
 
 _FILLERS: Mapping[str, Callable[[Any, Tensor, torch.Generator], Tensor]] = {

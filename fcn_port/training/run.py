@@ -15,6 +15,7 @@ import torch
 
 from weights.card import Card
 from weights.catalogue import datasets
+from weights.records import METRICS
 
 from ..data.records import DataSet
 from ..evaluation.running import Plan as EvaluationPlan
@@ -38,8 +39,6 @@ from .folder import alone_in
 from .solver import CaffeSolver
 from .task import Task
 from .update import Update
-
-METRICS = ("overall_accuracy", "mean_accuracy", "mean_iu", "fwavacc")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from converters.errors import NetError
 from converters.execution import CaffeNet
 from converters.net import NetSpec
 from converters.passes import filter_phase, to_deploy
+from weights.records import IGNORE_LABEL
 
 from .choices import Normalization
 from .losses import SoftmaxWithLoss, losses_of
@@ -67,7 +68,11 @@ def task_of(spec: NetSpec) -> Task:
 
 
 def task_for(
-    net: nn.Module, heads: Sequence[str], *, normalization: Normalization = "BATCH_SIZE", ignore_label: int | None = 255
+    net: nn.Module,
+    heads: Sequence[str],
+    *,
+    normalization: Normalization = "BATCH_SIZE",
+    ignore_label: int | None = IGNORE_LABEL,
 ) -> Task:
     """The task of a hand-written net with one loss for each of its outputs, `heads`, as the releases train them.
 

@@ -19,7 +19,6 @@ Check = Callable[[Path], None]
 HEAD = 512
 """Bytes from the start of a file that are enough to recognise a web page."""
 
-_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|body|\?xml|!--)", re.IGNORECASE)
 _TITLE = re.compile(rb"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
 
@@ -94,7 +93,9 @@ def _compared(digests: RunningDigests, checksum: Checksum, *, recorded: bool) ->
 
 def refuse_web_page(head: bytes) -> None:
     """WrongFile if a file that begins with `head` is a web page; names its title."""
-    if not _PAGE.match(head):
+    from converters.formats import sniff  # takes a while, and is not needed to read the catalogue
+
+    if not sniff.is_web_page(head):
         return
     title = _TITLE.search(head)
     words = " ".join(html.unescape(title[1].decode("utf-8", "replace")).split()) if title else ""

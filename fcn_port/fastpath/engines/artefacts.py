@@ -19,9 +19,9 @@ from typing import TypeVar
 import torch
 
 from converters.safety import open_own, sha256_of, write_whole
+from weights.store import cache_folder as user_cache
 
 from ... import __version__
-from ...private import cache_folder as user_cache
 from ...private import read_private, why_not_private
 from ..lossless import Lossless
 from ..processor import processor

@@ -20,8 +20,8 @@ from functools import cache
 from pathlib import Path
 
 from converters.safety import whole_file
+from weights.store import cache_folder as user_cache
 
-from ...private import cache_folder as user_cache
 from ...private import read_private, why_not_private
 from ..processor import processor
 from ..winograd import POINTS, matrices
