@@ -53,7 +53,7 @@ class Forks:
     def __exit__(self, *error: object) -> None:
         self._server.communicate(timeout=30)
 
-    def run(self, argv: list[str], *, seconds: float = 60, **conditions: Any) -> Done:
+    def run(self, argv: list[str], *, seconds: float = 300, **conditions: Any) -> Done:
         """Run the program in this folder and wait.
 
         `stdin`, `out`, `err` are "kept" (None for stdin), "closed", "no reader" or the path of what to open; `encoding`

@@ -69,7 +69,7 @@ def file_of(source: str) -> Path:
 
 
 def _classes(text: str | None) -> int | Mapping[str, int] | None:
-    """"7" as 7, "sem=33,geo=3" as {"sem": 33, "geo": 3}."""
+    """A number of classes as it is given: "7" is 7, "sem=33,geo=3" is {"sem": 33, "geo": 3}."""
     if text is None:
         return None
     try:

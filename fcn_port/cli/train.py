@@ -49,7 +49,10 @@ _Count = click.IntRange(min=1)
 @click.option("--val-limit", type=_Count, help="Score only the first images of the split.")
 @click.option("--display", type=_Count, help="Print a line every so many updates.")
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Threads that decode ahead.")
-@click.option("--precision", type=click.Choice(get_args(Precision)), default="float32", show_default=True)
+@click.option(
+    "--precision", type=click.Choice(get_args(Precision)), default="float32", show_default=True,
+    help="bfloat16 computes convolutions in bfloat16; weights, gradients and losses stay float32.",
+)  # fmt: skip
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard's files, too.")
 @device_option
 @json_option
