@@ -1,7 +1,7 @@
 """Every way out of PyTorch: a net in another format, checked against the module before the file gets its name.
 
-    fcn_port.exporting.export("voc-fcn8s", to="onnx")               # what `fcn-port export` does
-    fcn_port.exporting.export_net(my_net, to="caffe", out="mine.caffemodel")
+fcn_port.exporting.export("voc-fcn8s", to="onnx")               # what `fcn-port export` does
+fcn_port.exporting.export_net(my_net, to="caffe", out="mine.caffemodel")
 """
 
 from __future__ import annotations

@@ -116,5 +116,3 @@ def recorded_feed(data: DataSet, task: Task) -> Feed:
     """The images as they are: no mean, no other order of channels."""
     recipe = Preprocessing((Input("data", "color", "file", (0.0, 0.0, 0.0)),))
     return Feed(data, recipe, task.losses, order="listed", workers=0)
-
-

@@ -231,5 +231,3 @@ def differences(ours: Trained, caffes: Trained, *, elementwise: bool) -> dict[st
 def _ratio(off: float, change: float) -> float:
     """off / change; a blob that must not change must be the same."""
     return float(off / change) if change else (0.0 if off == 0 else np.inf)
-
-

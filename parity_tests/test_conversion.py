@@ -76,8 +76,7 @@ def test_metadata_says_where_it_comes_from_and_what_net_it_is(tmp_path: Path, na
 def test_the_same_source_gives_the_same_bytes(tmp_path: Path) -> None:
     """In another folder, another process, with other hash seeds and metadata in another order too."""
     code = (
-        "import sys, converters\n"
-        "converters.convert(sys.argv[1], sys.argv[2], metadata={k: k for k in sys.argv[3]})\n"
+        "import sys, converters\nconverters.convert(sys.argv[1], sys.argv[2], metadata={k: k for k in sys.argv[3]})\n"
     )
     found = set()
     for seed, order in (("1", "abc"), ("2", "cba"), ("3", "bac")):

@@ -60,9 +60,7 @@ def test_weights_are_those_of_the_layer_zoo() -> None:
     types |= {"scale": "Scale", "prelu": "PReLU", "bias": "Bias"}
     saved = saved_by_caffe("layer-zoo-0")
     ours = {
-        layer: tuple(
-            zoo_blob(layer, types.get(layer, "Convolution"), i, blob.shape) for i, blob in enumerate(blobs)
-        )
+        layer: tuple(zoo_blob(layer, types.get(layer, "Convolution"), i, blob.shape) for i, blob in enumerate(blobs))
         for layer, blobs in saved.items()
     }
     assert_same(ours, saved)

@@ -34,10 +34,9 @@ else:  # pragma: no cover
 
 T = TypeVar("T")
 
-DIGEST_LENGTHS: Mapping[Literal["sha256", "sha1", "md5"], int] = MappingProxyType(
-    {"sha256": 64, "sha1": 40, "md5": 32}
-)
+DIGEST_LENGTHS: Mapping[Literal["sha256", "sha1", "md5"], int] = MappingProxyType({"sha256": 64, "sha1": 40, "md5": 32})
 """Algorithms from the strongest to the weakest, with the length of their digests in hex."""
+
 
 @dataclass(frozen=True)
 class Catalogue:

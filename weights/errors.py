@@ -1,11 +1,11 @@
 """What can go wrong with the releases: one tree of errors.
 
-    WeightsError                 base
-    ├── CatalogueError           releases.toml says something that it cannot mean
-    ├── UnknownReleaseError      no release of that name (exit status 2)
-    └── FetchError               a file could not be had (exit status 1)
-        ├── OfflineError         it would have to be downloaded, and FCN_PORT_OFFLINE forbids that
-        └── ChecksumError        what is there, or what came, is not the published file
+WeightsError                 base
+├── CatalogueError           releases.toml says something that it cannot mean
+├── UnknownReleaseError      no release of that name (exit status 2)
+└── FetchError               a file could not be had (exit status 1)
+    ├── OfflineError         it would have to be downloaded, and FCN_PORT_OFFLINE forbids that
+    └── ChecksumError        what is there, or what came, is not the published file
 """
 
 from __future__ import annotations

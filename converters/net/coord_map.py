@@ -94,9 +94,7 @@ def written_offset(layer: LayerSpec) -> tuple[int, int] | None:
 
 def crops_of(spec: NetSpec) -> dict[str, tuple[int, ...]]:
     """The offsets of every Crop layer, as they are written; (0,) where there are none."""
-    return {
-        layer.name: tuple(layer.message.crop_param.offset) or (0,) for layer in spec.layers if layer.type == "Crop"
-    }
+    return {layer.name: tuple(layer.message.crop_param.offset) or (0,) for layer in spec.layers if layer.type == "Crop"}
 
 
 def derive_crops(spec: NetSpec) -> tuple[Derivation, ...]:

@@ -98,9 +98,7 @@ class LayerSpec:
     line: int | None = None
 
     @classmethod
-    def from_message(
-        cls, message: Any, *, extra: tuple[UnknownField, ...] = (), line: int | None = None
-    ) -> LayerSpec:
+    def from_message(cls, message: Any, *, extra: tuple[UnknownField, ...] = (), line: int | None = None) -> LayerSpec:
         """A LayerSpec of a V2 LayerParameter; its blobs are left out."""
         rest = LayerParameter()
         rest.CopyFrom(message)
@@ -156,9 +154,7 @@ class LayerSpec:
     @cached_property
     def param_specs(self) -> tuple[ParamSpec, ...]:
         """The solver's settings of the blobs, as many as the file gives (missing ones are at their defaults)."""
-        return tuple(
-            ParamSpec(name=p.name, lr_mult=p.lr_mult, decay_mult=p.decay_mult) for p in self.message.param
-        )
+        return tuple(ParamSpec(name=p.name, lr_mult=p.lr_mult, decay_mult=p.decay_mult) for p in self.message.param)
 
     def extra_message(self, name: str) -> UnknownField:
         """The fork's message `name` ("bn_param"), merged over repeats, empty where the layer has none."""

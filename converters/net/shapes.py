@@ -103,7 +103,7 @@ def known_params(layer: LayerSpec) -> Layer:
     raise UnknownLayerError(
         f"nobody registered layer type {kind}",
         where=layer.place,
-        hint=f"{meant}add it with @register_layer(\"{layer.type}\"); converters/layers/base.py shows how",
+        hint=f'{meant}add it with @register_layer("{layer.type}"); converters/layers/base.py shows how',
     )
 
 

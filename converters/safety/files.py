@@ -61,9 +61,7 @@ def whole_file(path: str | os.PathLike[str], *, durable: bool = True, follow: bo
         part.replace(target)
 
 
-def write_whole(
-    path: str | os.PathLike[str], content: bytes, *, durable: bool = True, follow: bool = True
-) -> None:
+def write_whole(path: str | os.PathLike[str], content: bytes, *, durable: bool = True, follow: bool = True) -> None:
     """Write a file that appears under `path` whole or not at all, as `whole_file` does."""
     with whole_file(path, durable=durable, follow=follow) as file:
         file.write(content)

@@ -1,6 +1,6 @@
 """Draw docs/pictures/sample.png: held-out images above, what the bundled release sees below.
 
-    python docs/pictures/sample.py
+python docs/pictures/sample.py
 """
 
 from __future__ import annotations

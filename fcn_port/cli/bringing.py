@@ -55,9 +55,7 @@ def bring(name: str, *, out: str | None = None, from_file: str | None = None, ac
     with _telling_of(release, from_file=from_file, active=active) as told:
         from ..porting import port_release
 
-        ported = port_release(
-            name, out=out, from_file=from_file, fetch_progress=told.fetched, progress=told.converted
-        )
+        ported = port_release(name, out=out, from_file=from_file, fetch_progress=told.fetched, progress=told.converted)
     if active and not ported.fetched.already_there:
         note(ported.fetched.explanation)
     return ported

@@ -244,9 +244,7 @@ def _submit(archive: Path, labels: Path, data: DataSet, result: Evaluation) -> N
         raise DataError(f"{len(result.skipped)} images could not be read, and the server wants all", path=data.root)
     heads = list(data.classes)
     write_submission(archive, lambda id_: saved_path(labels, id_, heads[0], heads), data.ids, year=year)
-    problems = check_submission(
-        archive, sizes=image_sizes({id_: data.image_path(id_) for id_ in data.ids}), year=year
-    )
+    problems = check_submission(archive, sizes=image_sizes({id_: data.image_path(id_) for id_ in data.ids}), year=year)
     if problems:
         raise DataError("; ".join(problems[:3]), path=archive)
     note(f"-> {archive}, {len(data.ids)} label maps; checked: the server takes it")

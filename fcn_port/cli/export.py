@@ -20,9 +20,7 @@ FORMATS = ("caffe", "python", "onnx", "torch-export", "safetensors", "hdf5")
 @click.option("--prototxt", type=click.Path(dir_okay=False), help="The net of WEIGHTS, where the file holds none.")
 @click.option("--size", type=Size(), help="Fix the input size (onnx, torch-export), height first; default: any size.")
 @json_option
-def command(
-    weights: str, to: str, out: str | None, prototxt: str | None, size: SizeOption, as_json: bool
-) -> None:
+def command(weights: str, to: str, out: str | None, prototxt: str | None, size: SizeOption, as_json: bool) -> None:
     """Write WEIGHTS, a release or a file of any kind, in another format.
 
     \b

@@ -74,9 +74,7 @@ def _show_mean(mean: np.ndarray, as_json: bool) -> None:
     if as_json:
         write_json({"kind": "mean", "shape": mean.shape, "dtype": str(mean.dtype), "channel_means": list(channels)})
     else:
-        echo(
-            f"mean image {size_text(mean.shape)} {mean.dtype}; by channel: {', '.join(f'{c:.6g}' for c in channels)}"
-        )
+        echo(f"mean image {size_text(mean.shape)} {mean.dtype}; by channel: {', '.join(f'{c:.6g}' for c in channels)}")
 
 
 def _show_blobs(blobs: Blobs, as_json: bool) -> None:

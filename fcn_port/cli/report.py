@@ -60,9 +60,7 @@ def command(
     note(f"-> {out}")
 
 
-def _page(
-    weights: str, results: Path | None, folder: Path | None, size: SizeOption, options: dict[str, Any]
-) -> Page:
+def _page(weights: str, results: Path | None, folder: Path | None, size: SizeOption, options: dict[str, Any]) -> Page:
     from ..predict.palettes import voc_palette
     from ..report.page import Page
 

@@ -59,7 +59,6 @@ def _kind_of(folder: Path, dataset: str | None) -> str:
     if not found:
         looked_for = "JPEGImages (VOC), img and cls (SBD), SemanticLabels (SIFT Flow), segmentation (NYUDv2)"
         raise FileNotFoundError(
-            f"{folder}: no data set here: there is none of {looked_for}\n"
-            "  `fcn-port data` says where each is published"
+            f"{folder}: no data set here: there is none of {looked_for}\n  `fcn-port data` says where each is published"
         )
     return min(found, key=lambda name: (KINDS[name].dataset != dataset, len(found[name].parts)))

@@ -1,9 +1,9 @@
 """A net over a data set: the paper's metrics, beside what was published.
 
-    found = evaluate(load("voc-fcn8s"), open_dataset("VOCdevkit/VOC2011"), release="voc-fcn8s")
-    found.scores().mean_iu                        # 0.655
+found = evaluate(load("voc-fcn8s"), open_dataset("VOCdevkit/VOC2011"), release="voc-fcn8s")
+found.scores().mean_iu                        # 0.655
 
-    score(labels, predictions, num_classes=21)    # the metrics of two label maps
+score(labels, predictions, num_classes=21)    # the metrics of two label maps
 """
 
 from __future__ import annotations

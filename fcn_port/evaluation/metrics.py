@@ -144,9 +144,7 @@ def _on_host(labels: Any) -> np.ndarray:
     return np.asarray(labels.cpu() if hasattr(labels, "cpu") else labels)
 
 
-def _counted_on_device(
-    labels: np.ndarray, predictions: Any, num_classes: int, ignore_label: int | None
-) -> np.ndarray:
+def _counted_on_device(labels: np.ndarray, predictions: Any, num_classes: int, ignore_label: int | None) -> np.ndarray:
     """The histogram where the predictions are, so that only the counts travel."""
     import torch
 

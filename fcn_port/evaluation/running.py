@@ -153,9 +153,7 @@ class _Run:
         kept = {id_: known[id_][0] for id_ in ids if id_ in known and self._holds(*known[id_])}
         return kept, [id_ for id_ in ids if id_ not in kept]
 
-    def results(
-        self, ids: Sequence[str], progress: Progress | None
-    ) -> tuple[dict[str, ImageResult], dict[str, str]]:
+    def results(self, ids: Sequence[str], progress: Progress | None) -> tuple[dict[str, ImageResult], dict[str, str]]:
         """The results of these images, and the reasons of those that were skipped."""
         results: dict[str, ImageResult] = {}
         skipped: dict[str, str] = {}

@@ -53,9 +53,7 @@ def to_csv(evaluations: Sequence[Evaluation]) -> str:
     def write(row: Iterable[object]) -> None:
         writer.writerow([csv_cell(value) for value in row])
 
-    write(
-        ("weights", "dataset", "split", "images", "task", "what", "value", "accuracy", "labelled", "published")
-    )
+    write(("weights", "dataset", "split", "images", "task", "what", "value", "accuracy", "labelled", "published"))
     for each in evaluations:
         for task in each.tasks:
             start = (each.weights, each.dataset, each.split, len(each.images), task.title)

@@ -1,7 +1,7 @@
 """Training as Caffe does it: its solvers, its losses, and a run that people can trust.
 
-    solver = CaffeSolver(parameter_groups(net), read_solver("solver.prototxt"))    # for a loop of your own
-    train(task, solver, feed, plan, report=print)                                  # the whole run
+solver = CaffeSolver(parameter_groups(net), read_solver("solver.prototxt"))    # for a loop of your own
+train(task, solver, feed, plan, report=print)                                  # the whole run
 """
 
 from __future__ import annotations

@@ -45,9 +45,7 @@ class Together:
         """Whether it is so in one of the processes."""
         return self.sum([float(flag)])[0] > 0
 
-    def counts(
-        self, losses: Sequence[SoftmaxWithLoss], blobs: Mapping[str, Tensor]
-    ) -> dict[str, dict[str, float]]:
+    def counts(self, losses: Sequence[SoftmaxWithLoss], blobs: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
         """By loss, what each normalisation divides by: the pixels and images of all processes."""
         own = {loss.name: count(blobs[loss.label], ignore_label=loss.ignore_label) for loss in losses}
         added = iter(self.sum([value for counts in own.values() for value in counts.values()]))

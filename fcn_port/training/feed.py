@@ -80,9 +80,7 @@ class Feed:
             for name, blob in self._blobs_of(id_).items():
                 blobs.setdefault(name, []).append(blob)
         labels = {loss.label: loss for loss in self.losses}
-        return Batch(
-            tuple(ids), {name: _stack(own, fill=_ignored(labels.get(name))) for name, own in blobs.items()}
-        )
+        return Batch(tuple(ids), {name: _stack(own, fill=_ignored(labels.get(name))) for name, own in blobs.items()})
 
     def head_of(self, loss: SoftmaxWithLoss) -> str:
         """Which of the data set's labels a loss judges by. Raises TrainingError where there are none for it."""

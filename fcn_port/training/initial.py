@@ -30,9 +30,7 @@ class Beginning:
     random: tuple[str, ...]
 
 
-def begin(
-    net: nn.Module, spec: NetSpec, *sources: State, seed: int = 1337, expand_scores: bool = False
-) -> Beginning:
+def begin(net: nn.Module, spec: NetSpec, *sources: State, seed: int = 1337, expand_scores: bool = False) -> Beginning:
     """Give `net`, which `spec` defines, its first weights.
 
     `sources` are the state dicts of other nets, none to begin from nothing; `expand_scores` as in

@@ -303,5 +303,3 @@ def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 def _short(value: Any) -> str:
     text = " ".join(str(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-

@@ -1,12 +1,12 @@
 """Caffe's learning rate policies (sgd_solver.cpp, GetLearningRate).
 
-    fixed      base_lr
-    step       base_lr gamma^floor(t / stepsize)
-    exp        base_lr gamma^t
-    inv        base_lr (1 + gamma t)^-power
-    multistep  base_lr gamma^k, where k counts the stepvalues that were reached
-    poly       base_lr (1 - t / max_iter)^power
-    sigmoid    base_lr / (1 + exp(-gamma (t - stepsize)))
+fixed      base_lr
+step       base_lr gamma^floor(t / stepsize)
+exp        base_lr gamma^t
+inv        base_lr (1 + gamma t)^-power
+multistep  base_lr gamma^k, where k counts the stepvalues that were reached
+poly       base_lr (1 - t / max_iter)^power
+sigmoid    base_lr / (1 + exp(-gamma (t - stepsize)))
 """
 
 from __future__ import annotations

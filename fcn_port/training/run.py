@@ -224,9 +224,7 @@ class _Run:
             net.train()
         if not self.together.processes.first:
             return
-        scores = {
-            task.title: {name: getattr(found.scores(task), name) for name in METRICS} for task in found.tasks
-        }
+        scores = {task.title: {name: getattr(found.scores(task), name) for name in METRICS} for task in found.tasks}
         self.report(Validated(self.solver.iteration, len(found.images), scores, found.seconds))
 
 

@@ -1,8 +1,8 @@
 """In which order images are trained on: a function of a seed, so that any position can be found again.
 
-    replacement   drawn anew each time, as the release's data layers do: the same images in the same order
-    shuffled      every image once, then again in another order
-    listed        as the split's list has them, again and again
+replacement   drawn anew each time, as the release's data layers do: the same images in the same order
+shuffled      every image once, then again in another order
+listed        as the split's list has them, again and again
 """
 
 from __future__ import annotations

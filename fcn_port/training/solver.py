@@ -1,12 +1,12 @@
 """Caffe's solvers as a torch.optim.Optimizer, for anybody's loop.
 
-    spec = read_solver("solver.prototxt")
-    solver = CaffeSolver(parameter_groups(net), spec)
-    for images, labels in batches:
-        for part in parts(images, labels):              # iter_size of them; with 1, the batch itself
-            softmax_with_loss(net(...), ..., normalization="BATCH_SIZE").backward()
-        solver.step()
-        solver.zero_grad()
+spec = read_solver("solver.prototxt")
+solver = CaffeSolver(parameter_groups(net), spec)
+for images, labels in batches:
+    for part in parts(images, labels):              # iter_size of them; with 1, the batch itself
+        softmax_with_loss(net(...), ..., normalization="BATCH_SIZE").backward()
+    solver.step()
+    solver.zero_grad()
 """
 
 from __future__ import annotations

@@ -83,7 +83,5 @@ def task_for(
     for head in heads:
         suffix = head.removeprefix("score").removeprefix("_")
         name, label = (f"loss_{suffix}", suffix) if suffix else ("loss", "label")
-        losses.append(
-            SoftmaxWithLoss(name, head, label, ignore_label=ignore_label, normalization=normalization)
-        )
+        losses.append(SoftmaxWithLoss(name, head, label, ignore_label=ignore_label, normalization=normalization))
     return Task(net, tuple(losses))

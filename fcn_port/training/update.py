@@ -103,5 +103,3 @@ def _is_memory(error: BaseException) -> bool:
         return True
     said = str(error).lower()
     return "out of memory" in said or "can't allocate memory" in said or "not enough memory" in said
-
-

@@ -34,9 +34,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostileS
     monkeypatch.delenv("FCN_PORT_OFFLINE", raising=False)
     known = catalogue._catalogue()
     with serving(Served(WEIGHTS.read_bytes())) as running:
-        entry = replace(
-            known.bundled["sample"], name="elsewhere", kind="fcn", bundled=None, urls=(running.url(FILE),)
-        )
+        entry = replace(known.bundled["sample"], name="elsewhere", kind="fcn", bundled=None, urls=(running.url(FILE),))
         more = replace(known, releases=MappingProxyType({**known.releases, "elsewhere": entry}))
         monkeypatch.setattr(catalogue, "_catalogue", lambda: more)
         yield running

@@ -50,9 +50,7 @@ def test_no_stream_ends_a_verb(verb: str, condition: str, inputs: Path, forks: F
 
 @posix
 @pytest.mark.parametrize("verb", ["releases", "fetch", "trace", "verify", "predict", "train"])
-def test_a_full_disk_behind_standard_output_is_an_error(
-    verb: str, inputs: Path, forks: Forks, tmp_path: Path
-) -> None:
+def test_a_full_disk_behind_standard_output_is_an_error(verb: str, inputs: Path, forks: Forks, tmp_path: Path) -> None:
     done = forks.run(argv_of(verb, inputs, tmp_path), out="/dev/full")
     assert done.status == 1 and done.err.endswith("fcn-port: standard output: no space left on device\n")
 

@@ -135,9 +135,7 @@ def test_processes_may_be_joined_inside_of_a_join(tmp_path: Path) -> None:
     )
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*launch, str(tmp_path / "twice.py")], capture_output=True, timeout=60, env=env, check=False
-    )
+    done = subprocess.run([*launch, str(tmp_path / "twice.py")], capture_output=True, timeout=60, env=env, check=False)
     assert done.returncode == 0 and done.stdout.split() == [b"5", b"5"], done.stderr.decode()
 
 

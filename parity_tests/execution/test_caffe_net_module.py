@@ -253,8 +253,9 @@ def test_a_size_that_does_not_fit_names_the_layer(mini: CaffeNet) -> None:
     fixed = net_of('name: "ip" type: "InnerProduct" bottom: "data" top: "ip" inner_product_param { num_output: 2 }')
     with pytest.raises(ValueError, match=r"layer 'ip' would need blobs \(\(2, 240\), .*it has \(\(2, 216\),"):
         fixed(torch.zeros(1, 3, 8, 10))
-    small = net_of('name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param '
-                   "{ num_output: 2 kernel_size: 5 }")
+    small = net_of(
+        'name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 2 kernel_size: 5 }'
+    )
     with pytest.raises(NetError, match=r"layer 'c' (?s:.)*too small"):
         small(torch.zeros(1, 3, 4, 9))
 

@@ -97,8 +97,7 @@ CONVOLUTION = INPUT + (
     "convolution_param { num_output: %d kernel_size: 8 } }"
 )
 FULLY_CONNECTED = INPUT + (
-    'layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" '
-    "inner_product_param { num_output: %d } }"
+    'layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: %d } }'
 )
 
 

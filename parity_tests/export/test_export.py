@@ -124,9 +124,7 @@ def test_a_map_of_one_place_is_no_special_size(to: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("to", ["onnx", "torch-export"])
 def test_a_net_that_counts_its_places_takes_its_own_size_only(to: str, tmp_path: Path) -> None:
-    report = export(
-        formats("v1-mini.caffemodel"), to=to, prototxt=formats("v1-mini.prototxt"), out=tmp_path / "net"
-    )
+    report = export(formats("v1-mini.caffemodel"), to=to, prototxt=formats("v1-mini.prototxt"), out=tmp_path / "net")
     assert not report.any_size and len(report.inputs) == 1
 
 

@@ -170,7 +170,7 @@ def test_a_wrong_source_is_seen(right: str, wrong: str) -> None:
 
 # Names that Python would not have
 
-ODD = r'''
+ODD = r"""
 name: "2 \"\"\" nets\n"
 layer { name: "in" type: "Input" top: "x" top: "crop" input_param { shape { dim: 1 dim: 3 dim: 9 dim: 9 } } }
 layer { name: "forward" type: "Convolution" bottom: "x" top: "for"
@@ -183,7 +183,7 @@ layer { name: "\"); raise SystemExit(7) #" type: "Convolution" bottom: "crop" to
 layer { name: "__private" type: "Scale" bottom: "import os; F" top: "self" scale_param { bias_term: true } }
 layer { name: "1x1" type: "Eltwise" bottom: "conv1/7x7" bottom: "self" top: "\303\251t\303\251" }
 layer { name: "training" type: "InnerProduct" bottom: "self" top: "'\\\"\n" inner_product_param { num_output: 2 } }
-'''
+"""
 
 
 def test_odd_names_keep_their_keys() -> None:

@@ -212,7 +212,7 @@ def test_python_source_of_odd_nets(tmp_path: Path) -> None:
 
 def test_python_source_of_colliding_names_takes_linear_time(tmp_path: Path) -> None:
     """1,500 names that look alike: with underscores appended until one was free, it took minutes."""
-    names = ["a" + "".join("/." [i >> bit & 1] for bit in range(11)) for i in range(1_500)]
+    names = ["a" + "".join("/."[i >> bit & 1] for bit in range(11)) for i in range(1_500)]
     net = side_by_side([])
     for name in names:
         net.layer.add(name=name, type="ReLU", bottom=["data"], top=[name])
@@ -262,8 +262,6 @@ def test_the_name_of_an_export_is_a_safe_one(tmp_path: Path, monkeypatch: pytest
     source.write_bytes(small_v2().SerializeToString())
     (file,) = export(source, to="python").files
     assert file == file_name("-x \x1b[31m") + ".py" and file.isprintable() and not file.startswith("-")
-
-
 
 
 # Other compilers of a CaffeNet

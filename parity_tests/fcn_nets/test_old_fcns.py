@@ -73,9 +73,7 @@ def gist(net: FCN8s) -> str:
     text += score("score4", "score-fused", "score4", "bias_term: false kernel_size: 4 stride: 2", "DECONVOLUTION")
     text += score("score-pool3", "pool3", "score-pool3", "kernel_size: 1")
     text += crop("score-pool3", "score4", "score-pool3c") + fuse("score4", "score-pool3c", "score-final")
-    text += score(
-        "upsample", "score-final", "bigscore", "bias_term: false kernel_size: 16 stride: 8", "DECONVOLUTION"
-    )
+    text += score("upsample", "score-final", "bigscore", "bias_term: false kernel_size: 16 stride: 8", "DECONVOLUTION")
     return text + crop("bigscore", "data", "upscore")
 
 

@@ -25,9 +25,7 @@ def load_mini(way: str, folder: Path) -> nn.Module:
         convert(formats("fcn8s-mini.caffemodel"), folder / "mini.safetensors")
         return fcn_port.load(folder / "mini.safetensors")
     if way == "safetensors of the h5":
-        convert(
-            formats("fcn8s-mini.caffemodel.h5"), folder / "h5.safetensors", prototxt=formats("fcn8s-mini.prototxt")
-        )
+        convert(formats("fcn8s-mini.caffemodel.h5"), folder / "h5.safetensors", prototxt=formats("fcn8s-mini.prototxt"))
         return fcn_port.load(folder / "h5.safetensors")
     if way == "pth":
         torch.save(to_state_dict(read_caffemodel(formats("fcn8s-mini.caffemodel"))), folder / "mini.pth")

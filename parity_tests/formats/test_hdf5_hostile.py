@@ -249,9 +249,7 @@ def test_chunks_are_what_h5py_reads(tmp_path: Path, filters: dict[str, Any], dty
     made = {**filters, "dtype": dtype}
     with h5py.File(tmp_path / "a.h5", "w", libver=libver) as file:
         file.create_dataset("whole", data=values, chunks=(3, 4, 3), **made)
-        file.create_dataset("partly", (7, 10, 3), chunks=(2, 10, 2), **made)[2:5, :, :1] = values[
-            2:5, :, :1
-        ]
+        file.create_dataset("partly", (7, 10, 3), chunks=(2, 10, 2), **made)[2:5, :, :1] = values[2:5, :, :1]
         file.create_dataset("growing", data=values, chunks=(3, 4, 3), maxshape=(None, 10, None), **made)
         file.create_dataset("none", (0, 10, 3), chunks=(2, 2, 2), maxshape=(None, 10, 3), **made)
     with h5py.File(tmp_path / "a.h5") as file:

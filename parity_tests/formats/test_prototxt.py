@@ -131,8 +131,10 @@ def test_weights_in_a_text_are_told_of() -> None:
 
 
 def test_floats_are_written_as_short_as_they_can_be_and_strings_readable() -> None:
-    text = format_prototxt(parse_prototxt(r"""layer { name: "\303\251'\"\\\n\001" loss_weight: [1.0, 0.10000000149,
-        16777217, 1e-5, 1e+10, 3.4028235e38, -0.0, 0.333333343] }"""))
+    text = format_prototxt(
+        parse_prototxt(r"""layer { name: "\303\251'\"\\\n\001" loss_weight: [1.0, 0.10000000149,
+        16777217, 1e-5, 1e+10, 3.4028235e38, -0.0, 0.333333343] }""")
+    )
     assert text == (
         'layer {\n  name: "é\\\'\\"\\\\\\n\\001"\n'
         + "".join(
@@ -171,7 +173,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
         ("layer { }".encode("utf-16"), "UTF-16 text"),
         (LAYER.encode().replace(b"data", b"\xb1\xea"), "line 1, column 38: byte 0xb1 in a string is not UTF-8"),
-        (b'\xef\xbb\xbflayer { name: "a }', "line 1, column 15: expected a closing \""),
+        (b'\xef\xbb\xbflayer { name: "a }', 'line 1, column 15: expected a closing "'),
         (b"#" * (MAX_BYTES + 1), "more than 4 MiB of text"),
         (b'net: "train.prototxt"\nbase_lr: 0.1', "this is a solver, not a net\n  its net is in train.prototxt"),
         (b"layer { top: [1] }", "line 1, column 15: expected a string in quotes for 'top'"),

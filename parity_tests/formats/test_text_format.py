@@ -220,9 +220,9 @@ def test_unknown_fields_of_binary_files_become_comments() -> None:
     [
         ('name: "a"\nlayer {\n  top: x\n}', "line 3, column 8", "expected a string in quotes for 'top', found 'x'"),
         ("layer {\n  phase: TEST", "line 2, column 14", "'}' to close the '{' of line 1, column 7, found the end"),
-        ("layer {\n\tname \"a\" }", "line 2, column 7", "expected ':' or '{' after 'name', found \"a\""),
+        ('layer {\n\tname "a" }', "line 2, column 7", "expected ':' or '{' after 'name', found \"a\""),
         ("# 1\n\n  }", "line 3, column 3", "expected a field name, found '}'"),
-        ('layer { name: "a', "line 1, column 15", "expected a closing \" on the same line, found \"a"),
+        ('layer { name: "a', "line 1, column 15", 'expected a closing " on the same line, found "a'),
         ("layer { loss_weight: 64x }", "line 1, column 22", "expected a number, found '64x'"),
         ("force_backward: 2", "line 1, column 17", "expected true or false for 'force_backward', found '2'"),
         ("layer: 3", "line 1, column 8", "expected '{' for 'layer', found '3'"),

@@ -209,9 +209,7 @@ def test_an_empty_blob() -> None:
     assert blob(packed_shape([3, 0, 5]) + packed(DATA, [], "f")).shape == (3, 0, 5)
 
 
-@pytest.mark.parametrize(
-    ("number", "dtype"), [(0, "<f8"), (1, "<f4"), (2, "<f2"), (3, "<i4"), (4, "<u4")], ids=str
-)
+@pytest.mark.parametrize(("number", "dtype"), [(0, "<f8"), (1, "<f4"), (2, "<f2"), (3, "<i4"), (4, "<u4")], ids=str)
 def test_raw_data_keeps_its_type(number: int, dtype: str) -> None:
     expected = np.array([[1, 2, 3], [4, 5, 60000]], dtype)
     raw = BlobProto(raw_data=expected.tobytes(), raw_data_type=number).SerializeToString() + packed_shape([2, 3])

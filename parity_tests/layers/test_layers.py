@@ -239,9 +239,7 @@ def test_bn_of_segnet_and_pspnet() -> None:
 
     running = make("BN", "bn_param { frozen: true momentum: 0.95 eps: 0.1 }")
     expected = (x - mean) / (variance + 0.1).sqrt() * scale + shift
-    np.testing.assert_allclose(
-        run(running, x, blobs=(scale, shift, mean, variance))[0], expected.numpy(), atol=1e-5
-    )
+    np.testing.assert_allclose(run(running, x, blobs=(scale, shift, mean, variance))[0], expected.numpy(), atol=1e-5)
 
 
 def test_fork_settings_in_a_binary_file_are_refused() -> None:

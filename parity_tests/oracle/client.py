@@ -114,9 +114,7 @@ class Oracle:
         with self._ask("save", prototxt, weights=weights, filling=filling, request=request) as job:
             return (job / "answer").read_bytes()
 
-    def save_legacy(
-        self, prototxt: str, *, weights: Weights | None = None, filling: str | None = None
-    ) -> bytes:
+    def save_legacy(self, prototxt: str, *, weights: Weights | None = None, filling: str | None = None) -> bytes:
         """A caffemodel as Caffe wrote it up to 2014, of a V1 or V0 net: layers as in the text, 4-D blob dims."""
         with self._ask("save_legacy", prototxt, weights=weights, filling=filling) as job:
             return (job / "answer").read_bytes()

@@ -223,9 +223,7 @@ def _flat(layers: Mapping[str, tuple[np.ndarray, ...]]) -> dict[str, np.ndarray]
     return {f"{layer}/{i}": blob for layer, blobs in layers.items() for i, blob in enumerate(blobs)}
 
 
-def record(
-    oracle: Oracle, wanted: Set[str], prototxts: Mapping[str, str], *, out: Path
-) -> Iterator[Recording]:
+def record(oracle: Oracle, wanted: Set[str], prototxts: Mapping[str, str], *, out: Path) -> Iterator[Recording]:
     """Every golden whose name is wanted, those of golden/caffe where `prototxts` has their net."""
     for net, how in FORMATS.items():
         if net in wanted:

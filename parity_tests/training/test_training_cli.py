@@ -321,4 +321,3 @@ def worst(found: dict[str, np.ndarray], other: dict[str, np.ndarray], begun: dic
     rounding = {key: 2 * float(np.spacing(np.abs(found[key]).max())) for key in found}
     assert all(off[key] == 0 for key in off if change[key] == 0)
     return max(max(0.0, off[key] - rounding[key]) / change[key] for key in off if change[key])
-

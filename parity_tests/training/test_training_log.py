@@ -97,4 +97,3 @@ def test_the_second_ctrl_c_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
         assert stop() and len(said) == 2
-

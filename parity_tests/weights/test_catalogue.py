@@ -67,9 +67,7 @@ def test_checksums_and_sizes_that_were_published() -> None:
     assert fcn8s.checksums[1] == Checksum("md5", "c03b2953ebd846c270da1a8e8f200c09")
     assert fcn32s.checksum == Checksum("sha1", "05eb922d7829c39448f57e5ab9d8cd75d6c0be6d")
     assert vgg.kind == "init" and vgg.size == 553432081 and len(vgg.urls) == 2
-    assert vgg.checksum == Checksum(
-        "sha256", "a6196bc498e45ea4cb2637114ae8db9410cf1556fd60a55ae93272371beba197"
-    )
+    assert vgg.checksum == Checksum("sha256", "a6196bc498e45ea4cb2637114ae8db9410cf1556fd60a55ae93272371beba197")
     assert vgg.checksums[1] == Checksum("sha1", "9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24")
     assert [name for name, entry in releases().items() if entry.checksum] == ["voc-fcn32s", "voc-fcn8s"]
 
@@ -122,9 +120,7 @@ def test_num_classes_is_what_build_takes() -> None:
 
 
 def test_published_and_measured_scores_have_sources() -> None:
-    published = {
-        n: [(s.split, s.mean_iu) for s in release(n).scores if "README" in s.source] for n in NAMES[:5]
-    }
+    published = {n: [(s.split, s.mean_iu) for s in release(n).scores if "README" in s.source] for n in NAMES[:5]}
     assert published == {
         "voc-fcn32s": [("seg11valid", 63.6)],
         "voc-fcn16s": [("seg11valid", 65.0)],

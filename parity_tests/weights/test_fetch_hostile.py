@@ -51,9 +51,7 @@ pytest_plugins = ["parity_tests.fetch_fixtures"]
     ],
     ids=["page", "page as a file", "page without title", "only its type", "as long as the file"],
 )
-def test_a_web_page_is_recognised(
-    server: HostileServer, tmp_path: Path, page: bytes, kind: str, title: str
-) -> None:
+def test_a_web_page_is_recognised(server: HostileServer, tmp_path: Path, page: bytes, kind: str, title: str) -> None:
     server.script = [always(page, kind=kind)]
     entry = replace(published([server.url("x")]), blob_bytes=None)
     with pytest.raises(ChecksumError, match="it is a web page") as caught:
@@ -223,8 +221,6 @@ def test_a_disk_that_is_too_small_is_noticed_first(
     with pytest.raises(FetchError, match="300 kB more are needed"):
         get(replace(published([server.url("x")]), blob_bytes=None), tmp_path)
     assert_nothing(tmp_path)
-
-
 
 
 def test_a_disk_that_fills_up_keeps_what_has_arrived(

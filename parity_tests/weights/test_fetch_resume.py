@@ -244,5 +244,3 @@ def test_always_from_the_start_and_never_to_the_end(server: HostileServer, tmp_p
     with pytest.raises(FetchError, match="ended, after 200 kB of 300 kB, tried 3 times"):
         get(published([server.url("x")]), tmp_path)
     assert len(server.seen) == 1 + HURRY.attempts
-
-

@@ -92,9 +92,7 @@ def test_no_message_has_the_password_of_a_proxy(
         assert not any(part in text for part in (secret, "hun", "er2", "me:"))
 
 
-def test_no_message_and_no_file_has_the_password_of_an_address(
-    server: HostileServer, tmp_path: Path
-) -> None:
+def test_no_message_and_no_file_has_the_password_of_an_address(server: HostileServer, tmp_path: Path) -> None:
     url = server.url("x").replace("//", "//me:hunter2@")
     told: list[Progress] = []
     server.script = [cut(after=150_000), hang_up]
@@ -136,7 +134,7 @@ def test_shown_is_short() -> None:
 def test_an_etag_that_cannot_be_sent_back_does_not_stop_a_resume(tmp_path: Path, server: HostileServer) -> None:
     """A folded header keeps its line break, which requests refuses to send."""
     entry = published([server.url("x")], checksums=["sha1"])
-    head = b"HTTP/1.1 200 OK\r\nETag: \"a\r\n b\"\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+    head = b'HTTP/1.1 200 OK\r\nETag: "a\r\n b"\r\nContent-Length: %d\r\n\r\n' % len(BODY)
     with speaking(lambda wire: wire.send(head + BODY[:150_000])) as first, pytest.raises(FetchError):
         get(published([first.url("x")], checksums=["sha1"]), tmp_path)
     assert_whole(get(entry, tmp_path))

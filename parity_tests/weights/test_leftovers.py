@@ -30,6 +30,7 @@ from weights.store import place_of
 
 pytest_plugins = ["parity_tests.fetch_fixtures"]
 
+
 def of_any_time(folder: Path, *, clock: int = 7200) -> None:
     """Have the unfinished files there be of the past or the future: clocks differ, and tell nothing."""
     for path in folder.iterdir():

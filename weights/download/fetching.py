@@ -63,8 +63,7 @@ class FetchResult:
         looked_at = "its structure" if self.verified_by == "structure" else "only its size"
         later = "; it is recorded now, and any later copy must match" if self.first_time else ""
         return (
-            f"{name}: no checksum was ever published; {looked_at} was checked, "
-            f"and its sha256 is {self.sha256}{later}"
+            f"{name}: no checksum was ever published; {looked_at} was checked, and its sha256 is {self.sha256}{later}"
         )
 
 
@@ -331,9 +330,7 @@ class _Fetch:
                 raise
             return None
 
-    def _described(
-        self, path: Path, digests: RunningDigests, verified_by: VerifiedBy, source: str | None
-    ) -> Record:
+    def _described(self, path: Path, digests: RunningDigests, verified_by: VerifiedBy, source: str | None) -> Record:
         stat = path.stat()
         return Record(
             sha256=digests.hexdigest("sha256"),

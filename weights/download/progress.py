@@ -65,9 +65,7 @@ class Meter:
         if self._callback is None or (now - self._told < self.INTERVAL and done != self._now.total):
             return
         rate = (done - self._from) / (now - self._began) if now > self._began else None
-        self._now = Progress(
-            self._now.stage, self._file, done, self._now.total, rate, self._now.url, self._now.note
-        )
+        self._now = Progress(self._now.stage, self._file, done, self._now.total, rate, self._now.url, self._now.note)
         self._tell()
 
     def _tell(self) -> None:

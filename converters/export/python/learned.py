@@ -138,9 +138,7 @@ def _(params: Scale, site: Site) -> Form:
 
 @form.register
 def _(params: Bias, site: Site) -> Form:
-    operand, shape = (
-        (site.bottoms[1], site.shapes[1]) if params.two_bottoms else (site.blobs[0], site.blob_shapes[0])
-    )
+    operand, shape = (site.bottoms[1], site.shapes[1]) if params.two_bottoms else (site.blobs[0], site.blob_shapes[0])
     plain = f"{site.x} + {spread(operand, _trailing(shape, params.axis % site.rank, site.rank))}"
     return Form((plain,), shared=(plain,))
 
