@@ -21,6 +21,7 @@ from converters.conversion import TOOL
 from converters.errors import MismatchError
 from converters.escaping import file_name, json_text, terminal
 from converters.execution import CaffeNet
+from converters.execution.loading import load_state_dict
 from converters.export import (
     EXAMPLE_SIZE,
     Agreement,
@@ -255,7 +256,7 @@ def _write_python(job: _Job, parts: Sequence[Path], path: Path) -> Run:
     module = ModuleType("exported")
     exec(compile(text, str(path), "exec"), module.__dict__)
     net: nn.Module = getattr(module, class_name(job.spec))()
-    net.load_state_dict(job.net.state_dict())
+    load_state_dict(net, job.net.state_dict())
     return lambda inputs: run_module(net, inputs, job.outputs)
 
 

@@ -25,6 +25,7 @@ from ..net.spec import NetSpec
 from ..net.validate import validate
 from ..passes.prepare import prepare
 from ..safety.limits import check_limit
+from .loading import load_state_dict
 
 MOST_WEIGHTS = 4 << 30
 """Bytes of weights that a definition alone may ask for; a .caffemodel, which protobuf writes, holds 2 GiB at most."""
@@ -194,6 +195,10 @@ class CaffeNet(nn.Module):
         state: dict[str, Any] = super().state_dict(*args, **kwargs)
         _rename(state, kwargs.get("prefix", ""), {attribute: layer for layer, attribute in self._attributes.items()})
         return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As in every module, with Caffe's layer names."""
+        return load_state_dict(self, state_dict, strict=strict, assign=assign)
 
     def _load_from_state_dict(
         self,

@@ -1,0 +1,66 @@
+"""A state dict into a module, in time that grows with it: torch's own way looks at every key again for each layer."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.module import _IncompatibleKeys
+
+
+@dataclass(frozen=True)
+class _Complaints:
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+def load_state_dict(
+    net: nn.Module, state: Mapping[str, Any], *, strict: bool = True, assign: bool = False
+) -> _IncompatibleKeys:
+    """What `net.load_state_dict` of a plain module does, and says, in linear time: 20,000 layers take it minutes.
+
+    Raises RuntimeError with torch's words where keys or shapes do not fit. Modules whose loading somebody hooks into
+    are loaded by torch.
+    """
+    if any(module._load_state_dict_post_hooks for module in net.modules()):
+        return nn.Module.load_state_dict(net, state, strict=strict, assign=assign)
+    found = _Complaints()
+    metadata = getattr(state, "_metadata", None) or {}
+    _load(net, "", OrderedDict(state), metadata, assign=assign, found=found)
+    errors = list(found.errors)
+    if strict:
+        for what, keys in (("Missing", found.missing), ("Unexpected", found.unexpected)):
+            if keys:
+                listed = ", ".join(f'"{key}"' for key in keys)
+                errors.insert(0, f"{what} key(s) in state_dict: {listed}. ")
+    if errors:
+        listed = "\n\t".join(errors)
+        raise RuntimeError(f"Error(s) in loading state_dict for {type(net).__name__}:\n\t{listed}")
+    return _IncompatibleKeys(found.missing, found.unexpected)
+
+
+def _load(
+    module: nn.Module,
+    prefix: str,
+    state: OrderedDict[str, Any],
+    metadata: Mapping[str, Any],
+    *,
+    assign: bool,
+    found: _Complaints,
+) -> None:
+    """Load a module and all below it from the keys that begin with its prefix."""
+    own = {**metadata.get(prefix[:-1], {}), "assign_to_params_buffers": assign}
+    module._load_from_state_dict(state, prefix, own, True, found.missing, found.unexpected, found.errors)
+    below: dict[str, OrderedDict[str, Any]] = {}
+    for key, value in state.items():  # after it, for it may have renamed them
+        child, dot, _ = key.removeprefix(prefix).partition(".")
+        if dot:
+            below.setdefault(child, OrderedDict())[key] = value
+    for name, each in module._modules.items():
+        if each is not None:
+            left = below.get(name, OrderedDict())
+            _load(each, f"{prefix}{name}.", left, metadata, assign=assign, found=found)
