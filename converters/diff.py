@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 
 import numpy as np
 
@@ -68,8 +68,8 @@ def _diff_layers(a: LayerSpec, b: LayerSpec, meaning_only: bool) -> Iterator[Dif
         left, right = getattr(a, what), getattr(b, what)
         if left != right:
             yield Difference(where, what, *(x if isinstance(x, str) else ", ".join(x) for x in (left, right)))
-    if a.type == b.type and a.params is not None and b.params is not None:
-        left, right = asdict(a.params), asdict(b.params)  # type: ignore[call-overload]
+    if a.type == b.type and is_dataclass(a.params) and is_dataclass(b.params):
+        left, right = asdict(a.params), asdict(b.params)
         for key in left:
             if left[key] != right[key]:
                 yield Difference(where, key, str(left[key]), str(right[key]))

@@ -44,6 +44,7 @@ class _Moved(Loader):
 
 
 CONVERTERS = {
+    "converters.allocation": "converters.safety.allocation",
     "converters.bilinear": "converters.layers.bilinear",
     "converters.binaryproto": "converters.formats.binaryproto",
     "converters.blob": "converters.formats.blob",

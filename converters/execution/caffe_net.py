@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..allocation import enough_memory
 from ..errors import NetError
 from ..escaping import identifiers, terminal
 from ..layers.base import blob_name
@@ -24,6 +23,7 @@ from ..net.shapes import infer_blobs, known_params
 from ..net.spec import NetSpec
 from ..net.validate import validate
 from ..passes.prepare import prepare
+from ..safety.allocation import enough_memory
 from ..safety.limits import check_limit
 from .loading import load_state_dict
 

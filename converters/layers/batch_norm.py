@@ -58,6 +58,12 @@ class BatchNorm(Neuron):
     def statistics(self) -> tuple[int, ...]:
         return 0, 1, 2
 
+    def filler_fields(self) -> tuple[str, ...]:
+        return ()
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return prod(tops[0])
+
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
         return ALIGNED if self.use_global_stats is False else PIXEL
 
@@ -140,6 +146,12 @@ class BN(Layer):
 
     def statistics(self) -> tuple[int, ...]:
         return (2, 3) if self.running else ()
+
+    def filler_fields(self) -> tuple[str, ...]:
+        return ()
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return prod(tops[0])
 
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
         if top:

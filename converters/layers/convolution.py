@@ -141,6 +141,9 @@ class Convolution(Windows, Layer):
     def _weight_shape(self, channels: int) -> tuple[int, int]:
         return self.num_output, channels // self.group
 
+    def filler_fields(self) -> tuple[str, ...]:
+        return "convolution_param.weight_filler", "convolution_param.bias_filler"
+
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         return self._macs(bottoms, places=tops)
 

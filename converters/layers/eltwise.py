@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from math import inf
+from math import inf, prod
 from typing import TYPE_CHECKING, ClassVar
 
 from ..net.reach import PIXEL, Reach
@@ -52,6 +52,10 @@ class Eltwise(Layer):
 
     def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
         return (bottoms[0],)
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        factors = sum(factor not in (1.0, -1.0) for factor in self.coefficients)
+        return prod(tops[0]) * {"SUM": factors, "PROD": len(bottoms) - 1}.get(self.operation, 0)
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False

@@ -49,6 +49,9 @@ class InnerProduct(OneToOne):
     def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
         return (self.num_output,) if image_axis(self.axis) == 1 else None
 
+    def filler_fields(self) -> tuple[str, ...]:
+        return "inner_product_param.weight_filler", "inner_product_param.bias_filler"
+
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         return prod(bottoms[0]) * self.num_output
 
@@ -91,6 +94,9 @@ class Embed(OneToOne):
 
     def index_limits(self, bottoms: Sequence[Shape]) -> dict[int, int]:
         return {0: self.input_dim}
+
+    def filler_fields(self) -> tuple[str, ...]:
+        return "embed_param.weight_filler", "embed_param.bias_filler"
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 from ..net.reach import PIXEL, Reach, Window
@@ -42,6 +43,9 @@ class LRN(Neuron):
 
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
         return Window(self.local_size, pad=self.local_size // 2) if self.within_channel else PIXEL
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return (self.local_size ** (2 if self.within_channel else 1) + 1) * prod(tops[0])
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False

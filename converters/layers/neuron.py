@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, log
+from math import exp, log, prod
 from typing import TYPE_CHECKING
 
 from ..net.reach import PIXEL, Reach
@@ -69,6 +69,12 @@ class PReLU(Neuron):
 
     def blob_fills(self) -> tuple[float, ...]:
         return (0.25,)
+
+    def filler_fields(self) -> tuple[str, ...]:
+        return ("prelu_param.filler",)
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return prod(tops[0])
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 from ..net.reach import ALIGNED, PIXEL, Reach
@@ -32,6 +33,9 @@ class MVN(OneToOne):
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         return (legacy_shape(bottoms[0]),)
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return 2 * prod(tops[0]) if self.normalize_variance else 0
 
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
         return ALIGNED
@@ -75,6 +79,12 @@ class Normalize(Neuron):
 
     def blob_fills(self) -> tuple[float, ...]:
         return (1.0,)
+
+    def filler_fields(self) -> tuple[str, ...]:
+        return ()
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return 3 * prod(tops[0])  # its square, the norm and the scale
 
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
         return ALIGNED if self.across_spatial else PIXEL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 from ..net.reach import ALIGNED, PIXEL, Reach
@@ -97,6 +98,12 @@ class Scale(Broadcast):
     def learns(self) -> bool:
         return self.bias or not self.two_bottoms
 
+    def filler_fields(self) -> tuple[str, ...]:
+        return ("scale_param.bias_filler",) if self.two_bottoms else ("scale_param.filler", "scale_param.bias_filler")
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return prod(tops[0])
+
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
@@ -126,6 +133,9 @@ class Bias(Broadcast):
     @property
     def learns(self) -> bool:
         return not self.two_bottoms
+
+    def filler_fields(self) -> tuple[str, ...]:
+        return ("bias_param.filler",)
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False

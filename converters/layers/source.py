@@ -60,6 +60,9 @@ class Parameter(Layer):
     def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         return (self.shape,)
 
+    def filler_fields(self) -> tuple[str, ...]:
+        return ()
+
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 from ..net.reach import EVERYTHING, NOTHING, Reach, Transposed
@@ -132,6 +133,9 @@ class Interp(Layer):
         if min(h, w) <= sum(self.crop):
             raise ValueError(f"nothing is left of {h} x {w} after cropping {self.crop}")
         return ((n, c, *self._size((h, w), as_image(bottoms[-1])[2:])),)
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return 4 * prod(tops[0])
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False

@@ -129,6 +129,7 @@ class Coordinates:
         self._spec = spec
         self._makers = _bottom_versions(spec)
         self._maps: dict[int, CoordMap | None] = {}
+        self._silent: LayerSpec | None = None
         self._steps = 0
 
     def put(self, index: int, layer: LayerSpec) -> None:
@@ -144,6 +145,8 @@ class Coordinates:
         origin, ways = self._search(index)
         if origin is None:
             why = "its bottoms come from no common blob through layers with a known geometry"
+            if self._silent is not None:
+                why += f"; {self._silent.place} does not say what it reads (Layer.reach)"
             raise no_offset(self._spec, layer, why)
         first, second = (tuple(self._path(way, origin)) for way in ways)
         self._count(len(first) + len(second), index)
@@ -175,7 +178,11 @@ class Coordinates:
         """Put the bottoms of a layer on the way that a top of it is on; where there are several ways, one is enough."""
         layer = self.layers[here]
         after = next(((here, top) for top in layer.tops if (here, top) in way), None)
-        if after is None or layer.params is None or self._map(here) is None:
+        if after is None:
+            return
+        if layer.params is None or self._map(here) is None:
+            if layer.bottoms and (layer.params is None or layer.params.reach(axis=2) is None):
+                self._silent = layer
             return
         for position, bottom in enumerate(self._makers[here]):
             if layer.params.reach(axis=2, bottom=position) != NOTHING:

@@ -201,6 +201,13 @@ class Layer:
         """What each learnable blob holds before weights are loaded, zero where this is shorter than the blobs."""
         return ()
 
+    def filler_fields(self) -> tuple[str, ...] | None:
+        """The settings that say how each learnable blob begins in training, "prelu_param.filler"; None: not said.
+
+        Shorter than the blobs where the rest has no such setting, and begins with `blob_fills`.
+        """
+        return None if self.learns else ()
+
     def statistics(self) -> tuple[int, ...]:
         """The blobs that no gradient trains, by position, such as BatchNorm's running mean."""
         return ()
@@ -210,7 +217,7 @@ class Layer:
         return False
 
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
-        """Multiply-accumulates of one forward pass, padding counted as work."""
+        """Multiply-accumulates of one forward pass, padding counted as work; a factor without a sum counts as one."""
         return 0
 
     # What others must know of a type. A default says "not known", and whoever asks refuses the layer by its name.

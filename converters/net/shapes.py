@@ -83,6 +83,9 @@ def _layer_shapes(layer: LayerSpec, shapes: Mapping[str, Shape], wanted: Mapping
             if min(shape, default=1) < 1 or prod(shape) > MOST_LEARNABLE:
                 raise ValueError(f"learnable blob {position} would be {shape}")
         return LayerShapes(layer, bottoms, tops, blobs, params.macs(bottoms, tops))
+    except NotImplementedError as error:
+        hint = f"give its class a method top_shapes; converters/net/layer.py shows how to write {layer.type}"
+        raise NetError(str(error), where=layer.place, hint=hint) from None
     except ValueError as error:
         if isinstance(error, NetError):
             raise

@@ -7,7 +7,7 @@ assumed and noted: images of `ASSUMED_SIZE` with three channels, or with as many
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,12 +38,19 @@ def is_data(layer: LayerSpec) -> bool:
     return not layer.bottoms and bool(layer.tops) and layer.type not in ("Input", "Parameter")
 
 
+class LearnedChannels(NamedTuple):
+    """What weights tell of the channels of blobs that no layer makes, and which layer ended the way of one, by blob."""
+
+    channels: Mapping[str, int | None]
+    ends: Mapping[str, LayerSpec]
+
+
 def input_of(
-    layer: LayerSpec, tops: Sequence[str], learned: Mapping[str, int | None]
+    layer: LayerSpec, tops: Sequence[str], learned: LearnedChannels
 ) -> tuple[LayerSpec, dict[str, str]]:
     """The Input layer that stands for the `tops` of a data or Input layer, and a note by top where a shape is assumed.
 
-    `learned` are the channels that the weights tell, by blob (`learned_channels`). An Input layer that gives all its
+    `learned` is what the weights tell (`learned_channels`). An Input layer that gives all its
     shapes and keeps all its tops comes back as it is.
     """
     given = _own_shapes(layer)
@@ -55,8 +62,10 @@ def input_of(
     for top in tops:
         shape = given.get(top)
         if shape is None:
-            shape = (1, learned.get(top) or _channels(top, message), *size)
+            shape = (1, learned.channels.get(top) or _channels(top, message), *size)
             notes[top] = f"the net does not give the size of input '{top}'; {'x'.join(map(str, shape))} is assumed"
+            if top in learned.ends and not learned.channels.get(top):
+                notes[top] += f", as it is not said what {learned.ends[top].place} makes of its channels"
         shapes.append(shape)
     if layer.type != "Input":
         message = LayerParameter(name=layer.name, type="Input")
@@ -131,7 +140,7 @@ def _channels(blob: str, message: Any) -> int:
     return 1 if grey else _channels_by_blob.get(blob, ASSUMED_CHANNELS)
 
 
-def learned_channels(spec: NetSpec, blobs: Blobs) -> dict[str, int | None]:
+def learned_channels(spec: NetSpec, blobs: Blobs) -> LearnedChannels:
     """By blob of a layer without bottoms, its channels for which the first convolution on its way has a fitting weight.
 
     The weight is (O, I/group, kh, kw). What the layers before it make of the channels, they say (`Layer.channels`);
@@ -139,6 +148,7 @@ def learned_channels(spec: NetSpec, blobs: Blobs) -> dict[str, int | None]:
     """
     counts: dict[str, tuple[str, int, int]] = {}  # whose way the blob is on; its channels where that one has 1, or 2
     found: dict[str, int | None] = {}
+    ends: dict[str, LayerSpec] = {}
     for layer in spec.layers:
         if not layer.bottoms:
             counts.update((top, (top, 1, 2)) for top in layer.tops)
@@ -155,7 +165,9 @@ def learned_channels(spec: NetSpec, blobs: Blobs) -> dict[str, int | None]:
             twos = _top_channels(layer, [two for _, _, two in reached])
             for top, one, two in zip(layer.tops, ones, twos, strict=False):
                 counts[top] = source, one, two
-    return found
+            if not ones and layer.tops:
+                ends.setdefault(source, layer)
+    return LearnedChannels(found, ends)
 
 
 def _top_channels(layer: LayerSpec, bottoms: Sequence[int]) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .allocation import enough_memory, refused_memory
 from .digest import sha256_of
 from .files import (
     append,
@@ -28,6 +29,7 @@ __all__ = [
     "check_limit",
     "check_memory",
     "complete",
+    "enough_memory",
     "fresh_file",
     "fresh_folder",
     "is_own",
@@ -38,6 +40,7 @@ __all__ = [
     "open_part",
     "parse_json",
     "read_json",
+    "refused_memory",
     "remove_abandoned",
     "scaled",
     "sha256_of",

@@ -13,10 +13,10 @@ from typing import Any
 
 import click
 
-from converters.allocation import refused_memory
 from converters.errors import CaffeFormatError, NotEnoughMemoryError
 from converters.escaping import terminal_message
 from converters.export import ExportError
+from converters.safety import refused_memory
 from weights.errors import UnknownReleaseError, WeightsError
 from weights.store import in_words
 

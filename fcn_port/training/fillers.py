@@ -14,23 +14,24 @@ from torch import Tensor
 
 from converters.errors import NetError
 from converters.layers import bilinear_kernel
-from converters.net import LayerSpec
-from converters.schema import message_type
+from converters.net import LayerSpec, known_params
 
 
 def fillers_of(layer: LayerSpec) -> dict[int, Any]:
-    """The FillerParameters that a layer's settings give, by the position of the blob: 0 the weight, 1 the bias."""
+    """The FillerParameters that a layer's settings give, by the position of the blob.
+
+    Raises NetError for a type that has blobs and does not say which settings these are (`Layer.filler_fields`).
+    """
+    fields = known_params(layer).filler_fields()
+    if fields is None:
+        hint = f"give the class of {layer.type} a method filler_fields; converters/net/layer.py shows how"
+        raise NetError(f"{layer.type} does not say how its blobs begin in training", where=layer.place, hint=hint)
     found: dict[int, Any] = {}
-    for descriptor, value in layer.to_message().ListFields():
-        if descriptor.message_type is None or not descriptor.name.endswith("_param") or descriptor.name == "param":
-            continue
-        for inner, filler in value.ListFields():
-            if inner.message_type == message_type("FillerParameter") and inner.name in _POSITIONS:
-                found[_POSITIONS[inner.name]] = filler
+    for position, (settings, _, field) in enumerate(path.partition(".") for path in fields):
+        message = getattr(layer.message, settings)
+        if message.HasField(field):
+            found[position] = getattr(message, field)
     return found
-
-
-_POSITIONS = {"weight_filler": 0, "filler": 0, "bias_filler": 1}
 
 
 def fill(filler: Any, shape: tuple[int, ...], generator: torch.Generator, *, layer: LayerSpec | None = None) -> Tensor:

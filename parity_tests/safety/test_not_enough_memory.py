@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from converters.allocation import enough_memory, refused_memory
 from converters.errors import LimitError, NetError, NotEnoughMemoryError
 from converters.execution.caffe_net import CaffeNet
 from converters.formats.prototxt import parse_prototxt
+from converters.safety import enough_memory, refused_memory
 from parity_tests.limited import linux_only, run_limited
 
 START = 'layer { name: "data" type: "Input" top: "x" input_param { shape { dim: [1, 3, 8, 8] } } }\n'

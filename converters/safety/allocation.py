@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .errors import NotEnoughMemoryError
+from ..errors import NotEnoughMemoryError
 
 _ASKED = re.compile(r"(?:tried to allocate|unable to allocate) ([\d.]+ ?[a-z]+)", re.IGNORECASE)
 _SAID = (
