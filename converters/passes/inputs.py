@@ -45,9 +45,7 @@ class LearnedChannels(NamedTuple):
     ends: Mapping[str, LayerSpec]
 
 
-def input_of(
-    layer: LayerSpec, tops: Sequence[str], learned: LearnedChannels
-) -> tuple[LayerSpec, dict[str, str]]:
+def input_of(layer: LayerSpec, tops: Sequence[str], learned: LearnedChannels) -> tuple[LayerSpec, dict[str, str]]:
     """The Input layer that stands for the `tops` of a data or Input layer, and a note by top where a shape is assumed.
 
     `learned` is what the weights tell (`learned_channels`). An Input layer that gives all its
