@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import click
 
@@ -38,8 +38,11 @@ def command(
     from_file: Path | None,
     keep_archive: bool,
     folder: Path | None,
+    count: int,
+    seed: int,
+    size: tuple[int, int],
+    val: float,
     as_json: bool,
-    **drawing: Any,
 ) -> None:
     """Say which data sets are here, which are missing, and where each is published; with NAME, of one.
 
@@ -51,7 +54,7 @@ def command(
     if (name == "shapes") != (folder is not None):
         raise click.UsageError("`fcn-port data shapes --make FOLDER` draws that set; others are fetched")
     if folder is not None:
-        _draw(folder, as_json, **drawing)
+        _draw(folder, _Drawing(count=count, seed=seed, size=size, val=val), as_json=as_json)
         return
     base = (root or data_dir()).expanduser().absolute()
     if name is None and (fetch or from_file is not None):
@@ -69,7 +72,16 @@ def command(
         _describe(chosen, base)
 
 
-def _draw(folder: Path, as_json: bool, **drawing: Any) -> None:
+class _Drawing(TypedDict):
+    """What shapes are drawn by."""
+
+    count: int
+    seed: int
+    size: tuple[int, int]
+    val: float
+
+
+def _draw(folder: Path, drawing: _Drawing, *, as_json: bool) -> None:
     from ..data.shapes import make_shapes, state_of
 
     state = state_of(folder, **drawing)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import click
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _OURS = ("auto", "native", "torch", "direct")
 _OTHERS = ("compile", "onnxruntime", "openvino")
@@ -26,17 +30,27 @@ precision_option = click.option(
 )  # fmt: skip
 
 
-def run_as_told(net: Any, options: dict[str, Any]) -> Any:
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What these options say."""
+
+    engine: str
+    padded: bool
+    precision: Literal["fp32", "bf16"]
+    low_memory: bool = False
+
+
+def run_as_told(net: nn.Module, options: RunOptions) -> nn.Module:
     """`net` run as these options say; a usage error where that cannot be had."""
     from ..fastpath.lossless import fast
 
-    engine, low_memory, precision = options["engine"], options.get("low_memory", False), options["precision"]
+    engine, low_memory, precision = options.engine, options.low_memory, options.precision
     for name, given in (("--low-memory", low_memory), ("--precision bf16", precision == "bf16")):
-        if given and options["padded"]:
+        if given and options.padded:
             raise click.UsageError(f"{name} cannot be had with --padded")
         if given and engine in _OTHERS:
             raise click.UsageError(f"{name} cannot be had with --engine {engine}")
-    if options["padded"]:
+    if options.padded:
         if engine != "auto":
             raise click.UsageError("--padded runs the net as it is written, and takes no --engine")
         return net

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from weights.errors import WeightsError
 from ..data.places import data_dir
 from .bringing import here, looks_like_a_name
 from .device import device_option, find_device
-from .engine import engine_option, padded_option, precision_option, run_as_told
+from .engine import RunOptions, engine_option, padded_option, precision_option, run_as_told
 from .output import echo, echo_lines, json_option, note, write_columns, write_json
 from .progress import counting
 
@@ -27,6 +28,22 @@ if TYPE_CHECKING:
 
 _Folder = click.Path(file_okay=False, path_type=Path)
 _File = click.Path(dir_okay=False, path_type=Path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Options(RunOptions):
+    like: str | None
+    limit: int | None
+    workers: int
+    skip_bad: bool
+    save_labels: Path | None
+    submission: Path | None
+    cache: Path | None
+    no_cache: bool
+    markdown: Path | None
+    as_csv: bool
+    as_json: bool
+    device: str
 
 
 @click.command("evaluate")
@@ -50,7 +67,7 @@ _File = click.Path(dir_okay=False, path_type=Path)
 @device_option
 @json_option
 def command(
-    weights: tuple[str, ...], folder: Path | None, split: str | None, check_submission: Path | None, **options: Any
+    weights: tuple[str, ...], folder: Path | None, split: str | None, check_submission: Path | None, **given: Any
 ) -> int:
     """Score WEIGHTS, releases or files, on a data set with labels, beside the published numbers.
 
@@ -60,10 +77,11 @@ def command(
     """
     if check_submission is not None:
         return _check(check_submission, folder, split)
+    options = _Options(**given)
     _refuse_nonsense(weights, options)
     from ..evaluation.processes import device_of_process, joined
 
-    device = device_of_process(options["device"])
+    device = device_of_process(options.device)
     with joined(device) as processes:
         work = _Work(folder, split, find_device(device), processes, options)
         found, missing = work.all(weights)
@@ -76,7 +94,7 @@ class _Work:
     """What the options ask for, done for one net after the other."""
 
     def __init__(
-        self, folder: Path | None, split: str | None, device: Any, processes: Processes, options: dict[str, Any]
+        self, folder: Path | None, split: str | None, device: Any, processes: Processes, options: _Options
     ) -> None:
         self.folder, self.split, self.device, self.processes, self.options = folder, split, device, processes, options
 
@@ -98,7 +116,7 @@ class _Work:
         from ..evaluation.running import Plan, evaluate
         from ..loading import attach, load
 
-        like = self.options["like"]
+        like = self.options.like
         if like is not None or looks_like_a_name(name):
             find_release(like or name)
         known = releases().get(like or name)
@@ -110,11 +128,11 @@ class _Work:
         release = getattr(net, "release", None) if known is None else known.name
         labels = self._labels_folder(name, several)
         plan = Plan(
-            limit=self.options["limit"],
-            workers=self.options["workers"],
+            limit=self.options.limit,
+            workers=self.options.workers,
             cache=self._cache(),
             save_labels=labels,
-            skip_bad=self.options["skip_bad"],
+            skip_bad=self.options.skip_bad,
         )
         if net.preprocessing is None and self.processes.first:
             note(f"{name} does not say how its inputs are made; taking those of {data.title} (or say --like RELEASE)")
@@ -122,9 +140,9 @@ class _Work:
             result = evaluate(
                 net, data, name=name, release=release, plan=plan, processes=self.processes, progress=progress
             )
-        if self.options["submission"] is not None and self.processes.first:
+        if self.options.submission is not None and self.processes.first:
             assert labels is not None
-            _submit(self.options["submission"], labels, data, result)
+            _submit(self.options.submission, labels, data, result)
         return result
 
     def _data(self, dataset: str | None) -> DataSet:
@@ -136,7 +154,7 @@ class _Work:
                 "sets are published"
             )
         data = open_dataset(self.folder or data_dir(), split=self.split, dataset=dataset)
-        if not data.labels and self.options["submission"] is None and self.options["save_labels"] is None:
+        if not data.labels and self.options.submission is None and self.options.save_labels is None:
             raise click.UsageError(
                 f"{data.title} has no labels for {data.split}; use --save-labels DIR or --submission FILE.tar.gz"
             )
@@ -145,48 +163,47 @@ class _Work:
     def _cache(self) -> Path | None:
         from ..evaluation.cache import cache_dir
 
-        return None if self.options["no_cache"] else self.options["cache"] or cache_dir()
+        return None if self.options.no_cache else self.options.cache or cache_dir()
 
     def _labels_folder(self, name: str, several: bool) -> Path | None:
-        chosen: Path | None = self.options["save_labels"]
-        archive: Path | None = self.options["submission"]
+        chosen, archive = self.options.save_labels, self.options.submission
         if chosen is not None:
             return chosen / Path(name).stem if several else chosen
         return None if archive is None else archive.with_name(archive.name + ".labels")
 
 
-def _refuse_nonsense(weights: tuple[str, ...], options: dict[str, Any]) -> None:
+def _refuse_nonsense(weights: tuple[str, ...], options: _Options) -> None:
     if not weights:
         raise click.UsageError("which weights? Name a release, such as voc-fcn8s, or a file")
-    if options["as_csv"] and options["as_json"]:
+    if options.as_csv and options.as_json:
         raise click.UsageError("--csv and --json: one of them")
-    if options["no_cache"] and options["cache"] is not None:
+    if options.no_cache and options.cache is not None:
         raise click.UsageError("--cache and --no-cache: one of them")
-    if options["submission"] is not None:
+    if options.submission is not None:
         if len(weights) > 1:
             raise click.UsageError("an archive is of one net; give one")
-        if options["limit"] is not None:
+        if options.limit is not None:
             raise click.UsageError("the server wants every image; --submission goes without --limit")
 
 
-def _report(found: list[Evaluation], missing: dict[str, str], options: dict[str, Any]) -> int:
+def _report(found: list[Evaluation], missing: dict[str, str], options: _Options) -> int:
     from ..evaluation.comparison import verdict
     from ..evaluation.tables import to_csv, to_markdown
 
     scored = [each for each in found if each.tasks]
-    if options["as_json"]:
+    if options.as_json:
         documents = [_as_json(each) for each in found]
         write_json(documents[0] if len(documents) == 1 and not missing else documents)
-    elif options["as_csv"]:
+    elif options.as_csv:
         echo_lines(to_csv(scored))
     else:
         for each in scored:
             _print(each)
     for each in found:
         _say_skipped(each)
-    if options["markdown"] is not None:
-        write_whole(options["markdown"], to_markdown(scored, missing).encode())
-        note(f"-> {options['markdown']}")
+    if options.markdown is not None:
+        write_whole(options.markdown, to_markdown(scored, missing).encode())
+        note(f"-> {options.markdown}")
     said = [verdict(each) for each in found]
     return 1 if missing or any(each is not None and not each.ok for each in said) else 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,7 +13,7 @@ from weights.catalogue import release as find_release
 
 from .bringing import here
 from .device import device_option, find_device
-from .engine import engine_option, low_memory_option, padded_option, precision_option, run_as_told
+from .engine import RunOptions, engine_option, low_memory_option, padded_option, precision_option, run_as_told
 from .output import echo, json_option, note, write_columns, write_json
 from .progress import counting
 
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
     from ..predict.prediction import Predicted
 
 _Folder = click.Path(file_okay=False, path_type=Path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Options(RunOptions):
+    like: str | None
+    scores: bool
+    probabilities: bool
+    batch: int
+    tile: int | None
+    device: str
 
 
 @click.command("predict")
@@ -46,7 +57,7 @@ _Folder = click.Path(file_okay=False, path_type=Path)
 @low_memory_option
 @device_option
 @json_option
-def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **options: Any) -> int:
+def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **given: Any) -> int:
     """Segment IMAGES with WEIGHTS, the name of a release or a file.
 
     IMAGES are files, folders with everything below them, or lists (.txt, a path a line). For each image
@@ -63,13 +74,14 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
         sources = gather(images)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    options = _Options(**given)
     net = _net(weights, options)
     one = is_single(images)
     results: list[dict[str, Any]] = []
     failed: list[Predicted] = []
-    keep = options["scores"] or options["probabilities"]
+    keep = options.scores or options.probabilities
     with counting("images", active=len(sources) > 1, kept="what is done is written") as progress:
-        found = predict_all(net, sources, batch=options["batch"], tile=options["tile"], keep_scores=keep)
+        found = predict_all(net, sources, batch=options.batch, tile=options.tile, keep_scores=keep)
         for number, each in enumerate(found, start=1):
             if each.seen is None:
                 failed.append(each)
@@ -84,19 +96,19 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     return 1 if failed else 0
 
 
-def _net(weights: str, options: dict[str, Any]) -> nn.Module:
+def _net(weights: str, options: _Options) -> nn.Module:
     from ..loading import attach, load
     from ..predict.tiles import tiling_of
 
-    net = load(here(weights), find_device(options["device"]))
-    if options["like"] is not None:
-        attach(net, Card.of(find_release(options["like"])))
+    net = load(here(weights), find_device(options.device))
+    if options.like is not None:
+        attach(net, Card.of(find_release(options.like)))
     if net.preprocessing is None:
         raise click.UsageError(f"{weights} does not say how its inputs are made; add --like RELEASE, such as voc-fcn8s")
     names = ", ".join(each.name for each in cast("Preprocessing", net.preprocessing).inputs)
     if ", " in names:
         raise click.UsageError(f"{weights} looks at several images at once ({names}); predict takes nets with one")
-    tile = options["tile"]
+    tile = options.tile
     if tile is not None:
         _lift_bound_on_size()
         try:
@@ -105,8 +117,7 @@ def _net(weights: str, options: dict[str, Any]) -> nn.Module:
             raise click.UsageError(f"--tile: {error}") from error
         if tile < least:
             raise click.UsageError(f"--tile {tile} is too small for this net; {least} is the least")
-    chosen: nn.Module = run_as_told(net, options)
-    return chosen
+    return run_as_told(net, options)
 
 
 def _lift_bound_on_size() -> None:
@@ -116,7 +127,7 @@ def _lift_bound_on_size() -> None:
     Image.MAX_IMAGE_PIXELS = None
 
 
-def _write(predicted: Predicted, out: Path, options: dict[str, Any]) -> dict[str, Any]:
+def _write(predicted: Predicted, out: Path, options: _Options) -> dict[str, Any]:
     from converters.escaping import file_name
 
     from ..predict.outputs import write_outputs
@@ -127,7 +138,7 @@ def _write(predicted: Predicted, out: Path, options: dict[str, Any]) -> dict[str
     for head, each in heads.items():
         assert each is not None
         place = base.with_name(f"{base.name}.{file_name(head, dots=False)}") if head else base
-        paths = write_outputs(each, place, scores=options["scores"], probabilities=options["probabilities"])
+        paths = write_outputs(each, place, scores=options.scores, probabilities=options.probabilities)
         written.append({**({"head": head} if head else {}), **paths, "classes": each.share_of_classes()})
     return {"image": predicted.source.path, "outputs": written}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,19 @@ _File = click.Path(dir_okay=False, path_type=Path)
 _Folder = click.Path(file_okay=False, path_type=Path)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Options:
+    results: Path | None
+    folder: Path | None
+    split: str | None
+    golden: Path | None
+    like: str | None
+    size: SizeOption
+    images: int
+    limit: int | None
+    device: str
+
+
 @click.command("report")
 @click.argument("weights")
 @click.option("-o", "--out", type=_File, default="report.html", show_default=True, help="The page to write.")
@@ -41,9 +54,7 @@ _Folder = click.Path(file_okay=False, path_type=Path)
 @click.option("--images", type=click.IntRange(min=0), default=4, show_default=True, help="So many best and worst.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first images of the split.")
 @device_option
-def command(
-    weights: str, out: Path, results: Path | None, folder: Path | None, size: SizeOption, **options: Any
-) -> None:
+def command(weights: str, out: Path, **given: Any) -> None:
     """Write one HTML page about WEIGHTS, the name of a release or net, or a file.
 
     The trace is drawn to scale. With --golden, every blob's distance from Caffe's. With --results or --data, the scores
@@ -54,26 +65,27 @@ def command(
 
     from ..report.page import to_html
 
-    page = _page(weights, results, folder, size, options)
+    page = _page(weights, _Options(**given))
     with whole_file(out) as file:
         file.write(to_html(page).encode())
     note(f"-> {out}")
 
 
-def _page(weights: str, results: Path | None, folder: Path | None, size: SizeOption, options: dict[str, Any]) -> Page:
+def _page(weights: str, options: _Options) -> Page:
     from ..predict.palettes import voc_palette
     from ..report.page import Page
 
-    page = Page(Path(weights).name, _definition(weights), size, voc_palette())
-    net = _load(weights, options) if folder is not None or options["golden"] is not None else None
-    if options["golden"] is not None:
+    page = Page(Path(weights).name, _definition(weights), options.size, voc_palette())
+    folder, golden = options.folder, options.golden
+    net = _load(weights, options) if folder is not None or golden is not None else None
+    if golden is not None:
         assert net is not None
-        page = _with_parity(page, net, options["golden"])
+        page = _with_parity(page, net, golden)
     evaluation = None
-    if results is not None:
+    if options.results is not None:
         from ..evaluation.results import read_evaluation
 
-        evaluation = read_evaluation(results)
+        evaluation = read_evaluation(options.results)
     if folder is None:
         return replace(page, evaluation=evaluation)
     assert net is not None
@@ -94,12 +106,12 @@ def _definition(weights: str) -> Any:
         return None
 
 
-def _load(weights: str, options: dict[str, Any]) -> nn.Module:
+def _load(weights: str, options: _Options) -> nn.Module:
     from ..loading import attach, load
 
-    net = load(here(weights), find_device(options["device"]))
-    if options["like"] is not None:
-        attach(net, Card.of(find_release(options["like"])))
+    net = load(here(weights), find_device(options.device))
+    if options.like is not None:
+        attach(net, Card.of(find_release(options.like)))
     return net
 
 
@@ -110,32 +122,32 @@ def _with_parity(page: Page, net: nn.Module, golden: Path) -> Page:
     return replace(page, parity=Parity(golden.name, golden_errors(net, golden), GOLDEN_TOLERANCE))
 
 
-def _open(folder: Path, weights: str, evaluation: Evaluation | None, options: dict[str, Any]) -> DataSet:
+def _open(folder: Path, weights: str, evaluation: Evaluation | None, options: _Options) -> DataSet:
     from ..data.opening import open_dataset
 
-    known = releases().get(options["like"] or weights)
+    known = releases().get(options.like or weights)
     dataset = evaluation.dataset if evaluation is not None else known.dataset.name if known else None
-    split = options["split"] or (evaluation.split if evaluation is not None else None)
+    split = options.split or (evaluation.split if evaluation is not None else None)
     return open_dataset(folder, split=split, dataset=dataset)
 
 
-def _evaluated(net: nn.Module, data: DataSet, weights: str, options: dict[str, Any]) -> Evaluation:
+def _evaluated(net: nn.Module, data: DataSet, weights: str, options: _Options) -> Evaluation:
     from ..evaluation.cache import cache_dir
     from ..evaluation.running import Plan, evaluate
 
-    release = options["like"] or getattr(net, "release", None)
-    plan = Plan(limit=options["limit"], cache=cache_dir())
+    release = options.like or getattr(net, "release", None)
+    plan = Plan(limit=options.limit, cache=cache_dir())
     with counting(weights, active=True) as progress:
         return evaluate(net, data, name=Path(weights).name, release=release, plan=plan, progress=progress)
 
 
 def _with_pictures(
-    page: Page, net: nn.Module, data: DataSet, evaluation: Evaluation | None, weights: str, options: dict[str, Any]
+    page: Page, net: nn.Module, data: DataSet, evaluation: Evaluation | None, weights: str, options: _Options
 ) -> Page:
     from ..fastpath.lossless import fast
     from ..report.examples import best_and_worst
 
     net = fast(net)  # as evaluate runs it, so that what it kept counts here
     found = _evaluated(net, data, weights, options) if evaluation is None else evaluation
-    best, worst = best_and_worst(net, data, found, count=options["images"])
+    best, worst = best_and_worst(net, data, found, count=options.images)
     return replace(page, evaluation=found, best=best, worst=worst, ignore_label=data.ignore_label)

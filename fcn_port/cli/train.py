@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -21,6 +22,35 @@ if TYPE_CHECKING:
 _Folder = click.Path(file_okay=False, path_type=Path)
 _File = click.Path(dir_okay=False, path_type=Path)
 _Count = click.IntRange(min=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Options:
+    folder: Path
+    split: str | None
+    val_data: Path | None
+    val_split: str | None
+    init: tuple[str, ...]
+    expand_scores: bool
+    out: Path | None
+    resume: str | None
+    batch_size: int | None
+    iter_size: int | None
+    normalization: Normalization | None
+    lr: float | None
+    max_iter: int | None
+    order: Order | None
+    seed: int | None
+    snapshot: int | None
+    keep: int | None
+    val_every: int | None
+    val_limit: int | None
+    display: int | None
+    workers: int
+    precision: Precision
+    tensorboard: bool
+    device: str
+    as_json: bool
 
 
 @click.command("train")
@@ -56,7 +86,7 @@ _Count = click.IntRange(min=1)
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard's files, too.")
 @device_option
 @json_option
-def command(recipe: str | None, solver: Path | None, **options: Any) -> int:
+def command(recipe: str | None, solver: Path | None, folder: Path | None, **given: Any) -> int:
     """Train a net as RECIPE says, or as a solver.prototxt says, on a data set.
 
     RECIPE is one of the release's (`--solver` replaces how it learns, and keeps its net) or a .toml file of your own,
@@ -68,14 +98,15 @@ def command(recipe: str | None, solver: Path | None, **options: Any) -> int:
         from ..training.recipe import recipe_names
 
         raise click.UsageError(f"what to train? Name a recipe, or give --solver. Recipes: {', '.join(recipe_names())}")
-    if options["folder"] is None:
+    if folder is None:
         raise click.UsageError("what to learn from? Say --data FOLDER; `fcn-port data` tells of the published ones")
+    options = _Options(folder=folder, **given)
     from ..evaluation.processes import device_of_process, joined
     from ..training.distributed import Together
     from ..training.errors import TrainingError
     from ..training.folder import alone_in
 
-    device = device_of_process(options["device"])
+    device = device_of_process(options.device)
     try:
         with joined(device) as processes:
             training = _Training(recipe, solver, Together(processes, find_device(device)), options)
@@ -89,10 +120,10 @@ def command(recipe: str | None, solver: Path | None, **options: Any) -> int:
 class _Training:
     """What the options ask for; only the first of several processes speaks."""
 
-    def __init__(self, recipe: str | None, solver: Path | None, together: Together, options: dict[str, Any]) -> None:
+    def __init__(self, recipe: str | None, solver: Path | None, together: Together, options: _Options) -> None:
         self.options, self.together = options, together
         self.source = _source(recipe, solver)
-        self.folder: Path = options["out"] or Path("runs") / self.source.name
+        self.folder: Path = options.out or Path("runs") / self.source.name
 
     def say(self, message: str) -> None:
         if self.together.processes.first:
@@ -112,10 +143,10 @@ class _Training:
             self.source,
             data,
             sources=() if resume is not None else self._init(),
-            expand_scores=self.options["expand_scores"],
+            expand_scores=self.options.expand_scores,
             changes=self._changes(),
             together=self.together,
-            workers=self.options["workers"],
+            workers=self.options.workers,
         )
         plan = self._plan(prepared, self._validation(data))
         if resume is not None and resume.iteration > plan.max_iter:
@@ -125,9 +156,9 @@ class _Training:
             )
         self._announce(prepared, data, resume)
         active = self.together.processes.first
-        display = self.options["display"] or prepared.solver.spec.display or 20
+        display = self.options.display or prepared.solver.spec.display or 20
         with (
-            reporting(self.folder, display=display, tensorboard=self.options["tensorboard"], active=active) as report,
+            reporting(self.folder, display=display, tensorboard=self.options.tensorboard, active=active) as report,
             stopping(self.say) as stop,
         ):
             outcome = train(
@@ -142,8 +173,8 @@ class _Training:
         from ..data.opening import open_dataset
 
         recipe = self.source.recipe
-        split = self.options["split"] or (recipe.split if recipe else "train")
-        return open_dataset(self.options["folder"], split=split, dataset=self._dataset())
+        split = self.options.split or (recipe.split if recipe else "train")
+        return open_dataset(self.options.folder, split=split, dataset=self._dataset())
 
     def _dataset(self) -> str | None:
         from weights.catalogue import releases
@@ -156,15 +187,15 @@ class _Training:
         """The split to score on; where only the recipe names one, it may be missing."""
         from ..data.opening import open_dataset
 
-        chosen = self.options["val_split"]
+        chosen = self.options.val_split
         if chosen == "none":
             return None
         recipe = self.source.recipe
         split = chosen or (recipe.val_split if recipe else "val")
         try:
-            return open_dataset(self.options["val_data"] or self.options["folder"], split=split, dataset=data.name)
+            return open_dataset(self.options.val_data or self.options.folder, split=split, dataset=data.name)
         except FileNotFoundError as error:
-            if chosen or self.options["val_data"]:
+            if chosen or self.options.val_data:
                 raise
             self.say(f"not scored on the way: {str(error).splitlines()[0]} (say --val-data or --val-split)")
             return None
@@ -174,7 +205,7 @@ class _Training:
         from ..training.checkpoints import snapshots
 
         found = snapshots(self.folder, self.source.name)
-        wanted = self.options["resume"]
+        wanted = self.options.resume
         if wanted is None:
             if found:
                 raise click.UsageError(
@@ -196,7 +227,7 @@ class _Training:
         from .surgery import file_of
 
         recipe = self.source.recipe
-        wanted = self.options["init"] or ((recipe.init,) if recipe else ("none",))
+        wanted = self.options.init or ((recipe.init,) if recipe else ("none",))
         if wanted == ("",):
             raise click.UsageError("what to begin with? Say --init FILE, or --init none to begin from nothing")
         if wanted == ("none",):
@@ -208,27 +239,26 @@ class _Training:
     def _changes(self) -> Any:
         from ..training.prepare import Changes
 
-        names = ("batch_size", "iter_size", "normalization", "lr", "max_iter", "order", "seed")
-        return Changes(**{name: self.options[name] for name in names})
+        return Changes(**{each.name: getattr(self.options, each.name) for each in fields(Changes)})
 
     def _plan(self, prepared: Prepared, validation: DataSet | None) -> Plan:
         from ..training.run import Plan
 
         spec = prepared.solver.spec
-        every = spec.snapshot if self.options["snapshot"] is None else self.options["snapshot"]
+        every = spec.snapshot if self.options.snapshot is None else self.options.snapshot
         return Plan(
             folder=self.folder,
             name=prepared.name,
             max_iter=spec.max_iter,
             snapshot_every=every,
-            keep=self.options["keep"],
+            keep=self.options.keep,
             validation=validation,
-            test_every=every if self.options["val_every"] is None else self.options["val_every"],
-            test_limit=self.options["val_limit"],
+            test_every=every if self.options.val_every is None else self.options.val_every,
+            test_limit=self.options.val_limit,
             average_loss=spec.average_loss,
             seed=prepared.feed.seed,
-            precision=self.options["precision"],
-            settings={**prepared.settings, "precision": self.options["precision"]},
+            precision=self.options.precision,
+            settings={**prepared.settings, "precision": self.options.precision},
         )
 
     def _announce(self, prepared: Prepared, data: DataSet, resume: Any) -> None:
@@ -258,7 +288,7 @@ class _Training:
             snapshot = read_snapshot(path)
             weights = self.folder / f"{prepared.name}.safetensors"
             convert(snapshot.weights, unlinked(weights), metadata=snapshot.progress.card.to_metadata())
-        if self.options["as_json"]:
+        if self.options.as_json:
             write_json(
                 {
                     "iteration": outcome.iteration,

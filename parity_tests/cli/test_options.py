@@ -1,0 +1,84 @@
+"""Options reach the code as fields with types: each is an option of that type, and nothing is looked up by name."""
+
+from __future__ import annotations
+
+import ast
+import types
+import typing
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+import pytest
+
+from fcn_port.cli.inspect import Size
+from fcn_port.cli.program import VERBS
+
+CLI = Path(__file__).parents[2] / "fcn_port" / "cli"
+WITH_RECORDS = [verb for verb in VERBS if "class _Options" in (CLI / f"{verb}.py").read_text(encoding="utf-8")]
+
+
+def values_of(parameter: click.Parameter) -> set[Any]:
+    """The types, or for a choice the words, that click gives for a parameter."""
+    kind = parameter.type
+    if isinstance(kind, click.Choice):
+        found: set[Any] = set(kind.choices)
+    elif isinstance(kind, click.Path):
+        found = {Path}
+    elif isinstance(kind, Size):
+        found = {tuple[int, int]}
+    else:
+        found = {
+            next(
+                python
+                for family, python in (
+                    (click.types.BoolParamType, bool),
+                    (click.types.IntParamType, int),
+                    (click.types.FloatParamType, float),
+                    (click.types.StringParamType, str),
+                )
+                if isinstance(kind, family)
+            )
+        }
+    if getattr(parameter, "multiple", False):
+        return {tuple[str, ...]}
+    may_be_missing = not parameter.required and found != {bool}
+    has_default = parameter.default is not None and "UNSET" not in repr(parameter.default).upper()
+    return found | {types.NoneType} if may_be_missing and not has_default else found
+
+
+def values_in(annotation: Any) -> set[Any]:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return set().union(*map(values_in, typing.get_args(annotation)))
+    return set(typing.get_args(annotation)) if typing.get_origin(annotation) is Literal else {annotation}
+
+
+@pytest.mark.parametrize("verb", WITH_RECORDS)
+def test_each_field_is_an_option_of_its_type(verb: str) -> None:
+    module = import_module(f"fcn_port.cli.{verb}")
+    parameters = {parameter.name: parameter for parameter in module.command.params}
+    hints = typing.get_type_hints(module._Options)
+    for field in fields(module._Options):
+        said = values_in(hints[field.name])
+        if field.name not in parameters:  # evaluate has no --low-memory
+            assert field.default is False
+            continue
+        given = values_of(parameters[field.name])
+        words = {value for value in given if isinstance(value, str)}
+        optional = {types.NoneType}
+        if field.name in ("folder", "init"):  # checked before, and a tuple whether given or not
+            said, given = said - optional, given - optional
+        assert said == given or (said - optional == {str} and words == given - optional), field.name
+
+
+def test_there_are_records_to_look_at() -> None:
+    assert set(WITH_RECORDS) >= {"predict", "evaluate", "train", "report"}
+
+
+def test_nothing_is_looked_up_by_name() -> None:
+    for path in CLI.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+                assert not ast.unparse(node.value).endswith("options"), f"{path.name}, line {node.lineno}"
