@@ -56,6 +56,14 @@ def test_by_net_weights_and_version() -> None:
     assert keep(shifted, value="another crop") == "another crop"
 
 
+def test_by_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Machines may share a cache folder, and what is compiled for one may not run on the other."""
+    net = narrow(FCN8s)
+    assert keep(net, value="first") == "first"
+    monkeypatch.setattr(artefacts, "processor", lambda: "another")
+    assert keep(net, value="second") == "second"
+
+
 def test_a_damaged_one_is_made_again(folder: Path) -> None:
     keep(narrow(FCN8s))
     (path,) = folder.glob("words-*/model")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+from base64 import b64decode
 from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
@@ -12,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from converters.net.coord_map import derive_crops
 from converters.net.layer import LayerSpec
@@ -263,6 +266,19 @@ def test_the_difference() -> None:
     big = Example("x", 1.0, *(np.zeros(shape, np.uint8) for shape in ((900, 50, 3), (900, 50), (900, 50))))
     drawn = gallery("best", "t", [big], palette=voc_palette(), classes=("a",), ignore_label=255)
     assert drawn.count("<img") == 4 and len(drawn) < 20_000, "pictures are made small"
+
+
+def test_maps_made_smaller_have_no_colours_between_the_classes() -> None:
+    """900 pixels in stripes of classes 1 and 2: labels, predictions and their difference keep pure colours."""
+    labels = np.broadcast_to(1 + np.arange(900) // 7 % 2, (40, 900)).astype(np.uint8)
+    predictions = np.broadcast_to(1 + np.arange(900) // 5 % 2, (40, 900)).astype(np.uint8)
+    example = Example("x", 1.0, np.zeros((40, 900, 3), np.uint8), labels, predictions)
+    drawn = gallery("best", "t", [example], palette=voc_palette(), classes=("a", "b", "c"), ignore_label=255)
+    maps = [Image.open(io.BytesIO(b64decode(found))) for found in re.findall(r"image/png;base64,([^\"]+)", drawn)]
+    colours = [{tuple(colour) for colour in np.asarray(each.convert("RGB")).reshape(-1, 3)} for each in maps]
+    pure = {tuple(colour) for colour in voc_palette()[1:3]}
+    right_and_wrong = {tuple(colour) for colour in difference(example, 255).reshape(-1, 3)}
+    assert maps[0].width < 900 and colours == [pure, pure, right_and_wrong]
 
 
 # --- mistakes --------------------------------------------------------------------------------------------------------
