@@ -68,11 +68,11 @@ def of_layer(case: Case, side: int, rounds: int) -> str:
     found = in_turn(
         {
             "PyTorch": lambda: torch.conv2d(x, weight, bias, padding=pad),
-            "columns": lambda: columns.by_columns(x, weight, bias, (1, 1), (pad, pad)),
+            "columns": lambda: columns.im2col_conv2d(x, weight, bias, (1, 1), (pad, pad)),
         },
         rounds if weight.numel() >= columns.HEAVY else 30 * rounds,
     )
-    star = "columns" if columns.columns_win(x, weight, (1, 1), (pad, pad)) else "PyTorch"
+    star = "columns" if columns.is_faster_by_im2col(x, weight, (1, 1), (pad, pad)) else "PyTorch"
     cells = " | ".join(f"{time:.3g}{' *' if way == star else ''}" for way, time in found.items())
     positions = batch * (side + 2 * pad - kernel + 1) ** 2
     return f"| {name} | {batch} of {side}x{side} | {positions} | {cells} | {found['columns'] / found['PyTorch']:.2f} |"

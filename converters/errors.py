@@ -4,7 +4,7 @@ CaffeFormatError            every error about a file or a net
 ├── PrototxtError           text that is not a prototxt, with line and column
 ├── WireError               bytes that are not the protobuf message they should be, with their offset
 ├── NetError                a net that Caffe would refuse: a missing bottom, a bad parameter, a shape below 1
-│   └── UnknownLayerError   a layer type that nobody registered
+│   └── UnknownLayerError   a layer type that is not supported
 ├── MismatchError           a net and weights that do not belong together
 ├── LimitError              a file that asks for more memory or time than one of its size may have
 └── NotEnoughMemoryError    a net that needs more memory than the machine gives; a MemoryError as well

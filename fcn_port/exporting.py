@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from converters.conversion import TOOL
 from converters.errors import MismatchError
 from converters.escaping import file_name, json_text, terminal
-from converters.execution import CaffeNet
-from converters.execution.loading import load_state_dict
+from converters.execution import CaffeNet, load_state_dict
 from converters.export import (
     EXAMPLE_SIZE,
     Agreement,

@@ -63,6 +63,19 @@ def test_converters_know_no_data_set() -> None:
         assert found is None, f"{path.relative_to(ROOT)}: {found and found[0]}"
 
 
+def test_no_class_of_converters_has_the_name_of_another() -> None:
+    """Not even a private one, nor a type alias: Caffe's messages in schema.py and the records of them aside."""
+    found: dict[str, set[str]] = {}
+    for name, path in modules_of("converters").items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body if not name.endswith(".schema") else ():
+            targets = [node] if isinstance(node, ast.ClassDef) else getattr(node, "targets", [])
+            for target in targets:
+                own = getattr(target, "name", getattr(target, "id", "")).lstrip("_")
+                if re.fullmatch("[A-Z][a-z0-9].*", own):
+                    found.setdefault(own, set()).add(name)
+    assert not {own: modules for own, modules in found.items() if len(modules) > 1}
+
+
 def modules_of(package: str) -> dict[str, Path]:
     paths = sorted((ROOT / package).rglob("*.py"))
     return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}

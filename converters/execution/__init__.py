@@ -8,6 +8,7 @@ from ..lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from .caffe_net import CaffeNet
+    from .loading import load_state_dict
     from .replicas import replica
     from .state_dict import cover, from_state_dict, key_of, split_key, to_array, to_arrays, to_state_dict
 
@@ -16,6 +17,7 @@ __all__ = [
     "cover",
     "from_state_dict",
     "key_of",
+    "load_state_dict",
     "replica",
     "split_key",
     "to_array",
@@ -30,6 +32,7 @@ __getattr__, __dir__ = lazy_attributes(
         "cover": "state_dict",
         "from_state_dict": "state_dict",
         "key_of": "state_dict",
+        "load_state_dict": "loading",
         "replica": "replicas",
         "split_key": "state_dict",
         "to_array": "state_dict",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..errors import NetError
 from ..escaping import identifiers, terminal
 from ..layers.base import blob_name
-from ..net.aliasing import Echo, echoes
+from ..net.aliasing import Alias, aliases
 from ..net.layer import Layer, LayerSpec, Shape
 from ..net.parameter_sharing import borrowed_blobs
 from ..net.shapes import infer_blobs, known_params
@@ -47,7 +47,7 @@ class CaffeNet(nn.Module):
     layer's key; loading accepts both, and as in Caffe the last one counts. Before weights are loaded they are zeros,
     except where zeros would block the net: variances, scales and slopes.
 
-    Raises NetError where Caffe would refuse the net, UnknownLayerError for a type that nobody registered.
+    Raises NetError where Caffe would refuse the net, UnknownLayerError for an unsupported layer type.
     """
 
     def __init__(self, spec: NetSpec, *, outputs: Sequence[str] | None = None) -> None:
@@ -62,7 +62,7 @@ class CaffeNet(nn.Module):
         self._checked: set[tuple[tuple[str, Shape], ...]] = set()
         self._lent: dict[str, str] = {}
         self._attributes: dict[str, str] = {}
-        self._steps: tuple[_Step, ...] = ()
+        self._steps: tuple[_Operation, ...] = ()
         self._steps = _in_order(self.spec, self.outputs, self._allocate())
         self.eval()
 
@@ -92,14 +92,14 @@ class CaffeNet(nn.Module):
                     del blobs[name]
         return blobs
 
-    def _execute(self, step: _Step, blobs: dict[str, Tensor]) -> None:
+    def _execute(self, step: _Operation, blobs: dict[str, Tensor]) -> None:
         learnable = [self._learnable(place) for place in step.learnable]
         tops = step.params.forward([blobs[name] for name in step.bottoms], learnable, training=self.training)
         blobs.update(zip(step.tops, tops, strict=True))
-        for name, changed in step.echoes:
+        for name, changed in step.aliases:
             blobs[name] = blobs[changed].reshape(blobs[name].shape)
 
-    def _learnable(self, place: _Place) -> Tensor:
+    def _learnable(self, place: _Storage) -> Tensor:
         blob: Tensor = getattr(getattr(self, place.attribute), place.name)
         return blob if place.view is None else blob.reshape(place.view)
 
@@ -138,10 +138,10 @@ class CaffeNet(nn.Module):
 
     # Learnable blobs
 
-    def _allocate(self) -> dict[str, tuple[_Place, ...]]:
+    def _allocate(self) -> dict[str, tuple[_Storage, ...]]:
         """Make the parameters; where each layer finds its blobs."""
-        owned: dict[tuple[str, int], tuple[str, _Place, Shape]] = {}
-        places: dict[str, tuple[_Place, ...]] = {}
+        owned: dict[tuple[str, int], tuple[str, _Storage, Shape]] = {}
+        places: dict[str, tuple[_Storage, ...]] = {}
         attributes, borrowed = self._free_attributes(), borrowed_blobs(self.spec)
         for layer in self.spec.layers:
             shapes = self._blob_shapes.get(layer.name, ())
@@ -150,7 +150,7 @@ class CaffeNet(nn.Module):
             own: dict[int, Shape] = {}
             found = []
             for position, shape in enumerate(shapes):
-                place = _Place(attributes[layer.name], blob_name(position))
+                place = _Storage(attributes[layer.name], blob_name(position))
                 key = f"{layer.name}.{place.name}"
                 owner = borrowed.get((layer.name, position))
                 if owner is not None:
@@ -175,8 +175,8 @@ class CaffeNet(nn.Module):
         return identifiers(names, {*dir(self), *GIVEN_LATER})
 
     def _lend(
-        self, layer: LayerSpec, key: str, position: int, shape: Shape, owner: tuple[str, _Place, Shape]
-    ) -> _Place:
+        self, layer: LayerSpec, key: str, position: int, shape: Shape, owner: tuple[str, _Storage, Shape]
+    ) -> _Storage:
         owner_key, place, owner_shape = owner
         if shape != owner_shape and not _same_count(layer, position, shape, owner_shape):
             raise NetError(
@@ -186,7 +186,7 @@ class CaffeNet(nn.Module):
                 hint="shared blobs have one shape, or with share_mode: PERMISSIVE as many elements",
             )
         self._lent[key] = owner_key
-        return place if shape == owner_shape else _Place(place.attribute, place.name, shape)
+        return place if shape == owner_shape else _Storage(place.attribute, place.name, shape)
 
     # Keys
 
@@ -257,8 +257,8 @@ class LayerBlobs(nn.Module):
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a learnable blob is kept, and the shape to see it in, if another."""
+class _Storage:
+    """The attribute and the name under which a learnable blob is kept, and the shape to see it in, if another."""
 
     attribute: str
     name: str
@@ -266,10 +266,10 @@ class _Place:
 
 
 @dataclass(frozen=True)
-class _Step:
+class _Operation:
     """One layer to execute; `place` is how errors name it.
 
-    `echoes` are the (blob, changed blob) that hold the same memory in Caffe, and so change with a layer that works in
+    `aliases` are the (blob, changed blob) that hold the same memory in Caffe, and so change with a layer that works in
     place; `done` the blobs that nobody needs any more.
     """
 
@@ -277,21 +277,23 @@ class _Step:
     params: Layer
     bottoms: tuple[str, ...]
     tops: tuple[str, ...]
-    learnable: tuple[_Place, ...]
-    echoes: tuple[Echo, ...]
+    learnable: tuple[_Storage, ...]
+    aliases: tuple[Alias, ...]
     done: tuple[str, ...] = ()
 
 
-def _in_order(spec: NetSpec, outputs: Sequence[str], places: Mapping[str, tuple[_Place, ...]]) -> tuple[_Step, ...]:
+def _in_order(
+    spec: NetSpec, outputs: Sequence[str], places: Mapping[str, tuple[_Storage, ...]]
+) -> tuple[_Operation, ...]:
     steps = [
-        _Step(layer.place, known_params(layer), layer.bottoms, layer.tops, places[layer.name], changed)
-        for layer, changed in zip(spec.layers, echoes(spec), strict=True)
+        _Operation(layer.place, known_params(layer), layer.bottoms, layer.tops, places[layer.name], changed)
+        for layer, changed in zip(spec.layers, aliases(spec), strict=True)
         if layer.type != "Input"
     ]
     needed = set(outputs)
     backwards = []
     for step in reversed(steps):
-        touched = {*step.bottoms, *step.tops, *(name for echo in step.echoes for name in echo)}
+        touched = {*step.bottoms, *step.tops, *(name for alias in step.aliases for name in alias)}
         done = tuple(sorted(touched - needed))
         backwards.append(replace(step, done=done))
         needed |= touched

@@ -27,7 +27,8 @@ def load_state_dict(
     are loaded by torch.
     """
     if any(module._load_state_dict_post_hooks for module in net.modules()):
-        return nn.Module.load_state_dict(net, state, strict=strict, assign=assign)
+        loaded: _IncompatibleKeys = nn.Module.load_state_dict(net, state, strict=strict, assign=assign)
+        return loaded
     found = _Complaints()
     metadata = getattr(state, "_metadata", None) or {}
     _load(net, "", OrderedDict(state), metadata, assign=assign, found=found)

@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import MismatchError, NetError, place
 from ..formats.model import CaffeModel, is_left_out
 from ..net.layer import LayerSpec, Shape
-from ..net.parameter_sharing import Place, borrowed_blobs
+from ..net.parameter_sharing import BlobId, borrowed_blobs
 from ..net.shapes import iter_layer_shapes
 from ..net.spec import NetSpec
 from ..passes.merge_splits import merge_splits
@@ -217,7 +217,7 @@ def from_state_dict(state: Mapping[str, Tensor], spec: NetSpec) -> CaffeModel:
     return CaffeModel(spec=spec, blobs=MappingProxyType(shaped))
 
 
-def _lend(arrays: dict[Place, np.ndarray], spec: NetSpec) -> None:
+def _lend(arrays: dict[BlobId, np.ndarray], spec: NetSpec) -> None:
     """Give layers the blobs that they share with an earlier layer and that are not in `arrays` by themselves."""
     borrowed = borrowed_blobs(spec)
     expected, _ = _expected_shapes(spec, prepare(spec)) if borrowed else ({}, None)

@@ -43,7 +43,7 @@ def _number(message: str, field: str) -> int:
     return message_type(message).fields_by_name[field].number
 
 
-class _Form(NamedTuple):
+class _LayerForm(NamedTuple):
     """A form in which Caffe wrote layers: the net's field of them, and where one keeps blobs and a nested V0 layer."""
 
     field: str
@@ -53,8 +53,8 @@ class _Form(NamedTuple):
 
 _V2, _V1 = _number("NetParameter", "layer"), _number("NetParameter", "layers")
 _FORMS = {
-    _V2: _Form("layer", _number("LayerParameter", "blobs"), None),
-    _V1: _Form("layers", _number("V1LayerParameter", "blobs"), _number("V1LayerParameter", "layer")),
+    _V2: _LayerForm("layer", _number("LayerParameter", "blobs"), None),
+    _V1: _LayerForm("layers", _number("V1LayerParameter", "blobs"), _number("V1LayerParameter", "layer")),
 }
 _V0_BLOBS = _number("V0LayerParameter", "blobs")
 
@@ -167,7 +167,7 @@ def _size(all_fields: Iterable[list[Field]]) -> int:
     return sum(field.end - field.start for fields in all_fields for field in fields)
 
 
-def _scan_layer(layer: Message, form: _Form) -> _ScannedLayer:
+def _scan_layer(layer: Message, form: _LayerForm) -> _ScannedLayer:
     own = list(layer.fields())
     v0 = [layer.inside(field) for field in own if field.number == form.nested]
     layer.budget.take(V0_LAYER if v0 else LAYER, layer.start)

@@ -21,7 +21,7 @@ from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
 from ..net.layer import Identifier, Scalar, UnknownField
 from .budget import Budget
-from .text_syntax import Block, Field, Literal, Place, fail, parse_tree
+from .text_syntax import Block, Literal, Position, TextField, fail, parse_tree
 
 OPEN_ENUMS = frozenset({"caffe.V1LayerParameter.LayerType"})
 """Enums to which forks of Caffe added values: one that is not known is kept as an unknown field."""
@@ -80,7 +80,7 @@ class _Filler:
 
     def fill(self, message: Any, block: Block, prefix: str) -> None:
         known = message.DESCRIPTOR.fields_by_name
-        first: dict[str, Place] = {}
+        first: dict[str, Position] = {}
         for entry in block.fields:
             field = known.get(entry.name)
             if field is None:
@@ -121,7 +121,7 @@ class _Filler:
             setattr(message, field.name, read)
 
 
-def _refuse_second(entry: Field, first: Place) -> None:
+def _refuse_second(entry: TextField, first: Position) -> None:
     if first != entry.place:
         fail(entry.place, f"'{entry.name}' is given a second time; the first is on line {first.line}")
     if entry.is_list:
@@ -234,7 +234,7 @@ _READERS = {
 }
 
 
-def _keep(entry: Field, prefix: str) -> Iterator[UnknownField]:
+def _keep(entry: TextField, prefix: str) -> Iterator[UnknownField]:
     for value in entry.values:
         if isinstance(value, Block):
             children = tuple(child for inner in value.fields for child in _keep(inner, ""))

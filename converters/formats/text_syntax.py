@@ -26,7 +26,7 @@ _EXPANSION = 16
 _FIELD_COST = {"layer": LAYER, "layers": V0_LAYER}
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """Where something begins; both count from 1, columns in characters."""
 
     line: int
@@ -46,7 +46,7 @@ class Literal(NamedTuple):
     kind: str
     text: str
     string: bytes
-    place: Place
+    place: Position
 
     @property
     def shown(self) -> str:
@@ -57,8 +57,8 @@ class Literal(NamedTuple):
 class Block(NamedTuple):
     """The fields between two braces, in order."""
 
-    fields: tuple[Field, ...]
-    place: Place
+    fields: tuple[TextField, ...]
+    place: Position
 
     @property
     def kind(self) -> str:
@@ -76,13 +76,13 @@ class Block(NamedTuple):
         return "'{'"
 
 
-class Field(NamedTuple):
+class TextField(NamedTuple):
     """`name` with its values: one, or as many as its [list] has."""
 
     name: str
     values: tuple[Literal | Block, ...]
     is_list: bool
-    place: Place
+    place: Position
 
 
 def parse_tree(text: str, *, budget: Budget | None = None) -> Block:
@@ -91,10 +91,10 @@ def parse_tree(text: str, *, budget: Budget | None = None) -> Block:
     fields = reader.read_fields(depth=0)
     if reader.kind != "end":
         reader.fail("a field name")
-    return Block(fields, Place(1, 1))
+    return Block(fields, Position(1, 1))
 
 
-def fail(place: Place, problem: str, *, hint: str | None = None) -> NoReturn:
+def fail(place: Position, problem: str, *, hint: str | None = None) -> NoReturn:
     """Raise the error for something at `place`."""
     raise PrototxtError(problem, where=str(place), hint=hint)
 
@@ -102,7 +102,7 @@ def fail(place: Place, problem: str, *, hint: str | None = None) -> NoReturn:
 class _Token(NamedTuple):
     kind: str  # name, number, string, symbol or end
     text: str
-    place: Place
+    place: Position
 
     def __str__(self) -> str:
         return "the end of the text" if self.kind == "end" else _shorten(self.text)
@@ -128,7 +128,7 @@ def _tokens(text: str) -> Iterator[_Token]:
     position = line_start = 1 if text.startswith("\ufeff") else 0
     line = 1
     while position < len(text):
-        place = Place(line, position - line_start + 1)
+        place = Position(line, position - line_start + 1)
         match = _TOKEN.match(text, position)
         if match is None:
             _refuse_character(text, position, place)
@@ -145,10 +145,10 @@ def _tokens(text: str) -> Iterator[_Token]:
                 fail(place, f"expected a number, found {_shorten(found)}", hint=_number_hint(found))
             yield _Token(kind, found, place)
         position = end
-    yield _Token("end", "", Place(line, position - line_start + 1))
+    yield _Token("end", "", Position(line, position - line_start + 1))
 
 
-def _string_end(text: str, start: int, place: Place) -> int:
+def _string_end(text: str, start: int, place: Position) -> int:
     """Where the string that starts with the quote at `start` ends; it may not run over the end of a line."""
     quote, position = text[start], start + 1
     while (stop := _STRING_END[quote].search(text, position)) is not None:
@@ -167,7 +167,7 @@ def _number_hint(text: str) -> str | None:
     return "a number and the name after it need a space between them" if re.match(r"[0-9.]+[A-Za-z_]", text) else None
 
 
-def _refuse_character(text: str, position: int, place: Place) -> NoReturn:
+def _refuse_character(text: str, position: int, place: Position) -> NoReturn:
     character = text[position]
     if 0xDC80 <= ord(character) <= 0xDCFF:
         fail(place, f"byte 0x{ord(character) - 0xDC00:02x} is not UTF-8 text", hint="save the file as UTF-8")
@@ -199,14 +199,14 @@ class _Reader:
     def _looks_at(self, *symbols: str) -> bool:
         return self.kind == "symbol" and self.text in symbols
 
-    def read_fields(self, *, depth: int) -> tuple[Field, ...]:
+    def read_fields(self, *, depth: int) -> tuple[TextField, ...]:
         fields = []
         while self.kind == "name":
             fields.append(self._read_field(depth))
             self._skip(";", ",")
         return tuple(fields)
 
-    def _read_field(self, depth: int) -> Field:
+    def _read_field(self, depth: int) -> TextField:
         name, place = self.text, self.token.place
         self._budget.take(_FIELD_COST.get(name, TEXT_FIELD), place)
         self._next()
@@ -215,10 +215,10 @@ class _Reader:
             values = self._read_list(depth)
             if not has_colon and any(isinstance(value, Literal) for value in values):
                 fail(place, f"expected ':' after {_shorten(name)}, found a list")
-            return Field(name, values, True, place)
+            return TextField(name, values, True, place)
         if not has_colon and not self._looks_at("{", "<"):
             self.fail(f"':' or '{{' after {_shorten(name)}")
-        return Field(name, (self._read_value(depth),), False, place)
+        return TextField(name, (self._read_value(depth),), False, place)
 
     def _read_list(self, depth: int) -> tuple[Literal | Block, ...]:
         if self._skip("]"):
@@ -285,7 +285,7 @@ def _unescape(token: _Token) -> bytes:
     return bytes(said + _encode(body[end:], token.place))
 
 
-def _escaped(match: re.Match[str], place: Place) -> bytes:
+def _escaped(match: re.Match[str], place: Position) -> bytes:
     octal, hexadecimal, pair, short, long, simple = match.groups()
     if simple:
         return bytes([_SIMPLE[simple]])
@@ -301,7 +301,7 @@ def _escaped(match: re.Match[str], place: Place) -> bytes:
     return chr(code).encode()
 
 
-def _encode(text: str, place: Place) -> bytes:
+def _encode(text: str, place: Position) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError as error:

@@ -71,10 +71,10 @@ TRANSFORM_FIELDS = {"scale": "scale", "meanfile": "mean_file", "cropsize": "crop
 
 _PLAIN = ("blobs", "blobs_lr", "weight_decay")
 
-Extras = dict[int, tuple[UnknownField, ...]]
+OpenExtras = dict[int, tuple[UnknownField, ...]]
 
 
-def upgrade_v0_net(message: Any, extras: Extras, notes: list[str]) -> tuple[list[int | None], Extras]:
+def upgrade_v0_net(message: Any, extras: OpenExtras, notes: list[str]) -> tuple[list[int | None], OpenExtras]:
     """Rewrite the `layers` of a NetParameter in place; gives for each one the index it had, and the extras by that.
 
     Raises NetError where Caffe dies: padding before anything but a lone convolution or pooling, unknown bottoms.

@@ -39,12 +39,12 @@ def conv2d(
     """
     import torch
 
-    if groups == 1 and dilation == (1, 1) and columns_win(x, weight, stride, padding):
-        return by_columns(x, weight, bias, stride, padding)
+    if groups == 1 and dilation == (1, 1) and is_faster_by_im2col(x, weight, stride, padding):
+        return im2col_conv2d(x, weight, bias, stride, padding)
     return torch.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
 
-def by_columns(
+def im2col_conv2d(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], padding: tuple[int, ...]
 ) -> Tensor:
     """The convolution, by columns whatever it costs."""
@@ -59,7 +59,7 @@ def by_columns(
     return images.transpose(0, 1)
 
 
-def columns_win(x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...]) -> bool:
+def is_faster_by_im2col(x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...]) -> bool:
     """Whether a convolution of one group without dilation is better done by columns."""
     import torch
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .coord_map import CoordMap, Derivation, Step, crops_of, derive_crops, layer_map, written_offset
+from .coord_map import CoordMap, Derivation, PathLayer, crops_of, derive_crops, layer_map, written_offset
 from .layer import (
     Identifier,
     Layer,
@@ -32,9 +32,9 @@ __all__ = [
     "NetSpec",
     "Nothing",
     "ParamSpec",
+    "PathLayer",
     "Reach",
     "Shape",
-    "Step",
     "Transposed",
     "UnknownField",
     "Window",

@@ -8,17 +8,17 @@ from .layer import LayerSpec
 from .shapes import known_params
 from .spec import NetSpec
 
-Echo = tuple[str, str]
+Alias = tuple[str, str]
 """A blob, and the blob with which it changes."""
 
 
-def echoes(spec: NetSpec) -> tuple[tuple[Echo, ...], ...]:
+def aliases(spec: NetSpec) -> tuple[tuple[Alias, ...], ...]:
     """For each layer of the net, what must follow the blobs that it changes in place, before somebody looks at it.
 
     Flatten, Reshape and Split give their bottom another name and do not copy it. A name follows the last change before
-    a layer reads it, and the last of all, so that there are no more echoes than bottoms and names.
+    a layer reads it, and the last of all, so that there are no more aliases than bottoms and names.
     """
-    found: list[list[Echo]] = [[] for _ in spec.layers]
+    found: list[list[Alias]] = [[] for _ in spec.layers]
     memories: dict[str, _Memory] = {}
     for index, layer in enumerate(spec.layers):
         for bottom in layer.bottoms:
@@ -45,7 +45,7 @@ class _Memory:
     changed: str = ""
     changer: int = -1
 
-    def look(self, name: str, found: list[list[Echo]]) -> None:
+    def look(self, name: str, found: list[list[Alias]]) -> None:
         """Let `name` follow the last change, if it does not yet."""
         if self.changer >= 0 and name not in self.current:
             found[self.changer].append((name, self.changed))

@@ -47,7 +47,7 @@ class CoordMap:
 
 
 @dataclass(frozen=True)
-class Step:
+class PathLayer:
     """One layer on a path from a blob to another, and the map from the path's beginning to its top."""
 
     layer: LayerSpec
@@ -65,8 +65,8 @@ class Derivation:
 
     layer: LayerSpec
     origin: str
-    cropped: tuple[Step, ...]
-    reference: tuple[Step, ...]
+    cropped: tuple[PathLayer, ...]
+    reference: tuple[PathLayer, ...]
     exact: Fractions
     derived: tuple[int, int]
     written: tuple[int, int] | None
@@ -188,7 +188,7 @@ class Coordinates:
             if layer.params.reach(axis=2, bottom=position) != NOTHING:
                 way.setdefault(bottom, (here, after))
 
-    def _path(self, way: _Way, origin: Version) -> Iterator[Step]:
+    def _path(self, way: _Way, origin: Version) -> Iterator[PathLayer]:
         """The layers from `origin` to the end of the way."""
         so_far, following = CoordMap(), way[origin]
         while following is not None:
@@ -198,7 +198,7 @@ class Coordinates:
             if any(part.numerator + part.denominator > _LARGEST for part in so_far.scale):
                 why = f"'{self.layers[index].name}' has a scale beyond all measure"
                 raise no_offset(self._spec, self.layers[index], why)
-            yield Step(self.layers[index], so_far)
+            yield PathLayer(self.layers[index], so_far)
             following = way[version]
 
     def _map(self, index: int) -> CoordMap | None:

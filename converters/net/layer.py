@@ -185,7 +185,7 @@ class Layer:
     def parse(cls, spec: LayerSpec) -> Layer | None:
         """The parameters of `spec`, defaults filled in; raises NetError where Caffe would refuse them.
 
-        None where the type alone does not tell what the layer is, and nobody registered what it turns out to be.
+        None where the type alone does not tell what the layer is, and what it turns out to be is not registered.
         """
         return cls()
 
@@ -279,7 +279,7 @@ def register_layer(*names: str) -> Callable[[LayerClass], LayerClass]:
 
 
 def find_layer(name: str) -> type[Layer] | None:
-    """The class of a layer type, or None if nobody registered it."""
+    """The class of a layer type; None for one that is not registered."""
     return _types.get(name)
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from .spec import NetSpec
 
-Place = tuple[str, int]
+BlobId = tuple[str, int]
 """A layer's name and the position of a blob in it."""
 
 
-def borrowed_blobs(spec: NetSpec) -> dict[Place, Place]:
+def borrowed_blobs(spec: NetSpec) -> dict[BlobId, BlobId]:
     """For each blob that a layer borrows, the blob that owns the values: the first one with that name.
 
     A .caffemodel holds a borrowed blob again, a .caffemodel.h5 leaves it out, and a state dict may do either.
     """
-    owners: dict[str, Place] = {}
-    borrowed: dict[Place, Place] = {}
+    owners: dict[str, BlobId] = {}
+    borrowed: dict[BlobId, BlobId] = {}
     for layer in spec.layers:
         for position, param in enumerate(layer.param_specs):
             owner = owners.setdefault(param.name, (layer.name, position)) if param.name else (layer.name, position)

@@ -36,7 +36,7 @@ def infer_shapes(spec: NetSpec, input_shapes: Mapping[str, Shape] | None = None)
     """The shape of every blob, in the order in which Caffe makes them; a blob changed in place is there once.
 
     `input_shapes` replaces the shapes that the net gives its inputs. Raises NetError, naming layer, line and bottoms,
-    where Caffe would refuse the net, and UnknownLayerError for a type that nobody registered.
+    where Caffe would refuse the net, and UnknownLayerError for an unsupported layer type.
     """
     return {
         top: shape
@@ -93,7 +93,7 @@ def _layer_shapes(layer: LayerSpec, shapes: Mapping[str, Shape], wanted: Mapping
 
 
 def known_params(layer: LayerSpec) -> Layer:
-    """The parameters of a layer; UnknownLayerError where nobody registered its type."""
+    """The parameters of a layer; UnknownLayerError where its type is not supported."""
     params = layer.params
     if params is not None:
         return params
@@ -104,7 +104,7 @@ def known_params(layer: LayerSpec) -> Layer:
     near = similar_type(layer.type)
     meant = f"did you mean '{near}'? Else " if near else ""
     raise UnknownLayerError(
-        f"nobody registered layer type {kind}",
+        f"unsupported layer type {kind}",
         where=layer.place,
         hint=f'{meant}add it with @register_layer("{layer.type}"); converters/layers/base.py shows how',
     )

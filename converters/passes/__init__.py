@@ -6,13 +6,13 @@ from .auto_crop import auto_crop
 from .deploy import to_deploy
 from .filter_phase import Phase, filter_phase
 from .input_size import check_size, fit_size
-from .inputs import Blobs, assume_channels, with_input_shapes
+from .inputs import Weights, assume_channels, with_input_shapes
 from .merge_splits import merge_splits
 from .prepare import prepare
 
 __all__ = [
-    "Blobs",
     "Phase",
+    "Weights",
     "assume_channels",
     "auto_crop",
     "check_size",

@@ -14,14 +14,14 @@ from ..net.layer import LayerSpec, Shape, params_if_valid
 from ..net.spec import NetSpec
 from .filter_phase import Phase, filter_phase
 from .input_size import fit_size
-from .inputs import Blobs, LearnedChannels, constant_notes, input_of, is_data, learned_channels, with_input_shapes
+from .inputs import LearnedChannels, Weights, constant_notes, input_of, is_data, learned_channels, with_input_shapes
 
 
 def to_deploy(
     spec: NetSpec,
     *,
     input_shapes: Mapping[str, Shape] | None = None,
-    blobs: Blobs | None = None,
+    blobs: Weights | None = None,
     phase: Phase = "TEST",
     level: int = 0,
     stages: Sequence[str] = (),
@@ -93,21 +93,21 @@ def _needed(spec: NetSpec) -> list[tuple[LayerSpec, Sequence[str]]]:
     outputs = set(spec.outputs)
     sinks, lost = _sinks(spec, outputs)
     wanted = _predictions([spec.layers[index] for index in sinks], lost, _learned(spec))
-    kept: dict[int, tuple[LayerSpec, Sequence[str]]] = {}
+    needed: dict[int, tuple[LayerSpec, Sequence[str]]] = {}
     for index in reversed(range(len(spec.layers))):
         layer = spec.layers[index]
         tops = [top for top in layer.tops if top in wanted or (top in outputs and not is_data(layer))]
         if tops and index not in sinks:
-            kept[index] = layer, tops
+            needed[index] = layer, tops
             wanted.update(layer.bottoms)
     # A top that nobody needs of a layer that is needed: without its Silence it would become an output of the net.
-    loose = {top for layer, _ in kept.values() if not _is_source(layer) for top in layer.tops} - wanted - outputs
+    loose = {top for layer, _ in needed.values() if not _is_source(layer) for top in layer.tops} - wanted - outputs
     for index in sinks:
         layer = spec.layers[index]
         silenced = tuple(bottom for bottom in layer.bottoms if bottom in loose)
         if layer.type == "Silence" and silenced:
-            kept[index] = replace(layer, bottoms=silenced), ()
-    return [kept[index] for index in sorted(kept)]
+            needed[index] = replace(layer, bottoms=silenced), ()
+    return [needed[index] for index in sorted(needed)]
 
 
 def _sinks(spec: NetSpec, outputs: set[str]) -> tuple[list[int], set[str]]:

@@ -38,17 +38,17 @@ def fit_size(
     def at(side: int) -> NetSpec:
         return with_input_shapes(spec, {name: (*shape[:2], side, side) for name, shape in shapes.items()})
 
-    fitting: list[int] = []
+    sides: list[int] = []
     for side in range(1, min(LARGEST, MOST_LAYERS // _work(spec)) + 1):
         # One after the other: it costs a millisecond or two, and nets end below 300.
         sizes = _sizes(at(side), wanted)
         if sizes == wanted:
-            fitting.append(side)
-        elif fitting or (sizes is not None and sum(sizes.values()) > sum(wanted.values())):
+            sides.append(side)
+        elif sides or (sizes is not None and sum(sizes.values()) > sum(wanted.values())):
             break  # weights grow with the side
-    if not fitting:
+    if not sides:
         return spec, None
-    least, largest = fitting[0], fitting[-1]
+    least, largest = sides[0], sides[-1]
     also = "" if least == largest else f", or any from {least}x{least}"
     note = f"the net does not give the size of its input; its weights fit images of {largest}x{largest}{also}"
     return at(largest), note

@@ -16,7 +16,7 @@ from ..net.layer import LayerSpec, Shape, params_if_valid
 from ..net.spec import NetSpec
 from ..schema import LayerParameter
 
-Blobs = Mapping[str, Sequence[np.ndarray]]
+Weights = Mapping[str, Sequence[np.ndarray]]
 
 ASSUMED_SIZE = (500, 500)
 """(h, w) of an image where neither the net nor its weights tell: photographs, and more than any classifier takes."""
@@ -138,7 +138,7 @@ def _channels(blob: str, message: Any) -> int:
     return 1 if grey else _channels_by_blob.get(blob, ASSUMED_CHANNELS)
 
 
-def learned_channels(spec: NetSpec, blobs: Blobs) -> LearnedChannels:
+def learned_channels(spec: NetSpec, blobs: Weights) -> LearnedChannels:
     """By blob of a layer without bottoms, its channels for which the first convolution on its way has a fitting weight.
 
     The weight is (O, I/group, kh, kw). What the layers before it make of the channels, they say (`Layer.channels`);

@@ -14,14 +14,14 @@ from ..net.spec import NetSpec
 from .auto_crop import auto_crop
 from .deploy import to_deploy
 from .filter_phase import Phase
-from .inputs import Blobs, with_input_shapes
+from .inputs import Weights, with_input_shapes
 from .merge_splits import merge_splits
 
 
 def prepare(
     spec: NetSpec,
     *,
-    blobs: Blobs | None = None,
+    blobs: Weights | None = None,
     input_shapes: Mapping[str, Shape] | None = None,
     phase: Phase = "TEST",
     level: int = 0,

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from converters.escaping import terminal
 from converters.layers import Convolution, Deconvolution, Pooling
-from converters.net import Derivation, Shape, Step, layer_map
+from converters.net import Derivation, PathLayer, Shape, layer_map
 
 
 def explain_crop(derivation: Derivation, shapes: Mapping[str, Shape]) -> str:
@@ -51,7 +51,7 @@ def _compare(derivation: Derivation) -> str:
     return f"  BUT the net says {' and '.join(map(str, dict.fromkeys(derivation.written)))}"
 
 
-def _describe_way(origin: str, blob: str, path: tuple[Step, ...]) -> list[str]:
+def _describe_way(origin: str, blob: str, path: tuple[PathLayer, ...]) -> list[str]:
     """The layers on the way that move pixels, with where each leaves the origin's pixel 0."""
     if not path:
         return [f"  {blob} is where we look from"]
@@ -68,7 +68,7 @@ def _describe_way(origin: str, blob: str, path: tuple[Step, ...]) -> list[str]:
     return lines
 
 
-def _geometry(step: Step) -> str:
+def _geometry(step: PathLayer) -> str:
     params = step.layer.params
     if isinstance(params, (Convolution, Pooling)):
         kind = "deconvolution" if isinstance(params, Deconvolution) else step.layer.type.lower()

@@ -242,7 +242,7 @@ def test_shapes_are_checked_up_to_a_layer_that_nobody_knows() -> None:
     prototxt = PROTOTXT.replace('type: "ReLU"', 'type: "Mystery"')
     coverage = cover(model_of(prototxt, **small_blobs()))
     assert len(coverage.entries) == 4
-    assert coverage.unchecked == "layer 'relu' (Mystery, line 8): nobody registered layer type 'Mystery'"
+    assert coverage.unchecked == "layer 'relu' (Mystery, line 8): unsupported layer type 'Mystery'"
     with pytest.raises(MismatchError, match="'conv'"):
         cover(model_of(prototxt, conv=(values(1), values(4)), fc=small_blobs()["fc"]))
 

@@ -36,7 +36,7 @@ FORMATS = ("fcn8s-mini", "layer-zoo-0", "layer-zoo-1", "v0-mini", "v1-mini")
 @pytest.fixture(autouse=True)
 def plain_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
     """The source has nn.Conv2d, and beside the same in CaffeNet it is held to the last bit."""
-    monkeypatch.setattr(columns, "columns_win", lambda *layer: False)
+    monkeypatch.setattr(columns, "is_faster_by_im2col", lambda *layer: False)
 
 
 def module_of(text: str) -> ModuleType:
@@ -242,7 +242,9 @@ class Cube(Layer):
 
 def test_a_type_without_a_form_is_named_and_gets_one() -> None:
     spec = parse_prototxt(BATCH_NORM + 'layer { name: "cubed" type: "Cube" bottom: "frozen" top: "cubed" }')
-    with pytest.raises(NetError, match=r"layer 'cubed' \(Cube, line 5\): nobody has said how Cube is written"):
+    with pytest.raises(
+        NetError, match=r"layer 'cubed' \(Cube, line 5\): unsupported layer type in Python source: Cube has no form"
+    ):
         python_source(spec)
 
     @form.register

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from converters.execution.caffe_net import CaffeNet
 from converters.formats.prototxt import parse_prototxt
 from converters.layers import im2col as columns
-from converters.layers.im2col import columns_win, conv2d
+from converters.layers.im2col import conv2d, is_faster_by_im2col
 from fcn_port.fastpath.graph import Step
 from fcn_port.fastpath.kernels import make_kernel
 from fcn_port.nets.parts import Convolution
@@ -32,7 +32,7 @@ def random(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-def made_by_columns(top: Tensor) -> bool:
+def made_by_im2col(top: Tensor) -> bool:
     """Whether columns made it, as its gradient knows."""
     assert top.grad_fn is not None
     return {"TransposeBackward0": True, "ConvolutionBackward0": False}[top.grad_fn.name()]
@@ -73,7 +73,7 @@ def test_the_sum_and_its_gradients_are_those_of_double_precision(
     found = conv2d(LAYOUTS[layout](x), weight, vector, *window)
     doubles = (LAYOUTS[layout](x.double()), weight.double(), None if vector is None else vector.double())
     exact = conv2d(*doubles, *window)
-    assert made_by_columns(found) and not made_by_columns(exact)
+    assert made_by_im2col(found) and not made_by_im2col(exact)
     assert_close(found, exact)
     ahead = random(*found.shape)
     for own, its in zip(
@@ -88,7 +88,7 @@ def test_heavy_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     for shape, kernel in (((1, 64, 9, 14), 1), ((2, 64, 10, 8), 3)):
         x, weight, bias = random(*shape), random(144, 64, kernel, kernel).requires_grad_(), random(144)
         found = conv2d(x, weight, bias, ONE, ZERO, ONE, 1)
-        assert made_by_columns(found)
+        assert made_by_im2col(found)
         assert_close(found, torch.conv2d(x.double(), weight.double(), bias.double()))
 
 
@@ -129,17 +129,17 @@ FC6, FC7 = (4096, 512, 7, 7), (4096, 4096, 1, 1)
 def test_where_the_lines_are(
     shape: tuple[int, ...], weight: tuple[int, ...], stride: Pair, pad: Pair, expected: bool
 ) -> None:
-    assert columns_win(torch.empty(shape), torch.empty(weight), stride, pad) == expected
+    assert is_faster_by_im2col(torch.empty(shape), torch.empty(weight), stride, pad) == expected
 
 
 def test_everything_else_is_pytorchs() -> None:
     """Groups, dilation, other types and layouts."""
     x, weight = random(1, 8, 12, 12), random(8, 8, 5, 5).requires_grad_()
-    assert made_by_columns(conv2d(x, weight, None, ONE, ZERO, ONE, 1))
-    assert not made_by_columns(conv2d(x, weight[:, :4], None, ONE, ZERO, ONE, 2))
-    assert not made_by_columns(conv2d(x, weight, None, ONE, ZERO, (2, 2), 1))
-    assert not made_by_columns(conv2d(x.double(), weight.double(), None, ONE, ZERO, ONE, 1))
-    assert not made_by_columns(conv2d(x, weight.to(memory_format=torch.channels_last), None, ONE, ZERO, ONE, 1))
+    assert made_by_im2col(conv2d(x, weight, None, ONE, ZERO, ONE, 1))
+    assert not made_by_im2col(conv2d(x, weight[:, :4], None, ONE, ZERO, ONE, 2))
+    assert not made_by_im2col(conv2d(x, weight, None, ONE, ZERO, (2, 2), 1))
+    assert not made_by_im2col(conv2d(x.double(), weight.double(), None, ONE, ZERO, ONE, 1))
+    assert not made_by_im2col(conv2d(x, weight.to(memory_format=torch.channels_last), None, ONE, ZERO, ONE, 1))
     assert conv2d(x.to("meta"), weight.to("meta"), None, ONE, ZERO, ONE, 1).shape == (1, 8, 8, 8)
 
 
@@ -237,7 +237,7 @@ def symbolic(net: nn.Module, x: Tensor) -> str:
 @pytest.mark.parametrize("make", [exported, compiled, traced, old_onnx, symbolic])
 def test_programs_made_of_a_net(make: Callable[[nn.Module, Tensor], str]) -> None:
     net, x = with_random_weights(CaffeNet(parse_prototxt(LENET))), random(1, 1, 28, 28)
-    assert made_by_columns(net(x))
+    assert made_by_im2col(net(x))
     program = make(net, x).replace("im2col.py", "")  # where in our files it was traced
     assert "conv" in program and not any(word in program for word in ("unfold", "im2col", "addmm", "gemm")), program
 

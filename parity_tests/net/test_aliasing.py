@@ -11,7 +11,7 @@ import torch
 from converters.errors import NetError
 from converters.execution.caffe_net import CaffeNet
 from converters.formats.prototxt import parse_prototxt
-from converters.net.aliasing import echoes
+from converters.net.aliasing import aliases
 
 INPUT = 'layer { name: "data" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 dim: 3 dim: 4 } } }\n'
 ADD_ONE = 'layer {{ name: "{0}" type: "Power" bottom: "{1}" top: "{2}" power_param {{ shift: 1 }} }}\n'
@@ -60,12 +60,12 @@ def test_names_of_one_memory_change_together(part: int) -> None:
     assert tried > 20
 
 
-def test_aliases_and_changes_are_as_many_echoes_as_names() -> None:
-    """n names of one memory and n layers in place took n * n echoes: 0.43 MiB of text took 1.3 GB."""
+def test_aliases_and_changes_are_as_many_as_names() -> None:
+    """n names of one memory and n layers in place took n * n aliases: 0.43 MiB of text took 1.3 GB."""
     n = 300
     text = INPUT + "".join(ALIAS.format(f"f{i}", f"a{i - 1}" if i else "x", f"a{i}", "Flatten") for i in range(n))
     text += "".join(ADD_ONE.format(f"p{i}", f"a{n - 1}", f"a{n - 1}") for i in range(n))
-    found = echoes(parse_prototxt(text))
+    found = aliases(parse_prototxt(text))
     assert sum(map(len, found)) <= 3 * n
     net = CaffeNet(parse_prototxt(text))
     assert set(map(float, net.blobs(torch.zeros(1, 2, 3, 4))["x"].flatten())) == {float(n)}

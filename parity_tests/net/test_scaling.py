@@ -20,7 +20,7 @@ from converters.diff import diff_nets
 from converters.errors import LimitError, NetError
 from converters.execution.caffe_net import CaffeNet
 from converters.formats.prototxt import format_prototxt, parse_prototxt
-from converters.net.aliasing import echoes
+from converters.net.aliasing import aliases
 from converters.net.parameter_sharing import borrowed_blobs
 from converters.net.shapes import infer_shapes
 from converters.net.validate import validate
@@ -108,7 +108,7 @@ def steps(text: str) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "merge", lambda: merge_splits(spec)
     yield "validate", lambda: validate(deploy)
     yield "shapes", lambda: infer_shapes(deploy, deploy.inputs)
-    yield "echoes", lambda: echoes(deploy)
+    yield "aliases", lambda: aliases(deploy)
     yield "sharing", lambda: borrowed_blobs(deploy)
     yield "diff", lambda: diff_nets(spec, spec, meaning_only=True)
     yield "make", lambda: CaffeNet(spec)

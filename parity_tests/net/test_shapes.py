@@ -154,7 +154,7 @@ def test_unknown_layer_type_names_layer_type_and_line() -> None:
     with pytest.raises(UnknownLayerError) as caught:
         infer_shapes(spec)
     assert str(caught.value) == (
-        "ssd.prototxt: layer 'prior' (PriorBox, line 2): nobody registered layer type 'PriorBox'\n"
+        "ssd.prototxt: layer 'prior' (PriorBox, line 2): unsupported layer type 'PriorBox'\n"
         '  add it with @register_layer("PriorBox"); converters/layers/base.py shows how'
     )
 

@@ -113,4 +113,4 @@ def spread(operand: str, trailing: int) -> str:
 
 def holder(shapes: dict[int, Shape]) -> str:
     """The module that holds the blobs of a layer, by position, for which PyTorch has none."""
-    return call("Blobs", **{blob_name(position): repr(shape) for position, shape in shapes.items()})
+    return call("CaffeBlobs", **{blob_name(position): repr(shape) for position, shape in shapes.items()})

@@ -56,7 +56,7 @@ class CaffeKeys(nn.Module):
         state.update(renamed)
 
 
-class Blobs(nn.Module):
+class CaffeBlobs(nn.Module):
     """The learnable blobs of a layer for which PyTorch has no module."""
 
     def __init__(self, **shapes: tuple[int, ...]) -> None:
@@ -65,7 +65,7 @@ class Blobs(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
 
 
-class Scale(nn.Module):
+class CaffeScale(nn.Module):
     """x * weight (+ bias), which span the axes of x from `axis` on."""
 
     def __init__(self, *shape: int, axis: int = 1, bias: bool = False) -> None:
@@ -82,7 +82,7 @@ class Scale(nn.Module):
         return torch.addcmul(self.bias.reshape(weight.shape), x, weight)
 
 
-class BatchNorm(nn.Module):
+class CaffeBatchNorm(nn.Module):
     """(x - mean) / sqrt(variance + eps) for each channel.
 
     Caffe's three blobs are running sums of means (weight) and variances (bias), and

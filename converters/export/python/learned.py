@@ -97,7 +97,7 @@ def _(params: neuron.PReLU, site: Site) -> Form:
 @form.register
 def _(params: BatchNorm, site: Site) -> Form:
     made = call(
-        "BatchNorm",
+        "CaffeBatchNorm",
         site.blob_shapes[0][0],
         eps=unless(1e-5, decimal(params.eps)),
         fraction=unless(0.999, decimal(params.fraction)),
@@ -111,7 +111,7 @@ def _(params: BatchNorm, site: Site) -> Form:
 def _(params: BN, site: Site) -> Form:
     x, eps = site.x, number(params.eps)
     if params.merged and not params.running:
-        return Form((f"{site.module}({x})",), call("Scale", *site.blob_shapes[0], axis=0, bias=True))
+        return Form((f"{site.module}({x})",), call("CaffeScale", *site.blob_shapes[0], axis=0, bias=True))
     weight, bias, *running = (f"{blob}.flatten()" for blob in site.blobs)
     if params.running:
         plain: tuple[str, ...] = (call("F.batch_norm", x, *running, weight, bias, eps=eps),)
@@ -126,7 +126,7 @@ def _(params: BN, site: Site) -> Form:
 def _(params: Scale, site: Site) -> Form:
     axis = params.axis % site.rank
     if not params.two_bottoms:
-        made = call("Scale", *site.blob_shapes[0], axis=unless(1, axis), bias=unless(False, params.bias))
+        made = call("CaffeScale", *site.blob_shapes[0], axis=unless(1, axis), bias=unless(False, params.bias))
         return Form((f"{site.module}({site.x})",), made)
     trailing = _trailing(site.shapes[1], axis, site.rank)
     scale = spread(site.bottoms[1], trailing)

@@ -17,9 +17,9 @@ from ...layers.base import Neuron, blob_name
 from ...layers.concat import Concat
 from ...layers.pooling import Pooling
 from ...layers.scale import Broadcast
-from ...net.aliasing import Echo, echoes
+from ...net.aliasing import Alias, aliases
 from ...net.layer import Layer, LayerSpec, Shape
-from ...net.parameter_sharing import Place, borrowed_blobs
+from ...net.parameter_sharing import BlobId, borrowed_blobs
 from ...net.shapes import LayerShapes, iter_layer_shapes, known_params
 from ...net.spec import NetSpec
 from .form import Form, NoFormError, Site, form, holder
@@ -86,7 +86,7 @@ def program_of(spec: NetSpec, attributes: Mapping[str, str]) -> Program:
     Statements that nobody needs are left out. Raises NetError for a layer that has no form in Python.
     """
     writer = _Writer(spec, attributes)
-    for row, changed in zip(iter_layer_shapes(spec), echoes(spec), strict=True):
+    for row, changed in zip(iter_layer_shapes(spec), aliases(spec), strict=True):
         writer.add(row, changed)
     outputs = {name: writer.current[name] for name in spec.outputs}
     statements = _needed(writer.statements, outputs.values())
@@ -95,12 +95,12 @@ def program_of(spec: NetSpec, attributes: Mapping[str, str]) -> Program:
 
 def _needed(statements: Sequence[Statement], outputs: Iterable[str]) -> list[Statement]:
     read = set(outputs)
-    kept = []
+    needed = []
     for statement in reversed(statements):
         if read.intersection(statement.targets):
             read.update(statement.reads)
-            kept.append(statement)
-    return kept[::-1]
+            needed.append(statement)
+    return needed[::-1]
 
 
 def _ends_stage(params: Layer) -> bool:
@@ -119,11 +119,11 @@ class _Writer:
         self.current: dict[str, str] = {}
         self._attributes = attributes
         self._borrowed = borrowed_blobs(spec)
-        self._blob_shapes: dict[Place, Shape] = {}
+        self._blob_shapes: dict[BlobId, Shape] = {}
         self._path = spec.path
         self._numbers = count()
 
-    def add(self, row: LayerShapes, changed: Sequence[Echo]) -> None:
+    def add(self, row: LayerShapes, changed: Sequence[Alias]) -> None:
         """The statements of one layer, and of the blobs that change with its tops because they are one memory."""
         layer, params = row.layer, known_params(row.layer)
         if layer.type == "Input":
@@ -188,20 +188,20 @@ class _Writer:
             return form(known_params(layer), site)
         except NoFormError as error:
             raise NetError(
-                f"nobody has said how {error} is written in Python",
+                f"unsupported layer type in Python source: {error} has no form",
                 path=self._path,
                 where=layer.place,
                 hint="give its type a form; converters/export/python/form.py shows how",
             ) from None
 
-    def _lender(self, ids: Sequence[Place], found: Form) -> str | None:
+    def _lender(self, ids: Sequence[BlobId], found: Form) -> str | None:
         """The layer whose module does for this one too, because all blobs and settings are the same."""
         owner = self._borrowed.get(ids[0], ids[0])[0]
         all_its = all(self._borrowed.get(own) == (owner, own[1]) for own in ids)
         same = owner in self.modules and ast.unparse(self.modules[owner].made) == found.module
         return owner if all_its and same else None
 
-    def _blob(self, own: Place) -> str:
+    def _blob(self, own: BlobId) -> str:
         owner = layer, position = self._borrowed.get(own, own)
         text = f"self.{self._attributes[layer]}.{blob_name(position)}"
         shape = self._blob_shapes[own]

@@ -117,7 +117,7 @@ def _init(modules: Mapping[str, Module], attributes: Mapping[str, str], *, table
 def _has_modes(forward: Sequence[str], modules: Mapping[str, Module]) -> bool:
     """Whether training makes a difference."""
     kinds = [unparse(module.made).partition("(")[0] for module in modules.values()]
-    return "BatchNorm" in kinds or any("self.training" in line for line in forward)
+    return "CaffeBatchNorm" in kinds or any("self.training" in line for line in forward)
 
 
 def _forward(program: Program, names: Mapping[str, str]) -> list[str]:
