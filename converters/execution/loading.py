@@ -34,7 +34,7 @@ def load_state_dict(
     _load(net, "", OrderedDict(state), metadata, assign=assign, found=found)
     errors = list(found.errors)
     if strict:
-        for what, keys in (("Missing", found.missing), ("Unexpected", found.unexpected)):
+        for what, keys in (("Unexpected", found.unexpected), ("Missing", found.missing)):
             if keys:
                 listed = ", ".join(f'"{key}"' for key in keys)
                 errors.insert(0, f"{what} key(s) in state_dict: {listed}. ")
