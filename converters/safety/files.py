@@ -52,7 +52,7 @@ def whole_file(path: str | os.PathLike[str], *, durable: bool = True, follow: bo
         raise IsADirectoryError(errno.EISDIR, "this is a folder; expected the name of a file to write", os.fspath(path))
     if not is_link and target.exists() and not target.is_file():
         raise OSError(errno.EINVAL, "a device or pipe cannot be replaced by a file", os.fspath(path))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     with fresh_file(target) as file:
         part = Path(file.name)
         with naming(path, file):
@@ -65,6 +65,11 @@ def write_whole(path: str | os.PathLike[str], content: bytes, *, durable: bool =
     """Write a file that appears under `path` whole or not at all, as `whole_file` does."""
     with whole_file(path, durable=durable, follow=follow) as file:
         file.write(content)
+
+
+def make_folder(path: Path) -> None:
+    """A folder, made if it is missing, and those on the way; OSError for one behind a link of another user."""
+    _resolved(path, follow=True).mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from converters.safety import write_whole
+from converters.safety import make_folder, write_whole
 from weights.records import IGNORE_LABEL
 
 from ..predict.palettes import voc_palette
@@ -50,11 +50,11 @@ def make_shapes(
     """
     root = Path(folder)
     drawing = root / DRAWING
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     write_whole(drawing, _order(count, seed, size, val), durable=False, follow=False)
     lists = root / "ImageSets" / "Segmentation"
     for each in (root / "JPEGImages", root / "SegmentationClass", lists):
-        each.mkdir(parents=True, exist_ok=True)
+        make_folder(each)
     ids = shape_ids(count=count, seed=seed)
     for index, id_ in enumerate(ids):
         image, labels = draw_shapes(np.random.default_rng((seed, index)), size=size)

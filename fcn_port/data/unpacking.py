@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from converters.errors import CaffeFormatError
-from converters.safety import VARIABLE, fresh_folder, naming, scaled
+from converters.safety import VARIABLE, fresh_folder, make_folder, naming, scaled
 from weights.download import human_bytes
 from weights.errors import FetchError
 from weights.store import require_room
@@ -62,7 +62,7 @@ def unpack(
     """
     if home.exists():
         raise DataError("this is in the way; move it away and run again", path=home)
-    home.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(home.parent)
     try:
         with fresh_folder(home) as beside:
             with _named(archive):

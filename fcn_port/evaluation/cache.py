@@ -10,12 +10,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from converters.escaping import json_text
-from converters.safety import append, open_part, parse_json
+from converters.safety import append, make_folder, open_own, open_part, parse_json
 from weights.store import cache_folder
 
 from .results import ImageResult
@@ -46,7 +47,7 @@ class Cache:
         """Every whole result by id, each with the `fingerprint` of its files; the latest of several."""
         found: dict[str, tuple[float, ImageResult, list[Any]]] = {}
         for path in sorted(self.folder.glob("*.jsonl")):
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            for line in _text_of(path).splitlines():
                 try:
                     data = parse_json(line)
                     result = ImageResult.from_json(data, classes)
@@ -57,7 +58,7 @@ class Cache:
 
     def append(self, result: ImageResult, files: list[Any]) -> None:
         """Keep a result; it is on its way to the disk when this returns."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         line = json_text({**result.to_json(), "files": files}, compact=True)
         with open_part(self.folder / f"{self.rank:04d}.jsonl") as out:
             torn = out.seek(0, os.SEEK_END) > 0 and not self._ends_a_line(out)
@@ -67,6 +68,13 @@ class Cache:
     def _ends_a_line(file: BinaryIO) -> bool:
         file.seek(-1, os.SEEK_END)
         return file.read(1) == b"\n"
+
+
+def _text_of(path: Path) -> str:
+    """What is in a file of this user's; nothing for a link, a pipe or what somebody else put there."""
+    with suppress(OSError), open_own(path) as file:
+        return file.read().decode(errors="replace")
+    return ""
 
 
 def fingerprint(paths: Iterable[Path]) -> list[Any] | None:

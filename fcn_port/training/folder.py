@@ -9,7 +9,7 @@ from pathlib import Path
 
 import filelock
 
-from converters.safety import unlinked
+from converters.safety import make_folder, unlinked
 
 from .errors import TrainingError
 
@@ -28,7 +28,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     if _held.get(place) == threading.get_ident():
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     lock = filelock.FileLock(unlinked(folder / LOCK), timeout=0)
     try:
         lock.acquire()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from converters.escaping import json_text
-from converters.safety import append, open_part
+from converters.safety import append, make_folder, open_part
 
 from .errors import TrainingError
 from .events import Begun, Event, Updated, Validated
@@ -22,7 +22,7 @@ class JsonLines:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         self._file = open_part(path)
         _cut_unfinished(self._file)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from converters.safety import make_folder
 from weights.card import Card
 from weights.catalogue import datasets
 from weights.records import METRICS
@@ -194,7 +195,7 @@ class _Run:
         cpu, cuda = zip(*gathered, strict=True)
         states = RandomStates(tuple(cpu), tuple(cuda) if None not in cuda else ())
         progress = Progress(states, tuple(latest), self.plan.settings, self._card())
-        self.plan.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.plan.folder)
         snapshot = save(self.plan.folder, self.plan.name, self.task, self.solver, progress)
         if self.plan.keep is not None:
             prune(self.plan.folder, self.plan.name, keep=self.plan.keep)

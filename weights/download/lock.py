@@ -12,7 +12,7 @@ from pathlib import Path
 
 import filelock
 
-from converters.safety import remove_abandoned
+from converters.safety import make_folder, remove_abandoned
 from weights.download.partial import Partial
 from weights.download.progress import Meter
 from weights.store import Place
@@ -21,7 +21,7 @@ from weights.store import Place
 @contextmanager
 def alone(place: Place, meter: Meter) -> Iterator[None]:
     """Hold the lock of a place; whoever comes second waits, and usually finds the file done."""
-    place.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(place.folder)
     lock = filelock.FileLock(place.lock)
     while True:
         try:
