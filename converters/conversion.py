@@ -39,7 +39,7 @@ TOOL = f"fcn-port {VERSION}"
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What a conversion did, with every blob and every parameter accounted for.
+    """The account of a conversion, with every blob and every parameter accounted for.
 
     `entries` are the blobs that were converted, `unused` the blobs (layer, position, shape) of layers that the net
     does not have. `crops` are the offsets of the net's Crop layers, `upsampling` says of each Deconvolution whether
@@ -59,7 +59,7 @@ class ConversionReport:
 
     @property
     def parameters(self) -> int:
-        """How many numbers were converted."""
+        """The count of numbers that were converted."""
         return sum(int(np.prod(entry.shape, dtype=object)) for entry in self.entries)
 
     def to_json(self) -> dict[str, Any]:

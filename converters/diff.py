@@ -1,4 +1,4 @@
-"""What two nets, or two sets of blobs, do differently."""
+"""The differences of two nets, or of two sets of blobs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _by_name(spec: NetSpec, meaning_only: bool) -> dict[str, LayerSpec]:
 
 
 def _computes_nothing(layer: LayerSpec) -> bool:
-    """Whether a layer changes no number at test time and gives none another name."""
+    """True for a layer that changes no number at test time and gives none another name."""
     if layer.type == "Input":
         return True
     return layer.params is not None and layer.params.idle and set(layer.tops) <= set(layer.bottoms)

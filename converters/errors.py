@@ -1,4 +1,4 @@
-"""What can be wrong with a file: one tree of errors, caught once, in the command line.
+"""One tree of errors about files and nets, caught once, in the command line.
 
 CaffeFormatError            every error about a file or a net
 ├── PrototxtError           text that is not a prototxt, with line and column

@@ -85,7 +85,7 @@ def file_name(text: str, *, dots: bool = True) -> str:
 
 
 def _stays(name: str) -> bool:
-    """Whether a name is an identifier that nothing else uses: neither Python nor a name of ours."""
+    """True for an identifier that nothing else uses: neither Python nor a name of ours."""
     return _PLAIN.fullmatch(name) is not None and not keyword.iskeyword(name) and not _OURS.fullmatch(name)
 
 

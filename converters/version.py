@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def _of_checkout() -> str:
-    """What the pyproject.toml of a checkout says, where nothing is installed."""
+    """The version in the pyproject.toml of a checkout, where nothing is installed."""
     project = Path(__file__).parents[1] / "pyproject.toml"
     said = re.search(r'(?m)^version = "(.+)"$', project.read_text(encoding="utf-8")) if project.is_file() else None
     return said[1] if said else "unknown"

@@ -76,6 +76,16 @@ def test_no_class_of_converters_has_the_name_of_another() -> None:
     assert not {own: modules for own, modules in found.items() if len(modules) > 1}
 
 
+def test_docstrings_of_converters_lead_with_what_the_thing_is() -> None:
+    """A docstring that opens with a question word says what it answers, and not what the thing is or does."""
+    for path in (ROOT / "converters").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                first = (ast.get_docstring(node) or "").partition(" ")[0]
+                name = getattr(node, "name", "")
+                assert first not in {"What", "How", "Whether", "Where", "Which", "Who"}, f"{path}: {name}"
+
+
 def modules_of(package: str) -> dict[str, Path]:
     paths = sorted((ROOT / package).rglob("*.py"))
     return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}

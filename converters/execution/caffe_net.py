@@ -353,7 +353,7 @@ def _free(shape: Shape) -> str:
 
 
 def _same_count(layer: LayerSpec, position: int, shape: Shape, owner_shape: Shape) -> bool:
-    """Whether Caffe lets this blob be another view of its owner's memory."""
+    """True where Caffe lets this blob be another view of its owner's memory."""
     param = layer.message.param[position]
     permissive = param.share_mode == param.DimCheckMode.Value("PERMISSIVE")
     return permissive and torch.Size(shape).numel() == torch.Size(owner_shape).numel()

@@ -21,7 +21,7 @@ class _Complaints:
 def load_state_dict(
     net: nn.Module, state: Mapping[str, Any], *, strict: bool = True, assign: bool = False
 ) -> _IncompatibleKeys:
-    """What `net.load_state_dict` of a plain module does, and says, in linear time: 20,000 layers take it minutes.
+    """Does and says what torch's `load_state_dict` does, in linear time: 20,000 layers take torch minutes.
 
     Raises RuntimeError with torch's words where keys or shapes do not fit. Modules whose loading somebody hooks into
     are loaded by torch.

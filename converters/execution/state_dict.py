@@ -45,7 +45,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Coverage:
-    """What `cover` found: the entries in the order of the net, and the blobs of layers that the net does not have.
+    """The entries that `cover` found, in the order of the net, and the blobs of layers that the net does not have.
 
     `unchecked` says from where on shapes could not be compared with the net's own, and why, where they could not.
     """
@@ -137,7 +137,7 @@ def _cover_layer(
 
 
 def _ranks(layer: LayerSpec) -> tuple[int, ...]:
-    """How many axes the layer's blobs have, where that can be told without reading its parameters right."""
+    """The number of axes of each of the layer's blobs, where that can be told without reading its parameters right."""
     try:
         return layer.params.blob_ranks if layer.params else ()
     except NetError:  # the parameters of a fork's layer have no names in a binary file
@@ -149,7 +149,7 @@ def _entry(layer: str, position: int, source: Shape, goal: Shape) -> Entry:
 
 
 def _fit(source: Shape, goal: Shape) -> Fit:
-    """How a blob of shape `source` becomes one of shape `goal`; the order of the values never changes."""
+    """The way in which a blob of shape `source` becomes one of shape `goal`; the order of the values never changes."""
     if source == goal:
         return "as it is"
     if _reduce(source, len(goal)) == goal:
@@ -160,7 +160,7 @@ def _fit(source: Shape, goal: Shape) -> Fit:
 
 
 def _are_matrix_and_image(matrix: Shape, image: Shape) -> bool:
-    """Whether these are O x I and O x C x H x W with I = C H W: the weights of one layer, seen in two ways."""
+    """True where these are O x I and O x C x H x W with I = C H W: the weights of one layer, seen in two ways."""
     return len(matrix) == 2 and len(image) == 4 and matrix == (image[0], prod(image[1:]))
 
 

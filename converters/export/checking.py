@@ -1,4 +1,4 @@
-"""Whether an exported net computes what the module does that it was made of: the same inputs through both."""
+"""Checks that an exported net computes what its module does: the same inputs through both."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ExportError(RuntimeError):
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far an exported net was from its module, at most, of the output's largest magnitude, and at which inputs."""
+    """The largest distance of an exported net from its module, of the output's largest magnitude, and the inputs."""
 
     error: float
     shapes: tuple[Mapping[str, Shape], ...]
@@ -60,7 +60,7 @@ def inputs_at(spec: NetSpec, size: tuple[int, int]) -> dict[str, Shape]:
 
 
 def takes_any_size(spec: NetSpec) -> bool:
-    """Whether one set of weights serves images of every size from 32 up: no layer counts its places."""
+    """True where one set of weights serves images of every size from 32 up: no layer counts its places."""
     return all(_fits(spec, inputs_at(spec, size)) for size in (*SIZES, EXAMPLE_SIZE))
 
 
@@ -121,7 +121,7 @@ def check(
 
 
 def _check_zeros(net: nn.Module, run: Run, shapes: Mapping[str, Shape], outputs: Sequence[str]) -> None:
-    """Where only an epsilon keeps the module from a division by 0, nothing else must be NaN or infinite either.
+    """Refuse NaN and infinity where the module has none, as behind a division by 0 that only an epsilon averts.
 
     Values are not compared: what a layer makes of a flat map divided by its own spread is rounding.
     """
@@ -141,7 +141,7 @@ def _check_zeros(net: nn.Module, run: Run, shapes: Mapping[str, Shape], outputs:
 def _is_noise(
     net: nn.Module, inputs: Mapping[str, Tensor], expected: Mapping[str, Tensor], found: Mapping[str, Tensor]
 ) -> bool:
-    """Whether the module's own rounding, seen against float64, is so large that the difference says nothing."""
+    """True where the module's own rounding, seen against float64, is so large that the difference says nothing."""
     exact = _exact(net, inputs, list(expected))
     return all(
         _difference(found[name], blob) <= max(TOLERANCE, NOISE * _difference(blob, exact[name]))

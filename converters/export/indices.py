@@ -10,7 +10,7 @@ from ..net.spec import NetSpec
 
 
 def index_inputs(spec: NetSpec, shapes: Mapping[str, Shape]) -> dict[str, int]:
-    """How many numbers are valid, from 0 up, in each input that a layer takes for indices, for inputs of `shapes`."""
+    """The count of valid numbers, from 0 up, of each input that a layer takes for indices, for inputs of `shapes`."""
     limits: dict[str, int] = {}
     for row in reversed(list(iter_layer_shapes(spec, shapes))):
         if row.layer.type == "Input":

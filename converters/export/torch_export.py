@@ -65,7 +65,7 @@ class _Sink(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Where a program is written as a plain zip (before PyTorch 2.8)."""
+        """Move in the file; called where a program is written as a plain zip (before PyTorch 2.8)."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:

@@ -1,4 +1,4 @@
-"""What ONNX and torch.export have in common: a module traced on example inputs, with height and width free."""
+"""The common part of ONNX and torch.export: a module traced on example inputs, with height and width free."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEAST_SIZE = 32
 
 
 def free_sizes(example: Mapping[str, Tensor]) -> tuple[Any, ...]:
-    """What is free of each input: height and width of every image, which are the same for all of them."""
+    """The free sizes of each input: height and width of every image, which are the same for all of them."""
     from torch.export import Dim
 
     height, width = Dim("height", min=LEAST_SIZE), Dim("width", min=LEAST_SIZE)

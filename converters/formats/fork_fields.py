@@ -52,7 +52,7 @@ def read_fork_text(text: Buffer, message_class: Any, *, budget: Budget | None = 
 
 
 def _is_caffes(path: str, descriptor: Any) -> bool:
-    """Whether Caffe's schema has a field of this path."""
+    """True where Caffe's schema has a field of this path."""
     *parents, leaf = re.sub(r"\[\d+\]", "", path).split(".")
     for name in parents:
         known = descriptor.fields_by_name.get(name)

@@ -98,7 +98,7 @@ def opened_hdf5(path: str | os.PathLike[str]) -> Iterator[Hdf5File]:
 
 
 def names(group: h5py.Group) -> list[str]:
-    """What a group has, in HDF5's order; nothing is followed. WireError for a name that is not UTF-8."""
+    """The names in a group, in HDF5's order; nothing is followed. WireError for a name that is not UTF-8."""
     found = list(group)
     for name in found:
         if not name.isascii() and name.encode(errors="ignore").decode() != name:

@@ -71,7 +71,7 @@ def _cost(buffer: Buffer, found: Field, known: Any) -> int:
 
 
 def _packed(buffer: Buffer, found: Field, size: int) -> int:
-    """How many numbers a packed field has, of `size` bytes each or, 0, varints: their last bytes are below 128."""
+    """The count of numbers in a packed field, of `size` bytes each or, 0, varints: their last bytes are below 128."""
     length = found.end - found.value
     if size:
         return length // size

@@ -1,4 +1,4 @@
-"""What a file is, told by its first bytes and never by its name."""
+"""The kind of a file, told by its first bytes and never by its name."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def sniff(head: bytes) -> str:
 
 
 def is_web_page(head: bytes) -> bool:
-    """Whether a file that begins with `head` is an HTML page, which servers send in place of what they do not have."""
+    """True for the `head` of an HTML page, which servers send in place of what they do not have."""
     return _MARKUP.match(head.removeprefix(b"\xef\xbb\xbf")) is not None
 
 

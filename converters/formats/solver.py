@@ -28,7 +28,7 @@ REGULARIZATIONS = ("L2", "L1")
 
 @dataclass(frozen=True)
 class SolverSpec:
-    """How a net is trained; every name and every default is Caffe's (caffe.proto, SolverParameter).
+    """The settings of a training; every name and every default is Caffe's (caffe.proto, SolverParameter).
 
     `train_net` and `test_nets` are paths as they stand in the file, relative to the folder that Caffe was started in
     (`net_file` finds them); `path` is the solver's own file. Raises NetError where Caffe would refuse the settings.
@@ -169,7 +169,7 @@ def _refuse_unknown(parsed: ParsedText) -> None:
 
 
 def _refusals(spec: SolverSpec) -> dict[str, bool]:
-    """What Caffe's solvers check before and while they train, by what to tell."""
+    """The checks of Caffe's solvers before and while they train, by what to tell."""
     policy, kind = spec.lr_policy, spec.type
     return {
         f"type: there is no solver '{kind}'; known: {', '.join(TYPES)}": kind not in TYPES,

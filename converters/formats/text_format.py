@@ -29,7 +29,7 @@ OPEN_ENUMS = frozenset({"caffe.V1LayerParameter.LayerType"})
 
 @dataclass(frozen=True)
 class ParsedText:
-    """What a text says.
+    """The content of a text.
 
     `message` holds the fields of the schema. `unknown` holds the others in file order; their names are paths from the
     root, with an index after each repeated message: "layer[3].pooling_param.ceil_mode". `lines` gives, by the same
@@ -62,7 +62,7 @@ def format_text(message: Any, *, unknown: Iterable[UnknownField] = ()) -> str:
 
 
 def is_repeated(field: FieldDescriptor) -> bool:
-    """Whether a field may be given several times (older protobuf has only `label`)."""
+    """True for a field that may be given several times (older protobuf has only `label`)."""
     if hasattr(field, "is_repeated"):
         return bool(field.is_repeated)
     return bool(getattr(field, "label") == FieldDescriptor.LABEL_REPEATED)  # noqa: B009
@@ -175,7 +175,7 @@ def _read_float(field: FieldDescriptor, value: Literal | Block) -> float:
 
 
 def _has_base(number: str) -> bool:
-    """Whether a number is hexadecimal or octal, which protobuf takes for integers only."""
+    """True for a hexadecimal or octal number, which protobuf takes for integers only."""
     return re.match(r"-?0[0-9xX]", number) is not None
 
 
@@ -220,7 +220,7 @@ def _enum_number(enum: EnumDescriptor, value: Literal | Block) -> int | None:
 
 
 def _is_open(enum: EnumDescriptor, value: Literal) -> bool:
-    """Whether this may be a value that a fork added to the enum."""
+    """True for what may be a value that a fork added to the enum."""
     is_value = value.kind == "word" or _integer(value) is not None
     return enum.full_name in OPEN_ENUMS and is_value and _enum_number(enum, value) is None
 

@@ -27,7 +27,7 @@ _FIELD_COST = {"layer": LAYER, "layers": V0_LAYER}
 
 
 class Position(NamedTuple):
-    """Where something begins; both count from 1, columns in characters."""
+    """The line and the column where something begins; both count from 1, columns in characters."""
 
     line: int
     column: int
@@ -50,7 +50,7 @@ class Literal(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """How errors show it."""
+        """The text with which errors show it."""
         return _shorten(self.text)
 
 
@@ -67,12 +67,12 @@ class Block(NamedTuple):
 
     @property
     def text(self) -> str:
-        """How it begins."""
+        """The bracket with which it begins."""
         return "{"
 
     @property
     def shown(self) -> str:
-        """How errors show it."""
+        """The text with which errors show it."""
         return "'{'"
 
 
@@ -149,7 +149,7 @@ def _tokens(text: str) -> Iterator[_Token]:
 
 
 def _string_end(text: str, start: int, place: Position) -> int:
-    """Where the string that starts with the quote at `start` ends; it may not run over the end of a line."""
+    """The end of the string that starts with the quote at `start`; it may not run over the end of a line."""
     quote, position = text[start], start + 1
     while (stop := _STRING_END[quote].search(text, position)) is not None:
         if stop.group() == quote:

@@ -1,4 +1,4 @@
-"""What a parsed message has that BVLC Caffe's schema does not: fields and values of forks, and what to tell of them.
+"""Fields and values of forks, which BVLC Caffe's schema lacks, in a parsed message, and what to tell of them.
 
 In a binary file a field has a number and no name, and forks use the same numbers for different parameters.
 """
@@ -34,7 +34,7 @@ def unknown_fields(message: Any, *, prefix: str = "") -> Iterator[UnknownField]:
 
 
 def notes_on(found: Iterable[tuple[str, UnknownField]]) -> list[str]:
-    """What to tell people of unknown fields and where each was ("layer 'conv1'"): one note for each name or value.
+    """Notes for people on unknown fields and where each was ("layer 'conv1'"): one note for each name or value.
 
     The type of a V1 layer, whose values forks have added to, is left to the upgrade.
     """
@@ -55,7 +55,7 @@ def notes_on(found: Iterable[tuple[str, UnknownField]]) -> list[str]:
 
 
 def _is_of_a_fork(message: Any) -> bool:
-    """Whether a known number holds a value of another type: then this is another message, which a fork has there."""
+    """True where a known number holds a value of another type: then this is another message, which a fork has there."""
     numbers = message.DESCRIPTOR.fields_by_number
     if any(f.field_number in numbers and numbers[f.field_number].enum_type is None for f in _unknown(message)):
         return True

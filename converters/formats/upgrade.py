@@ -63,7 +63,7 @@ def upgrade_net(message: Any, *, extras: Extras | None = None) -> UpgradedNet:
 
 
 class _Net:
-    """What the steps of an upgrade work on: a copy of the net, and for each layer where it comes from."""
+    """The working state of an upgrade: a copy of the net, and for each layer where it comes from."""
 
     def __init__(self, message: Any, extras: Extras) -> None:
         self.message = NetParameter()

@@ -1,4 +1,4 @@
-"""What the layer families share: bases of common shapes, and the reading of spatial settings."""
+"""The common parts of the layer families: bases of common shapes, and the reading of spatial settings."""
 
 from __future__ import annotations
 
@@ -110,5 +110,5 @@ def legacy_shape(shape: Shape) -> tuple[int, int, int, int]:
 
 
 def blob_name(position: int) -> str:
-    """How a layer's learnable blob is called in PyTorch, whatever the type: weight, bias, blob2, blob3 and so on."""
+    """The name of a layer's learnable blob in PyTorch, whatever the type: weight, bias, blob2, blob3 and so on."""
     return ("weight", "bias")[position] if position < 2 else f"blob{position}"

@@ -48,7 +48,7 @@ def bilinear_weight(shape: Shape) -> np.ndarray:
 
 
 def kind_of_upsampling(weight: np.ndarray) -> str:
-    """How a stored deconvolution weight came about, "bilinear" or "learned"; it is used as it is in both cases.
+    """The origin of a stored deconvolution weight, "bilinear" or "learned"; it is used as it is in both cases.
 
     Rounding is allowed for; the release's kernel and those of all of Caffe's fillers count as bilinear.
     """

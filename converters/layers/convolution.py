@@ -27,7 +27,7 @@ HOLES = ("convolution_param.hole", "convolution_param.hole_h", "convolution_para
 
 @dataclass(frozen=True)
 class Windows:
-    """Where a kernel lands: one value for each spatial axis, (h, w) unless the net gives more."""
+    """The places where a kernel lands: one value for each spatial axis, (h, w) unless the net gives more."""
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...]

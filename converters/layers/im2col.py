@@ -60,7 +60,7 @@ def im2col_conv2d(
 
 
 def is_faster_by_im2col(x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...]) -> bool:
-    """Whether a convolution of one group without dilation is better done by columns."""
+    """True for a convolution of one group without dilation that is better done by columns."""
     import torch
 
     if type(x) is not torch.Tensor or torch.jit.is_tracing() or torch.compiler.is_compiling():

@@ -68,7 +68,7 @@ class Pooling(Layer):
         return layer
 
     def _problem(self) -> str | None:
-        """What Caffe's LayerSetUp would refuse."""
+        """The settings that Caffe's LayerSetUp would refuse, in words; None where it refuses none."""
         if max(*self.kernel, *self.stride, *self.pad, *self.dilation) > LARGEST:
             return f"kernel {self.kernel}, stride {self.stride}, pad {self.pad}: all can be at most {LARGEST}"
         if min(self.stride) < 1 or min(self.dilation) < 1 or (not self.global_pooling and min(self.kernel) < 1):
@@ -114,7 +114,7 @@ class Pooling(Layer):
 
     @property
     def _beyond(self) -> Pair:
-        """How far past the end of the blob the windows reach if their number is to come out by rounding down.
+        """The length by which windows reach past the end of the blob if their number is to come out by rounding down.
 
         Rounding up, ceil((x + 2p - k) / s), is rounding down with s - 1 more; and where there is padding, the last
         window has to start before x + p, so it ends before x + p + k.
@@ -127,7 +127,7 @@ class Pooling(Layer):
 
     @property
     def _as_pytorch(self) -> bool:
-        """Whether PyTorch's own pooling has the same windows, accepts the pad, and can be traced for any size."""
+        """True where PyTorch's own pooling has the same windows, accepts the pad, and can be traced for any size."""
         import torch
 
         half = all(2 * p <= k for p, k in zip(self.pad, self.kernel, strict=True))
@@ -212,7 +212,7 @@ class Pooling(Layer):
         return pad(x, (left, right, top, bottom), value=value)
 
     def _sums(self, x: Tensor) -> Tensor:
-        """What lies in each window, added up (by way of averages: torch.onnx loses a divisor_override)."""
+        """The sum of what lies in each window (by way of averages: torch.onnx loses a divisor_override)."""
         from torch.nn.functional import avg_pool2d
 
         return avg_pool2d(self._padded(x, 0), self.kernel, self.stride) * prod(self.kernel)

@@ -1,4 +1,4 @@
-"""What a net is: its layers, shapes, coordinates and memory, and what each layer type says of itself."""
+"""Nets: their layers, shapes, coordinates and memory, and what each layer type says of itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the pixels of one blob lie in another: the algebra from which crop offsets follow.
+"""The places of one blob's pixels in another: the algebra from which crop offsets follow.
 
 Every layer that FCNs are made of maps coordinates by top = scale * bottom + shift, for each spatial axis:
 
@@ -214,7 +214,7 @@ class Coordinates:
 
 
 def apart(offset: Fractions) -> str:
-    """How far two bottoms lie apart, in words."""
+    """The distance of two bottoms, in words."""
     return f"they lie {offset[0]} and {offset[1]} pixels (h, w) apart"
 
 

@@ -1,4 +1,4 @@
-"""What a layer type is: frozen parameters, a shape rule, and the computation in PyTorch.
+"""Layers and their types: frozen parameters, a shape rule, and the computation in PyTorch.
 
 To add a type, in this project or outside it, write a frozen dataclass of its parameters and register it:
 
@@ -74,7 +74,7 @@ class UnknownField:
 
 @dataclass(frozen=True)
 class ParamSpec:
-    """How the solver treats one learnable blob (caffe.proto, ParamSpec); a shared blob has a name."""
+    """The solver's treatment of one learnable blob (caffe.proto, ParamSpec); a shared blob has a name."""
 
     name: str = ""
     lr_mult: float = 1.0
@@ -138,7 +138,7 @@ class LayerSpec:
 
     @property
     def place(self) -> str:
-        """How errors name this layer: "layer 'fc6' (Convolution, line 310)"."""
+        """The name of this layer in errors: "layer 'fc6' (Convolution, line 310)"."""
         line = f", line {self.line}" if self.line is not None else ""
         return f"layer '{self.name}' ({self.type}{line})"
 
@@ -198,7 +198,7 @@ class Layer:
         return ()
 
     def blob_fills(self) -> tuple[float, ...]:
-        """What each learnable blob holds before weights are loaded, zero where this is shorter than the blobs."""
+        """The value of each learnable blob before weights are loaded, zero where this is shorter than the blobs."""
         return ()
 
     def filler_fields(self) -> tuple[str, ...] | None:
@@ -213,7 +213,7 @@ class Layer:
         return ()
 
     def shares_memory(self, *, bottoms: int, tops: int) -> bool:
-        """Whether in Caffe the tops are the bottom's own memory, so that a later in-place layer changes them all."""
+        """True where in Caffe the tops are the bottom's own memory, so that a later in-place layer changes them all."""
         return False
 
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
@@ -223,7 +223,7 @@ class Layer:
     # What others must know of a type. A default says "not known", and whoever asks refuses the layer by its name.
 
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
-        """What of a bottom (n, c, h, w) a top reads at test time along h (axis 2) or w (axis 3); None: not said."""
+        """The part of a bottom (n, c, h, w) that a top reads at test along h (axis 2) or w (axis 3); None: unsaid."""
         return None
 
     def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
@@ -232,22 +232,22 @@ class Layer:
 
     @classmethod
     def has_blobs(cls) -> bool:
-        """Whether layers of the type may have learnable blobs."""
+        """True where layers of the type may have learnable blobs."""
         return cls.blob_shapes is not Layer.blob_shapes
 
     @property
     def learns(self) -> bool:
-        """Whether the layer has learnable blobs, so that what it makes is a prediction and no label."""
+        """True for a layer with learnable blobs, so that what it makes is a prediction and no label."""
         return self.has_blobs()
 
     @property
     def idle(self) -> bool:
-        """Whether at test time every top is the bottom, number for number, as in Dropout."""
+        """True where at test time every top is the bottom, number for number, as in Dropout."""
         return False
 
     @property
     def moves(self) -> bool:
-        """Whether the tops hold numbers of the bottoms as they are, so that an index stays one, as in Reshape."""
+        """True where the tops hold numbers of the bottoms as they are, so that an index stays one, as in Reshape."""
         return False
 
     def index_limits(self, bottoms: Sequence[Shape]) -> dict[int, int]:

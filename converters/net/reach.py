@@ -1,4 +1,4 @@
-"""What part of a bottom a top reads, along one spatial axis: the window arithmetic of the whole project.
+"""The part of a bottom that a top reads, along one spatial axis: the window arithmetic of the whole project.
 
 A layer says it once, in `Layer.reach`; coordinates, tiles and everything else that must know which pixels depend on
 which follow from it. Positions are those of a blob (n, c, h, w) along h or along w.
@@ -38,7 +38,7 @@ class Interval(NamedTuple):
 
 
 class Coordinate(NamedTuple):
-    """Where a position of the bottom lies in the top: top = scale * bottom + shift (coord_map.py of Caffe)."""
+    """The place of a bottom's position in the top: top = scale * bottom + shift (coord_map.py of Caffe)."""
 
     scale: Fraction
     shift: Fraction
@@ -63,7 +63,7 @@ class Window:
 
     @property
     def extent(self) -> int:
-        """How many positions lie between the first and the last that are read, both included."""
+        """The number of positions from the first to the last that are read, both included."""
         return self.dilation * (self.kernel - 1) + 1
 
     @property
@@ -98,7 +98,7 @@ class Transposed:
 
     @property
     def extent(self) -> int:
-        """How many positions lie between the first and the last that an input writes, both included."""
+        """The number of positions from the first to the last that an input writes, both included."""
         return self.dilation * (self.kernel - 1) + 1
 
     @property

@@ -41,7 +41,7 @@ def validate(spec: NetSpec) -> None:
 
 
 def _count_readers(spec: NetSpec) -> Counter[tuple[str, int]]:
-    """How many bottoms read each version of a blob; layers that work in place make a new version."""
+    """The number of bottoms that read each version of a blob; layers that work in place make a new version."""
     readers: Counter[tuple[str, int]] = Counter()
     version: Counter[str] = Counter()
     for layer in spec.layers:

@@ -71,7 +71,7 @@ def _open(spec: NetSpec, phase: Phase, level: int, stages: Sequence[str]) -> Net
 
 
 def _is_whole(spec: NetSpec) -> bool:
-    """Whether every bottom is made by a layer before."""
+    """True where every bottom is made by a layer before."""
     made: set[str] = set()
     for layer in spec.layers:
         if not made.issuperset(layer.bottoms):
@@ -133,7 +133,7 @@ def _learned(spec: NetSpec) -> set[str]:
 
 
 def _has_weights(layer: LayerSpec) -> bool:
-    """Whether a layer learns; of a type that is not registered it is known where the net says how its blobs learn."""
+    """True for a layer that learns; one of an unsupported type does where the net says how its blobs learn."""
     if layer.param_specs or layer.type in _RECURRENT:
         return True
     params, layer_class = params_if_valid(layer), find_layer(layer.type)
@@ -143,7 +143,7 @@ def _has_weights(layer: LayerSpec) -> bool:
 
 
 def _predictions(sinks: Sequence[LayerSpec], lost: set[str], learned: set[str]) -> set[str]:
-    """What losses and accuracies are given that was learned; the rest is labels. Without weights, the first bottom."""
+    """The learned blobs that losses and accuracies are given; the rest is labels. Without weights, the first bottom."""
     found: set[str] = set()
     for layer in sinks:
         judged = [bottom for bottom in layer.bottoms if bottom not in lost] if layer.type != "Silence" else []

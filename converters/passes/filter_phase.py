@@ -37,7 +37,7 @@ def _is_included(layer: LayerSpec, state: Any, spec: NetSpec) -> bool:
 
 
 def _meets(state: Any, rule: Any) -> bool:
-    """Whether a state meets every condition of a rule (net.cpp, StateMeetsRule)."""
+    """True where a state meets every condition of a rule (net.cpp, StateMeetsRule)."""
     return (
         (not rule.HasField("phase") or rule.phase == state.phase)
         and (not rule.HasField("min_level") or state.level >= rule.min_level)

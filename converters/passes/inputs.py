@@ -34,12 +34,12 @@ def assume_channels(blob: str, channels: int) -> None:
 
 
 def is_data(layer: LayerSpec) -> bool:
-    """Whether a layer brings data into the net from outside: it has no bottoms, and is not Input or Parameter."""
+    """True for a layer that brings data into the net from outside: it has no bottoms, and is not Input or Parameter."""
     return not layer.bottoms and bool(layer.tops) and layer.type not in ("Input", "Parameter")
 
 
 class LearnedChannels(NamedTuple):
-    """What weights tell of the channels of blobs that no layer makes, and which layer ended the way of one, by blob."""
+    """The channels, as weights tell them, of blobs that no layer makes, and the layer that ended the way, by blob."""
 
     channels: Mapping[str, int | None]
     ends: Mapping[str, LayerSpec]
@@ -169,7 +169,7 @@ def learned_channels(spec: NetSpec, blobs: Weights) -> LearnedChannels:
 
 
 def _top_channels(layer: LayerSpec, bottoms: Sequence[int]) -> tuple[int, ...]:
-    """What the layer says of its tops' channels, () where it does not."""
+    """The channels that the layer says its tops have, () where it does not."""
     params = params_if_valid(layer)
     return (params.channels(bottoms) or ()) if params is not None else ()
 

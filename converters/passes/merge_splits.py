@@ -35,7 +35,7 @@ def merge_splits(spec: NetSpec) -> NetSpec:
 
 
 def _is_inserted(layer: LayerSpec) -> bool:
-    """Whether Caffe put this Split in: it calls it <blob>_<layer>_<top>_split, and its tops that and a number each.
+    """True for a Split that Caffe put in: it calls it <blob>_<layer>_<top>_split, and its tops that and a number each.
 
     Source: insert_splits.cpp, SplitLayerName and SplitBlobName.
     """

@@ -1,4 +1,4 @@
-"""What keeps a stranger's file and a shared folder from doing harm: files, digests, limits, JSON and records."""
+"""Guards against a stranger's file and a shared folder: files, digests, limits, JSON and records."""
 
 from __future__ import annotations
 

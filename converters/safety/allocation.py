@@ -19,7 +19,7 @@ _SAID = (
 
 
 def refused_memory(error: BaseException) -> str | None:
-    """What an error says that there was no memory for ("4000000000 bytes"); None for an error of another kind."""
+    """The amount that an error says there was no memory for ("4000000000 bytes"); None for an error of another kind."""
     if not isinstance(error, (RuntimeError, MemoryError)):
         return None
     said = str(error)

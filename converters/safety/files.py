@@ -168,7 +168,7 @@ def open_own(path: Path) -> BinaryIO:
 
 
 def is_own(path: Path) -> bool:
-    """Whether `path` is a regular file of this user's, under this name alone and no link."""
+    """True where `path` is a regular file of this user's, under this name alone and no link."""
     try:
         return _why_not_own(path.lstat()) is None
     except OSError:
@@ -202,7 +202,7 @@ def _not_own(path: Path, problem: str) -> OSError:
 
 
 def _why_not_own(found: os.stat_result) -> str | None:
-    """What a file is instead of this user's own; None if it is that."""
+    """The kind of a file that is not this user's own; None for one that is."""
     if stat.S_ISLNK(found.st_mode):
         return "a link"
     if not stat.S_ISREG(found.st_mode):
@@ -237,7 +237,7 @@ def _resolved(path: Path, *, follow: bool) -> Path:
 
 
 def _is_left_by_another(link: Path) -> bool:
-    """Whether a link was made by another user in a folder where everybody may write."""
+    """True for a link that was made by another user in a folder where everybody may write."""
     if not hasattr(os, "geteuid"):
         return False
     owner, folder = link.lstat().st_uid, link.parent.stat()

@@ -1,4 +1,4 @@
-"""How much a stranger's file may ask for: in proportion to its size, plus 64 MiB; and one way to allow more.
+"""The limits on what a stranger's file may ask for: in proportion to its size, plus 64 MiB; and one way to allow more.
 
 Where a few bytes can ask for much (compression, shapes, references, names that multiply), a reader counts what would
 be needed before it takes it, and `check_limit` or `check_memory` refuses what is too much. Each such error names the

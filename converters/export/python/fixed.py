@@ -1,4 +1,4 @@
-"""How layers without learnable blobs are written in Python."""
+"""The Python forms of layers without learnable blobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a layer is written in Python: what it is told about its place, and what it gives.
+"""The Python form of a layer, and what a form is told of the layer's place in the net.
 
 A type of your own gets a form with `register`:
 
@@ -28,7 +28,7 @@ from ...net.layer import Layer, Shape
 
 @dataclass(frozen=True)
 class Site:
-    """Where a layer stands: the expressions of its bottoms, of its module and of its blobs, and their shapes."""
+    """The surroundings of a layer: the expressions of its bottoms, of its module and of its blobs, and their shapes."""
 
     bottoms: tuple[str, ...]
     shapes: tuple[Shape, ...]
@@ -50,7 +50,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Form:
-    """How a layer is written.
+    """The text of a layer.
 
     `tops` has an expression for each top, or one that gives them all. `module` makes the attribute that holds the
     blobs; it is "" for a plain holder, which is also what a layer gets that shares blobs with another one: then
@@ -68,7 +68,7 @@ class NoFormError(LookupError):
 
 @singledispatch
 def form(params: Layer, site: Site) -> Form:
-    """How a layer with these parameters is written at `site`; NoFormError for a type that has no form."""
+    """The text of a layer with these parameters at `site`; NoFormError for a type that has no form."""
     raise NoFormError(type(params).__name__)
 
 

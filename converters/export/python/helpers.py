@@ -1,4 +1,4 @@
-"""What Caffe does differently from PyTorch, as functions and modules that exported source files bring along.
+"""Functions and modules for what Caffe does differently from PyTorch; exported source files bring them along.
 
 A file that `python_source` writes holds the text of those that it needs, as it is here (88 columns, as formatters
 like it). They compute what the layers in converters/layers do, and a test holds them to the last bit.
@@ -163,7 +163,7 @@ def global_max_pool_with_places(x: Tensor) -> tuple[Tensor, Tensor]:
 def window_count(
     size: int, kernel: int, stride: int, pad: int, ceil: bool, padded: bool
 ) -> int:
-    """How many windows Caffe's pooling has along an axis.
+    """The number of windows that Caffe's pooling has along an axis.
 
     Rounded up, where `ceil`; a last one that would begin in the padding after the
     image is dropped, but only where there is padding on any axis.

@@ -1,4 +1,4 @@
-"""How layers with learnable blobs are written in Python.
+"""The Python forms of layers with learnable blobs.
 
 Where PyTorch has a module with the same blobs under the same names, it is that module.
 """

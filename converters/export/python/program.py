@@ -47,7 +47,7 @@ class Statement:
 
 @dataclass(frozen=True)
 class Module:
-    """What holds the blobs of a layer: an expression that makes it; `ends_stage` if it is the last of a stage."""
+    """The holder of a layer's blobs: an expression that makes it; `ends_stage` if it is the last of a stage."""
 
     made: ast.expr
     ends_stage: bool = False
@@ -65,7 +65,7 @@ class Program:
 
 
 def is_version(name: str) -> bool:
-    """Whether a name in an expression stands for a blob's version."""
+    """True for a name in an expression that stands for a blob's version."""
     return name[:1] == "_" and name[1:].isdecimal()
 
 
@@ -104,7 +104,7 @@ def _needed(statements: Sequence[Statement], outputs: Iterable[str]) -> list[Sta
 
 
 def _ends_stage(params: Layer) -> bool:
-    """Where a person would leave a line empty: after a pooling that makes the map smaller, and where branches meet."""
+    """True where a person would leave a line empty: behind a pooling that shrinks the map, and where branches meet."""
     return isinstance(params, Concat) or (isinstance(params, Pooling) and max(params.stride) > 1)
 
 

@@ -115,7 +115,7 @@ def _init(modules: Mapping[str, Module], attributes: Mapping[str, str], *, table
 
 
 def _has_modes(forward: Sequence[str], modules: Mapping[str, Module]) -> bool:
-    """Whether training makes a difference."""
+    """True where training makes a difference."""
     kinds = [unparse(module.made).partition("(")[0] for module in modules.values()]
     return "CaffeBatchNorm" in kinds or any("self.training" in line for line in forward)
 
@@ -163,7 +163,7 @@ def _folded(program: Program, names: Mapping[str, str]) -> list[Statement]:
 
 
 def _readers(statements: Sequence[Statement]) -> Counter[str]:
-    """How often each version is read."""
+    """The number of times that each version is read."""
     return Counter(version for statement in statements for version in statement.reads.elements())
 
 
@@ -207,7 +207,7 @@ def _variables(program: Program) -> dict[str, str]:
 
 
 def _link_name(names: Mapping[str, str]) -> str:
-    """What the links of a chain are called: x, unless a blob is."""
+    """The name of the links of a chain: x, unless a blob is called so."""
     taken = set(names.values())
     return next(name for name in ("x", "h", *(f"link{i}" for i in range(len(taken) + 1))) if name not in taken)
 
