@@ -39,7 +39,7 @@ def plain_convolutions() -> Iterator[None]:
 def random_image(net: FCN, size: tuple[int, int], *, batch: int = 1) -> torch.Tensor:
     """Noise of the magnitude of an image less its mean, (batch, 3, h, w)."""
     generator = torch.Generator().manual_seed(size[0] * 10_000 + size[1])
-    return 60 * torch.randn(batch, *net.inputs.values(), *size, generator=generator)
+    return 60 * torch.randn(batch, *(shape[1] for shape in net.inputs.values()), *size, generator=generator)
 
 
 def difference(found: torch.Tensor, expected: torch.Tensor) -> float:

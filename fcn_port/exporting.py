@@ -46,12 +46,9 @@ from converters.export import (
 from converters.formats import format_prototxt, read_prototxt, sniff
 from converters.net import NetSpec, Shape
 from converters.safety import whole_file
-from weights.card import Card
 
-from .inspection import input_shapes
 from .loading import load
-from .nets.record import to_spec
-from .porting import DEPLOY_SIZE
+from .nets import as_net, definition
 
 SUFFIXES: Mapping[str, str] = {
     "python": ".py",
@@ -106,7 +103,7 @@ def export(
     if out is None and (target.exists() or target.is_symlink()):
         raise ExportError(f"{target}: this file is there already; choose a name with --out")
     net = _net_of(weights, prototxt, to=to)
-    name = getattr(net, "release", None) or stem
+    name = as_net(net).release or stem
     if target.exists() and Path(weights).exists() and target.samefile(weights):
         raise ExportError(f"{target}: source and destination are the same file; choose another with --out")
     return export_net(net, to=to, out=target, name=name, size=size)
@@ -159,13 +156,6 @@ def _prototxt_beside(weights: Path, spec: NetSpec) -> Path:
     if path.exists() and path.read_bytes() != format_prototxt(spec).encode():
         raise ExportError(f"{path}: the net's definition would replace this file\n  choose another name with --out")
     return path
-
-
-def definition(net: nn.Module, *, name: str = "") -> NetSpec:
-    """The net's definition as Caffe would write it, deployable."""
-    if isinstance(net, CaffeNet):
-        return net.spec
-    return to_spec(net, input_shapes(net, DEPLOY_SIZE), name=name)
 
 
 # What goes in
@@ -231,8 +221,7 @@ class _Job:
     @property
     def metadata(self) -> dict[str, str]:
         """What goes into files that have a place for it: who made them, how images are prepared, what classes mean."""
-        card: Card = getattr(self.net, "card", Card())
-        return {"tool": TOOL, **card.to_metadata()}
+        return {"tool": TOOL, **as_net(self.net).card.to_metadata()}
 
 
 def _report(job: _Job, to: str, paths: Sequence[Path], agreement: Agreement) -> ExportReport:

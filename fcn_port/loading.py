@@ -20,11 +20,9 @@ from converters.net import NetSpec
 from converters.passes import prepare
 from weights.card import Card
 
-from .inspection import input_shapes
-from .nets import recognise
+from .nets import Net, definition, recognise
 from .nets.fcn8s_atonce import SKIP_SCALES
-from .nets.record import to_spec
-from .predict.palettes import palette
+from .nets.net import CaffeNetWithCard
 from .pth import read_pth
 
 
@@ -42,7 +40,7 @@ def load(
     device: str | torch.device | None = None,
     *,
     prototxt: str | os.PathLike[str] | None = None,
-) -> nn.Module:
+) -> Net:
     """The net of a release or a file, with its weights, in eval mode on `device` (by default the CPU).
 
     A release name is fetched, verified and converted as needed. A path may be a .caffemodel, .caffemodel.h5,
@@ -61,17 +59,15 @@ def load(
     source = read_weights(path, prototxt=prototxt)
     net = _make(source, path)
     net.to(device)
-    attach(net, source.card)
+    net.card = source.card
     return net.eval()
 
 
 def attach(net: nn.Module, card: Card) -> None:
-    """Give a net a card, and what it says: `release`, `preprocessing`, `classes` and `palette`."""
+    """Give a net a card, and so what it says: `release`, `preprocessing`, `classes` and `palette`."""
+    if type(net) is CaffeNet:
+        net.__class__ = CaffeNetWithCard
     net.card = card  # type: ignore[assignment]
-    net.release = card.release  # type: ignore[assignment]
-    net.preprocessing = card.preprocessing  # type: ignore[assignment]
-    net.classes = card.classes  # type: ignore[assignment]
-    net.palette = palette(card.palette)  # type: ignore[assignment]
 
 
 def read_weights(path: Path, *, prototxt: str | os.PathLike[str] | None = None) -> _Source:
@@ -122,7 +118,7 @@ def _with_skip_scales(state: Mapping[str, Tensor], path: Path) -> Mapping[str, T
     return {**state, **scales}
 
 
-def _make(source: _Source, path: Path) -> nn.Module:
+def _make(source: _Source, path: Path) -> Net:
     """The net that fits the tensors, holding them; made without memory of its own, so that a misfit costs none."""
     state = _as_floats(source.state)
     net = recognise({key: tuple(value.shape) for key, value in state.items()})
@@ -136,7 +132,7 @@ def _make(source: _Source, path: Path) -> nn.Module:
             hint="convert them with their prototxt: fcn-port convert FILE --prototxt NET.prototxt",
         )
     with torch.device("meta"):
-        caffe_net = CaffeNet(source.spec)
+        caffe_net = CaffeNetWithCard(source.spec)
     try:
         caffe_net.load_state_dict(state, assign=True)
     except RuntimeError as error:
@@ -176,6 +172,6 @@ def _as_floats(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: made[id(value)] for key, value in state.items()}
 
 
-def _is_same(net: nn.Module, spec: NetSpec) -> bool:
+def _is_same(net: Net, spec: NetSpec) -> bool:
     """Whether the hand-written net computes what the definition says (Dropout, which deploy nets lack, aside)."""
-    return not diff_nets(to_spec(net, input_shapes(net, (500, 500)), name=spec.name), spec, meaning_only=True)
+    return not diff_nets(definition(net, name=spec.name), spec, meaning_only=True)

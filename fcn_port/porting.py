@@ -22,19 +22,14 @@ from weights.download import Callback, FetchResult, fetch
 from weights.records import Preprocessing, Release
 from weights.store import converted_path
 
-from .inspection import input_shapes
-from .nets import NETS, NumClasses, build
-from .nets.record import to_spec
-
-DEPLOY_SIZE = (500, 500)
-"""The input size (h, w) that the published deploy nets name, "purely for sake of example"."""
+from .nets import NETS, NumClasses, build, definition
 
 
 def net_definition(name: str, *, num_classes: NumClasses | None = None) -> NetSpec:
     """The definition of a hand-written net; no weights are made."""
     with torch.device("meta"):
         net = build(name, num_classes)
-    return to_spec(net, input_shapes(net, DEPLOY_SIZE), name=name)
+    return definition(net, name=name)
 
 
 def card_of_net(name: str) -> Card:
@@ -44,7 +39,7 @@ def card_of_net(name: str) -> Card:
     """
     dataset = datasets()[name.partition("-")[0]]
     data = "hha" if name.endswith("-hha") else "color"
-    kinds = {blob: data if blob == "data" else blob for blob in NETS[name].make.inputs}
+    kinds = {blob: data if blob == "data" else blob for blob in NETS[name].make.channels}
     inputs = tuple(replace(dataset.inputs[kind], name=blob) for blob, kind in kinds.items())
     return Card(net=name, preprocessing=Preprocessing(inputs), classes=dataset.heads, palette=dataset.palette)
 

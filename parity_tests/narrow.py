@@ -36,7 +36,7 @@ def image(net: FCN, size: tuple[int, int], *, batch: int = 1) -> dict[str, Tenso
     dtype = next(net.parameters()).dtype
     return {
         name: 50 * torch.randn(batch, channels, *size, generator=generator, dtype=dtype)
-        for name, channels in net.inputs.items()
+        for name, (_, channels, *_) in net.inputs.items()
     }
 
 

@@ -47,12 +47,12 @@ def with_random_weights(net: FCN) -> FCN:
 def random_inputs(net: FCN, size: tuple[int, int], *, batch: int = 1) -> dict[str, torch.Tensor]:
     """Inputs (batch, c, h, w) with the spread of an image, drawn with a seed, by blob name."""
     generator = torch.Generator().manual_seed(1)
-    return {name: torch.randn(batch, c, *size, generator=generator) * 50 for name, c in net.inputs.items()}
+    return {name: torch.randn(batch, c, *size, generator=generator) * 50 for name, (_, c, *_) in net.inputs.items()}
 
 
 def filled_inputs(id_: GoldenId) -> dict[str, torch.Tensor]:
     """The inputs of a recording by blob name."""
-    net_inputs = NETS[id_.net.removesuffix("-deploy")].make.inputs
+    net_inputs = NETS[id_.net.removesuffix("-deploy")].make.channels
     return {name: torch.from_numpy(input_blob(name, (1, c, *id_.size))) for name, c in net_inputs.items()}
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 if TYPE_CHECKING:
-    from torch import nn
+    from ..nets import Net
 
 _OURS = ("auto", "native", "torch", "direct")
 _OTHERS = ("compile", "onnxruntime", "openvino")
@@ -40,7 +40,7 @@ class RunOptions:
     low_memory: bool = False
 
 
-def run_as_told(net: nn.Module, options: RunOptions) -> nn.Module:
+def run_as_told(net: Net, options: RunOptions) -> Net:
     """`net` run as these options say; a usage error where that cannot be had."""
     from ..fastpath.lossless import fast
 

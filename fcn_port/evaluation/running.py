@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from converters.errors import MismatchError
-from converters.execution import CaffeNet
 from converters.version import VERSION
 from weights.catalogue import datasets
 from weights.records import Preprocessing
@@ -101,7 +100,7 @@ def preprocessing_of(net: nn.Module, data: DataSet) -> Preprocessing:
     if known is not None:
         return known
     recipes = datasets()[data.name].inputs
-    names = list(net.spec.inputs) if isinstance(net, CaffeNet) else list(getattr(net, "inputs", ["data"]))
+    names = list(getattr(net, "inputs", ["data"]))
     return Preprocessing(tuple(replace(recipes.get(name, recipes["color"]), name=name) for name in names))
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .lossless import Lossless, identity
+from ..nets.net import Wrapper
+from .lossless import identity
 from .lru_cache import Kept
 
 
@@ -46,7 +47,7 @@ _recording = threading.Lock()
 """One recording at a time in a process."""
 
 
-class Replayed(nn.Module):
+class Replayed(Wrapper):
     """A net on CUDA whose passes are recorded at the second input of a shape and replayed from then on.
 
     The call, the output and the numbers are the net's, without gradients. At most `shapes` recordings are kept; each
@@ -60,8 +61,7 @@ class Replayed(nn.Module):
         self._recordings: Kept[_Recording] = Kept(shapes)
 
     def forward(self, *args: Tensor, **inputs: Tensor) -> Any:
-        channels: dict[str, int] = self.net.inputs  # type: ignore[assignment]
-        inputs = {**dict(zip(channels, args, strict=False)), **inputs}
+        inputs = {**dict(zip(self.inputs, args, strict=False)), **inputs}
         key = (identity(self.net), *((name, tuple(x.shape), x.dtype, x.device) for name, x in sorted(inputs.items())))
         if not all(x.is_cuda for x in inputs.values()) or not self._is_repeated(key):
             return self.net(**inputs)
@@ -82,8 +82,7 @@ class Replayed(nn.Module):
         graph = torch.cuda.CUDAGraph()
         with _recording, torch.cuda.graph(graph, capture_error_mode="thread_local"), torch.no_grad():
             output = self.net(**own)
-        held = self.net.held(own) if isinstance(self.net, Lossless) else list(self.net.state_dict().values())
-        return _Recording(graph, own, output, held)
+        return _Recording(graph, own, output, held=self.reads(own))
 
 
 def _clone(output: Any) -> Any:

@@ -11,6 +11,7 @@ from torch import nn
 from converters.net import Shape
 
 from ..inspection import input_shapes
+from ..nets.fcn import FCN
 from ..nets.record import Call, calls_of, shape_rule
 from .geometry import Sliding
 
@@ -90,9 +91,8 @@ def is_upsampling(module: nn.Module) -> TypeGuard[nn.ConvTranspose2d]:
     return set(module.dilation) == {1} and rest == {0} and module.groups == 1
 
 
-def read_graph(net: nn.Module) -> Graph:
+def read_graph(net: FCN) -> Graph:
     """The graph of a hand-written net; no weight is touched."""
-    channels: Mapping[str, int] = net.inputs  # type: ignore[assignment]
     inputs = input_shapes(net, (64, 64))
     steps: list[Step] = []
     calls = calls_of(net, inputs)
@@ -100,6 +100,7 @@ def read_graph(net: nn.Module) -> Graph:
         _append(steps, call)
     read = {bottom for step in steps for bottom in step.bottoms}
     outputs = tuple(step.top for step in steps if step.top not in read)
+    channels = {name: shape[1] for name, shape in inputs.items()}
     return Graph(channels, tuple(steps), outputs, shape_rule(net, calls, inputs))
 
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
 from converters.errors import NetError
 
-from ..nets.parts import FCN
+from ..nets.fcn import FCN
+from ..nets.net import Net, Wrapper
 from .background import Background, Backgrounds
 from .early import HeadRun
 from .graph import Graph, Step, read_graph
@@ -33,6 +34,12 @@ BAND_BYTES = 16 << 20
 """What a band of rows may fill of a processor's cache."""
 
 
+@overload
+def fast(net: Net, *, convolutions: Choice = ..., precision: Precision = ..., low_memory: bool = ...) -> Net: ...
+@overload
+def fast(
+    net: nn.Module, *, convolutions: Choice = ..., precision: Precision = ..., low_memory: bool = ...
+) -> nn.Module: ...
 def fast(
     net: nn.Module, *, convolutions: Choice = "native", precision: Precision = "fp32", low_memory: bool = False
 ) -> nn.Module:
@@ -55,14 +62,14 @@ def fast(
     return Lossless(net, convolutions=convolutions, precision=precision, low_memory=low_memory)
 
 
-class Lossless(nn.Module):
+class Lossless(Wrapper):
     """What `fast` returns. It takes and returns what the net does, without gradients."""
 
     def __init__(
         self, net: FCN, *, convolutions: Choice = "native", precision: Precision = "fp32", low_memory: bool = False
     ) -> None:
         super().__init__()
-        self.net = net
+        self.net: FCN = net
         self._make_kernel = partial(
             make_kernel,
             choice=convolutions,
@@ -117,7 +124,7 @@ class Lossless(nn.Module):
                 self._state = state = State(self.graph, now, self._make_kernel)
             return state
 
-    def held(self, inputs: Mapping[str, Tensor]) -> object:
+    def reads(self, inputs: Mapping[str, Tensor]) -> object:
         """What a pass over these inputs reads beside them: weights and backgrounds."""
         plan = self._plan_for(inputs)
         state = self.state()
@@ -150,13 +157,6 @@ class Lossless(nn.Module):
     def extra_repr(self) -> str:
         """What rounding depends on; evaluations that were kept are told apart by it."""
         return f"convolutions={self.convolutions}, precision={self.precision}, low_memory={self.low_memory}"
-
-    def __getattr__(self, name: str) -> Any:
-        """What a net carries (`preprocessing`, `classes`, `palette`, `inputs`) is the net's."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("net"), name)
 
 
 class State:

@@ -15,18 +15,20 @@ import torch
 from converters.net import Shape
 
 from .alexnet import FCNAlexNet
+from .fcn import DEPLOY_SIZE, FCN
 from .fcn8s import FCN8s
 from .fcn8s_atonce import FCN8sAtOnce
 from .fcn16s import FCN16s
 from .fcn32s import FCN32s
 from .googlenet import FCNGoogLeNet
+from .net import Net, as_net, definition
 from .nyud import FCN32sColorDepth, FCN32sColorHHA
-from .parts import FCN
-from .siftflow import SiftFlowFCN8s, SiftFlowFCN16s, SiftFlowFCN32s
+from .siftflow import SiftFlow, SiftFlowFCN8s, SiftFlowFCN16s, SiftFlowFCN32s
 from .upsampling import with_upsampling
 from .vgg16 import VGG16, Widths
 
 __all__ = [
+    "DEPLOY_SIZE",
     "FCN",
     "NETS",
     "VGG16",
@@ -39,12 +41,16 @@ __all__ = [
     "FCNAlexNet",
     "FCNGoogLeNet",
     "Family",
+    "Net",
     "NumClasses",
+    "SiftFlow",
     "SiftFlowFCN8s",
     "SiftFlowFCN16s",
     "SiftFlowFCN32s",
     "Widths",
+    "as_net",
     "build",
+    "definition",
     "recognise",
     "with_upsampling",
 ]

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from converters.net import Shape
 
-from .parts import FCN, LRN, Convolution, Crop, Upsample, max_pool
+from .fcn import FCN
+from .parts import LRN, Convolution, Crop, Upsample, max_pool
 from .vgg16 import Widths
 
 CAFFENET = Widths(conv1=96, conv2=256, conv3=384, conv4=384, conv5=256, fc6=4096, fc7=4096)

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from converters.net import Shape
 
 from ..errors import ImageError
-from .parts import FCN, LRN, Concat, Convolution, Crop, Upsample, max_pool
+from .fcn import FCN
+from .parts import LRN, Concat, Convolution, Crop, Upsample, max_pool
 
 
 class Inception(NamedTuple):

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from converters.net import Shape
 
-from .parts import FCN, Concat, Convolution, Crop, Sum, Upsample
+from .fcn import FCN
+from .parts import Concat, Convolution, Crop, Sum, Upsample
 from .vgg16 import VGG16, Widths, widths_of
 
 with torch.device("meta"):
@@ -29,7 +30,7 @@ class FCN32sColorDepth(FCN):
     that weights for three channels are not taken for it.
     """
 
-    inputs: ClassVar[Mapping[str, int]] = {"color": 3, "depth": 1}
+    channels: ClassVar[Mapping[str, int]] = {"color": 3, "depth": 1}
 
     def __init__(self, num_classes: int, *, widths: Widths = Widths()) -> None:  # noqa: B008
         super().__init__()
@@ -61,7 +62,7 @@ class FCN32sColorHHA(FCN):
     Late fusion: two whole nets, their layers told apart by a suffix, and the average of their scores.
     """
 
-    inputs: ClassVar[Mapping[str, int]] = {"color": 3, "hha": 3}
+    channels: ClassVar[Mapping[str, int]] = {"color": 3, "hha": 3}
 
     def __init__(self, num_classes: int, *, widths: Widths = Widths()) -> None:  # noqa: B008
         super().__init__()

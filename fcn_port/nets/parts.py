@@ -2,35 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from converters.layers import bilinear_weight, conv2d
-from converters.net import Shape
-
-
-class FCN(nn.Module):
-    """What every net has, so that `load` can recognise it: its inputs, and how it is made from the shapes in a file."""
-
-    inputs: ClassVar[Mapping[str, int]] = {"data": 3}
-    """Channels of each input blob, in the order of `forward`."""
-
-    plain_rates: ClassVar[tuple[str, ...]] = ()
-    """Convolutions whose biases the release trains like weights; others learn at twice the rate, without decay."""
-
-    @classmethod
-    def of_shapes(cls, shapes: Mapping[str, Shape]) -> Self:
-        """The net whose weights have these shapes, by state dict key; KeyError where a layer is not there."""
-        return cls(**cls.settings_of(shapes))
-
-    @classmethod
-    def settings_of(cls, shapes: Mapping[str, Shape]) -> dict[str, Any]:
-        """The keyword arguments of `__init__` that give weights of these shapes."""
-        raise NotImplementedError
 
 
 class Convolution(nn.Conv2d):

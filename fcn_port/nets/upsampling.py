@@ -29,22 +29,25 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv_transpose2d, max_pool2d, one_hot, pad
 
 from converters.layers import bilinear_kernel
+from converters.net import NetSpec, Shape
 
-from .parts import FCN, Crop, Upsample
-from .record import calls_of
+from .fcn import FCN
+from .net import Net
+from .parts import Crop, Upsample
+from .record import NotCaffes, calls_of
 
 METHODS = ("learned", "bilinear", "nearest", "bed-of-nails", "max-unpooling", "shift-and-stitch", "dilation")
 
 
-def with_upsampling(net: FCN, method: str) -> nn.Module:
+def with_upsampling(net: FCN, method: str) -> Net:
     """The same net, but it upsamples by `method`, one of METHODS; the weights are shared, and `net` stays as it is.
 
     The call and the sizes are the net's own, and every score is where the release puts it, to half a pixel for
@@ -213,33 +216,63 @@ def _with_max_unpooling(net: FCN) -> FCN:
 # Dense prediction without upsampling
 
 
-class Dense(nn.Module):
-    """Base of what computes a score at every pixel: `net` without its last upsampling, and where to crop the result."""
+class Dense(Net):
+    """Base of what computes a score at every pixel: `net` without its last upsampling, and where to crop the result.
+
+    Inputs, outputs and card are those of `net`. There is no definition: no net of Caffe's computes this.
+    """
+
+    method: ClassVar[str]
 
     def __init__(self, net: FCN, coarse: FCN) -> None:
         super().__init__()
         self.coarse = coarse
+        self.card, self._outputs = net.card, net.outputs
         last = [module for _, module in _upsamplings(net) if module.stride[0] > 2]
         self.factor = last[0].stride[0]
         self.offset: int = getattr(net, _last_crops(net)[0]).offset
-        for name in ("inputs", "preprocessing", "classes", "palette"):
-            if hasattr(net, name):
-                setattr(self, name, getattr(net, name))
         self.train(net.training)
 
+    @property
+    def spec(self) -> NetSpec:
+        hint = "the net that was given to with_upsampling is still there, and has one"
+        raise NotCaffes(f"a net that upsamples by {self.method} has no definition that Caffe could read", hint=hint)
+
+    @property
+    def inputs(self) -> Mapping[str, Shape]:
+        return self.coarse.inputs
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return self._outputs
+
     def forward(self, *images: Tensor, **named: Tensor) -> Any:
-        size = (*images, *named.values())[0].shape[-2:]
-        dense = self.dense(images, named)
-        if isinstance(dense, dict):
-            return {name: self._crop(scores, size) for name, scores in dense.items()}
-        return self._crop(dense, size)
+        scores = self.scores(self._named(images, named))
+        return scores if len(scores) > 1 else scores[self.outputs[0]]
 
-    def _crop(self, scores: Tensor, size: torch.Size) -> Tensor:
-        return scores.narrow(-2, self.offset, size[0]).narrow(-1, self.offset, size[1])
+    def blobs(self, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
+        images = self._named(inputs, named)
+        return {**images, **self.scores(images)}
 
-    def dense(self, images: tuple[Tensor, ...], named: dict[str, Tensor]) -> Any:
-        """Scores whose pixel `offset` lies on the image's pixel 0; a tensor, or one for each head by name."""
+    def shapes(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
+        coarse = self.coarse.shapes(inputs)
+        image = next(iter(inputs.values()))
+        return {**inputs, **{name: (*coarse[name][:2], *image[2:]) for name in self.outputs}}
+
+    def scores(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The outputs by name, for inputs by name."""
+        return {head: self._crop(dense, images) for head, dense in self.dense(images).items()}
+
+    def dense(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The outputs before they are cropped: their pixel `offset` lies on the image's pixel 0."""
         raise NotImplementedError
+
+    def _named(self, images: Sequence[Tensor], named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {**dict(zip(self.inputs, images, strict=False)), **named}
+
+    def _crop(self, dense: Tensor, images: Mapping[str, Tensor]) -> Tensor:
+        h, w = next(iter(images.values())).shape[-2:]
+        return dense.narrow(-2, self.offset, h).narrow(-1, self.offset, w)
 
 
 class _Through(nn.Module):
@@ -259,39 +292,57 @@ class ShiftAndStitch(Dense):
     Pixel y of the coarse scores of the image shifted down by s is pixel f y + f - 1 - s of the dense ones.
     """
 
+    method = "shift-and-stitch"
+
     def __init__(self, net: FCN) -> None:
         last = [name for name, module in _upsamplings(net) if module.stride[0] > 2]
         super().__init__(net, _changed(net, {name: _Through() for name in (*last, *_last_crops(net))}))
 
-    def dense(self, images: tuple[Tensor, ...], named: dict[str, Tensor]) -> Any:
+    def dense(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
         stitched: dict[str, Tensor] = {}
         for down in range(self.factor):
             for right in range(self.factor):
-                found = self.shifted(images, named, down, right)
-                for head, scores in found.items() if isinstance(found, dict) else [("", found)]:
+                found = self.shifted(images, down, right)
+                for head, scores in found.items() if isinstance(found, dict) else [(self.outputs[0], found)]:
                     if head not in stitched:
                         n, c, h, w = scores.shape
                         stitched[head] = scores.new_empty(n, c, h * self.factor, w * self.factor)
                     first = self.factor - 1 - down, self.factor - 1 - right
                     stitched[head][:, :, first[0] :: self.factor, first[1] :: self.factor] = scores
-        return stitched.get("", stitched)
+        return stitched
 
-    def shifted(self, images: tuple[Tensor, ...], named: dict[str, Tensor], down: int, right: int) -> Any:
+    def shifted(self, images: Mapping[str, Tensor], down: int, right: int) -> Any:
         """The coarse scores of the images shifted by so many pixels; all shifts give images of one size."""
         rest = self.factor - 1
         around = (right, rest - right, down, rest - down)
-        return self.coarse(*(pad(x, around) for x in images), **{name: pad(x, around) for name, x in named.items()})
+        return self.coarse(**{name: pad(x, around) for name, x in images.items()})
 
 
 class Dilated(Dense):
     """One pass with all strides left out and every later filter rarefied by as much."""
 
+    method = "dilation"
+
     def __init__(self, net: FCN) -> None:
         super().__init__(net, _changed(net, {**_rarefied(net), **{name: _Through() for name in _last_crops(net)}}))
 
-    def dense(self, images: tuple[Tensor, ...], named: dict[str, Tensor]) -> Any:
+    def dense(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        found = self.coarse(**self._enlarged(images))
+        return found if isinstance(found, dict) else {self.outputs[0]: found}
+
+    def blobs(self, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
+        images = self._named(inputs, named)
+        found = self.coarse.blobs(**self._enlarged(images))
+        return {**found, **images, **{head: self._crop(found[head], images) for head in self.outputs}}
+
+    def shapes(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
+        more = 2 * (self.factor - 1)
+        enlarged = {name: (n, c, h + more, w + more) for name, (n, c, h, w) in inputs.items()}
+        return {**self.coarse.shapes(enlarged), **super().shapes(inputs)}
+
+    def _enlarged(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
         around = (self.factor - 1,) * 4
-        return self.coarse(*(pad(x, around) for x in images), **{name: pad(x, around) for name, x in named.items()})
+        return {name: pad(x, around) for name, x in images.items()}
 
 
 def _rarefied(net: FCN) -> dict[str, nn.Module]:
@@ -301,7 +352,7 @@ def _rarefied(net: FCN) -> dict[str, nn.Module]:
     """
     rate = dict.fromkeys(net.inputs, 1)
     layers: dict[str, nn.Module] = {}
-    for call in calls_of(net, {name: (1, channels, 64, 64) for name, channels in net.inputs.items()}):
+    for call in calls_of(net, net.inputs):
         module, here = call.module, rate[call.bottoms[0]]
         rate[call.top] = here
         if isinstance(module, Upsample):

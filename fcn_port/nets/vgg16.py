@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from converters.net import Shape
 
-from .parts import FCN, Convolution, max_pool
+from .fcn import FCN
+from .parts import Convolution, max_pool
 
 
 class Widths(NamedTuple):

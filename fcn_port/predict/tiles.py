@@ -16,14 +16,9 @@ from math import lcm
 
 from torch import nn
 
-from converters.execution import CaffeNet
 from converters.net import Everything, Interval, LayerSpec, NetSpec, Nothing, Reach
 
-from ..fastpath.engines.split import SplitEngine
-from ..fastpath.lossless import Lossless
-from ..inspection import input_shapes
-from ..nets.parts import FCN
-from ..nets.record import to_spec
+from ..nets.net import definition
 
 _LONGEST_PERIOD = 1 << 12
 """A tile is longer than a period; no net that labels pixels has one of more than a few hundred."""
@@ -81,7 +76,7 @@ def tiling_of(net: nn.Module) -> tuple[Tiling, Tiling]:
 
     `net` is hand-written, `fast` or a CaffeNet; ValueError for one whose layers see the whole image at once.
     """
-    spec = _spec_of(net)
+    spec = definition(net)
     return tiling_along(spec, 0), tiling_along(spec, 1)
 
 
@@ -160,16 +155,6 @@ def _common(blobs: Mapping[str, Interval], names: tuple[str, ...]) -> Interval:
 
 def _whole(layer: LayerSpec) -> ValueError:
     return ValueError(f"layer '{layer.name}' ({layer.type}) may look at all of an image at once; tiles cannot")
-
-
-def _spec_of(net: nn.Module) -> NetSpec:
-    if isinstance(net, (Lossless, SplitEngine)):
-        net = net.net
-    if isinstance(net, CaffeNet):
-        return net.spec
-    if isinstance(net, FCN):
-        return to_spec(net, input_shapes(net, (64, 64)), name="net")
-    raise ValueError(f"tiles need a net whose layers are known; {type(net).__name__} is none")
 
 
 def tiles_of(net: nn.Module, shape: tuple[int, int], size: int) -> Iterator[tuple[Tile, Tile]]:

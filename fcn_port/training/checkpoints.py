@@ -30,7 +30,7 @@ from converters.safety import read_json, sha256_of, to_record, unlinked, whole_f
 from converters.version import VERSION
 from weights.card import Card
 
-from .multipliers import definition
+from ..nets import definition
 from .snapshots import restore_solverstate, to_solverstate
 from .solver import CaffeSolver
 from .task import Task
@@ -79,7 +79,7 @@ def save(folder: Path, name: str, task: Task, solver: CaffeSolver, progress: Pro
     path = snapshot_path(folder, name, solver.iteration)
     weights, state = path.with_suffix(".caffemodel"), path.with_suffix(".solverstate")
     path.unlink(missing_ok=True)  # from here on what was saved at this iteration before is no snapshot
-    net = task.spec if task.spec is not None else definition(task.net)
+    net = task.spec if task.spec is not None else definition(task.net, name=type(task.net).__name__)
     write_caffemodel(from_state_dict(task.net.state_dict(), net), unlinked(weights))
     write_solverstate(to_solverstate(solver, learned_net=weights.name), unlinked(state))
     record = {

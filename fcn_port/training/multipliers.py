@@ -8,11 +8,10 @@ from typing import Any
 from torch import nn
 
 from converters.errors import MismatchError, NetError
-from converters.execution import CaffeNet, key_of, split_key
+from converters.execution import key_of, split_key
 from converters.net import NetSpec
 
-from ..inspection import input_shapes
-from ..nets.record import to_spec
+from ..nets import definition
 
 _MULTIPLIERS = ("lr_mult", "decay_mult")
 
@@ -27,7 +26,7 @@ def parameter_groups(net: nn.Module, spec: NetSpec | None = None) -> list[dict[s
     contradict each other.
     """
     if spec is None:
-        spec = definition(net)
+        spec = definition(net, name=type(net).__name__)
     state = net.state_dict(keep_vars=True)
     parameters = {key: value for key, value in state.items() if isinstance(value, nn.Parameter)}
     groups: list[dict[str, Any]] = []
@@ -36,13 +35,6 @@ def parameter_groups(net: nn.Module, spec: NetSpec | None = None) -> list[dict[s
         if not parameters[key].requires_grad:
             groups[-1]["lr_mult"] = 0.0
     return groups
-
-
-def definition(net: nn.Module) -> NetSpec:
-    """The net as Caffe would define it: its own definition for a CaffeNet, the one it shows for a hand-written net."""
-    if isinstance(net, CaffeNet):
-        return net.spec
-    return to_spec(net, input_shapes(net, (500, 500)), name=type(net).__name__)
 
 
 def multipliers(spec: NetSpec, keys: Iterable[str]) -> dict[str, dict[str, float]]:

@@ -20,14 +20,14 @@ from weights.records import Preprocessing
 
 from ..data.records import DataSet
 from ..inspection import trace
-from ..nets import NETS, Widths
+from ..nets import NETS, Widths, definition
 from ..surgery import State
 from .choices import Multiplier, Normalization, Order
 from .distributed import Together
 from .errors import TrainingError
 from .feed import Feed
 from .initial import Beginning, begin
-from .multipliers import definition, parameter_groups
+from .multipliers import parameter_groups
 from .recipe import Recipe
 from .solver import CaffeSolver
 from .task import Task, task_for, task_of
@@ -121,7 +121,7 @@ def prepare(
     normalization = changes.normalization or source.gathering.normalization
     task = _task(source, data, normalization)
     seed = source.seed if changes.seed is None else changes.seed
-    spec = task.spec or definition(task.net)
+    spec = task.spec or definition(task.net, name=type(task.net).__name__)
     beginning = begin(task.net, spec, *sources, seed=seed, expand_scores=expand_scores)
     task.net.to(together.device)
 

@@ -181,9 +181,9 @@ def test_every_32nd_dense_score_is_a_coarse_one_of_a_shifted_image(name: str) ->
     inputs = random_inputs(net, (43, 38))
     shifted, dilated = ShiftAndStitch(net), with_upsampling(net, "dilation")
     with torch.no_grad():
-        dense = dilated.dense((), inputs)
+        dense = dilated.dense(inputs)["score"]
         for down, right in ((0, 0), (5, 30)):
-            coarse = shifted.shifted((), inputs, down, right)
+            coarse = shifted.shifted(inputs, down, right)
             found = dense[:, :, 31 - down :: 32, 31 - right :: 32]
             h, w = (min(a, b) for a, b in zip(found.shape[2:], coarse.shape[2:], strict=True))
             assert h and w

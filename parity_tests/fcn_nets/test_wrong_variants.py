@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import fcn_port
+from fcn_port.nets import FCN32sColorHHA
 from fcn_port.nets.parts import Concat, Crop, Sum
 from parity_tests.goldens import compare, format_blobs, formats, golden, parse_id
 from parity_tests.nets import filled_inputs, filled_net
@@ -114,8 +115,11 @@ def _put(layer: str, module: nn.Module) -> Callable[[nn.Module], None]:
 
 
 def _streams_swapped(net: nn.Module) -> None:
-    stream = net.stream
-    net.stream = lambda x, suffix: stream(x, {"color": "hha", "hha": "color"}[suffix])
+    class StreamsSwapped(FCN32sColorHHA):
+        def stream(self, x: Tensor, suffix: str) -> Tensor:
+            return super().stream(x, {"color": "hha", "hha": "color"}[suffix])
+
+    net.__class__ = StreamsSwapped
 
 
 WRONG_MEMBERS = {

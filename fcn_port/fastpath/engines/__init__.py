@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
-from typing import cast, get_args
+from typing import cast, get_args, overload
 
 from torch import nn
 
 from ...errors import EngineError
-from ...nets.parts import FCN
+from ...nets.fcn import FCN
+from ...nets.net import Net
 from ..kernels import Choice
 from ..lossless import fast
 from ..native import why_not
@@ -43,6 +44,10 @@ def installed(name: str) -> bool:
     return all(find_spec(module) is not None for module in ENGINES[name])
 
 
+@overload
+def make(name: str, net: Net) -> Net: ...
+@overload
+def make(name: str, net: nn.Module) -> nn.Module: ...
 def make(name: str, net: nn.Module) -> nn.Module:
     """A module with the call and the numbers of `net`, run by the engine called `name`.
 

@@ -33,7 +33,7 @@ def build(engine: SplitEngine) -> Models:
     if problem is not None:  # it would load code from there
         raise EngineError(f"compile: {problem}; set TORCHINDUCTOR_CACHE_DIR to a folder of your own")
     plan = engine.reference_plan()
-    tail = _Tail(tuple(step for step in plan.tail if step.top not in engine.outputs))
+    tail = _Tail(tuple(step for step in plan.tail if step.top not in engine.last_crops))
     return _compiled(_Head(plan, engine.constants())), _compiled(tail)
 
 

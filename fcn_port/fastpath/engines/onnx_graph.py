@@ -17,6 +17,7 @@ import torch
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from ...nets.fcn import FCN
 from ...nets.parts import LRN, Concat, Crop, Scale, Sum
 from ..background import Background
 from ..geometry import Rect, Sliding
@@ -106,7 +107,7 @@ def models_of(engine: SplitEngine) -> dict[str, ModelProto]:
     return {"head": head_model(plan, engine.constants()), "tail": tail_model(plan, engine.lossless.graph)}
 
 
-def whole_model(net: nn.Module, shape: tuple[int, ...]) -> ModelProto:
+def whole_model(net: FCN, shape: tuple[int, ...]) -> ModelProto:
     """A net with one input as it is written, padding and all, for inputs of exactly this shape."""
     graph = read_graph(net)
     model = _Model()

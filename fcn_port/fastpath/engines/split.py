@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import EngineError
-from ...nets.parts import FCN, Crop
+from ...nets.fcn import FCN
+from ...nets.net import Wrapper
+from ...nets.parts import Crop
 from ..background import Background
 from ..geometry import Interval
 from ..graph import Graph
@@ -28,7 +30,7 @@ TOLERANCE = 2e-5
 """Of the largest score: an engine that differs from PyTorch by more is refused."""
 
 
-class SplitEngine(nn.Module):
+class SplitEngine(Wrapper):
     """A net run by an engine: the call and the numbers of the net, CPU and float32 only, without gradients.
 
     The first input of each size, up to a multiple of the strides, is checked against PyTorch; EngineError where a score
@@ -40,13 +42,18 @@ class SplitEngine(nn.Module):
         self.lossless = Lossless(net)
         self.name = name
         self.period = self._period()
-        self.outputs = last_crops(self.reference_plan(), self.lossless.graph)
+        self.last_crops = last_crops(self.reference_plan(), self.lossless.graph)
         self._checked: Kept[bool] = Kept(4096)
         self._head, self._tail = build(self)
 
     def extra_repr(self) -> str:
         """What rounding depends on."""
         return f"engine={self.name}"
+
+    @property
+    def net(self) -> FCN:  # type: ignore[override]
+        """The net that the engine stands for."""
+        return self.lossless.net
 
     def reference_plan(self) -> Plan:
         """The plan whose margins hold for all multiples of the strides."""
@@ -86,7 +93,7 @@ class SplitEngine(nn.Module):
         tops = self._tail(self._assembled(plan, parts))
         return {
             name: tops[blob][..., offset : offset + size[0], offset : offset + size[1]].contiguous()
-            for name, (blob, offset) in self.outputs.items()
+            for name, (blob, offset) in self.last_crops.items()
         }
 
     def _rounded(self, side: int) -> int:
@@ -122,12 +129,6 @@ class SplitEngine(nn.Module):
                     "use --engine torch, and please report it"
                 )
         return True
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("lossless"), name)
 
 
 def last_crops(plan: Plan, graph: Graph) -> dict[str, tuple[str, int]]:

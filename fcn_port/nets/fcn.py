@@ -1,0 +1,60 @@
+"""`FCN`: a net that is written out by hand, one child module for each layer, under its Caffe layer name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor
+from typing_extensions import Self
+
+from converters.net import NetSpec, Shape
+
+from .net import Net
+from .record import calls_of, record, shapes_of, to_spec
+
+DEPLOY_SIZE = (500, 500)
+"""The input size (h, w) that the published deploy nets name, "purely for sake of example"."""
+
+
+class FCN(Net):
+    """What every hand-written net has, so that `load` can recognise it, and all that can be read off its layers."""
+
+    channels: ClassVar[Mapping[str, int]] = {"data": 3}
+    """Of each input blob, in the order of `forward`."""
+
+    plain_rates: ClassVar[tuple[str, ...]] = ()
+    """Convolutions whose biases the release trains like weights; others learn at twice the rate, without decay."""
+
+    @classmethod
+    def of_shapes(cls, shapes: Mapping[str, Shape]) -> Self:
+        """The net whose weights have these shapes, by state dict key; KeyError where a layer is not there."""
+        return cls(**cls.settings_of(shapes))
+
+    @classmethod
+    def settings_of(cls, shapes: Mapping[str, Shape]) -> dict[str, Any]:
+        """The keyword arguments of `__init__` that give weights of these shapes."""
+        raise NotImplementedError
+
+    @property
+    def spec(self) -> NetSpec:
+        return self.definition()
+
+    def definition(self, *, name: str = "") -> NetSpec:
+        return to_spec(self, self.inputs, name=name)
+
+    @property
+    def inputs(self) -> Mapping[str, Shape]:
+        return {name: (1, count, *DEPLOY_SIZE) for name, count in self.channels.items()}
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        calls = calls_of(self, self.inputs)
+        read = {bottom for call in calls if call.top not in call.bottoms for bottom in call.bottoms}
+        return tuple(dict.fromkeys(call.top for call in calls if call.top not in read))
+
+    def blobs(self, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
+        return record(self, {**dict(zip(self.channels, inputs, strict=False)), **named})[1]
+
+    def shapes(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
+        return shapes_of(self, inputs)

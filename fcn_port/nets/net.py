@@ -1,0 +1,165 @@
+"""`Net`: what every net says of itself, whoever wrote it and whatever runs it.
+
+A hand-written FCN, a loaded CaffeNet, a `fast` net, an engine and a replayed one all have a definition, inputs,
+outputs, blobs, and one card of what is known of them. Nobody has to ask which class a net is of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from converters.execution import CaffeNet
+from converters.net import NetSpec, Shape, infer_shapes
+from weights.card import Card
+from weights.records import Preprocessing
+
+from ..predict.palettes import palette
+
+
+class Net(nn.Module):
+    """A net that can be run: the call of a PyTorch module, with Caffe's definition and a card.
+
+    It gives a tensor for one output, {name: tensor} for several; several inputs go in by name.
+    """
+
+    __jit_unused_properties__: ClassVar = (
+        "spec", "inputs", "outputs", "release", "preprocessing", "classes", "palette",
+    )  # fmt: skip
+
+    card: Card = Card()
+    """What is known of the net beside its weights; `load` gives it one. The properties below are read off it."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def spec(self) -> NetSpec:
+            """What the net computes, as Caffe would define it, with its inputs at the size of `inputs`.
+
+            NotCaffes, naming layer and setting, where Caffe has no such thing.
+            """
+
+        @property
+        def inputs(self) -> Mapping[str, Shape]:
+            """The blobs that go in, in the order of the call, with the shapes that the definition gives them.
+
+            A hand-written net takes images of any size, and names 500x500 as the published definitions do.
+            """
+
+        @property
+        def outputs(self) -> tuple[str, ...]:
+            """The blobs that come out."""
+
+    def definition(self, *, name: str = "") -> NetSpec:
+        """The `spec`; `name` is that of a net which does not bring one."""
+        return self.spec
+
+    def blobs(self, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
+        """Every blob after a pass over these inputs, as `fcn_port.blobs` gives them."""
+        raise NotImplementedError
+
+    def shapes(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
+        """The shape of every blob for inputs of these shapes; nothing is computed."""
+        return dict(infer_shapes(self.spec, inputs))
+
+    def reads(self, inputs: Mapping[str, Tensor]) -> object:
+        """What a pass over these inputs reads by address beside them: the weights, and what was made of them."""
+        return list(self.state_dict().values())
+
+    @property
+    def release(self) -> str | None:
+        """The release that the weights are of."""
+        return self.card.release
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How the inputs are made of images."""
+        return self.card.preprocessing
+
+    @property
+    def classes(self) -> Mapping[str, tuple[str, ...]]:
+        """The names of the classes by output blob, {} if they are not known."""
+        return self.card.classes
+
+    @property
+    def palette(self) -> np.ndarray | None:
+        """The colours of the classes, (256, 3) uint8 RGB."""
+        return palette(self.card.palette)
+
+
+class CaffeNetWithCard(CaffeNet, Net):
+    """A CaffeNet as `load` makes it: the net of `converters`, which knows nothing of releases, with a card."""
+
+    def _get_name(self) -> str:
+        return CaffeNet.__name__
+
+
+class Wrapper(Net):
+    """A net that is run in another way: definition, inputs, outputs, blobs and card are those of the `net` inside.
+
+    A card that is given to the one is the other's too.
+    """
+
+    net: nn.Module
+
+    @property
+    def card(self) -> Card:
+        """What is known of the net inside."""
+        return as_net(self.net).card
+
+    @card.setter
+    def card(self, card: Card) -> None:
+        self.net.card = card  # type: ignore[assignment]
+
+    @property
+    def spec(self) -> NetSpec:
+        return as_net(self.net).spec
+
+    def definition(self, *, name: str = "") -> NetSpec:
+        return as_net(self.net).definition(name=name)
+
+    @property
+    def inputs(self) -> Mapping[str, Shape]:
+        return as_net(self.net).inputs
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return as_net(self.net).outputs
+
+    def blobs(self, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
+        return as_net(self.net).blobs(*inputs, **named)
+
+    def shapes(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
+        return as_net(self.net).shapes(inputs)
+
+    def reads(self, inputs: Mapping[str, Tensor]) -> object:
+        return as_net(self.net).reads(inputs)
+
+
+def as_net(net: nn.Module) -> Net:
+    """The module as a Net: itself, or a plain CaffeNet's layers and weights with an empty card.
+
+    ValueError for a module of which no layers are known.
+    """
+    if isinstance(net, Net):
+        return net
+    if not isinstance(net, CaffeNet):
+        raise ValueError(
+            f"{type(net).__name__} is no net whose layers are known; fcn_port.load, fcn_port.build and "
+            "converters.CaffeNet make such"
+        )
+    view = CaffeNetWithCard.__new__(CaffeNetWithCard)
+    vars(view).update(vars(net))
+    return view
+
+
+def definition(net: nn.Module, *, name: str = "") -> NetSpec:
+    """What a net computes as Caffe would define it, ready to deploy; `name` is what one written by hand is called.
+
+    It is that of the net as it is now, also where somebody changed its layers. Raises NotCaffes, naming layer and
+    setting, where Caffe has no such thing, and ValueError for a module of which no layers are known.
+    """
+    return as_net(net).definition(name=name)
