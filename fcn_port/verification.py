@@ -19,7 +19,7 @@ from converters.errors import CaffeFormatError, NetError
 from converters.execution import CaffeNet, cover, to_array, to_arrays
 from converters.formats import CaffeModel, read_caffemodel
 from converters.net import NetSpec, Shape, derive_crops, infer_shapes
-from converters.passes import merge_splits, to_deploy
+from converters.passes import prepare
 from converters.safety import open_file
 
 from .inspection import blobs as run_blobs
@@ -77,8 +77,8 @@ def _spec(model: CaffeModel, prototxt: Path | None) -> NetSpec | None:
     if prototxt is not None:
         from converters.formats import read_prototxt
 
-        return merge_splits(to_deploy(read_prototxt(prototxt), blobs=model.blobs))
-    return None if model.spec is None else merge_splits(to_deploy(model.spec, blobs=model.blobs))
+        return prepare(read_prototxt(prototxt), blobs=model.blobs)
+    return None if model.spec is None else prepare(model.spec, blobs=model.blobs)
 
 
 def _check_blobs(weights: Path, model: CaffeModel, spec: NetSpec | None) -> Check:

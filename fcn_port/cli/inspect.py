@@ -11,7 +11,7 @@ import numpy as np
 from converters.errors import CaffeFormatError, NetError
 from converters.formats import Blobs, read_mean, sniff
 from converters.net import NetSpec, Shape, iter_layer_shapes
-from converters.passes import merge_splits, to_deploy
+from converters.passes import prepare
 
 from .bringing import looks_like_a_name
 from .output import echo, json_option, note, size_text, write_columns, write_json
@@ -89,7 +89,7 @@ def _show_blobs(blobs: Blobs, as_json: bool) -> None:
 
 
 def _show_net(spec: NetSpec, blobs: Blobs, size: SizeOption, as_json: bool) -> None:
-    deploy = merge_splits(to_deploy(spec, blobs=blobs))
+    deploy = prepare(spec, blobs=blobs)
     rows, problem = _layer_rows(deploy, blobs, size)
     if as_json:
         write_json({"kind": "net", "name": spec.name, "notes": spec.notes, "problem": problem, "layers": rows})

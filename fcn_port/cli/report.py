@@ -95,12 +95,12 @@ def _page(weights: str, options: _Options) -> Page:
 def _definition(weights: str) -> Any:
     """The net as a definition, None for a file that has none."""
     from converters.errors import CaffeFormatError
-    from converters.passes import merge_splits, to_deploy
+    from converters.passes import prepare
 
     from .sources import read_net
 
     try:
-        return merge_splits(to_deploy(read_net(weights)))
+        return prepare(read_net(weights))
     except CaffeFormatError as error:
         note(f"the trace is left out: {error}")
         return None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import click
 
 from converters.net import Derivation, LayerSpec, NetSpec, Shape, derive_crops, infer_shapes, written_offset
-from converters.passes import auto_crop, merge_splits, to_deploy
+from converters.passes import prepare
 
 from .explain import explain_crop
 from .inspect import Size, input_shapes
@@ -26,9 +26,7 @@ def command(what: str, size: tuple[int, int], explain_crops: bool, derive: bool,
 
     WHAT is the name of a net, a prototxt, a caffemodel or a converted file. Nothing is computed.
     """
-    spec = merge_splits(to_deploy(read_net(what)))
-    if derive:
-        spec = auto_crop(spec)
+    spec = prepare(read_net(what), crops=derive)
     shapes = infer_shapes(spec, input_shapes(spec, size))
     derivations = derive_crops(spec) if explain_crops or derive else ()
     if as_json:
