@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from ..errors import CaffeFormatError
+from ..errors import CaffeFormatError, LimitError
+from ..safety.limits import check_memory
 
 _DTYPES = {"f2": "F16", "f4": "F32", "f8": "F64", "i4": "I32", "u4": "U32"}
 _CHUNK = 1 << 20
 _MOST_HEADER = 100_000_000
 """The library reads no longer header."""
+_KEY = re.compile(rb'"\s*:')
+_KEY_BYTES = 300
+"""About what the library and Python take for each key of the header; a tensor has four."""
 
 
 def write_safetensors(
@@ -40,12 +46,28 @@ def write_safetensors(
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The metadata of a safetensors file; CaffeFormatError where it is none."""
+    """The metadata of a safetensors file; CaffeFormatError where it is none, or where its keys would take too much."""
+    _check_keys(path)
     try:
         with safe_open(path, framework="numpy") as file:
             return dict(file.metadata() or {})
     except SafetensorError as error:
         raise CaffeFormatError(f"a damaged safetensors file: {error}", path=path, hint="convert it again") from error
+
+
+def _check_keys(path: str | os.PathLike[str]) -> None:
+    """LimitError if there are many more tensors or entries than a file of this size may have; 52,000 tensors are fine.
+
+    Text in the header has its quotes escaped, and hardly one of them is before a colon.
+    """
+    with Path(path).open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(min(length, _MOST_HEADER))
+    needed = _KEY_BYTES * sum(1 for _ in _KEY.finditer(header))
+    try:
+        check_memory(needed, file_size=len(header), what="the keys of its header would take")
+    except LimitError as error:
+        raise error.in_file(path) from None
 
 
 def header_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
