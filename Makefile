@@ -17,7 +17,7 @@ SHAPES := build/sample
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo sample convert voc-numbers test check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast
+.PHONY: help demo sample convert voc-numbers test check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast check-oldest
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,13 +66,17 @@ test: $(VENV)/ready-dev ## the whole test suite
 test-fast: $(VENV)/ready-dev ## the fast part of the suite, in a minute on two quiet cores
 	$(BIN)/python -m pytest --quiet -n 2 --dist loadfile --fast
 
-check: lint test ## lint, types and the suite
+check: lint test ## lint, format, types and the suite
+
+check-oldest: $(VENV)/ready-oldest ## the fast part of the suite with the lower bounds of pyproject.toml
+	$(BIN)/python .ci/oldest.py
 
 fuzz: $(VENV)/ready-fuzz ## every reader against bytes that nobody meant: make fuzz SECONDS=600 TARGETS="net h5"
 	$(BIN)/python -m parity_tests.fuzz $(TARGETS) --seconds $(SECONDS)
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 test-kill: $(VENV)/ready-dev ## kill every verb that writes, 200 times at random moments: make test-kill KILLS=1000 SEED=7
@@ -125,6 +129,10 @@ $(VENV)/ready-fuzz: $(VENV)/ready-dev
 
 $(VENV)/ready-release: $(VENV)/ready-dev
 	$(INSTALL) --editable '.[release]'
+	@touch $@
+
+$(VENV)/ready-oldest: $(VENV)/ready-dev
+	$(INSTALL) --editable '.[oldest]'
 	@touch $@
 
 $(VENV)/ready-bench: $(VENV)/ready-dev

@@ -1,9 +1,9 @@
 """Install the lower bounds that pyproject.toml promises, and run the fast part of the suite with them.
 
-The oldest Python with the oldest torch, where that torch is a build for CPUs alone or the network brings one: OLDEST_ARGS
-are further arguments for uv, such as `--torch-backend cpu`. PyPI's old torch wheels for Linux come with gigabytes of CUDA;
-where the lowest torch is such a wheel, two environments take its place: the oldest Python without torch, for what does
-without it, and this Python with the torch that is here and the lower bounds of everything else.
+The oldest Python with the oldest torch, where that torch is a build for CPUs alone: OLDEST_ARGS are further arguments
+for uv, such as `--torch-backend cpu`. PyPI's old torch wheels for Linux come with gigabytes of CUDA; where the lowest
+torch is such a wheel, two environments take its place: the oldest Python without torch, for what does without it, and
+this Python with the torch that is here and the lower bounds of everything else.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ def main() -> int:
         cases = [whole]
     else:
         print(
-            f"the oldest torch comes with a wheel of {largest / 1e6:.0f} MB: trying the rest without it, and beside the torch here"
+            f"the oldest torch comes with a wheel of {largest / 1e6:.0f} MB: trying without it, and with the one here"
         )
         here = version("torch")
         cases = [
@@ -67,11 +68,14 @@ def _oldest_python() -> str:
     if given := os.environ.get("OLDEST_PYTHON"):
         return given
     promised = re.sub(r"[^0-9.]", "", PROJECT["requires-python"])
-    found = _uv("python", "find", "--no-python-downloads", "--system", promised, check=False)
-    if found.returncode:
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    folders = [str(folder) for folder in sorted(pyenv.glob(f"versions/{promised}.*/bin"))]
+    name = f"python{promised}"
+    found = shutil.which(name, path=os.pathsep.join(folders)) or shutil.which(name)
+    if found is None or subprocess.run([found, "--version"], capture_output=True, check=False).returncode:
         print(f"Python {promised} is not on this machine: trying {sys.version.split()[0]}")
         return sys.executable
-    return found.stdout.strip()
+    return found
 
 
 def _resolve(case: Case) -> Path:

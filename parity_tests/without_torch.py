@@ -1,7 +1,7 @@
 """`pytest -p parity_tests.without_torch`: where torch is not installed, what needs it is skipped and not failed.
 
-Readers, diff and the program's help promise to do without torch; `make check-oldest` tries that where an old torch cannot
-be had. Where torch is installed this changes nothing.
+Readers, diff and the program's help promise to do without torch; `make check-oldest` tries that where an old torch
+cannot be had. Where torch is installed this changes nothing.
 """
 
 from __future__ import annotations

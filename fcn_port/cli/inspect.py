@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -20,8 +20,13 @@ from .sources import read_net, read_net_and_blobs
 _HEADER = ("layer", "type", "bottoms", "tops", "shape", "parameters", "MACs")
 SizeOption = tuple[int, int] | None
 
+if TYPE_CHECKING:
+    _SizeType = click.ParamType["tuple[int, int]"]
+else:
+    _SizeType = click.ParamType  # takes no argument before click 8.4
 
-class Size(click.ParamType["tuple[int, int]"]):
+
+class Size(_SizeType):
     """HEIGHTxWIDTH, or one number for a square."""
 
     name = "HxW"
