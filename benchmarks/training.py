@@ -26,7 +26,7 @@ from benchmarks.nets import plain_convolutions
 from converters.formats.solver import SolverSpec
 from fcn_port.nets import NETS, Widths
 from fcn_port.training import CaffeSolver, Task, parameter_groups, task_for
-from fcn_port.training.distributed import Together
+from fcn_port.training.distributed import DistributedGroup
 from fcn_port.training.feed import Batch
 from fcn_port.training.initial import begin
 from fcn_port.training.multipliers import definition
@@ -54,7 +54,7 @@ def task_of(name: str, *, narrow: bool) -> Task:
 def ours(task: Task, image: torch.Tensor, labels: torch.Tensor) -> Step:
     """What `fcn-port train` does once an image is read."""
     solver = CaffeSolver(parameter_groups(task.net), HEAVY)
-    update = Update(task, solver, Together(), task.net)
+    update = Update(task, solver, DistributedGroup(), task.net)
     batch = Batch(("image",), {"data": image, "label": labels.byte()})
     return lambda: update([batch])["loss"]
 

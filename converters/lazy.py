@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from types import MappingProxyType
 
 
-def lazy_attributes(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a package whose names live in these modules of it, by name."""
+def lazy_attributes(
+    package: str, homes: Mapping[str, str], *, renamed: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of a package whose names live in these modules of it, by name.
+
+    `renamed` gives the present name by the former one, which works for one release more with a DeprecationWarning.
+    """
 
     def get(name: str) -> object:
+        if name in renamed:
+            new = renamed[name]
+            warnings.warn(f"{package}.{name} is now {package}.{new}", DeprecationWarning, stacklevel=2)
+            return getattr(sys.modules[package], new)
         if name not in homes:
             raise AttributeError(f"module '{package}' has no attribute '{name}'")
         value = getattr(import_module(f".{homes[name]}", package), name)

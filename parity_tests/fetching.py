@@ -14,7 +14,7 @@ import pytest
 from parity_tests.http_server import Behaviour, HostileServer, Served, cut, hang_up, ignore_if_range
 from weights.catalogue import DIGEST_LENGTHS, release
 from weights.download.fetching import FetchResult, fetch
-from weights.download.retry_policy import Patience
+from weights.download.retry_policy import RetryPolicy
 from weights.errors import FetchError
 from weights.records import Checksum, Release
 from weights.sidecar import read_record
@@ -27,7 +27,7 @@ PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in &amp; surf</title></head></
 OTHER = b"\n\x03net" + random.Random(8).randbytes(300_000)
 """Another one of the same size."""
 
-HURRY = Patience(connect=5.0, stall=5.0, slowest=1000, attempts=3, worthwhile=1000, pause=0.001, longest_pause=0.01)
+HURRY = RetryPolicy(connect=5.0, stall=5.0, slowest=1000, attempts=3, worthwhile=1000, pause=0.001, longest_pause=0.01)
 """No time between tries, and time enough for an honest server on a busy machine."""
 
 IMPATIENT = replace(HURRY, stall=0.3, slowest=20_000)

@@ -17,7 +17,7 @@ import fcn_port
 from converters.net.shapes import infer_shapes
 from fcn_port.cli import run
 from fcn_port.data import DataSet, make_shapes, open_dataset
-from fcn_port.evaluation.running import Plan, evaluate
+from fcn_port.evaluation.running import EvaluationPlan, evaluate
 from fcn_port.nets import FCN8s, Widths
 from fcn_port.training import find_recipe
 from parity_tests.record_sample import CATALOGUE, WEIGHTS, with_entry
@@ -34,7 +34,7 @@ def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def mean_iu(net: torch.nn.Module, data: DataSet, *, limit: int) -> float:
-    result = evaluate(net, data, plan=Plan(limit=limit))
+    result = evaluate(net, data, plan=EvaluationPlan(limit=limit))
     return result.scores(result.tasks[0]).mean_iu
 
 

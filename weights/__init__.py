@@ -7,13 +7,14 @@
 Nothing here needs torch, and the network library is imported when it is first used.
 """
 
+from converters.lazy import lazy_attributes
 from converters.old_names import WEIGHTS, keep_old_names
 from converters.passes import assume_channels
 from weights.catalogue import datasets, init_nets, release, releases
 from weights.download.fetching import FetchPlan, FetchResult, fetch, is_offline, plan
 from weights.download.progress import Progress, human_bytes
 from weights.download.prototxt import fetch_prototxt
-from weights.download.retry_policy import Patience
+from weights.download.retry_policy import RetryPolicy
 from weights.errors import (
     CatalogueError,
     ChecksumError,
@@ -36,10 +37,10 @@ __all__ = [
     "Input",
     "Licence",
     "OfflineError",
-    "Patience",
     "Preprocessing",
     "Progress",
     "Release",
+    "RetryPolicy",
     "Score",
     "UnknownReleaseError",
     "WeightsError",
@@ -58,4 +59,5 @@ __all__ = [
 ]
 
 keep_old_names(WEIGHTS)
+__getattr__, __dir__ = lazy_attributes(__name__, {}, renamed={"Patience": "RetryPolicy"})
 assume_channels("depth", 1)  # the NYUDv2 nets read log depth as a blob of that name

@@ -1,4 +1,4 @@
-"""What a converted file says of its net besides the weights: it travels in the metadata of the safetensors file."""
+"""The card of a net: what a converted file says besides the weights, in the metadata of the safetensors file."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def bundled() -> Mapping[str, Release]:
 
 
 def datasets() -> Mapping[str, Dataset]:
-    """What is known of each data set, by the key that releases use."""
+    """The data sets, by the key that releases use."""
     return _catalogue().datasets
 
 
@@ -241,7 +241,7 @@ def _check(entry: _ReleaseEntry, kind: Kind, dataset: Dataset) -> None:
 
 
 def _known(name: str, key: str, known: Mapping[str, T]) -> T:
-    """What a key refers to."""
+    """The thing that a key refers to."""
     if key not in known:
         raise CaffeFormatError(f"{name} '{key}' is not one of {', '.join(known)}")
     return known[key]
@@ -287,7 +287,7 @@ def _count(key: str, count: int | None) -> int | None:
 
 
 def _checksums(entry: _ReleaseEntry) -> tuple[Checksum, ...]:
-    """What was published, the strongest first."""
+    """The published checksums, the strongest first."""
     found = []
     for algorithm, length in DIGEST_LENGTHS.items():
         digest: str | None = getattr(entry, algorithm)

@@ -1,4 +1,4 @@
-"""What can go wrong with the releases: one tree of errors.
+"""The errors about releases and their files: one tree.
 
 WeightsError                 base
 ├── CatalogueError           releases.toml says something that it cannot mean

@@ -47,7 +47,7 @@ class Checksum:
 
 @dataclass(frozen=True)
 class Input:
-    """How one input blob is made from a stored image with values as stored (0 to 255 for colour and HHA).
+    """The way to make one input blob of a stored image with values as stored (0 to 255 for colour and HHA).
 
     `x = (log(image) if log else image)[channels] - mean) * scale`, float32, laid out (1, channels, h, w), never
     resized. `channels` "bgr" reverses an RGB image, "file" leaves the stored order; `mean` is in the net's order.
@@ -70,7 +70,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How the inputs of a net are made; one `Input` for each input blob."""
+    """The ways to make the inputs of a net; one `Input` for each input blob."""
 
     inputs: tuple[Input, ...]
 
@@ -125,7 +125,7 @@ class Licence:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What the releases of a data set share: kinds of input, class names by output blob, palette, ignored label."""
+    """A data set, as its releases share it: kinds of input, class names by output blob, palette, ignored label."""
 
     name: str
     title: str

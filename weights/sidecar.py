@@ -1,4 +1,4 @@
-"""What was verified about a file: `<file>.sha256` beside it.
+"""Records of what was verified about a file: `<file>.sha256` beside it.
 
     # fcn-port {"size": 538..., "mtime_ns": ..., "verified_by": "sha1", "published": "sha1 c449...", "source": "http://..."}
     e3b0c442...  fcn8s-heavy-pascal.caffemodel
@@ -40,7 +40,7 @@ class Record:
     source: str | None = None
 
     def is_of(self, stat: os.stat_result) -> bool:
-        """Whether a file with this `stat` is the one that was verified."""
+        """True if a file with this `stat` is the one that was verified."""
         return (self.size, self.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
 
 

@@ -1,4 +1,4 @@
-"""Where files live: `$FCN_PORT_WEIGHTS`, else `weights/files/` of a checkout, else the user's cache folder.
+"""The folder for weights: `$FCN_PORT_WEIGHTS`, else `weights/files/` of a checkout, else the user's cache folder.
 
 A file that is fetched has a few others beside it, all named after it:
 
@@ -44,14 +44,14 @@ def cache_folder(kind: str) -> Path:
 
 
 def _is_checkout(root: Path) -> bool:
-    """Whether `root` is this project's source, not a folder of installed packages."""
+    """True if `root` is this project's source, not a folder of installed packages."""
     project = root / "pyproject.toml"
     return project.is_file() and 'name = "fcn-port"' in project.read_text(encoding="utf-8", errors="replace")
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where one file lives, and the names of what lies beside it."""
+class StoredFile:
+    """A file's place on the disk, and the names of what lies beside it."""
 
     folder: Path
     file: str
@@ -63,17 +63,17 @@ class Place:
 
     @property
     def record(self) -> Path:
-        """What was verified about it."""
+        """The record of what was verified about it."""
         return self._beside(".sha256")
 
     @property
     def part(self) -> Path:
-        """What has arrived of a download."""
+        """The part of a download that has arrived."""
         return self._beside(".part")
 
     @property
     def origin(self) -> Path:
-        """Where that came from."""
+        """The note of where that came from."""
         return self._beside(".part.json")
 
     @property
@@ -85,19 +85,19 @@ class Place:
         return self.folder / (self.file + suffix)
 
 
-def place_of(release: Release, *, directory: str | os.PathLike[str] | None = None) -> Place:
-    """Where a release's caffemodel lives; `directory` instead of `weights_dir()`."""
-    return Place(_folder(directory), release.file)
+def place_of(release: Release, *, directory: str | os.PathLike[str] | None = None) -> StoredFile:
+    """The place of a release's caffemodel; `directory` instead of `weights_dir()`."""
+    return StoredFile(_folder(directory), release.file)
 
 
 def converted_path(release: Release, *, directory: str | os.PathLike[str] | None = None) -> Path:
-    """Where the converted release lives: `<name>.safetensors` beside its caffemodel."""
+    """The path of the converted release: `<name>.safetensors` beside its caffemodel."""
     return _folder(directory) / f"{release.name}.safetensors"
 
 
-def prototxt_place(release: Release, *, directory: str | os.PathLike[str] | None = None) -> Place:
-    """Where a release's net definition lives: `<name>.prototxt` beside its caffemodel."""
-    return Place(_folder(directory), f"{release.name}.prototxt")
+def prototxt_place(release: Release, *, directory: str | os.PathLike[str] | None = None) -> StoredFile:
+    """The place of a release's net definition: `<name>.prototxt` beside its caffemodel."""
+    return StoredFile(_folder(directory), f"{release.name}.prototxt")
 
 
 def _folder(directory: str | os.PathLike[str] | None) -> Path:
@@ -111,7 +111,7 @@ def free_bytes(folder: Path) -> int:
 
 
 def in_words(error: OSError) -> str:
-    """What is wrong with which file, on one line; where there is no room, how much is free and what to do."""
+    """The system's error on one line: which file, what is wrong; with no room, what is free and what to do."""
     problem = (error.strerror or str(error)).lower()
     if error.filename is None:
         return problem

@@ -30,7 +30,7 @@ _SPEEDS = (("10 Mbit/s", 1.25e6), ("100 Mbit/s", 1.25e7))
 
 
 def looks_like_a_name(what: str) -> bool:
-    """Whether WHAT is meant as a name: no such file exists, and it has neither a folder nor a suffix."""
+    """True if WHAT is meant as a name: no such file exists, and it has neither a folder nor a suffix."""
     path = Path(what)
     return not path.exists() and path.name == what and not path.suffix
 
@@ -79,7 +79,7 @@ class Told:
 
 @contextmanager
 def telling(file: str, *, active: bool = True) -> Iterator[Told]:
-    """What shows how far it is with `file`: a bar where somebody watches, lines where not."""
+    """Callbacks that show how far it is with `file`: a bar where somebody watches, lines where not."""
     if not active:
         yield Told(None, None)
         return

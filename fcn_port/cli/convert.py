@@ -17,7 +17,7 @@ from .output import bar, echo, echo_lines, human_bytes, json_option, note, size_
 from .sources import read_net
 
 _SHOWN = 8
-"""How many of the layers that the net does not have are named; --json names all."""
+"""The number of layers to name that the net does not have; --json names all."""
 
 
 @click.command("convert")

@@ -73,7 +73,7 @@ def command(
 
 
 class _Drawing(TypedDict):
-    """What shapes are drawn by."""
+    """The settings by which shapes are drawn."""
 
     count: int
     seed: int
@@ -151,7 +151,7 @@ def _describe(chosen: tuple[Archive, ...], base: Path) -> None:
 
 
 def _say_splits(chosen: tuple[Archive, ...], base: Path) -> None:
-    """How many images each list has, and how many of them are not there."""
+    """The number of images in each list, and how many of them are not there."""
     home = next((base / each.home for each in chosen if each.unpacked and each.here(base)), None)
     if home is None:
         return

@@ -32,7 +32,7 @@ precision_option = click.option(
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What these options say."""
+    """The settings that these options make."""
 
     engine: str
     padded: bool

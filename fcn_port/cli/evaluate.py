@@ -19,7 +19,7 @@ from .bringing import here, looks_like_a_name
 from .device import device_option, find_device
 from .engine import RunOptions, engine_option, padded_option, precision_option, run_as_told
 from .output import echo, echo_lines, json_option, note, write_columns, write_json
-from .progress import counting
+from .progress import progress_bar
 
 if TYPE_CHECKING:
     from ..data.records import DataSet
@@ -91,7 +91,7 @@ def command(
 
 
 class _Work:
-    """What the options ask for, done for one net after the other."""
+    """The work that the options ask for, done for one net after the other."""
 
     def __init__(
         self, folder: Path | None, split: str | None, device: Any, processes: Processes, options: _Options
@@ -113,7 +113,7 @@ class _Work:
 
     def one(self, name: str, *, several: bool) -> Evaluation:
         """Load a net, find its data set, and run."""
-        from ..evaluation.running import Plan, evaluate
+        from ..evaluation.running import EvaluationPlan, evaluate
         from ..loading import attach, load
 
         like = self.options.like
@@ -127,7 +127,7 @@ class _Work:
         net = run_as_told(net, self.options)
         release = getattr(net, "release", None) if known is None else known.name
         labels = self._labels_folder(name, several)
-        plan = Plan(
+        plan = EvaluationPlan(
             limit=self.options.limit,
             workers=self.options.workers,
             cache=self._cache(),
@@ -136,7 +136,7 @@ class _Work:
         )
         if net.preprocessing is None and self.processes.first:
             note(f"{name} does not say how its inputs are made; taking those of {data.title} (or say --like RELEASE)")
-        with counting(name, active=self.processes.first) as progress:
+        with progress_bar(name, active=self.processes.first) as progress:
             result = evaluate(
                 net, data, name=name, release=release, plan=plan, processes=self.processes, progress=progress
             )

@@ -1,4 +1,4 @@
-"""Why a crop is where it is, in words and numbers."""
+"""An explanation, in words and numbers, of why a crop is where it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the verbs write: aligned columns and JSON on standard output, messages and progress on standard error."""
+"""Output of the verbs: aligned columns and JSON on standard output, messages and progress on standard error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON f
 
 
 MOST_CELL = 200
-"""How many characters of a cell a table shows."""
+"""The most characters of a cell that a table shows."""
 
 
 def echo(line: object = "") -> None:
@@ -41,7 +41,7 @@ def write_json(data: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """What `json` does not know: records become objects under their field names, all else text."""
+    """The form in JSON of what `json` does not know: records become objects under their field names, all else text."""
     if isinstance(value, Mapping):
         return dict(value)
     if is_dataclass(value) and not isinstance(value, type):

@@ -15,7 +15,7 @@ from .bringing import here
 from .device import device_option, find_device
 from .engine import RunOptions, engine_option, low_memory_option, padded_option, precision_option, run_as_told
 from .output import echo, json_option, note, write_columns, write_json
-from .progress import counting
+from .progress import progress_bar
 
 if TYPE_CHECKING:
     from torch import nn
@@ -80,7 +80,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     results: list[dict[str, Any]] = []
     failed: list[Predicted] = []
     keep = options.scores or options.probabilities
-    with counting("images", active=len(sources) > 1, kept="what is done is written") as progress:
+    with progress_bar("images", active=len(sources) > 1, kept="what is done is written") as progress:
         found = predict_all(net, sources, batch=options.batch, tile=options.tile, keep_scores=keep)
         for number, each in enumerate(found, start=1):
             if each.seen is None:

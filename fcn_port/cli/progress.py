@@ -12,7 +12,7 @@ from .output import note
 
 
 @contextmanager
-def counting(
+def progress_bar(
     name: str, *, active: bool, kept: str = "what was computed is kept; the same command goes on from there"
 ) -> Iterator[Callable[[int, int], None]]:
     """A callback (images done, of so many) that shows them, and the time left: a bar, or lines where nobody watches.

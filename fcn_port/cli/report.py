@@ -16,7 +16,7 @@ from .bringing import here
 from .device import device_option, find_device
 from .inspect import Size, SizeOption
 from .output import note
-from .progress import counting
+from .progress import progress_bar
 
 if TYPE_CHECKING:
     from torch import nn
@@ -133,11 +133,11 @@ def _open(folder: Path, weights: str, evaluation: Evaluation | None, options: _O
 
 def _evaluated(net: nn.Module, data: DataSet, weights: str, options: _Options) -> Evaluation:
     from ..evaluation.cache import cache_dir
-    from ..evaluation.running import Plan, evaluate
+    from ..evaluation.running import EvaluationPlan, evaluate
 
     release = options.like or getattr(net, "release", None)
-    plan = Plan(limit=options.limit, cache=cache_dir())
-    with counting(weights, active=True) as progress:
+    plan = EvaluationPlan(limit=options.limit, cache=cache_dir())
+    with progress_bar(weights, active=True) as progress:
         return evaluate(net, data, name=Path(weights).name, release=release, plan=plan, progress=progress)
 
 

@@ -35,7 +35,7 @@ def received() -> int | None:
 
 
 def words(number: int) -> str:
-    """What happened, in words."""
+    """The event in words."""
     return _WORDS[signal.Signals(number).name]
 
 
@@ -69,7 +69,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _importing(frame: FrameType | None) -> bool:
-    """Whether a module is being imported, where an exception may be printed, lost or turned into another by C code."""
+    """True if a module is being imported, where an exception may be printed, lost or turned into another by C code."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return True

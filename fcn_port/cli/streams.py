@@ -51,7 +51,7 @@ def _null_device(number: int) -> TextIO:
 
 
 def _is_plain_file(stream: io.TextIOWrapper, number: int) -> bool:
-    """Whether a stream is the process's own, and no console of Windows or what a test put in its place."""
+    """True if a stream is the process's own, and no console of Windows or what a test put in its place."""
     raw = getattr(stream.buffer, "raw", stream.buffer)
     return isinstance(raw, io.FileIO) and raw.fileno() == number
 

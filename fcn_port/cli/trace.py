@@ -43,7 +43,7 @@ def command(what: str, size: tuple[int, int], explain_crops: bool, derive: bool,
 
 
 def _cut(layer: LayerSpec, shapes: Mapping[str, Shape]) -> str:
-    """Where a crop lies in its bottom: "score_pool4[5:15]", or for both axes where they differ "x[5:15, 7:20]"."""
+    """The place of a crop in its bottom: "score_pool4[5:15]", or for both axes where they differ "x[5:15, 7:20]"."""
     ranges = _ranges(layer, shapes)
     text = ", ".join(f"{start}:{stop}" for start, stop in (ranges[:1] if ranges[0] == ranges[1] else ranges))
     return f"{layer.bottoms[0]}[{text}]"

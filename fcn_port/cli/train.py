@@ -15,9 +15,9 @@ from .output import echo, json_option, note, write_json
 
 if TYPE_CHECKING:
     from ..data.records import DataSet
-    from ..training.distributed import Together
-    from ..training.prepare import Prepared, Source
-    from ..training.run import Outcome, Plan
+    from ..training.distributed import DistributedGroup
+    from ..training.prepare import Prepared, TrainingSource
+    from ..training.run import Outcome, TrainingPlan
 
 _Folder = click.Path(file_okay=False, path_type=Path)
 _File = click.Path(dir_okay=False, path_type=Path)
@@ -102,15 +102,15 @@ def command(recipe: str | None, solver: Path | None, folder: Path | None, **give
         raise click.UsageError("what to learn from? Say --data FOLDER; `fcn-port data` tells of the published ones")
     options = _Options(folder=folder, **given)
     from ..evaluation.processes import device_of_process, joined
-    from ..training.distributed import Together
+    from ..training.distributed import DistributedGroup
     from ..training.errors import TrainingError
-    from ..training.folder import alone_in
+    from ..training.folder import locked_folder
 
     device = device_of_process(options.device)
     try:
         with joined(device) as processes:
-            training = _Training(recipe, solver, Together(processes, find_device(device)), options)
-            with alone_in(training.folder) if processes.first else nullcontext():
+            training = _Training(recipe, solver, DistributedGroup(processes, find_device(device)), options)
+            with locked_folder(training.folder) if processes.first else nullcontext():
                 return training.run()
     except TrainingError as error:
         note(f"fcn-port: {error}")
@@ -118,15 +118,15 @@ def command(recipe: str | None, solver: Path | None, folder: Path | None, **give
 
 
 class _Training:
-    """What the options ask for; only the first of several processes speaks."""
+    """A training that the options ask for; only the first of several processes speaks."""
 
-    def __init__(self, recipe: str | None, solver: Path | None, together: Together, options: _Options) -> None:
-        self.options, self.together = options, together
+    def __init__(self, recipe: str | None, solver: Path | None, group: DistributedGroup, options: _Options) -> None:
+        self.options, self.group = options, group
         self.source = _source(recipe, solver)
         self.folder: Path = options.out or Path("runs") / self.source.name
 
     def say(self, message: str) -> None:
-        if self.together.processes.first:
+        if self.group.processes.first:
             note(message)
 
     def run(self) -> int:
@@ -137,7 +137,7 @@ class _Training:
         from .training_output import reporting
 
         data = self._data()
-        snapshot = self.together.processes.from_first(self._snapshot() if self.together.processes.first else None)
+        snapshot = self.group.processes.from_first(self._snapshot() if self.group.processes.first else None)
         resume = None if snapshot is None else read_snapshot(snapshot)
         prepared = prepare(
             self.source,
@@ -145,7 +145,7 @@ class _Training:
             sources=() if resume is not None else self._init(),
             expand_scores=self.options.expand_scores,
             changes=self._changes(),
-            together=self.together,
+            group=self.group,
             workers=self.options.workers,
         )
         plan = self._plan(prepared, self._validation(data))
@@ -155,7 +155,7 @@ class _Training:
                 "lets it go on, --resume FILE goes on from an earlier snapshot"
             )
         self._announce(prepared, data, resume)
-        active = self.together.processes.first
+        active = self.group.processes.first
         display = self.options.display or prepared.solver.spec.display or 20
         with (
             reporting(self.folder, display=display, tensorboard=self.options.tensorboard, active=active) as report,
@@ -163,7 +163,7 @@ class _Training:
         ):
             outcome = train(
                 prepared.task, prepared.solver, prepared.feed, plan,
-                resume=resume, together=self.together, report=report, stop=stop,
+                resume=resume, group=self.group, report=report, stop=stop,
             )  # fmt: skip
         return self._finish(prepared, plan, outcome)
 
@@ -232,8 +232,8 @@ class _Training:
             raise click.UsageError("what to begin with? Say --init FILE, or --init none to begin from nothing")
         if wanted == ("none",):
             return []
-        first = self.together.processes.first
-        files = self.together.processes.from_first([file_of(name) for name in wanted] if first else [])
+        first = self.group.processes.first
+        files = self.group.processes.from_first([file_of(name) for name in wanted] if first else [])
         return [read_weights(file).state for file in files]
 
     def _changes(self) -> Any:
@@ -241,12 +241,12 @@ class _Training:
 
         return Changes(**{each.name: getattr(self.options, each.name) for each in fields(Changes)})
 
-    def _plan(self, prepared: Prepared, validation: DataSet | None) -> Plan:
-        from ..training.run import Plan
+    def _plan(self, prepared: Prepared, validation: DataSet | None) -> TrainingPlan:
+        from ..training.run import TrainingPlan
 
         spec = prepared.solver.spec
         every = spec.snapshot if self.options.snapshot is None else self.options.snapshot
-        return Plan(
+        return TrainingPlan(
             folder=self.folder,
             name=prepared.name,
             max_iter=spec.max_iter,
@@ -272,10 +272,10 @@ class _Training:
 
     # After
 
-    def _finish(self, prepared: Prepared, plan: Plan, outcome: Outcome) -> int:
+    def _finish(self, prepared: Prepared, plan: TrainingPlan, outcome: Outcome) -> int:
         from ..training.checkpoints import read_snapshot
 
-        if not self.together.processes.first:
+        if not self.group.processes.first:
             return 130 if outcome.stopped else 0
         if outcome.stopped:
             self.say(f"stopped after {outcome.iteration} of {plan.max_iter} updates; --resume goes on")
@@ -304,7 +304,7 @@ class _Training:
         return 130 if outcome.stopped else 0
 
 
-def _source(recipe: str | None, solver: Path | None) -> Source:
+def _source(recipe: str | None, solver: Path | None) -> TrainingSource:
     from converters.formats import read_solver
 
     from ..training.prepare import source_of_recipe, source_of_solver

@@ -1,4 +1,4 @@
-"""What `fcn-port train` tells: how a run begins, a line of progress now and then, scores, and the log files."""
+"""The words of `fcn-port train`: how a run begins, a line of progress now and then, scores, and the log files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..data.records import DataSet
 from ..training.events import Begun, Event, Report, Saved, Updated, Validated
 from ..training.initial import Beginning
 from ..training.logs import JsonLines, TensorBoard
-from ..training.prepare import Prepared, Source
+from ..training.prepare import Prepared, TrainingSource
 from ..training.translation import equal_memory
 from .output import note
 
@@ -64,8 +64,8 @@ def to_line(event: Event, *, display: int) -> str:
     return f"iteration {event.iteration}: saved {event.path}"
 
 
-def describe(prepared: Prepared, data: DataSet, source: Source, *, resumed: bool) -> Iterator[str]:
-    """How a run begins, for people to read."""
+def describe(prepared: Prepared, data: DataSet, source: TrainingSource, *, resumed: bool) -> Iterator[str]:
+    """The beginning of a run, for people to read."""
     if source.recipe is not None:
         yield f"{source.name}: {source.recipe.about}\n  after {source.recipe.source}"
     feed = prepared.feed
@@ -87,7 +87,7 @@ def _beginning(beginning: Beginning) -> Iterator[str]:
             yield f"  not used: {change.source}: {change.why}"
 
 
-def _learning(prepared: Prepared, source: Source) -> Iterator[str]:
+def _learning(prepared: Prepared, source: TrainingSource) -> Iterator[str]:
     spec, gathering, rate = prepared.solver.spec, prepared.gathering, prepared.rate
     fixed = tuple(group["name"] for group in prepared.solver.param_groups if not group["lr_mult"])
     images = f"{gathering.images} images an update ({gathering.batch_size} x {gathering.iter_size})"

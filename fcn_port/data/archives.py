@@ -1,4 +1,4 @@
-"""What the data sets were published as: where, under which checksum, and where each part goes in `data_dir()`."""
+"""The archives of the data sets: where each is published, its checksum, and where its parts go in `data_dir()`."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class Archive:
 
     @property
     def unpacked(self) -> bool:
-        """Whether it is an archive, and not a plain file."""
+        """True if it is an archive, and not a plain file."""
         return self.marker is not None
 
     def here(self, root: Path) -> bool:
-        """Whether it lies in its place below `root`; a plain file with a checksum must have that."""
+        """True if it lies in its place below `root`; a plain file with a checksum must have that."""
         home = root / self.home
         if not self.unpacked and home.is_file() and self.checksum is not None:
             return sha256_of(home) == self.checksum.digest
@@ -174,7 +174,7 @@ BELONG_TOGETHER: Mapping[str, tuple[str, ...]] = {
     "siftflow": ("siftflow", "siftflow-trainval", "siftflow-test"),
     "nyud": ("nyud", "nyud-train", "nyud-val", "nyud-test"),
 }
-"""What is fetched besides, when a data set is asked for."""
+"""Archives that are fetched besides, when a data set is asked for."""
 
 
 def find_archives(name: str) -> tuple[Archive, ...]:

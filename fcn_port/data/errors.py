@@ -1,4 +1,4 @@
-"""What can be wrong with a data set."""
+"""Errors about data sets."""
 
 from __future__ import annotations
 

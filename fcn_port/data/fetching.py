@@ -12,18 +12,18 @@ from weights.download import (
     Callback,
     Meter,
     Partial,
-    Patience,
+    RetryPolicy,
     RunningDigests,
     Wanted,
     WrongFile,
-    alone,
     human_bytes,
     is_offline,
     judge,
+    locked,
     sweep,
 )
 from weights.errors import ChecksumError, FetchError, OfflineError
-from weights.store import Place
+from weights.store import StoredFile
 
 from .archives import ARCHIVES, Archive
 from .errors import DataError
@@ -42,9 +42,9 @@ def fetch_archive(
     offline: bool | None = None,
     progress: Callback | None = None,
     unpacked: Unpacked = lambda files, done: None,
-    patience: Patience | None = None,
+    patience: RetryPolicy | None = None,
 ) -> Path:
-    """Where the archive's contents are, below `root` (else `data_dir()`); at once if they are there already.
+    """The path of the archive's contents, below `root` (else `data_dir()`); at once if they are there already.
 
     `from_file` takes a file obtained elsewhere, through the same checks, and leaves it where it is. The downloaded
     archive is deleted once it is unpacked, unless `keep`. `progress` is told of bytes downloaded and verified,
@@ -52,7 +52,7 @@ def fetch_archive(
     """
     base = data_dir() if root is None else Path(root).expanduser().absolute()
     home = base / archive.home
-    place = Place(base / "downloads", archive.file if archive.unpacked else f"{archive.name}.txt")
+    place = StoredFile(base / "downloads", archive.file if archive.unpacked else f"{archive.name}.txt")
     if archive.here(base):
         remove_abandoned(home)
         sweep(place, also=_unpacked_before(home))
@@ -64,13 +64,13 @@ def fetch_archive(
         )
     meter = Meter(progress, archive.file)
     try:
-        with alone(place, meter):
+        with locked(place, meter):
             if not archive.here(base):
                 if from_file is not None:
                     source = Path(from_file).expanduser()
                     _verified(archive, source, meter)
                 else:
-                    source = _brought(archive, place, meter, offline=offline, patience=patience or Patience())
+                    source = _brought(archive, place, meter, offline=offline, patience=patience or RetryPolicy())
                 _put(archive, source, home, unpacked)
                 if from_file is None and not keep:
                     source.unlink(missing_ok=True)
@@ -81,7 +81,7 @@ def fetch_archive(
     return home
 
 
-def _brought(archive: Archive, place: Place, meter: Meter, *, offline: bool | None, patience: Patience) -> Path:
+def _brought(archive: Archive, place: StoredFile, meter: Meter, *, offline: bool | None, patience: RetryPolicy) -> Path:
     """The file, verified, under its own name in the folder for downloads."""
     if place.path.is_file():
         _verified(archive, place.path, meter)
@@ -138,7 +138,7 @@ def _put(archive: Archive, source: Path, home: Path, unpacked: Unpacked) -> None
 
 
 def _unpacked_before(home: Path) -> Path:
-    """Where earlier versions unpacked, and left all of it when they were killed; theirs only while `alone`."""
+    """The folder where earlier versions unpacked, and left all when they were killed; theirs only while `locked`."""
     return home.with_name(f".{home.name}.unpacking")
 
 
@@ -150,7 +150,7 @@ def _digests(archive: Archive) -> RunningDigests:
     return RunningDigests([archive.checksum.algorithm] if archive.checksum is not None else [])
 
 
-def _advice(archive: Archive, place: Place) -> str:
+def _advice(archive: Archive, place: StoredFile) -> str:
     return (
         f"  it was announced at {archive.page}\n"
         f"  put a copy obtained elsewhere at {place.path}\n"

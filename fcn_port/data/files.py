@@ -22,7 +22,7 @@ from .errors import DataError
 from .matlab import parse_matrix
 
 GREY_PALETTE_MEAN_IU = 0.046
-"""What users of three projects report, whatever the net, when colours or grey values were read as labels."""
+"""The symptom that users of three projects report of any net, when colours or grey values were read as labels."""
 
 _LARGEST_LABEL = 1 << 31
 _LABEL_MODES = ("P", "L", "1", "I", "I;16")

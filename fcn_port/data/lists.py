@@ -38,7 +38,7 @@ def read_list(path: Path) -> tuple[str, ...]:
 
 
 def split_name(split: str) -> str:
-    """What a split is called: the name that was given, or that of the list whose path was given."""
+    """The name of a split: the one that was given, or that of the list whose path was given."""
     return Path(split).stem if Path(split).suffix else split
 
 

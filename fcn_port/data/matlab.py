@@ -92,7 +92,7 @@ def _variable(raw: bytes, name: str, order: str) -> _Array:
 
 
 def _unpacked(body: memoryview, most: int) -> bytes:
-    """What a compressed element holds: at most one byte more than `most`."""
+    """The bytes that a compressed element holds: at most one byte more than `most`."""
     stream = zlib.decompressobj()
     try:
         found = stream.decompress(body, most + 1)

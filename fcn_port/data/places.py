@@ -1,4 +1,4 @@
-"""Where data sets are looked for: in the folder that was given, and beside it."""
+"""The folders in which data sets are looked for: the one that was given, and beside it."""
 
 from __future__ import annotations
 

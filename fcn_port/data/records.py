@@ -83,7 +83,7 @@ class DataSet:
         return (*paths, *(files.path(id_) for files in self.labels.values()))
 
     def recipe(self, recipe: Input) -> Input:
-        """How this data set's images become an input blob, to the last bit as the release did it."""
+        """An input blob of one of this data set's images, to the last bit as the release did it."""
         if not self.single_precision_mean:
             return recipe
         return replace(recipe, mean=tuple(float(np.float32(value)) for value in recipe.mean))

@@ -30,7 +30,7 @@ DRAWING = ".drawing"
 """A file that is in the folder as long as not all of the pictures are: what was asked for."""
 
 DRAWN = ".drawn"
-"""What it is called then."""
+"""Its name then."""
 
 _HUE_SPREAD = 0.035
 """Standard deviation; classes lie 1/6 apart. With 0.06, one shape in six has a hue nearer to another class's."""
@@ -75,7 +75,7 @@ def make_shapes(
 def state_of(
     folder: Path, *, count: int, seed: int = 0, size: tuple[int, int] = (96, 128), val: float = 0.25
 ) -> Literal["empty", "in part", "whole", "other"]:
-    """What a call of `make_shapes` with these settings finds in `folder`; "in part" is left by one that was killed."""
+    """The state of `folder` for `make_shapes` with these settings; "in part" is left by a call that was killed."""
     if not folder.exists():
         return "empty"
     states: dict[str, Literal["in part", "whole"]] = {DRAWING: "in part", DRAWN: "whole"}
@@ -100,12 +100,12 @@ def _encoded(picture: Image.Image, kind: str, **settings: int) -> bytes:
 
 
 def shape_ids(*, count: int, seed: int) -> tuple[str, ...]:
-    """What the images of a seed are called."""
+    """The ids of the images of a seed."""
     return tuple(f"shapes_{seed:04d}_{index:05d}" for index in range(count))
 
 
 HELD_OUT_IDS = shape_ids(count=60, seed=2)
-"""What the bundled release is scored on; it learned from images of another seed (`make sample`)."""
+"""The set that the bundled release is scored on; it learned from images of another seed (`make sample`)."""
 
 
 def draw_shapes(rng: np.random.Generator, *, size: tuple[int, int] = (96, 128)) -> tuple[np.ndarray, np.ndarray]:
@@ -130,7 +130,7 @@ def draw_shapes(rng: np.random.Generator, *, size: tuple[int, int] = (96, 128)) 
 
 @dataclass(frozen=True)
 class _Shape:
-    """Where a shape is: centre (x, y) and radius in pixels, turned by `angle`, its class and colour (r, g, b)."""
+    """A shape's place: centre (x, y) and radius in pixels, turned by `angle`, its class and colour (r, g, b)."""
 
     label: int
     centre: tuple[float, float]

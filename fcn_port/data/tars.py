@@ -94,7 +94,7 @@ def _read_to_the_end(stream: _Headers, last_header: int) -> None:
 
 
 class _Headers:
-    """What tarfile sees of a stream: headers of a size that is usual, and none beyond what `within` allows."""
+    """A stream as tarfile sees it: headers of a size that is usual, and none beyond what `within` allows."""
 
     def __init__(self, stream: Stream, within: Callable[[int], None]) -> None:
         self._stream = stream

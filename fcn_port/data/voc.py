@@ -110,7 +110,7 @@ def derive_seg11valid(voc2011_val: tuple[str, ...], sbd_train: tuple[str, ...]) 
 
 
 def is_seg11valid(ids: tuple[str, ...]) -> bool:
-    """Whether these are the 736 images of seg11valid."""
+    """True if these are the 736 images of seg11valid."""
     return len(ids) == SEG11VALID_COUNT and digest(ids) == SEG11VALID_DIGEST
 
 

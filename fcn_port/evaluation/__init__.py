@@ -10,19 +10,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from converters.lazy import lazy_attributes
+
 from .metrics import Scores, histogram, score, scores
 from .results import Evaluation, ImageResult, read_evaluation
-from .tasks import Task, tasks_of
+from .tasks import ScoringTask, tasks_of
 
 if TYPE_CHECKING:
-    from .running import Plan, evaluate
+    from .running import EvaluationPlan, evaluate
 
 __all__ = [
     "Evaluation",
+    "EvaluationPlan",
     "ImageResult",
-    "Plan",
     "Scores",
-    "Task",
+    "ScoringTask",
     "evaluate",
     "histogram",
     "read_evaluation",
@@ -32,10 +34,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Running takes torch; reading and scoring results does not."""
-    if name not in ("Plan", "evaluate"):
-        raise AttributeError(f"module 'fcn_port.evaluation' has no attribute '{name}'")
-    from . import running
-
-    return getattr(running, name)
+# Running takes torch; reading and scoring results does not.
+__getattr__, __dir__ = lazy_attributes(
+    __name__,
+    {"EvaluationPlan": "running", "evaluate": "running"},
+    renamed={"Plan": "EvaluationPlan", "Task": "ScoringTask"},
+)

@@ -26,7 +26,7 @@ FORMAT = 1
 
 
 def cache_dir() -> Path:
-    """Where results are kept unless somebody says otherwise: the user's cache folder."""
+    """The folder in which results are kept by default, in the user's cache."""
     return cache_folder("evaluations")
 
 

@@ -9,14 +9,14 @@ from weights.records import METRICS, Score
 
 from .metrics import Scores
 from .results import Evaluation
-from .tasks import Task
+from .tasks import ScoringTask
 
 TOLERANCE = 0.1
 """Points (of a hundred) that mean IU may be off and still be called reproduced: the authors print one decimal."""
 
 
 @dataclass(frozen=True)
-class Row:
+class MetricRow:
     """One metric in percent: ours, and each published value with its source."""
 
     metric: str
@@ -31,14 +31,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the published mean IU was reproduced, and a sentence that says so."""
+    """A verdict on whether the published mean IU was reproduced, and a sentence that says so."""
 
     ok: bool
     text: str
 
 
-def published_scores(evaluation: Evaluation, task: Task) -> tuple[Score, ...]:
-    """What was published for this net, split and output, the most precise last."""
+def published_scores(evaluation: Evaluation, task: ScoringTask) -> tuple[Score, ...]:
+    """The scores published for this net, split and output, the most precise last."""
     release = {**releases(), **bundled()}.get(evaluation.release or "")
     if release is None or release.dataset.name != evaluation.dataset or task != evaluation.tasks[0]:
         return ()
@@ -46,14 +46,14 @@ def published_scores(evaluation: Evaluation, task: Task) -> tuple[Score, ...]:
     return tuple(sorted(split, key=lambda each: sum(getattr(each, metric) is not None for metric in METRICS)))
 
 
-def compare(evaluation: Evaluation, task: Task) -> tuple[Row, ...]:
+def compare(evaluation: Evaluation, task: ScoringTask) -> tuple[MetricRow, ...]:
     """A row for each of the four metrics."""
     known, ours = published_scores(evaluation, task), evaluation.scores(task)
     return tuple(_row(metric, ours, known) for metric in METRICS)
 
 
 def verdict(evaluation: Evaluation) -> Verdict | None:
-    """Whether mean IU is within TOLERANCE of the published value; None where there is nothing to say.
+    """The verdict: is mean IU within TOLERANCE of the published value? None where there is nothing to say.
 
     That is so for a part of the split, for other images than the published ones, and for weights that are no release.
     """
@@ -74,7 +74,7 @@ def verdict(evaluation: Evaluation) -> Verdict | None:
     )
 
 
-def _row(metric: str, ours: Scores, known: tuple[Score, ...]) -> Row:
+def _row(metric: str, ours: Scores, known: tuple[Score, ...]) -> MetricRow:
     values = ((getattr(score, metric), score.source) for score in known)
     published = tuple((value, source) for value, source in values if value is not None)
-    return Row(metric, 100 * getattr(ours, metric), published)
+    return MetricRow(metric, 100 * getattr(ours, metric), published)

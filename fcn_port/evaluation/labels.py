@@ -15,7 +15,7 @@ from ..predict.palettes import voc_palette
 
 
 def saved_path(folder: Path, id_: str, head: str, heads: Sequence[str]) -> Path:
-    """Where the label map of an image goes: `<id>.png`, in a folder for each output where there are several."""
+    """The path of an image's label map: `<id>.png`, in a folder for each output where there are several."""
     return (folder / file_name(head) if len(heads) > 1 else folder) / f"{id_}.png"
 
 

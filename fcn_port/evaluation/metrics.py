@@ -20,7 +20,7 @@ import numpy as np
 from weights.records import IGNORE_LABEL
 
 Over = Literal["present", "labelled"]
-"""Which classes the mean IU is over: in labels or predictions, or (SIFT Flow) only those with labelled pixels."""
+"""The classes of the mean IU: those in labels or predictions, or (SIFT Flow) only those with labelled pixels."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class Scores:
 
     @property
     def pixels(self) -> int:
-        """How many pixels count."""
+        """The number of pixels that count."""
         return sum(self.labelled)
 
 
 def histogram(
     labels: Any, predictions: Any, *, num_classes: int, ignore_label: int | None = IGNORE_LABEL
 ) -> np.ndarray:
-    """How many pixels of class i were predicted as class j: (num_classes, num_classes) int64.
+    """The pixels of class i that were predicted as class j: (num_classes, num_classes) int64.
 
     `labels` and `predictions` are integer maps of one shape: arrays, or tensors, counted on the GPU if `predictions`
     is on one. ValueError for a label that is neither a class nor `ignore_label`, and for a prediction that

@@ -18,7 +18,7 @@ import torch.distributed as dist
 T = TypeVar("T")
 
 PATIENCE = timedelta(days=2)
-"""How long a process that is done waits for the others."""
+"""The time that a process that is done waits for the others."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this process reports."""
+        """True if this process reports."""
         return self.rank == 0
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """What this process does of it."""
+        """This process's share of the items."""
         return items[self.rank :: self.size]
 
     def from_first(self, value: T) -> T:
-        """What the first process has."""
+        """The value that the first process has."""
         if self.size == 1:
             return value
         box: list[T] = [value]
@@ -55,7 +55,7 @@ class Processes:
 
 
 def launched() -> bool:
-    """Whether `torchrun` started this process."""
+    """True if `torchrun` started this process."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation found: a histogram for each image and output, from which everything else follows."""
+"""The result of an evaluation: a histogram for each image and output, from which everything else follows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from converters.safety import read_json, to_record
 from weights.records import METRICS
 
 from .metrics import Scores
-from .tasks import Task, tasks_of
+from .tasks import ScoringTask, tasks_of
 
 MOST_BYTES = 256 << 20
 """The longest file of an evaluation that is read."""
@@ -37,7 +37,7 @@ class ImageResult:
 
     @classmethod
     def from_json(cls, data: Any, classes: Mapping[str, tuple[str, ...]]) -> ImageResult:
-        """What `to_json` wrote; CaffeFormatError (a ValueError) if it is anything else."""
+        """The record that `to_json` wrote; CaffeFormatError (a ValueError) if it is anything else."""
         return _image(to_record(data, _StoredImage, ignore_unknown=True), classes)
 
 
@@ -64,8 +64,8 @@ class Evaluation:
     settings: Mapping[str, str]
 
     @property
-    def tasks(self) -> tuple[Task, ...]:
-        """What was scored."""
+    def tasks(self) -> tuple[ScoringTask, ...]:
+        """The tasks that were scored."""
         return tasks_of(self.dataset, self.classes) if any(image.histograms for image in self.images) else ()
 
     def histogram(self, head: str = "score") -> np.ndarray:
@@ -76,7 +76,7 @@ class Evaluation:
                 total += image.histograms[head]
         return total
 
-    def scores(self, task: Task | None = None) -> Scores:
+    def scores(self, task: ScoringTask | None = None) -> Scores:
         """The metrics of a task, by default of the first."""
         chosen = task or self.tasks[0]
         return chosen.scores(self.histogram(chosen.head))
@@ -102,7 +102,7 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, data: Any) -> Evaluation:
-        """What `to_json` wrote; CaffeFormatError (a ValueError) if it is anything else."""
+        """The record that `to_json` wrote; CaffeFormatError (a ValueError) if it is anything else."""
         found = to_record(data, _StoredEvaluation, ignore_unknown=True)
         if any(len(names) > MOST_CLASSES for names in found.classes.values()):
             limit = f"more than {MOST_CLASSES} classes, the limit (fcn_port.evaluation.results.MOST_CLASSES)"
@@ -159,7 +159,7 @@ def _image(stored: _StoredImage, classes: Mapping[str, tuple[str, ...]]) -> Imag
     return ImageResult(stored.id, _Histograms(rows, classes))
 
 
-def _task_json(task: Task, found: Scores) -> dict[str, Any]:
+def _task_json(task: ScoringTask, found: Scores) -> dict[str, Any]:
     return {
         "task": task.title,
         "head": task.head,
@@ -181,7 +181,7 @@ def _sparse(counts: np.ndarray) -> list[int]:
 
 
 def _rows(values: Any, classes: int) -> np.ndarray:
-    """What `_sparse` wrote, as rows of label, prediction, pixels. By hand: there may be millions of numbers."""
+    """The rows of `_sparse`: label, prediction, pixels. Checked by hand, for there may be millions."""
     if not isinstance(values, list) or len(values) % 3 or not all(type(value) is int for value in values):
         raise CaffeFormatError("expected whole numbers, three for each pair of classes: label, prediction, pixels")
     if not all(0 <= value < _MOST_PIXELS for value in values) or sum(values[2::3]) >= _MOST_PIXELS:

@@ -35,9 +35,12 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How to evaluate: how many of the images (None for all), decoding in how many threads (0: none), where results
-    are kept (None: nowhere), where label maps are written (None: nowhere), and whether bad files are skipped."""
+class EvaluationPlan:
+    """The settings of an evaluation.
+
+    How many of the images (None for all), decoding in how many threads (0: none), where results are kept (None:
+    nowhere), where label maps are written (None: nowhere), and whether bad files are skipped.
+    """
 
     limit: int | None = None
     workers: int = 2
@@ -52,7 +55,7 @@ def evaluate(
     *,
     name: str = "net",
     release: str | None = None,
-    plan: Plan = Plan(),
+    plan: EvaluationPlan = EvaluationPlan(),
     processes: Processes = Processes(),  # noqa: B008
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -92,7 +95,7 @@ def evaluate(
 
 
 def preprocessing_of(net: nn.Module, data: DataSet) -> Preprocessing:
-    """How the net's inputs are made: what it says itself, else the data set's recipes, by the names of its inputs.
+    """The ways to make the net's inputs: what it says itself, else the data set's recipes, by the names of its inputs.
 
     An input that is not called after a kind of image ("hha", "depth") is the colour image.
     """
@@ -105,7 +108,7 @@ def preprocessing_of(net: nn.Module, data: DataSet) -> Preprocessing:
 
 
 def device_of(net: nn.Module) -> torch.device:
-    """Where a net's weights are; the CPU for a net without any."""
+    """The device of a net's weights; the CPU for a net without any."""
     parameter = next(net.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
 
@@ -130,7 +133,7 @@ class _Run:
 
     net: nn.Module
     data: DataSet
-    plan: Plan
+    plan: EvaluationPlan
     preprocessing: Preprocessing
     cache: Cache | None
 
@@ -141,7 +144,7 @@ class _Run:
 
     @property
     def device(self) -> torch.device:
-        """Where the net is."""
+        """The device of the net."""
         return device_of(self.net)
 
     def kept(self, ids: Sequence[str]) -> tuple[dict[str, ImageResult], list[str]]:
@@ -245,7 +248,7 @@ class _Run:
         return self.data.read(id_, kinds=self.kinds)
 
     def _holds(self, result: ImageResult, files: object) -> bool:
-        """Whether a kept result is of the files as they are now, and what it should have written is there."""
+        """True if a kept result is of the files as they are now, and what it should have written is there."""
         if set(result.histograms) != set(self.data.labels):
             return False
         folder = self.plan.save_labels
@@ -256,7 +259,9 @@ class _Run:
         return fingerprint(self.data.files(result.id, kinds=self.kinds)) == files
 
 
-def _cache(net: nn.Module, data: DataSet, plan: Plan, preprocessing: Preprocessing, rank: int) -> Cache | None:
+def _cache(
+    net: nn.Module, data: DataSet, plan: EvaluationPlan, preprocessing: Preprocessing, rank: int
+) -> Cache | None:
     if plan.cache is None:
         return None
     key = cache_key(

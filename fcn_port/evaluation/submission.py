@@ -38,7 +38,7 @@ _MEMBER = re.compile(r"(?:\./)?results/VOC(20\d\d)/Segmentation/(comp[56]_test_c
 
 
 def member_name(id_: str, *, year: int, competition: str = "comp6") -> str:
-    """Where the server looks for the label map of an image."""
+    """The name under which the server looks for the label map of an image."""
     return f"results/VOC{year}/Segmentation/{competition}_test_cls/{id_}.png"
 
 
@@ -59,7 +59,7 @@ def write_submission(
 
 
 def check_submission(archive: Path, *, sizes: Mapping[str, Size] | None = None, year: int | None = None) -> list[str]:
-    """Why the server would refuse an archive or score it wrongly; nothing if it is acceptable.
+    """The reasons why the server would refuse an archive or score it wrongly; nothing if it is acceptable.
 
     `sizes` (h, w) by id are the images of the test set: with them, missing, extra and resized label maps are found.
     FileNotFoundError if there is no archive; whatever is in it, it is a finding.
@@ -77,7 +77,7 @@ def check_submission(archive: Path, *, sizes: Mapping[str, Size] | None = None, 
 
 @dataclass
 class _Look:
-    """What is known of an archive of so many bytes, and what was seen in it so far."""
+    """The known facts of an archive of so many bytes, and what was seen in it so far."""
 
     archive_size: int
     sizes: Mapping[str, Size] | None
@@ -121,7 +121,7 @@ def _add(tar: tarfile.TarFile, name: str, path: Path) -> None:
 
 
 def _look_at(member: TarMember, look: _Look) -> list[str]:
-    """What is wrong with one member."""
+    """The faults of one member."""
     info = member.info
     shown = terminal(info.name[:200])
     if info.isdir():
@@ -165,7 +165,7 @@ def _look_at_labels(body: bytes, size: Size | None, look: _Look) -> list[str]:
 
 
 def _look_at_all(look: _Look, year: int | None) -> list[str]:
-    """What is wrong with the archive as a whole."""
+    """The faults of the archive as a whole."""
     seen, folders, sizes = look.seen, look.folders, look.sizes
     problems = []
     if not seen:

@@ -12,12 +12,12 @@ from weights.records import METRICS
 
 from .comparison import compare, verdict
 from .results import Evaluation
-from .tasks import Task
+from .tasks import ScoringTask
 
 Cells = tuple[str, ...]
 
 
-def class_rows(evaluation: Evaluation, task: Task) -> list[Cells]:
+def class_rows(evaluation: Evaluation, task: ScoringTask) -> list[Cells]:
     """Class by class: name, IU, accuracy (percent), labelled and predicted pixels; "-" where there is nothing."""
     found = evaluation.scores(task)
     rows = zip(task.classes, found.iu, found.accuracy, found.labelled, found.predicted, strict=True)
@@ -32,7 +32,7 @@ CLASS_HEADER = ("class", "IU", "accuracy", "labelled", "predicted")
 METRIC_HEADER = ("", "here", "published", "difference", "source")
 
 
-def metric_rows(evaluation: Evaluation, task: Task) -> list[Cells]:
+def metric_rows(evaluation: Evaluation, task: ScoringTask) -> list[Cells]:
     """The four metrics in percent; a line for each published value, with how far we are from it in points."""
     rows: list[Cells] = []
     for row in compare(evaluation, task):
@@ -130,7 +130,7 @@ def _classes_markdown(evaluations: Sequence[Evaluation]) -> list[str]:
 
 
 def _others_markdown(first: Evaluation) -> list[str]:
-    """What was published elsewhere on the same data, for comparison: test sets, and other methods."""
+    """Scores published elsewhere on the same data, for comparison: test sets, and other methods."""
     rows = [
         (release.name, score)
         for release in releases().values()

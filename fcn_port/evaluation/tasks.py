@@ -1,4 +1,4 @@
-"""What is scored: each output of a net in each way that its data set defines, every one under a name of its own."""
+"""The scoring tasks: each output of a net in each way that its data set defines, each under a name of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .metrics import Over, Scores, scores
 
 
 @dataclass(frozen=True)
-class Task:
+class ScoringTask:
     """One way to score one output: `title` for people, and what `metrics.scores` is given."""
 
     title: str
@@ -25,7 +25,7 @@ class Task:
         return scores(counts, over=self.over, without=self.without)
 
 
-def tasks_of(dataset: str, classes: Mapping[str, tuple[str, ...]]) -> tuple[Task, ...]:
+def tasks_of(dataset: str, classes: Mapping[str, tuple[str, ...]]) -> tuple[ScoringTask, ...]:
     """The tasks of a data set of the catalogue.
 
     PASCAL-Context is scored with its background, as the release does, and as the 59 classes of its authors, where
@@ -35,10 +35,10 @@ def tasks_of(dataset: str, classes: Mapping[str, tuple[str, ...]]) -> tuple[Task
     if dataset == "pascalcontext":
         names = classes["score"]
         return (
-            Task(f"{len(names)} classes, with background", "score", names),
-            Task(f"{len(names) - 1} classes, background not counted", "score", names, without=(0,)),
+            ScoringTask(f"{len(names)} classes, with background", "score", names),
+            ScoringTask(f"{len(names) - 1} classes, background not counted", "score", names, without=(0,)),
         )
     over: Over = "labelled" if dataset == "siftflow" else "present"
     named = {"score_sem": "semantic, ", "score_geo": "geometric, "}
     titles = {head: f"{named.get(head, '')}{len(names)} classes" for head, names in classes.items()}
-    return tuple(Task(titles[head], head, names, over) for head, names in classes.items())
+    return tuple(ScoringTask(titles[head], head, names, over) for head, names in classes.items())

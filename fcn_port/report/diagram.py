@@ -17,7 +17,7 @@ _MOST_CELLS = 60
 
 @dataclass(frozen=True)
 class Extent:
-    """Where a blob of so many `cells` lies along the image's columns; pixel x is from x to x + 1."""
+    """The place of a blob of so many `cells` along the image's columns; pixel x is from x to x + 1."""
 
     start: Fraction
     stop: Fraction
@@ -25,7 +25,7 @@ class Extent:
 
 
 @dataclass(frozen=True)
-class Row:
+class BlobRow:
     """One blob of the diagram; `cut` is the whole bottom of a crop, `extent` None where it is nowhere in the image."""
 
     name: str
@@ -64,7 +64,7 @@ class _Axis:
     stop: Fraction
     image: int
 
-    def draw(self, row: Row) -> Html:
+    def draw(self, row: BlobRow) -> Html:
         bars = f'<i class="image" style="{self._place(Extent(Fraction(0), Fraction(self.image), 1))}"></i>'
         if row.cut is not None:
             bars += f'<i class="whole cut" style="{self._place(row.cut)}"></i>'
@@ -86,7 +86,7 @@ class _Axis:
         return f"left:{float(100 * left):.3f}%;width:{float(100 * width):.3f}%"
 
 
-def trace_rows(spec: NetSpec, size: Shape) -> list[Row]:
+def trace_rows(spec: NetSpec, size: Shape) -> list[BlobRow]:
     """The blobs in order with where they lie; layers in place add nothing."""
     images = {name: (1, shape[1], *size) for name, shape in spec.inputs.items() if len(shape) == 4}
     shapes = infer_shapes(spec, images)
@@ -100,7 +100,7 @@ def trace_rows(spec: NetSpec, size: Shape) -> list[Row]:
             maps[top] = None if own is None or before is None else own.after(before)
             if not known:
                 cut = _extent(maps[layer.bottoms[0]], shapes[layer.bottoms[0]]) if layer.type == "Crop" else None
-                rows.append(Row(top, shapes[top], describe(layer, shapes), _extent(maps[top], shapes[top]), cut))
+                rows.append(BlobRow(top, shapes[top], describe(layer, shapes), _extent(maps[top], shapes[top]), cut))
     return rows
 
 
@@ -114,7 +114,7 @@ def _extent(mapped: CoordMap | None, shape: Shape) -> Extent | None:
 
 
 def describe(layer: LayerSpec, shapes: Mapping[str, Shape]) -> str:
-    """What a layer does in a few words: "3x3, pad 100", "columns 5 to 15 of score_pool4's 19"."""
+    """A layer's work in a few words: "3x3, pad 100", "columns 5 to 15 of score_pool4's 19"."""
     if layer.type == "Input":
         return "input"
     if layer.type == "Crop":

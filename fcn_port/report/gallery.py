@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..evaluation.results import Evaluation
-from ..evaluation.tasks import Task
+from ..evaluation.tasks import ScoringTask
 from .html import Html, data_uri, section, text
 
 _WIDTH = 360
@@ -30,7 +30,7 @@ class Example:
     predictions: np.ndarray
 
 
-def ranked(evaluation: Evaluation, task: Task) -> list[tuple[str, float]]:
+def ranked(evaluation: Evaluation, task: ScoringTask) -> list[tuple[str, float]]:
     """The images with their own mean IU over the classes in label or prediction, the best first."""
     scored = [
         (image.id, task.scores(image.histograms[task.head]).mean_iu)

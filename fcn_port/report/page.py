@@ -22,7 +22,7 @@ from .scores import classes, summary
 
 @dataclass(frozen=True)
 class Parity:
-    """How far each blob is from the recording `golden`, and what is allowed."""
+    """The distance of each blob from the recording `golden`, and what is allowed."""
 
     golden: str
     errors: Mapping[str, float]
@@ -31,7 +31,7 @@ class Parity:
 
 @dataclass(frozen=True, eq=False)
 class Page:
-    """What a page is made of; what is None or empty is left out.
+    """The contents of a page; what is None or empty is left out.
 
     `size` (h, w) is that of the diagram, None for the net's own; `best` and `worst` are examples of the evaluation's
     first task, whose labels have `palette` and ignore `ignore_label`.

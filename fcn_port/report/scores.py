@@ -8,7 +8,7 @@ from weights.records import METRICS
 
 from ..evaluation.comparison import compare, verdict
 from ..evaluation.results import Evaluation
-from ..evaluation.tasks import Task
+from ..evaluation.tasks import ScoringTask
 from .html import Html, bar_row, section, text
 
 
@@ -32,7 +32,7 @@ def _card(name: str, ours: float, off: float | None) -> Html:
     return f'<div class="card"><small>{text(name)}</small><b>{text(_percent(ours))}</b>{beside}</div>'
 
 
-def classes(evaluation: Evaluation, task: Task) -> Html:
+def classes(evaluation: Evaluation, task: ScoringTask) -> Html:
     """The section with a bar for each metric and each class of a task, and ticks at the published values."""
     rows = compare(evaluation, task)
     metrics = "".join(

@@ -39,7 +39,7 @@ FORMAT = 1
 """Of the .json."""
 
 _GOING = ".pruned"
-"""What the .json of a snapshot ends in while the files that belong to it are deleted."""
+"""The ending of a snapshot's .json while the files that belong to it are deleted."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class RandomStates:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What a snapshot holds beside weights and solver: random states, the latest losses, and the run's settings.
+class RunProgress:
+    """The rest of a snapshot, beside weights and solver: random states, the latest losses, and the run's settings.
 
     `settings` are plain values; a run that is resumed with others says so.
     """
@@ -71,10 +71,10 @@ class Snapshot:
     iteration: int
     weights: Path
     state: Path
-    progress: Progress
+    progress: RunProgress
 
 
-def save(folder: Path, name: str, task: Task, solver: CaffeSolver, progress: Progress) -> Snapshot:
+def save(folder: Path, name: str, task: Task, solver: CaffeSolver, progress: RunProgress) -> Snapshot:
     """Write a snapshot into `folder` under the solver's iteration; it is there when this returns."""
     path = snapshot_path(folder, name, solver.iteration)
     weights, state = path.with_suffix(".caffemodel"), path.with_suffix(".solverstate")
@@ -117,7 +117,7 @@ def read_snapshot(path: Path) -> Snapshot:
     record = path if path.suffix == ".json" else path.with_suffix(".json")
     if path.suffix != ".json" and not record.exists():
         state = read_solverstate(path)
-        return Snapshot(path, state.iteration, state.weights_file(), path, Progress())
+        return Snapshot(path, state.iteration, state.weights_file(), path, RunProgress())
     try:
         snapshot, digests = _snapshot(record, to_record(read_json(record), _Stored, ignore_unknown=True))
     except CaffeFormatError as error:
@@ -146,7 +146,7 @@ class _StoredRandom:
 
 @dataclass(frozen=True)
 class _Stored:
-    """What the .json says; a loss that is not finite is null there."""
+    """The .json; a loss that is not finite is null there."""
 
     format: int
     iteration: int
@@ -168,7 +168,7 @@ def _snapshot(record: Path, stored: _Stored) -> tuple[Snapshot, list[str]]:
         raise CaffeFormatError("expected the names of two files, .caffemodel and .solverstate", where="files")
     with place("card"):
         card = Card.from_metadata(stored.card)
-    progress = Progress(
+    progress = RunProgress(
         random=None if stored.random is None else _decode(stored.random),
         losses=tuple(math.nan if loss is None else loss for loss in stored.losses),
         settings=stored.settings,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 Normalization = Literal["VALID", "FULL", "BATCH_SIZE", "NONE"]
-"""What Caffe divides a loss by (caffe.proto, LossParameter)."""
+"""The number that Caffe divides a loss by (caffe.proto, LossParameter)."""
 
 Order = Literal["replacement", "shuffled", "listed"]
-"""In which order images are trained on (order.py)."""
+"""The order of images (sampler.py)."""
 
 Precision = Literal["float32", "bfloat16"]
-"""What convolutions are computed in (update.py)."""
+"""The type of number that convolutions are computed in (update.py)."""
 
 Multiplier = Literal["lr_mult", "decay_mult"]
-"""What a blob's learning rate and weight decay are multiplied by (caffe.proto, ParamSpec)."""
+"""The factors of a blob's learning rate and weight decay (caffe.proto, ParamSpec)."""

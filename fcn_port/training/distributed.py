@@ -15,7 +15,7 @@ from .losses import SoftmaxWithLoss, count
 
 
 @dataclass(frozen=True)
-class Together:
+class DistributedGroup:
     """The processes, and the device on which this one computes; by itself it is one process on the CPU."""
 
     processes: Processes = field(default_factory=Processes)
@@ -23,7 +23,7 @@ class Together:
 
     @property
     def size(self) -> int:
-        """How many processes there are."""
+        """The number of processes."""
         return self.processes.size
 
     def wrap(self, net: nn.Module) -> nn.Module:
@@ -42,7 +42,7 @@ class Together:
         return [float(value) for value in total]
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so in one of the processes."""
+        """True if it is so in one of the processes."""
         return self.sum([float(flag)])[0] > 0
 
     def counts(self, losses: Sequence[SoftmaxWithLoss], blobs: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:

@@ -1,4 +1,4 @@
-"""What stops a training run; errors about files are in converters.errors."""
+"""Errors that stop a training run; those about files are in converters.errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on; whoever wants to show or keep it takes these records."""
+"""Events that a run tells while it goes on; whoever wants to show or keep it takes these records."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Feed:
-    """What a net is fed while it trains: the images of `data` in an order, `batch_size` at a time.
+    """The batches that a net is fed while it trains: the images of `data` in an order, `batch_size` at a time.
 
     Several processes (`size` of them, this one being `rank`) share a batch of size * batch_size images, so that they
     see together what one process would see. `workers` threads read ahead; with 0 an image is read when it is due.
@@ -83,7 +83,7 @@ class Feed:
         return Batch(tuple(ids), {name: _stack(own, fill=_ignored(labels.get(name))) for name, own in blobs.items()})
 
     def head_of(self, loss: SoftmaxWithLoss) -> str:
-        """Which of the data set's labels a loss judges by. Raises TrainingError where there are none for it."""
+        """The labels of the data set that a loss judges by. Raises TrainingError where there are none for it."""
         heads = list(self.data.labels)
         if loss.score in heads:
             return loss.score
@@ -124,7 +124,7 @@ def read_ahead(items: Iterable[Item], read: Callable[[Item], Value], *, workers:
 
 
 def _ignored(loss: SoftmaxWithLoss | None) -> int:
-    """What fills up a blob: zeros for an input, the ignored label for labels."""
+    """The value that fills up a blob: zero for an input, the ignored label for labels."""
     if loss is None:
         return 0
     if loss.ignore_label is None:

@@ -18,7 +18,7 @@ _held: dict[Path, int] = {}
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def locked_folder(folder: Path) -> Iterator[None]:
     """Hold the folder of a run for the block; TrainingError at once where another run holds it.
 
     The system lets go of it when a process ends, however that ends. Entered again by the thread that holds it, it

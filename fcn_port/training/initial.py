@@ -61,7 +61,7 @@ def begin(net: nn.Module, spec: NetSpec, *sources: State, seed: int = 1337, expa
 def _first_values(
     blob: Tensor, layer: LayerSpec, position: int, generator: torch.Generator
 ) -> tuple[Tensor, bool] | None:
-    """What a blob begins with, and whether that is random; None for what it holds already."""
+    """The first values of a blob, and whether that is random; None for what it holds already."""
     filler = fillers_of(layer).get(position)
     shape = tuple(blob.shape)
     if filler is not None:

@@ -112,7 +112,7 @@ def softmax_with_loss(
 
 
 def count(labels: Tensor, *, ignore_label: int | None, images: int | None = None) -> dict[str, float]:
-    """What each normalisation divides by, for these labels of `images` (by default, their first axis)."""
+    """The divisor of each normalisation, for these labels of `images` (by default, their first axis)."""
     ignored = 0 if ignore_label is None else int((labels == ignore_label).sum())
     return {
         "VALID": labels.numel() - ignored,

@@ -1,4 +1,4 @@
-"""Which blobs a net learns, in Caffe's order, each with its lr_mult and decay_mult (net.cpp, AppendParam)."""
+"""The blobs that a net learns, in Caffe's order, each with its lr_mult and decay_mult (net.cpp, AppendParam)."""
 
 from __future__ import annotations
 

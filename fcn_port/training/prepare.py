@@ -23,7 +23,7 @@ from ..inspection import trace
 from ..nets import NETS, Widths, definition
 from ..surgery import State
 from .choices import Multiplier, Normalization, Order
-from .distributed import Together
+from .distributed import DistributedGroup
 from .errors import TrainingError
 from .feed import Feed
 from .initial import Beginning, begin
@@ -36,7 +36,7 @@ from .translation import Gathering, Translation, pixels_of, translate
 
 @dataclass(frozen=True)
 class Changes:
-    """What a person wants otherwise than the recipe or solver says; None leaves it as it is.
+    """A person's wishes where they differ from the recipe or solver says; None leaves it as it is.
 
     `batch_size` is that of one process. `lr` is taken as it is, and not translated.
     """
@@ -52,7 +52,7 @@ class Changes:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """What `train` takes, and what a person should be told: how the weights begin, and what became of the rate."""
+    """Arguments of `train`, and what a person should be told: how the weights begin, and what became of the rate."""
 
     name: str
     task: Task
@@ -65,8 +65,8 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Source:
-    """How a net is to be trained, as it was found: by a recipe, or by a solver and the prototxt of its net.
+class TrainingSource:
+    """The source of a training, as it was found: by a recipe, or by a solver and the prototxt of its net.
 
     `name` is one component of a path: snapshots are called after it. `net` is the net to train where a prototxt
     defines it. `gathering` is what `solver.base_lr` was meant for.
@@ -81,13 +81,13 @@ class Source:
     seed: int = 1337
 
 
-def source_of_recipe(recipe: Recipe) -> Source:
+def source_of_recipe(recipe: Recipe) -> TrainingSource:
     """A recipe as a source."""
     gathering = Gathering(recipe.batch_size, recipe.solver.iter_size, recipe.normalization)
-    return Source(recipe.name, recipe.solver, gathering, recipe=recipe, order=recipe.order, seed=recipe.seed)
+    return TrainingSource(recipe.name, recipe.solver, gathering, recipe=recipe, order=recipe.order, seed=recipe.seed)
 
 
-def source_of_solver(spec: SolverSpec, recipe: Recipe | None = None) -> Source:
+def source_of_solver(spec: SolverSpec, recipe: Recipe | None = None) -> TrainingSource:
     """A solver as a source: of the net that it names, or of a recipe's net where it names none.
 
     The batch is what the net's data layer says; the release's data layers give one image.
@@ -99,18 +99,18 @@ def source_of_solver(spec: SolverSpec, recipe: Recipe | None = None) -> Source:
         task = task_of(net)
         gathering = Gathering(_batch_size(net), spec.iter_size, task.losses[0].normalization)
         name = file_name(Path(spec.snapshot_prefix).name or net.name or "net")
-        found = Source(name, spec, gathering, net=net)
+        found = TrainingSource(name, spec, gathering, net=net)
     return found if spec.random_seed < 0 else replace(found, seed=spec.random_seed)
 
 
 def prepare(
-    source: Source,
+    source: TrainingSource,
     data: DataSet,
     *,
     sources: Sequence[State] = (),
     expand_scores: bool = False,
     changes: Changes = Changes(),
-    together: Together = Together(),  # noqa: B008
+    group: DistributedGroup = DistributedGroup(),  # noqa: B008
     workers: int = 2,
 ) -> Prepared:
     """Build the net with its first weights, its losses, its solver and its feed.
@@ -123,10 +123,10 @@ def prepare(
     seed = source.seed if changes.seed is None else changes.seed
     spec = task.spec or definition(task.net, name=type(task.net).__name__)
     beginning = begin(task.net, spec, *sources, seed=seed, expand_scores=expand_scores)
-    task.net.to(together.device)
+    task.net.to(group.device)
 
     batch_size = changes.batch_size or source.gathering.batch_size
-    goal = Gathering(batch_size * together.size, changes.iter_size or source.gathering.iter_size, normalization)
+    goal = Gathering(batch_size * group.size, changes.iter_size or source.gathering.iter_size, normalization)
     rate = _rate(source, goal, data, changes)
     solver = replace(
         source.solver,
@@ -135,7 +135,7 @@ def prepare(
         max_iter=source.solver.max_iter if changes.max_iter is None else changes.max_iter,
     )
     if solver.max_iter < 1:
-        raise TrainingError("nobody says how long to train: give max_iter in the solver, or --max-iter")
+        raise TrainingError("the length of the training is missing: give max_iter in the solver, or --max-iter")
     feed = Feed(
         data=data,
         preprocessing=_preprocessing(source, task, data),
@@ -143,8 +143,8 @@ def prepare(
         order=changes.order or source.order,
         seed=seed,
         batch_size=batch_size,
-        rank=together.processes.rank,
-        size=together.size,
+        rank=group.processes.rank,
+        size=group.size,
         workers=workers,
     )
     _check_fit(task, feed)
@@ -164,7 +164,7 @@ def prepare(
 # Net
 
 
-def _task(source: Source, data: DataSet, normalization: Normalization) -> Task:
+def _task(source: TrainingSource, data: DataSet, normalization: Normalization) -> Task:
     if source.net is not None:
         task = task_of(source.net)
         if normalization != source.gathering.normalization:
@@ -215,8 +215,8 @@ def _groups(task: Task, patterns: Mapping[str, Mapping[Multiplier, float]]) -> l
     return groups
 
 
-def _preprocessing(source: Source, task: Task, data: DataSet) -> Preprocessing:
-    """How the net's inputs are made: as for the release of that name, else by the names of its inputs."""
+def _preprocessing(source: TrainingSource, task: Task, data: DataSet) -> Preprocessing:
+    """The ways to make the net's inputs: as for the release of that name, else by the names of its inputs."""
     release = releases().get(source.recipe.net) if source.recipe is not None else None
     known = datasets()[data.name].inputs
     if release is not None and all(each.kind in known for each in release.preprocessing.inputs):
@@ -225,7 +225,7 @@ def _preprocessing(source: Source, task: Task, data: DataSet) -> Preprocessing:
 
 
 def _check_fit(task: Task, feed: Feed) -> None:
-    """Whether the net scores the classes that the data set has, and reads inputs that can be made."""
+    """True if the net scores the classes that the data set has, and reads inputs that can be made."""
     with torch.no_grad():
         shapes = trace(task.net, (64, 64))
     for loss in task.losses:
@@ -246,7 +246,7 @@ def _check_fit(task: Task, feed: Feed) -> None:
 # Solver
 
 
-def _rate(source: Source, goal: Gathering, data: DataSet, changes: Changes) -> Translation:
+def _rate(source: TrainingSource, goal: Gathering, data: DataSet, changes: Changes) -> Translation:
     if changes.lr is not None:
         return Translation(changes.lr, changes.lr, "")
     measured: list[float] = []
@@ -273,8 +273,8 @@ def _batch_size(net: NetSpec) -> int:
     return 1
 
 
-def _settings(source: Source, feed: Feed, goal: Gathering, spec: SolverSpec) -> dict[str, Any]:
-    """What has to be the same for a run that goes on to come out the same."""
+def _settings(source: TrainingSource, feed: Feed, goal: Gathering, spec: SolverSpec) -> dict[str, Any]:
+    """The settings that have to be the same for a run that goes on to come out the same."""
     ids = hashlib.sha256("\n".join(feed.data.ids).encode()).hexdigest()
     return {
         "source": source.name,
@@ -292,7 +292,7 @@ def _settings(source: Source, feed: Feed, goal: Gathering, spec: SolverSpec) -> 
 
 
 def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What a resumed run does otherwise than the one before it, for people to read."""
+    """The differences of a resumed run from the one before it, for people to read."""
     return [
         f"{name}: {_short(earlier[name])} before, {_short(now[name])} now"
         for name in now

@@ -36,7 +36,7 @@ MOST_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a net is trained.
+    """A recipe: how a net is trained.
 
     `net` is a name for `fcn_port.build`, with other `widths` and another share of `dropout` (0 to below 1) if they are
     given; `init` is the release or file that it begins with, "" if that is for the user to say, "none" for nothing.

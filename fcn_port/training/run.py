@@ -19,11 +19,10 @@ from weights.catalogue import datasets
 from weights.records import METRICS
 
 from ..data.records import DataSet
-from ..evaluation.running import Plan as EvaluationPlan
-from ..evaluation.running import evaluate
+from ..evaluation.running import EvaluationPlan, evaluate
 from .checkpoints import (
-    Progress,
     RandomStates,
+    RunProgress,
     Snapshot,
     prune,
     random_states,
@@ -33,18 +32,18 @@ from .checkpoints import (
     snapshot_path,
 )
 from .choices import Precision
-from .distributed import Together
+from .distributed import DistributedGroup
 from .events import Begun, Report, Saved, Updated, Validated
 from .feed import Feed
-from .folder import alone_in
+from .folder import locked_folder
 from .solver import CaffeSolver
 from .task import Task
 from .update import Update
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How long a run is, and what it does on the way, in updates.
+class TrainingPlan:
+    """The plan of a run: how long it is, and what it does on the way, in updates.
 
     Snapshots are written to `folder` as `name`_iter_N every `snapshot_every` updates and at the end (0: only then), all
     kept or the `keep` latest. `validation` is scored every `test_every` updates and at the end (0: only then), its
@@ -67,7 +66,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: after how many updates, whether it was stopped before its end, and its last snapshot.
+    """The end of a run: after how many updates, whether it was stopped before its end, and its last snapshot.
 
     The snapshot is None in all but the first of several processes.
     """
@@ -81,10 +80,10 @@ def train(
     task: Task,
     solver: CaffeSolver,
     feed: Feed,
-    plan: Plan,
+    plan: TrainingPlan,
     *,
     resume: Snapshot | None = None,
-    together: Together = Together(),  # noqa: B008
+    group: DistributedGroup = DistributedGroup(),  # noqa: B008
     report: Report = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
@@ -95,26 +94,26 @@ def train(
     CaffeFormatError for a snapshot that does not fit; TrainingError, too, where another run writes into the folder.
     A run that was over already is saved where its last snapshot is not there.
     """
-    with alone_in(plan.folder) if together.processes.first else nullcontext():
-        return _train(task, solver, feed, plan, resume, together, report, stop)
+    with locked_folder(plan.folder) if group.processes.first else nullcontext():
+        return _train(task, solver, feed, plan, resume, group, report, stop)
 
 
 def _train(
     task: Task,
     solver: CaffeSolver,
     feed: Feed,
-    plan: Plan,
+    plan: TrainingPlan,
     resume: Snapshot | None,
-    together: Together,
+    group: DistributedGroup,
     report: Report,
     stop: Callable[[], bool],
 ) -> Outcome:
-    torch.manual_seed(plan.seed + together.processes.rank)
+    torch.manual_seed(plan.seed + group.processes.rank)
     if resume is not None:
         restore(resume, task, solver)
-        if resume.progress.random is not None and len(resume.progress.random.cpu) == together.size:
-            set_random_states(resume.progress.random, rank=together.processes.rank)
-    run = _Run(task, solver, feed, plan, together, report if together.processes.first else lambda event: None)
+        if resume.progress.random is not None and len(resume.progress.random.cpu) == group.size:
+            set_random_states(resume.progress.random, rank=group.processes.rank)
+    run = _Run(task, solver, feed, plan, group, report if group.processes.first else lambda event: None)
     run.report(Begun(solver.iteration, plan.max_iter, None if resume is None else resume.path))
     return run.until_the_end(stop, losses=() if resume is None else resume.progress.losses)
 
@@ -126,13 +125,13 @@ class _Run:
     task: Task
     solver: CaffeSolver
     feed: Feed
-    plan: Plan
-    together: Together
+    plan: TrainingPlan
+    group: DistributedGroup
     report: Report
 
     def until_the_end(self, stop: Callable[[], bool], *, losses: tuple[float, ...]) -> Outcome:
         solver, plan = self.solver, self.plan
-        update = Update(self.task, solver, self.together, self.together.wrap(self.task.net), plan.precision)
+        update = Update(self.task, solver, self.group, self.group.wrap(self.task.net), plan.precision)
         batches = self.feed.batches(solver.iteration * solver.spec.iter_size)
         latest = deque(losses, maxlen=plan.average_loss)
         clock = _Clock()
@@ -146,7 +145,7 @@ class _Run:
                 latest.append(sum(parts.values()))
                 names = tuple(name for batch in passes for name in batch.names)
                 self.report(self._updated(parts, latest, names, clock.lap(), clock))
-                stopped = self.together.any(stop())
+                stopped = self.group.any(stop())
                 saved = self._at_intervals(latest, last=stopped or solver.iteration == plan.max_iter) or saved
                 if not stopped and self._is_due(plan.test_every):
                     self._validate()
@@ -181,20 +180,20 @@ class _Run:
     def _already_over(self, latest: deque[float]) -> Path | None:
         """The snapshot of a run that has nothing left to do, made again where it is missing."""
         there = snapshot_path(self.plan.folder, self.plan.name, self.solver.iteration)
-        if self.together.processes.from_first(there.exists()):
-            return there if self.together.processes.first else None
+        if self.group.processes.from_first(there.exists()):
+            return there if self.group.processes.first else None
         return self._at_intervals(latest, last=True)
 
     def _at_intervals(self, latest: deque[float], *, last: bool) -> Path | None:
         """Save where a snapshot is due; its .json, or None."""
         if not last and not self._is_due(self.plan.snapshot_every):
             return None
-        gathered = self.together.processes.to_first(random_states())
-        if not self.together.processes.first:
+        gathered = self.group.processes.to_first(random_states())
+        if not self.group.processes.first:
             return None
         cpu, cuda = zip(*gathered, strict=True)
         states = RandomStates(tuple(cpu), tuple(cuda) if None not in cuda else ())
-        progress = Progress(states, tuple(latest), self.plan.settings, self._card())
+        progress = RunProgress(states, tuple(latest), self.plan.settings, self._card())
         make_folder(self.plan.folder)
         snapshot = save(self.plan.folder, self.plan.name, self.task, self.solver, progress)
         if self.plan.keep is not None:
@@ -220,10 +219,10 @@ class _Run:
         net.eval()
         try:
             plan = EvaluationPlan(limit=self.plan.test_limit, workers=self.feed.workers)
-            found = evaluate(net, data, plan=plan, processes=self.together.processes)
+            found = evaluate(net, data, plan=plan, processes=self.group.processes)
         finally:
             net.train()
-        if not self.together.processes.first:
+        if not self.group.processes.first:
             return
         scores = {task.title: {name: getattr(found.scores(task), name) for name in METRICS} for task in found.tasks}
         self.report(Validated(self.solver.iteration, len(found.images), scores, found.seconds))

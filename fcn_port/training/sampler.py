@@ -1,4 +1,4 @@
-"""In which order images are trained on: a function of a seed, so that any position can be found again.
+"""The order that images are trained on: a function of a seed, so that any position can be found again.
 
 replacement   drawn anew each time, as the release's data layers do: the same images in the same order
 shuffled      every image once, then again in another order

@@ -13,7 +13,7 @@ from .update_rules import RULES
 
 
 def to_solverstate(solver: CaffeSolver, *, learned_net: str) -> SolverState:
-    """Where `solver` is, as Caffe would save it beside the weights `learned_net`.
+    """The state of `solver`, as Caffe would save it beside the weights `learned_net`.
 
     Its groups must be those of `parameter_groups`, in Caffe's order. The history of a fixed blob (lr_mult 0) is zeros:
     Caffe decays into it, and never uses it.

@@ -91,7 +91,7 @@ class CaffeSolver(torch.optim.Optimizer):
         parameter.sub_(rule.step(g, self.history(parameter), self.rate * lr_mult, self.spec, self.iteration))
 
     def _clip(self) -> float:
-        """What to multiply gradients by, so that the norm of them all, undivided, is at most clip_gradients."""
+        """The factor for gradients, so that the norm of them all, undivided, is at most clip_gradients."""
         if self.spec.clip_gradients < 0:
             return 1.0
         gradients = [

@@ -1,4 +1,4 @@
-"""What is trained: a net that turns blobs into scores, and the losses that judge them."""
+"""The task of a training: a net that turns blobs into scores, and the losses that judge them."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from .choices import Normalization
 
 @dataclass(frozen=True)
 class Gathering:
-    """What an update sees, of all processes together: images in a pass, passes, and what each loss is divided by."""
+    """The images of an update, of all processes together: images in a pass, passes, and the divisor of a loss."""
 
     batch_size: int
     iter_size: int
@@ -33,7 +33,7 @@ class Gathering:
         return self.batch_size * self.iter_size
 
     def divisor(self, pixels: Callable[[], float]) -> float:
-        """What the sum over all images and pixels of an update is divided by; `pixels` are those of an image."""
+        """The divisor of the sum over all images and pixels of an update; `pixels` are those of an image."""
         if self.normalization == "NONE":
             return self.iter_size
         if self.normalization == "BATCH_SIZE":

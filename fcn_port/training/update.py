@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .choices import Precision
-from .distributed import Together
+from .distributed import DistributedGroup
 from .errors import MemoryFullError, NonFiniteLossError
 from .feed import Batch
 from .solver import CaffeSolver
@@ -21,14 +21,14 @@ from .task import Task
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """How to make an update: the task, its solver, the module that runs in place of the net, and the precision.
+    """The parts of an update: the task, its solver, the module that runs in place of the net, and the precision.
 
     "bfloat16" computes convolutions in bfloat16, and keeps weights, gradients and losses in float32.
     """
 
     task: Task
     solver: CaffeSolver
-    together: Together
+    group: DistributedGroup
     run: nn.Module
     precision: Precision = "float32"
 
@@ -42,7 +42,7 @@ class Update:
         for number, batch in enumerate(batches, start=1):
             with _memory(batch), self._gathering(last=number == len(batches)):
                 own = self._pass(batch)
-            found = dict(zip(own, self.together.sum(list(own.values())), strict=True))
+            found = dict(zip(own, self.group.sum(list(own.values())), strict=True))
             if not all(map(math.isfinite, found.values())):
                 raise self._not_finite(own, batch)
             for name, value in found.items():
@@ -53,13 +53,13 @@ class Update:
 
     def _pass(self, batch: Batch) -> dict[str, float]:
         """Forward and backward; this process's part of each loss."""
-        counts = self.together.counts(self.task.losses, batch.blobs)
-        blobs = {name: blob.to(self.together.device, non_blocking=True) for name, blob in batch.blobs.items()}
+        counts = self.group.counts(self.task.losses, batch.blobs)
+        blobs = {name: blob.to(self.group.device, non_blocking=True) for name, blob in batch.blobs.items()}
         with self._autocast():
             losses = self.task.losses_of(blobs, net=self.run, counts=counts)
         total = torch.stack(list(losses.values())).sum()
         # The processes' gradients are averaged, and each has divided by the counts of all: the sum is wanted.
-        (total * self.together.size).backward()
+        (total * self.group.size).backward()
         return dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
 
     def _not_finite(self, own: Mapping[str, float], batch: Batch) -> NonFiniteLossError:
@@ -74,7 +74,7 @@ class Update:
     def _autocast(self) -> AbstractContextManager[object]:
         if self.precision == "float32":
             return nullcontext()
-        return torch.autocast(self.together.device.type, dtype=torch.bfloat16)
+        return torch.autocast(self.group.device.type, dtype=torch.bfloat16)
 
     def _gathering(self, *, last: bool) -> AbstractContextManager[object]:
         """Gradients meet those of other processes in the last pass only."""

@@ -26,7 +26,7 @@ from converters.formats import SolverSpec
 
 
 class Rule(NamedTuple):
-    """How many history blobs a rule keeps for each blob, and the function that gives its step.
+    """An update rule: how many history blobs it keeps for each blob, and the function that gives its step.
 
     `step(g, history, rate, spec, t)`: `t` counts the updates from 0.
     """

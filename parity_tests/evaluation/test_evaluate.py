@@ -16,7 +16,7 @@ from torch import nn
 from converters.errors import CaffeFormatError, MismatchError
 from fcn_port.data import DataError, make_shapes, net_inputs, open_dataset
 from fcn_port.data.inputs import input_kinds
-from fcn_port.evaluation import Evaluation, Plan, evaluate, read_evaluation
+from fcn_port.evaluation import Evaluation, EvaluationPlan, evaluate, read_evaluation
 from fcn_port.evaluation.running import best_labels, preprocessing_of, weights_digest
 from fcn_port.nets import FCN8s, FCN32sColorDepth, FCN32sColorHHA, SiftFlowFCN32s, Widths
 from fcn_port.predict.palettes import voc_palette
@@ -67,7 +67,7 @@ def counted_plainly(net: nn.Module, shapes: Path, ids: tuple[str, ...], classes:
 @pytest.mark.parametrize("workers", [0, 3])
 def test_the_same_histogram_as_a_plain_loop(net: nn.Module, shapes: Path, workers: int) -> None:
     data = open_dataset(shapes, split="trainval")
-    found = evaluate(net, data, name="narrow", plan=Plan(workers=workers))
+    found = evaluate(net, data, name="narrow", plan=EvaluationPlan(workers=workers))
     assert np.array_equal(found.histogram(), counted_plainly(net, shapes, data.ids))
     assert [image.id for image in found.images] == list(data.ids) and found.computed == 6
     assert (found.histogram().sum(axis=0) > 0).sum() >= 3  # several classes are predicted, or this proves little
@@ -79,14 +79,14 @@ def test_voc_in_its_21_classes(folder: str, tmp_path: Path) -> None:
     """A VOC made for the test, and the real one where FCN_PORT_VOC names it."""
     data = open_dataset(make_voc(tmp_path / "VOC2012") if folder == "made" else folder, split=VOC_FOLDERS[folder])
     net = filled(FCN8s(21, widths=NARROW))
-    found = evaluate(net, data, plan=Plan(limit=3)).histogram()
+    found = evaluate(net, data, plan=EvaluationPlan(limit=3)).histogram()
     assert np.array_equal(found, counted_plainly(net, data.root, data.ids[:3], 21)) and found.sum() > 1000
 
 
 def test_limit_and_progress(net: nn.Module, shapes: Path) -> None:
     told: list[tuple[int, int]] = []
     found = evaluate(
-        net, open_dataset(shapes), plan=Plan(limit=2), progress=lambda done, total: told.append((done, total))
+        net, open_dataset(shapes), plan=EvaluationPlan(limit=2), progress=lambda done, total: told.append((done, total))
     )
     assert told == [(0, 2), (1, 2), (2, 2)] and len(found.images) == 2
 
@@ -114,7 +114,7 @@ def stop_after(images: int) -> Callable[[int, int], None]:
 
 
 def test_an_interrupted_run_goes_on(net: nn.Module, shapes: Path, tmp_path: Path) -> None:
-    data, plan = open_dataset(shapes, split="trainval"), Plan(cache=tmp_path / "cache")
+    data, plan = open_dataset(shapes, split="trainval"), EvaluationPlan(cache=tmp_path / "cache")
     with pytest.raises(Interrupted):
         evaluate(net, data, plan=plan, progress=stop_after(4))
     found = evaluate(net, data, plan=plan)
@@ -125,7 +125,7 @@ def test_an_interrupted_run_goes_on(net: nn.Module, shapes: Path, tmp_path: Path
 
 
 def test_a_torn_line_costs_one_image(net: nn.Module, shapes: Path, tmp_path: Path) -> None:
-    data, plan = open_dataset(shapes, split="trainval"), Plan(cache=tmp_path / "cache")
+    data, plan = open_dataset(shapes, split="trainval"), EvaluationPlan(cache=tmp_path / "cache")
     whole = evaluate(net, data, plan=plan).histogram()
     (kept,) = (tmp_path / "cache").rglob("*.jsonl")
     for cut, lost in ((1, 0), (2, 1), (20, 1)):  # the last byte is only the end of the line
@@ -139,7 +139,7 @@ def test_a_torn_line_costs_one_image(net: nn.Module, shapes: Path, tmp_path: Pat
     "damage", [b"\x00\xff\n", b"[]\n", b'{"id": "x"}\n', b'{"id": "x", "histograms": {"score": [9, 9, 9]}}\n']
 )
 def test_lines_that_are_no_results_are_ignored(net: nn.Module, shapes: Path, tmp_path: Path, damage: bytes) -> None:
-    data, plan = open_dataset(shapes), Plan(cache=tmp_path / "cache")
+    data, plan = open_dataset(shapes), EvaluationPlan(cache=tmp_path / "cache")
     whole = evaluate(net, data, plan=plan).histogram()
     (kept,) = (tmp_path / "cache").rglob("*.jsonl")
     kept.write_bytes(damage + kept.read_bytes())
@@ -150,7 +150,7 @@ def test_lines_that_are_no_results_are_ignored(net: nn.Module, shapes: Path, tmp
 def test_other_weights_other_labels_other_classes_are_computed_anew(
     net: nn.Module, shapes: Path, tmp_path: Path
 ) -> None:
-    data, plan = open_dataset(shapes), Plan(cache=tmp_path / "cache")
+    data, plan = open_dataset(shapes), EvaluationPlan(cache=tmp_path / "cache")
     evaluate(net, data, plan=plan)
     other = filled(FCN8s(7, widths=NARROW), seed=1)
     assert weights_digest(other) != weights_digest(net)
@@ -171,7 +171,7 @@ def test_a_file_of_another_time_or_size_is_computed_anew(
     change: str, folder: str, net: nn.Module, shapes: Path, tmp_path: Path
 ) -> None:
     """Each for itself: an editor may keep the size, and a copy the time."""
-    data, plan = open_dataset(shapes), Plan(cache=tmp_path / "cache")
+    data, plan = open_dataset(shapes), EvaluationPlan(cache=tmp_path / "cache")
     evaluate(net, data, plan=plan)
     (path,) = (shapes / folder).glob(f"{data.ids[1]}.*")
     before = path.stat().st_mtime_ns
@@ -199,7 +199,7 @@ def test_the_digest_is_of_names_values_and_modules(net: nn.Module) -> None:
 
 def test_saved_labels_give_the_same_scores(net: nn.Module, shapes: Path, tmp_path: Path) -> None:
     data = open_dataset(shapes)
-    plan = Plan(cache=tmp_path / "cache", save_labels=tmp_path / "labels")
+    plan = EvaluationPlan(cache=tmp_path / "cache", save_labels=tmp_path / "labels")
     found = evaluate(net, data, plan=plan)
     for image in found.images:
         png = Image.open(tmp_path / "labels" / f"{image.id}.png")
@@ -218,7 +218,7 @@ def test_bad_files_stop_or_are_listed(net: nn.Module, shapes: Path) -> None:
     (shapes / "SegmentationClass" / f"{data.ids[4]}.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=f"{data.ids[1]}.jpg: there is no such file"):
         evaluate(net, data)
-    found = evaluate(net, data, plan=Plan(skip_bad=True))
+    found = evaluate(net, data, plan=EvaluationPlan(skip_bad=True))
     assert list(found.skipped) == [data.ids[1], data.ids[4]] and len(found.images) == 4
     good = tuple(id_ for id_ in data.ids if id_ not in found.skipped)
     assert np.array_equal(found.histogram(), counted_plainly(net, shapes, good))
@@ -251,7 +251,7 @@ def test_two_heads_on_siftflow(tmp_path: Path) -> None:
     semantic[semantic == 9] = 0  # cow is not in this test set
     data = open_dataset(make_siftflow(tmp_path, semantic.astype(np.uint8), geometric.astype(np.int16)))
     net = filled(SiftFlowFCN32s({"sem": 33, "geo": 3}, widths=NARROW))
-    found = evaluate(net, data, plan=Plan(save_labels=tmp_path / "out"))
+    found = evaluate(net, data, plan=EvaluationPlan(save_labels=tmp_path / "out"))
     assert [task.title for task in found.tasks] == ["semantic, 33 classes", "geometric, 3 classes"]
     sample = data.read(data.ids[0])
     with torch.no_grad():

@@ -246,6 +246,6 @@ def _lines(folder: Path) -> int:
 
 
 def _plan(cache: Path | None, *, skip_bad: bool = False):  # type: ignore[no-untyped-def]
-    from fcn_port.evaluation import Plan
+    from fcn_port.evaluation import EvaluationPlan
 
-    return Plan(cache=cache, skip_bad=skip_bad)
+    return EvaluationPlan(cache=cache, skip_bad=skip_bad)

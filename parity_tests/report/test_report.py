@@ -29,7 +29,7 @@ from fcn_port.loading import load
 from fcn_port.predict.palettes import voc_palette
 from fcn_port.report import Page, to_html
 from fcn_port.report.confusion import confusion
-from fcn_port.report.diagram import Row, trace_rows
+from fcn_port.report.diagram import BlobRow, trace_rows
 from fcn_port.report.examples import best_and_worst
 from fcn_port.report.gallery import Example, difference, gallery, ranked
 from fcn_port.report.parity import parity
@@ -128,7 +128,7 @@ def test_hostile_names_stay_text() -> None:
 # --- the trace -------------------------------------------------------------------------------------------------------
 
 
-def rows_of(spec: NetSpec, size: tuple[int, int]) -> dict[str, Row]:
+def rows_of(spec: NetSpec, size: tuple[int, int]) -> dict[str, BlobRow]:
     return {row.name: row for row in trace_rows(spec, size)}
 
 

@@ -19,8 +19,7 @@ from converters import CaffeFormatError, convert
 from converters.errors import MismatchError
 from fcn_port.evaluation.cache import Cache
 from fcn_port.evaluation.results import Evaluation, ImageResult, read_evaluation
-from fcn_port.training.checkpoints import Progress as RunProgress
-from fcn_port.training.checkpoints import RandomStates, read_snapshot, save, set_random_states
+from fcn_port.training.checkpoints import RandomStates, RunProgress, read_snapshot, save, set_random_states
 from fcn_port.training.recipe import find_recipe
 from parity_tests.goldens import formats
 from parity_tests.limited import linux_only, run_limited

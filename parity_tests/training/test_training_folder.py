@@ -15,14 +15,14 @@ import pytest
 from fcn_port.cli import run
 from fcn_port.training.checkpoints import prune, snapshots
 from fcn_port.training.errors import TrainingError
-from fcn_port.training.folder import alone_in
+from fcn_port.training.folder import locked_folder
 from parity_tests.runs import shapes, write_recipe
 from parity_tests.test_architecture import ROOT
 
 ENDINGS = (".json", ".caffemodel", ".solverstate")
 HOLD = (
-    "import sys, time\nfrom pathlib import Path\nfrom fcn_port.training.folder import alone_in\n"
-    "with alone_in(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)"
+    "import sys, time\nfrom pathlib import Path\nfrom fcn_port.training.folder import locked_folder\n"
+    "with locked_folder(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)"
 )
 
 
@@ -60,13 +60,13 @@ def test_a_thread_holds_a_folder_too_and_enters_it_again(tmp_path: Path) -> None
 
     def other() -> None:
         try:
-            with alone_in(tmp_path / "x" / ".." / "x"):
+            with locked_folder(tmp_path / "x" / ".." / "x"):
                 refused.append(False)
         except TrainingError:
             refused.append(True)
 
     for name, expected in (("x", True), ("y", False)):
-        with alone_in(tmp_path / name), alone_in(tmp_path / name):
+        with locked_folder(tmp_path / name), locked_folder(tmp_path / name):
             thread = threading.Thread(target=other)
             thread.start()
             thread.join()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import fcn_port
-from fcn_port.training import Plan, train, update
+from fcn_port.training import TrainingPlan, train, update
 from fcn_port.training.checkpoints import read_snapshot, snapshots
 from fcn_port.training.errors import MemoryFullError, NonFiniteLossError
 from fcn_port.training.events import Event, Saved, Updated, Validated
@@ -31,7 +31,7 @@ def test_a_run_that_is_stopped_and_goes_on_gives_caffes_weights(name: str, tmp_p
         if isinstance(event, Updated):
             losses.append(event.loss)
 
-    plan = Plan(tmp_path, name, max_iter=spec.max_iter)
+    plan = TrainingPlan(tmp_path, name, max_iter=spec.max_iter)
     task = solving.start(caffe_task(spec), caffes.init)
     first = train(
         task, solver_of(task, spec), runs.recorded_feed(data, task), plan, report=report, stop=lambda: len(losses) == 5
@@ -52,7 +52,7 @@ def test_a_run_that_is_stopped_and_goes_on_gives_caffes_weights(name: str, tmp_p
 def test_a_resumed_run_gives_the_same_bits(settings: dict, tmp_path: Path) -> None:
     """With dropout, momentum, and images drawn at random; stopped at every place in turn."""
     data = shapes(tmp_path)
-    plan = Plan(tmp_path, "whole", max_iter=SGD.max_iter, average_loss=3)
+    plan = TrainingPlan(tmp_path, "whole", max_iter=SGD.max_iter, average_loss=3)
 
     def run(name: str, *, until: int, resume: Path | None) -> tuple[dict[str, np.ndarray], Path, list[Updated]]:
         task = narrow_task(data)
@@ -84,7 +84,7 @@ def test_a_resumed_run_gives_the_same_bits(settings: dict, tmp_path: Path) -> No
 def test_what_a_snapshot_keeps_is_needed(lost: str, tmp_path: Path) -> None:
     """Without the random state, the history or the position in the order, other weights come out."""
     data = shapes(tmp_path)
-    plan = Plan(tmp_path, "x", max_iter=4)
+    plan = TrainingPlan(tmp_path, "x", max_iter=4)
     task = narrow_task(data)
     whole = train(task, solver_of(task), feed_of(data, task), replace(plan, snapshot_every=2))
     assert whole.snapshot is not None
@@ -107,7 +107,7 @@ def test_snapshots_and_scores_on_the_way(tmp_path: Path) -> None:
     data = shapes(tmp_path)
     task = narrow_task(data)
     events: list[Event] = []
-    plan = Plan(
+    plan = TrainingPlan(
         tmp_path / "out", "x", max_iter=5, snapshot_every=2, keep=2, test_every=4, test_limit=2,
         validation=shapes(tmp_path, split="val"),
     )  # fmt: skip
@@ -119,8 +119,7 @@ def test_snapshots_and_scores_on_the_way(tmp_path: Path) -> None:
     assert [(event.iteration, event.images) for event in scored] == [(4, 2), (5, 2)]
     net = fcn_port.load(tmp_path / "out" / "x_iter_5.caffemodel")
     assert net.classes == data.classes and net.preprocessing.inputs[0].mean == pytest.approx((104, 117, 123), abs=0.7)
-    from fcn_port.evaluation import Plan as EvaluationPlan
-    from fcn_port.evaluation import evaluate
+    from fcn_port.evaluation import EvaluationPlan, evaluate
 
     found = evaluate(net, plan.validation, plan=EvaluationPlan(limit=2)).scores()  # type: ignore[arg-type]
     assert scored[-1].scores["7 classes"]["mean_iu"] == found.mean_iu
@@ -139,7 +138,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_image(tmp_path: Path) -> 
 
     feed = feed_of(data, task)
     with pytest.raises(NonFiniteLossError) as raised:
-        train(task, solver, feed, Plan(tmp_path, "x", max_iter=8), report=report)
+        train(task, solver, feed, TrainingPlan(tmp_path, "x", max_iter=8), report=report)
     (due,) = next(feed.batches(solver.iteration)).names
     assert f"iteration {solver.iteration}: loss is nan for image {due}" in str(raised.value)
     assert_same_bits(state_of(task.net), before[solver.iteration])
@@ -155,10 +154,10 @@ def test_out_of_memory_says_what_to_change(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(update.Task, "losses_of", full)
     said = r"out of memory at image shapes_\S+ \(data 1x3x40x56.*\n.*--batch-size 1"
     with pytest.raises(MemoryFullError, match=said):
-        train(task, solver_of(task), feed_of(data, task), Plan(tmp_path, "x", max_iter=8))
+        train(task, solver_of(task), feed_of(data, task), TrainingPlan(tmp_path, "x", max_iter=8))
     monkeypatch.setattr(update.Task, "losses_of", lambda *_, **__: torch.zeros(1) + torch.zeros(2, 2) @ torch.zeros(3))
     with pytest.raises(RuntimeError, match="mat"):
-        train(task, solver_of(task), feed_of(data, task), Plan(tmp_path, "x", max_iter=8))
+        train(task, solver_of(task), feed_of(data, task), TrainingPlan(tmp_path, "x", max_iter=8))
 
 
 def test_bfloat16_is_near_float32(tmp_path: Path) -> None:
@@ -168,7 +167,7 @@ def test_bfloat16_is_near_float32(tmp_path: Path) -> None:
     for precision in ("float32", "bfloat16"):
         task = narrow_task(data)
         losses: list[float] = []
-        plan = Plan(tmp_path / precision, "x", max_iter=3, precision=precision)  # type: ignore[arg-type]
+        plan = TrainingPlan(tmp_path / precision, "x", max_iter=3, precision=precision)  # type: ignore[arg-type]
         report = lambda event: losses.append(event.loss) if isinstance(event, Updated) else None  # noqa: E731, B023
         train(task, solver_of(task, replace(SGD, base_lr=1e-4)), feed_of(data, task), plan, report=report)
         found[precision] = losses

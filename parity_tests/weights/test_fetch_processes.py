@@ -65,7 +65,7 @@ def test_two_threads_download_once(server: HostileServer, tmp_path: Path) -> Non
 def test_without_the_lock_both_would_download(
     server: HostileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["weights.download.fetching"], "alone", lambda place, meter: nullcontext())
+    monkeypatch.setattr(sys.modules["weights.download.fetching"], "locked", lambda place, meter: nullcontext())
     with pytest.raises(AssertionError):
         two_threads(server, tmp_path)
 

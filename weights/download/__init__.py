@@ -9,12 +9,12 @@ from converters.lazy import lazy_attributes
 if TYPE_CHECKING:
     from .digests import RunningDigests
     from .fetching import FetchPlan, FetchResult, fetch, is_offline, plan
-    from .lock import alone, sweep
+    from .lock import locked, sweep
     from .partial import Partial
     from .progress import Callback, Meter, Progress, human_bytes
     from .prototxt import fetch_prototxt
     from .release import NoAddressWorked, download
-    from .retry_policy import Patience
+    from .retry_policy import RetryPolicy
     from .transfer import Job
     from .verify import Wanted, WrongFile, judge
     from .wording import shown
@@ -27,18 +27,18 @@ __all__ = [
     "Meter",
     "NoAddressWorked",
     "Partial",
-    "Patience",
     "Progress",
+    "RetryPolicy",
     "RunningDigests",
     "Wanted",
     "WrongFile",
-    "alone",
     "download",
     "fetch",
     "fetch_prototxt",
     "human_bytes",
     "is_offline",
     "judge",
+    "locked",
     "plan",
     "shown",
     "sweep",
@@ -54,12 +54,12 @@ __getattr__, __dir__ = lazy_attributes(
         "Meter": "progress",
         "NoAddressWorked": "release",
         "Partial": "partial",
-        "Patience": "retry_policy",
+        "RetryPolicy": "retry_policy",
         "Progress": "progress",
         "RunningDigests": "digests",
         "Wanted": "verify",
         "WrongFile": "verify",
-        "alone": "lock",
+        "locked": "lock",
         "download": "release",
         "fetch": "fetching",
         "fetch_prototxt": "prototxt",

@@ -21,7 +21,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies, requote_uri, select_proxy
 
-from weights.download.retry_policy import Patience
+from weights.download.retry_policy import RetryPolicy
 
 MOST_REDIRECTS = 10
 STRAY = 1 << 20
@@ -39,9 +39,9 @@ class MalformedProxy(requests.exceptions.InvalidProxyURL):
 
 
 class Watch:
-    """What the answer to the present question may still take."""
+    """The bytes and time that the answer to the present question may still take."""
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: RetryPolicy) -> None:
         self._patience = patience
         self.ask()
 
@@ -159,7 +159,7 @@ def _watched(pools: Mapping[str, Any], watch: Watch) -> dict[str, Any]:
 class Session(requests.Session):
     """A session that heeds the proxies of the environment, and never sends a password of the user's .netrc."""
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: RetryPolicy) -> None:
         super().__init__()
         self.auth = _no_auth
         # identity: with a compressed body neither lengths nor ranges would be the file's

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, BinaryIO
 from converters.safety import complete, fresh_file
 from weights import catalogue
 from weights.download.digests import CHUNK, RunningDigests
-from weights.download.lock import alone, sweep
+from weights.download.lock import locked, sweep
 from weights.download.partial import Partial
 from weights.download.progress import Callback, Meter, human_bytes
-from weights.download.retry_policy import Patience
+from weights.download.retry_policy import RetryPolicy
 from weights.download.verify import HEAD, Check, Wanted, WrongFile, judge, refuse_web_page
 from weights.errors import ChecksumError, FetchError, OfflineError
 from weights.records import Release
 from weights.sidecar import Record, VerifiedBy, read_record, write_record
-from weights.store import Place, free_bytes, in_words, place_of, require_room
+from weights.store import StoredFile, free_bytes, in_words, place_of, require_room
 
 if TYPE_CHECKING:
     from weights.download.release import NoAddressWorked
@@ -69,7 +69,7 @@ class FetchResult:
 
 @dataclass(frozen=True)
 class FetchPlan:
-    """What a fetch would do: what to tell somebody before a large download.
+    """A fetch that is planned: what to tell a person before a large download.
 
     Sizes in bytes: `expected_bytes` of the file (None if unknown), `kept_bytes` of it left by an earlier download.
     """
@@ -82,14 +82,14 @@ class FetchPlan:
     urls: tuple[str, ...]
 
     def seconds_at(self, bytes_per_second: float) -> float | None:
-        """How long the download takes at that speed; None if the size is unknown."""
+        """The seconds that the download takes at that speed; None if the size is unknown."""
         if self.present:
             return 0.0
         return None if self.expected_bytes is None else (self.expected_bytes - self.kept_bytes) / bytes_per_second
 
 
 def plan(release: Release | str, *, directory: str | os.PathLike[str] | None = None) -> FetchPlan:
-    """What `fetch` would do, without doing it."""
+    """The plan of a fetch, which changes nothing."""
     entry = catalogue.release(release) if isinstance(release, str) else release
     place = place_of(entry, directory=directory)
     return FetchPlan(
@@ -103,7 +103,7 @@ def plan(release: Release | str, *, directory: str | os.PathLike[str] | None = N
 
 
 def is_offline() -> bool:
-    """Whether FCN_PORT_OFFLINE forbids the network."""
+    """True if FCN_PORT_OFFLINE forbids the network."""
     return os.environ.get(OFFLINE_VARIABLE, "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
@@ -116,7 +116,7 @@ def fetch(
     verify: bool = False,
     check: Check | None = None,
     progress: Callback | None = None,
-    patience: Patience | None = None,
+    patience: RetryPolicy | None = None,
 ) -> FetchResult:
     """The release's caffemodel, verified, in `directory` (else `weights_dir()`).
 
@@ -130,9 +130,9 @@ def fetch(
     job = _Fetch(entry, place, check, Meter(progress, entry.file))
     try:
         if from_file is not None:
-            with alone(place, job.meter):
+            with locked(place, job.meter):
                 return job.taken(Path(from_file).expanduser().absolute())
-        return _found(job, verify=verify) or _brought(job, offline=offline, patience=patience or Patience())
+        return _found(job, verify=verify) or _brought(job, offline=offline, patience=patience or RetryPolicy())
     except OSError as error:
         where = "" if error.filename is not None else f"{place.folder}: "
         raise FetchError(f"{entry.name}: {where}{in_words(error)}") from error
@@ -147,16 +147,16 @@ def _found(job: _Fetch, *, verify: bool) -> FetchResult | None:
         return result
     if not os.access(job.place.folder, os.W_OK):
         return job.examined(record=False)
-    with alone(job.place, job.meter):
+    with locked(job.place, job.meter):
         found = job.examined(record=True)
         if found is not None:
             Partial.of(job.place).discard()  # of an earlier download, for the file is here
         return found
 
 
-def _brought(job: _Fetch, *, offline: bool | None, patience: Patience) -> FetchResult:
+def _brought(job: _Fetch, *, offline: bool | None, patience: RetryPolicy) -> FetchResult:
     """The file, from another process, from a download that only had to be checked, or from the network."""
-    with alone(job.place, job.meter):
+    with locked(job.place, job.meter):
         result = job.unchanged() or job.examined(record=True) or job.completed()
         if result is not None:
             return result
@@ -174,7 +174,7 @@ class _Fetch:
     """One fetch: the release, where it goes, how it is looked at. All but `unchanged` are called with the lock held."""
 
     release: Release
-    place: Place
+    place: StoredFile
     check: Check | None
     meter: Meter
 
@@ -228,7 +228,7 @@ class _Fetch:
             return None
         return self._placed(partial.path, digests, verified_by, origin.url)
 
-    def downloaded(self, patience: Patience) -> FetchResult:
+    def downloaded(self, patience: RetryPolicy) -> FetchResult:
         """The file from the network."""
         from weights.download.release import (  # here, for the network library is slow to import
             NoAddressWorked,
@@ -269,7 +269,7 @@ class _Fetch:
             raise ChecksumError(f"{source}: not the file of {self.release.name}: {error}") from error
 
     def advice(self) -> str:
-        """What to do where the file cannot be downloaded."""
+        """Advice for a file that cannot be downloaded."""
         return (
             f"  put a copy obtained elsewhere at {self.place.path}\n"
             f"  or give it to `fcn-port fetch {self.release.name} --from-file FILE`; it goes through the same checks\n"
@@ -322,7 +322,7 @@ class _Fetch:
         return str(self.release.checksum) if self.release.checksum is not None else None
 
     def _record(self) -> Record | None:
-        """What was recorded; a damaged record only matters where nothing was published."""
+        """The record beside the file; a damaged one only matters where nothing was published."""
         try:
             return read_record(self.place.record)
         except ChecksumError:

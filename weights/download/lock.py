@@ -15,11 +15,11 @@ import filelock
 from converters.safety import make_folder, remove_abandoned
 from weights.download.partial import Partial
 from weights.download.progress import Meter
-from weights.store import Place
+from weights.store import StoredFile
 
 
 @contextmanager
-def alone(place: Place, meter: Meter) -> Iterator[None]:
+def locked(place: StoredFile, meter: Meter) -> Iterator[None]:
     """Hold the lock of a place; whoever comes second waits, and usually finds the file done."""
     make_folder(place.folder)
     lock = filelock.FileLock(place.lock)
@@ -36,7 +36,7 @@ def alone(place: Place, meter: Meter) -> Iterator[None]:
         lock.release()
 
 
-def sweep(place: Place, *, also: Path | None = None) -> None:
+def sweep(place: StoredFile, *, also: Path | None = None) -> None:
     """Take away what killed processes left of a thing that is here by now: its download, its parts, the folder `also`.
 
     Nothing while somebody works on it; nor where it cannot be written.
@@ -53,11 +53,11 @@ def sweep(place: Place, *, also: Path | None = None) -> None:
             shutil.rmtree(also, ignore_errors=True)
 
 
-def _heads(place: Place) -> tuple[str, str]:
-    """How the names of unfinished files begin."""
+def _heads(place: StoredFile) -> tuple[str, str]:
+    """The beginnings of unfinished files' names."""
     return f".{place.file}.", place.part.name
 
 
-def _remove_parts(place: Place) -> None:
+def _remove_parts(place: StoredFile) -> None:
     for path in (place.path, place.record, place.part, place.origin):
         remove_abandoned(path)

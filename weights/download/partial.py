@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from converters.escaping import json_text
 from converters.safety import is_own, open_own, open_part, parse_json, to_record, write_whole
-from weights.store import Place
+from weights.store import StoredFile
 
 _MOST_NOTE = 1 << 16
 """Bytes of a note that are read."""
@@ -22,7 +22,7 @@ _MOST_NOTE = 1 << 16
 
 @dataclass(frozen=True)
 class Origin:
-    """Which version of which file the bytes belong to, in the server's words (RFC 9110, section 8.8)."""
+    """The version of the file that the bytes belong to, in the server's words (RFC 9110, section 8.8)."""
 
     url: str
     etag: str | None = None
@@ -31,13 +31,13 @@ class Origin:
 
     @property
     def validator(self) -> str | None:
-        """What `If-Range` may say: a strong ETag, else the date, else None."""
+        """The value for `If-Range`: a strong ETag, else the date, else None."""
         if self.etag and not self.etag.startswith("W/"):
             return self.etag
         return self.last_modified
 
     def contradicts(self, other: Origin) -> bool:
-        """Whether the two cannot be of the same bytes: another length, or from one address another version."""
+        """True if the two cannot be of the same bytes: another length, or from one address another version."""
         if self.total is not None and other.total is not None and self.total != other.total:
             return True
         if self.url != other.url:
@@ -54,7 +54,7 @@ class Partial:
     note: Path
 
     @classmethod
-    def of(cls, place: Place) -> Partial:
+    def of(cls, place: StoredFile) -> Partial:
         """The download for a place."""
         return cls(place.part, place.origin)
 
@@ -65,7 +65,7 @@ class Partial:
         return self.path.stat().st_size
 
     def origin(self) -> Origin | None:
-        """Where the bytes came from; None if there is no note, or none that makes sense."""
+        """The origin of the bytes; None if there is no note, or none that makes sense."""
         try:
             with open_own(self.note) as file:
                 return to_record(parse_json(file.read(_MOST_NOTE).decode()), Origin)

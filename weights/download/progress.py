@@ -1,4 +1,4 @@
-"""What a fetch tells its caller while it works, and how sizes and times are written."""
+"""Progress of a fetch, told to its caller while it works, and how sizes and times are written."""
 
 from __future__ import annotations
 

@@ -13,14 +13,14 @@ from pathlib import Path
 from weights import catalogue
 from weights.download.digests import RunningDigests
 from weights.download.fetching import is_offline
-from weights.download.lock import alone, sweep
+from weights.download.lock import locked, sweep
 from weights.download.partial import Partial
 from weights.download.progress import Callback, Meter
-from weights.download.retry_policy import Patience
+from weights.download.retry_policy import RetryPolicy
 from weights.download.verify import Wanted, WrongFile
 from weights.errors import FetchError, OfflineError
 from weights.records import Release
-from weights.store import Place, prototxt_place
+from weights.store import StoredFile, prototxt_place
 
 LARGEST = 1 << 20
 """Bytes; the nets of the releases take ten thousand."""
@@ -32,9 +32,9 @@ def fetch_prototxt(
     directory: str | os.PathLike[str] | None = None,
     offline: bool | None = None,
     progress: Callback | None = None,
-    patience: Patience | None = None,
+    patience: RetryPolicy | None = None,
 ) -> Path:
-    """Where the release's net definition is, `<name>.prototxt`; FetchError if it cannot be had.
+    """The path of the release's net definition, `<name>.prototxt`; FetchError if it cannot be had.
 
     A file that is there already is left as it is.
     """
@@ -47,15 +47,15 @@ def fetch_prototxt(
         raise OfflineError(f"{entry.name}: {place.path} is not here, and the network may not be used")
     meter = Meter(progress, place.file)
     try:
-        with alone(place, meter):
+        with locked(place, meter):
             if not place.path.is_file():
-                _download(entry, place, meter, patience or Patience())
+                _download(entry, place, meter, patience or RetryPolicy())
     except OSError as error:
         raise FetchError(f"{entry.name}: {error.filename or place.folder}: {error.strerror or error}") from error
     return place.path
 
 
-def _download(release: Release, place: Place, meter: Meter, patience: Patience) -> None:
+def _download(release: Release, place: StoredFile, meter: Meter, patience: RetryPolicy) -> None:
     from weights.download.release import NoAddressWorked, download  # here, for the network library is slow to import
     from weights.download.transfer import Job
 

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Failure:
-    """What came of one address; `wrong` if it gave something, and that was not the file."""
+    """The outcome of one address; `wrong` if it gave something, and that was not the file."""
 
     url: str
     reason: str

@@ -1,4 +1,4 @@
-"""How long a download waits for a server, and how often it tries again."""
+"""The policy of a download: how long it waits for a server, and how often it tries again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """Times in seconds, sizes in bytes.
 
     The head of an answer, with all interim answers and redirects before it, must be there after `answer` seconds and

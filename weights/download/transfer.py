@@ -21,7 +21,7 @@ from weights.download.connection import STRAY, MalformedProxy, Session
 from weights.download.digests import RunningDigests
 from weights.download.partial import Origin, Partial
 from weights.download.progress import Meter, human_bytes
-from weights.download.retry_policy import Patience
+from weights.download.retry_policy import RetryPolicy
 from weights.download.verify import HEAD, Wanted, WrongFile, refuse_web_page
 from weights.download.wording import redacted, shown
 from weights.errors import FetchError
@@ -31,7 +31,7 @@ CHUNK = 1 << 18
 
 
 class TransferError(Exception):
-    """Why an address did not give the file; `str()` is the reason, without the address."""
+    """An address did not give the file; `str()` is the reason, without the address."""
 
 
 class InterruptedTransfer(TransferError):
@@ -43,18 +43,18 @@ class Unreachable(InterruptedTransfer):
 
 
 class _StalePartial(Exception):
-    """What has arrived belongs to something else than what the server has now."""
+    """The part that has arrived belongs to something else than what the server has now."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to bring, where to, who follows the bytes and who is told, and how long to wait."""
+    """A download to do: what, where to, who follows the bytes and who is told, and how long to wait."""
 
     partial: Partial
     wanted: Wanted
     digests: RunningDigests
     meter: Meter
-    patience: Patience
+    patience: RetryPolicy
 
 
 def receive(session: Session, url: str, job: Job) -> int:
@@ -111,7 +111,7 @@ def _resume_at(url: str, partial: Partial, wanted: Wanted) -> int:
 
 @contextmanager
 def _asked(
-    session: Session, url: str, start: int, origin: Origin | None, patience: Patience
+    session: Session, url: str, start: int, origin: Origin | None, patience: RetryPolicy
 ) -> Iterator[requests.Response]:
     """The server's answer to a request for the bytes from `start` on, if it is one that can be used."""
     headers = {}
@@ -159,7 +159,7 @@ def _innermost(error: BaseException) -> str:
 
 
 def _origin(url: str, response: requests.Response, start: int) -> Origin:
-    """What the answer says about the whole file."""
+    """The facts that an answer gives about the whole file."""
     headers = response.headers
     total = _number(headers.get("Content-Range", "").rpartition("/")[2])  # `bytes 5-9/10`, or `bytes */10` with 416
     length = _number(headers.get("Content-Length")) if "Transfer-Encoding" not in headers else None
@@ -180,7 +180,7 @@ def _number(text: str | None) -> int | None:
 
 
 def _agreed_start(response: requests.Response, start: int, origin: Origin, kept: Origin | None) -> int:
-    """Where the bytes of this answer begin; _StalePartial if they do not continue what is there."""
+    """The offset at which the bytes of this answer begin; _StalePartial if they do not continue what is there."""
     if response.status_code == 200:
         return 0
     first = re.match(r"bytes\s+([0-9]+)-", response.headers.get("Content-Range", ""))
@@ -244,7 +244,7 @@ def _write(out: BinaryIO, piece: bytes, partial: Partial) -> None:
         raise FetchError(f"{partial.path}: {error.strerror}; what has arrived is kept") from error
 
 
-def _pieces(response: requests.Response, patience: Patience) -> Iterator[bytes]:
+def _pieces(response: requests.Response, patience: RetryPolicy) -> Iterator[bytes]:
     """The body as it comes in, the first piece at least HEAD bytes long; InterruptedTransfer on a cut or a stall."""
     head: bytes | None = b""
     while True:

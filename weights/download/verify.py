@@ -1,4 +1,4 @@
-"""Whether a file is the one that was published: its size, its checksum, or at least what it looks like."""
+"""Checks that a file is the one that was published: its size, its checksum, or at least what it looks like."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _TITLE = re.compile(rb"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
 
 class WrongFile(Exception):
-    """What is there, or what came, is not the file; `str()` says why, without the name of the file."""
+    """The file that is there, or that came, is not the one wanted; `str()` says why, without the name of the file."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is known of a file: bounds of its size in bytes, and its checksum; `recorded` if that is our own record."""
+    """The known facts of a file: bounds of its size in bytes, its checksum; `recorded` if that is our own record."""
 
     size: int | None = None
     at_least: int = 1
@@ -38,7 +38,7 @@ class Wanted:
 
     @classmethod
     def of(cls, release: Release, record: Record | None) -> Wanted:
-        """What is known of a release's caffemodel; `record` counts where no checksum was published.
+        """The known facts of a release's caffemodel; `record` counts where no checksum was published.
 
         Without a published size it is between the float32 blobs less a percent, in case the net in the file is not
         quite ours, and twice that, for a snapshot may hold the diffs too; and protobuf ends below 2 GiB.
@@ -55,7 +55,7 @@ class Wanted:
         return cls(None, at_least, at_most, checksum, recorded)
 
     def objection(self, size: int) -> str | None:
-        """Why a file of `size` bytes cannot be it, or None."""
+        """The reason why a file of `size` bytes cannot be it, or None."""
         if self.size is not None and size != self.size:
             return f"{size} bytes, and the file has {self.size}"
         if size < self.at_least:
@@ -66,7 +66,7 @@ class Wanted:
 
 
 def judge(path: Path, digests: RunningDigests, wanted: Wanted, check: Check | None) -> VerifiedBy:
-    """How the file at `path`, all of whose bytes `digests` has, was found to be right; WrongFile if it is not."""
+    """The way the file at `path`, whose bytes `digests` has seen, was found to be right; WrongFile if it is not."""
     with path.open("rb") as file:
         refuse_web_page(file.read(HEAD))
     objection = wanted.objection(digests.count)

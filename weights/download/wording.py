@@ -1,4 +1,4 @@
-"""What servers, proxies and libraries say, as it may stand in a message: no password, nothing that a terminal obeys."""
+"""Words of servers, proxies and libraries made safe for a message: no password, nothing that a terminal obeys."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def redacted(text: str) -> str:
 
 
 def shown(said: object, *, most: int = MOST) -> str:
-    """What a stranger said, on one line of at most about `most` characters, without passwords."""
+    """A stranger's words, on one line of at most about `most` characters, without passwords."""
     text = terminal(redacted(str(said)))
     return text if len(text) <= most else f"{text[:most]}..."
 
