@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 import fcn_port
+from benchmarks.cuda_graphs import Replayed
 from benchmarks.nets import difference, random_image, random_net
-from fcn_port.fastpath.cuda_graphs import Replayed
 
 PADDED = "padded"
 Candidate = Callable[[Tensor], Tensor]

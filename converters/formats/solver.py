@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CaffeFormatError, NetError, PrototxtError
-from ..safety.files import whole_file
 from ..schema import SolverParameter
 from .prototxt import read_text
 from .text_format import ParsedText, format_text, parse_text
@@ -112,12 +111,6 @@ def format_solver(spec: SolverSpec) -> str:
         else:
             setattr(message, name, value)
     return format_text(message)
-
-
-def write_solver(spec: SolverSpec, path: str | os.PathLike[str]) -> None:
-    """Write the solver as a prototxt, whole or not at all."""
-    with whole_file(path) as file:
-        file.write(format_solver(spec).encode())
 
 
 _IN_CAFFE: Mapping[str, str] = {"test_nets": "test_net"}

@@ -1,4 +1,4 @@
-""".solverstate and .solverstate.h5: where Caffe's solver was when it saved a net, in both directions.
+""".solverstate and .solverstate.h5: where Caffe's solver was when it saved a net; read both, written the first.
 
 A state holds the number of updates, the name of the .caffemodel that was saved with it, and the history blobs of the
 solver: one for each learnable blob of the net, in order, and with AdaDelta and Adam, after all of these, a second one
@@ -90,18 +90,6 @@ def write_solverstate(state: SolverState, path: str | os.PathLike[str]) -> None:
         file.write(write_varint(_NUMBERS["current_step"] << 3 | VARINT) + write_varint(state.current_step))
 
 
-def write_solverstate_hdf5(state: SolverState, path: str | os.PathLike[str]) -> None:
-    """Write a .solverstate.h5 as Caffe 1.0 does."""
-    with whole_file(path) as out, h5py.File(out, "w", libver="earliest") as file:
-        file.create_dataset("iter", data=np.array([state.iteration], np.int32))
-        _write_string(file, "learned_net", state.learned_net)
-        file.create_dataset("current_step", data=np.array([state.current_step], np.int32))
-        history = file.create_group("history")
-        for i, blob in enumerate(state.history):
-            dtype = np.float64 if blob.dtype == np.float64 else np.float32
-            history.create_dataset(str(i), data=np.asarray(blob, dtype))
-
-
 # Protobuf
 
 
@@ -162,15 +150,6 @@ def _integer(file: Hdf5File, name: str) -> int:
         if not isinstance(dataset, h5py.Dataset) or dataset.shape not in ((), (1,)):
             raise WireError(f"expected a whole number; found {dataset}")
         return _count(int(read_values(dataset, file, kind="i").item()), name)
-
-
-def _write_string(file: h5py.File, name: str, text: str) -> None:
-    """A string as C has it, of fixed length and with its 0, which h5py does not write by itself."""
-    value = np.bytes_(text.encode() + b"\0")
-    kind = h5py.h5t.C_S1.copy()
-    kind.set_size(len(text.encode()) + 1)
-    dataset = h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create(h5py.h5s.SCALAR))
-    dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array(value, f"S{kind.get_size()}"), mtype=kind)
 
 
 def _string(file: Hdf5File) -> str:

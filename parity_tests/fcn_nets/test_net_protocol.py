@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import fcn_port
+from benchmarks.cuda_graphs import Replayed
 from converters.execution import CaffeNet
 from converters.execution.caffe_net import GIVEN_LATER
-from fcn_port.fastpath.cuda_graphs import Replayed
 from fcn_port.fastpath.engines import make
 from fcn_port.inspection import input_shapes
 from fcn_port.loading import attach

@@ -16,8 +16,9 @@ import pytest
 
 from converters import CaffeFormatError, LimitError, read_caffemodel
 from converters.formats.hdf5_file import member, opened_hdf5, read_text, read_values
-from converters.formats.solverstate import SolverState, read_solverstate, write_solverstate_hdf5
+from converters.formats.solverstate import SolverState, read_solverstate
 from converters.safety.limits import VARIABLE
+from parity_tests.solverstate_h5 import write_solverstate_hdf5
 
 MIB = 1 << 20
 SECRET = np.arange(4, dtype=np.float32)

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from converters import CaffeFormatError
 from converters.formats.solver import parse_solver
-from converters.formats.solverstate import SolverState, read_solverstate, write_solverstate, write_solverstate_hdf5
+from converters.formats.solverstate import SolverState, read_solverstate, write_solverstate
 from converters.schema import SolverState as Message
 from fcn_port.training.snapshots import restore_solverstate, to_solverstate
 from parity_tests import solving
 from parity_tests.goldens import GOLDEN, formats
+from parity_tests.solverstate_h5 import write_solverstate_hdf5
 
 CAFFES = GOLDEN / "solver" / "sgd-step.solverstate"
 

@@ -10,12 +10,13 @@ import pytest
 
 import converters
 from converters.formats.solver import parse_solver
-from converters.formats.solverstate import read_solverstate, write_solverstate, write_solverstate_hdf5
+from converters.formats.solverstate import read_solverstate, write_solverstate
 from fcn_port.training.snapshots import restore_solverstate, to_solverstate
 from parity_tests import solving
 from parity_tests.goldens import GOLDEN
 from parity_tests.oracle.client import Oracle
 from parity_tests.oracle.record_solver import solve
+from parity_tests.solverstate_h5 import write_solverstate_hdf5
 from parity_tests.tolerances import tolerance
 
 pytestmark = pytest.mark.oracle

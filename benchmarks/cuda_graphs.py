@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..nets.net import Wrapper
-from .lossless import identity
-from .lru_cache import Kept
+from fcn_port.fastpath.lossless import identity
+from fcn_port.fastpath.lru_cache import Kept
+from fcn_port.nets.net import Wrapper
 
 
 @dataclass(frozen=True)
