@@ -21,7 +21,7 @@ from weights.download import FetchPlan, FetchResult, Progress, is_offline, plan,
 from weights.records import Release
 from weights.store import converted_path
 
-from .output import bar, human_bytes, note
+from .output import bar, duration, human_bytes, note
 
 if TYPE_CHECKING:
     from ..porting import Ported
@@ -102,17 +102,13 @@ def _announce(release: Release, expected: FetchPlan) -> None:
     size = f"about {human_bytes(expected.expected_bytes)}" if expected.expected_bytes else "a file of unknown size"
     kept = f", of which {human_bytes(expected.kept_bytes)} are here already" if expected.kept_bytes else ""
     times = ", ".join(
-        f"{_duration(s)} at {name}" for name, bps in _SPEEDS if (s := expected.seconds_at(bps)) is not None
+        f"{duration(s)} at {name}" for name, bps in _SPEEDS if (s := expected.seconds_at(bps)) is not None
     )
     note(
         f"{release.name} is not here: {release.file}, {size}{kept}, from {shown(release.urls[0])}"
         + (f"; takes about {times}" if times else "")
         + f"\n{human_bytes(expected.free_bytes)} free in {expected.path.parent}"
     )
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 class _Reporter:

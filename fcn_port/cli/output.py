@@ -104,3 +104,11 @@ __all__ = [
     "write_columns",
     "write_json",
 ]
+
+
+def duration(seconds: float) -> str:
+    """A time in words: 45 s, 12 min, 3.5 h or 2.1 days."""
+    for unit, length in (("days", 86400.0), ("h", 3600.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from converters.escaping import terminal
 
-from .output import note
+from .output import duration, note
 
 
 @contextmanager
@@ -57,9 +57,5 @@ class _Lines:
             return
         self._told = now
         left = (now - self._began) / done * (total - done) if done else None
-        when = "" if not left else f", {_duration(left)} left"
+        when = "" if not left else f", {duration(left)} left"
         note(f"{self._name}: {done} of {total} images{when}")
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -15,7 +15,7 @@ from ..training.initial import Beginning
 from ..training.logs import JsonLines, TensorBoard
 from ..training.prepare import Prepared, TrainingSource
 from ..training.translation import equal_memory
-from .output import note
+from .output import duration, note
 
 
 @contextmanager
@@ -100,14 +100,6 @@ def _learning(prepared: Prepared, source: TrainingSource) -> Iterator[str]:
             yield f"  momentum stays at {spec.momentum:g}; {memory:.4g} would remember as many images as before"
     else:
         yield f"learning rate {rate.rate:g} ({spec.lr_policy})"
-
-
-def duration(seconds: float) -> str:
-    """A time in words: 45 s, 12 min, 3.5 h or 2.1 days."""
-    for unit, length in (("days", 86400.0), ("h", 3600.0)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _names(names: tuple[str, ...]) -> str:
