@@ -15,7 +15,7 @@ from fcn_port.data.shapes import make_shapes
 from fcn_port.evaluation.cache import Cache
 from fcn_port.evaluation.results import ImageResult
 from fcn_port.training.events import Begun
-from fcn_port.training.folder import alone_in
+from fcn_port.training.folder import locked_folder
 from fcn_port.training.logs import JsonLines
 from parity_tests.fetching import BODY, get, published
 from parity_tests.test_architecture import ROOT
@@ -23,7 +23,7 @@ from weights.errors import FetchError
 
 
 def _training(folder: Path) -> None:
-    with alone_in(folder):
+    with locked_folder(folder):
         pass
 
 

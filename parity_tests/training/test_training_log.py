@@ -11,8 +11,8 @@ from types import ModuleType
 
 import pytest
 
-from fcn_port.cli.signals import stopping
 from fcn_port.cli.output import duration
+from fcn_port.cli.signals import stopping
 from fcn_port.cli.training_output import to_line
 from fcn_port.training.errors import TrainingError
 from fcn_port.training.events import Begun, Saved, Updated, Validated
