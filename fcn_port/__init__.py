@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from .fastpath.lossless import fast
     from .inspection import blobs, trace
     from .loading import load
-    from .nets import build
+    from .nets import Net, build
     from .predict import Segmentation, segment
 
-__all__ = ["Segmentation", "__version__", "blobs", "build", "fast", "load", "segment", "trace"]
+__all__ = ["Net", "Segmentation", "__version__", "blobs", "build", "fast", "load", "segment", "trace"]
 
 _HOMES = {
     "Segmentation": ("fcn_port.predict", "Segmentation"),
@@ -30,6 +30,7 @@ _HOMES = {
     "blobs": ("fcn_port.inspection", "blobs"),
     "trace": ("fcn_port.inspection", "trace"),
     "load": ("fcn_port.loading", "load"),
+    "Net": ("fcn_port.nets", "Net"),
     "build": ("fcn_port.nets", "build"),
 }
 
@@ -67,3 +68,7 @@ def __getattr__(name: str) -> object:
     value = getattr(import_module(module), attribute)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import overload
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,7 +21,7 @@ from converters.net import NetSpec
 from converters.passes import prepare
 from weights.card import Card
 
-from .nets import Net, definition, recognise
+from .nets import Net, SiftFlow, SiftFlowName, definition, recognise
 from .nets.fcn8s_atonce import SKIP_SCALES
 from .nets.net import CaffeNetWithCard
 from .pth import read_pth
@@ -35,6 +36,20 @@ class _Source:
     card: Card
 
 
+@overload
+def load(
+    name_or_path: SiftFlowName,
+    device: str | torch.device | None = ...,
+    *,
+    prototxt: str | os.PathLike[str] | None = ...,
+) -> SiftFlow: ...
+@overload
+def load(
+    name_or_path: str | os.PathLike[str],
+    device: str | torch.device | None = ...,
+    *,
+    prototxt: str | os.PathLike[str] | None = ...,
+) -> Net: ...
 def load(
     name_or_path: str | os.PathLike[str],
     device: str | torch.device | None = None,

@@ -47,11 +47,14 @@ class CaffeNet(nn.Module):
     layer's key; loading accepts both, and as in Caffe the last one counts. Before weights are loaded they are zeros,
     except where zeros would block the net: variances, scales and slopes.
 
-    Raises NetError where Caffe would refuse the net, UnknownLayerError for an unsupported layer type.
+    Raises NetError where Caffe would refuse the net or `spec` is None, as that of a file of weights alone,
+    UnknownLayerError for an unsupported layer type.
     """
 
-    def __init__(self, spec: NetSpec, *, outputs: Sequence[str] | None = None) -> None:
+    def __init__(self, spec: NetSpec | None, *, outputs: Sequence[str] | None = None) -> None:
         super().__init__()
+        if spec is None:
+            raise NetError("the file holds weights and no net", hint="give its prototxt: read_prototxt(PROTOTXT)")
         spec = prepare(spec)
         validate(spec)
         self.spec = spec if outputs is None else _cut(spec, outputs)

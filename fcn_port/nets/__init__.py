@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Literal, overload
 
 import torch
 
@@ -47,6 +48,7 @@ __all__ = [
     "SiftFlowFCN8s",
     "SiftFlowFCN16s",
     "SiftFlowFCN32s",
+    "SiftFlowName",
     "Widths",
     "as_net",
     "build",
@@ -57,6 +59,10 @@ __all__ = [
 
 NumClasses = int | Mapping[str, int]
 """How many classes a net scores: a number, or one for each head, such as {"sem": 33, "geo": 3}."""
+
+
+SiftFlowName = Literal["siftflow-fcn32s", "siftflow-fcn16s", "siftflow-fcn8s"]
+"""The nets with two outputs, for type checkers."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,10 @@ NETS: Mapping[str, Family] = {
 }
 
 
+@overload
+def build(name: SiftFlowName, num_classes: Mapping[str, int] | None = ...) -> SiftFlow: ...
+@overload
+def build(name: str, num_classes: NumClasses | None = ...) -> FCN: ...
 def build(name: str, num_classes: NumClasses | None = None) -> FCN:
     """The net called `name`, in eval mode, no file read; `num_classes` replaces the release's own.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import torch
@@ -17,10 +18,31 @@ from .palettes import voc_palette
 from .segmentation import Segmentation
 from .tiles import tiles_of
 
+if TYPE_CHECKING:
+    from ..nets import SiftFlow
+
 Seen = Segmentation | dict[str, Segmentation]
 """What a net with one output sees, or what one with several does, by output."""
 
 
+@overload
+def segment(  # type: ignore[overload-overlap]  # a SiftFlow is an nn.Module, too
+    net: SiftFlow,
+    image: ImageLike,
+    *,
+    preprocessing: Preprocessing | None = ...,
+    tile: int | None = ...,
+    keep_scores: bool = ...,
+) -> dict[str, Segmentation]: ...
+@overload
+def segment(
+    net: nn.Module,
+    image: ImageLike,
+    *,
+    preprocessing: Preprocessing | None = ...,
+    tile: int | None = ...,
+    keep_scores: bool = ...,
+) -> Segmentation: ...
 def segment(
     net: nn.Module,
     image: ImageLike,
@@ -32,10 +54,11 @@ def segment(
     """Segment a Pillow image, an image file, or an (h, w, 3) uint8 RGB array, in its own size.
 
     `net` comes from `load`, or `preprocessing` says how its input is made. A net with several outputs gives one
-    Segmentation for each, by name. With `tile` the net sees at most tile x tile pixels at a time, and the result is
-    that of the whole image but for rounding; `keep_scores=False` then saves most of the memory. Raises ImageError for
-    an image that cannot be read, ValueError for a net that does not say how its input is made or that takes more than
-    one, and for tiles that are too small.
+    Segmentation for each, by name; type checkers know so of SIFT Flow's nets (`load` and `build` of their names), and
+    take every other for one with one output: `cast` the result where a file holds another. With `tile` the net sees at
+    most tile x tile pixels at a time, and the result is that of the whole image but for rounding; `keep_scores=False`
+    then saves most of the memory. Raises ImageError for an image that cannot be read, ValueError for a net that does
+    not say how its input is made or that takes more than one, and for tiles that are too small.
     """
     return segment_all(net, [image], preprocessing=preprocessing, tile=tile, keep_scores=keep_scores)[0]
 

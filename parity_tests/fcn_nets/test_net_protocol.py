@@ -12,14 +12,17 @@ from torch import Tensor, nn
 
 import fcn_port
 from benchmarks.cuda_graphs import Replayed
+from converters.errors import NetError
 from converters.execution import CaffeNet
 from converters.execution.caffe_net import GIVEN_LATER
+from converters.formats import read_caffemodel
 from fcn_port.fastpath.engines import make
 from fcn_port.inspection import input_shapes
 from fcn_port.loading import attach
 from fcn_port.nets import FCN, FCN8s, FCN32s, Net, SiftFlowFCN8s, definition, with_upsampling
 from fcn_port.nets.net import CaffeNetWithCard, Wrapper, as_net
 from fcn_port.nets.record import NotCaffes
+from parity_tests.goldens import formats
 from parity_tests.narrow import NARROW, image, narrow
 from weights.card import Card
 from weights.catalogue import release
@@ -129,3 +132,8 @@ def test_a_net_can_be_scripted() -> None:
     x = image(net, (40, 40))["data"]
     scripted: Callable[[Tensor], Tensor] = torch.jit.script(net)
     torch.testing.assert_close(scripted(x), net(x))
+
+
+def test_a_file_of_weights_alone_is_no_net() -> None:
+    with pytest.raises(NetError, match="the file holds weights and no net"):
+        CaffeNet(read_caffemodel(formats("fcn8s-mini.caffemodel.h5")).spec)

@@ -1,0 +1,88 @@
+"""What a type checker says of a stranger's program: of the README's own lines, and of wrong uses of them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from parity_tests.test_architecture import ROOT
+
+pytest.importorskip("mypy")
+
+CONFIG = """[mypy]
+strict = True
+python_version = 3.10
+cache_dir = {cache}
+[mypy-fcn_port.*,converters.*,weights.*]
+follow_imports = silent
+"""
+"""As if the packages were installed, of which mypy reports nothing."""
+
+PRELUDE = """import torch
+
+x = torch.zeros(1, 3, 100, 100)
+"""
+
+USES = """import fcn_port
+from fcn_port import Net, Segmentation
+
+net: Net = fcn_port.load("mine.caffemodel", prototxt="mine.prototxt")
+fast: Net = fcn_port.fast(net)
+one: Segmentation = fcn_port.segment(fast, "x.png")
+two: dict[str, Segmentation] = fcn_port.segment(fcn_port.load("siftflow-fcn8s"), "x.png")
+three: dict[str, Segmentation] = fcn_port.segment(fcn_port.build("siftflow-fcn8s", {"sem": 4, "geo": 2}), "x.png")
+weights = sum(weight.numel() for weight in net.eval().parameters())
+release: str | None = fast.release
+sizes: tuple[int, ...] = net.inputs["data"]
+outputs: tuple[str, ...] = net.outputs
+layers: list[str] = [layer.name for layer in net.spec.layers]
+"""
+WRONG = {
+    "fcn_port.segment(fcn_port.build('siftflow-fcn8s'), 'x.png').overlay()": "union-attr|attr-defined",
+    "fcn_port.load('voc-fcn8s').preprocessing.inputs": "union-attr",
+    "fcn_port.load(8)": "call-overload",
+    "fcn_port.trace(fcn_port.build('voc-fcn8s'), 100)": "arg-type",
+    "fcn_port.build('voc-fcn8s').inputs['data'] + 1": "operator",
+}
+
+
+def mypy(folder: Path, name: str, text: str) -> str:
+    """What mypy --strict prints of a program in a folder of its own."""
+    (folder / name).write_text(text, encoding="utf-8")
+    config = folder / "mypy.ini"
+    config.write_text(CONFIG.format(cache=ROOT / ".mypy_cache" / "stranger"), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file", str(config), name],
+        capture_output=True, text=True, cwd=folder, timeout=600, env={"MYPYPATH": str(ROOT), "PATH": ""},
+    )  # fmt: skip
+    return done.stdout + done.stderr
+
+
+def test_the_readmes_own_lines_are_typed(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) >= 2
+    text = PRELUDE
+    for number, block in enumerate(blocks):
+        imports = "".join(line for line in block.splitlines(keepends=True) if line.startswith("import "))
+        body = "".join(f"    {line}" for line in block.replace(imports, "").splitlines(keepends=True))
+        text += f"{imports}\n\ndef block{number}() -> None:\n{body}\n"
+    assert "Success" in mypy(tmp_path, "readme.py", text)
+
+
+def test_other_uses_are_typed_and_wrong_ones_are_seen(tmp_path: Path) -> None:
+    assert "Success" in mypy(tmp_path, "uses.py", USES)
+    found = mypy(tmp_path, "wrong.py", "import fcn_port\n\n" + "\n".join(WRONG) + "\n")
+    for number, (line, code) in enumerate(WRONG.items(), start=3):
+        assert re.search(rf"^wrong.py:{number}: error: .*\[({code})\]$", found, re.MULTILINE), (line, found)
+
+
+@pytest.mark.parametrize("package", ["fcn_port", "converters", "weights", "fcn_port.predict", "fcn_port.nets"])
+def test_tab_completion_shows_what_there_is(package: str) -> None:
+    code = f"import {package} as it; missing = {{*it.__all__}} - {{*dir(it)}}; assert not missing, missing"
+    code += "; assert all(getattr(it, name) is not None for name in it.__all__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=100)
+    assert done.returncode == 0, done.stderr
