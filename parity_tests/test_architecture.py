@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {"converters": set(), "weights": {"converters"}, "fcn_port": {"converters", "weights"}}
+ROOMS = ("weights", *(f"fcn_port/{room}" for room in ("cli", "data", "evaluation", "report", "training")))
 HOUSE = {"converters", "weights", "fcn_port", "parity_tests", "benchmarks"}
 
 
@@ -76,9 +77,19 @@ def test_no_class_of_converters_has_the_name_of_another() -> None:
     assert not {own: modules for own, modules in found.items() if len(modules) > 1}
 
 
-def test_docstrings_of_converters_lead_with_what_the_thing_is() -> None:
+def test_no_class_around_the_nets_has_the_name_of_another() -> None:
+    found: dict[str, set[str]] = {}
+    for path in (path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name.lstrip("_"), set()).add(path.relative_to(ROOT).as_posix())
+    assert not {name: paths for name, paths in found.items() if len(paths) > 1}
+
+
+@pytest.mark.parametrize("folder", ["converters", *ROOMS])
+def test_docstrings_lead_with_what_the_thing_is(folder: str) -> None:
     """A docstring that opens with a question word says what it answers, and not what the thing is or does."""
-    for path in (ROOT / "converters").rglob("*.py"):
+    for path in (ROOT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
                 first = (ast.get_docstring(node) or "").partition(" ")[0]

@@ -31,7 +31,7 @@ _File = click.Path(dir_okay=False, path_type=Path)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Options(RunOptions):
+class EvaluateOptions(RunOptions):
     like: str | None
     limit: int | None
     workers: int
@@ -77,24 +77,24 @@ def command(
     """
     if check_submission is not None:
         return _check(check_submission, folder, split)
-    options = _Options(**given)
+    options = EvaluateOptions(**given)
     _refuse_nonsense(weights, options)
     from ..evaluation.processes import device_of_process, joined
 
     device = device_of_process(options.device)
     with joined(device) as processes:
-        work = _Work(folder, split, find_device(device), processes, options)
+        work = _Evaluations(folder, split, find_device(device), processes, options)
         found, missing = work.all(weights)
         if not processes.first:
             return 0
         return _report(found, missing, options)
 
 
-class _Work:
+class _Evaluations:
     """The work that the options ask for, done for one net after the other."""
 
     def __init__(
-        self, folder: Path | None, split: str | None, device: Any, processes: Processes, options: _Options
+        self, folder: Path | None, split: str | None, device: Any, processes: Processes, options: EvaluateOptions
     ) -> None:
         self.folder, self.split, self.device, self.processes, self.options = folder, split, device, processes, options
 
@@ -172,7 +172,7 @@ class _Work:
         return None if archive is None else archive.with_name(archive.name + ".labels")
 
 
-def _refuse_nonsense(weights: tuple[str, ...], options: _Options) -> None:
+def _refuse_nonsense(weights: tuple[str, ...], options: EvaluateOptions) -> None:
     if not weights:
         raise click.UsageError("which weights? Name a release, such as voc-fcn8s, or a file")
     if options.as_csv and options.as_json:
@@ -186,7 +186,7 @@ def _refuse_nonsense(weights: tuple[str, ...], options: _Options) -> None:
             raise click.UsageError("the server wants every image; --submission goes without --limit")
 
 
-def _report(found: list[Evaluation], missing: dict[str, str], options: _Options) -> int:
+def _report(found: list[Evaluation], missing: dict[str, str], options: EvaluateOptions) -> int:
     from ..evaluation.comparison import verdict
     from ..evaluation.tables import to_csv, to_markdown
 

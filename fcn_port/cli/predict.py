@@ -29,7 +29,7 @@ _Folder = click.Path(file_okay=False, path_type=Path)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Options(RunOptions):
+class PredictOptions(RunOptions):
     like: str | None
     scores: bool
     probabilities: bool
@@ -74,7 +74,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
         sources = gather(images)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    options = _Options(**given)
+    options = PredictOptions(**given)
     net = _net(weights, options)
     one = is_single(images)
     results: list[dict[str, Any]] = []
@@ -96,7 +96,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     return 1 if failed else 0
 
 
-def _net(weights: str, options: _Options) -> nn.Module:
+def _net(weights: str, options: PredictOptions) -> nn.Module:
     from ..loading import attach, load
     from ..predict.tiles import tiling_of
 
@@ -127,7 +127,7 @@ def _lift_bound_on_size() -> None:
     Image.MAX_IMAGE_PIXELS = None
 
 
-def _write(predicted: Predicted, out: Path, options: _Options) -> dict[str, Any]:
+def _write(predicted: Predicted, out: Path, options: PredictOptions) -> dict[str, Any]:
     from converters.escaping import file_name
 
     from ..predict.outputs import write_outputs

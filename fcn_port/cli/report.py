@@ -30,7 +30,7 @@ _Folder = click.Path(file_okay=False, path_type=Path)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Options:
+class ReportOptions:
     results: Path | None
     folder: Path | None
     split: str | None
@@ -65,13 +65,13 @@ def command(weights: str, out: Path, **given: Any) -> None:
 
     from ..report.page import to_html
 
-    page = _page(weights, _Options(**given))
+    page = _page(weights, ReportOptions(**given))
     with whole_file(out) as file:
         file.write(to_html(page).encode())
     note(f"-> {out}")
 
 
-def _page(weights: str, options: _Options) -> Page:
+def _page(weights: str, options: ReportOptions) -> Page:
     from ..predict.palettes import voc_palette
     from ..report.page import Page
 
@@ -106,7 +106,7 @@ def _definition(weights: str) -> Any:
         return None
 
 
-def _load(weights: str, options: _Options) -> nn.Module:
+def _load(weights: str, options: ReportOptions) -> nn.Module:
     from ..loading import attach, load
 
     net = load(here(weights), find_device(options.device))
@@ -122,7 +122,7 @@ def _with_parity(page: Page, net: nn.Module, golden: Path) -> Page:
     return replace(page, parity=Parity(golden.name, golden_errors(net, golden), GOLDEN_TOLERANCE))
 
 
-def _open(folder: Path, weights: str, evaluation: Evaluation | None, options: _Options) -> DataSet:
+def _open(folder: Path, weights: str, evaluation: Evaluation | None, options: ReportOptions) -> DataSet:
     from ..data.opening import open_dataset
 
     known = releases().get(options.like or weights)
@@ -131,7 +131,7 @@ def _open(folder: Path, weights: str, evaluation: Evaluation | None, options: _O
     return open_dataset(folder, split=split, dataset=dataset)
 
 
-def _evaluated(net: nn.Module, data: DataSet, weights: str, options: _Options) -> Evaluation:
+def _evaluated(net: nn.Module, data: DataSet, weights: str, options: ReportOptions) -> Evaluation:
     from ..evaluation.cache import cache_dir
     from ..evaluation.running import EvaluationPlan, evaluate
 
@@ -142,7 +142,7 @@ def _evaluated(net: nn.Module, data: DataSet, weights: str, options: _Options) -
 
 
 def _with_pictures(
-    page: Page, net: nn.Module, data: DataSet, evaluation: Evaluation | None, weights: str, options: _Options
+    page: Page, net: nn.Module, data: DataSet, evaluation: Evaluation | None, weights: str, options: ReportOptions
 ) -> Page:
     from ..fastpath.lossless import fast
     from ..report.examples import best_and_worst

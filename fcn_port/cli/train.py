@@ -25,7 +25,7 @@ _Count = click.IntRange(min=1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Options:
+class TrainOptions:
     folder: Path
     split: str | None
     val_data: Path | None
@@ -100,7 +100,7 @@ def command(recipe: str | None, solver: Path | None, folder: Path | None, **give
         raise click.UsageError(f"what to train? Name a recipe, or give --solver. Recipes: {', '.join(recipe_names())}")
     if folder is None:
         raise click.UsageError("what to learn from? Say --data FOLDER; `fcn-port data` tells of the published ones")
-    options = _Options(folder=folder, **given)
+    options = TrainOptions(folder=folder, **given)
     from ..evaluation.processes import device_of_process, joined
     from ..training.distributed import DistributedGroup
     from ..training.errors import TrainingError
@@ -120,7 +120,7 @@ def command(recipe: str | None, solver: Path | None, folder: Path | None, **give
 class _Training:
     """A training that the options ask for; only the first of several processes speaks."""
 
-    def __init__(self, recipe: str | None, solver: Path | None, group: DistributedGroup, options: _Options) -> None:
+    def __init__(self, recipe: str | None, solver: Path | None, group: DistributedGroup, options: TrainOptions) -> None:
         self.options, self.group = options, group
         self.source = _source(recipe, solver)
         self.folder: Path = options.out or Path("runs") / self.source.name

@@ -71,7 +71,7 @@ class Cache:
 
 
 def _text_of(path: Path) -> str:
-    """What is in a file of this user's; nothing for a link, a pipe or what somebody else put there."""
+    """The text of a file of this user's; nothing for a link, a pipe or what somebody else put there."""
     with suppress(OSError), open_own(path) as file:
         return file.read().decode(errors="replace")
     return ""

@@ -67,7 +67,7 @@ def evaluate(
     that does not fit the data set.
     """
     preprocessing = preprocessing_of(net, data)
-    run = _Run(net, data, plan, preprocessing, _cache(net, data, plan, preprocessing, processes.rank))
+    run = _EvaluationRun(net, data, plan, preprocessing, _cache(net, data, plan, preprocessing, processes.rank))
     began = time.monotonic()
     ids = data.ids[: plan.limit]
     kept, todo = processes.from_first(run.kept(ids) if processes.first else ({}, []))
@@ -128,7 +128,7 @@ def best_labels(scores: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Run:
+class _EvaluationRun:
     """One evaluation in one process."""
 
     net: nn.Module

@@ -132,7 +132,7 @@ def read_snapshot(path: Path) -> Snapshot:
 
 
 @dataclass(frozen=True)
-class _StoredFile:
+class _FileDigest:
     sha256: str
 
 
@@ -150,7 +150,7 @@ class _Stored:
 
     format: int
     iteration: int
-    files: Mapping[str, _StoredFile]
+    files: Mapping[str, _FileDigest]
     random: _StoredRandom | None
     losses: tuple[float | None, ...]
     settings: Mapping[str, Any]

@@ -113,13 +113,13 @@ def _train(
         restore(resume, task, solver)
         if resume.progress.random is not None and len(resume.progress.random.cpu) == group.size:
             set_random_states(resume.progress.random, rank=group.processes.rank)
-    run = _Run(task, solver, feed, plan, group, report if group.processes.first else lambda event: None)
+    run = _TrainingRun(task, solver, feed, plan, group, report if group.processes.first else lambda event: None)
     run.report(Begun(solver.iteration, plan.max_iter, None if resume is None else resume.path))
     return run.until_the_end(stop, losses=() if resume is None else resume.progress.losses)
 
 
 @dataclass(frozen=True, eq=False)
-class _Run:
+class _TrainingRun:
     """One run in one process."""
 
     task: Task

@@ -17,7 +17,9 @@ from fcn_port.cli.inspect import Size
 from fcn_port.cli.program import VERBS
 
 CLI = Path(__file__).parents[2] / "fcn_port" / "cli"
-WITH_RECORDS = [verb for verb in VERBS if "class _Options" in (CLI / f"{verb}.py").read_text(encoding="utf-8")]
+WITH_RECORDS = [
+    verb for verb in VERBS if f"class {verb.title()}Options" in (CLI / f"{verb}.py").read_text(encoding="utf-8")
+]
 
 
 def values_of(parameter: click.Parameter) -> set[Any]:
@@ -58,9 +60,10 @@ def values_in(annotation: Any) -> set[Any]:
 @pytest.mark.parametrize("verb", WITH_RECORDS)
 def test_each_field_is_an_option_of_its_type(verb: str) -> None:
     module = import_module(f"fcn_port.cli.{verb}")
+    record = getattr(module, f"{verb.title()}Options")
     parameters = {parameter.name: parameter for parameter in module.command.params}
-    hints = typing.get_type_hints(module._Options)
-    for field in fields(module._Options):
+    hints = typing.get_type_hints(record)
+    for field in fields(record):
         said = values_in(hints[field.name])
         if field.name not in parameters:  # evaluate has no --low-memory
             assert field.default is False
