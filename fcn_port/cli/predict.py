@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,8 +19,6 @@ from .progress import progress_bar
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from weights.records import Preprocessing
 
     from ..predict.image_lists import Source
     from ..predict.prediction import Predicted
@@ -105,7 +103,7 @@ def _net(weights: str, options: PredictOptions) -> nn.Module:
         attach(net, Card.of(find_release(options.like)))
     if net.preprocessing is None:
         raise click.UsageError(f"{weights} does not say how its inputs are made; add --like RELEASE, such as voc-fcn8s")
-    names = ", ".join(each.name for each in cast("Preprocessing", net.preprocessing).inputs)
+    names = ", ".join(each.name for each in net.preprocessing.inputs)
     if ", " in names:
         raise click.UsageError(f"{weights} looks at several images at once ({names}); predict takes nets with one")
     tile = options.tile
