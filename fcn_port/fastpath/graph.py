@@ -12,6 +12,7 @@ from converters.net import Shape
 
 from ..inspection import input_shapes
 from ..nets.fcn import FCN
+from ..nets.parts import computes_as
 from ..nets.record import Call, calls_of, shape_rule
 from .geometry import Sliding
 
@@ -71,21 +72,21 @@ class Graph:
 
 def is_convolution(module: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether a layer is a convolution as the kernels compute it: dense windows, zeros around the blob."""
-    if not isinstance(module, nn.Conv2d) or isinstance(module.padding, str):
+    if not (isinstance(module, nn.Conv2d) and computes_as(module, nn.Conv2d)) or isinstance(module.padding, str):
         return False
     return set(module.dilation) == {1} and module.padding_mode == "zeros"
 
 
 def is_max_pool(module: nn.Module) -> TypeGuard[nn.MaxPool2d]:
     """Whether a layer takes the maximum of dense windows, and does nothing beside."""
-    if not isinstance(module, nn.MaxPool2d) or type(module).forward is not nn.MaxPool2d.forward:
+    if not (isinstance(module, nn.MaxPool2d) and computes_as(module, nn.MaxPool2d)):
         return False
     return _pair(module.dilation) == (1, 1) and not module.return_indices
 
 
 def is_upsampling(module: nn.Module) -> TypeGuard[nn.ConvTranspose2d]:
     """Whether a layer is a deconvolution of dense windows with nothing cut off or added around it."""
-    if not isinstance(module, nn.ConvTranspose2d):
+    if not (isinstance(module, nn.ConvTranspose2d) and computes_as(module, nn.ConvTranspose2d)):
         return False
     rest = {*module.padding, *module.output_padding}
     return set(module.dilation) == {1} and rest == {0} and module.groups == 1
@@ -105,10 +106,10 @@ def read_graph(net: FCN) -> Graph:
 
 
 def _append(steps: list[Step], call: Call) -> None:
-    if isinstance(call.module, nn.Dropout):  # does nothing: the net is in eval mode
+    if computes_as(call.module, nn.Dropout):  # does nothing: the net is in eval mode
         return
     follows_convolution = bool(steps) and is_convolution(steps[-1].module) and call.bottoms == (steps[-1].top,)
-    if isinstance(call.module, nn.ReLU) and follows_convolution:
+    if computes_as(call.module, nn.ReLU) and follows_convolution:
         steps[-1] = replace(steps[-1], relu=True)
     else:
         steps.append(Step(call.name, call.module, call.bottoms, call.top))

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..nets.parts import Crop
+from ..nets.parts import Crop, computes_as
 from .graph import Step, is_upsampling
 from .kernels import Kernel
 
@@ -51,7 +51,7 @@ def _crops_of_upsamplings(steps: tuple[Step, ...], outputs: tuple[str, ...]) -> 
     found = {}
     for step in steps:
         readers = [each for each in steps if step.top in each.bottoms]
-        only_cropped = len(readers) == 1 and isinstance(readers[0].module, Crop) and readers[0].bottoms[0] == step.top
+        only_cropped = len(readers) == 1 and computes_as(readers[0].module, Crop) and readers[0].bottoms[0] == step.top
         if is_upsampling(step.module) and only_cropped and step.top not in outputs:
             found[step.top] = step.module
     return found

@@ -15,7 +15,7 @@ from torch import nn
 
 from converters.net import Shape
 
-from ..nets.parts import LRN, Concat, Scale
+from ..nets.parts import LRN, Concat, Scale, computes_as
 from .geometry import Interval, Rect, Span, unpadded
 from .graph import Graph, Step
 
@@ -104,11 +104,11 @@ def _follow(step: Step, blobs: Mapping[str, Blob]) -> Blob | None:
         return None
     bottoms = [blobs[bottom] for bottom in step.bottoms]
     bottom = bottoms[0]
-    if isinstance(step.module, Concat) and all(each == bottom and each.zero for each in bottoms):
+    if computes_as(step.module, Concat) and all(each == bottom and each.zero for each in bottoms):
         return bottom
     if len(bottoms) != 1:
         return None
-    if isinstance(step.module, _POINTWISE):
+    if any(computes_as(step.module, kind) for kind in _POINTWISE):
         return replace(bottom, computed=bottom.seen, zero=False)
     if step.slidings is None:
         return None

@@ -8,6 +8,12 @@ from torch import Tensor, nn
 from converters.layers import bilinear_weight, conv2d
 
 
+def computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a layer is of this kind and has its `forward`: one of a subclass, or put into it, may do otherwise."""
+    own = getattr(type(module), "forward", None)
+    return isinstance(module, kind) and "forward" not in vars(module) and own in (kind.forward, Convolution.forward)
+
+
 class Convolution(nn.Conv2d):
     """nn.Conv2d, whose heavy kernels with few windows are matrix products (`converters.layers.im2col`)."""
 

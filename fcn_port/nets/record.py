@@ -20,7 +20,7 @@ from converters.execution import replica
 from converters.net import LayerSpec, NetSpec, Shape, infer_shapes
 from converters.schema import LayerParameter
 
-from .parts import LRN, Concat, Crop, Scale, Sum
+from .parts import LRN, Concat, Crop, Scale, Sum, computes_as
 
 _IN_PLACE = (nn.ReLU, nn.Dropout)
 
@@ -62,7 +62,7 @@ def _watch(
             if any(id(arg) not in names for arg in args):
                 raise ValueError(f"{name} reads a tensor that no layer of the net made")
             bottoms = tuple(names[id(arg)] for arg in args)
-            top = bottoms[0] if isinstance(module, _IN_PLACE) else name
+            top = bottoms[0] if any(computes_as(module, kind) for kind in _IN_PLACE) else name
             calls.append(Call(name, module, bottoms, top))
             blobs[top] = output
             names[id(output)] = top
@@ -74,7 +74,10 @@ def _watch(
     for name, module in private.named_children():
         module.register_forward_hook(watch(name, layers[name]))
     with torch.no_grad():
-        private(**inputs)
+        outputs = private(**inputs)
+    for output in outputs.values() if isinstance(outputs, Mapping) else (outputs,):
+        if id(output) not in names:
+            raise ValueError(f"{type(net).__name__} returns a tensor that no layer of the net made")
     return tuple(calls), blobs
 
 
@@ -136,7 +139,7 @@ def _input_layer(name: str, shape: Shape) -> LayerSpec:
 def _layer(call: Call, *, plain_rates: bool) -> LayerSpec:
     message = LayerParameter(name=call.name, bottom=call.bottoms, top=[call.top])
     for module_type, describe in _DESCRIBE.items():
-        if isinstance(call.module, module_type):
+        if computes_as(call.module, module_type):
             describe(message, call.module)
             if plain_rates:
                 message.ClearField("param")

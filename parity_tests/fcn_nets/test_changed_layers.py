@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import fcn_port
 from converters.execution.caffe_net import CaffeNet
 from fcn_port.inspection import input_shapes
-from fcn_port.nets import FCN, FCN8sAtOnce, FCNAlexNet
+from fcn_port.nets import FCN, FCN8sAtOnce, FCNAlexNet, definition
+from fcn_port.nets.parts import Crop
 from fcn_port.nets.record import NotCaffes, to_spec
 from parity_tests.narrow import NARROW, image, same
 
@@ -63,6 +64,35 @@ DESCRIBED: dict[str, tuple[type[FCN], Change]] = {
     "LRN's size": (FCNAlexNet, setting("norm1", size=3)),
     "LRN's numbers": (FCNAlexNet, setting("norm2", alpha=1e-2, beta=0.5, k=2.0)),
 }
+
+
+class CentredCrop(Crop):
+    def forward(self, x: Tensor, reference: Tensor) -> Tensor:
+        h, w = reference.shape[-2:]
+        return x.narrow(-2, (x.shape[-2] - h) // 2, h).narrow(-1, (x.shape[-1] - w) // 2, w)
+
+
+class HalvedConvolution(nn.Conv2d):
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) / 2
+
+
+class ShiftedReLU(nn.ReLU):
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input - 0.1)
+
+
+class DoubledDropout(nn.Dropout):
+    def forward(self, input: Tensor) -> Tensor:
+        return input * 2
+
+
+def with_own_forward(net: FCN) -> None:
+    module = net.get_submodule("conv2_1")
+    plain = module.forward
+    module.forward = lambda x: plain(x) * 3
+
+
 REFUSED: dict[str, tuple[str, Change]] = {
     "padding_mode": ("conv2_1", layer("conv2_1", lambda: nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"))),
     "padding": ("conv2_1", layer("conv2_1", lambda: nn.Conv2d(4, 4, 3, padding="same"))),
@@ -72,6 +102,11 @@ REFUSED: dict[str, tuple[str, Change]] = {
     ),
     "dilation": ("pool2", setting("pool2", dilation=2)),
     "AvgPool2d": ("pool2", layer("pool2", lambda: nn.AvgPool2d(2, stride=2, ceil_mode=True))),
+    "CentredCrop": ("score", layer("score", lambda: CentredCrop(31))),
+    "HalvedConvolution": ("conv2_1", layer("conv2_1", lambda: HalvedConvolution(4, 4, 3, padding=1))),
+    "ShiftedReLU": ("relu2_1", layer("relu2_1", ShiftedReLU)),
+    "DoubledDropout": ("drop6", layer("drop6", DoubledDropout)),
+    "Convolution": ("conv2_1", with_own_forward),
     "LeakyReLU": ("relu2_1", layer("relu2_1", lambda: nn.LeakyReLU(inplace=True))),
 }
 
@@ -116,3 +151,14 @@ def test_shapes_and_fast_are_the_nets(name: str) -> None:
         shapes = {blob: tuple(value.shape) for blob, value in fcn_port.blobs(net, **x).items()}
         assert fcn_port.trace(net, size) == dict(fast.graph.shapes_at(size)) == shapes
         assert same(fast(**x), net(**x))
+
+
+def test_what_a_forward_adds_behind_the_layers_is_not_left_out() -> None:
+    class Probabilities(FCN8sAtOnce):
+        def forward(self, data: Tensor) -> Tensor:
+            return super().forward(data).softmax(1)
+
+    net = Probabilities(3, widths=NARROW).eval()
+    for call in (definition, fcn_port.fast):
+        with pytest.raises(ValueError, match="Probabilities returns a tensor that no layer of the net made"):
+            call(net)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...errors import EngineError
 from ...nets.fcn import FCN
 from ...nets.net import Wrapper
-from ...nets.parts import Crop
+from ...nets.parts import Crop, computes_as
 from ..background import Background
 from ..geometry import Interval
 from ..graph import Graph
@@ -137,5 +137,5 @@ def last_crops(plan: Plan, graph: Graph) -> dict[str, tuple[str, int]]:
     The last crops are left to the caller of the models: they need the image's size, and cost nothing.
     """
     images = {*graph.inputs, *(step.top for step in plan.front)}
-    crops = [step for step in plan.tail if isinstance(step.module, Crop) and step.bottoms[1] in images]
+    crops = [step for step in plan.tail if computes_as(step.module, Crop) and step.bottoms[1] in images]
     return {step.top: (step.bottoms[0], cast(Crop, step.module).offset) for step in crops}
