@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fcn_port.fastpath.lossless import identity
-from fcn_port.fastpath.lru_cache import Kept
+from fcn_port.fastpath.lru_cache import LRUCache
 from fcn_port.nets.net import Wrapper
 
 
@@ -57,8 +57,8 @@ class Replayed(Wrapper):
     def __init__(self, net: nn.Module, *, shapes: int = 8) -> None:
         super().__init__()
         self.net = net
-        self._seen: Kept[bool] = Kept(1024)
-        self._recordings: Kept[_Recording] = Kept(shapes)
+        self._seen: LRUCache[bool] = LRUCache(1024)
+        self._recordings: LRUCache[_Recording] = LRUCache(shapes)
 
     def forward(self, *args: Tensor, **inputs: Tensor) -> Any:
         inputs = {**dict(zip(self.inputs, args, strict=False)), **inputs}

@@ -31,7 +31,9 @@ MOST_WEIGHTS = 4 << 30
 """Bytes of weights that a definition alone may ask for; a .caffemodel, which protobuf writes, holds 2 GiB at most."""
 MOST_REMEMBERED = 64
 """How many input sizes a net remembers as checked."""
-GIVEN_LATER = frozenset({"card", "release", "preprocessing", "classes", "palette", "definition", "shapes", "reads"})
+GIVEN_LATER = frozenset(
+    {"card", "release", "preprocessing", "classes", "palette", "definition", "explain", "shapes", "reads"}
+)
 """What a net that `fcn_port.load` makes has beside these, and no layer may take as its attribute."""
 
 

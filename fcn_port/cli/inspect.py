@@ -52,6 +52,8 @@ def command(what: str, size: SizeOption, as_json: bool) -> None:
     """
     if looks_like_a_name(what) or sniff.sniff_file(what) == sniff.SAFETENSORS:
         _show_net(read_net(what), {}, size, as_json)
+        if looks_like_a_name(what) and not as_json:
+            _explain(what, size or (500, 500))
         return
     mean = _mean_or_none(what)
     if mean is not None:
@@ -62,6 +64,19 @@ def command(what: str, size: SizeOption, as_json: bool) -> None:
         _show_blobs(blobs, as_json)
     else:
         _show_net(spec, blobs, size, as_json)
+
+
+def _explain(name: str, size: tuple[int, int]) -> None:
+    """What `fast` saves of a hand-written net; no weights are made."""
+    import torch
+
+    from ..fastpath.lossless import fast
+    from ..nets import NETS, build
+
+    if name in NETS:
+        with torch.device("meta"):
+            net = build(name)
+        echo(f"fast: {fast(net).explain(size)}")
 
 
 def _mean_or_none(path: str) -> np.ndarray | None:

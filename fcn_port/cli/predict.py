@@ -18,10 +18,10 @@ from .output import echo, json_option, note, write_columns, write_json
 from .progress import progress_bar
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from ..nets import Net
     from ..predict.image_lists import Source
     from ..predict.prediction import Predicted
+    from ..predict.segmenting import Seen
 
 _Folder = click.Path(file_okay=False, path_type=Path)
 
@@ -34,6 +34,7 @@ class PredictOptions(RunOptions):
     batch: int
     tile: int | None
     device: str
+    verbose: bool
 
 
 @click.command("predict")
@@ -54,6 +55,7 @@ class PredictOptions(RunOptions):
 @precision_option
 @low_memory_option
 @device_option
+@click.option("-v", "--verbose", is_flag=True, help="Say for each size of image what the net need not compute.")
 @json_option
 def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **given: Any) -> int:
     """Segment IMAGES with WEIGHTS, the name of a release or a file.
@@ -77,6 +79,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     one = is_single(images)
     results: list[dict[str, Any]] = []
     failed: list[Predicted] = []
+    explained: set[tuple[int, int]] = set()
     keep = options.scores or options.probabilities
     with progress_bar("images", active=len(sources) > 1, kept="what is done is written") as progress:
         found = predict_all(net, sources, batch=options.batch, tile=options.tile, keep_scores=keep)
@@ -85,6 +88,8 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
                 failed.append(each)
             else:
                 results.append(_write(each, out, options))
+                if options.verbose:
+                    _explain(net, each.seen, options.tile, explained)
             progress(number, len(sources))
     if one and failed:
         _raise_again(sources[0])
@@ -94,7 +99,16 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     return 1 if failed else 0
 
 
-def _net(weights: str, options: PredictOptions) -> nn.Module:
+def _explain(net: Net, seen: Seen, tile: int | None, explained: set[tuple[int, int]]) -> None:
+    """Say how the net is run for images of this size, once for each size."""
+    h, w = (next(iter(seen.values())) if isinstance(seen, dict) else seen).labels.shape
+    size = (h, w) if tile is None else (min(h, tile), min(w, tile))
+    if size not in explained:
+        explained.add(size)
+        note(f"{size[0]}x{size[1]}: {net.explain(size)}")
+
+
+def _net(weights: str, options: PredictOptions) -> Net:
     from ..loading import attach, load
     from ..predict.tiles import tiling_of
 

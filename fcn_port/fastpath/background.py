@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .geometry import Span
 from .graph import Step
 from .kernels import Kernel
-from .lru_cache import Kept
+from .lru_cache import LRUCache
 from .plan import Plan
 
 KEPT_CANVASES = 64
@@ -63,8 +63,8 @@ class Backgrounds:
 
     def __init__(self, kernels: Mapping[str, Kernel]) -> None:
         self._kernels = kernels
-        self._canvases: Kept[Canvas] = Kept(KEPT_CANVASES)
-        self._sizes: Kept[Background] = Kept(KEPT_SIZES)
+        self._canvases: LRUCache[Canvas] = LRUCache(KEPT_CANVASES)
+        self._sizes: LRUCache[Background] = LRUCache(KEPT_SIZES)
 
     def of(self, plan: Plan, like: Tensor) -> Background:
         """The background for a plan's size, on the device and in the type of `like`."""

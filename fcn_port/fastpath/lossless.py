@@ -24,7 +24,7 @@ from .early import HeadRun
 from .graph import Graph, Step, read_graph
 from .kernels import Choice, Kernel, Precision, make_kernel
 from .late import run_tail
-from .lru_cache import Kept, Lock
+from .lru_cache import Lock, LRUCache
 from .plan import Plan, make_plan
 from .tf32 import tf32
 
@@ -80,7 +80,7 @@ class Lossless(Wrapper):
         self.convolutions, self.precision, self.low_memory = convolutions, precision, low_memory
         self.tf32 = False
         self.graph: Graph = read_graph(net)
-        self._plans: Kept[Plan] = Kept(256)
+        self._plans: LRUCache[Plan] = LRUCache(256)
         self._state: State | None = None
         self._making = Lock()
 

@@ -36,7 +36,7 @@ class _Slot(Generic[T]):
         self.is_made = False
 
 
-class Kept(Generic[T]):
+class LRUCache(Generic[T]):
     """At most `limit` values by key, those that were used last. A copy is empty.
 
     Each value is made once, whoever asks: others who want the same one wait for it, and nobody else does.
@@ -91,4 +91,4 @@ class Kept(Generic[T]):
         return len(self._slots)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Kept, (self._limit,)
+        return LRUCache, (self._limit,)

@@ -65,6 +65,10 @@ class Net(nn.Module):
         """The shape of every blob for inputs of these shapes; nothing is computed."""
         return dict(infer_shapes(self.spec, inputs))
 
+    def explain(self, size: tuple[int, int]) -> str:
+        """One sentence on how the net is run for images of `size` (h, w)."""
+        return "the net as it is written, padding and all"
+
     def reads(self, inputs: Mapping[str, Tensor]) -> object:
         """What a pass over these inputs reads by address beside them: the weights, and what was made of them."""
         return list(self.state_dict().values())
@@ -134,6 +138,9 @@ class Wrapper(Net):
 
     def shapes(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
         return as_net(self.net).shapes(inputs)
+
+    def explain(self, size: tuple[int, int]) -> str:
+        return as_net(self.net).explain(size)
 
     def reads(self, inputs: Mapping[str, Tensor]) -> object:
         return as_net(self.net).reads(inputs)

@@ -21,7 +21,7 @@ import fcn_port
 from converters.execution.caffe_net import CaffeNet
 from converters.export import checking as check
 from fcn_port.fastpath import engines, lossless
-from fcn_port.fastpath.lru_cache import Kept
+from fcn_port.fastpath.lru_cache import LRUCache
 from fcn_port.fastpath.tf32 import tf32
 from fcn_port.inspection import input_shapes
 from fcn_port.nets import FCN, FCN8s, Widths
@@ -230,7 +230,7 @@ def _assert_same_scores(found: Tensor, expected: Tensor) -> None:
 
 
 def test_a_value_is_made_once_and_nobody_else_waits() -> None:
-    kept: Kept[int] = Kept(3)
+    kept: LRUCache[int] = LRUCache(3)
     is_slow, may_go = threading.Event(), threading.Event()
     made: list[int] = []
 
@@ -270,7 +270,7 @@ class Slow(int):
 
 
 def test_many_threads_and_few_places() -> None:
-    kept: Kept[int] = Kept(4)
+    kept: LRUCache[int] = LRUCache(4)
 
     def work(number: int) -> None:
         draw = random.Random(number)

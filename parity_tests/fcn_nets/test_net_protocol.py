@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import fcn_port
@@ -16,6 +19,7 @@ from converters.errors import NetError
 from converters.execution import CaffeNet
 from converters.execution.caffe_net import GIVEN_LATER
 from converters.formats import read_caffemodel
+from fcn_port.cli import run
 from fcn_port.fastpath.engines import make
 from fcn_port.inspection import input_shapes
 from fcn_port.loading import attach
@@ -137,3 +141,13 @@ def test_a_net_can_be_scripted() -> None:
 def test_a_file_of_weights_alone_is_no_net() -> None:
     with pytest.raises(NetError, match="the file holds weights and no net"):
         CaffeNet(read_caffemodel(formats("fcn8s-mini.caffemodel.h5")).spec)
+
+
+def test_inspect_and_predict_say_what_fast_saves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", "voc-fcn8s", "--size", "500"]) == 0
+    assert re.fullmatch(r"fast: .* G multiply-adds \(70%\) at 500x500", capsys.readouterr().out.splitlines()[-1])
+    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "x.png")
+    assert run(["predict", str(formats("fcn8s-mini.caffemodel")), str(tmp_path / "x.png"), "-o", str(tmp_path), "-v",
+                "--like", "voc-fcn8s"]) == 0  # fmt: skip
+    said = capsys.readouterr()
+    assert "40x50: " in said.err and "multiply-adds" in said.err and "multiply-adds" not in said.out

@@ -17,7 +17,7 @@ from ..background import Background
 from ..geometry import Interval
 from ..graph import Graph
 from ..lossless import Lossless
-from ..lru_cache import Kept
+from ..lru_cache import LRUCache
 from ..plan import Plan
 
 Arrays = dict[str, Tensor]
@@ -43,7 +43,7 @@ class SplitEngine(Wrapper):
         self.name = name
         self.period = self._period()
         self.last_crops = last_crops(self.reference_plan(), self.lossless.graph)
-        self._checked: Kept[bool] = Kept(4096)
+        self._checked: LRUCache[bool] = LRUCache(4096)
         self._head, self._tail = build(self)
 
     def extra_repr(self) -> str:
@@ -54,6 +54,9 @@ class SplitEngine(Wrapper):
     def net(self) -> FCN:  # type: ignore[override]
         """The net that the engine stands for."""
         return self.lossless.net
+
+    def explain(self, size: tuple[int, int]) -> str:
+        return f"{self.name}: {self.lossless.explain(size)}"
 
     def reference_plan(self) -> Plan:
         """The plan whose margins hold for all multiples of the strides."""
