@@ -67,7 +67,7 @@ def command(what: str, size: SizeOption, as_json: bool) -> None:
 
 
 def _explain(name: str, size: tuple[int, int]) -> None:
-    """What `fast` saves of a hand-written net; no weights are made."""
+    """Say what `fast` saves of a hand-written net; no weights are made."""
     import torch
 
     from ..fastpath.lossless import fast
