@@ -60,7 +60,8 @@ def main() -> int:
             Case("without-torch", oldest, ("torch; python_version < '3'",), ("-p", "parity_tests.without_torch")),
             Case("beside-torch", sys.executable, (f"torch=={here}",)),
         ]
-    return max(_run(case) for case in cases)
+    ended = [_run(case) for case in cases]  # a run that a signal ended has a negative status
+    return 1 if any(ended) else 0
 
 
 def _oldest_python() -> str:
@@ -124,7 +125,9 @@ def _run(case: Case) -> int:
     print(f"== {case.name}: {_version(python)} with {names}", flush=True)
     command = [str(python), "-m", "pytest", "--quiet", "-n", "2", "--dist", "loadfile", "--fast", *case.pytest]
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode
+    status = subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode
+    print(f"== {case.name}: pytest ended with status {status}", flush=True)
+    return status
 
 
 def _direct(lock: Path) -> list[dict[str, str]]:
