@@ -49,12 +49,8 @@ class Coordinate(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Window:
-    """Output j reads the inputs stride * j - pad + dilation * i for i = 0 ... kernel - 1.
-
-    As it stands, one pixel: the top at a position reads the bottom there and nowhere else. A shift by an offset, as a
-    crop has it, is a window of one with the pad -offset.
-    """
+class Kernel:
+    """A kernel along one axis; as it stands, a single position."""
 
     kernel: int = 1
     stride: int = 1
@@ -63,8 +59,17 @@ class Window:
 
     @property
     def extent(self) -> int:
-        """The number of positions from the first to the last that are read, both included."""
+        """The number of positions from the kernel's first element to its last, both included."""
         return self.dilation * (self.kernel - 1) + 1
+
+
+@dataclass(frozen=True)
+class Window(Kernel):
+    """Output j reads the inputs stride * j - pad + dilation * i for i = 0 ... kernel - 1.
+
+    As it stands, one pixel: the top at a position reads the bottom there and nowhere else. A shift by an offset, as a
+    crop has it, is a window of one with the pad -offset.
+    """
 
     @property
     def coordinate(self) -> Coordinate:
@@ -88,18 +93,8 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Transposed:
+class Transposed(Kernel):
     """A deconvolution's window: input i writes the outputs stride * i - pad + dilation * t for t = 0 ... kernel - 1."""
-
-    kernel: int
-    stride: int = 1
-    pad: int = 0
-    dilation: int = 1
-
-    @property
-    def extent(self) -> int:
-        """The number of positions from the first to the last that an input writes, both included."""
-        return self.dilation * (self.kernel - 1) + 1
 
     @property
     def coordinate(self) -> Coordinate:
