@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -50,3 +51,13 @@ def _oracle_wanted(config: pytest.Config) -> bool:
 def oracle() -> Oracle:
     """Real Caffe."""
     return open_oracle()
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """What a test makes of signals ends with it: the next one may send itself a Ctrl-C."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)

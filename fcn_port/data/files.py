@@ -1,6 +1,6 @@
 """One file of a data set at a time: images as stored, label maps as labels. Every error names the file.
 
-Unlike `fcn_port.inference`, nothing is turned by its EXIF orientation and nothing is scaled: a label map lies on the
+Unlike `fcn_port.predict`, nothing is turned by its EXIF orientation and nothing is scaled: a label map lies on the
 pixels as they are stored, and the release read them so.
 """
 

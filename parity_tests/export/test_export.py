@@ -22,6 +22,7 @@ from fcn_port.cli.export import FORMATS
 from fcn_port.exporting import SUFFIXES, definition, export, export_net
 from fcn_port.loading import load
 from fcn_port.nets.parts import Crop
+from fcn_port.nets.record import NotCaffes
 from parity_tests.export.test_export_python import ODD
 from parity_tests.goldens import GOLDEN, compare, formats
 from parity_tests.nets import narrow_net, random_inputs, with_random_weights
@@ -172,17 +173,26 @@ def test_safetensors_keeps_the_card(tmp_path: Path) -> None:
 
 
 class CentredCrop(Crop):
-    """Crops the middle, and says that it is a Crop like any other: its definition is not what it does."""
+    """Crops the middle."""
 
     def forward(self, x: Tensor, reference: Tensor) -> Tensor:
         h, w = reference.shape[-2:]
         return x.narrow(-2, (x.shape[-2] - h) // 2, h).narrow(-1, (x.shape[-1] - w) // 2, w)
 
 
-@pytest.mark.parametrize("to", SUFFIXES)
-def test_what_computes_something_else_is_never_written(to: str, tmp_path: Path) -> None:
+def test_a_layer_that_is_none_of_caffes_is_named(tmp_path: Path) -> None:
     net = load(MINI)
     net.score = CentredCrop(31)
+    with pytest.raises(NotCaffes, match="layer 'score': no Caffe layer is known for CentredCrop"):
+        export_net(net, to="caffe", out=tmp_path / "net.caffemodel")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("to", SUFFIXES)
+def test_what_computes_something_else_is_never_written(to: str, tmp_path: Path) -> None:
+    """A hook changes what the net computes, and no definition can tell."""
+    net = load(MINI)
+    net.score.register_forward_hook(lambda module, inputs, output: output.roll(1, -1))
     out = tmp_path / f"net{SUFFIXES[to]}"
     out.write_text("an earlier file")
     with pytest.raises(ExportError, match="differs by"):

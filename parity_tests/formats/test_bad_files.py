@@ -167,7 +167,7 @@ LIMITED = """
 import resource, sys, time
 import converters
 from pathlib import Path
-import converters.hdf5
+import converters.formats.hdf5
 now = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (now + {more}, now + {more}))
 for path in sorted(Path(sys.argv[1]).iterdir()):

@@ -127,8 +127,8 @@ from parity_tests.formats.test_record_budget import BOMBS, TEXTS
 import converters
 now = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (now + {more}, now + {more}))
-from converters.caffemodel import parse_caffemodel
-from converters.prototxt import parse_prototxt
+from converters.formats.caffemodel import parse_caffemodel
+from converters.formats.prototxt import parse_prototxt
 size = 8 << 20
 for kind in ("empty messages", "packed varints", "unknown varints", "groups in groups", "layers"):
     piece, make = BOMBS[kind]

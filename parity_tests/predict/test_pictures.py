@@ -141,7 +141,7 @@ def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
 LIMITED = """
 import resource, sys
 from fcn_port.errors import ImageError
-from fcn_port.inference.images import read_image
+from fcn_port.predict.images import read_image
 read_image(sys.argv[1])
 now = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (now + (90 << 20), now + (90 << 20)))

@@ -54,9 +54,9 @@ WEIGHTS = {
 
 IMPORTS = """
 import torch, fcn_port
-from converters.caffe_net import CaffeNet
+from converters import CaffeNet
 from converters.errors import LimitError, NotEnoughMemoryError
-from converters.prototxt import parse_prototxt
+from converters import parse_prototxt
 from parity_tests.safety.test_not_enough_memory import BOMBS, WEIGHTS
 torch.set_num_threads(1)
 """

@@ -110,7 +110,7 @@ def test_a_download_that_goes_on_is_no_leftover(server: HostileServer, tmp_path:
 FOLDER = """
 import sys, time
 from pathlib import Path
-from converters.files import fresh_folder
+from converters.safety.files import fresh_folder
 with fresh_folder(Path(sys.argv[1])) as folder:
     (folder / "x").write_bytes(b"x")
     print("half way", flush=True)
