@@ -71,8 +71,8 @@ check: lint test ## lint, format, types and the suite
 check-oldest: $(VENV)/ready-oldest ## the fast part of the suite with the lower bounds of pyproject.toml
 	$(BIN)/python .ci/oldest.py
 
-fuzz: $(VENV)/ready-fuzz ## every reader against bytes that nobody meant: make fuzz SECONDS=600 TARGETS="net h5"
-	$(BIN)/python -m parity_tests.fuzz $(TARGETS) --seconds $(SECONDS)
+fuzz: $(VENV)/ready-fuzz ## every reader against bytes that nobody meant: make fuzz SECONDS=600 TARGETS="net h5" SEED=2
+	$(BIN)/python -m parity_tests.fuzz $(TARGETS) --seconds $(SECONDS) --seed $(SEED)
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .
