@@ -27,7 +27,10 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _EXPANSION = 64
 """Bytes of pixels for each byte of a file, beyond the first 64 MiB: photographs have up to about 30."""
 _PIXEL_BYTES = 4
-"""What Pillow takes for a pixel in colours, which every picture becomes, or in one channel of more than 8 bits."""
+"""What Pillow takes for a pixel in colours, which every picture becomes."""
+_DEEP = ("F", "I", "I;16", "I;16B", "I;16L", "I;16N")
+_DEEP_PIXEL_BYTES = 32
+"""Modes of more than 8 bits, and what a pixel of one takes on its way to 8 (27 bytes seen)."""
 
 
 @contextmanager
@@ -75,7 +78,7 @@ def _bytes_of(path: Path) -> bytes:
 
 def _check_size(image: Image.Image, file_size: int) -> None:
     """LimitError if the pixels would take more memory than a file of this size may ask for."""
-    needed = image.width * image.height * _PIXEL_BYTES
+    needed = image.width * image.height * (_PIXEL_BYTES if image.mode not in _DEEP else _DEEP_PIXEL_BYTES)
     check_memory(
         needed, file_size=file_size, expansion=_EXPANSION, what=f"{image.width} x {image.height} pixels would take"
     )
