@@ -90,11 +90,19 @@ def _mean_or_none(path: str) -> np.ndarray | None:
 
 
 def _show_mean(mean: np.ndarray, as_json: bool) -> None:
-    channels = mean.reshape(-1, *mean.shape[-2:]).mean(axis=(1, 2), dtype=np.float64) if mean.ndim > 1 else mean
+    channels = _channel_means(mean)
     if as_json:
         write_json({"kind": "mean", "shape": mean.shape, "dtype": str(mean.dtype), "channel_means": list(channels)})
     else:
         echo(f"mean image {size_text(mean.shape)} {mean.dtype}; by channel: {', '.join(f'{c:.6g}' for c in channels)}")
+
+
+def _channel_means(mean: np.ndarray) -> np.ndarray:
+    """The mean of each channel of (..., h, w); the values themselves where there are fewer axes or none at all."""
+    if mean.ndim < 2 or mean.size == 0:
+        return mean.reshape(-1)
+    channels: np.ndarray = mean.reshape(-1, *mean.shape[-2:]).mean(axis=(1, 2), dtype=np.float64)
+    return channels
 
 
 def _show_blobs(blobs: Blobs, as_json: bool) -> None:
