@@ -91,7 +91,7 @@ class Backgrounds:
 
 
 def _zeros(step: Step, size: tuple[int, int], like: Tensor) -> Tensor:
-    """What a convolution of the image reads of an empty one of `size`, its padding made part of it."""
+    """The part of an empty image of `size` that a convolution of the image reads, its padding made part of it."""
     assert isinstance(step.module, nn.Conv2d) and step.slidings is not None
     h, w = (length + 2 * sliding.pad for length, sliding in zip(size, step.slidings, strict=True))
     zeros = torch.zeros(1, step.module.in_channels, h, w, dtype=like.dtype, device=like.device)

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from converters.net import Interval
+
 from .background import Background
-from .geometry import Interval, Rect
+from .geometry import Rect
 from .graph import Step
 from .kernels import HalvingPool, Kernel
 from .plan import Plan
@@ -50,7 +52,7 @@ class HeadRun:
         return result
 
     def _is_transient(self, step: Step) -> bool:
-        """Whether a band of the blob is enough at any time."""
+        """True where a band of the blob is enough at any time."""
         readers = [each for each in self._plan.head if step.top in each.bottoms]
         return isinstance(step.module, nn.Conv2d) and len(readers) == 1 and step.top not in self._plan.cut
 

@@ -1,4 +1,4 @@
-"""Where in a blob the image can be seen, where its outer edge can, and where neither can, one axis at a time.
+"""The places of a blob where the image can be seen, its outer edge can, and neither can, one axis at a time.
 
 Feed a net an empty image (all zeros). Every blob is then constant for each channel, except near its outer edge, where
 windows reach into a layer's zero padding. Feed it another image of that size: a blob changes only where some window,
@@ -63,7 +63,7 @@ class Sliding(Window):
     ceil: bool = False
 
     def length(self, length: int) -> int:
-        """How many outputs `length` inputs give."""
+        """The number of outputs that `length` inputs give."""
         free = length + 2 * self.pad - self.extent
         count = -(-free // self.stride) + 1 if self.ceil else free // self.stride + 1
         if self.ceil and self.pad and (count - 1) * self.stride >= length + self.pad:

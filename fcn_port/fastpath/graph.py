@@ -31,7 +31,7 @@ class Step:
 
     @property
     def slidings(self) -> tuple[Sliding, Sliding] | None:
-        """How its window moves over rows and columns; None for a layer that has no such window."""
+        """The steps of its window over rows and columns; None for a layer that has no such window."""
         module = self.module
         if is_convolution(module):
             return _slidings(module.kernel_size, module.stride, module.padding)  # type: ignore[arg-type]
@@ -71,21 +71,21 @@ class Graph:
 
 
 def is_convolution(module: nn.Module) -> TypeGuard[nn.Conv2d]:
-    """Whether a layer is a convolution as the kernels compute it: dense windows, zeros around the blob."""
+    """True where a layer is a convolution as the kernels compute it: dense windows, zeros around the blob."""
     if not (isinstance(module, nn.Conv2d) and computes_as(module, nn.Conv2d)) or isinstance(module.padding, str):
         return False
     return set(module.dilation) == {1} and module.padding_mode == "zeros"
 
 
 def is_max_pool(module: nn.Module) -> TypeGuard[nn.MaxPool2d]:
-    """Whether a layer takes the maximum of dense windows, and does nothing beside."""
+    """True where a layer takes the maximum of dense windows, and does nothing beside."""
     if not (isinstance(module, nn.MaxPool2d) and computes_as(module, nn.MaxPool2d)):
         return False
     return _pair(module.dilation) == (1, 1) and not module.return_indices
 
 
 def is_upsampling(module: nn.Module) -> TypeGuard[nn.ConvTranspose2d]:
-    """Whether a layer is a deconvolution of dense windows with nothing cut off or added around it."""
+    """True where a layer is a deconvolution of dense windows with nothing cut off or added around it."""
     if not (isinstance(module, nn.ConvTranspose2d) and computes_as(module, nn.ConvTranspose2d)):
         return False
     rest = {*module.padding, *module.output_padding}

@@ -1,4 +1,4 @@
-"""How one step is computed: convolution and ReLU in one pass, weights packed once, pooling to where it is wanted.
+"""Kernels that compute a step: convolution and ReLU in one pass, weights packed once, pooling to where it is wanted.
 
 On a CPU wide convolutions go by Winograd's filtering, in C where it can be compiled and in plain PyTorch elsewhere; the
 others by what torch.compile calls: oneDNN's convolution with a ReLU behind it and weights in the layout that it wants,
@@ -21,7 +21,7 @@ from .winograd import WinogradConvolution, is_worth_it
 
 Pair = tuple[int, int]
 Choice = Literal["native", "torch", "direct"]
-"""How wide convolutions are computed: by our C where it can be, by Winograd's filtering in PyTorch, or as they are."""
+"""The way to compute wide convolutions: our C where it can be, Winograd's filtering in PyTorch, or as they are."""
 WIDE, FEW = 1 << 20, 64
 """Weights from which on, and positions below which, a 1x1 convolution is a matrix product."""
 Precision = Literal["fp32", "bf16"]

@@ -18,13 +18,13 @@ from .graph import Step, is_upsampling
 from .kernels import Kernel
 
 BAND_BYTES = 32 << 20
-"""What a band of upsampled scores may fill."""
+"""The most bytes that a band of upsampled scores may fill."""
 
 
 def run_tail(
     steps: tuple[Step, ...], outputs: tuple[str, ...], kernels: Mapping[str, Kernel], blobs: dict[str, Tensor]
 ) -> Any:
-    """What the net returns, given the blobs that its tail reads."""
+    """The outputs of the net, as it returns them, given the blobs that its tail reads."""
     together = _crops_of_upsamplings(steps, outputs)
     for i, step in enumerate(steps):
         bottoms = [blobs[name] for name in step.bottoms]

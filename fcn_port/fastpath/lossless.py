@@ -31,7 +31,7 @@ from .tf32 import tf32
 WORTH_IT = 0.97
 """Share of the literal net's multiply-adds from which on it runs instead."""
 BAND_BYTES = 16 << 20
-"""What a band of rows may fill of a processor's cache."""
+"""The most bytes of a processor's cache that a band of rows may fill."""
 
 
 @overload
@@ -63,7 +63,7 @@ def fast(
 
 
 class Lossless(Wrapper):
-    """What `fast` returns. It takes and returns what the net does, without gradients."""
+    """A net as `fast` returns it: it takes and returns what the net does, without gradients."""
 
     def __init__(
         self, net: FCN, *, convolutions: Choice = "native", precision: Precision = "fp32", low_memory: bool = False
@@ -96,7 +96,7 @@ class Lossless(Wrapper):
             return run(plan, self.graph.outputs, state.kernels, background, inputs, band_bytes=self._band_bytes)
 
     def plan(self, size: tuple[int, int], *, margins_computed: bool = False) -> Plan:
-        """What is computed for inputs of `size` (h, w)."""
+        """The parts of the blobs that are computed for inputs of `size` (h, w)."""
 
         def make() -> Plan:
             return make_plan(self.graph, size, self.graph.shapes_at(size), margins_computed=margins_computed)
@@ -125,7 +125,7 @@ class Lossless(Wrapper):
             return state
 
     def reads(self, inputs: Mapping[str, Tensor]) -> object:
-        """What a pass over these inputs reads beside them: weights and backgrounds."""
+        """The values that a pass over these inputs reads beside them: weights and backgrounds."""
         plan = self._plan_for(inputs)
         state = self.state()
         weights = list(self.net.state_dict().values())
@@ -155,12 +155,12 @@ class Lossless(Wrapper):
         return {**vars(self), "_state": None}
 
     def extra_repr(self) -> str:
-        """What rounding depends on; evaluations that were kept are told apart by it."""
+        """The settings that rounding depends on; evaluations that were kept are told apart by it."""
         return f"convolutions={self.convolutions}, precision={self.precision}, low_memory={self.low_memory}"
 
 
 class State:
-    """What is computed once for weights."""
+    """The values that are computed once for weights."""
 
     def __init__(self, graph: Graph, identity: object, make: Callable[[Step], Kernel]) -> None:
         self.identity = identity

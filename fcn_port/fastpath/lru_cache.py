@@ -28,7 +28,7 @@ class Lock:
 
 
 class _Slot(Generic[T]):
-    """Where a value is, or will be."""
+    """The place where a value is, or will be."""
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -62,7 +62,7 @@ class LRUCache(Generic[T]):
         return slot.value  # type: ignore[return-value]  # T may be None
 
     def add(self, key: Hashable) -> bool:
-        """Whether nobody has asked for `key` yet, or it is forgotten; from now on somebody has."""
+        """Take note of `key`; True where nobody has asked for it yet, or it is forgotten."""
         with self._lock:
             is_new = key not in self._slots
             self._touch(key)

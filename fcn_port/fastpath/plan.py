@@ -1,4 +1,4 @@
-"""Which part of each blob to compute, for one net and one size of input; the rest is known without the image.
+"""The part of each blob to compute, for one net and one size of input; the rest is known without the image.
 
 The head of a net are the layers whose windows see, beside what the image changes, only constants. Behind it, in the
 tail, image and outer edge have met, and every layer runs as it is. A blob that the tail reads is put together from the
@@ -13,10 +13,10 @@ from types import MappingProxyType
 
 from torch import nn
 
-from converters.net import Shape
+from converters.net import Interval, Shape
 
 from ..nets.parts import LRN, Concat, Scale, computes_as
-from .geometry import Interval, Rect, Span, unpadded
+from .geometry import Rect, Span, unpadded
 from .graph import Graph, Step
 
 COPY_COST = 32
@@ -123,7 +123,7 @@ def _follow(step: Step, blobs: Mapping[str, Blob]) -> Blob | None:
 
 
 def _is_known(step: Step, bottom: Blob, outputs: Rect) -> bool:
-    """Whether `outputs` of a step read only what is computed of its bottom, and constants around that."""
+    """True where `outputs` of a step read only what is computed of its bottom, and constants around that."""
     if bottom.zero:
         return True
     part = reads(step, outputs)
@@ -148,7 +148,7 @@ def _needed(name: str, blobs: Mapping[str, Blob], head: list[Step]) -> Rect:
 
 
 def _demand(step: Step, blobs: Mapping[str, Blob], head: list[Step], *, margins_computed: bool) -> Blob:
-    """What is needed of a step's output, and whether to compute the constants around it or to fill them in."""
+    """The part of a step's output that is needed, and whether to compute the constants around it or to fill them in."""
     blob = blobs[step.top]
     needed = _needed(step.top, blobs, head)
     margin_work = (needed.area - blob.seen.area) * step.work

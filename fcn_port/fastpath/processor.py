@@ -1,4 +1,4 @@
-"""Which processor this is, for what was compiled for it."""
+"""The name of this processor, for what was compiled for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether convolutions on CUDA may round their inputs to 10 bits, for some threads of a process at a time."""
+"""The setting that lets convolutions on CUDA round their inputs to 10 bits, for some threads of a process at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _change = threading.Condition()
 _passes = 0
 """Passes that run with the setting as it is."""
 _before = True
-"""What the setting was before the first of them."""
+"""The setting before the first of them."""
 
 
 @contextmanager

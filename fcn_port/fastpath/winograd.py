@@ -30,15 +30,15 @@ POINTS: dict[int, tuple[Fraction, ...]] = {
     6: tuple(map(Fraction, ("0", "1", "-1", "1/2", "-2"))),
     8: tuple(map(Fraction, ("0", "1", "-1", "1/2", "-1/2", "2", "-2"))),
 }
-"""Where polynomials are evaluated, by how many points there are; the last one is infinity."""
+"""The points where polynomials are evaluated, by how many points there are; the last one is infinity."""
 LEAST_CHANNELS = 64 * 128
 """Input times output channels; with fewer, moving tiles costs what multiplications save (docs/log.md)."""
 CHUNK_BYTES = 4 << 20
-"""What the transformed tiles of one chunk may fill: more leaves the cache, less reads the kernels too often."""
+"""The most bytes for the transformed tiles of one chunk: more leaves the cache, less reads the kernels too often."""
 
 
 def is_worth_it(module: nn.Conv2d, *, least_channels: int = LEAST_CHANNELS) -> bool:
-    """Whether a layer is faster this way; `least_channels` counts input times output channels."""
+    """True where a layer is faster this way; `least_channels` counts input times output channels."""
     return (
         module.kernel_size in ((3, 3), (7, 7))
         and set(module.stride) == set(module.dilation) == {1}

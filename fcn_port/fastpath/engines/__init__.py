@@ -34,13 +34,13 @@ ENGINES: Mapping[str, tuple[str, ...]] = {
     "onnxruntime": ("onnx", "onnxruntime"),
     "openvino": ("onnx", "openvino"),
 }
-"""What each engine needs beside PyTorch."""
+"""The packages that each engine needs beside PyTorch."""
 
 _EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
 
 
 def installed(name: str) -> bool:
-    """Whether everything that the engine needs is there."""
+    """True where everything that the engine needs is there."""
     return all(find_spec(module) is not None for module in ENGINES[name])
 
 

@@ -1,4 +1,4 @@
-"""What engines compile, kept on disk: by weights, version and processor, a few gigabytes at most.
+"""The artefacts that engines compile, kept on disk: by weights, version and processor, a few gigabytes at most.
 
 One artefact serves images of every size. It is whole or not there; one that cannot be read is made again. Where others
 could have put something into the folder, nothing is kept there and nothing loaded from it.
@@ -34,12 +34,12 @@ _DIGESTS = "sha256.json"
 
 
 def cache_folder() -> Path:
-    """Where artefacts are kept, a folder for each."""
+    """The folder in which artefacts are kept, each in one of its own."""
     return user_cache("engines")
 
 
 def kept(net: Lossless, *, engine: str, version: str, make: Callable[[Path], None], load: Callable[[Path], T]) -> T:
-    """What `load` finds in the folder that `make` filled, now or in an earlier process."""
+    """The artefact that `load` finds in the folder that `make` filled, now or in an earlier process."""
     root = cache_folder()
     if not _is_usable(root):
         with tempfile.TemporaryDirectory(prefix="fcn-port-") as passing:
@@ -65,7 +65,7 @@ def kept(net: Lossless, *, engine: str, version: str, make: Callable[[Path], Non
 
 
 def _is_usable(root: Path) -> bool:
-    """Whether something can be kept there, and nobody else can have put there what an engine would run."""
+    """True where something can be kept there, and nobody else can have put there what an engine would run."""
     return why_not_private(root) is None and os.access(root, os.W_OK)
 
 

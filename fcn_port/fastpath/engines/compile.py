@@ -20,7 +20,7 @@ from ..plan import Plan, reads
 from .split import Arrays, Model, Models, SplitEngine
 
 _settings = RLock()
-"""Who has it may change torch.compile's settings, which the whole process shares; calls run one after the other."""
+"""Held by who changes torch.compile's settings, which the whole process shares; calls run one after the other."""
 
 
 def build(engine: SplitEngine) -> Models:
@@ -38,7 +38,7 @@ def build(engine: SplitEngine) -> Models:
 
 
 def _cache_folder() -> Path:
-    """Where PyTorch keeps what it compiles, and looks for it: a name in /tmp that everybody knows."""
+    """The folder in which PyTorch keeps what it compiles, and looks for it: a name in /tmp that everybody knows."""
     named = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     if named:
         return Path(named)
@@ -84,7 +84,7 @@ class _Head(nn.Module):
         return {name: blobs[name] for name in self._plan.cut}
 
     def _read(self, x: Tensor, step: Step, constant: Tensor | None) -> Tensor:
-        """What a step reads of its bottom; where that is more than was computed, constants."""
+        """The part of its bottom that a step reads; where that is more than was computed, constants."""
         has, wanted = self._plan.blobs[step.bottoms[0]].computed, reads(step, self._plan.blobs[step.top].computed)
         margins = (
             has.cols.lo - wanted.cols.lo, wanted.cols.hi - has.cols.hi,

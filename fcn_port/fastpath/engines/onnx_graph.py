@@ -129,7 +129,7 @@ def _channels(makers: dict[str, Step], name: str) -> int:
 
 
 def _margins(has: Rect, wanted: Rect) -> tuple[int, int, int, int]:
-    """How many rows and columns are missing, in the order of ONNX: top, left, bottom, right."""
+    """The numbers of rows and columns that are missing, in the order of ONNX: top, left, bottom, right."""
     missing = (
         has.rows.lo - wanted.rows.lo, has.cols.lo - wanted.cols.lo,
         wanted.rows.hi - has.rows.hi, wanted.cols.hi - has.cols.hi,

@@ -1,4 +1,4 @@
-"""What the engines have in common: the head and the tail of a net as two models that take images of any size."""
+"""The head and the tail of a net as two models that take images of any size."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from converters.net import Interval
+
 from ...errors import EngineError
 from ...nets.fcn import FCN
 from ...nets.net import Wrapper
 from ...nets.parts import Crop, computes_as
 from ..background import Background
-from ..geometry import Interval
 from ..graph import Graph
 from ..lossless import Lossless
 from ..lru_cache import LRUCache
@@ -47,7 +48,7 @@ class SplitEngine(Wrapper):
         self._head, self._tail = build(self)
 
     def extra_repr(self) -> str:
-        """What rounding depends on."""
+        """The settings that rounding depends on."""
         return f"engine={self.name}"
 
     @property
@@ -135,7 +136,7 @@ class SplitEngine(Wrapper):
 
 
 def last_crops(plan: Plan, graph: Graph) -> dict[str, tuple[str, int]]:
-    """Where a net's outputs come from: {output: (the tail's blob, crop offset)}.
+    """The blobs that a net's outputs are cut from: {output: (the tail's blob, crop offset)}.
 
     The last crops are left to the caller of the models: they need the image's size, and cost nothing.
     """

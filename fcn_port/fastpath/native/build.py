@@ -51,12 +51,12 @@ def library() -> ctypes.CDLL:
 
 
 def cache_folder() -> Path:
-    """Where compiled code is kept."""
+    """The folder in which compiled code is kept."""
     return user_cache("native")
 
 
 def _loaded(command: list[str]) -> ctypes.CDLL:
-    """What is kept, or made now where nothing is kept, it is damaged, or others could have put it there."""
+    """The kept library, or one made now where none is kept, it is damaged, or others could have put it there."""
     name, folder = _name(command), cache_folder()
     is_kept = why_not_private(folder) is None
     for path in sorted(folder.glob(f"{name}-*.so")) if is_kept else ():
@@ -71,7 +71,7 @@ def _loaded(command: list[str]) -> ctypes.CDLL:
 
 
 def _name(command: list[str]) -> str:
-    """What the library for this source, this compiler and this processor is called, before the digest of its bytes."""
+    """The name of the library for this source, this compiler and this processor, before the digest of its bytes."""
     version = _run([*command, "--version"])
     if version.returncode:
         raise OSError(version.stderr.strip() or f"--version ends with status {version.returncode}")
@@ -141,7 +141,7 @@ def _run_once(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _was_killed(done: subprocess.CompletedProcess[str]) -> bool:
-    """Whether the compiler, or a process that it began, was ended by a signal; gcc and clang say so in words."""
+    """True where the compiler, or a process that it began, was ended by a signal; gcc and clang say so in words."""
     in_words = re.search(r"\bKilled\b|\bsignal\b|Cannot allocate memory|virtual memory exhausted", done.stderr)
     return done.returncode < 0 or done.returncode >= 128 or (done.returncode != 0 and in_words is not None)
 

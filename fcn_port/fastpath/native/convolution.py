@@ -27,7 +27,7 @@ _compiling = threading.Lock()
 
 @cache
 def why_not() -> str | None:
-    """Why there is no native code here; None where there is, and it gives PyTorch's numbers."""
+    """The reason why there is no native code here; None where there is, and it gives PyTorch's numbers."""
     with _compiling:  # one thread compiles, the others wait for it
         return _why_not()
 
@@ -49,7 +49,7 @@ def _why_not() -> str | None:
 
 
 def is_native(module: nn.Conv2d) -> bool:
-    """Whether a layer can run this way here, and is faster so."""
+    """True where a layer can run this way here, and is faster so."""
     if not is_worth_it(module, least_channels=LEAST_CHANNELS):
         return False
     weight = module.weight
@@ -129,7 +129,7 @@ class NativeConvolution:
         return y
 
     def _blocks(self, tiles: int, threads: int) -> tuple[int, int, bool]:
-        """How many tiles are evaluated at a time, how many of these interpolated, and whether threads share a block."""
+        """Tiles that are evaluated at a time, how many of these are interpolated, and whether threads share a block."""
         if self._kernels.nbytes <= _SHARED_BYTES:
             block = min(_BLOCK, _up(-(-tiles // threads), _ROWS))
             return block, block, False
