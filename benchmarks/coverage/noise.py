@@ -1,0 +1,75 @@
+"""Seeded weights and inputs for any net, wide enough that every layer matters and no number overflows."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from converters import CaffeNet, NetSpec
+from converters.export.indices import index_inputs
+from converters.net import Shape
+
+
+def _generator(name: str) -> torch.Generator:
+    return torch.Generator().manual_seed(zlib.crc32(name.encode("utf-8", "surrogateescape")))
+
+
+def fill_weights(net: CaffeNet) -> None:
+    """Fill every learnable blob: kernels by their fan-in, what begins at a constant near it, all else 0.3 as wide."""
+    types = {layer.name: layer for layer in net.spec.layers}
+    for key, blob in net.state_dict(keep_vars=True).items():
+        name, _, part = key.rpartition(".")
+        position = {"weight": 0, "bias": 1}.get(part) if part in ("weight", "bias") else int(part[4:])
+        assert position is not None
+        noise = torch.empty(blob.shape).normal_(generator=_generator(key))
+        with torch.no_grad():
+            blob.copy_(_values(noise, types[name].type, position, float(blob.flatten()[0]) if blob.numel() else 0.0))
+
+
+def _values(noise: Tensor, kind: str, position: int, start: float) -> Tensor:
+    if kind == "BatchNorm" and position == 1:  # a variance
+        return noise.mul_(0.3).abs_().add_(0.5)
+    if kind == "BatchNorm" and position == 2:  # the factor by which both sums are divided
+        return noise.zero_().add_(1)
+    if start:
+        return noise.mul_(0.1).add_(1).mul_(start)
+    if position == 0 and noise.ndim > 1:
+        return noise.mul_(math.sqrt(2 / math.prod(noise.shape[1:])))
+    return noise.mul_(0.3)
+
+
+def noise_inputs(spec: NetSpec) -> dict[str, Tensor]:
+    """Inputs of the shapes that the net has: images of noise, places where it wants places, boxes inside the image."""
+    shapes = dict(spec.inputs)
+    limits = index_inputs(spec, shapes)
+    image = next((shape[2:] for shape in shapes.values() if len(shape) == 4 and min(shape[2:]) > 1), (100, 100))
+    return {name: _input(name, shape, limits.get(name), image) for name, shape in shapes.items()}
+
+
+def _input(name: str, shape: Shape, limit: int | None, image: Shape) -> Tensor:
+    generator = _generator(name)
+    if limit is not None:
+        return torch.randint(limit, shape, generator=generator).float()
+    if "im_info" in name or name == "iminfo":  # (n, 3): height, width and scale
+        info = torch.tensor([*map(float, image[-2:]), *[1.0] * 8])
+        return info[: shape[-1]].expand(shape).clone() if shape and shape[-1] <= 10 else torch.ones(shape)
+    if "roi" in name and math.prod(shape[1:]) == 5:  # (n, 5): image, x1, y1, x2, y2
+        return _boxes(shape, image, generator)
+    if name.startswith(("cont", "clip")):  # of a recurrent net: where a sequence goes on
+        return torch.ones(shape)
+    return torch.empty(shape).normal_(generator=generator)
+
+
+def _boxes(shape: Shape, image: Shape, generator: torch.Generator) -> Tensor:
+    h, w = image[-2:]
+    ends = torch.rand(shape[0], 2, 2, generator=generator).sort(dim=1).values * torch.tensor([w - 1.0, h - 1.0])
+    return torch.cat([torch.zeros(shape[0], 1), ends.round().reshape(shape[0], 4)], dim=1).reshape(shape)
+
+
+def as_named(output: Tensor | Mapping[str, Tensor], spec: NetSpec) -> dict[str, Tensor]:
+    """A net's answer by name, also where it has one output only."""
+    return {spec.outputs[0]: output} if isinstance(output, Tensor) else dict(output)

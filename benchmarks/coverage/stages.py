@@ -1,0 +1,237 @@
+"""What is tried with one net, stage after stage; each needs the one before."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converters.errors import CaffeFormatError, UnknownLayerError
+from converters.formats import parse_prototxt
+from converters.net import NetSpec, infer_shapes
+from converters.passes import prepare
+from converters.safety import refused_memory
+
+from .sources import Source
+
+OURS = ("read", "deployed", "shapes", "run")
+COMPARED = ("opencv", "caffe")
+STAGES = (*OURS, *COMPARED)
+TOLERANCE = 1e-5
+"""Of the largest value of a blob, or of a detection's number."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stage ended: "ok", "stopped" with its cause, or "none" where there is nothing to compare with, and why."""
+
+    stage: str
+    end: str
+    cause: str = ""
+    message: str = ""
+
+
+@dataclass
+class _Work:
+    """What the stages of one net hand on."""
+
+    source: Source
+    spec: NetSpec | None = None
+    net: Any = None
+    inputs: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class NothingToCompareError(Exception):
+    """The other program is not installed, or does not load this net."""
+
+
+class DiffersError(Exception):
+    """The other program computes other numbers."""
+
+
+def try_stages(source: Source, stages: tuple[str, ...]) -> Iterator[Outcome]:
+    """The outcome of each stage, as it ends; a stage of ours that stops is the last."""
+    work = _Work(source)
+    for stage in stages:
+        outcome = _try(stage, work)
+        yield outcome
+        if outcome.end == "stopped" and stage in OURS:
+            return
+
+
+def _try(stage: str, work: _Work) -> Outcome:
+    try:
+        _DO[stage](work)
+    except NothingToCompareError as error:
+        return Outcome(stage, "none", str(error))
+    except DiffersError as error:
+        return Outcome(stage, "stopped", "other numbers", str(error))
+    except (CaffeFormatError, MemoryError) as error:
+        return Outcome(stage, "stopped", cause_of(error), " ".join(str(error).split()))
+    except Exception as error:  # a fault of ours: it is counted, and shown with its place
+        if refused_memory(error) is not None:
+            return Outcome(stage, "stopped", "not enough memory", " ".join(str(error).split())[:500])
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(last.filename).name}:{last.lineno}"
+        return Outcome(stage, "stopped", f"{type(error).__name__} at {place}", " ".join(str(error).split())[:500])
+    return Outcome(stage, "ok")
+
+
+def cause_of(error: BaseException) -> str:
+    """An error without what is this net's alone, so that errors of a kind are counted together."""
+    problem = getattr(error, "problem", str(error))
+    if isinstance(error, UnknownLayerError):
+        return str(problem)
+    if type(error).__name__ == "NotEnoughMemoryError" or isinstance(error, MemoryError):
+        return "not enough memory"
+    kind = re.search(r"\((\w+)(?:, line \d+)?\)", getattr(error, "where", None) or "")
+    text = re.sub(r"\(bottoms: .*", "", problem)
+    text = re.sub(r"(?<!found )'[^']*'", "'...'", text)
+    text = re.sub(r"\(\d[\d, ]*\)", "(...)", text)
+    text = re.sub(r"\d[\d,]*", "N", text)
+    return f"{kind[1]}: {text.strip()}" if kind else text.strip()
+
+
+def _read(work: _Work) -> None:
+    work.spec = parse_prototxt(work.source.content.decode("utf-8", "surrogateescape"), path=work.source.name)
+
+
+def _deploy(work: _Work) -> None:
+    assert work.spec is not None
+    work.spec = prepare(work.spec)
+    if not any(layer.type != "Input" for layer in work.spec.layers):
+        raise CaffeFormatError("nothing is left of the net", path=work.source.name)
+
+
+def _shapes(work: _Work) -> None:
+    assert work.spec is not None
+    infer_shapes(work.spec)
+
+
+def _run(work: _Work) -> None:
+    import torch
+
+    from converters import CaffeNet
+
+    from .noise import as_named, fill_weights, noise_inputs
+
+    assert work.spec is not None
+    work.net = CaffeNet(work.spec).eval()
+    work.spec = work.net.spec
+    fill_weights(work.net)
+    inputs = noise_inputs(work.spec)
+    with torch.no_grad():
+        outputs = as_named(work.net(**inputs), work.spec)
+    work.inputs = {name: x.numpy() for name, x in inputs.items()}
+    work.outputs = {name: y.numpy() for name, y in outputs.items()}
+
+
+def _compare_opencv(work: _Work) -> None:
+    try:
+        import cv2
+    except ImportError:
+        raise NothingToCompareError("OpenCV is not installed") from None
+    if not hasattr(cv2.dnn, "readNetFromCaffe"):
+        raise NothingToCompareError(f"OpenCV {cv2.__version__} reads no Caffe files")
+    with tempfile.TemporaryDirectory() as folder:
+        prototxt, weights = _write(work, Path(folder))
+        try:
+            net = cv2.dnn.readNetFromCaffe(str(prototxt), str(weights))
+            net.enableWinograd(False)
+            for name, x in work.inputs.items():
+                net.setInput(x, name)
+            found = {name: _opencv_blob(net, work, name) for name in work.outputs}
+        except cv2.error as error:
+            raise NothingToCompareError(f"OpenCV {cv2.__version__} does not load or run it: {error.err}") from None
+    _compare(work.outputs, found)
+
+
+def _opencv_blob(net: Any, work: _Work, blob: str) -> np.ndarray:
+    """A blob as the net leaves it: OpenCV is asked for layers, and one that works in place has a name of its own."""
+    assert work.spec is not None
+    maker = next(layer for layer in reversed(work.spec.layers) if blob in layer.tops)
+    return np.array(net.forwardAndRetrieve([maker.name])[0][maker.tops.index(blob)])
+
+
+def _compare_caffe(work: _Work) -> None:
+    from parity_tests.oracle.client import OracleError, open_oracle
+
+    with tempfile.TemporaryDirectory() as folder:
+        prototxt, weights = _write(work, Path(folder))
+        try:
+            found = open_oracle().forward(
+                prototxt.read_text(), weights=weights, inputs=work.inputs, blobs=tuple(work.outputs)
+            )
+        except OracleError as error:
+            raise NothingToCompareError(str(error).partition("\n")[0]) from None
+    _compare(work.outputs, found.blobs)
+
+
+def _write(work: _Work, folder: Path) -> tuple[Path, Path]:
+    """The net as it was run, and its weights, as Caffe's files."""
+    from converters.export.caffe import write_caffe
+
+    weights, prototxt = folder / "net.caffemodel", folder / "net.prototxt"
+    write_caffe(work.spec, work.net.state_dict(), weights, prototxt=prototxt)
+    return prototxt, weights
+
+
+def _compare(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
+    """Raise DiffersError where an output is not theirs within TOLERANCE; detections are sets of rows of seven."""
+    for name, expected in theirs.items():
+        found = ours[name]
+        if _is_detections(found) and _is_detections(expected):
+            if not _same_rows(found.reshape(-1, 7), expected.reshape(-1, 7)):
+                raise DiffersError(f"{name}: other detections, {found.size // 7} and {expected.size // 7}")
+            continue
+        if found.size != expected.size:
+            raise DiffersError(f"{name}: shape {found.shape} and {expected.shape}")
+        error = relative_error(found, expected.reshape(found.shape))
+        if not error <= TOLERANCE:
+            raise DiffersError(f"{name}: {error:.1e} of the largest value")
+
+
+def _is_detections(blob: np.ndarray) -> bool:
+    """True for the shape of DetectionOutput, (1, 1, n, 7)."""
+    return blob.ndim == 4 and blob.shape[:2] == (1, 1) and blob.shape[3] == 7
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference as a fraction of the largest finite value; NaN and infinity must be in the same places."""
+    both = np.isfinite(found) & np.isfinite(expected)
+    odd = ~both
+    if not np.array_equal(found[odd], expected[odd], equal_nan=True):
+        return float("inf")
+    largest = float(np.abs(expected[both]).max(initial=0.0)) or 1.0
+    return float(np.abs(found[both].astype(np.float64) - expected[both]).max(initial=0.0)) / largest
+
+
+def _same_rows(found: np.ndarray, expected: np.ndarray) -> bool:
+    """True where every row has a partner within TOLERANCE of its largest number, and none is left."""
+    if len(found) != len(expected):
+        return False
+    left = list(found)
+    for row in expected:
+        limit = TOLERANCE * max(1.0, float(np.abs(row).max()))
+        partner = next((i for i, other in enumerate(left) if np.abs(other - row).max() <= limit), None)
+        if partner is None:
+            return False
+        left.pop(partner)
+    return True
+
+
+_DO: dict[str, Callable[[_Work], None]] = {
+    "read": _read,
+    "deployed": _deploy,
+    "shapes": _shapes,
+    "run": _run,
+    "opencv": _compare_opencv,
+    "caffe": _compare_caffe,
+}

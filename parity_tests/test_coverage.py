@@ -1,0 +1,88 @@
+"""python -m benchmarks.coverage: every net of a folder is counted, whatever becomes of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.coverage import processes
+from benchmarks.coverage.processes import Limits, run_all
+from benchmarks.coverage.sources import Source, sources
+from benchmarks.coverage.stages import OURS, Outcome, relative_error, try_stages
+from parity_tests.limited import linux_only
+
+GOOD = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 16 dim: 16 } } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 4 kernel_size: 3 } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+"""
+UNKNOWN = GOOD.replace('"ReLU"', '"NobodysType"')
+TEXT = "this is no net"
+
+
+def test_every_stage_and_cause_is_in_the_table(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "nets.zip", "w") as archive:
+        for name, text in {"a.prototxt": GOOD, "deep/b.prototxt": UNKNOWN, "c.prototxt": TEXT, "d.txt": GOOD}.items():
+            archive.writestr(name, text)
+    results = tmp_path / "results.jsonl"
+    command = [sys.executable, "-m", "benchmarks.coverage", str(tmp_path / "nets.zip"), "--results", str(results)]
+    for again in (False, True):
+        done = subprocess.run([*command, "--until", "opencv"], capture_output=True, text=True, timeout=120, check=True)
+        for line in (
+            "| read | 2 | 3 | 66.7 % |",
+            "| shapes | 1 | 3 | 33.3 % |",
+            "| run | 1 | 3 | 33.3 % |",
+            "| 1 | shapes | unsupported layer type 'NobodysType' | deep/b.prototxt |",
+        ):
+            assert line in done.stdout, (again, done.stdout)
+        assert len(results.read_text().splitlines()) == 3
+    first = {json.loads(line)["name"]: json.loads(line)["outcomes"] for line in results.read_text().splitlines()}
+    assert [each["end"] for each in first["a.prototxt"][:4]] == ["ok"] * 4
+
+
+def test_opencv_computes_the_same() -> None:
+    pytest.importorskip("cv2")
+    ends = {outcome.stage: outcome for outcome in try_stages(Source("a", GOOD.encode()), (*OURS, "opencv"))}
+    assert ends["opencv"].end in ("ok", "none"), ends["opencv"]
+
+
+def test_other_numbers_are_seen() -> None:
+    found, nan = np.array([1.0, 2.0, np.nan]), np.array([1.0, 2.0, np.nan])
+    assert relative_error(found, nan) == 0
+    assert relative_error(found, np.array([1.0, 2.0, 3.0])) == float("inf")
+    assert relative_error(found, np.array([1.0, 2.1, np.nan])) == pytest.approx(0.1 / 2.1)
+
+
+@linux_only
+def test_a_net_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(source: Source, stages: tuple[str, ...]) -> object:
+        yield Outcome("read", "ok")
+        while source.name == "hangs":
+            pass
+        yield Outcome("deployed", "ok")
+
+    monkeypatch.setattr(processes, "try_stages", hang)
+    nets = [Source("hangs", b""), Source("ends", b"")]
+    rows = {row.name: row for row in run_all(nets, ("read", "deployed"), jobs=2, limits=Limits(seconds=2))}
+    assert rows["hangs"].outcomes[-1] == Outcome("deployed", "stopped", "more than 2 s")
+    assert [outcome.end for outcome in rows["ends"].outcomes] == ["ok", "ok"]
+
+
+@linux_only
+def test_a_net_may_not_take_more_memory() -> None:
+    huge = GOOD.replace("dim: 16 dim: 16", "dim: 20000 dim: 20000")
+    (row,) = run_all([Source("huge", huge.encode())], OURS, jobs=1, limits=Limits(memory_gib=0.5))
+    assert row.outcomes[-1].stage == "run"
+    assert row.outcomes[-1].cause == "not enough memory"
+
+
+def test_a_folder_without_nets_is_said(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        sources(tmp_path)
