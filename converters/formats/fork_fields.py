@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import place
-from ..net.layer import UnknownField
+from ..net.layer import Identifier, UnknownField
 from .budget import Budget
 from .text_format import format_text, is_repeated, parse_text
 from .wire import Buffer
@@ -31,10 +31,11 @@ NUMBER = 0x66636E
 def write_fork_text(extra: Iterable[UnknownField], message_class: Any) -> bytes:
     """The fields of `extra` that a message of `message_class` cannot hold itself, as text; b"" where there are none.
 
-    Fields by number ("#45") and values that Caffe's enums lack come from a binary file: they are in the message.
+    Fields by number ("#45") and numbers that Caffe's enums lack come from a binary file: they are in the message.
+    Names that its enums lack ("AVE_EXC_PAD") come from a text.
     """
     known = message_class.DESCRIPTOR
-    named = [field for field in extra if "#" not in field.name and not _is_caffes(field.name, known)]
+    named = [field for field in extra if "#" not in field.name and _is_of_fork(field, known)]
     around = message_class()
     for field in named:
         _add_parents(around, field.name)
@@ -49,6 +50,11 @@ def read_fork_text(text: Buffer, message_class: Any, *, budget: Budget | None = 
     with place(f"field {NUMBER}"):
         found = parse_text(bytes(text).decode("utf-8", "surrogateescape"), message_class, budget=budget).unknown
     return tuple(map(_without_line, found))
+
+
+def _is_of_fork(field: UnknownField, descriptor: Any) -> bool:
+    """True for what no message can hold: a field that Caffe's schema lacks, or an enum's value that has a name only."""
+    return isinstance(field.value, Identifier) or not _is_caffes(field.name, descriptor)
 
 
 def _is_caffes(path: str, descriptor: Any) -> bool:

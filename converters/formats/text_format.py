@@ -23,7 +23,7 @@ from ..net.layer import Identifier, Scalar, UnknownField
 from .budget import Budget
 from .text_syntax import Block, Literal, Position, TextField, fail, parse_tree
 
-OPEN_ENUMS = frozenset({"caffe.V1LayerParameter.LayerType"})
+OPEN_ENUMS = frozenset({"caffe.V1LayerParameter.LayerType", "caffe.PoolingParameter.PoolMethod"})
 """Enums to which forks of Caffe added values: one that is not known is kept as an unknown field."""
 
 

@@ -14,6 +14,7 @@ from ..net.reach import NOTHING, Reach, Transposed, Window
 from .base import LARGEST, Layer, OneToOne, as_image, canonical_axis, image_axis, pair, refuse, register_layer
 from .fork import fork_fields
 from .im2col import conv2d
+from .padded import pad_apart, read_around
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,7 +92,7 @@ class Convolution(Windows, Layer):
     top_count: ClassVar[tuple[int, float]] = (1, inf)
 
     @classmethod
-    def parse(cls, spec: LayerSpec) -> Convolution:
+    def parse(cls, spec: LayerSpec) -> Layer:
         message = spec.message.convolution_param
         if not message.num_output:
             raise refuse(spec, "num_output is missing or 0")
@@ -99,13 +100,15 @@ class Convolution(Windows, Layer):
             raise refuse(spec, f"num_output {message.num_output} is not a multiple of group {message.group}")
         if len(spec.bottoms) != len(spec.tops):
             raise refuse(spec, f"{len(spec.bottoms)} bottoms but {len(spec.tops)} tops; each bottom has its top")
-        return cls(
+        layer = cls(
             **Windows.read(spec),
             num_output=message.num_output,
             group=message.group,
             bias=message.bias_term,
             axis=message.axis,
         )
+        around = read_around(spec, fork_fields(spec, "convolution_param"), plain=max(layer.pad) > 0)
+        return pad_apart(spec, layer, around)
 
     def _parts(self, shape: Shape) -> tuple[Shape, int, Shape]:
         """The leading axes, the channels and the spatial axes of a blob."""

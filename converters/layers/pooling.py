@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ..net.reach import EVERYTHING, Reach, Window
 from .base import LARGEST, Layer, OneToOne, Pair, as_image, pair, refuse, register_layer
-from .fork import fork_fields
+from .fork import ForkMessage, fork_fields
+from .padded import Around, PaddedPooling, read_around
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,15 +46,16 @@ class Pooling(Layer):
     top_count: ClassVar[tuple[int, float]] = (1, 2)
 
     @classmethod
-    def parse(cls, spec: LayerSpec) -> Pooling:
+    def parse(cls, spec: LayerSpec) -> Layer:
         message = spec.message.pooling_param
         fork = fork_fields(spec, "pooling_param")
         whole = message.global_pooling
         if whole and any(message.HasField(name) for name in ("kernel_size", "kernel_h", "kernel_w")):
             raise refuse(spec, "global_pooling with a kernel size", hint="leave it out: it is the bottom's size")
         hole = fork.integer("hole", 1)
+        method = _method(spec, fork)
         layer = cls(
-            method=message.PoolMethod.Name(message.pool),
+            method="AVE" if method == "AVE_EXC_PAD" else method,
             kernel=(0, 0) if whole else pair(spec, message, "kernel_size"),
             stride=pair(spec, message, "stride", default=1),
             pad=pair(spec, message, "pad", default=0),
@@ -65,7 +67,17 @@ class Pooling(Layer):
         problem = layer._problem()
         if problem:
             raise refuse(spec, problem)
-        return layer
+        around = read_around(spec, fork, plain=any(layer.pad))
+        if around is None and method == "AVE_EXC_PAD" and any(layer.pad):
+            (top, left) = layer.pad
+            around = Around(((top, top), (left, left)))
+        return layer if around is None else layer._padded_apart(spec, method, around)
+
+    def _padded_apart(self, spec: LayerSpec, method: str, around: Around) -> Layer:
+        """This pooling with other pads, or with an average that leaves the padding out."""
+        if self.global_pooling or self.mask or self.dilation != (1, 1) or method == "STOCHASTIC":
+            raise refuse(spec, "pads of their own on each side go with MAX, AVE and AVE_EXC_PAD of one top only")
+        return PaddedPooling(method, self.kernel, self.stride, around, self.ceil)
 
     def _problem(self) -> str | None:
         """The settings that Caffe's LayerSetUp would refuse, in words; None where it refuses none."""
@@ -224,6 +236,17 @@ class Pooling(Layer):
         end = x.shape[2 + axis] + self.pad[axis]
         start = torch.arange(self._sizes(x.shape[2:])[axis], device=x.device) * self.stride[axis] - self.pad[axis]
         return ((start + self.kernel[axis]).clamp(max=end) - start).to(x.dtype)
+
+
+def _method(spec: LayerSpec, fork: ForkMessage) -> str:
+    """The pool method; Synopsys' is AVE_EXC_PAD, once AVE_TF, with the number 3 (synopsys-caffe, caffe.proto)."""
+    message = spec.message.pooling_param
+    given = fork.word("pool", message.PoolMethod.Name(message.pool))
+    if given in ("AVE_EXC_PAD", "AVE_TF", "3"):
+        return "AVE_EXC_PAD"
+    if "pool" in fork:
+        raise refuse(spec, f"pool is {given}; expected MAX, AVE, STOCHASTIC, or AVE_EXC_PAD of Synopsys' fork")
+    return given
 
 
 @register_layer("SPP")

@@ -199,7 +199,7 @@ def test_types_that_forks_gave_v1_layers_are_kept_and_other_enums_are_closed() -
     assert parse_text("type: 4294967296", V1LayerParameter).unknown == (_field("type", 4294967296, 1),)
     assert parse_text("type: 4", V1LayerParameter).message.type == V1LayerParameter.CONVOLUTION
     for text, problem in {
-        "pooling_param { pool: MIN }": "expected MAX, AVE or STOCHASTIC for 'pool', found 'MIN'",
+        "lrn_param { norm_region: MIN }": "expected ACROSS_CHANNELS or WITHIN_CHANNEL for 'norm_region', found 'MIN'",
         'type: "CROP"': "written without quotes",
     }.items():
         with pytest.raises(PrototxtError, match=problem):
