@@ -64,6 +64,9 @@ def examples() -> dict[str, Example]:
 def _feed(name: str, shape: tuple[int, ...], limit: int | None, generator: torch.Generator) -> Tensor:
     if limit is not None:
         return torch.randint(0, limit, shape, generator=generator).double()
+    if name == "rois":
+        corners = torch.rand(shape[0], 2, 2, generator=generator, dtype=torch.float64).cumsum(1) * 30
+        return torch.cat([torch.zeros(shape[0], 1), corners.flatten(1)], 1).reshape(shape)
     if name == "selector":
         return torch.ones(shape, dtype=torch.float64)
     return torch.randn(shape, generator=generator, dtype=torch.float64)

@@ -1,0 +1,123 @@
+"""Layers of Multi-task Network Cascades (MNC) that work with a mask for each region.
+
+Sources: daijifeng001/caffe-mnc, src/caffe/layers/mask_pooling_layer.cu and mask_resize_layer.cu; daijifeng001/MNC,
+lib/pylayer/mask_layer.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isqrt, prod
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from ..net.reach import EVERYTHING, PIXEL, Reach
+from .base import Layer, OneToOne, Pair, as_image, register_layer
+from .fork import fork_message
+from .regions import grid_of
+from .roi_align import bilinear, interpolate
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net.layer import LayerSpec, Shape
+
+
+@register_layer("MaskPooling")
+@dataclass(frozen=True)
+class MaskPooling(Layer):
+    """The first bottom (n, c, h, w), every channel times the second bottom's mask (n, 1, h, w)."""
+
+    bottom_count: ClassVar[tuple[int, float]] = (2, 2)
+    top_count: ClassVar[tuple[int, float]] = (1, 1)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        n, _, h, w = as_image(bottoms[0])
+        count, channels, *size = as_image(bottoms[1])
+        if (count, *size) != (n, h, w) or channels != 1:
+            raise ValueError(f"a mask of shape {bottoms[1]}; expected {(n, 1, h, w)}")
+        return (bottoms[0],)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return PIXEL
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (bottoms[0],)
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return prod(tops[0])
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        return (bottoms[0] * bottoms[1],)
+
+
+@register_layer("MaskResize")
+@dataclass(frozen=True)
+class MaskResize(OneToOne):
+    """The bottom at another size, bilinear: place i of the top reads place i * bottom size / top size."""
+
+    size: Pair
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> MaskResize:
+        return cls(grid_of(spec, fork_message(spec, "mask_resize_param"), "output_height", "output_width"))
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        n, c, _, _ = as_image(bottoms[0])
+        return ((n, c, *self.size),)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return EVERYTHING
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (bottoms[0],)
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return 4 * prod(tops[0])
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        x = bottoms[0]
+        rows, columns = (
+            bilinear(np.arange(top) * (np.float32(size) / np.float32(top)), size, margin=0.5)
+            for top, size in zip(self.size, x.shape[2:], strict=True)
+        )
+        return (interpolate(x, rows, columns),)
+
+
+@register_layer("Python:MaskLayer")
+@dataclass(frozen=True)
+class MaskLayer(Layer):
+    """A mask (n, 1, s, s) for each region from s * s numbers (n, s * s), as at test; other bottoms are not read."""
+
+    bottom_count: ClassVar[tuple[int, float]] = (1, 3)
+    top_count: ClassVar[tuple[int, float]] = (1, 1)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        numbers = prod(bottoms[0][1:])
+        side = isqrt(numbers)
+        if side * side != numbers:
+            raise ValueError(f"{numbers} numbers for each region are no square mask")
+        return ((bottoms[0][0], 1, side, side),)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return EVERYTHING
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (1,)
+
+    @property
+    def moves(self) -> bool:
+        return True
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        numbers = bottoms[0].flatten(1)
+        side = isqrt(numbers.shape[1])
+        return (numbers.unflatten(1, (1, side, side)),)

@@ -1,0 +1,111 @@
+"""What the layers that cut regions out of a blob have in common: their bottoms, and how regions are read.
+
+A region is five numbers, [image, x1, y1, x2, y2], the corners in pixels of the net's input (Fast R-CNN's
+roi_pooling_layer.cpp). Where a bin begins is decided by rounding, so the arithmetic on coordinates is Caffe's, in the
+blob's own precision and in its order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ..net.reach import EVERYTHING, Reach
+from .base import Layer, Pair, as_image, refuse
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net.layer import LayerSpec, Shape
+    from .fork import ForkMessage
+
+Array = np.ndarray[Any, Any]
+
+FARTHEST = 1 << 24
+"""Coordinates are cut here, far outside of any image: up to here float32 holds whole numbers."""
+
+
+@dataclass(frozen=True)
+class Regions(Layer):
+    """Base of the types that make a grid of `pooled` cells of each region (second bottom) of a blob (first bottom)."""
+
+    pooled: Pair
+    spatial_scale: float
+
+    bottom_count: ClassVar[tuple[int, float]] = (2, 2)
+    top_count: ClassVar[tuple[int, float]] = (1, 1)
+
+    @property
+    def grid(self) -> Pair:
+        """(h, w) of the top."""
+        return self.pooled
+
+    def top_channels(self, channels: int) -> int:
+        """Channels of the top for a first bottom of so many; raises ValueError where it cannot have them."""
+        return channels
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        channels = as_image(bottoms[0])[1]
+        count, *rest = bottoms[1] or (0,)
+        if prod(rest) != 5:
+            raise ValueError(f"regions of shape {bottoms[1]}; expected five numbers for each: image, x1, y1, x2, y2")
+        return ((count, self.top_channels(channels), *self.grid),)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return EVERYTHING
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (self.top_channels(bottoms[0]),)
+
+    def cells(self, image: Tensor, corners: Array) -> Tensor:
+        """The cells (c, *grid) of one region of an image (c, h, w); `corners` are x1, y1, x2, y2, never infinite."""
+        raise NotImplementedError
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        import torch
+
+        x, regions = bottoms[0], read_regions(bottoms[1], images=bottoms[0].shape[0])
+        if not len(regions):
+            return (x.new_zeros(0, self.top_channels(x.shape[1]), *self.grid),)
+        return (torch.stack([self.cells(x[int(region[0])], region[1:]) for region in regions]),)
+
+
+def read_regions(bottom: Tensor, *, images: int) -> Array:
+    """The regions (n, 5) of a blob; IndexError where one is of an image that is not there.
+
+    Caffe checks the image on the CPU. What is no number counts as 0, as good as anything.
+    """
+    import torch
+
+    wide = torch.float64 if bottom.dtype == torch.float64 else torch.float32
+    regions: Array = bottom.detach().flatten(1).to("cpu", wide).numpy()
+    regions = np.nan_to_num(regions, nan=0, posinf=FARTHEST, neginf=-FARTHEST).clip(-FARTHEST, FARTHEST)
+    wrong = [int(image) for image in regions[:, 0] if not 0 <= int(image) < images]
+    if wrong:
+        raise IndexError(f"a region's index {wrong[0]} is out of range: there are {images} images in the batch")
+    return regions
+
+
+def grid_of(spec: LayerSpec, message: ForkMessage, height: str = "pooled_h", width: str = "pooled_w") -> Pair:
+    """(h, w) of the cells, each above 0."""
+    grid = message.integer(height, 0), message.integer(width, 0)
+    if min(grid) < 1:
+        raise refuse(spec, f"{height} {grid[0]} and {width} {grid[1]}: both must be at least 1")
+    return grid
+
+
+def float32(value: float) -> float:
+    """A field of type float as Caffe holds it."""
+    return float(np.float32(value))
+
+
+def rounded(values: Array) -> Array:
+    """Whole numbers, halves away from zero, as C's round."""
+    away: Array = np.trunc(values) + np.copysign(np.abs(values - np.trunc(values)) >= 0.5, values)
+    return away.astype(values.dtype)

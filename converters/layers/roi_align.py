@@ -1,0 +1,241 @@
+"""ROIAlign, PSROIAlign and ROIWarping: regions read between pixels, by bilinear interpolation.
+
+Many forks have a ROIAlign of their own; which is meant is told by the fields:
+
+- `roi_align_param`: Detectron's, the mean of sampling_ratio x sampling_ratio points in each bin
+  (syshensyshen/pva-mobilenet-v2, src/caffe/layers/roi_align_layer.cpp, ROIAlignForward). Forks that take the largest of
+  four points instead (nnop/caffe and others) have the same fields.
+- `roi_pooling_param` with `pad_ratio`: Cascade R-CNN's, the corners of the bins, one more than bins along each axis
+  (zhaoweicai/cascade-rcnn, src/caffe/layers/roi_align_layer.cpp).
+- `roi_pooling_param` without it: the centre of each bin, of a region that ends on its last pixel
+  (DirtyHarryLYL/HAKE-Action, src/caffe/layers/roi_align_layer.cpp, Forward_cpu).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .base import Pair, refuse, register_layer
+from .fork import fork_message
+from .regions import Array, Regions, float32, grid_of, rounded
+from .roi_pooling import check_groups, padded
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net.layer import LayerSpec
+
+MOST_POINTS = 1 << 14
+"""Points along one axis of a region: more than pixels of any image that fits into memory."""
+
+
+@register_layer("ROIAlign")
+@dataclass(frozen=True)
+class ROIAlign(Regions):
+    """Each region sampled between pixels: `method` mean, corner or centre, as this file's head tells them apart.
+
+    `sampling` is the number of points along each axis of a bin; 0 stands for one for each pixel that the bin covers.
+    """
+
+    method: str = "mean"
+    sampling: int = 0
+    pad_ratio: float = 0.0
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> ROIAlign:
+        own, pooling = fork_message(spec, "roi_align_param"), fork_message(spec, "roi_pooling_param")
+        if "aligned_h" in own or pooling.integer("bi_type", 0):
+            raise refuse(spec, "this fork's ROIAlign (aligned_h, or bi_type 1) is not supported")
+        message = own if own.fields or not pooling.fields else pooling
+        scale = float32(message.number("spatial_scale", 1))
+        if message is own:
+            return cls(grid_of(spec, own), scale, sampling=max(own.integer("sampling_ratio", 0), 0))
+        ratio = float32(pooling.number("pad_ratio", 0))
+        return cls(grid_of(spec, pooling), scale, "corner" if "pad_ratio" in pooling else "centre", 1, ratio)
+
+    @property
+    def grid(self) -> Pair:
+        h, w = self.pooled
+        return (h + 1, w + 1) if self.method == "corner" else (h, w)
+
+    def cells(self, image: Tensor, corners: Array) -> Tensor:
+        weights = [self._weights(corners, axis, image.shape[2 - axis]) for axis in (1, 0)]
+        return interpolate(image, *weights)
+
+    def _weights(self, corners: Array, axis: int, size: int) -> Array:
+        """What each place along an axis (0: x) counts for in each cell: (cells, size)."""
+        kind = corners.dtype.type
+        count = self.pooled[1 - axis]
+        first, last = (padded(corners, self.pad_ratio) * kind(self.spatial_scale)).reshape(2, 2)[:, axis]
+        if self.method == "mean":
+            return mean_weights(first, last, count, self.sampling, size)
+        if self.method == "corner":
+            first, last = first - kind(0.5), last - kind(0.5)
+            points = first + np.arange(count + 1, dtype=kind) * ((last - first) / kind(count))
+            corner: Array = bilinear(points, size, margin=0.5) * (last > first)
+            return corner
+        last = min(last, kind(round(size / self.spatial_scale) - 1))
+        first = max(first, kind(0))
+        width = max(last - first + kind(1), kind(1)) / kind(count)
+        points = np.clip((np.arange(count, dtype=kind) + kind(0.5)) * width + first, 0, size - 1).astype(kind)
+        # On the last place both neighbours are the same one, and the weights that this fork gives them are 0.
+        centre: Array = bilinear(points, size, margin=0.5) * (points < size - 1)[:, None]
+        return centre
+
+
+@register_layer("PSROIAlign")
+@dataclass(frozen=True)
+class PSROIAlign(Regions):
+    """As ROIAlign's mean, each of group_size x group_size bins from a channel of its own.
+
+    Source: p517332051/caffe-windows, src/caffe/layers/psroi_align_layer.cu, which has a sampling_ratio; without the
+    field fallingdust/caffe-fast-rcnn's is taken: four points in each bin, 0 where a point lies outside of the blob.
+    """
+
+    output_dim: int = 0
+    sampling: int | None = None
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> PSROIAlign:
+        message = fork_message(spec, "psroi_align_param")
+        message = message if message.fields else fork_message(spec, "psroi_pooling_param")
+        group, outputs = message.integer("group_size", 0), message.integer("output_dim", 0)
+        if min(group, outputs) < 1:
+            raise refuse(spec, f"group_size {group} and output_dim {outputs}: both must be at least 1")
+        sampling = max(message.integer("sampling_ratio", 0), 0) if "sampling_ratio" in message else None
+        return cls((group, group), float32(message.number("spatial_scale", 1)), outputs, sampling)
+
+    def top_channels(self, channels: int) -> int:
+        return check_groups(channels, self.output_dim, self.pooled[0])
+
+    def cells(self, image: Tensor, corners: Array) -> Tensor:
+        import torch
+
+        scaled = (corners * corners.dtype.type(self.spatial_scale)).reshape(2, 2)
+        rows, columns = (
+            torch.from_numpy(self._weights(scaled[0, axis], scaled[1, axis], image.shape[2 - axis])).to(image)
+            for axis in (1, 0)
+        )
+        maps = image.unflatten(0, (self.output_dim, *self.pooled))
+        top: Tensor = torch.einsum("ih,dijhw,jw->dij", rows, maps, columns)
+        return top
+
+    def _weights(self, first: float, last: float, size: int) -> Array:
+        group = self.pooled[0]
+        if self.sampling is not None:
+            return mean_weights(first, last, group, self.sampling, size)
+        kind = np.asarray(first).dtype.type
+        width = (last - first) / kind(group)
+        starts = np.arange(group, dtype=kind) * width + first
+        points = (starts[:, None] + width * np.array([0.25, 0.75], kind)).ravel()
+        weights = bilinear(points, size, margin=0) * (last > first)
+        means: Array = weights.reshape(group, 2, size).sum(1) / kind(2)
+        return means
+
+
+@register_layer("ROIWarping")
+@dataclass(frozen=True)
+class ROIWarping(Regions):
+    """The largest of points about a pixel apart, both ends included, in each bin of each region.
+
+    Source: daijifeng001/caffe-mnc, src/caffe/layers/roi_warping_layer.cu. Corners are scaled and rounded, the last
+    pixel is where the region ends; a bin none of whose points lies in the blob is 0.
+    """
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> ROIWarping:
+        message = fork_message(spec, "roi_warping_param")
+        return cls(grid_of(spec, message), float32(message.number("spatial_scale", 1)))
+
+    def cells(self, image: Tensor, corners: Array) -> Tensor:
+        import torch
+
+        first, last = rounded(corners * corners.dtype.type(self.spatial_scale)).reshape(2, 2)
+        weights, inside = zip(
+            *(_points(first[axis], last[axis], self.pooled[1 - axis], image.shape[2 - axis]) for axis in (1, 0)),
+            strict=True,
+        )
+        values = interpolate(image, weights[0].reshape(-1, image.shape[1]), weights[1].reshape(-1, image.shape[2]))
+        rows, columns = (torch.from_numpy(each).to(image.device) for each in inside)
+        valid = rows[:, :, None, None] & columns
+        lowest = torch.finfo(image.dtype).min
+        bins = values.unflatten(2, tuple(columns.shape)).unflatten(1, tuple(rows.shape)).masked_fill(~valid, lowest)
+        top: Tensor = bins.amax((2, 4))
+        return torch.where(valid.any(3).any(1), top, 0)
+
+
+def _points(start: float, end: float, count: int, size: int) -> tuple[Array, Array]:
+    """The weights (bins, points, size) of the points along an axis, and which points there are (bins, points).
+
+    A point is a step after the one before, added up in the blob's precision: whether the last one is still in the bin
+    is a matter of rounding.
+    """
+    kind = np.asarray(start).dtype.type
+    length = max(kind(end - start), kind(0))
+    width = length / kind(count)
+    ratio = ceil(float(length / kind(count)))
+    step = kind(1 / ratio) if ratio else kind(np.inf)
+    steps = min(ratio + 2, MOST_POINTS)
+    offsets = np.empty((count, steps), kind)
+    offsets[:, 0] = np.arange(count)
+    for i in range(1, steps):
+        offsets[:, i] = offsets[:, i - 1] + step
+    there = offsets <= np.arange(1, count + 1, dtype=kind)[:, None]
+    points = start + np.where(there, offsets, 0) * width
+    weights = bilinear(points.ravel().astype(kind), size, margin=0.5).reshape(count, steps, size)
+    return weights, there & weights.any(2)
+
+
+def interpolate(image: Tensor, rows: Array, columns: Array) -> Tensor:
+    """rows @ image @ columns.T for each channel of an image (c, h, w): what the points (rows x columns) read.
+
+    Only the pixels that count are touched, so that a number that is none elsewhere stays there.
+    """
+    import torch
+
+    parts = []
+    for weights in (rows, columns):
+        used = np.flatnonzero(weights.any(0))
+        parts.append(slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1))
+    left, right = (
+        torch.from_numpy(np.ascontiguousarray(weights[:, part])).to(image)
+        for weights, part in zip((rows, columns), parts, strict=True)
+    )
+    return left @ image[:, parts[0], parts[1]] @ right.T
+
+
+def mean_weights(first: float, last: float, count: int, sampling: int, size: int) -> Array:
+    """What each place counts for in the mean over a bin's points: (count, size); Detectron's roi_align_op.cc."""
+    kind = np.asarray(first).dtype.type
+    length = max(kind(last - first), kind(1))
+    width = length / kind(count)
+    points = min(sampling or max(ceil(float(width)), 1), MOST_POINTS)
+    inner = (np.arange(points, dtype=kind) + kind(0.5)) * width / kind(points)
+    places = kind(first) + np.arange(count, dtype=kind)[:, None] * width + inner
+    means: Array = (
+        bilinear(places.ravel().astype(kind), size, margin=1).reshape(count, points, size).mean(1, dtype=kind)
+    )
+    return means
+
+
+def bilinear(points: Array, size: int, *, margin: float) -> Array:
+    """The weights (points, size) of the two neighbours of each point along an axis of `size` places.
+
+    Points up to `margin` before the first place read the first, those as far behind it (from size - 1 on for a margin
+    of 0 or a half, from size for 1) the last; points farther out read nothing.
+    """
+    kind = points.dtype.type
+    upper = size if margin == 1 else size - 1 + margin
+    inside = (points >= -margin) & (points <= upper)
+    places = np.clip(points, 0, size - 1)
+    low = np.floor(places).astype(int)
+    part = (places - low).astype(kind)
+    weights = np.zeros((len(points), size), kind)
+    every = np.arange(len(points))
+    weights[every, low] = (1 - part) * inside
+    weights[every, np.minimum(low + 1, size - 1)] += part * inside
+    return weights

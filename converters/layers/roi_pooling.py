@@ -1,0 +1,133 @@
+"""ROIPooling of Fast R-CNN and MS-CNN, and PSROIPooling of R-FCN: regions pooled over whole pixels.
+
+Sources: rbgirshick/caffe-fast-rcnn, src/caffe/layers/roi_pooling_layer.cpp; zhaoweicai/mscnn, the same file, which adds
+`pad_ratio`; daijifeng001/caffe-rfcn, src/caffe/layers/psroi_pooling_layer.cu.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .base import refuse, register_layer
+from .fork import fork_message
+from .regions import Array, Regions, float32, grid_of, rounded
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net.layer import LayerSpec
+
+Bins = list[tuple[int, int]]
+
+
+@register_layer("ROIPooling")
+@dataclass(frozen=True)
+class ROIPooling(Regions):
+    """The largest value in each of pooled_h x pooled_w bins of each region; 0 where a bin lies outside of the blob.
+
+    Corners are scaled by `spatial_scale` and rounded; the last pixel belongs to the region; bins overlap where they do
+    not divide it. `pad_ratio` widens a region by so much of its size on each side first.
+    """
+
+    pad_ratio: float = 0.0
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> ROIPooling:
+        message = fork_message(spec, "roi_pooling_param")
+        return cls(
+            grid_of(spec, message), float32(message.number("spatial_scale", 1)), float32(message.number("pad_ratio", 0))
+        )
+
+    def cells(self, image: Tensor, corners: Array) -> Tensor:
+        import torch
+
+        first, last = rounded(padded(corners, self.pad_ratio) * corners.dtype.type(self.spatial_scale)).reshape(2, 2)
+        columns, rows = (
+            _bins(first[axis], max(last[axis] - first[axis] + 1, 1), self.pooled[1 - axis], image.shape[2 - axis])
+            for axis in (0, 1)
+        )
+        left, right = columns[0][0], columns[-1][1]
+        strips = [_largest(image[:, lo:hi, left:right]) for lo, hi in rows]
+        band = torch.stack(strips, 1)
+        return torch.stack([_largest(band[:, :, lo - left : hi - left].transpose(1, 2)) for lo, hi in columns], 2)
+
+
+def _largest(x: Tensor) -> Tensor:
+    """The largest values along axis 1, 0 where there are none; the gradient goes to one of them."""
+    return x.max(1).values if x.shape[1] else x.new_zeros(x.shape[0], x.shape[2])
+
+
+def padded(corners: Array, ratio: float) -> Array:
+    """x1, y1, x2, y2 moved outwards by `ratio` of the size (mscnn, roi_pooling_layer.cpp)."""
+    kind = corners.dtype.type
+    pad = (corners[2:] - corners[:2] + kind(1)) * kind(ratio)
+    return np.concatenate([corners[:2] - pad, corners[2:] + pad])
+
+
+def _bins(start: float, length: float, count: int, size: int) -> Bins:
+    """The first and the last place, the latter not included, of each bin along an axis, cut to the blob."""
+    kind = np.asarray(start).dtype.type
+    width = kind(length) / kind(count)
+    places = np.arange(count + 1, dtype=kind) * width
+    lo = np.clip(np.floor(places[:-1]) + start, 0, size).astype(int)
+    hi = np.clip(np.ceil(places[1:]) + start, 0, size).astype(int)
+    return list(zip(lo.tolist(), hi.tolist(), strict=True))
+
+
+@register_layer("PSROIPooling")
+@dataclass(frozen=True)
+class PSROIPooling(Regions):
+    """The mean of each of group_size x group_size bins of each region, each bin from a channel of its own.
+
+    The first bottom has output_dim * group_size^2 channels, those of one output together, its bins by row. Corners are
+    rounded before they are scaled, and a region is at least 0.1 wide. Bins without pixels are 0.
+    """
+
+    output_dim: int = 0
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> PSROIPooling:
+        message = fork_message(spec, "psroi_pooling_param")
+        group, outputs = message.integer("group_size", 0), message.integer("output_dim", 0)
+        if min(group, outputs) < 1:
+            raise refuse(spec, f"group_size {group} and output_dim {outputs}: both must be at least 1")
+        return cls((group, group), float32(message.number("spatial_scale", 1)), outputs)
+
+    def top_channels(self, channels: int) -> int:
+        return check_groups(channels, self.output_dim, self.pooled[0])
+
+    def cells(self, image: Tensor, corners: Array) -> Tensor:
+        kind = corners.dtype.type
+        group = self.pooled[0]
+        whole, scale = rounded(corners), kind(self.spatial_scale)
+        first, last = whole[:2] * scale, (whole[2:] + kind(1)) * scale
+        columns, rows = (
+            _spans(first[axis], max(last[axis] - first[axis], kind(0.1)), group, image.shape[2 - axis])
+            for axis in (0, 1)
+        )
+        maps: Tensor = image.unflatten(0, (self.output_dim, group, group))
+        means = maps.new_zeros(self.output_dim, group, group)
+        for row, (top, bottom) in enumerate(rows):
+            for column, (left, right) in enumerate(columns):
+                if bottom > top and right > left:
+                    means[:, row, column] = maps[:, row, column, top:bottom, left:right].mean((1, 2))
+        return means
+
+
+def check_groups(channels: int, outputs: int, group: int) -> int:
+    """`outputs`; ValueError where a blob of so many channels has not group x group for each."""
+    if channels != outputs * group * group:
+        raise ValueError(f"{channels} channels; output_dim {outputs} and group_size {group} need {outputs * group**2}")
+    return outputs
+
+
+def _spans(start: float, length: float, count: int, size: int) -> Bins:
+    """As `_bins`, for a region that begins between pixels."""
+    kind = np.asarray(start).dtype.type
+    places = np.arange(count + 1, dtype=kind) * (kind(length) / kind(count)) + start
+    lo = np.clip(np.floor(places[:-1]), 0, size).astype(int)
+    hi = np.clip(np.ceil(places[1:]), 0, size).astype(int)
+    return list(zip(lo.tolist(), hi.tolist(), strict=True))
