@@ -21,10 +21,10 @@ if TYPE_CHECKING:
         trials,
     )
     from .indices import index_inputs
-    from .onnx import run_onnx, write_onnx
     from .python import class_name, python_source
     from .safetensors import read_metadata, write_safetensors
     from .torch_export import run_torch_export, write_torch_export
+    from .traced_onnx import run_onnx, write_onnx
 
 __all__ = [
     "EXAMPLE_SIZE",
@@ -67,13 +67,13 @@ __getattr__, __dir__ = lazy_attributes(
         "read_metadata": "safetensors",
         "run_caffe": "caffe",
         "run_module": "checking",
-        "run_onnx": "onnx",
+        "run_onnx": "traced_onnx",
         "run_torch_export": "torch_export",
         "takes_any_size": "checking",
         "to_caffe": "caffe",
         "trials": "checking",
         "write_caffe": "caffe",
-        "write_onnx": "onnx",
+        "write_onnx": "traced_onnx",
         "write_safetensors": "safetensors",
         "write_torch_export": "torch_export",
     },

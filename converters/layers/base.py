@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..errors import NetError
 from ..net.layer import Layer, LayerSpec, Shape, find_layer, register_layer
+
+if TYPE_CHECKING:
+    from ..net.onnx_form import OnnxLayer, Operand
 
 __all__ = [
     "Layer",
     "Neuron",
     "OneToOne",
+    "Pair",
     "as_image",
     "blob_name",
     "canonical_axis",
+    "chain",
     "find_layer",
     "image_axis",
     "legacy_shape",
@@ -81,7 +88,7 @@ def _as_list(message: Any, name: str) -> list[int]:
     return list(value)
 
 
-def canonical_axis(axis: int, shape: Sequence[int]) -> int:
+def canonical_axis(axis: int, shape: Sequence[Any]) -> int:
     """`axis` counted from the front (blob.hpp, CanonicalAxisIndex); ValueError where the blob does not have it."""
     if not -len(shape) <= axis < len(shape):
         raise ValueError(f"axis {axis} of a blob with {len(shape)} axes")
@@ -107,6 +114,15 @@ def legacy_shape(shape: Shape) -> tuple[int, int, int, int]:
         raise ValueError(f"a bottom of shape {shape}; this layer takes at most 4 axes")
     n, c, h, w = (*shape, 1, 1, 1, 1)[:4]
     return n, c, h, w
+
+
+def chain(out: OnnxLayer, value: Operand, steps: Sequence[tuple[str, str, float]]) -> None:
+    """Make a layer's top of a value by operators, each (its name, the name of its constant, the constant), in a row."""
+    if not steps:
+        out.top("Identity", [value])
+    for number, (op, part, constant) in enumerate(steps, 1):
+        inputs = [value, out.constant(part, np.float32(constant))]
+        value = out.top(op, inputs) if number == len(steps) else out.node(op, inputs, part=f"{part}_applied")
 
 
 def blob_name(position: int) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..net.onnx_form import Sizes
 from ..net.reach import EVERYTHING, PIXEL, Reach
 from .base import Layer, canonical_axis, image_axis, refuse, register_layer
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 
 @register_layer("Concat")
@@ -55,6 +57,9 @@ class Concat(Layer):
         import torch
 
         return (torch.cat(tuple(bottoms), self.axis),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        out.top("Concat", out.bottoms, axis=self.axis)
 
 
 @register_layer("Slice")
@@ -112,6 +117,17 @@ class Slice(Layer):
     ) -> tuple[Tensor, ...]:
         return tuple(bottoms[0].split(self._sizes(bottoms[0].shape[self.axis]), self.axis))
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x = out.bottoms[0]
+        axis = canonical_axis(self.axis, x.shape)
+        total = out.size(x, [axis])
+        starts: list[Sizes | int] = [0, *self.points]
+        if not self.points:
+            part = total // self.parts
+            starts = [part * i for i in range(self.parts)]
+        for i, (start, end) in enumerate(zip(starts, [*starts[1:], total], strict=True)):
+            out.slice(x, [axis], out.sizes([start]), out.sizes([end]), index=i)
+
 
 def _axis(spec: LayerSpec, message: Any, old_name: str) -> int:
     """`axis`, or its older name, which cannot be negative."""
@@ -159,6 +175,10 @@ class Split(Layer):
     ) -> tuple[Tensor, ...]:
         return (bottoms[0],) * self.tops
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        for index in range(self.tops):
+            out.top("Identity", out.bottoms, index=index)
+
 
 @register_layer("Silence")
 @dataclass(frozen=True)
@@ -182,3 +202,6 @@ class Silence(Layer):
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
         return ()
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        """Nothing: it has no tops."""

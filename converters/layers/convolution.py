@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer, Sizes
 
 
 HOLES = ("convolution_param.hole", "convolution_param.hole_h", "convolution_param.hole_w")
@@ -88,6 +89,7 @@ class Convolution(Windows, Layer):
     axis: int = 1
 
     blob_ranks: ClassVar[tuple[int, ...]] = (4, 1)
+    onnx_operator: ClassVar[str] = "Conv"
     bottom_count: ClassVar[tuple[int, float]] = (1, inf)
     top_count: ClassVar[tuple[int, float]] = (1, inf)
 
@@ -161,6 +163,30 @@ class Convolution(Windows, Layer):
         weight, bias = blobs[0], blobs[1] if self.bias else None
         return tuple(self._convolve(x, weight, bias) for x in bottoms)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        for index in range(len(out.bottoms)):
+            self._onnx_of(out, index)
+
+    def _onnx_of(self, out: OnnxLayer, index: int) -> None:
+        x, kind = out.bottoms[index], type(self).onnx_operator
+        start = canonical_axis(self.axis, x.shape)
+        axes = range(start + 1, len(x.shape))
+        kernel, stride, pad, dilation = self.along(len(axes))
+        window = {"kernel_shape": kernel, "strides": stride, "pads": pad * 2, "dilations": dilation}
+        weights = [out.blob(0), *([out.blob(1)] if self.bias else [])]
+        if start == 1:
+            out.top(kind, [x, *weights], index=index, group=self.group, **window)
+            return
+        images = out.reshape(x, [-1, out.size(x, (start, *axes))], part="images")
+        top = out.node(kind, [images, *weights], part="convolved", group=self.group, **window)
+        size = self._onnx_size(out.size(x, axes))
+        out.reshape(top, [out.size(x, range(start)), self.num_output, size], index=index)
+
+    def _onnx_size(self, size: Sizes) -> Sizes:
+        kernel, stride, pad, dilation = self.along(len(size))
+        rest = [2 * p - d * (k - 1) - 1 for k, p, d in zip(kernel, pad, dilation, strict=True)]
+        return (size + rest) // stride + 1
+
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         import torch
 
@@ -176,6 +202,8 @@ class Convolution(Windows, Layer):
 class Deconvolution(Convolution):
     """A convolution's backward pass: the weight's first axis is the input; blobs (I, O/group, kh, kw), (O,)."""
 
+    onnx_operator: ClassVar[str] = "ConvTranspose"
+
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
         window = super().reach(axis=axis, bottom=bottom, top=top)
         return Transposed(*self.along_axis(axis)) if isinstance(window, Window) else window
@@ -188,6 +216,11 @@ class Deconvolution(Convolution):
 
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         return self._macs(bottoms, places=bottoms)
+
+    def _onnx_size(self, size: Sizes) -> Sizes:
+        kernel, stride, pad, dilation = self.along(len(size))
+        rest = [d * (k - 1) + 1 - 2 * p - s for k, s, p, d in zip(kernel, stride, pad, dilation, strict=True)]
+        return size * stride + rest
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         import torch

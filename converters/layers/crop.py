@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 
 @register_layer("Crop")
@@ -35,7 +36,7 @@ class Crop(Layer):
         message = spec.message.crop_param
         return cls(message.axis, tuple(message.offset))
 
-    def _offsets(self, shape: Sequence[int]) -> list[tuple[int, int]]:
+    def _offsets(self, shape: Sequence[object]) -> list[tuple[int, int]]:
         """(axis, offset) of every cropped axis."""
         start = canonical_axis(self.axis, shape)
         offsets = self.offset or (0,)
@@ -80,6 +81,11 @@ class Crop(Layer):
         for axis, offset in self._offsets(top.shape):
             top = _part(top, axis, offset, reference.shape[axis])
         return (top,)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x, reference = out.bottoms
+        axes, offsets = zip(*self._offsets(x.shape), strict=True)
+        out.slice(x, axes, offsets, out.size(reference, axes) + offsets)
 
 
 def _part(x: Tensor, axis: int, offset: int, length: int) -> Tensor:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec
+    from ..net.onnx_form import OnnxLayer
 
 
 @register_layer("Dropout")
@@ -47,6 +48,9 @@ class Dropout(Neuron):
         from torch.nn.functional import dropout
 
         return (dropout(bottoms[0], self.ratio) if training else bottoms[0],)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        out.top("Identity", out.bottoms)
 
 
 @register_layer("SpatialDropout", "Python:SpatialDropoutLayer")

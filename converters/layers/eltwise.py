@@ -8,6 +8,9 @@ from functools import reduce
 from math import inf, prod
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
+from ..net.onnx_form import Operand
 from ..net.reach import PIXEL, Reach
 from .base import Layer, refuse, register_layer
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 
 @register_layer("Eltwise")
@@ -72,3 +76,17 @@ class Eltwise(Layer):
         for x, c in terms:
             top = torch.add(top, x, alpha=c)
         return (top,)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        if self.operation == "MAX":
+            out.top("Max", out.bottoms)
+            return
+        op = "Mul" if self.operation == "PROD" else "Add"
+        terms: list[Operand] = [
+            x if c == 1 else out.node("Mul", [x, out.constant(f"coeff{i}", np.float32(c))], part=f"term{i}")
+            for i, (x, c) in enumerate(zip(out.bottoms, self.coefficients, strict=True))
+        ]
+        total = terms[0]
+        for i, term in enumerate(terms[1:-1], 1):
+            total = out.node(op, [total, term], part=f"sum{i}")
+        out.top(op, [total, terms[-1]])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
+from ..net.onnx_form import INT64
 from ..net.reach import EVERYTHING, Reach
 from .base import OneToOne, canonical_axis, image_axis, refuse, register_layer
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 
 @register_layer("InnerProduct")
@@ -63,6 +65,17 @@ class InnerProduct(OneToOne):
         weight = blobs[0].t() if self.transpose else blobs[0]
         return (linear(bottoms[0].flatten(self.axis), weight, blobs[1] if self.bias else None),)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x = out.bottoms[0]
+        axis = canonical_axis(self.axis, x.shape)
+        rows = x if len(x.shape) == 2 and axis == 1 else out.node("Flatten", [x], part="rows", axis=axis)
+        inputs = [rows, out.blob(0), *([out.blob(1)] if self.bias else [])]
+        if axis == 1:
+            out.top("Gemm", inputs, transB=int(not self.transpose))
+            return
+        product = out.node("Gemm", inputs, part="product", transB=int(not self.transpose))
+        out.reshape(product, [out.size(x, range(axis)), self.num_output])
+
 
 @register_layer("Embed")
 @dataclass(frozen=True)
@@ -105,3 +118,11 @@ class Embed(OneToOne):
 
         rows = embedding(bottoms[0].long(), blobs[0])
         return (rows + blobs[1] if self.bias else rows,)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        places = out.node("Cast", out.bottoms, part="places", to=INT64)
+        if not self.bias:
+            out.top("Gather", [out.blob(0), places])
+            return
+        rows = out.node("Gather", [out.blob(0), places], part="rows")
+        out.top("Add", [rows, out.blob(1)])

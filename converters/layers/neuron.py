@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from math import exp, log, prod
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ..net.onnx_form import FLOAT, Operand
 from ..net.reach import PIXEL, Reach
-from .base import Neuron, refuse, register_layer
+from .base import Neuron, chain, refuse, register_layer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 
 class Elementwise(Neuron):
@@ -46,6 +50,12 @@ class ReLU(Elementwise):
         from torch.nn.functional import leaky_relu, relu
 
         return leaky_relu(x, self.negative_slope) if self.negative_slope else relu(x)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        if self.negative_slope:
+            out.top("LeakyRelu", out.bottoms, alpha=self.negative_slope)
+        else:
+            out.top("Relu", out.bottoms)
 
 
 @register_layer("PReLU")
@@ -83,6 +93,11 @@ class PReLU(Neuron):
 
         return (prelu(bottoms[0], blobs[0].reshape(-1)),)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x = out.bottoms[0]
+        rest = (1,) * (len(x.shape) - 2)
+        out.top("PRelu", [x, out.blob(0, shape=(1,) if self.channel_shared else (-1, *rest))])
+
 
 @register_layer("ELU")
 @dataclass(frozen=True)
@@ -100,6 +115,9 @@ class ELU(Elementwise):
 
         return elu(x, self.alpha)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        out.top("Elu", out.bottoms, alpha=self.alpha)
+
 
 @register_layer("Sigmoid")
 @dataclass(frozen=True)
@@ -109,6 +127,9 @@ class Sigmoid(Elementwise):
     def compute(self, x: Tensor) -> Tensor:
         return x.sigmoid()
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        out.top("Sigmoid", out.bottoms)
+
 
 @register_layer("TanH")
 @dataclass(frozen=True)
@@ -117,6 +138,9 @@ class TanH(Elementwise):
 
     def compute(self, x: Tensor) -> Tensor:
         return x.tanh()
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        out.top("Tanh", out.bottoms)
 
 
 @register_layer("BNLL")
@@ -129,6 +153,9 @@ class BNLL(Elementwise):
 
         return softplus(x)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        out.top("Softplus", out.bottoms)
+
 
 @register_layer("AbsVal")
 @dataclass(frozen=True)
@@ -137,6 +164,9 @@ class AbsVal(Elementwise):
 
     def compute(self, x: Tensor) -> Tensor:
         return x.abs()
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        out.top("Abs", out.bottoms)
 
 
 @register_layer("Swish")
@@ -152,6 +182,13 @@ class Swish(Elementwise):
 
     def compute(self, x: Tensor) -> Tensor:
         return x * (self.beta * x).sigmoid()
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x = out.bottoms[0]
+        scaled = (
+            x if self.beta == 1 else out.node("Mul", [x, out.constant("beta", np.float32(self.beta))], part="scaled")
+        )
+        out.top("Mul", [x, out.node("Sigmoid", [scaled], part="gate")])
 
 
 @register_layer("Clip")
@@ -172,6 +209,10 @@ class Clip(Elementwise):
     def compute(self, x: Tensor) -> Tensor:
         return x.clamp(self.low, self.high)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        limits = out.constant("min", np.float32(self.low)), out.constant("max", np.float32(self.high))
+        out.top("Clip", [out.bottoms[0], *limits])
+
 
 @register_layer("Threshold")
 @dataclass(frozen=True)
@@ -186,6 +227,11 @@ class Threshold(Elementwise):
 
     def compute(self, x: Tensor) -> Tensor:
         return (x > self.threshold).to(x.dtype)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        threshold = out.constant("threshold", np.float32(self.threshold))
+        above = out.node("Greater", [out.bottoms[0], threshold], part="above")
+        out.top("Cast", [above], to=FLOAT)
 
 
 @register_layer("Power")
@@ -209,6 +255,12 @@ class Power(Elementwise):
             x = x + self.shift
         return x if self.power == 1 else x.pow(self.power)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        steps = [("Mul", "scale", self.scale)] if self.scale != 1 else []
+        steps += [("Add", "shift", self.shift)] if self.shift else []
+        steps += [("Pow", "power", self.power)] if self.power != 1 else []
+        chain(out, out.bottoms[0], steps)
+
 
 @register_layer("Exp")
 @dataclass(frozen=True)
@@ -227,6 +279,17 @@ class Exp(Elementwise):
     def compute(self, x: Tensor) -> Tensor:
         top = (x * (self.scale * log(self.base))).exp()
         return top * exp(min(self.shift * log(self.base), 700)) if self.shift else top  # beyond: inf in float32
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        scale, shift = self.scale * log(self.base), self.shift * log(self.base)
+        x: Operand = out.bottoms[0]
+        if scale != 1:
+            x = out.node("Mul", [x, out.constant("scale", np.float32(scale))], part="scaled")
+        if not self.shift:
+            out.top("Exp", [x])
+            return
+        power = out.node("Exp", [x], part="power")
+        out.top("Mul", [power, out.constant("shift", np.float32(exp(min(shift, 700))))])
 
 
 @register_layer("Log")
@@ -249,6 +312,18 @@ class Log(Elementwise):
     def compute(self, x: Tensor) -> Tensor:
         top = (self.shift + self.scale * x).log()
         return top / log(self.base) if self.base != exp(1) else top
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x: Operand = out.bottoms[0]
+        if self.scale != 1:
+            x = out.node("Mul", [x, out.constant("scale", np.float32(self.scale))], part="scaled")
+        if self.shift:
+            x = out.node("Add", [x, out.constant("shift", np.float32(self.shift))], part="shifted")
+        if self.base == exp(1):
+            out.top("Log", [x])
+            return
+        natural = out.node("Log", [x], part="natural")
+        out.top("Div", [natural, out.constant("base", np.float32(log(self.base)))])
 
 
 def _base(spec: LayerSpec, base: float) -> float:

@@ -16,11 +16,13 @@ from ..net.reach import EVERYTHING, Reach, Window
 from .base import LARGEST, Layer, OneToOne, Pair, as_image, pair, refuse, register_layer
 from .fork import ForkMessage, fork_fields
 from .padded import Around, PaddedPooling, read_around
+from .pooling_onnx import pooling_to_onnx
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 
 @register_layer("Pooling")
@@ -99,7 +101,7 @@ class Pooling(Layer):
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         n, c, h, w = as_image(bottoms[0])
-        top = (n, c, 1, 1) if self.global_pooling else (n, c, *self._sizes((h, w)))
+        top = (n, c, 1, 1) if self.global_pooling else (n, c, *self.sizes((h, w)))
         return (top, top) if self.mask else (top,)
 
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
@@ -111,11 +113,11 @@ class Pooling(Layer):
     def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
         return (bottoms[0],) * (2 if self.mask else 1)
 
-    def _sizes(self, size: Sequence[int]) -> Pair:
+    def sizes(self, size: Sequence[int]) -> Pair:
         """Windows along each axis; `size` may be symbolic."""
         h, w = (
             (x + p + beyond - k) // s + 1
-            for x, p, beyond, k, s in zip(size, self.pad, self._beyond, self._extent, self.stride, strict=True)
+            for x, p, beyond, k, s in zip(size, self.pad, self.beyond, self._extent, self.stride, strict=True)
         )
         return h, w
 
@@ -125,7 +127,7 @@ class Pooling(Layer):
         return h, w
 
     @property
-    def _beyond(self) -> Pair:
+    def beyond(self) -> Pair:
         """The length by which windows reach past the end of the blob if their number is to come out by rounding down.
 
         Rounding up, ceil((x + 2p - k) / s), is rounding down with s - 1 more; and where there is padding, the last
@@ -206,7 +208,7 @@ class Pooling(Layer):
         if not training:
             total = self._sums(x)
             return torch.where(total > 0, self._sums(x.square()) / total, 0)
-        sizes = self._sizes(x.shape[2:])
+        sizes = self.sizes(x.shape[2:])
         columns = torch.nn.functional.unfold(self._padded(x, 0), self.kernel, stride=self.stride)
         windows: Tensor = columns.unflatten(1, (x.shape[1], -1))
         reached = windows.cumsum(2)
@@ -220,7 +222,7 @@ class Pooling(Layer):
         """`x` with `value` around it, so that every window of Caffe's is whole."""
         from torch.nn.functional import pad
 
-        (top, left), (bottom, right) = self.pad, self._beyond
+        (top, left), (bottom, right) = self.pad, self.beyond
         return pad(x, (left, right, top, bottom), value=value)
 
     def _sums(self, x: Tensor) -> Tensor:
@@ -234,8 +236,11 @@ class Pooling(Layer):
         import torch
 
         end = x.shape[2 + axis] + self.pad[axis]
-        start = torch.arange(self._sizes(x.shape[2:])[axis], device=x.device) * self.stride[axis] - self.pad[axis]
+        start = torch.arange(self.sizes(x.shape[2:])[axis], device=x.device) * self.stride[axis] - self.pad[axis]
         return ((start + self.kernel[axis]).clamp(max=end) - start).to(x.dtype)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        pooling_to_onnx(self, out)
 
 
 def _method(spec: LayerSpec, fork: ForkMessage) -> str:
@@ -278,7 +283,7 @@ class SPP(OneToOne):
             return ((n, c, 1, 1),)
         cells = 0
         for level in range(self.levels):
-            rows, columns = self._level(level, (h, w))._sizes((h, w))
+            rows, columns = self._level(level, (h, w)).sizes((h, w))
             cells += rows * columns
         return ((n, c * cells),)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 
 @register_layer("Softmax")
@@ -38,6 +39,9 @@ class Softmax(Neuron):
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
         return (bottoms[0].softmax(self.axis),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        out.top("Softmax", out.bottoms, axis=self.axis)
 
 
 @register_layer("ArgMax")

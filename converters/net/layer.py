@@ -17,6 +17,11 @@ To add a type, in this project or outside it, write a frozen dataclass of its pa
         def forward(self, bottoms, blobs, *, training=False):
             return (bottoms[0] * (self.beta * bottoms[0]).sigmoid(),)
 
+        def to_onnx(self, out):  # onnx_form.py says what `out` offers
+            x = out.bottoms[0]
+            scaled = out.node("Mul", [x, out.constant("beta", np.float32(self.beta))], part="scaled")
+            out.top("Mul", [x, out.node("Sigmoid", [scaled], part="gate")])
+
 Parameters of a type that BVLC Caffe does not have are read by name, `fork_message(spec, "swish_param")` of fork.py; a
 layer of type Python is registered as "Python:NameOfItsClass". Only `forward` may import torch, so that nets are read
 and their shapes worked out without it; it should leave sizes to PyTorch's operations, so that any size can be traced.
@@ -37,6 +42,7 @@ from ..schema import LayerParameter
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .onnx_form import OnnxLayer
     from .reach import Reach
 
 Shape = tuple[int, ...]
@@ -259,6 +265,13 @@ class Layer:
     ) -> tuple[Tensor, ...]:
         """The tops. Never changes a bottom in place; `training` as in Caffe's TRAIN phase."""
         raise NotImplementedError(f"{type(self).__name__} cannot be computed")
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        """Put the operators that compute the tops into an ONNX model, with numpy alone; onnx_form.py says how.
+
+        The default refuses the layer by its name, and so does a form (`out.refuse`) for settings that ONNX cannot do.
+        """
+        raise out.refuse(f"{type(self).__name__} has no ONNX form", hint="give its class a method to_onnx")
 
 
 _types: dict[str, type[Layer]] = {}

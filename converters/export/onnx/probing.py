@@ -1,0 +1,187 @@
+"""The sizes of a net that are free: what of each blob's shape varies with the inputs is told by trying some."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ...errors import NetError
+from ...net.layer import LayerSpec, Shape
+from ...net.onnx_form import FreeShape
+from ...net.shapes import LayerShapes, iter_layer_shapes
+from ...net.spec import NetSpec
+
+_KINDS: Mapping[int, Mapping[int, str]] = {4: {0: "batch", 2: "height", 3: "width"}}
+"""What the axes of an input that may be free are called, by its number of axes; of others, axis 0 may be."""
+_ENOUGH = 2
+"""Sizes that must do beside the net's own for one to be free."""
+
+Place = tuple[str, int]
+"""An axis of an input."""
+
+
+@dataclass(frozen=True)
+class Free:
+    """A free size: its name in the model, and the axes of inputs that have it."""
+
+    name: str
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True)
+class LayerSizes:
+    """One layer with the shapes of its bottoms and tops, None where a size is free, and of its learnable blobs."""
+
+    layer: LayerSpec
+    bottoms: tuple[FreeShape, ...]
+    tops: tuple[FreeShape, ...]
+    blobs: tuple[Shape, ...]
+
+
+@dataclass(frozen=True)
+class NetSizes:
+    """Every layer with its sizes, in order; `dims` names the free sizes of blobs that are an input's size too."""
+
+    layers: tuple[LayerSizes, ...]
+    free: tuple[Free, ...]
+    dims: Mapping[str, tuple[int | str | None, ...]]
+
+
+def net_sizes(spec: NetSpec, *, size: Sequence[int] | None = None, batch: int | None = None) -> NetSizes:
+    """The sizes of a prepared net; `size` (h, w) and `batch` fix what the inputs' images have.
+
+    Raises NetError where the net cannot have them.
+    """
+    base = {name: _fixed(shape, size, batch) for name, shape in spec.inputs.items()}
+    first = list(iter_layer_shapes(spec, base))
+    candidates = list(_candidates(base, size=size is None, batch=batch is None))
+    free, trials = _free(spec, base, candidates, first)
+    rows = [first, *(trial.rows for trial in trials)]
+    inputs = [base, *(trial.inputs for trial in trials)]
+    layers = tuple(_merged(each) for each in zip(*rows, strict=True))
+    return NetSizes(layers, free, _named(layers, rows, inputs, free))
+
+
+def _fixed(shape: Shape, size: Sequence[int] | None, batch: int | None) -> Shape:
+    if batch is not None and shape:
+        shape = (batch, *shape[1:])
+    return (*shape[:2], *size) if size is not None and len(shape) == 4 else shape
+
+
+def _candidates(inputs: Mapping[str, Shape], *, size: bool, batch: bool) -> Iterator[Free]:
+    """Axes that may be free; those of one kind and one size go together."""
+    groups: dict[tuple[str, int], list[Place]] = {}
+    for name, shape in inputs.items():
+        for axis, kind in _KINDS.get(len(shape), {0: "batch"} if shape else {}).items():
+            if batch if kind == "batch" else size:
+                groups.setdefault((kind, shape[axis]), []).append((name, axis))
+    for (kind, _), places in groups.items():
+        yield Free(kind, tuple(places))
+
+
+@dataclass(frozen=True)
+class _Trial:
+    inputs: Mapping[str, Shape]
+    rows: list[LayerShapes]
+
+
+def _free(
+    spec: NetSpec, base: Mapping[str, Shape], candidates: Sequence[Free], first: list[LayerShapes]
+) -> tuple[tuple[Free, ...], list[_Trial]]:
+    free: list[Free] = []
+    trials: list[_Trial] = []
+    for candidate in candidates:
+        for each, found in _try(spec, base, candidate, first):
+            taken = {one.name for one in free}
+            name = each.name if each.name not in taken else f"{each.places[0][0]}_{each.name}"
+            free.append(replace(each, name=name))
+            trials += found
+    if len(free) > 1:  # each alone may do where all at once do not
+        changed = {place: base[place[0]][place[1]] + 64 + 32 * i for i, one in enumerate(free) for place in one.places}
+        together = _trial(spec, _with(base, changed), first)
+        if together is None:
+            return (), []
+        trials.append(together)
+    return tuple(free), trials
+
+
+def _try(
+    spec: NetSpec, base: Mapping[str, Shape], candidate: Free, first: list[LayerShapes]
+) -> list[tuple[Free, list[_Trial]]]:
+    """The parts of a candidate that are free: each axis by itself where that does, those left together if that does."""
+    alone: list[tuple[Free, list[_Trial]]] = []
+    if len(candidate.places) > 1:
+        for place in candidate.places:
+            one = Free(candidate.name, (place,))
+            found = _trials(spec, base, one, first)
+            if found:
+                alone.append((one, found))
+    left = tuple(place for place in candidate.places if not any(place in one.places for one, _ in alone))
+    found = _trials(spec, base, replace(candidate, places=left), first) if left else []
+    return [*alone, (replace(candidate, places=left), found)] if found else alone
+
+
+def _trials(spec: NetSpec, base: Mapping[str, Shape], one: Free, first: list[LayerShapes]) -> list[_Trial]:
+    """Passes with other sizes along these axes; none where the net takes too few of them."""
+    blob, axis = one.places[0]
+    own = base[blob][axis]
+    others = (own + 1, own + 2) if one.name == "batch" else (own + 32, 2 * own + 97, own + 256, 2 * own, 3 * own)
+    found: list[_Trial] = []
+    for other in others:
+        trial = _trial(spec, _with(base, dict.fromkeys(one.places, other)), first)
+        if trial is not None:
+            found.append(trial)
+        if len(found) == _ENOUGH:
+            return found
+    return []
+
+
+def _trial(spec: NetSpec, inputs: Mapping[str, Shape], first: list[LayerShapes]) -> _Trial | None:
+    """A pass with inputs of these shapes; None where the net, with the weights it has, does not take them."""
+    rows = []
+    try:
+        for mine, known in zip(iter_layer_shapes(spec, inputs), first, strict=True):
+            if mine.blobs != known.blobs or list(map(len, mine.tops)) != list(map(len, known.tops)):
+                return None
+            rows.append(mine)
+    except NetError:
+        return None
+    return _Trial(inputs, rows)
+
+
+def _with(base: Mapping[str, Shape], changed: Mapping[Place, int]) -> dict[str, Shape]:
+    return {
+        name: tuple(changed.get((name, axis), size) for axis, size in enumerate(shape)) for name, shape in base.items()
+    }
+
+
+def _merged(rows: Sequence[LayerShapes]) -> LayerSizes:
+    bottoms, tops = ([getattr(row, what) for row in rows] for what in ("bottoms", "tops"))
+    return LayerSizes(
+        rows[0].layer,
+        tuple(_common(each) for each in zip(*bottoms, strict=True)),
+        tuple(_common(each) for each in zip(*tops, strict=True)),
+        rows[0].blobs,
+    )
+
+
+def _common(shapes: Sequence[Shape]) -> FreeShape:
+    return tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*shapes, strict=True))
+
+
+def _named(
+    layers: Sequence[LayerSizes],
+    rows: Sequence[Sequence[LayerShapes]],
+    inputs: Sequence[Mapping[str, Shape]],
+    free: Sequence[Free],
+) -> dict[str, tuple[int | str | None, ...]]:
+    """The last shape of each blob with the names of the free sizes that it takes over from an input."""
+    series = {tuple(given[one.places[0][0]][one.places[0][1]] for given in inputs): one.name for one in free}
+    found: dict[str, tuple[int | str | None, ...]] = {}
+    for index, row in enumerate(layers):
+        for top, (blob, shape) in enumerate(zip(row.layer.tops, row.tops, strict=True)):
+            sizes = zip(*(pass_[index].tops[top] for pass_ in rows), strict=True)
+            found[blob] = tuple(
+                series.get(tuple(seen)) if size is None else size for size, seen in zip(shape, sizes, strict=True)
+            )
+    return found

@@ -1,0 +1,180 @@
+"""The ONNX form of Pooling.
+
+Rounding up is rounding down with a longer padding at the end (`Pooling.beyond`), whatever the size; so no operator
+needs ONNX's ceil_mode, whose rule about the last window changed with the opset and differs between runtimes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from ..net.onnx_form import FLOAT, Operand
+from .base import Pair
+
+if TYPE_CHECKING:
+    from ..net.onnx_form import OnnxLayer, Sizes
+
+LOWEST = float(np.finfo(np.float32).min)
+"""What Caffe's maximum begins with (pooling_layer.cpp, Forward_cpu: -FLT_MAX)."""
+
+
+class PoolingWindows(Protocol):
+    """The settings of a Pooling (pooling.py) that its form reads."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def kernel(self) -> Pair: ...
+    @property
+    def stride(self) -> Pair: ...
+    @property
+    def pad(self) -> Pair: ...
+    @property
+    def dilation(self) -> Pair: ...
+    @property
+    def beyond(self) -> Pair: ...
+    @property
+    def global_pooling(self) -> bool: ...
+    @property
+    def mask(self) -> bool: ...
+    def sizes(self, size: Sequence[int]) -> Pair: ...
+
+
+def pooling_to_onnx(layer: PoolingWindows, out: OnnxLayer) -> None:
+    if layer.global_pooling:
+        _global(layer, out)
+    elif layer.method == "MAX":
+        _maximum(layer, out)
+    elif layer.method == "AVE":
+        _average(layer, out)
+    else:
+        _stochastic(layer, out)
+
+
+def _global(layer: PoolingWindows, out: OnnxLayer) -> None:
+    x = out.bottoms[0]
+    if layer.method == "AVE":
+        out.top("GlobalAveragePool", [x])
+    elif layer.method != "MAX":
+        square = out.node("Mul", [x, x], part="square")
+        _weighted(
+            out,
+            out.reduce("ReduceSum", square, (2, 3), part="squares"),
+            out.reduce("ReduceSum", x, (2, 3), part="sums"),
+        )
+    elif not layer.mask:
+        out.top("GlobalMaxPool", [x])
+    else:
+        flat = out.reshape(x, [out.size(x, (0, 1)), -1], part="flat")
+        out.reduce("ReduceMax", x, (2, 3))
+        place = out.node("ArgMax", [flat], part="place", axis=2, keepdims=1)
+        number = out.node("Cast", [place], part="number", to=FLOAT)
+        out.reshape(number, [out.size(x, (0, 1)), 1, 1], index=1)
+
+
+def _maximum(layer: PoolingWindows, out: OnnxLayer) -> None:
+    x: Operand = out.bottoms[0]
+    pads = (*layer.pad, *layer.beyond)
+    padded = any(pad >= kernel for pad, kernel in zip(pads, layer.kernel * 2, strict=True))
+    if padded:  # as much padding as a kernel is more than operators take, and such a window is lower than any value
+        x = out.pad(x, _around(layer), constant=LOWEST, part="padded")
+    window: dict[str, Any] = {
+        "kernel_shape": layer.kernel,
+        "strides": layer.stride,
+        "dilations": layer.dilation if layer.dilation != (1, 1) else None,
+        "pads": (0, 0, 0, 0) if padded else pads,
+    }
+    if not layer.mask:
+        out.top("MaxPool", [x], **window)
+        return
+    top, index = out.node_of_several("MaxPool", [x], (0, "index"), **window)
+    if padded:
+        _mask_of_padded(layer, out, top, index)
+    else:
+        place = out.node("Mod", [index, out.size(out.bottoms[0], (2, 3)).product()], part="place")
+        out.top("Cast", [place], index=1, to=FLOAT)
+
+
+def _mask_of_padded(layer: PoolingWindows, out: OnnxLayer, top: str, index: str) -> None:
+    """Places in the blob of places in the padded one, -1 where a window holds nothing of the blob."""
+    size = out.size(out.bottoms[0], (2, 3))
+    wide = size + layer.pad + layer.beyond
+    place = out.node("Mod", [index, wide.product()], part="padded_place")
+    row = out.node("Div", [place, wide[1]], part="padded_row")
+    column = out.node("Mod", [place, wide[1]], part="padded_column")
+    row = out.node("Sub", [row, out.constant("above", [layer.pad[0]])], part="row")
+    column = out.node("Sub", [column, out.constant("left", [layer.pad[1]])], part="column")
+    inside = out.node("Add", [out.node("Mul", [row, size[1]], part="rows"), column], part="place")
+    number = out.node("Cast", [inside], part="number", to=FLOAT)
+    nothing = out.node("Equal", [top, out.constant("lowest", np.float32(LOWEST))], part="nothing")
+    out.top("Where", [nothing, out.constant("none", np.float32(-1)), number], index=1)
+
+
+def _average(layer: PoolingWindows, out: OnnxLayer) -> None:
+    x = out.bottoms[0]
+    window: dict[str, Any] = {"kernel_shape": layer.kernel, "strides": layer.stride}
+    size = out.size(x, (2, 3))
+    ends = _ends(layer, size.known)
+    if all(end <= pad for end, pad in zip(ends, layer.pad, strict=True)):
+        out.top("AveragePool", [x], pads=(*layer.pad, *ends), count_include_pad=1, **window)
+        return
+    mean = out.node("AveragePool", [_sides(layer, out, x)], part="mean", **window)
+    out.top("Div", [mean, _share(layer, out, size)])
+
+
+def _ends(layer: PoolingWindows, size: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The length by which the last windows reach past the blob; at sizes that are not known, by which they may."""
+    if size is None:
+        return layer.beyond
+    windows = zip(size, layer.sizes(size), layer.kernel, layer.stride, layer.pad, strict=True)
+    return tuple(max((count - 1) * s + k - p - x, 0) for x, count, k, s, p in windows)
+
+
+def _share(layer: PoolingWindows, out: OnnxLayer, size: Sizes) -> str:
+    """The part of each window that lies in the padded blob, by which Caffe divides, of the kernel's size."""
+    known = size.known
+    if known is not None:
+        counts = [_counts(layer, axis, known) for axis in (0, 1)]
+        share = np.outer(*counts) / prod(layer.kernel)
+        return out.constant("share", share.astype(np.float32)[None, None])
+    inside = out.sizes([1, 1, size + [2 * pad for pad in layer.pad]])
+    ones = out.node("Expand", [out.constant("one", np.ones((1, 1, 1, 1), np.float32)), inside], part="ones")
+    rest = [beyond - pad for beyond, pad in zip(layer.beyond, layer.pad, strict=True)]
+    marked = out.pad(ones, [0, 0, 0, 0, 0, 0, *rest], part="counted")
+    return out.node("AveragePool", [marked], part="share", kernel_shape=layer.kernel, strides=layer.stride)
+
+
+def _counts(layer: PoolingWindows, axis: int, size: tuple[int, ...]) -> np.ndarray:
+    start = np.arange(layer.sizes(size)[axis]) * layer.stride[axis] - layer.pad[axis]
+    return np.minimum(start + layer.kernel[axis], size[axis] + layer.pad[axis]) - start
+
+
+def _stochastic(layer: PoolingWindows, out: OnnxLayer) -> None:
+    x = out.bottoms[0]
+    window: dict[str, Any] = {"kernel_shape": layer.kernel, "strides": layer.stride}
+    padded = _sides(layer, out, x)
+    squares = out.node("Mul", [padded, padded], part="squares")
+    sums = [out.node("AveragePool", [each], part=f"mean{i}", **window) for i, each in enumerate((squares, padded))]
+    _weighted(out, *sums)
+
+
+def _weighted(out: OnnxLayer, squares: str, sums: str) -> None:
+    """Squares divided by sums where these are above 0, else 0."""
+    zero, one = out.constant("zero", np.float32(0)), out.constant("one", np.float32(1))
+    above = out.node("Greater", [sums, zero], part="above")
+    divisor = out.node("Where", [above, sums, one], part="divisor")
+    ratio = out.node("Div", [squares, divisor], part="ratio")
+    out.top("Where", [above, ratio, zero])
+
+
+def _sides(layer: PoolingWindows, out: OnnxLayer, x: Operand) -> Operand:
+    pads = _around(layer)
+    return out.pad(x, pads, part="padded") if any(pads) else x
+
+
+def _around(layer: PoolingWindows) -> list[int]:
+    return [0, 0, *layer.pad, 0, 0, *layer.beyond]
