@@ -11,7 +11,7 @@ from ..errors import NetError
 from ..net.layer import Layer, LayerSpec, Shape, find_layer, register_layer
 
 if TYPE_CHECKING:
-    from ..net.onnx_form import OnnxLayer, Operand
+    from ..net.onnx_form import OnnxLayer, OnnxValue, Operand
 
 __all__ = [
     "Layer",
@@ -24,6 +24,7 @@ __all__ = [
     "chain",
     "find_layer",
     "image_axis",
+    "kept",
     "legacy_shape",
     "pair",
     "refuse",
@@ -123,6 +124,11 @@ def chain(out: OnnxLayer, value: Operand, steps: Sequence[tuple[str, str, float]
     for number, (op, part, constant) in enumerate(steps, 1):
         inputs = [value, out.constant(part, np.float32(constant))]
         value = out.top(op, inputs) if number == len(steps) else out.node(op, inputs, part=f"{part}_applied")
+
+
+def kept(value: OnnxValue, count: int | None = None) -> list[int]:
+    """The sizes of a value's first axes as ONNX's Reshape takes them: 0, the input's own, for those that are free."""
+    return [0 if size is None else size for size in value.shape[:count]]
 
 
 def blob_name(position: int) -> str:

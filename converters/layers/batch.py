@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import inf, prod
 from typing import TYPE_CHECKING, ClassVar
 
+from ..net.onnx_form import INT64
 from ..net.reach import EVERYTHING, NOTHING, PIXEL, Reach
 from .base import Layer, refuse, register_layer
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 
 @register_layer("BatchReindex")
@@ -42,6 +44,10 @@ class BatchReindex(Layer):
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
         return (bottoms[0].index_select(0, bottoms[1].long()),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        items = out.node("Cast", [out.bottoms[1]], part="items", to=INT64)
+        out.top("Gather", [out.bottoms[0], items], axis=0)
 
 
 @register_layer("Filter")
@@ -83,3 +89,9 @@ class Filter(Layer):
         *items, selector = bottoms
         chosen = selector.flatten().nonzero().squeeze(1)
         return tuple(x.index_select(0, chosen) for x in items)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        raise out.refuse(
+            "the number of items that a Filter keeps is known only when the net runs; an ONNX file is written for one",
+            hint="end the net before it with --outputs, and choose the items in your program",
+        )

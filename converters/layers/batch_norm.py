@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
 
 from ..net.reach import ALIGNED, EVERYTHING, PIXEL, Reach
-from .base import Layer, Neuron, as_image, refuse, register_layer
+from .base import Layer, Neuron, as_image, kept, refuse, register_layer
 from .fork import fork_message
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer, Operand
 
 
 def _epsilon(spec: LayerSpec, eps: float) -> float:
@@ -90,6 +93,22 @@ class BatchNorm(Neuron):
         mean.mul_(self.fraction).add_(x.mean(dims))
         variance.mul_(self.fraction).add_(x.var(dims, correction=1 if places > 1 else 0))
         factor.mul_(self.fraction).add_(1)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x, axes = out.bottoms[0], len(out.bottoms[0].shape)
+        grouped: Operand = x if axes > 1 else out.reshape(x, [*kept(x), 1], part="grouped")
+        part = None if axes > 1 else "normalized"
+        if self.use_global_stats is False:
+            top = batch_normalized(out, grouped, axes=max(axes, 2), eps=self.eps, part=part)
+        else:
+            mean, variance, factor = (out.blob_value(position).astype(np.float32) for position in range(3))
+            inverse = np.where(factor == 0, 0, 1 / np.where(factor == 0, 1, factor)).astype(np.float32)
+            one, zero = np.ones_like(mean), np.zeros_like(mean)
+            stored = {"scale": one, "shift": zero, "mean": mean * inverse, "variance": variance * inverse}
+            inputs = [grouped, *(out.constant(name, values) for name, values in stored.items())]
+            top = out.make("BatchNormalization", inputs, part=part, epsilon=self.eps)
+        if axes < 2:
+            out.reshape(top, [-1])
 
 
 @register_layer("BN")
@@ -182,6 +201,34 @@ class BN(Layer):
                 variance.lerp_(batch_variance, self.decay)
         top = _normalize(x, None, None, *weights, eps=self.eps)
         return (top, batch_mean, batch_variance)[: 1 + self.statistic_tops]
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x = out.bottoms[0]
+        if self.running:
+            weights = [out.blob(position, shape=(-1,)) for position in range(4)]
+            out.top("BatchNormalization", [x, *weights], epsilon=self.eps)
+            return
+        if self.merged:
+            out.top("Add", [out.node("Mul", [x, out.blob(0)], part="scaled"), out.blob(1)])
+            return
+        tops = range(1, 1 + self.statistic_tops)
+        normal = batch_normalized(out, x, axes=4, eps=self.eps, part="normalized", tops=tops)
+        out.top("Add", [out.node("Mul", [normal, out.blob(0)], part="scaled"), out.blob(1)])
+
+
+def batch_normalized(
+    out: OnnxLayer, x: Operand, *, axes: int, eps: float, part: str | None, tops: Sequence[int] = ()
+) -> str:
+    """(x - mean) / sqrt(var + eps) in ONNX with the batch's own mean and variance, which become tops if `tops` are."""
+    places = [0, *range(2, axes)]
+    mean_top, variance_top = (*tops, None, None)[:2]
+    mean = out.reduce("ReduceMean", x, places, part=None if mean_top else "mean", index=mean_top or 0)
+    centred = out.node("Sub", [x, mean], part="centred")
+    square = out.node("Mul", [centred, centred], part="square")
+    where: dict[str, Any] = {"part": "variance"} if variance_top is None else {"index": variance_top}
+    variance = out.reduce("ReduceMean", square, places, **where)
+    shifted = out.node("Add", [variance, out.constant("eps", np.float32(eps))], part="variance_and_eps")
+    return out.make("Div", [centred, out.node("Sqrt", [shifted], part="deviation")], part=part)
 
 
 def _normalize(

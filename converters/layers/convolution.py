@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from math import inf, prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from ..net.reach import NOTHING, Reach, Transposed, Window
 from .base import LARGEST, Layer, OneToOne, as_image, canonical_axis, image_axis, pair, refuse, register_layer
 from .fork import fork_fields
@@ -40,7 +42,7 @@ class Windows:
     def read(spec: LayerSpec) -> dict[str, tuple[int, ...]]:
         """kernel, stride, pad and dilation of a layer's convolution_param."""
         message = spec.message.convolution_param
-        window = {
+        window: dict[str, Any] = {
             "kernel": _spatial(spec, message, "kernel_size"),
             "stride": _spatial(spec, message, "stride", default=1),
             "pad": _spatial(spec, message, "pad", default=0),
@@ -172,7 +174,7 @@ class Convolution(Windows, Layer):
         start = canonical_axis(self.axis, x.shape)
         axes = range(start + 1, len(x.shape))
         kernel, stride, pad, dilation = self.along(len(axes))
-        window = {"kernel_shape": kernel, "strides": stride, "pads": pad * 2, "dilations": dilation}
+        window: dict[str, Any] = {"kernel_shape": kernel, "strides": stride, "pads": pad * 2, "dilations": dilation}
         weights = [out.blob(0), *([out.blob(1)] if self.bias else [])]
         if start == 1:
             out.top(kind, [x, *weights], index=index, group=self.group, **window)
@@ -262,6 +264,17 @@ class Im2col(Windows, OneToOne):
         kernel, stride, pad, dilation = self.along(2)
         columns = unfold(x, kernel, dilation, pad, stride)
         return (columns.unflatten(2, self.shrink(x.shape[2:])),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        """A convolution of each channel with kernels of a single 1, which copy."""
+        channels, (kernel, stride, pad, dilation) = out.bottoms[0].shape[1], self.along(2)
+        if channels is None:
+            raise out.refuse("Im2col of a free number of channels")
+        places = prod(kernel)
+        copies = np.eye(places, dtype=np.float32).reshape(places, 1, *kernel)
+        weight = out.constant("places", np.tile(copies, (channels, 1, 1, 1)))
+        window: dict[str, Any] = {"kernel_shape": kernel, "strides": stride, "pads": pad * 2, "dilations": dilation}
+        out.top("Conv", [out.bottoms[0], weight], group=channels, **window)
 
 
 def _spatial(spec: LayerSpec, message: Any, name: str, *, default: int | None = None) -> tuple[int, ...]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..net.reach import PIXEL, Reach, Window
 from .base import LARGEST, Neuron, as_image, refuse, register_layer
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer, Operand
 
 
 @register_layer("LRN")
@@ -63,3 +66,18 @@ class LRN(Neuron):
         for shift in range(1, 2 * reach + 1):
             total = total + squares.narrow(1, shift, x.shape[1])
         return (x * (self.k + self.alpha / self.local_size * total) ** -self.beta,)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x = out.bottoms[0]
+        if not self.within_channel:
+            # What lies further than the other end of the blob is outside for every channel.
+            size = min(self.local_size, 2 * (x.shape[1] or self.local_size) - 1)
+            alpha = self.alpha * size / self.local_size
+            out.top("LRN", [x], size=size, alpha=alpha, beta=self.beta, bias=self.k)
+            return
+        square, pad = out.node("Mul", [x, x], part="square"), self.local_size // 2
+        window = {"kernel_shape": (self.local_size,) * 2, "pads": (pad,) * 4, "count_include_pad": 1}
+        value: Operand = out.node("AveragePool", [square], part="mean", **window)
+        for op, part, constant in (("Mul", "alpha", self.alpha), ("Add", "k", self.k), ("Pow", "beta", -self.beta)):
+            value = out.node(op, [value, out.constant(part, np.float32(constant))], part=f"{part}_applied")
+        out.top("Mul", [x, value])

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..net.reach import ALIGNED, PIXEL, Reach
-from .base import Neuron, OneToOne, legacy_shape, register_layer
+from .base import Neuron, OneToOne, kept, legacy_shape, register_layer
 from .fork import fork_message
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer, Operand
 
 
 @register_layer("MVN")
@@ -52,6 +55,22 @@ class MVN(OneToOne):
         if not self.normalize_variance:
             return (centred,)
         return (centred / (centred.square().mean(dims, keepdim=True).sqrt() + self.eps),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x: Operand = out.bottoms[0]
+        axes = len(out.bottoms[0].shape)
+        if axes < 4:
+            x = out.reshape(x, [*kept(out.bottoms[0]), *[1] * (4 - axes)], part="image")
+        places = (1, 2, 3) if self.across_channels else (2, 3)
+        mean = out.reduce("ReduceMean", x, places, part="mean")
+        if not self.normalize_variance:
+            out.top("Sub", [x, mean])
+            return
+        centred = out.node("Sub", [x, mean], part="centred")
+        square = out.node("Mul", [centred, centred], part="square")
+        deviation = out.node("Sqrt", [out.reduce("ReduceMean", square, places, part="variance")], part="deviation")
+        divisor = out.node("Add", [deviation, out.constant("eps", np.float32(self.eps))], part="divisor")
+        out.top("Div", [centred, divisor])
 
 
 @register_layer("Normalize")
@@ -96,3 +115,12 @@ class Normalize(Neuron):
         dims = list(range(1, x.ndim)) if self.across_spatial else [1]
         scale = blobs[0] if self.channel_shared else blobs[0].reshape(-1, *[1] * (x.ndim - 2))
         return (x * (x.square().sum(dims, keepdim=True) + self.eps).rsqrt() * scale,)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x = out.bottoms[0]
+        axes = range(1, len(x.shape)) if self.across_spatial else (1,)
+        total = out.reduce("ReduceSumSquare", x, axes, part="squares")
+        total = out.node("Add", [total, out.constant("eps", np.float32(self.eps))], part="total")
+        unit = out.node("Div", [x, out.node("Sqrt", [total], part="norm")], part="unit")
+        shape = () if self.channel_shared else (-1, *[1] * (len(x.shape) - 2))
+        out.top("Mul", [unit, out.blob(0, shape=shape)])

@@ -17,6 +17,7 @@ from .base import LARGEST, Layer, OneToOne, Pair, as_image, pair, refuse, regist
 from .fork import ForkMessage, fork_fields
 from .padded import Around, PaddedPooling, read_around
 from .pooling_onnx import pooling_to_onnx
+from .spp_onnx import level_of_any_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -298,3 +299,18 @@ class SPP(OneToOne):
         x = bottoms[0]
         levels = [self._level(level, x.shape[2:]).forward((x,), ())[0] for level in range(self.levels)]
         return (levels[0] if self.levels == 1 else torch.cat([level.flatten(1) for level in levels], 1),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        if self.levels == 1:
+            pooling_to_onnx(Pooling(self.method, (0, 0), global_pooling=True), out)
+            return
+        size = out.size(out.bottoms[0], (2, 3)).known
+        rows = []
+        for level in range(self.levels):
+            part = f"level{level}"
+            if size is None:
+                cells = level_of_any_size(out, self.method, 2**level, part=part)
+            else:
+                cells = pooling_to_onnx(self._level(level, size), out, part=part)
+            rows.append(out.node("Flatten", [cells], part=f"row{level}"))
+        out.top("Concat", rows, axis=1)

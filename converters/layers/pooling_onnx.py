@@ -44,39 +44,32 @@ class PoolingWindows(Protocol):
     def sizes(self, size: Sequence[int]) -> Pair: ...
 
 
-def pooling_to_onnx(layer: PoolingWindows, out: OnnxLayer) -> None:
+def pooling_to_onnx(layer: PoolingWindows, out: OnnxLayer, *, part: str | None = None) -> str:
+    """Put down a pooling of the first bottom; with `part` it makes a value in the middle. Returns the value's name."""
     if layer.global_pooling:
-        _global(layer, out)
-    elif layer.method == "MAX":
-        _maximum(layer, out)
-    elif layer.method == "AVE":
-        _average(layer, out)
-    else:
-        _stochastic(layer, out)
+        return _global(layer, out)
+    if layer.method == "MAX":
+        return _maximum(layer, out, part)
+    return _average(layer, out, part) if layer.method == "AVE" else _stochastic(layer, out, part)
 
 
-def _global(layer: PoolingWindows, out: OnnxLayer) -> None:
+def _global(layer: PoolingWindows, out: OnnxLayer) -> str:
     x = out.bottoms[0]
     if layer.method == "AVE":
-        out.top("GlobalAveragePool", [x])
-    elif layer.method != "MAX":
+        return out.top("GlobalAveragePool", [x])
+    if layer.method != "MAX":
         square = out.node("Mul", [x, x], part="square")
-        _weighted(
-            out,
-            out.reduce("ReduceSum", square, (2, 3), part="squares"),
-            out.reduce("ReduceSum", x, (2, 3), part="sums"),
-        )
-    elif not layer.mask:
-        out.top("GlobalMaxPool", [x])
-    else:
+        squares = out.reduce("ReduceSum", square, (2, 3), part="squares")
+        return weighted(out, squares, out.reduce("ReduceSum", x, (2, 3), part="sums"))
+    if layer.mask:
         flat = out.reshape(x, [out.size(x, (0, 1)), -1], part="flat")
-        out.reduce("ReduceMax", x, (2, 3))
         place = out.node("ArgMax", [flat], part="place", axis=2, keepdims=1)
         number = out.node("Cast", [place], part="number", to=FLOAT)
         out.reshape(number, [out.size(x, (0, 1)), 1, 1], index=1)
+    return out.top("GlobalMaxPool", [x])
 
 
-def _maximum(layer: PoolingWindows, out: OnnxLayer) -> None:
+def _maximum(layer: PoolingWindows, out: OnnxLayer, part: str | None) -> str:
     x: Operand = out.bottoms[0]
     pads = (*layer.pad, *layer.beyond)
     padded = any(pad >= kernel for pad, kernel in zip(pads, layer.kernel * 2, strict=True))
@@ -89,14 +82,14 @@ def _maximum(layer: PoolingWindows, out: OnnxLayer) -> None:
         "pads": (0, 0, 0, 0) if padded else pads,
     }
     if not layer.mask:
-        out.top("MaxPool", [x], **window)
-        return
+        return out.make("MaxPool", [x], part=part, **window)
     top, index = out.node_of_several("MaxPool", [x], (0, "index"), **window)
     if padded:
         _mask_of_padded(layer, out, top, index)
     else:
         place = out.node("Mod", [index, out.size(out.bottoms[0], (2, 3)).product()], part="place")
         out.top("Cast", [place], index=1, to=FLOAT)
+    return top
 
 
 def _mask_of_padded(layer: PoolingWindows, out: OnnxLayer, top: str, index: str) -> None:
@@ -114,16 +107,15 @@ def _mask_of_padded(layer: PoolingWindows, out: OnnxLayer, top: str, index: str)
     out.top("Where", [nothing, out.constant("none", np.float32(-1)), number], index=1)
 
 
-def _average(layer: PoolingWindows, out: OnnxLayer) -> None:
+def _average(layer: PoolingWindows, out: OnnxLayer, part: str | None) -> str:
     x = out.bottoms[0]
     window: dict[str, Any] = {"kernel_shape": layer.kernel, "strides": layer.stride}
     size = out.size(x, (2, 3))
     ends = _ends(layer, size.known)
     if all(end <= pad for end, pad in zip(ends, layer.pad, strict=True)):
-        out.top("AveragePool", [x], pads=(*layer.pad, *ends), count_include_pad=1, **window)
-        return
+        return out.make("AveragePool", [x], part=part, pads=(*layer.pad, *ends), count_include_pad=1, **window)
     mean = out.node("AveragePool", [_sides(layer, out, x)], part="mean", **window)
-    out.top("Div", [mean, _share(layer, out, size)])
+    return out.make("Div", [mean, _share(layer, out, size)], part=part)
 
 
 def _ends(layer: PoolingWindows, size: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -153,22 +145,22 @@ def _counts(layer: PoolingWindows, axis: int, size: tuple[int, ...]) -> np.ndarr
     return np.minimum(start + layer.kernel[axis], size[axis] + layer.pad[axis]) - start
 
 
-def _stochastic(layer: PoolingWindows, out: OnnxLayer) -> None:
+def _stochastic(layer: PoolingWindows, out: OnnxLayer, part: str | None) -> str:
     x = out.bottoms[0]
     window: dict[str, Any] = {"kernel_shape": layer.kernel, "strides": layer.stride}
     padded = _sides(layer, out, x)
-    squares = out.node("Mul", [padded, padded], part="squares")
-    sums = [out.node("AveragePool", [each], part=f"mean{i}", **window) for i, each in enumerate((squares, padded))]
-    _weighted(out, *sums)
+    square = out.node("Mul", [padded, padded], part="square")
+    squares = out.node("AveragePool", [square], part="squares", **window)
+    return weighted(out, squares, out.node("AveragePool", [padded], part="sums", **window), part=part)
 
 
-def _weighted(out: OnnxLayer, squares: str, sums: str) -> None:
-    """Squares divided by sums where these are above 0, else 0."""
+def weighted(out: OnnxLayer, squares: str, sums: str, *, part: str | None = None) -> str:
+    """Squares divided by sums where these are above 0, else 0: the mean weighted by itself."""
     zero, one = out.constant("zero", np.float32(0)), out.constant("one", np.float32(1))
     above = out.node("Greater", [sums, zero], part="above")
     divisor = out.node("Where", [above, sums, one], part="divisor")
     ratio = out.node("Div", [squares, divisor], part="ratio")
-    out.top("Where", [above, ratio, zero])
+    return out.make("Where", [above, ratio, zero], part=part)
 
 
 def _sides(layer: PoolingWindows, out: OnnxLayer, x: Operand) -> Operand:

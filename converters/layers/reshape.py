@@ -8,13 +8,14 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from ..net.reach import EVERYTHING, PIXEL, Reach
-from .base import OneToOne, canonical_axis, image_axis, refuse, register_layer
+from .base import OneToOne, canonical_axis, image_axis, kept, refuse, register_layer
 from .fork import fork_message
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 
 @register_layer("Flatten")
@@ -52,6 +53,11 @@ class Flatten(OneToOne):
     ) -> tuple[Tensor, ...]:
         return (bottoms[0].flatten(self.axis, self.end_axis),)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x = out.bottoms[0]
+        start, end = canonical_axis(self.axis, x.shape), canonical_axis(self.end_axis, x.shape)
+        out.reshape(x, [*kept(x, start), -1, out.size(x, range(end + 1, len(x.shape)))])
+
 
 @register_layer("Reshape")
 @dataclass(frozen=True)
@@ -75,17 +81,21 @@ class Reshape(OneToOne):
     def shares_memory(self, *, bottoms: int, tops: int) -> bool:
         return True
 
+    def _plan(self, axes: int) -> list[int | tuple[int]]:
+        """The top's axes for a bottom of so many: an axis of the bottom that is kept, or (its size,), -1 as given."""
+        start = self.axis if self.axis >= 0 else axes + self.axis + 1
+        end = axes if self.num_axes == -1 else start + self.num_axes
+        if not 0 <= start <= end <= axes:
+            raise ValueError(f"axis {self.axis} and num_axes {self.num_axes} of a blob with {axes} axes")
+        copied = [start + i for i, dim in enumerate(self.dims) if dim == 0]
+        if any(axis >= axes for axis in copied):
+            raise ValueError(f"dim 0 copies axis {copied[-1]}; the bottom has {axes} axes")
+        dims = [(dim,) if dim else start + i for i, dim in enumerate(self.dims)]
+        return [*range(start), *dims, *range(end, axes)]
+
     def _top(self, shape: Sequence[int]) -> list[int]:
         """The top's shape, with -1 as given."""
-        start = self.axis if self.axis >= 0 else len(shape) + self.axis + 1
-        end = len(shape) if self.num_axes == -1 else start + self.num_axes
-        if not 0 <= start <= end <= len(shape):
-            raise ValueError(f"axis {self.axis} and num_axes {self.num_axes} of a blob with {len(shape)} axes")
-        copied = [start + i for i, dim in enumerate(self.dims) if dim == 0]
-        if any(axis >= len(shape) for axis in copied):
-            raise ValueError(f"dim 0 copies axis {copied[-1]}; the bottom has {len(shape)} axes")
-        dims = [dim or shape[start + i] for i, dim in enumerate(self.dims)]
-        return [*shape[:start], *dims, *shape[end:]]
+        return [shape[dim] if isinstance(dim, int) else dim[0] for dim in self._plan(len(shape))]
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         count, top = prod(bottoms[0]), self._top(bottoms[0])
@@ -106,6 +116,11 @@ class Reshape(OneToOne):
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
         return (bottoms[0].reshape(self._top(bottoms[0].shape)),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x = out.bottoms[0]
+        dims = [out.size(x, [dim]) if isinstance(dim, int) else dim[0] for dim in self._plan(len(x.shape))]
+        out.reshape(x, dims)
 
 
 @register_layer("Tile")
@@ -143,6 +158,12 @@ class Tile(OneToOne):
         times = [1] * bottoms[0].ndim
         times[self.axis] = self.tiles
         return (bottoms[0].repeat(times),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x = out.bottoms[0]
+        times = [1] * len(x.shape)
+        times[self.axis] = self.tiles
+        out.top("Tile", [x, out.constant("times", times)])
 
 
 @register_layer("Permute")
@@ -184,3 +205,6 @@ class Permute(OneToOne):
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
         return (bottoms[0].permute(self._order(bottoms[0].ndim)),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        out.top("Transpose", out.bottoms, perm=self._order(len(out.bottoms[0].shape)))

@@ -8,12 +8,13 @@ from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 from ..net.reach import ALIGNED, PIXEL, Reach
-from .base import Layer, canonical_axis, image_axis, refuse, register_layer
+from .base import Layer, canonical_axis, image_axis, kept, refuse, register_layer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer, Operand
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,24 @@ class Broadcast(Layer):
         axis = self.axis % x.ndim
         return operand.reshape(*operand.shape, *[1] * (x.ndim - axis - operand.ndim))
 
+    def _spread_onnx(self, out: OnnxLayer, position: int | None) -> Operand:
+        """The second bottom, or the blob of a position, with the axes that make it broadcast over the first bottom."""
+        x, start = out.bottoms[0], canonical_axis(self.axis, out.bottoms[0].shape)
+        axes = self._axes(out)
+        rest = [1] * (len(x.shape) - start - axes) if axes else []
+        if position is not None:
+            shape = out.blob_shape(position)
+            return out.blob(position, shape=[*shape, *rest])
+        operand = out.bottoms[1]
+        return out.reshape(operand, [*kept(operand), *rest], part="operand") if rest else operand
+
+    def _axes(self, out: OnnxLayer) -> int:
+        """The number of axes of the operand."""
+        if self.two_bottoms:
+            return len(out.bottoms[1].shape)
+        whole = len(out.bottoms[0].shape)
+        return whole - canonical_axis(self.axis, out.bottoms[0].shape) if self.num_axes == -1 else self.num_axes
+
 
 def _check(spec: LayerSpec, num_axes: int) -> None:
     if num_axes < -1:
@@ -115,6 +134,15 @@ class Scale(Broadcast):
             return (x * scale,)
         return (torch.addcmul(self._spread(blobs[-1], x), x, scale),)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x = out.bottoms[0]
+        scale = self._spread_onnx(out, None if self.two_bottoms else 0)
+        if not self.bias:
+            out.top("Mul", [x, scale])
+            return
+        scaled = out.node("Mul", [x, scale], part="scaled")
+        out.top("Add", [scaled, self._spread_onnx(out, 0 if self.two_bottoms else 1)])
+
 
 @register_layer("Bias")
 @dataclass(frozen=True)
@@ -142,3 +170,6 @@ class Bias(Broadcast):
     ) -> tuple[Tensor, ...]:
         x = bottoms[0]
         return (x + self._spread(bottoms[1] if self.two_bottoms else blobs[0], x),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        out.top("Add", [out.bottoms[0], self._spread_onnx(out, None if self.two_bottoms else 0)])

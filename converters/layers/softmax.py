@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..net.reach import ALIGNED, EVERYTHING, PIXEL, Reach
+from .argmax_onnx import argmax_to_onnx
 from .base import Neuron, OneToOne, canonical_axis, image_axis, refuse, register_layer
 
 if TYPE_CHECKING:
@@ -108,6 +111,9 @@ class ArgMax(OneToOne):
             )
         return values, (x.shape[axis] - 1 - places).to(x.dtype)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        argmax_to_onnx(out, top_k=self.top_k, axis=self.axis, out_max_val=self.out_max_val)
+
 
 @register_layer("Reduction")
 @dataclass(frozen=True)
@@ -140,3 +146,13 @@ class Reduction(OneToOne):
         else:
             top = (x.square() if self.operation == "SUMSQ" else x).sum(-1)
         return (top * self.coefficient if self.coefficient != 1 else top,)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x = out.bottoms[0]
+        op = {"SUM": "ReduceSum", "ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}[self.operation]
+        axes = range(canonical_axis(self.axis, x.shape), len(x.shape))
+        if self.coefficient == 1:
+            out.reduce(op, x, axes, keepdims=False)
+            return
+        total = out.reduce(op, x, axes, keepdims=False, part="total")
+        out.top("Mul", [total, out.constant("coeff", np.float32(self.coefficient))])

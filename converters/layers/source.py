@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 
 @register_layer("Input")
@@ -67,3 +68,6 @@ class Parameter(Layer):
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
         return (blobs[0].clone(),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        out.top("Identity", [out.blob(0)])

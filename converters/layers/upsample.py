@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
+from ..net.onnx_form import INT64
 from ..net.reach import EVERYTHING, NOTHING, Reach, Transposed
-from .base import Layer, Pair, as_image, refuse, register_layer
+from .base import Layer, Pair, as_image, kept, refuse, register_layer
 from .fork import fork_message
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer, Operand
 
 
 @register_layer("Upsample")
@@ -79,6 +83,29 @@ class Upsample(Layer):
             return (wide[:, :, :h, :w],)
         top = x.new_zeros(x.shape[0], x.shape[1], h * w)
         return (top.scatter(2, bottoms[1].flatten(2).long(), x.flatten(2)).unflatten(2, (h, w)),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x, size = out.bottoms[0], out.size(out.bottoms[0], (2, 3))
+        cut = [int(each) for each in self.cut]
+        goal = out.sizes(self.size) if self.size is not None else size * self.scale - cut
+        if self.unpool:
+            leading = out.size(x, (0, 1))
+            zero = out.constant("zero", np.zeros((1, 1, 1), np.float32))
+            blank = out.node("Expand", [zero, out.sizes([leading, goal.product()])], part="blank")
+            place = out.node("Cast", [out.reshape(out.bottoms[1], [0, 0, -1], part="mask")], part="place", to=INT64)
+            flat = out.reshape(x, [0, 0, -1], part="values")
+            filled = out.node("ScatterElements", [blank, place, flat], part="filled", axis=2)
+            out.reshape(filled, [*kept(x, 2), goal])
+            return
+        scales = out.constant("scales", np.array((1, 1, *self.scale), np.float32))
+        how: dict[str, Any] = {
+            "mode": "nearest",
+            "coordinate_transformation_mode": "asymmetric",
+            "nearest_mode": "floor",
+        }
+        wide = out.make("Resize", [x, None, scales], part="wide" if any(cut) else None, **how)
+        if any(cut):
+            out.slice(wide, (2, 3), (0, 0), goal)
 
 
 @register_layer("Interp")
@@ -147,3 +174,17 @@ class Interp(Layer):
         size = self._size(x.shape[2:], bottoms[-1].shape[2:])
         inner = x[:, :, begin : x.shape[2] - end, begin : x.shape[3] - end] if begin or end else x
         return (interpolate(inner, list(size), mode="bilinear", align_corners=True),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x, (begin, end) = out.bottoms[0], self.crop
+        size = out.size(x, (2, 3))
+        goal = out.size(out.bottoms[-1], (2, 3))
+        if self.size is not None:
+            goal = out.sizes(self.size)
+        elif self.shrink is not None or self.zoom is not None:
+            goal = (size - (begin + end + 1)) // (self.shrink or 1) * (self.zoom or 1) + 1
+        inner: Operand = x
+        if begin or end:
+            inner = out.slice(x, (2, 3), (begin, begin), size - end, part="inner")
+        how: dict[str, Any] = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
+        out.top("Resize", [inner, None, None, out.sizes([out.size(x, (0, 1)), goal])], **how)

@@ -88,6 +88,9 @@ class OnnxLayer(Protocol):
         elements to see it in, by default the shape that the layer says (`blob_shapes`).
         """
 
+    def blob_shape(self, position: int) -> tuple[int, ...]:
+        """The shape of a learnable blob, as the layer says it."""
+
     def blob_value(self, position: int) -> np.ndarray:
         """The values of a learnable blob, for forms that compute with them; prefer `blob`. Read only."""
 
@@ -102,6 +105,11 @@ class OnnxLayer(Protocol):
 
     def top(self, op: str, inputs: Sequence[Operand], *, index: int = 0, **attributes: Any) -> str:
         """Add the node that makes top `index`, under the blob's own name; returns the name of the value."""
+
+    def make(
+        self, op: str, inputs: Sequence[Operand], *, part: str | None = None, index: int = 0, **attributes: Any
+    ) -> str:
+        """`top` or, with `part`, `node`: for code that serves both."""
 
     def node_of_several(
         self, op: str, inputs: Sequence[Operand], outputs: Sequence[int | str | None], **attributes: Any

@@ -81,6 +81,9 @@ class OnnxForm:
         stored = self._graph.initializer(f"{name}/stored", values, dims=dims, dtype=self._weights.dtype)
         return self._graph.add("Cast", [stored], name, to=1)
 
+    def blob_shape(self, position: int) -> tuple[int, ...]:
+        return self._blobs[position]
+
     def blob_value(self, position: int) -> np.ndarray:
         return self._stored(position)[1].reshape(self._blobs[position])
 
@@ -107,6 +110,11 @@ class OnnxForm:
 
     def top(self, op: str, inputs: Sequence[Any], *, index: int = 0, **attributes: Any) -> str:
         return self.node_of_several(op, inputs, (index,), **attributes)[0]
+
+    def make(
+        self, op: str, inputs: Sequence[Any], *, part: str | None = None, index: int = 0, **attributes: Any
+    ) -> str:
+        return self._one(op, inputs, part, index, **attributes)
 
     def node_of_several(
         self, op: str, inputs: Sequence[Any], outputs: Sequence[int | str | None], **attributes: Any

@@ -48,11 +48,13 @@ class NetSizes:
 
 
 def net_sizes(spec: NetSpec, *, size: Sequence[int] | None = None, batch: int | None = None) -> NetSizes:
-    """The sizes of a prepared net; `size` (h, w) and `batch` fix what the inputs' images have.
+    """The sizes of a prepared net; `size` (h, w) fixes those of the inputs' images.
 
+    `batch` fixes the first size of the first input and of all that have the same one there; regions are not images.
     Raises NetError where the net cannot have them.
     """
-    base = {name: _fixed(shape, size, batch) for name, shape in spec.inputs.items()}
+    own = next((shape[0] for shape in spec.inputs.values() if shape), None)
+    base = {name: _fixed(shape, size, batch if shape[:1] == (own,) else None) for name, shape in spec.inputs.items()}
     first = list(iter_layer_shapes(spec, base))
     candidates = list(_candidates(base, size=size is None, batch=batch is None))
     free, trials = _free(spec, base, candidates, first)
