@@ -17,7 +17,7 @@ SHAPES := build/sample
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo sample convert voc-numbers test check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast check-oldest
+.PHONY: help demo sample convert voc-numbers test check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast check-oldest opencv5 test-opencv5
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +91,12 @@ test-oracle: caffe-oracle ## compare live with real Caffe
 golden: caffe-oracle ## record the goldens again with real Caffe, and say how far they are from the committed ones
 	$(BIN)/python -m parity_tests.oracle.record
 
+opencv5: $(VENV)/ready-dev ## install OpenCV 5, which cannot live beside 4, in an environment of its own without torch
+	PIP_ARGS="$(PIP_ARGS)" $(BIN)/python -m parity_tests.opencv5.install
+
+test-opencv5: opencv5 ## run nets in both engines of OpenCV 5, beside Caffe's numbers
+	$(BIN)/python -m pytest --quiet -m opencv5 parity_tests
+
 docs-generated: $(VENV)/ready-dev ## write docs/cli.md and docs/api.md from the commands and the docstrings
 	$(BIN)/python -m docs.generate
 
@@ -116,7 +122,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/ready: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) --editable .
+	$(INSTALL) --editable '.[torch]'
 	@touch $@
 
 $(VENV)/ready-dev: pyproject.toml constraints.txt | $(BIN)/python

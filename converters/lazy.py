@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 
 
 def lazy_attributes(
@@ -24,8 +24,18 @@ def lazy_attributes(
             return getattr(sys.modules[package], new)
         if name not in homes:
             raise AttributeError(f"module '{package}' has no attribute '{name}'")
-        value = getattr(import_module(f".{homes[name]}", package), name)
+        value = getattr(import_or_say(f"{package}.{homes[name]}", f"{package}.{name}"), name)
         setattr(sys.modules[package], name, value)
         return value
 
     return get, lambda: sorted({*vars(sys.modules[package]), *homes})
+
+
+def import_or_say(module: str, wanted: str) -> ModuleType:
+    """The module `module`; where a PyTorch that `wanted` needs is missing, ModuleNotFoundError says what to install."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ModuleNotFoundError(f"{wanted} needs PyTorch: pip install 'fcn-port[torch]'", name="torch") from None

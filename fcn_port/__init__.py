@@ -62,10 +62,10 @@ def __getattr__(name: str) -> object:
     """
     if name not in _HOMES:
         raise AttributeError(f"module 'fcn_port' has no attribute '{name}'")
-    from importlib import import_module
+    from converters.lazy import import_or_say
 
     module, attribute = _HOMES[name]
-    value = getattr(import_module(module), attribute)
+    value = getattr(import_or_say(module, f"fcn_port.{name}"), attribute)
     globals()[name] = value
     return value
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from converters.conversion import TOOL, ConversionReport, Progress, convert
 from converters.errors import CaffeFormatError, MismatchError
@@ -22,11 +21,16 @@ from weights.download import Callback, FetchResult, fetch
 from weights.records import Preprocessing, Release
 from weights.store import converted_path
 
-from .nets import NETS, NumClasses, build, definition
+if TYPE_CHECKING:
+    from .nets import NumClasses
 
 
 def net_definition(name: str, *, num_classes: NumClasses | None = None) -> NetSpec:
     """The definition of a hand-written net; no weights are made."""
+    import torch
+
+    from .nets import build, definition
+
     with torch.device("meta"):
         net = build(name, num_classes)
     return definition(net, name=name)
@@ -37,6 +41,8 @@ def card_of_net(name: str) -> Card:
 
     An input blob is named after what it sees, but for `data`: that is HHA where the name ends so, else colour.
     """
+    from .nets import NETS
+
     dataset = datasets()[name.partition("-")[0]]
     data = "hha" if name.endswith("-hha") else "color"
     kinds = {blob: data if blob == "data" else blob for blob in NETS[name].make.channels}

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from parity_tests.opencv5 import environment as opencv5
 from parity_tests.oracle.client import Oracle, open_oracle
 from parity_tests.oracle.folder import oracle_folder, why_not_ready
 
@@ -32,19 +33,29 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored, by children too
     if _oracle_wanted(config) and (reason := why_not_ready(oracle_folder())):
         raise pytest.UsageError(reason)
+    if _wanted(config, "opencv5") and (reason := opencv5.why_not_ready()):
+        raise pytest.UsageError(reason)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if _oracle_wanted(config):
-        return
-    live = [item for item in items if item.get_closest_marker("oracle")]
-    if live:
-        config.hook.pytest_deselected(items=live)
-        items[:] = [item for item in items if item not in live]
+    away = {
+        name
+        for name, wanted in (("oracle", _oracle_wanted(config)), ("opencv5", _wanted(config, "opencv5")))
+        if not wanted
+    }
+    left_out = [item for item in items if any(item.get_closest_marker(name) for name in away)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def _oracle_wanted(config: pytest.Config) -> bool:
-    return config.getoption("--oracle") or bool(re.search(r"(?<!not )\boracle\b", config.option.markexpr))
+    return config.getoption("--oracle") or _wanted(config, "oracle")
+
+
+def _wanted(config: pytest.Config, marker: str) -> bool:
+    """Whether `-m` asks for the tests with this marker."""
+    return bool(re.search(rf"(?<!not )\b{marker}\b", config.option.markexpr))
 
 
 @pytest.fixture(scope="session")

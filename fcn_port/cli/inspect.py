@@ -15,7 +15,7 @@ from converters.passes import prepare
 
 from .bringing import looks_like_a_name
 from .output import echo, json_option, note, size_text, write_columns, write_json
-from .sources import read_net, read_net_and_blobs
+from .sources import is_only_a_file, read_net, read_net_and_blobs
 
 _HEADER = ("layer", "type", "bottoms", "tops", "shape", "parameters", "MACs")
 SizeOption = tuple[int, int] | None
@@ -68,6 +68,8 @@ def command(what: str, size: SizeOption, as_json: bool) -> None:
 
 def _explain(name: str, size: tuple[int, int]) -> None:
     """Say what `fast` saves of a hand-written net; no weights are made."""
+    if is_only_a_file(name):
+        return
     import torch
 
     from ..fastpath.lossless import fast

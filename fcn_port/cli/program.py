@@ -104,6 +104,10 @@ def answer(argv: list[str] | None = None) -> int:
         return _say(str(error), BAD_FILE)
     except OSError as error:
         return _say(_describe(error), CHECK_FAILED)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        return _say("this needs PyTorch, which is not installed: pip install 'fcn-port[torch]'", CHECK_FAILED)
     except (RuntimeError, MemoryError) as error:
         asked = refused_memory(error)
         if asked is None:

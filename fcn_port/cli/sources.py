@@ -6,6 +6,7 @@ from converters.errors import CaffeFormatError
 from converters.export import read_metadata
 from converters.formats import Blobs, parse_prototxt, read_caffemodel, read_prototxt, sniff
 from converters.net import NetSpec
+from weights.catalogue import bundled
 
 from .bringing import bring_file, looks_like_a_name
 
@@ -33,13 +34,19 @@ def read_net_and_blobs(what: str) -> tuple[NetSpec | None, Blobs]:
     return model.spec, model.blobs
 
 
+def is_only_a_file(name: str) -> bool:
+    """True for a release of a net that is nowhere written by hand, and so needs no torch to be shown."""
+    return name in bundled() and bundled()[name].net is None
+
+
 def _named_net(name: str) -> NetSpec:
     """The definition of a hand-written net, or the one in a release's file."""
-    from ..nets import NETS
-    from ..porting import net_definition
+    if not is_only_a_file(name):
+        from ..nets import NETS
+        from ..porting import net_definition
 
-    if name in NETS:
-        return net_definition(name)
+        if name in NETS:
+            return net_definition(name)
     spec = read_caffemodel(bring_file(name).path).spec
     assert spec is not None, "a release is a .caffemodel, which holds its net"
     return spec

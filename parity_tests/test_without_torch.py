@@ -1,0 +1,82 @@
+"""What `pip install fcn-port` gives without its extra torch, and the one line where something does need it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from parity_tests.test_architecture import ROOT
+
+MINI = "parity_tests/golden/formats/fcn8s-mini.caffemodel"
+WITHOUT = "import sys; sys.modules['torch'] = None\n"
+RUN = f"{WITHOUT}from fcn_port.cli import run; sys.exit(run(sys.argv[1:]))"
+
+
+def without_torch(code: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A Python in which `import torch` fails as where it is not installed."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "FCN_PORT_WEIGHTS": str(folder), "XDG_CACHE_HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"inspect {MINI}",
+        f"inspect {MINI} --json",
+        f"diff {MINI} {MINI}",
+        f"trace {MINI} 100x100 --explain-crops",
+        f"convert {MINI} -o OUT/mini.safetensors",
+        "releases voc-fcn8s",
+        "fetch sample",
+        "convert sample",
+        "inspect sample",
+        "data",
+    ],
+)
+def test_a_verb_that_needs_no_torch(line: str, tmp_path: Path) -> None:
+    done = without_torch(RUN, *line.replace("OUT", str(tmp_path)).split(), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "verify sample",
+        f"predict {MINI} weights/sample/shapes.png --out OUT",
+        "evaluate sample --data OUT",
+        f"export {MINI} --to torch-export -o OUT/mini.pt2",
+        "inspect voc-fcn8s",
+    ],
+)
+def test_a_verb_that_needs_torch_says_in_one_line_what_to_install(line: str, tmp_path: Path) -> None:
+    done = without_torch(RUN, *line.replace("OUT", str(tmp_path)).split(), folder=tmp_path)
+    assert done.returncode == 1
+    said = [text for text in done.stderr.splitlines() if text.startswith("fcn-port:")]
+    assert said == ["fcn-port: this needs PyTorch, which is not installed: pip install 'fcn-port[torch]'"]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["fcn_port.load", "fcn_port.fast", "converters.CaffeNet"])
+def test_a_name_that_needs_torch_says_what_to_install(name: str, tmp_path: Path) -> None:
+    module = name.partition(".")[0]
+    done = without_torch(f"{WITHOUT}import {module}; {name}", folder=tmp_path)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ModuleNotFoundError: ")
+    assert last.endswith(f".{name.partition('.')[2]} needs PyTorch: pip install 'fcn-port[torch]'")
+
+
+def test_torch_is_an_extra_and_make_installs_it() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    required = text.partition("dependencies = [")[2].partition("]")[0]
+    assert "torch" not in required and "\ntorch = [" in text
+    assert "--editable '.[torch]'" in (ROOT / "Makefile").read_text(encoding="utf-8")
