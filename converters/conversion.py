@@ -34,7 +34,7 @@ from .version import VERSION
 
 Progress = Callable[[int, int], None]
 TOOL = f"fcn-port {VERSION}"
-"""What converted files say made them."""
+"""The program that converted files say made them."""
 
 
 @dataclass(frozen=True)

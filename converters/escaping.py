@@ -21,9 +21,9 @@ from numbers import Number
 from typing import Any
 
 MOST_NAME = 48
-"""How many characters of a name are kept in an identifier of ours."""
+"""The number of a name's characters that are kept in an identifier of ours."""
 MOST_FILE_NAME = 120
-"""How many bytes a file name of ours has at most; with an ending it stays below the 255 that file systems take."""
+"""The most bytes of a file name of ours; with an ending it stays below the 255 that file systems take."""
 
 _PLAIN = re.compile(r"[A-Za-z][0-9A-Za-z_]*", re.ASCII)
 _OURS = re.compile(r".*_x[0-9a-f]{32}", re.ASCII | re.DOTALL)

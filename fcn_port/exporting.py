@@ -65,7 +65,7 @@ MOST_RANDOM_BYTES = 2 << 30
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export wrote and how it was checked.
+    """The record of an export: the file that it wrote, and how that was checked.
 
     `error` is the largest difference from the module, of the output's largest magnitude, over all `inputs` (shapes by
     name). `any_size` says whether the file takes images of other sizes too.
@@ -151,7 +151,7 @@ def export_net(
 
 
 def _prototxt_beside(weights: Path, spec: NetSpec) -> Path:
-    """Where the definition goes; nobody named that file, so another one of that name is not replaced."""
+    """The file for the definition; nobody named that file, so another one of that name is not replaced."""
     path = weights.with_name(f"{_stem(weights)}.prototxt")
     if path.exists() and path.read_bytes() != format_prototxt(spec).encode():
         raise ExportError(f"{path}: the net's definition would replace this file\n  choose another name with --out")
@@ -220,7 +220,7 @@ class _Job:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What goes into files that have a place for it: who made them, how images are prepared, what classes mean."""
+        """The metadata of files that have a place for it: who made them, how images are prepared, what classes mean."""
         return {"tool": TOOL, **as_net(self.net).card.to_metadata()}
 
 

@@ -29,7 +29,7 @@ from .pth import read_pth
 
 @dataclass(frozen=True)
 class _Source:
-    """What a file holds: tensors by key, the net if it says so, and the card if it has one."""
+    """The contents of a file: tensors by key, the net if it says so, and the card if it has one."""
 
     state: Mapping[str, Tensor]
     spec: NetSpec | None
@@ -188,5 +188,5 @@ def _as_floats(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _is_same(net: Net, spec: NetSpec) -> bool:
-    """Whether the hand-written net computes what the definition says (Dropout, which deploy nets lack, aside)."""
+    """True where the hand-written net computes what the definition says (Dropout, which deploy nets lack, aside)."""
     return not diff_nets(definition(net, name=spec.name), spec, meaning_only=True)

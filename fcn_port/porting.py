@@ -37,7 +37,7 @@ def net_definition(name: str, *, num_classes: NumClasses | None = None) -> NetSp
 
 
 def card_of_net(name: str) -> Card:
-    """What is known of a hand-written net whatever its weights: inputs and classes of the data set in its name.
+    """The card of a hand-written net whatever its weights: inputs and classes of the data set in its name.
 
     An input blob is named after what it sees, but for `data`: that is HHA where the name ends so, else colour.
     """
@@ -51,7 +51,7 @@ def card_of_net(name: str) -> Card:
 
 
 def check_structure(path: Path, release: Release) -> None:
-    """Whether a caffemodel whose checksum nobody published is what it should be.
+    """Check that a caffemodel whose checksum nobody published is what it should be.
 
     Every blob of the release's net must be there in the right shape, no other ones, and nothing behind the net.
     Raises CaffeFormatError.

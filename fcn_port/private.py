@@ -14,7 +14,7 @@ ROOT = 0
 
 
 def why_not_private(folder: Path, *, make: bool = True) -> str | None:
-    """Why another user could have put something into `folder`, or put another one in its place; None if nobody could.
+    """The reason why others could have put something into `folder`, or another in its place; None if nobody could.
 
     It is made for this user alone where it is missing, or with `make=False` what is there of the way is judged. It has
     to be the user's, and writable by nobody else; so do all folders above it, but that they may be root's, and writable

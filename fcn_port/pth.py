@@ -143,7 +143,7 @@ _TENSOR = object()
 
 @dataclass(frozen=True)
 class _Name:
-    """What GLOBAL names: a class or a function."""
+    """A class or a function, as GLOBAL names it."""
 
     module: str
     name: str

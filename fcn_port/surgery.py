@@ -32,7 +32,7 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Change:
-    """What became of one parameter.
+    """The fate of one parameter.
 
     `key` is its name in the net, None for what was dropped; `source` the name in the source that it came from, if any.
     `why` says why a parameter was dropped.
@@ -61,7 +61,7 @@ class Surgery:
         return tuple(change for change in self.changes if change.fate in fates)
 
     def summary(self) -> str:
-        """How many parameters had which fate: "30 copied, 2 coerced, 2 zeroed"."""
+        """The number of parameters for each fate: "30 copied, 2 coerced, 2 zeroed"."""
         return ", ".join(f"{count} {fate}" for fate, count in Counter(change.fate for change in self.changes).items())
 
     def to_json(self) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def initialise(net: FCN, *sources: State, expand_scores: bool = False) -> Surger
 
 
 def _fill(surgery: Surgery, net: FCN) -> Surgery:
-    """What the release's nets hold where no weights are copied."""
+    """Fill what no weights are copied into, as the release's nets have it."""
     untouched = {change.key for change in surgery.of("untouched")}
     for name, module in net.named_children():
         keys = [key for key in (f"{name}.weight", f"{name}.bias") if key in untouched]
@@ -249,7 +249,7 @@ def _without(state: State, layer: str) -> dict[str, Tensor]:
 
 
 def _same_numbers(a: Shape, b: Shape) -> bool:
-    """Whether weights of these shapes are one layer, as a convolution or fully connected."""
+    """True where weights of these shapes are one layer, as a convolution or fully connected."""
     a, b = _without_leading_ones(a), _without_leading_ones(b)
     return a[:1] == b[:1] and prod(a) == prod(b)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -16,22 +17,24 @@ from torch import nn
 
 from converters.diff import diff_arrays
 from converters.errors import CaffeFormatError, NetError
-from converters.execution import CaffeNet, cover, to_array, to_arrays
+from converters.execution import cover, to_array, to_arrays
 from converters.formats import CaffeModel, read_caffemodel
-from converters.net import NetSpec, Shape, derive_crops, infer_shapes
+from converters.net import LayerSpec, NetSpec, Shape, derive_crops, infer_blobs, infer_shapes
 from converters.passes import prepare
 from converters.safety import open_file
 
 from .inspection import blobs as run_blobs
-from .inspection import trace
 from .loading import load, read_weights
+from .nets.net import Net
 
 GOLDEN_TOLERANCE = 5e-6
 """Of a blob's largest magnitude: float32 sums in another order (2e-6 to 4e-6 seen between builds and processors)."""
+AWKWARD_SIZES = (101, 133), (64, 64)
+"""Of images (h, w): odd ones, at which poolings round up, and one below the padding."""
 OPENCV_TOLERANCE = 2e-5
 """OpenCV reads the same files with code of its own; 1e-6 is usual without Winograd."""
 MOST_UNPACKED = 100
-"""How many times its own size a recorded pass may unpack to; those of nets with bilinear weights come to 40."""
+"""The most that a recorded pass may unpack to, times its own size; those of nets with bilinear weights come to 40."""
 
 
 @dataclass(frozen=True)
@@ -94,19 +97,27 @@ def _check_blobs(weights: Path, model: CaffeModel, spec: NetSpec | None) -> Chec
     return Check("blobs", True, f"{len(expected)} blobs, {sum(a.size for a in expected.values()):,} values, all equal")
 
 
-def _check_shapes(net: nn.Module, spec: NetSpec) -> Check:
-    """The module's shapes against Caffe's rules, at the net's own size and at two awkward ones."""
-    sizes = [next(iter(spec.inputs.values()))[-2:]]
-    sizes += [] if isinstance(net, CaffeNet) else [(101, 133), (64, 64)]
-    for h, w in sizes:
-        shapes: dict[str, Shape] = {name: (1, shape[1], h, w) for name, shape in spec.inputs.items()}
-        expected, found = infer_shapes(spec, shapes), trace(net, (h, w))
-        for name in expected:
-            if expected[name] != found.get(name):
-                return Check(
-                    "shapes", False, f"{name} at {h}x{w}: {found.get(name)}; by Caffe's rules {expected[name]}"
-                )
-    return Check("shapes", True, f"{len(expected)} blobs at {', '.join(f'{h}x{w}' for h, w in sizes)}")
+def _check_shapes(net: Net, spec: NetSpec) -> Check:
+    """The module's shapes against Caffe's rules, at the definition's size and at awkward ones that fit the weights."""
+    by_rule = _shapes_by_rule(spec)
+    for size, shapes in by_rule.items():
+        found = net.shapes({name: shapes.get(name, own) for name, own in net.inputs.items()})
+        for name, shape in shapes.items():
+            if shape != found.get(name):
+                return Check("shapes", False, f"{name} at {size}: {found.get(name)}; by Caffe's rules {shape}")
+    return Check("shapes", True, f"{len(infer_shapes(spec))} blobs at {', '.join(by_rule)}")
+
+
+def _shapes_by_rule(spec: NetSpec) -> dict[str, dict[str, Shape]]:
+    """The shape of every blob by Caffe's rules, by what people call the size of the input."""
+    own = [shape[2:] for shape in spec.inputs.values() if len(shape) == 4]
+    found = {"x".join(map(str, own[0])) if own else "its size": infer_shapes(spec)}
+    for h, w in AWKWARD_SIZES if own else ():
+        inputs = {name: (1, shape[1], h, w) if len(shape) == 4 else shape for name, shape in spec.inputs.items()}
+        with suppress(NetError):
+            if infer_blobs(spec, inputs) == infer_blobs(spec):  # those of an inner product count its inputs
+                found[f"{h}x{w}"] = infer_shapes(spec, inputs)
+    return found
 
 
 def _check_crops(spec: NetSpec) -> Iterator[Check]:
@@ -125,7 +136,7 @@ def _check_crops(spec: NetSpec) -> Iterator[Check]:
 
 
 def golden_errors(net: nn.Module, golden: Path) -> dict[str, float]:
-    """How far each blob is from a recording, an .npz of every blob of Caffe's forward pass, for the same inputs.
+    """The distance of each blob from a recording, an .npz of every blob of Caffe's forward pass, for the same inputs.
 
     The largest difference, as a fraction of the blob's largest value; infinity for another shape or a blob that the net
     does not have. Raises CaffeFormatError for a file that is no recording of this net.
@@ -248,15 +259,18 @@ def _run_opencv(
     from converters.passes import with_input_shapes
 
     spec = to_caffe(spec)
+    # OpenCV gives the first output of a layer by the layer's name: not what others change in place, nor a second top.
+    read = {name: LayerSpec(f"{name} as output", "Power", (name,), (f"{name} as output",)) for name in spec.outputs}
+    spec = replace(spec, layers=(*spec.layers, *read.values()))
     with tempfile.TemporaryDirectory() as folder:
         prototxt, weights = Path(folder, "net.prototxt"), Path(folder, "net.caffemodel")
         write_prototxt(with_input_shapes(spec, {name: x.shape for name, x in inputs.items()}), prototxt)
         own = {layer.name for layer in spec.layers}
         kept = {name: blobs for name, blobs in model.blobs.items() if name in own}
         write_caffemodel(CaffeModel(spec=spec, blobs=kept), weights)
-        reader: Callable = cv2.dnn.readNetFromCaffe  # type: ignore[attr-defined]
+        reader: Callable[..., Any] = cv2.dnn.readNetFromCaffe  # type: ignore[attr-defined]
         net = reader(str(prototxt), str(weights))
         net.enableWinograd(False)
         for name, x in inputs.items():
             net.setInput(x, name)
-        return {name: np.array(net.forward(name)) for name in spec.outputs}
+        return {name: np.array(net.forward(layer.name)) for name, layer in read.items()}

@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {"converters": set(), "weights": {"converters"}, "fcn_port": {"converters", "weights"}}
 ROOMS = ("weights", *(f"fcn_port/{room}" for room in ("cli", "data", "evaluation", "report", "training")))
+QUESTIONS = {"What", "How", "Whether", "Where", "Which", "Who", "When", "Why"}
 HOUSE = {"converters", "weights", "fcn_port", "parity_tests", "benchmarks"}
 
 
@@ -86,15 +87,22 @@ def test_no_class_around_the_nets_has_the_name_of_another() -> None:
     assert not {name: paths for name, paths in found.items() if len(paths) > 1}
 
 
-@pytest.mark.parametrize("folder", ["converters", *ROOMS])
+@pytest.mark.parametrize("folder", MAY_IMPORT)
 def test_docstrings_lead_with_what_the_thing_is(folder: str) -> None:
     """A docstring that opens with a question word says what it answers, and not what the thing is or does."""
     for path in (ROOT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
-                first = (ast.get_docstring(node) or "").partition(" ")[0]
-                name = getattr(node, "name", "")
-                assert first not in {"What", "How", "Whether", "Where", "Which", "Who"}, f"{path}: {name}"
+            for text in docstrings(node):
+                assert text.split()[0].rstrip(",") not in QUESTIONS, f"{path}: {text}"
+                assert not text.partition("\n")[0].endswith("?"), f"{path}: {text}"
+
+
+def docstrings(node: ast.AST) -> Iterator[str]:
+    """The strings below a module, class or function, its own and those of its attributes."""
+    for statement in node.body if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) else ():
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+            value = statement.value.value
+            yield from [value] if isinstance(value, str) else []
 
 
 def modules_of(package: str) -> dict[str, Path]:

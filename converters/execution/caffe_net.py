@@ -30,11 +30,11 @@ from .loading import load_state_dict
 MOST_WEIGHTS = 4 << 30
 """Bytes of weights that a definition alone may ask for; a .caffemodel, which protobuf writes, holds 2 GiB at most."""
 MOST_REMEMBERED = 64
-"""How many input sizes a net remembers as checked."""
+"""The number of input sizes that a net remembers as checked."""
 GIVEN_LATER = frozenset(
     {"card", "release", "preprocessing", "classes", "palette", "definition", "explain", "shapes", "reads"}
 )
-"""What a net that `fcn_port.load` makes has beside these, and no layer may take as its attribute."""
+"""The attributes that `fcn_port.load` gives a net beside these, and no layer may take as its attribute."""
 
 
 class CaffeNet(nn.Module):

@@ -29,7 +29,7 @@ TOLERANCE = 1e-5
 """Of the output's largest magnitude: another program sums in another order (5e-7 is usual)."""
 
 NOISE = 10
-"""Where a softmax or an argmax magnifies rounding: how many times as far as the module is from its exact numbers."""
+"""Times the module's distance from its exact numbers, which is allowed where a softmax or argmax magnifies rounding."""
 
 
 class ExportError(RuntimeError):

@@ -54,7 +54,7 @@ _HINTS = {
     NET: "a net is read by read_caffemodel",
 }
 _LONG_NAME = re.compile(rb"\n[\x80-\xff]")
-"""How a net begins whose name is longer than the head: its tag reads as a new line, its length as letters."""
+"""The beginning of a net whose name is longer than the head: its tag reads as a new line, its length as letters."""
 _MARKUP = re.compile(rb"\s*<(!doctype|html|head|body|\?xml|!--)", re.IGNORECASE)
 
 

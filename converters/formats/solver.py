@@ -116,7 +116,7 @@ def format_solver(spec: SolverSpec) -> str:
 _IN_CAFFE: Mapping[str, str] = {"test_nets": "test_net"}
 _IGNORED = {"solver_mode", "device_id", "debug_info", "test_iter", "test_compute_loss", "test_initialization"}
 _IGNORED |= {"layer_wise_reduce", "snapshot_after_train", "solver_type"}
-"""What changes no weight: where to compute, and what to print and when."""
+"""The fields that change no weight: where to compute, and what to print and when."""
 
 
 def _from_message(message: Any) -> SolverSpec:

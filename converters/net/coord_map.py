@@ -56,7 +56,7 @@ class PathLayer:
 
 @dataclass(frozen=True)
 class Derivation:
-    """Why a crop has its offset.
+    """The reason why a crop has its offset.
 
     `origin` is the latest blob that both bottoms come from; `cropped` and `reference` are the paths from it to the
     first and the second bottom. `exact` is how far they lie apart, which is not whole in every net, `derived` the

@@ -12,7 +12,7 @@ from .layer import Layer, LayerSpec, Shape, similar_type
 from .spec import NetSpec
 
 MOST_ELEMENTS = 2**63 - 1
-"""What an index into a blob can count."""
+"""The most elements that an index into a blob can count."""
 
 MOST_ALONG = 2**31 - 1
 """Caffe's own limit for one axis (blob.cpp, Reshape)."""

@@ -11,7 +11,7 @@ from .layer import LayerSpec
 from .spec import NetSpec
 
 _COMPARED, _LONGEST = 1000, 100
-"""How many names, and of which length, are compared with one that is not known: that takes the square of the length."""
+"""The most names, and characters, that are compared with one that is not known: that takes the square of the length."""
 
 
 def validate(spec: NetSpec) -> None:

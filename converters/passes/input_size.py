@@ -18,7 +18,7 @@ from .inputs import with_input_shapes
 LARGEST = 1024
 """The longest side that is looked at."""
 MOST_LAYERS = 1 << 18
-"""How many layers are looked at for it: up to 256 of them at every side, for sides up to 262 of a net of a thousand."""
+"""Layers that are looked at for it: up to 256 of them at every side, for sides up to 262 of a net of a thousand."""
 
 
 def fit_size(

@@ -25,12 +25,12 @@ except ImportError:  # on Windows a file that is open cannot be removed, which d
     fcntl = None  # type: ignore[assignment]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What a write says where there is no room; it does not name the file."""
+"""The errors of a write where there is no room; they do not name the file."""
 _MOST_LINKS = 40
 """Of one path, as in Linux."""
 
 PARTS: set[Path] = set()
-"""What this process has in the making: a program that must end at once takes it away first."""
+"""The files that this process has in the making: a program that must end at once takes them away first."""
 
 
 @contextmanager

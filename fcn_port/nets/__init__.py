@@ -58,7 +58,7 @@ __all__ = [
 ]
 
 NumClasses = int | Mapping[str, int]
-"""How many classes a net scores: a number, or one for each head, such as {"sem": 33, "geo": 3}."""
+"""The number of classes that a net scores: one number, or one for each head, such as {"sem": 33, "geo": 3}."""
 
 
 SiftFlowName = Literal["siftflow-fcn32s", "siftflow-fcn16s", "siftflow-fcn8s"]
@@ -67,7 +67,7 @@ SiftFlowName = Literal["siftflow-fcn32s", "siftflow-fcn16s", "siftflow-fcn8s"]
 
 @dataclass(frozen=True)
 class Family:
-    """How to make the net of a release: its class and how many classes it scores."""
+    """The way to make the net of a release: its class and how many classes it scores."""
 
     make: type[FCN]
     num_classes: NumClasses
@@ -117,7 +117,7 @@ def build(name: str, num_classes: NumClasses | None = None) -> FCN:
 
 
 def _check_classes(name: str, wanted: NumClasses, own: NumClasses) -> None:
-    """Whether `wanted` has the form of `own`, with numbers of at least 1."""
+    """Check that `wanted` has the form of `own`, with numbers of at least 1."""
     heads = wanted if isinstance(wanted, Mapping) else {"": wanted}
     same_form = heads.keys() == (own.keys() if isinstance(own, Mapping) else {""})
     if not same_form or not all(isinstance(count, int) and count > 0 for count in heads.values()):

@@ -18,7 +18,7 @@ DEPLOY_SIZE = (500, 500)
 
 
 class FCN(Net):
-    """What every hand-written net has, so that `load` can recognise it, and all that can be read off its layers."""
+    """The base of every hand-written net, by which `load` recognises it, and all that can be read off its layers."""
 
     channels: ClassVar[Mapping[str, int]] = {"data": 3}
     """Of each input blob, in the order of `forward`."""

@@ -12,7 +12,7 @@ from .parts import Convolution, Crop, Scale, Sum, Upsample
 from .vgg16 import VGG16, Widths
 
 SKIP_SCALES = {"pool4": 0.01, "pool3": 0.0001}
-"""What the features of the skips are multiplied by (the release's net.py); never trained."""
+"""The factors of the features that the skips take (the release's net.py); never trained."""
 
 
 class FCN8sAtOnce(VGG16):

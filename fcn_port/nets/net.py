@@ -31,13 +31,13 @@ class Net(nn.Module):
     )  # fmt: skip
 
     card: Card = Card()
-    """What is known of the net beside its weights; `load` gives it one. The properties below are read off it."""
+    """All that is known of the net beside its weights; `load` gives it one. The properties below are read off it."""
 
     if TYPE_CHECKING:
 
         @property
         def spec(self) -> NetSpec:
-            """What the net computes, as Caffe would define it, with its inputs at the size of `inputs`.
+            """The net's definition, as Caffe would write it, with its inputs at the size of `inputs`.
 
             NotCaffes, naming layer and setting, where Caffe has no such thing.
             """
@@ -70,7 +70,7 @@ class Net(nn.Module):
         return "the net as it is written, padding and all"
 
     def reads(self, inputs: Mapping[str, Tensor]) -> object:
-        """What a pass over these inputs reads by address beside them: the weights, and what was made of them."""
+        """The values that a pass reads by address beside these inputs: the weights, and what was made of them."""
         return list(self.state_dict().values())
 
     @property
@@ -80,7 +80,7 @@ class Net(nn.Module):
 
     @property
     def preprocessing(self) -> Preprocessing | None:
-        """How the inputs are made of images."""
+        """The way in which the inputs are made of images."""
         return self.card.preprocessing
 
     @property
@@ -111,7 +111,7 @@ class Wrapper(Net):
 
     @property
     def card(self) -> Card:
-        """What is known of the net inside."""
+        """The card of the net inside."""
         return as_net(self.net).card
 
     @card.setter
@@ -164,7 +164,7 @@ def as_net(net: nn.Module) -> Net:
 
 
 def definition(net: nn.Module, *, name: str = "") -> NetSpec:
-    """What a net computes as Caffe would define it, ready to deploy; `name` is what one written by hand is called.
+    """The definition of a net, as Caffe would write it, ready to deploy; `name` is for one written by hand.
 
     It is that of the net as it is now, also where somebody changed its layers. Raises NotCaffes, naming layer and
     setting, where Caffe has no such thing, and ValueError for a module of which no layers are known.

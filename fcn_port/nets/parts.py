@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +11,7 @@ from converters.layers import bilinear_weight, conv2d
 
 
 def computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether a layer is of this kind and has its `forward`: one of a subclass, or put into it, may do otherwise."""
+    """True for a layer of this kind that has its `forward`: one of a subclass, or put into it, may do otherwise."""
     own = getattr(type(module), "forward", None)
     return isinstance(module, kind) and "forward" not in vars(module) and own in (kind.forward, Convolution.forward)
 
@@ -19,7 +21,8 @@ class Convolution(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         if torch.jit.is_scripting() or isinstance(self.padding, str) or self.padding_mode != "zeros":
-            return self._conv_forward(input, self.weight, self.bias)
+            output: Tensor = self._conv_forward(input, self.weight, self.bias)
+            return output
         else:  # noqa: RET505 - or torch.jit.script would read it
             return conv2d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
@@ -78,6 +81,10 @@ class Crop(nn.Module):
     def __init__(self, offset: int) -> None:
         super().__init__()
         self.offset = offset
+
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Tensor, reference: Tensor) -> Tensor: ...
 
     def forward(self, x: Tensor, reference: Tensor) -> Tensor:
         h, w = reference.shape[-2:]

@@ -1,4 +1,4 @@
-"""What a hand-written net does, layer by layer: its blobs, its shapes, and its definition as Caffe would write it.
+"""A record of a hand-written net, layer by layer: its blobs, its shapes, and its definition as Caffe would write it.
 
 All three come from watching one forward pass. Every layer of these nets is a child module under Caffe's layer name,
 so hooks on the children see every bottom and every top, and nothing has to be said twice. What is watched is a replica:
@@ -170,7 +170,7 @@ def _deconvolution(message: Any, module: Any) -> None:
 
 
 def _windows(param: Any, module: Any) -> None:
-    """What convolutions and deconvolutions have in common."""
+    """Write the windows of a convolution or deconvolution."""
     param.num_output = module.out_channels
     _one_number(param.kernel_size, module.kernel_size)
     _one_number(param.stride, module.stride)

@@ -17,7 +17,7 @@ from .vgg16 import VGG16, Widths, widths_of
 
 
 class SiftFlow(VGG16):
-    """What the three have in common: `num_classes` is {"sem": 33, "geo": 3}, and so is the output, score by score."""
+    """The base of the three nets: `num_classes` is {"sem": 33, "geo": 3}, and so is the output, score by score."""
 
     @classmethod
     def settings_of(cls, shapes: Mapping[str, Shape]) -> dict[str, Any]:

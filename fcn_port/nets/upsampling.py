@@ -150,11 +150,12 @@ class PoolWithPlaces(nn.MaxPool2d):
     def forward(self, x: Tensor) -> Tensor:
         _, index = max_pool2d(x.mean(1, keepdim=True), 2, stride=2, ceil_mode=True, return_indices=True)
         self._last.places = index // x.shape[3] % 2, index % x.shape[3] % 2  # windows begin at even rows and columns
-        return super().forward(x)
+        output: Tensor = super().forward(x)
+        return output
 
 
 class _PerThread(threading.local):
-    """What a pooling tells the unpoolings of the same pass. A copy is empty."""
+    """The places that a pooling tells the unpoolings of the same pass. A copy is empty."""
 
     places: tuple[Tensor, Tensor]
 
@@ -197,8 +198,8 @@ _UNPOOLED = {
     "upscore_pool4": (("pool4",), 5),
     "upscore8": (("pool3", "pool2", "pool1"), 9),
 }
-"""What each upsampling undoes in VGG-16, and where its scores lie: fc6 sees 3 pixels of pool5 to each side of a score,
-and the others are where the skips are cropped."""
+"""The poolings of VGG-16 that each upsampling undoes, and where its scores lie: fc6 sees 3 pixels of pool5 to each side
+of a score, and the others are where the skips are cropped."""
 
 
 def _with_max_unpooling(net: FCN) -> FCN:

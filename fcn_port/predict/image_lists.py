@@ -1,4 +1,4 @@
-"""Which images are meant by files, folders and lists, and under which name the results of each go."""
+"""The images that files, folders and lists mean, and the name under which the results of each go."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 from PIL import Image
 
 OUTPUTS = (".labels.png", ".overlay.png", ".scores.npz")
-"""What the results of an image end in; such files are not taken for images of a folder."""
+"""The endings of an image's results; such files are not taken for images of a folder."""
 PROBABILITIES = ".probabilities"
-"""What the folder of an image's probability maps ends in."""
+"""The ending of the folder of an image's probability maps."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def gather(given: Sequence[Path]) -> tuple[Source, ...]:
 
 
 def is_single(given: Sequence[Path]) -> bool:
-    """Whether one image file is meant."""
+    """True where one image file is meant."""
     return len(given) == 1 and not given[0].is_dir() and given[0].suffix.lower() != ".txt"
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 Entry = tuple[str, tuple[int, int, int]]
-"""What is written, and the colour beside it."""
+"""The text that is written, and the colour beside it."""
 
 _LONGEST = 64
 """Characters of an entry; a longer one loses its middle, for its end says how much of the picture it is."""
@@ -50,7 +50,7 @@ def _shown(text: str) -> str:
 
 
 def _places(widths: Sequence[int], width: int) -> tuple[list[tuple[int, int]], int]:
-    """Where each entry begins, as (x, row), and how many rows there are."""
+    """The places where entries begin, each as (x, row), and the number of rows."""
     places, x, row = [], 0, 0
     for each in widths:
         if x and x + each > width:

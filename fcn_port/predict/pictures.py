@@ -27,7 +27,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _EXPANSION = 64
 """Bytes of pixels for each byte of a file, beyond the first 64 MiB: photographs have up to about 30."""
 _PIXEL_BYTES = 4
-"""What Pillow takes for a pixel in colours, which every picture becomes."""
+"""The bytes that Pillow takes for a pixel in colours, which every picture becomes."""
 _DEEP = ("F", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _DEEP_PIXEL_BYTES = 32
 """Modes of more than 8 bits, and what a pixel of one takes on its way to 8 (27 bytes seen)."""

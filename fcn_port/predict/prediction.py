@@ -30,7 +30,7 @@ _WAITING = 4
 def predict_all(
     net: nn.Module, sources: Sequence[Source], *, batch: int = 1, tile: int | None = None, keep_scores: bool = False
 ) -> Iterator[Predicted]:
-    """What the net sees in each image, as it gets done; images of one size go through it `batch` at a time.
+    """Segment each image, and give it as it gets done; images of one size go through it `batch` at a time.
 
     Images that cannot be read come out with the reason. Raises ValueError as `segment` does.
     """

@@ -1,4 +1,4 @@
-"""What a net sees in an image, and pictures of it."""
+"""`Segmentation`: what a net sees in an image, and pictures of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STRIP = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """What a net sees in one image.
+    """The labels and scores that a net gives one image.
 
     `labels` (h, w) is the class of each pixel, the first of the best where scores tie, uint8 (int64 for more than 256
     classes); `scores` (classes, h, w) float32 the net's output, None where it was not kept; `image` (h, w, 3) uint8 RGB

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..nets import SiftFlow
 
 Seen = Segmentation | dict[str, Segmentation]
-"""What a net with one output sees, or what one with several does, by output."""
+"""The segmentation by a net with one output, or those by one with several, by output."""
 
 
 @overload
@@ -83,7 +83,7 @@ def segment_all(
 
 @dataclass(frozen=True)
 class _Work:
-    """What is the same for all images."""
+    """The settings that are the same for all images."""
 
     net: nn.Module
     recipe: Input

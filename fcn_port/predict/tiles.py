@@ -23,7 +23,7 @@ from ..nets.net import definition
 _LONGEST_PERIOD = 1 << 12
 """A tile is longer than a period; no net that labels pixels has one of more than a few hundred."""
 _FAR = 1 << 48
-"""Where an interval ends that goes on past an edge of the image: beyond it, whole image and cut are the same."""
+"""The end of an interval that goes on past an edge of the image: beyond it, whole image and cut are the same."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiling:
-    """How the nets' layers move along one axis (0: rows, 1: columns).
+    """The rule for tiles along one axis (0: rows, 1: columns), from how the net's layers move.
 
     A tile begins at a multiple of `period`. Where it is cut from the middle of an image, its first `before` and its
     last `after` scores are not the image's.
@@ -72,7 +72,7 @@ class Tiling:
 
 
 def tiling_of(net: nn.Module) -> tuple[Tiling, Tiling]:
-    """How tiles are cut for a net, for rows and for columns.
+    """The rules by which tiles are cut for a net, for rows and for columns.
 
     `net` is hand-written, `fast` or a CaffeNet; ValueError for one whose layers see the whole image at once.
     """
@@ -81,7 +81,7 @@ def tiling_of(net: nn.Module) -> tuple[Tiling, Tiling]:
 
 
 def tiling_along(spec: NetSpec, axis: int) -> Tiling:
-    """How tiles are cut along one axis (0: rows, 1: columns); ValueError where a layer sees all of it at once."""
+    """The rule for tiles along one axis (0: rows, 1: columns); ValueError where a layer sees all of it at once."""
     if not spec.outputs:
         raise ValueError("this net has no output")
     period = period_of(spec, axis=axis)
@@ -115,7 +115,7 @@ def period_of(spec: NetSpec, *, axis: int) -> int:
 
 
 def exact_part(spec: NetSpec, seen: Interval, length: int, *, axis: int) -> Interval:
-    """Which scores of the cut `seen` are those of the whole image of `length` pixels, in the image's positions.
+    """The scores of the cut `seen` that are those of the whole image of `length` pixels, in the image's positions.
 
     `seen` begins at a multiple of the period.
     """

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from converters.errors import NetError
 from converters.execution import CaffeNet
 from converters.net import NetSpec
-from converters.passes import filter_phase, to_deploy
+from converters.passes import filter_phase, prepare
 from weights.records import IGNORE_LABEL
 
 from .choices import Normalization
@@ -58,7 +58,7 @@ def task_of(spec: NetSpec) -> Task:
     """
     train = filter_phase(spec, phase="TRAIN")
     losses = losses_of(train)
-    deploy = to_deploy(train, phase="TRAIN")
+    deploy = prepare(train, phase="TRAIN")
     scores = list(dict.fromkeys(loss.score for loss in losses))
     made = {top for layer in deploy.layers for top in layer.tops}
     for loss in losses:

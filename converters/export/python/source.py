@@ -25,7 +25,7 @@ from .text import INDENT, WIDTH, indented, layout, unparse
 
 HELPERS = Path(__file__).with_name("helpers.py")
 MOST_SIZES = 8
-"""How many inputs and outputs the docstring gives the sizes of."""
+"""The number of inputs and outputs whose sizes the docstring gives."""
 _RESERVED = frozenset({"NAMES", "SHARED", "self", "torch", "nn", "F", "Tensor", "Any", *keyword.kwlist, *dir(builtins)})
 _BODY = WIDTH - 2 * len(INDENT)
 

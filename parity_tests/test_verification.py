@@ -1,0 +1,66 @@
+"""`verify`: at which sizes the shapes of a net are compared with Caffe's rules, and what that finds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+import fcn_port
+from converters.execution import CaffeNet
+from converters.formats import CaffeModel, parse_prototxt
+from converters.passes import prepare
+from fcn_port.cli import run
+from fcn_port.nets.net import as_net
+from fcn_port.verification import _check_opencv, _check_shapes
+from parity_tests.small_files import small_v2
+
+
+@pytest.mark.parametrize(("net", "sizes"), [("with fc", "8x8"), ("convolutions", "8x8, 101x133, 64x64")])
+def test_shapes_are_compared_at_sizes_that_the_weights_take(
+    net: str, sizes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caffe, out = tmp_path / "net.caffemodel", tmp_path / "net.safetensors"
+    message = small_v2()
+    if net == "convolutions":
+        del message.layer[-1]
+    caffe.write_bytes(message.SerializeToString())
+    assert run(["convert", str(caffe), "-o", str(out)]) == 0
+    capsys.readouterr()
+    assert run(["verify", str(out), "--against", str(caffe)]) == 0
+    assert f"ok    shapes: {len(message.layer) - 1} blobs at {sizes}\n" in capsys.readouterr().out
+
+
+def test_a_pooling_that_rounds_down_is_found_at_an_odd_size() -> None:
+    net = fcn_port.build("voc-fcn32s")
+    spec = net.spec
+    assert _check_shapes(net, spec).ok
+    assert isinstance(net.pool1, nn.MaxPool2d)
+    net.pool1.ceil_mode = False
+    check = _check_shapes(net, spec)
+    assert not check.ok and check.details.startswith("pool1 at 101x133: (1, 64, 149, 165)")
+
+
+def test_inputs_that_are_no_images_and_batches_keep_their_shapes() -> None:
+    for shape, said in (((4, 7), "2 blobs at its size"), ((4, 7, 9, 9), "2 blobs at 9x9, 101x133, 64x64")):
+        sizes = " ".join(f"dim: {size}" for size in shape)
+        layer = "layer { name: 'out' type: 'Power' bottom: 'numbers' top: 'out' }"
+        spec = prepare(parse_prototxt(f"input: 'numbers' input_shape {{ {sizes} }} {layer}"))
+        check = _check_shapes(as_net(CaffeNet(spec)), spec)
+        assert check.ok and check.details == said
+
+
+def test_opencv_is_asked_for_a_blob_as_the_last_layer_leaves_it(tmp_path: Path) -> None:
+    pytest.importorskip("cv2")
+    text = """
+    input: "data" input_shape { dim: 1 dim: 4 dim: 5 dim: 6 }
+    layer { name: "cut" type: "Slice" bottom: "data" top: "cut" top: "rest" }
+    layer { name: "times" type: "Power" bottom: "cut" top: "cut" power_param { scale: -2 } }
+    layer { name: "relu" type: "ReLU" bottom: "cut" top: "cut" }
+    """
+    spec = prepare(parse_prototxt(text))
+    net = CaffeNet(spec)
+    assert spec.outputs == ("rest", "cut")
+    check = _check_opencv(net, spec, CaffeModel(spec=spec, blobs={}))
+    assert check.ok, check.details
