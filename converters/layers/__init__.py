@@ -21,12 +21,14 @@ from . import (
     neuron,
     normalize,
     pooling,
+    proposal,
     reshape,
     roi_align,
     roi_pooling,
     scale,
     softmax,
     source,
+    stage_bridge,
     upsample,
 )
 from .base import Layer, find_layer, register_layer
@@ -58,6 +60,7 @@ __all__ = [
     "neuron",
     "normalize",
     "pooling",
+    "proposal",
     "register_layer",
     "reshape",
     "roi_align",
@@ -65,5 +68,6 @@ __all__ = [
     "scale",
     "softmax",
     "source",
+    "stage_bridge",
     "upsample",
 ]

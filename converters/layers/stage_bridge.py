@@ -1,0 +1,55 @@
+"""MNC's Python:StageBridgeLayer at test: regions moved by the offsets of their best class.
+
+Source: daijifeng001/MNC, lib/pylayer/stage_bridge_layer.py, forward_test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, ClassVar
+
+from ..net.reach import EVERYTHING, Reach
+from .base import Layer, register_layer
+from .boxes import clip_boxes, decode_regions
+from .proposals import as_regions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net.layer import Shape
+
+
+@register_layer("Python:StageBridgeLayer")
+@dataclass(frozen=True)
+class StageBridge(Layer):
+    """Regions (n, 5) of regions (n, 5), offsets (n, 4 c), scores (n, c) and im_info, cut to the image."""
+
+    bottom_count: ClassVar[tuple[int, float]] = (4, 4)
+    top_count: ClassVar[tuple[int, float]] = (1, 1)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        regions, offsets, scores = (prod(shape[1:]) for shape in bottoms[:3])
+        if regions != 5 or offsets != 4 * scores:
+            raise ValueError(
+                f"{regions} numbers for each region, {offsets} offsets and {scores} scores; expected 5, 4 c, c"
+            )
+        return ((bottoms[0][0], 5),)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return EVERYTHING
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (5,)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        import torch
+
+        regions, offsets, scores, im_info = (bottom.flatten(1) for bottom in bottoms)
+        best = scores.argmax(1)
+        each = offsets.unflatten(1, (-1, 4))[torch.arange(len(best), device=best.device), best]
+        height, width = (max(size - 1, 0) for size in im_info.flatten()[:2].tolist())
+        return (as_regions(clip_boxes(decode_regions(each, regions[:, 1:]), height=height, width=width)),)
