@@ -22,6 +22,7 @@ from ..net.parameter_sharing import borrowed_blobs
 from ..net.shapes import infer_blobs, known_params
 from ..net.spec import NetSpec
 from ..net.validate import validate
+from ..passes.cut import cut
 from ..passes.prepare import prepare
 from ..safety.allocation import enough_memory
 from ..safety.limits import check_limit
@@ -59,7 +60,7 @@ class CaffeNet(nn.Module):
             raise NetError("the file holds weights and no net", hint="give its prototxt: read_prototxt(PROTOTXT)")
         spec = prepare(spec)
         validate(spec)
-        self.spec = spec if outputs is None else _cut(spec, outputs)
+        self.spec = spec if outputs is None else cut(spec, outputs)
         self.inputs: Mapping[str, Shape] = dict(self.spec.inputs)
         self.outputs = self.spec.outputs if outputs is None else tuple(outputs)
         self._blob_shapes = infer_blobs(self.spec)
@@ -313,20 +314,6 @@ def _check_weights(spec: NetSpec, blobs: Mapping[str, Sequence[Shape]]) -> None:
     for layer in spec.layers:
         total += 4 * sum(math.prod(shape) for shape in blobs.get(layer.name, ()))
         check_limit(total, MOST_WEIGHTS, what="the weights of the net up to here would take", where=layer.place)
-
-
-def _cut(spec: NetSpec, outputs: Sequence[str]) -> NetSpec:
-    """The layers of `spec` that `outputs` need."""
-    tops = {top for layer in spec.layers for top in layer.tops}
-    unknown = [name for name in outputs if name not in tops]
-    if unknown or not outputs:
-        raise NetError(f"the net makes no blob '{unknown[0]}'" if unknown else "no outputs are named", path=spec.path)
-    needed, layers = set(outputs), []
-    for layer in reversed(spec.layers):
-        if needed.intersection(layer.tops):
-            needed.update(layer.bottoms)
-            layers.append(layer)
-    return spec.replace_layers(tuple(reversed(layers)))
 
 
 @contextmanager

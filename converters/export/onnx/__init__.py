@@ -4,7 +4,9 @@ graph.py       nodes and initializers, put down one after the other
 probing.py     which sizes are free
 layer.py       what a layer's form (`Layer.to_onnx`) may ask for, see converters/net/onnx_form.py
 net.py         the net as a graph
+folding.py     BatchNorm and Scale into the layer before
 streaming.py   the graph into a file
+running.py     the file in onnxruntime
 """
 
 from __future__ import annotations
@@ -14,19 +16,34 @@ from typing import TYPE_CHECKING
 from ...lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from .graph import End, Graph
+    from .graph import DEFAULT_OPSET, HIGHEST_OPSET, LOWEST_OPSET, End, Graph
     from .names import onnx_names
-    from .net import OnnxNet, build
-    from .streaming import write_model
+    from .net import OnnxNet, OnnxOptions, build
+    from .running import run_onnx
+    from .streaming import MOST_INSIDE, write_model
 
-__all__ = ["End", "Graph", "OnnxNet", "build", "onnx_names", "write_model"]
+__all__ = [
+    "DEFAULT_OPSET",
+    "HIGHEST_OPSET",
+    "LOWEST_OPSET",
+    "MOST_INSIDE",
+    "End",
+    "Graph",
+    "OnnxNet",
+    "OnnxOptions",
+    "build",
+    "onnx_names",
+    "run_onnx",
+    "write_model",
+]
 
 __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
-        **dict.fromkeys(("End", "Graph"), "graph"),
+        **dict.fromkeys(("DEFAULT_OPSET", "HIGHEST_OPSET", "LOWEST_OPSET", "End", "Graph"), "graph"),
         "onnx_names": "names",
-        **dict.fromkeys(("OnnxNet", "build"), "net"),
-        "write_model": "streaming",
+        **dict.fromkeys(("OnnxNet", "OnnxOptions", "build"), "net"),
+        "run_onnx": "running",
+        **dict.fromkeys(("MOST_INSIDE", "write_model"), "streaming"),
     },
 )

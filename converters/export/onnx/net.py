@@ -2,57 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 
+from ...execution.state_dict import split_key
 from ...net.aliasing import aliases
 from ...net.layer import LayerSpec
 from ...net.onnx_form import OnnxValue
 from ...net.parameter_sharing import BlobId, borrowed_blobs
 from ...net.shapes import known_params
 from ...net.spec import NetSpec
+from ...passes.cut import cut
 from ..checking import ExportError
+from .folding import fold
 from .graph import DEFAULT_OPSET, HIGHEST_OPSET, LOWEST_OPSET, End, Graph
 from .layer import Learnable, OnnxForm
 from .names import onnx_names
 from .probing import LayerSizes, NetSizes, net_sizes
+from .streaming import write_model
+
+
+@dataclass(frozen=True)
+class OnnxOptions:
+    """The ways in which a net can become ONNX.
+
+    `size` (h, w) and `batch` fix what is free without them where the net allows it: height and width of images, and
+    the batch. `outputs` are the blobs to compute, by default those that no layer consumes. With `fp16` weights are
+    stored with 16 bits and computed with in 32; with `fold` BatchNorm and Scale become part of the layer before them.
+    `target` names the program that forms are chosen for, None for what the standard says.
+    """
+
+    size: tuple[int, int] | None = None
+    batch: int | None = None
+    outputs: tuple[str, ...] | None = None
+    opset: int = DEFAULT_OPSET
+    fp16: bool = False
+    fold: bool = False
+    target: str | None = None
 
 
 @dataclass(frozen=True)
 class OnnxNet:
-    """A net's graph with its ends, and the name in the model of each blob's last state, by blob."""
+    """A net's graph with its ends, and the name in the model of each blob's last state, by blob.
 
+    `spec` is the net that was written: the part that the outputs need, with what was folded left out.
+    """
+
+    spec: NetSpec
     graph: Graph
     inputs: tuple[End, ...]
     outputs: tuple[End, ...]
     values: Mapping[str, str]
     sizes: NetSizes
 
+    def ends(self, blobs: Sequence[str]) -> tuple[End, ...]:
+        """The types of blobs' values, such as to make outputs of them."""
+        return tuple(End(self.values[blob], self.sizes.dims[blob]) for blob in blobs)
 
-def build(
-    spec: NetSpec,
-    weights: Mapping[BlobId, np.ndarray],
-    *,
-    size: Sequence[int] | None = None,
-    batch: int | None = None,
-    opset: int = DEFAULT_OPSET,
-    fp16: bool = False,
-    target: str | None = None,
-) -> OnnxNet:
-    """The graph of a prepared net; `weights` by layer and position, in any shape with as many elements as is needed.
+    def write(
+        self,
+        file: BinaryIO,
+        *,
+        metadata: Callable[[], Mapping[str, str]] = dict,
+        beside: tuple[BinaryIO, str] | None = None,
+    ) -> None:
+        """Write the model; for `metadata` and `beside`, the place of large weights, see `write_model`."""
+        ends = {end.name for end in (*self.inputs, *self.outputs)}
+        inside = [blob for blob, value in self.values.items() if value not in ends]
+        write_model(
+            file,
+            self.graph,
+            name=self.spec.name,
+            inputs=self.inputs,
+            outputs=self.outputs,
+            values=self.ends(inside),
+            metadata=metadata,
+            beside=beside,
+        )
 
-    Height and width of images and the batch are free where the net allows it and `size` (h, w) and `batch` do not fix
-    them. With `fp16` weights are stored with 16 bits and computed with in 32. Raises ExportError for a layer without a
-    form, and what shape inference raises.
+
+def build(spec: NetSpec, arrays: Mapping[str, np.ndarray], options: OnnxOptions | None = None) -> OnnxNet:
+    """The ONNX graph of a prepared net.
+
+    `arrays` are the learnable blobs by state dict key (`execution.key_of`), in any shape with as many elements as is
+    needed. Raises ExportError for a layer without a form, and what shape inference raises.
     """
+    wanted = options or OnnxOptions()
+    opset = wanted.opset
     if not LOWEST_OPSET <= opset <= HIGHEST_OPSET:
         raise ExportError(f"opset {opset}; expected {LOWEST_OPSET} to {HIGHEST_OPSET}")
-    sizes = net_sizes(spec, size=size, batch=batch)
+    if wanted.outputs is not None:
+        spec = cut(spec, wanted.outputs)
+    weights: Mapping[BlobId, np.ndarray] = {split_key(key): array for key, array in arrays.items()}
+    if wanted.fold:
+        spec, weights = fold(spec, weights, keep=wanted.outputs or spec.outputs)
+    sizes = net_sizes(spec, size=wanted.size, batch=wanted.batch)
     states = _States(spec)
     graph = Graph(opset=opset, taken=[*states.reserved])
-    dtype = np.dtype(np.float16 if fp16 else np.float32)
+    dtype = np.dtype(np.float16 if wanted.fp16 else np.float32)
     learnable = Learnable(weights, borrowed_blobs(spec), dtype, {})
     shared = aliases(spec)
     for index, row in enumerate(sizes.layers):
@@ -67,16 +117,17 @@ def build(
         bottoms = tuple(states.now(bottom) for bottom in row.layer.bottoms)
         form = OnnxForm(
             graph, row.layer, bottoms=bottoms, tops=tops, blobs=row.blobs, weights=learnable, path=spec.path,
-            target=target,
+            target=wanted.target,
         )  # fmt: skip
         _give_form(row, form)
         for top, value in zip(row.layer.tops, tops, strict=True):
             states.put(top, value)
         for name, changed in shared[index]:
             _follow(graph, states, row.layer, index, name, changed)
-    inputs = tuple(End(states.names[name], _dims(sizes, name)) for name in spec.inputs)
-    outputs = tuple(End(states.now(name).name, _dims(sizes, name)) for name in spec.outputs)
-    return OnnxNet(graph, inputs, outputs, {name: states.now(name).name for name in states.names}, sizes)
+    inputs = tuple(End(states.names[name], sizes.dims[name]) for name in spec.inputs)
+    values = {name: states.now(name).name for name in states.names}
+    outputs = tuple(End(values[name], sizes.dims[name]) for name in wanted.outputs or spec.outputs)
+    return OnnxNet(spec, graph, inputs, outputs, values, sizes)
 
 
 def _give_form(row: LayerSizes, form: OnnxForm) -> None:
@@ -92,10 +143,6 @@ def _follow(graph: Graph, states: _States, layer: LayerSpec, index: int, name: s
     shape = graph.add("Shape", [before.name], f"{layer.name}/shape")
     graph.node("Reshape", [source.name, shape], [value], name=f"{layer.name}/{name}")
     states.put(name, OnnxValue(value, before.shape))
-
-
-def _dims(sizes: NetSizes, blob: str) -> tuple[int | str | None, ...]:
-    return sizes.dims[blob]
 
 
 class _States:

@@ -1,0 +1,37 @@
+"""A written model run by onnxruntime, its ends called by Caffe's names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..checking import ExportError, require
+from .names import onnx_names
+
+if TYPE_CHECKING:
+    from ..checking import Run
+
+
+def run_onnx(path: str | os.PathLike[str], *, inputs: Sequence[str], outputs: Sequence[str]) -> Run:
+    """A function that runs the model in a file with onnxruntime, on the CPU; its ends are called by Caffe's names."""
+    require("onnx", "onnxruntime", extra="onnx")
+    import onnx
+    import onnxruntime
+    import torch
+
+    try:
+        onnx.checker.check_model(os.fspath(path))
+    except onnx.checker.ValidationError as error:
+        raise ExportError(f"what came out is no valid ONNX: {error}") from error
+    session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+    names = onnx_names([*inputs, *outputs])
+    found = [output.name for output in session.get_outputs()]
+    if len(found) != len(outputs):
+        raise ExportError("what came out has other outputs than the net")
+
+    def run(given: Mapping[str, Any]) -> dict[str, Any]:
+        arrays = session.run(found, {names[name]: x.numpy() for name, x in given.items()})
+        return {name: torch.from_numpy(array) for name, array in zip(outputs, arrays, strict=True)}
+
+    return run
