@@ -8,8 +8,10 @@ Not here: LSTM, LSTMUnit and RNN, and the losses and data layers, which `to_depl
 from __future__ import annotations
 
 from . import (
+    activations,
     batch,
     batch_norm,
+    blocks,
     concat,
     convolution,
     crop,
@@ -23,12 +25,14 @@ from . import (
     pooling,
     proposal,
     reshape,
+    resize,
     roi_align,
     roi_pooling,
     scale,
     softmax,
     source,
     stage_bridge,
+    tensor,
     upsample,
 )
 from .base import Layer, find_layer, register_layer
@@ -42,10 +46,12 @@ __all__ = [
     "Deconvolution",
     "Layer",
     "Pooling",
+    "activations",
     "batch",
     "batch_norm",
     "bilinear_kernel",
     "bilinear_weight",
+    "blocks",
     "concat",
     "conv2d",
     "convolution",
@@ -63,11 +69,13 @@ __all__ = [
     "proposal",
     "register_layer",
     "reshape",
+    "resize",
     "roi_align",
     "roi_pooling",
     "scale",
     "softmax",
     "source",
     "stage_bridge",
+    "tensor",
     "upsample",
 ]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ..net.layer import LayerSpec
 from ..net.reach import NOTHING, Reach, Transposed, Window
 from .base import LARGEST, Layer, OneToOne, as_image, canonical_axis, image_axis, pair, refuse, register_layer
 from .fork import fork_fields
@@ -21,7 +22,7 @@ from .padded import pad_apart, read_around
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..net.layer import LayerSpec, Shape
+    from ..net.layer import Shape
     from ..net.onnx_form import OnnxLayer, Sizes
 
 
@@ -197,6 +198,22 @@ class Convolution(Windows, Layer):
         _, stride, pad, dilation = self.along(axes)
         batch = _one_batch_axis(x, axes)
         return _restore(convolve(batch, weight, bias, stride, pad, dilation, self.group), x, axes)
+
+
+@register_layer("ConvolutionDepthwise")
+@dataclass(frozen=True)
+class ConvolutionDepthwise(Convolution):
+    """A Convolution with a group for each channel, whether the file says so or not; where it does, it is as said.
+
+    Source: farmingyard/ShuffleNet, conv_dw_layer.cpp, LayerSetUp; synopsys-caffe, base_conv_layer.cpp.
+    """
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Layer:
+        message = spec.to_message()
+        if message.convolution_param.group == 1:
+            message.convolution_param.group = max(message.convolution_param.num_output, 1)
+        return Convolution.parse(LayerSpec.from_message(message, extra=spec.extra, line=spec.line))
 
 
 @register_layer("Deconvolution")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ast import literal_eval
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -79,3 +80,26 @@ def fork_fields(spec: LayerSpec, message: str) -> ForkMessage:
         if parent == message:
             fields.setdefault(name, []).append(field.value)
     return ForkMessage(spec, message, fields)
+
+
+def python_settings(spec: LayerSpec) -> dict[str, Any]:
+    """The param_str of a Python layer that is written as a dict of plain values, as most are; {} where it is empty.
+
+    It is read, never run. Raises NetError for what is no such dict.
+    """
+    text = spec.message.python_param.param_str.strip()
+    try:
+        found = literal_eval(text) if text else {}
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise refuse(spec, f"param_str is {text[:60]!r}; expected a dict of plain values, such as {{'stride': 2}}")
+    return found
+
+
+def python_integer(spec: LayerSpec, name: str, default: int | None = None) -> int:
+    """A whole number of `python_settings`; raises NetError for another value, or none where there is no default."""
+    value = python_settings(spec).get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise refuse(spec, f"{name} of param_str is {value!r}; expected a whole number")
+    return value

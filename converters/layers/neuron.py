@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, log, prod
+from math import exp, inf, log, prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..net.onnx_form import FLOAT, Operand
 from ..net.reach import PIXEL, Reach
-from .base import Neuron, chain, refuse, register_layer
+from .base import Layer, Neuron, chain, refuse, register_layer
+from .fork import fork_fields
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,8 +44,8 @@ class ReLU(Elementwise):
     negative_slope: float
 
     @classmethod
-    def parse(cls, spec: LayerSpec) -> ReLU:
-        return cls(spec.message.relu_param.negative_slope)
+    def parse(cls, spec: LayerSpec) -> Layer:
+        return BoundedReLU.bounds(spec) or cls(spec.message.relu_param.negative_slope)
 
     def compute(self, x: Tensor) -> Tensor:
         from torch.nn.functional import leaky_relu, relu
@@ -56,6 +57,41 @@ class ReLU(Elementwise):
             out.top("LeakyRelu", out.bottoms, alpha=self.negative_slope)
         else:
             out.top("Relu", out.bottoms)
+
+
+@register_layer("ReLU1", "ReLU3", "ReLU6")
+@dataclass(frozen=True)
+class BoundedReLU(Elementwise):
+    """min(max(x, 0) + negative_slope * min(x, 0), high), and at least `low` where there is one.
+
+    ReLU6 is that of MobileNet-YOLO (relu6_layer.cpp); the fields relu6, maximum and minimum of a ReLU are Synopsys'
+    (synopsys-caffe, relu_layer.cpp), where a maximum of 0 and a minimum of 0 are none.
+    """
+
+    negative_slope: float
+    high: float
+    low: float = -inf
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> BoundedReLU:
+        return cls(spec.message.relu_param.negative_slope, float(spec.type.removeprefix("ReLU")))
+
+    @classmethod
+    def bounds(cls, spec: LayerSpec) -> BoundedReLU | None:
+        """The bounds that a ReLU of Synopsys' fork has in its fields; None where it has none."""
+        fork = fork_fields(spec, "relu_param")
+        high, low = fork.number("maximum", 0), fork.number("minimum", 0)
+        high = high if high > 0 else inf
+        high = min(high, 6.0) if fork.flag("relu6", default=False) else high
+        if high == inf and not low:
+            return None
+        return cls(spec.message.relu_param.negative_slope, high, low or -inf)
+
+    def compute(self, x: Tensor) -> Tensor:
+        from torch.nn.functional import leaky_relu, relu
+
+        top = leaky_relu(x, self.negative_slope) if self.negative_slope else relu(x)
+        return top.clamp(max=self.high) if self.low == -inf else top.clamp(max=self.high).clamp(min=self.low)
 
 
 @register_layer("PReLU")

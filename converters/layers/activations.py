@@ -1,0 +1,169 @@
+"""Activations that forks of Caffe added; what a fork calls otherwise is told by its fields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, ClassVar
+
+from ..net.reach import EVERYTHING, PIXEL, Reach
+from .base import Layer, register_layer
+from .fork import fork_message
+from .neuron import Elementwise
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net.layer import LayerSpec, Shape
+
+
+@register_layer("HardSwish")
+@dataclass(frozen=True)
+class HardSwish(Elementwise):
+    """x * min(max(x + 3, 0), 6) / 6. Source: synopsys-caffe, hard_swish_layer.cpp."""
+
+    def compute(self, x: Tensor) -> Tensor:
+        return x * (x + 3).clamp(0, 6) / 6
+
+
+@register_layer("HardSigmoid")
+@dataclass(frozen=True)
+class HardSigmoid(Elementwise):
+    """alpha * x + beta, but at least 0 and at most 1. Source: synopsys-caffe, hard_sigmoid_layer.cpp."""
+
+    alpha: float
+    beta: float
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> HardSigmoid:
+        message = fork_message(spec, "hard_sigmoid_param")
+        return cls(message.number("alpha", 0.2), message.number("beta", 0.5))
+
+    def compute(self, x: Tensor) -> Tensor:
+        return (self.alpha * x + self.beta).clamp(0, 1)
+
+
+@register_layer("HardTanH")
+@dataclass(frozen=True)
+class HardTanH(Elementwise):
+    """x, but at least -1 and at most 1. Source: synopsys-caffe, hard_tanh_layer.cpp."""
+
+    def compute(self, x: Tensor) -> Tensor:
+        return x.clamp(-1, 1)
+
+
+@register_layer("Mish")
+@dataclass(frozen=True)
+class Mish(Elementwise):
+    """x * tanh(log(1 + e^x)). Source: synopsys-caffe and YOLO v4's forks, mish_layer.cpp."""
+
+    def compute(self, x: Tensor) -> Tensor:
+        from torch.nn.functional import mish
+
+        return mish(x)
+
+
+@register_layer("Atan")
+@dataclass(frozen=True)
+class Atan(Elementwise):
+    """The arc tangent. Source: synopsys-caffe, atan_layer.cpp."""
+
+    def compute(self, x: Tensor) -> Tensor:
+        return x.atan()
+
+
+@register_layer("Sin")
+@dataclass(frozen=True)
+class Sin(Elementwise):
+    """The sine. Source: NVCaffe's and Synopsys' forks, sin_layer.cpp."""
+
+    def compute(self, x: Tensor) -> Tensor:
+        return x.sin()
+
+
+@register_layer("Softplus")
+@dataclass(frozen=True)
+class Softplus(Elementwise):
+    """log(1 + e^x). Source: synopsys-caffe, softplus_layer.cpp."""
+
+    def compute(self, x: Tensor) -> Tensor:
+        from torch.nn.functional import softplus
+
+        return softplus(x)
+
+
+@register_layer("Softsign")
+@dataclass(frozen=True)
+class Softsign(Elementwise):
+    """x / (1 + |x|). Source: synopsys-caffe, softsign_layer.cpp."""
+
+    def compute(self, x: Tensor) -> Tensor:
+        return x / (1 + x.abs())
+
+
+@register_layer("SeLU")
+@dataclass(frozen=True)
+class SeLU(Elementwise):
+    """lambda * x where it is positive, else lambda * alpha * (e^x - 1). Source: synopsys-caffe, selu_layer.cpp."""
+
+    alpha: float
+    scale: float
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> SeLU:
+        message = fork_message(spec, "selu_param")
+        return cls(message.number("alpha", 1.67326324), message.number("lambda", 1.050700987))
+
+    def compute(self, x: Tensor) -> Tensor:
+        return self.scale * x.clamp(min=0) + self.scale * self.alpha * (x.clamp(max=0).exp() - 1)
+
+
+@register_layer("ThresholdedReLU")
+@dataclass(frozen=True)
+class ThresholdedReLU(Elementwise):
+    """x where it is above alpha, else 0. Source: synopsys-caffe, thresholded_relu_layer.cpp."""
+
+    alpha: float
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> ThresholdedReLU:
+        return cls(fork_message(spec, "thresholded_relu_param").number("alpha", 1.0))
+
+    def compute(self, x: Tensor) -> Tensor:
+        return x * (x > self.alpha)
+
+
+@register_layer("Axpy")
+@dataclass(frozen=True)
+class Axpy(Layer):
+    """a * x + y, where a has one number for each channel of an item. Source: hujie-frank/SENet, axpy_layer.cpp.
+
+    Bottoms a (n, c) or (n, c, 1, 1), x and y (n, c, h, w).
+    """
+
+    bottom_count: ClassVar[tuple[int, float]] = (3, 3)
+    top_count: ClassVar[tuple[int, float]] = (1, 1)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        scale, x, y = bottoms
+        if x != y or scale[:2] != x[:2] or len(x) < 2 or prod(scale[2:]) != 1:
+            raise ValueError("the first bottom has one number for each channel of the second, and the third its shape")
+        return (x,)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return PIXEL if bottom else EVERYTHING
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (bottoms[1],)
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return prod(tops[0])
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        import torch
+
+        scale, x, y = bottoms
+        return (torch.addcmul(y, scale.reshape(*x.shape[:2], *[1] * (x.ndim - 2)), x),)

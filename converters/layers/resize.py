@@ -1,0 +1,157 @@
+"""ResizeBilinear and ResizeNearestNeighbor, TensorFlow's resizing as Synopsys' fork of Caffe has it.
+
+Source: synopsys-caffe (github.com/foss-for-synopsys-dwc-arc-processors), src/caffe/layers/resize_bilinear_layer.cpp,
+compute_interpolation_weights; resize_nearest_neighbor_layer.cpp, Forward_cpu. Places are float32 there, and here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import floor, prod
+from typing import TYPE_CHECKING
+
+from ..net.reach import EVERYTHING, Reach
+from .base import OneToOne, as_image, refuse, register_layer
+from .fork import ForkMessage, fork_message
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net.layer import LayerSpec, Shape
+
+CORNERS, HALF, HALF_PYTORCH, HALF_ONNX, FIRST = "corners", "half", "half pytorch", "half onnx", "first"
+
+
+@dataclass(frozen=True)
+class Side:
+    """The length of h or of w in the top: given, or a factor of the bottom's, rounded down."""
+
+    length: int | None
+    factor: float
+
+    def of(self, size: int) -> int:
+        return floor(size * self.factor) if self.length is None else self.length
+
+
+@dataclass(frozen=True)
+class Resize(OneToOne):
+    """h and w of a bottom (n, c, h, w), or (n, h, w, c) where `nhwc`, resized; `places` says which pixels meet."""
+
+    sides: tuple[Side, Side]
+    nhwc: bool
+    places: str
+
+    @classmethod
+    def read(cls, spec: LayerSpec, message: ForkMessage) -> tuple[tuple[Side, Side], bool]:
+        """The sides, and the layout, checked."""
+        layout = message.word("data_format", "NHWC")
+        if layout not in ("NHWC", "NCHW"):
+            raise refuse(spec, f"data_format is {layout!r}; expected NHWC or NCHW")
+        height, width = (
+            Side(
+                message.integer(f"output_{name}", 0) if f"output_{name}" in message else None,
+                message.number(f"scale_{name}", 1.0),
+            )
+            for name in ("height", "width")
+        )
+        if any((side.length is not None and side.length < 1) or not 0 < side.factor < 1e6 for side in (height, width)):
+            raise refuse(spec, "output_height, output_width, scale_height and scale_width must be above 0")
+        return (height, width), layout == "NHWC"
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        n, *rest = as_image(bottoms[0])
+        h, w, c = rest if self.nhwc else (*rest[1:], rest[0])
+        h, w = self.sides[0].of(h), self.sides[1].of(w)
+        return ((n, h, w, c) if self.nhwc else (n, c, h, w),)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return EVERYTHING
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (self.sides[0].of(bottoms[0]) if self.nhwc else bottoms[0],)  # axis 1 is h where nhwc
+
+    def _places(self, axis: int, size: int, x: Tensor) -> Tensor:
+        """The place in the bottom of each pixel of the top along h (0) or w (1), as a float32."""
+        import torch
+
+        out = self.sides[axis].of(size)
+        corners = self.places == CORNERS and out > 1
+        scale = torch.tensor(size - 1 if corners else size, dtype=torch.float32) / (out - 1 if corners else out)
+        index = torch.arange(out, dtype=torch.float32, device=x.device)
+        if self.places in (CORNERS, FIRST):
+            return index * scale.to(x.device)
+        return (index + 0.5) * scale.to(x.device)
+
+
+@register_layer("ResizeBilinear")
+@dataclass(frozen=True)
+class ResizeBilinear(Resize):
+    """Bilinear resizing; with align_corners, half_pixel_centers or pytorch_half_pixel, or from the first pixel on."""
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> ResizeBilinear:
+        message = fork_message(spec, "resize_bilinear_param")
+        names = {"align_corners": CORNERS, "half_pixel_centers": HALF, "pytorch_half_pixel": HALF_PYTORCH}
+        given = [places for name, places in names.items() if message.flag(name, default=False)]
+        if len(given) > 1:
+            raise refuse(spec, f"one at most of {', '.join(names)} can be true")
+        return cls(*cls.read(spec, message), given[0] if given else FIRST)
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return 4 * prod(tops[0])
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        x = bottoms[0]
+        first = 1 if self.nhwc else 2
+        x = self._along(1, self._along(0, x, first), first + 1)
+        return (x,)
+
+    def _along(self, axis: int, x: Tensor, dim: int) -> Tensor:
+        """`x` resized along h (0) or w (1), which is its axis `dim`."""
+        size = x.shape[dim]
+        place = self._places(axis, size, x)
+        if self.places in (HALF, HALF_PYTORCH):
+            place = place - 0.5
+            if self.places == HALF_PYTORCH and self.sides[axis].of(size) == 1:
+                place = place * 0 - 0.5
+        below = place.floor()
+        share = (place - below).to(x.dtype).reshape(-1, *[1] * (x.ndim - dim - 1))
+        low = below.long().clamp(0, size - 1)
+        high = place.ceil().long().clamp(0, size - 1)
+        near = x.index_select(dim, low)
+        return near + (x.index_select(dim, high) - near) * share
+
+
+@register_layer("ResizeNearestNeighbor")
+@dataclass(frozen=True)
+class ResizeNearestNeighbor(Resize):
+    """The nearest pixel; with align_corners, half_pixel_centers or half_pixel_onnx, or from the first pixel on."""
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> ResizeNearestNeighbor:
+        message = fork_message(spec, "resize_nearest_neighbor_param")
+        names = {"align_corners": CORNERS, "half_pixel_centers": HALF, "half_pixel_onnx": HALF_ONNX}
+        given = [places for name, places in names.items() if message.flag(name, default=False)]
+        if len(given) > 1:
+            raise refuse(spec, f"one at most of {', '.join(names)} can be true")
+        return cls(*cls.read(spec, message), given[0] if given else FIRST)
+
+    @property
+    def moves(self) -> bool:
+        return True
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        x = bottoms[0]
+        for axis, dim in enumerate((1, 2) if self.nhwc else (2, 3)):
+            size = x.shape[dim]
+            place = self._places(axis, size, x)
+            if self.places == HALF_ONNX:
+                place = place - 0.5
+            place = (place + 0.5).floor() if self.places == CORNERS else place.floor()  # round half up
+            x = x.index_select(dim, place.long().clamp(0, size - 1))
+        return (x,)
