@@ -6,7 +6,7 @@ The bottom is (n, c, h, w); with `axis` and other ranks, any leading axes, chann
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,7 +17,7 @@ from ..net.reach import NOTHING, Reach, Transposed, Window
 from .base import LARGEST, Layer, OneToOne, as_image, canonical_axis, image_axis, pair, refuse, register_layer
 from .fork import fork_fields
 from .im2col import conv2d
-from .padded import pad_apart, read_around
+from .padded import Around, PaddedConvolution, PaddedDeconvolution, Steps, read_around
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -113,7 +113,15 @@ class Convolution(Windows, Layer):
             axis=message.axis,
         )
         around = read_around(spec, fork_fields(spec, "convolution_param"), plain=max(layer.pad) > 0)
-        return pad_apart(spec, layer, around)
+        return layer if around is None else layer._padded_apart(spec, around)
+
+    def _padded_apart(self, spec: LayerSpec, around: Around) -> Layer:
+        """This convolution with pads of Synopsys' fork."""
+        if len(self.kernel) != 2 or len(spec.bottoms) != 1 or self.axis != 1:
+            raise refuse(spec, "pads of their own on each side are for one bottom (n, c, h, w)")
+        kernel, stride, _, dilation = self.along(2)
+        steps = Steps(*((values[0], values[1]) for values in (kernel, stride, dilation)))
+        return PaddedConvolution(replace(self, pad=(0, 0)), steps, around)
 
     def _parts(self, shape: Shape) -> tuple[Shape, int, Shape]:
         """The leading axes, the channels and the spatial axes of a blob."""
@@ -222,6 +230,12 @@ class Deconvolution(Convolution):
     """A convolution's backward pass: the weight's first axis is the input; blobs (I, O/group, kh, kw), (O,)."""
 
     onnx_operator: ClassVar[str] = "ConvTranspose"
+
+    def _padded_apart(self, spec: LayerSpec, around: Around) -> Layer:
+        padded = super()._padded_apart(spec, around)
+        if around.pads is None or not isinstance(padded, PaddedConvolution):
+            raise refuse(spec, "pad_type: 1 is for convolutions; a deconvolution takes pad_t, pad_b, pad_l, pad_r")
+        return PaddedDeconvolution(padded.inner, padded.steps, around.pads)
 
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
         window = super().reach(axis=axis, bottom=bottom, top=top)

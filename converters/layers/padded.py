@@ -7,10 +7,10 @@ PoolingParameter; src/caffe/layers/conv_layer.cpp and pooling_layer.cpp; src/caf
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..net.reach import EVERYTHING, NOTHING, Reach, Transposed, Window
+from ..net.reach import EVERYTHING, Reach, Transposed, Window
 from .base import Layer, Pair, as_image, refuse
 from .fork import ForkMessage
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
-    from .convolution import Convolution
 
 SIDES = ("pad_t", "pad_b", "pad_l", "pad_r")
 
@@ -61,6 +60,15 @@ def read_around(spec: LayerSpec, fork: ForkMessage, *, plain: bool) -> Around | 
 
 
 @dataclass(frozen=True)
+class Steps:
+    """The windows of a convolution without padding along (h, w)."""
+
+    kernel: Pair
+    stride: Pair
+    dilation: Pair
+
+
+@dataclass(frozen=True)
 class PaddedConvolution(Layer):
     """A Convolution over its bottom with zeros around it, by Synopsys' pad_t, pad_b, pad_l and pad_r or pad_type: 1.
 
@@ -68,12 +76,16 @@ class PaddedConvolution(Layer):
     without its dilation, as the source does.
     """
 
-    inner: Convolution
+    inner: Layer
+    steps: Steps
     around: Around
 
     blob_ranks: ClassVar[tuple[int, ...]] = (4, 1)
     bottom_count: ClassVar[tuple[int, float]] = (1, 1)
     top_count: ClassVar[tuple[int, float]] = (1, 1)
+
+    def _along(self, axis: int) -> tuple[int, int, int]:
+        return self.steps.kernel[axis], self.steps.stride[axis], self.steps.dilation[axis]
 
     def _pads(self, size: Sequence[int]) -> tuple[Pair, Pair]:
         """Before and after along each axis so that whole windows fill it; less than 0 cuts."""
@@ -81,7 +93,7 @@ class PaddedConvolution(Layer):
         return first, second
 
     def _pad(self, axis: int, size: int) -> Pair:
-        kernel, stride, _, dilation = self.inner.along_axis(axis + 2)
+        kernel, stride, dilation = self._along(axis)
         before, after = self.around.along(axis, size, kernel, stride)
         if self.around.same:
             after = (-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size - before
@@ -105,7 +117,7 @@ class PaddedConvolution(Layer):
         return self.inner.macs(bottoms, tops)
 
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
-        kernel, stride, _, dilation = self.inner.along_axis(axis)
+        kernel, stride, dilation = self._along(axis - 2)
         if self.around.pads is not None:
             return Window(kernel, stride, self.around.pads[axis - 2][0], dilation)
         return Window(kernel, 1, (kernel - 1) // 2, dilation) if stride == 1 else EVERYTHING
@@ -126,7 +138,8 @@ class PaddedDeconvolution(Layer):
     `inner` is the deconvolution without padding. Source: synopsys-caffe, deconv_layer.cpp, compute_output_shape.
     """
 
-    inner: Convolution
+    inner: Layer
+    steps: Steps
     cut: tuple[Pair, Pair]
 
     blob_ranks: ClassVar[tuple[int, ...]] = (4, 1)
@@ -147,8 +160,10 @@ class PaddedDeconvolution(Layer):
         return self.inner.macs(bottoms, tops)
 
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
-        kernel, stride, _, dilation = self.inner.along_axis(axis)
-        return Transposed(kernel, stride, self.cut[axis - 2][0], dilation) if bottom == top else NOTHING
+        along = axis - 2
+        return Transposed(
+            self.steps.kernel[along], self.steps.stride[along], self.cut[along][0], self.steps.dilation[along]
+        )
 
     def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
         return self.inner.channels(bottoms)
@@ -159,22 +174,6 @@ class PaddedDeconvolution(Layer):
         (top,) = self.inner.forward(bottoms, blobs)
         (above, below), (left, right) = self.cut
         return (top[:, :, above : top.shape[2] - below, left : top.shape[3] - right],)
-
-
-def pad_apart(spec: LayerSpec, inner: Convolution, around: Around | None) -> Layer:
-    """`inner` with the pads of `around`, where there are any; as it is without them."""
-    from .convolution import Deconvolution
-
-    if around is None:
-        return inner
-    if len(inner.kernel) != 2 or len(spec.bottoms) != 1 or inner.axis != 1:
-        raise refuse(spec, "pads of their own on each side are for one bottom (n, c, h, w)")
-    inner = replace(inner, pad=(0, 0))
-    if not isinstance(inner, Deconvolution):
-        return PaddedConvolution(inner, around)
-    if around.pads is None:
-        raise refuse(spec, "pad_type: 1 is for convolutions; a deconvolution takes pad_t, pad_b, pad_l, pad_r")
-    return PaddedDeconvolution(inner, around.pads)
 
 
 @dataclass(frozen=True)
