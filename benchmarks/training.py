@@ -25,7 +25,7 @@ from benchmarks.engines import machine
 from benchmarks.nets import plain_convolutions
 from converters.formats.solver import SolverSpec
 from fcn_port.nets import NETS, Widths
-from fcn_port.training import CaffeSolver, Task, parameter_groups, task_for
+from fcn_port.training import CaffeSolver, TrainingTask, parameter_groups, task_for
 from fcn_port.training.distributed import DistributedGroup
 from fcn_port.training.feed import Batch
 from fcn_port.training.initial import begin
@@ -41,7 +41,7 @@ HEAVY = SolverSpec(base_lr=1e-10, momentum=0.99, weight_decay=0.0005)
 Step = Callable[[], float]
 
 
-def task_of(name: str, *, narrow: bool) -> Task:
+def task_of(name: str, *, narrow: bool) -> TrainingTask:
     """A net to train with its own first weights, the same each time; deconvolutions are fixed."""
     net = NETS[name].make(CLASSES, **({"widths": NARROW} if narrow else {}))
     begin(net, definition(net), seed=1)
@@ -51,7 +51,7 @@ def task_of(name: str, *, narrow: bool) -> Task:
     return task
 
 
-def ours(task: Task, image: torch.Tensor, labels: torch.Tensor) -> Step:
+def ours(task: TrainingTask, image: torch.Tensor, labels: torch.Tensor) -> Step:
     """What `fcn-port train` does once an image is read."""
     solver = CaffeSolver(parameter_groups(task.net), HEAVY)
     update = Update(task, solver, DistributedGroup(), task.net)
@@ -59,7 +59,7 @@ def ours(task: Task, image: torch.Tensor, labels: torch.Tensor) -> Step:
     return lambda: update([batch])["loss"]
 
 
-def plain(task: Task, image: torch.Tensor, labels: torch.Tensor) -> Step:
+def plain(task: TrainingTask, image: torch.Tensor, labels: torch.Tensor) -> Step:
     """A loop as PyTorch's first tutorial has it; gradients go at the end, so that it keeps no more memory than ours."""
     net = task.net
     parameters = [each for each in net.parameters() if each.requires_grad]
@@ -77,7 +77,7 @@ def plain(task: Task, image: torch.Tensor, labels: torch.Tensor) -> Step:
     return step
 
 
-MAKE: Mapping[str, Callable[[Task, torch.Tensor, torch.Tensor], Step]] = {OURS: ours, PLAIN: plain}
+MAKE: Mapping[str, Callable[[TrainingTask, torch.Tensor, torch.Tensor], Step]] = {OURS: ours, PLAIN: plain}
 
 
 def batch_of(size: int, batch: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -32,7 +32,7 @@ from .safety.digest import sha256_of
 from .safety.files import whole_file
 from .version import VERSION
 
-Progress = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 TOOL = f"fcn-port {VERSION}"
 """The program that converted files say made them."""
 
@@ -74,7 +74,7 @@ def convert(
     prototxt: str | os.PathLike[str] | None = None,
     auto_crop_offsets: bool = False,
     metadata: Mapping[str, str] | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> ConversionReport:
     """Convert a .caffemodel or .caffemodel.h5 to a safetensors file of its state dict, whole or not at all.
 
@@ -120,7 +120,11 @@ def _describe(source: Path, deploy: NetSpec | None) -> dict[str, str]:
 
 
 def _write(
-    source: Path, out: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str], progress: Progress | None
+    source: Path,
+    out: Path,
+    arrays: Mapping[str, np.ndarray],
+    metadata: dict[str, str],
+    progress: ProgressCallback | None,
 ) -> tuple[str, list[str]]:
     """Copy `arrays` to `out`; returns the checksum of the source and the keys of blobs that hold NaN or infinity."""
     total = sum(array.nbytes for array in arrays.values())

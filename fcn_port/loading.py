@@ -28,7 +28,7 @@ from .pth import read_pth
 
 
 @dataclass(frozen=True)
-class _Source:
+class _Contents:
     """The contents of a file: tensors by key, the net if it says so, and the card if it has one."""
 
     state: Mapping[str, Tensor]
@@ -85,7 +85,7 @@ def attach(net: nn.Module, card: Card) -> None:
     net.card = card  # type: ignore[assignment]
 
 
-def read_weights(path: Path, *, prototxt: str | os.PathLike[str] | None = None) -> _Source:
+def read_weights(path: Path, *, prototxt: str | os.PathLike[str] | None = None) -> _Contents:
     """The tensors in a file of any kind, with the net and the card that come with them; `prototxt` is another net."""
     kind = sniff.sniff_file(path)
     given = None if prototxt is None else read_prototxt(prototxt)
@@ -94,7 +94,7 @@ def read_weights(path: Path, *, prototxt: str | os.PathLike[str] | None = None) 
         return source if given is None else replace(source, spec=prepare(given))
     if kind in (sniff.ZIP, sniff.PICKLE):
         state = _with_skip_scales(_checked(read_pth(path, kind), path), path)
-        return _Source(state, None if given is None else prepare(given), Card())
+        return _Contents(state, None if given is None else prepare(given), Card())
     model = read_caffemodel(path)
     spec = given or model.spec
     deploy = None if spec is None else prepare(spec, blobs=model.blobs)
@@ -102,10 +102,10 @@ def read_weights(path: Path, *, prototxt: str | os.PathLike[str] | None = None) 
         card = Card.beside(path)
     except ValueError as error:
         raise CaffeFormatError(f"damaged: {error}", path=path.with_suffix(".json")) from error
-    return _Source(to_state_dict(model, spec=given, prepared=deploy), deploy, card)
+    return _Contents(to_state_dict(model, spec=given, prepared=deploy), deploy, card)
 
 
-def _read_safetensors(path: Path) -> _Source:
+def _read_safetensors(path: Path) -> _Contents:
     metadata = read_metadata(path)
     try:
         with safe_open(path, framework="pt") as file:
@@ -115,7 +115,7 @@ def _read_safetensors(path: Path) -> _Source:
         raise CaffeFormatError(f"damaged: {error}", path=path, hint="convert it again") from error
     text = metadata.get("prototxt")
     spec = None if text is None else parse_prototxt(text, path=f"{path}, its prototxt")
-    return _Source(_checked(state, path), spec, card)
+    return _Contents(_checked(state, path), spec, card)
 
 
 def _with_skip_scales(state: Mapping[str, Tensor], path: Path) -> Mapping[str, Tensor]:
@@ -133,7 +133,7 @@ def _with_skip_scales(state: Mapping[str, Tensor], path: Path) -> Mapping[str, T
     return {**state, **scales}
 
 
-def _make(source: _Source, path: Path) -> Net:
+def _make(source: _Contents, path: Path) -> Net:
     """The net that fits the tensors, holding them; made without memory of its own, so that a misfit costs none."""
     state = _as_floats(source.state)
     net = recognise({key: tuple(value.shape) for key, value in state.items()})

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from converters.conversion import TOOL, ConversionReport, Progress, convert
+from converters.conversion import TOOL, ConversionReport, ProgressCallback, convert
 from converters.errors import CaffeFormatError, MismatchError
 from converters.execution import cover
 from converters.export import read_metadata
@@ -96,7 +96,7 @@ def port_release(
     out: str | os.PathLike[str] | None = None,
     from_file: str | os.PathLike[str] | None = None,
     fetch_progress: Callback | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Ported:
     """Fetch and convert a release; `out` is by default `<name>.safetensors` in the folder for weights.
 

@@ -150,7 +150,7 @@ class _Name:
 
 
 @dataclass(frozen=True)
-class _Storage:
+class _SavedStorage:
     """A storage of `count` values of `size` bytes."""
 
     count: int
@@ -218,7 +218,7 @@ class _Judge:
         if stack[-1] is not _CONTAINER or self._builds > 4:
             raise CaffeFormatError("its pickle sets attributes, which no state dict needs", hint=_HINT)
 
-    def _storage(self, saved: Any) -> _Storage:
+    def _storage(self, saved: Any) -> _SavedStorage:
         if type(saved) is not tuple or not 5 <= len(saved) <= 6:
             raise CaffeFormatError("a storage that torch.save does not write", hint=_HINT)
         kind, key, count = saved[1], saved[2], saved[4]
@@ -227,7 +227,7 @@ class _Judge:
             raise CaffeFormatError("a storage that torch.save does not write", hint=_HINT)
         if kind.name not in _SIZES:
             raise CaffeFormatError(f"tensors of type {kind.name.removesuffix('Storage'):.40}; expected real numbers")
-        found = _Storage(count, _SIZES[kind.name])
+        found = _SavedStorage(count, _SIZES[kind.name])
         if key not in self._keys:
             self._keys.add(key)
             self.stored += found.count * found.size
@@ -248,7 +248,7 @@ class _Judge:
 
     def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any) -> Any:
         whole = type(size) is type(stride) is tuple and len(size) == len(stride) <= _MOST_AXES
-        if not whole or not isinstance(storage, _Storage) or not all(map(_is_count, (*size, *stride, offset))):
+        if not whole or not isinstance(storage, _SavedStorage) or not all(map(_is_count, (*size, *stride, offset))):
             raise CaffeFormatError("a tensor that torch.save does not write", hint=_HINT)
         values = prod(size)
         last = offset + sum((count - 1) * step for count, step in zip(size, stride, strict=True))

@@ -24,10 +24,10 @@ from converters.layers import bilinear_weight
 from converters.net import Shape
 
 from .nets import FCN, FCN32sColorHHA
-from .nets.parts import Scale, Upsample
+from .nets.parts import BilinearUpsample, ChannelScale
 
 Fate = Literal["copied", "coerced", "expanded", "widened", "interpolated", "zeroed", "constant", "untouched", "dropped"]
-State = Mapping[str, Tensor]
+StateDict = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,10 @@ class Surgery:
         return {"summary": self.summary(), "changes": [asdict(change) for change in self.changes]}
 
 
-Net = nn.Module | State | Surgery
+NetOrState = nn.Module | StateDict | Surgery
 
 
-def transplant(net: Net, source: State, *, suffix: str = "") -> Surgery:
+def transplant(net: NetOrState, source: StateDict, *, suffix: str = "") -> Surgery:
     """The net with the parameters of `source` whose layer, plus `suffix`, has the same name in the net.
 
     A parameter of the same shape is copied. A fully connected layer (O, I) and a convolution (O, i, h, w) with
@@ -95,7 +95,7 @@ def transplant(net: Net, source: State, *, suffix: str = "") -> Surgery:
     return surgery
 
 
-def expand_score(net: Net, source: State, *, layer: str, source_layer: str | None = None) -> Surgery:
+def expand_score(net: NetOrState, source: StateDict, *, layer: str, source_layer: str | None = None) -> Surgery:
     """More classes: the scores of the source are the first ones of the net's `layer`, whose others stay as they are.
 
     `source_layer` is its name in the source, if another. Raises MismatchError where the source has more classes than
@@ -115,7 +115,7 @@ def expand_score(net: Net, source: State, *, layer: str, source_layer: str | Non
     return surgery
 
 
-def widen_input(net: Net, source: State, *, layer: str, source_layer: str) -> Surgery:
+def widen_input(net: NetOrState, source: StateDict, *, layer: str, source_layer: str) -> Surgery:
     """More input channels: the further ones of the net's `layer` see through the average of the source's filters.
 
     So the release begins conv1_1_bgrd, which sees depth as a fourth channel. Raises MismatchError where the source has
@@ -136,7 +136,7 @@ def widen_input(net: Net, source: State, *, layer: str, source_layer: str) -> Su
     return _put(surgery, bias, values.reshape(surgery.state[bias].shape), "copied", name, tuple(values.shape))
 
 
-def interpolate(net: Net, *layers: str) -> Surgery:
+def interpolate(net: NetOrState, *layers: str) -> Surgery:
     """Bilinear interpolation as the weight of deconvolutions, each class by itself."""
     surgery = _begin(net)
     for key in (f"{layer}.weight" for layer in layers):
@@ -145,7 +145,7 @@ def interpolate(net: Net, *layers: str) -> Surgery:
     return surgery
 
 
-def zero(net: Net, *keys: str) -> Surgery:
+def zero(net: NetOrState, *keys: str) -> Surgery:
     """Zeros as the values of parameters, as Caffe fills a score layer that names no filler."""
     surgery = _begin(net)
     for key in keys:
@@ -153,7 +153,7 @@ def zero(net: Net, *keys: str) -> Surgery:
     return surgery
 
 
-def initialise(net: FCN, *sources: State, expand_scores: bool = False) -> Surgery:
+def initialise(net: FCN, *sources: StateDict, expand_scores: bool = False) -> Surgery:
     """A hand-written net as the paper begins to train it, from the state dict of a classification net or another FCN.
 
     Layers are transplanted. Of those that the source does not have, upsampling interpolates, skip scales are at their
@@ -189,9 +189,9 @@ def _fill(surgery: Surgery, net: FCN) -> Surgery:
     untouched = {change.key for change in surgery.of("untouched")}
     for name, module in net.named_children():
         keys = [key for key in (f"{name}.weight", f"{name}.bias") if key in untouched]
-        if keys and isinstance(module, Upsample):
+        if keys and isinstance(module, BilinearUpsample):
             surgery = interpolate(surgery, name)
-        elif keys and isinstance(module, Scale):
+        elif keys and isinstance(module, ChannelScale):
             constant = torch.full_like(surgery.state[keys[0]], module.value)
             surgery = _put(surgery, keys[0], constant, "constant")
         elif name.startswith("score"):
@@ -199,7 +199,7 @@ def _fill(surgery: Surgery, net: FCN) -> Surgery:
     return surgery
 
 
-def _by_stream(net: FCN, sources: tuple[State, ...]) -> list[tuple[str, State]]:
+def _by_stream(net: FCN, sources: tuple[StateDict, ...]) -> list[tuple[str, StateDict]]:
     """Each source with the suffix of the layers that it is for."""
     suffixes = list(net.inputs) if isinstance(net, FCN32sColorHHA) else [""]
     if len(sources) == 1:
@@ -211,7 +211,7 @@ def _by_stream(net: FCN, sources: tuple[State, ...]) -> list[tuple[str, State]]:
     return list(zip(suffixes, sources, strict=True))
 
 
-def _expandable(target: State, source: State, suffix: str) -> list[str]:
+def _expandable(target: StateDict, source: StateDict, suffix: str) -> list[str]:
     """Score layers with fewer classes in the source."""
     layers = [key.removesuffix(".weight") for key in source if key.startswith("score") and key.endswith(".weight")]
     return [
@@ -224,7 +224,7 @@ def _expandable(target: State, source: State, suffix: str) -> list[str]:
     ]
 
 
-def _begin(net: Net) -> Surgery:
+def _begin(net: NetOrState) -> Surgery:
     if isinstance(net, Surgery):
         return net
     state = net.state_dict() if isinstance(net, nn.Module) else net
@@ -244,7 +244,7 @@ def _drop(surgery: Surgery, name: str, shape: Shape, why: str) -> Surgery:
     return replace(surgery, changes=(*surgery.changes, Change("dropped", None, None, name, shape, why)))
 
 
-def _without(state: State, layer: str) -> dict[str, Tensor]:
+def _without(state: StateDict, layer: str) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if key.rpartition(".")[0] != layer}
 
 

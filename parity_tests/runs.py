@@ -11,12 +11,12 @@ from converters.formats.solver import SolverSpec
 from fcn_port.data import DataSet, make_shapes, open_dataset
 from fcn_port.data.records import Files
 from fcn_port.nets import FCN8s, Widths
-from fcn_port.training import CaffeSolver, Feed, Task, parameter_groups, task_for
+from fcn_port.training import CaffeSolver, Feed, TrainingTask, parameter_groups, task_for
 from fcn_port.training.initial import begin
 from fcn_port.training.multipliers import definition
 from parity_tests import solving
 from weights.catalogue import datasets
-from weights.records import Input, Preprocessing
+from weights.records import InputRecipe, Preprocessing
 
 NARROW = Widths(4, 8, 8, 16, 16, 16, 16)
 SGD = SolverSpec(base_lr=1e-3, momentum=0.9, weight_decay=0.0005, max_iter=8)
@@ -53,24 +53,24 @@ def shapes(folder: Path, *, count: int = 16, size: tuple[int, int] = (40, 56), s
     return open_dataset(root, split=split)
 
 
-def narrow_task(data: DataSet, *, normalization: str = "VALID") -> Task:
+def narrow_task(data: DataSet, *, normalization: str = "VALID") -> TrainingTask:
     """A narrow FCN-8s, dropout included, with random first weights."""
     net: nn.Module = FCN8s(len(data.classes["score"]), widths=NARROW)
     begin(net, definition(net), seed=5)
     return task_for(net, ["score"], normalization=normalization)  # type: ignore[arg-type]
 
 
-def solver_of(task: Task, spec: SolverSpec = SGD) -> CaffeSolver:
+def solver_of(task: TrainingTask, spec: SolverSpec = SGD) -> CaffeSolver:
     groups = parameter_groups(task.net, task.spec)
     for group in groups:
         group["params"][0].requires_grad_(group["lr_mult"] != 0)
     return CaffeSolver(groups, spec)
 
 
-def feed_of(data: DataSet, task: Task, **settings: object) -> Feed:
+def feed_of(data: DataSet, task: TrainingTask, **settings: object) -> Feed:
     """The data set's images as the VOC nets see them, none read ahead."""
     colour = datasets()["voc"].inputs["color"]
-    recipe = Preprocessing((Input("data", colour.kind, colour.channels, colour.mean),))
+    recipe = Preprocessing((InputRecipe("data", colour.kind, colour.channels, colour.mean),))
     return Feed(data, recipe, task.losses, **{"workers": 0, **settings})  # type: ignore[arg-type]
 
 
@@ -112,7 +112,7 @@ def recorded_data(steps: int, *, iter_size: int) -> DataSet:
     )
 
 
-def recorded_feed(data: DataSet, task: Task) -> Feed:
+def recorded_feed(data: DataSet, task: TrainingTask) -> Feed:
     """The images as they are: no mean, no other order of channels."""
-    recipe = Preprocessing((Input("data", "color", "file", (0.0, 0.0, 0.0)),))
+    recipe = Preprocessing((InputRecipe("data", "color", "file", (0.0, 0.0, 0.0)),))
     return Feed(data, recipe, task.losses, order="listed", workers=0)

@@ -19,7 +19,7 @@ from converters import parse_prototxt
 from converters.execution.state_dict import key_of
 from converters.formats.model import Blobs
 from converters.formats.solver import SolverSpec
-from fcn_port.training import CaffeSolver, Task, parameter_groups, task_of
+from fcn_port.training import CaffeSolver, TrainingTask, parameter_groups, task_of
 from parity_tests.fill import fill_state, rs
 from parity_tests.goldens import GOLDEN
 from parity_tests.tolerances import tolerance
@@ -157,23 +157,23 @@ def zoo(name: str) -> tuple[Trained, tuple[np.ndarray, ...]]:
 # Training here
 
 
-def zoo_task(case: Case) -> Task:
+def zoo_task(case: Case) -> TrainingTask:
     """The net of a case with the weights that it begins with."""
     return start(task_of(parse_prototxt(zoo_net(case))), zoo_init())
 
 
-def start(task: Task, init: Blobs) -> Task:
+def start(task: TrainingTask, init: Blobs) -> TrainingTask:
     """`task` with these weights."""
     task.net.load_state_dict({key: torch.from_numpy(blob.copy()) for key, blob in by_key(init).items()})
     return task
 
 
-def solver_for(task: Task, spec: SolverSpec) -> CaffeSolver:
+def solver_for(task: TrainingTask, spec: SolverSpec) -> CaffeSolver:
     return CaffeSolver(parameter_groups(task.net, task.spec), spec)
 
 
 def train(
-    task: Task,
+    task: TrainingTask,
     spec: SolverSpec,
     batches: Batches,
     *,

@@ -14,7 +14,6 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {"converters": set(), "weights": {"converters"}, "fcn_port": {"converters", "weights"}}
-ROOMS = ("weights", *(f"fcn_port/{room}" for room in ("cli", "data", "evaluation", "report", "training")))
 QUESTIONS = {"What", "How", "Whether", "Where", "Which", "Who", "When", "Why"}
 HOUSE = {"converters", "weights", "fcn_port", "parity_tests", "benchmarks"}
 
@@ -65,26 +64,20 @@ def test_converters_know_no_data_set() -> None:
         assert found is None, f"{path.relative_to(ROOT)}: {found and found[0]}"
 
 
-def test_no_class_of_converters_has_the_name_of_another() -> None:
-    """Not even a private one, nor a type alias: Caffe's messages in schema.py and the records of them aside."""
-    found: dict[str, set[str]] = {}
-    for name, path in modules_of("converters").items():
-        for node in ast.parse(path.read_text(encoding="utf-8")).body if not name.endswith(".schema") else ():
-            targets = [node] if isinstance(node, ast.ClassDef) else getattr(node, "targets", [])
-            for target in targets:
-                own = getattr(target, "name", getattr(target, "id", "")).lstrip("_")
-                if re.fullmatch("[A-Z][a-z0-9].*", own):
-                    found.setdefault(own, set()).add(name)
+def test_no_class_has_the_name_of_another() -> None:
+    """Not even a private one, nor an alias: Caffe's messages in schema.py and aliases of the same thing aside."""
+    classes: dict[str, set[str]] = {}
+    aliases: dict[str, set[str]] = {}
+    for package in MAY_IMPORT:
+        for name, path in modules_of(package).items():
+            for node in ast.parse(path.read_text(encoding="utf-8")).body if not name.endswith(".schema") else ():
+                if isinstance(node, ast.ClassDef):
+                    classes.setdefault(node.name.lstrip("_"), set()).add(name)
+                for target in node.targets if isinstance(node, ast.Assign) else ():
+                    if isinstance(target, ast.Name) and re.fullmatch("_?[A-Z][a-z0-9].*", target.id):
+                        aliases.setdefault(target.id.lstrip("_"), set()).add(name)
+    found = {own: modules | aliases.get(own, set()) for own, modules in classes.items()}
     assert not {own: modules for own, modules in found.items() if len(modules) > 1}
-
-
-def test_no_class_around_the_nets_has_the_name_of_another() -> None:
-    found: dict[str, set[str]] = {}
-    for path in (path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef):
-                found.setdefault(node.name.lstrip("_"), set()).add(path.relative_to(ROOT).as_posix())
-    assert not {name: paths for name, paths in found.items() if len(paths) > 1}
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)

@@ -7,10 +7,20 @@ from importlib import import_module
 import pytest
 
 RENAMED = {
+    "weights.Input": "InputRecipe",
     "weights.Patience": "RetryPolicy",
+    "weights.download.Job": "TransferJob",
+    "weights.records.Input": "InputRecipe",
     "fcn_port.evaluation.Plan": "EvaluationPlan",
     "fcn_port.evaluation.Task": "ScoringTask",
+    "fcn_port.nets.parts.Concat": "ConcatChannels",
+    "fcn_port.nets.parts.Convolution": "Conv",
+    "fcn_port.nets.parts.Crop": "CropLike",
+    "fcn_port.nets.parts.LRN": "ResponseNorm",
+    "fcn_port.nets.parts.Scale": "ChannelScale",
+    "fcn_port.nets.parts.Upsample": "BilinearUpsample",
     "fcn_port.training.Plan": "TrainingPlan",
+    "fcn_port.training.Task": "TrainingTask",
 }
 
 

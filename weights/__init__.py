@@ -23,7 +23,7 @@ from weights.errors import (
     UnknownReleaseError,
     WeightsError,
 )
-from weights.records import Checksum, Dataset, Input, Licence, Preprocessing, Release, Score
+from weights.records import Checksum, Dataset, InputRecipe, Licence, Preprocessing, Release, Score
 from weights.store import converted_path, place_of, weights_dir
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
     "FetchError",
     "FetchPlan",
     "FetchResult",
-    "Input",
+    "InputRecipe",
     "Licence",
     "OfflineError",
     "Preprocessing",
@@ -59,5 +59,5 @@ __all__ = [
 ]
 
 keep_old_names(WEIGHTS)
-__getattr__, __dir__ = lazy_attributes(__name__, {}, renamed={"Patience": "RetryPolicy"})
+__getattr__, __dir__ = lazy_attributes(__name__, {}, renamed={"Input": "InputRecipe", "Patience": "RetryPolicy"})
 assume_channels("depth", 1)  # the NYUDv2 nets read log depth as a blob of that name

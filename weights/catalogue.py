@@ -25,7 +25,18 @@ from urllib.parse import urlsplit
 from converters.errors import CaffeFormatError, place
 from converters.safety import to_record
 from weights.errors import CatalogueError, UnknownReleaseError
-from weights.records import Channels, Checksum, Dataset, Input, Kind, Licence, Palette, Preprocessing, Release, Score
+from weights.records import (
+    Channels,
+    Checksum,
+    Dataset,
+    InputRecipe,
+    Kind,
+    Licence,
+    Palette,
+    Preprocessing,
+    Release,
+    Score,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -87,7 +98,7 @@ def _catalogue() -> Catalogue:
 def parse_catalogue(text: str) -> Catalogue:
     """A catalogue from the text of its TOML file; CatalogueError names the entry and the field that is wrong."""
     try:
-        found = to_record(tomllib.loads(text), _File)
+        found = to_record(tomllib.loads(text), _CatalogueFile)
         _refuse_empty_texts(found)
         sets = {name: _dataset(name, entry, found.sources) for name, entry in found.datasets.items()}
         fcn = {name: _release(name, entry, "fcn", found, sets) for name, entry in found.releases.items()}
@@ -142,7 +153,7 @@ class _ReleaseEntry:
 
 
 @dataclass(frozen=True)
-class _File:
+class _CatalogueFile:
     sources: Mapping[str, str] = field(default_factory=dict)
     licences: Mapping[str, Licence] = field(default_factory=dict)
     datasets: Mapping[str, _DatasetEntry] = field(default_factory=dict)
@@ -179,7 +190,7 @@ def _dataset(name: str, entry: _DatasetEntry, sources: Mapping[str, str]) -> Dat
     inputs = {}
     for kind, each in entry.inputs.items():
         with place(f"{where}.inputs.{kind}"):
-            inputs[kind] = Input(name=kind, kind=kind, channels=each.channels, mean=each.mean, log=each.log)
+            inputs[kind] = InputRecipe(name=kind, kind=kind, channels=each.channels, mean=each.mean, log=each.log)
     return Dataset(
         name=name,
         title=entry.title,
@@ -204,7 +215,9 @@ def _scores(
     return tuple(found)
 
 
-def _release(name: str, entry: _ReleaseEntry, kind: Kind, found: _File, sets: Mapping[str, Dataset]) -> Release:
+def _release(
+    name: str, entry: _ReleaseEntry, kind: Kind, found: _CatalogueFile, sets: Mapping[str, Dataset]
+) -> Release:
     section = {"fcn": "releases", "init": "init", "bundled": "bundled"}[kind]
     with place(f"{section}.{name}"):
         dataset = _known("dataset", entry.dataset, sets)

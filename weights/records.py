@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from converters.errors import CaffeFormatError
+from converters.lazy import lazy_attributes
 from converters.safety import to_record
 
 Channels = Literal["bgr", "file"]
@@ -46,7 +47,7 @@ class Checksum:
 
 
 @dataclass(frozen=True)
-class Input:
+class InputRecipe:
     """The way to make one input blob of a stored image with values as stored (0 to 255 for colour and HHA).
 
     `x = (log(image) if log else image)[channels] - mean) * scale`, float32, laid out (1, channels, h, w), never
@@ -72,7 +73,7 @@ class Input:
 class Preprocessing:
     """The ways to make the inputs of a net; one `Input` for each input blob."""
 
-    inputs: tuple[Input, ...]
+    inputs: tuple[InputRecipe, ...]
 
     def __post_init__(self) -> None:
         if not self.inputs:
@@ -129,7 +130,7 @@ class Dataset:
 
     name: str
     title: str
-    inputs: Mapping[str, Input]
+    inputs: Mapping[str, InputRecipe]
     heads: Mapping[str, tuple[str, ...]]
     palette: Palette | None
     ignore_label: int | None
@@ -181,3 +182,6 @@ class Release:
         if set(self.classes) == {"score"}:
             return len(self.classes["score"])
         return {blob.removeprefix("score_"): len(names) for blob, names in self.classes.items()}
+
+
+__getattr__, __dir__ = lazy_attributes(__name__, {}, renamed={"Input": "InputRecipe"})

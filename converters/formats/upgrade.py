@@ -46,7 +46,7 @@ def upgrade_net(message: Any, *, extras: Extras | None = None) -> UpgradedNet:
     that only a fork has is an unknown field "type" (an identifier in text, a number in a binary file). Raises NetError
     where Caffe's upgrade would die.
     """
-    net = _Net(message, extras or {})
+    net = _Upgrade(message, extras or {})
     if message.layers:
         is_v0 = any(layer.HasField("layer") for layer in message.layers)
         if is_v0:
@@ -62,7 +62,7 @@ def upgrade_net(message: Any, *, extras: Extras | None = None) -> UpgradedNet:
     return UpgradedNet(net.message, tuple(net.sources), found, tuple(net.notes))
 
 
-class _Net:
+class _Upgrade:
     """The working state of an upgrade: a copy of the net, and for each layer where it comes from."""
 
     def __init__(self, message: Any, extras: Extras) -> None:
@@ -143,7 +143,7 @@ def fork_type(value: str | int) -> str:
     return FORK_TYPES.get(value.replace("_", "").upper()) or "".join(map(str.capitalize, value.split("_")))
 
 
-def _upgrade_v1(net: _Net) -> None:
+def _upgrade_v1(net: _Upgrade) -> None:
     if net.message.layer:
         net.notes.append(
             f"the net has both 'layers' (2014) and 'layer' fields; as in Caffe, the {len(net.message.layer)} 'layer' "
@@ -240,7 +240,7 @@ def _upgrade_data_fields(message: Any) -> None:
                 param.ClearField(name)
 
 
-def _upgrade_input(net: _Net) -> None:
+def _upgrade_input(net: _Upgrade) -> None:
     """Turn `input` fields into one Input layer, the first of the net (UpgradeNetInput)."""
     message = net.message
     shapes = [list(shape.dim) for shape in message.input_shape]
@@ -266,7 +266,7 @@ def _upgrade_input(net: _Net) -> None:
     net.sources.insert(0, None)
 
 
-def _upgrade_batch_norm(net: _Net) -> None:
+def _upgrade_batch_norm(net: _Upgrade) -> None:
     """Keep the solver away from the three statistics of a BatchNorm (UpgradeNetBatchNorm).
 
     Where it is kept away already, as in every file that Caffe 1.0 wrote, the file can be written again as it was.

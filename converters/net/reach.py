@@ -49,7 +49,7 @@ class Coordinate(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Kernel:
+class AxisKernel:
     """A kernel along one axis; as it stands, a single position."""
 
     kernel: int = 1
@@ -64,7 +64,7 @@ class Kernel:
 
 
 @dataclass(frozen=True)
-class Window(Kernel):
+class Window(AxisKernel):
     """Output j reads the inputs stride * j - pad + dilation * i for i = 0 ... kernel - 1.
 
     As it stands, one pixel: the top at a position reads the bottom there and nowhere else. A shift by an offset, as a
@@ -93,7 +93,7 @@ class Window(Kernel):
 
 
 @dataclass(frozen=True)
-class Transposed(Kernel):
+class Transposed(AxisKernel):
     """A deconvolution's window: input i writes the outputs stride * i - pad + dilation * t for t = 0 ... kernel - 1."""
 
     @property

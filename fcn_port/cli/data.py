@@ -12,7 +12,7 @@ from weights.download import is_offline, shown
 from ..data.archives import ARCHIVES, Archive, find_archives
 from ..data.places import DATA_VARIABLE, data_dir
 from .bringing import telling
-from .inspect import Size
+from .inspect import SizeParam
 from .output import echo, human_bytes, json_option, note, write_columns, write_json
 
 
@@ -28,7 +28,7 @@ from .output import echo, human_bytes, json_option, note, write_columns, write_j
               "there.")  # fmt: skip
 @click.option("--count", type=click.IntRange(min=1), default=100, show_default=True, help="Images of shapes to draw.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the shapes.")
-@click.option("--size", type=Size(), default="240x320", show_default=True, help="Of the images, height first.")
+@click.option("--size", type=SizeParam(), default="240x320", show_default=True, help="Of the images, height first.")
 @click.option("--val", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Share of them for val.")
 @json_option
 def command(

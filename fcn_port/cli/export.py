@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from .bringing import here
-from .inspect import Size, SizeOption
+from .inspect import SizeOption, SizeParam
 from .output import echo, json_option, note, size_text, write_json
 
 FORMATS = ("caffe", "python", "onnx", "torch-export", "safetensors", "hdf5")
@@ -18,7 +18,7 @@ FORMATS = ("caffe", "python", "onnx", "torch-export", "safetensors", "hdf5")
 @click.option("--to", "to", required=True, type=click.Choice(FORMATS), help="The format.")
 @click.option("-o", "--out", type=click.Path(dir_okay=False), help="The file to write; default: named after WEIGHTS.")
 @click.option("--prototxt", type=click.Path(dir_okay=False), help="The net of WEIGHTS, where the file holds none.")
-@click.option("--size", type=Size(), help="Fix the input size (onnx, torch-export), height first; default: any size.")
+@click.option("--size", type=SizeParam(), help="Fix the input size (onnx, torch-export), height first; default: any.")
 @json_option
 def command(weights: str, to: str, out: str | None, prototxt: str | None, size: SizeOption, as_json: bool) -> None:
     """Write WEIGHTS, a release or a file of any kind, in another format.

@@ -26,7 +26,7 @@ else:
     _SizeType = click.ParamType  # takes no argument before click 8.4
 
 
-class Size(_SizeType):
+class SizeParam(_SizeType):
     """HEIGHTxWIDTH, or one number for a square."""
 
     name = "HxW"
@@ -42,7 +42,7 @@ class Size(_SizeType):
 
 @click.command("inspect")
 @click.argument("what")
-@click.option("--size", type=Size(), help="Input size, height first; default: the size that the net names.")
+@click.option("--size", type=SizeParam(), help="Input size, height first; default: the size that the net names.")
 @json_option
 def command(what: str, size: SizeOption, as_json: bool) -> None:
     """Show what is in WHAT: a prototxt, caffemodel, .h5, mean, converted file, or the name of a net.

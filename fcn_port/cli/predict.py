@@ -19,7 +19,7 @@ from .progress import progress_bar
 
 if TYPE_CHECKING:
     from ..nets import Net
-    from ..predict.image_lists import Source
+    from ..predict.image_lists import ImageSource
     from ..predict.prediction import Predicted
     from ..predict.segmenting import Seen
 
@@ -155,7 +155,7 @@ def _write(predicted: Predicted, out: Path, options: PredictOptions) -> dict[str
     return {"image": predicted.source.path, "outputs": written}
 
 
-def _raise_again(source: Source) -> None:
+def _raise_again(source: ImageSource) -> None:
     """One image was asked for and cannot be read: that is the command's error."""
     from ..predict.images import read_image
 

@@ -14,7 +14,7 @@ from weights.catalogue import releases
 
 from .bringing import here
 from .device import device_option, find_device
-from .inspect import Size, SizeOption
+from .inspect import SizeOption, SizeParam
 from .output import note
 from .progress import progress_bar
 
@@ -50,7 +50,7 @@ class ReportOptions:
 @click.option("--split", help="A list in the data set, or the path of one; else the one of the results.")
 @click.option("--golden", type=_File, help="An .npz with every blob of a forward pass that Caffe made.")
 @click.option("--like", metavar="RELEASE", help="Make inputs as for RELEASE, and compare with its published numbers.")
-@click.option("--size", type=Size(), help="The image to draw the trace for, height first; else the net's own size.")
+@click.option("--size", type=SizeParam(), help="The image to draw the trace for, height first; else the net's own.")
 @click.option("--images", type=click.IntRange(min=0), default=4, show_default=True, help="So many best and worst.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first images of the split.")
 @device_option

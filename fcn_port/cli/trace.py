@@ -10,14 +10,14 @@ from converters.net import Derivation, LayerSpec, NetSpec, Shape, derive_crops, 
 from converters.passes import prepare
 
 from .explain import explain_crop
-from .inspect import Size, input_shapes
+from .inspect import SizeParam, input_shapes
 from .output import echo, echo_lines, json_option, size_text, write_columns, write_json
 from .sources import read_net
 
 
 @click.command("trace")
 @click.argument("what")
-@click.argument("size", type=Size(), default="100x100")
+@click.argument("size", type=SizeParam(), default="100x100")
 @click.option("--explain-crops", is_flag=True, help="Say in words and numbers why each crop is where it is.")
 @click.option("--auto-crop", "derive", is_flag=True, help="Derive the offsets of crops that give none.")
 @json_option

@@ -91,13 +91,17 @@ def _brought(archive: Archive, place: StoredFile, meter: Meter, *, offline: bool
         raise OfflineError(
             f"{archive.name}: {archive.file} is not here, and the network may not be used\n{_advice(archive, place)}"
         )
-    from weights.download import Job, NoAddressWorked, download  # here, for the network library is slow to import
+    from weights.download import (  # here, for the network library is slow to import
+        NoAddressWorked,
+        TransferJob,
+        download,
+    )
 
     partial, wanted, digests = Partial.of(place), _wanted(archive), _digests(archive)
     try:
         download(
             archive.urls,
-            Job(partial, wanted, digests, meter, patience),
+            TransferJob(partial, wanted, digests, meter, patience),
             verify=lambda: judge(partial.path, digests, wanted, None),
         )
     except NoAddressWorked as error:

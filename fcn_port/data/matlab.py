@@ -42,7 +42,7 @@ class _Element:
 
 
 @dataclass(frozen=True)
-class _Array:
+class _MatlabArray:
     """The head of an array, and the elements that follow it."""
 
     kind: int
@@ -75,7 +75,7 @@ def _byte_order(raw: bytes) -> str:
     return order
 
 
-def _variable(raw: bytes, name: str, order: str) -> _Array:
+def _variable(raw: bytes, name: str, order: str) -> _MatlabArray:
     limit = memory_limit(len(raw), expansion=_EXPANSION)
     unpacked = 0
     for element in _elements(memoryview(raw)[_HEADER:], order):
@@ -127,10 +127,10 @@ def _element(data: memoryview, order: str) -> _Element:
     return _Element(type_, data[start : start + size], data[end:])
 
 
-def _array(body: memoryview, order: str) -> _Array:
+def _array(body: memoryview, order: str) -> _MatlabArray:
     """The head of an array: flags, dims and name; an array of no bytes is an empty one."""
     if not len(body):
-        return _Array(0, False, (), b"", body)
+        return _MatlabArray(0, False, (), b"", body)
     flags = _element(body, order)
     dims = _element(flags.rest, order)
     name = _element(dims.rest, order)
@@ -143,10 +143,10 @@ def _array(body: memoryview, order: str) -> _Array:
     sizes = struct.unpack(f"{order}{axes}i", dims.body)
     if min(sizes, default=0) < 0:
         raise DataError(f"damaged: dims {sizes}")
-    return _Array(word & 0xFF, bool(word & _COMPLEX), sizes, bytes(name.body), name.rest)
+    return _MatlabArray(word & 0xFF, bool(word & _COMPLEX), sizes, bytes(name.body), name.rest)
 
 
-def _field(array: _Array, key: str, order: str) -> _Array:
+def _field(array: _MatlabArray, key: str, order: str) -> _MatlabArray:
     """A field of a struct, or of the first of several."""
     if array.kind != _STRUCT or not prod(array.dims):
         raise KeyError(key)
@@ -166,7 +166,7 @@ def _field(array: _Array, key: str, order: str) -> _Array:
     raise KeyError(key)
 
 
-def _numbers(array: _Array, what: str, order: str) -> np.ndarray:
+def _numbers(array: _MatlabArray, what: str, order: str) -> np.ndarray:
     if array.kind not in _NUMERIC or array.is_complex:
         raise DataError(f"{what} is not a matrix of labels")
     real = _element(array.rest, order)

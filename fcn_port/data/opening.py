@@ -15,7 +15,7 @@ from .voc import find_sbd, find_voc, open_sbd, open_voc
 
 
 @dataclass(frozen=True)
-class Kind:
+class DatasetKind:
     """A kind: its data set in the catalogue, how it is found in a folder and opened."""
 
     title: str
@@ -24,12 +24,12 @@ class Kind:
     open: Callable[..., DataSet]
 
 
-KINDS: Mapping[str, Kind] = {
-    "pascalcontext": Kind("PASCAL-Context", "pascalcontext", find_context, open_context),
-    "siftflow": Kind("SIFT Flow", "siftflow", find_siftflow, open_siftflow),
-    "nyud": Kind("NYUDv2", "nyud", find_nyud, open_nyud),
-    "sbd": Kind("SBD", "voc", find_sbd, open_sbd),
-    "voc": Kind("PASCAL VOC", "voc", find_voc, open_voc),
+KINDS: Mapping[str, DatasetKind] = {
+    "pascalcontext": DatasetKind("PASCAL-Context", "pascalcontext", find_context, open_context),
+    "siftflow": DatasetKind("SIFT Flow", "siftflow", find_siftflow, open_siftflow),
+    "nyud": DatasetKind("NYUDv2", "nyud", find_nyud, open_nyud),
+    "sbd": DatasetKind("SBD", "voc", find_sbd, open_sbd),
+    "voc": DatasetKind("PASCAL VOC", "voc", find_voc, open_voc),
 }
 """In the order in which a folder is looked at: VOC's images lie in folders of other data sets too."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from weights.records import IGNORE_LABEL, Input
+from weights.records import IGNORE_LABEL, InputRecipe
 
 from .errors import DataError
 from .files import check_labels, check_size
@@ -82,7 +82,7 @@ class DataSet:
         paths = [self.image_path(id_, kind=kind) for kind in kinds]
         return (*paths, *(files.path(id_) for files in self.labels.values()))
 
-    def recipe(self, recipe: Input) -> Input:
+    def recipe(self, recipe: InputRecipe) -> InputRecipe:
         """An input blob of one of this data set's images, to the last bit as the release did it."""
         if not self.single_precision_mean:
             return recipe

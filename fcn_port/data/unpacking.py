@@ -39,7 +39,7 @@ _COMPRESSIONS: Mapping[bytes, Callable[[Any], Any]] = {
 _HEADERS = (64 << 20) + 1024 * MOST_FILES
 """Bytes that a tar may spend on anything but contents."""
 
-Progress = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 """Told (files, bytes) that are unpacked so far."""
 
 
@@ -53,7 +53,7 @@ class _Member:
 
 
 def unpack(
-    archive: Path, home: Path, *, marker: str, largest: int, progress: Progress = lambda files, done: None
+    archive: Path, home: Path, *, marker: str, largest: int, progress: ProgressCallback = lambda files, done: None
 ) -> None:
     """Unpack the folder of `archive` in which `marker` lies (a name or a pattern) to `home`, which must not exist.
 
@@ -73,7 +73,7 @@ def unpack(
         raise FetchError(f"{error.filename or home}: {error.strerror or error}; nothing was unpacked") from error
 
 
-def _write_all(archive: Path, target: Path, largest: int, progress: Progress) -> None:
+def _write_all(archive: Path, target: Path, largest: int, progress: ProgressCallback) -> None:
     done = 0
     for files, member in enumerate(_members(archive, largest), start=1):
         if files > MOST_FILES:

@@ -30,7 +30,7 @@ from .metrics import histogram
 from .processes import Processes
 from .results import Evaluation, ImageResult
 
-Progress = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 """Told (done, total) of the images of this process."""
 
 
@@ -57,7 +57,7 @@ def evaluate(
     release: str | None = None,
     plan: EvaluationPlan = EvaluationPlan(),
     processes: Processes = Processes(),  # noqa: B008
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Evaluation:
     """Run `net` over the images of `data` and count its predictions against the labels.
 
@@ -155,7 +155,9 @@ class _EvaluationRun:
         kept = {id_: known[id_][0] for id_ in ids if id_ in known and self._holds(*known[id_])}
         return kept, [id_ for id_ in ids if id_ not in kept]
 
-    def results(self, ids: Sequence[str], progress: Progress | None) -> tuple[dict[str, ImageResult], dict[str, str]]:
+    def results(
+        self, ids: Sequence[str], progress: ProgressCallback | None
+    ) -> tuple[dict[str, ImageResult], dict[str, str]]:
         """The results of these images, and the reasons of those that were skipped."""
         results: dict[str, ImageResult] = {}
         skipped: dict[str, str] = {}

@@ -50,7 +50,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Graph:
+class StepGraph:
     """The steps of a net in order, the channels of its inputs, the blobs that it returns, and the shapes of all blobs.
 
     `shapes` gives them for those of the inputs; NetError where an input is too small.
@@ -92,7 +92,7 @@ def is_upsampling(module: nn.Module) -> TypeGuard[nn.ConvTranspose2d]:
     return set(module.dilation) == {1} and rest == {0} and module.groups == 1
 
 
-def read_graph(net: FCN) -> Graph:
+def read_graph(net: FCN) -> StepGraph:
     """The graph of a hand-written net; no weight is touched."""
     inputs = input_shapes(net, (64, 64))
     steps: list[Step] = []
@@ -102,7 +102,7 @@ def read_graph(net: FCN) -> Graph:
     read = {bottom for step in steps for bottom in step.bottoms}
     outputs = tuple(step.top for step in steps if step.top not in read)
     channels = {name: shape[1] for name, shape in inputs.items()}
-    return Graph(channels, tuple(steps), outputs, shape_rule(net, calls, inputs))
+    return StepGraph(channels, tuple(steps), outputs, shape_rule(net, calls, inputs))
 
 
 def _append(steps: list[Step], call: Call) -> None:

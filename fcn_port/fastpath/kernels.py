@@ -46,7 +46,7 @@ def make_kernel(
     module = step.module
     if is_convolution(module):
         if not packed:
-            return Convolution(module, relu=step.relu, dtype=dtype)
+            return DirectConvolution(module, relu=step.relu, dtype=dtype)
         if dtype is None and choice == "native" and is_native(module):
             return NativeConvolution(module, relu=step.relu)
         if dtype is None and choice != "direct" and module.weight.device.type == "cpu" and is_worth_it(module):
@@ -56,7 +56,7 @@ def make_kernel(
             if dtype is None and module.kernel_size == (1, 1) and module.weight.numel() >= WIDE:
                 return Pointwise(module, packed_kernel, relu=step.relu)
             return packed_kernel
-        return Convolution(module, relu=step.relu, dtype=dtype)
+        return DirectConvolution(module, relu=step.relu, dtype=dtype)
     if is_max_pool(module) and _halves(module):
         return HalvingPool()
     if is_max_pool(module):
@@ -97,7 +97,7 @@ class Pool:
         return F.max_pool2d(x, module.kernel_size, module.stride, around, ceil_mode=module.ceil_mode)
 
 
-class Convolution:
+class DirectConvolution:
     """PyTorch's own convolution, with the ReLU in place."""
 
     def __init__(self, module: nn.Conv2d, *, relu: bool, dtype: torch.dtype | None) -> None:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..nets.parts import Crop, computes_as
+from ..nets.parts import CropLike, computes_as
 from .graph import Step, is_upsampling
 from .kernels import Kernel
 
@@ -31,7 +31,7 @@ def run_tail(
         if step.top in together:
             blobs[step.top] = bottoms[0]  # the crop takes it from here
         elif step.bottoms[0] in together:
-            assert isinstance(step.module, Crop)
+            assert isinstance(step.module, CropLike)
             blobs[step.top] = upsample_and_crop(bottoms[0], together[step.bottoms[0]], step.module.offset, bottoms[1])
         elif step.name in kernels:
             blobs[step.top] = kernels[step.name](*bottoms)
@@ -51,7 +51,9 @@ def _crops_of_upsamplings(steps: tuple[Step, ...], outputs: tuple[str, ...]) -> 
     found = {}
     for step in steps:
         readers = [each for each in steps if step.top in each.bottoms]
-        only_cropped = len(readers) == 1 and computes_as(readers[0].module, Crop) and readers[0].bottoms[0] == step.top
+        only_cropped = (
+            len(readers) == 1 and computes_as(readers[0].module, CropLike) and readers[0].bottoms[0] == step.top
+        )
         if is_upsampling(step.module) and only_cropped and step.top not in outputs:
             found[step.top] = step.module
     return found

@@ -21,7 +21,7 @@ from ..nets.fcn import FCN
 from ..nets.net import Net, Wrapper
 from .background import Background, Backgrounds
 from .early import HeadRun
-from .graph import Graph, Step, read_graph
+from .graph import Step, StepGraph, read_graph
 from .kernels import Choice, Kernel, Precision, make_kernel
 from .late import run_tail
 from .lru_cache import Lock, LRUCache
@@ -79,9 +79,9 @@ class Lossless(Wrapper):
         self._band_bytes = BAND_BYTES // 4 if low_memory else BAND_BYTES
         self.convolutions, self.precision, self.low_memory = convolutions, precision, low_memory
         self.tf32 = False
-        self.graph: Graph = read_graph(net)
+        self.graph: StepGraph = read_graph(net)
         self._plans: LRUCache[Plan] = LRUCache(256)
-        self._state: State | None = None
+        self._state: WeightsState | None = None
         self._making = Lock()
 
     def forward(self, *args: Tensor, **inputs: Tensor) -> Any:
@@ -112,7 +112,7 @@ class Lossless(Wrapper):
             return f"the net as it is: {numbers} would be left, which does not pay"
         return f"{numbers} at {size[0]}x{size[1]}"
 
-    def state(self) -> State:
+    def state(self) -> WeightsState:
         """Kernels and backgrounds of the weights as they are now."""
         state = self._state
         if state is not None and state.identity == identity(self.net):
@@ -121,7 +121,7 @@ class Lossless(Wrapper):
             state, now = self._state, identity(self.net)
             if state is None or state.identity != now:
                 self._state = state = None  # frees the packed weights first
-                self._state = state = State(self.graph, now, self._make_kernel)
+                self._state = state = WeightsState(self.graph, now, self._make_kernel)
             return state
 
     def reads(self, inputs: Mapping[str, Tensor]) -> object:
@@ -159,10 +159,10 @@ class Lossless(Wrapper):
         return f"convolutions={self.convolutions}, precision={self.precision}, low_memory={self.low_memory}"
 
 
-class State:
+class WeightsState:
     """The values that are computed once for weights."""
 
-    def __init__(self, graph: Graph, identity: object, make: Callable[[Step], Kernel]) -> None:
+    def __init__(self, graph: StepGraph, identity: object, make: Callable[[Step], Kernel]) -> None:
         self.identity = identity
         self.kernels: dict[str, Kernel] = {step.name: make(step) for step in graph.steps if len(step.bottoms) == 1}
         self.backgrounds = Backgrounds(self.kernels)

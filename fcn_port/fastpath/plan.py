@@ -15,14 +15,14 @@ from torch import nn
 
 from converters.net import Interval, Shape
 
-from ..nets.parts import LRN, Concat, Scale, computes_as
+from ..nets.parts import ChannelScale, ConcatChannels, ResponseNorm, computes_as
 from .geometry import Rect, Span, unpadded
-from .graph import Graph, Step
+from .graph import Step, StepGraph
 
 COPY_COST = 32
 """Multiply-adds that take as long as copying one float (two AVX-512 cores: 100 G/s beside 12 to 15 GB/s)."""
 
-_POINTWISE = (nn.ReLU, LRN, Scale)
+_POINTWISE = (nn.ReLU, ResponseNorm, ChannelScale)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Plan:
 
 
 def make_plan(
-    graph: Graph, size: tuple[int, int], shapes: Mapping[str, Shape], *, margins_computed: bool = False
+    graph: StepGraph, size: tuple[int, int], shapes: Mapping[str, Shape], *, margins_computed: bool = False
 ) -> Plan:
     """The plan for inputs of `size` (h, w); `shapes` are those of all blobs at that size.
 
@@ -104,7 +104,7 @@ def _follow(step: Step, blobs: Mapping[str, Blob]) -> Blob | None:
         return None
     bottoms = [blobs[bottom] for bottom in step.bottoms]
     bottom = bottoms[0]
-    if computes_as(step.module, Concat) and all(each == bottom and each.zero for each in bottoms):
+    if computes_as(step.module, ConcatChannels) and all(each == bottom and each.zero for each in bottoms):
         return bottom
     if len(bottoms) != 1:
         return None

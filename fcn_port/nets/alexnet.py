@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from converters.net import Shape
 
 from .fcn import FCN
-from .parts import LRN, Convolution, Crop, Upsample, max_pool
+from .parts import BilinearUpsample, Conv, CropLike, ResponseNorm, max_pool
 from .vgg16 import Widths
 
 CAFFENET = Widths(conv1=96, conv2=256, conv3=384, conv4=384, conv5=256, fc6=4096, fc7=4096)
@@ -33,34 +33,34 @@ class FCNAlexNet(FCN):
         super().__init__()
         w = widths
 
-        self.conv1 = Convolution(3, w.conv1, 11, stride=4, padding=100)
+        self.conv1 = Conv(3, w.conv1, 11, stride=4, padding=100)
         self.relu1 = nn.ReLU(inplace=True)
         self.pool1 = max_pool(3)
-        self.norm1 = LRN()
+        self.norm1 = ResponseNorm()
 
-        self.conv2 = Convolution(w.conv1, w.conv2, 5, padding=2, groups=2)
+        self.conv2 = Conv(w.conv1, w.conv2, 5, padding=2, groups=2)
         self.relu2 = nn.ReLU(inplace=True)
         self.pool2 = max_pool(3)
-        self.norm2 = LRN()
+        self.norm2 = ResponseNorm()
 
-        self.conv3 = Convolution(w.conv2, w.conv3, 3, padding=1)
+        self.conv3 = Conv(w.conv2, w.conv3, 3, padding=1)
         self.relu3 = nn.ReLU(inplace=True)
-        self.conv4 = Convolution(w.conv3, w.conv4, 3, padding=1, groups=2)
+        self.conv4 = Conv(w.conv3, w.conv4, 3, padding=1, groups=2)
         self.relu4 = nn.ReLU(inplace=True)
-        self.conv5 = Convolution(w.conv4, w.conv5, 3, padding=1, groups=2)
+        self.conv5 = Conv(w.conv4, w.conv5, 3, padding=1, groups=2)
         self.relu5 = nn.ReLU(inplace=True)
         self.pool5 = max_pool(3)
 
-        self.fc6 = Convolution(w.conv5, w.fc6, 6)
+        self.fc6 = Conv(w.conv5, w.fc6, 6)
         self.relu6 = nn.ReLU(inplace=True)
         self.drop6 = nn.Dropout(0.5)
-        self.fc7 = Convolution(w.fc6, w.fc7, 1)
+        self.fc7 = Conv(w.fc6, w.fc7, 1)
         self.relu7 = nn.ReLU(inplace=True)
         self.drop7 = nn.Dropout(0.5)
 
-        self.score_fr = Convolution(w.fc7, num_classes, 1)
-        self.upscore = Upsample(num_classes, factor=32, kernel_size=63)
-        self.score = Crop(18)
+        self.score_fr = Conv(w.fc7, num_classes, 1)
+        self.upscore = BilinearUpsample(num_classes, factor=32, kernel_size=63)
+        self.score = CropLike(18)
 
     @classmethod
     def settings_of(cls, shapes: Mapping[str, Shape]) -> dict[str, Any]:

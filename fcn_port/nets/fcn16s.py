@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .parts import Convolution, Crop, Sum, Upsample
+from .parts import BilinearUpsample, Conv, CropLike, Sum
 from .vgg16 import VGG16, Widths
 
 
@@ -13,15 +13,15 @@ class FCN16s(VGG16):
 
     def __init__(self, num_classes: int, *, widths: Widths = Widths()) -> None:  # noqa: B008
         super().__init__(widths=widths)
-        self.score_fr = Convolution(widths.fc7, num_classes, 1)
-        self.upscore2 = Upsample(num_classes, factor=2)
+        self.score_fr = Conv(widths.fc7, num_classes, 1)
+        self.upscore2 = BilinearUpsample(num_classes, factor=2)
 
-        self.score_pool4 = Convolution(widths.conv4, num_classes, 1)
-        self.score_pool4c = Crop(5)
+        self.score_pool4 = Conv(widths.conv4, num_classes, 1)
+        self.score_pool4c = CropLike(5)
         self.fuse_pool4 = Sum()
 
-        self.upscore16 = Upsample(num_classes, factor=16)
-        self.score = Crop(27)
+        self.upscore16 = BilinearUpsample(num_classes, factor=16)
+        self.score = CropLike(27)
 
     def forward(self, data: Tensor) -> Tensor:
         _, pool4, fc7 = self.features(data)

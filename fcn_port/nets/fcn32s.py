@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .parts import Convolution, Crop, Upsample
+from .parts import BilinearUpsample, Conv, CropLike
 from .vgg16 import VGG16, Widths
 
 
@@ -13,9 +13,9 @@ class FCN32s(VGG16):
 
     def __init__(self, num_classes: int, *, widths: Widths = Widths()) -> None:  # noqa: B008
         super().__init__(widths=widths)
-        self.score_fr = Convolution(widths.fc7, num_classes, 1)
-        self.upscore = Upsample(num_classes, factor=32)
-        self.score = Crop(19)
+        self.score_fr = Conv(widths.fc7, num_classes, 1)
+        self.upscore = BilinearUpsample(num_classes, factor=32)
+        self.score = CropLike(19)
 
     def forward(self, data: Tensor) -> Tensor:
         _, _, fc7 = self.features(data)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .parts import Convolution, Crop, Sum, Upsample
+from .parts import BilinearUpsample, Conv, CropLike, Sum
 from .vgg16 import VGG16, Widths
 
 
@@ -20,20 +20,20 @@ class FCN8s(VGG16):
 
     def __init__(self, num_classes: int, *, widths: Widths = Widths()) -> None:  # noqa: B008
         super().__init__(widths=widths)
-        self.score_fr = Convolution(widths.fc7, num_classes, 1)
-        self.upscore2 = Upsample(num_classes, factor=2)
+        self.score_fr = Conv(widths.fc7, num_classes, 1)
+        self.upscore2 = BilinearUpsample(num_classes, factor=2)
 
-        self.score_pool4 = Convolution(widths.conv4, num_classes, 1)
-        self.score_pool4c = Crop(5)
+        self.score_pool4 = Conv(widths.conv4, num_classes, 1)
+        self.score_pool4c = CropLike(5)
         self.fuse_pool4 = Sum()
-        self.upscore_pool4 = Upsample(num_classes, factor=2)
+        self.upscore_pool4 = BilinearUpsample(num_classes, factor=2)
 
-        self.score_pool3 = Convolution(widths.conv3, num_classes, 1)
-        self.score_pool3c = Crop(9)
+        self.score_pool3 = Conv(widths.conv3, num_classes, 1)
+        self.score_pool3c = CropLike(9)
         self.fuse_pool3 = Sum()
 
-        self.upscore8 = Upsample(num_classes, factor=8)
-        self.score = Crop(31)
+        self.upscore8 = BilinearUpsample(num_classes, factor=8)
+        self.score = CropLike(31)
 
     def forward(self, data: Tensor) -> Tensor:
         pool3, pool4, fc7 = self.features(data)

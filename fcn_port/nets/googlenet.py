@@ -20,7 +20,7 @@ from converters.net import Shape
 
 from ..errors import ImageError
 from .fcn import FCN
-from .parts import LRN, Concat, Convolution, Crop, Upsample, max_pool
+from .parts import BilinearUpsample, ConcatChannels, Conv, CropLike, ResponseNorm, max_pool
 
 
 class Inception(NamedTuple):
@@ -63,16 +63,16 @@ class FCNGoogLeNet(FCN):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.add_module("conv1/7x7_s2", Convolution(3, 64, 7, stride=2, padding=3))
+        self.add_module("conv1/7x7_s2", Conv(3, 64, 7, stride=2, padding=3))
         self.add_module("conv1/relu_7x7", nn.ReLU(inplace=True))
         self.add_module("pool1/3x3_s2", max_pool(3))
-        self.add_module("pool1/norm1", LRN())
+        self.add_module("pool1/norm1", ResponseNorm())
 
-        self.add_module("conv2/3x3_reduce", Convolution(64, 64, 1))
+        self.add_module("conv2/3x3_reduce", Conv(64, 64, 1))
         self.add_module("conv2/relu_3x3_reduce", nn.ReLU(inplace=True))
-        self.add_module("conv2/3x3", Convolution(64, 192, 3, padding=1))
+        self.add_module("conv2/3x3", Conv(64, 192, 3, padding=1))
         self.add_module("conv2/relu_3x3", nn.ReLU(inplace=True))
-        self.add_module("conv2/norm2", LRN())
+        self.add_module("conv2/norm2", ResponseNorm())
         self.add_module("pool2/3x3_s2", max_pool(3))
 
         channels = self.add_inception("3a", 192)
@@ -90,28 +90,28 @@ class FCNGoogLeNet(FCN):
         channels = self.add_inception("5b", channels)
         self.add_module("pool5/drop_7x7_s1", nn.Dropout(0.4))
 
-        self.score_fr = Convolution(channels, num_classes, 1)
-        self.upscore = Upsample(num_classes, factor=32)
-        self.score = Crop(2)
+        self.score_fr = Conv(channels, num_classes, 1)
+        self.upscore = BilinearUpsample(num_classes, factor=32)
+        self.score = CropLike(2)
 
     def add_inception(self, name: str, channels: int) -> int:
         """Add the layers of `inception_<name>`, which reads so many channels; returns how many it puts out."""
         size = INCEPTIONS[name]
         layers: dict[str, nn.Module] = {
-            "1x1": Convolution(channels, size.conv1x1, 1),
+            "1x1": Conv(channels, size.conv1x1, 1),
             "relu_1x1": nn.ReLU(inplace=True),
-            "3x3_reduce": Convolution(channels, size.reduce3x3, 1),
+            "3x3_reduce": Conv(channels, size.reduce3x3, 1),
             "relu_3x3_reduce": nn.ReLU(inplace=True),
-            "3x3": Convolution(size.reduce3x3, size.conv3x3, 3, padding=1),
+            "3x3": Conv(size.reduce3x3, size.conv3x3, 3, padding=1),
             "relu_3x3": nn.ReLU(inplace=True),
-            "5x5_reduce": Convolution(channels, size.reduce5x5, 1),
+            "5x5_reduce": Conv(channels, size.reduce5x5, 1),
             "relu_5x5_reduce": nn.ReLU(inplace=True),
-            "5x5": Convolution(size.reduce5x5, size.conv5x5, 5, padding=2),
+            "5x5": Conv(size.reduce5x5, size.conv5x5, 5, padding=2),
             "relu_5x5": nn.ReLU(inplace=True),
             "pool": max_pool(3, stride=1, padding=1),
-            "pool_proj": Convolution(channels, size.pool_proj, 1),
+            "pool_proj": Conv(channels, size.pool_proj, 1),
             "relu_pool_proj": nn.ReLU(inplace=True),
-            "output": Concat(),
+            "output": ConcatChannels(),
         }
         for layer, module in layers.items():
             self.add_module(f"inception_{name}/{layer}", module)

@@ -15,7 +15,7 @@ from torch import Tensor
 from converters.net import Shape
 
 from .fcn import FCN
-from .parts import Concat, Convolution, Crop, Sum, Upsample
+from .parts import BilinearUpsample, ConcatChannels, Conv, CropLike, Sum
 from .vgg16 import VGG16, Widths, widths_of
 
 with torch.device("meta"):
@@ -34,14 +34,14 @@ class FCN32sColorDepth(FCN):
 
     def __init__(self, num_classes: int, *, widths: Widths = Widths()) -> None:  # noqa: B008
         super().__init__()
-        self.data = Concat()
-        self.conv1_1_bgrd = Convolution(4, widths.conv1, 3, padding=100)
+        self.data = ConcatChannels()
+        self.conv1_1_bgrd = Conv(4, widths.conv1, 3, padding=100)
         vgg16 = VGG16(widths=widths)
         for name in CHAIN[1:]:
             self.add_module(name, vgg16.get_submodule(name))
-        self.score_fr = Convolution(widths.fc7, num_classes, 1)
-        self.upscore = Upsample(num_classes, factor=32)
-        self.score = Crop(19)
+        self.score_fr = Conv(widths.fc7, num_classes, 1)
+        self.upscore = BilinearUpsample(num_classes, factor=32)
+        self.score = CropLike(19)
 
     @classmethod
     def settings_of(cls, shapes: Mapping[str, Shape]) -> dict[str, Any]:
@@ -70,10 +70,10 @@ class FCN32sColorHHA(FCN):
             vgg16 = VGG16(widths=widths)
             for name in CHAIN:
                 self.add_module(name + stream, vgg16.get_submodule(name))
-            self.add_module("score_fr" + stream, Convolution(widths.fc7, num_classes, 1))
+            self.add_module("score_fr" + stream, Conv(widths.fc7, num_classes, 1))
         self.score_fused = Sum(0.5, 0.5)
-        self.upscore = Upsample(num_classes, factor=32)
-        self.score = Crop(19)
+        self.upscore = BilinearUpsample(num_classes, factor=32)
+        self.score = CropLike(19)
 
     @classmethod
     def settings_of(cls, shapes: Mapping[str, Shape]) -> dict[str, Any]:

@@ -8,15 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from converters.layers import bilinear_weight, conv2d
+from converters.lazy import lazy_attributes
 
 
 def computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:
     """True for a layer of this kind that has its `forward`: one of a subclass, or put into it, may do otherwise."""
     own = getattr(type(module), "forward", None)
-    return isinstance(module, kind) and "forward" not in vars(module) and own in (kind.forward, Convolution.forward)
+    return isinstance(module, kind) and "forward" not in vars(module) and own in (kind.forward, Conv.forward)
 
 
-class Convolution(nn.Conv2d):
+class Conv(nn.Conv2d):
     """nn.Conv2d, whose heavy kernels with few windows are matrix products (`converters.layers.im2col`)."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -32,7 +33,7 @@ def max_pool(size: int = 2, *, stride: int = 2, padding: int = 0) -> nn.MaxPool2
     return nn.MaxPool2d(size, stride=stride, padding=padding, ceil_mode=True)
 
 
-class LRN(nn.Module):
+class ResponseNorm(nn.Module):
     """x / (k + alpha * mean of x^2 over `size` neighbouring channels)^beta; channels that are not there count as 0.
 
     Local response normalization as AlexNet and GoogLeNet have it. alpha multiplies the mean, not the sum. The sum of
@@ -55,7 +56,7 @@ class LRN(nn.Module):
         return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
 
 
-class Upsample(nn.ConvTranspose2d):
+class BilinearUpsample(nn.ConvTranspose2d):
     """A deconvolution `factor` times as dense, each class by itself at first, without bias or padding.
 
     The kernel, of 2 * factor unless another size is given, is bilinear interpolation to begin with. The release never
@@ -71,7 +72,7 @@ class Upsample(nn.ConvTranspose2d):
                 self.weight.copy_(torch.from_numpy(bilinear_weight(tuple(self.weight.shape))))
 
 
-class Crop(nn.Module):
+class CropLike(nn.Module):
     """The part of `x` (n, c, h, w) that lies on `reference`: rows and columns from `offset` on, as many as it has.
 
     Only the spatial axes are cropped (Caffe's Crop with axis 2): the channels of the reference do not matter. Raises
@@ -111,7 +112,7 @@ class Sum(nn.Module):
         return ", ".join(map(str, self.coefficients))
 
 
-class Scale(nn.Module):
+class ChannelScale(nn.Module):
     """Multiplies every channel of (n, c, h, w) by its weight (c,), which is `value` to begin with.
 
     The release never trains it (lr_mult 0).
@@ -129,8 +130,22 @@ class Scale(nn.Module):
         return f"{len(self.weight)}, {self.value}"
 
 
-class Concat(nn.Module):
+class ConcatChannels(nn.Module):
     """Puts the channels of its inputs one after the other."""
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return torch.cat(inputs, dim=1)
+
+
+__getattr__, __dir__ = lazy_attributes(
+    __name__,
+    {},
+    renamed={
+        "Concat": "ConcatChannels",
+        "Convolution": "Conv",
+        "Crop": "CropLike",
+        "LRN": "ResponseNorm",
+        "Scale": "ChannelScale",
+        "Upsample": "BilinearUpsample",
+    },
+)

@@ -20,7 +20,7 @@ from converters.execution import replica
 from converters.net import LayerSpec, NetSpec, Shape, infer_shapes
 from converters.schema import LayerParameter
 
-from .parts import LRN, Concat, Crop, Scale, Sum, computes_as
+from .parts import ChannelScale, ConcatChannels, CropLike, ResponseNorm, Sum, computes_as
 
 _IN_PLACE = (nn.ReLU, nn.Dropout)
 
@@ -265,11 +265,11 @@ _DESCRIBE: dict[type[nn.Module], Callable[[Any, Any], None]] = {
     nn.Conv2d: _convolution,
     nn.ConvTranspose2d: _deconvolution,
     nn.MaxPool2d: _pooling,
-    LRN: _lrn,
+    ResponseNorm: _lrn,
     nn.ReLU: _relu,
     nn.Dropout: _dropout,
-    Crop: _crop,
+    CropLike: _crop,
     Sum: _sum,
-    Scale: _scale,
-    Concat: _concat,
+    ChannelScale: _scale,
+    ConcatChannels: _concat,
 }

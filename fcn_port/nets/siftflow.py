@@ -12,7 +12,7 @@ from torch import Tensor
 
 from converters.net import Shape
 
-from .parts import Convolution, Crop, Sum, Upsample
+from .parts import BilinearUpsample, Conv, CropLike, Sum
 from .vgg16 import VGG16, Widths, widths_of
 
 
@@ -32,13 +32,13 @@ class SiftFlowFCN32s(SiftFlow):
         super().__init__(widths=widths)
         sem, geo = num_classes["sem"], num_classes["geo"]
 
-        self.score_fr_sem = Convolution(widths.fc7, sem, 1)
-        self.upscore_sem = Upsample(sem, factor=32)
-        self.score_sem = Crop(19)
+        self.score_fr_sem = Conv(widths.fc7, sem, 1)
+        self.upscore_sem = BilinearUpsample(sem, factor=32)
+        self.score_sem = CropLike(19)
 
-        self.score_fr_geo = Convolution(widths.fc7, geo, 1)
-        self.upscore_geo = Upsample(geo, factor=32)
-        self.score_geo = Crop(19)
+        self.score_fr_geo = Conv(widths.fc7, geo, 1)
+        self.upscore_geo = BilinearUpsample(geo, factor=32)
+        self.score_geo = CropLike(19)
 
     def forward(self, data: Tensor) -> dict[str, Tensor]:
         _, _, fc7 = self.features(data)
@@ -58,21 +58,21 @@ class SiftFlowFCN16s(SiftFlow):
         super().__init__(widths=widths)
         sem, geo = num_classes["sem"], num_classes["geo"]
 
-        self.score_fr_sem = Convolution(widths.fc7, sem, 1)
-        self.upscore2_sem = Upsample(sem, factor=2)
-        self.score_pool4_sem = Convolution(widths.conv4, sem, 1)
-        self.score_pool4_semc = Crop(5)
+        self.score_fr_sem = Conv(widths.fc7, sem, 1)
+        self.upscore2_sem = BilinearUpsample(sem, factor=2)
+        self.score_pool4_sem = Conv(widths.conv4, sem, 1)
+        self.score_pool4_semc = CropLike(5)
         self.fuse_pool4_sem = Sum()
-        self.upscore16_sem = Upsample(sem, factor=16)
-        self.score_sem = Crop(27)
+        self.upscore16_sem = BilinearUpsample(sem, factor=16)
+        self.score_sem = CropLike(27)
 
-        self.score_fr_geo = Convolution(widths.fc7, geo, 1)
-        self.upscore2_geo = Upsample(geo, factor=2)
-        self.score_pool4_geo = Convolution(widths.conv4, geo, 1)
-        self.score_pool4_geoc = Crop(5)
+        self.score_fr_geo = Conv(widths.fc7, geo, 1)
+        self.upscore2_geo = BilinearUpsample(geo, factor=2)
+        self.score_pool4_geo = Conv(widths.conv4, geo, 1)
+        self.score_pool4_geoc = CropLike(5)
         self.fuse_pool4_geo = Sum()
-        self.upscore16_geo = Upsample(geo, factor=16)
-        self.score_geo = Crop(27)
+        self.upscore16_geo = BilinearUpsample(geo, factor=16)
+        self.score_geo = CropLike(27)
 
     def forward(self, data: Tensor) -> dict[str, Tensor]:
         _, pool4, fc7 = self.features(data)
@@ -96,29 +96,29 @@ class SiftFlowFCN8s(SiftFlow):
         super().__init__(widths=widths)
         sem, geo = num_classes["sem"], num_classes["geo"]
 
-        self.score_fr_sem = Convolution(widths.fc7, sem, 1)
-        self.upscore2_sem = Upsample(sem, factor=2)
-        self.score_pool4_sem = Convolution(widths.conv4, sem, 1)
-        self.score_pool4_semc = Crop(5)
+        self.score_fr_sem = Conv(widths.fc7, sem, 1)
+        self.upscore2_sem = BilinearUpsample(sem, factor=2)
+        self.score_pool4_sem = Conv(widths.conv4, sem, 1)
+        self.score_pool4_semc = CropLike(5)
         self.fuse_pool4_sem = Sum()
-        self.upscore_pool4_sem = Upsample(sem, factor=2)
-        self.score_pool3_sem = Convolution(widths.conv3, sem, 1)
-        self.score_pool3_semc = Crop(9)
+        self.upscore_pool4_sem = BilinearUpsample(sem, factor=2)
+        self.score_pool3_sem = Conv(widths.conv3, sem, 1)
+        self.score_pool3_semc = CropLike(9)
         self.fuse_pool3_sem = Sum()
-        self.upscore8_sem = Upsample(sem, factor=8)
-        self.score_sem = Crop(31)
+        self.upscore8_sem = BilinearUpsample(sem, factor=8)
+        self.score_sem = CropLike(31)
 
-        self.score_fr_geo = Convolution(widths.fc7, geo, 1)
-        self.upscore2_geo = Upsample(geo, factor=2)
-        self.score_pool4_geo = Convolution(widths.conv4, geo, 1)
-        self.score_pool4_geoc = Crop(5)
+        self.score_fr_geo = Conv(widths.fc7, geo, 1)
+        self.upscore2_geo = BilinearUpsample(geo, factor=2)
+        self.score_pool4_geo = Conv(widths.conv4, geo, 1)
+        self.score_pool4_geoc = CropLike(5)
         self.fuse_pool4_geo = Sum()
-        self.upscore_pool4_geo = Upsample(geo, factor=2)
-        self.score_pool3_geo = Convolution(widths.conv3, geo, 1)
-        self.score_pool3_geoc = Crop(9)
+        self.upscore_pool4_geo = BilinearUpsample(geo, factor=2)
+        self.score_pool3_geo = Conv(widths.conv3, geo, 1)
+        self.score_pool3_geoc = CropLike(9)
         self.fuse_pool3_geo = Sum()
-        self.upscore8_geo = Upsample(geo, factor=8)
-        self.score_geo = Crop(31)
+        self.upscore8_geo = BilinearUpsample(geo, factor=8)
+        self.score_geo = CropLike(31)
 
     def forward(self, data: Tensor) -> dict[str, Tensor]:
         pool3, pool4, fc7 = self.features(data)

@@ -41,7 +41,7 @@ from converters.net import NetSpec, Shape
 
 from .fcn import FCN
 from .net import Net
-from .parts import Crop, Upsample
+from .parts import BilinearUpsample, CropLike
 from .record import NotCaffes, calls_of
 
 METHODS = ("learned", "bilinear", "nearest", "bed-of-nails", "max-unpooling", "shift-and-stitch", "dilation")
@@ -73,8 +73,8 @@ def with_upsampling(net: FCN, method: str) -> Net:
     return _changed(net, {name: FixedKernel(method, module) for name, module in _upsamplings(net)})
 
 
-def _upsamplings(net: nn.Module) -> Iterator[tuple[str, Upsample]]:
-    return ((name, module) for name, module in net.named_children() if isinstance(module, Upsample))
+def _upsamplings(net: nn.Module) -> Iterator[tuple[str, BilinearUpsample]]:
+    return ((name, module) for name, module in net.named_children() if isinstance(module, BilinearUpsample))
 
 
 def _changed(net: FCN, layers: dict[str, nn.Module]) -> FCN:
@@ -95,7 +95,7 @@ class FixedKernel(nn.Module):
 
     kernel: Tensor
 
-    def __init__(self, method: str, layer: Upsample) -> None:
+    def __init__(self, method: str, layer: BilinearUpsample) -> None:
         super().__init__()
         self.method, self.factor = method, layer.stride[0]
         kernel = _KERNELS[method](layer.kernel_size[0], self.factor)
@@ -284,7 +284,7 @@ class _Through(nn.Module):
 
 
 def _last_crops(net: FCN) -> list[str]:
-    return [name for name in ("score", "score_sem", "score_geo") if isinstance(getattr(net, name, None), Crop)]
+    return [name for name in ("score", "score_sem", "score_geo") if isinstance(getattr(net, name, None), CropLike)]
 
 
 class ShiftAndStitch(Dense):
@@ -356,7 +356,7 @@ def _rarefied(net: FCN) -> dict[str, nn.Module]:
     for call in calls_of(net, net.inputs):
         module, here = call.module, rate[call.bottoms[0]]
         rate[call.top] = here
-        if isinstance(module, Upsample):
+        if isinstance(module, BilinearUpsample):
             if here != module.stride[0]:
                 raise ValueError(f"dilation wants a net that upsamples once; {type(net).__name__} does more often")
             layers[call.name], rate[call.top] = _Through(), 1

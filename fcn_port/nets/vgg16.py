@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from converters.net import Shape
 
 from .fcn import FCN
-from .parts import Convolution, max_pool
+from .parts import Conv, max_pool
 
 
 class Widths(NamedTuple):
@@ -44,46 +44,46 @@ class VGG16(FCN):
         super().__init__()
         w = widths
 
-        self.conv1_1 = Convolution(3, w.conv1, 3, padding=100)
+        self.conv1_1 = Conv(3, w.conv1, 3, padding=100)
         self.relu1_1 = nn.ReLU(inplace=True)
-        self.conv1_2 = Convolution(w.conv1, w.conv1, 3, padding=1)
+        self.conv1_2 = Conv(w.conv1, w.conv1, 3, padding=1)
         self.relu1_2 = nn.ReLU(inplace=True)
         self.pool1 = max_pool()
 
-        self.conv2_1 = Convolution(w.conv1, w.conv2, 3, padding=1)
+        self.conv2_1 = Conv(w.conv1, w.conv2, 3, padding=1)
         self.relu2_1 = nn.ReLU(inplace=True)
-        self.conv2_2 = Convolution(w.conv2, w.conv2, 3, padding=1)
+        self.conv2_2 = Conv(w.conv2, w.conv2, 3, padding=1)
         self.relu2_2 = nn.ReLU(inplace=True)
         self.pool2 = max_pool()
 
-        self.conv3_1 = Convolution(w.conv2, w.conv3, 3, padding=1)
+        self.conv3_1 = Conv(w.conv2, w.conv3, 3, padding=1)
         self.relu3_1 = nn.ReLU(inplace=True)
-        self.conv3_2 = Convolution(w.conv3, w.conv3, 3, padding=1)
+        self.conv3_2 = Conv(w.conv3, w.conv3, 3, padding=1)
         self.relu3_2 = nn.ReLU(inplace=True)
-        self.conv3_3 = Convolution(w.conv3, w.conv3, 3, padding=1)
+        self.conv3_3 = Conv(w.conv3, w.conv3, 3, padding=1)
         self.relu3_3 = nn.ReLU(inplace=True)
         self.pool3 = max_pool()
 
-        self.conv4_1 = Convolution(w.conv3, w.conv4, 3, padding=1)
+        self.conv4_1 = Conv(w.conv3, w.conv4, 3, padding=1)
         self.relu4_1 = nn.ReLU(inplace=True)
-        self.conv4_2 = Convolution(w.conv4, w.conv4, 3, padding=1)
+        self.conv4_2 = Conv(w.conv4, w.conv4, 3, padding=1)
         self.relu4_2 = nn.ReLU(inplace=True)
-        self.conv4_3 = Convolution(w.conv4, w.conv4, 3, padding=1)
+        self.conv4_3 = Conv(w.conv4, w.conv4, 3, padding=1)
         self.relu4_3 = nn.ReLU(inplace=True)
         self.pool4 = max_pool()
 
-        self.conv5_1 = Convolution(w.conv4, w.conv5, 3, padding=1)
+        self.conv5_1 = Conv(w.conv4, w.conv5, 3, padding=1)
         self.relu5_1 = nn.ReLU(inplace=True)
-        self.conv5_2 = Convolution(w.conv5, w.conv5, 3, padding=1)
+        self.conv5_2 = Conv(w.conv5, w.conv5, 3, padding=1)
         self.relu5_2 = nn.ReLU(inplace=True)
-        self.conv5_3 = Convolution(w.conv5, w.conv5, 3, padding=1)
+        self.conv5_3 = Conv(w.conv5, w.conv5, 3, padding=1)
         self.relu5_3 = nn.ReLU(inplace=True)
         self.pool5 = max_pool()
 
-        self.fc6 = Convolution(w.conv5, w.fc6, 7)
+        self.fc6 = Conv(w.conv5, w.fc6, 7)
         self.relu6 = nn.ReLU(inplace=True)
         self.drop6 = nn.Dropout(0.5)
-        self.fc7 = Convolution(w.fc6, w.fc7, 1)
+        self.fc7 = Conv(w.fc6, w.fc7, 1)
         self.relu7 = nn.ReLU(inplace=True)
         self.drop7 = nn.Dropout(0.5)
 

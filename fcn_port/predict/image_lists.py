@@ -18,14 +18,14 @@ PROBABILITIES = ".probabilities"
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageSource:
     """An image: its file, and its name below the folder of results, without an ending."""
 
     path: Path
     name: Path
 
 
-def gather(given: Sequence[Path]) -> tuple[Source, ...]:
+def gather(given: Sequence[Path]) -> tuple[ImageSource, ...]:
     """The images that are meant, in order; a file that comes up twice is there once.
 
     A folder stands for all images below it, in the order of their names, numbers as numbers, so that frames of a video
@@ -44,7 +44,7 @@ def gather(given: Sequence[Path]) -> tuple[Source, ...]:
         raise ValueError(f"no image in {', '.join(map(str, given))}")
     names = _without_endings(list(found.values()))
     _refuse_equal(list(found), names)
-    return tuple(Source(path, name) for path, name in zip(found, names, strict=True))
+    return tuple(ImageSource(path, name) for path, name in zip(found, names, strict=True))
 
 
 def is_single(given: Sequence[Path]) -> bool:

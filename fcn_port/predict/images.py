@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from weights.records import Input
+from weights.records import InputRecipe
 
 from ..errors import ImageError
 from .pictures import opened_picture, pillow_errors
@@ -47,7 +47,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def to_input(image_hwc: np.ndarray, recipe: Input) -> Tensor:
+def to_input(image_hwc: np.ndarray, recipe: InputRecipe) -> Tensor:
     """The input blob (1, c, h, w) float32 of an image (h, w, c) with values as stored (RGB for colour).
 
     The mean is subtracted in double precision and the result rounded once, as the release's infer.py does.

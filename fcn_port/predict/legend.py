@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-Entry = tuple[str, tuple[int, int, int]]
+LegendEntry = tuple[str, tuple[int, int, int]]
 """The text that is written, and the colour beside it."""
 
 _LONGEST = 64
@@ -16,7 +16,7 @@ _LONGEST = 64
 _INK, _PAPER, _EDGE = (32, 32, 32), (255, 255, 255), (150, 150, 150)
 
 
-def with_legend(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:
+def with_legend(picture: Image.Image, entries: Sequence[LegendEntry]) -> Image.Image:
     """The RGB picture, every pixel as it was, with the entries on white below it, as many in a row as fit.
 
     The result is wider than the picture where an entry is. Text is in Pillow's own font, on one line of at most 64

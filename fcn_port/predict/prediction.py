@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from ..errors import ImageError
-from .image_lists import Source
+from .image_lists import ImageSource
 from .images import read_image
 from .segmenting import Seen, segment_all
 
@@ -18,7 +18,7 @@ from .segmenting import Seen, segment_all
 class Predicted:
     """An image and what the net sees in it, or why it could not be read."""
 
-    source: Source
+    source: ImageSource
     seen: Seen | None
     problem: str | None = None
 
@@ -28,13 +28,18 @@ _WAITING = 4
 
 
 def predict_all(
-    net: nn.Module, sources: Sequence[Source], *, batch: int = 1, tile: int | None = None, keep_scores: bool = False
+    net: nn.Module,
+    sources: Sequence[ImageSource],
+    *,
+    batch: int = 1,
+    tile: int | None = None,
+    keep_scores: bool = False,
 ) -> Iterator[Predicted]:
     """Segment each image, and give it as it gets done; images of one size go through it `batch` at a time.
 
     Images that cannot be read come out with the reason. Raises ValueError as `segment` does.
     """
-    waiting: dict[tuple[int, ...], list[tuple[Source, np.ndarray]]] = {}
+    waiting: dict[tuple[int, ...], list[tuple[ImageSource, np.ndarray]]] = {}
 
     def run(size: tuple[int, ...]) -> Iterator[Predicted]:
         group = waiting.pop(size)
@@ -57,7 +62,7 @@ def predict_all(
         yield from run(size)
 
 
-def _reason(source: Source, error: Exception) -> str:
+def _reason(source: ImageSource, error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{source.path}: {(error.strerror or str(error)).lower()}"
     return str(error)

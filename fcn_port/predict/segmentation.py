@@ -10,7 +10,7 @@ from PIL import Image
 
 from converters.errors import CaffeFormatError
 
-from .legend import Entry, with_legend
+from .legend import LegendEntry, with_legend
 
 _NOTEBOOK = 1200
 """Pixels of the longer side from which on a notebook gets a smaller picture."""
@@ -66,7 +66,7 @@ class Segmentation:
         """The share of the pixels of each class that occurs, the largest first."""
         return {self._name(label): share for label, share in self._shares().items()}
 
-    def _legend(self) -> list[Entry]:
+    def _legend(self) -> list[LegendEntry]:
         entries = []
         for label, share in self._shares().items():
             if label:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from converters.errors import CaffeFormatError, NetError
-from weights.records import Input, Preprocessing
+from weights.records import InputRecipe, Preprocessing
 
 from .images import ImageLike, read_image, to_input
 from .palettes import voc_palette
@@ -86,7 +86,7 @@ class _Work:
     """The settings that are the same for all images."""
 
     net: nn.Module
-    recipe: Input
+    recipe: InputRecipe
     keep_scores: bool
 
     def whole(self, pixels: list[np.ndarray]) -> list[Seen]:
@@ -149,7 +149,7 @@ class _Work:
         return found[""] if list(found) == [""] else found
 
 
-def _recipe(net: nn.Module, preprocessing: Preprocessing | None) -> Input:
+def _recipe(net: nn.Module, preprocessing: Preprocessing | None) -> InputRecipe:
     recipe = preprocessing or getattr(net, "preprocessing", None)
     if recipe is None:
         raise ValueError(

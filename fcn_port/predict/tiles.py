@@ -27,7 +27,7 @@ _FAR = 1 << 48
 
 
 @dataclass(frozen=True)
-class Tile:
+class ImageTile:
     """One axis of a tile: the net sees the pixels `seen` of the image, and its scores are kept at `core`."""
 
     seen: Interval
@@ -53,20 +53,20 @@ class Tiling:
         """The smallest tile that gets on wherever it begins."""
         return self.before + self.period + self.after
 
-    def tiles(self, length: int, size: int) -> tuple[Tile, ...]:
+    def tiles(self, length: int, size: int) -> tuple[ImageTile, ...]:
         """Tiles of at most `size` pixels whose cores are an image of `length`, each pixel once and in order.
 
         ValueError where tiles of that size get nowhere.
         """
         if size < min(self.least, length):
             raise ValueError(f"tiles of {size} pixels are too small for this net; it needs {self.least} or more")
-        found: list[Tile] = []
+        found: list[ImageTile] = []
         done = 0
         while done < length:
             begin = max(0, (done - self.before) // self.period * self.period)
             seen = Interval(begin, min(begin + size, length))
             core = Interval(done, exact_part(self.spec, seen, length, axis=self.axis).hi)
-            found.append(Tile(seen, core))
+            found.append(ImageTile(seen, core))
             done = core.hi
         return tuple(found)
 
@@ -157,7 +157,7 @@ def _whole(layer: LayerSpec) -> ValueError:
     return ValueError(f"layer '{layer.name}' ({layer.type}) may look at all of an image at once; tiles cannot")
 
 
-def tiles_of(net: nn.Module, shape: tuple[int, int], size: int) -> Iterator[tuple[Tile, Tile]]:
+def tiles_of(net: nn.Module, shape: tuple[int, int], size: int) -> Iterator[tuple[ImageTile, ImageTile]]:
     """The tiles (rows, columns) of an image of `shape` (h, w), row by row, of at most `size` pixels a side."""
     along = [tiling.tiles(length, size) for tiling, length in zip(tiling_of(net), shape, strict=True)]
     return ((rows, columns) for rows in along[0] for columns in along[1])

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from .recipe import Recipe, find_recipe, recipe_names
     from .run import TrainingPlan, train
     from .solver import CaffeSolver
-    from .task import Task, task_for, task_of
+    from .task import TrainingTask, task_for, task_of
 
 __all__ = [
     "CaffeSolver",
     "Feed",
     "Recipe",
     "SoftmaxWithLoss",
-    "Task",
     "TrainingPlan",
+    "TrainingTask",
     "find_recipe",
     "parameter_groups",
     "recipe_names",
@@ -44,7 +44,7 @@ __getattr__, __dir__ = lazy_attributes(
         "TrainingPlan": "run",
         "Recipe": "recipe",
         "SoftmaxWithLoss": "losses",
-        "Task": "task",
+        "TrainingTask": "task",
         "find_recipe": "recipe",
         "parameter_groups": "multipliers",
         "recipe_names": "recipe",
@@ -53,5 +53,5 @@ __getattr__, __dir__ = lazy_attributes(
         "task_of": "task",
         "train": "run",
     },
-    renamed={"Plan": "TrainingPlan"},
+    renamed={"Plan": "TrainingPlan", "Task": "TrainingTask"},
 )

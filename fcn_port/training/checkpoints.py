@@ -33,7 +33,7 @@ from weights.card import Card
 from ..nets import definition
 from .snapshots import restore_solverstate, to_solverstate
 from .solver import CaffeSolver
-from .task import Task
+from .task import TrainingTask
 
 FORMAT = 1
 """Of the .json."""
@@ -74,7 +74,7 @@ class Snapshot:
     progress: RunProgress
 
 
-def save(folder: Path, name: str, task: Task, solver: CaffeSolver, progress: RunProgress) -> Snapshot:
+def save(folder: Path, name: str, task: TrainingTask, solver: CaffeSolver, progress: RunProgress) -> Snapshot:
     """Write a snapshot into `folder` under the solver's iteration; it is there when this returns."""
     path = snapshot_path(folder, name, solver.iteration)
     weights, state = path.with_suffix(".caffemodel"), path.with_suffix(".solverstate")
@@ -178,7 +178,7 @@ def _snapshot(record: Path, stored: _Stored) -> tuple[Snapshot, list[str]]:
     return Snapshot(record, stored.iteration, files[0], files[1], progress), digests
 
 
-def restore(snapshot: Snapshot, task: Task, solver: CaffeSolver) -> None:
+def restore(snapshot: Snapshot, task: TrainingTask, solver: CaffeSolver) -> None:
     """Give net and solver what they had. Raises MismatchError where the snapshot is of another net or solver."""
     state = to_state_dict(read_caffemodel(snapshot.weights), spec=task.spec)
     try:

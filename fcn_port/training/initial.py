@@ -18,7 +18,7 @@ from converters.net import LayerSpec, NetSpec
 from converters.schema import FillerParameter
 
 from ..nets import FCN
-from ..surgery import State, Surgery, initialise, transplant
+from ..surgery import StateDict, Surgery, initialise, transplant
 from .fillers import fill, fillers_of
 
 
@@ -30,7 +30,9 @@ class Beginning:
     random: tuple[str, ...]
 
 
-def begin(net: nn.Module, spec: NetSpec, *sources: State, seed: int = 1337, expand_scores: bool = False) -> Beginning:
+def begin(
+    net: nn.Module, spec: NetSpec, *sources: StateDict, seed: int = 1337, expand_scores: bool = False
+) -> Beginning:
     """Give `net`, which `spec` defines, its first weights.
 
     `sources` are the state dicts of other nets, none to begin from nothing; `expand_scores` as in

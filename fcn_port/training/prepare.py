@@ -21,7 +21,7 @@ from weights.records import Preprocessing
 from ..data.records import DataSet
 from ..inspection import trace
 from ..nets import NETS, Widths, definition
-from ..surgery import State
+from ..surgery import StateDict
 from .choices import Multiplier, Normalization, Order
 from .distributed import DistributedGroup
 from .errors import TrainingError
@@ -30,7 +30,7 @@ from .initial import Beginning, begin
 from .multipliers import parameter_groups
 from .recipe import Recipe
 from .solver import CaffeSolver
-from .task import Task, task_for, task_of
+from .task import TrainingTask, task_for, task_of
 from .translation import Gathering, Translation, pixels_of, translate
 
 
@@ -55,7 +55,7 @@ class Prepared:
     """Arguments of `train`, and what a person should be told: how the weights begin, and what became of the rate."""
 
     name: str
-    task: Task
+    task: TrainingTask
     solver: CaffeSolver
     feed: Feed
     beginning: Beginning
@@ -107,7 +107,7 @@ def prepare(
     source: TrainingSource,
     data: DataSet,
     *,
-    sources: Sequence[State] = (),
+    sources: Sequence[StateDict] = (),
     expand_scores: bool = False,
     changes: Changes = Changes(),
     group: DistributedGroup = DistributedGroup(),  # noqa: B008
@@ -164,7 +164,7 @@ def prepare(
 # Net
 
 
-def _task(source: TrainingSource, data: DataSet, normalization: Normalization) -> Task:
+def _task(source: TrainingSource, data: DataSet, normalization: Normalization) -> TrainingTask:
     if source.net is not None:
         task = task_of(source.net)
         if normalization != source.gathering.normalization:
@@ -201,7 +201,7 @@ def _build(recipe: Recipe, data: DataSet) -> nn.Module:
     return net
 
 
-def _groups(task: Task, patterns: Mapping[str, Mapping[Multiplier, float]]) -> list[dict[str, Any]]:
+def _groups(task: TrainingTask, patterns: Mapping[str, Mapping[Multiplier, float]]) -> list[dict[str, Any]]:
     """The groups of the solver; blobs that do not learn need no gradients."""
     groups = parameter_groups(task.net, task.spec)
     for pattern, multipliers in patterns.items():
@@ -215,7 +215,7 @@ def _groups(task: Task, patterns: Mapping[str, Mapping[Multiplier, float]]) -> l
     return groups
 
 
-def _preprocessing(source: TrainingSource, task: Task, data: DataSet) -> Preprocessing:
+def _preprocessing(source: TrainingSource, task: TrainingTask, data: DataSet) -> Preprocessing:
     """The ways to make the net's inputs: as for the release of that name, else by the names of its inputs."""
     release = releases().get(source.recipe.net) if source.recipe is not None else None
     known = datasets()[data.name].inputs
@@ -224,7 +224,7 @@ def _preprocessing(source: TrainingSource, task: Task, data: DataSet) -> Preproc
     return Preprocessing(tuple(replace(known.get(name, known["color"]), name=name) for name in task.inputs))
 
 
-def _check_fit(task: Task, feed: Feed) -> None:
+def _check_fit(task: TrainingTask, feed: Feed) -> None:
     """True if the net scores the classes that the data set has, and reads inputs that can be made."""
     with torch.no_grad():
         shapes = trace(task.net, (64, 64))

@@ -37,7 +37,7 @@ from .events import Begun, Report, Saved, Updated, Validated
 from .feed import Feed
 from .folder import locked_folder
 from .solver import CaffeSolver
-from .task import Task
+from .task import TrainingTask
 from .update import Update
 
 
@@ -77,7 +77,7 @@ class Outcome:
 
 
 def train(
-    task: Task,
+    task: TrainingTask,
     solver: CaffeSolver,
     feed: Feed,
     plan: TrainingPlan,
@@ -99,7 +99,7 @@ def train(
 
 
 def _train(
-    task: Task,
+    task: TrainingTask,
     solver: CaffeSolver,
     feed: Feed,
     plan: TrainingPlan,
@@ -122,7 +122,7 @@ def _train(
 class _TrainingRun:
     """One run in one process."""
 
-    task: Task
+    task: TrainingTask
     solver: CaffeSolver
     feed: Feed
     plan: TrainingPlan

@@ -18,7 +18,7 @@ from .losses import SoftmaxWithLoss, losses_of
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class TrainingTask:
     """A net, its losses, and the definition that gives the multipliers of its blobs (None: the net's own)."""
 
     net: nn.Module
@@ -50,7 +50,7 @@ class Task:
         }
 
 
-def task_of(spec: NetSpec) -> Task:
+def task_of(spec: NetSpec) -> TrainingTask:
     """The task that the prototxt of a net to train defines, in Caffe's TRAIN phase.
 
     Data layers become inputs, which the caller feeds by the names of their tops; losses are computed here. Raises
@@ -64,7 +64,7 @@ def task_of(spec: NetSpec) -> Task:
     for loss in losses:
         if loss.label in made:
             raise NetError(f"{loss.name}: its labels '{loss.label}' must be data, not computed", path=spec.path)
-    return Task(CaffeNet(deploy, outputs=scores), losses, spec=train)
+    return TrainingTask(CaffeNet(deploy, outputs=scores), losses, spec=train)
 
 
 def task_for(
@@ -73,7 +73,7 @@ def task_for(
     *,
     normalization: Normalization = "BATCH_SIZE",
     ignore_label: int | None = IGNORE_LABEL,
-) -> Task:
+) -> TrainingTask:
     """The task of a hand-written net with one loss for each of its outputs, `heads`, as the releases train them.
 
     Names are the releases': score has the labels `label` and the loss `loss`; of score_sem and score_geo they are
@@ -84,4 +84,4 @@ def task_for(
         suffix = head.removeprefix("score").removeprefix("_")
         name, label = (f"loss_{suffix}", suffix) if suffix else ("loss", "label")
         losses.append(SoftmaxWithLoss(name, head, label, ignore_label=ignore_label, normalization=normalization))
-    return Task(net, tuple(losses))
+    return TrainingTask(net, tuple(losses))

@@ -16,7 +16,7 @@ from .distributed import DistributedGroup
 from .errors import MemoryFullError, NonFiniteLossError
 from .feed import Batch
 from .solver import CaffeSolver
-from .task import Task
+from .task import TrainingTask
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Update:
     "bfloat16" computes convolutions in bfloat16, and keeps weights, gradients and losses in float32.
     """
 
-    task: Task
+    task: TrainingTask
     solver: CaffeSolver
     group: DistributedGroup
     run: nn.Module

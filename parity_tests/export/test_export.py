@@ -21,7 +21,7 @@ from fcn_port.cli import run
 from fcn_port.cli.export import FORMATS
 from fcn_port.exporting import SUFFIXES, definition, export, export_net
 from fcn_port.loading import load
-from fcn_port.nets.parts import Crop
+from fcn_port.nets.parts import CropLike
 from fcn_port.nets.record import NotCaffes
 from parity_tests.export.test_export_python import ODD
 from parity_tests.goldens import GOLDEN, compare, formats
@@ -172,7 +172,7 @@ def test_safetensors_keeps_the_card(tmp_path: Path) -> None:
 # Checked before it is called done
 
 
-class CentredCrop(Crop):
+class CentredCrop(CropLike):
     """Crops the middle."""
 
     def forward(self, x: Tensor, reference: Tensor) -> Tensor:

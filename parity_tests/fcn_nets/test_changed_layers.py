@@ -12,7 +12,7 @@ import fcn_port
 from converters.execution.caffe_net import CaffeNet
 from fcn_port.inspection import input_shapes
 from fcn_port.nets import FCN, FCN8sAtOnce, FCNAlexNet, definition
-from fcn_port.nets.parts import Crop
+from fcn_port.nets.parts import CropLike
 from fcn_port.nets.record import NotCaffes, to_spec
 from parity_tests.narrow import NARROW, image, same
 
@@ -66,7 +66,7 @@ DESCRIBED: dict[str, tuple[type[FCN], Change]] = {
 }
 
 
-class CentredCrop(Crop):
+class CentredCrop(CropLike):
     def forward(self, x: Tensor, reference: Tensor) -> Tensor:
         h, w = reference.shape[-2:]
         return x.narrow(-2, (x.shape[-2] - h) // 2, h).narrow(-1, (x.shape[-1] - w) // 2, w)

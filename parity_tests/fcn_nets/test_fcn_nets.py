@@ -10,7 +10,7 @@ import fcn_port
 from fcn_port.errors import ImageError
 from fcn_port.inspection import input_shapes
 from fcn_port.nets import NETS
-from fcn_port.nets.parts import LRN
+from fcn_port.nets.parts import ResponseNorm
 from fcn_port.nets.record import to_spec
 from parity_tests.fill import SCALE_CONSTANTS, fcn_layer_types, fill_blob
 from parity_tests.goldens import compare, golden, golden_ids, shapes, wrong_labels
@@ -107,7 +107,7 @@ def test_lrn_agrees_with_torchs() -> None:
     x = torch.randn(2, 7, 5, 6, generator=torch.Generator().manual_seed(0)) * 70
     for size, alpha, beta, k in ((5, 1e-4, 0.75, 1.0), (3, 0.2, 0.5, 2.0)):
         expected = torch.nn.functional.local_response_norm(x, size, alpha, beta, k)
-        torch.testing.assert_close(LRN(size, alpha=alpha, beta=beta, k=k)(x), expected)
+        torch.testing.assert_close(ResponseNorm(size, alpha=alpha, beta=beta, k=k)(x), expected)
 
 
 def test_an_image_of_which_googlenet_leaves_nothing_is_refused() -> None:

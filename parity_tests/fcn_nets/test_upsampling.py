@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate, max_pool2d, max_unpool2d
 
 import fcn_port
 from fcn_port.nets import FCN
-from fcn_port.nets.parts import Upsample
+from fcn_port.nets.parts import BilinearUpsample
 from fcn_port.nets.upsampling import METHODS, FixedKernel, MaxUnpool, PoolWithPlaces, ShiftAndStitch, with_upsampling
 from parity_tests.nets import narrow_net, random_inputs, with_random_weights
 from parity_tests.test_architecture import ROOT
@@ -100,24 +100,24 @@ def test_what_cannot_be_done_is_told() -> None:
 @pytest.mark.parametrize("factor", [2, 8, 32])
 def test_nearest_is_nearest(factor: int) -> None:
     x = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
-    found = FixedKernel("nearest", Upsample(3, factor=factor))(x)
+    found = FixedKernel("nearest", BilinearUpsample(3, factor=factor))(x)
     margin = factor // 2
     assert torch.equal(found[:, :, margin:-margin, margin:-margin], interpolate(x, scale_factor=factor, mode="nearest"))
-    assert found.shape == Upsample(3, factor=factor)(x).shape
+    assert found.shape == BilinearUpsample(3, factor=factor)(x).shape
     assert not found[:, :, :margin].any() and not found[..., -margin:].any()
 
 
 @pytest.mark.parametrize(("factor", "size"), [(2, 4), (32, 64), (32, 63)])
 def test_a_bed_of_nails_has_a_nail_for_each_score(factor: int, size: int) -> None:
     x = torch.rand(1, 2, 3, 4, generator=torch.Generator().manual_seed(0)) + 1
-    found = FixedKernel("bed-of-nails", Upsample(2, factor=factor, kernel_size=size))(x)
+    found = FixedKernel("bed-of-nails", BilinearUpsample(2, factor=factor, kernel_size=size))(x)
     first = (size - 1) // 2
     assert torch.equal(found[:, :, first::factor, first::factor][:, :, :3, :4], x)
     assert found.count_nonzero() == x.numel()
 
 
 def test_fixed_bilinear_is_what_the_deconvolution_begins_with() -> None:
-    for layer in (Upsample(3, factor=8), Upsample(3, factor=32, kernel_size=63)):
+    for layer in (BilinearUpsample(3, factor=8), BilinearUpsample(3, factor=32, kernel_size=63)):
         x = torch.randn(1, 3, 4, 5, generator=torch.Generator().manual_seed(0))
         torch.testing.assert_close(FixedKernel("bilinear", layer)(x), layer(x).detach())
 

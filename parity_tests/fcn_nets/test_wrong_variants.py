@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 import fcn_port
 from fcn_port.nets import FCN32sColorHHA
-from fcn_port.nets.parts import Concat, Crop, Sum
+from fcn_port.nets.parts import ConcatChannels, CropLike, Sum
 from parity_tests.goldens import compare, format_blobs, formats, golden, parse_id
 from parity_tests.nets import filled_inputs, filled_net
 from parity_tests.tolerances import tolerance
 
 
-class CentredCrop(Crop):
+class CentredCrop(CropLike):
     """Crops the middle, as many ports do: right at no recorded size."""
 
     def forward(self, x: Tensor, reference: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ class CentredCrop(Crop):
         return x.narrow(-2, (x.shape[-2] - h) // 2, h).narrow(-1, (x.shape[-1] - w) // 2, w)
 
 
-class CropAllAxes(Crop):
+class CropAllAxes(CropLike):
     """Crops the channels too, to as many as the reference has."""
 
     def forward(self, x: Tensor, reference: Tensor) -> Tensor:
@@ -33,13 +33,13 @@ class CropAllAxes(Crop):
 
 
 def _offset(layer: str, offset: int) -> Callable[[nn.Module], None]:
-    return lambda net: setattr(net, layer, Crop(offset))
+    return lambda net: setattr(net, layer, CropLike(offset))
 
 
-def _replace_crops(crop: type[Crop]) -> Callable[[nn.Module], None]:
+def _replace_crops(crop: type[CropLike]) -> Callable[[nn.Module], None]:
     def change(net: nn.Module) -> None:
         for name, module in net.named_children():
-            if isinstance(module, Crop):
+            if isinstance(module, CropLike):
                 setattr(net, name, crop(module.offset))
 
     return change
@@ -99,7 +99,7 @@ def test_a_wrong_net_is_seen(name: str) -> None:
     assert not agrees_with_caffe(net)
 
 
-class Swapped(Concat):
+class Swapped(ConcatChannels):
     """Depth before colour."""
 
     def forward(self, *inputs: Tensor) -> Tensor:

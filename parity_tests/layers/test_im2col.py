@@ -19,7 +19,7 @@ from converters.layers import im2col as columns
 from converters.layers.im2col import conv2d, is_faster_by_im2col
 from fcn_port.fastpath.graph import Step
 from fcn_port.fastpath.kernels import make_kernel
-from fcn_port.nets.parts import Convolution
+from fcn_port.nets.parts import Conv
 from fcn_port.nets.record import to_spec
 from parity_tests.nets import narrow_net, random_inputs, with_random_weights
 from parity_tests.tolerances import tolerance
@@ -147,7 +147,7 @@ def test_everything_else_is_pytorchs() -> None:
 @pytest.mark.parametrize("more", [{}, {"padding": "same"}, {"padding": 2, "padding_mode": "reflect"}])
 def test_the_module_takes_and_refuses_what_pytorchs_does(shape: tuple[int, ...], more: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    ours, its = Convolution(1, 3, 5, **more), nn.Conv2d(1, 3, 5, **more)
+    ours, its = Conv(1, 3, 5, **more), nn.Conv2d(1, 3, 5, **more)
     its.load_state_dict(ours.state_dict())
 
     def result(module: nn.Module) -> Tensor | str:
@@ -174,7 +174,7 @@ def test_hand_written_and_executed_nets_choose_alike(name: str) -> None:
     executed.load_state_dict(net.state_dict())
     plain = copy.deepcopy(net)
     for module in plain.modules():
-        if isinstance(module, Convolution):
+        if isinstance(module, Conv):
             module.__class__ = nn.Conv2d
     with torch.no_grad():
         found, expected, other = (each(*inputs.values()) for each in (net, executed, plain))
@@ -184,7 +184,7 @@ def test_hand_written_and_executed_nets_choose_alike(name: str) -> None:
 
 def test_without_packed_weights_the_fast_net_has_columns_too() -> None:
     """`fast(net, low_memory=True)`: oneDNN's own layout of fc6 would be 411 MB."""
-    module, x = Convolution(20, 50, 5), random(1, 20, 12, 12)
+    module, x = Conv(20, 50, 5), random(1, 20, 12, 12)
     step = Step("conv", module, ("data",), "conv", relu=False)
     with torch.no_grad():
         assert torch.equal(make_kernel(step, packed=False)(x), module(x))
@@ -231,7 +231,7 @@ def old_onnx(net: nn.Module, x: Tensor) -> str:
 
 
 def symbolic(net: nn.Module, x: Tensor) -> str:
-    return str(torch.fx.symbolic_trace(Convolution(1, 20, 5)).graph)
+    return str(torch.fx.symbolic_trace(Conv(1, 20, 5)).graph)
 
 
 @pytest.mark.parametrize("make", [exported, compiled, traced, old_onnx, symbolic])
@@ -247,7 +247,7 @@ def test_what_torch_can_do_with_a_convolution_it_can_do_with_this() -> None:
     """Scripts, forward derivatives, maps over a batch, the count of operations, bfloat16 where it is asked for."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    net, x = Convolution(1, 20, 5), random(1, 1, 28, 28)
+    net, x = Conv(1, 20, 5), random(1, 1, 28, 28)
     assert_close(torch.jit.script(net)(x), net(x))
     _, forward = torch.func.jvp(net, (x,), (x,))
     assert_close(forward, net(x) - net(torch.zeros_like(x)))

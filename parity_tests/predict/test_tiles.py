@@ -19,7 +19,7 @@ from converters.net.layer import _types
 from fcn_port.fastpath.geometry import Interval
 from fcn_port.nets import FCN
 from fcn_port.predict import segment
-from fcn_port.predict.tiles import Tile, Tiling, tiling_along, tiling_of
+from fcn_port.predict.tiles import ImageTile, Tiling, tiling_along, tiling_of
 from parity_tests.nets import narrow_net, random_inputs, with_random_weights
 from parity_tests.tolerances import tolerance
 from weights import release
@@ -33,7 +33,7 @@ def net_of(name: str) -> FCN:
     return with_random_weights(narrow_net(name)).double()
 
 
-def put_together(net: FCN, x: Tensor, rows: tuple[Tile, ...], columns: tuple[Tile, ...]) -> Tensor:
+def put_together(net: FCN, x: Tensor, rows: tuple[ImageTile, ...], columns: tuple[ImageTile, ...]) -> Tensor:
     """The scores of `x` from tiles, as one would write it down."""
     with torch.no_grad():
         bands = []
@@ -46,7 +46,7 @@ def put_together(net: FCN, x: Tensor, rows: tuple[Tile, ...], columns: tuple[Til
         return torch.cat(bands, dim=2)
 
 
-def error_of(net: FCN, x: Tensor, rows: tuple[Tile, ...], columns: tuple[Tile, ...]) -> float:
+def error_of(net: FCN, x: Tensor, rows: tuple[ImageTile, ...], columns: tuple[ImageTile, ...]) -> float:
     """The largest difference to the whole image's scores, of the largest of these."""
     with torch.no_grad():
         whole = net(x)
@@ -63,7 +63,7 @@ def test_tiles_are_the_whole_image(name: str, length: int, extra: int, tall: boo
     tiles = tiling.tiles(length, tiling.least + extra)
     assert [tile.core.lo for tile in tiles] == [0, *(tile.core.hi for tile in tiles[:-1])]
     assert tiles[-1].core.hi == length and all(tile.seen.size <= tiling.least + extra for tile in tiles)
-    across = (Tile(Interval(0, 9), Interval(0, 9)),)
+    across = (ImageTile(Interval(0, 9), Interval(0, 9)),)
     size = (length, 9) if tall else (9, length)
     x = random_inputs(net, size)["data"].double()
     error = error_of(net, x, tiles, across) if tall else error_of(net, x, across, tiles)
@@ -88,12 +88,12 @@ def test_tilings_that_are_wrong_are_noticed(name: str, wrong: str) -> None:
     assert len(right) > 2
     tiles = _spoiled(tiling, right, wrong)
     x = random_inputs(net, (length, 5))["data"].double()
-    across = (Tile(Interval(0, 5), Interval(0, 5)),)
+    across = (ImageTile(Interval(0, 5), Interval(0, 5)),)
     assert error_of(net, x, right, across) <= tolerance("lossless-double")
     assert error_of(net, x, tiles, across) > 100 * tolerance("lossless-double")
 
 
-def _spoiled(tiling: Tiling, tiles: tuple[Tile, ...], wrong: str) -> tuple[Tile, ...]:
+def _spoiled(tiling: Tiling, tiles: tuple[ImageTile, ...], wrong: str) -> tuple[ImageTile, ...]:
     first, second, *rest = tiles
     if wrong == "misaligned":
         off = tiling.period // 2
@@ -161,7 +161,7 @@ def test_windows_with_holes_are_followed(layers: list[str], axis: int) -> None:
     net = caffe_net(*layers, layer("TanH", "a", "score"))
     tiles = tiling_of(net)[axis].tiles(200, tiling_of(net)[axis].least + 20)
     assert len(tiles) > 3
-    across = (Tile(Interval(0, 30), Interval(0, 30)),)
+    across = (ImageTile(Interval(0, 30), Interval(0, 30)),)
     size, along = ((200, 30), (tiles, across)) if axis == 0 else ((30, 200), (across, tiles))
     x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     assert error_of(net, x, *along) <= tolerance("lossless-double")
@@ -172,7 +172,7 @@ def test_a_tiling_that_ignores_holes_is_noticed(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("converters.net.reach.Window.extent", property(lambda window: window.kernel))
     tiles = tiling_of(net)[0].tiles(200, tiling_of(net)[0].least + 20)
     x = torch.randn(1, 3, 200, 30, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    assert error_of(net, x, tiles, (Tile(Interval(0, 30), Interval(0, 30)),)) > 1e-3
+    assert error_of(net, x, tiles, (ImageTile(Interval(0, 30), Interval(0, 30)),)) > 1e-3
 
 
 @pytest.mark.parametrize(

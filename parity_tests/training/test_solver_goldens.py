@@ -12,7 +12,7 @@ from torch import Tensor
 from converters import parse_prototxt, read_caffemodel, read_prototxt
 from converters.formats.solver import SolverSpec, read_solver
 from fcn_port.nets import FCN8s, Widths
-from fcn_port.training import Task, losses, task_of
+from fcn_port.training import TrainingTask, losses, task_of
 from parity_tests import solving
 from parity_tests.fill import fill_state
 from parity_tests.goldens import GOLDEN
@@ -31,19 +31,19 @@ def recipe(name: str) -> tuple[SolverSpec, Trained]:
         return spec, Trained({"loss": arrays["loss"]}, init, final)
 
 
-def caffe_task(spec: SolverSpec) -> Task:
+def caffe_task(spec: SolverSpec) -> TrainingTask:
     return task_of(read_prototxt(spec.net_file()))
 
 
-def hand_written_task(spec: SolverSpec) -> Task:
+def hand_written_task(spec: SolverSpec) -> TrainingTask:
     """The same net by hand; it stays in eval mode, because the recorded one has no dropout."""
     net = FCN8s(7, widths=Widths(4, 8, 16, 32, 32, 64, 64)).eval()
-    return Task(net, caffe_task(spec).losses)
+    return TrainingTask(net, caffe_task(spec).losses)
 
 
 @pytest.mark.parametrize("make", [caffe_task, hand_written_task], ids=["from its prototxt", "hand-written"])
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_loss_and_every_weight_is_caffes(name: str, make: Callable[[SolverSpec], Task]) -> None:
+def test_every_loss_and_every_weight_is_caffes(name: str, make: Callable[[SolverSpec], TrainingTask]) -> None:
     spec, caffes = recipe(name)
     task = solving.start(make(spec), caffes.init)
     ours = solving.train(task, spec, solving.fcn_batches(spec.max_iter))

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from converters.formats.solver import SolverSpec, parse_solver
-from fcn_port.training import CaffeSolver, Task, parameter_groups
+from fcn_port.training import CaffeSolver, TrainingTask, parameter_groups
 from parity_tests import solving
 from parity_tests.solving import CASES, ELEMENTWISE, Trained
 from parity_tests.tolerances import tolerance
 
-Variant = Callable[[Task, SolverSpec], torch.optim.Optimizer]
+Variant = Callable[[TrainingTask, SolverSpec], torch.optim.Optimizer]
 
 
 def differences(name: str, variant: Variant = solving.solver_for, **changes: object) -> dict[str, float]:
@@ -52,7 +52,7 @@ def test_the_history_is_caffes(name: str) -> None:
 # Wrong variants
 
 
-def torch_sgd(task: Task, spec: SolverSpec) -> torch.optim.Optimizer:
+def torch_sgd(task: TrainingTask, spec: SolverSpec) -> torch.optim.Optimizer:
     """PyTorch's SGD with the rates of the policy set before each step, as a torch scheduler would."""
     from fcn_port.training.rates import learning_rate
 
@@ -87,11 +87,11 @@ def test_torchs_sgd_differs_as_soon_as_the_rate_changes(name: str) -> None:
     assert differences(name, torch_sgd)["conv.weight norm"] > 100
 
 
-def one_multiplier(task: Task, spec: SolverSpec) -> torch.optim.Optimizer:
+def one_multiplier(task: TrainingTask, spec: SolverSpec) -> torch.optim.Optimizer:
     return CaffeSolver(task.net.parameters(), spec)
 
 
-def decayed_biases(task: Task, spec: SolverSpec) -> torch.optim.Optimizer:
+def decayed_biases(task: TrainingTask, spec: SolverSpec) -> torch.optim.Optimizer:
     return CaffeSolver([{**g, "decay_mult": 1.0} for g in parameter_groups(task.net, task.spec)], spec)
 
 

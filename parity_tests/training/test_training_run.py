@@ -151,11 +151,13 @@ def test_out_of_memory_says_what_to_change(tmp_path: Path, monkeypatch: pytest.M
     def full(*_: object, **__: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(update.Task, "losses_of", full)
+    monkeypatch.setattr(update.TrainingTask, "losses_of", full)
     said = r"out of memory at image shapes_\S+ \(data 1x3x40x56.*\n.*--batch-size 1"
     with pytest.raises(MemoryFullError, match=said):
         train(task, solver_of(task), feed_of(data, task), TrainingPlan(tmp_path, "x", max_iter=8))
-    monkeypatch.setattr(update.Task, "losses_of", lambda *_, **__: torch.zeros(1) + torch.zeros(2, 2) @ torch.zeros(3))
+    monkeypatch.setattr(
+        update.TrainingTask, "losses_of", lambda *_, **__: torch.zeros(1) + torch.zeros(2, 2) @ torch.zeros(3)
+    )
     with pytest.raises(RuntimeError, match="mat"):
         train(task, solver_of(task), feed_of(data, task), TrainingPlan(tmp_path, "x", max_iter=8))
 

@@ -15,7 +15,7 @@ import pytest
 from parity_tests.goldens import shapes
 from weights.catalogue import datasets, init_nets, parse_catalogue, release, releases
 from weights.errors import CatalogueError, UnknownReleaseError, WeightsError
-from weights.records import Checksum, Input, Preprocessing
+from weights.records import Checksum, InputRecipe, Preprocessing
 
 NAMES = [
     *("voc-fcn32s", "voc-fcn16s", "voc-fcn8s", "voc-fcn8s-atonce", "voc-fcn-alexnet"),
@@ -158,7 +158,7 @@ def test_preprocessing_survives_json(name: str) -> None:
 
 
 def test_scale_and_log_survive_json() -> None:
-    before = Preprocessing((Input("depth", "depth", "file", (7.844,), log=True, scale=0.5),))
+    before = Preprocessing((InputRecipe("depth", "depth", "file", (7.844,), log=True, scale=0.5),))
     assert Preprocessing.from_json(json.loads(json.dumps(before.to_json()))) == before
 
 

@@ -82,7 +82,7 @@ def blind_to_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A download that takes the end of the connection for the end of the file."""
     whole = transfer._append
 
-    def append(pieces: object, total: int | None, job: transfer.Job) -> None:
+    def append(pieces: object, total: int | None, job: transfer.TransferJob) -> None:
         with contextlib.suppress(transfer.InterruptedTransfer):
             whole(pieces, total, job)  # type: ignore[arg-type]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .prototxt import fetch_prototxt
     from .release import NoAddressWorked, download
     from .retry_policy import RetryPolicy
-    from .transfer import Job
+    from .transfer import TransferJob
     from .verify import Wanted, WrongFile, judge
     from .wording import shown
 
@@ -23,13 +23,13 @@ __all__ = [
     "Callback",
     "FetchPlan",
     "FetchResult",
-    "Job",
     "Meter",
     "NoAddressWorked",
     "Partial",
     "Progress",
     "RetryPolicy",
     "RunningDigests",
+    "TransferJob",
     "Wanted",
     "WrongFile",
     "download",
@@ -50,7 +50,7 @@ __getattr__, __dir__ = lazy_attributes(
         "Callback": "progress",
         "FetchPlan": "fetching",
         "FetchResult": "fetching",
-        "Job": "transfer",
+        "TransferJob": "transfer",
         "Meter": "progress",
         "NoAddressWorked": "release",
         "Partial": "partial",
@@ -70,4 +70,5 @@ __getattr__, __dir__ = lazy_attributes(
         "shown": "wording",
         "sweep": "lock",
     },
+    renamed={"Job": "TransferJob"},
 )

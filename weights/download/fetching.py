@@ -22,7 +22,7 @@ from weights.download.lock import locked, sweep
 from weights.download.partial import Partial
 from weights.download.progress import Callback, Meter, human_bytes
 from weights.download.retry_policy import RetryPolicy
-from weights.download.verify import HEAD, Check, Wanted, WrongFile, judge, refuse_web_page
+from weights.download.verify import HEAD, FileCheck, Wanted, WrongFile, judge, refuse_web_page
 from weights.errors import ChecksumError, FetchError, OfflineError
 from weights.records import Release
 from weights.sidecar import Record, VerifiedBy, read_record, write_record
@@ -114,7 +114,7 @@ def fetch(
     from_file: str | os.PathLike[str] | None = None,
     offline: bool | None = None,
     verify: bool = False,
-    check: Check | None = None,
+    check: FileCheck | None = None,
     progress: Callback | None = None,
     patience: RetryPolicy | None = None,
 ) -> FetchResult:
@@ -175,7 +175,7 @@ class _Fetch:
 
     release: Release
     place: StoredFile
-    check: Check | None
+    check: FileCheck | None
     meter: Meter
 
     def unchanged(self) -> FetchResult | None:
@@ -234,14 +234,14 @@ class _Fetch:
             NoAddressWorked,
             download,
         )
-        from weights.download.transfer import Job
+        from weights.download.transfer import TransferJob
 
         partial, wanted, digests = Partial.of(self.place), self._wanted(), self._digests()
         require_room(self.place.folder, (self.release.expected_bytes or 0) - partial.size())
         try:
             url, verified_by = download(
                 self.release.urls,
-                Job(partial, wanted, digests, self.meter, patience),
+                TransferJob(partial, wanted, digests, self.meter, patience),
                 verify=lambda: judge(partial.path, digests, wanted, self.check),
             )
         except NoAddressWorked as error:

@@ -57,10 +57,10 @@ def fetch_prototxt(
 
 def _download(release: Release, place: StoredFile, meter: Meter, patience: RetryPolicy) -> None:
     from weights.download.release import NoAddressWorked, download  # here, for the network library is slow to import
-    from weights.download.transfer import Job
+    from weights.download.transfer import TransferJob
 
     partial = Partial.of(place)
-    job = Job(partial, Wanted(at_most=LARGEST), RunningDigests(), meter, patience)
+    job = TransferJob(partial, Wanted(at_most=LARGEST), RunningDigests(), meter, patience)
     try:
         download(release.prototxts, job, verify=lambda: _look_at(partial.path.read_bytes()))
     except NoAddressWorked as error:

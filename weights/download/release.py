@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from weights.download.connection import Session
-from weights.download.transfer import InterruptedTransfer, Job, TransferError, Unreachable, receive
+from weights.download.transfer import InterruptedTransfer, TransferError, TransferJob, Unreachable, receive
 from weights.download.verify import WrongFile
 from weights.download.wording import redacted, shown
 
@@ -32,7 +32,7 @@ class NoAddressWorked(Exception):
         self.failures = tuple(failures)
 
 
-def download(urls: Sequence[str], job: Job, *, verify: Callable[[], T]) -> tuple[str, T]:
+def download(urls: Sequence[str], job: TransferJob, *, verify: Callable[[], T]) -> tuple[str, T]:
     """Bring the file into `job.partial`, verified; gives the address that it came from, and what `verify` gave.
 
     `verify` looks at the whole file, of which `job.digests` has all bytes; WrongFile if it is not the one.
@@ -48,7 +48,7 @@ def download(urls: Sequence[str], job: Job, *, verify: Callable[[], T]) -> tuple
     raise NoAddressWorked(failures)
 
 
-def _download_from(session: Session, url: str, job: Job, verify: Callable[[], T]) -> T:
+def _download_from(session: Session, url: str, job: TransferJob, verify: Callable[[], T]) -> T:
     """The file from one address; one put together from several answers gets a second chance from its start."""
     began = _persist(session, url, job)
     try:
@@ -61,7 +61,7 @@ def _download_from(session: Session, url: str, job: Job, verify: Callable[[], T]
     return _verified_or_discarded(job, verify)
 
 
-def _verified_or_discarded(job: Job, verify: Callable[[], T]) -> T:
+def _verified_or_discarded(job: TransferJob, verify: Callable[[], T]) -> T:
     job.meter.stage("verifying", done=job.digests.count, total=job.digests.count)
     try:
         return verify()
@@ -70,7 +70,7 @@ def _verified_or_discarded(job: Job, verify: Callable[[], T]) -> T:
         raise
 
 
-def _persist(session: Session, url: str, job: Job) -> int:
+def _persist(session: Session, url: str, job: TransferJob) -> int:
     """Receive, again and again while it helps; gives where in the file the last answer began."""
     best, failures = job.partial.size(), 0
     while True:

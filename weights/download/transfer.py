@@ -47,7 +47,7 @@ class _StalePartial(Exception):
 
 
 @dataclass(frozen=True)
-class Job:
+class TransferJob:
     """A download to do: what, where to, who follows the bytes and who is told, and how long to wait."""
 
     partial: Partial
@@ -57,7 +57,7 @@ class Job:
     patience: RetryPolicy
 
 
-def receive(session: Session, url: str, job: Job) -> int:
+def receive(session: Session, url: str, job: TransferJob) -> int:
     """Append to `job.partial` until the server says that it is whole; gives where in the file this answer began.
 
     TransferError or WrongFile says why it did not work; FetchError if the disk is full.
@@ -72,7 +72,7 @@ def receive(session: Session, url: str, job: Job) -> int:
         raise InterruptedTransfer("the server contradicts itself about the length of the file") from None
 
 
-def _receive(session: Session, url: str, job: Job) -> int:
+def _receive(session: Session, url: str, job: TransferJob) -> int:
     partial, wanted = job.partial, job.wanted
     start = _resume_at(url, partial, wanted)
     job.meter.stage("connecting", done=start, total=wanted.size, url=url)
@@ -211,7 +211,7 @@ def _refuse_other_content(response: requests.Response) -> None:
         raise WrongFile(f"the server sends the file compressed ({shown(encoding, most=40)}), which was not asked for")
 
 
-def _append(pieces: Iterable[bytes], total: int | None, job: Job) -> None:
+def _append(pieces: Iterable[bytes], total: int | None, job: TransferJob) -> None:
     """Write the body until it ends where it should; never more than was announced or can be."""
     partial, digests = job.partial, job.digests
     end = total if total is not None else job.wanted.size

@@ -13,7 +13,7 @@ from weights.download.wording import shown
 from weights.records import Checksum, Release
 from weights.sidecar import Record, VerifiedBy
 
-Check = Callable[[Path], None]
+FileCheck = Callable[[Path], None]
 """Looks at the structure of a file, and raises ValueError (as CaffeFormatError is) if it is not what it should be."""
 
 HEAD = 512
@@ -65,7 +65,7 @@ class Wanted:
         return None
 
 
-def judge(path: Path, digests: RunningDigests, wanted: Wanted, check: Check | None) -> VerifiedBy:
+def judge(path: Path, digests: RunningDigests, wanted: Wanted, check: FileCheck | None) -> VerifiedBy:
     """The way the file at `path`, whose bytes `digests` has seen, was found to be right; WrongFile if it is not."""
     with path.open("rb") as file:
         refuse_web_page(file.read(HEAD))

@@ -18,17 +18,17 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 from torch import Tensor, nn
 
 from ...nets.fcn import FCN
-from ...nets.parts import LRN, Concat, Crop, Scale, Sum
+from ...nets.parts import ChannelScale, ConcatChannels, CropLike, ResponseNorm, Sum
 from ..background import Background
 from ..geometry import Rect, Sliding
-from ..graph import Graph, Step, read_graph
+from ..graph import Step, StepGraph, read_graph
 from ..plan import Plan, reads
 from .split import SplitEngine, last_crops
 
 OPSET = 17
 
 
-class _Model:
+class _OnnxModel:
     """Nodes and weights as they are put down, one after the other."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ def head_model(plan: Plan, background: Background) -> ModelProto:
 
     `plan` is one for a multiple of the strides whose margins are computed; ValueError where one cannot be.
     """
-    model = _Model()
+    model = _OnnxModel()
     constants: dict[str, Tensor] = {}
     inputs: dict[str, int] = {}
     for step in plan.head:
@@ -88,9 +88,9 @@ def head_model(plan: Plan, background: Background) -> ModelProto:
     return model.finish(inputs, plan.cut)
 
 
-def tail_model(plan: Plan, graph: Graph) -> ModelProto:
+def tail_model(plan: Plan, graph: StepGraph) -> ModelProto:
     """The tail from the cut blobs to those that the last crops cut."""
-    model = _Model()
+    model = _OnnxModel()
     outputs = last_crops(plan, graph)
     for step in plan.tail:
         if step.top not in outputs:
@@ -110,7 +110,7 @@ def models_of(engine: SplitEngine) -> dict[str, ModelProto]:
 def whole_model(net: FCN, shape: tuple[int, ...]) -> ModelProto:
     """A net with one input as it is written, padding and all, for inputs of exactly this shape."""
     graph = read_graph(net)
-    model = _Model()
+    model = _OnnxModel()
     for step in graph.steps:
         h, w = (sliding.pad for sliding in step.slidings or (Sliding(1), Sliding(1)))
         _layer(model, step, list(step.bottoms), (h, w, h, w), constant=None)
@@ -140,7 +140,7 @@ def _margins(has: Rect, wanted: Rect) -> tuple[int, int, int, int]:
 
 
 def _layer(
-    model: _Model, step: Step, bottoms: list[str], pads: tuple[int, int, int, int], *, constant: Tensor | None
+    model: _OnnxModel, step: Step, bottoms: list[str], pads: tuple[int, int, int, int], *, constant: Tensor | None
 ) -> None:
     module, top = step.module, step.top
     if isinstance(module, nn.Conv2d):
@@ -158,16 +158,16 @@ def _layer(
     elif isinstance(module, nn.ConvTranspose2d):
         weight = model.weight(f"{step.name}.weight", module.weight)
         model.node("ConvTranspose", [*bottoms, weight], top, strides=list(module.stride))
-    elif isinstance(module, Crop):
+    elif isinstance(module, CropLike):
         _crop(model, step)
     elif isinstance(module, Sum):
         terms = [_times(model, step, i, name) for i, name in enumerate(bottoms)]
         model.node("Add", terms, top)
-    elif isinstance(module, Scale):
+    elif isinstance(module, ChannelScale):
         model.node("Mul", [*bottoms, model.weight(f"{step.name}.weight", module.weight[:, None, None])], top)
-    elif isinstance(module, LRN):
+    elif isinstance(module, ResponseNorm):
         model.node("LRN", bottoms, top, size=module.size, alpha=module.alpha, beta=module.beta, bias=module.k)
-    elif isinstance(module, Concat):
+    elif isinstance(module, ConcatChannels):
         model.node("Concat", bottoms, top, axis=1)
     elif isinstance(module, nn.ReLU):
         model.node("Relu", bottoms, top)
@@ -175,7 +175,7 @@ def _layer(
         raise ValueError(f"{step.name}: no ONNX operator is known for {type(module).__name__}")
 
 
-def _convolution_weights(model: _Model, step: Step, constant: Tensor | None) -> list[str]:
+def _convolution_weights(model: _OnnxModel, step: Step, constant: Tensor | None) -> list[str]:
     """Names of weight and bias; the bias of a convolution of `x - constant` makes up for the constant."""
     module = step.module
     assert isinstance(module, nn.Conv2d) and module.bias is not None
@@ -188,9 +188,9 @@ def _convolution_weights(model: _Model, step: Step, constant: Tensor | None) -> 
     return [model.weight(f"{step.name}.weight", module.weight), model.weight(f"{step.name}.bias", bias)]
 
 
-def _crop(model: _Model, step: Step) -> None:
+def _crop(model: _OnnxModel, step: Step) -> None:
     """From the offset on, as many rows and columns as the second bottom has."""
-    assert isinstance(step.module, Crop)
+    assert isinstance(step.module, CropLike)
     x, reference = step.bottoms
     offset = model.weight(f"{step.name}.offset", np.full(2, step.module.offset, np.int64))
     axes = model.weight(f"{step.name}.axes", np.array([2, 3], np.int64))
@@ -199,7 +199,7 @@ def _crop(model: _Model, step: Step) -> None:
     model.node("Slice", [x, offset, end, axes], step.top)
 
 
-def _times(model: _Model, step: Step, i: int, name: str) -> str:
+def _times(model: _OnnxModel, step: Step, i: int, name: str) -> str:
     assert isinstance(step.module, Sum)
     if not step.module.coefficients:
         return name

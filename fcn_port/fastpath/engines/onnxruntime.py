@@ -26,10 +26,10 @@ def build(engine: SplitEngine) -> Models:
 
 
 def _load(folder: Path) -> Models:
-    return _Session(folder / "head.onnx"), _Session(folder / "tail.onnx")
+    return _OnnxSession(folder / "head.onnx"), _OnnxSession(folder / "tail.onnx")
 
 
-class _Session:
+class _OnnxSession:
     """An optimised model."""
 
     def __init__(self, path: Path) -> None:

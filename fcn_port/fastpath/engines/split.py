@@ -14,9 +14,9 @@ from converters.net import Interval
 from ...errors import EngineError
 from ...nets.fcn import FCN
 from ...nets.net import Wrapper
-from ...nets.parts import Crop, computes_as
+from ...nets.parts import CropLike, computes_as
 from ..background import Background
-from ..graph import Graph
+from ..graph import StepGraph
 from ..lossless import Lossless
 from ..lru_cache import LRUCache
 from ..plan import Plan
@@ -135,11 +135,11 @@ class SplitEngine(Wrapper):
         return True
 
 
-def last_crops(plan: Plan, graph: Graph) -> dict[str, tuple[str, int]]:
+def last_crops(plan: Plan, graph: StepGraph) -> dict[str, tuple[str, int]]:
     """The blobs that a net's outputs are cut from: {output: (the tail's blob, crop offset)}.
 
     The last crops are left to the caller of the models: they need the image's size, and cost nothing.
     """
     images = {*graph.inputs, *(step.top for step in plan.front)}
-    crops = [step for step in plan.tail if computes_as(step.module, Crop) and step.bottoms[1] in images]
-    return {step.top: (step.bottoms[0], cast(Crop, step.module).offset) for step in crops}
+    crops = [step for step in plan.tail if computes_as(step.module, CropLike) and step.bottoms[1] in images]
+    return {step.top: (step.bottoms[0], cast(CropLike, step.module).offset) for step in crops}

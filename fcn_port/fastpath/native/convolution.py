@@ -58,7 +58,7 @@ def is_native(module: nn.Conv2d) -> bool:
     return why_not() is None and module.in_channels % _CHANNELS == 0 and module.out_channels % library().panel() == 0
 
 
-class _Task(ctypes.Structure):
+class _Arguments(ctypes.Structure):
     """`struct task` of winograd.c."""
 
     _fields_ = (
@@ -118,7 +118,7 @@ class NativeConvolution:
             (1 if shared else threads) * points * (block * channels + _APART),
             threads * points * (group * self._panel + _APART),
         )
-        self._run(ctypes.byref(_Task(
+        self._run(ctypes.byref(_Arguments(
             x=x.data_ptr(), x_image=x.stride(0), x_row=x.stride(2), x_col=x.stride(3),
             kernels=self._kernels.data_ptr(), bias=self._bias.data_ptr(),
             y=y.data_ptr(), y_image=y.stride(0), y_row=y.stride(2), y_col=y.stride(3),
