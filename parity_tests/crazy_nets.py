@@ -28,8 +28,18 @@ _FORKS = {
     "Convolution": ("convolution_param", "hole hole_h hole_w"),
     "Interp": ("interp_param", "shrink_factor zoom_factor height width pad_beg pad_end"),
     "Normalize": ("norm_param", "across_spatial channel_shared eps"),
+    "DetectionOutput": (
+        "detection_output_param",
+        "num_classes share_location keep_top_k confidence_threshold code_type background_label_id nbottom normalized",
+    ),
+    "DetectionOutputExtended": ("detection_output_param", "num_classes share_location keep_top_k code_type"),
     "Permute": ("permute_param", "order order order order"),
     "Pooling": ("pooling_param", "hole ceil_mode"),
+    "PriorBox": (
+        "prior_box_param",
+        "min_size min_size max_size aspect_ratio variance step step_h step_w img_h img_w img_size offset clip keras tf",
+    ),
+    "PriorBoxClustered": ("prior_box_param", "width height width height step variance offset"),
     "Upsample": ("upsample_param", "scale scale_h scale_w upsample_h upsample_w pad_out_h pad_out_w"),
 }
 _PLAIN = (0, 1, 1, 1, 2, 2, 3, 3, 4, 5, 7, -1)

@@ -122,9 +122,11 @@ def nms(
     """
     import torch
 
-    order = torch.sort(scores, descending=True, stable=True).indices
-    if score_threshold is not None:
-        order = order[scores[order] > score_threshold]
+    if score_threshold is None:
+        order = torch.sort(scores, descending=True, stable=True).indices
+    else:
+        likely = (scores > score_threshold).nonzero().flatten()
+        order = likely[torch.sort(scores[likely], descending=True, stable=True).indices]
     if top_k > -1:
         order = order[:top_k]
     boxes = boxes.detach()[order]

@@ -6,6 +6,7 @@ from ast import literal_eval
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..net.layer import UnknownField
 from .base import refuse
 
 if TYPE_CHECKING:
@@ -40,6 +41,20 @@ class ForkMessage:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self._wrong(field, "a number", value)
         return float(value)
+
+    def numbers(self, field: str) -> tuple[float, ...]:
+        values = self.fields.get(field, [])
+        if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+            raise self._wrong(field, "numbers", values)
+        return tuple(map(float, values))
+
+    def message(self, field: str) -> ForkMessage:
+        """The message inside this one, merged over repeats, empty where there is none."""
+        values = self.fields.get(field, [])
+        if not all(isinstance(value, UnknownField) for value in values):
+            raise self._wrong(field, "a message", values)
+        children = tuple(child for value in values for child in value.value)
+        return ForkMessage(self.spec, f"{self.name}.{field}", UnknownField(field, children).children())
 
     def flag(self, field: str, *, default: bool) -> bool:
         value = str(self._last(field, default)).lower()
