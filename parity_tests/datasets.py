@@ -98,3 +98,18 @@ def make_nyud(root: Path, labels: np.ndarray) -> Path:
     save_matlab(root / "segmentation" / "img_5001.mat", segmentation=labels)
     save_list(root / "test.txt", ["5001"])
     return root
+
+
+def make_cityscapes(root: Path, frames: Sequence[str] = ("aachen", "aachen", "ulm"), *, split: str = "val") -> Path:
+    """Cityscapes with frames of these cities, label ids in blocks, 64x128; no images."""
+    for number, city in enumerate(frames):
+        ids = np.kron(noise(200 + number, (8, 16)) % 34, np.ones((8, 8), np.uint8)).astype(np.uint8)
+        save(root / "gtFine" / split / city / f"{city}_{number:06d}_000019_gtFine_labelIds.png", ids)
+    return root
+
+
+def make_generated(folder: Path, ids: Sequence[str]) -> Path:
+    """Generated images, 32x32 of noise, for frames of Cityscapes."""
+    for number, id_ in enumerate(ids):
+        save(folder / f"{id_}_leftImg8bit.png", noise(300 + number, (32, 32, 3)))
+    return folder

@@ -34,6 +34,12 @@ TABLE = (
         "scores move",
     ),
     Tolerance(
+        "edges",
+        1e-5,
+        "probabilities of up to 1",
+        "float32 beside float64 in the interpolation of two neighbours",
+    ),
+    Tolerance(
         "lossless",
         5e-6,
         _OUTPUT,

@@ -33,8 +33,10 @@ VERBS = {
     "trace": "The shape of every blob for an input size, and why each crop is where it is.",
     "verify": "Prove that converted weights are the ones of the Caffe file, and compute the same.",
     "predict": "Segment images: indexed label PNGs and overlays.",
+    "edges": "Thin edges of photographs by HED, as pix2pix makes its training pairs.",
     "data": "The data sets: what is here, what is missing, and where it is published; fetches it.",
     "evaluate": "Score nets on a data set, beside the published numbers.",
+    "fcn-score": "How good generated street scenes are: a net's scores on them, as pix2pix and CycleGAN report.",
     "report": "One HTML page: the trace to scale, parity, scores, best and worst images.",
     "surgery": "The weights with which a net begins to train, made from those of another net.",
     "export": "Write a net for Caffe, ONNX, torch.export or as Python source, checked before it is called done.",
@@ -52,7 +54,7 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        command: click.Command = import_module(f".{cmd_name}", __package__).command
+        command: click.Command = import_module(f".{cmd_name.replace('-', '_')}", __package__).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

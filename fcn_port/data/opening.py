@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .cityscapes import find_cityscapes, open_cityscapes
 from .context import find_context, open_context
 from .nyud import find_nyud, open_nyud
 from .records import DataSet
@@ -25,6 +26,7 @@ class DatasetKind:
 
 
 KINDS: Mapping[str, DatasetKind] = {
+    "cityscapes": DatasetKind("Cityscapes", "cityscapes", find_cityscapes, open_cityscapes),
     "pascalcontext": DatasetKind("PASCAL-Context", "pascalcontext", find_context, open_context),
     "siftflow": DatasetKind("SIFT Flow", "siftflow", find_siftflow, open_siftflow),
     "nyud": DatasetKind("NYUDv2", "nyud", find_nyud, open_nyud),
@@ -57,7 +59,7 @@ def _kind_of(folder: Path, dataset: str | None) -> str:
     """The wanted one if it is there, else what lies least deep."""
     found = {name: place for name, kind in KINDS.items() if (place := kind.find(folder)) is not None}
     if not found:
-        looked_for = "JPEGImages (VOC), img and cls (SBD), SemanticLabels (SIFT Flow), segmentation (NYUDv2)"
+        looked_for = "JPEGImages (VOC), img and cls (SBD), SemanticLabels (SIFT Flow), segmentation (NYUDv2), gtFine (Cityscapes)"
         raise FileNotFoundError(
             f"{folder}: no data set here: there is none of {looked_for}\n  `fcn-port data` says where each is published"
         )

@@ -17,15 +17,18 @@ from .results import Evaluation, ImageResult, read_evaluation
 from .tasks import ScoringTask, tasks_of
 
 if TYPE_CHECKING:
+    from .generated import FCNScore, fcn_score
     from .running import EvaluationPlan, evaluate
 
 __all__ = [
     "Evaluation",
     "EvaluationPlan",
+    "FCNScore",
     "ImageResult",
     "Scores",
     "ScoringTask",
     "evaluate",
+    "fcn_score",
     "histogram",
     "read_evaluation",
     "score",
@@ -37,6 +40,6 @@ __all__ = [
 # Running takes torch; reading and scoring results does not.
 __getattr__, __dir__ = lazy_attributes(
     __name__,
-    {"EvaluationPlan": "running", "evaluate": "running"},
+    {"EvaluationPlan": "running", "FCNScore": "generated", "evaluate": "running", "fcn_score": "generated"},
     renamed={"Plan": "EvaluationPlan", "Task": "ScoringTask"},
 )

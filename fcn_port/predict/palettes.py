@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 
 
 def palette(name: str | None) -> np.ndarray | None:
-    """The (256, 3) uint8 RGB colours of a palette by name; None for None. The only one is "voc"."""
+    """The (256, 3) uint8 RGB colours of a palette by name, "voc" or "cityscapes"; None for None."""
     if name is None:
         return None
-    if name != "voc":
-        raise ValueError(f"there is no palette '{name}'; known: voc")
-    return voc_palette()
+    if name not in PALETTES:
+        raise ValueError(f"there is no palette '{name}'; known: {', '.join(PALETTES)}")
+    return PALETTES[name]()
 
 
 def voc_palette() -> np.ndarray:
@@ -26,3 +28,19 @@ def voc_palette() -> np.ndarray:
         for channel in range(3):
             colours[:, channel] |= ((labels >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
     return colours
+
+
+def cityscapes_palette() -> np.ndarray:
+    """The colours of Cityscapes' 19 classes, void in black (cityscapesscripts/helpers/labels.py)."""
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(_CITYSCAPES)] = _CITYSCAPES
+    return colours
+
+
+_CITYSCAPES = (
+    (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153), (250, 170, 30),
+    (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142),
+    (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32),
+)  # fmt: skip
+
+PALETTES: Mapping[str, Callable[[], np.ndarray]] = {"voc": voc_palette, "cityscapes": cityscapes_palette}

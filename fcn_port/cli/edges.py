@@ -1,0 +1,97 @@
+"""`fcn-port edges`"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from converters.safety import whole_file
+
+from ..errors import ImageError
+from .bringing import here
+from .device import device_option, find_device
+from .output import echo, note
+from .progress import progress_bar
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..nets import Net
+
+_Folder = click.Path(file_okay=False, path_type=Path)
+
+
+@click.command("edges")
+@click.argument("weights")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--prototxt", type=click.Path(dir_okay=False, path_type=Path), help="The net of a file that holds none.")
+@click.option("-o", "--out", type=_Folder, default=".", show_default="this folder", help="Where the edges go.")
+@click.option("--border", type=click.IntRange(min=0), default=128, show_default=True, help="Mirrored pixels around an "
+              "image while the net looks at it.")  # fmt: skip
+@click.option("--size", type=click.IntRange(min=8), default=256, show_default=True, help="Edges are drawn N x N.")
+@click.option("--keep-size", is_flag=True, help="Draw edges at the size of the image instead.")
+@click.option("--threshold", type=click.FloatRange(0, 1), default=25 / 255, show_default="25/255", help="The least "
+              "probability of an edge.")  # fmt: skip
+@click.option("--small-edge", type=click.IntRange(min=1), default=5, show_default=True, help="The least number of "
+              "pixels of an edge.")  # fmt: skip
+@click.option("--soft", is_flag=True, help="Write the net's probabilities, too: <image>.soft.png, 255 for certainty.")
+@device_option
+def command(weights: str, images: tuple[Path, ...], device: str, prototxt: Path | None, **given: Any) -> int:
+    """Draw the edges of IMAGES with WEIGHTS, a HED net, as pix2pix made its edges2photo pairs.
+
+    For each image `<image>.edges.png` has thin edges in black on white. Images that cannot be read are listed at the
+    end, and the others are done; the exit status is then 1.
+    """
+    if find_spec("skimage") is None:
+        raise click.UsageError("thinning needs scikit-image\n  pip install fcn-port[edges]")
+    from ..loading import load
+    from ..predict.edges import aligned, edge_output
+    from ..predict.image_lists import gather
+
+    try:
+        sources = gather(images)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    net = aligned(load(here(weights), find_device(device), prototxt=prototxt))
+    edge_output(net.spec)
+    failed = []
+    with progress_bar("images", active=len(sources) > 1, kept="what is done is written") as progress:
+        for number, source in enumerate(sources, start=1):
+            try:
+                _draw(net, source.path, given["out"] / source.name, given)
+            except (ImageError, ValueError, OSError) as error:
+                if len(sources) == 1 and isinstance(error, ImageError | OSError):
+                    raise
+                failed.append(f"{source.path}: {str(error).removeprefix(f'{source.path}: ')}")
+            progress(number, len(sources))
+    if failed:
+        note(f"{len(failed)} of {len(sources)} images could not be done:")
+        for each in failed:
+            note(f"  {each}")
+    return 1 if failed else 0
+
+
+def _draw(net: Net, image: Path, base: Path, given: dict[str, Any]) -> None:
+    from ..predict.edges import Cleaning, edge_map, edges, picture
+    from ..predict.images import read_image
+
+    probability = edge_map(net, read_image(image), border=given["border"])
+    cleaning = Cleaning(
+        size=None if given["keep_size"] else given["size"],
+        threshold=given["threshold"],
+        small_edge=given["small_edge"],
+    )
+    _save(picture(edges(probability, cleaning)), base.with_name(f"{base.name}.edges.png"))
+    if given["soft"]:
+        _save((probability * 255).round().astype("uint8"), base.with_name(f"{base.name}.soft.png"))
+
+
+def _save(grey_hw: np.ndarray, path: Path) -> None:
+    from PIL import Image
+
+    with whole_file(path, durable=False, follow=False) as file:
+        Image.fromarray(grey_hw).save(file, format="PNG")
+    echo(f"-> {path}")

@@ -1,0 +1,176 @@
+"""Edges of photographs as pix2pix makes its edges2shoes and edges2handbags: HED's probabilities, thinned and cleaned.
+
+Source: phillipi/pix2pix, scripts/edges/batch_hed.py (the border) and PostprocessHED.m (everything after it); the
+suppression is edgesNmsMex.cpp of pdollar/edges.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+
+from converters.errors import MismatchError
+from converters.execution import CaffeNet
+from converters.net import NetSpec
+from converters.passes import auto_crop
+from weights.records import Input
+
+from .images import to_input
+
+if TYPE_CHECKING:
+    from ..nets import Net
+
+BORDER = 128
+"""Pixels of mirrored image around the photograph, so that its own border is no edge."""
+HED_INPUT = Input(name="data", kind="color", channels="bgr", mean=(104.00698793, 116.66876762, 122.67891434))
+"""The photograph as HED was trained on it."""
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """The settings of PostprocessHED.m: the side that maps are resized to (None: as they are), the probability from
+    which a pixel is an edge, and the least number of pixels of an edge."""
+
+    size: int | None = 256
+    threshold: float = 25 / 255
+    small_edge: int = 5
+
+
+def aligned(net: Net) -> Net:
+    """The net with its crops where the image lies, which HED's own Caffe worked out; a net that has offsets is as it was.
+
+    Without them BVLC's Caffe crops at 0, and batch_hed.py makes up for it by taking its cut 35 pixels further on.
+    """
+    cropped = auto_crop(net.spec)
+    if cropped == net.spec:
+        return net
+    moved: Net = type(net)(cropped) if isinstance(net, CaffeNet) else net
+    if moved is not net:
+        moved.load_state_dict(net.state_dict(), assign=True)
+        moved.card = net.card
+    return moved
+
+
+def edge_output(spec: NetSpec) -> str:
+    """The output that says how likely each pixel is an edge: `sigmoid-fuse`, or the only one; MismatchError if none."""
+    if "sigmoid-fuse" in spec.outputs:
+        return "sigmoid-fuse"
+    if len(spec.outputs) == 1:
+        return spec.outputs[0]
+    raise MismatchError(
+        f"the net's outputs are {', '.join(spec.outputs)}", path=spec.path, hint="HED's edges are in its sigmoid-fuse"
+    )
+
+
+def edge_map(net: Net, image_hwc_rgb: np.ndarray, *, border: int = BORDER) -> np.ndarray:
+    """The probability of an edge at each pixel, (h, w) float32, of a net from `aligned`.
+
+    Raises ValueError where the image is not larger than the border, which is its mirror image.
+    """
+    h, w = image_hwc_rgb.shape[:2]
+    if border >= min(h, w):
+        raise ValueError(f"an image of {h}x{w} has no mirror image of {border} pixels; give a smaller border")
+    padded = np.pad(image_hwc_rgb, ((border, border), (border, border), (0, 0)), "reflect")
+    recipe = net.preprocessing.inputs[0] if net.preprocessing is not None else HED_INPUT
+    name = edge_output(net.spec)
+    device = next((each.device for each in net.parameters()), torch.device("cpu"))
+    with torch.inference_mode():
+        found = net(to_input(padded, recipe).to(device))
+    scores = (found[name] if isinstance(found, dict) else found)[0].cpu().numpy()
+    if scores.shape != (1, *padded.shape[:2]) or not (scores.min() >= 0 and scores.max() <= 1):
+        raise MismatchError(
+            f"{name} is {scores.shape} with values from {scores.min():g} to {scores.max():g}; expected a probability "
+            f"for each of {padded.shape[0]}x{padded.shape[1]} pixels",
+            path=net.spec.path,
+        )
+    return scores[0, border : border + h, border : border + w]
+
+
+def edges(probability: np.ndarray, cleaning: Cleaning = Cleaning()) -> np.ndarray:  # noqa: B008 - frozen
+    """The thin, clean edges of a map of probabilities: (h, w) bool."""
+    from skimage.morphology import thin
+
+    values = _resized(probability, cleaning.size)
+    strong = suppressed(values) >= max(np.finfo(np.float64).eps, cleaning.threshold)
+    return without_small(thin(strong), cleaning.small_edge)
+
+
+def picture(found: np.ndarray) -> np.ndarray:
+    """Edges in black on white, (h, w) uint8, as the data sets have them."""
+    return np.where(found, 0, 255).astype(np.uint8)
+
+
+def suppressed(probability: np.ndarray) -> np.ndarray:
+    """The map without what is no maximum across its edge, float32.
+
+    The edge's direction is that of the second derivatives of the map smoothed by a triangle of radius 4. A value stays
+    if 1.01 times it is at least the interpolated values one pixel away on both sides; five pixels along the border fade.
+    """
+    e = probability.astype(np.float32)
+    smooth = _triangle(e, 4)
+    dy, dx = np.gradient(smooth)
+    dxx = np.gradient(dx, axis=1)
+    dyy, dxy = np.gradient(dy)
+    direction = np.mod(np.arctan(dyy * np.sign(-dxy) / (dxx + 1e-5)), np.pi).astype(np.float32)
+    h, w = e.shape
+    rows, columns = np.indices((h, w))
+    kept = e.copy()
+    for step in (-1, 1):
+        beside = _between(e, rows + step * np.sin(direction), columns + step * np.cos(direction))
+        kept[np.float32(1.01) * e < beside] = 0
+    return kept * _fade(h, 5)[:, None] * _fade(w, 5)
+
+
+def without_small(found: np.ndarray, least: int) -> np.ndarray:
+    """The edges of at least so many pixels, corners touching (bwareaopen)."""
+    from skimage.measure import label
+
+    parts = label(found, connectivity=2)
+    large = np.bincount(parts.ravel()) >= least
+    large[0] = False
+    kept: np.ndarray = large[parts]
+    return kept
+
+
+def _resized(probability: np.ndarray, size: int | None) -> np.ndarray:
+    """The map at size x size, bicubic; MATLAB's imresize smooths when it makes a map smaller, and so does Pillow."""
+    if size is None:
+        return probability
+    image = Image.fromarray(np.ascontiguousarray(probability, np.float32))
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def _triangle(values: np.ndarray, radius: int) -> np.ndarray:
+    """Smoothed along both axes by a triangle (convTri of Dollar's toolbox): the border is mirrored, with itself."""
+    weights = np.concatenate([np.arange(1, radius + 1), [radius + 1], np.arange(radius, 0, -1)]) / (radius + 1) ** 2
+    for axis in (0, 1):
+        padded = np.pad(values, [(radius, radius) if each == axis else (0, 0) for each in (0, 1)], "symmetric")
+        size = values.shape[axis]
+        values = sum(weight * padded.take(range(i, i + size), axis=axis) for i, weight in enumerate(weights))  # type: ignore[assignment]
+    return values
+
+
+def _between(values: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Values between the pixels, bilinearly; places outside count as the border (interp of edgesNmsMex.cpp)."""
+    h, w = values.shape
+    y, x = y.clip(0, h - 1.001), x.clip(0, w - 1.001)
+    top, left = y.astype(int), x.astype(int)
+    dy, dx = y - top, x - left
+    below, right = np.minimum(top + 1, h - 1), np.minimum(left + 1, w - 1)
+    upper = (1 - dx) * values[top, left] + dx * values[top, right]
+    lower = (1 - dx) * values[below, left] + dx * values[below, right]
+    return (1 - dy) * upper + dy * lower
+
+
+def _fade(length: int, margin: int) -> np.ndarray:
+    """Factors along an axis: 0, 1/5, 2/5 ... 1 from either end."""
+    margin = min(margin, length // 2)
+    factors = np.ones(length, np.float32)
+    rising = np.arange(margin, dtype=np.float32) / max(margin, 1)
+    factors[:margin] *= rising
+    factors[length - margin :] *= rising[::-1]
+    return factors

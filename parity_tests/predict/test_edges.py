@@ -1,0 +1,151 @@
+"""HED's edges as pix2pix makes them: each step against its rule worked out place by place, and the verb."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from scipy.ndimage import convolve1d
+
+from converters import CaffeNet, parse_prototxt
+from fcn_port.cli import run
+from fcn_port.loading import load
+from fcn_port.predict.edges import Cleaning, aligned, edge_map, edges, suppressed, without_small
+from parity_tests.tolerances import tolerance
+
+HED = """
+name: "mini-hed" input: "data" input_shape { dim: 1 dim: 3 dim: 200 dim: 200 }
+layer { name: "conv1_1" type: "Convolution" bottom: "data" top: "conv1_1"
+        convolution_param { num_output: 2 pad: 35 kernel_size: 3 } }
+layer { name: "relu" type: "ReLU" bottom: "conv1_1" top: "conv1_1" }
+layer { name: "score-dsn1" type: "Convolution" bottom: "conv1_1" top: "up1"
+        convolution_param { num_output: 1 kernel_size: 1 } }
+layer { name: "crop1" type: "Crop" bottom: "up1" bottom: "data" top: "upscore-dsn1" }
+layer { name: "sig1" type: "Sigmoid" bottom: "upscore-dsn1" top: "sigmoid-dsn1" }
+layer { name: "fuse" type: "Convolution" bottom: "upscore-dsn1" top: "upscore-fuse"
+        convolution_param { num_output: 1 kernel_size: 1 } }
+layer { name: "sigf" type: "Sigmoid" bottom: "upscore-fuse" top: "sigmoid-fuse" }
+"""
+"""HED's shape with one stage: a first pad of 35, and crops without offsets, which its own Caffe worked out."""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Weights that see where brightness changes, their prototxt, and a photograph of a rectangle."""
+    prototxt = tmp_path / "hed.prototxt"
+    prototxt.write_text(HED)
+    net = CaffeNet(parse_prototxt(HED))
+    state = net.state_dict()
+    laplace = torch.tensor([[0, -1, 0], [-1, 4, -1], [0, -1, 0.0]])
+    state["conv1_1.weight"][:] = torch.stack([laplace, -laplace])[:, None] / 3
+    state["score-dsn1.weight"][:] = 0.2
+    state["fuse.weight"][:] = 1
+    state["fuse.bias"][:] = -4
+    torch.save(dict(state), tmp_path / "hed.pth")
+    image = Image.new("RGB", (180, 150), (200, 180, 90))
+    ImageDraw.Draw(image).rectangle((60, 40, 120, 100), fill=(30, 60, 160))
+    image.save(tmp_path / "photo.png")
+    return tmp_path / "hed.pth", prototxt, tmp_path / "photo.png"
+
+
+def test_edges_lie_on_the_image(files: tuple[Path, Path, Path]) -> None:
+    weights, prototxt, photo = files
+    net = load(weights, prototxt=prototxt)
+    image = np.asarray(Image.open(photo))
+    found = edge_map(aligned(net), image, border=64)
+    rows, columns = np.nonzero(found > 0.5)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (39, 101, 59, 121)
+    assert found.shape == (150, 180)
+    shifted = edge_map(net, image, border=64)  # as BVLC's Caffe crops: at 0, with the pad left in
+    assert np.array_equal(shifted[34:, 34:], found[:-34, :-34])
+
+
+def test_the_border_is_no_edge(files: tuple[Path, Path, Path]) -> None:
+    weights, prototxt, photo = files
+    net = aligned(load(weights, prototxt=prototxt))
+    image = np.asarray(Image.open(photo))
+    assert edge_map(net, image, border=64)[0].max() < 0.1
+    assert edge_map(net, image, border=0)[0].max() > 0.9  # the image against the net's own zeros
+    with pytest.raises(ValueError, match="smaller border"):
+        edge_map(net, image, border=150)
+
+
+def slow_suppressed(e: np.ndarray) -> np.ndarray:
+    """Place by place: PostprocessHED.m's direction, and edgesNmsMex's r = 1, s = 5, m = 1.01."""
+    h, w = e.shape
+    triangle = np.array([1, 2, 3, 4, 5, 4, 3, 2, 1]) / 25
+    smooth = convolve1d(convolve1d(e, triangle, axis=0, mode="reflect"), triangle, axis=1, mode="reflect")
+
+    def gradient(a: np.ndarray, axis: int) -> np.ndarray:
+        a = a if axis == 1 else a.T
+        out = np.empty_like(a)
+        out[:, 1:-1] = (a[:, 2:] - a[:, :-2]) / 2
+        out[:, 0], out[:, -1] = a[:, 1] - a[:, 0], a[:, -1] - a[:, -2]
+        return out if axis == 1 else out.T
+
+    dx, dy = gradient(smooth, 1), gradient(smooth, 0)
+    dxx, dxy, dyy = gradient(dx, 1), gradient(dy, 1), gradient(dy, 0)
+
+    def at(y: float, x: float) -> float:
+        y, x = min(max(y, 0), h - 1.001), min(max(x, 0), w - 1.001)
+        i, j = int(y), int(x)
+        return (1 - (y - i)) * ((1 - (x - j)) * e[i, j] + (x - j) * e[i, j + 1]) + (y - i) * (
+            (1 - (x - j)) * e[i + 1, j] + (x - j) * e[i + 1, j + 1]
+        )
+
+    found = e.copy()
+    for y in range(h):
+        for x in range(w):
+            angle = math.atan(dyy[y, x] * np.sign(-dxy[y, x]) / (dxx[y, x] + 1e-5)) % math.pi
+            beside = [at(y + s * math.sin(angle), x + s * math.cos(angle)) for s in (-1, 1)]
+            if 1.01 * e[y, x] < max(beside):
+                found[y, x] = 0
+            for place, size in ((y, h), (x, w)):
+                found[y, x] *= min(1, min(place, size - 1 - place) / 5)
+    return found
+
+
+def test_suppression_is_the_mex_file_s() -> None:
+    rng = np.random.default_rng(5)
+    e = convolve1d(convolve1d(rng.random((40, 33)), np.ones(5) / 5, axis=0), np.ones(5) / 5, axis=1).astype(np.float32)
+    expected, found = slow_suppressed(e.astype(np.float64)), suppressed(e)
+    assert (np.abs(found - expected) > tolerance("edges")).mean() < 0.01  # a tie may fall either way
+    assert 0.1 < (expected > 0).mean() < 0.6
+
+
+def test_small_edges_go_and_corners_connect() -> None:
+    drawn = np.zeros((20, 20), bool)
+    drawn[range(2, 7), range(2, 7)] = True  # five, corner to corner
+    drawn[10, 10:14] = True  # four
+    found = without_small(drawn, 5)
+    assert found.sum() == 5 and found[4, 4]
+    assert without_small(drawn, 6).sum() == 0 and without_small(drawn, 4).sum() == 9
+
+
+def test_edges_are_one_pixel_thin(files: tuple[Path, Path, Path]) -> None:
+    weights, prototxt, photo = files
+    found = edges(edge_map(aligned(load(weights, prototxt=prototxt)), np.asarray(Image.open(photo)), border=64))
+    assert found.shape == (256, 256) and 200 < found.sum() < 500
+    blocks = found[:-1, :-1] & found[1:, :-1] & found[:-1, 1:] & found[1:, 1:]
+    assert blocks.sum() <= 4
+    assert not edges(np.full((50, 60), 0.5), Cleaning(size=None, threshold=0.6)).any()
+
+
+def test_the_verb(files: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights, prototxt, photo = files
+    common = ["edges", str(weights), "--prototxt", str(prototxt), "-o", str(tmp_path / "out"), "--border", "64"]
+    assert run([*common, str(photo), "--soft"]) == 0
+    drawn = np.asarray(Image.open(tmp_path / "out" / "photo.edges.png"))
+    assert drawn.shape == (256, 256) and set(np.unique(drawn)) == {0, 255} and (drawn == 0).sum() < 500
+    assert Image.open(tmp_path / "out" / "photo.soft.png").size == (180, 150)
+    small = tmp_path / "small.png"
+    Image.new("RGB", (20, 20)).save(small)
+    assert run([*common, str(photo), str(small)]) == 1
+    assert "smaller border" in capsys.readouterr().err
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    assert run([*common, str(tmp_path / "bad.png")]) == 3
+    assert "Traceback" not in capsys.readouterr().err
