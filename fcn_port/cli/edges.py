@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,22 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..nets import Net
+    from ..predict.image_lists import Source
 
 _Folder = click.Path(file_okay=False, path_type=Path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgesOptions:
+    prototxt: Path | None
+    out: Path
+    border: int
+    size: int
+    keep_size: bool
+    threshold: float
+    small_edge: int
+    soft: bool
+    device: str
 
 
 @click.command("edges")
@@ -39,7 +54,7 @@ _Folder = click.Path(file_okay=False, path_type=Path)
               "pixels of an edge.")  # fmt: skip
 @click.option("--soft", is_flag=True, help="Write the net's probabilities, too: <image>.soft.png, 255 for certainty.")
 @device_option
-def command(weights: str, images: tuple[Path, ...], device: str, prototxt: Path | None, **given: Any) -> int:
+def command(weights: str, images: tuple[Path, ...], **given: Any) -> int:
     """Draw the edges of IMAGES with WEIGHTS, a HED net, as pix2pix made its edges2photo pairs.
 
     For each image `<image>.edges.png` has thin edges in black on white. Images that cannot be read are listed at the
@@ -55,13 +70,14 @@ def command(weights: str, images: tuple[Path, ...], device: str, prototxt: Path 
         sources = gather(images)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    net = aligned(load(here(weights), find_device(device), prototxt=prototxt))
+    options = EdgesOptions(**given)
+    net = aligned(load(here(weights), find_device(options.device), prototxt=options.prototxt))
     edge_output(net.spec)
     failed = []
     with progress_bar("images", active=len(sources) > 1, kept="what is done is written") as progress:
         for number, source in enumerate(sources, start=1):
             try:
-                _draw(net, source.path, given["out"] / source.name, given)
+                _draw(net, source, options)
             except (ImageError, ValueError, OSError) as error:
                 if len(sources) == 1 and isinstance(error, ImageError | OSError):
                     raise
@@ -74,18 +90,19 @@ def command(weights: str, images: tuple[Path, ...], device: str, prototxt: Path 
     return 1 if failed else 0
 
 
-def _draw(net: Net, image: Path, base: Path, given: dict[str, Any]) -> None:
+def _draw(net: Net, source: Source, options: EdgesOptions) -> None:
     from ..predict.edges import Cleaning, edge_map, edges, picture
     from ..predict.images import read_image
 
-    probability = edge_map(net, read_image(image), border=given["border"])
+    base = options.out / source.name
+    probability = edge_map(net, read_image(source.path), border=options.border)
     cleaning = Cleaning(
-        size=None if given["keep_size"] else given["size"],
-        threshold=given["threshold"],
-        small_edge=given["small_edge"],
+        size=None if options.keep_size else options.size,
+        threshold=options.threshold,
+        small_edge=options.small_edge,
     )
     _save(picture(edges(probability, cleaning)), base.with_name(f"{base.name}.edges.png"))
-    if given["soft"]:
+    if options.soft:
         _save((probability * 255).round().astype("uint8"), base.with_name(f"{base.name}.soft.png"))
 
 

@@ -23,7 +23,7 @@ _Folder = click.Path(file_okay=False, path_type=Path)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreOptions(RunOptions):
+class FcnScoreOptions(RunOptions):
     generated: Path
     cityscapes: Path | None
     data: Path | None
@@ -70,7 +70,7 @@ def command(**given: Any) -> int:
     scored by fcn-8s-cityscapes. The published script counts pixels predicted as a 20th class for another class, and
     drops frames with such pixels on bicycles; both ways of counting are printed.
     """
-    options = ScoreOptions(**given)
+    options = FcnScoreOptions(**given)
     if (options.cityscapes is None) == (options.data is None):
         raise click.UsageError("where are the labels? --cityscapes DIR, or --data DIR for another data set")
     if options.no_cache and options.cache is not None:
@@ -87,7 +87,7 @@ def command(**given: Any) -> int:
     return 0
 
 
-def _labels(options: ScoreOptions) -> DataSet:
+def _labels(options: FcnScoreOptions) -> DataSet:
     from ..data.opening import open_dataset
 
     if options.cityscapes is not None:
@@ -96,14 +96,14 @@ def _labels(options: ScoreOptions) -> DataSet:
     return open_dataset(options.data, split=options.split)
 
 
-def _net(options: ScoreOptions) -> Net:
+def _net(options: FcnScoreOptions) -> Net:
     from ..loading import load
 
     net = load(here(options.weights), find_device(options.device), prototxt=options.prototxt)
     return run_as_told(net, options)
 
 
-def _score(net: Net, data: DataSet, options: ScoreOptions) -> tuple[FCNScore, dict[str, str]]:
+def _score(net: Net, data: DataSet, options: FcnScoreOptions) -> tuple[FCNScore, dict[str, str]]:
     from ..data.errors import DataError
     from ..data.generated import doubts, generated_images, missing_images, without
     from ..evaluation.cache import cache_dir
@@ -135,7 +135,7 @@ def _score(net: Net, data: DataSet, options: ScoreOptions) -> tuple[FCNScore, di
     return score_of(found, classes=data.classes[head_of(data)]), skipped
 
 
-def _print(score: FCNScore, data: DataSet, options: ScoreOptions) -> None:
+def _print(score: FCNScore, data: DataSet, options: FcnScoreOptions) -> None:
     from weights.catalogue import datasets
 
     from ..evaluation.generated import rows
@@ -170,7 +170,7 @@ def _quirks(score: FCNScore) -> str:
     )
 
 
-def _as_json(score: FCNScore, data: DataSet, options: ScoreOptions, skipped: dict[str, str]) -> dict[str, Any]:
+def _as_json(score: FCNScore, data: DataSet, options: FcnScoreOptions, skipped: dict[str, str]) -> dict[str, Any]:
     from weights.catalogue import datasets
 
     published = [vars(each) for each in datasets()[data.name].scores if each.split == "generated val"]

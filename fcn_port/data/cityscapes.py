@@ -67,7 +67,8 @@ def read_label_ids(path: Path) -> np.ndarray:
         raise DataError(f"a label map of {stored.dtype}; label ids are bytes", path=path)
     classes = np.full(256, IGNORE_LABEL, np.uint8)
     classes[list(TRAIN_IDS)] = list(TRAIN_IDS.values())
-    return classes[stored]
+    found: np.ndarray = classes[stored]
+    return found
 
 
 def _frames(folder: Path, split: str) -> tuple[str, ...]:

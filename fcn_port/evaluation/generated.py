@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..data.errors import DataError
-from ..data.generated import GeneratedImages, generated_images
+from ..data.generated import generated_images
 from .results import Evaluation
 
 if TYPE_CHECKING:

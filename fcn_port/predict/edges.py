@@ -41,7 +41,7 @@ class Cleaning:
 
 
 def aligned(net: Net) -> Net:
-    """The net with its crops where the image lies, which HED's own Caffe worked out; a net that has offsets is as it was.
+    """The net with its crops where the image lies, as HED's own Caffe worked them out; offsets that are given stay.
 
     Without them BVLC's Caffe crops at 0, and batch_hed.py makes up for it by taking its cut 35 pixels further on.
     """
@@ -90,7 +90,7 @@ def edge_map(net: Net, image_hwc_rgb: np.ndarray, *, border: int = BORDER) -> np
     return scores[0, border : border + h, border : border + w]
 
 
-def edges(probability: np.ndarray, cleaning: Cleaning = Cleaning()) -> np.ndarray:  # noqa: B008 - frozen
+def edges(probability: np.ndarray, cleaning: Cleaning = Cleaning()) -> np.ndarray:
     """The thin, clean edges of a map of probabilities: (h, w) bool."""
     from skimage.morphology import thin
 
@@ -108,7 +108,7 @@ def suppressed(probability: np.ndarray) -> np.ndarray:
     """The map without what is no maximum across its edge, float32.
 
     The edge's direction is that of the second derivatives of the map smoothed by a triangle of radius 4. A value stays
-    if 1.01 times it is at least the interpolated values one pixel away on both sides; five pixels along the border fade.
+    if 1.01 times it is at least the interpolated values one pixel away on both sides; five pixels at the border fade.
     """
     e = probability.astype(np.float32)
     smooth = _triangle(e, 4)
@@ -150,7 +150,7 @@ def _triangle(values: np.ndarray, radius: int) -> np.ndarray:
     for axis in (0, 1):
         padded = np.pad(values, [(radius, radius) if each == axis else (0, 0) for each in (0, 1)], "symmetric")
         size = values.shape[axis]
-        values = sum(weight * padded.take(range(i, i + size), axis=axis) for i, weight in enumerate(weights))  # type: ignore[assignment]
+        values = sum(weight * padded.take(range(i, i + size), axis=axis) for i, weight in enumerate(weights))
     return values
 
 

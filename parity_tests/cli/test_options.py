@@ -18,7 +18,9 @@ from fcn_port.cli.program import VERBS
 
 CLI = Path(__file__).parents[2] / "fcn_port" / "cli"
 WITH_RECORDS = [
-    verb for verb in VERBS if f"class {verb.title()}Options" in (CLI / f"{verb}.py").read_text(encoding="utf-8")
+    verb
+    for verb in (name.replace("-", "_") for name in VERBS)
+    if f"class {verb.title().replace('_', '')}Options" in (CLI / f"{verb}.py").read_text(encoding="utf-8")
 ]
 
 
@@ -60,7 +62,7 @@ def values_in(annotation: Any) -> set[Any]:
 @pytest.mark.parametrize("verb", WITH_RECORDS)
 def test_each_field_is_an_option_of_its_type(verb: str) -> None:
     module = import_module(f"fcn_port.cli.{verb}")
-    record = getattr(module, f"{verb.title()}Options")
+    record = getattr(module, f"{verb.title().replace('_', '')}Options")
     parameters = {parameter.name: parameter for parameter in module.command.params}
     hints = typing.get_type_hints(record)
     for field in fields(record):
