@@ -101,7 +101,7 @@ def edges(probability: np.ndarray, cleaning: Cleaning = Cleaning()) -> np.ndarra
 
 def picture(found: np.ndarray) -> np.ndarray:
     """Edges in black on white, (h, w) uint8, as the data sets have them."""
-    return np.where(found, 0, 255).astype(np.uint8)
+    return np.asarray(Image.fromarray(~found).convert("L"))
 
 
 def suppressed(probability: np.ndarray) -> np.ndarray:
