@@ -59,7 +59,7 @@ def _kind_of(folder: Path, dataset: str | None) -> str:
     """The wanted one if it is there, else what lies least deep."""
     found = {name: place for name, kind in KINDS.items() if (place := kind.find(folder)) is not None}
     if not found:
-        looked_for = "JPEGImages (VOC), img and cls (SBD), SemanticLabels (SIFT Flow), segmentation (NYUDv2), gtFine (Cityscapes)"
+        looked_for = "JPEGImages (VOC), img and cls (SBD), SemanticLabels (SIFT Flow), segmentation (NYUDv2), gtFine"
         raise FileNotFoundError(
             f"{folder}: no data set here: there is none of {looked_for}\n  `fcn-port data` says where each is published"
         )
