@@ -9,22 +9,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from converters.conversion import TOOL
 from converters.errors import MismatchError
-from converters.escaping import file_name, json_text, terminal
+from converters.escaping import json_text
 from converters.execution import CaffeNet, load_state_dict
 from converters.export import (
     EXAMPLE_SIZE,
     Agreement,
     ExportError,
+    OnnxOptions,
     Run,
     check,
     class_name,
@@ -34,12 +34,10 @@ from converters.export import (
     random_inputs,
     run_caffe,
     run_module,
-    run_onnx,
     run_torch_export,
     takes_any_size,
     trials,
     write_caffe,
-    write_onnx,
     write_safetensors,
     write_torch_export,
 )
@@ -47,40 +45,14 @@ from converters.formats import format_prototxt, read_prototxt, sniff
 from converters.net import NetSpec, Shape
 from converters.safety import whole_file
 
-from .loading import load
+from .export_files import ExportReport, check_format, destination, stem
+from .loading import is_release, load
 from .nets import as_net, definition
+from .onnx_export import export_onnx, source_of, write_onnx
+from .porting import converted
 
-SUFFIXES: Mapping[str, str] = {
-    "python": ".py",
-    "caffe": ".caffemodel",
-    "hdf5": ".caffemodel.h5",
-    "safetensors": ".safetensors",
-    "onnx": ".onnx",
-    "torch-export": ".pt2",
-}
-"""The formats and what their files are called."""
 MOST_RANDOM_BYTES = 2 << 30
 """The most weights that are drawn to try the source of a prototxt without any; VGG-16 has 553 MB."""
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """The record of an export: the file that it wrote, and how that was checked.
-
-    `error` is the largest difference from the module, of the output's largest magnitude, over all `inputs` (shapes by
-    name). `any_size` says whether the file takes images of other sizes too.
-    """
-
-    format: str
-    net: str
-    files: tuple[str, ...]
-    error: float
-    inputs: tuple[Mapping[str, Shape], ...]
-    any_size: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as plain JSON types."""
-        return asdict(self)
 
 
 def export(
@@ -90,35 +62,22 @@ def export(
     out: str | os.PathLike[str] | None = None,
     prototxt: str | os.PathLike[str] | None = None,
     size: tuple[int, int] | None = None,
+    onnx: OnnxOptions | None = None,
+    external_data: bool = False,
 ) -> ExportReport:
     """Export a release or a file to one of the formats in `SUFFIXES`; a prototxt alone does for "python".
 
     `out` is by default named after `weights`, in the working folder, and then no file of that name may be there.
-    `prototxt` is the net of a file that holds none. `size` fixes height and width of "onnx" and "torch-export". Raises
-    ExportError, and what `load` raises.
+    `prototxt` is the net of a file that holds none. `size` fixes height and width of "onnx" and "torch-export"; `onnx`
+    and `external_data` are for "onnx" alone (`onnx_export.export_onnx`). Raises ExportError, and what `load` raises.
     """
-    _check_format(to)
-    stem = _stem(Path(weights))  # not what the file says about itself, which is a stranger's word
-    target = Path(out) if out is not None else Path(f"{file_name(stem)}{SUFFIXES[to]}")
-    if out is None and (target.exists() or target.is_symlink()):
-        raise ExportError(f"{target}: this file is there already; choose a name with --out")
+    target = destination(weights, to=to, out=out)
+    if to == "onnx":
+        options = replace(onnx or OnnxOptions(), size=size or (onnx.size if onnx else None))
+        path = converted(os.fspath(weights)) if is_release(weights) else Path(weights)
+        return export_onnx(path, target, prototxt=prototxt, options=options, external_data=external_data)
     net = _net_of(weights, prototxt, to=to)
-    name = as_net(net).release or stem
-    if target.exists() and Path(weights).exists() and target.samefile(weights):
-        raise ExportError(f"{target}: source and destination are the same file; choose another with --out")
-    return export_net(net, to=to, out=target, name=name, size=size)
-
-
-def _check_format(to: str) -> None:
-    if to not in SUFFIXES:
-        raise ExportError(f"there is no format '{terminal(to)}'; there are {', '.join(SUFFIXES)}")
-
-
-def _stem(path: Path) -> str:
-    """The name of a file without the endings of weights and nets."""
-    while path.suffix in (".h5", ".caffemodel", ".prototxt", ".safetensors", ".pth", ".pt"):
-        path = path.with_suffix("")
-    return path.name
+    return export_net(net, to=to, out=target, name=as_net(net).release or stem(Path(weights)), size=size)
 
 
 def export_net(
@@ -135,7 +94,12 @@ def export_net(
     .h5. Files appear whole or not at all, once what is in them has computed what the net does. Raises ExportError, also
     where the .prototxt of another net is beside.
     """
-    _check_format(to)
+    check_format(to)
+    if net.training:
+        raise ExportError("the net is in training mode; call eval() first")
+    if to == "onnx":
+        options = OnnxOptions(size=size)
+        return write_onnx(source_of(net, name=name), Path(out), options=options, beside=lambda: net)
     job = _Job.of(net, name, size)
     paths = [Path(out)]
     if to == "caffe":
@@ -152,7 +116,7 @@ def export_net(
 
 def _prototxt_beside(weights: Path, spec: NetSpec) -> Path:
     """The file for the definition; nobody named that file, so another one of that name is not replaced."""
-    path = weights.with_name(f"{_stem(weights)}.prototxt")
+    path = weights.with_name(f"{stem(weights)}.prototxt")
     if path.exists() and path.read_bytes() != format_prototxt(spec).encode():
         raise ExportError(f"{path}: the net's definition would replace this file\n  choose another name with --out")
     return path
@@ -205,8 +169,6 @@ class _Job:
 
     @classmethod
     def of(cls, net: nn.Module, name: str, size: tuple[int, int] | None) -> _Job:
-        if net.training:
-            raise ExportError("the net is in training mode; call eval() first")
         spec = definition(net, name=name)
         if not spec.outputs:
             raise ExportError("the net has no output; nothing written")
@@ -267,18 +229,6 @@ def _write_safetensors(job: _Job, parts: Sequence[Path], path: Path) -> Run:
     return lambda inputs: run_module(net, inputs, job.outputs)
 
 
-def _write_onnx(job: _Job, parts: Sequence[Path], path: Path) -> Run:
-    write_onnx(
-        _traceable(job),
-        parts[0],
-        example=job.example,
-        outputs=job.outputs,
-        any_size=job.any_size,
-        metadata=job.metadata,
-    )
-    return run_onnx(parts[0], inputs=list(job.example), outputs=job.outputs)
-
-
 def _write_torch_export(job: _Job, parts: Sequence[Path], path: Path) -> Run:
     metadata = {"fcn_port.json": json_text(job.metadata)}
     write_torch_export(_traceable(job), parts[0], example=job.example, any_size=job.any_size, metadata=metadata)
@@ -299,6 +249,5 @@ _WRITERS: Mapping[str, Callable[[_Job, Sequence[Path], Path], Run]] = {
     "caffe": _write_caffe,
     "hdf5": _write_hdf5,
     "safetensors": _write_safetensors,
-    "onnx": _write_onnx,
     "torch-export": _write_torch_export,
 }

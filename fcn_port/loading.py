@@ -67,15 +67,21 @@ def load(
     ((256, 3) uint8 RGB or None). Raises FileNotFoundError, weights.WeightsError and converters.CaffeFormatError.
     """
     path = Path(name_or_path)
-    if isinstance(name_or_path, str) and not path.exists() and not path.suffix and path.name == name_or_path:
+    if is_release(name_or_path):
         from .porting import converted
 
-        path = converted(name_or_path)
+        path = converted(os.fspath(name_or_path))
     source = read_weights(path, prototxt=prototxt)
     net = _make(source, path)
     net.to(device)
     net.card = source.card
     return net.eval()
+
+
+def is_release(name_or_path: str | os.PathLike[str]) -> bool:
+    """True if this is meant as the name of a release: no such file exists, and it has neither a folder nor a suffix."""
+    path = Path(name_or_path)
+    return isinstance(name_or_path, str) and not path.exists() and not path.suffix and path.name == name_or_path
 
 
 def attach(net: nn.Module, card: Card) -> None:

@@ -47,11 +47,12 @@ class Agreement:
     shapes: tuple[Mapping[str, Shape], ...]
 
 
-def require(*packages: str, extra: str) -> None:
+def require(*packages: str, extra: str, hint: str = "") -> None:
     """Raise ExportError, naming the command that helps, where a package of an extra is not installed."""
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
-        raise ExportError(f"{' and '.join(missing)} not installed\n  pip install fcn-port[{extra}]")
+        more = f"\n  {hint}" if hint else ""
+        raise ExportError(f"{' and '.join(missing)} not installed\n  pip install fcn-port[{extra}]{more}")
 
 
 def inputs_at(spec: NetSpec, size: tuple[int, int]) -> dict[str, Shape]:
@@ -88,11 +89,12 @@ def check(
     *,
     outputs: Sequence[str],
     indices: Mapping[str, int] | None = None,
+    tolerance: float = TOLERANCE,
 ) -> Agreement:
     """Compare `run` with the module on seeded inputs of each of the shapes, and on zeros of the first.
 
-    `indices` as in `random_inputs`. Raises ExportError where they differ, and where an output is NaN or infinite
-    everywhere, since then nothing has been compared.
+    `indices` as in `random_inputs`; `tolerance` is of an output's largest magnitude. Raises ExportError where they
+    differ, and where an output is NaN or infinite everywhere, since then nothing has been compared.
     """
     worst, compared = 0.0, set()
     for number, each in enumerate(shapes):
@@ -103,11 +105,11 @@ def check(
         compared |= {name for name, blob in expected.items() if blob.isfinite().any() or not blob.numel()}
         errors = {name: _difference(found[name], blob) for name, blob in expected.items()}
         name = max(errors, key=lambda name: errors[name])
-        if errors[name] > TOLERANCE and not _is_noise(net, inputs, expected, found):
+        if errors[name] > tolerance and not _is_noise(net, inputs, expected, found, tolerance):
             sizes = ", ".join(f"{n} {tuple(s)}" for n, s in each.items())
             raise ExportError(
                 f"what came out is wrong: {name} differs by {errors[name]:.1e} of its largest value for inputs {sizes} "
-                f"({TOLERANCE:.0e} allowed); nothing written"
+                f"({tolerance:.0e} allowed); nothing written"
             )
         worst = max(worst, errors[name])
     empty = [name for name in outputs if name not in compared]
@@ -139,12 +141,16 @@ def _check_zeros(net: nn.Module, run: Run, shapes: Mapping[str, Shape], outputs:
 
 
 def _is_noise(
-    net: nn.Module, inputs: Mapping[str, Tensor], expected: Mapping[str, Tensor], found: Mapping[str, Tensor]
+    net: nn.Module,
+    inputs: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    found: Mapping[str, Tensor],
+    tolerance: float,
 ) -> bool:
     """True where the module's own rounding, seen against float64, is so large that the difference says nothing."""
     exact = _exact(net, inputs, list(expected))
     return all(
-        _difference(found[name], blob) <= max(TOLERANCE, NOISE * _difference(blob, exact[name]))
+        _difference(found[name], blob) <= max(tolerance, NOISE * _difference(blob, exact[name]))
         for name, blob in expected.items()
     )
 

@@ -8,9 +8,11 @@ of header length, a JSON header padded with spaces to a multiple of eight, then 
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,6 +55,28 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
             return dict(file.metadata() or {})
     except SafetensorError as error:
         raise CaffeFormatError(f"a damaged safetensors file: {error}", path=path, hint="convert it again") from error
+
+
+def map_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file as read-only views of the mapped file; raises as `read_metadata` does.
+
+    Of the types that Caffe files have; CaffeFormatError for a tensor of another.
+    """
+    read_metadata(path)  # by the library, which checks the header against the file
+    with Path(path).open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    types = {name: np.dtype(f"<{code}") for code, name in _DTYPES.items()}
+    found = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        if entry["dtype"] not in types:
+            raise CaffeFormatError(f"{name[:80]!a} is {entry['dtype']}; expected {', '.join(types)}", path=path)
+        start, count = 8 + length + entry["data_offsets"][0], prod(entry["shape"])
+        found[name] = np.frombuffer(buffer, types[entry["dtype"]], count, start).reshape(entry["shape"])
+    return found
 
 
 def _check_keys(path: str | os.PathLike[str]) -> None:

@@ -100,9 +100,7 @@ class BatchToSpaceND(Blocks):
         shape = bottoms[0]
         if len(self.block) >= len(shape) or shape[0] % prod(self.block):
             raise ValueError(f"a batch of {shape[0]} and {len(shape)} axes do not hold blocks of {self.block}")
-        inner = [
-            size * block - sum(edge) for size, block, edge in zip(shape[1:], self.block, self.edges, strict=False)
-        ]
+        inner = [size * block - sum(edge) for size, block, edge in zip(shape[1:], self.block, self.edges, strict=False)]
         return ((shape[0] // prod(self.block), *inner, *shape[len(self.block) + 1 :]),)
 
     def forward(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..net.onnx_form import OnnxLayer, Sizes
 
 LOWEST = float(np.finfo(np.float32).min)
-"""What Caffe's maximum begins with (pooling_layer.cpp, Forward_cpu: -FLT_MAX)."""
+"""The value that Caffe's maximum begins with (pooling_layer.cpp, Forward_cpu: -FLT_MAX)."""
 
 
 class PoolingWindows(Protocol):

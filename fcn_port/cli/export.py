@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from converters.export import HIGHEST_OPSET, LOWEST_OPSET
+
 from .bringing import here
-from .inspect import SizeOption, SizeParam
+from .inspect import SizeParam
 from .output import echo, json_option, note, size_text, write_json
+
+if TYPE_CHECKING:
+    from ..export_files import ExportReport
 
 FORMATS = ("caffe", "python", "onnx", "torch-export", "safetensors", "hdf5")
 
@@ -18,15 +24,25 @@ FORMATS = ("caffe", "python", "onnx", "torch-export", "safetensors", "hdf5")
 @click.option("--to", "to", required=True, type=click.Choice(FORMATS), help="The format.")
 @click.option("-o", "--out", type=click.Path(dir_okay=False), help="The file to write; default: named after WEIGHTS.")
 @click.option("--prototxt", type=click.Path(dir_okay=False), help="The net of WEIGHTS, where the file holds none.")
-@click.option("--size", type=SizeParam(), help="Fix the input size (onnx, torch-export), height first; default: any.")
+@click.option(
+    "--size", type=SizeParam(), help="Fix the input size (onnx, torch-export), height first; default: any size."
+)
+@click.option("--batch", type=click.IntRange(1), help="Fix the number of images (onnx); default: any number.")
+@click.option("--outputs", multiple=True, metavar="BLOB", help="A blob to compute (onnx), or several.")
+@click.option("--opset", type=click.IntRange(LOWEST_OPSET, HIGHEST_OPSET), help="ONNX's operator set; default: 17.")
+@click.option("--fp16", is_flag=True, help="Store weights with 16 bits (onnx); they are computed with in 32.")
+@click.option("--fold", is_flag=True, help="Make BatchNorm and Scale part of the layer before them (onnx).")
+@click.option("--external-data", is_flag=True, help="Put the weights in OUT.data (onnx); over 2 GB they always are.")
+@click.option("--check/--no-check", "checked", default=True, help="Run what was written (onnx); default: it is run.")
 @json_option
-def command(weights: str, to: str, out: str | None, prototxt: str | None, size: SizeOption, as_json: bool) -> None:
+def command(weights: str, to: str, out: str | None, prototxt: str | None, as_json: bool, **chosen: Any) -> None:
     """Write WEIGHTS, a release or a file of any kind, in another format.
 
     \b
     caffe         .caffemodel (or .h5, by the name of OUT), and the net beside it as .prototxt
     python        source of a torch.nn.Module that stands alone; here WEIGHTS may be a prototxt
-    onnx          for any height and width from 32 up (needs the extra: pip install fcn-port[onnx])
+    onnx          every blob and layer under its Caffe name, for any height, width and number of images
+                  where the net allows it (needs the extra: pip install fcn-port[onnx])
     torch-export  a .pt2 program for any height and width from 32 up
     safetensors   as `convert` writes, also of a PyTorch state dict
     hdf5          .caffemodel.h5 alone
@@ -34,18 +50,58 @@ def command(weights: str, to: str, out: str | None, prototxt: str | None, size: 
     What was written is run before it gets its name, beside the net that it was made of, at several sizes; the largest
     difference is told. Exit status 1, and no file, if it is too large.
     """
-    if size is not None and to not in ("onnx", "torch-export"):
-        raise click.UsageError(f"--size is for onnx and torch-export; {to} takes any size")
-    here(weights)
-    from ..exporting import export
+    _refuse_options_of_others(to, chosen)
+    path = here(weights)
+    if to == "onnx":
+        report = _export_onnx(path, weights, out, prototxt, chosen)
+    else:
+        from ..exporting import export
 
-    report = export(weights, to=to, out=out, prototxt=prototxt, size=size)
+        report = export(weights, to=to, out=out, prototxt=prototxt, size=chosen["size"])
     if as_json:
         write_json(report.to_json())
         return
     for file in report.files:
         echo(f"{file}  ({Path(file).stat().st_size:,} bytes)")
-    sizes = ", ".join(" and ".join(size_text(shape) for shape in each.values()) for each in report.inputs)
-    note(f"checked: largest difference from the module {report.error:.1e} of the largest value, for inputs {sizes}")
+    if report.checked:
+        sizes = ", ".join(" and ".join(size_text(shape) for shape in each.values()) for each in report.inputs)
+        note(f"checked: largest difference from the module {report.error:.1e} of the largest value, for inputs {sizes}")
+    else:
+        note("not checked")
     if not report.any_size:
         note("takes only this input size")
+
+
+def _refuse_options_of_others(to: str, chosen: dict[str, Any]) -> None:
+    if chosen["size"] is not None and to not in ("onnx", "torch-export"):
+        raise click.UsageError(f"--size is for onnx and torch-export; {to} takes any size")
+    given = [name for name in ("batch", "outputs", "opset", "fp16", "fold", "external_data") if chosen[name]]
+    given += [] if chosen["checked"] else ["no_check"]
+    if given and to != "onnx":
+        raise click.UsageError(f"--{given[0].replace('_', '-')} is for onnx, not for {to}")
+
+
+def _export_onnx(
+    path: Path, weights: str, out: str | None, prototxt: str | None, chosen: dict[str, Any]
+) -> ExportReport:
+    from converters.export import DEFAULT_OPSET, OnnxOptions
+
+    from ..export_files import destination
+    from ..onnx_export import export_onnx
+
+    options = OnnxOptions(
+        size=chosen["size"],
+        batch=chosen["batch"],
+        outputs=chosen["outputs"] or None,
+        opset=chosen["opset"] or DEFAULT_OPSET,
+        fp16=chosen["fp16"],
+        fold=chosen["fold"],
+    )
+    return export_onnx(
+        path,
+        destination(weights, to="onnx", out=out),
+        prototxt=prototxt,
+        options=options,
+        external_data=chosen["external_data"],
+        check=chosen["checked"],
+    )

@@ -19,7 +19,8 @@ from converters.export.checking import ExportError
 from converters.formats.prototxt import parse_prototxt
 from fcn_port.cli import run
 from fcn_port.cli.export import FORMATS
-from fcn_port.exporting import SUFFIXES, definition, export, export_net
+from fcn_port.export_files import SUFFIXES
+from fcn_port.exporting import definition, export, export_net
 from fcn_port.loading import load
 from fcn_port.nets.parts import CropLike
 from fcn_port.nets.record import NotCaffes
@@ -90,7 +91,7 @@ def test_onnx_gives_caffes_numbers_and_says_where_it_is_from(tmp_path: Path) -> 
     model = onnx.load(file)
     assert {p.key for p in model.metadata_props} >= {"tool", "release", "preprocessing", "classes"}
     data = model.graph.input[0].type.tensor_type.shape.dim
-    assert [d.dim_param or d.dim_value for d in data] == [1, 3, "height", "width"]
+    assert [d.dim_param or d.dim_value for d in data] == ["batch", 3, "height", "width"]
 
 
 def test_torch_export_is_right_at_any_size(written: dict[str, Path]) -> None:
@@ -126,14 +127,14 @@ def test_a_map_of_one_place_is_no_special_size(to: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("to", ["onnx", "torch-export"])
 def test_a_net_that_counts_its_places_takes_its_own_size_only(to: str, tmp_path: Path) -> None:
     report = export(formats("v1-mini.caffemodel"), to=to, prototxt=formats("v1-mini.prototxt"), out=tmp_path / "net")
-    assert not report.any_size and len(report.inputs) == 1
+    assert not report.any_size and len({shape[2:] for each in report.inputs for shape in each.values()}) == 1
 
 
 def test_a_size_can_be_fixed(tmp_path: Path) -> None:
     report = export(MINI, to="onnx", out=tmp_path / "net.onnx", size=(50, 64))
-    assert report.inputs == ({"data": (1, 3, 50, 64)},) and not report.any_size
+    assert report.inputs == ({"data": (1, 3, 50, 64)}, {"data": (2, 3, 50, 64)}) and not report.any_size
     shape = onnx.load(tmp_path / "net.onnx").graph.output[0].type.tensor_type.shape.dim
-    assert [d.dim_value for d in shape] == [1, 7, 50, 64]
+    assert [d.dim_param or d.dim_value for d in shape] == ["batch", 7, 50, 64]
 
 
 NAMES_OF_OPERATORS = """

@@ -14,7 +14,8 @@ from converters.execution.caffe_net import CaffeNet
 from converters.export.checking import ExportError, check
 from converters.export.indices import index_inputs
 from converters.formats.prototxt import parse_prototxt
-from fcn_port.exporting import SUFFIXES, export, export_net, with_random_weights
+from fcn_port.export_files import SUFFIXES
+from fcn_port.exporting import export, export_net, with_random_weights
 from parity_tests.tolerances import tolerance
 
 IMAGE = 'input: "data" input_shape { dim: 1 dim: 3 dim: 40 dim: 44 }\n'

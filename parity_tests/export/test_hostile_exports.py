@@ -19,7 +19,8 @@ from converters.export.checking import ExportError, run_module
 from converters.export.python import class_name, python_source
 from converters.net.spec import NetSpec
 from converters.schema import NetParameter
-from fcn_port.exporting import SUFFIXES, export, export_net, with_random_weights
+from fcn_port.export_files import SUFFIXES
+from fcn_port.exporting import export, export_net, with_random_weights
 from fcn_port.loading import attach
 from parity_tests.hostile import NAMES, UTF8_NAMES, code_names
 from parity_tests.small_files import small_v2
@@ -50,7 +51,7 @@ def held_by(format_: str, names: Sequence[str]) -> list[str]:
     """Those of the names that the format can hold; the others are refused."""
     if format_ == "hdf5":  # a slash and a dot are places, and an HDF5 name ends at a NUL
         return [name for name in names if not set(name) & set("/\0") and name not in ("", ".", "..")]
-    if format_ in ("onnx", "torch-export"):  # slow for each layer
+    if format_ == "torch-export":  # slow for each layer
         return list(dict.fromkeys(["", "nul\0nul", *random.Random(0).sample(list(names), 10)]))
     return list(names)
 

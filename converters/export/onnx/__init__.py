@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from ...lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from .graph import DEFAULT_OPSET, HIGHEST_OPSET, LOWEST_OPSET, End, Graph
+    from .graph import End, Graph
     from .names import onnx_names
-    from .net import OnnxNet, OnnxOptions, build
+    from .net import OnnxNet, OnnxOptions, build_onnx
+    from .opsets import DEFAULT_OPSET, HIGHEST_OPSET, LOWEST_OPSET
     from .running import run_onnx
     from .streaming import MOST_INSIDE, write_model
 
@@ -31,7 +32,7 @@ __all__ = [
     "Graph",
     "OnnxNet",
     "OnnxOptions",
-    "build",
+    "build_onnx",
     "onnx_names",
     "run_onnx",
     "write_model",
@@ -40,9 +41,10 @@ __all__ = [
 __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
-        **dict.fromkeys(("DEFAULT_OPSET", "HIGHEST_OPSET", "LOWEST_OPSET", "End", "Graph"), "graph"),
+        **dict.fromkeys(("End", "Graph"), "graph"),
+        **dict.fromkeys(("DEFAULT_OPSET", "HIGHEST_OPSET", "LOWEST_OPSET"), "opsets"),
         "onnx_names": "names",
-        **dict.fromkeys(("OnnxNet", "OnnxOptions", "build"), "net"),
+        **dict.fromkeys(("OnnxNet", "OnnxOptions", "build_onnx"), "net"),
         "run_onnx": "running",
         **dict.fromkeys(("MOST_INSIDE", "write_model"), "streaming"),
     },

@@ -15,11 +15,7 @@ import onnx
 from onnx import helper
 
 from .names import Names
-
-LOWEST_OPSET = 13
-DEFAULT_OPSET = 17
-HIGHEST_OPSET = 24
-"""Of those that this package writes; it uses nothing that an opset between them takes away."""
+from .opsets import DEFAULT_OPSET
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...execution.state_dict import split_key
 from ...net.aliasing import aliases
-from ...net.layer import LayerSpec
+from ...net.layer import LayerSpec, Shape
 from ...net.onnx_form import OnnxValue
 from ...net.parameter_sharing import BlobId, borrowed_blobs
 from ...net.shapes import known_params
@@ -18,9 +18,10 @@ from ...net.spec import NetSpec
 from ...passes.cut import cut
 from ..checking import ExportError
 from .folding import fold
-from .graph import DEFAULT_OPSET, HIGHEST_OPSET, LOWEST_OPSET, End, Graph
+from .graph import End, Graph
 from .layer import Learnable, OnnxForm
 from .names import onnx_names
+from .opsets import DEFAULT_OPSET, HIGHEST_OPSET, LOWEST_OPSET
 from .probing import LayerSizes, NetSizes, net_sizes
 from .streaming import write_model
 
@@ -58,6 +59,11 @@ class OnnxNet:
     values: Mapping[str, str]
     sizes: NetSizes
 
+    @property
+    def own_shapes(self) -> dict[str, Shape]:
+        """The shapes of the inputs as the net has them, with what was fixed."""
+        return dict(self.sizes.inputs)
+
     def ends(self, blobs: Sequence[str]) -> tuple[End, ...]:
         """The types of blobs' values, such as to make outputs of them."""
         return tuple(End(self.values[blob], self.sizes.dims[blob]) for blob in blobs)
@@ -84,7 +90,7 @@ class OnnxNet:
         )
 
 
-def build(spec: NetSpec, arrays: Mapping[str, np.ndarray], options: OnnxOptions | None = None) -> OnnxNet:
+def build_onnx(spec: NetSpec, arrays: Mapping[str, np.ndarray], options: OnnxOptions | None = None) -> OnnxNet:
     """The ONNX graph of a prepared net.
 
     `arrays` are the learnable blobs by state dict key (`execution.key_of`), in any shape with as many elements as is

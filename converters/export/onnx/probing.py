@@ -12,7 +12,7 @@ from ...net.shapes import LayerShapes, iter_layer_shapes
 from ...net.spec import NetSpec
 
 _KINDS: Mapping[int, Mapping[int, str]] = {4: {0: "batch", 2: "height", 3: "width"}}
-"""What the axes of an input that may be free are called, by its number of axes; of others, axis 0 may be."""
+"""Names of the axes of an input that may be free, by its number of axes; of others, axis 0 may be."""
 _ENOUGH = 2
 """Sizes that must do beside the net's own for one to be free."""
 
@@ -40,8 +40,12 @@ class LayerSizes:
 
 @dataclass(frozen=True)
 class NetSizes:
-    """Every layer with its sizes, in order; `dims` names the free sizes of blobs that are an input's size too."""
+    """Every layer with its sizes, in order; `dims` names the free sizes of blobs that are an input's size too.
 
+    `inputs` are the shapes of the inputs as the net has them, with what was fixed.
+    """
+
+    inputs: Mapping[str, Shape]
     layers: tuple[LayerSizes, ...]
     free: tuple[Free, ...]
     dims: Mapping[str, tuple[int | str | None, ...]]
@@ -61,7 +65,7 @@ def net_sizes(spec: NetSpec, *, size: Sequence[int] | None = None, batch: int | 
     rows = [first, *(trial.rows for trial in trials)]
     inputs = [base, *(trial.inputs for trial in trials)]
     layers = tuple(_merged(each) for each in zip(*rows, strict=True))
-    return NetSizes(layers, free, _named(layers, rows, inputs, free))
+    return NetSizes(base, layers, free, _named(layers, rows, inputs, free))
 
 
 def _fixed(shape: Shape, size: Sequence[int] | None, batch: int | None) -> Shape:

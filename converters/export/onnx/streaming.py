@@ -17,7 +17,7 @@ from .graph import End, Graph, Initializer
 from .names import legal
 
 MOST_INSIDE = (1 << 31) - 1
-"""What a protobuf message holds; a larger model has its weights in a file beside it."""
+"""Bytes that a protobuf message holds; a larger model has its weights in a file beside it."""
 LEAST_OUTSIDE = 1024
 """Bytes of an initializer that goes into the file beside; shapes and axes stay, as readers want them at hand."""
 _ALIGNMENT = 4096

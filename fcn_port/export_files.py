@@ -1,0 +1,77 @@
+"""The files of an export, whatever the format: what they are called, and the account of what was written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from converters.escaping import file_name, terminal
+from converters.export import ExportError
+from converters.net import Shape
+
+SUFFIXES: Mapping[str, str] = {
+    "python": ".py",
+    "caffe": ".caffemodel",
+    "hdf5": ".caffemodel.h5",
+    "safetensors": ".safetensors",
+    "onnx": ".onnx",
+    "torch-export": ".pt2",
+}
+"""The formats and what their files are called."""
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """The files that an export wrote, and how they were checked.
+
+    `error` is the largest difference from the module, of the output's largest magnitude, over all `inputs` (shapes by
+    name); NaN and no inputs where it was not checked. `any_size` says whether the file takes images of other sizes too.
+    """
+
+    format: str
+    net: str
+    files: tuple[str, ...]
+    error: float
+    inputs: tuple[Mapping[str, Shape], ...]
+    any_size: bool
+
+    @property
+    def checked(self) -> bool:
+        """True where what was written has been run beside the net that it was made of."""
+        return bool(self.inputs)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain JSON types."""
+        return asdict(self)
+
+
+def check_format(to: str) -> None:
+    """ExportError for a format that there is not."""
+    if to not in SUFFIXES:
+        raise ExportError(f"there is no format '{terminal(to)}'; there are {', '.join(SUFFIXES)}")
+
+
+def destination(weights: str | os.PathLike[str], *, to: str, out: str | os.PathLike[str] | None) -> Path:
+    """The file to write: `out`, by default named after `weights`, in the working folder.
+
+    Raises ExportError for a format that there is not, where nobody named a file and one of that name is there, and
+    where `out` is the file of weights itself.
+    """
+    check_format(to)
+    # Not what the file says about itself, which is a stranger's word.
+    target = Path(out) if out is not None else Path(f"{file_name(stem(Path(weights)))}{SUFFIXES[to]}")
+    if out is None and (target.exists() or target.is_symlink()):
+        raise ExportError(f"{target}: this file is there already; choose a name with --out")
+    if target.exists() and Path(weights).exists() and target.samefile(weights):
+        raise ExportError(f"{target}: source and destination are the same file; choose another with --out")
+    return target
+
+
+def stem(path: Path) -> str:
+    """The name of a file without the endings of weights and nets."""
+    while path.suffix in (".h5", ".caffemodel", ".prototxt", ".safetensors", ".pth", ".pt"):
+        path = path.with_suffix("")
+    return path.name

@@ -1,0 +1,294 @@
+"""A file of weights, or a net, as ONNX: written straight from the definition and the mapped file, without torch.
+
+Only the check, which runs the net beside what was written, imports torch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from converters.conversion import TOOL
+from converters.errors import CaffeFormatError, MismatchError
+from converters.execution import cover, to_arrays
+from converters.export import (
+    MOST_INSIDE,
+    SIZES,
+    TOLERANCE,
+    ExportError,
+    OnnxNet,
+    OnnxOptions,
+    build_onnx,
+    map_tensors,
+    read_metadata,
+    require,
+)
+from converters.formats import format_prototxt, parse_prototxt, read_caffemodel, read_prototxt, sniff
+from converters.net import NetSpec, Shape, infer_blobs, infer_shapes
+from converters.passes import check_size, prepare
+from converters.safety import fresh_folder, sha256_of, whole_file
+from weights.card import Card
+
+from .export_files import ExportReport
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FOLDED_TOLERANCE = 1e-4
+"""Of the output's largest magnitude, where `fold` rounds the weights of a net anew."""
+FP16_TOLERANCE = 2e-2
+"""The same for weights of 16 bits, of which each is off by up to 2^-11 of itself."""
+_MARGIN = 1 << 24
+"""Bytes of a model beside its weights: nodes, names, the definition in its metadata."""
+
+
+@dataclass(frozen=True)
+class OnnxSource:
+    """A net with its weights on the way to ONNX: the prepared definition, blobs by state dict key, and what is known.
+
+    `file` is the one whose SHA-256 goes into the metadata; `origin` is metadata of where the weights came from.
+    """
+
+    spec: NetSpec
+    arrays: Mapping[str, np.ndarray]
+    card: Card
+    file: Path | None = None
+    origin: Mapping[str, str] = field(default_factory=dict)
+
+
+def export_onnx(
+    weights: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    prototxt: str | os.PathLike[str] | None = None,
+    options: OnnxOptions | None = None,
+    external_data: bool = False,
+    check: bool = True,
+) -> ExportReport:
+    """Write a file of weights as ONNX; it appears whole or not at all, once it has computed what the net does.
+
+    `prototxt` is the net of a file that holds none. Weights go into OUT.data beside with `external_data`, and where
+    they are more than a model can hold (2 GB). Without `check` nothing is run, and torch is not needed, except for a
+    PyTorch state dict. Raises ExportError, and what reading the file raises.
+    """
+    path, target = Path(weights), Path(out)
+    if check:
+        require("torch", "onnxruntime", extra="onnx", hint="or do without the check: --no-check")
+    source = _read(path, prototxt)
+
+    def load() -> nn.Module:
+        from .loading import load
+
+        return load(path, prototxt=prototxt)
+
+    return write_onnx(source, target, options=options, external_data=external_data, beside=load if check else None)
+
+
+def _read(path: Path, prototxt: str | os.PathLike[str] | None) -> OnnxSource:
+    kind = sniff.sniff_file(path)
+    given = None if prototxt is None else read_prototxt(prototxt)
+    if kind == sniff.SAFETENSORS:
+        metadata = read_metadata(path)
+        text = metadata.get("prototxt")
+        if given is not None or text is not None:
+            spec = given or parse_prototxt(text or "", path=f"{path}, its prototxt")
+            return _of_tensors(path, prepare(spec), metadata)
+    if kind in (sniff.SAFETENSORS, sniff.ZIP, sniff.PICKLE):
+        return _of_module(path, prototxt)
+    if kind == sniff.TEXT:
+        hint = f"give the weights, and --prototxt {path.name}"
+        raise MismatchError("this is a net without weights", path=path, hint=hint)
+    return _of_caffemodel(path, given)
+
+
+def _of_caffemodel(path: Path, given: NetSpec | None) -> OnnxSource:
+    model = read_caffemodel(path)
+    spec = given or model.spec
+    if spec is None:
+        raise MismatchError("this file holds weights and no net", path=path, hint="give its net with --prototxt")
+    deploy = prepare(spec, blobs=model.blobs)
+    arrays = to_arrays(model, cover(model, spec=spec, prepared=deploy))
+    check_size(deploy, model.blobs)
+    try:
+        card = Card.beside(path)
+    except ValueError as error:
+        raise CaffeFormatError(f"damaged: {error}", path=path.with_suffix(".json")) from error
+    return OnnxSource(deploy, arrays, card, file=path)
+
+
+def _of_tensors(path: Path, spec: NetSpec, metadata: Mapping[str, str]) -> OnnxSource:
+    """A converted file: it says of itself which Caffe file it was made of."""
+    try:
+        card = Card.from_metadata(dict(metadata))
+    except ValueError as error:
+        raise CaffeFormatError(f"damaged: {error}", path=path, hint="convert it again") from error
+    origin = {key: metadata[key] for key in ("source", "source_sha256") if key in metadata}
+    return OnnxSource(spec, map_tensors(path), card, file=None if len(origin) == 2 else path, origin=origin)
+
+
+def _of_module(path: Path, prototxt: str | os.PathLike[str] | None) -> OnnxSource:
+    """A PyTorch state dict, whose net is told by its keys."""
+    from .loading import load
+
+    return replace(source_of(load(path, prototxt=prototxt)), file=path)
+
+
+def source_of(net: nn.Module, *, name: str = "") -> OnnxSource:
+    """A hand-written net or a CaffeNet with its weights as they are now; `name` is what its definition is called."""
+    from converters.execution import to_array
+
+    from .nets import as_net, definition
+
+    arrays = {key: to_array(tensor) for key, tensor in net.state_dict().items()}
+    return OnnxSource(definition(net, name=name), arrays, as_net(net).card)
+
+
+# Written and checked
+
+
+def write_onnx(
+    source: OnnxSource,
+    out: Path,
+    *,
+    options: OnnxOptions | None = None,
+    external_data: bool = False,
+    beside: Callable[[], nn.Module] | None = None,
+) -> ExportReport:
+    """Write a net as ONNX, whole or not at all; `beside` gives the net that what was written must agree with."""
+    wanted = options or OnnxOptions()
+    net = build_onnx(source.spec, source.arrays, wanted)
+    if not net.outputs:
+        raise ExportError("the net has no output; nothing written")
+    large = sum(each.nbytes for each in net.graph.initializers.values()) > MOST_INSIDE - _MARGIN
+    names = [out.name, f"{out.name}.data"] if external_data or large else [out.name]
+    with _files(out, names) as files:
+        _write(source, net, files)
+        error = float("nan")
+        shapes: tuple[Mapping[str, Shape], ...] = ()
+        if beside is not None:
+            error, shapes = _checked(source, net, wanted, Path(files[0].name), beside())
+    return ExportReport(
+        format="onnx",
+        net=source.card.release or source.spec.name,
+        files=tuple(str(out.with_name(name)) for name in names),
+        error=error,
+        inputs=shapes,
+        any_size=any(free.name.endswith("height") for free in net.sizes.free),
+    )
+
+
+@contextmanager
+def _files(out: Path, names: Sequence[str]) -> Iterator[Sequence[BinaryIO]]:
+    """New files that appear under these names when the block ends well, and not at all when it does not.
+
+    The model finds its weights by name, so both are made in a folder of their own.
+    """
+    if len(names) == 1:
+        with whole_file(out) as file:
+            yield [file]
+        return
+    data = out.with_name(names[1])
+    if (data.exists() or data.is_symlink()) and not out.exists():
+        raise ExportError(f"{data}: the weights would replace this file\n  choose another name with --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with fresh_folder(out) as folder:
+        files = [(folder / name).open("x+b") for name in names]
+        try:
+            yield files
+            for file in files:
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            for file in files:
+                file.close()
+        for name in reversed(names):
+            (folder / name).replace(out.with_name(name))
+
+
+def _write(source: OnnxSource, net: OnnxNet, files: Sequence[BinaryIO]) -> None:
+    """Copy the weights while another thread makes the checksum of the file that they are in."""
+    about = {"tool": TOOL, **source.card.to_metadata(), "prototxt": format_prototxt(net.spec), **source.origin}
+    before = None if source.file is None else _version_of(source.file)
+    with ThreadPoolExecutor(1) as thread:
+        checksum = None if source.file is None else thread.submit(sha256_of, source.file)
+
+        def metadata() -> Mapping[str, str]:
+            found = dict(about)
+            if checksum is not None and source.file is not None:
+                found |= {"source": source.file.name, "source_sha256": checksum.result()}
+            return {key: value.encode(errors="replace").decode() for key, value in found.items()}
+
+        net.write(files[0], metadata=metadata, beside=(files[1], Path(files[1].name).name) if files[1:] else None)
+    if source.file is not None and _version_of(source.file) != before:
+        raise CaffeFormatError("the file changed while it was being exported", path=source.file, hint="export it again")
+    for file in files:
+        file.flush()
+
+
+def _version_of(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _checked(
+    source: OnnxSource, net: OnnxNet, options: OnnxOptions, path: Path, module: nn.Module
+) -> tuple[float, tuple[Mapping[str, Shape], ...]]:
+    """The largest difference from the module, and the shapes of the inputs at which both were run."""
+    from converters.execution import CaffeNet
+    from converters.export import check, index_inputs, run_onnx
+
+    if options.outputs is not None:
+        part = CaffeNet(source.spec, outputs=options.outputs)
+        known = part.state_dict().keys()
+        part.load_state_dict({key: value for key, value in module.state_dict().items() if key in known}, assign=True)
+        module = part
+    shapes = tuple(_trials(net))
+    outputs = options.outputs or source.spec.outputs
+    run = run_onnx(path, inputs=list(net.spec.inputs), outputs=outputs)
+    tolerance = FP16_TOLERANCE if options.fp16 else FOLDED_TOLERANCE if options.fold else TOLERANCE
+    indices = index_inputs(net.spec, shapes[0])
+    agreement = check(module, run, shapes, outputs=outputs, indices=indices, tolerance=tolerance)
+    return agreement.error, agreement.shapes
+
+
+def _trials(net: OnnxNet) -> Iterator[Mapping[str, Shape]]:
+    """The shapes of inputs at which a model is tried: of any size, the usual ones that the net takes, else its own.
+
+    The last has more than one item where the batch is free.
+    """
+    found = []
+    for height, width in SIZES:
+        shapes = _inputs(net, height=height, width=width)
+        if shapes not in found and _takes(net.spec, shapes):
+            found.append(shapes)
+    found = found or [_inputs(net)]
+    yield from found
+    more = _inputs(net, batch=2, shapes=found[0])
+    if more != found[0] and _takes(net.spec, more):
+        yield more
+
+
+def _inputs(net: OnnxNet, *, shapes: Mapping[str, Shape] | None = None, **sizes: int) -> dict[str, Shape]:
+    """The shapes of the inputs, with those of free sizes that are given, by kind; else the net's own."""
+    found = dict(shapes or net.own_shapes)
+    for free in net.sizes.free:
+        for kind, size in sizes.items():
+            if free.name == kind or free.name.endswith(f"_{kind}"):
+                for blob, axis in free.places:
+                    found[blob] = (*found[blob][:axis], size, *found[blob][axis + 1 :])
+    return found
+
+
+def _takes(spec: NetSpec, shapes: Mapping[str, Shape]) -> bool:
+    try:
+        infer_shapes(spec, shapes)
+        return infer_blobs(spec, shapes) == infer_blobs(spec)
+    except CaffeFormatError:
+        return False
