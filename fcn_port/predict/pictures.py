@@ -31,6 +31,8 @@ _PIXEL_BYTES = 4
 _DEEP = ("F", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _DEEP_PIXEL_BYTES = 32
 """Modes of more than 8 bits, and what a pixel of one takes on its way to 8 (27 bytes seen)."""
+_ROW_BYTES = 64
+"""What each row takes beside its pixels, in Pillow's tables and to be aligned (48 bytes seen): most of a tall strip."""
 
 
 @contextmanager
@@ -78,7 +80,8 @@ def _bytes_of(path: Path) -> bytes:
 
 def _check_size(image: Image.Image, file_size: int) -> None:
     """LimitError if the pixels would take more memory than a file of this size may ask for."""
-    needed = image.width * image.height * (_PIXEL_BYTES if image.mode not in _DEEP else _DEEP_PIXEL_BYTES)
+    pixel = _PIXEL_BYTES if image.mode not in _DEEP else _DEEP_PIXEL_BYTES
+    needed = image.height * (image.width * pixel + _ROW_BYTES)
     check_memory(
         needed, file_size=file_size, expansion=_EXPANSION, what=f"{image.width} x {image.height} pixels would take"
     )
