@@ -26,6 +26,7 @@ from . import (
     pooling,
     prior_box,
     proposal,
+    reorg,
     reshape,
     resize,
     roi_align,
@@ -36,6 +37,7 @@ from . import (
     stage_bridge,
     tensor,
     upsample,
+    yolo,
 )
 from .base import Layer, find_layer, register_layer
 from .bilinear import bilinear_kernel, bilinear_weight, kind_of_upsampling
@@ -72,6 +74,7 @@ __all__ = [
     "prior_box",
     "proposal",
     "register_layer",
+    "reorg",
     "reshape",
     "resize",
     "roi_align",
@@ -82,4 +85,5 @@ __all__ = [
     "stage_bridge",
     "tensor",
     "upsample",
+    "yolo",
 ]

@@ -105,8 +105,13 @@ def disturbed(example: Example) -> Iterator[tuple[int, tuple[int, int], tuple[Te
             after_bottom = bottom.clone()
             after_bottom[:, :, row, column] += torch.tensor([1.5, -0.75]).repeat(bottom.shape[1])[: bottom.shape[1]]
             bottoms = (*example.bottoms[:index], after_bottom, *example.bottoms[index + 1 :])
-            changed = tuple(a != b for a, b in zip(example.tops(bottoms), before, strict=True))
+            changed = tuple(map(_changed, example.tops(bottoms), before))
             yield index, (row, column), changed
+
+
+def _changed(top: Tensor, before: Tensor) -> Tensor:
+    """Where a top changed: everywhere, if it has another number of boxes."""
+    return top != before if top.shape == before.shape else torch.ones_like(top, dtype=torch.bool)
 
 
 def allowed(reach: Reach, position: int, length: int) -> Interval:
