@@ -37,6 +37,7 @@ from . import (
     stage_bridge,
     tensor,
     upsample,
+    volume,
     yolo,
 )
 from .base import Layer, find_layer, register_layer
@@ -85,5 +86,6 @@ __all__ = [
     "stage_bridge",
     "tensor",
     "upsample",
+    "volume",
     "yolo",
 ]

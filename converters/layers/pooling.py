@@ -18,6 +18,7 @@ from .fork import ForkMessage, fork_fields
 from .padded import Around, PaddedPooling, read_around
 from .pooling_onnx import pooling_to_onnx
 from .spp_onnx import level_of_any_size
+from .volume import VolumePooling
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,7 +101,20 @@ class Pooling(Layer):
             return f"a second top; only MAX pooling has one, this is {self.method}"
         return None
 
+    @property
+    def _volume(self) -> VolumePooling | None:
+        """This pooling along three axes, of which 3D-Caffe takes kernel_size, stride and pad for all; None: not so."""
+        equal = all(len(set(values)) == 1 for values in (self.kernel, self.stride, self.pad))
+        if not equal or self.mask or self.dilation != (1, 1) or self.method == "STOCHASTIC":
+            return None
+        if self.global_pooling:
+            return VolumePooling(self.method, (), (), ())
+        pads = ((self.pad[0], self.pad[0]),) * 3
+        return VolumePooling(self.method, self.kernel[:1] * 3, self.stride[:1] * 3, pads, self.ceil)
+
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        if len(bottoms[0]) == 5 and self._volume is not None:
+            return self._volume.top_shapes(bottoms)
         n, c, h, w = as_image(bottoms[0])
         top = (n, c, 1, 1) if self.global_pooling else (n, c, *self.sizes((h, w)))
         return (top, top) if self.mask else (top,)
@@ -156,6 +170,8 @@ class Pooling(Layer):
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
         x = bottoms[0]
+        if x.ndim == 5 and self._volume is not None:
+            return self._volume.forward(bottoms, blobs)
         if self.method == "STOCHASTIC":
             return (self._stochastic(x, training=training),)
         if self.global_pooling:
