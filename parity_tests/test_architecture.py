@@ -80,6 +80,12 @@ def test_no_class_has_the_name_of_another() -> None:
     assert not {own: modules for own, modules in found.items() if len(modules) > 1}
 
 
+def test_every_pass_has_a_test_named_after_it() -> None:
+    passes = {path.stem for path in (ROOT / "converters" / "passes").glob("[a-z]*.py")}
+    tests = {path.stem for path in (ROOT / "parity_tests" / "passes").glob("test_*.py")}
+    assert passes and {f"test_{name}" for name in passes} <= tests
+
+
 @pytest.mark.parametrize("folder", MAY_IMPORT)
 def test_docstrings_lead_with_what_the_thing_is(folder: str) -> None:
     """A docstring that opens with a question word says what it answers, and not what the thing is or does."""

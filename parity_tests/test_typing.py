@@ -80,7 +80,11 @@ def test_other_uses_are_typed_and_wrong_ones_are_seen(tmp_path: Path) -> None:
         assert re.search(rf"^wrong.py:{number}: error: .*\[({code})\]$", found, re.MULTILINE), (line, found)
 
 
-@pytest.mark.parametrize("package", ["fcn_port", "converters", "weights", "fcn_port.predict", "fcn_port.nets"])
+ROOMS = ("data", "evaluation", "nets", "predict", "training")
+FACES = ("fcn_port", "converters", "weights", *(f"fcn_port.{room}" for room in ROOMS))
+
+
+@pytest.mark.parametrize("package", FACES)
 def test_tab_completion_shows_what_there_is(package: str) -> None:
     code = f"import {package} as it; missing = {{*it.__all__}} - {{*dir(it)}}; assert not missing, missing"
     code += "; assert all(getattr(it, name) is not None for name in it.__all__)"

@@ -67,7 +67,7 @@ class Proposals(Layer):
 
 
 def large_enough(boxes: Tensor, height: float, width: float) -> Tensor:
-    """Which boxes (n, 4) are at least so large, the last pixel counted."""
+    """True for boxes (n, 4) that are at least so large, the last pixel counted."""
     wide, high = boxes[:, 2] - boxes[:, 0] + 1, boxes[:, 3] - boxes[:, 1] + 1
     return (wide >= width) & (high >= height)
 

@@ -1,4 +1,4 @@
-"""What the layers that cut regions out of a blob have in common: their bottoms, and how regions are read.
+"""The base of layers that cut regions out of a blob: their bottoms, and how regions are read.
 
 A region is five numbers, [image, x1, y1, x2, y2], the corners in pixels of the net's input (Fast R-CNN's
 roi_pooling_layer.cpp). Where a bin begins is decided by rounding, so the arithmetic on coordinates is Caffe's, in the

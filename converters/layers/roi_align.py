@@ -67,7 +67,7 @@ class ROIAlign(Regions):
         return interpolate(image, *weights)
 
     def _weights(self, corners: Array, axis: int, size: int) -> Array:
-        """What each place along an axis (0: x) counts for in each cell: (cells, size)."""
+        """The weight of each place along an axis (0: x) in each cell: (cells, size)."""
         kind = corners.dtype.type
         count = self.pooled[1 - axis]
         first, last = (padded(corners, self.pad_ratio) * kind(self.spatial_scale)).reshape(2, 2)[:, axis]
@@ -209,7 +209,7 @@ def interpolate(image: Tensor, rows: Array, columns: Array) -> Tensor:
 
 
 def mean_weights(first: float, last: float, count: int, sampling: int, size: int) -> Array:
-    """What each place counts for in the mean over a bin's points: (count, size); Detectron's roi_align_op.cc."""
+    """The weight of each place in the mean over a bin's points: (count, size); Detectron's roi_align_op.cc."""
     kind = np.asarray(first).dtype.type
     length = max(kind(last - first), kind(1))
     width = length / kind(count)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from converters.lazy import lazy_attributes
+
 from .errors import DataError
 from .opening import open_dataset
 from .places import data_dir
@@ -22,11 +24,5 @@ if TYPE_CHECKING:
 
 __all__ = ["DataError", "DataSet", "Sample", "data_dir", "make_shapes", "net_inputs", "open_dataset"]
 
-
-def __getattr__(name: str) -> object:
-    """`net_inputs` makes tensors; the rest needs no torch."""
-    if name != "net_inputs":
-        raise AttributeError(f"module 'fcn_port.data' has no attribute '{name}'")
-    from .inputs import net_inputs
-
-    return net_inputs
+# `net_inputs` makes tensors; the rest needs no torch.
+__getattr__, __dir__ = lazy_attributes(__name__, {"net_inputs": "inputs"})

@@ -41,16 +41,6 @@ def test_fcn8s_offsets_are_derived() -> None:
     assert {d.layer.name: d.derived for d in derive_crops(spec)} == FCN8S
 
 
-def test_auto_crop_finds_the_offsets_again_and_touches_no_other() -> None:
-    text = formats("fcn8s-mini.prototxt").read_text()
-    bare = text.replace("offset: 5", "").replace("offset: 31", "")
-    spec = parse_prototxt(bare)
-    assert crops_of(spec) == {"score_pool4c": (0,), "score_pool3c": (9,), "score": (0,)}
-    assert crops_of(auto_crop(spec)) == {"score_pool4c": (5,), "score_pool3c": (9,), "score": (31,)}
-    wrong = parse_prototxt(bare.replace("offset: 9", "offset: 8"))
-    assert crops_of(auto_crop(wrong))["score_pool3c"] == (8,)
-
-
 @pytest.mark.parametrize(
     ("layers", "expected"),
     [
