@@ -1,4 +1,4 @@
-"""filter_phase: rules admit layers as in Caffe (net.cpp, FilterNet, StateMeetsRule; test_oracle_text.py asks Caffe itself)."""
+"""filter_phase: rules admit layers as in Caffe (net.cpp, FilterNet, StateMeetsRule; asked in test_oracle_text.py)."""
 
 from __future__ import annotations
 
