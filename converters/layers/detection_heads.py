@@ -1,4 +1,4 @@
-"""What the heads of an SSD predict, gathered from DetectionOutput's bottoms in each of the layouts that forks have.
+"""The predictions of an SSD's heads, gathered from DetectionOutput's bottoms in each of the layouts that forks have.
 
 Sources: weiliu89/caffe (branch ssd), src/caffe/layers/detection_output_layer.cpp; for RefineDet's five bottoms, and for
 heads that are not concatenated, foss-for-synopsys-dwc-arc-processors/synopsys-caffe, the same file; for priors that are
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..net.layer import Shape
 
 Layout = Literal["interleaved", "ratio_permute", "no_permute"]
-"""How a head that is not concatenated lies in memory: [y][x][ratio][class], [class][ratio][y][x] flat, or 4-D."""
+"""Order in memory of a head that is not concatenated: [y][x][ratio][class], [class][ratio][y][x] flat, or 4-D."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Heads:
-    """How the bottoms of one DetectionOutput are to be read.
+    """The way in which the bottoms of one DetectionOutput are read.
 
     `separate` is the number of heads where each has bottoms of its own, 0 where they are concatenated: loc, conf,
     priors and, in RefineDet, the conf and loc of the anchors' refinement. `image` (h, w) is the size that priors in
@@ -56,7 +56,7 @@ class Heads:
     variances: bool
 
     def count(self, bottoms: Sequence[Shape]) -> int:
-        """How many priors there are for bottoms of these shapes; raises ValueError where they do not fit."""
+        """The number of priors for bottoms of these shapes; raises ValueError where they do not fit."""
         blobs = [legacy_shape(bottoms[index]) for index in self._prior_bottoms(len(bottoms))]
         priors = sum(height for _, _, height, _ in blobs) // (4 if self.image is None else 5)
         if not priors or any(channels < 2 and self.variances for _, channels, _, _ in blobs):

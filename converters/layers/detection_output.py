@@ -85,7 +85,7 @@ class DetectionOutput(Layer):
         return ((1, 1, 1, 10 if self.extended else 7),)
 
     def _refinement(self, bottoms: Sequence[Shape], priors: int) -> tuple[bool, bool]:
-        """Whether the fourth and fifth bottom are RefineDet's; the fourth may be the image to draw on."""
+        """True where the fourth and the fifth bottom are RefineDet's; the fourth may be the image to draw on."""
         extra = bottoms[3:5]
         if self.visualize or (extra and prod(extra[0][1:]) != 2 * priors):
             if len(bottoms) > 4:

@@ -32,7 +32,7 @@ _DEEP = ("F", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _DEEP_PIXEL_BYTES = 32
 """Modes of more than 8 bits, and what a pixel of one takes on its way to 8 (27 bytes seen)."""
 _ROW_BYTES = 64
-"""What each row takes beside its pixels, in Pillow's tables and to be aligned (48 bytes seen): most of a tall strip."""
+"""The bytes of a row beside its pixels, in Pillow's tables and to be aligned (48 bytes seen): most of a tall strip."""
 
 
 @contextmanager
