@@ -1,0 +1,112 @@
+"""Runs an ONNX model on inputs in files: `python worker.py JOB`, where JOB is a JSON file that running.py writes.
+
+It runs in any Python that has numpy and the library, so nothing of this package is imported here. The result is a JSON
+file beside the outputs: the library's version, and for each trial its file or what the library said against it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Run = Callable[[Mapping[str, Any]], Any]
+"""The outputs, in the job's order, of inputs by name."""
+
+
+def _opencv(job: dict[str, Any]) -> tuple[str, Run]:
+    os.environ["OPENCV_LOG_LEVEL"] = "SILENT"
+    import cv2
+
+    engine = job["engine"]
+    given = () if engine is None else (getattr(cv2.dnn, engine),)
+    net = cv2.dnn.readNetFromONNX(job["model"], *given)
+
+    def run(inputs: Mapping[str, Any]) -> Any:
+        for name, value in inputs.items():
+            net.setInput(value, name)
+        if len(job["outputs"]) == 1:
+            return [net.forward(job["outputs"][0])]
+        return list(net.forward(job["outputs"]))
+
+    return cv2.__version__, run
+
+
+def _onnxruntime(job: dict[str, Any]) -> tuple[str, Run]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(job["model"], options, providers=["CPUExecutionProvider"])
+    return onnxruntime.__version__, lambda inputs: session.run(job["outputs"], inputs)
+
+
+def _openvino(job: dict[str, Any]) -> tuple[str, Run]:
+    import openvino
+
+    core = openvino.Core()
+    # The plugin may compute in 16 bits where the processor can, which is no fault of the model.
+    compiled = core.compile_model(job["model"], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    ports = {name: compiled.output(name) for name in job["outputs"]}
+
+    def run(inputs: Mapping[str, Any]) -> Any:
+        found = compiled(inputs)
+        return [found[ports[name]] for name in job["outputs"]]
+
+    return openvino.__version__.split("-")[0], run
+
+
+def _tensorrt(job: dict[str, Any]) -> tuple[str, Run]:
+    import tensorrt
+
+    logger = tensorrt.Logger(tensorrt.Logger.ERROR)
+    builder = tensorrt.Builder(logger)
+    network = builder.create_network(0)
+    parser = tensorrt.OnnxParser(network, logger)
+    if not parser.parse_from_file(job["model"]):
+        raise RuntimeError("; ".join(str(parser.get_error(i)) for i in range(parser.num_errors)))
+    raise RuntimeError("it parses; running it needs a GPU and is not done here")
+
+
+RUNNERS = {
+    "onnxruntime": _onnxruntime,
+    "opencv4": _opencv,
+    "opencv5": _opencv,
+    "openvino": _openvino,
+    "tensorrt": _tensorrt,
+}
+
+
+def main(path: str) -> None:
+    """Do the job; what a library says against a model is part of the result."""
+    job = json.loads(Path(path).read_text(encoding="utf-8"))
+    result: dict[str, Any] = {"version": "", "problem": None, "trials": []}
+    try:
+        result["version"], run = RUNNERS[job["library"]](job)
+    except Exception as error:
+        result["problem"] = _said(error)
+    else:
+        for trial in job["trials"]:
+            with np.load(trial["inputs"]) as stored:
+                inputs = {name: stored[key] for key, name in trial["names"].items()}
+            try:
+                outputs = run(inputs)
+                np.savez(trial["outputs"], **{str(i): np.asarray(value) for i, value in enumerate(outputs)})  # type: ignore[arg-type]
+                result["trials"].append(None)
+            except Exception as error:
+                result["trials"].append(_said(error))
+    Path(job["result"]).write_text(json.dumps(result), encoding="utf-8")
+
+
+def _said(error: Exception) -> str:
+    return " ".join(f"{error}".split())[-600:] or type(error).__name__
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
