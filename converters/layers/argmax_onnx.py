@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..net.onnx_form import FLOAT, Operand
+from ..net.onnx_form import FLOAT, OPENCV, Operand
 from .base import kept
+from .opencv_onnx import last_largest_channel
 
 if TYPE_CHECKING:
     from ..net.onnx_form import OnnxLayer, Sizes
@@ -17,6 +18,10 @@ _BEFORE_ALL = -(2**63) + 1
 
 def argmax_to_onnx(out: OnnxLayer, *, top_k: int, axis: int | None, out_max_val: bool) -> None:
     x = out.bottoms[0]
+    channels = x.shape[1] if len(x.shape) == 4 else None
+    if out.target in OPENCV and axis in (1, -3) and channels is not None and top_k == 1 and not out_max_val:
+        last_largest_channel(out, x, channels)
+        return
     if axis is not None:
         found = _Largest(out, x, axis % len(x.shape), out.size(x, [axis]), top_k)
         out.top("Identity", [found.values() if out_max_val else found.places()])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..net.onnx_form import Sizes
 from ..net.reach import EVERYTHING, PIXEL, Reach
 from .base import Layer, canonical_axis, image_axis, refuse, register_layer
+from .opencv_onnx import TO_THE_END
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,12 +121,11 @@ class Slice(Layer):
     def to_onnx(self, out: OnnxLayer) -> None:
         x = out.bottoms[0]
         axis = canonical_axis(self.axis, x.shape)
-        total = out.size(x, [axis])
         starts: list[Sizes | int] = [0, *self.points]
         if not self.points:
-            part = total // self.parts
+            part = out.size(x, [axis]) // self.parts
             starts = [part * i for i in range(self.parts)]
-        for i, (start, end) in enumerate(zip(starts, [*starts[1:], total], strict=True)):
+        for i, (start, end) in enumerate(zip(starts, [*starts[1:], TO_THE_END], strict=True)):
             out.slice(x, [axis], out.sizes([start]), out.sizes([end]), index=i)
 
 

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from ..net.onnx_form import OPENCV
 from ..net.reach import NOTHING, Reach, Window
 from .base import Layer, canonical_axis, image_axis, register_layer
+from .opencv_onnx import opencv_crop
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,6 +87,9 @@ class Crop(Layer):
     def to_onnx(self, out: OnnxLayer) -> None:
         x, reference = out.bottoms
         axes, offsets = zip(*self._offsets(x.shape), strict=True)
+        if out.target in OPENCV and None in (reference.shape[axis] for axis in axes):
+            opencv_crop(out, axis=axes[0], offsets=offsets)
+            return
         out.slice(x, axes, offsets, out.size(reference, axes) + offsets)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..net.onnx_form import OPENCV
 from ..net.reach import PIXEL, Reach, Window
 from .base import LARGEST, Neuron, as_image, refuse, register_layer
 
@@ -76,7 +77,11 @@ class LRN(Neuron):
             out.top("LRN", [x], size=size, alpha=alpha, beta=self.beta, bias=self.k)
             return
         square, pad = out.node("Mul", [x, x], part="square"), self.local_size // 2
-        window = {"kernel_shape": (self.local_size,) * 2, "pads": (pad,) * 4, "count_include_pad": 1}
+        window: dict[str, Any] = {"kernel_shape": (self.local_size,) * 2}
+        if out.target in OPENCV:  # its classic engine would not count the padding
+            square = out.pad(square, [0, 0, pad, pad] * 2, part="padded")
+        else:
+            window |= {"pads": (pad,) * 4, "count_include_pad": 1}
         value: Operand = out.node("AveragePool", [square], part="mean", **window)
         for op, part, constant in (("Mul", "alpha", self.alpha), ("Add", "k", self.k), ("Pow", "beta", -self.beta)):
             value = out.node(op, [value, out.constant(part, np.float32(constant))], part=f"{part}_applied")

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..net.onnx_form import OPENCV
 from ..net.reach import ALIGNED, PIXEL, Reach
 from .base import Neuron, OneToOne, kept, legacy_shape, register_layer
 from .fork import fork_message
+from .opencv_onnx import sum_over_channels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,6 +63,10 @@ class MVN(OneToOne):
         axes = len(out.bottoms[0].shape)
         if axes < 4:
             x = out.reshape(x, [*kept(out.bottoms[0]), *[1] * (4 - axes)], part="image")
+        if out.target in OPENCV and axes == 4 and None in out.bottoms[0].shape:
+            settings = {"normalize_variance": self.normalize_variance, "across_channels": self.across_channels}
+            out.top("MVN", [x], eps=self.eps, **{key: int(value) for key, value in settings.items()})
+            return
         places = (1, 2, 3) if self.across_channels else (2, 3)
         mean = out.reduce("ReduceMean", x, places, part="mean")
         if not self.normalize_variance:
@@ -119,7 +125,10 @@ class Normalize(Neuron):
     def to_onnx(self, out: OnnxLayer) -> None:
         x = out.bottoms[0]
         axes = range(1, len(x.shape)) if self.across_spatial else (1,)
-        total = out.reduce("ReduceSumSquare", x, axes, part="squares")
+        if out.target in OPENCV and not self.across_spatial and len(x.shape) == 4 and x.shape[1] is not None:
+            total = sum_over_channels(out, out.node("Mul", [x, x], part="square"), x.shape[1], part="squares")
+        else:
+            total = out.reduce("ReduceSumSquare", x, axes, part="squares")
         total = out.node("Add", [total, out.constant("eps", np.float32(self.eps))], part="total")
         unit = out.node("Div", [x, out.node("Sqrt", [total], part="norm")], part="unit")
         shape = () if self.channel_shared else (-1, *[1] * (len(x.shape) - 2))

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..net.onnx_form import FLOAT, Operand
+from ..net.onnx_form import FLOAT, OPENCV, Operand
 from .base import Pair
+from .opencv_onnx import opencv_pooling
 
 if TYPE_CHECKING:
     from ..net.onnx_form import OnnxLayer, Sizes
@@ -36,6 +37,8 @@ class PoolingWindows(Protocol):
     @property
     def dilation(self) -> Pair: ...
     @property
+    def ceil(self) -> bool: ...
+    @property
     def beyond(self) -> Pair: ...
     @property
     def global_pooling(self) -> bool: ...
@@ -48,6 +51,8 @@ def pooling_to_onnx(layer: PoolingWindows, out: OnnxLayer, *, part: str | None =
     """Put down a pooling of the first bottom; with `part` it makes a value in the middle. Returns the value's name."""
     if layer.global_pooling:
         return _global(layer, out)
+    if out.target in OPENCV and layer.dilation == (1, 1) and (layer.mask or layer.method == "AVE"):
+        return opencv_pooling(layer, out, part=part)
     if layer.method == "MAX":
         return _maximum(layer, out, part)
     return _average(layer, out, part) if layer.method == "AVE" else _stochastic(layer, out, part)

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..net.onnx_form import INT64
+from ..net.onnx_form import INT64, OPENCV
 from ..net.reach import EVERYTHING, NOTHING, Reach, Transposed
 from .base import Layer, Pair, as_image, kept, refuse, register_layer
 from .fork import fork_message
+from .opencv_onnx import TO_THE_END, zoomed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
-    from ..net.onnx_form import OnnxLayer, Operand
+    from ..net.onnx_form import OnnxLayer, OnnxValue, Operand, Sizes
 
 
 @register_layer("Upsample")
@@ -85,17 +86,8 @@ class Upsample(Layer):
         return (top.scatter(2, bottoms[1].flatten(2).long(), x.flatten(2)).unflatten(2, (h, w)),)
 
     def to_onnx(self, out: OnnxLayer) -> None:
-        x, size = out.bottoms[0], out.size(out.bottoms[0], (2, 3))
-        cut = [int(each) for each in self.cut]
-        goal = out.sizes(self.size) if self.size is not None else size * self.scale - cut
         if self.unpool:
-            leading = out.size(x, (0, 1))
-            zero = out.constant("zero", np.zeros((1, 1, 1), np.float32))
-            blank = out.node("Expand", [zero, out.sizes([leading, goal.product()])], part="blank")
-            place = out.node("Cast", [out.reshape(out.bottoms[1], [0, 0, -1], part="mask")], part="place", to=INT64)
-            flat = out.reshape(x, [0, 0, -1], part="values")
-            filled = out.node("ScatterElements", [blank, place, flat], part="filled", axis=2)
-            out.reshape(filled, [*kept(x, 2), goal])
+            self._unpool_to_onnx(out)
             return
         scales = out.constant("scales", np.array((1, 1, *self.scale), np.float32))
         how: dict[str, Any] = {
@@ -103,9 +95,25 @@ class Upsample(Layer):
             "coordinate_transformation_mode": "asymmetric",
             "nearest_mode": "floor",
         }
-        wide = out.make("Resize", [x, None, scales], part="wide" if any(cut) else None, **how)
-        if any(cut):
-            out.slice(wide, (2, 3), (0, 0), goal)
+        wide = out.make("Resize", [out.bottoms[0], None, scales], part="wide" if any(self.cut) else None, **how)
+        if any(self.cut):
+            ends = [-1 if cut else TO_THE_END for cut in self.cut]
+            out.slice(wide, (2, 3), (0, 0), ends)
+
+    def _unpool_to_onnx(self, out: OnnxLayer) -> None:
+        x, cut = out.bottoms[0], [int(each) for each in self.cut]
+        if out.target in OPENCV and self.size is None and None in x.shape[2:]:
+            window = [scale - gone for scale, gone in zip(self.scale, cut, strict=True)]
+            out.top("MaxUnpool", out.bottoms, kernel_shape=window, strides=self.scale)
+            return
+        goal = out.sizes(self.size) if self.size is not None else out.size(x, (2, 3)) * self.scale - cut
+        leading = out.size(x, (0, 1))
+        zero = out.constant("zero", np.zeros((1, 1, 1), np.float32))
+        blank = out.node("Expand", [zero, out.sizes([leading, goal.product()])], part="blank")
+        place = out.node("Cast", [out.reshape(out.bottoms[1], [0, 0, -1], part="mask")], part="place", to=INT64)
+        flat = out.reshape(x, [0, 0, -1], part="values")
+        filled = out.node("ScatterElements", [blank, place, flat], part="filled", axis=2)
+        out.reshape(filled, [*kept(x, 2), goal])
 
 
 @register_layer("Interp")
@@ -177,14 +185,23 @@ class Interp(Layer):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         x, (begin, end) = out.bottoms[0], self.crop
-        size = out.size(x, (2, 3))
-        goal = out.size(out.bottoms[-1], (2, 3))
-        if self.size is not None:
-            goal = out.sizes(self.size)
-        elif self.shrink is not None or self.zoom is not None:
-            goal = (size - (begin + end + 1)) // (self.shrink or 1) * (self.zoom or 1) + 1
         inner: Operand = x
         if begin or end:
-            inner = out.slice(x, (2, 3), (begin, begin), size - end, part="inner")
+            inner = out.slice(x, (2, 3), (begin, begin), [-end if end else TO_THE_END] * 2, part="inner")
+        channels, free = x.shape[1], None in x.shape[2:] and self.size is None
+        if out.target in OPENCV and free and self.zoom is not None and (self.shrink or 1) == 1 and channels is not None:
+            zoomed(out, inner, channels, self.zoom)
+            return
+        if out.target in OPENCV and self.size is not None and None in x.shape:
+            out.top("Interp", [inner], height=self.size[0], width=self.size[1])
+            return
         how: dict[str, Any] = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
+        goal = self._goal(out, x)
         out.top("Resize", [inner, None, None, out.sizes([out.size(x, (0, 1)), goal])], **how)
+
+    def _goal(self, out: OnnxLayer, x: OnnxValue) -> Sizes:
+        if self.size is not None:
+            return out.sizes(self.size)
+        if self.shrink is None and self.zoom is None:
+            return out.size(out.bottoms[-1], (2, 3))
+        return (out.size(x, (2, 3)) - (sum(self.crop) + 1)) // (self.shrink or 1) * (self.zoom or 1) + 1

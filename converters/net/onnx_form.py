@@ -24,6 +24,13 @@ import numpy as np
 FLOAT, INT64 = 1, 7
 """Element types of ONNX (TensorProto.DataType), as `to` of Cast takes them."""
 
+OPENCV = ("opencv5", "opencv4")
+"""The targets whose own layers of Caffe's kind may be nodes: OpenCV looks for operators that it does not know there.
+
+They are asked for where OpenCV's classic engine cannot read a form whose sizes are free (it has no Shape), or reads it
+wrongly.
+"""
+
 FreeShape = tuple[int | None, ...]
 """The shape of a value; None is a size that is free."""
 

@@ -1,0 +1,72 @@
+"""Forms for OpenCV, whose DNN module has layers of Caffe's kind: as nodes, they take every size in both of its engines.
+
+OpenCV's classic engine works shapes out when it reads a model, and refuses what depends on a free size (Shape, Reduce,
+ArgMax); and it leaves the padding out of averages though count_include_pad is set (tried with 5.0.0; docs/log.md). An
+operator that OpenCV's ONNX importers do not know is taken for a layer of OpenCV of that name, with the attributes as
+its parameters (onnx_importer.cpp, parseCustomLayer).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..net.onnx_form import FLOAT, Operand
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..net.onnx_form import OnnxLayer, OnnxValue
+    from .pooling_onnx import PoolingWindows
+
+TO_THE_END = 2**63 - 1
+"""The end of a slice that goes to the end of an axis, whatever its size."""
+
+
+def opencv_pooling(layer: PoolingWindows, out: OnnxLayer, *, part: str | None) -> str:
+    """OpenCV's Pooling (pooling_layer.cpp), which rounds up and counts the padding as Caffe does."""
+    (kernel_h, kernel_w), (stride_h, stride_w), (pad_h, pad_w) = layer.kernel, layer.stride, layer.pad
+    settings: dict[str, Any] = {
+        "pool": layer.method.lower(),
+        "kernel_h": kernel_h,
+        "kernel_w": kernel_w,
+        "stride_h": stride_h,
+        "stride_w": stride_w,
+        "pad_h": pad_h,
+        "pad_w": pad_w,
+        "ceil_mode": int(layer.ceil),
+        "ave_pool_padded_area": 1,
+    }
+    if layer.mask:
+        return out.node_of_several("Pooling", [out.bottoms[0]], (0, 1), **settings)[0]
+    return out.make("Pooling", [out.bottoms[0]], part=part, **settings)
+
+
+def opencv_crop(out: OnnxLayer, *, axis: int, offsets: Sequence[int]) -> None:
+    """OpenCV's Crop, which takes its size from the second bottom (layers/crop_layer.cpp in 4, slice_layer.cpp)."""
+    out.top("Crop", out.bottoms, axis=axis, offset=list(offsets))
+
+
+def sum_over_channels(out: OnnxLayer, x: Operand, channels: int, *, part: str) -> str:
+    """The sum over the channels of an image (n, c, h, w) as (n, 1, h, w): a convolution with ones."""
+    ones = out.constant(f"{part}_ones", np.ones((1, channels, 1, 1), np.float32))
+    return out.node("Conv", [x, ones], part=part)
+
+
+def zoomed(out: OnnxLayer, x: Operand, channels: int, zoom: int) -> None:
+    """Bilinear interpolation to (size - 1) * zoom + 1, corners on corners: a deconvolution of each channel."""
+    ramp = 1 - np.abs(np.arange(2 * zoom - 1) - (zoom - 1)) / zoom
+    weight = np.tile(np.outer(ramp, ramp).astype(np.float32), (channels, 1, 1, 1))
+    window = {"kernel_shape": weight.shape[2:], "strides": (zoom, zoom), "pads": (zoom - 1,) * 4}
+    out.top("ConvTranspose", [x, out.constant("ramp", weight)], group=channels, **window)
+
+
+def last_largest_channel(out: OnnxLayer, x: OnnxValue, channels: int) -> None:
+    """The last place of the largest value along the channels: the first one with the channels backwards."""
+    backwards = np.eye(channels, dtype=np.float32)[::-1].reshape(channels, channels, 1, 1)
+    flipped = out.node("Conv", [x, out.constant("backwards", np.ascontiguousarray(backwards))], part="flipped")
+    inputs = [flipped, out.constant("k", [1])]
+    back = out.node_of_several("TopK", inputs, ("values", "from_the_end"), axis=1)[1]
+    number = out.node("Cast", [back], part="number", to=FLOAT)
+    out.top("Sub", [out.constant("last", np.float32(channels - 1)), number])
