@@ -63,7 +63,7 @@ class YoloOutput(Layer):
         return list(zip(self.anchors[0::2], self.anchors[1::2], strict=True))[: self.boxes]
 
     def unit(self, bottom: int) -> float:
-        """What of an anchor's size is one place of a bottom."""
+        """The part of an anchor's size that is one place of a bottom."""
         return 1
 
     def scores(self, classes: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class YoloOutput(Layer):
         raise NotImplementedError
 
     def likely(self, confidence: Tensor) -> Tensor:
-        """Which of the boxes count, by their confidence."""
+        """True for the boxes that count, by their confidence."""
         raise NotImplementedError
 
     def forward(
@@ -109,7 +109,7 @@ class YoloOutput(Layer):
 
 
 def _fields(spec: LayerSpec, message: ForkMessage, boxes: int) -> dict[str, Any]:
-    """What both outputs have in common."""
+    """The settings that both outputs have."""
     numbers = message.fields.get("biases", [])
     if len(numbers) % 2 or not all(type(number) in (int, float) for number in numbers):
         raise refuse(spec, f"biases are {len(numbers)} numbers; expected a width and a height for each anchor")
