@@ -191,7 +191,7 @@ def _files(out: Path, names: Sequence[str]) -> Iterator[Sequence[BinaryIO]]:
     The model finds its weights by name, so both are made in a folder of their own.
     """
     if len(names) == 1:
-        with whole_file(out) as file:
+        with whole_file(out, durable=False) as file:
             yield [file]
         return
     data = out.with_name(names[1])
@@ -202,9 +202,6 @@ def _files(out: Path, names: Sequence[str]) -> Iterator[Sequence[BinaryIO]]:
         files = [(folder / name).open("x+b") for name in names]
         try:
             yield files
-            for file in files:
-                file.flush()
-                os.fsync(file.fileno())
         finally:
             for file in files:
                 file.close()

@@ -7,24 +7,30 @@
 Nothing here needs torch, and the network library is imported when it is first used.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from converters.lazy import lazy_attributes
 from converters.old_names import WEIGHTS, keep_old_names
 from converters.passes import assume_channels
-from weights.catalogue import datasets, init_nets, release, releases
-from weights.download.fetching import FetchPlan, FetchResult, fetch, is_offline, plan
-from weights.download.progress import Progress, human_bytes
-from weights.download.prototxt import fetch_prototxt
-from weights.download.retry_policy import RetryPolicy
-from weights.errors import (
-    CatalogueError,
-    ChecksumError,
-    FetchError,
-    OfflineError,
-    UnknownReleaseError,
-    WeightsError,
-)
-from weights.records import Checksum, Dataset, InputRecipe, Licence, Preprocessing, Release, Score
-from weights.store import converted_path, place_of, weights_dir
+
+if TYPE_CHECKING:
+    from weights.catalogue import datasets, init_nets, release, releases
+    from weights.download.fetching import FetchPlan, FetchResult, fetch, is_offline, plan
+    from weights.download.progress import Progress, human_bytes
+    from weights.download.prototxt import fetch_prototxt
+    from weights.download.retry_policy import RetryPolicy
+    from weights.errors import (
+        CatalogueError,
+        ChecksumError,
+        FetchError,
+        OfflineError,
+        UnknownReleaseError,
+        WeightsError,
+    )
+    from weights.records import Checksum, Dataset, InputRecipe, Licence, Preprocessing, Release, Score
+    from weights.store import converted_path, place_of, weights_dir
 
 __all__ = [
     "CatalogueError",
@@ -59,5 +65,22 @@ __all__ = [
 ]
 
 keep_old_names(WEIGHTS)
-__getattr__, __dir__ = lazy_attributes(__name__, {}, renamed={"Input": "InputRecipe", "Patience": "RetryPolicy"})
+_HOMES = {
+    "catalogue": ("datasets", "init_nets", "release", "releases"),
+    "download.fetching": ("FetchPlan", "FetchResult", "fetch", "is_offline", "plan"),
+    "download.progress": ("Progress", "human_bytes"),
+    "download.prototxt": ("fetch_prototxt",),
+    "download.retry_policy": ("RetryPolicy",),
+    "errors": (
+        "CatalogueError", "ChecksumError", "FetchError", "OfflineError", "UnknownReleaseError", "WeightsError",
+    ),
+    "records": ("Checksum", "Dataset", "InputRecipe", "Licence", "Preprocessing", "Release", "Score"),
+    "store": ("converted_path", "place_of", "weights_dir"),
+}  # fmt: skip
+
+__getattr__, __dir__ = lazy_attributes(
+    __name__,
+    {name: home for home, names in _HOMES.items() for name in names},
+    renamed={"Input": "InputRecipe", "Patience": "RetryPolicy"},
+)
 assume_channels("depth", 1)  # the NYUDv2 nets read log depth as a blob of that name

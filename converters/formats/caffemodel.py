@@ -30,7 +30,6 @@ from .blob import FLOAT32, FLOAT64, read_blob
 from .budget import LAYER, V0_LAYER
 from .fork_fields import NUMBER as FORK_TEXT
 from .fork_fields import read_fork_text, write_fork_text
-from .hdf5 import read_hdf5
 from .model import CaffeModel, is_left_out
 from .nested import count_nested
 from .text_format import is_repeated
@@ -73,6 +72,8 @@ def read_caffemodel(path: str | os.PathLike[str]) -> CaffeModel:
         kind = sniff.sniff(file.read(4096))
         try:
             if kind == sniff.HDF5:
+                from .hdf5 import read_hdf5
+
                 return read_hdf5(path)
             if kind != sniff.PROTOBUF:
                 raise sniff.not_a("a .caffemodel or .caffemodel.h5", kind)
