@@ -48,6 +48,13 @@ class ForkMessage:
             raise self._wrong(field, "numbers", values)
         return tuple(map(float, values))
 
+    def messages(self, field: str) -> tuple[ForkMessage, ...]:
+        """Each of a repeated message inside this one."""
+        values = self.fields.get(field, [])
+        if not all(isinstance(value, UnknownField) for value in values):
+            raise self._wrong(field, "messages", values)
+        return tuple(ForkMessage(self.spec, f"{self.name}.{field}", value.children()) for value in values)
+
     def message(self, field: str) -> ForkMessage:
         """The message inside this one, merged over repeats, empty where there is none."""
         values = self.fields.get(field, [])

@@ -169,6 +169,16 @@ def test_yolo_v3s_output(images: int) -> None:
     assert len({box for _, _, box in found}) < len(found), "boxes of two classes"
 
 
+@pytest.mark.parametrize(("threshold", "kept"), [(0.5, 1), (0.51, 2)])
+def test_a_box_goes_where_the_overlap_is_just_the_threshold(threshold: float, kept: int) -> None:
+    """By hand: about one centre, a box and one twice as wide have half in common."""
+    settings = f"num_classes: 1 num_box: 2 biases: 0.25 biases: 0.5 biases: 0.5 biases: 0.5 nms_threshold: {threshold}"
+    (top,) = make("YoloDetectionOutput", f"yolo_detection_output_param {{ {settings} }}").forward(
+        [torch.zeros(1, 12, 1, 1)], ()
+    )
+    assert top.shape[2] == kept
+
+
 @pytest.mark.parametrize("kind", ["YoloDetectionOutput", "Yolov3DetectionOutput"])
 def test_no_box_is_a_row_for_each_image(kind: str) -> None:
     settings = (
