@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import Shape
-    from ..net.onnx_form import OnnxLayer, Sizes
+    from ..net.onnx_form import OnnxLayer, Operand, Sizes
 
 
 HOLES = ("convolution_param.hole", "convolution_param.hole_h", "convolution_param.hole_w")
@@ -192,6 +192,13 @@ class Convolution(Windows, Layer):
         top = out.node(kind, [images, *weights], part="convolved", group=self.group, **window)
         size = self._onnx_size(out.size(x, axes))
         out.reshape(top, [out.size(x, range(start)), self.num_output, size], index=index)
+
+    def padded_to_onnx(self, out: OnnxLayer, x: Operand = None, **padding: Any) -> None:
+        """The form for one image, or for `x` in its place, with ONNX's own settings for the padding."""
+        kernel, stride, _, dilation = self.along(2)
+        window: dict[str, Any] = {"kernel_shape": kernel, "strides": stride, "dilations": dilation, **padding}
+        weights = [out.blob(0), *([out.blob(1)] if self.bias else [])]
+        out.top(self.onnx_operator, [out.bottoms[0] if x is None else x, *weights], group=self.group, **window)
 
     def _onnx_size(self, size: Sizes) -> Sizes:
         kernel, stride, pad, dilation = self.along(len(size))

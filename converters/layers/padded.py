@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..net.reach import EVERYTHING, Reach, Transposed, Window
 from .base import Layer, Pair, as_image, refuse
 from .fork import ForkMessage
+from .padded_onnx import padded_pooling_to_onnx, same_pads
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 SIDES = ("pad_t", "pad_b", "pad_l", "pad_r")
 
@@ -130,6 +132,21 @@ class PaddedConvolution(Layer):
     ) -> tuple[Tensor, ...]:
         return self.inner.forward([_pad(bottoms[0], self._pads(bottoms[0].shape[2:]), 0)], blobs)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        convolution: Any = self.inner
+        holes = self.steps.dilation != (1, 1)
+        if self.around.pads is not None:
+            before, after = zip(*self.around.pads, strict=True)
+            convolution.padded_to_onnx(out, pads=(*before, *after))
+        elif not holes:
+            convolution.padded_to_onnx(out, auto_pad="SAME_UPPER", pads=None)
+        else:
+            extent = [d * (k - 1) + 1 for d, k in zip(self.steps.dilation, self.steps.kernel, strict=True)]
+            size = out.size(out.bottoms[0], (2, 3))
+            pads = same_pads(out, size, self.steps.kernel, self.steps.stride, extent)
+            padded = out.pad(out.bottoms[0], pads, part="padded")
+            convolution.padded_to_onnx(out, padded, pads=None)
+
 
 @dataclass(frozen=True)
 class PaddedDeconvolution(Layer):
@@ -175,6 +192,11 @@ class PaddedDeconvolution(Layer):
         (above, below), (left, right) = self.cut
         return (top[:, :, above : top.shape[2] - below, left : top.shape[3] - right],)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        convolution: Any = self.inner
+        before, after = zip(*self.cut, strict=True)
+        convolution.padded_to_onnx(out, pads=(*before, *after))
+
 
 @dataclass(frozen=True)
 class PaddedPooling(Layer):
@@ -199,10 +221,7 @@ class PaddedPooling(Layer):
         before, after = self.around.along(axis, size, kernel, stride)
         if self.around.same:
             return -(-size // stride), before, after
-        beyond = before + after + (stride - 1) * self.ceil
-        if self.around.pads is not None and any(map(any, self.around.pads)):
-            beyond = min(beyond, before + kernel - 1)  # the last window starts inside
-        return (size + beyond - kernel) // stride + 1, before, after
+        return (size + before + self.beyond[axis] - kernel) // stride + 1, before, after
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         n, c, h, w = as_image(bottoms[0])
@@ -245,6 +264,35 @@ class PaddedPooling(Layer):
         if self.method == "AVE_EXC_PAD":
             start, end = start.clamp(min=0), end.clamp(max=size)
         return (end - start).to(x.dtype)
+
+    @property
+    def same(self) -> bool:
+        return self.around.same
+
+    @property
+    def before(self) -> Pair:
+        """The pads before the blob; with SAME they follow from its size, and this is 0."""
+        h, w = (pads[0] for pads in self.around.pads or ((0, 0), (0, 0)))
+        return h, w
+
+    @property
+    def after(self) -> Pair:
+        h, w = (pads[1] for pads in self.around.pads or ((0, 0), (0, 0)))
+        return h, w
+
+    @property
+    def beyond(self) -> Pair:
+        """The length past the blob's end up to which windows reach at most, so that they come out by rounding down."""
+        padded = self.around.pads is not None and any(map(any, self.around.pads))
+        h, w = (
+            # Where there is padding, the last window starts inside.
+            min(after + (s - 1) * self.ceil, k - 1) if padded else after + (s - 1) * self.ceil
+            for after, s, k in zip(self.after, self.stride, self.kernel, strict=True)
+        )
+        return h, w
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        padded_pooling_to_onnx(self, out)
 
 
 def _pad(x: Tensor, pads: Sequence[Pair], value: float) -> Tensor:

@@ -65,6 +65,9 @@ class Sizes(Protocol):
     def __mul__(self, other: Sizes | int | Sequence[int]) -> Sizes: ...
     def __floordiv__(self, other: Sizes | int | Sequence[int]) -> Sizes: ...
 
+    def at_least(self, least: int) -> Sizes:
+        """The numbers, and `least` for those below it."""
+
     def product(self) -> Sizes:
         """The product of all, as one number."""
 

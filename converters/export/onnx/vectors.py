@@ -15,6 +15,7 @@ _KNOWN: dict[str, Callable[[int, int], int]] = {
     "Sub": lambda a, b: a - b,
     "Mul": lambda a, b: a * b,
     "Div": lambda a, b: a // b,
+    "Max": max,
 }
 
 
@@ -73,6 +74,9 @@ class Vector:
     def __floordiv__(self, other: Any) -> Vector:
         return self._each("Div", other)
 
+    def at_least(self, least: int) -> Vector:
+        return self._each("Max", least)
+
     def product(self) -> Vector:
         numbers = prod(entry for entry in self._entries if isinstance(entry, int))
         names = [entry for entry in self._entries if not isinstance(entry, int)]
@@ -96,7 +100,7 @@ class Vector:
     def _entry(self, op: str, a: int | str, b: int | str) -> int | str:
         if isinstance(a, int) and isinstance(b, int):
             return _KNOWN[op](a, b)
-        if b == (0 if op in ("Add", "Sub") else 1):
+        if op != "Max" and b == (0 if op in ("Add", "Sub") else 1):
             return a
         return self._node(op, [x if isinstance(x, str) else self._constant([x]) for x in (a, b)])
 

@@ -1,0 +1,84 @@
+"""The ONNX forms of poolings with a pad of their own on each side; SAME is ONNX's auto_pad SAME_UPPER."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from .base import Pair
+from .pooling_onnx import LOWEST
+
+if TYPE_CHECKING:
+    from ..net.onnx_form import OnnxLayer, Sizes
+
+
+class PaddedWindows(Protocol):
+    """The settings of a PaddedPooling (padded.py) that its form reads."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def kernel(self) -> Pair: ...
+    @property
+    def stride(self) -> Pair: ...
+    @property
+    def before(self) -> Pair: ...
+    @property
+    def after(self) -> Pair: ...
+    @property
+    def beyond(self) -> Pair: ...
+    @property
+    def same(self) -> bool: ...
+
+
+def padded_pooling_to_onnx(layer: PaddedWindows, out: OnnxLayer) -> None:
+    """Put down a pooling whose windows end, rounding down, `beyond` the blob; `before` and `after` are its pads."""
+    x = out.bottoms[0]
+    op = "MaxPool" if layer.method == "MAX" else "AveragePool"
+    counted = {} if layer.method == "MAX" else {"count_include_pad": int(layer.method == "AVE")}
+    window: dict[str, Any] = {"kernel_shape": layer.kernel, "strides": layer.stride}
+    if layer.same:
+        out.top(op, [x], auto_pad="SAME_UPPER", **window, **counted)
+        return
+    pads = (*layer.before, *layer.beyond)
+    fits = all(pad < kernel for pad, kernel in zip(pads, layer.kernel * 2, strict=True))
+    within = all(beyond <= after for beyond, after in zip(layer.beyond, layer.after, strict=True))
+    if fits and (layer.method != "AVE" or within):
+        out.top(op, [x], pads=pads, **window, **counted)
+        return
+    around = [0, 0, *layer.before, 0, 0, *layer.beyond]
+    if layer.method == "MAX":
+        out.top(op, [out.pad(x, around, constant=LOWEST, part="padded")], **window)
+        return
+    mean = out.node(op, [out.pad(x, around, part="padded")], part="mean", **window)
+    out.top("Div", [mean, _share(layer, out, out.size(x, (2, 3)), window)])
+
+
+def _share(layer: PaddedWindows, out: OnnxLayer, size: Sizes, window: dict[str, Any]) -> str:
+    """The part of the kernel's places by which each window is divided: those in the blob, or in it and its pads."""
+    counted = layer.method == "AVE"
+    before, after = (layer.before, layer.after) if counted else ((0, 0), (0, 0))
+    inside = size + before + after
+    ones = out.node(
+        "Expand", [out.constant("one", np.ones((1, 1, 1, 1), np.float32)), _image(out, inside)], part="ones"
+    )
+    left = [whole - own for whole, own in zip(layer.before, before, strict=True)]
+    right = [whole - own for whole, own in zip(layer.beyond, after, strict=True)]
+    return out.node("AveragePool", [out.pad(ones, [0, 0, *left, 0, 0, *right], part="counted")], part="share", **window)
+
+
+def _image(out: OnnxLayer, size: Sizes) -> Sizes:
+    return out.sizes([1, 1, size])
+
+
+def same_pads(
+    out: OnnxLayer, size: Sizes, kernel: Sequence[int], stride: Sequence[int], extent: Sequence[int]
+) -> Sizes:
+    """The pads of an image (n, c, h, w) for SAME with holes: they count the kernel without them (im2col.cpp)."""
+    windows = (size + [s - 1 for s in stride]) // stride
+    rest = size - (windows - 1) * stride
+    before = ((rest * -1) + kernel).at_least(0) // 2
+    after = (windows - 1) * stride + extent - size - before
+    return out.sizes([0, 0, before, 0, 0, after])
