@@ -2,7 +2,7 @@
 
 `register_layer` adds a type from outside this project; `find_layer` looks one up.
 
-Not here: LSTM, LSTMUnit and RNN, and the losses and data layers, which `to_deploy` takes out of a net.
+Not here: the losses and data layers, which `to_deploy` takes out of a net.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ from . import (
     pooling,
     prior_box,
     proposal,
+    recurrent,
     reorg,
     reshape,
     resize,
     roi_align,
     roi_pooling,
     scale,
+    sequence,
     softmax,
     source,
     stage_bridge,
@@ -78,6 +80,7 @@ __all__ = [
     "pooling",
     "prior_box",
     "proposal",
+    "recurrent",
     "register_layer",
     "reorg",
     "reshape",
@@ -85,6 +88,7 @@ __all__ = [
     "roi_align",
     "roi_pooling",
     "scale",
+    "sequence",
     "softmax",
     "source",
     "stage_bridge",

@@ -1,0 +1,260 @@
+"""LSTM, RNN and LSTMUnit of Caffe 1.0, and the Lstm of junhyukoh's fork.
+
+Source: recurrent_layer.cpp, lstm_layer.cpp, rnn_layer.cpp and lstm_unit_layer.cpp of BVLC Caffe; junhyukoh/caffe-lstm
+and tianzhi0549/CTPN, lstm_layer.cpp. The bottom is (time, streams, ...).
+
+Caffe's layers keep their state from one forward pass to the next, where `cont` says that a sequence goes on; here
+every pass begins with zeros, as Caffe's first one does, unless the net feeds the state itself (expose_hidden).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, ClassVar
+
+from ..net.reach import EVERYTHING, Reach
+from .base import Layer, refuse, register_layer
+from .fork import fork_fields, fork_message
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net.layer import LayerSpec, Shape
+
+
+@dataclass(frozen=True)
+class Recurrent(Layer):
+    """Base of LSTM and RNN: bottoms x (T, N, ...), cont (T, N), perhaps a static one (N, ...), perhaps the state.
+
+    `cont` is 0 where a stream begins anew. The state, with expose_hidden, is (1, N, num_output) for each of
+    `states`, in the bottoms and in the tops.
+    """
+
+    num_output: int
+    static: bool
+    exposed: bool
+
+    states: ClassVar[int] = 1
+    gates: ClassVar[int] = 1
+    output_blobs: ClassVar[bool] = False
+    bottom_count: ClassVar[tuple[int, float]] = (2, 5)
+    top_count: ClassVar[tuple[int, float]] = (1, 3)
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Recurrent:
+        message = spec.message.recurrent_param
+        if not message.num_output:
+            raise refuse(spec, "num_output is missing or 0")
+        _refuse_synopsys(spec)
+        states = cls.states * message.expose_hidden
+        least = 2 + states
+        if len(spec.bottoms) not in (least, least + 1):
+            raise refuse(spec, f"{len(spec.bottoms)} bottoms; expected {least}, or {least + 1} with a static one")
+        if len(spec.tops) != 1 + states:
+            raise refuse(spec, f"{len(spec.tops)} tops; expected {1 + states}")
+        return cls(message.num_output, len(spec.bottoms) > least, message.expose_hidden)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        x, cont = bottoms[:2]
+        if len(x) < 3 or cont != x[:2]:
+            raise ValueError("expected x (time, streams, ...) and cont (time, streams)")
+        if self.static and (len(bottoms[2]) < 2 or bottoms[2][0] != x[1]):
+            raise ValueError(f"a static bottom of shape {bottoms[2]}; expected ({x[1]} streams, ...)")
+        state = (1, x[1], self.num_output)
+        given = bottoms[2 + self.static :]
+        if any(shape != state for shape in given):
+            raise ValueError(f"states of shape {list(given)}; expected {state} each")
+        return ((*x[:2], self.num_output), *[state] * len(given))
+
+    def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        width = self.gates * self.num_output
+        static = [(width, prod(bottoms[2][1:]))] if self.static else []
+        own: list[Shape] = [(width, prod(bottoms[0][2:])), (width,), *static, (width, self.num_output)]
+        return (*own, (self.num_output, self.num_output), (self.num_output,)) if self.output_blobs else tuple(own)
+
+    def filler_fields(self) -> tuple[str, ...]:
+        weight, bias = "recurrent_param.weight_filler", "recurrent_param.bias_filler"
+        return (weight, bias, *[weight] * (1 + self.static), *([weight, bias] if self.output_blobs else []))
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        weights = [prod(shape) for shape in self.blob_shapes(bottoms) if len(shape) == 2]
+        static = prod(self.blob_shapes(bottoms)[2]) if self.static else 0
+        return prod(bottoms[0][:2]) * (sum(weights) - static) + bottoms[0][1] * static
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return EVERYTHING
+
+    def _inputs(self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """What of each step does not depend on the others (T, N, width), cont (T, N, 1), and the states (N, D)."""
+        from torch.nn.functional import linear
+
+        x, cont = bottoms[0], bottoms[1].unsqueeze(2)
+        fixed = linear(x.flatten(2), blobs[0], blobs[1])
+        if self.static:
+            fixed = fixed + linear(bottoms[2].flatten(1), blobs[2])
+        given = [state.squeeze(0) for state in bottoms[2 + self.static :]]
+        return fixed, cont, given or [x.new_zeros(x.shape[1], self.num_output) for _ in range(self.states)]
+
+
+def _refuse_synopsys(spec: LayerSpec) -> None:
+    """Refuse the fields with which Synopsys' fork changes what is computed."""
+    fork = fork_fields(spec, "recurrent_param")
+    changed = [name for name in ("default_initial", "continue_recur", "tf_rnn") if fork.flag(name, default=False)]
+    changed += [name for name in ("activations", "linear_before_reset") if name in fork]
+    if fork.word("direction", "forward") != "forward":
+        changed.append("direction")
+    if changed:
+        raise refuse(spec, f"recurrent_param.{changed[0]} of Synopsys' fork is not supported")
+
+
+@register_layer("LSTM")
+@dataclass(frozen=True)
+class LSTM(Recurrent):
+    """Long short-term memory, gates in the order i, f, o, g; blobs W_xc, b_c, (W_xc_static), W_hc; states h, c."""
+
+    states: ClassVar[int] = 2
+    gates: ClassVar[int] = 4
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        import torch
+        from torch.nn.functional import linear
+
+        fixed, cont, (h, c) = self._inputs(bottoms, blobs)
+        steps = []
+        for gates, goes_on in zip(fixed.unbind(0), cont.unbind(0), strict=True):
+            c, h = _unit(c, gates + linear(h * goes_on, blobs[2 + self.static]), goes_on)
+            steps.append(h)
+        ends = (h.unsqueeze(0), c.unsqueeze(0)) if self.exposed else ()
+        return torch.stack(steps), *ends
+
+
+def _unit(c: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, Tensor]:
+    """The next c and h (lstm_unit_layer.cpp, Forward_cpu)."""
+    i, f, o, g = gates.chunk(4, -1)
+    c = cont * f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return c, o.sigmoid() * c.tanh()
+
+
+@register_layer("LSTMUnit")
+@dataclass(frozen=True)
+class LSTMUnit(Layer):
+    """One step of an LSTM: bottoms c (1, N, D), gates (1, N, 4 D) and cont (1, N); tops the next c and h."""
+
+    bottom_count: ClassVar[tuple[int, float]] = (3, 3)
+    top_count: ClassVar[tuple[int, float]] = (2, 2)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        c, gates, cont = bottoms
+        if len(c) != 3 or c[0] != 1 or gates != (*c[:2], 4 * c[2]) or cont != c[:2]:
+            raise ValueError("expected c (1, n, d), gates (1, n, 4 d) and cont (1, n)")
+        return (c, c)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return EVERYTHING
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        return _unit(bottoms[0], bottoms[1], bottoms[2].unsqueeze(2))
+
+
+@register_layer("RNN")
+@dataclass(frozen=True)
+class RNN(Recurrent):
+    """h = tanh(W_xh x + b_h + W_hh h), o = tanh(W_ho h + b_o); blobs W_xh, b_h, (W_xh_static), W_hh, W_ho, b_o."""
+
+    output_blobs: ClassVar[bool] = True
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        import torch
+        from torch.nn.functional import linear
+
+        hidden, out, bias = blobs[2 + self.static :]
+        fixed, cont, (h,) = self._inputs(bottoms, blobs)
+        steps = []
+        for gates, goes_on in zip(fixed.unbind(0), cont.unbind(0), strict=True):
+            h = (gates + linear(h * goes_on, hidden)).tanh()
+            steps.append(h)
+        return linear(torch.stack(steps), out, bias).tanh(), *([h.unsqueeze(0)] if self.exposed else [])
+
+
+@register_layer("Lstm")
+@dataclass(frozen=True)
+class Lstm(Layer):
+    """junhyukoh's LSTM, gates in the order i, f, o, g; blobs (4 H, I), (4 H, H) and the bias (4 H).
+
+    With `num_output` in lstm_param it is CTPN's: bottom (T, N, ...), top (T, N, H), and a second bottom (T, N) that is
+    0 where a stream begins anew. With num_output in inner_product_param it is the first one: one stream, bottom
+    (T, ...), top (T, H, 1, 1), and no bias where bias_term is false. Their clipping_threshold is for gradients.
+    """
+
+    num_output: int
+    streams: bool
+    bias: bool
+
+    bottom_count: ClassVar[tuple[int, float]] = (1, 2)
+    top_count: ClassVar[tuple[int, float]] = (1, 1)
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Lstm:
+        own, product = fork_message(spec, "lstm_param"), spec.message.inner_product_param
+        streams = "num_output" in own
+        layer = cls(own.integer("num_output", product.num_output), streams, streams or product.bias_term)
+        if layer.num_output < 1:
+            raise refuse(spec, "num_output is missing or 0")
+        if not streams and len(spec.bottoms) > 1:
+            raise refuse(spec, "a second bottom goes with num_output in lstm_param only")
+        return layer
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        x = bottoms[0]
+        if len(x) < 2 + self.streams:
+            raise ValueError(f"a bottom of shape {x}; expected (time, {'streams, ' * self.streams}...)")
+        if len(bottoms) > 1 and prod(bottoms[1]) != prod(x[:2]):
+            raise ValueError(f"a second bottom of shape {bottoms[1]}; expected a number for each step and stream")
+        return ((*x[:2], self.num_output) if self.streams else (x[0], self.num_output, 1, 1),)
+
+    def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        width, size = 4 * self.num_output, prod(bottoms[0][1 + self.streams :])
+        return ((width, size), (width, self.num_output), *([(width,)] if self.bias else []))
+
+    def filler_fields(self) -> tuple[str, ...]:
+        return ("inner_product_param.weight_filler",) * 2 + ("inner_product_param.bias_filler",) * self.bias
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return sum(map(prod, self.blob_shapes(bottoms)[:2])) * prod(tops[0]) // self.num_output
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return EVERYTHING
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return None if self.streams else (self.num_output,)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        import torch
+        from torch.nn.functional import linear
+
+        x = bottoms[0].flatten(2) if self.streams else bottoms[0].flatten(1).unsqueeze(1)
+        fixed = linear(x, blobs[0], blobs[2] if self.bias else None)
+        h = c = x.new_zeros(x.shape[1], self.num_output)
+        goes_on: Callable[[int], Tensor | float] = lambda step: 1.0  # noqa: E731
+        if len(bottoms) > 1:
+            cont = (bottoms[1] != 0).to(x.dtype).reshape(*x.shape[:2], 1)
+            goes_on = cont.__getitem__
+        steps = []
+        for step, gates in enumerate(fixed.unbind(0)):
+            on = goes_on(step)
+            i, f, o, g = (gates + linear(h * on, blobs[1])).chunk(4, -1)
+            c = on * f.sigmoid() * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
+            steps.append(h)
+        top = torch.stack(steps)
+        return (top if self.streams else top.reshape(-1, self.num_output, 1, 1),)
