@@ -24,6 +24,14 @@ RUNS: dict[str, list[str]] = {
         *("evaluate", "{in}/sample.safetensors", "--data", "{in}/shapes", "--split", "val", "--limit", "2", "--csv"),
         *("--save-labels", "{out}/labels", "--markdown", "{out}/table.md", "--cache", "{out}/cache"),
     ],
+    "fcn-score": [
+        *("fcn-score", "--weights", "{in}/sample.safetensors", "--data", "{in}/shapes", "--split", "val"),
+        *("--generated", "{in}/generated", "--limit", "1", "--save-labels", "{out}/scored", "--no-cache"),
+    ],
+    "edges": [
+        *("edges", "{in}/edges.pth", PICTURE, PICTURE, "--prototxt", "{in}/edges.prototxt", "-o", "{out}/edges"),
+        *("--border", "8", "--soft"),
+    ],
     "report": ["report", "{in}/sample.safetensors", "-o", "{out}/a.html", "--data", "{in}/shapes", "--split", "val"],
     "surgery": ["surgery", "voc-fcn-googlenet", "--init", "{in}/googlenet.pth", "-o", "{out}/init.safetensors"],
     "export": ["export", str(formats("fcn8s-mini.caffemodel")), "--to", "caffe", "-o", "{out}/back.caffemodel"],
@@ -36,9 +44,18 @@ RUNS: dict[str, list[str]] = {
 assert RUNS.keys() == VERBS.keys(), "every verb has its short run here"
 
 
+EDGES = """
+input: "data" input_shape { dim: 1 dim: 3 dim: 40 dim: 40 }
+layer { name: "fuse" type: "Convolution" bottom: "data" top: "fuse" convolution_param { num_output: 1 kernel_size: 1 } }
+layer { name: "sigmoid" type: "Sigmoid" bottom: "fuse" top: "sigmoid-fuse" }
+"""
+"""A net that takes brightness for edges."""
+
+
 def make_inputs(folder: Path) -> None:
-    """What the runs read: a small data set, a recipe, the converted sample, and a classifier without its weights."""
+    """What the runs read: a small data set, a recipe, the converted sample, and nets that need no weights of anybody."""
     import torch
+    from PIL import Image
 
     from converters.conversion import convert
     from weights.card import Card
@@ -47,6 +64,12 @@ def make_inputs(folder: Path) -> None:
     shapes(folder)
     write_recipe(folder)
     convert(SAMPLE, folder / "sample.safetensors", metadata=Card.of(release("sample")).to_metadata())
+    (folder / "edges.prototxt").write_text(EDGES)
+    torch.save({"fuse.weight": torch.full((1, 3, 1, 1), 0.01), "fuse.bias": torch.zeros(1)}, folder / "edges.pth")
+    (folder / "generated").mkdir()
+    for path in (folder / "shapes" / "JPEGImages").iterdir():
+        with Image.open(path) as image:
+            image.resize((32, 32)).save(folder / "generated" / f"{path.stem}.png")
     torch.save({"conv1/7x7_s2.weight": torch.ones(64, 3, 7, 7)}, folder / "googlenet.pth")
 
 
