@@ -22,20 +22,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/ready ## the whole job on the bundled small release, with no network: convert, trace, check, segment
-	@echo "== a Caffe file becomes a PyTorch file"
-	@$(FCN_PORT) convert sample
-	@echo; echo "== the shape of every blob of a 100x100 image, and what the crops keep"
-	@$(FCN_PORT) trace sample 100x100
-	@echo; echo "== every blob against what real Caffe computed"
-	@$(FCN_PORT) verify $(WEIGHTS)/sample.safetensors --against $(SAMPLE) \
-		--golden parity_tests/golden/sample.npz
-	@echo; echo "== images that it never saw, segmented"
-	@rm -rf demo && $(FCN_PORT) data shapes --make demo/held-out --count 60 --seed 2 --val 1
-	@$(FCN_PORT) predict sample weights/sample/shapes.png demo/held-out/JPEGImages/shapes_0002_0000[0-5].jpg --out demo
-	@echo; echo "== the score beside the recorded one"
-	@$(FCN_PORT) evaluate sample --data demo/held-out --split val --no-cache
-	@echo; echo "Next: look at demo/, then 'make convert' for the published FCN-8s (538 MB)."
+demo: $(VENV)/ready ## the whole job on the bundled small release, with no network: convert, trace, check, segment, report
+	@$(FCN_PORT) demo
 
 sample: $(VENV)/ready ## train the small release again, in a quarter of an hour: data, training, export, score
 	@rm -rf $(SHAPES)

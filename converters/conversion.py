@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -33,6 +33,8 @@ from .safety.files import whole_file
 from .version import VERSION
 
 ProgressCallback = Callable[[int, int], None]
+PYTORCH = (".pth", ".pt")
+"""The endings of PyTorch's own files."""
 TOOL = f"fcn-port {VERSION}"
 """The program that converted files say made them."""
 
@@ -78,6 +80,7 @@ def convert(
 ) -> ConversionReport:
     """Convert a .caffemodel or .caffemodel.h5 to a safetensors file of its state dict, whole or not at all.
 
+    An `out` that ends in .pth or .pt becomes PyTorch's own file of the state dict, without net and provenance.
     `prototxt` is the net to fit the blobs to, by default the one in the file. `auto_crop_offsets` derives the offsets
     of crops that give none, for nets of Caffe's old `future` branch. `metadata` goes into the file beside the
     provenance. `progress(done, total)` counts bytes. Raises CaffeFormatError, and FileNotFoundError.
@@ -142,13 +145,26 @@ def _write(
     before = _version_of(source)
     with ThreadPoolExecutor(1) as thread, whole_file(out, durable=False) as file:
         checksum = thread.submit(sha256_of, source)
-        write_safetensors(file, arrays, metadata, watch=watch)
-        file.seek(0)
-        file.write(header_bytes(arrays, {**metadata, "source_sha256": checksum.result()}))
+        if out.suffix.lower() in PYTORCH:
+            _write_pytorch(file, arrays, watch)
+        else:
+            write_safetensors(file, arrays, metadata, watch=watch)
+            file.seek(0)
+            file.write(header_bytes(arrays, {**metadata, "source_sha256": checksum.result()}))
         if _version_of(source) != before:
             problem = "the file changed while it was being converted"
             raise CaffeFormatError(problem, path=source, hint="convert it again")
     return checksum.result(), list(bad)
+
+
+def _write_pytorch(file: BinaryIO, arrays: Mapping[str, np.ndarray], watch: Callable[[str, np.ndarray], None]) -> None:
+    """The state dict as `torch.save` writes it."""
+    import torch
+
+    state = {key: torch.from_numpy(np.array(array)) for key, array in arrays.items()}
+    for key, tensor in state.items():
+        watch(key, tensor.numpy())
+    torch.save(state, file)
 
 
 def _version_of(path: Path) -> tuple[int, int]:

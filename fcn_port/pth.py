@@ -28,6 +28,10 @@ ALLOWANCE = 64 << 20
 MOST_STEPS = 1_000_000
 """Of the pickle; a tensor takes about 40."""
 
+CHECKPOINTS = ("model_state_dict", "state_dict", "model", "net")
+"""The names under which training programs keep the state dict in a checkpoint; torchfcn's is the first."""
+_PARALLEL = "module."
+
 _HINT = "save one with torch.save(net.state_dict(), path)"
 _LEGACY_PICKLES = 5
 _MOST_AXES = 64
@@ -51,7 +55,9 @@ _REFUSED = {
 
 
 def read_pth(path: Path, kind: str) -> dict[str, Tensor]:
-    """The tensors of a state dict, or of a checkpoint that has one as `model_state_dict`; `kind` is sniff's.
+    """The tensors of a state dict, or of a checkpoint that has one (`CHECKPOINTS`); `kind` is sniff's.
+
+    The `module.` that nn.DataParallel puts before every key is taken off.
 
     Dense tensors of real numbers, without gradients. Raises CaffeFormatError.
     """
@@ -67,15 +73,29 @@ def read_pth(path: Path, kind: str) -> dict[str, Tensor]:
         raise CaffeFormatError(
             f"this {kind} is not a PyTorch state dict: {reason:.200}", path=path, hint=_HINT
         ) from error
-    if isinstance(state, dict) and isinstance(state.get("model_state_dict"), dict):  # torchfcn's checkpoints
-        state = state["model_state_dict"]
+    state = _state_of(state)
     if not isinstance(state, dict) or not all(type(key) is str for key in state):
         raise CaffeFormatError("there is no state dict in it", path=path, hint=_HINT)
     for key, value in state.items():
         if not isinstance(value, Tensor):
             problem = f"there is no state dict in it: {key[:80]!a} is of type {type(value).__name__}"
             raise CaffeFormatError(problem, path=path, hint=_HINT)
-    return {key: value.detach() for key, value in state.items()}
+    return {key: value.detach() for key, value in _without_module(state).items()}
+
+
+def _state_of(found: Any) -> Any:
+    """The state dict in a checkpoint; anything else as it is."""
+    if isinstance(found, dict):
+        for name in CHECKPOINTS:
+            if isinstance(found.get(name), dict):
+                return found[name]
+    return found
+
+
+def _without_module(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    if state and all(key.startswith(_PARALLEL) for key in state):
+        return {key.removeprefix(_PARALLEL): value for key, value in state.items()}
+    return state
 
 
 # The file

@@ -18,6 +18,15 @@ import numpy as np
 from parity_tests.fill import rs
 
 GOLDEN = Path(__file__).parent / "golden"
+SAMPLE_GOLDEN = Path(__file__).parents[1] / "weights" / "sample" / "shapes-fcn8s.golden.npz"
+"""Every blob of the bundled release on a part of its picture; it lies with the release, for `fcn-port demo`."""
+
+
+def committed(file: str) -> Path:
+    """The place of a recorded file."""
+    return SAMPLE_GOLDEN if file == SAMPLE_GOLDEN.name else GOLDEN / file
+
+
 SAMPLES = 64
 
 Shape = tuple[int, ...]

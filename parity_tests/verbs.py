@@ -32,6 +32,7 @@ RUNS: dict[str, list[str]] = {
         *("edges", "{in}/edges.pth", PICTURE, PICTURE, "--prototxt", "{in}/edges.prototxt", "-o", "{out}/edges"),
         *("--border", "8", "--soft"),
     ],
+    "demo": ["demo", "-o", "{out}/demo"],
     "report": ["report", "{in}/sample.safetensors", "-o", "{out}/a.html", "--data", "{in}/shapes", "--split", "val"],
     "surgery": ["surgery", "voc-fcn-googlenet", "--init", "{in}/googlenet.pth", "-o", "{out}/init.safetensors"],
     "export": ["export", str(formats("fcn8s-mini.caffemodel")), "--to", "caffe", "-o", "{out}/back.caffemodel"],
@@ -53,7 +54,7 @@ layer { name: "sigmoid" type: "Sigmoid" bottom: "fuse" top: "sigmoid-fuse" }
 
 
 def make_inputs(folder: Path) -> None:
-    """What the runs read: a small data set, a recipe, the converted sample, and nets that need no weights of anybody."""
+    """What the runs read: a small data set, a recipe, the converted sample, and nets without anybody's weights."""
     import torch
     from PIL import Image
 

@@ -16,13 +16,15 @@ from .explain import explain_crop
 from .output import bar, echo, echo_lines, human_bytes, json_option, note, size_text, write_columns, write_json
 from .sources import read_net
 
+_EXPORTED = (".onnx", ".caffemodel", ".prototxt", ".pt2", ".py", ".h5")
 _SHOWN = 8
 """The number of layers to name that the net does not have; --json names all."""
 
 
 @click.command("convert")
 @click.argument("what")
-@click.option("-o", "--out", type=click.Path(dir_okay=False), help="The .safetensors file to write.")
+@click.option("-o", "--out", type=click.Path(dir_okay=False), help="The .safetensors file to write, or a .pth with the "
+              "state dict alone.")  # fmt: skip
 @click.option("--prototxt", type=click.Path(dir_okay=False), help="The net to fit the blobs to; needed for a .h5.")
 @click.option("--auto-crop", is_flag=True, help="Derive the offsets of crops that give none (nets of 2014 and 2015).")
 @click.option("--like", metavar="RELEASE", help="For a file: its inputs, classes and palette are those of RELEASE.")
@@ -37,11 +39,15 @@ def command(
     from_file: str | None,
     as_json: bool,
 ) -> None:
-    """Turn WHAT, a release or a .caffemodel or .h5 file, into a safetensors file.
+    """Turn WHAT, a release or a .caffemodel or .h5 file, into a safetensors file for PyTorch.
 
     A release is fetched and verified first, and goes to the folder for weights; a file goes beside itself. The report
     accounts for every blob.
     """
+    if out is not None and Path(out).suffix.lower() in _EXPORTED:
+        raise click.UsageError(
+            f"{Path(out).name}: convert writes .safetensors or .pth; other formats are `fcn-port export`'s"
+        )
     if not looks_like_a_name(what):
         if from_file is not None:
             raise click.UsageError("--from-file goes with the name of a release")

@@ -7,20 +7,23 @@ import click
 from converters.diff import Difference, diff_blobs, diff_nets
 
 from .output import json_option, note, write_columns, write_json
-from .sources import read_net_and_blobs
+from .sources import is_definition, read_net_and_blobs
 
 
 @click.command("diff")
-@click.argument("first", type=click.Path(dir_okay=False))
-@click.argument("second", type=click.Path(dir_okay=False))
+@click.argument("first")
+@click.argument("second")
 @click.option("--meaning", is_flag=True, help="Compare nets only in what changes the numbers of a forward pass.")
 @json_option
 def command(first: str, second: str, meaning: bool, as_json: bool) -> int:
-    """Show what differs between two caffemodels, .h5 files or prototxts: layers, settings, blobs, values.
+    """Show what differs between FIRST and SECOND: layers, settings, blobs, values.
+
+    Each is a caffemodel, an .h5, a converted file, a prototxt, or the name of a release or net.
 
     Exit status 0 if nothing does, 1 if something does.
     """
-    (net_a, blobs_a), (net_b, blobs_b) = (read_net_and_blobs(path) for path in (first, second))
+    blobs = not is_definition(first) and not is_definition(second)
+    (net_a, blobs_a), (net_b, blobs_b) = (read_net_and_blobs(what, blobs=blobs) for what in (first, second))
     if (
         not (blobs_a or net_a)
         or not (blobs_b or net_b)

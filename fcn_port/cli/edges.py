@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..nets import Net
-    from ..predict.image_lists import Source
+    from ..predict.image_lists import ImageSource
 
 _Folder = click.Path(file_okay=False, path_type=Path)
 
@@ -90,7 +90,7 @@ def command(weights: str, images: tuple[Path, ...], **given: Any) -> int:
     return 1 if failed else 0
 
 
-def _draw(net: Net, source: Source, options: EdgesOptions) -> None:
+def _draw(net: Net, source: ImageSource, options: EdgesOptions) -> None:
     from ..predict.edges import Cleaning, edge_map, edges, picture
     from ..predict.images import read_image
 

@@ -8,6 +8,7 @@ Exit status: 0 done, 1 a check failed or a file could not be had, 2 wrong use (a
 from __future__ import annotations
 
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -25,24 +26,37 @@ from .streams import STANDARD_OUTPUT
 
 DONE, CHECK_FAILED, WRONG_USE, BAD_FILE, INTERRUPTED = 0, 1, 2, 3, 130
 
-VERBS = {
-    "releases": "The published nets: what exists, what it scored, and what is here.",
-    "fetch": "Download a release's caffemodel, resumably, and verify it.",
-    "inspect": "A table of the layers, shapes, parameters and work of any Caffe file.",
-    "convert": "Turn a release or a Caffe file into a safetensors file for PyTorch.",
-    "trace": "The shape of every blob for an input size, and why each crop is where it is.",
-    "verify": "Prove that converted weights are the ones of the Caffe file, and compute the same.",
-    "predict": "Segment images: indexed label PNGs and overlays.",
-    "edges": "Thin edges of photographs by HED, as pix2pix makes its training pairs.",
-    "data": "The data sets: what is here, what is missing, and where it is published; fetches it.",
-    "evaluate": "Score nets on a data set, beside the published numbers.",
-    "fcn-score": "How good generated street scenes are: a net's scores on them, as pix2pix and CycleGAN report.",
-    "report": "One HTML page: the trace to scale, parity, scores, best and worst images.",
-    "surgery": "The weights with which a net begins to train, made from those of another net.",
-    "export": "Write a net for Caffe, ONNX, torch.export or as Python source, checked before it is called done.",
-    "train": "Train a net as the release did, or as a solver.prototxt says.",
-    "diff": "What differs between two caffemodels or two prototxts.",
+TASKS = {
+    "Begin": {
+        "demo": "The whole job on the small bundled release, with no network: convert, check, segment, score, report.",
+        "releases": "The published nets: what exists, what it scored, and what is here.",
+        "fetch": "Download a release's caffemodel, resumably, and verify it.",
+        "inspect": "A table of the layers, shapes, parameters and work of any Caffe file.",
+    },
+    "Bring a net over": {
+        "convert": "Turn a release or a Caffe file into a safetensors file for PyTorch.",
+        "verify": "Prove that converted weights are the ones of the Caffe file, and compute the same.",
+        "export": "Write a net for Caffe, ONNX, torch.export or as Python source, checked before it is called done.",
+        "diff": "What differs between two nets or files of weights.",
+        "trace": "The shape of every blob for an input size, and why each crop is where it is.",
+    },
+    "See with it": {
+        "predict": "Segment images: indexed label PNGs and overlays.",
+        "edges": "Thin edges of photographs by HED, as pix2pix makes its training pairs.",
+    },
+    "Score it": {
+        "data": "The data sets: what is here, what is missing, and where it is published; fetches it.",
+        "evaluate": "Score nets on a data set, beside the published numbers.",
+        "fcn-score": "How good generated street scenes are: a net's scores on them, as pix2pix and CycleGAN report.",
+        "report": "One HTML page: the trace to scale, parity, scores, best and worst images.",
+    },
+    "Train": {
+        "surgery": "The weights with which a net begins to train, made from those of another net.",
+        "train": "Train a net as the release did, or as a solver.prototxt says.",
+    },
 }
+"""The verbs by what people come for; help shows them so."""
+VERBS = {verb: said for verbs in TASKS.values() for verb, said in verbs.items()}
 
 
 class _Verbs(click.Group):
@@ -57,9 +71,20 @@ class _Verbs(click.Group):
         command: click.Command = import_module(f".{cmd_name.replace('-', '_')}", __package__).command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb that is meant; one that is mistyped gets the nearest."""
+        near = get_close_matches(args[0].lower(), VERBS, n=1) if args[0] not in VERBS else []
+        if near and not args[0].startswith("-"):
+            raise click.UsageError(f"No such command '{args[0]}'. Did you mean '{near[0]}'?", ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Verbs"):
-            formatter.write_dl(list(VERBS.items()))
+        widest = max(map(len, VERBS))
+        for task, verbs in TASKS.items():
+            with formatter.section(task):
+                formatter.write_dl([(verb.ljust(widest), said) for verb, said in verbs.items()])
 
 
 def _print_version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -78,7 +103,7 @@ def _print_version(ctx: click.Context, parameter: click.Parameter, value: bool) 
 def cli() -> None:
     """Caffe's fully convolutional networks in PyTorch: the published weights, the exact nets, the same numbers.
 
-    Try `fcn-port inspect FILE` on any Caffe file, or `fcn-port convert voc-fcn8s`.
+    Try `fcn-port demo`, `fcn-port inspect FILE` on any Caffe file, or `fcn-port convert voc-fcn8s`.
     """
 
 

@@ -53,6 +53,8 @@ class _Lines:
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
+        if not total:
+            return
         if 0 < done < total and now - self._told < self.EVERY:
             return
         self._told = now

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from converters.errors import CaffeFormatError
-from converters.export import read_metadata
+from converters.execution import split_key
+from converters.export import map_tensors, read_metadata
 from converters.formats import Blobs, parse_prototxt, read_caffemodel, read_prototxt, sniff
 from converters.net import NetSpec
 from weights.catalogue import bundled
@@ -26,10 +29,20 @@ def read_net(what: str) -> NetSpec:
     return spec
 
 
-def read_net_and_blobs(what: str) -> tuple[NetSpec | None, Blobs]:
-    """The net and the blobs of a file; a prototxt has no blobs, an .h5 no net."""
-    if sniff.sniff_file(what) == sniff.TEXT:
+def read_net_and_blobs(what: str, *, blobs: bool = True) -> tuple[NetSpec | None, Blobs]:
+    """The net and the blobs of a file or release; a prototxt has no blobs, an .h5 no net.
+
+    A name without `blobs` is not fetched where its net is written by hand.
+    """
+    if looks_like_a_name(what):
+        if not blobs:
+            return _named_net(what), {}
+        what = str(bring_file(what).path)
+    kind = sniff.sniff_file(what)
+    if kind == sniff.TEXT:
         return read_prototxt(what), {}
+    if kind == sniff.SAFETENSORS:
+        return _converted_net_and_blobs(what)
     model = read_caffemodel(what)
     return model.spec, model.blobs
 
@@ -50,6 +63,21 @@ def _named_net(name: str) -> NetSpec:
     spec = read_caffemodel(bring_file(name).path).spec
     assert spec is not None, "a release is a .caffemodel, which holds its net"
     return spec
+
+
+def is_definition(what: str) -> bool:
+    """True for a file that holds a net and no weights."""
+    return not looks_like_a_name(what) and sniff.sniff_file(what) == sniff.TEXT
+
+
+def _converted_net_and_blobs(path: str) -> tuple[NetSpec | None, Blobs]:
+    layers: dict[str, dict[int, np.ndarray]] = {}
+    for key, tensor in map_tensors(path).items():
+        layer, position = split_key(key)
+        layers.setdefault(layer, {})[position] = tensor
+    has_net = "prototxt" in read_metadata(path)
+    blobs = {layer: tuple(own[position] for position in sorted(own)) for layer, own in layers.items()}
+    return _converted_net(path) if has_net else None, blobs
 
 
 def _converted_net(path: str) -> NetSpec:

@@ -21,7 +21,7 @@ from .results import Evaluation
 if TYPE_CHECKING:
     from ..data.records import DataSet
     from ..nets import Net
-    from .running import EvaluationPlan, Progress
+    from .running import EvaluationPlan, ProgressCallback
 
 EPSILON = 1e-12
 """Added to each denominator, so that a class that is nowhere counts as 0 in the means (util.py, get_scores)."""
@@ -60,7 +60,7 @@ def fcn_score(
     generated: str | os.PathLike[str],
     data: DataSet,
     plan: EvaluationPlan | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> FCNScore:
     """The FCN-score of the images in a folder, for the labels of a data set (`open_dataset(DIR, kind="cityscapes")`).
 

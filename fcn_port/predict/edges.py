@@ -17,7 +17,7 @@ from converters.errors import MismatchError
 from converters.execution import CaffeNet
 from converters.net import NetSpec
 from converters.passes import auto_crop
-from weights.records import Input
+from weights.records import InputRecipe
 
 from .images import to_input
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 BORDER = 128
 """Pixels of mirrored image around the photograph, so that its own border is no edge."""
-HED_INPUT = Input(name="data", kind="color", channels="bgr", mean=(104.00698793, 116.66876762, 122.67891434))
+HED_INPUT = InputRecipe(name="data", kind="color", channels="bgr", mean=(104.00698793, 116.66876762, 122.67891434))
 """The photograph as HED was trained on it."""
 
 
@@ -87,7 +87,8 @@ def edge_map(net: Net, image_hwc_rgb: np.ndarray, *, border: int = BORDER) -> np
             f"for each of {padded.shape[0]}x{padded.shape[1]} pixels",
             path=net.spec.path,
         )
-    return scores[0, border : border + h, border : border + w]
+    found_hw: np.ndarray = scores[0, border : border + h, border : border + w]
+    return found_hw
 
 
 def edges(probability: np.ndarray, cleaning: Cleaning = Cleaning()) -> np.ndarray:
@@ -96,7 +97,8 @@ def edges(probability: np.ndarray, cleaning: Cleaning = Cleaning()) -> np.ndarra
 
     values = _resized(probability, cleaning.size)
     strong = suppressed(values) >= max(np.finfo(np.float64).eps, cleaning.threshold)
-    return without_small(thin(strong), cleaning.small_edge)
+    thinned: np.ndarray = thin(strong)
+    return without_small(thinned, cleaning.small_edge)
 
 
 def picture(found: np.ndarray) -> np.ndarray:
@@ -122,7 +124,8 @@ def suppressed(probability: np.ndarray) -> np.ndarray:
     for step in (-1, 1):
         beside = _between(e, rows + step * np.sin(direction), columns + step * np.cos(direction))
         kept[np.float32(1.01) * e < beside] = 0
-    return kept * _fade(h, 5)[:, None] * _fade(w, 5)
+    faded: np.ndarray = kept * _fade(h, 5)[:, None] * _fade(w, 5)
+    return faded
 
 
 def without_small(found: np.ndarray, least: int) -> np.ndarray:
@@ -163,7 +166,8 @@ def _between(values: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     below, right = np.minimum(top + 1, h - 1), np.minimum(left + 1, w - 1)
     upper = (1 - dx) * values[top, left] + dx * values[top, right]
     lower = (1 - dx) * values[below, left] + dx * values[below, right]
-    return (1 - dy) * upper + dy * lower
+    found: np.ndarray = (1 - dy) * upper + dy * lower
+    return found
 
 
 def _fade(length: int, margin: int) -> np.ndarray:

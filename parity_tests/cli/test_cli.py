@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from fcn_port.cli import run
-from parity_tests.goldens import GOLDEN, formats
+from parity_tests.goldens import SAMPLE_GOLDEN, formats
 from parity_tests.test_architecture import ROOT
 
 SAMPLE = str(ROOT / "weights" / "sample" / "shapes-fcn8s.caffemodel")
@@ -42,7 +42,7 @@ def test_the_whole_job_on_the_sample(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "315,117 parameters in 39 blobs converted, 0 not used" in capsys.readouterr().out
     assert run(["convert", "sample"]) == 0
     assert "is there already" in capsys.readouterr().out
-    assert run(["verify", "sample", "--golden", str(GOLDEN / "sample.npz")]) == 0
+    assert run(["verify", "sample", "--golden", str(SAMPLE_GOLDEN)]) == 0
     assert run(["predict", "sample", PICTURE, "-o", str(tmp_path)]) == 0
     labels = Image.open(tmp_path / "shapes.labels.png")
     assert labels.mode == "P" and labels.size == Image.open(PICTURE).size

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import click
 import pytest
 
-from fcn_port.cli.inspect import Size
+from fcn_port.cli.inspect import SizeParam
 from fcn_port.cli.program import VERBS
 
 CLI = Path(__file__).parents[2] / "fcn_port" / "cli"
@@ -31,7 +31,7 @@ def values_of(parameter: click.Parameter) -> set[Any]:
         found: set[Any] = set(kind.choices)
     elif isinstance(kind, click.Path):
         found = {Path}
-    elif isinstance(kind, Size):
+    elif isinstance(kind, SizeParam):
         found = {tuple[int, int]}
     else:
         found = {

@@ -25,7 +25,7 @@ from fcn_port.loading import load
 from fcn_port.nets.parts import CropLike
 from fcn_port.nets.record import NotCaffes
 from parity_tests.export.test_export_python import ODD
-from parity_tests.goldens import GOLDEN, compare, formats
+from parity_tests.goldens import SAMPLE_GOLDEN, compare, formats
 from parity_tests.nets import narrow_net, random_inputs, with_random_weights
 from parity_tests.test_architecture import ROOT
 from parity_tests.tolerances import tolerance
@@ -85,7 +85,7 @@ def test_onnx_is_right_at_any_size(name: str, kind: str, tmp_path: Path) -> None
 
 def test_onnx_gives_caffes_numbers_and_says_where_it_is_from(tmp_path: Path) -> None:
     (file,) = export(SAMPLE, to="onnx", out=tmp_path / "sample.onnx").files
-    with np.load(GOLDEN / "sample.npz") as recorded:
+    with np.load(SAMPLE_GOLDEN) as recorded:
         found = onnx_outputs(Path(file), {"data": torch.from_numpy(recorded["data"])})
         assert compare(found["score"], recorded["score"]) <= tolerance("onnx")
     model = onnx.load(file)

@@ -23,7 +23,7 @@ from converters.formats.prototxt import format_prototxt
 from fcn_port.nets import NETS, FCNGoogLeNet
 from fcn_port.porting import net_definition
 from parity_tests import goldens
-from parity_tests.goldens import GOLDEN, BlobGolden, GoldenId
+from parity_tests.goldens import GOLDEN, SAMPLE_GOLDEN, BlobGolden, GoldenId
 from parity_tests.oracle.client import Oracle, OracleError, open_oracle
 from parity_tests.oracle.folder import PROJECT
 from parity_tests.oracle.record_solver import record_zoo
@@ -172,12 +172,12 @@ def record_sample(oracle: Oracle, *, out: Path) -> Recording:
     prototxt = (SAMPLE / "shapes-fcn8s.prototxt").read_text()
     done = oracle.forward(prototxt, weights=SAMPLE / "shapes-fcn8s.caffemodel", inputs={"data": data})
     out.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(out / "sample.npz", **done.blobs)  # type: ignore[arg-type]
-    if not (GOLDEN / "sample.npz").exists():
-        return Recording("sample.npz", np.inf, 0.0, "new")
-    with np.load(GOLDEN / "sample.npz") as committed:
+    np.savez_compressed(out / SAMPLE_GOLDEN.name, **done.blobs)  # type: ignore[arg-type]
+    if not SAMPLE_GOLDEN.exists():
+        return Recording(SAMPLE_GOLDEN.name, np.inf, 0.0, "new")
+    with np.load(SAMPLE_GOLDEN) as committed:
         difference, where = furthest(done.blobs, dict(committed))
-    return Recording("sample.npz", difference, tolerance("format-blobs"), where)
+    return Recording(SAMPLE_GOLDEN.name, difference, tolerance("format-blobs"), where)
 
 
 def compare_weights(oracle: Oracle, prototxt: str, path: Path) -> Recording:
@@ -283,7 +283,7 @@ def main() -> int:
     if args.write:
         for recording in recordings:
             if recording.difference:
-                shutil.copyfile(args.out / recording.file, GOLDEN / recording.file)
+                shutil.copyfile(args.out / recording.file, goldens.committed(recording.file))
     return 0 if all(recording.ok for recording in recordings) else 1
 
 

@@ -34,10 +34,10 @@ from fcn_port.report.examples import best_and_worst
 from fcn_port.report.gallery import Example, difference, gallery, ranked
 from fcn_port.report.parity import parity
 from fcn_port.verification import golden_errors
+from parity_tests.goldens import SAMPLE_GOLDEN
 from parity_tests.test_architecture import ROOT
 
 SAMPLE = str(ROOT / "weights" / "sample" / "shapes-fcn8s.caffemodel")
-GOLDEN = ROOT / "parity_tests" / "golden" / "sample.npz"
 VOID = {"meta", "img", "br", "link", "input", "!doctype"}
 
 
@@ -91,7 +91,18 @@ def evaluation_of(*counts: np.ndarray, names: tuple[str, ...] = ("background", "
 def test_the_whole_job_on_the_sample(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One page with everything, from a folder of images, and the same from results that `evaluate` wrote."""
     page, again = tmp_path / "deep" / "page.html", tmp_path / "again.html"
-    common = ["report", SAMPLE, "--data", str(shapes), "--like", "voc-fcn8s", "--golden", str(GOLDEN), "--images", "1"]
+    common = [
+        "report",
+        SAMPLE,
+        "--data",
+        str(shapes),
+        "--like",
+        "voc-fcn8s",
+        "--golden",
+        str(SAMPLE_GOLDEN),
+        "--images",
+        "1",
+    ]
     assert run([*common, "-o", str(page)]) == 0
     assert run(["evaluate", SAMPLE, "--data", str(shapes), "--like", "voc-fcn8s", "--json"]) == 0
     (tmp_path / "found.json").write_text(capsys.readouterr().out)
@@ -178,8 +189,8 @@ def test_extents_by_hand() -> None:
 
 def test_errors_of_each_blob() -> None:
     net = load(SAMPLE)
-    errors = golden_errors(net, GOLDEN)
-    with np.load(GOLDEN) as recorded:
+    errors = golden_errors(net, SAMPLE_GOLDEN)
+    with np.load(SAMPLE_GOLDEN) as recorded:
         assert list(errors) == recorded.files
         from fcn_port import blobs
 
@@ -188,7 +199,7 @@ def test_errors_of_each_blob() -> None:
     assert errors["fc6"] == pytest.approx(largest) and max(errors.values()) < 5e-6 and errors["data"] == 0
     with torch.no_grad():
         net.get_parameter("conv3_2.weight").mul_(1.001)
-    wrong = golden_errors(net, GOLDEN)
+    wrong = golden_errors(net, SAMPLE_GOLDEN)
     assert wrong["conv3_1"] == errors["conv3_1"] and wrong["conv3_2"] > 1e-4
     assert "NOT the same numbers" in parity(wrong, tolerance=5e-6, golden="x")
     assert "NOT" not in (good := parity(errors, tolerance=5e-6, golden="x")) and 'class="bar bad"' not in good

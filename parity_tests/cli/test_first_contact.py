@@ -1,0 +1,88 @@
+"""What somebody meets who has never used the program: help by task, near misses, the demo, files of other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fcn_port.cli import run
+from fcn_port.cli.program import TASKS, VERBS
+from fcn_port.loading import load
+from parity_tests.test_architecture import ROOT
+
+SAMPLE = str(ROOT / "weights" / "sample" / "shapes-fcn8s.caffemodel")
+PROTOTXT = str(ROOT / "weights" / "sample" / "shapes-fcn8s.prototxt")
+
+
+@pytest.fixture(autouse=True)
+def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FCN_PORT_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("FCN_PORT_OFFLINE", "1")
+
+
+def test_help_shows_the_verbs_by_task(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 2
+    said = "".join(capsys.readouterr())
+    places = [said.index(f"{task}:\n") for task in TASKS]
+    assert places == sorted(places) and "demo" in said[places[0] : places[1]]
+    assert all(f"\n  {verb} " in said for verb in VERBS)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("predikt", "predict"), ("fcnscore", "fcn-score"), ("Inspect", "inspect")]
+)
+def test_a_mistyped_verb_gets_the_nearest(typed: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([typed, "x"]) == 2
+    assert f"Did you mean '{meant}'?" in capsys.readouterr().err
+    assert run(["qqqqqq"]) == 2
+    assert "Did you mean" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["plain", "state_dict", "model", "model_state_dict", "module.", "state_dict, module."])
+def test_state_dicts_as_training_programs_keep_them(form: str, tmp_path: Path) -> None:
+    state = load(SAMPLE).state_dict()
+    if "module." in form:
+        state = {f"module.{key}": value for key, value in state.items()}
+    name = form.split(",")[0]
+    torch.save(state if name in ("plain", "module.") else {name: state, "epoch": 3}, tmp_path / "x.pth")
+    net = load(tmp_path / "x.pth")
+    assert all(torch.equal(value, net.state_dict()[key]) for key, value in load(SAMPLE).state_dict().items())
+
+
+def test_convert_writes_what_the_ending_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["convert", SAMPLE, "-o", str(tmp_path / "x.pth")]) == 0
+    assert run(["convert", SAMPLE, "-o", str(tmp_path / "x.safetensors")]) == 0
+    state = torch.load(tmp_path / "x.pth", weights_only=True)
+    expected = load_file(tmp_path / "x.safetensors")
+    assert state.keys() == expected.keys() and all(torch.equal(state[key], value) for key, value in expected.items())
+    capsys.readouterr()
+    assert run(["convert", SAMPLE, "-o", str(tmp_path / "x.onnx")]) == 2
+    assert "fcn-port export" in capsys.readouterr().err and not (tmp_path / "x.onnx").exists()
+
+
+def test_diff_takes_names_and_converted_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    converted = str(tmp_path / "x.safetensors")
+    assert run(["convert", SAMPLE, "-o", converted]) == 0
+    assert run(["diff", converted, SAMPLE, "--meaning"]) == 0
+    assert "nets and blobs compared" in capsys.readouterr().err
+    assert run(["diff", "sample", converted, "--meaning"]) == 0
+    assert run(["diff", "voc-fcn8s", PROTOTXT, "--meaning"]) == 1  # nothing is fetched for it
+    assert "num_output" in capsys.readouterr().out
+    net = load(SAMPLE)
+    with torch.no_grad():
+        net.get_parameter("score_fr.bias")[2] += 1
+    save_file(net.state_dict(), tmp_path / "y.safetensors")
+    assert run(["diff", converted, str(tmp_path / "y.safetensors")]) == 1
+    assert "score_fr" in capsys.readouterr().out
+
+
+def test_the_demo_does_the_whole_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["demo", "-o", str(tmp_path / "demo")]) == 0
+    out, err = capsys.readouterr()
+    assert "reproduced: mean IU 95.57" in out and str(tmp_path / "demo" / "report.html") in out
+    assert len(list((tmp_path / "demo").glob("*.labels.png"))) == 7 and "0 of 0" not in err
+    page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
+    assert "95.57" in page and page.count("<img") >= 8
