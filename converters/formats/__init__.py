@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_attributes
 from ..safety.files import open_file
 from .binaryproto import read_mean
-from .caffemodel import read_caffemodel, write_caffemodel
+from .caffemodel import parse_caffemodel, read_caffemodel, write_caffemodel
 from .model import Blobs, CaffeModel
 from .prototxt import format_prototxt, parse_prototxt, read_prototxt, write_prototxt
 
@@ -24,6 +24,7 @@ __all__ = [
     "format_prototxt",
     "format_solver",
     "open_file",
+    "parse_caffemodel",
     "parse_prototxt",
     "read_caffemodel",
     "read_mean",

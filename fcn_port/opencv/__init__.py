@@ -1,0 +1,18 @@
+"""What OpenCV's DNN module did with Caffe files, also where OpenCV 5 no longer does it; no torch is needed.
+
+    from fcn_port.opencv import readNetFromCaffe    # in place of cv2.dnn.readNetFromCaffe
+
+    net = readNetFromCaffe("deploy.prototxt", "weights.caffemodel")    # a cv2.dnn.Net
+    net.setInput(blob)
+    out = net.forward()
+
+On OpenCV 4 its own reader does the work; on OpenCV 5 the net is written as ONNX and read from that. docs/opencv5.md has
+before and after of what programs do with it.
+"""
+
+from __future__ import annotations
+
+# Nothing but numpy and cv2 is imported before OpenCV turns out not to read Caffe itself.
+from .reading import readNet, readNetFromCaffe
+
+__all__ = ["readNet", "readNetFromCaffe"]

@@ -1,0 +1,30 @@
+"""name_values_by_layers: values of a model under the names of Caffe's layers, which is what OpenCV calls outputs by.
+
+`forward("conv1")` of OpenCV means the layer, not the blob: the two differ where layers work in place, and in nets whose
+tops are called otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from converters.export.onnx import OnnxNet
+
+
+def name_values_by_layers(model: OnnxNet) -> OnnxNet:
+    """The model with the first output of every node called as the node, in the same graph, which is changed."""
+    graph = model.graph
+    fixed = {end.name for end in model.inputs} | set(graph.initializers)
+    wanted = {node.output[0]: node.name for node in graph.nodes if node.name not in fixed}
+    others = {name for node in graph.nodes for name in node.output if name not in wanted}
+    names = {old: new for old, new in wanted.items() if new not in others}
+    for node in graph.nodes:
+        for values in (node.input, node.output):
+            values[:] = [names.get(name, name) for name in values]
+    return replace(
+        model,
+        outputs=tuple(replace(end, name=names.get(end.name, end.name)) for end in model.outputs),
+        values={blob: names.get(value, value) for blob, value in model.values.items()},
+    )
