@@ -125,8 +125,10 @@ class Normalize(Neuron):
     def to_onnx(self, out: OnnxLayer) -> None:
         x = out.bottoms[0]
         axes = range(1, len(x.shape)) if self.across_spatial else (1,)
-        if out.target in OPENCV and not self.across_spatial and len(x.shape) == 4 and x.shape[1] is not None:
+        if out.target in OPENCV and len(x.shape) == 4 and x.shape[1] is not None:
             total = sum_over_channels(out, out.node("Mul", [x, x], part="square"), x.shape[1], part="squares")
+            if self.across_spatial:
+                total = out.node("Pooling", [total], part="all_squares", pool="sum", global_pooling=1)
         else:
             total = out.reduce("ReduceSumSquare", x, axes, part="squares")
         total = out.node("Add", [total, out.constant("eps", np.float32(self.eps))], part="total")

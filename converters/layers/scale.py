@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
+from ..net.onnx_form import OPENCV
 from ..net.reach import ALIGNED, PIXEL, Reach
 from .base import Layer, canonical_axis, image_axis, kept, refuse, register_layer
 
@@ -136,6 +137,9 @@ class Scale(Broadcast):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         x = out.bottoms[0]
+        if out.target in OPENCV and not (self.two_bottoms or self.bias) and (self.axis, self.num_axes) == (1, 1):
+            out.top("Scale", [x, out.blob(0)], axis=1, bias_term=0)  # a layer whose blobs a program can set
+            return
         scale = self._spread_onnx(out, None if self.two_bottoms else 0)
         if not self.bias:
             out.top("Mul", [x, scale])
