@@ -74,7 +74,11 @@ class InnerProduct(OneToOne):
             out.top("Gemm", inputs, transB=int(not self.transpose))
             return
         product = out.node("Gemm", inputs, part="product", transB=int(not self.transpose))
-        out.reshape(product, [out.size(x, range(axis)), self.num_output])
+        leading = x.shape[:axis]
+        if leading.count(None) == 1:  # what is left needs no Shape
+            out.reshape(product, [*(-1 if size is None else size for size in leading), self.num_output])
+        else:
+            out.reshape(product, [out.size(x, range(axis)), self.num_output])
 
 
 @register_layer("Embed")

@@ -119,8 +119,10 @@ class Reshape(OneToOne):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         x = out.bottoms[0]
-        dims = [out.size(x, [dim]) if isinstance(dim, int) else dim[0] for dim in self._plan(len(x.shape))]
-        out.reshape(x, dims)
+        plan = self._plan(len(x.shape))
+        first = next((i for i, dim in enumerate(plan) if dim != i), len(plan))  # until there all axes stay as they are
+        rest = [out.size(x, [dim]) if isinstance(dim, int) else dim[0] for dim in plan[first:]]
+        out.reshape(x, [*kept(x, first), *rest])
 
 
 @register_layer("Tile")

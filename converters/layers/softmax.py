@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..net.onnx_form import OPENCV
 from ..net.reach import ALIGNED, EVERYTHING, PIXEL, Reach
 from .argmax_onnx import argmax_to_onnx
 from .base import Neuron, OneToOne, canonical_axis, image_axis, refuse, register_layer
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
-    from ..net.onnx_form import OnnxLayer
+    from ..net.onnx_form import OnnxLayer, Operand
 
 
 @register_layer("Softmax")
@@ -151,8 +152,25 @@ class Reduction(OneToOne):
         x = out.bottoms[0]
         op = {"SUM": "ReduceSum", "ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}[self.operation]
         axes = range(canonical_axis(self.axis, x.shape), len(x.shape))
+        if out.target in OPENCV and axes.start == 1 and None in x.shape:
+            self._opencv(out)
+            return
         if self.coefficient == 1:
             out.reduce(op, x, axes, keepdims=False)
             return
         total = out.reduce(op, x, axes, keepdims=False, part="total")
         out.top("Mul", [total, out.constant("coeff", np.float32(self.coefficient))])
+
+    def _opencv(self, out: OnnxLayer) -> None:
+        """A pooling of each item as one row: free sizes are refused or mistaken by OpenCV's classic engine."""
+        x: Operand = out.bottoms[0]
+        if self.operation == "ASUM":
+            x = out.node("Abs", [x], part="magnitudes")
+        elif self.operation == "SUMSQ":
+            x = out.node("Mul", [x, x], part="squares")
+        row = out.reshape(out.node("Flatten", [x], part="flat", axis=1), [0, 1, 1, -1], part="row")
+        pool = "ave" if self.operation == "MEAN" else "sum"
+        total: Operand = out.node("Pooling", [row], part="total", pool=pool, global_pooling=1)
+        if self.coefficient != 1:
+            total = out.node("Mul", [total, out.constant("coeff", np.float32(self.coefficient))], part="scaled")
+        out.reshape(total, [-1])

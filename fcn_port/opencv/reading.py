@@ -29,12 +29,12 @@ LEGACY_NAMES = "OPENCV_DNN_ONNX_USE_LEGACY_NAMES"
 _environment = Lock()
 
 
-def readNetFromCaffe(  # noqa: N802, OpenCV's name
+def readNetFromCaffe(
     prototxt: Given | None = None,
-    caffeModel: Given | None = None,  # noqa: N803
+    caffeModel: Given | None = None,
     *,
-    bufferProto: Given | None = None,  # noqa: N803
-    bufferModel: Given | None = None,  # noqa: N803
+    bufferProto: Given | None = None,
+    bufferModel: Given | None = None,
     engine: int | None = None,
     blobs: Blobs | None = None,
 ) -> cv2.dnn.Net:
@@ -43,8 +43,8 @@ def readNetFromCaffe(  # noqa: N802, OpenCV's name
     A str or a path is a file; bytes, a bytearray and a uint8 array are what is in one. `blobs` gives layers other
     learnable blobs than the caffemodel has, or the ones that it lacks: `{"class8_ab": [points]}`. `engine` is
     `cv2.dnn.ENGINE_CLASSIC` or `ENGINE_NEW` on OpenCV 5; by default the classic one, which gives every layer's output
-    by name, and the new one for a net that the classic one does not take. Raises CaffeFormatError for what is wrong with
-    a file, ExportError for a layer that cannot be given to OpenCV 5, FileNotFoundError, and cv2.error.
+    by name, and the new one for a net that the classic one does not take. Raises CaffeFormatError for what is wrong
+    with a file, ExportError for a layer that cannot be given to OpenCV 5, FileNotFoundError, and cv2.error.
     """
     import cv2
 
@@ -60,7 +60,7 @@ def readNetFromCaffe(  # noqa: N802, OpenCV's name
     return _read_as_onnx(read_source(net, weights, blobs or {}), engine)
 
 
-def readNet(  # noqa: N802, OpenCV's name
+def readNet(
     model: Given, config: Given = "", framework: str = "", *, engine: int | None = None, blobs: Blobs | None = None
 ) -> cv2.dnn.Net:
     """A cv2.dnn.Net of a caffemodel and a prototxt in any order, as `cv2.dnn.readNet` of OpenCV 4 gives it.
@@ -127,8 +127,8 @@ def _read_as_onnx(source: Source, engine: int | None) -> cv2.dnn.Net:
             except cv2.error:
                 raise error from None
             warnings.warn(
-                "OpenCV's classic engine does not take this net, so the new one has it: forward() knows the names of the "
-                "net's outputs only",
+                "OpenCV's classic engine does not take this net, so the new one has it: "
+                "forward() knows the names of the net's outputs only",
                 stacklevel=3,
             )
             return found
@@ -153,4 +153,3 @@ def _legacy_names() -> Iterator[None]:
                 del os.environ[LEGACY_NAMES]
             else:
                 os.environ[LEGACY_NAMES] = before
-
