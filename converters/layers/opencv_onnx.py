@@ -58,7 +58,7 @@ def zoomed(out: OnnxLayer, x: Operand, channels: int, zoom: int) -> None:
     """Bilinear interpolation to (size - 1) * zoom + 1, corners on corners: a deconvolution of each channel."""
     ramp = 1 - np.abs(np.arange(2 * zoom - 1) - (zoom - 1)) / zoom
     weight = np.tile(np.outer(ramp, ramp).astype(np.float32), (channels, 1, 1, 1))
-    window = {"kernel_shape": weight.shape[2:], "strides": (zoom, zoom), "pads": (zoom - 1,) * 4}
+    window: dict[str, Any] = {"kernel_shape": weight.shape[2:], "strides": (zoom, zoom), "pads": (zoom - 1,) * 4}
     out.top("ConvTranspose", [x, out.constant("ramp", weight)], group=channels, **window)
 
 

@@ -72,7 +72,8 @@ def readNet(
     names = [os.fspath(given) for given in (model, config) if isinstance(given, (str, os.PathLike))]
     caffe = framework.lower() == "caffe" or any(str(name).endswith((".caffemodel", ".prototxt")) for name in names)
     if not caffe:
-        return cv2.dnn.readNet(model, config, framework)
+        other: Any = cv2.dnn.readNet
+        return _as_net(other(model, config, framework))
     if isinstance(model, (str, os.PathLike)) and os.fspath(model).endswith(".prototxt"):
         model, config = config, model
     return readNetFromCaffe(config, model, engine=engine, blobs=blobs)
@@ -82,8 +83,12 @@ def _read_natively(native: Any, net: Given, weights: Given | None) -> cv2.dnn.Ne
     given = [_for_opencv(each) for each in (net, weights) if each is not None]
     if len(given) == 2 and isinstance(given[0], str) != isinstance(given[1], str):  # it takes two files or two buffers
         given = [np.fromfile(each, np.uint8) if isinstance(each, str) else each for each in given]
-    found: cv2.dnn.Net = native(*given)
-    return found
+    return _as_net(native(*given))
+
+
+def _as_net(found: Any) -> cv2.dnn.Net:
+    net: cv2.dnn.Net = found
+    return net
 
 
 def _for_opencv(given: Given) -> str | np.ndarray:
@@ -119,11 +124,12 @@ def _read_as_onnx(source: Source, engine: int | None) -> cv2.dnn.Net:
             model.write(file)
         if engine is not None:
             return _read(path, engine)
+        engines: Any = cv2.dnn  # what OpenCV 4 has no names for
         try:
-            return _read(path, cv2.dnn.ENGINE_CLASSIC)
+            return _read(path, engines.ENGINE_CLASSIC)
         except cv2.error as error:
             try:
-                found = _read(path, cv2.dnn.ENGINE_NEW)
+                found = _read(path, engines.ENGINE_NEW)
             except cv2.error:
                 raise error from None
             warnings.warn(
@@ -137,8 +143,9 @@ def _read_as_onnx(source: Source, engine: int | None) -> cv2.dnn.Net:
 def _read(path: Path, engine: int) -> cv2.dnn.Net:
     import cv2
 
+    read: Any = cv2.dnn.readNetFromONNX
     with _legacy_names():
-        return cv2.dnn.readNetFromONNX(str(path), engine)
+        return _as_net(read(str(path), engine))
 
 
 @contextmanager

@@ -35,7 +35,9 @@ def door(job: dict[str, Any]) -> dict[str, Any]:
         net = readNetFromCaffe(*given, engine=engine, blobs={name: [value] for name, value in blobs.items()})
     for name, value in (dict(np.load(job["set"])) if "set" in job else {}).items():
         net.getLayer(net.getLayerId(name)).blobs = [value]
-    net.enableWinograd(False)  # its rounding is OpenCV's own
+    if job.get("engine") != "ENGINE_NEW":  # which takes no inputs any more after these
+        net.enableWinograd(False)  # its rounding is OpenCV's own
+        net.enableFusion(False)  # with it, one net asked for several layers gives wrong ones, in OpenCV 4 as well
     inputs = np.load(job["input"])
 
     def run(name: str | None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""readNetFromCaffe of fcn_port.opencv in OpenCV 5, beside OpenCV 4 reading the same files and beside Caffe's goldens."""
+"""readNetFromCaffe of fcn_port.opencv in OpenCV 5, beside OpenCV 4 reading the same files and Caffe's goldens."""
 
 from __future__ import annotations
 
