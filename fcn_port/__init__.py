@@ -12,6 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import converters as converters
+    import weights as weights
     from converters.version import VERSION as __version__
 
     from .fastpath.lossless import fast
@@ -35,13 +37,16 @@ _HOMES = {
 }
 
 
+_BESIDE = ("converters", "weights")
+
+
 def _refuse_namesakes() -> None:
     """ImportError where another `weights` or `converters` comes first, such as a weights.py beside a script."""
     from importlib.util import find_spec
     from pathlib import Path
 
     home = Path(__file__).resolve().parents[1]
-    for name in ("converters", "weights"):
+    for name in _BESIDE:
         spec = find_spec(name)
         places = () if spec is None else (spec.origin, *(spec.submodule_search_locations or ()))
         found = next((place for place in places if place), "nothing")
@@ -59,7 +64,12 @@ def __getattr__(name: str) -> object:
     """Import what is asked for when it is asked for.
 
     torch takes a second, and `fcn-port --help` does not need it; the program hears Ctrl-C from its first import on.
+    `converters` and `weights` are the packages beside this one, the very same modules.
     """
+    if name in _BESIDE:
+        from importlib import import_module
+
+        return import_module(name)
     if name not in _HOMES:
         raise AttributeError(f"module 'fcn_port' has no attribute '{name}'")
     from converters.lazy import import_or_say
@@ -71,4 +81,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, *_BESIDE})

@@ -61,6 +61,16 @@ def test_a_namesake_is_named(kind: str, name: str, elsewhere: Path) -> None:
     assert last.startswith(f"ImportError: fcn_port: 'import {name}' finds {path} instead") and "rename it" in last
 
 
+@pytest.mark.parametrize("first", ["", "import converters, weights\n"])
+def test_the_packages_beside_are_attributes_of_the_face(first: str, elsewhere: Path) -> None:
+    """The very same modules, whichever name is asked for first."""
+    code = f"{first}from fcn_port import converters as a, weights as b\nimport converters, fcn_port, weights\n"
+    code += "assert a is converters and b is weights and {'converters', 'weights'} <= {*dir(fcn_port)}\n"
+    code += "assert fcn_port.converters.NetSpec is converters.NetSpec"
+    done = python(code, cwd=elsewhere)
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_editable_install_is_a_folder_on_the_path(elsewhere: Path, tmp_path: Path) -> None:
     """As pip makes it of pyproject.toml, with the setuptools that is here and no network."""
     pytest.importorskip("setuptools", "77")

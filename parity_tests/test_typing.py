@@ -28,7 +28,7 @@ x = torch.zeros(1, 3, 100, 100)
 """
 
 USES = """import fcn_port
-from fcn_port import Net, Segmentation
+from fcn_port import Net, Segmentation, converters, weights as catalogue
 
 net: Net = fcn_port.load("mine.caffemodel", prototxt="mine.prototxt")
 fast: Net = fcn_port.fast(net)
@@ -40,6 +40,8 @@ release: str | None = fast.release
 sizes: tuple[int, ...] = net.inputs["data"]
 outputs: tuple[str, ...] = net.outputs
 layers: list[str] = [layer.name for layer in net.spec.layers]
+spec: converters.NetSpec = converters.read_prototxt("net.prototxt")
+releases: list[str] = list(catalogue.releases())
 """
 WRONG = {
     "fcn_port.segment(fcn_port.build('siftflow-fcn8s'), 'x.png').overlay()": "union-attr|attr-defined",
