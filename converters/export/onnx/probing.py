@@ -16,6 +16,9 @@ _KINDS: Mapping[int, Mapping[int, str]] = {4: {0: "batch", 2: "height", 3: "widt
 _ENOUGH = 2
 """Sizes that must do beside the net's own for one to be free."""
 
+MOST_ALONE = 16
+"""Axes of one kind and size that are tried each by itself; a net of more inputs would take minutes."""
+
 Place = tuple[str, int]
 """An axis of an input."""
 
@@ -116,7 +119,7 @@ def _try(
 ) -> list[tuple[Free, list[_Trial]]]:
     """The parts of a candidate that are free: each axis by itself where that does, those left together if that does."""
     alone: list[tuple[Free, list[_Trial]]] = []
-    if len(candidate.places) > 1:
+    if 1 < len(candidate.places) <= MOST_ALONE:
         for place in candidate.places:
             one = Free(candidate.name, (place,))
             found = _trials(spec, base, one, first)

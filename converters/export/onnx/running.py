@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..checking import ExportError, require
@@ -24,14 +25,25 @@ def run_onnx(path: str | os.PathLike[str], *, inputs: Sequence[str], outputs: Se
         onnx.checker.check_model(os.fspath(path))
     except onnx.checker.ValidationError as error:
         raise ExportError(f"what came out is no valid ONNX: {error}") from error
-    session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+    with _told():
+        session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
     names = onnx_names([*inputs, *outputs])
     found = [output.name for output in session.get_outputs()]
     if len(found) != len(outputs):
         raise ExportError("what came out has other outputs than the net")
 
     def run(given: Mapping[str, Any]) -> dict[str, Any]:
-        arrays = session.run(found, {names[name]: x.numpy() for name, x in given.items()})
+        with _told():
+            arrays = session.run(found, {names[name]: x.numpy() for name, x in given.items()})
         return {name: torch.from_numpy(array) for name, array in zip(outputs, arrays, strict=True)}
 
     return run
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Have what onnxruntime says of a model as ExportError; its own errors have RuntimeError and no base of theirs."""
+    try:
+        yield
+    except Exception as error:
+        raise ExportError(f"what came out does not run in onnxruntime: {str(error).splitlines()[0]}") from error

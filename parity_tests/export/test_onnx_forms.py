@@ -1,0 +1,206 @@
+"""The ONNX form of every layer type: each blob in onnxruntime beside CaffeNet, with sizes free and fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+
+from converters import CaffeNet, parse_prototxt, read_prototxt
+from converters.export import ExportError, OnnxOptions, build_onnx
+from converters.layers import argmax_onnx, pooling_onnx
+from converters.layers.concat import Slice
+from converters.layers.convolution import Deconvolution
+from converters.layers.crop import Crop
+from converters.layers.lrn import LRN
+from converters.layers.pooling import Pooling
+from converters.net import Layer, register_layer
+from converters.net.layer import _types
+from converters.net.onnx_form import OnnxLayer
+from converters.net.shapes import known_params
+from converters.passes import prepare
+from parity_tests.export.onnx_models import (
+    blobs_in_onnxruntime,
+    blobs_of,
+    inputs_for,
+    onnx_of,
+    shapes_at,
+    with_drawn_weights,
+    worst_blob,
+)
+from parity_tests.goldens import GOLDEN
+from parity_tests.tolerances import tolerance
+
+FILES = {path.stem: path for path in sorted((GOLDEN / "layers").glob("*.prototxt"))}
+REFUSED = {"Filter"}
+"""Types that ONNX cannot have, with their reasons in their forms."""
+
+
+def worst(name: str, *, more: int, **options: object) -> float:
+    """The largest difference of any blob of an example of golden/layers."""
+    net = with_drawn_weights(prepare(read_prototxt(FILES[name])))
+    found = onnx_of(net, **options)
+    inputs = inputs_for(net.spec, shapes_at(found, more))
+    return worst_blob(blobs_in_onnxruntime(found, inputs), blobs_of(net, inputs))[0]
+
+
+def files_with_forms() -> list[str]:
+    """The examples all of whose layers have forms of their own, and a blob to compare."""
+    found = []
+    for name, path in FILES.items():
+        spec = prepare(read_prototxt(path))
+        params = [known_params(layer) for layer in spec.layers if layer.type != "Input"]
+        forms = all(type(each).to_onnx is not Layer.to_onnx for each in params)
+        if forms and name not in REFUSED and any(layer.tops for layer in spec.layers if layer.type != "Input"):
+            found.append(name)
+    return found
+
+
+@pytest.mark.parametrize("name", files_with_forms())
+def test_a_form_is_caffes_at_every_size(name: str) -> None:
+    """Free sizes: at the example's own, and at 3 and 14 more along every free axis, odd ones among them."""
+    for more in (0, 3, 14):
+        assert worst(name, more=more) <= tolerance("onnx-forms"), more
+
+
+@pytest.mark.parametrize("name", files_with_forms())
+def test_fixed_sizes_leave_constants_and_plain_nodes(name: str) -> None:
+    net = with_drawn_weights(prepare(read_prototxt(FILES[name])))
+    images = {shape[2:] for shape in net.inputs.values() if len(shape) == 4}
+    first = next(iter(net.inputs.values()), ())
+    options = OnnxOptions(size=images.pop() if len(images) == 1 else None, batch=first[0] if first else None)
+    found = build_onnx(net.spec, {key: value.numpy() for key, value in net.state_dict().items()}, options)
+    if not found.sizes.free:
+        assert "Shape" not in {node.op_type for node in found.graph.nodes}
+    inputs = inputs_for(net.spec, found.own_shapes)
+    assert worst_blob(blobs_in_onnxruntime(found, inputs), blobs_of(net, inputs))[0] <= tolerance("onnx-forms")
+
+
+@pytest.mark.parametrize("opset", [13, 18, 21])
+@pytest.mark.parametrize("name", ["BN", "LRN", "Reduction", "Normalize", "ArgMax", "Slice", "SPP", "Pooling", "Crop"])
+def test_forms_follow_the_opset(name: str, opset: int) -> None:
+    """Where axes stand in a node changed with opset 13 and 18."""
+    assert worst(name, more=3, opset=opset) <= tolerance("onnx-forms")
+
+
+def test_types_without_a_form_are_refused_by_name() -> None:
+    class Strange(Layer):
+        bottom_count = top_count = (1, 1)
+
+        def top_shapes(self, bottoms):  # type: ignore[no-untyped-def]
+            return tuple(bottoms)
+
+    register_layer("Strange")(Strange)
+    try:
+        spec = parse_prototxt(
+            'input: "data" input_shape { dim: 1 dim: 2 } layer { name: "odd" type: "Strange" bottom: "data" top: "x" }'
+        )
+        with pytest.raises(ExportError, match=r"layer 'odd' \(Strange, line 1\): Strange has no ONNX form"):
+            build_onnx(prepare(spec), {})
+    finally:
+        del _types["Strange"]
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_what_onnx_cannot_have_is_refused_with_the_reason(name: str) -> None:
+    with pytest.raises(ExportError, match="the number of items that a Filter keeps is known only when the net runs"):
+        worst(name, more=0)
+
+
+def test_a_form_that_makes_no_top_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Crop, "to_onnx", lambda self, out: None)
+    with pytest.raises(ExportError, match="its ONNX form makes no crop0"):
+        worst("Crop", more=0)
+
+
+POOLINGS = (
+    "kernel_size: 2 stride: 4", "kernel_size: 2 stride: 5 pad: 1", "kernel_size: 3 stride: 2",
+    "kernel_size: 1 stride: 3",
+    "kernel_size: 3 stride: 2 pad: 2", "kernel_size: 5 stride: 3 pad: 4",
+    "kernel_h: 2 kernel_w: 3 stride_h: 3 stride_w: 1",
+    "kernel_size: 3 stride: 2 round_mode: FLOOR", "kernel_size: 3 stride: 2 pad: 1 round_mode: FLOOR",
+)  # fmt: skip
+
+
+def worst_pooling(settings: str, *, sizes: tuple[tuple[int, int], ...] = ((7, 9), (8, 11), (10, 6))) -> float:
+    """The largest difference of MAX with its places, AVE and STOCHASTIC pooling of numbers below 0."""
+    kinds = {"MAX": 'top: "max" top: "mask"', "AVE": 'top: "ave"'}
+    kinds |= {} if "pad" in settings else {"STOCHASTIC": 'top: "random"'}
+    text = 'input: "data" input_shape { dim: 1 dim: 3 dim: 7 dim: 9 }'
+    for kind, tops in kinds.items():
+        param = f"pooling_param {{ pool: {kind} {settings} }}"
+        text += f' layer {{ name: "{kind}" type: "Pooling" bottom: "data" {tops} {param} }}'
+    net = CaffeNet(parse_prototxt(text))
+    model = onnx_of(net)
+    found = 0.0
+    for size in sizes:
+        inputs = {"data": -1 - inputs_for(net.spec, {"data": (2, 3, *size)})["data"].abs()}
+        fixed = onnx_of(net, size=size, batch=2)
+        for each in (model, fixed):
+            found = max(found, worst_blob(blobs_in_onnxruntime(each, inputs), blobs_of(net, inputs))[0])
+    return found
+
+
+@pytest.mark.parametrize("settings", POOLINGS)
+def test_poolings_at_their_corners(settings: str) -> None:
+    """Strides beyond the kernel leave windows with nothing in them, which Caffe keeps where there is no padding."""
+    assert worst_pooling(settings) <= tolerance("onnx-forms")
+
+
+# Wrong variants
+
+
+def no_longer_padding(self: Pooling) -> tuple[int, int]:
+    return self.pad
+
+
+def first_of_equals(self: argmax_onnx._Largest) -> str:
+    number = self.out.node("ArgMax", [self.x], part="place", axis=self.axis, keepdims=1)
+    return self.out.node("Cast", [number], part="places", to=1)
+
+
+def whole_alpha(self: LRN, out: OnnxLayer) -> None:
+    out.top("LRN", out.bottoms, size=self.local_size, alpha=self.alpha * self.local_size, beta=self.beta, bias=self.k)
+
+
+def from_the_start(self: Crop, out: OnnxLayer) -> None:
+    x, reference = out.bottoms
+    axes = [axis for axis, _ in self._offsets(x.shape)]
+    out.slice(x, axes, [0] * len(axes), out.size(reference, axes))
+
+
+def equal_parts(self: Slice, out: OnnxLayer) -> None:
+    Slice(self.axis, (), self.parts).to_onnx(out)
+
+
+WRONG: dict[str, tuple[str, object, str, object]] = {
+    "pooling rounds down": ("Pooling", Pooling, "beyond", property(no_longer_padding)),
+    "averages count everything": ("Pooling", pooling_onnx, "_ends", lambda layer, size: (0, 0)),
+    "the first of equal values": ("ArgMax", argmax_onnx._Largest, "places", first_of_equals),
+    "alpha of the sum": ("LRN", LRN, "to_onnx", whole_alpha),
+    "crops begin at the start": ("Crop", Crop, "to_onnx", from_the_start),
+    "slices of one size": ("Slice", Slice, "to_onnx", equal_parts),
+    "no transposed windows": ("Deconvolution", Deconvolution, "onnx_operator", "Conv"),
+}
+
+
+@pytest.mark.parametrize("variant", WRONG)
+def test_wrong_variants_are_caught(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, owner, attribute, wrong = WRONG[variant]
+    monkeypatch.setattr(owner, attribute, wrong)
+    assert not _is_right(partial(worst, name, more=3))
+
+
+def test_zero_for_windows_with_nothing_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pooling_onnx, "LOWEST", 0.0)
+    assert not _is_right(partial(worst_pooling, POOLINGS[0]))
+
+
+def _is_right(check: Callable[[], float]) -> bool:
+    try:
+        found = check()
+    except Exception:  # such as another shape, or a model that does not load
+        return False
+    return bool(found <= tolerance("onnx-forms")) and np.isfinite(found)
