@@ -44,6 +44,9 @@ class DecodeBBox(BoxLayer):
             raise ValueError("expected offsets (n, 8) and regions (n, 5)")
         return (bottoms[1],)
 
+    def bottom_shapes(self) -> dict[int, tuple[int | None, ...]]:
+        return {1: (None, 5)}
+
     def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
         return (5,)
 
@@ -102,6 +105,9 @@ class FrcnnOutput(BoxLayer):
                 f"expected {4 * classes if self.aware else 8} offsets, 5 or 6 numbers, and height and width"
             )
         return ((1, 7, 1, 1),)
+
+    def bottom_shapes(self) -> dict[int, tuple[int | None, ...]]:
+        return {2: (None, 5), 3: (1, 2)}
 
     def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
         return (7,)
@@ -165,6 +171,9 @@ class ScaleRoute(Layer):
         if prod(bottoms[0][1:]) != 5 or len({shape[0] for shape in bottoms}) > 1:
             raise ValueError("expected regions (n, 5), and n rows of every other bottom")
         return tuple((1, *shape[1:]) for shape in bottoms)
+
+    def bottom_shapes(self) -> dict[int, tuple[int | None, ...]]:
+        return {0: (None, 5)}
 
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
         return EVERYTHING

@@ -38,6 +38,9 @@ class Proposals(Layer):
             )
         return self.shapes(images)[: 1 + self.scored]
 
+    def bottom_shapes(self) -> dict[int, tuple[int | None, ...]]:
+        return {2: (1, 3)}
+
     def shapes(self, images: int) -> tuple[Shape, ...]:
         """Both tops as the layer's setup shapes them."""
         raise NotImplementedError

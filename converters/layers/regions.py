@@ -61,6 +61,12 @@ class Regions(Layer):
     def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
         return (self.top_channels(bottoms[0]),)
 
+    def bottom_shapes(self) -> dict[int, tuple[int | None, ...]]:
+        return {1: (None, 5)}
+
+    def index_limits(self, bottoms: Sequence[Shape]) -> dict[int, int]:
+        return {1: bottoms[0][0]}
+
     def cells(self, image: Tensor, corners: Array) -> Tensor:
         """The cells (c, *grid) of one region of an image (c, h, w); `corners` are x1, y1, x2, y2, never infinite."""
         raise NotImplementedError

@@ -37,6 +37,9 @@ class StageBridge(Layer):
             )
         return ((bottoms[0][0], 5),)
 
+    def bottom_shapes(self) -> dict[int, tuple[int | None, ...]]:
+        return {0: (None, 5), 3: (1, 3)}
+
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
         return EVERYTHING
 

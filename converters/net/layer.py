@@ -256,6 +256,13 @@ class Layer:
         """True where the tops hold numbers of the bottoms as they are, so that an index stays one, as in Reshape."""
         return False
 
+    def bottom_shapes(self) -> dict[int, tuple[int | None, ...]]:
+        """The shapes that bottoms must have, None for a size that is free, where no image could have them.
+
+        Regions are (n, 5), for one. What brings them in seldom says so.
+        """
+        return {}
+
     def index_limits(self, bottoms: Sequence[Shape]) -> dict[int, int]:
         """The bottoms whose numbers are places in something else, with how many places there are."""
         return {}

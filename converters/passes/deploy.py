@@ -14,7 +14,7 @@ from ..net.layer import LayerSpec, Shape, params_if_valid
 from ..net.spec import NetSpec
 from .filter_phase import Phase, filter_phase
 from .input_size import fit_size
-from .inputs import LearnedChannels, Weights, constant_notes, input_of, is_data, learned_channels, with_input_shapes
+from .inputs import Weights, constant_notes, input_of, is_data, learned_channels, with_input_shapes
 
 
 def to_deploy(
@@ -44,7 +44,7 @@ def to_deploy(
     layers: list[LayerSpec] = []
     assumed: dict[str, str] = {}
     constants: list[str] = []
-    learned = learned_channels(spec, blobs) if blobs else LearnedChannels({}, {})
+    learned = learned_channels(spec, blobs or {})
     for layer, tops in _needed(spec):
         if _is_source(layer):
             constants.extend(constant_notes(layer, tops))

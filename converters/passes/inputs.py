@@ -39,10 +39,14 @@ def is_data(layer: LayerSpec) -> bool:
 
 
 class LearnedChannels(NamedTuple):
-    """The channels, as weights tell them, of blobs that no layer makes, and the layer that ended the way, by blob."""
+    """The channels, as weights tell them, of blobs that no layer makes, and the layer that ended the way, by blob.
+
+    `shapes` are those that a layer must have its bottom in, with 1 for a size that is free.
+    """
 
     channels: Mapping[str, int | None]
     ends: Mapping[str, LayerSpec]
+    shapes: Mapping[str, Shape]
 
 
 def input_of(layer: LayerSpec, tops: Sequence[str], learned: LearnedChannels) -> tuple[LayerSpec, dict[str, str]]:
@@ -58,7 +62,10 @@ def input_of(layer: LayerSpec, tops: Sequence[str], learned: LearnedChannels) ->
     message = layer.to_message()
     size = _size(message)
     for top in tops:
-        shape = given.get(top)
+        shape = given.get(top) or learned.shapes.get(top)
+        if top not in given and shape is not None:
+            sizes = "x".join(map(str, shape))
+            notes[top] = f"the net does not give the size of input '{top}'; {sizes} is what reads it"
         if shape is None:
             shape = (1, learned.channels.get(top) or _channels(top, message), *size)
             notes[top] = f"the net does not give the size of input '{top}'; {'x'.join(map(str, shape))} is assumed"
@@ -142,7 +149,8 @@ def learned_channels(spec: NetSpec, blobs: Weights) -> LearnedChannels:
     """By blob of a layer without bottoms, its channels for which the first convolution on its way has a fitting weight.
 
     The weight is (O, I/group, kh, kw). What the layers before it make of the channels, they say (`Layer.channels`);
-    one that does not say, or that has bottoms from several such blobs, ends the way. One pass for all blobs.
+    one that does not say, or that has bottoms from several such blobs, ends the way. One pass for all blobs; without
+    weights only the shapes are told.
     """
     counts: dict[str, tuple[str, int, int]] = {}  # whose way the blob is on; its channels where that one has 1, or 2
     found: dict[str, int | None] = {}
@@ -165,7 +173,18 @@ def learned_channels(spec: NetSpec, blobs: Weights) -> LearnedChannels:
                 counts[top] = source, one, two
             if not ones and layer.tops:
                 ends.setdefault(source, layer)
-    return LearnedChannels(found, ends)
+    return LearnedChannels(found, ends if blobs else {}, _shapes_by_reader(spec))
+
+
+def _shapes_by_reader(spec: NetSpec) -> dict[str, Shape]:
+    """The shape of each blob that some layer must have in it (`Layer.bottom_shapes`)."""
+    shapes: dict[str, Shape] = {}
+    for layer in spec.layers:
+        params = params_if_valid(layer)
+        for position, shape in (params.bottom_shapes() if params is not None else {}).items():
+            if position < len(layer.bottoms):
+                shapes.setdefault(layer.bottoms[position], tuple(size or 1 for size in shape))
+    return shapes
 
 
 def _top_channels(layer: LayerSpec, bottoms: Sequence[int]) -> tuple[int, ...]:

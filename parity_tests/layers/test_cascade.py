@@ -198,8 +198,9 @@ def test_pixels_in_common() -> None:
     """By hand: with the last pixels counted, a common column is one pixel wide; a common row is none."""
     beside = np.array([[0, 0, 9, 9], [9, 0, 18, 9]], np.float32)
     below = beside[:, [1, 0, 3, 2]]
-    for boxes, wider, kept in ((beside, 1, 1), (below, 1, 2), (beside, 0, 2), (below, 0, 2)):
-        assert len(suppressed(boxes, mode="IOU", threshold=0.05, wider=wider)) == kept
+    corner = np.array([[0, 0, 9, 9], [9, 9, 18, 18]], np.float32)
+    for boxes, wider, kept in ((beside, 1, 1), (below, 1, 2), (corner, 1, 2), (beside, 0, 2), (below, 0, 2)):
+        assert len(suppressed(boxes, mode="IOU", threshold=0.001, wider=wider)) == kept
 
 
 @pytest.mark.parametrize(

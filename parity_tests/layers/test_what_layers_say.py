@@ -62,7 +62,7 @@ def examples() -> dict[str, Example]:
 
 
 def _feed(name: str, shape: tuple[int, ...], limit: int | None, generator: torch.Generator) -> Tensor:
-    if limit is not None:
+    if limit is not None and name != "rois":
         return torch.randint(0, limit, shape, generator=generator).double()
     if name == "rois":
         corners = torch.rand(shape[0], 2, 2, generator=generator, dtype=torch.float64).cumsum(1) * 30
