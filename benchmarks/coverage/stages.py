@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from converters.errors import CaffeFormatError, UnknownLayerError
+from converters.export import are_detections, detections_apart
 from converters.formats import parse_prototxt
 from converters.net import NetSpec, infer_shapes
 from converters.passes import prepare
@@ -187,8 +188,8 @@ def _compare(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None
     """Raise DiffersError where an output is not theirs within TOLERANCE; detections are sets of rows of seven."""
     for name, expected in theirs.items():
         found = ours[name]
-        if _is_detections(found) and _is_detections(expected):
-            if not _same_rows(found.reshape(-1, 7), expected.reshape(-1, 7)):
+        if are_detections(found) and are_detections(expected):
+            if not detections_apart(found, expected) <= TOLERANCE:
                 raise DiffersError(f"{name}: other detections, {found.size // 7} and {expected.size // 7}")
             continue
         if found.size != expected.size:
@@ -196,11 +197,6 @@ def _compare(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None
         error = relative_error(found, expected.reshape(found.shape))
         if not error <= TOLERANCE:
             raise DiffersError(f"{name}: {error:.1e} of the largest value")
-
-
-def _is_detections(blob: np.ndarray) -> bool:
-    """True for the shape of DetectionOutput, (1, 1, n, 7)."""
-    return blob.ndim == 4 and blob.shape[:2] == (1, 1) and blob.shape[3] == 7
 
 
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
@@ -211,20 +207,6 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
         return float("inf")
     largest = float(np.abs(expected[both]).max(initial=0.0)) or 1.0
     return float(np.abs(found[both].astype(np.float64) - expected[both]).max(initial=0.0)) / largest
-
-
-def _same_rows(found: np.ndarray, expected: np.ndarray) -> bool:
-    """True where every row has a partner within TOLERANCE of its largest number, and none is left."""
-    if len(found) != len(expected):
-        return False
-    left = list(found)
-    for row in expected:
-        limit = TOLERANCE * max(1.0, float(np.abs(row).max()))
-        partner = next((i for i, other in enumerate(left) if np.abs(other - row).max() <= limit), None)
-        if partner is None:
-            return False
-        left.pop(partner)
-    return True
 
 
 _DO: dict[str, Callable[[_Work], None]] = {

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         takes_any_size,
         trials,
     )
+    from .detections import are_detections, detections_apart
     from .indices import index_inputs
     from .onnx import (
         DEFAULT_OPSET,
@@ -52,9 +53,11 @@ __all__ = [
     "OnnxNet",
     "OnnxOptions",
     "Run",
+    "are_detections",
     "build_onnx",
     "check",
     "class_name",
+    "detections_apart",
     "index_inputs",
     "inputs_at",
     "map_tensors",
@@ -86,6 +89,7 @@ __getattr__, __dir__ = lazy_attributes(
         "Run": "checking",
         "check": "checking",
         "class_name": "python",
+        **dict.fromkeys(("are_detections", "detections_apart"), "detections"),
         "index_inputs": "indices",
         "inputs_at": "checking",
         "python_source": "python",

@@ -12,6 +12,7 @@ from ..escaping import terminal_lines
 from ..net.layer import Shape
 from ..net.shapes import infer_blobs, infer_shapes
 from ..net.spec import NetSpec
+from .detections import are_detections, detections_apart
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -197,6 +198,9 @@ def run_module(
 
 def _difference(found: Tensor, expected: Tensor) -> float:
     """The largest difference, of the largest finite magnitude; infinite where shapes differ, or one alone is NaN."""
+    arrays = found.numpy(), expected.numpy()
+    if all(map(are_detections, arrays)):
+        return detections_apart(*arrays)
     if found.shape != expected.shape:
         return float("inf")
     if not expected.numel():

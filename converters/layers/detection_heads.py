@@ -24,6 +24,17 @@ Layout = Literal["interleaved", "ratio_permute", "no_permute"]
 
 
 @dataclass(frozen=True)
+class Suppression:
+    """NonMaximumSuppressionParameter of SSD's caffe.proto, and what else chooses detections; -1 means all."""
+
+    threshold: float
+    eta: float
+    top_k: int
+    keep_top_k: int
+    score_threshold: float | None
+
+
+@dataclass(frozen=True)
 class Predictions:
     """For each of the p priors of n images.
 
@@ -57,11 +68,11 @@ class Heads:
 
     def count(self, bottoms: Sequence[Shape]) -> int:
         """The number of priors for bottoms of these shapes; raises ValueError where they do not fit."""
-        blobs = [legacy_shape(bottoms[index]) for index in self._prior_bottoms(len(bottoms))]
+        blobs = [legacy_shape(bottoms[index]) for index in self.prior_bottoms(len(bottoms))]
         priors = sum(height for _, _, height, _ in blobs) // (4 if self.image is None else 5)
         if not priors or any(channels < 2 and self.variances for _, channels, _, _ in blobs):
             raise ValueError("the priors must be (1, 2, priors * 4), boxes and their variances")
-        loc, conf = self._loc_and_conf()
+        loc, conf = self.loc_and_conf()
         for what, indices, each in (("location", loc, 4 * self.box_classes), ("confidence", conf, self.classes)):
             found = sum(prod(bottoms[index][1:]) for index in indices)
             if found != priors * each:
@@ -78,18 +89,20 @@ class Heads:
         """The predictions of bottoms whose shapes `count` accepts."""
         import torch
 
-        loc, conf = self._loc_and_conf()
+        loc, conf = self.loc_and_conf()
         offsets = torch.cat([self._offsets(bottoms[index]) for index in loc], 1)
         scores = torch.cat([self._scores(bottoms[index]) for index in conf], 1)
         priors, variances = self._priors(bottoms)
         return Predictions(offsets, scores, priors, variances)
 
-    def _loc_and_conf(self) -> tuple[range, range]:
+    def loc_and_conf(self) -> tuple[range, range]:
+        """The bottoms with the location predictions, and those with the confidences."""
         if not self.separate:
             return range(1), range(1, 2)
         return range(self.separate, 2 * self.separate), range(self.separate)
 
-    def _prior_bottoms(self, count: int) -> range:
+    def prior_bottoms(self, count: int) -> range:
+        """The bottoms with priors, of `count`."""
         if not self.separate:
             return range(2, 3)
         return range(2 * self.separate, 3 * self.separate if count == 3 * self.separate else 2 * self.separate + 1)
@@ -113,7 +126,7 @@ class Heads:
         """Boxes (p, 4) and variances (p, 4); those of the first image count for all, as in Caffe."""
         import torch
 
-        blobs = [bottoms[index] for index in self._prior_bottoms(len(bottoms))]
+        blobs = [bottoms[index] for index in self.prior_bottoms(len(bottoms))]
         if self.image is not None:
             h, w = self.image
             return blobs[0][0, 0].reshape(-1, 5)[:, 1:] / blobs[0].new_tensor([w, h, w, h]), None

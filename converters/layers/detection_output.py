@@ -10,24 +10,14 @@ from typing import TYPE_CHECKING, ClassVar
 from ..net.reach import EVERYTHING, Reach
 from .base import LARGEST, Layer, refuse, register_layer
 from .boxes import CODE_TYPES, CodeType, decode_boxes, nms
-from .detection_heads import Heads, Layout
+from .detection_heads import Heads, Layout, Suppression
 from .fork import ForkMessage, fork_message
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
-
-
-@dataclass(frozen=True)
-class Suppression:
-    """NonMaximumSuppressionParameter of SSD's caffe.proto, and what else chooses detections; -1 means all."""
-
-    threshold: float
-    eta: float
-    top_k: int
-    keep_top_k: int
-    score_threshold: float | None
+    from ..net.onnx_form import OnnxLayer
 
 
 @register_layer("DetectionOutput", "DetectionOutputExtended")
@@ -79,12 +69,15 @@ class DetectionOutput(Layer):
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         priors = self.heads.count(bottoms)
         if not self.heads.separate:
-            self._refinement(bottoms, priors)
+            self.refinement(bottoms, priors)
         if self.extended and (len(bottoms[0]) != 4 or bottoms[0][3] % (4 * self.heads.box_classes)):
             raise ValueError("the location predictions must be (n, h, w, anchors * 4)")
         return ((1, 1, 1, 10 if self.extended else 7),)
 
-    def _refinement(self, bottoms: Sequence[Shape], priors: int) -> tuple[bool, bool]:
+    def open_sizes(self) -> tuple[tuple[int, int], ...]:
+        return ((0, 2),)
+
+    def refinement(self, bottoms: Sequence[Shape], priors: int) -> tuple[bool, bool]:
         """True where the fourth and the fifth bottom are RefineDet's; the fourth may be the image to draw on."""
         extra = bottoms[3:5]
         if self.visualize or (extra and prod(extra[0][1:]) != 2 * priors):
@@ -99,6 +92,11 @@ class DetectionOutput(Layer):
 
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
         return EVERYTHING
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        from .detection_output_onnx import write_detections
+
+        write_detections(self, out)
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
@@ -123,7 +121,7 @@ class DetectionOutput(Layer):
         scores, priors, variances = heads.scores, heads.priors, heads.variances
         refined = (False, False)
         if not self.heads.separate:
-            refined = self._refinement([tuple(bottom.shape) for bottom in bottoms], len(priors))
+            refined = self.refinement([tuple(bottom.shape) for bottom in bottoms], len(priors))
         if refined[0]:
             easy = bottoms[3].reshape(len(scores), -1, 2)[..., 1:] < self.objectness
             scores = torch.where(easy, torch.eye(scores.shape[-1])[0].to(scores), scores)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 Corners = tuple[float, float, float, float]
 """(left, top, right, bottom) of a box, as seen from the centre of its cell, in pixels of the image."""
@@ -76,6 +77,11 @@ class PriorBox(Layer):
 
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
         return NOTHING
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        from .prior_box_onnx import write_priors
+
+        write_priors(self, out)
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False

@@ -199,6 +199,10 @@ class Layer:
         """The shape of each top for bottoms of these shapes; raises ValueError where they do not fit."""
         raise NotImplementedError(f"{type(self).__name__} has no shape rule")
 
+    def open_sizes(self) -> tuple[tuple[int, int], ...]:
+        """The (top, axis) whose size depends on numbers; the shape rule says what Caffe's Reshape begins with."""
+        return ()
+
     def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         """The shape of each learnable blob, as Caffe's LayerSetUp makes it."""
         return ()

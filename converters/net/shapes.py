@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from math import prod
@@ -50,8 +50,13 @@ def infer_blobs(spec: NetSpec, input_shapes: Mapping[str, Shape] | None = None) 
     return {row.layer.name: row.blobs for row in iter_layer_shapes(spec, input_shapes) if row.blobs}
 
 
-def iter_layer_shapes(spec: NetSpec, input_shapes: Mapping[str, Shape] | None = None) -> Iterator[LayerShapes]:
-    """Every layer of the net with its shapes, in order; raises as `infer_shapes` does, where it gets that far."""
+def iter_layer_shapes(
+    spec: NetSpec, input_shapes: Mapping[str, Shape] | None = None, *, open_size: int | None = None
+) -> Iterator[LayerShapes]:
+    """Every layer of the net with its shapes, in order; raises as `infer_shapes` does, where it gets that far.
+
+    `open_size` is taken for every size that depends on numbers (`Layer.open_sizes`), such as how many boxes are found.
+    """
     wanted = {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
     shapes: dict[str, Shape] = {}
     try:
@@ -60,7 +65,7 @@ def iter_layer_shapes(spec: NetSpec, input_shapes: Mapping[str, Shape] | None = 
         if strangers:
             raise NetError(f"the net has no input '{strangers[0]}'", hint=f"its inputs: {', '.join(inputs) or 'none'}")
         for layer in spec.layers:
-            row = _layer_shapes(layer, shapes, wanted)
+            row = _layer_shapes(layer, shapes, wanted, open_size)
             shapes.update(zip(layer.tops, row.tops, strict=True))
             yield row
     except NetError as error:
@@ -69,7 +74,9 @@ def iter_layer_shapes(spec: NetSpec, input_shapes: Mapping[str, Shape] | None = 
         raise
 
 
-def _layer_shapes(layer: LayerSpec, shapes: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> LayerShapes:
+def _layer_shapes(
+    layer: LayerSpec, shapes: Mapping[str, Shape], wanted: Mapping[str, Shape], open_size: int | None
+) -> LayerShapes:
     params = known_params(layer)
     bottoms = _bottoms(layer, params, shapes)
     try:
@@ -78,6 +85,8 @@ def _layer_shapes(layer: LayerSpec, shapes: Mapping[str, Shape], wanted: Mapping
             raise ValueError(f"{len(layer.tops)} tops; {layer.type} makes {len(tops)} here")
         for top, shape in zip(layer.tops, tops, strict=True):
             _check_top(top, shape)
+        if open_size is not None:
+            tops = _opened(tops, params.open_sizes(), open_size)
         blobs = params.blob_shapes(bottoms)
         for position, shape in enumerate(blobs):
             if min(shape, default=1) < 1 or prod(shape) > MOST_LEARNABLE:
@@ -90,6 +99,13 @@ def _layer_shapes(layer: LayerSpec, shapes: Mapping[str, Shape], wanted: Mapping
         if isinstance(error, NetError):
             raise
         raise NetError(_with_bottoms(str(error), layer, bottoms), where=layer.place, hint=_hint(error)) from None
+
+
+def _opened(tops: tuple[Shape, ...], places: Sequence[tuple[int, int]], size: int) -> tuple[Shape, ...]:
+    return tuple(
+        tuple(size if (top, axis) in places else own for axis, own in enumerate(shape))
+        for top, shape in enumerate(tops)
+    )
 
 
 def known_params(layer: LayerSpec) -> Layer:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ...errors import NetError
 from ...net.layer import LayerSpec, Shape
 from ...net.onnx_form import FreeShape
-from ...net.shapes import LayerShapes, iter_layer_shapes
+from ...net.shapes import LayerShapes, iter_layer_shapes, known_params
 from ...net.spec import NetSpec
 
 _KINDS: Mapping[int, Mapping[int, str]] = {4: {0: "batch", 2: "height", 3: "width"}}
@@ -18,6 +18,9 @@ _ENOUGH = 2
 
 MOST_ALONE = 16
 """Axes of one kind and size that are tried each by itself; a net of more inputs would take minutes."""
+
+_OPEN = 11
+"""The size, in a trial, of what depends on numbers; as the first pass has another one, it counts as free."""
 
 Place = tuple[str, int]
 """An axis of an input."""
@@ -65,6 +68,9 @@ def net_sizes(spec: NetSpec, *, size: Sequence[int] | None = None, batch: int | 
     first = list(iter_layer_shapes(spec, base))
     candidates = list(_candidates(base, size=size is None, batch=batch is None))
     free, trials = _free(spec, base, candidates, first)
+    if not trials and any(known_params(row.layer).open_sizes() for row in first):
+        alone = _trial(spec, base, first)
+        trials = [alone] if alone else []
     rows = [first, *(trial.rows for trial in trials)]
     inputs = [base, *(trial.inputs for trial in trials)]
     layers = tuple(_merged(each) for each in zip(*rows, strict=True))
@@ -149,7 +155,7 @@ def _trial(spec: NetSpec, inputs: Mapping[str, Shape], first: list[LayerShapes])
     """A pass with inputs of these shapes; None where the net, with the weights it has, does not take them."""
     rows = []
     try:
-        for mine, known in zip(iter_layer_shapes(spec, inputs), first, strict=True):
+        for mine, known in zip(iter_layer_shapes(spec, inputs, open_size=_OPEN), first, strict=True):
             if mine.blobs != known.blobs or list(map(len, mine.tops)) != list(map(len, known.tops)):
                 return None
             rows.append(mine)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...escaping import terminal
 from ..checking import TOLERANCE, ExportError
+from ..detections import are_detections, detections_apart
 from .known import Program, programs_of
 from .running import ProgramError, run_model
 
@@ -86,7 +87,12 @@ def check_target(
 
 
 def difference(found: np.ndarray, right: np.ndarray) -> float:
-    """The largest difference of `right`'s largest magnitude; infinite where shapes or what is finite differ."""
+    """The largest difference of `right`'s largest magnitude; infinite where shapes or what is finite differ.
+
+    Detections are compared as sets.
+    """
+    if are_detections(found) and are_detections(right):
+        return detections_apart(found, right)
     if found.shape != right.shape:
         return float("inf")
     if not right.size:
@@ -102,7 +108,7 @@ def difference(found: np.ndarray, right: np.ndarray) -> float:
 
 
 def _wrong(where: str, name: str, found: np.ndarray, right: np.ndarray, error: float, first: str | None) -> str:
-    if found.shape != right.shape:
+    if found.shape != right.shape and not are_detections(found):
         what = f"{terminal(name)} is {found.shape}, expected {right.shape}"
     else:
         what = f"{terminal(name)} differs by {error:.1e} of its largest value"

@@ -1,0 +1,44 @@
+"""Detections compared as sets: programs order what scores alike in their own ways, and fill up what is left over."""
+
+from __future__ import annotations
+
+import numpy as np
+
+WIDTHS = (7, 10)
+"""The columns of DetectionOutput's rows, and of DetectionOutputExtended's."""
+
+
+def are_detections(blob: np.ndarray) -> bool:
+    """True for rows (1, 1, n, 7) as DetectionOutput makes them: image and class, the first two, are whole numbers."""
+    if blob.ndim != 4 or blob.shape[:2] != (1, 1) or blob.shape[3] not in WIDTHS:
+        return False
+    whole = blob[0, 0, :, :2]
+    return bool((whole == np.round(whole)).all() and (whole >= -1).all())
+
+
+def detections_apart(found: np.ndarray, right: np.ndarray) -> float:
+    """The largest difference of a row's numbers from its partner's, of the largest number of the rows.
+
+    Infinite where a row has no partner, of the same image and class. Rows of nothing but zeros, and those of image -1,
+    are what OpenCV and OpenVINO fill up to keep_top_k with; class -1 is Caffe's word for nothing found.
+    """
+    left, rows = _real(found), _real(right)
+    if len(left) != len(rows):
+        return float("inf")
+    largest = float(np.abs(rows[np.isfinite(rows)]).max(initial=0.0)) or 1.0
+    worst = 0.0
+    free = np.ones(len(left), dtype=bool)
+    for row in rows:
+        with np.errstate(invalid="ignore"):
+            apart = np.where(left == row, 0.0, np.abs(left - row))
+        distance = np.nan_to_num(apart, nan=np.inf).max(axis=1)
+        distance[~free | (left[:, :2] != row[:2]).any(axis=1)] = np.inf
+        partner = int(np.argmin(distance))
+        worst = max(worst, float(distance[partner]))
+        free[partner] = False
+    return worst / largest
+
+
+def _real(blob: np.ndarray) -> np.ndarray:
+    rows = blob.reshape(-1, blob.shape[-1]).astype(np.float64)
+    return rows[(rows[:, 0] >= 0) & (rows[:, 1] >= 0) & rows.any(axis=1)]

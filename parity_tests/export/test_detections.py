@@ -1,0 +1,45 @@
+"""Detections as sets: other orders and other fillings are the same, other rows are not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from converters.export import are_detections, detections_apart
+
+ROWS = np.array(
+    [[0, 1, 0.9, 0.1, 0.2, 0.5, 0.6], [0, 1, 0.9, 0.3, 0.2, 0.5, 0.6], [0, 2, 0.4, -0.1, 0.2, np.inf, 0.6]], np.float32
+)[None, None]
+
+
+def test_order_and_filling_do_not_matter() -> None:
+    other = ROWS[:, :, [2, 0, 1]].copy()
+    other[0, 0, 0, 2] += 2e-6
+    filled = np.concatenate([other, np.zeros((1, 1, 4, 7), np.float32)], 2)
+    opened = np.concatenate([other, np.full((1, 1, 1, 7), -1, np.float32)], 2)
+    for found in (other, filled, opened):
+        assert 0 < detections_apart(found, ROWS) < 1e-5
+    nothing = np.array([[[[0, *[-1] * 6], [1, *[-1] * 6]]]], np.float32)
+    assert detections_apart(np.zeros((1, 1, 9, 7), np.float32), nothing) == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "by"),
+    [(0, 0, 1), (0, 1, 1), (0, 2, 0.01), (1, 3, 0.01), (2, 4, -np.inf), (2, 2, np.nan)],
+)
+def test_another_row_is_another_set(row: int, column: int, by: float) -> None:
+    other = ROWS.copy()
+    other[0, 0, row, column] += by
+    assert not detections_apart(other, ROWS) <= 1e-3
+
+
+def test_every_row_has_a_partner_of_its_own() -> None:
+    assert detections_apart(ROWS[:, :, [0, 0, 2]], ROWS) > 0.1
+    assert detections_apart(ROWS[:, :, :2], ROWS) == np.inf
+
+
+def test_what_detections_are() -> None:
+    assert are_detections(ROWS)
+    assert not are_detections(ROWS[..., :6])
+    assert not are_detections(np.random.default_rng(0).random((1, 1, 5, 7)))
+    assert not are_detections(np.full((1, 1, 2, 7), np.nan))
