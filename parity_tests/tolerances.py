@@ -52,6 +52,13 @@ TABLE = (
         "the same in double precision, 500 million times finer: what is left is rounding (1e-15 seen)",
     ),
     Tolerance(
+        "fast-net",
+        8e-6,
+        _OUTPUT,
+        "fcn_port.fast of any net, in double precision beside it; where the net itself is further off, twice that: "
+        "Winograd's filtering rounds more than direct sums (winograd-layer)",
+    ),
+    Tolerance(
         "engines",
         1e-5,
         _OUTPUT,

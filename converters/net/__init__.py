@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .aliasing import aliases
 from .coord_map import CoordMap, Derivation, PathLayer, crops_of, derive_crops, layer_map, written_offset
 from .layer import (
     Identifier,
@@ -38,6 +39,7 @@ __all__ = [
     "Transposed",
     "UnknownField",
     "Window",
+    "aliases",
     "borrowed_blobs",
     "crops_of",
     "derive_crops",

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from converters.errors import NetError
+from converters.execution import CaffeNet
 
 from ..nets.fcn import FCN
 from ..nets.net import Net, Wrapper
@@ -25,7 +26,9 @@ from .graph import Step, StepGraph, read_graph
 from .kernels import Choice, Kernel, Precision, make_kernel
 from .late import run_tail
 from .lru_cache import Lock, LRUCache
+from .native import why_not
 from .plan import Plan, make_plan
+from .program import FastNet
 from .tf32 import tf32
 
 WORTH_IT = 0.97
@@ -57,9 +60,18 @@ def fast(
     processors and GPUs that are faster so (docs/performance.md). `low_memory`: no second copy of the weights, and
     narrower bands; takes longer.
     """
+    if isinstance(net, CaffeNet):
+        return _planned(net, convolutions) if precision == "fp32" and not low_memory else net
     if not isinstance(net, FCN):  # nor is a Lossless
         return net
     return Lossless(net, convolutions=convolutions, precision=precision, low_memory=low_memory)
+
+
+def _planned(net: CaffeNet, convolutions: Choice) -> nn.Module:
+    """A CaffeNet run by a plan; the net itself where there is no native code."""
+    if convolutions == "torch" or why_not() is not None:
+        return net
+    return FastNet(net, winograd=convolutions == "native")
 
 
 class Lossless(Wrapper):

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 Pair = tuple[int, int]
 
-TILES = {3: 4, 7: 2}
+TILES = {3: 4, 5: 2, 7: 2}
 """Side of an output tile by side of the kernel."""
 POINTS: dict[int, tuple[Fraction, ...]] = {
     6: tuple(map(Fraction, ("0", "1", "-1", "1/2", "-2"))),

@@ -176,8 +176,8 @@ def test_it_is_compiled_once(empty_cache: Path, monkeypatch: pytest.MonkeyPatch)
         function.cache_clear()
     assert why_not() is None
     other = empty_cache.parent / "other.c"
-    other.write_text(build._SOURCE.read_text() + "\n")
-    monkeypatch.setattr(build, "_SOURCE", other)
+    other.write_text(build._SOURCES[-1].read_text() + "\n")
+    monkeypatch.setattr(build, "_SOURCES", (*build._SOURCES[:-1], other))
     assert not kept.name.startswith(build._name(["cc"]))
 
 

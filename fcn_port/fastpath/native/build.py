@@ -1,4 +1,4 @@
-"""Compiling winograd.c where it runs: once for a machine, in a second, and kept in the cache folder.
+"""Compiling the C code where it runs: once for a machine, in some seconds, and kept in the cache folder.
 
 `$FCN_PORT_NATIVE=0` forbids it; `$CC` names the compiler, `cc` is the default. Where others could have put something
 into the cache folder, nothing is kept there and nothing loaded from it: each process compiles for itself.
@@ -24,10 +24,12 @@ from weights.store import cache_folder as user_cache
 
 from ...private import read_private, why_not_private
 from ..processor import processor
-from ..winograd import POINTS, matrices
+from ..winograd import TILES, matrices
 
-_SOURCE = Path(__file__).with_name("winograd.c")
-_FLAGS = ("-O3", "-march=native", "-fno-signed-zeros", "-fno-trapping-math", "-fPIC", "-shared")
+_SOURCES = tuple(sorted(Path(__file__).parent.glob("*.[ch]")))
+_FLAGS = ("-O3", "-march=native", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno", "-fPIC", "-shared")
+POINTS_OF = {side: tile + side - 1 for side, tile in TILES.items()}
+"""Points along one axis, by side of the kernel."""
 _SECONDS = 900
 """A compiler may take so long; it needs two, and a hundred times as many on a machine that is busy otherwise."""
 
@@ -75,8 +77,8 @@ def _name(command: list[str]) -> str:
     version = _run([*command, "--version"])
     if version.returncode:
         raise OSError(version.stderr.strip() or f"--version ends with status {version.returncode}")
-    parts = [_SOURCE.read_text(), _points_header(), *command, *_FLAGS, version.stdout, processor()]
-    return f"winograd-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}"
+    parts = [*(path.read_text() for path in _SOURCES), _points_header(), *command, *_FLAGS, version.stdout, processor()]
+    return f"steps-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}"
 
 
 def _checked(path: Path) -> ctypes.CDLL:
@@ -105,9 +107,10 @@ def _keep(made: Path, beginning: Path) -> Path | None:
 def _compile(command: list[str], folder: Path) -> Path:
     """Compile in `folder`, with OpenMP where the compiler has it (PyTorch's own runtime, which is loaded by then)."""
     (folder / "points.h").write_text(_points_header())
-    made = folder / "winograd.so"
+    made = folder / "steps.so"
+    files = [str(path) for path in _SOURCES if path.suffix == ".c"]
     for openmp in (("-fopenmp",), ()):
-        done = _run([*command, *_FLAGS, *openmp, f"-I{folder}", "-o", str(made), str(_SOURCE)])
+        done = _run([*command, *_FLAGS, *openmp, f"-I{folder}", "-o", str(made), *files])
         if done.returncode == 0:
             return made
         if _was_killed(done):
@@ -149,24 +152,24 @@ def _was_killed(done: subprocess.CompletedProcess[str]) -> bool:
 def _points_header() -> str:
     """The matrices as C."""
     lines = []
-    for n in POINTS:
-        r = {6: 3, 8: 7}[n]
-        output, kernel, data = matrices(n - r + 1, r)
+    for side, tile in TILES.items():
+        output, kernel, data = matrices(tile, side)
         for name, kind, matrix in (("OUTPUT", "float", output), ("DATA", "float", data), ("KERNEL", "double", kernel)):
             numbers = ", ".join(value.hex() for value in matrix.flatten().tolist())
-            lines.append(f"static const {kind} {name}_{n}[] = {{{numbers}}};\n")
+            lines.append(f"static const {kind} {name}_{side}[] = {{{numbers}}};\n")
     return "".join(lines)
 
 
 def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
-    pointer, number = ctypes.c_void_p, ctypes.c_int
-    for n in POINTS:
-        for name, arguments in (
-            (f"convolve_{n}", [pointer]),
-            (f"pack_{n}", [pointer, number, number, number, pointer]),
-        ):
-            function = getattr(found, name)
-            function.argtypes, function.restype = arguments, None
+    pointer, number, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
+    declarations = {
+        "run": [pointer, number, pointer, pointer, number],
+        "pack_product": [pointer, long, long, long, number, pointer],
+        **{f"pack_winograd_{side}": [pointer, long, long, number, pointer] for side in TILES},
+    }
+    for name, arguments in declarations.items():
+        function = getattr(found, name)
+        function.argtypes, function.restype = arguments, None
     return found
 
 

@@ -1,86 +1,36 @@
 /* Convolution by Winograd's filtering, a block of tiles at a time (../winograd.py has the mathematics).
  *
- * Blobs are channels-last, with any distance between rows and columns, in floats. A block's tiles are evaluated at the
- * n * n points and stay in the cache; then, for a group of them and one panel of output channels, products are summed over
- * input channels at each point, and interpolated to where they belong. So nothing between blob and blob reaches memory.
+ * A block's tiles are evaluated at the n * n points and stay in the cache; then, for a group of them and one panel of output
+ * channels, products are summed over input channels at each point, and interpolated to where they belong. So nothing
+ * between blob and blob reaches memory.
  *
- * A vector holds as many channels as a register does. Input channels come in multiples of 16, output channels in
- * multiples of a panel. points.h is written from winograd.py: for n points DATA_n is B^T (n, n),
- * OUTPUT_n A^T (m, n), KERNEL_n G (n, r).
+ * points.h is written from winograd.py: for kernels of r x r DATA_r is B^T (n, n), OUTPUT_r A^T (m, n), KERNEL_r G (n, r).
+ * `block` tiles are evaluated at a time, the products of `group` of them are kept until they are interpolated; `shared`:
+ * threads work on the same block. The scratch of a thread are its products, and unless shared its tiles; shared tiles are
+ * the common scratch.
  */
 
-#include <stdint.h>
-#ifdef _OPENMP
-#include <omp.h>
-#else
-#define omp_get_thread_num() 0
-#endif
+#include "step.h"
 
 #include "points.h"
 
 #define MOST 8 /* points along one axis */
-#define AT_ONCE 128 /* channels summed before the sum is added to the others: keeps rounding small */
-
-/* Floats of a register, and as many rows and vectors of sums as registers hold; ROWS divides 12, LANES 16. */
-#if defined __AVX512F__
-#define LANES 16
-#define ROWS 12
-#define VECTORS 2
-#elif defined __AVX__
-#define LANES 8
-#define ROWS 6
-#define VECTORS 2
-#elif defined __aarch64__
-#define LANES 4
-#define ROWS 6
-#define VECTORS 4
-#else
-#define LANES 4
-#define ROWS 6
-#define VECTORS 2
-#endif
-#define PANEL (VECTORS * LANES)
 /* Between two points lie so many floats more: distances of 4096 bytes would bring all to the same place in the cache. */
 #define APART 16
 
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
-#define LOOP _Pragma("GCC unroll 1")
+static const float zeros[4096 + LANES]; /* what lies outside a blob; no layer has more channels */
 
-typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int mask __attribute__((vector_size(4 * LANES)));
-
-struct task {
-    const float *x; /* (images, in_h, in_w, in_channels) */
-    int64_t x_image, x_row, x_col;
-    const float *kernels; /* from pack_n */
-    const float *bias;    /* (channels) */
-    float *y;             /* (images, h, w, channels) */
-    int64_t y_image, y_row, y_col;
-    float *tiles;    /* n * n * (block * in_channels + APART), for each thread unless shared */
-    float *products; /* threads * n * n * (group * PANEL + APART) */
-    int images, in_h, in_w, in_channels, h, w, channels;
-    int top, left; /* zeros before the first row and column; as many as needed behind the last */
-    int relu;
-    int block; /* tiles that are evaluated at a time, a multiple of 12 */
-    int group; /* of these, tiles whose products are kept until they are interpolated, a multiple of 12 */
-    int shared;
-    int threads;
-};
-
-struct place {
+struct spot {
     int64_t image, y, x; /* of a tile's first output */
 };
 
-static const float zeros[4096]; /* what lies outside a blob; no layer has more channels */
-
-int panel(void) { return PANEL; }
-
-INLINE struct place place_of(const struct task *t, int64_t tile, int m)
+INLINE struct spot spot_of(const struct step *s, int64_t tile, int m)
 {
-    int64_t rows = (t->h + m - 1) / m, cols = (t->w + m - 1) / m;
-    return (struct place){tile / (rows * cols), tile / cols % rows * m, tile % cols * m};
+    int64_t rows = (s->h + m - 1) / m, cols = (s->w + m - 1) / m;
+    return (struct spot){tile / (rows * cols), tile / cols % rows * m, tile % cols * m};
 }
+
+INLINE int64_t wide(const struct step *s) { return (s->in_channels + LANES - 1) / LANES * LANES; }
 
 /* Sum of a[i] * x[i], for numbers a that the compiler knows. */
 INLINE vec dot(const float *a, int n, const vec *x)
@@ -93,21 +43,22 @@ INLINE vec dot(const float *a, int n, const vec *x)
 }
 
 /* B^T d B for one tile's window d, to `to` + point * stride. */
-INLINE void evaluate(const float *data, int n, int m, const struct task *t, int64_t tile, float *to, int64_t stride)
+INLINE void evaluate(const float *data, int n, int m, const struct step *s, float *arena, int64_t tile, float *to,
+                     int64_t stride)
 {
-    struct place at = place_of(t, tile, m);
+    struct spot at = spot_of(s, tile, m);
     const float *from[MOST][MOST];
     for (int u = 0; u < n; u++)
         for (int v = 0; v < n; v++) {
-            int64_t y = at.y - t->top + u, x = at.x - t->left + v;
-            int inside = y >= 0 && y < t->in_h && x >= 0 && x < t->in_w;
-            from[u][v] = inside ? t->x + at.image * t->x_image + y * t->x_row + x * t->x_col : zeros;
+            int64_t y = at.y - s->top + u, x = at.x - s->left + v;
+            int inside = y >= 0 && y < s->in_h && x >= 0 && x < s->in_w;
+            from[u][v] = inside ? place(arena, &s->x, at.image, y, x) : zeros;
         }
-    for (int c = 0; c < t->in_channels; c += LANES) {
+    for (int64_t c = 0; c < s->in_channels; c += LANES) {
         vec d[MOST], half[MOST][MOST];
         LOOP for (int v = 0; v < n; v++) {
             UNROLL for (int u = 0; u < n; u++)
-                d[u] = *(const vec *)(from[u][v] + c);
+                d[u] = load(from[u][v] + c);
             UNROLL for (int i = 0; i < n; i++)
                 half[i][v] = dot(data + i * n, n, d);
         }
@@ -117,142 +68,124 @@ INLINE void evaluate(const float *data, int n, int m, const struct task *t, int6
     }
 }
 
-/* ROWS tiles at one point times a panel of kernels: (ROWS, channels) times (channels, PANEL), to (ROWS, PANEL). */
-INLINE void multiply(const float *tiles, const float *kernels, int channels, float *to)
+/* A^T p A for one tile and one panel of channels, to the tile's place in y. */
+INLINE void interpolate(const float *output, int n, int m, const struct step *s, float *arena, int64_t tile,
+                        int64_t channel, const float *products, int64_t stride)
 {
-    for (int first = 0; first < channels; first += AT_ONCE) {
-        int end = first + AT_ONCE < channels ? first + AT_ONCE : channels;
-        vec sum[ROWS][VECTORS];
-        UNROLL for (int r = 0; r < ROWS; r++)
-            UNROLL for (int v = 0; v < VECTORS; v++)
-                sum[r][v] = (vec){0};
-        for (int c = first; c < end; c++) {
-            vec k[VECTORS];
-            UNROLL for (int v = 0; v < VECTORS; v++)
-                k[v] = *(const vec *)(kernels + c * PANEL + v * LANES);
-            UNROLL for (int r = 0; r < ROWS; r++)
-                UNROLL for (int v = 0; v < VECTORS; v++)
-                    sum[r][v] += tiles[(int64_t)r * channels + c] * k[v];
-        }
-        UNROLL for (int r = 0; r < ROWS; r++)
-            UNROLL for (int v = 0; v < VECTORS; v++) {
-                vec *place = (vec *)(to + r * PANEL + v * LANES);
-                if (first)
-                    sum[r][v] += *place;
-                *place = sum[r][v];
-            }
-    }
-}
-
-/* A^T p A for one tile and one panel of channels, with bias and ReLU, to the tile's place in y. */
-INLINE void interpolate(const float *output, int n, int m, const struct task *t, int64_t tile, int channel,
-                        const float *products, int64_t stride)
-{
-    struct place at = place_of(t, tile, m);
-    int64_t rows = t->h - at.y < m ? t->h - at.y : m, cols = t->w - at.x < m ? t->w - at.x : m;
-    LOOP for (int q = 0; q < PANEL; q += LANES) {
-        float *y = t->y + at.image * t->y_image + at.y * t->y_row + at.x * t->y_col + channel + q;
-        vec bias = *(const vec *)(t->bias + channel + q);
+    struct spot at = spot_of(s, tile, m);
+    int64_t rows = least(s->h - at.y, m), cols = least(s->w - at.x, m);
+    LOOP for (int64_t c = channel; c < least(channel + PANEL, s->channels); c += LANES, products += LANES) {
+        float *y = place(arena, &s->y, at.image, at.y, at.x) + c;
+        const float *z = s->z.col ? place(arena, &s->z, at.image, at.y, at.x) : 0;
         vec p[MOST], half[MOST][MOST], out[MOST];
         LOOP for (int v = 0; v < n; v++) {
             UNROLL for (int u = 0; u < n; u++)
-                p[u] = *(const vec *)(products + (u * n + v) * stride + q);
+                p[u] = load(products + (u * n + v) * stride);
             UNROLL for (int i = 0; i < m; i++)
                 half[i][v] = dot(output + i * n, n, p);
         }
         LOOP for (int i = 0; i < rows; i++) {
-            UNROLL for (int j = 0; j < m; j++) {
-                vec value = dot(output + j * n, n, half[i]) + bias;
-                out[j] = t->relu ? (vec)((mask)value & ~(value < 0)) : value; /* a NaN stays */
+            UNROLL for (int j = 0; j < m; j++)
+                out[j] = dot(output + j * n, n, half[i]);
+            LOOP for (int j = 0; j < cols; j++) {
+                const float *added = z ? z + i * s->z.row + j * s->z.col : 0;
+                store(y + i * s->y.row + j * s->y.col, finished(s, out[j], c, added), s->channels - c);
             }
-            LOOP for (int j = 0; j < cols; j++)
-                *(vec *)(y + i * t->y_row + j * t->y_col) = out[j];
         }
     }
+}
+
+/* Where a step's tiles and products lie. */
+struct memory {
+    float *tiles, *products;
+    int64_t apart, kept; /* between two points of them */
+};
+
+INLINE struct memory memory_of(const struct step *s, const struct worker *w, int n)
+{
+    int64_t apart = s->block * wide(s) + APART, kept = s->group * PANEL + APART;
+    float *own = scratch_of(s, w);
+    if (s->shared)
+        return (struct memory){w->arena + s->common, own, apart, kept};
+    return (struct memory){own, own + n * n * apart, apart, kept};
 }
 
 /* One panel of output channels for the tiles lo ... hi - 1 of a block that begins at tile `first` and was evaluated. */
-INLINE void finish(const float *output, int n, int m, const struct task *t, int64_t first, int lo, int hi, int panel,
-                   const float *tiles, float *products)
+INLINE void finish(const float *output, int n, int m, const struct step *s, float *arena, int64_t first, int64_t lo,
+                   int64_t hi, int64_t panel, struct memory memory)
 {
-    int64_t apart = (int64_t)t->block * t->in_channels + APART, kept = (int64_t)t->group * PANEL + APART;
-    int64_t of_panel = (int64_t)t->in_channels * PANEL, of_point = t->channels / PANEL * of_panel;
+    int64_t of_panel = s->in_channels * PANEL, of_point = (s->channels + PANEL - 1) / PANEL * of_panel;
+    int64_t count = hi - lo, times = (count + ROWS - 1) / ROWS;
     for (int p = 0; p < n * n; p++)
-        for (int r = lo; r < hi; r += ROWS)
-            multiply(tiles + p * apart + (int64_t)r * t->in_channels, t->kernels + p * of_point + panel * of_panel,
-                     t->in_channels, products + p * kept + (r - lo) * PANEL);
-    for (int i = lo; i < hi; i++)
-        interpolate(output, n, m, t, first + i, panel * PANEL, products + (i - lo) * PANEL, kept);
+        for (int64_t i = 0; i < times; i++) {
+            int64_t from = i * count / times, until = (i + 1) * count / times;
+            const float *a = memory.tiles + p * memory.apart + (lo + from) * wide(s);
+            struct rows rows = {a, wide(s), 1, 0, s->in_channels};
+            multiply(rows, s->kernels + p * of_point + panel * of_panel, (int)(until - from),
+                     s->channels - panel * PANEL, memory.products + p * memory.kept + from * PANEL);
+        }
+    for (int64_t i = lo; i < hi; i++)
+        interpolate(output, n, m, s, arena, first + i, panel * PANEL, memory.products + (i - lo) * PANEL, memory.kept);
 }
 
-INLINE void convolve(const float *data, const float *output, int n, int m, const struct task *t)
+INLINE void convolve(const float *data, const float *output, int n, int m, const struct step *s, struct worker *w)
 {
-    int64_t all = (int64_t)t->images * ((t->h + m - 1) / m) * ((t->w + m - 1) / m);
-    int64_t apart = (int64_t)t->block * t->in_channels + APART, kept = (int64_t)t->group * PANEL + APART;
-    int panels = t->channels / PANEL;
-#pragma omp parallel num_threads(t->threads)
-    {
-        int64_t thread = omp_get_thread_num();
-        float *products = t->products + thread * n * n * kept;
-        if (t->shared) { /* threads share each block's tiles, and divide groups and panels */
-            for (int64_t first = 0; first < all; first += t->block) {
-                int count = all - first < t->block ? (int)(all - first) : t->block;
-#pragma omp for schedule(static)
-                for (int i = 0; i < count; i++)
-                    evaluate(data, n, m, t, first + i, t->tiles + (int64_t)i * t->in_channels, apart);
-#pragma omp for collapse(2) schedule(static)
-                for (int group = 0; group < (count + t->group - 1) / t->group; group++)
-                    for (int panel = 0; panel < panels; panel++) {
-                        int lo = group * t->group, hi = lo + t->group < count ? lo + t->group : count;
-                        finish(output, n, m, t, first, lo, hi, panel, t->tiles, products);
-                    }
-            }
-        } else { /* each thread does blocks of its own, and none waits for another before the end */
-            float *tiles = t->tiles + thread * n * n * apart;
-#pragma omp for schedule(dynamic)
-            for (int64_t first = 0; first < all; first += t->block) {
-                int count = all - first < t->block ? (int)(all - first) : t->block;
-                for (int i = 0; i < count; i++)
-                    evaluate(data, n, m, t, first + i, tiles + (int64_t)i * t->in_channels, apart);
-                for (int panel = 0; panel < panels; panel++)
-                    finish(output, n, m, t, first, 0, count, panel, tiles, products);
-            }
+    int64_t all = s->images * ((s->h + m - 1) / m) * ((s->w + m - 1) / m), panels = (s->channels + PANEL - 1) / PANEL;
+    struct memory memory = memory_of(s, w, n);
+    if (!s->shared) { /* each thread does blocks of its own, and none waits for another before the end */
+        for (int64_t first; (first = take(w) * s->block) < all;) {
+            int64_t count = least(all - first, s->block);
+            for (int64_t i = 0; i < count; i++)
+                evaluate(data, n, m, s, w->arena, first + i, memory.tiles + i * wide(s), memory.apart);
+            for (int64_t panel = 0; panel < panels; panel++)
+                finish(output, n, m, s, w->arena, first, 0, count, panel, memory);
         }
+        return;
+    }
+    int64_t number = w->number, threads = w->team->threads;
+    for (int64_t first = 0; first < all; first += s->block) { /* all share a block, and divide groups and panels */
+        int64_t count = least(all - first, s->block), pieces = (count + s->group - 1) / s->group * panels;
+        for (int64_t i = number * count / threads; i < (number + 1) * count / threads; i++)
+            evaluate(data, n, m, s, w->arena, first + i, memory.tiles + i * wide(s), memory.apart);
+        meet(w->team);
+        for (int64_t i = number * pieces / threads; i < (number + 1) * pieces / threads; i++) {
+            int64_t lo = i / panels * s->group;
+            finish(output, n, m, s, w->arena, first, lo, least(lo + s->group, count), i % panels, memory);
+        }
+        meet(w->team);
     }
 }
 
-/* G g G^T of (channels, in_channels, r, r) kernels, in double precision, to (n * n, panels, in_channels, PANEL). */
-INLINE void pack(const double *kernel, int n, int r, const float *weights, int in_channels, int channels, int threads,
-                 float *to)
+/* G g G^T of (channels, in_channels, r, r) kernels, to (n * n, panels, in_channels, PANEL), zeros at the end. */
+INLINE void pack(const double *kernel, int n, int r, const float *weights, int64_t in_channels, int64_t channels,
+                 int threads, float *to)
 {
-    int panels = channels / PANEL;
+    int64_t panels = (channels + PANEL - 1) / PANEL;
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (int k = 0; k < channels; k++)
-        for (int c = 0; c < in_channels; c++) {
-            const float *g = weights + ((int64_t)k * in_channels + c) * r * r;
-            double half[MOST][MOST];
-            for (int i = 0; i < n; i++)
-                for (int v = 0; v < r; v++) {
-                    half[i][v] = 0;
+    for (int64_t k = 0; k < panels * PANEL; k++)
+        for (int64_t c = 0; c < in_channels; c++) {
+            double half[MOST][MOST] = {{0}};
+            for (int i = 0; i < n && k < channels; i++)
+                for (int v = 0; v < r; v++)
                     for (int u = 0; u < r; u++)
-                        half[i][v] += kernel[i * r + u] * g[u * r + v];
-                }
+                        half[i][v] += kernel[i * r + u] * weights[((k * in_channels + c) * r + u) * r + v];
             for (int i = 0; i < n; i++)
                 for (int j = 0; j < n; j++) {
                     double sum = 0;
                     for (int v = 0; v < r; v++)
                         sum += kernel[j * r + v] * half[i][v];
-                    to[(((int64_t)(i * n + j) * panels + k / PANEL) * in_channels + c) * PANEL + k % PANEL] = (float)sum;
+                    to[(((i * n + j) * panels + k / PANEL) * in_channels + c) * PANEL + k % PANEL] = (float)sum;
                 }
         }
 }
 
-#define FOR_POINTS(n, m)                                                                                               \
-    void convolve_##n(const struct task *t) { convolve(DATA_##n, OUTPUT_##n, n, m, t); }                               \
-    void pack_##n(const float *weights, int in_channels, int channels, int threads, float *to)                         \
+#define FOR_KERNELS(r, n, m)                                                                                           \
+    void winograd_##r(const struct step *s, struct worker *w) { convolve(DATA_##r, OUTPUT_##r, n, m, s, w); }          \
+    void pack_winograd_##r(const float *weights, int64_t in_channels, int64_t channels, int threads, float *to)       \
     {                                                                                                                  \
-        pack(KERNEL_##n, n, n - m + 1, weights, in_channels, channels, threads, to);                                   \
+        pack(KERNEL_##r, n, r, weights, in_channels, channels, threads, to);                                           \
     }
 
-FOR_POINTS(6, 4)
-FOR_POINTS(8, 2)
+FOR_KERNELS(3, 6, 4)
+FOR_KERNELS(5, 6, 2)
+FOR_KERNELS(7, 8, 2)

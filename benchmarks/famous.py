@@ -1,0 +1,230 @@
+"""Famous nets as definitions, made by code: what everybody runs, with weights that keep activations in range.
+
+Sources of the layouts: the papers' tables and BVLC Caffe's `models/`; speed depends on shapes alone. Batch is 1 in the
+definition; any other goes in all the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import cache
+
+import torch
+
+from converters.execution import CaffeNet
+from converters.formats import parse_prototxt
+from converters.net import NetSpec
+
+
+class Definition:
+    """Text of a prototxt that grows layer by layer; every method gives the name of its top."""
+
+    def __init__(self, name: str, channels: int, h: int, w: int) -> None:
+        shape = " ".join(f"dim: {size}" for size in (1, channels, h, w))
+        self._text = [
+            f'name: "{name}"',
+            f'layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ {shape} }} }} }}',
+        ]
+
+    def layer(self, kind: str, name: str, *bottoms: str, top: str | None = None, params: str = "") -> str:
+        below = " ".join(f'bottom: "{bottom}"' for bottom in bottoms)
+        self._text.append(f'layer {{ name: "{name}" type: "{kind}" {below} top: "{top or name}" {params} }}')
+        return top or name
+
+    def conv(
+        self, name: str, x: str, outputs: int, kernel: int = 1, *, stride: int = 1, pad: int = 0, group: int = 1,
+        dilation: int = 1, bias: bool = True, relu: bool = True,
+    ) -> str:  # fmt: skip
+        settings = f"num_output: {outputs} kernel_size: {kernel} stride: {stride} pad: {pad} group: {group}"
+        settings += f" dilation: {dilation} bias_term: {str(bias).lower()}"
+        top = self.layer("Convolution", name, x, params=f"convolution_param {{ {settings} }}")
+        return self.relu(top) if relu else top
+
+    def relu(self, x: str) -> str:
+        return self.layer("ReLU", f"{x}_relu", x, top=x)
+
+    def norm(self, x: str, *, relu: bool = True) -> str:
+        """Batch norm and Scale in place, as ResNet's definitions have them."""
+        self.layer("BatchNorm", f"{x}_bn", x, top=x)
+        self.layer("Scale", f"{x}_scale", x, top=x, params="scale_param { bias_term: true }")
+        return self.relu(x) if relu else x
+
+    def pool(self, name: str, x: str, kernel: int, stride: int, *, pad: int = 0, method: str = "MAX") -> str:
+        settings = f"pool: {method} kernel_size: {kernel} stride: {stride} pad: {pad}"
+        return self.layer("Pooling", name, x, params=f"pooling_param {{ {settings} }}")
+
+    def whole(self, name: str, x: str) -> str:
+        return self.layer("Pooling", name, x, params="pooling_param { pool: AVE global_pooling: true }")
+
+    def lrn(self, name: str, x: str) -> str:
+        return self.layer("LRN", name, x, params="lrn_param { local_size: 5 alpha: 0.0001 beta: 0.75 }")
+
+    def inner(self, name: str, x: str, outputs: int, *, relu: bool = False) -> str:
+        top = self.layer("InnerProduct", name, x, params=f"inner_product_param {{ num_output: {outputs} }}")
+        return self.relu(top) if relu else top
+
+    def spec(self) -> NetSpec:
+        return parse_prototxt("\n".join(self._text))
+
+
+def googlenet(side: int = 224) -> NetSpec:
+    net = Definition("GoogLeNet", 3, side, side)
+    x = net.conv("conv1", "data", 64, 7, stride=2, pad=3)
+    x = net.lrn("norm1", net.pool("pool1", x, 3, 2))
+    x = net.conv("conv2", net.conv("conv2_reduce", x, 64), 192, 3, pad=1)
+    x = net.pool("pool2", net.lrn("norm2", x), 3, 2)
+    for name, widths in {
+        "3a": (64, 96, 128, 16, 32, 32), "3b": (128, 128, 192, 32, 96, 64), "4a": (192, 96, 208, 16, 48, 64),
+        "4b": (160, 112, 224, 24, 64, 64), "4c": (128, 128, 256, 24, 64, 64), "4d": (112, 144, 288, 32, 64, 64),
+        "4e": (256, 160, 320, 32, 128, 128), "5a": (256, 160, 320, 32, 128, 128), "5b": (384, 192, 384, 48, 128, 128),
+    }.items():  # fmt: skip
+        if name in ("4a", "5a"):
+            x = net.pool(f"pool_{name}", x, 3, 2)
+        one, reduce3, three, reduce5, five, pooled = widths
+        parts = [
+            net.conv(f"{name}_1x1", x, one),
+            net.conv(f"{name}_3x3", net.conv(f"{name}_3x3_reduce", x, reduce3), three, 3, pad=1),
+            net.conv(f"{name}_5x5", net.conv(f"{name}_5x5_reduce", x, reduce5), five, 5, pad=2),
+            net.conv(f"{name}_proj", net.pool(f"{name}_pool", x, 3, 1, pad=1), pooled),
+        ]
+        x = net.layer("Concat", f"{name}_output", *parts)
+    x = net.pool("pool5", x, 7, 1, method="AVE") if side == 224 else net.whole("pool5", x)
+    x = net.layer("Dropout", "drop", x, top=x)
+    net.layer("Softmax", "prob", net.inner("classifier", x, 1000))
+    return net.spec()
+
+
+def resnet50(side: int = 224) -> NetSpec:
+    net = Definition("ResNet-50", 3, side, side)
+    x = net.pool("pool1", net.norm(net.conv("conv1", "data", 64, 7, stride=2, pad=3, relu=False)), 3, 2)
+    for stage, (blocks, width) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512)), 2):
+        for block in range(blocks):
+            name, stride = f"res{stage}{'abcdef'[block]}", 2 if block == 0 and stage > 2 else 1
+            short = x
+            if block == 0:
+                short = net.conv(f"{name}_1", x, 4 * width, stride=stride, bias=False, relu=False)
+                short = net.norm(short, relu=False)
+            y = net.norm(net.conv(f"{name}_2a", x, width, stride=stride, bias=False, relu=False))
+            y = net.norm(net.conv(f"{name}_2b", y, width, 3, pad=1, bias=False, relu=False))
+            y = net.norm(net.conv(f"{name}_2c", y, 4 * width, bias=False, relu=False), relu=False)
+            x = net.relu(net.layer("Eltwise", name, short, y))
+    net.layer("Softmax", "prob", net.inner("fc1000", net.whole("pool5", x), 1000))
+    return net.spec()
+
+
+def mobilenet(side: int = 224) -> NetSpec:
+    net = Definition("MobileNet", 3, side, side)
+    x = net.norm(net.conv("conv1", "data", 32, 3, stride=2, pad=1, bias=False, relu=False))
+    widths = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
+    channels = 32
+    for i, (width, stride) in enumerate(widths, 2):
+        x = net.conv(f"conv{i}_dw", x, channels, 3, stride=stride, pad=1, group=channels, bias=False, relu=False)
+        x = net.norm(net.conv(f"conv{i}_sep", net.norm(x), width, bias=False, relu=False))
+        channels = width
+    net.layer("Softmax", "prob", net.conv("fc7", net.whole("pool6", x), 1000, relu=False))
+    return net.spec()
+
+
+def squeezenet(side: int = 227) -> NetSpec:
+    net = Definition("SqueezeNet 1.1", 3, side, side)
+    x = net.pool("pool1", net.conv("conv1", "data", 64, 3, stride=2), 3, 2)
+    for i, (squeeze, expand) in enumerate(
+        ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256)), 2
+    ):
+        if i in (4, 6):
+            x = net.pool(f"pool{i - 1}", x, 3, 2)
+        y = net.conv(f"fire{i}_squeeze", x, squeeze)
+        parts = net.conv(f"fire{i}_1x1", y, expand), net.conv(f"fire{i}_3x3", y, expand, 3, pad=1)
+        x = net.layer("Concat", f"fire{i}_concat", *parts)
+    x = net.layer("Dropout", "drop9", x, top=x)
+    net.layer("Softmax", "prob", net.whole("pool10", net.conv("conv10", x, 1000)))
+    return net.spec()
+
+
+def alexnet(side: int = 227) -> NetSpec:
+    net = Definition("AlexNet", 3, side, side)
+    x = net.pool("pool1", net.lrn("norm1", net.conv("conv1", "data", 96, 11, stride=4)), 3, 2)
+    x = net.pool("pool2", net.lrn("norm2", net.conv("conv2", x, 256, 5, pad=2, group=2)), 3, 2)
+    x = net.conv("conv3", x, 384, 3, pad=1)
+    x = net.conv("conv5", net.conv("conv4", x, 384, 3, pad=1, group=2), 256, 3, pad=1, group=2)
+    x = net.inner("fc6", net.pool("pool5", x, 3, 2), 4096, relu=True)
+    x = net.inner("fc7", net.layer("Dropout", "drop6", x, top=x), 4096, relu=True)
+    net.layer("Softmax", "prob", net.inner("fc8", net.layer("Dropout", "drop7", x, top=x), 1000))
+    return net.spec()
+
+
+VGG16 = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+
+
+def vgg16(side: int = 224) -> NetSpec:
+    net = Definition("VGG-16", 3, side, side)
+    x = "data"
+    for stage, (width, count) in enumerate(VGG16, 1):
+        for i in range(1, count + 1):
+            x = net.conv(f"conv{stage}_{i}", x, width, 3, pad=1)
+        x = net.pool(f"pool{stage}", x, 2, 2)
+    x = net.inner("fc6", x, 4096, relu=True)
+    x = net.inner("fc7", net.layer("Dropout", "drop6", x, top=x), 4096, relu=True)
+    net.layer("Softmax", "prob", net.inner("fc8", net.layer("Dropout", "drop7", x, top=x), 1000))
+    return net.spec()
+
+
+def hed(side: int = 500) -> NetSpec:
+    """Holistically-nested edges: VGG's stages with a side output each, as published (a first padding of 35)."""
+    net = Definition("HED", 3, side, side)
+    x, sides = "data", []
+    for stage, (width, count) in enumerate(VGG16, 1):
+        for i in range(1, count + 1):
+            x = net.conv(f"conv{stage}_{i}", x, width, 3, pad=35 if (stage, i) == (1, 1) else 1)
+        score = net.conv(f"score-dsn{stage}", x, 1, relu=False)
+        if stage > 1:
+            kernel, stride = 2**stage, 2 ** (stage - 1)
+            up = f"convolution_param {{ num_output: 1 kernel_size: {kernel} stride: {stride} }}"
+            score = net.layer("Deconvolution", f"upsample_{stage}", score, params=up)
+        cut = net.layer("Crop", f"crop{stage}", score, "data", params="crop_param { axis: 2 offset: 34 }")
+        net.layer("Sigmoid", f"sigmoid-dsn{stage}", cut)
+        sides.append(cut)
+        if stage < 5:
+            x = net.pool(f"pool{stage}", x, 2, 2)
+    fused = net.conv("new-score-weighting", net.layer("Concat", "concat-upscore", *sides), 1, relu=False)
+    net.layer("Sigmoid", "sigmoid-fuse", fused)
+    return net.spec()
+
+
+NETS: Mapping[str, Callable[[], NetSpec]] = {
+    "GoogLeNet": googlenet,
+    "ResNet-50": resnet50,
+    "MobileNet v1": mobilenet,
+    "SqueezeNet 1.1": squeezenet,
+    "AlexNet": alexnet,
+    "VGG-16": vgg16,
+    "HED": hed,
+}
+
+
+@cache
+def seeded(name: str) -> CaffeNet:
+    """The net called `name` with the same weights on every machine: activations keep their size from layer to layer."""
+    net = CaffeNet(NETS[name]()).requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for key, blob in net.state_dict().items():
+        layer = net.spec.layer(key.rpartition(".")[0])
+        if layer.type == "Deconvolution" or blob.ndim == 0:
+            blob.copy_(torch.rand(blob.shape, generator=generator) / 4)
+        elif blob.ndim > 1:
+            fan = math.prod(blob.shape[1:])
+            blob.copy_(torch.randn(blob.shape, generator=generator) * math.sqrt(2 / fan))
+        elif layer.type == "BatchNorm":
+            blob.copy_(torch.ones(1) if len(blob) == 1 else 0.5 + torch.rand(blob.shape, generator=generator))
+        elif layer.type == "Scale" and key.endswith("weight"):
+            blob.copy_(0.3 + 0.4 * torch.rand(blob.shape, generator=generator))
+        else:
+            blob.copy_(torch.randn(blob.shape, generator=generator) / 10)
+    return net
+
+
+def example(net: CaffeNet, *, batch: int = 1) -> torch.Tensor:
+    """Noise."""
+    (shape,) = net.inputs.values()
+    return torch.randn(batch, *shape[1:], generator=torch.Generator().manual_seed(1))

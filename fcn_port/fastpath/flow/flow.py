@@ -1,0 +1,89 @@
+"""Flow: a net in which no value changes once it is there; what passes take and give."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from converters.net import Layer, Shape
+
+BlobKey = tuple[str, int]
+"""The layer that owns a learnable blob, and the blob's position in it."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One layer as the definition has it; `bottoms` and `tops` name values.
+
+    `blobs` are the keys of its learnable blobs, and their shapes here: layers may share one, each in its own shape.
+    """
+
+    name: str
+    place: str
+    type: str
+    params: Layer
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+    blobs: tuple[tuple[BlobKey, Shape], ...] = ()
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Layers that are computed at once: `main`, factors and constants for each channel, a sum, an activation.
+
+    `parts` are all of these layers in the order of the net; computing one after the other gives the same. `affine`
+    are merged into the weights of `main`, `addend` is a value added to the result, `activation` comes last.
+    """
+
+    main: Part
+    parts: tuple[Part, ...]
+    affine: tuple[Part, ...] = ()
+    addend: str | None = None
+    activation: Part | None = None
+
+    @property
+    def name(self) -> str:
+        return self.main.name
+
+    @property
+    def bottoms(self) -> tuple[str, ...]:
+        return self.main.bottoms if self.addend is None else (*self.main.bottoms, self.addend)
+
+    @property
+    def tops(self) -> tuple[str, ...]:
+        return self.parts[-1].tops
+
+    @property
+    def is_open(self) -> bool:
+        """True where nothing has been merged behind the weights yet."""
+        return self.addend is None and self.activation is None
+
+    def followed_by(self, part: Part) -> Operation:
+        """The operation with one more layer among its parts; the caller says what it stands for."""
+        return replace(self, parts=(*self.parts, part))
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Operations in order; `outputs` pair the name of a blob with the value that it has at the end."""
+
+    inputs: tuple[str, ...]
+    operations: tuple[Operation, ...]
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def uses(self) -> Counter[str]:
+        """How often each value is read, by operations and as an output."""
+        read = Counter(name for operation in self.operations for name in operation.bottoms)
+        return read + Counter(self.outputs.values())
+
+    @cached_property
+    def makers(self) -> Mapping[str, int]:
+        """The number of the operation that makes each value."""
+        return {top: number for number, operation in enumerate(self.operations) for top in operation.tops}
+
+    def only_reader(self, value: str) -> bool:
+        """True where a value is read once, and is no output."""
+        return self.uses[value] == 1 and value not in self.outputs.values()

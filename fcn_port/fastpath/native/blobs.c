@@ -1,0 +1,145 @@
+/* Layers without products over channels: depthwise convolution, pooling, normalization, sums and activations. */
+
+#include <math.h>
+
+#include "step.h"
+
+struct range {
+    int64_t from, until;
+};
+
+/* The taps of a window that begins at `start` which lie in 0 ... length - 1. */
+INLINE struct range inside(int64_t start, int64_t taps, int64_t dilation, int64_t length)
+{
+    int64_t from = start < 0 ? (-start + dilation - 1) / dilation : 0;
+    int64_t until = start >= length ? 0 : (length - start + dilation - 1) / dilation;
+    return (struct range){from, least(until, taps)};
+}
+
+/* The windows of one output row. */
+struct windows {
+    int64_t image, y, top;
+    struct range rows;
+};
+
+INLINE struct windows row_of(const struct step *s, int64_t piece)
+{
+    int64_t image = piece / s->h, y = piece % s->h, top = y * s->stride_h - s->top;
+    return (struct windows){image, y, top, inside(top, s->kernel_h, s->dilation_h, s->in_h)};
+}
+
+/* kernels: (kernel_h, kernel_w, channels up to a multiple of PANEL). */
+void depthwise(const struct step *s, struct worker *w)
+{
+    int64_t apart = (s->channels + PANEL - 1) / PANEL * PANEL;
+    for (int64_t piece; (piece = take(w)) < s->images * s->h;) {
+        struct windows at = row_of(s, piece);
+        for (int64_t x = 0; x < s->w; x++) {
+            int64_t left = x * s->stride_w - s->left;
+            struct range cols = inside(left, s->kernel_w, s->dilation_w, s->in_w);
+            float *y = place(w->arena, &s->y, at.image, at.y, x);
+            const float *z = s->z.col ? place(w->arena, &s->z, at.image, at.y, x) : 0;
+            const float *from = place(w->arena, &s->x, at.image, at.top, left);
+            LOOP for (int64_t c = 0; c < s->channels; c += LANES) {
+                vec sum = {0};
+                LOOP for (int64_t i = at.rows.from; i < at.rows.until; i++)
+                    LOOP for (int64_t j = cols.from; j < cols.until; j++)
+                        sum += load(from + i * s->dilation_h * s->x.row + j * s->dilation_w * s->x.col + c) *
+                               load(s->kernels + (i * s->kernel_w + j) * apart + c);
+                store(y + c, finished(s, sum, c, z), s->channels - c);
+            }
+        }
+    }
+}
+
+void pool_max(const struct step *s, struct worker *w)
+{
+    for (int64_t piece; (piece = take(w)) < s->images * s->h;) {
+        struct windows at = row_of(s, piece);
+        for (int64_t x = 0; x < s->w; x++) {
+            int64_t left = x * s->stride_w - s->left;
+            struct range cols = inside(left, s->kernel_w, s->dilation_w, s->in_w);
+            const float *from = place(w->arena, &s->x, at.image, at.top, left);
+            float *y = place(w->arena, &s->y, at.image, at.y, x);
+            LOOP for (int64_t c = 0; c < s->channels; c += LANES) {
+                vec greatest = (vec){0} - INFINITY;
+                LOOP for (int64_t i = at.rows.from; i < at.rows.until; i++)
+                    LOOP for (int64_t j = cols.from; j < cols.until; j++) {
+                        vec value = load(from + i * s->dilation_h * s->x.row + j * s->dilation_w * s->x.col + c);
+                        mask stays = (value <= greatest) | (greatest != greatest); /* a NaN wins */
+                        greatest = choose(stays, greatest, value);
+                    }
+                store(y + c, finished(s, greatest, c, 0), s->channels - c);
+            }
+        }
+    }
+}
+
+/* Divided by what of a window lies in the padded blob, as pooling_layer.cpp does. */
+void pool_average(const struct step *s, struct worker *w)
+{
+    for (int64_t piece; (piece = take(w)) < s->images * s->h;) {
+        struct windows at = row_of(s, piece);
+        int64_t rows = least(at.top + s->kernel_h, s->in_h + s->top) - at.top;
+        for (int64_t x = 0; x < s->w; x++) {
+            int64_t left = x * s->stride_w - s->left;
+            struct range cols = inside(left, s->kernel_w, 1, s->in_w);
+            float count = (float)(rows * (least(left + s->kernel_w, s->in_w + s->left) - left));
+            const float *from = place(w->arena, &s->x, at.image, at.top, left);
+            float *y = place(w->arena, &s->y, at.image, at.y, x);
+            LOOP for (int64_t c = 0; c < s->channels; c += LANES) {
+                vec sum = {0};
+                LOOP for (int64_t i = at.rows.from; i < at.rows.until; i++) {
+                    vec of_row = {0};
+                    LOOP for (int64_t j = cols.from; j < cols.until; j++)
+                        of_row += load(from + i * s->x.row + j * s->x.col + c);
+                    sum += of_row;
+                }
+                store(y + c, finished(s, sum / count, c, 0), s->channels - c);
+            }
+        }
+    }
+}
+
+/* x / (k + alpha / size * sum of neighbours' squares)^(3/4); parameters: alpha / size, k. kernel_w is the size. */
+void normalize(const struct step *s, struct worker *w)
+{
+    int64_t reach = s->kernel_w / 2, n = s->channels;
+    float alpha = (float)s->parameters[0], k = (float)s->parameters[1];
+    float *squares = scratch_of(s, w) + reach;
+    for (int64_t i = 1; i <= reach; i++)
+        squares[-i] = 0;
+    for (int64_t piece; (piece = take(w)) < s->images * s->h;)
+        for (int64_t x = 0; x < s->w; x++) {
+            const float *from = place(w->arena, &s->x, piece / s->h, piece % s->h, x);
+            float *y = place(w->arena, &s->y, piece / s->h, piece % s->h, x);
+            for (int64_t c = 0; c < n; c++)
+                squares[c] = from[c] * from[c];
+            for (int64_t i = 0; i < reach; i++)
+                squares[n + i] = 0;
+            for (int64_t c = 0; c < n; c++) {
+                float sum = 0;
+                for (int64_t i = -reach; i <= reach; i++)
+                    sum += squares[c + i];
+                float root = sqrtf(k + alpha * sum);
+                y[c] = from[c] / (root * sqrtf(root));
+            }
+        }
+}
+
+/* activation(x * kernels[channel] + bias[channel] + z); kernels may be 0. */
+void pointwise(const struct step *s, struct worker *w)
+{
+    for (int64_t piece; (piece = take(w)) < s->images * s->h;)
+        for (int64_t x = 0; x < s->w; x++) {
+            const float *from = place(w->arena, &s->x, piece / s->h, piece % s->h, x);
+            const float *z = s->z.col ? place(w->arena, &s->z, piece / s->h, piece % s->h, x) : 0;
+            float *y = place(w->arena, &s->y, piece / s->h, piece % s->h, x);
+            LOOP for (int64_t c = 0; c < s->channels; c += LANES) {
+                vec value = load(from + c);
+                if (s->kernels)
+                    value *= load(s->kernels + c);
+                store(y + c, finished(s, value, c, z), s->channels - c);
+            }
+        }
+}

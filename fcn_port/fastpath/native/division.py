@@ -1,0 +1,71 @@
+"""How a step's work is cut into pieces for threads, and how much scratch a thread needs for one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..winograd import TILES
+from .build import POINTS_OF, library
+
+GATHERED_BYTES = 320 << 10
+"""What the rows of a product may fill of a processor's own cache."""
+MOST_ROWS = 96
+PIECES = 4
+"""Pieces of work for each thread, so that one which is put off holds nobody up."""
+BLOCK = 72
+"""Winograd's tiles that a thread evaluates at a time, and interpolates: what its own cache holds, in most layers."""
+SHARED_BYTES, SHARED_BLOCK = 16 << 20, 108
+"""Layers with kernels of more bytes than that: all threads work on the same tiles, and read the kernels together."""
+APART, SPARE = 16, 64
+"""Floats between two points (of winograd.c), and past an end where vectors are written."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """`block`, `group` and `shared` of step.h; floats of scratch for each thread, and for all of them before those."""
+
+    block: int
+    group: int
+    shared: bool
+    scratch: int
+    common: int = 0
+
+
+def divide_product(*, length: int, positions: int, features: int, flat: bool, threads: int) -> Division:
+    """For rows of `length` numbers at so many positions; `flat`: they are read from where they lie."""
+    panel, rows = library().panel(), library().most_rows()
+    panels = -(-features // panel)
+    block = max(rows, min(MOST_ROWS, GATHERED_BYTES // (4 * length)) // rows * rows)
+    group, wanted = panels, PIECES * threads if threads > 1 else 1
+    if -(-positions // block) < wanted:
+        block = max(1, min(block, max(rows, -(-positions // wanted))))
+        group = max(1, panels * -(-positions // block) // wanted)
+    scratch = rows * panel + (0 if flat else min(block, positions) * length) + SPARE
+    return Division(block, group, flat, up(scratch, 16))
+
+
+def divide_winograd(*, side: int, channels: int, features: int, tiles: int, threads: int) -> Division:
+    """For kernels of `side` x `side` and so many tiles of outputs."""
+    panel, lanes, rows = library().panel(), library().lanes(), library().most_rows()
+    points, panels = POINTS_OF[side] ** 2, -(-features // panel)
+    shared = threads > 1 and 4 * points * channels * panels * panel > SHARED_BYTES
+    if shared:
+        block = up(-(-tiles // max(1, round(tiles / SHARED_BLOCK))), rows)
+        group = up(-(-block // -(-threads // panels)), rows)
+    else:
+        block = group = min(BLOCK, max(1, -(-tiles // threads)))
+    of_tiles = points * (block * up(channels, lanes) + APART)
+    of_products = up(points * (group * panel + APART) + SPARE, 16)
+    if shared:
+        return Division(block, group, True, of_products, of_tiles)
+    return Division(block, group, False, of_tiles + of_products)
+
+
+def tiles_of(side: int, images: int, h: int, w: int) -> int:
+    """Tiles of Winograd's filtering for so many outputs."""
+    return images * -(-h // TILES[side]) * -(-w // TILES[side])
+
+
+def up(count: int, step: int) -> int:
+    """The next multiple of a step."""
+    return -(-count // step) * step

@@ -1,0 +1,132 @@
+/* Convolution as a product of matrices: each row is what one output reads, in the order row, column, channel.
+ *
+ * Where rows lie side by side in the blob (1x1, and windows as large as the blob) they are read from there; elsewhere a
+ * block of them is copied together first. `block` is how many rows a piece of work has, `group` how many panels.
+ */
+
+#include "step.h"
+
+static void of_rows(struct rows rows, const float *kernels, int count, int vectors, float *to)
+{
+#define CASE(n)                                                                                                        \
+    case n:                                                                                                            \
+        vectors == VECTORS ? multiply_some(rows, kernels, n, VECTORS, to)                                              \
+                           : multiply_some(rows, kernels, n, VECTORS / 2, to);                                         \
+        return;
+    switch (count) {
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#if ROWS > 6
+        CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+#endif
+    }
+}
+
+void multiply(struct rows rows, const float *kernels, int count, int64_t channels, float *to)
+{
+    of_rows(rows, kernels, count, channels > PANEL / 2 ? VECTORS : VECTORS / 2, to);
+}
+
+struct spot {
+    int64_t image, y, x;
+};
+
+INLINE struct spot spot_of(const struct step *s, int64_t position)
+{
+    return (struct spot){position / (s->h * s->w), position / s->w % s->h, position % s->w};
+}
+
+INLINE int is_flat(const struct step *s) { return s->shared; }
+
+/* What output `position` reads, zeros around the blob included. */
+INLINE void gather(const struct step *s, const float *arena, int64_t position, float *to)
+{
+    struct spot at = spot_of(s, position);
+    int64_t c = s->in_channels, across = s->kernel_w * c;
+    int64_t x0 = at.x * s->stride_w - s->left;
+    for (int64_t i = 0; i < s->kernel_h; i++, to += across) {
+        int64_t y = at.y * s->stride_h - s->top + i * s->dilation_h;
+        if (y < 0 || y >= s->in_h) {
+            clear(to, across);
+            continue;
+        }
+        const float *row = arena + s->x.at + at.image * s->x.image + y * s->x.row;
+        if (s->dilation_w == 1 && s->x.col == c) {
+            int64_t from = least(most(-x0, 0), s->kernel_w), until = most(least(s->in_w - x0, s->kernel_w), from);
+            clear(to, from * c);
+            copy(to + from * c, row + (x0 + from) * c, (until - from) * c);
+            clear(to + until * c, (s->kernel_w - until) * c);
+            continue;
+        }
+        for (int64_t j = 0; j < s->kernel_w; j++) {
+            int64_t x = x0 + j * s->dilation_w;
+            if (x < 0 || x >= s->in_w)
+                clear(to + j * c, c);
+            else
+                copy(to + j * c, row + x * s->x.col, c);
+        }
+    }
+}
+
+/* Sums of `count` rows and one panel to their places. */
+INLINE void put(const struct step *s, float *arena, int64_t position, int count, int64_t channel, const float *sums)
+{
+    struct spot at = spot_of(s, position);
+    for (int r = 0; r < count; r++) {
+        float *y = place(arena, &s->y, at.image, at.y, at.x);
+        const float *z = s->z.col ? place(arena, &s->z, at.image, at.y, at.x) : 0;
+        LOOP for (int64_t c = channel; c < least(channel + PANEL, s->channels); c += LANES)
+            store(y + c, finished(s, load(sums + r * PANEL + c - channel), c, z), s->channels - c);
+        if (++at.x == s->w) {
+            at.x = 0;
+            if (++at.y == s->h)
+                at.y = 0, at.image++;
+        }
+    }
+}
+
+void product(const struct step *s, struct worker *w)
+{
+    int64_t positions = s->images * s->h * s->w, length = s->kernel_h * s->kernel_w * s->in_channels;
+    int64_t panels = (s->channels + PANEL - 1) / PANEL;
+    int64_t blocks = (positions + s->block - 1) / s->block, groups = (panels + s->group - 1) / s->group;
+    float *sums = scratch_of(s, w), *gathered = sums + ROWS * PANEL;
+    int64_t last = -1;
+    for (int64_t piece; (piece = take(w)) < blocks * groups;) {
+        int64_t block = piece / groups, first = block * s->block;
+        int64_t rows = least(s->block, positions - first);
+        struct rows all = {gathered, length, 1, 0, length};
+        if (is_flat(s)) {
+            int64_t apart = s->h * s->w == 1 ? s->x.image : s->x.col;
+            all = (struct rows){w->arena + s->x.at + first * apart, apart, 1, 0, length};
+        } else if (block != last) {
+            for (int64_t r = 0; r < rows; r++)
+                gather(s, w->arena, first + r, gathered + r * length);
+            last = block;
+        }
+        int64_t tiles = (rows + ROWS - 1) / ROWS, from = piece % groups * s->group;
+        for (int64_t p = from; p < least(from + s->group, panels); p++)
+            for (int64_t t = 0; t < tiles; t++) {
+                int64_t lo = t * rows / tiles, hi = (t + 1) * rows / tiles;
+                struct rows some = all;
+                some.a += lo * all.apart;
+                multiply(some, s->kernels + p * length * PANEL, (int)(hi - lo), s->channels - p * PANEL, sums);
+                put(s, w->arena, first + lo, (int)(hi - lo), p * PANEL, sums);
+            }
+    }
+}
+
+/* (channels, in_channels, kernel_h, kernel_w) to (panels, kernel_h, kernel_w, in_channels, PANEL), zeros at the end. */
+void pack_product(const float *weights, int64_t in_channels, int64_t channels, int64_t places, int threads, float *to)
+{
+    int64_t panels = (channels + PANEL - 1) / PANEL, length = in_channels * places;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t panel = 0; panel < panels; panel++)
+        for (int64_t k = 0; k < PANEL; k++) {
+            const float *from = weights + (panel * PANEL + k) * length;
+            float *of_panel = to + panel * length * PANEL + k;
+            int is_there = panel * PANEL + k < channels;
+            for (int64_t c = 0; c < in_channels; c++)
+                for (int64_t i = 0; i < places; i++)
+                    of_panel[(i * in_channels + c) * PANEL] = is_there ? from[c * places + i] : 0;
+        }
+}

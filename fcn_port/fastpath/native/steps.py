@@ -1,0 +1,48 @@
+"""Steps as run.c takes them, and a call that runs several."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+from .build import library
+
+KINDS = (
+    "product", "winograd_3", "winograd_5", "winograd_7", "depthwise", "pool_max", "pool_average", "normalize",
+    "pointwise",
+)  # fmt: skip
+NONE, RELU, LEAKY, PRELU = range(4)
+
+
+class NativeBlob(ctypes.Structure):
+    """`struct blob` of step.h."""
+
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("at", "image", "row", "col"))
+
+
+class NativeStep(ctypes.Structure):
+    """`struct step` of step.h."""
+
+    _fields_ = (
+        ("kind", ctypes.c_int64),
+        *((name, NativeBlob) for name in ("x", "y", "z")),
+        *((name, ctypes.c_void_p) for name in ("kernels", "bias", "slopes")),
+        *((name, ctypes.c_int64) for name in (
+            "images", "in_h", "in_w", "in_channels", "h", "w", "channels",
+            "kernel_h", "kernel_w", "stride_h", "stride_w", "top", "left", "dilation_h", "dilation_w",
+            "activation", "block", "group", "shared", "common", "scratch", "scratch_apart",
+        )),
+        ("parameters", ctypes.c_double * 3),
+    )  # fmt: skip
+
+
+class NativeSteps:
+    """Several steps; `run` may be called by many threads at a time, each with an arena of its own."""
+
+    def __init__(self, steps: Sequence[NativeStep]) -> None:
+        self._steps = (NativeStep * len(steps))(*steps)
+        self._run = library().run
+
+    def run(self, arena: int, counters: int, threads: int) -> None:
+        """Run them over the arena at an address; there is an int at `counters` for each step."""
+        self._run(self._steps, len(self._steps), arena, counters, threads)

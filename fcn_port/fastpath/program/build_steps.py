@@ -1,0 +1,153 @@
+"""Steps of the C code for an operation: places, weights, and how the work is divided among threads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from converters.layers import eltwise, lrn, neuron
+
+from ..flow import Operation
+from ..native.division import Division, divide_product, divide_winograd, tiles_of
+from ..native.steps import KINDS, LEAKY, NONE, PRELU, RELU, NativeBlob, NativeStep
+from .kernels import Kernel
+from .places import Place
+from .weights import Packed, Weights
+
+
+@dataclass(frozen=True)
+class Task:
+    """A step whose places are not known to their last number yet: where buffers lie is decided when all are there."""
+
+    kind: str
+    x: Place
+    y: Place
+    z: Place | None
+    weights: Packed
+    settings: Mapping[str, int]
+    scratch: int = 0
+    """Floats of scratch for each thread."""
+    common: int = 0
+    """Floats of scratch before those, for all threads."""
+    parameters: tuple[float, ...] = ()
+
+    def native(self, offsets: Sequence[int], scratch: int) -> NativeStep:
+        """The step as C has it."""
+        n, c, h, w = self.y.size
+        _, in_c, in_h, in_w = self.x.size
+        step = NativeStep(
+            kind=KINDS.index(self.kind), x=_blob(self.x, offsets), y=_blob(self.y, offsets),
+            images=n, in_h=in_h, in_w=in_w, in_channels=in_c, h=h, w=w, channels=c,
+            common=scratch, scratch=scratch + self.common, scratch_apart=self.scratch, **self.settings,
+        )  # fmt: skip
+        if self.z is not None:
+            step.z = _blob(self.z, offsets)
+        for name in ("kernels", "bias", "slopes"):
+            values = getattr(self.weights, name)
+            setattr(step, name, None if values is None else values.data_ptr())
+        step.parameters[: len(self.parameters)] = self.parameters
+        return step
+
+
+def tasks_of(
+    operation: Operation, kernel: Kernel, places: Mapping[str, Place], weights: Weights, threads: int
+) -> list[Task]:
+    """The steps that an operation takes."""
+    x, y = places[operation.bottoms[0]], places[operation.tops[0]]
+    z = None if operation.addend is None else places[operation.addend]
+    activation, slope = _activation(operation)
+    settings = {"activation": activation}
+    params = operation.main.params
+    if type(params) is eltwise.Eltwise:
+        return _sum(operation, params, places, weights, settings, slope)
+    if kernel.name == "pointwise":
+        return [Task("pointwise", x, y, z, weights.constants(operation, y.size[1]), settings, parameters=slope)]
+    settings |= {
+        f"{name}{end}": value
+        for name, pair in (("kernel", kernel.window), ("stride", kernel.stride), ("dilation", kernel.dilation))
+        for end, value in zip(("_h", "_w"), pair, strict=True)
+    }
+    settings |= {"top": kernel.pad[0], "left": kernel.pad[1]}
+    if kernel.name in ("pool_max", "pool_average"):
+        return [Task(kernel.name, x, y, None, Packed(), settings)]
+    if type(params) is lrn.LRN:
+        numbers = params.alpha / params.local_size, params.k
+        scratch = y.size[1] + 2 * params.local_size + 64
+        return [Task("normalize", x, y, None, Packed(), settings, scratch=scratch, parameters=numbers)]
+    if kernel.name == "depthwise":
+        packed = weights.packed(operation, "depthwise", (1, *kernel.window))
+        return [Task("depthwise", x, y, z, packed, settings, parameters=slope)]
+    return [
+        _one_group(operation, kernel, x, y, z, weights, settings, slope, group, threads)
+        for group in range(kernel.groups)
+    ]
+
+
+def _one_group(
+    operation: Operation, kernel: Kernel, x: Place, y: Place, z: Place | None, weights: Weights,
+    settings: Mapping[str, int], slope: tuple[float, ...], group: int, threads: int,
+) -> Task:  # fmt: skip
+    channels, features = x.size[1] // kernel.groups, y.size[1] // kernel.groups
+    packed = weights.packed(operation, kernel.name, (channels, *kernel.window), group)
+    if kernel.groups > 1:
+        x = x.narrow(1, group * channels, channels)
+        y = y.narrow(1, group * features, features)
+        z = z and z.narrow(1, group * features, features)
+    cut = _divide(kernel, x, y, threads)
+    divided = {"block": cut.block, "group": cut.group, "shared": int(cut.shared)}
+    return Task(kernel.name, x, y, z, packed, {**settings, **divided}, cut.scratch, cut.common, slope)
+
+
+def _sum(
+    operation: Operation, params: eltwise.Eltwise, places: Mapping[str, Place], weights: Weights,
+    settings: Mapping[str, int], slope: tuple[float, ...],
+) -> list[Task]:  # fmt: skip
+    """A sum of values times their coefficients: one or two in the first step, one more in each other."""
+    y, terms = places[operation.tops[0]], list(zip(operation.main.bottoms, params.coefficients, strict=True))
+    terms.sort(key=lambda term: term[1] != 1)
+    addend = places[terms.pop(0)[0]] if terms[0][1] == 1 else None
+    slopes = weights.constants(operation, y.size[1]).slopes
+    tasks = []
+    for number, (name, coefficient) in enumerate(terms, 1):
+        is_last = number == len(terms)
+        packed = Packed(weights.coefficient(coefficient, y.size[1]), None, slopes if is_last else None)
+        now = settings if is_last else {"activation": NONE}
+        tasks.append(Task("pointwise", places[name], y, addend, packed, now, parameters=slope if is_last else ()))
+        addend = y
+    return tasks
+
+
+def _divide(kernel: Kernel, x: Place, y: Place, threads: int) -> Division:
+    (_, channels, _, _), (n, features, h, w) = x.size, y.size
+    if kernel.name == "product":
+        length, flat = kernel.window[0] * kernel.window[1] * channels, _is_flat(kernel, x)
+        return divide_product(length=length, positions=n * h * w, features=features, flat=flat, threads=threads)
+    side = kernel.window[0]
+    tiles = tiles_of(side, n, h, w)
+    return divide_winograd(side=side, channels=channels, features=features, tiles=tiles, threads=threads)
+
+
+def _is_flat(kernel: Kernel, x: Place) -> bool:
+    """True where what each output reads lies together, one output's after another's."""
+    n, c, h, w = x.size
+    image, row, col = x.steps
+    if kernel.pad != (0, 0):
+        return False
+    if kernel.window == (h, w):
+        return (w == 1 or col == c) and (h == 1 or row == w * col)
+    whole = (h == 1 or row == w * col) and (n == 1 or image == h * row)
+    return kernel.window == kernel.stride == (1, 1) and whole
+
+
+def _activation(operation: Operation) -> tuple[int, tuple[float, ...]]:
+    part = operation.activation
+    if part is None:
+        return NONE, ()
+    if type(part.params) is neuron.ReLU:
+        slope = part.params.negative_slope
+        return (LEAKY, (slope,)) if slope else (RELU, ())
+    return PRELU, ()
+
+
+def _blob(place: Place, offsets: Sequence[int]) -> NativeBlob:
+    return NativeBlob(offsets[place.buffer] + place.offset, *place.steps)

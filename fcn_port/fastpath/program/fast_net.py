@@ -1,0 +1,157 @@
+"""FastNet: a CaffeNet run by a program, made for each size of input that comes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from converters.execution import CaffeNet
+from converters.net import Shape
+
+from ...nets.net import Wrapper
+from ..flow import Flow, merge, read
+from ..lru_cache import Lock, LRUCache
+from .program import Program
+from .weights import Weights
+
+SIZES = 64
+"""Sizes of input whose programs are kept."""
+
+
+class FastNet(Wrapper):
+    """What `fast` returns for a CaffeNet. It takes and returns what the net does, without gradients."""
+
+    net: CaffeNet
+
+    def __init__(self, net: CaffeNet, *, winograd: bool = True) -> None:
+        """`winograd`: wide convolutions go by its filtering."""
+        super().__init__()
+        self.net = net
+        self.winograd = winograd
+        self.flow: Flow = merge(read(net.spec, net.outputs))
+        self._state: State | None = None
+        self._making = Lock()
+        self._arenas = Arenas()
+
+    def forward(self, *args: Tensor, **named: Tensor) -> Tensor | dict[str, Tensor]:
+        inputs = {**dict(zip(self.net.inputs, args, strict=False)), **named}
+        with torch.no_grad():
+            found = self._run(inputs) if self._is_planned(inputs, len(args) + len(named)) else None
+            if found is None:
+                result: Tensor | dict[str, Tensor] = self.net(*args, **named)
+                return result
+        return next(iter(found.values())) if len(found) == 1 else found
+
+    def _run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """The outputs; None where the net itself shall say what is wrong, or cannot be planned after all."""
+        if not self.state().is_planned:
+            return None
+        try:
+            program = self._program({name: tuple(inputs[name].shape) for name in self.net.inputs})
+            arena = self._arenas.take(program.floats)
+            found = program(inputs, arena)
+        except (ArithmeticError, LookupError, MemoryError, NotImplementedError, RuntimeError, ValueError):
+            return None
+        self._arenas.give_back(arena)
+        return found
+
+    def explain(self, size: tuple[int, int]) -> str:
+        """How each layer is computed for images of `size` (h, w), a line for each."""
+        if not self.state().is_planned:
+            return super().explain(size)
+        shapes = {name: (*shape[:2], *size) if len(shape) == 4 else shape for name, shape in self.net.inputs.items()}
+        return "\n".join(self._program(shapes).explain())
+
+    def reads(self, inputs: Mapping[str, Tensor]) -> object:
+        """What a pass over these inputs reads beside them: weights as they are, and packed."""
+        return [list(self.net.state_dict().values()), self.state()]
+
+    def state(self) -> State:
+        """Packed weights and programs of the weights as they are now."""
+        state, now = self._state, identity(self.net)
+        if state is not None and state.identity == now:
+            return state
+        with self._making:
+            state, now = self._state, identity(self.net)
+            if state is None or state.identity != now:
+                self._state = state = None  # frees the packed weights first
+                self._state = state = State(now, self.net)
+            return state
+
+    def _program(self, shapes: Mapping[str, Shape]) -> Program:
+        state, threads = self.state(), torch.get_num_threads()
+
+        def make() -> Program:
+            return Program(self.flow, shapes, state.weights, threads=threads, winograd=self.winograd)
+
+        return state.programs.get((tuple(shapes.items()), threads), make)
+
+    def _is_planned(self, inputs: Mapping[str, Tensor], count: int) -> bool:
+        """False where the net itself should see to its inputs, errors included."""
+        if self.net.training or inputs.keys() != self.net.inputs.keys() or count != len(inputs):
+            return False
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return False
+        for name, expected in self.net.inputs.items():
+            x = inputs[name]
+            if not isinstance(x, Tensor) or x.dtype != torch.float32 or x.device.type != "cpu" or x.numel() == 0:
+                return False
+            if x.ndim != len(expected) or (x.ndim > 1 and x.shape[1] != expected[1]):
+                return False
+        return True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy packs its weights itself."""
+        return {**vars(self), "_state": None, "_arenas": Arenas()}
+
+    def extra_repr(self) -> str:
+        """What rounding depends on; evaluations that were kept are told apart by it."""
+        return f"convolutions={'native' if self.winograd else 'direct'}"
+
+
+class State:
+    """What is made once for weights."""
+
+    def __init__(self, identity: object, net: CaffeNet) -> None:
+        self.identity = identity
+        state = net.state_dict()
+        keys = {}
+        for operation in read(net.spec, net.outputs).operations:
+            for (layer, position), _ in operation.main.blobs:
+                name = ("weight", "bias")[position] if position < 2 else f"blob{position}"
+                keys[layer, position] = f"{layer}.{name}"
+        self.is_planned = all(p.dtype == torch.float32 and p.device.type == "cpu" for p in state.values())
+        self.weights = Weights(state, keys)
+        self.programs: LRUCache[Program] = LRUCache(SIZES)
+
+
+class Arenas:
+    """Memory for passes, kept for the next one: as many arenas as there were passes at a time."""
+
+    def __init__(self) -> None:
+        self._idle: deque[Tensor] = deque()
+
+    def take(self, floats: int) -> Tensor:
+        """An arena of at least so many floats."""
+        try:
+            arena = self._idle.pop()
+        except IndexError:
+            return torch.empty(floats)
+        return arena if arena.numel() >= floats else torch.empty(floats)
+
+    def give_back(self, arena: Tensor) -> None:
+        self._idle.append(arena)
+
+
+def identity(net: nn.Module) -> object:
+    """Something that is equal as long as the weights are the same tensors and nobody has written into them."""
+    found = []
+    for module in net.modules():
+        for value in module._parameters.values():
+            if value is not None:
+                found.append((value.data_ptr(), 0 if value.is_inference() else value._version))
+    return found

@@ -1,0 +1,189 @@
+"""Where each value lies: in a buffer of its own, in its place inside a concatenation, or as a part of another value.
+
+Images (n, c, h, w) lie with their channels side by side, other values as PyTorch has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+
+from converters.layers import concat, crop, reshape
+from converters.net import Shape
+
+from ..flow import Flow, Operation
+
+
+@dataclass(frozen=True)
+class Place:
+    """A value inside a buffer: `offset` and `strides` count floats."""
+
+    buffer: int
+    offset: int
+    shape: Shape
+    strides: Shape
+
+    def narrow(self, axis: int, start: int, length: int) -> Place:
+        """`length` positions along an axis, from `start` on."""
+        shape = (*self.shape[:axis], length, *self.shape[axis + 1 :])
+        return replace(self, offset=self.offset + start * self.strides[axis], shape=shape)
+
+    @property
+    def is_image(self) -> bool:
+        """True where channels lie side by side, as native steps want them, with or without height and width."""
+        return len(self.shape) in (2, 4) and (self.strides[1] == 1 or self.shape[1] == 1)
+
+    @property
+    def size(self) -> tuple[int, int, int, int]:
+        """n, c, h, w of an image; a value (n, c) is one of 1x1."""
+        n, c, h, w = (*self.shape, 1, 1)[:4]
+        return n, c, h, w
+
+    @property
+    def steps(self) -> tuple[int, int, int]:
+        """Floats between images, rows and columns of an image."""
+        if len(self.shape) == 2:
+            return self.strides[0], self.strides[0], self.strides[0]
+        return self.strides[0], self.strides[2], self.strides[3]
+
+
+@dataclass(frozen=True)
+class Places:
+    """The place of every value, the floats of each buffer, and the (value, place) that have to be copied."""
+
+    values: Mapping[str, Place]
+    buffers: tuple[int, ...]
+    copies: Mapping[str, tuple[tuple[str, Place], ...]]
+
+
+def place_values(flow: Flow, shapes: Mapping[str, Shape]) -> Places:
+    """The places of all values, which have these shapes."""
+    inside = _parts_of_concatenations(flow, shapes)
+    placed: dict[str, Place] = {}
+    buffers: list[int] = []
+
+    def place(value: str) -> Place:
+        if value not in placed and value in inside:
+            whole, start = inside[value]
+            placed[value] = place(whole).narrow(1, start, shapes[value][1])
+        elif value not in placed:
+            placed[value] = _dense(len(buffers), shapes[value])
+            buffers.append(prod(shapes[value]))
+        return placed[value]
+
+    for value in flow.inputs:
+        place(value)
+    copies = {}
+    for operation in flow.operations:
+        views = view_of(operation, placed, shapes)
+        if views is not None:
+            placed.update(zip(operation.tops, views, strict=True))
+            continue
+        for top in operation.tops:
+            place(top)
+        if is_concatenation(operation, shapes):
+            copies[operation.tops[0]] = tuple(_copies(operation, placed, shapes, inside))
+    return Places(placed, tuple(buffers), copies)
+
+
+def is_concatenation(operation: Operation, shapes: Mapping[str, Shape]) -> bool:
+    """True for a Concat along channels of images or of (n, c)."""
+    params, bottom = operation.main.params, shapes[operation.bottoms[0]] if operation.bottoms else ()
+    return type(params) is concat.Concat and len(bottom) in (2, 4) and params.axis % len(bottom) == 1
+
+
+def view_of(operation: Operation, placed: Mapping[str, Place], shapes: Mapping[str, Shape]) -> tuple[Place, ...] | None:
+    """The places of the tops of an operation that moves nothing; None for any other."""
+    params = operation.main.params
+    if not operation.is_open or operation.affine or not operation.bottoms:
+        return None
+    bottom = placed[operation.bottoms[0]]
+    tops = [shapes[top] for top in operation.tops]
+    if type(params) is concat.Slice:
+        axis, starts = params.axis % len(bottom.shape), [0]
+        for top in tops[:-1]:
+            starts.append(starts[-1] + top[axis])
+        return tuple(bottom.narrow(axis, start, top[axis]) for start, top in zip(starts, tops, strict=True))
+    if type(params) is crop.Crop:
+        for axis in range(params.axis % len(bottom.shape), len(bottom.shape)):
+            bottom = bottom.narrow(axis, _offset(params, axis, len(bottom.shape)), tops[0][axis])
+        return (bottom,)
+    if type(params) in (reshape.Flatten, reshape.Reshape):
+        return _reshaped(bottom, tops[0])
+    return None
+
+
+def _offset(params: crop.Crop, axis: int, axes: int) -> int:
+    offsets = params.offset or (0,)
+    return offsets[0] if len(offsets) == 1 else offsets[axis - params.axis % axes]
+
+
+def _reshaped(bottom: Place, top: Shape) -> tuple[Place, ...] | None:
+    """The bottom with axes of length 1 taken away or put to its end."""
+    if top == bottom.shape:
+        return (bottom,)
+    kept = [(size, stride) for size, stride in zip(bottom.shape, bottom.strides, strict=True) if size != 1]
+    if [size for size in top if size != 1] != [size for size, _ in kept]:
+        return None
+    strides = []
+    for size in top:
+        strides.append(kept.pop(0)[1] if size != 1 else 0)
+    return (replace(bottom, shape=top, strides=_with_ones(top, tuple(strides))),)
+
+
+def _with_ones(shape: Shape, strides: Shape) -> Shape:
+    """Strides for axes of length 1, whose distance matters to nobody: 1 along channels, what follows elsewhere."""
+    whole = max((size * stride for size, stride in zip(shape, strides, strict=True)), default=1)
+    return tuple(
+        stride if size != 1 else 1 if axis == 1 else max(whole, 1)
+        for axis, (size, stride) in enumerate(zip(shape, strides, strict=True))
+    )
+
+
+def _parts_of_concatenations(flow: Flow, shapes: Mapping[str, Shape]) -> dict[str, tuple[str, int]]:
+    """For values that can be written where a concatenation wants them: its top, and their first channel in it."""
+    inside: dict[str, tuple[str, int]] = {}
+    for operation in reversed(flow.operations):
+        if not is_concatenation(operation, shapes):
+            continue
+        start = 0
+        for bottom in operation.bottoms:
+            if bottom not in inside and _is_made(bottom, flow, shapes):
+                inside[bottom] = operation.tops[0], start
+            start += shapes[bottom][1]
+    return inside
+
+
+def _is_made(value: str, flow: Flow, shapes: Mapping[str, Shape]) -> bool:
+    """True where a value is written by somebody, and is no part of another one."""
+    if value not in flow.makers:
+        return value in flow.inputs
+    operation = flow.operations[flow.makers[value]]
+    anywhere = {name: _dense(0, shape) for name, shape in shapes.items() if name in operation.bottoms}
+    return view_of(operation, anywhere, shapes) is None
+
+
+def _copies(
+    operation: Operation,
+    placed: Mapping[str, Place],
+    shapes: Mapping[str, Shape],
+    inside: Mapping[str, tuple[str, int]],
+) -> list[tuple[str, Place]]:
+    """The bottoms of a concatenation that lie elsewhere, with where they belong."""
+    found, start = [], 0
+    (top,) = operation.tops
+    for bottom in operation.bottoms:
+        goal = placed[top].narrow(1, start, shapes[bottom][1])
+        if inside.get(bottom) != (top, start):
+            found.append((bottom, goal))
+        start += shapes[bottom][1]
+    return found
+
+
+def _dense(buffer: int, shape: Shape) -> Place:
+    if len(shape) == 4:
+        _, c, h, w = shape
+        return Place(buffer, 0, shape, (h * w * c, 1, w * c, c))
+    strides = tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
+    return Place(buffer, 0, shape, strides)

@@ -1,0 +1,184 @@
+"""Program: a flow for inputs of one shape, as steps that run one after the other over an arena.
+
+What the C code can do is handed to it in runs of several steps at once; every other operation is computed by its
+layers' own functions, over views of the arena. Nothing is decided and no blob is allocated while it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from converters.net import Shape
+
+from ..flow import Flow, Operation
+from ..native.steps import NONE, NativeStep, NativeSteps
+from .arena import APART, arrange
+from .build_steps import Task, tasks_of
+from .kernels import Kernel, Refusal, choose
+from .places import Places, is_concatenation, place_values, view_of
+from .weights import Packed, Weights
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One operation of a program, how it is computed, and the steps; None where its layers compute it themselves."""
+
+    operation: Operation
+    how: str
+    tasks: tuple[Task, ...] | None
+    is_slow: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """Native steps that are handed over together, or the number of an operation that its layers compute."""
+
+    native: NativeSteps | None = None
+    number: int = -1
+
+
+class Program:
+    """A flow for inputs of certain shapes; threads may run it at the same time, each over its own arena."""
+
+    def __init__(
+        self, flow: Flow, inputs: Mapping[str, Shape], weights: Weights, *, threads: int, winograd: bool = True
+    ) -> None:
+        self.flow, self._weights, self._threads, self._winograd = flow, weights, threads, winograd
+        self.shapes = shapes_of(flow, inputs)
+        self.places: Places = place_values(flow, self.shapes)
+        self.planned = tuple(self._plan(operation) for operation in flow.operations)
+        self._offsets, size = arrange(self.places.buffers, self._lives())
+        tasks = [task for each in self.planned for task in each.tasks or ()]
+        self._scratch = -(-size // 16) * 16
+        scratch = max((task.common + threads * task.scratch for task in tasks), default=0)
+        self._counters = self._scratch + -(-scratch // 16) * 16
+        self.floats = self._counters + max(len(tasks), 1) + APART
+        self._runs = tuple(self._join())
+
+    def __call__(self, inputs: Mapping[str, Tensor], arena: Tensor) -> dict[str, Tensor]:
+        """The outputs for inputs of the program's shapes; `arena` has at least `floats` floats."""
+        for name, x in inputs.items():
+            self.view(name, arena).copy_(x)
+        address = arena.data_ptr()
+        for run in self._runs:
+            if run.native is not None:
+                run.native.run(address, address + 4 * self._counters, self._threads)
+                continue
+            found = self._compute(run.number, {}, arena)
+            tops = self.flow.operations[run.number].tops
+            if any(tuple(found[name].shape) != self.shapes[name] for name in tops):
+                return self._rest(run.number + 1, found, arena)
+            for name in tops:
+                self.view(name, arena).copy_(found[name])
+        return {name: self._output(value, arena) for name, value in self.flow.outputs.items()}
+
+    def view(self, value: str, arena: Tensor) -> Tensor:
+        """A value as a tensor over the arena."""
+        place = self.places.values[value]
+        return arena.as_strided(place.shape, place.strides, self._offsets[place.buffer] + place.offset)
+
+    def explain(self) -> list[str]:
+        """How many operations there are, and for each its name, what is merged into it, and how it is computed."""
+        slow = sum(each.is_slow for each in self.planned)
+        layers = sum(len(each.operation.parts) for each in self.planned)
+        lines = [f"{layers} layers in {len(self.planned)} operations, {slow or 'none'} of them by PyTorch"]
+        for each in self.planned:
+            others = [part.name for part in each.operation.parts if part.name != each.operation.name]
+            merged = f" with {', '.join(others)}" if others else ""
+            lines.append(f"  {each.operation.name}{merged}: {each.how}")
+        return lines
+
+    def _output(self, value: str, arena: Tensor) -> Tensor:
+        return self.view(value, arena).clone(memory_format=torch.contiguous_format)
+
+    def _plan(self, operation: Operation) -> Planned:
+        values = self.places.values
+        if view_of(operation, values, self.shapes) is not None:
+            return Planned(operation, "a view", ())
+        if is_concatenation(operation, self.shapes):
+            return self._concatenation(operation)
+        bottoms, tops = ([values[name] for name in names] for names in (operation.bottoms, operation.tops))
+        kernel = choose(operation, bottoms, tops, winograd=self._winograd)
+        if isinstance(kernel, Refusal):
+            return Planned(operation, f"by PyTorch: {kernel.why}", None, is_slow=True)
+        tasks = tasks_of(operation, kernel, values, self._weights, self._threads)
+        return Planned(operation, _words(kernel), tuple(tasks))
+
+    def _concatenation(self, operation: Operation) -> Planned:
+        copies = self.places.copies[operation.tops[0]]
+        tasks = tuple(
+            Task("pointwise", self.places.values[name], goal, None, Packed(), {"activation": NONE})
+            for name, goal in copies
+        )
+        names = ", ".join(name for name, _ in copies)
+        return Planned(operation, f"{names} copied, the rest in place" if names else "in place", tasks)
+
+    def _lives(self) -> list[tuple[int, int]]:
+        """The first and the last operation that needs each buffer."""
+        values, end = self.places.values, len(self.flow.operations)
+        first, last = [end] * len(self.places.buffers), [-1] * len(self.places.buffers)
+        uses = [(-1, name) for name in self.flow.inputs]
+        uses += [(i, name) for i, each in enumerate(self.flow.operations) for name in (*each.bottoms, *each.tops)]
+        uses += [(end, value) for value in self.flow.outputs.values()]
+        for index, name in uses:
+            buffer = values[name].buffer
+            first[buffer], last[buffer] = min(first[buffer], index), max(last[buffer], index)
+        return list(zip(first, last, strict=True))
+
+    def _join(self) -> list[Run]:
+        runs: list[Run] = []
+        steps: list[NativeStep] = []
+        for number, each in enumerate(self.planned):
+            if each.tasks is not None:
+                steps += [task.native(self._offsets, self._scratch) for task in each.tasks]
+                continue
+            if steps:
+                runs.append(Run(NativeSteps(steps)))
+            steps = []
+            runs.append(Run(number=number))
+        return [*runs, Run(NativeSteps(steps))] if steps else runs
+
+    def _compute(self, number: int, known: Mapping[str, Tensor], arena: Tensor) -> dict[str, Tensor]:
+        """The values of one operation by its layers' own functions; what is not `known` lies in the arena."""
+        found = dict(known)
+        for part in self.flow.operations[number].parts:
+            bottoms = [found[name] if name in found else self.view(name, arena) for name in part.bottoms]
+            tops = part.params.forward(bottoms, self._weights.of(part))
+            found.update(zip(part.tops, tops, strict=True))
+        return found
+
+    def _rest(self, number: int, found: dict[str, Tensor], arena: Tensor) -> dict[str, Tensor]:
+        """The outputs where a value has another shape than its rule says, as detections do: the rest layer by layer."""
+        for each in range(number, len(self.flow.operations)):
+            found = self._compute(each, found, arena)
+        return {
+            name: found[value].contiguous() if value in found else self._output(value, arena)
+            for name, value in self.flow.outputs.items()
+        }
+
+
+def shapes_of(flow: Flow, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
+    """The shape of every value for inputs of these shapes."""
+    shapes = dict(inputs)
+    for operation in flow.operations:
+        for part in operation.parts:
+            bottoms = [shapes[name] for name in part.bottoms]
+            shapes.update(zip(part.tops, part.params.top_shapes(bottoms), strict=True))
+    if any(size < 1 for shape in shapes.values() for size in shape):
+        raise ValueError("nothing is left of a blob")
+    return shapes
+
+
+def _words(kernel: Kernel) -> str:
+    size = "x".join(map(str, kernel.window))
+    names = {"product": "product", "pool_max": "maximum", "pool_average": "average", "pointwise": "channel by channel"}
+    if kernel.name.startswith("winograd"):
+        return f"{size} by Winograd's filtering"
+    if kernel.name in ("pointwise", "normalize"):
+        return names.get(kernel.name, kernel.name)
+    groups = f" in {kernel.groups} groups" if kernel.groups > 1 else ""
+    return f"{size} {names.get(kernel.name, kernel.name)}{groups}"

@@ -1,0 +1,127 @@
+"""Weights as steps want them: with factors and constants merged in, in the order in which they are read; made once.
+
+Merging is done in double precision and rounded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from converters.layers import convolution, inner_product, neuron
+
+from ..flow import Operation, Part
+from ..flow.affine import affine_of
+from ..lru_cache import LRUCache
+from ..native import build
+
+MOST_KEPT = 1 << 20
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What a step reads beside blobs; None where it does not."""
+
+    kernels: Tensor | None = None
+    bias: Tensor | None = None
+    slopes: Tensor | None = None
+
+
+class Weights:
+    """The learnable blobs of a net as they are now, and what was made of them."""
+
+    def __init__(self, state: Mapping[str, Tensor], keys: Mapping[tuple[str, int], str]) -> None:
+        self._state, self._keys = state, keys
+        self._packed: LRUCache[Packed] = LRUCache(MOST_KEPT)
+
+    def of(self, part: Part) -> list[Tensor]:
+        """The learnable blobs of a layer."""
+        return [self._state[self._keys[key]].reshape(shape) for key, shape in part.blobs]
+
+    def packed(self, operation: Operation, kernel: str, window: tuple[int, int, int], part: int = 0) -> Packed:
+        """The weights of an operation for a kernel; `window` is (input channels, height, width) of one group."""
+        key = operation.name, operation.parts[-1].name, kernel, window, part
+        return self._packed.get(key, lambda: self._pack(operation, kernel, window, part))
+
+    def constants(self, operation: Operation, channels: int) -> Packed:
+        """Factor, constant and slopes of an operation without products."""
+        key = operation.name, operation.parts[-1].name, "pointwise"
+
+        def make() -> Packed:
+            factor = constant = None
+            if operation.affine:
+                parts = operation.affine
+                both = affine_of(parts, [self.of(part) for part in parts], channels)
+                factor, constant = (_padded(each.float()) for each in both)
+            return Packed(factor, constant, self._slopes(operation, channels))
+
+        return self._packed.get(key, make)
+
+    def coefficient(self, value: float, channels: int) -> Tensor | None:
+        """One factor for all channels; None for 1."""
+        if value == 1:
+            return None
+        key = "coefficient", value, channels
+        return self._packed.get(key, lambda: Packed(_padded(torch.full((channels,), value)))).kernels
+
+    def _pack(self, operation: Operation, kernel: str, window: tuple[int, int, int], part: int) -> Packed:
+        weight, bias = self._merged(operation, window)
+        slopes = self._slopes(operation, len(weight))
+        if kernel == "depthwise":
+            spread = weight.flatten(1).t()
+            return Packed(_padded(spread).contiguous(), bias, slopes)
+        params = operation.main.params
+        groups = params.group if isinstance(params, convolution.Convolution) else 1
+        weight = weight.chunk(groups)[part].contiguous()
+        if bias is not None:
+            bias = _padded(bias[part * len(weight) : (part + 1) * len(weight)])
+        if slopes is not None:
+            slopes = _padded(slopes[part * len(weight) : (part + 1) * len(weight)])
+        return Packed(_pack_native(weight, kernel), bias, slopes)
+
+    def _merged(self, operation: Operation, window: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
+        """Weight (outputs, channels, h, w) and bias with what follows merged in."""
+        main = operation.main
+        blobs = [blob.detach() for blob in self.of(main)]
+        params = main.params
+        assert isinstance(params, (convolution.Convolution, inner_product.InnerProduct))
+        weight = blobs[0].t() if isinstance(params, inner_product.InnerProduct) and params.transpose else blobs[0]
+        weight, bias = weight.reshape(params.num_output, *window), blobs[1] if params.bias else None
+        if operation.affine:
+            parts = operation.affine
+            factor, constant = affine_of(parts, [self.of(part) for part in parts], len(weight))
+            weight = (weight.double() * factor[:, None, None, None]).float()
+            bias = (constant if bias is None else bias.double() * factor + constant).float()
+        return weight, None if bias is None else _padded(bias)
+
+    def _slopes(self, operation: Operation, channels: int) -> Tensor | None:
+        part = operation.activation
+        if part is None or type(part.params) is not neuron.PReLU:
+            return None
+        (slope,) = self.of(part)
+        return _padded(slope.detach().reshape(-1).expand(channels))
+
+
+def _padded(values: Tensor) -> Tensor:
+    """The last axis continued with zeros, as far as a vector may read."""
+    panel = build.library().panel()
+    missing = -values.shape[-1] % panel
+    return torch.nn.functional.pad(values, (0, missing)).contiguous()
+
+
+def _pack_native(weight: Tensor, kernel: str) -> Tensor:
+    library, threads = build.library(), torch.get_num_threads()
+    panels = -(-weight.shape[0] // library.panel()) * library.panel()
+    places = weight[0, 0].numel()
+    if kernel == "product":
+        packed = torch.empty(panels * weight.shape[1] * places)
+        library.pack_product(weight.data_ptr(), weight.shape[1], weight.shape[0], places, threads, packed.data_ptr())
+        return packed
+    side = weight.shape[2]
+    packed = torch.empty(build.POINTS_OF[side] ** 2 * panels * weight.shape[1])
+    pack = getattr(library, f"pack_winograd_{side}")
+    pack(weight.data_ptr(), weight.shape[1], weight.shape[0], threads, packed.data_ptr())
+    return packed

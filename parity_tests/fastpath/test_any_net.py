@@ -1,0 +1,245 @@
+"""`fast` of a CaffeNet: any net, the same call and the same numbers."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fcn_port
+from converters import CaffeNet, read_prototxt
+from converters.errors import CaffeFormatError, NetError
+from converters.export.indices import index_inputs
+from converters.formats import parse_prototxt
+from converters.net.layer import _types
+from fcn_port.fastpath.native import why_not
+from fcn_port.fastpath.program import FastNet
+from parity_tests.crazy_nets import crazy_net
+from parity_tests.execution.test_caffe_net import CLAIMS, inputs_of, load
+from parity_tests.fastpath.random_nets import filled, random_net
+from parity_tests.goldens import GOLDEN, compare, format_blobs, formats
+from parity_tests.tolerances import tolerance
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason="no C compiler")
+
+Outputs = Mapping[str, Tensor]
+SIZES = [(24, 24), (17, 31), (8, 9), (40, 7)]
+
+
+def named(net: CaffeNet, found: Tensor | Outputs) -> Outputs:
+    return {net.outputs[0]: found} if isinstance(found, Tensor) else found
+
+
+def run_blankly(net: FastNet, inputs: Outputs) -> Outputs:
+    """A pass over memory full of NaN, without the way out that the net itself is."""
+    program = net._program({name: tuple(inputs[name].shape) for name in net.net.inputs})
+    found = program(inputs, torch.full((program.floats,), float("nan")))
+    assert all(value.is_contiguous() for value in found.values())
+    return found
+
+
+def error(found: Outputs, exact: Outputs) -> float:
+    """The largest difference of any output as a share of its largest value."""
+    assert list(found) == list(exact)
+    worst = 0.0
+    for name, value in exact.items():
+        assert found[name].shape == value.shape
+        difference, largest = (found[name].double() - value).abs().max(), value.abs().max()
+        assert not difference.isnan(), name
+        worst = max(worst, float(difference / largest) if difference else 0.0)
+    return worst
+
+
+def pixels(net: CaffeNet, size: tuple[int, int], batch: int = 1) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(size[0] * 100 + size[1])
+    return {name: torch.randn(batch, shape[1], *size, generator=generator) for name, shape in net.inputs.items()}
+
+
+def in_double(net: CaffeNet, inputs: Outputs) -> Outputs:
+    exact = copy.deepcopy(net).double()
+    return named(net, exact(**{name: x.double() for name, x in inputs.items()}))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_nets_at_odd_sizes(seed: int) -> None:
+    """As near to double precision as the net itself, at most twice as far, whatever the memory held before."""
+    net = random_net(seed)
+    quick = FastNet(net)
+    for batch, size in enumerate(SIZES, 1):
+        inputs = pixels(net, size, (batch + 1) // 2)
+        exact = in_double(net, inputs)
+        literal = error(named(net, net(**inputs)), exact)
+        found = run_blankly(quick, inputs)
+        assert error(found, exact) <= max(2 * literal, tolerance("fast-net")), (size, quick.explain(size))
+        again = named(net, quick(**inputs))
+        assert all(torch.equal(mine, its) for mine, its in zip(again.values(), found.values(), strict=True))
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_recorded_nets(name: str) -> None:
+    net = load(read_prototxt(formats(f"{name}.prototxt")), formats(f"{name}.caffemodel"))
+    quick = fcn_port.fast(net)
+    assert isinstance(quick, FastNet)
+    found = run_blankly(quick, inputs_of(net, name))
+    for output, value in found.items():
+        assert compare(value.numpy(), format_blobs(name)[output]) <= tolerance(CLAIMS[name]), output
+
+
+@pytest.mark.parametrize("path", sorted((GOLDEN / "layers").glob("*.prototxt")), ids=lambda path: path.stem)
+def test_every_type_of_layer(path) -> None:
+    spec = read_prototxt(path)
+    net, limits = CaffeNet(spec).requires_grad_(False), index_inputs(spec, spec.inputs)
+    generator = torch.Generator().manual_seed(1)
+    for blob in net.state_dict().values():
+        blob.copy_(torch.rand(blob.shape, generator=generator) + 0.1)
+    inputs = {
+        name: torch.randint(0, limits[name], shape, generator=generator).float()
+        if limits.get(name)
+        else torch.randn(shape, generator=generator)
+        for name, shape in net.inputs.items()
+    }
+    expected = named(net, net(**inputs))
+    quick = FastNet(net)
+    assert error(run_blankly(quick, inputs), {name: x.double() for name, x in expected.items()}) <= 1e-5
+
+
+@pytest.mark.parametrize("kind", sorted(_types))
+def test_layers_with_numbers_that_nobody_would_write(kind: str) -> None:
+    for seed in range(4):
+        try:
+            net = filled(CaffeNet(parse_prototxt(crazy_net(random.Random(f"{kind} {seed}"), kind))))
+            inputs = {name: torch.rand(shape) for name, shape in net.inputs.items()}
+            expected = named(net, net(**inputs))
+        except CaffeFormatError:
+            continue
+        found = named(net, fcn_port.fast(net)(**inputs))
+        assert list(found) == list(expected)
+        for name, value in expected.items():
+            assert torch.allclose(found[name], value, rtol=1e-4, atol=1e-5, equal_nan=True), (kind, seed)
+
+
+SAME = """layer {
+    name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 8 kernel_size: 3 }
+}"""
+DATA = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 3, 12, 12] } } }'
+
+
+def small() -> CaffeNet:
+    return a_net('layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }')
+
+
+def a_net(text: str) -> CaffeNet:
+    """A net of a convolution and what follows."""
+    return filled(CaffeNet(parse_prototxt(f"{DATA} {SAME} {text}")))
+
+
+def test_what_the_net_itself_must_do_it_does() -> None:
+    net = small()
+    quick, x = fcn_port.fast(net), torch.randn(1, 3, 12, 12)
+    assert torch.allclose(quick(data=x), net(x), atol=1e-5)
+    for wrong in (
+        torch.zeros(0, 3, 12, 12),
+        torch.zeros(1, 4, 12, 12),
+        torch.zeros(1, 3, 2, 2),
+        torch.zeros(3, 12, 12),
+    ):
+        with pytest.raises(NetError) as mine:
+            quick(wrong)
+        with pytest.raises(NetError) as its:
+            net(wrong)
+        assert str(mine.value) == str(its.value)
+    for call in (lambda: quick(), lambda: quick(x, x), lambda: quick(x, data=x), lambda: quick(other=x)):
+        with pytest.raises(NetError):
+            call()
+    assert quick(x.double().float().requires_grad_()).requires_grad is False
+    net.double()
+    assert quick(x.double()).dtype == torch.float64
+
+
+def test_training_is_left_to_the_net() -> None:
+    net = a_net('layer { name: "d" type: "Dropout" bottom: "conv" top: "conv" }').train()
+    quick, x = fcn_port.fast(net), torch.randn(1, 3, 12, 12)
+    torch.manual_seed(0)
+    expected = net(x)
+    torch.manual_seed(0)
+    assert torch.equal(quick(x), expected)
+
+
+def test_changed_weights_are_noticed() -> None:
+    net = small()
+    quick, x = fcn_port.fast(net), torch.randn(1, 3, 12, 12)
+    quick(x)
+    net.conv.bias.add_(3)
+    assert torch.allclose(quick(x), net(x), atol=1e-4)
+    net.conv.weight = nn.Parameter(2 * net.conv.weight, requires_grad=False)
+    assert torch.allclose(quick(x), net(x), atol=1e-4)
+
+
+def test_a_value_that_is_not_a_number_stays() -> None:
+    net = small()
+    x = torch.zeros(1, 3, 12, 12)
+    x[0, 1, 5, 5] = float("nan")
+    assert torch.equal(fcn_port.fast(net)(x).isnan(), net(x).isnan())
+
+
+FILTER = """
+layer { name: "which" type: "Input" top: "which" input_param { shape { dim: [4] } } }
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [4, 3, 6, 6] } } }
+layer {
+    name: "before" type: "Convolution" bottom: "data" top: "before" convolution_param { num_output: 5 kernel_size: 3 }
+}
+layer { name: "filter" type: "Filter" bottom: "before" bottom: "which" top: "filter" }
+layer {
+    name: "after" type: "Convolution" bottom: "filter" top: "after" convolution_param { num_output: 4 kernel_size: 3 }
+}
+layer { name: "relu" type: "ReLU" bottom: "after" top: "after" }
+layer { name: "side" type: "Pooling" bottom: "before" top: "side" pooling_param { kernel_size: 2 stride: 2 } }
+"""
+
+
+def test_shapes_that_depend_on_values() -> None:
+    """Behind a layer that keeps some of the images, layers compute themselves; the same size may give all or some."""
+    net = filled(CaffeNet(parse_prototxt(FILTER)))
+    quick = FastNet(net)
+    for kept in ([1, 0, 1, 0], [1, 1, 1, 1], [0, 0, 0, 1]):
+        inputs = {"which": torch.tensor(kept).float(), "data": torch.randn(4, 3, 6, 6)}
+        expected = {name: value.double() for name, value in net(**inputs).items()}
+        assert error(run_blankly(quick, inputs), expected) <= 1e-6
+        assert error(named(net, quick(**inputs)), expected) <= 1e-6
+
+
+def test_what_is_left_alone() -> None:
+    net = small()
+    assert fcn_port.fast(net, low_memory=True) is net
+    assert fcn_port.fast(net, precision="bf16") is net
+    quick = fcn_port.fast(net)
+    assert fcn_port.fast(quick) is quick
+
+
+def test_a_blob_that_changes_under_another_name() -> None:
+    flat = """
+        layer { name: "flat" type: "Flatten" bottom: "conv" top: "flat" }
+        layer { name: "relu" type: "ReLU" bottom: "flat" top: "flat" }
+        layer { name: "other" type: "Pooling" bottom: "conv" top: "other" pooling_param { kernel_size: 2 } }"""
+    net, x = a_net(flat), torch.randn(2, 3, 12, 12)
+    expected = {name: value.double() for name, value in net(x).items()}
+    assert expected["other"].min() >= 0
+    assert error(run_blankly(FastNet(net), {"data": x}), expected) <= 1e-6
+
+
+def test_it_says_how_each_layer_is_computed() -> None:
+    said = fcn_port.fast(random_net(3)).explain((24, 24))
+    assert "operations" in said.splitlines()[0]
+    said = fcn_port.fast(a_net('layer { name: "e" type: "ELU" bottom: "conv" top: "e" }')).explain((24, 24))
+    assert "conv: 3x3 product" in said and "e: by PyTorch: no kernel for layers of type ELU" in said
+
+
+def test_it_can_be_copied() -> None:
+    quick, x = fcn_port.fast(small()), torch.randn(1, 3, 12, 12)
+    cold = copy.deepcopy(quick)
+    assert torch.equal(cold(x), quick(x))
+    assert torch.equal(copy.deepcopy(quick)(x), quick(x))
