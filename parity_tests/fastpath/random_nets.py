@@ -105,7 +105,7 @@ def random_net(seed: int, *, pieces: int = 10) -> CaffeNet:
     if r.random() < 0.5:
         whole = draft.layer("Pooling", [draft.blobs[-1][0]], params="pooling_param { pool: AVE global_pooling: true }")
         inner = draft.layer("InnerProduct", [whole], params="inner_product_param { num_output: 7 }")
-        draft.layer("Softmax", [draft.neurons(inner)])
+        draft.layer("Softmax", [draft.layer("PReLU", [inner], in_place=True)])
     return filled(CaffeNet(parse_prototxt("\n".join(draft.text))), seed)
 
 

@@ -22,12 +22,14 @@ from converters.execution.caffe_net import CaffeNet
 from converters.export import checking as check
 from fcn_port.fastpath import engines, lossless
 from fcn_port.fastpath.lru_cache import LRUCache
+from fcn_port.fastpath.program import FastNet
 from fcn_port.fastpath.tf32 import tf32
 from fcn_port.inspection import input_shapes
 from fcn_port.nets import FCN, FCN8s, Widths
 from fcn_port.nets.record import to_spec
 from fcn_port.nets.upsampling import with_upsampling
 from fcn_port.predict.tiles import tiling_of
+from parity_tests.fastpath.random_nets import random_net
 from parity_tests.narrow import NARROW, image, narrow
 
 THREADS = 4
@@ -174,6 +176,29 @@ def test_caffe_net() -> None:
 
     in_threads(work)
     assert_untouched(net, lone.state_dict())
+
+
+def test_fast_of_a_caffe_net() -> None:
+    """Each thread has an arena of its own; sizes are planned by whoever brings them first, and weights packed once."""
+    net = random_net(11)
+    lone = fcn_port.fast(net)
+    inputs = {size: pixels_of(net, size) for size in SIZES}
+    expected = {size: lone(**inputs[size]) for size in SIZES}
+    shared = fcn_port.fast(copy.deepcopy(net))
+    assert isinstance(shared, FastNet)
+
+    def work(number: int) -> None:
+        for size in 2 * in_an_order_of_its_own(number):
+            found = shared(**inputs[size])
+            assert all(torch.equal(found[name], blob) for name, blob in expected[size].items()), size
+
+    in_threads(work)
+    assert len(shared._arenas._idle) <= THREADS
+
+
+def pixels_of(net: CaffeNet, size: tuple[int, int]) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(size[0])
+    return {name: torch.randn(1, shape[1], *size, generator=generator) for name, shape in net.inputs.items()}
 
 
 def test_segment_by_tiles() -> None:

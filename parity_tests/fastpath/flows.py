@@ -1,0 +1,60 @@
+"""Flows of small nets for the tests of passes, and what a flow computes, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from converters import CaffeNet
+from converters.formats import parse_prototxt
+from converters.layers.base import blob_name
+from fcn_port.fastpath.flow import Flow, read
+from parity_tests.fastpath.random_nets import filled
+
+CONVOLUTION = "convolution_param { num_output: 4 kernel_size: 3 pad: 1 }"
+
+
+def net_of(*layers: str) -> CaffeNet:
+    """A net over `data` (1, 4, 8, 8), of layers written as "type name: bottoms -> tops | settings"."""
+    text = ['layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 4, 8, 8] } } }']
+    for each in layers:
+        head, _, settings = each.partition("|")
+        kind, name, *rest = head.replace(":", " ").split()
+        bottoms, tops = rest[: rest.index("->")], rest[rest.index("->") + 1 :]
+        ends = [f'bottom: "{blob}"' for blob in bottoms] + [f'top: "{blob}"' for blob in tops]
+        settings = settings or (CONVOLUTION if kind == "Convolution" else "")
+        text.append(f'layer {{ name: "{name}" type: "{kind}" {" ".join(ends)} {settings} }}')
+    return filled(CaffeNet(parse_prototxt("\n".join(text))))
+
+
+def flow_of(net: CaffeNet) -> Flow:
+    return read(net.spec, net.outputs)
+
+
+def outline(flow: Flow) -> list[str]:
+    """The layers of each operation."""
+    return [" ".join(part.name for part in operation.parts) for operation in flow.operations]
+
+
+def outputs(flow: Flow, net: CaffeNet, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the flow gives, one layer after the other in its order."""
+    values, state = dict(inputs), net.state_dict()
+    for operation in flow.operations:
+        for part in operation.parts:
+            blobs = [state[f"{layer}.{blob_name(at)}"].reshape(shape) for (layer, at), shape in part.blobs]
+            values.update(
+                zip(part.tops, part.params.forward([values[name] for name in part.bottoms], blobs), strict=True)
+            )
+    return {name: values[value] for name, value in flow.outputs.items()}
+
+
+def assert_same(flow: Flow, net: CaffeNet) -> None:
+    """The flow, in its order, is the net."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = {name: torch.randn(shape, generator=generator) for name, shape in net.inputs.items()}
+    found, expected = outputs(flow, net, inputs), net(**inputs)
+    expected = {net.outputs[0]: expected} if isinstance(expected, Tensor) else expected
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())

@@ -1,0 +1,70 @@
+"""Where values lie: concatenations in place, slices and crops as views, and memory that is used again."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from fcn_port.fastpath.flow import merge
+from fcn_port.fastpath.program.arena import arrange
+from fcn_port.fastpath.program.places import place_values
+from fcn_port.fastpath.program.program import shapes_of
+from parity_tests.fastpath.flows import flow_of, net_of
+
+
+def placed(*layers: str):
+    net = net_of(*layers)
+    flow = merge(flow_of(net))
+    shapes = shapes_of(flow, dict(net.inputs))
+    return place_values(flow, shapes)
+
+
+def test_what_is_concatenated_is_written_where_it_belongs() -> None:
+    found = placed(
+        "Convolution a: data -> a", "Convolution b: a -> b", "Concat c: a b -> c", "Convolution d: c -> d",
+        "Concat e: c d -> e",
+    )  # fmt: skip
+    assert {found.values[name].buffer for name in "abcde"} == {found.values["e"].buffer}
+    assert [found.values[name].offset for name in "abcde"] == [0, 4, 0, 8, 0]
+    assert not any(found.copies.values())
+
+
+def test_what_is_in_two_places_is_copied_to_one() -> None:
+    found = placed("Convolution a: data -> a", "Concat c: a data -> c", "Concat d: data a -> d")
+    assert [name for copies in found.copies.values() for name, _ in copies] == ["a", "data"]
+    assert placed("Convolution a: data -> a", "Concat c: a a -> c").copies["c"][0][1].offset == 4
+
+
+def test_parts_of_values_are_views() -> None:
+    found = placed(
+        "Slice s: data -> a b | slice_param { slice_point: 1 }", "Convolution c: b -> c", "Concat d: a c -> d"
+    )
+    assert found.values["a"].buffer == found.values["b"].buffer == found.values["data"].buffer
+    assert (found.values["b"].offset, found.values["b"].shape) == (1, (1, 3, 8, 8))
+    assert [name for name, _ in found.copies["d"]] == ["a"]
+    found = placed(
+        "Pooling p: data -> p | pooling_param { kernel_size: 4 stride: 4 }",
+        "Crop c: data p -> c | crop_param { offset: [1, 3] }",
+    )
+    assert (found.values["c"].offset, found.values["c"].shape) == ((8 + 3) * 4, (1, 4, 2, 2))
+
+
+def test_flat_images_of_one_pixel_are_views() -> None:
+    found = placed("Pooling p: data -> p | pooling_param { global_pooling: true }", "Flatten f: p -> f")
+    assert found.values["f"].buffer == found.values["p"].buffer and found.values["f"].shape == (1, 4)
+    assert placed("Flatten f: data -> f").values["f"].buffer != 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_buffers_that_live_at_once_do_not_overlap(seed: int) -> None:
+    r = random.Random(seed)
+    sizes = [r.randrange(1, 1000) for _ in range(40)]
+    lives = [(start, start + r.randrange(8)) for start in (r.randrange(60) for _ in sizes)]
+    offsets, size = arrange(sizes, lives)
+    for i in range(40):
+        assert offsets[i] + sizes[i] <= size and offsets[i] % 16 == 0
+        for j in range(i):
+            at_once = lives[i][0] <= lives[j][1] and lives[j][0] <= lives[i][1]
+            assert not at_once or offsets[i] + sizes[i] <= offsets[j] or offsets[j] + sizes[j] <= offsets[i]
+    assert size < sum(sizes)
