@@ -3,8 +3,8 @@
 `read` makes a Flow of a definition; each other module is one pass, Flow -> Flow; `merge` is the pipeline.
 """
 
-from .flow import Flow, Operation, Part
+from .flow import Flow, FlowLayer, FlowStep
 from .pipeline import merge
 from .read import read
 
-__all__ = ["Flow", "Operation", "Part", "merge", "read"]
+__all__ = ["Flow", "FlowLayer", "FlowStep", "merge", "read"]

@@ -10,14 +10,14 @@ from dataclasses import replace
 
 from converters.layers import convolution, eltwise, inner_product, neuron
 
-from .flow import Flow, Operation
+from .flow import Flow, FlowStep
 
 BEFORE = (convolution.Convolution, inner_product.InnerProduct)
 
 
 def merge_activations(flow: Flow) -> Flow:
     """The flow with its ReLUs and PReLUs merged into what is before them."""
-    operations: list[Operation | None] = list(flow.operations)
+    operations: list[FlowStep | None] = list(flow.operations)
     for number, operation in enumerate(flow.operations):
         part = operation.main
         if type(part.params) not in (neuron.ReLU, neuron.PReLU) or part.bottoms[0] not in flow.makers:
@@ -29,7 +29,7 @@ def merge_activations(flow: Flow) -> Flow:
     return replace(flow, operations=tuple(each for each in operations if each is not None))
 
 
-def _takes(operation: Operation) -> bool:
+def _takes(operation: FlowStep) -> bool:
     if operation.activation is not None or len(operation.tops) != 1:
         return False
     params = operation.main.params

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from converters.layers import batch_norm, convolution, inner_product, neuron, scale
 
-from .flow import Flow, Operation, Part
+from .flow import Flow, FlowLayer, FlowStep
 
 WITH_WEIGHTS = (convolution.Convolution, convolution.Deconvolution, inner_product.InnerProduct)
 
@@ -24,7 +24,7 @@ LARGEST = 1e30
 
 def merge_affine(flow: Flow) -> Flow:
     """The flow with its affine layers merged into what is before them."""
-    made: dict[str, Operation] = {}
+    made: dict[str, FlowStep] = {}
     for operation in flow.operations:
         part = operation.main
         before = made.get(part.bottoms[0]) if part.bottoms else None
@@ -36,7 +36,7 @@ def merge_affine(flow: Flow) -> Flow:
     return replace(flow, operations=tuple(made.values()))
 
 
-def is_affine(part: Part) -> bool:
+def is_affine(part: FlowLayer) -> bool:
     """True for a layer with a factor and a constant for each channel (axis 1), whatever the blob's size."""
     params = part.params
     if len(part.bottoms) != 1 or len(part.tops) != 1:
@@ -53,7 +53,7 @@ def is_affine(part: Part) -> bool:
     return max(abs(params.scale), abs(params.shift)) < LARGEST
 
 
-def affine_of(parts: Sequence[Part], blobs: Sequence[Sequence[Tensor]], channels: int) -> tuple[Tensor, Tensor]:
+def affine_of(parts: Sequence[FlowLayer], blobs: Sequence[Sequence[Tensor]], channels: int) -> tuple[Tensor, Tensor]:
     """The factor and the constant (c,) of several such layers one after the other, in double precision."""
     zeros, ones = torch.zeros(1, channels, 1, 1).double(), torch.ones(1, channels, 1, 1).double()
     constant, at_one = zeros, ones
@@ -65,13 +65,13 @@ def affine_of(parts: Sequence[Part], blobs: Sequence[Sequence[Tensor]], channels
     return factor.flatten(), constant.flatten()
 
 
-def _takes(operation: Operation) -> bool:
+def _takes(operation: FlowStep) -> bool:
     main = operation.main
     if not operation.is_open or len(main.bottoms) != 1 or len(main.tops) != 1:
         return False
     return bool(operation.affine) or type(main.params) in WITH_WEIGHTS
 
 
-def _key(operation: Operation) -> str:
+def _key(operation: FlowStep) -> str:
     """A name for an operation that may have no top."""
     return operation.tops[0] if operation.tops else f"{operation.name} "

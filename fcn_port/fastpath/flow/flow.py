@@ -14,7 +14,7 @@ BlobKey = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Part:
+class FlowLayer:
     """One layer as the definition has it; `bottoms` and `tops` name values.
 
     `blobs` are the keys of its learnable blobs, and their shapes here: layers may share one, each in its own shape.
@@ -30,18 +30,18 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Operation:
+class FlowStep:
     """Layers that are computed at once: `main`, factors and constants for each channel, a sum, an activation.
 
     `parts` are all of these layers in the order of the net; computing one after the other gives the same. `affine`
     are merged into the weights of `main`, `addend` is a value added to the result, `activation` comes last.
     """
 
-    main: Part
-    parts: tuple[Part, ...]
-    affine: tuple[Part, ...] = ()
+    main: FlowLayer
+    parts: tuple[FlowLayer, ...]
+    affine: tuple[FlowLayer, ...] = ()
     addend: str | None = None
-    activation: Part | None = None
+    activation: FlowLayer | None = None
 
     @property
     def name(self) -> str:
@@ -60,7 +60,7 @@ class Operation:
         """True where nothing has been merged behind the weights yet."""
         return self.addend is None and self.activation is None
 
-    def followed_by(self, part: Part) -> Operation:
+    def followed_by(self, part: FlowLayer) -> FlowStep:
         """The operation with one more layer among its parts; the caller says what it stands for."""
         return replace(self, parts=(*self.parts, part))
 
@@ -70,7 +70,7 @@ class Flow:
     """Operations in order; `outputs` pair the name of a blob with the value that it has at the end."""
 
     inputs: tuple[str, ...]
-    operations: tuple[Operation, ...]
+    operations: tuple[FlowStep, ...]
     outputs: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from converters.net import Layer, LayerSpec, NetSpec, Shape, aliases, borrowed_blobs, infer_blobs, known_params
 
-from .flow import Flow, Operation, Part
+from .flow import Flow, FlowLayer, FlowStep
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,17 +49,17 @@ def read(spec: NetSpec, outputs: Sequence[str]) -> Flow:
         values.update(zip(layer.tops, tops, strict=True))
         own = [((layer.name, position), shape) for position, shape in enumerate(learned.get(layer.name, ()))]
         blobs = tuple((borrowed.get(key, key), shape) for key, shape in own)
-        parts = [Part(layer.name, layer.place, layer.type, params, bottoms, tops, blobs)]
+        parts = [FlowLayer(layer.name, layer.place, layer.type, params, bottoms, tops, blobs)]
         for name, changed in followers[number]:
             if name != changed and (name in outputs or _is_read(name, spec.layers[number + 1 :])):
                 before, values[name] = values[name], _fresh(name, taken)
                 parts.append(_renamed(layer, values[changed], before, values[name]))
-        operations += [Operation(part, (part,)) for part in parts]
+        operations += [FlowStep(part, (part,)) for part in parts]
     return Flow(tuple(spec.inputs), tuple(operations), {name: values[name] for name in outputs})
 
 
-def _renamed(layer: LayerSpec, changed: str, before: str, top: str) -> Part:
-    return Part(f"{layer.name}: {top}", layer.place, "Renamed", Renamed(), (changed, before), (top,))
+def _renamed(layer: LayerSpec, changed: str, before: str, top: str) -> FlowLayer:
+    return FlowLayer(f"{layer.name}: {top}", layer.place, "Renamed", Renamed(), (changed, before), (top,))
 
 
 def _fresh(name: str, taken: dict[str, int]) -> str:

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 from converters.layers import convolution, eltwise
 
-from .flow import Flow, Operation
+from .flow import Flow, FlowStep
 
 
 def merge_sums(flow: Flow) -> Flow:
     """The flow in which convolutions add another value to their result where the net does so next."""
-    operations: list[Operation | None] = list(flow.operations)
+    operations: list[FlowStep | None] = list(flow.operations)
     for number, operation in enumerate(flow.operations):
         found = _maker(flow, operation)
         if found is None:
@@ -27,7 +27,7 @@ def merge_sums(flow: Flow) -> Flow:
     return replace(flow, operations=tuple(each for each in operations if each is not None))
 
 
-def _maker(flow: Flow, operation: Operation) -> int | None:
+def _maker(flow: Flow, operation: FlowStep) -> int | None:
     """The number of the convolution that can add the other bottom of a sum, the last one made of two."""
     params, bottoms = operation.main.params, operation.main.bottoms
     if type(params) is not eltwise.Eltwise or params.operation != "SUM" or len(bottoms) != 2:

@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 from converters.layers import eltwise, lrn, neuron
 
-from ..flow import Operation
+from ..flow import FlowStep
 from ..native.division import Division, divide_product, divide_winograd, tiles_of
 from ..native.steps import KINDS, LEAKY, NONE, PRELU, RELU, NativeBlob, NativeStep
-from .kernels import Kernel
-from .places import Place
-from .weights import Packed, Weights
+from .kernels import KernelChoice
+from .places import BlobPlace
+from .weights import Packed, PackedWeights
 
 
 @dataclass(frozen=True)
-class Task:
+class NativeTask:
     """A step whose places are not known to their last number yet: where buffers lie is decided when all are there."""
 
     kind: str
-    x: Place
-    y: Place
-    z: Place | None
+    x: BlobPlace
+    y: BlobPlace
+    z: BlobPlace | None
     weights: Packed
     settings: Mapping[str, int]
     scratch: int = 0
@@ -50,8 +50,8 @@ class Task:
 
 
 def tasks_of(
-    operation: Operation, kernel: Kernel, places: Mapping[str, Place], weights: Weights, threads: int
-) -> list[Task]:
+    operation: FlowStep, kernel: KernelChoice, places: Mapping[str, BlobPlace], weights: PackedWeights, threads: int
+) -> list[NativeTask]:
     """The steps that an operation takes."""
     x, y = places[operation.bottoms[0]], places[operation.tops[0]]
     z = None if operation.addend is None else places[operation.addend]
@@ -61,7 +61,7 @@ def tasks_of(
     if type(params) is eltwise.Eltwise:
         return _sum(operation, params, places, weights, settings, slope)
     if kernel.name == "pointwise":
-        return [Task("pointwise", x, y, z, weights.constants(operation, y.size[1]), settings, parameters=slope)]
+        return [NativeTask("pointwise", x, y, z, weights.constants(operation, y.size[1]), settings, parameters=slope)]
     settings |= {
         f"{name}{end}": value
         for name, pair in (("kernel", kernel.window), ("stride", kernel.stride), ("dilation", kernel.dilation))
@@ -69,14 +69,14 @@ def tasks_of(
     }
     settings |= {"top": kernel.pad[0], "left": kernel.pad[1]}
     if kernel.name in ("pool_max", "pool_average"):
-        return [Task(kernel.name, x, y, None, Packed(), settings)]
+        return [NativeTask(kernel.name, x, y, None, Packed(), settings)]
     if type(params) is lrn.LRN:
         numbers = params.alpha / params.local_size, params.k
         scratch = y.size[1] + 2 * params.local_size + 64
-        return [Task("normalize", x, y, None, Packed(), settings, scratch=scratch, parameters=numbers)]
+        return [NativeTask("normalize", x, y, None, Packed(), settings, scratch=scratch, parameters=numbers)]
     if kernel.name == "depthwise":
         packed = weights.packed(operation, "depthwise", (1, *kernel.window))
-        return [Task("depthwise", x, y, z, packed, settings, parameters=slope)]
+        return [NativeTask("depthwise", x, y, z, packed, settings, parameters=slope)]
     return [
         _one_group(operation, kernel, x, y, z, weights, settings, slope, group, threads)
         for group in range(kernel.groups)
@@ -84,9 +84,9 @@ def tasks_of(
 
 
 def _one_group(
-    operation: Operation, kernel: Kernel, x: Place, y: Place, z: Place | None, weights: Weights,
+    operation: FlowStep, kernel: KernelChoice, x: BlobPlace, y: BlobPlace, z: BlobPlace | None, weights: PackedWeights,
     settings: Mapping[str, int], slope: tuple[float, ...], group: int, threads: int,
-) -> Task:  # fmt: skip
+) -> NativeTask:  # fmt: skip
     channels, features = x.size[1] // kernel.groups, y.size[1] // kernel.groups
     packed = weights.packed(operation, kernel.name, (channels, *kernel.window), group)
     if kernel.groups > 1:
@@ -95,13 +95,13 @@ def _one_group(
         z = z and z.narrow(1, group * features, features)
     cut = _divide(kernel, x, y, threads)
     divided = {"block": cut.block, "group": cut.group, "shared": int(cut.shared)}
-    return Task(kernel.name, x, y, z, packed, {**settings, **divided}, cut.scratch, cut.common, slope)
+    return NativeTask(kernel.name, x, y, z, packed, {**settings, **divided}, cut.scratch, cut.common, slope)
 
 
 def _sum(
-    operation: Operation, params: eltwise.Eltwise, places: Mapping[str, Place], weights: Weights,
+    operation: FlowStep, params: eltwise.Eltwise, places: Mapping[str, BlobPlace], weights: PackedWeights,
     settings: Mapping[str, int], slope: tuple[float, ...],
-) -> list[Task]:  # fmt: skip
+) -> list[NativeTask]:  # fmt: skip
     """A sum of values times their coefficients: one or two in the first step, one more in each other."""
     y, terms = places[operation.tops[0]], list(zip(operation.main.bottoms, params.coefficients, strict=True))
     terms.sort(key=lambda term: term[1] != 1)
@@ -112,12 +112,12 @@ def _sum(
         is_last = number == len(terms)
         packed = Packed(weights.coefficient(coefficient, y.size[1]), None, slopes if is_last else None)
         now = settings if is_last else {"activation": NONE}
-        tasks.append(Task("pointwise", places[name], y, addend, packed, now, parameters=slope if is_last else ()))
+        tasks.append(NativeTask("pointwise", places[name], y, addend, packed, now, parameters=slope if is_last else ()))
         addend = y
     return tasks
 
 
-def _divide(kernel: Kernel, x: Place, y: Place, threads: int) -> Division:
+def _divide(kernel: KernelChoice, x: BlobPlace, y: BlobPlace, threads: int) -> Division:
     (_, channels, _, _), (n, features, h, w) = x.size, y.size
     if kernel.name == "product":
         length, flat = kernel.window[0] * kernel.window[1] * channels, _is_flat(kernel, x)
@@ -127,7 +127,7 @@ def _divide(kernel: Kernel, x: Place, y: Place, threads: int) -> Division:
     return divide_winograd(side=side, channels=channels, features=features, tiles=tiles, threads=threads)
 
 
-def _is_flat(kernel: Kernel, x: Place) -> bool:
+def _is_flat(kernel: KernelChoice, x: BlobPlace) -> bool:
     """True where what each output reads lies together, one output's after another's."""
     n, c, h, w = x.size
     image, row, col = x.steps
@@ -139,7 +139,7 @@ def _is_flat(kernel: Kernel, x: Place) -> bool:
     return kernel.window == kernel.stride == (1, 1) and whole
 
 
-def _activation(operation: Operation) -> tuple[int, tuple[float, ...]]:
+def _activation(operation: FlowStep) -> tuple[int, tuple[float, ...]]:
     part = operation.activation
     if part is None:
         return NONE, ()
@@ -149,5 +149,5 @@ def _activation(operation: Operation) -> tuple[int, tuple[float, ...]]:
     return PRELU, ()
 
 
-def _blob(place: Place, offsets: Sequence[int]) -> NativeBlob:
+def _blob(place: BlobPlace, offsets: Sequence[int]) -> NativeBlob:
     return NativeBlob(offsets[place.buffer] + place.offset, *place.steps)

@@ -15,8 +15,8 @@ from converters.net import Shape
 from ...nets.net import Wrapper
 from ..flow import Flow, merge, read
 from ..lru_cache import Lock, LRUCache
-from .program import Program
-from .weights import Weights
+from .program import ArenaPlan
+from .weights import PackedWeights
 
 SIZES = 64
 """Sizes of input whose programs are kept."""
@@ -33,7 +33,7 @@ class FastNet(Wrapper):
         self.net = net
         self.winograd = winograd
         self.flow: Flow = merge(read(net.spec, net.outputs))
-        self._state: State | None = None
+        self._state: PackedNet | None = None
         self._making = Lock()
         self._arenas = Arenas()
 
@@ -70,7 +70,7 @@ class FastNet(Wrapper):
         """What a pass over these inputs reads beside them: weights as they are, and packed."""
         return [list(self.net.state_dict().values()), self.state()]
 
-    def state(self) -> State:
+    def state(self) -> PackedNet:
         """Packed weights and programs of the weights as they are now."""
         state, now = self._state, identity(self.net)
         if state is not None and state.identity == now:
@@ -79,14 +79,14 @@ class FastNet(Wrapper):
             state, now = self._state, identity(self.net)
             if state is None or state.identity != now:
                 self._state = state = None  # frees the packed weights first
-                self._state = state = State(now, self.net)
+                self._state = state = PackedNet(now, self.net)
             return state
 
-    def _program(self, shapes: Mapping[str, Shape]) -> Program:
+    def _program(self, shapes: Mapping[str, Shape]) -> ArenaPlan:
         state, threads = self.state(), torch.get_num_threads()
 
-        def make() -> Program:
-            return Program(self.flow, shapes, state.weights, threads=threads, winograd=self.winograd)
+        def make() -> ArenaPlan:
+            return ArenaPlan(self.flow, shapes, state.weights, threads=threads, winograd=self.winograd)
 
         return state.programs.get((tuple(shapes.items()), threads), make)
 
@@ -113,7 +113,7 @@ class FastNet(Wrapper):
         return f"convolutions={'native' if self.winograd else 'direct'}"
 
 
-class State:
+class PackedNet:
     """What is made once for weights."""
 
     def __init__(self, identity: object, net: CaffeNet) -> None:
@@ -125,8 +125,8 @@ class State:
                 name = ("weight", "bias")[position] if position < 2 else f"blob{position}"
                 keys[layer, position] = f"{layer}.{name}"
         self.is_planned = all(p.dtype == torch.float32 and p.device.type == "cpu" for p in state.values())
-        self.weights = Weights(state, keys)
-        self.programs: LRUCache[Program] = LRUCache(SIZES)
+        self.weights = PackedWeights(state, keys)
+        self.programs: LRUCache[ArenaPlan] = LRUCache(SIZES)
 
 
 class Arenas:

@@ -12,11 +12,11 @@ from math import prod
 from converters.layers import concat, crop, reshape
 from converters.net import Shape
 
-from ..flow import Flow, Operation
+from ..flow import Flow, FlowStep
 
 
 @dataclass(frozen=True)
-class Place:
+class BlobPlace:
     """A value inside a buffer: `offset` and `strides` count floats."""
 
     buffer: int
@@ -24,7 +24,7 @@ class Place:
     shape: Shape
     strides: Shape
 
-    def narrow(self, axis: int, start: int, length: int) -> Place:
+    def narrow(self, axis: int, start: int, length: int) -> BlobPlace:
         """`length` positions along an axis, from `start` on."""
         shape = (*self.shape[:axis], length, *self.shape[axis + 1 :])
         return replace(self, offset=self.offset + start * self.strides[axis], shape=shape)
@@ -49,21 +49,21 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Places:
+class BlobPlaces:
     """The place of every value, the floats of each buffer, and the (value, place) that have to be copied."""
 
-    values: Mapping[str, Place]
+    values: Mapping[str, BlobPlace]
     buffers: tuple[int, ...]
-    copies: Mapping[str, tuple[tuple[str, Place], ...]]
+    copies: Mapping[str, tuple[tuple[str, BlobPlace], ...]]
 
 
-def place_values(flow: Flow, shapes: Mapping[str, Shape]) -> Places:
+def place_values(flow: Flow, shapes: Mapping[str, Shape]) -> BlobPlaces:
     """The places of all values, which have these shapes."""
     inside = _parts_of_concatenations(flow, shapes)
-    placed: dict[str, Place] = {}
+    placed: dict[str, BlobPlace] = {}
     buffers: list[int] = []
 
-    def place(value: str) -> Place:
+    def place(value: str) -> BlobPlace:
         if value not in placed and value in inside:
             whole, start = inside[value]
             placed[value] = place(whole).narrow(1, start, shapes[value][1])
@@ -84,16 +84,18 @@ def place_values(flow: Flow, shapes: Mapping[str, Shape]) -> Places:
             place(top)
         if is_concatenation(operation, shapes):
             copies[operation.tops[0]] = tuple(_copies(operation, placed, shapes, inside))
-    return Places(placed, tuple(buffers), copies)
+    return BlobPlaces(placed, tuple(buffers), copies)
 
 
-def is_concatenation(operation: Operation, shapes: Mapping[str, Shape]) -> bool:
+def is_concatenation(operation: FlowStep, shapes: Mapping[str, Shape]) -> bool:
     """True for a Concat along channels of images or of (n, c)."""
     params, bottom = operation.main.params, shapes[operation.bottoms[0]] if operation.bottoms else ()
     return type(params) is concat.Concat and len(bottom) in (2, 4) and params.axis % len(bottom) == 1
 
 
-def view_of(operation: Operation, placed: Mapping[str, Place], shapes: Mapping[str, Shape]) -> tuple[Place, ...] | None:
+def view_of(
+    operation: FlowStep, placed: Mapping[str, BlobPlace], shapes: Mapping[str, Shape]
+) -> tuple[BlobPlace, ...] | None:
     """The places of the tops of an operation that moves nothing; None for any other."""
     params = operation.main.params
     if not operation.is_open or operation.affine or not operation.bottoms:
@@ -119,7 +121,7 @@ def _offset(params: crop.Crop, axis: int, axes: int) -> int:
     return offsets[0] if len(offsets) == 1 else offsets[axis - params.axis % axes]
 
 
-def _reshaped(bottom: Place, top: Shape) -> tuple[Place, ...] | None:
+def _reshaped(bottom: BlobPlace, top: Shape) -> tuple[BlobPlace, ...] | None:
     """The bottom with axes of length 1 taken away or put to its end."""
     if top == bottom.shape:
         return (bottom,)
@@ -165,11 +167,11 @@ def _is_made(value: str, flow: Flow, shapes: Mapping[str, Shape]) -> bool:
 
 
 def _copies(
-    operation: Operation,
-    placed: Mapping[str, Place],
+    operation: FlowStep,
+    placed: Mapping[str, BlobPlace],
     shapes: Mapping[str, Shape],
     inside: Mapping[str, tuple[str, int]],
-) -> list[tuple[str, Place]]:
+) -> list[tuple[str, BlobPlace]]:
     """The bottoms of a concatenation that lie elsewhere, with where they belong."""
     found, start = [], 0
     (top,) = operation.tops
@@ -181,9 +183,9 @@ def _copies(
     return found
 
 
-def _dense(buffer: int, shape: Shape) -> Place:
+def _dense(buffer: int, shape: Shape) -> BlobPlace:
     if len(shape) == 4:
         _, c, h, w = shape
-        return Place(buffer, 0, shape, (h * w * c, 1, w * c, c))
+        return BlobPlace(buffer, 0, shape, (h * w * c, 1, w * c, c))
     strides = tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
-    return Place(buffer, 0, shape, strides)
+    return BlobPlace(buffer, 0, shape, strides)

@@ -1,4 +1,4 @@
-"""Program: a flow for inputs of one shape, as steps that run one after the other over an arena.
+"""ArenaPlan: a flow for inputs of one shape, as steps that run one after the other over an arena.
 
 What the C code can do is handed to it in runs of several steps at once; every other operation is computed by its
 layers' own functions, over views of the arena. Nothing is decided and no blob is allocated while it runs.
@@ -14,42 +14,42 @@ from torch import Tensor
 
 from converters.net import Shape
 
-from ..flow import Flow, Operation
+from ..flow import Flow, FlowStep
 from ..native.steps import NONE, NativeStep, NativeSteps
 from .arena import APART, arrange
-from .build_steps import Task, tasks_of
-from .kernels import Kernel, Refusal, choose
-from .places import Places, is_concatenation, place_values, view_of
-from .weights import Packed, Weights
+from .build_steps import NativeTask, tasks_of
+from .kernels import KernelChoice, Refusal, choose
+from .places import BlobPlaces, is_concatenation, place_values, view_of
+from .weights import Packed, PackedWeights
 
 
 @dataclass(frozen=True)
 class Planned:
     """One operation of a program, how it is computed, and the steps; None where its layers compute it themselves."""
 
-    operation: Operation
+    operation: FlowStep
     how: str
-    tasks: tuple[Task, ...] | None
+    tasks: tuple[NativeTask, ...] | None
     is_slow: bool = False
 
 
 @dataclass(frozen=True)
-class Run:
+class PlanRun:
     """Native steps that are handed over together, or the number of an operation that its layers compute."""
 
     native: NativeSteps | None = None
     number: int = -1
 
 
-class Program:
+class ArenaPlan:
     """A flow for inputs of certain shapes; threads may run it at the same time, each over its own arena."""
 
     def __init__(
-        self, flow: Flow, inputs: Mapping[str, Shape], weights: Weights, *, threads: int, winograd: bool = True
+        self, flow: Flow, inputs: Mapping[str, Shape], weights: PackedWeights, *, threads: int, winograd: bool = True
     ) -> None:
         self.flow, self._weights, self._threads, self._winograd = flow, weights, threads, winograd
         self.shapes = shapes_of(flow, inputs)
-        self.places: Places = place_values(flow, self.shapes)
+        self.places: BlobPlaces = place_values(flow, self.shapes)
         self.planned = tuple(self._plan(operation) for operation in flow.operations)
         self._offsets, size = arrange(self.places.buffers, self._lives())
         tasks = [task for each in self.planned for task in each.tasks or ()]
@@ -95,7 +95,7 @@ class Program:
     def _output(self, value: str, arena: Tensor) -> Tensor:
         return self.view(value, arena).clone(memory_format=torch.contiguous_format)
 
-    def _plan(self, operation: Operation) -> Planned:
+    def _plan(self, operation: FlowStep) -> Planned:
         values = self.places.values
         if view_of(operation, values, self.shapes) is not None:
             return Planned(operation, "a view", ())
@@ -108,10 +108,10 @@ class Program:
         tasks = tasks_of(operation, kernel, values, self._weights, self._threads)
         return Planned(operation, _words(kernel), tuple(tasks))
 
-    def _concatenation(self, operation: Operation) -> Planned:
+    def _concatenation(self, operation: FlowStep) -> Planned:
         copies = self.places.copies[operation.tops[0]]
         tasks = tuple(
-            Task("pointwise", self.places.values[name], goal, None, Packed(), {"activation": NONE})
+            NativeTask("pointwise", self.places.values[name], goal, None, Packed(), {"activation": NONE})
             for name, goal in copies
         )
         names = ", ".join(name for name, _ in copies)
@@ -129,18 +129,18 @@ class Program:
             first[buffer], last[buffer] = min(first[buffer], index), max(last[buffer], index)
         return list(zip(first, last, strict=True))
 
-    def _join(self) -> list[Run]:
-        runs: list[Run] = []
+    def _join(self) -> list[PlanRun]:
+        runs: list[PlanRun] = []
         steps: list[NativeStep] = []
         for number, each in enumerate(self.planned):
             if each.tasks is not None:
                 steps += [task.native(self._offsets, self._scratch) for task in each.tasks]
                 continue
             if steps:
-                runs.append(Run(NativeSteps(steps)))
+                runs.append(PlanRun(NativeSteps(steps)))
             steps = []
-            runs.append(Run(number=number))
-        return [*runs, Run(NativeSteps(steps))] if steps else runs
+            runs.append(PlanRun(number=number))
+        return [*runs, PlanRun(NativeSteps(steps))] if steps else runs
 
     def _compute(self, number: int, known: Mapping[str, Tensor], arena: Tensor) -> dict[str, Tensor]:
         """The values of one operation by its layers' own functions; what is not `known` lies in the arena."""
@@ -173,7 +173,7 @@ def shapes_of(flow: Flow, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
     return shapes
 
 
-def _words(kernel: Kernel) -> str:
+def _words(kernel: KernelChoice) -> str:
     size = "x".join(map(str, kernel.window))
     names = {"product": "product", "pool_max": "maximum", "pool_average": "average", "pointwise": "channel by channel"}
     if kernel.name.startswith("winograd"):

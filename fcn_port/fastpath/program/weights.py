@@ -1,4 +1,4 @@
-"""Weights as steps want them: with factors and constants merged in, in the order in which they are read; made once.
+"""Weights as steps want them: factors and constants merged in, in the order in which they are read; made once.
 
 Merging is done in double precision and rounded once.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from converters.layers import convolution, inner_product, neuron
 
-from ..flow import Operation, Part
+from ..flow import FlowLayer, FlowStep
 from ..flow.affine import affine_of
 from ..lru_cache import LRUCache
 from ..native import build
@@ -30,23 +30,23 @@ class Packed:
     slopes: Tensor | None = None
 
 
-class Weights:
+class PackedWeights:
     """The learnable blobs of a net as they are now, and what was made of them."""
 
     def __init__(self, state: Mapping[str, Tensor], keys: Mapping[tuple[str, int], str]) -> None:
         self._state, self._keys = state, keys
         self._packed: LRUCache[Packed] = LRUCache(MOST_KEPT)
 
-    def of(self, part: Part) -> list[Tensor]:
+    def of(self, part: FlowLayer) -> list[Tensor]:
         """The learnable blobs of a layer."""
         return [self._state[self._keys[key]].reshape(shape) for key, shape in part.blobs]
 
-    def packed(self, operation: Operation, kernel: str, window: tuple[int, int, int], part: int = 0) -> Packed:
+    def packed(self, operation: FlowStep, kernel: str, window: tuple[int, int, int], part: int = 0) -> Packed:
         """The weights of an operation for a kernel; `window` is (input channels, height, width) of one group."""
         key = operation.name, operation.parts[-1].name, kernel, window, part
         return self._packed.get(key, lambda: self._pack(operation, kernel, window, part))
 
-    def constants(self, operation: Operation, channels: int) -> Packed:
+    def constants(self, operation: FlowStep, channels: int) -> Packed:
         """Factor, constant and slopes of an operation without products."""
         key = operation.name, operation.parts[-1].name, "pointwise"
 
@@ -67,7 +67,7 @@ class Weights:
         key = "coefficient", value, channels
         return self._packed.get(key, lambda: Packed(_padded(torch.full((channels,), value)))).kernels
 
-    def _pack(self, operation: Operation, kernel: str, window: tuple[int, int, int], part: int) -> Packed:
+    def _pack(self, operation: FlowStep, kernel: str, window: tuple[int, int, int], part: int) -> Packed:
         weight, bias = self._merged(operation, window)
         slopes = self._slopes(operation, len(weight))
         if kernel == "depthwise":
@@ -82,7 +82,7 @@ class Weights:
             slopes = _padded(slopes[part * len(weight) : (part + 1) * len(weight)])
         return Packed(_pack_native(weight, kernel), bias, slopes)
 
-    def _merged(self, operation: Operation, window: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
+    def _merged(self, operation: FlowStep, window: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
         """Weight (outputs, channels, h, w) and bias with what follows merged in."""
         main = operation.main
         blobs = [blob.detach() for blob in self.of(main)]
@@ -97,7 +97,7 @@ class Weights:
             bias = (constant if bias is None else bias.double() * factor + constant).float()
         return weight, None if bias is None else _padded(bias)
 
-    def _slopes(self, operation: Operation, channels: int) -> Tensor | None:
+    def _slopes(self, operation: FlowStep, channels: int) -> Tensor | None:
         part = operation.activation
         if part is None or type(part.params) is not neuron.PReLU:
             return None
