@@ -91,6 +91,8 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
                 if options.verbose:
                     _explain(net, each.seen, options.tile, explained)
             progress(number, len(sources))
+    for each in results:
+        _say_frames(each["image"])
     if one and failed:
         _raise_again(sources[0])
     order = {source.path: i for i, source in enumerate(sources)}
@@ -153,6 +155,15 @@ def _write(predicted: Predicted, out: Path, options: PredictOptions) -> dict[str
         paths = write_outputs(each, place, scores=options.scores, probabilities=options.probabilities)
         written.append({**({"head": head} if head else {}), **paths, "classes": each.share_of_classes()})
     return {"image": predicted.source.path, "outputs": written}
+
+
+def _say_frames(image: Path) -> None:
+    """Say that a file of several pictures was taken for its first."""
+    from ..predict.pictures import frames_of
+
+    frames = frames_of(image)
+    if frames > 1:
+        note(f"{image}: the first of its {frames} pictures; split the file for the others")
 
 
 def _raise_again(source: ImageSource) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import click
 
+from converters.export import takes_any_size
 from converters.net import Derivation, LayerSpec, NetSpec, Shape, derive_crops, infer_shapes, written_offset
 from converters.passes import prepare
 
@@ -17,17 +18,20 @@ from .sources import read_net
 
 @click.command("trace")
 @click.argument("what")
-@click.argument("size", type=SizeParam(), default="100x100")
+@click.argument("size", type=SizeParam(), required=False)
 @click.option("--explain-crops", is_flag=True, help="Say in words and numbers why each crop is where it is.")
 @click.option("--auto-crop", "derive", is_flag=True, help="Derive the offsets of crops that give none.")
 @json_option
-def command(what: str, size: tuple[int, int], explain_crops: bool, derive: bool, as_json: bool) -> None:
-    """Show the shape of every blob of WHAT for an image of SIZE (height first, 100x100 by default).
+def command(what: str, size: tuple[int, int] | None, explain_crops: bool, derive: bool, as_json: bool) -> None:
+    """Show the shape of every blob of WHAT for an image of SIZE, height first.
+
+    Without SIZE it is 100x100, or the net's own where its weights fit no other.
 
     WHAT is the name of a net, a prototxt, a caffemodel or a converted file. Nothing is computed.
     """
     spec = prepare(read_net(what), crops=derive)
-    shapes = infer_shapes(spec, input_shapes(spec, size))
+    size = size or ((100, 100) if takes_any_size(spec) else None)
+    shapes = infer_shapes(spec, None if size is None else input_shapes(spec, size))
     derivations = derive_crops(spec) if explain_crops or derive else ()
     if as_json:
         write_json(_as_json(spec, shapes, derivations))

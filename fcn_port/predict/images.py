@@ -31,8 +31,15 @@ def read_image(image: ImageLike) -> np.ndarray:
     if isinstance(image, Image.Image):
         with pillow_errors():
             return _to_rgb(image)
+    if not isinstance(image, str | os.PathLike):
+        found = "a tensor, which a net takes as it is: net(x)" if hasattr(image, "requires_grad") else _kind(image)
+        raise ImageError(f"{found}; expected an image file's path, a Pillow image or an (h, w, 3) uint8 RGB array")
     with opened_picture(image) as opened:
         return _to_rgb(opened)
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

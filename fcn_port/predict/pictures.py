@@ -23,6 +23,8 @@ from ..errors import ImageError
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """Pillow's names of the formats that are read; a JPEG may hold several pictures (MPO), of which the first counts."""
+_SEVERAL = ("GIF", "TIFF", "WEBP", "PNG")
+"""Formats in which further pictures are no thumbnails of the first."""
 
 _EXPANSION = 64
 """Bytes of pixels for each byte of a file, beyond the first 64 MiB: photographs have up to about 30."""
@@ -49,6 +51,12 @@ def opened_picture(source: str | os.PathLike[str] | bytes, *, pixels: bool = Tru
                 _check_size(image, len(raw))
                 image.load()
             yield image
+
+
+def frames_of(path: str | os.PathLike[str]) -> int:
+    """The number of pictures in a file, of which the first is read: more in animations and documents."""
+    with opened_picture(path, pixels=False) as image:
+        return int(getattr(image, "n_frames", 1)) if image.format in _SEVERAL else 1
 
 
 @contextmanager

@@ -14,6 +14,12 @@ from .legend import LegendEntry, with_legend
 
 _NOTEBOOK = 1200
 """Pixels of the longer side from which on a notebook gets a smaller picture."""
+_NAMED = 5
+"""Classes that the representation names."""
+_BACKGROUND = frozenset(("background", "__background__", "void", "unlabeled", "unlabelled", "ignore", "none"))
+"""Names of a class that is no thing; where the first class has another one, it is drawn as all are."""
+_LEAST_SHARE = 0.0005
+"""What a legend names: less would read 0.0%."""
 _STRIP = 1 << 20
 """Pixels that are tinted at a time: tinting works in double precision, which is 48 bytes a pixel."""
 
@@ -33,6 +39,13 @@ class Segmentation:
     classes: tuple[str, ...]
     palette: np.ndarray
 
+    def __repr__(self) -> str:
+        h, w = self.labels.shape
+        shares = [f"{name} {share:.1%}" for name, share in self.share_of_classes().items()]
+        more = f" and {len(shares) - _NAMED} more" if len(shares) > _NAMED else ""
+        scores = "no scores kept" if self.scores is None else f"scores of {len(self.scores)} classes"
+        return f"Segmentation({h}x{w}, {scores}: {', '.join(shares[:_NAMED])}{more})"
+
     def label_image(self) -> Image.Image:
         """The label map as an indexed picture: the pixel values are the labels, the palette gives the colours.
 
@@ -48,28 +61,33 @@ class Segmentation:
         return picture
 
     def overlay(self, *, opacity: float = 0.6) -> Image.Image:
-        """The image with every pixel not labelled 0 tinted in its class's colour."""
+        """The image with every pixel tinted in its class's colour, but for the background's."""
         mixed = np.empty_like(self.image)
         rows = max(1, _STRIP // max(1, self.image.shape[1]))
         for start in range(0, len(mixed), rows):
             image, labels = (whole[start : start + rows] for whole in (self.image, self.labels))
             colours = self.palette[labels.astype(np.uint8)].astype(np.float64)
-            weight = np.where(labels > 0, opacity, 0.0)[..., None]
+            weight = np.where(labels >= self._first_drawn, opacity, 0.0)[..., None]
             mixed[start : start + rows] = (image * (1 - weight) + colours * weight).round()
         return Image.fromarray(mixed)
 
     def picture(self) -> Image.Image:
-        """The overlay with a legend below: each class that occurs but the first, the background, the largest first."""
+        """The overlay with a legend below: each class that occurs, but for the background, the largest first."""
         return with_legend(self.overlay(), self._legend())
 
     def share_of_classes(self) -> dict[str, float]:
         """The share of the pixels of each class that occurs, the largest first."""
         return {self._name(label): share for label, share in self._shares().items()}
 
+    @property
+    def _first_drawn(self) -> int:
+        """The label of the first class that is drawn: 0 where the net has no background, as NYUDv2's wall is none."""
+        return 0 if self.classes and self.classes[0].lower() not in _BACKGROUND else 1
+
     def _legend(self) -> list[LegendEntry]:
         entries = []
         for label, share in self._shares().items():
-            if label:
+            if label >= self._first_drawn and share >= _LEAST_SHARE:
                 r, g, b = (int(value) for value in self.palette[label % 256])
                 entries.append((f"{self._name(label)} {share:.1%}", (r, g, b)))
         return entries

@@ -57,8 +57,8 @@ def segment(
     Segmentation for each, by name; type checkers know so of SIFT Flow's nets (`load` and `build` of their names), and
     take every other for one with one output: `cast` the result where a file holds another. With `tile` the net sees at
     most tile x tile pixels at a time, and the result is that of the whole image but for rounding; `keep_scores=False`
-    then saves most of the memory. Raises ImageError for an image that cannot be read, ValueError for a net that does
-    not say how its input is made or that takes more than one, and for tiles that are too small.
+    then saves most of the memory. Raises ImageError for an image that cannot be read or is none, ValueError for a
+    net that does not say how its input is made, takes more than one or is in train mode, and for tiles that are too small.
     """
     return segment_all(net, [image], preprocessing=preprocessing, tile=tile, keep_scores=keep_scores)[0]
 
@@ -72,6 +72,8 @@ def segment_all(
     keep_scores: bool = True,
 ) -> list[Seen]:
     """Segment images of one size in one pass of the net; otherwise as `segment`. ValueError if sizes differ."""
+    if net.training and any(child.training for child in net.children()):  # a wrapper's own mode means nothing
+        raise ValueError("the net is in train mode, in which dropout is random: call net.eval() first")
     work = _Work(net, _recipe(net, preprocessing), keep_scores)
     pixels = [read_image(image) for image in images]
     if len({each.shape for each in pixels}) > 1:

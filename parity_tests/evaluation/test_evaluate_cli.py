@@ -21,13 +21,14 @@ from fcn_port.cli import run
 from fcn_port.data import make_shapes, open_dataset
 from fcn_port.evaluation import comparison, evaluate, read_evaluation
 from fcn_port.evaluation.comparison import verdict
+from fcn_port.evaluation.tables import to_markdown
 from fcn_port.fastpath.lossless import fast
 from fcn_port.loading import load
 from fcn_port.nets import FCN8s
 from parity_tests.datasets import make_voc
 from parity_tests.evaluation.test_evaluate import NARROW, filled
 from parity_tests.test_architecture import ROOT
-from weights import Score, releases
+from weights import Score, datasets, releases
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +83,9 @@ def test_json_csv_and_markdown(common: list[str], capsys: pytest.CaptureFixture[
     assert float(rows["IU ring"]["value"]) == pytest.approx(100 * scores.iu[6], abs=1e-6)
     markdown = (tmp_path / "out" / "table.md").read_text()
     assert f"| mean IU | {100 * scores.mean_iu:.2f} |" in markdown and "NOT the whole published split" in markdown
+    assert "R-CNN" not in markdown  # own classes are no VOC, whose other scores say nothing here
+    voc = replace(read_evaluation(tmp_path / "found.json"), classes=datasets()["voc"].heads, images=())
+    markdown = to_markdown([voc], {})
     assert "| R-CNN | seg11test | 47.9 |" in markdown and "| SDS | seg12test | 51.6 | 50 s |" in markdown
 
 

@@ -1,0 +1,82 @@
+"""What people see of a segmentation: its representation, legend, overlay, and what is said of odd inputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fcn_port import load, segment
+from fcn_port.errors import ImageError
+from fcn_port.cli import run
+from fcn_port.predict.palettes import voc_palette
+from fcn_port.predict.segmentation import Segmentation
+from parity_tests.test_architecture import ROOT
+
+SAMPLE = ROOT / "weights" / "sample" / "shapes-fcn8s.caffemodel"
+
+
+def seen(labels: np.ndarray, classes: tuple[str, ...]) -> Segmentation:
+    image = np.full((*labels.shape, 3), 200, np.uint8)
+    return Segmentation(labels, np.zeros((len(classes), *labels.shape), np.float32), image, classes, voc_palette())
+
+
+def test_the_representation_is_a_line() -> None:
+    labels = np.zeros((240, 320), np.uint8)
+    labels[:60] = 2
+    assert repr(seen(labels, ("background", "cat", "dog"))) == (
+        "Segmentation(240x320, scores of 3 classes: background 75.0%, dog 25.0%)"
+    )
+    many = np.arange(100, dtype=np.uint8).reshape(10, 10)
+    assert len(repr(seen(many, ()))) < 200 and "and 95 more" in repr(seen(many, ()))
+
+
+def test_a_first_class_that_is_a_thing_is_drawn() -> None:
+    labels = np.zeros((20, 30), np.uint8)
+    wall, background = seen(labels, ("wall", "floor")), seen(labels, ("background", "cat"))
+    assert not np.array_equal(np.asarray(wall.overlay()), wall.image) and wall._legend()[0][0] == "wall 100.0%"
+    assert np.array_equal(np.asarray(background.overlay()), background.image) and background._legend() == []
+    assert np.array_equal(np.asarray(seen(labels, ()).overlay()), background.image)  # of no names nothing is known
+
+
+def test_a_legend_leaves_out_what_would_read_zero() -> None:
+    labels = np.zeros((100, 100), np.uint8)
+    labels[0, 0], labels[1, :10] = 1, 2
+    assert [name for name, _ in seen(labels, ("background", "cat", "dog"))._legend()] == ["dog 0.1%"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [(["a.png"], "a list"), (torch.zeros(3, 9, 9), "a tensor"), (None, "nothing"), (5, "a int")],
+)
+def test_what_is_no_image_is_named(given: object, said: str) -> None:
+    with pytest.raises(ImageError, match=said):
+        segment(load(SAMPLE), given)  # type: ignore[call-overload]
+
+
+def test_a_net_in_train_mode_is_refused() -> None:
+    with pytest.raises(ValueError, match="eval"):
+        segment(load(SAMPLE).train(), np.zeros((30, 30, 3), np.uint8))
+
+
+def test_files_of_several_pictures_are_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = (Image.new("RGB", (40, 40), colour) for colour in ("red", "blue"))
+    first.save(tmp_path / "two.tif", save_all=True, append_images=[second])
+    first.save(tmp_path / "one.tif")
+    assert run(["predict", str(SAMPLE), str(tmp_path / "two.tif"), str(tmp_path / "one.tif"), "-o", str(tmp_path)]) == 0
+    err = capsys.readouterr().err
+    assert "two.tif: the first of its 2 pictures" in err and "one.tif: the first" not in err
+
+
+def test_trace_takes_the_net_s_own_size_where_no_other_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "net.prototxt").write_text(
+        'input: "data" input_shape { dim: 1 dim: 3 dim: 32 dim: 40 } '
+        'layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" inner_product_param { num_output: 2 } }'
+    )
+    assert run(["trace", str(tmp_path / "net.prototxt")]) == 0
+    assert "1x3x32x40" in capsys.readouterr().out
+    assert run(["trace", str(SAMPLE)]) == 0
+    assert "1x3x100x100" in capsys.readouterr().out
