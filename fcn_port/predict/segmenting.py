@@ -58,7 +58,7 @@ def segment(
     take every other for one with one output: `cast` the result where a file holds another. With `tile` the net sees at
     most tile x tile pixels at a time, and the result is that of the whole image but for rounding; `keep_scores=False`
     then saves most of the memory. Raises ImageError for an image that cannot be read or is none, ValueError for a
-    net that does not say how its input is made, takes more than one or is in train mode, and for tiles that are too small.
+    net that does not say how its input is made, takes several or is in train mode, and for tiles that are too small.
     """
     return segment_all(net, [image], preprocessing=preprocessing, tile=tile, keep_scores=keep_scores)[0]
 

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from fcn_port.cli import run
 from fcn_port.data import make_shapes, open_dataset
-from fcn_port.evaluation import comparison, evaluate, read_evaluation
+from fcn_port.evaluation import ImageResult, comparison, evaluate, read_evaluation
 from fcn_port.evaluation.comparison import verdict
 from fcn_port.evaluation.tables import to_markdown
 from fcn_port.fastpath.lossless import fast
@@ -84,7 +84,8 @@ def test_json_csv_and_markdown(common: list[str], capsys: pytest.CaptureFixture[
     markdown = (tmp_path / "out" / "table.md").read_text()
     assert f"| mean IU | {100 * scores.mean_iu:.2f} |" in markdown and "NOT the whole published split" in markdown
     assert "R-CNN" not in markdown  # own classes are no VOC, whose other scores say nothing here
-    voc = replace(read_evaluation(tmp_path / "found.json"), classes=datasets()["voc"].heads, images=())
+    image = ImageResult("a", {"score": np.eye(21, dtype=np.int64)})
+    voc = replace(read_evaluation(tmp_path / "found.json"), classes=datasets()["voc"].heads, images=(image,))
     markdown = to_markdown([voc], {})
     assert "| R-CNN | seg11test | 47.9 |" in markdown and "| SDS | seg12test | 51.6 | 50 s |" in markdown
 

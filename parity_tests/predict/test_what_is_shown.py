@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from fcn_port import load, segment
-from fcn_port.errors import ImageError
 from fcn_port.cli import run
+from fcn_port.errors import ImageError
 from fcn_port.predict.palettes import voc_palette
 from fcn_port.predict.segmentation import Segmentation
 from parity_tests.test_architecture import ROOT
