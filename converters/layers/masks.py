@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 
 @register_layer("MaskPooling")
@@ -53,6 +54,9 @@ class MaskPooling(Layer):
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
         return (bottoms[0] * bottoms[1],)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        out.top("Mul", list(out.bottoms))
 
 
 @register_layer("MaskResize")
@@ -121,3 +125,10 @@ class MaskLayer(Layer):
         numbers = bottoms[0].flatten(1)
         side = isqrt(numbers.shape[1])
         return (numbers.unflatten(1, (1, side, side)),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        sizes = out.bottoms[0].shape[1:]
+        if None in sizes:
+            raise out.refuse("the masks' size is free")
+        side = isqrt(prod(size or 1 for size in sizes))
+        out.reshape(out.bottoms[0], [-1, 1, side, side])

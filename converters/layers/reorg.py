@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..net.reach import EVERYTHING, Reach, Transposed
 from .base import OneToOne, as_image, refuse, register_layer
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 
 @register_layer("Reorg")
@@ -73,6 +76,19 @@ class Reorg(OneToOne):
         blocks = x.reshape(n, c // s**2, h, s, w, s).permute(0, 3, 5, 1, 2, 4)
         return (blocks.reshape(n, c * s**2, h // s, w // s),)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x, s = out.bottoms[0], self.stride
+        n, c, h, w = (out.size(x, [axis]) for axis in range(4))
+        few = c // s**2
+        if self.reverse:
+            split = out.reshape(x, [n, s, s, few, h, w], part="split")
+            blocks = out.node("Transpose", [split], part="blocks", perm=[0, 3, 4, 1, 5, 2])
+            out.reshape(blocks, [n, few, h * s, w * s])
+            return
+        split = out.reshape(x, [n, few, h, s, w, s], part="split")
+        blocks = out.node("Transpose", [split], part="blocks", perm=[0, 3, 5, 1, 2, 4])
+        out.reshape(blocks, [n, c * s**2, h // s, w // s])
+
 
 @register_layer("Python:darknet_reorg")
 @dataclass(frozen=True)
@@ -116,3 +132,12 @@ class UpsampleDarknet(OneToOne):
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
         return (bottoms[0].repeat_interleave(self.stride, 2).repeat_interleave(self.stride, 3),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        scales = out.constant("scales", np.array([1, 1, self.stride, self.stride], np.float32))
+        how: dict[str, Any] = {
+            "mode": "nearest",
+            "coordinate_transformation_mode": "asymmetric",
+            "nearest_mode": "floor",
+        }
+        out.top("Resize", [out.bottoms[0], None, scales], **how)

@@ -19,15 +19,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..net.onnx_form import INT64
 from .base import Pair, refuse, register_layer
 from .fork import fork_message
 from .regions import Array, Regions, float32, grid_of, rounded
-from .roi_pooling import check_groups, padded
+from .roi_pooling import check_groups, padded, regions_to_onnx
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec
+    from ..net.onnx_form import OnnxLayer
 
 MOST_POINTS = 1 << 14
 """Points along one axis of a region: more than pixels of any image that fits into memory."""
@@ -65,6 +67,21 @@ class ROIAlign(Regions):
     def cells(self, image: Tensor, corners: Array) -> Tensor:
         weights = [self._weights(corners, axis, image.shape[2 - axis]) for axis in (1, 0)]
         return interpolate(image, *weights)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        if self.method != "mean":
+            raise out.refuse(f"ONNX's RoiAlign is the mean of points in a bin; this fork's takes its {self.method}s")
+        image, corners = regions_to_onnx(out)
+        number = out.node("Cast", [out.reshape(image, [-1], part="images")], part="numbers", to=INT64)
+        out.top(
+            "RoiAlign",
+            [out.bottoms[0], corners, number],
+            output_height=self.pooled[0],
+            output_width=self.pooled[1],
+            sampling_ratio=self.sampling,
+            spatial_scale=self.spatial_scale,
+            coordinate_transformation_mode="output_half_pixel" if out.opset >= 16 else None,
+        )
 
     def _weights(self, corners: Array, axis: int, size: int) -> Array:
         """The weight of each place along an axis (0: x) in each cell: (cells, size)."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec
+    from ..net.onnx_form import OnnxLayer
 
 Bins = list[tuple[int, int]]
 
@@ -54,6 +55,11 @@ class ROIPooling(Regions):
         band = torch.stack(strips, 1)
         return torch.stack([_largest(band[:, :, lo - left : hi - left].transpose(1, 2)) for lo, hi in columns], 2)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        image, corners = regions_to_onnx(out, pad_ratio=self.pad_ratio)
+        regions = out.node("Concat", [image, corners], part="regions", axis=1)
+        out.top("MaxRoiPool", [out.bottoms[0], regions], pooled_shape=self.pooled, spatial_scale=self.spatial_scale)
+
 
 def _largest(x: Tensor) -> Tensor:
     """The largest values along axis 1, 0 where there are none; the gradient goes to one of them."""
@@ -65,6 +71,20 @@ def padded(corners: Array, ratio: float) -> Array:
     kind = corners.dtype.type
     pad = (corners[2:] - corners[:2] + kind(1)) * kind(ratio)
     return np.concatenate([corners[:2] - pad, corners[2:] + pad])
+
+
+def regions_to_onnx(out: OnnxLayer, *, pad_ratio: float = 0) -> tuple[str, str]:
+    """The image (n, 1) and the corners (n, 4) of a layer's regions (second bottom), moved outwards by `pad_ratio`."""
+    rows = out.reshape(out.bottoms[1], [-1, 5], part="rows")
+    image = out.slice(rows, [1], [0], [1], part="image")
+    if not pad_ratio:
+        return image, out.slice(rows, [1], [1], [5], part="corners")
+    first, last = out.slice(rows, [1], [1], [3], part="first"), out.slice(rows, [1], [3], [5], part="last")
+    size = out.node("Sub", [last, first], part="difference")
+    size = out.node("Add", [size, out.constant("one", np.float32(1))], part="size")
+    pad = out.node("Mul", [size, out.constant("pad_ratio", np.float32(pad_ratio))], part="pad")
+    outer = [out.node("Sub", [first, pad], part="outer_first"), out.node("Add", [last, pad], part="outer_last")]
+    return image, out.node("Concat", outer, part="corners", axis=1)
 
 
 def _bins(start: float, length: float, count: int, size: int) -> Bins:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 
 @dataclass(frozen=True)
@@ -232,3 +233,15 @@ class Region(Neuron):
         classes = each[..., 5:].softmax(-1) if self.softmax else each[..., 5:]
         top = torch.cat((each[..., :4], each[..., 4:5].sigmoid(), classes), -1)
         return (top.reshape(bottoms[0].shape),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x, each = out.bottoms[0], 5 + self.classes
+        last = out.node("Transpose", [x], part="places", perm=[0, 2, 3, 1])
+        rows = out.reshape(last, [-1, each], part="rows")
+        box = out.slice(rows, [1], [0], [4], part="box")
+        score = out.node("Sigmoid", [out.slice(rows, [1], [4], [5], part="objectness")], part="object")
+        classes = out.slice(rows, [1], [5], [each], part="classes")
+        if self.softmax:
+            classes = out.node("Softmax", [classes], part="probabilities", axis=1)
+        numbers = out.node("Concat", [box, score, classes], part="numbers", axis=1)
+        out.reshape(numbers, [out.size(x, [axis]) for axis in range(4)])
