@@ -94,7 +94,7 @@ def cause_of(error: BaseException) -> str:
         return "not enough memory"
     kind = re.search(r"\((\w+)(?:, line \d+)?\)", getattr(error, "where", None) or "")
     text = re.sub(r"\(bottoms: .*", "", problem)
-    text = re.sub(r"(?<!found )'[^']*'", "'...'", text)
+    text = re.sub(r"(?<!found )(?<!field )'[^']*'", "'...'", text)
     text = re.sub(r"\(\d[\d, ]*\)", "(...)", text)
     text = re.sub(r"\d[\d,]*", "N", text)
     return f"{kind[1]}: {text.strip()}" if kind else text.strip()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..net.layer import UnknownField
+from ..net.reading import WatchedFields
 from .base import refuse
 
 if TYPE_CHECKING:
@@ -91,7 +92,9 @@ def fork_message(spec: LayerSpec, name: str) -> ForkMessage:
             f"{name} cannot be read from a binary file, which has field {', '.join(numbered)} and no names",
             hint="give the net's prototxt as well; its fields have names",
         )
-    return ForkMessage(spec, name, spec.extra_message(name).children())
+    parts = [field.value for field in spec.extra if field.name == name and isinstance(field.value, tuple)]
+    whole = UnknownField(name, tuple(child for part in parts for child in part))
+    return ForkMessage(spec, name, WatchedFields(whole.children(), name))
 
 
 def fork_fields(spec: LayerSpec, message: str) -> ForkMessage:
@@ -101,7 +104,7 @@ def fork_fields(spec: LayerSpec, message: str) -> ForkMessage:
         parent, _, name = field.name.rpartition(".")
         if parent == message:
             fields.setdefault(name, []).append(field.value)
-    return ForkMessage(spec, message, fields)
+    return ForkMessage(spec, message, WatchedFields(fields, message))
 
 
 def python_settings(spec: LayerSpec) -> dict[str, Any]:

@@ -38,6 +38,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..errors import NetError
 from ..schema import LayerParameter
+from .reading import note_read, watch_reads
+from .unread import refuse_unread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -152,10 +154,17 @@ class LayerSpec:
     def params(self) -> Layer | None:
         """The settings of this layer's type, typed and resolved; None for a type that is not registered.
 
-        Raises NetError where Caffe would refuse the settings.
+        Raises NetError where Caffe would refuse the settings, and for a field of a fork that `parse` does not read and
+        that is not known to be harmless (unread.py).
         """
         layer_class = find_layer(self.type)
-        return None if layer_class is None else layer_class.parse(self)
+        if layer_class is None:
+            return None
+        with watch_reads() as reads:
+            params = layer_class.parse(self)
+        if params is not None:
+            refuse_unread(self, reads)
+        return params
 
     @cached_property
     def param_specs(self) -> tuple[ParamSpec, ...]:
@@ -164,6 +173,7 @@ class LayerSpec:
 
     def extra_message(self, name: str) -> UnknownField:
         """The fork's message `name` ("bn_param"), merged over repeats, empty where the layer has none."""
+        note_read(f"{name}.*")
         parts = [f.value for f in self.extra if f.name == name and isinstance(f.value, tuple)]
         return UnknownField(name, tuple(child for part in parts for child in part))
 

@@ -1,0 +1,109 @@
+"""The one rule for fields that BVLC Caffe does not have: harmless, honoured, or an error; in text and binary alike.
+
+Honoured is what the layer's class looks at when it reads its settings (reading.py). Harmless is what the table below
+has, with its reason. Anything else could change a number, so a layer that is run does not pass over it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import NetError
+
+if TYPE_CHECKING:
+    from .layer import LayerSpec, UnknownField
+
+
+class Harmless(NamedTuple):
+    """Fields whose path fits `pattern`: what they say, and so why no number depends on them.
+
+    Where `values` are given only these are harmless, in small letters.
+    """
+
+    pattern: str
+    reason: str
+    values: tuple[str, ...] = ()
+
+
+HARMLESS = (
+    Harmless("*engine", "the library that computes it: MKL2017, MKLDNN, DNNL (Intel's fork), ..."),
+    Harmless("*cudnn*", "how cuDNN computes it (NVCaffe)"),
+    Harmless("*workspace*", "the memory that cuDNN may take"),
+    Harmless("forward_type", "the precision of the numbers (NVCaffe)"),
+    Harmless("backward_type", "the precision of the gradients (NVCaffe)"),
+    Harmless("forward_math", "the precision of the sums (NVCaffe)"),
+    Harmless("backward_math", "the precision of the gradients' sums (NVCaffe)"),
+    Harmless("*mem_*", "which blobs share memory"),
+    Harmless("*_filler", "how the weights begin in training; those of a file replace it"),
+    Harmless("*.filler", "how the weights begin in training; those of a file replace it"),
+    Harmless("param.*", "how the solver treats the weights"),
+    Harmless("blobs_lr", "how the solver treats the weights"),
+    Harmless("weight_decay", "how the solver treats the weights"),
+    Harmless("*lr_mult*", "how the solver treats the weights"),
+    Harmless("*decay_mult*", "how the solver treats the weights"),
+    Harmless("propagate_down", "which gradients are computed"),
+    Harmless("loss_weight*", "what a loss counts"),
+    Harmless("*normalization", "by what a loss is divided (LossParameter)", ()),
+    Harmless("include.*", "which nets have the layer"),
+    Harmless("exclude.*", "which nets have the layer"),
+    Harmless("enable.*", "which nets have the layer, in forks of 2014 (s2vt)"),
+    Harmless("strict_dim", "whether weights of another shape may be loaded (PSPNet's fork)"),
+    Harmless("transform_param.*", "what data layers do with an image"),
+    Harmless("*data_param.*", "where a data layer reads"),
+    Harmless("quantization_param.*", "read by Ristretto's own layer types only"),
+    Harmless("bn_param.frozen", "whether training changes it (PSPNet's fork)"),
+    Harmless("bn_param.momentum", "how training gathers the statistics (PSPNet's fork)"),
+    Harmless("bn_param.icnet", "how training gathers the statistics (ICNet's fork)"),
+    Harmless("batch_norm_param.*_momentum", "how training gathers the statistics"),
+    Harmless("normalize_param.bp_norm", "which gradients are computed (NormFace's fork)"),
+    Harmless("*.force_backward", "which gradients are computed"),
+    Harmless("debug*", "what is printed"),
+    Harmless("phase", "the phase that Caffe writes into a net that it saves"),
+    Harmless("eltwise_param.coeff_blob", "off: the coefficients are those of the text", ("false", "0")),
+    Harmless("pooling_param.torch_pooling", "off", ("false", "0")),
+    Harmless("softmax_param.temperature", "1 changes nothing", ("1", "1.0")),
+    Harmless("*.output_pad", "0 changes nothing", ("0",)),
+    Harmless("*.output_padding", "0 changes nothing", ("0",)),
+)
+"""What no number of a forward pass depends on."""
+
+
+def refuse_unread(layer: LayerSpec, reads: Collection[str]) -> None:
+    """Raise NetError for a field of a fork that this layer's class has not looked at and that is not harmless."""
+    for path, value in _leaves(layer.extra):
+        if path in reads or f"{path.partition('.')[0]}.*" in reads or is_harmless(path, value):
+            continue
+        raise NetError(f"{_said(path, value)} is not understood here", where=layer.place, hint=_hint(path, layer))
+
+
+def is_harmless(path: str, value: object) -> bool:
+    """True where the table has the field, its path without indices, with this value."""
+    shown = str(value).lower()
+    return any(fnmatchcase(path, row.pattern) and shown in (row.values or (shown,)) for row in HARMLESS)
+
+
+def _leaves(extra: tuple[UnknownField, ...]) -> Iterator[tuple[str, object]]:
+    """The fields with their paths, those of a fork's own message one by one."""
+    for field in extra:
+        path = re.sub(r"\[\d+\]", "", field.name)
+        if isinstance(field.value, tuple) and "." not in path:
+            yield from ((f"{path}.{child.name}", child.value) for child in field.value)
+        else:
+            yield path, field.value
+
+
+def _said(path: str, value: object) -> str:
+    shown = "" if isinstance(value, (tuple, bytes)) else f" ({str(value)[:40]})"
+    return f"field '{path[:80]}'{shown} is not BVLC Caffe's and"
+
+
+def _hint(path: str, layer: LayerSpec) -> str:
+    if "#" in path:
+        return "a binary file has no names for it: give the net's prototxt as well, with --prototxt"
+    return (
+        f"it may change what {layer.type} computes; where it does not, take the field out, else add the fork's layer "
+        f'with @register_layer("{layer.type}"), whose parse reads it by name'
+    )
