@@ -23,8 +23,8 @@ from ..net.layer import Identifier, Scalar, UnknownField
 from .budget import Budget
 from .text_syntax import Block, Literal, Position, TextField, fail, parse_tree
 
-OPEN_ENUMS = frozenset({"caffe.V1LayerParameter.LayerType", "caffe.PoolingParameter.PoolMethod"})
-"""Enums to which forks of Caffe added values: one that is not known is kept as an unknown field."""
+CLOSED_ENUMS = ("Phase", "SolverParameter.", "ParamSpec.", "V1LayerParameter.DimCheckMode")
+"""Enums of Caffe that have no values but Caffe's; to all others forks have added, and what is not known is kept."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,8 @@ def _enum_number(enum: EnumDescriptor, value: Literal | Block) -> int | None:
 def _is_open(enum: EnumDescriptor, value: Literal) -> bool:
     """True for what may be a value that a fork added to the enum."""
     is_value = value.kind == "word" or _integer(value) is not None
-    return enum.full_name in OPEN_ENUMS and is_value and _enum_number(enum, value) is None
+    is_closed = enum.full_name.removeprefix("caffe.").startswith(CLOSED_ENUMS)
+    return is_value and not is_closed and _enum_number(enum, value) is None
 
 
 _READERS = {

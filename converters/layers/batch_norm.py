@@ -11,7 +11,7 @@ import numpy as np
 
 from ..net.reach import ALIGNED, EVERYTHING, PIXEL, Reach
 from .base import Layer, Neuron, as_image, kept, refuse, register_layer
-from .fork import fork_message
+from .fork import fork_fields, fork_message
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,28 +35,44 @@ class BatchNorm(Neuron):
     The first two are running sums: both are divided by the factor, or taken as 0 where it is 0. With
     `use_global_stats: false`, and in training unless it is true, the batch's own mean and variance count instead;
     training adds them to the sums, which first shrink by `fraction`.
+
+    With NVCaffe's `scale_bias` (or a filler for one of the two) a scale and a bias (c,) follow, the first two blobs are
+    mean and variance themselves whatever the factor, at test always, and eps is 1e-5 at least (NVIDIA/caffe,
+    batch_norm_layer.cpp). With Synopsys' `add_eps_before_sqrt: false` the divisor is sqrt(var) + eps (synopsys-caffe,
+    batch_norm_layer.cpp).
     """
 
     use_global_stats: bool | None
     fraction: float
     eps: float
-
-    blob_ranks: ClassVar[tuple[int, ...]] = (1, 1, 1)
+    scale_bias: bool = False
+    eps_after_root: bool = False
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> BatchNorm:
         message = spec.message.batch_norm_param
         given = message.use_global_stats if message.HasField("use_global_stats") else None
-        return cls(given, message.moving_average_fraction, _epsilon(spec, message.eps))
+        fork = fork_fields(spec, "batch_norm_param")
+        scaled = fork.flag("scale_bias", default=False) or "scale_filler" in fork or "bias_filler" in fork
+        eps = _epsilon(spec, message.eps)
+        after = not fork.flag("add_eps_before_sqrt", default=True)
+        if scaled and after:
+            raise refuse(spec, "scale_bias with add_eps_before_sqrt: false; no fork has both")
+        return cls(given, message.moving_average_fraction, max(eps, 1e-5) if scaled else eps, scaled, after)
+
+    @property
+    def blob_ranks(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (1,) * (5 if self.scale_bias else 3)
 
     def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         if not bottoms[0]:
             raise ValueError("a bottom without axes; expected (n, c, ...)")
         channels = bottoms[0][1] if len(bottoms[0]) > 1 else 1
-        return (channels,), (channels,), (1,)
+        affine = ((channels,), (channels,)) if self.scale_bias else ()
+        return (channels,), (channels,), (1,), *affine
 
     def blob_fills(self) -> tuple[float, ...]:
-        return 0.0, 1.0, 1.0
+        return 0.0, 1.0, 1.0, 1.0, 0.0
 
     def statistics(self) -> tuple[int, ...]:
         return 0, 1, 2
@@ -68,28 +84,52 @@ class BatchNorm(Neuron):
         return prod(tops[0])
 
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
-        return ALIGNED if self.use_global_stats is False else PIXEL
+        return PIXEL if self._uses_stored(False) else ALIGNED
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
         import torch
 
-        x, (mean, variance, factor) = bottoms[0], blobs
+        x, (mean, variance, factor), affine = bottoms[0], blobs[:3], tuple(blobs[3:])
         grouped = x if x.ndim > 1 else x[:, None]
-        if not training if self.use_global_stats is None else self.use_global_stats:
-            inverse = torch.where(factor == 0, 0, 1 / factor)
-            top = _normalize(grouped, mean * inverse, variance * inverse, eps=self.eps)
+        if self._uses_stored(training):
+            inverse = 1 if self.scale_bias else torch.where(factor == 0, 0, 1 / factor)
+            top = self._normalized(grouped, mean * inverse, variance * inverse, *affine)
             return (top.reshape(x.shape),)
         if training:
             with torch.no_grad():
                 self._gather(grouped, mean, variance, factor)
-        return (_normalize(grouped, eps=self.eps).reshape(x.shape),)
+        return (self._normalized(grouped, None, None, *affine).reshape(x.shape),)
+
+    def _uses_stored(self, training: bool) -> bool:
+        """True where the stored statistics count, and not the batch's own."""
+        return not training if self.scale_bias or self.use_global_stats is None else self.use_global_stats
+
+    def _normalized(
+        self,
+        x: Tensor,
+        mean: Tensor | None,
+        variance: Tensor | None,
+        scale: Tensor | None = None,
+        shift: Tensor | None = None,
+    ) -> Tensor:
+        if not self.eps_after_root:
+            return _normalize(x, mean, variance, scale, shift, eps=self.eps)
+        if mean is None or variance is None:
+            dims = [0, *range(2, x.ndim)]
+            mean, variance = x.mean(dims), x.var(dims, correction=0)
+        rest = [1] * (x.ndim - 2)
+        return (x - mean.reshape(-1, *rest)) / (variance.sqrt() + self.eps).reshape(-1, *rest)
 
     def _gather(self, x: Tensor, mean: Tensor, variance: Tensor, factor: Tensor) -> None:
         """Add the batch to the running sums, its variance without bias."""
         dims = [0, *range(2, x.ndim)]
         places = x.numel() // x.shape[1]
+        if self.scale_bias:  # NVCaffe keeps averages, not sums, with the variance as it is
+            mean.lerp_(x.mean(dims), 1 - self.fraction)
+            variance.lerp_(x.var(dims, correction=0), 1 - self.fraction)
+            return
         mean.mul_(self.fraction).add_(x.mean(dims))
         variance.mul_(self.fraction).add_(x.var(dims, correction=1 if places > 1 else 0))
         factor.mul_(self.fraction).add_(1)
@@ -98,17 +138,26 @@ class BatchNorm(Neuron):
         x, axes = out.bottoms[0], len(out.bottoms[0].shape)
         grouped: Operand = x if axes > 1 else out.reshape(x, [*kept(x), 1], part="grouped")
         part = None if axes > 1 else "normalized"
-        if self.use_global_stats is False:
+        if not self._uses_stored(False):
+            if self.eps_after_root:
+                raise out.refuse("add_eps_before_sqrt: false on the batch's own statistics has no ONNX form here")
             top = batch_normalized(out, grouped, axes=max(axes, 2), eps=self.eps, part=part)
         else:
-            mean, variance, factor = (out.blob_value(position).astype(np.float32) for position in range(3))
-            inverse = np.where(factor == 0, 0, 1 / np.where(factor == 0, 1, factor)).astype(np.float32)
-            one, zero = np.ones_like(mean), np.zeros_like(mean)
-            stored = {"scale": one, "shift": zero, "mean": mean * inverse, "variance": variance * inverse}
-            inputs = [grouped, *(out.constant(name, values) for name, values in stored.items())]
-            top = out.make("BatchNormalization", inputs, part=part, epsilon=self.eps)
+            inputs = [grouped, *(out.constant(name, values) for name, values in self._stored(out).items())]
+            top = out.make("BatchNormalization", inputs, part=part, epsilon=0.0 if self.eps_after_root else self.eps)
         if axes < 2:
             out.reshape(top, [-1])
+
+    def _stored(self, out: OnnxLayer) -> dict[str, np.ndarray]:
+        """The operands of ONNX's BatchNormalization."""
+        blobs = [out.blob_value(position).astype(np.float32) for position in range(len(self.blob_ranks))]
+        mean, variance, factor = blobs[:3]
+        scale, shift = blobs[3:] if self.scale_bias else (np.ones_like(mean), np.zeros_like(mean))
+        inverse = np.where(factor == 0, 0, 1 / np.where(factor == 0, 1, factor)).astype(np.float32)
+        mean, variance = (mean, variance) if self.scale_bias else (mean * inverse, variance * inverse)
+        if self.eps_after_root:  # ONNX adds its eps under the root
+            variance = (np.sqrt(variance) + np.float32(self.eps)) ** 2
+        return {"scale": scale, "shift": shift, "mean": mean, "variance": variance}
 
 
 @register_layer("BN")

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..net.reach import PIXEL, Reach
 from .base import Layer, Neuron, find_layer, refuse, register_layer
+from .fork import fork_fields
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,37 +23,58 @@ if TYPE_CHECKING:
 @register_layer("Dropout")
 @dataclass(frozen=True)
 class Dropout(Neuron):
-    """In training, elements set to 0 with probability `ratio` and the others divided by 1 - ratio; else the bottom."""
+    """In training, elements set to 0 with probability `ratio` and the others divided by 1 - ratio; else the bottom.
+
+    With py-faster-rcnn's `scale_train: false` the others stay as they are in training, and at test the bottom is
+    multiplied by 1 - ratio (rbgirshick/caffe-fast-rcnn, dropout_layer.cpp). With Bayesian SegNet's
+    `sample_weights_test: true` elements are drawn at test as in training (alexgkendall/caffe-segnet,
+    dropout_layer.cpp), so that no pass is like another.
+    """
 
     ratio: float
+    scale_train: bool = True
+    sample: bool = False
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Dropout:
         ratio = spec.message.dropout_param.dropout_ratio
         if not 0 <= ratio < 1:  # dropout_layer.cpp refuses 0 in debug builds only
             raise refuse(spec, f"dropout_ratio is {ratio}; it must be between 0 and 1, and may be 0")
-        return cls(ratio)
+        fork = fork_fields(spec, "dropout_param")
+        sample = fork.flag("sample_weights_test", default=False)
+        return cls(ratio, fork.flag("scale_train", default=True), sample and ratio > 0)
 
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
         return PIXEL
 
     @property
     def idle(self) -> bool:
-        return True
+        return not self.sample and (self.scale_train or not self.ratio)
 
     @property
     def moves(self) -> bool:
-        return True
+        return self.idle
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
+        if training or self.sample:
+            top = self.drop(bottoms[0])
+            return (top if self.scale_train else top * (1 - self.ratio),)
+        return (bottoms[0] if self.idle else bottoms[0] * (1 - self.ratio),)
+
+    def drop(self, x: Tensor) -> Tensor:
         from torch.nn.functional import dropout
 
-        return (dropout(bottoms[0], self.ratio) if training else bottoms[0],)
+        return dropout(x, self.ratio)
 
     def to_onnx(self, out: OnnxLayer) -> None:
-        out.top("Identity", out.bottoms)
+        if self.sample:
+            raise out.refuse("sample_weights_test draws numbers at test, which ONNX cannot")
+        if self.idle:
+            out.top("Identity", out.bottoms)
+        else:
+            out.top("Mul", [out.bottoms[0], out.constant("keep", np.float32(1 - self.ratio))])
 
 
 @register_layer("SpatialDropout", "Python:SpatialDropoutLayer")
@@ -62,15 +86,14 @@ class SpatialDropout(Dropout):
     def parse(cls, spec: LayerSpec) -> SpatialDropout:
         number = re.search(r"\d*\.\d+", spec.message.python_param.param_str)
         if number is None:
-            return cls(Dropout.parse(spec).ratio)
+            known = Dropout.parse(spec)
+            return cls(known.ratio, known.scale_train, known.sample)
         return cls(min(float(number.group()), 1.0))
 
-    def forward(
-        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
-    ) -> tuple[Tensor, ...]:
+    def drop(self, x: Tensor) -> Tensor:
         from torch.nn.functional import dropout2d
 
-        return (dropout2d(bottoms[0], self.ratio) if training else bottoms[0],)
+        return dropout2d(x, self.ratio)
 
 
 @register_layer("Python")

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 class Pooling(Layer):
     """MAX, AVE or STOCHASTIC over windows; sizes round up unless `round_mode: FLOOR`.
 
+    Forks say it with `ceil_mode: false` or, Facebook's, `torch_pooling: true` (caffe2/python/caffe_translator.py).
+
     A second top of MAX holds the place of each maximum in its channel, h * width + w, for unpooling. `kernel` is
     (0, 0) with `global_pooling`. `dilation` is DeepLab's hole. Averages count the padding, as far as the padded blob
     reaches. Windows that would start in the padding after the blob are dropped, but only where there is padding.
@@ -58,6 +60,7 @@ class Pooling(Layer):
             raise refuse(spec, "global_pooling with a kernel size", hint="leave it out: it is the bottom's size")
         hole = fork.integer("hole", 1)
         method = _method(spec, fork)
+        floor = (message.round_mode, fork.flag("ceil_mode", default=True), fork.flag("torch_pooling", default=False))
         layer = cls(
             method="AVE" if method == "AVE_EXC_PAD" else method,
             kernel=(0, 0) if whole else pair(spec, message, "kernel_size"),
@@ -65,7 +68,7 @@ class Pooling(Layer):
             pad=pair(spec, message, "pad", default=0),
             dilation=(fork.integer("hole_h", hole), fork.integer("hole_w", hole)),
             global_pooling=whole,
-            ceil=message.RoundMode.Name(message.round_mode) == "CEIL" and fork.flag("ceil_mode", default=True),
+            ceil=floor == (message.RoundMode.Value("CEIL"), True, False),
             mask=len(spec.tops) > 1,
         )
         problem = layer._problem()

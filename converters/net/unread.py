@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import NetError
+from ..schema import LayerParameter
 
 if TYPE_CHECKING:
     from .layer import LayerSpec, UnknownField
@@ -63,7 +64,7 @@ HARMLESS = (
     Harmless("debug*", "what is printed"),
     Harmless("phase", "the phase that Caffe writes into a net that it saves"),
     Harmless("eltwise_param.coeff_blob", "off: the coefficients are those of the text", ("false", "0")),
-    Harmless("pooling_param.torch_pooling", "off", ("false", "0")),
+    Harmless("pooling_param.dilation*", "1 changes nothing", ("1",)),
     Harmless("softmax_param.temperature", "1 changes nothing", ("1", "1.0")),
     Harmless("*.output_pad", "0 changes nothing", ("0",)),
     Harmless("*.output_padding", "0 changes nothing", ("0",)),
@@ -76,7 +77,7 @@ def refuse_unread(layer: LayerSpec, reads: Collection[str]) -> None:
     for path, value in _leaves(layer.extra):
         if path in reads or f"{path.partition('.')[0]}.*" in reads or is_harmless(path, value):
             continue
-        raise NetError(f"{_said(path, value)} is not understood here", where=layer.place, hint=_hint(path, layer))
+        raise NetError(_said(path, value), where=layer.place, hint=_hint(path, layer))
 
 
 def is_harmless(path: str, value: object) -> bool:
@@ -97,13 +98,32 @@ def _leaves(extra: tuple[UnknownField, ...]) -> Iterator[tuple[str, object]]:
 
 def _said(path: str, value: object) -> str:
     shown = "" if isinstance(value, (tuple, bytes)) else f" ({str(value)[:40]})"
-    return f"field '{path[:80]}'{shown} is not BVLC Caffe's and"
+    known = _values(path)
+    if known:
+        return f"field '{path[:80]}' has a value that is neither BVLC Caffe's nor understood here{shown}"
+    return f"field '{path[:80]}'{shown} is not BVLC Caffe's and is not understood here"
 
 
 def _hint(path: str, layer: LayerSpec) -> str:
     if "#" in path:
         return "a binary file has no names for it: give the net's prototxt as well, with --prototxt"
+    known = _values(path)
+    if known:
+        return f"Caffe's values: {', '.join(known)}"
     return (
         f"it may change what {layer.type} computes; where it does not, take the field out, else add the fork's layer "
         f'with @register_layer("{layer.type}"), whose parse reads it by name'
     )
+
+
+def _values(path: str) -> list[str]:
+    """The names of the values of an enum of Caffe's own at `path` in a layer; none where there is no such enum."""
+    descriptor = LayerParameter.DESCRIPTOR
+    *messages, leaf = path.split(".")
+    for name in messages:
+        field = descriptor.fields_by_name.get(name)
+        if field is None or field.message_type is None:
+            return []
+        descriptor = field.message_type
+    field = descriptor.fields_by_name.get(leaf)
+    return [] if field is None or field.enum_type is None else [value.name for value in field.enum_type.values]

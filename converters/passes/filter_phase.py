@@ -5,7 +5,7 @@ Needs nothing. Ensures that every layer's include and exclude rules admit the st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from ..errors import NetError
@@ -17,7 +17,7 @@ Phase = Literal["TRAIN", "TEST"]
 
 
 def filter_phase(spec: NetSpec, *, phase: Phase = "TEST", level: int = 0, stages: Sequence[str] = ()) -> NetSpec:
-    """The layers whose include and exclude rules admit this phase, level and stages; the rules stay.
+    """The layers whose include and exclude rules (and enable, in old forks) admit this state; the rules stay.
 
     As Caffe's Net does when it opens a file, `phase` and `level` replace the ones in the net's own `state`, and
     `stages` are added to its own. Raises NetError for a layer with both kinds of rules. Source: net.cpp, FilterNet.
@@ -33,7 +33,20 @@ def _is_included(layer: LayerSpec, state: Any, spec: NetSpec) -> bool:
         raise NetError("both include and exclude rules", path=spec.path, where=layer.place, hint="keep one kind")
     if message.include:
         return any(_meets(state, rule) for rule in message.include)
+    enabled = [field.children() for field in layer.extra if field.name == "enable"]
+    if enabled:
+        return any(_meets_fork(state, rule) for rule in enabled)
     return not any(_meets(state, rule) for rule in message.exclude)
+
+
+def _meets_fork(state: Any, rule: Mapping[str, Sequence[Any]]) -> bool:
+    """True where a state meets a rule `enable` of the forks of 2014: its phase, and no solver (vsubhashini/caffe).
+
+    `solver: true` is for a net inside a solver, which one that is read here is not.
+    """
+    phases, solver = rule.get("phase", ()), rule.get("solver", ())
+    of_phase = not phases or str(phases[-1]) == ("TRAIN", "TEST")[state.phase]
+    return of_phase and (not solver or str(solver[-1]).lower() in ("false", "f", "0"))
 
 
 def _meets(state: Any, rule: Any) -> bool:

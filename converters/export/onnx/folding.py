@@ -63,10 +63,14 @@ def _follower(layers: list[LayerSpec], index: int, keep: Collection[str]) -> int
 def _affine(layer: LayerSpec, arrays: Arrays, shared: Collection[str]) -> Affine | None:
     """The factor and the summand by which a layer changes each channel; None for a layer that does something else."""
     params = known_params(layer)
-    blobs = [arrays[layer.name, i].reshape(-1).astype(np.float64) for i in range(4) if (layer.name, i) in arrays]
+    blobs = [arrays[layer.name, i].reshape(-1).astype(np.float64) for i in range(5) if (layer.name, i) in arrays]
     if layer.name in shared:
         return None
-    if isinstance(params, BatchNorm) and params.use_global_stats is not False:
+    if isinstance(params, BatchNorm) and params.scale_bias:
+        mean, variance, _, scale, shift = blobs
+        deviation = np.sqrt(variance + params.eps)
+        return scale / deviation, shift - mean * scale / deviation
+    if isinstance(params, BatchNorm) and params.use_global_stats is not False and not params.eps_after_root:
         mean, variance, factor = blobs
         inverse = 1 / factor[0] if factor[0] else 0.0
         deviation = np.sqrt(variance * inverse + params.eps)

@@ -125,12 +125,17 @@ def _(params: neuron.Log, site: Site) -> Form:
 
 @form.register
 def _(params: dropout.Dropout, site: Site) -> Form:
-    return Form((f"F.dropout({site.x}, {number(params.ratio)}, self.training)",))
+    return _dropped(params, site, "F.dropout")
 
 
 @form.register
 def _(params: dropout.SpatialDropout, site: Site) -> Form:
-    return Form((f"F.dropout2d({site.x}, {number(params.ratio)}, self.training)",))
+    return _dropped(params, site, "F.dropout2d")
+
+
+def _dropped(params: dropout.Dropout, site: Site, function: str) -> Form:
+    text = f"{function}({site.x}, {number(params.ratio)}, {params.sample or 'self.training'})"
+    return Form((text if params.scale_train else f"{text} * {number(1 - params.ratio)}",))
 
 
 def _times(x: str, factor: float) -> str:

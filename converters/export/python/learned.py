@@ -11,7 +11,7 @@ from ...layers.batch_norm import BN, BatchNorm
 from ...layers.convolution import Convolution, Deconvolution
 from ...layers.scale import Bias, Scale
 from ...net.layer import Shape
-from .form import Form, Site, call, decimal, form, number, numbers, spread, unless
+from .form import Form, NoFormError, Site, call, decimal, form, number, numbers, spread, unless
 
 # Convolutions
 
@@ -96,6 +96,11 @@ def _(params: neuron.PReLU, site: Site) -> Form:
 
 @form.register
 def _(params: BatchNorm, site: Site) -> Form:
+    if params.eps_after_root:
+        raise NoFormError("BatchNorm with add_eps_before_sqrt: false")
+    if params.scale_bias:
+        plain = call("F.batch_norm", site.x, *site.blobs[:2], *site.blobs[3:], eps=number(params.eps))
+        return Form((plain,), shared=(plain,))
     made = call(
         "CaffeBatchNorm",
         site.blob_shapes[0][0],
