@@ -29,7 +29,8 @@ and their shapes worked out without it; it should leave sizes to PyTorch's opera
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import cached_property
@@ -163,8 +164,17 @@ class LayerSpec:
         with watch_reads() as reads:
             params = layer_class.parse(self)
         if params is not None:
-            refuse_unread(self, reads)
+            refuse_unread(self._fork_fields(), reads, where=self.place, kind=self.type)
         return params
+
+    def _fork_fields(self) -> Iterator[tuple[str, object]]:
+        """The fields in `extra` with their paths, without indices; those of a fork's own message one by one."""
+        for field in self.extra:
+            path = re.sub(r"\[\d+\]", "", field.name)
+            if isinstance(field.value, tuple) and "." not in path:
+                yield from ((f"{path}.{child.name}", child.value) for child in field.value)
+            else:
+                yield path, field.value
 
     @cached_property
     def param_specs(self) -> tuple[ParamSpec, ...]:

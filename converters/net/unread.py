@@ -6,16 +6,12 @@ has, with its reason. Anything else could change a number, so a layer that is ru
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ..errors import NetError
 from ..schema import LayerParameter
-
-if TYPE_CHECKING:
-    from .layer import LayerSpec, UnknownField
 
 
 class Harmless(NamedTuple):
@@ -61,6 +57,8 @@ HARMLESS = (
     Harmless("batch_norm_param.*_momentum", "how training gathers the statistics"),
     Harmless("normalize_param.bp_norm", "which gradients are computed (NormFace's fork)"),
     Harmless("*.force_backward", "which gradients are computed"),
+    Harmless("detection_output_param.save_output_param*", "where results are written (SSD)"),
+    Harmless("prior_box_param.flip", "off", ("false", "0")),
     Harmless("debug*", "what is printed"),
     Harmless("phase", "the phase that Caffe writes into a net that it saves"),
     Harmless("eltwise_param.coeff_blob", "off: the coefficients are those of the text", ("false", "0")),
@@ -69,15 +67,18 @@ HARMLESS = (
     Harmless("*.output_pad", "0 changes nothing", ("0",)),
     Harmless("*.output_padding", "0 changes nothing", ("0",)),
 )
-"""What no number of a forward pass depends on."""
+"""Fields on which no number of a forward pass depends."""
 
 
-def refuse_unread(layer: LayerSpec, reads: Collection[str]) -> None:
-    """Raise NetError for a field of a fork that this layer's class has not looked at and that is not harmless."""
-    for path, value in _leaves(layer.extra):
+def refuse_unread(fields: Iterable[tuple[str, object]], reads: Collection[str], *, where: str, kind: str) -> None:
+    """Raise NetError for a field of a fork that a layer's class has not looked at and that is not harmless.
+
+    `fields` are the layer's with their paths and values, `reads` what its class looked at (reading.py).
+    """
+    for path, value in fields:
         if path in reads or f"{path.partition('.')[0]}.*" in reads or is_harmless(path, value):
             continue
-        raise NetError(_said(path, value), where=layer.place, hint=_hint(path, layer))
+        raise NetError(_said(path, value), where=where, hint=_hint(path, kind))
 
 
 def is_harmless(path: str, value: object) -> bool:
@@ -86,33 +87,23 @@ def is_harmless(path: str, value: object) -> bool:
     return any(fnmatchcase(path, row.pattern) and shown in (row.values or (shown,)) for row in HARMLESS)
 
 
-def _leaves(extra: tuple[UnknownField, ...]) -> Iterator[tuple[str, object]]:
-    """The fields with their paths, those of a fork's own message one by one."""
-    for field in extra:
-        path = re.sub(r"\[\d+\]", "", field.name)
-        if isinstance(field.value, tuple) and "." not in path:
-            yield from ((f"{path}.{child.name}", child.value) for child in field.value)
-        else:
-            yield path, field.value
-
-
 def _said(path: str, value: object) -> str:
     shown = "" if isinstance(value, (tuple, bytes)) else f" ({str(value)[:40]})"
     known = _values(path)
     if known:
-        return f"field '{path[:80]}' has a value that is neither BVLC Caffe's nor understood here{shown}"
-    return f"field '{path[:80]}'{shown} is not BVLC Caffe's and is not understood here"
+        return f"field '{path[:80]}' has a value{shown} unknown to BVLC Caffe and not understood here"
+    return f"field '{path[:80]}'{shown} is unknown to BVLC Caffe and not understood here"
 
 
-def _hint(path: str, layer: LayerSpec) -> str:
+def _hint(path: str, kind: str) -> str:
     if "#" in path:
         return "a binary file has no names for it: give the net's prototxt as well, with --prototxt"
     known = _values(path)
     if known:
         return f"Caffe's values: {', '.join(known)}"
     return (
-        f"it may change what {layer.type} computes; where it does not, take the field out, else add the fork's layer "
-        f'with @register_layer("{layer.type}"), whose parse reads it by name'
+        f"it may change what {kind} computes; where it does not, take the field out, else add the fork's layer "
+        f'with @register_layer("{kind}"), whose parse reads it by name'
     )
 
 
