@@ -58,6 +58,8 @@ HARMLESS = (
     Harmless("normalize_param.bp_norm", "which gradients are computed (NormFace's fork)"),
     Harmless("*.force_backward", "which gradients are computed"),
     Harmless("detection_output_param.save_output_param*", "where results are written (SSD)"),
+    Harmless("detection_output_param.background_label_id", "none", ("-1",)),
+    Harmless("convolution3d_param.filter_group", "in how many steps it is computed (C3D)"),
     Harmless("prior_box_param.flip", "off", ("false", "0")),
     Harmless("debug*", "what is printed"),
     Harmless("phase", "the phase that Caffe writes into a net that it saves"),

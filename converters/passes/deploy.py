@@ -6,15 +6,16 @@ that what brings data in is an Input layer with shapes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from ..layers import find_layer
-from ..net.layer import LayerSpec, Shape, params_if_valid
+from ..errors import NetError
+from ..net.layer import LayerSpec, Shape
 from ..net.spec import NetSpec
-from .filter_phase import Phase, filter_phase
+from .filter_phase import Phase, filter_phase, stages_of
 from .input_size import fit_size
 from .inputs import Weights, constant_notes, input_of, is_data, learned_channels, with_input_shapes
+from .supervision import Supervision, find_supervision, has_weights
 
 
 def to_deploy(
@@ -40,17 +41,21 @@ def to_deploy(
     crop_size, else new_height x new_width, else what the weights of InnerProducts fit (`fit_size`), else 500x500.
     Notes say what was assumed.
     """
+    whole = spec
     spec = _open(spec, phase, level, stages)
     layers: list[LayerSpec] = []
     assumed: dict[str, str] = {}
     constants: list[str] = []
     learned = learned_channels(spec, blobs or {})
-    for layer, tops in _needed(spec):
+    supervision = find_supervision(spec, set(spec.outputs))
+    for layer, tops in _needed(spec, supervision):
         if _is_source(layer):
             constants.extend(constant_notes(layer, tops))
             layer, notes = input_of(layer, tops, learned)
             assumed.update(notes)
         layers.append(_without_rules(layer))
+    if not layers and _computes(whole if not spec.layers else spec, supervision):
+        raise _nothing_left(whole, spec)
     deploy = replace(spec, layers=tuple(layers))
     if input_shapes:
         deploy = with_input_shapes(deploy, input_shapes)
@@ -58,48 +63,92 @@ def to_deploy(
         deploy, fitted = fit_size(deploy, list(assumed), blobs)
         if fitted is not None:
             assumed = {"": fitted}
-    return replace(deploy, notes=(*spec.notes, *assumed.values(), *constants))
+    told = (*supervision.notes, *_losses(spec, layers))
+    return replace(deploy, notes=(*spec.notes, *told, *assumed.values(), *constants))
+
+
+def _computes(spec: NetSpec, supervision: Supervision) -> bool:
+    """True where a layer of the net does more than to judge."""
+    sinks = set(supervision.sinks)
+    return any(layer.tops and not _is_source(layer) and i not in sinks for i, layer in enumerate(spec.layers))
+
+
+def _nothing_left(whole: NetSpec, spec: NetSpec) -> NetError:
+    stages = ", ".join(stages_of(whole))
+    problem = "nothing is left of the net: there is no output that its layers compute"
+    if spec.layers:
+        return NetError(problem, path=whole.path, hint="all of it only feeds losses or labels; is it a net to run?")
+    named = f"; its rules name the stages {stages}" if stages else ""
+    return NetError(
+        "no layer of the net is for this phase, level and stage" + named,
+        path=whole.path,
+        hint="choose others with --phase, --level and --stage",
+    )
 
 
 def _open(spec: NetSpec, phase: Phase, level: int, stages: Sequence[str]) -> NetSpec:
-    """The layers of the phase, or those of training where only they are whole: what Caffe saves is filtered already."""
+    """The layers of the phase and stages, or of others where only they are whole; a note says so.
+
+    Those of training, for what Caffe saves is filtered already; those of one more stage, for nets that are several in
+    one (DIGITS).
+    """
     found = filter_phase(spec, phase=phase, level=level, stages=stages)
     if _is_whole(found):
         return found
     trained = filter_phase(spec, phase="TRAIN", level=level, stages=stages)
-    return trained if _is_whole(trained) else found
+    if _is_whole(trained):
+        return trained
+    more = [] if stages else stages_of(spec)
+    for stage in sorted(more, key=lambda name: (name != "deploy", "test" not in name, "train" in name)):
+        for other in (phase, "TRAIN"):
+            staged = filter_phase(spec, phase=other, level=level, stages=[stage])
+            if _is_whole(staged):
+                note = f"taken as for stage '{stage}', for without a stage the net is not whole; --stage takes another"
+                return replace(staged, notes=(*staged.notes, note))
+    return found
 
 
 def _is_whole(spec: NetSpec) -> bool:
-    """True where every bottom is made by a layer before."""
+    """True where every bottom is made by a layer before, and there is a layer."""
     made: set[str] = set()
     for layer in spec.layers:
         if not made.issuperset(layer.bottoms):
             return False
         made.update(layer.tops)
-    return True
-
-
-_RECURRENT = ("LSTM", "RNN")
-"""Types of BVLC Caffe with weights for which this project has no Layer."""
+    return bool(made)
 
 
 def _is_source(layer: LayerSpec) -> bool:
     return is_data(layer) or layer.type == "Input"
 
 
-def _needed(spec: NetSpec) -> list[tuple[LayerSpec, Sequence[str]]]:
+_Needed = list[tuple[LayerSpec, Sequence[str]]]
+
+
+def _needed(spec: NetSpec, supervision: Supervision) -> _Needed:
     """The layers that the net's predictions and outputs need, each with those of its tops that they need."""
-    outputs = set(spec.outputs)
-    sinks, lost = _sinks(spec, outputs)
-    wanted = _predictions([spec.layers[index] for index in sinks], lost, _learned(spec))
+    outputs, learned = set(spec.outputs), _learned(spec)
+    wanted = _predictions([spec.layers[index] for index in supervision.sinks], supervision, learned)
+    found = _needed_for(spec, supervision, wanted, outputs)
+    if any(not _is_source(layer) for layer, _ in found):
+        return found
+    # Nothing but what Silence swallows: it keeps the logs quiet, and the net is run for its bottoms (CASENet).
+    made = {top for layer in spec.layers if not _is_source(layer) for top in layer.tops}
+    hushed = [layer for layer in spec.layers if layer.type == "Silence"]
+    kept = {bottom for layer in hushed for bottom in layer.bottoms if bottom in (learned or made)} - supervision.lost
+    return _needed_for(spec, supervision, wanted | kept, outputs) if kept else found
+
+
+def _needed_for(spec: NetSpec, supervision: Supervision, blobs: set[str], outputs: set[str]) -> _Needed:
+    wanted, sinks = set(blobs), set(supervision.sinks)
     needed: dict[int, tuple[LayerSpec, Sequence[str]]] = {}
     for index in reversed(range(len(spec.layers))):
         layer = spec.layers[index]
         tops = [top for top in layer.tops if top in wanted or (top in outputs and not is_data(layer))]
         if tops and index not in sinks:
-            needed[index] = layer, tops
-            wanted.update(layer.bottoms)
+            bottoms = tuple(supervision.renamed.get(bottom, bottom) for bottom in layer.bottoms)
+            needed[index] = layer if bottoms == layer.bottoms else replace(layer, bottoms=bottoms), tops
+            wanted.update(bottoms)
     # A top that nobody needs of a layer that is needed: without its Silence it would become an output of the net.
     loose = {top for layer, _ in needed.values() if not _is_source(layer) for top in layer.tops} - wanted - outputs
     for index in sinks:
@@ -110,45 +159,38 @@ def _needed(spec: NetSpec) -> list[tuple[LayerSpec, Sequence[str]]]:
     return [needed[index] for index in sorted(needed)]
 
 
-def _sinks(spec: NetSpec, outputs: set[str]) -> tuple[list[int], set[str]]:
-    """The indices of the layers that judge or swallow blobs and of those that need what these make; what they make."""
-    sinks: list[int] = []
-    lost: set[str] = set()
-    for index, layer in enumerate(spec.layers):
-        judges = "Loss" in layer.type or "Accuracy" in layer.type or not layer.tops
-        weighted = outputs.issuperset(layer.tops) and any(layer.message.loss_weight)
-        if judges or weighted or lost.intersection(layer.bottoms):
-            sinks.append(index)
-            lost.update(set(layer.tops) - set(layer.bottoms))
-    return sinks, lost
-
-
 def _learned(spec: NetSpec) -> set[str]:
     """The blobs that depend on the net's weights."""
     learned: set[str] = set()
     for layer in spec.layers:
-        if _has_weights(layer) or learned.intersection(layer.bottoms):
+        if has_weights(layer) or learned.intersection(layer.bottoms):
             learned.update(layer.tops)
     return learned
 
 
-def _has_weights(layer: LayerSpec) -> bool:
-    """True for a layer that learns; one of an unsupported type does where the net says how its blobs learn."""
-    if layer.param_specs or layer.type in _RECURRENT:
-        return True
-    params, layer_class = params_if_valid(layer), find_layer(layer.type)
-    if params is None:
-        return layer_class is not None and layer_class.has_blobs()
-    return params.learns
-
-
-def _predictions(sinks: Sequence[LayerSpec], lost: set[str], learned: set[str]) -> set[str]:
+def _predictions(sinks: Sequence[LayerSpec], supervision: Supervision, learned: set[str]) -> set[str]:
     """The learned blobs that losses and accuracies are given; the rest is labels. Without weights, the first bottom."""
     found: set[str] = set()
+    first: set[str] = set()
     for layer in sinks:
-        judged = [bottom for bottom in layer.bottoms if bottom not in lost] if layer.type != "Silence" else []
-        found.update(learned.intersection(judged) if learned else judged[:1])
-    return found
+        if layer.type != "Silence":
+            renamed = [supervision.renamed.get(bottom, bottom) for bottom in layer.bottoms]
+            judged = [bottom for bottom in renamed if bottom not in supervision.lost]
+            found.update(learned.intersection(judged))
+            first.update(judged[:1])
+    return found or first
+
+
+def _losses(spec: NetSpec, deploy: Sequence[LayerSpec]) -> Iterator[str]:
+    """A note on layers with weights that are left out."""
+    kept = {layer.name for layer in deploy}
+    gone = [
+        layer.name for layer in spec.layers if layer.name not in kept and not _is_source(layer) and has_weights(layer)
+    ]
+    if gone:
+        more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""
+        names = ", ".join(f"'{name}'" for name in gone[:3])
+        yield f"left out with their weights, as no prediction or output needs them: layers {names}{more}"
 
 
 def _without_rules(layer: LayerSpec) -> LayerSpec:

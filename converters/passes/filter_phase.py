@@ -27,6 +27,12 @@ def filter_phase(spec: NetSpec, *, phase: Phase = "TEST", level: int = 0, stages
     return spec.replace_layers(tuple(layer for layer in spec.layers if _is_included(layer, state, spec)))
 
 
+def stages_of(spec: NetSpec) -> list[str]:
+    """The stages that the rules of the net name, in order."""
+    rules = [rule for layer in spec.layers for rule in (*layer.message.include, *layer.message.exclude)]
+    return list(dict.fromkeys(stage for rule in rules for stage in (*rule.stage, *rule.not_stage)))
+
+
 def _is_included(layer: LayerSpec, state: Any, spec: NetSpec) -> bool:
     message = layer.message
     if message.include and message.exclude:

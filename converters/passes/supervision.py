@@ -1,0 +1,120 @@
+"""The layers of a net that only train or judge it, known to this project or not, by what they do in the graph.
+
+judges       losses, accuracies, writers: what is called so, or has no tops; and what follows them
+supervised   layers of unknown types without weights that read labels and lead to losses or to nothing, such as
+             py-faster-rcnn's AnchorTargetLayer and R-FCN's BoxAnnotatorOHEM
+samplers     the same that lead on to layers that are needed, such as ProposalTargetLayer: at test the proposals
+             themselves go on
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..layers import find_layer
+from ..net.layer import LayerSpec, params_if_valid
+from ..net.spec import NetSpec
+from .inputs import is_data
+
+RECURRENT = ("LSTM", "RNN")
+"""Types of BVLC Caffe with weights, for which this project may have no Layer."""
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """The training-only layers of a net.
+
+    `sinks` are their indices, `lost` the blobs that they make, `renamed` the blobs of samplers with the ones that go on
+    instead. `notes` tell of the layers that were left out though nobody knows them.
+    """
+
+    sinks: tuple[int, ...]
+    lost: frozenset[str]
+    renamed: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def find_supervision(spec: NetSpec, outputs: set[str]) -> Supervision:
+    """The training-only layers; `outputs` are the blobs that no layer reads."""
+    ends = _leads_to_losses(spec, outputs)
+    labels = _labels(spec)
+    sinks: list[int] = []
+    lost: set[str] = set()
+    renamed: dict[str, str] = {}
+    left_out: list[str] = []
+    for index, layer in enumerate(spec.layers):
+        weighted = outputs.issuperset(layer.tops) and any(layer.message.loss_weight)
+        reads_labels = bool(layer.bottoms) and bool(labels.intersection(layer.bottoms))
+        stranger = reads_labels and is_stranger(layer)
+        if judges(layer) or weighted or lost.intersection(layer.bottoms):
+            pass
+        elif stranger and ends[index]:
+            left_out.append(layer.place)
+        elif stranger and _is_sampler(layer) and layer.bottoms[0] not in labels:
+            left_out.append(f"{layer.place}, for whose '{layer.tops[0]}' '{layer.bottoms[0]}' goes on,")
+            renamed[layer.tops[0]] = renamed.get(layer.bottoms[0], layer.bottoms[0])
+        else:
+            if layer.bottoms and labels.issuperset(layer.bottoms):
+                labels.update(layer.tops)
+            continue
+        sinks.append(index)
+        gone = set(layer.tops) - set(layer.bottoms) - renamed.keys()
+        lost.update(gone)
+        labels.update(gone)
+    return Supervision(tuple(sinks), frozenset(lost), renamed, tuple(map(_note, left_out)))
+
+
+def _note(place: str) -> str:
+    return f"{place} is left out: it has no weights and reads labels, so that only training needs it"
+
+
+def judges(layer: LayerSpec) -> bool:
+    """True for a layer that judges or swallows blobs: a loss or an accuracy by its name, or one without tops."""
+    name = f"{layer.type} {layer.message.python_param.layer}"
+    return "Loss" in name or "Accuracy" in name or not layer.tops
+
+
+def has_weights(layer: LayerSpec) -> bool:
+    """True for a layer that learns; one of an unsupported type does where the net says how its blobs learn."""
+    if layer.param_specs or layer.type in RECURRENT:
+        return True
+    params, layer_class = params_if_valid(layer), find_layer(layer.type)
+    if params is None:
+        return layer_class is not None and layer_class.has_blobs()
+    return params.learns
+
+
+def is_stranger(layer: LayerSpec) -> bool:
+    """True for a layer of a type that nobody has registered, and without weights as far as the net tells."""
+    return params_if_valid(layer) is None and not has_weights(layer) and bool(layer.bottoms)
+
+
+def _is_sampler(layer: LayerSpec) -> bool:
+    return "target" in f"{layer.type} {layer.message.python_param.layer}".lower() and bool(layer.tops)
+
+
+def _labels(spec: NetSpec) -> set[str]:
+    """The blobs of data layers that no layer with weights needs, unless through a layer that nobody knows."""
+    needed: set[str] = set()
+    for layer in reversed(spec.layers):
+        if has_weights(layer) or (needed.intersection(layer.tops) and not is_stranger(layer)):
+            needed.update(layer.bottoms)
+    if not needed:
+        return set()
+    return {top for layer in spec.layers if is_data(layer) for top in layer.tops if top not in needed}
+
+
+def _leads_to_losses(spec: NetSpec, outputs: set[str]) -> Sequence[bool]:
+    """By layer: True where it has no weights and all that reads its tops leads to losses, or, unknown, to nothing."""
+    found = [False] * len(spec.layers)
+    goes_on: set[str] = set()  # blobs that somebody needs for more than a loss
+    for index in reversed(range(len(spec.layers))):
+        layer = spec.layers[index]
+        open_end = any(top in outputs for top in layer.tops) and not is_stranger(layer)
+        found[index] = judges(layer) or not (
+            has_weights(layer) or not layer.bottoms or open_end or goes_on.intersection(layer.tops)
+        )
+        if not found[index]:
+            goes_on.update(layer.bottoms)
+    return found
