@@ -59,6 +59,7 @@ HARMLESS = (
     Harmless("*.force_backward", "which gradients are computed"),
     Harmless("detection_output_param.save_output_param*", "where results are written (SSD)"),
     Harmless("detection_output_param.background_label_id", "none", ("-1",)),
+    Harmless("lstm_param.clipping_threshold", "how large a gradient may be (junhyukoh/caffe-lstm)"),
     Harmless("convolution3d_param.filter_group", "in how many steps it is computed (C3D)"),
     Harmless("prior_box_param.flip", "off", ("false", "0")),
     Harmless("debug*", "what is printed"),
