@@ -29,6 +29,7 @@ class ExportReport:
 
     `error` is the largest difference from the module, of the output's largest magnitude, over all `inputs` (shapes by
     name); NaN and no inputs where it was not checked. `any_size` says whether the file takes images of other sizes too.
+    `programs` are those of an ONNX target, each with its version and the error in it, or why it was not checked there.
     """
 
     format: str
@@ -37,6 +38,7 @@ class ExportReport:
     error: float
     inputs: tuple[Mapping[str, Shape], ...]
     any_size: bool
+    programs: tuple[str, ...] = ()
 
     @property
     def checked(self) -> bool:

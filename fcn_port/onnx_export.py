@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -22,13 +24,16 @@ from converters.export import (
     MOST_INSIDE,
     SIZES,
     TOLERANCE,
+    Checked,
     ExportError,
     OnnxNet,
     OnnxOptions,
     build_onnx,
+    index_inputs,
     map_tensors,
     read_metadata,
     require,
+    summary,
 )
 from converters.formats import format_prototxt, parse_prototxt, read_caffemodel, read_prototxt, sniff
 from converters.net import NetSpec, Shape, infer_blobs, infer_shapes
@@ -37,6 +42,7 @@ from converters.safety import fresh_folder, sha256_of, whole_file
 from weights.card import Card
 
 from .export_files import ExportReport
+from .onnx_targets import TRIALS, append_metadata, check_in_target, judge_of_module, judge_without_torch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -79,16 +85,19 @@ def export_onnx(
     PyTorch state dict. Raises ExportError, and what reading the file raises.
     """
     path, target = Path(weights), Path(out)
-    if check:
+    wanted = options or OnnxOptions()
+    if check and wanted.target is None:
         require("torch", "onnxruntime", extra="onnx", hint="or do without the check: --no-check")
     source = _read(path, prototxt)
 
-    def load() -> nn.Module:
+    def load() -> nn.Module | None:
+        if find_spec("torch") is None:
+            return None
         from .loading import load
 
         return load(path, prototxt=prototxt)
 
-    return write_onnx(source, target, options=options, external_data=external_data, beside=load if check else None)
+    return write_onnx(source, target, options=wanted, external_data=external_data, beside=load if check else None)
 
 
 def _read(path: Path, prototxt: str | os.PathLike[str] | None) -> OnnxSource:
@@ -159,9 +168,12 @@ def write_onnx(
     *,
     options: OnnxOptions | None = None,
     external_data: bool = False,
-    beside: Callable[[], nn.Module] | None = None,
+    beside: Callable[[], nn.Module | None] | None = None,
 ) -> ExportReport:
-    """Write a net as ONNX, whole or not at all; `beside` gives the net that what was written must agree with."""
+    """Write a net as ONNX, whole or not at all; `beside` gives the net that what was written must agree with.
+
+    It may give None, without torch, where the options name a target: ONNX Runtime is the judge then.
+    """
     wanted = options or OnnxOptions()
     net = build_onnx(source.spec, source.arrays, wanted)
     if not net.outputs:
@@ -172,8 +184,15 @@ def write_onnx(
         _write(source, net, files)
         error = float("nan")
         shapes: tuple[Mapping[str, Shape], ...] = ()
+        programs: tuple[Checked, ...] = ()
         if beside is not None:
-            error, shapes = _checked(source, net, wanted, Path(files[0].name), beside())
+            module = _part(source, wanted, beside())
+            if wanted.target is not None:
+                programs, shapes = _checked_in_target(source, net, wanted, Path(files[0].name), module)
+                error = max((each.error for each in programs if each.error is not None), default=float("nan"))
+                append_metadata(files[0], {"checked": summary(programs)})
+            elif module is not None:
+                error, shapes = _checked(net, wanted, Path(files[0].name), module)
     return ExportReport(
         format="onnx",
         net=source.card.release or source.spec.name,
@@ -181,6 +200,7 @@ def write_onnx(
         error=error,
         inputs=shapes,
         any_size=any(free.name.endswith("height") for free in net.sizes.free),
+        programs=tuple(each.title for each in programs),
     )
 
 
@@ -234,22 +254,56 @@ def _version_of(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
+def _part(source: OnnxSource, options: OnnxOptions, module: nn.Module | None) -> nn.Module | None:
+    """The part of the net that computes the outputs which were asked for."""
+    if options.outputs is None or module is None:
+        return module
+    from converters.execution import CaffeNet
+
+    part = CaffeNet(source.spec, outputs=options.outputs)
+    known = part.state_dict().keys()
+    part.load_state_dict({key: value for key, value in module.state_dict().items() if key in known}, assign=True)
+    return part
+
+
+def _tolerance(options: OnnxOptions) -> float:
+    return FP16_TOLERANCE if options.fp16 else FOLDED_TOLERANCE if options.fold else TOLERANCE
+
+
+def _checked_in_target(
+    source: OnnxSource, net: OnnxNet, options: OnnxOptions, path: Path, module: nn.Module | None
+) -> tuple[tuple[Checked, ...], tuple[Mapping[str, Shape], ...]]:
+    """The result in each program of the target, and the shapes of the inputs, if it was run in any."""
+    assert options.target is not None
+    shapes = tuple(_trials(net))[:TRIALS]
+    with TemporaryDirectory(prefix="fcn-port-judge-") as folder:
+        if module is not None:
+            judge = judge_of_module(module, options.outputs or source.spec.outputs)
+        else:
+            judge = judge_without_torch(source.spec, source.arrays, options, Path(folder))
+        programs = check_in_target(
+            path,
+            net,
+            judge,
+            target=options.target,
+            rebuild=lambda: build_onnx(source.spec, source.arrays, options),
+            shapes=shapes,
+            indices=index_inputs(net.spec, shapes[0]),
+            tolerance=_tolerance(options),
+        )
+    return programs, shapes if any(each.error is not None for each in programs) else ()
+
+
 def _checked(
-    source: OnnxSource, net: OnnxNet, options: OnnxOptions, path: Path, module: nn.Module
+    net: OnnxNet, options: OnnxOptions, path: Path, module: nn.Module
 ) -> tuple[float, tuple[Mapping[str, Shape], ...]]:
     """The largest difference from the module, and the shapes of the inputs at which both were run."""
-    from converters.execution import CaffeNet
-    from converters.export import check, index_inputs, run_onnx
+    from converters.export import check, run_onnx
 
-    if options.outputs is not None:
-        part = CaffeNet(source.spec, outputs=options.outputs)
-        known = part.state_dict().keys()
-        part.load_state_dict({key: value for key, value in module.state_dict().items() if key in known}, assign=True)
-        module = part
     shapes = tuple(_trials(net))
-    outputs = options.outputs or source.spec.outputs
+    outputs = options.outputs or net.spec.outputs
     run = run_onnx(path, inputs=list(net.spec.inputs), outputs=outputs)
-    tolerance = FP16_TOLERANCE if options.fp16 else FOLDED_TOLERANCE if options.fold else TOLERANCE
+    tolerance = _tolerance(options)
     indices = index_inputs(net.spec, shapes[0])
     agreement = check(module, run, shapes, outputs=outputs, indices=indices, tolerance=tolerance)
     return agreement.error, agreement.shapes

@@ -134,7 +134,7 @@ def _check_zeros(net: nn.Module, run: Run, shapes: Mapping[str, Shape], outputs:
     expected, found = run_module(net, inputs, outputs), run(inputs)
     for name, blob in expected.items():
         lost = blob.isfinite() & ~found[name].isfinite()
-        if lost.any() and (lost & _exact(net, inputs, outputs)[name].isfinite()).any():
+        if lost.any() and (lost & run_exactly(net, inputs, outputs)[name].isfinite()).any():
             raise ExportError(
                 f"what came out is wrong: {name} is NaN or infinite for an input of zeros; the module's is not; "
                 "nothing written"
@@ -149,14 +149,14 @@ def _is_noise(
     tolerance: float,
 ) -> bool:
     """True where the module's own rounding, seen against float64, is so large that the difference says nothing."""
-    exact = _exact(net, inputs, list(expected))
+    exact = run_exactly(net, inputs, list(expected))
     return all(
         _difference(found[name], blob) <= max(tolerance, NOISE * _difference(blob, exact[name]))
         for name, blob in expected.items()
     )
 
 
-def _exact(net: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> dict[str, Tensor]:
+def run_exactly(net: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> dict[str, Tensor]:
     """The outputs of the module in float64."""
     from ..execution.replicas import replica
 

@@ -18,29 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..net.onnx_form import OnnxLayer, OnnxValue
-    from .pooling_onnx import PoolingWindows
 
 TO_THE_END = 2**63 - 1
 """The end of a slice that goes to the end of an axis, whatever its size."""
-
-
-def opencv_pooling(layer: PoolingWindows, out: OnnxLayer, *, part: str | None) -> str:
-    """OpenCV's Pooling (pooling_layer.cpp), which rounds up and counts the padding as Caffe does."""
-    (kernel_h, kernel_w), (stride_h, stride_w), (pad_h, pad_w) = layer.kernel, layer.stride, layer.pad
-    settings: dict[str, Any] = {
-        "pool": layer.method.lower(),
-        "kernel_h": kernel_h,
-        "kernel_w": kernel_w,
-        "stride_h": stride_h,
-        "stride_w": stride_w,
-        "pad_h": pad_h,
-        "pad_w": pad_w,
-        "ceil_mode": int(layer.ceil),
-        "ave_pool_padded_area": 1,
-    }
-    if layer.mask:
-        return out.node_of_several("Pooling", [out.bottoms[0]], (0, 1), **settings)[0]
-    return out.make("Pooling", [out.bottoms[0]], part=part, **settings)
 
 
 def opencv_crop(out: OnnxLayer, *, axis: int, offsets: Sequence[int]) -> None:

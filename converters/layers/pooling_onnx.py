@@ -14,7 +14,6 @@ import numpy as np
 
 from ..net.onnx_form import FLOAT, OPENCV, Operand
 from .base import Pair
-from .opencv_onnx import opencv_pooling
 
 if TYPE_CHECKING:
     from ..net.onnx_form import OnnxLayer, Sizes
@@ -52,7 +51,7 @@ def pooling_to_onnx(layer: PoolingWindows, out: OnnxLayer, *, part: str | None =
     if layer.global_pooling:
         return _global(layer, out)
     if out.target in OPENCV and layer.dilation == (1, 1) and (layer.mask or layer.method == "AVE"):
-        return opencv_pooling(layer, out, part=part)
+        return _opencv(layer, out, part)
     if layer.method == "MAX":
         return _maximum(layer, out, part)
     return _average(layer, out, part) if layer.method == "AVE" else _stochastic(layer, out, part)
@@ -72,6 +71,25 @@ def _global(layer: PoolingWindows, out: OnnxLayer) -> str:
         number = out.node("Cast", [place], part="number", to=FLOAT)
         out.reshape(number, [out.size(x, (0, 1)), 1, 1], index=1)
     return out.top("GlobalMaxPool", [x])
+
+
+def _opencv(layer: PoolingWindows, out: OnnxLayer, part: str | None) -> str:
+    """OpenCV's Pooling (pooling_layer.cpp), which rounds up and counts the padding as Caffe does."""
+    (kernel_h, kernel_w), (stride_h, stride_w), (pad_h, pad_w) = layer.kernel, layer.stride, layer.pad
+    settings: dict[str, Any] = {
+        "pool": layer.method.lower(),
+        "kernel_h": kernel_h,
+        "kernel_w": kernel_w,
+        "stride_h": stride_h,
+        "stride_w": stride_w,
+        "pad_h": pad_h,
+        "pad_w": pad_w,
+        "ceil_mode": int(layer.ceil),
+        "ave_pool_padded_area": 1,
+    }
+    if layer.mask:
+        return out.node_of_several("Pooling", [out.bottoms[0]], (0, 1), **settings)[0]
+    return out.make("Pooling", [out.bottoms[0]], part=part, **settings)
 
 
 def _maximum(layer: PoolingWindows, out: OnnxLayer, part: str | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from converters.export import HIGHEST_OPSET, LOWEST_OPSET
+from converters.export import HIGHEST_OPSET, LOWEST_OPSET, TARGETS
 
 from .bringing import here
 from .inspect import SizeParam
@@ -30,6 +30,11 @@ FORMATS = ("caffe", "python", "onnx", "torch-export", "safetensors", "hdf5")
 @click.option("--batch", type=click.IntRange(1), help="Fix the number of images (onnx); default: any number.")
 @click.option("--outputs", multiple=True, metavar="BLOB", help="A blob to compute (onnx), or several.")
 @click.option("--opset", type=click.IntRange(LOWEST_OPSET, HIGHEST_OPSET), help="ONNX's operator set; default: 17.")
+@click.option(
+    "--target",
+    type=click.Choice(sorted(TARGETS)),
+    help="The program to write for and to check in (onnx).",
+)
 @click.option("--fp16", is_flag=True, help="Store weights with 16 bits (onnx); they are computed with in 32.")
 @click.option("--fold", is_flag=True, help="Make BatchNorm and Scale part of the layer before them (onnx).")
 @click.option("--external-data", is_flag=True, help="Put the weights in OUT.data (onnx); over 2 GB they always are.")
@@ -49,6 +54,9 @@ def command(weights: str, to: str, out: str | None, prototxt: str | None, as_jso
 
     What was written is run before it gets its name, beside the net that it was made of, at several sizes; the largest
     difference is told. Exit status 1, and no file, if it is too large.
+
+    --target chooses forms that a program is known to read rightly, and runs the file in it where it is installed: in
+    both engines of OpenCV 5. FCN_PORT_OPENCV5 and FCN_PORT_OPENCV4 name a Python with the OpenCV that this one lacks.
     """
     _refuse_options_of_others(to, chosen)
     path = here(weights)
@@ -68,6 +76,8 @@ def command(weights: str, to: str, out: str | None, prototxt: str | None, as_jso
         note(f"checked: largest difference from the module {report.error:.1e} of the largest value, for inputs {sizes}")
     else:
         note("not checked")
+    for program in report.programs:
+        note(f"{program}")
     if not report.any_size:
         note("takes only this input size")
 
@@ -75,7 +85,7 @@ def command(weights: str, to: str, out: str | None, prototxt: str | None, as_jso
 def _refuse_options_of_others(to: str, chosen: dict[str, Any]) -> None:
     if chosen["size"] is not None and to not in ("onnx", "torch-export"):
         raise click.UsageError(f"--size is for onnx and torch-export; {to} takes any size")
-    given = [name for name in ("batch", "outputs", "opset", "fp16", "fold", "external_data") if chosen[name]]
+    given = [name for name in ("batch", "outputs", "opset", "target", "fp16", "fold", "external_data") if chosen[name]]
     given += [] if chosen["checked"] else ["no_check"]
     if given and to != "onnx":
         raise click.UsageError(f"--{given[0].replace('_', '-')} is for onnx, not for {to}")
@@ -84,7 +94,7 @@ def _refuse_options_of_others(to: str, chosen: dict[str, Any]) -> None:
 def _export_onnx(
     path: Path, weights: str, out: str | None, prototxt: str | None, chosen: dict[str, Any]
 ) -> ExportReport:
-    from converters.export import DEFAULT_OPSET, OnnxOptions
+    from converters.export import DEFAULT_OPSET, OnnxOptions, opset_of
 
     from ..export_files import destination
     from ..onnx_export import export_onnx
@@ -93,7 +103,8 @@ def _export_onnx(
         size=chosen["size"],
         batch=chosen["batch"],
         outputs=chosen["outputs"] or None,
-        opset=chosen["opset"] or DEFAULT_OPSET,
+        opset=opset_of(chosen["target"], chosen["opset"], default=DEFAULT_OPSET),
+        target=chosen["target"],
         fp16=chosen["fp16"],
         fold=chosen["fold"],
     )

@@ -13,19 +13,21 @@ from typing import TYPE_CHECKING
 from ...lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from .checking import Checked, TargetError, check_target, summary
-    from .known import TARGETS, Program, Target, opset_of, programs_of
+    from .checking import Checked, Claim, TargetError, check_target, difference, summary
+    from .known import TARGETS, Target, TargetProgram, opset_of, programs_of
     from .running import Answer, ProgramError, run_model
 
 __all__ = [
     "TARGETS",
     "Answer",
     "Checked",
-    "Program",
+    "Claim",
     "ProgramError",
     "Target",
     "TargetError",
+    "TargetProgram",
     "check_target",
+    "difference",
     "opset_of",
     "programs_of",
     "run_model",
@@ -35,8 +37,8 @@ __all__ = [
 __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
-        **dict.fromkeys(("Checked", "TargetError", "check_target", "summary"), "checking"),
-        **dict.fromkeys(("TARGETS", "Program", "Target", "opset_of", "programs_of"), "known"),
+        **dict.fromkeys(("Checked", "Claim", "TargetError", "check_target", "difference", "summary"), "checking"),
+        **dict.fromkeys(("TARGETS", "TargetProgram", "Target", "opset_of", "programs_of"), "known"),
         **dict.fromkeys(("Answer", "ProgramError", "run_model"), "running"),
     },
 )

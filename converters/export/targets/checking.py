@@ -11,8 +11,8 @@ import numpy as np
 from ...escaping import terminal
 from ..checking import TOLERANCE, ExportError
 from ..detections import are_detections, detections_apart
-from .known import Program, programs_of
-from .running import ProgramError, run_model
+from .known import TargetProgram, programs_of
+from .running import Answer, ProgramError, run_model
 
 Arrays = Mapping[str, np.ndarray]
 """Arrays by the name of their blob."""
@@ -24,7 +24,7 @@ class TargetError(ExportError):
 
 @dataclass(frozen=True)
 class Checked:
-    """What came of a model in one program.
+    """The result of a model in one program.
 
     `error` is the largest difference of an output, of its largest magnitude; None where the program is not on this
     machine, and then `problem` says what is missing.
@@ -43,47 +43,65 @@ class Checked:
         return f"{self.program} {self.version}: {self.error:.1e}".replace("  ", " ")
 
 
+@dataclass(frozen=True)
+class Claim:
+    """The numbers that a model should give: the `expected` outputs of each of the `inputs`, and how near is near.
+
+    `tolerance` is of an output's largest magnitude; `allowed` gives a larger one for a trial whose own rounding is
+    known to be more.
+    """
+
+    inputs: Sequence[Arrays]
+    expected: Sequence[Arrays]
+    tolerance: float = TOLERANCE
+    allowed: Callable[[int], float] | None = None
+
+
 def check_target(
     model: Path,
+    claim: Claim,
     *,
     target: str,
-    inputs: Sequence[Arrays],
-    expected: Sequence[Arrays],
-    tolerance: float = TOLERANCE,
-    allowed: Callable[[int, str], float] | None = None,
-    first_difference: Callable[[Program, Arrays], str | None] | None = None,
+    first_difference: Callable[[TargetProgram, Arrays], str | None] | None = None,
 ) -> tuple[Checked, ...]:
-    """Run a model on all `inputs` in each program of `target`, and compare with the `expected` outputs, in order.
+    """Run a model in each program of `target`, and compare with what is claimed of it.
 
-    `allowed` gives a larger tolerance for an output of a trial where its own rounding is known to be more. With
-    `first_difference` an error names the first blob that differs. Programs that are not on this machine are told as
-    not checked. Raises TargetError where one refuses the model or gives other numbers.
+    With `first_difference` an error names the first blob that differs. Programs that are not on this machine are told
+    as not checked. Raises TargetError where one refuses the model or gives other numbers.
     """
     found: list[Checked] = []
     for program in programs_of(target):
         if program.python is None:
             found.append(Checked(program.title, problem=program.missing))
             continue
-        names = list(expected[0])
         try:
-            answer = run_model(model, program, inputs, outputs=names)
+            answer = run_model(model, program, claim.inputs, outputs=list(claim.expected[0]))
         except ProgramError as error:
             raise TargetError(f"{program.title} does not take this model: {error}; nothing written") from None
-        worst = 0.0
-        for trial, (given, right, outputs) in enumerate(zip(inputs, expected, answer.trials, strict=True)):
-            sizes = ", ".join(f"{terminal(name)} {array.shape}" for name, array in given.items())
-            where = f"{program.title} {answer.version}, inputs {sizes}"
-            if isinstance(outputs, str):
-                raise TargetError(f"{where}: it does not run this model: {outputs}; nothing written")
-            for name in names:
-                limit = max(tolerance, allowed(trial, name) if allowed is not None else 0.0)
-                error_of_name = difference(outputs[name], right[name])
-                if not error_of_name <= limit:
-                    first = first_difference(program, given) if first_difference is not None else None
-                    raise TargetError(_wrong(where, name, outputs[name], right[name], error_of_name, first))
-                worst = max(worst, error_of_name)
-        found.append(Checked(program.title, answer.version, worst))
+        found.append(Checked(program.title, answer.version, _compare(claim, program, answer, first_difference)))
     return tuple(found)
+
+
+def _compare(
+    claim: Claim,
+    program: TargetProgram,
+    answer: Answer,
+    first_difference: Callable[[TargetProgram, Arrays], str | None] | None,
+) -> float:
+    """The largest difference over all trials; TargetError where it is too large."""
+    worst = 0.0
+    for trial, (given, right, outputs) in enumerate(zip(claim.inputs, claim.expected, answer.trials, strict=True)):
+        sizes = ", ".join(f"{terminal(name)} {array.shape}" for name, array in given.items())
+        where = f"{program.title} {answer.version}, inputs {sizes}"
+        if isinstance(outputs, str):
+            raise TargetError(f"{where}: it does not run this model: {outputs}; nothing written")
+        for name, expected in right.items():
+            error = difference(outputs[name], expected)
+            if not error <= claim.tolerance and not (claim.allowed and error <= claim.allowed(trial)):
+                first = first_difference(program, given) if first_difference is not None else None
+                raise TargetError(_wrong(where, name, outputs[name], expected, error, first))
+            worst = max(worst, error)
+    return worst
 
 
 def difference(found: np.ndarray, right: np.ndarray) -> float:

@@ -18,7 +18,7 @@ _OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-hea
 
 
 @dataclass(frozen=True)
-class Program:
+class TargetProgram:
     """One way of running a model: the library, its engine where it has several, and the Python that has it.
 
     Without a `python` the program is not on this machine, and `missing` says what to install or to set.
@@ -70,14 +70,14 @@ def opset_of(target: str | None, opset: int | None, *, default: int) -> int:
     return opset or (known.opset if known is not None else default)
 
 
-def programs_of(target: str) -> tuple[Program, ...]:
+def programs_of(target: str) -> tuple[TargetProgram, ...]:
     """The programs that can judge a model for this target; ExportError where there is no such target."""
     known = _target(target)
     if target == "web":
         return (_in_this_python("onnxruntime", "onnxruntime", "pip install fcn-port[onnx]"),)
     if target in VARIABLES:
         python, missing = _python_with_opencv(target)
-        return tuple(Program(target, engine, python, missing) for engine in known.engines)
+        return tuple(TargetProgram(target, engine, python, missing) for engine in known.engines)
     extra = {"tensorrt": "pip install tensorrt (NVIDIA GPUs)"}.get(target, f"pip install fcn-port[{target}]")
     return (_in_this_python(target, target, "pip install fcn-port[onnx]" if target == "onnxruntime" else extra),)
 
@@ -88,9 +88,10 @@ def _target(name: str) -> Target:
     return TARGETS[name]
 
 
-def _in_this_python(library: str, module: str, install: str) -> Program:
-    there = find_spec(module) is not None
-    return Program(library, python=sys.executable if there else None, missing="" if there else f"{library}: {install}")
+def _in_this_python(library: str, module: str, install: str) -> TargetProgram:
+    if find_spec(module) is None:
+        return TargetProgram(library, missing=f"{library} is not installed: {install}")
+    return TargetProgram(library, python=sys.executable)
 
 
 def _python_with_opencv(target: str) -> tuple[str | None, str]:

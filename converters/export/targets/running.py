@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ...escaping import terminal
-from .known import Program
+from .known import TargetProgram
 
 WORKER = Path(__file__).with_name("worker.py")
 SECONDS = 300.0
@@ -30,7 +30,7 @@ class ProgramError(RuntimeError):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a program made of a model: its version, and the outputs of each trial by name, or what it said instead."""
+    """The answer of a program about a model: its version, and each trial's outputs by name, or what it said instead."""
 
     version: str
     trials: tuple[Mapping[str, np.ndarray] | str, ...]
@@ -38,7 +38,7 @@ class Answer:
 
 def run_model(
     model: Path,
-    program: Program,
+    program: TargetProgram,
     inputs: Sequence[Mapping[str, np.ndarray]],
     *,
     outputs: Sequence[str],
@@ -67,7 +67,11 @@ def run_model(
 
 
 def _job(
-    folder: Path, model: Path, program: Program, inputs: Sequence[Mapping[str, np.ndarray]], outputs: Sequence[str]
+    folder: Path,
+    model: Path,
+    program: TargetProgram,
+    inputs: Sequence[Mapping[str, np.ndarray]],
+    outputs: Sequence[str],
 ) -> Path:
     """The job as a file, and its inputs beside it, under numbers: names of blobs need not be names of files."""
     trials = []

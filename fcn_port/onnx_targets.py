@@ -1,0 +1,193 @@
+"""A written ONNX model in the programs of its target, beside the net that it was made of.
+
+The judge is the net in PyTorch; without PyTorch it is ONNX Runtime with the model as the standard has it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from converters.export import (
+    NOISE,
+    Checked,
+    Claim,
+    ExportError,
+    OnnxNet,
+    OnnxOptions,
+    ProgramError,
+    TargetProgram,
+    build_onnx,
+    check_target,
+    difference,
+    programs_of,
+    run_model,
+)
+from converters.net import NetSpec, Shape
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Arrays = Mapping[str, np.ndarray]
+"""Arrays by the name of their blob."""
+
+TRIALS = 3
+"""Sizes at which a model is run in each program, on noise and on zeros."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A way to have the right numbers: outputs of inputs, all blobs, and by how much rounding moves outputs."""
+
+    outputs: Callable[[Arrays], Arrays]
+    blobs: Callable[[Arrays], Arrays]
+    rounding: Callable[[Arrays], Mapping[str, float]]
+
+
+def check_in_target(
+    model: Path,
+    net: OnnxNet,
+    judge: Judge,
+    *,
+    target: str,
+    rebuild: Callable[[], OnnxNet],
+    shapes: Sequence[Mapping[str, Shape]],
+    indices: Mapping[str, int],
+    tolerance: float,
+) -> tuple[Checked, ...]:
+    """Run a written model in every program of `target` that is here; raises TargetError where one is wrong.
+
+    `rebuild` makes the graph anew, to find the first blob that differs. `shapes` are those of the inputs, of which the
+    first three are tried, each with seeded noise and with zeros.
+    """
+    trials = [arrays for number, each in enumerate(shapes[:TRIALS]) for arrays in _trial(each, number, indices)]
+    expected = [judge.outputs(given) for given in trials]
+    outputs = dict(zip(expected[0], (end.name for end in net.outputs), strict=True))
+
+    def in_model(arrays: Arrays, names: Mapping[str, str]) -> Arrays:
+        return {names[name]: array for name, array in arrays.items()}
+
+    ends = dict(zip(net.spec.inputs, (end.name for end in net.inputs), strict=True))
+    back = {value: blob for blob, value in ends.items()}
+
+    def first(program: TargetProgram, given: Arrays) -> str | None:
+        return _first_difference(rebuild(), program, {back[name]: array for name, array in given.items()}, judge)
+
+    claim = Claim(
+        inputs=[in_model(given, ends) for given in trials],
+        expected=[in_model(right, outputs) for right in expected],
+        tolerance=tolerance,
+        allowed=lambda trial: NOISE * max(judge.rounding(trials[trial]).values()),
+    )
+    return check_target(model, claim, target=target, first_difference=first)
+
+
+def _trial(shapes: Mapping[str, Shape], seed: int, indices: Mapping[str, int]) -> tuple[Arrays, Arrays]:
+    """Noise with the spread of an image, whole numbers where an input holds indices; and zeros."""
+    random = np.random.default_rng(seed)
+    noise = {
+        name: (random.integers(indices[name], size=shape) if name in indices else random.standard_normal(shape) * 50)
+        for name, shape in shapes.items()
+    }
+    return (
+        {name: array.astype(np.float32) for name, array in noise.items()},
+        {name: np.zeros(shape, np.float32) for name, shape in shapes.items()},
+    )
+
+
+def _first_difference(net: OnnxNet, program: TargetProgram, given: Arrays, judge: Judge) -> str | None:
+    """The first blob, in the order of the net, that a program computes otherwise; None where it cannot be told."""
+    right = judge.blobs(given)
+    blobs = [blob for blob in net.values if blob in right and blob not in net.spec.inputs]
+    whole = replace(net, outputs=net.ends(blobs))
+    ends = dict(zip(net.spec.inputs, (end.name for end in net.inputs), strict=True))
+    with TemporaryDirectory(prefix="fcn-port-target-") as folder:
+        path = Path(folder) / "blobs.onnx"
+        with path.open("wb") as file:
+            whole.write(file)
+        inputs = {ends[name]: array for name, array in given.items()}
+        try:
+            answer = run_model(path, program, [inputs], outputs=[net.values[blob] for blob in blobs])
+        except ProgramError:
+            return None
+    found = answer.trials[0]
+    if isinstance(found, str):
+        return None
+    wrong = (blob for blob in blobs if not difference(found[net.values[blob]], right[blob]) <= 1e-4)
+    return next(wrong, None)
+
+
+# Judges
+
+
+def judge_of_module(module: nn.Module, outputs: Sequence[str]) -> Judge:
+    """The net in PyTorch as it is, a hand-written one or a CaffeNet."""
+    import torch
+
+    from converters.export import run_exactly, run_module
+
+    from .inspection import blobs
+
+    def tensors(given: Arrays) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(np.array(array)) for name, array in given.items()}
+
+    def arrays(found: Mapping[str, Tensor]) -> Arrays:
+        return {name: tensor.detach().numpy() for name, tensor in found.items()}
+
+    def rounding(given: Arrays) -> Mapping[str, float]:
+        exact = arrays(run_exactly(module, tensors(given), outputs))
+        rounded = arrays(run_module(module, tensors(given), outputs))
+        return {name: difference(rounded[name], exact[name]) for name in rounded}
+
+    def every(given: Arrays) -> Arrays:
+        inputs = tensors(given)
+        return arrays(blobs(module, next(iter(inputs.values()))) if len(inputs) == 1 else blobs(module, **inputs))
+
+    return Judge(lambda given: arrays(run_module(module, tensors(given), outputs)), every, rounding)
+
+
+def judge_without_torch(spec: NetSpec, weights: Arrays, options: OnnxOptions, folder: Path) -> Judge:
+    """ONNX Runtime with the net as the standard has it; models for it are written into `folder`."""
+    plain = replace(options, target=None, fold=False, fp16=False)
+    net = build_onnx(spec, weights, plain)
+    (program,) = programs_of("onnxruntime")
+    if program.python is None:
+        raise ExportError("neither torch nor onnxruntime is installed, so that nothing can be compared\n  --no-check")
+
+    def run(name: str, blobs: Sequence[str], given: Arrays) -> Arrays:
+        path = folder / name
+        if not path.exists():
+            with path.open("wb") as file:
+                replace(net, outputs=net.ends(blobs)).write(file)
+        ends = dict(zip(net.spec.inputs, (end.name for end in net.inputs), strict=True))
+        values = [net.values[blob] for blob in blobs]
+        answer = run_model(path, program, [{ends[key]: array for key, array in given.items()}], outputs=values)
+        found = answer.trials[0]
+        if isinstance(found, str):
+            raise ExportError(f"ONNX Runtime does not run the net: {found}")
+        return {blob: found[net.values[blob]] for blob in blobs}
+
+    every: list[str] = [blob for blob in net.values if blob not in net.spec.inputs]
+    outputs = [*(options.outputs or net.spec.outputs)]
+    return Judge(
+        lambda given: run("judge.onnx", outputs, given),
+        lambda given: run("judge-blobs.onnx", every, given),
+        lambda given: dict.fromkeys(outputs, 0.0),
+    )
+
+
+def append_metadata(file: Any, found: Mapping[str, str]) -> None:
+    """Add metadata to a model that is written already: parts of a message that follow one another are one."""
+    from onnx import ModelProto, helper
+
+    tail = ModelProto()
+    helper.set_model_props(tail, dict(found))
+    file.seek(0, os.SEEK_END)
+    file.write(tail.SerializeToString())
+    file.flush()
