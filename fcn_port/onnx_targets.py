@@ -42,7 +42,7 @@ TRIALS = 3
 
 
 @dataclass(frozen=True)
-class Judge:
+class TargetJudge:
     """A way to have the right numbers: outputs of inputs, all blobs, and by how much rounding moves outputs."""
 
     outputs: Callable[[Arrays], Arrays]
@@ -53,7 +53,7 @@ class Judge:
 def check_in_target(
     model: Path,
     net: OnnxNet,
-    judge: Judge,
+    judge: TargetJudge,
     *,
     target: str,
     rebuild: Callable[[], OnnxNet],
@@ -101,7 +101,7 @@ def _trial(shapes: Mapping[str, Shape], seed: int, indices: Mapping[str, int]) -
     )
 
 
-def _first_difference(net: OnnxNet, program: TargetProgram, given: Arrays, judge: Judge) -> str | None:
+def _first_difference(net: OnnxNet, program: TargetProgram, given: Arrays, judge: TargetJudge) -> str | None:
     """The first blob, in the order of the net, that a program computes otherwise; None where it cannot be told."""
     right = judge.blobs(given)
     blobs = [blob for blob in net.values if blob in right and blob not in net.spec.inputs]
@@ -126,7 +126,7 @@ def _first_difference(net: OnnxNet, program: TargetProgram, given: Arrays, judge
 # Judges
 
 
-def judge_of_module(module: nn.Module, outputs: Sequence[str]) -> Judge:
+def judge_of_module(module: nn.Module, outputs: Sequence[str]) -> TargetJudge:
     """The net in PyTorch as it is, a hand-written one or a CaffeNet."""
     import torch
 
@@ -149,10 +149,10 @@ def judge_of_module(module: nn.Module, outputs: Sequence[str]) -> Judge:
         inputs = tensors(given)
         return arrays(blobs(module, next(iter(inputs.values()))) if len(inputs) == 1 else blobs(module, **inputs))
 
-    return Judge(lambda given: arrays(run_module(module, tensors(given), outputs)), every, rounding)
+    return TargetJudge(lambda given: arrays(run_module(module, tensors(given), outputs)), every, rounding)
 
 
-def judge_without_torch(spec: NetSpec, weights: Arrays, options: OnnxOptions, folder: Path) -> Judge:
+def judge_without_torch(spec: NetSpec, weights: Arrays, options: OnnxOptions, folder: Path) -> TargetJudge:
     """ONNX Runtime with the net as the standard has it; models for it are written into `folder`."""
     plain = replace(options, target=None, fold=False, fp16=False)
     net = build_onnx(spec, weights, plain)
@@ -175,7 +175,7 @@ def judge_without_torch(spec: NetSpec, weights: Arrays, options: OnnxOptions, fo
 
     every: list[str] = [blob for blob in net.values if blob not in net.spec.inputs]
     outputs = [*(options.outputs or net.spec.outputs)]
-    return Judge(
+    return TargetJudge(
         lambda given: run("judge.onnx", outputs, given),
         lambda given: run("judge-blobs.onnx", every, given),
         lambda given: dict.fromkeys(outputs, 0.0),

@@ -1,4 +1,4 @@
-"""What OpenCV's DNN module did with Caffe files, also where OpenCV 5 no longer does it; no torch is needed.
+"""The calls with which OpenCV's DNN module read Caffe files, also for OpenCV 5, which has lost them; no torch is needed.
 
     from fcn_port.opencv import readNetFromCaffe    # in place of cv2.dnn.readNetFromCaffe
 

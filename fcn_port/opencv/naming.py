@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from converters.export.onnx import OnnxNet
+    from converters.export import OnnxNet
 
 
 def name_values_by_layers(model: OnnxNet) -> OnnxNet:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,10 +17,8 @@ if TYPE_CHECKING:
 
     import cv2
 
-    from .source import Source
+    from .source import Blobs, Given, Source
 
-    Given = str | os.PathLike[str] | bytes | bytearray | memoryview | np.ndarray
-    Blobs = Mapping[str, Sequence[np.ndarray]]
 
 LEGACY_NAMES = "OPENCV_DNN_ONNX_USE_LEGACY_NAMES"
 """With it OpenCV's classic engine calls the layers of an ONNX model as its nodes are called (onnx_importer.cpp)."""
@@ -112,7 +109,7 @@ def _set_blobs(net: cv2.dnn.Net, blobs: Blobs | None) -> cv2.dnn.Net:
 def _read_as_onnx(source: Source, engine: int | None) -> cv2.dnn.Net:
     import cv2
 
-    from converters.export.onnx import OnnxOptions, build_onnx
+    from converters.export import OnnxOptions, build_onnx
 
     from .naming import name_values_by_layers
 

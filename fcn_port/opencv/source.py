@@ -16,7 +16,8 @@ from converters.net import NetSpec, infer_blobs
 from converters.passes import prepare
 
 if TYPE_CHECKING:
-    from .reading import Given
+    Given = str | os.PathLike[str] | bytes | bytearray | memoryview | np.ndarray
+    Blobs = Mapping[str, Sequence[np.ndarray]]
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def _job(
 
 
 def _start(python: str, job: Path, seconds: float) -> str:
-    """What the process said, and with which status it ended."""
+    """The last words of the process, and the status with which it ended."""
     # This Python's packages are not those of the other one.
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "OPENCV_"))}
     environment["OPENCV_LOG_LEVEL"] = "SILENT"
