@@ -1,4 +1,4 @@
-"""The calls with which OpenCV's DNN module read Caffe files, also for OpenCV 5, which has lost them; no torch is needed.
+"""The calls with which OpenCV's DNN module read Caffe files, also for OpenCV 5, which has lost them; without torch.
 
     from fcn_port.opencv import readNetFromCaffe    # in place of cv2.dnn.readNetFromCaffe
 

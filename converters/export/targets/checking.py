@@ -135,5 +135,5 @@ def _wrong(where: str, name: str, found: np.ndarray, right: np.ndarray, error: f
 
 
 def summary(checked: Sequence[Checked]) -> str:
-    """What a model was checked in, as metadata and messages say it."""
+    """The programs that a model was checked in, as metadata and messages say it."""
     return "; ".join(each.title for each in checked)
