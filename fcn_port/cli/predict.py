@@ -88,6 +88,8 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
                 failed.append(each)
             else:
                 results.append(_write(each, out, options))
+                if not as_json and not one:
+                    _tell_line(results[-1])
                 if options.verbose:
                     _explain(net, each.seen, options.tile, explained)
             progress(number, len(sources))
@@ -173,20 +175,22 @@ def _raise_again(source: ImageSource) -> None:
     read_image(source.path)
 
 
+def _tell_line(result: dict[str, Any]) -> None:
+    """A line for each output of one of several images, as soon as it is written: a pipe has it at once."""
+    for written in result["outputs"]:
+        listed = ", ".join(f"{name} {share:.1%}" for name, share in written["classes"].items())
+        echo(f"{written['labels']}: {listed}")
+
+
 def _tell(results: list[dict[str, Any]], failed: list[Predicted], *, as_json: bool, one: bool) -> None:
     if as_json:
         write_json({"images": results, "failed": [{"image": f.source.path, "problem": f.problem} for f in failed]})
-    for result in [] if as_json else results:
+    for result in results if one and not as_json else []:
         for written in result["outputs"]:
-            shares = written["classes"]
-            if one:
-                write_columns([(name, f"{share:.1%}") for name, share in shares.items()], right=(1,))
-                for kind in ("labels", "overlay", "scores", "probabilities"):
-                    if kind in written:
-                        echo(f"-> {written[kind]}")
-            else:
-                listed = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
-                echo(f"{written['labels']}: {listed}")
+            write_columns([(name, f"{share:.1%}") for name, share in written["classes"].items()], right=(1,))
+            for kind in ("labels", "overlay", "scores", "probabilities"):
+                if kind in written:
+                    echo(f"-> {written[kind]}")
     if failed:
         note(f"{len(failed)} of {len(results) + len(failed)} images could not be read:")
         for each in failed:

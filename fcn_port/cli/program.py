@@ -7,6 +7,7 @@ Exit status: 0 done, 1 a check failed or a file could not be had, 2 wrong use (a
 
 from __future__ import annotations
 
+import logging
 import sys
 from difflib import get_close_matches
 from importlib import import_module
@@ -107,8 +108,23 @@ def cli() -> None:
     """
 
 
+class _Notes(logging.Handler):
+    """What the library logs, as messages of the program."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"fcn-port: {terminal_message(record.getMessage())}", file=sys.stderr)
+
+
+def _listen_to_the_library() -> None:
+    log = logging.getLogger("fcn_port")
+    if not any(isinstance(handler, _Notes) for handler in log.handlers):
+        log.addHandler(_Notes())
+        log.propagate = False
+
+
 def answer(argv: list[str] | None = None) -> int:
     """Run a verb and return the exit status; every error of a verb is told here."""
+    _listen_to_the_library()
     try:
         result: Any = cli.main(argv, prog_name="fcn-port", standalone_mode=False)
         sys.stdout.flush()

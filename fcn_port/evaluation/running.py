@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +32,9 @@ from .metrics import histogram
 from .processes import Processes
 from .results import Evaluation, ImageResult
 
+_log = logging.getLogger(__name__)
+_unwritable: set[Path] = set()
+"""Folders of kept results that were told of."""
 ProgressCallback = Callable[[int, int], None]
 """Told (done, total) of the images of this process."""
 
@@ -192,8 +197,17 @@ class _EvaluationRun:
         if self.cache is not None:
             files = fingerprint(self.data.files(sample.id, kinds=self.kinds))
             if files is not None:
-                self.cache.append(result, files)
+                self._keep(self.cache, result, files)
         return result
+
+    def _keep(self, cache: Cache, result: ImageResult, files: list[Any]) -> None:
+        """Keep a result for the next run; a folder that cannot be written costs only that, and is told of once."""
+        try:
+            cache.append(result, files)
+        except OSError as error:
+            if cache.folder not in _unwritable:
+                _unwritable.add(cache.folder)
+                _log.warning("results are not kept for the next run: %s: %s", cache.folder, error.strerror or error)
 
     def _predicted(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Label maps by output blob, on the net's device."""

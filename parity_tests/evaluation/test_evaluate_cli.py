@@ -254,3 +254,12 @@ def _plan(cache: Path | None, *, skip_bad: bool = False):  # type: ignore[no-unt
     from fcn_port.evaluation import EvaluationPlan
 
     return EvaluationPlan(cache=cache, skip_bad=skip_bad)
+
+
+def test_a_cache_that_cannot_be_written_costs_only_the_next_run(
+    common: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert run([*common[:-1], str(tmp_path / "file" / "cache")]) == 0
+    out, err = capsys.readouterr()
+    assert "mean IU" in out and err.count("results are not kept") == 1
