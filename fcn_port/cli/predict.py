@@ -93,8 +93,8 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
                 if options.verbose:
                     _explain(net, each.seen, options.tile, explained)
             progress(number, len(sources))
-    for each in results:
-        _say_frames(each["image"])
+    for result in results:
+        _say_frames(result["image"])
     if one and failed:
         _raise_again(sources[0])
     order = {source.path: i for i, source in enumerate(sources)}
