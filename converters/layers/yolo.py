@@ -150,6 +150,49 @@ class YoloDetectionOutput(YoloOutput):
         return confidence >= self.least
 
 
+@dataclass(frozen=True)
+class RegionDetections(YoloDetectionOutput):
+    """DetectionOutput of one bottom, as gklz1982/caffe-yolov2 has it: YOLO v2's boxes in the order of their places.
+
+    Rows are [image, class from 0 on, confidence, x, y, width, height], x and y being the centre. A box goes where one
+    before it, better or not, overlaps it by nms_threshold or more, both cut to the image. Sources: its
+    detection_output_layer.cpp and include/caffe/util/bbox_util.hpp, ApplyNms.
+    """
+
+    side: int = 13
+
+    bottom_count: ClassVar[tuple[int, float]] = (1, 1)
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> RegionDetections:
+        message = fork_message(spec, "detection_output_param")
+        layer = cls(**_fields(spec, message, 5), side=message.integer("side", 13))
+        if len(layer.anchors) < 2 * layer.boxes:
+            raise refuse(spec, f"{len(layer.anchors)} biases; {layer.boxes} boxes need {2 * layer.boxes}")
+        return layer
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        count, _, *size = as_image(bottoms[0])
+        if count != 1 or size != [self.side, self.side]:
+            raise ValueError(f"one image and {self.side} x {self.side} places are what this layer takes")
+        return super().top_shapes(bottoms)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        import torch
+
+        rows = self._rows(bottoms[0], 0)
+        turn = -torch.arange(len(rows), dtype=rows.dtype, device=rows.device)
+        kept = rows[nms(rows[:, 3:].clamp(0, 1), turn, threshold=self.threshold, keep_equal=False)]
+        if not len(kept):
+            none = rows.new_full((1, 1, 1, 7), -1)
+            none[..., 0] = 0
+            return (none,)
+        first, last = kept[:, 3:5], kept[:, 5:7]
+        return (torch.cat((kept[:, :1], kept[:, 1:2] - 1, kept[:, 2:3], (first + last) / 2, last - first), 1)[None, None],)
+
+
 @register_layer("Yolov3DetectionOutput")
 @dataclass(frozen=True)
 class Yolov3DetectionOutput(YoloOutput):
