@@ -12,6 +12,7 @@ from .base import LARGEST, Layer, refuse, register_layer
 from .boxes import CODE_TYPES, CodeType, decode_boxes, nms
 from .detection_heads import Heads, Layout, Suppression
 from .fork import ForkMessage, fork_message
+from .yolo import RegionDetections
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +48,9 @@ class DetectionOutput(Layer):
     top_count: ClassVar[tuple[int, float]] = (1, 1)
 
     @classmethod
-    def parse(cls, spec: LayerSpec) -> DetectionOutput:
+    def parse(cls, spec: LayerSpec) -> Layer:
+        if len(spec.bottoms) == 1:
+            return RegionDetections.parse(spec)
         message = fork_message(spec, "detection_output_param")
         for field in ("tflite_detection", "arm_conf_no_concat", "arm_loc_no_concat"):
             if message.flag(field, default=False):

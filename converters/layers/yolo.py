@@ -190,7 +190,9 @@ class RegionDetections(YoloDetectionOutput):
             none[..., 0] = 0
             return (none,)
         first, last = kept[:, 3:5], kept[:, 5:7]
-        return (torch.cat((kept[:, :1], kept[:, 1:2] - 1, kept[:, 2:3], (first + last) / 2, last - first), 1)[None, None],)
+        return (
+            torch.cat((kept[:, :1], kept[:, 1:2] - 1, kept[:, 2:3], (first + last) / 2, last - first), 1)[None, None],
+        )
 
 
 @register_layer("Yolov3DetectionOutput")

@@ -160,6 +160,35 @@ def test_yolo_v2s_output(sides: tuple[int, ...], images: int) -> None:
     assert len(rows_by_hand(found, 0.4)) < len(found)
 
 
+def test_detections_in_the_order_of_places() -> None:
+    """caffe-yolov2, detection_output_layer.cpp: boxes are not sorted, so a worse one before a better one stays."""
+    bottom = values("region", 1, 16, 4, 4)
+    layer = make("DetectionOutput", f"detection_output_param {{ {V2} side: 4 }}")
+    found = v2_by_hand([bottom.numpy()], 3, ANCHORS, 0.2)
+    kept: list = []
+    for box in found:
+        x, y, w, h = box[2]
+        cut = [min(max(v, 0), 1) for v in (x - w / 2, y - h / 2, x + w / 2, y + h / 2)]
+        cut = ((cut[0] + cut[2]) / 2, (cut[1] + cut[3]) / 2, cut[2] - cut[0], cut[3] - cut[1])
+        if all(overlap(other[3], cut) < 0.4 for other in kept):
+            kept.append((*box, cut))
+    (top,) = layer.forward([bottom], ())
+    expected = [[0, label, score, *place] for score, label, place, _ in kept]
+    np.testing.assert_allclose(top[0, 0].numpy(), expected, atol=1e-5)
+    assert 3 < len(kept) < len(found)
+    assert expected != sorted(expected, key=lambda row: -row[2])
+    with pytest.raises(ValueError, match="4 x 4 places"):
+        layer.top_shapes([(1, 16, 5, 5)])
+
+
+def test_the_sum_and_the_best_of_rstarcnn() -> None:
+    scores = values("scores", 7, 3)
+    (top,) = run(make("MIL", "mil_param { context_per_roi: 3 }"), scores)
+    assert np.array_equal(top[:, :, 0, 0], [scores[:3].amax(0).numpy(), scores[3:6].amax(0).numpy()])
+    (top,) = run(make("Sum", bottoms=2), scores, scores.reshape(7, 3, 1, 1))
+    assert np.array_equal(top, 2 * scores.numpy())
+
+
 @pytest.mark.parametrize("images", [1, 2])
 def test_yolo_v3s_output(images: int) -> None:
     bottoms = [values(f"v3-{side}", images, 16, side, side) for side in (3, 6)]
