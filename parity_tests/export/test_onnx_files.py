@@ -25,7 +25,6 @@ from converters.safety import sha256_of
 from fcn_port import onnx_export
 from fcn_port.cli import run
 from fcn_port.exporting import export, export_net
-from fcn_port.nets import NETS
 from fcn_port.onnx_export import export_onnx
 from parity_tests.export.onnx_models import (
     arrays_of,
@@ -81,16 +80,21 @@ def behind_a_filter(net: CaffeNet) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_every_blob_of_the_family_at_odd_sizes(name: str) -> None:
+FAMILY = (
+    "voc-fcn32s", "voc-fcn8s-atonce", "voc-fcn-alexnet", "voc-fcn-googlenet", "siftflow-fcn16s", "nyud-fcn32s-color-d",
+    "nyud-fcn32s-color-hha",
+)  # fmt: skip
+"""One of each architecture; the others differ in their classes."""
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_every_blob_of_the_family_at_an_odd_size(name: str) -> None:
     hand_written = with_random_weights(narrow_net(name))
     net = CaffeNet(hand_written.spec)
     net.load_state_dict(hand_written.state_dict())
     model = onnx_of(net)
-    for size in ((75, 122), (131, 97)):
-        shapes = {blob: (2, shape[1], *size) for blob, shape in net.inputs.items()}
-        inputs = inputs_for(net.spec, shapes)
-        assert worst_blob(blobs_in_onnxruntime(model, inputs), blobs_of(net, inputs))[0] <= tolerance("fcn-blobs")
+    inputs = inputs_for(net.spec, {blob: (2, shape[1], 67, 98) for blob, shape in net.inputs.items()})
+    assert worst_blob(blobs_in_onnxruntime(model, inputs), blobs_of(net, inputs))[0] <= tolerance("fcn-blobs")
 
 
 IN_PLACE = """
@@ -223,7 +227,7 @@ def test_weights_beside_are_found_and_mapped(tmp_path: Path) -> None:
     outside = [each for each in model.graph.initializer if each.external_data]
     offsets = [int(entry.value) for each in outside for entry in each.external_data if entry.key == "offset"]
     assert outside and all(offset % 4096 == 0 for offset in offsets)
-    inside = onnx.load(export_onnx(MINI, tmp_path / "whole.onnx").files[0])
+    inside = onnx.load(export_onnx(MINI, tmp_path / "whole.onnx", check=False).files[0])
     whole = onnx.load(tmp_path / "net.onnx")
     pairs = zip(inside.graph.initializer, whole.graph.initializer, strict=True)
     assert all(a.name == b.name and a.raw_data == b.raw_data for a, b in pairs)
@@ -271,7 +275,7 @@ def test_an_output_that_there_is_not(tmp_path: Path) -> None:
 
 def test_half_the_bytes(tmp_path: Path) -> None:
     report = export_onnx(MINI, tmp_path / "net.onnx", options=OnnxOptions(fp16=True))
-    whole = export_onnx(MINI, tmp_path / "whole.onnx")
+    whole = export_onnx(MINI, tmp_path / "whole.onnx", check=False)
     assert 1e-6 < report.error < onnx_export.FP16_TOLERANCE
     assert (tmp_path / "net.onnx").stat().st_size < 0.6 * Path(whole.files[0]).stat().st_size
     kinds = {each.data_type for each in onnx.load(tmp_path / "net.onnx").graph.initializer}
@@ -333,13 +337,13 @@ def test_opsets(opset: int, right: bool) -> None:
 
 
 def test_the_file_says_what_it_was_made_of(tmp_path: Path) -> None:
-    (file,) = export_onnx(SAMPLE, tmp_path / "sample.onnx").files
+    (file,) = export_onnx(SAMPLE, tmp_path / "sample.onnx", check=False).files
     said = {each.key: each.value for each in onnx.load(file).metadata_props}
     assert said["source"] == SAMPLE.name and said["source_sha256"] == sha256_of(SAMPLE)
     assert said["release"] == "sample" and "mean" in said["preprocessing"] and json.loads(said["classes"])
     assert 'name: "conv1_1"' in said["prototxt"]
     converted = export(SAMPLE, to="safetensors", out=tmp_path / "sample.safetensors").files[0]
-    again = onnx.load(export_onnx(converted, tmp_path / "again.onnx").files[0])
+    again = onnx.load(export_onnx(converted, tmp_path / "again.onnx", check=False).files[0])
     assert {each.key for each in again.metadata_props} >= said.keys()
 
 
