@@ -139,13 +139,13 @@ CANDIDATES: Mapping[str, Make] = {
 
 def onnx_file(net: FCN, x: torch.Tensor, folder: Path) -> Path:
     """The padded net for exactly this size as an ONNX file."""
-    import onnx
-
-    from fcn_port.fastpath.engines.onnx_graph import whole_model
+    from converters.export import OnnxOptions
+    from fcn_port.onnx_export import source_of, write_onnx
 
     path = folder / f"padded-{x.shape[-2]}x{x.shape[-1]}.onnx"
     if not path.exists():
-        onnx.save(whole_model(net, tuple(x.shape)), path)
+        h, w = x.shape[-2:]
+        write_onnx(source_of(net), path, options=OnnxOptions(size=(h, w), batch=len(x)))
     return path
 
 

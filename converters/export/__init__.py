@@ -32,11 +32,14 @@ if TYPE_CHECKING:
         HIGHEST_OPSET,
         LOWEST_OPSET,
         MOST_INSIDE,
+        End,
+        Graph,
         OnnxNet,
         OnnxOptions,
         build_onnx,
         onnx_names,
         run_onnx,
+        write_model,
     )
     from .python import class_name, python_source
     from .safetensors import map_tensors, read_metadata, write_safetensors
@@ -69,7 +72,9 @@ __all__ = [
     "Agreement",
     "Checked",
     "Claim",
+    "End",
     "ExportError",
+    "Graph",
     "OnnxNet",
     "OnnxOptions",
     "ProgramError",
@@ -104,6 +109,7 @@ __all__ = [
     "to_caffe",
     "trials",
     "write_caffe",
+    "write_model",
     "write_safetensors",
     "write_torch_export",
 ]
@@ -134,7 +140,9 @@ __getattr__, __dir__ = lazy_attributes(
         **dict.fromkeys(("TARGETS", "Checked", "Claim", "ProgramError", "TargetError", "TargetProgram"), "targets"),
         **dict.fromkeys(("check_target", "difference", "opset_of", "programs_of", "run_model", "summary"), "targets"),
         **dict.fromkeys(("DEFAULT_OPSET", "HIGHEST_OPSET", "LOWEST_OPSET", "MOST_INSIDE"), "onnx"),
-        **dict.fromkeys(("OnnxNet", "OnnxOptions", "build_onnx", "onnx_names", "run_onnx"), "onnx"),
+        **dict.fromkeys(
+            ("End", "Graph", "OnnxNet", "OnnxOptions", "build_onnx", "onnx_names", "run_onnx", "write_model"), "onnx"
+        ),
         "run_torch_export": "torch_export",
         "takes_any_size": "checking",
         "to_caffe": "caffe",

@@ -76,9 +76,9 @@ def test_no_pooling_is_padded() -> None:
         plan = lossless.plan((128, 128), margins_computed=True)
         background = lossless.state().backgrounds.of(plan, torch.zeros(0))
         for model in (head_model(plan, background), tail_model(plan, lossless.graph)):
-            kinds = [node.op_type for node in model.graph.node]
+            kinds = [node.op_type for node in model.graph.nodes]
             assert "MaxPool" in kinds and "Pad" not in kinds
-            for node in model.graph.node:
+            for node in model.graph.nodes:
                 pads = next((each.ints for each in node.attribute if each.name == "pads"), [])
                 assert node.op_type != "MaxPool" or not any(pads)
 

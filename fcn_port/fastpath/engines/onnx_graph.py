@@ -10,58 +10,66 @@ give a pooling the zeros before it, where they become minus infinity.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from ...nets.fcn import FCN
+from converters.export import End, Graph, write_model
+
 from ...nets.parts import ChannelScale, ConcatChannels, CropLike, ResponseNorm, Sum
 from ..background import Background
 from ..geometry import Rect, Sliding
-from ..graph import Step, StepGraph, read_graph
+from ..graph import Step, StepGraph
 from ..plan import Plan, reads
 from .split import SplitEngine, last_crops
 
 OPSET = 17
 
 
+@dataclass(frozen=True)
+class PartModel:
+    """Head or tail as an ONNX graph, for images of any size."""
+
+    graph: Graph
+    inputs: tuple[End, ...]
+    outputs: tuple[End, ...]
+
+    def write(self, path: Path) -> Path:
+        """Write the model, and return its path."""
+        with path.open("wb") as file:
+            write_model(file, self.graph, name="fcn-port", inputs=self.inputs, outputs=self.outputs)
+        return path
+
+
 class _OnnxModel:
     """Nodes and weights as they are put down, one after the other."""
 
     def __init__(self) -> None:
-        self.nodes: list[NodeProto] = []
-        self.weights: list[TensorProto] = []
+        self._graph = Graph(opset=OPSET)
 
     def weight(self, name: str, value: Tensor | np.ndarray) -> str:
         array = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
-        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
-        return name
+        return self._graph.initializer(name, np.ascontiguousarray(array))
 
     def node(self, kind: str, inputs: Iterable[str], output: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
+        self._graph.node(kind, list(inputs), [output], name=output, attributes=attributes)
         return output
 
-    def finish(self, inputs: dict[str, int], outputs: Iterable[str]) -> ModelProto:
+    def finish(self, inputs: dict[str, int], outputs: Iterable[str]) -> PartModel:
         """The model; its inputs (n, channels, h, w) have their number of channels and any size."""
 
-        def value(name: str, channels: int | None) -> ValueInfoProto:
-            shape = ["n", channels, f"{name}_h", f"{name}_w"]
-            return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        def end(name: str, channels: int | None) -> End:
+            return End(name, ("n", channels, f"{name}_h", f"{name}_w"))
 
-        graph = helper.make_graph(
-            self.nodes,
-            "fcn-port",
-            [value(name, channels) for name, channels in inputs.items()],
-            [value(name, None) for name in outputs],
-            self.weights,
-        )
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+        ends = tuple(end(name, channels) for name, channels in inputs.items())
+        return PartModel(self._graph, ends, tuple(end(name, None) for name in outputs))
 
 
-def head_model(plan: Plan, background: Background) -> ModelProto:
+def head_model(plan: Plan, background: Background) -> PartModel:
     """The head from the images behind the front to the computed parts of the cut blobs.
 
     `plan` is one for a multiple of the strides whose margins are computed; ValueError where one cannot be.
@@ -88,7 +96,7 @@ def head_model(plan: Plan, background: Background) -> ModelProto:
     return model.finish(inputs, plan.cut)
 
 
-def tail_model(plan: Plan, graph: StepGraph) -> ModelProto:
+def tail_model(plan: Plan, graph: StepGraph) -> PartModel:
     """The tail from the cut blobs to those that the last crops cut."""
     model = _OnnxModel()
     outputs = last_crops(plan, graph)
@@ -101,23 +109,10 @@ def tail_model(plan: Plan, graph: StepGraph) -> ModelProto:
     return model.finish(channels, dict.fromkeys(blob for blob, _ in outputs.values()))
 
 
-def models_of(engine: SplitEngine) -> dict[str, ModelProto]:
+def models_of(engine: SplitEngine) -> dict[str, PartModel]:
     """`head` and `tail` of an engine's net."""
     plan = engine.reference_plan()
     return {"head": head_model(plan, engine.constants()), "tail": tail_model(plan, engine.lossless.graph)}
-
-
-def whole_model(net: FCN, shape: tuple[int, ...]) -> ModelProto:
-    """A net with one input as it is written, padding and all, for inputs of exactly this shape."""
-    graph = read_graph(net)
-    model = _OnnxModel()
-    for step in graph.steps:
-        h, w = (sliding.pad for sliding in step.slidings or (Sliding(1), Sliding(1)))
-        _layer(model, step, list(step.bottoms), (h, w, h, w), constant=None)
-    result = model.finish(dict(graph.inputs), graph.outputs)
-    for dimension, size in zip(result.graph.input[0].type.tensor_type.shape.dim, shape, strict=True):
-        dimension.dim_value = size
-    return result
 
 
 def _channels(makers: dict[str, Step], name: str) -> int:

@@ -20,7 +20,9 @@ def build(engine: SplitEngine) -> Models:
         for name, model in models_of(engine).items():
             options = _options()
             options.optimized_model_filepath = str(folder / f"{name}.onnx")
-            onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            written = model.write(folder / f"{name}-written.onnx")
+            onnxruntime.InferenceSession(str(written), options, providers=["CPUExecutionProvider"])
+            written.unlink()
 
     return kept(engine.lossless, engine="onnxruntime", version=onnxruntime.__version__, make=make, load=_load)
 

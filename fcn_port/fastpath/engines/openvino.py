@@ -22,7 +22,9 @@ def build(engine: SplitEngine) -> Models:
     def make(folder: Path) -> None:
         core = openvino.Core()
         for name, model in models_of(engine).items():
-            compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", _options())
+            written = model.write(folder / f"{name}-written.onnx")
+            compiled = core.compile_model(core.read_model(written), "CPU", _options())
+            written.unlink()
             (folder / name).write_bytes(compiled.export_model().getbuffer())
 
     return kept(engine.lossless, engine="openvino", version=openvino.__version__, make=make, load=_load)
