@@ -51,7 +51,7 @@ def test_by_net_weights_and_version() -> None:
     assert keep(other, value="other weights") == "other weights"
     assert keep(narrow(FCN16s), value="another net") == "another net"
     shifted = copy.deepcopy(net)
-    crop = next(module for name, module in shifted.named_modules() if type(module).__name__ == "Crop")
+    crop = next(module for name, module in shifted.named_modules() if type(module).__name__ == "CropLike")
     crop.offset += 1
     assert keep(shifted, value="another crop") == "another crop"
 
