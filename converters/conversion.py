@@ -45,7 +45,8 @@ class ConversionReport:
 
     `entries` are the blobs that were converted, `unused` the blobs (layer, position, shape) of layers that the net
     does not have. `crops` are the offsets of the net's Crop layers, `upsampling` says of each Deconvolution whether
-    its stored weight is bilinear interpolation or learned. `warnings` are for people to read.
+    its stored weight is bilinear interpolation or learned. `warnings` are for people to read. `no_net` is why no net
+    can be made of the file's definition, None where one can or the file holds none.
     """
 
     source: str
@@ -58,6 +59,7 @@ class ConversionReport:
     crops: Mapping[str, tuple[int, ...]]
     upsampling: Mapping[str, str]
     warnings: tuple[str, ...]
+    no_net: str | None = None
 
     @property
     def parameters(self) -> int:
@@ -110,6 +112,7 @@ def convert(
         crops={} if deploy is None else crops_of(deploy),
         upsampling=_upsampling(deploy, model),
         warnings=_warnings(model, deploy, coverage, bad),
+        no_net=None if spec is None else coverage.unchecked,
     )
 
 

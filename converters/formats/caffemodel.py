@@ -96,14 +96,11 @@ def parse_caffemodel(buffer: Buffer, *, path: str | None = None) -> CaffeModel:
     extras: dict[int, tuple[UnknownField, ...]] = {}
     unknown = [("the net", field) for field in net_extra]
     notes: list[str] = []
-    used = _V1 if scan.layers[_V1] else _V2  # a net that has both: Caffe drops the V2 layers (UpgradeV1Net)
     for number, layers in scan.layers.items():
         for index, layer in enumerate(layers):
             with place(f"layer {index}"):
                 name, own, extra = _read_layer(layer, source, getattr(message, _FORMS[number].field).add())
                 named = _read_fork_text(layer.fork_text, source, LayerParameter)
-            if number != used:
-                continue
             if extra or named:
                 extras[index] = extra + named
                 unknown += [(f"layer '{name}'", field) for field in extra]

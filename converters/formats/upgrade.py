@@ -145,11 +145,11 @@ def fork_type(value: str | int) -> str:
 
 def _upgrade_v1(net: _Upgrade) -> None:
     if net.message.layer:
-        net.notes.append(
-            f"the net has both 'layers' (2014) and 'layer' fields; as in Caffe, the {len(net.message.layer)} 'layer' "
-            "are ignored"
+        raise NetError(
+            f"both 'layer' ({len(net.message.layer)}) and 'layers' ({len(net.message.layers)}) fields; Caffe refuses "
+            "to upgrade such a net",
+            hint="write all of it with 'layer', whose types are strings such as \"Convolution\"",
         )
-        del net.message.layer[:]
     old = list(net.message.layers)
     for position, layer in enumerate(old):
         source = net.sources[position]

@@ -335,8 +335,8 @@ def _dilation(spec: LayerSpec, message: Any) -> tuple[int, ...]:
 def _repeat(values: tuple[int, ...], axes: int) -> tuple[int, ...]:
     if len(values) == axes:
         return values
-    if len(set(values)) > 1:
-        raise ValueError(f"{values} for {axes} spatial axes")
+    if len(set(values)) > 1 or len(values) > 2:  # two are one value for (h, w), which serves all axes
+        raise ValueError(f"{values}, {len(values)} values for {axes} spatial axes")
     return values[:1] * axes
 
 

@@ -38,11 +38,11 @@ def command(
     like: str | None,
     from_file: str | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Turn WHAT, a release or a .caffemodel or .h5 file, into a safetensors file for PyTorch.
 
     A release is fetched and verified first, and goes to the folder for weights; a file goes beside itself. The report
-    accounts for every blob.
+    accounts for every blob. Exit status 1 if the weights are converted, and yet no net can be made of them.
     """
     if out is not None and Path(out).suffix.lower() in _EXPORTED:
         raise click.UsageError(
@@ -51,16 +51,16 @@ def command(
     if not looks_like_a_name(what):
         if from_file is not None:
             raise click.UsageError("--from-file goes with the name of a release")
-        _convert_file(what, out, prototxt, auto_crop, like, as_json)
-    elif prototxt is not None or auto_crop or like is not None:
+        return _convert_file(what, out, prototxt, auto_crop, like, as_json)
+    if prototxt is not None or auto_crop or like is not None:
         raise click.UsageError("a release brings its own net; --prototxt, --auto-crop and --like are for files")
-    else:
-        _convert_release(what, out, from_file, as_json)
+    _convert_release(what, out, from_file, as_json)
+    return 0
 
 
 def _convert_file(
     path: str, out: str | None, prototxt: str | None, auto_crop: bool, like: str | None, as_json: bool
-) -> None:
+) -> int:
     card = Card.of_file(Path(path).name) if like is None else Card.of(find_release(like))
     target = out or str(Path(path).with_suffix("")) + ".safetensors"
     with bar(Path(path).name) as update:
@@ -74,10 +74,14 @@ def _convert_file(
         )
     if as_json:
         write_json(report.to_json())
-        return
-    _print(report)
-    if auto_crop:
+    else:
+        _print(report)
+    if report.no_net is not None:
+        note(f"fcn-port: {report.out} has the weights, but no net can be made of them: {report.no_net}")
+        return 1
+    if auto_crop and not as_json:
         _explain(target)
+    return 0
 
 
 def _explain(converted: str) -> None:

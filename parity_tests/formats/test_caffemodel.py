@@ -238,17 +238,11 @@ def test_a_v1_type_that_only_a_fork_has_is_told_by_the_upgrade_alone() -> None:
     assert len([note for note in notes if "100" in note]) == 1
 
 
-def test_both_forms_in_one_file_caffe_takes_the_old_one() -> None:
+def test_both_forms_in_one_file_are_refused_as_caffe_refuses_them() -> None:
     net = small_v1()
-    for name in ("conv", "stranger"):
-        net.layer.add(name=name, type="Convolution").blobs.append(blob_proto(np.zeros(3, np.float32)))
-    model = parse_caffemodel(net.SerializeToString())
-    assert {name: [blob.shape for blob in own] for name, own in model.blobs.items()} == {
-        "conv": [(4, 3, 3, 3), (1, 1, 1, 4)],
-        "fc": [(1, 1, 2, 144), (1, 1, 1, 2)],
-    }
-    assert not any("twice" in note for note in model.notes)
-    assert any("both 'layers' (2014) and 'layer'" in note for note in model.notes)
+    net.layer.add(name="stranger", type="Convolution").blobs.append(blob_proto(np.zeros(3, np.float32)))
+    with pytest.raises(CaffeFormatError, match=r"both 'layer' .* and 'layers' .* Caffe refuses"):
+        parse_caffemodel(net.SerializeToString())
 
 
 def test_of_blobs_that_are_there_twice_the_last_count() -> None:

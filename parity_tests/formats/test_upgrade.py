@@ -68,9 +68,8 @@ def test_a_v0_field_that_means_nothing_to_its_type_is_told_of() -> None:
         (formats("v1-mini.prototxt").read_text(), (None, 0, 1, 2, 3, 4, 5, 6, 7)),
         (formats("v1-mini.upgraded.prototxt").read_text(), tuple(range(9))),
         ('input: "a" layer { name: "b" }', (None, 0)),
-        ('layer { name: "lost" } layers { name: "b" } layers { name: "c" }', (0, 1)),
     ],
-    ids=["v0", "v1", "v2", "input", "mixed"],
+    ids=["v0", "v1", "v2", "input"],
 )
 def test_each_layer_says_where_it_comes_from(text: str, sources: tuple[int | None, ...]) -> None:
     message = net(text)
@@ -194,10 +193,10 @@ def test_what_caffe_would_die_of_is_an_error_that_names_the_layer(text: str, pro
         parse_prototxt(text)
 
 
-def test_a_mixed_net_says_what_is_ignored() -> None:
-    spec = parse_prototxt('layer { name: "new" } layers { name: "old" }')
-    assert [layer.name for layer in spec.layers] == ["old"]
-    assert "as in Caffe, the 1 'layer' are ignored" in spec.notes[0]
+def test_a_net_in_two_forms_is_refused_as_caffe_refuses_it() -> None:
+    """upgrade_proto.cpp, UpgradeV1Net: "Refusing to upgrade inconsistent NetParameter input"."""
+    with pytest.raises(NetError, match=r"both 'layer' \(1\) and 'layers' \(1\) fields; Caffe refuses"):
+        parse_prototxt('layer { name: "new" } layers { name: "old" }')
 
 
 @pytest.mark.parametrize(
