@@ -6,20 +6,43 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from converters.escaping import file_name, terminal
 from converters.export import ExportError
 from converters.net import Shape
 
-SUFFIXES: Mapping[str, str] = {
-    "python": ".py",
-    "caffe": ".caffemodel",
-    "hdf5": ".caffemodel.h5",
-    "safetensors": ".safetensors",
-    "onnx": ".onnx",
-    "torch-export": ".pt2",
-}
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """A format: the ending of its files, and what is said of it in the help, line by line."""
+
+    suffix: str
+    about: tuple[str, ...]
+
+
+EXPORT_FORMATS: Mapping[str, ExportFormat] = MappingProxyType(
+    {
+        "caffe": ExportFormat(
+            ".caffemodel", (".caffemodel (or .h5, by the name of OUT), and the net beside it as .prototxt",)
+        ),
+        "python": ExportFormat(
+            ".py", ("source of a torch.nn.Module that stands alone; here WEIGHTS may be a prototxt",)
+        ),
+        "onnx": ExportFormat(
+            ".onnx",
+            (
+                "every blob and layer under its Caffe name, for any height, width and number of images",
+                "where the net allows it (needs the extra: pip install fcn-port[onnx])",
+            ),
+        ),
+        "torch-export": ExportFormat(".pt2", ("a .pt2 program for any height and width from 32 up",)),
+        "safetensors": ExportFormat(".safetensors", ("as `convert` writes, also of a PyTorch state dict",)),
+        "hdf5": ExportFormat(".caffemodel.h5", (".caffemodel.h5 alone",)),
+    }
+)
+SUFFIXES: Mapping[str, str] = MappingProxyType({name: each.suffix for name, each in EXPORT_FORMATS.items()})
 """The formats and what their files are called."""
 
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from ..fastpath.known_engines import ENGINES, OURS
+
 if TYPE_CHECKING:
     from ..nets import Net
 
-_OURS = ("auto", "native", "torch", "direct")
-_OTHERS = ("compile", "onnxruntime", "openvino")
 
 engine_option = click.option(
-    "--engine", type=click.Choice(_OURS + _OTHERS), default="auto", show_default=True,
+    "--engine", type=click.Choice(("auto", *ENGINES)), default="auto", show_default=True,
     help="What runs the net, always without its padding's work; auto is native, the fastest, where there is a "
     "C compiler, and torch elsewhere.",
 )  # fmt: skip
@@ -48,7 +48,7 @@ def run_as_told(net: Net, options: RunOptions) -> Net:
     for name, given in (("--low-memory", low_memory), ("--precision bf16", precision == "bf16")):
         if given and options.padded:
             raise click.UsageError(f"{name} cannot be had with --padded")
-        if given and engine in _OTHERS:
+        if given and engine not in ("auto", *OURS):
             raise click.UsageError(f"{name} cannot be had with --engine {engine}")
     if options.padded:
         if engine != "auto":

@@ -9,6 +9,7 @@ import click
 
 from converters.export import HIGHEST_OPSET, LOWEST_OPSET, TARGETS
 
+from ..export_files import EXPORT_FORMATS
 from .bringing import here
 from .inspect import SizeParam
 from .output import echo, json_option, note, size_text, write_json
@@ -16,12 +17,28 @@ from .output import echo, json_option, note, size_text, write_json
 if TYPE_CHECKING:
     from ..export_files import ExportReport
 
-FORMATS = ("caffe", "python", "onnx", "torch-export", "safetensors", "hdf5")
+_WIDTH = max(map(len, EXPORT_FORMATS))
+_ABOUT = "\n    ".join(
+    f"{name if first else '':{_WIDTH}}  {line}"
+    for name, each in EXPORT_FORMATS.items()
+    for first, line in ((line is each.about[0], line) for line in each.about)
+)
+_HELP = f"""Write WEIGHTS, a release or a file of any kind, in another format.
+
+    \b
+    {_ABOUT}
+
+    What was written is run before it gets its name, beside the net that it was made of, at several sizes; the largest
+    difference is told. Exit status 1, and no file, if it is too large.
+
+    --target chooses forms that a program is known to read rightly, and runs the file in it where it is installed: in
+    both engines of OpenCV 5. FCN_PORT_OPENCV5 and FCN_PORT_OPENCV4 name a Python with the OpenCV that this one lacks.
+    """
 
 
-@click.command("export")
+@click.command("export", help=_HELP)
 @click.argument("weights")
-@click.option("--to", "to", required=True, type=click.Choice(FORMATS), help="The format.")
+@click.option("--to", "to", required=True, type=click.Choice(tuple(EXPORT_FORMATS)), help="The format.")
 @click.option("-o", "--out", type=click.Path(dir_okay=False), help="The file to write; default: named after WEIGHTS.")
 @click.option("--prototxt", type=click.Path(dir_okay=False), help="The net of WEIGHTS, where the file holds none.")
 @click.option(
@@ -41,23 +58,6 @@ FORMATS = ("caffe", "python", "onnx", "torch-export", "safetensors", "hdf5")
 @click.option("--check/--no-check", "checked", default=True, help="Run what was written (onnx); default: it is run.")
 @json_option
 def command(weights: str, to: str, out: str | None, prototxt: str | None, as_json: bool, **chosen: Any) -> None:
-    """Write WEIGHTS, a release or a file of any kind, in another format.
-
-    \b
-    caffe         .caffemodel (or .h5, by the name of OUT), and the net beside it as .prototxt
-    python        source of a torch.nn.Module that stands alone; here WEIGHTS may be a prototxt
-    onnx          every blob and layer under its Caffe name, for any height, width and number of images
-                  where the net allows it (needs the extra: pip install fcn-port[onnx])
-    torch-export  a .pt2 program for any height and width from 32 up
-    safetensors   as `convert` writes, also of a PyTorch state dict
-    hdf5          .caffemodel.h5 alone
-
-    What was written is run before it gets its name, beside the net that it was made of, at several sizes; the largest
-    difference is told. Exit status 1, and no file, if it is too large.
-
-    --target chooses forms that a program is known to read rightly, and runs the file in it where it is installed: in
-    both engines of OpenCV 5. FCN_PORT_OPENCV5 and FCN_PORT_OPENCV4 name a Python with the OpenCV that this one lacks.
-    """
     _refuse_options_of_others(to, chosen)
     path = here(weights)
     if to == "onnx":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,15 @@ def max_pool(size: int = 2, *, stride: int = 2, padding: int = 0) -> nn.MaxPool2
     return nn.MaxPool2d(size, stride=stride, padding=padding, ceil_mode=True)
 
 
-class ResponseNorm(nn.Module):
+class Part(nn.Module):
+    """A module for a layer that PyTorch has none for; it says Caffe's definition of what its `forward` computes."""
+
+    def describe(self, message: Any) -> None:
+        """Write the layer's type and settings into a LayerParameter that has its name, bottoms and top."""
+        raise NotImplementedError
+
+
+class ResponseNorm(Part):
     """x / (k + alpha * mean of x^2 over `size` neighbouring channels)^beta; channels that are not there count as 0.
 
     Local response normalization as AlexNet and GoogLeNet have it. alpha multiplies the mean, not the sum. The sum of
@@ -55,6 +63,10 @@ class ResponseNorm(nn.Module):
     def extra_repr(self) -> str:
         return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
 
+    def describe(self, message: Any) -> None:
+        message.type, param = "LRN", message.lrn_param
+        param.local_size, param.alpha, param.beta, param.k = self.size, self.alpha, self.beta, self.k
+
 
 class BilinearUpsample(nn.ConvTranspose2d):
     """A deconvolution `factor` times as dense, each class by itself at first, without bias or padding.
@@ -72,7 +84,7 @@ class BilinearUpsample(nn.ConvTranspose2d):
                 self.weight.copy_(torch.from_numpy(bilinear_weight(tuple(self.weight.shape))))
 
 
-class CropLike(nn.Module):
+class CropLike(Part):
     """The part of `x` (n, c, h, w) that lies on `reference`: rows and columns from `offset` on, as many as it has.
 
     Only the spatial axes are cropped (Caffe's Crop with axis 2): the channels of the reference do not matter. Raises
@@ -94,8 +106,12 @@ class CropLike(nn.Module):
     def extra_repr(self) -> str:
         return f"offset={self.offset}"
 
+    def describe(self, message: Any) -> None:
+        message.type, message.crop_param.axis = "Crop", 2
+        message.crop_param.offset.append(self.offset)
 
-class Sum(nn.Module):
+
+class Sum(Part):
     """Eltwise SUM: adds two scores, each times its coefficient if there are any."""
 
     def __init__(self, *coefficients: float) -> None:
@@ -111,8 +127,12 @@ class Sum(nn.Module):
     def extra_repr(self) -> str:
         return ", ".join(map(str, self.coefficients))
 
+    def describe(self, message: Any) -> None:
+        message.type, message.eltwise_param.operation = "Eltwise", 1  # SUM
+        message.eltwise_param.coeff.extend(self.coefficients)
 
-class ChannelScale(nn.Module):
+
+class ChannelScale(Part):
     """Multiplies every channel of (n, c, h, w) by its weight (c,), which is `value` to begin with.
 
     The release never trains it (lr_mult 0).
@@ -129,12 +149,20 @@ class ChannelScale(nn.Module):
     def extra_repr(self) -> str:
         return f"{len(self.weight)}, {self.value}"
 
+    def describe(self, message: Any) -> None:
+        message.type, filler = "Scale", message.scale_param.filler
+        message.param.add(lr_mult=0)
+        filler.type, filler.value = "constant", self.value
 
-class ConcatChannels(nn.Module):
+
+class ConcatChannels(Part):
     """Puts the channels of its inputs one after the other."""
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return torch.cat(inputs, dim=1)
+
+    def describe(self, message: Any) -> None:
+        message.type = "Concat"
 
 
 __getattr__, __dir__ = lazy_attributes(

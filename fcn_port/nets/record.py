@@ -20,7 +20,7 @@ from converters.execution import replica
 from converters.net import LayerSpec, NetSpec, Shape, infer_shapes
 from converters.schema import LayerParameter
 
-from .parts import ChannelScale, ConcatChannels, CropLike, ResponseNorm, Sum, computes_as
+from .parts import Part, computes_as
 
 _IN_PLACE = (nn.ReLU, nn.Dropout)
 
@@ -138,13 +138,25 @@ def _input_layer(name: str, shape: Shape) -> LayerSpec:
 
 def _layer(call: Call, *, plain_rates: bool) -> LayerSpec:
     message = LayerParameter(name=call.name, bottom=call.bottoms, top=[call.top])
-    for module_type, describe in _DESCRIBE.items():
-        if computes_as(call.module, module_type):
-            describe(message, call.module)
-            if plain_rates:
-                message.ClearField("param")
-            return LayerSpec.from_message(message)
-    raise NotCaffes(f"no Caffe layer is known for {type(call.module).__name__}", where=f"layer '{call.name}'")
+    if not _describe(message, call.module):
+        raise NotCaffes(f"no Caffe layer is known for {type(call.module).__name__}", where=f"layer '{call.name}'")
+    if plain_rates:
+        message.ClearField("param")
+    return LayerSpec.from_message(message)
+
+
+def _describe(message: Any, module: nn.Module) -> bool:
+    """Write the layer that the module stands for into a message; False where it computes something of its own."""
+    if isinstance(module, Part):
+        kind = next(each for each in type(module).__mro__ if "describe" in vars(each))
+        if is_known := computes_as(module, kind):
+            module.describe(message)
+        return is_known
+    for kind, describe in _DESCRIBE.items():
+        if computes_as(module, kind):
+            describe(message, module)
+            return True
+    return False
 
 
 def _convolution(message: Any, module: Any) -> None:
@@ -223,12 +235,6 @@ def _stranger(message: Any, setting: str, value: object) -> NotCaffes:
     return NotCaffes(problem, where=f"layer '{message.name}'")
 
 
-def _lrn(message: Any, module: Any) -> None:
-    message.type = "LRN"
-    param = message.lrn_param
-    param.local_size, param.alpha, param.beta, param.k = module.size, module.alpha, module.beta, module.k
-
-
 def _relu(message: Any, module: Any) -> None:
     message.type = "ReLU"
 
@@ -238,38 +244,11 @@ def _dropout(message: Any, module: Any) -> None:
     message.dropout_param.dropout_ratio = module.p
 
 
-def _crop(message: Any, module: Any) -> None:
-    message.type = "Crop"
-    message.crop_param.axis = 2
-    message.crop_param.offset.append(module.offset)
-
-
-def _sum(message: Any, module: Any) -> None:
-    message.type = "Eltwise"
-    message.eltwise_param.operation = 1  # SUM
-    message.eltwise_param.coeff.extend(module.coefficients)
-
-
-def _scale(message: Any, module: Any) -> None:
-    message.type = "Scale"
-    message.param.add(lr_mult=0)
-    message.scale_param.filler.type = "constant"
-    message.scale_param.filler.value = module.value
-
-
-def _concat(message: Any, module: Any) -> None:
-    message.type = "Concat"
-
-
 _DESCRIBE: dict[type[nn.Module], Callable[[Any, Any], None]] = {
     nn.Conv2d: _convolution,
     nn.ConvTranspose2d: _deconvolution,
     nn.MaxPool2d: _pooling,
-    ResponseNorm: _lrn,
     nn.ReLU: _relu,
     nn.Dropout: _dropout,
-    CropLike: _crop,
-    Sum: _sum,
-    ChannelScale: _scale,
-    ConcatChannels: _concat,
 }
+"""PyTorch's own modules; a Part says it itself."""

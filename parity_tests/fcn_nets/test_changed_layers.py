@@ -106,7 +106,7 @@ REFUSED: dict[str, tuple[str, Change]] = {
     "HalvedConvolution": ("conv2_1", layer("conv2_1", lambda: HalvedConvolution(4, 4, 3, padding=1))),
     "ShiftedReLU": ("relu2_1", layer("relu2_1", ShiftedReLU)),
     "DoubledDropout": ("drop6", layer("drop6", DoubledDropout)),
-    "Convolution": ("conv2_1", with_own_forward),
+    "Conv": ("conv2_1", with_own_forward),
     "LeakyReLU": ("relu2_1", layer("relu2_1", lambda: nn.LeakyReLU(inplace=True))),
 }
 

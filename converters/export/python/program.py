@@ -54,7 +54,7 @@ class Module:
 
 
 @dataclass(frozen=True)
-class Program:
+class PythonProgram:
     """The statements, the modules by layer, which blob each version is of, and the inputs' and outputs' versions."""
 
     statements: tuple[Statement, ...]
@@ -80,7 +80,7 @@ def substituted(value: ast.expr, names: Mapping[str, ast.expr]) -> ast.expr:
     return found
 
 
-def program_of(spec: NetSpec, attributes: Mapping[str, str]) -> Program:
+def program_of(spec: NetSpec, attributes: Mapping[str, str]) -> PythonProgram:
     """The program of a deployable net; `attributes` names the module of each layer that has blobs.
 
     Statements that nobody needs are left out. Raises NetError for a layer that has no form in Python.
@@ -90,7 +90,7 @@ def program_of(spec: NetSpec, attributes: Mapping[str, str]) -> Program:
         writer.add(row, changed)
     outputs = {name: writer.current[name] for name in spec.outputs}
     statements = _needed(writer.statements, outputs.values())
-    return Program(tuple(statements), writer.modules, writer.blob_of, writer.inputs, outputs)
+    return PythonProgram(tuple(statements), writer.modules, writer.blob_of, writer.inputs, outputs)
 
 
 def _needed(statements: Sequence[Statement], outputs: Iterable[str]) -> list[Statement]:

@@ -20,7 +20,7 @@ from ...net.shapes import infer_blobs, infer_shapes
 from ...net.spec import NetSpec
 from ...passes.prepare import prepare
 from ...version import VERSION
-from .program import Module, Program, Statement, program_of, substituted
+from .program import Module, PythonProgram, Statement, program_of, substituted
 from .text import INDENT, WIDTH, indented, layout, unparse
 
 HELPERS = Path(__file__).with_name("helpers.py")
@@ -120,7 +120,7 @@ def _has_modes(forward: Sequence[str], modules: Mapping[str, Module]) -> bool:
     return "CaffeBatchNorm" in kinds or any("self.training" in line for line in forward)
 
 
-def _forward(program: Program, names: Mapping[str, str]) -> list[str]:
+def _forward(program: PythonProgram, names: Mapping[str, str]) -> list[str]:
     """`forward`, with an empty line after each stage."""
     statements = _folded(program, names)
     outputs = {name: ast.Name(version) for name, version in program.outputs.items()}
@@ -144,7 +144,7 @@ def _forward(program: Program, names: Mapping[str, str]) -> list[str]:
 # Statements
 
 
-def _folded(program: Program, names: Mapping[str, str]) -> list[Statement]:
+def _folded(program: PythonProgram, names: Mapping[str, str]) -> list[Statement]:
     """Activations and the like around what they work on, as F.relu(self.conv1(x)), where a line holds both."""
     readers = _readers(program.statements)
     readers.update(program.outputs.values())
@@ -199,7 +199,7 @@ def _attributes(layers: Iterable[str]) -> dict[str, str]:
     return identifiers(layers, taken)
 
 
-def _variables(program: Program) -> dict[str, str]:
+def _variables(program: PythonProgram) -> dict[str, str]:
     """A variable for each version: one for all of a blob."""
     blobs = dict.fromkeys(program.blob_of.values())
     names = identifiers(blobs, {*_helpers(), *_RESERVED}, prefix="blob_")

@@ -9,7 +9,6 @@ compare with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from typing import cast, get_args, overload
@@ -20,23 +19,12 @@ from ...errors import EngineError
 from ...nets.fcn import FCN
 from ...nets.net import Net
 from ..kernels import Choice
+from ..known_engines import ENGINES, EXTRAS
 from ..lossless import fast
 from ..native import why_not
 from .split import SplitEngine
 
 __all__ = ["ENGINES", "EngineError", "installed", "make"]
-
-ENGINES: Mapping[str, tuple[str, ...]] = {
-    "native": (),
-    "torch": (),
-    "direct": (),
-    "compile": (),
-    "onnxruntime": ("onnx", "onnxruntime"),
-    "openvino": ("onnx", "openvino"),
-}
-"""The packages that each engine needs beside PyTorch."""
-
-_EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
 
 
 def installed(name: str) -> bool:
@@ -62,5 +50,5 @@ def make(name: str, net: nn.Module) -> nn.Module:
     if not isinstance(net, FCN):
         raise EngineError(f"{name} runs the nets written out by hand, and this is a {type(net).__name__}")
     if not installed(name):
-        raise EngineError(f"{name} is not installed: pip install 'fcn-port[{_EXTRAS[name]}]'")
+        raise EngineError(f"{name} is not installed: pip install 'fcn-port[{EXTRAS[name]}]'")
     return SplitEngine(net, name=name, build=import_module(f".{name}", __name__).build)
