@@ -12,6 +12,7 @@ from .base import LARGEST, Layer, refuse, register_layer
 from .boxes import CODE_TYPES, CodeType, decode_boxes, nms
 from .detection_heads import Heads, Layout, Suppression
 from .fork import ForkMessage, fork_message
+from .std_sort import descending
 from .yolo import RegionDetections
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class DetectionOutput(Layer):
         index = torch.cat([*indices, torch.zeros(0, dtype=torch.long, device=scores.device)])
         label = torch.cat([*labels, index[:0]])
         if -1 < how.keep_top_k < len(index):
-            best = torch.sort(scores[index, label], descending=True, stable=True).indices[: how.keep_top_k]
+            best = _best(scores[index, label], how.keep_top_k)
             best = best[torch.sort(label[best], stable=True).indices]
             index, label = index[best], label[best]
         chosen = boxes[index, label if boxes.shape[1] > 1 else 0]
@@ -173,6 +174,16 @@ class DetectionOutput(Layer):
         anchors, width = bottom.shape[3] // 4, bottom.shape[2]
         cell = index // anchors
         return torch.stack((index % anchors, cell % width, cell // width), 1).to(bottom)
+
+
+def _best(scores: Tensor, count: int) -> Tensor:
+    """The places of the best scores in Caffe's order, which is std::sort's where scores are the same."""
+    import torch
+
+    kept, order = torch.sort(scores, descending=True, stable=True)
+    if bool((kept[1:] == kept[:-1]).any()):
+        order = torch.tensor(descending(scores.tolist()), device=scores.device)
+    return order[:count]
 
 
 def _heads(spec: LayerSpec, message: ForkMessage) -> Heads:

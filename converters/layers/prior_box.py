@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, sqrt
 from typing import TYPE_CHECKING, ClassVar
 
+from ..net.layer import UnknownField
 from ..net.reach import NOTHING, Reach
 from .base import LARGEST, Layer, Pair, legacy_shape, refuse, register_layer
 from .fork import ForkMessage, fork_message
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer
 
+SIZES = ("min_size", "max_size")
 Corners = tuple[float, float, float, float]
 """(left, top, right, bottom) of a box, as seen from the centre of its cell, in pixels of the image."""
 
@@ -107,6 +109,22 @@ class PriorBox(Layer):
         priors = (priors.clamp(0, 1) if self.clip else priors).reshape(1, -1)
         variance = vector(self.variance).repeat(priors.shape[1] // 4)[None]
         return (torch.cat((priors, variance))[None].to(bottoms[0].dtype),)
+
+
+def with_whole_sizes(layer: LayerSpec) -> LayerSpec:
+    """The layer with min_size and max_size as whole pixels, if it is a PriorBox; to Caffe it is the same."""
+    if layer.type != "PriorBox":
+        return layer
+    return replace(layer, extra=tuple(_whole_field(field) for field in layer.extra))
+
+
+def _whole_field(field: UnknownField) -> UnknownField:
+    if field.name in ("prior_box_param", *SIZES):
+        if isinstance(field.value, tuple):
+            return replace(field, value=tuple(map(_whole_field, field.value)))
+        if isinstance(field.value, float) and isfinite(field.value):
+            return replace(field, value=float(int(field.value)))
+    return field
 
 
 def _boxes(spec: LayerSpec, message: ForkMessage) -> Iterator[tuple[Corners, float]]:

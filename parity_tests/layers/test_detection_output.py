@@ -14,6 +14,7 @@ import torch
 
 from converters import NetError, parse_prototxt
 from converters.layers.detection_output import DetectionOutput
+from converters.layers.std_sort import descending
 from parity_tests.layers.test_boxes import decode_by_hand, nms_by_hand, some_boxes
 
 CLASSES = 4
@@ -76,8 +77,8 @@ def by_hand(
         }
         if -1 < keep < sum(map(len, indices.values())):
             pairs = [(float(scores[image, i, label]), label, i) for label, own in indices.items() for i in own]
-            pairs.sort(key=lambda pair: -pair[0])
-            indices = {label: [i for _, other, i in pairs[:keep] if other == label] for label in indices}
+            best = [pairs[place] for place in descending([score for score, _, _ in pairs])[:keep]]
+            indices = {label: [i for _, other, i in best if other == label] for label in indices}
         rows += [
             [image, label, float(scores[image, i, label]), *boxes[image][label][i]]
             for label, own in sorted(indices.items())
