@@ -1,0 +1,346 @@
+"""Layers of FlowNet, DispNet and FlowNet 2: correlations, warping by a flow, resampling, the norm of channels.
+
+Source: the layers of lmb-freiburg's FlowNet 2 as synopsys-caffe (github.com/foss-for-synopsys-dwc-arc-processors) has
+them: correlation_layer.cpp, correlation_layer1d.cu, flow_warp_layer.cpp, resample_layer.cpp, downsample_layer.cu,
+channel_norm_layer.cpp, data_augmentation_layer.cu.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, prod
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from ..net.reach import EVERYTHING, NOTHING, PIXEL, Reach
+from .base import LARGEST, Layer, OneToOne, Pair, as_image, refuse, register_layer
+from .fork import fork_message
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net.layer import LayerSpec, Shape
+
+
+@register_layer("Correlation", "Correlation1D")
+@dataclass(frozen=True)
+class Correlation(Layer):
+    """The mean over kernel and channels of one bottom times the other displaced, a channel for each displacement.
+
+    Displacements are multiples of stride_2 up to max_displacement, row by row; SUBTRACT takes the absolute difference
+    instead. Correlation1D displaces along w only, with single_direction to the left (-1) or to the right (1).
+    """
+
+    pad: int
+    kernel: int
+    most: int
+    stride: int
+    step: int
+    subtract: bool
+    direction: int | None
+
+    bottom_count: ClassVar[tuple[int, float]] = (2, 2)
+    top_count: ClassVar[tuple[int, float]] = (1, 1)
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Correlation:
+        message = fork_message(spec, "correlation_param")
+        kind = message.word("correlation_type", "MULTIPLY")
+        layer = cls(
+            pad=message.integer("pad", 0),
+            kernel=message.integer("kernel_size", 0),
+            most=message.integer("max_displacement", -1),
+            stride=message.integer("stride_1", 1),
+            step=message.integer("stride_2", 1),
+            subtract=kind in ("SUBTRACT", "1"),
+            direction=message.integer("single_direction", 0) if spec.type == "Correlation1D" else None,
+        )
+        if layer.kernel % 2 == 0 or not 0 <= layer.most <= LARGEST or min(layer.stride, layer.step) < 1:
+            raise refuse(spec, "kernel_size must be odd, max_displacement given, and the strides at least 1")
+        if max(layer.pad, layer.kernel, layer.stride, layer.step) > LARGEST or layer.pad < 0:
+            raise refuse(spec, f"pad {layer.pad}, kernel {layer.kernel}: expected 0 to {LARGEST}")
+        if kind not in ("MULTIPLY", "SUBTRACT", "0", "1") or layer.direction not in (None, -1, 0, 1):
+            raise refuse(spec, f"correlation_type {kind}, single_direction {layer.direction}: not known")
+        return layer
+
+    @property
+    def _displacements(self) -> list[Pair]:
+        """(y, x) of the second bottom for each channel of the top."""
+        grid = self.most // self.step
+        if self.direction is None:
+            return [(y * self.step, x * self.step) for y in range(-grid, grid + 1) for x in range(-grid, grid + 1)]
+        width = grid + 1 if self.direction else 2 * grid + 1
+        first = {-1: -width, 0: -grid, 1: 0}[self.direction]
+        return [(0, x * self.step) for x in range(first, first + width)]
+
+    def _rows_and_columns(self, size: Sequence[int]) -> Pair:
+        rows, columns = size[0], size[1] + 2 * self.pad
+        around = self.kernel - 1
+        if self.direction is None:
+            rows += 2 * self.pad - 2 * self.most
+        return -(-(rows - around) // self.stride), -(-(columns - 2 * self.most - around) // self.stride)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        n, _, *size = as_image(bottoms[0])
+        if bottoms[0] != bottoms[1]:
+            raise ValueError("the bottoms must have one shape")
+        grid = self.most // self.step
+        count = (2 * grid + 1) ** 2 if self.direction is None else grid + 1 if self.direction else 2 * grid + 1
+        return ((n, count, *self._rows_and_columns(size)),)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return EVERYTHING
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (len(self._displacements),)
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return prod(tops[0]) * bottoms[0][1] * self.kernel**2
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        import torch
+        from torch.nn.functional import avg_pool2d, pad
+
+        rows, columns = self._rows_and_columns(bottoms[0].shape[2:])
+        high, wide = ((count - 1) * self.stride + self.kernel for count in (rows, columns))
+        side = 0 if self.direction is not None else self.pad
+        spare = self.step if self.direction == -1 else 0  # to the left it begins one step beyond max_displacement
+        first, second = (pad(x, (self.pad + spare, self.pad, side, side)) for x in bottoms)
+        top, left = (0 if self.direction is not None else self.most), self.most + spare
+        here = first[:, :, top : top + high, left : left + wide]
+        maps = []
+        for y, x in self._displacements:
+            there = second[:, :, top + y : top + y + high, left + x : left + x + wide]
+            each = (here - there).abs() if self.subtract else here * there
+            maps.append(each.mean(1))
+        return (avg_pool2d(torch.stack(maps, 1), self.kernel, self.stride),)
+
+
+@register_layer("FlowWarp")
+@dataclass(frozen=True)
+class FlowWarp(Layer):
+    """The image read, bilinearly, at each place plus its flow (x, y); `fill` (0 or NaN) where that lies outside."""
+
+    fill: float
+
+    bottom_count: ClassVar[tuple[int, float]] = (2, 2)
+    top_count: ClassVar[tuple[int, float]] = (1, 1)
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> FlowWarp:
+        kind = fork_message(spec, "flow_warp_param").word("fill_value", "ZERO")
+        if kind not in ("ZERO", "NOT_A_NUMBER", "1", "2"):
+            raise refuse(spec, f"fill_value is {kind}; expected ZERO or NOT_A_NUMBER")
+        return cls(0.0 if kind in ("ZERO", "1") else float("nan"))
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        n, _, h, w = as_image(bottoms[0])
+        if bottoms[1] != (n, 2, h, w):
+            raise ValueError(f"the flow must be ({n}, 2, {h}, {w})")
+        return (bottoms[0],)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return PIXEL if bottom else EVERYTHING
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (bottoms[0],)
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return 4 * prod(tops[0])
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        import torch
+
+        image, flow = bottoms
+        h, w = image.shape[2:]
+        x = torch.arange(w, device=image.device, dtype=image.dtype) + flow[:, 0]
+        y = torch.arange(h, device=image.device, dtype=image.dtype)[:, None] + flow[:, 1]
+        inside = (x >= 0) & (y >= 0) & (x < w) & (y < h)
+        x, y = (torch.where(inside, place, 0) for place in (x, y))
+        left, top = x.floor().long(), y.floor().long()
+        right, bottom = (left + 1).clamp(max=w - 1), (top + 1).clamp(max=h - 1)
+        alpha, beta = (x - left)[:, None], (y - top)[:, None]
+        flat = image.flatten(2)
+
+        def at(row: Tensor, column: Tensor) -> Tensor:
+            places = (row * w + column).flatten(1)[:, None].expand(-1, image.shape[1], -1)
+            found: Tensor = flat.gather(2, places).unflatten(2, (h, w))
+            return found
+
+        above = (1 - alpha) * at(top, left) + alpha * at(top, right)
+        below = (1 - alpha) * at(bottom, left) + alpha * at(bottom, right)
+        return (torch.where(inside[:, None], (1 - beta) * above + beta * below, self.fill),)
+
+
+@dataclass(frozen=True)
+class Separable(Layer):
+    """A resizing whose top is rows @ bottom @ columns: each row of the matrices has the shares of a pixel of the top.
+
+    The size is `size`, or a second bottom's.
+    """
+
+    size: Pair | None
+
+    bottom_count: ClassVar[tuple[int, float]] = (1, 2)
+    top_count: ClassVar[tuple[int, float]] = (1, 1)
+
+    def _size(self, bottoms: Sequence[Shape]) -> Pair:
+        if len(bottoms) > 1:
+            h, w = as_image(bottoms[1])[2:]
+            return h, w
+        if self.size is None:
+            raise ValueError("no size is given, and no second bottom")
+        return self.size
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        n, c, *_ = as_image(bottoms[0])
+        return ((n, c, *self._size(bottoms)),)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return NOTHING if bottom else EVERYTHING
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (bottoms[0],)
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return prod(tops[0]) * 4
+
+    def matrices(self, size: Pair, out: Pair) -> tuple[np.ndarray, np.ndarray]:
+        """(out h, h) and (out w, w), rows that sum to 1."""
+        raise NotImplementedError
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        import torch
+
+        x = bottoms[0]
+        out = self._size([tuple(bottom.shape) for bottom in bottoms])
+        if out == tuple(x.shape[2:]) and self.keeps_equal_sizes:
+            return (x,)
+        rows, columns = (
+            torch.from_numpy(matrix).to(x.dtype).to(x.device) for matrix in self.matrices((x.shape[2], x.shape[3]), out)
+        )
+        return (rows @ x @ columns.t(),)
+
+    keeps_equal_sizes: ClassVar[bool] = False
+
+
+def read_size(spec: LayerSpec, message_name: str, names: Sequence[str]) -> Pair | None:
+    """(h, w) of a message, None where it gives none."""
+    message = fork_message(spec, message_name)
+    h, w = (message.integer(name, 0) for name in names)
+    if min(h, w) < 0 or max(h, w) > LARGEST:
+        raise refuse(spec, f"{names[0]} {h} and {names[1]} {w}; expected 1 to {LARGEST}")
+    return (h, w) if h and w else None
+
+
+@register_layer("Resample")
+@dataclass(frozen=True)
+class Resample(Separable):
+    """Resizing: NEAREST, LINEAR or CUBIC, antialiased where it shrinks; pixels outside have no share.
+
+    Places are as in the source, where half a pixel along x is half of y's factor and the other way round.
+    """
+
+    kind: str
+    antialias: bool
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Resample:
+        message = fork_message(spec, "resample_param")
+        numbers = {"1": "NEAREST", "2": "LINEAR", "3": "CUBIC", "4": "AREA"}
+        kind = message.word("type", "LINEAR")
+        kind = numbers.get(kind, kind)
+        if kind not in ("NEAREST", "LINEAR", "CUBIC"):
+            raise refuse(spec, f"type is {kind}; expected NEAREST, LINEAR or CUBIC")
+        size = read_size(spec, "resample_param", ("height", "width"))
+        return cls(size, kind, message.flag("antialias", default=True))
+
+    def matrices(self, size: Pair, out: Pair) -> tuple[np.ndarray, np.ndarray]:
+        factors = tuple(np.float32(a) / np.float32(b) for a, b in zip(size, out, strict=True))
+        smooth = self.antialias and max(factors) > 1
+        h, w = (self._matrix(size[axis], out[axis], factors[axis], factors[1 - axis], smooth) for axis in (0, 1))
+        return h, w
+
+    def _matrix(self, size: int, out: int, factor: float, other: float, smooth: bool) -> np.ndarray:
+        one, half = np.float32(1), np.float32(0.5)
+        place = (np.arange(out, dtype=np.float32) * factor + other / np.float32(2) - half).astype(np.float32)
+        centre = (np.sign(place) * np.floor(np.abs(place) + half)).astype(np.int64)  # as C's round: halves go outwards
+        if self.kind == "NEAREST":
+            chosen: np.ndarray = (np.arange(size) == np.clip(centre, 0, size - 1)[:, None]).astype(np.float32)
+            return chosen
+        scale = one / (factor if smooth else one)
+        radius = 2 if factor < 1 else ceil(np.float32(2 if self.kind == "LINEAR" else 4) / scale)
+        away = np.abs(scale * (place[:, None] - np.arange(size, dtype=np.float32)))
+        if self.kind == "LINEAR":
+            shares = np.maximum(0, one - away)
+        else:
+            near = away * away * (1.5 * away - 2.5) + 1
+            far = away * (away * (-0.5 * away + 2.5) - 4) + 2
+            shares = np.where(away <= 1, near, np.where(away < 2, far, 0))
+        shares = np.where(np.abs(np.arange(size) - centre[:, None]) <= radius, shares, 0)
+        total = shares.sum(1, keepdims=True)
+        rows: np.ndarray = np.divide(shares, total, out=np.zeros_like(shares), where=total != 0).astype(np.float32)
+        return rows
+
+
+@register_layer("Downsample")
+@dataclass(frozen=True)
+class Downsample(Separable):
+    """Shrinking that maps the corner pixels on each other, each pixel a weighted mean of those within one step."""
+
+    keeps_equal_sizes: ClassVar[bool] = True
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Downsample:
+        return cls(read_size(spec, "downsample_param", ("top_height", "top_width")))
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        (top,) = super().top_shapes(bottoms)
+        if top != bottoms[0] and (min(top[2:]) < 2 or min(bottoms[0][2:]) < 2):
+            raise ValueError(f"{top[2:]} of {bottoms[0][2:]}: a side of one pixel has no step")
+        return (top,)
+
+    def matrices(self, size: Pair, out: Pair) -> tuple[np.ndarray, np.ndarray]:
+        h, w = (self._matrix(a, b) for a, b in zip(size, out, strict=True))
+        return h, w
+
+    def _matrix(self, size: int, out: int) -> np.ndarray:
+        step = np.float32(size - 1) / np.float32(out - 1)
+        place = np.arange(out, dtype=np.float32) / np.float32(out - 1) * np.float32(size - 1)
+        centre = np.floor(place + np.float32(0.5)).astype(np.int64)
+        shares = np.maximum(0, 1 - np.abs(np.arange(size, dtype=np.float32) - place[:, None]) / step)
+        shares = np.where(np.abs(np.arange(size) - centre[:, None]) <= ceil(step), shares, 0)
+        rows: np.ndarray = (shares / shares.sum(1, keepdims=True)).astype(np.float32)
+        return rows
+
+
+@register_layer("ChannelNorm")
+@dataclass(frozen=True)
+class ChannelNorm(OneToOne):
+    """The root of the sum of squares over the channels: (n, c, h, w) -> (n, 1, h, w)."""
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        n, _, h, w = as_image(bottoms[0])
+        return ((n, 1, h, w),)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return PIXEL
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (1,)
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return prod(bottoms[0])
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        return (bottoms[0].square().sum(1, keepdim=True).sqrt(),)
