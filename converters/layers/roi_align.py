@@ -56,6 +56,7 @@ class ROIAlign(Regions):
         scale = float32(message.number("spatial_scale", 1))
         if message is own:
             return cls(grid_of(spec, own), scale, sampling=max(own.integer("sampling_ratio", 0), 0))
+        pooling.flag("is_multi_interpolate", default=True)  # read on the GPU only: the largest of four points
         ratio = float32(pooling.number("pad_ratio", 0))
         return cls(grid_of(spec, pooling), scale, "corner" if "pad_ratio" in pooling else "centre", 1, ratio)
 

@@ -114,6 +114,8 @@ def _fields(spec: LayerSpec, message: ForkMessage, boxes: int) -> dict[str, Any]
     numbers = message.fields.get("biases", [])
     if len(numbers) % 2 or not all(type(number) in (int, float) for number in numbers):
         raise refuse(spec, f"biases are {len(numbers)} numbers; expected a width and a height for each anchor")
+    if message.integer("coords", 4) != 4:
+        raise refuse(spec, f"coords is {message.integer('coords', 4)}; boxes have 4")
     classes, boxes = message.integer("num_classes", 20), message.integer("num_box", boxes)
     if min(classes, boxes) < 1:
         raise refuse(spec, f"num_classes {classes} and num_box {boxes}: both must be at least 1")
@@ -136,9 +138,8 @@ class YoloDetectionOutput(YoloOutput):
     @classmethod
     def parse(cls, spec: LayerSpec) -> YoloDetectionOutput:
         message = fork_message(spec, "yolo_detection_output_param")
-        if message.integer("coords", 4) != 4:
-            raise refuse(spec, f"coords is {message.integer('coords', 4)}; boxes have 4")
         layer = cls(**_fields(spec, message, 5))
+        message.integer("side", 13)  # Caffe takes the bottom's width instead
         if len(layer.anchors) < 2 * layer.boxes:
             raise refuse(spec, f"{len(layer.anchors)} biases; {layer.boxes} boxes need {2 * layer.boxes}")
         return layer
