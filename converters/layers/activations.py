@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from ..net.reach import EVERYTHING, PIXEL, Reach
-from .base import Layer, register_layer
+from .base import Layer, kept, register_layer
 from .fork import fork_message
 from .neuron import Elementwise
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 
 @register_layer("HardSwish")
@@ -25,6 +28,12 @@ class HardSwish(Elementwise):
 
     def compute(self, x: Tensor) -> Tensor:
         return x * (x + 3).clamp(0, 6) / 6
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x, six = out.bottoms[0], out.constant("six", np.float32(6))
+        shifted = out.node("Add", [x, out.constant("three", np.float32(3))], part="shifted")
+        gate = out.node("Clip", [shifted, out.constant("zero", np.float32(0)), six], part="gate")
+        out.top("Div", [out.node("Mul", [x, gate], part="gated"), six])
 
 
 @register_layer("HardSigmoid")
@@ -43,6 +52,9 @@ class HardSigmoid(Elementwise):
     def compute(self, x: Tensor) -> Tensor:
         return (self.alpha * x + self.beta).clamp(0, 1)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        out.top("HardSigmoid", out.bottoms, alpha=self.alpha, beta=self.beta)
+
 
 @register_layer("HardTanH")
 @dataclass(frozen=True)
@@ -51,6 +63,10 @@ class HardTanH(Elementwise):
 
     def compute(self, x: Tensor) -> Tensor:
         return x.clamp(-1, 1)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        limits = out.constant("min", np.float32(-1)), out.constant("max", np.float32(1))
+        out.top("Clip", [out.bottoms[0], *limits])
 
 
 @register_layer("Mish")
@@ -63,11 +79,18 @@ class Mish(Elementwise):
 
         return mish(x)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x = out.bottoms[0]
+        gate = out.node("Tanh", [out.node("Softplus", [x], part="softplus")], part="gate")
+        out.top("Mul", [x, gate])
+
 
 @register_layer("Atan")
 @dataclass(frozen=True)
 class Atan(Elementwise):
     """The arc tangent. Source: synopsys-caffe, atan_layer.cpp."""
+
+    onnx_operator: ClassVar[str | None] = "Atan"
 
     def compute(self, x: Tensor) -> Tensor:
         return x.atan()
@@ -78,6 +101,8 @@ class Atan(Elementwise):
 class Sin(Elementwise):
     """The sine. Source: NVCaffe's and Synopsys' forks, sin_layer.cpp."""
 
+    onnx_operator: ClassVar[str | None] = "Sin"
+
     def compute(self, x: Tensor) -> Tensor:
         return x.sin()
 
@@ -86,6 +111,8 @@ class Sin(Elementwise):
 @dataclass(frozen=True)
 class Softplus(Elementwise):
     """log(1 + e^x). Source: synopsys-caffe, softplus_layer.cpp."""
+
+    onnx_operator: ClassVar[str | None] = "Softplus"
 
     def compute(self, x: Tensor) -> Tensor:
         from torch.nn.functional import softplus
@@ -97,6 +124,8 @@ class Softplus(Elementwise):
 @dataclass(frozen=True)
 class Softsign(Elementwise):
     """x / (1 + |x|). Source: synopsys-caffe, softsign_layer.cpp."""
+
+    onnx_operator: ClassVar[str | None] = "Softsign"
 
     def compute(self, x: Tensor) -> Tensor:
         return x / (1 + x.abs())
@@ -118,6 +147,9 @@ class SeLU(Elementwise):
     def compute(self, x: Tensor) -> Tensor:
         return self.scale * x.clamp(min=0) + self.scale * self.alpha * (x.clamp(max=0).exp() - 1)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        out.top("Selu", out.bottoms, alpha=self.alpha, gamma=self.scale)
+
 
 @register_layer("ThresholdedReLU")
 @dataclass(frozen=True)
@@ -132,6 +164,9 @@ class ThresholdedReLU(Elementwise):
 
     def compute(self, x: Tensor) -> Tensor:
         return x * (x > self.alpha)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        out.top("ThresholdedRelu", out.bottoms, alpha=self.alpha)
 
 
 @register_layer("Axpy")
@@ -167,3 +202,8 @@ class Axpy(Layer):
 
         scale, x, y = bottoms
         return (torch.addcmul(y, scale.reshape(*x.shape[:2], *[1] * (x.ndim - 2)), x),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        scale, x, y = out.bottoms
+        factor = out.reshape(scale, [*kept(scale, 2), *[1] * (len(x.shape) - 2)], part="factor")
+        out.top("Add", [out.node("Mul", [x, factor], part="scaled"), y])

@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..net.reach import EVERYTHING, PIXEL, Reach
-from .base import Neuron, OneToOne, as_image, refuse, register_layer
+from .base import Neuron, OneToOne, as_image, kept, refuse, register_layer
 from .fork import fork_message
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer, Operand
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,20 @@ class SpaceToBatchND(Blocks):
         moved = split.permute(*order, *range(2 * axes + 1, split.ndim))
         return (moved.reshape(-1, *sizes[::2], *rest),)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x, axes = out.bottoms[0], len(self.block)
+        rest = range(axes + 1, len(x.shape))
+        sides = [(0, 0), *self.edges, *[(0, 0) for _ in rest]]
+        before, after = zip(*sides, strict=True)
+        padded = out.pad(x, [*before, *after], part="padded")
+        inner = (out.size(x, range(1, axes + 1)) + [sum(edge) for edge in self.edges]) // self.block
+        split = [part for i, b in enumerate(self.block) for part in (inner[i], b)]
+        order = [2 + 2 * i for i in range(axes)] + [0] + [1 + 2 * i for i in range(axes)]
+        blocks = out.reshape(padded, [*kept(x, 1), *split, out.size(x, rest)], part="blocks")
+        perm = [*order, *range(2 * axes + 1, 2 * axes + 1 + len(rest))]
+        moved = out.node("Transpose", [blocks], part="moved", perm=perm)
+        out.reshape(moved, [-1, inner, out.size(x, rest)])
+
 
 @register_layer("BatchToSpaceND")
 @dataclass(frozen=True)
@@ -115,6 +130,18 @@ class BatchToSpaceND(Blocks):
         inside = (slice(before, size - after) for size, (before, after) in zip(sizes, self.edges, strict=True))
         cut = (slice(None), *inside)
         return (whole[cut],)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x, axes = out.bottoms[0], len(self.block)
+        size, rest = out.size(x, range(1, axes + 1)), range(axes + 1, len(x.shape))
+        blocks = out.reshape(x, [*self.block, -1, size, out.size(x, rest)], part="blocks")
+        order = [axes] + [i for pair in zip(range(axes + 1, 2 * axes + 1), range(axes), strict=True) for i in pair]
+        moved = out.node(
+            "Transpose", [blocks], part="moved", perm=[*order, *range(2 * axes + 1, 2 * axes + 1 + len(rest))]
+        )
+        whole = out.reshape(moved, [-1, size * self.block, out.size(x, rest)], part="whole")
+        before, after = zip(*self.edges, strict=True)
+        out.slice(whole, range(1, axes + 1), before, size * self.block - after)
 
 
 @register_layer("SpaceToDepth", "DepthToSpace")
@@ -173,6 +200,17 @@ class DepthToSpace(OneToOne):
             top = x.reshape(n, b, b, -1, h, w).permute(0, 3, 4, 1, 5, 2).reshape(n, -1, h * b, w * b)
         return (top.permute(0, 2, 3, 1) if self.layout == "NHWC" else top,)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x: Operand = out.bottoms[0]
+        last = self.layout == "NHWC"
+        if last:
+            x = out.node("Transpose", [x], part="image", perm=(0, 3, 1, 2))
+        how: dict[str, Any] = {"mode": "CRD" if self.layout == "CRD" else "DCR"} if self.to_space else {}
+        op = "DepthToSpace" if self.to_space else "SpaceToDepth"
+        top = out.make(op, [x], part="moved" if last else None, blocksize=self.block, **how)
+        if last:
+            out.top("Transpose", [top], perm=(0, 2, 3, 1))
+
 
 @register_layer("ShuffleChannel")
 @dataclass(frozen=True)
@@ -205,3 +243,12 @@ class ShuffleChannel(Neuron):
     ) -> tuple[Tensor, ...]:
         x = bottoms[0]
         return (x.unflatten(1, (self.group, -1)).transpose(1, 2).flatten(1, 2),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x = out.bottoms[0]
+        channels = x.shape[1]
+        if channels is None:
+            raise out.refuse("the number of channels is free")
+        groups = out.reshape(x, [*kept(x, 1), self.group, channels // self.group, -1], part="groups")
+        moved = out.node("Transpose", [groups], part="moved", perm=(0, 2, 1, 3))
+        out.reshape(moved, [*kept(x, 1), channels, out.size(x, range(2, len(x.shape)))])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, inf, log, prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 
 class Elementwise(Neuron):
-    """A neuron layer without blobs: `compute` is its function."""
+    """A neuron layer without blobs: `compute` is its function, and `onnx_operator` ONNX's where one operator does."""
+
+    onnx_operator: ClassVar[str | None] = None
 
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
         return PIXEL
@@ -34,6 +36,12 @@ class Elementwise(Neuron):
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
         return (self.compute(bottoms[0]),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        if self.onnx_operator is None:
+            super().to_onnx(out)
+        else:
+            out.top(self.onnx_operator, out.bottoms)
 
 
 @register_layer("ReLU")
@@ -92,6 +100,17 @@ class BoundedReLU(Elementwise):
 
         top = leaky_relu(x, self.negative_slope) if self.negative_slope else relu(x)
         return top.clamp(max=self.high) if self.low == -inf else top.clamp(max=self.high).clamp(min=self.low)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        """A Clip with both bounds, which every runtime fuses, where nothing below 0 is left."""
+        low = None if self.low == -inf else out.constant("min", np.float32(self.low))
+        high = None if self.high == inf else out.constant("max", np.float32(self.high))
+        if not self.negative_slope:
+            low = low if self.low > 0 else out.constant("min", np.float32(0))
+            out.top("Clip", [out.bottoms[0], low, high])
+            return
+        leaky = out.node("LeakyRelu", out.bottoms, part="leaky", alpha=self.negative_slope)
+        out.top("Clip", [leaky, low, high])
 
 
 @register_layer("PReLU")

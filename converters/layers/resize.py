@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from math import floor, prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..net.reach import EVERYTHING, Reach
 from .base import OneToOne, as_image, refuse, register_layer
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer, Operand, Sizes
 
 CORNERS, HALF, HALF_PYTORCH, HALF_ONNX, FIRST = "corners", "half", "half pytorch", "half onnx", "first"
 
@@ -83,6 +85,36 @@ class Resize(OneToOne):
             return index * scale.to(x.device)
         return (index + 0.5) * scale.to(x.device)
 
+    def _resized(self, out: OnnxLayer, places: str, **how: Any) -> None:
+        """The form by ONNX's Resize; `places` is its name for the pixels that meet."""
+        x: Operand = out.bottoms[0]
+        axes = (1, 2) if self.nhwc else (2, 3)
+        size = out.size(out.bottoms[0], axes)
+        if self.nhwc:
+            x = out.node("Transpose", [x], part="image", perm=(0, 3, 1, 2))
+        n, c = out.size(out.bottoms[0], [0]), out.size(out.bottoms[0], [3 if self.nhwc else 1])
+        goal = out.sizes([n, c, *(self._side(out, size[i], side) for i, side in enumerate(self.sides))])
+        top = out.make(
+            "Resize",
+            [x, None, None, goal],
+            part="resized" if self.nhwc else None,
+            coordinate_transformation_mode=places,
+            **how,
+        )
+        if self.nhwc:
+            out.top("Transpose", [top], perm=(0, 2, 3, 1))
+
+    def _side(self, out: OnnxLayer, size: Sizes, side: Side) -> Sizes:
+        if side.length is not None:
+            return out.sizes([side.length])
+        known = size.known
+        if known is not None:
+            return out.sizes([side.of(known[0])])
+        ratio = Fraction(side.factor).limit_denominator(1000)
+        if float(ratio) != side.factor:
+            raise out.refuse(f"a free size times {side.factor:g}", hint="fix the input size: --size")
+        return size * ratio.numerator // ratio.denominator
+
 
 @register_layer("ResizeBilinear")
 @dataclass(frozen=True)
@@ -124,6 +156,10 @@ class ResizeBilinear(Resize):
         near = x.index_select(dim, low)
         return near + (x.index_select(dim, high) - near) * share
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        names = {CORNERS: "align_corners", HALF: "half_pixel", HALF_PYTORCH: "pytorch_half_pixel", FIRST: "asymmetric"}
+        self._resized(out, names[self.places], mode="linear")
+
 
 @register_layer("ResizeNearestNeighbor")
 @dataclass(frozen=True)
@@ -155,3 +191,9 @@ class ResizeNearestNeighbor(Resize):
             place = (place + 0.5).floor() if self.places == CORNERS else place.floor()  # round half up
             x = x.index_select(dim, place.long().clamp(0, size - 1))
         return (x,)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        names = {CORNERS: "align_corners", HALF: "half_pixel", HALF_ONNX: "half_pixel", FIRST: "asymmetric"}
+        up = self.places in (CORNERS, HALF)  # floor(place + 0.5)
+        nearest = "round_prefer_ceil" if up else "floor"
+        self._resized(out, names[self.places], mode="nearest", nearest_mode=nearest)

@@ -12,6 +12,9 @@ from itertools import zip_longest
 from math import inf, prod
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
+from ..net.onnx_form import FLOAT
 from ..net.reach import EVERYTHING, NOTHING, Reach, Window
 from .base import Layer, OneToOne, as_image, canonical_axis, refuse, register_layer
 from .fork import fork_message, python_integer, python_settings
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 
 class Reshaped(OneToOne):
@@ -60,6 +64,11 @@ class Squeeze(Reshaped):
             raise ValueError(f"axis {wrong[0]} has size {shape[wrong[0]]}; only an axis of size 1 can be squeezed")
         return (tuple(size for axis, size in enumerate(shape) if axis not in gone),)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        shape = out.bottoms[0].shape
+        gone = {canonical_axis(axis, shape) for axis in self.axes} or {i for i, size in enumerate(shape) if size == 1}
+        out.top("Squeeze", [out.bottoms[0], out.constant("axes", sorted(gone))])
+
 
 @register_layer("ExpandDimsND")
 @dataclass(frozen=True)
@@ -79,6 +88,12 @@ class ExpandDimsND(Reshaped):
                 raise ValueError(f"axis {axis} of a blob with {len(shape)} axes")
             top.insert((axis if axis >= 0 else len(shape) + axis + 1) + already, 1)
         return (tuple(top),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        top = [0] * len(out.bottoms[0].shape)
+        for already, axis in enumerate(self.axes):
+            top.insert((axis if axis >= 0 else len(out.bottoms[0].shape) + axis + 1) + already, 1)
+        out.top("Unsqueeze", [out.bottoms[0], out.constant("axes", [axis for axis, new in enumerate(top) if new])])
 
 
 @register_layer("Unstack")
@@ -115,6 +130,11 @@ class Unstack(Layer):
     ) -> tuple[Tensor, ...]:
         return tuple(bottoms[0].unbind(self.axis)[: self.tops])
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        for index in range(self.tops):
+            place = out.constant(f"place{index}", np.int64(index))
+            out.top("Gather", [out.bottoms[0], place], index=index, axis=self.axis)
+
 
 @register_layer("Pad")
 @dataclass(frozen=True)
@@ -149,6 +169,10 @@ class Pad(OneToOne):
         from torch.nn.functional import pad
 
         return (pad(bottoms[0], [side for pads in self.pads[::-1] for side in pads], value=self.value),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        before, after = zip(*self.pads, strict=True) if self.pads else ((), ())
+        out.pad(out.bottoms[0], [*before, *after], constant=self.value)
 
 
 PAD_MODES = {"constant": "constant", "edge": "replicate", "reflect": "reflect"}
@@ -192,6 +216,11 @@ class PadTensor(OneToOne):
 
         return (pad(bottoms[0], (*self.columns, *self.rows), mode=PAD_MODES[self.mode]),)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        (top, bottom), (left, right) = self.rows, self.columns
+        pads = out.constant("pads", [0, 0, top, left, 0, 0, bottom, right])
+        out.top("Pad", [out.bottoms[0], pads], mode=self.mode)
+
 
 @register_layer("Python:TensorShape")
 @dataclass(frozen=True)
@@ -210,6 +239,9 @@ class TensorShape(OneToOne):
         import torch
 
         return (torch.tensor(list(bottoms[0].shape), dtype=bottoms[0].dtype, device=bottoms[0].device),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        out.top("Cast", [out.node("Shape", out.bottoms, part="shape")], to=FLOAT)
 
 
 @register_layer("Mul", "Add", "Sub", "Div", "Maximum", "Minimum")
@@ -278,3 +310,7 @@ class Arithmetic(Layer):
             "Minimum": torch.minimum,
         }
         return (functions[self.operation](bottoms[0], bottoms[1] if self.blob is None else blobs[0]),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        op = {"Maximum": "Max", "Minimum": "Min"}.get(self.operation, self.operation)
+        out.top(op, out.bottoms if self.blob is None else [out.bottoms[0], out.blob(0)])
