@@ -251,7 +251,7 @@ class _Rows:
         return best, priors
 
     def _each(self, scores: str) -> str:
-        """How many candidates each class has, an int64 vector of one."""
+        """The number of candidates of each class, an int64 vector of one."""
         shape = self.out.node("Shape", [scores], part="shape")
         return self.out.slice(shape, [0], [2], [3], part="count")
 

@@ -87,7 +87,7 @@ class Recurrent(Layer):
         return EVERYTHING
 
     def _inputs(self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """What of each step does not depend on the others (T, N, width), cont (T, N, 1), and the states (N, D)."""
+        """The part of a step that hangs on no other (T, N, width), cont (T, N, 1), and the states (N, D)."""
         from torch.nn.functional import linear
 
         x, cont = bottoms[0], bottoms[1].unsqueeze(2)

@@ -62,7 +62,7 @@ class MIL(OneToOne):
 
 @register_layer("Sum")
 @dataclass(frozen=True)
-class Sum(Layer):
+class SumOfScores(Layer):
     """The sum of bottoms with the same numbers of channels, rows and columns; the top has the first one's shape."""
 
     bottom_count: ClassVar[tuple[int, float]] = (1, inf)

@@ -11,7 +11,7 @@ import numpy as np
 from .regions import Array
 
 MODES = ("IOU", "IOMU", "IOFU")
-"""What two boxes have in common as part of what both cover, of the smaller one, of the one that stays."""
+"""The area that two boxes share, as part of what both cover, of the smaller one, of the one that stays."""
 
 
 def suppressed(boxes: Array, *, mode: str, threshold: float, wider: int) -> Array:

@@ -109,7 +109,7 @@ def cli() -> None:
 
 
 class _Notes(logging.Handler):
-    """What the library logs, as messages of the program."""
+    """A handler that tells what the library logs as messages of the program."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(f"fcn-port: {terminal_message(record.getMessage())}", file=sys.stderr)

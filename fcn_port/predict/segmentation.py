@@ -19,7 +19,7 @@ _NAMED = 5
 _BACKGROUND = frozenset(("background", "__background__", "void", "unlabeled", "unlabelled", "ignore", "none"))
 """Names of a class that is no thing; where the first class has another one, it is drawn as all are."""
 _LEAST_SHARE = 0.0005
-"""What a legend names: less would read 0.0%."""
+"""The least share that a legend names: less would read 0.0%."""
 _STRIP = 1 << 20
 """Pixels that are tinted at a time: tinting works in double precision, which is 48 bytes a pixel."""
 

@@ -75,7 +75,7 @@ class Flow:
 
     @cached_property
     def uses(self) -> Counter[str]:
-        """How often each value is read, by operations and as an output."""
+        """The number of times that each value is read, by operations and as an output."""
         read = Counter(name for operation in self.operations for name in operation.bottoms)
         return read + Counter(self.outputs.values())
 

@@ -24,7 +24,7 @@ _compiling = threading.Lock()
 
 @cache
 def why_not() -> str | None:
-    """Why there is no native code here; None where there is, and it gives PyTorch's numbers."""
+    """The reason why there is no native code here; None where there is, and it gives PyTorch's numbers."""
     with _compiling:  # one thread compiles, the others wait for it
         return _why_not()
 
@@ -46,7 +46,7 @@ def _why_not() -> str | None:
 
 
 def is_native(module: nn.Conv2d) -> bool:
-    """Whether a layer can run this way here, and is faster so."""
+    """True where a layer can run this way here, and is faster so."""
     if not is_worth_it(module, least_channels=LEAST_CHANNELS):
         return False
     weight = module.weight
@@ -110,5 +110,5 @@ class NativeConvolution:
 
 
 def _blob(x: Tensor, arena: int) -> NativeBlob:
-    """Where a tensor lies, seen from the arena."""
+    """The place of a tensor, seen from the arena."""
     return NativeBlob((x.data_ptr() - arena) // 4, x.stride(0), x.stride(2), x.stride(3))

@@ -1,4 +1,4 @@
-"""How a step's work is cut into pieces for threads, and how much scratch a thread needs for one."""
+"""The pieces that a step's work is cut into for threads, and the scratch that a thread needs for one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..winograd import TILES
 from .build import POINTS_OF, library
 
 GATHERED_BYTES = 320 << 10
-"""What the rows of a product may fill of a processor's own cache."""
+"""The most bytes of a processor's own cache that the rows of a product fill."""
 MOST_ROWS = 96
 PIECES = 4
 """Pieces of work for each thread, so that one which is put off holds nobody up."""

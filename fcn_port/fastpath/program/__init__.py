@@ -1,4 +1,4 @@
-"""What a flow becomes for inputs of one size: a flat list of frozen steps over places in one arena."""
+"""A flow for inputs of one size: a flat list of frozen steps over places in one arena."""
 
 from .fast_net import FastNet
 

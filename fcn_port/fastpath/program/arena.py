@@ -1,4 +1,4 @@
-"""Where buffers lie in one block of memory, so that those which are never needed at once may share it."""
+"""The places of buffers in one block of memory, so that those which are never needed at once may share it."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ SIZES = 64
 
 
 class FastNet(Wrapper):
-    """What `fast` returns for a CaffeNet. It takes and returns what the net does, without gradients."""
+    """A CaffeNet as `fast` returns it: it takes and returns what the net does, without gradients."""
 
     net: CaffeNet
 
@@ -60,14 +60,14 @@ class FastNet(Wrapper):
         return found
 
     def explain(self, size: tuple[int, int]) -> str:
-        """How each layer is computed for images of `size` (h, w), a line for each."""
+        """The way in which each layer is computed for images of `size` (h, w), a line for each."""
         if not self.state().is_planned:
             return super().explain(size)
         shapes = {name: (*shape[:2], *size) if len(shape) == 4 else shape for name, shape in self.net.inputs.items()}
         return "\n".join(self._program(shapes).explain())
 
     def reads(self, inputs: Mapping[str, Tensor]) -> object:
-        """What a pass over these inputs reads beside them: weights as they are, and packed."""
+        """The values that a pass reads beside these inputs: weights as they are, and packed."""
         return [list(self.net.state_dict().values()), self.state()]
 
     def state(self) -> PackedNet:
@@ -109,12 +109,12 @@ class FastNet(Wrapper):
         return {**vars(self), "_state": None, "_arenas": Arenas()}
 
     def extra_repr(self) -> str:
-        """What rounding depends on; evaluations that were kept are told apart by it."""
+        """The settings that rounding depends on; evaluations that were kept are told apart by it."""
         return f"convolutions={'native' if self.winograd else 'direct'}"
 
 
 class PackedNet:
-    """What is made once for weights."""
+    """The values that are made once for weights."""
 
     def __init__(self, identity: object, net: CaffeNet) -> None:
         self.identity = identity

@@ -1,4 +1,4 @@
-"""Which native kernel computes an operation, for places of certain sizes; and why none does."""
+"""The native kernel that computes an operation, for places of certain sizes; and why none does."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class KernelChoice:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why an operation is left to its layers' own functions."""
+    """The reason why an operation is left to its layers' own functions."""
 
     why: str
 

@@ -1,4 +1,4 @@
-"""Where each value lies: in a buffer of its own, in its place inside a concatenation, or as a part of another value.
+"""The place of each value: in a buffer of its own, in its place inside a concatenation, or as a part of another value.
 
 Images (n, c, h, w) lie with their channels side by side, other values as PyTorch has them.
 """

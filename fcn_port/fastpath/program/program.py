@@ -82,7 +82,7 @@ class ArenaPlan:
         return arena.as_strided(place.shape, place.strides, self._offsets[place.buffer] + place.offset)
 
     def explain(self) -> list[str]:
-        """How many operations there are, and for each its name, what is merged into it, and how it is computed."""
+        """The number of operations, and for each its name, what is merged into it, and how it is computed."""
         slow = sum(each.is_slow for each in self.planned)
         layers = sum(len(each.operation.parts) for each in self.planned)
         lines = [f"{layers} layers in {len(self.planned)} operations, {slow or 'none'} of them by PyTorch"]

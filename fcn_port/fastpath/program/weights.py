@@ -23,7 +23,7 @@ MOST_KEPT = 1 << 20
 
 @dataclass(frozen=True)
 class Packed:
-    """What a step reads beside blobs; None where it does not."""
+    """The weights that a step reads beside blobs; None where it does not."""
 
     kernels: Tensor | None = None
     bias: Tensor | None = None
