@@ -28,26 +28,59 @@ INLINE struct windows row_of(const struct step *s, int64_t piece)
     return (struct windows){image, y, top, inside(top, s->kernel_h, s->dilation_h, s->in_h)};
 }
 
+#define AT_A_TIME 4 /* outputs of a row */
+
+/* `count` outputs side by side, whose windows have the columns cols; loads that they share are made once. */
+INLINE void depthwise_some(const struct step *s, struct worker *w, struct windows at, int64_t x, int count,
+                           struct range cols, int taps, int stride)
+{
+    int64_t apart = (s->channels + PANEL - 1) / PANEL * PANEL;
+    const float *from = place(w->arena, &s->x, at.image, at.top, x * s->stride_w - s->left);
+    float *y = place(w->arena, &s->y, at.image, at.y, x);
+    const float *z = s->z.col ? place(w->arena, &s->z, at.image, at.y, x) : 0;
+    int64_t step = stride ? stride : s->stride_w;
+    LOOP for (int64_t c = 0; c < s->channels; c += LANES) {
+        vec sum[AT_A_TIME];
+        UNROLL for (int r = 0; r < count; r++)
+            sum[r] = (vec){0};
+        LOOP for (int64_t i = at.rows.from; i < at.rows.until; i++) {
+            const float *row = from + i * s->dilation_h * s->x.row + c, *k = s->kernels + i * s->kernel_w * apart + c;
+            if (taps) {
+                UNROLL for (int j = 0; j < taps; j++)
+                    UNROLL for (int r = 0; r < count; r++)
+                        sum[r] += load(row + (r * step + j) * s->x.col) * load(k + j * apart);
+                continue;
+            }
+            LOOP for (int64_t j = cols.from; j < cols.until; j++)
+                UNROLL for (int r = 0; r < count; r++)
+                    sum[r] += load(row + (r * step + j * s->dilation_w) * s->x.col) * load(k + j * apart);
+        }
+        UNROLL for (int r = 0; r < count; r++)
+            store(y + r * s->y.col + c, finished(s, sum[r], c, z ? z + r * s->z.col : 0), s->channels - c);
+    }
+}
+
 /* kernels: (kernel_h, kernel_w, channels up to a multiple of PANEL). */
 void depthwise(const struct step *s, struct worker *w)
 {
-    int64_t apart = (s->channels + PANEL - 1) / PANEL * PANEL;
+    int three = s->kernel_w == 3 && s->dilation_w == 1;
     for (int64_t piece; (piece = take(w)) < s->images * s->h;) {
         struct windows at = row_of(s, piece);
-        for (int64_t x = 0; x < s->w; x++) {
+        for (int64_t x = 0; x < s->w;) {
             int64_t left = x * s->stride_w - s->left;
+            int64_t right = left + (AT_A_TIME - 1) * s->stride_w + (s->kernel_w - 1) * s->dilation_w;
             struct range cols = inside(left, s->kernel_w, s->dilation_w, s->in_w);
-            float *y = place(w->arena, &s->y, at.image, at.y, x);
-            const float *z = s->z.col ? place(w->arena, &s->z, at.image, at.y, x) : 0;
-            const float *from = place(w->arena, &s->x, at.image, at.top, left);
-            LOOP for (int64_t c = 0; c < s->channels; c += LANES) {
-                vec sum = {0};
-                LOOP for (int64_t i = at.rows.from; i < at.rows.until; i++)
-                    LOOP for (int64_t j = cols.from; j < cols.until; j++)
-                        sum += load(from + i * s->dilation_h * s->x.row + j * s->dilation_w * s->x.col + c) *
-                               load(s->kernels + (i * s->kernel_w + j) * apart + c);
-                store(y + c, finished(s, sum, c, z), s->channels - c);
+            if (left < 0 || right >= s->in_w || x + AT_A_TIME > s->w) {
+                depthwise_some(s, w, at, x++, 1, cols, 0, 0);
+                continue;
             }
+            if (three && s->stride_w == 1)
+                depthwise_some(s, w, at, x, AT_A_TIME, cols, 3, 1);
+            else if (three && s->stride_w == 2)
+                depthwise_some(s, w, at, x, AT_A_TIME, cols, 3, 2);
+            else
+                depthwise_some(s, w, at, x, AT_A_TIME, cols, 0, 0);
+            x += AT_A_TIME;
         }
     }
 }

@@ -22,17 +22,21 @@ APART, SPARE = 16, 64
 
 @dataclass(frozen=True)
 class Division:
-    """`block`, `group` and `shared` of step.h; floats of scratch for each thread, and for all of them before those."""
+    """`block`, `group` and `shared` of step.h (for a product: how rows are read); floats of scratch for each thread, and for all of them before those."""
 
     block: int
     group: int
-    shared: bool
+    shared: int
     scratch: int
     common: int = 0
 
 
-def divide_product(*, length: int, positions: int, features: int, flat: bool, threads: int) -> Division:
-    """For rows of `length` numbers at so many positions; `flat`: they are read from where they lie."""
+GATHERED, FLAT, IN_PLACE = range(3)
+"""How product.c reads rows."""
+
+
+def divide_product(*, length: int, positions: int, features: int, rows_are: int, threads: int) -> Division:
+    """For rows of `length` numbers at so many positions."""
     panel, rows = library().panel(), library().most_rows()
     panels = -(-features // panel)
     block = max(rows, min(MOST_ROWS, GATHERED_BYTES // (4 * length)) // rows * rows)
@@ -40,8 +44,8 @@ def divide_product(*, length: int, positions: int, features: int, flat: bool, th
     if -(-positions // block) < wanted:
         block = max(1, min(block, max(rows, -(-positions // wanted))))
         group = max(1, panels * -(-positions // block) // wanted)
-    scratch = rows * panel + (0 if flat else min(block, positions) * length) + SPARE
-    return Division(block, group, flat, up(scratch, 16))
+    gathered = {GATHERED: min(block, positions) * length, FLAT: 0, IN_PLACE: rows * length}
+    return Division(block, group, rows_are, up(rows * panel + gathered[rows_are] + SPARE, 16))
 
 
 def divide_winograd(*, side: int, channels: int, features: int, tiles: int, threads: int) -> Division:
@@ -57,8 +61,8 @@ def divide_winograd(*, side: int, channels: int, features: int, tiles: int, thre
     of_tiles = points * (block * up(channels, lanes) + APART)
     of_products = up(points * (group * panel + APART) + SPARE, 16)
     if shared:
-        return Division(block, group, True, of_products, of_tiles)
-    return Division(block, group, False, of_tiles + of_products)
+        return Division(block, group, 1, of_products, of_tiles)
+    return Division(block, group, 0, of_tiles + of_products)
 
 
 def tiles_of(side: int, images: int, h: int, w: int) -> int:

@@ -1,7 +1,9 @@
 /* Convolution as a product of matrices: each row is what one output reads, in the order row, column, channel.
  *
- * Where rows lie side by side in the blob (1x1, and windows as large as the blob) they are read from there; elsewhere a
- * block of them is copied together first. `block` is how many rows a piece of work has, `group` how many panels.
+ * Where rows lie side by side in the blob (1x1, and windows as large as the blob) they are read from there (`shared` is
+ * FLAT); elsewhere a block of them is copied together first (GATHERED), or, where few outputs would read the copy, only those at
+ * the blob's edge (IN_PLACE). `block` is how many rows a piece of work has, in place whole rows of outputs, `group` how
+ * many panels.
  */
 
 #include "step.h"
@@ -26,6 +28,8 @@ void multiply(struct rows rows, const float *kernels, int count, int64_t channel
     of_rows(rows, kernels, count, channels > PANEL / 2 ? VECTORS : VECTORS / 2, to);
 }
 
+enum { GATHERED, FLAT, IN_PLACE };
+
 struct spot {
     int64_t image, y, x;
 };
@@ -34,8 +38,6 @@ INLINE struct spot spot_of(const struct step *s, int64_t position)
 {
     return (struct spot){position / (s->h * s->w), position / s->w % s->h, position % s->w};
 }
-
-INLINE int is_flat(const struct step *s) { return s->shared; }
 
 /* What output `position` reads, zeros around the blob included. */
 INLINE void gather(const struct step *s, const float *arena, int64_t position, float *to)
@@ -84,8 +86,70 @@ INLINE void put(const struct step *s, float *arena, int64_t position, int count,
     }
 }
 
+/* Fetch what a tile's sums are added to, and where they go, while they are computed. */
+INLINE void announce(const struct step *s, float *arena, int64_t position, int count, int64_t channel)
+{
+    struct spot at = spot_of(s, position);
+    for (int r = 0; r < count; r++) {
+        const float *y = place(arena, &s->y, at.image, at.y, at.x) + channel;
+        const float *z = place(arena, &s->z, at.image, at.y, at.x) + channel;
+        for (int64_t c = 0; c < PANEL; c += LINE) {
+            __builtin_prefetch(y + c, 1, 3);
+            if (s->z.col)
+                __builtin_prefetch(z + c, 0, 3);
+        }
+        if (++at.x == s->w) {
+            at.x = 0;
+            if (++at.y == s->h)
+                at.y = 0, at.image++;
+        }
+    }
+}
+
+/* One tile and one panel; `tile` of several that read the panel. */
+INLINE void compute(const struct step *s, struct worker *w, struct rows rows, int64_t position, int count, int64_t panel,
+                    int64_t tile, float *sums)
+{
+    int64_t length = s->kernel_h * s->kernel_w * s->in_channels, of_panel = length * PANEL;
+    const float *kernels = s->kernels + panel * of_panel;
+    rows.ahead = kernels + of_panel + tile * of_panel / (PANEL / LINE);
+    rows.step = tile < PANEL / LINE ? LINE : 0;
+    announce(s, w->arena, position, count, panel * PANEL);
+    multiply(rows, kernels, count, s->channels - panel * PANEL, sums);
+    put(s, w->arena, position, count, panel * PANEL, sums);
+}
+
+/* A row of outputs, its windows read where they lie. */
+static void product_in_place(const struct step *s, struct worker *w)
+{
+    int64_t length = s->kernel_h * s->kernel_w * s->in_channels, panels = (s->channels + PANEL - 1) / PANEL;
+    float *sums = scratch_of(s, w), *gathered = sums + ROWS * PANEL;
+    int64_t tiles = (s->w + ROWS - 1) / ROWS;
+    for (int64_t piece; (piece = take(w)) < s->images * s->h;)
+        for (int64_t t = 0; t < tiles; t++) {
+            int64_t lo = t * s->w / tiles, hi = (t + 1) * s->w / tiles, position = piece * s->w + lo;
+            int64_t y = piece % s->h * s->stride_h - s->top, x = lo * s->stride_w - s->left;
+            int64_t down = y + (s->kernel_h - 1) * s->dilation_h, right = (hi - 1) * s->stride_w - s->left + s->kernel_w;
+            struct rows rows = {gathered, length, 1, 0, length, 0, 0};
+            if (y >= 0 && x >= 0 && down < s->in_h && right <= s->in_w) {
+                const float *a = place(w->arena, &s->x, piece / s->h, y, x);
+                int64_t across = s->kernel_w * s->in_channels;
+                rows = (struct rows){a, s->stride_w * s->x.col, s->kernel_h, s->dilation_h * s->x.row, across, 0, 0};
+            } else {
+                for (int64_t r = lo; r < hi; r++)
+                    gather(s, w->arena, position + r - lo, gathered + (r - lo) * length);
+            }
+            for (int64_t p = 0; p < panels; p++)
+                compute(s, w, rows, position, (int)(hi - lo), p, PANEL, sums);
+        }
+}
+
 void product(const struct step *s, struct worker *w)
 {
+    if (s->shared == IN_PLACE) {
+        product_in_place(s, w);
+        return;
+    }
     int64_t positions = s->images * s->h * s->w, length = s->kernel_h * s->kernel_w * s->in_channels;
     int64_t panels = (s->channels + PANEL - 1) / PANEL;
     int64_t blocks = (positions + s->block - 1) / s->block, groups = (panels + s->group - 1) / s->group;
@@ -94,10 +158,10 @@ void product(const struct step *s, struct worker *w)
     for (int64_t piece; (piece = take(w)) < blocks * groups;) {
         int64_t block = piece / groups, first = block * s->block;
         int64_t rows = least(s->block, positions - first);
-        struct rows all = {gathered, length, 1, 0, length};
-        if (is_flat(s)) {
-            int64_t apart = s->h * s->w == 1 ? s->x.image : s->x.col;
-            all = (struct rows){w->arena + s->x.at + first * apart, apart, 1, 0, length};
+        struct rows all = {gathered, length, 1, 0, length, 0, 0};
+        if (s->shared == FLAT) {
+            all.apart = s->h * s->w == 1 ? s->x.image : s->x.col;
+            all.a = w->arena + s->x.at + first * all.apart;
         } else if (block != last) {
             for (int64_t r = 0; r < rows; r++)
                 gather(s, w->arena, first + r, gathered + r * length);
@@ -109,8 +173,7 @@ void product(const struct step *s, struct worker *w)
                 int64_t lo = t * rows / tiles, hi = (t + 1) * rows / tiles;
                 struct rows some = all;
                 some.a += lo * all.apart;
-                multiply(some, s->kernels + p * length * PANEL, (int)(hi - lo), s->channels - p * PANEL, sums);
-                put(s, w->arena, first + lo, (int)(hi - lo), p * PANEL, sums);
+                compute(s, w, some, first + lo, (int)(hi - lo), p, t, sums);
             }
     }
 }

@@ -66,11 +66,18 @@ INLINE void clear(float *to, int64_t n)
         *(vec *)(to + i) = (vec){0};
 }
 
-/* Rows of numbers to be multiplied: row r begins at a + r * apart, and is `segments` runs of `length` floats. */
+/* Rows of numbers to be multiplied: row r begins at a + r * apart, and is `segments` runs of `length` floats.
+ *
+ * For each number of a row, `step` floats are fetched from `ahead` on, which is read next: kernels come from memory while
+ * others are at work. */
 struct rows {
     const float *a;
     int64_t apart, segments, between, length;
+    const float *ahead;
+    int64_t step;
 };
+
+#define LINE 16 /* floats that are fetched at once */
 
 /* `count` rows times a panel of kernels (numbers of a row, PANEL), of which `vectors` vectors count, to (count, PANEL). */
 INLINE void multiply_some(struct rows rows, const float *kernels, int count, int vectors, float *to)
@@ -90,6 +97,8 @@ INLINE void multiply_some(struct rows rows, const float *kernels, int count, int
                 UNROLL for (int v = 0; v < vectors; v++)
                     k[v] = load(kernels + v * LANES);
                 kernels += PANEL;
+                __builtin_prefetch(rows.ahead, 0, 2);
+                rows.ahead += rows.step;
                 UNROLL for (int r = 0; r < count; r++)
                     UNROLL for (int v = 0; v < vectors; v++)
                         sum[r][v] += a[r * rows.apart + c] * k[v];

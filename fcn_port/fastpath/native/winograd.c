@@ -120,8 +120,9 @@ INLINE void finish(const float *output, int n, int m, const struct step *s, floa
         for (int64_t i = 0; i < times; i++) {
             int64_t from = i * count / times, until = (i + 1) * count / times;
             const float *a = memory.tiles + p * memory.apart + (lo + from) * wide(s);
-            struct rows rows = {a, wide(s), 1, 0, s->in_channels};
-            multiply(rows, s->kernels + p * of_point + panel * of_panel, (int)(until - from),
+            const float *kernels = s->kernels + p * of_point + panel * of_panel;
+            struct rows rows = {a, wide(s), 1, 0, s->in_channels, kernels + of_point + i * of_panel / 2, LINE};
+            multiply(rows, kernels, (int)(until - from),
                      s->channels - panel * PANEL, memory.products + p * memory.kept + from * PANEL);
         }
     for (int64_t i = lo; i < hi; i++)

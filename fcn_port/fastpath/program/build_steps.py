@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from converters.layers import eltwise, lrn, neuron
 
 from ..flow import FlowStep
-from ..native.division import Division, divide_product, divide_winograd, tiles_of
+from ..native.division import FLAT, GATHERED, IN_PLACE, Division, divide_product, divide_winograd, tiles_of
 from ..native.steps import KINDS, LEAKY, NONE, PRELU, RELU, NativeBlob, NativeStep
 from .kernels import KernelChoice
 from .places import BlobPlace
 from .weights import Packed, PackedWeights
+
+
+MOST_IN_PLACE, LEAST_IN_PLACE = 128, 12
+"""Features up to which copying windows costs more than it helps, and the length of a row of outputs from which on."""
 
 
 @dataclass(frozen=True)
@@ -120,11 +124,21 @@ def _sum(
 def _divide(kernel: KernelChoice, x: BlobPlace, y: BlobPlace, threads: int) -> Division:
     (_, channels, _, _), (n, features, h, w) = x.size, y.size
     if kernel.name == "product":
-        length, flat = kernel.window[0] * kernel.window[1] * channels, _is_flat(kernel, x)
-        return divide_product(length=length, positions=n * h * w, features=features, flat=flat, threads=threads)
+        length, rows_are = kernel.window[0] * kernel.window[1] * channels, _rows_are(kernel, x, y)
+        positions = n * h * w
+        return divide_product(length=length, positions=positions, features=features, rows_are=rows_are, threads=threads)
     side = kernel.window[0]
     tiles = tiles_of(side, n, h, w)
     return divide_winograd(side=side, channels=channels, features=features, tiles=tiles, threads=threads)
+
+
+def _rows_are(kernel: KernelChoice, x: BlobPlace, y: BlobPlace) -> int:
+    """FLAT, IN_PLACE where few outputs would read copied windows and rows are long, else GATHERED."""
+    if _is_flat(kernel, x):
+        return FLAT
+    (_, channels, _, _), (_, features, _, w) = x.size, y.size
+    together = x.steps[2] == channels and kernel.dilation[1] == 1
+    return IN_PLACE if together and features <= MOST_IN_PLACE and w >= LEAST_IN_PLACE else GATHERED
 
 
 def _is_flat(kernel: KernelChoice, x: BlobPlace) -> bool:
