@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import fcn_port
 from converters import CaffeNet, read_prototxt
-from converters.errors import CaffeFormatError, NetError
+from converters.errors import NetError
 from converters.export.indices import index_inputs
 from converters.formats import parse_prototxt
 from converters.net.layer import _types
@@ -112,7 +112,7 @@ def test_layers_with_numbers_that_nobody_would_write(kind: str) -> None:
             net = filled(CaffeNet(parse_prototxt(crazy_net(random.Random(f"{kind} {seed}"), kind))))
             inputs = {name: torch.rand(shape) for name, shape in net.inputs.items()}
             expected = named(net, net(**inputs))
-        except CaffeFormatError:
+        except Exception:  # test_crazy_nets.py is about that
             continue
         found = named(net, fcn_port.fast(net)(**inputs))
         assert list(found) == list(expected)

@@ -22,7 +22,10 @@ APART, SPARE = 16, 64
 
 @dataclass(frozen=True)
 class Division:
-    """`block`, `group` and `shared` of step.h (for a product: how rows are read); floats of scratch for each thread, and for all of them before those."""
+    """`block`, `group` and `shared` of step.h (for a product: how rows are read).
+
+    `scratch` and `common` are floats for each thread, and for all of them before those.
+    """
 
     block: int
     group: int

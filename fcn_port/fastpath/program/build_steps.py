@@ -14,7 +14,6 @@ from .kernels import KernelChoice
 from .places import BlobPlace
 from .weights import Packed, PackedWeights
 
-
 MOST_IN_PLACE, LEAST_IN_PLACE = 128, 12
 """Features up to which copying windows costs more than it helps, and the length of a row of outputs from which on."""
 
