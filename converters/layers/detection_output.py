@@ -32,8 +32,11 @@ class DetectionOutput(Layer):
     on the numbers: the shape rule says 1, as Caffe's Reshape does before the first forward pass. `extended` adds the
     anchor and the cell's x and y of each detection, (1, 1, k, 10).
 
+    `clip`, which the face detector of OpenCV's samples has, keeps boxes inside the image.
+
     Sources: weiliu89/caffe (branch ssd), src/caffe/layers/detection_output_layer.cpp and src/caffe/util/bbox_util.cpp;
-    openvinotoolkit/training_toolbox_caffe, detection_output_extended_layer.cpp. Caffe stops at background_label_id -1
+    openvinotoolkit/training_toolbox_caffe, detection_output_extended_layer.cpp; for clip opencv/opencv,
+    modules/dnn/src/layers/detection_output_layer.cpp (DecodeBBox). Caffe stops at background_label_id -1
     with share_location; here it means that no class is the background, as in OpenVINO.
     """
 
@@ -44,6 +47,7 @@ class DetectionOutput(Layer):
     objectness: float
     visualize: bool
     extended: bool
+    clip: bool = False
 
     bottom_count: ClassVar[tuple[int, float]] = (3, 64)
     top_count: ClassVar[tuple[int, float]] = (1, 1)
@@ -68,6 +72,7 @@ class DetectionOutput(Layer):
             objectness=message.number("objectness_score", 0.01),
             visualize=message.flag("visualize", default=False),
             extended=extended,
+            clip=message.flag("clip", default=False),
         )
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
@@ -134,7 +139,8 @@ class DetectionOutput(Layer):
             priors = decode_boxes(offsets, priors, variances, code=self.code)
         priors = priors[..., None, :]
         variances = None if variances is None else variances[:, None]
-        return decode_boxes(heads.offsets, priors, variances, code=self.code), scores
+        boxes = decode_boxes(heads.offsets, priors, variances, code=self.code)
+        return boxes.clamp(0, 1) if self.clip else boxes, scores
 
     def _detect(self, image: int, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """The rows (k, 7) of one image, and the prior (k,) of each."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ..net.onnx_form import FLOAT, INT64
+from ..net.onnx_form import FLOAT, INT64, OPENCV
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .boxes import CodeType
     from .detection_heads import Heads, Suppression
 
+_MANY = 1 << 30
+"""More than the candidates of any class."""
 LOWEST = np.float32(np.finfo(np.float32).min)
 
 
@@ -42,6 +44,8 @@ class DetectionSettings(Protocol):
     def visualize(self) -> bool: ...
     @property
     def extended(self) -> bool: ...
+    @property
+    def clip(self) -> bool: ...
     def refinement(self, bottoms: Sequence[Shape], priors: int) -> tuple[bool, bool]: ...
 
 
@@ -52,7 +56,7 @@ def write_detections(layer: DetectionSettings, out: OnnxLayer) -> None:
     if set(range(layer.heads.classes)) == {layer.background}:
         raise out.refuse("all classes are the background")
     boxes, scores = _decoded(layer, out)
-    if out.target in ("opencv4", "opencv5") and not layer.extended:
+    if out.target in OPENCV and not layer.extended:
         _opencv(layer, out, boxes, scores)
     else:
         _Rows(layer, out).write(boxes, scores)
@@ -61,7 +65,7 @@ def write_detections(layer: DetectionSettings, out: OnnxLayer) -> None:
 def _decoded(layer: DetectionSettings, out: OnnxLayer) -> tuple[str, str]:
     """The boxes (n, p, l, 4) and scores (n, p, classes) of all priors."""
     heads = layer.heads
-    images = out.size(out.bottoms[0], [0])
+    images = _images(out)
     loc, conf = heads.loc_and_conf()
     offsets = _joined(out, [_offsets(heads, out, out.bottoms[index], images) for index in loc], "offsets")
     scores = _joined(out, [_scores(heads, out, out.bottoms[index], images) for index in conf], "scores")
@@ -78,7 +82,16 @@ def _decoded(layer: DetectionSettings, out: OnnxLayer) -> tuple[str, str]:
     if refined[1]:
         arm = out.reshape(out.bottoms[4], [images, -1, 1, 4], part="refinement")
         priors = _decode(out, arm, priors, variances, layer.code)
-    return _decode(out, offsets, priors, variances, layer.code), scores
+    boxes = _decode(out, offsets, priors, variances, layer.code)
+    if layer.clip:
+        ends = (out.constant(part, np.float32(value)) for part, value in (("least", 0), ("most", 1)))
+        boxes = out.node("Clip", [boxes, *ends], part="boxes")
+    return boxes, scores
+
+
+def _images(out: OnnxLayer) -> Sizes | int:
+    """The number of images as Reshape takes it; OpenCV's classic engine has no Shape, and copies the axis (0)."""
+    return 0 if out.target in OPENCV else out.size(out.bottoms[0], [0])
 
 
 def _refined(layer: DetectionSettings, out: OnnxLayer) -> tuple[bool, bool]:
@@ -89,7 +102,7 @@ def _refined(layer: DetectionSettings, out: OnnxLayer) -> tuple[bool, bool]:
     return layer.refinement(shapes, layer.heads.count(shapes))
 
 
-def _offsets(heads: Heads, out: OnnxLayer, bottom: OnnxValue, images: Sizes) -> str:
+def _offsets(heads: Heads, out: OnnxLayer, bottom: OnnxValue, images: Sizes | int) -> str:
     classes = heads.box_classes
     if heads.layout == "no_permute":
         ratios = (bottom.shape[1] or 0) // (4 * classes)
@@ -102,7 +115,7 @@ def _offsets(heads: Heads, out: OnnxLayer, bottom: OnnxValue, images: Sizes) -> 
     return out.reshape(bottom, [images, -1, classes, 4], part="offsets")
 
 
-def _scores(heads: Heads, out: OnnxLayer, bottom: OnnxValue, images: Sizes) -> str:
+def _scores(heads: Heads, out: OnnxLayer, bottom: OnnxValue, images: Sizes | int) -> str:
     if heads.layout == "interleaved":
         return out.reshape(bottom, [images, -1, heads.classes], part="scores")
     parts = out.reshape(bottom, [images, heads.classes, -1], part="scores")
@@ -179,20 +192,26 @@ def _halves(out: OnnxLayer, value: str) -> tuple[str, str]:
 
 
 def _opencv(layer: DetectionSettings, out: OnnxLayer, boxes: str, scores: str) -> None:
-    """OpenCV's own layer; without a keep_top_k it writes beyond its memory."""
+    """OpenCV's own layer; without a keep_top_k it writes beyond its memory.
+
+    Boxes come decoded, as corners from priors at the origin: of code_type OpenCV 5's new engine takes numbers only, and
+    its classic one, like OpenCV 4, words only; but both take the word CORNER.
+    """
     how, heads = layer.suppression, layer.heads
     shapes = [tuple(size or 0 for size in bottom.shape) for bottom in out.bottoms]
-    if 0 in {size for shape in shapes for size in shape[1:]}:
-        raise out.refuse("OpenCV's DetectionOutput needs sizes", hint="fix them with --size HxW")
-    count = heads.count([(1, *shape[1:]) for shape in shapes])
-    images = out.size(out.bottoms[0], [0])
+    known = 0 not in {size for shape in shapes for size in shape[1:]}
+    if not known and how.keep_top_k < 0:
+        raise out.refuse("OpenCV's DetectionOutput needs keep_top_k, or sizes", hint="fix them with --size HxW")
+    count = heads.count([(1, *shape[1:]) for shape in shapes]) if known else _MANY
+    if known:
+        origin = out.constant("origin", np.zeros((1, 1, 4 * count), np.float32))
+    else:
+        priors, _ = _prior_blobs(heads, out)
+        nothing = out.node("Mul", [priors, out.constant("nought", np.float32(0))], part="nought")
+        origin = out.reshape(nothing, [1, 1, -1], part="origin")
     out.top(
         "DetectionOutput",
-        [
-            out.reshape(boxes, [images, -1], part="flat_boxes"),
-            out.reshape(scores, [images, -1], part="flat_scores"),
-            out.constant("origin", np.zeros((1, 1, 4 * count), np.float32)),
-        ],
+        [out.reshape(boxes, [0, -1], part="flat_boxes"), out.reshape(scores, [0, -1], part="flat_scores"), origin],
         num_classes=heads.classes,
         share_location=int(heads.box_classes == 1),
         background_label_id=layer.background if layer.background >= 0 else heads.classes,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..net.onnx_form import FLOAT
+from ..net.onnx_form import FLOAT, OPENCV
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +38,9 @@ class CellBoxes(Protocol):
 
 def write_priors(layer: CellBoxes, out: OnnxLayer) -> None:
     """A constant where the sizes are known, and else worked out from them."""
+    if out.target in OPENCV and None in (*out.bottoms[0].shape[2:], *out.bottoms[1].shape[2:]):
+        _opencv(layer, out)
+        return
     cells, image = _spatial(out, out.bottoms[0]), _spatial(out, out.bottoms[1])
     image = out.sizes(layer.image) if layer.image else image
     if cells.known and image.known:
@@ -97,3 +100,22 @@ def _priors(layer: CellBoxes, cells: Sequence[int], image: Sequence[int]) -> np.
     boxes = boxes[..., [1, 0, 3, 2]] if layer.yx_order else boxes
     boxes = np.clip(boxes, 0, 1) if layer.clip else boxes
     return np.stack([boxes.ravel(), np.tile(layer.variance, boxes.size // 4)])[None].astype(np.float32)
+
+
+def _opencv(layer: CellBoxes, out: OnnxLayer) -> None:
+    """OpenCV's PriorBox with the width and height of every box, which stand around the centre of their cell."""
+    boxes = np.array(layer.boxes)
+    if not np.array_equal(boxes[:, :2], -boxes[:, 2:]) or any(layer.insets) or layer.yx_order:
+        raise out.refuse("OpenCV's PriorBox has no such boxes", hint="fix the size with --size HxW")
+    sides: dict[str, Any] = {"width": (2 * boxes[:, 2]).tolist(), "height": (2 * boxes[:, 3]).tolist()}
+    if layer.step is not None:
+        sides |= {"step_h": layer.step[0], "step_w": layer.step[1]}
+    if layer.image is not None:
+        sides |= {"img_h": layer.image[0], "img_w": layer.image[1]}
+    settings: dict[str, Any] = {
+        "variance": list(layer.variance),
+        "offset": layer.offset,
+        "clip": int(layer.clip),
+        "flip": 0,
+    }
+    out.top("PriorBox", out.bottoms, **sides, **settings)

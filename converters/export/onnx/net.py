@@ -11,7 +11,7 @@ import numpy as np
 from ...execution.state_dict import split_key
 from ...net.aliasing import aliases
 from ...net.layer import LayerSpec, Shape
-from ...net.onnx_form import OnnxValue
+from ...net.onnx_form import OPENCV, OnnxValue
 from ...net.parameter_sharing import BlobId, borrowed_blobs
 from ...net.shapes import known_params
 from ...net.spec import NetSpec
@@ -131,6 +131,9 @@ def build_onnx(spec: NetSpec, arrays: Mapping[str, np.ndarray], options: OnnxOpt
         for name, changed in shared[index]:
             _follow(graph, states, row.layer, index, name, changed)
     inputs = tuple(End(states.names[name], sizes.dims[name]) for name in spec.inputs)
+    if wanted.target in OPENCV and not any(node.op_type == "Shape" for node in graph.nodes):
+        # As in a prototxt: OpenCV takes other sizes too, and its classic engine has shapes to begin with.
+        inputs = tuple(End(states.names[name], shape) for name, shape in sizes.inputs.items())
     values = {name: states.now(name).name for name in states.names}
     outputs = tuple(End(values[name], sizes.dims[name]) for name in wanted.outputs or spec.outputs)
     return OnnxNet(spec, graph, inputs, outputs, values, sizes)
