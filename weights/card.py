@@ -11,7 +11,7 @@ from converters.errors import place
 from converters.escaping import json_text
 from converters.safety import parse_json, read_json, to_record
 
-from .catalogue import bundled, releases
+from .catalogue import bundled, mentions, releases
 from .records import Palette, Preprocessing, Release
 
 
@@ -44,6 +44,8 @@ class Card:
     @classmethod
     def of_file(cls, name: str) -> Card:
         """The card of the release whose caffemodel is called `name`, empty if there is none."""
+        if not mentions(name):  # most files are nobody's release, and the catalogue takes a while to read
+            return cls()
         known = [release for release in (*releases().values(), *bundled().values()) if release.file == name]
         return cls.of(known[0]) if known else cls()
 

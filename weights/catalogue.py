@@ -89,10 +89,19 @@ def release(name: str) -> Release:
     raise UnknownReleaseError(f"there is no release called {name!r}: {offer}")
 
 
+def mentions(text: str) -> bool:
+    """True where the catalogue's file has this text anywhere: a look that takes no parsing."""
+    return text in _text()
+
+
 @functools.cache
 def _catalogue() -> Catalogue:
-    text = importlib.resources.files("weights").joinpath("releases.toml").read_text(encoding="utf-8")
-    return parse_catalogue(text)
+    return parse_catalogue(_text())
+
+
+@functools.cache
+def _text() -> str:
+    return importlib.resources.files("weights").joinpath("releases.toml").read_text(encoding="utf-8")
 
 
 def parse_catalogue(text: str) -> Catalogue:
