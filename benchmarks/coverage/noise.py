@@ -52,13 +52,13 @@ def noise_inputs(spec: NetSpec) -> dict[str, Tensor]:
 
 def _input(name: str, shape: Shape, limit: int | None, image: Shape) -> Tensor:
     generator = _generator(name)
-    if limit is not None:
-        return torch.randint(limit, shape, generator=generator).float()
     if "im_info" in name or name == "iminfo":  # (n, 3): height, width and scale
         info = torch.tensor([*map(float, image[-2:]), *[1.0] * 8])
         return info[: shape[-1]].expand(shape).clone() if shape and shape[-1] <= 10 else torch.ones(shape)
     if "roi" in name and math.prod(shape[1:]) == 5:  # (n, 5): image, x1, y1, x2, y2
         return _boxes(shape, image, generator)
+    if limit is not None:
+        return torch.randint(limit, shape, generator=generator).float()
     if name.startswith(("cont", "clip")):  # of a recurrent net: where a sequence goes on
         return torch.ones(shape)
     return torch.empty(shape).normal_(generator=generator)
