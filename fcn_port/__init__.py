@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from .inspection import blobs, trace
     from .loading import load
     from .nets import Net, build
-    from .predict import Segmentation, segment
+    from .predict import Segmentation, prepare, segment
 
-__all__ = ["Net", "Segmentation", "__version__", "blobs", "build", "fast", "load", "segment", "trace"]
+__all__ = ["Net", "Segmentation", "__version__", "blobs", "build", "fast", "load", "prepare", "segment", "trace"]
 
 _HOMES = {
     "Segmentation": ("fcn_port.predict", "Segmentation"),
     "__version__": ("converters.version", "VERSION"),
+    "prepare": ("fcn_port.predict", "prepare"),
     "segment": ("fcn_port.predict", "segment"),
     "fast": ("fcn_port.fastpath.lossless", "fast"),
     "blobs": ("fcn_port.inspection", "blobs"),

@@ -57,8 +57,11 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
 def to_input(image_hwc: np.ndarray, recipe: InputRecipe) -> Tensor:
     """The input blob (1, c, h, w) float32 of an image (h, w, c) with values as stored (RGB for colour).
 
-    The mean is subtracted in double precision and the result rounded once, as the release's infer.py does.
+    The mean is subtracted in double precision and the result rounded once, as the release's infer.py does. A net of one
+    channel gets the grey of a colour image (ITU-R 601 luma, as image libraries and Caffe's ImageData have it).
     """
+    if image_hwc.shape[2] == 3 and recipe.kind == "color" and len(recipe.mean) == 1:
+        image_hwc = np.asarray(Image.fromarray(image_hwc).convert("L"))[:, :, None]
     values = image_hwc.astype(np.float32)
     if recipe.log:
         values = np.log(values)
