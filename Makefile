@@ -85,7 +85,7 @@ opencv5: $(VENV)/ready-dev ## install OpenCV 5, which cannot live beside 4, in a
 test-opencv5: opencv5 ## run nets in both engines of OpenCV 5, beside Caffe's numbers
 	$(BIN)/python -m pytest --quiet -m opencv5 parity_tests
 
-docs-generated: $(VENV)/ready-dev ## write docs/cli.md and docs/api.md from the commands and the docstrings
+docs-generated: $(VENV)/ready-dev ## write docs/cli.md, docs/api.md and docs/layers.md from the commands and the docstrings
 	$(BIN)/python -m docs.generate
 
 release: $(VENV)/ready-release ## build sdist and wheel, check them, and use the wheel in an empty environment elsewhere

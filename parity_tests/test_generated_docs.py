@@ -1,4 +1,4 @@
-"""docs/cli.md and docs/api.md say what the commands and the docstrings say, and every option says what it does."""
+"""The generated pages say what the commands and the docstrings say, and every option says what it does."""
 
 from __future__ import annotations
 
@@ -27,6 +27,14 @@ def test_the_page_of_the_python_interface_is_fresh() -> None:
     from docs.generate.api import api_page
 
     assert (DOCS / "api.md").read_text(encoding="utf-8") == api_page(), f"docs/api.md is stale: run `{COMMAND}`"
+
+
+def test_the_page_of_the_layers_is_fresh_and_has_every_type() -> None:
+    from docs.generate.layers import layers_page
+
+    page = layers_page()
+    assert (DOCS / "layers.md").read_text(encoding="utf-8") == page, f"docs/layers.md is stale: run `{COMMAND}`"
+    assert all(f"`{kind}`" in page for kind in ("Convolution", "LSTM", "Python:TensorShape", "Correlation1D"))
 
 
 def test_a_stale_page_is_told_with_the_command_that_mends_it(

@@ -1,4 +1,4 @@
-"""Write docs/cli.md and docs/api.md, or with --check only say which of them are stale."""
+"""Write docs/cli.md, docs/api.md and docs/layers.md, or with --check only say which of them are stale."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 
 from .api import api_page
 from .commands import cli_page
+from .layers import layers_page
 
 DOCS = Path(__file__).parents[1]
-PAGES = {"cli.md": cli_page, "api.md": api_page}
+PAGES = {"cli.md": cli_page, "api.md": api_page, "layers.md": layers_page}
 COMMAND = "make docs-generated"
 
 
