@@ -13,7 +13,7 @@ lib/rpn/proposal_layer.py and generate_anchors.py; mahyarnajibi/SSH, SSH/layers/
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 RATIOS, SCALES = (0.5, 1.0, 2.0), (8.0, 16.0, 32.0)
 """The defaults of generate_anchors."""
+USUAL_SCALES = {12: (4.0, *SCALES), 15: (2.0, 4.0, *SCALES)}
+"""The scales of so many anchors in the nets that say them: py-faster-rcnn's and R-FCN's for COCO."""
 
 
 @register_layer("Proposal")
@@ -159,12 +161,14 @@ class PythonProposal(Proposals):
     """ProposalLayer of py-faster-rcnn, and of the projects that took it over: R-FCN, MNC, bottom-up attention, SSH.
 
     param_str gives feat_stride, and ratios, scales and base_size where they are not the defaults. What else there is
-    stands in the project's configuration and not in the net; it is py-faster-rcnn's here (lib/fast_rcnn/config.py):
-    boxes of at least 16 pixels, the 6000 best before and the 300 best after an NMS of 0.7, in training 12000 and 2000.
+    stands in the project's configuration and code and not in the net. Where nothing is said of 12 or 15 anchors, they
+    are those of `USUAL_SCALES`. The rest is py-faster-rcnn's here (lib/fast_rcnn/config.py): boxes of at least 16
+    pixels, the 6000 best before and the 300 best after an NMS of 0.7, in training 12000 and 2000.
     SSH's (module SSH.layers.proposal_layer) are its 1000 best, of any size, without NMS, and where there is none a box
     of 16 pixels. CTPN's (module layers.text_proposal_layer) is TextProposal.
     """
 
+    usual: bool = False
     min_size: float = 16
     test: tuple[int, int] = (6000, 300)
     train: tuple[int, int] = (12000, 2000)
@@ -176,14 +180,19 @@ class PythonProposal(Proposals):
         stride, scored = whole(spec, params, "feat_stride"), len(spec.tops) > 1
         if "text_proposal" in module:
             return TextProposal.of_stride(stride)
+        usual = not {"scales", "ratios", "base_size"} & params.keys()
         anchors = generate_anchors(
             whole(spec, params, "base_size", 16),
             numbers(spec, params, "ratios", RATIOS),
             numbers(spec, params, "scales", SCALES),
         )
         if module.split(".")[0] == "SSH":
-            return cls(stride, anchors, scored, 0, (1000, 1000), (1000, 1000), None)
-        return cls(stride, anchors, scored)
+            return cls(stride, anchors, scored, usual, 0, (1000, 1000), (1000, 1000), None)
+        return cls(stride, anchors, scored, usual)
+
+    def for_scores(self, channels: int) -> Proposals:
+        scales = USUAL_SCALES.get(channels // 2) if self.usual else None
+        return self if scales is None else replace(self, anchors=generate_anchors(16, RATIOS, scales))
 
     def shapes(self, images: int) -> tuple[Shape, ...]:
         if images != 1:

@@ -31,7 +31,7 @@ class Proposals(Layer):
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         (images, scores, *size), (_, offsets, *same) = map(as_image, bottoms[:2])
-        count = len(self.anchors)
+        count = len(self.for_scores(scores).anchors)
         if scores != 2 * count or offsets != self.offsets * count or size != same:
             raise ValueError(
                 f"{count} anchors need {2 * count} channels of scores and {self.offsets * count} of offsets, of a size"
@@ -52,7 +52,12 @@ class Proposals(Layer):
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
         scores, offsets, im_info = bottoms
-        return self.regions(scores, offsets, im_info.flatten(), training=training)[: 1 + self.scored]
+        layer = self.for_scores(scores.shape[1])
+        return layer.regions(scores, offsets, im_info.flatten(), training=training)[: 1 + self.scored]
+
+    def for_scores(self, channels: int) -> Proposals:
+        """The layer with the anchors that it takes for so many channels of scores."""
+        return self
 
     def regions(self, scores: Tensor, offsets: Tensor, im_info: Tensor, *, training: bool) -> tuple[Tensor, Tensor]:
         """Both tops; `im_info` is flat."""

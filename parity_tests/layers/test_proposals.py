@@ -120,6 +120,23 @@ def test_py_faster_rcnns_proposal(scale: float) -> None:
     assert layer.top_shapes([(1, 18, H, W), (1, 36, H, W), (1, 3)]) == ((1, 5), (1, 1, 1, 1))
 
 
+@pytest.mark.parametrize(("count", "scales"), [(9, [8, 16, 32]), (12, [4, 8, 16, 32]), (15, [2, 4, 8, 16, 32])])
+def test_anchors_that_only_the_code_tells(count: int, scales: list[int]) -> None:
+    """A net for COCO whose param_str has the stride alone is the same as one that has its scales."""
+    texts = [f"\"{{'feat_stride': 16{more}}}\"" for more in ("", f", 'scales': {scales}")]
+    given = bottoms(count)
+    found = []
+    for text in texts:
+        layer = make("Python", f'python_param {{ layer: "ProposalLayer" param_str: {text} }}', bottoms=3, tops=2)
+        assert layer.top_shapes([tuple(each.shape) for each in given]) == ((1, 5), (1, 1, 1, 1))
+        found.append(layer.forward(given, ()))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert len(found[0][0]) > 9
+    other = make("Python", f'python_param {{ layer: "ProposalLayer" param_str: {texts[0]} }}', bottoms=3)
+    with pytest.raises(ValueError, match="9 anchors need 18"):
+        other.top_shapes([(1, 14, H, W), (1, 28, H, W), (1, 3)])
+
+
 def test_ssh_has_no_nms() -> None:
     text = f'python_param {{ module: "SSH.layers.proposal_layer" layer: "ProposalLayer" param_str: {PYTHON.format()} }}'
     layer = make("Python", text, bottoms=3, tops=2)
