@@ -22,8 +22,9 @@ class NetSpec:
 
     `definition` holds the net's own fields other than its name and layers (state, force_backward), serialized;
     `extra` the fields at that level that Caffe's schema lacks; `path` the file it came from, for errors; `notes` what
-    the reader had to tell (forks' fields, upgrades). `passes.prepare` alone sets `prepared`, in the record that it
-    returns; one that `replace` makes of that has to be prepared again.
+    the reader had to tell (forks' fields, upgrades); `assumed` the inputs whose shape is a guess of `to_deploy`.
+    `passes.prepare` alone sets `prepared`, in the record that it returns; one that `replace` makes of that has to be
+    prepared again.
     """
 
     name: str
@@ -32,6 +33,7 @@ class NetSpec:
     extra: tuple[UnknownField, ...] = ()
     path: str | None = field(default=None, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    assumed: tuple[str, ...] = field(default=(), compare=False)
     prepared: bool = field(default=False, init=False, compare=False, repr=False)
 
     @property

@@ -13,9 +13,10 @@ from ..errors import NetError
 from ..net.layer import LayerSpec, Shape
 from ..net.spec import NetSpec
 from .filter_phase import Phase, filter_phase, stages_of
-from .input_size import fit_size
+from .input_size import fit_inputs
 from .inputs import Weights, constant_notes, input_of, is_data, learned_channels, with_input_shapes
 from .supervision import Supervision, find_supervision, has_weights
+from .work_out import work_out
 
 
 def to_deploy(
@@ -37,34 +38,56 @@ def to_deploy(
 
     `input_shapes`, by blob, are the shapes of the inputs. For one that is not given, and that neither an Input nor a
     MemoryData or DummyData layer fixes, the batch is 1; the channels are those of the first convolution on its way, if
-    `blobs` (weights by layer) has it, else 1 for grey images, else those of `assume_channels`, else 3; the size is
-    crop_size, else new_height x new_width, else what the weights of InnerProducts fit (`fit_size`), else 500x500.
-    Notes say what was assumed.
+    `blobs` (weights by layer) has it, else 1 for grey images, else those of `assume_channels`, else 3; the size is what
+    the data layer's fields say (data_fields.py), else what the weights of InnerProducts fit (`fit_inputs`), else
+    500x500 or what fits the net better (`work_out`). Notes say what was assumed, and `assumed` for which inputs.
     """
     whole = spec
     spec = _open(spec, phase, level, stages)
     layers: list[LayerSpec] = []
     assumed: dict[str, str] = {}
+    sized: list[str] = []
     constants: list[str] = []
     learned = learned_channels(spec, blobs or {})
     supervision = find_supervision(spec, set(spec.outputs))
     for layer, tops in _needed(spec, supervision):
         if _is_source(layer):
             constants.extend(constant_notes(layer, tops))
-            layer, notes = input_of(layer, tops, learned)
-            assumed.update(notes)
+            found = input_of(layer, tops, learned)
+            layer = found.layer
+            assumed.update(found.notes)
+            sized.extend(found.sized)
         layers.append(_without_rules(layer))
     if not layers and _computes(whole if not spec.layers else spec, supervision):
         raise _nothing_left(whole, spec)
     deploy = replace(spec, layers=tuple(layers))
     if input_shapes:
         deploy = with_input_shapes(deploy, input_shapes)
-    elif assumed and blobs:
-        deploy, fitted = fit_size(deploy, list(assumed), blobs)
-        if fitted is not None:
-            assumed = {"": fitted}
+        assumed = {name: note for name, note in assumed.items() if name not in input_shapes}
+    deploy, notes = _worked_out(deploy, assumed, sized, blobs or {})
     told = (*supervision.notes, *_losses(spec, layers))
-    return replace(deploy, notes=(*spec.notes, *told, *assumed.values(), *constants))
+    return replace(deploy, notes=(*spec.notes, *told, *notes, *constants), assumed=tuple(assumed))
+
+
+def _worked_out(
+    deploy: NetSpec, assumed: Mapping[str, str], sized: Sequence[str], blobs: Weights
+) -> tuple[NetSpec, Sequence[str]]:
+    """The net with its assumed inputs in shapes that its weights, or else its layers, can have; and the notes."""
+    if not assumed:
+        return deploy, ()
+    deploy, fitted = fit_inputs(deploy, list(assumed), blobs)
+    if fitted is not None:
+        return deploy, (fitted,)
+    before = {name: shape for name, shape in deploy.inputs.items() if name in assumed}
+    after = work_out(deploy, before, sized=[name for name in sized if name in assumed])
+    notes = dict(assumed)
+    for name, shape in after.items():
+        if shape != before[name]:
+            sizes, first = "x".join(map(str, shape)), "x".join(map(str, before[name]))
+            why = f"which fits the net better than {first}"
+            notes[name] = f"the net does not give the size of input '{name}'; {sizes} is assumed, {why}"
+    changed = {name: shape for name, shape in after.items() if shape != before[name]}
+    return (with_input_shapes(deploy, changed) if changed else deploy), tuple(notes.values())
 
 
 def _computes(spec: NetSpec, supervision: Supervision) -> bool:

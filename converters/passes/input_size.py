@@ -7,16 +7,21 @@ that pooling rounds to the same map. LeNet as BVLC publishes it says nowhere tha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isqrt, prod
 
 import numpy as np
 
 from ..errors import MismatchError, NetError
+from ..net.layer import Shape
 from ..net.shapes import infer_blobs
 from ..net.spec import NetSpec
 from .inputs import with_input_shapes
+from .work_out import attempt
 
 LARGEST = 1024
 """The longest side that is looked at."""
+MOST_CHANNELS = 16
+"""The most channels of an input that are tried."""
 MOST_LAYERS = 1 << 18
 """Layers that are looked at for it: up to 256 of them at every side, for sides up to 262 of a net of a thousand."""
 
@@ -36,7 +41,7 @@ def fit_size(
         return spec, None
 
     def at(side: int) -> NetSpec:
-        return with_input_shapes(spec, {name: (*shape[:2], side, side) for name, shape in shapes.items()})
+        return _at(spec, shapes, (side, side))
 
     sides: list[int] = []
     for side in range(1, min(LARGEST, MOST_LAYERS // _work(spec)) + 1):
@@ -47,11 +52,71 @@ def fit_size(
         elif sides or (sizes is not None and sum(sizes.values()) > sum(wanted.values())):
             break  # weights grow with the side
     if not sides:
-        return spec, None
+        return _fit_oblong(spec, shapes, wanted)
     least, largest = sides[0], sides[-1]
     also = "" if least == largest else f", or any from {least}x{least}"
     note = f"the net does not give the size of its input; its weights fit images of {largest}x{largest}{also}"
     return at(largest), note
+
+
+def _fit_oblong(spec: NetSpec, shapes: Mapping[str, Shape], wanted: Mapping[str, int]) -> tuple[NetSpec, str | None]:
+    """The net at the size nearest to a square, but none, that its weights fit: height times width of the map tell."""
+    first = next(iter(wanted))
+    sides: dict[int, int] = {}  # the places along a side of the map that the first InnerProduct reads -> the image's
+    goal = 0
+    for side in range(1, min(LARGEST, MOST_LAYERS // _work(spec)) + 1):
+        trial = attempt(spec, {name: (*shape[:2], side, side) for name, shape in shapes.items()})
+        row = next((row for row in trial.rows if row.layer.name == first), None)
+        image = trial.image_before(row) if row is not None else ()
+        if row is None or len(image) != 4 or prod(row.blobs[0]) % (image[2] * image[3]):
+            continue
+        goal = wanted[first] * image[2] * image[3] // prod(row.blobs[0])
+        sides[image[2]] = side
+        if image[2] > goal:
+            break
+    for along in range(isqrt(goal), 0, -1):
+        if goal % along == 0 and along in sides and goal // along in sides:
+            size = sides[along], sides[goal // along]
+            found = _at(spec, shapes, size)
+            if _sizes(found, wanted) == wanted:
+                note = (
+                    f"the net does not give the size of its input; its weights fit images of {size[0]}x{size[1]}, and "
+                    "others with as many places: give the size with --input where it was another"
+                )
+                return found, note
+    return spec, None
+
+
+def _at(spec: NetSpec, shapes: Mapping[str, Shape], size: tuple[int, int]) -> NetSpec:
+    return with_input_shapes(spec, {name: (*shape[:2], *size) for name, shape in shapes.items()})
+
+
+def fit_inputs(
+    spec: NetSpec, assumed: Sequence[str], blobs: Mapping[str, Sequence[np.ndarray]]
+) -> tuple[NetSpec, str | None]:
+    """The net with its `assumed` inputs in channels and at the size that its weights fit, and a note; else as is."""
+    if not blobs:
+        return spec, None
+    spec = _fit_channels(spec, assumed, blobs)
+    return fit_size(spec, assumed, blobs)
+
+
+def _fit_channels(spec: NetSpec, assumed: Sequence[str], blobs: Mapping[str, Sequence[np.ndarray]]) -> NetSpec:
+    """The net with as many channels in its assumed inputs as most of its weights have."""
+    shapes = {name: shape for name, shape in spec.inputs.items() if name in assumed and len(shape) > 1}
+    sized = {layer.name for layer in spec.layers if layer.type != "InnerProduct" and blobs.get(layer.name)}
+
+    def alike(candidate: NetSpec) -> int:
+        rows = [row for row in attempt(candidate, {}).rows if row.layer.name in sized and row.blobs]
+        return sum(1 for row in rows if blobs[row.layer.name][0].size == prod(row.blobs[0]))
+
+    best, most = spec, alike(spec)
+    for channels in range(1, MOST_CHANNELS + 1) if shapes and most < len(sized) else ():
+        candidate = with_input_shapes(spec, {name: (s[0], channels, *s[2:]) for name, s in shapes.items()})
+        found = alike(candidate)
+        if found > most:
+            best, most = candidate, found
+    return best
 
 
 def _work(spec: NetSpec) -> int:
@@ -60,7 +125,12 @@ def _work(spec: NetSpec) -> int:
 
 
 def check_size(spec: NetSpec, blobs: Mapping[str, Sequence[np.ndarray]]) -> None:
-    """Raise MismatchError where the weights of an InnerProduct are not those of the net at its input size."""
+    """Raise MismatchError where the weights of an InnerProduct are not those of the net at the input size that it says.
+
+    One that was assumed is no fault of the file, and is not checked.
+    """
+    if spec.assumed:
+        return  # a guess of ours is no fault of the file
     wanted = _inner_products(spec, blobs)
     for name, size in (_sizes(spec, wanted) or {}).items():
         if size and size != wanted[name]:

@@ -15,6 +15,7 @@ from ..errors import NetError
 from ..net.layer import LayerSpec, Shape, params_if_valid
 from ..net.spec import NetSpec
 from ..schema import LayerParameter
+from .data_fields import data_set, image_channels, image_size, input_shape
 
 Weights = Mapping[str, Sequence[np.ndarray]]
 
@@ -49,33 +50,44 @@ class LearnedChannels(NamedTuple):
     shapes: Mapping[str, Shape]
 
 
-def input_of(layer: LayerSpec, tops: Sequence[str], learned: LearnedChannels) -> tuple[LayerSpec, dict[str, str]]:
-    """The Input layer that stands for the `tops` of a data or Input layer, and a note by top where a shape is assumed.
+class StandIn(NamedTuple):
+    """The Input layer that stands for a data or Input layer; notes by top where a shape is assumed.
+
+    Of the tops in `sized` the height and width are not assumed.
+    """
+
+    layer: LayerSpec
+    notes: Mapping[str, str]
+    sized: tuple[str, ...] = ()
+
+
+def input_of(layer: LayerSpec, tops: Sequence[str], learned: LearnedChannels) -> StandIn:
+    """The Input layer that stands for the `tops` of a data or Input layer.
 
     `learned` is what the weights tell (`learned_channels`). An Input layer that gives all its
     shapes and keeps all its tops comes back as it is.
     """
     given = _own_shapes(layer)
-    if layer.type == "Input" and given and len(tops) == len(layer.tops):
-        return layer, {}
+    if layer.message.input_param.shape and len(tops) == len(layer.tops) and layer.type == "Input":
+        return StandIn(layer, {})
     shapes, notes = [], {}
-    message = layer.to_message()
-    size = _size(message)
+    size, why = _size(layer)
     for top in tops:
         shape = given.get(top) or learned.shapes.get(top)
         if top not in given and shape is not None:
             sizes = "x".join(map(str, shape))
             notes[top] = f"the net does not give the size of input '{top}'; {sizes} is what reads it"
         if shape is None:
-            shape = (1, learned.channels.get(top) or _channels(top, message), *size)
-            notes[top] = f"the net does not give the size of input '{top}'; {'x'.join(map(str, shape))} is assumed"
+            shape = (1, learned.channels.get(top) or _channels(top, layer), *size)
+            notes[top] = f"the net does not give the size of input '{top}'; {'x'.join(map(str, shape))} is assumed{why}"
             if top in learned.ends and not learned.channels.get(top):
                 notes[top] += f", as it is not said what {learned.ends[top].place} makes of its channels"
         shapes.append(shape)
-    if layer.type != "Input":
-        message = LayerParameter(name=layer.name, type="Input")
-    extra = layer.extra if layer.type == "Input" else ()
-    return _with_shapes(message, tops, shapes, extra=extra, line=layer.line), notes
+    message = layer.to_message() if layer.type == "Input" else LayerParameter(name=layer.name, type="Input")
+    extra = tuple(field for field in layer.extra if not field.name.startswith(("input_param.", "enable")))
+    extra = extra if layer.type == "Input" else ()
+    known = tuple(top for top in tops if why or top in learned.shapes)
+    return StandIn(_with_shapes(message, tops, shapes, extra=extra, line=layer.line), notes, known)
 
 
 def constant_notes(layer: LayerSpec, tops: Sequence[str]) -> Iterator[str]:
@@ -120,6 +132,8 @@ def _own_shapes(layer: LayerSpec) -> dict[str, Shape]:
     shapes: list[Shape] = []
     if layer.type == "Input":
         shapes = [tuple(shape.dim) for shape in message.input_param.shape]
+        old = input_shape(layer)
+        shapes = shapes or ([old] if old is not None else [])
     elif layer.type == "DummyData":
         shapes = list(_dummy_shapes(message.dummy_data_param))
     elif layer.type == "MemoryData":
@@ -139,10 +153,10 @@ def _dummy_shapes(param: Any) -> Iterator[Shape]:
             yield tuple(dims[min(index, len(dims) - 1)] for dims in old)
 
 
-def _channels(blob: str, message: Any) -> int:
+def _channels(blob: str, layer: LayerSpec) -> int:
     """The channels of a data layer's blob as far as its definition tells."""
-    grey = message.transform_param.force_gray or (message.type == "ImageData" and not message.image_data_param.is_color)
-    return 1 if grey else _channels_by_blob.get(blob, ASSUMED_CHANNELS)
+    known = data_set(layer)
+    return image_channels(layer) or _channels_by_blob.get(blob) or (known[1] if known else ASSUMED_CHANNELS)
 
 
 def learned_channels(spec: NetSpec, blobs: Weights) -> LearnedChannels:
@@ -201,11 +215,12 @@ def _solve(for_one: int, for_two: int, wanted: int) -> int | None:
     return 1 + (wanted - for_one) // each
 
 
-def _size(message: Any) -> tuple[int, int]:
-    crop = message.transform_param.crop_size
-    if crop:
-        return crop, crop
-    image = message.image_data_param
-    if message.type == "ImageData" and image.new_height and image.new_width:
-        return image.new_height, image.new_width
-    return ASSUMED_SIZE
+def _size(layer: LayerSpec) -> tuple[tuple[int, int], str]:
+    """(h, w) of a data layer's images, and why, in words; the reason is empty where nothing tells."""
+    size = image_size(layer) if layer.type != "Input" else None
+    if size is not None:
+        return size, f", for its layer says {size[0]}x{size[1]}"
+    known = data_set(layer)
+    if known is not None:
+        return (known[2], known[2]), f", as for the images of {known[0]}, after which its files are called"
+    return ASSUMED_SIZE, ""

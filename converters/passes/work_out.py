@@ -1,0 +1,204 @@
+"""Input shapes that a net can have, where neither its fields nor its weights say them: tried, not assumed.
+
+The shape that is taken first is replaced by one that fits where the net cannot be of it: branches that meet need
+multiples of their strides (ENet, SegNet, YOLO), a classifier's first InnerProduct a small map, videos an axis more,
+recurrent nets batches that their Reshapes say, and what is no image is no image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from ..errors import NetError, UnknownLayerError
+from ..net.layer import LayerSpec, Shape, params_if_valid
+from ..net.shapes import LayerShapes, iter_layer_shapes
+from ..net.spec import NetSpec
+
+SIDES = (512, 480, 416, 448, 320, 300, 384, 640, 224, 227, 256, 299, 321, 473, 713, 768, 1024, 128, 112, 64, 32, 28)
+"""Sides of square images that are tried, the usual ones of detectors and segmenters first."""
+CLASSIFIERS = (224, 299, 160, 144, 128, 112, 96, 64, 48, 40, 32, 28)
+"""Sides for a classifier, from the largest down."""
+LARGEST_MAP = 49
+"""Places of the map before a classifier's first InnerProduct: 7x7 in VGG and what came after."""
+CLIP = (16, 112, 112)
+"""Frames, height and width of C3D's clips."""
+NO_IMAGE: tuple[Shape, ...] = ((1, 1), (1,), (1, 1, 1), (1, 1, 1, 1))
+"""Shapes that are tried for an input that no convolution reads."""
+BATCHES = (2, 10, 16)
+MOST = 40_000
+"""Layers that are looked at, all tries together."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How far a net comes with its inputs in these shapes: the layers that have theirs, and why the next has none."""
+
+    shapes: Mapping[str, Shape]
+    rows: tuple[LayerShapes, ...]
+    error: NetError | None
+    stopped: LayerSpec | None
+
+    @property
+    def fits(self) -> bool:
+        """True where no shape is in the way, as far as the types of the layers are known."""
+        return self.error is None or isinstance(self.error, UnknownLayerError)
+
+    @property
+    def weight(self) -> int:
+        """The numbers that the largest InnerProduct would learn."""
+        inner = (row.blobs for row in self.rows if row.layer.type == "InnerProduct" and row.blobs)
+        return max((prod(blobs[0]) for blobs in inner), default=0)
+
+    def image_before(self, row: LayerShapes) -> Shape:
+        """The last blob of four axes on the way to a layer, past Flatten, Reshape and what else has no weights."""
+        shape, blob = row.bottoms[0], row.layer.bottoms[0]
+        for before in reversed(self.rows[: self.rows.index(row)]):
+            if len(shape) >= 4 or (blob in before.layer.tops and (before.blobs or not before.bottoms)):
+                return shape
+            if blob in before.layer.tops:
+                shape, blob = before.bottoms[0], before.layer.bottoms[0]
+        return shape
+
+
+def attempt(spec: NetSpec, shapes: Mapping[str, Shape]) -> Trial:
+    """Infer the shapes of the net as far as they go."""
+    rows: list[LayerShapes] = []
+    try:
+        for row in iter_layer_shapes(spec, shapes):
+            rows.append(row)
+    except NetError as error:
+        return Trial(shapes, tuple(rows), error, spec.layers[len(rows)] if len(rows) < len(spec.layers) else None)
+    return Trial(shapes, tuple(rows), None, None)
+
+
+def work_out(spec: NetSpec, free: Mapping[str, Shape], *, sized: Sequence[str] = ()) -> Mapping[str, Shape]:
+    """Shapes for the inputs in `free`, whose shapes are assumed, with which the net can be built; else as they are.
+
+    Of those in `sized` the height and width are known, and stay.
+    """
+    first = attempt(spec, free)
+    images = [name for name in free if _is_image(spec, name)]
+    search = _Search(spec, first)
+    if first.fits:
+        return _smaller_for_classifier(search, [name for name in images if name not in sized]).shapes
+    for step in (_other_sides, _no_images, _batches, _clips, _other_sides, _batches):
+        search.take(step(search.best, search.best.shapes, images, sized))
+        if search.best.fits:
+            break
+    if search.best.fits:
+        return _smaller_for_classifier(search, [name for name in images if name not in sized]).shapes
+    return search.best.shapes if len(search.best.rows) > len(first.rows) else free
+
+
+class _Search:
+    """The best trial so far, and how many layers may still be looked at."""
+
+    def __init__(self, spec: NetSpec, first: Trial) -> None:
+        self.spec, self.best = spec, first
+        self.left = MOST
+
+    def take(self, candidates: Iterator[Mapping[str, Shape]]) -> None:
+        """Try shapes until some fit; remember those that come furthest."""
+        for shapes in candidates:
+            if self.left <= 0:
+                return
+            trial = attempt(self.spec, shapes)
+            self.left -= 1 + len(trial.rows)
+            if trial.fits or (not self.best.fits and len(trial.rows) > len(self.best.rows)):
+                self.best = trial
+            if trial.fits:
+                return
+
+
+def _is_image(spec: NetSpec, name: str) -> bool:
+    """True where a layer with a kernel reads the blob, at most past layers without weights."""
+    reached = {name}
+    for layer in spec.layers:
+        if layer.type != "Input" and reached.intersection(layer.bottoms):
+            if layer.type in ("Pooling", "LRN") or any(kind in layer.type for kind in ("onvolution", "onv3d", "onvND")):
+                return True
+            params = params_if_valid(layer)
+            if params is not None and not params.learns:
+                reached.update(layer.tops)
+    return False
+
+
+Shapes = Mapping[str, Shape]
+
+
+def _other_sides(best: Trial, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
+    free = [name for name in images if name not in sized and len(shapes[name]) == 4]
+    for side in SIDES if free else ():
+        yield {**shapes, **{name: (*shapes[name][:-2], side, side) for name in free}}
+
+
+def _no_images(best: Trial, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
+    others = [name for name in shapes if name not in images and name not in sized]
+    for shape in NO_IMAGE if others else ():
+        yield {**shapes, **dict.fromkeys(others, shape)}
+    for name in others:
+        for shape in NO_IMAGE:
+            yield {**shapes, name: shape}
+
+
+def _batches(best: Trial, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
+    stopped = best.stopped
+    wanted = [*_batches_of(stopped, best), *BATCHES] if stopped is not None else []
+    for batch in wanted:
+        yield {name: (shape[0] * batch, *shape[1:]) if shape else shape for name, shape in shapes.items()}
+        for name, shape in shapes.items():
+            yield {**shapes, name: (shape[0] * batch, *shape[1:])} if shape else shapes
+
+
+def _clips(best: Trial, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
+    clips = {name: (*shapes[name][:2], CLIP[0], *(shapes[name][-2:] if name in sized else CLIP[1:])) for name in images}
+    yield {**shapes, **clips}
+
+
+def _batches_of(layer: LayerSpec, best: Trial) -> Iterator[int]:
+    """How many times its batch a layer needs: Reshape by its dims, Slice along the batch by its points."""
+    made = {top: shape for row in best.rows for top, shape in zip(row.layer.tops, row.tops, strict=True)}
+    if layer.type == "Reshape":
+        count = prod(made.get(layer.bottoms[0], (0,)))
+        wanted = prod(dim for dim in layer.message.reshape_param.shape.dim if dim > 0)
+        if count and wanted % count == 0:
+            yield wanted // count
+    elif layer.type == "Slice" and layer.message.slice_param.axis == 0:
+        points = [*layer.message.slice_param.slice_point]
+        if points:
+            yield 2 * points[-1] - (points[-2] if len(points) > 1 else 0)
+        yield len(layer.tops)
+
+
+def _smaller_for_classifier(search: _Search, free: Sequence[str]) -> Trial:
+    """The trial that fits; where its first InnerProduct sees a large map, one at the size of a classifier's images."""
+    best = search.best
+    if not free or not _map_is_large(best):
+        return best
+    found = best
+    for side in _classifier_sides(search.spec):
+        shapes = {
+            name: (*shape[:-2], side, side) if name in free and len(shape) == 4 else shape
+            for name, shape in best.shapes.items()
+        }
+        trial = attempt(search.spec, shapes)
+        if trial.fits and trial.weight < found.weight:
+            found = trial
+            if not _map_is_large(trial):
+                break
+    return found
+
+
+def _classifier_sides(spec: NetSpec) -> Sequence[int]:
+    first = next((layer for layer in spec.layers if layer.type == "Convolution"), None)
+    is_alexnet = first is not None and list(first.message.convolution_param.kernel_size)[:1] == [11]
+    return (227, *CLASSIFIERS) if is_alexnet else CLASSIFIERS
+
+
+def _map_is_large(trial: Trial) -> bool:
+    """True where the first InnerProduct reads a map of many places."""
+    first = next((row for row in trial.rows if row.layer.type == "InnerProduct" and row.blobs), None)
+    image = trial.image_before(first) if first is not None else ()
+    return len(image) == 4 and image[2] * image[3] > LARGEST_MAP
