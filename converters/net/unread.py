@@ -1,7 +1,9 @@
 """The one rule for fields that BVLC Caffe does not have: harmless, honoured, or an error; in text and binary alike.
 
 Honoured is what the layer's class looks at when it reads its settings (reading.py). Harmless is what the table below
-has, with its reason. Anything else could change a number, so a layer that is run does not pass over it.
+has, with its reason, and what is no part of the layer's own message: a layer of Caffe reads one message, its own, and
+what else stands beside it is another type's or the framework's (strict_dim, forward_type, quantization_param). Anything
+else could change a number, so a layer that is run does not pass over it.
 """
 
 from __future__ import annotations
@@ -29,28 +31,18 @@ HARMLESS = (
     Harmless("*engine", "the library that computes it: MKL2017, MKLDNN, DNNL (Intel's fork), ..."),
     Harmless("*cudnn*", "how cuDNN computes it (NVCaffe)"),
     Harmless("*workspace*", "the memory that cuDNN may take"),
-    Harmless("forward_type", "the precision of the numbers (NVCaffe)"),
-    Harmless("backward_type", "the precision of the gradients (NVCaffe)"),
-    Harmless("forward_math", "the precision of the sums (NVCaffe)"),
-    Harmless("backward_math", "the precision of the gradients' sums (NVCaffe)"),
     Harmless("*mem_*", "which blobs share memory"),
     Harmless("*_filler", "how the weights begin in training; those of a file replace it"),
     Harmless("*.filler", "how the weights begin in training; those of a file replace it"),
     Harmless("param.*", "how the solver treats the weights"),
-    Harmless("blobs_lr", "how the solver treats the weights"),
-    Harmless("weight_decay", "how the solver treats the weights"),
     Harmless("*lr_mult*", "how the solver treats the weights"),
     Harmless("*decay_mult*", "how the solver treats the weights"),
-    Harmless("propagate_down", "which gradients are computed"),
-    Harmless("loss_weight*", "what a loss counts"),
-    Harmless("*normalization", "by what a loss is divided (LossParameter)", ()),
+    Harmless("loss_param.*", "how a loss is counted"),
+    Harmless("inner_product_param.normalize", "off", ("false", "0")),
     Harmless("include.*", "which nets have the layer"),
     Harmless("exclude.*", "which nets have the layer"),
-    Harmless("enable.*", "which nets have the layer, in forks of 2014 (s2vt)"),
-    Harmless("strict_dim", "whether weights of another shape may be loaded (PSPNet's fork)"),
     Harmless("transform_param.*", "what data layers do with an image"),
     Harmless("*data_param.*", "where a data layer reads"),
-    Harmless("quantization_param.*", "read by Ristretto's own layer types only"),
     Harmless("bn_param.frozen", "whether training changes it (PSPNet's fork)"),
     Harmless("bn_param.momentum", "how training gathers the statistics (PSPNet's fork)"),
     Harmless("bn_param.icnet", "how training gathers the statistics (ICNet's fork)"),
@@ -65,7 +57,6 @@ HARMLESS = (
     Harmless("convolution3d_param.filter_group", "in how many steps it is computed (C3D)"),
     Harmless("prior_box_param.flip", "off", ("false", "0")),
     Harmless("debug*", "what is printed"),
-    Harmless("phase", "the phase that Caffe writes into a net that it saves"),
     Harmless("eltwise_param.coeff_blob", "off: the coefficients are those of the text", ("false", "0")),
     Harmless("pooling_param.dilation*", "1 changes nothing", ("1",)),
     Harmless("softmax_param.temperature", "1 changes nothing", ("1", "1.0")),
@@ -81,7 +72,12 @@ def refuse_unread(fields: Iterable[tuple[str, object]], reads: Collection[str], 
     `fields` are the layer's with their paths and values, `reads` what its class looked at (reading.py).
     """
     for path, value in fields:
-        if path in reads or f"{path.partition('.')[0]}.*" in reads or is_harmless(path, value):
+        if (
+            path in reads
+            or f"{path.partition('.')[0]}.*" in reads
+            or is_harmless(path, value)
+            or _is_beside(path, kind)
+        ):
             continue
         raise NetError(_said(path, value), where=where, hint=_hint(path, kind))
 
@@ -90,6 +86,14 @@ def is_harmless(path: str, value: object) -> bool:
     """True where the table has the field, its path without indices, with this value."""
     shown = str(value).lower()
     return any(fnmatchcase(path, row.pattern) and shown in (row.values or (shown,)) for row in HARMLESS)
+
+
+def _is_beside(path: str, kind: str) -> bool:
+    """True where the field is in no message of Caffe's nor in one that is called after the layer's type."""
+    own = path.partition(".")[0]
+    if own in LayerParameter.DESCRIPTOR.fields_by_name:
+        return False
+    return own.removesuffix("_param").replace("_", "") != kind.rpartition(":")[2].lower()
 
 
 def _said(path: str, value: object) -> str:

@@ -72,13 +72,15 @@ def input_of(layer: LayerSpec, tops: Sequence[str], learned: LearnedChannels) ->
         return StandIn(layer, {})
     shapes, notes = [], {}
     size, why = _size(layer)
+    channels, known_set = image_channels(layer), data_set(layer)
+    usual = known_set[1] if known_set else ASSUMED_CHANNELS
     for top in tops:
         shape = given.get(top) or learned.shapes.get(top)
         if top not in given and shape is not None:
             sizes = "x".join(map(str, shape))
             notes[top] = f"the net does not give the size of input '{top}'; {sizes} is what reads it"
         if shape is None:
-            shape = (1, learned.channels.get(top) or _channels(top, layer), *size)
+            shape = (1, learned.channels.get(top) or channels or _channels_by_blob.get(top, usual), *size)
             notes[top] = f"the net does not give the size of input '{top}'; {'x'.join(map(str, shape))} is assumed{why}"
             if top in learned.ends and not learned.channels.get(top):
                 notes[top] += f", as it is not said what {learned.ends[top].place} makes of its channels"
@@ -151,12 +153,6 @@ def _dummy_shapes(param: Any) -> Iterator[Shape]:
     if not param.shape and all(old):
         for index in range(max(map(len, old))):
             yield tuple(dims[min(index, len(dims) - 1)] for dims in old)
-
-
-def _channels(blob: str, layer: LayerSpec) -> int:
-    """The channels of a data layer's blob as far as its definition tells."""
-    known = data_set(layer)
-    return image_channels(layer) or _channels_by_blob.get(blob) or (known[1] if known else ASSUMED_CHANNELS)
 
 
 def learned_channels(spec: NetSpec, blobs: Weights) -> LearnedChannels:

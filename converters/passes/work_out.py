@@ -79,7 +79,8 @@ def work_out(spec: NetSpec, free: Mapping[str, Shape], *, sized: Sequence[str] =
     Of those in `sized` the height and width are known, and stay.
     """
     first = attempt(spec, free)
-    images = [name for name in free if _is_image(spec, name)]
+    pictured = _images(spec)
+    images = [name for name in free if name in pictured]
     search = _Search(spec, first)
     if first.fits:
         return _smaller_for_classifier(search, [name for name in images if name not in sized]).shapes
@@ -112,17 +113,20 @@ class _Search:
                 return
 
 
-def _is_image(spec: NetSpec, name: str) -> bool:
-    """True where a layer with a kernel reads the blob, at most past layers without weights."""
-    reached = {name}
-    for layer in spec.layers:
-        if layer.type != "Input" and reached.intersection(layer.bottoms):
-            if layer.type in ("Pooling", "LRN") or any(kind in layer.type for kind in ("onvolution", "onv3d", "onvND")):
-                return True
-            params = params_if_valid(layer)
-            if params is not None and not params.learns:
-                reached.update(layer.tops)
-    return False
+def _images(spec: NetSpec) -> set[str]:
+    """The blobs that a layer with a kernel reads, at most past layers without weights."""
+    found: set[str] = set()
+    for layer in reversed(spec.layers):
+        has_kernel = layer.type in ("Pooling", "LRN") or any(part in layer.type for part in _KERNELS)
+        if not has_kernel and not found.intersection(layer.tops):
+            continue
+        params = params_if_valid(layer)
+        if has_kernel or (params is not None and not params.learns):
+            found.update(layer.bottoms)
+    return found
+
+
+_KERNELS = ("onvolution", "onv3d", "onvND")
 
 
 Shapes = Mapping[str, Shape]

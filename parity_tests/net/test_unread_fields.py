@@ -27,6 +27,7 @@ def _layer(text: str) -> LayerSpec:
         'type: "Convolution" convolution_param { num_output: 1 kernel_size: 1 cudnn_math_override: 1 }',
         'type: "Convolution" strict_dim: false convolution_param { num_output: 1 kernel_size: 1 }',
         'type: "ReLU" forward_type: FLOAT16',
+        'type: "ReLU" fork_param { of_another: 1 } b: 2',
         'type: "ReLU" param { lr_multi: 3 }',
         'type: "Convolution" quantization_param { bw_params: 8 } convolution_param { num_output: 1 kernel_size: 1 }',
         'type: "BatchNorm" batch_norm_param { scale_bias: false }',
@@ -50,7 +51,7 @@ def test_harmless_fields_pass(text: str) -> None:
         ('type: "LRN" lrn_param { norm_region: MIN }', "lrn_param.norm_region"),
         ('type: "Softmax" softmax_param { temperature: 2 }', "softmax_param.temperature"),
         ('type: "InnerProduct" inner_product_param { num_output: 1 normalize: true }', "inner_product_param.normalize"),
-        ('type: "ReLU" clip_everything: 3', "clip_everything"),
+        ('type: "Normalize" normalize_param { bp: 3 }', "normalize_param.bp"),
     ],
 )
 def test_a_field_that_may_change_a_number_is_an_error(text: str, field: str) -> None:
@@ -77,8 +78,8 @@ def test_a_field_that_a_class_reads_is_honoured() -> None:
             return cls()
 
     assert _layer('type: "ReadsItsFields" own_param { strange: 3 }').params == ReadsItsFields()
-    with pytest.raises(NetError, match="other_param"):
-        _ = _layer('type: "ReadsItsFields" other_param { strange: 3 }').params
+    with pytest.raises(NetError, match="reads_its_fields_param"):
+        _ = _layer('type: "ReadsItsFields" reads_its_fields_param { strange: 3 }').params
 
 
 def _run(text: str, x: torch.Tensor, *blobs: np.ndarray) -> np.ndarray:
