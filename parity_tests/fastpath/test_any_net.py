@@ -37,7 +37,7 @@ def named(net: CaffeNet, found: Tensor | Outputs) -> Outputs:
 
 def run_blankly(net: FastNet, inputs: Outputs) -> Outputs:
     """A pass over memory full of NaN, without the way out that the net itself is."""
-    program = net._program({name: tuple(inputs[name].shape) for name in net.net.inputs})
+    program = net._program(net.state(), {name: tuple(inputs[name].shape) for name in net.net.inputs})
     found = program(inputs, torch.full((program.floats,), float("nan")))
     assert all(value.is_contiguous() for value in found.values())
     return found

@@ -47,13 +47,13 @@ def divide_product(*, length: int, positions: int, features: int, rows_are: int,
     if -(-positions // block) < wanted:
         block = max(1, min(block, max(rows, -(-positions // wanted))))
         group = max(1, panels * -(-positions // block) // wanted)
-    gathered = {GATHERED: min(block, positions) * length, FLAT: 0, IN_PLACE: rows * length}
+    gathered = {GATHERED: min(block, positions) * spread(length), FLAT: 0, IN_PLACE: rows * spread(length)}
     return Division(block, group, rows_are, up(rows * panel + gathered[rows_are] + SPARE, 16))
 
 
 def divide_winograd(*, side: int, channels: int, features: int, tiles: int, threads: int) -> Division:
     """For kernels of `side` x `side` and so many tiles of outputs."""
-    panel, lanes, rows = library().panel(), library().lanes(), library().most_rows()
+    panel, rows = library().panel(), library().most_rows()
     points, panels = POINTS_OF[side] ** 2, -(-features // panel)
     shared = threads > 1 and 4 * points * channels * panels * panel > SHARED_BYTES
     if shared:
@@ -61,7 +61,7 @@ def divide_winograd(*, side: int, channels: int, features: int, tiles: int, thre
         group = up(-(-block // -(-threads // panels)), rows)
     else:
         block = group = min(BLOCK, max(1, -(-tiles // threads)))
-    of_tiles = points * (block * up(channels, lanes) + APART)
+    of_tiles = points * (block * spread(channels) + APART)
     of_products = up(points * (group * panel + APART) + SPARE, 16)
     if shared:
         return Division(block, group, 1, of_products, of_tiles)
@@ -71,6 +71,11 @@ def divide_winograd(*, side: int, channels: int, features: int, tiles: int, thre
 def tiles_of(side: int, images: int, h: int, w: int) -> int:
     """Tiles of Winograd's filtering for so many outputs."""
     return images * -(-h // TILES[side]) * -(-w // TILES[side])
+
+
+def spread(length: int) -> int:
+    """Floats between rows of so many (of vector.h)."""
+    return (-(-length // 16) | 1) * 16
 
 
 def up(count: int, step: int) -> int:

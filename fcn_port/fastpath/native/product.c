@@ -69,41 +69,71 @@ INLINE void gather(const struct step *s, const float *arena, int64_t position, f
     }
 }
 
-/* Sums of `count` rows and one panel to their places. */
-INLINE void put(const struct step *s, float *arena, int64_t position, int count, int64_t channel, const float *sums)
+/* Where a tile's sums go, and what is added to them: places of a row of outputs, and of the next rows. */
+struct goal {
+    float *y[ROWS];
+    const float *z[ROWS];
+};
+
+/* The places of a tile, which are fetched while its sums are computed. */
+INLINE struct goal goal_of(const struct step *s, float *arena, int64_t position, int count, int64_t channel)
 {
+    struct goal goal;
     struct spot at = spot_of(s, position);
     for (int r = 0; r < count; r++) {
-        float *y = place(arena, &s->y, at.image, at.y, at.x);
-        const float *z = s->z.col ? place(arena, &s->z, at.image, at.y, at.x) : 0;
-        LOOP for (int64_t c = channel; c < least(channel + PANEL, s->channels); c += LANES)
-            store(y + c, finished(s, load(sums + r * PANEL + c - channel), c, z), s->channels - c);
+        goal.y[r] = place(arena, &s->y, at.image, at.y, at.x) + channel;
+        __builtin_prefetch(goal.y[r], 1, 3);
+        __builtin_prefetch(goal.y[r] + PANEL - 1, 1, 3);
+        if (s->z.col) {
+            goal.z[r] = place(arena, &s->z, at.image, at.y, at.x) + channel;
+            __builtin_prefetch(goal.z[r], 0, 3);
+            __builtin_prefetch(goal.z[r] + PANEL - 1, 0, 3);
+        }
         if (++at.x == s->w) {
             at.x = 0;
             if (++at.y == s->h)
                 at.y = 0, at.image++;
         }
     }
+    return goal;
 }
 
-/* Fetch what a tile's sums are added to, and where they go, while they are computed. */
-INLINE void announce(const struct step *s, float *arena, int64_t position, int count, int64_t channel)
+/* Sums of a whole panel to their places. */
+INLINE void put_panel(const struct step *s, const struct goal *goal, int count, int64_t channel, const float *sums,
+                      int added, int64_t activation)
 {
-    struct spot at = spot_of(s, position);
-    for (int r = 0; r < count; r++) {
-        const float *y = place(arena, &s->y, at.image, at.y, at.x) + channel;
-        const float *z = place(arena, &s->z, at.image, at.y, at.x) + channel;
-        for (int64_t c = 0; c < PANEL; c += LINE) {
-            __builtin_prefetch(y + c, 1, 3);
-            if (s->z.col)
-                __builtin_prefetch(z + c, 0, 3);
+    vec bias[VECTORS];
+    UNROLL for (int v = 0; v < VECTORS; v++)
+        bias[v] = s->bias ? load(s->bias + channel + v * LANES) : (vec){0};
+    LOOP for (int r = 0; r < count; r++)
+        UNROLL for (int v = 0; v < VECTORS; v++) {
+            vec value = load(sums + r * PANEL + v * LANES) + bias[v];
+            if (added)
+                value += load(goal->z[r] + v * LANES);
+            *(vec *)(goal->y[r] + v * LANES) = activated(s, value, channel + v * LANES, activation);
         }
-        if (++at.x == s->w) {
-            at.x = 0;
-            if (++at.y == s->h)
-                at.y = 0, at.image++;
-        }
+}
+
+/* Sums of `count` rows and one panel to their places. */
+INLINE void put(const struct step *s, const struct goal *goal, int count, int64_t channel, const float *sums)
+{
+    if (channel + PANEL <= s->channels && s->activation <= RELU) {
+        if (s->z.col && s->activation)
+            put_panel(s, goal, count, channel, sums, 1, RELU);
+        else if (s->z.col)
+            put_panel(s, goal, count, channel, sums, 1, NONE);
+        else if (s->activation)
+            put_panel(s, goal, count, channel, sums, 0, RELU);
+        else
+            put_panel(s, goal, count, channel, sums, 0, NONE);
+        return;
     }
+    for (int r = 0; r < count; r++)
+        LOOP for (int64_t c = 0; c < least(PANEL, s->channels - channel); c += LANES) {
+            const float *z = s->z.col ? goal->z[r] - channel : 0;
+            vec value = finished(s, load(sums + r * PANEL + c), channel + c, z);
+            store(goal->y[r] + c, value, s->channels - channel - c);
+        }
 }
 
 /* One tile and one panel; `tile` of several that read the panel. */
@@ -114,9 +144,9 @@ INLINE void compute(const struct step *s, struct worker *w, struct rows rows, in
     const float *kernels = s->kernels + panel * of_panel;
     rows.ahead = kernels + of_panel + tile * of_panel / (PANEL / LINE);
     rows.step = tile < PANEL / LINE ? LINE : 0;
-    announce(s, w->arena, position, count, panel * PANEL);
+    struct goal goal = goal_of(s, w->arena, position, count, panel * PANEL);
     multiply(rows, kernels, count, s->channels - panel * PANEL, sums);
-    put(s, w->arena, position, count, panel * PANEL, sums);
+    put(s, &goal, count, panel * PANEL, sums);
 }
 
 /* A row of outputs, its windows read where they lie. */
@@ -130,14 +160,14 @@ static void product_in_place(const struct step *s, struct worker *w)
             int64_t lo = t * s->w / tiles, hi = (t + 1) * s->w / tiles, position = piece * s->w + lo;
             int64_t y = piece % s->h * s->stride_h - s->top, x = lo * s->stride_w - s->left;
             int64_t down = y + (s->kernel_h - 1) * s->dilation_h, right = (hi - 1) * s->stride_w - s->left + s->kernel_w;
-            struct rows rows = {gathered, length, 1, 0, length, 0, 0};
+            struct rows rows = {gathered, spread(length), 1, 0, length, 0, 0};
             if (y >= 0 && x >= 0 && down < s->in_h && right <= s->in_w) {
                 const float *a = place(w->arena, &s->x, piece / s->h, y, x);
                 int64_t across = s->kernel_w * s->in_channels;
                 rows = (struct rows){a, s->stride_w * s->x.col, s->kernel_h, s->dilation_h * s->x.row, across, 0, 0};
             } else {
                 for (int64_t r = lo; r < hi; r++)
-                    gather(s, w->arena, position + r - lo, gathered + (r - lo) * length);
+                    gather(s, w->arena, position + r - lo, gathered + (r - lo) * spread(length));
             }
             for (int64_t p = 0; p < panels; p++)
                 compute(s, w, rows, position, (int)(hi - lo), p, PANEL, sums);
@@ -158,13 +188,13 @@ void product(const struct step *s, struct worker *w)
     for (int64_t piece; (piece = take(w)) < blocks * groups;) {
         int64_t block = piece / groups, first = block * s->block;
         int64_t rows = least(s->block, positions - first);
-        struct rows all = {gathered, length, 1, 0, length, 0, 0};
+        struct rows all = {gathered, spread(length), 1, 0, length, 0, 0};
         if (s->shared == FLAT) {
             all.apart = s->h * s->w == 1 ? s->x.image : s->x.col;
             all.a = w->arena + s->x.at + first * all.apart;
         } else if (block != last) {
             for (int64_t r = 0; r < rows; r++)
-                gather(s, w->arena, first + r, gathered + r * length);
+                gather(s, w->arena, first + r, gathered + r * spread(length));
             last = block;
         }
         int64_t tiles = (rows + ROWS - 1) / ROWS, from = piece % groups * s->group;

@@ -55,6 +55,17 @@ INLINE float *scratch_of(const struct step *s, const struct worker *w)
     return w->arena + s->scratch + w->number * s->scratch_apart;
 }
 
+INLINE vec activated(const struct step *s, vec value, int64_t c, int64_t activation)
+{
+    if (activation == RELU)
+        return (vec)((mask)value & ~(value < 0)); /* a NaN stays */
+    if (activation == LEAKY)
+        return choose(value < 0, value * (float)s->parameters[0], value);
+    if (activation == PRELU)
+        return choose(value < 0, value * load(s->slopes + c), value);
+    return value;
+}
+
 /* A sum for the channels from c on at a place, with bias, addend and activation. */
 INLINE vec finished(const struct step *s, vec value, int64_t c, const float *z)
 {
@@ -62,13 +73,7 @@ INLINE vec finished(const struct step *s, vec value, int64_t c, const float *z)
         value += load(s->bias + c);
     if (z)
         value += load(z + c);
-    if (s->activation == RELU)
-        return (vec)((mask)value & ~(value < 0)); /* a NaN stays */
-    if (s->activation == LEAKY)
-        return choose(value < 0, value * (float)s->parameters[0], value);
-    if (s->activation == PRELU)
-        return choose(value < 0, value * load(s->slopes + c), value);
-    return value;
+    return activated(s, value, c, s->activation);
 }
 
 void product(const struct step *s, struct worker *w);

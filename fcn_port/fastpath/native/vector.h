@@ -40,6 +40,11 @@ INLINE vec choose(mask where, vec a, vec b) { return (vec)(((mask)a & where) | (
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
+#define LINE 16 /* floats that a cache fetches at once */
+
+/* Floats between rows of `length`: an odd number of lines, as rows 2048 bytes apart would share two places of a cache. */
+INLINE int64_t spread(int64_t length) { return ((length + LINE - 1) / LINE | 1) * LINE; }
+
 /* The first `count` floats of a vector. */
 INLINE void store(float *to, vec value, int64_t count)
 {
@@ -77,7 +82,6 @@ struct rows {
     int64_t step;
 };
 
-#define LINE 16 /* floats that are fetched at once */
 
 /* `count` rows times a panel of kernels (numbers of a row, PANEL), of which `vectors` vectors count, to (count, PANEL). */
 INLINE void multiply_some(struct rows rows, const float *kernels, int count, int vectors, float *to)

@@ -30,7 +30,7 @@ INLINE struct spot spot_of(const struct step *s, int64_t tile, int m)
     return (struct spot){tile / (rows * cols), tile / cols % rows * m, tile % cols * m};
 }
 
-INLINE int64_t wide(const struct step *s) { return (s->in_channels + LANES - 1) / LANES * LANES; }
+INLINE int64_t wide(const struct step *s) { return spread(s->in_channels); }
 
 /* Sum of a[i] * x[i], for numbers a that the compiler knows. */
 INLINE vec dot(const float *a, int n, const vec *x)

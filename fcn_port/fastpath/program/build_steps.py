@@ -18,6 +18,10 @@ MOST_IN_PLACE, LEAST_IN_PLACE = 128, 12
 """Features up to which copying windows costs more than it helps, and the length of a row of outputs from which on."""
 
 
+CROWDED, MANY = 512, 256
+"""Rows a multiple of so many floats apart share a few places of a cache; copying them pays for so many features."""
+
+
 @dataclass(frozen=True)
 class NativeTask:
     """A step whose places are not known to their last number yet: where buffers lie is decided when all are there."""
@@ -133,9 +137,9 @@ def _divide(kernel: KernelChoice, x: BlobPlace, y: BlobPlace, threads: int) -> D
 
 def _rows_are(kernel: KernelChoice, x: BlobPlace, y: BlobPlace) -> int:
     """FLAT, IN_PLACE where few outputs would read copied windows and rows are long, else GATHERED."""
-    if _is_flat(kernel, x):
-        return FLAT
     (_, channels, _, _), (_, features, _, w) = x.size, y.size
+    if _is_flat(kernel, x):
+        return GATHERED if x.steps[2] % CROWDED == 0 and features >= MANY and x.size[3] > 1 else FLAT
     together = x.steps[2] == channels and kernel.dilation[1] == 1
     return IN_PLACE if together and features <= MOST_IN_PLACE and w >= LEAST_IN_PLACE else GATHERED
 

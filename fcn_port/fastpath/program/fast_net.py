@@ -48,10 +48,11 @@ class FastNet(Wrapper):
 
     def _run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
         """The outputs; None where the net itself shall say what is wrong, or cannot be planned after all."""
-        if not self.state().is_planned:
+        state = self.state()
+        if not state.is_planned:
             return None
         try:
-            program = self._program({name: tuple(inputs[name].shape) for name in self.net.inputs})
+            program = self._program(state, {name: tuple(inputs[name].shape) for name in self.net.inputs})
             arena = self._arenas.take(program.floats)
             found = program(inputs, arena)
         except (ArithmeticError, LookupError, MemoryError, NotImplementedError, RuntimeError, ValueError):
@@ -61,10 +62,11 @@ class FastNet(Wrapper):
 
     def explain(self, size: tuple[int, int]) -> str:
         """The way in which each layer is computed for images of `size` (h, w), a line for each."""
-        if not self.state().is_planned:
+        state = self.state()
+        if not state.is_planned:
             return super().explain(size)
         shapes = {name: (*shape[:2], *size) if len(shape) == 4 else shape for name, shape in self.net.inputs.items()}
-        return "\n".join(self._program(shapes).explain())
+        return "\n".join(self._program(state, shapes).explain())
 
     def reads(self, inputs: Mapping[str, Tensor]) -> object:
         """The values that a pass reads beside these inputs: weights as they are, and packed."""
@@ -82,8 +84,8 @@ class FastNet(Wrapper):
                 self._state = state = PackedNet(now, self.net)
             return state
 
-    def _program(self, shapes: Mapping[str, Shape]) -> ArenaPlan:
-        state, threads = self.state(), torch.get_num_threads()
+    def _program(self, state: PackedNet, shapes: Mapping[str, Shape]) -> ArenaPlan:
+        threads = torch.get_num_threads()
 
         def make() -> ArenaPlan:
             return ArenaPlan(self.flow, shapes, state.weights, threads=threads, winograd=self.winograd)

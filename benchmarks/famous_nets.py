@@ -1,0 +1,192 @@
+"""Famous nets, one after the other, by everything that can run them on a CPU.
+
+``python -m benchmarks.famous_nets`` runs every candidate that is installed once in each round, all in one process and
+on the same input, and prints medians, the ratio of `fast` to the best peer with right numbers, and errors as Markdown;
+``--json FILE`` keeps every number. ``--clock processor`` counts processor time, for one thread on a shared machine;
+wall-clock time is what counts on a quiet one. Errors are the largest difference from double precision, as a share of
+the largest value of an output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gc
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import fcn_port
+from benchmarks.engines import machine, say
+from benchmarks.famous import NETS, example, seeded
+from converters import CaffeNet
+
+Outputs = Mapping[str, np.ndarray]
+Run = Callable[[], Outputs]
+RIGHT = 2e-5
+"""Error up to which a peer counts."""
+OURS = "fcn-port"
+
+
+def ours(net: CaffeNet, x: torch.Tensor, folder: Path) -> Run:
+    return _module(fcn_port.fast(net), net, x)
+
+
+def plain(net: CaffeNet, x: torch.Tensor, folder: Path) -> Run:
+    return _module(net, net, x)
+
+
+def compiled(net: CaffeNet, x: torch.Tensor, folder: Path) -> Run:
+    import torch._inductor.config
+
+    with torch._inductor.config.patch(freezing=True):
+        run = torch.compile(net)
+        run(x)
+    return _module(run, net, x)
+
+
+def onnxruntime(net: CaffeNet, x: torch.Tensor, folder: Path) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
+    session = onnxruntime.InferenceSession(str(onnx_file(net, x, folder)), options, providers=["CPUExecutionProvider"])
+    (name,), outputs = (each.name for each in session.get_inputs()), [each.name for each in session.get_outputs()]
+    return lambda: dict(zip(outputs, session.run(outputs, {name: x.numpy()}), strict=True))
+
+
+def openvino(net: CaffeNet, x: torch.Tensor, folder: Path) -> Run:
+    import openvino
+
+    options = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
+    model = openvino.Core().compile_model(str(onnx_file(net, x, folder)), "CPU", options)
+    request = model.create_infer_request()
+    return lambda: {port.any_name: array for port, array in request.infer({0: x.numpy()}).items()}
+
+
+CANDIDATES: Mapping[str, Callable[[CaffeNet, torch.Tensor, Path], Run]] = {
+    OURS: ours,
+    "CaffeNet": plain,
+    "onnxruntime": onnxruntime,
+    "OpenVINO": openvino,
+    "torch.compile": compiled,
+}
+
+
+def onnx_file(net: CaffeNet, x: torch.Tensor, folder: Path) -> Path:
+    from fcn_port.exporting import export_net
+
+    path = folder / "net.onnx"
+    if not path.exists():
+        export_net(net, to="onnx", out=path, size=(x.shape[2], x.shape[3]))
+    return path
+
+
+def _module(run: Callable[[torch.Tensor], Any], net: CaffeNet, x: torch.Tensor) -> Run:
+    def call() -> Outputs:
+        found = run(x)
+        named = found if isinstance(found, dict) else {net.outputs[0]: found}
+        return {name: value.numpy() for name, value in named.items()}
+
+    return call
+
+
+def measure(name: str, candidates: list[str], *, batch: int, rounds: int, clock: Callable[[], float]) -> dict[str, Any]:
+    """One row for each candidate: times in milliseconds, error, or why it failed."""
+    net = seeded(name)
+    x = example(net, batch=batch)
+    double = copy.deepcopy(net).double()(x.double())
+    exact = {key: value.numpy() for key, value in _named(net, double).items()}
+    rows: dict[str, dict[str, Any]] = {each: {} for each in candidates}
+    runs: dict[str, Run] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for each in candidates:
+            say(f"{name}: preparing {each}")
+            try:
+                run = CANDIDATES[each](net, x, Path(folder))
+                rows[each]["error"] = _error(run(), exact)
+            except Exception as error:  # not installed, or cannot run it: a cell of the table too
+                rows[each]["failed"] = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+                continue
+            runs[each] = run
+        for count in range(rounds):
+            say(f"{name}: round {count + 1} of {rounds}")
+            for each, run in runs.items():
+                begun = clock()
+                run()
+                rows[each].setdefault("ms", []).append(1e3 * (clock() - begun))
+    return rows
+
+
+def _named(net: CaffeNet, found: Any) -> dict[str, torch.Tensor]:
+    return found if isinstance(found, dict) else {net.outputs[0]: found}
+
+
+def _error(found: Outputs, exact: Outputs) -> float:
+    pairs = [(value, _same(found, name, value)) for name, value in exact.items()]
+    return max(float(np.abs(its - value).max() / np.abs(value).max()) for value, its in pairs)
+
+
+def _same(found: Outputs, name: str, value: np.ndarray) -> np.ndarray:
+    """The output of that name; a model whose names are other ones has a single output."""
+    return (found[name] if name in found else next(iter(found.values()))).reshape(value.shape)
+
+
+def table(results: Mapping[str, Mapping[str, Any]], candidates: list[str]) -> str:
+    """Medians in milliseconds with errors, and what `fast` takes of the best peer's time: the median within a round."""
+    lines = [f"| ms (error) | {' | '.join(candidates)} | of the best peer |", "| --- " * (len(candidates) + 2) + "|"]
+    for name, rows in results.items():
+        cells = [
+            f"{statistics.median(rows[each]['ms']):.1f} ({rows[each]['error']:.0e})" if "ms" in rows[each] else "failed"
+            for each in candidates
+        ]
+        peers = [
+            each
+            for each in candidates[1:]
+            if "ms" in rows[each] and rows[each]["error"] <= RIGHT and each != "CaffeNet"
+        ]
+        best = min(peers, key=lambda each: statistics.median(rows[each]["ms"]), default=None)
+        ratio = "" if best is None else f"{_ratio(rows[OURS]['ms'], rows[best]['ms']):.2f} {best}"
+        lines.append(f"| {name} | {' | '.join(cells)} | {ratio} |")
+    return "\n".join(lines)
+
+
+def _ratio(mine: list[float], its: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(mine, its, strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nets", nargs="+", choices=list(NETS), default=list(NETS))
+    parser.add_argument("--only", nargs="+", choices=list(CANDIDATES), default=list(CANDIDATES))
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--clock", choices=("wall", "processor"), default="wall")
+    parser.add_argument("--json", type=Path, help="write every number to this file")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    clock = time.perf_counter if arguments.clock == "wall" else time.process_time
+    candidates = [OURS, *(each for each in CANDIDATES if each in arguments.only and each != OURS)]
+    print(", ".join(f"{key} {value}" for key, value in machine(arguments.threads).items()))
+    print(f"batch {arguments.batch}, {arguments.clock} clock, medians of {arguments.rounds} rounds\n")
+    results = {}
+    with torch.no_grad():
+        for name in arguments.nets:
+            results[name] = measure(name, candidates, batch=arguments.batch, rounds=arguments.rounds, clock=clock)
+            seeded.cache_clear()
+            gc.collect()
+    print(table(results, candidates))
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"machine": machine(arguments.threads), "results": results}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
