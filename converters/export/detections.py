@@ -16,32 +16,27 @@ def are_detections(blob: np.ndarray) -> bool:
     return bool((whole == np.round(whole)).all() and (whole >= -1).all())
 
 
-def detections_apart(found: np.ndarray, right: np.ndarray, *, most: float = 1.0) -> float:
+def detections_apart(found: np.ndarray, right: np.ndarray) -> float:
     """The largest difference of a row's numbers from its partner's, of the largest number of the rows.
 
-    Infinite where a row has no partner, of the same image and class; with `most` below 1 that share of the rows must
-    have one. Rows of nothing but zeros, and those of image -1, are what OpenCV and OpenVINO fill up to keep_top_k with;
-    class -1 is Caffe's word for nothing found.
+    Infinite where a row has no partner, of the same image and class. Rows of nothing but zeros, and those of image -1,
+    are what OpenCV and OpenVINO fill up to keep_top_k with; class -1 is Caffe's word for nothing found.
     """
     left, rows = _real(found), _real(right)
-    many = max(len(left), len(rows))
-    if min(len(left), len(rows)) < most * many:
+    if len(left) != len(rows):
         return float("inf")
     largest = float(np.abs(rows[np.isfinite(rows)]).max(initial=0.0)) or 1.0
-    apart = []
+    worst = 0.0
     free = np.ones(len(left), dtype=bool)
     for row in rows:
         with np.errstate(invalid="ignore"):
-            difference = np.where(left == row, 0.0, np.abs(left - row))
-        distance = np.nan_to_num(difference, nan=np.inf).max(axis=1)
+            apart = np.where(left == row, 0.0, np.abs(left - row))
+        distance = np.nan_to_num(apart, nan=np.inf).max(axis=1)
         distance[~free | (left[:, :2] != row[:2]).any(axis=1)] = np.inf
-        partner = int(np.argmin(distance)) if len(distance) else -1
-        apart.append(float(distance[partner]) if len(distance) else float("inf"))
-        if np.isfinite(apart[-1]):
-            free[partner] = False
-    apart.sort()
-    counted = apart[: int(np.ceil(most * len(apart)))]
-    return counted[-1] / largest if counted else 0.0
+        partner = int(np.argmin(distance))
+        worst = max(worst, float(distance[partner]))
+        free[partner] = False
+    return worst / largest
 
 
 def _real(blob: np.ndarray) -> np.ndarray:

@@ -25,12 +25,21 @@ def _opencv(job: dict[str, Any]) -> tuple[str, Run]:
 
     engine = job["engine"]
     given = () if engine is None else (getattr(cv2.dnn, engine),)
-    net = cv2.dnn.readNetFromONNX(job["model"], *given)
 
-    if engine != "ENGINE_NEW":  # which takes no inputs any more after this
-        net.enableWinograd(False)  # its rounding, up to 1e-4, is none of the model's
+    def read() -> Any:
+        net = cv2.dnn.readNetFromONNX(job["model"], *given)
+        if engine != "ENGINE_NEW":  # which takes no inputs any more after this
+            net.enableWinograd(False)  # its rounding, up to 1e-4, is none of the model's
+        return net
+
+    nets: dict[Any, Any] = {None: read()}
 
     def run(inputs: Mapping[str, Any]) -> Any:
+        # After a change of sizes OpenCV 4's own PriorBox and DetectionOutput go wrong, also in a net read from Caffe.
+        sizes = tuple(value.shape for value in inputs.values())
+        net = nets.pop(sizes, None) or nets.pop(None, None) or read()
+        nets.clear()
+        nets[sizes] = net
         for name, value in inputs.items():
             net.setInput(value, name)
         if len(job["outputs"]) == 1:
