@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 def name_values_by_layers(model: OnnxNet) -> OnnxNet:
     """The model with the first output of every node called as the node, in the same graph, which is changed."""
     graph = model.graph
+    for node in graph.nodes:  # OpenCV makes layers of constants too, each under its name
+        while node.name in graph.initializers:
+            node.name += "_"
     fixed = {end.name for end in model.inputs} | set(graph.initializers)
     wanted = {node.output[0]: node.name for node in graph.nodes if node.name not in fixed}
     others = {name for node in graph.nodes for name in node.output if name not in wanted}
