@@ -97,6 +97,7 @@ proto: $(VENV)/ready-dev ## compile converters/caffe.proto after a change
 bench: $(VENV)/ready-bench ## speed and memory, side by side with what a user would pick instead; tables and a plot in build/
 	@mkdir -p build
 	$(BIN)/python -m benchmarks.conversion
+	$(BIN)/python -m benchmarks.onnx_export
 	$(BIN)/python -m benchmarks.evaluation_cost
 	$(BIN)/python -m benchmarks.columns
 	$(BIN)/python -m benchmarks.engines --sizes 128 256 375 500 --json build/engines.json --plot build/engines.png

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ..net.onnx_form import OnnxLayer, Operand, Sizes
 
 
+MOST_COPIES = 1 << 26
+"""Numbers of the constant with which ONNX does an Im2col."""
 HOLES = ("convolution_param.hole", "convolution_param.hole_h", "convolution_param.hole_w")
 """DeepLab's fields for the dilation."""
 
@@ -309,6 +311,10 @@ class Im2col(Windows, OneToOne):
         if channels is None:
             raise out.refuse("Im2col of a free number of channels")
         places = prod(kernel)
+        if channels * places**2 > MOST_COPIES:
+            raise out.refuse(
+                f"Im2col of {channels} channels by {kernel} would take a constant of {channels * places**2:,} numbers"
+            )
         copies = np.eye(places, dtype=np.float32).reshape(places, 1, *kernel)
         weight = out.constant("places", np.tile(copies, (channels, 1, 1, 1)))
         window: dict[str, Any] = {"kernel_shape": kernel, "strides": stride, "pads": pad * 2, "dilations": dilation}

@@ -17,7 +17,7 @@ from .base import LARGEST, Layer, OneToOne, Pair, as_image, pair, refuse, regist
 from .fork import ForkMessage, fork_fields
 from .padded import Around, PaddedPooling, read_around
 from .pooling_onnx import pooling_to_onnx
-from .spp_onnx import level_of_any_size
+from .spp_onnx import MOST_BINS, level_of_any_size
 from .volume import VolumePooling
 
 if TYPE_CHECKING:
@@ -327,6 +327,8 @@ class SPP(OneToOne):
         rows = []
         for level in range(self.levels):
             part = f"level{level}"
+            if size is None and 2**level > MOST_BINS:
+                raise out.refuse(f"a pyramid of {self.levels} levels over a free size", hint="fix the size: --size")
             if size is None:
                 cells = level_of_any_size(out, self.method, 2**level, part=part)
             else:

@@ -18,6 +18,8 @@ from .base import Pair
 if TYPE_CHECKING:
     from ..net.onnx_form import OnnxLayer, Sizes
 
+MOST_SHARES = 1 << 20
+"""Windows of an image that is fixed, up to which a constant says by how many places each is divided."""
 LOWEST = float(np.finfo(np.float32).min)
 """The value that Caffe's maximum begins with (pooling_layer.cpp, Forward_cpu: -FLT_MAX)."""
 
@@ -152,7 +154,7 @@ def _ends(layer: PoolingWindows, size: tuple[int, ...] | None) -> tuple[int, ...
 def _share(layer: PoolingWindows, out: OnnxLayer, size: Sizes) -> str:
     """The part of each window that lies in the padded blob, by which Caffe divides, of the kernel's size."""
     known = size.known
-    if known is not None:
+    if known is not None and prod(layer.sizes(known)) <= MOST_SHARES:
         counts = [_counts(layer, axis, known) for axis in (0, 1)]
         share = np.outer(*counts) / prod(layer.kernel)
         return out.constant("share", share.astype(np.float32)[None, None])

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from ..net.onnx_form import OnnxLayer, Operand, Sizes
 
 
+MOST_BINS = 32
+"""Windows along an axis that are cut out one by one."""
+
+
 def level_of_any_size(out: OnnxLayer, method: str, bins: int, *, part: str) -> str:
     """(n, c, bins, bins): each window is cut out by itself and reduced.
 

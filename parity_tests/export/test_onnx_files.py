@@ -188,9 +188,21 @@ layer { name: "tanh" type: "TanH" bottom: "rois" top: "tanh" }
 """
 
 
+MULTIPLES = """
+input: "data" input_shape { dim: 1 dim: 2 dim: 64 dim: 128 }
+layer { name: "deep" type: "Convolution" bottom: "data" top: "deep"
+        convolution_param { num_output: 2 kernel_size: 64 stride: 64 } }
+layer { name: "back" type: "Deconvolution" bottom: "deep" top: "back"
+        convolution_param { num_output: 2 kernel_size: 64 stride: 64 } }
+layer { name: "sum" type: "Eltwise" bottom: "data" bottom: "back" top: "sum" }
+"""
+"""A net that takes multiples of 64 alone."""
+
+
 @pytest.mark.parametrize(
     ("text", "options", "expected"),
     [
+        (MULTIPLES, {}, [("batch", 2, "height", "width")]),
         (FULLY_CONNECTED, {}, [("batch", 3, 8, 8)]),
         (FULLY_CONNECTED, {"batch": 4}, [(4, 3, 8, 8)]),
         (TWO_IMAGES, {}, [("batch", 2, "height", "width")] * 2),

@@ -168,6 +168,20 @@ def test_poolings_at_their_corners(settings: str) -> None:
     assert worst_pooling(settings) <= tolerance("onnx-forms")
 
 
+BOMBS = {
+    "im2col": 'type: "Im2col" convolution_param { kernel_size: 400 }',
+    "pyramid": 'type: "SPP" spp_param { pool: MAX pyramid_height: 8 }',
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_forms_that_would_fill_the_memory_are_refused(name: str) -> None:
+    text = 'input: "data" input_shape { dim: 1 dim: 3 dim: 512 dim: 512 }'
+    spec = prepare(parse_prototxt(f'{text} layer {{ name: "x" bottom: "data" top: "x" {BOMBS[name]} }}'))
+    with pytest.raises(ExportError, match=r"would take a constant|over a free size"):
+        build_onnx(spec, {})
+
+
 # Wrong variants
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
+from onnx.defs import onnx_opset_version
 
 from ...execution.state_dict import split_key
 from ...net.aliasing import aliases
@@ -98,8 +99,11 @@ def build_onnx(spec: NetSpec, arrays: Mapping[str, np.ndarray], options: OnnxOpt
     """
     wanted = options or OnnxOptions()
     opset = wanted.opset
-    if not LOWEST_OPSET <= opset <= HIGHEST_OPSET:
-        raise ExportError(f"opset {opset}; expected {LOWEST_OPSET} to {HIGHEST_OPSET}")
+    highest = min(HIGHEST_OPSET, onnx_opset_version())
+    if not LOWEST_OPSET <= opset <= highest:
+        raise ExportError(
+            f"opset {opset}; expected {LOWEST_OPSET} to {highest}, the last that the installed onnx knows"
+        )
     if wanted.outputs is not None:
         spec = cut(spec, wanted.outputs)
     weights: Mapping[BlobId, np.ndarray] = {split_key(key): array for key, array in arrays.items()}

@@ -105,15 +105,17 @@ def _free(
 ) -> tuple[tuple[Free, ...], list[_Trial]]:
     free: list[Free] = []
     trials: list[_Trial] = []
+    sizes: dict[Place, int] = {}
     for candidate in candidates:
         for each, found in _try(spec, base, candidate, first):
             taken = {one.name for one in free}
             name = each.name if each.name not in taken else f"{each.places[0][0]}_{each.name}"
             free.append(replace(each, name=name))
             trials += found
+            last = found[-1].inputs
+            sizes.update({(blob, axis): last[blob][axis] for blob, axis in each.places})
     if len(free) > 1:  # each alone may do where all at once do not
-        changed = {place: base[place[0]][place[1]] + 64 + 32 * i for i, one in enumerate(free) for place in one.places}
-        together = _trial(spec, _with(base, changed), first)
+        together = _trial(spec, _with(base, sizes), first)
         if together is None:
             return (), []
         trials.append(together)
