@@ -4,6 +4,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 RELEASE ?= voc-fcn8s
 SECONDS ?= 20
+JOBS ?= 2
 TARGETS ?=
 KILLS ?= 200
 SEED ?= 1
@@ -60,7 +61,7 @@ check-oldest: $(VENV)/ready-oldest ## the fast part of the suite with the lower 
 	$(BIN)/python .ci/oldest.py
 
 fuzz: $(VENV)/ready-fuzz ## every reader against bytes that nobody meant: make fuzz SECONDS=600 TARGETS="net h5" SEED=2
-	$(BIN)/python -m parity_tests.fuzz $(TARGETS) --seconds $(SECONDS) --seed $(SEED)
+	$(BIN)/python -m parity_tests.fuzz $(TARGETS) --seconds $(SECONDS) --jobs $(JOBS) --seed $(SEED)
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .
