@@ -113,16 +113,18 @@ def known_params(layer: LayerSpec) -> Layer:
     params = layer.params
     if params is not None:
         return params
-    kind = f"'{layer.type}'"
+    kind, name = f"'{layer.type}'", layer.type
     if layer.type == "Python":
         python = layer.message.python_param
         kind += f" ({python.module}.{python.layer})"
+        name = f"Python:{python.layer}"
     near = similar_type(layer.type)
     meant = f"did you mean '{near}'? Else " if near else ""
     raise UnknownLayerError(
         f"unsupported layer type {kind}",
         where=layer.place,
-        hint=f'{meant}add it with @register_layer("{layer.type}"); converters/layers/base.py shows how',
+        hint=f'{meant}add it with @register_layer("{name}"), on the command line by --register FILE.py; '
+        "converters/net/layer.py shows how",
     )
 
 

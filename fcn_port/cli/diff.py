@@ -7,6 +7,7 @@ import click
 from converters.diff import Difference, diff_blobs, diff_nets
 
 from .output import json_option, note, write_columns, write_json
+from .registering import register_option
 from .sources import is_definition, read_net_and_blobs
 
 
@@ -15,6 +16,7 @@ from .sources import is_definition, read_net_and_blobs
 @click.argument("second")
 @click.option("--meaning", is_flag=True, help="Compare nets only in what changes the numbers of a forward pass.")
 @json_option
+@register_option
 def command(first: str, second: str, meaning: bool, as_json: bool) -> int:
     """Show what differs between FIRST and SECOND: layers, settings, blobs, values.
 

@@ -20,6 +20,7 @@ from .device import device_option, find_device
 from .engine import RunOptions, engine_option, padded_option, precision_option, run_as_told
 from .output import echo, echo_lines, json_option, note, write_columns, write_json
 from .progress import progress_bar
+from .registering import register_option
 
 if TYPE_CHECKING:
     from ..data.records import DataSet
@@ -66,6 +67,7 @@ class EvaluateOptions(RunOptions):
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV for spreadsheets to read.")
 @device_option
 @json_option
+@register_option
 def command(
     weights: tuple[str, ...], folder: Path | None, split: str | None, check_submission: Path | None, **given: Any
 ) -> int:

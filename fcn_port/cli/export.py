@@ -13,6 +13,7 @@ from ..export_files import EXPORT_FORMATS
 from .bringing import here
 from .inspect import SizeParam
 from .output import echo, json_option, note, size_text, write_json
+from .registering import register_option
 
 if TYPE_CHECKING:
     from ..export_files import ExportReport
@@ -57,6 +58,7 @@ _HELP = f"""Write WEIGHTS, a release or a file of any kind, in another format.
 @click.option("--external-data", is_flag=True, help="Put the weights in OUT.data (onnx); over 2 GB they always are.")
 @click.option("--check/--no-check", "checked", default=True, help="Run what was written (onnx); default: it is run.")
 @json_option
+@register_option
 def command(weights: str, to: str, out: str | None, prototxt: str | None, as_json: bool, **chosen: Any) -> None:
     _refuse_options_of_others(to, chosen)
     path = here(weights)

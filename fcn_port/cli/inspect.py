@@ -15,6 +15,7 @@ from converters.passes import prepare
 
 from .bringing import looks_like_a_name
 from .output import echo, json_option, note, size_text, write_columns, write_json
+from .registering import register_option
 from .sources import is_only_a_file, read_net, read_net_and_blobs
 
 _HEADER = ("layer", "type", "bottoms", "tops", "shape", "parameters", "MACs")
@@ -44,6 +45,7 @@ class SizeParam(_SizeType):
 @click.argument("what")
 @click.option("--size", type=SizeParam(), help="Input size, height first; default: the size that the net names.")
 @json_option
+@register_option
 def command(what: str, size: SizeOption, as_json: bool) -> None:
     """Show what is in WHAT: a prototxt, caffemodel, .h5, mean, converted file, or the name of a net.
 

@@ -16,6 +16,7 @@ from .device import device_option, find_device
 from .engine import RunOptions, engine_option, low_memory_option, padded_option, precision_option, run_as_told
 from .output import echo, json_option, note, write_columns, write_json
 from .progress import progress_bar
+from .registering import register_option
 
 if TYPE_CHECKING:
     from ..nets import Net
@@ -57,6 +58,7 @@ class PredictOptions(RunOptions):
 @device_option
 @click.option("-v", "--verbose", is_flag=True, help="Say for each size of image what the net need not compute.")
 @json_option
+@register_option
 def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **given: Any) -> int:
     """Segment IMAGES with WEIGHTS, the name of a release or a file.
 

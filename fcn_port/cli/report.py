@@ -17,6 +17,7 @@ from .device import device_option, find_device
 from .inspect import SizeOption, SizeParam
 from .output import note
 from .progress import progress_bar
+from .registering import register_option
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,6 +55,7 @@ class ReportOptions:
 @click.option("--images", type=click.IntRange(min=0), default=4, show_default=True, help="So many best and worst.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first images of the split.")
 @device_option
+@register_option
 def command(weights: str, out: Path, **given: Any) -> None:
     """Write one HTML page about WEIGHTS, the name of a release or net, or a file.
 

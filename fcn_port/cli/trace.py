@@ -13,6 +13,7 @@ from converters.passes import prepare
 from .explain import explain_crop
 from .inspect import SizeParam, input_shapes
 from .output import echo, echo_lines, json_option, size_text, write_columns, write_json
+from .registering import register_option
 from .sources import read_net
 
 
@@ -22,6 +23,7 @@ from .sources import read_net
 @click.option("--explain-crops", is_flag=True, help="Say in words and numbers why each crop is where it is.")
 @click.option("--auto-crop", "derive", is_flag=True, help="Derive the offsets of crops that give none.")
 @json_option
+@register_option
 def command(what: str, size: tuple[int, int] | None, explain_crops: bool, derive: bool, as_json: bool) -> None:
     """Show the shape of every blob of WHAT for an image of SIZE, height first.
 

@@ -8,6 +8,7 @@ import click
 
 from .bringing import bring, here, looks_like_a_name
 from .output import echo, json_option, write_json
+from .registering import register_option
 
 _MARKS = {True: "ok  ", False: "FAIL", None: "--  "}
 _File = click.Path(dir_okay=False, path_type=Path)
@@ -19,6 +20,7 @@ _File = click.Path(dir_okay=False, path_type=Path)
 @click.option("--prototxt", type=_File, help="The net of SOURCE, where the file holds none.")
 @click.option("--golden", type=_File, help="An .npz with every blob of a forward pass that Caffe made.")
 @json_option
+@register_option
 def command(weights: str, against: Path | None, prototxt: Path | None, golden: Path | None, as_json: bool) -> int:
     """Prove that WEIGHTS, a converted file, are the ones of a Caffe file, and that the net computes the same.
 

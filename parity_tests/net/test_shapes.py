@@ -150,12 +150,13 @@ def test_input_dims_are_bounded() -> None:
 
 
 def test_unknown_layer_type_names_layer_type_and_line() -> None:
-    spec = parse_prototxt(net_of('name: "prior"\n type: "PriorBox" bottom: "data" top: "p"'), path="ssd.prototxt")
+    spec = parse_prototxt(net_of('name: "prior"\n type: "Prioritise" bottom: "data" top: "p"'), path="ssd.prototxt")
     with pytest.raises(UnknownLayerError) as caught:
         infer_shapes(spec)
     assert str(caught.value) == (
-        "ssd.prototxt: layer 'prior' (PriorBox, line 2): unsupported layer type 'PriorBox'\n"
-        '  add it with @register_layer("PriorBox"); converters/layers/base.py shows how'
+        "ssd.prototxt: layer 'prior' (Prioritise, line 2): unsupported layer type 'Prioritise'\n"
+        '  add it with @register_layer("Prioritise"), on the command line by --register FILE.py; '
+        "converters/net/layer.py shows how"
     )
 
 
