@@ -2,6 +2,7 @@
 
     net = fcn_port.load("voc-fcn8s")              # fetched, verified and converted the first time
     seen = fcn_port.segment(net, "street.jpg")    # seen.labels, seen.scores, seen.overlay()
+    found = fcn_port.detect(ssd, "street.jpg")    # found[0].name, .score, .box; found.picture()
 
 `fast` gives the same net without its padding's work. `build` makes a net without weights, `blobs` runs one and gives
 every blob by Caffe's name, `trace` every shape.
@@ -16,18 +17,36 @@ if TYPE_CHECKING:
     import weights as weights
     from converters.version import VERSION as __version__
 
+    from .detection import Detection, Detections, detect
     from .fastpath.lossless import fast
     from .inspection import blobs, trace
     from .loading import load
     from .nets import Net, build
     from .predict import Segmentation, prepare, segment
 
-__all__ = ["Net", "Segmentation", "__version__", "blobs", "build", "fast", "load", "prepare", "segment", "trace"]
+__all__ = [
+    "Detection",
+    "Detections",
+    "Net",
+    "Segmentation",
+    "__version__",
+    "blobs",
+    "build",
+    "detect",
+    "fast",
+    "load",
+    "prepare",
+    "segment",
+    "trace",
+]
 
 _HOMES = {
+    "Detection": ("fcn_port.detection", "Detection"),
+    "Detections": ("fcn_port.detection", "Detections"),
     "Segmentation": ("fcn_port.predict", "Segmentation"),
     "__version__": ("converters.version", "VERSION"),
     "prepare": ("fcn_port.predict", "prepare"),
+    "detect": ("fcn_port.detection", "detect"),
     "segment": ("fcn_port.predict", "segment"),
     "fast": ("fcn_port.fastpath.lossless", "fast"),
     "blobs": ("fcn_port.inspection", "blobs"),

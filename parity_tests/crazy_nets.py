@@ -30,7 +30,8 @@ _FORKS = {
     "Normalize": ("norm_param", "across_spatial channel_shared eps"),
     "DetectionOutput": (
         "detection_output_param",
-        "num_classes share_location keep_top_k confidence_threshold code_type background_label_id nbottom normalized",
+        "num_classes share_location keep_top_k confidence_threshold code_type background_label_id nbottom normalized "
+        "clip",
     ),
     "DetectionOutputExtended": ("detection_output_param", "num_classes share_location keep_top_k code_type"),
     "Permute": ("permute_param", "order order order order"),

@@ -86,8 +86,8 @@ def box_areas(boxes: Tensor, *, pixels: float = 0) -> Tensor:
     return torch.where(valid, (size + pixels).prod(-1), size.new_zeros(()))
 
 
-def box_overlaps(first: Tensor, second: Tensor, *, pixels: float = 0) -> Tensor:
-    """Intersection over union (n, m) of the boxes (n, 4) and (m, 4); 0 where they do not meet.
+def box_overlaps(first: Tensor, second: Tensor, *, pixels: float = 0, of_smaller: bool = False) -> Tensor:
+    """Intersection over union (n, m) of the boxes (n, 4) and (m, 4), or over the smaller; 0 where they do not meet.
 
     Source: bbox_util.cpp, JaccardOverlap of two NormalizedBBox: boxes that only touch, or of no area, do not meet.
     """
@@ -99,8 +99,9 @@ def box_overlaps(first: Tensor, second: Tensor, *, pixels: float = 0) -> Tensor:
     height = torch.minimum(bottom, other_bottom).sub_(torch.maximum(top, other_top)).add_(pixels)
     meet = (width > 0) & (height > 0)
     inside = width.mul_(height)
-    union = (box_areas(first, pixels=pixels)[:, None] + box_areas(second, pixels=pixels)).sub_(inside)
-    return inside.div_(union).where(meet, inside.new_zeros(()))
+    areas = box_areas(first, pixels=pixels)[:, None], box_areas(second, pixels=pixels)
+    whole = torch.minimum(*areas) if of_smaller else (areas[0] + areas[1]).sub_(inside)
+    return inside.div_(whole).where(meet, inside.new_zeros(()))
 
 
 def nms(
@@ -113,12 +114,14 @@ def nms(
     eta: float = 1.0,
     pixels: float = 0,
     keep_equal: bool = True,
+    of_smaller: bool = False,
 ) -> Tensor:
     """The indices (k,) of the boxes (n, 4) that stay, best score (n,) first; of equal scores the first in the bottom.
 
     A box goes where it overlaps one that stays by more than `threshold` (by as much, too, if not `keep_equal`, as in
-    py-faster-rcnn's cpu_nms.pyx). Only scores above `score_threshold` count, and of them the `top_k` best (-1: all).
-    `eta` below 1 lessens a threshold above 0.5 with each box that stays. Source: bbox_util.cpp, ApplyNMSFast.
+    py-faster-rcnn's cpu_nms.pyx), as a part of their union or, with `of_smaller`, of the smaller (MTCNN's third stage).
+    Only scores above `score_threshold` count, and of them the `top_k` best (-1: all). `eta` below 1 lessens a threshold
+    above 0.5 with each box that stays. Source: bbox_util.cpp, ApplyNMSFast.
     """
     import torch
 
@@ -133,7 +136,7 @@ def nms(
 
     def overlaps(first: ndarray, low: int, high: int) -> ndarray:
         rows = boxes[torch.as_tensor(first, device=boxes.device)]
-        matrix: ndarray = box_overlaps(rows, boxes[low:high], pixels=pixels).cpu().numpy()
+        matrix: ndarray = box_overlaps(rows, boxes[low:high], pixels=pixels, of_smaller=of_smaller).cpu().numpy()
         return matrix
 
     # Caffe's threshold is a float, as its overlaps are: 0.3 as a double is less than 3 / 10 as a float.

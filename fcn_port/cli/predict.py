@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import click
 
 from weights.card import Card
 from weights.catalogue import release as find_release
+from weights.records import InputRecipe, Preprocessing
 
 from .bringing import here
 from .device import device_option, find_device
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from ..predict.segmenting import Seen
 
 _Folder = click.Path(file_okay=False, path_type=Path)
+_File = click.Path(exists=True, dir_okay=False, path_type=Path)
+_Path = click.Path(dir_okay=False, path_type=Path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,12 @@ class PredictOptions(RunOptions):
     tile: int | None
     device: str
     verbose: bool
+    prototxt: Path | None
+    mean: str | None
+    scale: float
+    least_score: float | None
+    classes: Path | None
+    coco: Path | None
 
 
 @click.command("predict")
@@ -51,6 +60,14 @@ class PredictOptions(RunOptions):
 @click.option(
     "--tile", type=click.IntRange(min=1), help="Let the net see N x N pixels at a time; the labels are the same."
 )
+@click.option("--prototxt", type=_File, help="The net of a file that holds none, or another one for its weights.")
+@click.option("--mean", metavar="B,G,R", help="Make inputs by taking off these values, where a file does not say how.")
+@click.option("--scale", type=float, default=1.0, show_default=True, help="Multiply inputs by this, with --mean.")
+@click.option(
+    "--least-score", type=click.FloatRange(0, 1), help="Of objects: tell those from this score on.  [default: 0.3]"
+)
+@click.option("--classes", type=_File, help="Of objects: the names of the classes, a line each, the background first.")
+@click.option("--coco", type=_Path, metavar="FILE", help="Of objects: write them as COCO's results, too.")
 @engine_option
 @padded_option
 @precision_option
@@ -66,6 +83,9 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     `<image>.labels.png` holds the labels, coloured by PASCAL VOC's palette, and `<image>.overlay.png` the image tinted
     by class, with a legend; folders are kept. The share of each class is printed.
 
+    A net that finds objects (SSD, YOLO, Faster R-CNN, R-FCN) writes `<image>.detections.png`, the image with boxes, and
+    `<image>.detections.json`, the records, and prints them.
+
     Of several images, those that cannot be read are listed at the end, and the others are done; the exit status is
     then 1.
     """
@@ -77,8 +97,17 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     options = PredictOptions(**given)
-    net = _net(weights, options)
+    net = _load(weights, options)
     one = is_single(images)
+    if _finds_objects(net):
+        from .detecting import detect_all
+
+        _check_inputs(net, weights)
+        return detect_all(
+            net, sources, out=out, least=options.least_score, names=options.classes, coco=options.coco,
+            as_json=as_json, one=one,
+        )  # fmt: skip
+    net = _net(net, weights, options)
     results: list[dict[str, Any]] = []
     failed: list[Predicted] = []
     explained: set[tuple[int, int]] = set()
@@ -114,15 +143,51 @@ def _explain(net: Net, seen: Seen, tile: int | None, explained: set[tuple[int, i
         note(f"{size[0]}x{size[1]}: {net.explain(size)}")
 
 
-def _net(weights: str, options: PredictOptions) -> Net:
+def _load(weights: str, options: PredictOptions) -> Net:
     from ..loading import attach, load
-    from ..predict.tiles import tiling_of
 
-    net = load(here(weights), find_device(options.device))
+    net = load(here(weights), find_device(options.device), prototxt=options.prototxt)
     if options.like is not None:
         attach(net, Card.of(find_release(options.like)))
+    if options.mean is not None:
+        attach(net, replace(net.card, preprocessing=_preprocessing(net, options.mean, options.scale)))
+    return net
+
+
+def _preprocessing(net: Net, mean: str, scale: float) -> Preprocessing:
+    """What --mean says: one number for each channel of the net's image, which is BGR where there are three."""
+    name, shape = next(iter(net.inputs.items()))
+    try:
+        numbers = tuple(float(part) for part in mean.split(","))
+        recipe = InputRecipe(name, "color", "bgr" if len(numbers) == 3 else "file", numbers, scale=scale)
+    except ValueError as error:
+        raise click.BadParameter(f"{mean}: expected numbers such as 104,117,123", param_hint="'--mean'") from error
+    if len(shape) != 4 or shape[1] != len(numbers):
+        raise click.BadParameter(f"{mean}: the net's input {name} is {shape}", param_hint="'--mean'")
+    return Preprocessing((recipe,))
+
+
+def _finds_objects(net: Net) -> bool:
+    from converters.execution import CaffeNet
+
+    from ..detection import detects
+
+    return isinstance(net, CaffeNet) and detects(net.spec)
+
+
+def _check_inputs(net: Net, weights: str) -> None:
     if net.preprocessing is None:
-        raise click.UsageError(f"{weights} does not say how its inputs are made; add --like RELEASE, such as voc-fcn8s")
+        raise click.UsageError(
+            f"{weights} does not say how its inputs are made; add --mean B,G,R (and --scale), such as 104,117,123, or "
+            "--like RELEASE, such as voc-fcn8s"
+        )
+
+
+def _net(net: Net, weights: str, options: PredictOptions) -> Net:
+    from ..predict.tiles import tiling_of
+
+    _check_inputs(net, weights)
+    assert net.preprocessing is not None
     names = ", ".join(each.name for each in net.preprocessing.inputs)
     if ", " in names:
         raise click.UsageError(f"{weights} looks at several images at once ({names}); predict takes nets with one")

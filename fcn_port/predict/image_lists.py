@@ -13,6 +13,8 @@ from PIL import Image
 
 OUTPUTS = (".labels.png", ".overlay.png", ".scores.npz")
 """The endings of an image's results; such files are not taken for images of a folder."""
+DETECTIONS = (".detections.png", ".detections.json")
+"""The endings of the results of an image in which a net finds objects."""
 PROBABILITIES = ".probabilities"
 """The ending of the folder of an image's probability maps."""
 
@@ -75,7 +77,11 @@ def _below(folder: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(folder, onerror=fail):
         folders[:] = sorted((f for f in folders if not f.startswith(".") and not f.endswith(PROBABILITIES)), key=_order)
         for file in sorted(files, key=_order):
-            if not file.startswith(".") and not file.endswith(OUTPUTS) and Path(file).suffix.lower() in endings:
+            if (
+                not file.startswith(".")
+                and not file.endswith((*OUTPUTS, *DETECTIONS))
+                and Path(file).suffix.lower() in endings
+            ):
                 yield Path(place, file)
 
 

@@ -24,7 +24,7 @@ def with_legend(picture: Image.Image, entries: Sequence[LegendEntry]) -> Image.I
     """
     if not entries:
         return picture.convert("RGB")
-    entries = [(_shown(text), colour) for text, colour in entries]
+    entries = [(shown_text(text), colour) for text, colour in entries]
     height = int(np.clip(picture.width / 40, 12, 28))
     font = ImageFont.load_default(size=height)
     gap = height // 2
@@ -42,7 +42,7 @@ def with_legend(picture: Image.Image, entries: Sequence[LegendEntry]) -> Image.I
     return out
 
 
-def _shown(text: str) -> str:
+def shown_text(text: str) -> str:
     """A text from a file as one short line: Pillow would take 3 kB of memory for each character of a long one."""
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST - 20]}\N{HORIZONTAL ELLIPSIS}{text[-19:]}"

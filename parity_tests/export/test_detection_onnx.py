@@ -110,6 +110,7 @@ FORMS = {
     "no background": (f"{TOPK} background_label_id: -1", concatenated),
     "without top_k": ("confidence_threshold: 0.4 keep_top_k: 9", concatenated),
     "without keep_top_k": ("confidence_threshold: 0.4 nms_param { top_k: 9 nms_threshold: 0.5 }", concatenated),
+    "clip": (f"{TOPK} clip: true", concatenated),
     "encoded": (f"{TOPK} variance_encoded_in_target: true", concatenated),
     "a threshold above 1": ("nms_param { nms_threshold: 2 }", concatenated),
     "nothing found": ("confidence_threshold: 2", concatenated),

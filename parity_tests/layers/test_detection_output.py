@@ -156,6 +156,19 @@ def test_where_nothing_is_found_each_image_has_a_row_as_in_caffe() -> None:
     assert run(make("confidence_threshold: 2"), loc, conf, priors)[:, :3].tolist() == [[0, 1, 5]]
 
 
+def test_boxes_may_be_cut_to_the_image_before_they_are_suppressed() -> None:
+    """`clip: 1` of OpenCV's face detector: it changes what overlaps, and not only where boxes end."""
+    loc, conf, priors = predictions(60, seed=3)
+    loc *= 20
+    found = run(make(f"{TOPK} clip: 1"), loc, conf, priors)
+    boxes = np.array(decoded(loc.reshape(2, 60, 1, 4), priors, code="CORNER")).clip(0, 1).tolist()
+    scores = conf.reshape(2, 60, -1)
+    how = {"background": 0, "threshold": 0.45, "least": -math.inf, "top_k": 30, "eta": 1.0, "keep": 20}
+    assert_same(found, by_hand(boxes, scores, **how))  # type: ignore[arg-type]
+    unclipped = run(make(f"{TOPK} keep_top_k: -1"), loc, conf, priors)
+    assert len(unclipped) != len(run(make(f"{TOPK} keep_top_k: -1 clip: 1"), loc, conf, priors))
+
+
 def test_the_code_type_may_be_a_number() -> None:
     """As in a binary file, whose enums have no names."""
     for number, name in enumerate(["CORNER", "CENTER_SIZE", "CORNER_SIZE"], 1):
@@ -332,6 +345,7 @@ OPENCV = [
     f"{TOPK} share_location: false confidence_threshold: 0.2",
     f"{TOPK} variance_encoded_in_target: true confidence_threshold: 0.2",
     f"{TOPK} background_label_id: 2 confidence_threshold: 0.2",
+    f"{TOPK} clip: 1 confidence_threshold: 0.2",
     "nms_param { nms_threshold: 0.8 top_k: 40 } keep_top_k: 100 confidence_threshold: 0.2",
 ]
 
