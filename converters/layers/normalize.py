@@ -135,3 +135,30 @@ class Normalize(Neuron):
         unit = out.node("Div", [x, out.node("Sqrt", [total], part="norm")], part="unit")
         shape = () if self.channel_shared else (-1, *[1] * (len(x.shape) - 2))
         out.top("Mul", [unit, out.blob(0, shape=shape)])
+
+
+@register_layer("Python:Norm2Layer")
+@dataclass(frozen=True)
+class Norm2(OneToOne):
+    """A Python layer: each item (n, c) divided by its Euclidean norm, or left as it is where that is 0.
+
+    Source: luhaofang/tripletloss, tripletloss/norm2layer.py.
+    """
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        if len(bottoms[0]) < 2 or prod(bottoms[0][2:]) != 1:
+            raise ValueError(f"a bottom of shape {bottoms[0]}; expected (n, c)")
+        return (bottoms[0][:2],)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return ALIGNED
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return None
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        x = bottoms[0].flatten(1)
+        norm = x.square().sum(1, keepdim=True).sqrt()
+        return (x / norm.where(norm != 0, norm.new_ones(())),)

@@ -39,8 +39,8 @@ def prepare(
         found = merge_splits(spec)
     else:
         found = with_input_shapes(spec, input_shapes) if input_shapes else spec
-    if crops:
-        found = auto_crop(found)
+    if crops or any(layer.type == "AutoCrop" for layer in found.layers):
+        found = auto_crop(found, every=crops)
     if found.prepared:
         return found
     found = replace(found)
