@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +24,7 @@ from ..net.shapes import infer_blobs, known_params
 from ..net.spec import NetSpec
 from ..net.validate import validate
 from ..passes.cut import cut
+from ..passes.input_size import fit_inputs
 from ..passes.prepare import prepare
 from ..safety.allocation import enough_memory
 from ..safety.limits import check_limit
@@ -60,9 +62,14 @@ class CaffeNet(nn.Module):
             raise NetError("the file holds weights and no net", hint="give its prototxt: read_prototxt(PROTOTXT)")
         spec = prepare(spec)
         validate(spec)
-        self.spec = spec if outputs is None else cut(spec, outputs)
+        self.outputs = spec.outputs if outputs is None else tuple(outputs)
+        self._build(spec if outputs is None else cut(spec, outputs))
+        self.eval()
+
+    def _build(self, spec: NetSpec) -> None:
+        """Make the parameters and the steps of a net that is whole."""
+        self.spec = spec
         self.inputs: Mapping[str, Shape] = dict(self.spec.inputs)
-        self.outputs = self.spec.outputs if outputs is None else tuple(outputs)
         self._blob_shapes = infer_blobs(self.spec)
         _check_weights(self.spec, self._blob_shapes)
         self._checked: set[tuple[tuple[str, Shape], ...]] = set()
@@ -70,7 +77,6 @@ class CaffeNet(nn.Module):
         self._attributes: dict[str, str] = {}
         self._steps: tuple[_Operation, ...] = ()
         self._steps = _in_order(self.spec, self.outputs, self._allocate())
-        self.eval()
 
     def forward(self, x: Tensor | None = None, /, *more: Tensor, **named: Tensor) -> Tensor | dict[str, Tensor]:
         """The output, or {name: output} where there are several; float (n, c, h, w) of any n, h and w, as a rule.
@@ -203,8 +209,30 @@ class CaffeNet(nn.Module):
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As in every module, with Caffe's layer names."""
+        """As in every module, with Caffe's layer names.
+
+        Where the net does not say how large its inputs are, the weights tell, and the net becomes one of that size.
+        """
+        self._fit(state_dict)
         return load_state_dict(self, state_dict, strict=strict, assign=assign)
+
+    def _fit(self, state_dict: Mapping[str, Any]) -> None:
+        """Make the parameters anew where the inputs' shapes were assumed and the weights are those of others."""
+        assumed = [name for name in self.spec.assumed if name in self.inputs]
+        weights = {key.rpartition(".")[0]: value for key, value in state_dict.items() if key.endswith(".weight")}
+        shapes = {name: tuple(value.shape) for name, value in weights.items() if isinstance(value, Tensor)}
+        own = {name: blobs[0] for name, blobs in self._blob_shapes.items() if name in shapes}
+        if not assumed or all(math.prod(shape) == math.prod(shapes[name]) for name, shape in own.items()):
+            return
+        blank = {name: (np.broadcast_to(np.float32(0), shape),) for name, shape in shapes.items()}
+        spec, _ = fit_inputs(self.spec, assumed, blank)
+        if dict(spec.inputs) != dict(self.inputs):
+            where = next((parameter.device for parameter in self.parameters()), None)
+            training = self.training
+            for name in [name for name, module in self.named_children() if isinstance(module, LayerBlobs)]:
+                delattr(self, name)
+            self._build(spec)
+            self.to(where).train(training)
 
     def _load_from_state_dict(
         self,

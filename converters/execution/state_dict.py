@@ -220,13 +220,19 @@ def from_state_dict(state: Mapping[str, Tensor], spec: NetSpec) -> CaffeModel:
 def _lend(arrays: dict[BlobId, np.ndarray], spec: NetSpec) -> None:
     """Give layers the blobs that they share with an earlier layer and that are not in `arrays` by themselves."""
     borrowed = borrowed_blobs(spec)
-    expected, _ = _expected_shapes(spec, prepare(spec)) if borrowed else ({}, None)
+    if not borrowed:
+        return
+    weights = {layer: (array,) for (layer, position), array in arrays.items() if position == 0}
+    deploy = prepare(spec, blobs=weights)
+    expected, _ = _expected_shapes(spec, deploy)
     for (layer, position), owner in borrowed.items():
         if (layer, position) in arrays or owner not in arrays:
             continue
         shapes = expected.get(layer, (*[()] * position, arrays[owner].shape))
         if position < len(shapes) and prod(shapes[position]) == arrays[owner].size:
             arrays[layer, position] = arrays[owner].reshape(shapes[position])
+        elif deploy.assumed:  # the shape follows from a guess of ours
+            arrays[layer, position] = arrays[owner]
 
 
 def to_array(tensor: Tensor) -> np.ndarray:

@@ -38,7 +38,7 @@ def image_size(layer: LayerSpec) -> tuple[int, int] | None:
 def image_channels(layer: LayerSpec) -> int | None:
     """The channels of the images that a data layer gives, as its fields say it; None where they do not."""
     message = layer.message
-    if message.transform_param.force_gray or (layer.type == "ImageData" and not message.image_data_param.is_color):
+    if message.transform_param.force_gray or not message.image_data_param.is_color:
         return 1
     channels = dict(_fields(layer)).get("channels")
     return channels if isinstance(channels, int) and 0 < channels < 1 << 16 else None

@@ -5,9 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 import fcn_port
-from converters import CaffeNet, MismatchError, convert, from_state_dict, to_deploy, write_caffemodel
+from converters import (
+    CaffeNet,
+    MismatchError,
+    convert,
+    from_state_dict,
+    read_caffemodel,
+    to_deploy,
+    to_state_dict,
+    write_caffemodel,
+)
 from converters.formats.prototxt import format_prototxt, parse_prototxt
 from converters.net.shapes import infer_blobs
 
@@ -64,6 +74,40 @@ def test_what_is_not_square_is_never_refused(tmp_path: Path) -> None:
     convert(path, tmp_path / "out.safetensors", prototxt=deploy)
     assert fcn_port.load(tmp_path / "out.safetensors")
     assert fcn_port.load(path, prototxt=deploy)
+
+
+@pytest.mark.parametrize(("side", "channels"), [(28, 1), (60, 3), (44, 2)])
+def test_a_net_of_an_assumed_size_becomes_that_of_its_weights(tmp_path: Path, side: int, channels: int) -> None:
+    """The README's way: CaffeNet(model.spec), then load_state_dict."""
+    model = read_caffemodel(trained(tmp_path, (side, side), channels=channels))
+    net = CaffeNet(model.spec)
+    assert net.inputs == {"data": (1, 3, 40, 40)}, "a classifier's size, for without weights nothing tells"
+    net.load_state_dict(to_state_dict(model))
+    assert net.inputs["data"][1] == channels
+    assert net(torch.zeros(2, channels, side, side)).shape == (2, 3)
+
+
+SIAMESE = """
+layer { name: "pair" type: "Data" top: "pair" top: "sim" data_param { source: "somewhere" batch_size: 64 } }
+layer { name: "slice" type: "Slice" bottom: "pair" top: "a" top: "b" slice_param { slice_dim: 1 slice_point: 1 } }
+layer { name: "conv" type: "Convolution" bottom: "a" top: "conv" param { name: "w" } param { name: "v" }
+        convolution_param { num_output: 4 kernel_size: 5 } }
+layer { name: "ip" type: "InnerProduct" bottom: "conv" top: "ip" inner_product_param { num_output: 2 } }
+layer { name: "conv_p" type: "Convolution" bottom: "b" top: "conv_p" param { name: "w" } param { name: "v" }
+        convolution_param { num_output: 4 kernel_size: 5 } }
+layer { name: "ip_p" type: "InnerProduct" bottom: "conv_p" top: "ip_p" inner_product_param { num_output: 2 } }
+layer { name: "loss" type: "ContrastiveLoss" bottom: "ip" bottom: "ip_p" bottom: "sim" top: "loss" }
+"""
+
+
+def test_a_siamese_net_is_never_refused(tmp_path: Path) -> None:
+    """BVLC's mnist_siamese: one blob with both images as its channels, and a Slice between."""
+    spec = parse_prototxt(SIAMESE)
+    net = CaffeNet(to_deploy(spec, input_shapes={"pair": (1, 2, 28, 28)}))
+    write_caffemodel(from_state_dict(net.state_dict(), spec), tmp_path / "siamese.caffemodel")
+    convert(tmp_path / "siamese.caffemodel", tmp_path / "out.safetensors")
+    again = fcn_port.load(tmp_path / "siamese.caffemodel")
+    assert isinstance(again, CaffeNet) and again.inputs == {"pair": (1, 2, 28, 28)}
 
 
 def test_wrong_sizes_that_the_net_itself_says_are_refused(tmp_path: Path) -> None:
