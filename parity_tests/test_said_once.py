@@ -50,14 +50,16 @@ def imports(name: str) -> Callable[[ast.AST], bool]:
 
 def is_a_ramp(node: ast.AST) -> bool:
     """The outer product of the interpolation's ramp with itself."""
-    return isinstance(node, ast.Call) and ast.unparse(node.func) == "np.outer"
+    if not isinstance(node, ast.Call) or ast.unparse(node.func) != "np.outer":
+        return False
+    return len({ast.unparse(argument) for argument in node.args}) == 1 and not isinstance(node.args[0], ast.Starred)
 
 
 def tells_html(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, bytes) and b"doctype" in node.value.lower()
 
 
-OTHERS = ("parts.py", "convolution.py")
+OTHERS = ("parts.py", "convolution.py", "onnx_export.py", "onnx_targets.py")
 ONCE: dict[str, tuple[Callable[[ast.AST], bool], list[str]]] = {
     "the metrics' names": (constant("fwavacc"), ["weights/records.py"]),
     "what people call the metrics": (constant("mean IU"), ["weights/records.py"]),
@@ -75,6 +77,6 @@ ONCE: dict[str, tuple[Callable[[ast.AST], bool], list[str]]] = {
 def test_it_is_said_once(name: str) -> None:
     says, homes = ONCE[name]
     found = [path for path, tree in sources() for node in ast.walk(tree) if says(node)]
-    if name == "the scale of pool3's skip":  # LRN's alpha and a bound on an error are other numbers of that size
+    if name == "the scale of pool3's skip":  # LRN's alpha and bounds on errors are other numbers of that size
         found = [path for path in found if path.startswith("fcn_port/") and Path(path).name not in OTHERS]
     assert found == homes

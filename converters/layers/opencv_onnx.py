@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..net.onnx_form import FLOAT, Operand
+from .bilinear import bilinear_weight
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,8 +37,7 @@ def sum_over_channels(out: OnnxLayer, x: Operand, channels: int, *, part: str) -
 
 def zoomed(out: OnnxLayer, x: Operand, channels: int, zoom: int) -> None:
     """Bilinear interpolation to (size - 1) * zoom + 1, corners on corners: a deconvolution of each channel."""
-    ramp = 1 - np.abs(np.arange(2 * zoom - 1) - (zoom - 1)) / zoom
-    weight = np.tile(np.outer(ramp, ramp).astype(np.float32), (channels, 1, 1, 1))
+    weight = bilinear_weight((channels, 1, 2 * zoom - 1, 2 * zoom - 1))
     window: dict[str, Any] = {"kernel_shape": weight.shape[2:], "strides": (zoom, zoom), "pads": (zoom - 1,) * 4}
     out.top("ConvTranspose", [x, out.constant("ramp", weight)], group=channels, **window)
 
