@@ -13,6 +13,7 @@ before and after of what programs do with it.
 from __future__ import annotations
 
 # Nothing but numpy and cv2 is imported before OpenCV turns out not to read Caffe itself.
+from .blob import blob_from_image
 from .reading import readNet, readNetFromCaffe
 
-__all__ = ["readNet", "readNetFromCaffe"]
+__all__ = ["blob_from_image", "readNet", "readNetFromCaffe"]
