@@ -26,8 +26,8 @@ def blob_from_image(
 ) -> np.ndarray:
     """The float32 blob (1, c, h, w) of an image (h, w) or (h, w, c) of uint8, as cv2.dnn.blobFromImage gives it.
 
-    `size` is (w, h), in OpenCV's order. With `crop` the image keeps its proportions, covers the size and is cut to it in
-    the middle. `mean` is in the order of the blob's channels, after `swap_rb`. ValueError for an image of another kind.
+    `size` is (w, h), in OpenCV's order. With `crop` the image keeps its proportions, covers the size and is cut to it
+    in the middle. `mean` is in the order of the blob's channels, after `swap_rb`. ValueError for an image of another kind.
     """
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
         raise ValueError(f"an image of {image.dtype} and shape {image.shape}; expected (h, w) or (h, w, c) of uint8")
@@ -60,7 +60,7 @@ def resize(pixels: np.ndarray, size: tuple[int, int], *, factor: float | None = 
     height, width = pixels.shape[:2]
     if (width, height) == (2 * size[0], 2 * size[1]):  # halving takes the mean of four pixels
         total = pixels.reshape(size[1], 2, size[0], 2, -1).astype(np.int32).sum((1, 3))
-        return ((total + 2) >> 2).astype(np.uint8)
+        return np.asarray((total + 2) >> 2, np.uint8)
     places, shares = _weights(width, size[0], factor)
     outside = (places[:, 0] < 0) | (places[:, 1] >= width)  # one pixel alone; of rows two are mixed though they are one
     shares[outside] = (1 << _BITS, 0)
@@ -70,7 +70,7 @@ def resize(pixels: np.ndarray, size: tuple[int, int], *, factor: float | None = 
     places, shares = _weights(height, size[1], factor)
     places = places.clip(0, height - 1)
     parts = ((rows[places] >> 4) * shares[:, :, None, None]) >> 16
-    return ((parts.sum(1) + 2) >> 2).clip(0, 255).astype(np.uint8)
+    return np.asarray(((parts.sum(1) + 2) >> 2).clip(0, 255), np.uint8)
 
 
 def _weights(old: int, new: int, factor: float | None) -> tuple[np.ndarray, np.ndarray]:
