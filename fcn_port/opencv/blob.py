@@ -27,7 +27,7 @@ def blob_from_image(
     """The float32 blob (1, c, h, w) of an image (h, w) or (h, w, c) of uint8, as cv2.dnn.blobFromImage gives it.
 
     `size` is (w, h), in OpenCV's order. With `crop` the image keeps its proportions, covers the size and is cut to it
-    in the middle. `mean` is in the order of the blob's channels, after `swap_rb`. ValueError for an image of another kind.
+    in the middle. `mean` is in the order of the blob's channels, after `swap_rb`. ValueError for another kind of image.
     """
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
         raise ValueError(f"an image of {image.dtype} and shape {image.shape}; expected (h, w) or (h, w, c) of uint8")
