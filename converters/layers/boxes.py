@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..errors import NetError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -125,6 +127,11 @@ def nms(
     """
     import torch
 
+    if torch.compiler.is_compiling():
+        raise NetError(
+            "boxes are suppressed by their numbers, which a trace of PyTorch cannot record",
+            hint='export the net to ONNX, or name the blobs before it: CaffeNet(spec, outputs=["..."])',
+        )
     if score_threshold is None:
         order = torch.sort(scores, descending=True, stable=True).indices
     else:

@@ -15,6 +15,8 @@ from converters import CaffeNet, parse_prototxt
 from converters.export import ExportError
 from converters.export.onnx import OnnxOptions, build_onnx
 from converters.export.targets import ProgramError, programs_of, run_model
+from fcn_port.exporting import export_net
+from parity_tests.detection.nets import ssd
 from parity_tests.layers.test_detection_output import CLASSES, SEPARATE, TOPK, heads, predictions
 from parity_tests.layers.test_prior_box import CASES, text
 from parity_tests.opencv5.environment import why_not_ready
@@ -194,6 +196,18 @@ def test_what_no_operator_does_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="eta"):
         write(net, tmp_path / "net.onnx")
     write(net_of("nms_param { nms_threshold: 0.5 eta: 0.9 }", bottoms), tmp_path / "net.onnx")
+
+
+def test_torch_export_is_refused_in_our_own_words(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="suppressed by their numbers"):
+        export_net(ssd(), to="torch-export", out=tmp_path / "net.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("to", ["onnx", "caffe", "safetensors"])
+def test_a_whole_ssd_is_exported_and_checked(to: str, tmp_path: Path) -> None:
+    report = export_net(ssd(), to=to, out=tmp_path / "net")
+    assert report.error <= 1e-6 and report.any_size
 
 
 # PriorBox
