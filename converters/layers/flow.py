@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ..net.onnx_form import FLOAT
 from ..net.reach import EVERYTHING, NOTHING, PIXEL, Reach
 from .base import LARGEST, Layer, OneToOne, Pair, as_image, refuse, register_layer
 from .fork import fork_message
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
+
+
+BOOL = 9
+"""The element type of ONNX's truth values (TensorProto.DataType)."""
 
 
 @register_layer("Correlation", "Correlation1D")
@@ -119,6 +125,33 @@ class Correlation(Layer):
             maps.append(each.mean(1))
         return (avg_pool2d(torch.stack(maps, 1), self.kernel, self.stride),)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        """A slice, a product and a mean for each displacement."""
+        one_axis = self.direction is not None
+        side, spare = 0 if one_axis else self.pad, self.step if self.direction == -1 else 0
+        pads = [0, 0, side, self.pad + spare] * 2
+        first, second = (out.pad(x, pads, part=name) for x, name in zip(out.bottoms, ("here", "there"), strict=True))
+        top, left = 0 if one_axis else self.most, self.most + spare
+        around = self.kernel - 1
+        less = [2 * side - 2 * top - around, 2 * self.pad - 2 * self.most - around]
+        size = out.size(out.bottoms[0], (2, 3))
+        extent = ((size + [each + self.stride - 1 for each in less]) // self.stride - 1) * self.stride + self.kernel
+        axes, maps = out.constant("axes", [2, 3]), []
+
+        def window(value: str, row: int, column: int, part: str) -> str:
+            corner = [row, column]
+            starts = out.constant(f"{part}_from", corner)
+            return out.node("Slice", [value, starts, extent + corner, axes], part=part)
+
+        here = window(first, top, left, "window")
+        for number, (y, x) in enumerate(self._displacements):
+            there = window(second, top + y, left + x, f"window{number}")
+            each = out.node("Sub" if self.subtract else "Mul", [here, there], part=f"each{number}")
+            each = out.node("Abs", [each], part=f"distance{number}") if self.subtract else each
+            maps.append(out.reduce("ReduceMean", each, (1,), part=f"mean{number}"))
+        joined = out.node("Concat", maps, part="maps", axis=1)
+        out.top("AveragePool", [joined], kernel_shape=[self.kernel] * 2, strides=[self.stride] * 2)
+
 
 @register_layer("FlowWarp")
 @dataclass(frozen=True)
@@ -177,6 +210,33 @@ class FlowWarp(Layer):
         below = (1 - alpha) * at(bottom, left) + alpha * at(bottom, right)
         return (torch.where(inside[:, None], (1 - beta) * above + beta * below, self.fill),)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        """GridSample, whose corners are the outer pixels, and `fill` where the place is outside."""
+        image, flow = out.bottoms
+        size = out.size(image, (2, 3)).known
+        if size is None or min(size) < 2 or out.opset < 16:
+            raise out.refuse(
+                "FlowWarp of free sizes, of a side of one pixel, or below opset 16", hint="give --size HxW"
+            )
+        h, w = size
+        grid = np.stack(np.meshgrid(np.arange(w), np.arange(h)))[None].astype(np.float32)
+        place = out.node("Add", [flow, out.constant("pixels", grid)], part="place")
+        most = out.constant("most", np.array([w, h], np.float32).reshape(1, 2, 1, 1))
+        zero = out.constant("zero", np.float32(0))
+        within = [
+            out.node("GreaterOrEqual", [place, zero], part="begins"),
+            out.node("Less", [place, most], part="ends"),
+        ]
+        both = out.node("Cast", [out.node("And", within, part="within")], part="counts", to=FLOAT)
+        inside = out.node("Cast", [out.reduce("ReduceMin", both, (1,), part="all")], part="inside", to=BOOL)
+        half = out.constant("half", np.array([2 / (w - 1), 2 / (h - 1)], np.float32).reshape(1, 2, 1, 1))
+        scaled = out.node("Mul", [place, half], part="scaled")
+        unit = out.node("Sub", [scaled, out.constant("one", np.float32(1))], part="unit")
+        last = out.node("Transpose", [unit], part="grid", perm=[0, 2, 3, 1])
+        mode = {"mode": "linear" if out.opset >= 20 else "bilinear", "padding_mode": "border", "align_corners": 1}
+        read = out.node("GridSample", [image, last], part="read", **mode)
+        out.top("Where", [inside, read, out.constant("fill", np.float32(self.fill))])
+
 
 @dataclass(frozen=True)
 class Separable(Layer):
@@ -228,6 +288,19 @@ class Separable(Layer):
             torch.from_numpy(matrix).to(x.dtype).to(x.device) for matrix in self.matrices((x.shape[2], x.shape[3]), out)
         )
         return (rows @ x @ columns.t(),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        """Two products with constant matrices, for known sizes."""
+        x, top = out.bottoms[0], out.tops[0]
+        size, wanted = out.size(x, (2, 3)).known, out.size(top, (2, 3)).known
+        if size is None or wanted is None:
+            raise out.refuse(f"{type(self).__name__} of free sizes", hint="give --size HxW")
+        if size == wanted and self.keeps_equal_sizes:
+            out.top("Identity", [x])
+            return
+        rows, columns = self.matrices((size[0], size[1]), (wanted[0], wanted[1]))
+        tall = out.node("MatMul", [out.constant("rows", rows), x], part="tall")
+        out.top("MatMul", [tall, out.constant("columns", np.ascontiguousarray(columns.T))])
 
     keeps_equal_sizes: ClassVar[bool] = False
 
@@ -344,3 +417,6 @@ class ChannelNorm(OneToOne):
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
         return (bottoms[0].square().sum(1, keepdim=True).sqrt(),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        out.reduce("ReduceL2", out.bottoms[0], (1,))

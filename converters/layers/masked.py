@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from ..net.reach import Reach
 from .base import Layer, refuse, register_layer
@@ -15,9 +15,11 @@ from .convolution import Convolution
 from .inner_product import InnerProduct
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 
 @register_layer("CConvolution", "CInnerProduct")
@@ -62,3 +64,39 @@ class Masked(Layer):
     ) -> tuple[Tensor, ...]:
         weight, *rest, mask = blobs
         return self.inner.forward(bottoms, (weight * mask, *rest), training=training)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        self.inner.to_onnx(cast("OnnxLayer", _MaskedBlobs(out)))
+
+
+class _MaskedBlobs:
+    """An OnnxLayer that gives the masked weight where a form asks for the weight."""
+
+    def __init__(self, out: OnnxLayer) -> None:
+        self._out = out
+        self._count = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._out, name)
+
+    def blob(self, position: int, *, shape: Sequence[int] | None = None) -> str:
+        if position:
+            return self._out.blob(position, shape=shape)
+        last = next(i for i in (2, 1) if self._has(i))
+        self._count += 1
+        inputs = [self._out.blob(0, shape=shape), self._out.blob(last, shape=shape or self._out.blob_shape(last))]
+        return self._out.node("Mul", inputs, part=f"masked{self._count}")
+
+    def _has(self, position: int) -> bool:
+        try:
+            self._out.blob_shape(position)
+        except IndexError:
+            return False
+        return True
+
+    def blob_value(self, position: int) -> np.ndarray:
+        value = self._out.blob_value(position)
+        if position:
+            return value
+        masked: np.ndarray = value * self._out.blob_value(next(i for i in (2, 1) if self._has(i)))
+        return masked

@@ -162,3 +162,10 @@ class Norm2(OneToOne):
         x = bottoms[0].flatten(1)
         norm = x.square().sum(1, keepdim=True).sqrt()
         return (x / norm.where(norm != 0, norm.new_ones(())),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        flat = out.node("Flatten", [out.bottoms[0]], part="flat", axis=1)
+        norm = out.reduce("ReduceL2", flat, (1,), part="norm")
+        zero = out.node("Equal", [norm, out.constant("zero", np.float32(0))], part="is_zero")
+        safe = out.node("Where", [zero, out.constant("one", np.float32(1)), norm], part="divisor")
+        out.top("Div", [flat, safe])

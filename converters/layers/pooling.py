@@ -260,6 +260,9 @@ class Pooling(Layer):
         return ((start + self.kernel[axis]).clamp(max=end) - start).to(x.dtype)
 
     def to_onnx(self, out: OnnxLayer) -> None:
+        if len(out.bottoms[0].shape) == 5 and self._volume is not None:
+            self._volume.to_onnx(out)
+            return
         pooling_to_onnx(self, out)
 
 

@@ -17,11 +17,22 @@ from typing import TYPE_CHECKING, ClassVar
 from ..net.reach import EVERYTHING, Reach
 from .base import Layer, refuse, register_layer
 from .fork import fork_fields, fork_message
+from .recurrent_onnx import (
+    Steps,
+    fixed_to_onnx,
+    lstm_to_onnx,
+    state_to_onnx,
+    static_to_onnx,
+    steps_of,
+    truth_to_onnx,
+    unit_to_onnx,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 
 @dataclass(frozen=True)
@@ -97,6 +108,15 @@ class Recurrent(Layer):
         given = [state.squeeze(0) for state in bottoms[2 + self.static :]]
         return fixed, cont, given or [x.new_zeros(x.shape[1], self.num_output) for _ in range(self.states)]
 
+    def _onnx_steps(self, out: OnnxLayer) -> tuple[Steps, list[str]]:
+        """The steps, and the states at the beginning, none where they are zeros."""
+        static = static_to_onnx(out) if self.static else None
+        fixed = fixed_to_onnx(out, [out.blob(0), out.blob(1)], static=static)
+        cont = out.reshape(out.bottoms[1], [steps_of(out, out.bottoms[0]), -1, 1], part="cont")
+        given = out.bottoms[2 + self.static :]
+        states = [state_to_onnx(out, state, width=self.num_output, part=f"begin{i}") for i, state in enumerate(given)]
+        return Steps(out, fixed, out.blob(2 + self.static), cont), states
+
 
 def _refuse_synopsys(spec: LayerSpec) -> None:
     """Refuse the fields with which Synopsys' fork changes what is computed."""
@@ -131,6 +151,13 @@ class LSTM(Recurrent):
         ends = (h.unsqueeze(0), c.unsqueeze(0)) if self.exposed else ()
         return torch.stack(steps), *ends
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        steps, states = self._onnx_steps(out)
+        h, c = states or (None, None)
+        *ends, _ = lstm_to_onnx(steps, width=self.num_output, h=h, c=c)
+        for index, end in enumerate(ends[: len(states)], 1):
+            out.reshape(end, [1, -1, self.num_output], index=index)
+
 
 def _unit(c: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, Tensor]:
     """The next c and h (lstm_unit_layer.cpp, Forward_cpu)."""
@@ -161,6 +188,16 @@ class LSTMUnit(Layer):
     ) -> tuple[Tensor, ...]:
         return _unit(bottoms[0], bottoms[1], bottoms[2].unsqueeze(2))
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        c, gates, cont = out.bottoms
+        width = c.shape[2]
+        if width is None:
+            raise out.refuse("an LSTMUnit of a free width")
+        on = out.reshape(cont, [1, -1, 1], part="on")
+        new, h = unit_to_onnx(out, gates, c, on, width=width, axis=2)
+        out.top("Identity", [new])
+        out.top("Identity", [h], index=1)
+
 
 @register_layer("RNN")
 @dataclass(frozen=True)
@@ -182,6 +219,20 @@ class RNN(Recurrent):
             h = (gates + linear(h * goes_on, hidden)).tanh()
             steps.append(h)
         return linear(torch.stack(steps), out, bias).tanh(), *([h.unsqueeze(0)] if self.exposed else [])
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        steps, states = self._onnx_steps(out)
+        h: str | None = states[0] if states else None
+        each = []
+        for number in range(steps.count):
+            gates, _ = steps.begin(number, h)
+            h = out.node("Tanh", [gates], part=f"h{number}")
+            each.append(h)
+        rows = out.node("Concat", each, part="hidden", axis=0)
+        product = out.node("Gemm", [rows, out.blob(3 + self.static), out.blob(4 + self.static)], part="out", transB=1)
+        out.reshape(out.node("Tanh", [product], part="tanh"), [steps.count, -1, self.num_output])
+        if self.exposed:
+            out.reshape(h, [1, -1, self.num_output], index=1)
 
 
 @register_layer("Lstm")
@@ -258,3 +309,15 @@ class Lstm(Layer):
             steps.append(h)
         top = torch.stack(steps)
         return (top if self.streams else top.reshape(-1, self.num_output, 1, 1),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        blobs = [out.blob(0), *([out.blob(2)] if self.bias else [])]
+        fixed, cont = fixed_to_onnx(out, blobs, streams=self.streams), None
+        if len(out.bottoms) > 1:
+            whole = truth_to_onnx(out, out.bottoms[1])
+            cont = out.reshape(whole, [steps_of(out, out.bottoms[0]), -1, 1], part="cont")
+        steps = Steps(out, fixed, out.blob(1), cont)
+        part = None if self.streams else "together"
+        together = lstm_to_onnx(steps, width=self.num_output, h=None, c=None, part=part)[2]
+        if part:
+            out.reshape(together, [-1, self.num_output, 1, 1])

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from ..net.reach import EVERYTHING, PIXEL, Reach
 from .base import Layer, Neuron, OneToOne, canonical_axis, image_axis, refuse, register_layer
 from .fork import fork_message
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer, Operand
 
 
 @register_layer("Reverse")
@@ -50,6 +53,9 @@ class Reverse(OneToOne):
     ) -> tuple[Tensor, ...]:
         return (bottoms[0].flip(self.axes),)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        backwards_to_onnx(out, [axis % len(out.bottoms[0].shape) for axis in self.axes])
+
 
 @register_layer("Flip")
 @dataclass(frozen=True)
@@ -83,6 +89,20 @@ class Flip(OneToOne):
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
         return (bottoms[0].flip(self.dims),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        backwards_to_onnx(out, self.dims)
+
+
+def backwards_to_onnx(out: OnnxLayer, axes: Sequence[int]) -> None:
+    """The first bottom backwards along these axes, by slices with a step of -1."""
+    if not axes:
+        out.top("Identity", [out.bottoms[0]])
+        return
+    numbers = {"last": [-1], "first": [-(2**62)], "step": [-1]}
+    starts, ends, steps = (out.constant(name, value * len(axes)) for name, value in numbers.items())
+    inputs: list[Operand] = [out.bottoms[0], starts, ends, out.constant("axes", list(axes)), steps]
+    out.top("Slice", inputs)
 
 
 @register_layer("Transpose")
@@ -118,6 +138,9 @@ class Transpose(OneToOne):
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
         return (bottoms[0].permute(self.order),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        out.top("Transpose", [out.bottoms[0]], perm=list(self.order))
 
 
 @register_layer("ContinuationIndicator")
@@ -155,6 +178,11 @@ class ContinuationIndicator(Layer):
         top = torch.ones(self.shape)
         top[0] = 0
         return (top,)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        ones = np.ones(self.shape, np.float32)
+        ones[0] = 0
+        out.top("Identity", [out.constant("ones", ones)])
 
 
 @register_layer("CTCGreedyDecoder")
@@ -241,6 +269,12 @@ class GRN(OneToOne):
         x = bottoms[0]
         return (x / (x.square().sum(1, keepdim=True) + self.bias).sqrt(),)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x = out.bottoms[0]
+        squares = out.reduce("ReduceSum", out.node("Mul", [x, x], part="square"), (1,), part="squares")
+        biased = out.node("Add", [squares, out.constant("bias", np.float32(self.bias))], part="biased")
+        out.top("Div", [x, out.node("Sqrt", [biased], part="norm")])
+
 
 @register_layer("ScaleFilter")
 @dataclass(frozen=True)
@@ -257,6 +291,9 @@ class ScaleFilter(Neuron):
     @property
     def moves(self) -> bool:
         return True
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        out.top("Identity", [out.bottoms[0]])
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False

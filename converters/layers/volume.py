@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..net.layer import UnknownField
 from ..net.reach import EVERYTHING, Reach
 from .base import LARGEST, Layer, OneToOne, refuse, register_layer
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
-Triple = tuple[int, int, int]
+LOWEST = float(np.finfo(np.float32).min)
+"""The number with which Caffe's maximum begins (pooling_layer.cpp, Forward_cpu: -FLT_MAX)."""
 
 
 def _convolve(
@@ -173,6 +177,32 @@ class VolumePooling(OneToOne):
             top = top / count.reshape(-1, *[1] * (len(along) - axis - 1))
         return (top,)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x = out.bottoms[0]
+        if not self.kernel:
+            out.top("GlobalMaxPool" if self.method == "MAX" else "GlobalAveragePool", [x])
+            return
+        size = out.size(x, range(2, len(x.shape))).known
+        if size is None:
+            raise out.refuse(f"{self.method} pooling of a volume of free sizes")
+        along = self._along((1, 1, *size))
+        before = [pad for *_, pad in along]
+        after = [(windows - 1) * s + k - length - pad for length, windows, k, s, pad in along]
+        pads = [0, 0, *before, 0, 0, *(max(end, 0) for end in after)]
+        padded = out.pad(x, pads, constant=LOWEST if self.method == "MAX" else 0.0, part="padded")
+        kernel, stride = list(self.kernel), list(self.stride)
+        if self.method == "MAX":
+            out.top("MaxPool", [padded], kernel_shape=kernel, strides=stride)
+            return
+        means = out.node("AveragePool", [padded], part="means", kernel_shape=kernel, strides=stride)
+        share = np.ones([1] * len(x.shape))
+        for axis, (length, windows, k, s, pad) in enumerate(along):
+            start = np.arange(windows) * s - pad
+            end = np.minimum(start + k, length + (0 if self.method == "AVE_EXC_PAD" else self.pad[axis][1]))
+            start = np.maximum(start, 0) if self.method == "AVE_EXC_PAD" else start
+            share = share * (k / (end - start)).reshape([-1 if i == axis + 2 else 1 for i in range(len(x.shape))])
+        out.top("Mul", [means, out.constant("share", share.astype(np.float32))])
+
 
 @register_layer("Pooling3D", "Pooling3d")
 class Pooling3D(VolumePooling):
@@ -281,6 +311,9 @@ class PoolingND(OneToOne):
     ) -> tuple[Tensor, ...]:
         return self.along(bottoms[0].ndim).forward(bottoms, blobs)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        self.along(len(out.bottoms[0].shape)).to_onnx(out)
+
 
 def _repeat(values: tuple[int, ...], axes: int) -> tuple[int, ...]:
     if len(values) == axes:
@@ -310,3 +343,6 @@ class VoxelSoftmax(OneToOne):
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
         return (bottoms[0].softmax(1),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        out.top("Softmax", [out.bottoms[0]], axis=1)

@@ -39,6 +39,10 @@ REFUSED = {"Filter"}
 """Types that ONNX cannot have, with their reasons in their forms."""
 
 
+FIXED = {"Recurrent", "Warping"}
+"""Examples whose forms need known sizes: the steps of a sequence are put down one by one, resizing has matrices."""
+
+
 def worst(name: str, *, more: int, **options: object) -> float:
     """The largest difference of any blob of an example of golden/layers."""
     net = with_drawn_weights(example(name))
@@ -68,7 +72,7 @@ def files_with_forms() -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", files_with_forms())
+@pytest.mark.parametrize("name", [name for name in files_with_forms() if name not in FIXED])
 def test_a_form_is_caffes_at_every_size(name: str) -> None:
     """Free sizes: at the example's own, and at others along every free axis, odd ones among them."""
     tried = 0
