@@ -284,10 +284,10 @@ def test_outputs_can_be_chosen() -> None:
         f'name: "a" type: "Convolution" bottom: "data" top: "a" {CONV}',
         'name: "relu" type: "ReLU" bottom: "a" top: "a"',
         'name: "b" type: "AbsVal" bottom: "a" top: "b"',
-        'name: "boxes" type: "DetectionOutput" bottom: "b" top: "boxes"',
+        'name: "boxes" type: "NobodysType" bottom: "b" top: "boxes"',
     )
     spec = parse_prototxt(INPUT + "\n".join(f"layer {{ {layer} }}" for layer in layers))
-    with pytest.raises(UnknownLayerError, match=r"layer 'boxes' \(DetectionOutput, line 5\)"):
+    with pytest.raises(UnknownLayerError, match=r"layer 'boxes' \(NobodysType, line 5\)"):
         CaffeNet(spec)
     net = CaffeNet(spec, outputs=["b", "a"])
     assert list(net(torch.zeros(1, 3, 8, 9))) == ["b", "a"]
