@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .auto_crop import auto_crop
+from .choice import NetChoice, choosing
 from .deploy import to_deploy
 from .filter_phase import Phase, filter_phase
 from .input_size import check_size, fit_size
@@ -11,11 +12,13 @@ from .merge_splits import merge_splits
 from .prepare import prepare
 
 __all__ = [
+    "NetChoice",
     "Phase",
     "Weights",
     "assume_channels",
     "auto_crop",
     "check_size",
+    "choosing",
     "filter_phase",
     "fit_size",
     "merge_splits",

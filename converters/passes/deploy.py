@@ -128,7 +128,33 @@ def _open(spec: NetSpec, phase: Phase, level: int, stages: Sequence[str]) -> Net
             if _is_whole(staged):
                 note = f"taken as for stage '{stage}', for without a stage the net is not whole; --stage takes another"
                 return replace(staged, notes=(*staged.notes, note))
+    _name_what_is_missing(spec, found)
     return found
+
+
+def _name_what_is_missing(spec: NetSpec, found: NetSpec) -> None:
+    """Raise NetError where a bottom is made only by a layer that the phase, the level or the stages leave out."""
+    made: set[str] = set()
+    for layer in found.layers:
+        for bottom in layer.bottoms:
+            makers = [] if bottom in made else [maker for maker in spec.layers if bottom in maker.tops]
+            if makers and not any(maker in found.layers for maker in makers):
+                rules = "; ".join(dict.fromkeys(_rules(maker) for maker in makers))
+                raise NetError(
+                    f"its bottom '{bottom}' is made by {makers[0].place}, which is not in this net ({rules})",
+                    path=spec.path,
+                    where=layer.place,
+                    hint="choose another with --phase, --stage or --level (phase, stages and level of to_deploy)",
+                )
+        made.update(layer.tops)
+
+
+def _rules(layer: LayerSpec) -> str:
+    """The rules of a layer in words: "include stage train"."""
+    said = []
+    for kind, rules in (("include", layer.message.include), ("exclude", layer.message.exclude)):
+        said += [f"{kind} {' '.join(str(rule).replace(chr(34), '').split())}" for rule in rules]
+    return ", ".join(said) or "enabled for another"
 
 
 def _is_whole(spec: NetSpec) -> bool:

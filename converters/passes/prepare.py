@@ -12,6 +12,7 @@ from dataclasses import replace
 from ..net.layer import Shape
 from ..net.spec import NetSpec
 from .auto_crop import auto_crop
+from .choice import chosen
 from .deploy import to_deploy
 from .filter_phase import Phase
 from .inputs import Weights, with_input_shapes
@@ -23,19 +24,27 @@ def prepare(
     *,
     blobs: Weights | None = None,
     input_shapes: Mapping[str, Shape] | None = None,
-    phase: Phase = "TEST",
-    level: int = 0,
-    stages: Sequence[str] = (),
+    phase: Phase | None = None,
+    level: int | None = None,
+    stages: Sequence[str] | None = None,
     crops: bool = False,
 ) -> NetSpec:
     """The net as it is run: of one phase, with Inputs, without losses and copies; a prepared one comes back as it is.
 
     `blobs` (weights by layer) tell channels and sizes that the net does not give; for the other arguments see
-    `to_deploy`. `crops` derives the offsets of crops that give none, for nets of Caffe's old `future` branch. Raises
-    NetError where a pass does.
+    `to_deploy`, whose defaults `choosing` changes. `crops` derives the offsets of crops that give none, for nets of
+    Caffe's old `future` branch. Raises NetError where a pass does.
     """
     if not spec.prepared:
-        spec = to_deploy(spec, input_shapes=input_shapes, blobs=blobs, phase=phase, level=level, stages=stages)
+        choice = chosen()
+        spec = to_deploy(
+            spec,
+            input_shapes=choice.input_shapes if input_shapes is None else input_shapes,
+            blobs=blobs,
+            phase=phase or choice.phase,
+            level=choice.level if level is None else level,
+            stages=choice.stages if stages is None else stages,
+        )
         found = merge_splits(spec)
     else:
         found = with_input_shapes(spec, input_shapes) if input_shapes else spec

@@ -13,6 +13,7 @@ from weights.catalogue import release as find_release
 
 from .bringing import bring, looks_like_a_name
 from .explain import explain_crop
+from .net_choice import net_options
 from .output import bar, echo, echo_lines, human_bytes, json_option, note, size_text, write_columns, write_json
 from .registering import register_option
 from .sources import read_net
@@ -32,6 +33,7 @@ _SHOWN = 8
 @click.option("--from-file", type=click.Path(dir_okay=False), help="For a release: take a file obtained elsewhere.")
 @json_option
 @register_option
+@net_options
 def command(
     what: str,
     out: str | None,

@@ -6,6 +6,7 @@ import click
 
 from converters.diff import Difference, diff_blobs, diff_nets
 
+from .net_choice import net_options
 from .output import json_option, note, write_columns, write_json
 from .registering import register_option
 from .sources import is_definition, read_net_and_blobs
@@ -17,6 +18,7 @@ from .sources import is_definition, read_net_and_blobs
 @click.option("--meaning", is_flag=True, help="Compare nets only in what changes the numbers of a forward pass.")
 @json_option
 @register_option
+@net_options
 def command(first: str, second: str, meaning: bool, as_json: bool) -> int:
     """Show what differs between FIRST and SECOND: layers, settings, blobs, values.
 

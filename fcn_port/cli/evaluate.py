@@ -18,6 +18,7 @@ from ..data.places import data_dir
 from .bringing import here, looks_like_a_name
 from .device import device_option, find_device
 from .engine import RunOptions, engine_option, padded_option, precision_option, run_as_told
+from .net_choice import net_options
 from .output import echo, echo_lines, json_option, note, write_columns, write_json
 from .progress import progress_bar
 from .registering import register_option
@@ -68,6 +69,7 @@ class EvaluateOptions(RunOptions):
 @device_option
 @json_option
 @register_option
+@net_options
 def command(
     weights: tuple[str, ...], folder: Path | None, split: str | None, check_submission: Path | None, **given: Any
 ) -> int:

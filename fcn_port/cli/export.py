@@ -12,6 +12,7 @@ from converters.export import HIGHEST_OPSET, LOWEST_OPSET, TARGETS
 from ..export_files import EXPORT_FORMATS
 from .bringing import here
 from .inspect import SizeParam
+from .net_choice import net_options
 from .output import echo, json_option, note, size_text, write_json
 from .registering import register_option
 
@@ -59,6 +60,7 @@ _HELP = f"""Write WEIGHTS, a release or a file of any kind, in another format.
 @click.option("--check/--no-check", "checked", default=True, help="Run what was written (onnx); default: it is run.")
 @json_option
 @register_option
+@net_options
 def command(weights: str, to: str, out: str | None, prototxt: str | None, as_json: bool, **chosen: Any) -> None:
     _refuse_options_of_others(to, chosen)
     path = here(weights)

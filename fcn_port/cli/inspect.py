@@ -14,6 +14,7 @@ from converters.net import NetSpec, Shape, iter_layer_shapes
 from converters.passes import prepare
 
 from .bringing import looks_like_a_name
+from .net_choice import net_options
 from .output import echo, json_option, note, size_text, write_columns, write_json
 from .registering import register_option
 from .sources import is_only_a_file, read_net, read_net_and_blobs
@@ -46,6 +47,7 @@ class SizeParam(_SizeType):
 @click.option("--size", type=SizeParam(), help="Input size, height first; default: the size that the net names.")
 @json_option
 @register_option
+@net_options
 def command(what: str, size: SizeOption, as_json: bool) -> None:
     """Show what is in WHAT: a prototxt, caffemodel, .h5, mean, converted file, or the name of a net.
 
@@ -124,7 +126,7 @@ def _show_net(spec: NetSpec, blobs: Blobs, size: SizeOption, as_json: bool) -> N
     deploy = prepare(spec, blobs=blobs)
     rows, problem = _layer_rows(deploy, blobs, size)
     if as_json:
-        write_json({"kind": "net", "name": spec.name, "notes": spec.notes, "problem": problem, "layers": rows})
+        write_json({"kind": "net", "name": spec.name, "notes": deploy.notes, "problem": problem, "layers": rows})
         return
     table = [
         (
@@ -143,7 +145,9 @@ def _show_net(spec: NetSpec, blobs: Blobs, size: SizeOption, as_json: bool) -> N
     echo(
         f"{spec.name or 'net'}: {len(rows)} layers, {parameters:,} parameters, {macs / 1e9:.3f} G multiply-accumulates"
     )
-    for line in (*spec.notes, *([problem] if problem else ())):
+    for name, shape in deploy.inputs.items():
+        echo(f"input {name}: {size_text(shape)}{' (assumed)' if name in deploy.assumed else ''}")
+    for line in (*deploy.notes, *([problem] if problem else ())):
         note(line)
 
 

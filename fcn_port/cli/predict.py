@@ -15,6 +15,7 @@ from weights.records import InputRecipe, Preprocessing
 from .bringing import here
 from .device import device_option, find_device
 from .engine import RunOptions, engine_option, low_memory_option, padded_option, precision_option, run_as_told
+from .net_choice import net_options
 from .output import echo, json_option, note, write_columns, write_json
 from .progress import progress_bar
 from .registering import register_option
@@ -76,6 +77,7 @@ class PredictOptions(RunOptions):
 @click.option("-v", "--verbose", is_flag=True, help="Say for each size of image what the net need not compute.")
 @json_option
 @register_option
+@net_options
 def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **given: Any) -> int:
     """Segment IMAGES with WEIGHTS, the name of a release or a file.
 

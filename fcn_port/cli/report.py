@@ -15,6 +15,7 @@ from weights.catalogue import releases
 from .bringing import here
 from .device import device_option, find_device
 from .inspect import SizeOption, SizeParam
+from .net_choice import net_options
 from .output import note
 from .progress import progress_bar
 from .registering import register_option
@@ -56,6 +57,7 @@ class ReportOptions:
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first images of the split.")
 @device_option
 @register_option
+@net_options
 def command(weights: str, out: Path, **given: Any) -> None:
     """Write one HTML page about WEIGHTS, the name of a release or net, or a file.
 

@@ -12,6 +12,7 @@ from converters.passes import prepare
 
 from .explain import explain_crop
 from .inspect import SizeParam, input_shapes
+from .net_choice import net_options
 from .output import echo, echo_lines, json_option, size_text, write_columns, write_json
 from .registering import register_option
 from .sources import read_net
@@ -24,6 +25,7 @@ from .sources import read_net
 @click.option("--auto-crop", "derive", is_flag=True, help="Derive the offsets of crops that give none.")
 @json_option
 @register_option
+@net_options
 def command(what: str, size: tuple[int, int] | None, explain_crops: bool, derive: bool, as_json: bool) -> None:
     """Show the shape of every blob of WHAT for an image of SIZE, height first.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from .bringing import bring, here, looks_like_a_name
+from .net_choice import net_options
 from .output import echo, json_option, write_json
 from .registering import register_option
 
@@ -21,6 +22,7 @@ _File = click.Path(dir_okay=False, path_type=Path)
 @click.option("--golden", type=_File, help="An .npz with every blob of a forward pass that Caffe made.")
 @json_option
 @register_option
+@net_options
 def command(weights: str, against: Path | None, prototxt: Path | None, golden: Path | None, as_json: bool) -> int:
     """Prove that WEIGHTS, a converted file, are the ones of a Caffe file, and that the net computes the same.
 

@@ -1,0 +1,63 @@
+"""The options --input, --phase, --stage and --level, shared by the verbs that take nets."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+from converters.passes import choosing
+
+
+def _input_shapes(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
+    shapes = {}
+    for text in value:
+        name, _, sizes = text.rpartition("=")
+        if not name or not re.fullmatch(r"[1-9]\d{0,9}(x[1-9]\d{0,9}){0,7}", sizes):
+            raise click.BadParameter(f"'{text}' is not NAME=SHAPE such as data=1x3x300x300", context, parameter)
+        shapes[name] = tuple(map(int, sizes.split("x")))
+    if shapes:
+        context.with_resource(choosing(input_shapes=shapes))
+
+
+def _phase(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.with_resource(choosing(phase=value))
+
+
+def _stages(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
+    if value:
+        context.with_resource(choosing(stages=value))
+
+
+def _level(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
+    if value is not None:
+        context.with_resource(choosing(level=value))
+
+
+def net_options(command: Any) -> Any:
+    """The options on a verb: they hold for every net that it prepares."""
+    for option in reversed(
+        (
+            click.option(
+                *("--input", "given_inputs"), multiple=True, metavar="NAME=SHAPE", expose_value=False,
+                callback=_input_shapes, help="The shape of an input of the net, such as data=1x3x300x300; may be given "
+                "again. Default: the net's own, else one that is worked out.",
+            ),
+            click.option(
+                "--phase", type=click.Choice(("TEST", "TRAIN"), case_sensitive=False), expose_value=False,
+                callback=_phase, help="The phase of the net that is taken (include and exclude rules); default: TEST.",
+            ),
+            click.option(
+                *("--stage", "given_stages"), multiple=True, metavar="NAME", expose_value=False, callback=_stages,
+                help="A stage of the net that is taken, such as deploy; may be given again.",
+            ),
+            click.option(
+                "--level", type=int, expose_value=False, callback=_level,
+                help="The level of the net that is taken; default: 0.",
+            ),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
