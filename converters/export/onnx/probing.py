@@ -69,7 +69,7 @@ def net_sizes(spec: NetSpec, *, size: Sequence[int] | None = None, batch: int | 
     candidates = list(_candidates(base, size=size is None, batch=batch is None))
     free, trials = _free(spec, base, candidates, first)
     if not trials and any(known_params(row.layer).open_sizes() for row in first):
-        alone = _trial(spec, base, first)
+        alone = _probe(spec, base, first)
         trials = [alone] if alone else []
     rows = [first, *(trial.rows for trial in trials)]
     inputs = [base, *(trial.inputs for trial in trials)]
@@ -95,16 +95,18 @@ def _candidates(inputs: Mapping[str, Shape], *, size: bool, batch: bool) -> Iter
 
 
 @dataclass(frozen=True)
-class _Trial:
+class Probe:
+    """A pass over the net with inputs of other shapes."""
+
     inputs: Mapping[str, Shape]
     rows: list[LayerShapes]
 
 
 def _free(
     spec: NetSpec, base: Mapping[str, Shape], candidates: Sequence[Free], first: list[LayerShapes]
-) -> tuple[tuple[Free, ...], list[_Trial]]:
+) -> tuple[tuple[Free, ...], list[Probe]]:
     free: list[Free] = []
-    trials: list[_Trial] = []
+    trials: list[Probe] = []
     sizes: dict[Place, int] = {}
     for candidate in candidates:
         for each, found in _try(spec, base, candidate, first):
@@ -115,7 +117,7 @@ def _free(
             last = found[-1].inputs
             sizes.update({(blob, axis): last[blob][axis] for blob, axis in each.places})
     if len(free) > 1:  # each alone may do where all at once do not
-        together = _trial(spec, _with(base, sizes), first)
+        together = _probe(spec, _with(base, sizes), first)
         if together is None:
             return (), []
         trials.append(together)
@@ -124,28 +126,28 @@ def _free(
 
 def _try(
     spec: NetSpec, base: Mapping[str, Shape], candidate: Free, first: list[LayerShapes]
-) -> list[tuple[Free, list[_Trial]]]:
+) -> list[tuple[Free, list[Probe]]]:
     """The parts of a candidate that are free: each axis by itself where that does, those left together if that does."""
-    alone: list[tuple[Free, list[_Trial]]] = []
+    alone: list[tuple[Free, list[Probe]]] = []
     if 1 < len(candidate.places) <= MOST_ALONE:
         for place in candidate.places:
             one = Free(candidate.name, (place,))
-            found = _trials(spec, base, one, first)
+            found = _probes(spec, base, one, first)
             if found:
                 alone.append((one, found))
     left = tuple(place for place in candidate.places if not any(place in one.places for one, _ in alone))
-    found = _trials(spec, base, replace(candidate, places=left), first) if left else []
+    found = _probes(spec, base, replace(candidate, places=left), first) if left else []
     return [*alone, (replace(candidate, places=left), found)] if found else alone
 
 
-def _trials(spec: NetSpec, base: Mapping[str, Shape], one: Free, first: list[LayerShapes]) -> list[_Trial]:
+def _probes(spec: NetSpec, base: Mapping[str, Shape], one: Free, first: list[LayerShapes]) -> list[Probe]:
     """Passes with other sizes along these axes; none where the net takes too few of them."""
     blob, axis = one.places[0]
     own = base[blob][axis]
     others = (own + 1, own + 2) if one.name == "batch" else (own + 32, 2 * own + 97, own + 256, 2 * own, 3 * own)
-    found: list[_Trial] = []
+    found: list[Probe] = []
     for other in others:
-        trial = _trial(spec, _with(base, dict.fromkeys(one.places, other)), first)
+        trial = _probe(spec, _with(base, dict.fromkeys(one.places, other)), first)
         if trial is not None:
             found.append(trial)
         if len(found) == _ENOUGH:
@@ -153,7 +155,7 @@ def _trials(spec: NetSpec, base: Mapping[str, Shape], one: Free, first: list[Lay
     return []
 
 
-def _trial(spec: NetSpec, inputs: Mapping[str, Shape], first: list[LayerShapes]) -> _Trial | None:
+def _probe(spec: NetSpec, inputs: Mapping[str, Shape], first: list[LayerShapes]) -> Probe | None:
     """A pass with inputs of these shapes; None where the net, with the weights it has, does not take them."""
     rows = []
     try:
@@ -163,7 +165,7 @@ def _trial(spec: NetSpec, inputs: Mapping[str, Shape], first: list[LayerShapes])
             rows.append(mine)
     except NetError:
         return None
-    return _Trial(inputs, rows)
+    return Probe(inputs, rows)
 
 
 def _with(base: Mapping[str, Shape], changed: Mapping[Place, int]) -> dict[str, Shape]:
