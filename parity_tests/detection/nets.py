@@ -23,10 +23,10 @@ layer {{ name: "loc" type: "Convolution" bottom: "data" top: "loc"
 layer {{ name: "loc_perm" type: "Permute" bottom: "loc" top: "loc_perm" permute_param {{ order: [0, 2, 3, 1] }} }}
 layer {{ name: "loc_flat" type: "Flatten" bottom: "loc_perm" top: "loc_flat" }}
 layer {{ name: "priors" type: "PriorBox" bottom: "conf" bottom: "data" top: "priors"
-  prior_box_param {{ min_size: {CELL} variance: 0.1 }} }}
+  prior_box_param {{ min_size: {CELL} clip: false variance: 0.1 }} }}
 layer {{ name: "found" type: "DetectionOutput" bottom: "loc_flat" bottom: "flat" bottom: "priors" top: "found"
-  detection_output_param {{ num_classes: 3 nms_param {{ nms_threshold: 0.45 }} code_type: CENTER_SIZE
-    confidence_threshold: 0.4 }} }}
+  detection_output_param {{ num_classes: 3 share_location: true background_label_id: 0 keep_top_k: 50
+    nms_param {{ nms_threshold: 0.45 top_k: 50 }} code_type: CENTER_SIZE confidence_threshold: 0.4 }} }}
 """
 NAMES = ("background", "red thing", "blue thing")
 

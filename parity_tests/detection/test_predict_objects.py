@@ -100,3 +100,14 @@ def test_one_image_that_cannot_be_read_is_the_commands_error(
     (tmp_path / "a.png").write_bytes(b"no picture")
     assert run(["predict", *files, str(tmp_path / "a.png"), "--mean", "0,0,0"]) == 3
     assert "a.png" in capsys.readouterr().err
+
+
+def test_verify_compares_detections_as_sets_and_at_a_size_that_the_net_takes(
+    files: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caffe, _, prototxt, *_ = files
+    assert run(["convert", caffe, "--prototxt", prototxt, "-o", str(tmp_path / "ssd.safetensors")]) == 0
+    capsys.readouterr()
+    assert run(["verify", str(tmp_path / "ssd.safetensors"), "--against", caffe, "--prototxt", prototxt]) == 0
+    said = next(line for line in capsys.readouterr().out.splitlines() if "opencv" in line)
+    assert said.startswith("ok") and "found" in said
