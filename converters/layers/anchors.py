@@ -42,8 +42,9 @@ def generate_anchors(
     C++ round halves up.
     """
     ratio, scale = np.asarray(ratios, float), np.asarray(scales, float)
-    widths = rounding(np.sqrt(base * base / ratio))
-    heights = rounding(widths * ratio)
     centre = (base - 1) / 2
-    half = np.stack([np.outer(size, scale).ravel() - 1 for size in (widths, heights)], 1) / 2
+    with np.errstate(over="ignore"):
+        widths = rounding(np.sqrt(base * base / ratio))
+        heights = rounding(widths * ratio)
+        half = np.stack([np.outer(size, scale).ravel() - 1 for size in (widths, heights)], 1) / 2
     return Anchors(tuple(map(tuple, np.hstack([centre - half, centre + half]).tolist())))

@@ -129,7 +129,8 @@ class SynopsysProposal(Proposals):
         score = scores[0, count:].flatten()
         likely = score >= self.least_score
         boxes, score = boxes[likely], score[likely]
-        left = _one_after_the_other(boxes.detach().cpu().numpy(), score.detach().cpu().numpy(), self.threshold)
+        with np.errstate(all="ignore"):
+            left = _one_after_the_other(boxes.detach().cpu().numpy(), score.detach().cpu().numpy(), self.threshold)
         boxes, score = boxes[left[: self.most]], score[left[: self.most]]
         return as_regions(boxes), score[:, None]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -27,6 +27,9 @@ Array = np.ndarray[Any, Any]
 
 FARTHEST = 1 << 24
 """Coordinates are cut here, far outside of any image: up to here float32 holds whole numbers."""
+
+MOST_CELLS = 4096
+"""Cells of a region along one axis; real nets have 28 at most."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,9 @@ class Regions(Layer):
         x, regions = bottoms[0], read_regions(bottoms[1], images=bottoms[0].shape[0])
         if not len(regions):
             return (x.new_zeros(0, self.top_channels(x.shape[1]), *self.grid),)
-        return (torch.stack([self.cells(x[int(region[0])], region[1:]) for region in regions]),)
+        with np.errstate(all="ignore"):  # numbers beyond float32 are what Caffe's are, too
+            cells = [self.cells(x[int(region[0])], region[1:]) for region in regions]
+        return (torch.stack(cells),)
 
 
 def read_regions(bottom: Tensor, *, images: int) -> Array:
@@ -91,7 +96,7 @@ def read_regions(bottom: Tensor, *, images: int) -> Array:
 
     wide = torch.float64 if bottom.dtype == torch.float64 else torch.float32
     regions: Array = bottom.detach().flatten(1).to("cpu", wide).numpy()
-    regions = np.nan_to_num(regions, nan=0, posinf=FARTHEST, neginf=-FARTHEST).clip(-FARTHEST, FARTHEST)
+    regions = cut(regions)
     wrong = [int(image) for image in regions[:, 0] if not 0 <= int(image) < images]
     if wrong:
         raise IndexError(f"a region's index {wrong[0]} is out of range: there are {images} images in the batch")
@@ -101,17 +106,34 @@ def read_regions(bottom: Tensor, *, images: int) -> Array:
 def grid_of(spec: LayerSpec, message: ForkMessage, height: str = "pooled_h", width: str = "pooled_w") -> Pair:
     """(h, w) of the cells, each above 0."""
     grid = message.integer(height, 0), message.integer(width, 0)
-    if min(grid) < 1:
-        raise refuse(spec, f"{height} {grid[0]} and {width} {grid[1]}: both must be at least 1")
+    if not 1 <= min(grid) <= max(grid) <= MOST_CELLS:
+        found = " and ".join(f"{name} {size}" for name, size in zip((height, width), grid, strict=True))
+        raise refuse(spec, f"{found}: expected 1 to {MOST_CELLS} cells along an axis")
     return grid
+
+
+def factor(spec: LayerSpec, message: ForkMessage, name: str, default: float) -> float:
+    """A field of type float, finite."""
+    value = float32(message.number(name, default))
+    if not isfinite(value):
+        raise refuse(spec, f"{name} is {value}; expected a number")
+    return value
 
 
 def float32(value: float) -> float:
     """A field of type float as Caffe holds it."""
-    return float(np.float32(value))
+    with np.errstate(over="ignore"):
+        return float(np.float32(value))
+
+
+def cut(coordinates: Array) -> Array:
+    """Coordinates no farther than `FARTHEST`; 0 for what is no number."""
+    near: Array = np.nan_to_num(coordinates, nan=0).clip(-FARTHEST, FARTHEST)
+    return near
 
 
 def rounded(values: Array) -> Array:
-    """Whole numbers, halves away from zero, as C's round."""
+    """Whole numbers, halves away from zero, as C's round, and cut, as what is far is too large for Caffe's int."""
+    values = cut(values)
     away: Array = np.trunc(values) + np.copysign(np.abs(values - np.trunc(values)) >= 0.5, values)
     return away.astype(values.dtype)

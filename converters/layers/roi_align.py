@@ -22,7 +22,7 @@ import numpy as np
 from ..net.onnx_form import INT64
 from .base import Pair, refuse, register_layer
 from .fork import fork_message
-from .regions import Array, Regions, float32, grid_of, rounded
+from .regions import Array, Regions, cut, factor, grid_of, rounded
 from .roi_pooling import check_groups, padded, regions_to_onnx
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from ..net.layer import LayerSpec
     from ..net.onnx_form import OnnxLayer
 
-MOST_POINTS = 1 << 14
-"""Points along one axis of a region: more than pixels of any image that fits into memory."""
+MOST_POINTS = 1 << 16
+"""Points along one axis of a region: more than an image has pixels along it."""
 
 
 @register_layer("ROIAlign")
@@ -53,11 +53,13 @@ class ROIAlign(Regions):
         if "aligned_h" in own or pooling.integer("bi_type", 0):
             raise refuse(spec, "this fork's ROIAlign (aligned_h, or bi_type 1) is not supported")
         message = own if own.fields or not pooling.fields else pooling
-        scale = float32(message.number("spatial_scale", 1))
+        scale = factor(spec, message, "spatial_scale", 1)
         if message is own:
             return cls(grid_of(spec, own), scale, sampling=max(own.integer("sampling_ratio", 0), 0))
         pooling.flag("is_multi_interpolate", default=True)  # read on the GPU only: the largest of four points
-        ratio = float32(pooling.number("pad_ratio", 0))
+        ratio = factor(spec, pooling, "pad_ratio", 0)
+        if not scale:
+            raise refuse(spec, "spatial_scale is 0; expected how large the blob is beside the image")
         return cls(grid_of(spec, pooling), scale, "corner" if "pad_ratio" in pooling else "centre", 1, ratio)
 
     @property
@@ -88,7 +90,7 @@ class ROIAlign(Regions):
         """The weight of each place along an axis (0: x) in each cell: (cells, size)."""
         kind = corners.dtype.type
         count = self.pooled[1 - axis]
-        first, last = (padded(corners, self.pad_ratio) * kind(self.spatial_scale)).reshape(2, 2)[:, axis]
+        first, last = cut(padded(corners, self.pad_ratio) * kind(self.spatial_scale)).reshape(2, 2)[:, axis]
         if self.method == "mean":
             return mean_weights(first, last, count, self.sampling, size)
         if self.method == "corner":
@@ -121,11 +123,12 @@ class PSROIAlign(Regions):
     def parse(cls, spec: LayerSpec) -> PSROIAlign:
         message = fork_message(spec, "psroi_align_param")
         message = message if message.fields else fork_message(spec, "psroi_pooling_param")
-        group, outputs = message.integer("group_size", 0), message.integer("output_dim", 0)
-        if min(group, outputs) < 1:
-            raise refuse(spec, f"group_size {group} and output_dim {outputs}: both must be at least 1")
+        outputs = message.integer("output_dim", 0)
+        if outputs < 1:
+            raise refuse(spec, f"output_dim is {outputs}; expected at least 1")
+        group = grid_of(spec, message, "group_size", "group_size")
         sampling = max(message.integer("sampling_ratio", 0), 0) if "sampling_ratio" in message else None
-        return cls((group, group), float32(message.number("spatial_scale", 1)), outputs, sampling)
+        return cls(group, factor(spec, message, "spatial_scale", 1), outputs, sampling)
 
     def top_channels(self, channels: int) -> int:
         return check_groups(channels, self.output_dim, self.pooled[0])
@@ -133,7 +136,7 @@ class PSROIAlign(Regions):
     def cells(self, image: Tensor, corners: Array) -> Tensor:
         import torch
 
-        scaled = (corners * corners.dtype.type(self.spatial_scale)).reshape(2, 2)
+        scaled = cut(corners * corners.dtype.type(self.spatial_scale)).reshape(2, 2)
         rows, columns = (
             torch.from_numpy(self._weights(scaled[0, axis], scaled[1, axis], image.shape[2 - axis])).to(image)
             for axis in (1, 0)
@@ -167,7 +170,7 @@ class ROIWarping(Regions):
     @classmethod
     def parse(cls, spec: LayerSpec) -> ROIWarping:
         message = fork_message(spec, "roi_warping_param")
-        return cls(grid_of(spec, message), float32(message.number("spatial_scale", 1)))
+        return cls(grid_of(spec, message), factor(spec, message, "spatial_scale", 1))
 
     def cells(self, image: Tensor, corners: Array) -> Tensor:
         import torch
@@ -197,19 +200,20 @@ def _points(start: float, end: float, count: int, size: int) -> tuple[Array, Arr
     width = length / kind(count)
     ratio = ceil(float(length / kind(count)))
     step = kind(1 / ratio) if ratio else kind(np.inf)
-    steps = min(ratio + 2, MOST_POINTS)
-    offsets = np.empty((count, steps), kind)
+    steps = min(ratio + 2, MOST_POINTS // count + 2)
+    offsets = np.full((count, steps), step)
     offsets[:, 0] = np.arange(count)
-    for i in range(1, steps):
-        offsets[:, i] = offsets[:, i - 1] + step
+    offsets = np.cumsum(offsets, 1)
     there = offsets <= np.arange(1, count + 1, dtype=kind)[:, None]
     points = start + np.where(there, offsets, 0) * width
     weights = bilinear(points.ravel().astype(kind), size, margin=0.5).reshape(count, steps, size)
-    return weights, there & weights.any(2)
+    there &= weights.any(2)
+    read = there.any(0) | (np.arange(steps) == 0)
+    return weights[:, read], there[:, read]
 
 
 def interpolate(image: Tensor, rows: Array, columns: Array) -> Tensor:
-    """rows @ image @ columns.T for each channel of an image (c, h, w): what the points (rows x columns) read.
+    """rows @ image @ columns.T for each channel of images (..., c, h, w): what the points (rows x columns) read.
 
     Only the pixels that count are touched, so that a number that is none elsewhere stays there.
     """
@@ -223,7 +227,7 @@ def interpolate(image: Tensor, rows: Array, columns: Array) -> Tensor:
         torch.from_numpy(np.ascontiguousarray(weights[:, part])).to(image)
         for weights, part in zip((rows, columns), parts, strict=True)
     )
-    return left @ image[:, parts[0], parts[1]] @ right.T
+    return left @ image[..., parts[0], parts[1]] @ right.T
 
 
 def mean_weights(first: float, last: float, count: int, sampling: int, size: int) -> Array:
@@ -231,7 +235,7 @@ def mean_weights(first: float, last: float, count: int, sampling: int, size: int
     kind = np.asarray(first).dtype.type
     length = max(kind(last - first), kind(1))
     width = length / kind(count)
-    points = min(sampling or max(ceil(float(width)), 1), MOST_POINTS)
+    points = min(sampling or max(ceil(float(width)), 1), MOST_POINTS // count + 1)
     inner = (np.arange(points, dtype=kind) + kind(0.5)) * width / kind(points)
     places = kind(first) + np.arange(count, dtype=kind)[:, None] * width + inner
     means: Array = (
@@ -249,7 +253,7 @@ def bilinear(points: Array, size: int, *, margin: float) -> Array:
     kind = points.dtype.type
     upper = size if margin == 1 else size - 1 + margin
     inside = (points >= -margin) & (points <= upper)
-    places = np.clip(points, 0, size - 1)
+    places = np.where(inside, np.clip(points, 0, size - 1), 0)
     low = np.floor(places).astype(int)
     part = (places - low).astype(kind)
     weights = np.zeros((len(points), size), kind)

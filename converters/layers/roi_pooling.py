@@ -13,7 +13,7 @@ import numpy as np
 
 from .base import refuse, register_layer
 from .fork import fork_message
-from .regions import Array, Regions, float32, grid_of, rounded
+from .regions import Array, Regions, factor, grid_of, rounded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +39,7 @@ class ROIPooling(Regions):
     def parse(cls, spec: LayerSpec) -> ROIPooling:
         message = fork_message(spec, "roi_pooling_param")
         return cls(
-            grid_of(spec, message), float32(message.number("spatial_scale", 1)), float32(message.number("pad_ratio", 0))
+            grid_of(spec, message), factor(spec, message, "spatial_scale", 1), factor(spec, message, "pad_ratio", 0)
         )
 
     def cells(self, image: Tensor, corners: Array) -> Tensor:
@@ -111,10 +111,11 @@ class PSROIPooling(Regions):
     @classmethod
     def parse(cls, spec: LayerSpec) -> PSROIPooling:
         message = fork_message(spec, "psroi_pooling_param")
-        group, outputs = message.integer("group_size", 0), message.integer("output_dim", 0)
-        if min(group, outputs) < 1:
-            raise refuse(spec, f"group_size {group} and output_dim {outputs}: both must be at least 1")
-        return cls((group, group), float32(message.number("spatial_scale", 1)), outputs)
+        outputs = message.integer("output_dim", 0)
+        if outputs < 1:
+            raise refuse(spec, f"output_dim is {outputs}; expected at least 1")
+        group = grid_of(spec, message, "group_size", "group_size")
+        return cls(group, factor(spec, message, "spatial_scale", 1), outputs)
 
     def top_channels(self, channels: int) -> int:
         return check_groups(channels, self.output_dim, self.pooled[0])

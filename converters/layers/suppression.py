@@ -19,6 +19,11 @@ def suppressed(boxes: Array, *, mode: str, threshold: float, wider: int) -> Arra
 
     `wider` is what a box is wider than x2 - x1: 0 in MS-CNN, 1 in Cascade R-CNN.
     """
+    with np.errstate(all="ignore"):
+        return _suppressed(boxes, mode, threshold, wider)
+
+
+def _suppressed(boxes: Array, mode: str, threshold: float, wider: int) -> Array:
     size = boxes[:, 2:] - boxes[:, :2] + wider
     areas = np.where((boxes[:, 2:] >= boxes[:, :2]).all(1), size.prod(1), 0)
     alive = np.ones(len(boxes), bool)

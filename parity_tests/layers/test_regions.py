@@ -4,6 +4,8 @@ against OpenCV where it reads the same layer."""
 from __future__ import annotations
 
 import math
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -296,11 +298,31 @@ def test_a_region_of_no_image_is_an_error_with_the_layer() -> None:
         net(data=torch.zeros(1, 3, 11, 14), rois=rois)
 
 
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("far", [1e7, 3e38, float("inf"), float("nan")])
+def test_regions_far_outside_are_read_at_once(case: str, far: float) -> None:
+    settings, channels, _, _ = CASES[case]
+    layer = make(case.partition(",")[0], settings.replace("0.25", "1e30"), bottoms=2)
+    rois = torch.tensor([[0, -far, -far, far, far], [0, far, far, far, far], [0, 2, 2, far, 5]])
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (top,) = layer.forward((values("x", 1, channels, H, W), rois), ())
+    assert top.isfinite().all()
+    assert time.perf_counter() - start < 5
+
+
 @pytest.mark.parametrize(
     ("kind", "settings", "words"),
     [
-        ("ROIPooling", "roi_pooling_param { pooled_h: 0 pooled_w: 7 }", "at least 1"),
-        ("ROIPooling", "", "at least 1"),
+        ("ROIPooling", "roi_pooling_param { pooled_h: 0 pooled_w: 7 }", "pooled_h 0 and pooled_w 7: expected 1 to"),
+        ("ROIPooling", "", "pooled_h 0 and pooled_w 0"),
+        ("ROIPooling", "roi_pooling_param { pooled_h: 2000000000 pooled_w: 7 }", "pooled_h 2000000000"),
+        ("ROIPooling", "roi_pooling_param { pooled_h: 7 pooled_w: 7 spatial_scale: nan }", "spatial_scale is 'nan'"),
+        ("ROIPooling", "roi_pooling_param { pooled_h: 7 pooled_w: 7 pad_ratio: 1e39 }", "pad_ratio is inf"),
+        ("ROIAlign", "roi_align_param { pooled_h: 7 pooled_w: 7 spatial_scale: -inf }", "spatial_scale is '-inf'"),
+        ("ROIAlign", "roi_pooling_param { pooled_h: 7 pooled_w: 7 spatial_scale: 0 }", "spatial_scale is 0"),
+        ("PSROIAlign", "psroi_align_param { group_size: 9999 output_dim: 2 }", "group_size 9999"),
         ("PSROIPooling", "psroi_pooling_param { group_size: 7 }", "output_dim"),
         ("ROIAlign", "roi_align_param { aligned_h: 7 aligned_w: 7 }", "not supported"),
     ],
@@ -320,8 +342,10 @@ def test_masks_of_mnc() -> None:
     x, mask = values("x", 2, 3, 4, 5), values("mask", 2, 1, 4, 5)
     (top,) = run(make("MaskPooling", bottoms=2), x, mask)
     assert np.array_equal(top, x.numpy() * mask.numpy())
-    (top,) = run(make("MaskResize", "mask_resize_param { output_height: 7 output_width: 3 }"), x)
-    for n, c, i, j in cells(*top.shape):  # caffe-mnc, mask_resize_layer.cu
-        assert top[n, c, i, j] == pytest.approx(between(x[n, c].numpy(), i * 4 / 7, j * 5 / 3, 0.5, 0.5), abs=1e-5)
+    for h, w in (7, 3), (2, 1):
+        (top,) = run(make("MaskResize", f"mask_resize_param {{ output_height: {h} output_width: {w} }}"), x)
+        assert top.shape == (2, 3, h, w)
+        for n, c, i, j in cells(*top.shape):  # caffe-mnc, mask_resize_layer.cu
+            assert top[n, c, i, j] == pytest.approx(between(x[n, c].numpy(), i * 4 / h, j * 5 / w, 0.5, 0.5), abs=1e-5)
     (top,) = run(make("Python", 'python_param { layer: "MaskLayer" }'), values("x", 2, 9))
     assert top.shape == (2, 1, 3, 3)
