@@ -132,7 +132,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
         _raise_again(sources[0])
     order = {source.path: i for i, source in enumerate(sources)}
     results.sort(key=lambda result: order[result["image"]])
-    _tell(results, failed, as_json=as_json, one=one)
+    _tell(results, failed, engine=net.engine, as_json=as_json, one=one)
     return 1 if failed else 0
 
 
@@ -251,9 +251,10 @@ def _tell_line(result: dict[str, Any]) -> None:
         echo(f"{written['labels']}: {listed}")
 
 
-def _tell(results: list[dict[str, Any]], failed: list[Predicted], *, as_json: bool, one: bool) -> None:
+def _tell(results: list[dict[str, Any]], failed: list[Predicted], *, engine: str, as_json: bool, one: bool) -> None:
     if as_json:
-        write_json({"images": results, "failed": [{"image": f.source.path, "problem": f.problem} for f in failed]})
+        problems = [{"image": f.source.path, "problem": f.problem} for f in failed]
+        write_json({"engine": engine, "images": results, "failed": problems})
     for result in results if one and not as_json else []:
         for written in result["outputs"]:
             write_columns([(name, f"{share:.1%}") for name, share in written["classes"].items()], right=(1,))

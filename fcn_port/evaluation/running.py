@@ -95,7 +95,12 @@ def evaluate(
         skipped={id_: bad[id_] for id_ in ids if id_ in bad},
         seconds=time.monotonic() - began,
         computed=sum(len(results) for results, _ in parts),
-        settings={"device": str(run.device), "torch": torch.__version__, "fcn-port": VERSION},
+        settings={
+            "engine": getattr(net, "engine", "padded"),
+            "device": str(run.device),
+            "torch": torch.__version__,
+            "fcn-port": VERSION,
+        },
     )
 
 

@@ -26,9 +26,8 @@ from .graph import Step, StepGraph, read_graph
 from .kernels import Choice, Kernel, Precision, make_kernel
 from .late import run_tail
 from .lru_cache import Lock, LRUCache
-from .native import why_not
 from .plan import Plan, make_plan
-from .program import FastNet
+from .program import FastNet, why_not_any
 from .tf32 import tf32
 
 WORTH_IT = 0.97
@@ -51,7 +50,11 @@ def fast(
     `net` is a hand-written net in eval mode, on any device; on a CPU its weights are kept a second time, packed, and
     packed again whenever they change. Scores differ from the net's own by rounding (5e-6 of the largest). On CUDA,
     TF32 is off unless `tf32` of the result is set. `explain(size)` of the result says what is saved. Where nothing
-    can be, such as for a CaffeNet, the net itself is returned. Threads may share it (docs/threads.md).
+    can be, the net itself is returned. Threads may share it (docs/threads.md).
+
+    Of a CaffeNet on a CPU, in float32, comes a module that runs it by a plan in native code: layers merged, blobs in
+    one arena, the same numbers; `explain(size)` says how each layer is computed. Without native code, with
+    "torch", `precision` or `low_memory`, it is returned as it is.
 
     `convolutions`: how wide ones are computed on a CPU. "native" and "torch" do with a fraction of the multiplications
     (Winograd), for 0.75 GB of transformed weights where "direct" ones take 0.54 (VGG-16); a layer rounds a little more,
@@ -69,7 +72,7 @@ def fast(
 
 def _planned(net: CaffeNet, convolutions: Choice) -> nn.Module:
     """A CaffeNet run by a plan; the net itself where there is no native code."""
-    if convolutions == "torch" or why_not() is not None:
+    if convolutions == "torch" or why_not_any() is not None:
         return net
     return FastNet(net, winograd=convolutions == "native")
 
@@ -165,6 +168,10 @@ class Lossless(Wrapper):
     def __getstate__(self) -> dict[str, Any]:
         """A copy packs its weights itself."""
         return {**vars(self), "_state": None}
+
+    @property
+    def engine(self) -> str:
+        return "torch" if self.convolutions == "native" and why_not_any() is not None else self.convolutions
 
     def extra_repr(self) -> str:
         """The settings that rounding depends on; evaluations that were kept are told apart by it."""

@@ -27,7 +27,7 @@ class Net(nn.Module):
     """
 
     __jit_unused_properties__: ClassVar = (
-        "spec", "inputs", "outputs", "release", "preprocessing", "classes", "palette",
+        "spec", "inputs", "outputs", "engine", "release", "preprocessing", "classes", "palette",
     )  # fmt: skip
 
     card: Card = Card()
@@ -68,6 +68,11 @@ class Net(nn.Module):
     def explain(self, size: tuple[int, int]) -> str:
         """One sentence on how the net is run for images of `size` (h, w)."""
         return "the net as it is written, padding and all"
+
+    @property
+    def engine(self) -> str:
+        """The `--engine` that runs the net; "padded" for its layers one by one, as they are written."""
+        return "padded"
 
     def reads(self, inputs: Mapping[str, Tensor]) -> object:
         """The values that a pass reads by address beside these inputs: the weights, and what was made of them."""
@@ -141,6 +146,10 @@ class Wrapper(Net):
 
     def explain(self, size: tuple[int, int]) -> str:
         return as_net(self.net).explain(size)
+
+    @property
+    def engine(self) -> str:
+        return as_net(self.net).engine
 
     def reads(self, inputs: Mapping[str, Tensor]) -> object:
         return as_net(self.net).reads(inputs)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +19,8 @@ from converters.export.indices import index_inputs
 from converters.formats import parse_prototxt
 from converters.net.layer import _types
 from fcn_port.fastpath.native import why_not
-from fcn_port.fastpath.program import FastNet
+from fcn_port.fastpath.program import FastNet, build_steps, program, self_check
+from fcn_port.nets.net import as_net
 from parity_tests.crazy_nets import crazy_net
 from parity_tests.execution.test_caffe_net import CLAIMS, inputs_of, load
 from parity_tests.fastpath.random_nets import filled, random_net
@@ -241,3 +244,28 @@ def test_it_can_be_copied() -> None:
     cold = copy.deepcopy(quick)
     assert torch.equal(cold(x), quick(x))
     assert torch.equal(copy.deepcopy(quick)(x), quick(x))
+
+
+def test_results_say_what_made_them() -> None:
+    net = small()
+    assert [as_net(each).engine for each in (net, fcn_port.fast(net), fcn_port.fast(net, convolutions="direct"))] == [
+        "padded", "native", "direct",
+    ]  # fmt: skip
+
+
+def test_native_code_that_gives_other_numbers_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every kernel is tried before the first net is run by it."""
+    right = build_steps.tasks_of
+
+    def wrong(*args: Any) -> list[build_steps.NativeTask]:
+        return [replace(task, kind="pool_max" if task.kind == "pool_average" else task.kind) for task in right(*args)]
+
+    assert self_check.why_not_any() is None
+    monkeypatch.setattr(program, "tasks_of", wrong)
+    self_check.why_not_any.cache_clear()
+    try:
+        assert "differs from PyTorch's" in (self_check.why_not_any() or "")
+        net = small()
+        assert fcn_port.fast(net) is net
+    finally:
+        self_check.why_not_any.cache_clear()

@@ -56,6 +56,10 @@ class SplitEngine(Wrapper):
         """The net that the engine stands for."""
         return self.lossless.net
 
+    @property
+    def engine(self) -> str:
+        return self.name
+
     def explain(self, size: tuple[int, int]) -> str:
         return f"{self.name}: {self.lossless.explain(size)}"
 

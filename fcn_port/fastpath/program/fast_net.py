@@ -110,6 +110,10 @@ class FastNet(Wrapper):
         """A copy packs its weights itself."""
         return {**vars(self), "_state": None, "_arenas": Arenas()}
 
+    @property
+    def engine(self) -> str:
+        return "native" if self.winograd else "direct"
+
     def extra_repr(self) -> str:
         """The settings that rounding depends on; evaluations that were kept are told apart by it."""
         return f"convolutions={'native' if self.winograd else 'direct'}"
