@@ -126,6 +126,35 @@ def test_types_without_a_form_are_refused_by_name() -> None:
         del _types["Strange"]
 
 
+def test_a_type_from_outside_gives_its_own_form() -> None:
+    """The example in converters/net/layer.py, to the letter of what it may ask for."""
+
+    class Doubled(Layer):
+        bottom_count = top_count = (1, 1)
+
+        def top_shapes(self, bottoms):  # type: ignore[no-untyped-def]
+            return (bottoms[0],)
+
+        def forward(self, bottoms, blobs, *, training=False):  # type: ignore[no-untyped-def]
+            return (bottoms[0] * (2 * bottoms[0]).sigmoid(),)
+
+        def to_onnx(self, out: OnnxLayer) -> None:
+            x = out.bottoms[0]
+            scaled = out.node("Mul", [x, out.constant("beta", np.float32(2))], part="scaled")
+            out.top("Mul", [x, out.node("Sigmoid", [scaled], part="gate")])
+
+    register_layer("Doubled")(Doubled)
+    try:
+        text = 'input: "data" input_shape { dim: 1 dim: 2 } layer { name: "d" type: "Doubled" bottom: "data" top: "x" }'
+        net = CaffeNet(parse_prototxt(text))
+        model = onnx_of(net)
+        assert {node.name for node in model.graph.nodes} == {"d", "d/scaled", "d/gate"}
+        inputs = inputs_for(net.spec, net.inputs)
+        assert worst_blob(blobs_in_onnxruntime(model, inputs), blobs_of(net, inputs))[0] <= tolerance("onnx-forms")
+    finally:
+        del _types["Doubled"]
+
+
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_what_onnx_cannot_have_is_refused_with_the_reason(name: str) -> None:
     with pytest.raises(ExportError, match="the number of items that a Filter keeps is known only when the net runs"):
