@@ -8,8 +8,9 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from ..net.reach import EVERYTHING, PIXEL, Reach
-from .base import OneToOne, canonical_axis, image_axis, kept, refuse, register_layer
-from .fork import fork_message
+from .base import Layer, OneToOne, canonical_axis, image_axis, kept, refuse, register_layer
+from .blocks import DepthToSpace
+from .fork import fork_fields, fork_message
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,15 +63,21 @@ class Flatten(OneToOne):
 @register_layer("Reshape")
 @dataclass(frozen=True)
 class Reshape(OneToOne):
-    """`num_axes` axes from `axis` on (-1: all) replaced by `dims`: 0 copies the bottom's, one -1 takes what is left."""
+    """`num_axes` axes from `axis` on (-1: all) replaced by `dims`: 0 copies the bottom's, one -1 takes what is left.
+
+    With Synopsys' `pixelshuffler: r` r x r channels become r x r places (synopsys-caffe, reshape_layer.cpp).
+    """
 
     dims: tuple[int, ...]
     axis: int
     num_axes: int
 
     @classmethod
-    def parse(cls, spec: LayerSpec) -> Reshape:
+    def parse(cls, spec: LayerSpec) -> Layer:
         message = spec.message.reshape_param
+        shuffle = fork_fields(spec, "reshape_param").integer("pixelshuffler", 1)
+        if shuffle > 1:
+            return DepthToSpace(shuffle, "CRD", to_space=True)
         dims = tuple(message.shape.dim)
         if any(dim < -1 for dim in dims) or dims.count(-1) > 1:
             raise refuse(spec, f"dims {dims}: each is 0 or more, and one at most is -1")

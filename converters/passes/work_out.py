@@ -18,6 +18,8 @@ from ..net.spec import NetSpec
 
 SIDES = (512, 480, 416, 448, 320, 300, 384, 640, 224, 227, 256, 299, 321, 473, 713, 768, 1024, 128, 112, 64, 32, 28)
 """Sides of square images that are tried, the usual ones of detectors and segmenters first."""
+OBLONG = ((360, 480), (480, 640), (240, 320), (512, 1024), (720, 960), (384, 768), (713, 1425))
+"""(h, w) that are tried after them: of CamVid, KITTI and Cityscapes, to which SegNet's layers are made."""
 CLASSIFIERS = (224, 299, 160, 144, 128, 112, 96, 64, 48, 40, 32, 28)
 """Sides for a classifier, from the largest down."""
 LARGEST_MAP = 49
@@ -84,7 +86,8 @@ def work_out(spec: NetSpec, free: Mapping[str, Shape], *, sized: Sequence[str] =
     search = _Search(spec, first)
     if first.fits:
         return _smaller_for_classifier(search, [name for name in images if name not in sized]).shapes
-    for step in (_other_sides, _no_images, _batches, _clips, _other_sides, _batches):
+    once = (_other_sides, _no_images, _one_channel, _as_reshaped, _batches, _clips, _sequences)
+    for step in (*once, *once):
         search.take(step(search.best, search.best.shapes, images, sized))
         if search.best.fits:
             break
@@ -134,17 +137,42 @@ Shapes = Mapping[str, Shape]
 
 def _other_sides(best: Trial, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
     free = [name for name in images if name not in sized and len(shapes[name]) == 4]
-    for side in SIDES if free else ():
-        yield {**shapes, **{name: (*shapes[name][:-2], side, side) for name in free}}
+    for size in (*((side, side) for side in SIDES), *OBLONG) if free else ():
+        yield {**shapes, **{name: (*shapes[name][:-2], *size) for name in free}}
 
 
 def _no_images(best: Trial, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
     others = [name for name in shapes if name not in images and name not in sized]
+    batch = {name: shapes[name][:1] or (1,) for name in others}
     for shape in NO_IMAGE if others else ():
-        yield {**shapes, **dict.fromkeys(others, shape)}
+        yield {**shapes, **{name: (*batch[name], *shape[1:]) for name in others}}
     for name in others:
         for shape in NO_IMAGE:
-            yield {**shapes, name: shape}
+            yield {**shapes, name: (*batch[name], *shape[1:])}
+
+
+def _sequences(best: Trial, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
+    """A recurrent layer's own bottoms: x (steps, streams, numbers) and where sequences go on (steps, streams)."""
+    bottoms = best.stopped.bottoms if best.stopped is not None else ()
+    own = [name for name in bottoms if name in shapes and name not in sized]
+    if own and bottoms[0] in own:
+        yield {**shapes, **dict.fromkeys(own[1:], (1, 1)), own[0]: (1, 1, *shapes[own[0]][1:2])}
+
+
+def _as_reshaped(best: Trial, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
+    """The shape that a Reshape gives an input, for the input, and its first axes for all that is no image."""
+    layer = best.stopped
+    if layer is not None and layer.type == "Reshape" and layer.bottoms[0] in shapes:
+        dims = tuple(dim for dim in layer.message.reshape_param.shape.dim if dim > 0)
+        others = [name for name in shapes if name not in images and name not in sized]
+        if dims:
+            yield {**shapes, layer.bottoms[0]: dims}
+            yield {**shapes, **dict.fromkeys(others, dims[:2]), layer.bottoms[0]: dims}
+
+
+def _one_channel(best: Trial, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
+    """Grey images, as for nets that sharpen them (VDSR)."""
+    yield {**shapes, **{name: (*shapes[name][:1], 1, *shapes[name][2:]) for name in images}}
 
 
 def _batches(best: Trial, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:

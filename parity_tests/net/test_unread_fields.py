@@ -160,3 +160,14 @@ def test_a_binary_file_with_an_unknown_value_of_an_enum() -> None:
     assert spec is not None
     with pytest.raises(NetError, match="pool"):
         _ = spec.layers[0].params
+
+
+def test_reshape_with_synopsys_pixelshuffler() -> None:
+    """synopsys-caffe, reshape_layer.cpp: channel c goes to c // r^2 at row (c // r) % r, column c % r of its block."""
+    text = f'{DATA.replace("dim: 3", "dim: 8")}layer {{ name: "a" type: "Reshape" bottom: "x" top: "y" %s }}'
+    net = CaffeNet(parse_prototxt(text % "reshape_param { pixelshuffler: 2 }"))
+    x = torch.arange(2 * 8 * 25.0).reshape(2, 8, 5, 5)
+    expected = np.zeros((2, 2, 10, 10), np.float32)
+    for n, c, h, w in np.ndindex(2, 8, 5, 5):
+        expected[n, c // 4, 2 * h + (c // 2) % 2, 2 * w + c % 2] = x[n, c, h, w]
+    np.testing.assert_array_equal(net(x).numpy(), expected)
