@@ -19,7 +19,7 @@ from weights.records import InputRecipe
 from ..nets import Net
 from ..predict.images import to_input
 from .raw import Raw
-from .resizing import resize
+from .resizing import image_info, resize
 
 SHORTER, LONGER = 600, 1000
 """The size of an image's shorter side, and the most for its longer (cfg.TEST.SCALES and MAX_SIZE)."""
@@ -41,9 +41,9 @@ def from_regions(net: Net, image: np.ndarray, recipe: InputRecipe) -> Iterator[R
     h, w = image.shape[:2]
     scale = min(SHORTER / min(h, w), LONGER / max(h, w))
     seen = resize(image, (max(1, round(h * scale)), max(1, round(w * scale))))
-    info = torch.tensor([[*seen.shape[:2], scale]], dtype=torch.float32)
     like: Tensor = next(net.parameters(), torch.empty(0))
     name = next(name for name in net.inputs if name != "im_info")
+    info = image_info(net.inputs["im_info"], seen.shape[:2], (scale, scale))
     fed = {name: to_input(seen, recipe), "im_info": info}
     with torch.inference_mode():
         blobs = net.blobs(**{name: x.to(like.device, like.dtype) for name, x in fed.items()})

@@ -160,6 +160,55 @@ def test_yolo_v2s_output(sides: tuple[int, ...], images: int) -> None:
     assert len(rows_by_hand(found, 0.4)) < len(found)
 
 
+def darknets(x: np.ndarray, section: str, folder: Path, *, pixels: int = 1) -> np.ndarray:
+    """What OpenCV's Region layer makes of x as darknet's file has it: rows of x, y, width, height, objectness, scores.
+
+    The net before it is a convolution that takes each of its channels, every `pixels` pixels, as it is.
+    """
+    cv2 = pytest.importorskip("cv2")
+    _, c, h, w = x.shape
+    (folder / "net.cfg").write_text(
+        f"[net]\nwidth={w * pixels}\nheight={h * pixels}\nchannels={c}\n\n"
+        f"[convolutional]\nfilters={c}\nsize=1\nstride={pixels}\npad=0\nactivation=linear\n\n{section}\n"
+    )
+    head = np.array([0, 2, 0, 0, 0], np.int32).tobytes()
+    weights = np.concatenate([np.zeros(c), np.eye(c).ravel()]).astype(np.float32).tobytes()
+    (folder / "net.weights").write_bytes(head + weights)
+    net = cv2.dnn.readNetFromDarknet(str(folder / "net.cfg"), str(folder / "net.weights"))
+    net.setInput(x.repeat(pixels, 2).repeat(pixels, 3))
+    rows: np.ndarray = net.forward()
+    return rows
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("version", [2, 3])
+def test_opencv_finds_the_same_boxes(version: int, classes: int, tmp_path: Path) -> None:
+    """OpenCV suppresses boxes of a class, the fork any: the same with one class, and with boxes far from each other."""
+    x = values("opencv", 1, 2 * (5 + classes), 6, 6)
+    size = 10 if classes == 1 else 0.5
+    v2, v3 = (",".join(str(size * each / 10) for each in sizes) for sizes in ((1.5, 2, 3, 1), (20, 30, 50, 25, 60, 90)))
+    settings = f"num_classes: {classes} num_box: 2 confidence_threshold: 0.1 nms_threshold: 0.4 "
+    section = f"classes={classes}\nthresh=0.1\nnms_threshold=0.4\nnum={{}}\nanchors={{}}\n"
+    if version == 2:
+        settings += f"biases: [{v2}]"
+        layer = make("YoloDetectionOutput", f"yolo_detection_output_param {{ {settings} }}")
+        section = "[region]\ncoords=4\nsoftmax=1\n" + section.format(2, v2)
+    else:
+        settings += f"biases: [{v3}] mask: [2, 1] anchors_scale: 16 mask_group_num: 1"
+        layer = make("Yolov3DetectionOutput", f"yolov3_detection_output_param {{ {settings} }}")
+        section = "[yolo]\nmask=2,1\n" + section.format(3, v3)
+    theirs = darknets(x.numpy(), section, tmp_path, pixels=1 if version == 2 else 16)
+    theirs = theirs[theirs[:, 5:].max(1) > 0.1]
+    theirs = theirs[np.argsort(-theirs[:, 5:].max(1))]
+    (ours,) = layer.forward((x,), ())
+    rows = ours[0, 0].numpy()
+    assert 5 < len(rows) < 72
+    np.testing.assert_array_equal(rows[:, 1], theirs[:, 5:].argmax(1) + 1)
+    np.testing.assert_allclose(rows[:, 2], theirs[:, 5:].max(1), atol=1e-5)
+    np.testing.assert_allclose((rows[:, 3:5] + rows[:, 5:7]) / 2, theirs[:, :2], atol=1e-5)
+    np.testing.assert_allclose(rows[:, 5:7] - rows[:, 3:5], theirs[:, 2:4], atol=1e-5)
+
+
 def test_detections_in_the_order_of_places() -> None:
     """caffe-yolov2, detection_output_layer.cpp: boxes are not sorted, so a worse one before a better one stays."""
     bottom = values("region", 1, 16, 4, 4)
