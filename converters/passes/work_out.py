@@ -34,8 +34,8 @@ MOST = 40_000
 
 
 @dataclass(frozen=True)
-class Trial:
-    """How far a net comes with its inputs in these shapes: the layers that have theirs, and why the next has none."""
+class Attempt:
+    """A net with its inputs in these shapes: the layers that have theirs then, and why the next has none."""
 
     shapes: Mapping[str, Shape]
     rows: tuple[LayerShapes, ...]
@@ -64,15 +64,15 @@ class Trial:
         return shape
 
 
-def attempt(spec: NetSpec, shapes: Mapping[str, Shape]) -> Trial:
+def attempt(spec: NetSpec, shapes: Mapping[str, Shape]) -> Attempt:
     """Infer the shapes of the net as far as they go."""
     rows: list[LayerShapes] = []
     try:
         for row in iter_layer_shapes(spec, shapes):
             rows.append(row)
     except NetError as error:
-        return Trial(shapes, tuple(rows), error, spec.layers[len(rows)] if len(rows) < len(spec.layers) else None)
-    return Trial(shapes, tuple(rows), None, None)
+        return Attempt(shapes, tuple(rows), error, spec.layers[len(rows)] if len(rows) < len(spec.layers) else None)
+    return Attempt(shapes, tuple(rows), None, None)
 
 
 def work_out(spec: NetSpec, free: Mapping[str, Shape], *, sized: Sequence[str] = ()) -> Mapping[str, Shape]:
@@ -99,7 +99,7 @@ def work_out(spec: NetSpec, free: Mapping[str, Shape], *, sized: Sequence[str] =
 class _Search:
     """The best trial so far, and how many layers may still be looked at."""
 
-    def __init__(self, spec: NetSpec, first: Trial) -> None:
+    def __init__(self, spec: NetSpec, first: Attempt) -> None:
         self.spec, self.best = spec, first
         self.left = MOST
 
@@ -135,13 +135,13 @@ _KERNELS = ("onvolution", "onv3d", "onvND")
 Shapes = Mapping[str, Shape]
 
 
-def _other_sides(best: Trial, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
+def _other_sides(best: Attempt, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
     free = [name for name in images if name not in sized and len(shapes[name]) == 4]
     for size in (*((side, side) for side in SIDES), *OBLONG) if free else ():
         yield {**shapes, **{name: (*shapes[name][:-2], *size) for name in free}}
 
 
-def _no_images(best: Trial, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
+def _no_images(best: Attempt, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
     others = [name for name in shapes if name not in images and name not in sized]
     batch = {name: shapes[name][:1] or (1,) for name in others}
     for shape in NO_IMAGE if others else ():
@@ -151,7 +151,7 @@ def _no_images(best: Trial, shapes: Shapes, images: Sequence[str], sized: Sequen
             yield {**shapes, name: (*batch[name], *shape[1:])}
 
 
-def _sequences(best: Trial, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
+def _sequences(best: Attempt, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
     """A recurrent layer's own bottoms: x (steps, streams, numbers) and where sequences go on (steps, streams)."""
     bottoms = best.stopped.bottoms if best.stopped is not None else ()
     own = [name for name in bottoms if name in shapes and name not in sized]
@@ -159,7 +159,7 @@ def _sequences(best: Trial, shapes: Shapes, images: Sequence[str], sized: Sequen
         yield {**shapes, **dict.fromkeys(own[1:], (1, 1)), own[0]: (1, 1, *shapes[own[0]][1:2])}
 
 
-def _as_reshaped(best: Trial, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
+def _as_reshaped(best: Attempt, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
     """The shape that a Reshape gives an input, for the input, and its first axes for all that is no image."""
     layer = best.stopped
     if layer is not None and layer.type == "Reshape" and layer.bottoms[0] in shapes:
@@ -170,12 +170,12 @@ def _as_reshaped(best: Trial, shapes: Shapes, images: Sequence[str], sized: Sequ
             yield {**shapes, **dict.fromkeys(others, dims[:2]), layer.bottoms[0]: dims}
 
 
-def _one_channel(best: Trial, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
+def _one_channel(best: Attempt, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
     """Grey images, as for nets that sharpen them (VDSR)."""
     yield {**shapes, **{name: (*shapes[name][:1], 1, *shapes[name][2:]) for name in images}}
 
 
-def _batches(best: Trial, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
+def _batches(best: Attempt, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
     stopped = best.stopped
     wanted = [*_batches_of(stopped, best), *BATCHES] if stopped is not None else []
     for batch in wanted:
@@ -184,13 +184,13 @@ def _batches(best: Trial, shapes: Shapes, images: Sequence[str], sized: Sequence
             yield {**shapes, name: (shape[0] * batch, *shape[1:])} if shape else shapes
 
 
-def _clips(best: Trial, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
+def _clips(best: Attempt, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
     clips = {name: (*shapes[name][:2], CLIP[0], *(shapes[name][-2:] if name in sized else CLIP[1:])) for name in images}
     yield {**shapes, **clips}
 
 
-def _batches_of(layer: LayerSpec, best: Trial) -> Iterator[int]:
-    """How many times its batch a layer needs: Reshape by its dims, Slice along the batch by its points."""
+def _batches_of(layer: LayerSpec, best: Attempt) -> Iterator[int]:
+    """The factors by which a layer needs its batch larger: Reshape by its dims, Slice along the batch by its points."""
     made = {top: shape for row in best.rows for top, shape in zip(row.layer.tops, row.tops, strict=True)}
     if layer.type == "Reshape":
         count = prod(made.get(layer.bottoms[0], (0,)))
@@ -204,7 +204,7 @@ def _batches_of(layer: LayerSpec, best: Trial) -> Iterator[int]:
         yield len(layer.tops)
 
 
-def _smaller_for_classifier(search: _Search, free: Sequence[str]) -> Trial:
+def _smaller_for_classifier(search: _Search, free: Sequence[str]) -> Attempt:
     """The trial that fits; where its first InnerProduct sees a large map, one at the size of a classifier's images."""
     best = search.best
     if not free or not _map_is_large(best):
@@ -229,7 +229,7 @@ def _classifier_sides(spec: NetSpec) -> Sequence[int]:
     return (227, *CLASSIFIERS) if is_alexnet else CLASSIFIERS
 
 
-def _map_is_large(trial: Trial) -> bool:
+def _map_is_large(trial: Attempt) -> bool:
     """True where the first InnerProduct reads a map of many places."""
     first = next((row for row in trial.rows if row.layer.type == "InnerProduct" and row.blobs), None)
     image = trial.image_before(first) if first is not None else ()

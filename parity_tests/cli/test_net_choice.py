@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from converters import CaffeNet, from_state_dict, parse_prototxt, to_deploy, write_caffemodel
-from converters.passes import choosing, prepare
+from converters.passes import prepare
 from fcn_port.cli import run
 from fcn_port.cli.program import cli
 
@@ -77,11 +77,3 @@ def test_missing_stages_are_named(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert run(["inspect", str(tmp_path / "net.prototxt"), "--stage", "none"]) == 3
     error = capfd.readouterr().err
     assert "its bottom 'data' is made by layer 'train'" in error and "stage: both" in error and "--stage" in error
-
-
-def test_choices_nest_and_end() -> None:
-    spec = parse_prototxt(NET)
-    with choosing(stages=("deploy",)):
-        with choosing(input_shapes={"data": (1, 3, 9, 9)}):
-            assert dict(prepare(spec).inputs) == {"data": (1, 3, 9, 9)}
-        assert prepare(spec).layers[0].name == "deploy" and prepare(spec).assumed == ("data",)
