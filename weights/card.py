@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from converters.errors import place
+from converters.errors import CaffeFormatError, place
 from converters.escaping import json_text
 from converters.safety import parse_json, read_json, to_record
 
@@ -79,6 +80,9 @@ class Card:
         Raises CaffeFormatError, which is a ValueError, if it is damaged.
         """
         found = to_record(metadata, _Metadata, ignore_unknown=True)
+        if found.palette and found.palette not in get_args(Palette) and not _COLOURS.fullmatch(found.palette):
+            known = ", ".join(get_args(Palette))
+            raise CaffeFormatError(f"'{found.palette:.40}' is none of {known} or #rrggbb #rrggbb ...", where="palette")
         inputs, classes = _parsed("preprocessing", found.preprocessing), _parsed("classes", found.classes)
         return cls(
             release=found.release,
@@ -90,6 +94,10 @@ class Card:
         )
 
 
+_COLOURS = re.compile(r"#[0-9a-fA-F]{6}( #[0-9a-fA-F]{6}){0,255}")
+"""The colours of a data set that is none of the catalogue's."""
+
+
 @dataclass(frozen=True)
 class _Metadata:
     """A card in strings, two of which are JSON."""
@@ -98,7 +106,7 @@ class _Metadata:
     net: str | None = None
     preprocessing: str | None = None
     classes: str | None = None
-    palette: Palette | None = None
+    palette: str | None = None
     licence: str | None = None
 
 

@@ -14,6 +14,7 @@ from ..data.places import DATA_VARIABLE, data_dir
 from .bringing import telling
 from .inspect import SizeParam
 from .output import echo, human_bytes, json_option, note, write_columns, write_json
+from .own_data import DATA_PATH, report_check, strict_option, void_option
 
 
 @click.command("data")
@@ -30,6 +31,11 @@ from .output import echo, human_bytes, json_option, note, write_columns, write_j
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the shapes.")
 @click.option("--size", type=SizeParam(), default="240x320", show_default=True, help="Of the images, height first.")
 @click.option("--val", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Share of them for val.")
+@click.option("--check", "checked", type=DATA_PATH, help="Say what the labels of a data set hold, and what looks off; "
+              "a folder or a .toml.")  # fmt: skip
+@click.option("--split", help="With --check: a list in the data set, or the path of one.")
+@void_option
+@strict_option
 @json_option
 def command(
     name: str | None,
@@ -42,20 +48,29 @@ def command(
     seed: int,
     size: tuple[int, int],
     val: float,
+    checked: Path | None,
+    split: str | None,
+    void: tuple[int, ...],
+    strict: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """Say which data sets are here, which are missing, and where each is published; with NAME, of one.
 
     `--fetch` brings what is missing of NAME: resumed where it was interrupted, verified where a checksum was published,
     and unpacked so that nothing lands outside of its folder.
 
     `shapes` is in no archive: `fcn-port data shapes --make FOLDER` draws it, the same from the same seed.
+
+    `--check FOLDER` reads a data set, published or your own, once: the pixels of each class, what is ignored, files
+    that are damaged or have no partner, and what looks off; with --strict the exit status is then 1.
     """
+    if checked is not None:
+        return report_check(checked, split=split, void=void, strict=strict, as_json=as_json)
     if (name == "shapes") != (folder is not None):
         raise click.UsageError("`fcn-port data shapes --make FOLDER` draws that set; others are fetched")
     if folder is not None:
         _draw(folder, _Drawing(count=count, seed=seed, size=size, val=val), as_json=as_json)
-        return
+        return 0
     base = (root or data_dir()).expanduser().absolute()
     if name is None and (fetch or from_file is not None):
         raise click.UsageError(f"which one? Name it: {', '.join(ARCHIVES)}")
@@ -70,6 +85,7 @@ def command(
         _list(chosen, base)
     else:
         _describe(chosen, base)
+    return 0
 
 
 class _Drawing(TypedDict):

@@ -20,6 +20,7 @@ from .device import device_option, find_device
 from .engine import RunOptions, engine_option, padded_option, precision_option, run_as_told
 from .net_choice import net_options
 from .output import echo, echo_lines, json_option, note, write_columns, write_json
+from .own_data import DATA_PATH, strict_option, tell_doubts, void_option
 from .progress import progress_bar
 from .registering import register_option
 
@@ -38,6 +39,8 @@ class EvaluateOptions(RunOptions):
     limit: int | None
     workers: int
     skip_bad: bool
+    void: tuple[int, ...]
+    strict: bool
     save_labels: Path | None
     submission: Path | None
     cache: Path | None
@@ -50,7 +53,7 @@ class EvaluateOptions(RunOptions):
 
 @click.command("evaluate")
 @click.argument("weights", nargs=-1)
-@click.option("--data", "folder", type=_Folder, help="The data set's folder, such as VOCdevkit/VOC2011.")
+@click.option("--data", "folder", type=DATA_PATH, help="The data set: a folder, such as VOCdevkit/VOC2011, or a .toml.")
 @click.option("--split", help="A list in the data set, or the path of one; else the one that was published.")
 @click.option("--like", metavar="RELEASE", help="Make inputs as for RELEASE, and compare with its published numbers.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first images of the split.")
@@ -61,6 +64,8 @@ class EvaluateOptions(RunOptions):
 @click.option("--check-submission", type=_File, help="Say whether VOC's test server would take an archive, and stop.")
 @click.option("--cache", type=_Folder, help="Where results are kept for the next run.")
 @click.option("--no-cache", is_flag=True, help="Compute every image, and keep nothing.")
+@void_option
+@strict_option
 @engine_option
 @padded_option
 @precision_option
@@ -101,6 +106,7 @@ class _Evaluations:
         self, folder: Path | None, split: str | None, device: Any, processes: Processes, options: EvaluateOptions
     ) -> None:
         self.folder, self.split, self.device, self.processes, self.options = folder, split, device, processes, options
+        self.checked: set[tuple[Path, str]] = set()
 
     def all(self, weights: tuple[str, ...]) -> tuple[list[Evaluation], dict[str, str]]:
         """The evaluations, and why a release could not be had where several were asked for."""
@@ -157,11 +163,14 @@ class _Evaluations:
                 "where are the images? Say --data FOLDER, such as VOCdevkit/VOC2011; `fcn-port data` says where data "
                 "sets are published"
             )
-        data = open_dataset(self.folder or data_dir(), split=self.split, dataset=dataset)
+        data = open_dataset(self.folder or data_dir(), split=self.split, dataset=dataset).with_void(*self.options.void)
         if not data.labels and self.options.submission is None and self.options.save_labels is None:
             raise click.UsageError(
                 f"{data.title} has no labels for {data.split}; use --save-labels DIR or --submission FILE.tar.gz"
             )
+        if self.processes.first and (data.root, data.kind) not in self.checked:
+            self.checked.add((data.root, data.kind))
+            tell_doubts(data, strict=self.options.strict)
         return data
 
     def _cache(self) -> Path | None:

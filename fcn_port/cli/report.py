@@ -17,6 +17,7 @@ from .device import device_option, find_device
 from .inspect import SizeOption, SizeParam
 from .net_choice import net_options
 from .output import note
+from .own_data import DATA_PATH, void_option
 from .progress import progress_bar
 from .registering import register_option
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from ..report.page import Page
 
 _File = click.Path(dir_okay=False, path_type=Path)
-_Folder = click.Path(file_okay=False, path_type=Path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,7 @@ class ReportOptions:
     size: SizeOption
     images: int
     limit: int | None
+    void: tuple[int, ...]
     device: str
 
 
@@ -48,7 +49,8 @@ class ReportOptions:
 @click.argument("weights")
 @click.option("-o", "--out", type=_File, default="report.html", show_default=True, help="The page to write.")
 @click.option("--results", type=_File, help="What `fcn-port evaluate ... --json` wrote.")
-@click.option("--data", "folder", type=_Folder, help="The data set's folder, for pictures, and for scores.")
+@click.option("--data", "folder", type=DATA_PATH, help="The data set's folder or .toml, for pictures, and scores.")
+@void_option
 @click.option("--split", help="A list in the data set, or the path of one; else the one of the results.")
 @click.option("--golden", type=_File, help="An .npz with every blob of a forward pass that Caffe made.")
 @click.option("--like", metavar="RELEASE", help="Make inputs as for RELEASE, and compare with its published numbers.")
@@ -132,7 +134,7 @@ def _open(folder: Path, weights: str, evaluation: Evaluation | None, options: Re
     known = releases().get(options.like or weights)
     dataset = evaluation.dataset if evaluation is not None else known.dataset.name if known else None
     split = options.split or (evaluation.split if evaluation is not None else None)
-    return open_dataset(folder, split=split, dataset=dataset)
+    return open_dataset(folder, split=split, dataset=dataset).with_void(*options.void)
 
 
 def _evaluated(net: nn.Module, data: DataSet, weights: str, options: ReportOptions) -> Evaluation:

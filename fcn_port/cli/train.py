@@ -12,6 +12,7 @@ import click
 from ..training.choices import Normalization, Order, Precision
 from .device import device_option, find_device
 from .output import echo, json_option, note, write_json
+from .own_data import DATA_PATH, SMALL, strict_option, tell_doubts, void_option, without_bad
 
 if TYPE_CHECKING:
     from ..data.records import DataSet
@@ -47,6 +48,10 @@ class TrainOptions:
     val_limit: int | None
     display: int | None
     workers: int
+    check: bool | None
+    skip_bad: bool
+    void: tuple[int, ...]
+    strict: bool
     precision: Precision
     tensorboard: bool
     device: str
@@ -56,9 +61,9 @@ class TrainOptions:
 @click.command("train")
 @click.argument("recipe", required=False)
 @click.option("--solver", type=_File, help="A solver.prototxt; without RECIPE it trains the net that it names.")
-@click.option("--data", "folder", type=_Folder, help="The data set's folder; any folder laid out like VOC is one.")
+@click.option("--data", "folder", type=DATA_PATH, help="The data set: a folder, laid out like VOC or so, or a .toml.")
 @click.option("--split", help="What to learn from: a list in the data set, or the path of one.")
-@click.option("--val-data", type=_Folder, help="Where to score, if in another folder.")
+@click.option("--val-data", type=DATA_PATH, help="Where to score, if in another folder.")
 @click.option("--val-split", help="What to score on; 'none' for nothing.")
 @click.option(
     "--init", multiple=True, help="Weights to begin with: a release, a file or 'none'. Twice for late fusion's streams."
@@ -79,6 +84,10 @@ class TrainOptions:
 @click.option("--val-limit", type=_Count, help="Score only the first images of the split.")
 @click.option("--display", type=_Count, help="Print a line every so many updates.")
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Threads that decode ahead.")
+@click.option("--check/--no-check", default=None, help=f"Read every image once first; done for up to {SMALL} images.")
+@click.option("--skip-bad", is_flag=True, help="Leave out images and labels that cannot be used, found by --check.")
+@void_option
+@strict_option
 @click.option(
     "--precision", type=click.Choice(get_args(Precision)), default="float32", show_default=True,
     help="bfloat16 computes convolutions in bfloat16; weights, gradients and losses stay float32.",
@@ -137,6 +146,8 @@ class _Training:
         from .training_output import reporting
 
         data = self._data()
+        tell_doubts(data, strict=self.options.strict, say=self.say)
+        data = self._readable(data)
         snapshot = self.group.processes.from_first(self._snapshot() if self.group.processes.first else None)
         resume = None if snapshot is None else read_snapshot(snapshot)
         prepared = prepare(
@@ -171,10 +182,18 @@ class _Training:
 
     def _data(self) -> DataSet:
         from ..data.opening import open_dataset
+        from ..training.prepare import ignored_labels
 
         recipe = self.source.recipe
         split = self.options.split or (recipe.split if recipe else "train")
-        return open_dataset(self.options.folder, split=split, dataset=self._dataset())
+        found = open_dataset(self.options.folder, split=split, dataset=self._dataset())
+        return found.with_void(*self.options.void, *ignored_labels(self.source))
+
+    def _readable(self, data: DataSet) -> DataSet:
+        """The data without what cannot be read, where each image is to be read first."""
+        options = self.options
+        wanted = options.skip_bad or len(data.ids) <= SMALL if options.check is None else options.check
+        return without_bad(data, skip_bad=options.skip_bad, say=self.say) if wanted else data
 
     def _dataset(self) -> str | None:
         from weights.catalogue import releases
@@ -193,7 +212,8 @@ class _Training:
         recipe = self.source.recipe
         split = chosen or (recipe.val_split if recipe else "val")
         try:
-            return open_dataset(self.options.val_data or self.options.folder, split=split, dataset=data.name)
+            found = open_dataset(self.options.val_data or self.options.folder, split=split, dataset=data.name)
+            return found.with_void(*data.void)
         except FileNotFoundError as error:
             if chosen or self.options.val_data:
                 raise
@@ -257,6 +277,7 @@ class _Training:
             test_limit=self.options.val_limit,
             average_loss=spec.average_loss,
             seed=prepared.feed.seed,
+            skip_bad=self.options.skip_bad,
             precision=self.options.precision,
             settings={**prepared.settings, "precision": self.options.precision},
         )

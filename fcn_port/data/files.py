@@ -30,13 +30,13 @@ _LABEL_MODES = ("P", "L", "1", "I", "I;16")
 
 def read_rgb(path: Path) -> np.ndarray:
     """An image (h, w, 3) uint8 in the order of the file: RGB, or the three channels of HHA."""
-    with _opened(path) as image:
+    with opened(path) as image:
         return np.asarray(image.convert("RGB"))
 
 
 def read_depth(path: Path) -> np.ndarray:
     """A depth map (h, w, 1) float32, values as stored; DataError where it has no logarithm."""
-    with _opened(path) as image:
+    with opened(path) as image:
         if len(image.getbands()) != 1:
             raise DataError(f"{image.mode} instead of one channel of depth", path=path)
         depth = np.asarray(image).astype(np.float32)
@@ -47,7 +47,7 @@ def read_depth(path: Path) -> np.ndarray:
 
 def read_label_png(path: Path) -> np.ndarray:
     """A label map (h, w), its values as stored: the indices of an indexed PNG, or the grey values of a grey one."""
-    with _opened(path) as image:
+    with opened(path) as image:
         if image.mode not in _LABEL_MODES:
             raise _colours(path, image)
         labels = np.asarray(image)
@@ -96,7 +96,7 @@ def check_size(labels: np.ndarray, image: np.ndarray, *, path: Path, image_path:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path) -> Iterator[Image.Image]:
     """Pillow's image, decoded; whatever goes wrong names the file."""
     try:
         with opened_picture(path) as image:
@@ -108,7 +108,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _colours(path: Path, image: Image.Image) -> DataError:
-    seen, known = (_packed(colours) for colours in (np.asarray(image.convert("RGB")), voc_palette()))
+    seen, known = (packed(colours) for colours in (np.asarray(image.convert("RGB")), voc_palette()))
     of_voc = np.isin(np.unique(seen), known).all()
     found = "the colours of VOC's palette" if of_voc else "colours"
     return DataError(
@@ -119,7 +119,7 @@ def _colours(path: Path, image: Image.Image) -> DataError:
     )
 
 
-def _packed(colours: np.ndarray) -> np.ndarray:
+def packed(colours: np.ndarray) -> np.ndarray:
     """Colours (..., 3) uint8 as one number each."""
     return colours.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
 

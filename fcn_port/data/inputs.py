@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
 from torch import Tensor
 
-from weights.records import Preprocessing
+from converters.net import Shape
+from weights.records import InputRecipe, Preprocessing
 
 from ..predict.images import to_input
+from .errors import DataError
 from .records import DataSet, Sample
 
 
@@ -21,3 +26,36 @@ def net_inputs(data: DataSet, sample: Sample, preprocessing: Preprocessing) -> d
 def input_kinds(preprocessing: Preprocessing) -> tuple[str, ...]:
     """The kinds of image that a net looks at."""
     return tuple(dict.fromkeys(each.kind for each in preprocessing.inputs))
+
+
+def inputs_of(data: DataSet, inputs: Mapping[str, Shape] | Iterable[str]) -> Preprocessing:
+    """The data set's recipes for the inputs of a net, by their names and, where shapes are given, their channels.
+
+    An input that is not called after a kind of image ("hha", "depth") is the colour image; one of a single channel is
+    its grey. Raises DataError for other numbers of channels than the images have.
+    """
+    shapes = inputs if isinstance(inputs, Mapping) else {}
+    known = data.recipes
+    return Preprocessing(
+        tuple(
+            replace(with_channels(known.get(name, known["color"]), _channels(shapes.get(name)), data), name=name)
+            for name in inputs
+        )
+    )
+
+
+def with_channels(recipe: InputRecipe, channels: int | None, data: DataSet) -> InputRecipe:
+    """A recipe for an input of so many channels: the luminance of ITU-R 601 for one, with the same of its mean."""
+    own = len(recipe.mean)
+    if channels in (None, own):
+        return recipe
+    if channels == 1 and own == 3:
+        blue, green, red = recipe.mean if recipe.channels == "bgr" else recipe.mean[::-1]
+        return replace(recipe, channels="file", mean=(0.114 * blue + 0.587 * green + 0.299 * red,))
+    if channels == 3 and own == 1:
+        return replace(recipe, mean=recipe.mean * 3)
+    raise DataError(f"the net's input has {channels} channels; images of {data.title} have {own}", path=data.root)
+
+
+def _channels(shape: Shape | None) -> int | None:
+    return int(shape[1]) if shape is not None and len(shape) == 4 and shape[1] else None

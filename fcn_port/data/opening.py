@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .cityscapes import find_cityscapes, open_cityscapes
 from .context import find_context, open_context
+from .description import DESCRIPTION, description_in, open_described
 from .nyud import find_nyud, open_nyud
 from .records import DataSet
 from .siftflow import find_siftflow, open_siftflow
@@ -41,11 +42,15 @@ def open_dataset(
 ) -> DataSet:
     """A split of the data set in a folder; `kind` is a key of KINDS, found out if it is None.
 
+    A folder with a `dataset.toml`, or the path of such a file, is what that describes (fcn_port/data/description.py).
     `split` is the name of a list or the path of one; by default the split that the release is scored on. Where a
     folder holds several data sets, the catalogue's `dataset` is looked for first. Reading is left to `DataSet.read`.
     Raises FileNotFoundError where there is no data set or no list, DataError for a bad list.
     """
     folder = Path(root).expanduser()
+    described = description_in(folder) if kind is None else None
+    if described is not None:
+        return open_described(described, split=split)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: there is no such folder")
     if kind is None:
@@ -61,6 +66,7 @@ def _kind_of(folder: Path, dataset: str | None) -> str:
     if not found:
         looked_for = "JPEGImages (VOC), img and cls (SBD), SemanticLabels (SIFT Flow), segmentation (NYUDv2), gtFine"
         raise FileNotFoundError(
-            f"{folder}: no data set here: there is none of {looked_for}\n  `fcn-port data` says where each is published"
+            f"{folder}: no data set here: there is none of {looked_for}\n"
+            f"  `fcn-port data` says where each is published; a {DESCRIPTION} describes your own (docs/own-data.md)"
         )
     return min(found, key=lambda name: (KINDS[name].dataset != dataset, len(found[name].parts)))

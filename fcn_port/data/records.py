@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from weights.catalogue import datasets
 from weights.records import IGNORE_LABEL, InputRecipe
 
 from .errors import DataError
@@ -43,7 +44,10 @@ class DataSet:
     `name` is the catalogue's (`weights.datasets()`), `kind` how the files lie ("sbd" is another layout of "voc"),
     `ids` the images in the order of the split's list. `images` by kind of input ("color", "hha", "depth"), `labels` and
     `classes` by output blob; `labels` is empty for a private test set. `complete`: the list was checked to be the
-    published one. `single_precision_mean`: the release keeps the mean of this data set in float32.
+    published one. `single_precision_mean`: the release keeps the mean of this data set in float32. `void` are further
+    labels that count as `ignore_label`. `inputs` and `palette`, for a set that is not the catalogue's, are how its
+    inputs are made, by kind, and the colours of its classes (`fcn_port.predict.palettes.palette`). `listed`: a list
+    names the images; else they are all that were found.
     """
 
     name: str
@@ -58,6 +62,25 @@ class DataSet:
     ignore_label: int = IGNORE_LABEL
     complete: bool = False
     single_precision_mean: bool = False
+    void: tuple[int, ...] = ()
+    inputs: Mapping[str, InputRecipe] = field(default_factory=dict)
+    palette: str | None = None
+    listed: bool = True
+
+    @property
+    def recipes(self) -> Mapping[str, InputRecipe]:
+        """The ways to make a net's inputs, by kind of image: the set's own, else the catalogue's."""
+        return self.inputs or datasets()[self.name].inputs
+
+    @property
+    def colours(self) -> str | None:
+        """The palette of the classes, as a card keeps it."""
+        return self.palette or (datasets()[self.name].palette if self.name in datasets() else None)
+
+    def with_void(self, *labels: int) -> DataSet:
+        """The data set with further labels that do not count, such as the `ignore_label` of a net's loss."""
+        more = [label for label in labels if label != self.ignore_label and label not in self.void]
+        return replace(self, void=(*self.void, *more)) if more else self
 
     def read(self, id_: str, *, kinds: Iterable[str] = ("color",)) -> Sample:
         """An image with its labels; DataError names the file that is missing, damaged or does not fit."""
@@ -65,13 +88,17 @@ class DataSet:
         first_kind, first = next(iter(images.items()))
         labels = {}
         for head, files in self.labels.items():
-            path = files.path(id_)
-            found = files.read(path)
-            check_size(found, first, path=path, image_path=self.image_path(id_, kind=first_kind))
-            labels[head] = check_labels(
-                found, path=path, classes=len(self.classes[head]), ignore_label=self.ignore_label
-            )
+            labels[head] = self.read_labels(id_, head)
+            check_size(labels[head], first, path=files.path(id_), image_path=self.image_path(id_, kind=first_kind))
         return Sample(id_, images, labels)
+
+    def read_labels(self, id_: str, head: str) -> np.ndarray:
+        """The labels (h, w) uint8 of an image for an output, void as `ignore_label`."""
+        path = self.labels[head].path(id_)
+        found = self.labels[head].read(path)
+        if self.void:
+            found = np.where(np.isin(found, self.void), self.ignore_label, found)
+        return check_labels(found, path=path, classes=len(self.classes[head]), ignore_label=self.ignore_label)
 
     def image_path(self, id_: str, *, kind: str = "color") -> Path:
         """The file of an image."""

@@ -11,7 +11,10 @@ from weights.catalogue import datasets
 
 from .errors import DataError
 from .files import read_label_png, read_mat, read_rgb
+from .finding import FoundFiles, ids_of_files, names_files
+from .images import read_color
 from .lists import digest, read_lines, read_list, split_file, split_name
+from .masks import read_mask
 from .places import find_beside, find_inside
 from .records import DataSet, Files
 from .shapes import HELD_OUT_IDS
@@ -51,7 +54,7 @@ def open_voc(root: Path, *, split: str | None = None, sbd: Path | None = None) -
     if folder is None:
         raise FileNotFoundError(f"{root}: no PASCAL VOC here: there is no folder JPEGImages")
     own = _own_classes(folder / "classes.txt")
-    split = split or ("val" if own else "seg11valid")
+    split = split or _usual_split(folder, own)
     ids, complete = _voc_ids(folder, split, sbd)
     has_labels = split_name(split) not in ("test", *_TEST_SETS) and (folder / "SegmentationClass").is_dir()
     return DataSet(
@@ -61,8 +64,8 @@ def open_voc(root: Path, *, split: str | None = None, sbd: Path | None = None) -
         root=folder,
         split=split_name(split),
         ids=ids,
-        images={"color": Files(folder / "JPEGImages", "{}.jpg", read_rgb)},
-        labels={"score": Files(folder / "SegmentationClass", "{}.png", read_label_png)} if has_labels else {},
+        images={"color": FoundFiles(folder / "JPEGImages", "{}", read_color)},
+        labels={"score": FoundFiles(folder / "SegmentationClass", "{}", read_label_file, ".png")} if has_labels else {},
         classes={"score": own} if own else datasets()["voc"].heads,
         complete=complete,
     )
@@ -119,8 +122,23 @@ def _voc_ids(folder: Path, split: str, sbd: Path | None) -> tuple[tuple[str, ...
     lists = folder / "ImageSets" / "Segmentation"
     if split == "seg11valid" and not (lists / "seg11valid.txt").is_file():
         return _derived(folder, lists, sbd), True
-    ids = read_list(split_file(_TEST_SETS.get(split, split), (lists, folder)))
+    path = split_file(_TEST_SETS.get(split, split), (lists, folder))
+    ids = ids_of_files(path) if names_files(path) else read_list(path)
     return ids, is_seg11valid(ids) or ids == HELD_OUT_IDS
+
+
+def _usual_split(folder: Path, own: tuple[str, ...] | None) -> str:
+    """The split to score on: the release's, or val where it is somebody's own set or seg11valid cannot be had."""
+    lists = folder / "ImageSets" / "Segmentation"
+    beside = find_beside(folder, _SBD_PLACES[:-1], markers=("train.txt", "cls"))
+    if own or (not (lists / "seg11valid.txt").is_file() and beside is None and voc_year(folder) is None):
+        return "val"
+    return "seg11valid"
+
+
+def read_label_file(path: Path) -> np.ndarray:
+    """A label map (h, w) in a picture, as stored, or in an .npy."""
+    return read_mask(path) if path.suffix.lower() == ".npy" else read_label_png(path)
 
 
 def _derived(folder: Path, lists: Path, sbd: Path | None) -> tuple[str, ...]:

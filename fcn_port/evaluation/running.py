@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -20,11 +20,10 @@ from torch import Tensor, nn
 
 from converters.errors import MismatchError
 from converters.version import VERSION
-from weights.catalogue import datasets
 from weights.records import Preprocessing
 
 from ..data.errors import DataError
-from ..data.inputs import input_kinds, net_inputs
+from ..data.inputs import input_kinds, inputs_of, net_inputs
 from ..data.records import DataSet, Sample
 from .cache import Cache, cache_key, fingerprint
 from .labels import save_labels, saved_path
@@ -112,9 +111,7 @@ def preprocessing_of(net: nn.Module, data: DataSet) -> Preprocessing:
     known: Preprocessing | None = getattr(net, "preprocessing", None)
     if known is not None:
         return known
-    recipes = datasets()[data.name].inputs
-    names = list(getattr(net, "inputs", ["data"]))
-    return Preprocessing(tuple(replace(recipes.get(name, recipes["color"]), name=name) for name in names))
+    return inputs_of(data, getattr(net, "inputs", ["data"]))
 
 
 def device_of(net: nn.Module) -> torch.device:
@@ -291,6 +288,7 @@ def _cache(
             "preprocessing": preprocessing.to_json(),
             "kind": data.kind,
             "root": str(data.root.resolve()),
+            "labels": repr(sorted(data.labels.items())) + repr(data.void),
             "classes": {head: list(names) for head, names in data.classes.items()},
             "device": device_of(net).type,
             "version": VERSION,

@@ -131,7 +131,7 @@ def _classes_markdown(evaluations: Sequence[Evaluation]) -> list[str]:
 
 def _others_markdown(first: Evaluation) -> list[str]:
     """Scores published elsewhere on the same data, for comparison: test sets, and other methods; none for own data."""
-    if first.classes != datasets()[first.dataset].heads:
+    if first.dataset not in datasets() or first.classes != datasets()[first.dataset].heads:
         return []
     rows = [
         (release.name, score)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
 
 def palette(name: str | None) -> np.ndarray | None:
-    """The (256, 3) uint8 RGB colours of a palette by name, "voc" or "cityscapes"; None for None."""
+    """The (256, 3) uint8 RGB colours of a palette by name, a key of PALETTES, or written "#rrggbb #rrggbb ...".
+
+    None for None.     Classes beyond those that are written have VOC's colours.
+    """
     if name is None:
         return None
+    if name.startswith("#"):
+        return _written(name)
     if name not in PALETTES:
         raise ValueError(f"there is no palette '{name}'; known: {', '.join(PALETTES)}")
     return PALETTES[name]()
@@ -27,6 +33,15 @@ def voc_palette() -> np.ndarray:
     for bit in range(8):
         for channel in range(3):
             colours[:, channel] |= ((labels >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
+    return colours
+
+
+def _written(text: str) -> np.ndarray:
+    colours = voc_palette()
+    words = text.split()[: len(colours)]
+    if not all(re.fullmatch(r"#[0-9a-fA-F]{6}", word) for word in words):
+        raise ValueError(f"{text[:40]!r} are no colours: expected #rrggbb, parted by spaces")
+    colours[: len(words)] = [[int(word[at : at + 2], 16) for at in (1, 3, 5)] for word in words]
     return colours
 
 

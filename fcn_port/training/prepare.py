@@ -15,9 +15,10 @@ from torch import nn
 from converters.escaping import file_name
 from converters.formats import SolverSpec, format_solver, read_prototxt
 from converters.net import NetSpec
-from weights.catalogue import datasets, releases
+from weights.catalogue import releases
 from weights.records import Preprocessing
 
+from ..data.inputs import inputs_of
 from ..data.records import DataSet
 from ..inspection import trace
 from ..nets import NETS, Widths, definition
@@ -120,6 +121,7 @@ def prepare(
     """
     normalization = changes.normalization or source.gathering.normalization
     task = _task(source, data, normalization)
+    data = data.with_void(*ignored_labels(source))
     seed = source.seed if changes.seed is None else changes.seed
     spec = task.spec or definition(task.net, name=type(task.net).__name__)
     beginning = begin(task.net, spec, *sources, seed=seed, expand_scores=expand_scores)
@@ -159,6 +161,13 @@ def prepare(
         gathering=goal,
         settings=_settings(source, feed, goal, solver),
     )
+
+
+def ignored_labels(source: TrainingSource) -> tuple[int, ...]:
+    """The labels that the losses of a source ignore, and that nothing else may count either."""
+    if source.net is None:
+        return () if source.recipe is None else (source.recipe.ignore_label,)
+    return tuple(loss.ignore_label for loss in task_of(source.net).losses if loss.ignore_label is not None)
 
 
 # Net
@@ -218,10 +227,10 @@ def _groups(task: TrainingTask, patterns: Mapping[str, Mapping[Multiplier, float
 def _preprocessing(source: TrainingSource, task: TrainingTask, data: DataSet) -> Preprocessing:
     """The ways to make the net's inputs: as for the release of that name, else by the names of its inputs."""
     release = releases().get(source.recipe.net) if source.recipe is not None else None
-    known = datasets()[data.name].inputs
+    known = data.recipes
     if release is not None and all(each.kind in known for each in release.preprocessing.inputs):
         return Preprocessing(tuple(replace(known[each.kind], name=each.name) for each in release.preprocessing.inputs))
-    return Preprocessing(tuple(replace(known.get(name, known["color"]), name=name) for name in task.inputs))
+    return inputs_of(data, task.net.inputs)  # type: ignore[arg-type]
 
 
 def _check_fit(task: TrainingTask, feed: Feed) -> None:

@@ -15,9 +15,9 @@ import torch
 
 from converters.safety import make_folder
 from weights.card import Card
-from weights.catalogue import datasets
 from weights.records import METRICS
 
+from ..data.errors import DataError
 from ..data.records import DataSet
 from ..evaluation.running import EvaluationPlan, evaluate
 from .checkpoints import (
@@ -47,7 +47,8 @@ class TrainingPlan:
 
     Snapshots are written to `folder` as `name`_iter_N every `snapshot_every` updates and at the end (0: only then), all
     kept or the `keep` latest. `validation` is scored every `test_every` updates and at the end (0: only then), its
-    first `test_limit` images. The random draws of dropout begin at `seed`.
+    first `test_limit` images, with `skip_bad` without those that cannot be read. The random draws of dropout begin at
+    `seed`.
     """
 
     folder: Path
@@ -61,6 +62,7 @@ class TrainingPlan:
     average_loss: int = 1
     seed: int = 1337
     precision: Precision = "float32"
+    skip_bad: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -150,6 +152,10 @@ class _TrainingRun:
                 if not stopped and self._is_due(plan.test_every):
                     self._validate()
                 clock.skip()
+        except DataError:  # what was learned is not lost with an image that cannot be read
+            if self.group.size == 1 and solver.iteration > first and saved is None:
+                self._at_intervals(latest, last=True)
+            raise
         finally:
             batches.close()
         if solver.iteration == first:
@@ -206,7 +212,7 @@ class _TrainingRun:
         return Card(
             preprocessing=self.feed.preprocessing,
             classes=data.classes,
-            palette=datasets()[data.name].palette,
+            palette=data.colours,
         )
 
     # Validation
@@ -218,7 +224,7 @@ class _TrainingRun:
         net = self.task.net
         net.eval()
         try:
-            plan = EvaluationPlan(limit=self.plan.test_limit, workers=self.feed.workers)
+            plan = EvaluationPlan(limit=self.plan.test_limit, workers=self.feed.workers, skip_bad=self.plan.skip_bad)
             found = evaluate(net, data, plan=plan, processes=self.group.processes)
         finally:
             net.train()

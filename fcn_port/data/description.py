@@ -1,0 +1,344 @@
+"""A data set as its `dataset.toml` describes it, for people's own images and labels.
+
+    title = "Cells"
+    images = "images"                     # folders beside the file; {split} stands for the split
+    labels = "masks"
+    classes = ["background", "cell"]
+    ids = { 0 = 0, 255 = 1 }              # from what the masks hold to classes
+
+`train`, `evaluate`, `predict`, `report`, `data --check` and `open_dataset` take the file, or the folder that it is in.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, NoReturn
+
+import numpy as np
+
+from converters.errors import CaffeFormatError
+from converters.formats import read_mean
+from converters.safety import open_file, to_record
+from weights.catalogue import datasets
+from weights.records import IGNORE_LABEL, InputRecipe
+
+from ..predict.palettes import PALETTES, palette
+from .errors import DataError
+from .finding import FoundFiles, ListedFiles, Pair, files_by_stem, names_files, read_pairs
+from .images import read_color
+from .label_maps import Entry, parse_colour, read_label_map
+from .lists import read_list, split_file, split_name
+from .masks import Colour, MaskReader
+from .records import DataSet, Files
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DESCRIPTION = "dataset.toml"
+MOST_BYTES = 1 << 20
+"""The longest description that is read."""
+OWN = "own"
+"""The name of a data set that is none of the catalogue's."""
+
+
+@dataclass(frozen=True)
+class SplitDescription:
+    """A split where it does not lie as the others do."""
+
+    images: str = ""
+    labels: str = ""
+    list: str = ""
+
+
+@dataclass(frozen=True)
+class Description:
+    """The fields of a `dataset.toml`; every path is seen from its folder, and `{split}` in one is the split's name.
+
+    `images` and `labels` are folders; `image_name` and `label_name` what a file in them is called, without its ending,
+    `{}` being the image's id. `list` is a text of ids, of files, or of pairs of files; without one every image that has
+    a label map belongs to every split. `classes` in the order of the net's outputs, or `label_map`, a file of them.
+    `like` takes classes, colours and means from a data set of the catalogue.
+
+    `void` are stored ids that do not count, `ids` maps the others to classes, or `first_id` is the one of class 0.
+    `colours` ("#rrggbb", as many as classes) or `palette` make labels of maps in colours, with `void_colours`. `others`
+    says whether what is none of these is an error or void.
+
+    `mean` is in the order of `channels`, or `mean_file` a .binaryproto whose mean of each channel is taken.
+    """
+
+    title: str = ""
+    like: str = ""
+    images: str = "images"
+    labels: str = "labels"
+    image_name: str = "{}"
+    label_name: str = "{}"
+    list: str = ""
+    split: str = "val"
+    splits: Mapping[str, SplitDescription] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    label_map: str = ""
+    void: tuple[int, ...] = (IGNORE_LABEL,)
+    ids: Mapping[str, int] = field(default_factory=dict)
+    first_id: int = 0
+    colours: tuple[str, ...] = ()
+    palette: str = ""
+    void_colours: tuple[str, ...] = ()
+    others: Literal["error", "void"] = "error"
+    mean: tuple[float, ...] = ()
+    mean_file: str = ""
+    scale: float = 1.0
+    channels: Literal["bgr", "rgb", "grey"] = "bgr"
+
+
+def description_in(place: Path) -> Path | None:
+    """The description that a path means: the file itself, or `dataset.toml` in a folder; None where there is none."""
+    if place.suffix.lower() == ".toml":
+        return place
+    return place / DESCRIPTION if (place / DESCRIPTION).is_file() else None
+
+
+def read_description(path: Path) -> Description:
+    """The description in a file; DataError names the field that is missing, unknown or wrong."""
+    try:
+        with open_file(path) as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise DataError(f"more than {MOST_BYTES >> 10} KiB, the limit of a description", path=path)
+        return to_record(tomllib.loads(data.decode("utf-8-sig")), Description)
+    except (DataError, FileNotFoundError):
+        raise
+    except RecursionError:
+        raise DataError("not a description: too many lists within lists", path=path) from None
+    except CaffeFormatError as error:
+        raise DataError(error.problem, path=path, where=error.where, hint=error.hint) from None
+    except ValueError as error:
+        raise DataError(f"not TOML: {error!s:.200}", path=path) from None
+
+
+def open_described(path: Path, *, split: str | None = None) -> DataSet:
+    """A split of the data set that a file describes; by default the one that it names.
+
+    Raises FileNotFoundError where file, folder or list is missing, DataError for a description that does not fit.
+    """
+    found = read_description(path)
+    chosen = split or found.split
+    name = split_name(chosen)
+    places = _places(found, name)
+    if places.list:
+        places = replace(places, list=str(path.parent / places.list))
+    if Path(chosen).suffix and Path(chosen).is_file():
+        places = replace(places, list=chosen)
+    elif places.list and not Path(places.list).is_file():
+        places = replace(places, list=str(split_file(name, (Path(places.list).parent, path.parent))))
+    return _Described(path, found, places, name).data_set()
+
+
+@dataclass(frozen=True)
+class _Described:
+    """One split of a description, being opened."""
+
+    path: Path
+    says: Description
+    places: SplitDescription
+    split: str
+
+    @property
+    def root(self) -> Path:
+        return self.path.parent
+
+    def data_set(self) -> DataSet:
+        classes, entries = self._classes()
+        reader = self._reader(classes, entries)
+        ids, images, labels = self._files(reader)
+        like = self.says.like
+        return DataSet(
+            name=OWN,
+            kind=OWN,
+            title=self.says.title or self.root.resolve().name,
+            root=self.root,
+            split=self.split,
+            ids=ids,
+            images={"color": images},
+            labels={"score": labels},
+            classes={"score": classes},
+            inputs={"color": self._recipe()},
+            listed=bool(self.places.list),
+            palette=self._palette_name(entries) or (datasets()[like].palette if like else "voc"),
+        )
+
+    # Classes
+
+    def _classes(self) -> tuple[tuple[str, ...], tuple[Entry, ...]]:
+        """The names of the classes, and what a label map file says of them and of void."""
+        says = self.says
+        if says.like and says.like not in datasets():
+            self._fail(f"like = '{says.like}'; there are {', '.join(datasets())}")
+        entries = read_label_map(self.root / says.label_map) if says.label_map else ()
+        classes = says.classes or tuple(entry.name for entry in self._scored(entries))
+        if not classes and says.like:
+            classes = next(iter(datasets()[says.like].heads.values()))
+        if not classes:
+            self._fail('no classes: say classes = ["background", ...], label_map = "FILE" or like = "voc"')
+        if len(classes) > IGNORE_LABEL or len(set(classes)) != len(classes):
+            self._fail(f"{len(classes)} classes; expected at most {IGNORE_LABEL}, each once")
+        return classes, entries
+
+    def _scored(self, entries: tuple[Entry, ...]) -> list[Entry]:
+        """The entries that are classes, by their ids where the file has some."""
+        kept = [e for e in entries if not e.is_void and (e.id is None or e.id not in self.says.void)]
+        return sorted(kept, key=lambda e: e.id) if all(e.id is not None for e in kept) else kept  # type: ignore[arg-type, return-value]
+
+    def _reader(self, classes: tuple[str, ...], entries: tuple[Entry, ...]) -> MaskReader:
+        says, scored = self.says, self._scored(entries)
+        ids = {self._id(key): value for key, value in says.ids.items()}
+        void = says.void
+        if not ids and any(entry.id is not None for entry in scored):
+            if {entry.name for entry in scored} - set(classes):
+                self._fail(f"{says.label_map} has classes that are not in classes")
+            ids = {entry.id: classes.index(entry.name) for entry in scored if entry.id is not None}
+            void = (*void, *(entry.id for entry in entries if entry.is_void and entry.id is not None))
+        wrong = {value for value in ids.values() if not 0 <= value < len(classes) and value != IGNORE_LABEL}
+        if wrong:
+            self._fail(f"ids: class {min(wrong)}; classes are 0 to {len(classes) - 1}")
+        return MaskReader(tuple(dict.fromkeys(void)), ids, says.first_id, self._colours(classes, entries),
+                          says.others == "void")  # fmt: skip
+
+    def _id(self, key: str) -> int:
+        try:
+            return int(key)
+        except ValueError:
+            self._fail(f"ids: {key!r:.40} is no number")
+
+    def _colours(self, classes: tuple[str, ...], entries: tuple[Entry, ...]) -> dict[Colour, int]:
+        says = self.says
+        found: dict[Colour, int] = {}
+        if says.colours:
+            if len(says.colours) != len(classes):
+                self._fail(f"{len(says.colours)} colours for {len(classes)} classes")
+            found = {self._colour(text): label for label, text in enumerate(says.colours)}
+        elif says.palette:
+            if says.palette not in PALETTES:
+                self._fail(f"palette = '{says.palette}'; there are {', '.join(PALETTES)}")
+            table = palette(says.palette)
+            assert table is not None
+            found = {_triple(table[label]): label for label in range(len(classes))}
+            if _triple(table[IGNORE_LABEL]) not in found:
+                found[_triple(table[IGNORE_LABEL])] = IGNORE_LABEL
+        elif any(entry.colour is not None for entry in entries):
+            for entry in entries:
+                if entry.colour is not None:
+                    void = entry.is_void or entry.name not in classes
+                    found[entry.colour] = IGNORE_LABEL if void else classes.index(entry.name)
+        return {**found, **{self._colour(text): IGNORE_LABEL for text in says.void_colours}}
+
+    def _colour(self, text: str) -> Colour:
+        colour = parse_colour(text)
+        if colour is None:
+            self._fail(f"'{text:.40}' is no colour: expected #rrggbb")
+        return colour
+
+    def _palette_name(self, entries: tuple[Entry, ...]) -> str:
+        """The colours for pictures of predictions, as a card keeps them."""
+        if self.says.palette:
+            return self.says.palette
+        colours = [self._colour(text) for text in self.says.colours]
+        if not colours and not self.says.classes:
+            scored = self._scored(entries)
+            colours = [entry.colour for entry in scored if entry.colour is not None]
+            colours = colours if len(colours) == len(scored) else []
+        return " ".join("#{:02x}{:02x}{:02x}".format(*colour) for colour in colours)
+
+    # Inputs
+
+    def _recipe(self) -> InputRecipe:
+        says = self.says
+        grey = says.channels == "grey"
+        given = says.mean or (mean_of_file(self.root / says.mean_file) if says.mean_file else ())
+        if given and len(given) not in ((1,) if grey else (1, 3)):
+            self._fail(f"mean has {len(given)} numbers; expected {1 if grey else 3}, one for each channel")
+        if not given:
+            like = datasets()[self.says.like or "voc"].inputs["color"].mean
+            blue, green, red = like
+            given = {"bgr": like, "rgb": like[::-1], "grey": (0.114 * blue + 0.587 * green + 0.299 * red,)}[
+                says.channels
+            ]
+        mean = given if grey or len(given) == 3 else given * 3
+        return InputRecipe("data", "color", "bgr" if says.channels == "bgr" else "file", mean, scale=says.scale)
+
+    # Files
+
+    def _files(self, reader: MaskReader) -> tuple[tuple[str, ...], Files, Files]:
+        images, labels = self.root / self.places.images, self.root / self.places.labels
+        if self.places.list:
+            path = Path(self.places.list)
+            if names_files(path):
+                return self._listed(read_pairs(path, roots=(self.root, images)), labels, reader)
+            ids = read_list(path)
+        else:
+            ids = self._labelled(images, labels)
+        return (
+            ids,
+            FoundFiles(images, self.says.image_name, read_color),
+            FoundFiles(labels, self.says.label_name, reader, usual=".png"),
+        )
+
+    def _labelled(self, images: Path, labels: Path) -> tuple[str, ...]:
+        """The images of a folder that have a label map."""
+        for folder, what in ((images, "images"), (labels, "labels")):
+            if not folder.is_dir():
+                hint = f'\n  {self.path} says {what} = "..."'
+                raise FileNotFoundError(f"{folder}: there is no such folder of {what} for '{self.split}'{hint}")
+        before, _, after = self.says.image_name.partition("{}")
+        stems = files_by_stem(images)
+        ids = [
+            stem[len(before) : len(stem) - len(after)]
+            for stem in stems
+            if len(stem) > len(before) + len(after) and stem.startswith(before) and stem.endswith(after)
+        ]
+        there = files_by_stem(labels)
+        found = tuple(id_ for id_ in ids if self.says.label_name.format(id_) in there)
+        if not found:
+            first = next(iter(there), None)
+            seen = f"the first label map is {first!r}, the first image {next(iter(stems), None)!r}"
+            self._fail(f"none of {len(stems)} images in {images} has a label map in {labels}: {seen}",
+                       hint='label_name says what the label map of an image is called: "{}_mask"')  # fmt: skip
+        return found
+
+    def _listed(
+        self, pairs: Mapping[str, Pair], labels: Path, reader: MaskReader
+    ) -> tuple[tuple[str, ...], Files, Files]:
+        """Files that a list names; where it names images only, label maps are found by their names."""
+        beside = FoundFiles(labels, self.says.label_name, reader, usual=".png")
+        masks = {id_: pair.label or beside.path(pair.image.stem) for id_, pair in pairs.items()}
+        return (
+            tuple(pairs),
+            ListedFiles(self.root, "{}", read_color, {id_: pair.image for id_, pair in pairs.items()}),
+            ListedFiles(labels, "{}", reader, masks),
+        )
+
+    def _fail(self, problem: str, *, hint: str = "") -> NoReturn:
+        raise DataError(problem, path=self.path, hint=hint or None)
+
+
+def mean_of_file(path: Path) -> tuple[float, ...]:
+    """The mean of each channel of a .binaryproto, in its order, which is BGR as Caffe makes it."""
+    found = read_mean(path)
+    return tuple(float(value) for value in np.asarray(found, np.float64).reshape(-1, *found.shape[-2:]).mean((1, 2)))
+
+
+def _places(found: Description, split: str) -> SplitDescription:
+    own = found.splits.get(split, SplitDescription())
+    return SplitDescription(
+        *((own_value or value).replace("{split}", split)
+          for own_value, value in ((own.images, found.images), (own.labels, found.labels), (own.list, found.list)))
+    )  # fmt: skip
+
+
+def _triple(colour: np.ndarray) -> Colour:
+    r, g, b = (int(value) for value in colour)
+    return r, g, b

@@ -1,0 +1,147 @@
+"""Files of people's own data sets as they lie: any ending in any case, and lists with endings, folders and pairs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+from .errors import DataError
+from .lists import read_lines
+from .records import Files
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".npy")
+"""Of images and label maps, in small letters: Pillow's formats of `pictures.FORMATS`, and arrays."""
+
+
+@dataclass(frozen=True)
+class FoundFiles(Files):
+    """Files in a folder, called `name` with any of ENDINGS in any case; `usual` is the ending that is tried first."""
+
+    usual: str = ".jpg"
+
+    def path(self, id_: str) -> Path:
+        """The file of an image; the usual one where there is none. DataError where two could be meant."""
+        usual = self.folder / (self.name.format(id_) + self.usual)
+        if usual.exists():
+            return usual
+        found = files_by_stem(self.folder).get(self.name.format(id_), ())
+        if len(found) > 1:
+            raise DataError(f"which is the one of {id_}: {', '.join(path.name for path in found)}?", path=self.folder)
+        return found[0] if found else usual
+
+
+@dataclass(frozen=True)
+class ListedFiles(Files):
+    """Files that a list names one by one."""
+
+    paths: Mapping[str, Path] = field(default_factory=dict)
+
+    def path(self, id_: str) -> Path:
+        """The file of an image."""
+        return self.paths[id_]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A line of a list: an image and, where the line has two, its label map."""
+
+    image: Path
+    label: Path | None
+
+
+def files_by_stem(folder: Path) -> Mapping[str, tuple[Path, ...]]:
+    """The images of a folder by their names without endings; read again when something in the folder changes."""
+    try:
+        changed = folder.stat().st_mtime_ns
+    except OSError:
+        return {}
+    return _files_by_stem(folder, changed)
+
+
+@lru_cache(maxsize=32)
+def _files_by_stem(folder: Path, changed: int) -> Mapping[str, tuple[Path, ...]]:
+    found: dict[str, tuple[Path, ...]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in ENDINGS and not path.name.startswith("."):
+            found[path.stem] = (*found.get(path.stem, ()), path)
+    return found
+
+
+def read_pairs(path: Path, *, roots: tuple[Path, ...]) -> dict[str, Pair]:
+    """The pairs of a list of files by id: an image a line, or an image and its label map.
+
+    Columns are parted by a tab, a comma, a semicolon or, where there is none, by spaces. A path is seen from one of
+    `roots` or from the list's folder; one that is another machine's (`/SegNet/CamVid/train/0001.png`) loses its first
+    folders until it is found here. The id is the image's name without its ending or, where two share it, with folders.
+    """
+    rows = [_row(line) for line in read_lines(path)]
+    pairs = []
+    for number, row in enumerate(rows, start=1):
+        if not row:
+            continue
+        if "\0" in "".join(row):
+            raise DataError("a name with a zero byte", path=path, where=f"line {number}")
+        label = _located(row[1], path, roots) if len(row) > 1 and _is_file_name(row[1]) else None
+        pairs.append(Pair(_located(row[0], path, roots), label))
+    if not pairs:
+        raise DataError("the list is empty", path=path)
+    return dict(zip(_ids([pair.image for pair in pairs], path), pairs, strict=True))
+
+
+def ids_of_files(path: Path) -> tuple[str, ...]:
+    """The ids in a list of files or pairs whose folders are known: the first file's name, without folder and ending."""
+    rows = [row for line in read_lines(path) if (row := _row(line))]
+    ids = tuple(PurePosixPath(row[0].replace("\\", "/")).stem for row in rows)
+    twice = next((id_ for id_, count in Counter(ids).items() if count > 1), None)
+    if twice is not None or any(not id_ or id_.startswith(".") or "\0" in id_ for id_ in ids):
+        raise DataError(f"{twice} stands there twice" if twice else "a line is no file of an image", path=path)
+    return ids
+
+
+def names_files(path: Path) -> bool:
+    """True for a list whose first line names a file, by its ending or folder, and not an id."""
+    first = next((row for line in read_lines(path) if (row := _row(line))), ())
+    return bool(first) and _is_file_name(first[0])
+
+
+def _row(line: str) -> tuple[str, ...]:
+    """The columns of a line."""
+    text = line.strip()
+    for mark in ("\t", ";", ","):
+        if mark in text:
+            return tuple(part.strip().strip('"') for part in text.split(mark))
+    return tuple(text.split())
+
+
+def _is_file_name(text: str) -> bool:
+    return PurePosixPath(text.replace("\\", "/")).suffix.lower() in ENDINGS
+
+
+def _located(name: str, listed_in: Path, roots: tuple[Path, ...]) -> Path:
+    """The file that a list means: below a root or the list's folder, with as many of its folders as are here."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    if Path(name).is_absolute() and Path(name).exists():
+        return Path(name)
+    parts = tuple(part for part in parts if part not in ("/", "."))
+    for first in range(len(parts)):
+        for base in (*roots, listed_in.parent):
+            if (place := base.joinpath(*parts[first:])).exists():
+                return place
+    return roots[0].joinpath(*parts)
+
+
+def _ids(paths: Iterable[Path], listed_in: Path) -> list[str]:
+    given = list(paths)
+    for depth in range(1, 8):
+        ids = ["-".join((*path.parts[-depth:-1], path.stem)) for path in given]
+        if len(set(ids)) == len(ids):
+            return ids
+    seen: set[Path] = set()
+    for number, path in enumerate(given, start=1):
+        if path in seen:
+            raise DataError(f"{path.name} stands there twice", path=listed_in, where=f"image {number}")
+        seen.add(path)
+    raise DataError("images cannot be told apart by their names", path=listed_in)

@@ -1,0 +1,30 @@
+"""People's own images, of any format and mode, as the three channels that a data set keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .errors import DataError
+from .files import opened
+from .masks import read_array
+
+
+def read_color(path: Path) -> np.ndarray:
+    """An image (h, w, 3) uint8 RGB; a grey one has three equal channels, transparency is dropped, 16 bits become 8.
+
+    An .npy is (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) bytes, RGB. Nothing is turned by EXIF: labels lie on the pixels
+    as they are stored.
+    """
+    if path.suffix.lower() == ".npy":
+        values = read_array(path)
+        if values.dtype != np.uint8 or values.shape[2:] not in ((), (1,), (3,), (4,)) or values.ndim < 2:
+            raise DataError(f"{values.dtype} {values.shape}; expected bytes (h, w, 3)", path=path)
+        plane = values.reshape(*values.shape[:2], -1)[:, :, :3]
+        return np.ascontiguousarray(np.broadcast_to(plane, (*plane.shape[:2], 3)))
+    with opened(path) as image:
+        if image.mode.startswith("I"):  # Pillow clips 16 bits at 255 instead of scaling them
+            grey = (np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)
+            return np.repeat(grey[:, :, None], 3, axis=2)
+        return np.asarray(image.convert("RGB"))

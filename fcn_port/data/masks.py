@@ -1,0 +1,137 @@
+"""Label maps as people keep them, in pictures of any mode and arrays, and from stored ids or colours to classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from weights.records import IGNORE_LABEL
+
+from .errors import DataError
+from .files import opened, packed
+
+Colour = tuple[int, int, int]
+_LOSSY = ("JPEG", "MPO")
+
+
+@dataclass(frozen=True)
+class MaskReader:
+    """The way from a stored label map to labels (h, w): classes 0, 1, ... and IGNORE_LABEL for void.
+
+    `void` are stored ids that do not count. `ids` maps the other stored ids to classes; {} takes `first_id` as class 0,
+    the next as 1 and so on. `colours` gives the class of a colour (IGNORE_LABEL for void), for maps in colours. What is
+    none of them is refused, by file, place and value, or with `others_void` is void.
+    """
+
+    void: tuple[int, ...] = (IGNORE_LABEL,)
+    ids: Mapping[int, int] = field(default_factory=dict)
+    first_id: int = 0
+    colours: Mapping[Colour, int] = field(default_factory=dict)
+    others_void: bool = False
+
+    def __call__(self, path: Path) -> np.ndarray:
+        """The labels (h, w) of a file, int64; DataError names it."""
+        stored = read_mask(path, colours=bool(self.colours))
+        return self._of_colours(stored, path) if stored.ndim == 3 else self._of_ids(stored, path)
+
+    def _of_ids(self, stored: np.ndarray, path: Path) -> np.ndarray:
+        values, places = np.unique(stored, return_inverse=True)
+        table = np.array([self._class_of(int(value), stored, path) for value in values], np.int64)
+        return table[places].reshape(stored.shape)
+
+    def _class_of(self, value: int, stored: np.ndarray, path: Path) -> int:
+        if value in self.void:
+            return IGNORE_LABEL
+        if not self.ids:
+            return value - self.first_id if value >= self.first_id else self._other(str(value), stored == value, path)
+        if value in self.ids:
+            return self.ids[value]
+        return self._other(f"id {value}", stored == value, path)
+
+    def _of_colours(self, stored: np.ndarray, path: Path) -> np.ndarray:
+        values, places = np.unique(packed(stored), return_inverse=True)
+        classes = {int(packed(np.array(colour))): label for colour, label in self.colours.items()}
+        if len(values) > len(classes) + 8 and not self.others_void:
+            raise DataError(
+                f"{len(values)} colours; the data set has {len(classes)}",
+                path=path,
+                hint="the map was resized with smoothing, or went through a JPEG: take the original",
+            )
+        keys = packed(stored)
+        table = []
+        for value in values.tolist():
+            if value in classes:
+                table.append(classes[value])
+            else:
+                name = f"colour #{value:06x} ({value >> 16}, {value >> 8 & 255}, {value & 255})"
+                table.append(self._other(name, keys == value, path))
+        return np.array(table, np.int64)[places].reshape(stored.shape[:2])
+
+    def _other(self, what: str, where: np.ndarray, path: Path) -> int:
+        if self.others_void:
+            return IGNORE_LABEL
+        row, column = np.argwhere(where)[0]
+        known = "void is " + (", ".join(map(str, self.void)) or "none")
+        if self.colours:
+            known = f"{len(self.colours)} colours are given"
+        elif self.ids:
+            known = f"ids are {', '.join(map(str, list(self.ids)[:12]))}{' ...' * (len(self.ids) > 12)}, {known}"
+        raise DataError(
+            f"{what} is no class, {int(where.sum())} pixels",
+            path=path,
+            where=f"row {row}, column {column}",
+            hint=f'{known}; the data set\'s dataset.toml says more (void, ids, colours, others = "void")',
+        )
+
+
+def read_mask(path: Path, *, colours: bool = False) -> np.ndarray:
+    """A label map as stored: whole numbers (h, w), or colours (h, w, 3) uint8.
+
+    A palette picture gives its indices (with `colours` the colours of its palette), a grey one of 1, 8, 16 or 32 bits
+    its values, 1 bit as 0 and 1. Transparency is dropped, and three equal channels are one. An .npy is (h, w) or
+    (h, w, 1) of whole numbers, or (h, w, 3) bytes. DataError for JPEG, whose losses change labels.
+    """
+    if path.suffix.lower() == ".npy":
+        return _checked(read_array(path), path)
+    with opened(path) as image:
+        if image.format in _LOSSY:
+            raise DataError("a JPEG: its losses change labels", path=path, hint="label maps are kept as PNG")
+        if image.mode in ("P", "PA"):
+            return np.asarray(image.convert("RGB") if colours else image.convert("P") if image.mode == "PA" else image)
+        if image.mode == "LA":
+            return np.asarray(image.getchannel("L"))
+        if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;"):
+            return _checked(np.asarray(image), path)
+        values = np.asarray(image.convert("RGB"))
+    if not colours and (values == values[:, :, :1]).all():
+        return values[:, :, 0]
+    if not colours:
+        raise DataError(
+            "colours instead of labels", path=path, hint="say which colour is which class: colours, palette"
+        )
+    return values
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The array of an .npy file, nothing unpickled; DataError names the file."""
+    try:
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except FileNotFoundError:
+        raise DataError("there is no such file", path=path) from None
+    except (OSError, ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
+        raise DataError(f"not an array that can be read: {error!s:.120}", path=path) from None
+
+
+def _checked(values: np.ndarray, path: Path) -> np.ndarray:
+    """An array that can be a label map."""
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[:, :, 0]
+    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all():
+        values = values.astype(np.int64)
+    in_colours = values.ndim == 3 and values.shape[2] == 3 and values.dtype == np.uint8
+    if values.dtype.kind not in "biu" or not (values.ndim == 2 or in_colours) or not values.size:
+        raise DataError(f"{values.dtype} {values.shape}; expected whole numbers (h, w)", path=path)
+    return values.astype(np.uint8) if values.dtype == bool else values
