@@ -277,6 +277,11 @@ class _EvaluationRun:
         return fingerprint(self.data.files(result.id, kinds=self.kinds)) == files
 
 
+def _meaning(read: object) -> str:
+    """The way in which stored labels become classes: the settings of a MaskReader, the name of a plain function."""
+    return getattr(read, "__qualname__", None) or repr(read)
+
+
 def _cache(
     net: nn.Module, data: DataSet, plan: EvaluationPlan, preprocessing: Preprocessing, rank: int
 ) -> Cache | None:
@@ -288,7 +293,8 @@ def _cache(
             "preprocessing": preprocessing.to_json(),
             "kind": data.kind,
             "root": str(data.root.resolve()),
-            "labels": repr(sorted(data.labels.items())) + repr(data.void),
+            "labels": {head: _meaning(files.read) for head, files in data.labels.items()},
+            "void": data.void,
             "classes": {head: list(names) for head, names in data.classes.items()},
             "device": device_of(net).type,
             "version": VERSION,
