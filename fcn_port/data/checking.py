@@ -1,4 +1,4 @@
-"""What a data set really holds: ids, pixels, files without partners, and everything that looks off.
+"""The contents of a data set as they are: ids, pixels, files without partners, and everything that looks off.
 
 Scores and losses cannot tell that labels were misread; a table of what is in them can.
 """
@@ -132,7 +132,7 @@ def _doubts(data: DataSet, found: Findings, ids: Sequence[str]) -> Iterator[str]
 
 
 def _smoothed(data: DataSet, head: str, bad: dict[str, str]) -> Iterator[str]:
-    """Why label maps may have been refused: a smoothing resize, or grey made of a palette, leaves many values."""
+    """The reason why label maps were refused, where it shows: a smoothing resize, or grey made of a palette, leaves many values."""
     for id_ in list(bad)[:4]:
         path = data.labels[head].path(id_)
         if path.suffix.lower() not in (".png", ".bmp", ".tif", ".tiff", ".npy") or not path.exists():

@@ -27,9 +27,9 @@ from weights.records import IGNORE_LABEL, InputRecipe
 
 from ..predict.palettes import PALETTES, palette
 from .errors import DataError
-from .finding import FoundFiles, ListedFiles, Pair, files_by_stem, names_files, read_pairs
+from .finding import FoundFiles, ListedFiles, ListedPair, files_by_stem, names_files, read_pairs
 from .images import read_color
-from .label_maps import Entry, parse_colour, read_label_map
+from .label_maps import LabelMapEntry, parse_colour, read_label_map
 from .lists import read_list, split_file, split_name
 from .masks import Colour, MaskReader
 from .records import DataSet, Files
@@ -173,7 +173,7 @@ class _Described:
 
     # Classes
 
-    def _classes(self) -> tuple[tuple[str, ...], tuple[Entry, ...]]:
+    def _classes(self) -> tuple[tuple[str, ...], tuple[LabelMapEntry, ...]]:
         """The names of the classes, and what a label map file says of them and of void."""
         says = self.says
         if says.like and says.like not in datasets():
@@ -188,12 +188,12 @@ class _Described:
             self._fail(f"{len(classes)} classes; expected at most {IGNORE_LABEL}, each once")
         return classes, entries
 
-    def _scored(self, entries: tuple[Entry, ...]) -> list[Entry]:
+    def _scored(self, entries: tuple[LabelMapEntry, ...]) -> list[LabelMapEntry]:
         """The entries that are classes, by their ids where the file has some."""
         kept = [e for e in entries if not e.is_void and (e.id is None or e.id not in self.says.void)]
         return sorted(kept, key=lambda e: e.id) if all(e.id is not None for e in kept) else kept  # type: ignore[arg-type, return-value]
 
-    def _reader(self, classes: tuple[str, ...], entries: tuple[Entry, ...]) -> MaskReader:
+    def _reader(self, classes: tuple[str, ...], entries: tuple[LabelMapEntry, ...]) -> MaskReader:
         says, scored = self.says, self._scored(entries)
         ids = {self._id(key): value for key, value in says.ids.items()}
         void = says.void
@@ -214,7 +214,7 @@ class _Described:
         except ValueError:
             self._fail(f"ids: {key!r:.40} is no number")
 
-    def _colours(self, classes: tuple[str, ...], entries: tuple[Entry, ...]) -> dict[Colour, int]:
+    def _colours(self, classes: tuple[str, ...], entries: tuple[LabelMapEntry, ...]) -> dict[Colour, int]:
         says = self.says
         found: dict[Colour, int] = {}
         if says.colours:
@@ -242,7 +242,7 @@ class _Described:
             self._fail(f"'{text:.40}' is no colour: expected #rrggbb")
         return colour
 
-    def _palette_name(self, entries: tuple[Entry, ...]) -> str:
+    def _palette_name(self, entries: tuple[LabelMapEntry, ...]) -> str:
         """The colours for pictures of predictions, as a card keeps them."""
         if self.says.palette:
             return self.says.palette
@@ -310,7 +310,7 @@ class _Described:
         return found
 
     def _listed(
-        self, pairs: Mapping[str, Pair], labels: Path, reader: MaskReader
+        self, pairs: Mapping[str, ListedPair], labels: Path, reader: MaskReader
     ) -> tuple[tuple[str, ...], Files, Files]:
         """Files that a list names; where it names images only, label maps are found by their names."""
         beside = FoundFiles(labels, self.says.label_name, reader, usual=".png")

@@ -45,7 +45,7 @@ class ListedFiles(Files):
 
 
 @dataclass(frozen=True)
-class Pair:
+class ListedPair:
     """A line of a list: an image and, where the line has two, its label map."""
 
     image: Path
@@ -70,7 +70,7 @@ def _files_by_stem(folder: Path, changed: int) -> Mapping[str, tuple[Path, ...]]
     return found
 
 
-def read_pairs(path: Path, *, roots: tuple[Path, ...]) -> dict[str, Pair]:
+def read_pairs(path: Path, *, roots: tuple[Path, ...]) -> dict[str, ListedPair]:
     """The pairs of a list of files by id: an image a line, or an image and its label map.
 
     Columns are parted by a tab, a comma, a semicolon or, where there is none, by spaces. A path is seen from one of
@@ -85,7 +85,7 @@ def read_pairs(path: Path, *, roots: tuple[Path, ...]) -> dict[str, Pair]:
         if "\0" in "".join(row):
             raise DataError("a name with a zero byte", path=path, where=f"line {number}")
         label = _located(row[1], path, roots) if len(row) > 1 and _is_file_name(row[1]) else None
-        pairs.append(Pair(_located(row[0], path, roots), label))
+        pairs.append(ListedPair(_located(row[0], path, roots), label))
     if not pairs:
         raise DataError("the list is empty", path=path)
     return dict(zip(_ids([pair.image for pair in pairs], path), pairs, strict=True))

@@ -20,7 +20,7 @@ _MOST = 255
 
 
 @dataclass(frozen=True)
-class Entry:
+class LabelMapEntry:
     """A class in a label map file: its name, and its id or colour where the file says one."""
 
     name: str
@@ -33,7 +33,7 @@ class Entry:
         return re.sub(r"[\W_]", "", self.name.lower()) in _VOID
 
 
-def read_label_map(path: Path) -> tuple[Entry, ...]:
+def read_label_map(path: Path) -> tuple[LabelMapEntry, ...]:
     """The classes of a file, in its order.
 
     A line is a name; an id and a name, in either order; a name and a colour, in either order (`label_colors.txt`,
@@ -68,32 +68,32 @@ def parse_colour(text: str) -> Colour | None:
 _THREE = r"(\d{1,3}[\s,]+\d{1,3}[\s,]+\d{1,3})"
 
 
-def _of_line(text: str) -> Entry | None:
+def _of_line(text: str) -> LabelMapEntry | None:
     if found := re.match(rf"{_THREE}[\s,:]+(.*\S)$", text):
-        return Entry(found[2].strip('" '), colour=parse_colour(found[1]))
+        return LabelMapEntry(found[2].strip('" '), colour=parse_colour(found[1]))
     if found := re.match(rf"(.*?\S)[\s,:]+{_THREE}\s*(?:[:,].*)?$", text):
-        return Entry(found[1].strip('":, '), colour=parse_colour(found[2]))
+        return LabelMapEntry(found[1].strip('":, '), colour=parse_colour(found[2]))
     if found := re.match(r"(.*?\S)[\s,:]+(#[0-9a-fA-F]{6})$", text):
-        return Entry(found[1].strip('":, '), colour=parse_colour(found[2]))
+        return LabelMapEntry(found[1].strip('":, '), colour=parse_colour(found[2]))
     if found := re.match(r"(-?\d{1,5})[\s,:=]+(.*\S)$", text):
-        return Entry(found[2].strip('" '), id=int(found[1]))
+        return LabelMapEntry(found[2].strip('" '), id=int(found[1]))
     if found := re.match(r"(.*?\S)[\s,:=]+(-?\d{1,5})$", text):
-        return Entry(found[1].strip('":,= '), id=int(found[2]))
-    return Entry(text) if not re.fullmatch(r"[-\d\s,.]+", text) else None
+        return LabelMapEntry(found[1].strip('":,= '), id=int(found[2]))
+    return LabelMapEntry(text) if not re.fullmatch(r"[-\d\s,.]+", text) else None
 
 
-def _of_json(path: Path) -> list[Entry]:
+def _of_json(path: Path) -> list[LabelMapEntry]:
     try:
         found = read_json(path, most_bytes=1 << 20)
     except CaffeFormatError as error:
         raise DataError(f"not a label map: {error.problem}", path=path) from None
     if isinstance(found, list) and all(isinstance(each, str) for each in found):
-        return [Entry(each) for each in found]
+        return [LabelMapEntry(each) for each in found]
     if isinstance(found, dict):
         if all(type(value) is int for value in found.values()):
-            return [Entry(name, id=value) for name, value in found.items()]
+            return [LabelMapEntry(name, id=value) for name, value in found.items()]
         if all(isinstance(value, str) and re.fullmatch(r"-?\d{1,5}", key) for key, value in found.items()):
-            return [Entry(value, id=int(key)) for key, value in found.items()]
+            return [LabelMapEntry(value, id=int(key)) for key, value in found.items()]
     raise DataError(f"{json.dumps(found)[:60]} is no label map: expected {{name: id}} or a list of names", path=path)
 
 
@@ -102,7 +102,7 @@ def _is_header(text: str) -> bool:
     return (len(words) > 1 and {"r", "g", "b"} <= set(words)) or words[0] in ("idx", "id", "name", "class_name")
 
 
-def _checked(entries: Sequence[Entry], path: Path) -> tuple[Entry, ...]:
+def _checked(entries: Sequence[LabelMapEntry], path: Path) -> tuple[LabelMapEntry, ...]:
     for what, values in (
         ("name", [entry.name for entry in entries]),
         ("id", [entry.id for entry in entries if entry.id is not None]),

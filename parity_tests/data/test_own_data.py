@@ -13,7 +13,7 @@ from PIL import Image
 from fcn_port.cli import run
 from fcn_port.data import DataError, open_dataset
 from fcn_port.data.checking import check
-from fcn_port.data.label_maps import Entry, read_label_map
+from fcn_port.data.label_maps import LabelMapEntry, read_label_map
 from fcn_port.data.masks import MaskReader, read_mask
 from fcn_port.predict.palettes import palette, voc_palette
 from parity_tests.datasets import make_voc, noise, save
@@ -242,7 +242,7 @@ LABEL_MAPS = {
 @pytest.mark.parametrize("text", LABEL_MAPS)
 def test_label_map_files(text: str, tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text(text)
-    assert read_label_map(tmp_path / "classes.txt") == tuple(Entry(*each) for each in LABEL_MAPS[text])
+    assert read_label_map(tmp_path / "classes.txt") == tuple(LabelMapEntry(*each) for each in LABEL_MAPS[text])
 
 
 def test_a_label_map_file_gives_classes_ids_and_void(tmp_path: Path) -> None:
