@@ -1,4 +1,4 @@
-"""The parts that verbs which read people's own data share: options, the check before the work, and the table of a check."""
+"""The parts that verbs on people's own data share: options, the check before the work, and the table of a check."""
 
 from __future__ import annotations
 
