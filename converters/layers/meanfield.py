@@ -133,6 +133,8 @@ class MultiStageMeanfield(Layer):
     def parse(cls, spec: LayerSpec) -> MultiStageMeanfield:
         message = fork_message(spec, "multi_stage_meanfield_param")
         iterations = message.integer("num_iterations", 1)
+        if message.word("compatibility_mode", "POTTS") not in ("POTTS", "0"):
+            raise refuse(spec, "compatibility_mode is not POTTS, the only one that there is")
         alpha, beta, gamma = (message.number(f"theta_{name}", 10.0) for name in ("alpha", "beta", "gamma"))
         if not 2 <= iterations <= MOST_ITERATIONS or not min(alpha, beta, gamma) > 1e-3:
             raise refuse(spec, f"num_iterations {iterations}: expected 2 to {MOST_ITERATIONS}, and thetas above 0")

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from ..net.reach import EVERYTHING, Reach
 from .base import Layer, refuse, register_layer
 from .fork import fork_fields, fork_message
@@ -46,6 +48,7 @@ class Recurrent(Layer):
     num_output: int
     static: bool
     exposed: bool
+    forget_bias: float = 0.0
 
     states: ClassVar[int] = 1
     gates: ClassVar[int] = 1
@@ -65,7 +68,10 @@ class Recurrent(Layer):
             raise refuse(spec, f"{len(spec.bottoms)} bottoms; expected {least}, or {least + 1} with a static one")
         if len(spec.tops) != 1 + states:
             raise refuse(spec, f"{len(spec.tops)} tops; expected {1 + states}")
-        return cls(message.num_output, len(spec.bottoms) > least, message.expose_hidden)
+        forget_bias = fork_fields(spec, "recurrent_param").number("forget_bias", 0)
+        if forget_bias and cls.gates != 4:
+            raise refuse(spec, "forget_bias is for LSTM only")
+        return cls(message.num_output, len(spec.bottoms) > least, message.expose_hidden, forget_bias)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         x, cont = bottoms[:2]
@@ -105,13 +111,23 @@ class Recurrent(Layer):
         fixed = linear(x.flatten(2), blobs[0], blobs[1])
         if self.static:
             fixed = fixed + linear(bottoms[2].flatten(1), blobs[2])
+        if self.forget_bias:
+            fixed = fixed + fixed.new_tensor(self._forget)
         given = [state.squeeze(0) for state in bottoms[2 + self.static :]]
         return fixed, cont, given or [x.new_zeros(x.shape[1], self.num_output) for _ in range(self.states)]
+
+    @property
+    def _forget(self) -> list[float]:
+        """The addition to the gates that forget_bias is (an older synopsys-caffe, lstm_unit_layer.cpp)."""
+        return [self.forget_bias * (gate == 1) for gate in range(self.gates) for _ in range(self.num_output)]
 
     def _onnx_steps(self, out: OnnxLayer) -> tuple[Steps, list[str]]:
         """The steps, and the states at the beginning, none where they are zeros."""
         static = static_to_onnx(out) if self.static else None
         fixed = fixed_to_onnx(out, [out.blob(0), out.blob(1)], static=static)
+        if self.forget_bias:
+            bias = out.constant("forget_bias", np.array(self._forget, np.float32))
+            fixed = out.node("Add", [fixed, bias], part="fixed_forget")
         cont = out.reshape(out.bottoms[1], [steps_of(out, out.bottoms[0]), -1, 1], part="cont")
         given = out.bottoms[2 + self.static :]
         states = [state_to_onnx(out, state, width=self.num_output, part=f"begin{i}") for i, state in enumerate(given)]

@@ -145,6 +145,18 @@ def test_shapes_that_do_not_go_together() -> None:
             layer.top_shapes(shapes)
 
 
+def test_forget_bias_of_synopsys() -> None:
+    """lstm_unit_layer.cpp of the version that has it: sigmoid(X + forget_bias) for the gate f, b_c's second."""
+    x, cont = values("x", T, N, 5), torch.ones(T, N)
+    blobs = (values("w", 4 * D, 5), values("b", 4 * D), values("u", 4 * D, D))
+    biased = blobs[1].clone()
+    biased[D : 2 * D] += 1.5
+    plain_layer = make("LSTM", f"recurrent_param {{ num_output: {D} }}", bottoms=2)
+    plain = run(plain_layer, x, cont, blobs=(blobs[0], biased, blobs[2]))
+    layer = make("LSTM", f"recurrent_param {{ num_output: {D} forget_bias: 1.5 }}", bottoms=2)
+    np.testing.assert_allclose(run(layer, x, cont, blobs=blobs)[0], plain[0], rtol=1e-5, atol=1e-6)
+
+
 # junhyukoh's fork
 
 

@@ -133,6 +133,17 @@ def test_depth_to_space(layout: str) -> None:
         assert np.array_equal(run(layer, torch.from_numpy(expected.copy()))[0], x.numpy())
 
 
+def test_pixelshuffler_of_a_reshape() -> None:
+    """reshape_layer.cpp of synopsys-caffe, Forward_cpu."""
+    x, r = values("pixels", 2, 8, 3, 4), 2
+    expected = np.zeros((2, 2, 6, 8), np.float32)
+    for c in range(8):
+        for h in range(3):
+            for w in range(4):
+                expected[:, c // 4, h * r + (c // r) % r, w * r + (c % 4) % r] = x.numpy()[:, c, h, w]
+    assert np.array_equal(run(make("Reshape", "reshape_param { pixelshuffler: 2 }"), x)[0], expected)
+
+
 def test_shuffle_channel() -> None:
     """shuffle_channel_layer.cpp, Resize_cpu: row i, column j goes to row j, column i."""
     x = values("shuffle", 2, 6, 2, 3)
