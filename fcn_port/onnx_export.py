@@ -275,7 +275,7 @@ def _checked_in_target(
 ) -> tuple[tuple[Checked, ...], tuple[Mapping[str, Shape], ...]]:
     """The result in each program of the target, and the shapes of the inputs, if it was run in any."""
     assert options.target is not None
-    shapes = tuple(_trials(net))[:TRIALS]
+    shapes = tuple(trials_of(net))[:TRIALS]
     with TemporaryDirectory(prefix="fcn-port-judge-") as folder:
         if module is not None:
             judge = judge_of_module(module, options.outputs or source.spec.outputs)
@@ -300,7 +300,7 @@ def _checked(
     """The largest difference from the module, and the shapes of the inputs at which both were run."""
     from converters.export import check, run_onnx
 
-    shapes = tuple(_trials(net))
+    shapes = tuple(trials_of(net))
     outputs = options.outputs or net.spec.outputs
     run = run_onnx(path, inputs=list(net.spec.inputs), outputs=outputs)
     tolerance = _tolerance(options)
@@ -309,7 +309,7 @@ def _checked(
     return agreement.error, agreement.shapes
 
 
-def _trials(net: OnnxNet) -> Iterator[Mapping[str, Shape]]:
+def trials_of(net: OnnxNet) -> Iterator[Mapping[str, Shape]]:
     """The shapes of inputs at which a model is tried: of any size, the usual ones that the net takes, else its own.
 
     The last has more than one item where the batch is free.

@@ -56,12 +56,13 @@ def check_in_target(
     judge: TargetJudge,
     *,
     target: str,
+    programs: Sequence[TargetProgram] | None = None,
     rebuild: Callable[[], OnnxNet],
     shapes: Sequence[Mapping[str, Shape]],
     indices: Mapping[str, int],
     tolerance: float,
 ) -> tuple[Checked, ...]:
-    """Run a written model in every program of `target` that is here; raises TargetError where one is wrong.
+    """Run a written model in every program of `target`, or in `programs`; raises TargetError where one is wrong.
 
     `rebuild` makes the graph anew, to find the first blob that differs. `shapes` are those of the inputs, of which the
     first three are tried, each with seeded noise and with zeros.
@@ -86,7 +87,7 @@ def check_in_target(
         ties=frozenset(range(1, len(trials), 2)),  # the trials of zeros
         allowed=lambda trial: NOISE * max(judge.rounding(trials[trial]).values()),
     )
-    return check_target(model, claim, target=target, first_difference=first)
+    return check_target(model, claim, target=target, programs=programs, first_difference=first)
 
 
 def _trial(shapes: Mapping[str, Shape], seed: int, indices: Mapping[str, int]) -> tuple[Arrays, Arrays]:

@@ -64,15 +64,16 @@ def check_target(
     claim: Claim,
     *,
     target: str,
+    programs: Sequence[TargetProgram] | None = None,
     first_difference: Callable[[TargetProgram, Arrays], str | None] | None = None,
 ) -> tuple[Checked, ...]:
-    """Run a model in each program of `target`, and compare with what is claimed of it.
+    """Run a model in each program of `target`, or in these `programs`, and compare with what is claimed of it.
 
     With `first_difference` an error names the first blob that differs. Programs that are not on this machine are told
     as not checked. Raises TargetError where one refuses the model or gives other numbers.
     """
     found: list[Checked] = []
-    for program in programs_of(target):
+    for program in programs_of(target) if programs is None else programs:
         if program.python is None:
             found.append(Checked(program.title, problem=program.missing))
             continue
