@@ -16,7 +16,7 @@ from converters.lazy import lazy_attributes
 from converters.safety import to_record
 
 Channels = Literal["bgr", "file"]
-Palette = Literal["voc", "cityscapes"]
+Palette = Literal["voc", "cityscapes", "camvid", "ade20k"]
 Kind = Literal["fcn", "init", "bundled"]
 
 METRICS: Mapping[str, str] = MappingProxyType(

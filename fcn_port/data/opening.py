@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .ade20k import find_ade20k, open_ade20k
+from .camvid import find_camvid, open_camvid
 from .cityscapes import find_cityscapes, open_cityscapes
 from .context import find_context, open_context
 from .description import DESCRIPTION, description_in, open_described
@@ -28,6 +30,8 @@ class DatasetKind:
 
 KINDS: Mapping[str, DatasetKind] = {
     "cityscapes": DatasetKind("Cityscapes", "cityscapes", find_cityscapes, open_cityscapes),
+    "camvid": DatasetKind("CamVid", "camvid", find_camvid, open_camvid),
+    "ade20k": DatasetKind("ADE20K", "ade20k", find_ade20k, open_ade20k),
     "pascalcontext": DatasetKind("PASCAL-Context", "pascalcontext", find_context, open_context),
     "siftflow": DatasetKind("SIFT Flow", "siftflow", find_siftflow, open_siftflow),
     "nyud": DatasetKind("NYUDv2", "nyud", find_nyud, open_nyud),
@@ -64,7 +68,7 @@ def _kind_of(folder: Path, dataset: str | None) -> str:
     """The wanted one if it is there, else what lies least deep."""
     found = {name: place for name, kind in KINDS.items() if (place := kind.find(folder)) is not None}
     if not found:
-        looked_for = "JPEGImages (VOC), img and cls (SBD), SemanticLabels (SIFT Flow), segmentation (NYUDv2), gtFine"
+        looked_for = "JPEGImages (VOC), img and cls (SBD), SemanticLabels (SIFT Flow), segmentation (NYUDv2), gtFine, testannot"
         raise FileNotFoundError(
             f"{folder}: no data set here: there is none of {looked_for}\n"
             f"  `fcn-port data` says where each is published; a {DESCRIPTION} describes your own (docs/own-data.md)"

@@ -311,3 +311,35 @@ def test_a_palette_picture_with_alpha_and_large_ids(tmp_path: Path) -> None:
     assert np.array_equal(read_mask(tmp_path / "p.png"), CLASSES)
     reader = MaskReader(void=(0,), first_id=1)
     assert reader(tmp_path / "p.png").max() == 255
+
+
+# --- CamVid and ADE20K -----------------------------------------------------------------------------------------------
+
+
+def test_camvid_in_segnets_layout(tmp_path: Path) -> None:
+    labels = np.where(CLASSES == 2, 11, CLASSES).astype(np.uint8)
+    for split in ("train", "test"):
+        for number in range(2):
+            save(tmp_path / "CamVid" / split / f"{split}{number}.png", noise(number, (16, 30, 3)))
+            save(tmp_path / "CamVid" / f"{split}annot" / f"{split}{number}.png", labels)
+    line = "/SegNet/CamVid/train/train1.png /SegNet/CamVid/trainannot/train1.png\n"
+    (tmp_path / "CamVid" / "train.txt").write_text(line)
+    data = open_dataset(tmp_path, split="train")
+    assert (data.name, data.ids, len(data.classes["score"])) == ("camvid", ("train1",), 11)
+    assert np.array_equal(data.read("train1").labels["score"], np.where(CLASSES == 2, 255, CLASSES))
+    assert open_dataset(tmp_path).ids == ("test0", "test1") and data.recipes["color"].mean == (0, 0, 0)
+    colours = palette(data.colours)
+    assert colours is not None and colours[3].tolist() == [128, 64, 128]
+
+
+def test_ade20k_counts_from_1(tmp_path: Path) -> None:
+    stored = np.array([0, 1, 150], np.uint8)[CLASSES]
+    save(tmp_path / "images" / "validation" / "ADE_val_00000001.jpg", noise(0, (16, 30, 3)))
+    save(tmp_path / "annotations" / "validation" / "ADE_val_00000001.png", stored)
+    data = open_dataset(tmp_path)
+    assert (data.name, data.split, data.classes["score"][149]) == ("ade20k", "validation", "flag")
+    assert np.array_equal(data.read(data.ids[0]).labels["score"], np.array([255, 0, 149])[CLASSES])
+    colours = palette(data.colours)
+    assert colours is not None and colours[149].tolist() == [92, 0, 255]
+    with pytest.raises(FileNotFoundError, match="no split 'testing'"):
+        open_dataset(tmp_path, split="testing")
