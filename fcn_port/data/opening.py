@@ -68,7 +68,7 @@ def _kind_of(folder: Path, dataset: str | None) -> str:
     """The wanted one if it is there, else what lies least deep."""
     found = {name: place for name, kind in KINDS.items() if (place := kind.find(folder)) is not None}
     if not found:
-        looked_for = "JPEGImages (VOC), img and cls (SBD), SemanticLabels (SIFT Flow), segmentation (NYUDv2), gtFine, testannot"
+        looked_for = "JPEGImages (VOC), img and cls (SBD), SemanticLabels (SIFT Flow), segmentation (NYUDv2)"
         raise FileNotFoundError(
             f"{folder}: no data set here: there is none of {looked_for}\n"
             f"  `fcn-port data` says where each is published; a {DESCRIPTION} describes your own (docs/own-data.md)"

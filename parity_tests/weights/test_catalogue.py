@@ -248,7 +248,7 @@ def test_the_small_catalogue_is_good() -> None:
         ("mean = [1, 2.5, 3]", "mean = []", "datasets.shapes.inputs.color, mean: expected a number for each channel"),
         ("mean = [1, 2.5, 3]", "mean = [1, true]", r"shapes.inputs.color.mean\[1\]: expected a number, found True"),
         ('"background", "disc"', '"disc", "disc"', "shapes.heads.score: expected the names of its classes, each once"),
-        ('palette = "voc"', 'palette = "sbd"', "datasets.shapes.palette: expected 'voc', 'cityscapes', 'camvid' or 'ade20k', found 'sbd'"),
+        ('palette = "voc"', 'palette = "sbd"', "datasets.shapes.palette: .* found 'sbd'"),
         ("mean_iu = 50", "mean_iu = 0.5e3", r"releases.a-net.scores\[0\]: a score needs .* in percent"),
         ("mean_iu = 50", "", "a score needs at least one of"),
         ('source = "paper"', 'source = "blog"', "source 'blog' is not one of paper"),
