@@ -8,7 +8,7 @@ For programs that take a net by its file and hand it on to who prepares it, such
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -20,12 +20,18 @@ from .filter_phase import Phase
 
 @dataclass(frozen=True)
 class NetChoice:
-    """The part of a net that is wanted; the defaults are Caffe's for a net that is run."""
+    """The part of a net that is wanted; the defaults are Caffe's for a net that is run.
+
+    `global_stats` decides for BatchNorm layers of snapshots that say `use_global_stats: false` (batch_statistics.py):
+    True for the stored statistics; where it is None, `warn` is called with a sentence that says so.
+    """
 
     phase: Phase = "TEST"
     level: int = 0
     stages: Sequence[str] = ()
     input_shapes: Mapping[str, Shape] = field(default_factory=dict)
+    global_stats: bool | None = None
+    warn: Callable[[str], None] | None = None
 
 
 _choice: ContextVar[NetChoice] = ContextVar("choice", default=NetChoice())  # noqa: B039

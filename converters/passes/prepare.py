@@ -12,7 +12,8 @@ from dataclasses import replace
 from ..net.layer import Shape
 from ..net.spec import NetSpec
 from .auto_crop import auto_crop
-from .choice import chosen
+from .batch_statistics import on_batch_statistics, with_stored_statistics
+from .choice import NetChoice, chosen
 from .deploy import to_deploy
 from .filter_phase import Phase
 from .inputs import Weights, with_input_shapes
@@ -45,7 +46,7 @@ def prepare(
             level=choice.level if level is None else level,
             stages=choice.stages if stages is None else stages,
         )
-        found = merge_splits(spec)
+        found = merge_splits(_with_statistics(spec, choice))
     else:
         found = with_input_shapes(spec, input_shapes) if input_shapes else spec
     if crops or any(layer.type == "AutoCrop" for layer in found.layers):
@@ -55,3 +56,15 @@ def prepare(
     found = replace(found)
     object.__setattr__(found, "prepared", True)
     return found
+
+
+def _with_statistics(spec: NetSpec, choice: NetChoice) -> NetSpec:
+    """The net with the statistics that were chosen for its BatchNorm layers; a note where nobody chose."""
+    if choice.global_stats:
+        return with_stored_statistics(spec)
+    warning = on_batch_statistics(spec) if choice.global_stats is None else None
+    if warning is None:
+        return spec
+    if choice.warn is not None:
+        choice.warn(warning)
+    return replace(spec, notes=(*spec.notes, warning))

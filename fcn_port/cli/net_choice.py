@@ -1,4 +1,4 @@
-"""The options --input, --phase, --stage and --level, shared by the verbs that take nets."""
+"""The options --input, --phase, --stage, --level and --global-stats, shared by the verbs that take nets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from converters.passes import choosing
+
+from .output import note
 
 
 def _input_shapes(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
@@ -36,6 +38,19 @@ def _level(context: click.Context, parameter: click.Parameter, value: int | None
         context.with_resource(choosing(level=value))
 
 
+def _global_stats(context: click.Context, parameter: click.Parameter, value: bool | None) -> None:
+    told: set[str] = set()
+
+    def warn(warning: str) -> None:
+        if context.command.name == "export":
+            raise click.UsageError(f"{warning}; say which, for the file that is written: --[no-]global-stats", context)
+        if warning not in told:
+            note(f"warning: {warning}")
+        told.add(warning)
+
+    context.with_resource(choosing(global_stats=value, warn=warn))
+
+
 def net_options(command: Any) -> Any:
     """The options on a verb: they hold for every net that it prepares."""
     for option in reversed(
@@ -56,6 +71,11 @@ def net_options(command: Any) -> Any:
             click.option(
                 "--level", type=int, expose_value=False, callback=_level,
                 help="The level of the net that is taken; default: 0.",
+            ),
+            click.option(
+                "--global-stats/--no-global-stats", default=None, expose_value=False, callback=_global_stats,
+                help="For weights whose BatchNorm layers say use_global_stats: false: take their stored statistics, or "
+                "the batch's own.",
             ),
         )
     ):  # fmt: skip
