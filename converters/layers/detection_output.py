@@ -12,7 +12,7 @@ from .base import LARGEST, Layer, refuse, register_layer
 from .boxes import CODE_TYPES, CodeType, decode_boxes, nms
 from .detection_heads import Heads, Layout, Suppression
 from .fork import ForkMessage, fork_message
-from .std_sort import descending
+from .std_sort import best, descending
 from .yolo import RegionDetections
 
 if TYPE_CHECKING:
@@ -159,14 +159,16 @@ class DetectionOutput(Layer):
                 top_k=how.top_k,
                 eta=how.eta,
             )
+            if scores.shape[1] - (0 <= self.background < scores.shape[1]) == 1 and how.keep_top_k > -1:
+                kept = kept[: how.keep_top_k]
             indices.append(kept)
             labels.append(torch.full_like(kept, each))
         index = torch.cat([*indices, torch.zeros(0, dtype=torch.long, device=scores.device)])
         label = torch.cat([*labels, index[:0]])
         if -1 < how.keep_top_k < len(index):
-            best = _best(scores[index, label], how.keep_top_k)
-            best = best[torch.sort(label[best], stable=True).indices]
-            index, label = index[best], label[best]
+            place = _best(scores[index, label], how.keep_top_k)
+            place = place[torch.sort(label[place], stable=True).indices]
+            index, label = index[place], label[place]
         chosen = boxes[index, label if boxes.shape[1] > 1 else 0]
         columns = [torch.full_like(index, image).to(scores), label.to(scores), scores[index, label]]
         return torch.cat((torch.stack(columns, 1), chosen), 1), index
@@ -183,12 +185,18 @@ class DetectionOutput(Layer):
 
 
 def _best(scores: Tensor, count: int) -> Tensor:
-    """The places of the best scores in Caffe's order, which is std::sort's where scores are the same."""
+    """The places of the best scores, the best first.
+
+    Which of equal scores stay is open in Caffe, which calls std::sort. Here it is as in OpenCV, which with one class
+    takes the first, with many detections calls std::partial_sort, and else std::sort (processDetections_).
+    """
     import torch
 
     kept, order = torch.sort(scores, descending=True, stable=True)
     if bool((kept[1:] == kept[:-1]).any()):
-        order = torch.tensor(descending(scores.tolist()), device=scores.device)
+        keys = scores.tolist()
+        found = descending(keys) if 8 * count > len(keys) else best(keys, count)
+        order = torch.tensor(found, dtype=torch.long, device=scores.device)
     return order[:count]
 
 

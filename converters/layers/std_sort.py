@@ -1,7 +1,8 @@
-"""The order in which C++'s std::sort leaves elements of equal keys, as in libstdc++ (bits/stl_algo.h).
+"""The order in which C++'s std::sort and std::partial_sort leave elements of equal keys, as in libstdc++.
 
 Caffe keeps the best detections with std::sort, which is not stable; where many scores are the same, which of them stay
-is decided by how it swaps. Others that took over the code (OpenCV) were compiled against the same library.
+is decided by how it swaps. OpenCV, which took over the code, was compiled against the same library (bits/stl_algo.h,
+bits/stl_heap.h).
 """
 
 from __future__ import annotations
@@ -64,3 +65,40 @@ def _insert(order: list[int], keys: Sequence[float], index: int) -> None:
         order[place] = order[place - 1]
         place -= 1
     order[place] = element
+
+
+def best(keys: Sequence[float], count: int) -> list[int]:
+    """The indices of the `count` largest keys as std::partial_sort with `a > b` orders them; no key may be NaN."""
+    order = list(range(len(keys)))
+    if count < 1 or count > len(order):
+        return descending(keys)[: max(count, 0)]
+    for parent in range((count - 2) // 2, -1, -1):
+        _sift(order, keys, parent, count, order[parent])
+    for index in range(count, len(order)):
+        if keys[order[index]] > keys[order[0]]:
+            element, order[index] = order[index], order[0]
+            _sift(order, keys, 0, count, element)
+    for last in range(count - 1, 0, -1):
+        element, order[last] = order[last], order[0]
+        _sift(order, keys, 0, last, element)
+    return order[:count]
+
+
+def _sift(order: list[int], keys: Sequence[float], hole: int, count: int, element: int) -> None:
+    """Put an element into the heap at `hole`, whose root is the smallest key (__adjust_heap)."""
+    top, child = hole, hole
+    while child < (count - 1) // 2:
+        child = 2 * (child + 1)
+        if keys[order[child]] > keys[order[child - 1]]:
+            child -= 1
+        order[hole] = order[child]
+        hole = child
+    if count % 2 == 0 and child == (count - 2) // 2:
+        child = 2 * (child + 1)
+        order[hole] = order[child - 1]
+        hole = child - 1
+    parent = (hole - 1) // 2
+    while hole > top and keys[order[parent]] > keys[element]:
+        order[hole] = order[parent]
+        hole, parent = parent, (parent - 1) // 2
+    order[hole] = element

@@ -14,7 +14,7 @@ import torch
 
 from converters import NetError, parse_prototxt
 from converters.layers.detection_output import DetectionOutput
-from converters.layers.std_sort import descending
+from converters.layers.std_sort import best, descending
 from parity_tests.layers.test_boxes import decode_by_hand, nms_by_hand, some_boxes
 
 CLASSES = 4
@@ -77,8 +77,10 @@ def by_hand(
         }
         if -1 < keep < sum(map(len, indices.values())):
             pairs = [(float(scores[image, i, label]), label, i) for label, own in indices.items() for i in own]
-            best = [pairs[place] for place in descending([score for score, _, _ in pairs])[:keep]]
-            indices = {label: [i for _, other, i in best if other == label] for label in indices}
+            keys = [score for score, _, _ in pairs]
+            order = descending(keys) if 8 * keep > len(keys) else best(keys, keep)
+            stay = [pairs[place] for place in order[:keep]]
+            indices = {label: [i for _, other, i in stay if other == label] for label in indices}
         rows += [
             [image, label, float(scores[image, i, label]), *boxes[image][label][i]]
             for label, own in sorted(indices.items())
@@ -287,7 +289,7 @@ def test_heads_permuted_by_ratio(own_priors: bool) -> None:
 
 def _same_set(found: np.ndarray, expected: np.ndarray) -> None:
     assert found.shape == expected.shape and len(found) > 10
-    order, other = (np.lexsort(rows.T[:3]) for rows in (found, expected))
+    order, other = (np.lexsort(np.round(rows, 4).T) for rows in (found, expected))
     np.testing.assert_allclose(found[order], expected[other], rtol=0, atol=1e-6)
 
 
@@ -362,19 +364,38 @@ def test_opencv_finds_the_same_set(settings: str, code: str, tmp_path: Path) -> 
     conf += np.random.default_rng(1).random(conf.shape).astype(np.float32) * 1e-3  # no ties: OpenCV breaks them its way
     loc *= 0.5
     priors = np.ascontiguousarray(priors[:, : 1 if "variance_encoded" in settings else 2])
-    bottoms = {"loc": loc, "conf": conf, "priors": priors}
+    theirs = in_opencv(f"{settings} code_type: {code}", (loc, conf, priors), tmp_path)
+    _same_set(run(make(f"{settings} code_type: {code}"), loc, conf, priors), theirs)
+
+
+def in_opencv(settings: str, bottoms: Sequence[np.ndarray], folder: Path, *, classes: int = CLASSES) -> np.ndarray:
+    """The rows (k, 7) that OpenCV makes of loc, conf and priors."""
+    named = dict(zip(("loc", "conf", "priors"), bottoms, strict=True))
     inputs = "".join(
         f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ dim: {list(x.shape)} }} }} }}\n'
-        for name, x in bottoms.items()
+        for name, x in named.items()
     )
     for needed in ("share_location: true", "background_label_id: 0"):
         settings += "" if needed.partition(":")[0] in settings else f" {needed}"
-    (tmp_path / "net.prototxt").write_text(
+    (folder / "net.prototxt").write_text(
         f'{inputs}layer {{ name: "it" type: "DetectionOutput" bottom: "loc" bottom: "conf" bottom: "priors" top: "it" '
-        f"detection_output_param {{ num_classes: {CLASSES} {settings} code_type: {code} }} }}"
+        f"detection_output_param {{ num_classes: {classes} {settings} }} }}"
     )
-    net = cv2.dnn.readNetFromCaffe(str(tmp_path / "net.prototxt"))
-    for name, x in bottoms.items():
+    net = cv2.dnn.readNetFromCaffe(str(folder / "net.prototxt"))
+    for name, x in named.items():
         net.setInput(x, name)
-    theirs = net.forward("it").reshape(-1, 7)
-    _same_set(run(make(f"{settings} code_type: {code}"), loc, conf, priors), theirs)
+    return net.forward("it").reshape(-1, 7)
+
+
+@pytest.mark.parametrize(("classes", "keep"), [(2, 15), (3, 20), (3, 70), (4, 11)])
+def test_opencv_keeps_the_same_of_equal_scores(classes: int, keep: int, tmp_path: Path) -> None:
+    """A softmax that is sure of everything, as random weights make it: every score is 0 or 1."""
+    random = np.random.default_rng(keep)
+    priors = np.stack([some_boxes(50, seed=2).ravel(), np.full(200, 0.1, np.float32)])[None]
+    loc = random.normal(size=(1, 200)).astype(np.float32)
+    conf = (random.random((1, 50, classes)) < 0.8).astype(np.float32).reshape(1, -1)
+    settings = f"nms_param {{ nms_threshold: 0.8 top_k: 45 }} keep_top_k: {keep} confidence_threshold: 0.5"
+    _same_set(
+        run(make(f"{settings} code_type: CENTER_SIZE", classes=classes), loc, conf, priors),
+        in_opencv(f"{settings} code_type: CENTER_SIZE", (loc, conf, priors), tmp_path, classes=classes),
+    )

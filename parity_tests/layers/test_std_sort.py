@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from converters.layers.std_sort import descending
+from converters.layers.std_sort import best, descending
 from parity_tests.layers.test_detection_output import make
 
 RECORDED = {
@@ -76,10 +76,30 @@ def test_it_sorts(count: int) -> None:
     assert [keys[index] for index in descending(keys)] == sorted(keys, reverse=True)
 
 
-def test_the_best_of_equal_detections_are_caffes() -> None:
-    """17 boxes apart with one score, of which one stays: the one that std::sort has first."""
-    layer = make("keep_top_k: 1", classes=2)
+PARTLY = {"17 alike": [0, 1], "40 of three values": [8, 5, 11, 14, 2]}
+"""The first indices that std::partial_sort left of the same keys, asked for as many."""
+
+
+@pytest.mark.parametrize("case", PARTLY)
+def test_equal_keys_are_where_std_partial_sort_leaves_them(case: str) -> None:
+    assert best(RECORDED[case][0], len(PARTLY[case])) == PARTLY[case]
+
+
+@pytest.mark.parametrize(("count", "wanted"), [(0, 0), (1, 1), (9, 2), (100, 12), (3000, 100), (50, 50)])
+def test_the_best_are_the_best(count: int, wanted: int) -> None:
+    source = random.Random(count)
+    keys = [source.random() for _ in range(count)]
+    assert best(keys, wanted) == sorted(range(count), key=lambda index: -keys[index])[:wanted]
+
+
+@pytest.mark.parametrize(
+    ("classes", "keep", "expected"),
+    [(3, 3, RECORDED["17 alike"][1][:3]), (3, 2, PARTLY["17 alike"]), (2, 3, [0, 1, 2])],
+)
+def test_which_of_equal_detections_stay(classes: int, keep: int, expected: list[int]) -> None:
+    """17 boxes apart with one score: std::sort, std::partial_sort of eight times as many, and one class's first."""
+    layer = make(f"keep_top_k: {keep} confidence_threshold: 0.5", classes=classes)
     priors = torch.tensor([[i, i, i + 0.5, i + 0.5] for i in range(17)]).reshape(1, 1, -1).repeat(1, 2, 1)
-    scores = torch.tensor([[0.0, 1.0]]).repeat(1, 17)
+    scores = torch.tensor([0.0, 1.0, 0.0][:classes]).repeat(1, 17)
     (found,) = layer.forward([torch.zeros(1, 68), scores, priors], ())
-    assert found.shape == (1, 1, 1, 7) and found[0, 0, 0, 3] == RECORDED["17 alike"][1][0]
+    assert found[0, 0, :, 3].tolist() == expected
