@@ -18,7 +18,7 @@ SHAPES := build/sample
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo sample convert voc-numbers test check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast check-oldest opencv5 test-opencv5
+.PHONY: help demo sample convert voc-numbers test check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast test-native-sanitized check-oldest opencv5 test-opencv5
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,11 @@ test: $(VENV)/ready-dev ## the whole test suite
 
 test-fast: $(VENV)/ready-dev ## the fast part of the suite, in a minute on two quiet cores
 	$(BIN)/python -m pytest --quiet -n 2 --dist loadfile --fast
+
+test-native-sanitized: $(VENV)/ready-dev ## the C code's tests with it compiled for address and undefined-behaviour sanitizers
+	CC="cc -g -fsanitize=address,undefined -fno-sanitize-recover=all" ASAN_OPTIONS=detect_leaks=0 \
+		LD_PRELOAD=$$(cc -print-file-name=libasan.so) $(BIN)/python -m pytest --quiet \
+		parity_tests/fastpath/test_any_net.py parity_tests/fastpath/test_native.py -k "not compile and not processor"
 
 check: lint test ## lint, format, types and the suite
 
@@ -102,6 +107,7 @@ bench: $(VENV)/ready-bench ## speed and memory, side by side with what a user wo
 	$(BIN)/python -m benchmarks.evaluation_cost
 	$(BIN)/python -m benchmarks.columns
 	$(BIN)/python -m benchmarks.engines --sizes 128 256 375 500 --json build/engines.json --plot build/engines.png
+	$(BIN)/python -m benchmarks.famous_nets --json build/famous_nets.json
 	$(BIN)/python -m benchmarks.memory --json build/memory.json
 	$(BIN)/python -m benchmarks.training
 

@@ -213,13 +213,13 @@ void pack_product(const float *weights, int64_t in_channels, int64_t channels, i
 {
     int64_t panels = (channels + PANEL - 1) / PANEL, length = in_channels * places;
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t panel = 0; panel < panels; panel++)
-        for (int64_t k = 0; k < PANEL; k++) {
-            const float *from = weights + (panel * PANEL + k) * length;
-            float *of_panel = to + panel * length * PANEL + k;
-            int is_there = panel * PANEL + k < channels;
-            for (int64_t c = 0; c < in_channels; c++)
-                for (int64_t i = 0; i < places; i++)
-                    of_panel[(i * in_channels + c) * PANEL] = is_there ? from[c * places + i] : 0;
-        }
+    for (int64_t panel = 0; panel < panels; panel++) {
+        const float *from = weights + panel * PANEL * length;
+        float *of_panel = to + panel * length * PANEL;
+        int64_t there = least(PANEL, channels - panel * PANEL);
+        for (int64_t i = 0; i < places; i++)
+            for (int64_t c = 0; c < in_channels; c++, of_panel += PANEL)
+                for (int64_t k = 0; k < PANEL; k++)
+                    of_panel[k] = k < there ? from[k * length + c * places + i] : 0;
+    }
 }

@@ -162,21 +162,25 @@ INLINE void pack(const double *kernel, int n, int r, const float *weights, int64
                  int threads, float *to)
 {
     int64_t panels = (channels + PANEL - 1) / PANEL;
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t k = 0; k < panels * PANEL; k++)
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
+    for (int64_t panel = 0; panel < panels; panel++)
         for (int64_t c = 0; c < in_channels; c++) {
-            double half[MOST][MOST] = {{0}};
-            for (int i = 0; i < n && k < channels; i++)
-                for (int v = 0; v < r; v++)
-                    for (int u = 0; u < r; u++)
-                        half[i][v] += kernel[i * r + u] * weights[((k * in_channels + c) * r + u) * r + v];
-            for (int i = 0; i < n; i++)
-                for (int j = 0; j < n; j++) {
-                    double sum = 0;
+            float *point = to + (panel * in_channels + c) * PANEL;
+            for (int64_t k = 0; k < PANEL; k++) {
+                double half[MOST][MOST] = {{0}};
+                const float *g = weights + ((panel * PANEL + k) * in_channels + c) * r * r;
+                for (int i = 0; i < n && panel * PANEL + k < channels; i++)
                     for (int v = 0; v < r; v++)
-                        sum += kernel[j * r + v] * half[i][v];
-                    to[(((i * n + j) * panels + k / PANEL) * in_channels + c) * PANEL + k % PANEL] = (float)sum;
-                }
+                        for (int u = 0; u < r; u++)
+                            half[i][v] += kernel[i * r + u] * g[u * r + v];
+                for (int i = 0; i < n; i++)
+                    for (int j = 0; j < n; j++) {
+                        double sum = 0;
+                        for (int v = 0; v < r; v++)
+                            sum += kernel[j * r + v] * half[i][v];
+                        point[(i * n + j) * panels * in_channels * PANEL + k] = (float)sum;
+                    }
+            }
         }
 }
 
