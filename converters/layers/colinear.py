@@ -121,8 +121,8 @@ class MaskWeight(Layer):
         wider = message.integer("expand0", 0)
         if not 0 <= wider <= 1000:
             raise refuse(spec, f"expand0 is {wider}; expected 0 to 1000")
-        need = (message.flag(name, default=True) for name in ("need_bottom", "need_mask"))
-        return cls(*need, wider)
+        need_bottom, need_mask = (message.flag(name, default=True) for name in ("need_bottom", "need_mask"))
+        return cls(need_bottom, need_mask, wider)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         n, _, h, w = as_image(bottoms[0])
