@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 import torch
 
-from converters import CaffeNet, NetSpec
+from converters import CaffeNet, NetSpec, parse_prototxt
 from converters.export import OnnxNet, OnnxOptions, build_onnx, index_inputs
 from converters.net import Shape
 from parity_tests.goldens import compare
@@ -106,3 +106,21 @@ def with_drawn_weights(spec: NetSpec, *, seed: int = 0) -> CaffeNet:
 
 def names_of(outputs: Sequence[onnx.ValueInfoProto]) -> list[str]:
     return [each.name for each in outputs]
+
+
+def caffe_net(text: str) -> CaffeNet:
+    return with_drawn_weights(parse_prototxt(text))
+
+
+IN_PLACE = """
+input: "data" input_shape { dim: 1 dim: 3 dim: 9 dim: 7 }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 3 kernel_size: 3 } }
+layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "late" type: "Power" bottom: "conv" top: "late" power_param { scale: 3 } }
+"""
+
+FULLY_CONNECTED = """
+input: "data" input_shape { dim: 2 dim: 3 dim: 8 dim: 8 }
+layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" inner_product_param { num_output: 5 } }
+"""
