@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ..net.onnx_form import FLOAT, Operand
+from ..net.onnx_form import FLOAT, OPENCV, Operand
 from ..net.reach import PIXEL, Reach
 from .base import Layer, Neuron, chain, refuse, register_layer
 from .fork import fork_fields
+from .opencv_onnx import softplus_of_any_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -209,7 +210,10 @@ class BNLL(Elementwise):
         return softplus(x)
 
     def to_onnx(self, out: OnnxLayer) -> None:
-        out.top("Softplus", out.bottoms)
+        if out.target in OPENCV:
+            softplus_of_any_size(out)
+        else:
+            out.top("Softplus", out.bottoms)
 
 
 @register_layer("AbsVal")

@@ -50,3 +50,11 @@ def last_largest_channel(out: OnnxLayer, x: OnnxValue, channels: int) -> None:
     back = out.node_of_several("TopK", inputs, ("values", "from_the_end"), axis=1)[1]
     number = out.node("Cast", [back], part="number", to=FLOAT)
     out.top("Sub", [out.constant("last", np.float32(channels - 1)), number])
+
+
+def softplus_of_any_size(out: OnnxLayer) -> None:
+    """log(1 + e^x) as max(x, 0) + log(1 + e^-|x|), as Caffe's BNLL has it; OpenCV's own is infinite above 88."""
+    x = out.bottoms[0]
+    below = out.node("Neg", [out.node("Abs", [x], part="magnitude")], part="below")
+    more = out.node("Add", [out.node("Exp", [below], part="exp"), out.constant("one", np.float32(1))], part="more")
+    out.top("Add", [out.node("Relu", [x], part="positive"), out.node("Log", [more], part="log")])
