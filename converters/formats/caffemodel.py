@@ -32,6 +32,7 @@ from .fork_fields import NUMBER as FORK_TEXT
 from .fork_fields import read_fork_text, write_fork_text
 from .model import CaffeModel, is_left_out
 from .nested import count_nested
+from .numbered_fields import named_fields
 from .text_format import is_repeated
 from .unknown_fields import notes_on, unknown_fields
 from .upgrade import upgrade_net
@@ -101,9 +102,11 @@ def parse_caffemodel(buffer: Buffer, *, path: str | None = None) -> CaffeModel:
             with place(f"layer {index}"):
                 name, own, extra = _read_layer(layer, source, getattr(message, _FORMS[number].field).add())
                 named = _read_fork_text(layer.fork_text, source, LayerParameter)
+            kind = getattr(message, _FORMS[number].field)[index].type
+            known = named_fields(kind, extra) if isinstance(kind, str) else {}
             if extra or named:
-                extras[index] = extra + named
-                unknown += [(f"layer '{name}'", field) for field in extra]
+                extras[index] = (*extra, *known.values(), *named)
+                unknown += [(f"layer '{name}'", field) for field in extra if field.name not in known]
             if own and name in blobs:
                 notes.append(f"layer '{name}' has blobs twice; Caffe uses the last ones, and so does this")
             if own:
@@ -287,7 +290,8 @@ def _write_layer(file: BinaryIO, layer: LayerSpec, blobs: Sequence[np.ndarray]) 
     for blob in blobs:
         header, values, trailer = blob_parts(blob)
         parts += [write_tag(blob_number, len(header) + values.nbytes + len(trailer)), header, values.data, trailer]
-    parts += [raw[split:], _fork_text(layer.extra, LayerParameter)]
+    known = set(named_fields(layer.type, layer.extra).values())  # they are in the message under their numbers
+    parts += [raw[split:], _fork_text([field for field in layer.extra if field not in known], LayerParameter)]
     file.write(write_tag(_V2, sum(memoryview(part).nbytes for part in parts)))
     for part in parts:
         file.write(part)

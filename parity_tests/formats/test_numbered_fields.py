@@ -1,0 +1,100 @@
+"""A caffemodel alone: SSD's fields, which have numbers there and no names, become fields again and keep their bytes."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from converters import CaffeModel, NetError, parse_prototxt, write_caffemodel
+from converters.formats.caffemodel import parse_caffemodel
+from converters.formats.prototxt import format_prototxt
+from converters.schema import NetParameter
+
+FIELDS = {
+    "permute_param { order: 0 order: 2 order: 3 order: 1 }": ("Permute", 202, b"\x08\x00\x08\x02\x08\x03\x08\x01"),
+    "permute_param { order: 0 order: 2 }": ("Permute", 202, b"\x0a\x02\x00\x02"),
+    "norm_param { across_spatial: false channel_shared: true eps: 1e-10 }": (
+        *("Normalize", 206),
+        b"\x08\x00\x18\x01\x25" + struct.pack("<f", 1e-10),
+    ),
+    "prior_box_param { min_size: 30.1 aspect_ratio: 2 aspect_ratio: 3 flip: true step: 8 img_size: 300 }": (
+        *("PriorBox", 203),
+        b"\x0d" + struct.pack("<f", 30.1) + b"\x1d" + struct.pack("<f", 2) + b"\x1d" + struct.pack("<f", 3)
+        + b"\x20\x01\x55" + struct.pack("<f", 8) + b"\x38\xac\x02",
+    ),
+    "detection_output_param { num_classes: 21 background_label_id: -1 nms_param { nms_threshold: 0.45 top_k: 400 } "
+    "code_type: CENTER_SIZE keep_top_k: 200 }": (
+        *("DetectionOutput", 204),
+        b"\x08\x15\x18" + b"\xff" * 9 + b"\x01\x22\x08\x0d" + struct.pack("<f", 0.45) + b"\x10\x90\x03"
+        + b"\x30\x02\x38\xc8\x01",
+    ),
+}  # fmt: skip
+
+
+def _varint(value: int) -> bytes:
+    out = b""
+    while value > 127:
+        out, value = out + bytes([value & 127 | 128]), value >> 7
+    return out + bytes([value])
+
+
+def _net(kind: str, number: int, content: bytes) -> bytes:
+    message = NetParameter(name="n")
+    layer = message.layer.add(name="a", type=kind, bottom=["x"], top=["y"])
+    raw = layer.SerializeToString() + _varint(number << 3 | 2) + _varint(len(content)) + content
+    head = NetParameter(name="n").SerializeToString()
+    return head + b"\xa2\x06" + _varint(len(raw)) + raw
+
+
+@pytest.mark.parametrize("text", FIELDS)
+def test_they_are_what_a_prototxt_says(text: str, tmp_path: Path) -> None:
+    kind, number, content = FIELDS[text]
+    data = _net(kind, number, content)
+    model = parse_caffemodel(data)
+    assert model.spec is not None
+    expected = parse_prototxt(f'layer {{ name: "a" type: "{kind}" bottom: "x" top: "y" {text} }}').layers[0]
+    name = text.partition(" ")[0]
+    found, wanted = model.spec.layers[0].extra_message(name), expected.extra_message(name)
+    assert _plain(found) == _plain(wanted)
+    assert not [note for note in model.notes if "not used" in note]
+    write_caffemodel(CaffeModel(spec=model.spec, blobs={}), tmp_path / "again.caffemodel")
+    assert (tmp_path / "again.caffemodel").read_bytes() == data
+    again = parse_prototxt(format_prototxt(model.spec)).layers[0]
+    assert _plain(again.extra_message(name)) == _plain(wanted)
+
+
+def _plain(field: object) -> object:
+    value = getattr(field, "value", field)
+    name = getattr(field, "name", "")
+    return (name, [_plain(each) for each in value]) if isinstance(value, tuple) else (name, value)
+
+
+def test_a_layer_that_needs_them_has_them() -> None:
+    model = parse_caffemodel(_net(*FIELDS["permute_param { order: 0 order: 2 order: 3 order: 1 }"]))
+    assert model.spec is not None
+    params = model.spec.layers[0].params
+    assert params is not None and params.top_shapes([(1, 2, 3, 4)]) == ((1, 3, 4, 2),)
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "content"),
+    [
+        ("Permute", 203, b"\x08\x00"),  # another number
+        ("Reorder", 202, b"\x08\x00"),  # another type
+        ("Permute", 202, b"\x10\x00"),  # a field that the message does not have
+        ("Permute", 202, b"\x0d\x00\x00\x00\x00"),  # of another wire type
+        ("Permute", 202, b"\x0a\x05\x00"),  # damaged
+        ("DetectionOutput", 204, b"\x30\x7f"),  # a word that there is not
+    ],
+)
+def test_what_is_not_known_for_sure_keeps_its_number(kind: str, number: int, content: bytes) -> None:
+    model = parse_caffemodel(_net(kind, number, content))
+    assert model.spec is not None
+    assert [field.name for field in model.spec.layers[0].extra] == [f"#{number}"]
+    assert any(f"#{number}" in note for note in model.notes)
+    if kind == "Permute":
+        with pytest.raises(NetError, match="prototxt"):
+            _ = replace(model.spec.layers[0]).params
