@@ -7,12 +7,15 @@ from pathlib import Path
 import click
 
 from converters.conversion import ConversionReport, convert
-from converters.net import derive_crops, infer_shapes
+from converters.errors import CaffeFormatError
+from converters.formats import read_caffemodel, read_prototxt
+from converters.net import NetSpec, derive_crops, infer_shapes
+from converters.passes import prepare
 from weights.card import Card
-from weights.catalogue import release as find_release
 
 from .bringing import bring, looks_like_a_name
 from .explain import explain_crop
+from .like import card_like
 from .net_choice import net_options
 from .output import bar, echo, echo_lines, human_bytes, json_option, note, size_text, write_columns, write_json
 from .registering import register_option
@@ -65,7 +68,7 @@ def command(
 def _convert_file(
     path: str, out: str | None, prototxt: str | None, auto_crop: bool, like: str | None, as_json: bool
 ) -> int:
-    card = Card.of_file(Path(path).name) if like is None else Card.of(find_release(like))
+    card = Card.of_file(Path(path).name) if like is None else card_like(like, _net_of(path, prototxt))
     target = out or str(Path(path).with_suffix("")) + ".safetensors"
     with bar(Path(path).name) as update:
         report = convert(
@@ -86,6 +89,16 @@ def _convert_file(
     if auto_crop and not as_json:
         _explain(target)
     return 0
+
+
+def _net_of(path: str, prototxt: str | None) -> NetSpec | None:
+    """The net that a file is fitted to; None where it cannot be made, which converting says better."""
+    try:
+        model = None if prototxt is not None else read_caffemodel(path)
+        spec = read_prototxt(prototxt) if prototxt is not None else model.spec if model is not None else None
+        return None if spec is None else prepare(spec, blobs=None if model is None else model.blobs)
+    except (CaffeFormatError, OSError):
+        return None
 
 
 def _explain(converted: str) -> None:

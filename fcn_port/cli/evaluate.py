@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from converters.safety import write_whole
-from weights.card import Card
 from weights.catalogue import release as find_release
 from weights.catalogue import releases
 from weights.errors import WeightsError
@@ -18,6 +17,7 @@ from ..data.places import data_dir
 from .bringing import here, looks_like_a_name
 from .device import device_option, find_device
 from .engine import RunOptions, engine_option, padded_option, precision_option, run_as_told
+from .like import card_like
 from .net_choice import net_options
 from .output import echo, echo_lines, json_option, note, write_columns, write_json
 from .own_data import DATA_PATH, strict_option, tell_doubts, void_option
@@ -125,6 +125,7 @@ class _Evaluations:
         """Load a net, find its data set, and run."""
         from ..evaluation.running import EvaluationPlan, evaluate
         from ..loading import attach, load
+        from ..nets import definition
 
         like = self.options.like
         if like is not None or looks_like_a_name(name):
@@ -133,7 +134,7 @@ class _Evaluations:
         data = self._data(known.dataset.name if known else None)
         net = load(here(name, active=self.processes.first), self.device)
         if like is not None:
-            attach(net, Card.of(find_release(like)))
+            attach(net, card_like(like, definition(net)))
         net = run_as_told(net, self.options)
         release = getattr(net, "release", None) if known is None else known.name
         labels = self._labels_folder(name, several)

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weights.card import Card
-from weights.catalogue import release as find_release
 from weights.records import InputRecipe, Preprocessing
 
 from .bringing import here
 from .device import device_option, find_device
 from .engine import RunOptions, engine_option, low_memory_option, padded_option, precision_option, run_as_told
+from .like import card_like
 from .net_choice import net_options
 from .output import echo, json_option, note, write_columns, write_json
 from .progress import progress_bar
@@ -147,10 +146,11 @@ def _explain(net: Net, seen: Seen, tile: int | None, explained: set[tuple[int, i
 
 def _load(weights: str, options: PredictOptions) -> Net:
     from ..loading import attach, load
+    from ..nets import definition
 
     net = load(here(weights), find_device(options.device), prototxt=options.prototxt)
     if options.like is not None:
-        attach(net, Card.of(find_release(options.like)))
+        attach(net, card_like(options.like, definition(net)))
     if options.mean is not None:
         attach(net, replace(net.card, preprocessing=_preprocessing(net, options.mean, options.scale)))
     return net

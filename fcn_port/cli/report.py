@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weights.card import Card
-from weights.catalogue import release as find_release
 from weights.catalogue import releases
 
 from .bringing import here
 from .device import device_option, find_device
 from .inspect import SizeOption, SizeParam
+from .like import card_like
 from .net_choice import net_options
 from .output import note
 from .own_data import DATA_PATH, void_option
@@ -114,10 +113,11 @@ def _definition(weights: str) -> Any:
 
 def _load(weights: str, options: ReportOptions) -> nn.Module:
     from ..loading import attach, load
+    from ..nets import definition
 
     net = load(here(weights), find_device(options.device))
     if options.like is not None:
-        attach(net, Card.of(find_release(options.like)))
+        attach(net, card_like(options.like, definition(net)))
     return net
 
 

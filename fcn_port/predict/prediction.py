@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from converters.errors import NetError
+
 from ..errors import ImageError
 from .image_lists import ImageSource
 from .images import read_image
@@ -37,13 +39,21 @@ def predict_all(
 ) -> Iterator[Predicted]:
     """Segment each image, and give it as it gets done; images of one size go through it `batch` at a time.
 
-    Images that cannot be read come out with the reason. Raises ValueError as `segment` does.
+    Images that cannot be read, and ones of a size that the net does not take, come out with the reason; where there is
+    only one, that is raised. Raises ValueError as `segment` does.
     """
     waiting: dict[tuple[int, ...], list[tuple[ImageSource, np.ndarray]]] = {}
 
     def run(size: tuple[int, ...]) -> Iterator[Predicted]:
         group = waiting.pop(size)
-        found = segment_all(net, [pixels for _, pixels in group], tile=tile, keep_scores=keep_scores)
+        try:
+            found = segment_all(net, [pixels for _, pixels in group], tile=tile, keep_scores=keep_scores)
+        except (NetError, ImageError) as error:
+            if len(sources) == 1:
+                raise
+            for source, _ in group:
+                yield Predicted(source, None, f"{source.path}: {str(error).splitlines()[0]}")
+            return
         for (source, _), seen in zip(group, found, strict=True):
             yield Predicted(source, seen)
 

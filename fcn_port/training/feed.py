@@ -21,6 +21,7 @@ from .choices import Order
 from .errors import TrainingError
 from .losses import SoftmaxWithLoss
 from .sampler import image_order
+from .transforms import varied
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -43,6 +44,7 @@ class Feed:
 
     Several processes (`size` of them, this one being `rank`) share a batch of size * batch_size images, so that they
     see together what one process would see. `workers` threads read ahead; with 0 an image is read when it is due.
+    `crop` is the side of a random cut (0: none), `mirror` flips half of the images (`transforms.varied`).
     """
 
     data: DataSet
@@ -54,32 +56,37 @@ class Feed:
     rank: int = 0
     size: int = 1
     workers: int = 2
+    crop: int = 0
+    mirror: bool = False
 
     def batches(self, start: int = 0) -> Generator[Batch, None, None]:
         """Batches without end, from batch number `start` on. Raises DataError for a damaged file when it is due."""
         places = image_order(len(self.data.ids), order=self.order, seed=self.seed, start=start * self.images)
         groups = iter(lambda: list(islice(places, self.images)), [])
         first = self.rank * self.batch_size
-        mine = (group[first : first + self.batch_size] for group in groups)
-        return read_ahead(mine, self.read, workers=self.workers)
+        mine = (
+            (start * self.images + number * self.images + first, group[first : first + self.batch_size])
+            for number, group in enumerate(groups)
+        )
+        return read_ahead(mine, lambda each: self.read(each[1], position=each[0]), workers=self.workers)
 
     @property
     def images(self) -> int:
         """The images of one batch, of all processes."""
         return self.batch_size * self.size
 
-    def read(self, places: Sequence[int]) -> Batch:
-        """The batch of the images at these places of the list.
+    def read(self, places: Sequence[int], *, position: int = 0) -> Batch:
+        """The batch of the images at these places of the list, the first of which is drawn as number `position`.
 
         Images that differ in size are filled up to the largest, on the right and below: with zeros, which is the mean,
         and with ignored labels.
         """
         ids = [self.data.ids[place] for place in places]
         blobs: dict[str, list[Tensor]] = {}
-        for id_ in ids:
-            for name, blob in self._blobs_of(id_).items():
-                blobs.setdefault(name, []).append(blob)
         labels = {loss.label: loss for loss in self.losses}
+        for number, id_ in enumerate(ids, start=position):
+            for name, blob in self._varied(self._blobs_of(id_), labels, number).items():
+                blobs.setdefault(name, []).append(blob)
         return Batch(tuple(ids), {name: _stack(own, fill=_ignored(labels.get(name))) for name, own in blobs.items()})
 
     def head_of(self, loss: SoftmaxWithLoss) -> str:
@@ -93,6 +100,15 @@ class Feed:
             f"{self.data.title} ({self.data.split}) has no labels for '{loss.score}'; "
             f"it has them for {', '.join(heads) or 'nothing'}"
         )
+
+    def _varied(
+        self, blobs: dict[str, Tensor], labels: Mapping[str, SoftmaxWithLoss], position: int
+    ) -> dict[str, Tensor]:
+        if not self.crop and not self.mirror:
+            return blobs
+        small = min(next(iter(blobs.values())).shape[-2:]) < self.crop
+        fills = {name: _ignored(labels.get(name)) for name in blobs} if small else {}
+        return varied(blobs, fills, crop=self.crop, mirror=self.mirror, seed=self.seed, position=position)
 
     def _blobs_of(self, id_: str) -> dict[str, Tensor]:
         sample = self.data.read(id_, kinds=input_kinds(self.preprocessing))

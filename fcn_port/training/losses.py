@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,10 @@ class SoftmaxWithLoss:
     Pixels labelled `ignore_label` count for nothing. The sum over pixels is divided by `normalization`: VALID the
     pixels that are not ignored, FULL all pixels, BATCH_SIZE the images, NONE 1; never by less than 1. The release's
     `normalize: false` is BATCH_SIZE, which with one image is the plain sum.
+
+    `class_weights` multiply each pixel's loss by the weight of its label, and do not change the divisor: SegNet's
+    `weight_by_label_freqs` with `class_weighting`. Without weights that field divides a pixel's loss by the pixels of
+    its label in the batch, `by_label_counts` (caffe-segnet, src/caffe/layers/softmax_loss_layer.cpp).
     """
 
     name: str = "loss"
@@ -37,6 +41,8 @@ class SoftmaxWithLoss:
     ignore_label: int | None = None
     normalization: Normalization = "VALID"
     axis: int = 1
+    class_weights: tuple[float, ...] = ()
+    by_label_counts: bool = False
 
     @classmethod
     def of_layer(cls, layer: LayerSpec) -> SoftmaxWithLoss:
@@ -51,7 +57,10 @@ class SoftmaxWithLoss:
         mode: Normalization = param.NormalizationMode.Name(param.normalization)
         if param.HasField("normalize") and not param.HasField("normalization"):
             mode = "VALID" if param.normalize else "BATCH_SIZE"
+        weights, by_counts = _label_weights(layer)
         return cls(
+            class_weights=weights,
+            by_label_counts=by_counts,
             name=layer.name,
             score=layer.bottoms[0],
             label=layer.bottoms[1],
@@ -70,7 +79,21 @@ class SoftmaxWithLoss:
             normalization=self.normalization,
             axis=self.axis,
             counts=counts,
+            class_weights=self.class_weights,
+            by_label_counts=self.by_label_counts,
         )
+
+
+def _label_weights(layer: LayerSpec) -> tuple[tuple[float, ...], bool]:
+    """The weights of the labels by SegNet's fork, and whether they are worked out from a batch's labels."""
+    said = [field for field in layer.extra if field.name.startswith("loss_param.")]
+    if not any(field.name == "loss_param.weight_by_label_freqs" and str(field.value) in ("true", "1", "True")
+               for field in said):  # fmt: skip
+        return (), False
+    weights = [field.value for field in said if field.name == "loss_param.class_weighting"]
+    if not all(isinstance(value, int | float) and value >= 0 for value in weights):
+        raise NetError("class_weighting: expected a number of at least 0 for each class", where=layer.place)
+    return tuple(float(value) for value in weights), not weights  # type: ignore[arg-type]
 
 
 def losses_of(spec: NetSpec) -> tuple[SoftmaxWithLoss, ...]:
@@ -94,12 +117,15 @@ def softmax_with_loss(
     normalization: Normalization = "VALID",
     axis: int = 1,
     counts: Mapping[str, float] | None = None,
+    class_weights: Sequence[float] = (),
+    by_label_counts: bool = False,
 ) -> Tensor:
     """The scalar loss -log softmax(scores)[label] over all pixels, divided as SoftmaxWithLoss says.
 
     `scores` (n, classes, h, w) float, `labels` (n, h, w) or (n, 1, h, w) of any number type. A pixel adds at most
     LARGEST_LOSS to the value, as in Caffe, but its gradient is softmax - one-hot however wrong it is. `counts`, as
     `count` gives it, replaces what is counted here by the numbers of a larger batch, of which this is a part.
+    `class_weights` and `by_label_counts` as in `SoftmaxWithLoss`; NetError unless there is a weight for each class.
     """
     axis = axis % scores.ndim
     target = labels.reshape(scores.shape[:axis] + scores.shape[axis + 1 :]).long()
@@ -107,8 +133,20 @@ def softmax_with_loss(
     losses = cross_entropy(scores.movedim(axis, 1), target, ignore_index=ignored, reduction="none")
     if counts is None:
         counts = count(labels, ignore_label=ignore_label, images=math.prod(scores.shape[:axis]))
+    if by_label_counts:
+        present = target[target != ignored]
+        losses = losses / torch.bincount(present, minlength=scores.shape[axis]).clamp(min=1)[_known(target, ignored)]
+    elif class_weights:
+        if len(class_weights) != scores.shape[axis]:
+            raise NetError(f"{len(class_weights)} weights of classes; the net scores {scores.shape[axis]}")
+        losses = losses * losses.new_tensor(class_weights)[_known(target, ignored)]
     clamped: Tensor = _ClampValue.apply(losses, LARGEST_LOSS)  # type: ignore[no-untyped-call]
     return clamped.sum() / max(1.0, counts[normalization])
+
+
+def _known(target: Tensor, ignored: int) -> Tensor:
+    """The labels with 0 for the ignored ones, whose loss is 0 anyway."""
+    return target.masked_fill(target == ignored, 0)
 
 
 def count(labels: Tensor, *, ignore_label: int | None, images: int | None = None) -> dict[str, float]:

@@ -32,6 +32,7 @@ from .multipliers import parameter_groups
 from .recipe import Recipe
 from .solver import CaffeSolver
 from .task import TrainingTask, task_for, task_of
+from .transforms import Transform, transforms_of
 from .translation import Gathering, Translation, pixels_of, translate
 
 
@@ -138,6 +139,7 @@ def prepare(
     )
     if solver.max_iter < 1:
         raise TrainingError("the length of the training is missing: give max_iter in the solver, or --max-iter")
+    variation = _variation(source)
     feed = Feed(
         data=data,
         preprocessing=_preprocessing(source, task, data),
@@ -148,6 +150,8 @@ def prepare(
         rank=group.processes.rank,
         size=group.size,
         workers=workers,
+        crop=variation.crop,
+        mirror=variation.mirror,
     )
     _check_fit(task, feed)
     groups = _groups(task, source.recipe.multipliers if source.recipe else {})
@@ -230,7 +234,15 @@ def _preprocessing(source: TrainingSource, task: TrainingTask, data: DataSet) ->
     known = data.recipes
     if release is not None and all(each.kind in known for each in release.preprocessing.inputs):
         return Preprocessing(tuple(replace(known[each.kind], name=each.name) for each in release.preprocessing.inputs))
-    return inputs_of(data, task.net.inputs)  # type: ignore[arg-type]
+    found = inputs_of(data, task.net.inputs)  # type: ignore[arg-type]
+    said = {} if source.net is None else transforms_of(source.net)
+    return Preprocessing(tuple(said[each.name].recipe(each) if each.name in said else each for each in found.inputs))
+
+
+def _variation(source: TrainingSource) -> Transform:
+    """The crop and the mirror of a net's data layer; neither where it says none."""
+    said = {} if source.net is None else transforms_of(source.net)
+    return next(iter(said.values()), Transform())
 
 
 def _check_fit(task: TrainingTask, feed: Feed) -> None:
@@ -294,6 +306,8 @@ def _settings(source: TrainingSource, feed: Feed, goal: Gathering, spec: SolverS
         "order": feed.order,
         "seed": feed.seed,
         "batch_size": goal.batch_size,
+        "crop": feed.crop,
+        "mirror": feed.mirror,
         "normalization": goal.normalization,
         "solver": format_solver(replace(spec, path=None, train_net=None, test_nets=())),
         "threads": torch.get_num_threads(),

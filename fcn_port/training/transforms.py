@@ -1,0 +1,87 @@
+"""Caffe's transform_param, by which a net's data layer makes its input (data_transformer.cpp)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+from torch.nn.functional import pad
+
+from converters.net import NetSpec
+from converters.passes import filter_phase
+from weights.records import InputRecipe
+
+from ..data.description import mean_of_file
+from .errors import TrainingError
+
+
+@dataclass(frozen=True)
+class Transform:
+    """The settings of a data layer: means of its channels (() for none), factor, side of a crop (0: none), mirror."""
+
+    mean: tuple[float, ...] = ()
+    scale: float = 1.0
+    crop: int = 0
+    mirror: bool = False
+
+    def recipe(self, recipe: InputRecipe) -> InputRecipe:
+        """The way to make an input as the layer does: (value - mean) * scale, BGR, without a mean where none is said.
+
+        TrainingError where the means are neither one nor one for each channel.
+        """
+        channels = len(recipe.mean)
+        mean = self.mean or (0.0,)
+        if len(mean) not in (1, channels):
+            raise TrainingError(f"transform_param: {len(mean)} means for an input of {channels} channels")
+        order = "bgr" if channels == 3 else recipe.channels
+        return replace(recipe, mean=mean * channels if len(mean) == 1 else mean, scale=self.scale, channels=order)
+
+
+def transforms_of(spec: NetSpec) -> Mapping[str, Transform]:
+    """The transforms of a net to train, by the first top of each data layer that has a transform_param.
+
+    Of a `mean_file` the mean of each channel is taken; Caffe subtracts it pixel by pixel. It is looked for where Caffe
+    does, from the working directory, and beside the prototxt. TrainingError where it is missing.
+    """
+    found = {}
+    for layer in filter_phase(spec, phase="TRAIN").layers:
+        if layer.bottoms or not layer.tops or not layer.message.HasField("transform_param"):
+            continue
+        param = layer.message.transform_param
+        mean = tuple(float(value) for value in param.mean_value)
+        if param.mean_file:
+            mean = mean_of_file(_mean_file(param.mean_file, spec, layer.name))
+        found[layer.tops[0]] = Transform(mean, float(param.scale), int(param.crop_size), bool(param.mirror))
+    return found
+
+
+def varied(
+    blobs: Mapping[str, Tensor], fills: Mapping[str, int], *, crop: int, mirror: bool, seed: int, position: int
+) -> dict[str, Tensor]:
+    """The blobs (..., h, w) of one image mirrored by chance and cut to crop x crop somewhere, all of them alike.
+
+    What is drawn depends on `seed` and `position` alone, in Caffe's order: mirror, row, column. An image smaller than
+    the crop is filled up with `fills` on the right and below first, as DeepLab's fork does; Caffe would stop.
+    """
+    draw = random.Random(f"{seed}:{position}")
+    flipped = mirror and draw.random() < 0.5
+    shape = next(iter(blobs.values())).shape
+    h, w = max(shape[-2], crop), max(shape[-1], crop)
+    top, left = (draw.randrange(size - crop + 1) if crop else 0 for size in (h, w))
+    found = {}
+    for name, blob in blobs.items():
+        whole = pad(blob, (0, w - blob.shape[-1], 0, h - blob.shape[-2]), value=fills.get(name, 0))
+        cut = whole[..., top : top + crop, left : left + crop] if crop else whole
+        found[name] = cut.flip(-1) if flipped else cut
+    return found
+
+
+def _mean_file(name: str, spec: NetSpec, layer: str) -> Path:
+    beside = Path(spec.path).parent if spec.path else Path()
+    for place in (Path(name), beside / name, beside / Path(name).name):
+        if place.is_file():
+            return place
+    raise TrainingError(f"layer '{layer}': transform_param.mean_file '{name}' is not there, nor beside the prototxt")
