@@ -11,7 +11,6 @@ from ..formats.caffemodel import read_caffemodel, write_caffemodel
 from ..formats.hdf5 import write_hdf5
 from ..formats.prototxt import read_prototxt, write_prototxt
 from ..layers.convolution import HOLES, Windows
-from ..layers.prior_box import with_whole_sizes
 from ..net.layer import LayerSpec
 from ..net.spec import NetSpec
 from .checking import ExportError, Run, run_module
@@ -49,10 +48,9 @@ def write_caffe(
 def to_caffe(spec: NetSpec) -> NetSpec:
     """The same net, written so that every reader of Caffe's files takes it for the same.
 
-    DeepLab's `hole` is `dilation`, Caffe's own name for it; the sizes of a PriorBox are the whole pixels that Caffe
-    cuts them to, and OpenCV does not.
+    DeepLab's `hole` is `dilation`, Caffe's own name for it.
     """
-    return spec.replace_layers(tuple(with_whole_sizes(_with_dilation(layer)) for layer in spec.layers))
+    return spec.replace_layers(tuple(_with_dilation(layer) for layer in spec.layers))
 
 
 def _with_dilation(layer: LayerSpec) -> LayerSpec:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isfinite, sqrt
 from typing import TYPE_CHECKING, ClassVar
 
-from ..net.layer import UnknownField
 from ..net.reach import NOTHING, Reach
 from .base import LARGEST, Layer, Pair, legacy_shape, refuse, register_layer
 from .fork import ForkMessage, fork_message
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer
 
-SIZES = ("min_size", "max_size")
 Corners = tuple[float, float, float, float]
 """(left, top, right, bottom) of a box, as seen from the centre of its cell, in pixels of the image."""
 
@@ -34,8 +32,9 @@ class PriorBox(Layer):
     """The prior boxes of each cell (h, w) of the first bottom and their variances, (1, 2, h * w * boxes * 4).
 
     Coordinates are parts of the image, which is the second bottom's size or `image` (h, w). `step` (h, w) is the
-    distance of cells in pixels, None where it is image / cells. Like Caffe's source, and unlike OpenCV, the sizes are
-    cut to whole pixels (SSD512's 35.84 is 35), but for PriorBoxClustered's and Synopsys' explicit widths and heights.
+    distance of cells in pixels, None where it is image / cells. Sizes with fractions count as they are written
+    (SSD512's 35.84), as before June 2016 in SSD's fork, and in OpenCV, TensorRT and OpenVINO; since then the fork cuts
+    them to whole pixels (`int min_size_ = min_sizes_[s]`, weiliu89/caffe#843), and no file says which it was made with.
     Sources: weiliu89/caffe (branch ssd), src/caffe/layers/prior_box_layer.cpp;
     openvinotoolkit/training_toolbox_caffe, prior_box_clustered_layer.cpp; for box_width, box_height, faceboxes, tf,
     keras and yx_order foss-for-synopsys-dwc-arc-processors/synopsys-caffe, prior_box_layer.cpp.
@@ -111,22 +110,6 @@ class PriorBox(Layer):
         return (torch.cat((priors, variance))[None].to(bottoms[0].dtype),)
 
 
-def with_whole_sizes(layer: LayerSpec) -> LayerSpec:
-    """The layer with min_size and max_size as whole pixels, if it is a PriorBox; to Caffe it is the same."""
-    if layer.type != "PriorBox":
-        return layer
-    return replace(layer, extra=tuple(_whole_field(field) for field in layer.extra))
-
-
-def _whole_field(field: UnknownField) -> UnknownField:
-    if field.name in ("prior_box_param", *SIZES):
-        if isinstance(field.value, tuple):
-            return replace(field, value=tuple(map(_whole_field, field.value)))
-        if isinstance(field.value, float) and isfinite(field.value):
-            return replace(field, value=float(int(field.value)))
-    return field
-
-
 def _boxes(spec: LayerSpec, message: ForkMessage) -> Iterator[tuple[Corners, float]]:
     """Each box of a PriorBox's cell, in Caffe's order, and its inset."""
     widths, heights = message.numbers("box_width"), message.numbers("box_height")
@@ -135,7 +118,7 @@ def _boxes(spec: LayerSpec, message: ForkMessage) -> Iterator[tuple[Corners, flo
             raise refuse(spec, f"{len(widths)} box_width and {len(heights)} box_height; expected as many")
         yield from ((_around(w, h), 0.0) for w, h in zip(widths, heights, strict=True))
         return
-    least, most = _whole(spec, message, "min_size"), _whole(spec, message, "max_size")
+    least, most = _lengths(spec, message, "min_size"), _lengths(spec, message, "max_size")
     if not least:
         raise refuse(spec, "min_size is missing", hint="give at least one min_size")
     if most and len(most) != len(least):
@@ -170,9 +153,9 @@ def _around(width: float, height: float) -> Corners:
     return -width / 2, -height / 2, width / 2, height / 2
 
 
-def _dense(size: int) -> list[Corners]:
+def _dense(size: float) -> list[Corners]:
     """FaceBoxes' boxes of one min_size; they end at the centre of their last pixel."""
-    low, high, step = FACEBOXES.get(size, (0, 1, 0))
+    low, high, step = FACEBOXES.get(int(size), (0, 1, 0))
     half = (size - 1) / 2
     return [
         (x * step - half, y * step - half, x * step + half, y * step + half)
@@ -181,12 +164,12 @@ def _dense(size: int) -> list[Corners]:
     ]
 
 
-def _whole(spec: LayerSpec, message: ForkMessage, field: str) -> list[int]:
-    """Sizes as Caffe uses them, cut to whole pixels: `int min_size_ = min_sizes_[s]`."""
+def _lengths(spec: LayerSpec, message: ForkMessage, field: str) -> list[float]:
+    """The sizes of a field, in pixels."""
     sizes = message.numbers(field)
     if not all(0 < size <= LARGEST for size in sizes):
         raise refuse(spec, f"{field} {sizes} must be positive")
-    return [int(size) for size in sizes]
+    return list(sizes)
 
 
 def _ratios(spec: LayerSpec, message: ForkMessage, *, keras: bool) -> list[float]:

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from converters import NetError, parse_prototxt, write_prototxt
-from converters.export import to_caffe
+from converters import NetError, parse_prototxt
 from converters.layers.prior_box import PriorBox
 
 CELLS, IMAGE = (3, 4), (26, 31)
@@ -85,9 +84,9 @@ CASES = {
         [(7, 7), (sqrt(63), sqrt(63)), of_ratio(7, 2), (10, 10), (sqrt(200), sqrt(200)), of_ratio(10, 2)],
         {},
     ),
-    "cut to whole pixels": (
-        "min_size: 7.9 max_size: 12.9 aspect_ratio: 2 flip: false",
-        [(7, 7), (sqrt(84), sqrt(84)), of_ratio(7, 2)],
+    "fractions": (
+        "min_size: 7.9 max_size: 12.5 aspect_ratio: 2 flip: false",
+        [(7.9, 7.9), (sqrt(7.9 * 12.5), sqrt(7.9 * 12.5)), of_ratio(7.9, 2)],
         {},
     ),
     "clip": ("min_size: 20 clip: true", [(20, 20)], {"clip": True}),
@@ -164,31 +163,13 @@ OPENCV = [
     "min_size: 7 max_size: 12 aspect_ratio: 2 aspect_ratio: 3 clip: false variance: 0.2",
     "min_size: 7 aspect_ratio: 2 flip: false clip: true step: 8 offset: 0.25 variance: 0.1",
     "min_size: 7 aspect_ratio: 2 aspect_ratio: 0.5 clip: false variance: 0.1 variance: 0.1 variance: 0.2 variance: 0.2",
+    "min_size: 7.9 max_size: 12.5 aspect_ratio: 2 clip: false variance: 0.1",
 ]
 
 
 @pytest.mark.parametrize("settings", OPENCV)
 def test_opencv_makes_the_same_priors(settings: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(priors(settings), opencv(settings, tmp_path), rtol=0, atol=3e-7)
-
-
-def test_opencv_does_not_cut_sizes_to_whole_pixels(tmp_path: Path) -> None:
-    """The one difference: `int min_size_ = min_sizes_[s]` in prior_box_layer.cpp (weiliu89/caffe#843)."""
-    theirs, ours = (make("min_size: 7.9 clip: false variance: 0.1") for make in (lambda s: opencv(s, tmp_path), priors))
-    width = (theirs[0, 0, 2] - theirs[0, 0, 0]) * IMAGE[1], (ours[0, 0, 2] - ours[0, 0, 0]) * IMAGE[1]
-    np.testing.assert_allclose(width, (7.9, 7), atol=1e-5)
-
-
-def test_caffes_file_says_whole_pixels_to_everybody(tmp_path: Path) -> None:
-    """Written again, the net is the same to Caffe, and OpenCV computes the same."""
-    settings = "min_size: 7.9 max_size: 12.5 aspect_ratio: 2 clip: false variance: 0.1"
-    net = to_caffe(parse_prototxt(text(settings)))
-    write_prototxt(net, tmp_path / "written.prototxt")
-    written = (tmp_path / "written.prototxt").read_text()
-    assert "min_size: 7" in written and "7.9" not in written and "12.5" not in written
-    theirs = cv2.dnn.readNetFromCaffe(str(tmp_path / "written.prototxt"))
-    theirs.setInput(np.zeros((1, 3, *IMAGE), np.float32))
-    np.testing.assert_allclose(theirs.forward("it").reshape(2, -1, 4), priors(settings), rtol=0, atol=3e-7)
 
 
 @pytest.mark.parametrize(
