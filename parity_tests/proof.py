@@ -149,6 +149,8 @@ def short(message: str) -> str:
     ):
         if found := re.search(pattern, text):
             return f"no {found[1]}"
+    if "Assertion failed" in text:
+        return "an assertion fails"
     text = (
         re.sub(r"^.*?(?:error: |inputs [^:]*: |model: )", "", text).replace("; nothing written", "").replace("|", "/")
     )
