@@ -22,6 +22,7 @@ from fcn_port.fastpath.graph import Step
 from fcn_port.fastpath.kernels import PackedConvolution, make_kernel
 from fcn_port.fastpath.lossless import Lossless
 from fcn_port.fastpath.native import NativeConvolution, build, convolution, why_not
+from fcn_port.fastpath.program import self_check
 from fcn_port.fastpath.winograd import WinogradConvolution
 from fcn_port.nets import FCN, FCN8s, Widths
 from parity_tests.fastpath.test_winograd import layer
@@ -35,10 +36,10 @@ pytestmark = pytest.mark.skipif(build.shutil.which("cc") is None, reason="no C c
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """As on a machine where nothing was compiled yet."""
     monkeypatch.setattr(build, "cache_folder", lambda: tmp_path / "native")
-    for function in (build.library, why_not):
+    for function in (build.library, why_not, self_check.why_not_any):
         function.cache_clear()
     yield tmp_path / "native"
-    for function in (build.library, why_not):
+    for function in (build.library, why_not, self_check.why_not_any):
         function.cache_clear()
 
 
@@ -166,13 +167,14 @@ def test_processors_with_shorter_registers(without: str, monkeypatch: pytest.Mon
     module = layer(64, 96, 3)
     x = torch.randn(2, 64, 31, 45)
     assert error(NativeConvolution(module, relu=True)(x), module, x) <= tolerance("winograd-layer")
+    assert self_check.why_not_any() is None  # every other kernel
 
 
 def test_it_is_compiled_once(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert why_not() is None
     (kept,) = empty_cache.glob("*.so")
     monkeypatch.setattr(build, "_compile", lambda *_: pytest.fail("compiled again"))
-    for function in (build.library, why_not):
+    for function in (build.library, why_not, self_check.why_not_any):
         function.cache_clear()
     assert why_not() is None
     other = empty_cache.parent / "other.c"

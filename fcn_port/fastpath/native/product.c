@@ -76,18 +76,18 @@ struct goal {
 };
 
 /* The places of a tile, which are fetched while its sums are computed. */
-INLINE struct goal goal_of(const struct step *s, float *arena, int64_t position, int count, int64_t channel)
+INLINE void find_goal(const struct step *s, float *arena, int64_t position, int count, int64_t channel,
+                      struct goal *goal)
 {
-    struct goal goal;
     struct spot at = spot_of(s, position);
     for (int r = 0; r < count; r++) {
-        goal.y[r] = place(arena, &s->y, at.image, at.y, at.x) + channel;
-        __builtin_prefetch(goal.y[r], 1, 3);
-        __builtin_prefetch(goal.y[r] + PANEL - 1, 1, 3);
+        goal->y[r] = place(arena, &s->y, at.image, at.y, at.x) + channel;
+        __builtin_prefetch(goal->y[r], 1, 3);
+        __builtin_prefetch(goal->y[r] + PANEL - 1, 1, 3);
         if (s->z.col) {
-            goal.z[r] = place(arena, &s->z, at.image, at.y, at.x) + channel;
-            __builtin_prefetch(goal.z[r], 0, 3);
-            __builtin_prefetch(goal.z[r] + PANEL - 1, 0, 3);
+            goal->z[r] = place(arena, &s->z, at.image, at.y, at.x) + channel;
+            __builtin_prefetch(goal->z[r], 0, 3);
+            __builtin_prefetch(goal->z[r] + PANEL - 1, 0, 3);
         }
         if (++at.x == s->w) {
             at.x = 0;
@@ -95,7 +95,6 @@ INLINE struct goal goal_of(const struct step *s, float *arena, int64_t position,
                 at.y = 0, at.image++;
         }
     }
-    return goal;
 }
 
 /* Sums of a whole panel to their places. */
@@ -142,9 +141,10 @@ INLINE void compute(const struct step *s, struct worker *w, struct rows rows, in
 {
     int64_t length = s->kernel_h * s->kernel_w * s->in_channels, of_panel = length * PANEL;
     const float *kernels = s->kernels + panel * of_panel;
-    rows.ahead = kernels + of_panel + tile * of_panel / (PANEL / LINE);
-    rows.step = tile < PANEL / LINE ? LINE : 0;
-    struct goal goal = goal_of(s, w->arena, position, count, panel * PANEL);
+    rows.ahead = kernels + of_panel + tile * length * FETCHED;
+    rows.step = tile < PANEL / FETCHED ? FETCHED : 0;
+    struct goal goal;
+    find_goal(s, w->arena, position, count, panel * PANEL, &goal);
     multiply(rows, kernels, count, s->channels - panel * PANEL, sums);
     put(s, &goal, count, panel * PANEL, sums);
 }

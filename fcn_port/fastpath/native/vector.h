@@ -41,6 +41,7 @@ INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 #define LINE 16 /* floats that a cache fetches at once */
+#define FETCHED (PANEL < LINE ? PANEL : LINE) /* floats of the next panel for each number of a row */
 
 /* Floats between rows of `length`: an odd number of lines, as rows 2048 bytes apart would share two places of a cache. */
 INLINE int64_t spread(int64_t length) { return ((length + LINE - 1) / LINE | 1) * LINE; }

@@ -121,7 +121,8 @@ INLINE void finish(const float *output, int n, int m, const struct step *s, floa
             int64_t from = i * count / times, until = (i + 1) * count / times;
             const float *a = memory.tiles + p * memory.apart + (lo + from) * wide(s);
             const float *kernels = s->kernels + p * of_point + panel * of_panel;
-            struct rows rows = {a, wide(s), 1, 0, s->in_channels, kernels + of_point + i * of_panel / 2, LINE};
+            struct rows rows = {a, wide(s), 1, 0, s->in_channels, kernels + of_point, FETCHED};
+            rows.ahead += i * s->in_channels * FETCHED;
             multiply(rows, kernels, (int)(until - from),
                      s->channels - panel * PANEL, memory.products + p * memory.kept + from * PANEL);
         }
