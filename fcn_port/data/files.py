@@ -129,7 +129,7 @@ def _unknown(labels: np.ndarray, unknown: list[int], path: Path, classes: int, i
     several = len(unknown) > 1
     named = ", ".join(map(str, unknown[:6])) + (" ..." if len(unknown) > 6 else "")
     used = [*range(classes), ignore_label]
-    hint = f"known are 0 to {classes - 1}, and {ignore_label} for pixels that do not count"
+    hint = f"known are 0 to {classes - 1}, and {ignore_label} for pixels that do not count (--void ID adds one)"
     if set(unknown) <= set(_greys(used)):
         hint = (
             f"{'these are' if several else 'this is'} the grey of VOC's colours: the map went through a conversion to "
