@@ -328,7 +328,15 @@ def find_layer(name: str) -> type[Layer] | None:
 
 
 def similar_type(name: str) -> str | None:
-    """The known layer type whose name is nearest, whatever its capitals; None where none is near."""
-    by_small = {known.lower(): known for known in _types}
-    near = get_close_matches(name.lower(), by_small, n=1, cutoff=0.75)
+    """The known layer type whose name is nearest, whatever its capitals; None where none is near.
+
+    One with something put before it, or with a number behind, is another layer, as ROIPooling is to Pooling.
+    """
+    by_small = {known.lower(): known for known in _types if ":" not in known}
+    small = name.lower()
+    near = [
+        each
+        for each in get_close_matches(small, by_small, n=3, cutoff=0.75)
+        if each == small or not (small.endswith(each) or small.removeprefix(each).isdigit())
+    ]
     return by_small[near[0]] if near else None

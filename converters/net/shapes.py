@@ -123,8 +123,8 @@ def known_params(layer: LayerSpec) -> Layer:
     raise UnknownLayerError(
         f"unsupported layer type {kind}",
         where=layer.place,
-        hint=f'{meant}add it with @register_layer("{name}"), on the command line by --register FILE.py; '
-        "converters/net/layer.py shows how",
+        hint=f'{meant}add it with @register_layer("{name}"), on the command line by --register FILE.py '
+        "(converters/net/layer.py shows how), or compute only what does not need it: CaffeNet(spec, outputs=[BLOB])",
     )
 
 

@@ -141,6 +141,7 @@ def _own_shapes(layer: LayerSpec) -> dict[str, Shape]:
     elif layer.type == "MemoryData":
         param = message.memory_data_param
         shapes = [(param.batch_size, param.channels, param.height, param.width), (param.batch_size,)]
+        shapes = shapes if all(shapes[0]) else []  # Caffe refuses sizes of 0; an image of none is nothing to assume
     if len(shapes) == 1:
         shapes *= len(layer.tops)
     return dict(zip(layer.tops, shapes, strict=False))

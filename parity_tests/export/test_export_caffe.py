@@ -211,3 +211,15 @@ def test_caffe_loads_every_layer_type_again(oracle: Oracle, name: str, tmp_path:
     done = oracle.forward(Path(report.files[1]).read_text(), weights=Path(report.files[0]), input_scale=scale)
     for key, blob in done.blobs.items():
         np.testing.assert_array_equal(blob, expected.blobs[key], err_msg=key)
+
+
+def test_an_input_of_two_tops_has_a_shape_for_each() -> None:
+    """NYUD's late fusion: Caffe takes one shape for both tops, OpenCV refuses it."""
+    from converters.export.caffe import to_caffe
+    from converters.formats.prototxt import parse_prototxt
+
+    shape = "input_param { shape { dim: 1 dim: 3 dim: 4 dim: 5 } }"
+    spec = parse_prototxt(f'layer {{ name: "in" type: "Input" top: "color" top: "hha" {shape} }}')
+    written = to_caffe(spec)
+    assert [list(each.dim) for each in written.layers[0].message.input_param.shape] == [[1, 3, 4, 5]] * 2
+    assert dict(written.inputs) == dict(spec.inputs)

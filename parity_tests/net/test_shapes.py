@@ -155,12 +155,15 @@ def test_unknown_layer_type_names_layer_type_and_line() -> None:
         infer_shapes(spec)
     assert str(caught.value) == (
         "ssd.prototxt: layer 'prior' (Prioritise, line 2): unsupported layer type 'Prioritise'\n"
-        '  add it with @register_layer("Prioritise"), on the command line by --register FILE.py; '
-        "converters/net/layer.py shows how"
+        '  add it with @register_layer("Prioritise"), on the command line by --register FILE.py '
+        "(converters/net/layer.py shows how), or compute only what does not need it: CaffeNet(spec, outputs=[BLOB])"
     )
 
 
-@pytest.mark.parametrize(("kind", "meant"), [("Relu", "ReLU"), ("BatchNormal", "BatchNorm"), ("IP", None)])
+@pytest.mark.parametrize(
+    ("kind", "meant"),
+    [("Relu", "ReLU"), ("BatchNormal", "BatchNorm"), ("IP", None)],
+)
 def test_a_misspelt_layer_type_is_told_what_is_meant(kind: str, meant: str | None) -> None:
     with pytest.raises(UnknownLayerError) as caught:
         infer_shapes(parse_prototxt(net_of(f'name: "it" type: "{kind}" bottom: "data" top: "t"')))
