@@ -48,9 +48,20 @@ def write_caffe(
 def to_caffe(spec: NetSpec) -> NetSpec:
     """The same net, written so that every reader of Caffe's files takes it for the same.
 
-    DeepLab's `hole` is `dilation`, Caffe's own name for it.
+    DeepLab's `hole` is `dilation`, Caffe's own name for it; an Input layer of several tops has a shape for each, for
+    OpenCV refuses one.
     """
-    return spec.replace_layers(tuple(_with_dilation(layer) for layer in spec.layers))
+    return spec.replace_layers(tuple(_with_dilation(_with_every_shape(layer)) for layer in spec.layers))
+
+
+def _with_every_shape(layer: LayerSpec) -> LayerSpec:
+    shapes = layer.message.input_param.shape
+    if layer.type != "Input" or len(shapes) != 1 or len(layer.tops) < 2:
+        return layer
+    message = layer.to_message()
+    for _ in layer.tops[1:]:
+        message.input_param.shape.add(dim=shapes[0].dim)
+    return LayerSpec.from_message(message, extra=layer.extra, line=layer.line)
 
 
 def _with_dilation(layer: LayerSpec) -> LayerSpec:
