@@ -35,7 +35,7 @@ class Division:
 
 
 GATHERED, FLAT, IN_PLACE = range(3)
-"""How product.c reads rows."""
+"""The ways in which product.c reads rows."""
 
 
 def divide_product(*, length: int, positions: int, features: int, rows_are: int, threads: int) -> Division:
