@@ -25,11 +25,13 @@ from converters.export import ExportError, OnnxOptions, TargetError, build_onnx,
 from converters.net import NetSpec
 from fcn_port.loading import load
 from fcn_port.nets import NETS as FAMILY
+from fcn_port.nets import FCNGoogLeNet
 from fcn_port.onnx_export import OnnxSource, source_of, trials_of
 from fcn_port.onnx_targets import check_in_target, judge_of_module
 from parity_tests import famous_nets
 from parity_tests.goldens import formats
 from parity_tests.narrow import narrow
+from parity_tests.nets import narrow_net, with_random_weights
 from parity_tests.test_architecture import ROOT
 
 PAGE = ROOT / "docs" / "export.md"
@@ -67,7 +69,8 @@ def subjects(folder: Path, wanted: Sequence[str] = ()) -> Iterator[Subject]:
             yield Subject(f"{name}-like", load(model, prototxt=prototxt), prototxt, model)
     for name in FAMILY:
         if not wanted or name in wanted:
-            net = narrow(FAMILY[name].make)
+            make = FAMILY[name].make
+            net = with_random_weights(narrow_net(name)) if make is FCNGoogLeNet else narrow(make)
             prototxt, model = folder / f"{name}.prototxt", folder / f"{name}.caffemodel"
             spec = source_of(net).spec
             converters.write_prototxt(spec, prototxt)
