@@ -38,7 +38,7 @@ from converters.export import (
 from converters.formats import format_prototxt, parse_prototxt, read_caffemodel, read_prototxt, sniff
 from converters.net import NetSpec, Shape, infer_blobs, infer_shapes
 from converters.passes import check_size, prepare
-from converters.safety import fresh_folder, sha256_of, whole_file
+from converters.safety import fresh_folder, make_folder, sha256_of, whole_file
 from weights.card import Card
 
 from .export_files import ExportReport
@@ -217,7 +217,7 @@ def _files(out: Path, names: Sequence[str]) -> Iterator[Sequence[BinaryIO]]:
     data = out.with_name(names[1])
     if (data.exists() or data.is_symlink()) and not out.exists():
         raise ExportError(f"{data}: the weights would replace this file\n  choose another name with --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     with fresh_folder(out) as folder:
         files = [(folder / name).open("x+b") for name in names]
         try:

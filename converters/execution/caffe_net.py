@@ -35,7 +35,7 @@ MOST_WEIGHTS = 4 << 30
 MOST_REMEMBERED = 64
 """The number of input sizes that a net remembers as checked."""
 GIVEN_LATER = frozenset(
-    {"card", "release", "preprocessing", "classes", "palette", "definition", "explain", "shapes", "reads"}
+    {"card", "release", "preprocessing", "classes", "palette", "definition", "explain", "engine", "shapes", "reads"}
 )
 """The attributes that `fcn_port.load` gives a net beside these, and no layer may take as its attribute."""
 

@@ -90,7 +90,7 @@ class Slice(Layer):
 
     def _sizes(self, total: int) -> list[int]:
         if not self.points:
-            return [total // self.parts] * self.parts
+            return [total // self.parts] * self.parts if self.parts else []
         ends = (*self.points, total)
         return [end - start for start, end in zip((0, *self.points), ends, strict=True)]
 

@@ -103,6 +103,8 @@ class MaskLayer(Layer):
     top_count: ClassVar[tuple[int, float]] = (1, 1)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        if len(bottoms[0]) < 2:
+            raise ValueError(f"a bottom of shape {bottoms[0]}; expected numbers for each region")
         numbers = prod(bottoms[0][1:])
         side = isqrt(numbers)
         if side * side != numbers:

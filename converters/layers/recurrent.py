@@ -20,7 +20,7 @@ from ..net.reach import EVERYTHING, Reach
 from .base import Layer, refuse, register_layer
 from .fork import fork_fields, fork_message
 from .recurrent_onnx import (
-    Steps,
+    UnrolledSteps,
     fixed_to_onnx,
     lstm_to_onnx,
     state_to_onnx,
@@ -121,7 +121,7 @@ class Recurrent(Layer):
         """The addition to the gates that forget_bias is (an older synopsys-caffe, lstm_unit_layer.cpp)."""
         return [self.forget_bias * (gate == 1) for gate in range(self.gates) for _ in range(self.num_output)]
 
-    def _onnx_steps(self, out: OnnxLayer) -> tuple[Steps, list[str]]:
+    def _onnx_steps(self, out: OnnxLayer) -> tuple[UnrolledSteps, list[str]]:
         """The steps, and the states at the beginning, none where they are zeros."""
         static = static_to_onnx(out) if self.static else None
         fixed = fixed_to_onnx(out, [out.blob(0), out.blob(1)], static=static)
@@ -131,7 +131,7 @@ class Recurrent(Layer):
         cont = out.reshape(out.bottoms[1], [steps_of(out, out.bottoms[0]), -1, 1], part="cont")
         given = out.bottoms[2 + self.static :]
         states = [state_to_onnx(out, state, width=self.num_output, part=f"begin{i}") for i, state in enumerate(given)]
-        return Steps(out, fixed, out.blob(2 + self.static), cont), states
+        return UnrolledSteps(out, fixed, out.blob(2 + self.static), cont), states
 
 
 def _refuse_synopsys(spec: LayerSpec) -> None:
@@ -332,7 +332,7 @@ class Lstm(Layer):
         if len(out.bottoms) > 1:
             whole = truth_to_onnx(out, out.bottoms[1])
             cont = out.reshape(whole, [steps_of(out, out.bottoms[0]), -1, 1], part="cont")
-        steps = Steps(out, fixed, out.blob(1), cont)
+        steps = UnrolledSteps(out, fixed, out.blob(1), cont)
         part = None if self.streams else "together"
         together = lstm_to_onnx(steps, width=self.num_output, h=None, c=None, part=part)[2]
         if part:

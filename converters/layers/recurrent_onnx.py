@@ -48,7 +48,7 @@ def static_to_onnx(out: OnnxLayer) -> str:
     return out.node("Gemm", [flat, out.blob(2)], part="static_inputs", transB=1)
 
 
-class Steps:
+class UnrolledSteps:
     """The steps of a recurrent layer, put down one after the other; `cont` is (steps, streams, 1), None without one."""
 
     def __init__(self, out: OnnxLayer, fixed: str, weight: str, cont: Operand) -> None:
@@ -100,7 +100,7 @@ def unit_to_onnx(
 
 
 def lstm_to_onnx(
-    steps: Steps, *, width: int, h: str | None, c: str | None, part: str | None = None
+    steps: UnrolledSteps, *, width: int, h: str | None, c: str | None, part: str | None = None
 ) -> tuple[str, str, str]:
     """All steps of an LSTM, whose h together make the first top; returns the last h and c, and all h."""
     each = []

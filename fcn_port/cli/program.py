@@ -112,7 +112,7 @@ class _Notes(logging.Handler):
     """A handler that tells what the library logs as messages of the program."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"fcn-port: {terminal_message(record.getMessage())}", file=sys.stderr)
+        click.echo(terminal_message(f"fcn-port: {record.getMessage()}"), err=True)
 
 
 def _listen_to_the_library() -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from converters.errors import CaffeFormatError, NetError
+from converters.execution import CaffeNet
 from weights.records import InputRecipe, Preprocessing
 
 from .images import ImageLike, read_image, to_input
@@ -20,6 +21,9 @@ from .tiles import tiles_of
 
 if TYPE_CHECKING:
     from ..nets import SiftFlow
+
+_RANDOM = (CaffeNet, nn.Dropout, nn.Dropout2d)
+"""Modules whose own mode changes what they compute; that of a wrapper means nothing."""
 
 Seen = Segmentation | dict[str, Segmentation]
 """The segmentation by a net with one output, or those by one with several, by output."""
@@ -72,7 +76,7 @@ def segment_all(
     keep_scores: bool = True,
 ) -> list[Seen]:
     """Segment images of one size in one pass of the net; otherwise as `segment`. ValueError if sizes differ."""
-    if net.training and any(child.training for child in net.children()):  # a wrapper's own mode means nothing
+    if any(part.training and isinstance(part, _RANDOM) for part in net.modules()):
         raise ValueError("the net is in train mode, in which dropout is random: call net.eval() first")
     work = _Work(net, _recipe(net, preprocessing), keep_scores)
     pixels = [read_image(image) for image in images]

@@ -233,7 +233,7 @@ def test_an_unknown_format_is_an_error_of_ours(tmp_path: Path) -> None:
         lambda: export_net(net, to="tflite", out=tmp_path / "out"),
         lambda: export(tmp_path / "net.caffemodel", to="tflite"),
     ):
-        with pytest.raises(ExportError, match="no format 'tflite'; there are python, caffe"):
+        with pytest.raises(ExportError, match="there is no format 'tflite'; there are caffe, python"):
             run()
 
 

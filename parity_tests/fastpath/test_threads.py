@@ -231,12 +231,12 @@ def test_max_unpooling_has_the_places_of_its_own_image() -> None:
 def test_changed_weights_are_packed_again_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[object] = []
 
-    class Counted(lossless.State):
+    class Counted(lossless.WeightsState):
         def __init__(self, *args: Any) -> None:
             made.append(self)
             super().__init__(*args)
 
-    monkeypatch.setattr(lossless, "State", Counted)
+    monkeypatch.setattr(lossless, "WeightsState", Counted)
     net = a_net()
     shared = fcn_port.fast(net)
     other = {key: value.flip(0) for key, value in net.state_dict().items()}
@@ -337,7 +337,7 @@ def test_an_export_is_checked_in_float64_beside_the_net_not_in_it() -> None:
 
     seen: list[tuple[torch.dtype, torch.dtype]] = []
     convolution = nn.Conv2d(1, 1, 1)
-    check._exact(nn.Sequential(convolution, Peek()), {"data": torch.zeros(1, 1, 2, 2)}, ["score"])
+    check.run_exactly(nn.Sequential(convolution, Peek()), {"data": torch.zeros(1, 1, 2, 2)}, ["score"])
     assert seen == [(torch.float64, torch.float32)]
 
 

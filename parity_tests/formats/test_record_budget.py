@@ -58,8 +58,8 @@ BOMBS: dict[str, tuple[bytes, Callable[[bytes], bytes]]] = {
     "strings for an enum": (b"\x0a\x00", param("pooling_param")),
     "numbers for messages": (b"\x38\x01", param("convolution_param")),
     "layers": (field("NetParameter", "layer", b""), lambda inner: net(b"") + inner),
-    "layers of 2014": (field("NetParameter", "layers", b""), lambda inner: net(b"") + inner),
-    "layers of 2013": (field("NetParameter", "layers", b"\x0a\x00"), lambda inner: net(b"") + inner),
+    "layers of 2014": (field("NetParameter", "layers", b""), lambda inner: _v1(b"") + inner),
+    "layers of 2013": (field("NetParameter", "layers", b"\x0a\x00"), lambda inner: _v1(b"\x0a\x00") + inner),
     "a fork's text": (b"a{}", lambda inner: net(write_tag(NUMBER, len(inner)) + inner)),
 }
 """A piece, and what makes a net of many of them."""

@@ -154,7 +154,11 @@ def test_a_type_that_says_everything_works(user: str, tmp_path: Path) -> None:
     assert use(user, "Spoken", tmp_path) == USERS[user]
 
 
-@pytest.mark.parametrize("user", USERS)
+def test_channels_that_a_type_does_not_say_follow_from_its_shapes(tmp_path: Path) -> None:
+    assert use("to_deploy", "Silent", tmp_path) == 5
+
+
+@pytest.mark.parametrize("user", [user for user in USERS if user != "to_deploy"])
 def test_a_type_that_says_nothing_is_refused_by_its_name(user: str, tmp_path: Path) -> None:
     with pytest.raises((NetError, ValueError), match=r"\bSilent\b"):
         use(user, "Silent", tmp_path)

@@ -29,7 +29,6 @@ FIRST_FILE = {
 """A limit on the size of files, and which file of the verb's short run is the first that does not fit."""
 
 LATER_FILE = {
-    ("evaluate", "--no-labels"): (200, "cache/"),
     ("evaluate", "--markdown"): (700, "table.md"),
     ("train", "log"): (200, "run/log.jsonl"),
     ("export", "torch-export"): (1500, "net.pt2"),

@@ -131,7 +131,7 @@ def test_an_error_in_an_evaluation_names_its_place(place: Any, odd: Any, said: s
         (
             ("card", "palette"),
             "rainbow",
-            "no snapshot of a run: card, palette: expected 'voc', found 'rainbow'",
+            "no snapshot of a run: card, palette: 'rainbow' is none of voc, cityscapes",
         ),
         (("random", "cpu", 0), "**", "no snapshot of a run: random: expected base64"),
         (("files",), {}, "no snapshot of a run: files: expected the names of two files"),
