@@ -55,7 +55,7 @@ class MIL(OneToOne):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
-        scores = bottoms[0].flatten(1)
+        scores = bottoms[0].reshape(bottoms[0].shape[0], -1)
         whole = scores[: len(scores) // self.each * self.each]
         return (whole.unflatten(0, (-1, self.each)).amax(1)[:, :, None, None],)
 

@@ -201,7 +201,10 @@ def _shapes_by_reader(spec: NetSpec) -> dict[str, Shape]:
 def _top_channels(layer: LayerSpec, bottoms: Sequence[int]) -> tuple[int, ...]:
     """The channels that the layer says its tops have, () where it does not."""
     params = params_if_valid(layer)
-    return (params.channels(bottoms) or ()) if params is not None else ()
+    try:
+        return (params.channels(bottoms) or ()) if params is not None else ()
+    except ValueError:  # settings that no bottom fits: whoever runs the net says so
+        return ()
 
 
 def _solve(for_one: int, for_two: int, wanted: int) -> int | None:

@@ -1,4 +1,4 @@
-"""What `fcn-port predict` does with a net that finds objects: boxes drawn, and records as JSON and in COCO's form."""
+"""`fcn-port predict` of a net that finds objects: boxes drawn, and records as JSON and in COCO's form."""
 
 from __future__ import annotations
 
