@@ -124,7 +124,7 @@ class BoxOutput(RegionOutput):
     def parse(cls, spec: LayerSpec) -> BoxOutput:
         message = fork_message(spec, "box_output_param")
         sizes = [message.numbers(name) for name in ("field_w", "field_h", "downsample_rate")]
-        if any(len(size) != len(spec.bottoms) or min(size) <= 0 for size in sizes):
+        if any(len(size) != len(spec.bottoms) or min(size, default=0) <= 0 for size in sizes):
             raise refuse(spec, f"{len(spec.bottoms)} bottoms need as many field_w, field_h and downsample_rate")
         fields = tuple(zip(*sizes, strict=True))
         return cls(**_output_fields(spec, message), fields=fields)

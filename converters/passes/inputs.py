@@ -203,7 +203,7 @@ def _top_channels(layer: LayerSpec, bottoms: Sequence[int]) -> tuple[int, ...]:
     params = params_if_valid(layer)
     try:
         return (params.channels(bottoms) or ()) if params is not None else ()
-    except ValueError:  # settings that no bottom fits: whoever runs the net says so
+    except (ValueError, IndexError):  # settings or bottoms that do not fit: whoever runs the net says so
         return ()
 
 
