@@ -157,7 +157,7 @@ def _load(weights: str, options: PredictOptions) -> Net:
 
 
 def _preprocessing(net: Net, mean: str, scale: float) -> Preprocessing:
-    """The channels' means that --mean gives: one number for each channel of the net's image, which is BGR where there are three."""
+    """The means that --mean gives: a number for each channel of the net's image, BGR where there are three."""
     name, shape = next(iter(net.inputs.items()))
     try:
         numbers = tuple(float(part) for part in mean.split(","))

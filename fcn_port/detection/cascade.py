@@ -21,7 +21,7 @@ from ..nets import Net
 from .raw import Raw, clipped
 
 SIDES = (12, 24, 48)
-"""What the nets look at, in pixels."""
+"""The sides of the squares that the nets look at, in pixels."""
 SMALLEST, FACTOR, STRIDE = 20, 0.709, 2
 """The smallest face in pixels, the step from one scale to the next, and of the first net's outputs."""
 THRESHOLDS = (0.6, 0.7, 0.7)

@@ -37,7 +37,7 @@ def scores_regions(spec: NetSpec) -> bool:
 
 
 def from_regions(net: Net, image: np.ndarray, recipe: InputRecipe) -> Iterator[Raw]:
-    """What the net finds in an image (h, w, 3) uint8 RGB."""
+    """The objects that the net finds in an image (h, w, 3) uint8 RGB."""
     h, w = image.shape[:2]
     scale = min(SHORTER / min(h, w), LONGER / max(h, w))
     seen = resize(image, (max(1, round(h * scale)), max(1, round(w * scale))))
