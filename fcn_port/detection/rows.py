@@ -38,7 +38,7 @@ def _by_centre(spec: NetSpec, output: str) -> bool:
 
 
 def from_rows(net: Net, image: np.ndarray, recipe: InputRecipe) -> Iterator[Raw]:
-    """The objects that the net finds in an image (h, w, 3) uint8 RGB; NetError for a net that takes more than an image."""
+    """The objects that the net finds in an image (h, w, 3) uint8 RGB; NetError for a net that takes more."""
     images = [name for name in net.inputs if name != INFO]
     if len(images) != 1 or len(net.inputs[images[0]]) != 4:
         raise NetError(f"expected a net with one image as its input, found the inputs {', '.join(net.inputs)}")
