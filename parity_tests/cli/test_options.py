@@ -47,8 +47,9 @@ def values_of(parameter: click.Parameter) -> set[Any]:
             )
         }
     if getattr(parameter, "multiple", False):
-        return {tuple[str, ...]}
-    may_be_missing = not parameter.required and found != {bool}
+        (each,) = found
+        return {tuple[each, ...]}
+    may_be_missing = not parameter.required and (found != {bool} or parameter.default is None)
     has_default = parameter.default is not None and "UNSET" not in repr(parameter.default).upper()
     return found | {types.NoneType} if may_be_missing and not has_default else found
 

@@ -313,16 +313,16 @@ def test_forward_lets_go_of_blobs_that_nobody_needs(monkeypatch: pytest.MonkeyPa
 # Layers from outside
 
 
-@register_layer("Axpy")
+@register_layer("ScaledSum")
 @dataclass(frozen=True)
-class Axpy(base.Layer):
-    """SENet's layer, as its author would add it."""
+class ScaledSum(base.Layer):
+    """A layer of somebody's own, like SENet's Axpy."""
 
     factor: float
 
     @classmethod
     def parse(cls, spec):
-        return cls(float(spec.extra_message("axpy_param").children().get("factor", [1.0])[-1]))
+        return cls(float(spec.extra_message("scaled_sum_param").children().get("factor", [1.0])[-1]))
 
     def top_shapes(self, bottoms):
         return (bottoms[1],)
@@ -335,7 +335,7 @@ class Axpy(base.Layer):
 def test_a_registered_layer_is_executed() -> None:
     net = net_of(
         'name: "pool" type: "Pooling" bottom: "data" top: "pool" pooling_param { pool: AVE global_pooling: true }',
-        'name: "axpy" type: "Axpy" bottom: "pool" bottom: "data" bottom: "data" top: "axpy" axpy_param { factor: 3 }',
+        'name: "sum" type: "ScaledSum" bottom: "pool" bottom: "data" bottom: "data" top: "sum" scaled_sum_param { factor: 3 }',
     )
     x = torch.randn(2, 3, 8, 9)
     torch.testing.assert_close(net(x), 3 * x.mean((2, 3), keepdim=True) * x + x)
