@@ -322,7 +322,7 @@ class ScaledSum(base.Layer):
 
     @classmethod
     def parse(cls, spec):
-        return cls(float(spec.extra_message("scaled_sum_param").children().get("factor", [1.0])[-1]))
+        return cls(float(spec.extra_message("sum_param").children().get("factor", [1.0])[-1]))
 
     def top_shapes(self, bottoms):
         return (bottoms[1],)
@@ -335,7 +335,7 @@ class ScaledSum(base.Layer):
 def test_a_registered_layer_is_executed() -> None:
     net = net_of(
         'name: "pool" type: "Pooling" bottom: "data" top: "pool" pooling_param { pool: AVE global_pooling: true }',
-        'name: "sum" type: "ScaledSum" bottom: "pool" bottom: "data" bottom: "data" top: "sum" scaled_sum_param { factor: 3 }',
+        'name: "s" type: "ScaledSum" bottom: "pool" bottom: "data" bottom: "data" top: "s" sum_param { factor: 3 }',
     )
     x = torch.randn(2, 3, 8, 9)
     torch.testing.assert_close(net(x), 3 * x.mean((2, 3), keepdim=True) * x + x)
