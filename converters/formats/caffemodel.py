@@ -233,9 +233,10 @@ def _merge(message: Any, source: Message, found: Sequence[Field]) -> tuple[Unkno
             try:
                 type(message).FromString(raw)
             except DecodeError as error:
-                known = message.DESCRIPTOR.fields_by_number[field.number].name
-                if not known.endswith("_param"):
-                    raise WireError(f"'{known}' does not parse", where=f"offset {field.start}") from error
+                known = message.DESCRIPTOR.fields_by_number.get(field.number)
+                name = f"field {field.number}" if known is None else f"'{known.name}'"
+                if known is None or not known.name.endswith("_param"):
+                    raise WireError(f"{name} does not parse", where=f"offset {field.start}") from error
                 colliding.append(UnknownField(f"#{field.number}", bytes(source.buffer[field.value : field.end])))
             else:
                 message.MergeFromString(raw)
