@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from pathlib import Path
@@ -89,12 +88,12 @@ def test_the_second_ctrl_c_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), stopping(said.append) as stop:
         assert not stop()
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert stop() and len(said) == 1
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     with stopping(said.append) as stop:
         for _ in range(2):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         assert stop() and len(said) == 2
