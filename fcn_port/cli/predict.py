@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from weights.records import InputRecipe, Preprocessing
-
-from .bringing import here
-from .device import device_option, find_device
-from .engine import RunOptions, engine_option, low_memory_option, padded_option, precision_option, run_as_told
-from .like import card_like
+from .device import device_option
+from .engine import engine_option, low_memory_option, padded_option, precision_option, run_as_told
+from .given_net import (
+    NetOptions,
+    check_inputs,
+    finds_objects,
+    like_option,
+    load_as_told,
+    mean_option,
+    prototxt_option,
+    scale_option,
+)
 from .net_choice import net_options
 from .output import echo, json_option, note, write_columns, write_json
 from .progress import progress_bar
@@ -31,17 +37,12 @@ _Path = click.Path(dir_okay=False, path_type=Path)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(RunOptions):
-    like: str | None
+class PredictOptions(NetOptions):
     scores: bool
     probabilities: bool
     batch: int
     tile: int | None
-    device: str
     verbose: bool
-    prototxt: Path | None
-    mean: str | None
-    scale: float
     least_score: float | None
     classes: Path | None
     coco: Path | None
@@ -51,18 +52,16 @@ class PredictOptions(RunOptions):
 @click.argument("weights")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=_Folder, default=".", show_default="this folder", help="Where the results go.")
-@click.option(
-    "--like", metavar="RELEASE", help="Make inputs and name classes as for RELEASE, where a file does not say."
-)
+@like_option
 @click.option("--scores", is_flag=True, help="Write the scores of all classes, too: <image>.scores.npz.")
 @click.option("--probabilities", is_flag=True, help="Write a grey picture for each class: <image>.probabilities/.")
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images of one size at a time.")
 @click.option(
     "--tile", type=click.IntRange(min=1), help="Let the net see N x N pixels at a time; the labels are the same."
 )
-@click.option("--prototxt", type=_File, help="The net of a file that holds none, or another one for its weights.")
-@click.option("--mean", metavar="B,G,R", help="Make inputs by taking off these values, where a file does not say how.")
-@click.option("--scale", type=float, default=1.0, show_default=True, help="Multiply inputs by this, with --mean.")
+@prototxt_option
+@mean_option
+@scale_option
 @click.option(
     "--least-score", type=click.FloatRange(0, 1), help="Of objects: tell those from this score on.  [default: 0.3]"
 )
@@ -98,12 +97,12 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     options = PredictOptions(**given)
-    net = _load(weights, options)
+    net = load_as_told(weights, options)
     one = is_single(images)
-    if _finds_objects(net):
+    if finds_objects(net):
         from .detecting import detect_all
 
-        _check_inputs(net, weights)
+        check_inputs(net, weights)
         return detect_all(
             net, sources, out=out, least=options.least_score, names=options.classes, coco=options.coco,
             as_json=as_json, one=one,
@@ -144,51 +143,10 @@ def _explain(net: Net, seen: Seen, tile: int | None, explained: set[tuple[int, i
         note(f"{size[0]}x{size[1]}: {net.explain(size)}")
 
 
-def _load(weights: str, options: PredictOptions) -> Net:
-    from ..loading import attach, load
-    from ..nets import definition
-
-    net = load(here(weights), find_device(options.device), prototxt=options.prototxt)
-    if options.like is not None:
-        attach(net, card_like(options.like, definition(net)))
-    if options.mean is not None:
-        attach(net, replace(net.card, preprocessing=_preprocessing(net, options.mean, options.scale)))
-    return net
-
-
-def _preprocessing(net: Net, mean: str, scale: float) -> Preprocessing:
-    """The means that --mean gives: a number for each channel of the net's image, BGR where there are three."""
-    name, shape = next(iter(net.inputs.items()))
-    try:
-        numbers = tuple(float(part) for part in mean.split(","))
-        recipe = InputRecipe(name, "color", "bgr" if len(numbers) == 3 else "file", numbers, scale=scale)
-    except ValueError as error:
-        raise click.BadParameter(f"{mean}: expected numbers such as 104,117,123", param_hint="'--mean'") from error
-    if len(shape) != 4 or shape[1] != len(numbers):
-        raise click.BadParameter(f"{mean}: the net's input {name} is {shape}", param_hint="'--mean'")
-    return Preprocessing((recipe,))
-
-
-def _finds_objects(net: Net) -> bool:
-    from converters.execution import CaffeNet
-
-    from ..detection import detects
-
-    return isinstance(net, CaffeNet) and detects(net.spec)
-
-
-def _check_inputs(net: Net, weights: str) -> None:
-    if net.preprocessing is None:
-        raise click.UsageError(
-            f"{weights} does not say how its inputs are made; add --mean B,G,R (and --scale), such as 104,117,123, or "
-            "--like RELEASE, such as voc-fcn8s"
-        )
-
-
 def _net(net: Net, weights: str, options: PredictOptions) -> Net:
     from ..predict.tiles import tiling_of
 
-    _check_inputs(net, weights)
+    check_inputs(net, weights)
     assert net.preprocessing is not None
     names = ", ".join(each.name for each in net.preprocessing.inputs)
     if ", " in names:
