@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from . import (
     activations,
+    arithmetic,
     batch,
     batch_norm,
     blocks,
@@ -64,6 +65,7 @@ __all__ = [
     "Layer",
     "Pooling",
     "activations",
+    "arithmetic",
     "batch",
     "batch_norm",
     "bilinear_kernel",

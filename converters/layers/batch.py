@@ -8,6 +8,7 @@ from math import inf, prod
 from typing import TYPE_CHECKING, ClassVar
 
 from ..net.onnx_form import INT64
+from ..net.python_form import Form, call
 from ..net.reach import EVERYTHING, NOTHING, PIXEL, Reach
 from .base import Layer, refuse, register_layer
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer
+    from ..net.python_form import Site
 
 
 @register_layer("BatchReindex")
@@ -48,6 +50,9 @@ class BatchReindex(Layer):
     def to_onnx(self, out: OnnxLayer) -> None:
         items = out.node("Cast", [out.bottoms[1]], part="items", to=INT64)
         out.top("Gather", [out.bottoms[0], items], axis=0)
+
+    def to_python(self, site: Site) -> Form:
+        return Form((f"{site.x}.index_select(0, {site.bottoms[1]}.long())",))
 
 
 @register_layer("Filter")
@@ -95,3 +100,7 @@ class Filter(Layer):
             "the number of items that a Filter keeps is known only when the net runs; an ONNX file is written for one",
             hint="end the net before it with --outputs, and choose the items in your program",
         )
+
+    def to_python(self, site: Site) -> Form:
+        chosen = call("filter_items", *site.bottoms)
+        return Form((chosen if site.tops > 1 else f"{chosen}[0]",))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ..net.python_form import Form, NoFormError, call, decimal, number, unless
 from ..net.reach import ALIGNED, EVERYTHING, PIXEL, Reach
 from .base import Layer, Neuron, as_image, kept, refuse, register_layer
 from .fork import fork_fields, fork_message
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer, Operand
+    from ..net.python_form import Site
 
 
 def _epsilon(spec: LayerSpec, eps: float) -> float:
@@ -159,6 +161,22 @@ class BatchNorm(Neuron):
             variance = (np.sqrt(variance) + np.float32(self.eps)) ** 2
         return {"scale": scale, "shift": shift, "mean": mean, "variance": variance}
 
+    def to_python(self, site: Site) -> Form:
+        if self.eps_after_root:
+            raise NoFormError("BatchNorm with add_eps_before_sqrt: false")
+        if self.scale_bias:
+            plain = call("F.batch_norm", site.x, *site.blobs[:2], *site.blobs[3:], eps=number(self.eps))
+            return Form((plain,), shared=(plain,))
+        made = call(
+            "CaffeBatchNorm",
+            site.blob_shapes[0][0],
+            eps=unless(1e-5, decimal(self.eps)),
+            fraction=unless(0.999, decimal(self.fraction)),
+            use_global_stats=unless(None, self.use_global_stats),
+        )
+        x, after = (site.x, "") if site.rank > 1 else (f"{site.x}[:, None]", ".squeeze(1)")
+        return Form((f"{site.module}({x}){after}",), made)
+
 
 @register_layer("BN")
 @dataclass(frozen=True)
@@ -263,6 +281,19 @@ class BN(Layer):
         tops = range(1, 1 + self.statistic_tops)
         normal = batch_normalized(out, x, axes=4, eps=self.eps, part="normalized", tops=tops)
         out.top("Add", [out.node("Mul", [normal, out.blob(0)], part="scaled"), out.blob(1)])
+
+    def to_python(self, site: Site) -> Form:
+        x, eps = site.x, number(self.eps)
+        if self.merged and not self.running:
+            return Form((f"{site.module}({x})",), call("CaffeScale", *site.blob_shapes[0], axis=0, bias=True))
+        weight, bias, *running = (f"{blob}.flatten()" for blob in site.blobs)
+        if self.running:
+            plain: tuple[str, ...] = (call("F.batch_norm", x, *running, weight, bias, eps=eps),)
+        else:
+            plain = (call("F.batch_norm", x, "None", "None", weight, bias, training=True, eps=eps),)
+        statistics = (f"{x}.mean((0, 2, 3), keepdim=True)", f"{x}.var((0, 2, 3), correction=0, keepdim=True)")
+        plain += statistics[: self.statistic_tops]
+        return Form(plain, shared=plain)
 
 
 def batch_normalized(

@@ -8,6 +8,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..net.onnx_form import Sizes
+from ..net.python_form import Form, call
 from ..net.reach import EVERYTHING, PIXEL, Reach
 from .base import Layer, canonical_axis, image_axis, refuse, register_layer
 from .opencv_onnx import TO_THE_END
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer
+    from ..net.python_form import Site
 
 
 @register_layer("Concat")
@@ -61,6 +63,9 @@ class Concat(Layer):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         out.top("Concat", out.bottoms, axis=self.axis)
+
+    def to_python(self, site: Site) -> Form:
+        return Form((call("torch.cat", f"[{', '.join(site.bottoms)}]", dim=self.axis % site.rank),))
 
 
 @register_layer("Slice")
@@ -128,6 +133,12 @@ class Slice(Layer):
         for i, (start, end) in enumerate(zip(starts, [*starts[1:], TO_THE_END], strict=True)):
             out.slice(x, [axis], out.sizes([start]), out.sizes([end]), index=i)
 
+    def to_python(self, site: Site) -> Form:
+        if site.tops == 1:
+            return Form((site.x,))
+        where = f"[{', '.join(map(str, self.points))}]" if self.points else self.parts
+        return Form((call("torch.tensor_split", site.x, where, dim=self.axis % site.rank),))
+
 
 def _axis(spec: LayerSpec, message: Any, old_name: str) -> int:
     """`axis`, or its older name, which cannot be negative."""
@@ -179,6 +190,9 @@ class Split(Layer):
         for index in range(self.tops):
             out.top("Identity", out.bottoms, index=index)
 
+    def to_python(self, site: Site) -> Form:
+        return Form((site.x,) * site.tops)
+
 
 @register_layer("Silence")
 @dataclass(frozen=True)
@@ -205,3 +219,6 @@ class Silence(Layer):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         """Nothing: it has no tops."""
+
+    def to_python(self, site: Site) -> Form:
+        return Form(())

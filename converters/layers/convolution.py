@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..net.layer import LayerSpec
+from ..net.python_form import Form, call, numbers, unless
 from ..net.reach import NOTHING, Reach, Transposed, Window
 from .base import LARGEST, Layer, OneToOne, as_image, canonical_axis, image_axis, pair, refuse, register_layer
 from .fork import fork_fields
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import Shape
     from ..net.onnx_form import OnnxLayer, Operand, Sizes
+    from ..net.python_form import Site
 
 
 MOST_COPIES = 1 << 26
@@ -216,6 +218,10 @@ class Convolution(Windows, Layer):
         batch = _one_batch_axis(x, axes)
         return _restore(convolve(batch, weight, bias, stride, pad, dilation, self.group), x, axes)
 
+    def to_python(self, site: Site) -> Form:
+        channels = (site.blob_shapes[0][1] * self.group, self.num_output)
+        return _convolution(self, site, "Conv", "conv", channels=channels)
+
 
 @register_layer("ConvolutionDepthwise")
 @dataclass(frozen=True)
@@ -273,6 +279,10 @@ class Deconvolution(Convolution):
         batch = _one_batch_axis(x, axes)
         return _restore(deconvolve(batch, weight, bias, stride, pad, 0, self.group, dilation), x, axes)
 
+    def to_python(self, site: Site) -> Form:
+        channels = (site.blob_shapes[0][0], self.num_output)
+        return _convolution(self, site, "ConvTranspose", "conv_transpose", channels=channels)
+
 
 @register_layer("Im2col")
 @dataclass(frozen=True)
@@ -320,6 +330,9 @@ class Im2col(Windows, OneToOne):
         window: dict[str, Any] = {"kernel_shape": kernel, "strides": stride, "pads": pad * 2, "dilations": dilation}
         out.top("Conv", [out.bottoms[0], weight], group=channels, **window)
 
+    def to_python(self, site: Site) -> Form:
+        return Form((call("im2col", site.x, *self.along(2)),))
+
 
 def _spatial(spec: LayerSpec, message: Any, name: str, *, default: int | None = None) -> tuple[int, ...]:
     given = tuple(getattr(message, name))
@@ -352,3 +365,29 @@ def _one_batch_axis(x: Tensor, axes: int) -> Tensor:
 
 def _restore(top: Tensor, x: Tensor, axes: int) -> Tensor:
     return top if x.ndim == axes + 2 else top.reshape(*x.shape[: -axes - 1], *top.shape[1:])
+
+
+def _convolution(params: Convolution, site: Site, module: str, function: str, *, channels: tuple[int, int]) -> Form:
+    axes = len(site.blob_shapes[0]) - 2
+    kernel, stride, pad, dilation = params.along(axes)
+    window = {
+        "stride": unless((1,) * axes, stride, numbers(stride)),
+        "padding": unless((0,) * axes, pad, numbers(pad)),
+        "dilation": unless((1,) * axes, dilation, numbers(dilation)),
+        "groups": unless(1, params.group),
+    }
+    made = call(f"nn.{module}{axes}d", *channels, numbers(kernel), **window, bias=unless(True, params.bias))
+    plain = call(f"F.{function}{axes}d", "{x}", *site.blobs, **window)
+    leading = [len(shape) - axes - 1 for shape in site.shapes]
+    tops, shared = (
+        tuple(_batched(text, x, count) for x, count in zip(site.bottoms, leading, strict=True))
+        for text in (f"{site.module}({{x}})", plain)
+    )
+    return Form(tops, made, shared)
+
+
+def _batched(text: str, x: str, leading: int) -> str:
+    """`text` applied to x with its leading axes as one; PyTorch takes one of them or none."""
+    if leading < 2:
+        return text.format(x=x)
+    return f"{text.format(x=f'{x}.flatten(0, {leading - 1})')}.unflatten(0, {x}.shape[:{leading}])"

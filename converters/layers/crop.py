@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ..net.onnx_form import OPENCV
+from ..net.python_form import Form, call
 from ..net.reach import NOTHING, Reach, Window
 from .base import Layer, canonical_axis, image_axis, register_layer
 from .opencv_onnx import opencv_crop
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer
+    from ..net.python_form import Site
 
 
 @register_layer("Crop")
@@ -91,6 +93,10 @@ class Crop(Layer):
             opencv_crop(out, axis=axes[0], offsets=offsets)
             return
         out.slice(x, axes, offsets, out.size(reference, axes) + offsets)
+
+    def to_python(self, site: Site) -> Form:
+        axes, offsets = zip(*self._offsets(site.shapes[0]), strict=True)
+        return Form((call("crop", *site.bottoms, axis=axes[0], offsets=offsets),))
 
 
 def _part(x: Tensor, axis: int, offset: int, length: int) -> Tensor:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..net.python_form import Form, number
 from ..net.reach import PIXEL, Reach
 from .base import Layer, Neuron, find_layer, refuse, register_layer
 from .fork import fork_fields
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec
     from ..net.onnx_form import OnnxLayer
+    from ..net.python_form import Site
 
 
 @register_layer("Dropout")
@@ -76,6 +78,9 @@ class Dropout(Neuron):
         else:
             out.top("Mul", [out.bottoms[0], out.constant("keep", np.float32(1 - self.ratio))])
 
+    def to_python(self, site: Site) -> Form:
+        return _dropped(self, site, "F.dropout")
+
 
 @register_layer("SpatialDropout", "Python:SpatialDropoutLayer")
 @dataclass(frozen=True)
@@ -95,6 +100,9 @@ class SpatialDropout(Dropout):
 
         return dropout2d(x, self.ratio)
 
+    def to_python(self, site: Site) -> Form:
+        return _dropped(self, site, "F.dropout2d")
+
 
 @register_layer("Python")
 class Python(Layer):
@@ -104,3 +112,8 @@ class Python(Layer):
     def parse(cls, spec: LayerSpec) -> Layer | None:
         layer_class = find_layer(f"Python:{spec.message.python_param.layer}")
         return None if layer_class is None else layer_class.parse(spec)
+
+
+def _dropped(params: Dropout, site: Site, function: str) -> Form:
+    text = f"{function}({site.x}, {number(params.ratio)}, {params.sample or 'self.training'})"
+    return Form((text if params.scale_train else f"{text} * {number(1 - params.ratio)}",))

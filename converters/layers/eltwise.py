@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ..net.onnx_form import Operand
+from ..net.python_form import Form, number
 from ..net.reach import PIXEL, Reach
 from .base import Layer, refuse, register_layer
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer
+    from ..net.python_form import Site
 
 
 @register_layer("Eltwise")
@@ -90,3 +92,16 @@ class Eltwise(Layer):
         for i, term in enumerate(terms[1:-1], 1):
             total = out.node(op, [total, term], part=f"sum{i}")
         out.top(op, [total, terms[-1]])
+
+    def to_python(self, site: Site) -> Form:
+        if self.operation == "MAX":
+            return Form((reduce(lambda a, b: f"torch.maximum({a}, {b})", site.bottoms),))
+        if self.operation == "PROD":
+            return Form((" * ".join(site.bottoms),))
+        first, *others = zip(site.bottoms, self.coefficients, strict=True)
+        text = first[0] if first[1] == 1 else f"{number(first[1])} * {first[0]}"
+        for x, c in others:
+            text = (
+                f"{text} {'+' if c == 1 else '-'} {x}" if abs(c) == 1 else f"torch.add({text}, {x}, alpha={number(c)})"
+            )
+        return Form((text,))

@@ -8,6 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 from ..net.onnx_form import INT64
+from ..net.python_form import Form, call, unless
 from ..net.reach import EVERYTHING, Reach
 from .base import OneToOne, canonical_axis, image_axis, refuse, register_layer
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer
+    from ..net.python_form import Site
 
 
 @register_layer("InnerProduct")
@@ -80,6 +82,17 @@ class InnerProduct(OneToOne):
         else:
             out.reshape(product, [out.size(x, range(axis)), self.num_output])
 
+    def to_python(self, site: Site) -> Form:
+        axis = self.axis % site.rank
+        flat = site.x if axis == site.rank - 1 else f"{site.x}.flatten({unless(0, axis) or ''})"
+        weight, *bias = site.blobs
+        plain = call("F.linear", flat, f"{weight}.t()" if self.transpose else weight, *bias)
+        if self.transpose:
+            return Form((plain,), shared=(plain,))
+        outputs, inputs = site.blob_shapes[0]
+        made = call("nn.Linear", inputs, outputs, bias=unless(True, self.bias))
+        return Form((f"{site.module}({flat})",), made, (plain,))
+
 
 @register_layer("Embed")
 @dataclass(frozen=True)
@@ -130,3 +143,12 @@ class Embed(OneToOne):
             return
         rows = out.node("Gather", [out.blob(0), places], part="rows")
         out.top("Add", [rows, out.blob(1)])
+
+    def to_python(self, site: Site) -> Form:
+        plain = call("F.embedding", f"{site.x}.long()", site.blobs[0])
+        if self.bias:
+            plain = f"{plain} + {site.blobs[1]}"
+            return Form((plain,), shared=(plain,))
+        return Form(
+            (f"{site.module}({site.x}.long())",), call("nn.Embedding", self.input_dim, self.num_output), (plain,)
+        )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..net.onnx_form import OPENCV
+from ..net.python_form import Form, call, number
 from ..net.reach import PIXEL, Reach, Window
 from .base import LARGEST, Neuron, as_image, refuse, register_layer
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer, Operand
+    from ..net.python_form import Site
 
 
 @register_layer("LRN")
@@ -86,3 +88,9 @@ class LRN(Neuron):
         for op, part, constant in (("Mul", "alpha", self.alpha), ("Add", "k", self.k), ("Pow", "beta", -self.beta)):
             value = out.node(op, [value, out.constant(part, np.float32(constant))], part=f"{part}_applied")
         out.top("Mul", [x, value])
+
+    def to_python(self, site: Site) -> Form:
+        size, alpha, beta = self.local_size, number(self.alpha), self.beta  # powers are of doubles
+        if self.within_channel:
+            return Form((call("lrn_within_channel", site.x, size, alpha, beta),))
+        return Form((call("F.local_response_norm", site.x, size, alpha=alpha, beta=beta, k=number(self.k)),))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, inf, log, prod
+from math import inf, prod
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ..net.onnx_form import FLOAT, OPENCV, Operand
+from ..net.onnx_form import FLOAT, OPENCV
+from ..net.python_form import Form, call, number, times
 from ..net.reach import PIXEL, Reach
-from .base import Layer, Neuron, chain, refuse, register_layer
+from .base import Layer, Neuron, refuse, register_layer
 from .fork import fork_fields
 from .opencv_onnx import softplus_of_any_size
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer
+    from ..net.python_form import Site
 
 
 class Elementwise(Neuron):
@@ -66,6 +68,10 @@ class ReLU(Elementwise):
             out.top("LeakyRelu", out.bottoms, alpha=self.negative_slope)
         else:
             out.top("Relu", out.bottoms)
+
+    def to_python(self, site: Site) -> Form:
+        slope = self.negative_slope
+        return Form((f"F.leaky_relu({site.x}, {number(slope)})" if slope else f"F.relu({site.x})",))
 
 
 @register_layer("ReLU1", "ReLU3", "ReLU6")
@@ -154,6 +160,16 @@ class PReLU(Neuron):
         rest = (1,) * (len(x.shape) - 2)
         out.top("PRelu", [x, out.blob(0, shape=(1,) if self.channel_shared else (-1, *rest))])
 
+    def to_python(self, site: Site) -> Form:
+        if self.channel_shared:
+            plain = f"F.prelu({site.x}, {site.blobs[0]}.reshape(1))"
+            return Form((plain,), shared=(plain,))
+        return Form(
+            (f"{site.module}({site.x})",),
+            f"nn.PReLU({site.blob_shapes[0][0]})",
+            (f"F.prelu({site.x}, {site.blobs[0]})",),
+        )
+
 
 @register_layer("ELU")
 @dataclass(frozen=True)
@@ -174,6 +190,9 @@ class ELU(Elementwise):
     def to_onnx(self, out: OnnxLayer) -> None:
         out.top("Elu", out.bottoms, alpha=self.alpha)
 
+    def to_python(self, site: Site) -> Form:
+        return Form((call("F.elu", site.x, *([number(self.alpha)] if self.alpha != 1 else [])),))
+
 
 @register_layer("Sigmoid")
 @dataclass(frozen=True)
@@ -186,6 +205,9 @@ class Sigmoid(Elementwise):
     def to_onnx(self, out: OnnxLayer) -> None:
         out.top("Sigmoid", out.bottoms)
 
+    def to_python(self, site: Site) -> Form:
+        return Form((f"torch.sigmoid({site.x})",))
+
 
 @register_layer("TanH")
 @dataclass(frozen=True)
@@ -197,6 +219,9 @@ class TanH(Elementwise):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         out.top("Tanh", out.bottoms)
+
+    def to_python(self, site: Site) -> Form:
+        return Form((f"torch.tanh({site.x})",))
 
 
 @register_layer("BNLL")
@@ -215,6 +240,9 @@ class BNLL(Elementwise):
         else:
             out.top("Softplus", out.bottoms)
 
+    def to_python(self, site: Site) -> Form:
+        return Form((f"F.softplus({site.x})",))
+
 
 @register_layer("AbsVal")
 @dataclass(frozen=True)
@@ -226,6 +254,9 @@ class AbsVal(Elementwise):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         out.top("Abs", out.bottoms)
+
+    def to_python(self, site: Site) -> Form:
+        return Form((f"{site.x}.abs()",))
 
 
 @register_layer("Swish")
@@ -248,6 +279,9 @@ class Swish(Elementwise):
             x if self.beta == 1 else out.node("Mul", [x, out.constant("beta", np.float32(self.beta))], part="scaled")
         )
         out.top("Mul", [x, out.node("Sigmoid", [scaled], part="gate")])
+
+    def to_python(self, site: Site) -> Form:
+        return Form((f"{site.x} * torch.sigmoid({times(site.x, self.beta)})",))
 
 
 @register_layer("Clip")
@@ -272,6 +306,9 @@ class Clip(Elementwise):
         limits = out.constant("min", np.float32(self.low)), out.constant("max", np.float32(self.high))
         out.top("Clip", [out.bottoms[0], *limits])
 
+    def to_python(self, site: Site) -> Form:
+        return Form((f"{site.x}.clamp({number(self.low)}, {number(self.high)})",))
+
 
 @register_layer("Threshold")
 @dataclass(frozen=True)
@@ -292,102 +329,5 @@ class Threshold(Elementwise):
         above = out.node("Greater", [out.bottoms[0], threshold], part="above")
         out.top("Cast", [above], to=FLOAT)
 
-
-@register_layer("Power")
-@dataclass(frozen=True)
-class Power(Elementwise):
-    """(shift + scale * x)^power."""
-
-    power: float
-    scale: float
-    shift: float
-
-    @classmethod
-    def parse(cls, spec: LayerSpec) -> Power:
-        message = spec.message.power_param
-        return cls(message.power, message.scale, message.shift)
-
-    def compute(self, x: Tensor) -> Tensor:
-        if self.scale != 1:
-            x = x * self.scale
-        if self.shift:
-            x = x + self.shift
-        return x if self.power == 1 else x.pow(self.power)
-
-    def to_onnx(self, out: OnnxLayer) -> None:
-        steps = [("Mul", "scale", self.scale)] if self.scale != 1 else []
-        steps += [("Add", "shift", self.shift)] if self.shift else []
-        steps += [("Pow", "power", self.power)] if self.power != 1 else []
-        chain(out, out.bottoms[0], steps)
-
-
-@register_layer("Exp")
-@dataclass(frozen=True)
-class Exp(Elementwise):
-    """base^(shift + scale * x); a base of -1 stands for e."""
-
-    base: float
-    scale: float
-    shift: float
-
-    @classmethod
-    def parse(cls, spec: LayerSpec) -> Exp:
-        message = spec.message.exp_param
-        return cls(_base(spec, message.base), message.scale, message.shift)
-
-    def compute(self, x: Tensor) -> Tensor:
-        top = (x * (self.scale * log(self.base))).exp()
-        return top * exp(min(self.shift * log(self.base), 700)) if self.shift else top  # beyond: inf in float32
-
-    def to_onnx(self, out: OnnxLayer) -> None:
-        scale, shift = self.scale * log(self.base), self.shift * log(self.base)
-        x: Operand = out.bottoms[0]
-        if scale != 1:
-            x = out.node("Mul", [x, out.constant("scale", np.float32(scale))], part="scaled")
-        if not self.shift:
-            out.top("Exp", [x])
-            return
-        power = out.node("Exp", [x], part="power")
-        out.top("Mul", [power, out.constant("shift", np.float32(exp(min(shift, 700))))])
-
-
-@register_layer("Log")
-@dataclass(frozen=True)
-class Log(Elementwise):
-    """The logarithm of shift + scale * x to `base`; a base of -1 stands for e."""
-
-    base: float
-    scale: float
-    shift: float
-
-    @classmethod
-    def parse(cls, spec: LayerSpec) -> Log:
-        message = spec.message.log_param
-        base = _base(spec, message.base)
-        if base == 1:
-            raise refuse(spec, "there is no logarithm to base 1")
-        return cls(base, message.scale, message.shift)
-
-    def compute(self, x: Tensor) -> Tensor:
-        top = (self.shift + self.scale * x).log()
-        return top / log(self.base) if self.base != exp(1) else top
-
-    def to_onnx(self, out: OnnxLayer) -> None:
-        x: Operand = out.bottoms[0]
-        if self.scale != 1:
-            x = out.node("Mul", [x, out.constant("scale", np.float32(self.scale))], part="scaled")
-        if self.shift:
-            x = out.node("Add", [x, out.constant("shift", np.float32(self.shift))], part="shifted")
-        if self.base == exp(1):
-            out.top("Log", [x])
-            return
-        natural = out.node("Log", [x], part="natural")
-        out.top("Div", [natural, out.constant("base", np.float32(log(self.base)))])
-
-
-def _base(spec: LayerSpec, base: float) -> float:
-    if base == -1:
-        return exp(1)
-    if base <= 0:
-        raise refuse(spec, f"base is {base}; it must be positive, or -1 for e")
-    return base
+    def to_python(self, site: Site) -> Form:
+        return Form((f"({site.x} > {number(self.threshold)}).to({site.x}.dtype)",))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..net.onnx_form import OPENCV
+from ..net.python_form import Form, call, number, spread, unless
 from ..net.reach import ALIGNED, PIXEL, Reach
 from .base import Neuron, OneToOne, kept, legacy_shape, register_layer
 from .fork import fork_message
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer, Operand
+    from ..net.python_form import Site
 
 
 @register_layer("MVN")
@@ -78,6 +80,12 @@ class MVN(OneToOne):
         divisor = out.node("Add", [deviation, out.constant("eps", np.float32(self.eps))], part="divisor")
         out.top("Div", [centred, divisor])
 
+    def to_python(self, site: Site) -> Form:
+        x = spread(site.x, 4 - site.rank)
+        axes = (1, 2, 3) if self.across_channels else (2, 3)
+        variance = unless(True, self.normalize_variance)
+        return Form((call("mean_variance_normalize", x, axes, number(self.eps), variance=variance),))
+
 
 @register_layer("Normalize")
 @dataclass(frozen=True)
@@ -135,6 +143,12 @@ class Normalize(Neuron):
         unit = out.node("Div", [x, out.node("Sqrt", [total], part="norm")], part="unit")
         shape = () if self.channel_shared else (-1, *[1] * (len(x.shape) - 2))
         out.top("Mul", [unit, out.blob(0, shape=shape)])
+
+    def to_python(self, site: Site) -> Form:
+        axes = tuple(range(1, site.rank)) if self.across_spatial else (1,)
+        scale = site.blobs[0] if self.channel_shared else spread(site.blobs[0], site.rank - 2)
+        plain = call("normalize", site.x, axes, number(self.eps), scale)
+        return Form((plain,), shared=(plain,))
 
 
 @register_layer("Python:Norm2Layer")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
+from ..net.python_form import Form, call, numbers, unless
 from ..net.reach import EVERYTHING, Reach, Window
 from .base import LARGEST, Layer, OneToOne, Pair, as_image, pair, refuse, register_layer
 from .fork import ForkMessage, fork_fields
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer
+    from ..net.python_form import Site
 
 
 @register_layer("Pooling")
@@ -265,6 +267,26 @@ class Pooling(Layer):
             return
         pooling_to_onnx(self, out)
 
+    def to_python(self, site: Site) -> Form:
+        x, window = site.x, (self.kernel, self.stride, self.pad)
+        ceil = unless(True, self.ceil)
+        if self.method == "STOCHASTIC":
+            kernel = f"{x}.shape[2:]" if self.global_pooling else self.kernel
+            return Form((call("stochastic_pool", x, kernel, self.stride, ceil=ceil),))
+        if self.global_pooling:
+            if self.mask:
+                return Form((f"global_max_pool_with_places({x})",))
+            return Form((f"{x}.{'mean' if self.method == 'AVE' else 'amax'}((2, 3), keepdim=True)",))
+        if not self._as_pytorch:
+            if self.method == "AVE":
+                return Form((call("caffe_average_pool", x, *window, ceil=ceil),))
+            top = call("caffe_max_pool", x, *window, dilation=unless((1, 1), self.dilation), ceil=ceil)
+            return Form((top if self.mask else f"{top}[0]",))
+        if self.mask:
+            pad, dilation = unless((0, 0), self.pad), unless((1, 1), self.dilation)
+            return Form((call("max_pool_with_places", x, *window[:2], pad=pad, dilation=dilation, ceil=ceil),))
+        return Form((_torch_pooling(self, x),))
+
 
 def _method(spec: LayerSpec, fork: ForkMessage) -> str:
     """The pool method; Synopsys' is AVE_EXC_PAD, once AVE_TF, with the number 3 (synopsys-caffe, caffe.proto)."""
@@ -338,3 +360,19 @@ class SPP(OneToOne):
                 cells = pooling_to_onnx(self._level(level, size), out, part=part)
             rows.append(out.node("Flatten", [cells], part=f"row{level}"))
         out.top("Concat", rows, axis=1)
+
+    def to_python(self, site: Site) -> Form:
+        return Form((call("spatial_pyramid", site.x, self.levels, repr(self.method)),))
+
+
+def _torch_pooling(params: Pooling, x: str) -> str:
+    function = "F.max_pool2d" if params.method == "MAX" else "F.avg_pool2d"
+    return call(
+        function,
+        x,
+        numbers(params.kernel),
+        stride=unless(params.kernel, params.stride, numbers(params.stride)),
+        padding=unless((0, 0), params.pad, numbers(params.pad)),
+        dilation=unless((1, 1), params.dilation, numbers(params.dilation)),
+        ceil_mode=unless(False, params.ceil),
+    )

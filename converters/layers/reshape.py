@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
+from ..net.python_form import Form, call
 from ..net.reach import EVERYTHING, PIXEL, Reach
 from .base import Layer, OneToOne, canonical_axis, image_axis, kept, refuse, register_layer
 from .blocks import DepthToSpace
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer
+    from ..net.python_form import Site
 
 
 @register_layer("Flatten")
@@ -58,6 +60,10 @@ class Flatten(OneToOne):
         x = out.bottoms[0]
         start, end = canonical_axis(self.axis, x.shape), canonical_axis(self.end_axis, x.shape)
         out.reshape(x, [*kept(x, start), -1, out.size(x, range(end + 1, len(x.shape)))])
+
+    def to_python(self, site: Site) -> Form:
+        start, end = self.axis % site.rank, self.end_axis % site.rank
+        return Form((call(f"{site.x}.flatten", start, *([end] if end != site.rank - 1 else [])),))
 
 
 @register_layer("Reshape")
@@ -131,6 +137,14 @@ class Reshape(OneToOne):
         rest = [out.size(x, [dim]) if isinstance(dim, int) else dim[0] for dim in plan[first:]]
         out.reshape(x, [*kept(x, first), *rest])
 
+    def to_python(self, site: Site) -> Form:
+        start = self.axis if self.axis >= 0 else site.rank + self.axis + 1
+        end = site.rank if self.num_axes == -1 else start + self.num_axes
+        sizes = [f"{site.x}.shape[{i}]" for i in range(site.rank)]
+        dims = [str(dim) if dim else sizes[start + i] for i, dim in enumerate(self.dims)]
+        top = [*sizes[:start], *dims, *sizes[end:]]
+        return Form((call(f"{site.x}.reshape", *(top or ["()"])),))
+
 
 @register_layer("Tile")
 @dataclass(frozen=True)
@@ -173,6 +187,11 @@ class Tile(OneToOne):
         times = [1] * len(x.shape)
         times[self.axis] = self.tiles
         out.top("Tile", [x, out.constant("times", times)])
+
+    def to_python(self, site: Site) -> Form:
+        times = [1] * site.rank
+        times[self.axis] = self.tiles
+        return Form((call(f"{site.x}.repeat", *times),))
 
 
 @register_layer("Permute")
@@ -217,3 +236,6 @@ class Permute(OneToOne):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         out.top("Transpose", out.bottoms, perm=self._order(len(out.bottoms[0].shape)))
+
+    def to_python(self, site: Site) -> Form:
+        return Form((call(f"{site.x}.permute", *self._order(site.rank)),))

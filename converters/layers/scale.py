@@ -8,6 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 from ..net.onnx_form import OPENCV
+from ..net.python_form import Form, call, spread, unless
 from ..net.reach import ALIGNED, PIXEL, Reach
 from .base import Layer, canonical_axis, image_axis, kept, refuse, register_layer
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer, Operand
+    from ..net.python_form import Site
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,18 @@ class Scale(Broadcast):
         scaled = out.node("Mul", [x, scale], part="scaled")
         out.top("Add", [scaled, self._spread_onnx(out, 0 if self.two_bottoms else 1)])
 
+    def to_python(self, site: Site) -> Form:
+        axis = self.axis % site.rank
+        if not self.two_bottoms:
+            made = call("CaffeScale", *site.blob_shapes[0], axis=unless(1, axis), bias=unless(False, self.bias))
+            return Form((f"{site.module}({site.x})",), made)
+        trailing = _trailing(site.shapes[1], axis, site.rank)
+        scale = spread(site.bottoms[1], trailing)
+        plain = f"{site.x} * {scale}"
+        if self.bias:
+            plain = f"torch.addcmul({spread(site.blobs[0], trailing)}, {site.x}, {scale})"
+        return Form((plain,), shared=(plain,))
+
 
 @register_layer("Bias")
 @dataclass(frozen=True)
@@ -177,3 +191,12 @@ class Bias(Broadcast):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         out.top("Add", [out.bottoms[0], self._spread_onnx(out, None if self.two_bottoms else 0)])
+
+    def to_python(self, site: Site) -> Form:
+        operand, shape = (site.bottoms[1], site.shapes[1]) if self.two_bottoms else (site.blobs[0], site.blob_shapes[0])
+        plain = f"{site.x} + {spread(operand, _trailing(shape, self.axis % site.rank, site.rank))}"
+        return Form((plain,), shared=(plain,))
+
+
+def _trailing(operand: Shape, axis: int, rank: int) -> int:
+    return rank - axis - len(operand) if operand else 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..net.onnx_form import OPENCV
+from ..net.python_form import Form, call, times, unless
 from ..net.reach import ALIGNED, EVERYTHING, PIXEL, Reach
 from .argmax_onnx import argmax_to_onnx
 from .base import Neuron, OneToOne, canonical_axis, image_axis, refuse, register_layer
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer, Operand
+    from ..net.python_form import Site
 
 
 @register_layer("Softmax")
@@ -46,6 +48,9 @@ class Softmax(Neuron):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         out.top("Softmax", out.bottoms, axis=self.axis)
+
+    def to_python(self, site: Site) -> Form:
+        return Form((call(f"{site.x}.softmax", self.axis % site.rank),))
 
 
 @register_layer("ArgMax")
@@ -115,6 +120,11 @@ class ArgMax(OneToOne):
     def to_onnx(self, out: OnnxLayer) -> None:
         argmax_to_onnx(out, top_k=self.top_k, axis=self.axis, out_max_val=self.out_max_val)
 
+    def to_python(self, site: Site) -> Form:
+        if self.axis is None:
+            return Form((call("largest_of_items", site.x, self.top_k, with_values=unless(False, self.out_max_val)),))
+        return Form((f"largest({site.x}, {self.axis % site.rank}, {self.top_k})[{0 if self.out_max_val else 1}]",))
+
 
 @register_layer("Reduction")
 @dataclass(frozen=True)
@@ -174,3 +184,10 @@ class Reduction(OneToOne):
         if self.coefficient != 1:
             total = out.node("Mul", [total, out.constant("coeff", np.float32(self.coefficient))], part="scaled")
         out.reshape(total, [-1])
+
+    def to_python(self, site: Site) -> Form:
+        axis = self.axis % site.rank
+        flat = site.x if axis == site.rank - 1 else f"{site.x}.flatten({unless(0, axis) or ''})"
+        before = {"ASUM": ".abs()", "SUMSQ": ".square()"}.get(self.operation, "")
+        text = f"{flat}{before}.{'mean' if self.operation == 'MEAN' else 'sum'}(-1)"
+        return Form((times(text, self.coefficient),))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from ..net.python_form import Form
 from .base import Layer, refuse, register_layer
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer
+    from ..net.python_form import Site
 
 
 @register_layer("Input")
@@ -71,3 +73,6 @@ class Parameter(Layer):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         out.top("Identity", [out.blob(0)])
+
+    def to_python(self, site: Site) -> Form:
+        return Form((site.blobs[0],), shared=(site.blobs[0],))

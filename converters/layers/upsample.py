@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..net.onnx_form import INT64, OPENCV
+from ..net.python_form import Form, call, times
 from ..net.reach import EVERYTHING, NOTHING, Reach, Transposed
 from .base import Layer, Pair, as_image, kept, refuse, register_layer
 from .fork import fork_message
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer, OnnxValue, Operand, Sizes
+    from ..net.python_form import Site
 
 
 @register_layer("Upsample")
@@ -115,6 +117,18 @@ class Upsample(Layer):
         filled = out.node("ScatterElements", [blank, place, flat], part="filled", axis=2)
         out.reshape(filled, [*kept(x, 2), goal])
 
+    def to_python(self, site: Site) -> Form:
+        x, (h, w), cuts = site.x, self.scale, self.cut
+        if not self.unpool:
+            top = f"{x}.repeat_interleave({h}, 2).repeat_interleave({w}, 3)"
+            ends = (":-1" if cut else ":" for cut in cuts)
+            return Form((f"{top}[:, :, {', '.join(ends)}]" if any(cuts) else top,))
+        size: Sequence[object] = self.size or [
+            f"{times(f'{x}.shape[{i}]', scale)}{' - 1' if cut else ''}"
+            for i, scale, cut in zip((2, 3), self.scale, cuts, strict=True)
+        ]
+        return Form((call("unpool", x, site.bottoms[1], *size),))
+
 
 @register_layer("Interp")
 @dataclass(frozen=True)
@@ -205,3 +219,13 @@ class Interp(Layer):
         if self.shrink is None and self.zoom is None:
             return out.size(out.bottoms[-1], (2, 3))
         return (out.size(x, (2, 3)) - (sum(self.crop) + 1)) // (self.shrink or 1) * (self.zoom or 1) + 1
+
+    def to_python(self, site: Site) -> Form:
+        x, (begin, end) = site.x, self.crop
+        inner = f"{x}[:, :, {begin}:{-end or ''}, {begin}:{-end or ''}]" if begin or end else x
+        size: object = self.size
+        if self.size is None and self.shrink is None and self.zoom is None:
+            size = f"{site.bottoms[-1]}.shape[2:]"
+        elif self.size is None:
+            size = f"[(n - {begin + end + 1}) // {self.shrink or 1} * {self.zoom or 1} + 1 for n in {x}.shape[2:]]"
+        return Form((call("F.interpolate", inner, size, mode="'bilinear'", align_corners=True),))

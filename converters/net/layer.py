@@ -22,6 +22,9 @@ To add a type, in this project or outside it, write a frozen dataclass of its pa
             scaled = out.node("Mul", [x, out.constant("beta", np.float32(self.beta))], part="scaled")
             out.top("Mul", [x, out.node("Sigmoid", [scaled], part="gate")])
 
+        def to_python(self, site):  # python_form.py, likewise
+            return Form((f"{site.x} * torch.sigmoid({self.beta} * {site.x})",))
+
 Parameters of a type that BVLC Caffe does not have are read by name, `fork_message(spec, "swish_param")` of fork.py; a
 layer of type Python is registered as "Python:NameOfItsClass". Only `forward` may import torch, so that nets are read
 and their shapes worked out without it; it should leave sizes to PyTorch's operations, so that any size can be traced.
@@ -39,6 +42,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..errors import NetError
 from ..schema import LayerParameter
+from .python_form import Form, NoFormError, Site
 from .reading import note_read, watch_reads
 from .unread import refuse_unread
 
@@ -303,6 +307,13 @@ class Layer:
         The default refuses the layer by its name, and so does a form (`out.refuse`) for settings that ONNX cannot do.
         """
         raise out.refuse(f"{type(self).__name__} has no ONNX form", hint="give its class a method to_onnx")
+
+    def to_python(self, site: Site) -> Form:
+        """The text of the layer at `site` in a Python file of PyTorch; python_form.py says how.
+
+        The default raises NoFormError, and so does a form for settings that it cannot write.
+        """
+        raise NoFormError(type(self).__name__)
 
 
 _types: dict[str, type[Layer]] = {}

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import ModuleType
 
 from converters import layers
-from converters.export.python.form import form
 from converters.net.layer import Layer, _types
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +74,7 @@ def _section(module: ModuleType, kinds: list[str], record: dict[str, list[str]])
             _joined(inspect.cleandoc(layer_class.__doc__ or "")),
             _proof(names),
             "yes" if layer_class.to_onnx is not Layer.to_onnx else "",
-            "yes" if form.dispatch(layer_class) is not form.dispatch(Layer) else "",
+            "yes" if layer_class.to_python is not Layer.to_python else "",
             _opencv(names, record),
         ]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")

@@ -17,7 +17,7 @@ from converters import CaffeNet, NetError, from_state_dict, parse_prototxt, read
 from converters.diff import diff_nets
 from converters.export import python_source, write_caffe
 from converters.export.indices import index_inputs
-from converters.export.python import Form, Site, form
+from converters.export.python import Form, Site
 from converters.net import Layer, LayerSpec, NetSpec, Reach, Shape, Window, derive_crops, iter_layer_shapes
 from converters.net.layer import _types, register_layer
 from converters.passes import prepare
@@ -68,10 +68,8 @@ class Spoken(Layer):
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         return 9
 
-
-@form.register
-def _(params: Spoken, site: Site) -> Form:
-    return Form((f"F.avg_pool2d({site.x}, 3, 1, 1) * {site.blobs[0]}",))
+    def to_python(self, site: Site) -> Form:
+        return Form((f"F.avg_pool2d({site.x}, 3, 1, 1) * {site.blobs[0]}",))
 
 
 class Mute(Layer):

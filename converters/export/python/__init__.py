@@ -2,11 +2,12 @@
 
     NetSpec -> statements (program.py) -> folded and named (source.py) -> lines (text.py)
 
-How layers are written is in learned.py and fixed.py, in the words of form.py; helpers.py has what only Caffe does.
+Each layer writes itself, by `to_python`, in the words of converters/net/python_form.py; helpers.py has what only Caffe
+does.
 """
 
-from . import fixed, learned
-from .form import Form, Site, form
+from ...net.python_form import Form, Site
+from .form import form
 from .source import class_name, python_source
 
-__all__ = ["Form", "Site", "class_name", "fixed", "form", "learned", "python_source"]
+__all__ = ["Form", "Site", "class_name", "form", "python_source"]

@@ -20,9 +20,9 @@ from ...layers.scale import Broadcast
 from ...net.aliasing import Alias, aliases
 from ...net.layer import Layer, LayerSpec, Shape
 from ...net.parameter_sharing import BlobId, borrowed_blobs
+from ...net.python_form import Form, NoFormError, Site, call
 from ...net.shapes import LayerShapes, iter_layer_shapes, known_params
 from ...net.spec import NetSpec
-from .form import Form, NoFormError, Site, form, holder
 from .text import expression
 
 
@@ -108,6 +108,12 @@ def _ends_stage(params: Layer) -> bool:
     return isinstance(params, Concat) or (isinstance(params, Pooling) and max(params.stride) > 1)
 
 
+def _holder(shapes: Mapping[int, Shape]) -> str:
+    """The module that holds blobs, by position, for which PyTorch has none; "" where there are none."""
+    named = {blob_name(position): repr(shape) for position, shape in shapes.items()}
+    return call("CaffeBlobs", **named) if named else ""
+
+
 class _Writer:
     """Goes through the layers of a net once, in order; `current` is the version in which each blob is."""
 
@@ -170,7 +176,7 @@ class _Writer:
         found = self._form(layer, site)
         own = {i: shape for i, shape in enumerate(row.blobs) if (layer.name, i) not in self._borrowed}
         if len(own) == len(ids):
-            return found.tops, found.module or (holder(own) if own else "")
+            return found.tops, found.module or _holder(own)
         lender = self._lender(ids, found)
         if lender is not None:
             return self._form(layer, replace(site, module=f"self.{self._attributes[lender]}")).tops, ""
@@ -181,17 +187,17 @@ class _Writer:
                 where=layer.place,
                 hint=f"in Python source, {layer.type} layers can share all their blobs, with equal settings, or none",
             )
-        return found.shared, holder(own) if own else ""
+        return found.shared, _holder(own)
 
     def _form(self, layer: LayerSpec, site: Site) -> Form:
         try:
-            return form(known_params(layer), site)
+            return known_params(layer).to_python(site)
         except NoFormError as error:
             raise NetError(
                 f"unsupported layer type in Python source: {error} has no form",
                 path=self._path,
                 where=layer.place,
-                hint="give its type a form; converters/export/python/form.py shows how",
+                hint="give its type the method `to_python`; converters/net/python_form.py shows how",
             ) from None
 
     def _lender(self, ids: Sequence[BlobId], found: Form) -> str | None:

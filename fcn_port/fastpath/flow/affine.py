@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from converters.layers import batch_norm, convolution, inner_product, neuron, scale
+from converters.layers import arithmetic, batch_norm, convolution, inner_product, scale
 
 from .flow import Flow, FlowLayer, FlowStep
 
@@ -48,7 +48,7 @@ def is_affine(part: FlowLayer) -> bool:
     if type(params) in (scale.Scale, scale.Bias):
         assert isinstance(params, scale.Broadcast)
         return not params.two_bottoms and (params.num_axes == 0 or (params.axis == 1 and params.num_axes == 1))
-    if type(params) is not neuron.Power or params.power != 1:
+    if type(params) is not arithmetic.Power or params.power != 1:
         return False
     return max(abs(params.scale), abs(params.shift)) < LARGEST
 

@@ -1,0 +1,134 @@
+"""Arithmetic: powers, exponentials and logarithms of each element (Caffe's neuron layers with a scale and a shift)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import e, exp, log
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..escaping import python_literal
+from ..net.onnx_form import Operand
+from ..net.python_form import Form, plus, times
+from .base import chain, refuse, register_layer
+from .neuron import Elementwise
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..net.layer import LayerSpec
+    from ..net.onnx_form import OnnxLayer
+    from ..net.python_form import Site
+
+
+@register_layer("Power")
+@dataclass(frozen=True)
+class Power(Elementwise):
+    """(shift + scale * x)^power."""
+
+    power: float
+    scale: float
+    shift: float
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Power:
+        message = spec.message.power_param
+        return cls(message.power, message.scale, message.shift)
+
+    def compute(self, x: Tensor) -> Tensor:
+        if self.scale != 1:
+            x = x * self.scale
+        if self.shift:
+            x = x + self.shift
+        return x if self.power == 1 else x.pow(self.power)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        steps = [("Mul", "scale", self.scale)] if self.scale != 1 else []
+        steps += [("Add", "shift", self.shift)] if self.shift else []
+        steps += [("Pow", "power", self.power)] if self.power != 1 else []
+        chain(out, out.bottoms[0], steps)
+
+    def to_python(self, site: Site) -> Form:
+        text = plus(times(site.x, self.scale), self.shift)
+        return Form((text if self.power == 1 else f"({text}).pow({python_literal(self.power)})",))
+
+
+@register_layer("Exp")
+@dataclass(frozen=True)
+class Exp(Elementwise):
+    """base^(shift + scale * x); a base of -1 stands for e."""
+
+    base: float
+    scale: float
+    shift: float
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Exp:
+        message = spec.message.exp_param
+        return cls(_base(spec, message.base), message.scale, message.shift)
+
+    def compute(self, x: Tensor) -> Tensor:
+        top = (x * (self.scale * log(self.base))).exp()
+        return top * exp(min(self.shift * log(self.base), 700)) if self.shift else top  # beyond: inf in float32
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        scale, shift = self.scale * log(self.base), self.shift * log(self.base)
+        x: Operand = out.bottoms[0]
+        if scale != 1:
+            x = out.node("Mul", [x, out.constant("scale", np.float32(scale))], part="scaled")
+        if not self.shift:
+            out.top("Exp", [x])
+            return
+        power = out.node("Exp", [x], part="power")
+        out.top("Mul", [power, out.constant("shift", np.float32(exp(min(shift, 700))))])
+
+    def to_python(self, site: Site) -> Form:
+        text = f"torch.exp({times(site.x, self.scale * log(self.base))})"
+        return Form((times(text, exp(min(self.shift * log(self.base), 700))) if self.shift else text,))
+
+
+@register_layer("Log")
+@dataclass(frozen=True)
+class Log(Elementwise):
+    """The logarithm of shift + scale * x to `base`; a base of -1 stands for e."""
+
+    base: float
+    scale: float
+    shift: float
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Log:
+        message = spec.message.log_param
+        base = _base(spec, message.base)
+        if base == 1:
+            raise refuse(spec, "there is no logarithm to base 1")
+        return cls(base, message.scale, message.shift)
+
+    def compute(self, x: Tensor) -> Tensor:
+        top = (self.shift + self.scale * x).log()
+        return top / log(self.base) if self.base != exp(1) else top
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x: Operand = out.bottoms[0]
+        if self.scale != 1:
+            x = out.node("Mul", [x, out.constant("scale", np.float32(self.scale))], part="scaled")
+        if self.shift:
+            x = out.node("Add", [x, out.constant("shift", np.float32(self.shift))], part="shifted")
+        if self.base == exp(1):
+            out.top("Log", [x])
+            return
+        natural = out.node("Log", [x], part="natural")
+        out.top("Div", [natural, out.constant("base", np.float32(log(self.base)))])
+
+    def to_python(self, site: Site) -> Form:
+        text = f"torch.log({plus(times(site.x, self.scale), self.shift)})"
+        return Form((text if self.base == e else f"{text} / {python_literal(log(self.base))}",))
+
+
+def _base(spec: LayerSpec, base: float) -> float:
+    if base == -1:
+        return exp(1)
+    if base <= 0:
+        raise refuse(spec, f"base is {base}; it must be positive, or -1 for e")
+    return base
