@@ -1,4 +1,4 @@
-"""COCO's run lengths against the counting of pixels by hand, its own decoder written down, and pycocotools where it is."""
+"""COCO's run lengths: against counting by hand, against a decoder written down here, and against pycocotools."""
 
 from __future__ import annotations
 
