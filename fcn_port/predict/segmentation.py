@@ -24,6 +24,20 @@ _STRIP = 1 << 20
 """Pixels that are tinted at a time: tinting works in double precision, which is 48 bytes a pixel."""
 
 
+@dataclass(frozen=True)
+class ClassShare:
+    """A class that occurs in a label map: its label, name and colour (RGB), and its share of the pixels, 0 to 1.
+
+    `drawn` is False for the background, which an overlay leaves as the image is.
+    """
+
+    label: int
+    name: str
+    share: float
+    colour: tuple[int, int, int]
+    drawn: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Segmentation:
     """The labels and scores that a net gives one image.
@@ -79,18 +93,22 @@ class Segmentation:
         """The share of the pixels of each class that occurs, the largest first."""
         return {self._name(label): share for label, share in self._shares().items()}
 
+    def classes_found(self) -> list[ClassShare]:
+        """Each class that occurs, the largest first; names may be the same where labels are not."""
+        found = []
+        for label, share in self._shares().items():
+            r, g, b = (int(value) for value in self.palette[label % 256])
+            found.append(ClassShare(label, self._name(label), share, (r, g, b), label >= self._first_drawn))
+        return found
+
     @property
     def _first_drawn(self) -> int:
         """The label of the first class that is drawn: 0 where the net has no background, as NYUDv2's wall is none."""
         return 0 if self.classes and self.classes[0].lower() not in _BACKGROUND else 1
 
     def _legend(self) -> list[LegendEntry]:
-        entries = []
-        for label, share in self._shares().items():
-            if label >= self._first_drawn and share >= _LEAST_SHARE:
-                r, g, b = (int(value) for value in self.palette[label % 256])
-                entries.append((f"{self._name(label)} {share:.1%}", (r, g, b)))
-        return entries
+        shown = [each for each in self.classes_found() if each.drawn and each.share >= _LEAST_SHARE]
+        return [(f"{each.name} {each.share:.1%}", each.colour) for each in shown]
 
     def _shares(self) -> dict[int, float]:
         counts = np.bincount(self.labels.ravel())
