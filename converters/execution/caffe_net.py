@@ -7,7 +7,6 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,7 @@ from torch import Tensor, nn
 from ..errors import NetError
 from ..escaping import identifiers, terminal
 from ..layers.base import blob_name
-from ..net.aliasing import Alias, aliases
-from ..net.layer import Layer, LayerSpec, Shape
+from ..net.layer import LayerSpec, Shape
 from ..net.parameter_sharing import borrowed_blobs
 from ..net.shapes import infer_blobs, known_params
 from ..net.spec import NetSpec
@@ -29,6 +27,7 @@ from ..passes.prepare import prepare
 from ..safety.allocation import enough_memory
 from ..safety.limits import check_limit
 from .loading import load_state_dict
+from .operations import Operation, Storage, in_order
 
 MOST_WEIGHTS = 4 << 30
 """Bytes of weights that a definition alone may ask for; a .caffemodel, which protobuf writes, holds 2 GiB at most."""
@@ -75,8 +74,8 @@ class CaffeNet(nn.Module):
         self._checked: set[tuple[tuple[str, Shape], ...]] = set()
         self._lent: dict[str, str] = {}
         self._attributes: dict[str, str] = {}
-        self._steps: tuple[_Operation, ...] = ()
-        self._steps = _in_order(self.spec, self.outputs, self._allocate())
+        self._steps: tuple[Operation, ...] = ()
+        self._steps = in_order(self.spec, self.outputs, self._allocate())
 
     def forward(self, x: Tensor | None = None, /, *more: Tensor, **named: Tensor) -> Tensor | dict[str, Tensor]:
         """The output, or {name: output} where there are several; float (n, c, h, w) of any n, h and w, as a rule.
@@ -104,14 +103,14 @@ class CaffeNet(nn.Module):
                     del blobs[name]
         return blobs
 
-    def _execute(self, step: _Operation, blobs: dict[str, Tensor]) -> None:
+    def _execute(self, step: Operation, blobs: dict[str, Tensor]) -> None:
         learnable = [self._learnable(place) for place in step.learnable]
         tops = step.params.forward([blobs[name] for name in step.bottoms], learnable, training=self.training)
         blobs.update(zip(step.tops, tops, strict=True))
         for name, changed in step.aliases:
             blobs[name] = blobs[changed].reshape(blobs[name].shape)
 
-    def _learnable(self, place: _Storage) -> Tensor:
+    def _learnable(self, place: Storage) -> Tensor:
         blob: Tensor = getattr(getattr(self, place.attribute), place.name)
         return blob if place.view is None else blob.reshape(place.view)
 
@@ -150,10 +149,10 @@ class CaffeNet(nn.Module):
 
     # Learnable blobs
 
-    def _allocate(self) -> dict[str, tuple[_Storage, ...]]:
+    def _allocate(self) -> dict[str, tuple[Storage, ...]]:
         """Make the parameters; where each layer finds its blobs."""
-        owned: dict[tuple[str, int], tuple[str, _Storage, Shape]] = {}
-        places: dict[str, tuple[_Storage, ...]] = {}
+        owned: dict[tuple[str, int], tuple[str, Storage, Shape]] = {}
+        places: dict[str, tuple[Storage, ...]] = {}
         attributes, borrowed = self._free_attributes(), borrowed_blobs(self.spec)
         for layer in self.spec.layers:
             shapes = self._blob_shapes.get(layer.name, ())
@@ -162,7 +161,7 @@ class CaffeNet(nn.Module):
             own: dict[int, Shape] = {}
             found = []
             for position, shape in enumerate(shapes):
-                place = _Storage(attributes[layer.name], blob_name(position))
+                place = Storage(attributes[layer.name], blob_name(position))
                 key = f"{layer.name}.{place.name}"
                 owner = borrowed.get((layer.name, position))
                 if owner is not None:
@@ -187,8 +186,8 @@ class CaffeNet(nn.Module):
         return identifiers(names, {*dir(self), *GIVEN_LATER})
 
     def _lend(
-        self, layer: LayerSpec, key: str, position: int, shape: Shape, owner: tuple[str, _Storage, Shape]
-    ) -> _Storage:
+        self, layer: LayerSpec, key: str, position: int, shape: Shape, owner: tuple[str, Storage, Shape]
+    ) -> Storage:
         owner_key, place, owner_shape = owner
         if shape != owner_shape and not _same_count(layer, position, shape, owner_shape):
             raise NetError(
@@ -198,7 +197,7 @@ class CaffeNet(nn.Module):
                 hint="shared blobs have one shape, or with share_mode: PERMISSIVE as many elements",
             )
         self._lent[key] = owner_key
-        return place if shape == owner_shape else _Storage(place.attribute, place.name, shape)
+        return place if shape == owner_shape else Storage(place.attribute, place.name, shape)
 
     # Keys
 
@@ -288,50 +287,6 @@ class LayerBlobs(nn.Module):
         caffe_prefix = f"{prefix.removesuffix(self._attribute + '.')}{self._layer}."
         for found, goal in zip(complaints, (missing_keys, unexpected_keys, error_msgs), strict=True):
             goal += [text.replace(prefix, caffe_prefix, 1) for text in found]
-
-
-@dataclass(frozen=True)
-class _Storage:
-    """The attribute and the name under which a learnable blob is kept, and the shape to see it in, if another."""
-
-    attribute: str
-    name: str
-    view: Shape | None = None
-
-
-@dataclass(frozen=True)
-class _Operation:
-    """One layer to execute; `place` is how errors name it.
-
-    `aliases` are the (blob, changed blob) that hold the same memory in Caffe, and so change with a layer that works in
-    place; `done` the blobs that nobody needs any more.
-    """
-
-    place: str
-    params: Layer
-    bottoms: tuple[str, ...]
-    tops: tuple[str, ...]
-    learnable: tuple[_Storage, ...]
-    aliases: tuple[Alias, ...]
-    done: tuple[str, ...] = ()
-
-
-def _in_order(
-    spec: NetSpec, outputs: Sequence[str], places: Mapping[str, tuple[_Storage, ...]]
-) -> tuple[_Operation, ...]:
-    steps = [
-        _Operation(layer.place, known_params(layer), layer.bottoms, layer.tops, places[layer.name], changed)
-        for layer, changed in zip(spec.layers, aliases(spec), strict=True)
-        if layer.type != "Input"
-    ]
-    needed = set(outputs)
-    backwards = []
-    for step in reversed(steps):
-        touched = {*step.bottoms, *step.tops, *(name for alias in step.aliases for name in alias)}
-        done = tuple(sorted(touched - needed))
-        backwards.append(replace(step, done=done))
-        needed |= touched
-    return tuple(reversed(backwards))
 
 
 def _check_weights(spec: NetSpec, blobs: Mapping[str, Sequence[Shape]]) -> None:

@@ -1,0 +1,54 @@
+"""The layers of a net in the order in which CaffeNet executes them, each with its blobs and what it lets go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ..net.aliasing import Alias, aliases
+from ..net.layer import Layer, Shape
+from ..net.shapes import known_params
+from ..net.spec import NetSpec
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The attribute and the name under which a learnable blob is kept, and the shape to see it in, if another."""
+
+    attribute: str
+    name: str
+    view: Shape | None = None
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One layer to execute; `place` is how errors name it.
+
+    `aliases` are the (blob, changed blob) that hold the same memory in Caffe, and so change with a layer that works in
+    place; `done` the blobs that nobody needs any more.
+    """
+
+    place: str
+    params: Layer
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+    learnable: tuple[Storage, ...]
+    aliases: tuple[Alias, ...]
+    done: tuple[str, ...] = ()
+
+
+def in_order(spec: NetSpec, outputs: Sequence[str], places: Mapping[str, tuple[Storage, ...]]) -> tuple[Operation, ...]:
+    """The layers of a net that is whole, each with what it needs and what may be let go after it; Inputs do nothing."""
+    steps = [
+        Operation(layer.place, known_params(layer), layer.bottoms, layer.tops, places[layer.name], changed)
+        for layer, changed in zip(spec.layers, aliases(spec), strict=True)
+        if layer.type != "Input"
+    ]
+    needed = set(outputs)
+    backwards = []
+    for step in reversed(steps):
+        touched = {*step.bottoms, *step.tops, *(name for alias in step.aliases for name in alias)}
+        done = tuple(sorted(touched - needed))
+        backwards.append(replace(step, done=done))
+        needed |= touched
+    return tuple(reversed(backwards))
