@@ -129,6 +129,13 @@ def run_python(code: str) -> str:
     return done.stdout
 
 
+def test_no_file_is_longer_than_a_subject_takes() -> None:
+    files = [path for folder in HOUSE for path in (ROOT / folder).rglob("*.py")]
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    assert len(lengths) > 300
+    assert {path: length for path, length in lengths.items() if length > 400} == {}
+
+
 def test_reading_needs_no_torch() -> None:
     run_python(
         "import sys, converters\n"
