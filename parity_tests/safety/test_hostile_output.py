@@ -164,7 +164,13 @@ def test_progress_takes_no_markup(name: str, monkeypatch: pytest.MonkeyPatch) ->
     out = io.StringIO()
     watched = console.Console(file=out, force_terminal=True, width=200, color_system=None)
     monkeypatch.setattr(console, "Console", lambda **_: watched)
-    monkeypatch.setattr(Progress, "stop", lambda self: shown.append(str(self.columns[0].render(self.tasks[0]))))
+    stop = Progress.stop
+
+    def show_and_stop(self: Progress) -> None:
+        shown.append(str(self.columns[0].render(self.tasks[0])))
+        stop(self)
+
+    monkeypatch.setattr(Progress, "stop", show_and_stop)
     with bar(name):
         pass
     assert shown == [terminal(name)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +12,6 @@ from types import ModuleType
 import pytest
 
 from fcn_port.cli.output import duration
-from fcn_port.cli.signals import stopping
 from fcn_port.cli.training_output import to_line
 from fcn_port.training.errors import TrainingError
 from fcn_port.training.events import Begun, Saved, Updated, Validated
@@ -82,18 +82,32 @@ def test_lines_for_people() -> None:
     assert [duration(seconds) for seconds in (5, 700, 9000, 400000)] == ["5 s", "12 min", "2.5 h", "4.6 days"]
 
 
-def test_the_second_ctrl_c_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    said: list[str] = []
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), stopping(said.append) as stop:
+SECOND_CTRL_C = """
+import os, signal
+from fcn_port.cli.signals import stopping
+
+before = signal.signal(signal.SIGINT, signal.default_int_handler) and signal.getsignal(signal.SIGINT)
+said = []
+try:
+    with stopping(said.append) as stop:
         assert not stop()
         signal.raise_signal(signal.SIGINT)
         assert stop() and len(said) == 1
         signal.raise_signal(signal.SIGINT)
+        raise SystemExit("it went on")
+except KeyboardInterrupt:
     assert signal.getsignal(signal.SIGINT) is before
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
-    with stopping(said.append) as stop:
-        for _ in range(2):
-            signal.raise_signal(signal.SIGINT)
-        assert stop() and len(said) == 2
+os.environ["TORCHELASTIC_RUN_ID"] = "x"
+with stopping(said.append) as stop:
+    for _ in range(2):
+        signal.raise_signal(signal.SIGINT)
+    assert stop() and len(said) == 2
+print("done")
+"""
+
+
+def test_the_second_ctrl_c_stops_at_once() -> None:
+    """In a process of its own: a signal to a worker of the suite has ended that, twice."""
+    environment = {name: value for name, value in os.environ.items() if name != "TORCHELASTIC_RUN_ID"}
+    run = subprocess.run([sys.executable, "-c", SECOND_CTRL_C], env=environment, capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "done\n", "")
