@@ -17,8 +17,13 @@ SAMPLE := weights/sample/shapes-fcn8s.caffemodel
 SHAPES := build/sample
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 
+# A PYTHON that was asked for counts: what is installed for another one goes.
+ifneq ($(filter command environment,$(origin PYTHON)),)
+$(shell $(PYTHON) .ci/venv.py $(VENV) --outdated)
+endif
+
 .DEFAULT_GOAL := help
-.PHONY: help demo sample convert voc-numbers test check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast test-native-sanitized check-oldest opencv5 test-opencv5
+.PHONY: help demo sample convert voc-numbers test check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast test-native-sanitized check-oldest check-pythons opencv5 test-opencv5
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +69,9 @@ check: lint test ## lint, format, types and the suite
 
 check-oldest: $(VENV)/ready-oldest ## the fast part of the suite with the lower bounds of pyproject.toml
 	$(BIN)/python .ci/oldest.py
+
+check-pythons: $(VENV)/ready-oldest ## constraints.txt on Python 3.10 to 3.13, and what needs no torch on those that are here
+	$(BIN)/python .ci/pythons.py
 
 fuzz: $(VENV)/ready-fuzz ## every reader against bytes that nobody meant: make fuzz SECONDS=600 TARGETS="net h5" SEED=2
 	$(BIN)/python -m parity_tests.fuzz $(TARGETS) --seconds $(SECONDS) --jobs $(JOBS) --seed $(SEED)
@@ -114,14 +122,13 @@ bench: $(VENV)/ready-bench ## speed and memory, side by side with what a user wo
 clean: ## remove what make made, but no weights
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
-
-$(VENV)/ready: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/ready: pyproject.toml constraints.txt
+	@$(PYTHON) .ci/venv.py $(VENV)
 	$(INSTALL) --editable '.[torch]'
 	@touch $@
 
-$(VENV)/ready-dev: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/ready-dev: pyproject.toml constraints.txt
+	@$(PYTHON) .ci/venv.py $(VENV)
 	$(INSTALL) --editable '.[dev]'
 	@touch $(VENV)/ready $@
 
