@@ -7,6 +7,9 @@ Not here: the losses and data layers, which `to_deploy` takes out of a net.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_attributes
 from . import (
     activations,
     arithmetic,
@@ -60,6 +63,9 @@ from .convolution import Convolution, Deconvolution
 from .im2col import conv2d
 from .pooling import Pooling
 
+if TYPE_CHECKING:
+    from .functions import lrn_across_channels
+
 __all__ = [
     "Convolution",
     "Deconvolution",
@@ -90,6 +96,7 @@ __all__ = [
     "inner_product",
     "kind_of_upsampling",
     "lrn",
+    "lrn_across_channels",
     "masked",
     "masks",
     "meanfield",
@@ -117,3 +124,5 @@ __all__ = [
     "volume",
     "yolo",
 ]
+
+__getattr__, __dir__ = lazy_attributes(__name__, {"lrn_across_channels": "functions"})

@@ -91,9 +91,9 @@ class Filter(Layer):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
-        *items, selector = bottoms
-        chosen = selector.flatten().nonzero().squeeze(1)
-        return tuple(x.index_select(0, chosen) for x in items)
+        from .functions import filter_items
+
+        return filter_items(*bottoms)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         raise out.refuse(

@@ -308,12 +308,9 @@ class Im2col(Windows, OneToOne):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
-        from torch.nn.functional import unfold
+        from .functions import im2col
 
-        x = bottoms[0]
-        kernel, stride, pad, dilation = self.along(2)
-        columns = unfold(x, kernel, dilation, pad, stride)
-        return (columns.unflatten(2, self.shrink(x.shape[2:])),)
+        return (im2col(bottoms[0], *self.along(2)),)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         """A convolution of each channel with kernels of a single 1, which copy."""

@@ -81,9 +81,17 @@ class Crop(Layer):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
+        import torch
+
+        from .functions import crop
+
         top, reference = bottoms
-        for axis, offset in self._offsets(top.shape):
-            top = _part(top, axis, offset, reference.shape[axis])
+        axes, offsets = zip(*self._offsets(top.shape), strict=True)
+        if not torch.compiler.is_compiling():
+            return (crop(top, reference, axes[0], offsets),)
+        # A slice makes torch.export prove that the part fits at every size, which it cannot; indices need no proof.
+        for axis, offset in zip(axes, offsets, strict=True):
+            top = top.index_select(axis, torch.arange(reference.shape[axis], device=top.device) + offset)
         return (top,)
 
     def to_onnx(self, out: OnnxLayer) -> None:
@@ -97,13 +105,3 @@ class Crop(Layer):
     def to_python(self, site: Site) -> Form:
         axes, offsets = zip(*self._offsets(site.shapes[0]), strict=True)
         return Form((call("crop", *site.bottoms, axis=axes[0], offsets=offsets),))
-
-
-def _part(x: Tensor, axis: int, offset: int, length: int) -> Tensor:
-    """`length` places of `x` from `offset` on."""
-    import torch
-
-    if not torch.compiler.is_compiling():
-        return x.narrow(axis, offset, length)
-    # A slice makes torch.export prove that the part fits at every size, which it cannot; indices need no proof.
-    return x.index_select(axis, torch.arange(length, device=x.device) + offset)

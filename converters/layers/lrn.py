@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..net.onnx_form import OPENCV
-from ..net.python_form import Form, call, number
+from ..net.python_form import Form, call, number, unless
 from ..net.reach import PIXEL, Reach, Window
 from .base import LARGEST, Neuron, as_image, refuse, register_layer
 
@@ -56,19 +56,11 @@ class LRN(Neuron):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
-        from torch.nn.functional import avg_pool2d, pad
+        from .functions import lrn_across_channels, lrn_within_channel
 
-        x, reach = bottoms[0], self.local_size // 2
         if self.within_channel:
-            mean = avg_pool2d(x.square(), self.local_size, 1, reach)
-            return (x * (self.k + self.alpha * mean) ** -self.beta,)
-        # A sum of shifted channels takes half the time of torch's local_response_norm, which pools in 3-D.
-        reach = min(reach, x.shape[1] - 1)  # what lies further is outside the blob for every channel
-        squares = pad(x.square(), (0, 0, 0, 0, reach, reach))
-        total = squares.narrow(1, 0, x.shape[1])
-        for shift in range(1, 2 * reach + 1):
-            total = total + squares.narrow(1, shift, x.shape[1])
-        return (x * (self.k + self.alpha / self.local_size * total) ** -self.beta,)
+            return (lrn_within_channel(bottoms[0], self.local_size, self.alpha, self.beta),)
+        return (lrn_across_channels(bottoms[0], self.local_size, self.alpha, self.beta, self.k),)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         x = out.bottoms[0]
@@ -93,4 +85,5 @@ class LRN(Neuron):
         size, alpha, beta = self.local_size, number(self.alpha), self.beta  # powers are of doubles
         if self.within_channel:
             return Form((call("lrn_within_channel", site.x, size, alpha, beta),))
-        return Form((call("F.local_response_norm", site.x, size, alpha=alpha, beta=beta, k=number(self.k)),))
+        k = unless(1.0, self.k, number(self.k))
+        return Form((call("lrn_across_channels", site.x, size, alpha, beta, *([k] if k else [])),))

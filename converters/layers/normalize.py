@@ -53,12 +53,11 @@ class MVN(OneToOne):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
+        from .functions import mean_variance_normalize
+
         x = bottoms[0].reshape(legacy_shape(tuple(bottoms[0].shape)))
-        dims = (1, 2, 3) if self.across_channels else (2, 3)
-        centred = x - x.mean(dims, keepdim=True)
-        if not self.normalize_variance:
-            return (centred,)
-        return (centred / (centred.square().mean(dims, keepdim=True).sqrt() + self.eps),)
+        axes = (1, 2, 3) if self.across_channels else (2, 3)
+        return (mean_variance_normalize(x, axes, self.eps, self.normalize_variance),)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         x: Operand = out.bottoms[0]
@@ -125,10 +124,12 @@ class Normalize(Neuron):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
+        from .functions import normalize
+
         x = bottoms[0]
-        dims = list(range(1, x.ndim)) if self.across_spatial else [1]
+        axes = tuple(range(1, x.ndim)) if self.across_spatial else (1,)
         scale = blobs[0] if self.channel_shared else blobs[0].reshape(-1, *[1] * (x.ndim - 2))
-        return (x * (x.square().sum(dims, keepdim=True) + self.eps).rsqrt() * scale,)
+        return (normalize(x, axes, self.eps, scale),)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         x = out.bottoms[0]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 from ..net.python_form import Form, call, numbers, unless
@@ -186,52 +185,47 @@ class Pooling(Layer):
         return self._maximum(x)
 
     def _global(self, x: Tensor) -> tuple[Tensor, ...]:
+        from .functions import global_max_pool_with_places
+
         if self.method == "AVE":
             return (x.mean((2, 3), keepdim=True),)
         if not self.mask:
             return (x.amax((2, 3), keepdim=True),)
-        top, place = x.flatten(2).max(2)
-        return top[..., None, None], place.to(x.dtype)[..., None, None]
+        return global_max_pool_with_places(x)
 
     def _maximum(self, x: Tensor) -> tuple[Tensor, ...]:
-        import torch
         from torch.nn.functional import max_pool2d
 
-        if self._as_pytorch and not self.mask:
-            return (max_pool2d(x, self.kernel, self.stride, self.pad, self.dilation, self.ceil),)
-        if self._as_pytorch:
-            top, place = max_pool2d(
-                x, self.kernel, self.stride, self.pad, self.dilation, self.ceil, return_indices=True
-            )
-            return top, place.to(x.dtype)
-        lowest = torch.finfo(x.dtype).min
-        padded = self._padded(x, lowest)
-        if not self.mask:
-            return (max_pool2d(padded, self.kernel, self.stride, 0, self.dilation),)
-        top, place = max_pool2d(padded, self.kernel, self.stride, 0, self.dilation, return_indices=True)
-        row, column = place // padded.shape[3] - self.pad[0], place % padded.shape[3] - self.pad[1]
-        return top, torch.where(top == lowest, -1, row * x.shape[3] + column).to(x.dtype)
+        from .functions import caffe_max_pool, max_pool_with_places
+
+        window = (self.kernel, self.stride, self.pad, self.dilation, self.ceil)
+        if not self._as_pytorch:
+            return caffe_max_pool(x, *window)[: 1 + self.mask]
+        return max_pool_with_places(x, *window) if self.mask else (max_pool2d(x, *window),)
 
     def _average(self, x: Tensor) -> Tensor:
         from torch.nn.functional import avg_pool2d
 
+        from .functions import caffe_average_pool
+
         if self._as_pytorch:
             return avg_pool2d(x, self.kernel, self.stride, self.pad, self.ceil, count_include_pad=True)
-        rows, columns = (self._counts(axis, x) for axis in (0, 1))
-        return self._sums(x) / (rows[:, None] * columns)
+        return caffe_average_pool(x, self.kernel, self.stride, self.pad, self.ceil)
 
     def _stochastic(self, x: Tensor, *, training: bool) -> Tensor:
         """At test the mean weighted by itself; in training one element, drawn with probability in proportion to it."""
         import torch
 
+        from .functions import stochastic_pool, whole_windows
+
         if self.global_pooling:
             windowed = replace(self, global_pooling=False, kernel=(x.shape[2], x.shape[3]))
             return windowed._stochastic(x, training=training)
         if not training:
-            total = self._sums(x)
-            return torch.where(total > 0, self._sums(x.square()) / total, 0)
+            return stochastic_pool(x, self.kernel, self.stride, self.ceil)
         sizes = self.sizes(x.shape[2:])
-        columns = torch.nn.functional.unfold(self._padded(x, 0), self.kernel, stride=self.stride)
+        filled = whole_windows(x, self.kernel, self.stride, self.pad, self.ceil, 0)
+        columns = torch.nn.functional.unfold(filled, self.kernel, stride=self.stride)
         windows: Tensor = columns.unflatten(1, (x.shape[1], -1))
         reached = windows.cumsum(2)
         drawn = torch.rand_like(reached[:, :, :1]) * reached[:, :, -1:]
@@ -239,27 +233,6 @@ class Pooling(Layer):
         picked = windows.gather(2, chosen.clamp(max=windows.shape[2] - 1)).squeeze(2)
         images: Tensor = picked.unflatten(2, sizes)
         return images
-
-    def _padded(self, x: Tensor, value: float) -> Tensor:
-        """`x` with `value` around it, so that every window of Caffe's is whole."""
-        from torch.nn.functional import pad
-
-        (top, left), (bottom, right) = self.pad, self.beyond
-        return pad(x, (left, right, top, bottom), value=value)
-
-    def _sums(self, x: Tensor) -> Tensor:
-        """The sum of what lies in each window (by way of averages: torch.onnx loses a divisor_override)."""
-        from torch.nn.functional import avg_pool2d
-
-        return avg_pool2d(self._padded(x, 0), self.kernel, self.stride) * prod(self.kernel)
-
-    def _counts(self, axis: int, x: Tensor) -> Tensor:
-        """By how many places Caffe divides along one axis: what of each window lies in the padded blob."""
-        import torch
-
-        end = x.shape[2 + axis] + self.pad[axis]
-        start = torch.arange(self.sizes(x.shape[2:])[axis], device=x.device) * self.stride[axis] - self.pad[axis]
-        return ((start + self.kernel[axis]).clamp(max=end) - start).to(x.dtype)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         if len(out.bottoms[0].shape) == 5 and self._volume is not None:

@@ -96,26 +96,12 @@ class ArgMax(OneToOne):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
-        import torch
+        from .functions import largest, largest_of_items
 
-        x = bottoms[0]
-        if self.axis is not None:
-            values, places = self._largest(x, self.axis)
-            return (values if self.out_max_val else places,)
-        values, places = self._largest(x.flatten(1) if x.ndim > 1 else x[:, None], 1)
-        top = torch.stack((places, values), 1) if self.out_max_val else places[:, None]
-        return (top.reshape(*top.shape, *[1] * (x.ndim - 3)),)
-
-    def _largest(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-        """The largest values and their places; flipped, so that of equal values the last comes first."""
-        flipped = x.flip(axis)
-        if self.top_k == 1:
-            values, places = flipped.max(axis, keepdim=True)
-        else:
-            values, places = (
-                part.narrow(axis, 0, self.top_k) for part in flipped.sort(stable=True, dim=axis, descending=True)
-            )
-        return values, (x.shape[axis] - 1 - places).to(x.dtype)
+        if self.axis is None:
+            return (largest_of_items(bottoms[0], self.top_k, self.out_max_val),)
+        values, places = largest(bottoms[0], self.axis, self.top_k)
+        return (values if self.out_max_val else places,)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         argmax_to_onnx(out, top_k=self.top_k, axis=self.axis, out_max_val=self.out_max_val)

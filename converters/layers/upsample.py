@@ -79,13 +79,14 @@ class Upsample(Layer):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
+        from .functions import unpool
+
         x = bottoms[0]
         h, w = self._size(x.shape[2:])
         if not self.unpool:
             wide = x.repeat_interleave(self.scale[0], 2).repeat_interleave(self.scale[1], 3)
             return (wide[:, :, :h, :w],)
-        top = x.new_zeros(x.shape[0], x.shape[1], h * w)
-        return (top.scatter(2, bottoms[1].flatten(2).long(), x.flatten(2)).unflatten(2, (h, w)),)
+        return (unpool(x, bottoms[1], h, w),)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         if self.unpool:

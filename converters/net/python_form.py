@@ -3,7 +3,8 @@
     def to_python(self, site):
         return Form((f"{site.x} * torch.sigmoid({self.beta} * {site.x})",))
 
-Expressions are of PyTorch, and of the functions and classes in converters/export/python/helpers.py.
+Expressions are of PyTorch, of the functions in converters/layers/functions.py, and of the classes in
+converters/export/python/helpers.py.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from converters.layers import bilinear_weight, conv2d
+from converters.layers import bilinear_weight, conv2d, lrn_across_channels
 from converters.lazy import lazy_attributes
 
 
@@ -53,12 +53,7 @@ class ResponseNorm(Part):
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
     def forward(self, x: Tensor) -> Tensor:
-        channels, reach = x.shape[1], self.size // 2
-        squares = nn.functional.pad(x.square(), (0, 0, 0, 0, reach, reach))
-        total = squares.narrow(1, 0, channels)
-        for shift in range(1, self.size):
-            total = total + squares.narrow(1, shift, channels)
-        return x * (self.k + self.alpha / self.size * total) ** -self.beta
+        return lrn_across_channels(x, self.size, self.alpha, self.beta, self.k)
 
     def extra_repr(self) -> str:
         return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

@@ -115,9 +115,13 @@ class TransposedKernel(convolution.Deconvolution):
 
 
 class FirstOfTies(softmax.ArgMax):
-    def _largest(self, x, axis):
-        values, places = x.topk(self.top_k, axis)
-        return values, places.to(x.dtype)
+    def forward(self, bottoms, blobs, *, training=False):
+        (x,) = bottoms
+        values, places = x.flatten(1).topk(self.top_k, 1) if self.axis is None else x.topk(self.top_k, self.axis)
+        found = torch.stack((places, values), 1) if self.out_max_val else places[:, None]
+        if self.axis is None:
+            return (found.reshape(*found.shape, *[1] * (x.ndim - 3)).to(x.dtype),)
+        return ((values if self.out_max_val else places).to(x.dtype),)
 
 
 WRONG = [

@@ -2,8 +2,8 @@
 
     NetSpec -> statements (program.py) -> folded and named (source.py) -> lines (text.py)
 
-Each layer writes itself, by `to_python`, in the words of converters/net/python_form.py; helpers.py has what only Caffe
-does.
+Each layer writes itself, by `to_python`, in the words of converters/net/python_form.py; helpers.py and
+converters/layers/functions.py have what only Caffe does.
 """
 
 from ...net.python_form import Form, Site

@@ -13,6 +13,7 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
+from ... import layers
 from ...escaping import docstring_lines, identifiers, python_literal
 from ...execution.state_dict import key_of
 from ...net.parameter_sharing import borrowed_blobs
@@ -23,7 +24,8 @@ from ...version import VERSION
 from .program import Module, PythonProgram, Statement, program_of, substituted
 from .text import INDENT, WIDTH, indented, layout, unparse
 
-HELPERS = Path(__file__).with_name("helpers.py")
+HELPERS = (Path(layers.__file__).with_name("functions.py"), Path(__file__).with_name("helpers.py"))
+"""The files of what an exported file may bring along."""
 MOST_SIZES = 8
 """The number of inputs and outputs whose sizes the docstring gives."""
 _RESERVED = frozenset({"NAMES", "SHARED", "self", "torch", "nn", "F", "Tensor", "Any", *keyword.kwlist, *dir(builtins)})
@@ -217,18 +219,18 @@ def _link_name(names: Mapping[str, str]) -> str:
 
 @cache
 def _helpers() -> Mapping[str, str]:
-    """The functions and classes of helpers.py, by name, as text."""
-    text = HELPERS.read_text()
-    lines = text.splitlines()
-    return {
-        node.name: "\n".join(lines[node.lineno - 1 : node.end_lineno])
-        for node in ast.parse(text).body
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef))
-    }
+    """The functions and classes of the HELPERS, by name, as text."""
+    found = {}
+    for text in (path.read_text(encoding="utf-8") for path in HELPERS):
+        lines = text.splitlines()
+        for node in ast.parse(text).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                found[node.name] = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+    return found
 
 
 def _used_helpers(code: str) -> list[str]:
-    """The text of the helpers that the code uses, and of those that they use, in the order of their file."""
+    """The text of the helpers that the code uses, and of those that they use, in the order of their files."""
     helpers = _helpers()
     used: set[str] = set()
     waiting = [code]

@@ -1,0 +1,218 @@
+"""Functions of tensors for what Caffe computes and PyTorch does not, or does otherwise.
+
+CaffeNet's layers, the hand-written nets and exported source files compute with these; a
+file that `python_source` writes holds the text of those that it needs, as it is here (88
+columns, as formatters like it).
+"""
+
+# ruff: noqa: B905
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def crop(x: Tensor, reference: Tensor, axis: int, offsets: tuple[int, ...]) -> Tensor:
+    """The part of x that begins at the offsets and is as large as the reference.
+
+    One offset for each axis from `axis` on; the axes before stay as they are.
+    """
+    for i, offset in enumerate(offsets, axis):
+        x = x.narrow(i, offset, reference.shape[i])
+    return x
+
+
+def max_pool_with_places(
+    x: Tensor,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pad: tuple[int, int] = (0, 0),
+    dilation: tuple[int, int] = (1, 1),
+    ceil: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """Maxima, and the place of each in its channel, row * width + column."""
+    top, places = F.max_pool2d(
+        x, kernel, stride, pad, dilation, ceil, return_indices=True
+    )
+    return top, places.to(x.dtype)
+
+
+def global_max_pool_with_places(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The maximum of each channel, and its place, row * width + column."""
+    top, places = x.flatten(2).max(2)
+    return top[..., None, None], places.to(x.dtype)[..., None, None]
+
+
+def whole_windows(
+    x: Tensor,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    pad: tuple[int, ...],
+    ceil: bool,
+    value: float,
+) -> Tensor:
+    """x with `value` around it, so that each of Caffe's windows is whole.
+
+    Their number, rounded up where `ceil`, comes out by rounding down then. Where there
+    is padding on any axis, a last window that would begin in the padding is dropped.
+    """
+    after = []
+    for k, s, p in zip(kernel, stride, pad):
+        more = (s - 1) * ceil
+        after.append(min(p + more, k - 1) if any(pad) else more)
+    return F.pad(x, (pad[1], after[1], pad[0], after[0]), value=value)
+
+
+def caffe_max_pool(
+    x: Tensor,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pad: tuple[int, ...],
+    dilation: tuple[int, int] = (1, 1),
+    ceil: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """Maxima and places where PyTorch has other windows or allows no such pad.
+
+    A window outside the image has the lowest float and place -1.
+    """
+    lowest = torch.finfo(x.dtype).min
+    reach = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel))
+    filled = whole_windows(x, reach, stride, pad, ceil, lowest)
+    top, places = F.max_pool2d(
+        filled, kernel, stride, dilation=dilation, return_indices=True
+    )
+    rows = places // filled.shape[3] - pad[0]
+    columns = places % filled.shape[3] - pad[1]
+    places = torch.where(top == lowest, -1, rows * x.shape[3] + columns)
+    return top, places.to(x.dtype)
+
+
+def caffe_average_pool(
+    x: Tensor,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pad: tuple[int, ...],
+    ceil: bool = True,
+) -> Tensor:
+    """Averages where PyTorch has other windows or allows no such pad.
+
+    The padding counts, as far as the padded image reaches.
+    """
+    filled = whole_windows(x, kernel, stride, pad, ceil, 0)
+    sums = F.avg_pool2d(filled, kernel, stride) * (kernel[0] * kernel[1])
+    counts = []
+    for axis in (0, 1):
+        size = x.shape[2 + axis]
+        first = torch.arange(sums.shape[2 + axis], device=x.device)
+        first = first * stride[axis] - pad[axis]
+        last = (first + kernel[axis]).clamp(max=size + pad[axis])
+        counts.append((last - first).to(x.dtype))
+    return sums / (counts[0][:, None] * counts[1])
+
+
+def stochastic_pool(
+    x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], ceil: bool = True
+) -> Tensor:
+    """The mean of each window weighted by itself, as Caffe does at test."""
+    filled = whole_windows(x, kernel, stride, (0, 0), ceil, 0)
+    total = F.avg_pool2d(filled, kernel, stride)
+    squares = F.avg_pool2d(filled.square(), kernel, stride)
+    return torch.where(total > 0, squares / total, 0)
+
+
+def spatial_pyramid(x: Tensor, levels: int, method: str) -> Tensor:
+    """Level l pools to 2^l x 2^l windows; the levels are flattened and joined."""
+    tops = []
+    for level in range(levels):
+        bins = 2**level
+        kernel = (-(-x.shape[2] // bins), -(-x.shape[3] // bins))
+        pad = tuple((k * bins - n + 1) // 2 for k, n in zip(kernel, x.shape[2:]))
+        if method == "MAX":
+            top, _ = caffe_max_pool(x, kernel, kernel, pad)
+        else:
+            top = caffe_average_pool(x, kernel, kernel, pad)
+        tops.append(top if levels == 1 else top.flatten(1))
+    return tops[0] if levels == 1 else torch.cat(tops, 1)
+
+
+def unpool(x: Tensor, places: Tensor, height: int, width: int) -> Tensor:
+    """Each value at the place that max pooling recorded, zeros elsewhere."""
+    top = x.new_zeros(x.shape[0], x.shape[1], height * width)
+    top = top.scatter(2, places.flatten(2).long(), x.flatten(2))
+    images: Tensor = top.unflatten(2, (height, width))
+    return images
+
+
+def im2col(
+    x: Tensor,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    pad: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> Tensor:
+    """Each kernel window as a column: (n, c, h, w) -> (n, c kh kw, out h, out w)."""
+    sizes = []
+    for size, k, s, p, d in zip(x.shape[2:], kernel, stride, pad, dilation):
+        sizes.append((size + 2 * p - (d * (k - 1) + 1)) // s + 1)
+    columns: Tensor = F.unfold(x, kernel, dilation, pad, stride).unflatten(2, sizes)
+    return columns
+
+
+def lrn_across_channels(
+    x: Tensor, size: int, alpha: float, beta: float, k: float = 1.0
+) -> Tensor:
+    """x / (k + alpha * sum of x^2 over `size` channels / size)^beta."""
+    reach = min(size // 2, x.shape[1] - 1)  # further out there is no channel
+    squares = F.pad(x.square(), (0, 0, 0, 0, reach, reach))
+    total = squares.narrow(1, 0, x.shape[1])
+    for shift in range(1, 2 * reach + 1):
+        total = total + squares.narrow(1, shift, x.shape[1])
+    return x * (k + alpha / size * total) ** -beta
+
+
+def lrn_within_channel(x: Tensor, size: int, alpha: float, beta: float) -> Tensor:
+    """x / (1 + alpha * mean of x^2 over size x size places)^beta."""
+    mean = F.avg_pool2d(x.square(), size, 1, size // 2)
+    return x * (1.0 + alpha * mean) ** -beta
+
+
+def mean_variance_normalize(
+    x: Tensor, axes: tuple[int, ...], eps: float, variance: bool = True
+) -> Tensor:
+    """(x - mean) / (standard deviation + eps) over `axes`."""
+    centred = x - x.mean(axes, keepdim=True)
+    if not variance:
+        return centred
+    return centred / (centred.square().mean(axes, keepdim=True).sqrt() + eps)
+
+
+def normalize(x: Tensor, axes: tuple[int, ...], eps: float, scale: Tensor) -> Tensor:
+    """scale * x / sqrt(eps + sum of x^2 over `axes`)."""
+    return x * (x.square().sum(axes, keepdim=True) + eps).rsqrt() * scale
+
+
+def largest(x: Tensor, axis: int, count: int) -> tuple[Tensor, Tensor]:
+    """The largest values along an axis and their places; of equal ones the last."""
+    flipped = x.flip(axis)
+    if count == 1:
+        values, places = flipped.max(axis, keepdim=True)
+    else:
+        values, places = flipped.sort(stable=True, dim=axis, descending=True)
+        values = values.narrow(axis, 0, count)
+        places = places.narrow(axis, 0, count)
+    return values, (x.shape[axis] - 1 - places).to(x.dtype)
+
+
+def largest_of_items(x: Tensor, count: int, with_values: bool = False) -> Tensor:
+    """(n, 1, count): the places of each item's largest; (n, 2, count) with values."""
+    values, places = largest(x.flatten(1), 1, count)
+    top = torch.stack((places, values), 1) if with_values else places[:, None]
+    return top.reshape(*top.shape, *[1] * (x.ndim - 3))
+
+
+def filter_items(*bottoms: Tensor) -> tuple[Tensor, ...]:
+    """The items of all but the last bottom where that is not 0."""
+    chosen = bottoms[-1].flatten().nonzero().squeeze(1)
+    return tuple(x.index_select(0, chosen) for x in bottoms[:-1])
