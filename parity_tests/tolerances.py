@@ -89,13 +89,6 @@ TABLE = (
         "published nets of up to a hundred layers, with batch norms and softmaxes that magnify rounding",
     ),
     Tolerance(
-        "python-lrn",
-        2e-6,
-        _OUTPUT,
-        "Python source of nets with LRN uses PyTorch's local_response_norm, which sums otherwise than CaffeNet: 4e-7 "
-        "seen; without LRN everything is equal to the last bit",
-    ),
-    Tolerance(
         "columns",
         2e-6,
         _OUTPUT,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ..escaping import python_literal
+from ..net.python_form import Form, call, number, plus, spread, times
 from ..net.reach import EVERYTHING, PIXEL, Reach
 from .base import Layer, kept, register_layer
 from .fork import fork_message
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer
+    from ..net.python_form import Site
 
 
 @register_layer("HardSwish")
@@ -34,6 +37,9 @@ class HardSwish(Elementwise):
         shifted = out.node("Add", [x, out.constant("three", np.float32(3))], part="shifted")
         gate = out.node("Clip", [shifted, out.constant("zero", np.float32(0)), six], part="gate")
         out.top("Div", [out.node("Mul", [x, gate], part="gated"), six])
+
+    def to_python(self, site: Site) -> Form:
+        return Form((f"{site.x} * ({site.x} + 3).clamp(0, 6) / 6",))
 
 
 @register_layer("HardSigmoid")
@@ -55,6 +61,10 @@ class HardSigmoid(Elementwise):
     def to_onnx(self, out: OnnxLayer) -> None:
         out.top("HardSigmoid", out.bottoms, alpha=self.alpha, beta=self.beta)
 
+    def to_python(self, site: Site) -> Form:
+        text = plus(times(site.x, self.alpha), self.beta)
+        return Form((f"({text}).clamp(0, 1)",))
+
 
 @register_layer("HardTanH")
 @dataclass(frozen=True)
@@ -67,6 +77,9 @@ class HardTanH(Elementwise):
     def to_onnx(self, out: OnnxLayer) -> None:
         limits = out.constant("min", np.float32(-1)), out.constant("max", np.float32(1))
         out.top("Clip", [out.bottoms[0], *limits])
+
+    def to_python(self, site: Site) -> Form:
+        return Form((f"{site.x}.clamp(-1, 1)",))
 
 
 @register_layer("Mish")
@@ -84,6 +97,9 @@ class Mish(Elementwise):
         gate = out.node("Tanh", [out.node("Softplus", [x], part="softplus")], part="gate")
         out.top("Mul", [x, gate])
 
+    def to_python(self, site: Site) -> Form:
+        return Form((f"F.mish({site.x})",))
+
 
 @register_layer("Atan")
 @dataclass(frozen=True)
@@ -95,6 +111,9 @@ class Atan(Elementwise):
     def compute(self, x: Tensor) -> Tensor:
         return x.atan()
 
+    def to_python(self, site: Site) -> Form:
+        return Form((f"{site.x}.atan()",))
+
 
 @register_layer("Sin")
 @dataclass(frozen=True)
@@ -105,6 +124,9 @@ class Sin(Elementwise):
 
     def compute(self, x: Tensor) -> Tensor:
         return x.sin()
+
+    def to_python(self, site: Site) -> Form:
+        return Form((f"{site.x}.sin()",))
 
 
 @register_layer("Softplus")
@@ -119,6 +141,9 @@ class Softplus(Elementwise):
 
         return softplus(x)
 
+    def to_python(self, site: Site) -> Form:
+        return Form((f"F.softplus({site.x})",))
+
 
 @register_layer("Softsign")
 @dataclass(frozen=True)
@@ -129,6 +154,9 @@ class Softsign(Elementwise):
 
     def compute(self, x: Tensor) -> Tensor:
         return x / (1 + x.abs())
+
+    def to_python(self, site: Site) -> Form:
+        return Form((f"{site.x} / (1 + {site.x}.abs())",))
 
 
 @register_layer("SeLU")
@@ -150,6 +178,10 @@ class SeLU(Elementwise):
     def to_onnx(self, out: OnnxLayer) -> None:
         out.top("Selu", out.bottoms, alpha=self.alpha, gamma=self.scale)
 
+    def to_python(self, site: Site) -> Form:
+        below = python_literal(self.scale * self.alpha)
+        return Form((f"{times(f'{site.x}.clamp(min=0)', self.scale)} + ({site.x}.clamp(max=0).exp() - 1) * {below}",))
+
 
 @register_layer("ThresholdedReLU")
 @dataclass(frozen=True)
@@ -167,6 +199,9 @@ class ThresholdedReLU(Elementwise):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         out.top("ThresholdedRelu", out.bottoms, alpha=self.alpha)
+
+    def to_python(self, site: Site) -> Form:
+        return Form((f"{site.x} * ({site.x} > {number(self.alpha)})",))
 
 
 @register_layer("Axpy")
@@ -207,3 +242,8 @@ class Axpy(Layer):
         scale, x, y = out.bottoms
         factor = out.reshape(scale, [*kept(scale, 2), *[1] * (len(x.shape) - 2)], part="factor")
         out.top("Add", [out.node("Mul", [x, factor], part="scaled"), y])
+
+    def to_python(self, site: Site) -> Form:
+        a, x, y = site.bottoms
+        factor = spread(f"{a}.flatten(1)", len(site.shapes[1]) - 2)
+        return Form((call("torch.addcmul", y, factor, x),))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from ..net.python_form import Form, call, unless
 from ..net.reach import EVERYTHING, PIXEL, Reach
 from .base import Neuron, OneToOne, as_image, kept, refuse, register_layer
 from .fork import fork_message
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer, Operand
+    from ..net.python_form import Site
 
 
 @dataclass(frozen=True)
@@ -189,15 +191,11 @@ class DepthToSpace(OneToOne):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
-        x, b = bottoms[0], self.block
-        x = x.permute(0, 3, 1, 2) if self.layout == "NHWC" else x
-        n, c, h, w = x.shape
-        if not self.to_space:
-            top = x.reshape(n, c, h // b, b, w // b, b).permute(0, 3, 5, 1, 2, 4).reshape(n, -1, h // b, w // b)
-        elif self.layout == "CRD":
-            top = x.reshape(n, -1, b, b, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, -1, h * b, w * b)
-        else:
-            top = x.reshape(n, b, b, -1, h, w).permute(0, 3, 4, 1, 5, 2).reshape(n, -1, h * b, w * b)
+        from .functions import depth_to_space, space_to_depth
+
+        x = bottoms[0].permute(0, 3, 1, 2) if self.layout == "NHWC" else bottoms[0]
+        inner = self.layout == "CRD"
+        top = depth_to_space(x, self.block, inner) if self.to_space else space_to_depth(x, self.block)
         return (top.permute(0, 2, 3, 1) if self.layout == "NHWC" else top,)
 
     def to_onnx(self, out: OnnxLayer) -> None:
@@ -210,6 +208,12 @@ class DepthToSpace(OneToOne):
         top = out.make(op, [x], part="moved" if last else None, blocksize=self.block, **how)
         if last:
             out.top("Transpose", [top], perm=(0, 2, 3, 1))
+
+    def to_python(self, site: Site) -> Form:
+        x = f"{site.x}.permute(0, 3, 1, 2)" if self.layout == "NHWC" else site.x
+        function = "depth_to_space" if self.to_space else "space_to_depth"
+        top = call(function, x, self.block, inner=unless(False, self.layout == "CRD"))
+        return Form((f"{top}.permute(0, 2, 3, 1)" if self.layout == "NHWC" else top,))
 
 
 @register_layer("ShuffleChannel")
@@ -252,3 +256,6 @@ class ShuffleChannel(Neuron):
         groups = out.reshape(x, [*kept(x, 1), self.group, channels // self.group, -1], part="groups")
         moved = out.node("Transpose", [groups], part="moved", perm=(0, 2, 1, 3))
         out.reshape(moved, [*kept(x, 1), channels, out.size(x, range(2, len(x.shape)))])
+
+    def to_python(self, site: Site) -> Form:
+        return Form((f"{site.x}.unflatten(1, ({self.group}, -1)).transpose(1, 2).flatten(1, 2)",))

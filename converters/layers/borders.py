@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..net.python_form import Form, call
 from ..net.reach import Reach, Window
 from .base import LARGEST, OneToOne, as_image, refuse, register_layer
 from .fork import fork_message
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer
+    from ..net.python_form import Site
 
 
 @register_layer("Padding")
@@ -59,6 +61,9 @@ class Padding(OneToOne):
         else:
             end = self.end or 2**62
             out.slice(out.bottoms[0], (2, 3), [-self.begin] * 2, [end] * 2)
+
+    def to_python(self, site: Site) -> Form:
+        return Form((call("F.pad", site.x, [self.begin, self.end] * 2),))
 
 
 @register_layer("CropCenter")
@@ -103,3 +108,7 @@ class CropCenter(OneToOne):
             return
         starts = [self.sizes[axis] for axis in axes]
         out.slice(out.bottoms[0], axes, starts, [-start for start in starts])
+
+    def to_python(self, site: Site) -> Form:
+        inside = [f"{size}:{-size}" if size else ":" for size in self.sizes]
+        return Form((f"{site.x}[{', '.join(inside)}]",))

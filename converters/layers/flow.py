@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ..net.onnx_form import FLOAT
+from ..net.python_form import Form
 from ..net.reach import EVERYTHING, NOTHING, PIXEL, Reach
 from .base import LARGEST, Layer, OneToOne, Pair, as_image, refuse, register_layer
 from .fork import fork_message
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer
+    from ..net.python_form import Site
 
 
 BOOL = 9
@@ -297,3 +299,6 @@ class ChannelNorm(OneToOne):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         out.reduce("ReduceL2", out.bottoms[0], (1,))
+
+    def to_python(self, site: Site) -> Form:
+        return Form((f"{site.x}.square().sum(1, keepdim=True).sqrt()",))

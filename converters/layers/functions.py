@@ -216,3 +216,31 @@ def filter_items(*bottoms: Tensor) -> tuple[Tensor, ...]:
     """The items of all but the last bottom where that is not 0."""
     chosen = bottoms[-1].flatten().nonzero().squeeze(1)
     return tuple(x.index_select(0, chosen) for x in bottoms[:-1])
+
+
+def space_to_depth(x: Tensor, block: int) -> Tensor:
+    """Blocks of h and w as channels: the place in a block is the outer part of one."""
+    n, c, h, w = x.shape
+    split = x.reshape(n, c, h // block, block, w // block, block)
+    return split.permute(0, 3, 5, 1, 2, 4).reshape(n, -1, h // block, w // block)
+
+
+def depth_to_space(x: Tensor, block: int, inner: bool = False) -> Tensor:
+    """Channels as blocks of h and w: the place in a block is the outer part of one.
+
+    With `inner` it is the inner part.
+    """
+    n, _, h, w = x.shape
+    if inner:
+        split = x.reshape(n, -1, block, block, h, w).permute(0, 1, 4, 2, 5, 3)
+    else:
+        split = x.reshape(n, block, block, -1, h, w).permute(0, 3, 4, 1, 5, 2)
+    return split.reshape(n, -1, h * block, w * block)
+
+
+def darknet_reorg(x: Tensor, stride: int) -> Tensor:
+    """Blocks of h and w as channels, in darknet's order, which takes x for a larger map."""
+    n, c, h, w = x.shape
+    few, more = c // stride**2, c * stride**2
+    blocks = space_to_depth(x.reshape(n, few, h * stride, w * stride), stride)
+    return blocks.reshape(n, more, h // stride, w // stride)

@@ -119,6 +119,12 @@ class BoundedReLU(Elementwise):
         leaky = out.node("LeakyRelu", out.bottoms, part="leaky", alpha=self.negative_slope)
         out.top("Clip", [leaky, low, high])
 
+    def to_python(self, site: Site) -> Form:
+        slope = self.negative_slope
+        top = f"F.leaky_relu({site.x}, {number(slope)})" if slope else f"F.relu({site.x})"
+        top += f".clamp(max={number(self.high)})"
+        return Form((top if self.low == -inf else f"{top}.clamp(min={number(self.low)})",))
+
 
 @register_layer("PReLU")
 @dataclass(frozen=True)

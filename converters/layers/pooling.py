@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from ..net.python_form import Form, call, numbers, unless
+from ..net.python_form import Form, NoFormError, call, numbers, unless
 from ..net.reach import EVERYTHING, Reach, Window
 from .base import LARGEST, Layer, OneToOne, Pair, as_image, pair, refuse, register_layer
 from .fork import ForkMessage, fork_fields
@@ -241,6 +241,8 @@ class Pooling(Layer):
         pooling_to_onnx(self, out)
 
     def to_python(self, site: Site) -> Form:
+        if site.rank != 4:
+            raise NoFormError(f"Pooling of a blob with {site.rank} axes")
         x, window = site.x, (self.kernel, self.stride, self.pad)
         ceil = unless(True, self.ceil)
         if self.method == "STOCHASTIC":

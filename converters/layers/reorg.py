@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..net.python_form import Form, call
 from ..net.reach import EVERYTHING, Reach, Transposed
 from .base import OneToOne, as_image, refuse, register_layer
 from .fork import fork_message
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer
+    from ..net.python_form import Site
 
 
 @register_layer("Reorg")
@@ -68,13 +70,12 @@ class Reorg(OneToOne):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
-        x, s = bottoms[0], self.stride
-        n, c, h, w = x.shape
-        if self.reverse:
-            blocks = x.reshape(n, s, s, c // s**2, h, w).permute(0, 3, 4, 1, 5, 2)
-            return (blocks.reshape(n, c // s**2, h * s, w * s),)
-        blocks = x.reshape(n, c // s**2, h, s, w, s).permute(0, 3, 5, 1, 2, 4)
-        return (blocks.reshape(n, c * s**2, h // s, w // s),)
+        from .functions import darknet_reorg, depth_to_space
+
+        return ((depth_to_space if self.reverse else darknet_reorg)(bottoms[0], self.stride),)
+
+    def to_python(self, site: Site) -> Form:
+        return Form((call("depth_to_space" if self.reverse else "darknet_reorg", site.x, self.stride),))
 
     def to_onnx(self, out: OnnxLayer) -> None:
         x, s = out.bottoms[0], self.stride
@@ -141,3 +142,6 @@ class UpsampleDarknet(OneToOne):
             "nearest_mode": "floor",
         }
         out.top("Resize", [out.bottoms[0], None, scales], **how)
+
+    def to_python(self, site: Site) -> Form:
+        return Form((f"{site.x}.repeat_interleave({self.stride}, 2).repeat_interleave({self.stride}, 3)",))

@@ -11,6 +11,7 @@ from functools import reduce
 from math import inf, prod
 from typing import TYPE_CHECKING, ClassVar
 
+from ..net.python_form import Form
 from ..net.reach import EVERYTHING, PIXEL, Reach
 from .base import Layer, OneToOne, legacy_shape, refuse, register_layer
 from .fork import fork_message
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer
+    from ..net.python_form import Site
 
 
 @register_layer("MIL")
@@ -91,3 +93,9 @@ class SumOfScores(Layer):
         if len({bottom.shape for bottom in out.bottoms}) > 1:
             raise out.refuse("bottoms whose shapes differ by axes of one place have no form")
         out.top("Sum", list(out.bottoms))
+
+    def to_python(self, site: Site) -> Form:
+        first, *others = site.bottoms
+        shape = site.shapes[0]
+        others = [x if site.shapes[i] == shape else f"{x}.reshape({first}.shape)" for i, x in enumerate(others, 1)]
+        return Form((" + ".join([first, *others]),))

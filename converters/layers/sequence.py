@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ..net.python_form import Form, call, number
 from ..net.reach import EVERYTHING, PIXEL, Reach
 from .base import Layer, Neuron, OneToOne, canonical_axis, image_axis, refuse, register_layer
 from .fork import fork_message
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer, Operand
+    from ..net.python_form import Site
 
 
 @register_layer("Reverse")
@@ -56,6 +58,9 @@ class Reverse(OneToOne):
     def to_onnx(self, out: OnnxLayer) -> None:
         backwards_to_onnx(out, [axis % len(out.bottoms[0].shape) for axis in self.axes])
 
+    def to_python(self, site: Site) -> Form:
+        return Form((f"{site.x}.flip({tuple(axis % site.rank for axis in self.axes)})",))
+
 
 @register_layer("Flip")
 @dataclass(frozen=True)
@@ -92,6 +97,9 @@ class Flip(OneToOne):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         backwards_to_onnx(out, self.dims)
+
+    def to_python(self, site: Site) -> Form:
+        return Form((f"{site.x}.flip({self.dims})",))
 
 
 def backwards_to_onnx(out: OnnxLayer, axes: Sequence[int]) -> None:
@@ -141,6 +149,9 @@ class Transpose(OneToOne):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         out.top("Transpose", [out.bottoms[0]], perm=list(self.order))
+
+    def to_python(self, site: Site) -> Form:
+        return Form((call(f"{site.x}.permute", *self.order),))
 
 
 @register_layer("ContinuationIndicator")
@@ -275,6 +286,9 @@ class GRN(OneToOne):
         biased = out.node("Add", [squares, out.constant("bias", np.float32(self.bias))], part="biased")
         out.top("Div", [x, out.node("Sqrt", [biased], part="norm")])
 
+    def to_python(self, site: Site) -> Form:
+        return Form((f"{site.x} / ({site.x}.square().sum(1, keepdim=True) + {number(self.bias)}).sqrt()",))
+
 
 @register_layer("ScaleFilter")
 @dataclass(frozen=True)
@@ -299,3 +313,6 @@ class ScaleFilter(Neuron):
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
         return (bottoms[0],)
+
+    def to_python(self, site: Site) -> Form:
+        return Form((site.x,))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ..net.onnx_form import FLOAT
+from ..net.python_form import Form, call, unless
 from ..net.reach import EVERYTHING, NOTHING, Reach, Window
 from .base import Layer, OneToOne, as_image, canonical_axis, refuse, register_layer
 from .fork import fork_message, python_integer, python_settings
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer
+    from ..net.python_form import Site
 
 
 class Reshaped(OneToOne):
@@ -69,6 +71,12 @@ class Squeeze(Reshaped):
         gone = {canonical_axis(axis, shape) for axis in self.axes} or {i for i, size in enumerate(shape) if size == 1}
         out.top("Squeeze", [out.bottoms[0], out.constant("axes", sorted(gone))])
 
+    def to_python(self, site: Site) -> Form:
+        rank = site.rank
+        axes = tuple(axis % rank for axis in self.axes)
+        gone = axes or tuple(axis for axis, size in enumerate(site.shapes[0]) if size == 1)
+        return Form((f"{site.x}.squeeze({gone})" if gone else site.x,))
+
 
 @register_layer("ExpandDimsND")
 @dataclass(frozen=True)
@@ -94,6 +102,12 @@ class ExpandDimsND(Reshaped):
         for already, axis in enumerate(self.axes):
             top.insert((axis if axis >= 0 else len(out.bottoms[0].shape) + axis + 1) + already, 1)
         out.top("Unsqueeze", [out.bottoms[0], out.constant("axes", [axis for axis, new in enumerate(top) if new])])
+
+    def to_python(self, site: Site) -> Form:
+        text = site.x
+        for already, axis in enumerate(self.axes):
+            text = f"{text}.unsqueeze({(axis if axis >= 0 else site.rank + axis + 1) + already})"
+        return Form((text,))
 
 
 @register_layer("Unstack")
@@ -135,6 +149,10 @@ class Unstack(Layer):
             place = out.constant(f"place{index}", np.int64(index))
             out.top("Gather", [out.bottoms[0], place], index=index, axis=self.axis)
 
+    def to_python(self, site: Site) -> Form:
+        axis = self.axis % site.rank
+        return Form(tuple(f"{site.x}.select({axis}, {index})" for index in range(self.tops)))
+
 
 @register_layer("Pad")
 @dataclass(frozen=True)
@@ -173,6 +191,10 @@ class Pad(OneToOne):
     def to_onnx(self, out: OnnxLayer) -> None:
         before, after = zip(*self.pads, strict=True) if self.pads else ((), ())
         out.pad(out.bottoms[0], [*before, *after], constant=self.value)
+
+    def to_python(self, site: Site) -> Form:
+        sides = [side for pads in self.pads[::-1] for side in pads]
+        return Form((call("F.pad", site.x, sides, value=unless(0, self.value)),))
 
 
 PAD_MODES = {"constant": "constant", "edge": "replicate", "reflect": "reflect"}
@@ -221,6 +243,10 @@ class PadTensor(OneToOne):
         pads = out.constant("pads", [0, 0, top, left, 0, 0, bottom, right])
         out.top("Pad", [out.bottoms[0], pads], mode=self.mode)
 
+    def to_python(self, site: Site) -> Form:
+        sides = [*self.columns, *self.rows]
+        return Form((call("F.pad", site.x, sides, mode=repr(PAD_MODES[self.mode])),))
+
 
 @register_layer("Python:TensorShape")
 @dataclass(frozen=True)
@@ -242,6 +268,9 @@ class TensorShape(OneToOne):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         out.top("Cast", [out.node("Shape", out.bottoms, part="shape")], to=FLOAT)
+
+    def to_python(self, site: Site) -> Form:
+        return Form((call(f"{site.x}.new_tensor", f"{site.x}.shape"),))
 
 
 @register_layer("Mul", "Add", "Sub", "Div", "Maximum", "Minimum")
@@ -314,3 +343,9 @@ class Arithmetic(Layer):
     def to_onnx(self, out: OnnxLayer) -> None:
         op = {"Maximum": "Max", "Minimum": "Min"}.get(self.operation, self.operation)
         out.top(op, out.bottoms if self.blob is None else [out.bottoms[0], out.blob(0)])
+
+    def to_python(self, site: Site) -> Form:
+        second = site.blobs[0] if self.blob is not None else site.bottoms[1]
+        sign = {"Add": "+", "Sub": "-", "Mul": "*", "Div": "/"}.get(self.operation)
+        text = call(f"torch.{self.operation.lower()}", site.x, second) if sign is None else f"{site.x} {sign} {second}"
+        return Form((text,), shared=(text,) if site.blobs else ())

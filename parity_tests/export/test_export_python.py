@@ -58,16 +58,11 @@ def outputs(net: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found if isinstance(found, dict) else {"": found}
 
 
-def assert_same(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, lrn: bool = False) -> None:
-    """Equal to the last bit; the source of nets with LRN uses PyTorch's own, which rounds otherwise."""
+def assert_same(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Equal to the last bit."""
     assert list(found) == list(expected)
     for name, blob in expected.items():
-        allowed = tolerance("python-lrn") * blob.abs().max().item() if lrn else 0
-        torch.testing.assert_close(found[name], blob, rtol=0, atol=allowed, equal_nan=True, msg=f"{name} differs")
-
-
-def has_lrn(spec: NetSpec) -> bool:
-    return any(layer.type == "LRN" for layer in spec.layers)
+        torch.testing.assert_close(found[name], blob, rtol=0, atol=0, equal_nan=True, msg=f"{name} differs")
 
 
 @dataclass(frozen=True)
@@ -94,7 +89,7 @@ def test_nets_in_files_give_caffes_numbers(name: str) -> None:
         each.load_state_dict(case.state)
     assert list(net.state_dict()) == list(reference.state_dict())
     found = outputs(net, case.inputs)
-    assert_same(found, outputs(reference, case.inputs), lrn=has_lrn(case.spec))
+    assert_same(found, outputs(reference, case.inputs))
     recorded = format_blobs(name)
     for blob, values in found.items():
         blob = blob or reference.outputs[0]
@@ -110,7 +105,7 @@ def test_hand_written_nets(name: str) -> None:
     assert list(net.state_dict()) == list(hand_written.state_dict())
     for size in ((64, 64), (75, 101)):
         inputs = random_inputs(hand_written, size)
-        assert_same(outputs(net, inputs), outputs(hand_written, inputs), lrn=True)
+        assert_same(outputs(net, inputs), outputs(hand_written, inputs))
 
 
 def all_sources() -> dict[str, str]:
