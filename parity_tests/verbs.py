@@ -32,6 +32,7 @@ RUNS: dict[str, list[str]] = {
         *("edges", "{in}/edges.pth", PICTURE, PICTURE, "--prototxt", "{in}/edges.prototxt", "-o", "{out}/edges"),
         *("--border", "8", "--soft"),
     ],
+    "serve": ["serve", "{in}/sample.safetensors", "--port", "0", "--check"],
     "demo": ["demo", "-o", "{out}/demo"],
     "report": ["report", "{in}/sample.safetensors", "-o", "{out}/a.html", "--data", "{in}/shapes", "--split", "val"],
     "surgery": ["surgery", "voc-fcn-googlenet", "--init", "{in}/googlenet.pth", "-o", "{out}/init.safetensors"],

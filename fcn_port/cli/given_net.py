@@ -71,15 +71,6 @@ def _preprocessing(net: Net, mean: str, scale: float) -> Preprocessing:
     return Preprocessing((recipe,))
 
 
-def finds_objects(net: Net) -> bool:
-    """True for a net whose answers are boxes."""
-    from converters.execution import CaffeNet
-
-    from ..detection import detects
-
-    return isinstance(net, CaffeNet) and detects(net.spec)
-
-
 def check_inputs(net: Net, weights: str) -> None:
     """UsageError for a net that does not say how its inputs are made."""
     if net.preprocessing is None:

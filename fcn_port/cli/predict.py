@@ -13,7 +13,6 @@ from .engine import engine_option, low_memory_option, padded_option, precision_o
 from .given_net import (
     NetOptions,
     check_inputs,
-    finds_objects,
     like_option,
     load_as_told,
     mean_option,
@@ -89,6 +88,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     Of several images, those that cannot be read are listed at the end, and the others are done; the exit status is
     then 1.
     """
+    from ..detection import finds_objects
     from ..predict.image_lists import gather, is_single
     from ..predict.prediction import predict_all
 

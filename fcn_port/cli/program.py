@@ -44,6 +44,7 @@ TASKS = {
     "See with it": {
         "predict": "Segment images: indexed label PNGs and overlays.",
         "edges": "Thin edges of photographs by HED, as pix2pix makes its training pairs.",
+        "serve": "A net behind an address: a page where one drops an image, and an HTTP interface.",
     },
     "Score it": {
         "data": "The data sets: what is here, what is missing, and where it is published; fetches it.",

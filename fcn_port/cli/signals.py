@@ -89,8 +89,12 @@ def _leave_at_once(number: int) -> NoReturn:
 
 
 @contextmanager
-def stopping(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+def stopping(
+    say: Callable[[str], None], what: str = "stopping after this update, and saving"
+) -> Iterator[Callable[[], bool]]:
     """A function that tells whether somebody wants to stop; a second Ctrl-C stops at once, as usual.
+
+    `say` is told `what` happens then.
 
     Under torchrun, which passes a Ctrl-C on to processes that have it already, only the first one counts.
     """
@@ -100,7 +104,7 @@ def stopping(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
         if wanted and number == signal.SIGINT and "TORCHELASTIC_RUN_ID" not in os.environ:
             raise KeyboardInterrupt
         if not wanted:
-            say("stopping after this update, and saving; Ctrl-C again stops at once")
+            say(f"{what}; Ctrl-C again stops at once")
         wanted.append(number)
 
     before = {number: signal.signal(number, ask) for number in _heard()}

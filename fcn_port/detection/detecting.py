@@ -8,6 +8,7 @@ import numpy as np
 from torch import nn
 
 from converters.errors import NetError
+from converters.execution import CaffeNet
 from converters.net import NetSpec
 from weights.records import InputRecipe, Preprocessing
 
@@ -24,6 +25,11 @@ from .rows import from_rows, row_outputs
 def detects(spec: NetSpec) -> bool:
     """True for the nets that `detect` takes."""
     return bool(row_outputs(spec)) or scores_regions(spec)
+
+
+def finds_objects(net: nn.Module) -> bool:
+    """True for a net that `detect` takes, whose answers are boxes and no labels of pixels."""
+    return isinstance(net, CaffeNet) and detects(net.spec)
 
 
 def detect(

@@ -1,0 +1,116 @@
+"""An application run by uvicorn: on a socket of our own, with patience that ends, and a graceful stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from starlette.types import ASGIApp
+from uvicorn import Config, Server
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+_HEADERS_SECONDS = 10.0
+"""The time in which the head of a request must have come; uvicorn itself waits for ever."""
+_MOST_HEADERS = 16 << 10
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """A socket bound to an address of this machine; port 0 takes any that is free. OSError where there is none.
+
+    It does not listen yet, so that who asks before the net is loaded is refused and does not wait.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    made = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":  # elsewhere it would let another program take the same address
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def run_app(
+    app: ASGIApp,
+    listening: socket.socket,
+    *,
+    wanted: Callable[[], bool],
+    grace: float,
+    connections: int = 256,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until `wanted()` says to stop; then take nothing new, and let what is under way end within `grace` seconds.
+
+    `ready` is called once requests are answered. More than `connections` at a time are told to come again.
+    """
+    config = Config(
+        app, http=_Impatient, ws="none", lifespan="on", loop="asyncio", access_log=False, log_config=None,
+        log_level="critical", server_header=False, proxy_headers=False, limit_concurrency=connections,
+        h11_max_incomplete_event_size=_MOST_HEADERS, timeout_keep_alive=5,
+        timeout_graceful_shutdown=max(1, round(grace)),
+    )  # fmt: skip
+    asyncio.run(_Stoppable(config, wanted, ready).serve(sockets=[listening]))
+
+
+class _Stoppable(Server):
+    """A server that asks whether it shall go on, and leaves signals to who has them."""
+
+    def __init__(self, config: Config, wanted: Callable[[], bool], ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._wanted, self._ready = wanted, ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self._wanted()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Impatient(H11Protocol):
+    """HTTP/1.1 where a client that opens a connection and then dawdles over its request's head is left alone."""
+
+    _clock: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._wind()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._between():
+            self._wind()
+        else:
+            self._unwind()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unwind()
+        super().connection_lost(exc)
+
+    def _between(self) -> bool:
+        """True while no request is under way: its head has not all come."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _wind(self) -> None:
+        if self._clock is None:
+            self._clock = self.loop.call_later(_HEADERS_SECONDS, self._ring)
+
+    def _unwind(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+    def _ring(self) -> None:
+        self._clock = None
+        if self._between() and not self.transport.is_closing():
+            self.transport.close()

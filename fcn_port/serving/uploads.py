@@ -1,0 +1,88 @@
+"""The image in a request: its bytes within the limits, and its pixels by the project's one opener of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import numpy as np
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from ..errors import ImageError
+from ..predict.images import read_image
+from ..predict.pictures import opened_picture
+from .records import Refusal, ServerLimits
+
+_FIELD = "image"
+"""The field of a form that holds the image."""
+
+
+async def image_bytes(request: Request, limits: ServerLimits) -> bytes:
+    """The image in a request's body, sent as it is or as a form's field `image`; a file's name is passed over."""
+    body = await _body(request, limits)
+    kind = request.headers.get("content-type", "")
+    if kind.partition(";")[0].strip().lower() == "multipart/form-data":
+        body = await _field_of_form(request, body)
+    if not body:
+        raise Refusal(400, "no image: send its bytes as the body, or as the field 'image' of a form")
+    return body
+
+
+async def _body(request: Request, limits: ServerLimits) -> bytes:
+    """The whole body, never more than the limit in memory, whatever its length is said to be."""
+    said = request.headers.get("content-length", "")
+    if said.isdigit() and (len(said) > 18 or int(said) > limits.most_bytes):
+        raise _too_large(limits)
+    pieces, size = [], 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > limits.most_bytes:
+            raise _too_large(limits)
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _too_large(limits: ServerLimits) -> Refusal:
+    return Refusal(413, f"more than {limits.most_bytes:,} bytes")
+
+
+class _InMemory(MultiPartParser):
+    """A parser that keeps files in memory: the body, which holds them all, is there already."""
+
+    spool_max_size = 1 << 62
+
+
+async def _field_of_form(request: Request, body: bytes) -> bytes:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield body
+
+    try:
+        form = await _InMemory(request.headers, pieces(), max_files=1, max_fields=8, max_part_size=1 << 10).parse()
+    except (MultiPartException, ValueError, KeyError) as error:
+        raise Refusal(400, f"not a form that can be read: {error}") from error
+    try:
+        found = form.get(_FIELD)
+        return await found.read() if isinstance(found, UploadFile) else b""
+    finally:
+        await form.close()
+
+
+def pixels_of(body: bytes, limits: ServerLimits) -> np.ndarray:
+    """The image (h, w, 3) uint8 RGB in bytes; its size is judged before its pixels are decoded."""
+    try:
+        with opened_picture(body, pixels=False) as picture:
+            width, height = picture.size
+    except ImageError as error:
+        raise Refusal(400, _one_line(error)) from error
+    if width * height > limits.most_pixels:
+        raise Refusal(413, f"{width} x {height} pixels; at most {limits.most_pixels:,} are taken")
+    try:
+        with opened_picture(body) as picture:
+            return read_image(picture)
+    except ImageError as error:
+        raise Refusal(400, _one_line(error)) from error
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

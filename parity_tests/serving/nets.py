@@ -1,0 +1,50 @@
+"""A net that is easy to be right about: each pixel's label is the largest of its channels, red, green or blue."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+from converters import CaffeNet, parse_prototxt
+from fcn_port.loading import attach
+from fcn_port.nets import Net
+from fcn_port.nets.net import as_net
+from weights.card import Card
+from weights.records import InputRecipe, Preprocessing
+
+PROTOTXT = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 3, 16, 16] } } }
+layer { name: "score" type: "Convolution" bottom: "data" top: "score"
+  convolution_param { num_output: 3 kernel_size: 1 } }
+"""
+NAMES = ("background", "<script>alert(1)</script>", "blue\u202ethings")
+
+
+def largest_channel(names: Sequence[str] = NAMES) -> Net:
+    """The net, on nets' usual BGR."""
+    net = CaffeNet(parse_prototxt(PROTOTXT)).eval()
+    with torch.no_grad():
+        net.score.weight.copy_(torch.eye(3).flip(0)[:, :, None, None])  # type: ignore[union-attr]
+        net.score.bias.zero_()  # type: ignore[union-attr]
+    recipe = InputRecipe("data", "color", "bgr", (0.0, 0.0, 0.0))
+    attach(net, Card(preprocessing=Preprocessing((recipe,)), classes={"score": tuple(names)}))
+    return as_net(net)
+
+
+def stripes(size: tuple[int, int] = (12, 20)) -> np.ndarray:
+    """An image (h, w, 3) whose left half is red (label 0), its right half blue (label 2), its last row green (1)."""
+    image = np.zeros((*size, 3), np.uint8)
+    image[:, : size[1] // 2, 0] = 200
+    image[:, size[1] // 2 :, 2] = 200
+    image[-1] = (0, 200, 0)
+    return image
+
+
+def png_of(image: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, format="PNG")
+    return out.getvalue()

@@ -1,0 +1,294 @@
+"""A server's answers: what `segment` and `detect` say, in each form; what it refuses, and with which words."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import threading
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fcn_port
+from converters import CaffeNet, NetError, parse_prototxt
+from fcn_port.nets.net import as_net
+from parity_tests.detection.nets import ssd
+from parity_tests.predict.test_run_lengths import decoded
+from parity_tests.serving.nets import NAMES, largest_channel, png_of, stripes
+
+pytest.importorskip("starlette", reason="the extra `serve`")
+pytest.importorskip("prometheus_client", reason="the extra `serve`")
+pytest.importorskip("python_multipart", reason="the extra `serve`")
+pytest.importorskip("uvicorn", reason="the extra `serve`")
+testclient = pytest.importorskip("starlette.testclient", reason="httpx2, which starlette's client needs")
+
+from fcn_port.serving import ServerLimits, make_app  # noqa: E402
+from fcn_port.serving.app import Service  # noqa: E402
+from fcn_port.serving.guard import Guard  # noqa: E402
+from fcn_port.serving.seeing import look_through, served_net  # noqa: E402
+
+IMAGE = stripes()
+BODY = png_of(IMAGE)
+LIMITS = ServerLimits(most_bytes=4000, most_pixels=10_000, seconds=30, waiting=4)
+
+
+def client_of(net: Any = None, **settings: Any) -> Any:
+    app = make_app(
+        largest_channel() if net is None else net, name="a<b>", **{"limits": LIMITS, "threads": 1} | settings
+    )
+    return testclient.TestClient(app, base_url="http://localhost:8000")
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    with client_of() as made:
+        yield made
+
+
+def post(client: Any, body: Any = BODY, query: str = "", **more: Any) -> Any:
+    return client.post(f"/predict{query}", content=body, **more)
+
+
+# What is seen
+
+
+def test_json_has_labels_names_and_shares(client: Any) -> None:
+    answer = post(client)
+    assert answer.status_code == 200 and answer.headers["content-type"] == "application/json"
+    found = answer.json()
+    (output,) = found["outputs"]
+    seen = [(each["label"], each["name"], each["share"]) for each in output["classes"]]
+    assert (found["height"], found["width"], found["net"]) == (12, 20, "a<b>")
+    assert seen == [(0, NAMES[0], 110 / 240), (2, NAMES[2], 110 / 240), (1, NAMES[1], 20 / 240)]
+    assert [each["drawn"] for each in output["classes"]] == [False, True, True]
+
+
+def test_pictures_are_those_that_predict_writes(client: Any) -> None:
+    seen = fcn_port.segment(largest_channel(), IMAGE)
+    labels = Image.open(io.BytesIO(post(client, query="?format=labels").content))
+    assert labels.mode == "P" and np.array_equal(np.asarray(labels), seen.labels)
+    assert np.array_equal(np.unique(seen.labels), [0, 1, 2])
+    overlay = Image.open(io.BytesIO(post(client, query="?format=overlay").content))
+    assert np.array_equal(np.asarray(overlay), np.asarray(seen.picture()))
+
+
+@pytest.mark.parametrize("given, image", [("?format=coco", 0), ("?format=coco&image_id=42", 42),
+                                          ("?format=coco&image_id=a%2Fb", "a/b")])  # fmt: skip
+def test_coco_s_run_lengths_are_the_labels(client: Any, given: str, image: object) -> None:
+    labels = np.full(IMAGE.shape[:2], 255)
+    for record in post(client, query=given).json():
+        assert record["image_id"] == image
+        labels[decoded(record["segmentation"]["counts"], IMAGE.shape[:2])] = record["category_id"]
+    assert np.array_equal(labels, fcn_port.segment(largest_channel(), IMAGE).labels)
+
+
+def test_a_form_and_a_body_are_one(client: Any) -> None:
+    form = client.post("/predict?format=labels", files={"image": ("../../etc/passwd", png_of(IMAGE))})
+    assert form.status_code == 200 and form.content == post(client, query="?format=labels").content
+
+
+def test_objects_have_boxes() -> None:
+    image = np.full((32, 32, 3), 255, np.uint8)
+    image[:8, 8:16] = (255, 0, 0)
+    body = png_of(image)
+    with client_of(as_net(ssd())) as client:
+        (record,) = post(client, body).json()["detections"]
+        expected = fcn_port.detect(ssd(), image, threshold=0.3)[0]
+        assert record == expected.to_json() and record["name"] == "red thing"
+        (coco,) = post(client, body, "?format=coco&image_id=9").json()
+        assert coco["image_id"] == 9 and coco["bbox"] == pytest.approx([8, 0, 8, 8], abs=1e-3)
+        assert post(client, body, "?format=labels").status_code == 400
+        page = post(client, body, "?format=page")
+        assert page.status_code == 200 and "red thing" in page.text and "1 objects" in page.text
+
+
+def test_a_net_that_sees_nothing_is_refused_before_anybody_asks() -> None:
+    text = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 3, 8, 8] } } }'
+    fc = 'layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 2 } }'
+    net = CaffeNet(parse_prototxt(text + fc)).eval()
+    with pytest.raises(ValueError, match="how its input is made"):
+        make_app(as_net(net), name="x", threads=1)
+    net.card = largest_channel().card  # type: ignore[attr-defined]
+    with pytest.raises(NetError, match=r"label pixels|does not take"):
+        make_app(as_net(net), name="x", threads=1)
+
+
+# What is refused
+
+
+def tall_png(width: int, height: int) -> bytes:
+    """The head of a picture of that size, with no pixels in it."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head)) + b"\0\0\0\1IDATx"
+
+
+BAD: dict[str, tuple[dict[str, Any], int, str]] = {
+    "nothing": ({"body": b""}, 400, "no image"),
+    "no image": ({"body": b"<svg onload=alert(1)>"}, 400, "not an image that can be read"),
+    "a cut image": ({"body": png_of(IMAGE)[:60]}, 400, "not an image that can be read"),
+    "too many bytes": ({"body": b"x" * 4001}, 413, "more than 4,000 bytes"),
+    "too many bytes in pieces": ({"body": iter([b"x" * 3000] * 2)}, 413, "more than 4,000 bytes"),
+    "a length beyond all numbers": ({"headers": {"content-length": "9" * 4000}}, 413, "more than"),
+    "too many pixels": ({"body": tall_png(10_001, 1)}, 413, "10001 x 1 pixels; at most 10,000"),
+    "a bomb": ({"body": tall_png(2**31 - 1, 2**31 - 1)}, 4, ""),
+    "an unknown format": ({"query": "?format=%1b[31m"}, 400, "there is no format"),
+    "an unknown parameter": ({"query": "?path=/etc/passwd"}, 400, "there is no parameter 'path'"),
+    "an unknown output": ({"query": "?format=coco&output=x"}, 400, "has no output 'x'"),
+    "a long id": ({"query": "?format=coco&image_id=" + "9" * 200}, 400, "longer than 128"),
+    "a form without a boundary": ({"headers": {"content-type": "multipart/form-data"}}, 400, "not a form"),
+    "a form that is none": ({"headers": {"content-type": "multipart/form-data; boundary=a"}}, 400, ""),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_requests_are_told_in_one_line(client: Any, name: str) -> None:
+    given, status, said = BAD[name]
+    if name == "too many bytes in pieces":
+        given = {"body": iter([b"x" * 3000] * 2)}
+    answer = post(client, **given)
+    assert answer.status_code == status or answer.status_code // 100 == status, answer.text
+    (problem,) = answer.json().values()
+    assert said in problem and "\n" not in problem and "\x1b" not in answer.text
+    assert post(client).status_code == 200, "and the next one is answered"
+
+
+@pytest.mark.parametrize("method, path, status", [
+    ("GET", "/predict", 405), ("PUT", "/predict", 405), ("GET", "/static/../../etc/passwd", 404), ("POST", "/", 405),
+])  # fmt: skip
+def test_there_are_no_other_ways_in(client: Any, method: str, path: str, status: int) -> None:
+    assert client.request(method, path).status_code == status
+
+
+@pytest.mark.parametrize("host, known", [
+    ("localhost", True), ("localhost:8000", True), ("a.localhost", True), ("127.0.0.1:8000", True),
+    ("[::1]:8000", True), ("192.168.0.7", True), ("seen.example:8000", True), ("SEEN.example.", True),
+    ("evil.example", False), ("", False),
+    ("localhost.evil.example", False), ("127.0.0.1.evil.example", False), ("[::1].evil", False),
+    ("localhost@evil", False),
+    ("127.0.0.1:80:80", False), ("evil.example/localhost", False), ("\u0661.0.0.1", False),
+])  # fmt: skip
+def test_a_page_whose_name_was_bound_to_this_machine_gets_nothing(host: str, known: bool) -> None:
+    """DNS rebinding: the browser takes evil.example for the origin, the connection goes to 127.0.0.1."""
+    assert Guard(lambda *_: None, ["seen.example"]).knows(host) is known  # type: ignore[arg-type, return-value]
+
+
+OTHERS = {
+    "another origin": {"origin": "https://evil.example"},
+    "no origin that counts": {"origin": "null"},
+    "another port": {"origin": "http://localhost:8001"},
+    "a form of another site": {"sec-fetch-site": "cross-site"},
+    "a neighbour": {"sec-fetch-site": "same-site", "origin": "http://localhost:8000"},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_pages_of_others_may_not_ask(client: Any, name: str) -> None:
+    assert post(client, headers=OTHERS[name]).status_code == 403
+    assert client.post("/predict", files={"image": png_of(IMAGE)}, headers=OTHERS[name]).status_code == 403
+    own = {"origin": "http://localhost:8000", "sec-fetch-site": "same-origin"}
+    assert post(client, headers=own).status_code == 200
+    assert not any(header.startswith("access-control") for header in post(client, headers=own).headers)
+
+
+def test_another_host_is_refused_everywhere(client: Any) -> None:
+    for path in ("/", "/net", "/healthz", "/metrics", "/no-such"):
+        assert client.get(path, headers={"host": "evil.example"}).status_code == 421
+
+
+# The page
+
+
+def test_the_page_shows_names_as_text_and_loads_nothing(client: Any) -> None:
+    empty, full = client.get("/"), post(client, query="?format=page")
+    for answer in (empty, full):
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "script-src 'sha256-" in answer.headers["content-security-policy"]
+        assert "<title>a&lt;b&gt;</title>" in answer.text
+        addresses = re.findall(r'(?:src|href|action)="([^"]*)"', answer.text)
+        assert addresses and all(each.startswith(("data:", "/predict?")) for each in addresses)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in full.text and "<script>alert" not in full.text
+    assert "blue\\u202ethings" in full.text and "\u202e" not in full.text
+    problem = post(client, b"<b>", "?format=page")
+    assert problem.status_code == 400 and 'role="alert">not an image' in problem.text
+
+
+# Health and metrics
+
+
+def test_health_and_metrics() -> None:
+    with client_of() as client:
+        post(client), post(client, b"?"), client.get("/")
+        assert (client.get("/healthz").status_code, client.get("/healthz").text) == (200, "ok\n")
+        text = client.get("/metrics").text
+    assert 'fcn_port_requests_total{status="200"} 2.0' in text and 'fcn_port_requests_total{status="400"} 1.0' in text
+    assert "fcn_port_images_total 1.0" in text and "fcn_port_request_seconds_count 2.0" in text
+    assert 'fcn_port_net{engine="padded",net="a<b>"' in text and "fcn_port_active_requests 0.0" in text
+
+
+# Busy, late, broken
+
+
+class Slow:
+    """The net behind a gate: it sees nothing until it may; `error` is what it then raises."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.may, self.began, self.error = threading.Event(), threading.Event(), error
+        self._look = look_through(largest_channel())
+
+    def __call__(self, images: list[np.ndarray]) -> Any:
+        self.began.set()
+        assert self.may.wait(60)
+        if self.error is not None:
+            raise self.error
+        return self._look(images)
+
+
+def client_behind(slow: Slow, **limits: Any) -> Any:
+    """A client of the application around a slow net."""
+    from starlette.applications import Starlette
+    from starlette.routing import Route
+
+    service = Service(slow, served_net(largest_channel(), "slow"), ServerLimits(**limits), threads=1, batch=4)
+    app = Starlette(routes=[Route("/predict", service.predict, methods=["POST"])], lifespan=service.lifespan)
+    return testclient.TestClient(app, base_url="http://localhost")
+
+
+def test_more_than_may_wait_are_told_to_come_again() -> None:
+    slow = Slow()
+    with client_behind(slow, waiting=1) as client, ThreadPoolExecutor(1) as others:
+        first = others.submit(post, client)
+        assert slow.began.wait(60)
+        answer = post(client)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1") and "under way" in answer.text
+        slow.may.set()
+        assert first.result(60).status_code == 200 and post(client).status_code == 200
+
+
+def test_an_answer_that_takes_too_long_is_given_up() -> None:
+    slow = Slow()
+    with client_behind(slow, seconds=0.2) as client:
+        answer = post(client)
+        assert answer.status_code == 503 and "within 0.2 s" in answer.text
+        slow.may.set()
+
+
+@pytest.mark.parametrize("error, status, said", [
+    (NetError("this net\nis odd"), 422, "this net"), (MemoryError(), 503, "not enough memory"),
+    (KeyError("secret"), 500, "its log says how"),
+])  # fmt: skip
+def test_a_net_that_fails_is_told_without_particulars(
+    error: Exception, status: int, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow = Slow(error)
+    slow.may.set()
+    with client_behind(slow) as client:
+        answer = post(client)
+        assert answer.status_code == status and said in answer.json()["error"] and "secret" not in answer.text
+    if status == 500:
+        assert "KeyError" in caplog.text

@@ -1,0 +1,195 @@
+"""A server on loopback: a graceful stop, clients that dawdle, the verb, and the page in a browser."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fcn_port.cli import run
+from parity_tests.chromium import PROGRAM, Page
+from parity_tests.serving.nets import largest_channel, png_of, stripes
+from parity_tests.verbs import SAMPLE
+
+pytest.importorskip("starlette", reason="the extra `serve`")
+pytest.importorskip("prometheus_client", reason="the extra `serve`")
+pytest.importorskip("python_multipart", reason="the extra `serve`")
+pytest.importorskip("uvicorn", reason="the extra `serve`")
+
+from fcn_port.serving import ServerLimits, make_app, open_socket, run_app, running, seeing
+
+BODY = png_of(stripes())
+
+
+@contextmanager
+def server(app: Any) -> Iterator[tuple[int, threading.Event, threading.Thread]]:
+    """A server on a free port: the port, the event that stops it, and its thread."""
+    stop, ready = threading.Event(), threading.Event()
+    with open_socket("127.0.0.1", 0) as listening:
+        port = listening.getsockname()[1]
+        settings: dict[str, Any] = {"wanted": stop.is_set, "grace": 30, "ready": ready.set}
+        thread = threading.Thread(target=run_app, args=(app, listening), kwargs=settings, daemon=True)
+        thread.start()
+        assert ready.wait(30)
+        try:
+            yield port, stop, thread
+        finally:
+            stop.set()
+            thread.join(30)
+
+
+def ask(port: int, body: bytes = BODY) -> tuple[int, bytes]:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request("POST", "/predict", body)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+def closed(client: socket.socket) -> bool:
+    """True once the other side has closed the connection."""
+    client.settimeout(30)
+    with suppress(ConnectionResetError):
+        while client.recv(1 << 16):
+            pass
+    return True
+
+
+def test_what_is_under_way_has_its_answer_before_the_server_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    began, may, see = threading.Event(), threading.Event(), seeing.segment_all
+
+    def slow(*given: Any, **more: Any) -> Any:
+        began.set()
+        assert may.wait(30)
+        return see(*given, **more)
+
+    may.set()
+    app = make_app(largest_channel(), name="slow", threads=1)
+    monkeypatch.setattr(seeing, "segment_all", slow)
+    with server(app) as (port, stop, thread):
+        may.clear()
+        answers: list[tuple[int, bytes]] = []
+        asking = threading.Thread(target=lambda: answers.append(ask(port)))
+        asking.start()
+        assert began.wait(30)
+        stop.set()
+        with pytest.raises(OSError):  # refused, or reset on the way
+            for _ in range(600):
+                socket.create_connection(("127.0.0.1", port), 60).close()
+                time.sleep(0.05)
+        assert thread.is_alive() and not answers
+        may.set()
+        asking.join(30)
+        thread.join(30)
+        assert not thread.is_alive() and answers[0][0] == 200
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /predict HTTP/1.1\r\nHost: localhost\r\nX: ", b"x" * 20_000])
+def test_a_client_that_dawdles_over_its_head_is_left_alone(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    monkeypatch.setattr(running, "_HEADERS_SECONDS", 0.2)
+    with server(make_app(largest_channel(), name="x", threads=1)) as (port, _, _):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(sent)
+            assert closed(client)
+        assert ask(port)[0] == 200
+
+
+def test_a_body_that_does_not_arrive_is_given_up() -> None:
+    app = make_app(largest_channel(), name="x", threads=1, limits=ServerLimits(seconds=0.3))
+    with server(app) as (port, _, _), socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc")
+        assert client.recv(12) == b"HTTP/1.1 408" and closed(client)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_sigterm_ends_the_program_with_status_0(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with open_socket("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    seen: list[int] = []
+
+    def visit() -> None:
+        try:
+            ask_until_there()
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def ask_until_there() -> None:
+        for _ in range(600):
+            with suppress(OSError):
+                seen.append(ask(port, png_of(np.zeros((32, 32, 3), np.uint8)))[0])
+                break
+            time.sleep(0.05)
+
+    visitor = threading.Thread(target=visit)
+    visitor.start()
+    status = run(["serve", SAMPLE, "--port", str(port), "--padded", "--like", "sample"])
+    visitor.join(30)
+    told = capsys.readouterr()
+    assert (status, seen) == (0, [200])
+    assert told.out == f"http://127.0.0.1:{port}\n" and told.err.endswith("stopped\n")
+
+
+@pytest.mark.parametrize("given, status, said", [
+    (["--host", "no such host", "--check"], 2, "'--host': no such host:"),
+    (["--host", "203.0.113.1", "--check"], 1, "203.0.113.1:8000: "),
+    (["--port", "70000"], 2, "'--port'"),
+    (["--batch", "0"], 2, "'--batch'"),
+    (["--engine", "native", "--padded", "--port", "0", "--check"], 2, "--padded"),
+])  # fmt: skip
+def test_wrong_use_is_told(given: list[str], status: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["serve", SAMPLE, *given]) == status
+    assert said in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        assert run(["serve", SAMPLE, "--port", str(other.getsockname()[1])]) == 1
+    assert "in use; --port 0 takes one that is free" in capsys.readouterr().err
+
+
+def test_a_net_that_does_not_say_how_its_input_is_made(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    other = tmp_path / "other.caffemodel"
+    other.write_bytes(Path(SAMPLE).read_bytes())
+    assert run(["serve", str(other), "--port", "0", "--check"]) == 2
+    assert "--mean B,G,R" in capsys.readouterr().err
+    assert run(["serve", str(other), "--port", "0", "--check", "--mean", "1,2,3", "--padded"]) == 0
+
+
+def test_what_is_missing_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from converters.export import checking
+
+    monkeypatch.setattr(checking, "find_spec", lambda name: None if name == "uvicorn" else name)
+    assert run(["serve", SAMPLE]) == 1
+    assert "pip install fcn-port[serve]" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="no Chromium")
+@pytest.mark.parametrize("settings", [{"dark": True}, {"width": 390, "phone": True}], ids=["desk dark", "phone light"])
+def test_the_page_in_a_browser(settings: Any, tmp_path: Path) -> None:
+    image = tmp_path / "x.png"
+    image.write_bytes(BODY)
+    with server(make_app(largest_channel(), name="<i>", threads=1)) as (port, _, _), Page(**settings) as page:
+        page.open(f"http://127.0.0.1:{port}/")
+        page.choose("input[type=file]", image)
+        page.wait("document.querySelectorAll('.legend .row').length === 3")
+        text: Callable[[str], Any] = lambda css: page.value(f"document.querySelector({css!r}).textContent")  # noqa: E731
+        assert text("h1") == "<i>" and text(".legend .row:last-child .name") == "<script>alert(1)</script>"
+        assert page.value("document.documentElement.scrollWidth <= innerWidth"), "nothing runs out of the window"
+        assert page.value("getComputedStyle(document.body).colorScheme !== ''")
+        image.write_bytes(b"no image")
+        page.choose("input[type=file]", image)
+        page.wait("document.querySelector('.problem') !== null")
+        assert "not an image" in text(".problem")
+        unexpected = [each for each in page.said if "400" not in each]
+        assert unexpected == [], "the Content Security Policy let all of the page's own through"
