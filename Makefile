@@ -118,6 +118,7 @@ bench: $(VENV)/ready-bench ## speed and memory, side by side with what a user wo
 	$(BIN)/python -m benchmarks.famous_nets --json build/famous_nets.json
 	$(BIN)/python -m benchmarks.memory --json build/memory.json
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.serving
 
 clean: ## remove what make made, but no weights
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import numpy as np
 from starlette.datastructures import UploadFile
@@ -54,7 +54,7 @@ class _InMemory(MultiPartParser):
 
 
 async def _field_of_form(request: Request, body: bytes) -> bytes:
-    async def pieces() -> AsyncIterator[bytes]:
+    async def pieces() -> AsyncGenerator[bytes, None]:
         yield body
 
     try:
