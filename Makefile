@@ -23,7 +23,7 @@ $(shell $(PYTHON) .ci/venv.py $(VENV) --outdated)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo sample convert voc-numbers test check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast test-native-sanitized check-oldest check-pythons opencv5 test-opencv5
+.PHONY: help demo sample convert voc-numbers test check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast test-native-sanitized check-oldest check-pythons docs check-links opencv5 test-opencv5
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -102,6 +102,13 @@ test-opencv5: opencv5 ## run nets in both engines of OpenCV 5, beside Caffe's nu
 docs-generated: $(VENV)/ready-dev ## write docs/cli.md, docs/api.md and docs/layers.md from the commands and the docstrings
 	$(BIN)/python -m docs.generate
 
+docs: $(VENV)/ready-docs ## the documentation as a site, with search, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html; with its search: $(BIN)/python -m http.server 8000 --directory build/site"
+
+check-links: $(VENV)/ready-dev ## ask every address in README and docs whether it is still there
+	$(BIN)/python -m parity_tests.docs.links
+
 release: $(VENV)/ready-release ## build sdist and wheel, check them, and use the wheel in an empty environment elsewhere
 	PIP_ARGS="$(PIP_ARGS)" BIN=$(BIN) .ci/release
 
@@ -139,6 +146,10 @@ $(VENV)/ready-fuzz: $(VENV)/ready-dev
 
 $(VENV)/ready-release: $(VENV)/ready-dev
 	$(INSTALL) --editable '.[release]'
+	@touch $@
+
+$(VENV)/ready-docs: $(VENV)/ready-dev
+	$(INSTALL) --editable '.[docs]'
 	@touch $@
 
 $(VENV)/ready-oldest: $(VENV)/ready-dev
