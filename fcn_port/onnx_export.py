@@ -186,7 +186,7 @@ def write_onnx(
         shapes: tuple[Mapping[str, Shape], ...] = ()
         programs: tuple[Checked, ...] = ()
         if beside is not None:
-            module = _part(source, wanted, beside())
+            module = part_of(source, wanted, beside())
             if wanted.target is not None:
                 programs, shapes = _checked_in_target(source, net, wanted, Path(files[0].name), module)
                 error = max((each.error for each in programs if each.error is not None), default=float("nan"))
@@ -254,7 +254,7 @@ def _version_of(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _part(source: OnnxSource, options: OnnxOptions, module: nn.Module | None) -> nn.Module | None:
+def part_of(source: OnnxSource, options: OnnxOptions, module: nn.Module | None) -> nn.Module | None:
     """The part of the net that computes the outputs which were asked for."""
     if options.outputs is None or module is None:
         return module

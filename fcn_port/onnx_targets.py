@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -34,8 +34,12 @@ from converters.net import NetSpec, Shape
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+T = TypeVar("T")
 Arrays = Mapping[str, np.ndarray]
 """Arrays by the name of their blob."""
+
+SPREAD = 50.0
+"""The standard deviation of noise that stands for an image without its mean."""
 
 TRIALS = 3
 """Sizes at which a model is run in each program, on noise and on zeros."""
@@ -61,18 +65,21 @@ def check_in_target(
     shapes: Sequence[Mapping[str, Shape]],
     indices: Mapping[str, int],
     tolerance: float,
+    spread: float = SPREAD,
 ) -> tuple[Checked, ...]:
     """Run a written model in every program of `target`, or in `programs`; raises TargetError where one is wrong.
 
     `rebuild` makes the graph anew, to find the first blob that differs. `shapes` are those of the inputs, of which the
-    first three are tried, each with seeded noise and with zeros.
+    first three are tried, each with seeded noise of a `spread` and with zeros.
     """
-    trials = [arrays for number, each in enumerate(shapes[:TRIALS]) for arrays in _trial(each, number, indices)]
+    trials = [
+        arrays for number, each in enumerate(shapes[:TRIALS]) for arrays in trial(each, number, indices, spread=spread)
+    ]
     expected = [judge.outputs(given) for given in trials]
     outputs = dict(zip(expected[0], (end.name for end in net.outputs), strict=True))
 
-    def in_model(arrays: Arrays, names: Mapping[str, str]) -> Arrays:
-        return {names[name]: array for name, array in arrays.items()}
+    def in_model(values: Mapping[str, T], names: Mapping[str, str]) -> Mapping[str, T]:
+        return {names[name]: value for name, value in values.items()}
 
     ends = dict(zip(net.spec.inputs, (end.name for end in net.inputs), strict=True))
     back = {value: blob for blob, value in ends.items()}
@@ -85,16 +92,22 @@ def check_in_target(
         expected=[in_model(right, outputs) for right in expected],
         tolerance=tolerance,
         ties=frozenset(range(1, len(trials), 2)),  # the trials of zeros
-        allowed=lambda trial: NOISE * max(judge.rounding(trials[trial]).values()),
+        allowed=lambda number: in_model(
+            {name: NOISE * error for name, error in judge.rounding(trials[number]).items()}, outputs
+        ),
     )
     return check_target(model, claim, target=target, programs=programs, first_difference=first)
 
 
-def _trial(shapes: Mapping[str, Shape], seed: int, indices: Mapping[str, int]) -> tuple[Arrays, Arrays]:
-    """Noise with the spread of an image, whole numbers where an input holds indices; and zeros."""
+def trial(
+    shapes: Mapping[str, Shape], seed: int, indices: Mapping[str, int], *, spread: float = SPREAD
+) -> tuple[Arrays, Arrays]:
+    """Seeded noise of this spread, whole numbers where an input holds indices; and zeros."""
     random = np.random.default_rng(seed)
     noise = {
-        name: (random.integers(indices[name], size=shape) if name in indices else random.standard_normal(shape) * 50)
+        name: (
+            random.integers(indices[name], size=shape) if name in indices else random.standard_normal(shape) * spread
+        )
         for name, shape in shapes.items()
     }
     return (
@@ -145,7 +158,7 @@ def judge_of_module(module: nn.Module, outputs: Sequence[str]) -> TargetJudge:
     def rounding(given: Arrays) -> Mapping[str, float]:
         exact = arrays(run_exactly(module, tensors(given), outputs))
         rounded = arrays(run_module(module, tensors(given), outputs))
-        return {name: difference(rounded[name], exact[name]) for name in rounded}
+        return {name: difference(exact[name], rounded[name]) for name in rounded}  # of what is compared
 
     def every(given: Arrays) -> Arrays:
         inputs = tensors(given)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from math import inf, prod
 from typing import TYPE_CHECKING, ClassVar
 
-from ..net.onnx_form import INT64
+import numpy as np
+
+from ..net.onnx_form import INT64, OPENCV
 from ..net.python_form import Form, call
 from ..net.reach import EVERYTHING, NOTHING, PIXEL, Reach
 from .base import Layer, refuse, register_layer
@@ -60,7 +62,7 @@ class BatchReindex(Layer):
 class Filter(Layer):
     """The items of all bottoms but the last where the last, the selector (n, 1, ...), is not 0.
 
-    How many there are is known only when it runs: the shape rule gives the most. Such a net cannot be exported.
+    How many there are is known only when it runs: the shape rule gives the most.
     """
 
     items: int
@@ -80,6 +82,9 @@ class Filter(Layer):
             raise ValueError("the selector, the last bottom, must be (n, 1, ...) with the others' n")
         return tuple(items)
 
+    def open_sizes(self) -> tuple[tuple[int, int], ...]:
+        return tuple((top, 0) for top in range(self.items))
+
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
         if bottom < self.items:
             return PIXEL if bottom == top else NOTHING
@@ -96,10 +101,17 @@ class Filter(Layer):
         return filter_items(*bottoms)
 
     def to_onnx(self, out: OnnxLayer) -> None:
-        raise out.refuse(
-            "the number of items that a Filter keeps is known only when the net runs; an ONNX file is written for one",
-            hint="end the net before it with --outputs, and choose the items in your program",
-        )
+        if out.target in OPENCV:
+            raise out.refuse(
+                "OpenCV has no operator whose number of items only a run tells",
+                hint="end the net before it with --outputs, and choose the items in your program",
+            )
+        *items, selector = out.bottoms
+        flat = out.reshape(selector, [-1], part="selector")
+        zero = out.node("Equal", [flat, out.constant("zero", np.float32(0))], part="zeros")
+        chosen = out.node("Not", [zero], part="chosen")
+        for index, x in enumerate(items):
+            out.top("Compress", [x, chosen], index=index, axis=0)
 
     def to_python(self, site: Site) -> Form:
         chosen = call("filter_items", *site.bottoms)

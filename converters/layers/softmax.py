@@ -146,15 +146,17 @@ class Reduction(OneToOne):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         x = out.bottoms[0]
-        op = {"SUM": "ReduceSum", "ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}[self.operation]
+        op = {"SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}.get(self.operation, "ReduceSum")
         axes = range(canonical_axis(self.axis, x.shape), len(x.shape))
         if out.target in OPENCV and axes.start == 1 and None in x.shape:
             self._opencv(out)
             return
+        # ReduceL1 below opset 18 loses its axes in OpenVINO 2026.2.
+        values = out.node("Abs", [x], part="magnitudes") if self.operation == "ASUM" else x
         if self.coefficient == 1:
-            out.reduce(op, x, axes, keepdims=False)
+            out.reduce(op, values, axes, keepdims=False)
             return
-        total = out.reduce(op, x, axes, keepdims=False, part="total")
+        total = out.reduce(op, values, axes, keepdims=False, part="total")
         out.top("Mul", [total, out.constant("coeff", np.float32(self.coefficient))])
 
     def _opencv(self, out: OnnxLayer) -> None:

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from converters.export import (
+    Checked,
     Claim,
     ExportError,
     OnnxOptions,
     ProgramError,
     TargetError,
+    TargetProgram,
     check_target,
     programs_of,
     run_model,
 )
+from converters.export.targets.checking import _compare
+from converters.export.targets.running import Answer
 from converters.layers import pooling_onnx
+from converters.layers.softmax import Reduction
+from converters.net.onnx_form import OnnxLayer
 from fcn_port.cli import run
 from fcn_port.onnx_export import export_onnx
+from parity_tests.export.onnx_models import caffe_net, onnx_of, serialized
 from parity_tests.goldens import formats
 
 MINI = formats("fcn8s-mini.caffemodel")
@@ -57,12 +66,20 @@ def test_a_program_that_is_not_here_is_told_as_not_checked(
 def test_a_python_that_is_named_and_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FCN_PORT_OPENCV5", "/nowhere/python")
     assert {program.missing for program in programs_of("opencv5")} == {
-        "FCN_PORT_OPENCV5 is /nowhere/python, which is no file"
+        "FCN_PORT_OPENCV5 is /nowhere/python, which is neither a Python nor the folder of one"
     }
     monkeypatch.setenv("FCN_PORT_OPENCV5", sys.executable)  # which has OpenCV 4: what it says is an error, not a crash
     program = programs_of("opencv5")[0]
     with pytest.raises(ProgramError, match="ENGINE_NEW"):
         run_model(MINI, program, [{}], outputs=["score"])
+
+
+def test_the_folder_of_an_environment_is_its_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.touch()
+    monkeypatch.setenv("FCN_PORT_OPENCV5", str(tmp_path))
+    assert {program.python for program in programs_of("opencv5")} == {str(python)}
 
 
 def test_a_wrong_target_is_an_error_that_names_the_first_blob(
@@ -120,3 +137,58 @@ def test_a_program_that_ends_or_takes_too_long_is_an_error(tmp_path: Path) -> No
         check_target(broken, Claim([{"data": np.zeros(1, np.float32)}], [{"x": np.zeros(1)}]), target="onnxruntime")
     with pytest.raises(ProgramError, match="not done after"):
         run_model(broken, program, [], outputs=[], seconds=0.001)
+
+
+def _reduced(target: str) -> str:
+    """What a check says of a sum of magnitudes along the last axis."""
+    net = caffe_net(
+        'input: "data" input_shape { dim: 2 dim: 3 dim: 5 dim: 4 } layer { name: "r" type: "Reduction" '
+        'bottom: "data" top: "r" reduction_param { operation: ASUM axis: -1 } }'
+    )
+    x = torch.randn(2, 3, 5, 4)
+    with NamedTemporaryFile(suffix=".onnx") as file:
+        file.write(serialized(onnx_of(net, target=target)))
+        file.flush()
+        claim = Claim([{"data": x.numpy()}], [{"r": x.abs().sum(-1).numpy()}])
+        (found,) = check_target(Path(file.name), claim, target=target)
+    return found.title
+
+
+def test_openvino_keeps_the_axes_of_a_sum_of_magnitudes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _reduced("openvino").startswith("openvino ")
+    wrong = {"SUM": "ReduceSum", "ASUM": "ReduceL1"}
+
+    def one_node(self: Reduction, out: OnnxLayer) -> None:
+        out.reduce(wrong[self.operation], out.bottoms[0], (3,), keepdims=False)
+
+    monkeypatch.setattr(Reduction, "to_onnx", one_node)
+    with pytest.raises(TargetError, match=r"r is \(\), expected \(2, 3, 5\)"):
+        _reduced("openvino")
+
+
+X, Y = np.ones((1, 3), np.float32), np.full((1, 3), 1e-7, np.float32)
+
+
+def _compared(found: list[np.ndarray], right: list[np.ndarray], **settings: object) -> tuple[float, tuple[str, ...]]:
+    claim = Claim([{}] * len(right), [{"x": each} for each in right], **settings)  # type: ignore[arg-type]
+    answer = Answer("1", tuple({"x": each} for each in found))
+    return _compare(claim, TargetProgram("opencv4"), answer, None)
+
+
+def test_what_is_near_nothing_on_zeros_is_measured_by_the_noise() -> None:
+    assert _compared([X, 0 * Y], [X, Y], ties=frozenset({1}))[0] == pytest.approx(1e-7)
+    with pytest.raises(TargetError, match="x differs by"):
+        _compared([X, 0 * Y], [X, Y])
+
+
+def test_what_rounding_decides_is_said_apart_and_allowed_no_other_output() -> None:
+    assert _compared([X, 0 * X], [X, X], allowed=lambda number: {"x": 2.0 * number}) == (0.0, ("x",))
+    assert Checked("openvino", "1", 0.0, magnified=("x",)).title == "openvino 1: 0.0e+00 (not x: rounding decides)"
+    with pytest.raises(TargetError):
+        _compared([X, 0 * X], [X, X], allowed=lambda number: {"other": 2.0})
+
+
+def test_opencv4_has_no_vectors() -> None:
+    assert _compared([X.reshape(3, 1)], [X.reshape(3)]) == (0.0, ())
+    with pytest.raises(TargetError, match="expected"):
+        _compared([X], [X.reshape(3)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -27,35 +28,39 @@ class Checked:
     """The result of a model in one program.
 
     `error` is the largest difference of an output, of its largest magnitude; None where the program is not on this
-    machine, and then `problem` says what is missing.
+    machine, and then `problem` says what is missing. Outputs in `magnified` differ by more on some input, but by no
+    more than the net's own rounding, which a division can make that large; they count where nothing else does.
     """
 
     program: str
     version: str = ""
     error: float | None = None
     problem: str | None = None
+    magnified: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
         """The program with its version, or that nothing was checked in it."""
         if self.error is None:
             return f"{self.program}: not checked ({self.problem})"
-        return f"{self.program} {self.version}: {self.error:.1e}".replace("  ", " ")
+        more = f" (not {', '.join(map(terminal, self.magnified))}: rounding decides)" if self.magnified else ""
+        return f"{self.program} {self.version}: {self.error:.1e}{more}".replace("  ", " ")
 
 
 @dataclass(frozen=True)
 class Claim:
     """The numbers that a model should give: the `expected` outputs of each of the `inputs`, and how near is near.
 
-    `tolerance` is of an output's largest magnitude; `allowed` gives a larger one for a trial whose own rounding is
-    known to be more. In `ties`, trials such as those of zeros, many scores are alike, and rounding says which of two
-    detections suppresses the other: of detections no more is asked there than finite numbers.
+    `tolerance` is of an output's largest magnitude; `allowed` gives a larger one for the outputs of a trial whose own
+    rounding is known to be more. In `ties`, trials such as those of zeros, many scores are alike, and rounding says
+    which of two detections suppresses the other: of detections no more is asked there than finite numbers; and what is
+    near 0 there, as a map less its own mean, is measured by the largest value of all trials.
     """
 
     inputs: Sequence[Arrays]
     expected: Sequence[Arrays]
     tolerance: float = TOLERANCE
-    allowed: Callable[[int], float] | None = None
+    allowed: Callable[[int], Mapping[str, float]] | None = None
     ties: frozenset[int] = frozenset()
 
 
@@ -81,7 +86,8 @@ def check_target(
             answer = run_model(model, program, claim.inputs, outputs=list(claim.expected[0]))
         except ProgramError as error:
             raise TargetError(f"{program.title} does not take this model: {error}; nothing written") from None
-        found.append(Checked(program.title, answer.version, _compare(claim, program, answer, first_difference)))
+        worst, magnified = _compare(claim, program, answer, first_difference)
+        found.append(Checked(program.title, answer.version, worst, magnified=magnified))
     return tuple(found)
 
 
@@ -90,29 +96,47 @@ def _compare(
     program: TargetProgram,
     answer: Answer,
     first_difference: Callable[[TargetProgram, Arrays], str | None] | None,
-) -> float:
-    """The largest difference over all trials; TargetError where it is too large."""
-    worst = 0.0
+) -> tuple[float, tuple[str, ...]]:
+    """The largest difference over all trials, and the outputs that rounding decides; TargetError where one is wrong."""
+    largest = {name: max(map(_magnitude, (each[name] for each in claim.expected))) for name in claim.expected[0]}
+    near: list[float] = []
+    magnified: dict[str, float] = {}
     for trial, (given, right, outputs) in enumerate(zip(claim.inputs, claim.expected, answer.trials, strict=True)):
         sizes = ", ".join(f"{terminal(name)} {array.shape}" for name, array in given.items())
         where = f"{program.title} {answer.version}, inputs {sizes}"
         if isinstance(outputs, str):
             raise TargetError(f"{where}: it does not run this model: {outputs}; nothing written")
+        allowed: Mapping[str, float] | None = None
         for name, expected in right.items():
-            if trial in claim.ties and are_detections(expected) and np.isfinite(outputs[name]).all():
+            found = outputs[name] if expected.ndim > 1 else _flat(outputs[name], expected.shape)
+            if trial in claim.ties and are_detections(expected) and np.isfinite(found).all():
                 continue
-            error = difference(outputs[name], expected)
-            if not error <= claim.tolerance and not (claim.allowed and error <= claim.allowed(trial)):
+            error = difference(found, expected, least=largest[name] if trial in claim.ties else 0.0)
+            if error <= claim.tolerance:
+                near.append(error)
+                continue
+            if allowed is None:
+                allowed = claim.allowed(trial) if claim.allowed else {}
+            if not error <= allowed.get(name, 0.0):
                 first = first_difference(program, given) if first_difference is not None else None
-                raise TargetError(_wrong(where, name, outputs[name], expected, error, first))
-            worst = max(worst, error)
-    return worst
+                raise TargetError(_wrong(where, name, found, expected, error, first))
+            magnified[name] = max(magnified.get(name, 0.0), error)
+    return max(near or magnified.values(), default=0.0), tuple(magnified) if near else ()
 
 
-def difference(found: np.ndarray, right: np.ndarray) -> float:
-    """The largest difference of `right`'s largest magnitude; infinite where shapes or what is finite differ.
+def _flat(found: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The array as a vector or a number, where a program has none: OpenCV 4 gives (n, 1) and (1, 1)."""
+    return found.reshape(shape) if found.ndim == 2 and found.shape[1] == 1 and found.size == prod(shape) else found
 
-    Detections are compared as sets.
+
+def _magnitude(array: np.ndarray) -> float:
+    return float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
+
+
+def difference(found: np.ndarray, right: np.ndarray, *, least: float = 0.0) -> float:
+    """The largest difference, of `right`'s largest magnitude or of `least` where that is more.
+
+    Infinite where shapes or what is finite differ. Detections are compared as sets.
     """
     if are_detections(found) and are_detections(right):
         return detections_apart(found, right)
@@ -126,7 +150,7 @@ def difference(found: np.ndarray, right: np.ndarray) -> float:
         return float("inf")
     if not finite.any():
         return 0.0
-    largest = float(np.abs(right[finite]).max())
+    largest = max(_magnitude(right), least)
     return float(np.abs(found[finite] - right[finite]).max()) / (largest or 1.0)
 
 

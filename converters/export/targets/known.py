@@ -62,6 +62,8 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
 
 VARIABLES: Mapping[str, str] = MappingProxyType({"opencv5": "FCN_PORT_OPENCV5", "opencv4": "FCN_PORT_OPENCV4"})
 """Environment variables that name a Python with this OpenCV, since one environment holds only one of them."""
+_PYTHONS = ("bin/python", "Scripts/python.exe")
+"""The Python of an environment's folder, which may be named too."""
 
 
 def opset_of(target: str | None, opset: int | None, *, default: int) -> int:
@@ -99,8 +101,9 @@ def _python_with_opencv(target: str) -> tuple[str | None, str]:
     variable, major = VARIABLES[target], target.removeprefix("opencv")
     named = os.environ.get(variable)
     if named:
-        found = Path(named)
-        return (named, "") if found.is_file() else (None, f"{variable} is {named}, which is no file")
+        places = (Path(named), *(Path(named) / place for place in _PYTHONS))
+        found = next((str(place) for place in places if place.is_file()), None)
+        return found, "" if found else f"{variable} is {named}, which is neither a Python nor the folder of one"
     here = opencv_version()
     if here is not None and here.split(".")[0] == major:
         return sys.executable, ""

@@ -17,10 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from ...escaping import terminal
+from ...safety import scaled
+from ...safety.limits import VARIABLE
 from .known import TargetProgram
 
 WORKER = Path(__file__).with_name("worker.py")
-SECONDS = 300.0
+SECONDS = 300
 """The time that a model may take to be read and run on all inputs."""
 
 
@@ -42,17 +44,18 @@ def run_model(
     inputs: Sequence[Mapping[str, np.ndarray]],
     *,
     outputs: Sequence[str],
-    seconds: float = SECONDS,
+    seconds: float | None = None,
 ) -> Answer:
     """Run a model on each of the `inputs` (arrays by name) in a program that is on this machine.
 
-    Raises ProgramError where the program does not read the model, ends, or takes too long.
+    Raises ProgramError where the program does not read the model, ends, or takes longer than `seconds`, by default
+    `SECONDS` times FCN_PORT_LIMITS.
     """
     assert program.python is not None, f"{program.title} is not on this machine"
     with tempfile.TemporaryDirectory(prefix="fcn-port-target-") as name:
         folder = Path(name)
         job = _job(folder, model, program, inputs, outputs)
-        said = _start(program.python, job, seconds)
+        said = _start(program.python, job, scaled(SECONDS) if seconds is None else seconds)
         result = folder / "result.json"
         if not result.is_file():
             raise ProgramError(_last_line(said))
@@ -118,7 +121,9 @@ def _start(python: str, job: Path, seconds: float) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ProgramError(f"not done after {seconds:.0f} s") from None
+        raise ProgramError(
+            f"not done after {seconds:.0f} s; for a slow machine set {VARIABLE}=4, which waits four times as long"
+        ) from None
     except OSError as error:
         raise ProgramError(f"{python}: {error.strerror}") from None
     return f"{done.stderr.strip()}\nit ended with status {done.returncode}"
