@@ -216,12 +216,20 @@ def seeded(name: str) -> CaffeNet:
             fan = math.prod(blob.shape[1:])
             blob.copy_(torch.randn(blob.shape, generator=generator) * math.sqrt(2 / fan))
         elif layer.type == "BatchNorm":
-            blob.copy_(torch.ones(1) if len(blob) == 1 else 0.5 + torch.rand(blob.shape, generator=generator))
+            blob.copy_(_statistics(key, blob, generator))
         elif layer.type == "Scale" and key.endswith("weight"):
-            blob.copy_(0.3 + 0.4 * torch.rand(blob.shape, generator=generator))
+            # the branch that ResNet adds at the end of a block is small beside what it is added to
+            blob.copy_((0.75 + 0.5 * torch.rand(blob.shape, generator=generator)) / (4 if "2c" in key else 1))
         else:
             blob.copy_(torch.randn(blob.shape, generator=generator) / 10)
     return net
+
+
+def _statistics(key: str, blob: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Means near 0, variances near 1, and 1 by which both are divided."""
+    if key.endswith("weight"):
+        return torch.randn(blob.shape, generator=generator) / 10
+    return torch.ones(1) if len(blob) == 1 else 0.5 + torch.rand(blob.shape, generator=generator)
 
 
 def example(net: CaffeNet, *, batch: int = 1) -> torch.Tensor:

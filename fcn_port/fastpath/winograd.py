@@ -26,7 +26,10 @@ Pair = tuple[int, int]
 
 TILES = {3: 4, 5: 2, 7: 2}
 """Side of an output tile by side of the kernel."""
+FORMS = {**{f"winograd_{side}": (side, tile) for side, tile in TILES.items()}, "winograd_3_small": (3, 2)}
+"""Sides of kernel and tile of the C code's forms: smaller tiles read fewer bytes of kernels for more products."""
 POINTS: dict[int, tuple[Fraction, ...]] = {
+    4: tuple(map(Fraction, ("0", "1", "-1"))),
     6: tuple(map(Fraction, ("0", "1", "-1", "1/2", "-2"))),
     8: tuple(map(Fraction, ("0", "1", "-1", "1/2", "-1/2", "2", "-2"))),
 }

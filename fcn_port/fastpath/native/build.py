@@ -24,12 +24,13 @@ from weights.store import cache_folder as user_cache
 
 from ...private import read_private, why_not_private
 from ..processor import processor
-from ..winograd import TILES, matrices
+from ..strassen import PANELS_OF, RESULTS, ROWS_OF
+from ..winograd import FORMS, matrices
 
 _SOURCES = tuple(sorted(Path(__file__).parent.glob("*.[ch]")))
 _FLAGS = ("-O3", "-march=native", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno", "-fPIC", "-shared")
-POINTS_OF = {side: tile + side - 1 for side, tile in TILES.items()}
-"""Points along one axis, by side of the kernel."""
+POINTS_OF = {form: tile + side - 1 for form, (side, tile) in FORMS.items()}
+"""Points along one axis of Winograd's filtering."""
 _SECONDS = 900
 """A compiler may take so long; it needs two, and a hundred times as many on a machine that is busy otherwise."""
 
@@ -77,7 +78,7 @@ def _name(command: list[str]) -> str:
     version = _run([*command, "--version"])
     if version.returncode:
         raise OSError(version.stderr.strip() or f"--version ends with status {version.returncode}")
-    parts = [*(path.read_text() for path in _SOURCES), _points_header(), *command, *_FLAGS, version.stdout, processor()]
+    parts = [*(path.read_text() for path in _SOURCES), _tables(), *command, *_FLAGS, version.stdout, processor()]
     return f"steps-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}"
 
 
@@ -106,7 +107,7 @@ def _keep(made: Path, beginning: Path) -> Path | None:
 
 def _compile(command: list[str], folder: Path) -> Path:
     """Compile in `folder`, with OpenMP where the compiler has it (PyTorch's own runtime, which is loaded by then)."""
-    (folder / "points.h").write_text(_points_header())
+    (folder / "tables.h").write_text(_tables())
     made = folder / "steps.so"
     files = [str(path) for path in _SOURCES if path.suffix == ".c"]
     for openmp in (("-fopenmp",), ()):
@@ -149,23 +150,30 @@ def _was_killed(done: subprocess.CompletedProcess[str]) -> bool:
     return done.returncode < 0 or done.returncode >= 128 or (done.returncode != 0 and in_words is not None)
 
 
-def _points_header() -> str:
-    """The matrices as C."""
+def _tables() -> str:
+    """The matrices of both algorithms as C."""
     lines = []
-    for side, tile in TILES.items():
+    for form, (side, tile) in FORMS.items():
         output, kernel, data = matrices(tile, side)
         for name, kind, matrix in (("OUTPUT", "float", output), ("DATA", "float", data), ("KERNEL", "double", kernel)):
             numbers = ", ".join(value.hex() for value in matrix.flatten().tolist())
-            lines.append(f"static const {kind} {name}_{side}[] = {{{numbers}}};\n")
+            lines.append(f"static const {kind} {name}_{form}[] __attribute__((unused)) = {{{numbers}}};\n")
+    for name, kind, table in (
+        ("ROWS_OF", "float", ROWS_OF), ("PANELS_OF", "double", PANELS_OF), ("RESULTS", "float", RESULTS)
+    ):  # fmt: skip
+        numbers = ", ".join(str(value) for row in table for value in row)
+        lines.append(f"static const {kind} {name}[] __attribute__((unused)) = {{{numbers}}};\n")
     return "".join(lines)
 
 
 def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
     pointer, number, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
     declarations = {
-        "run": [pointer, number, pointer, pointer, number],
+        "run": [pointer, number, pointer, pointer, number, number],
+        "interleave": [pointer, long, pointer],
         "pack_product": [pointer, long, long, long, number, pointer],
-        **{f"pack_winograd_{side}": [pointer, long, long, number, pointer] for side in TILES},
+        **{f"pack_strassen_{levels}": [pointer, long, long, long, number, pointer] for levels in (1, 2)},
+        **{f"pack_{form}": [pointer, long, long, number, pointer] for form in FORMS},
     }
     for name, arguments in declarations.items():
         function = getattr(found, name)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ..winograd import TILES, Pair, is_worth_it
 from .build import POINTS_OF, NotBuilt, library
-from .division import SHARED_BYTES, divide_winograd, tiles_of
-from .steps import KINDS, NONE, RELU, NativeBlob, NativeStep, NativeSteps
+from .division import SHARED_BYTES, divide_winograd, tiles_of, up
+from .steps import COUNTERS, KINDS, NONE, RELU, NativeBlob, NativeStep, NativeSteps
 
 LEAST_CHANNELS = 64 * 64
 """Input times output channels; with fewer, oneDNN's direct convolution is faster (docs/log.md)."""
@@ -75,12 +75,13 @@ class NativeConvolution:
 
     def __init__(self, module: nn.Conv2d, *, relu: bool) -> None:
         self._side = module.kernel_size[0]
+        self._form = f"winograd_{self._side}"
         self._channels = module.in_channels, module.out_channels
         self._padding: Pair = module.padding  # type: ignore[assignment]
         self._relu = relu
         weight = module.weight.detach().contiguous()
-        self._kernels = torch.empty(POINTS_OF[self._side] ** 2 * weight.shape[0] * weight.shape[1])
-        pack = getattr(library(), f"pack_winograd_{self._side}")
+        self._kernels = torch.empty(POINTS_OF[self._form] ** 2 * weight.shape[0] * weight.shape[1])
+        pack = getattr(library(), f"pack_{self._form}")
         pack(weight.data_ptr(), *self._channels, torch.get_num_threads(), self._kernels.data_ptr())
         bias = module.bias
         self._bias = torch.zeros(weight.shape[0]) if bias is None else bias.detach().contiguous()
@@ -92,20 +93,19 @@ class NativeConvolution:
         if x.stride(1) != 1:
             x = x.contiguous(memory_format=torch.channels_last)
         y = torch.empty(images, self._channels[1], h, w, memory_format=torch.channels_last)
-        threads, tiles = torch.get_num_threads(), tiles_of(self._side, images, h, w)
-        cut = divide_winograd(
-            side=self._side, channels=channels, features=self._channels[1], tiles=tiles, threads=threads
-        )
-        memory = _scratch.take(16 + cut.common + threads * cut.scratch)
+        threads, tiles = torch.get_num_threads(), tiles_of(self._form, images, h, w)
+        cut = divide_winograd(self._form, channels=channels, features=self._channels[1], tiles=tiles, threads=threads)
+        counters = up(COUNTERS * cut.phases, 16)
+        memory = _scratch.take(counters + cut.common + threads * cut.scratch)
         arena = memory.data_ptr()
         NativeSteps([NativeStep(
-            kind=KINDS.index(f"winograd_{self._side}"), x=_blob(x, arena), y=_blob(y, arena),
+            kind=KINDS.index(self._form), x=_blob(x, arena), y=_blob(y, arena),
             kernels=self._kernels.data_ptr(), bias=self._bias.data_ptr(),
             images=images, in_h=in_h, in_w=in_w, in_channels=channels, h=h, w=w, channels=self._channels[1],
             top=top, left=left, activation=RELU if self._relu else NONE,
             block=cut.block, group=cut.group, shared=cut.shared,
-            common=16, scratch=16 + cut.common, scratch_apart=cut.scratch,
-        )]).run(arena, arena, threads)  # fmt: skip
+            common=counters, scratch=counters + cut.common, scratch_apart=cut.scratch,
+        )], phases=cut.phases).run(arena, arena, threads)  # fmt: skip
         return y
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..winograd import TILES
+from ..winograd import FORMS
 from .build import POINTS_OF, library
 
 GATHERED_BYTES = 320 << 10
 """The most bytes of a processor's own cache that the rows of a product fill."""
-MOST_ROWS = 96
+MOST_ROWS = 108
+DEPTHWISE_BYTES = 24 << 10
+"""The bytes of a processor's first cache that the inputs of a row of outputs fill."""
 PIECES = 4
 """Pieces of work for each thread, so that one which is put off holds nobody up."""
 BLOCK = 72
@@ -32,6 +34,8 @@ class Division:
     shared: int
     scratch: int
     common: int = 0
+    phases: int = 1
+    """Parts of a step that must be done one after the other."""
 
 
 GATHERED, FLAT, IN_PLACE = range(3)
@@ -43,6 +47,7 @@ def divide_product(*, length: int, positions: int, features: int, rows_are: int,
     panel, rows = library().panel(), library().most_rows()
     panels = -(-features // panel)
     block = max(rows, min(MOST_ROWS, GATHERED_BYTES // (4 * length)) // rows * rows)
+    block = up(-(-positions // -(-positions // block)), 2)
     group, wanted = panels, PIECES * threads if threads > 1 else 1
     if -(-positions // block) < wanted:
         block = max(1, min(block, max(rows, -(-positions // wanted))))
@@ -51,10 +56,17 @@ def divide_product(*, length: int, positions: int, features: int, rows_are: int,
     return Division(block, group, rows_are, up(rows * panel + gathered[rows_are] + SPARE, 16))
 
 
-def divide_winograd(*, side: int, channels: int, features: int, tiles: int, threads: int) -> Division:
-    """For kernels of `side` x `side` and so many tiles of outputs."""
+def divide_depthwise(*, kernel_h: int, in_w: int, channels: int, h: int, images: int, threads: int) -> Division:
+    """Bands of rows of outputs, and as many channels at a time as let the rows that a window reads stay in a cache."""
+    lines = max(1, DEPTHWISE_BYTES // (64 * kernel_h * in_w))
+    bands = 1 if threads == 1 else -(-PIECES * threads // images)
+    return Division(max(1, -(-h // bands)), min(16 * max(2, lines), up(channels, 16)), 0, 0)
+
+
+def divide_winograd(form: str, *, channels: int, features: int, tiles: int, threads: int) -> Division:
+    """For so many tiles of outputs."""
     panel, rows = library().panel(), library().most_rows()
-    points, panels = POINTS_OF[side] ** 2, -(-features // panel)
+    points, panels = POINTS_OF[form] ** 2, -(-features // panel)
     shared = threads > 1 and 4 * points * channels * panels * panel > SHARED_BYTES
     if shared:
         block = up(-(-tiles // max(1, round(tiles / SHARED_BLOCK))), rows)
@@ -64,13 +76,28 @@ def divide_winograd(*, side: int, channels: int, features: int, tiles: int, thre
     of_tiles = points * (block * spread(channels) + APART)
     of_products = up(points * (group * panel + APART) + SPARE, 16)
     if shared:
-        return Division(block, group, 1, of_products, of_tiles)
+        return Division(block, group, 1, of_products, of_tiles, 2 * -(-tiles // block))
     return Division(block, group, 0, of_tiles + of_products)
 
 
-def tiles_of(side: int, images: int, h: int, w: int) -> int:
+SUMMED_BYTES = 640 << 10
+"""The most bytes of a processor's own cache that the sums of rows fill in Strassen's algorithm."""
+
+
+def divide_strassen(levels: int, *, length: int, images: int, positions: int, threads: int) -> Division:
+    """For rows of `length` numbers at so many positions of each image."""
+    side, points, panel = 2**levels, 7**levels, library().panel()
+    groups, row = images * -(-positions // side), 4 * points * spread(length // side)
+    pieces = up(max(1, -(-groups * row // SUMMED_BYTES)), threads)
+    block = -(-groups // pieces)
+    of_sums = points * (block * spread(length // side) + APART)
+    return Division(block, 0, 0, up(points * (block * panel + APART) + of_sums + SPARE, 16))
+
+
+def tiles_of(form: str, images: int, h: int, w: int) -> int:
     """Tiles of Winograd's filtering for so many outputs."""
-    return images * -(-h // TILES[side]) * -(-w // TILES[side])
+    _, tile = FORMS[form]
+    return images * -(-h // tile) * -(-w // tile)
 
 
 def spread(length: int) -> int:

@@ -6,14 +6,17 @@
  * many panels.
  */
 
+#include <math.h>
+
 #include "step.h"
 
-static void of_rows(struct rows rows, const float *kernels, int count, int vectors, float *to)
+static void of_rows(const struct rows *rows, const float *kernels, int count, int vectors, float *to,
+                    const struct ending *ending)
 {
 #define CASE(n)                                                                                                        \
     case n:                                                                                                            \
-        vectors == VECTORS ? multiply_some(rows, kernels, n, VECTORS, to)                                              \
-                           : multiply_some(rows, kernels, n, VECTORS / 2, to);                                         \
+        vectors == VECTORS ? multiply_some(*rows, kernels, n, VECTORS, to, ending)                                            \
+                           : multiply_some(*rows, kernels, n, VECTORS / 2, to, ending);                                        \
         return;
     switch (count) {
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
@@ -23,9 +26,10 @@ static void of_rows(struct rows rows, const float *kernels, int count, int vecto
     }
 }
 
-void multiply(struct rows rows, const float *kernels, int count, int64_t channels, float *to)
+void multiply(const struct rows *rows, const float *kernels, int count, int64_t channels, float *to,
+              const struct ending *ending)
 {
-    of_rows(rows, kernels, count, channels > PANEL / 2 ? VECTORS : VECTORS / 2, to);
+    of_rows(rows, kernels, count, channels > PANEL / 2 ? VECTORS : VECTORS / 2, to, ending);
 }
 
 enum { GATHERED, FLAT, IN_PLACE };
@@ -135,6 +139,43 @@ INLINE void put(const struct step *s, const struct goal *goal, int count, int64_
         }
 }
 
+INLINE int in_rows(const struct step *s, const struct blob *b)
+{
+    return (s->h == 1 || b->row == s->w * b->col) && (s->images == 1 || b->image == s->h * b->row);
+}
+
+/* True for a whole panel whose rows lie at the same distance from each other, and which has a simple ending. */
+INLINE int is_plain(const struct step *s, int64_t position, int count, int64_t panel)
+{
+    if ((panel + 1) * PANEL > s->channels || s->activation > RELU || !s->bias)
+        return 0;
+    if (position % s->w + count <= s->w)
+        return 1;
+    return in_rows(s, &s->y) && (!s->z.col || in_rows(s, &s->z));
+}
+
+/* The ending of a tile and a panel, whose lines are fetched while its sums are computed. */
+INLINE struct ending ending_of(const struct step *s, float *arena, int64_t position, int count, int64_t channel)
+{
+    struct spot at = spot_of(s, position);
+    struct ending ending = {.bias = s->bias + channel, .floor = s->activation == RELU ? 0 : -INFINITY};
+    ending.y = place(arena, &s->y, at.image, at.y, at.x) + channel;
+    ending.y_apart = s->w == 1 && s->h == 1 ? s->y.image : s->y.col;
+    LOOP for (int r = 0; r < count; r++) {
+        __builtin_prefetch(ending.y + r * ending.y_apart, 1, 3);
+        __builtin_prefetch(ending.y + r * ending.y_apart + PANEL - 1, 1, 3);
+    }
+    if (s->z.col) {
+        ending.z = place(arena, &s->z, at.image, at.y, at.x) + channel;
+        ending.z_apart = s->w == 1 && s->h == 1 ? s->z.image : s->z.col;
+        LOOP for (int r = 0; r < count; r++) {
+            __builtin_prefetch(ending.z + r * ending.z_apart, 0, 3);
+            __builtin_prefetch(ending.z + r * ending.z_apart + PANEL - 1, 0, 3);
+        }
+    }
+    return ending;
+}
+
 /* One tile and one panel; `tile` of several that read the panel. */
 INLINE void compute(const struct step *s, struct worker *w, struct rows rows, int64_t position, int count, int64_t panel,
                     int64_t tile, float *sums)
@@ -143,9 +184,14 @@ INLINE void compute(const struct step *s, struct worker *w, struct rows rows, in
     const float *kernels = s->kernels + panel * of_panel;
     rows.ahead = kernels + of_panel + tile * length * FETCHED;
     rows.step = tile < PANEL / FETCHED ? FETCHED : 0;
+    if (is_plain(s, position, count, panel)) {
+        struct ending ending = ending_of(s, w->arena, position, count, panel * PANEL);
+        multiply(&rows, kernels, count, PANEL, sums, &ending);
+        return;
+    }
     struct goal goal;
     find_goal(s, w->arena, position, count, panel * PANEL, &goal);
-    multiply(rows, kernels, count, s->channels - panel * PANEL, sums);
+    multiply(&rows, kernels, count, s->channels - panel * PANEL, sums, 0);
     put(s, &goal, count, panel * PANEL, sums);
 }
 
@@ -154,10 +200,10 @@ static void product_in_place(const struct step *s, struct worker *w)
 {
     int64_t length = s->kernel_h * s->kernel_w * s->in_channels, panels = (s->channels + PANEL - 1) / PANEL;
     float *sums = scratch_of(s, w), *gathered = sums + ROWS * PANEL;
-    int64_t tiles = (s->w + ROWS - 1) / ROWS;
-    for (int64_t piece; (piece = take(w)) < s->images * s->h;)
-        for (int64_t t = 0; t < tiles; t++) {
-            int64_t lo = t * s->w / tiles, hi = (t + 1) * s->w / tiles, position = piece * s->w + lo;
+    for (int64_t piece; (piece = take(w, s->images * s->h)) >= 0;)
+        for (int64_t lo = 0, hi; lo < s->w; lo = hi) {
+            hi = lo + tile_of(s->w - lo);
+            int64_t position = piece * s->w + lo;
             int64_t y = piece % s->h * s->stride_h - s->top, x = lo * s->stride_w - s->left;
             int64_t down = y + (s->kernel_h - 1) * s->dilation_h, right = (hi - 1) * s->stride_w - s->left + s->kernel_w;
             struct rows rows = {gathered, spread(length), 1, 0, length, 0, 0};
@@ -185,7 +231,7 @@ void product(const struct step *s, struct worker *w)
     int64_t blocks = (positions + s->block - 1) / s->block, groups = (panels + s->group - 1) / s->group;
     float *sums = scratch_of(s, w), *gathered = sums + ROWS * PANEL;
     int64_t last = -1;
-    for (int64_t piece; (piece = take(w)) < blocks * groups;) {
+    for (int64_t piece; (piece = take(w, blocks * groups)) >= 0;) {
         int64_t block = piece / groups, first = block * s->block;
         int64_t rows = least(s->block, positions - first);
         struct rows all = {gathered, spread(length), 1, 0, length, 0, 0};
@@ -197,10 +243,10 @@ void product(const struct step *s, struct worker *w)
                 gather(s, w->arena, first + r, gathered + r * spread(length));
             last = block;
         }
-        int64_t tiles = (rows + ROWS - 1) / ROWS, from = piece % groups * s->group;
+        int64_t from = piece % groups * s->group;
         for (int64_t p = from; p < least(from + s->group, panels); p++)
-            for (int64_t t = 0; t < tiles; t++) {
-                int64_t lo = t * rows / tiles, hi = (t + 1) * rows / tiles;
+            for (int64_t t = 0, lo = 0, hi; lo < rows; t++, lo = hi) {
+                hi = lo + tile_of(rows - lo);
                 struct rows some = all;
                 some.a += lo * all.apart;
                 compute(s, w, some, first + lo, (int)(hi - lo), p, t, sums);

@@ -1,10 +1,9 @@
-/* A plan's steps one after the other, each by all threads: they take pieces of it, and meet before the next. */
+/* A plan's steps one after the other, each by all threads: they take pieces of it until all are done. */
 
 #ifdef _OPENMP
 #include <omp.h>
 #else
 #define omp_get_thread_num() 0
-#define omp_get_num_threads() 1
 #endif
 #if defined __unix__ || defined __APPLE__
 #include <sched.h>
@@ -17,43 +16,42 @@
 #define SPIN 2000 /* looks before a thread that waits lets others have its processor: some microseconds */
 
 static void (*const kinds[])(const struct step *, struct worker *) = {
-    product, winograd_3, winograd_5, winograd_7, depthwise, pool_max, pool_average, normalize, pointwise,
+    product, strassen_1, strassen_2, winograd_3, winograd_3_small, winograd_5, winograd_7,
+    depthwise, pool_max, pool_average, normalize, softmax, pointwise,
 };
+
+/* Three planes of `count` floats each as pixels side by side. */
+void interleave(const float *planes, int64_t count, float *pixels)
+{
+    const float *restrict a = planes, *restrict b = planes + count, *restrict c = planes + 2 * count;
+    float *restrict to = pixels;
+    for (int64_t i = 0; i < count; i++) {
+        to[3 * i] = a[i];
+        to[3 * i + 1] = b[i];
+        to[3 * i + 2] = c[i];
+    }
+}
 
 int panel(void) { return PANEL; }
 int lanes(void) { return LANES; }
 int most_rows(void) { return ROWS; }
 
-void meet(struct team *team)
+void wait_for(struct phase *phase, int pieces)
 {
-    if (team->threads == 1)
-        return;
-    int generation = atomic_load(&team->generation);
-    if (atomic_fetch_add(&team->arrived, 1) == team->threads - 1) {
-        atomic_store(&team->arrived, 0);
-        atomic_store(&team->generation, generation + 1);
-        return;
-    }
-    for (int looks = 0; atomic_load(&team->generation) == generation; looks++)
+    for (int looks = 0; atomic_load_explicit(&phase->done, memory_order_acquire) < pieces; looks++)
         if (looks >= SPIN)
             sched_yield();
 }
 
-/* `counters` has an int for each step. */
-void run(const struct step *steps, int count, float *arena, int *counters, int threads)
+/* `phases` has room for all phases of the steps, `count_phases`. */
+void run(const struct step *steps, int count, float *arena, struct phase *phases, int count_phases, int threads)
 {
-    struct team team = {.threads = 0};
-    for (int i = 0; i < count; i++)
-        counters[i] = 0;
+    for (int i = 0; i < count_phases; i++)
+        phases[i] = (struct phase){0, 0};
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        struct worker worker = {&team, omp_get_thread_num(), arena, 0};
-#pragma omp single
-        team.threads = omp_get_num_threads();
-        for (int i = 0; i < count; i++) {
-            worker.counter = (_Atomic int *)(counters + i);
+        struct worker worker = {omp_get_thread_num(), arena, phases, 0};
+        for (int i = 0; i < count; i++)
             kinds[steps[i].kind](steps + i, &worker);
-            meet(&team);
-        }
     }
 }

@@ -28,22 +28,35 @@ struct step {
     double parameters[3];
 };
 
-struct team {
-    int threads;
-    _Atomic int arrived, generation;
+/* How far a step is, or a part of one that must be done before the next begins: pieces of work that were taken, and done.
+ *
+ * It ends when all pieces are done, whoever did them: a thread that is put off while it has none holds nobody up. */
+struct phase {
+    _Atomic int taken, done;
 };
 
 struct worker {
-    struct team *team;
     int number;
     float *arena;
-    _Atomic int *counter; /* the next piece of work of this step */
+    struct phase *phase; /* at work */
+    int pieces; /* taken of it by this thread */
 };
 
-/* The next piece of work that nobody has taken. */
-INLINE int64_t take(struct worker *w) { return atomic_fetch_add_explicit(w->counter, 1, memory_order_relaxed); }
+void wait_for(struct phase *phase, int pieces);
 
-void meet(struct team *team);
+/* The next piece of `pieces` that nobody has taken; -1 when all are done, and then the next phase begins. */
+INLINE int64_t take(struct worker *w, int64_t pieces)
+{
+    int piece = atomic_fetch_add_explicit(&w->phase->taken, 1, memory_order_relaxed);
+    if (piece < pieces) {
+        w->pieces++;
+        return piece;
+    }
+    atomic_fetch_add_explicit(&w->phase->done, w->pieces, memory_order_release);
+    wait_for(w->phase++, (int)pieces);
+    w->pieces = 0;
+    return -1;
+}
 
 INLINE float *place(float *arena, const struct blob *b, int64_t image, int64_t row, int64_t col)
 {
@@ -77,13 +90,17 @@ INLINE vec finished(const struct step *s, vec value, int64_t c, const float *z)
 }
 
 void product(const struct step *s, struct worker *w);
+void strassen_1(const struct step *s, struct worker *w);
+void strassen_2(const struct step *s, struct worker *w);
 void winograd_3(const struct step *s, struct worker *w);
+void winograd_3_small(const struct step *s, struct worker *w);
 void winograd_5(const struct step *s, struct worker *w);
 void winograd_7(const struct step *s, struct worker *w);
 void depthwise(const struct step *s, struct worker *w);
 void pool_max(const struct step *s, struct worker *w);
 void pool_average(const struct step *s, struct worker *w);
 void normalize(const struct step *s, struct worker *w);
+void softmax(const struct step *s, struct worker *w);
 void pointwise(const struct step *s, struct worker *w);
 
 #endif

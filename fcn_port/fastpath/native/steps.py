@@ -8,10 +8,21 @@ from collections.abc import Sequence
 from .build import library
 
 KINDS = (
-    "product", "winograd_3", "winograd_5", "winograd_7", "depthwise", "pool_max", "pool_average", "normalize",
-    "pointwise",
+    "product", "strassen_1", "strassen_2", "winograd_3", "winograd_3_small", "winograd_5", "winograd_7",
+    "depthwise", "pool_max", "pool_average", "normalize", "softmax", "pointwise",
 )  # fmt: skip
 NONE, RELU, LEAKY, PRELU = range(4)
+
+
+COUNTERS = 2
+"""Ints of `struct phase`."""
+COLOURS = 3
+"""Channels of an image, for which there is a quick way from planes to pixels."""
+
+
+def interleave(planes: int, count: int, pixels: int) -> None:
+    """Write the image of three planes of `count` floats at an address as pixels at another one."""
+    library().interleave(planes, count, pixels)
 
 
 class NativeBlob(ctypes.Structure):
@@ -39,10 +50,11 @@ class NativeStep(ctypes.Structure):
 class NativeSteps:
     """Several steps; `run` may be called by many threads at a time, each with an arena of its own."""
 
-    def __init__(self, steps: Sequence[NativeStep]) -> None:
-        self._steps = (NativeStep * len(steps))(*steps)
+    def __init__(self, steps: Sequence[NativeStep], *, phases: int) -> None:
+        """`phases`: of all steps together."""
+        self._steps, self._phases = (NativeStep * len(steps))(*steps), phases
         self._run = library().run
 
     def run(self, arena: int, counters: int, threads: int) -> None:
-        """Run them over the arena at an address; there is an int at `counters` for each step."""
-        self._run(self._steps, len(self._steps), arena, counters, threads)
+        """Run them over the arena at an address; there are COUNTERS ints at `counters` for each phase."""
+        self._run(self._steps, len(self._steps), arena, counters, self._phases, threads)

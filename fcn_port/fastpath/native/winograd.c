@@ -4,7 +4,7 @@
  * channels, products are summed over input channels at each point, and interpolated to where they belong. So nothing
  * between blob and blob reaches memory.
  *
- * points.h is written from winograd.py: for kernels of r x r DATA_r is B^T (n, n), OUTPUT_r A^T (m, n), KERNEL_r G (n, r).
+ * tables.h is written from winograd.py: for each form DATA is B^T (n, n), OUTPUT A^T (m, n), KERNEL G (n, r).
  * `block` tiles are evaluated at a time, the products of `group` of them are kept until they are interpolated; `shared`:
  * threads work on the same block. The scratch of a thread are its products, and unless shared its tiles; shared tiles are
  * the common scratch.
@@ -12,8 +12,9 @@
 
 #include "step.h"
 
-#include "points.h"
+#include "tables.h"
 
+#define FEW_TILES 4 /* of a shared block, evaluated as one piece of work */
 #define MOST 8 /* points along one axis */
 /* Between two points lie so many floats more: distances of 4096 bytes would bring all to the same place in the cache. */
 #define APART 16
@@ -115,16 +116,16 @@ INLINE void finish(const float *output, int n, int m, const struct step *s, floa
                    int64_t hi, int64_t panel, struct memory memory)
 {
     int64_t of_panel = s->in_channels * PANEL, of_point = (s->channels + PANEL - 1) / PANEL * of_panel;
-    int64_t count = hi - lo, times = (count + ROWS - 1) / ROWS;
+    int64_t count = hi - lo;
     for (int p = 0; p < n * n; p++)
-        for (int64_t i = 0; i < times; i++) {
-            int64_t from = i * count / times, until = (i + 1) * count / times;
+        for (int64_t i = 0, from = 0, until; from < count; i++, from = until) {
+            until = from + tile_of(count - from);
             const float *a = memory.tiles + p * memory.apart + (lo + from) * wide(s);
             const float *kernels = s->kernels + p * of_point + panel * of_panel;
             struct rows rows = {a, wide(s), 1, 0, s->in_channels, kernels + of_point, FETCHED};
             rows.ahead += i * s->in_channels * FETCHED;
-            multiply(rows, kernels, (int)(until - from),
-                     s->channels - panel * PANEL, memory.products + p * memory.kept + from * PANEL);
+            multiply(&rows, kernels, (int)(until - from),
+                     s->channels - panel * PANEL, memory.products + p * memory.kept + from * PANEL, 0);
         }
     for (int64_t i = lo; i < hi; i++)
         interpolate(output, n, m, s, arena, first + i, panel * PANEL, memory.products + (i - lo) * PANEL, memory.kept);
@@ -134,9 +135,10 @@ INLINE void convolve(const float *data, const float *output, int n, int m, const
 {
     int64_t all = s->images * ((s->h + m - 1) / m) * ((s->w + m - 1) / m), panels = (s->channels + PANEL - 1) / PANEL;
     struct memory memory = memory_of(s, w, n);
+    int64_t blocks = (all + s->block - 1) / s->block;
     if (!s->shared) { /* each thread does blocks of its own, and none waits for another before the end */
-        for (int64_t first; (first = take(w) * s->block) < all;) {
-            int64_t count = least(all - first, s->block);
+        for (int64_t block; (block = take(w, blocks)) >= 0;) {
+            int64_t first = block * s->block, count = least(all - first, s->block);
             for (int64_t i = 0; i < count; i++)
                 evaluate(data, n, m, s, w->arena, first + i, memory.tiles + i * wide(s), memory.apart);
             for (int64_t panel = 0; panel < panels; panel++)
@@ -144,17 +146,15 @@ INLINE void convolve(const float *data, const float *output, int n, int m, const
         }
         return;
     }
-    int64_t number = w->number, threads = w->team->threads;
     for (int64_t first = 0; first < all; first += s->block) { /* all share a block, and divide groups and panels */
-        int64_t count = least(all - first, s->block), pieces = (count + s->group - 1) / s->group * panels;
-        for (int64_t i = number * count / threads; i < (number + 1) * count / threads; i++)
-            evaluate(data, n, m, s, w->arena, first + i, memory.tiles + i * wide(s), memory.apart);
-        meet(w->team);
-        for (int64_t i = number * pieces / threads; i < (number + 1) * pieces / threads; i++) {
-            int64_t lo = i / panels * s->group;
-            finish(output, n, m, s, w->arena, first, lo, least(lo + s->group, count), i % panels, memory);
+        int64_t count = least(all - first, s->block), groups = (count + s->group - 1) / s->group;
+        for (int64_t piece; (piece = take(w, (count + FEW_TILES - 1) / FEW_TILES)) >= 0;)
+            for (int64_t i = piece * FEW_TILES; i < least((piece + 1) * FEW_TILES, count); i++)
+                evaluate(data, n, m, s, w->arena, first + i, memory.tiles + i * wide(s), memory.apart);
+        for (int64_t piece; (piece = take(w, groups * panels)) >= 0;) {
+            int64_t lo = piece / panels * s->group;
+            finish(output, n, m, s, w->arena, first, lo, least(lo + s->group, count), piece % panels, memory);
         }
-        meet(w->team);
     }
 }
 
@@ -185,13 +185,14 @@ INLINE void pack(const double *kernel, int n, int r, const float *weights, int64
         }
 }
 
-#define FOR_KERNELS(r, n, m)                                                                                           \
-    void winograd_##r(const struct step *s, struct worker *w) { convolve(DATA_##r, OUTPUT_##r, n, m, s, w); }          \
-    void pack_winograd_##r(const float *weights, int64_t in_channels, int64_t channels, int threads, float *to)       \
+#define FORM(name, r, n, m)                                                                                            \
+    void name(const struct step *s, struct worker *w) { convolve(DATA_##name, OUTPUT_##name, n, m, s, w); }            \
+    void pack_##name(const float *weights, int64_t in_channels, int64_t channels, int threads, float *to)             \
     {                                                                                                                  \
-        pack(KERNEL_##r, n, r, weights, in_channels, channels, threads, to);                                           \
+        pack(KERNEL_##name, n, r, weights, in_channels, channels, threads, to);                                        \
     }
 
-FOR_KERNELS(3, 6, 4)
-FOR_KERNELS(5, 6, 2)
-FOR_KERNELS(7, 8, 2)
+FORM(winograd_3, 3, 6, 4)
+FORM(winograd_3_small, 3, 4, 2)
+FORM(winograd_5, 5, 6, 2)
+FORM(winograd_7, 7, 8, 2)

@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from converters.layers import eltwise, lrn, neuron
 
 from ..flow import FlowStep
-from ..native.division import FLAT, GATHERED, IN_PLACE, Division, divide_product, divide_winograd, tiles_of
+from ..native.division import (
+    FLAT,
+    GATHERED,
+    IN_PLACE,
+    SPARE,
+    Division,
+    divide_depthwise,
+    divide_product,
+    divide_strassen,
+    divide_winograd,
+    tiles_of,
+)
 from ..native.steps import KINDS, LEAKY, NONE, PRELU, RELU, NativeBlob, NativeStep
 from .kernels import KernelChoice
 from .places import BlobPlace
@@ -37,6 +48,7 @@ class NativeTask:
     common: int = 0
     """Floats of scratch before those, for all threads."""
     parameters: tuple[float, ...] = ()
+    phases: int = 1
 
     def native(self, offsets: Sequence[int], scratch: int) -> NativeStep:
         """The step as C has it."""
@@ -77,12 +89,17 @@ def tasks_of(
     settings |= {"top": kernel.pad[0], "left": kernel.pad[1]}
     if kernel.name in ("pool_max", "pool_average"):
         return [NativeTask(kernel.name, x, y, None, Packed(), settings)]
+    if kernel.name == "softmax":
+        return [NativeTask("softmax", x, y, None, Packed(), settings, scratch=y.size[1] + 2 * SPARE)]
     if type(params) is lrn.LRN:
         numbers = params.alpha / params.local_size, params.k
         scratch = y.size[1] + 2 * params.local_size + 64
         return [NativeTask("normalize", x, y, None, Packed(), settings, scratch=scratch, parameters=numbers)]
     if kernel.name == "depthwise":
         packed = weights.packed(operation, "depthwise", (1, *kernel.window))
+        n, c, h, _ = y.size
+        cut = divide_depthwise(kernel_h=kernel.window[0], in_w=x.size[3], channels=c, h=h, images=n, threads=threads)
+        settings |= {"block": cut.block, "group": cut.group}
         return [NativeTask("depthwise", x, y, z, packed, settings, parameters=slope)]
     return [
         _one_group(operation, kernel, x, y, z, weights, settings, slope, group, threads)
@@ -102,7 +119,7 @@ def _one_group(
         z = z and z.narrow(1, group * features, features)
     cut = _divide(kernel, x, y, threads)
     divided = {"block": cut.block, "group": cut.group, "shared": int(cut.shared)}
-    return NativeTask(kernel.name, x, y, z, packed, {**settings, **divided}, cut.scratch, cut.common, slope)
+    return NativeTask(kernel.name, x, y, z, packed, {**settings, **divided}, cut.scratch, cut.common, slope, cut.phases)
 
 
 def _sum(
@@ -130,9 +147,11 @@ def _divide(kernel: KernelChoice, x: BlobPlace, y: BlobPlace, threads: int) -> D
         length, rows_are = kernel.window[0] * kernel.window[1] * channels, _rows_are(kernel, x, y)
         positions = n * h * w
         return divide_product(length=length, positions=positions, features=features, rows_are=rows_are, threads=threads)
-    side = kernel.window[0]
-    tiles = tiles_of(side, n, h, w)
-    return divide_winograd(side=side, channels=channels, features=features, tiles=tiles, threads=threads)
+    if kernel.name.startswith("strassen"):
+        length = kernel.window[0] * kernel.window[1] * channels
+        return divide_strassen(int(kernel.name[-1]), length=length, images=n, positions=h * w, threads=threads)
+    tiles = tiles_of(kernel.name, n, h, w)
+    return divide_winograd(kernel.name, channels=channels, features=features, tiles=tiles, threads=threads)
 
 
 def _rows_are(kernel: KernelChoice, x: BlobPlace, y: BlobPlace) -> int:

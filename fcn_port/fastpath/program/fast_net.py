@@ -15,6 +15,7 @@ from converters.net import Shape
 from ...nets.net import Wrapper
 from ..flow import Flow, merge, read
 from ..lru_cache import Lock, LRUCache
+from ..native.memory import empty
 from .program import ArenaPlan
 from .weights import PackedWeights
 
@@ -27,11 +28,11 @@ class FastNet(Wrapper):
 
     net: CaffeNet
 
-    def __init__(self, net: CaffeNet, *, winograd: bool = True) -> None:
-        """`winograd`: wide convolutions go by its filtering."""
+    def __init__(self, net: CaffeNet, *, winograd: bool = True, prefer: str | None = None) -> None:
+        """`winograd`: convolutions may go by ways of fewer multiplications; `prefer` names one of them, for trials."""
         super().__init__()
         self.net = net
-        self.winograd = winograd
+        self.winograd, self.prefer = winograd, prefer
         self.flow: Flow = merge(read(net.spec, net.outputs))
         self._state: PackedNet | None = None
         self._making = Lock()
@@ -88,7 +89,9 @@ class FastNet(Wrapper):
         threads = torch.get_num_threads()
 
         def make() -> ArenaPlan:
-            return ArenaPlan(self.flow, shapes, state.weights, threads=threads, winograd=self.winograd)
+            return ArenaPlan(
+                self.flow, shapes, state.weights, threads=threads, winograd=self.winograd, prefer=self.prefer
+            )
 
         return state.programs.get((tuple(shapes.items()), threads), make)
 
@@ -146,8 +149,8 @@ class Arenas:
         try:
             arena = self._idle.pop()
         except IndexError:
-            return torch.empty(floats)
-        return arena if arena.numel() >= floats else torch.empty(floats)
+            return empty(floats)
+        return arena if arena.numel() >= floats else empty(floats)
 
     def give_back(self, arena: Tensor) -> None:
         self._idle.append(arena)
@@ -155,9 +158,16 @@ class Arenas:
 
 def identity(net: nn.Module) -> object:
     """Something that is equal as long as the weights are the same tensors and nobody has written into them."""
-    found = []
-    for module in net.modules():
-        for value in module._parameters.values():
-            if value is not None:
-                found.append((value.data_ptr(), 0 if value.is_inference() else value._version))
+    found: list[tuple[int, int]] = []
+    modules = [net]
+    for module in modules:  # which grows meanwhile; half the time of net.parameters()
+        found += [(p.data_ptr(), _version(p)) for p in module._parameters.values() if p is not None]
+        modules += [child for child in module._modules.values() if child is not None]
     return found
+
+
+def _version(value: Tensor) -> int:
+    try:
+        return value._version
+    except RuntimeError:  # an inference tensor, which nobody can write into
+        return 0

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from converters.layers import convolution, eltwise, inner_product, lrn, pooling
+from converters.layers import convolution, eltwise, inner_product, lrn, pooling, softmax
 
 from ..flow import FlowStep
-from ..winograd import TILES
+from ..native.division import SUMMED_BYTES
+from ..winograd import FORMS
 from .places import BlobPlace
 
 Pair = tuple[int, int]
@@ -36,8 +37,15 @@ class Refusal:
 Decision = KernelChoice | Refusal
 
 
-def choose(operation: FlowStep, bottoms: Sequence[BlobPlace], tops: Sequence[BlobPlace], *, winograd: bool) -> Decision:
-    """The kernel for an operation; `winograd`: convolutions may go by its filtering."""
+def choose(
+    operation: FlowStep, bottoms: Sequence[BlobPlace], tops: Sequence[BlobPlace], *, winograd: bool = True,
+    prefer: str | None = None,
+) -> Decision:  # fmt: skip
+    """The kernel for an operation.
+
+    `winograd`: convolutions may go by ways of fewer multiplications, his and Strassen's; `prefer` names the one to take
+    where it can be taken, in place of the quickest.
+    """
     if len(operation.tops) != 1:
         return Refusal(f"{len(operation.tops)} tops")
     if not all(place.is_image for place in (*bottoms, *tops)):
@@ -46,19 +54,24 @@ def choose(operation: FlowStep, bottoms: Sequence[BlobPlace], tops: Sequence[Blo
         return KernelChoice("pointwise")
     params = operation.main.params
     if type(params) is convolution.Convolution:
-        return _convolution(params, bottoms[0], tops[0], winograd=winograd)
+        return _convolution(params, bottoms[0], tops[0], winograd=winograd, prefer=prefer)
     if type(params) is inner_product.InnerProduct:
         return _inner_product(params, bottoms[0])
     if type(params) is pooling.Pooling:
         return _pooling(params, bottoms[0])
     if type(params) is lrn.LRN:
         return _lrn(params)
+    if type(params) is softmax.Softmax:
+        is_ours = params.axis % len(bottoms[0].shape) == 1
+        return KernelChoice("softmax") if is_ours else Refusal(f"Softmax along axis {params.axis}")
     if type(params) is eltwise.Eltwise:
         return KernelChoice("pointwise") if params.operation == "SUM" else Refusal(f"{params.operation} of blobs")
     return Refusal(f"no kernel for layers of type {operation.main.type}")
 
 
-def _convolution(params: convolution.Convolution, bottom: BlobPlace, top: BlobPlace, *, winograd: bool) -> Decision:
+def _convolution(
+    params: convolution.Convolution, bottom: BlobPlace, top: BlobPlace, *, winograd: bool, prefer: str | None
+) -> Decision:
     if len(bottom.shape) != 4 or params.axis % 4 != 1:
         return Refusal("no convolution over height and width")
     window, stride, pad, dilation = params.along(2)
@@ -66,13 +79,26 @@ def _convolution(params: convolution.Convolution, bottom: BlobPlace, top: BlobPl
     if params.group == channels == params.num_output and params.group > 1:
         return KernelChoice("depthwise", window, stride, pad, dilation)  # type: ignore[arg-type]
     found = KernelChoice("product", window, stride, pad, dilation, params.group)  # type: ignore[arg-type]
-    if not winograd or channels > MOST_CHANNELS:
+    if not winograd:
         return found
-    if window[0] == window[1] and window[0] in TILES and set(stride) == set(dilation) == {1}:
-        quick = _winograd_cycles(window[0], channels // params.group, params.num_output // params.group, top)
-        if quick < _product_cycles(found, channels // params.group, params.num_output // params.group, top):
-            return KernelChoice(f"winograd_{window[0]}", window, stride, pad, dilation, params.group)  # type: ignore[arg-type]
-    return found
+    cycles = _cycles(found, channels // params.group, params.num_output // params.group, top)
+    quickest = min(cycles, key=lambda name: cycles[name])
+    return replace(found, name=prefer if prefer in cycles else quickest)
+
+
+def _cycles(product: KernelChoice, channels: int, features: int, top: BlobPlace) -> dict[str, float]:
+    """The kernels that can compute a convolution, with what they would take; channels and features of one group."""
+    cycles = {"product": _product_cycles(product, channels, features, top)}
+    if channels > MOST_CHANNELS:
+        return cycles
+    for levels in (1, 2):
+        if channels % (LANES * 2**levels) == 0:
+            cycles[f"strassen_{levels}"] = _strassen_cycles(levels, product, channels, features, top)
+    if set(product.stride) == set(product.dilation) == {1}:
+        for form, (side, _) in FORMS.items():
+            if product.window == (side, side):
+                cycles[form] = _winograd_cycles(form, channels, features, top)
+    return cycles
 
 
 def _inner_product(params: inner_product.InnerProduct, bottom: BlobPlace) -> Decision:
@@ -102,35 +128,48 @@ def _lrn(params: lrn.LRN) -> Decision:
 
 
 MOST_CHANNELS = 4096
-"""As many zeros lie around a blob in winograd.c."""
+"""As many zeros lie around a blob in winograd.c and strassen.c."""
 
-# What kernels take, in cycles of one thread; only comparisons matter.
+# What kernels take, in cycles of one thread (Zen 4); only comparisons matter.
 
-LANES = 16
-CACHE_BYTES, FROM_CACHE, FROM_MEMORY = 8 << 20, 10, 5
-"""PackedWeights of more bytes come from memory; bytes for each cycle."""
+LANES, PANEL = 16, 32
+CACHE_BYTES, FROM_CACHE, FROM_MEMORY = 8 << 20, 8, 4
+"""Weights of more bytes come from memory; bytes for each cycle."""
 
 
 def _product_cycles(kernel: KernelChoice, channels: int, features: int, top: BlobPlace) -> float:
     n, _, h, w = top.size
     positions, length = n * h * w, kernel.window[0] * kernel.window[1] * channels
     sums = positions * length * _lanes(features)
-    return max(sums, _reading(4 * length * features)) + 3 * positions * length / LANES
+    return _with_reading(1.05 * sums, 4 * length * features) + 3 * positions * length / LANES
 
 
-def _winograd_cycles(side: int, channels: int, features: int, top: BlobPlace) -> float:
+def _strassen_cycles(levels: int, kernel: KernelChoice, channels: int, features: int, top: BlobPlace) -> float:
     n, _, h, w = top.size
-    tile = TILES[side]
+    side, points = 1 << levels, 7 if levels == 1 else 49
+    groups, length = n * -(-h * w // side), kernel.window[0] * kernel.window[1] * channels // side
+    panels = -(-features // (side * PANEL))
+    sums = points * groups * length * panels * PANEL / LANES
+    moving = 7 * points * groups * (length + panels * PANEL) / LANES
+    times = -(-4 * points * groups * length // SUMMED_BYTES)
+    return _with_reading((1.03, 1.08)[levels - 1] * sums, 4 * points * length * panels * PANEL, times) + moving
+
+
+def _winograd_cycles(form: str, channels: int, features: int, top: BlobPlace) -> float:
+    n, _, h, w = top.size
+    side, tile = FORMS[form]
     points = (tile + side - 1) ** 2
     tiles = n * -(-h // tile) * -(-w // tile)
     sums = points * tiles * channels * _lanes(features)
     moving = tiles * (60 + 4 * points * _lanes(channels) + 4 * points * _lanes(features))
-    return max(1.15 * sums, _reading(4 * points * channels * features)) + moving
+    return _with_reading(1.15 * sums, 4 * points * channels * features) + moving
 
 
 def _lanes(channels: int) -> int:
     return -(-channels // LANES)
 
 
-def _reading(count: int) -> float:
-    return count / (FROM_CACHE if count < CACHE_BYTES else FROM_MEMORY)
+def _with_reading(sums: float, count: int, times: int = 1) -> float:
+    """The cycles of sums while so many bytes of weights are read, which does not go quite unnoticed."""
+    reading = times * count / (FROM_CACHE if count < CACHE_BYTES else FROM_MEMORY)
+    return max(sums, reading) + reading / 4

@@ -14,6 +14,9 @@ from converters.net import Shape
 
 from ..flow import Flow, FlowStep
 
+CROWDED, LINE = 256, 16
+"""Pixels a multiple of so many floats apart share few places of a processor's first cache; a line more spreads them."""
+
 
 @dataclass(frozen=True)
 class BlobPlace:
@@ -69,7 +72,7 @@ def place_values(flow: Flow, shapes: Mapping[str, Shape]) -> BlobPlaces:
             placed[value] = place(whole).narrow(1, start, shapes[value][1])
         elif value not in placed:
             placed[value] = _dense(len(buffers), shapes[value])
-            buffers.append(prod(shapes[value]))
+            buffers.append(_floats(placed[value]))
         return placed[value]
 
     for value in flow.inputs:
@@ -183,9 +186,16 @@ def _copies(
     return found
 
 
+def _floats(place: BlobPlace) -> int:
+    """The floats of a buffer that holds one value."""
+    return 1 + sum((size - 1) * stride for size, stride in zip(place.shape, place.strides, strict=True))
+
+
 def _dense(buffer: int, shape: Shape) -> BlobPlace:
+    """A place of its own: pixels whose channels lie side by side, or values as PyTorch has them."""
     if len(shape) == 4:
         _, c, h, w = shape
-        return BlobPlace(buffer, 0, shape, (h * w * c, 1, w * c, c))
+        col = c if c % CROWDED or h * w == 1 else c + LINE
+        return BlobPlace(buffer, 0, shape, (h * w * col, 1, w * col, col))
     strides = tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
     return BlobPlace(buffer, 0, shape, strides)

@@ -15,7 +15,7 @@ from torch import Tensor
 from converters.net import Shape
 
 from ..flow import Flow, FlowStep
-from ..native.steps import NONE, NativeStep, NativeSteps
+from ..native.steps import COLOURS, COUNTERS, NONE, NativeSteps, interleave
 from .arena import APART, arrange
 from .build_steps import NativeTask, tasks_of
 from .kernels import KernelChoice, Refusal, choose
@@ -45,9 +45,11 @@ class ArenaPlan:
     """A flow for inputs of certain shapes; threads may run it at the same time, each over its own arena."""
 
     def __init__(
-        self, flow: Flow, inputs: Mapping[str, Shape], weights: PackedWeights, *, threads: int, winograd: bool = True
-    ) -> None:
-        self.flow, self._weights, self._threads, self._winograd = flow, weights, threads, winograd
+        self, flow: Flow, inputs: Mapping[str, Shape], weights: PackedWeights, *, threads: int, winograd: bool = True,
+        prefer: str | None = None,
+    ) -> None:  # fmt: skip
+        """`winograd` and `prefer` as `choose` has them."""
+        self.flow, self._weights, self._threads, self._ways = flow, weights, threads, (winograd, prefer)
         self.shapes = shapes_of(flow, inputs)
         self.places: BlobPlaces = place_values(flow, self.shapes)
         self.planned = tuple(self._plan(operation) for operation in flow.operations)
@@ -56,13 +58,13 @@ class ArenaPlan:
         self._scratch = -(-size // 16) * 16
         scratch = max((task.common + threads * task.scratch for task in tasks), default=0)
         self._counters = self._scratch + -(-scratch // 16) * 16
-        self.floats = self._counters + max(len(tasks), 1) + APART
+        self.floats = self._counters + COUNTERS * sum(task.phases for task in tasks) + APART
         self._runs = tuple(self._join())
 
     def __call__(self, inputs: Mapping[str, Tensor], arena: Tensor) -> dict[str, Tensor]:
         """The outputs for inputs of the program's shapes; `arena` has at least `floats` floats."""
         for name, x in inputs.items():
-            self.view(name, arena).copy_(x)
+            self._take(name, x, arena)
         address = arena.data_ptr()
         for run in self._runs:
             if run.native is not None:
@@ -75,6 +77,16 @@ class ArenaPlan:
             for name in tops:
                 self.view(name, arena).copy_(found[name])
         return {name: self._output(value, arena) for name, value in self.flow.outputs.items()}
+
+    def _take(self, name: str, x: Tensor, arena: Tensor) -> None:
+        place = self.places.values[name]
+        if x.ndim == 4 and place.steps[2] == x.shape[1] == COLOURS and x.is_contiguous():
+            _, _, h, w = x.shape
+            start = arena.data_ptr() + 4 * (self._offsets[place.buffer] + place.offset)
+            for number in range(len(x)):
+                interleave(x.data_ptr() + 4 * number * COLOURS * h * w, h * w, start + 4 * number * place.steps[0])
+        else:
+            self.view(name, arena).copy_(x)
 
     def view(self, value: str, arena: Tensor) -> Tensor:
         """A value as a tensor over the arena."""
@@ -102,7 +114,8 @@ class ArenaPlan:
         if is_concatenation(operation, self.shapes):
             return self._concatenation(operation)
         bottoms, tops = ([values[name] for name in names] for names in (operation.bottoms, operation.tops))
-        kernel = choose(operation, bottoms, tops, winograd=self._winograd)
+        winograd, prefer = self._ways
+        kernel = choose(operation, bottoms, tops, winograd=winograd, prefer=prefer)
         if isinstance(kernel, Refusal):
             return Planned(operation, f"by PyTorch: {kernel.why}", None, is_slow=True)
         tasks = tasks_of(operation, kernel, values, self._weights, self._threads)
@@ -131,16 +144,22 @@ class ArenaPlan:
 
     def _join(self) -> list[PlanRun]:
         runs: list[PlanRun] = []
-        steps: list[NativeStep] = []
+        tasks: list[NativeTask] = []
+
+        def finish() -> None:
+            if tasks:
+                steps = [task.native(self._offsets, self._scratch) for task in tasks]
+                runs.append(PlanRun(NativeSteps(steps, phases=sum(task.phases for task in tasks))))
+                tasks.clear()
+
         for number, each in enumerate(self.planned):
             if each.tasks is not None:
-                steps += [task.native(self._offsets, self._scratch) for task in each.tasks]
-                continue
-            if steps:
-                runs.append(PlanRun(NativeSteps(steps)))
-            steps = []
-            runs.append(PlanRun(number=number))
-        return [*runs, PlanRun(NativeSteps(steps))] if steps else runs
+                tasks.extend(each.tasks)
+            else:
+                finish()
+                runs.append(PlanRun(number=number))
+        finish()
+        return runs
 
     def _compute(self, number: int, known: Mapping[str, Tensor], arena: Tensor) -> dict[str, Tensor]:
         """The values of one operation by its layers' own functions; what is not `known` lies in the arena."""
@@ -177,8 +196,10 @@ def _words(kernel: KernelChoice) -> str:
     size = "x".join(map(str, kernel.window))
     names = {"product": "product", "pool_max": "maximum", "pool_average": "average", "pointwise": "channel by channel"}
     if kernel.name.startswith("winograd"):
-        return f"{size} by Winograd's filtering"
-    if kernel.name in ("pointwise", "normalize"):
+        return f"{size} by Winograd's filtering" + (", small tiles" if kernel.name.endswith("small") else "")
+    if kernel.name in ("pointwise", "normalize", "softmax"):
         return names.get(kernel.name, kernel.name)
     groups = f" in {kernel.groups} groups" if kernel.groups > 1 else ""
+    if kernel.name.startswith("strassen"):
+        return f"{size} product by Strassen's algorithm" + (", twice" if kernel.name[-1] == "2" else "")
     return f"{size} {names.get(kernel.name, kernel.name)}{groups}"

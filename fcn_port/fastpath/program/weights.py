@@ -16,7 +16,8 @@ from converters.layers import convolution, inner_product, neuron
 from ..flow import FlowLayer, FlowStep
 from ..flow.affine import affine_of
 from ..lru_cache import LRUCache
-from ..native import build
+from ..native import build, division
+from ..native.memory import Slabs
 
 MOST_KEPT = 1 << 20
 
@@ -36,6 +37,7 @@ class PackedWeights:
     def __init__(self, state: Mapping[str, Tensor], keys: Mapping[tuple[str, int], str]) -> None:
         self._state, self._keys = state, keys
         self._packed: LRUCache[Packed] = LRUCache(MOST_KEPT)
+        self._slabs = Slabs()
 
     def of(self, part: FlowLayer) -> list[Tensor]:
         """The learnable blobs of a layer."""
@@ -80,7 +82,7 @@ class PackedWeights:
             bias = _padded(bias[part * len(weight) : (part + 1) * len(weight)])
         if slopes is not None:
             slopes = _padded(slopes[part * len(weight) : (part + 1) * len(weight)])
-        return Packed(_pack_native(weight, kernel), bias, slopes)
+        return Packed(_pack_native(weight, kernel, self._slabs), bias, slopes)
 
     def _merged(self, operation: FlowStep, window: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
         """Weight (outputs, channels, h, w) and bias with what follows merged in."""
@@ -112,16 +114,21 @@ def _padded(values: Tensor) -> Tensor:
     return torch.nn.functional.pad(values, (0, missing)).contiguous()
 
 
-def _pack_native(weight: Tensor, kernel: str) -> Tensor:
+def _pack_native(weight: Tensor, kernel: str, slabs: Slabs) -> Tensor:
+    """(features, channels, h, w) as a kernel reads them."""
     library, threads = build.library(), torch.get_num_threads()
-    panels = -(-weight.shape[0] // library.panel()) * library.panel()
-    places = weight[0, 0].numel()
-    if kernel == "product":
-        packed = torch.empty(panels * weight.shape[1] * places)
-        library.pack_product(weight.data_ptr(), weight.shape[1], weight.shape[0], places, threads, packed.data_ptr())
+    features, channels = weight.shape[:2]
+    panel, places = library.panel(), weight[0, 0].numel()
+    panels = division.up(features, panel)
+    pack = getattr(library, f"pack_{kernel}")
+    if kernel.startswith("winograd"):
+        packed = slabs.take(build.POINTS_OF[kernel] ** 2 * panels * channels)
+        pack(weight.data_ptr(), channels, features, threads, packed.data_ptr())
         return packed
-    side = weight.shape[2]
-    packed = torch.empty(build.POINTS_OF[side] ** 2 * panels * weight.shape[1])
-    pack = getattr(library, f"pack_winograd_{side}")
-    pack(weight.data_ptr(), weight.shape[1], weight.shape[0], threads, packed.data_ptr())
+    floats = panels * channels * places
+    if kernel != "product":
+        levels = int(kernel[-1])
+        floats = 7**levels * division.up(features, 2**levels * panel) * channels * places // 4**levels
+    packed = slabs.take(floats)
+    pack(weight.data_ptr(), channels, features, places, threads, packed.data_ptr())
     return packed

@@ -1,0 +1,254 @@
+/* Products of matrices with fewer multiplications: Strassen's algorithm (1969), once or twice over.
+ *
+ * 2 or 4 rows side by side (of one image), as many parts of the input channels, and as many panels of output channels take
+ * 7 or 49 products in place of 8 or 64. The sums of a block's rows are made first and stay in the cache; then, for a
+ * group of panels, the products, and from them the outputs. Kernels are summed when they are packed.
+ *
+ * tables.h has the algorithm: product r is of ROWS_OF[r] (2, 2) parts of rows by PANELS_OF[r] (2, 2) parts of kernels, and
+ * RESULTS[i][j] (7) says what output (i, j) takes of each. `block` is how many groups of rows a piece of work has.
+ */
+
+#include "step.h"
+
+#include "tables.h"
+
+#define PARTS 7
+#define APART 16 /* between two products' rows, which must not lie 4096 bytes apart */
+
+static const float zeros[4096 + LANES]; /* what lies outside a blob; no layer has more channels */
+
+INLINE vec sum_of(const float *factors, int step, int n, const vec *x)
+{
+    vec sum = {0};
+    UNROLL for (int i = 0; i < n; i++)
+        if (factors[i * step] != 0)
+            sum += factors[i * step] * x[i];
+    return sum;
+}
+
+/* The sums of parts x (2, 2) of two rows, for each product. */
+INLINE void sums_of_rows(const vec *x, vec *to)
+{
+    UNROLL for (int r = 0; r < PARTS; r++)
+        to[r] = sum_of(ROWS_OF + 4 * r, 1, 4, x);
+}
+
+/* The outputs (2, 2) of products. */
+INLINE void results(const vec *products, vec *to)
+{
+    UNROLL for (int i = 0; i < 4; i++)
+        to[i] = sum_of(RESULTS + PARTS * i, 1, PARTS, products);
+}
+
+/* The sums of parts x (side, side) for each product. */
+INLINE void evaluate(int levels, const vec *x, float *to, int64_t apart)
+{
+    if (levels == 1) {
+        vec sums[PARTS];
+        sums_of_rows(x, sums);
+        UNROLL for (int r = 0; r < PARTS; r++)
+            *(vec *)(to + r * apart) = sums[r];
+        return;
+    }
+    vec half[4][PARTS]; /* over the outer halves, for each inner row and part */
+    UNROLL for (int i = 0; i < 2; i++)
+        UNROLL for (int k = 0; k < 2; k++) {
+            vec outer[4] = {x[4 * i + k], x[4 * i + 2 + k], x[4 * (2 + i) + k], x[4 * (2 + i) + 2 + k]};
+            sums_of_rows(outer, half[2 * i + k]);
+        }
+    UNROLL for (int r = 0; r < PARTS; r++) {
+        vec inner[4] = {half[0][r], half[1][r], half[2][r], half[3][r]}, sums[PARTS];
+        sums_of_rows(inner, sums);
+        UNROLL for (int i = 0; i < PARTS; i++)
+            *(vec *)(to + (PARTS * r + i) * apart) = sums[i];
+    }
+}
+
+/* The outputs (side, side) of products. */
+INLINE void interpolate(int levels, const float *products, int64_t apart, vec *to)
+{
+    vec p[PARTS], half[PARTS][4];
+    if (levels == 1) {
+        UNROLL for (int r = 0; r < PARTS; r++)
+            p[r] = load(products + r * apart);
+        results(p, to);
+        return;
+    }
+    UNROLL for (int r = 0; r < PARTS; r++) {
+        UNROLL for (int i = 0; i < PARTS; i++)
+            p[i] = load(products + (PARTS * r + i) * apart);
+        results(p, half[r]);
+    }
+    UNROLL for (int i = 0; i < 2; i++)
+        UNROLL for (int j = 0; j < 2; j++) {
+            vec outer[4];
+            UNROLL for (int r = 0; r < PARTS; r++)
+                p[r] = half[r][2 * i + j];
+            results(p, outer);
+            UNROLL for (int o = 0; o < 4; o++)
+                to[4 * (2 * (o / 2) + i) + 2 * (o % 2) + j] = outer[o];
+        }
+}
+
+/* Rows of one group: the outputs that lie side by side in an image from `position` on, `count` of which exist. */
+struct group {
+    int64_t image, position;
+    int count;
+};
+
+INLINE struct group group_of(const struct step *s, int64_t number, int side)
+{
+    int64_t of_image = s->h * s->w, groups = (of_image + side - 1) / side;
+    int64_t position = number % groups * side;
+    return (struct group){number / groups, position, (int)least(side, of_image - position)};
+}
+
+/* Sums of one group of rows, to `to` + product * apart: what its outputs read, in the order row, column, channel. */
+INLINE void evaluate_group(int levels, const struct step *s, float *arena, int64_t number, float *to, int64_t apart)
+{
+    const int side = 1 << levels;
+    struct group group = group_of(s, number, side);
+    int64_t part = s->in_channels / side;
+    for (int64_t i = 0; i < s->kernel_h; i++)
+        for (int64_t j = 0; j < s->kernel_w; j++, to += part) {
+            const float *rows[4];
+            for (int r = 0; r < side; r++) {
+                int64_t y = (group.position + r) / s->w * s->stride_h - s->top + i * s->dilation_h;
+                int64_t x = (group.position + r) % s->w * s->stride_w - s->left + j * s->dilation_w;
+                int inside = r < group.count && y >= 0 && y < s->in_h && x >= 0 && x < s->in_w;
+                rows[r] = inside ? place(arena, &s->x, group.image, y, x) : zeros;
+            }
+            LOOP for (int64_t c = 0; c < part; c += LANES) {
+                vec x[16];
+                UNROLL for (int r = 0; r < side; r++)
+                    UNROLL for (int k = 0; k < side; k++)
+                        x[side * r + k] = load(rows[r] + k * part + c);
+                evaluate(levels, x, to + c, apart);
+            }
+        }
+}
+
+/* The outputs of a whole group of rows and a whole group of panels. */
+INLINE void put_all(int levels, float *const *y, const float *const *z, const float *bias, int64_t channel,
+                    const float *products, int64_t apart, int added, int relu)
+{
+    const int side = 1 << levels;
+    LOOP for (int64_t v = 0; v < PANEL; v += LANES) {
+        vec out[16];
+        interpolate(levels, products + v, apart, out);
+        UNROLL for (int j = 0; j < side; j++) {
+            int64_t c = channel + j * PANEL + v;
+            vec constant = load(bias + c);
+            UNROLL for (int r = 0; r < side; r++) {
+                vec value = out[side * r + j] + constant;
+                if (added)
+                    value += load(z[r] + c);
+                *(vec *)(y[r] + c) = relu ? (vec)((mask)value & ~(value < 0)) : value;
+            }
+        }
+    }
+}
+
+/* The outputs of one group of rows and one group of panels, the first of which begins at `channel`. */
+INLINE void finish_group(int levels, const struct step *s, float *arena, int64_t number, int64_t channel,
+                         const float *products, int64_t apart)
+{
+    const int side = 1 << levels;
+    struct group group = group_of(s, number, side);
+    float *y[4];
+    const float *z[4];
+    for (int r = 0; r < group.count; r++) {
+        int64_t row = (group.position + r) / s->w, col = (group.position + r) % s->w;
+        y[r] = place(arena, &s->y, group.image, row, col);
+        z[r] = s->z.col ? place(arena, &s->z, group.image, row, col) : 0;
+    }
+    if (group.count == side && channel + side * PANEL <= s->channels && s->activation <= RELU && s->bias) {
+        if (s->z.col)
+            put_all(levels, y, z, s->bias, channel, products, apart, 1, s->activation == RELU);
+        else
+            put_all(levels, y, z, s->bias, channel, products, apart, 0, s->activation == RELU);
+        return;
+    }
+    LOOP for (int64_t v = 0; v < PANEL; v += LANES) {
+        vec out[16];
+        interpolate(levels, products + v, apart, out);
+        LOOP for (int r = 0; r < group.count; r++)
+            LOOP for (int j = 0; j < side; j++) {
+                int64_t c = channel + j * PANEL + v;
+                if (c < s->channels)
+                    store(y[r] + c, finished(s, out[side * r + j], c, z[r]), s->channels - c);
+            }
+    }
+}
+
+INLINE void multiply_all(int levels, const struct step *s, struct worker *w)
+{
+    const int side = 1 << levels, points = levels == 1 ? PARTS : PARTS * PARTS;
+    int64_t length = s->kernel_h * s->kernel_w * s->in_channels / side, of_panel = length * PANEL;
+    int64_t all = s->images * ((s->h * s->w + side - 1) / side), panels = (s->channels + PANEL - 1) / PANEL;
+    int64_t apart = s->block * spread(length) + APART, kept = s->block * PANEL + APART;
+    float *products = scratch_of(s, w), *sums = products + points * kept;
+    for (int64_t piece; (piece = take(w, (all + s->block - 1) / s->block)) >= 0;) {
+        int64_t first = piece * s->block;
+        int64_t count = least(all - first, s->block);
+        for (int64_t i = 0; i < count; i++)
+            evaluate_group(levels, s, w->arena, first + i, sums + i * spread(length), apart);
+        const float *kernels = s->kernels;
+        for (int64_t panel = 0; panel < panels; panel += side) {
+            for (int p = 0; p < points; p++, kernels += of_panel)
+                for (int64_t i = 0, from = 0, until; from < count; i++, from = until) {
+                    until = from + tile_of(count - from);
+                    struct rows rows = {sums + p * apart + from * spread(length), spread(length), 1, 0, length,
+                                        kernels + of_panel + i * length * FETCHED, i < PANEL / FETCHED ? FETCHED : 0};
+                    multiply(&rows, kernels, (int)(until - from), PANEL, products + p * kept + from * PANEL, 0);
+                }
+            for (int64_t i = 0; i < count; i++)
+                finish_group(levels, s, w->arena, first + i, panel * PANEL, products + i * PANEL, kept);
+        }
+    }
+}
+
+/* The share of product `p` that part (k, j) of the kernels has. */
+INLINE double share(int levels, int p, int k, int j)
+{
+    if (levels == 1)
+        return PANELS_OF[4 * p + 2 * k + j];
+    return PANELS_OF[4 * (p / PARTS) + 2 * (k / 2) + j / 2] * PANELS_OF[4 * (p % PARTS) + 2 * (k % 2) + j % 2];
+}
+
+/* (channels, in_channels, places) to (groups of panels, products, places, part of in_channels, PANEL), summed. */
+INLINE void pack(int levels, const float *weights, int64_t in_channels, int64_t channels, int64_t places, int threads,
+                 float *to)
+{
+    const int side = 1 << levels, points = levels == 1 ? PARTS : PARTS * PARTS;
+    int64_t panels = (channels + PANEL - 1) / PANEL, groups = (panels + side - 1) / side, part = in_channels / side;
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
+    for (int64_t group = 0; group < groups; group++)
+        for (int p = 0; p < points; p++) {
+            float *of_panel = to + (group * points + p) * places * part * PANEL;
+            for (int64_t i = 0; i < places * part; i++, of_panel += PANEL) {
+                double sum[PANEL] = {0};
+                for (int k = 0; k < side; k++)
+                    for (int j = 0; j < side; j++) {
+                        double factor = share(levels, p, k, j);
+                        int64_t channel = (group * side + j) * PANEL, c = k * part + i % part;
+                        if (factor != 0)
+                            for (int64_t n = 0; n < least(PANEL, channels - channel); n++)
+                                sum[n] += factor * weights[((channel + n) * in_channels + c) * places + i / part];
+                    }
+                for (int n = 0; n < PANEL; n++)
+                    of_panel[n] = (float)sum[n];
+            }
+        }
+}
+
+#define FOR_LEVELS(levels)                                                                                             \
+    void strassen_##levels(const struct step *s, struct worker *w) { multiply_all(levels, s, w); }                     \
+    void pack_strassen_##levels(const float *weights, int64_t in_channels, int64_t channels, int64_t places,           \
+                                int threads, float *to)                                                                \
+    {                                                                                                                  \
+        pack(levels, weights, in_channels, channels, places, threads, to);                                             \
+    }
+
+FOR_LEVELS(1)
+FOR_LEVELS(2)

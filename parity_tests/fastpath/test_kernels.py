@@ -1,0 +1,103 @@
+"""Every native way to compute a convolution gives the convolution, of any setting, and each image by itself."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+import torch
+
+from converters import CaffeNet
+from converters.formats import parse_prototxt
+from fcn_port.fastpath import strassen
+from fcn_port.fastpath.native import why_not
+from fcn_port.fastpath.program import FastNet
+from parity_tests.fastpath.random_nets import filled
+from parity_tests.fastpath.test_any_net import error, in_double, named, run_blankly
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason="no C compiler")
+
+RELU = 'layer { name: "r" type: "ReLU" bottom: "y" top: "y" }'
+SUM = """layer { name: "b" type: "Convolution" bottom: "x" top: "b" convolution_param { %s } }
+layer { name: "s" type: "Eltwise" bottom: "b" bottom: "y" top: "s" }"""
+
+
+def net_of(channels: int, settings: str, behind: str) -> CaffeNet:
+    shape = f"dim: [1, {channels}, 8, 8]"
+    return filled(CaffeNet(parse_prototxt(f"""
+        layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ {shape} }} }} }}
+        layer {{ name: "y" type: "Convolution" bottom: "x" top: "y" convolution_param {{ {settings} }} }}
+        {behind % settings if "%s" in behind else behind}""")))  # fmt: skip
+
+
+def check(net: CaffeNet, x: torch.Tensor, prefer: str | None, how: str) -> None:
+    quick = FastNet(net, prefer=prefer)
+    said = quick.explain((x.shape[2], x.shape[3]))
+    assert how in said, said
+    exact = in_double(net, {"x": x})
+    literal = error(named(net, net(x)), exact)
+    assert error(run_blankly(quick, {"x": x}), exact) <= max(4 * literal, 2e-6), said
+    both = named(net, quick(x))
+    for number in range(len(x)):
+        alone = named(net, quick(x[number : number + 1]))
+        assert all(torch.equal(alone[name][0], value[number]) for name, value in both.items())
+
+
+@pytest.mark.parametrize("prefer", ["product", "strassen_1", "strassen_2"])
+@pytest.mark.parametrize("behind", ["", RELU, SUM, f"{SUM} {RELU.replace('y', 's')}"], ids=["", "relu", "sum", "both"])
+@pytest.mark.parametrize(
+    ("channels", "settings"),
+    [
+        (64, "num_output: 128 kernel_size: 1"),
+        (128, "num_output: 37 kernel_size: 1 bias_term: false"),
+        (64, "num_output: 160 kernel_size: 1 stride: 2 pad: 1"),
+        (64, "num_output: 70 kernel_h: 3 kernel_w: 2 pad: 2 stride_h: 1 stride_w: 2 dilation: 2"),
+        (128, "num_output: 64 kernel_size: 3 pad: 1 group: 2"),
+    ],
+)
+def test_products(prefer: str, behind: str, channels: int, settings: str) -> None:
+    """At sizes whose positions are and are not a multiple of the rows that go together."""
+    how = {"product": "product", "strassen_1": "Strassen's algorithm", "strassen_2": "algorithm, twice"}[prefer]
+    for h, w in ((8, 8), (5, 3), (13, 7)):
+        x = torch.randn(2, channels, h, w, generator=torch.Generator().manual_seed(h))
+        check(net_of(channels, settings, behind), x, prefer, how)
+
+
+@pytest.mark.parametrize("behind", [RELU, SUM], ids=["relu", "sum"])
+def test_small_tiles(behind: str) -> None:
+    for h, w in ((8, 8), (3, 3), (7, 12)):
+        x = torch.randn(2, 24, h, w, generator=torch.Generator().manual_seed(h))
+        net = net_of(24, "num_output: 40 kernel_size: 3 pad: 1", behind)
+        check(net, x, "winograd_3_small", "3x3 by Winograd's filtering, small tiles")
+
+
+@pytest.mark.parametrize("kernel", ["kernel_size: 3", "kernel_size: 5", "kernel_h: 3 kernel_w: 1"])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (3, 1), (1, 2)])
+@pytest.mark.parametrize("behind", ["", RELU, SUM], ids=["", "relu", "sum"])
+def test_depthwise(kernel: str, stride: int, dilation: int, behind: str) -> None:
+    for channels, pad in ((16, 1), (20, 2)):
+        settings = f"num_output: {channels} group: {channels} {kernel} pad: {pad} stride: {stride} dilation: {dilation}"
+        net = net_of(channels, settings, behind)
+        for h, w in ((7, 7), (9, 14), (12, 9)):
+            x = torch.randn(2, channels, h, w, generator=torch.Generator().manual_seed(h))
+            check(net, x, None, "depthwise")
+
+
+@pytest.mark.parametrize("channels", [1, 5, 16, 1000])
+def test_softmax(channels: int) -> None:
+    text = f"""layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: [1, {channels}, 2, 3] }} }} }}
+        layer {{ name: "y" type: "Softmax" bottom: "x" top: "y" }}"""
+    net = CaffeNet(parse_prototxt(text))
+    x = 40 * torch.randn(2, channels, 2, 3, generator=torch.Generator().manual_seed(channels))
+    check(net, x, None, "y: softmax")
+    for odd in (float("nan"), float("inf"), -float("inf"), 1e30, -1e30):
+        x[0, -1, 1, 1] = odd
+        assert torch.allclose(FastNet(net)(x), net(x), atol=1e-6, equal_nan=True), odd
+
+
+def test_strassens_tables_multiply() -> None:
+    """Any two matrices of 2 x 2 parts: the sum of what the tables say is their product, in exact numbers."""
+    for i, j, left, right in product(range(2), range(2), range(4), range(4)):
+        tables = zip(strassen.RESULTS[2 * i + j], strassen.ROWS_OF, strassen.PANELS_OF, strict=True)
+        found = sum(result * rows[left] * panels[right] for result, rows, panels in tables)
+        assert found == (left // 2 == i and right % 2 == j and left % 2 == right // 2)
