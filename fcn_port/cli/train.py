@@ -5,20 +5,24 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 
-from ..training.choices import Normalization, Order, Precision
+from ..training.choices import LossName, Normalization, Order, Precision
 from .device import device_option, find_device
+from .input_options import input_change, input_options
 from .output import echo, json_option, note, write_json
 from .own_data import DATA_PATH, SMALL, strict_option, tell_doubts, void_option, without_bad
+from .training_options import loss_options, variation_options
 
 if TYPE_CHECKING:
+    from ..data.inputs import InputChange
     from ..data.records import DataSet
     from ..training.distributed import DistributedGroup
-    from ..training.prepare import Prepared, TrainingSource
+    from ..training.prepare import Prepared
     from ..training.run import Outcome, TrainingPlan
+    from ..training.source import TrainingSource
 
 _Folder = click.Path(file_okay=False, path_type=Path)
 _File = click.Path(dir_okay=False, path_type=Path)
@@ -40,6 +44,14 @@ class TrainOptions:
     normalization: Normalization | None
     lr: float | None
     max_iter: int | None
+    loss: LossName | None
+    class_weights: tuple[float, ...] | Literal["median"] | None
+    gamma: float | None
+    balance: bool
+    mirror: bool | None
+    crop: int | None
+    scales: tuple[float, float] | None
+    inputs: InputChange
     order: Order | None
     seed: int | None
     snapshot: int | None
@@ -76,6 +88,8 @@ class TrainOptions:
 @click.option("--normalization", type=click.Choice(get_args(Normalization)), help="What the loss is divided by.")
 @click.option("--lr", type=float, help="The learning rate, as it is; else the recipe's, translated if needed.")
 @click.option("--max-iter", type=_Count, help="How many updates.")
+@loss_options
+@variation_options
 @click.option("--order", type=click.Choice(get_args(Order)), help="In which order images are drawn.")
 @click.option("--seed", type=int, help="Of the order of images, of dropout, and of what begins at random.")
 @click.option("--snapshot", type=click.IntRange(min=0), help="Save every so many updates; 0 for only at the end.")
@@ -86,6 +100,7 @@ class TrainOptions:
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Threads that decode ahead.")
 @click.option("--check/--no-check", default=None, help=f"Read every image once first; done for up to {SMALL} images.")
 @click.option("--skip-bad", is_flag=True, help="Leave out images and labels that cannot be used, found by --check.")
+@input_options
 @void_option
 @strict_option
 @click.option(
@@ -109,7 +124,7 @@ def command(recipe: str | None, solver: Path | None, folder: Path | None, **give
         raise click.UsageError(f"what to train? Name a recipe, or give --solver. Recipes: {', '.join(recipe_names())}")
     if folder is None:
         raise click.UsageError("what to learn from? Say --data FOLDER; `fcn-port data` tells of the published ones")
-    options = TrainOptions(folder=folder, **given)
+    options = TrainOptions(folder=folder, inputs=input_change(given), **given)
     from ..evaluation.processes import device_of_process, joined
     from ..training.distributed import DistributedGroup
     from ..training.errors import TrainingError
@@ -182,7 +197,7 @@ class _Training:
 
     def _data(self) -> DataSet:
         from ..data.opening import open_dataset
-        from ..training.prepare import ignored_labels
+        from ..training.source import ignored_labels
 
         recipe = self.source.recipe
         split = self.options.split or (recipe.split if recipe else "train")
@@ -257,7 +272,7 @@ class _Training:
         return [read_weights(file).state for file in files]
 
     def _changes(self) -> Any:
-        from ..training.prepare import Changes
+        from ..training.changes import Changes
 
         return Changes(**{each.name: getattr(self.options, each.name) for each in fields(Changes)})
 
@@ -328,8 +343,8 @@ class _Training:
 def _source(recipe: str | None, solver: Path | None) -> TrainingSource:
     from converters.formats import read_solver
 
-    from ..training.prepare import source_of_recipe, source_of_solver
     from ..training.recipe import find_recipe
+    from ..training.source import source_of_recipe, source_of_solver
 
     found = None if recipe is None else find_recipe(recipe)
     if solver is not None:

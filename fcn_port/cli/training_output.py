@@ -13,7 +13,8 @@ from ..data.records import DataSet
 from ..training.events import Begun, Event, Report, Saved, Updated, Validated
 from ..training.initial import Beginning
 from ..training.logs import JsonLines, TensorBoard
-from ..training.prepare import Prepared, TrainingSource
+from ..training.prepare import Prepared
+from ..training.source import TrainingSource
 from ..training.translation import equal_memory
 from .output import duration, note
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from torch import Tensor
 
@@ -55,6 +56,35 @@ def with_channels(recipe: InputRecipe, channels: int | None, data: DataSet) -> I
     if channels == 3 and own == 1:
         return replace(recipe, mean=recipe.mean * 3)
     raise DataError(f"the net's input has {channels} channels; images of {data.title} have {own}", path=data.root)
+
+
+@dataclass(frozen=True)
+class InputChange:
+    """Another way to make the colour inputs of a net; None leaves each part as it is.
+
+    `mean` is in the order of the channels, one number for all of them or one for each; `channels` "bgr" or "rgb".
+    """
+
+    mean: tuple[float, ...] | None = None
+    scale: float | None = None
+    channels: Literal["bgr", "rgb"] | None = None
+
+    def applied(self, preprocessing: Preprocessing) -> Preprocessing:
+        """The ways to make inputs, changed; DataError where the means are neither one nor one for each channel."""
+        made = (self._changed(each) if each.kind == "color" else each for each in preprocessing.inputs)
+        return Preprocessing(tuple(made))
+
+    def _changed(self, recipe: InputRecipe) -> InputRecipe:
+        count, mean = len(recipe.mean), recipe.mean
+        order = recipe.channels
+        if self.channels is not None and count == 3:
+            order = "bgr" if self.channels == "bgr" else "file"
+            mean = mean if order == recipe.channels else mean[::-1]
+        if self.mean is not None:
+            if len(self.mean) not in (1, count):
+                raise DataError(f"{len(self.mean)} means for an input '{recipe.name}' of {count} channels")
+            mean = self.mean * count if len(self.mean) == 1 else self.mean
+        return replace(recipe, mean=mean, channels=order, scale=recipe.scale if self.scale is None else self.scale)
 
 
 def _channels(shape: Shape | None) -> int | None:

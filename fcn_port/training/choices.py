@@ -15,3 +15,6 @@ Precision = Literal["float32", "bfloat16"]
 
 Multiplier = Literal["lr_mult", "decay_mult"]
 """The factors of a blob's learning rate and weight decay (caffe.proto, ParamSpec)."""
+
+LossName = Literal["softmax", "focal", "dice", "softmax+dice"]
+"""A loss in place of SoftmaxWithLoss (losses/choosing.py)."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..evaluation.processes import Processes
-from .losses import SoftmaxWithLoss, count
+from .losses import Loss
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,8 @@ class DistributedGroup:
         """True if it is so in one of the processes."""
         return self.sum([float(flag)])[0] > 0
 
-    def counts(self, losses: Sequence[SoftmaxWithLoss], blobs: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+    def counts(self, losses: Sequence[Loss], blobs: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
         """By loss, what each normalisation divides by: the pixels and images of all processes."""
-        own = {loss.name: count(blobs[loss.label], ignore_label=loss.ignore_label) for loss in losses}
+        own = {loss.name: loss.counts(blobs) for loss in losses}
         added = iter(self.sum([value for counts in own.values() for value in counts.values()]))
-        found = {name: {kind: next(added) for kind in counts} for name, counts in own.items()}
-        return {name: {**counts, "NONE": 1.0} for name, counts in found.items()}
+        return {name: {kind: next(added) for kind in counts} for name, counts in own.items()}

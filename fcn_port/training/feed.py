@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
@@ -19,9 +19,9 @@ from ..data.inputs import input_kinds, net_inputs
 from ..data.records import DataSet
 from .choices import Order
 from .errors import TrainingError
-from .losses import SoftmaxWithLoss
+from .losses import Loss
 from .sampler import image_order
-from .transforms import varied
+from .transforms import Variation, varied
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -44,20 +44,19 @@ class Feed:
 
     Several processes (`size` of them, this one being `rank`) share a batch of size * batch_size images, so that they
     see together what one process would see. `workers` threads read ahead; with 0 an image is read when it is due.
-    `crop` is the side of a random cut (0: none), `mirror` flips half of the images (`transforms.varied`).
+    `variation` is the chance in each image (`transforms.varied`).
     """
 
     data: DataSet
     preprocessing: Preprocessing
-    losses: tuple[SoftmaxWithLoss, ...]
+    losses: tuple[Loss, ...]
     order: Order = "replacement"
     seed: int = 1337
     batch_size: int = 1
     rank: int = 0
     size: int = 1
     workers: int = 2
-    crop: int = 0
-    mirror: bool = False
+    variation: Variation = field(default_factory=Variation)
 
     def batches(self, start: int = 0) -> Generator[Batch, None, None]:
         """Batches without end, from batch number `start` on. Raises DataError for a damaged file when it is due."""
@@ -89,26 +88,25 @@ class Feed:
                 blobs.setdefault(name, []).append(blob)
         return Batch(tuple(ids), {name: _stack(own, fill=_ignored(labels.get(name))) for name, own in blobs.items()})
 
-    def head_of(self, loss: SoftmaxWithLoss) -> str:
+    def head_of(self, loss: Loss) -> str:
         """The labels of the data set that a loss judges by. Raises TrainingError where there are none for it."""
         heads = list(self.data.labels)
         if loss.score in heads:
             return loss.score
-        if len(heads) == 1 and len(self.losses) == 1:
+        if len(heads) == 1 and len({each.label for each in self.losses}) == 1:  # one, or deep supervision by one map
             return heads[0]
         raise TrainingError(
             f"{self.data.title} ({self.data.split}) has no labels for '{loss.score}'; "
             f"it has them for {', '.join(heads) or 'nothing'}"
         )
 
-    def _varied(
-        self, blobs: dict[str, Tensor], labels: Mapping[str, SoftmaxWithLoss], position: int
-    ) -> dict[str, Tensor]:
-        if not self.crop and not self.mirror:
+    def _varied(self, blobs: dict[str, Tensor], labels: Mapping[str, Loss], position: int) -> dict[str, Tensor]:
+        if self.variation == Variation():
             return blobs
-        small = min(next(iter(blobs.values())).shape[-2:]) < self.crop
-        fills = {name: _ignored(labels.get(name)) for name in blobs} if small else {}
-        return varied(blobs, fills, crop=self.crop, mirror=self.mirror, seed=self.seed, position=position)
+        return varied(
+            blobs, self.variation, labels=labels, fill=lambda name: _ignored(labels.get(name)),
+            seed=self.seed, position=position,
+        )  # fmt: skip
 
     def _blobs_of(self, id_: str) -> dict[str, Tensor]:
         sample = self.data.read(id_, kinds=input_kinds(self.preprocessing))
@@ -139,7 +137,7 @@ def read_ahead(items: Iterable[Item], read: Callable[[Item], Value], *, workers:
         pool.shutdown(cancel_futures=True)
 
 
-def _ignored(loss: SoftmaxWithLoss | None) -> int:
+def _ignored(loss: Loss | None) -> int:
     """The value that fills up a blob: zero for an input, the ignored label for labels."""
     if loss is None:
         return 0

@@ -8,6 +8,7 @@ A file says what it does itself; `like = "another recipe"` takes over everything
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from converters.formats import SolverSpec
 from converters.safety import open_file, to_record
 from weights.records import IGNORE_LABEL
 
-from .choices import Multiplier, Normalization, Order
+from .choices import LossName, Multiplier, Normalization, Order
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -43,6 +44,10 @@ class Recipe:
     `split` is what it learns from and `val_split` what it is scored on. The loss is divided by `normalization`. An
     update sees `batch_size` images in each of iter_size passes. `multipliers` replaces lr_mult and decay_mult of blobs
     by patterns of their keys ("conv*.bias").
+
+    With `net_of_init` the net is the one that the first weights are of, with its widths, and `net` where those are of
+    none that is written out here. `loss`, `class_weights`, `gamma`, `mirror`, `crop` and `scales` are as in `Changes`;
+    `median_frequency` works the weights out from the labels.
     """
 
     name: str
@@ -61,8 +66,22 @@ class Recipe:
     order: Order = "replacement"
     seed: int = 1337
     multipliers: Mapping[str, Mapping[Multiplier, float]] = field(default_factory=dict)
+    net_of_init: bool = False
+    loss: LossName = "softmax"
+    class_weights: tuple[float, ...] = ()
+    median_frequency: bool = False
+    gamma: float | None = None
+    mirror: bool = False
+    crop: int = 0
+    scales: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
+        if self.crop < 0:
+            raise CaffeFormatError(f"expected at least 0, found {self.crop}", where="crop")
+        if not 0.05 <= self.scales[0] <= self.scales[1] <= 20:
+            raise CaffeFormatError(f"expected a range between 0.05 and 20, found {self.scales}", where="scales")
+        if not all(0 <= weight < math.inf for weight in self.class_weights):
+            raise CaffeFormatError("expected numbers of at least 0", where="class_weights")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise CaffeFormatError(f"expected at least 0 and less than 1, found {self.dropout}", where="dropout")
 

@@ -14,7 +14,7 @@ from converters.passes import filter_phase, prepare
 from weights.records import IGNORE_LABEL
 
 from .choices import Normalization
-from .losses import SoftmaxWithLoss, losses_of
+from .losses import Loss, SoftmaxWithLoss, losses_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class TrainingTask:
     """A net, its losses, and the definition that gives the multipliers of its blobs (None: the net's own)."""
 
     net: nn.Module
-    losses: tuple[SoftmaxWithLoss, ...]
+    losses: tuple[Loss, ...]
     spec: NetSpec | None = None
 
     @property

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import interpolate, pad
 
 from converters.net import NetSpec
 from converters.passes import filter_phase
@@ -58,25 +58,61 @@ def transforms_of(spec: NetSpec) -> Mapping[str, Transform]:
     return found
 
 
-def varied(
-    blobs: Mapping[str, Tensor], fills: Mapping[str, int], *, crop: int, mirror: bool, seed: int, position: int
-) -> dict[str, Tensor]:
-    """The blobs (..., h, w) of one image mirrored by chance and cut to crop x crop somewhere, all of them alike.
+@dataclass(frozen=True)
+class Variation:
+    """The chance in each image: the side of a cut (0: none), whether half are mirrored, the range of its factor."""
 
-    What is drawn depends on `seed` and `position` alone, in Caffe's order: mirror, row, column. An image smaller than
-    the crop is filled up with `fills` on the right and below first, as DeepLab's fork does; Caffe would stop.
+    crop: int = 0
+    mirror: bool = False
+    scales: tuple[float, float] = (1.0, 1.0)
+
+
+def varied(
+    blobs: Mapping[str, Tensor],
+    variation: Variation,
+    *,
+    labels: Collection[str] = (),
+    fill: Callable[[str], int] = lambda name: 0,
+    seed: int,
+    position: int,
+) -> dict[str, Tensor]:
+    """The blobs (..., h, w) of one image scaled and mirrored by chance and cut to crop x crop somewhere, all alike.
+
+    What is drawn depends on `seed` and `position` alone, in Caffe's order: mirror, row, column (data_transformer.cpp);
+    the factor of the size, which Caffe does not have, comes before. It is drawn so that halving is as likely as
+    doubling. Inputs are scaled bilinearly, `labels` by the nearest pixel. An image smaller than the crop is filled up
+    with `fill` of each blob, on the right and below, as DeepLab's fork does; Caffe would stop.
     """
     draw = random.Random(f"{seed}:{position}")
-    flipped = mirror and draw.random() < 0.5
+    low, high = variation.scales
+    if low != high:
+        factor = low * (high / low) ** draw.random()
+        blobs = {name: _scaled(blob, factor, nearest=name in labels) for name, blob in blobs.items()}
+    elif low != 1:
+        blobs = {name: _scaled(blob, low, nearest=name in labels) for name, blob in blobs.items()}
+    flipped = variation.mirror and draw.random() < 0.5
+    crop = variation.crop
     shape = next(iter(blobs.values())).shape
     h, w = max(shape[-2], crop), max(shape[-1], crop)
     top, left = (draw.randrange(size - crop + 1) if crop else 0 for size in (h, w))
     found = {}
     for name, blob in blobs.items():
-        whole = pad(blob, (0, w - blob.shape[-1], 0, h - blob.shape[-2]), value=fills.get(name, 0))
+        right, below = w - blob.shape[-1], h - blob.shape[-2]
+        whole = pad(blob, (0, right, 0, below), value=fill(name)) if right or below else blob
         cut = whole[..., top : top + crop, left : left + crop] if crop else whole
         found[name] = cut.flip(-1) if flipped else cut
     return found
+
+
+def _scaled(blob: Tensor, factor: float, *, nearest: bool) -> Tensor:
+    """A blob (..., h, w) at another size, of at least 1x1."""
+    h, w = (max(1, round(size * factor)) for size in blob.shape[-2:])
+    planes = blob.reshape(1, -1, *blob.shape[-2:])
+    if nearest:
+        made = interpolate(planes.double(), (h, w), mode="nearest-exact").to(blob.dtype)
+    else:
+        made = interpolate(planes, (h, w), mode="bilinear", antialias=factor < 1)
+    return made.reshape(*blob.shape[:-2], h, w)
 
 
 def _mean_file(name: str, spec: NetSpec, layer: str) -> Path:

@@ -130,16 +130,19 @@ class Oracle:
         filling: str | None = None,
         restore: bytes | None = None,
         hdf5: bool = False,
+        files: Mapping[str, bytes] | None = None,
     ) -> Solved:
         """Train a net: `inputs` have one row more in front, one for each step.
 
         `solver` is the text of a solver, without its net and without snapshots. `restore` is a .solverstate whose
-        learned_net is called "weights"; `hdf5` says that it is an .h5, and that Caffe shall write one.
+        learned_net is called "weights"; `hdf5` says that it is an .h5, and that Caffe shall write one. `files` are put
+        beside the net, by name.
         """
         state = None if restore is None else "state.h5" if hdf5 else "state"
         format_ = "HDF5" if hdf5 else "BINARYPROTO"
         text = f'{solver}\ntrain_net: "net.prototxt" snapshot_prefix: "snapshot" snapshot_format: {format_}\n'
-        files = {"solver.prototxt": text.encode(), **({state: restore} if state and restore is not None else {})}
+        states = {state: restore} if state and restore is not None else {}
+        files = {"solver.prototxt": text.encode(), **states, **(files or {})}
         request = {"losses": list(losses), "restore": state}
         with self._ask(
             "solve", prototxt, weights=weights, filling=filling, inputs=inputs, request=request, files=files

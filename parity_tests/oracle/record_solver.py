@@ -10,7 +10,7 @@ import numpy as np
 from converters.formats.caffemodel import parse_caffemodel
 from converters.formats.solverstate import SolverState, read_solverstate
 from converters.schema import SolverState as Message
-from parity_tests import solving
+from parity_tests import loss_cases, solving
 from parity_tests.goldens import GOLDEN
 from parity_tests.oracle.client import Oracle, Solved
 
@@ -52,9 +52,31 @@ def record_zoo(oracle: Oracle, *, out: Path) -> Iterator[tuple[str, float, str]]
         yield f"solver/{path.name}", *_between(read_solverstate(path), GOLDEN / "solver" / path.name)
 
 
-def _furthest(recorded: dict[str, np.ndarray]) -> tuple[float, str]:
+def solve_loss(oracle: Oracle, case: loss_cases.LossCase) -> dict[str, np.ndarray]:
+    """What Caffe does with a loss: its value at each step, and the weights after the last."""
+    batches = loss_cases.batches(case)
+    inputs = {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
+    files = {loss_cases.MATRIX: loss_cases.matrix()}
+    done = oracle.solve(loss_cases.SOLVER, loss_cases.net_of(case), inputs, filling="random", files=files)
+    blobs = parse_caffemodel(done.model).blobs["score"]
+    return {"loss": done.losses["loss"], **{f"score/{i}": np.array(blob) for i, blob in enumerate(blobs)}}
+
+
+def record_losses(oracle: Oracle, *, out: Path) -> tuple[float, str]:
+    """Write golden/solver/losses.npz under `out`; its difference from the committed one, and where that is."""
+    (out / "solver").mkdir(parents=True, exist_ok=True)
+    found = {
+        f"{name}/{key}": array
+        for name, case in loss_cases.CASES.items()
+        for key, array in solve_loss(oracle, case).items()
+    }
+    np.savez_compressed(out / "solver" / "losses.npz", **found)  # type: ignore[arg-type]
+    return _furthest(found, "losses.npz")
+
+
+def _furthest(recorded: dict[str, np.ndarray], name: str = "zoo.npz") -> tuple[float, str]:
     """The largest difference, relative to the norm of the committed array, and its key."""
-    path = GOLDEN / "solver" / "zoo.npz"
+    path = GOLDEN / "solver" / name
     if not path.exists():
         return np.inf, "new"
     with np.load(path) as committed:

@@ -18,7 +18,7 @@ from fcn_port.evaluation.labels import save_labels, saved_path
 from fcn_port.exporting import export_net
 from fcn_port.predict.outputs import write_outputs
 from fcn_port.training.checkpoints import snapshots
-from fcn_port.training.prepare import source_of_solver
+from fcn_port.training.source import source_of_solver
 from parity_tests.datasets import noise, save
 from parity_tests.goldens import GOLDEN
 from parity_tests.runs import shapes

@@ -15,8 +15,9 @@ from fcn_port.data import open_dataset
 from fcn_port.training import softmax_with_loss
 from fcn_port.training.errors import TrainingError
 from fcn_port.training.losses import losses_of
-from fcn_port.training.prepare import prepare, source_of_solver
-from fcn_port.training.transforms import transforms_of, varied
+from fcn_port.training.prepare import prepare
+from fcn_port.training.source import source_of_solver
+from fcn_port.training.transforms import Variation, transforms_of, varied
 from parity_tests.datasets import noise, save
 
 NET = """
@@ -85,13 +86,13 @@ def test_cuts_and_mirrors_are_the_same_for_image_and_labels_and_can_be_found_aga
     blobs = {"data": values.float()[None], "label": values}
     seen = set()
     for position in range(40):
-        cut = varied(blobs, {}, crop=5, mirror=True, seed=3, position=position)
+        cut = varied(blobs, Variation(5, True), seed=3, position=position)
         assert torch.equal(cut["data"][0].long(), cut["label"]) and cut["label"].shape == (5, 5)
-        again = varied(blobs, {}, crop=5, mirror=True, seed=3, position=position)
+        again = varied(blobs, Variation(5, True), seed=3, position=position)
         assert torch.equal(cut["label"], again["label"])
         seen.add((int(cut["label"].min()), bool(cut["label"][0, 0] > cut["label"][0, 1])))
     assert len(seen) > 20 and {flipped for _, flipped in seen} == {False, True}
-    filled = varied(blobs, {"label": 255}, crop=20, mirror=False, seed=3, position=0)
+    filled = varied(blobs, Variation(20), fill={"data": 0, "label": 255}.__getitem__, seed=3, position=0)
     assert filled["label"].shape == (20, 20) and int((filled["label"] == 255).sum()) == 20 * 20 - 12 * 16
 
 

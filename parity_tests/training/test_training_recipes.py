@@ -13,10 +13,12 @@ import torch
 from converters import CaffeFormatError, parse_prototxt
 from fcn_port.nets import FCN8s
 from fcn_port.training import find_recipe, recipe_names, task_of
+from fcn_port.training.changes import Changes
 from fcn_port.training.errors import TrainingError
 from fcn_port.training.initial import begin
 from fcn_port.training.multipliers import definition
-from fcn_port.training.prepare import Changes, prepare, source_of_recipe
+from fcn_port.training.prepare import prepare
+from fcn_port.training.source import source_of_recipe
 from fcn_port.training.translation import Gathering, equal_memory, translate
 from parity_tests import solving
 from parity_tests.datasets import make_siftflow

@@ -1,0 +1,91 @@
+"""The part that all losses have in common: which blobs they compare, what they weigh, and what they divide by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from converters.errors import NetError
+from converters.net import LayerSpec
+
+from ..choices import Normalization
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One loss layer: which blobs it compares, and how it counts.
+
+    `score` (n, classes, h, w) and `label` (n, h, w) or (n, 1, h, w) are names of blobs, `weight` is the loss_weight.
+    Pixels labelled `ignore_label` count for nothing. The sum over pixels is divided by `normalization`: VALID the
+    pixels that are not ignored, FULL all pixels, BATCH_SIZE the images, NONE 1; never by less than 1. The release's
+    `normalize: false` is BATCH_SIZE, which with one image is the plain sum.
+    """
+
+    name: str = "loss"
+    score: str = "score"
+    label: str = "label"
+    weight: float = 1.0
+    ignore_label: int | None = None
+    normalization: Normalization = "VALID"
+
+    def __call__(self, blobs: Mapping[str, Tensor], counts: Mapping[str, float] | None = None) -> Tensor:
+        """The loss of these blobs, without its weight; `counts` as in `softmax_with_loss`."""
+        raise NotImplementedError
+
+    def counts(self, blobs: Mapping[str, Tensor]) -> dict[str, float]:
+        """The divisors of these labels; those of several processes are added up."""
+        return count(blobs[self.label], ignore_label=self.ignore_label)
+
+    def channels(self, classes: int) -> int:
+        """The channels that the scores have for so many classes."""
+        return classes
+
+
+def fields_of(layer: LayerSpec, *, unsaid: Normalization) -> dict[str, object]:
+    """The fields of a `Loss` as a loss layer gives them; a layer that names no normalisation has `unsaid`.
+
+    Raises NetError for other bottoms than scores and labels, or a second top.
+    """
+    message = layer.message
+    if len(layer.bottoms) != 2 or len(layer.tops) > 1:
+        raise NetError(
+            f"{len(layer.bottoms)} bottoms and {len(layer.tops)} tops; expected scores and labels in, a loss out",
+            where=layer.place,
+        )
+    param = message.loss_param
+    mode: Normalization = unsaid
+    if param.HasField("normalization"):
+        mode = param.NormalizationMode.Name(param.normalization)
+    elif param.HasField("normalize"):
+        mode = "VALID" if param.normalize else "BATCH_SIZE"
+    return {
+        "name": layer.name,
+        "score": layer.bottoms[0],
+        "label": layer.bottoms[1],
+        "weight": message.loss_weight[0] if message.loss_weight else 1.0,
+        "ignore_label": param.ignore_label if param.HasField("ignore_label") else None,
+        "normalization": mode,
+    }
+
+
+def count(labels: Tensor, *, ignore_label: int | None, images: int | None = None) -> dict[str, float]:
+    """The divisor of each normalisation, for these labels of `images` (by default, their first axis)."""
+    ignored = 0 if ignore_label is None else int((labels == ignore_label).sum())
+    return {
+        "VALID": labels.numel() - ignored,
+        "FULL": labels.numel(),
+        "BATCH_SIZE": labels.shape[0] if images is None else images,
+        "NONE": 1,
+    }
+
+
+def divisor(counts: Mapping[str, float], normalization: Normalization) -> float:
+    """The number that a sum is divided by, never less than 1 (loss_layer.cpp, GetNormalizer); NONE is 1."""
+    return 1.0 if normalization == "NONE" else max(1.0, counts[normalization])
+
+
+def target_of(labels: Tensor, scores: Tensor, axis: int = 1) -> Tensor:
+    """The labels of each place of the scores, int64, in the shape of the scores without their axis of classes."""
+    return labels.reshape(scores.shape[:axis] + scores.shape[axis + 1 :]).long()

@@ -1,0 +1,102 @@
+"""Caffe's InfogainLoss: a matrix says what confusing one class with another costs (infogain_loss_layer.cpp)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from converters.errors import CaffeFormatError, NetError
+from converters.formats import read_mean
+from converters.net import LayerSpec
+
+from .base import Loss, count, divisor, fields_of, target_of
+from .softmax import known_labels
+
+SMALLEST = 1e-20
+"""The least probability that is looked at (kLOG_THRESHOLD in loss_layer.hpp); the gradient knows no such end."""
+
+
+@dataclass(frozen=True)
+class InfogainLoss(Loss):
+    """-sum over the classes k of H[label, k] log softmax_k, for each pixel.
+
+    H is `matrix`, (classes, classes); the unit matrix is SoftmaxWithLoss. Caffe up to 2016 took probabilities in place
+    of scores; this is Caffe 1.0's layer, which has the softmax in it.
+    """
+
+    matrix: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
+    axis: int = 1
+
+    @classmethod
+    def of_layer(cls, layer: LayerSpec, *, beside: Path) -> InfogainLoss:
+        """The loss that a layer defines; its matrix is looked for from the working directory, then in `beside`.
+
+        Raises NetError for a matrix that is a blob or missing, CaffeFormatError for a file that is none.
+        """
+        param = layer.message.infogain_loss_param
+        if len(layer.bottoms) == 3 or not param.source:
+            raise NetError(
+                "the matrix of an InfogainLoss is read from a file only",
+                where=layer.place,
+                hint='give it as infogain_loss_param { source: "H.binaryproto" }',
+            )
+        if layer.message.loss_param.HasField("normalize"):  # as Caffe's own check says
+            raise NetError("an InfogainLoss has normalization in place of normalize", where=layer.place)
+        fields = fields_of(layer, unsaid="VALID")
+        return cls(**fields, matrix=read_matrix(_found(param.source, beside, layer)), axis=param.axis)  # type: ignore[arg-type]
+
+    def __call__(self, blobs: Mapping[str, Tensor], counts: Mapping[str, float] | None = None) -> Tensor:
+        scores, labels = blobs[self.score], blobs[self.label]
+        axis = self.axis % scores.ndim
+        if len(self.matrix) != scores.shape[axis]:
+            raise NetError(f"{self.name}: a matrix of {len(self.matrix)} classes; the net scores {scores.shape[axis]}")
+        ignored = -100 if self.ignore_label is None else self.ignore_label
+        target = target_of(labels, scores, axis)
+        rows = scores.new_tensor(self.matrix)[known_labels(target, ignored)]
+        rows = rows * (target != ignored)[..., None]
+        logs = torch.log_softmax(scores.movedim(axis, -1), -1)
+        if counts is None:
+            counts = count(labels, ignore_label=self.ignore_label, images=math.prod(scores.shape[:axis]))
+        clamped: Tensor = _FloorValue.apply(logs, math.log(SMALLEST))  # type: ignore[no-untyped-call]
+        return -(rows * clamped).sum() / divisor(counts, self.normalization)
+
+
+def read_matrix(path: Path) -> tuple[tuple[float, ...], ...]:
+    """The square matrix in a .binaryproto (a BlobProto, as Caffe reads it) or an .npy. CaffeFormatError for others."""
+    if path.suffix.lower() == ".npy":
+        try:
+            found = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise CaffeFormatError(f"not an array that can be read: {error!s:.120}", path=path) from None
+    else:
+        found = np.asarray(read_mean(path))
+    found = found.reshape(found.shape[-2:]) if found.ndim >= 2 and found.size == math.prod(found.shape[-2:]) else found
+    if found.ndim != 2 or found.shape[0] != found.shape[1] or not np.isfinite(found).all():
+        raise CaffeFormatError(f"{found.shape} is no matrix of classes by classes, all of them finite", path=path)
+    return tuple(tuple(float(value) for value in row) for row in found)
+
+
+def _found(source: str, beside: Path, layer: LayerSpec) -> Path:
+    for place in (Path(source), beside / source, beside / Path(source).name):
+        if place.is_file():
+            return place
+    raise NetError(f"infogain_loss_param.source '{source}' is not there, nor beside the prototxt", where=layer.place)
+
+
+class _FloorValue(torch.autograd.Function):
+    """max(x, smallest), with the gradient of x itself."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, smallest: float) -> Tensor:
+        return x.clamp(min=smallest)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
