@@ -3,7 +3,8 @@
 The process is forked from one that has imported everything, so that a net costs milliseconds; where there is no fork,
 it starts anew. The limits on time are each stage's own: one counts what the process computes (RLIMIT_CPU; not on
 Windows), so that a busy machine measures as a quiet one does, and one goes by the clock, for what waits and does not
-compute. That on memory counts what a net takes beyond its process (RLIMIT_AS; not on Windows, and macOS does not hold it).
+compute. That on memory counts what a net takes beyond its process (RLIMIT_AS; not on Windows, and macOS does not hold
+it).
 """
 
 from __future__ import annotations

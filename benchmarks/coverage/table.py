@@ -13,7 +13,7 @@ EXAMPLES = 3
 
 
 def table(rows: Sequence[Row], stages: Sequence[str], limits: Limits) -> Iterator[str]:
-    """The lines of the table, below its limits: so many of all nets came through a stage, so many compared are equal."""
+    """The lines of the limits and the table: of all nets so many came through a stage, of those compared are equal."""
     yield f"{len(rows)} nets; limits: {limits}."
     yield ""
     yield "| stage | nets | of | share |"
