@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .sources import Source
-from .stages import Outcome, try_stages
+from .stages import COMPARED, Outcome, try_stages
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,14 @@ def _why_ended(status: int | None, limits: Limits) -> str:
 
 
 def _account(child: _Child, stages: tuple[str, ...], cause: str) -> None:
-    """The stage that a child was in when it ended, if it was not through."""
+    """The stage that a child was in when it ended, if it was not through; a peer that ends it is none to compare with."""
     last = child.outcomes[-1] if child.outcomes else None
-    if len(child.outcomes) < len(stages) and (last is None or last.end != "stopped" or last.stage in ("opencv",)):
-        child.outcomes.append(Outcome(stages[len(child.outcomes)], "stopped", cause))
+    if len(child.outcomes) < len(stages) and (last is None or last.end != "stopped" or last.stage in COMPARED):
+        stage = stages[len(child.outcomes)]
+        if stage in COMPARED:
+            child.outcomes.append(Outcome(stage, "none", f"with the other program, {cause}"))
+        else:
+            child.outcomes.append(Outcome(stage, "stopped", cause))
 
 
 def _end(child: _Child) -> None:

@@ -23,7 +23,7 @@ from converters.safety import refused_memory
 from .sources import Source
 
 OURS = ("read", "deployed", "shapes", "run")
-COMPARED = ("opencv", "caffe")
+COMPARED = ("caffe", "opencv")
 STAGES = (*OURS, *COMPARED)
 TOLERANCE = 1e-5
 """Of the largest value of a blob, or of a detection's number."""
@@ -81,6 +81,8 @@ def _try(stage: str, work: _Work) -> Outcome:
     except DiffersError as error:
         return Outcome(stage, "stopped", "other numbers", str(error))
     except (CaffeFormatError, MemoryError) as error:
+        if stage in COMPARED and isinstance(error, MemoryError):
+            return Outcome(stage, "none", "there is not enough memory for two programs")
         return Outcome(stage, "stopped", cause_of(error), " ".join(str(error).split()))
     except Exception as error:  # a fault of ours: it is counted, and shown with its place
         if refused_memory(error) is not None:

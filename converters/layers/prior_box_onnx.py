@@ -23,6 +23,8 @@ class CellBoxes(Protocol):
     @property
     def insets(self) -> tuple[float, ...]: ...
     @property
+    def lower(self) -> tuple[float, ...]: ...
+    @property
     def variance(self) -> tuple[float, ...]: ...
     @property
     def image(self) -> Pair | None: ...
@@ -46,6 +48,8 @@ def write_priors(layer: CellBoxes, out: OnnxLayer) -> None:
     if cells.known and image.known:
         out.top("Identity", [out.constant("boxes", _priors(layer, cells.known, image.known))])
         return
+    if any(layer.lower):
+        raise out.refuse("TextBoxes' PriorBox has no form for any size", hint="fix the size with --size HxW")
     height, width = (out.node("Cast", [image[axis]], part="image", to=FLOAT) for axis in (0, 1))
     sides = out.node("Concat", [width, height, width, height], part="sides", axis=0)
     corners = out.node("Div", [out.constant("corners", np.array(layer.boxes)), sides], part="corners")
@@ -96,6 +100,7 @@ def _priors(layer: CellBoxes, cells: Sequence[int], image: Sequence[int]) -> np.
     y, x = ((np.arange(count) + layer.offset) * step for count, step in zip(cells, steps, strict=True))
     x, y = np.broadcast_arrays(x[None], y[:, None])
     boxes = np.stack([x, y, x, y], -1)[:, :, None] + np.array(layer.boxes)
+    boxes = boxes + np.array(layer.lower)[:, None] * [0, steps[0], 0, steps[0]]
     boxes = boxes / (image[1], image[0], image[1], image[0]) + np.array(layer.insets)[:, None] * [1, 1, -1, -1]
     boxes = boxes[..., [1, 0, 3, 2]] if layer.yx_order else boxes
     boxes = np.clip(boxes, 0, 1) if layer.clip else boxes
@@ -105,7 +110,7 @@ def _priors(layer: CellBoxes, cells: Sequence[int], image: Sequence[int]) -> np.
 def _opencv(layer: CellBoxes, out: OnnxLayer) -> None:
     """OpenCV's PriorBox with the width and height of every box, which stand around the centre of their cell."""
     boxes = np.array(layer.boxes)
-    if not np.array_equal(boxes[:, :2], -boxes[:, 2:]) or any(layer.insets) or layer.yx_order:
+    if not np.array_equal(boxes[:, :2], -boxes[:, 2:]) or any(layer.insets + layer.lower) or layer.yx_order:
         raise out.refuse("OpenCV's PriorBox has no such boxes", hint="fix the size with --size HxW")
     sides: dict[str, Any] = {"width": (2 * boxes[:, 2]).tolist(), "height": (2 * boxes[:, 3]).tolist()}
     if layer.step is not None:
