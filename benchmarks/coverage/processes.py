@@ -109,7 +109,7 @@ def _why_ended(status: int | None, limits: Limits) -> str:
 
 
 def _account(child: _Child, stages: tuple[str, ...], cause: str) -> None:
-    """The stage that a child was in when it ended, if it was not through; a peer that ends it is none to compare with."""
+    """The stage that a child was in when it ended, if it was not through; a peer that fell is none to compare with."""
     last = child.outcomes[-1] if child.outcomes else None
     if len(child.outcomes) < len(stages) and (last is None or last.end != "stopped" or last.stage in COMPARED):
         stage = stages[len(child.outcomes)]

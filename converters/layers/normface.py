@@ -1,4 +1,4 @@
-"""What NormFace's fork of Caffe added to InnerProduct and Normalize: weights of length 1, weights that are a bottom.
+"""NormFace's additions to InnerProduct and Normalize: weights of length 1, weights that are a bottom.
 
 Source: happynear/caffe-windows, branch ms (NormFace, AM-Softmax), src/caffe/layers/inner_product_layer.cpp and
 normalize_layer.cpp; openvinotoolkit/training_toolbox_caffe has both.
@@ -132,10 +132,8 @@ class FedInnerProduct(Layer):
         bottom = out.bottoms[1]
         weight: Operand = out.node("Flatten", [bottom], part="weight", axis=1)
         if self.transpose:
-            if None in bottom.shape:
-                raise out.refuse("a transposed weight of free size has no ONNX form")
-            sizes = [prod(size or 1 for size in bottom.shape[1:]), bottom.shape[0] or 1]
-            weight = out.reshape(weight, sizes, part="turned")
+            numbers = out.size(bottom, range(1, len(bottom.shape))).product()
+            weight = out.reshape(weight, [numbers, -1], part="turned")
         else:
             weight = out.node("Transpose", [weight], part="turned", perm=[1, 0])
         bias = out.reshape(out.bottoms[2], [-1], part="bias") if len(out.bottoms) > 2 else None

@@ -48,13 +48,13 @@ def write_priors(layer: CellBoxes, out: OnnxLayer) -> None:
     if cells.known and image.known:
         out.top("Identity", [out.constant("boxes", _priors(layer, cells.known, image.known))])
         return
-    if any(layer.lower):
-        raise out.refuse("TextBoxes' PriorBox has no form for any size", hint="fix the size with --size HxW")
     height, width = (out.node("Cast", [image[axis]], part="image", to=FLOAT) for axis in (0, 1))
     sides = out.node("Concat", [width, height, width, height], part="sides", axis=0)
     corners = out.node("Div", [out.constant("corners", np.array(layer.boxes)), sides], part="corners")
     inset = np.array(layer.insets)[:, None] * [1, 1, -1, -1]
     corners = out.node("Add", [corners, out.constant("inset", inset)], part="corners")
+    if any(layer.lower):
+        corners = out.node("Add", [corners, _lowered(layer, out, cells, height)], part="corners")
     y, x = (_centres(layer, out, cells, (height, width)[axis], axis) for axis in (0, 1))
     grid = out.sizes([cells[0], cells[1], 1, 1])
     y, x = (
@@ -79,6 +79,14 @@ def _spatial(out: OnnxLayer, value: OnnxValue) -> Sizes:
     """(h, w) of a blob of up to four axes."""
     axes = len(value.shape)
     return out.sizes([out.size(value, [axis]) if axis < axes else 1 for axis in (2, 3)])
+
+
+def _lowered(layer: CellBoxes, out: OnnxLayer, cells: Sizes, height: str) -> str:
+    """By how much lower each box (boxes, 4) stands, in parts of the image; `lower` is in cells."""
+    step = layer.step[0] if layer.step is not None else 1
+    by = out.constant("lower", np.array(layer.lower)[:, None] * np.array([0, step, 0, step], np.float64))
+    whole = height if layer.step is not None else out.node("Cast", [cells[0]], part="count", to=FLOAT)
+    return out.node("Div", [by, whole], part="lower")
 
 
 def _centres(layer: CellBoxes, out: OnnxLayer, cells: Sizes, side: str, axis: int) -> str:

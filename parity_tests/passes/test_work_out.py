@@ -99,13 +99,13 @@ def test_labels_that_are_cut_and_met() -> None:
     """OpenPose's training nets: the label's channels from its Slice, its size from the scores that it weighs."""
     found = _inputs(
         layer("d", "CPMData", "", "data label"),
-        layer("cut", "Slice", "label", "mask rest", "slice_param { slice_point: 2 }"),
+        layer("cut", "Slice", "label", "mask more rest", "slice_param { slice_point: 2 slice_point: 4 }"),
         layer("conv", "Convolution", "data", "conv", CONV),
         layer("pool", "Pooling", "conv", "pool", "pooling_param { kernel_size: 4 stride: 4 }"),
         layer("score", "Convolution", "pool", "score", CONV),
         layer("weighed", "Eltwise", "score mask", "weighed", "eltwise_param { operation: PROD }"),
     )
-    assert found["label"][1] == 4 and found["label"][2:] == (125, 125)
+    assert found["label"] == (1, 6, 125, 125)
 
 
 def test_sequences_of_words_and_vectors() -> None:
