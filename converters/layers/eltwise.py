@@ -13,9 +13,9 @@ import numpy as np
 from ..net.onnx_form import Operand
 from ..net.python_form import Form, number, spread, times
 from ..net.reach import EVERYTHING, PIXEL, Reach
+from .arithmetic import Power
 from .base import Layer, refuse, register_layer
 from .fork import fork_fields
-from .neuron import Power
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -123,6 +123,7 @@ class Eltwise(Layer):
                 f"{text} {'+' if c == 1 else '-'} {x}" if abs(c) == 1 else f"torch.add({text}, {x}, alpha={number(c)})"
             )
         return Form((text,))
+
 
 def _by_blob(spec: LayerSpec, operation: str, coefficients: tuple[float, ...]) -> BlobSum:
     if operation != "SUM" or len(spec.bottoms) < 2:

@@ -176,6 +176,8 @@ class UnitChannels(Layer):
     top_count: ClassVar[tuple[int, float]] = (1, 2)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        if len(bottoms[0]) < 2:
+            raise ValueError(f"a bottom of shape {bottoms[0]}; expected (n, c, ...)")
         n, c, h, w = legacy_shape(bottoms[0])
         return ((n, c, h, w), (n, 1, h, w)) if self.norm_top else ((n, c, h, w),)
 
@@ -191,10 +193,11 @@ class UnitChannels(Layer):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
-        x = bottoms[0].reshape(legacy_shape(tuple(bottoms[0].shape)))
+        x = bottoms[0]
         total = (x.abs() if self.absolute else x.square()).sum(1, keepdim=True) + EPSILON
         norm = total if self.absolute else total.sqrt()
-        return (x / norm, norm) if self.norm_top else (x / norm,)
+        axes = (...,) + (None,) * (4 - x.ndim)
+        return ((x / norm)[axes], norm[axes]) if self.norm_top else ((x / norm)[axes],)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         x: Operand = out.bottoms[0]
@@ -209,7 +212,8 @@ class UnitChannels(Layer):
         out.top("Div", [x, norm])
 
     def to_python(self, site: Site) -> Form:
-        x = spread(site.x, 4 - site.rank)
-        total = f"({x}.{'abs' if self.absolute else 'square'}().sum(1, keepdim=True) + {EPSILON})"
-        norm = total if self.absolute else f"{total}.sqrt()"
-        return Form((f"{x} / {norm}", norm) if self.norm_top else (f"{x} / {norm}",))
+        total = f"({site.x}.{'abs' if self.absolute else 'square'}().sum(1, keepdim=True) + {EPSILON})"
+        norm, axes = total if self.absolute else f"{total}.sqrt()", 4 - site.rank
+        unit = f"{site.x} / {norm}"
+        tops = (spread(f"({unit})", axes) if axes else unit, spread(norm, axes))
+        return Form(tops if self.norm_top else tops[:1])

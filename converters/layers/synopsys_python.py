@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ..net.onnx_form import INT64, Operand
+from ..net.python_form import Form, call, times
 from ..net.reach import EVERYTHING, NOTHING, Reach
 from .base import Layer, refuse, register_layer
 from .fork import python_integer, python_settings
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer
+    from ..net.python_form import Site
 
 OPERATIONS = ("Mul", "Add", "Max", "Div", "Min")
 """ONNX's names of the operations by their numbers in param_str."""
@@ -88,6 +90,12 @@ class PythonEltwise(Layer):
                 terms[i] = out.node("Mul", [terms[i], out.constant(f"coeff{i}", np.float32(c))], part=f"term{i}")
         out.top(self.operation, terms)
 
+    def to_python(self, site: Site) -> Form:
+        a, b = (times(x, c) for x, c in zip(site.bottoms, self.coefficients, strict=True))
+        texts = {"Mul": f"{a} * {b}", "Add": f"{a} + {b}", "Div": f"{a} / {b}"}
+        function = {"Max": "torch.maximum", "Min": "torch.minimum"}.get(self.operation)
+        return Form((call(function, a, b) if function else texts[self.operation],))
+
 
 @register_layer("Python:Reshape")
 @dataclass(frozen=True)
@@ -116,3 +124,6 @@ class PythonReshape(Layer):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         out.top("Reshape", [out.bottoms[0], out.node("Cast", [out.bottoms[1]], part="shape", to=INT64)])
+
+    def to_python(self, site: Site) -> Form:
+        return Form((f"{site.x}.reshape([int(size) for size in {site.bottoms[1]}.flatten()])",))
