@@ -102,7 +102,7 @@ def classify(
             found = _ranked(each[0], own) if ranked else _scored(each[0].flatten().float().cpu().numpy(), own)
             return Classification(found, meaning.bounded, pixels)
     raise NetError(
-        f"its output is {outputs.meaning(name, each.shape).in_words}",
+        f"its output is {outputs.meaning(name, each.shape).said}",
         hint="segment takes nets that label pixels, detect ones that find objects",
     )
 

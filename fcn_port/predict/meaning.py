@@ -58,7 +58,7 @@ class OutputMeaning:
         return self.channels if self.kind in ("scores", "probabilities") else None
 
     @property
-    def in_words(self) -> str:
+    def said(self) -> str:
         """What it is, after "its output is"."""
         return {
             "scores": f"scores of {self.channels} classes",
@@ -148,6 +148,11 @@ def outputs_of(net: nn.Module) -> NetOutputs:
     known = ({name: found[name] for name in names if name in found} for found in (makers, shapes, maps))
     made, sized, placed = (_with_only(each) for each in known)  # type: ignore[arg-type]
     return NetOutputs(made, sized, placed)  # type: ignore[arg-type]
+
+
+def names_images(net: nn.Module) -> bool:
+    """True for a net whose outputs are all of the image as a whole."""
+    return {each.kind for each in outputs_of(net).expected.values()} == {"classes"}
 
 
 def _with_only(found: dict[str, object]) -> dict[str, object]:

@@ -46,7 +46,7 @@ class ReadOutput:
         if kind in ("scores", "probabilities"):
             return place
         if kind == "map" and (threshold is None or len(values) > 1):
-            raise NetError(f"its output is {self.meaning.in_words}", hint="a threshold makes two classes of it")
+            raise NetError(f"its output is {self.meaning.said}", hint="a threshold makes two classes of it")
         least = THRESHOLD if threshold is None else threshold
         return torch.where(best >= least, place + 1, 0)
 
@@ -60,7 +60,7 @@ def read_output(outputs: NetOutputs, name: str, found: Tensor, size: tuple[int, 
     meaning = outputs.meaning(name, found.shape)
     if meaning.kind == "classes":
         raise NetError(
-            f"its output{_named(name)} is {meaning.in_words}", hint="fcn_port.classify takes nets that name images"
+            f"its output{_named(name)} is {meaning.said}", hint="fcn_port.classify takes nets that name images"
         )
     given = (int(found.shape[2]), int(found.shape[3])) if found.ndim == 4 else (0, 0)
     if found.ndim != 4 or given[0] > size[0] or given[1] > size[1]:

@@ -10,7 +10,7 @@ from ..detection import Detections, detect, detects
 from ..nets.net import Net
 from .classifying import Classification, classify
 from .images import ImageLike, read_image
-from .meaning import outputs_of
+from .meaning import names_images, outputs_of
 from .segmentation import Segmentation
 from .segmenting import ReadOptions, read_all
 from .value_map import ValueMap
@@ -41,9 +41,3 @@ def see(
     options = ReadOptions(tile=tile, threshold=threshold)
     (found,) = read_all(net, [pixels], options, preprocessing=preprocessing, outputs=outputs)
     return dict(found)
-
-
-def names_images(net: nn.Module) -> bool:
-    """True for a net whose outputs are of the image as a whole."""
-    kinds = {each.kind for each in outputs_of(net).expected.values()}
-    return kinds == {"classes"}
