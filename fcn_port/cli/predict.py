@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from .names import read_names
 from .net_choice import net_options
 from .output import json_option, note
 from .registering import register_option
+from .threshold import threshold_option
 
 if TYPE_CHECKING:
     from ..nets import Net
@@ -54,12 +55,7 @@ class PredictOptions(NetOptions):
 @like_option
 @click.option("--scores", is_flag=True, help="Write the scores of all classes, too: <image>.scores.npz.")
 @click.option("--probabilities", is_flag=True, help="Write a grey picture for each class: <image>.probabilities/.")
-@click.option(
-    "--threshold",
-    type=float,
-    help="Of a net that ends in a Sigmoid: the probability from which on a pixel is of a "
-    "class (0.5). Of a map of values: label it by this value, too.",
-)
+@threshold_option
 @click.option("--areas", type=_Path, metavar="FILE", help="Write the pixels of each class of each image as CSV, too.")
 @click.option("--coco", type=_Path, metavar="FILE", help="Write COCO's results, too: boxes, or run lengths of classes.")
 @click.option("--classes", type=_File, help="The names of the classes, a line each, the background first.")

@@ -1,4 +1,4 @@
-"""`fcn-port predict` of a net that says something of each pixel: labels, overlays, maps, and what is asked for beside."""
+"""`fcn-port predict` of a net that says something of each pixel: labels, overlays, maps, and what is asked for."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def written(heads: Mapping[str, OfPixels], base: Path, wanted: Wanted) -> Iterat
             continue
         paths = write_outputs(seen, place, scores=wanted.scores, probabilities=wanted.probabilities)
         paths["table"] = paths.pop("classes")
-        table = [each for each in class_table(seen) if each["pixels"]]
+        table = sorted((each for each in class_table(seen) if each["pixels"]), key=lambda each: -each["pixels"])
         yield {**named, "kind": seen.kind, **paths, **coarse, "classes": seen.share_of_classes(), "found": table}
 
 
@@ -243,6 +243,6 @@ def tell(results: list[dict[str, Any]], failed: list[Failed], *, engine: str, as
 def tell_failed(failed: Sequence[Failed], count: int) -> None:
     """Say on standard error which of `count` images could not be done, and why."""
     if failed:
-        note(f"{len(failed)} of {count} images could not be read:")
+        note(f"{len(failed)} of {count} images could not be done:")
         for each in failed:
             note(f"  {each.problem}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,7 +109,7 @@ def classify(
 
 def _input_size(net: nn.Module) -> tuple[int, int] | None:
     """The size (h, w) of the net's first input, None where it does not say."""
-    shape = next(iter(getattr(net, "inputs", {}).values()), ())
+    shape: Sequence[int] = next(iter(getattr(net, "inputs", {}).values()), ())
     return (int(shape[2]), int(shape[3])) if len(shape) == 4 else None
 
 
@@ -120,7 +120,7 @@ def _scored(scores: np.ndarray, names: tuple[str, ...]) -> tuple[ClassScore, ...
 
 def _ranked(output: Tensor, names: tuple[str, ...]) -> tuple[ClassScore, ...]:
     """The classes that an ArgMax over the whole image gives, with its values where it has them (argmax_layer.cpp)."""
-    rows = output.reshape(output.shape[0], -1).float().cpu().numpy()
+    rows = output.flatten(1).float().cpu().numpy()
     scores = rows[1] if len(rows) == 2 else None
     return tuple(
         ClassScore(int(label), class_name(names, int(label)), None if scores is None else float(scores[i]))

@@ -70,7 +70,7 @@ class OutputMeaning:
         }[self.kind]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NetOutputs:
     """The outputs of a net before it has run: by name the layer that makes each, its shape at the net's own input, and
     where its positions lie in the image; each only where the definition says so.
@@ -98,15 +98,15 @@ class NetOutputs:
         """
         maker = self.makers.get(name)
         layer = "" if maker is None else maker.type
-        places = maker is not None and layer == "ArgMax" and not maker.message.argmax_param.out_max_val
-        if not 2 <= len(shape) <= 4 or (len(shape) == 3 and not places) or min(shape) < 1:
+        image = self._of_the_image(name, shape)
+        if (not image and len(shape) != 4) or len(shape) < 2 or min(shape) < 1:
             raise NetError(
                 f"its output{f' {name!r}' if name else ''} is {tuple(shape)}: neither scores nor labels of pixels or "
                 "images",
                 hint="run it as a module: net(x)",
             )
-        channels = int(shape[1])
-        return OutputMeaning(self._kind(maker, channels, image=self._of_the_image(name, shape)), layer, channels)
+        channels = int(shape[1]) if layer != "ArgMax" or not image else int(shape[2])
+        return OutputMeaning(self._kind(maker, channels, image=image), layer, channels)
 
     def _kind(self, maker: LayerSpec | None, channels: int, *, image: bool) -> Kind:
         if image:
@@ -126,10 +126,9 @@ class NetOutputs:
 
     def _of_the_image(self, name: str, shape: Sequence[int]) -> bool:
         """True where an output has one position for the whole image, and has so for images of the net's own size."""
-        own = self.shapes.get(name, shape)
-        maker = self.makers.get(name)
+        maker, own = self.makers.get(name), self.shapes.get(name, shape)
         if maker is not None and maker.type == "ArgMax" and not maker.message.argmax_param.HasField("axis"):
-            return True
+            return len(shape) > 2
         return all(tuple(each[2:]) in ((), (1, 1)) for each in (shape, own))
 
 

@@ -39,6 +39,8 @@ def write_outputs(
         file.write(sidecar(seen).encode())
     with whole_file(paths["overlay"], durable=False, follow=False) as file:
         seen.picture().save(file, format="PNG")
+    if seen.kind == "independent" and seen.scores is not None and len(seen.scores) == 1:
+        paths |= write_map(ValueMap(seen.scores, seen.bounded, seen.image), base)
     if scores and seen.kind != "labels":
         assert seen.scores is not None
         _write_scores(seen.scores, seen.classes, paths["scores"])

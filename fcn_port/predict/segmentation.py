@@ -51,8 +51,8 @@ class Segmentation:
     classes); `scores` (classes, h, w) float32 the net's output, None where it was not kept or told none; `image`
     (h, w, 3) uint8 RGB what it looked at; `classes` the names, if known; `palette` (256, 3) uint8 RGB. `kind` says what
     the scores are: "probabilities" add up to 1, "independent" ones are each of their own class, and of those label 0 is
-    none and label k + 1 the class of channel k. `coarse` is the size (h, w) of the net's output where that was less
-    than the image's. In a notebook it shows itself.
+    none and label k + 1 the class of channel k; `bounded` is False where those are plain values with a threshold.
+    `coarse` is the size (h, w) of the net's output where that was less than the image's. In a notebook it shows itself.
     """
 
     labels: np.ndarray
@@ -62,6 +62,7 @@ class Segmentation:
     palette: np.ndarray
     kind: SegmentationKind = "scores"
     coarse: tuple[int, int] | None = None
+    bounded: bool = True
 
     def __repr__(self) -> str:
         h, w = self.labels.shape

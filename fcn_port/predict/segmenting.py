@@ -172,7 +172,7 @@ class _Work:
         for rows, columns in tiles_of(self.net, (h, w), tile):
             part = pixels[rows.seen.lo : rows.seen.hi, columns.seen.lo : columns.seen.hi]
             own = (rows.core.within(rows.seen), columns.core.within(columns.seen))
-            place = (slice(*rows.core), slice(*columns.core))
+            place = (Ellipsis, slice(*rows.core), slice(*columns.core))
             for head, (read,) in self._run([part]).items():
                 if read.coarse is not None:
                     raise ValueError(f"scores of {read.coarse} for a tile of {part.shape[:2]}: no tiling")
@@ -181,7 +181,7 @@ class _Work:
                     heads[head] = _Head(read.meaning, _room(found.labels, (h, w)), _room(found.values, (h, w)))
                 for whole, each in ((heads[head].labels, found.labels), (heads[head].values, found.values)):
                     if whole is not None and each is not None:
-                        whole[(..., *place)] = each
+                        whole[place] = each
         return self._seen(heads, pixels)
 
     def _head(self, read: ReadOutput) -> _Head:
@@ -191,7 +191,8 @@ class _Work:
         labels = read.labels(threshold=threshold).cpu().numpy() if labelled else None
         if labels is not None:
             labels = labels.astype(label_type(meaning.labels or int(labels.max(initial=0)) + 1))
-        kept = meaning.kind in ("map", "independent") or (self.options.keep_scores and meaning.kind != "labels")
+        small = meaning.kind in ("map", "independent") and meaning.channels == 1
+        kept = small or labels is None or (self.options.keep_scores and meaning.kind != "labels")
         return _Head(meaning, labels, _to_numpy(read.values) if kept else None, read.coarse)
 
     def _run(self, pixels: list[np.ndarray]) -> dict[str, list[ReadOutput]]:
@@ -223,14 +224,14 @@ class _Work:
 
 def _record(head: _Head, pixels: np.ndarray, names: tuple[str, ...], colours: np.ndarray) -> OfPixels:
     meaning = head.meaning
-    if meaning.kind == "classes" or head.labels is None:
+    if head.labels is None:
         assert head.values is not None
         return ValueMap(head.values, meaning.bounded, pixels, names, head.coarse)
-    if meaning.kind == "map":
-        return Segmentation(head.labels, head.values, pixels, _with_none(names, 1), colours, "independent", head.coarse)
-    if meaning.kind == "independent":
+    kind = meaning.kind if meaning.kind in ("scores", "probabilities", "labels") else "independent"
+    if kind == "independent":
         names = _with_none(names, meaning.channels)
-    return Segmentation(head.labels, head.values, pixels, names, colours, meaning.kind, head.coarse)
+    bounded = kind != "independent" or meaning.bounded
+    return Segmentation(head.labels, head.values, pixels, names, colours, kind, head.coarse, bounded)
 
 
 def _with_none(names: tuple[str, ...], channels: int) -> tuple[str, ...]:
@@ -239,7 +240,7 @@ def _with_none(names: tuple[str, ...], channels: int) -> tuple[str, ...]:
 
 
 def _room(like: np.ndarray | None, size: tuple[int, int]) -> np.ndarray | None:
-    return None if like is None else np.zeros((*like.shape[:-2], *size), like.dtype)
+    return None if like is None else np.zeros(like.shape[:-2] + size, like.dtype)
 
 
 def _to_numpy(scores: Tensor) -> np.ndarray:
