@@ -127,7 +127,7 @@ def _of_pixels(
     one: bool,
 ) -> int:  # fmt: skip
     from ..predict.segmenting import ReadOptions
-    from .segmenting import Wanted, segment_images
+    from .segmenting import WantedFiles, segment_images
 
     _check_tiles(net, weights, options.tile)
     _check_results(net, options)
@@ -143,7 +143,7 @@ def _of_pixels(
         sources,
         reading=ReadOptions(tile=options.tile, keep_scores=keep, threshold=options.threshold),
         batch=options.batch,
-        wanted=Wanted(
+        wanted=WantedFiles(
             out=out, scores=options.scores, probabilities=options.probabilities, areas=options.areas, coco=options.coco
         ),
         as_json=as_json,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class WantedFiles:
     """The results that are asked for: below `out`, and for all images together the files `areas` and `coco`."""
 
     out: Path
@@ -52,7 +52,7 @@ def segment_images(
     *,
     reading: ReadOptions,
     batch: int,
-    wanted: Wanted,
+    wanted: WantedFiles,
     as_json: bool,
     one: bool,
     explain: Callable[[tuple[int, int]], None] | None = None,
@@ -90,9 +90,9 @@ def segment_images(
 
 
 class Together:
-    """What is gathered over all images: the rows of --areas and the records of --coco."""
+    """The rows of --areas and the records of --coco, gathered over all images."""
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: WantedFiles) -> None:
         self._wanted = wanted
         self._rows: dict[Path, list[Sequence[object]]] = {}
         self._records: dict[Path, list[dict[str, Any]]] = {}
@@ -137,7 +137,7 @@ def coco_id(name: str) -> int | str:
 
 
 def _done(
-    predicted: Predicted, wanted: Wanted, together: Together, failed: list[Failed], *, one: bool
+    predicted: Predicted, wanted: WantedFiles, together: Together, failed: list[Failed], *, one: bool
 ) -> dict[str, Any] | None:
     """The result of an image, written; None, and a line in `failed`, where it could not be done."""
     from converters.errors import CaffeFormatError
@@ -156,7 +156,7 @@ def _done(
     return {"image": predicted.source.path, "outputs": outputs}
 
 
-def written(heads: Mapping[str, OfPixels], base: Path, wanted: Wanted) -> Iterator[dict[str, Any]]:
+def written(heads: Mapping[str, OfPixels], base: Path, wanted: WantedFiles) -> Iterator[dict[str, Any]]:
     """What was written of each output, and what it says, as --json has it."""
     from converters.escaping import file_name
 

@@ -139,7 +139,7 @@ def _segmentations(found: Mapping[str, OfPixels]) -> Seen:
 
 
 @dataclass(frozen=True, eq=False)
-class _Head:
+class _OutputOfImage:
     """What one output says of one image: labels (h, w) if it tells some, values (channels, h, w) if they are kept."""
 
     meaning: OutputMeaning
@@ -168,7 +168,7 @@ class _Work:
 
     def tiled(self, pixels: np.ndarray, tile: int) -> dict[str, OfPixels]:
         h, w = pixels.shape[:2]
-        heads: dict[str, _Head] = {}
+        heads: dict[str, _OutputOfImage] = {}
         for rows, columns in tiles_of(self.net, (h, w), tile):
             part = pixels[rows.seen.lo : rows.seen.hi, columns.seen.lo : columns.seen.hi]
             own = (rows.core.within(rows.seen), columns.core.within(columns.seen))
@@ -178,13 +178,13 @@ class _Work:
                     raise ValueError(f"scores of {read.coarse} for a tile of {part.shape[:2]}: no tiling")
                 found = self._head(ReadOutput(read.meaning, read.values[:, own[0], own[1]]))
                 if head not in heads:
-                    heads[head] = _Head(read.meaning, _room(found.labels, (h, w)), _room(found.values, (h, w)))
+                    heads[head] = _OutputOfImage(read.meaning, _room(found.labels, (h, w)), _room(found.values, (h, w)))
                 for whole, each in ((heads[head].labels, found.labels), (heads[head].values, found.values)):
                     if whole is not None and each is not None:
                         whole[place] = each
         return self._seen(heads, pixels)
 
-    def _head(self, read: ReadOutput) -> _Head:
+    def _head(self, read: ReadOutput) -> _OutputOfImage:
         """The labels of an output, and its values where they are wanted or are all that there is."""
         meaning, threshold = read.meaning, self.options.threshold
         labelled = meaning.kind != "map" or (threshold is not None and meaning.channels == 1)
@@ -193,7 +193,7 @@ class _Work:
             labels = labels.astype(label_type(meaning.labels or int(labels.max(initial=0)) + 1))
         small = meaning.kind in ("map", "independent") and meaning.channels == 1
         kept = small or labels is None or (self.options.keep_scores and meaning.kind != "labels")
-        return _Head(meaning, labels, _to_numpy(read.values) if kept else None, read.coarse)
+        return _OutputOfImage(meaning, labels, _to_numpy(read.values) if kept else None, read.coarse)
 
     def _run(self, pixels: list[np.ndarray]) -> dict[str, list[ReadOutput]]:
         """Each output of the net that tells of pixels, for each image; NetError for a net that gives none."""
@@ -211,7 +211,7 @@ class _Work:
             raise problem
         return found
 
-    def _seen(self, heads: Mapping[str, _Head], pixels: np.ndarray) -> dict[str, OfPixels]:
+    def _seen(self, heads: Mapping[str, _OutputOfImage], pixels: np.ndarray) -> dict[str, OfPixels]:
         classes: Mapping[str, tuple[str, ...]] = getattr(self.net, "classes", None) or {}
         colours = getattr(self.net, "palette", None)
         colours = voc_palette() if colours is None else colours
@@ -222,7 +222,7 @@ class _Work:
         }
 
 
-def _record(head: _Head, pixels: np.ndarray, names: tuple[str, ...], colours: np.ndarray) -> OfPixels:
+def _record(head: _OutputOfImage, pixels: np.ndarray, names: tuple[str, ...], colours: np.ndarray) -> OfPixels:
     meaning = head.meaning
     if head.labels is None:
         assert head.values is not None
