@@ -25,6 +25,9 @@ from .nets import Net, SiftFlow, SiftFlowName, definition, recognise
 from .nets.fcn8s_atonce import SKIP_SCALES
 from .nets.net import CaffeNetWithCard
 from .pth import read_pth
+from .publishing.folder import check_pair, checked_folder
+from .publishing.hub import fetch_from_hub, is_on_hub
+from .publishing.records import WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,9 @@ def load(
 ) -> Net:
     """The net of a release or a file, with its weights, in eval mode on `device` (by default the CPU).
 
-    A release name is fetched, verified and converted as needed. A path may be a .caffemodel, .caffemodel.h5,
+    A release name is fetched, verified and converted as needed. "hf:owner/name" and "hf:owner/name@revision" are
+    published nets on a model hub; they, and a folder that `fcn-port publish` wrote, are loaded once their digests hold
+    and the net has given its recorded pass again. A path may be a .caffemodel, .caffemodel.h5,
     .safetensors or PyTorch state dict (.pth), told apart by content. A net that this project has written out by hand is
     recognised by its layers, with any number of classes and any widths; every other one becomes a CaffeNet. `prototxt`
     is the net of a file that holds none, or another one to fit the weights to.
@@ -67,15 +72,30 @@ def load(
     ((256, 3) uint8 RGB or None). Raises FileNotFoundError, weights.WeightsError and converters.CaffeFormatError.
     """
     path = Path(name_or_path)
-    if is_release(name_or_path):
+    if is_on_hub(name_or_path):
+        path = fetch_from_hub(name_or_path)
+    elif is_release(name_or_path):
         from .porting import converted
 
         path = converted(os.fspath(name_or_path))
+    if path.is_dir():
+        return _load_published(path).to(device)
+    return _load_file(path, prototxt).to(device)
+
+
+def _load_file(path: Path, prototxt: str | os.PathLike[str] | None = None) -> Net:
     source = read_weights(path, prototxt=prototxt)
     net = _make(source, path)
-    net.to(device)
     net.card = source.card
     return net.eval()
+
+
+def _load_published(folder: Path) -> Net:
+    """The net of a published folder, whose digests hold and which gives its recorded pass again."""
+    published = checked_folder(folder)
+    net = _load_file(folder / WEIGHTS)
+    check_pair(net, published, folder)
+    return net
 
 
 def is_release(name_or_path: str | os.PathLike[str]) -> bool:

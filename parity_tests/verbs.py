@@ -37,6 +37,7 @@ RUNS: dict[str, list[str]] = {
     "report": ["report", "{in}/sample.safetensors", "-o", "{out}/a.html", "--data", "{in}/shapes", "--split", "val"],
     "surgery": ["surgery", "voc-fcn-googlenet", "--init", "{in}/googlenet.pth", "-o", "{out}/init.safetensors"],
     "export": ["export", str(formats("fcn8s-mini.caffemodel")), "--to", "caffe", "-o", "{out}/back.caffemodel"],
+    "publish": ["publish", SAMPLE, "{out}/published", "--no-onnx"],
     "train": [
         *("train", "{in}/narrow.toml", "--data", "{in}/shapes", "--max-iter", "2", "--snapshot", "1"),
         *("--val-limit", "1", "--workers", "1", "--out", "{out}/run"),

@@ -32,7 +32,7 @@ _SPEEDS = (("10 Mbit/s", 1.25e6), ("100 Mbit/s", 1.25e7))
 def looks_like_a_name(what: str) -> bool:
     """True if WHAT is meant as a name: no such file exists, and it has neither a folder nor a suffix."""
     path = Path(what)
-    return not path.exists() and path.name == what and not path.suffix
+    return not path.exists() and path.name == what and not path.suffix and not what.startswith("hf:")
 
 
 def here(what: str, *, active: bool = True) -> Path:

@@ -38,6 +38,7 @@ TASKS = {
         "convert": "Turn a release or a Caffe file into a safetensors file for PyTorch.",
         "verify": "Prove that converted weights are the ones of the Caffe file, and compute the same.",
         "export": "Write a net for Caffe, ONNX, torch.export or as Python source, checked before it is called done.",
+        "publish": "A net as a model hub has it: safetensors, ONNX, a model card and a recorded pass, all checked.",
         "diff": "What differs between two nets or files of weights.",
         "trace": "The shape of every blob for an input size, and why each crop is where it is.",
     },

@@ -11,7 +11,7 @@ from PIL import Image
 from ..detection import Detections
 from ..predict import Segmentation
 from ..predict.run_lengths import to_coco
-from .records import Refusal
+from .records import RefusedRequest
 from .seeing import Sight
 
 FORMATS: Mapping[str, str] = {
@@ -59,14 +59,14 @@ def chosen(sight: Segmentation | dict[str, Segmentation], output: str | None) ->
     """The segmentation by the output that a request names, by default the first."""
     outputs = outputs_of(sight)
     if output is not None and output not in outputs:
-        raise Refusal(400, f"the net has no output {output[:64]!r}; it has {', '.join(map(repr, outputs))}")
+        raise RefusedRequest(400, f"the net has no output {output[:64]!r}; it has {', '.join(map(repr, outputs))}")
     return next(iter(outputs.values())) if output is None else outputs[output]
 
 
 def labels_picture(sight: Sight, output: str | None) -> Image.Image:
     """The labels as an indexed picture."""
     if isinstance(sight, Detections):
-        raise Refusal(400, "this net finds objects and labels no pixels; ask for json, coco or overlay")
+        raise RefusedRequest(400, "this net finds objects and labels no pixels; ask for json, coco or overlay")
     return chosen(sight, output).label_image()
 
 

@@ -27,8 +27,8 @@ from . import answers, page
 from .batching import Batcher
 from .guard import Guard, refusal
 from .metrics import CONTENT_TYPE, ServerMetrics
-from .records import Refusal, ServedNet, ServerLimits
-from .seeing import Look, Sight, look_through, served_net, try_out
+from .records import RefusedRequest, ServedNet, ServerLimits
+from .seeing import ImageLook, Sight, look_through, served_net, try_out
 from .uploads import image_bytes, pixels_of
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ def make_app(
 class Service:
     """What the routes share: the net's threads, limits, metrics, and how many requests are under way."""
 
-    def __init__(self, look: Look, net: ServedNet, limits: ServerLimits, *, threads: int, batch: int) -> None:
+    def __init__(self, look: ImageLook, net: ServedNet, limits: ServerLimits, *, threads: int, batch: int) -> None:
         self.net, self.limits, self.metrics = net, limits, ServerMetrics(net)
         self._batcher = Batcher(look, threads=threads, batch=batch, heard=self.metrics.batch)
         self._hands = asyncio.Semaphore(threads)
@@ -112,14 +112,14 @@ class Service:
         began = time.monotonic()
         try:
             response = await self._admitted(request, began)
-        except Refusal as no:
+        except RefusedRequest as no:
             response = self._refused(request, no)
         except Exception as error:
             response = self._refused(request, _trouble(error))
         self.metrics.answered(response.status_code, time.monotonic() - began)
         return response
 
-    def _refused(self, request: Request, no: Refusal) -> Response:
+    def _refused(self, request: Request, no: RefusedRequest) -> Response:
         if request.query_params.get("format") != "page":
             return refusal(no.status, no.message, again=no.again)
         response = _page_response(page.whole_page(self.net, self.limits, page.problem_part(no.message)), no.status)
@@ -129,7 +129,7 @@ class Service:
     async def _admitted(self, request: Request, began: float) -> Response:
         """One of those that are under way at a time, each with its own bytes, pixels and place in the queue."""
         if self._active >= self.limits.waiting:
-            raise Refusal(503, f"{self._active} requests are under way, which is all that are taken", again=True)
+            raise RefusedRequest(503, f"{self._active} requests are under way, which is all that are taken", again=True)
         self._active += 1
         self.metrics.active(self._active)
         try:
@@ -140,12 +140,12 @@ class Service:
 
     async def _answer(self, request: Request, began: float) -> Response:
         asked = _Asked.of(request)
-        late = Refusal(408, f"the image did not arrive within {self.limits.seconds:g} s")
+        late = RefusedRequest(408, f"the image did not arrive within {self.limits.seconds:g} s")
         try:
             body = await self._in_time(image_bytes(request, self.limits), began, late)
         except ClientDisconnect:
             return Response(status_code=_GONE)
-        late = Refusal(503, f"no answer within {self.limits.seconds:g} s", again=True)
+        late = RefusedRequest(503, f"no answer within {self.limits.seconds:g} s", again=True)
         work = asyncio.ensure_future(self._in_time(self._see(body, asked, began), began, late))
         del body
         gone = asyncio.ensure_future(_until_gone(request))
@@ -156,7 +156,7 @@ class Service:
             for task in (work, gone):
                 task.cancel()
 
-    async def _in_time(self, work: Awaitable[T], began: float, late: Refusal) -> T:
+    async def _in_time(self, work: Awaitable[T], began: float, late: RefusedRequest) -> T:
         try:
             return await asyncio.wait_for(work, max(0.0, began + self.limits.seconds - time.monotonic()))
         except asyncio.TimeoutError:
@@ -170,7 +170,7 @@ class Service:
             async with self._hands:
                 return await asyncio.to_thread(self._response, sight, asked, began)
         except (ImageError, CaffeFormatError) as error:
-            raise Refusal(422, terminal(str(error).partition("\n")[0])) from error
+            raise RefusedRequest(422, terminal(str(error).partition("\n")[0])) from error
 
     def _response(self, sight: Sight, asked: _Asked, began: float) -> Response:
         seconds = time.monotonic() - began
@@ -196,12 +196,16 @@ class _Asked:
         known, given = ("format", "output", "image_id"), request.query_params
         for name in given:
             if name not in known:
-                raise Refusal(400, f"there is no parameter {terminal(name[:64])!r}; there are {', '.join(known)}")
+                raise RefusedRequest(
+                    400, f"there is no parameter {terminal(name[:64])!r}; there are {', '.join(known)}"
+                )
         form, image = given.get("format", "json"), given.get("image_id", "0")
         if form not in answers.FORMATS:
-            raise Refusal(400, f"there is no format {terminal(form[:64])!r}; there are {', '.join(answers.FORMATS)}")
+            raise RefusedRequest(
+                400, f"there is no format {terminal(form[:64])!r}; there are {', '.join(answers.FORMATS)}"
+            )
         if len(image) > 128:
-            raise Refusal(400, "image_id is longer than 128 characters")
+            raise RefusedRequest(400, "image_id is longer than 128 characters")
         return cls(form, given.get("output"), int(image) if _ID.fullmatch(image) else image)
 
 
@@ -211,14 +215,14 @@ async def _until_gone(request: Request) -> None:
         pass
 
 
-def _trouble(error: Exception) -> Refusal:
+def _trouble(error: Exception) -> RefusedRequest:
     """A fault of the server's: told in its log, and to the client without particulars."""
     if isinstance(error, MemoryError) or refused_memory(error) is not None:
-        return Refusal(503, "there is not enough memory for this image now", again=True)
+        return RefusedRequest(503, "there is not enough memory for this image now", again=True)
     if isinstance(error, RuntimeError) and str(error) == "the server stops":
-        return Refusal(503, "the server stops", again=True)
+        return RefusedRequest(503, "the server stops", again=True)
     _LOG.error("an image could not be answered: %s: %s", type(error).__name__, error)
-    return Refusal(500, "the server failed at this image; its log says how")
+    return RefusedRequest(500, "the server failed at this image; its log says how")
 
 
 def _json(value: object) -> Response:

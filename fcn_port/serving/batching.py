@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .seeing import Look, Sight
+from .seeing import ImageLook, Sight
 
 Heard = Callable[[int, float, float], None]
 """Told of each batch: how many images, how long the first of them waited, how long the net took, in seconds."""
@@ -34,7 +34,7 @@ class Batcher:
     computes for minutes keeps no process from ending.
     """
 
-    def __init__(self, look: Look, *, threads: int, batch: int, heard: Heard | None = None) -> None:
+    def __init__(self, look: ImageLook, *, threads: int, batch: int, heard: Heard | None = None) -> None:
         self._look, self._batch, self._heard = look, batch, heard
         self._queue: deque[WaitingImage] = deque()
         self._some = threading.Condition()

@@ -1,4 +1,4 @@
-"""Who may ask: a middleware that knows the server's own names, and refuses the pages of others.
+"""The gate of a server: a middleware that knows the names of its host, and refuses what pages of others ask.
 
 A browser asks in the name of every page that is open in it, also a server that listens on this machine alone. Two
 checks keep such pages out. The Host of a request must be an address or a name of the server's, or else a page whose

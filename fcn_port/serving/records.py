@@ -30,7 +30,7 @@ class ServedNet:
     engine: str
 
 
-class Refusal(Exception):
+class RefusedRequest(Exception):
     """A request that is answered with an HTTP `status` and one line of text; `again` says to come back later."""
 
     def __init__(self, status: int, message: str, *, again: bool = False) -> None:

@@ -15,14 +15,14 @@ from .records import ServedNet
 
 Sight = Segmentation | dict[str, Segmentation] | Detections
 """The labels of an image's pixels, those of a net with several outputs by output, or the objects."""
-Look = Callable[[list[np.ndarray]], list[Sight]]
+ImageLook = Callable[[list[np.ndarray]], list[Sight]]
 """Images (h, w, 3) uint8 RGB of one size to what is seen in each."""
 
 _TRIAL = (64, 64)
 """The size (h, w) of the picture that is tried first where a net takes any."""
 
 
-def look_through(net: Net, *, least: float = 0.3) -> Look:
+def look_through(net: Net, *, least: float = 0.3) -> ImageLook:
     """The function for a net; of objects only scores from `least` on are given."""
     if finds_objects(net):
         return lambda images: [detect(net, image, threshold=least) for image in images]
@@ -35,7 +35,7 @@ def served_net(net: Net, name: str) -> ServedNet:
     return ServedNet(name=name, finds=kind, classes=dict(net.classes), engine=net.engine)
 
 
-def try_out(net: Net, look: Look) -> None:
+def try_out(net: Net, look: ImageLook) -> None:
     """Let a net see a grey picture once, so that a net which cannot be served is told before anybody asks.
 
     NetError where it labels no pixels and finds no objects; ValueError for one that does not say how its input is made.

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from ..errors import ImageError
 from ..predict.images import read_image
 from ..predict.pictures import opened_picture
-from .records import Refusal, ServerLimits
+from .records import RefusedRequest, ServerLimits
 
 _FIELD = "image"
 """The field of a form that holds the image."""
@@ -25,7 +25,7 @@ async def image_bytes(request: Request, limits: ServerLimits) -> bytes:
     if kind.partition(";")[0].strip().lower() == "multipart/form-data":
         body = await _field_of_form(request, body)
     if not body:
-        raise Refusal(400, "no image: send its bytes as the body, or as the field 'image' of a form")
+        raise RefusedRequest(400, "no image: send its bytes as the body, or as the field 'image' of a form")
     return body
 
 
@@ -43,8 +43,8 @@ async def _body(request: Request, limits: ServerLimits) -> bytes:
     return b"".join(pieces)
 
 
-def _too_large(limits: ServerLimits) -> Refusal:
-    return Refusal(413, f"more than {limits.most_bytes:,} bytes")
+def _too_large(limits: ServerLimits) -> RefusedRequest:
+    return RefusedRequest(413, f"more than {limits.most_bytes:,} bytes")
 
 
 class _InMemory(MultiPartParser):
@@ -60,7 +60,7 @@ async def _field_of_form(request: Request, body: bytes) -> bytes:
     try:
         form = await _InMemory(request.headers, pieces(), max_files=1, max_fields=8, max_part_size=1 << 10).parse()
     except (MultiPartException, ValueError, KeyError) as error:
-        raise Refusal(400, f"not a form that can be read: {error}") from error
+        raise RefusedRequest(400, f"not a form that can be read: {error}") from error
     try:
         found = form.get(_FIELD)
         return await found.read() if isinstance(found, UploadFile) else b""
@@ -74,14 +74,14 @@ def pixels_of(body: bytes, limits: ServerLimits) -> np.ndarray:
         with opened_picture(body, pixels=False) as picture:
             width, height = picture.size
     except ImageError as error:
-        raise Refusal(400, _one_line(error)) from error
+        raise RefusedRequest(400, _one_line(error)) from error
     if width * height > limits.most_pixels:
-        raise Refusal(413, f"{width} x {height} pixels; at most {limits.most_pixels:,} are taken")
+        raise RefusedRequest(413, f"{width} x {height} pixels; at most {limits.most_pixels:,} are taken")
     try:
         with opened_picture(body) as picture:
             return read_image(picture)
     except ImageError as error:
-        raise Refusal(400, _one_line(error)) from error
+        raise RefusedRequest(400, _one_line(error)) from error
 
 
 def _one_line(error: Exception) -> str:

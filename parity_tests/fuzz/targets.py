@@ -34,9 +34,9 @@ from fcn_port.evaluation.submission import check_submission
 from fcn_port.exporting import ExportError, export_net, with_random_weights
 from fcn_port.predict.images import read_image
 from fcn_port.predict.tiles import tiling_of
+from fcn_port.recording import read_recording
 from fcn_port.training.checkpoints import read_snapshot
 from fcn_port.training.recipe import find_recipe
-from fcn_port.verification import _read_npz
 from weights.card import Card
 from weights.errors import WeightsError
 from weights.sidecar import read_record
@@ -246,7 +246,7 @@ _TABLE = (
     Target("matlab", matlab, seeds.matlabs, mutators.matlab, expansion=64),
     Target("lists", lists, seeds.lists, mutators.text),
     Target("recipe", recipe, seeds.recipes, mutators.text, errors=(FileNotFoundError,)),
-    Target("recording", _read_npz, seeds.recordings, mutators.members),
+    Target("recording", read_recording, seeds.recordings, mutators.members),
     Target("net", net, seeds.layers, mutators.text),
     Target("fast", fast, seeds.layers, mutators.text),
     Target("export", export, seeds.layers, mutators.text, errors=(ExportError,), expansion=1 << 20),

@@ -27,13 +27,13 @@ from fcn_port.data import make_shapes, open_dataset
 from fcn_port.evaluation import Evaluation, ImageResult, evaluate, read_evaluation, scores
 from fcn_port.loading import load
 from fcn_port.predict.palettes import voc_palette
+from fcn_port.recording import golden_errors
 from fcn_port.report import Page, to_html
 from fcn_port.report.confusion import confusion
 from fcn_port.report.diagram import BlobRow, trace_rows
 from fcn_port.report.examples import best_and_worst
 from fcn_port.report.gallery import Example, difference, gallery, ranked
 from fcn_port.report.parity import parity
-from fcn_port.verification import golden_errors
 from parity_tests.goldens import SAMPLE_GOLDEN
 from parity_tests.test_architecture import ROOT
 

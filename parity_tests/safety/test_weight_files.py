@@ -27,8 +27,9 @@ from converters.formats import prototxt
 from fcn_port import pth
 from fcn_port.loading import read_weights
 from fcn_port.nets import FCN8s, FCN32s, FCN32sColorDepth, Widths
+from fcn_port.recording import golden_errors
 from fcn_port.surgery import initialise
-from fcn_port.verification import golden_errors, verify
+from fcn_port.verification import verify
 from parity_tests.goldens import formats
 from parity_tests.limited import linux_only, run_limited
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-from converters import CaffeNet, parse_prototxt
+from converters import CaffeModel, CaffeNet, parse_prototxt
+from converters.formats import write_caffemodel
 from fcn_port.loading import attach
 from fcn_port.nets import Net
 from fcn_port.nets.net import as_net
@@ -33,6 +35,13 @@ def largest_channel(names: Sequence[str] = NAMES) -> Net:
     recipe = InputRecipe("data", "color", "bgr", (0.0, 0.0, 0.0))
     attach(net, Card(preprocessing=Preprocessing((recipe,)), classes={"score": tuple(names)}))
     return as_net(net)
+
+
+def write_largest_channel(path: Path) -> None:
+    """The net as a Caffe file, which says nothing of inputs and classes."""
+    net = largest_channel()
+    blobs = {"score": tuple(each.detach().numpy() for each in (net.score.weight, net.score.bias))}  # type: ignore[union-attr]
+    write_caffemodel(CaffeModel(spec=parse_prototxt(PROTOTXT), blobs=blobs), path)
 
 
 def stripes(size: tuple[int, int] = (12, 20)) -> np.ndarray:

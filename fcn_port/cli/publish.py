@@ -1,0 +1,89 @@
+"""`fcn-port publish`"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from converters.export import require
+
+from .bringing import bring_file, looks_like_a_name
+from .like import card_like
+from .net_choice import net_options
+from .output import echo, human_bytes, json_option, note, write_columns, write_json
+from .registering import register_option
+
+if TYPE_CHECKING:
+    from ..publishing import PublishedNet
+    from ..verification import Check
+
+_REPOSITORY = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
+
+
+@click.command("publish")
+@click.argument("what")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--repository", metavar="OWNER/NAME", help="Where the net will be on the hub, for the model card.")
+@click.option(
+    "--prototxt", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The net of a file that holds none, or another one for its weights.",
+)  # fmt: skip
+@click.option("--like", metavar="RELEASE", help="Say that inputs are made and classes named as for RELEASE.")
+@click.option("--licence", metavar="TEXT", help="The terms of weights that are no release's, such as MIT.")
+@click.option("--no-onnx", is_flag=True, help="Leave out onnx/model.onnx.")
+@json_option
+@register_option
+@net_options
+def command(
+    what: str,
+    folder: Path,
+    repository: str | None,
+    prototxt: Path | None,
+    like: str | None,
+    licence: str | None,
+    no_onnx: bool,
+    as_json: bool,
+) -> int:
+    """Write WHAT, a release or a file, to FOLDER as a model hub has it, and print the command that uploads it.
+
+    FOLDER gets model.safetensors, config.json (net, preprocessing, classes, sizes, digests), onnx/model.onnx,
+    golden.npz (an input and its outputs), and README.md, the model card: where the weights are from, what was verified
+    against what, scores, licence, how to use and cite them. It appears whole or not at all, once all checks hold.
+
+    `fcn_port.load(FOLDER)` and `fcn_port.load("hf:OWNER/NAME")` check the digests and compute the pair again. Nothing
+    is uploaded.
+    """
+    if repository is not None and not _REPOSITORY.fullmatch(repository):
+        raise click.BadParameter(f"{repository}: expected OWNER/NAME", param_hint="'--repository'")
+    if not no_onnx:
+        require("onnxruntime", extra="onnx", hint="or do without: --no-onnx")
+    from ..publishing import publish
+
+    if looks_like_a_name(what):
+        bring_file(what)
+    card = None if like is None else card_like(like, None)
+    name = repository or f"OWNER/{folder.resolve().name}"
+    report = publish(
+        what, folder, prototxt=prototxt, card=card, licence=licence, repository=name, onnx=not no_onnx
+    )  # fmt: skip
+    upload = f"hf upload {name} {shlex.quote(str(folder))}"
+    if as_json:
+        write_json({"folder": folder, "already_there": report.already_there, "upload": upload,
+                    "checks": report.checks, "config": report.net.to_json()})  # fmt: skip
+        return 0
+    if report.already_there:
+        note(f"{folder} is there already")
+    _tell(folder, report.net, report.checks)
+    note("to upload it (pip install huggingface_hub; hf auth login):")
+    echo(upload)
+    return 0
+
+
+def _tell(folder: Path, net: PublishedNet, checks: tuple[Check, ...]) -> None:
+    for check in checks:
+        note(f"{'ok' if check.ok else '--'} {check.what}: {check.details}")
+    write_columns([(f"{folder}/{name}", human_bytes(each.size)) for name, each in net.files.items()], right=(1,))

@@ -1,0 +1,253 @@
+"""`publish`: a folder as a model hub has it, made of a release or a file, whole or not there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from converters.conversion import TOOL, convert
+from converters.errors import CaffeFormatError
+from converters.escaping import json_text
+from converters.export import (
+    ExportError,
+    index_inputs,
+    inputs_at,
+    random_inputs,
+    read_metadata,
+    takes_any_size,
+)
+from converters.formats import sniff
+from converters.net import NetSpec, Shape, infer_shapes
+from converters.safety import fresh_folder, make_folder, sha256_of, write_whole
+from weights.card import Card
+from weights.catalogue import bundled, init_nets, releases
+from weights.catalogue import release as find_release
+from weights.records import Licence, Release
+
+from ..detection import finds_objects
+from ..exporting import export
+from ..inspection import blobs as run_blobs
+from ..loading import is_release, load
+from ..nets import Net
+from ..onnx_export import export_onnx
+from ..porting import fetch_release
+from ..recording import GOLDEN_TOLERANCE
+from ..verification import Check, verify
+from .folder import check_pair, checked_folder
+from .model_card import ModelCard, to_markdown
+from .records import CARD, CONFIG, FORMAT, GOLDEN, ONNX, WEIGHTS, PublishedFile, PublishedNet, PublishedSource
+
+_SIZE = (64, 64)
+"""The size (h, w) of the recorded input, where the net takes it: small, as it is computed at each loading."""
+
+
+@dataclass(frozen=True)
+class PublishReport:
+    """A published folder: its record, what was checked, and True if it was there already."""
+
+    folder: str
+    net: PublishedNet
+    checks: tuple[Check, ...]
+    already_there: bool = False
+
+
+@dataclass(frozen=True)
+class _Given:
+    """The file of weights that is published, the release it is of, and the net and card that come with it."""
+
+    path: Path
+    release: Release | None
+    prototxt: Path | None
+    card: Card | None
+    name: str
+
+    @property
+    def is_caffe(self) -> bool:
+        return sniff.sniff_file(self.path) not in (sniff.SAFETENSORS, sniff.ZIP, sniff.PICKLE)
+
+
+def publish(
+    what: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    prototxt: str | os.PathLike[str] | None = None,
+    card: Card | None = None,
+    licence: str | None = None,
+    repository: str = "OWNER/NAME",
+    onnx: bool = True,
+) -> PublishReport:
+    """Write a release or a file as a folder that a model hub and `fcn_port.load` take.
+
+    It holds model.safetensors, config.json, onnx/model.onnx (unless `onnx` is False), golden.npz, an input with its
+    outputs, and README.md, the model card. A Caffe file's weights are verified against it first, and ONNX against the
+    net; nothing is written where a check fails. `prototxt` is the net of a file that holds none, `card` replaces what
+    is known of inputs and classes, `licence` names the terms, `repository` is where the card says that the net is.
+
+    FileExistsError where the folder holds something else than this net published before. Raises ExportError,
+    WeightsError and CaffeFormatError.
+    """
+    target = Path(folder)
+    given = _given(what, prototxt, card)
+    done = _there_already(target, given, onnx=onnx)
+    if done is not None:
+        return PublishReport(os.fspath(target), done, (), already_there=True)
+    make_folder(target.absolute().parent)
+    with fresh_folder(target.absolute()) as part:
+        _write_weights(given, part / WEIGHTS, licence)
+        checks = _verified(given, part / WEIGHTS)
+        net = load(part / WEIGHTS)
+        error = _write_onnx(part) if onnx else None
+        outputs = _write_golden(net, part / GOLDEN)
+        found = _described(given, net, part, outputs)
+        write_whole(part / CONFIG, (json_text(found.to_json(), indent=2) + "\n").encode())
+        check_pair(net, checked_folder(part), part)
+        about = ModelCard(found, checks, given.release, _licence(given), error, _task(net), repository)
+        write_whole(part / CARD, to_markdown(about).encode())
+        if target.is_dir():
+            target.rmdir()
+        part.rename(target.absolute())
+    return PublishReport(os.fspath(target), found, tuple(checks))
+
+
+def _given(what: str | os.PathLike[str], prototxt: str | os.PathLike[str] | None, card: Card | None) -> _Given:
+    net = None if prototxt is None else Path(prototxt)
+    if is_release(what):
+        release = find_release(os.fspath(what))
+        return _Given(fetch_release(release.name).path, release, net, card, release.name)
+    path = Path(what)
+    known = {each.file: each for each in (*releases().values(), *init_nets().values(), *bundled().values())}
+    file, digest = path.name, None
+    if sniff.sniff_file(path) == sniff.SAFETENSORS:
+        metadata = read_metadata(path)
+        file, digest = metadata.get("source", ""), metadata.get("source_sha256", "")
+    return _Given(path, _release_of(known.get(file), digest or sha256_of(path)), net, card, path.stem)
+
+
+def _release_of(release: Release | None, digest: str) -> Release | None:
+    """The release whose file has this SHA-256, where one was published."""
+    checksum = release.checksum if release is not None else None
+    known = checksum is not None and checksum.algorithm == "sha256" and checksum.digest == digest
+    return release if known else None
+
+
+def _there_already(target: Path, given: _Given, *, onnx: bool) -> PublishedNet | None:
+    """The record of the same net in `target`; None where nothing is there."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return None
+    try:
+        found = PublishedNet.read(target)
+    except (CaffeFormatError, OSError):
+        found = None
+    same = found is not None and found.source is not None and found.source.sha256 == sha256_of(given.path)
+    if found is None or not same or found.made_by != TOOL or (ONNX in found.files) != onnx:
+        raise FileExistsError(17, "something else is there; choose another folder, or move it away", os.fspath(target))
+    return found
+
+
+def _write_weights(given: _Given, out: Path, licence: str | None) -> None:
+    card = given.card or (Card.of(given.release) if given.release is not None else None)
+    if given.is_caffe:
+        card = card or Card.beside(given.path)
+        card = card if licence is None else replace(card, licence=licence)
+        convert(given.path, out, prototxt=given.prototxt, metadata=card.to_metadata())
+        return
+    if given.card is not None or licence is not None:
+        raise ExportError(f"{given.path}: its card cannot be changed here\n  convert it again: fcn-port convert --like")
+    if sniff.sniff_file(given.path) == sniff.SAFETENSORS and given.prototxt is None:
+        read_metadata(given.path)
+        shutil.copyfile(given.path, out)
+        return
+    export(given.path, to="safetensors", out=out, prototxt=given.prototxt)
+
+
+def _verified(given: _Given, weights: Path) -> list[Check]:
+    """The checks against the Caffe file; ExportError where one fails."""
+    if not given.is_caffe:
+        return []
+    checks = list(verify(weights, given.path, prototxt=given.prototxt))
+    for check in checks:
+        if check.ok is False:
+            raise ExportError(f"{given.path}: not published, as {check.what} does not hold: {check.details}")
+    return checks
+
+
+def _write_onnx(part: Path) -> float:
+    """The ONNX file, run beside the net; its largest difference."""
+    try:
+        (part / ONNX).parent.mkdir()
+        return export_onnx(part / WEIGHTS, part / ONNX).error
+    except ExportError as error:
+        raise ExportError(f"{error}\n  --no-onnx publishes the net without") from error
+
+
+def _write_golden(net: Net, path: Path) -> Mapping[str, Shape]:
+    """A recorded pass; the shapes of its outputs."""
+    spec = net.spec
+    shapes = _inputs(net, spec)
+    inputs = random_inputs(shapes, seed=0, indices=index_inputs(spec, shapes))
+    found = run_blobs(net, **inputs)
+    kept = {name: found[name].numpy() for name in (*net.inputs, *net.outputs)}
+    if not all(np.isfinite(each).all() for each in kept.values()):
+        raise ExportError("the net gives numbers that are infinite or none; not published")
+    with path.open("xb") as file:
+        np.savez_compressed(file, **kept)  # type: ignore[arg-type]
+    return {name: tuple(found[name].shape) for name in net.outputs}
+
+
+def _inputs(net: Net, spec: NetSpec) -> Mapping[str, Shape]:
+    return inputs_at(spec, _SIZE) if takes_any_size(spec) else dict(net.inputs)
+
+
+def _described(given: _Given, net: Net, part: Path, outputs: Mapping[str, Shape]) -> PublishedNet:
+    metadata = read_metadata(part / WEIGHTS)
+    origin = metadata.get("source"), metadata.get("source_sha256")
+    urls = given.release.urls if given.release is not None else ()
+    source = PublishedSource(origin[0], origin[1], urls) if origin[0] and origin[1] else None
+    spec, card = net.spec, net.card
+    shapes = infer_shapes(spec)
+    return PublishedNet(
+        format=FORMAT,
+        name=card.release or given.name,
+        net=card.net,
+        inputs=dict(spec.inputs),
+        outputs={name: shapes.get(name, outputs[name]) for name in outputs},
+        any_size=takes_any_size(spec),
+        parameters=sum(each.numel() for each in net.parameters()),
+        files={name: _file(part / name) for name in _files(part)},
+        tolerance=GOLDEN_TOLERANCE,
+        made_by=TOOL,
+        source=source,
+        preprocessing=card.preprocessing,
+        classes=dict(card.classes),
+        palette=card.palette,
+        licence=card.licence,
+    )
+
+
+def _files(part: Path) -> Sequence[str]:
+    return sorted(path.relative_to(part).as_posix() for path in part.rglob("*") if path.is_file())
+
+
+def _file(path: Path) -> PublishedFile:
+    return PublishedFile(path.stat().st_size, sha256_of(path))
+
+
+def _licence(given: _Given) -> Licence | None:
+    return given.release.licence if given.release is not None else None
+
+
+def _task(net: Net) -> str | None:
+    """The hub's name for what a net does."""
+    if finds_objects(net):
+        return "object-detection"
+    with torch.no_grad():
+        shapes = infer_shapes(net.spec)
+    image = next((shape for shape in net.inputs.values() if len(shape) == 4), None)
+    labels = [shapes[name] for name in net.outputs if len(shapes.get(name, ())) == 4]
+    return "image-segmentation" if image is not None and any(each[2:] == image[2:] for each in labels) else None

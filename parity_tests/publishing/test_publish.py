@@ -1,0 +1,201 @@
+"""A published folder: what is in it, what its card says, and that nothing else passes for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import fcn_port
+from converters import CaffeFormatError
+from converters.errors import MismatchError
+from fcn_port.cli import run
+from fcn_port.publishing import publish, writing
+from parity_tests.serving.nets import largest_channel, write_largest_channel
+from parity_tests.test_architecture import ROOT
+from parity_tests.verbs import SAMPLE
+
+HOSTILE = "](javascript:alert(1)) | <script>`x`\n# y"
+
+
+@pytest.fixture(scope="module")
+def caffemodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Caffe file that says nothing of classes, called so that a card must be careful."""
+    path = tmp_path_factory.mktemp("given") / "a|b<i>.caffemodel"
+    write_largest_channel(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def published(caffemodel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("published") / "net"
+    card = replace(largest_channel().card, classes={"score": ("a", HOSTILE, "c")})
+    publish(caffemodel, folder, card=card, licence="MIT", repository="me/net", onnx=True)
+    return folder
+
+
+@pytest.fixture
+def copy(published: Path, tmp_path: Path) -> Path:
+    shutil.copytree(published, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_it_has_what_a_hub_expects(published: Path, caffemodel: Path) -> None:
+    found = {path.relative_to(published).as_posix() for path in published.rglob("*") if path.is_file()}
+    assert found == {"README.md", "config.json", "golden.npz", "model.safetensors", "onnx/model.onnx"}
+    config = json.loads((published / "config.json").read_text())
+    assert config["files"].keys() == found - {"README.md", "config.json"}
+    for name, said in config["files"].items():
+        path = published / name
+        assert said == {"size": path.stat().st_size, "sha256": digest(path)}
+    assert config["source"] == {"file": caffemodel.name, "sha256": digest(caffemodel), "urls": []}
+    assert (config["inputs"], config["any_size"], config["parameters"]) == ({"data": [1, 3, 16, 16]}, True, 12)
+    assert config["preprocessing"]["inputs"][0]["channels"] == "bgr" and config["classes"]["score"][1] == HOSTILE
+
+
+def test_it_loads_as_the_net_that_it_was(published: Path) -> None:
+    net, x = fcn_port.load(published), torch.randn(1, 3, 5, 7)
+    assert torch.equal(net(x), largest_channel()(x))
+    assert net.classes == {"score": ("a", HOSTILE, "c")} and net.card.licence == "MIT"
+
+
+def test_the_card_says_where_from_and_what_was_verified_and_harms_nobody(published: Path, caffemodel: Path) -> None:
+    text = (published / "README.md").read_text()
+    front, _, body = text.removeprefix("---\n").partition("\n---\n")
+    assert "license: mit" in front and "pipeline_tag: image-segmentation" in front
+    assert digest(caffemodel) in body and 'fcn_port.load("hf:me/net")' in body
+    assert "* blobs: holds; 2 blobs, 12 values, all equal" in body and "* ONNX: run beside the net" in body
+    assert "<script>" not in body and not re.search(r"(?<!\\)\]\(", body) and "\n# y" not in body
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in body.splitlines() if line.startswith("| ")]
+    assert {len(row) for row in rows} == {2}, "no bar in a name makes another cell"
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def change(folder: Path, edit: Callable[[dict], None]) -> None:  # type: ignore[type-arg]
+    config = json.loads((folder / "config.json").read_text())
+    edit(config)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def other_recording(folder: Path) -> None:
+    """Another output, with its digest put right: only the pass itself tells."""
+    with np.load(folder / "golden.npz") as file:
+        kept = {name: file[name] for name in file.files}
+    kept["score"][0, 0, 0, 0] += 1e-2 * np.abs(kept["score"]).max()
+    np.savez_compressed(folder / "golden.npz", **kept)
+    put_right(folder, "golden.npz")
+
+
+def only_the_input(folder: Path) -> None:
+    with np.load(folder / "golden.npz") as file:
+        kept = {"data": file["data"]}
+    np.savez_compressed(folder / "golden.npz", **kept)
+    put_right(folder, "golden.npz")
+
+
+def put_right(folder: Path, name: str) -> None:
+    path = folder / name
+    change(folder, lambda c: c["files"][name].update(size=path.stat().st_size, sha256=digest(path)))
+
+
+WRONG: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
+    "other weights": (lambda f: flip(f / "model.safetensors"), MismatchError, "its sha256 is"),
+    "cut weights": (lambda f: (f / "model.safetensors").write_bytes(b"x" * 2000), MismatchError, "2,000 bytes; config"),
+    "a pointer": (lambda f: change(f, lambda c: c["files"]["golden.npz"].update(size=9000)), MismatchError, "bytes"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), FileNotFoundError, "model.safetensors"),
+    "another recording": (other_recording, MismatchError, "gives 'score' with an error of"),
+    "a recording without outputs": (only_the_input, CaffeFormatError, "no output 'score'"),
+    "no config": (lambda f: (f / "config.json").unlink(), CaffeFormatError, "a folder without config.json"),
+    "a config of others": (lambda f: (f / "config.json").write_text("{}"), CaffeFormatError, "its format is None"),
+    "a config that is none": (lambda f: (f / "config.json").write_text("["), CaffeFormatError, "config.json"),
+    "other classes": (lambda f: change(f, lambda c: c["classes"].update(score=["b"] * 3)), MismatchError, "classes"),
+    "no digest": (lambda f: change(f, lambda c: c["files"].pop("golden.npz")), CaffeFormatError, "npz is missing"),
+    "a size that is text": (
+        lambda f: change(f, lambda c: c["files"]["golden.npz"].update(size="9")), CaffeFormatError, "golden.npz.*size"),
+    "a tolerance beyond numbers": (
+        lambda f: change(f, lambda c: c.update(tolerance="1e999")), CaffeFormatError, "tolerance"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_nothing_else_passes_for_it(copy: Path, name: str) -> None:
+    harm, error, said = WRONG[name]
+    harm(copy)
+    with pytest.raises(error, match=said):
+        fcn_port.load(copy)
+
+
+def test_a_name_in_config_leads_nowhere(copy: Path) -> None:
+    """Only the files that this project writes are opened, whatever others config.json names."""
+    change(copy, lambda c: c["files"].update({"../../etc/passwd": {"size": 1, "sha256": "0"}}))
+    assert fcn_port.load(copy) is not None
+
+
+def test_a_failure_leaves_nothing(caffemodel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "no space left on device", "x")
+
+    monkeypatch.setattr(writing, "to_markdown", fail)
+    with pytest.raises(OSError, match="no space"):
+        publish(caffemodel, tmp_path / "out" / "net", onnx=False)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_is_there_stays(caffemodel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = tmp_path / "net"
+    net.mkdir()
+    argv = ["publish", str(caffemodel), str(net), "--no-onnx"]
+    assert run(argv) == 0
+    before = {path: path.read_bytes() for path in net.rglob("*")}
+    assert run(argv) == 0 and "is there already" in capsys.readouterr().err
+    assert run(["publish", SAMPLE, str(net), "--no-onnx"]) == 1
+    assert "something else is there" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in net.rglob("*")}
+
+
+@pytest.mark.parametrize("given, status, said", [
+    (["--repository", "a b"], 2, "expected OWNER/NAME"),
+    (["--like", "no-such"], 2, "no release called"),
+    (["--prototxt", "missing"], 2, "missing"),
+])  # fmt: skip
+def test_wrong_use_is_told(
+    given: list[str], status: int, said: str, caffemodel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["publish", str(caffemodel), str(tmp_path / "x"), "--no-onnx", *given]) == status
+    assert said in capsys.readouterr().err and not (tmp_path / "x").exists()
+
+
+def test_the_command_that_uploads_is_printed(
+    caffemodel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "a net"
+    assert run(["publish", str(caffemodel), str(folder), "--no-onnx", "--repository", "me/net", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["upload"] == f"hf upload me/net '{folder}'" and told["config"]["made_by"].startswith("fcn-port")
+
+
+def test_torch_hub_finds_the_nets() -> None:
+    root = str(ROOT)
+    net = torch.hub.load(root, "sample", source="local", trust_repo=True)
+    assert net.release == "sample" and not net.training
+    small = torch.hub.load(root, "voc_fcn_alexnet", source="local", trust_repo=True, pretrained=False, num_classes=3)
+    assert small.classes == {} and small.spec.outputs == ("score",)
+    with pytest.raises(ValueError, match="pretrained=False"):
+        torch.hub.load(root, "voc_fcn8s", source="local", trust_repo=True, num_classes=3)
