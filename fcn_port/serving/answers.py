@@ -1,4 +1,4 @@
-"""What a net sees as JSON, as a picture, and as COCO's results."""
+"""Answers: a net's labels or objects as JSON, as a picture, and as COCO's results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def outputs_of(sight: Segmentation | dict[str, Segmentation]) -> dict[str, Segme
 
 
 def to_json(sight: Sight) -> dict[str, Any]:
-    """What is seen in JSON's types; sizes and boxes in pixels of the image."""
+    """The classes or objects in JSON's types; sizes and boxes in pixels of the image."""
     if isinstance(sight, Detections):
         return sight.to_json()
     outputs = outputs_of(sight)

@@ -71,7 +71,7 @@ def make_app(
 
 
 class Service:
-    """What the routes share: the net's threads, limits, metrics, and how many requests are under way."""
+    """The state that the routes share: the net's threads, limits, metrics, and how many requests are under way."""
 
     def __init__(self, look: ImageLook, net: ServedNet, limits: ServerLimits, *, threads: int, batch: int) -> None:
         self.net, self.limits, self.metrics = net, limits, ServerMetrics(net)

@@ -43,6 +43,8 @@ def problem_of(line: str) -> str | None:
     if name == "pip":
         wanted = {extra for group in re.findall(r"\[([\w,]+)\]", line) for extra in group.split(",")}
         return f"no extra {wanted - EXTRAS}" if wanted - EXTRAS else None
+    if name == "curl":  # its options are its own; addresses are those of `serve`
+        return None
     return f"{name} is neither ours nor make, python or pip; mark what a program prints as ```text"
 
 
