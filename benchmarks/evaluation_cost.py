@@ -20,7 +20,7 @@ from fcn_port.data import make_shapes, net_inputs, open_dataset
 from fcn_port.evaluation import histogram
 from fcn_port.evaluation.cache import Cache, fingerprint
 from fcn_port.evaluation.results import ImageResult
-from fcn_port.evaluation.running import best_labels
+from fcn_port.predict.reading import best_labels
 from weights import release
 
 
@@ -34,7 +34,7 @@ def measure(device: str, repetitions: int, folder: Path) -> dict[str, float]:
     x = net_inputs(data, sample, recipe)["data"]
     with torch.inference_mode():
         scores = net(x.to(device))
-    predicted = best_labels(scores)
+    predicted = best_labels(scores[0]).to(torch.uint8)
     counts = histogram(sample.labels["score"], predicted, num_classes=21)
     cache, result, files = Cache(folder / "cache"), ImageResult(id_, {"score": counts}), fingerprint(data.files(id_))
 
@@ -46,7 +46,7 @@ def measure(device: str, repetitions: int, folder: Path) -> dict[str, float]:
         "forward pass": forward,
         "decode image and labels": lambda: data.read(id_),
         "make the input": lambda: net_inputs(data, sample, recipe),
-        "best class of each pixel": lambda: best_labels(scores),
+        "best class of each pixel": lambda: best_labels(scores[0]),
         "histogram": lambda: histogram(sample.labels["score"], predicted, num_classes=21),
         "keep the result": lambda: cache.append(result, files or []),
     }

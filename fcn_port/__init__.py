@@ -3,6 +3,7 @@
     net = fcn_port.load("voc-fcn8s")              # fetched, verified and converted the first time
     seen = fcn_port.segment(net, "street.jpg")    # seen.labels, seen.scores, seen.overlay()
     found = fcn_port.detect(ssd, "street.jpg")    # found[0].name, .score, .box; found.picture()
+    best = fcn_port.classify(vgg, "cat.jpg")[0]   # best.name, .score; `see` takes nets of every kind
 
 `fast` gives the same net without its padding's work. `build` makes a net without weights, `blobs` runs one and gives
 every blob by Caffe's name, `trace` every shape.
@@ -22,20 +23,24 @@ if TYPE_CHECKING:
     from .inspection import blobs, trace
     from .loading import load
     from .nets import Net, build
-    from .predict import Segmentation, prepare, segment
+    from .predict import Classification, Segmentation, ValueMap, classify, prepare, see, segment
 
 __all__ = [
+    "Classification",
     "Detection",
     "Detections",
     "Net",
     "Segmentation",
+    "ValueMap",
     "__version__",
     "blobs",
     "build",
+    "classify",
     "detect",
     "fast",
     "load",
     "prepare",
+    "see",
     "segment",
     "trace",
 ]
@@ -45,7 +50,11 @@ _HOMES = {
     "Detections": ("fcn_port.detection", "Detections"),
     "Segmentation": ("fcn_port.predict", "Segmentation"),
     "__version__": ("converters.version", "VERSION"),
+    "Classification": ("fcn_port.predict", "Classification"),
+    "ValueMap": ("fcn_port.predict", "ValueMap"),
+    "classify": ("fcn_port.predict", "classify"),
     "prepare": ("fcn_port.predict", "prepare"),
+    "see": ("fcn_port.predict", "see"),
     "detect": ("fcn_port.detection", "detect"),
     "segment": ("fcn_port.predict", "segment"),
     "fast": ("fcn_port.fastpath.lossless", "fast"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -27,6 +28,7 @@ UNKNOWN = GOOD.replace('"ReLU"', '"NobodysType"')
 TEXT = "this is no net"
 
 
+@linux_only
 def test_every_stage_and_cause_is_in_the_table(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "nets.zip", "w") as archive:
         for name, text in {"a.prototxt": GOOD, "deep/b.prototxt": UNKNOWN, "c.prototxt": TEXT, "d.txt": GOOD}.items():
@@ -36,6 +38,7 @@ def test_every_stage_and_cause_is_in_the_table(tmp_path: Path) -> None:
     for again in (False, True):
         done = subprocess.run([*command, "--until", "opencv"], capture_output=True, text=True, timeout=120, check=True)
         for line in (
+            "3 nets; limits: 60 s of processor time for a stage, 900 s by the clock, 4 GiB for a net.",
             "| read | 2 | 3 | 66.7 % |",
             "| shapes | 1 | 3 | 33.3 % |",
             "| run | 1 | 3 | 33.3 % |",
@@ -61,17 +64,21 @@ def test_other_numbers_are_seen() -> None:
 
 
 @linux_only
-def test_a_net_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("waits", "cause"), [(False, "more than 1 s of processor time"), (True, "more than 3 s by the clock")]
+)
+def test_a_net_that_hangs_is_ended(waits: bool, cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def hang(source: Source, stages: tuple[str, ...]) -> object:
         yield Outcome("read", "ok")
         while source.name == "hangs":
-            pass
+            time.sleep(60 if waits else 0)
         yield Outcome("deployed", "ok")
 
     monkeypatch.setattr(processes, "try_stages", hang)
     nets = [Source("hangs", b""), Source("ends", b"")]
-    rows = {row.name: row for row in run_all(nets, ("read", "deployed"), jobs=2, limits=Limits(seconds=2))}
-    assert rows["hangs"].outcomes[-1] == Outcome("deployed", "stopped", "more than 2 s")
+    limits = Limits(seconds=1, clock=3 if waits else 100)
+    rows = {row.name: row for row in run_all(nets, ("read", "deployed"), jobs=2, limits=limits)}
+    assert rows["hangs"].outcomes[-1] == Outcome("deployed", "stopped", cause)
     assert [outcome.end for outcome in rows["ends"].outcomes] == ["ok", "ok"]
 
 

@@ -1,9 +1,10 @@
 """How far the nets of a folder come: read, deployed, shapes, run, and equal to OpenCV's and Caffe's numbers.
 
 ``python -m benchmarks.coverage FOLDER`` (or a .zip) tries every .prototxt in it, each in a process of its own with 60 s
-for a stage and 4 GiB, and prints the table and what stops how many as Markdown. A net is run with seeded weights and
-noise; OpenCV 4 and real Caffe, where installed, get the same net, weights and inputs as Caffe's files. With
-``--results FILE`` a run that was broken off goes on where it was; nets that were not tried up to the same stage are.
+of processor time for a stage and 4 GiB, and prints the table and what stops how many as Markdown. A net is run with
+seeded weights and noise; OpenCV 4 and real Caffe, where installed, get the same net, weights and inputs as Caffe's
+files. With ``--results FILE`` a run that was broken off goes on where it was; nets that were not tried up to the same
+stage are.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def main() -> None:
         _ = converters.CaffeNet  # imported once, for all children
     done = _read_results(options.results, stages)
     rows = [done[net.name] for net in nets if net.name in done]
-    limits = Limits(options.seconds, options.memory)
+    limits = Limits(options.seconds, options.clock, options.memory)
     for row in run_all([net for net in nets if net.name not in done], stages, jobs=options.jobs, limits=limits):
         rows.append(row)
         if options.results is not None:
@@ -47,7 +48,7 @@ def main() -> None:
             print(one(row), flush=True)
         elif sys.stderr.isatty():
             print(f"\r{len(rows)} of {len(nets)}", end="", file=sys.stderr, flush=True)
-    print("\n".join(table(rows, stages)), end="\n\n")
+    print("\n".join(table(rows, stages, limits)), end="\n\n")
     print("\n".join(causes(rows, most=options.causes)))
 
 
@@ -58,7 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--until", choices=STAGES, default=STAGES[-1], help=f"the last stage ({OURS[-1]} is our last)")
     parser.add_argument("--jobs", type=int, default=2, help="nets at once (2)")
-    parser.add_argument("--seconds", type=float, default=60, help="that a stage of a net may take (60)")
+    parser.add_argument("--seconds", type=float, default=60, help="of processor time for a stage (60)")
+    parser.add_argument("--clock", type=float, default=900, help="seconds by the clock for a stage (900)")
     parser.add_argument("--memory", type=float, default=4, help="GiB that a net may take (4)")
     parser.add_argument("--only", default="*", help="nets whose name fits this pattern")
     parser.add_argument("--results", type=Path, help="a file to write each net's outcome to, and to go on from")

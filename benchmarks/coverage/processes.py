@@ -1,13 +1,17 @@
 """One process for each net, with limits on time and memory, a few at once.
 
 The process is forked from one that has imported everything, so that a net costs milliseconds; where there is no fork,
-it starts anew. The limit on time is each stage's own. That on memory counts what a net takes beyond its process
-(RLIMIT_AS; not on Windows, and macOS does not hold it).
+it starts anew. The limits on time are each stage's own: one counts what the process computes (RLIMIT_CPU; not on
+Windows), so that a busy machine measures as a quiet one does, and one goes by the clock, for what waits and does not
+compute. That on memory counts what a net takes beyond its process (RLIMIT_AS; not on Windows, and macOS does not hold
+it).
 """
 
 from __future__ import annotations
 
+import math
 import multiprocessing
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,15 +20,20 @@ from pathlib import Path
 from typing import Any
 
 from .sources import Source
-from .stages import Outcome, try_stages
+from .stages import COMPARED, Outcome, try_stages
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds for each stage, and GiB for all of them."""
+    """Seconds of processor time for each stage, those by the clock, and GiB for all of them."""
 
     seconds: float = 60
+    clock: float = 900
     memory_gib: float = 4
+
+    def __str__(self) -> str:
+        counted = f"{self.seconds:g} s of processor time for a stage, " if _counts_processor_time() else ""
+        return f"{counted}{self.clock:g} s by the clock, {self.memory_gib:g} GiB for a net"
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ def run_all(nets: Sequence[Source], stages: tuple[str, ...], *, jobs: int, limit
 
 def _start(context: Any, source: Source, stages: tuple[str, ...], limits: Limits) -> _Child:
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(source, stages, limits.memory_gib, theirs), daemon=True)
+    process = context.Process(target=_work, args=(source, stages, limits, theirs), daemon=True)
     process.start()
     theirs.close()
     now = time.monotonic()
@@ -83,21 +92,31 @@ def _is_done(child: _Child, stages: tuple[str, ...], limits: Limits) -> bool:
             child.last = time.monotonic()
     except EOFError:
         child.process.join(5)
-        _account(child, stages, f"its process ended (status {child.process.exitcode})")
+        _account(child, stages, _why_ended(child.process.exitcode, limits))
         _end(child)
         return True
-    if time.monotonic() - child.last > limits.seconds:
-        _account(child, stages, f"more than {limits.seconds:g} s")
+    if time.monotonic() - child.last > limits.clock:
+        _account(child, stages, f"more than {limits.clock:g} s by the clock")
         _end(child)
         return True
     return False
 
 
+def _why_ended(status: int | None, limits: Limits) -> str:
+    if _counts_processor_time() and status == -signal.SIGXCPU:
+        return f"more than {limits.seconds:g} s of processor time"
+    return f"its process ended (status {status})"
+
+
 def _account(child: _Child, stages: tuple[str, ...], cause: str) -> None:
-    """The stage that a child was in when it ended, if it was not through."""
+    """The stage that a child was in when it ended, if it was not through; a peer that fell is none to compare with."""
     last = child.outcomes[-1] if child.outcomes else None
-    if len(child.outcomes) < len(stages) and (last is None or last.end != "stopped" or last.stage in ("opencv",)):
-        child.outcomes.append(Outcome(stages[len(child.outcomes)], "stopped", cause))
+    if len(child.outcomes) < len(stages) and (last is None or last.end != "stopped" or last.stage in COMPARED):
+        stage = stages[len(child.outcomes)]
+        if stage in COMPARED:
+            child.outcomes.append(Outcome(stage, "none", f"with the other program, {cause}"))
+        else:
+            child.outcomes.append(Outcome(stage, "stopped", cause))
 
 
 def _end(child: _Child) -> None:
@@ -106,11 +125,26 @@ def _end(child: _Child) -> None:
     child.pipe.close()
 
 
-def _work(source: Source, stages: tuple[str, ...], memory_gib: float, pipe: Connection) -> None:
-    _limit_memory(memory_gib)
+def _work(source: Source, stages: tuple[str, ...], limits: Limits, pipe: Connection) -> None:
+    _limit_memory(limits.memory_gib)
+    _limit_processor_time(limits.seconds)
     for outcome in try_stages(source, stages):
         pipe.send(outcome)
+        _limit_processor_time(limits.seconds)
     pipe.close()
+
+
+def _counts_processor_time() -> bool:
+    return hasattr(signal, "SIGXCPU")
+
+
+def _limit_processor_time(seconds: float) -> None:
+    """From here on the process may compute for so long, in whole seconds, before SIGXCPU ends it."""
+    if _counts_processor_time():
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + seconds), most))
 
 
 def _limit_memory(gib: float) -> None:

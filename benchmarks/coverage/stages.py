@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from converters.safety import refused_memory
 from .sources import Source
 
 OURS = ("read", "deployed", "shapes", "run")
-COMPARED = ("opencv", "caffe")
+COMPARED = ("caffe", "opencv")
 STAGES = (*OURS, *COMPARED)
 TOLERANCE = 1e-5
 """Of the largest value of a blob, or of a detection's number."""
@@ -30,12 +31,16 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a stage ended: "ok", "stopped" with its cause, or "none" where there is nothing to compare with, and why."""
+    """How a stage ended: "ok", "stopped" with its cause, or "none" where there is nothing to compare with, and why.
+
+    `processor` is the time that the stage computed, in seconds.
+    """
 
     stage: str
     end: str
     cause: str = ""
     message: str = ""
+    processor: float = field(default=0.0, compare=False)
 
 
 @dataclass
@@ -61,7 +66,8 @@ def try_stages(source: Source, stages: tuple[str, ...]) -> Iterator[Outcome]:
     """The outcome of each stage, as it ends; a stage of ours that stops is the last."""
     work = _Work(source)
     for stage in stages:
-        outcome = _try(stage, work)
+        began = time.process_time()
+        outcome = replace(_try(stage, work), processor=round(time.process_time() - began, 2))
         yield outcome
         if outcome.end == "stopped" and stage in OURS:
             return
@@ -75,6 +81,8 @@ def _try(stage: str, work: _Work) -> Outcome:
     except DiffersError as error:
         return Outcome(stage, "stopped", "other numbers", str(error))
     except (CaffeFormatError, MemoryError) as error:
+        if stage in COMPARED and isinstance(error, MemoryError):
+            return Outcome(stage, "none", "there is not enough memory for two programs")
         return Outcome(stage, "stopped", cause_of(error), " ".join(str(error).split()))
     except Exception as error:  # a fault of ours: it is counted, and shown with its place
         if refused_memory(error) is not None:
@@ -141,6 +149,7 @@ def _compare_opencv(work: _Work) -> None:
         raise NothingToCompareError("OpenCV is not installed") from None
     if not hasattr(cv2.dnn, "readNetFromCaffe"):
         raise NothingToCompareError(f"OpenCV {cv2.__version__} reads no Caffe files")
+    cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
         prototxt, weights = _write(work, Path(folder))
         try:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from .processes import Row
+from .processes import Limits, Row
 from .stages import COMPARED, OURS
 
 EXAMPLES = 3
 """Names of nets shown beside a cause."""
 
 
-def table(rows: Sequence[Row], stages: Sequence[str]) -> Iterator[str]:
-    """The lines of the table: of all nets so many came through each stage; of those compared so many are equal."""
+def table(rows: Sequence[Row], stages: Sequence[str], limits: Limits) -> Iterator[str]:
+    """The lines of the limits and the table: of all nets so many came through a stage, of those compared are equal."""
+    yield f"{len(rows)} nets; limits: {limits}."
+    yield ""
     yield "| stage | nets | of | share |"
     yield "| --- | ---: | ---: | ---: |"
     for stage in stages:
@@ -43,8 +45,8 @@ def causes(rows: Sequence[Row], *, most: int) -> Iterator[str]:
 
 
 def one(row: Row) -> str:
-    """A net's own line: its name and how far it came."""
+    """A net's own line: its name, how far it came, and the processor time of what it came through."""
     last = [outcome for outcome in row.outcomes if outcome.end == "stopped"]
     through = [o.stage for o in row.outcomes if o.end == "ok" and (o.stage in OURS or o.stage in COMPARED)]
     end = "; ".join(f"{o.stage}: {o.message or o.cause}" for o in last) or "ok"
-    return f"{row.name}\t{through[-1] if through else '-'}\t{row.seconds:.1f} s\t{end}"
+    return f"{row.name}\t{through[-1] if through else '-'}\t{sum(o.processor for o in row.outcomes):.1f} s\t{end}"

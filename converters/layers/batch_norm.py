@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..net.python_form import Form, NoFormError, call, decimal, number, unless
+from ..net.python_form import Form, NoFormError, call, decimal, number, spread, unless
 from ..net.reach import ALIGNED, EVERYTHING, PIXEL, Reach
-from .base import Layer, Neuron, as_image, kept, refuse, register_layer
+from .base import Layer, Neuron, kept, legacy_shape, refuse, register_layer
 from .fork import fork_fields, fork_message
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class BatchNorm(Neuron):
 @register_layer("BN")
 @dataclass(frozen=True)
 class BN(Layer):
-    """scale * (x - mean) / sqrt(var + eps) + shift for each channel; blobs (1, c, 1, 1).
+    """scale * (x - mean) / sqrt(var + eps) + shift for each channel; blobs (1, c, 1, 1), the top has four axes.
 
     SegNet's and ENet's fork has two blobs, scale and shift: with `bn_mode: INFERENCE` mean and variance were merged
     into them, else (LEARN) they are the batch's own, at test too. PSPNet's fork has four: scale (slope), shift
@@ -221,11 +221,11 @@ class BN(Layer):
         return (4,) * (4 if self.running else 2)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
-        n, c, h, w = as_image(bottoms[0])
+        n, c, h, w = legacy_shape(bottoms[0])
         return ((n, c, h, w), *[(1, c, 1, 1)] * self.statistic_tops)
 
     def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
-        return ((1, as_image(bottoms[0])[1], 1, 1),) * len(self.blob_ranks)
+        return ((1, legacy_shape(bottoms[0])[1], 1, 1),) * len(self.blob_ranks)
 
     def blob_fills(self) -> tuple[float, ...]:
         return 1.0, 0.0, 0.0, 1.0
@@ -252,7 +252,7 @@ class BN(Layer):
     ) -> tuple[Tensor, ...]:
         import torch
 
-        x, scale, shift = bottoms[0], blobs[0], blobs[1]
+        x, scale, shift = bottoms[0].reshape(legacy_shape(tuple(bottoms[0].shape))), blobs[0], blobs[1]
         mean, variance = (blobs[2], blobs[3]) if self.running else (None, None)
         if self.merged and not self.running:
             return (torch.addcmul(shift, x, scale),)
@@ -270,7 +270,9 @@ class BN(Layer):
         return (top, batch_mean, batch_variance)[: 1 + self.statistic_tops]
 
     def to_onnx(self, out: OnnxLayer) -> None:
-        x = out.bottoms[0]
+        x: Operand = out.bottoms[0]
+        if len(out.bottoms[0].shape) < 4:
+            x = out.reshape(x, [*kept(out.bottoms[0]), *[1] * (4 - len(out.bottoms[0].shape))], part="image")
         if self.running:
             weights = [out.blob(position, shape=(-1,)) for position in range(4)]
             out.top("BatchNormalization", [x, *weights], epsilon=self.eps)
@@ -283,7 +285,7 @@ class BN(Layer):
         out.top("Add", [out.node("Mul", [normal, out.blob(0)], part="scaled"), out.blob(1)])
 
     def to_python(self, site: Site) -> Form:
-        x, eps = site.x, number(self.eps)
+        x, eps = spread(site.x, 4 - site.rank), number(self.eps)
         if self.merged and not self.running:
             return Form((f"{site.module}({x})",), call("CaffeScale", *site.blob_shapes[0], axis=0, bias=True))
         weight, bias, *running = (f"{blob}.flatten()" for blob in site.blobs)

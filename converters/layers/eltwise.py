@@ -1,4 +1,4 @@
-"""Eltwise (eltwise_layer.cpp)."""
+"""Eltwise (eltwise_layer.cpp), and what forks added to it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ..net.onnx_form import Operand
-from ..net.python_form import Form, number
-from ..net.reach import PIXEL, Reach
+from ..net.python_form import Form, number, spread, times
+from ..net.reach import EVERYTHING, PIXEL, Reach
+from .arithmetic import Power
 from .base import Layer, refuse, register_layer
+from .fork import fork_fields
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,11 +24,19 @@ if TYPE_CHECKING:
     from ..net.onnx_form import OnnxLayer
     from ..net.python_form import Site
 
+OTHER_OPERATIONS = {"MIN": "MIN", "4": "MIN", "DIV": "DIV", "3": "DIV"}
+"""Synopsys' operations by name and by number (caffe.proto, EltwiseOp)."""
+
 
 @register_layer("Eltwise")
 @dataclass(frozen=True)
 class Eltwise(Layer):
-    """The sum (each bottom times its coefficient), product or maximum of bottoms of one shape."""
+    """The sum (each bottom times its coefficient), product or maximum of bottoms of one shape.
+
+    With `coeff_blob: true` (the fork of recurrent nets, jeffdonahue/caffe, eltwise_layer.cpp) the last bottom has a
+    coefficient for each item of each other bottom. Synopsys' fork (synopsys-caffe, eltwise_layer.cpp) has MIN and DIV,
+    takes one bottom, and a second of fewer axes, which `passes/fork_readings.py` makes a Bias or a Scale.
+    """
 
     operation: str
     coefficients: tuple[float, ...]
@@ -35,17 +45,25 @@ class Eltwise(Layer):
     top_count: ClassVar[tuple[int, float]] = (1, 1)
 
     @classmethod
-    def parse(cls, spec: LayerSpec) -> Eltwise:
-        message = spec.message.eltwise_param
+    def parse(cls, spec: LayerSpec) -> Layer:  # type: ignore[override]
+        message, fork = spec.message.eltwise_param, fork_fields(spec, "eltwise_param")
         operation, coefficients = message.EltwiseOp.Name(message.operation), tuple(message.coeff)
-        if coefficients and len(coefficients) != len(spec.bottoms):
-            raise refuse(spec, f"{len(coefficients)} coefficients for {len(spec.bottoms)} bottoms")
+        by_blob = fork.flag("coeff_blob", default=False)
+        if coefficients and len(coefficients) != len(spec.bottoms) - by_blob:
+            raise refuse(spec, f"{len(coefficients)} coefficients for {len(spec.bottoms) - by_blob} bottoms")
+        if by_blob:
+            return _by_blob(spec, operation, coefficients)
+        other = fork.word("operation", "")
+        if other in OTHER_OPERATIONS:
+            return _other(spec, OTHER_OPERATIONS[other], coefficients)
         if coefficients and operation == "PROD":
             raise refuse(spec, "a product takes no coefficients")
         lost = [bottom for bottom in spec.bottoms if bottom in spec.tops]
         if lost and operation != "PROD":
             problem = f"bottom '{lost[0]}' is its top too, which Caffe clears before it reads the bottoms"
             raise refuse(spec, problem, hint="give the top a name of its own, so that the bottom counts")
+        if len(spec.bottoms) == 1:  # as Synopsys' fork takes it
+            return Power(1.0, coefficients[0] if coefficients else 1.0, 0.0)
         return cls(operation, coefficients or (1.0,) * len(spec.bottoms))
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
@@ -105,3 +123,109 @@ class Eltwise(Layer):
                 f"{text} {'+' if c == 1 else '-'} {x}" if abs(c) == 1 else f"torch.add({text}, {x}, alpha={number(c)})"
             )
         return Form((text,))
+
+
+def _by_blob(spec: LayerSpec, operation: str, coefficients: tuple[float, ...]) -> BlobSum:
+    if operation != "SUM" or len(spec.bottoms) < 2:
+        raise refuse(spec, "coeff_blob needs operation SUM, and a bottom of coefficients after the others")
+    return BlobSum(coefficients or (1.0,) * (len(spec.bottoms) - 1))
+
+
+def _other(spec: LayerSpec, operation: str, coefficients: tuple[float, ...]) -> OtherEltwise:
+    if coefficients:
+        raise refuse(spec, "only a sum takes coefficients")
+    if operation == "DIV" and len(spec.bottoms) != 2:
+        raise refuse(spec, f"a division of {len(spec.bottoms)} bottoms; expected 2")
+    return OtherEltwise(operation)
+
+
+class _Alike(Layer):
+    """Base of what takes bottoms of one shape to a top of that shape."""
+
+    bottom_count: ClassVar[tuple[int, float]] = (2, inf)
+    top_count: ClassVar[tuple[int, float]] = (1, 1)
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (bottoms[0],)
+
+
+@dataclass(frozen=True)
+class BlobSum(_Alike):
+    """A sum whose last bottom (bottoms, n, ...) has a coefficient for each item of each other bottom (n, ...)."""
+
+    coefficients: tuple[float, ...]
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        *terms, factors = bottoms
+        if len(set(terms)) > 1:
+            raise ValueError("the bottoms must have one shape")
+        if factors[:1] != (len(terms),) or terms[0][: len(factors) - 1] != factors[1:]:
+            raise ValueError(f"coefficients of shape {factors}; expected {(len(terms), *terms[0])}, or its first axes")
+        return (terms[0],)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return PIXEL if bottom < len(self.coefficients) else EVERYTHING
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return prod(tops[0]) * len(self.coefficients)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        *terms, factors = bottoms
+        rest = [1] * (terms[0].ndim - factors.ndim + 1)
+        weighed = (
+            x * (factors[i] * c).reshape(*factors.shape[1:], *rest)
+            for i, (x, c) in enumerate(zip(terms, self.coefficients, strict=True))
+        )
+        return (sum(weighed),)  # type: ignore[return-value]
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        *terms, factors = out.bottoms
+        trailing = len(terms[0].shape) - len(factors.shape) + 1
+        weighed: list[Operand] = []
+        for i, (x, c) in enumerate(zip(terms, self.coefficients, strict=True)):
+            row: Operand = out.node("Gather", [factors, out.constant(f"row{i}", np.int64(i))], part=f"row{i}", axis=0)
+            if c != 1:
+                row = out.node("Mul", [row, out.constant(f"coeff{i}", np.float32(c))], part=f"factor{i}")
+            if trailing:
+                axes = out.constant("axes", list(range(-trailing, 0)))
+                row = out.node("Unsqueeze", [row, axes], part=f"spread{i}")
+            weighed.append(out.node("Mul", [x, row], part=f"term{i}"))
+        out.top("Sum", weighed)
+
+    def to_python(self, site: Site) -> Form:
+        *terms, factors = site.bottoms
+        trailing = len(site.shapes[0]) - len(site.shapes[-1]) + 1
+        rows = (f"({times(f'{factors}[{i}]', c)})" for i, c in enumerate(self.coefficients))
+        return Form((" + ".join(f"{x} * {spread(row, trailing)}" for x, row in zip(terms, rows, strict=True)),))
+
+
+@dataclass(frozen=True)
+class OtherEltwise(_Alike):
+    """The least of bottoms of one shape, or the first divided by the second (Synopsys' MIN and DIV)."""
+
+    operation: str
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        if len(set(bottoms)) > 1:
+            raise ValueError("the bottoms must have one shape")
+        return (bottoms[0],)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return PIXEL
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        import torch
+
+        return (reduce(torch.minimum if self.operation == "MIN" else torch.div, bottoms),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        out.top("Min" if self.operation == "MIN" else "Div", out.bottoms)
+
+    def to_python(self, site: Site) -> Form:
+        if self.operation == "DIV":
+            return Form((" / ".join(site.bottoms),))
+        return Form((reduce(lambda a, b: f"torch.minimum({a}, {b})", site.bottoms),))

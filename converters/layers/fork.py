@@ -13,6 +13,9 @@ from .base import refuse
 if TYPE_CHECKING:
     from ..net.layer import LayerSpec
 
+READ_AS = "fork"
+"""The field of a layer that says as which fork's it is read."""
+
 
 @dataclass(frozen=True)
 class ForkMessage:
@@ -105,6 +108,14 @@ def fork_fields(spec: LayerSpec, message: str) -> ForkMessage:
         if parent == message:
             fields.setdefault(name, []).append(field.value)
     return ForkMessage(spec, message, WatchedFields(fields, message))
+
+
+def read_as(spec: LayerSpec) -> str:
+    """The fork as whose a layer is to be read where forks disagree: its field `fork`, which a person may write too.
+
+    It is no field of Caffe's; `passes/fork_readings.py` adds it where only that fork's layer fits the net.
+    """
+    return next((str(field.value) for field in spec.extra if field.name == READ_AS), "")
 
 
 def python_settings(spec: LayerSpec) -> dict[str, Any]:

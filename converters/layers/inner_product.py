@@ -1,4 +1,4 @@
-"""InnerProduct and Embed (inner_product_layer.cpp, embed_layer.cpp)."""
+"""InnerProduct and Embed (inner_product_layer.cpp, embed_layer.cpp); what NormFace's fork added is in normface.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 from ..net.onnx_form import INT64
 from ..net.python_form import Form, call, unless
 from ..net.reach import EVERYTHING, Reach
-from .base import OneToOne, canonical_axis, image_axis, refuse, register_layer
+from .base import Layer, OneToOne, canonical_axis, image_axis, refuse, register_layer
+from .fork import fork_fields
+from .normface import FedInnerProduct, UnitInnerProduct
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,10 +35,14 @@ class InnerProduct(OneToOne):
     blob_ranks: ClassVar[tuple[int, ...]] = (2, 1)
 
     @classmethod
-    def parse(cls, spec: LayerSpec) -> InnerProduct:
+    def parse(cls, spec: LayerSpec) -> Layer:  # type: ignore[override]
         message = spec.message.inner_product_param
+        if len(spec.bottoms) > 1:
+            return FedInnerProduct.of(spec)
         if not message.num_output:
             raise refuse(spec, "num_output is missing or 0")
+        if fork_fields(spec, "inner_product_param").flag("normalize", default=False):
+            return UnitInnerProduct.of(spec)
         return cls(message.num_output, message.bias_term, message.axis, message.transpose)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:

@@ -12,8 +12,9 @@ import numpy as np
 from ..net.onnx_form import OPENCV
 from ..net.python_form import Form, call, number, spread, unless
 from ..net.reach import ALIGNED, PIXEL, Reach
-from .base import Neuron, OneToOne, kept, legacy_shape, register_layer
+from .base import Layer, Neuron, OneToOne, kept, legacy_shape, refuse, register_layer
 from .fork import fork_message
+from .normface import UnitChannels
 from .opencv_onnx import sum_over_channels
 
 if TYPE_CHECKING:
@@ -89,14 +90,23 @@ class MVN(OneToOne):
 @register_layer("Normalize")
 @dataclass(frozen=True)
 class Normalize(Neuron):
-    """scale * x / sqrt(eps + sum of x^2 over the channels, or over the whole item); blob (c,), or () if shared."""
+    """scale * x / sqrt(eps + sum of x^2 over the channels, or over the whole item); blob (c,), or () if shared.
+
+    With normalize_param, or with two tops, it is the Normalize of NormFace's fork (normface.py): without a blob, the
+    channels divided by their norm, and the norm.
+    """
 
     across_spatial: bool
     channel_shared: bool
     eps: float
 
     @classmethod
-    def parse(cls, spec: LayerSpec) -> Normalize:
+    def parse(cls, spec: LayerSpec) -> Layer:  # type: ignore[override]
+        if len(spec.tops) > 1 or any(field.name == "normalize_param" for field in spec.extra):
+            kind = fork_message(spec, "normalize_param").word("normalize_type", "L2")
+            if kind not in ("L1", "L2"):
+                raise refuse(spec, f"normalize_type is {kind}; expected L1 or L2")
+            return UnitChannels(kind == "L1", len(spec.tops) > 1)
         message = fork_message(spec, "norm_param")
         return cls(
             across_spatial=message.flag("across_spatial", default=True),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ..net.reach import NOTHING, Reach
 from .base import LARGEST, Layer, Pair, legacy_shape, refuse, register_layer
-from .fork import ForkMessage, fork_message
+from .fork import ForkMessage, fork_message, read_as
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,11 +37,14 @@ class PriorBox(Layer):
     them to whole pixels (`int min_size_ = min_sizes_[s]`, weiliu89/caffe#843), and no file says which it was made with.
     Sources: weiliu89/caffe (branch ssd), src/caffe/layers/prior_box_layer.cpp;
     openvinotoolkit/training_toolbox_caffe, prior_box_clustered_layer.cpp; for box_width, box_height, faceboxes, tf,
-    keras and yx_order foss-for-synopsys-dwc-arc-processors/synopsys-caffe, prior_box_layer.cpp.
+    keras and yx_order foss-for-synopsys-dwc-arc-processors/synopsys-caffe, prior_box_layer.cpp. With
+    `fork: "TextBoxes"` (MhLiao/TextBoxes, src/caffe/layers/prior_box_layer.cpp) each box is there twice, the second
+    `lower` by half a cell.
     """
 
     boxes: tuple[Corners, ...]
     insets: tuple[float, ...]
+    lower: tuple[float, ...]
     variance: tuple[float, ...]
     image: Pair | None
     step: tuple[float, float] | None
@@ -60,9 +63,14 @@ class PriorBox(Layer):
         offset = message.number("offset", 0.5)
         if not isfinite(offset) or not all(map(isfinite, (x for corners, _ in found for x in corners))):
             raise refuse(spec, f"offset {offset}, sizes {[corners for corners, _ in found]}: all must be finite")
+        fork = read_as(spec)
+        if fork not in ("", "TextBoxes"):
+            raise refuse(spec, f"fork is {fork}; PriorBox knows TextBoxes")
+        places = (0.0, 0.5) if fork else (0.0,)
         return cls(
-            boxes=tuple(corners for corners, _ in found),
-            insets=tuple(inset for _, inset in found),
+            boxes=tuple(corners for corners, _ in found for _ in places),
+            insets=tuple(inset for _, inset in found for _ in places),
+            lower=places * len(found),
             variance=_variance(spec, message),
             image=None if image is None else (int(image[0]), int(image[1])),
             step=_size(spec, message, "step", "step"),
@@ -101,7 +109,8 @@ class PriorBox(Layer):
             for count, step in zip(cells, steps, strict=True)
         )
         centre = torch.stack((x.expand(cells), y[:, None].expand(cells)), -1)[:, :, None, None]
-        priors = (centre + vector(self.boxes).unflatten(1, (2, 2))) / vector([image[1], image[0]])
+        lower = vector([(0.0, part * steps[0]) for part in self.lower])[:, None]
+        priors = (centre + vector(self.boxes).unflatten(1, (2, 2)) + lower) / vector([image[1], image[0]])
         inset = vector(self.insets)[:, None, None]
         priors = priors + torch.cat((inset, -inset), 1)
         priors = priors.flip(-1) if self.yx_order else priors

@@ -23,6 +23,8 @@ class CellBoxes(Protocol):
     @property
     def insets(self) -> tuple[float, ...]: ...
     @property
+    def lower(self) -> tuple[float, ...]: ...
+    @property
     def variance(self) -> tuple[float, ...]: ...
     @property
     def image(self) -> Pair | None: ...
@@ -51,6 +53,8 @@ def write_priors(layer: CellBoxes, out: OnnxLayer) -> None:
     corners = out.node("Div", [out.constant("corners", np.array(layer.boxes)), sides], part="corners")
     inset = np.array(layer.insets)[:, None] * [1, 1, -1, -1]
     corners = out.node("Add", [corners, out.constant("inset", inset)], part="corners")
+    if any(layer.lower):
+        corners = out.node("Add", [corners, _lowered(layer, out, cells, height)], part="corners")
     y, x = (_centres(layer, out, cells, (height, width)[axis], axis) for axis in (0, 1))
     grid = out.sizes([cells[0], cells[1], 1, 1])
     y, x = (
@@ -77,6 +81,14 @@ def _spatial(out: OnnxLayer, value: OnnxValue) -> Sizes:
     return out.sizes([out.size(value, [axis]) if axis < axes else 1 for axis in (2, 3)])
 
 
+def _lowered(layer: CellBoxes, out: OnnxLayer, cells: Sizes, height: str) -> str:
+    """By how much lower each box (boxes, 4) stands, in parts of the image; `lower` is in cells."""
+    step = layer.step[0] if layer.step is not None else 1
+    by = out.constant("lower", np.array(layer.lower)[:, None] * np.array([0, step, 0, step], np.float64))
+    whole = height if layer.step is not None else out.node("Cast", [cells[0]], part="count", to=FLOAT)
+    return out.node("Div", [by, whole], part="lower")
+
+
 def _centres(layer: CellBoxes, out: OnnxLayer, cells: Sizes, side: str, axis: int) -> str:
     """The centres of the cells along an axis, as parts of the image."""
     count = out.reshape(cells[axis], [], part="count")
@@ -96,6 +108,7 @@ def _priors(layer: CellBoxes, cells: Sequence[int], image: Sequence[int]) -> np.
     y, x = ((np.arange(count) + layer.offset) * step for count, step in zip(cells, steps, strict=True))
     x, y = np.broadcast_arrays(x[None], y[:, None])
     boxes = np.stack([x, y, x, y], -1)[:, :, None] + np.array(layer.boxes)
+    boxes = boxes + np.array(layer.lower)[:, None] * [0, steps[0], 0, steps[0]]
     boxes = boxes / (image[1], image[0], image[1], image[0]) + np.array(layer.insets)[:, None] * [1, 1, -1, -1]
     boxes = boxes[..., [1, 0, 3, 2]] if layer.yx_order else boxes
     boxes = np.clip(boxes, 0, 1) if layer.clip else boxes
@@ -105,7 +118,7 @@ def _priors(layer: CellBoxes, cells: Sequence[int], image: Sequence[int]) -> np.
 def _opencv(layer: CellBoxes, out: OnnxLayer) -> None:
     """OpenCV's PriorBox with the width and height of every box, which stand around the centre of their cell."""
     boxes = np.array(layer.boxes)
-    if not np.array_equal(boxes[:, :2], -boxes[:, 2:]) or any(layer.insets) or layer.yx_order:
+    if not np.array_equal(boxes[:, :2], -boxes[:, 2:]) or any(layer.insets + layer.lower) or layer.yx_order:
         raise out.refuse("OpenCV's PriorBox has no such boxes", hint="fix the size with --size HxW")
     sides: dict[str, Any] = {"width": (2 * boxes[:, 2]).tolist(), "height": (2 * boxes[:, 3]).tolist()}
     if layer.step is not None:

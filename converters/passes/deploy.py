@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, count
 
 from ..errors import NetError
 from ..net.layer import LayerSpec, Shape
@@ -43,7 +44,7 @@ def to_deploy(
     500x500 or what fits the net better (`work_out`). Notes say what was assumed, and `assumed` for which inputs.
     """
     whole = spec
-    spec = _open(spec, phase, level, stages)
+    spec = _with_source(_open(spec, phase, level, stages))
     layers: list[LayerSpec] = []
     assumed: dict[str, str] = {}
     sized: list[str] = []
@@ -130,6 +131,25 @@ def _open(spec: NetSpec, phase: Phase, level: int, stages: Sequence[str]) -> Net
                 return replace(staged, notes=(*staged.notes, note))
     _name_what_is_missing(spec, found)
     return found
+
+
+def _with_source(spec: NetSpec) -> NetSpec:
+    """The net with a data layer before it where it has none at all: DIGITS writes its nets so, and adds its own."""
+    if any(not layer.bottoms and layer.type != "Parameter" for layer in spec.layers):
+        return spec
+    made = {top for layer in spec.layers for top in layer.tops if top not in layer.bottoms}
+    missing = tuple(dict.fromkeys(each for layer in spec.layers for each in layer.bottoms if each not in made))
+    if not missing:
+        return spec
+    names = " and ".join(f"'{name}'" for name in missing)
+    note = f"the net has no layer that brings data in; {names}, which no layer makes, are taken as its inputs"
+    source = LayerSpec(name=_new_name(spec), type="Data", tops=missing)
+    return replace(spec, layers=(source, *spec.layers), notes=(*spec.notes, note))
+
+
+def _new_name(spec: NetSpec) -> str:
+    names = {layer.name for layer in spec.layers}
+    return next(name for name in chain(("data",), (f"data{i}" for i in count())) if name not in names)
 
 
 def _name_what_is_missing(spec: NetSpec, found: NetSpec) -> None:

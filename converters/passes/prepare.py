@@ -16,6 +16,7 @@ from .batch_statistics import on_batch_statistics, with_stored_statistics
 from .choice import NetChoice, chosen
 from .deploy import to_deploy
 from .filter_phase import Phase
+from .fork_readings import with_fork_readings
 from .inputs import Weights, with_input_shapes
 from .merge_splits import merge_splits
 
@@ -46,7 +47,7 @@ def prepare(
             level=choice.level if level is None else level,
             stages=choice.stages if stages is None else stages,
         )
-        found = merge_splits(_with_statistics(spec, choice))
+        found = with_fork_readings(merge_splits(_with_statistics(spec, choice)))
     else:
         found = with_input_shapes(spec, input_shapes) if input_shapes else spec
     if crops or any(layer.type == "AutoCrop" for layer in found.layers):

@@ -5,6 +5,8 @@ supervised   layers of unknown types without weights that read labels and lead t
              py-faster-rcnn's AnchorTargetLayer and R-FCN's BoxAnnotatorOHEM
 samplers     the same that lead on to layers that are needed, such as ProposalTargetLayer: at test the proposals
              themselves go on
+margins      the same of face recognition, such as LabelSpecificAdd, and AssistedExcitation: at test what they change
+             for the label's sake goes on as it is
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ def find_supervision(spec: NetSpec, outputs: set[str]) -> Supervision:
             pass
         elif stranger and ends[index]:
             left_out.append(layer.place)
-        elif stranger and _is_sampler(layer) and layer.bottoms[0] not in labels:
+        elif stranger and (_is_sampler(layer) or _is_margin(layer)) and layer.bottoms[0] not in labels:
             left_out.append(f"{layer.place}, for whose '{layer.tops[0]}' '{layer.bottoms[0]}' goes on,")
             renamed[layer.tops[0]] = renamed.get(layer.bottoms[0], layer.bottoms[0])
         else:
@@ -88,6 +90,16 @@ def has_weights(layer: LayerSpec) -> bool:
 def is_stranger(layer: LayerSpec) -> bool:
     """True for a layer of a type that nobody has registered, and without weights as far as the net tells."""
     return params_if_valid(layer) is None and not has_weights(layer) and bool(layer.bottoms)
+
+
+def _is_margin(layer: LayerSpec) -> bool:
+    """True for a layer that changes scores or features for the label's sake, in training alone.
+
+    Sources: happynear/caffe-windows (branch ms), src/caffe/layers/label_specific_add_layer.cpp, which returns in the
+    TEST phase unless transform_test says otherwise; eric612/MobileNet-YOLO, assisted_excitation_layer.cpp, whose factor
+    falls from 1 to 0 in the course of the training.
+    """
+    return layer.type.startswith("LabelSpecific") or layer.type.endswith("Margin") or layer.type == "AssistedExcitation"
 
 
 def _is_sampler(layer: LayerSpec) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 
 from ..errors import NetError, UnknownLayerError
@@ -29,18 +30,23 @@ CLIP = (16, 112, 112)
 NO_IMAGE: tuple[Shape, ...] = ((1, 1), (1,), (1, 1, 1), (1, 1, 1, 1))
 """Shapes that are tried for an input that no convolution reads."""
 BATCHES = (2, 10, 16)
+STRIDES = (16, 8, 32, 4, 64, 2)
+"""By how much smaller a map may be than the image, that of usual heads first."""
+FEATURES = 4096
+"""Numbers of a vector in a sequence where nothing tells: VGG's fc7, of which videos are described."""
 MOST = 40_000
 """Layers that are looked at, all tries together."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """A net with its inputs in these shapes: the layers that have theirs then, and why the next has none."""
+    """A net with its inputs in these shapes: the layers that have theirs then, why the next has none, and the rest."""
 
     shapes: Mapping[str, Shape]
     rows: tuple[LayerShapes, ...]
     error: NetError | None
     stopped: LayerSpec | None
+    rest: tuple[LayerSpec, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -71,7 +77,8 @@ def attempt(spec: NetSpec, shapes: Mapping[str, Shape]) -> Attempt:
         for row in iter_layer_shapes(spec, shapes):
             rows.append(row)
     except NetError as error:
-        return Attempt(shapes, tuple(rows), error, spec.layers[len(rows)] if len(rows) < len(spec.layers) else None)
+        stopped = spec.layers[len(rows)] if len(rows) < len(spec.layers) else None
+        return Attempt(shapes, tuple(rows), error, stopped, spec.layers[len(rows) :])
     return Attempt(shapes, tuple(rows), None, None)
 
 
@@ -86,8 +93,7 @@ def work_out(spec: NetSpec, free: Mapping[str, Shape], *, sized: Sequence[str] =
     search = _Search(spec, first)
     if first.fits:
         return _smaller_for_classifier(search, [name for name in images if name not in sized]).shapes
-    once = (_other_sides, _no_images, _one_channel, _as_reshaped, _batches, _clips, _sequences)
-    for step in (*once, *once):
+    for step in (*_STEPS, *_STEPS):
         search.take(step(search.best, search.best.shapes, images, sized))
         if search.best.fits:
             break
@@ -117,19 +123,21 @@ class _Search:
 
 
 def _images(spec: NetSpec) -> set[str]:
-    """The blobs that a layer with a kernel reads, at most past layers without weights."""
+    """The blobs that a layer with a kernel reads, at most past layers that weigh channels or nothing."""
     found: set[str] = set()
     for layer in reversed(spec.layers):
         has_kernel = layer.type in ("Pooling", "LRN") or any(part in layer.type for part in _KERNELS)
         if not has_kernel and not found.intersection(layer.tops):
             continue
         params = params_if_valid(layer)
-        if has_kernel or (params is not None and not params.learns):
+        if has_kernel or (params is not None and (not params.learns or layer.type in _OF_CHANNELS)):
             found.update(layer.bottoms)
     return found
 
 
 _KERNELS = ("onvolution", "onv3d", "onvND")
+_OF_CHANNELS = ("BatchNorm", "BN", "Scale", "Bias", "PReLU")
+"""Layers whose weights are a few numbers for each channel, so that an image may stand before them."""
 
 
 Shapes = Mapping[str, Shape]
@@ -167,7 +175,66 @@ def _as_reshaped(best: Attempt, shapes: Shapes, images: Sequence[str], sized: Se
         others = [name for name in shapes if name not in images and name not in sized]
         if dims:
             yield {**shapes, layer.bottoms[0]: dims}
-            yield {**shapes, **dict.fromkeys(others, dims[:2]), layer.bottoms[0]: dims}
+            vectors = {name: (*dims[:2], FEATURES) for name in others if name in _read_by_last_axis(best)}
+            yield {**shapes, **dict.fromkeys(others, dims[:2]), **vectors, layer.bottoms[0]: dims}
+
+
+def _read_by_last_axis(best: Attempt) -> set[str]:
+    """The blobs that an InnerProduct reads along their last axis: vectors (steps, streams, numbers) of sequences."""
+    layers = (*(row.layer for row in best.rows), *best.rest)
+    inner = (layer for layer in layers if layer.type == "InnerProduct")
+    return {layer.bottoms[0] for layer in inner if layer.message.inner_product_param.axis in (-1, 2) and layer.bottoms}
+
+
+def _map_sizes(best: Attempt, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
+    """Images whose map, some strides smaller, has the height and width that a Reshape further on gives it."""
+    layer = best.stopped
+    free = [name for name in images if name not in sized and len(shapes[name]) == 4]
+    if layer is None or layer.type != "Reshape" or not free:
+        return
+    dims = [*layer.message.reshape_param.shape.dim]
+    for h, w in pairwise(dims):
+        for stride in STRIDES if min(h, w) > 1 else ():
+            yield {**shapes, **{name: (*shapes[name][:-2], h * stride, w * stride) for name in free}}
+
+
+def _as_cut(best: Attempt, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
+    """As many channels as a Slice of the input needs; the last part as large as one of the others."""
+    layer = best.stopped
+    if layer is None or layer.type != "Slice" or layer.bottoms[0] not in shapes or layer.message.slice_param.axis != 1:
+        return
+    name, points = layer.bottoms[0], [*layer.message.slice_param.slice_point]
+    for part in dict.fromkeys(end - begin for begin, end in zip([0, *points], points, strict=False)):
+        yield {**shapes, name: (*shapes[name][:1], points[-1] + part, *shapes[name][2:])}
+
+
+def _as_met(best: Attempt, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
+    """An input, or what is cut from it, in the shape of what it meets: in an Eltwise, a Concat or a MaskPooling."""
+    layer = best.stopped
+    if layer is None or layer.type not in ("Eltwise", "Concat", "MaskPooling"):
+        return
+    made = {top: shape for row in best.rows for top, shape in zip(row.layer.tops, row.tops, strict=True)}
+    for blob in layer.bottoms:
+        name = _input_of(best, blob)
+        other = next((made[each] for each in layer.bottoms if _input_of(best, each) not in shapes and each in made), ())
+        if name is None or name not in shapes or name in sized or len(other) < 2:
+            continue
+        if name in images and layer.type != "MaskPooling":
+            continue
+        channels = 1 if layer.type == "MaskPooling" else shapes[name][1] if name != blob else other[1]
+        yield {**shapes, name: (other[0], channels, *other[2:])}
+
+
+def _input_of(best: Attempt, blob: str) -> str | None:
+    """The input that a blob is, or is cut from; None for one that is computed."""
+    for row in reversed(best.rows):
+        if blob in row.layer.tops:
+            if row.layer.type == "Input":
+                return blob
+            if row.layer.type != "Slice":
+                return None
+            blob = row.layer.bottoms[0]
+    return None
 
 
 def _one_channel(best: Attempt, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
@@ -197,11 +264,30 @@ def _batches_of(layer: LayerSpec, best: Attempt) -> Iterator[int]:
         wanted = prod(dim for dim in layer.message.reshape_param.shape.dim if dim > 0)
         if count and wanted % count == 0:
             yield wanted // count
+    elif layer.type == "Eltwise" and len(layer.bottoms) > 1:
+        first, factors = made.get(layer.bottoms[0], ()), made.get(layer.bottoms[-1], ())
+        if len(factors) > 1 and first and factors[1] % first[0] == 0:  # a coefficient for each item
+            yield factors[1] // first[0]
     elif layer.type == "Slice" and layer.message.slice_param.axis == 0:
         points = [*layer.message.slice_param.slice_point]
         if points:
             yield 2 * points[-1] - (points[-2] if len(points) > 1 else 0)
         yield len(layer.tops)
+
+
+_STEPS = (
+    _other_sides,
+    _map_sizes,
+    _as_cut,
+    _as_met,
+    _no_images,
+    _one_channel,
+    _as_reshaped,
+    _batches,
+    _clips,
+    _sequences,
+)
+"""The ways in which other shapes are tried, one after the other, twice."""
 
 
 def _smaller_for_classifier(search: _Search, free: Sequence[str]) -> Attempt:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from .output import echo, note, write_columns, write_json
+from .names import read_names
+from .output import echo, write_columns, write_json
 from .progress import progress_bar
+from .segmenting import Failed, failure, tell_failed
 
 if TYPE_CHECKING:
     from ..detection import Detections
@@ -20,14 +19,6 @@ if TYPE_CHECKING:
 
 LEAST_SCORE = 0.3
 """The score from which on a detection is told, where none is asked for."""
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """An image that could not be read, and why."""
-
-    source: ImageSource
-    problem: str
 
 
 def detect_all(
@@ -42,24 +33,26 @@ def detect_all(
     one: bool,
 ) -> int:
     """Write pictures and records of every image below `out`; the exit status, 1 where an image could not be read."""
+    from converters.errors import NetError
+
     from ..detection import detect
     from ..errors import ImageError
     from ..predict.images import read_image
 
-    classes = None if names is None else _names(names)
+    classes = None if names is None else read_names(names)
     done: list[dict[str, Any]] = []
-    failed: list[Unreadable] = []
+    failed: list[Failed] = []
     results: list[dict[str, Any]] = []
     with progress_bar("images", active=len(sources) > 1, kept="what is done is written") as progress:
         for number, source in enumerate(sources, start=1):
             try:
                 pixels = read_image(source.path)
-            except (ImageError, OSError) as error:
+                found = detect(net, pixels, threshold=LEAST_SCORE if least is None else least, names=classes)
+            except (ImageError, NetError, OSError) as error:
                 if one:
                     raise
-                failed.append(Unreadable(source, str(error)))
+                failed.append(failure(source.path, error))
                 continue
-            found = detect(net, pixels, threshold=LEAST_SCORE if least is None else least, names=classes)
             done.append({"image": source.path, **_write(found, out / source.name), **found.to_json()})
             results += found.to_coco(source.name.name)
             progress(number, len(sources))
@@ -67,14 +60,6 @@ def detect_all(
         _write_coco(results, coco)
     _tell(done, failed, as_json=as_json, one=one)
     return 1 if failed else 0
-
-
-def _names(path: Path) -> tuple[str, ...]:
-    """The names of the classes, one a line, the background first."""
-    try:
-        return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    except UnicodeDecodeError as error:
-        raise click.BadParameter(f"{path}: not text in UTF-8", param_hint="'--classes'") from error
 
 
 def _write(found: Detections, base: Path) -> dict[str, Any]:
@@ -89,11 +74,9 @@ def _write_coco(results: list[dict[str, Any]], path: Path) -> None:
     write_coco(results, path)
 
 
-def _tell(done: list[dict[str, Any]], failed: list[Unreadable], *, as_json: bool, one: bool) -> None:
+def _tell(done: list[dict[str, Any]], failed: list[Failed], *, as_json: bool, one: bool) -> None:
     if as_json:
-        write_json(
-            {"images": done, "failed": [{"image": each.source.path, "problem": each.problem} for each in failed]}
-        )
+        write_json({"images": done, "failed": [{"image": each.path, "problem": each.problem} for each in failed]})
     for each in [] if as_json else done:
         if one:
             write_columns([_row(record) for record in each["detections"]], right=(1, 2, 3, 4, 5))
@@ -102,10 +85,7 @@ def _tell(done: list[dict[str, Any]], failed: list[Unreadable], *, as_json: bool
         else:
             counts = Counter(record["name"] for record in each["detections"])
             echo(f"{each['picture']}: {', '.join(f'{count} {name}' for name, count in counts.items()) or 'nothing'}")
-    if failed:
-        note(f"{len(failed)} of {len(done) + len(failed)} images could not be read:")
-        for problem in failed:
-            note(f"  {problem.problem}")
+    tell_failed(failed, len(done) + len(failed))
 
 
 def _row(record: dict[str, Any]) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from .output import echo, echo_lines, json_option, note, write_columns, write_js
 from .own_data import DATA_PATH, strict_option, tell_doubts, void_option
 from .progress import progress_bar
 from .registering import register_option
+from .threshold import threshold_option
 
 if TYPE_CHECKING:
     from ..data.records import DataSet
@@ -41,6 +42,7 @@ class EvaluateOptions(RunOptions):
     skip_bad: bool
     void: tuple[int, ...]
     strict: bool
+    threshold: float | None
     save_labels: Path | None
     submission: Path | None
     cache: Path | None
@@ -59,6 +61,7 @@ class EvaluateOptions(RunOptions):
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first images of the split.")
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Threads that decode ahead.")
 @click.option("--skip-bad", is_flag=True, help="Count and list missing or damaged files instead of stopping.")
+@threshold_option
 @click.option("--save-labels", type=_Folder, help="Write the predicted label maps there.")
 @click.option("--submission", type=_File, help="Write an archive for VOC's test server (.tar.gz).")
 @click.option("--check-submission", type=_File, help="Say whether VOC's test server would take an archive, and stop.")
@@ -144,6 +147,7 @@ class _Evaluations:
             cache=self._cache(),
             save_labels=labels,
             skip_bad=self.options.skip_bad,
+            threshold=self.options.threshold,
         )
         if net.preprocessing is None and self.processes.first:
             note(f"{name} does not say how its inputs are made; taking those of {data.title} (or say --like RELEASE)")

@@ -19,6 +19,7 @@ from .output import note
 from .own_data import DATA_PATH, void_option
 from .progress import progress_bar
 from .registering import register_option
+from .threshold import threshold_option
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,6 +41,7 @@ class ReportOptions:
     size: SizeOption
     images: int
     limit: int | None
+    threshold: float | None
     void: tuple[int, ...]
     device: str
 
@@ -56,6 +58,7 @@ class ReportOptions:
 @click.option("--size", type=SizeParam(), help="The image to draw the trace for, height first; else the net's own.")
 @click.option("--images", type=click.IntRange(min=0), default=4, show_default=True, help="So many best and worst.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first images of the split.")
+@threshold_option
 @device_option
 @register_option
 @net_options
@@ -142,7 +145,7 @@ def _evaluated(net: nn.Module, data: DataSet, weights: str, options: ReportOptio
     from ..evaluation.running import EvaluationPlan, evaluate
 
     release = options.like or getattr(net, "release", None)
-    plan = EvaluationPlan(limit=options.limit, cache=cache_dir())
+    plan = EvaluationPlan(limit=options.limit, cache=cache_dir(), threshold=options.threshold)
     with progress_bar(weights, active=True) as progress:
         return evaluate(net, data, name=Path(weights).name, release=release, plan=plan, progress=progress)
 
@@ -155,5 +158,5 @@ def _with_pictures(
 
     net = fast(net)  # as evaluate runs it, so that what it kept counts here
     found = _evaluated(net, data, weights, options) if evaluation is None else evaluation
-    best, worst = best_and_worst(net, data, found, count=options.images)
+    best, worst = best_and_worst(net, data, found, count=options.images, threshold=options.threshold)
     return replace(page, evaluation=found, best=best, worst=worst, ignore_label=data.ignore_label)

@@ -18,16 +18,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from converters.errors import MismatchError
 from converters.version import VERSION
 from weights.records import Preprocessing
 
 from ..data.errors import DataError
 from ..data.inputs import input_kinds, inputs_of, net_inputs
 from ..data.records import DataSet, Sample
+from ..predict.meaning import NetOutputs, outputs_of
 from .cache import Cache, cache_key, fingerprint
 from .labels import save_labels, saved_path
 from .metrics import histogram
+from .predicting import predicted_labels
 from .processes import Processes
 from .results import Evaluation, ImageResult
 
@@ -43,7 +44,8 @@ class EvaluationPlan:
     """The settings of an evaluation.
 
     How many of the images (None for all), decoding in how many threads (0: none), where results are kept (None:
-    nowhere), where label maps are written (None: nowhere), and whether bad files are skipped.
+    nowhere), where label maps are written (None: nowhere), whether bad files are skipped, and the probability from
+    which on a pixel is of a class, for a net that ends in a Sigmoid, or the value, for one that gives a map.
     """
 
     limit: int | None = None
@@ -51,6 +53,7 @@ class EvaluationPlan:
     cache: Path | None = None
     save_labels: Path | None = None
     skip_bad: bool = False
+    threshold: float | None = None
 
 
 def evaluate(
@@ -71,7 +74,8 @@ def evaluate(
     that does not fit the data set.
     """
     preprocessing = preprocessing_of(net, data)
-    run = _EvaluationRun(net, data, plan, preprocessing, _cache(net, data, plan, preprocessing, processes.rank))
+    cache = _cache(net, data, plan, preprocessing, processes.rank)
+    run = _EvaluationRun(net, data, plan, preprocessing, outputs_of(net), cache)
     began = time.monotonic()
     ids = data.ids[: plan.limit]
     kept, todo = processes.from_first(run.kept(ids) if processes.first else ({}, []))
@@ -129,11 +133,6 @@ def weights_digest(net: nn.Module) -> str:
     return found.hexdigest()
 
 
-def best_labels(scores: Tensor) -> Tensor:
-    """The class of each pixel, (h, w) uint8 of scores (1, classes, h, w): the first of the best."""
-    return scores[0].max(dim=0).indices.to(torch.uint8)  # argmax gives the same and takes five times as long on a CPU
-
-
 @dataclass(frozen=True)
 class _EvaluationRun:
     """One evaluation in one process."""
@@ -142,6 +141,7 @@ class _EvaluationRun:
     data: DataSet
     plan: EvaluationPlan
     preprocessing: Preprocessing
+    outputs: NetOutputs
     cache: Cache | None
 
     @property
@@ -213,33 +213,8 @@ class _EvaluationRun:
 
     def _predicted(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Label maps by output blob, on the net's device."""
-        moved = [each.to(self.device) for each in inputs.values()]
-        with torch.inference_mode():
-            output = self.net(moved[0]) if len(moved) == 1 else self.net(**dict(zip(inputs, moved, strict=True)))
-        outputs = output if isinstance(output, dict) else {next(iter(self.data.classes)): output}
-        if set(outputs) != set(self.data.classes):
-            raise MismatchError(
-                f"the net's outputs are {', '.join(outputs)}; {self.data.title} is labelled for "
-                f"{', '.join(self.data.classes)}",
-                path=self.data.root,
-            )
-        size = next(iter(moved)).shape[-2:]
-        for head, scores in outputs.items():
-            self._check(head, scores, size)
-        return {head: best_labels(scores) for head, scores in outputs.items()}
-
-    def _check(self, head: str, scores: Tensor, size: Sequence[int]) -> None:
-        classes = len(self.data.classes[head])
-        if scores.ndim != 4 or scores.shape[1] != classes:
-            scored = scores.shape[1] if scores.ndim > 1 else 0
-            raise MismatchError(
-                f"the net scores {scored} classes, and {self.data.title} has {classes}",
-                path=self.data.root,
-                hint="the names of your own classes go into a file classes.txt in the data set's folder, one a line",
-            )
-        if tuple(scores.shape[2:]) != tuple(size):
-            problem = f"the net's scores are {tuple(scores.shape[2:])} for an image of {tuple(size)}"
-            raise MismatchError(problem, path=self.data.root)
+        moved = {name: each.to(self.device) for name, each in inputs.items()}
+        return predicted_labels(self.net, self.outputs, moved, self.data, threshold=self.plan.threshold)
 
     def _read_ahead(self, ids: Sequence[str]) -> Iterator[tuple[str, Callable[[], Sample]]]:
         """The images in order, each as a call that gives it or raises; a few are read in other threads meanwhile."""
@@ -295,6 +270,7 @@ def _cache(
             "root": str(data.root.resolve()),
             "labels": {head: _meaning(files.read) for head, files in data.labels.items()},
             "void": data.void,
+            **({} if plan.threshold is None else {"threshold": plan.threshold}),
             "classes": {head: list(names) for head, names in data.classes.items()},
             "device": device_of(net).type,
             "version": VERSION,

@@ -1,4 +1,4 @@
-"""From an image to a label map and a picture of it."""
+"""From an image to what a net says of it, and to pictures and files of that."""
 
 from __future__ import annotations
 
@@ -7,13 +7,25 @@ from typing import TYPE_CHECKING
 from converters.lazy import lazy_attributes
 
 if TYPE_CHECKING:
+    from .classifying import Classification, classify
     from .preparing import prepare
+    from .seeing import see
     from .segmentation import Segmentation
     from .segmenting import segment, segment_all
+    from .value_map import ValueMap
 
-__all__ = ["Segmentation", "prepare", "segment", "segment_all"]
+__all__ = ["Classification", "Segmentation", "ValueMap", "classify", "prepare", "see", "segment", "segment_all"]
 
 __getattr__, __dir__ = lazy_attributes(
     __name__,
-    {"Segmentation": "segmentation", "prepare": "preparing", "segment": "segmenting", "segment_all": "segmenting"},
+    {
+        "Classification": "classifying",
+        "Segmentation": "segmentation",
+        "ValueMap": "value_map",
+        "classify": "classifying",
+        "prepare": "preparing",
+        "see": "seeing",
+        "segment": "segmenting",
+        "segment_all": "segmenting",
+    },
 )

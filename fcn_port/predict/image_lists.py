@@ -15,8 +15,14 @@ OUTPUTS = (".labels.png", ".overlay.png", ".scores.npz")
 """The endings of an image's results; such files are not taken for images of a folder."""
 DETECTIONS = (".detections.png", ".detections.json")
 """The endings of the results of an image in which a net finds objects."""
-PROBABILITIES = ".probabilities"
-"""The ending of the folder of an image's probability maps."""
+SIDECAR = ".labels.json"
+"""The ending of the table of classes beside an image's labels."""
+CLASSIFICATION = ".classes.json"
+"""The ending of the classes that a net gives an image as a whole."""
+MAP = ".map.png"
+"""The ending of a map of values."""
+PROBABILITIES, MAPS = ".probabilities", ".maps"
+"""The endings of the folders of an image's probabilities, and of its maps of values."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +81,13 @@ def _below(folder: Path) -> Iterator[Path]:
         raise error
 
     for place, folders, files in os.walk(folder, onerror=fail):
-        folders[:] = sorted((f for f in folders if not f.startswith(".") and not f.endswith(PROBABILITIES)), key=_order)
+        folders[:] = sorted(
+            (f for f in folders if not f.startswith(".") and not f.endswith((PROBABILITIES, MAPS))), key=_order
+        )
         for file in sorted(files, key=_order):
             if (
                 not file.startswith(".")
-                and not file.endswith((*OUTPUTS, *DETECTIONS))
+                and not file.endswith((*OUTPUTS, *DETECTIONS, MAP))
                 and Path(file).suffix.lower() in endings
             ):
                 yield Path(place, file)

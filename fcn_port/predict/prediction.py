@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
 
 from converters.errors import NetError
+from converters.safety import refused_memory
 
 from ..errors import ImageError
 from .image_lists import ImageSource
 from .images import read_image
-from .segmenting import Seen, segment_all
+from .meaning import outputs_of
+from .segmenting import OfPixels, ReadOptions, read_all
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """An image and what the net sees in it, or why it could not be read."""
+    """An image and what the net's outputs say of its pixels, or why it could not be done."""
 
     source: ImageSource
-    seen: Seen | None
+    seen: Mapping[str, OfPixels] | None
     problem: str | None = None
 
 
+_LABELS_ONLY = ReadOptions(keep_scores=False)
 _WAITING = 4
 """So many batches' images may wait for others of their size."""
 
@@ -34,25 +37,27 @@ def predict_all(
     sources: Sequence[ImageSource],
     *,
     batch: int = 1,
-    tile: int | None = None,
-    keep_scores: bool = False,
+    options: ReadOptions = _LABELS_ONLY,
 ) -> Iterator[Predicted]:
     """Segment each image, and give it as it gets done; images of one size go through it `batch` at a time.
 
-    Images that cannot be read, and ones of a size that the net does not take, come out with the reason; where there is
-    only one, that is raised. Raises ValueError as `segment` does.
+    Images that cannot be read, and ones that the net does not take or has no memory for, come out with the reason;
+    where there is only one, that is raised. Raises ValueError as `segment` does.
     """
+    outputs = outputs_of(net)
     waiting: dict[tuple[int, ...], list[tuple[ImageSource, np.ndarray]]] = {}
 
     def run(size: tuple[int, ...]) -> Iterator[Predicted]:
         group = waiting.pop(size)
         try:
-            found = segment_all(net, [pixels for _, pixels in group], tile=tile, keep_scores=keep_scores)
-        except (NetError, ImageError) as error:
-            if len(sources) == 1:
+            found = read_all(net, [pixels for _, pixels in group], options, outputs=outputs)
+        except (NetError, ImageError, RuntimeError, MemoryError) as error:
+            asked = refused_memory(error)
+            if len(sources) == 1 or (asked is None and not isinstance(error, NetError | ImageError)):
                 raise
+            why = str(error).splitlines()[0] if asked is None else f"not enough memory: {asked} asked for"
             for source, _ in group:
-                yield Predicted(source, None, f"{source.path}: {str(error).splitlines()[0]}")
+                yield Predicted(source, None, f"{source.path}: {why}")
             return
         for (source, _), seen in zip(group, found, strict=True):
             yield Predicted(source, seen)

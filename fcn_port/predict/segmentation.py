@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -24,11 +25,14 @@ _STRIP = 1 << 20
 """Pixels that are tinted at a time: tinting works in double precision, which is 48 bytes a pixel."""
 
 
+SegmentationKind = Literal["scores", "probabilities", "independent", "labels"]
+
+
 @dataclass(frozen=True)
 class ClassShare:
     """A class that occurs in a label map: its label, name and colour (RGB), and its share of the pixels, 0 to 1.
 
-    `drawn` is False for the background, which an overlay leaves as the image is.
+    `drawn` is False for the background, which an overlay leaves as the image is; `pixels` is how many it has.
     """
 
     label: int
@@ -36,6 +40,7 @@ class ClassShare:
     share: float
     colour: tuple[int, int, int]
     drawn: bool
+    pixels: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +48,11 @@ class Segmentation:
     """The labels and scores that a net gives one image.
 
     `labels` (h, w) is the class of each pixel, the first of the best where scores tie, uint8 (int64 for more than 256
-    classes); `scores` (classes, h, w) float32 the net's output, None where it was not kept; `image` (h, w, 3) uint8 RGB
-    what it looked at; `classes` the names, if known; `palette` (256, 3) uint8 RGB. In a notebook it shows itself.
+    classes); `scores` (classes, h, w) float32 the net's output, None where it was not kept or told none; `image`
+    (h, w, 3) uint8 RGB what it looked at; `classes` the names, if known; `palette` (256, 3) uint8 RGB. `kind` says what
+    the scores are: "probabilities" add up to 1, "independent" ones are each of their own class, and of those label 0 is
+    none and label k + 1 the class of channel k; `bounded` is False where those are plain values with a threshold.
+    `coarse` is the size (h, w) of the net's output where that was less than the image's. In a notebook it shows itself.
     """
 
     labels: np.ndarray
@@ -52,12 +60,16 @@ class Segmentation:
     image: np.ndarray
     classes: tuple[str, ...]
     palette: np.ndarray
+    kind: SegmentationKind = "scores"
+    coarse: tuple[int, int] | None = None
+    bounded: bool = True
 
     def __repr__(self) -> str:
         h, w = self.labels.shape
         shares = [f"{name} {share:.1%}" for name, share in self.share_of_classes().items()]
         more = f" and {len(shares) - _NAMED} more" if len(shares) > _NAMED else ""
-        scores = "no scores kept" if self.scores is None else f"scores of {len(self.scores)} classes"
+        scores = "no scores kept" if self.scores is None else f"{self.kind} of {len(self.scores)} classes"
+        scores = "labels" if self.kind == "labels" else scores
         return f"Segmentation({h}x{w}, {scores}: {', '.join(shares[:_NAMED])}{more})"
 
     def label_image(self) -> Image.Image:
@@ -90,16 +102,30 @@ class Segmentation:
         return with_legend(self.overlay(), self._legend())
 
     def share_of_classes(self) -> dict[str, float]:
-        """The share of the pixels of each class that occurs, the largest first."""
-        return {self._name(label): share for label, share in self._shares().items()}
+        """The share of the pixels of each class that occurs, the largest first; classes of one name together."""
+        found: dict[str, float] = {}
+        for each in self.classes_found():
+            found[each.name] = found.get(each.name, 0.0) + each.share
+        return found
 
     def classes_found(self) -> list[ClassShare]:
         """Each class that occurs, the largest first; names may be the same where labels are not."""
+        counts = np.bincount(self.labels.ravel())
         found = []
-        for label, share in self._shares().items():
-            r, g, b = (int(value) for value in self.palette[label % 256])
-            found.append(ClassShare(label, self._name(label), share, (r, g, b), label >= self._first_drawn))
+        for label in (int(each) for each in np.argsort(-counts, kind="stable") if counts[each]):
+            share = float(counts[label]) / self.labels.size
+            drawn = label >= self._first_drawn
+            found.append(ClassShare(label, self.name(label), share, self.colour(label), drawn, int(counts[label])))
         return found
+
+    def name(self, label: int) -> str:
+        """The name of a label, "class 7" where none is known."""
+        return self.classes[label] if label < len(self.classes) else f"class {label}"
+
+    def colour(self, label: int) -> tuple[int, int, int]:
+        """The colour of a label, RGB."""
+        r, g, b = (int(value) for value in self.palette[label % 256])
+        return r, g, b
 
     @property
     def _first_drawn(self) -> int:
@@ -109,13 +135,6 @@ class Segmentation:
     def _legend(self) -> list[LegendEntry]:
         shown = [each for each in self.classes_found() if each.drawn and each.share >= _LEAST_SHARE]
         return [(f"{each.name} {each.share:.1%}", each.colour) for each in shown]
-
-    def _shares(self) -> dict[int, float]:
-        counts = np.bincount(self.labels.ravel())
-        return {int(i): float(counts[i]) / self.labels.size for i in np.argsort(-counts, kind="stable") if counts[i]}
-
-    def _name(self, label: int) -> str:
-        return self.classes[label] if label < len(self.classes) else f"class {label}"
 
     def _repr_png_(self) -> bytes:
         picture = self.overlay()

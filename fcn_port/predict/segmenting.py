@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from converters.errors import CaffeFormatError, NetError
+from converters.errors import NetError
 from converters.execution import CaffeNet
 from weights.records import InputRecipe, Preprocessing
 
-from .images import ImageLike, read_image, to_input
+from .images import ImageLike, read_image
+from .meaning import NetOutputs, OutputMeaning, outputs_of
 from .palettes import voc_palette
+from .reading import ReadOutput, label_type, read_output
+from .running import recipe_of, run_net
 from .segmentation import Segmentation
 from .tiles import tiles_of
+from .value_map import ValueMap
 
 if TYPE_CHECKING:
     from ..nets import SiftFlow
@@ -27,6 +30,8 @@ _RANDOM = (CaffeNet, nn.Dropout, nn.Dropout2d)
 
 Seen = Segmentation | dict[str, Segmentation]
 """The segmentation by a net with one output, or those by one with several, by output."""
+OfPixels = Segmentation | ValueMap
+"""The record of what one output says of an image's pixels."""
 
 
 @overload
@@ -37,6 +42,7 @@ def segment(  # type: ignore[overload-overlap]  # a SiftFlow is an nn.Module, to
     preprocessing: Preprocessing | None = ...,
     tile: int | None = ...,
     keep_scores: bool = ...,
+    threshold: float | None = ...,
 ) -> dict[str, Segmentation]: ...
 @overload
 def segment(
@@ -46,6 +52,7 @@ def segment(
     preprocessing: Preprocessing | None = ...,
     tile: int | None = ...,
     keep_scores: bool = ...,
+    threshold: float | None = ...,
 ) -> Segmentation: ...
 def segment(
     net: nn.Module,
@@ -54,6 +61,7 @@ def segment(
     preprocessing: Preprocessing | None = None,
     tile: int | None = None,
     keep_scores: bool = True,
+    threshold: float | None = None,
 ) -> Seen:
     """Segment a Pillow image, an image file, or an (h, w, 3) uint8 RGB array, in its own size.
 
@@ -61,10 +69,15 @@ def segment(
     Segmentation for each, by name; type checkers know so of SIFT Flow's nets (`load` and `build` of their names), and
     take every other for one with one output: `cast` the result where a file holds another. With `tile` the net sees at
     most tile x tile pixels at a time, and the result is that of the whole image but for rounding; `keep_scores=False`
-    then saves most of the memory. Raises ImageError for an image that cannot be read or is none, ValueError for a
-    net that does not say how its input is made, takes several or is in train mode, and for tiles that are too small.
+    then saves most of the memory. `threshold` is the probability from which on a pixel is of a class, where the net
+    ends in a Sigmoid (0.5), or the value, where it gives a map. An output that is coarser than the image is upsampled
+    bilinearly. Raises ImageError for an image that cannot be read or is none, NetError for a net that labels no pixels,
+    ValueError for one that does not say how its input is made, takes several or is in train mode, and for tiles that
+    are too small.
     """
-    return segment_all(net, [image], preprocessing=preprocessing, tile=tile, keep_scores=keep_scores)[0]
+    return segment_all(
+        net, [image], preprocessing=preprocessing, tile=tile, keep_scores=keep_scores, threshold=threshold
+    )[0]
 
 
 def segment_all(
@@ -74,17 +87,65 @@ def segment_all(
     preprocessing: Preprocessing | None = None,
     tile: int | None = None,
     keep_scores: bool = True,
+    threshold: float | None = None,
 ) -> list[Seen]:
     """Segment images of one size in one pass of the net; otherwise as `segment`. ValueError if sizes differ."""
+    options = ReadOptions(tile=tile, keep_scores=keep_scores, threshold=threshold)
+    return [_segmentations(each) for each in read_all(net, images, options, preprocessing=preprocessing)]
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """The settings of `segment` that are the same for all images."""
+
+    tile: int | None = None
+    keep_scores: bool = True
+    threshold: float | None = None
+
+
+def read_all(
+    net: nn.Module,
+    images: Sequence[ImageLike],
+    options: ReadOptions = ReadOptions(),
+    *,
+    preprocessing: Preprocessing | None = None,
+    outputs: NetOutputs | None = None,
+) -> list[dict[str, OfPixels]]:
+    """What a net's outputs say of the pixels of images of one size, by output, "" for the only one.
+
+    `outputs` are the net's, where they are known already. Outputs that say nothing of pixels are left out; NetError
+    where none does. Otherwise as `segment_all`.
+    """
     if any(part.training and isinstance(part, _RANDOM) for part in net.modules()):
         raise ValueError("the net is in train mode, in which dropout is random: call net.eval() first")
-    work = _Work(net, _recipe(net, preprocessing), keep_scores)
+    work = _Work(net, recipe_of(net, preprocessing), outputs or outputs_of(net), options)
     pixels = [read_image(image) for image in images]
     if len({each.shape for each in pixels}) > 1:
         raise ValueError("images of one pass are of one size; segment them one by one")
-    if tile is not None:
-        return [work.tiled(each, tile) for each in pixels]
+    if options.tile is not None:
+        return [work.tiled(each, options.tile) for each in pixels]
     return work.whole(pixels)
+
+
+def _segmentations(found: Mapping[str, OfPixels]) -> Seen:
+    """The segmentations alone; NetError where there is none."""
+    kept = {name: each for name, each in found.items() if isinstance(each, Segmentation)}
+    if not kept:
+        raise NetError(
+            "its output is a map of values, which are no classes",
+            hint="fcn_port.see gives the map; threshold=VALUE makes two classes of it",
+        )
+    return kept[""] if list(kept) == [""] else kept
+
+
+@dataclass(frozen=True, eq=False)
+class _OutputOfImage:
+    """What one output says of one image: labels (h, w) if it tells some, values (channels, h, w) if they are kept."""
+
+    meaning: OutputMeaning
+    labels: np.ndarray | None
+    values: np.ndarray | None
+    coarse: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,106 +154,93 @@ class _Work:
 
     net: nn.Module
     recipe: InputRecipe
-    keep_scores: bool
+    outputs: NetOutputs
+    options: ReadOptions
 
-    def whole(self, pixels: list[np.ndarray]) -> list[Seen]:
+    def whole(self, pixels: list[np.ndarray]) -> list[dict[str, OfPixels]]:
         if not pixels:
             return []
         outputs = self._run(pixels)
-        found = []
-        for i, each in enumerate(pixels):
-            heads = {
-                head: (_labels(scores[i]), _to_numpy(scores[i]) if self.keep_scores else None)
-                for head, scores in outputs.items()
-            }
-            found.append(self._seen(heads, each))
-        return found
+        return [
+            self._seen({head: self._head(found[i]) for head, found in outputs.items()}, each)
+            for i, each in enumerate(pixels)
+        ]
 
-    def tiled(self, pixels: np.ndarray, tile: int) -> Seen:
+    def tiled(self, pixels: np.ndarray, tile: int) -> dict[str, OfPixels]:
         h, w = pixels.shape[:2]
-        heads: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
+        heads: dict[str, _OutputOfImage] = {}
         for rows, columns in tiles_of(self.net, (h, w), tile):
             part = pixels[rows.seen.lo : rows.seen.hi, columns.seen.lo : columns.seen.hi]
             own = (rows.core.within(rows.seen), columns.core.within(columns.seen))
-            place = (slice(*rows.core), slice(*columns.core))
-            for head, whole in self._run([part]).items():
-                if tuple(whole.shape[2:]) != part.shape[:2]:
-                    raise ValueError(f"scores of {tuple(whole.shape[2:])} for a tile of {part.shape[:2]}: no tiling")
-                scores = whole[0][:, own[0], own[1]]
+            place = (Ellipsis, slice(*rows.core), slice(*columns.core))
+            for head, (read,) in self._run([part]).items():
+                if read.coarse is not None:
+                    raise ValueError(f"scores of {read.coarse} for a tile of {part.shape[:2]}: no tiling")
+                found = self._head(ReadOutput(read.meaning, read.values[:, own[0], own[1]]))
                 if head not in heads:
-                    kept = np.empty((len(scores), h, w), np.float32) if self.keep_scores else None
-                    heads[head] = np.empty((h, w), _label_type(len(scores))), kept
-                labels, kept = heads[head]
-                labels[place] = _labels(scores)
-                if kept is not None:
-                    kept[:, place[0], place[1]] = _to_numpy(scores)
+                    heads[head] = _OutputOfImage(read.meaning, _room(found.labels, (h, w)), _room(found.values, (h, w)))
+                for whole, each in ((heads[head].labels, found.labels), (heads[head].values, found.values)):
+                    if whole is not None and each is not None:
+                        whole[place] = each
         return self._seen(heads, pixels)
 
-    def _run(self, pixels: list[np.ndarray]) -> dict[str, Tensor]:
-        """Scores (n, classes, h, w) by output, "" for the only one; NetError for a net that does not give such."""
-        parameter = next(self.net.parameters(), torch.empty(0))
-        x = torch.cat([to_input(each, self.recipe) for each in pixels]).to(parameter.device, parameter.dtype)
-        try:
-            with torch.inference_mode():
-                output = self.net(x)
-        except ValueError as error:  # the input does not fit
-            if isinstance(error, CaffeFormatError) and not isinstance(error, NetError):
-                raise
-            raise NetError(f"this net does not take an image of {_size(x)} pixels: {error}") from error
-        found = output if isinstance(output, dict) else {"": output}
-        _check_scores(found, x)
+    def _head(self, read: ReadOutput) -> _OutputOfImage:
+        """The labels of an output, and its values where they are wanted or are all that there is."""
+        meaning, threshold = read.meaning, self.options.threshold
+        labelled = meaning.kind != "map" or (threshold is not None and meaning.channels == 1)
+        labels = read.labels(threshold=threshold).cpu().numpy() if labelled else None
+        if labels is not None:
+            labels = labels.astype(label_type(meaning.labels or int(labels.max(initial=0)) + 1))
+        small = meaning.kind in ("map", "independent") and meaning.channels == 1
+        kept = small or labels is None or (self.options.keep_scores and meaning.kind != "labels")
+        return _OutputOfImage(meaning, labels, _to_numpy(read.values) if kept else None, read.coarse)
+
+    def _run(self, pixels: list[np.ndarray]) -> dict[str, list[ReadOutput]]:
+        """Each output of the net that tells of pixels, for each image; NetError for a net that gives none."""
+        given = run_net(self.net, pixels, self.recipe)
+        size = (int(pixels[0].shape[0]), int(pixels[0].shape[1]))
+        found, problem = {}, NetError("this net has no output")
+        for name, each in given.items():
+            try:
+                if len(each) != len(pixels):
+                    raise NetError(f"its output {name or 'blob'} is {tuple(each.shape)} for {len(pixels)} images")
+                found[name] = read_output(self.outputs, name, each, size)
+            except NetError as error:
+                problem = error
+        if not found:
+            raise problem
         return found
 
-    def _seen(self, heads: Mapping[str, tuple[np.ndarray, np.ndarray | None]], pixels: np.ndarray) -> Seen:
+    def _seen(self, heads: Mapping[str, _OutputOfImage], pixels: np.ndarray) -> dict[str, OfPixels]:
         classes: Mapping[str, tuple[str, ...]] = getattr(self.net, "classes", None) or {}
         colours = getattr(self.net, "palette", None)
         colours = voc_palette() if colours is None else colours
         only = next(iter(classes.values()), ())
-        found = {
-            head: Segmentation(labels, scores, pixels, classes.get(head, ()) if head else only, colours)
-            for head, (labels, scores) in heads.items()
+        return {
+            head: _record(each, pixels, classes.get(head, ()) if head else only, colours)
+            for head, each in heads.items()
         }
-        return found[""] if list(found) == [""] else found
 
 
-def _recipe(net: nn.Module, preprocessing: Preprocessing | None) -> InputRecipe:
-    recipe = preprocessing or getattr(net, "preprocessing", None)
-    if recipe is None:
-        raise ValueError(
-            "this net does not say how its input is made; pass preprocessing=, such as that of a release: "
-            'weights.release("voc-fcn8s").preprocessing'
-        )
-    if len(recipe.inputs) != 1:
-        names = ", ".join(each.name for each in recipe.inputs)
-        raise ValueError(f"this net has {len(recipe.inputs)} inputs ({names}); segment takes nets with one image")
-    return recipe.inputs[0]
+def _record(head: _OutputOfImage, pixels: np.ndarray, names: tuple[str, ...], colours: np.ndarray) -> OfPixels:
+    meaning = head.meaning
+    if head.labels is None:
+        assert head.values is not None
+        return ValueMap(head.values, meaning.bounded, pixels, names, head.coarse)
+    kind = meaning.kind if meaning.kind in ("scores", "probabilities", "labels") else "independent"
+    if kind == "independent":
+        names = _with_none(names, meaning.channels)
+    bounded = kind != "independent" or meaning.bounded
+    return Segmentation(head.labels, head.values, pixels, names, colours, kind, head.coarse, bounded)
 
 
-def _check_scores(found: Mapping[str, Tensor], x: Tensor) -> None:
-    """NetError unless each output scores every pixel of every image."""
-    for name, scores in found.items():
-        if scores.ndim != 4 or len(scores) != len(x) or scores.shape[2:] != x.shape[2:] or not scores.shape[1]:
-            raise NetError(
-                f"its output{f' {name!r}' if name else ''} is {tuple(scores.shape)} for an image of {_size(x)} pixels; "
-                f"expected scores of each pixel, ({len(x)}, classes, {x.shape[2]}, {x.shape[3]})",
-                hint="segmenting takes nets that label pixels; run another one as a module: net(x)",
-            )
-    if not found:
-        raise NetError("this net has no output")
+def _with_none(names: tuple[str, ...], channels: int) -> tuple[str, ...]:
+    """The names of labels 0 to `channels`, of which 0 is no class: as given if they are so many, else with one more."""
+    return names if len(names) == channels + 1 else ("background", *names)
 
 
-def _size(x: Tensor) -> str:
-    return f"{x.shape[2]}x{x.shape[3]}"
-
-
-def _labels(scores: Tensor) -> np.ndarray:
-    """The first of the best classes at each position of (classes, h, w)."""
-    best = scores.max(dim=0).indices  # argmax gives the same and takes five times as long on a CPU
-    return best.cpu().numpy().astype(_label_type(len(scores)))
-
-
-def _label_type(classes: int) -> type[np.integer]:
-    return np.uint8 if classes <= 256 else np.int64
+def _room(like: np.ndarray | None, size: tuple[int, int]) -> np.ndarray | None:
+    return None if like is None else np.zeros(like.shape[:-2] + size, like.dtype)
 
 
 def _to_numpy(scores: Tensor) -> np.ndarray:

@@ -17,9 +17,10 @@ from converters.errors import CaffeFormatError, MismatchError
 from fcn_port.data import DataError, make_shapes, net_inputs, open_dataset
 from fcn_port.data.inputs import input_kinds
 from fcn_port.evaluation import Evaluation, EvaluationPlan, evaluate, read_evaluation
-from fcn_port.evaluation.running import best_labels, preprocessing_of, weights_digest
+from fcn_port.evaluation.running import preprocessing_of, weights_digest
 from fcn_port.nets import FCN8s, FCN32sColorDepth, FCN32sColorHHA, SiftFlowFCN32s, Widths
 from fcn_port.predict.palettes import voc_palette
+from fcn_port.predict.reading import best_labels
 from parity_tests.datasets import VOC_FOLDERS, make_nyud, make_siftflow, make_voc
 from weights import datasets
 
@@ -93,9 +94,9 @@ def test_limit_and_progress(net: nn.Module, shapes: Path) -> None:
 
 def test_the_first_of_equal_scores_wins() -> None:
     scores = torch.tensor([1.0, 3.0, 3.0, 2.0, 3.0]).reshape(1, 5, 1, 1).expand(1, 5, 7, 9)
-    assert (best_labels(scores) == 1).all()
+    assert (best_labels(scores[0]) == 1).all()
     rounded = torch.randn(1, 21, 40, 50, generator=torch.Generator().manual_seed(0)).round()
-    assert np.array_equal(best_labels(rounded).numpy(), rounded[0].numpy().argmax(axis=0))
+    assert np.array_equal(best_labels(rounded[0]).numpy(), rounded[0].numpy().argmax(axis=0))
 
 
 # --- resuming --------------------------------------------------------------------------------------------------------

@@ -198,3 +198,22 @@ def test_clustered_sizes_go_in_pairs() -> None:
     for settings in ("", "width: 4", "width: 4 height: 3 height: 2", "width: 4 height: 0"):
         with pytest.raises(NetError, match="height"):
             priors(settings, "PriorBoxClustered")
+
+
+def test_textboxes_boxes_stand_half_a_cell_lower_as_well() -> None:
+    """MhLiao/TextBoxes, prior_box_layer.cpp: center_y is (h + 0.5) * step_y, and (h + 1.0) * step_y for the second."""
+    plain = text("min_size: 7 aspect_ratio: 3 flip: false clip: true")
+    layer = parse_prototxt(plain.replace('top: "it"', 'top: "it" fork: "TextBoxes"')).layers[-1].params
+    assert isinstance(layer, PriorBox)
+    (top,) = layer.forward((torch.zeros(1, 2, *CELLS), torch.zeros(1, 3, *IMAGE)), ())
+    step_h, step_w = IMAGE[0] / CELLS[0], IMAGE[1] / CELLS[1]
+    expected = []
+    for h in range(CELLS[0]):
+        for w in range(CELLS[1]):
+            for width, height in ((7, 7), of_ratio(7, 3)):
+                for below in (0.5, 1.0):
+                    x, y = (w + 0.5) * step_w, (h + below) * step_h
+                    box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+                    sides = (IMAGE[1], IMAGE[0], IMAGE[1], IMAGE[0])
+                    expected.append([min(max(a / b, 0), 1) for a, b in zip(box, sides, strict=True)])
+    np.testing.assert_allclose(top.numpy().reshape(2, -1, 4)[0], expected, rtol=1e-5, atol=1e-6)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from converters import NetError, to_deploy
+from converters.net import validate
 from converters.passes import inputs
-from parity_tests.passes.texts import CONV, TRAIN, layer, layers, net
+from parity_tests.passes.texts import CONV, INPUT, TRAIN, layer, layers, net
 
 
 def test_two_inputs_keep_their_names_and_depth_has_one_channel(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,3 +128,20 @@ def test_given_shapes_come_first() -> None:
     assert dict(to_deploy(spec, input_shapes={"data": (1, 3, 9, 9)}).inputs) == {"data": (1, 3, 9, 9)}
     with pytest.raises(NetError, match=r"the net has no input 'image'\n  inputs: data"):
         to_deploy(spec, input_shapes={"image": (1, 3, 9, 9)})
+
+
+def test_a_net_without_a_source_gets_inputs() -> None:
+    """DIGITS' standard networks begin at the blob 'data', which DIGITS' own data layer makes; the label only judges."""
+    spec = to_deploy(
+        net(
+            layer("conv", "Convolution", "data", "conv", CONV),
+            layer("loss", "SoftmaxWithLoss", "conv label", "loss"),
+        )
+    )
+    assert dict(spec.inputs) == {"data": (1, 3, 500, 500)} and spec.outputs == ("conv",)
+    assert any("no layer that brings data in; 'data' and 'label'" in note for note in spec.notes)
+
+
+def test_a_net_with_a_source_and_a_blob_that_nobody_makes_is_no_net() -> None:
+    with pytest.raises(NetError, match="no layer before it makes its bottom 'dta'"):
+        validate(to_deploy(net(INPUT, layer("conv", "Convolution", "dta", "conv", CONV))))

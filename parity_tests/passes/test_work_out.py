@@ -77,3 +77,44 @@ def test_what_is_given_is_never_changed() -> None:
     given = to_deploy(parse_prototxt(text), input_shapes={"data": (1, 3, 500, 400)})
     assert dict(given.inputs) == {"data": (1, 3, 500, 400)} and given.assumed == ()
     assert to_deploy(parse_prototxt(text)).assumed == ("data",)
+
+
+def test_the_size_of_the_map_that_a_reshape_says() -> None:
+    """An image of 400x688, strides of 16 before dims 25 and 43; a BatchNorm stands between image and convolution."""
+    halved = "pooling_param { kernel_size: 4 stride: 4 }"
+    found = _inputs(
+        layer("d", "Python", "", "data label", 'python_param { module: "m" layer: "DataLayer" }'),
+        layer("norm", "BatchNorm", "data", "norm"),
+        layer("conv", "Convolution", "norm", "conv", CONV),
+        layer("p1", "Pooling", "conv", "p1", halved),
+        layer("p2", "Pooling", "p1", "p2", halved),
+        layer("perm", "Permute", "p2", "perm", "permute_param { order: 0 order: 2 order: 3 order: 1 }"),
+        layer("flat", "Reshape", "perm", "flat", "reshape_param { shape { dim: 0 dim: -1 dim: 2 } }"),
+        layer("map", "Reshape", "flat", "map", "reshape_param { shape { dim: 0 dim: 25 dim: 43 dim: -1 } }"),
+    )
+    assert found == {"data": (1, 3, 400, 688)}
+
+
+def test_labels_that_are_cut_and_met() -> None:
+    """OpenPose's training nets: the label's channels from its Slice, its size from the scores that it weighs."""
+    found = _inputs(
+        layer("d", "CPMData", "", "data label"),
+        layer("cut", "Slice", "label", "mask more rest", "slice_param { slice_point: 2 slice_point: 4 }"),
+        layer("conv", "Convolution", "data", "conv", CONV),
+        layer("pool", "Pooling", "conv", "pool", "pooling_param { kernel_size: 4 stride: 4 }"),
+        layer("score", "Convolution", "pool", "score", CONV),
+        layer("weighed", "Eltwise", "score mask", "weighed", "eltwise_param { operation: PROD }"),
+    )
+    assert found["label"] == (1, 6, 125, 125)
+
+
+def test_sequences_of_words_and_vectors() -> None:
+    """S2VT: a Reshape says steps and streams, and an InnerProduct along the last axis that its bottom is vectors."""
+    found = _inputs(
+        layer("d", "HDF5Data", "", "words stage frames"),
+        layer("r", "Reshape", "stage", "stage3", "reshape_param { shape { dim: 8 dim: 3 dim: 1 } }"),
+        layer("f", "InnerProduct", "frames", "f", "inner_product_param { num_output: 4 axis: -1 }"),
+        layer("e", "Embed", "words", "e", "embed_param { input_dim: 9 num_output: 4 bias_term: false }"),
+        layer("both", "Concat", "f e stage3", "both", "concat_param { axis: 2 }"),
+    )
+    assert found == {"words": (8, 3), "stage": (8, 3, 1), "frames": (8, 3, 4096)}

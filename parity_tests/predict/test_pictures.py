@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, features
+from torch import nn
 
 from converters.safety.limits import VARIABLE
 from fcn_port.data import DataError
@@ -110,8 +111,8 @@ def test_a_folder_with_other_pictures_is_done_to_its_end(tmp_path: Path, monkeyp
     if features.check("avif"):
         (tmp_path / "4.avif").write_bytes(encoded("AVIF")[:-200])
     (tmp_path / "5.png").write_bytes(encoded("PNG"))
-    monkeypatch.setattr("fcn_port.predict.prediction.segment_all", lambda net, pixels, **options: pixels)
-    found = {each.source.path.name: each for each in predict_all(None, gather([tmp_path]))}
+    monkeypatch.setattr("fcn_port.predict.prediction.read_all", lambda net, pixels, *given, **options: pixels)
+    found = {each.source.path.name: each for each in predict_all(nn.Identity(), gather([tmp_path]))}
     assert found.pop("5.png").seen is not None and len(found) >= 3
     for name, each in found.items():
         assert each.seen is None and f"{name}: not an image that can be read: none of JPEG" in str(each.problem)

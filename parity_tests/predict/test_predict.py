@@ -55,7 +55,7 @@ def test_a_folder_keeps_its_folders(weights: str, tmp_path: Path, capsys: pytest
     (tmp_path / "in" / "notes.md").write_text("no image")
     out = tmp_path / "out"
     assert predict(weights, tmp_path / "in", "-o", out, "--json") == 0
-    both = (".labels.png", ".overlay.png")
+    both = (".labels.png", ".labels.json", ".overlay.png")
     assert files_in(out) == {name + end for name in ("a", "deep/b", "deep/er/c") for end in both}
     found = json.loads(capsys.readouterr().out)
     assert [Path(each["image"]).name for each in found["images"]] == ["a.png", "b.jpg", "c.tif"]
@@ -111,10 +111,10 @@ def test_bad_files_are_listed_and_the_rest_is_done(
     (tmp_path / "list.txt").write_text(f"in/good.png\n\nin/missing.jpg\n{folder / 'empty.png'}\nin/cut.jpg\n")
     assert predict(weights, tmp_path / "list.txt", "-o", tmp_path / "out") == 1
     out, err = capsys.readouterr()
-    assert "3 of 4 images could not be read:" in err and "good.labels.png: " in out
+    assert "3 of 4 images could not be done:" in err and "good.labels.png: " in out
     for name in ("missing.jpg: no such file", "empty.png: not an image", "cut.jpg: not an image"):
         assert name in err
-    assert files_in(tmp_path / "out") == {"good.labels.png", "good.overlay.png"}
+    assert files_in(tmp_path / "out") == {"good.labels.png", "good.labels.json", "good.overlay.png"}
     assert predict(weights, folder, "-o", tmp_path / "again") == 1
     assert predict(weights, folder / "empty.png") == 3
     assert predict(weights, folder / "missing.png") == 2
@@ -153,7 +153,7 @@ def test_results_of_an_earlier_run_are_no_images(weights: str, tmp_path: Path) -
     save(tmp_path / "a.png", noise(1, (8, 9, 3)))
     for _ in range(2):
         assert predict(weights, tmp_path, "-o", tmp_path, "--scores", "--probabilities") == 0
-        assert len(files_in(tmp_path)) == 1 + 3 + 7
+        assert len(files_in(tmp_path)) == 1 + 4 + 7
 
 
 def test_lists_keep_what_their_paths_do_not_share(tmp_path: Path) -> None:
@@ -281,5 +281,7 @@ def test_ctrl_c_leaves_whole_files(weights: str, tmp_path: Path) -> None:
         if path.suffix == ".npz":
             with np.load(path) as file:
                 assert file["scores"].shape == (7, 60, 80)
+        elif path.suffix == ".json":
+            json.loads(path.read_text())
         else:
             Image.open(path).load()

@@ -147,7 +147,7 @@ def _demo(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "names"),
     [
-        (_predicted, ["x.labels.png", "x.overlay.png", "x.scores.npz"]),
+        (_predicted, ["x.labels.png", "x.labels.json", "x.overlay.png", "x.scores.npz"]),
         (_labels, ["x.png"]),
         (_demo, ["classes.txt"]),
     ],

@@ -1,0 +1,58 @@
+"""`fcn-port predict` of a net that names images: the best classes of each, printed and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .output import echo, write_columns, write_json
+from .progress import progress_bar
+from .segmenting import Failed, failure, tell_failed
+
+if TYPE_CHECKING:
+    from ..nets import Net
+    from ..predict.image_lists import ImageSource
+
+
+def classify_all(net: Net, sources: Sequence[ImageSource], *, out: Path, as_json: bool, one: bool) -> int:
+    """Write `<image>.classes.json` of every image below `out`; the exit status, 1 where an image could not be done."""
+    from converters.errors import NetError
+    from converters.escaping import json_text
+    from converters.safety import whole_file
+
+    from ..errors import ImageError
+    from ..predict.classifying import MOST_NAMED, classify
+    from ..predict.image_lists import CLASSIFICATION
+    from ..predict.meaning import outputs_of
+
+    outputs = outputs_of(net)
+    done: list[dict[str, Any]] = []
+    failed: list[Failed] = []
+    with progress_bar("images", active=len(sources) > 1, kept="what is done is written") as progress:
+        for number, source in enumerate(sources, start=1):
+            try:
+                found = classify(net, source.path, outputs=outputs)
+            except (ImageError, NetError, OSError) as error:
+                if one:
+                    raise
+                failed.append(failure(source.path, error))
+                progress(number, len(sources))
+                continue
+            base = out / source.name
+            path = base.with_name(base.name + CLASSIFICATION)
+            with whole_file(path, durable=False, follow=False) as file:
+                file.write(json_text(found.to_json(), indent=2).encode())
+            done.append({"image": source.path, "records": path, **found.to_json()})
+            best = [(each.name, found.shown(each)) for each in found.found[:MOST_NAMED]]
+            if not as_json and one:
+                write_columns(best, right=(1,))
+                echo(f"-> {path}")
+            elif not as_json:
+                echo(f"{source.path}: {', '.join(f'{name} {score}'.rstrip() for name, score in best)}")
+            progress(number, len(sources))
+    if as_json:
+        problems = [{"image": each.path, "problem": each.problem} for each in failed]
+        write_json({"engine": net.engine, "images": done, "failed": problems})
+    tell_failed(failed, len(done) + len(failed))
+    return 1 if failed else 0

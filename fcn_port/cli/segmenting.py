@@ -1,0 +1,248 @@
+"""`fcn-port predict` of a net that says something of each pixel: labels, overlays, maps, and what is asked for."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from weights.store import in_words
+
+from .output import echo, note, write_columns, write_json
+from .progress import progress_bar
+
+if TYPE_CHECKING:
+    from ..nets import Net
+    from ..predict.image_lists import ImageSource
+    from ..predict.prediction import Predicted
+    from ..predict.segmenting import OfPixels, ReadOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class WantedFiles:
+    """The results that are asked for: below `out`, and for all images together the files `areas` and `coco`."""
+
+    out: Path
+    scores: bool = False
+    probabilities: bool = False
+    areas: Path | None = None
+    coco: Path | None = None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An image that could not be done, and why."""
+
+    path: Path
+    problem: str
+
+
+def failure(path: Path, error: Exception) -> Failed:
+    """The image with an error in one line that names it once."""
+    said = in_words(error) if isinstance(error, OSError) else str(error).splitlines()[0]
+    return Failed(path, said if said.startswith(str(path)) else f"{path}: {said}")
+
+
+def segment_images(
+    net: Net,
+    sources: Sequence[ImageSource],
+    *,
+    reading: ReadOptions,
+    batch: int,
+    wanted: WantedFiles,
+    as_json: bool,
+    one: bool,
+    explain: Callable[[tuple[int, int]], None] | None = None,
+) -> int:
+    """Write the results of every image; the exit status, 1 where an image could not be done.
+
+    `one` image that cannot be read is an error; `explain` is told the size of each image.
+    """
+    from ..predict.prediction import predict_all
+
+    results: list[dict[str, Any]] = []
+    failed: list[Failed] = []
+    together = Together(wanted)
+    told: set[str] = set()
+    with progress_bar("images", active=len(sources) > 1, kept="what is done is written") as progress:
+        for number, each in enumerate(predict_all(net, sources, batch=batch, options=reading), start=1):
+            result = _done(each, wanted, together, failed, one=one)
+            if result is not None:
+                results.append(result)
+                if not as_json and not one:
+                    _tell_line(result)
+                _say_coarse(result, told)
+            if each.seen is not None and explain is not None:
+                explain(_size(each.seen))
+            progress(number, len(sources))
+    for result in results:
+        _say_frames(result["image"])
+    if one and failed:
+        _raise_again(sources[0])
+    order = {source.path: i for i, source in enumerate(sources)}
+    results.sort(key=lambda result: order[result["image"]])
+    together.write(order)
+    tell(results, failed, engine=net.engine, as_json=as_json, one=one)
+    return 1 if failed else 0
+
+
+class Together:
+    """The rows of --areas and the records of --coco, gathered over all images."""
+
+    def __init__(self, wanted: WantedFiles) -> None:
+        self._wanted = wanted
+        self._rows: dict[Path, list[Sequence[object]]] = {}
+        self._records: dict[Path, list[dict[str, Any]]] = {}
+
+    def add(self, source: ImageSource, heads: Mapping[str, OfPixels]) -> None:
+        from ..predict.class_table import area_rows
+        from ..predict.run_lengths import to_coco
+        from ..predict.segmentation import Segmentation
+
+        for head, seen in heads.items():
+            if not isinstance(seen, Segmentation):
+                continue
+            if self._wanted.areas is not None:
+                self._rows.setdefault(source.path, []).extend(area_rows(seen, source.path, head))
+            if self._wanted.coco is not None:
+                records = self._records.setdefault(source.path, [])
+                of_head = {"output": head} if head else {}
+                records += [record | of_head for record in to_coco(seen, coco_id(source.name.name))]
+
+    def write(self, order: Mapping[Path, int]) -> None:
+        """Write the files, the images in this order."""
+        from converters.safety import whole_file
+
+        from ..detection.files import write_coco
+        from ..predict.class_table import AREA_HEADER
+
+        if self._wanted.areas is not None:
+            text = io.StringIO()
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(AREA_HEADER)
+            writer.writerows(row for path in sorted(self._rows, key=order.__getitem__) for row in self._rows[path])
+            with whole_file(self._wanted.areas, durable=False, follow=False) as file:
+                file.write(text.getvalue().encode())
+        if self._wanted.coco is not None:
+            write_coco([r for path in sorted(self._records, key=order.__getitem__) for r in self._records[path]],
+                       self._wanted.coco)  # fmt: skip
+
+
+def coco_id(name: str) -> int | str:
+    """The id of an image in COCO's results: the twelve digits in which its name ends, as COCO's do, else its name."""
+    return int(name[-12:]) if len(name) >= 12 and name[-12:].isascii() and name[-12:].isdigit() else name
+
+
+def _done(
+    predicted: Predicted, wanted: WantedFiles, together: Together, failed: list[Failed], *, one: bool
+) -> dict[str, Any] | None:
+    """The result of an image, written; None, and a line in `failed`, where it could not be done."""
+    from converters.errors import CaffeFormatError
+
+    if predicted.seen is None:
+        failed.append(Failed(predicted.source.path, predicted.problem or ""))
+        return None
+    try:
+        outputs = list(written(predicted.seen, wanted.out / predicted.source.name, wanted))
+    except CaffeFormatError as error:  # labels that a picture cannot hold
+        if one:
+            raise
+        failed.append(failure(predicted.source.path, error))
+        return None
+    together.add(predicted.source, predicted.seen)
+    return {"image": predicted.source.path, "outputs": outputs}
+
+
+def written(heads: Mapping[str, OfPixels], base: Path, wanted: WantedFiles) -> Iterator[dict[str, Any]]:
+    """What was written of each output, and what it says, as --json has it."""
+    from converters.escaping import file_name
+
+    from ..predict.class_table import class_table
+    from ..predict.outputs import write_map, write_outputs
+    from ..predict.value_map import ValueMap
+
+    for head, seen in heads.items():
+        place = base.with_name(f"{base.name}.{file_name(head, dots=False)}") if head else base
+        named = {"head": head} if head else {}
+        coarse = {} if seen.coarse is None else {"upsampled_from": list(seen.coarse)}
+        if isinstance(seen, ValueMap):
+            paths = write_map(seen, place, scores=wanted.scores)
+            low, high = seen.range
+            yield {**named, "kind": "map", **paths, **coarse, "least": low, "largest": high}
+            continue
+        paths = write_outputs(seen, place, scores=wanted.scores, probabilities=wanted.probabilities)
+        paths["table"] = paths.pop("classes")
+        table = sorted((each for each in class_table(seen) if each["pixels"]), key=lambda each: -each["pixels"])
+        yield {**named, "kind": seen.kind, **paths, **coarse, "classes": seen.share_of_classes(), "found": table}
+
+
+def _size(heads: Mapping[str, OfPixels]) -> tuple[int, int]:
+    h, w = next(iter(heads.values())).image.shape[:2]
+    return int(h), int(w)
+
+
+def _say_coarse(result: Mapping[str, Any], told: set[str]) -> None:
+    """Say once for each output that it was interpolated."""
+    for each in result["outputs"]:
+        head = each.get("head", "")
+        if "upsampled_from" in each and head not in told:
+            told.add(head)
+            h, w = each["upsampled_from"]
+            note(f"{result['image']}: the net's output{f' {head}' if head else ''} is {h}x{w}, less than the image: "
+                 "upsampled bilinearly")  # fmt: skip
+
+
+def _say_frames(image: Path) -> None:
+    """Say that a file of several pictures was taken for its first."""
+    from ..predict.pictures import frames_of
+
+    frames = frames_of(image)
+    if frames > 1:
+        note(f"{image}: the first of its {frames} pictures; split the file for the others")
+
+
+def _raise_again(source: ImageSource) -> None:
+    """One image was asked for and cannot be read: that is the command's error."""
+    from ..predict.images import read_image
+
+    read_image(source.path)
+
+
+def _said(output: Mapping[str, Any]) -> str:
+    if output["kind"] == "map":
+        return f"values from {output['least']:.4g} to {output['largest']:.4g}"
+    return ", ".join(f"{name} {share:.1%}" for name, share in output["classes"].items())
+
+
+def _tell_line(result: Mapping[str, Any]) -> None:
+    """A line for each output of one of several images, as soon as it is written: a pipe has it at once."""
+    for each in result["outputs"]:
+        echo(f"{each['labels'] if 'labels' in each else each['map']}: {_said(each)}")
+
+
+def tell(results: list[dict[str, Any]], failed: list[Failed], *, engine: str, as_json: bool, one: bool) -> None:
+    """Print the results, and the images that could not be done."""
+    if as_json:
+        problems = [{"image": each.path, "problem": each.problem} for each in failed]
+        write_json({"engine": engine, "images": results, "failed": problems})
+    for result in results if one and not as_json else []:
+        for each in result["outputs"]:
+            if each["kind"] == "map":
+                echo(_said(each))
+            else:
+                write_columns([(name, f"{share:.1%}") for name, share in each["classes"].items()], right=(1,))
+            for kind in ("labels", "overlay", "map", "scores", "probabilities"):
+                if kind in each:
+                    echo(f"-> {each[kind]}")
+    tell_failed(failed, len(results) + len(failed))
+
+
+def tell_failed(failed: Sequence[Failed], count: int) -> None:
+    """Say on standard error which of `count` images could not be done, and why."""
+    if failed:
+        note(f"{len(failed)} of {count} images could not be done:")
+        for each in failed:
+            note(f"  {each.problem}")

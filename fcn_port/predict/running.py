@@ -1,0 +1,49 @@
+"""Images through a net with one input: the tensor that it takes, the pass, and in words why one does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from converters.errors import CaffeFormatError, NetError
+from converters.safety import refused_memory
+from weights.records import InputRecipe, Preprocessing
+
+from .images import to_input
+
+
+def recipe_of(net: nn.Module, preprocessing: Preprocessing | None) -> InputRecipe:
+    """The way to make the net's input, as given or as the net says; ValueError where neither does or it has several."""
+    recipe = preprocessing or getattr(net, "preprocessing", None)
+    if recipe is None:
+        raise ValueError(
+            "this net does not say how its input is made; pass preprocessing=, such as that of a release: "
+            'weights.release("voc-fcn8s").preprocessing'
+        )
+    if len(recipe.inputs) != 1:
+        names = ", ".join(each.name for each in recipe.inputs)
+        raise ValueError(f"this net has {len(recipe.inputs)} inputs ({names}); segment takes nets with one image")
+    return recipe.inputs[0]
+
+
+def run_net(net: nn.Module, pixels: Sequence[np.ndarray], recipe: InputRecipe) -> dict[str, Tensor]:
+    """The outputs for images (h, w, 3) of one size, by name, "" for the only one; NetError where they do not fit."""
+    parameter = next(net.parameters(), torch.empty(0))
+    x = torch.cat([to_input(each, recipe) for each in pixels]).to(parameter.device, parameter.dtype)
+    try:
+        with torch.inference_mode():
+            output = net(x)
+    except (ValueError, RuntimeError) as error:
+        if refused_memory(error) is not None or (
+            isinstance(error, CaffeFormatError) and not isinstance(error, NetError)
+        ):
+            raise
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__  # PyTorch's have many lines
+        raise NetError(f"this net does not take an image of {x.shape[2]}x{x.shape[3]} pixels: {said}") from error
+    found = output if isinstance(output, dict) else {"": output}
+    if not found:
+        raise NetError("this net has no output")
+    return found

@@ -1,0 +1,43 @@
+"""`see`: whatever a net says of an image, each output as the record of what it is."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from weights.records import Preprocessing
+
+from ..detection import Detections, detect, detects
+from ..nets.net import Net
+from .classifying import Classification, classify
+from .images import ImageLike, read_image
+from .meaning import names_images, outputs_of
+from .segmentation import Segmentation
+from .segmenting import ReadOptions, read_all
+from .value_map import ValueMap
+
+Seeing = Segmentation | ValueMap | Classification | Detections
+
+
+def see(
+    net: nn.Module,
+    image: ImageLike,
+    *,
+    preprocessing: Preprocessing | None = None,
+    threshold: float | None = None,
+    tile: int | None = None,
+) -> dict[str, Seeing]:
+    """What a net says of an image, by output blob, "" for the only one of a net that labels pixels, or of any other.
+
+    A net that labels pixels gives a Segmentation, one with a map of values a ValueMap, one that names images a
+    Classification, one that finds objects Detections. `threshold` is that of `segment`, or the least score of an
+    object. Raises what `segment`, `classify` and `detect` raise.
+    """
+    pixels = read_image(image)
+    if isinstance(net, Net) and detects(net.spec):
+        return {"": detect(net, pixels, preprocessing=preprocessing, threshold=threshold or 0.0)}
+    outputs = outputs_of(net)
+    if names_images(net):
+        return {"": classify(net, pixels, preprocessing=preprocessing, outputs=outputs)}
+    options = ReadOptions(tile=tile, threshold=threshold)
+    (found,) = read_all(net, [pixels], options, preprocessing=preprocessing, outputs=outputs)
+    return dict(found)

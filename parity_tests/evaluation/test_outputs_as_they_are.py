@@ -1,0 +1,77 @@
+"""Evaluation reads a net's output as what it is, as prediction does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from converters.errors import MismatchError
+from fcn_port.data import open_dataset
+from fcn_port.data.records import DataSet
+from fcn_port.evaluation import EvaluationPlan, evaluate, predicting
+from fcn_port.report.examples import best_and_worst
+from parity_tests.datasets import noise, save
+from parity_tests.predict.output_nets import net_of
+
+IMAGE = noise(3, (8, 8, 3))
+LABELS = {
+    "scores": IMAGE.argmax(axis=2),
+    "argmax": IMAGE.argmax(axis=2),
+    "softmax": IMAGE.argmax(axis=2),
+    "sigmoid": IMAGE[:, :, 0] / 255 >= 0.5,
+    "threshold": IMAGE[:, :, 0] / 255 > 0.5,
+}
+
+
+def data_set(folder: Path, labels: np.ndarray, classes: int) -> DataSet:
+    save(folder / "images" / "a.png", IMAGE)
+    save(folder / "labels" / "a.png", labels.astype(np.uint8))
+    names = ", ".join(f'"{i}"' for i in range(classes))
+    (folder / "dataset.toml").write_text(f"classes = [{names}]\nmean = [0, 0, 0]\n")
+    return open_dataset(folder)
+
+
+@pytest.mark.parametrize("net", LABELS)
+def test_each_kind_is_scored(net: str, tmp_path: Path) -> None:
+    """Before, the labels of an ArgMax and a probability were the scores of one class, and refused or all background."""
+    data = data_set(tmp_path, LABELS[net], int(LABELS[net].max()) + 1)
+    found = evaluate(net_of(net), data)
+    assert found.tasks[0].scores(found.images[0].histograms["score"]).overall_accuracy > 0.98  # ties aside
+    (best,), _ = best_and_worst(net_of(net), data, found, count=1)
+    assert (best.predictions == LABELS[net]).mean() > 0.98
+
+
+def test_a_threshold_counts(tmp_path: Path) -> None:
+    data = data_set(tmp_path, 1 / (1 + np.exp(-(IMAGE[:, :, 0] / 255 * 8 - 4))) >= 0.9, 2)
+    for threshold, right in ((0.9, True), (None, False)):
+        found = evaluate(net_of("sigmoid"), data, plan=EvaluationPlan(threshold=threshold))
+        assert (found.tasks[0].scores(found.images[0].histograms["score"]).overall_accuracy == 1) == right
+
+
+def test_coarse_scores_are_upsampled_and_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(predicting._log, "warning", lambda text, *given: told.append(text % given))
+    data = data_set(tmp_path, np.arange(64).reshape(8, 8) % 3, 3)
+    save(tmp_path / "images" / "b.png", IMAGE)
+    save(tmp_path / "labels" / "b.png", np.zeros((8, 8), np.uint8))
+    found = evaluate(net_of("coarse"), open_dataset(tmp_path))
+    assert len(data.ids) == 1 and [image.histograms["score"].sum() for image in found.images] == [64, 64]
+    assert told == ["the net's output is 2x2 for 8x8 pixels: it is upsampled bilinearly"]
+
+
+@pytest.mark.parametrize(
+    ("net", "classes", "message"),
+    [
+        ("map", 2, "a map of values"),
+        ("inner", 3, "for the image as a whole"),
+        ("scores", 4, "scores 3 classes, and .* has 4"),
+        ("sigmoid", 3, "scores 2 classes, and .* has 3"),
+        ("argmax", 2, "gives label 2, and .* has 2 classes"),
+    ],
+)
+def test_what_is_not_the_data_sets_is_refused(net: str, classes: int, message: str, tmp_path: Path) -> None:
+    data = data_set(tmp_path, np.arange(64).reshape(8, 8) % classes, classes)
+    with pytest.raises(MismatchError, match=message):
+        evaluate(net_of(net), data)
