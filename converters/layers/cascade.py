@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ..net.reach import EVERYTHING, Reach
+from . import boxes_onnx, cascade_onnx
 from .base import Layer, refuse, register_layer
 from .box_layer import BoxLayer, offset_statistics, with_prior
 from .fork import fork_message
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 
 @register_layer("DecodeBBox")
@@ -58,6 +60,14 @@ class DecodeBBox(BoxLayer):
         regions = bottoms[1].flatten(1)
         boxes = with_prior(bottoms[0].flatten(1)[:, 4:], regions[:, 1:], self.mean, self.std)
         return (torch.cat((regions[:, :1], boxes), 1).reshape(bottoms[1].shape),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        regions = boxes_onnx.rows_of(out, 1, 5, part="regions")
+        offsets = out.slice(boxes_onnx.rows_of(out, 0, 8, part="offsets"), [1], [4], [8], part="of_foreground")
+        corners = out.slice(regions, [1], [1], [5], part="corners")
+        boxes = boxes_onnx.with_prior(out, offsets, corners, self.mean, self.std)
+        rows = out.node("Concat", [out.slice(regions, [1], [0], [1], part="image"), boxes], part="rows", axis=1)
+        out.reshape(rows, [-1, *(size or 1 for size in out.bottoms[1].shape[1:])])
 
 
 @register_layer("FrcnnOutput")
@@ -117,7 +127,7 @@ class FrcnnOutput(BoxLayer):
     ) -> tuple[Tensor, ...]:
         scores, offsets, regions = (bottom.flatten(1) for bottom in bottoms[:3])
         boxes = with_prior(offsets, regions[:, 1:5], self.mean, self.std).unflatten(1, (-1, 4))
-        height, width = bottoms[3].flatten().tolist()
+        height, width = bottoms[3].flatten()[:2].tolist()
         high = boxes.new_tensor([inf, inf, width, height])
         low = boxes.new_tensor([0, 0, -inf, -inf])
         every, score = (each.detach().cpu().numpy() for each in (boxes.clamp(low, high), scores))
@@ -139,6 +149,12 @@ class FrcnnOutput(BoxLayer):
         first[0, 0] = 0
         return (scores.new_tensor(np.concatenate([first, rows]))[:, :, None, None],)
 
+    def open_sizes(self) -> tuple[tuple[int, int], ...]:
+        return ((0, 0),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        cascade_onnx.write_detections(self, out)
+
 
 @register_layer("ScaleRoute")
 @dataclass(frozen=True)
@@ -152,6 +168,7 @@ class ScaleRoute(Layer):
     low: float
     high: float
     middle: float
+    rows: int = 1
 
     bottom_count: ClassVar[tuple[int, float]] = (1, inf)
 
@@ -165,7 +182,7 @@ class ScaleRoute(Layer):
                 spec, f"low_scale {low} and high_scale {high}: expected scales above 0, the higher one not lower"
             )
         middle = sqrt(low * high) if low and high else low or high or 256
-        return cls(low or 0, high or inf, middle)
+        return cls(low or 0, high or inf, middle, len(spec.bottoms))
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         if prod(bottoms[0][1:]) != 5 or len({shape[0] for shape in bottoms}) > 1:
@@ -195,3 +212,9 @@ class ScaleRoute(Layer):
         if not len(chosen) and len(scale):
             chosen = (scale / self.middle).log2().abs().argmin().reshape(1)
         return tuple(bottom[chosen] for bottom in bottoms)
+
+    def open_sizes(self) -> tuple[tuple[int, int], ...]:
+        return tuple((top, 0) for top in range(self.rows))
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        cascade_onnx.write_routed(self, out)

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
+from ..net.onnx_form import FLOAT
 from ..net.reach import PIXEL, Reach, Window
 from .base import LARGEST, Layer, OneToOne, as_image, refuse, register_layer
 from .fork import fork_message
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 MOST_QUADRATIC = 4096
 """Elements of a kernel window, whose square is a weight's size."""
@@ -98,6 +102,31 @@ class ColinearConvolution(OneToOne):
             top = top + blobs[0][:, None]
         return (top.unflatten(2, size),)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x, channels = out.bottoms[0], out.bottoms[0].shape[1] or 0
+        window, outputs = channels * self.kernel**2, self.num_output
+        where = {"strides": [self.stride] * 2, "pads": [self.pad] * 4, "kernel_shape": [self.kernel] * 2}
+        parts = []
+        if self.quadratic:
+            each = np.eye(window, dtype=np.float32).reshape(window, channels, self.kernel, self.kernel)
+            windows = out.node("Conv", [x, out.constant("each", each)], part="windows", **where)
+            product = out.node("Conv", [windows, out.blob(2, shape=(outputs * window, window, 1, 1))], part="product")
+            repeated = out.node("Concat", [windows] * outputs, part="repeated", axis=1)
+            square = out.node("Mul", [product, repeated], part="square")
+            ones = out.constant("ones", np.ones((outputs, window, 1, 1), np.float32))
+            parts.append(out.node("Conv", [square, ones], part="quadratic", group=outputs))
+        if self.linear:
+            parts.append(out.node("Conv", [x, out.blob(1)], part="linear", **where))
+        if self.bias:
+            parts.append(out.blob(0, shape=(1, outputs, 1, 1)))
+        if not self.quadratic and not self.linear:
+            nothing = out.constant("nothing", np.zeros((outputs, channels, self.kernel, self.kernel), np.float32))
+            parts.append(out.node("Conv", [x, nothing], part="shape", **where))
+        total = parts[0]
+        for part in parts[1:-1]:
+            total = out.node("Add", [total, part], part="sum")
+        out.top(*(("Add", [total, parts[-1]]) if len(parts) > 1 else ("Identity", [total])))
+
 
 @register_layer("MaskWeight")
 @dataclass(frozen=True)
@@ -156,3 +185,17 @@ class MaskWeight(Layer):
             zeros = (mask == 0).to(x.dtype)
             top = top * (max_pool2d(zeros, 2 * self.wider + 1, 1, self.wider) if self.wider else zeros)
         return (top,)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x, mask = out.bottoms
+        weighted = out.node("Mul", [x, out.blob(0)], part="weighted") if self.need_bottom else out.blob(0)
+        if not self.need_mask:
+            out.reduce("ReduceSum", weighted, (1,))
+            return
+        total = out.reduce("ReduceSum", weighted, (1,), part="sum")
+        zeros = out.node("Equal", [mask, out.constant("zero", np.float32(0))], part="zeros")
+        zeros = out.node("Cast", [zeros], part="zeros", to=FLOAT)
+        if self.wider:
+            size, pads = [2 * self.wider + 1] * 2, [self.wider] * 4
+            zeros = out.node("MaxPool", [zeros], part="wider", kernel_shape=size, pads=pads)
+        out.top("Mul", [total, zeros])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 
 @register_layer("Python:ClusterDetections")
@@ -103,6 +104,12 @@ class ClusterDetections(Layer):
             if rectangle[3] - rectangle[1] >= self.height
         ]
         return np.array(rows, np.float16).reshape(-1, 5)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        raise out.refuse(
+            "ClusterDetections groups boxes as OpenCV's groupRectangles does, for which ONNX has no operator",
+            hint="end the net before it with --outputs, and group the boxes in your program",
+        )
 
 
 def grouped(rectangles: Array, votes: int, eps: float) -> list[tuple[list[int], int]]:

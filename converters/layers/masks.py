@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ..net.onnx_form import FLOAT
 from ..net.reach import EVERYTHING, PIXEL, Reach
 from .base import Layer, OneToOne, Pair, as_image, register_layer
 from .fork import fork_message
 from .regions import grid_of
 from .roi_align import bilinear, interpolate
+from .roi_onnx import bilinear as bilinear_onnx
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,6 +94,17 @@ class MaskResize(OneToOne):
             for top, size in zip(self.size, x.shape[2:], strict=True)
         )
         return (interpolate(x, rows, columns),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        weights = []
+        for axis, top in zip((2, 3), self.size, strict=True):
+            size = out.node("Cast", [out.size(out.bottoms[0], [axis])], part="size", to=FLOAT)
+            step = out.node("Div", [size, out.constant("top", np.float32(top))], part="step")
+            places = out.constant("places", np.arange(top, dtype=np.float32)[:, None])
+            points = out.node("Mul", [places, step], part="points")
+            weights.append(bilinear_onnx(out, points, axis=axis, margin=0.5))
+        rows = out.node("MatMul", [weights[0], out.bottoms[0]], part="rows")
+        out.top("MatMul", [rows, out.node("Transpose", [weights[1]], part="columns", perm=[1, 0])])
 
 
 @register_layer("Python:MaskLayer")

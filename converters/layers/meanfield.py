@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 MOST_ITERATIONS = 1000
 AT_ONCE = 4
@@ -195,3 +196,9 @@ class MultiStageMeanfield(Layer):
             message = weights[0] @ sides[0].t() + weights[1] @ sides[1].t()
             now = unary - (weights[2] @ message).reshape(c, h, w)
         return now
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        raise out.refuse(
+            "MultiStageMeanfield looks up the vertices of a permutohedral lattice, for which ONNX has no operator",
+            hint="end the net before it with --outputs, and run the CRF in your program or with CaffeNet",
+        )

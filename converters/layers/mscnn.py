@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from . import boxes_onnx
+from . import cascade_onnx as form
 from .base import as_image, refuse, register_layer
 from .box_layer import BoxLayer, offset_statistics
 from .fork import fork_message
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer, Sizes
     from .fork import ForkMessage
 
 
@@ -79,6 +82,9 @@ class RegionOutput(BoxLayer):
             return (top[:, :5, None, None], top[:, :, None, None])[: 1 + self.scored]
         none = like.new_tensor([[0, 1, 1, 10, 10]])
         return (none[..., None, None], like.new_zeros(1, 6, 1, 1))[: 1 + self.scored]
+
+    def open_sizes(self) -> tuple[tuple[int, int], ...]:
+        return ((0, 0), (1, 0))[: 1 + self.scored]
 
 
 def _output_fields(spec: LayerSpec, message: ForkMessage) -> dict[str, Any]:
@@ -155,6 +161,24 @@ class BoxOutput(RegionOutput):
         found: Array = rows.detach().cpu().numpy()
         return found
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        form.check_mode(out, self.mode)
+        boxes, scores = [], []
+        for bottom, (width, height, stride) in enumerate(self.fields):
+            x = out.node("Transpose", [out.bottoms[bottom]], part="by_place", perm=[0, 2, 3, 1])
+            classes = out.reduce("ReduceMax", out.slice(x, [3], [1], [-4], part="classes"), (3,), part="best_class")
+            score = out.node("Sub", [classes, out.slice(x, [3], [0], [1], part="background")], part="score")
+            size = np.array(width), np.array(height)
+            offsets = out.slice(x, [3], [-4], [1 << 30], part="offsets")
+            first, wide, nought = form.fields(self, out, offsets, size, stride, bottom)
+            first = out.node("Max", [first, nought], part="first")
+            room = out.node("Sub", [form.image_size(out, bottom, stride), first], part="room")
+            wide = out.node("Min", [wide, room], part="wide")
+            box = out.node("Concat", [first, out.node("Add", [first, wide], part="last")], part="box", axis=3)
+            boxes.append(out.reshape(box, [images_of(out), -1, 4], part="boxes"))
+            scores.append(out.reshape(form.likely(out, self, score, wide), [images_of(out), -1], part="scores"))
+        form.write_regions(self, out, boxes, scores)
+
 
 @register_layer("BoxGroupOutput")
 @dataclass(frozen=True)
@@ -217,3 +241,32 @@ class BoxGroupOutput(RegionOutput):
         likely = (score >= self.least) & (right - left + 1 >= self.min_size) & (bottom - top + 1 >= self.min_size)
         found: Array = torch.stack((left, top, right, bottom, score), -1)[likely].detach().cpu().numpy()
         return found
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        form.check_mode(out, self.mode)
+        images = images_of(out) // len(self.groups[0][0])
+        boxes, scores = [], []
+        for pair, (wide, high, stride) in enumerate(self.groups):
+            count, bottom = len(wide), 2 * pair
+            background = out.slice(out.bottoms[bottom], [1], [0], [1], part="background")
+            score = out.node("Sub", [boxes_onnx.number(out, "certain", 1), background], part="score")
+            h, w = (out.size(out.bottoms[bottom], [axis]) for axis in (2, 3))
+            score = out.reshape(score, [-1, count, h, w, 1], part="score")
+            offsets = out.reshape(out.bottoms[bottom + 1], [-1, count, 4, h, w], part="offsets")
+            offsets = out.node("Transpose", [offsets], part="offsets", perm=[0, 1, 3, 4, 2])
+            size = (np.array(each).reshape(-1, 1, 1) for each in (wide, high))
+            first, extent, nought = form.fields(self, out, offsets, tuple(size), stride, bottom)
+            one = boxes_onnx.number(out, "one", 1)
+            last = out.node("Sub", [out.node("Add", [first, extent], part="beyond"), one], part="last")
+            last = out.node("Min", [last, form.image_size(out, bottom, stride, whole=True)], part="last")
+            first = out.node("Max", [first, nought], part="first")
+            length = out.node("Add", [out.node("Sub", [last, first], part="length"), one], part="length")
+            box = out.node("Concat", [first, last], part="box", axis=4)
+            boxes.append(out.reshape(box, [images, -1, 4], part="boxes"))
+            scores.append(out.reshape(form.likely(out, self, score, length), [images, -1], part="scores"))
+        form.write_regions(self, out, boxes, scores)
+
+
+def images_of(out: OnnxLayer) -> Sizes:
+    """The number of images, or of a first bottom's rows of a kind."""
+    return out.size(out.bottoms[0], [0])

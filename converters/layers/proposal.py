@@ -14,13 +14,17 @@ lib/rpn/proposal_layer.py and generate_anchors.py; mahyarnajibi/SSH, SSH/layers/
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ..net.onnx_form import FLOAT
+from . import proposal_onnx
 from .anchors import generate_anchors
 from .base import Layer, refuse, register_layer
 from .boxes import nms
+from .boxes_onnx import LOWEST, best_first, picked, refuse_in_opencv, with_image, zeros_like_column
 from .fork import ForkMessage, fork_message
 from .proposals import Proposals, as_regions, large_enough
 from .python_params import numbers, python_params, whole
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
+    from ..net.onnx_form import OnnxLayer
 
 RATIOS, SCALES = (0.5, 1.0, 2.0), (8.0, 16.0, 32.0)
 """The defaults of generate_anchors."""
@@ -85,6 +90,15 @@ class Proposal(Proposals):
         regions, score = (torch.cat(tops) for tops in zip(*found, strict=True))
         return regions, score
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        refuse_in_opencv(out)
+        numbers = prod(size or 1 for size in out.bottoms[2].shape)
+        boxes = proposal_onnx.decoded(out, self.anchors, self.stride)
+        least = proposal_onnx.least_size(out, self.min_size, [min(numbers, 4) - 1, 2])
+        fine = out.node("Cast", [proposal_onnx.large_enough(out, boxes, least)], part="fine", to=FLOAT)
+        scores = out.node("Mul", [proposal_onnx.foreground(out, len(self.anchors)), fine], part="scores")
+        proposal_onnx.write_regions(out, boxes, scores, before=self.before, after=self.after, threshold=self.threshold)
+
 
 def _numbers(spec: LayerSpec, message: ForkMessage, name: str) -> tuple[float, ...]:
     values = message.fields.get(name, [])
@@ -133,6 +147,12 @@ class SynopsysProposal(Proposals):
             left = _one_after_the_other(boxes.detach().cpu().numpy(), score.detach().cpu().numpy(), self.threshold)
         boxes, score = boxes[left[: self.most]], score[left[: self.most]]
         return as_regions(boxes), score[:, None]
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        raise out.refuse(
+            "Synopsys' Proposal compares each box with those behind it and not by scores, which no ONNX operator does",
+            hint="end the net before it with --outputs, and choose the boxes in your program",
+        )
 
 
 def _one_after_the_other(boxes: Array, scores: Array, threshold: float) -> list[int]:
@@ -198,7 +218,7 @@ class PythonProposal(Proposals):
     def shapes(self, images: int) -> tuple[Shape, ...]:
         if images != 1:
             raise ValueError(f"{images} images; this layer takes one at a time")
-        return (1, 5), (1, 1, 1, 1)
+        return (1, 5), (1, 1)
 
     def regions(self, scores: Tensor, offsets: Tensor, im_info: Tensor, *, training: bool) -> tuple[Tensor, Tensor]:
         import torch
@@ -215,3 +235,23 @@ class PythonProposal(Proposals):
         else:
             best = nms(boxes, score, threshold=self.threshold, top_k=before, pixels=1)[:after]
         return as_regions(boxes[best]), score[best, None]
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        refuse_in_opencv(out)
+        before, after = self.test
+        layer = self.for_scores(out.bottoms[0].shape[1] or 0)
+        boxes = proposal_onnx.decoded(out, layer.anchors, self.stride)
+        scores = proposal_onnx.foreground(out, len(layer.anchors))
+        if self.threshold is None:  # boxes of any size: there is always one
+            best, places = best_first(out, scores, after)
+            boxes = out.reshape(picked(out, boxes, places), [-1, 4], part="boxes")
+            with_image(out, boxes, zeros_like_column(out, boxes))
+            if self.scored:
+                out.reshape(best, [-1, 1], index=1)
+            return
+        least = proposal_onnx.least_size(out, self.min_size, [2, 2])
+        fine = proposal_onnx.large_enough(out, boxes, least)
+        scores = out.node("Where", [fine, scores, out.constant("lowest", LOWEST)], part="ranked")
+        proposal_onnx.write_regions(
+            out, boxes, scores, before=before, after=after, threshold=self.threshold, least=float(LOWEST) / 2
+        )

@@ -45,6 +45,9 @@ class Proposals(Layer):
         """Both tops as the layer's setup shapes them."""
         raise NotImplementedError
 
+    def open_sizes(self) -> tuple[tuple[int, int], ...]:
+        return ((0, 0), (1, 0))[: 1 + self.scored]
+
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
         return EVERYTHING
 

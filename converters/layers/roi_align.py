@@ -23,7 +23,9 @@ from ..net.onnx_form import INT64
 from .base import Pair, refuse, register_layer
 from .fork import fork_message
 from .regions import Array, Regions, cut, factor, grid_of, rounded
-from .roi_pooling import check_groups, padded, regions_to_onnx
+from .roi_onnx import RegionReader, Sides, regions_to_onnx
+from .roi_onnx import bilinear as bilinear_onnx
+from .roi_pooling import check_groups, padded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +75,8 @@ class ROIAlign(Regions):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         if self.method != "mean":
-            raise out.refuse(f"ONNX's RoiAlign is the mean of points in a bin; this fork's takes its {self.method}s")
+            self._interpolated(out)
+            return
         image, corners = regions_to_onnx(out)
         number = out.node("Cast", [out.reshape(image, [-1], part="images")], part="numbers", to=INT64)
         out.top(
@@ -85,6 +88,34 @@ class ROIAlign(Regions):
             spatial_scale=self.spatial_scale,
             coordinate_transformation_mode="output_half_pixel" if out.opset >= 16 else None,
         )
+
+    def _interpolated(self, out: OnnxLayer) -> None:
+        """The form of one point in each cell: corners of bins, or their centres."""
+        reader = RegionReader(out, pad_ratio=self.pad_ratio)
+        corners = reader.cut(reader.op("Mul", reader.corners, self.spatial_scale))
+        weights = [
+            self._points(reader, reader.sides(corners, axis), count)
+            for axis, count in zip((2, 3), self.pooled, strict=True)
+        ]
+        reader.read(weights[0], weights[1], self.pooled, out.bottoms[0].shape[1] or -1)
+
+    def _points(self, reader: RegionReader, sides: Sides, count: int) -> str:
+        out, op = reader.out, reader.op
+        if self.method == "corner":
+            first, last = op("Sub", sides.first, 0.5), op("Sub", sides.last, 0.5)
+            step = op("Div", op("Sub", last, first), float(count))
+            points = op("Add", op("Mul", reader.bins(count + 1), step), first)
+            return reader.where(bilinear_onnx(out, points, axis=sides.axis, margin=0.5), "Greater", last, first)
+        end = out.node("Round", [op("Div", sides.size, self.spatial_scale)], part="image")
+        last = out.node("Min", [sides.last, op("Sub", end, 1)], part="last")
+        nought, one = (out.constant(part, np.float32(value)) for part, value in (("nought", 0), ("one", 1)))
+        first = out.node("Max", [sides.first, nought], part="first")
+        length = out.node("Max", [op("Add", op("Sub", last, first), 1), one], part="length")
+        places = op("Mul", reader.bins(count, 0.5), op("Div", length, float(count)))
+        end = op("Sub", sides.size, 1)
+        points = out.node("Max", [op("Add", places, first), nought], part="points")
+        points = out.node("Min", [points, end], part="points")
+        return reader.where(bilinear_onnx(out, points, axis=sides.axis, margin=0.5), "Less", points, end)
 
     def _weights(self, corners: Array, axis: int, size: int) -> Array:
         """The weight of each place along an axis (0: x) in each cell: (cells, size)."""
@@ -157,6 +188,29 @@ class PSROIAlign(Regions):
         means: Array = weights.reshape(group, 2, size).sum(1) / kind(2)
         return means
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        if self.sampling == 0:
+            raise out.refuse(
+                "a sampling_ratio of 0 takes as many points as each bin has pixels, which only a run tells",
+                hint="give the layer a sampling_ratio of 1 or more, if its numbers may be others",
+            )
+        reader, group = RegionReader(out), self.pooled[0]
+        corners = reader.cut(reader.op("Mul", reader.corners, self.spatial_scale))
+        weights = []
+        for axis in (2, 3):
+            sides = reader.sides(corners, axis)
+            if self.sampling is not None:
+                weights.append(reader.means(sides, group, self.sampling))
+                continue
+            width = reader.op("Div", reader.op("Sub", sides.last, sides.first), float(group))
+            starts = reader.op("Add", reader.op("Mul", reader.repeated(group, 2), width), sides.first)
+            quarters = np.tile(np.array([0.25, 0.75], np.float32), group).reshape(1, -1, 1)
+            points = reader.op("Add", starts, reader.op("Mul", out.constant("quarters", quarters), width))
+            each = bilinear_onnx(out, points, axis=axis, margin=0)
+            each = reader.where(each, "Greater", sides.last, sides.first)
+            weights.append(reader.averaged(each, sides, group, 2))
+        reader.read_own(weights[0], weights[1], group, self.output_dim)
+
 
 @register_layer("ROIWarping")
 @dataclass(frozen=True)
@@ -187,6 +241,12 @@ class ROIWarping(Regions):
         bins = values.unflatten(2, tuple(columns.shape)).unflatten(1, tuple(rows.shape)).masked_fill(~valid, lowest)
         top: Tensor = bins.amax((2, 4))
         return torch.where(valid.any(3).any(1), top, 0)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        raise out.refuse(
+            "ROIWarping reads as many points in a bin as a region has pixels there, which only a run tells",
+            hint="end the net before it with --outputs, or run it with CaffeNet",
+        )
 
 
 def _points(start: float, end: float, count: int, size: int) -> tuple[Array, Array]:

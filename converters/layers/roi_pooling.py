@@ -14,6 +14,7 @@ import numpy as np
 from .base import refuse, register_layer
 from .fork import fork_message
 from .regions import Array, Regions, factor, grid_of, rounded
+from .roi_onnx import RegionReader, regions_to_onnx
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,20 +74,6 @@ def padded(corners: Array, ratio: float) -> Array:
     return np.concatenate([corners[:2] - pad, corners[2:] + pad])
 
 
-def regions_to_onnx(out: OnnxLayer, *, pad_ratio: float = 0) -> tuple[str, str]:
-    """The image (n, 1) and the corners (n, 4) of a layer's regions (second bottom), moved outwards by `pad_ratio`."""
-    rows = out.reshape(out.bottoms[1], [-1, 5], part="rows")
-    image = out.slice(rows, [1], [0], [1], part="image")
-    if not pad_ratio:
-        return image, out.slice(rows, [1], [1], [5], part="corners")
-    first, last = out.slice(rows, [1], [1], [3], part="first"), out.slice(rows, [1], [3], [5], part="last")
-    size = out.node("Sub", [last, first], part="difference")
-    size = out.node("Add", [size, out.constant("one", np.float32(1))], part="size")
-    pad = out.node("Mul", [size, out.constant("pad_ratio", np.float32(pad_ratio))], part="pad")
-    outer = [out.node("Sub", [first, pad], part="outer_first"), out.node("Add", [last, pad], part="outer_last")]
-    return image, out.node("Concat", outer, part="corners", axis=1)
-
-
 def _bins(start: float, length: float, count: int, size: int) -> Bins:
     """The first and the last place, the latter not included, of each bin along an axis, cut to the blob."""
     kind = np.asarray(start).dtype.type
@@ -136,6 +123,19 @@ class PSROIPooling(Regions):
                 if bottom > top and right > left:
                     means[:, row, column] = maps[:, row, column, top:bottom, left:right].mean((1, 2))
         return means
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        reader, group = RegionReader(out), self.pooled[0]
+        beyond = out.constant("beyond", np.array([0, 0, 1, 1], np.float32))
+        corners = reader.op("Add", reader.rounded(reader.corners), beyond)
+        corners = reader.op("Mul", corners, self.spatial_scale)
+        weights = []
+        for axis in (2, 3):
+            sides = reader.sides(corners, axis)
+            least = out.constant("least", np.float32(0.1))
+            length = out.node("Max", [reader.op("Sub", sides.last, sides.first), least], part="length")
+            weights.append(reader.spans(sides, length, group))
+        reader.read_own(weights[0], weights[1], group, self.output_dim)
 
 
 def check_groups(channels: int, outputs: int, group: int) -> int:

@@ -61,6 +61,14 @@ class MIL(OneToOne):
         whole = scores[: len(scores) // self.each * self.each]
         return (whole.unflatten(0, (-1, self.each)).amax(1)[:, :, None, None],)
 
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x = out.bottoms[0]
+        rows = out.reshape(x, [-1, x.shape[1] or 0], part="rows")
+        count = out.size(x, [0]) // self.each
+        whole = out.slice(rows, [0], [0], count * self.each, part="whole")
+        groups = out.reshape(whole, [-1, self.each, x.shape[1] or 0], part="groups")
+        out.reshape(out.reduce("ReduceMax", groups, (1,), keepdims=False, part="best"), [-1, x.shape[1] or 0, 1, 1])
+
 
 @register_layer("Sum")
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ..net.onnx_form import FLOAT, INT64
 from ..net.python_form import Form, call, number
 from ..net.reach import EVERYTHING, PIXEL, Reach
 from .base import Layer, Neuron, OneToOne, canonical_axis, image_axis, refuse, register_layer
@@ -247,6 +248,52 @@ class CTCGreedyDecoder(Layer):
         top = torch.where(kept, best, -1).gather(0, order).to(x.dtype).t()[:, :, None, None]
         scores = -torch.where(goes_on, largest, 0).sum(0)[:, None, None, None]
         return (top, scores) if self.scores else (top,)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x = out.bottoms[0]
+        time, streams = (out.size(x, [axis]) for axis in (0, 1))
+        best = out.node("ArgMax", [x], part="best", axis=2, keepdims=0)
+        kept = self._kept(out, best, self._goes_on(out))
+        # Kept classes go to the place that they are the nth of, all others to a row that is cut off.
+        counted = out.node("Cast", [kept], part="counted", to=INT64)
+        nth = out.node("CumSum", [counted, out.constant("axis", np.int64(0))], part="nth")
+        nth = out.node("Sub", [nth, out.constant("one", [1])], part="nth")
+        place = out.node("Where", [kept, nth, time], part="place")
+        blank = out.constant("blank", np.array([-1], np.float32))
+        empty = out.node("Expand", [blank, out.sizes([time + 1, streams])], part="empty")
+        classes = out.node("Where", [kept, out.node("Cast", [best], part="class", to=FLOAT), blank], part="class")
+        rows = out.node("ScatterElements", [empty, place, classes], part="rows", axis=0)
+        rows = out.slice(rows, [0], [0], time, part="rows")
+        out.reshape(out.node("Transpose", [rows], part="streams", perm=[1, 0]), [streams, time, 1, 1])
+        if self.scores:
+            largest = out.reduce("ReduceMax", x, (2,), keepdims=False, part="largest")
+            nought = out.constant("nought", np.float32(0))
+            counting = out.node("Where", [self._goes_on(out), largest, nought], part="counting")
+            total = out.reduce("ReduceSum", counting, (0,), keepdims=False, part="total")
+            out.reshape(out.node("Neg", [total], part="score"), [streams, 1, 1, 1], index=1)
+
+    def _goes_on(self, out: OnnxLayer) -> str:
+        """True (T, N) for the steps before a sequence's end; the first step always counts."""
+        time, streams = (out.size(out.bottoms[0], [axis]) for axis in (0, 1))
+        flags = out.reshape(out.bottoms[1], [time, streams], part="flags")
+        ended = out.node("Equal", [flags, out.constant("no", np.float32(0))], part="ended")
+        ended = out.node("Cast", [ended], part="ended", to=FLOAT)
+        later = out.slice(ended, [0], [1], [1 << 30], part="later")
+        ended = out.pad(later, [1, 0, 0, 0], part="ended")
+        before = out.node("CumSum", [ended, out.constant("axis", np.int64(0))], part="before")
+        return out.node("Equal", [before, out.constant("no", np.float32(0))], part="goes_on")
+
+    def _kept(self, out: OnnxLayer, best: str, goes_on: str) -> str:
+        classes = out.bottoms[0].shape[2] or 0
+        blank = out.node("Equal", [best, out.constant("blank_class", [self.blank if self.blank >= 0 else classes - 1])],
+                         part="is_blank")  # fmt: skip
+        kept = out.node("And", [goes_on, out.node("Not", [blank], part="is_class")], part="kept")
+        if not self.merge:
+            return kept
+        numbers = out.node("Cast", [best], part="numbers", to=FLOAT)
+        before = out.pad(out.slice(numbers, [0], [0], [-1], part="before"), [1, 0, 0, 0], constant=-1, part="before")
+        repeats = out.node("Equal", [numbers, before], part="repeats")
+        return out.node("And", [kept, out.node("Not", [repeats], part="first")], part="kept")
 
 
 @register_layer("GRN")

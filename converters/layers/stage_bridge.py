@@ -11,6 +11,7 @@ from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 from ..net.reach import EVERYTHING, Reach
+from . import boxes_onnx
 from .base import Layer, register_layer
 from .boxes import clip_boxes, decode_regions
 from .proposals import as_regions
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import Shape
+    from ..net.onnx_form import OnnxLayer
 
 
 @register_layer("Python:StageBridgeLayer")
@@ -56,3 +58,14 @@ class StageBridge(Layer):
         each = offsets.unflatten(1, (-1, 4))[torch.arange(len(best), device=best.device), best]
         height, width = (max(size - 1, 0) for size in im_info.flatten()[:2].tolist())
         return (as_regions(clip_boxes(decode_regions(each, regions[:, 1:]), height=height, width=width)),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        classes = prod(size or 1 for size in out.bottoms[2].shape[1:])
+        regions = boxes_onnx.rows_of(out, 0, 5, part="regions")
+        scores = boxes_onnx.rows_of(out, 2, classes, part="scores")
+        offsets = out.reshape(out.bottoms[1], [-1, classes, 4], part="offsets")
+        best = out.node("ArgMax", [scores], part="best", axis=1, keepdims=1)
+        offsets = out.reshape(boxes_onnx.picked(out, offsets, best), [-1, 4], part="of_best")
+        boxes = boxes_onnx.decode_regions(out, offsets, out.slice(regions, [1], [1], [5], part="corners"))
+        boxes = boxes_onnx.clipped(out, boxes, boxes_onnx.image_ends(out, 3))
+        boxes_onnx.with_image(out, boxes, boxes_onnx.zeros_like_column(out, boxes))

@@ -12,14 +12,17 @@ a better one, of whatever class, overlaps it by nms_threshold or more. Where the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
 
 from ..net.reach import EVERYTHING, Reach
 from .base import Layer, Neuron, as_image, refuse, register_layer
 from .boxes import nms
 from .fork import ForkMessage, fork_message
+from .yolo_onnx import Yolo, write_detections
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +44,8 @@ class YoloOutput(Layer):
     threshold: float
     anchors: tuple[float, ...]
 
+    softmax: ClassVar[bool] = True
+    above: ClassVar[bool] = False
     bottom_count: ClassVar[tuple[int, float]] = (1, inf)
     top_count: ClassVar[tuple[int, float]] = (1, 1)
 
@@ -69,11 +74,11 @@ class YoloOutput(Layer):
 
     def scores(self, classes: Tensor) -> Tensor:
         """The scores of classes (n, boxes, classes, h, w)."""
-        raise NotImplementedError
+        return classes.softmax(2) if self.softmax else classes.sigmoid()
 
     def likely(self, confidence: Tensor) -> Tensor:
         """True for the boxes that count, by their confidence."""
-        raise NotImplementedError
+        return confidence > self.least if self.above else confidence >= self.least
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
@@ -107,6 +112,17 @@ class YoloOutput(Layer):
         found = torch.stack((torch.zeros_like(wide), label.to(x.dtype) + 1, confidence, *corners), -1)
         # Caffe goes through places first, and through the anchors of each.
         return found.permute(0, 2, 3, 1, 4)[self.likely(confidence).permute(0, 2, 3, 1)]
+
+    def open_sizes(self) -> tuple[tuple[int, int], ...]:
+        return ((0, 2),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        write_detections(self.form(len(out.bottoms)), out)
+
+    def form(self, bottoms: int) -> Yolo:
+        """The settings of the ONNX form."""
+        anchors = tuple(np.array(self.anchor_sizes(bottom)) / self.unit(bottom) for bottom in range(bottoms))
+        return Yolo(self.classes, anchors, self.least, self.threshold, softmax=self.softmax, above=self.above)
 
 
 def _fields(spec: LayerSpec, message: ForkMessage, boxes: int) -> dict[str, Any]:
@@ -143,12 +159,6 @@ class YoloDetectionOutput(YoloOutput):
         if len(layer.anchors) < 2 * layer.boxes:
             raise refuse(spec, f"{len(layer.anchors)} biases; {layer.boxes} boxes need {2 * layer.boxes}")
         return layer
-
-    def scores(self, classes: Tensor) -> Tensor:
-        return classes.softmax(2)
-
-    def likely(self, confidence: Tensor) -> Tensor:
-        return confidence >= self.least
 
 
 @dataclass(frozen=True)
@@ -195,11 +205,17 @@ class RegionDetections(YoloDetectionOutput):
             torch.cat((kept[:, :1], kept[:, 1:2] - 1, kept[:, 2:3], (first + last) / 2, last - first), 1)[None, None],
         )
 
+    def form(self, bottoms: int) -> Yolo:
+        return replace(super().form(bottoms), centred=True)
+
 
 @register_layer("Yolov3DetectionOutput")
 @dataclass(frozen=True)
 class Yolov3DetectionOutput(YoloOutput):
     """YOLO v3: anchors in pixels, which ones a bottom has said by `mask`, its places `scales` pixels apart."""
+
+    softmax: ClassVar[bool] = False
+    above: ClassVar[bool] = True
 
     groups: int = 1
     mask: tuple[int, ...] = ()
@@ -232,12 +248,6 @@ class Yolov3DetectionOutput(YoloOutput):
 
     def unit(self, bottom: int) -> float:
         return self.scales[bottom]
-
-    def scores(self, classes: Tensor) -> Tensor:
-        return classes.sigmoid()
-
-    def likely(self, confidence: Tensor) -> Tensor:
-        return confidence > self.least
 
 
 @register_layer("Region")

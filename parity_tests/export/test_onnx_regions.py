@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -41,17 +42,56 @@ def test_regions(kind: str, settings: str, shape: str, opset: int) -> None:
         assert worst_blob(found, blobs_of(net, inputs))[0] <= tolerance("onnx-forms")
 
 
-@pytest.mark.parametrize(
-    ("kind", "settings", "words"),
-    [
-        ("ROIAlign", "roi_pooling_param { pooled_h: 3 pooled_w: 4 pad_ratio: 0 }", "this fork's takes its corners"),
-        ("PSROIPooling", "psroi_pooling_param { group_size: 2 output_dim: 1 }", "PSROIPooling has no ONNX form"),
-    ],
-)
-def test_what_has_no_form_is_refused_by_name(kind: str, settings: str, words: str) -> None:
+OWN = "dim: 2 dim: 12 dim: 11 dim: 14"
+POSITION_SENSITIVE = [
+    ("PSROIPooling", "psroi_pooling_param { output_dim: 3 group_size: 2 spatial_scale: 0.25 }"),
+    ("PSROIPooling", "psroi_pooling_param { output_dim: 3 group_size: 2 spatial_scale: 1 }"),
+    ("PSROIAlign", "psroi_align_param { output_dim: 3 group_size: 2 spatial_scale: 0.25 sampling_ratio: 3 }"),
+    ("PSROIAlign", "psroi_align_param { output_dim: 3 group_size: 2 spatial_scale: 0.3 }"),
+    ("ROIAlign", "roi_pooling_param { pooled_h: 2 pooled_w: 4 spatial_scale: 0.25 pad_ratio: 0.25 }"),
+    ("ROIAlign", "roi_pooling_param { pooled_h: 3 pooled_w: 2 spatial_scale: 0.3 }"),
+]
+
+
+def worst_of_regions(kind: str, settings: str, **options: object) -> float:
+    """The largest difference for regions inside and outside of two images, at two sizes."""
+    head = HEAD.replace("ROIS", FLAT).replace("dim: 2 dim: 4 dim: 11 dim: 14", OWN)
     layer = f'layer {{ name: "it" type: "{kind}" bottom: "data" bottom: "rois" top: "it" {settings} }}'
-    with pytest.raises(ExportError, match=words):
-        onnx_of(CaffeNet(parse_prototxt(HEAD.replace("ROIS", FLAT) + layer)))
+    net = CaffeNet(parse_prototxt(head + layer))
+    generator = torch.Generator().manual_seed(0)
+    found = 0.0
+    for count, more in ((12, 0), (7, 3)):
+        rois = torch.from_numpy(regions(count)).reshape(count, 5)
+        inputs = {"data": torch.randn(2, 12, 11 + more, 14 + more, generator=generator), "rois": rois}
+        theirs = blobs_in_onnxruntime(onnx_of(net, **options), inputs)
+        found = max(found, worst_blob(theirs, blobs_of(net, inputs))[0])
+    return found
+
+
+@pytest.mark.parametrize(("kind", "settings"), POSITION_SENSITIVE)
+def test_regions_whose_bins_are_products_of_matrices(kind: str, settings: str) -> None:
+    assert worst_of_regions(kind, settings) <= tolerance("onnx-forms")
+
+
+def test_a_region_read_in_another_image_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    from converters.layers.roi_onnx import RegionReader
+
+    def first_image(self: RegionReader, rows: str) -> str:
+        self.image = self.out.constant("first", np.zeros((1, 1), np.float32))
+        return right(self, rows)
+
+    right = RegionReader.with_image
+    monkeypatch.setattr(RegionReader, "with_image", first_image)
+    assert worst_of_regions(*POSITION_SENSITIVE[0]) > 0.1
+
+
+def test_points_that_only_a_run_counts_are_refused() -> None:
+    settings = "psroi_align_param { output_dim: 3 group_size: 2 spatial_scale: 0.25 sampling_ratio: 0 }"
+    with pytest.raises(ExportError, match=r"layer 'it' \(PSROIAlign.*which only a run tells\n  give the layer"):
+        worst_of_regions("PSROIAlign", settings)
+    for target in ("opencv5", "opencv4"):
+        with pytest.raises(ExportError, match="OpenCV has no operator"):
+            worst_of_regions(*POSITION_SENSITIVE[0], target=target)
 
 
 def test_region_of_yolo() -> None:

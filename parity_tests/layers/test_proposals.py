@@ -117,7 +117,7 @@ def test_py_faster_rcnns_proposal(scale: float) -> None:
     fine = [each for each in found if min(each[1][2] - each[1][0], each[1][3] - each[1][1]) + 1 >= least]
     assert len(fine) < len(found)
     check(layer, given, best_by_hand(fine, 0.7, 300))
-    assert layer.top_shapes([(1, 18, H, W), (1, 36, H, W), (1, 3)]) == ((1, 5), (1, 1, 1, 1))
+    assert layer.top_shapes([(1, 18, H, W), (1, 36, H, W), (1, 3)]) == ((1, 5), (1, 1))
 
 
 @pytest.mark.parametrize(("count", "scales"), [(9, [8, 16, 32]), (12, [4, 8, 16, 32]), (15, [2, 4, 8, 16, 32])])
@@ -128,7 +128,7 @@ def test_anchors_that_only_the_code_tells(count: int, scales: list[int]) -> None
     found = []
     for text in texts:
         layer = make("Python", f'python_param {{ layer: "ProposalLayer" param_str: {text} }}', bottoms=3, tops=2)
-        assert layer.top_shapes([tuple(each.shape) for each in given]) == ((1, 5), (1, 1, 1, 1))
+        assert layer.top_shapes([tuple(each.shape) for each in given]) == ((1, 5), (1, 1))
         found.append(layer.forward(given, ()))
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
     assert len(found[0][0]) > 9
