@@ -15,7 +15,7 @@ from ..net.layer import LayerSpec, Shape
 from ..net.spec import NetSpec
 from .filter_phase import Phase, filter_phase, stages_of
 from .input_size import fit_inputs
-from .inputs import Weights, constant_notes, input_of, is_data, learned_channels, with_input_shapes
+from .inputs import OWN, Weights, constant_notes, input_of, is_data, learned_channels, with_input_shapes
 from .supervision import Supervision, find_supervision, has_weights
 from .work_out import work_out
 
@@ -135,7 +135,7 @@ def _open(spec: NetSpec, phase: Phase, level: int, stages: Sequence[str]) -> Net
 
 def _with_source(spec: NetSpec) -> NetSpec:
     """The net with a data layer before it where it has none at all: DIGITS writes its nets so, and adds its own."""
-    if any(not layer.bottoms and layer.type != "Parameter" for layer in spec.layers):
+    if any(not layer.bottoms and layer.type not in OWN for layer in spec.layers):
         return spec
     made = {top for layer in spec.layers for top in layer.tops if top not in layer.bottoms}
     missing = tuple(dict.fromkeys(each for layer in spec.layers for each in layer.bottoms if each not in made))

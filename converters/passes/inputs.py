@@ -34,9 +34,13 @@ def assume_channels(blob: str, channels: int) -> None:
     _channels_by_blob[blob] = channels
 
 
+OWN = ("Parameter", "ContinuationIndicator")
+"""Types without bottoms whose tops are the net's own numbers."""
+
+
 def is_data(layer: LayerSpec) -> bool:
-    """True for a layer that brings data into the net from outside: it has no bottoms, and is not Input or Parameter."""
-    return not layer.bottoms and bool(layer.tops) and layer.type not in ("Input", "Parameter")
+    """True for a layer that brings data into the net from outside: it has no bottoms, and is none of `OWN`."""
+    return not layer.bottoms and bool(layer.tops) and layer.type not in ("Input", *OWN)
 
 
 class LearnedChannels(NamedTuple):
