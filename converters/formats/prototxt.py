@@ -117,6 +117,19 @@ def _check_is_net(parsed: ParsedText) -> None:
     raise PrototxtError("there is no 'layer' in it, so this is not a net")
 
 
+def net_inside(parsed: ParsedText, name: str, *, path: str | None = None) -> NetSpec:
+    """The net that a text holds in its field `name`, with its forks' fields and its lines in the whole text."""
+    prefix = f"{name}."
+    unknown = (field for field in parsed.unknown if field.name.startswith(prefix))
+    part = ParsedText(
+        getattr(parsed.message, name),
+        tuple(replace(field, name=field.name.removeprefix(prefix)) for field in unknown),
+        {place.removeprefix(prefix): line for place, line in parsed.lines.items() if place.startswith(prefix)},
+    )
+    _check_is_net(part)
+    return _to_spec(part, path)
+
+
 def _to_spec(parsed: ParsedText, path: str | None) -> NetSpec:
     key = "layers" if parsed.message.layers else "layer"
     extras, extra = _by_layer(parsed.unknown, key)

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CaffeFormatError, NetError, PrototxtError
-from ..schema import SolverParameter
-from .prototxt import read_text
+from ..net.spec import NetSpec
+from ..schema import NetParameter, SolverParameter
+from .prototxt import format_prototxt, net_inside, read_prototxt, read_text
 from .text_format import ParsedText, format_text, parse_text
 
 TYPES = ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")
@@ -30,7 +31,9 @@ class SolverSpec:
     """The settings of a training; every name and every default is Caffe's (caffe.proto, SolverParameter).
 
     `train_net` and `test_nets` are paths as they stand in the file, relative to the folder that Caffe was started in
-    (`net_file` finds them); `path` is the solver's own file. Raises NetError where Caffe would refuse the settings.
+    (`net_file` finds them), `train_net_param` a net that is written in the solver itself (net_param, train_net_param),
+    `train_stages` the stages of its train_state; `read_net` gives the net that is trained. `path` is the solver's own
+    file. Raises NetError where Caffe would refuse the settings.
     """
 
     base_lr: float
@@ -58,6 +61,8 @@ class SolverSpec:
     random_seed: int = -1
     train_net: str | None = None
     test_nets: tuple[str, ...] = ()
+    train_net_param: NetSpec | None = None
+    train_stages: tuple[str, ...] = ()
     path: str | None = None
 
     def __post_init__(self) -> None:
@@ -78,6 +83,18 @@ class SolverSpec:
                 return candidate
         raise FileNotFoundError(2, f"there is no such file; {self.path} names it as its net", str(beside))
 
+    def read_net(self) -> NetSpec:
+        """The net to train, of its file or of the solver's own text, with the stages of `train_state` (solver.cpp).
+
+        Raises what `net_file` and `read_prototxt` do.
+        """
+        net = self.train_net_param or read_prototxt(self.net_file())
+        if not self.train_stages:
+            return net
+        message = NetParameter.FromString(net.definition)
+        message.state.stage.extend(self.train_stages)
+        return replace(net, definition=message.SerializeToString(deterministic=True))
+
 
 def read_solver(path: str | os.PathLike[str]) -> SolverSpec:
     """The solver in a prototxt file. Raises CaffeFormatError with the place, and FileNotFoundError."""
@@ -90,7 +107,7 @@ def parse_solver(text: str, *, path: str | os.PathLike[str] | None = None) -> So
     try:
         parsed = parse_text(text, SolverParameter)
         _refuse_unknown(parsed)
-        return replace(_from_message(parsed.message), path=path)
+        return replace(_from_message(parsed.message), train_net_param=_own_net(parsed, path), path=path)
     except CaffeFormatError as error:
         if path is not None:
             error.in_file(path)
@@ -102,7 +119,10 @@ def format_solver(spec: SolverSpec) -> str:
     message = SolverParameter(base_lr=spec.base_lr, lr_policy=spec.lr_policy)
     for field in fields(SolverSpec):
         name, value = _IN_CAFFE.get(field.name, field.name), getattr(spec, field.name)
-        if field.name in ("path", "base_lr", "lr_policy") or value == field.default:
+        if field.name in ("path", "base_lr", "lr_policy", "train_net_param") or value == field.default:
+            continue
+        if field.name == "train_stages":
+            message.train_state.stage.extend(value)
             continue
         if isinstance(value, tuple):
             getattr(message, name).extend(value)
@@ -110,13 +130,18 @@ def format_solver(spec: SolverSpec) -> str:
             message.snapshot_format = SolverParameter.SnapshotFormat.Value(value)
         else:
             setattr(message, name, value)
-    return format_text(message)
+    if spec.train_net_param is None:
+        return format_text(message)
+    net = "".join(f"  {line}\n" for line in format_prototxt(spec.train_net_param).splitlines())
+    return f"{format_text(message)}train_net_param {{\n{net}}}\n"
 
 
 _IN_CAFFE: Mapping[str, str] = {"test_nets": "test_net"}
 _IGNORED = {"solver_mode", "device_id", "debug_info", "test_iter", "test_compute_loss", "test_initialization"}
-_IGNORED |= {"layer_wise_reduce", "snapshot_after_train", "solver_type"}
-"""The fields that change no weight: where to compute, and what to print and when."""
+_IGNORED |= {"layer_wise_reduce", "snapshot_after_train", "solver_type", "test_net_param", "test_state"}
+"""The fields that change no weight: where to compute, what to print and when, and what is scored on the way."""
+_NETS = ("net", "net_param", "train_net", "train_net_param")
+"""The fields that give the net to train; Caffe wants one of them (solver.cpp, InitTrainNet)."""
 
 
 def _from_message(message: Any) -> SolverSpec:
@@ -141,19 +166,33 @@ def _from_message(message: Any) -> SolverSpec:
     for name in ("stepvalue", "test_nets"):
         if name in values:
             values[name] = tuple(values[name])
-    understood = {_IN_CAFFE.get(field.name, field.name) for field in fields(SolverSpec)} | _IGNORED | {"net"}
-    strange = sorted(given - understood)
-    if strange or len({"net", "train_net"} & given) > 1:
-        what = ", ".join(strange) if strange else "net and train_net"
-        hint = "put the net into a file of its own and name it with train_net" if strange else "keep one of them"
-        raise NetError(f"{what}: not understood here", hint=hint)
-    return SolverSpec(**values)
+    if "train_state" in given:
+        values["train_stages"] = tuple(message.train_state.stage)
+        if message.train_state.level:
+            problem = f"train_state.level is {message.train_state.level}; read here are its stages"
+            raise NetError(problem, hint="take it out, and choose the level with --level")
+    understood = {_IN_CAFFE.get(field.name, field.name) for field in fields(SolverSpec)} | _IGNORED | {*_NETS}
+    strange = sorted(given - understood - {"train_state"})
+    if strange:
+        raise NetError(f"{', '.join(strange)}: not understood here", hint="take it out")
+    several = [name for name in _NETS if name in given]
+    if len(several) > 1:
+        raise NetError(f"{' and '.join(several)}: a solver trains one net", hint="keep one of them")
+    return SolverSpec(**{name: value for name, value in values.items() if name != "train_net_param"})
+
+
+def _own_net(parsed: ParsedText, path: str | None) -> NetSpec | None:
+    """The net that is written in the solver, net_param or train_net_param, with its forks' fields."""
+    name = next((name for name in ("train_net_param", "net_param") if parsed.message.HasField(name)), None)
+    return None if name is None else net_inside(parsed, name, path=path)
 
 
 def _refuse_unknown(parsed: ParsedText) -> None:
     names = list(SolverParameter.DESCRIPTOR.fields_by_name)
     for field in parsed.unknown:
         top = field.name.partition(".")[0].partition("[")[0]
+        if top in ("net_param", "train_net_param", "test_net_param") and "." in field.name:
+            continue  # a fork's field of a net
         if top in ("layer", "layers", "input", "name"):
             raise PrototxtError("this is a net, not a solver", where=f"line {field.line}")
         close = get_close_matches(top, names, n=1)

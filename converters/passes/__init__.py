@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .auto_crop import auto_crop
-from .choice import NetChoice, choosing
+from .choice import NetChoice, choosing, chosen
 from .deploy import to_deploy
 from .filter_phase import Phase, filter_phase
 from .input_size import check_size, fit_size
@@ -19,6 +19,7 @@ __all__ = [
     "auto_crop",
     "check_size",
     "choosing",
+    "chosen",
     "filter_phase",
     "fit_size",
     "merge_splits",

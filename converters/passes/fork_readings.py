@@ -57,7 +57,7 @@ def _is_suspect(layer: LayerSpec) -> bool:
 
 
 def _readings(spec: NetSpec, stopped: Attempt) -> Iterator[Reading]:
-    """What may be read anew of a net whose shapes stopped fitting."""
+    """The readings that may let a net go on whose shapes stopped fitting."""
     shapes = {top: shape for row in stopped.rows for top, shape in zip(row.layer.tops, row.tops, strict=True)}
     layer = stopped.stopped
     if layer is None:

@@ -14,6 +14,7 @@ from converters.safety import whole_file
 from ..errors import ImageError
 from .bringing import here
 from .device import device_option, find_device
+from .net_choice import net_options
 from .output import echo, note
 from .progress import progress_bar
 
@@ -54,6 +55,7 @@ class EdgesOptions:
               "pixels of an edge.")  # fmt: skip
 @click.option("--soft", is_flag=True, help="Write the net's probabilities, too: <image>.soft.png, 255 for certainty.")
 @device_option
+@net_options
 def command(weights: str, images: tuple[Path, ...], **given: Any) -> int:
     """Draw the edges of IMAGES with WEIGHTS, a HED net, as pix2pix made its edges2photo pairs.
 

@@ -11,6 +11,7 @@ import click
 from .bringing import here
 from .device import device_option, find_device
 from .engine import RunOptions, engine_option, low_memory_option, padded_option, precision_option, run_as_told
+from .net_choice import net_options
 from .output import echo, json_option, note, write_columns, write_json
 from .progress import progress_bar
 
@@ -63,6 +64,7 @@ class FcnScoreOptions(RunOptions):
 @precision_option
 @device_option
 @json_option
+@net_options
 def command(**given: Any) -> int:
     """Score generated street scenes with a segmentation net, as pix2pix and CycleGAN report it.
 

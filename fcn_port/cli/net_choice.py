@@ -53,16 +53,24 @@ def _global_stats(context: click.Context, parameter: click.Parameter, value: boo
 
 def net_options(command: Any) -> Any:
     """The options on a verb: they hold for every net that it prepares."""
+    return _phase_option(training_net_options(command))
+
+
+def _phase_option(command: Any) -> Any:
+    return click.option(
+        "--phase", type=click.Choice(("TEST", "TRAIN"), case_sensitive=False), expose_value=False,
+        callback=_phase, help="The phase of the net that is taken (include and exclude rules); default: TEST.",
+    )(command)  # fmt: skip
+
+
+def training_net_options(command: Any) -> Any:
+    """The options on the verb that trains, which takes the TRAIN phase always."""
     for option in reversed(
         (
             click.option(
                 *("--input", "given_inputs"), multiple=True, metavar="NAME=SHAPE", expose_value=False,
                 callback=_input_shapes, help="The shape of an input of the net, such as data=1x3x300x300; may be given "
                 "again. Default: the net's own, else one that is worked out.",
-            ),
-            click.option(
-                "--phase", type=click.Choice(("TEST", "TRAIN"), case_sensitive=False), expose_value=False,
-                callback=_phase, help="The phase of the net that is taken (include and exclude rules); default: TEST.",
             ),
             click.option(
                 *("--stage", "given_stages"), multiple=True, metavar="NAME", expose_value=False, callback=_stages,

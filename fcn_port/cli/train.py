@@ -12,6 +12,7 @@ import click
 from ..training.choices import LossName, Normalization, Order, Precision
 from .device import device_option, find_device
 from .input_options import input_change, input_options
+from .net_choice import training_net_options
 from .output import echo, json_option, note, write_json
 from .own_data import DATA_PATH, SMALL, strict_option, tell_doubts, void_option, without_bad
 from .training_options import loss_options, variation_options
@@ -110,6 +111,7 @@ class TrainOptions:
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard's files, too.")
 @device_option
 @json_option
+@training_net_options
 def command(recipe: str | None, solver: Path | None, folder: Path | None, **given: Any) -> int:
     """Train a net as RECIPE says, or as a solver.prototxt says, on a data set.
 

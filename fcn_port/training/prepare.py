@@ -157,7 +157,7 @@ def _settings(source: TrainingSource, feed: Feed, goal: Gathering, spec: SolverS
         "scales": list(feed.variation.scales),
         "losses": [_said(loss) for loss in feed.losses],
         "normalization": goal.normalization,
-        "solver": format_solver(replace(spec, path=None, train_net=None, test_nets=())),
+        "solver": format_solver(replace(spec, path=None, train_net=None, test_nets=(), train_net_param=None)),
         "threads": torch.get_num_threads(),
     }
 

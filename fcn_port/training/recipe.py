@@ -155,7 +155,10 @@ def _to_recipe(name: str, found: Mapping[str, Any], path: Path) -> Recipe:
         raise error.in_file(path) from None
 
 
-_NOT_IN_RECIPES = ("path", "train_net", "test_nets", "snapshot_prefix", "snapshot_format", "random_seed")
+_NOT_IN_RECIPES = (
+    *("path", "train_net", "test_nets", "train_net_param", "train_stages"),
+    *("snapshot_prefix", "snapshot_format", "random_seed"),
+)
 
 
 def _refuse_fields_of_a_run(table: object, names: tuple[str, ...]) -> None:

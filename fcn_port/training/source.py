@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converters.escaping import file_name
-from converters.formats import SolverSpec, read_prototxt
+from converters.formats import SolverSpec
 from converters.net import NetSpec
 
 from .choices import Order
@@ -46,7 +46,7 @@ def source_of_solver(spec: SolverSpec, recipe: Recipe | None = None) -> Training
     if recipe is not None:
         found = source_of_recipe(replace(recipe, solver=spec))
     else:
-        net = read_prototxt(spec.net_file())
+        net = spec.read_net()
         task = task_of(net)
         gathering = Gathering(_batch_size(net), spec.iter_size, task.losses[0].normalization)
         name = file_name(Path(spec.snapshot_prefix).name or net.name or "net")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from converters.errors import NetError
 from converters.execution import CaffeNet
 from converters.net import NetSpec
-from converters.passes import filter_phase, prepare
+from converters.passes import chosen, filter_phase, prepare
 from weights.records import IGNORE_LABEL
 
 from .choices import Normalization
@@ -56,7 +56,7 @@ def task_of(spec: NetSpec) -> TrainingTask:
     Data layers become inputs, which the caller feeds by the names of their tops; losses are computed here. Raises
     NetError for a net without losses, or with ones that are not known.
     """
-    train = filter_phase(spec, phase="TRAIN")
+    train = in_training(spec)
     losses = losses_of(train)
     deploy = prepare(train, phase="TRAIN")
     scores = list(dict.fromkeys(loss.score for loss in losses))
@@ -65,6 +65,11 @@ def task_of(spec: NetSpec) -> TrainingTask:
         if loss.label in made:
             raise NetError(f"{loss.name}: its labels '{loss.label}' must be data, not computed", path=spec.path)
     return TrainingTask(CaffeNet(deploy, outputs=scores), losses, spec=train)
+
+
+def in_training(spec: NetSpec) -> NetSpec:
+    """The layers of a net in Caffe's TRAIN phase, at the level and with the stages that were chosen (`choosing`)."""
+    return filter_phase(spec, phase="TRAIN", level=chosen().level, stages=chosen().stages)
 
 
 def task_for(

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from converters.net import NetSpec
-from converters.passes import filter_phase
 from weights.records import InputRecipe
 
 from ..data.description import mean_of_file
 from .errors import TrainingError
+from .task import in_training
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def transforms_of(spec: NetSpec) -> Mapping[str, Transform]:
     does, from the working directory, and beside the prototxt. TrainingError where it is missing.
     """
     found = {}
-    for layer in filter_phase(spec, phase="TRAIN").layers:
+    for layer in in_training(spec).layers:
         if layer.bottoms or not layer.tops or not layer.message.HasField("transform_param"):
             continue
         param = layer.message.transform_param

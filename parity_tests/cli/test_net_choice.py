@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from converters import CaffeNet, from_state_dict, parse_prototxt, to_deploy, write_caffemodel
-from converters.passes import prepare
+from converters import CaffeNet, NetError, from_state_dict, parse_prototxt, to_deploy, write_caffemodel
+from converters.passes import choosing, prepare
 from fcn_port.cli import run
 from fcn_port.cli.program import cli
+from fcn_port.training import task_of
 
 NET = """
 layer { name: "train" type: "Data" top: "data" top: "label" include { stage: "train" } }
@@ -20,7 +21,20 @@ layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
 layer { name: "deep" type: "ReLU" bottom: "conv" top: "deep" include { min_level: 2 stage: "deploy" } }
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "conv" bottom: "label" top: "loss" include { stage: "train" } }
 """
-VERBS = ("convert", "diff", "evaluate", "export", "inspect", "predict", "report", "trace", "verify")
+VERBS = (
+    "convert",
+    "diff",
+    "edges",
+    "evaluate",
+    "export",
+    "fcn-score",
+    "inspect",
+    "predict",
+    "report",
+    "serve",
+    "surgery",
+)
+VERBS += ("surgery", "trace", "verify")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -29,6 +43,19 @@ def test_every_verb_that_takes_nets_has_the_options(verb: str) -> None:
     assert command is not None
     names = {name for parameter in command.params for name in parameter.opts}
     assert {"--input", "--phase", "--stage", "--level"} <= names
+
+
+def test_training_takes_the_training_phase_of_the_stages_that_are_chosen() -> None:
+    command = cli.get_command(None, "train")  # type: ignore[arg-type]
+    assert command is not None
+    names = {name for parameter in command.params for name in parameter.opts}
+    assert {"--input", "--stage", "--level"} <= names and "--phase" not in names
+    data = 'layer { name: "d" type: "Data" top: "data" top: "label" }\n'
+    text = data + NET[NET.index('layer { name: "conv"') :].replace('stage: "train"', 'stage: "s" min_level: 3')
+    with choosing(stages=("s",), level=3):
+        assert [loss.name for loss in task_of(parse_prototxt(text)).losses] == ["loss"]
+    with pytest.raises(NetError):
+        task_of(parse_prototxt(text))
 
 
 def _inspected(capfd: pytest.CaptureFixture[str], *arguments: str) -> dict[str, object]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from converters import CaffeFormatError
+from converters import CaffeFormatError, NetError, parse_prototxt
 from converters.formats.solver import POLICIES, TYPES, SolverSpec, format_solver, parse_solver, read_solver
+from converters.passes import filter_phase
 from fcn_port.training.rates import learning_rate
 from parity_tests import solving
 from parity_tests.goldens import GOLDEN, formats
@@ -61,7 +62,6 @@ def test_the_old_enum_of_types(kind: str) -> None:
         (HEAVY + 'regularization_type: "L3"', "'L3' is neither L2 nor L1"),
         (HEAVY + "type: 'SGD' solver_type: ADAM", "both type and the old solver_type"),
         (HEAVY + "net: 'a' train_net: 'b'", "net and train_net"),
-        (HEAVY + "net_param { name: 'a' }", "net_param"),
         ('base_lr: 1 lr_policy: "step" gamma: 0.1', "stepsize is 0"),
         ('base_lr: 1 lr_policy: "poly"', "max_iter"),
         ("base_lr 1", "expected"),
@@ -115,3 +115,37 @@ def test_the_cases_of_the_zoo_name_every_type_and_policy() -> None:
     specs = [parse_solver(case.solver) for case in solving.CASES.values()]
     assert {spec.type for spec in specs} == set(TYPES)
     assert {spec.lr_policy for spec in specs} == set(POLICIES)
+
+
+NET_INSIDE = """
+  layer { name: "data" type: "Data" top: "data" top: "label" }
+  layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 2 kernel_size: 1 hole: 2 } }
+  layer { name: "extra" type: "ReLU" bottom: "conv" top: "conv" include { stage: "deep" } bn_param { eps: 0.5 } }
+  layer { name: "loss" type: "SoftmaxWithLoss" bottom: "conv" bottom: "label" top: "loss" }
+"""  # noqa: E501
+
+
+@pytest.mark.parametrize("name", ["net_param", "train_net_param"])
+def test_a_net_that_is_written_in_the_solver(name: str) -> None:
+    """solver.cpp, InitTrainNet: one of four fields gives the net; train_state is merged into its state."""
+    states = 'train_state { stage: "deep" } test_state { stage: "x" }'
+    text = f'base_lr: 1 lr_policy: "fixed" {states}\n{name} {{{NET_INSIDE}}}'
+    spec = parse_solver(text)
+    net, expected = spec.read_net(), parse_prototxt("\n" + NET_INSIDE)
+    assert net.layers == expected.layers, "lines are the solver's"
+    assert [field.name for layer in net.layers for field in layer.extra] == ["convolution_param.hole", "bn_param"]
+    kept = [layer.name for layer in filter_phase(net, phase="TRAIN").layers]
+    assert kept == ["data", "conv", "extra", "loss"], "the stage of train_state holds"
+    assert [layer.name for layer in filter_phase(expected, phase="TRAIN").layers] == ["data", "conv", "loss"]
+    again = format_solver(parse_solver(format_solver(spec)))
+    assert again == format_solver(spec) and "hole: 2" in again and 'stage: "deep"' in again
+
+
+def test_a_solver_trains_one_net() -> None:
+    solver = 'base_lr: 1 lr_policy: "fixed"'
+    with pytest.raises(NetError, match="net and net_param: a solver trains one net"):
+        parse_solver(f'{solver} net: "a.prototxt" net_param {{ {NET_INSIDE} }}')
+    with pytest.raises(NetError, match=r"train_state.level is 3.*\n.*--level"):
+        parse_solver(f"{solver} train_state {{ level: 3 }} net_param {{ {NET_INSIDE} }}")
+    with pytest.raises(CaffeFormatError):
+        parse_solver(f"{solver} net_param {{ layer {{ name: 7 }} }}")
