@@ -28,6 +28,7 @@ from .threshold import threshold_option
 if TYPE_CHECKING:
     from ..nets import Net
     from ..predict.image_lists import ImageSource
+    from ..predict.views import Views
 
 _Folder = click.Path(file_okay=False, path_type=Path)
 _File = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -39,6 +40,9 @@ class PredictOptions(NetOptions):
     scores: bool
     probabilities: bool
     threshold: float | None
+    flip: bool
+    scales: str | None
+    crf: bool
     batch: int
     tile: int | None
     verbose: bool
@@ -56,6 +60,9 @@ class PredictOptions(NetOptions):
 @click.option("--scores", is_flag=True, help="Write the scores of all classes, too: <image>.scores.npz.")
 @click.option("--probabilities", is_flag=True, help="Write a grey picture for each class: <image>.probabilities/.")
 @threshold_option
+@click.option("--flip", is_flag=True, help="Average the probabilities of the image and of its mirror image.")
+@click.option("--scales", metavar="S,S...", help="Average over the image at these sizes, such as 0.75,1,1.25.")
+@click.option("--crf", is_flag=True, help="Refine labels by a dense CRF: neighbours of like colour get like labels.")
 @click.option("--areas", type=_Path, metavar="FILE", help="Write the pixels of each class of each image as CSV, too.")
 @click.option("--coco", type=_Path, metavar="FILE", help="Write COCO's results, too: boxes, or run lengths of classes.")
 @click.option("--classes", type=_File, help="The names of the classes, a line each, the background first.")
@@ -126,6 +133,7 @@ def _of_pixels(
     net: Net, sources: tuple[ImageSource, ...], options: PredictOptions, *, out: Path, weights: str, as_json: bool,
     one: bool,
 ) -> int:  # fmt: skip
+    from ..predict.dense_crf import DenseCrf
     from ..predict.segmenting import ReadOptions
     from .segmenting import WantedFiles, segment_images
 
@@ -141,7 +149,13 @@ def _of_pixels(
     return segment_images(
         net,
         sources,
-        reading=ReadOptions(tile=options.tile, keep_scores=keep, threshold=options.threshold),
+        reading=ReadOptions(
+            options.tile,
+            keep,
+            options.threshold,
+            _views(options),
+            DenseCrf() if options.crf else None,
+        ),
         batch=options.batch,
         wanted=WantedFiles(
             out=out, scores=options.scores, probabilities=options.probabilities, areas=options.areas, coco=options.coco
@@ -150,6 +164,18 @@ def _of_pixels(
         one=one,
         explain=explain if options.verbose else None,
     )
+
+
+def _views(options: PredictOptions) -> Views:
+    """The views that --flip and --scales ask for; UsageError for what are no scales."""
+    from ..predict.views import Views
+
+    try:
+        scales = (1.0,) if options.scales is None else tuple(float(part) for part in options.scales.split(","))
+        return Views(options.flip, scales)
+    except ValueError as error:
+        said = f"{options.scales}: expected numbers from above 0 to 16, such as 0.75,1,1.25"
+        raise click.BadParameter(said, param_hint="'--scales'") from error
 
 
 def _explain(net: Net, image: tuple[int, int], tile: int | None, explained: set[tuple[int, int]]) -> None:
@@ -183,7 +209,12 @@ def _check_results(net: Net, options: PredictOptions) -> None:
     """UsageError where results are asked for that no output of the net can give."""
     from ..predict.meaning import outputs_of
 
+    refined = options.flip or options.scales or options.crf
+    if options.tile is not None and refined:
+        raise click.UsageError("--tile goes without --flip, --scales and --crf, which look at the whole image")
     kinds = {each.kind for each in outputs_of(net).expected.values()}
+    if "labels" in kinds and refined:
+        raise click.UsageError("the net gives labels and no scores, which --flip, --scales and --crf begin with")
     if kinds == {"labels"} and (options.scores or options.probabilities):
         raise click.UsageError("the net gives labels and no scores: --scores and --probabilities have nothing to write")
     if kinds == {"map"} and (options.probabilities or (options.threshold is None and (options.areas or options.coco))):
@@ -193,9 +224,16 @@ def _check_results(net: Net, options: PredictOptions) -> None:
 def _refuse_of_pixels(options: PredictOptions) -> None:
     """UsageError for results of pixels, asked of a net that names images."""
     asked = {
-        "--scores": options.scores, "--probabilities": options.probabilities, "--areas": options.areas,
-        "--coco": options.coco, "--tile": options.tile, "--threshold": options.threshold is not None,
-    }  # fmt: skip
+        "--scores": options.scores,
+        "--probabilities": options.probabilities,
+        "--areas": options.areas,
+        "--coco": options.coco,
+        "--flip": options.flip,
+        "--scales": options.scales,
+        "--crf": options.crf,
+        "--tile": options.tile,
+        "--threshold": options.threshold is not None,
+    }
     wrong = [name for name, value in asked.items() if value]
     if wrong:
         raise click.UsageError(f"the net names images as a whole; {', '.join(wrong)} is for nets that label pixels")

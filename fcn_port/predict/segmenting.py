@@ -13,6 +13,7 @@ from converters.errors import NetError
 from converters.execution import CaffeNet
 from weights.records import InputRecipe, Preprocessing
 
+from .dense_crf import DenseCrf
 from .images import ImageLike, read_image
 from .meaning import NetOutputs, OutputMeaning, outputs_of
 from .palettes import voc_palette
@@ -21,6 +22,7 @@ from .running import recipe_of, run_net
 from .segmentation import Segmentation
 from .tiles import tiles_of
 from .value_map import ValueMap
+from .views import AS_IT_IS, Views
 
 if TYPE_CHECKING:
     from ..nets import SiftFlow
@@ -43,6 +45,9 @@ def segment(  # type: ignore[overload-overlap]  # a SiftFlow is an nn.Module, to
     tile: int | None = ...,
     keep_scores: bool = ...,
     threshold: float | None = ...,
+    flip: bool = ...,
+    scales: Sequence[float] = ...,
+    crf: bool | DenseCrf = ...,
 ) -> dict[str, Segmentation]: ...
 @overload
 def segment(
@@ -53,6 +58,9 @@ def segment(
     tile: int | None = ...,
     keep_scores: bool = ...,
     threshold: float | None = ...,
+    flip: bool = ...,
+    scales: Sequence[float] = ...,
+    crf: bool | DenseCrf = ...,
 ) -> Segmentation: ...
 def segment(
     net: nn.Module,
@@ -62,6 +70,9 @@ def segment(
     tile: int | None = None,
     keep_scores: bool = True,
     threshold: float | None = None,
+    flip: bool = False,
+    scales: Sequence[float] = (1.0,),
+    crf: bool | DenseCrf = False,
 ) -> Seen:
     """Segment a Pillow image, an image file, or an (h, w, 3) uint8 RGB array, in its own size.
 
@@ -71,13 +82,15 @@ def segment(
     most tile x tile pixels at a time, and the result is that of the whole image but for rounding; `keep_scores=False`
     then saves most of the memory. `threshold` is the probability from which on a pixel is of a class, where the net
     ends in a Sigmoid (0.5), or the value, where it gives a map. An output that is coarser than the image is upsampled
-    bilinearly. Raises ImageError for an image that cannot be read or is none, NetError for a net that labels no pixels,
-    ValueError for one that does not say how its input is made, takes several or is in train mode, and for tiles that
-    are too small.
+    bilinearly. `flip` and `scales` average probabilities over the mirrored image and other sizes (views.py has the
+    formula), `crf` refines them by a dense CRF (DenseCrf() or its settings); neither goes with `tile`. Raises
+    ImageError for an image that cannot be read or is none, NetError for a net that labels no pixels, ValueError for one
+    that does not say how its input is made, takes several or is in train mode, and for tiles that are too small.
     """
     return segment_all(
-        net, [image], preprocessing=preprocessing, tile=tile, keep_scores=keep_scores, threshold=threshold
-    )[0]
+        net, [image], preprocessing=preprocessing, tile=tile, keep_scores=keep_scores, threshold=threshold, flip=flip,
+        scales=scales, crf=crf,
+    )[0]  # fmt: skip
 
 
 def segment_all(
@@ -88,9 +101,13 @@ def segment_all(
     tile: int | None = None,
     keep_scores: bool = True,
     threshold: float | None = None,
+    flip: bool = False,
+    scales: Sequence[float] = (1.0,),
+    crf: bool | DenseCrf = False,
 ) -> list[Seen]:
     """Segment images of one size in one pass of the net; otherwise as `segment`. ValueError if sizes differ."""
-    options = ReadOptions(tile=tile, keep_scores=keep_scores, threshold=threshold)
+    refining = (DenseCrf() if crf else None) if isinstance(crf, bool) else crf
+    options = ReadOptions(tile, keep_scores, threshold, Views(flip, tuple(scales)), refining)
     return [_segmentations(each) for each in read_all(net, images, options, preprocessing=preprocessing)]
 
 
@@ -101,6 +118,12 @@ class ReadOptions:
     tile: int | None = None
     keep_scores: bool = True
     threshold: float | None = None
+    views: Views = AS_IT_IS
+    crf: DenseCrf | None = None
+
+    def __post_init__(self) -> None:
+        if self.tile is not None and (self.views.several or self.crf is not None):
+            raise ValueError("tiles go without flips, scales and CRFs, which look at the whole image")
 
 
 def read_all(
@@ -160,7 +183,14 @@ class _Work:
     def whole(self, pixels: list[np.ndarray]) -> list[dict[str, OfPixels]]:
         if not pixels:
             return []
-        outputs = self._run(pixels)
+        several = self.options.views.several
+        outputs = self.options.views.average(self._run, pixels) if several else self._run(pixels)
+        if self.options.crf is not None:
+            crf = self.options.crf
+            outputs = {
+                head: [crf.refined(each, image) for each, image in zip(found, pixels, strict=True)]
+                for head, found in outputs.items()
+            }
         return [
             self._seen({head: self._head(found[i]) for head, found in outputs.items()}, each)
             for i, each in enumerate(pixels)

@@ -1,0 +1,98 @@
+"""Averages over views of an image: mirrored, and at other sizes.
+
+Let p(I) be the net's probabilities for an image I: the softmax of its scores, or its output where that is one already.
+The average over scales s and, with `flip`, both directions is
+
+    (1 / n) sum_s [up(p(I_s)) + mirror(up(p(mirror(I_s))))]      n = 2 (number of scales)
+    (1 / n) sum_s up(p(I_s))                                      without flips, n = number of scales
+
+I_s is the image at round(s h) x round(s w) pixels, at least 1, and `up` brings probabilities back to h x w; both are
+bilinear between pixel centres, without smoothing. A map of values is averaged as it is. The label is that of the
+largest average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from converters.errors import NetError
+
+from ..detection.resizing import resize
+from .meaning import OutputMeaning
+from .reading import ReadOutput, upsampled
+
+MOST_SCALE = 16.0
+Read = Callable[[list[np.ndarray]], dict[str, list[ReadOutput]]]
+"""A pass of the net over images of one size: for each output what it says of each."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """The views that are averaged: the image at these scales, each also mirrored with `flip`."""
+
+    flip: bool = False
+    scales: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if not self.scales or not all(0 < scale <= MOST_SCALE for scale in self.scales):
+            raise ValueError(f"scales are numbers above 0 and up to {MOST_SCALE:g}, at least one of them")
+
+    @property
+    def several(self) -> bool:
+        return self.flip or self.scales != (1.0,)
+
+    def average(self, read: Read, pixels: Sequence[np.ndarray]) -> dict[str, list[ReadOutput]]:
+        """The averages for images (h, w, 3) of one size; NetError for an output that cannot be averaged."""
+        h, w = pixels[0].shape[:2]
+        ways = [False, True] if self.flip else [False]
+        sums: dict[str, list[ReadOutput]] = {}
+        for scale in self.scales:
+            size = (max(1, round(scale * h)), max(1, round(scale * w)))
+            smaller = [resize(each, size) for each in pixels]
+            for mirrored in ways:
+                seen = [np.ascontiguousarray(each[:, ::-1]) for each in smaller] if mirrored else smaller
+                _add(sums, read(seen), (h, w), mirrored=mirrored)
+        count = len(self.scales) * len(ways)
+        return {name: [replace(each, values=each.values / count) for each in own] for name, own in sums.items()}
+
+
+AS_IT_IS = Views()
+"""The image alone."""
+
+
+def _add(
+    sums: dict[str, list[ReadOutput]],
+    found: Mapping[str, list[ReadOutput]],
+    size: tuple[int, int],
+    *,
+    mirrored: bool,
+) -> None:
+    for name, own in found.items():
+        made = [_probable(each, size, mirrored=mirrored) for each in own]
+        before = sums.get(name)
+        if before is not None:
+            made = [replace(a, values=a.values + b.values) for a, b in zip(before, made, strict=True)]
+        sums[name] = made
+
+
+def _probable(read: ReadOutput, size: tuple[int, int], *, mirrored: bool) -> ReadOutput:
+    """What a view says, as probabilities at the image's own size and the right way round."""
+    meaning, values = probabilities(read)
+    if tuple(values.shape[1:]) != size:
+        values = upsampled(values[None], size)[0]
+    return ReadOutput(meaning, values.flip(2) if mirrored else values, read.coarse)
+
+
+def probabilities(read: ReadOutput) -> tuple[OutputMeaning, Tensor]:
+    """An output as probabilities, or as it is where it is a map; NetError for labels, which have none."""
+    meaning = read.meaning
+    if meaning.kind == "labels":
+        raise NetError("the net gives labels, of which there is no average", hint="flips, scales and CRFs want scores")
+    if meaning.kind != "scores":
+        return meaning, read.values
+    return OutputMeaning("probabilities", "Softmax", meaning.channels), torch.softmax(read.values, 0)
