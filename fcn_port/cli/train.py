@@ -100,7 +100,7 @@ class TrainOptions:
 @click.option("--display", type=_Count, help="Print a line every so many updates.")
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Threads that decode ahead.")
 @click.option("--check/--no-check", default=None, help=f"Read every image once first; done for up to {SMALL} images.")
-@click.option("--skip-bad", is_flag=True, help="Leave out images and labels that cannot be used, found by --check.")
+@click.option("--skip-bad", is_flag=True, help="Leave out what --check finds unusable.")
 @input_options
 @void_option
 @strict_option
@@ -118,7 +118,8 @@ def command(recipe: str | None, solver: Path | None, folder: Path | None, **give
     RECIPE is one of the release's (`--solver` replaces how it learns, and keeps its net) or a .toml file of your own,
     such as a changed copy of one; a wrong name gets the list. A learning rate that is meant for another batch or
     normalisation is translated. Ctrl-C saves and stops; --resume goes on. Several processes or machines train one net
-    with `torchrun --nproc-per-node N -m fcn_port train ...`.
+    with `torchrun --nproc-per-node N -m fcn_port train ...`. An image that cannot be read once a run has begun is
+    told of, and the next one takes its place; with --strict the run stops there.
     """
     if recipe is None and solver is None:
         from ..training.recipe import recipe_names
@@ -175,6 +176,7 @@ class _Training:
             changes=self._changes(),
             group=self.group,
             workers=self.options.workers,
+            skip_bad=not self.options.strict,
         )
         plan = self._plan(prepared, self._validation(data))
         if resume is not None and resume.iteration > plan.max_iter:
@@ -230,7 +232,7 @@ class _Training:
         split = chosen or (recipe.val_split if recipe else "val")
         try:
             found = open_dataset(self.options.val_data or self.options.folder, split=split, dataset=data.name)
-            return found.with_void(*data.void)
+            return self._readable(found.with_void(*data.void))
         except FileNotFoundError as error:
             if chosen or self.options.val_data:
                 raise
@@ -247,6 +249,11 @@ class _Training:
             if found:
                 raise click.UsageError(
                     f"{found[-1]} is there already: --resume goes on from it, and --out begins elsewhere"
+                )
+            elsewhere = [self.folder / "log.jsonl", *sorted(self.folder.glob("*_iter_*.json"))]
+            if there := [path for path in elsewhere if path.exists()]:
+                raise click.UsageError(
+                    f"{there[-1]}: another run wrote here; --resume goes on in this folder, --out begins elsewhere"
                 )
             return None
         if wanted != "latest":
@@ -294,7 +301,7 @@ class _Training:
             test_limit=self.options.val_limit,
             average_loss=spec.average_loss,
             seed=prepared.feed.seed,
-            skip_bad=self.options.skip_bad,
+            skip_bad=not self.options.strict,
             precision=self.options.precision,
             settings={**prepared.settings, "precision": self.options.precision},
         )
@@ -311,6 +318,7 @@ class _Training:
     # After
 
     def _finish(self, prepared: Prepared, plan: TrainingPlan, outcome: Outcome) -> int:
+        from ..training.best import best_path
         from ..training.checkpoints import read_snapshot
 
         if not self.group.processes.first:
@@ -318,6 +326,7 @@ class _Training:
         if outcome.stopped:
             self.say(f"stopped after {outcome.iteration} of {plan.max_iter} updates; --resume goes on")
         path = outcome.snapshot
+        best = best_path(self.folder, prepared.name)
         weights = None
         if path is not None and not outcome.stopped:
             from converters.conversion import convert
@@ -334,6 +343,7 @@ class _Training:
                     "stopped": outcome.stopped,
                     "snapshot": path,
                     "weights": weights,
+                    "best": best if best.is_file() else None,
                     "log": self.folder / "log.jsonl",
                 }
             )

@@ -10,9 +10,9 @@ from typing import Any
 from weights.records import METRICS
 
 from ..data.records import DataSet
-from ..training.events import Begun, Event, Report, Saved, Updated, Validated
+from ..training.events import Begun, Event, Improved, Report, Saved, Updated, Validated
 from ..training.initial import Beginning
-from ..training.logs import JsonLines, TensorBoard
+from ..training.logs import Curves, JsonLines, TensorBoard
 from ..training.prepare import Prepared
 from ..training.source import TrainingSource
 from ..training.translation import equal_memory
@@ -21,11 +21,11 @@ from .output import duration, note
 
 @contextmanager
 def reporting(folder: Path, *, display: int, tensorboard: bool, active: bool) -> Iterator[Report]:
-    """Shows events on standard error and keeps them in `folder`: log.jsonl, and `tensorboard` if asked for."""
+    """Shows events on standard error and keeps them in `folder`: log.jsonl, curves.png, `tensorboard` if asked for."""
     if not active:
         yield lambda event: None
         return
-    keepers: list[Any] = [JsonLines(folder / "log.jsonl")]
+    keepers: list[Any] = [JsonLines(folder / "log.jsonl"), Curves(folder / "log.jsonl")]
     if tensorboard:
         keepers.append(TensorBoard(folder / "tensorboard"))
 
@@ -61,6 +61,8 @@ def to_line(event: Event, *, display: int) -> str:
             + ", ".join(f"{name} {100 * found[metric]:.2f}" for metric, name in METRICS.items())
             for title, found in event.scores.items()
         )
+    if isinstance(event, Improved):
+        return f"iteration {event.iteration}: the best so far, mean IU {100 * event.mean_iu:.2f}: {event.path}"
     assert isinstance(event, Saved)
     return f"iteration {event.iteration}: saved {event.path}"
 

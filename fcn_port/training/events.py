@@ -54,5 +54,14 @@ class Saved:
     path: Path
 
 
-Event = Begun | Updated | Validated | Saved
+@dataclass(frozen=True)
+class Improved:
+    """A validation was the best so far, by mean IU as a fraction of 1, and its weights are whole on disk."""
+
+    iteration: int
+    mean_iu: float
+    path: Path
+
+
+Event = Begun | Updated | Validated | Saved | Improved
 Report = Callable[[Event], None]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -15,6 +17,7 @@ from torch.nn.functional import pad
 
 from weights.records import IGNORE_LABEL, Preprocessing
 
+from ..data.errors import DataError
 from ..data.inputs import input_kinds, net_inputs
 from ..data.records import DataSet
 from .choices import Order
@@ -23,6 +26,9 @@ from .losses import Loss
 from .sampler import image_order
 from .transforms import Variation, varied
 
+_log = logging.getLogger(__name__)
+_passed_over: set[tuple[Path, str]] = set()
+"""Images that were told of."""
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
@@ -44,7 +50,8 @@ class Feed:
 
     Several processes (`size` of them, this one being `rank`) share a batch of size * batch_size images, so that they
     see together what one process would see. `workers` threads read ahead; with 0 an image is read when it is due.
-    `variation` is the chance in each image (`transforms.varied`).
+    `variation` is the chance in each image (`transforms.varied`). With `skip_bad` the next image of the list that can
+    be read takes the place of one that cannot, which is logged once.
     """
 
     data: DataSet
@@ -57,6 +64,7 @@ class Feed:
     size: int = 1
     workers: int = 2
     variation: Variation = field(default_factory=Variation)
+    skip_bad: bool = False
 
     def batches(self, start: int = 0) -> Generator[Batch, None, None]:
         """Batches without end, from batch number `start` on. Raises DataError for a damaged file when it is due."""
@@ -80,11 +88,13 @@ class Feed:
         Images that differ in size are filled up to the largest, on the right and below: with zeros, which is the mean,
         and with ignored labels.
         """
-        ids = [self.data.ids[place] for place in places]
+        ids: list[str] = []
         blobs: dict[str, list[Tensor]] = {}
         labels = {loss.label: loss for loss in self.losses}
-        for number, id_ in enumerate(ids, start=position):
-            for name, blob in self._varied(self._blobs_of(id_), labels, number).items():
+        for number, place in enumerate(places, start=position):
+            id_, own = self._readable(place)
+            ids.append(id_)
+            for name, blob in self._varied(own, labels, number).items():
                 blobs.setdefault(name, []).append(blob)
         return Batch(tuple(ids), {name: _stack(own, fill=_ignored(labels.get(name))) for name, own in blobs.items()})
 
@@ -107,6 +117,21 @@ class Feed:
             blobs, self.variation, labels=labels, fill=lambda name: _ignored(labels.get(name)),
             seed=self.seed, position=position,
         )  # fmt: skip
+
+    def _readable(self, place: int) -> tuple[str, dict[str, Tensor]]:
+        """The image at a place of the list, or the next one that can be read, and its blobs."""
+        count = len(self.data.ids)
+        for further in range(count):
+            id_ = self.data.ids[(place + further) % count]
+            try:
+                return id_, self._blobs_of(id_)
+            except DataError as error:
+                if not self.skip_bad or further == count - 1:
+                    raise
+                if (self.data.root, id_) not in _passed_over:
+                    _passed_over.add((self.data.root, id_))
+                    _log.warning("passed over, the next image takes its place: %s", str(error).splitlines()[0])
+        raise DataError("the list is empty", path=self.data.root)
 
     def _blobs_of(self, id_: str) -> dict[str, Tensor]:
         sample = self.data.read(id_, kinds=input_kinds(self.preprocessing))

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from converters.escaping import json_text
-from converters.safety import append, make_folder, open_part
+from converters.safety import append, make_folder, open_part, unlinked
 
+from .curves import write_curves
 from .errors import TrainingError
-from .events import Begun, Event, Updated, Validated
+from .events import Begun, Event, Saved, Updated, Validated
 
 
 class JsonLines:
@@ -46,6 +47,21 @@ def _cut_unfinished(file: BinaryIO) -> None:
             break
         size = start
     file.truncate(size)
+
+
+class Curves:
+    """Draws curves.png of the log beside it, at every validation and snapshot and at the end."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Validated | Saved):
+            self.close()
+
+    def close(self) -> None:
+        """Draw what is there."""
+        write_curves(self._log, unlinked(self._log.with_name("curves.png")))
 
 
 class TensorBoard:

@@ -22,6 +22,7 @@ from .errors import TrainingError
 from .feed import Feed
 from .initial import Beginning, begin
 from .losses import Loss
+from .measuring import measure_scores
 from .solver import CaffeSolver
 from .source import TrainingSource, ignored_labels
 from .task import TrainingTask
@@ -51,6 +52,7 @@ def prepare(
     changes: Changes = NO_CHANGES,
     group: DistributedGroup = DistributedGroup(),  # noqa: B008
     workers: int = 2,
+    skip_bad: bool = False,
 ) -> Prepared:
     """Build the net with its first weights, its losses, its solver and its feed.
 
@@ -87,9 +89,14 @@ def prepare(
         size=group.size,
         workers=workers,
         variation=variation_of(source, changes),
+        skip_bad=skip_bad,
     )
     _check_fit(task, feed)
     groups = groups_of(task, source.recipe.multipliers if source.recipe else {})
+    if source.recipe is not None and source.recipe.measured_scores:
+        rates = measure_scores(task, feed, device=group.device)
+        for blob in groups:
+            blob["lr_mult"] = rates.get(blob["name"].rpartition(".")[0], 0) / solver.base_lr or blob["lr_mult"]
     return Prepared(
         name=source.name,
         task=task,

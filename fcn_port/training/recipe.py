@@ -46,7 +46,8 @@ class Recipe:
     by patterns of their keys ("conv*.bias").
 
     With `net_of_init` the net is the one that the first weights are of, with its widths, and `net` where those are of
-    none that is written out here. `loss`, `class_weights`, `gamma`, `mirror`, `crop` and `scales` are as in `Changes`;
+    none that is written out here. With `measured_scores` score layers learn at rates by what goes into them
+    (measuring.py). `loss`, `class_weights`, `gamma`, `mirror`, `crop` and `scales` are as in `Changes`;
     `median_frequency` works the weights out from the labels.
     """
 
@@ -67,6 +68,7 @@ class Recipe:
     seed: int = 1337
     multipliers: Mapping[str, Mapping[Multiplier, float]] = field(default_factory=dict)
     net_of_init: bool = False
+    measured_scores: bool = False
     loss: LossName = "softmax"
     class_weights: tuple[float, ...] = ()
     median_frequency: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from weights.records import METRICS
 from ..data.errors import DataError
 from ..data.records import DataSet
 from ..evaluation.running import EvaluationPlan, evaluate
+from .best import Best, read_best, save_best
 from .checkpoints import (
     RandomStates,
     RunProgress,
@@ -33,7 +35,7 @@ from .checkpoints import (
 )
 from .choices import Precision
 from .distributed import DistributedGroup
-from .events import Begun, Report, Saved, Updated, Validated
+from .events import Begun, Improved, Report, Saved, Updated, Validated
 from .feed import Feed
 from .folder import locked_folder
 from .solver import CaffeSolver
@@ -47,8 +49,8 @@ class TrainingPlan:
 
     Snapshots are written to `folder` as `name`_iter_N every `snapshot_every` updates and at the end (0: only then), all
     kept or the `keep` latest. `validation` is scored every `test_every` updates and at the end (0: only then), its
-    first `test_limit` images, with `skip_bad` without those that cannot be read. The random draws of dropout begin at
-    `seed`.
+    first `test_limit` images, with `skip_bad` without those that cannot be read; the weights of the best one, by mean
+    IU, stay as `name`_best. The random draws of dropout begin at `seed`.
     """
 
     folder: Path
@@ -116,6 +118,8 @@ def _train(
         if resume.progress.random is not None and len(resume.progress.random.cpu) == group.size:
             set_random_states(resume.progress.random, rank=group.processes.rank)
     run = _TrainingRun(task, solver, feed, plan, group, report if group.processes.first else lambda event: None)
+    if resume is not None:
+        run.best.extend(filter(None, [read_best(plan.folder, plan.name, until=solver.iteration)]))
     run.report(Begun(solver.iteration, plan.max_iter, None if resume is None else resume.path))
     return run.until_the_end(stop, losses=() if resume is None else resume.progress.losses)
 
@@ -130,6 +134,7 @@ class _TrainingRun:
     plan: TrainingPlan
     group: DistributedGroup
     report: Report
+    best: list[Best] = field(default_factory=list)
 
     def until_the_end(self, stop: Callable[[], bool], *, losses: tuple[float, ...]) -> Outcome:
         solver, plan = self.solver, self.plan
@@ -232,6 +237,11 @@ class _TrainingRun:
             return
         scores = {task.title: {name: getattr(found.scores(task), name) for name in METRICS} for task in found.tasks}
         self.report(Validated(self.solver.iteration, len(found.images), scores, found.seconds))
+        now = Best(self.solver.iteration, next(iter(scores.values()), {}).get("mean_iu", math.nan))
+        if now.mean_iu > max((each.mean_iu for each in self.best), default=-1.0):
+            self.best.append(now)
+            path = save_best(self.plan.folder, self.plan.name, self.task, now, self._card())
+            self.report(Improved(now.iteration, now.mean_iu, path))
 
 
 class _Clock:
