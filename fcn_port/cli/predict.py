@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .described import as_described
 from .device import device_option
 from .engine import engine_option, low_memory_option, padded_option, precision_option, run_as_told
 from .given_net import (
@@ -22,6 +23,7 @@ from .given_net import (
 from .names import read_names
 from .net_choice import net_options
 from .output import json_option, note
+from .own_data import DATA_PATH
 from .registering import register_option
 from .threshold import threshold_option
 
@@ -48,6 +50,7 @@ class PredictOptions(NetOptions):
     verbose: bool
     least_score: float | None
     classes: Path | None
+    data: Path | None
     areas: Path | None
     coco: Path | None
 
@@ -65,6 +68,11 @@ class PredictOptions(NetOptions):
 @click.option("--crf", is_flag=True, help="Refine labels by a dense CRF: neighbours of like colour get like labels.")
 @click.option("--areas", type=_Path, metavar="FILE", help="Write the pixels of each class of each image as CSV, too.")
 @click.option("--coco", type=_Path, metavar="FILE", help="Write COCO's results, too: boxes, or run lengths of classes.")
+@click.option(
+    "--data",
+    type=DATA_PATH,
+    help="A data set, or the .toml that describes one: class names, colours, and inputs where the net does not say.",
+)
 @click.option("--classes", type=_File, help="The names of the classes, a line each, the background first.")
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images of one size at a time.")
 @click.option(
@@ -110,6 +118,8 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     options = PredictOptions(**given)
     net = load_as_told(weights, options)
     one = is_single(images)
+    if options.data is not None:
+        as_described(net, options.data, weights=weights)
     if finds_objects(net):
         from .detecting import detect_all
 

@@ -138,6 +138,12 @@ def open_described(path: Path, *, split: str | None = None) -> DataSet:
     return _Described(path, found, places, name).data_set()
 
 
+def described(path: Path) -> DataSet:
+    """The data set that a file describes without its files: classes, colours and the way to make inputs alone."""
+    says = read_description(path)
+    return _Described(path, says, SplitDescription(), says.split).without_files()
+
+
 @dataclass(frozen=True)
 class _Described:
     """One split of a description, being opened."""
@@ -152,9 +158,14 @@ class _Described:
         return self.path.parent
 
     def data_set(self) -> DataSet:
+        known = self.without_files()
         classes, entries = self._classes()
-        reader = self._reader(classes, entries)
-        ids, images, labels = self._files(reader)
+        ids, images, labels = self._files(self._reader(classes, entries))
+        return replace(known, ids=ids, images={"color": images}, labels={"score": labels})
+
+    def without_files(self) -> DataSet:
+        """The data set's names, colours and way to make inputs, without an image."""
+        classes, entries = self._classes()
         like = self.says.like
         return DataSet(
             name=OWN,
@@ -162,9 +173,9 @@ class _Described:
             title=self.says.title or self.root.resolve().name,
             root=self.root,
             split=self.split,
-            ids=ids,
-            images={"color": images},
-            labels={"score": labels},
+            ids=(),
+            images={},
+            labels={},
             classes={"score": classes},
             inputs={"color": self._recipe()},
             listed=bool(self.places.list),

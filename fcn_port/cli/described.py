@@ -1,0 +1,60 @@
+"""`--data` of `fcn-port predict`: names, colours and the way to make inputs of a data set, as `evaluate` takes them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .output import note
+
+if TYPE_CHECKING:
+    from ..data.records import DataSet
+    from ..nets import Net
+
+
+def as_described(net: Net, place: Path, *, weights: str) -> None:
+    """Give a net the classes and colours of a data set, and its way to make inputs where the net has none of its own.
+
+    `place` is a description (.toml) or a folder. UsageError where the classes are not the net's.
+    """
+    from ..data.inputs import inputs_of
+    from ..loading import attach
+    from ..predict.meaning import outputs_of
+
+    data = _opened(place)
+    expected = {name: each for name, each in outputs_of(net).expected.items() if name}
+    heads = _heads(data, list(expected) or list(net.outputs))
+    for head, names in heads.items():
+        each = expected.get(head)
+        if each is not None and each.labels not in (None, len(names)):
+            raise click.UsageError(f"--data: the net scores {each.labels} classes, and {data.title} has {len(names)}")
+        if each is not None and each.kind == "classes" and each.channels != len(names):
+            raise click.UsageError(f"--data: the net names {each.channels} classes, and {data.title} has {len(names)}")
+    card = replace(net.card, classes=heads, palette=data.colours)
+    if card.preprocessing is None:
+        made = inputs_of(data, net.inputs)
+        card = replace(card, preprocessing=replace(made, inputs=tuple(data.recipe(each) for each in made.inputs)))
+        note(f"{weights} does not say how its inputs are made; taking those of {data.title}")
+    attach(net, card)
+
+
+def _opened(place: Path) -> DataSet:
+    from ..data.description import described, description_in
+    from ..data.opening import open_dataset
+
+    description = description_in(place)
+    return open_dataset(place) if description is None else described(description)
+
+
+def _heads(data: DataSet, outputs: list[str]) -> dict[str, tuple[str, ...]]:
+    """The names by output of the net: those of outputs of the same name, or the only ones for the only one."""
+    if set(data.classes) <= set(outputs):
+        return dict(data.classes)
+    if len(data.classes) == 1 and len(outputs) == 1:
+        return {outputs[0]: next(iter(data.classes.values()))}
+    raise click.UsageError(
+        f"--data: the net's outputs are {', '.join(outputs)}; {data.title} is labelled for {', '.join(data.classes)}"
+    )
