@@ -1,5 +1,7 @@
-"""The notebooks as they are committed: they show what they gave, pictures too, and nothing of a machine. `make notebooks`
-runs them in kernels (in .ci/run, too)."""
+"""The notebooks as they are committed: they show what they gave, pictures too, and nothing of a machine.
+
+`make notebooks` runs them in kernels, and so does .ci/run.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,7 @@ def test_it_shows_what_it_gave(path: Path) -> None:
 def test_it_names_no_place_of_a_machine_and_stays_small(path: Path) -> None:
     text = re.sub(r'"image/png": "[^"]*"', "", path.read_text(encoding="utf-8"))
     assert not re.search(r"/(?:tmp|home|root|work|Users)/", text)
-    assert path.stat().st_size < 600_000
+    assert path.stat().st_size < 700_000
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
