@@ -15,6 +15,7 @@ from parity_tests.verbs import PICTURE, SAMPLE
 LINES = [
     "predict SAMPLE PIPE.png -o OUT",
     "predict SAMPLE PIPE.txt -o OUT",
+    "predict SAMPLE PICTURE --classes PIPE -o OUT",
     "inspect SAMPLE --register PIPE.py",
     "inspect PIPE",
     "diff PIPE SAMPLE",
@@ -47,7 +48,10 @@ def test_a_pipe_is_not_waited_for(
 ) -> None:
     monkeypatch.setenv("FCN_PORT_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setenv("FCN_PORT_OFFLINE", "1")
-    words = [word.replace("SAMPLE", SAMPLE).replace("OUT", str(tmp_path)) for word in line.split()]
+    words = [
+        word.replace("SAMPLE", SAMPLE).replace("PICTURE", PICTURE).replace("OUT", str(tmp_path))
+        for word in line.split()
+    ]
     (name,) = [word for word in words if word.startswith("PIPE")]
     pipe = tmp_path / name
     os.mkfifo(pipe)
@@ -70,5 +74,5 @@ def test_a_pipe_among_images_is_listed_and_the_rest_is_done(
 ) -> None:
     os.mkfifo(tmp_path / "a.png")
     assert run(["predict", SAMPLE, str(tmp_path / "a.png"), PICTURE, "-o", str(tmp_path / "out")]) == 1
-    assert "1 of 2 images could not be read" in capsys.readouterr().err
+    assert "1 of 2 images could not be" in capsys.readouterr().err
     assert (tmp_path / "out" / "shapes.labels.png").is_file()
