@@ -68,6 +68,8 @@ HARMLESS = (
     Harmless("eltwise_param.coeff_blob", "off: the coefficients are those of the text", ("false", "0")),
     Harmless("pooling_param.dilation*", "1 changes nothing", ("1",)),
     Harmless("softmax_param.temperature", "1 changes nothing", ("1", "1.0")),
+    Harmless("interp_param.align_corners", "corners are mapped on corners, as in Interp always", ("true", "1")),
+    Harmless("upsample_param.mode", "values are repeated, as in Upsample always", ("nearest",)),
     Harmless("*.output_pad", "0 changes nothing", ("0",)),
     Harmless("*.output_padding", "0 changes nothing", ("0",)),
 )

@@ -22,7 +22,7 @@ LEAST_SCORE = 0.3
 
 
 def detect_all(
-    net: Net,
+    net: Net | Sequence[Net],
     sources: Sequence[ImageSource],
     *,
     out: Path,

@@ -58,6 +58,34 @@ def load_as_told(weights: str, options: NetOptions) -> Net:
     return net
 
 
+WEIGHTS = (".caffemodel", ".h5", ".safetensors", ".pth", ".pt")
+"""The ends of the names of files with weights."""
+
+
+def load_cascade(folder: Path, options: NetOptions) -> list[Net]:
+    """MTCNN's three nets of a folder, each file with the prototxt of its name beside it, if there is one.
+
+    UsageError where there are not three, or where an option is for one net.
+    """
+    from ..loading import load
+
+    files = sorted(path for path in folder.iterdir() if path.suffix in WEIGHTS and path.is_file())
+    if len(files) != 3:
+        raise click.UsageError(
+            f"{folder} is a folder with {len(files)} files of weights; expected MTCNN's three, each with its prototxt "
+            "beside it where the file holds no net"
+        )
+    given = {"--like": options.like, "--prototxt": options.prototxt, "--mean": options.mean}
+    needless = [name for name, value in given.items() if value is not None]
+    if needless:
+        raise click.UsageError(f"{needless[0]} is for one net; {folder} holds three, whose inputs are known")
+    device = find_device(options.device)
+    texts = (path.with_suffix(".prototxt") for path in files)
+    return [
+        load(path, device, prototxt=text if text.is_file() else None) for path, text in zip(files, texts, strict=True)
+    ]
+
+
 def _preprocessing(net: Net, mean: str, scale: float) -> Preprocessing:
     """The means that --mean gives: a number for each channel of the net's image, BGR where there are three."""
     name, shape = next(iter(net.inputs.items()))

@@ -16,6 +16,7 @@ from .given_net import (
     check_inputs,
     like_option,
     load_as_told,
+    load_cascade,
     mean_option,
     prototxt_option,
     scale_option,
@@ -94,7 +95,7 @@ class PredictOptions(NetOptions):
 @register_option
 @net_options
 def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **given: Any) -> int:
-    """Tell what is in IMAGES with WEIGHTS, the name of a release or a file.
+    """Tell what is in IMAGES with WEIGHTS, the name of a release, a file, or a folder with MTCNN's three nets.
 
     IMAGES are files, folders with everything below them, or lists (.txt, a path a line). For each image
     `<image>.labels.png` holds the labels, coloured by PASCAL VOC's palette or the net's own, and `<image>.overlay.png`
@@ -102,7 +103,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
 
     What a net says is read off its last layers: labels, scores or probabilities of classes, one value at each pixel
     (`<image>.map.png`, in greys), classes of the image as a whole (`<image>.classes.json`; the best five are printed),
-    or objects (SSD, YOLO, Faster R-CNN, R-FCN: `<image>.detections.png` and `.json`, boxes and records).
+    or objects (SSD, YOLO, Faster R-CNN, R-FCN, MTCNN: `<image>.detections.png` and `.json`, boxes and records).
 
     Of several images, those that cannot be read or do not fit the net are listed at the end, and the others are done;
     the exit status is then 1.
@@ -115,9 +116,10 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
         sources = gather(images)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    options = PredictOptions(**given)
+    options, one = PredictOptions(**given), is_single(images)
+    if Path(weights).is_dir():
+        return _of_faces(Path(weights), sources, options, out=out, as_json=as_json, one=one)
     net = load_as_told(weights, options)
-    one = is_single(images)
     if options.data is not None:
         as_described(net, options.data, weights=weights)
     if finds_objects(net):
@@ -137,6 +139,17 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
         _refuse_of_pixels(options)
         return classify_all(run_as_told(net, options), sources, out=out, as_json=as_json, one=one)
     return _of_pixels(net, sources, options, out=out, weights=weights, as_json=as_json, one=one)
+
+
+def _of_faces(
+    folder: Path, sources: tuple[ImageSource, ...], options: PredictOptions, *, out: Path, as_json: bool, one: bool
+) -> int:
+    from .detecting import detect_all
+
+    return detect_all(
+        load_cascade(folder, options), sources, out=out, least=options.least_score, names=options.classes,
+        coco=options.coco, as_json=as_json, one=one,
+    )  # fmt: skip
 
 
 def _of_pixels(

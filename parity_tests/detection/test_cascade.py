@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,8 @@ from PIL import Image
 
 import fcn_port
 from converters import CaffeNet, NetError, parse_prototxt
+from converters.export.caffe import write_caffe
+from fcn_port.cli import run
 from fcn_port.detection import cascade
 
 GREY, BRIGHT = (60, 60, 60), (255, 255, 255)
@@ -104,6 +109,39 @@ def test_the_order_of_the_nets_does_not_matter_and_others_are_refused() -> None:
         fcn_port.detect(nets()[:2], image)
     with pytest.raises(NetError, match="channels"):
         fcn_port.detect([net_of(12, first=True), net_of(24), _without_scores()], image)
+
+
+def _written(folder: Path) -> Path:
+    """The three nets as MTCNN is published: det1, det2 and det3, a caffemodel and a prototxt each."""
+    folder.mkdir()
+    for number, net in enumerate(nets(), start=1):
+        weights = folder / f"det{number}.caffemodel"
+        write_caffe(net.spec, net.state_dict(), weights, prototxt=weights.with_suffix(".prototxt"))
+    return folder
+
+
+def test_predict_takes_a_folder_with_the_three_nets(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder, image = _written(tmp_path / "mtcnn"), square((200, 120), (60, 40, 100, 80))
+    image.save(tmp_path / "group.png")
+    command = ["predict", str(folder), str(tmp_path / "group.png"), "-o", str(tmp_path / "seen"), "--json"]
+    assert run([*command, "--least-score", "0"]) == 0
+    (told,) = json.loads(capfd.readouterr().out)["images"]
+    expected = fcn_port.detect(nets(), image).to_json()
+    assert told["detections"] == expected["detections"] and len(told["detections"][0]["points"]) == 5
+    assert (tmp_path / "seen" / "group.detections.png").is_file()
+
+
+def test_a_folder_without_three_nets_and_options_of_one_are_wrong_use(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = _written(tmp_path / "mtcnn")
+    square((50, 50), (10, 10, 40, 40)).save(tmp_path / "a.png")
+    command = ["predict", str(folder), str(tmp_path / "a.png")]
+    assert run([*command, "--mean", "1,2,3"]) == 2
+    assert "--mean is for one net" in capfd.readouterr().err
+    (folder / "det2.caffemodel").unlink()
+    assert run(command) == 2
+    assert "a folder with 2 files of weights; expected MTCNN's three" in capfd.readouterr().err
 
 
 def _without_scores() -> CaffeNet:
