@@ -17,6 +17,7 @@ RUNS: dict[str, list[str]] = {
     "inspect": ["inspect", SAMPLE],
     "convert": ["convert", SAMPLE, "-o", "{out}/converted.safetensors"],
     "trace": ["trace", SAMPLE, "--explain-crops"],
+    "view": ["view", SAMPLE, "--time", "-o", "{out}/view.json"],
     "verify": ["verify", "{in}/sample.safetensors", "--against", SAMPLE],
     "predict": ["predict", "{in}/sample.safetensors", PICTURE, PICTURE, "-o", "{out}/predicted", "--scores"],
     "data": ["data", "shapes", "--make", "{out}/drawn", "--count", "3", "--size", "40x56"],

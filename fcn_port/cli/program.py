@@ -40,6 +40,7 @@ TASKS = {
         "export": "Write a net for Caffe, ONNX, torch.export or as Python source, checked before it is called done.",
         "publish": "A net as a model hub has it: safetensors, ONNX, a model card and a recorded pass, all checked.",
         "diff": "What differs between two nets or files of weights.",
+        "view": "A net as a graph in the browser, with work, memory, time and parity by layer.",
         "trace": "The shape of every blob for an input size, and why each crop is where it is.",
     },
     "See with it": {

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.safety import open_file
 from weights.records import IGNORE_LABEL
 
 from .errors import DataError
@@ -119,8 +118,7 @@ def read_mask(path: Path, *, colours: bool = False) -> np.ndarray:
 def read_array(path: Path) -> np.ndarray:
     """The array of an .npy file, nothing unpickled; DataError names the file."""
     try:
-        with open_file(path):  # a pipe would be waited for
-            return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except FileNotFoundError:
         raise DataError("there is no such file", path=path) from None
     except (OSError, ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:

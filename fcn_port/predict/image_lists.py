@@ -11,8 +11,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from converters.safety import read_lines
-
 OUTPUTS = (".labels.png", ".overlay.png", ".scores.npz")
 """The endings of an image's results; such files are not taken for images of a folder."""
 DETECTIONS = (".detections.png", ".detections.json")
@@ -96,7 +94,8 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _listed(path: Path) -> list[Path]:
-    lines = (line.strip() for line in read_lines(path, errors="surrogateescape"))
+    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    lines = (line.strip() for line in text.splitlines())
     return [_absolute(path.parent / line) for line in lines if line]
 
 
