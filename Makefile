@@ -61,9 +61,10 @@ test-fast: $(VENV)/ready-dev ## the fast part of the suite, in a minute on two q
 	$(BIN)/python -m pytest --quiet -n 2 --dist loadfile --fast
 
 test-native-sanitized: $(VENV)/ready-dev ## the C code's tests with it compiled for address and undefined-behaviour sanitizers
-	CC="cc -g -fsanitize=address,undefined -fno-sanitize-recover=all" ASAN_OPTIONS=detect_leaks=0 \
+	FCN_PORT_CFLAGS="-g -O1 -fexpensive-optimizations -fsanitize=address,undefined -fno-sanitize-recover=all" ASAN_OPTIONS=detect_leaks=0 \
 		LD_PRELOAD=$$(cc -print-file-name=libasan.so) $(BIN)/python -m pytest --quiet \
-		parity_tests/fastpath/test_any_net.py parity_tests/fastpath/test_native.py -k "not compile and not processor"
+		parity_tests/fastpath/test_any_net.py parity_tests/fastpath/test_kernels.py parity_tests/fastpath/test_native.py \
+		-k "not compile and not processor and not points and not cache"
 
 check: lint test ## lint, format, types and the suite
 

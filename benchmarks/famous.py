@@ -50,6 +50,12 @@ class Definition:
         self.layer("Scale", f"{x}_scale", x, top=x, params="scale_param { bias_term: true }")
         return self.relu(x) if relu else x
 
+    def norm_of(self, name: str, x: str) -> str:
+        """Batch norm, Scale and ReLU of a blob that others read too."""
+        x = self.layer("BatchNorm", f"{name}_bn", x)
+        self.layer("Scale", f"{name}_scale", x, top=x, params="scale_param { bias_term: true }")
+        return self.relu(x)
+
     def pool(self, name: str, x: str, kernel: int, stride: int, *, pad: int = 0, method: str = "MAX") -> str:
         settings = f"pool: {method} kernel_size: {kernel} stride: {stride} pad: {pad}"
         return self.layer("Pooling", name, x, params=f"pooling_param {{ {settings} }}")
@@ -96,20 +102,27 @@ def googlenet(side: int = 224) -> NetSpec:
 
 
 def resnet50(side: int = 224) -> NetSpec:
-    net = Definition("ResNet-50", 3, side, side)
+    return _resnet("ResNet-50", (3, 4, 6, 3), side)
+
+
+def _resnet(name: str, counts: tuple[int, ...], side: int, *, dilated: bool = False) -> NetSpec:
+    """`dilated`: the last two stages keep their size, and there is no classifier."""
+    net = Definition(name, 3, side, side)
     x = net.pool("pool1", net.norm(net.conv("conv1", "data", 64, 7, stride=2, pad=3, relu=False)), 3, 2)
-    for stage, (blocks, width) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512)), 2):
+    for stage, (blocks, width) in enumerate(zip(counts, (64, 128, 256, 512), strict=True), 2):
+        dilation = 2 ** (stage - 3) if dilated and stage > 3 else 1
         for block in range(blocks):
-            name, stride = f"res{stage}{'abcdef'[block]}", 2 if block == 0 and stage > 2 else 1
+            name, stride = f"res{stage}_{block}", 2 if block == 0 and stage > 2 and dilation == 1 else 1
             short = x
             if block == 0:
                 short = net.conv(f"{name}_1", x, 4 * width, stride=stride, bias=False, relu=False)
                 short = net.norm(short, relu=False)
             y = net.norm(net.conv(f"{name}_2a", x, width, stride=stride, bias=False, relu=False))
-            y = net.norm(net.conv(f"{name}_2b", y, width, 3, pad=1, bias=False, relu=False))
-            y = net.norm(net.conv(f"{name}_2c", y, 4 * width, bias=False, relu=False), relu=False)
+            y = net.conv(f"{name}_2b", y, width, 3, pad=dilation, dilation=dilation, bias=False, relu=False)
+            y = net.norm(net.conv(f"{name}_2c", net.norm(y), 4 * width, bias=False, relu=False), relu=False)
             x = net.relu(net.layer("Eltwise", name, short, y))
-    net.layer("Softmax", "prob", net.inner("fc1000", net.whole("pool5", x), 1000))
+    if not dilated:
+        net.layer("Softmax", "prob", net.inner("fc1000", net.whole("pool5", x), 1000))
     return net.spec()
 
 
@@ -192,6 +205,130 @@ def hed(side: int = 500) -> NetSpec:
     return net.spec()
 
 
+def resnet101(side: int = 224) -> NetSpec:
+    return _resnet("ResNet-101", (3, 4, 23, 3), side)
+
+
+def densenet121(side: int = 224) -> NetSpec:
+    """Every layer of a block reads all before it: norm and ReLU before each convolution."""
+    net = Definition("DenseNet-121", 3, side, side)
+    x = net.norm(net.conv("conv1", "data", 64, 7, stride=2, pad=3, bias=False, relu=False))
+    x, channels = net.pool("pool1", x, 3, 2, pad=1), 64
+    for block, count in enumerate((6, 12, 24, 16), 2):
+        for i in range(1, count + 1):
+            name = f"conv{block}_{i}"
+            y = net.norm_of(f"{name}_x1", x)
+            y = net.norm(net.conv(f"{name}_x1_conv", y, 128, bias=False, relu=False))
+            y = net.conv(f"{name}_x2", y, 32, 3, pad=1, bias=False, relu=False)
+            x, channels = net.layer("Concat", f"concat_{block}_{i}", x, y), channels + 32
+        x = net.norm_of(f"conv{block}_blk", x)
+        if block < 5:
+            channels //= 2
+            x = net.conv(f"conv{block}_blk_conv", x, channels, bias=False, relu=False)
+            x = net.pool(f"pool{block}", x, 2, 2, method="AVE")
+    net.layer("Softmax", "prob", net.conv("fc6", net.whole("pool5", x), 1000, relu=False))
+    return net.spec()
+
+
+def mobilenet_v2(side: int = 224) -> NetSpec:
+    net = Definition("MobileNet v2", 3, side, side)
+    x = net.norm(net.conv("conv1", "data", 32, 3, stride=2, pad=1, bias=False, relu=False))
+    channels, number = 32, 0
+    for factor, width, count, stride in (
+        (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1),
+    ):  # fmt: skip
+        for i in range(count):
+            number += 1
+            name, wide, step = f"block{number}", factor * channels, stride if i == 0 else 1
+            y = net.norm(net.conv(f"{name}_expand", x, wide, bias=False, relu=False))
+            y = net.conv(f"{name}_dwise", y, wide, 3, stride=step, pad=1, group=wide, bias=False, relu=False)
+            y = net.norm(net.conv(f"{name}_2c", net.norm(y), width, bias=False, relu=False), relu=False)
+            x = net.layer("Eltwise", f"{name}_sum", x, y) if step == 1 and channels == width else y
+            channels = width
+    x = net.norm(net.conv("conv6_4", x, 1280, bias=False, relu=False))
+    net.layer("Softmax", "prob", net.conv("fc7", net.whole("pool6", x), 1000, relu=False))
+    return net.spec()
+
+
+def nin(side: int = 224) -> NetSpec:
+    """Network in Network for ImageNet."""
+    net = Definition("NiN", 3, side, side)
+    x = "data"
+    for i, (width, kernel, stride, pad) in enumerate(
+        ((96, 11, 4, 0), (256, 5, 1, 2), (384, 3, 1, 1), (1024, 3, 1, 1)), 1
+    ):
+        x = net.conv(f"conv{i}", x, width, kernel, stride=stride, pad=pad)
+        x = net.conv(f"cccp{2 * i - 1}", x, width)
+        x = net.conv(f"cccp{2 * i}", x, 1000 if i == 4 else width)
+        x = net.pool(f"pool{i}", x, 3, 2) if i < 4 else net.whole("pool4", x)
+    net.layer("Softmax", "prob", x)
+    return net.spec()
+
+
+def openpose(h: int = 368, w: int = 368) -> NetSpec:
+    """COCO's body: ten layers of VGG-19, and six stages of two branches, those from the second on of 7x7."""
+    net = Definition("OpenPose", 3, h, w)
+    x = "data"
+    for stage, (width, count) in enumerate(((64, 2), (128, 2), (256, 4), (512, 2)), 1):
+        for i in range(1, count + 1):
+            x = net.conv(f"conv{stage}_{i}", x, width, 3, pad=1)
+        x = net.pool(f"pool{stage}", x, 2, 2) if stage < 4 else x
+    features = net.conv("conv4_4_CPM", net.conv("conv4_3_CPM", x, 256, 3, pad=1), 128, 3, pad=1)
+    x = features
+    for stage in range(1, 7):
+        ends = []
+        for branch, maps in ((1, 38), (2, 19)):
+            y, kernel, count = x, 3 if stage == 1 else 7, 3 if stage == 1 else 5
+            for i in range(1, count + 1):
+                y = net.conv(f"stage{stage}_{i}_L{branch}", y, 128, kernel, pad=kernel // 2)
+            y = net.conv(f"stage{stage}_{count + 1}_L{branch}", y, 512 if stage == 1 else 128)
+            ends.append(net.conv(f"stage{stage}_{count + 2}_L{branch}", y, maps, relu=False))
+        x = net.layer("Concat", f"concat_stage{stage + 1}", *ends, *([features] if stage < 6 else []))
+    return net.spec()
+
+
+def deeplab(side: int = 321) -> NetSpec:
+    """DeepLab-LargeFOV: VGG-16 with pools of stride 1 and dilated convolutions behind them."""
+    net = Definition("DeepLab-LargeFOV", 3, side, side)
+    x = "data"
+    for stage, (width, count) in enumerate(VGG16, 1):
+        for i in range(1, count + 1):
+            dilation = 2 if stage == 5 else 1
+            x = net.conv(f"conv{stage}_{i}", x, width, 3, pad=dilation, dilation=dilation)
+        x = net.pool(f"pool{stage}", x, 3, 2 if stage < 4 else 1, pad=1)
+    x = net.pool("pool5a", x, 3, 1, pad=1, method="AVE")
+    x = net.conv("fc7", net.conv("fc6", x, 1024, 3, pad=12, dilation=12), 1024)
+    net.conv("fc8", x, 21, relu=False)
+    return net.spec()
+
+
+def ssd300() -> NetSpec:
+    """SSD300's body and heads up to the boxes' numbers."""
+    net = Definition("VGG-SSD300", 3, 300, 300)
+    x, sources = "data", []
+    for stage, (width, count) in enumerate(VGG16, 1):
+        for i in range(1, count + 1):
+            x = net.conv(f"conv{stage}_{i}", x, width, 3, pad=1)
+        sources += [x] if stage == 4 else []
+        x = net.pool(f"pool{stage}", x, 2, 2) if stage < 5 else net.pool("pool5", x, 3, 1, pad=1)
+    x = net.conv("fc7", net.conv("fc6", x, 1024, 3, pad=6, dilation=6), 1024)
+    sources.append(x)
+    for i, (narrow, wide, stride, pad) in enumerate(
+        ((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 1, 0), (128, 256, 1, 0)), 6
+    ):
+        x = net.conv(f"conv{i}_2", net.conv(f"conv{i}_1", x, narrow), wide, 3, stride=stride, pad=pad)
+        sources.append(x)
+    for i, (source, boxes) in enumerate(zip(sources, (4, 6, 6, 6, 4, 4), strict=True)):
+        net.conv(f"loc{i}", source, 4 * boxes, 3, pad=1, relu=False)
+        net.conv(f"conf{i}", source, 21 * boxes, 3, pad=1, relu=False)
+    return net.spec()
+
+
+def pspnet50(side: int = 233) -> NetSpec:
+    """PSPNet's body up to the pyramid: a ResNet-50 whose last stages are dilated."""
+    return _resnet("PSPNet-50 body", (3, 4, 6, 3), side, dilated=True)
+
+
 NETS: Mapping[str, Callable[[], NetSpec]] = {
     "GoogLeNet": googlenet,
     "ResNet-50": resnet50,
@@ -200,6 +337,14 @@ NETS: Mapping[str, Callable[[], NetSpec]] = {
     "AlexNet": alexnet,
     "VGG-16": vgg16,
     "HED": hed,
+    "ResNet-101": resnet101,
+    "DenseNet-121": densenet121,
+    "MobileNet v2": mobilenet_v2,
+    "NiN": nin,
+    "OpenPose": openpose,
+    "DeepLab-LargeFOV": deeplab,
+    "VGG-SSD300": ssd300,
+    "PSPNet-50 body": pspnet50,
 }
 
 

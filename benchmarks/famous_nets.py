@@ -2,18 +2,23 @@
 
 ``python -m benchmarks.famous_nets`` runs every candidate that is installed once in each round, all in one process and
 on the same input, and prints medians, the ratio of `fast` to the best peer with right numbers, and errors as Markdown;
-``--json FILE`` keeps every number. ``--clock processor`` counts processor time, for one thread on a shared machine;
-wall-clock time is what counts on a quiet one. Errors are the largest difference from double precision, as a share of
-the largest value of an output.
+``--json FILE`` keeps every number, and ``--page docs/performance.md --key NAME`` writes the table there, with the day
+and the processor. ``--clock processor`` counts processor time, for one thread on a shared machine; wall-clock time is
+what counts on a quiet one. Errors are the largest difference from double precision, as a share of the largest value of
+an output.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import datetime
 import gc
 import json
+import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -71,12 +76,51 @@ def openvino(net: CaffeNet, x: torch.Tensor, folder: Path) -> Run:
     return lambda: {port.any_name: array for port, array in request.infer({0: x.numpy()}).items()}
 
 
+def opencv(net: CaffeNet, x: torch.Tensor, folder: Path) -> Run:
+    import cv2
+
+    cv2.setNumThreads(torch.get_num_threads())
+    run = cv2.dnn.readNetFromONNX(str(onnx_file(net, x, folder)))
+    outputs = list(run.getUnconnectedOutLayersNames())
+
+    def call() -> Outputs:
+        run.setInput(x.numpy())
+        return dict(zip(net.outputs, run.forward(outputs), strict=True))
+
+    return call
+
+
+def mnn(net: CaffeNet, x: torch.Tensor, folder: Path) -> Run:
+    import MNN.nn
+
+    path, names = folder / "net.mnn", list(net.outputs)
+    tool = shutil.which("mnnconvert") or str(Path(sys.executable).with_name("mnnconvert"))
+    command = [tool, "-f", "ONNX", "--modelFile", str(onnx_file(net, x, folder)), "--MNNModel", str(path)]
+    subprocess.run(command, check=True, capture_output=True)
+    settings = {"backend": "CPU", "precision": "high", "numThread": torch.get_num_threads()}
+    manager = MNN.nn.create_runtime_manager((settings,))
+    module = MNN.nn.load_module_from_file(str(path), list(net.inputs), names, runtime_manager=manager)
+    array = x.numpy()
+
+    def call() -> Outputs:
+        given = MNN.expr.const(array, list(array.shape), MNN.expr.NCHW)
+        found = module.onForward([MNN.expr.convert(given, MNN.expr.NC4HW4)])
+        return {
+            name: np.array(MNN.expr.convert(value, MNN.expr.NCHW).read())
+            for name, value in zip(names, found, strict=True)
+        }
+
+    return call
+
+
 CANDIDATES: Mapping[str, Callable[[CaffeNet, torch.Tensor, Path], Run]] = {
     OURS: ours,
     "CaffeNet": plain,
     "onnxruntime": onnxruntime,
     "OpenVINO": openvino,
     "torch.compile": compiled,
+    "OpenCV": opencv,
+    "MNN": mnn,
 }
 
 
@@ -142,6 +186,7 @@ def _same(found: Outputs, name: str, value: np.ndarray) -> np.ndarray:
 def table(results: Mapping[str, Mapping[str, Any]], candidates: list[str]) -> str:
     """Medians in milliseconds with errors, and what `fast` takes of the best peer's time: the median within a round."""
     lines = [f"| ms (error) | {' | '.join(candidates)} | of the best peer |", "| --- " * (len(candidates) + 2) + "|"]
+    ratios = []
     for name, rows in results.items():
         cells = [
             f"{statistics.median(rows[each]['ms']):.1f} ({rows[each]['error']:.0e})" if "ms" in rows[each] else "failed"
@@ -153,9 +198,23 @@ def table(results: Mapping[str, Mapping[str, Any]], candidates: list[str]) -> st
             if "ms" in rows[each] and rows[each]["error"] <= RIGHT and each != "CaffeNet"
         ]
         best = min(peers, key=lambda each: statistics.median(rows[each]["ms"]), default=None)
-        ratio = "" if best is None else f"{_ratio(rows[OURS]['ms'], rows[best]['ms']):.2f} {best}"
+        if best is not None:
+            ratios.append(_ratio(rows[OURS]["ms"], rows[best]["ms"]))
+        ratio = "" if best is None else f"{ratios[-1]:.2f} {best}"
         lines.append(f"| {name} | {' | '.join(cells)} | {ratio} |")
+    if ratios:
+        lines.append(f"| geometric mean | {'| ' * len(candidates)}{statistics.geometric_mean(ratios):.2f} |")
     return "\n".join(lines)
+
+
+def write_into(page: Path, key: str, text: str) -> None:
+    """Put the text between the page's lines `<!-- famous nets: key -->` and `<!-- end -->`."""
+    begin, end = f"<!-- famous nets: {key} -->\n", "<!-- end -->\n"
+    before, found, rest = page.read_text().partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise SystemExit(f"{page} has no lines '{begin.strip()}' and '{end.strip()}'")
+    page.write_text(f"{before}{begin}{text}\n{end}{after}")
 
 
 def _ratio(mine: list[float], its: list[float]) -> float:
@@ -171,19 +230,26 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--clock", choices=("wall", "processor"), default="wall")
     parser.add_argument("--json", type=Path, help="write every number to this file")
+    parser.add_argument("--page", type=Path, help="write the table into this page, between the lines of its --key")
+    parser.add_argument("--key", default="", help="say which table of the page it is")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     clock = time.perf_counter if arguments.clock == "wall" else time.process_time
     candidates = [OURS, *(each for each in CANDIDATES if each in arguments.only and each != OURS)]
-    print(", ".join(f"{key} {value}" for key, value in machine(arguments.threads).items()))
-    print(f"batch {arguments.batch}, {arguments.clock} clock, medians of {arguments.rounds} rounds\n")
+    today = datetime.datetime.now(tz=datetime.timezone.utc).date()
+    where = ", ".join(f"{key} {value}" for key, value in machine(arguments.threads).items())
+    how = f"batch {arguments.batch}, {arguments.clock} time, medians of {arguments.rounds} rounds"
+    print(f"{today}, {where}; {how}\n")
     results = {}
     with torch.no_grad():
         for name in arguments.nets:
             results[name] = measure(name, candidates, batch=arguments.batch, rounds=arguments.rounds, clock=clock)
             seeded.cache_clear()
             gc.collect()
-    print(table(results, candidates))
+    made = table(results, candidates)
+    print(made)
+    if arguments.page:
+        write_into(arguments.page, arguments.key, f"{today}, {where}; {how}.\n\n{made}")
     if arguments.json:
         arguments.json.write_text(json.dumps({"machine": machine(arguments.threads), "results": results}, indent=2))
 

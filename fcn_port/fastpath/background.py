@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .geometry import Span
 from .graph import Step
@@ -92,9 +92,9 @@ class Backgrounds:
 
 def _zeros(step: Step, size: tuple[int, int], like: Tensor) -> Tensor:
     """The part of an empty image of `size` that a convolution of the image reads, its padding made part of it."""
-    assert isinstance(step.module, nn.Conv2d) and step.slidings is not None
+    assert step.slidings is not None
     h, w = (length + 2 * sliding.pad for length, sliding in zip(size, step.slidings, strict=True))
-    zeros = torch.zeros(1, step.module.in_channels, h, w, dtype=like.dtype, device=like.device)
+    zeros = torch.zeros(1, step.channels, h, w, dtype=like.dtype, device=like.device)
     return zeros.contiguous(memory_format=torch.channels_last)
 
 

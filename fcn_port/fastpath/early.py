@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from converters.net import Interval
 
@@ -54,7 +54,7 @@ class HeadRun:
     def _is_transient(self, step: Step) -> bool:
         """True where a band of the blob is enough at any time."""
         readers = [each for each in self._plan.head if step.top in each.bottoms]
-        return isinstance(step.module, nn.Conv2d) and len(readers) == 1 and step.top not in self._plan.cut
+        return bool(step.features) and len(readers) == 1 and step.top not in self._plan.cut
 
     def _forget(self, still_to_run: tuple[Step, ...]) -> None:
         """Free what no later step reads: its own bottoms, and through transient blobs theirs."""
@@ -133,9 +133,8 @@ class HeadRun:
             if name in self._kept or name not in self._makers:
                 break
             step = self._makers[name]
-            assert isinstance(step.module, nn.Conv2d)
             width = self._plan.blobs[name].needed.cols.size
-            heaviest = max(heaviest, factor * width * step.module.out_channels * 4)
+            heaviest = max(heaviest, factor * width * step.features * 4)
         return rows.size if not heaviest else max(1, min(rows.size, self._band_bytes // heaviest))
 
     def _empty(self, part: Rect, *, like: Tensor) -> Tensor:

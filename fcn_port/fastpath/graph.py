@@ -1,19 +1,25 @@
-"""A hand-written net as a list of steps, read off one watched pass; what `fast` plans with and runs."""
+"""A net's definition as a list of steps: what `fast` plans with where a first layer pads widely, and runs.
+
+Steps are the operations of the net's flow (`flow.read`), as every CaffeNet's are; a ReLU behind a convolution is part
+of it. Weights come from the net's state dict, by the names of their layers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TypeGuard
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
 
-from torch import nn
+from torch import Tensor
 
-from converters.net import Shape
+from converters.errors import NetError
+from converters.execution import CaffeNet
+from converters.layers import convolution, neuron, pooling
+from converters.net import Layer, Shape
 
-from ..inspection import input_shapes
 from ..nets.fcn import FCN
-from ..nets.parts import computes_as
-from ..nets.record import Call, calls_of, shape_rule
+from .flow import Flow, FlowLayer, read, state_key
 from .geometry import Sliding
 
 Pair = tuple[int, ...]
@@ -24,100 +30,141 @@ class Step:
     """One layer at work, with the ReLU that follows it (`relu`) made part of it."""
 
     name: str
-    module: nn.Module
+    layer: FlowLayer
     bottoms: tuple[str, ...]
     top: str
     relu: bool = False
 
     @property
+    def params(self) -> Layer:
+        """The layer's settings."""
+        return self.layer.params
+
+    @property
     def slidings(self) -> tuple[Sliding, Sliding] | None:
         """The steps of its window over rows and columns; None for a layer that has no such window."""
-        module = self.module
-        if is_convolution(module):
-            return _slidings(module.kernel_size, module.stride, module.padding)  # type: ignore[arg-type]
-        if is_max_pool(module):
-            rows, cols = _slidings(_pair(module.kernel_size), _pair(module.stride), _pair(module.padding))
-            rows, cols = (replace(each, edgeless=True, ceil=module.ceil_mode) for each in (rows, cols))
+        params = self.params
+        if is_convolution(params):
+            return _slidings(params.along(2)[:3])  # type: ignore[attr-defined]
+        if is_max_pool(params):
+            assert isinstance(params, pooling.Pooling)
+            rows, cols = _slidings((params.kernel, params.stride, params.pad))
+            rows, cols = (replace(each, edgeless=True, ceil=params.ceil) for each in (rows, cols))
             return rows, cols
         return None
 
     @property
     def work(self) -> int:
         """Multiply-adds for one position of the output, all channels."""
-        if not isinstance(self.module, nn.Conv2d):
-            return 0
-        return self.module.weight.numel()
+        return prod(self.layer.blobs[0][1]) if type(self.params) is convolution.Convolution else 0
+
+    @property
+    def features(self) -> int:
+        """The channels that a convolution makes; 0 for any other layer."""
+        return self.params.num_output if type(self.params) is convolution.Convolution else 0
+
+    @property
+    def channels(self) -> int:
+        """The channels that a convolution reads."""
+        assert isinstance(self.params, convolution.Convolution)
+        return self.layer.blobs[0][1][1] * self.params.group
 
 
 @dataclass(frozen=True)
 class StepGraph:
-    """The steps of a net in order, the channels of its inputs, the blobs that it returns, and the shapes of all blobs.
-
-    `shapes` gives them for those of the inputs; NetError where an input is too small.
-    """
+    """The steps of a net in order, the channels of its inputs, and the blobs that it returns."""
 
     inputs: Mapping[str, int]
     steps: tuple[Step, ...]
     outputs: tuple[str, ...]
-    shapes: Callable[[Mapping[str, Shape]], Mapping[str, Shape]] = field(repr=False)
 
     def shapes_at(self, size: tuple[int, int]) -> Mapping[str, Shape]:
-        """The shape of every blob for one image of `size` (h, w)."""
-        return self.shapes({name: (1, channels, *size) for name, channels in self.inputs.items()})
+        """The shape of every blob for one image of `size` (h, w); NetError where it is too small."""
+        shapes: dict[str, Shape] = {name: (1, channels, *size) for name, channels in self.inputs.items()}
+        for step in self.steps:
+            try:
+                (shapes[step.top],) = step.params.top_shapes([shapes[bottom] for bottom in step.bottoms])
+            except ValueError as error:
+                raise NetError(str(error), where=f"layer '{step.name}'") from error
+            if min(shapes[step.top]) < 1:
+                raise NetError(f"nothing is left of blob '{step.top}'", where=f"layer '{step.name}'")
+        return shapes
 
     def readers(self, blob: str) -> tuple[Step, ...]:
         """The steps that read `blob`."""
         return tuple(step for step in self.steps if blob in step.bottoms)
 
 
-def is_convolution(module: nn.Module) -> TypeGuard[nn.Conv2d]:
-    """True where a layer is a convolution as the kernels compute it: dense windows, zeros around the blob."""
-    if not (isinstance(module, nn.Conv2d) and computes_as(module, nn.Conv2d)) or isinstance(module.padding, str):
+def is_convolution(params: Layer) -> bool:
+    """True where a layer is a convolution as the kernels compute it: dense windows along height and width."""
+    return type(params) is convolution.Convolution and params.axis == 1 and set(params.along(2)[3]) == {1}
+
+
+def is_max_pool(params: Layer) -> bool:
+    """True where a layer takes the maximum of dense windows as PyTorch does, and does nothing beside."""
+    if type(params) is not pooling.Pooling or params.method != "MAX" or params.global_pooling or params.mask:
         return False
-    return set(module.dilation) == {1} and module.padding_mode == "zeros"
+    return params.dilation == (1, 1) and params._as_pytorch
 
 
-def is_max_pool(module: nn.Module) -> TypeGuard[nn.MaxPool2d]:
-    """True where a layer takes the maximum of dense windows, and does nothing beside."""
-    if not (isinstance(module, nn.MaxPool2d) and computes_as(module, nn.MaxPool2d)):
+def is_upsampling(params: Layer) -> bool:
+    """True where a layer is a deconvolution of dense windows with nothing cut off around it."""
+    if type(params) is not convolution.Deconvolution or params.axis != 1 or params.group != 1:
         return False
-    return _pair(module.dilation) == (1, 1) and not module.return_indices
+    _, _, pad, dilation = params.along(2)
+    return set(dilation) == {1} and set(pad) == {0}
 
 
-def is_upsampling(module: nn.Module) -> TypeGuard[nn.ConvTranspose2d]:
-    """True where a layer is a deconvolution of dense windows with nothing cut off or added around it."""
-    if not (isinstance(module, nn.ConvTranspose2d) and computes_as(module, nn.ConvTranspose2d)):
-        return False
-    rest = {*module.padding, *module.output_padding}
-    return set(module.dilation) == {1} and rest == {0} and module.groups == 1
+def read_graph(net: FCN | CaffeNet) -> StepGraph | None:
+    """The graph of a net; no weight is touched. None where its layers are not all of one top over images.
 
-
-def read_graph(net: FCN) -> StepGraph:
-    """The graph of a hand-written net; no weight is touched."""
-    inputs = input_shapes(net, (64, 64))
-    steps: list[Step] = []
-    calls = calls_of(net, inputs)
-    for call in calls:
-        _append(steps, call)
-    read = {bottom for step in steps for bottom in step.bottoms}
-    outputs = tuple(step.top for step in steps if step.top not in read)
+    NotCaffes, naming layer and setting, for a hand-written net with something that Caffe does not have.
+    """
+    spec = net.definition() if isinstance(net, FCN) else net.spec
+    outputs = net.outputs
+    inputs = {name: shape for name, shape in net.inputs.items() if len(shape) == 4}
+    flow = read(spec, outputs)
+    if len(inputs) != len(net.inputs) or any(len(each.tops) != 1 for each in flow.operations):
+        return None
     channels = {name: shape[1] for name, shape in inputs.items()}
-    return StepGraph(channels, tuple(steps), outputs, shape_rule(net, calls, inputs))
+    return StepGraph(channels, tuple(_named(_merged(flow), flow)), tuple(outputs))
 
 
-def _append(steps: list[Step], call: Call) -> None:
-    if computes_as(call.module, nn.Dropout):  # does nothing: the net is in eval mode
-        return
-    follows_convolution = bool(steps) and is_convolution(steps[-1].module) and call.bottoms == (steps[-1].top,)
-    if computes_as(call.module, nn.ReLU) and follows_convolution:
-        steps[-1] = replace(steps[-1], relu=True)
-    else:
-        steps.append(Step(call.name, call.module, call.bottoms, call.top))
+def weights_of(state: Mapping[str, Tensor], step: Step) -> list[Tensor]:
+    """The learnable blobs of a step's layer in a state dict."""
+    return [state[state_key(key)].detach().reshape(shape) for key, shape in step.layer.blobs]
 
 
-def _slidings(kernel: Pair, stride: Pair, pad: Pair) -> tuple[Sliding, Sliding]:
+def _merged(flow: Flow) -> list[Step]:
+    """The steps, a ReLU that alone reads a convolution's result made part of it."""
+    steps: list[Step] = []
+    for operation in flow.operations:
+        layer = operation.main
+        found = [number for number, step in enumerate(steps) if step.top == layer.bottoms[0]] if layer.bottoms else []
+        plain = type(layer.params) is neuron.ReLU and layer.params.negative_slope == 0
+        if plain and found and flow.only_reader(layer.bottoms[0]) and _takes_relu(steps[found[0]]):
+            steps[found[0]] = replace(steps[found[0]], top=layer.tops[0], relu=True)
+        else:
+            steps.append(Step(layer.name, layer, layer.bottoms, layer.tops[0]))
+    return steps
+
+
+def _takes_relu(step: Step) -> bool:
+    return type(step.params) is convolution.Convolution and not step.relu and len(step.bottoms) == 1
+
+
+def _named(steps: Sequence[Step], flow: Flow) -> list[Step]:
+    """The steps with the net's own names for blobs, where a name has one value left."""
+    values = [*flow.inputs, *(step.top for step in steps)]
+    left = Counter(value.partition(" (")[0] for value in values)
+    names = {value: name for value in values if left[name := value.partition(" (")[0]] == 1}
+    names |= {value: name for name, value in flow.outputs.items()}
+    return [
+        replace(step, bottoms=tuple(names.get(each, each) for each in step.bottoms), top=names.get(step.top, step.top))
+        for step in steps
+    ]
+
+
+def _slidings(window: Sequence[Pair]) -> tuple[Sliding, Sliding]:
+    (kernel, stride, pad) = window
     return Sliding(kernel[0], stride[0], pad[0]), Sliding(kernel[1], stride[1], pad[1])
-
-
-def _pair(value: int | Pair) -> Pair:
-    return (value, value) if isinstance(value, int) else value

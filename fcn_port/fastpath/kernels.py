@@ -7,15 +7,16 @@ in channels-last. Anywhere else, and where this PyTorch has no such operators, t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from converters.layers import conv2d
+from converters.layers import conv2d, convolution, pooling
 
-from .graph import Step, is_convolution, is_max_pool
+from .graph import Step, is_convolution, is_max_pool, is_upsampling
 from .native import NativeConvolution, is_native
 from .winograd import WinogradConvolution, is_worth_it
 
@@ -30,21 +31,26 @@ Precision = Literal["fp32", "bf16"]
 class Kernel(Protocol):
     """One step: (n, c, h, w) to (n, c', h', w'), with its own padding or another one in its place."""
 
-    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor: ...
+    def __call__(self, *bottoms: Tensor, padding: Pair | None = None) -> Tensor: ...
 
 
 def make_kernel(
-    step: Step, *, choice: Choice = "direct", dtype: torch.dtype | None = None, packed: bool = True
-) -> Kernel:
-    """The fastest kernel for a step with one bottom, where its weights are.
+    step: Step, blobs: Sequence[Tensor], *, choice: Choice = "direct", dtype: torch.dtype | None = None,
+    packed: bool = True,
+) -> Kernel:  # fmt: skip
+    """The fastest kernel for a step whose layer has these learnable blobs, where they are.
 
     `choice`: see Choice; the first two round a little more. `dtype`: what the convolutions with a ReLU compute in,
     directly; scores stay in the weights' own type. `packed`: weights in another layout, in memory of their own.
     """
-    if dtype is not None and not step.relu and not is_max_pool(step.module):
-        return InFull(make_kernel(step, choice=choice, packed=packed))
-    module = step.module
-    if is_convolution(module):
+    params = step.params
+    if is_upsampling(params):
+        return Upsampling(step, blobs)
+    is_ours = is_convolution(params) and len(step.bottoms) == 1
+    if dtype is not None and not (is_ours and step.relu) and not is_max_pool(params):
+        return InFull(make_kernel(step, blobs, choice=choice, packed=packed))
+    if is_ours:
+        module = convolution_module(step, blobs)
         if not packed:
             return DirectConvolution(module, relu=step.relu, dtype=dtype)
         if dtype is None and choice == "native" and is_native(module):
@@ -57,11 +63,31 @@ def make_kernel(
                 return Pointwise(module, packed_kernel, relu=step.relu)
             return packed_kernel
         return DirectConvolution(module, relu=step.relu, dtype=dtype)
-    if is_max_pool(module) and _halves(module):
-        return HalvingPool()
-    if is_max_pool(module):
-        return Pool(module)
-    return Plain(module)
+    if is_max_pool(params):
+        assert isinstance(params, pooling.Pooling)
+        return HalvingPool() if _halves(params) else Pool(params)
+    return Plain(step, blobs)
+
+
+def convolution_module(step: Step, blobs: Sequence[Tensor]) -> nn.Conv2d:
+    """A step that `is_convolution` as PyTorch's module, over the very blobs."""
+    params = step.params
+    assert isinstance(params, convolution.Convolution)
+    kernel, stride, pad, _ = params.along(2)
+    module = nn.Conv2d(
+        step.channels,
+        params.num_output,
+        kernel,  # type: ignore[arg-type]
+        stride,  # type: ignore[arg-type]
+        pad,  # type: ignore[arg-type]
+        groups=params.group,
+        bias=params.bias,
+        device="meta",
+    )
+    module.weight = nn.Parameter(blobs[0], requires_grad=False)
+    if params.bias:
+        module.bias = nn.Parameter(blobs[1], requires_grad=False)
+    return module
 
 
 class InFull:
@@ -70,31 +96,43 @@ class InFull:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
 
-    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
-        return self._kernel(x.float() if x.dtype == torch.bfloat16 else x, padding=padding)
+    def __call__(self, *bottoms: Tensor, padding: Pair | None = None) -> Tensor:
+        return self._kernel(*(x.float() if x.dtype == torch.bfloat16 else x for x in bottoms), padding=padding)
 
 
 class Plain:
-    """Any layer, as it is."""
+    """Any layer, as it is, and its ReLU."""
 
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
+    def __init__(self, step: Step, blobs: Sequence[Tensor]) -> None:
+        self._params, self._blobs, self._relu = step.params, list(blobs), step.relu
 
-    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
-        result: Tensor = self._module(x)
-        return result
+    def __call__(self, *bottoms: Tensor, padding: Pair | None = None) -> Tensor:
+        y = self._params.forward(bottoms, self._blobs)[0]
+        return y.relu() if self._relu else y
+
+
+class Upsampling:
+    """A deconvolution that `is_upsampling`, of which callers may take a part (`weight`, `bias`, `stride`)."""
+
+    def __init__(self, step: Step, blobs: Sequence[Tensor]) -> None:
+        assert isinstance(step.params, convolution.Deconvolution)
+        self.weight, self.bias = blobs[0], blobs[1] if step.params.bias else None
+        self.stride: Pair = step.params.along(2)[1]  # type: ignore[assignment]
+
+    def __call__(self, *bottoms: Tensor, padding: Pair | None = None) -> Tensor:
+        return F.conv_transpose2d(bottoms[0].to(self.weight.dtype), self.weight, self.bias, self.stride)
 
 
 class Pool:
     """Maximum of each window, rounded up or down as the layer does."""
 
-    def __init__(self, module: nn.MaxPool2d) -> None:
-        self._module = module
+    def __init__(self, params: pooling.Pooling) -> None:
+        self._params = params
 
-    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
-        module = self._module
-        around = module.padding if padding is None else padding
-        return F.max_pool2d(x, module.kernel_size, module.stride, around, ceil_mode=module.ceil_mode)
+    def __call__(self, *bottoms: Tensor, padding: Pair | None = None) -> Tensor:
+        params = self._params
+        around = params.pad if padding is None else padding
+        return F.max_pool2d(bottoms[0], params.kernel, params.stride, around, ceil_mode=params.ceil)
 
 
 class DirectConvolution:
@@ -106,7 +144,8 @@ class DirectConvolution:
         self._weight = weight.to(dtype=dtype, memory_format=torch.channels_last) if dtype else weight
         self._bias = None if module.bias is None else module.bias.detach().to(self._weight.dtype)
 
-    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
+    def __call__(self, *bottoms: Tensor, padding: Pair | None = None) -> Tensor:
+        (x,) = bottoms
         module = self._module
         padding = module.padding if padding is None else padding  # type: ignore[assignment]
         x = x.to(self._weight.dtype)
@@ -130,7 +169,8 @@ class PackedConvolution:
             weight, [0, 0], self._stride, [1, 1], self._groups, likely
         )
 
-    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
+    def __call__(self, *bottoms: Tensor, padding: Pair | None = None) -> Tensor:
+        (x,) = bottoms
         pad = list(self._padding if padding is None else padding)
         x = x.to(self._weight.dtype).contiguous(memory_format=torch.channels_last)
         result: Tensor = torch.ops.mkldnn._convolution_pointwise(
@@ -152,7 +192,8 @@ class Pointwise:
         self._weight = module.weight.detach().flatten(1)
         self._bias = None if module.bias is None else module.bias.detach()
 
-    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
+    def __call__(self, *bottoms: Tensor, padding: Pair | None = None) -> Tensor:
+        (x,) = bottoms
         n, _, h, w = x.shape
         padding = self._padding if padding is None else padding  # type: ignore[assignment]
         if n * h * w >= FEW or padding != (0, 0) or self._stride != (1, 1):
@@ -164,7 +205,8 @@ class Pointwise:
 class HalvingPool:
     """2x2 maximum with stride 2, in two passes that vectorise over channels; an odd last row or column is its own."""
 
-    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
+    def __call__(self, *bottoms: Tensor, padding: Pair | None = None) -> Tensor:
+        (x,) = bottoms
         h, w = x.shape[-2:]
         if x.is_cuda or h < 2 or w < 2:
             return F.max_pool2d(x, 2, stride=2, ceil_mode=True)
@@ -190,9 +232,8 @@ def _halve(x: Tensor, axis: int) -> Tensor:
     return torch.cat([pairs, x[:, :, -1:]], dim=axis) if h % 2 else pairs
 
 
-def _halves(module: nn.MaxPool2d) -> bool:
-    sides = [module.kernel_size, module.stride]
-    return all(side in (2, (2, 2)) for side in sides) and module.padding in (0, (0, 0)) and bool(module.ceil_mode)
+def _halves(params: pooling.Pooling) -> bool:
+    return params.kernel == params.stride == (2, 2) and params.pad == (0, 0) and params.ceil
 
 
 def _has_onednn(weight: Tensor, dtype: torch.dtype) -> bool:

@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..nets.parts import CropLike, computes_as
+from converters.layers import crop
+
 from .graph import Step, is_upsampling
-from .kernels import Kernel
+from .kernels import Kernel, Upsampling
 
 BAND_BYTES = 32 << 20
 """The most bytes that a band of upsampled scores may fill."""
@@ -31,12 +32,12 @@ def run_tail(
         if step.top in together:
             blobs[step.top] = bottoms[0]  # the crop takes it from here
         elif step.bottoms[0] in together:
-            assert isinstance(step.module, CropLike)
-            blobs[step.top] = upsample_and_crop(bottoms[0], together[step.bottoms[0]], step.module.offset, bottoms[1])
-        elif step.name in kernels:
-            blobs[step.top] = kernels[step.name](*bottoms)
+            kernel = kernels[together[step.bottoms[0]]]
+            assert isinstance(kernel, Upsampling) and isinstance(step.params, crop.Crop)
+            offset = step.params.offset_along(2), step.params.offset_along(3)
+            blobs[step.top] = upsample_and_crop(bottoms[0], kernel, offset, bottoms[1])
         else:
-            blobs[step.top] = step.module(*bottoms)
+            blobs[step.top] = kernels[step.name](*bottoms)
         del bottoms
         wanted = {*outputs, *(name for later in steps[i + 1 :] for name in later.bottoms)}
         for name in blobs.keys() - wanted:
@@ -46,35 +47,34 @@ def run_tail(
     return {name: blobs[name].contiguous() for name in outputs}
 
 
-def _crops_of_upsamplings(steps: tuple[Step, ...], outputs: tuple[str, ...]) -> dict[str, nn.ConvTranspose2d]:
-    """The upsamplings whose result only a crop reads, by top."""
+def _crops_of_upsamplings(steps: tuple[Step, ...], outputs: tuple[str, ...]) -> dict[str, str]:
+    """The names of the upsamplings whose result only a crop reads, by top."""
     found = {}
     for step in steps:
         readers = [each for each in steps if step.top in each.bottoms]
-        only_cropped = (
-            len(readers) == 1 and computes_as(readers[0].module, CropLike) and readers[0].bottoms[0] == step.top
-        )
-        if is_upsampling(step.module) and only_cropped and step.top not in outputs:
-            found[step.top] = step.module
+        only_cropped = len(readers) == 1 and _crops(readers[0]) and readers[0].bottoms[0] == step.top
+        if is_upsampling(step.params) and only_cropped and step.top not in outputs:
+            found[step.top] = step.name
     return found
 
 
-def upsample_and_crop(x: Tensor, module: nn.ConvTranspose2d, offset: int, reference: Tensor) -> Tensor:
+def _crops(step: Step) -> bool:
+    return type(step.params) is crop.Crop and step.params.axis % 4 == 2
+
+
+def upsample_and_crop(x: Tensor, kernel: Upsampling, offset: tuple[int, int], reference: Tensor) -> Tensor:
     """Rows and columns of the upsampled `x` from `offset` on, as many as `reference` has."""
-    stride, side = module.stride[0], module.kernel_size[0]
+    (stride_h, stride_w), (_, features, side_h, side_w) = kernel.stride, kernel.weight.shape
     h, w = reference.shape[-2:]
-    has_h, has_w = ((length - 1) * stride + side for length in x.shape[-2:])
-    if has_h < offset + h or has_w < offset + w:
-        upsampled: Tensor = module(x)
-        return upsampled.narrow(-2, offset, h).narrow(-1, offset, w)  # says itself what is wrong
-    out = torch.empty(len(x), module.out_channels, h, w, dtype=x.dtype, device=x.device)
-    cols = _read(offset, offset + w, stride, side, x.shape[3])
-    height = max(stride, BAND_BYTES // (len(x) * module.out_channels * w * x.element_size()))
+    x = x.to(kernel.weight.dtype)
+    out = torch.empty(len(x), features, h, w, dtype=x.dtype, device=x.device)
+    cols = _read(offset[1], offset[1] + w, stride_w, side_w, x.shape[3])
+    height = max(stride_h, BAND_BYTES // (len(x) * features * w * x.element_size()))
     for lo in range(0, h, height):
         hi = min(lo + height, h)
-        rows = _read(offset + lo, offset + hi, stride, side, x.shape[2])
-        band = F.conv_transpose2d(x[:, :, rows, cols], module.weight, module.bias, module.stride)
-        top, left = offset + lo - rows.start * stride, offset - cols.start * stride
+        rows = _read(offset[0] + lo, offset[0] + hi, stride_h, side_h, x.shape[2])
+        band = F.conv_transpose2d(x[:, :, rows, cols], kernel.weight, kernel.bias, kernel.stride)
+        top, left = offset[0] + lo - rows.start * stride_h, offset[1] - cols.start * stride_w
         out[:, :, lo:hi] = band[:, :, top : top + hi - lo, left : left + w]
     return out
 

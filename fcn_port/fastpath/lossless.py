@@ -7,7 +7,7 @@ edge they are the same for every image. So they are computed once, and each imag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, overload
@@ -20,9 +20,10 @@ from converters.execution import CaffeNet
 
 from ..nets.fcn import FCN
 from ..nets.net import Net, Wrapper
+from ..nets.record import NotCaffes
 from .background import Background, Backgrounds
 from .early import HeadRun
-from .graph import Step, StepGraph, read_graph
+from .graph import Step, StepGraph, read_graph, weights_of
 from .kernels import Choice, Kernel, Precision, make_kernel
 from .late import run_tail
 from .lru_cache import Lock, LRUCache
@@ -32,6 +33,8 @@ from .tf32 import tf32
 
 WORTH_IT = 0.97
 """Share of the literal net's multiply-adds from which on it runs instead."""
+MUCH = 0.15
+"""Share of the multiply-adds that a CaffeNet's first padding must make, to be skipped; less is not worth its bands."""
 BAND_BYTES = 16 << 20
 """The most bytes of a processor's cache that a band of rows may fill."""
 
@@ -63,28 +66,34 @@ def fast(
     processors and GPUs that are faster so (docs/performance.md). `low_memory`: no second copy of the weights, and
     narrower bands; takes longer.
     """
-    if isinstance(net, CaffeNet):
-        return _planned(net, convolutions) if precision == "fp32" and not low_memory else net
-    if not isinstance(net, FCN):  # nor is a Lossless
+    if not isinstance(net, (CaffeNet, FCN)):  # nor is a Lossless
         return net
-    return Lossless(net, convolutions=convolutions, precision=precision, low_memory=low_memory)
-
-
-def _planned(net: CaffeNet, convolutions: Choice) -> nn.Module:
-    """A CaffeNet run by a plan; the net itself where there is no native code."""
-    if convolutions == "torch" or why_not_any() is not None:
-        return net
-    return FastNet(net, winograd=convolutions == "native")
+    try:
+        lossless = Lossless(net, convolutions=convolutions, precision=precision, low_memory=low_memory)
+    except NetError:  # a layer that is not Caffe's, or has several tops
+        lossless = None
+    if isinstance(net, FCN):
+        return net if lossless is None else lossless
+    if lossless is not None and lossless.saved() >= MUCH:
+        return lossless
+    in_full = precision == "fp32" and not low_memory and convolutions != "torch"
+    return FastNet(net, winograd=convolutions == "native") if in_full and why_not_any() is None else net
 
 
 class Lossless(Wrapper):
     """A net as `fast` returns it: it takes and returns what the net does, without gradients."""
 
     def __init__(
-        self, net: FCN, *, convolutions: Choice = "native", precision: Precision = "fp32", low_memory: bool = False
-    ) -> None:
+        self, net: FCN | CaffeNet, *, convolutions: Choice = "native", precision: Precision = "fp32",
+        low_memory: bool = False,
+    ) -> None:  # fmt: skip
+        """NetError for a net whose definition has something that no step can be made of."""
         super().__init__()
-        self.net: FCN = net
+        self.net: FCN | CaffeNet = net
+        graph = read_graph(net)
+        if graph is None:
+            raise NotCaffes("a layer of several tops, or an input that is no image")
+        self.graph: StepGraph = graph
         self._make_kernel = partial(
             make_kernel,
             choice=convolutions,
@@ -94,12 +103,13 @@ class Lossless(Wrapper):
         self._band_bytes = BAND_BYTES // 4 if low_memory else BAND_BYTES
         self.convolutions, self.precision, self.low_memory = convolutions, precision, low_memory
         self.tf32 = False
-        self.graph: StepGraph = read_graph(net)
         self._plans: LRUCache[Plan] = LRUCache(256)
         self._state: WeightsState | None = None
         self._making = Lock()
 
     def forward(self, *args: Tensor, **inputs: Tensor) -> Any:
+        if len(args) > len(self.graph.inputs):
+            return self.net(*args, **inputs)  # says what is wrong
         inputs = {**dict(zip(self.graph.inputs, args, strict=False)), **inputs}
         plan = self._plan_for(inputs)
         on_cuda = any(x.is_cuda for x in inputs.values())
@@ -127,6 +137,16 @@ class Lossless(Wrapper):
             return f"the net as it is: {numbers} would be left, which does not pay"
         return f"{numbers} at {size[0]}x{size[1]}"
 
+    def saved(self) -> float:
+        """The share of the multiply-adds that is saved at the size which the definition gives."""
+        if not self.net.inputs:
+            return 0
+        try:
+            plan = self.plan(next(iter(self.net.inputs.values()))[2:])  # type: ignore[arg-type]
+        except (ArithmeticError, LookupError, NotImplementedError, ValueError):  # NetError among them
+            return 0
+        return 1 - plan.work / plan.literal_work if plan.literal_work else 0
+
     def state(self) -> WeightsState:
         """Kernels and backgrounds of the weights as they are now."""
         state = self._state
@@ -136,7 +156,7 @@ class Lossless(Wrapper):
             state, now = self._state, identity(self.net)
             if state is None or state.identity != now:
                 self._state = state = None  # frees the packed weights first
-                self._state = state = WeightsState(self.graph, now, self._make_kernel)
+                self._state = state = WeightsState(self.graph, now, self.net.state_dict(), self._make_kernel)
             return state
 
     def reads(self, inputs: Mapping[str, Tensor]) -> object:
@@ -181,9 +201,12 @@ class Lossless(Wrapper):
 class WeightsState:
     """The values that are computed once for weights."""
 
-    def __init__(self, graph: StepGraph, identity: object, make: Callable[[Step], Kernel]) -> None:
+    def __init__(
+        self, graph: StepGraph, identity: object, weights: Mapping[str, Tensor],
+        make: Callable[[Step, Sequence[Tensor]], Kernel],
+    ) -> None:  # fmt: skip
         self.identity = identity
-        self.kernels: dict[str, Kernel] = {step.name: make(step) for step in graph.steps if len(step.bottoms) == 1}
+        self.kernels: dict[str, Kernel] = {step.name: make(step, weights_of(weights, step)) for step in graph.steps}
         self.backgrounds = Backgrounds(self.kernels)
 
 
@@ -199,7 +222,7 @@ def run(
     """One pass by a plan: front, head and tail; a tensor, or {name: tensor} for several outputs."""
     blobs = dict(inputs)
     for step in plan.front:
-        blobs[step.top] = step.module(*(blobs[name] for name in step.bottoms))
+        blobs[step.top] = kernels[step.name](*(blobs[name] for name in step.bottoms))
     on_cpu = next(iter(inputs.values())).device.type == "cpu"
     head = HeadRun(
         plan,

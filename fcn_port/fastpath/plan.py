@@ -9,20 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from types import MappingProxyType
 
-from torch import nn
+from converters.layers import concat
+from converters.net import Interval, Shape, Window
 
-from converters.net import Interval, Shape
-
-from ..nets.parts import ChannelScale, ConcatChannels, ResponseNorm, computes_as
 from .geometry import Rect, Span, unpadded
 from .graph import Step, StepGraph
 
 COPY_COST = 32
 """Multiply-adds that take as long as copying one float (two AVX-512 cores: 100 G/s beside 12 to 15 GB/s)."""
-
-_POINTWISE = (nn.ReLU, ResponseNorm, ChannelScale)
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ def make_plan(
         blobs[step.top] = _demand(step, blobs, head, margins_computed=margins_computed)
     for name in blobs.keys() - made:
         blobs[name] = replace(blobs[name], needed=_needed(name, blobs, head))
-    literal = {step.name: step.work * shapes[step.top][2] * shapes[step.top][3] for step in graph.steps}
+    literal = {step.name: step.work * prod(shapes[step.top][2:]) for step in graph.steps}
     saved = sum(literal[step.name] - step.work * blobs[step.top].computed.area for step in head)
     total = sum(literal.values())
     return Plan(size, tuple(front), tuple(head), tuple(tail), MappingProxyType(blobs), cut, total - saved, total)
@@ -104,11 +101,12 @@ def _follow(step: Step, blobs: Mapping[str, Blob]) -> Blob | None:
         return None
     bottoms = [blobs[bottom] for bottom in step.bottoms]
     bottom = bottoms[0]
-    if computes_as(step.module, ConcatChannels) and all(each == bottom and each.zero for each in bottoms):
+    is_concatenation = type(step.params) is concat.Concat and step.params.axis % 4 == 1
+    if is_concatenation and all(each == bottom and each.zero for each in bottoms):
         return bottom
     if len(bottoms) != 1:
         return None
-    if any(computes_as(step.module, kind) for kind in _POINTWISE):
+    if step.slidings is None and all(step.params.reach(axis=axis) == Window() for axis in (2, 3)):  # pixel by pixel
         return replace(bottom, computed=bottom.seen, zero=False)
     if step.slidings is None:
         return None
@@ -152,11 +150,7 @@ def _demand(step: Step, blobs: Mapping[str, Blob], head: list[Step], *, margins_
     blob = blobs[step.top]
     needed = _needed(step.top, blobs, head)
     margin_work = (needed.area - blob.seen.area) * step.work
-    filling_work = needed.area * _channels(step) * COPY_COST
+    filling_work = needed.area * step.features * COPY_COST
     pays = margin_work > 0 and (margins_computed or margin_work < filling_work)
     extend = pays and _is_known(step, blobs[step.bottoms[0]], needed)
     return replace(blob, needed=needed, computed=needed if extend else blob.seen)
-
-
-def _channels(step: Step) -> int:
-    return step.module.out_channels if isinstance(step.module, nn.Conv2d) else 0

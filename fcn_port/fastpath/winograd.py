@@ -66,7 +66,8 @@ class WinogradConvolution:
         self._kernels = _transform(weight, kernel)
         self._bias = None if module.bias is None else module.bias.detach()
 
-    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
+    def __call__(self, *bottoms: Tensor, padding: Pair | None = None) -> Tensor:
+        (x,) = bottoms
         pad_h, pad_w = self._padding if padding is None else padding
         h, w = (side + 2 * pad - self._r + 1 for side, pad in zip(x.shape[-2:], (pad_h, pad_w), strict=True))
         rows, cols = -(-h // self._m), -(-w // self._m)

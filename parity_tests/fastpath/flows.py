@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from converters import CaffeNet
 from converters.formats import parse_prototxt
 from converters.layers.base import blob_name
-from fcn_port.fastpath.flow import Flow, read
+from converters.layers.convolution import Convolution
+from fcn_port.fastpath.flow import Flow, FlowLayer, read
+from fcn_port.fastpath.graph import Step
 from parity_tests.fastpath.random_nets import filled
 
 CONVOLUTION = "convolution_param { num_output: 4 kernel_size: 3 pad: 1 }"
@@ -27,6 +29,18 @@ def net_of(*layers: str) -> CaffeNet:
         settings = settings or (CONVOLUTION if kind == "Convolution" else "")
         text.append(f'layer {{ name: "{name}" type: "{kind}" {" ".join(ends)} {settings} }}')
     return filled(CaffeNet(parse_prototxt("\n".join(text))))
+
+
+def convolution_step(name: str, module: nn.Conv2d, *, relu: bool = False) -> tuple[Step, list[Tensor]]:
+    """The step that a module stands for, and its blobs."""
+    blobs = [module.weight.detach()] + ([] if module.bias is None else [module.bias.detach()])
+    params = Convolution(
+        kernel=module.kernel_size, stride=module.stride, pad=module.padding, dilation=module.dilation,
+        num_output=module.out_channels, group=module.groups, bias=module.bias is not None,
+    )  # fmt: skip
+    shapes = tuple(((name, at), tuple(blob.shape)) for at, blob in enumerate(blobs))
+    layer = FlowLayer(name, f"layer '{name}'", "Convolution", params, ("x",), (name,), shapes)
+    return Step(name, layer, ("x",), name, relu), blobs
 
 
 def flow_of(net: CaffeNet) -> Flow:

@@ -34,6 +34,7 @@ class _Draft:
                     ("BatchNorm", ""), ("Scale", "scale_param { bias_term: true }"), ("Scale", ""), ("Bias", ""),
                     ("ReLU", ""), ("ReLU", "relu_param { negative_slope: 0.1 }"), ("PReLU", ""), ("Dropout", ""),
                     ("PReLU", "prelu_param { channel_shared: true }"), ("ELU", ""), ("Sigmoid", ""),
+                    ("TanH", ""), ("ReLU6", ""), ("Swish", ""),
                     ("Power", "power_param { scale: 0.5 shift: 1 }"), ("LRN", "lrn_param { local_size: 3 }"),
                     ("Scale", "scale_param { num_axes: 0 }"),
                 ]
@@ -75,7 +76,14 @@ class _Draft:
             self.blobs.append((top, sum(part[1] for part in parts), scale))
         elif kind == 2:
             other, _ = self.convolution(x, channels, features=channels)
-            settings = r.choice(["", "eltwise_param { coeff: 1 coeff: -0.5 }", "eltwise_param { operation: MAX }"])
+            settings = r.choice(
+                [
+                    "",
+                    "eltwise_param { coeff: 1 coeff: -0.5 }",
+                    "eltwise_param { operation: MAX }",
+                    "eltwise_param { operation: PROD }",
+                ]
+            )
             top = self.layer("Eltwise", r.sample([x, other], 2), params=settings)
             self.blobs.append((self.neurons(top), channels, scale))
         elif kind == 3 and channels >= 4:

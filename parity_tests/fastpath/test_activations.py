@@ -15,9 +15,16 @@ from parity_tests.fastpath.flows import assert_same, flow_of, net_of, outline
         "Convolution a: data -> a",
         "InnerProduct a: data -> a | inner_product_param { num_output: 5 }",
         "Eltwise a: data data -> a",
+        "Eltwise a: data data -> a | eltwise_param { operation: PROD }",
     ],
 )
-@pytest.mark.parametrize("layer", ["ReLU r: a -> a", "ReLU r: a -> r", "PReLU r: a -> a"])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "ReLU r: a -> a", "ReLU r: a -> r", "PReLU r: a -> a", "ELU r: a -> a", "Sigmoid r: a -> r", "TanH r: a -> a",
+        "ReLU6 r: a -> a", "Clip r: a -> a | clip_param { min: -1 max: 0.5 }",
+    ],
+)  # fmt: skip
 def test_they_join_what_makes_their_bottom(before: str, layer: str) -> None:
     net = net_of(before, layer)
     flow = merge_activations(flow_of(net))
@@ -39,8 +46,8 @@ def test_behind_factors_and_sums() -> None:
     [
         ("Convolution a: data -> a", "ReLU r: a -> r", "Eltwise e: a r -> e | eltwise_param { operation: MAX }"),
         ("Pooling a: data -> a | pooling_param { kernel_size: 2 }", "ReLU r: a -> a"),
-        ("Convolution a: data -> a", "ELU r: a -> a"),
-        ("Eltwise a: data data -> a | eltwise_param { operation: PROD }", "ReLU r: a -> a"),
+        ("Convolution a: data -> a", "Swish r: a -> a"),
+        ("Convolution a: data -> a", "ReLU6 r: a -> a | relu_param { negative_slope: 0.1 }"),
     ],
 )
 def test_others_stay(layers: tuple[str, ...]) -> None:

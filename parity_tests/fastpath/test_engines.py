@@ -20,6 +20,7 @@ from fcn_port.fastpath import engines
 from fcn_port.fastpath.engines import EngineError, artefacts, onnx_graph
 from fcn_port.fastpath.engines.onnx_graph import head_model, tail_model
 from fcn_port.fastpath.engines.split import SplitEngine
+from fcn_port.fastpath.graph import weights_of
 from fcn_port.fastpath.known_engines import OTHERS
 from fcn_port.fastpath.lossless import Lossless
 from fcn_port.nets import FCN, FCN8s, FCN8sAtOnce, FCN32sColorDepth, FCN32sColorHHA, FCNAlexNet, SiftFlowFCN8s
@@ -76,7 +77,8 @@ def test_no_pooling_is_padded() -> None:
         lossless = Lossless(narrow(make))
         plan = lossless.plan((128, 128), margins_computed=True)
         background = lossless.state().backgrounds.of(plan, torch.zeros(0))
-        for model in (head_model(plan, background), tail_model(plan, lossless.graph)):
+        weights = {step.name: weights_of(lossless.net.state_dict(), step) for step in lossless.graph.steps}
+        for model in (head_model(plan, background, weights), tail_model(plan, lossless.graph, weights)):
             kinds = [node.op_type for node in model.graph.nodes]
             assert "MaxPool" in kinds and "Pad" not in kinds
             for node in model.graph.nodes:
@@ -111,8 +113,8 @@ def test_wrong_numbers_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr(artefacts, "cache_folder", lambda: tmp_path)  # the wrong model must not stay
     right = onnx_graph._convolution_weights
 
-    def without_constants(model, step, constant):
-        return right(model, step, None)
+    def without_constants(model, step, blobs, constant):
+        return right(model, step, blobs, None)
 
     monkeypatch.setattr(onnx_graph, "_convolution_weights", without_constants)
     net = narrow(FCN8s)

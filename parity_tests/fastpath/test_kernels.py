@@ -95,6 +95,39 @@ def test_softmax(channels: int) -> None:
         assert torch.allclose(FastNet(net)(x), net(x), atol=1e-6, equal_nan=True), odd
 
 
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 50.0])
+@pytest.mark.parametrize("layer", ["ELU", "Sigmoid", "TanH", "ReLU6", "Clip", "PReLU", "ReLU"], ids=str.lower)
+def test_activations(layer: str, scale: float) -> None:
+    """By themselves: to the last digits where all numbers are small, and what is no number stays."""
+    params = "clip_param { min: -0.5 max: 2 }" if layer == "Clip" else ""
+    text = f"""layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: [1, 20, 4, 5] }} }} }}
+        layer {{ name: "y" type: "{layer}" bottom: "x" top: "y" {params} }}"""
+    net = filled(CaffeNet(parse_prototxt(text)))
+    x = scale * torch.randn(2, 20, 4, 5, generator=torch.Generator().manual_seed(1))
+    check(net, x, None, "y: channel by channel")
+    quick = FastNet(net)
+    exact = in_double(net, {"x": x})["y"]
+    assert float(((quick(x) - exact).abs() / exact.abs().clamp(min=1e-30)).max()) <= 1e-6
+    for odd in (float("nan"), float("inf"), -float("inf"), 1e30, -1e30):
+        x[1, 3, 1, 1] = odd
+        assert torch.allclose(quick(x), net(x), rtol=1e-5, equal_nan=True), odd
+
+
+@pytest.mark.parametrize("operation", ["SUM", "PROD", "MAX"])
+def test_blobs_together(operation: str) -> None:
+    settings = f"eltwise_param {{ operation: {operation} {'coeff: [1, -2, 0.5]' if operation == 'SUM' else ''} }}"
+    text = f"""layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: [1, 21, 4, 5] }} }} }}
+        layer {{ name: "a" type: "Sigmoid" bottom: "x" top: "a" }}
+        layer {{ name: "b" type: "ELU" bottom: "x" top: "b" }}
+        layer {{ name: "y" type: "Eltwise" bottom: "x" bottom: "a" bottom: "b" top: "y" {settings} }}
+        layer {{ name: "z" type: "ELU" bottom: "y" top: "y" }}"""
+    net = CaffeNet(parse_prototxt(text))
+    x = torch.randn(2, 21, 4, 5, generator=torch.Generator().manual_seed(1))
+    check(net, x, None, "y with z: channel by channel")
+    x[0, 0, 0, 0] = float("nan")
+    assert torch.equal(FastNet(net)(x).isnan(), net(x).isnan())
+
+
 def test_strassens_tables_multiply() -> None:
     """Any two matrices of 2 x 2 parts: the sum of what the tables say is their product, in exact numbers."""
     for i, j, left, right in product(range(2), range(2), range(4), range(4)):

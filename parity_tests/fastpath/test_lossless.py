@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 import fcn_port
+from converters.errors import NetError
+from converters.execution import CaffeNet
 from fcn_port.fastpath import background, lossless
 from fcn_port.fastpath import late as tail
 from fcn_port.fastpath.geometry import Interval, Rect, Sliding, Span
-from fcn_port.fastpath.graph import Step
 from fcn_port.fastpath.kernels import Choice, Pointwise, make_kernel
 from fcn_port.fastpath.lossless import Lossless
 from fcn_port.nets import (
@@ -29,6 +30,8 @@ from fcn_port.nets import (
     FCNAlexNet,
     SiftFlowFCN8s,
 )
+from fcn_port.nets.parts import ResponseNorm
+from parity_tests.fastpath.flows import convolution_step
 from parity_tests.goldens import compare, golden, golden_ids, wrong_labels
 from parity_tests.narrow import NARROW, image, named, narrow, same
 from parity_tests.nets import filled_inputs, filled_net
@@ -72,6 +75,9 @@ def test_any_size_and_batch(make: type[FCN], size: tuple[int, int], batch: int) 
 def test_every_net_of_the_family_without_rounding(make: type[FCN], size: tuple[int, int]) -> None:
     """In double precision, where a wrong pixel anywhere cannot hide behind rounding."""
     net = narrow(make, torch.float64)
+    for module in net.modules():
+        if isinstance(module, ResponseNorm):  # a definition has it in single precision
+            module.alpha = float(torch.tensor(module.alpha))
     found, expected = named(fcn_port.fast(net)(**image(net, size))), named(net(**image(net, size)))
     assert found.keys() == expected.keys()
     assert all(same(found[name], expected[name]) for name in expected)
@@ -219,7 +225,7 @@ def test_a_wide_layer_with_few_positions(side: int, batch: int) -> None:
     """A matrix product for few, oneDNN's convolution for many: fc7's width, and the same numbers."""
     torch.manual_seed(side)
     module = nn.Conv2d(1024, 1024, 1).requires_grad_(False)
-    kernel = make_kernel(Step("fc7", module, ("fc6",), "fc7", relu=True))
+    kernel = make_kernel(*convolution_step("fc7", module, relu=True))
     assert isinstance(kernel, Pointwise)
     x = torch.randn(batch, 1024, side, side)
     torch.testing.assert_close(kernel(x), module(x).relu(), rtol=0, atol=1e-5)
@@ -275,3 +281,21 @@ def test_rectangles() -> None:
     assert a.union(b) == Rect(Interval(1, 5), Interval(0, 6)) and a.union(b).contains(b) and not a.contains(b)
     assert (a.area, Interval(3, 9).within(Interval(1, 20))) == (12, slice(2, 8))
     assert Interval(0, 9).clip(Interval(4, 20)) == Interval(4, 9)
+
+
+@pytest.mark.parametrize("make", [FCN8s, FCN16s])
+def test_a_loaded_net_skips_its_padding_too(make: type[FCN]) -> None:
+    """The same definition as a CaffeNet has the same graph, plans and numbers, in double precision."""
+    net = narrow(make, torch.float64)
+    loaded = CaffeNet(net.definition()).double().requires_grad_(False)
+    loaded.load_state_dict(net.state_dict())
+    fast = fcn_port.fast(loaded)
+    assert isinstance(fast, Lossless) and fast.graph == Lossless(net).graph
+    for size in ((40, 55), (101, 64)):
+        inputs = image(net, size, batch=2)
+        assert same(fast(**inputs), net(**inputs))
+        assert fast.plan(size).work < 0.6 * fast.plan(size).literal_work
+    with pytest.raises(NetError):
+        fast(inputs["data"], inputs["data"])
+    with pytest.raises(NetError):
+        fast(other=inputs["data"])

@@ -18,13 +18,13 @@ from torch import nn
 import fcn_port
 from fcn_port.errors import EngineError
 from fcn_port.fastpath import engines
-from fcn_port.fastpath.graph import Step
 from fcn_port.fastpath.kernels import PackedConvolution, make_kernel
 from fcn_port.fastpath.lossless import Lossless
 from fcn_port.fastpath.native import NativeConvolution, build, convolution, why_not
 from fcn_port.fastpath.program import self_check
 from fcn_port.fastpath.winograd import WinogradConvolution
 from fcn_port.nets import FCN, FCN8s, Widths
+from parity_tests.fastpath.flows import convolution_step
 from parity_tests.fastpath.test_winograd import layer
 from parity_tests.narrow import image, same
 from parity_tests.tolerances import tolerance
@@ -120,7 +120,7 @@ def test_a_value_that_is_not_a_number_stays() -> None:
 
 def test_where_it_is_used() -> None:
     def kernel(module: nn.Conv2d) -> object:
-        return make_kernel(Step("conv", module, ("x",), "y"), choice="native")
+        return make_kernel(*convolution_step("conv", module), choice="native")
 
     assert isinstance(kernel(layer(64, 64, 3)), NativeConvolution)
     assert isinstance(kernel(layer(72, 128, 3)), WinogradConvolution)  # no multiple of 16
@@ -153,8 +153,8 @@ def test_without_a_compiler(
     assert reason in str(why_not())
     with pytest.raises(EngineError, match="--engine torch"):
         engines.make("native", fcn_port.build("voc-fcn8s"))
-    step = Step("conv4_1", layer(64, 128, 3), ("pool3",), "conv4_1")
-    assert isinstance(make_kernel(step, choice="native"), WinogradConvolution)
+    step, blobs = convolution_step("conv4_1", layer(64, 128, 3))
+    assert isinstance(make_kernel(step, blobs, choice="native"), WinogradConvolution)
 
 
 @pytest.mark.parametrize("without", ["-mno-avx512f", "-mno-avx"] if platform.machine() == "x86_64" else [])

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from fcn_port.fastpath import winograd
-from fcn_port.fastpath.graph import Step
 from fcn_port.fastpath.kernels import make_kernel
 from fcn_port.fastpath.winograd import TILES, WinogradConvolution, is_worth_it, matrices
+from parity_tests.fastpath.flows import convolution_step
 from parity_tests.tolerances import tolerance
 
 
@@ -84,6 +84,6 @@ def test_where_it_is_used() -> None:
         for other in (nn.Conv2d(64, 64, 3), nn.Conv2d(512, 512, 1), nn.Conv2d(256, 256, 3, stride=2),
                       nn.Conv2d(256, 256, 3, groups=2), nn.Conv2d(256, 256, 3, dilation=2)):  # fmt: skip
             assert not is_worth_it(other)
-    step = Step("conv4_1", layer(64, 128, 3), ("pool3",), "conv4_1", relu=True)
-    assert isinstance(make_kernel(step, choice="torch"), WinogradConvolution)
-    assert not isinstance(make_kernel(step), WinogradConvolution)
+    step, blobs = convolution_step("conv4_1", layer(64, 128, 3), relu=True)
+    assert isinstance(make_kernel(step, blobs, choice="torch"), WinogradConvolution)
+    assert not isinstance(make_kernel(step, blobs), WinogradConvolution)

@@ -17,10 +17,10 @@ from converters.execution.caffe_net import CaffeNet
 from converters.formats.prototxt import parse_prototxt
 from converters.layers import im2col as columns
 from converters.layers.im2col import conv2d, is_faster_by_im2col
-from fcn_port.fastpath.graph import Step
 from fcn_port.fastpath.kernels import make_kernel
 from fcn_port.nets.parts import Conv
 from fcn_port.nets.record import to_spec
+from parity_tests.fastpath.flows import convolution_step
 from parity_tests.nets import narrow_net, random_inputs, with_random_weights
 from parity_tests.tolerances import tolerance
 
@@ -185,10 +185,10 @@ def test_hand_written_and_executed_nets_choose_alike(name: str) -> None:
 def test_without_packed_weights_the_fast_net_has_columns_too() -> None:
     """`fast(net, low_memory=True)`: oneDNN's own layout of fc6 would be 411 MB."""
     module, x = Conv(20, 50, 5), random(1, 20, 12, 12)
-    step = Step("conv", module, ("data",), "conv", relu=False)
+    step, blobs = convolution_step("conv", module)
     with torch.no_grad():
-        assert torch.equal(make_kernel(step, packed=False)(x), module(x))
-        assert not torch.equal(make_kernel(step, packed=True)(x), module(x))
+        assert torch.equal(make_kernel(step, blobs, packed=False)(x), module(x))
+        assert not torch.equal(make_kernel(step, blobs, packed=True)(x), module(x))
 
 
 # Programs made of a net have the direct convolution

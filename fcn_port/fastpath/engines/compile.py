@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import RLock
 
@@ -12,12 +12,14 @@ import torch._inductor.config
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from converters.layers import convolution
+
 from ...errors import EngineError
 from ...private import why_not_private
 from ..background import Background
-from ..graph import Step
+from ..graph import Step, is_convolution
 from ..plan import Plan, reads
-from .split import Arrays, Model, Models, SplitEngine
+from .split import Arrays, Model, Models, SplitEngine, Weights
 
 _settings = RLock()
 """Held by who changes torch.compile's settings, which the whole process shares; calls run one after the other."""
@@ -33,8 +35,9 @@ def build(engine: SplitEngine) -> Models:
     if problem is not None:  # it would load code from there
         raise EngineError(f"compile: {problem}; set TORCHINDUCTOR_CACHE_DIR to a folder of your own")
     plan = engine.reference_plan()
-    tail = _Tail(tuple(step for step in plan.tail if step.top not in engine.last_crops))
-    return _compiled(_Head(plan, engine.constants())), _compiled(tail)
+    weights = engine.weights()
+    tail = _Tail(tuple(step for step in plan.tail if step.top not in engine.last_crops), weights)
+    return _compiled(_Head(plan, engine.constants(), weights)), _compiled(tail)
 
 
 def _cache_folder() -> Path:
@@ -66,10 +69,10 @@ def _compiled(module: nn.Module) -> Model:
 class _Head(nn.Module):
     """From the enlarged images to the computed parts of the cut blobs, with margins of constants."""
 
-    def __init__(self, plan: Plan, background: Background) -> None:
+    def __init__(self, plan: Plan, background: Background, weights: Weights) -> None:
         super().__init__()
         self._plan = plan
-        self._layers = nn.ModuleList(step.module for step in plan.head)
+        self._layers = nn.ModuleList(LayerModule(step, weights[step.name]) for step in plan.head)
         for i, step in enumerate(plan.head):
             self.register_buffer(f"_constant{i}", background.constants[step.top], persistent=False)
 
@@ -79,7 +82,7 @@ class _Head(nn.Module):
         for i, step in enumerate(self._plan.head):
             (bottom,) = step.bottoms
             x = self._read(blobs[bottom], step, constants.get(bottom))
-            blobs[step.top] = _run(self._layers[i], step, x)
+            blobs[step.top] = self._layers[i](x, inside=True)
             constants[step.top] = getattr(self, f"_constant{i}")
         return {name: blobs[name] for name in self._plan.cut}
 
@@ -98,25 +101,37 @@ class _Head(nn.Module):
 class _Tail(nn.Module):
     """From the cut blobs to the scores before their last crop."""
 
-    def __init__(self, steps: tuple[Step, ...]) -> None:
+    def __init__(self, steps: tuple[Step, ...], weights: Weights) -> None:
         super().__init__()
         self._steps = steps
-        self._layers = nn.ModuleList(step.module for step in steps)
+        self._layers = nn.ModuleList(LayerModule(step, weights[step.name]) for step in steps)
         read = {bottom for step in steps for bottom in step.bottoms}
         self._outputs = [step.top for step in steps if step.top not in read]
 
     def forward(self, inputs: Arrays) -> Arrays:
         blobs = dict(inputs)
         for layer, step in zip(self._layers, self._steps, strict=True):
-            y = layer(*(blobs[name] for name in step.bottoms))
-            blobs[step.top] = y.relu() if step.relu else y
+            blobs[step.top] = layer(*(blobs[name] for name in step.bottoms))
         return {name: blobs[name] for name in self._outputs}
 
 
-def _run(layer: nn.Module, step: Step, x: Tensor) -> Tensor:
-    """A layer on an input that has its margins already."""
-    if isinstance(layer, nn.Conv2d):
-        x = F.conv2d(x, layer.weight, layer.bias, layer.stride, 0, 1, layer.groups)
-        return x.relu() if step.relu else x
-    y: Tensor = layer(x)
-    return y
+class LayerModule(nn.Module):
+    """A step as a module, its blobs being buffers that torch.compile may freeze."""
+
+    def __init__(self, step: Step, blobs: Sequence[Tensor]) -> None:
+        super().__init__()
+        self._step, self._count = step, len(blobs)
+        for i, blob in enumerate(blobs):
+            self.register_buffer(f"blob{i}", blob, persistent=False)
+
+    def forward(self, *bottoms: Tensor, inside: bool = False) -> Tensor:
+        """`inside`: a convolution's bottom has its margins already."""
+        blobs = [getattr(self, f"blob{i}") for i in range(self._count)]
+        params = self._step.params
+        if isinstance(params, convolution.Convolution) and is_convolution(params):
+            _, stride, pad, _ = params.along(2)
+            bias = blobs[1] if params.bias else None
+            y = F.conv2d(bottoms[0], blobs[0], bias, stride, (0, 0) if inside else pad, 1, params.group)
+        else:
+            y = params.forward(bottoms, blobs)[0]
+        return y.relu() if self._step.relu else y

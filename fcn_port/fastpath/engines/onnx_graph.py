@@ -9,23 +9,23 @@ give a pooling the zeros before it, where they become minus infinity.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from converters.export import End, Graph, write_model
+from converters.layers import concat, convolution, crop, eltwise, lrn, neuron, pooling, scale
 
-from ...nets.parts import ChannelScale, ConcatChannels, CropLike, ResponseNorm, Sum
 from ..background import Background
 from ..geometry import Rect, Sliding
 from ..graph import Step, StepGraph
 from ..plan import Plan, reads
-from .split import SplitEngine, last_crops
+from .split import SplitEngine, Weights, last_crops
 
 OPSET = 17
 
@@ -69,7 +69,7 @@ class _OnnxModel:
         return PartModel(self._graph, ends, tuple(end(name, None) for name in outputs))
 
 
-def head_model(plan: Plan, background: Background) -> PartModel:
+def head_model(plan: Plan, background: Background, weights: Weights) -> PartModel:
     """The head from the images behind the front to the computed parts of the cut blobs.
 
     `plan` is one for a multiple of the strides whose margins are computed; ValueError where one cannot be.
@@ -81,13 +81,12 @@ def head_model(plan: Plan, background: Background) -> PartModel:
         (bottom,) = step.bottoms
         blob = plan.blobs[bottom]
         if blob.zero:
-            assert isinstance(step.module, nn.Conv2d)
-            inputs[bottom] = step.module.in_channels
+            inputs[bottom] = step.channels
         bottom_name = f"{bottom} less its constant" if bottom in constants else bottom
         pads = _margins(blob.computed, reads(step, plan.blobs[step.top].computed))
-        if any(pads) and not isinstance(step.module, nn.Conv2d):
+        if any(pads) and not step.features:
             raise ValueError(f"{step.name} would have to be padded")
-        _layer(model, step, [bottom_name], pads, constant=constants.get(bottom))
+        _layer(model, step, weights[step.name], [bottom_name], pads, constant=constants.get(bottom))
         top = plan.blobs[step.top]
         if top.needed != top.computed:
             constants[step.top] = background.constants[step.top]
@@ -96,14 +95,14 @@ def head_model(plan: Plan, background: Background) -> PartModel:
     return model.finish(inputs, plan.cut)
 
 
-def tail_model(plan: Plan, graph: StepGraph) -> PartModel:
+def tail_model(plan: Plan, graph: StepGraph, weights: Weights) -> PartModel:
     """The tail from the cut blobs to those that the last crops cut."""
     model = _OnnxModel()
     outputs = last_crops(plan, graph)
     for step in plan.tail:
         if step.top not in outputs:
             h, w = (sliding.pad for sliding in step.slidings or (Sliding(1), Sliding(1)))
-            _layer(model, step, list(step.bottoms), (h, w, h, w), constant=None)
+            _layer(model, step, weights[step.name], list(step.bottoms), (h, w, h, w), constant=None)
     makers = {step.top: step for step in plan.head}
     channels = {name: _channels(makers, name) for name in plan.cut}
     return model.finish(channels, dict.fromkeys(blob for blob, _ in outputs.values()))
@@ -111,16 +110,15 @@ def tail_model(plan: Plan, graph: StepGraph) -> PartModel:
 
 def models_of(engine: SplitEngine) -> dict[str, PartModel]:
     """`head` and `tail` of an engine's net."""
-    plan = engine.reference_plan()
-    return {"head": head_model(plan, engine.constants()), "tail": tail_model(plan, engine.lossless.graph)}
+    plan, weights = engine.reference_plan(), engine.weights()
+    graph = engine.lossless.graph
+    return {"head": head_model(plan, engine.constants(), weights), "tail": tail_model(plan, graph, weights)}
 
 
 def _channels(makers: dict[str, Step], name: str) -> int:
-    module = makers[name].module
-    while not isinstance(module, nn.Conv2d):
+    while not makers[name].features:
         name = makers[name].bottoms[0]
-        module = makers[name].module
-    return module.out_channels
+    return makers[name].features
 
 
 def _margins(has: Rect, wanted: Rect) -> tuple[int, int, int, int]:
@@ -135,68 +133,72 @@ def _margins(has: Rect, wanted: Rect) -> tuple[int, int, int, int]:
 
 
 def _layer(
-    model: _OnnxModel, step: Step, bottoms: list[str], pads: tuple[int, int, int, int], *, constant: Tensor | None
-) -> None:
-    module, top = step.module, step.top
-    if isinstance(module, nn.Conv2d):
-        weights = _convolution_weights(model, step, constant)
+    model: _OnnxModel, step: Step, blobs: Sequence[Tensor], bottoms: list[str], pads: tuple[int, int, int, int], *,
+    constant: Tensor | None,
+) -> None:  # fmt: skip
+    params, top = step.params, step.top
+    if isinstance(params, convolution.Deconvolution):
+        strides = list(params.along(2)[1])
+        model.node("ConvTranspose", [*bottoms, *_named(model, step, blobs)], top, strides=strides)
+    elif isinstance(params, convolution.Convolution):
+        weights = _convolution_weights(model, step, blobs, constant)
         result = f"{top} before its ReLU" if step.relu else top
-        strides = list(module.stride)
-        model.node("Conv", [*bottoms, *weights], result, pads=list(pads), strides=strides, group=module.groups)
+        strides = list(params.along(2)[1])
+        model.node("Conv", [*bottoms, *weights], result, pads=list(pads), strides=strides, group=params.group)
         if step.relu:
             model.node("Relu", [result], top)
-    elif isinstance(module, nn.MaxPool2d):
-        assert step.slidings is not None
-        kernel, strides = ([getattr(each, name) for each in step.slidings] for name in ("kernel", "stride"))
-        rounding = {"ceil_mode": int(module.ceil_mode)}
+    elif isinstance(params, pooling.Pooling):
+        kernel, strides = list(params.kernel), list(params.stride)
+        rounding = {"ceil_mode": int(params.ceil)}
         model.node("MaxPool", bottoms, top, kernel_shape=kernel, strides=strides, pads=list(pads), **rounding)
-    elif isinstance(module, nn.ConvTranspose2d):
-        weight = model.weight(f"{step.name}.weight", module.weight)
-        model.node("ConvTranspose", [*bottoms, weight], top, strides=list(module.stride))
-    elif isinstance(module, CropLike):
-        _crop(model, step)
-    elif isinstance(module, Sum):
-        terms = [_times(model, step, i, name) for i, name in enumerate(bottoms)]
-        model.node("Add", terms, top)
-    elif isinstance(module, ChannelScale):
-        model.node("Mul", [*bottoms, model.weight(f"{step.name}.weight", module.weight[:, None, None])], top)
-    elif isinstance(module, ResponseNorm):
-        model.node("LRN", bottoms, top, size=module.size, alpha=module.alpha, beta=module.beta, bias=module.k)
-    elif isinstance(module, ConcatChannels):
-        model.node("Concat", bottoms, top, axis=1)
-    elif isinstance(module, nn.ReLU):
+    elif isinstance(params, crop.Crop):
+        _crop(model, step, params)
+    elif isinstance(params, eltwise.Eltwise):
+        model.node("Add", [_times(model, step, params, i, name) for i, name in enumerate(bottoms)], top)
+    elif isinstance(params, scale.Scale):
+        model.node("Mul", [*bottoms, model.weight(f"{step.name}.weight", blobs[0][:, None, None])], top)
+    elif isinstance(params, lrn.LRN):
+        settings = {"size": params.local_size, "alpha": params.alpha, "beta": params.beta, "bias": params.k}
+        model.node("LRN", bottoms, top, **settings)
+    elif isinstance(params, concat.Concat):
+        model.node("Concat", bottoms, top, axis=params.axis)
+    elif isinstance(params, neuron.ReLU):
         model.node("Relu", bottoms, top)
     else:
-        raise ValueError(f"{step.name}: no ONNX operator is known for {type(module).__name__}")
+        raise ValueError(f"{step.name}: no ONNX operator is known for layers of type {step.layer.type}")
 
 
-def _convolution_weights(model: _OnnxModel, step: Step, constant: Tensor | None) -> list[str]:
+def _named(model: _OnnxModel, step: Step, blobs: Sequence[Tensor]) -> list[str]:
+    names = ("weight", "bias")[: len(blobs)]
+    return [model.weight(f"{step.name}.{name}", blob) for name, blob in zip(names, blobs, strict=True)]
+
+
+def _convolution_weights(model: _OnnxModel, step: Step, blobs: Sequence[Tensor], constant: Tensor | None) -> list[str]:
     """Names of weight and bias; the bias of a convolution of `x - constant` makes up for the constant."""
-    module = step.module
-    assert isinstance(module, nn.Conv2d) and module.bias is not None
-    bias = module.bias.detach()
+    assert isinstance(step.params, convolution.Convolution)
+    weight, bias = blobs[0], blobs[1] if step.params.bias else torch.zeros(step.features)
     if constant is not None:
-        missing = torch.nn.functional.conv2d(
-            constant.double().expand(-1, -1, *module.kernel_size), module.weight.detach().double(), groups=module.groups
-        )
+        kernel = constant.double().expand(-1, -1, *weight.shape[2:])
+        missing = torch.nn.functional.conv2d(kernel, weight.double(), groups=step.params.group)
         bias = (bias.double() + missing.flatten()).float()
-    return [model.weight(f"{step.name}.weight", module.weight), model.weight(f"{step.name}.bias", bias)]
+    return _named(model, step, [weight, bias])
 
 
-def _crop(model: _OnnxModel, step: Step) -> None:
+def _crop(model: _OnnxModel, step: Step, params: crop.Crop) -> None:
     """From the offset on, as many rows and columns as the second bottom has."""
-    assert isinstance(step.module, CropLike)
     x, reference = step.bottoms
-    offset = model.weight(f"{step.name}.offset", np.full(2, step.module.offset, np.int64))
+    offsets = np.array([params.offset_along(axis) for axis in (2, 3)], np.int64)
+    offset = model.weight(f"{step.name}.offset", offsets)
     axes = model.weight(f"{step.name}.axes", np.array([2, 3], np.int64))
     size = model.node("Shape", [reference], f"{step.name} size", start=2, end=4)
     end = model.node("Add", [size, offset], f"{step.name} end")
     model.node("Slice", [x, offset, end, axes], step.top)
 
 
-def _times(model: _OnnxModel, step: Step, i: int, name: str) -> str:
-    assert isinstance(step.module, Sum)
-    if not step.module.coefficients:
+def _times(model: _OnnxModel, step: Step, params: eltwise.Eltwise, i: int, name: str) -> str:
+    if params.operation != "SUM":
+        raise ValueError(f"{step.name}: no ONNX operator is known for {params.operation} of blobs")
+    if params.coefficients[i] == 1:
         return name
-    factor = model.weight(f"{step.name}.{i}", np.array(step.module.coefficients[i], np.float32))
+    factor = model.weight(f"{step.name}.{i}", np.array(params.coefficients[i], np.float32))
     return model.node("Mul", [name, factor], f"{step.name} term {i}")

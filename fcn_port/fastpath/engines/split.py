@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from converters.layers import crop
 from converters.net import Interval
 
 from ...errors import EngineError
 from ...nets.fcn import FCN
 from ...nets.net import Wrapper
-from ...nets.parts import CropLike, computes_as
 from ..background import Background
-from ..graph import StepGraph
+from ..graph import StepGraph, weights_of
 from ..lossless import Lossless
 from ..lru_cache import LRUCache
 from ..plan import Plan
@@ -26,6 +26,9 @@ Model = Callable[[Mapping[str, Tensor]], Arrays]
 """Runs on (n, c, h, w) float32 tensors on the CPU, by name."""
 Models = tuple[Model, Model]
 """The head and the tail."""
+
+Weights = Mapping[str, list[Tensor]]
+"""Learnable blobs by step."""
 
 TOLERANCE = 2e-5
 """Of the largest score: an engine that differs from PyTorch by more is refused."""
@@ -54,6 +57,7 @@ class SplitEngine(Wrapper):
     @property
     def net(self) -> FCN:  # type: ignore[override]
         """The net that the engine stands for."""
+        assert isinstance(self.lossless.net, FCN)
         return self.lossless.net
 
     @property
@@ -70,6 +74,11 @@ class SplitEngine(Wrapper):
     def constants(self) -> Background:
         """The background of the reference plan, on the CPU."""
         return self.lossless.state().backgrounds.of(self.reference_plan(), torch.zeros(0))
+
+    def weights(self) -> Weights:
+        """The learnable blobs of each step."""
+        state = self.net.state_dict()
+        return {step.name: weights_of(state, step) for step in self.lossless.graph.steps}
 
     def _period(self) -> int:
         plan = self.lossless.plan((64, 64))
@@ -94,8 +103,9 @@ class SplitEngine(Wrapper):
         h, w = next(iter(inputs.values())).shape[-2:]
         size = (h, w)
         plan = self.lossless.plan(size)
+        kernels = self.lossless.state().kernels
         for step in plan.front:
-            blobs[step.top] = step.module(*(blobs[name] for name in step.bottoms))
+            blobs[step.top] = kernels[step.name](*(blobs[name] for name in step.bottoms))
         bottoms = {name for step in plan.head for name in step.bottoms if plan.blobs[name].zero}
         parts = self._head({name: self._enlarged(blobs[name]) for name in bottoms})
         tops = self._tail(self._assembled(plan, parts))
@@ -145,5 +155,7 @@ def last_crops(plan: Plan, graph: StepGraph) -> dict[str, tuple[str, int]]:
     The last crops are left to the caller of the models: they need the image's size, and cost nothing.
     """
     images = {*graph.inputs, *(step.top for step in plan.front)}
-    crops = [step for step in plan.tail if computes_as(step.module, CropLike) and step.bottoms[1] in images]
-    return {step.top: (step.bottoms[0], cast(CropLike, step.module).offset) for step in crops}
+    crops = [(step, step.params) for step in plan.tail if step.bottoms[-1] in images]
+    return {
+        step.top: (step.bottoms[0], params.offset_along(2)) for step, params in crops if isinstance(params, crop.Crop)
+    }

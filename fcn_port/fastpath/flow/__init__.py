@@ -3,8 +3,9 @@
 `read` makes a Flow of a definition; each other module is one pass, Flow -> Flow; `merge` is the pipeline.
 """
 
-from .flow import Flow, FlowLayer, FlowStep
+from .activations import ACTIVATIONS, is_activation
+from .flow import Flow, FlowLayer, FlowStep, state_key
 from .pipeline import merge
 from .read import read
 
-__all__ = ["Flow", "FlowLayer", "FlowStep", "merge", "read"]
+__all__ = ["ACTIVATIONS", "Flow", "FlowLayer", "FlowStep", "is_activation", "merge", "read", "state_key"]

@@ -1,4 +1,4 @@
-"""ReLU and PReLU are applied where results are made, before they are stored.
+"""ReLU and its like are applied where results are made, before they are stored.
 
 Needs `affine` and `sums` to have run. Ensures that no such layer follows a convolution, a product, a sum or an affine
 operation whose result nobody else reads.
@@ -10,17 +10,21 @@ from dataclasses import replace
 
 from converters.layers import convolution, eltwise, inner_product, neuron
 
-from .flow import Flow, FlowStep
+from .flow import Flow, FlowLayer, FlowStep
 
+ACTIVATIONS = (
+    neuron.ReLU, neuron.PReLU, neuron.BoundedReLU, neuron.Clip, neuron.ELU, neuron.Sigmoid, neuron.TanH,
+)  # fmt: skip
+"""Types of layers that can be an operation's last part, `is_activation` permitting."""
 BEFORE = (convolution.Convolution, inner_product.InnerProduct)
 
 
 def merge_activations(flow: Flow) -> Flow:
-    """The flow with its ReLUs and PReLUs merged into what is before them."""
+    """The flow with its activations merged into what is before them."""
     operations: list[FlowStep | None] = list(flow.operations)
     for number, operation in enumerate(flow.operations):
         part = operation.main
-        if type(part.params) not in (neuron.ReLU, neuron.PReLU) or part.bottoms[0] not in flow.makers:
+        if not is_activation(part) or part.bottoms[0] not in flow.makers:
             continue
         found = flow.makers[part.bottoms[0]]
         before = operations[found]
@@ -29,9 +33,20 @@ def merge_activations(flow: Flow) -> Flow:
     return replace(flow, operations=tuple(each for each in operations if each is not None))
 
 
+def is_activation(part: FlowLayer) -> bool:
+    """True for a layer that changes each number by itself, as the C code can."""
+    params = part.params
+    if isinstance(params, neuron.BoundedReLU):
+        return not params.negative_slope and max(params.low, 0) <= params.high
+    return type(params) in ACTIVATIONS
+
+
 def _takes(operation: FlowStep) -> bool:
     if operation.activation is not None or len(operation.tops) != 1:
         return False
     params = operation.main.params
-    is_sum = type(params) is eltwise.Eltwise and params.operation == "SUM"
-    return is_sum or bool(operation.affine) or (type(params) in BEFORE and len(operation.main.bottoms) == 1)
+    return (
+        type(params) is eltwise.Eltwise
+        or bool(operation.affine)
+        or (type(params) in BEFORE and len(operation.main.bottoms) == 1)
+    )

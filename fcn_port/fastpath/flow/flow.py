@@ -13,6 +13,12 @@ BlobKey = tuple[str, int]
 """The layer that owns a learnable blob, and the blob's position in it."""
 
 
+def state_key(key: BlobKey) -> str:
+    """The key of a learnable blob in a state dict."""
+    layer, position = key
+    return f"{layer}.{('weight', 'bias')[position] if position < 2 else f'blob{position}'}"
+
+
 @dataclass(frozen=True)
 class FlowLayer:
     """One layer as the definition has it; `bottoms` and `tops` name values.

@@ -79,20 +79,6 @@ void normalize(const struct step *s, struct worker *w)
         }
 }
 
-/* e^x for x <= 0, to 1 part in 2^22 of it: 2^n times a polynomial of the rest, which is within half of ln 2. */
-INLINE vec exponential(vec x)
-{
-    vec kept = choose(x < -87, (vec){0} - 87, x), n = kept * 1.44269504f + 12582912.f; /* rounds to an integer: 1.5 * 2^23 has no digits below 1 */
-    mask power = (mask)n << 23;
-    n -= 12582912.f;
-    vec rest = kept - n * 0.693145752f - n * 1.42860677e-6f;
-    vec sum = (vec){0} + 1.f / 5040;
-    static const float factors[] = {1.f / 720, 1.f / 120, 1.f / 24, 1.f / 6, 0.5f, 1, 1};
-    UNROLL for (int i = 0; i < 7; i++)
-        sum = sum * rest + factors[i];
-    return choose(x == x, (vec)((mask)sum + power), x);
-}
-
 /* e^x as a share of its sum over channels. */
 void softmax(const struct step *s, struct worker *w)
 {
@@ -105,7 +91,7 @@ void softmax(const struct step *s, struct worker *w)
             for (int64_t c = 1; c < s->channels; c++)
                 greatest = from[c] > greatest || from[c] != from[c] ? from[c] : greatest;
             LOOP for (int64_t c = 0; c < s->channels; c += LANES)
-                *(vec *)(powers + c) = exponential(load(from + c) - greatest);
+                *(vec *)(powers + c) = exponential(load(from + c) - greatest, 0);
             for (int64_t c = 0; c < s->channels; c++)
                 sum += powers[c];
             float share = (float)(1 / sum);
@@ -113,6 +99,8 @@ void softmax(const struct step *s, struct worker *w)
                 y[c] = powers[c] * share;
         }
 }
+
+enum { SUM, PRODUCT, MAXIMUM }; /* `shared`: what becomes of x and z */
 
 /* activation(x * kernels[channel] + bias[channel] + z); kernels may be 0. */
 void pointwise(const struct step *s, struct worker *w)
@@ -126,7 +114,16 @@ void pointwise(const struct step *s, struct worker *w)
                 vec value = load(from + c);
                 if (s->kernels)
                     value *= load(s->kernels + c);
-                store(y + c, finished(s, value, c, z), s->channels - c);
+                if (s->shared == SUM) {
+                    store(y + c, finished(s, value, c, z), s->channels - c);
+                    continue;
+                }
+                vec other = load(z + c), greater = choose(value > other, value, other);
+                if (s->shared == PRODUCT)
+                    value *= other;
+                else
+                    value = choose(value == value, greater, value);
+                store(y + c, activated(s, value, c, s->activation), s->channels - c);
             }
         }
 }

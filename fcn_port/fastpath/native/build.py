@@ -1,6 +1,7 @@
 """Compiling the C code where it runs: once for a machine, in some seconds, and kept in the cache folder.
 
-`$FCN_PORT_NATIVE=0` forbids it; `$CC` names the compiler, `cc` is the default. Where others could have put something
+`$FCN_PORT_NATIVE=0` forbids it; `$CC` names the compiler, `cc` is the default, and `$FCN_PORT_CFLAGS` are flags behind
+ours. Where others could have put something
 into the cache folder, nothing is kept there and nothing loaded from it: each process compiles for itself.
 """
 
@@ -78,7 +79,7 @@ def _name(command: list[str]) -> str:
     version = _run([*command, "--version"])
     if version.returncode:
         raise OSError(version.stderr.strip() or f"--version ends with status {version.returncode}")
-    parts = [*(path.read_text() for path in _SOURCES), _tables(), *command, *_FLAGS, version.stdout, processor()]
+    parts = [*(path.read_text() for path in _SOURCES), _tables(), *command, *_flags(), version.stdout, processor()]
     return f"steps-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}"
 
 
@@ -111,12 +112,16 @@ def _compile(command: list[str], folder: Path) -> Path:
     made = folder / "steps.so"
     files = [str(path) for path in _SOURCES if path.suffix == ".c"]
     for openmp in (("-fopenmp",), ()):
-        done = _run([*command, *_FLAGS, *openmp, f"-I{folder}", "-o", str(made), *files])
+        done = _run([*command, *_flags(), *openmp, f"-I{folder}", "-o", str(made), *files])
         if done.returncode == 0:
             return made
         if _was_killed(done):
             break  # which says nothing about OpenMP
     raise OSError(done.stderr.strip() or f"exit status {done.returncode}")
+
+
+def _flags() -> list[str]:
+    return [*_FLAGS, *shlex.split(os.environ.get("FCN_PORT_CFLAGS", ""))]
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:

@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..winograd import TILES, Pair, is_worth_it
-from .build import POINTS_OF, NotBuilt, library
+from .build import NotBuilt, library
 from .division import SHARED_BYTES, divide_winograd, tiles_of, up
+from .memory import Slabs
+from .packing import pack
 from .steps import COUNTERS, KINDS, NONE, RELU, NativeBlob, NativeStep, NativeSteps
 
 LEAST_CHANNELS = 64 * 64
@@ -79,14 +81,12 @@ class NativeConvolution:
         self._channels = module.in_channels, module.out_channels
         self._padding: Pair = module.padding  # type: ignore[assignment]
         self._relu = relu
-        weight = module.weight.detach().contiguous()
-        self._kernels = torch.empty(POINTS_OF[self._form] ** 2 * weight.shape[0] * weight.shape[1])
-        pack = getattr(library(), f"pack_{self._form}")
-        pack(weight.data_ptr(), *self._channels, torch.get_num_threads(), self._kernels.data_ptr())
+        self._kernels = pack(module.weight.detach(), self._form, Slabs())
         bias = module.bias
-        self._bias = torch.zeros(weight.shape[0]) if bias is None else bias.detach().contiguous()
+        self._bias = torch.zeros(module.out_channels) if bias is None else bias.detach().contiguous()
 
-    def __call__(self, x: Tensor, *, padding: Pair | None = None) -> Tensor:
+    def __call__(self, *bottoms: Tensor, padding: Pair | None = None) -> Tensor:
+        (x,) = bottoms
         top, left = self._padding if padding is None else padding
         images, channels, in_h, in_w = x.shape
         h, w = in_h + 2 * top - self._side + 1, in_w + 2 * left - self._side + 1

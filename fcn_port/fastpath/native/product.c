@@ -254,18 +254,14 @@ void product(const struct step *s, struct worker *w)
     }
 }
 
-/* (channels, in_channels, kernel_h, kernel_w) to (panels, kernel_h, kernel_w, in_channels, PANEL), zeros at the end. */
+/* (in_channels, places, channels up to whole panels) to (panels, places, in_channels, PANEL). */
 void pack_product(const float *weights, int64_t in_channels, int64_t channels, int64_t places, int threads, float *to)
 {
     int64_t panels = (channels + PANEL - 1) / PANEL, length = in_channels * places;
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t panel = 0; panel < panels; panel++) {
-        const float *from = weights + panel * PANEL * length;
-        float *of_panel = to + panel * length * PANEL;
-        int64_t there = least(PANEL, channels - panel * PANEL);
+    for (int64_t panel = 0; panel < panels; panel++)
         for (int64_t i = 0; i < places; i++)
-            for (int64_t c = 0; c < in_channels; c++, of_panel += PANEL)
-                for (int64_t k = 0; k < PANEL; k++)
-                    of_panel[k] = k < there ? from[k * length + c * places + i] : 0;
-    }
+            for (int64_t c = 0; c < in_channels; c++)
+                copy(to + (panel * length + i * in_channels + c) * PANEL,
+                     weights + ((c * places + i) * panels + panel) * PANEL, PANEL);
 }

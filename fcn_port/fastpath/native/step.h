@@ -76,6 +76,17 @@ INLINE vec activated(const struct step *s, vec value, int64_t c, int64_t activat
         return choose(value < 0, value * (float)s->parameters[0], value);
     if (activation == PRELU)
         return choose(value < 0, value * load(s->slopes + c), value);
+    if (activation == CLIP) { /* a NaN stays */
+        vec low = (vec){0} + (float)s->parameters[0], high = (vec){0} + (float)s->parameters[1];
+        value = choose(value < low, low, value);
+        return choose(value > high, high, value);
+    }
+    if (activation == ELU)
+        return choose(value < 0, exponential(value, -1) * (float)s->parameters[0], value);
+    if (activation == SIGMOID)
+        return sigmoid(value);
+    if (activation == TANH)
+        return tangent(value);
     return value;
 }
 

@@ -11,7 +11,7 @@ KINDS = (
     "product", "strassen_1", "strassen_2", "winograd_3", "winograd_3_small", "winograd_5", "winograd_7",
     "depthwise", "pool_max", "pool_average", "normalize", "softmax", "pointwise",
 )  # fmt: skip
-NONE, RELU, LEAKY, PRELU = range(4)
+NONE, RELU, LEAKY, PRELU, CLIP, ELU, SIGMOID, TANH = range(8)
 
 
 COUNTERS = 2

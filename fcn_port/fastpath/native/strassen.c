@@ -216,7 +216,8 @@ INLINE double share(int levels, int p, int k, int j)
     return PANELS_OF[4 * (p / PARTS) + 2 * (k / 2) + j / 2] * PANELS_OF[4 * (p % PARTS) + 2 * (k % 2) + j % 2];
 }
 
-/* (channels, in_channels, places) to (groups of panels, products, places, part of in_channels, PANEL), summed. */
+/* (in_channels, places, channels up to whole groups of panels) to (groups, products, places, part of in_channels, PANEL),
+ * summed. */
 INLINE void pack(int levels, const float *weights, int64_t in_channels, int64_t channels, int64_t places, int threads,
                  float *to)
 {
@@ -224,18 +225,23 @@ INLINE void pack(int levels, const float *weights, int64_t in_channels, int64_t 
     int64_t panels = (channels + PANEL - 1) / PANEL, groups = (panels + side - 1) / side, part = in_channels / side;
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
     for (int64_t group = 0; group < groups; group++)
-        for (int p = 0; p < points; p++) {
-            float *of_panel = to + (group * points + p) * places * part * PANEL;
-            for (int64_t i = 0; i < places * part; i++, of_panel += PANEL) {
+        for (int64_t i = 0; i < places * part; i++) {
+            double parts[16][PANEL]; /* (k, j): the kernels' numbers that are summed */
+            for (int k = 0; k < side; k++)
+                for (int j = 0; j < side; j++) {
+                    const float *from = weights + ((k * part + i % part) * places + i / part) * groups * side * PANEL;
+                    for (int n = 0; n < PANEL; n++)
+                        parts[side * k + j][n] = from[(group * side + j) * PANEL + n];
+                }
+            for (int p = 0; p < points; p++) {
                 double sum[PANEL] = {0};
-                for (int k = 0; k < side; k++)
-                    for (int j = 0; j < side; j++) {
-                        double factor = share(levels, p, k, j);
-                        int64_t channel = (group * side + j) * PANEL, c = k * part + i % part;
-                        if (factor != 0)
-                            for (int64_t n = 0; n < least(PANEL, channels - channel); n++)
-                                sum[n] += factor * weights[((channel + n) * in_channels + c) * places + i / part];
-                    }
+                for (int at = 0; at < side * side; at++) {
+                    double factor = share(levels, p, at / side, at % side);
+                    if (factor != 0)
+                        for (int n = 0; n < PANEL; n++)
+                            sum[n] += factor * parts[at][n];
+                }
+                float *of_panel = to + ((group * points + p) * places * part + i) * PANEL;
                 for (int n = 0; n < PANEL; n++)
                     of_panel[n] = (float)sum[n];
             }

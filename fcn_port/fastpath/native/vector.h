@@ -34,11 +34,40 @@
 
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int mask __attribute__((vector_size(4 * LANES)));
+typedef unsigned digits __attribute__((vector_size(4 * LANES)));
 
 INLINE vec load(const float *from) { return *(const vec *)from; }
 INLINE vec choose(mask where, vec a, vec b) { return (vec)(((mask)a & where) | ((mask)b & ~where)); }
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* e^x + `less` for x <= 0, to the last digits for 0 and -1: 2^n times e^rest - 1, the rest being within half of ln 2,
+ * and 2^n + less. */
+INLINE vec exponential(vec x, float less)
+{
+    vec kept = choose(x < -87, (vec){0} - 87, x), n = kept * 1.44269504f + 12582912.f; /* 1.5 * 2^23: an integer */
+    vec power = (vec)(((digits)n << 23) + (127u << 23)); /* 2^n: the last digits of the sum are n */
+    n -= 12582912.f;
+    vec rest = kept - n * 0.693145752f - n * 1.42860677e-6f, sum = (vec){0} + 1.f / 5040;
+    static const float factors[] = {1.f / 720, 1.f / 120, 1.f / 24, 1.f / 6, 0.5f, 1};
+    UNROLL for (int i = 0; i < 6; i++)
+        sum = sum * rest + factors[i];
+    return choose(x == x, sum * rest * power + (power + less), x);
+}
+
+INLINE vec size_of(vec x) { return choose(x < 0, -x, x); }
+
+INLINE vec sigmoid(vec x)
+{
+    vec e = exponential(-size_of(x), 0);
+    return choose(x < 0, e, (vec){0} + 1) / (1 + e);
+}
+
+INLINE vec tangent(vec x)
+{
+    vec e = exponential(-2 * size_of(x), -1), t = e / (2 + e);
+    return choose(x < 0, t, -t);
+}
 
 #define LINE 16 /* floats that a cache fetches at once */
 #define FEW 3 /* rows */
@@ -170,6 +199,6 @@ INLINE void multiply_some(struct rows rows, const float *kernels, int count, int
 void multiply(const struct rows *rows, const float *kernels, int count, int64_t channels, float *to,
               const struct ending *ending);
 
-enum { NONE, RELU, LEAKY, PRELU };
+enum { NONE, RELU, LEAKY, PRELU, CLIP, ELU, SIGMOID, TANH };
 
 #endif

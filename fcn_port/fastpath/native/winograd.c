@@ -158,7 +158,7 @@ INLINE void convolve(const float *data, const float *output, int n, int m, const
     }
 }
 
-/* G g G^T of (channels, in_channels, r, r) kernels, to (n * n, panels, in_channels, PANEL), zeros at the end. */
+/* G g G^T of kernels (in_channels, r, r, channels up to whole panels), to (n * n, panels, in_channels, PANEL). */
 INLINE void pack(const double *kernel, int n, int r, const float *weights, int64_t in_channels, int64_t channels,
                  int threads, float *to)
 {
@@ -166,22 +166,29 @@ INLINE void pack(const double *kernel, int n, int r, const float *weights, int64
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
     for (int64_t panel = 0; panel < panels; panel++)
         for (int64_t c = 0; c < in_channels; c++) {
-            float *point = to + (panel * in_channels + c) * PANEL;
-            for (int64_t k = 0; k < PANEL; k++) {
-                double half[MOST][MOST] = {{0}};
-                const float *g = weights + ((panel * PANEL + k) * in_channels + c) * r * r;
-                for (int i = 0; i < n && panel * PANEL + k < channels; i++)
-                    for (int v = 0; v < r; v++)
-                        for (int u = 0; u < r; u++)
-                            half[i][v] += kernel[i * r + u] * g[u * r + v];
+            double half[MOST][PANEL]; /* of one column of the kernels */
+            double all[MOST][MOST][PANEL] = {{{0}}};
+            const float *g = weights + c * r * r * panels * PANEL + panel * PANEL;
+            for (int v = 0; v < r; v++) {
                 for (int i = 0; i < n; i++)
-                    for (int j = 0; j < n; j++) {
-                        double sum = 0;
-                        for (int v = 0; v < r; v++)
-                            sum += kernel[j * r + v] * half[i][v];
-                        point[(i * n + j) * panels * in_channels * PANEL + k] = (float)sum;
-                    }
+                    for (int k = 0; k < PANEL; k++)
+                        half[i][k] = 0;
+                for (int u = 0; u < r; u++) {
+                    const float *column = g + (u * r + v) * panels * PANEL;
+                    for (int i = 0; i < n; i++)
+                        for (int k = 0; k < PANEL; k++)
+                            half[i][k] += kernel[i * r + u] * column[k];
+                }
+                for (int i = 0; i < n; i++)
+                    for (int j = 0; j < n; j++)
+                        for (int k = 0; k < PANEL; k++)
+                            all[i][j][k] += kernel[j * r + v] * half[i][k];
             }
+            float *point = to + (panel * in_channels + c) * PANEL;
+            for (int i = 0; i < n; i++)
+                for (int j = 0; j < n; j++)
+                    for (int k = 0; k < PANEL; k++)
+                        point[(i * n + j) * panels * in_channels * PANEL + k] = (float)all[i][j][k];
         }
 }
 

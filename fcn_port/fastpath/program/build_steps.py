@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from converters.layers import eltwise, lrn, neuron
 
-from ..flow import FlowStep
+from ..flow import ACTIVATIONS, FlowStep
 from ..native.division import (
     FLAT,
     GATHERED,
@@ -20,7 +20,19 @@ from ..native.division import (
     divide_winograd,
     tiles_of,
 )
-from ..native.steps import KINDS, LEAKY, NONE, PRELU, RELU, NativeBlob, NativeStep
+from ..native.steps import (
+    CLIP,
+    ELU,
+    KINDS,
+    LEAKY,
+    NONE,
+    PRELU,
+    RELU,
+    SIGMOID,
+    TANH,
+    NativeBlob,
+    NativeStep,
+)
 from .kernels import KernelChoice
 from .places import BlobPlace
 from .weights import Packed, PackedWeights
@@ -29,6 +41,8 @@ MOST_IN_PLACE, LEAST_IN_PLACE = 128, 12
 """Features up to which copying windows costs more than it helps, and the length of a row of outputs from which on."""
 
 
+OF_BLOBS = ("SUM", "PROD", "MAX")
+"""Operations on two blobs, in the order of the C code."""
 CROWDED, MANY = 512, 256
 """Rows a multiple of so many floats apart share a few places of a cache; copying them pays for so many features."""
 
@@ -78,7 +92,7 @@ def tasks_of(
     settings = {"activation": activation}
     params = operation.main.params
     if type(params) is eltwise.Eltwise:
-        return _sum(operation, params, places, weights, settings, slope)
+        return _of_blobs(operation, params, places, weights, settings, slope)
     if kernel.name == "pointwise":
         return [NativeTask("pointwise", x, y, z, weights.constants(operation, y.size[1]), settings, parameters=slope)]
     settings |= {
@@ -122,22 +136,25 @@ def _one_group(
     return NativeTask(kernel.name, x, y, z, packed, {**settings, **divided}, cut.scratch, cut.common, slope, cut.phases)
 
 
-def _sum(
+def _of_blobs(
     operation: FlowStep, params: eltwise.Eltwise, places: Mapping[str, BlobPlace], weights: PackedWeights,
-    settings: Mapping[str, int], slope: tuple[float, ...],
+    settings: Mapping[str, int], parameters: tuple[float, ...],
 ) -> list[NativeTask]:  # fmt: skip
-    """A sum of values times their coefficients: one or two in the first step, one more in each other."""
+    """A sum of values times their coefficients, a product or a maximum: two in the first step, then one more."""
     y, terms = places[operation.tops[0]], list(zip(operation.main.bottoms, params.coefficients, strict=True))
-    terms.sort(key=lambda term: term[1] != 1)
-    addend = places[terms.pop(0)[0]] if terms[0][1] == 1 else None
+    is_sum = params.operation == "SUM"
+    if is_sum:
+        terms.sort(key=lambda term: term[1] != 1)
+    former = places[terms.pop(0)[0]] if terms[0][1] == 1 or not is_sum else None
     slopes = weights.constants(operation, y.size[1]).slopes
     tasks = []
     for number, (name, coefficient) in enumerate(terms, 1):
         is_last = number == len(terms)
-        packed = Packed(weights.coefficient(coefficient, y.size[1]), None, slopes if is_last else None)
-        now = settings if is_last else {"activation": NONE}
-        tasks.append(NativeTask("pointwise", places[name], y, addend, packed, now, parameters=slope if is_last else ()))
-        addend = y
+        factor = weights.coefficient(coefficient, y.size[1]) if is_sum else None
+        now = {**(settings if is_last else {"activation": NONE}), "shared": OF_BLOBS.index(params.operation)}
+        packed, last = Packed(factor, None, slopes if is_last else None), parameters if is_last else ()
+        tasks.append(NativeTask("pointwise", places[name], y, former, packed, now, parameters=last))
+        former = y
     return tasks
 
 
@@ -176,13 +193,19 @@ def _is_flat(kernel: KernelChoice, x: BlobPlace) -> bool:
 
 
 def _activation(operation: FlowStep) -> tuple[int, tuple[float, ...]]:
-    part = operation.activation
-    if part is None:
-        return NONE, ()
-    if type(part.params) is neuron.ReLU:
-        slope = part.params.negative_slope
-        return (LEAKY, (slope,)) if slope else (RELU, ())
-    return PRELU, ()
+    """Its number in the C code, and its parameters; that of the operation itself where it is nothing else."""
+    part = operation.activation or (operation.main if type(operation.main.params) in ACTIVATIONS else None)
+    params = None if part is None else part.params
+    if isinstance(params, neuron.ReLU):
+        return (LEAKY, (params.negative_slope,)) if params.negative_slope else (RELU, ())
+    if isinstance(params, neuron.BoundedReLU):
+        return CLIP, (max(params.low, 0.0), params.high)
+    if isinstance(params, neuron.Clip):
+        return CLIP, (params.low, params.high)
+    if isinstance(params, neuron.ELU):
+        return ELU, (params.alpha,)
+    plain = {neuron.PReLU: PRELU, neuron.Sigmoid: SIGMOID, neuron.TanH: TANH}
+    return plain.get(type(params), NONE), ()
 
 
 def _blob(place: BlobPlace, offsets: Sequence[int]) -> NativeBlob:

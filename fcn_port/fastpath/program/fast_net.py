@@ -13,7 +13,7 @@ from converters.execution import CaffeNet
 from converters.net import Shape
 
 from ...nets.net import Wrapper
-from ..flow import Flow, merge, read
+from ..flow import Flow, merge, read, state_key
 from ..lru_cache import Lock, LRUCache
 from ..native.memory import empty
 from .program import ArenaPlan
@@ -128,11 +128,9 @@ class PackedNet:
     def __init__(self, identity: object, net: CaffeNet) -> None:
         self.identity = identity
         state = net.state_dict()
-        keys = {}
+        keys: dict[tuple[str, int], str] = {}
         for operation in read(net.spec, net.outputs).operations:
-            for (layer, position), _ in operation.main.blobs:
-                name = ("weight", "bias")[position] if position < 2 else f"blob{position}"
-                keys[layer, position] = f"{layer}.{name}"
+            keys |= {key: state_key(key) for key, _ in operation.main.blobs}
         self.is_planned = all(p.dtype == torch.float32 and p.device.type == "cpu" for p in state.values())
         self.weights = PackedWeights(state, keys)
         self.programs: LRUCache[ArenaPlan] = LRUCache(SIZES)

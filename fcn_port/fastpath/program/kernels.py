@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from converters.layers import convolution, eltwise, inner_product, lrn, pooling, softmax
 
-from ..flow import FlowStep
+from ..flow import FlowStep, is_activation
 from ..native.division import SUMMED_BYTES
 from ..winograd import FORMS
 from .places import BlobPlace
@@ -28,13 +28,13 @@ class KernelChoice:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class NoKernel:
     """The reason why an operation is left to its layers' own functions."""
 
     why: str
 
 
-Decision = KernelChoice | Refusal
+Decision = KernelChoice | NoKernel
 
 
 def choose(
@@ -47,10 +47,12 @@ def choose(
     where it can be taken, in place of the quickest.
     """
     if len(operation.tops) != 1:
-        return Refusal(f"{len(operation.tops)} tops")
+        return NoKernel(f"{len(operation.tops)} tops")
     if not all(place.is_image for place in (*bottoms, *tops)):
-        return Refusal("its blobs are no images")
+        return NoKernel("its blobs are no images")
     if operation.affine and operation.main == operation.affine[0]:
+        return KernelChoice("pointwise")
+    if is_activation(operation.main):
         return KernelChoice("pointwise")
     params = operation.main.params
     if type(params) is convolution.Convolution:
@@ -63,17 +65,17 @@ def choose(
         return _lrn(params)
     if type(params) is softmax.Softmax:
         is_ours = params.axis % len(bottoms[0].shape) == 1
-        return KernelChoice("softmax") if is_ours else Refusal(f"Softmax along axis {params.axis}")
+        return KernelChoice("softmax") if is_ours else NoKernel(f"Softmax along axis {params.axis}")
     if type(params) is eltwise.Eltwise:
-        return KernelChoice("pointwise") if params.operation == "SUM" else Refusal(f"{params.operation} of blobs")
-    return Refusal(f"no kernel for layers of type {operation.main.type}")
+        return KernelChoice("pointwise")
+    return NoKernel(f"no kernel for layers of type {operation.main.type}")
 
 
 def _convolution(
     params: convolution.Convolution, bottom: BlobPlace, top: BlobPlace, *, winograd: bool, prefer: str | None
 ) -> Decision:
     if len(bottom.shape) != 4 or params.axis % 4 != 1:
-        return Refusal("no convolution over height and width")
+        return NoKernel("no convolution over height and width")
     window, stride, pad, dilation = params.along(2)
     channels = bottom.shape[1]
     if params.group == channels == params.num_output and params.group > 1:
@@ -96,34 +98,34 @@ def _cycles(product: KernelChoice, channels: int, features: int, top: BlobPlace)
             cycles[f"strassen_{levels}"] = _strassen_cycles(levels, product, channels, features, top)
     if set(product.stride) == set(product.dilation) == {1}:
         for form, (side, _) in FORMS.items():
-            if product.window == (side, side):
+            if product.window == (side, side) and channels >= LEAST_CHANNELS.get(form, 1):
                 cycles[form] = _winograd_cycles(form, channels, features, top)
     return cycles
 
 
 def _inner_product(params: inner_product.InnerProduct, bottom: BlobPlace) -> Decision:
     if params.axis % len(bottom.shape) != 1:
-        return Refusal(f"a product from axis {params.axis} on")
+        return NoKernel(f"a product from axis {params.axis} on")
     _, _, h, w = bottom.size
     return KernelChoice("product", (h, w))
 
 
 def _pooling(params: pooling.Pooling, bottom: BlobPlace) -> Decision:
     if len(bottom.shape) != 4 or params.mask or params.method == "STOCHASTIC":
-        return Refusal("places of maxima are wanted" if params.mask else f"{params.method} pooling")
+        return NoKernel("places of maxima are wanted" if params.mask else f"{params.method} pooling")
     name = "pool_max" if params.method == "MAX" else "pool_average"
     if params.global_pooling:
         return KernelChoice(name, bottom.size[2:])
     if not params._as_pytorch:
-        return Refusal("windows that may lie outside the blob")
+        return NoKernel("windows that may lie outside the blob")
     return KernelChoice(name, params.kernel, params.stride, params.pad, params.dilation)
 
 
 def _lrn(params: lrn.LRN) -> Decision:
     if params.within_channel or params.beta != 0.75:
-        return Refusal("normalization within channels" if params.within_channel else f"a power of {params.beta}")
+        return NoKernel("normalization within channels" if params.within_channel else f"a power of {params.beta}")
     if not (params.k > 0 and params.alpha >= 0):
-        return Refusal(f"a power of what may be negative (k {params.k}, alpha {params.alpha})")
+        return NoKernel(f"a power of what may be negative (k {params.k}, alpha {params.alpha})")
     return KernelChoice("normalize", (1, params.local_size))
 
 
@@ -133,6 +135,8 @@ MOST_CHANNELS = 4096
 # What kernels take, in cycles of one thread (Zen 4); only comparisons matter.
 
 LANES, PANEL = 16, 32
+LEAST_CHANNELS = {"winograd_7": 64}
+"""Eight points round more than six: 4e-6 of a layer's largest value, where so few channels' direct sum has 3e-7."""
 CACHE_BYTES, FROM_CACHE, FROM_MEMORY = 8 << 20, 8, 4
 """Weights of more bytes come from memory; bytes for each cycle."""
 

@@ -18,7 +18,7 @@ from ..flow import Flow, FlowStep
 from ..native.steps import COLOURS, COUNTERS, NONE, NativeSteps, interleave
 from .arena import APART, arrange
 from .build_steps import NativeTask, tasks_of
-from .kernels import KernelChoice, Refusal, choose
+from .kernels import KernelChoice, NoKernel, choose
 from .places import BlobPlaces, is_concatenation, place_values, view_of
 from .weights import Packed, PackedWeights
 
@@ -141,7 +141,7 @@ class ArenaPlan:
         bottoms, tops = ([values[name] for name in names] for names in (operation.bottoms, operation.tops))
         winograd, prefer = self._ways
         kernel = choose(operation, bottoms, tops, winograd=winograd, prefer=prefer)
-        if isinstance(kernel, Refusal):
+        if isinstance(kernel, NoKernel):
             return Planned(operation, f"by PyTorch: {kernel.why}", None, is_slow=True)
         tasks = tasks_of(operation, kernel, values, self._weights, self._threads)
         return Planned(operation, _words(kernel), tuple(tasks))

@@ -16,8 +16,9 @@ from converters.layers import convolution, inner_product, neuron
 from ..flow import FlowLayer, FlowStep
 from ..flow.affine import affine_of
 from ..lru_cache import LRUCache
-from ..native import build, division
+from ..native import build
 from ..native.memory import Slabs
+from ..native.packing import pack
 
 MOST_KEPT = 1 << 20
 
@@ -82,7 +83,7 @@ class PackedWeights:
             bias = _padded(bias[part * len(weight) : (part + 1) * len(weight)])
         if slopes is not None:
             slopes = _padded(slopes[part * len(weight) : (part + 1) * len(weight)])
-        return Packed(_pack_native(weight, kernel, self._slabs), bias, slopes)
+        return Packed(pack(weight, kernel, self._slabs), bias, slopes)
 
     def _merged(self, operation: FlowStep, window: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
         """Weight (outputs, channels, h, w) and bias with what follows merged in."""
@@ -100,7 +101,7 @@ class PackedWeights:
         return weight, None if bias is None else _padded(bias)
 
     def _slopes(self, operation: FlowStep, channels: int) -> Tensor | None:
-        part = operation.activation
+        part = operation.activation or operation.main
         if part is None or type(part.params) is not neuron.PReLU:
             return None
         (slope,) = self.of(part)
@@ -112,23 +113,3 @@ def _padded(values: Tensor) -> Tensor:
     panel = build.library().panel()
     missing = -values.shape[-1] % panel
     return torch.nn.functional.pad(values, (0, missing)).contiguous()
-
-
-def _pack_native(weight: Tensor, kernel: str, slabs: Slabs) -> Tensor:
-    """(features, channels, h, w) as a kernel reads them."""
-    library, threads = build.library(), torch.get_num_threads()
-    features, channels = weight.shape[:2]
-    panel, places = library.panel(), weight[0, 0].numel()
-    panels = division.up(features, panel)
-    pack = getattr(library, f"pack_{kernel}")
-    if kernel.startswith("winograd"):
-        packed = slabs.take(build.POINTS_OF[kernel] ** 2 * panels * channels)
-        pack(weight.data_ptr(), channels, features, threads, packed.data_ptr())
-        return packed
-    floats = panels * channels * places
-    if kernel != "product":
-        levels = int(kernel[-1])
-        floats = 7**levels * division.up(features, 2**levels * panel) * channels * places // 4**levels
-    packed = slabs.take(floats)
-    pack(weight.data_ptr(), channels, features, places, threads, packed.data_ptr())
-    return packed
