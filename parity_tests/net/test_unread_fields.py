@@ -46,7 +46,7 @@ def test_harmless_fields_pass(text: str) -> None:
         ('type: "Pooling" pooling_param { kernel_size: 2 dilation: 2 }', "pooling_param.dilation"),
         ('type: "Pooling" pooling_param { kernal_size: 2 kernel_size: 2 }', "pooling_param.kernal_size"),
         ('type: "Deconvolution" convolution_param { num_output: 1 kernel_size: 1 output_pad: 1 }', "output_pad"),
-        ('type: "Eltwise" bottom: "x" eltwise_param { operation: DIV }', "Caffe's values: PROD, SUM, MAX"),
+        ('type: "Eltwise" bottom: "x" eltwise_param { operation: SUB }', "Caffe's values: PROD, SUM, MAX"),
         ('type: "LRN" lrn_param { norm_region: MIN }', "lrn_param.norm_region"),
         ('type: "Softmax" softmax_param { temperature: 2 }', "softmax_param.temperature"),
         ('type: "InnerProduct" inner_product_param { num_output: 1 normalize: true }', "inner_product_param.normalize"),
