@@ -27,7 +27,7 @@ from weights.records import IGNORE_LABEL, InputRecipe
 
 from ..predict.palettes import PALETTES, palette
 from .errors import DataError
-from .finding import FoundFiles, ListedFiles, ListedPair, files_by_stem, names_files, read_pairs
+from .finding import FoundFiles, ListedFiles, ListedPair, files_by_stem, names_files, own_images, read_pairs
 from .images import read_color
 from .label_maps import LabelMapEntry, parse_colour, read_label_map
 from .lists import read_list, split_file, split_name
@@ -68,7 +68,8 @@ class Description:
     `colours` ("#rrggbb", as many as classes) or `palette` make labels of maps in colours, with `void_colours`. `others`
     says whether what is none of these is an error or void.
 
-    `mean` is in the order of `channels`, or `mean_file` a .binaryproto whose mean of each channel is taken.
+    `channels` "all" takes every channel that is stored, in its order, for a net of as many. `mean` is in the order of
+    `channels`, or `mean_file` a .binaryproto whose mean of each channel is taken.
     """
 
     title: str = ""
@@ -92,7 +93,7 @@ class Description:
     mean: tuple[float, ...] = ()
     mean_file: str = ""
     scale: float = 1.0
-    channels: Literal["bgr", "rgb", "grey"] = "bgr"
+    channels: Literal["bgr", "rgb", "grey", "all"] = "bgr"
 
 
 def description_in(place: Path) -> Path | None:
@@ -161,7 +162,7 @@ class _Described:
         known = self.without_files()
         classes, entries = self._classes()
         ids, images, labels = self._files(self._reader(classes, entries))
-        return replace(known, ids=ids, images={"color": images}, labels={"score": labels})
+        return replace(known, ids=ids, images=own_images(images), labels={"score": labels})
 
     def without_files(self) -> DataSet:
         """The data set's names, colours and way to make inputs, without an image."""
@@ -268,6 +269,9 @@ class _Described:
 
     def _recipe(self) -> InputRecipe:
         says = self.says
+        if says.channels == "all":
+            given = says.mean or (mean_of_file(self.root / says.mean_file) if says.mean_file else (0.0,))
+            return InputRecipe("data", "bands", "file", given, scale=says.scale)
         grey = says.channels == "grey"
         given = says.mean or (mean_of_file(self.root / says.mean_file) if says.mean_file else ())
         if given and len(given) not in ((1,) if grey else (1, 3)):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from .errors import DataError
+from .images import read_bands
 from .lists import read_lines
 from .records import Files
 
@@ -50,6 +51,11 @@ class ListedPair:
 
     image: Path
     label: Path | None
+
+
+def own_images(color: Files) -> dict[str, Files]:
+    """The kinds of input that people's own images give: their colours, and every channel that they hold."""
+    return {"color": color, "bands": replace(color, read=read_bands)}
 
 
 def files_by_stem(folder: Path) -> Mapping[str, tuple[Path, ...]]:

@@ -1,4 +1,4 @@
-"""People's own images, of any format and mode, as the three channels that a data set keeps."""
+"""People's own images, of any format and mode: as three channels of colour, or with every channel that is stored."""
 
 from __future__ import annotations
 
@@ -28,3 +28,21 @@ def read_color(path: Path) -> np.ndarray:
             grey = (np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)
             return np.repeat(grey[:, :, None], 3, axis=2)
         return np.asarray(image.convert("RGB"))
+
+
+def read_bands(path: Path) -> np.ndarray:
+    """An image (h, w, c) uint8 with every channel as stored: RGBA and CMYK have four, an .npy any number of bytes.
+
+    A palette picture gives its colours, 1 bit 0 and 255, 16 bits become 8.
+    """
+    if path.suffix.lower() == ".npy":
+        values = read_array(path)
+        if values.dtype != np.uint8 or values.ndim not in (2, 3) or not values.size:
+            raise DataError(f"{values.dtype} {values.shape}; expected bytes (h, w, channels)", path=path)
+        return np.ascontiguousarray(values.reshape(*values.shape[:2], -1))
+    with opened(path) as image:
+        if image.mode.startswith("I"):
+            return (np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)[:, :, None]
+        direct = image.mode in ("L", "LA", "RGB", "RGBA", "RGBX", "CMYK")
+        found = np.asarray(image if direct else image.convert("L" if image.mode == "1" else "RGB"))
+    return found.reshape(*found.shape[:2], -1)

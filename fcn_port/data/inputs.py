@@ -11,6 +11,7 @@ from torch import Tensor
 from converters.net import Shape
 from weights.records import InputRecipe, Preprocessing
 
+from ..errors import ImageError
 from ..predict.images import to_input
 from .errors import DataError
 from .records import DataSet, Sample
@@ -21,7 +22,13 @@ def net_inputs(data: DataSet, sample: Sample, preprocessing: Preprocessing) -> d
 
     `sample` was read with `kinds=input_kinds(preprocessing)`.
     """
-    return {each.name: to_input(sample.images[each.kind], data.recipe(each)) for each in preprocessing.inputs}
+    made = {}
+    for each in preprocessing.inputs:
+        try:
+            made[each.name] = to_input(sample.images[each.kind], data.recipe(each))
+        except ImageError as error:
+            raise DataError(str(error), path=data.image_path(sample.id, kind=each.kind)) from None
+    return made
 
 
 def input_kinds(preprocessing: Preprocessing) -> tuple[str, ...]:
@@ -33,7 +40,8 @@ def inputs_of(data: DataSet, inputs: Mapping[str, Shape] | Iterable[str]) -> Pre
     """The data set's recipes for the inputs of a net, by their names and, where shapes are given, their channels.
 
     An input that is not called after a kind of image ("hha", "depth") is the colour image; one of a single channel is
-    its grey. Raises DataError for other numbers of channels than the images have.
+    its grey, one of other numbers every channel that is stored. Raises DataError for a kind of image with other
+    channels.
     """
     shapes = inputs if isinstance(inputs, Mapping) else {}
     known = data.recipes
@@ -53,8 +61,11 @@ def with_channels(recipe: InputRecipe, channels: int | None, data: DataSet) -> I
     if channels == 1 and own == 3:
         blue, green, red = recipe.mean if recipe.channels == "bgr" else recipe.mean[::-1]
         return replace(recipe, channels="file", mean=(0.114 * blue + 0.587 * green + 0.299 * red,))
-    if channels == 3 and own == 1:
-        return replace(recipe, mean=recipe.mean * 3)
+    if own == 1:
+        kind = recipe.kind if channels == 3 else "bands"
+        return replace(recipe, kind=kind, mean=recipe.mean * (channels or 1))
+    if recipe.kind == "color" and "bands" in data.images:  # nobody said the means of these: none is subtracted
+        return replace(recipe, kind="bands", channels="file", mean=(0.0,) * (channels or 1))
     raise DataError(f"the net's input has {channels} channels; images of {data.title} have {own}", path=data.root)
 
 
@@ -71,7 +82,7 @@ class InputChange:
 
     def applied(self, preprocessing: Preprocessing) -> Preprocessing:
         """The ways to make inputs, changed; DataError where the means are neither one nor one for each channel."""
-        made = (self._changed(each) if each.kind == "color" else each for each in preprocessing.inputs)
+        made = (self._changed(each) if each.kind in ("color", "bands") else each for each in preprocessing.inputs)
         return Preprocessing(tuple(made))
 
     def _changed(self, recipe: InputRecipe) -> InputRecipe:

@@ -11,7 +11,7 @@ from weights.catalogue import datasets
 
 from .errors import DataError
 from .files import read_label_png, read_mat, read_rgb
-from .finding import FoundFiles, ids_of_files, names_files
+from .finding import FoundFiles, ids_of_files, names_files, own_images
 from .images import read_color
 from .lists import digest, read_lines, read_list, split_file, split_name
 from .masks import read_mask
@@ -64,7 +64,7 @@ def open_voc(root: Path, *, split: str | None = None, sbd: Path | None = None) -
         root=folder,
         split=split_name(split),
         ids=ids,
-        images={"color": FoundFiles(folder / "JPEGImages", "{}", read_color)},
+        images=own_images(FoundFiles(folder / "JPEGImages", "{}", read_color)),
         labels={"score": FoundFiles(folder / "SegmentationClass", "{}", read_label_file, ".png")} if has_labels else {},
         classes={"score": own} if own else datasets()["voc"].heads,
         complete=complete,

@@ -28,20 +28,25 @@ def predicted_labels(
 ) -> dict[str, Tensor]:
     """Label maps (h, w) uint8 by output blob, on the net's device, for one image's `inputs` there.
 
-    `outputs` are the net's (`outputs_of`). MismatchError for a net whose outputs are not the data set's classes.
+    `outputs` are the net's (`outputs_of`). Of several for one labelling the one of its name is taken, else the last.
+    MismatchError for a net whose outputs are not the data set's classes.
     """
     given = list(inputs.values())
     with torch.inference_mode():
         output = net(given[0]) if len(given) == 1 else net(**inputs)
-    heads = output if isinstance(output, dict) else {next(iter(data.classes)): output}
+    first = next(iter(data.classes))
+    heads = output if isinstance(output, dict) else {first: output}
+    names = {head: head if isinstance(output, dict) else "" for head in heads}
+    if len(data.classes) == 1 and len(heads) > 1:  # deep supervision, side outputs: the last one is the net's answer
+        names = {first: first if first in heads else list(heads)[-1]}
+        heads = {first: heads[names[first]]}
     if set(heads) != set(data.classes):
         raise MismatchError(
             f"the net's outputs are {', '.join(heads)}; {data.title} is labelled for {', '.join(data.classes)}",
             path=data.root,
         )
-    name_of = {head: head if isinstance(output, dict) else "" for head in heads}
     return {
-        head: _labels(outputs, name_of[head], found, given[0], data, head, threshold) for head, found in heads.items()
+        head: _labels(outputs, names[head], found, given[0], data, head, threshold) for head, found in heads.items()
     }
 
 

@@ -27,6 +27,8 @@ from .sampler import image_order
 from .transforms import Variation, varied
 
 _log = logging.getLogger(__name__)
+_MOST_BAD = 8
+"""Images in a row that give way; where there are more, it is not the images."""
 _passed_over: set[tuple[Path, str]] = set()
 """Images that were told of."""
 Item = TypeVar("Item")
@@ -121,12 +123,12 @@ class Feed:
     def _readable(self, place: int) -> tuple[str, dict[str, Tensor]]:
         """The image at a place of the list, or the next one that can be read, and its blobs."""
         count = len(self.data.ids)
-        for further in range(count):
+        for further in range(min(count, _MOST_BAD)):
             id_ = self.data.ids[(place + further) % count]
             try:
                 return id_, self._blobs_of(id_)
             except DataError as error:
-                if not self.skip_bad or further == count - 1:
+                if not self.skip_bad or further == min(count, _MOST_BAD) - 1:
                     raise
                 if (self.data.root, id_) not in _passed_over:
                     _passed_over.add((self.data.root, id_))

@@ -38,6 +38,7 @@ from .distributed import DistributedGroup
 from .events import Begun, Improved, Report, Saved, Updated, Validated
 from .feed import Feed
 from .folder import locked_folder
+from .losses import SigmoidCrossEntropyLoss
 from .solver import CaffeSolver
 from .task import TrainingTask
 from .update import Update
@@ -229,7 +230,12 @@ class _TrainingRun:
         net = self.task.net
         net.eval()
         try:
-            plan = EvaluationPlan(limit=self.plan.test_limit, workers=self.feed.workers, skip_bad=self.plan.skip_bad)
+            plan = EvaluationPlan(
+                limit=self.plan.test_limit,
+                workers=self.feed.workers,
+                skip_bad=self.plan.skip_bad,
+                threshold=0.0 if any(isinstance(each, SigmoidCrossEntropyLoss) for each in self.task.losses) else None,
+            )
             found = evaluate(net, data, plan=plan, processes=self.group.processes)
         finally:
             net.train()
