@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from converters.diff import Difference, diff_blobs, diff_nets
 
+from .blob_pictures import write_side_by_side
+from .bringing import here
 from .net_choice import net_options
 from .output import json_option, note, write_columns, write_json
 from .registering import register_option
@@ -16,18 +20,30 @@ from .sources import is_definition, read_net_and_blobs
 @click.argument("first")
 @click.argument("second")
 @click.option("--meaning", is_flag=True, help="Compare nets only in what changes the numbers of a forward pass.")
+@click.option(
+    "--pictures", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
+    help="Write the blobs that both nets have for --image, side by side with their difference.",
+)  # fmt: skip
+@click.option("--image", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="For --pictures.")
+@click.option("--blobs", metavar="NAME,NAME...", help="Only these, with --pictures.")
 @json_option
 @register_option
 @net_options
-def command(first: str, second: str, meaning: bool, as_json: bool) -> int:
+def command(
+    first: str, second: str, meaning: bool, pictures: Path | None, image: Path | None, blobs: str | None, as_json: bool
+) -> int:
     """Show what differs between FIRST and SECOND: layers, settings, blobs, values.
 
     Each is a caffemodel, an .h5, a converted file, a prototxt, or the name of a release or net.
 
     Exit status 0 if nothing does, 1 if something does.
     """
-    blobs = not is_definition(first) and not is_definition(second)
-    (net_a, blobs_a), (net_b, blobs_b) = (read_net_and_blobs(what, blobs=blobs) for what in (first, second))
+    weights = not is_definition(first) and not is_definition(second)
+    if (pictures is None) != (image is None):
+        raise click.UsageError("--pictures FOLDER and --image FILE go together")
+    if pictures is not None and image is not None:
+        _write_pictures(first, second, image, blobs, pictures, weights=weights)
+    (net_a, blobs_a), (net_b, blobs_b) = (read_net_and_blobs(what, blobs=weights) for what in (first, second))
     if (
         not (blobs_a or net_a)
         or not (blobs_b or net_b)
@@ -47,3 +63,11 @@ def command(first: str, second: str, meaning: bool, as_json: bool) -> int:
         compared = [n for n, both in (("nets", net_a and net_b), ("blobs", blobs_a and blobs_b)) if both]
         note(f"no differences ({' and '.join(compared)} compared)")
     return 1 if found else 0
+
+
+def _write_pictures(first: str, second: str, image: Path, blobs: str | None, folder: Path, *, weights: bool) -> None:
+    if not weights:
+        raise click.UsageError("--pictures needs two nets with weights")
+    from ..loading import load
+
+    write_side_by_side(load(here(first)), load(here(second)), image, blobs, folder)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .blob_pictures import blobs_option, write_blob_pictures
 from .described import as_described
 from .device import device_option
 from .engine import engine_option, low_memory_option, padded_option, precision_option, run_as_told
@@ -54,6 +55,7 @@ class PredictOptions(NetOptions):
     data: Path | None
     areas: Path | None
     coco: Path | None
+    blobs: str | None
 
 
 @click.command("predict")
@@ -69,6 +71,7 @@ class PredictOptions(NetOptions):
 @click.option("--crf", is_flag=True, help="Refine labels by a dense CRF: neighbours of like colour get like labels.")
 @click.option("--areas", type=_Path, metavar="FILE", help="Write the pixels of each class of each image as CSV, too.")
 @click.option("--coco", type=_Path, metavar="FILE", help="Write COCO's results, too: boxes, or run lengths of classes.")
+@blobs_option
 @click.option(
     "--data",
     type=DATA_PATH,
@@ -122,6 +125,9 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     net = load_as_told(weights, options)
     if options.data is not None:
         as_described(net, options.data, weights=weights)
+    if options.blobs is not None:
+        check_inputs(net, weights)
+        write_blob_pictures(net, sources, options.blobs, out)
     if finds_objects(net):
         from .detecting import detect_all
 

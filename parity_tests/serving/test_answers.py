@@ -115,7 +115,7 @@ def test_a_net_that_sees_nothing_is_refused_before_anybody_asks() -> None:
     with pytest.raises(ValueError, match="how its input is made"):
         make_app(as_net(net), name="x", threads=1)
     net.card = largest_channel().card  # type: ignore[attr-defined]
-    with pytest.raises(NetError, match=r"label pixels|does not take"):
+    with pytest.raises(NetError, match=r"label pixels|does not take|none for its pixels"):
         make_app(as_net(net), name="x", threads=1)
 
 
