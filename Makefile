@@ -107,7 +107,7 @@ docs: $(VENV)/ready-docs ## the documentation as a site, with search, in build/s
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "build/site/index.html; with its search: $(BIN)/python -m http.server 8000 --directory build/site"
 
-check-links: $(VENV)/ready-dev ## ask every address in README and docs whether it is still there
+check-links: $(VENV)/ready-dev ## ask every address in README, docs and the catalogue whether it is still there
 	$(BIN)/python -m parity_tests.docs.links
 
 release: $(VENV)/ready-release ## build sdist and wheel, check them, and use the wheel in an empty environment elsewhere

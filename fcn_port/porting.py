@@ -17,9 +17,9 @@ from converters.safety import remove_abandoned, unlinked
 from weights.card import Card
 from weights.catalogue import datasets
 from weights.catalogue import release as find_release
-from weights.download import Callback, FetchResult, fetch
+from weights.download import Callback, FetchResult, fetch, fetch_prototxt
 from weights.records import Preprocessing, Release
-from weights.store import converted_path
+from weights.store import converted_path, prototxt_place
 
 if TYPE_CHECKING:
     from .nets import NumClasses
@@ -53,11 +53,16 @@ def card_of_net(name: str) -> Card:
 def check_structure(path: Path, release: Release) -> None:
     """Check that a caffemodel whose checksum nobody published is what it should be.
 
-    Every blob of the release's net must be there in the right shape, no other ones, and nothing behind the net.
+    Every blob of the release's net must be there in the right shape, no other ones, and nothing behind the net; of a
+    famous net, whose definition is not ours, only some weights.
     Raises CaffeFormatError.
     """
     model = read_caffemodel(path)
-    coverage = cover(model, spec=net_definition(release.net) if release.net is not None else None)
+    if release.net is None:
+        if not model.blobs:
+            raise MismatchError("a caffemodel without weights", path=path)
+        return
+    coverage = cover(model, spec=net_definition(release.net))
     if coverage.unused:
         names = ", ".join(dict.fromkeys(layer for layer, _, _ in coverage.unused))
         raise MismatchError(f"layers that {release.name} does not have: {names}", path=path)
@@ -100,7 +105,8 @@ def port_release(
 ) -> Ported:
     """Fetch and convert a release; `out` is by default `<name>.safetensors` in the folder for weights.
 
-    A file that this version made from the same bytes before is left as it is.
+    A famous net's caffemodel often holds the net that it was trained with: it is fitted to the definition that its
+    authors published, which is fetched too. A file that this version made from the same bytes before is left as it is.
     """
     release = find_release(name)
     fetched = fetch_release(name, from_file=from_file, progress=fetch_progress)
@@ -108,8 +114,21 @@ def port_release(
     if _is_current(path, fetched):
         return Ported(fetched, path, None)
     target = unlinked(path) if out is None else path
-    report = convert(fetched.path, target, metadata=Card.of(release).to_metadata(), progress=progress)
+    report = convert(
+        fetched.path,
+        target,
+        prototxt=_definition(release, fetch_progress),
+        metadata=Card.of(release).to_metadata(),
+        progress=progress,
+    )
     return Ported(fetched, path, report)
+
+
+def _definition(release: Release, progress: Callback | None) -> Path | None:
+    """The net definition that a famous net is fitted to: the authors', or one put beside the caffemodel by hand."""
+    if release.kind != "famous" or not (release.prototxts or prototxt_place(release).path.is_file()):
+        return None
+    return fetch_prototxt(release, progress=progress)
 
 
 def _is_current(path: Path, fetched: FetchResult) -> bool:

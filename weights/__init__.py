@@ -1,6 +1,7 @@
 """The releases: what was published, where from, how a copy is checked, and where it lives.
 
     releases(), release(name)      the catalogue (`catalogue.py`, `releases.toml`)
+    famous()                       Caffe's other well-known nets (`famous.toml`)
     fetch(name), plan(name)        a verified file on disk (`fetch.py`), and what that will take
     weights_dir()                  where files live (`store.py`)
 
@@ -16,7 +17,7 @@ from converters.old_names import WEIGHTS, keep_old_names
 from converters.passes import assume_channels
 
 if TYPE_CHECKING:
-    from weights.catalogue import datasets, init_nets, release, releases
+    from weights.catalogue import datasets, famous, init_nets, release, releases
     from weights.download.fetching import FetchPlan, FetchResult, fetch, is_offline, plan
     from weights.download.progress import Progress, human_bytes
     from weights.download.prototxt import fetch_prototxt
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
         UnknownReleaseError,
         WeightsError,
     )
-    from weights.records import Checksum, Dataset, InputRecipe, Licence, Preprocessing, Release, Score
+    from weights.records import About, Checksum, Dataset, Figure, InputRecipe, Licence, Preprocessing, Release, Score
     from weights.store import converted_path, place_of, weights_dir
 
 __all__ = [
+    "About",
     "CatalogueError",
     "Checksum",
     "ChecksumError",
@@ -40,6 +42,7 @@ __all__ = [
     "FetchError",
     "FetchPlan",
     "FetchResult",
+    "Figure",
     "InputRecipe",
     "Licence",
     "OfflineError",
@@ -52,6 +55,7 @@ __all__ = [
     "WeightsError",
     "converted_path",
     "datasets",
+    "famous",
     "fetch",
     "fetch_prototxt",
     "human_bytes",
@@ -66,7 +70,7 @@ __all__ = [
 
 keep_old_names(WEIGHTS)
 _HOMES = {
-    "catalogue": ("datasets", "init_nets", "release", "releases"),
+    "catalogue": ("datasets", "famous", "init_nets", "release", "releases"),
     "download.fetching": ("FetchPlan", "FetchResult", "fetch", "is_offline", "plan"),
     "download.progress": ("Progress", "human_bytes"),
     "download.prototxt": ("fetch_prototxt",),
@@ -74,7 +78,7 @@ _HOMES = {
     "errors": (
         "CatalogueError", "ChecksumError", "FetchError", "OfflineError", "UnknownReleaseError", "WeightsError",
     ),
-    "records": ("Checksum", "Dataset", "InputRecipe", "Licence", "Preprocessing", "Release", "Score"),
+    "records": ("About", "Checksum", "Dataset", "Figure", "InputRecipe", "Licence", "Preprocessing", "Release", "Score"),
     "store": ("converted_path", "place_of", "weights_dir"),
 }  # fmt: skip
 

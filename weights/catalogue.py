@@ -2,11 +2,12 @@
 
     releases()                 the 14 FCN releases, by name
     init_nets()                classification nets to start from
+    famous()                   Caffe's other well-known nets (famous.toml)
     datasets()                 what the releases of a data set share
-    release("voc-fcn8s")       one of the first two; a typo gets the closest names
+    release("voc-fcn8s")       one of them all; a typo gets the closest names
     parse_catalogue(text)      any catalogue, checked: every field's type, every reference, no unknown field
 
-releases.toml explains its fields itself.
+releases.toml and famous.toml explain their fields themselves; names of classes that are many stand in labels/, a line each.
 """
 
 from __future__ import annotations
@@ -17,26 +18,17 @@ import importlib.resources
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 
 from converters.errors import CaffeFormatError, place
 from converters.safety import to_record
+from weights.download.mirror import is_address
+from weights.entries import CatalogueFile, DatasetEntry, FamousEntry, ReleaseEntry, merged, refuse_empty_texts
 from weights.errors import CatalogueError, UnknownReleaseError
-from weights.records import (
-    Channels,
-    Checksum,
-    Dataset,
-    InputRecipe,
-    Kind,
-    Licence,
-    Palette,
-    Preprocessing,
-    Release,
-    Score,
-)
+from weights.records import About, Checksum, Dataset, Kind, Preprocessing, Release, Score
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -45,7 +37,9 @@ else:  # pragma: no cover
 
 T = TypeVar("T")
 
-DIGEST_LENGTHS: Mapping[Literal["sha256", "sha1", "md5"], int] = MappingProxyType({"sha256": 64, "sha1": 40, "md5": 32})
+DIGEST_LENGTHS: Mapping[Literal["sha256", "sha1", "md5", "git"], int] = MappingProxyType(
+    {"sha256": 64, "sha1": 40, "git": 40, "md5": 32}
+)
 """Algorithms from the strongest to the weakest, with the length of their digests in hex."""
 
 
@@ -56,6 +50,7 @@ class Catalogue:
     releases: Mapping[str, Release]
     init_nets: Mapping[str, Release]
     bundled: Mapping[str, Release]
+    famous: Mapping[str, Release]
     datasets: Mapping[str, Dataset]
 
 
@@ -74,14 +69,21 @@ def bundled() -> Mapping[str, Release]:
     return _catalogue().bundled
 
 
+def famous() -> Mapping[str, Release]:
+    """Caffe's other well-known nets by name: classifiers, detectors and more, each with what is known of it."""
+    return _whole().famous
+
+
 def datasets() -> Mapping[str, Dataset]:
     """The data sets, by the key that releases use."""
     return _catalogue().datasets
 
 
 def release(name: str) -> Release:
-    """The release, bundled release or init net called `name`; UnknownReleaseError offers the closest names."""
+    """The release, init net or famous net called `name`; UnknownReleaseError offers the closest names."""
     known = {**releases(), **bundled(), **init_nets()}
+    if name not in known:
+        known |= famous()
     if name in known:
         return known[name]
     close = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)
@@ -90,125 +92,74 @@ def release(name: str) -> Release:
 
 
 def mentions(text: str) -> bool:
-    """True where the catalogue's file has this text anywhere: a look that takes no parsing."""
-    return text in _text()
+    """True where the catalogue's files have this text anywhere: a look that takes no parsing."""
+    return text in _text("releases.toml") or text in _text("famous.toml")
 
 
 @functools.cache
 def _catalogue() -> Catalogue:
-    return parse_catalogue(_text())
+    return parse_catalogue(_text("releases.toml"))
 
 
 @functools.cache
-def _text() -> str:
-    return importlib.resources.files("weights").joinpath("releases.toml").read_text(encoding="utf-8")
+def _whole() -> Catalogue:
+    """The releases and the famous nets, which share data sets and licences; most people need the first alone."""
+    return parse_catalogue(_text("releases.toml"), _text("famous.toml"))
 
 
-def parse_catalogue(text: str) -> Catalogue:
-    """A catalogue from the text of its TOML file; CatalogueError names the entry and the field that is wrong."""
+@functools.cache
+def _text(name: str) -> str:
+    return importlib.resources.files("weights").joinpath(name).read_text(encoding="utf-8")
+
+
+def parse_catalogue(text: str, more: str = "") -> Catalogue:
+    """A catalogue from the text of its TOML file, and of another that adds to it.
+
+    CatalogueError names the entry and the field that is wrong.
+    """
     try:
-        found = to_record(tomllib.loads(text), _CatalogueFile)
-        _refuse_empty_texts(found)
+        found = to_record(merged(tomllib.loads(text), tomllib.loads(more)), CatalogueFile)
+        refuse_empty_texts(found)
         sets = {name: _dataset(name, entry, found.sources) for name, entry in found.datasets.items()}
         fcn = {name: _release(name, entry, "fcn", found, sets) for name, entry in found.releases.items()}
         init = {name: _release(name, entry, "init", found, sets) for name, entry in found.init.items()}
         own = {name: _release(name, entry, "bundled", found, sets) for name, entry in found.bundled.items()}
-        _refuse_shared_files([*fcn.values(), *init.values(), *own.values()])
+        other = {name: _release(name, entry, "famous", found, sets) for name, entry in found.famous.items()}
+        _refuse_shared_files([*fcn.values(), *init.values(), *own.values(), *other.values()])
     except tomllib.TOMLDecodeError as error:
-        raise CatalogueError(f"releases.toml: not TOML: {error}") from None
+        raise CatalogueError(f"{'famous.toml' if more else 'releases.toml'}: not TOML: {error}") from None
     except CaffeFormatError as error:
-        raise CatalogueError(f"releases.toml: {error}") from None
-    return Catalogue(MappingProxyType(fcn), MappingProxyType(init), MappingProxyType(own), MappingProxyType(sets))
-
-
-# Entries as they stand in the file, where they refer to each other by key
-
-
-@dataclass(frozen=True)
-class _InputEntry:
-    """A kind of input; each release fills in the blob that it feeds."""
-
-    channels: Channels
-    mean: tuple[float, ...]
-    log: bool = False
-
-
-@dataclass(frozen=True)
-class _DatasetEntry:
-    title: str
-    inputs: Mapping[str, _InputEntry] = field(default_factory=dict)
-    heads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    palette: Palette | None = None
-    ignore_label: int | None = None
-    scores: tuple[Score, ...] = ()
-
-
-@dataclass(frozen=True)
-class _ReleaseEntry:
-    file: str
-    dataset: str
-    licence: str
-    urls: tuple[str, ...] = ()
-    prototxts: tuple[str, ...] = ()
-    size: int | None = None
-    blob_bytes: int | None = None
-    sha256: str | None = None
-    sha1: str | None = None
-    md5: str | None = None
-    net: str | None = None
-    bundled: str | None = None
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    scores: tuple[Score, ...] = ()
-
-
-@dataclass(frozen=True)
-class _CatalogueFile:
-    sources: Mapping[str, str] = field(default_factory=dict)
-    licences: Mapping[str, Licence] = field(default_factory=dict)
-    datasets: Mapping[str, _DatasetEntry] = field(default_factory=dict)
-    releases: Mapping[str, _ReleaseEntry] = field(default_factory=dict)
-    bundled: Mapping[str, _ReleaseEntry] = field(default_factory=dict)
-    init: Mapping[str, _ReleaseEntry] = field(default_factory=dict)
-
-
-def _refuse_empty_texts(found: Any, where: str = "") -> None:
-    """CaffeFormatError for a text without a word in it, wherever it is."""
-    if isinstance(found, str):
-        if not found.strip():
-            raise CaffeFormatError("is empty", where=where)
-        return
-    inner: Iterable[tuple[Any, Any]] = ()
-    if is_dataclass(found):
-        inner = vars(found).items()
-    elif isinstance(found, Mapping):
-        inner = found.items()
-    elif isinstance(found, tuple):
-        inner = enumerate(found)
-    for name, each in inner:
-        _refuse_empty_texts(each, f"{where}[{name}]" if isinstance(name, int) else f"{where}.{name}".lstrip("."))
+        raise CatalogueError(f"{'famous.toml' if more else 'releases.toml'}: {error}") from None
+    return Catalogue(*(MappingProxyType(each) for each in (fcn, init, own, other)), MappingProxyType(sets))
 
 
 # What they refer to
 
 
-def _dataset(name: str, entry: _DatasetEntry, sources: Mapping[str, str]) -> Dataset:
+def _dataset(name: str, entry: DatasetEntry, sources: Mapping[str, str]) -> Dataset:
     where = f"datasets.{name}"
-    for blob, names in entry.heads.items():
+    heads = entry.heads if entry.labels is None else {"prob": _labels(entry.labels)}
+    for blob, names in heads.items():
         if not names or len(set(names)) != len(names):
             raise CaffeFormatError("expected the names of its classes, each once", where=f"{where}.heads.{blob}")
     inputs = {}
     for kind, each in entry.inputs.items():
         with place(f"{where}.inputs.{kind}"):
-            inputs[kind] = InputRecipe(name=kind, kind=kind, channels=each.channels, mean=each.mean, log=each.log)
+            inputs[kind] = each.recipe(kind, kind)
     return Dataset(
         name=name,
         title=entry.title,
         inputs=MappingProxyType(inputs),
-        heads=MappingProxyType(entry.heads),
+        heads=MappingProxyType(heads),
         palette=entry.palette,
         ignore_label=entry.ignore_label,
-        scores=_scores(entry.scores, f"{where}.scores", sources, entry.heads),
+        scores=_scores(entry.scores, f"{where}.scores", sources, heads),
     )
+
+
+def _labels(file: str) -> tuple[str, ...]:
+    """The classes that a file in labels/ names, a line each."""
+    return tuple(_text(f"labels/{_file_name(file)}").splitlines())
 
 
 def _scores(
@@ -225,9 +176,9 @@ def _scores(
 
 
 def _release(
-    name: str, entry: _ReleaseEntry, kind: Kind, found: _CatalogueFile, sets: Mapping[str, Dataset]
+    name: str, entry: ReleaseEntry, kind: Kind, found: CatalogueFile, sets: Mapping[str, Dataset]
 ) -> Release:
-    section = {"fcn": "releases", "init": "init", "bundled": "bundled"}[kind]
+    section = {"fcn": "releases", "init": "init", "bundled": "bundled", "famous": "famous"}[kind]
     with place(f"{section}.{name}"):
         dataset = _known("dataset", entry.dataset, sets)
         _check(entry, kind, dataset)
@@ -246,17 +197,44 @@ def _release(
             preprocessing=_preprocessing(entry, dataset),
             licence=_known("licence", entry.licence, found.licences),
             scores=_scores(entry.scores, "scores", found.sources, dataset.heads),
+            about=_about(entry, dataset, found.sources) if isinstance(entry, FamousEntry) else None,
         )
 
 
-def _check(entry: _ReleaseEntry, kind: Kind, dataset: Dataset) -> None:
+_NO_FACTS = ("file", "title", "task", "purpose", "running", "by_hand", "dataset", "inputs", "recipes", "read")
+"""Fields of an entry that need no source: our own words, and keys."""
+
+
+def _about(entry: FamousEntry, dataset: Dataset, sources: Mapping[str, str]) -> About:
+    """What is known of a famous net; CaffeFormatError for a fact without a source, or a source without its fact."""
+    facts = {each.name for each in fields(entry) if getattr(entry, each.name) not in (None, ())} - set(_NO_FACTS)
+    facts |= {"inputs"} if entry.recipes or dataset.inputs else set()
+    facts |= {"classes"} if dataset.heads else set()
+    read: dict[str, str] = {}
+    for key, known in entry.read.items():
+        read |= dict.fromkeys(known, _known("read", key, sources))
+    for fact in sorted(facts ^ read.keys()):
+        raise CaffeFormatError(f"read: {fact}: {'where was it read?' if fact in facts else 'there is no such fact here'}")
+    return About(
+        title=entry.title,
+        task=entry.task,
+        purpose=entry.purpose,
+        running=entry.running,
+        papers=entry.papers,
+        figures=entry.figures,
+        by_hand=entry.by_hand,
+        sources=MappingProxyType(read),
+    )
+
+
+def _check(entry: ReleaseEntry, kind: Kind, dataset: Dataset) -> None:
     """CaffeFormatError for what an entry of this kind needs and has not, or has and may not have."""
-    if kind != "init" and not dataset.heads:
+    if kind in ("fcn", "bundled") and not dataset.heads:
         raise CaffeFormatError(f"data set '{dataset.name}' has no heads")
     needed = {"fcn": "net", "bundled": "bundled"}.get(kind)
     if needed is not None and getattr(entry, needed) is None:
         raise CaffeFormatError(f"{needed} is missing")
-    if kind != "bundled" and not entry.urls:
+    if kind != "bundled" and not entry.urls and getattr(entry, "by_hand", None) is None:
         raise CaffeFormatError("urls: expected at least one address")
     if any(score.model is not None for score in entry.scores):
         raise CaffeFormatError("scores of a release are its own: they have no 'model'")
@@ -278,8 +256,14 @@ def _refuse_shared_files(entries: Iterable[Release]) -> None:
             raise CaffeFormatError(f"{owner} and {entry.name} both call their file '{entry.file}'")
 
 
-def _preprocessing(entry: _ReleaseEntry, dataset: Dataset) -> Preprocessing:
+def _preprocessing(entry: ReleaseEntry, dataset: Dataset) -> Preprocessing | None:
+    """How the inputs are made; None for a famous net of which nobody said it, or that takes no plain photograph."""
+    recipes = entry.recipes if isinstance(entry, FamousEntry) else {}
+    if recipes:
+        return Preprocessing(tuple(each.recipe(blob, "color") for blob, each in recipes.items()))
     kinds = {blob: _known(f"inputs: {blob}", kind, dataset.inputs) for blob, kind in entry.inputs.items()}
+    if not kinds and isinstance(entry, FamousEntry) and not dataset.inputs:
+        return None
     if not kinds:
         if "color" not in dataset.inputs:
             raise CaffeFormatError(f"inputs is missing, and data set '{dataset.name}' has no input 'color'")
@@ -296,8 +280,7 @@ def _file_name(name: str) -> str:
 
 def _urls(key: str, urls: tuple[str, ...]) -> tuple[str, ...]:
     for url in urls:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        if not is_address(url) or "@" in urlsplit(url).netloc:
             raise CaffeFormatError(f"{key}: '{url}' is not an http or https address without a password")
     return urls
 
@@ -308,7 +291,7 @@ def _count(key: str, count: int | None) -> int | None:
     return count
 
 
-def _checksums(entry: _ReleaseEntry) -> tuple[Checksum, ...]:
+def _checksums(entry: ReleaseEntry) -> tuple[Checksum, ...]:
     """The published checksums, the strongest first."""
     found = []
     for algorithm, length in DIGEST_LENGTHS.items():

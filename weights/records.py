@@ -17,7 +17,22 @@ from converters.safety import to_record
 
 Channels = Literal["bgr", "file"]
 Palette = Literal["voc", "cityscapes", "camvid", "ade20k"]
-Kind = Literal["fcn", "init", "bundled"]
+Kind = Literal["fcn", "init", "bundled", "famous"]
+Task = Literal["segment", "classify", "detect", "edges", "pose", "flow", "colour", "enlarge"]
+
+TASKS: Mapping[Task, str] = MappingProxyType(
+    {
+        "segment": "label every pixel",
+        "classify": "say what an image is of",
+        "detect": "find objects and faces",
+        "edges": "find edges",
+        "pose": "find the joints of people",
+        "flow": "see motion between two images",
+        "colour": "colour a grey image",
+        "enlarge": "make an image larger",
+    }
+)
+"""What nets are for, by the key that the catalogue uses."""
 
 METRICS: Mapping[str, str] = MappingProxyType(
     {
@@ -33,13 +48,17 @@ IGNORE_LABEL = 255
 """The label of pixels that do not count, in PASCAL VOC's label maps and so everywhere here."""
 
 _LARGEST = 3.4e38
+_LARGEST_SIDE = 1 << 16
 
 
 @dataclass(frozen=True)
 class Checksum:
-    """A published digest: `algorithm` as hashlib names it, `digest` in lower-case hex."""
+    """A published digest: `algorithm` as hashlib names it, or "git" for git's id of a file; `digest` in lower-case hex.
 
-    algorithm: Literal["sha256", "sha1", "md5"]
+    git's id is the SHA-1 of `blob <size>` and a zero byte, followed by the file: a file in a repository has it published.
+    """
+
+    algorithm: Literal["sha256", "sha1", "md5", "git"]
     digest: str
 
     def __str__(self) -> str:
@@ -52,6 +71,8 @@ class InputRecipe:
 
     `x = (log(image) if log else image)[channels] - mean) * scale`, float32, laid out (1, channels, h, w), never
     resized. `channels` "bgr" reverses an RGB image, "file" leaves the stored order; `mean` is in the net's order.
+    `resize` is for nets that see an image of one size, and says how it is made before that size is cut from its centre:
+    (256,) scales the shorter side to that, (256, 256) height and width; empty scales both sides to the net's.
     """
 
     name: str
@@ -60,10 +81,13 @@ class InputRecipe:
     mean: tuple[float, ...]
     log: bool = False
     scale: float = 1.0
+    resize: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.mean:
             raise CaffeFormatError("expected a number for each channel, found none", where="mean")
+        if len(self.resize) > 2 or not all(0 < side <= _LARGEST_SIDE for side in self.resize):
+            raise CaffeFormatError("expected the shorter side, or height and width, in pixels", where="resize")
         for number in (*self.mean, self.scale):
             if not -_LARGEST < number < _LARGEST:
                 raise CaffeFormatError(f"expected means and a scale that a float32 holds, found {number:g}")
@@ -115,6 +139,34 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """One published result that is not one of a segmentation's: `metric` in its own words, what it was measured `on`."""
+
+    metric: str
+    value: float
+    on: str
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of a famous net besides its file: what it is for, how it is run, and where each fact was read.
+
+    `sources` has a place for each fact that the entry gives, by its name in the catalogue ("urls", "sha1", "inputs",
+    "licence", "figures", ...). `by_hand` says how to come by a file that no program can fetch, for it lies in an archive
+    or behind a page; None where it can be fetched.
+    """
+
+    title: str
+    task: Task
+    purpose: str
+    running: str
+    papers: tuple[str, ...]
+    figures: tuple[Figure, ...]
+    by_hand: str | None
+    sources: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Licence:
     """The terms that a file was published under, as far as they are known, and whom to cite."""
 
@@ -141,9 +193,9 @@ class Dataset:
 class Release:
     """One published caffemodel: where it is, how it is checked, what it is and what it scored.
 
-    `kind` is "fcn", "init" for a classification net to start from, or "bundled" for one that comes with this project,
-    as the file `bundled` in the package `weights`. `size` is in bytes, `blob_bytes` what its float32 blobs alone take;
-    None where unknown.
+    `kind` is "fcn", "init" for a classification net to start from, "bundled" for one that comes with this project,
+    as the file `bundled` in the package `weights`, or "famous" for one of Caffe's other nets, of which `about` says
+    more; `preprocessing` is None where nobody said how inputs are made. `size` is in bytes, `blob_bytes` what its float32 blobs alone take; None where unknown.
     """
 
     name: str
@@ -157,9 +209,17 @@ class Release:
     net: str | None
     bundled: str | None
     dataset: Dataset
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | None
     licence: Licence
     scores: tuple[Score, ...]
+    about: About | None = None
+
+    @property
+    def task(self) -> Task:
+        """What the net is for."""
+        if self.about is not None:
+            return self.about.task
+        return "classify" if self.kind == "init" else "segment"
 
     @property
     def checksum(self) -> Checksum | None:

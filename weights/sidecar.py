@@ -20,7 +20,7 @@ from converters.escaping import json_text
 from converters.safety import parse_json, to_record, write_whole
 from weights.errors import ChecksumError
 
-VerifiedBy = Literal["sha256", "sha1", "md5", "record", "structure", "size"]
+VerifiedBy = Literal["sha256", "sha1", "md5", "git", "record", "structure", "size"]
 _MARK = "# fcn-port "
 
 

@@ -97,7 +97,7 @@ def _telling_of(release: Release, *, from_file: str | None, active: bool = True)
 
 def _announce(release: Release, expected: FetchPlan) -> None:
     """Say what a download will cost before it begins."""
-    if expected.present or is_offline() or release.bundled is not None:
+    if expected.present or is_offline() or not expected.urls:
         return
     size = f"about {human_bytes(expected.expected_bytes)}" if expected.expected_bytes else "a file of unknown size"
     kept = f", of which {human_bytes(expected.kept_bytes)} are here already" if expected.kept_bytes else ""
@@ -105,7 +105,7 @@ def _announce(release: Release, expected: FetchPlan) -> None:
         f"{duration(s)} at {name}" for name, bps in _SPEEDS if (s := expected.seconds_at(bps)) is not None
     )
     note(
-        f"{release.name} is not here: {release.file}, {size}{kept}, from {shown(release.urls[0])}"
+        f"{release.name} is not here: {release.file}, {size}{kept}, from {shown(expected.urls[0])}"
         + (f"; takes about {times}" if times else "")
         + f"\n{human_bytes(expected.free_bytes)} free in {expected.path.parent}"
     )

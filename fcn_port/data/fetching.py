@@ -94,13 +94,14 @@ def _brought(archive: Archive, place: StoredFile, meter: Meter, *, offline: bool
     from weights.download import (  # here, for the network library is slow to import
         NoAddressWorked,
         TransferJob,
+        addresses,
         download,
     )
 
     partial, wanted, digests = Partial.of(place), _wanted(archive), _digests(archive)
     try:
         download(
-            archive.urls,
+            addresses(archive.urls, archive.file),
             TransferJob(partial, wanted, digests, meter, patience),
             verify=lambda: judge(partial.path, digests, wanted, None),
         )

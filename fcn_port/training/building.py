@@ -121,8 +121,9 @@ def _preprocessing(source: TrainingSource, task: TrainingTask, data: DataSet) ->
     """The ways to make the net's inputs: as for the release of that name, else by the names of its inputs."""
     release = releases().get(source.recipe.net) if source.recipe is not None else None
     known = data.recipes
-    if release is not None and all(each.kind in known for each in release.preprocessing.inputs):
-        return Preprocessing(tuple(replace(known[each.kind], name=each.name) for each in release.preprocessing.inputs))
+    wanted = () if release is None or release.preprocessing is None else release.preprocessing.inputs
+    if wanted and all(each.kind in known for each in wanted):
+        return Preprocessing(tuple(replace(known[each.kind], name=each.name) for each in wanted))
     found = inputs_of(data, task.net.inputs)  # type: ignore[arg-type]
     said = {} if source.net is None else transforms_of(source.net)
     return Preprocessing(tuple(said[each.name].recipe(each) if each.name in said else each for each in found.inputs))

@@ -1,4 +1,4 @@
-"""The links of README and docs; `make check-links` asks the ones that lead elsewhere."""
+"""The links of README and docs, and the catalogue's; `make check-links` asks the ones that lead elsewhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 from parity_tests.docs.blocks import BLOCK, GENERATED, PAGES
 from parity_tests.test_architecture import ROOT
+from weights.catalogue import famous, init_nets, releases
+from weights.download import addresses as resolved
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 ADDRESS = re.compile(r"https?://[^\s)>\"'`\]]+")
@@ -40,11 +42,23 @@ def broken_in(page: Path) -> list[str]:
 
 
 def addresses() -> dict[str, list[str]]:
-    """Addresses on the network and the pages that have them."""
+    """Addresses on the network, and the pages and nets that have them."""
     found: dict[str, list[str]] = {}
     for page in [*ALL_PAGES, ROOT / "pyproject.toml"]:
         for address in ADDRESS.findall(page.read_text(encoding="utf-8")):
             found.setdefault(address.rstrip(".,;"), []).append(page.relative_to(ROOT).as_posix())
+    for address, names in catalogue_addresses().items():
+        found.setdefault(address, []).extend(names)
+    return found
+
+
+def catalogue_addresses() -> dict[str, list[str]]:
+    """Where the catalogue says that weights and net definitions are, with the nets; a hub's as it is really asked."""
+    found: dict[str, list[str]] = {}
+    for each in (*releases().values(), *init_nets().values(), *famous().values()):
+        asked = (*resolved(each.urls, each.file), *resolved(each.prototxts, f"{each.name}.prototxt"))
+        for address in (*asked, *ADDRESS.findall(each.about.by_hand or "" if each.about else "")):
+            found.setdefault(address.rstrip(".,;"), []).append(each.name)
     return found
 
 

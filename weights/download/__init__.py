@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .digests import RunningDigests
     from .fetching import FetchPlan, FetchResult, fetch, is_offline, plan
     from .lock import locked, sweep
+    from .mirror import addresses
     from .partial import Partial
     from .progress import Callback, Meter, Progress, human_bytes
     from .prototxt import fetch_prototxt
@@ -32,6 +33,7 @@ __all__ = [
     "TransferJob",
     "Wanted",
     "WrongFile",
+    "addresses",
     "download",
     "fetch",
     "fetch_prototxt",
@@ -59,6 +61,7 @@ __getattr__, __dir__ = lazy_attributes(
         "RunningDigests": "digests",
         "Wanted": "verify",
         "WrongFile": "verify",
+        "addresses": "mirror",
         "locked": "lock",
         "download": "release",
         "fetch": "fetching",

@@ -19,6 +19,7 @@ from converters.safety import complete, fresh_file
 from weights import catalogue
 from weights.download.digests import CHUNK, RunningDigests
 from weights.download.lock import locked, sweep
+from weights.download.mirror import addresses
 from weights.download.partial import Partial
 from weights.download.progress import Callback, Meter, human_bytes
 from weights.download.retry_policy import RetryPolicy
@@ -98,7 +99,7 @@ def plan(release: Release | str, *, directory: str | os.PathLike[str] | None = N
         expected_bytes=entry.expected_bytes,
         kept_bytes=Partial.of(place).size(),
         free_bytes=free_bytes(place.folder),
-        urls=entry.urls,
+        urls=addresses(entry.urls, entry.file),
     )
 
 
@@ -236,11 +237,14 @@ class _Fetch:
         )
         from weights.download.transfer import TransferJob
 
+        urls = addresses(self.release.urls, self.release.file)
+        if not urls:
+            raise FetchError(f"{self.release.name}: no program can fetch {self.release.file}\n{self.advice()}")
         partial, wanted, digests = Partial.of(self.place), self._wanted(), self._digests()
         require_room(self.place.folder, (self.release.expected_bytes or 0) - partial.size())
         try:
             url, verified_by = download(
-                self.release.urls,
+                urls,
                 TransferJob(partial, wanted, digests, self.meter, patience),
                 verify=lambda: judge(partial.path, digests, wanted, self.check),
             )
@@ -270,7 +274,11 @@ class _Fetch:
 
     def advice(self) -> str:
         """Advice for a file that cannot be downloaded."""
-        return (
+        about = self.release.about
+        by_hand = f"  {about.by_hand}\n" if about is not None and about.by_hand else ""
+        if by_hand and not self.release.prototxts:
+            by_hand += f"  a net definition from there goes to {self.place.folder / self.release.name}.prototxt\n"
+        return by_hand + (
             f"  put a copy obtained elsewhere at {self.place.path}\n"
             f"  or give it to `fcn-port fetch {self.release.name} --from-file FILE`; it goes through the same checks\n"
             "  `make demo` does the whole job on the small bundled release, without the network"
@@ -316,7 +324,8 @@ class _Fetch:
         return Wanted.of(self.release, self._record())
 
     def _digests(self) -> RunningDigests:
-        return RunningDigests([self.release.checksum.algorithm] if self.release.checksum is not None else [])
+        published = self.release.checksum
+        return RunningDigests([published.algorithm] if published is not None and published.algorithm != "git" else [])
 
     def _published(self) -> str | None:
         return str(self.release.checksum) if self.release.checksum is not None else None

@@ -14,6 +14,7 @@ from weights import catalogue
 from weights.download.digests import RunningDigests
 from weights.download.fetching import is_offline
 from weights.download.lock import locked, sweep
+from weights.download.mirror import addresses
 from weights.download.partial import Partial
 from weights.download.progress import Callback, Meter
 from weights.download.retry_policy import RetryPolicy
@@ -62,7 +63,7 @@ def _download(release: Release, place: StoredFile, meter: Meter, patience: Retry
     partial = Partial.of(place)
     job = TransferJob(partial, Wanted(at_most=LARGEST), RunningDigests(), meter, patience)
     try:
-        download(release.prototxts, job, verify=lambda: _look_at(partial.path.read_bytes()))
+        download(addresses(release.prototxts, place.file), job, verify=lambda: _look_at(partial.path.read_bytes()))
     except NoAddressWorked as error:
         tried = "".join(f"\n  {each.url}\n    {each.reason}" for each in error.failures)
         raise FetchError(f"{release.name}: {place.file} could not be downloaded{tried}") from None

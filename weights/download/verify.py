@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from weights.download.digests import RunningDigests
+from weights.download.digests import CHUNK, RunningDigests
 from weights.download.wording import shown
 from weights.records import Checksum, Release
 from weights.sidecar import Record, VerifiedBy
@@ -73,7 +74,7 @@ def judge(path: Path, digests: RunningDigests, wanted: Wanted, check: FileCheck 
     if objection is not None:
         raise WrongFile(objection)
     if wanted.checksum is not None:
-        return _compared(digests, wanted.checksum, recorded=wanted.recorded)
+        return _compared(path, digests, wanted.checksum, recorded=wanted.recorded)
     if check is None:
         return "size"
     try:
@@ -83,12 +84,21 @@ def judge(path: Path, digests: RunningDigests, wanted: Wanted, check: FileCheck 
     return "structure"
 
 
-def _compared(digests: RunningDigests, checksum: Checksum, *, recorded: bool) -> VerifiedBy:
-    found = digests.hexdigest(checksum.algorithm)
+def _compared(path: Path, digests: RunningDigests, checksum: Checksum, *, recorded: bool) -> VerifiedBy:
+    found = _git_id(path) if checksum.algorithm == "git" else digests.hexdigest(checksum.algorithm)
     if found != checksum.digest:
         known = "was recorded when it was first fetched" if recorded else "was published"
         raise WrongFile(f"its {checksum.algorithm} is {found}, and {checksum.digest} {known}")
     return "record" if recorded else checksum.algorithm
+
+
+def _git_id(path: Path) -> str:
+    """git's id of a file, which begins with its size: it is taken when all has arrived, and not on the way."""
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as file:
+        while data := file.read(CHUNK):
+            digest.update(data)
+    return digest.hexdigest()
 
 
 def refuse_web_page(head: bytes) -> None:
