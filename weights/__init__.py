@@ -78,7 +78,9 @@ _HOMES = {
     "errors": (
         "CatalogueError", "ChecksumError", "FetchError", "OfflineError", "UnknownReleaseError", "WeightsError",
     ),
-    "records": ("About", "Checksum", "Dataset", "Figure", "InputRecipe", "Licence", "Preprocessing", "Release", "Score"),
+    "records": (
+        "About", "Checksum", "Dataset", "Figure", "InputRecipe", "Licence", "Preprocessing", "Release", "Score",
+    ),
     "store": ("converted_path", "place_of", "weights_dir"),
 }  # fmt: skip
 

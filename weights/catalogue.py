@@ -7,7 +7,7 @@
     release("voc-fcn8s")       one of them all; a typo gets the closest names
     parse_catalogue(text)      any catalogue, checked: every field's type, every reference, no unknown field
 
-releases.toml and famous.toml explain their fields themselves; names of classes that are many stand in labels/, a line each.
+releases.toml and famous.toml explain their fields themselves; where classes are many their names stand in labels/.
 """
 
 from __future__ import annotations
@@ -130,7 +130,13 @@ def parse_catalogue(text: str, more: str = "") -> Catalogue:
         raise CatalogueError(f"{'famous.toml' if more else 'releases.toml'}: not TOML: {error}") from None
     except CaffeFormatError as error:
         raise CatalogueError(f"{'famous.toml' if more else 'releases.toml'}: {error}") from None
-    return Catalogue(*(MappingProxyType(each) for each in (fcn, init, own, other)), MappingProxyType(sets))
+    return Catalogue(
+        releases=MappingProxyType(fcn),
+        init_nets=MappingProxyType(init),
+        bundled=MappingProxyType(own),
+        famous=MappingProxyType(other),
+        datasets=MappingProxyType(sets),
+    )
 
 
 # What they refer to
@@ -175,9 +181,7 @@ def _scores(
     return tuple(found)
 
 
-def _release(
-    name: str, entry: ReleaseEntry, kind: Kind, found: CatalogueFile, sets: Mapping[str, Dataset]
-) -> Release:
+def _release(name: str, entry: ReleaseEntry, kind: Kind, found: CatalogueFile, sets: Mapping[str, Dataset]) -> Release:
     section = {"fcn": "releases", "init": "init", "bundled": "bundled", "famous": "famous"}[kind]
     with place(f"{section}.{name}"):
         dataset = _known("dataset", entry.dataset, sets)
@@ -214,7 +218,8 @@ def _about(entry: FamousEntry, dataset: Dataset, sources: Mapping[str, str]) -> 
     for key, known in entry.read.items():
         read |= dict.fromkeys(known, _known("read", key, sources))
     for fact in sorted(facts ^ read.keys()):
-        raise CaffeFormatError(f"read: {fact}: {'where was it read?' if fact in facts else 'there is no such fact here'}")
+        problem = "where was it read?" if fact in facts else "there is no such fact here"
+        raise CaffeFormatError(f"read: {fact}: {problem}")
     return About(
         title=entry.title,
         task=entry.task,

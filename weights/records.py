@@ -55,7 +55,7 @@ _LARGEST_SIDE = 1 << 16
 class Checksum:
     """A published digest: `algorithm` as hashlib names it, or "git" for git's id of a file; `digest` in lower-case hex.
 
-    git's id is the SHA-1 of `blob <size>` and a zero byte, followed by the file: a file in a repository has it published.
+    git's id is the SHA-1 of `blob <size>`, a zero byte, and the file: a file in a repository has it published.
     """
 
     algorithm: Literal["sha256", "sha1", "md5", "git"]
@@ -140,7 +140,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Figure:
-    """One published result that is not one of a segmentation's: `metric` in its own words, what it was measured `on`."""
+    """One published result that is not a segmentation's: `metric` in its own words, and what it was measured `on`."""
 
     metric: str
     value: float
@@ -152,8 +152,8 @@ class About:
     """What is known of a famous net besides its file: what it is for, how it is run, and where each fact was read.
 
     `sources` has a place for each fact that the entry gives, by its name in the catalogue ("urls", "sha1", "inputs",
-    "licence", "figures", ...). `by_hand` says how to come by a file that no program can fetch, for it lies in an archive
-    or behind a page; None where it can be fetched.
+    "licence", "figures", ...). `by_hand` says how to come by a file that no program can fetch, for it lies in an
+    archive or behind a page; None where it can be fetched.
     """
 
     title: str
@@ -195,7 +195,8 @@ class Release:
 
     `kind` is "fcn", "init" for a classification net to start from, "bundled" for one that comes with this project,
     as the file `bundled` in the package `weights`, or "famous" for one of Caffe's other nets, of which `about` says
-    more; `preprocessing` is None where nobody said how inputs are made. `size` is in bytes, `blob_bytes` what its float32 blobs alone take; None where unknown.
+    more; `preprocessing` is None where nobody said how inputs are made. `size` is in bytes, `blob_bytes` what its
+    float32 blobs alone take; None where unknown.
     """
 
     name: str

@@ -19,11 +19,15 @@ from weights.errors import CatalogueError
 from weights.records import TASKS, Preprocessing, Release
 
 NETS = famous()
-LISTED = """caffenet alexnet googlenet rcnn-ilsvrc13 vgg-19 resnet-50 resnet-101 resnet-152 squeezenet-1-0 squeezenet-1-1
-mobilenet-v1 mobilenet-v2 mobilenet-ssd ssd300-voc ssd512-voc res10-face age-net gender-net openpose-body25 openpose-face
-openpose-hand colorization-v2 hed rcf pspnet101-voc icnet-cityscapes segnet-basic-camvid enet-cityscapes
-deeplab-v2-resnet101 crf-rnn open-nsfw mtcnn-det1 mtcnn-det2 mtcnn-det3 wechat-qr-detect wechat-qr-sr fcn-8s-cityscapes nin
-densenet-121 inception-bn places365-vgg16 flownet2""".split()
+LISTED = [
+    *("caffenet", "alexnet", "googlenet", "rcnn-ilsvrc13", "vgg-19", "resnet-50", "resnet-101", "resnet-152"),
+    *("squeezenet-1-0", "squeezenet-1-1", "mobilenet-v1", "mobilenet-v2", "mobilenet-ssd", "ssd300-voc"),
+    *("ssd512-voc", "res10-face", "age-net", "gender-net", "openpose-body25", "openpose-face", "openpose-hand"),
+    *("colorization-v2", "hed", "rcf", "pspnet101-voc", "icnet-cityscapes", "segnet-basic-camvid"),
+    *("enet-cityscapes", "deeplab-v2-resnet101", "crf-rnn", "open-nsfw", "mtcnn-det1", "mtcnn-det2", "mtcnn-det3"),
+    *("wechat-qr-detect", "wechat-qr-sr", "fcn-8s-cityscapes", "nin", "densenet-121", "inception-bn"),
+    *("places365-vgg16", "flownet2"),
+]
 
 
 def test_the_nets_that_people_ask_for_are_there() -> None:

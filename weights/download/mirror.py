@@ -4,8 +4,8 @@
 definitions as `<release>.prototxt`, and archives of data sets. With it nothing else is asked, so a machine without the
 internet, or one that must not use it, needs no other setting; sizes and checksums are looked at as ever.
 
-An address `hf:owner/name` or `hf:owner/name@revision`, in the catalogue or as the mirror, is a repository of a model hub:
-the file is asked of `$HF_ENDPOINT` (https://huggingface.co) under the path that hub libraries use.
+An address `hf:owner/name` or `hf:owner/name@revision`, in the catalogue or as the mirror, is a repository of a model
+hub: the file is asked of `$HF_ENDPOINT` (https://huggingface.co) under the path that hub libraries use.
 """
 
 from __future__ import annotations
