@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -21,6 +22,9 @@ from .build_steps import NativeTask, tasks_of
 from .kernels import KernelChoice, NoKernel, choose
 from .places import BlobPlaces, is_concatenation, place_values, view_of
 from .weights import Packed, PackedWeights
+
+FEW, MANY_BYTES = 9, 32 << 20
+"""Positions, and bytes of weights that products for fewer of them read, from which on images are computed together."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,25 @@ class ArenaPlan:
                 interleave(x.data_ptr() + 4 * number * COLOURS * h * w, h * w, start + 4 * number * place.steps[0])
         else:
             self.view(name, arena).copy_(x)
+
+    @cached_property
+    def goes_image_by_image(self) -> bool:
+        """True where several images are computed quicker one after the other: blobs of one fit into caches.
+
+        That is so unless products for a few positions read many weights, and where no layer knows of other images.
+        """
+        if any(each.tasks is None for each in self.planned):
+            return False
+        try:
+            twice = {name: (2 * shape[0], *shape[1:]) for name, shape in self.shapes.items()}
+            found = shapes_of(self.flow, {name: twice[name] for name in self.flow.inputs})
+        except (LookupError, ValueError):
+            return False
+        tasks = [task for each in self.planned for task in each.tasks or () if task.y.size[2] * task.y.size[3] < FEW]
+        few = {
+            task.weights.kernels.data_ptr(): task.weights.kernels for task in tasks if task.weights.kernels is not None
+        }
+        return found == twice and sum(kernels.nbytes for kernels in few.values()) < MANY_BYTES
 
     def view(self, value: str, arena: Tensor) -> Tensor:
         """A value as a tensor over the arena."""
