@@ -8,6 +8,7 @@ JOBS ?= 2
 TARGETS ?=
 KILLS ?= 200
 SEED ?= 1
+WRITE ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,7 +24,7 @@ $(shell $(PYTHON) .ci/venv.py $(VENV) --outdated)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo sample convert voc-numbers test check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast test-native-sanitized check-oldest check-pythons docs check-links opencv5 test-opencv5
+.PHONY: help demo sample convert voc-numbers test check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast test-native-sanitized check-oldest check-pythons docs notebooks check-links opencv5 test-opencv5
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -107,6 +108,9 @@ docs: $(VENV)/ready-docs ## the documentation as a site, with search, in build/s
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "build/site/index.html; with its search: $(BIN)/python -m http.server 8000 --directory build/site"
 
+notebooks: $(VENV)/ready-notebooks ## run the notebooks; with WRITE=--write keep what they show
+	$(BIN)/python -m docs.generate.notebooks $(WRITE)
+
 check-links: $(VENV)/ready-dev ## ask every address in README, docs and the catalogue whether it is still there
 	$(BIN)/python -m parity_tests.docs.links
 
@@ -151,6 +155,10 @@ $(VENV)/ready-release: $(VENV)/ready-dev
 
 $(VENV)/ready-docs: $(VENV)/ready-dev
 	$(INSTALL) --editable '.[docs]'
+	@touch $@
+
+$(VENV)/ready-notebooks: $(VENV)/ready-dev
+	$(INSTALL) --editable '.[notebooks]'
 	@touch $@
 
 $(VENV)/ready-oldest: $(VENV)/ready-dev

@@ -42,6 +42,7 @@ from converters.safety import fresh_folder, make_folder, sha256_of, whole_file
 from weights.card import Card
 
 from .export_files import ExportReport
+from .onnx_half import lost, rounded
 from .onnx_targets import TRIALS, append_metadata, check_in_target, judge_of_module, judge_without_torch
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
 
 FOLDED_TOLERANCE = 1e-4
 """Of the output's largest magnitude, where `fold` rounds the weights of a net anew."""
-FP16_TOLERANCE = 2e-2
-"""The same for weights of 16 bits, of which each is off by up to 2^-11 of itself."""
+FOLDED_HALF_TOLERANCE = 2e-2
+"""The same where folded weights are stored with 16 bits: without `fold` the judge has those weights itself."""
 _MARGIN = 1 << 24
 """Bytes of a model beside its weights: nodes, names, the definition in its metadata."""
 
@@ -186,13 +187,17 @@ def write_onnx(
         shapes: tuple[Mapping[str, Shape], ...] = ()
         programs: tuple[Checked, ...] = ()
         if beside is not None:
-            module = part_of(source, wanted, beside())
+            original = part_of(source, wanted, beside())
+            module = rounded(original) if wanted.fp16 and not wanted.fold and original is not None else original
             if wanted.target is not None:
                 programs, shapes = _checked_in_target(source, net, wanted, Path(files[0].name), module)
                 error = max((each.error for each in programs if each.error is not None), default=float("nan"))
                 append_metadata(files[0], {"checked": summary(programs)})
             elif module is not None:
                 error, shapes = _checked(net, wanted, Path(files[0].name), module)
+            if original is not None and original is not module and shapes:
+                outputs, indices = wanted.outputs or net.spec.outputs, index_inputs(net.spec, shapes[0])
+                error = lost(original, module or original, shapes, outputs=outputs, indices=indices)
     return ExportReport(
         format="onnx",
         net=source.card.release or source.spec.name,
@@ -267,7 +272,9 @@ def part_of(source: OnnxSource, options: OnnxOptions, module: nn.Module | None) 
 
 
 def _tolerance(options: OnnxOptions) -> float:
-    return FP16_TOLERANCE if options.fp16 else FOLDED_TOLERANCE if options.fold else TOLERANCE
+    if not options.fold:
+        return TOLERANCE
+    return FOLDED_HALF_TOLERANCE if options.fp16 else FOLDED_TOLERANCE
 
 
 def _checked_in_target(

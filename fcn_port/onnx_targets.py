@@ -169,7 +169,7 @@ def judge_of_module(module: nn.Module, outputs: Sequence[str]) -> TargetJudge:
 
 def judge_without_torch(spec: NetSpec, weights: Arrays, options: OnnxOptions, folder: Path) -> TargetJudge:
     """ONNX Runtime with the net as the standard has it; models for it are written into `folder`."""
-    plain = replace(options, target=None, fold=False, fp16=False)
+    plain = replace(options, target=None, fold=False)
     net = build_onnx(spec, weights, plain)
     (program,) = programs_of("onnxruntime")
     if program.python is None:

@@ -19,6 +19,7 @@ from .filter_phase import Phase
 from .fork_readings import with_fork_readings
 from .inputs import Weights, with_input_shapes
 from .merge_splits import merge_splits
+from .own_names import with_own_names
 
 
 def prepare(
@@ -47,7 +48,7 @@ def prepare(
             level=choice.level if level is None else level,
             stages=choice.stages if stages is None else stages,
         )
-        found = with_fork_readings(merge_splits(_with_statistics(spec, choice)))
+        found = with_fork_readings(with_own_names(merge_splits(_with_statistics(spec, choice))))
     else:
         found = with_input_shapes(spec, input_shapes) if input_shapes else spec
     if crops or any(layer.type == "AutoCrop" for layer in found.layers):

@@ -318,6 +318,15 @@ def _locked(file: int) -> bool | None:
     return True
 
 
+def read_lines(path: str | os.PathLike[str], *, errors: str = "strict") -> list[str]:
+    """The lines of a text in UTF-8 of a person's own, with or without a byte order mark, whatever ends them.
+
+    Raises what `open_file` raises, and UnicodeDecodeError unless `errors` says otherwise.
+    """
+    with open_file(path) as file:
+        return file.read().decode("utf-8-sig", errors).splitlines()
+
+
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a regular file for reading; FileNotFoundError where there is none, CaffeFormatError for a folder or pipe."""
     try:

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
+from converters.safety import open_file
+
 MOST_NAMES_BYTES = 1 << 24
 
 
 def read_names(path: Path) -> tuple[str, ...]:
     """The names of the classes, one a line, in the order of their labels; empty lines at the end are none."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             data = file.read(MOST_NAMES_BYTES + 1)
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

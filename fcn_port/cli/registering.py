@@ -9,10 +9,14 @@ from typing import Any
 
 import click
 
+from converters.safety import open_file
+
 
 def _run(context: click.Context, parameter: click.Parameter, value: tuple[Path, ...]) -> None:
     """Run each file, so that its `@register_layer` classes are known."""
     for path in value:
+        with open_file(path):  # a pipe would be waited for
+            pass
         try:
             runpy.run_path(str(path))
         except Exception as error:  # whatever a program of somebody's own raises

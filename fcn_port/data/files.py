@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from converters.errors import CaffeFormatError
+from converters.safety import open_file
 
 from ..errors import ImageError
 from ..predict.palettes import voc_palette
@@ -58,7 +59,9 @@ def read_mat(path: Path, *keys: str) -> np.ndarray:
     """The matrix (h, w) of whole numbers under `keys` (a variable, then fields of structs) of a MATLAB file."""
     what = ".".join(keys)
     try:
-        values = parse_matrix(path.read_bytes(), *keys)
+        with open_file(path) as file:
+            content = file.read()
+        values = parse_matrix(content, *keys)
     except FileNotFoundError:
         raise DataError("there is no such file", path=path) from None
     except OSError as error:

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from converters.safety import read_lines as _read_lines
+
 from .errors import DataError
 
 _NO_LISTS = ("classes.txt", "classes-400.txt", "labels.txt", "59_labels.txt", "readme.txt")
@@ -14,7 +16,7 @@ _NO_LISTS = ("classes.txt", "classes-400.txt", "labels.txt", "59_labels.txt", "r
 def read_lines(path: Path) -> list[str]:
     """The lines of a text in UTF-8, with or without a byte order mark; DataError where it is none."""
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return _read_lines(path)
     except UnicodeDecodeError as error:
         raise DataError(f"not a text in UTF-8 from byte {error.start} on", path=path) from None
 

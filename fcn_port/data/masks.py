@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from converters.safety import open_file
 from weights.records import IGNORE_LABEL
 
 from .errors import DataError
@@ -118,7 +119,8 @@ def read_mask(path: Path, *, colours: bool = False) -> np.ndarray:
 def read_array(path: Path) -> np.ndarray:
     """The array of an .npy file, nothing unpickled; DataError names the file."""
     try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        with open_file(path):  # a pipe would be waited for
+            return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except FileNotFoundError:
         raise DataError("there is no such file", path=path) from None
     except (OSError, ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:

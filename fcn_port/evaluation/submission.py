@@ -19,7 +19,7 @@ import numpy as np
 
 from converters.errors import CaffeFormatError
 from converters.escaping import terminal
-from converters.safety import check_limit, check_memory, memory_limit, whole_file
+from converters.safety import check_limit, check_memory, memory_limit, open_file, whole_file
 
 from ..data.errors import DataError
 from ..data.tars import TarMember, tar_members
@@ -67,7 +67,7 @@ def check_submission(archive: Path, *, sizes: Mapping[str, Size] | None = None, 
     found: list[str] = []
     look = _Look(archive.stat().st_size, sizes)
     try:
-        with archive.open("rb") as file, gzip.open(file) as unpacked:
+        with open_file(archive) as file, gzip.open(file) as unpacked:
             for member in tar_members(unpacked, within=look.within):
                 found += _look_at(member, look)
     except CaffeFormatError as error:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from converters.safety import read_lines
+
 OUTPUTS = (".labels.png", ".overlay.png", ".scores.npz")
 """The endings of an image's results; such files are not taken for images of a folder."""
 DETECTIONS = (".detections.png", ".detections.json")
@@ -94,8 +96,7 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _listed(path: Path) -> list[Path]:
-    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    lines = (line.strip() for line in text.splitlines())
+    lines = (line.strip() for line in read_lines(path, errors="surrogateescape"))
     return [_absolute(path.parent / line) for line in lines if line]
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from converters.safety import complete, fresh_file
+from converters.safety import complete, fresh_file, open_file
 from weights import catalogue
 from weights.download.digests import CHUNK, RunningDigests
 from weights.download.lock import locked, sweep
@@ -286,7 +286,7 @@ class _Fetch:
 
     def _copy(self, source: Path, writer: BinaryIO, digests: RunningDigests, wanted: Wanted, size: int) -> None:
         """Copy and hash; WrongFile at once, where size or first bytes already say so."""
-        with source.open("rb") as reader:
+        with open_file(source) as reader:
             head = reader.read(HEAD)
             refuse_web_page(head)
             objection = wanted.objection(size)

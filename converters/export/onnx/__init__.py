@@ -17,6 +17,7 @@ from ...lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from .graph import End, Graph
+    from .layer import kept_whole
     from .names import onnx_names
     from .net import OnnxNet, OnnxOptions, build_onnx
     from .opsets import DEFAULT_OPSET, HIGHEST_OPSET, LOWEST_OPSET
@@ -33,6 +34,7 @@ __all__ = [
     "OnnxNet",
     "OnnxOptions",
     "build_onnx",
+    "kept_whole",
     "onnx_names",
     "run_onnx",
     "write_model",
@@ -43,6 +45,7 @@ __getattr__, __dir__ = lazy_attributes(
     {
         **dict.fromkeys(("End", "Graph"), "graph"),
         **dict.fromkeys(("DEFAULT_OPSET", "HIGHEST_OPSET", "LOWEST_OPSET"), "opsets"),
+        "kept_whole": "layer",
         "onnx_names": "names",
         **dict.fromkeys(("OnnxNet", "OnnxOptions", "build_onnx"), "net"),
         "run_onnx": "running",

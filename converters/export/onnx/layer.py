@@ -18,6 +18,17 @@ from ..checking import ExportError
 from .graph import Graph
 from .vectors import Vector
 
+HALF_MOST = float(np.finfo(np.float16).max)
+"""The largest number of 16 bits."""
+
+
+def kept_whole(values: np.ndarray, shape: Sequence[int]) -> bool:
+    """True for a learnable blob that stays in 32 bits where others get 16: a vector, or numbers beyond 65504.
+
+    Vectors are few numbers, and such as a variance of 1e-7 would be 0.
+    """
+    return len(shape) < 2 or not float(max(values.max(initial=0), -values.min(initial=0))) <= HALF_MOST
+
 
 @dataclass(frozen=True)
 class Learnable:
@@ -72,11 +83,12 @@ class OnnxForm:
             raise MismatchError(f"blob {position} has {values.size} values; expected {dims}", where=self._spec.place)
         key = owner, dims
         if key not in self._weights.made:
-            self._weights.made[key] = self._write(f"{owner[0]}/{blob_name(owner[1])}", values, dims)
+            whole = self._weights.dtype == np.float32 or kept_whole(values, self._blobs[position])
+            self._weights.made[key] = self._write(f"{owner[0]}/{blob_name(owner[1])}", values, dims, whole)
         return self._weights.made[key]
 
-    def _write(self, name: str, values: np.ndarray, dims: Shape) -> str:
-        if self._weights.dtype == np.float32:
+    def _write(self, name: str, values: np.ndarray, dims: Shape, whole: bool) -> str:
+        if whole:
             return self._graph.initializer(name, values, dims=dims, dtype=np.float32)
         stored = self._graph.initializer(f"{name}/stored", values, dims=dims, dtype=self._weights.dtype)
         return self._graph.add("Cast", [stored], name, to=1)

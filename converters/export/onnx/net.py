@@ -33,7 +33,8 @@ class OnnxOptions:
 
     `size` (h, w) and `batch` fix what is free without them where the net allows it: height and width of images, and
     the batch. `outputs` are the blobs to compute, by default those that no layer consumes. With `fp16` weights are
-    stored with 16 bits and computed with in 32; with `fold` BatchNorm and Scale become part of the layer before them.
+    stored with 16 bits (but for vectors, see `kept_whole`) and computed with in 32; with `fold` BatchNorm and Scale
+    become part of the layer before them.
     `target` names the program that forms are chosen for, None for what the standard says.
     """
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from converters.errors import CaffeFormatError, NetError
 from converters.formats import read_mean
 from converters.net import LayerSpec
+from converters.safety import open_file
 
 from .base import Loss, count, divisor, fields_of, target_of
 from .softmax import known_labels
@@ -72,7 +73,8 @@ def read_matrix(path: Path) -> tuple[tuple[float, ...], ...]:
     """The square matrix in a .binaryproto (a BlobProto, as Caffe reads it) or an .npy. CaffeFormatError for others."""
     if path.suffix.lower() == ".npy":
         try:
-            found = np.load(path, allow_pickle=False)
+            with open_file(path) as file:
+                found = np.load(file, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise CaffeFormatError(f"not an array that can be read: {error!s:.120}", path=path) from None
     else:
