@@ -51,6 +51,8 @@ class PredictOptions(NetOptions):
     tile: int | None
     verbose: bool
     least_score: float | None
+    every_frame: bool
+    frames: int | None
     classes: Path | None
     data: Path | None
     areas: Path | None
@@ -66,6 +68,10 @@ class PredictOptions(NetOptions):
 @click.option("--scores", is_flag=True, help="Write the scores of all classes, too: <image>.scores.npz.")
 @click.option("--probabilities", is_flag=True, help="Write a grey picture for each class: <image>.probabilities/.")
 @threshold_option
+@click.option(
+    "--every-frame", is_flag=True, help="Of a file of several pictures: do each. Of a video: write its frames."
+)
+@click.option("--frames", type=click.IntRange(min=1), help="Of a video or a camera: stop after so many frames.")
 @click.option("--flip", is_flag=True, help="Average the probabilities of the image and of its mirror image.")
 @click.option("--scales", metavar="S,S...", help="Average over the image at these sizes, such as 0.75,1,1.25.")
 @click.option("--crf", is_flag=True, help="Refine labels by a dense CRF: neighbours of like colour get like labels.")
@@ -114,15 +120,21 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     from ..detection import finds_objects
     from ..predict.image_lists import gather, is_single
     from ..predict.meaning import names_images
+    from .filming import every_picture, video_sources
 
+    videos = video_sources(images)
     try:
-        sources = gather(images)
+        sources = videos or gather(images)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     options, one = PredictOptions(**given), is_single(images)
     if Path(weights).is_dir():
+        if videos:
+            raise click.UsageError("a video needs a net that labels pixels; give these nets its frames as images")
         return _of_faces(Path(weights), sources, options, out=out, as_json=as_json, one=one)
     net = load_as_told(weights, options)
+    if videos:
+        _refuse_of_pictures(net, options)
     if options.data is not None:
         as_described(net, options.data, weights=weights)
     if options.blobs is not None:
@@ -144,7 +156,9 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
 
         _refuse_of_pixels(options)
         return classify_all(run_as_told(net, options), sources, out=out, as_json=as_json, one=one)
-    return _of_pixels(net, sources, options, out=out, weights=weights, as_json=as_json, one=one)
+    if options.every_frame and not videos:
+        sources, one = every_picture(sources), False
+    return _of_pixels(net, sources, options, out=out, weights=weights, as_json=as_json, one=one, videos=bool(videos))
 
 
 def _of_faces(
@@ -160,10 +174,11 @@ def _of_faces(
 
 def _of_pixels(
     net: Net, sources: tuple[ImageSource, ...], options: PredictOptions, *, out: Path, weights: str, as_json: bool,
-    one: bool,
+    one: bool, videos: bool,
 ) -> int:  # fmt: skip
     from ..predict.dense_crf import DenseCrf
     from ..predict.segmenting import ReadOptions
+    from .filming import film_all
     from .segmenting import WantedFiles, segment_images
 
     _check_tiles(net, weights, options.tile)
@@ -175,24 +190,41 @@ def _of_pixels(
     def explain(size: tuple[int, int]) -> None:
         _explain(net, size, options.tile, explained)
 
+    reading = ReadOptions(options.tile, keep, options.threshold, _views(options), DenseCrf() if options.crf else None)
+    wanted = WantedFiles(
+        out=out, scores=options.scores, probabilities=options.probabilities, areas=options.areas, coco=options.coco
+    )
+    if videos:
+        return film_all(
+            net, sources, reading=reading, batch=options.batch, wanted=wanted, every_frame=options.every_frame,
+            most=options.frames, as_json=as_json,
+        )  # fmt: skip
     return segment_images(
         net,
         sources,
-        reading=ReadOptions(
-            options.tile,
-            keep,
-            options.threshold,
-            _views(options),
-            DenseCrf() if options.crf else None,
-        ),
+        reading=reading,
         batch=options.batch,
-        wanted=WantedFiles(
-            out=out, scores=options.scores, probabilities=options.probabilities, areas=options.areas, coco=options.coco
-        ),
+        wanted=wanted,
         as_json=as_json,
         one=one,
         explain=explain if options.verbose else None,
     )
+
+
+def _refuse_of_pictures(net: Net, options: PredictOptions) -> None:
+    """UsageError for what videos cannot have, and for nets that say nothing of pixels."""
+    from ..detection import finds_objects
+    from ..predict.meaning import names_images
+
+    if finds_objects(net) or names_images(net):
+        raise click.UsageError("a video needs a net that labels pixels; give this net its frames as images")
+    of_frames = {"--scores": options.scores, "--probabilities": options.probabilities}
+    wrong = [name for name, value in of_frames.items() if value and not options.every_frame]
+    if wrong:
+        raise click.UsageError(f"of a video, {', '.join(wrong)} goes with --every-frame")
+    tables = [name for name, value in {"--areas": options.areas, "--coco": options.coco}.items() if value]
+    if tables:
+        raise click.UsageError(f"{', '.join(tables)} is for images; --json has the areas of a video")
 
 
 def _views(options: PredictOptions) -> Views:

@@ -13,7 +13,11 @@ from .output import duration, note
 
 @contextmanager
 def progress_bar(
-    name: str, *, active: bool, kept: str = "what was computed is kept; the same command goes on from there"
+    name: str,
+    *,
+    active: bool,
+    kept: str = "what was computed is kept; the same command goes on from there",
+    unit: str = "images",
 ) -> Iterator[Callable[[int, int], None]]:
     """A callback (images done, of so many) that shows them, and the time left: a bar, or lines where nobody watches.
 
@@ -27,7 +31,7 @@ def progress_bar(
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    lines = _Lines(name)
+    lines = _Lines(name, unit)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(terminal(name), total=None)
 
@@ -48,8 +52,8 @@ class _Lines:
 
     EVERY = 30.0
 
-    def __init__(self, name: str) -> None:
-        self._name, self._began, self._told = name, time.monotonic(), 0.0
+    def __init__(self, name: str, unit: str) -> None:
+        self._name, self._unit, self._began, self._told = name, unit, time.monotonic(), 0.0
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
@@ -60,4 +64,4 @@ class _Lines:
         self._told = now
         left = (now - self._began) / done * (total - done) if done else None
         when = "" if not left else f", {duration(left)} left"
-        note(f"{self._name}: {done} of {total} images{when}")
+        note(f"{self._name}: {done} of {total} {self._unit}{when}")

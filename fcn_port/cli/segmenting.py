@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from ..predict.segmenting import OfPixels, ReadOptions
 
 
+_Key = tuple[Path, int | None]
+"""An image: its file, and which picture in it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class WantedFiles:
     """The results that are asked for: below `out`, and for all images together the files `areas` and `coco`."""
@@ -79,11 +83,12 @@ def segment_images(
                 explain(_size(each.seen))
             progress(number, len(sources))
     for result in results:
-        _say_frames(result["image"])
+        if "frame" not in result:
+            _say_frames(result["image"])
     if one and failed:
         _raise_again(sources[0])
-    order = {source.path: i for i, source in enumerate(sources)}
-    results.sort(key=lambda result: order[result["image"]])
+    order = {(source.path, source.frame): i for i, source in enumerate(sources)}
+    results.sort(key=lambda result: order[result["image"], result.get("frame")])
     together.write(order)
     tell(results, failed, engine=net.engine, as_json=as_json, one=one)
     return 1 if failed else 0
@@ -94,8 +99,8 @@ class Together:
 
     def __init__(self, wanted: WantedFiles) -> None:
         self._wanted = wanted
-        self._rows: dict[Path, list[Sequence[object]]] = {}
-        self._records: dict[Path, list[dict[str, Any]]] = {}
+        self._rows: dict[_Key, list[Sequence[object]]] = {}
+        self._records: dict[_Key, list[dict[str, Any]]] = {}
 
     def add(self, source: ImageSource, heads: Mapping[str, OfPixels]) -> None:
         from ..predict.class_table import area_rows
@@ -106,13 +111,13 @@ class Together:
             if not isinstance(seen, Segmentation):
                 continue
             if self._wanted.areas is not None:
-                self._rows.setdefault(source.path, []).extend(area_rows(seen, source.path, head))
+                self._rows.setdefault((source.path, source.frame), []).extend(area_rows(seen, source.path, head))
             if self._wanted.coco is not None:
-                records = self._records.setdefault(source.path, [])
+                records = self._records.setdefault((source.path, source.frame), [])
                 of_head = {"output": head} if head else {}
                 records += [record | of_head for record in to_coco(seen, coco_id(source.name.name))]
 
-    def write(self, order: Mapping[Path, int]) -> None:
+    def write(self, order: Mapping[_Key, int]) -> None:
         """Write the files, the images in this order."""
         from converters.safety import whole_file
 
@@ -123,11 +128,11 @@ class Together:
             text = io.StringIO()
             writer = csv.writer(text, lineterminator="\n")
             writer.writerow(AREA_HEADER)
-            writer.writerows(row for path in sorted(self._rows, key=order.__getitem__) for row in self._rows[path])
+            writer.writerows(row for key in sorted(self._rows, key=order.__getitem__) for row in self._rows[key])
             with whole_file(self._wanted.areas, durable=False, follow=False) as file:
                 file.write(text.getvalue().encode())
         if self._wanted.coco is not None:
-            write_coco([r for path in sorted(self._records, key=order.__getitem__) for r in self._records[path]],
+            write_coco([r for key in sorted(self._records, key=order.__getitem__) for r in self._records[key]],
                        self._wanted.coco)  # fmt: skip
 
 
@@ -153,7 +158,8 @@ def _done(
         failed.append(failure(predicted.source.path, error))
         return None
     together.add(predicted.source, predicted.seen)
-    return {"image": predicted.source.path, "outputs": outputs}
+    frame = predicted.source.frame
+    return {"image": predicted.source.path, **({} if frame is None else {"frame": frame}), "outputs": outputs}
 
 
 def written(heads: Mapping[str, OfPixels], base: Path, wanted: WantedFiles) -> Iterator[dict[str, Any]]:

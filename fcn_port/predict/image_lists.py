@@ -23,16 +23,17 @@ CLASSIFICATION = ".classes.json"
 """The ending of the classes that a net gives an image as a whole."""
 MAP = ".map.png"
 """The ending of a map of values."""
-PROBABILITIES, MAPS = ".probabilities", ".maps"
-"""The endings of the folders of an image's probabilities, and of its maps of values."""
+PROBABILITIES, MAPS, FRAMES = ".probabilities", ".maps", ".frames"
+"""The endings of the folders of an image's probabilities, of its maps of values, and of a video's frames."""
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """An image: its file, and its name below the folder of results, without an ending."""
+    """An image: its file, its name below the folder of results, without an ending, and which picture of the file."""
 
     path: Path
     name: Path
+    frame: int | None = None
 
 
 def gather(given: Sequence[Path]) -> tuple[ImageSource, ...]:
@@ -84,7 +85,7 @@ def _below(folder: Path) -> Iterator[Path]:
 
     for place, folders, files in os.walk(folder, onerror=fail):
         folders[:] = sorted(
-            (f for f in folders if not f.startswith(".") and not f.endswith((PROBABILITIES, MAPS))), key=_order
+            (f for f in folders if not f.startswith(".") and not f.endswith((PROBABILITIES, MAPS, FRAMES))), key=_order
         )
         for file in sorted(files, key=_order):
             if (

@@ -17,12 +17,12 @@ from .pictures import opened_picture, pillow_errors
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 
 
-def read_image(image: ImageLike) -> np.ndarray:
+def read_image(image: ImageLike, *, frame: int = 0) -> np.ndarray:
     """An image as (h, w, 3) uint8 RGB, as a viewer would show it.
 
     A file is of one of `pictures.FORMATS`, in any mode; its EXIF orientation is applied, 16 bits become 8,
     fractions up to 1 become 0 to 255, transparency is dropped. An array is taken as it is and must be (h, w, 3) uint8
-    RGB. Raises ImageError, and FileNotFoundError.
+    RGB. `frame` is the number of a picture in a file of several. Raises ImageError, and FileNotFoundError.
     """
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -34,7 +34,7 @@ def read_image(image: ImageLike) -> np.ndarray:
     if not isinstance(image, str | os.PathLike):
         found = "a tensor, which a net takes as it is: net(x)" if hasattr(image, "requires_grad") else _kind(image)
         raise ImageError(f"{found}; expected an image file's path, a Pillow image or an (h, w, 3) uint8 RGB array")
-    with opened_picture(image) as opened:
+    with opened_picture(image, frame=frame) as opened:
         return _to_rgb(opened)
 
 

@@ -38,8 +38,12 @@ _ROW_BYTES = 64
 
 
 @contextmanager
-def opened_picture(source: str | os.PathLike[str] | bytes, *, pixels: bool = True) -> Iterator[Image.Image]:
+def opened_picture(
+    source: str | os.PathLike[str] | bytes, *, pixels: bool = True, frame: int = 0
+) -> Iterator[Image.Image]:
     """The picture in a file, or in the bytes of one, decoded unless `pixels` is False, for the time of the block.
+
+    `frame` is which one of several, from 0 on.
 
     Whatever Pillow raises, also inside the block, becomes an ImageError that names the file: it is no picture, of a
     format that is not read, damaged, cut, or larger than a file of its size may be. FileNotFoundError passes.
@@ -47,6 +51,8 @@ def opened_picture(source: str | os.PathLike[str] | bytes, *, pixels: bool = Tru
     with pillow_errors("" if isinstance(source, bytes) else f"{Path(source)}: "):
         raw = source if isinstance(source, bytes) else _bytes_of(Path(source))
         with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
+            if frame:
+                image.seek(frame)
             if pixels:
                 _check_size(image, len(raw))
                 image.load()

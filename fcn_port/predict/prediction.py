@@ -64,7 +64,7 @@ def predict_all(
 
     for source in sources:
         try:
-            pixels = read_image(source.path)
+            pixels = read_image(source.path, frame=source.frame or 0)
         except (ImageError, OSError) as error:
             yield Predicted(source, None, _reason(source, error))
             continue
