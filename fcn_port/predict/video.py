@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -127,7 +127,7 @@ class VideoWriter:
 
         self._container = av.open(file, "w", format="mp4")
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-        self._stream: Any = self._container.add_stream(codec, rate=rate)
+        self._stream = cast(Any, self._container.add_stream(codec, rate=rate))
         self._stream.pix_fmt = "yuv420p"
         if codec == "libx264":
             self._stream.options = {"crf": "18"}
