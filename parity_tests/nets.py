@@ -27,11 +27,18 @@ def filled_net(id_: GoldenId) -> nn.Module:
     return net.eval()
 
 
-def narrow_net(name: str) -> FCN:
-    """A net of the family with few channels (GoogLeNet, which is small, as it is), as `build` would make it."""
+def narrow_net(name: str, *, most_classes: int | None = None) -> FCN:
+    """A net of the family with few channels (GoogLeNet, which is small, as it is), as `build` would make it.
+
+    `most_classes` is the most of each head, by default what the net has.
+    """
     family = NETS[name]
+    classes = family.num_classes
+    if most_classes is not None:
+        few = {head: min(count, most_classes) for head, count in classes.items()} if isinstance(classes, dict) else {}
+        classes = few or min(most_classes, classes)
     settings = {} if family.make is FCNGoogLeNet else {"widths": Widths(4, 4, 8, 8, 8, 16, 16)}
-    return family.make(num_classes=family.num_classes, **settings).eval()
+    return family.make(num_classes=classes, **settings).eval()
 
 
 def with_random_weights(net: FCN) -> FCN:
