@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from ..net.onnx_form import OPENCV
 from ..net.python_form import Form, call, unless
 from ..net.reach import EVERYTHING, PIXEL, Reach
 from .base import Neuron, OneToOne, as_image, kept, refuse, register_layer
@@ -252,7 +253,10 @@ class ShuffleChannel(Neuron):
         x = out.bottoms[0]
         channels = x.shape[1]
         if channels is None:
-            raise out.refuse("the number of channels is free")
+            raise out.refuse("the number of channels is free", hint="give the layer before it a num_output")
+        if out.target in OPENCV and len(x.shape) == 4:
+            out.top("ShuffleChannel", [x], group=self.group)
+            return
         groups = out.reshape(x, [*kept(x, 1), self.group, channels // self.group, -1], part="groups")
         moved = out.node("Transpose", [groups], part="moved", perm=(0, 2, 1, 3))
         out.reshape(moved, [*kept(x, 1), channels, out.size(x, range(2, len(x.shape)))])

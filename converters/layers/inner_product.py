@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
-from ..net.onnx_form import INT64
+import numpy as np
+
+from ..net.onnx_form import INT64, OPENCV
 from ..net.python_form import Form, call, unless
 from ..net.reach import EVERYTHING, Reach
 from .base import Layer, OneToOne, canonical_axis, image_axis, refuse, register_layer
@@ -76,6 +78,9 @@ class InnerProduct(OneToOne):
     def to_onnx(self, out: OnnxLayer) -> None:
         x = out.bottoms[0]
         axis = canonical_axis(self.axis, x.shape)
+        if out.target in OPENCV and axis == len(x.shape) - 1 > 1:
+            self._opencv(out)
+            return
         rows = x if len(x.shape) == 2 and axis == 1 else out.node("Flatten", [x], part="rows", axis=axis)
         inputs = [rows, out.blob(0), *([out.blob(1)] if self.bias else [])]
         if axis == 1:
@@ -87,6 +92,15 @@ class InnerProduct(OneToOne):
             out.reshape(product, [*(-1 if size is None else size for size in leading), self.num_output])
         else:
             out.reshape(product, [out.size(x, range(axis)), self.num_output])
+
+    def _opencv(self, out: OnnxLayer) -> None:
+        """Rows of any number of axes; OpenCV's classic engine has no Reshape for what several free sizes make."""
+        weight = out.blob_value(0) if self.transpose else out.blob_value(0).T
+        matrix = out.constant("matrix", np.ascontiguousarray(weight))
+        if not self.bias:
+            out.top("MatMul", [out.bottoms[0], matrix])
+            return
+        out.top("Add", [out.node("MatMul", [out.bottoms[0], matrix], part="product"), out.blob(1)])
 
     def to_python(self, site: Site) -> Form:
         axis = self.axis % site.rank

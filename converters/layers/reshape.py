@@ -133,9 +133,13 @@ class Reshape(OneToOne):
     def to_onnx(self, out: OnnxLayer) -> None:
         x = out.bottoms[0]
         plan = self._plan(len(x.shape))
-        first = next((i for i, dim in enumerate(plan) if dim != i), len(plan))  # until there all axes stay as they are
-        rest = [out.size(x, [dim]) if isinstance(dim, int) else dim[0] for dim in plan[first:]]
-        out.reshape(x, [*kept(x, first), *rest])
+        # ONNX, too, has 0 for an axis that stays in its place; OpenCV's classic engine has no Shape for the others.
+        stays = [dim == i and x.shape[i] is None for i, dim in enumerate(plan)]
+        dims = [
+            0 if same else out.size(x, [dim]) if isinstance(dim, int) else dim[0]
+            for dim, same in zip(plan, stays, strict=True)
+        ]
+        out.reshape(x, dims)
 
     def to_python(self, site: Site) -> Form:
         start = self.axis if self.axis >= 0 else site.rank + self.axis + 1

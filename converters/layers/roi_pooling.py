@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..net.onnx_form import OPENCV
 from .base import refuse, register_layer
 from .fork import fork_message
 from .regions import Array, Regions, factor, grid_of, rounded
@@ -57,6 +58,10 @@ class ROIPooling(Regions):
         return torch.stack([_largest(band[:, :, lo - left : hi - left].transpose(1, 2)) for lo, hi in columns], 2)
 
     def to_onnx(self, out: OnnxLayer) -> None:
+        if out.target in OPENCV and not self.pad_ratio:  # OpenCV's own (pooling_layer.cpp); it has no MaxRoiPool
+            how = {"pooled_h": self.pooled[0], "pooled_w": self.pooled[1], "spatial_scale": self.spatial_scale}
+            out.top("ROIPooling", list(out.bottoms), **how)
+            return
         image, corners = regions_to_onnx(out, pad_ratio=self.pad_ratio)
         regions = out.node("Concat", [image, corners], part="regions", axis=1)
         out.top("MaxRoiPool", [out.bottoms[0], regions], pooled_shape=self.pooled, spatial_scale=self.spatial_scale)
@@ -125,6 +130,10 @@ class PSROIPooling(Regions):
         return means
 
     def to_onnx(self, out: OnnxLayer) -> None:
+        if out.target in OPENCV:  # OpenCV's own (pooling_layer.cpp)
+            how = {"output_dim": self.output_dim, "group_size": self.pooled[0], "spatial_scale": self.spatial_scale}
+            out.top("PSROIPooling", list(out.bottoms), **how)
+            return
         reader, group = RegionReader(out), self.pooled[0]
         beyond = out.constant("beyond", np.array([0, 0, 1, 1], np.float32))
         corners = reader.op("Add", reader.rounded(reader.corners), beyond)

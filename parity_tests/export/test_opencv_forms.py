@@ -1,0 +1,90 @@
+"""Layers of text detectors, recognizers, ShuffleNet and R-CNNs in OpenCV, at sizes that the file does not know.
+
+OpenCV's classic engine, which OpenCV 4 has alone, has no Shape for them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from converters.export import TARGETS, Claim, OnnxOptions, TargetError, build_onnx, check_target
+from converters.layers import blocks, roi_pooling
+from converters.layers.reshape import Reshape
+from converters.net.onnx_form import OnnxLayer
+from parity_tests.export.onnx_models import arrays_of, blobs_of, caffe_net, inputs_for, serialized, shapes_at
+
+DATA = 'input: "data" input_shape { dim: 1 dim: 8 dim: 6 dim: 8 }'
+ROIS = 'input: "rois" input_shape { dim: 3 dim: 5 }'
+NETS = {
+    "scores of a region proposal network": DATA
+    + """layer { name: "it" type: "Reshape" bottom: "data" top: "a"
+                 reshape_param { shape { dim: 0 dim: 2 dim: -1 dim: 0 } } }
+         layer { name: "softmax" type: "Softmax" bottom: "a" top: "b" }
+         layer { name: "back" type: "Reshape" bottom: "b" top: "it"
+                 reshape_param { shape { dim: 0 dim: 8 dim: -1 dim: 0 } } }""",
+    "ShuffleNet's channels": DATA
+    + 'layer { name: "it" type: "ShuffleChannel" bottom: "data" top: "it" shuffle_channel_param { group: 2 } }',
+    "columns of a text recognizer": DATA
+    + """layer { name: "turn" type: "Permute" bottom: "data" top: "a"
+                 permute_param { order: 3 order: 0 order: 2 order: 1 } }
+         layer { name: "rows" type: "Reshape" bottom: "a" top: "b" reshape_param { shape { dim: 0 dim: 0 dim: 48 } } }
+         layer { name: "it" type: "InnerProduct" bottom: "b" top: "it"
+                 inner_product_param { num_output: 5 axis: 2 } }""",
+    "R-FCN's regions": f"""{DATA} {ROIS}
+         layer {{ name: "it" type: "PSROIPooling" bottom: "data" bottom: "rois" top: "it"
+                  psroi_pooling_param {{ output_dim: 2 group_size: 2 spatial_scale: 0.5 }} }}""",
+    "Fast R-CNN's regions": f"""{DATA} {ROIS}
+         layer {{ name: "it" type: "ROIPooling" bottom: "data" bottom: "rois" top: "it"
+                  roi_pooling_param {{ pooled_w: 3 pooled_h: 2 spatial_scale: 0.5 }} }}""",
+}
+
+
+def worst(name: str, folder: Path) -> float:
+    """The largest difference of OpenCV 4 from CaffeNet, at the net's size and at a larger one."""
+    net = caffe_net(NETS[name])
+    model = build_onnx(net.spec, arrays_of(net), OnnxOptions(target="opencv4", opset=TARGETS["opencv4"].opset))
+    (folder / "net.onnx").write_bytes(serialized(model))
+    given = []
+    for more in (0, 4):
+        shapes = shapes_at(model, more) | ({"rois": (3, 5)} if "rois" in net.inputs else {})
+        shapes["data"] = (1, *shapes["data"][1:])
+        inputs = inputs_for(net.spec, shapes)
+        if "rois" in shapes:
+            inputs["rois"][:] = inputs["rois"].new_tensor([[0, 1, 1, 9, 7], [0, 0, 2, 5, 11], [0, 4, 3, 14, 9]])
+        given.append(inputs)
+    claim = Claim(
+        [{blob: value.numpy() for blob, value in each.items()} for each in given],
+        [{"it": np.asarray(blobs_of(net, each)["it"])} for each in given],
+    )
+    (found,) = check_target(folder / "net.onnx", claim, target="opencv4")
+    assert found.error is not None
+    return found.error
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_opencv_takes_any_size(name: str, tmp_path: Path) -> None:
+    assert worst(name, tmp_path) <= 1e-5
+
+
+def with_sizes(self: Reshape, out: OnnxLayer) -> None:
+    x = out.bottoms[0]
+    out.reshape(x, [out.size(x, [dim]) if isinstance(dim, int) else dim[0] for dim in self._plan(len(x.shape))])
+
+
+@pytest.mark.parametrize(
+    ("name", "owner", "attribute", "wrong"),
+    [
+        ("scores of a region proposal network", Reshape, "to_onnx", with_sizes),
+        ("ShuffleNet's channels", blocks, "OPENCV", ()),
+        ("Fast R-CNN's regions", roi_pooling, "OPENCV", ()),
+    ],
+)
+def test_opencv_does_not_take_the_standard_form(
+    name: str, owner: object, attribute: str, wrong: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, attribute, wrong)
+    with pytest.raises(TargetError):
+        worst(name, tmp_path)
