@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from converters.safety import write_whole
+from weights.card import Card
 from weights.catalogue import release as find_release
 from weights.catalogue import releases
 from weights.errors import WeightsError
@@ -17,6 +18,7 @@ from ..data.places import data_dir
 from .bringing import here, looks_like_a_name
 from .device import device_option, find_device
 from .engine import RunOptions, engine_option, padded_option, precision_option, run_as_told
+from .input_options import input_change, input_options
 from .like import card_like
 from .net_choice import net_options
 from .output import echo, echo_lines, json_option, note, write_columns, write_json
@@ -26,6 +28,7 @@ from .registering import register_option
 from .threshold import threshold_option
 
 if TYPE_CHECKING:
+    from ..data.inputs import InputChange
     from ..data.records import DataSet
     from ..evaluation.processes import Processes
     from ..evaluation.results import Evaluation
@@ -40,6 +43,7 @@ class EvaluateOptions(RunOptions):
     limit: int | None
     workers: int
     skip_bad: bool
+    inputs: InputChange
     void: tuple[int, ...]
     strict: bool
     threshold: float | None
@@ -67,6 +71,7 @@ class EvaluateOptions(RunOptions):
 @click.option("--check-submission", type=_File, help="Say whether VOC's test server would take an archive, and stop.")
 @click.option("--cache", type=_Folder, help="Where results are kept for the next run.")
 @click.option("--no-cache", is_flag=True, help="Compute every image, and keep nothing.")
+@input_options
 @void_option
 @strict_option
 @engine_option
@@ -89,7 +94,7 @@ def command(
     """
     if check_submission is not None:
         return _check(check_submission, folder, split)
-    options = EvaluateOptions(**given)
+    options = EvaluateOptions(inputs=input_change(given), **given)
     _refuse_nonsense(weights, options)
     from ..evaluation.processes import device_of_process, joined
 
@@ -126,7 +131,8 @@ class _Evaluations:
 
     def one(self, name: str, *, several: bool) -> Evaluation:
         """Load a net, find its data set, and run."""
-        from ..evaluation.running import EvaluationPlan, evaluate
+        from ..data.inputs import InputChange
+        from ..evaluation.running import EvaluationPlan, evaluate, preprocessing_of
         from ..loading import attach, load
         from ..nets import definition
 
@@ -151,6 +157,9 @@ class _Evaluations:
         )
         if net.preprocessing is None and self.processes.first:
             note(f"{name} does not say how its inputs are made; taking those of {data.title} (or say --like RELEASE)")
+        if self.options.inputs != InputChange():
+            made = self.options.inputs.applied(preprocessing_of(net, data))
+            attach(net, replace(getattr(net, "card", Card()), preprocessing=made))
         with progress_bar(name, active=self.processes.first) as progress:
             result = evaluate(
                 net, data, name=name, release=release, plan=plan, processes=self.processes, progress=progress

@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NoReturn
 
@@ -26,6 +27,7 @@ from weights.catalogue import datasets
 from weights.records import IGNORE_LABEL, InputRecipe
 
 from ..predict.palettes import PALETTES, palette
+from .drawings import DrawnFiles, read_drawings
 from .errors import DataError
 from .finding import FoundFiles, ListedFiles, ListedPair, files_by_stem, names_files, own_images, read_pairs
 from .images import read_color
@@ -53,6 +55,7 @@ class SplitDescription:
     images: str = ""
     labels: str = ""
     list: str = ""
+    annotations: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,9 @@ class Description:
     `{}` being the image's id. `list` is a text of ids, of files, or of pairs of files; without one every image that has
     a label map belongs to every split. `classes` in the order of the net's outputs, or `label_map`, a file of them.
     `like` takes classes, colours and means from a data set of the catalogue.
+
+    `annotations` in place of `labels` is COCO's .json, CVAT's .xml or a folder of labelme's .json files (drawings.py);
+    classes are then, unless they are said, "background" and those that the file names.
 
     `void` are stored ids that do not count, `ids` maps the others to classes, or `first_id` is the one of class 0.
     `colours` ("#rrggbb", as many as classes) or `palette` make labels of maps in colours, with `void_colours`. `others`
@@ -79,6 +85,7 @@ class Description:
     image_name: str = "{}"
     label_name: str = "{}"
     list: str = ""
+    annotations: str = ""
     split: str = "val"
     splits: Mapping[str, SplitDescription] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
@@ -142,7 +149,7 @@ def open_described(path: Path, *, split: str | None = None) -> DataSet:
 def described(path: Path) -> DataSet:
     """The data set that a file describes without its files: classes, colours and the way to make inputs alone."""
     says = read_description(path)
-    return _Described(path, says, SplitDescription(), says.split).without_files()
+    return _Described(path, says, _places(says, split_name(says.split)), says.split).without_files()
 
 
 @dataclass(frozen=True)
@@ -160,9 +167,34 @@ class _Described:
 
     def data_set(self) -> DataSet:
         known = self.without_files()
+        if self.places.annotations:
+            ids, images, labels, _ = self._drawn
+            return replace(known, ids=ids, images=own_images(images), labels={"score": labels})
         classes, entries = self._classes()
         ids, images, labels = self._files(self._reader(classes, entries))
         return replace(known, ids=ids, images=own_images(images), labels={"score": labels})
+
+    @cached_property
+    def _drawn(self) -> tuple[tuple[str, ...], Files, Files, tuple[str, ...]]:
+        """The images of drawings: those that a list names, else all whose files are there."""
+        place = self.root / self.places.annotations
+        drawings, names = read_drawings(place)
+        classes = self.says.classes or self._classes_of(names)
+        images = FoundFiles(self.root / self.places.images, self.says.image_name, read_color)
+        there = files_by_stem(images.folder)
+        ids = read_list(Path(self.places.list)) if self.places.list else tuple(id_ for id_ in drawings if id_ in there)
+        missing = [id_ for id_ in ids if id_ not in drawings]
+        if missing or not ids:
+            what = f"{missing[0]} and {len(missing) - 1} more are not in it" if missing else "no image of it is here"
+            self._fail(f"{place}: {what}", hint=f"images are looked for in {images.folder}")
+        void = self.says.others == "void"
+        reader = MaskReader(others_void=void)  # draws nothing; kept results are told apart by it
+        return ids, images, DrawnFiles(place, "{}", reader, drawings, classes, void), classes
+
+    def _classes_of(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The classes of drawings: what no shape covers first."""
+        ground = next((name for name in names if name.strip("_ ").lower() in ("background", "ground")), "background")
+        return (ground, *(name for name in names if name != ground))
 
     def without_files(self) -> DataSet:
         """The data set's names, colours and way to make inputs, without an image."""
@@ -194,6 +226,8 @@ class _Described:
         classes = says.classes or tuple(entry.name for entry in self._scored(entries))
         if not classes and says.like:
             classes = next(iter(datasets()[says.like].heads.values()))
+        if not classes and self.places.annotations:
+            return self._drawn[3], entries
         if not classes:
             self._fail('no classes: say classes = ["background", ...], label_map = "FILE" or like = "voc"')
         if len(classes) > IGNORE_LABEL or len(set(classes)) != len(classes):
@@ -348,10 +382,8 @@ def mean_of_file(path: Path) -> tuple[float, ...]:
 
 def _places(found: Description, split: str) -> SplitDescription:
     own = found.splits.get(split, SplitDescription())
-    return SplitDescription(
-        *((own_value or value).replace("{split}", split)
-          for own_value, value in ((own.images, found.images), (own.labels, found.labels), (own.list, found.list)))
-    )  # fmt: skip
+    names = ("images", "labels", "list", "annotations")
+    return SplitDescription(*((getattr(own, name) or getattr(found, name)).replace("{split}", split) for name in names))
 
 
 def _triple(colour: np.ndarray) -> Colour:

@@ -27,6 +27,10 @@ class Files:
         """The file of an image."""
         return self.folder / self.name.format(id_)
 
+    def of(self, id_: str) -> np.ndarray:
+        """What the file of an image holds."""
+        return self.read(self.path(id_))
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -95,7 +99,7 @@ class DataSet:
     def read_labels(self, id_: str, head: str) -> np.ndarray:
         """The labels (h, w) uint8 of an image for an output, void as `ignore_label`."""
         path = self.labels[head].path(id_)
-        found = self.labels[head].read(path)
+        found = self.labels[head].of(id_)
         if self.void:
             found = np.where(np.isin(found, self.void), self.ignore_label, found)
         return check_labels(found, path=path, classes=len(self.classes[head]), ignore_label=self.ignore_label)

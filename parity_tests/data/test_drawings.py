@@ -1,0 +1,146 @@
+"""Labels that were drawn: COCO by pycocotools, labelme and CVAT by hand, and what is wrong in a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fcn_port.cli import run
+from fcn_port.data import DataError, open_dataset
+from parity_tests.datasets import noise, save
+
+H, W = 12, 20
+EXPECTED = np.zeros((H, W), np.uint8)
+EXPECTED[2:6, 3:9] = 1
+EXPECTED[4:8, 6:12] = 2
+"""A cat of 4x6 pixels, and a dog over it."""
+CLASSES = ("background", "cat", "dog")
+
+
+def rectangle(x0: int, y0: int, x1: int, y1: int) -> list[list[float]]:
+    return [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
+
+
+def coco(root: Path, *, runs: bool = False, crowd: bool = False) -> str:
+    flat = lambda points: [[value for point in points for value in point]]  # noqa: E731
+    dog: object = flat(rectangle(6, 4, 12, 8))
+    if runs:
+        mask = np.zeros((H, W), bool)
+        mask[4:8, 6:12] = True
+        stored = mask.ravel(order="F")
+        edges = np.flatnonzero(np.diff(stored)) + 1
+        dog = {"size": [H, W], "counts": np.diff([0, *edges, stored.size]).tolist()}
+    shapes = [
+        {"image_id": 7, "category_id": 30, "segmentation": flat(rectangle(3, 2, 9, 6)), "iscrowd": 0},
+        {"image_id": 7, "category_id": 40, "segmentation": dog, "iscrowd": int(crowd)},
+    ]
+    names = [{"id": 40, "name": "dog"}, {"id": 30, "name": "cat"}]
+    images = [{"id": 7, "file_name": "deep/i0.jpg", "height": H, "width": W}]
+    (root / "a.json").write_text(json.dumps({"images": images, "annotations": shapes, "categories": names}))
+    return "a.json"
+
+
+def labelme(root: Path) -> str:
+    shapes = [  # Pillow's polygons hold their corners, so they end a pixel earlier
+        {"label": "cat", "points": rectangle(3, 2, 8, 5), "shape_type": "polygon"},
+        {"label": "dog", "points": [[6, 4], [11, 7]], "shape_type": "rectangle"},
+    ]
+    (root / "drawn").mkdir()
+    said = {"imagePath": "..\\other\\i0.jpg", "imageHeight": H, "imageWidth": W, "shapes": shapes}
+    (root / "drawn" / "i0.json").write_text(json.dumps(said))
+    return "drawn"
+
+
+def cvat(root: Path) -> str:
+    points = ";".join(f"{x},{y}" for x, y in rectangle(3, 2, 8, 5))
+    (root / "a.xml").write_text(
+        "<annotations><meta><task><labels><label><name>cat</name></label><label><name>dog</name></label></labels></task>"
+        f'</meta><image id="0" name="i0.jpg" width="{W}" height="{H}">'
+        '<mask label="dog" z_order="1" rle="0,24" left="6" top="4" width="6" height="4"/>'
+        f'<polygon label="cat" z_order="0" points="{points}"/></image></annotations>'
+    )
+    return "a.xml"
+
+
+def described(root: Path, make: Callable[..., str], text: str = "", **how: bool) -> Path:
+    save(root / "images" / "i0.png", noise(0, (H, W, 3)))
+    (root / "dataset.toml").write_text(f'annotations = "{make(root, **how)}"\n{text}')
+    return root
+
+
+@pytest.mark.parametrize(("make", "how"), [(coco, {}), (coco, {"runs": True}), (labelme, {}), (cvat, {})])
+def test_drawings_are_label_maps(
+    make: Callable[..., str], how: dict[str, bool], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = open_dataset(described(tmp_path, make, **how))
+    assert data.classes == {"score": CLASSES} and data.ids == ("i0",)
+    assert np.array_equal(data.read("i0").labels["score"], EXPECTED)
+    assert run(["data", "--check", str(tmp_path)]) == 0
+    assert "nothing looks off" in capsys.readouterr().out
+
+
+def test_a_crowd_does_not_count_and_classes_can_be_chosen(tmp_path: Path) -> None:
+    found = open_dataset(described(tmp_path, coco, crowd=True)).read("i0").labels["score"]
+    assert np.array_equal(found, np.where(EXPECTED == 2, 255, EXPECTED))
+    described(tmp_path, coco, 'classes = ["ground", "dog"]\nothers = "void"\n')
+    found = open_dataset(tmp_path).read("i0").labels["score"]
+    assert np.array_equal(found, np.array([0, 255, 1])[EXPECTED])
+    described(tmp_path, coco, 'classes = ["ground", "dog"]\n')
+    with pytest.raises(DataError, match=r"a.json: deep/i0.jpg, shape 1: 'cat' is no class"):
+        open_dataset(tmp_path).read("i0")
+
+
+def test_packed_run_lengths_are_those_of_pycocotools(tmp_path: Path) -> None:
+    mask = pytest.importorskip("pycocotools.mask")
+    described(tmp_path, coco)
+    drawn = (noise(5, (H, W)) > 200).astype(np.uint8)
+    packed = mask.encode(np.asfortranarray(drawn))
+    document = json.loads((tmp_path / "a.json").read_text())
+    counts = {"size": [H, W], "counts": packed["counts"].decode()}
+    document["annotations"] = [{"image_id": 7, "category_id": 40, "segmentation": counts}]
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    assert np.array_equal(open_dataset(tmp_path).read("i0").labels["score"], drawn * 2)
+
+
+BROKEN: dict[str, tuple[Callable[..., str], str, str, str]] = {
+    "no JSON": (coco, "a.json", "", "not JSON"),
+    "other JSON": (coco, "a.json", "[1]", "not COCO's instances"),
+    "no such category": (coco, "a.json", '"category_id": 77', "KeyError 77"),
+    "a line": (coco, "a.json", '"segmentation": [[1, 2, 3, 4]]', "fewer than three points"),
+    "runs of another size": (
+        coco,
+        "a.json",
+        '"segmentation": {"size": [3, 3], "counts": [9]}',
+        r"run lengths of \[3, 3\]",
+    ),
+    "runs too short": (coco, "a.json", '"segmentation": {"size": [12, 20], "counts": [9]}', "do not fill the image"),
+    "not finite": (coco, "a.json", '"segmentation": [[1, 2, NaN, 4, 5, 6]]', "not finite"),
+    "huge": (coco, "a.json", '"height": 99999999', "an image of 99999999x20"),
+    "XML with entities": (cvat, "a.xml", "<!DOCTYPE x [<!ENTITY a 'b'>]><annotations/>", "document type"),
+    "no XML": (cvat, "a.xml", "<annotations>", "not CVAT's for images"),
+    "mask outside": (cvat, "a.xml", 'left="19"', "reaches out of its image"),
+    "a point": (labelme, "drawn/i0.json", '"shape_type": "point"', "a point of 4 points covers no pixels"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_what_is_broken_is_said_in_a_line(kind: str, tmp_path: Path) -> None:
+    import re
+
+    make, name, piece, said = BROKEN[kind]
+    described(tmp_path, make)
+    text = (tmp_path / name).read_text()
+    key = re.match(r'"?[\w]+"?[:=]', piece)
+    if key is None:
+        text = piece
+    else:
+        value = r'(\{[^{}]*\}|\[\[.*?\]\]|"[^"]*"|\d+)'
+        text = re.sub(re.escape(key[0]) + r"\s*" + value, lambda _: piece, text, count=1)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=said) as caught:
+        open_dataset(tmp_path).read("i0")
+    assert name.rpartition("/")[2] in str(caught.value)
