@@ -25,16 +25,17 @@ class ExportFormat:
 EXPORT_FORMATS: Mapping[str, ExportFormat] = MappingProxyType(
     {
         "caffe": ExportFormat(
-            ".caffemodel", (".caffemodel (or .h5, by the name of OUT), and the net beside it as .prototxt",)
+            ".caffemodel", (".caffemodel (or .h5, by the name of OUT),", "and the net beside it as .prototxt")
         ),
         "python": ExportFormat(
-            ".py", ("source of a torch.nn.Module that stands alone; here WEIGHTS may be a prototxt",)
+            ".py", ("source of a torch.nn.Module that stands alone;", "here WEIGHTS may be a prototxt")
         ),
         "onnx": ExportFormat(
             ".onnx",
             (
-                "every blob and layer under its Caffe name, for any height, width and number of images",
-                "where the net allows it (needs the extra: pip install fcn-port[onnx])",
+                "every blob and layer under its Caffe name, for any",
+                "height, width and number of images where the net",
+                "allows it (the extra: pip install fcn-port[onnx])",
             ),
         ),
         "torch-export": ExportFormat(".pt2", ("a .pt2 program for any height and width from 32 up",)),

@@ -14,9 +14,11 @@ from converters.safety import whole_file
 from ..errors import ImageError
 from .bringing import here
 from .device import device_option, find_device
+from .inspect import SizeParam
 from .net_choice import net_options
 from .output import echo, note
 from .progress import progress_bar
+from .registering import register_option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +34,7 @@ class EdgesOptions:
     prototxt: Path | None
     out: Path
     border: int
-    size: int
+    size: tuple[int, int]
     keep_size: bool
     threshold: float
     small_edge: int
@@ -47,7 +49,7 @@ class EdgesOptions:
 @click.option("-o", "--out", type=_Folder, default=".", show_default="this folder", help="Where the edges go.")
 @click.option("--border", type=click.IntRange(min=0), default=128, show_default=True, help="Mirrored pixels around an "
               "image while the net looks at it.")  # fmt: skip
-@click.option("--size", type=click.IntRange(min=8), default=256, show_default=True, help="Edges are drawn N x N.")
+@click.option("--size", type=SizeParam(), default="256x256", show_default=True, help="Of the edges, height first.")
 @click.option("--keep-size", is_flag=True, help="Draw edges at the size of the image instead.")
 @click.option("--threshold", type=click.FloatRange(0, 1), default=25 / 255, show_default="25/255", help="The least "
               "probability of an edge.")  # fmt: skip
@@ -55,6 +57,7 @@ class EdgesOptions:
               "pixels of an edge.")  # fmt: skip
 @click.option("--soft", is_flag=True, help="Write the net's probabilities, too: <image>.soft.png, 255 for certainty.")
 @device_option
+@register_option
 @net_options
 def command(weights: str, images: tuple[Path, ...], **given: Any) -> int:
     """Draw the edges of IMAGES with WEIGHTS, a HED net, as pix2pix made its edges2photo pairs.

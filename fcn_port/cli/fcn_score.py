@@ -14,6 +14,7 @@ from .engine import RunOptions, engine_option, low_memory_option, padded_option,
 from .net_choice import net_options
 from .output import echo, json_option, note, write_columns, write_json
 from .progress import progress_bar
+from .registering import register_option
 
 if TYPE_CHECKING:
     from ..data.records import DataSet
@@ -64,6 +65,7 @@ class FcnScoreOptions(RunOptions):
 @precision_option
 @device_option
 @json_option
+@register_option
 @net_options
 def command(**given: Any) -> int:
     """Score generated street scenes with a segmentation net, as pix2pix and CycleGAN report it.

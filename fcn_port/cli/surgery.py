@@ -14,6 +14,7 @@ from converters.errors import CaffeFormatError
 from .bringing import bring_file, looks_like_a_name
 from .net_choice import net_options
 from .output import echo, json_option, note, size_text, write_columns, write_json
+from .registering import register_option
 
 if TYPE_CHECKING:
     from ..surgery import Surgery
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--num-classes", metavar="N", help="Another number of classes; for two heads sem=33,geo=3.")
 @click.option("--expand-scores", is_flag=True, help="Let the source's classes be the first ones of more.")
 @json_option
+@register_option
 @net_options
 def command(
     net: str, sources: tuple[str, ...], out: Path | None, num_classes: str | None, expand_scores: bool, as_json: bool

@@ -15,6 +15,7 @@ from .input_options import input_change, input_options
 from .net_choice import training_net_options
 from .output import echo, json_option, note, write_json
 from .own_data import DATA_PATH, SMALL, strict_option, tell_doubts, void_option, without_bad
+from .registering import register_option
 from .training_options import loss_options, variation_options
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class TrainOptions:
     "--init", multiple=True, help="Weights to begin with: a release, a file or 'none'. Twice for late fusion's streams."
 )  # fmt: skip
 @click.option("--expand-scores", is_flag=True, help="Let the classes of --init be the first ones of more.")
-@click.option("--out", type=_Folder, help="Where snapshots and the log go; else runs/RECIPE.")
+@click.option("-o", "--out", type=_Folder, help="Where snapshots and the log go; else runs/RECIPE.")
 @click.option("--resume", is_flag=False, flag_value="latest", help="Go on from a snapshot (default: the latest).")
 @click.option("--batch-size", type=_Count, help="Images in a pass, of each process.")
 @click.option("--iter-size", type=_Count, help="Passes in an update.")
@@ -111,6 +112,7 @@ class TrainOptions:
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard's files, too.")
 @device_option
 @json_option
+@register_option
 @training_net_options
 def command(recipe: str | None, solver: Path | None, folder: Path | None, **given: Any) -> int:
     """Train a net as RECIPE says, or as a solver.prototxt says, on a data set.

@@ -32,10 +32,10 @@ HED_INPUT = InputRecipe(name="data", kind="color", channels="bgr", mean=(104.006
 
 @dataclass(frozen=True)
 class Cleaning:
-    """The settings of PostprocessHED.m: the side that maps are resized to (None: as they are), the probability from
-    which a pixel is an edge, and the least number of pixels of an edge."""
+    """The settings of PostprocessHED.m: the size (h, w) that maps are resized to, a number for a square (None: as they
+    are), the probability from which a pixel is an edge, and the least number of pixels of an edge."""
 
-    size: int | None = 256
+    size: int | tuple[int, int] | None = 256
     threshold: float = 25 / 255
     small_edge: int = 5
 
@@ -139,12 +139,13 @@ def without_small(found: np.ndarray, least: int) -> np.ndarray:
     return kept
 
 
-def _resized(probability: np.ndarray, size: int | None) -> np.ndarray:
-    """The map at size x size, bicubic; MATLAB's imresize smooths when it makes a map smaller, and so does Pillow."""
+def _resized(probability: np.ndarray, size: int | tuple[int, int] | None) -> np.ndarray:
+    """The map at this size, bicubic; MATLAB's imresize smooths when it makes a map smaller, and so does Pillow."""
     if size is None:
         return probability
     image = Image.fromarray(np.ascontiguousarray(probability, np.float32))
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+    height, width = (size, size) if isinstance(size, int) else size
+    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def _triangle(values: np.ndarray, radius: int) -> np.ndarray:

@@ -1,0 +1,93 @@
+"""Options that several verbs have are the same everywhere: spelling, kind of value, and what they say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import click
+import pytest
+
+from fcn_port.cli.inspect import SizeParam
+from fcn_port.cli.program import VERBS, cli
+from parity_tests.test_architecture import ROOT
+
+COMMANDS = {verb: cli.get_command(click.Context(cli), verb) for verb in VERBS}
+OPTIONS = {
+    verb: {name: option for option in command.params if isinstance(option, click.Option) for name in option.opts}
+    for verb, command in COMMANDS.items()
+    if command is not None
+}
+TAKES_NETS = ("inspect", "convert", "verify", "export", "diff", "trace", "predict", "edges", "evaluate", "fcn-score")
+TAKES_NETS += ("report", "surgery", "train")
+
+
+def having(name: str) -> dict[str, click.Option]:
+    return {verb: options[name] for verb, options in OPTIONS.items() if name in options}
+
+
+@pytest.mark.parametrize("name", ["--json", "--device", "--input", "--register", "--void", "--engine", "--workers"])
+def test_they_say_the_same_everywhere(name: str) -> None:
+    found = having(name)
+    assert len(found) > 2 and len({(each.help, repr(each.type.name), each.metavar) for each in found.values()}) == 1
+
+
+def test_json_is_a_flag() -> None:
+    assert all(option.is_flag for option in having("--json").values())
+
+
+def test_out_is_a_path_and_has_its_short_form() -> None:
+    for verb, option in having("--out").items():
+        assert "-o" in option.opts and isinstance(option.type, click.Path), verb
+    assert having("-o").keys() == having("--out").keys()
+
+
+def test_a_size_is_height_by_width() -> None:
+    for verb, option in having("--size").items():
+        assert isinstance(option.type, SizeParam), verb
+        assert "height first" in (option.help or ""), verb
+        assert option.type.convert("375", option, None) == (375, 375), "and one number is a square"
+
+
+@pytest.mark.parametrize("verb", TAKES_NETS)
+def test_a_verb_that_takes_nets_has_input_and_register(verb: str) -> None:
+    assert {"--input", "--register"} <= OPTIONS[verb].keys()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_fits_a_narrow_terminal_and_plain_text(verb: str) -> None:
+    """In 72 columns, but for a list of words to choose from, and in ASCII."""
+    command = COMMANDS[verb]
+    assert command is not None
+    with click.Context(command, info_name=verb, terminal_width=72) as context:
+        said = command.get_help(context)
+    assert said.isascii()
+    assert [line for line in said.splitlines() if len(line) > 72 and "|" not in line] == []
+
+
+def run_plainly(*arguments: str, module: bool = True, **environ: str) -> subprocess.CompletedProcess[bytes]:
+    begin = ["-m", "fcn_port"] if module else ["-c", "from fcn_port.cli import main; main()"]
+    return subprocess.run(
+        [sys.executable, *begin, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environ},
+        capture_output=True,
+        timeout=120,
+    )
+
+
+def test_the_module_is_the_program_and_a_plain_terminal_loses_nothing() -> None:
+    """`python -m fcn_port` equals `fcn-port`, in the C locale, without colour, and in a pipe."""
+    plain = {
+        "LANG": "C",
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "NO_COLOR": "1",
+        "COLUMNS": "40",
+    }
+    one = run_plainly("releases", "sample", **plain)
+    other = run_plainly("releases", "sample", module=False, **plain)
+    assert one.returncode == 0 and one.stdout == other.stdout and one.stderr == other.stderr
+    assert b"\x1b[" not in one.stdout and b"\r" not in one.stdout and one.stdout.isascii()
