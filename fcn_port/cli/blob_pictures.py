@@ -47,21 +47,28 @@ def _takes(net: Net) -> bool:
 def write_blob_pictures(net: Net, sources: Sequence[ImageSource], wanted: str, out: Path) -> None:
     """Write the blobs of every image that can be read; the net is run as it is written, padding and all."""
     from ..errors import ImageError
-    from ..inspection import blobs
-    from ..predict import prepare
-    from ..view.feature_maps import feature_maps
 
     names = check_blobs(net, wanted)
     for source in sources:
         try:
-            found = blobs(net, prepare(net, source.path))
+            found = blob_pictures(net, source.path, names)
         except (ImageError, OSError, ValueError) as error:
             note(f"no blobs of {source.path}: {str(error).splitlines()[0]}")
             continue
         folder = (out / source.name).with_name(f"{source.name.name}.blobs")
-        for name in names:
-            _save(feature_maps(name, found[name].cpu().numpy()), folder, name)
+        for name, picture in found.items():
+            _save(picture, folder, name)
         echo(f"-> {folder}")
+
+
+def blob_pictures(net: Net, image: Path, names: Sequence[str]) -> dict[str, Image.Image]:
+    """The pictures of blobs by name, for an image."""
+    from ..inspection import blobs
+    from ..predict import prepare
+    from ..view.feature_maps import feature_maps
+
+    found = blobs(net, prepare(net, image))
+    return {name: feature_maps(name, found[name].cpu().numpy()) for name in names}
 
 
 def write_side_by_side(first: Net, second: Net, image: Path, wanted: str | None, folder: Path) -> None:

@@ -10,8 +10,10 @@ import click
 
 from weights.catalogue import releases
 
+from .blob_pictures import check_blobs
 from .bringing import here
 from .device import device_option, find_device
+from .given_net import check_inputs
 from .inspect import SizeOption, SizeParam
 from .like import card_like
 from .net_choice import net_options
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from ..data.records import DataSet
     from ..evaluation.results import Evaluation
+    from ..nets import Net
     from ..report.page import Page
 
 _File = click.Path(dir_okay=False, path_type=Path)
@@ -41,6 +44,8 @@ class ReportOptions:
     size: SizeOption
     images: int
     limit: int | None
+    image: Path | None
+    blobs: str | None
     threshold: float | None
     void: tuple[int, ...]
     device: str
@@ -59,6 +64,10 @@ class ReportOptions:
 @click.option("--images", type=click.IntRange(min=0), default=4, show_default=True, help="So many best and worst.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first images of the split.")
 @threshold_option
+@click.option(
+    "--image", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The image to show --blobs of."
+)
+@click.option("--blobs", metavar="NAME,NAME...", help="Show these blobs of --image as feature maps; or 'all'.")
 @device_option
 @register_option
 @net_options
@@ -85,10 +94,16 @@ def _page(weights: str, options: ReportOptions) -> Page:
 
     page = Page(Path(weights).name, _definition(weights), options.size, voc_palette())
     folder, golden = options.folder, options.golden
-    net = _load(weights, options) if folder is not None or golden is not None else None
+    if (options.image is None) != (options.blobs is None):
+        raise click.UsageError("--blobs NAMES and --image FILE go together")
+    needed = (folder, golden, options.image)
+    net = _load(weights, options) if any(each is not None for each in needed) else None
     if golden is not None:
         assert net is not None
         page = _with_parity(page, net, golden)
+    if options.image is not None and options.blobs is not None:
+        assert net is not None
+        page = _with_blobs(page, net, options.image, options.blobs, weights)
     evaluation = None
     if options.results is not None:
         from ..evaluation.results import read_evaluation
@@ -114,7 +129,7 @@ def _definition(weights: str) -> Any:
         return None
 
 
-def _load(weights: str, options: ReportOptions) -> nn.Module:
+def _load(weights: str, options: ReportOptions) -> Net:
     from ..loading import attach, load
     from ..nets import definition
 
@@ -129,6 +144,14 @@ def _with_parity(page: Page, net: nn.Module, golden: Path) -> Page:
     from ..report.page import Parity
 
     return replace(page, parity=Parity(golden.name, golden_errors(net, golden), GOLDEN_TOLERANCE))
+
+
+def _with_blobs(page: Page, net: Net, image: Path, wanted: str, weights: str) -> Page:
+    from ..report.page import BlobPictures
+    from .blob_pictures import blob_pictures
+
+    check_inputs(net, weights)
+    return replace(page, blobs=BlobPictures(image.name, blob_pictures(net, image, check_blobs(net, wanted))))
 
 
 def _open(folder: Path, weights: str, evaluation: Evaluation | None, options: ReportOptions) -> DataSet:

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from converters.net import NetSpec
 from converters.version import VERSION
 from weights.records import IGNORE_LABEL
 
 from ..evaluation.results import Evaluation
+from .blobs import blob_section
 from .confusion import confusion
 from .diagram import diagram
 from .gallery import Example, gallery
@@ -30,6 +32,14 @@ class Parity:
 
 
 @dataclass(frozen=True, eq=False)
+class BlobPictures:
+    """The pictures of blobs for the image of this name."""
+
+    image: str
+    pictures: Mapping[str, Image.Image]
+
+
+@dataclass(frozen=True, eq=False)
 class Page:
     """The contents of a page; what is None or empty is left out.
 
@@ -42,6 +52,7 @@ class Page:
     size: tuple[int, int] | None
     palette: np.ndarray
     parity: Parity | None = None
+    blobs: BlobPictures | None = None
     evaluation: Evaluation | None = None
     best: Sequence[Example] = ()
     worst: Sequence[Example] = ()
@@ -68,6 +79,8 @@ def to_html(page: Page) -> Html:
     if page.parity is not None:
         each = page.parity
         parts.append(parity(each.errors, tolerance=each.tolerance, golden=each.golden))
+    if page.blobs is not None:
+        parts.append(blob_section(page.blobs.image, page.blobs.pictures))
     return document(page.title, "".join(parts))
 
 

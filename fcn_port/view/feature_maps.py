@@ -50,7 +50,7 @@ class Scale:
             channels = [part] * 3
         found = (np.stack(channels, axis=-1) * 255).round().astype(np.uint8)
         found[~np.isfinite(values)] = _BROKEN
-        return found
+        return np.asarray(found)
 
 
 def feature_maps(name: str, blob: np.ndarray, *, scale: Scale | None = None) -> Image.Image:

@@ -16,14 +16,14 @@ MINUTE = 60
 
 def folder() -> Path:
     """``$FCN_PORT_OPENCV5``'s environment, else ``.opencv5`` in the project's root."""
-    named = Path(os.environ.get("FCN_PORT_OPENCV5") or PROJECT / ".opencv5")
-    return named.parents[1] if named.is_file() else named
+    named = os.environ.get("FCN_PORT_OPENCV5")
+    return Path(named).parents[1] if named else PROJECT / ".opencv5"
 
 
 def python() -> Path:
     """The interpreter: ``$FCN_PORT_OPENCV5``, else the one of `make opencv5`."""
-    named = Path(os.environ.get("FCN_PORT_OPENCV5") or "")
-    return named if named.is_file() else folder() / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    named = os.environ.get("FCN_PORT_OPENCV5")
+    return Path(named) if named else folder() / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def why_not_ready() -> str | None:

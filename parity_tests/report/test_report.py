@@ -139,6 +139,17 @@ def test_hostile_names_stay_text() -> None:
 # --- the trace -------------------------------------------------------------------------------------------------------
 
 
+def test_blobs_of_an_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page, image = tmp_path / "page.html", str(ROOT / "weights" / "sample" / "shapes.png")
+    asked = ["report", SAMPLE, "--like", "voc-fcn8s", "-o", str(page)]
+    assert run([*asked, "--image", image, "--blobs", "conv3_3,score"]) == 0
+    found = Reader(page.read_text())
+    assert "conv3_3" in found.words and found.count["img"] == 2
+    assert all(each.startswith("data:image/png;base64,") for each in found.addresses)
+    for wrong in (["--blobs", "score"], ["--image", image], ["--image", image, "--blobs", "no"]):
+        assert run([*asked, *wrong]) == 2
+
+
 def rows_of(spec: NetSpec, size: tuple[int, int]) -> dict[str, BlobRow]:
     return {row.name: row for row in trace_rows(spec, size)}
 
