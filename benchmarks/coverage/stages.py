@@ -54,6 +54,15 @@ class _Work:
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
 
 
+OPENCVS_OWN = {
+    "UnitInnerProduct": "it passes over inner_product_param.normalize",
+    "UnitChannels": "it passes over normalize_param",
+    "transpose": "it passes over inner_product_param.transpose",
+    "Axpy": "its Axpy is not SENet's (axpy_layer.cpp)",
+}
+"""Layers, by our class, that OpenCV 4 loads and computes in another way than their source; see docs/layers.md."""
+
+
 class NothingToCompareError(Exception):
     """The other program is not installed, or does not load this net."""
 
@@ -149,6 +158,10 @@ def _compare_opencv(work: _Work) -> None:
         raise NothingToCompareError("OpenCV is not installed") from None
     if not hasattr(cv2.dnn, "readNetFromCaffe"):
         raise NothingToCompareError(f"OpenCV {cv2.__version__} reads no Caffe files")
+    assert work.spec is not None
+    own = next((OPENCVS_OWN[kind] for kind in _kinds(work.spec) if kind in OPENCVS_OWN), None)
+    if own is not None:
+        raise NothingToCompareError(f"OpenCV {cv2.__version__}: {own}")
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
         prototxt, weights = _write(work, Path(folder))
@@ -161,6 +174,13 @@ def _compare_opencv(work: _Work) -> None:
         except cv2.error as error:
             raise NothingToCompareError(f"OpenCV {cv2.__version__} does not load or run it: {error.err}") from None
     _compare(work.outputs, _without_missing_regions(work, found))
+
+
+def _kinds(spec: NetSpec) -> Iterator[str]:
+    for layer in spec.layers:
+        if layer.type == "InnerProduct" and layer.message.inner_product_param.transpose:
+            yield "transpose"
+        yield type(layer.params).__name__
 
 
 def _without_missing_regions(work: _Work, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

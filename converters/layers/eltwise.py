@@ -56,6 +56,11 @@ class Eltwise(Layer):
         other = fork.word("operation", "")
         if other in OTHER_OPERATIONS:
             return _other(spec, OTHER_OPERATIONS[other], coefficients)
+        if other:
+            problem = (
+                f"field 'eltwise_param.operation' has a value ({other[:40]}) unknown to BVLC Caffe and to Synopsys'"
+            )
+            raise refuse(spec, problem, hint="Caffe's values: PROD, SUM, MAX; Synopsys': DIV, MIN")
         if coefficients and operation == "PROD":
             raise refuse(spec, "a product takes no coefficients")
         lost = [bottom for bottom in spec.bottoms if bottom in spec.tops]

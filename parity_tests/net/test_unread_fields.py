@@ -49,7 +49,6 @@ def test_harmless_fields_pass(text: str) -> None:
         ('type: "Eltwise" bottom: "x" eltwise_param { operation: SUB }', "Caffe's values: PROD, SUM, MAX"),
         ('type: "LRN" lrn_param { norm_region: MIN }', "lrn_param.norm_region"),
         ('type: "Softmax" softmax_param { temperature: 2 }', "softmax_param.temperature"),
-        ('type: "InnerProduct" inner_product_param { num_output: 1 normalize: true }', "inner_product_param.normalize"),
         ('type: "Normalize" normalize_param { bp: 3 }', "normalize_param.bp"),
     ],
 )
