@@ -22,8 +22,8 @@ SUM = """layer { name: "b" type: "Convolution" bottom: "x" top: "b" convolution_
 layer { name: "s" type: "Eltwise" bottom: "b" bottom: "y" top: "s" }"""
 
 
-def net_of(channels: int, settings: str, behind: str) -> CaffeNet:
-    shape = f"dim: [1, {channels}, 8, 8]"
+def net_of(channels: int, settings: str, behind: str, *, side: int = 8) -> CaffeNet:
+    shape = f"dim: [1, {channels}, {side}, {side}]"
     return filled(CaffeNet(parse_prototxt(f"""
         layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ {shape} }} }} }}
         layer {{ name: "y" type: "Convolution" bottom: "x" top: "y" convolution_param {{ {settings} }} }}
@@ -69,6 +69,20 @@ def test_small_tiles(behind: str) -> None:
         x = torch.randn(2, 24, h, w, generator=torch.Generator().manual_seed(h))
         net = net_of(24, "num_output: 40 kernel_size: 3 pad: 1", behind)
         check(net, x, "winograd_3_small", "3x3 by Winograd's filtering, small tiles")
+
+
+@pytest.mark.parametrize(("form", "side"), [("winograd_3", 3), ("winograd_3_small", 3), ("winograd_5", 5)])
+@pytest.mark.parametrize("dilation", [2, 3])
+@pytest.mark.parametrize("behind", [RELU, SUM], ids=["relu", "sum"])
+def test_dilated_windows(form: str, side: int, dilation: int, behind: str) -> None:
+    """Rows and columns a dilation apart, by Winograd's filtering; only where the padding is a multiple of it."""
+    for h, w, pad in ((8, 8, dilation), (13, 17, 2 * dilation), (14, 15, 0)):
+        settings = f"num_output: 40 kernel_size: {side} pad: {pad} dilation: {dilation}"
+        x = torch.randn(2, 24, h, w, generator=torch.Generator().manual_seed(h))
+        if h + 2 * pad >= dilation * (side - 1) + 1 + dilation:
+            check(net_of(24, settings, behind, side=16), x, form, f"{side}x{side} by Winograd's filtering")
+    odd = net_of(24, f"num_output: 40 kernel_size: {side} pad: {dilation + 1} dilation: {dilation}", behind, side=16)
+    check(odd, torch.randn(1, 24, 14, 14), form, f"{side}x{side} product")
 
 
 @pytest.mark.parametrize("kernel", ["kernel_size: 3", "kernel_size: 5", "kernel_h: 3 kernel_w: 1"])

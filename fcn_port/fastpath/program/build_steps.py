@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from converters.layers import eltwise, lrn, neuron
 
@@ -115,10 +116,18 @@ def tasks_of(
         cut = divide_depthwise(kernel_h=kernel.window[0], in_w=x.size[3], channels=c, h=h, images=n, threads=threads)
         settings |= {"block": cut.block, "group": cut.group}
         return [NativeTask("depthwise", x, y, z, packed, settings, parameters=slope)]
-    return [
-        _one_group(operation, kernel, x, y, z, weights, settings, slope, group, threads)
-        for group in range(kernel.groups)
-    ]
+    groups = range(kernel.groups)
+    apart = kernel.dilation[0]
+    if not kernel.name.startswith("winograd") or apart == 1:
+        return [_one_group(operation, kernel, x, y, z, weights, settings, slope, group, threads) for group in groups]
+    settings |= {"top": kernel.pad[0] // apart, "left": kernel.pad[1] // apart}
+    return [  # the rows and columns that a dilated window reads are a blob of their own
+        _one_group(
+            operation, kernel, x.every(apart, *at), y.every(apart, *at), z and z.every(apart, *at), weights, settings,
+            slope, group, threads,
+        )
+        for group in groups for at in product(range(apart), repeat=2)
+    ]  # fmt: skip
 
 
 def _one_group(

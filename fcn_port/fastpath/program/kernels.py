@@ -96,10 +96,12 @@ def _cycles(product: KernelChoice, channels: int, features: int, top: BlobPlace)
     for levels in (1, 2):
         if channels % (LANES * 2**levels) == 0:
             cycles[f"strassen_{levels}"] = _strassen_cycles(levels, product, channels, features, top)
-    if set(product.stride) == set(product.dilation) == {1}:
+    apart = product.dilation[0]
+    divides = all(pad % apart == 0 for pad in product.pad) and min(top.size[2:]) >= apart
+    if set(product.stride) == {1} and len(set(product.dilation)) == 1 and divides:
         for form, (side, _) in FORMS.items():
             if product.window == (side, side) and channels >= LEAST_CHANNELS.get(form, 1):
-                cycles[form] = _winograd_cycles(form, channels, features, top)
+                cycles[form] = _winograd_cycles(form, channels, features, top, apart)
     return cycles
 
 
@@ -159,14 +161,15 @@ def _strassen_cycles(levels: int, kernel: KernelChoice, channels: int, features:
     return _with_reading((1.03, 1.08)[levels - 1] * sums, 4 * points * length * panels * PANEL, times) + moving
 
 
-def _winograd_cycles(form: str, channels: int, features: int, top: BlobPlace) -> float:
+def _winograd_cycles(form: str, channels: int, features: int, top: BlobPlace, apart: int) -> float:
+    """`apart`: the dilation; so many rows and columns apart lie the parts that are computed by themselves."""
     n, _, h, w = top.size
     side, tile = FORMS[form]
     points = (tile + side - 1) ** 2
-    tiles = n * -(-h // tile) * -(-w // tile)
+    tiles = n * apart**2 * -(-h // (apart * tile)) * -(-w // (apart * tile))
     sums = points * tiles * channels * _lanes(features)
     moving = tiles * (60 + 4 * points * _lanes(channels) + 4 * points * _lanes(features))
-    return _with_reading(1.15 * sums, 4 * points * channels * features) + moving
+    return _with_reading(1.15 * sums, 4 * points * channels * features, apart**2) + moving
 
 
 def _lanes(channels: int) -> int:
