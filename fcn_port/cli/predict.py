@@ -120,6 +120,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     from ..detection import finds_objects
     from ..predict.image_lists import gather, is_single
     from ..predict.meaning import names_images
+    from ..publishing import is_published
     from .filming import every_picture, video_sources
 
     videos = video_sources(images)
@@ -128,7 +129,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     options, one = PredictOptions(**given), is_single(images)
-    if Path(weights).is_dir():
+    if Path(weights).is_dir() and not is_published(Path(weights)):
         if videos:
             raise click.UsageError("a video needs a net that labels pixels; give these nets its frames as images")
         return _of_faces(Path(weights), sources, options, out=out, as_json=as_json, one=one)

@@ -16,10 +16,10 @@ from converters.lazy import lazy_attributes
 if TYPE_CHECKING:
     from .folder import checked_folder
     from .hub import fetch_from_hub, is_on_hub
-    from .records import PublishedNet
+    from .records import PublishedNet, is_published
     from .writing import publish
 
-__all__ = ["PublishedNet", "checked_folder", "fetch_from_hub", "is_on_hub", "publish"]
+__all__ = ["PublishedNet", "checked_folder", "fetch_from_hub", "is_on_hub", "is_published", "publish"]
 
 __getattr__, __dir__ = lazy_attributes(
     __name__,
@@ -28,6 +28,7 @@ __getattr__, __dir__ = lazy_attributes(
         "checked_folder": "folder",
         "fetch_from_hub": "hub",
         "is_on_hub": "hub",
+        "is_published": "records",
         "publish": "writing",
     },
 )

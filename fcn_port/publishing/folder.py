@@ -11,7 +11,7 @@ from converters.safety import sha256_of
 
 from ..nets.net import as_net
 from ..recording import golden_errors
-from .records import CONFIG, GOLDEN, WEIGHTS, PublishedNet
+from .records import CONFIG, GOLDEN, WEIGHTS, PublishedNet, is_published
 
 _NEEDED = (WEIGHTS, GOLDEN)
 """The files that loading a net reads; others, such as ONNX, need not have been fetched."""
@@ -23,7 +23,7 @@ def checked_folder(folder: Path) -> PublishedNet:
     A name in config.json leads to no file: only those that this project writes are opened. FileNotFoundError where
     config.json or one of the files is missing, CaffeFormatError for what is damaged, MismatchError for another file.
     """
-    if not (folder / CONFIG).is_file():
+    if not is_published(folder):
         raise CaffeFormatError(
             f"a folder without {CONFIG}; expected a net that `fcn-port publish` wrote, or a file of weights",
             path=folder,

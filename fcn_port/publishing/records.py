@@ -17,6 +17,11 @@ CONFIG, WEIGHTS, ONNX, GOLDEN, CARD = "config.json", "model.safetensors", "onnx/
 """The files of a published net."""
 
 
+def is_published(folder: Path) -> bool:
+    """True for a folder with a published net's config.json, whatever is in that."""
+    return (folder / CONFIG).is_file()
+
+
 @dataclass(frozen=True)
 class PublishedFile:
     """A file's size in bytes and its SHA-256 in hex."""

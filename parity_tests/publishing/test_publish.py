@@ -19,7 +19,7 @@ from converters import CaffeFormatError
 from converters.errors import MismatchError
 from fcn_port.cli import run
 from fcn_port.publishing import publish, writing
-from parity_tests.serving.nets import largest_channel, write_largest_channel
+from parity_tests.serving.nets import largest_channel, png_of, stripes, write_largest_channel
 from parity_tests.test_architecture import ROOT
 from parity_tests.verbs import SAMPLE
 
@@ -69,6 +69,13 @@ def test_it_loads_as_the_net_that_it_was(published: Path) -> None:
     net, x = fcn_port.load(published), torch.randn(1, 3, 5, 7)
     assert torch.equal(net(x), largest_channel()(x))
     assert net.classes == {"score": ("a", HOSTILE, "c")} and net.card.licence == "MIT"
+
+
+def test_predict_takes_the_folder(published: Path, tmp_path: Path) -> None:
+    """A folder with a config.json is a published net; another one may hold MTCNN's three."""
+    (tmp_path / "a.png").write_bytes(png_of(stripes()))
+    argv = ["predict", str(published), str(tmp_path / "a.png"), "--padded", "-o", str(tmp_path / "out")]
+    assert run(argv) == 0 and (tmp_path / "out" / "a.labels.png").exists()
 
 
 def test_the_card_says_where_from_and_what_was_verified_and_harms_nobody(published: Path, caffemodel: Path) -> None:
