@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from converters import CaffeModel, parse_prototxt, write_caffemodel
 from fcn_port.cli import run
 from fcn_port.data import DataError, net_inputs, open_dataset
 from fcn_port.data.inputs import InputChange, inputs_of
@@ -146,3 +147,24 @@ def test_changes_of_inputs() -> None:
     assert InputChange(mean=(5.0,)).applied(own).inputs[1].mean == (9,)
     with pytest.raises(DataError, match="2 means"):
         color(mean=(1.0, 2.0))
+
+
+def test_evaluate_takes_another_way_to_make_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A score of the first channel beside a constant: which pixels are class 1 moves with --mean and --channels."""
+    made(tmp_path, channels=3, classes=2)
+    weights = np.zeros((2, 3, 1, 1), np.float32)
+    weights[1, 0] = 1
+    text = HEAD.format(channels=3).replace('top: "label"', "").replace(" shape { dim: 1 dim: 1 dim: 12 dim: 16 }", "")
+    score = SCORE.format(name="score", classes=2, value=0, loss="SoftmaxWithLoss")
+    text += score.partition('layer { name: "score_loss"')[0]
+    spec = parse_prototxt(text)
+    write_caffemodel(CaffeModel(spec, {"score": (weights, np.zeros(2, np.float32))}), tmp_path / "net.caffemodel")
+    words = ["evaluate", str(tmp_path / "net.caffemodel"), "--data", str(tmp_path), "--no-cache", "--json"]
+    images = np.concatenate([noise(number, (12, 16, 3)).reshape(-1, 3) for number in range(3)])
+    for more, order, mean in ((["--mean", "90"], 2, 90), (["--mean", "1,2,90", "--channels", "rgb"], 0, 1)):
+        assert run([*words, *more]) == 0
+        (found,) = json.loads(capsys.readouterr().out)["tasks"]
+        expected = ((images[:, order] > mean) == (images[:, 0] > 127)).mean()
+        assert found["overall_accuracy"] == pytest.approx(expected, abs=1e-9), more
+    assert run([*words, "--mean", "no.binaryproto"]) == 2
+    assert "neither numbers such as 104,117,123 nor a file" in capsys.readouterr().err
