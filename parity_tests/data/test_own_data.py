@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -343,3 +344,11 @@ def test_ade20k_counts_from_1(tmp_path: Path) -> None:
     assert colours is not None and colours[149].tolist() == [92, 0, 255]
     with pytest.raises(FileNotFoundError, match="no split 'testing'"):
         open_dataset(tmp_path, split="testing")
+
+
+def test_the_colours_of_ade20k_are_those_of_its_authors() -> None:
+    """The digest is of `colors` in CSAILVision/sceneparsing, visualizationCode/color150.mat, row by row."""
+    colours = palette("ade20k")
+    assert colours is not None
+    found = hashlib.sha256(colours[:150].tobytes()).hexdigest()
+    assert found == "ce475c9151035eff51f4cf27fd7d906959b1480f6d15b9423ae2417c1b23a0ed"
