@@ -8,6 +8,8 @@ JOBS ?= 2
 TARGETS ?=
 KILLS ?= 200
 SEED ?= 1
+IMAGES ?= 60
+SPLIT ?=
 WRITE ?=
 
 VENV := .venv
@@ -19,18 +21,23 @@ SHAPES := build/sample
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 
 # A PYTHON that was asked for counts: what is installed for another one goes.
-ifneq ($(filter command environment,$(origin PYTHON)),)
+ifeq ($(origin PYTHON)$(findstring n,$(firstword -$(MAKEFLAGS))),command line)
 $(shell $(PYTHON) .ci/venv.py $(VENV) --outdated)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo sample convert voc-numbers test check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast test-native-sanitized check-oldest check-pythons docs notebooks check-links opencv5 test-opencv5
+.PHONY: help demo gallery sample convert voc-numbers test check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast test-native-sanitized check-oldest check-pythons docs notebooks check-links opencv5 test-opencv5
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/ready ## the whole job on the bundled small release, with no network: convert, trace, check, segment, report
 	@$(FCN_PORT) demo
+
+gallery: $(VENV)/ready ## a page with your VOC images, what a net sees in them, and the scores: make gallery VOC=VOCdevkit/VOC2011
+	@test -n "$(VOC)" || { echo "say where the images are: make gallery VOC=VOCdevkit/VOC2011"; exit 2; }
+	@$(FCN_PORT) report $(RELEASE) --data "$(VOC)" $(if $(SPLIT),--split $(SPLIT)) --limit $(IMAGES) --images 12 --out gallery.html
+	@echo "Open gallery.html"
 
 sample: $(VENV)/ready ## train the small release again, in a quarter of an hour: data, training, export, score
 	@rm -rf $(SHAPES)

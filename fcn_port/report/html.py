@@ -93,7 +93,10 @@ code, .name, .size, .value { font-family: ui-monospace, "SF Mono", Menlo, Consol
   background: repeating-linear-gradient(45deg, var(--cut) 0 2px, transparent 2px 6px) }
 .scale .image { top: -2px; bottom: -2px; background: var(--image); border: solid var(--mark); border-width: 0 1px }
 .scroll { overflow: auto; width: fit-content; max-width: 100%; border: 1px solid var(--line);
-  border-radius: .4rem; padding: .4rem }
+  border-radius: .4rem; padding: .4rem; background: linear-gradient(90deg, var(--paper) 2rem, transparent) local,
+  linear-gradient(270deg, var(--paper) 2rem, transparent) local,
+  linear-gradient(90deg, var(--bar), transparent 1rem) scroll,
+  linear-gradient(270deg, var(--bar), transparent 1rem) scroll }
 .scroll svg { display: block; font: 11px system-ui, sans-serif; fill: var(--ink) }
 .pictures { display: grid; grid-template-columns: repeat(4, 1fr); gap: .5rem; margin: 0 0 .4rem }
 .pictures img { width: 100%; height: auto; display: block; border-radius: 3px; background: var(--track) }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -72,6 +73,16 @@ def test_shell_lines_are_ones_that_the_program_takes(block: Block) -> None:
 )
 def test_wrong_lines_are_noticed(line: str, said: str) -> None:
     assert said in (problem_of(line) or "")
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+def test_the_lines_of_the_makefile_are_ones_that_the_program_takes() -> None:
+    """Those that show a person's own images; `make -n` says them and does nothing."""
+    for target in ("gallery", "voc-numbers", "convert"):
+        command = ["make", "-n", target, "VOC=VOCdevkit/VOC2011", "SPLIT=val"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        lines = [line for line in done.stdout.replace("\\\n", " ").splitlines() if "bin/fcn-port" in line[:20]]
+        assert lines and [problem_of(line) for line in lines if problem_of(line)] == [], done.stderr
 
 
 @pytest.mark.parametrize("block", by_language("toml"))
