@@ -51,6 +51,8 @@ class PredictOptions(NetOptions):
     tile: int | None
     verbose: bool
     least_score: float | None
+    geotiff: bool
+    polygons: bool
     every_frame: bool
     frames: int | None
     classes: Path | None
@@ -67,6 +69,10 @@ class PredictOptions(NetOptions):
 @like_option
 @click.option("--scores", is_flag=True, help="Write the scores of all classes, too: <image>.scores.npz.")
 @click.option("--probabilities", is_flag=True, help="Write a grey picture for each class: <image>.probabilities/.")
+@click.option(
+    "--geotiff", is_flag=True, help="Write labels as a GeoTIFF where the image lies, too: <image>.labels.tif."
+)
+@click.option("--polygons", is_flag=True, help="Write the outlines of labels: <image>.polygons.geojson.")
 @threshold_option
 @click.option(
     "--every-frame", is_flag=True, help="Of a file of several pictures: do each. Of a video: write its frames."
@@ -180,10 +186,12 @@ def _of_pixels(
     from ..predict.dense_crf import DenseCrf
     from ..predict.segmenting import ReadOptions
     from .filming import film_all
+    from .geography import check_rasterio
     from .segmenting import WantedFiles, segment_images
 
     _check_tiles(net, weights, options.tile)
     _check_results(net, options)
+    check_rasterio(wanted=options.geotiff or options.polygons)
     net = run_as_told(net, options)
     keep = options.scores or options.probabilities
     explained: set[tuple[int, int]] = set()
@@ -193,8 +201,9 @@ def _of_pixels(
 
     reading = ReadOptions(options.tile, keep, options.threshold, _views(options), DenseCrf() if options.crf else None)
     wanted = WantedFiles(
-        out=out, scores=options.scores, probabilities=options.probabilities, areas=options.areas, coco=options.coco
-    )
+        out=out, scores=options.scores, probabilities=options.probabilities, geotiff=options.geotiff,
+        polygons=options.polygons, areas=options.areas, coco=options.coco,
+    )  # fmt: skip
     if videos:
         return film_all(
             net, sources, reading=reading, batch=options.batch, wanted=wanted, every_frame=options.every_frame,
@@ -223,7 +232,10 @@ def _refuse_of_pictures(net: Net, options: PredictOptions) -> None:
     wrong = [name for name, value in of_frames.items() if value and not options.every_frame]
     if wrong:
         raise click.UsageError(f"of a video, {', '.join(wrong)} goes with --every-frame")
-    tables = [name for name, value in {"--areas": options.areas, "--coco": options.coco}.items() if value]
+    of_images = {
+        "--areas": options.areas, "--coco": options.coco, "--geotiff": options.geotiff, "--polygons": options.polygons,
+    }  # fmt: skip
+    tables = [name for name, value in of_images.items() if value]
     if tables:
         raise click.UsageError(f"{', '.join(tables)} is for images; --json has the areas of a video")
 
@@ -279,7 +291,8 @@ def _check_results(net: Net, options: PredictOptions) -> None:
         raise click.UsageError("the net gives labels and no scores, which --flip, --scales and --crf begin with")
     if kinds == {"labels"} and (options.scores or options.probabilities):
         raise click.UsageError("the net gives labels and no scores: --scores and --probabilities have nothing to write")
-    if kinds == {"map"} and (options.probabilities or (options.threshold is None and (options.areas or options.coco))):
+    of_classes = options.areas or options.coco or options.geotiff or options.polygons
+    if kinds == {"map"} and (options.probabilities or (options.threshold is None and of_classes)):
         raise click.UsageError("the net gives a map of values and no classes; --threshold VALUE makes two of it")
 
 
@@ -292,6 +305,8 @@ def _refuse_of_pixels(options: PredictOptions) -> None:
         "--coco": options.coco,
         "--flip": options.flip,
         "--scales": options.scales,
+        "--geotiff": options.geotiff,
+        "--polygons": options.polygons,
         "--crf": options.crf,
         "--tile": options.tile,
         "--threshold": options.threshold is not None,

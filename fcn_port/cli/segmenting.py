@@ -32,6 +32,8 @@ class WantedFiles:
     out: Path
     scores: bool = False
     probabilities: bool = False
+    geotiff: bool = False
+    polygons: bool = False
     areas: Path | None = None
     coco: Path | None = None
 
@@ -147,12 +149,17 @@ def _done(
     """The result of an image, written; None, and a line in `failed`, where it could not be done."""
     from converters.errors import CaffeFormatError
 
+    from ..errors import ImageError
+    from .geography import add_geography
+
     if predicted.seen is None:
         failed.append(Failed(predicted.source.path, predicted.problem or ""))
         return None
     try:
         outputs = list(written(predicted.seen, wanted.out / predicted.source.name, wanted))
-    except CaffeFormatError as error:  # labels that a picture cannot hold
+        if wanted.geotiff or wanted.polygons:
+            add_geography(predicted.seen, outputs, predicted.source, wanted)
+    except (CaffeFormatError, ImageError) as error:  # labels that a picture cannot hold
         if one:
             raise
         failed.append(failure(predicted.source.path, error))
@@ -240,7 +247,7 @@ def tell(results: list[dict[str, Any]], failed: list[Failed], *, engine: str, as
                 echo(_said(each))
             else:
                 write_columns([(name, f"{share:.1%}") for name, share in each["classes"].items()], right=(1,))
-            for kind in ("labels", "overlay", "map", "scores", "probabilities"):
+            for kind in ("labels", "overlay", "map", "scores", "probabilities", "geotiff", "polygons"):
                 if kind in each:
                     echo(f"-> {each[kind]}")
     tell_failed(failed, len(results) + len(failed))

@@ -21,6 +21,8 @@ SIDECAR = ".labels.json"
 """The ending of the table of classes beside an image's labels."""
 CLASSIFICATION = ".classes.json"
 """The ending of the classes that a net gives an image as a whole."""
+GEOTIFF, POLYGONS = ".labels.tif", ".polygons.geojson"
+"""The endings of an image's labels as a GeoTIFF, and of their outlines."""
 MAP = ".map.png"
 """The ending of a map of values."""
 PROBABILITIES, MAPS, FRAMES = ".probabilities", ".maps", ".frames"
@@ -90,7 +92,7 @@ def _below(folder: Path) -> Iterator[Path]:
         for file in sorted(files, key=_order):
             if (
                 not file.startswith(".")
-                and not file.endswith((*OUTPUTS, *DETECTIONS, MAP))
+                and not file.endswith((*OUTPUTS, *DETECTIONS, MAP, GEOTIFF))
                 and Path(file).suffix.lower() in endings
             ):
                 yield Path(place, file)

@@ -12,9 +12,11 @@ from PIL import Image
 from fcn_port import load, segment
 from fcn_port.cli import run
 from fcn_port.errors import ImageError
+from fcn_port.predict.palettes import palette as found_palette
 from fcn_port.predict.palettes import voc_palette
 from fcn_port.predict.segmentation import Segmentation
 from parity_tests.test_architecture import ROOT
+from weights.catalogue import datasets
 
 SAMPLE = ROOT / "weights" / "sample" / "shapes-fcn8s.caffemodel"
 
@@ -40,6 +42,19 @@ def test_a_first_class_that_is_a_thing_is_drawn() -> None:
     assert not np.array_equal(np.asarray(wall.overlay()), wall.image) and wall._legend()[0][0] == "wall 100.0%"
     assert np.array_equal(np.asarray(background.overlay()), background.image) and background._legend() == []
     assert np.array_equal(np.asarray(seen(labels, ()).overlay()), background.image)  # of no names nothing is known
+
+
+@pytest.mark.parametrize("name", ["voc", "nyud", "siftflow", "pascalcontext", "cityscapes", "camvid", "ade20k"])
+def test_class_0_of_each_data_set(name: str) -> None:
+    """Drawn and in the legend where it is a thing: NYUDv2's wall, SIFT Flow's awning, Cityscapes' road."""
+    data = datasets()[name]
+    things = {"nyud": "wall", "siftflow": "awning", "cityscapes": "road", "camvid": "sky", "ade20k": "wall"}
+    names = next(iter(data.heads.values()))
+    whole = Segmentation(np.zeros((20, 30), np.uint8), None, np.full((20, 30, 3), 200, np.uint8), names,
+                         found_palette(data.palette or "voc"))  # fmt: skip
+    drawn = [entry for entry, _ in whole._legend()]
+    assert drawn == ([f"{things[name]} 100.0%"] if name in things else [])
+    assert np.array_equal(np.asarray(whole.overlay()), whole.image) == (name not in things)
 
 
 def test_a_legend_leaves_out_what_would_read_zero() -> None:

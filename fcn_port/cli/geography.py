@@ -1,0 +1,56 @@
+"""--geotiff and --polygons of `fcn-port predict`: labels that lie where their image lies, and their outlines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ..predict.image_lists import ImageSource
+    from ..predict.segmenting import OfPixels
+    from .segmenting import WantedFiles
+
+
+def check_rasterio(*, wanted: bool) -> None:
+    """UsageError where rasterio is needed and not installed."""
+    from importlib.util import find_spec
+
+    if wanted and find_spec("rasterio") is None:
+        raise click.UsageError("--geotiff and --polygons need rasterio\n  pip install fcn-port[geo]")
+
+
+def add_geography(
+    heads: Mapping[str, OfPixels], outputs: Sequence[dict[str, Any]], source: ImageSource, wanted: WantedFiles
+) -> None:
+    """Write the GeoTIFF and the polygons of each output beside its labels, and add their paths to `outputs`.
+
+    ImageError for a GeoTIFF of an image that has no place.
+    """
+    from converters.safety import whole_file
+
+    from ..errors import ImageError
+    from ..predict.geo import geojson, georeference, write_geotiff
+    from ..predict.image_lists import GEOTIFF, OUTPUTS, POLYGONS
+    from ..predict.segmentation import Segmentation
+
+    for seen, written in zip(heads.values(), outputs, strict=True):
+        if not isinstance(seen, Segmentation):
+            continue
+        base = str(written["labels"]).removesuffix(OUTPUTS[0])
+        h, w = seen.labels.shape
+        place = georeference(source.path, (int(h), int(w)))
+        if wanted.polygons:
+            written["polygons"] = Path(base + POLYGONS)
+            with whole_file(written["polygons"], durable=False, follow=False) as file:
+                file.write(geojson(seen, place).encode())
+        if wanted.geotiff:
+            if place is None:
+                raise ImageError(
+                    f"{source.path}: no GeoTIFF that says where it lies; only its other results are written"
+                )
+            written["geotiff"] = Path(base + GEOTIFF)
+            with whole_file(written["geotiff"], durable=False, follow=False) as file:
+                write_geotiff(seen, place, file)
