@@ -22,7 +22,9 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 
 # A PYTHON that was asked for counts: what is installed for another one goes.
 ifeq ($(origin PYTHON)$(findstring n,$(firstword -$(MAKEFLAGS))),command line)
+ifneq ($(filter-out help clean,$(MAKECMDGOALS)),)
 $(shell $(PYTHON) .ci/venv.py $(VENV) --outdated)
+endif
 endif
 
 .DEFAULT_GOAL := help
