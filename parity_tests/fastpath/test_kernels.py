@@ -21,6 +21,8 @@ RELU = 'layer { name: "r" type: "ReLU" bottom: "y" top: "y" }'
 SUM = """layer { name: "b" type: "Convolution" bottom: "x" top: "b" convolution_param { %s } }
 layer { name: "s" type: "Eltwise" bottom: "b" bottom: "y" top: "s" }"""
 
+BOTH = f"{SUM} {RELU.replace('y', 's')}"
+
 
 def net_of(channels: int, settings: str, behind: str, *, side: int = 8) -> CaffeNet:
     shape = f"dim: [1, {channels}, {side}, {side}]"
@@ -44,7 +46,7 @@ def check(net: CaffeNet, x: torch.Tensor, prefer: str | None, how: str) -> None:
 
 
 @pytest.mark.parametrize("prefer", ["product", "strassen_1", "strassen_2"])
-@pytest.mark.parametrize("behind", ["", RELU, SUM, f"{SUM} {RELU.replace('y', 's')}"], ids=["", "relu", "sum", "both"])
+@pytest.mark.parametrize("behind", ["", RELU, BOTH], ids=["", "relu", "both"])
 @pytest.mark.parametrize(
     ("channels", "settings"),
     [
@@ -58,7 +60,7 @@ def check(net: CaffeNet, x: torch.Tensor, prefer: str | None, how: str) -> None:
 def test_products(prefer: str, behind: str, channels: int, settings: str) -> None:
     """At sizes whose positions are and are not a multiple of the rows that go together."""
     how = {"product": "product", "strassen_1": "Strassen's algorithm", "strassen_2": "algorithm, twice"}[prefer]
-    for h, w in ((8, 8), (5, 3), (13, 7)):
+    for h, w in ((8, 8), (13, 7)):
         x = torch.randn(2, channels, h, w, generator=torch.Generator().manual_seed(h))
         check(net_of(channels, settings, behind), x, prefer, how)
 
@@ -87,12 +89,12 @@ def test_dilated_windows(form: str, side: int, dilation: int, behind: str) -> No
 
 @pytest.mark.parametrize("kernel", ["kernel_size: 3", "kernel_size: 5", "kernel_h: 3 kernel_w: 1"])
 @pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (3, 1), (1, 2)])
-@pytest.mark.parametrize("behind", ["", RELU, SUM], ids=["", "relu", "sum"])
+@pytest.mark.parametrize("behind", ["", BOTH], ids=["", "both"])
 def test_depthwise(kernel: str, stride: int, dilation: int, behind: str) -> None:
     for channels, pad in ((16, 1), (20, 2)):
         settings = f"num_output: {channels} group: {channels} {kernel} pad: {pad} stride: {stride} dilation: {dilation}"
         net = net_of(channels, settings, behind)
-        for h, w in ((7, 7), (9, 14), (12, 9)):
+        for h, w in ((7, 7), (9, 14)):
             x = torch.randn(2, channels, h, w, generator=torch.Generator().manual_seed(h))
             check(net, x, None, "depthwise")
 
