@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import click
 
 from ..training.choices import LossName
 
 
-def _class_weights(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+def _class_weights(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[float, ...] | Literal["median"] | None:
     """Numbers of at least 0, parted by commas, or "median"."""
-    if value is None or value == "median":
-        return value
+    if value is None:
+        return None
+    if value == "median":
+        return "median"
     try:
         weights = tuple(float(part) for part in value.split(","))
     except ValueError:

@@ -137,7 +137,8 @@ def test_a_report_is_the_only_thing_on_standard_output(tmp_path: Path, capsys: p
     report = json.loads(capsys.readouterr().out)
     assert report["parameters"] == 315117 and report["crops"]["score"] == [31]
     assert run(["releases", "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)) == 16
+    names = [each["name"] for each in json.loads(capsys.readouterr().out)]
+    assert {"voc-fcn8s", "sample", "VGG_ILSVRC_16_layers"} <= set(names) and len(names) > 50
 
 
 def test_a_full_or_forbidden_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from fcn_port.cli.inspect import SizeParam
 from fcn_port.cli.program import VERBS
+from fcn_port.data.inputs import InputChange
 
 CLI = Path(__file__).parents[2] / "fcn_port" / "cli"
 WITH_RECORDS = [
@@ -65,11 +66,18 @@ def test_each_field_is_an_option_of_its_type(verb: str) -> None:
     module = import_module(f"fcn_port.cli.{verb}")
     record = getattr(module, f"{verb.title().replace('_', '')}Options")
     parameters = {parameter.name: parameter for parameter in module.command.params}
-    hints = typing.get_type_hints(record)
+    hints = typing.get_type_hints(record, localns={"InputChange": InputChange})
     for field in fields(record):
         said = values_in(hints[field.name])
+        if said == {InputChange}:  # a record of several options
+            assert {each.name for each in fields(InputChange)} <= parameters.keys()
+            continue
         if field.name not in parameters:  # evaluate has no --low-memory
             assert field.default is False
+            continue
+        read = parameters[field.name].callback
+        if read is not None and "return" in typing.get_type_hints(read):
+            assert said == values_in(typing.get_type_hints(read)["return"]), field.name
             continue
         given = values_of(parameters[field.name])
         words = {value for value in given if isinstance(value, str)}
