@@ -45,7 +45,7 @@ class Eltwise(Layer):
     top_count: ClassVar[tuple[int, float]] = (1, 1)
 
     @classmethod
-    def parse(cls, spec: LayerSpec) -> Layer:  # type: ignore[override]
+    def parse(cls, spec: LayerSpec) -> Layer:
         message, fork = spec.message.eltwise_param, fork_fields(spec, "eltwise_param")
         operation, coefficients = message.EltwiseOp.Name(message.operation), tuple(message.coeff)
         by_blob = fork.flag("coeff_blob", default=False)

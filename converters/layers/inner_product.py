@@ -37,7 +37,7 @@ class InnerProduct(OneToOne):
     blob_ranks: ClassVar[tuple[int, ...]] = (2, 1)
 
     @classmethod
-    def parse(cls, spec: LayerSpec) -> Layer:  # type: ignore[override]
+    def parse(cls, spec: LayerSpec) -> Layer:
         message = spec.message.inner_product_param
         if len(spec.bottoms) > 1:
             return FedInnerProduct.of(spec)

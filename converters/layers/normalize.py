@@ -101,7 +101,7 @@ class Normalize(Neuron):
     eps: float
 
     @classmethod
-    def parse(cls, spec: LayerSpec) -> Layer:  # type: ignore[override]
+    def parse(cls, spec: LayerSpec) -> Layer:
         if len(spec.tops) > 1 or any(field.name == "normalize_param" for field in spec.extra):
             kind = fork_message(spec, "normalize_param").word("normalize_type", "L2")
             if kind not in ("L1", "L2"):

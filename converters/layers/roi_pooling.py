@@ -7,7 +7,7 @@ Sources: rbgirshick/caffe-fast-rcnn, src/caffe/layers/roi_pooling_layer.cpp; zha
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -59,7 +59,11 @@ class ROIPooling(Regions):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         if out.target in OPENCV and not self.pad_ratio:  # OpenCV's own (pooling_layer.cpp); it has no MaxRoiPool
-            how = {"pooled_h": self.pooled[0], "pooled_w": self.pooled[1], "spatial_scale": self.spatial_scale}
+            how: dict[str, Any] = {
+                "pooled_h": self.pooled[0],
+                "pooled_w": self.pooled[1],
+                "spatial_scale": self.spatial_scale,
+            }
             out.top("ROIPooling", list(out.bottoms), **how)
             return
         image, corners = regions_to_onnx(out, pad_ratio=self.pad_ratio)
@@ -131,7 +135,11 @@ class PSROIPooling(Regions):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         if out.target in OPENCV:  # OpenCV's own (pooling_layer.cpp)
-            how = {"output_dim": self.output_dim, "group_size": self.pooled[0], "spatial_scale": self.spatial_scale}
+            how: dict[str, Any] = {
+                "output_dim": self.output_dim,
+                "group_size": self.pooled[0],
+                "spatial_scale": self.spatial_scale,
+            }
             out.top("PSROIPooling", list(out.bottoms), **how)
             return
         reader, group = RegionReader(out), self.pooled[0]

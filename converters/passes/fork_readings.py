@@ -32,7 +32,7 @@ def with_fork_readings(spec: NetSpec) -> NetSpec:
     """The net with the layers read as the fork's with which it fits; a net that fits comes back as it is."""
     if not any(_is_suspect(layer) for layer in spec.layers):
         return spec
-    best, notes = attempt(spec, {}), []
+    best, notes = attempt(spec, {}), tuple[str, ...]()
     for _ in range(MOST):
         if best.fits:
             break
@@ -41,7 +41,7 @@ def with_fork_readings(spec: NetSpec) -> NetSpec:
         if better is None:
             break
         (layers, note), best = better
-        spec, notes = spec.replace_layers(layers), [*notes, note]
+        spec, notes = spec.replace_layers(layers), (*notes, note)
     return replace(spec, notes=(*spec.notes, *notes)) if notes else spec
 
 
