@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from .loading import load
     from .nets import Net, build
     from .predict import Classification, Segmentation, ValueMap, classify, prepare, see, segment
+    from .predictor import Prediction, Predictor
 
 __all__ = [
     "Classification",
     "Detection",
     "Detections",
     "Net",
+    "Prediction",
+    "Predictor",
     "Segmentation",
     "ValueMap",
     "__version__",
@@ -55,6 +58,8 @@ _HOMES = {
     "classify": ("fcn_port.predict", "classify"),
     "prepare": ("fcn_port.predict", "prepare"),
     "see": ("fcn_port.predict", "see"),
+    "Prediction": ("fcn_port.predictor", "Prediction"),
+    "Predictor": ("fcn_port.predictor", "Predictor"),
     "detect": ("fcn_port.detection", "detect"),
     "segment": ("fcn_port.predict", "segment"),
     "fast": ("fcn_port.fastpath.lossless", "fast"),

@@ -27,12 +27,14 @@ from .net_choice import net_options
 from .output import json_option, note
 from .own_data import DATA_PATH
 from .registering import register_option
+from .sharding import shard_option, still_to_do
 from .threshold import threshold_option
 
 if TYPE_CHECKING:
     from ..nets import Net
     from ..predict.image_lists import ImageSource
     from ..predict.views import Views
+    from ..predictor import Shard
 
 _Folder = click.Path(file_okay=False, path_type=Path)
 _File = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -60,6 +62,7 @@ class PredictOptions(NetOptions):
     areas: Path | None
     coco: Path | None
     blobs: str | None
+    shard: Shard | None
 
 
 @click.command("predict")
@@ -90,6 +93,7 @@ class PredictOptions(NetOptions):
     help="A data set, or the .toml that describes one: class names, colours, and inputs where the net does not say.",
 )
 @click.option("--classes", type=_File, help="The names of the classes, a line each, the background first.")
+@shard_option
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images of one size at a time.")
 @click.option(
     "--tile", type=click.IntRange(min=1), help="Let the net see N x N pixels at a time; the labels are the same."
@@ -122,6 +126,9 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
 
     Of several images, those that cannot be read or do not fit the net are listed at the end, and the others are done;
     the exit status is then 1.
+
+    With --shard 3/16 the third of sixteen parts of the images is done, and of that what has no results yet: sixteen
+    machines with one folder do each image once, and a part that was ended goes on where it was.
     """
     from ..detection import finds_objects
     from ..predict.image_lists import gather, is_single
@@ -135,6 +142,12 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     options, one = PredictOptions(**given), is_single(images)
+    if options.shard is not None:
+        if videos:
+            raise click.UsageError("--shard is for images; a video is one piece")
+        sources = still_to_do(sources, options.shard, out=out, options=options)
+        if not sources:
+            return 0
     if Path(weights).is_dir() and not is_published(Path(weights)):
         if videos:
             raise click.UsageError("a video needs a net that labels pixels; give these nets its frames as images")

@@ -82,7 +82,8 @@ def classify(
 ) -> Classification:
     """The classes of a Pillow image, an image file, or an (h, w, 3) uint8 RGB array, the best first.
 
-    The image is resized to the net's own input, bilinearly and to both its sides, as Caffe's classification.cpp does.
+    The image is resized to the net's own input, bilinearly and to both its sides, as Caffe's classification.cpp does;
+    where its recipe has a `resize`, to that, and the net's input is cut from the centre, as published scores were.
     `names` are the classes by number, by default those that come with the net; `outputs` are the net's, where they are
     known already. Raises ImageError for an image that cannot be read, NetError for a net that gives no classes of an
     image, ValueError for one that does not say how its input is made.
@@ -91,7 +92,7 @@ def classify(
     recipe = recipe_of(net, preprocessing)
     pixels = read_image(image)
     size = _input_size(net)
-    seen = pixels if size is None else resize(pixels, size)
+    seen = pixels if size is None else fitted(pixels, size, recipe.resize)
     given = run_net(net, [seen], recipe)
     for name, each in given.items():
         meaning = outputs.meaning(name, each.shape)
@@ -105,6 +106,21 @@ def classify(
         f"its output is {outputs.meaning(name, each.shape).said}",
         hint="segment takes nets that label pixels, detect ones that find objects",
     )
+
+
+def fitted(pixels: np.ndarray, size: tuple[int, int], sides: tuple[int, ...]) -> np.ndarray:
+    """An image (h, w, 3) at a net's `size`: scaled to that, or to `sides`, as `InputRecipe.resize` has them, and cut.
+
+    A side that comes out shorter than the net's is scaled to the net's.
+    """
+    if not sides:
+        return resize(pixels, size)
+    h, w = pixels.shape[:2]
+    scale = sides[0] / min(h, w)
+    scaled = (round(h * scale), round(w * scale)) if len(sides) == 1 else (sides[0], sides[1])
+    scaled = (max(scaled[0], size[0]), max(scaled[1], size[1]))
+    top, left = (scaled[0] - size[0]) // 2, (scaled[1] - size[1]) // 2
+    return resize(pixels, scaled)[top : top + size[0], left : left + size[1]]
 
 
 def _input_size(net: nn.Module) -> tuple[int, int] | None:
