@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         UnknownReleaseError,
         WeightsError,
     )
-    from weights.records import About, Checksum, Dataset, Figure, InputRecipe, Licence, Preprocessing, Release, Score
+    from weights.records import About, Checksum, Dataset, PublishedFigure, InputRecipe, Licence, Preprocessing, Release, Score
     from weights.store import converted_path, place_of, weights_dir
 
 __all__ = [
@@ -42,7 +42,7 @@ __all__ = [
     "FetchError",
     "FetchPlan",
     "FetchResult",
-    "Figure",
+    "PublishedFigure",
     "InputRecipe",
     "Licence",
     "OfflineError",
@@ -79,7 +79,7 @@ _HOMES = {
         "CatalogueError", "ChecksumError", "FetchError", "OfflineError", "UnknownReleaseError", "WeightsError",
     ),
     "records": (
-        "About", "Checksum", "Dataset", "Figure", "InputRecipe", "Licence", "Preprocessing", "Release", "Score",
+        "About", "Checksum", "Dataset", "PublishedFigure", "InputRecipe", "Licence", "Preprocessing", "Release", "Score",
     ),
     "store": ("converted_path", "place_of", "weights_dir"),
 }  # fmt: skip

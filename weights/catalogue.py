@@ -210,7 +210,7 @@ _NO_FACTS = ("file", "title", "task", "purpose", "running", "by_hand", "dataset"
 
 
 def _about(entry: FamousEntry, dataset: Dataset, sources: Mapping[str, str]) -> About:
-    """What is known of a famous net; CaffeFormatError for a fact without a source, or a source without its fact."""
+    """The knowledge of a famous net; CaffeFormatError for a fact without a source, or a source without its fact."""
     facts = {each.name for each in fields(entry) if getattr(entry, each.name) not in (None, ())} - set(_NO_FACTS)
     facts |= {"inputs"} if entry.recipes or dataset.inputs else set()
     facts |= {"classes"} if dataset.heads else set()
@@ -262,7 +262,7 @@ def _refuse_shared_files(entries: Iterable[Release]) -> None:
 
 
 def _preprocessing(entry: ReleaseEntry, dataset: Dataset) -> Preprocessing | None:
-    """How the inputs are made; None for a famous net of which nobody said it, or that takes no plain photograph."""
+    """The ways to make the inputs; None for a famous net of which nobody said it, or that takes no plain photograph."""
     recipes = entry.recipes if isinstance(entry, FamousEntry) else {}
     if recipes:
         return Preprocessing(tuple(each.recipe(blob, "color") for blob, each in recipes.items()))

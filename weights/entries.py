@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
 from converters.errors import CaffeFormatError
-from weights.records import Channels, Figure, InputRecipe, Licence, Palette, Score, Task
+from weights.records import Channels, PublishedFigure, InputRecipe, Licence, Palette, Score, Task
 
 
 def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class FamousEntry(ReleaseEntry):
     purpose: str = ""
     running: str = ""
     papers: tuple[str, ...] = ()
-    figures: tuple[Figure, ...] = ()
+    figures: tuple[PublishedFigure, ...] = ()
     by_hand: str | None = None
     recipes: Mapping[str, InputEntry] = field(default_factory=dict)
     read: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -32,7 +32,7 @@ TASKS: Mapping[Task, str] = MappingProxyType(
         "enlarge": "make an image larger",
     }
 )
-"""What nets are for, by the key that the catalogue uses."""
+"""The tasks of nets in words, by the key that the catalogue uses."""
 
 METRICS: Mapping[str, str] = MappingProxyType(
     {
@@ -139,7 +139,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Figure:
+class PublishedFigure:
     """One published result that is not a segmentation's: `metric` in its own words, and what it was measured `on`."""
 
     metric: str
@@ -149,7 +149,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class About:
-    """What is known of a famous net besides its file: what it is for, how it is run, and where each fact was read.
+    """The knowledge of a famous net besides its file: what it is for, how it is run, and where each fact was read.
 
     `sources` has a place for each fact that the entry gives, by its name in the catalogue ("urls", "sha1", "inputs",
     "licence", "figures", ...). `by_hand` says how to come by a file that no program can fetch, for it lies in an
@@ -161,7 +161,7 @@ class About:
     purpose: str
     running: str
     papers: tuple[str, ...]
-    figures: tuple[Figure, ...]
+    figures: tuple[PublishedFigure, ...]
     by_hand: str | None
     sources: Mapping[str, str]
 
@@ -217,7 +217,7 @@ class Release:
 
     @property
     def task(self) -> Task:
-        """What the net is for."""
+        """The task that the net is for."""
         if self.about is not None:
             return self.about.task
         return "classify" if self.kind == "init" else "segment"

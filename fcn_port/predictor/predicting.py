@@ -26,7 +26,7 @@ _LOADING = threading.Lock()
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a net says of one image, by output ("" for the only one), or why it could not be done.
+    """The outputs of a net for one image, by name ("" for the only one), or why it could not be done.
 
     `image` is the path, None for an array. `seen` holds a Segmentation, ValueMap, Classification or Detections.
     """
