@@ -30,7 +30,17 @@ if TYPE_CHECKING:
         UnknownReleaseError,
         WeightsError,
     )
-    from weights.records import About, Checksum, Dataset, PublishedFigure, InputRecipe, Licence, Preprocessing, Release, Score
+    from weights.records import (
+        About,
+        Checksum,
+        Dataset,
+        InputRecipe,
+        Licence,
+        Preprocessing,
+        PublishedFigure,
+        Release,
+        Score,
+    )
     from weights.store import converted_path, place_of, weights_dir
 
 __all__ = [
@@ -42,12 +52,12 @@ __all__ = [
     "FetchError",
     "FetchPlan",
     "FetchResult",
-    "PublishedFigure",
     "InputRecipe",
     "Licence",
     "OfflineError",
     "Preprocessing",
     "Progress",
+    "PublishedFigure",
     "Release",
     "RetryPolicy",
     "Score",
@@ -79,7 +89,8 @@ _HOMES = {
         "CatalogueError", "ChecksumError", "FetchError", "OfflineError", "UnknownReleaseError", "WeightsError",
     ),
     "records": (
-        "About", "Checksum", "Dataset", "PublishedFigure", "InputRecipe", "Licence", "Preprocessing", "Release", "Score",
+        "About", "Checksum", "Dataset", "InputRecipe", "Licence", "Preprocessing", "PublishedFigure", "Release",
+        "Score",
     ),
     "store": ("converted_path", "place_of", "weights_dir"),
 }  # fmt: skip

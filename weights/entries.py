@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
 from converters.errors import CaffeFormatError
-from weights.records import Channels, PublishedFigure, InputRecipe, Licence, Palette, Score, Task
+from weights.records import Channels, InputRecipe, Licence, Palette, PublishedFigure, Score, Task
 
 
 def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
