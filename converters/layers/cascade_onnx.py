@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import log
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -13,8 +13,61 @@ from . import boxes_onnx as onnx
 
 if TYPE_CHECKING:
     from ..net.onnx_form import OnnxLayer
-    from .cascade import FrcnnOutput, ScaleRoute
-    from .mscnn import RegionOutput
+
+
+class CascadeSettings(Protocol):
+    """The settings of a FrcnnOutput (cascade.py) that its form reads."""
+
+    @property
+    def mode(self) -> str: ...
+    @property
+    def aware(self) -> bool: ...
+    @property
+    def mean(self) -> tuple[float, ...]: ...
+    @property
+    def std(self) -> tuple[float, ...]: ...
+    @property
+    def overlap(self) -> float: ...
+    @property
+    def least(self) -> float: ...
+    @property
+    def most(self) -> int: ...
+
+
+class RouteSettings(Protocol):
+    """The settings of a ScaleRoute (cascade.py) that its form reads."""
+
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def middle(self) -> float: ...
+
+
+class RegionSettings(Protocol):
+    """The settings of a RegionOutput (mscnn.py) that its form reads."""
+
+    @property
+    def mean(self) -> tuple[float, ...]: ...
+    @property
+    def std(self) -> tuple[float, ...]: ...
+    @property
+    def overlap(self) -> float: ...
+    @property
+    def least(self) -> float: ...
+    @property
+    def field_whr(self) -> float: ...
+    @property
+    def field_xyr(self) -> float: ...
+    @property
+    def before(self) -> int: ...
+    @property
+    def after(self) -> int: ...
+    @property
+    def min_size(self) -> float: ...
+    @property
+    def wider(self) -> int: ...
 
 
 def check_mode(out: OnnxLayer, mode: str) -> None:
@@ -27,7 +80,7 @@ def check_mode(out: OnnxLayer, mode: str) -> None:
         )
 
 
-def write_detections(layer: FrcnnOutput, out: OnnxLayer) -> None:
+def write_detections(layer: CascadeSettings, out: OnnxLayer) -> None:
     """FrcnnOutput's rows."""
     check_mode(out, layer.mode)
     classes = out.bottoms[0].shape[1] or 0
@@ -83,7 +136,7 @@ def _most(out: OnnxLayer, kept: str, scores: str, most: int) -> tuple[str, str]:
     return tuple(out.node("Gather", [value, order], part="of_best", axis=0) for value in (kept, scores))  # type: ignore[return-value]
 
 
-def write_routed(layer: ScaleRoute, out: OnnxLayer) -> None:
+def write_routed(layer: RouteSettings, out: OnnxLayer) -> None:
     """ScaleRoute's rows of every bottom."""
     onnx.refuse_in_opencv(out)
     regions = onnx.rows_of(out, 0, 5, part="regions")
@@ -122,7 +175,7 @@ def write_routed(layer: ScaleRoute, out: OnnxLayer) -> None:
 
 
 def fields(
-    layer: RegionOutput, out: OnnxLayer, offsets: str, size: Sequence[np.ndarray], stride: float, bottom: int
+    layer: RegionSettings, out: OnnxLayer, offsets: str, size: Sequence[np.ndarray], stride: float, bottom: int
 ) -> tuple[str, str, str]:
     """`RegionOutput.decoded`: first corner (..., 2), size (..., 2) and nothing cut, of offsets (..., h, w, 4).
 
@@ -155,7 +208,7 @@ def image_size(out: OnnxLayer, bottom: int, stride: float, *, whole: bool = Fals
     return out.node("Floor", [size], part="image") if whole else size
 
 
-def write_regions(layer: RegionOutput, out: OnnxLayer, boxes: Sequence[str], scores: Sequence[str]) -> None:
+def write_regions(layer: RegionSettings, out: OnnxLayer, boxes: Sequence[str], scores: Sequence[str]) -> None:
     """The tops for boxes (n, m, 4) and scores (n, m), LOWEST where a box does not count, of every bottom."""
     every, score = (
         parts[0] if len(parts) == 1 else out.node("Concat", parts, part=part, axis=1)
@@ -183,7 +236,7 @@ def write_regions(layer: RegionOutput, out: OnnxLayer, boxes: Sequence[str], sco
         out.reshape(onnx.or_if_none(out, scored, zeros), [-1, 6, 1, 1], index=1)
 
 
-def likely(out: OnnxLayer, layer: RegionOutput, scores: str, sizes: str) -> str:
+def likely(out: OnnxLayer, layer: RegionSettings, scores: str, sizes: str) -> str:
     """The scores (..., 1), LOWEST where they or a size (..., 2) are too small."""
     small = out.node("Less", [sizes, onnx.number(out, "min_size", layer.min_size)], part="small")
     small = out.reduce("ReduceMax", out.node("Cast", [small], part="small", to=FLOAT), (-1,), part="too_small")

@@ -49,7 +49,7 @@ def bilinear(out: OnnxLayer, points: str, *, axis: int, margin: float) -> str:
 
 @dataclass(frozen=True)
 class Sides:
-    """Where the regions (r, 1, 1) begin and end along an axis (2: rows), and the blob's length there, a number."""
+    """The places (r, 1, 1) where the regions begin and end along an axis (2: rows), and the blob's length, a number."""
 
     first: str
     last: str

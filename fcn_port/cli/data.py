@@ -69,7 +69,7 @@ def command(
     if (name == "shapes") != (folder is not None):
         raise click.UsageError("`fcn-port data shapes --make FOLDER` draws that set; others are fetched")
     if folder is not None:
-        _draw(folder, _Drawing(count=count, seed=seed, size=size, val=val), as_json=as_json)
+        _draw(folder, _ShapesWanted(count=count, seed=seed, size=size, val=val), as_json=as_json)
         return 0
     base = (root or data_dir()).expanduser().absolute()
     if name is None and (fetch or from_file is not None):
@@ -88,7 +88,7 @@ def command(
     return 0
 
 
-class _Drawing(TypedDict):
+class _ShapesWanted(TypedDict):
     """The settings by which shapes are drawn."""
 
     count: int
@@ -97,7 +97,7 @@ class _Drawing(TypedDict):
     val: float
 
 
-def _draw(folder: Path, drawing: _Drawing, *, as_json: bool) -> None:
+def _draw(folder: Path, drawing: _ShapesWanted, *, as_json: bool) -> None:
     from ..data.shapes import make_shapes, state_of
 
     state = state_of(folder, **drawing)

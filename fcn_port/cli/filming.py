@@ -69,7 +69,7 @@ class _Film:
     most: int | None
 
     def made(self, *, one: bool) -> tuple[dict[str, Any] | None, Failed | None, bool]:
-        """What was written, what went wrong, and True if somebody stopped it; an error for `one` without a frame."""
+        """The files written, what went wrong, and True if somebody stopped it; an error for `one` without a frame."""
         from converters.errors import NetError
 
         from ..errors import ImageError
@@ -102,7 +102,7 @@ class _Film:
         return {"video": self.source.path, "frames": counted.frames, "outputs": outputs}, problem, stopped
 
     def _seen(self, frames: Iterator[Frame]) -> Iterator[tuple[Mapping[str, OfPixels], Frame]]:
-        """What the net sees in each frame, `batch` of them at a time."""
+        """The net's view of each frame, `batch` of them at a time."""
         from ..predict.meaning import outputs_of
         from ..predict.segmenting import read_all
 
@@ -183,7 +183,7 @@ class _Counts:
                 own.setdefault(each.label, row)["pixels"] += each.pixels
 
     def outputs(self, paths: Mapping[str, Mapping[str, Path]]) -> list[dict[str, Any]]:
-        """What was written of each output, with its classes over all frames, the largest first."""
+        """The files written of each output, with its classes over all frames, the largest first."""
         found = []
         for head, own in self._classes.items():
             total = sum(each["pixels"] for each in own.values())

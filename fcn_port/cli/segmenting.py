@@ -170,7 +170,7 @@ def _done(
 
 
 def written(heads: Mapping[str, OfPixels], base: Path, wanted: WantedFiles) -> Iterator[dict[str, Any]]:
-    """What was written of each output, and what it says, as --json has it."""
+    """The files written of each output, and what it says, as --json has it."""
     from converters.escaping import file_name
 
     from ..predict.class_table import class_table

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
+from xml.parsers import expat
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -176,8 +178,7 @@ def _labelme(path: Path) -> Drawing:
 
 def _cvat(path: Path) -> tuple[list[Drawing], list[str]]:
     text = _bytes(path)
-    if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
-        raise DataError("an XML with a document type, which CVAT does not write", path=path)
+    _refuse_document_types(text, path)
     try:
         root = ElementTree.fromstring(text)
         names = [each.text or "" for each in root.findall(".//labels/label/name")]
@@ -189,6 +190,18 @@ def _cvat(path: Path) -> tuple[list[Drawing], list[str]]:
     except (ElementTree.ParseError, KeyError, ValueError) as error:
         raise DataError(f"not CVAT's for images: {type(error).__name__} {error!s:.80}", path=path) from None
     return drawings, names or [s.name for each in drawings for s in each.shapes if s.name is not None]
+
+
+def _refuse_document_types(text: bytes, path: Path) -> None:
+    """DataError for an XML that declares one, in any encoding: entities of its own may grow without end."""
+
+    def refuse(*declaration: object) -> None:
+        raise DataError("an XML with a document type, which CVAT does not write", path=path)
+
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = refuse
+    with suppress(expat.ExpatError):  # what is no XML at all is told where it is read
+        parser.Parse(text, True)
 
 
 def _cvat_shapes(image: ElementTree.Element) -> Iterator[DrawnShape]:

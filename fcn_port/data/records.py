@@ -28,7 +28,7 @@ class Files:
         return self.folder / self.name.format(id_)
 
     def of(self, id_: str) -> np.ndarray:
-        """What the file of an image holds."""
+        """The content of an image's file."""
         return self.read(self.path(id_))
 
 

@@ -129,7 +129,7 @@ def draw_shapes(rng: np.random.Generator, *, size: tuple[int, int] = (96, 128)) 
 
 
 @dataclass(frozen=True)
-class _Figure:
+class _PaintedShape:
     """A shape's place: centre (x, y) and radius in pixels, turned by `angle`, its class and colour (r, g, b)."""
 
     label: int
@@ -145,17 +145,17 @@ class _Figure:
         return _OUTLINES[CLASSES[self.label]](c * dx + s * dy, c * dy - s * dx) * self.radius
 
 
-def _placed(rng: np.random.Generator, size: tuple[int, int]) -> _Figure:
+def _placed(rng: np.random.Generator, size: tuple[int, int]) -> _PaintedShape:
     h, w = size
     label = int(rng.integers(1, len(CLASSES)))
     radius = float(rng.uniform(0.15, 0.32)) * min(size)
     hue = (label - 1) / (len(CLASSES) - 1) + float(rng.normal(0, _HUE_SPREAD))
     colour = colorsys.hsv_to_rgb(hue % 1, float(rng.uniform(0.55, 0.95)), float(rng.uniform(0.65, 1.0)))
     centre = float(rng.uniform(0.1, 0.9)) * w, float(rng.uniform(0.1, 0.9)) * h
-    return _Figure(label, centre, radius, float(rng.uniform(-0.45, 0.45)), colour)
+    return _PaintedShape(label, centre, radius, float(rng.uniform(-0.45, 0.45)), colour)
 
 
-def _painted(rng: np.random.Generator, shape: _Figure, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _painted(rng: np.random.Generator, shape: _PaintedShape, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The surface of a shape: light from above left, and stripes."""
     lit = 1.0 - 0.25 * ((x - shape.centre[0]) + (y - shape.centre[1])) / shape.radius
     angle, period = rng.uniform(0, math.pi), rng.uniform(0.25, 0.6) * shape.radius

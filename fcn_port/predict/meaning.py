@@ -59,7 +59,7 @@ class OutputMeaning:
 
     @property
     def said(self) -> str:
-        """What it is, after "its output is"."""
+        """The meaning in words, after "its output is"."""
         return {
             "scores": f"scores of {self.channels} classes",
             "probabilities": f"probabilities of {self.channels} classes",

@@ -26,7 +26,7 @@ def see(
     threshold: float | None = None,
     tile: int | None = None,
 ) -> dict[str, Seeing]:
-    """What a net says of an image, by output blob, "" for the only one of a net that labels pixels, or of any other.
+    """The answer of a net for an image, by output blob; "" for the only one of a net that labels pixels or any other.
 
     A net that labels pixels gives a Segmentation, one with a map of values a ValueMap, one that names images a
     Classification, one that finds objects Detections. `threshold` is that of `segment`, or the least score of an

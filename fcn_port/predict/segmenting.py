@@ -134,7 +134,7 @@ def read_all(
     preprocessing: Preprocessing | None = None,
     outputs: NetOutputs | None = None,
 ) -> list[dict[str, OfPixels]]:
-    """What a net's outputs say of the pixels of images of one size, by output, "" for the only one.
+    """The answers of a net's outputs for the pixels of images of one size, by output, "" for the only one.
 
     `outputs` are the net's, where they are known already. Outputs that say nothing of pixels are left out; NetError
     where none does. Otherwise as `segment_all`.
@@ -163,7 +163,7 @@ def _segmentations(found: Mapping[str, OfPixels]) -> Seen:
 
 @dataclass(frozen=True, eq=False)
 class _OutputOfImage:
-    """What one output says of one image: labels (h, w) if it tells some, values (channels, h, w) if they are kept."""
+    """An output's answer for one image: labels (h, w) if it tells some, values (channels, h, w) if they are kept."""
 
     meaning: OutputMeaning
     labels: np.ndarray | None

@@ -47,7 +47,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What a video says of itself: frames a second, and how many there are, 0 where it does not say."""
+    """The facts that a video says of itself: frames a second, and how many there are, 0 where it does not say."""
 
     rate: Fraction
     frames: int

@@ -81,7 +81,7 @@ def _add(
 
 
 def _probable(read: ReadOutput, size: tuple[int, int], *, mirrored: bool) -> ReadOutput:
-    """What a view says, as probabilities at the image's own size and the right way round."""
+    """The answer of a view, as probabilities at the image's own size and the right way round."""
     meaning, values = probabilities(read)
     if tuple(values.shape[1:]) != size:
         values = upsampled(values[None], size)[0]

@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from converters.safety import parse_json, whole_file
+from weights.records import METRICS
 
 Points = Mapping[int, float]
 """A value by the number of its update."""
@@ -22,7 +23,7 @@ _COLOURS = ("#1f5fa8", "#c2571a", "#3a7d44", "#8e3b8e")
 
 @dataclass
 class RunCurves:
-    """What a log says: the smoothed loss, and each score in percent by name."""
+    """The words of a log: the smoothed loss, and each score in percent by name."""
 
     loss: dict[int, float] = field(default_factory=dict)
     scores: dict[str, dict[int, float]] = field(default_factory=dict)
@@ -46,7 +47,7 @@ def read_curves(log: Path) -> RunCurves:
                 _put(found.loss, iteration, event["smoothed"])
             elif kind == "validated":
                 for title, metrics in event["scores"].items():
-                    for metric, name in (("mean_iu", "mean IU"), ("overall_accuracy", "pixel accuracy")):
+                    for metric, name in (("mean_iu", METRICS["mean_iu"]), ("overall_accuracy", "pixel accuracy")):
                         points = found.scores.setdefault(f"{name}, {title}", {})
                         _put(points, iteration, 100 * metrics[metric])
         except (ValueError, KeyError, TypeError, AttributeError):

@@ -22,7 +22,7 @@ _QUANTILE = 0.999
 
 
 @dataclass(frozen=True)
-class Scale:
+class GreyScale:
     """The values that colours stand for: 0 to `largest` from black to white, or from blue over white to red.
 
     `signed` says which; what is not finite is magenta.
@@ -32,7 +32,7 @@ class Scale:
     signed: bool
 
     @classmethod
-    def of(cls, *blobs: np.ndarray) -> Scale:
+    def of(cls, *blobs: np.ndarray) -> GreyScale:
         """The scale that does for all of these."""
         values = np.concatenate([blob[np.isfinite(blob)].ravel() for blob in blobs])
         sizes = np.abs(values.astype(np.float64))
@@ -53,13 +53,13 @@ class Scale:
         return np.asarray(found)
 
 
-def feature_maps(name: str, blob: np.ndarray, *, scale: Scale | None = None) -> Image.Image:
+def feature_maps(name: str, blob: np.ndarray, *, scale: GreyScale | None = None) -> Image.Image:
     """The channels of a blob of one image, (1, c, h, w) or with fewer axes, as a grid with a line of text below.
 
     Vectors are a row of tiles. ValueError for a blob of several images or of more than four axes.
     """
     maps = _maps(blob)
-    scale = scale or Scale.of(maps)
+    scale = scale or GreyScale.of(maps)
     shown = maps[:MOST_CHANNELS]
     tiles = [_tile(scale.colours(each)) for each in shown]
     columns = max(1, ceil(sqrt(len(tiles) * tiles[0].height / tiles[0].width))) if tiles else 1
@@ -76,7 +76,7 @@ def beside(name: str, first: np.ndarray, second: np.ndarray) -> Image.Image:
 
     Blobs of different shapes are shown without a difference.
     """
-    both = Scale.of(_maps(first), _maps(second))
+    both = GreyScale.of(_maps(first), _maps(second))
     parts = [feature_maps(f"first {name}", first, scale=both), feature_maps(f"second {name}", second, scale=both)]
     if first.shape == second.shape:
         parts.append(feature_maps(f"difference of {name}", second - first))

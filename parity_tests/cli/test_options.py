@@ -16,6 +16,7 @@ import pytest
 from fcn_port.cli.inspect import SizeParam
 from fcn_port.cli.program import VERBS
 from fcn_port.data.inputs import InputChange
+from fcn_port.predictor import Shard
 
 CLI = Path(__file__).parents[2] / "fcn_port" / "cli"
 WITH_RECORDS = [
@@ -66,7 +67,7 @@ def test_each_field_is_an_option_of_its_type(verb: str) -> None:
     module = import_module(f"fcn_port.cli.{verb}")
     record = getattr(module, f"{verb.title().replace('_', '')}Options")
     parameters = {parameter.name: parameter for parameter in module.command.params}
-    hints = typing.get_type_hints(record, localns={"InputChange": InputChange})
+    hints = typing.get_type_hints(record, localns={"InputChange": InputChange, "Shard": Shard})
     for field in fields(record):
         said = values_in(hints[field.name])
         if said == {InputChange}:  # a record of several options

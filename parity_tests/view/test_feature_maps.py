@@ -10,23 +10,23 @@ from PIL import Image
 
 from converters import convert
 from fcn_port.cli import run
-from fcn_port.view.feature_maps import MOST_CHANNELS, Scale, beside, feature_maps
+from fcn_port.view.feature_maps import MOST_CHANNELS, GreyScale, beside, feature_maps
 from parity_tests.serving.nets import largest_channel, png_of, stripes, write_largest_channel
 
 RED, BLUE, WHITE, BLACK = (255, 0, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 
 
 def test_colours_stand_for_values() -> None:
-    signed = Scale.of(np.array([-2.0, 1.0]))
+    signed = GreyScale.of(np.array([-2.0, 1.0]))
     assert [tuple(c) for c in signed.colours(np.array([[-2.0, 0.0, 2.0, np.nan]]))[0]] == [
         BLUE,
         WHITE,
         RED,
         (255, 0, 255),
     ]
-    positive = Scale.of(np.array([0.0, 4.0]))
+    positive = GreyScale.of(np.array([0.0, 4.0]))
     assert [tuple(c) for c in positive.colours(np.array([[0.0, 4.0, 2.0]]))[0]] == [BLACK, WHITE, (128, 128, 128)]
-    assert Scale.of(np.zeros(3)).largest == 1.0 and Scale.of(np.array([np.nan])).largest == 1.0
+    assert GreyScale.of(np.zeros(3)).largest == 1.0 and GreyScale.of(np.array([np.nan])).largest == 1.0
 
 
 def test_every_channel_has_its_tile_in_one_scale() -> None:
