@@ -11,7 +11,6 @@ import click
 if TYPE_CHECKING:
     from ..predict.image_lists import ImageSource
     from ..predict.segmenting import OfPixels
-    from .segmenting import WantedFiles
 
 
 def check_rasterio(*, wanted: bool) -> None:
@@ -23,7 +22,12 @@ def check_rasterio(*, wanted: bool) -> None:
 
 
 def add_geography(
-    heads: Mapping[str, OfPixels], outputs: Sequence[dict[str, Any]], source: ImageSource, wanted: WantedFiles
+    heads: Mapping[str, OfPixels],
+    outputs: Sequence[dict[str, Any]],
+    source: ImageSource,
+    *,
+    geotiff: bool,
+    polygons: bool,
 ) -> None:
     """Write the GeoTIFF and the polygons of each output beside its labels, and add their paths to `outputs`.
 
@@ -42,11 +46,11 @@ def add_geography(
         base = str(written["labels"]).removesuffix(OUTPUTS[0])
         h, w = seen.labels.shape
         place = georeference(source.path, (int(h), int(w)))
-        if wanted.polygons:
+        if polygons:
             written["polygons"] = Path(base + POLYGONS)
             with whole_file(written["polygons"], durable=False, follow=False) as file:
                 file.write(geojson(seen, place).encode())
-        if wanted.geotiff:
+        if geotiff:
             if place is None:
                 raise ImageError(
                     f"{source.path}: no GeoTIFF that says where it lies; only its other results are written"

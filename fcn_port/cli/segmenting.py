@@ -158,7 +158,7 @@ def _done(
     try:
         outputs = list(written(predicted.seen, wanted.out / predicted.source.name, wanted))
         if wanted.geotiff or wanted.polygons:
-            add_geography(predicted.seen, outputs, predicted.source, wanted)
+            add_geography(predicted.seen, outputs, predicted.source, geotiff=wanted.geotiff, polygons=wanted.polygons)
     except (CaffeFormatError, ImageError) as error:  # labels that a picture cannot hold
         if one:
             raise

@@ -19,6 +19,8 @@ from fcn_port.data.inputs import InputChange
 from fcn_port.predictor import Shard
 
 CLI = Path(__file__).parents[2] / "fcn_port" / "cli"
+RECORDS = {"InputChange": InputChange, "Shard": Shard}
+"""Types that options are read into, which the verbs import only when they run."""
 WITH_RECORDS = [
     verb
     for verb in (name.replace("-", "_") for name in VERBS)
@@ -67,7 +69,7 @@ def test_each_field_is_an_option_of_its_type(verb: str) -> None:
     module = import_module(f"fcn_port.cli.{verb}")
     record = getattr(module, f"{verb.title().replace('_', '')}Options")
     parameters = {parameter.name: parameter for parameter in module.command.params}
-    hints = typing.get_type_hints(record, localns={"InputChange": InputChange, "Shard": Shard})
+    hints = typing.get_type_hints(record, localns=RECORDS)
     for field in fields(record):
         said = values_in(hints[field.name])
         if said == {InputChange}:  # a record of several options
@@ -77,8 +79,8 @@ def test_each_field_is_an_option_of_its_type(verb: str) -> None:
             assert field.default is False
             continue
         read = parameters[field.name].callback
-        if read is not None and "return" in typing.get_type_hints(read):
-            assert said == values_in(typing.get_type_hints(read)["return"]), field.name
+        if read is not None and "return" in (read_as := typing.get_type_hints(read, localns=RECORDS)):
+            assert said == values_in(read_as["return"]), field.name
             continue
         given = values_of(parameters[field.name])
         words = {value for value in given if isinstance(value, str)}
