@@ -20,6 +20,7 @@ from parity_tests.detection.nets import ssd
 from parity_tests.detection.test_cascade import nets as cascade
 from parity_tests.docs.blocks import BLOCKS, PAGES, Block
 from parity_tests.docs.commands import commands_in, problem_of
+from parity_tests.predict.output_nets import net_of
 from parity_tests.test_architecture import ROOT
 
 if sys.version_info >= (3, 11):
@@ -110,7 +111,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("mine", "fcn8s-heavy-pascal"):
         shutil.copy(SAMPLE, folder / f"{name}.caffemodel")
     rng = np.random.default_rng(0)
-    for name in ("street.jpg", "group.jpg", "image.jpg", "image.png"):
+    for name in ("street.jpg", "group.jpg", "image.jpg", "image.png", "cat.jpg"):
         Image.fromarray(rng.integers(0, 256, (40, 56, 3), np.uint8)).save(folder / name)
     pixels = np.zeros((40, 56, 3), np.uint8)
     pixels[:20, :28, 0] = 255  # what the small SSD finds
@@ -145,8 +146,12 @@ def stand_ins(workplace: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     labels = np.zeros((4, 5), np.uint8)
     yield {
         **dict(zip(("pnet", "rnet", "onet"), cascade(), strict=True)),
+        "edges": net_of("sigmoid"),
+        "vgg": net_of("classes"),
+        "anything": net_of("map"),
         "fcn_port": fcn_port,
         "ThreadPoolExecutor": ThreadPoolExecutor,
+        "image": "street.jpg",
         "paths": ["street.jpg", "group.jpg"],
         "x": torch.zeros(1, 3, 40, 56),
         "labels": labels,
