@@ -22,10 +22,12 @@ NETS = {
     "no layer": ("layer {}\n", "no output|expected the inputs"),
     "a classifier": (
         DATA + 'layer { name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { global_pooling: true } }\n',
-        r"its output is \(1, 3, 1, 1\) for an image of 24x32 pixels",
+        "its output is scores of 3 classes for the image as a whole",
     ),
-    "scores of a vector": (DATA + 'layer { name: "p" type: "Flatten" bottom: "data" top: "p" }\n', r"\(1, 2304\)"),
-    "smaller scores": (DATA + POOL % (2, 2), r"\(1, 3, 12, 16\)"),
+    "scores of a vector": (
+        DATA + 'layer { name: "p" type: "Flatten" bottom: "data" top: "p" }\n',
+        "2304 classes for the image",
+    ),
     "another number of channels": (DATA.replace("dim: 3", "dim: 4"), "does not take an image of 24x32 pixels"),
 }
 
@@ -51,7 +53,8 @@ def test_a_net_that_labels_no_pixels(
     weights = net_file(tmp_path, prototxt)
     with pytest.raises(NetError, match=says):
         fcn_port.segment(fcn_port.load(weights), picture)
-    assert run(["predict", str(weights), str(picture), "--out", str(tmp_path / "out")]) == 3
+    named = "classes" in says  # predict names the image then
+    assert run(["predict", str(weights), str(picture), "--out", str(tmp_path / "out")]) == (0 if named else 3)
     assert "Traceback" not in capfd.readouterr().err
 
 
