@@ -25,7 +25,7 @@ def reporting(folder: Path, *, display: int, tensorboard: bool, active: bool) ->
     if not active:
         yield lambda event: None
         return
-    keepers: list[Any] = [JsonLines(folder / "log.jsonl"), Curves(folder / "log.jsonl")]
+    keepers: list[Any] = [JsonLines(folder / "log.jsonl"), Curves(folder / "log.jsonl", tell=note)]
     if tensorboard:
         keepers.append(TensorBoard(folder / "tensorboard"))
 

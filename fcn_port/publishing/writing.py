@@ -180,7 +180,7 @@ def _verified(given: _Given, weights: Path) -> list[Check]:
 def _write_onnx(part: Path) -> float:
     """The ONNX file, run beside the net; its largest difference."""
     try:
-        (part / ONNX).parent.mkdir()
+        make_folder((part / ONNX).parent)
         return export_onnx(part / WEIGHTS, part / ONNX).error
     except ExportError as error:
         raise ExportError(f"{error}\n  --no-onnx publishes the net without") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -50,10 +51,13 @@ def _cut_unfinished(file: BinaryIO) -> None:
 
 
 class Curves:
-    """Draws curves.png of the log beside it, at every validation and snapshot and at the end."""
+    """Draws curves.png of the log beside it, at every validation and snapshot and at the end.
 
-    def __init__(self, log: Path) -> None:
-        self._log = log
+    A picture that cannot be written ends no run: `tell` is told once, and the log has the numbers.
+    """
+
+    def __init__(self, log: Path, *, tell: Callable[[str], None]) -> None:
+        self._log, self._tell, self._told = log, tell, False
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Validated | Saved):
@@ -61,7 +65,13 @@ class Curves:
 
     def close(self) -> None:
         """Draw what is there."""
-        write_curves(self._log, unlinked(self._log.with_name("curves.png")))
+        path = self._log.with_name("curves.png")
+        try:
+            write_curves(self._log, unlinked(path))
+        except OSError as error:
+            if not self._told:
+                self._tell(f"{path}: not drawn: {error.strerror or error}")
+            self._told = True
 
 
 class TensorBoard:
