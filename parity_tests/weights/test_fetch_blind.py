@@ -42,7 +42,7 @@ def scenario_wrong_file(server: HostileServer, folder: Path) -> None:
 
 def blind_to_checksums(monkeypatch: pytest.MonkeyPatch) -> None:
     """A download that believes what it gets."""
-    monkeypatch.setattr(verify, "_compared", lambda digests, checksum, recorded: checksum.algorithm)
+    monkeypatch.setattr(verify, "_compared", lambda path, digests, checksum, recorded: checksum.algorithm)
 
 
 def scenario_strays_from_the_range(server: HostileServer, folder: Path) -> None:
