@@ -297,3 +297,21 @@ def test_native_code_that_gives_other_numbers_is_not_used(monkeypatch: pytest.Mo
         assert fcn_port.fast(net) is net
     finally:
         self_check.why_not_any.cache_clear()
+
+
+@pytest.mark.parametrize("seed", [1, 5, 10, 38])
+def test_a_thread_that_comes_when_all_is_done_writes_nothing(seed: int) -> None:
+    """The others may be steps ahead, and have its scratch in use; LRN's once cleared it first, and sums were lost."""
+    net = random_net(seed)
+    quick, inputs = FastNet(net), pixels(net, (24, 24), 1)
+    program = quick._program(quick.state(), {name: tuple(inputs[name].shape) for name in net.inputs})
+    arena = torch.full((program.floats,), 0.5)
+    program(inputs, arena)
+    for run in program._runs:
+        if run.native is None:
+            continue
+        run.native.run(arena.data_ptr(), arena.data_ptr() + 4 * program._counters, 2)
+        arena[program._scratch : program._counters] = 0.5
+        before = arena[: program._counters].clone()
+        run.native.come_late(arena.data_ptr(), arena.data_ptr() + 4 * program._counters, 1)
+        assert torch.equal(arena[: program._counters].view(torch.int32), before.view(torch.int32))

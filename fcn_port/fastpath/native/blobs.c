@@ -59,9 +59,9 @@ void normalize(const struct step *s, struct worker *w)
     int64_t reach = s->kernel_w / 2, n = s->channels;
     float alpha = (float)s->parameters[0], k = (float)s->parameters[1];
     float *squares = scratch_of(s, w) + reach;
-    for (int64_t i = 1; i <= reach; i++)
-        squares[-i] = 0;
-    for (int64_t piece; (piece = take(w, s->images * s->h)) >= 0;)
+    for (int64_t piece; (piece = take(w, s->images * s->h)) >= 0;) {
+        for (int64_t i = 1; i <= reach; i++)
+            squares[-i] = 0;
         for (int64_t x = 0; x < s->w; x++) {
             const float *from = place(w->arena, &s->x, piece / s->h, piece % s->h, x);
             float *y = place(w->arena, &s->y, piece / s->h, piece % s->h, x);
@@ -77,6 +77,7 @@ void normalize(const struct step *s, struct worker *w)
                 y[c] = from[c] / (root * sqrtf(root));
             }
         }
+    }
 }
 
 /* e^x as a share of its sum over channels. */

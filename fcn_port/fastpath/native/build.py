@@ -175,6 +175,7 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
     pointer, number, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
     declarations = {
         "run": [pointer, number, pointer, pointer, number, number],
+        "work": [pointer, number, pointer, pointer, number],
         "interleave": [pointer, long, pointer],
         "pack_product": [pointer, long, long, long, number, pointer],
         **{f"pack_strassen_{levels}": [pointer, long, long, long, number, pointer] for levels in (1, 2)},

@@ -43,15 +43,19 @@ void wait_for(struct phase *phase, int pieces)
             sched_yield();
 }
 
+/* All steps, as one thread goes through them: where others have done everything, it writes nothing. */
+void work(const struct step *steps, int count, float *arena, struct phase *phases, int number)
+{
+    struct worker worker = {number, arena, phases, 0};
+    for (int i = 0; i < count; i++)
+        kinds[steps[i].kind](steps + i, &worker);
+}
+
 /* `phases` has room for all phases of the steps, `count_phases`. */
 void run(const struct step *steps, int count, float *arena, struct phase *phases, int count_phases, int threads)
 {
     for (int i = 0; i < count_phases; i++)
         phases[i] = (struct phase){0, 0};
 #pragma omp parallel num_threads(threads) if (threads > 1)
-    {
-        struct worker worker = {omp_get_thread_num(), arena, phases, 0};
-        for (int i = 0; i < count; i++)
-            kinds[steps[i].kind](steps + i, &worker);
-    }
+    work(steps, count, arena, phases, omp_get_thread_num());
 }

@@ -30,7 +30,8 @@ struct step {
 
 /* How far a step is, or a part of one that must be done before the next begins: pieces of work that were taken, and done.
  *
- * It ends when all pieces are done, whoever did them: a thread that is put off while it has none holds nobody up. */
+ * It ends when all pieces are done, whoever did them: a thread that is put off while it has none holds nobody up. Others
+ * may be steps ahead of it, and its scratch be in use: it may write only while it has a piece. */
 struct phase {
     _Atomic int taken, done;
 };

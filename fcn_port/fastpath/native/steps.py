@@ -58,3 +58,7 @@ class NativeSteps:
     def run(self, arena: int, counters: int, threads: int) -> None:
         """Run them over the arena at an address; there are COUNTERS ints at `counters` for each phase."""
         self._run(self._steps, len(self._steps), arena, counters, self._phases, threads)
+
+    def come_late(self, arena: int, counters: int, number: int) -> None:
+        """What a thread does that comes when others have done all steps: nothing (a test holds it)."""
+        library().work(self._steps, len(self._steps), arena, counters, number)
