@@ -60,5 +60,5 @@ class NativeSteps:
         self._run(self._steps, len(self._steps), arena, counters, self._phases, threads)
 
     def come_late(self, arena: int, counters: int, number: int) -> None:
-        """Go through the steps as a thread that comes when others have done them all: it writes nothing, says a test."""
+        """Go through the steps as a thread does that comes when others have done them all: it writes nothing."""
         library().work(self._steps, len(self._steps), arena, counters, number)
