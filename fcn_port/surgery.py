@@ -176,12 +176,26 @@ def initialise(net: FCN, *sources: StateDict, expand_scores: bool = False) -> Su
         before = len(surgery.of("copied", "coerced"))
         surgery = transplant(surgery, rest, suffix=suffix)
         if len(surgery.of("copied", "coerced")) == before:
-            theirs = ", ".join(list(source)[:3])
-            raise MismatchError(
-                f"nothing in it fits the net, which has {', '.join(list(surgery.state)[:3])} ...; found {theirs} ...",
-                hint="layers are matched by name, as Caffe does; rename them first",
-            )
+            raise _nothing_fits(surgery, source, suffix)
     return _fill(surgery, net)
+
+
+def _nothing_fits(surgery: Surgery, source: StateDict, suffix: str) -> MismatchError:
+    """The error where no parameter could be taken: the shapes are others where names are the same, else the names."""
+    for name, value in source.items():
+        layer, _, blob = name.rpartition(".")
+        ours = surgery.state.get(f"{layer}{suffix}.{blob}")
+        if ours is not None:
+            return MismatchError(
+                f"nothing in it fits the net: {layer}{suffix}.{blob} is {tuple(ours.shape)} there and "
+                f"{tuple(value.shape)} here, and so it is with every name that is in both",
+                hint="names are the same and shapes are not: take a source of the net's own widths and kernels",
+            )
+    theirs = ", ".join(list(source)[:3])
+    return MismatchError(
+        f"nothing in it fits the net, which has {', '.join(list(surgery.state)[:3])} ...; found {theirs} ...",
+        hint="layers are matched by name, as Caffe does; rename them first",
+    )
 
 
 def _fill(surgery: Surgery, net: FCN) -> Surgery:

@@ -181,6 +181,14 @@ def test_what_fits_nothing_is_an_error() -> None:
         initialise(narrow_net("voc-fcn8s"), {"features.0.weight": torch.zeros(4, 3, 3, 3)})
 
 
+def test_shapes_are_not_called_names() -> None:
+    net = narrow_net("voc-fcn8s")
+    other = {"other.weight": torch.zeros(1), "conv1_1.weight": torch.zeros(3, 3, 3, 3)}
+    with pytest.raises(MismatchError, match=r"conv1_1.weight is .* there and \(3, 3, 3, 3\) here") as caught:
+        initialise(net, other)
+    assert "rename" not in str(caught.value) and "shapes are not" in str(caught.value)
+
+
 def googlenet_classifier() -> dict[str, np.ndarray]:
     """GoogLeNet's weights with the classifiers that an FCN does not want."""
     state = classifier_state(NETS["voc-fcn-googlenet"].make(num_classes=2), last="loss3/classifier")

@@ -49,6 +49,10 @@ def readNetFromCaffe(
     weights = caffeModel if caffeModel is not None else bufferModel
     if net is None:
         raise TypeError("readNetFromCaffe: the prototxt is missing")
+    for given in (net, weights):
+        if given is not None and not isinstance(given, (str, os.PathLike, bytes, bytearray, memoryview, np.ndarray)):
+            kind = type(given).__name__
+            raise TypeError(f"readNetFromCaffe: expected a path, bytes or an array of uint8; found {kind}")
     native = getattr(cv2.dnn, "readNetFromCaffe", None)
     if native is not None:
         return _set_blobs(_read_natively(native, net, weights), blobs)

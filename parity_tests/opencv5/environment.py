@@ -15,19 +15,15 @@ MINUTE = 60
 
 
 def folder() -> Path:
-    """The environment that ``$FCN_PORT_OPENCV5`` is, or is the Python of, else ``.opencv5`` in the project's root."""
-    named = os.environ.get("FCN_PORT_OPENCV5")
-    if not named:
-        return PROJECT / ".opencv5"
-    return Path(named) if Path(named).is_dir() else Path(named).parents[1]
+    """``$FCN_PORT_OPENCV5``'s environment, else ``.opencv5`` in the project's root."""
+    named = Path(os.environ.get("FCN_PORT_OPENCV5") or PROJECT / ".opencv5")
+    return named.parents[1] if named.is_file() else named
 
 
 def python() -> Path:
-    """The interpreter: ``$FCN_PORT_OPENCV5`` or the one in it, else the one of `make opencv5`."""
-    named = os.environ.get("FCN_PORT_OPENCV5")
-    if named and not Path(named).is_dir():
-        return Path(named)
-    return folder() / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    """The interpreter: ``$FCN_PORT_OPENCV5``, else the one of `make opencv5`."""
+    named = Path(os.environ.get("FCN_PORT_OPENCV5") or "")
+    return named if named.is_file() else folder() / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def why_not_ready() -> str | None:
