@@ -136,7 +136,7 @@ def test_processes_may_be_joined_inside_of_a_join(tmp_path: Path) -> None:
         "with joined('cpu') as outer:\n"
         "    with joined('cpu') as inner:\n"
         "        assert inner == outer and inner.size == 2\n"
-        "    print(outer.from_first(outer.rank + 5), flush=True)\n"
+        "    print(f'{outer.from_first(outer.rank + 5)}\\n', end='', flush=True)\n"  # one write: the two share a pipe
     )
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
