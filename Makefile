@@ -110,7 +110,7 @@ opencv5: $(VENV)/ready-dev ## install OpenCV 5, which cannot live beside 4, in a
 test-opencv5: opencv5 ## run nets in both engines of OpenCV 5, beside Caffe's numbers
 	$(BIN)/python -m pytest --quiet -m opencv5 parity_tests
 
-docs-generated: $(VENV)/ready-dev ## write docs/cli.md, docs/api.md and docs/layers.md from the commands and the docstrings
+docs-generated: $(VENV)/ready-dev ## write docs/cli.md, docs/api.md, docs/layers.md and the table of layer types from the code
 	$(BIN)/python -m docs.generate
 
 docs: $(VENV)/ready-docs ## the documentation as a site, with search, in build/site

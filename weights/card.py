@@ -12,8 +12,8 @@ from converters.errors import CaffeFormatError, place
 from converters.escaping import json_text
 from converters.safety import parse_json, read_json, to_record
 
-from .catalogue import bundled, mentions, releases
 from .records import Palette, Preprocessing, Release
+from .texts import mentions
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class Card:
         """The card of the release whose caffemodel is called `name`, empty if there is none."""
         if not mentions(name):  # most files are nobody's release, and the catalogue takes a while to read
             return cls()
+        from .catalogue import bundled, releases
+
         known = [release for release in (*releases().values(), *bundled().values()) if release.file == name]
         return cls.of(known[0]) if known else cls()
 

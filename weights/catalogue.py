@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import importlib.resources
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +28,7 @@ from weights.download.mirror import is_address
 from weights.entries import CatalogueFile, DatasetEntry, FamousEntry, ReleaseEntry, merged, refuse_empty_texts
 from weights.errors import CatalogueError, UnknownReleaseError
 from weights.records import About, Checksum, Dataset, Kind, Preprocessing, Release, Score
+from weights.texts import catalogue_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -91,25 +91,15 @@ def release(name: str) -> Release:
     raise UnknownReleaseError(f"there is no release called {name!r}: {offer}")
 
 
-def mentions(text: str) -> bool:
-    """True where the catalogue's files have this text anywhere: a look that takes no parsing."""
-    return text in _text("releases.toml") or text in _text("famous.toml")
-
-
 @functools.cache
 def _catalogue() -> Catalogue:
-    return parse_catalogue(_text("releases.toml"))
+    return parse_catalogue(catalogue_text("releases.toml"))
 
 
 @functools.cache
 def _whole() -> Catalogue:
     """The releases and the famous nets, which share data sets and licences; most people need the first alone."""
-    return parse_catalogue(_text("releases.toml"), _text("famous.toml"))
-
-
-@functools.cache
-def _text(name: str) -> str:
-    return importlib.resources.files("weights").joinpath(name).read_text(encoding="utf-8")
+    return parse_catalogue(catalogue_text("releases.toml"), catalogue_text("famous.toml"))
 
 
 def parse_catalogue(text: str, more: str = "") -> Catalogue:
@@ -165,7 +155,7 @@ def _dataset(name: str, entry: DatasetEntry, sources: Mapping[str, str]) -> Data
 
 def _labels(file: str) -> tuple[str, ...]:
     """The classes that a file in labels/ names, a line each."""
-    return tuple(_text(f"labels/{_file_name(file)}").splitlines())
+    return tuple(catalogue_text(f"labels/{_file_name(file)}").splitlines())
 
 
 def _scores(

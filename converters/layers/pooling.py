@@ -18,7 +18,6 @@ from .fork import ForkMessage, fork_fields
 from .padded import Around, PaddedPooling, read_around
 from .pooling_onnx import pooling_to_onnx
 from .spp_onnx import MOST_BINS, level_of_any_size
-from .volume import VolumePooling
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer
     from ..net.python_form import Site
+    from .volume import VolumePooling
 
 
 @register_layer("Pooling")
@@ -111,6 +111,8 @@ class Pooling(Layer):
         equal = all(len(set(values)) == 1 for values in (self.kernel, self.stride, self.pad))
         if not equal or self.mask or self.dilation != (1, 1) or self.method == "STOCHASTIC":
             return None
+        from .volume import VolumePooling  # which few nets need
+
         if self.global_pooling:
             return VolumePooling(self.method, (), (), ())
         pads = ((self.pad[0], self.pad[0]),) * 3

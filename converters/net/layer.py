@@ -33,11 +33,13 @@ and their shapes worked out without it; it should leave sizes to PyTorch's opera
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import cached_property
+from importlib import import_module
 from math import inf
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..errors import NetError
@@ -317,6 +319,10 @@ class Layer:
 
 
 _types: dict[str, type[Layer]] = {}
+"""The types that are imported, and those from outside."""
+
+_homes: dict[str, str] = {}
+"""The module that registers a type, by its name, for types that need not be imported yet."""
 
 
 LayerClass = TypeVar("LayerClass", bound=type[Layer])
@@ -327,15 +333,35 @@ def register_layer(*names: str) -> Callable[[LayerClass], LayerClass]:
 
     def register(layer_class: LayerClass) -> LayerClass:
         for name in names:
+            if layer_class.__module__ != _homes.get(name):
+                _import_home(name)  # which would else replace this one when it is imported
             _types[name] = layer_class
         return layer_class
 
     return register
 
 
+def register_homes(homes: Mapping[str, str]) -> None:
+    """Make types known by the names of the modules that register them, which are imported when one is looked up."""
+    _homes.update(homes)
+
+
 def find_layer(name: str) -> type[Layer] | None:
     """The class of a layer type; None for one that is not registered."""
+    _import_home(name)
     return _types.get(name)
+
+
+def all_layers() -> Mapping[str, type[Layer]]:
+    """The class of every registered type, by its name; imports the modules of all of them."""
+    for name in tuple(_homes):
+        _import_home(name)
+    return MappingProxyType(_types)
+
+
+def _import_home(name: str) -> None:
+    if name not in _types and name in _homes:
+        import_module(_homes[name])
 
 
 def similar_type(name: str) -> str | None:
@@ -343,7 +369,7 @@ def similar_type(name: str) -> str | None:
 
     One with something put before it, or with a number behind, is another layer, as ROIPooling is to Pooling.
     """
-    by_small = {known.lower(): known for known in _types if ":" not in known}
+    by_small = {known.lower(): known for known in (*_types, *_homes) if ":" not in known}
     small = name.lower()
     near = [
         each

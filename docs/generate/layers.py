@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 from converters import layers
-from converters.net.layer import Layer, _types
+from converters.net.layer import Layer
 
 ROOT = Path(__file__).parents[2]
 OPENCV = Path(__file__).with_name("opencv.json")
@@ -51,13 +52,11 @@ def layers_page() -> str:
 def _families() -> Iterator[tuple[ModuleType, Iterable[str]]]:
     """The modules of converters/layers, by name, with their types."""
     found: dict[str, list[str]] = {}
-    for kind, layer_class in _types.items():
+    for kind, layer_class in layers.all_layers().items():
         if layer_class.__module__.startswith(layers.__name__ + "."):
             found.setdefault(layer_class.__module__, []).append(kind)
     for name in sorted(found):
-        module = inspect.getmodule(_types[found[name][0]])
-        assert module is not None
-        yield module, sorted(found[name])
+        yield sys.modules[name], sorted(found[name])
 
 
 def _section(module: ModuleType, kinds: list[str], record: dict[str, list[str]]) -> str:
@@ -67,7 +66,7 @@ def _section(module: ModuleType, kinds: list[str], record: dict[str, list[str]])
     lines += ["| Type | Computes | Proof | ONNX | Python | OpenCV 4 |", "| --- | --- | --- | --- | --- | --- |"]
     shown: dict[type[Layer], list[str]] = {}
     for kind in kinds:
-        shown.setdefault(_types[kind], []).append(kind)
+        shown.setdefault(layers.all_layers()[kind], []).append(kind)
     for layer_class, names in shown.items():
         cells = [
             ", ".join(f"`{name}`" for name in names),
@@ -89,7 +88,7 @@ def _proof(names: list[str]) -> str:
     found = ["Caffe 1.0"] if BVLC.intersection(names) else []
     for path in sorted((ROOT / "parity_tests" / "layers").glob("test_*.py")):
         text = path.read_text(encoding="utf-8")
-        if path.stem != "test_what_layers_say" and any(_quoted(name) in text for name in names):
+        if path.stem not in ("test_what_layers_say", "test_homes") and any(_quoted(name) in text for name in names):
             found.append(f"`{path.stem}`")
     return ", ".join(found)
 

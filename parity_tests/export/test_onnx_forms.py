@@ -18,7 +18,7 @@ from converters.layers.crop import Crop
 from converters.layers.lrn import LRN
 from converters.layers.pooling import Pooling
 from converters.net import Layer, LayerSpec, register_layer
-from converters.net.layer import _types
+from converters.net.layer import _types, all_layers
 from converters.net.onnx_form import OnnxLayer
 from converters.net.shapes import known_params
 from converters.passes import prepare
@@ -90,9 +90,9 @@ def test_every_type_has_a_form_that_is_run_here_or_says_why_not() -> None:
     Silence makes nothing that could be compared.
     """
     run = {kind_of(layer) for name in files_with_forms() for layer in example(name).layers}
-    classes = {_types[kind] for kind in run if kind in _types}
+    classes = {all_layers()[kind] for kind in run if kind in all_layers()}
     classes |= {type(known_params(layer)) for name in files_with_forms() for layer in example(name).layers}
-    ours = {kind: made for kind, made in _types.items() if made.__module__.startswith("converters.")}
+    ours = {kind: made for kind, made in all_layers().items() if made.__module__.startswith("converters.")}
     assert [
         kind for kind, made in ours.items() if kind not in {"Python", "Silence", *REFUSED} and made not in classes
     ] == []

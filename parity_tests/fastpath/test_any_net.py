@@ -17,7 +17,7 @@ from converters import CaffeNet, read_prototxt
 from converters.errors import NetError
 from converters.export.indices import index_inputs
 from converters.formats import parse_prototxt
-from converters.net.layer import _types
+from converters.net.layer import all_layers
 from fcn_port.fastpath.lossless import Lossless
 from fcn_port.fastpath.native import why_not
 from fcn_port.fastpath.program import FastNet, build_steps, program, self_check
@@ -112,7 +112,7 @@ def test_every_type_of_layer(path) -> None:
     assert error(run_blankly(quick, inputs), {name: x.double() for name, x in expected.items()}) <= 1e-5
 
 
-@pytest.mark.parametrize("kind", sorted(_types))
+@pytest.mark.parametrize("kind", sorted(all_layers()))
 def test_layers_with_numbers_that_nobody_would_write(kind: str) -> None:
     for seed in range(4):
         try:

@@ -10,7 +10,7 @@ import traceback
 from converters.errors import CaffeFormatError
 from converters.execution.caffe_net import CaffeNet
 from converters.formats.prototxt import parse_prototxt
-from converters.net.layer import _types
+from converters.net.layer import all_layers
 from converters.net.shapes import infer_shapes
 from parity_tests.crazy_nets import crazy_net
 from parity_tests.limited import linux_only, run_limited
@@ -46,7 +46,7 @@ def main(each: int) -> None:
 
     torch.set_num_threads(1)
     ran = failed = 0
-    for kind in sorted(_types):
+    for kind in sorted(all_layers()):
         for seed in range(each):
             text = crazy_net(random.Random(f"{kind} {seed}"), kind)
             began = time.process_time()

@@ -19,7 +19,7 @@ from converters.export import python_source, write_caffe
 from converters.export.indices import index_inputs
 from converters.export.python import Form, Site
 from converters.net import Layer, LayerSpec, NetSpec, Reach, Shape, Window, derive_crops, iter_layer_shapes
-from converters.net.layer import _types, register_layer
+from converters.net.layer import all_layers, register_layer
 from converters.passes import prepare
 from fcn_port.predict.tiles import tiling_along
 from fcn_port.training.initial import begin
@@ -89,7 +89,7 @@ class Places(Layer):
 
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("converters.net.layer._types", dict(_types))
+    monkeypatch.setattr("converters.net.layer._types", dict(all_layers()))
     for layer_class in (Silent, Spoken, Mute, Places):
         register_layer(layer_class.__name__)(layer_class)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from converters import read_prototxt
 from converters.export.indices import index_inputs
 from converters.layers.pooling import Pooling
-from converters.net.layer import Layer, LayerSpec, _types
+from converters.net.layer import Layer, LayerSpec, all_layers
 from converters.net.reach import Everything, Interval, Nothing, Reach, Transposed, Window
 from converters.net.shapes import iter_layer_shapes, known_params
 from parity_tests.goldens import GOLDEN
@@ -87,7 +87,7 @@ def test_every_registered_type_has_an_example() -> None:
         shown.add(example.spec.type)
         if example.spec.type == "Python":
             shown.add(f"Python:{example.spec.to_message().python_param.layer}")
-    ours = {name for name, layer_class in _types.items() if layer_class.__module__.startswith("converters.")}
+    ours = {name for name, layer_class in all_layers().items() if layer_class.__module__.startswith("converters.")}
     assert shown == ours
 
 

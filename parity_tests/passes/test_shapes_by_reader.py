@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from converters import CaffeNet, parse_prototxt
-from converters.net.layer import Layer, _types
+from converters.net.layer import Layer, all_layers
 from converters.passes import prepare
 
 FAST = """
@@ -51,4 +51,6 @@ def test_what_types_say(kind: str, bottoms: int, settings: str, expected: dict) 
 
 def test_a_type_from_outside_says_nothing() -> None:
     assert Layer().bottom_shapes() == {}
-    assert {name for name, each in _types.items() if each.bottom_shapes is not Layer.bottom_shapes} >= {"ROIPooling"}
+    assert {name for name, each in all_layers().items() if each.bottom_shapes is not Layer.bottom_shapes} >= {
+        "ROIPooling"
+    }

@@ -18,7 +18,6 @@ from ...net.shapes import known_params
 from ...net.spec import NetSpec
 from ...passes.cut import cut
 from ..checking import ExportError
-from .folding import fold
 from .graph import End, Graph
 from .layer import Learnable, OnnxForm
 from .names import onnx_names
@@ -109,6 +108,8 @@ def build_onnx(spec: NetSpec, arrays: Mapping[str, np.ndarray], options: OnnxOpt
         spec = cut(spec, wanted.outputs)
     weights: Mapping[BlobId, np.ndarray] = {split_key(key): array for key, array in arrays.items()}
     if wanted.fold:
+        from .folding import fold  # it knows layer types that the net may not have
+
         spec, weights = fold(spec, weights, keep=wanted.outputs or spec.outputs)
     sizes = net_sizes(spec, size=wanted.size, batch=wanted.batch)
     states = _States(spec)

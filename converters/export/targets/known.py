@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
@@ -113,6 +112,8 @@ def _python_with_opencv(target: str) -> tuple[str | None, str]:
 
 def opencv_version() -> str | None:
     """The version of the OpenCV in this Python, from its package's metadata; None where there is none."""
+    from importlib.metadata import PackageNotFoundError, version
+
     for package in _OPENCV:
         try:
             return version(package)
