@@ -27,6 +27,7 @@ from .net import Layer, LayerSpec, NetSpec, register_layer
 from .old_names import CONVERTERS, keep_old_names
 
 if TYPE_CHECKING:
+    from .cancelling import Cancelled, stop_when
     from .conversion import ConversionReport, convert
     from .execution import CaffeNet, from_state_dict, to_state_dict
     from .formats import (
@@ -45,6 +46,7 @@ __all__ = [
     "CaffeFormatError",
     "CaffeModel",
     "CaffeNet",
+    "Cancelled",
     "ConversionReport",
     "Layer",
     "LayerSpec",
@@ -62,6 +64,7 @@ __all__ = [
     "read_mean",
     "read_prototxt",
     "register_layer",
+    "stop_when",
     "to_deploy",
     "to_state_dict",
     "write_caffemodel",
@@ -72,6 +75,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
+        **dict.fromkeys(("Cancelled", "stop_when"), "cancelling"),
         **dict.fromkeys(("ConversionReport", "convert"), "conversion"),
         **dict.fromkeys(("CaffeNet", "from_state_dict", "to_state_dict"), "execution"),
         **dict.fromkeys(("CaffeModel", "parse_prototxt", "read_caffemodel", "read_mean", "read_prototxt"), "formats"),

@@ -85,7 +85,8 @@ def convert(
     An `out` that ends in .pth or .pt becomes PyTorch's own file of the state dict, without net and provenance.
     `prototxt` is the net to fit the blobs to, by default the one in the file. `auto_crop_offsets` derives the offsets
     of crops that give none, for nets of Caffe's old `future` branch. `metadata` goes into the file beside the
-    provenance. `progress(done, total)` counts bytes. Raises CaffeFormatError, and FileNotFoundError.
+    provenance. `progress(done, total)` counts bytes, and may end the conversion (`stop_when`); a file of the name `out`
+    is then as it was. Raises CaffeFormatError, and FileNotFoundError.
     """
     source, target = Path(path), Path(out)
     if target.exists() and source.exists() and target.samefile(source):

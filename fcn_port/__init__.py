@@ -11,11 +11,13 @@ every blob by Caffe's name, `trace` every shape.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import converters as converters
     import weights as weights
+    from converters.cancelling import Cancelled, stop_when
     from converters.version import VERSION as __version__
 
     from .detection import Detection, Detections, detect
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from .predictor import Prediction, Predictor
 
 __all__ = [
+    "Cancelled",
     "Classification",
     "Detection",
     "Detections",
@@ -45,10 +48,13 @@ __all__ = [
     "prepare",
     "see",
     "segment",
+    "stop_when",
     "trace",
 ]
 
 _HOMES = {
+    "Cancelled": ("converters.cancelling", "Cancelled"),
+    "stop_when": ("converters.cancelling", "stop_when"),
     "Detection": ("fcn_port.detection", "Detection"),
     "Detections": ("fcn_port.detection", "Detections"),
     "Segmentation": ("fcn_port.predict", "Segmentation"),
@@ -92,6 +98,7 @@ def _refuse_namesakes() -> None:
 
 
 _refuse_namesakes()
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent until the program that uses it listens
 
 
 def __getattr__(name: str) -> object:

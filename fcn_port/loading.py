@@ -20,6 +20,7 @@ from converters.formats import parse_prototxt, read_caffemodel, read_prototxt, s
 from converters.net import NetSpec
 from converters.passes import prepare
 from weights.card import Card
+from weights.download import Callback
 
 from .nets import Net, SiftFlow, SiftFlowName, definition, recognise
 from .nets.fcn8s_atonce import SKIP_SCALES
@@ -45,6 +46,7 @@ def load(
     device: str | torch.device | None = ...,
     *,
     prototxt: str | os.PathLike[str] | None = ...,
+    progress: Callback | None = ...,
 ) -> SiftFlow: ...
 @overload
 def load(
@@ -52,12 +54,14 @@ def load(
     device: str | torch.device | None = ...,
     *,
     prototxt: str | os.PathLike[str] | None = ...,
+    progress: Callback | None = ...,
 ) -> Net: ...
 def load(
     name_or_path: str | os.PathLike[str],
     device: str | torch.device | None = None,
     *,
     prototxt: str | os.PathLike[str] | None = None,
+    progress: Callback | None = None,
 ) -> Net:
     """The net of a release or a file, with its weights, in eval mode on `device` (by default the CPU).
 
@@ -66,7 +70,8 @@ def load(
     and the net has given its recorded pass again. A path may be a .caffemodel, .caffemodel.h5,
     .safetensors or PyTorch state dict (.pth), told apart by content. A net that this project has written out by hand is
     recognised by its layers, with any number of classes and any widths; every other one becomes a CaffeNet. `prototxt`
-    is the net of a file that holds none, or another one to fit the weights to.
+    is the net of a file that holds none, or another one to fit the weights to. `progress` is told of a release's
+    download (weights.Progress), and may end it (`stop_when`); the next call goes on from there.
 
     The result carries `preprocessing` (weights.Preprocessing or None), `classes` (names by output blob) and `palette`
     ((256, 3) uint8 RGB or None). Raises FileNotFoundError, weights.WeightsError and converters.CaffeFormatError.
@@ -77,7 +82,7 @@ def load(
     elif is_release(name_or_path):
         from .porting import converted
 
-        path = converted(os.fspath(name_or_path))
+        path = converted(os.fspath(name_or_path), fetch_progress=progress)
     if path.is_dir():
         return _load_published(path).to(device)
     return _load_file(path, prototxt).to(device)

@@ -141,8 +141,8 @@ def _is_current(path: Path, fetched: FetchResult) -> bool:
     return metadata.get("source_sha256") == fetched.sha256 and metadata.get("tool") == TOOL
 
 
-def converted(name: str) -> Path:
+def converted(name: str, *, fetch_progress: Callback | None = None) -> Path:
     """The converted file of a release, made if it is not there yet."""
     path = converted_path(find_release(name))
     remove_abandoned(path)  # what a killed conversion left
-    return path if path.is_file() else port_release(name).path
+    return path if path.is_file() else port_release(name, fetch_progress=fetch_progress).path

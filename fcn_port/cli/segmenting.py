@@ -73,8 +73,12 @@ def segment_images(
     failed: list[Failed] = []
     together = Together(wanted)
     told: set[str] = set()
-    with progress_bar("images", active=len(sources) > 1, kept="what is done is written") as progress:
-        for number, each in enumerate(predict_all(net, sources, batch=batch, options=reading), start=1):
+    alone = len(sources) == 1
+    watched = not alone or reading.tile is not None or reading.views.several
+    unit, kept = ("passes", "nothing is written") if alone else ("images", "what is done is written")
+    with progress_bar(unit, active=watched, kept=kept, unit=unit) as progress:
+        passes = progress if alone else None
+        for number, each in enumerate(predict_all(net, sources, batch=batch, options=reading, progress=passes), 1):
             result = _done(each, wanted, together, failed, one=one)
             if result is not None:
                 results.append(result)
@@ -83,7 +87,8 @@ def segment_images(
                 _say_coarse(result, told)
             if each.seen is not None and explain is not None:
                 explain(_size(each.seen))
-            progress(number, len(sources))
+            if not alone:
+                progress(number, len(sources))
     for result in results:
         if "frame" not in result:
             _say_frames(result["image"])

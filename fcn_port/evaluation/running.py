@@ -6,8 +6,9 @@ import hashlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -71,7 +72,8 @@ def evaluate(
     The net is called with the release's exact inputs, one image at a time; a net from `load` knows how they are made,
     for another one the data set's own recipe is taken. With several processes the first gives the whole result, the
     others their part. Raises DataError for a bad file, unless the plan skips them, and MismatchError for a net
-    that does not fit the data set.
+    that does not fit the data set. `progress` may end it after any image (`stop_when`); with `plan.cache` the next call
+    goes on from there.
     """
     preprocessing = preprocessing_of(net, data)
     cache = _cache(net, data, plan, preprocessing, processes.rank)
@@ -170,15 +172,16 @@ class _EvaluationRun:
         skipped: dict[str, str] = {}
         if progress is not None:
             progress(0, len(ids))
-        for number, (id_, sample) in enumerate(self._read_ahead(ids), start=1):
-            try:
-                results[id_] = self._result(sample())
-            except DataError as error:
-                if not self.plan.skip_bad:
-                    raise
-                skipped[id_] = str(error)
-            if progress is not None:
-                progress(number, len(ids))
+        with closing(self._read_ahead(ids)) as ahead:
+            for number, (id_, sample) in enumerate(ahead, start=1):
+                try:
+                    results[id_] = self._result(sample())
+                except DataError as error:
+                    if not self.plan.skip_bad:
+                        raise
+                    skipped[id_] = str(error)
+                if progress is not None:
+                    progress(number, len(ids))
         return results, skipped
 
     def _result(self, sample: Sample) -> ImageResult:
@@ -216,7 +219,7 @@ class _EvaluationRun:
         moved = {name: each.to(self.device) for name, each in inputs.items()}
         return predicted_labels(self.net, self.outputs, moved, self.data, threshold=self.plan.threshold)
 
-    def _read_ahead(self, ids: Sequence[str]) -> Iterator[tuple[str, Callable[[], Sample]]]:
+    def _read_ahead(self, ids: Sequence[str]) -> Generator[tuple[str, Callable[[], Sample]], None, None]:
         """The images in order, each as a call that gives it or raises; a few are read in other threads meanwhile."""
         if self.plan.workers <= 0:
             for id_ in ids:

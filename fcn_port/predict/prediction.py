@@ -15,7 +15,7 @@ from ..errors import ImageError
 from .image_lists import ImageSource
 from .images import read_image
 from .meaning import outputs_of
-from .segmenting import OfPixels, ReadOptions, read_all
+from .segmenting import OfPixels, ProgressCallback, ReadOptions, read_all
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,13 @@ def predict_all(
     *,
     batch: int = 1,
     options: ReadOptions = _LABELS_ONLY,
+    progress: ProgressCallback | None = None,
 ) -> Iterator[Predicted]:
     """Segment each image, and give it as it gets done; images of one size go through it `batch` at a time.
 
     Images that cannot be read, and ones that the net does not take or has no memory for, come out with the reason;
-    where there is only one, that is raised. Raises ValueError as `segment` does.
+    where there is only one, that is raised. `progress` is told of tiles and views as in `segment`, anew for each batch.
+    Raises ValueError as `segment` does.
     """
     outputs = outputs_of(net)
     waiting: dict[tuple[int, ...], list[tuple[ImageSource, np.ndarray]]] = {}
@@ -50,7 +52,7 @@ def predict_all(
     def run(size: tuple[int, ...]) -> Iterator[Predicted]:
         group = waiting.pop(size)
         try:
-            found = read_all(net, [pixels for _, pixels in group], options, outputs=outputs)
+            found = read_all(net, [pixels for _, pixels in group], options, outputs=outputs, progress=progress)
         except (NetError, ImageError, RuntimeError, MemoryError) as error:
             asked = refused_memory(error)
             if len(sources) == 1 or (asked is None and not isinstance(error, NetError | ImageError)):

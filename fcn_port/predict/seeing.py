@@ -12,7 +12,7 @@ from .classifying import Classification, classify
 from .images import ImageLike, read_image
 from .meaning import names_images, outputs_of
 from .segmentation import Segmentation
-from .segmenting import ReadOptions, read_all
+from .segmenting import ProgressCallback, ReadOptions, read_all
 from .value_map import ValueMap
 
 Seeing = Segmentation | ValueMap | Classification | Detections
@@ -25,12 +25,13 @@ def see(
     preprocessing: Preprocessing | None = None,
     threshold: float | None = None,
     tile: int | None = None,
+    progress: ProgressCallback | None = None,
 ) -> dict[str, Seeing]:
     """The answer of a net for an image, by output blob; "" for the only one of a net that labels pixels or any other.
 
     A net that labels pixels gives a Segmentation, one with a map of values a ValueMap, one that names images a
     Classification, one that finds objects Detections. `threshold` is that of `segment`, or the least score of an
-    object. Raises what `segment`, `classify` and `detect` raise.
+    object; `tile` and `progress` are those of `segment`. Raises what `segment`, `classify` and `detect` raise.
     """
     pixels = read_image(image)
     if isinstance(net, Net) and detects(net.spec):
@@ -39,5 +40,5 @@ def see(
     if names_images(net):
         return {"": classify(net, pixels, preprocessing=preprocessing, outputs=outputs)}
     options = ReadOptions(tile=tile, threshold=threshold)
-    (found,) = read_all(net, [pixels], options, preprocessing=preprocessing, outputs=outputs)
+    (found,) = read_all(net, [pixels], options, preprocessing=preprocessing, outputs=outputs, progress=progress)
     return dict(found)

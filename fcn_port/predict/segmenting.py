@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
@@ -20,7 +20,7 @@ from .palettes import voc_palette
 from .reading import ReadOutput, label_type, read_output
 from .running import recipe_of, run_net
 from .segmentation import Segmentation
-from .tiles import tiles_of
+from .tiles import ImageTile, tiles_of
 from .value_map import ValueMap
 from .views import AS_IT_IS, Views
 
@@ -34,6 +34,8 @@ Seen = Segmentation | dict[str, Segmentation]
 """The segmentation by a net with one output, or those by one with several, by output."""
 OfPixels = Segmentation | ValueMap
 """The record of what one output says of an image's pixels."""
+ProgressCallback = Callable[[int, int], None]
+"""Told (done, total) of the passes of the net: tiles, views, or the only one."""
 
 
 @overload
@@ -48,6 +50,7 @@ def segment(  # type: ignore[overload-overlap]  # a SiftFlow is an nn.Module, to
     flip: bool = ...,
     scales: Sequence[float] = ...,
     crf: bool | DenseCrf = ...,
+    progress: ProgressCallback | None = ...,
 ) -> dict[str, Segmentation]: ...
 @overload
 def segment(
@@ -61,6 +64,7 @@ def segment(
     flip: bool = ...,
     scales: Sequence[float] = ...,
     crf: bool | DenseCrf = ...,
+    progress: ProgressCallback | None = ...,
 ) -> Segmentation: ...
 def segment(
     net: nn.Module,
@@ -73,6 +77,7 @@ def segment(
     flip: bool = False,
     scales: Sequence[float] = (1.0,),
     crf: bool | DenseCrf = False,
+    progress: ProgressCallback | None = None,
 ) -> Seen:
     """Segment a Pillow image, an image file, or an (h, w, 3) uint8 RGB array, in its own size.
 
@@ -83,13 +88,14 @@ def segment(
     then saves most of the memory. `threshold` is the probability from which on a pixel is of a class, where the net
     ends in a Sigmoid (0.5), or the value, where it gives a map. An output that is coarser than the image is upsampled
     bilinearly. `flip` and `scales` average probabilities over the mirrored image and other sizes (views.py has the
-    formula), `crf` refines them by a dense CRF (DenseCrf() or its settings); neither goes with `tile`. Raises
-    ImageError for an image that cannot be read or is none, NetError for a net that labels no pixels, ValueError for one
-    that does not say how its input is made, takes several or is in train mode, and for tiles that are too small.
+    formula), `crf` refines them by a dense CRF (DenseCrf() or its settings); neither goes with `tile`. `progress` is
+    told (done, total) of tiles or views, and may end the call (`stop_when`). Raises ImageError for an image that cannot
+    be read or is none, NetError for a net that labels no pixels, ValueError for one that does not say how its input is
+    made, takes several or is in train mode, and for tiles that are too small.
     """
     return segment_all(
         net, [image], preprocessing=preprocessing, tile=tile, keep_scores=keep_scores, threshold=threshold, flip=flip,
-        scales=scales, crf=crf,
+        scales=scales, crf=crf, progress=progress,
     )[0]  # fmt: skip
 
 
@@ -104,11 +110,13 @@ def segment_all(
     flip: bool = False,
     scales: Sequence[float] = (1.0,),
     crf: bool | DenseCrf = False,
+    progress: ProgressCallback | None = None,
 ) -> list[Seen]:
     """Segment images of one size in one pass of the net; otherwise as `segment`. ValueError if sizes differ."""
     refining = (DenseCrf() if crf else None) if isinstance(crf, bool) else crf
     options = ReadOptions(tile, keep_scores, threshold, Views(flip, tuple(scales)), refining)
-    return [_segmentations(each) for each in read_all(net, images, options, preprocessing=preprocessing)]
+    found = read_all(net, images, options, preprocessing=preprocessing, progress=progress)
+    return [_segmentations(each) for each in found]
 
 
 @dataclass(frozen=True)
@@ -133,6 +141,7 @@ def read_all(
     *,
     preprocessing: Preprocessing | None = None,
     outputs: NetOutputs | None = None,
+    progress: ProgressCallback | None = None,
 ) -> list[dict[str, OfPixels]]:
     """The answers of a net's outputs for the pixels of images of one size, by output, "" for the only one.
 
@@ -141,13 +150,17 @@ def read_all(
     """
     if any(part.training and isinstance(part, _RANDOM) for part in net.modules()):
         raise ValueError("the net is in train mode, in which dropout is random: call net.eval() first")
-    work = _Work(net, recipe_of(net, preprocessing), outputs or outputs_of(net), options)
+    recipe = recipe_of(net, preprocessing)
     pixels = [read_image(image) for image in images]
     if len({each.shape for each in pixels}) > 1:
         raise ValueError("images of one pass are of one size; segment them one by one")
-    if options.tile is not None:
-        return [work.tiled(each, options.tile) for each in pixels]
-    return work.whole(pixels)
+    if not pixels:
+        return []
+    shape = (int(pixels[0].shape[0]), int(pixels[0].shape[1]))
+    tiles = None if options.tile is None else list(tiles_of(net, shape, options.tile))
+    passed = _Passed(progress, options.views.count if tiles is None else len(tiles) * len(pixels))
+    work = _Work(net, recipe, outputs or outputs_of(net), options, passed)
+    return work.whole(pixels) if tiles is None else [work.tiled(each, tiles) for each in pixels]
 
 
 def _segmentations(found: Mapping[str, OfPixels]) -> Seen:
@@ -171,6 +184,19 @@ class _OutputOfImage:
     coarse: tuple[int, int] | None = None
 
 
+class _Passed:
+    """The passes of the net over some images, counted for a progress callback."""
+
+    def __init__(self, progress: ProgressCallback | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, -1
+        self()
+
+    def __call__(self) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+
 @dataclass(frozen=True)
 class _Work:
     """The settings that are the same for all images."""
@@ -179,10 +205,9 @@ class _Work:
     recipe: InputRecipe
     outputs: NetOutputs
     options: ReadOptions
+    passed: _Passed
 
     def whole(self, pixels: list[np.ndarray]) -> list[dict[str, OfPixels]]:
-        if not pixels:
-            return []
         several = self.options.views.several
         outputs = self.options.views.average(self._run, pixels) if several else self._run(pixels)
         if self.options.crf is not None:
@@ -196,10 +221,10 @@ class _Work:
             for i, each in enumerate(pixels)
         ]
 
-    def tiled(self, pixels: np.ndarray, tile: int) -> dict[str, OfPixels]:
+    def tiled(self, pixels: np.ndarray, tiles: Sequence[tuple[ImageTile, ImageTile]]) -> dict[str, OfPixels]:
         h, w = pixels.shape[:2]
         heads: dict[str, _OutputOfImage] = {}
-        for rows, columns in tiles_of(self.net, (h, w), tile):
+        for rows, columns in tiles:
             part = pixels[rows.seen.lo : rows.seen.hi, columns.seen.lo : columns.seen.hi]
             own = (rows.core.within(rows.seen), columns.core.within(columns.seen))
             place = (Ellipsis, slice(*rows.core), slice(*columns.core))
@@ -239,6 +264,7 @@ class _Work:
                 problem = error
         if not found:
             raise problem
+        self.passed()
         return found
 
     def _seen(self, heads: Mapping[str, _OutputOfImage], pixels: np.ndarray) -> dict[str, OfPixels]:

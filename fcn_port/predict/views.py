@@ -46,6 +46,10 @@ class Views:
     def several(self) -> bool:
         return self.flip or self.scales != (1.0,)
 
+    @property
+    def count(self) -> int:
+        return len(self.scales) * (2 if self.flip else 1)
+
     def average(self, read: Read, pixels: Sequence[np.ndarray]) -> dict[str, list[ReadOutput]]:
         """The averages for images (h, w, 3) of one size; NetError for an output that cannot be averaged."""
         h, w = pixels[0].shape[:2]
@@ -57,8 +61,7 @@ class Views:
             for mirrored in ways:
                 seen = [np.ascontiguousarray(each[:, ::-1]) for each in smaller] if mirrored else smaller
                 _add(sums, read(seen), (h, w), mirrored=mirrored)
-        count = len(self.scales) * len(ways)
-        return {name: [replace(each, values=each.values / count) for each in own] for name, own in sums.items()}
+        return {name: [replace(each, values=each.values / self.count) for each in own] for name, own in sums.items()}
 
 
 AS_IT_IS = Views()

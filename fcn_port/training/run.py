@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from converters import Cancelled, stop_when
 from converters.safety import make_folder
 from weights.card import Card
 from weights.records import METRICS
@@ -92,7 +93,9 @@ def train(
     report: Report = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Train until `plan.max_iter`, or until `stop` says so after an update; in both cases a snapshot is written.
+    """Train until `plan.max_iter`, or until `stop` says so; in both cases a snapshot is written.
+
+    `stop` is asked after each update, and after each image of a validation, which then gives no score.
 
     A run that is resumed from a snapshot of a run goes on to the weights that it would have had, on a CPU to the last
     bit. Only the first of several processes reports and writes. Raises TrainingError, DataError for a damaged image and
@@ -154,9 +157,10 @@ class _TrainingRun:
                 names = tuple(name for batch in passes for name in batch.names)
                 self.report(self._updated(parts, latest, names, clock.lap(), clock))
                 stopped = self.group.any(stop())
-                saved = self._at_intervals(latest, last=stopped or solver.iteration == plan.max_iter) or saved
-                if not stopped and self._is_due(plan.test_every):
-                    self._validate()
+                now = self._at_intervals(latest, last=stopped or solver.iteration == plan.max_iter)
+                if not stopped and self._is_due(plan.test_every) and not self._validated(stop):
+                    stopped, now = True, now or self._at_intervals(latest, last=True)
+                saved = now or saved
                 clock.skip()
         except DataError:  # what was learned is not lost with an image that cannot be read
             if self.group.size == 1 and solver.iteration > first and saved is None:
@@ -223,7 +227,14 @@ class _TrainingRun:
 
     # Validation
 
-    def _validate(self) -> None:
+    def _validated(self, stop: Callable[[], bool]) -> bool:
+        """Score on the validation set, where there is one; False where `stop` ended it, of one process."""
+        with suppress(Cancelled):
+            self._validate(stop_when(stop) if self.group.size == 1 else None)
+            return True
+        return False
+
+    def _validate(self, progress: Callable[[int, int], None] | None) -> None:
         data = self.plan.validation
         if data is None:
             return
@@ -236,7 +247,7 @@ class _TrainingRun:
                 skip_bad=self.plan.skip_bad,
                 threshold=0.0 if any(isinstance(each, SigmoidCrossEntropyLoss) for each in self.task.losses) else None,
             )
-            found = evaluate(net, data, plan=plan, processes=self.group.processes)
+            found = evaluate(net, data, plan=plan, processes=self.group.processes, progress=progress)
         finally:
             net.train()
         if not self.group.processes.first:

@@ -16,6 +16,8 @@ PAGES = [
 ]
 BLOCK = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```$", re.M | re.S)
 NOT_RUN = re.compile(r"<!-- not run: (.+?) -->\s*\Z")
+_OURS = r"fcn-port|make|pip install|python -m (?:fcn_port|parity_tests|benchmarks|docs)[^`\s]*"
+INLINE = re.compile(rf"(?<!`)`((?:{_OURS}) [^`\n]+)`(?!`)")
 PAGE_NOT_RUN = re.compile(r"<!-- the Python blocks from here on: not run: (.+?) -->")
 
 
@@ -46,6 +48,12 @@ def blocks_of(page: Path) -> list[Block]:
             reason = reason or PAGE_NOT_RUN.search(before)
         found.append(Block(page, before.count("\n") + 1, match[1], match[2], reason[1] if reason else None))
     return found
+
+
+def lines_in_text(page: Path) -> dict[int, str]:
+    """The command lines between backquotes in the text and tables of a page, outside its blocks, by line."""
+    text = BLOCK.sub(lambda block: "\n" * block[0].count("\n"), page.read_text(encoding="utf-8"))
+    return {text.count("\n", 0, match.start()) + 1: match[1].replace("\\|", "|") for match in INLINE.finditer(text)}
 
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]

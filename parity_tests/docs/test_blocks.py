@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import fcn_port
 from fcn_port.cli import run
 from parity_tests.detection.nets import ssd
 from parity_tests.detection.test_cascade import nets as cascade
-from parity_tests.docs.blocks import BLOCKS, PAGES, Block
+from parity_tests.docs.blocks import BLOCKS, PAGES, Block, lines_in_text
 from parity_tests.docs.commands import commands_in, problem_of
 from parity_tests.predict.output_nets import net_of
 from parity_tests.test_architecture import ROOT
@@ -55,6 +56,14 @@ def test_no_block_is_of_a_kind_that_nobody_looks_at() -> None:
 def test_shell_lines_are_ones_that_the_program_takes(block: Block) -> None:
     problems = {line: problem for line in commands_in(block.text) if (problem := problem_of(line))}
     assert block.reason or problems == {}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_lines_in_text_and_tables_are_ones_that_the_program_takes(page: Path) -> None:
+    """But for a verb's name alone, and a word in capitals at the end that stands for one of several."""
+    lines = {place: re.sub(r" --\S+ [A-Z]{4,}$", " ...", line) for place, line in lines_in_text(page).items()}
+    problems = {place: (line, problem_of(line)) for place, line in lines.items() if len(line.split()) > 2}
+    assert {place: said for place, said in problems.items() if said[1]} == {}
 
 
 @pytest.mark.parametrize(
