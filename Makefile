@@ -28,7 +28,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo gallery sample convert voc-numbers test check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast test-native-sanitized check-oldest check-pythons docs notebooks check-links opencv5 test-opencv5
+.PHONY: help demo gallery sample convert voc-numbers test test-again check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast test-native-sanitized check-oldest check-pythons docs notebooks check-links opencv5 test-opencv5
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ voc-numbers: $(VENV)/ready ## the paper's table with our numbers beside it: make
 
 test: $(VENV)/ready-dev ## the whole test suite
 	$(BIN)/python -m pytest --quiet -n 2
+
+test-again: $(VENV)/ready-dev ## the tests that failed the last time, one after another
+	$(BIN)/python -m pytest --quiet --last-failed --last-failed-no-failures none
 
 test-fast: $(VENV)/ready-dev ## the fast part of the suite, in a minute on two quiet cores
 	$(BIN)/python -m pytest --quiet -n 2 --dist loadfile --fast

@@ -13,8 +13,8 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks")
 
 
 def test_killed_at_random_moments_nothing_is_half_there() -> None:
-    found = kills.kill(4, seed=3, names=("fetch", "data --make", "export"))
-    assert found.wrong == [] and sum(found.kills.values()) >= 4
+    found = kills.kill(2, seed=3, names=("fetch", "data --make"))
+    assert found.wrong == [] and sum(found.kills.values()) >= 2
 
 
 def test_the_checks_see_half_files_strangers_leftovers_and_torn_lines(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,16 @@ ROOT = Path(__file__).parents[1]
 VERSION = re.search(r'(?m)^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-def sources() -> Iterator[tuple[str, ast.Module]]:
-    for package in ("converters", "weights", "fcn_port", "benchmarks"):
-        for path in sorted((ROOT / package).rglob("*.py")):
-            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+@cache
+def nodes() -> list[tuple[str, ast.AST]]:
+    """Every node of every source file, with the file's path."""
+    paths = [
+        path
+        for package in ("converters", "weights", "fcn_port", "benchmarks")
+        for path in sorted((ROOT / package).rglob("*.py"))
+    ]
+    trees = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+    return [(path, node) for path, tree in trees.items() for node in ast.walk(tree)]
 
 
 def constant(value: object) -> Callable[[ast.AST], bool]:
@@ -76,7 +83,7 @@ ONCE: dict[str, tuple[Callable[[ast.AST], bool], list[str]]] = {
 @pytest.mark.parametrize("name", ONCE)
 def test_it_is_said_once(name: str) -> None:
     says, homes = ONCE[name]
-    found = [path for path, tree in sources() for node in ast.walk(tree) if says(node)]
+    found = [path for path, node in nodes() if says(node)]
     if name == "the scale of pool3's skip":  # LRN's alpha and bounds on errors are other numbers of that size
         found = [path for path in found if path.startswith("fcn_port/") and Path(path).name not in OTHERS]
     assert found == homes
