@@ -19,7 +19,7 @@ def filled_net(id_: GoldenId) -> nn.Module:
         net = family.make(num_classes=family.num_classes)
     types = fcn_layer_types(list(shapes()[id_.net].params))
     state = {
-        f"{layer}.{('weight', 'bias')[i]}": _filled(layer, types[layer], i, shape, id_.fill)
+        f"{layer}.{('weight', 'bias')[i]}": _filled(layer, types[layer], i, shape, _fill_of(types[layer], id_.fill))
         for layer, own in shapes()[id_.net].params.items()
         for i, shape in enumerate(own)
     }
@@ -63,7 +63,12 @@ def filled_inputs(id_: GoldenId) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(input_blob(name, (1, c, *id_.size))) for name, c in net_inputs.items()}
 
 
-@functools.lru_cache(maxsize=64)
+def _fill_of(kind: str, fill: str) -> str:
+    """The same for all layers but deconvolutions, on which alone the two fills differ: fc6 is made once for both."""
+    return fill if kind == "Deconvolution" else "bilinear"
+
+
+@functools.lru_cache(maxsize=128)
 def _filled(layer: str, kind: str, position: int, shape: Shape, fill: str) -> torch.Tensor:
     """One blob, shared by all nets that have it: VGG-16's trunk takes seconds and half a gigabyte."""
     return torch.from_numpy(
