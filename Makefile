@@ -102,7 +102,7 @@ caffe-oracle: $(VENV)/ready-dev ## install real Caffe in a folder of its own (Li
 	$(BIN)/python -m parity_tests.oracle.install
 
 test-oracle: caffe-oracle ## compare live with real Caffe
-	$(BIN)/python -m pytest --quiet -m oracle parity_tests
+	$(BIN)/python -m pytest --quiet -n 2 -m oracle parity_tests
 
 golden: caffe-oracle ## record the goldens again with real Caffe, and say how far they are from the committed ones
 	$(BIN)/python -m parity_tests.oracle.record
@@ -111,7 +111,7 @@ opencv5: $(VENV)/ready-dev ## install OpenCV 5, which cannot live beside 4, in a
 	PIP_ARGS="$(PIP_ARGS)" $(BIN)/python -m parity_tests.opencv5.install
 
 test-opencv5: opencv5 ## run nets in both engines of OpenCV 5, beside Caffe's numbers
-	$(BIN)/python -m pytest --quiet -m opencv5 parity_tests
+	$(BIN)/python -m pytest --quiet -n 2 -m opencv5 parity_tests
 
 docs-generated: $(VENV)/ready-dev ## write docs/cli.md, docs/api.md, docs/layers.md and the table of layer types from the code
 	$(BIN)/python -m docs.generate
