@@ -28,7 +28,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo gallery sample convert voc-numbers test test-again check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast test-native-sanitized check-oldest check-pythons docs notebooks check-links opencv5 test-opencv5
+.PHONY: help demo gallery sample convert voc-numbers test test-again check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast test-native-sanitized check-oldest check-pythons docs notebooks check-links opencv5 test-opencv5 extras
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,8 @@ test-native-sanitized: $(VENV)/ready-dev ## the C code's tests with it compiled 
 		-k "not compile and not processor and not points and not cache"
 
 check: lint test ## lint, format, types and the suite
+
+extras: $(VENV)/ready-extras ## install what videos and maps need (72 MB), so that their tests run, too
 
 check-oldest: $(VENV)/ready-oldest ## the fast part of the suite with the lower bounds of pyproject.toml
 	$(BIN)/python .ci/oldest.py
@@ -175,6 +177,10 @@ $(VENV)/ready-notebooks: $(VENV)/ready-dev
 
 $(VENV)/ready-oldest: $(VENV)/ready-dev
 	$(INSTALL) --editable '.[oldest]'
+	@touch $@
+
+$(VENV)/ready-extras: $(VENV)/ready-dev
+	$(INSTALL) --editable '.[video,geo]'
 	@touch $@
 
 $(VENV)/ready-bench: $(VENV)/ready-dev

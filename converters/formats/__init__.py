@@ -12,23 +12,36 @@ from .model import Blobs, CaffeModel
 from .prototxt import format_prototxt, parse_prototxt, read_prototxt, write_prototxt
 
 if TYPE_CHECKING:
+    from .datum import Datum, read_datum
     from .hdf5 import write_hdf5
+    from .hdf5_data import read_rows
+    from .leveldb_file import LevelDbFolder, is_leveldb, read_leveldb
+    from .lmdb_file import LmdbFile, is_lmdb, read_lmdb
     from .solver import SolverSpec, format_solver, read_solver
     from .solverstate import SolverState, read_solverstate, write_solverstate
 
 __all__ = [
     "Blobs",
     "CaffeModel",
+    "Datum",
+    "LevelDbFolder",
+    "LmdbFile",
     "SolverSpec",
     "SolverState",
     "format_prototxt",
     "format_solver",
+    "is_leveldb",
+    "is_lmdb",
     "open_file",
     "parse_caffemodel",
     "parse_prototxt",
     "read_caffemodel",
+    "read_datum",
+    "read_leveldb",
+    "read_lmdb",
     "read_mean",
     "read_prototxt",
+    "read_rows",
     "read_solver",
     "read_solverstate",
     "write_caffemodel",
@@ -41,6 +54,10 @@ __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
         "write_hdf5": "hdf5",
+        "read_rows": "hdf5_data",
+        **dict.fromkeys(("Datum", "read_datum"), "datum"),
+        **dict.fromkeys(("LevelDbFolder", "is_leveldb", "read_leveldb"), "leveldb_file"),
+        **dict.fromkeys(("LmdbFile", "is_lmdb", "read_lmdb"), "lmdb_file"),
         **dict.fromkeys(("SolverSpec", "format_solver", "read_solver"), "solver"),
         **dict.fromkeys(("SolverState", "read_solverstate", "write_solverstate"), "solverstate"),
     },

@@ -35,6 +35,11 @@ _STORED = {
         for n in (1, 2, 4, 8)
         for end, sign in (("L", "<"), ("B", ">"))
     },
+    **{
+        getattr(h5t, f"STD_U{8 * n}{end}E"): f"{sign}u{n}"
+        for n in (1, 2, 4, 8)
+        for end, sign in (("L", "<"), ("B", ">"))
+    },
 }
 """The types of HDF5 whose bytes numpy knows."""
 
@@ -131,7 +136,7 @@ def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
 
 
 def read_values(dataset: Any, file: Hdf5File, *, kind: str = "f") -> np.ndarray:
-    """The values of a dataset of floats (`kind` "f") or whole numbers ("i"), read-only and little-endian.
+    """The values of a dataset of floats (`kind` "f") or whole numbers ("i", "u"), read-only and little-endian.
 
     A view of the mapped file where they lie in it as they are.
     """

@@ -42,7 +42,8 @@ def as_described(net: Net, place: Path, *, weights: str) -> None:
 
 
 def _opened(place: Path) -> DataSet:
-    from ..data.description import described, description_in
+    from ..data.described import described
+    from ..data.description import description_in
     from ..data.opening import open_dataset
 
     description = description_in(place)

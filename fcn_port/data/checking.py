@@ -134,7 +134,7 @@ def _doubts(data: DataSet, found: Findings, ids: Sequence[str]) -> Iterator[str]
 def _smoothed(data: DataSet, head: str, bad: dict[str, str]) -> Iterator[str]:
     """The reason why maps were refused, where it shows: smoothing, or grey made of a palette, leaves many values."""
     for id_ in list(bad)[:4]:
-        path = data.labels[head].path(id_)
+        path = data.labels[head].shown(id_)
         if path.suffix.lower() not in (".png", ".bmp", ".tif", ".tiff", ".npy") or not path.exists():
             continue
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,8 @@ from .records import Files
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".npy")
 """Of images and label maps, in small letters: Pillow's formats of `pictures.FORMATS`, and arrays."""
+_SPACED = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, ENDINGS))}))(?:\s+(.*))?$", re.IGNORECASE)
+"""A file's name, and what comes after it and spaces."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,8 @@ def _row(line: str) -> tuple[str, ...]:
     for mark in ("\t", ";", ","):
         if mark in text:
             return tuple(part.strip().strip('"') for part in text.split(mark))
+    if found := _SPACED.match(text):  # names may have spaces, which end no name before its ending
+        return tuple(part for part in found.groups() if part)
     return tuple(text.split())
 
 

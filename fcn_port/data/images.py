@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from .errors import DataError
 from .files import opened
@@ -24,10 +25,15 @@ def read_color(path: Path) -> np.ndarray:
         plane = values.reshape(*values.shape[:2], -1)[:, :, :3]
         return np.ascontiguousarray(np.broadcast_to(plane, (*plane.shape[:2], 3)))
     with opened(path) as image:
-        if image.mode.startswith("I"):  # Pillow clips 16 bits at 255 instead of scaling them
-            grey = (np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)
-            return np.repeat(grey[:, :, None], 3, axis=2)
-        return np.asarray(image.convert("RGB"))
+        return color_of_picture(image)
+
+
+def color_of_picture(image: Image.Image) -> np.ndarray:
+    """The colours (h, w, 3) uint8 RGB of a picture that is open, as `read_color` says."""
+    if image.mode.startswith("I"):  # Pillow clips 16 bits at 255 instead of scaling them
+        grey = (np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    return np.asarray(image.convert("RGB"))
 
 
 def read_bands(path: Path) -> np.ndarray:
@@ -41,8 +47,13 @@ def read_bands(path: Path) -> np.ndarray:
             raise DataError(f"{values.dtype} {values.shape}; expected bytes (h, w, channels)", path=path)
         return np.ascontiguousarray(values.reshape(*values.shape[:2], -1))
     with opened(path) as image:
-        if image.mode.startswith("I"):
-            return (np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)[:, :, None]
-        direct = image.mode in ("L", "LA", "RGB", "RGBA", "RGBX", "CMYK")
-        found = np.asarray(image if direct else image.convert("L" if image.mode == "1" else "RGB"))
+        return bands_of_picture(image)
+
+
+def bands_of_picture(image: Image.Image) -> np.ndarray:
+    """Every channel (h, w, c) uint8 of a picture that is open, as `read_bands` says."""
+    if image.mode.startswith("I"):
+        return (np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)[:, :, None]
+    direct = image.mode in ("L", "LA", "RGB", "RGBA", "RGBX", "CMYK")
+    found = np.asarray(image if direct else image.convert("L" if image.mode == "1" else "RGB"))
     return found.reshape(*found.shape[:2], -1)

@@ -27,7 +27,7 @@ def net_inputs(data: DataSet, sample: Sample, preprocessing: Preprocessing) -> d
         try:
             made[each.name] = to_input(sample.images[each.kind], data.recipe(each))
         except ImageError as error:
-            raise DataError(str(error), path=data.image_path(sample.id, kind=each.kind)) from None
+            raise DataError(str(error), path=data.shown(sample.id, kind=each.kind)) from None
     return made
 
 

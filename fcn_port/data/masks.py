@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from converters.safety import open_file
 from weights.records import IGNORE_LABEL
@@ -35,7 +36,10 @@ class MaskReader:
 
     def __call__(self, path: Path) -> np.ndarray:
         """The labels (h, w) of a file, int64; DataError names it."""
-        stored = read_mask(path, colours=bool(self.colours))
+        return self.labels_of(read_mask(path, colours=bool(self.colours)), path)
+
+    def labels_of(self, stored: np.ndarray, path: Path) -> np.ndarray:
+        """The labels (h, w), int64, of what a label map holds, as `read_mask` gives it; `path` is for messages."""
         return self._of_colours(stored, path) if stored.ndim == 3 else self._of_ids(stored, path)
 
     def _of_ids(self, stored: np.ndarray, path: Path) -> np.ndarray:
@@ -96,23 +100,27 @@ def read_mask(path: Path, *, colours: bool = False) -> np.ndarray:
     (h, w, 1) of whole numbers, or (h, w, 3) bytes. DataError for JPEG, whose losses change labels.
     """
     if path.suffix.lower() == ".npy":
-        return _checked(read_array(path), path)
+        return checked_mask(read_array(path), path)
     with opened(path) as image:
-        if image.format in _LOSSY:
-            raise DataError("a JPEG: its losses change labels", path=path, hint="label maps are kept as PNG")
-        if image.mode in ("P", "PA"):
-            return np.asarray(image.convert("RGB") if colours else image.convert("P") if image.mode == "PA" else image)
-        if image.mode == "LA":
-            return np.asarray(image.getchannel("L"))
-        if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;"):
-            return _checked(np.asarray(image), path)
-        values = np.asarray(image.convert("RGB"))
+        return mask_of_picture(image, path, colours=colours)
+
+
+def mask_of_picture(image: Image.Image, path: Path, *, colours: bool = False) -> np.ndarray:
+    """A label map as stored in a picture that is open, as `read_mask` says; `path` is for messages."""
+    if image.format in _LOSSY:
+        raise DataError("a JPEG: its losses change labels", path=path, hint="label maps are kept as PNG")
+    if image.mode in ("P", "PA"):
+        return np.asarray(image.convert("RGB") if colours else image.convert("P") if image.mode == "PA" else image)
+    if image.mode == "LA":
+        return np.asarray(image.getchannel("L"))
+    if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;"):
+        return checked_mask(np.asarray(image), path)
+    values = np.asarray(image.convert("RGB"))
     if not colours and (values == values[:, :, :1]).all():
         return values[:, :, 0]
     if not colours:
-        raise DataError(
-            "colours instead of labels", path=path, hint="say which colour is which class: colours, palette"
-        )
+        hint = "say which colour is which class: colours, palette"
+        raise DataError("colours instead of labels", path=path, hint=hint)
     return values
 
 
@@ -127,7 +135,7 @@ def read_array(path: Path) -> np.ndarray:
         raise DataError(f"not an array that can be read: {error!s:.120}", path=path) from None
 
 
-def _checked(values: np.ndarray, path: Path) -> np.ndarray:
+def checked_mask(values: np.ndarray, path: Path) -> np.ndarray:
     """An array that can be a label map."""
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]

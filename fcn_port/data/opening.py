@@ -11,10 +11,12 @@ from .ade20k import find_ade20k, open_ade20k
 from .camvid import find_camvid, open_camvid
 from .cityscapes import find_cityscapes, open_cityscapes
 from .context import find_context, open_context
-from .description import DESCRIPTION, description_in, open_described
+from .described import open_described
+from .description import DESCRIPTION, description_in
 from .nyud import find_nyud, open_nyud
 from .records import DataSet
 from .siftflow import find_siftflow, open_siftflow
+from .stored import is_store
 from .voc import find_sbd, find_voc, open_sbd, open_voc
 
 
@@ -67,6 +69,11 @@ def open_dataset(
 def _kind_of(folder: Path, dataset: str | None) -> str:
     """The wanted one if it is there, else what lies least deep."""
     found = {name: place for name, kind in KINDS.items() if (place := kind.find(folder)) is not None}
+    if not found and is_store(folder):
+        raise FileNotFoundError(
+            f"{folder}: a store of Caffe's, of images or of labels; a {DESCRIPTION} says which is which\n"
+            '  images = "train_lmdb", labels = "train_labels_lmdb", classes = ["background", ...] (docs/own-data.md)'
+        )
     if not found:
         looked_for = "JPEGImages (VOC), img and cls (SBD), SemanticLabels (SIFT Flow), segmentation (NYUDv2)"
         raise FileNotFoundError(

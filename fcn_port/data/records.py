@@ -27,6 +27,10 @@ class Files:
         """The file of an image."""
         return self.folder / self.name.format(id_)
 
+    def shown(self, id_: str) -> Path:
+        """The name of what an image is read from, for messages: its file, or a record in one."""
+        return self.path(id_)
+
     def of(self, id_: str) -> np.ndarray:
         """The content of an image's file."""
         return self.read(self.path(id_))
@@ -88,17 +92,17 @@ class DataSet:
 
     def read(self, id_: str, *, kinds: Iterable[str] = ("color",)) -> Sample:
         """An image with its labels; DataError names the file that is missing, damaged or does not fit."""
-        images = {kind: self._images(kind).read(self.image_path(id_, kind=kind)) for kind in kinds}
+        images = {kind: self._images(kind).of(id_) for kind in kinds}
         first_kind, first = next(iter(images.items()))
         labels = {}
         for head, files in self.labels.items():
             labels[head] = self.read_labels(id_, head)
-            check_size(labels[head], first, path=files.path(id_), image_path=self.image_path(id_, kind=first_kind))
+            check_size(labels[head], first, path=files.shown(id_), image_path=self._images(first_kind).shown(id_))
         return Sample(id_, images, labels)
 
     def read_labels(self, id_: str, head: str) -> np.ndarray:
         """The labels (h, w) uint8 of an image for an output, void as `ignore_label`."""
-        path = self.labels[head].path(id_)
+        path = self.labels[head].shown(id_)
         found = self.labels[head].of(id_)
         if self.void:
             found = np.where(np.isin(found, self.void), self.ignore_label, found)
@@ -107,6 +111,10 @@ class DataSet:
     def image_path(self, id_: str, *, kind: str = "color") -> Path:
         """The file of an image."""
         return self._images(kind).path(id_)
+
+    def shown(self, id_: str, *, kind: str = "color") -> Path:
+        """The name of an image for messages: its file, or a record in one."""
+        return self._images(kind).shown(id_)
 
     def files(self, id_: str, *, kinds: Iterable[str] = ("color",)) -> tuple[Path, ...]:
         """Every file that `read` reads."""

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fcn_port.cli import run
 from fcn_port.data import open_dataset
-from fcn_port.data.description import described
+from fcn_port.data.described import described
 from fcn_port.evaluation import evaluate
 from parity_tests.datasets import noise, save
 from parity_tests.predict.output_nets import files_of, net_of

@@ -1,0 +1,71 @@
+"""The records of a LevelDB, Caffe's older kind of database, by plyvel."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ..errors import CaffeFormatError, WireError
+
+
+@dataclass(frozen=True)
+class LevelDbFolder:
+    """The records of a LevelDB in the order of their keys; it is open for as long as the program runs."""
+
+    path: Path
+    keys: tuple[bytes, ...]
+    database: Any
+
+    def value(self, number: int) -> bytes:
+        """The bytes of a record; WireError where they are damaged."""
+        try:
+            found = self.database.get(self.keys[number], verify_checksums=True)
+        except Exception as error:
+            raise WireError(f"record {number} cannot be read: {_said(error)}", path=self.path) from None
+        if found is None:
+            raise WireError(f"record {number} is not there any more", path=self.path)
+        return bytes(found)
+
+
+def is_leveldb(place: Path) -> bool:
+    """True for the folder of a LevelDB."""
+    return (place / "CURRENT").is_file() and any(place.glob("MANIFEST-*"))
+
+
+def read_leveldb(place: str | os.PathLike[str]) -> LevelDbFolder:
+    """The records of a LevelDB; CaffeFormatError where plyvel is not installed, or the database cannot be opened.
+
+    LevelDB has no way to read alone: it locks the folder against other programs, and may tidy its files.
+    """
+    return _opened(Path(place).resolve())
+
+
+@lru_cache(maxsize=16)
+def _opened(path: Path) -> LevelDbFolder:
+    try:
+        import plyvel
+    except ImportError:
+        raise CaffeFormatError(
+            "a LevelDB is read by plyvel, which is not installed",
+            path=path,
+            hint="pip install 'fcn-port[leveldb]'; or make an LMDB of it with Caffe's tools",
+        ) from None
+    try:
+        database = plyvel.DB(str(path), create_if_missing=False, paranoid_checks=True)
+        with database.iterator(include_value=False, verify_checksums=True) as keys:
+            found = tuple(keys)
+    except Exception as error:
+        said = _said(error)
+        hint = "another program has it open" if "lock" in said.lower() else "the database is damaged, or was cut"
+        raise WireError(f"a LevelDB that cannot be opened: {said}", path=path, hint=hint) from None
+    if not found:
+        raise WireError("the database has no records", path=path)
+    return LevelDbFolder(path, found, database)
+
+
+def _said(error: Exception) -> str:
+    text = error.args[0] if error.args else str(error)
+    return (text.decode(errors="replace") if isinstance(text, bytes) else str(text))[:160]
