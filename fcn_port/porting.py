@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,9 @@ from converters.formats import read_caffemodel
 from converters.net import NetSpec
 from converters.safety import remove_abandoned, unlinked
 from weights.card import Card
-from weights.catalogue import datasets
 from weights.catalogue import release as find_release
 from weights.download import Callback, FetchResult, fetch, fetch_prototxt
-from weights.records import Preprocessing, Release
+from weights.records import Release
 from weights.store import converted_path, prototxt_place
 
 if TYPE_CHECKING:
@@ -37,17 +36,12 @@ def net_definition(name: str, *, num_classes: NumClasses | None = None) -> NetSp
 
 
 def card_of_net(name: str) -> Card:
-    """The card of a hand-written net whatever its weights: inputs and classes of the data set in its name.
-
-    An input blob is named after what it sees, but for `data`: that is HHA where the name ends so, else colour.
-    """
+    """The card of a hand-written net whatever its weights: how its inputs are made, and the classes of its data set."""
     from .nets import NETS
 
-    dataset = datasets()[name.partition("-")[0]]
-    data = "hha" if name.endswith("-hha") else "color"
-    kinds = {blob: data if blob == "data" else blob for blob in NETS[name].make.channels}
-    inputs = tuple(replace(dataset.inputs[kind], name=blob) for blob, kind in kinds.items())
-    return Card(net=name, preprocessing=Preprocessing(inputs), classes=dataset.heads, palette=dataset.palette)
+    family = NETS[name]
+    dataset = family.dataset
+    return Card(net=name, preprocessing=family.preprocessing, classes=dataset.heads, palette=dataset.palette)
 
 
 def check_structure(path: Path, release: Release) -> None:

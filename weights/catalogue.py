@@ -185,7 +185,7 @@ def _release(name: str, entry: ReleaseEntry, kind: Kind, found: CatalogueFile, s
             size=_count("size", entry.size),
             blob_bytes=_count("blob_bytes", entry.blob_bytes),
             checksums=_checksums(entry),
-            net=entry.net if kind == "fcn" else None,
+            architecture=entry.architecture if kind == "fcn" else None,
             bundled=entry.bundled if kind == "bundled" else None,
             dataset=dataset,
             preprocessing=_preprocessing(entry, dataset),
@@ -226,7 +226,7 @@ def _check(entry: ReleaseEntry, kind: Kind, dataset: Dataset) -> None:
     """CaffeFormatError for what an entry of this kind needs and has not, or has and may not have."""
     if kind in ("fcn", "bundled") and not dataset.heads:
         raise CaffeFormatError(f"data set '{dataset.name}' has no heads")
-    needed = {"fcn": "net", "bundled": "bundled"}.get(kind)
+    needed = {"fcn": "architecture", "bundled": "bundled"}.get(kind)
     if needed is not None and getattr(entry, needed) is None:
         raise CaffeFormatError(f"{needed} is missing")
     if kind != "bundled" and not entry.urls and getattr(entry, "by_hand", None) is None:

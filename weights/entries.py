@@ -55,7 +55,7 @@ class DatasetEntry:
 
 @dataclass(frozen=True)
 class ReleaseEntry:
-    """A file of weights, with its data set, licence and net by their keys."""
+    """A file of weights, with its data set, licence and architecture by their keys."""
 
     file: str
     dataset: str
@@ -68,7 +68,7 @@ class ReleaseEntry:
     sha1: str | None = None
     md5: str | None = None
     git: str | None = None
-    net: str | None = None
+    architecture: str | None = None
     bundled: str | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
     scores: tuple[Score, ...] = ()

@@ -188,6 +188,13 @@ class Dataset:
     ignore_label: int | None
     scores: tuple[Score, ...]
 
+    @property
+    def num_classes(self) -> int | dict[str, int]:
+        """As `fcn_port.build` takes it: a number, or `{"sem": 33, "geo": 3}` for several outputs."""
+        if set(self.heads) == {"score"}:
+            return len(self.heads["score"])
+        return {blob.removeprefix("score_"): len(names) for blob, names in self.heads.items()}
+
 
 @dataclass(frozen=True)
 class Release:
@@ -195,8 +202,9 @@ class Release:
 
     `kind` is "fcn", "init" for a classification net to start from, "bundled" for one that comes with this project,
     as the file `bundled` in the package `weights`, or "famous" for one of Caffe's other nets, of which `about` says
-    more; `preprocessing` is None where nobody said how inputs are made. `size` is in bytes, `blob_bytes` what its
-    float32 blobs alone take; None where unknown.
+    more; `architecture` is the net written out for it, by its name in `fcn_port.nets.ARCHITECTURES`; `preprocessing` is
+    None where nobody said how inputs are made. `size` is in bytes, `blob_bytes` what its float32 blobs alone take; None
+    where unknown.
     """
 
     name: str
@@ -207,13 +215,18 @@ class Release:
     size: int | None
     blob_bytes: int | None
     checksums: tuple[Checksum, ...]
-    net: str | None
+    architecture: str | None
     bundled: str | None
     dataset: Dataset
     preprocessing: Preprocessing | None
     licence: Licence
     scores: tuple[Score, ...]
     about: About | None = None
+
+    @property
+    def net(self) -> str | None:
+        """The name under which `fcn_port.build` makes it; None where no net of this project's is written out for it."""
+        return self.name if self.architecture is not None else None
 
     @property
     def task(self) -> Task:
@@ -240,9 +253,7 @@ class Release:
     @property
     def num_classes(self) -> int | dict[str, int]:
         """As `fcn_port.build` takes it: a number, or `{"sem": 33, "geo": 3}` for several outputs."""
-        if set(self.classes) == {"score"}:
-            return len(self.classes["score"])
-        return {blob.removeprefix("score_"): len(names) for blob, names in self.classes.items()}
+        return self.dataset.num_classes
 
 
 __getattr__, __dir__ = lazy_attributes(__name__, {}, renamed={"Input": "InputRecipe"})

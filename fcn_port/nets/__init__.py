@@ -1,21 +1,22 @@
 """The FCN nets of the releases, written out by hand: every module under its Caffe layer name.
 
-`build` makes one by name. The files are meant to be read: begin with `fcn32s.py`, `fcn16s.py` and `fcn8s.py`.
-`upsampling.py` has the other ways to upsample that the paper weighs.
+`build` makes one by the name of its release. The files are meant to be read: begin with `fcn32s.py`, `fcn16s.py` and
+`fcn8s.py`. `upsampling.py` has the other ways to upsample that the paper weighs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import torch
 
+from converters.lazy import lazy_attributes
 from converters.net import Shape
 
 from .alexnet import FCNAlexNet
+from .architectures import ARCHITECTURES, Family, NumClasses
 from .fcn import DEPLOY_SIZE, FCN
 from .fcn8s import FCN8s
 from .fcn8s_atonce import FCN8sAtOnce
@@ -28,7 +29,11 @@ from .siftflow import SiftFlow, SiftFlowFCN8s, SiftFlowFCN16s, SiftFlowFCN32s
 from .upsampling import with_upsampling
 from .vgg16 import VGG16, Widths
 
+if TYPE_CHECKING:
+    from .published import NETS
+
 __all__ = [
+    "ARCHITECTURES",
     "DEPLOY_SIZE",
     "FCN",
     "NETS",
@@ -57,42 +62,11 @@ __all__ = [
     "with_upsampling",
 ]
 
-NumClasses = int | Mapping[str, int]
-"""The number of classes that a net scores: one number, or one for each head, such as {"sem": 33, "geo": 3}."""
-
-
 SiftFlowName = Literal["siftflow-fcn32s", "siftflow-fcn16s", "siftflow-fcn8s"]
 """The nets with two outputs, for type checkers."""
 
-
-@dataclass(frozen=True)
-class Family:
-    """The way to make the net of a release: its class and how many classes it scores."""
-
-    make: type[FCN]
-    num_classes: NumClasses
-
-
-SIFTFLOW = {"sem": 33, "geo": 3}
-
-NETS: Mapping[str, Family] = {
-    "voc-fcn32s": Family(FCN32s, 21),
-    "voc-fcn16s": Family(FCN16s, 21),
-    "voc-fcn8s": Family(FCN8s, 21),
-    "voc-fcn8s-atonce": Family(FCN8sAtOnce, 21),
-    "voc-fcn-alexnet": Family(FCNAlexNet, 21),
-    "voc-fcn-googlenet": Family(FCNGoogLeNet, 21),
-    "pascalcontext-fcn32s": Family(FCN32s, 60),
-    "pascalcontext-fcn16s": Family(FCN16s, 60),
-    "pascalcontext-fcn8s": Family(FCN8s, 60),
-    "siftflow-fcn32s": Family(SiftFlowFCN32s, SIFTFLOW),
-    "siftflow-fcn16s": Family(SiftFlowFCN16s, SIFTFLOW),
-    "siftflow-fcn8s": Family(SiftFlowFCN8s, SIFTFLOW),
-    "nyud-fcn32s-color": Family(FCN32s, 40),
-    "nyud-fcn32s-hha": Family(FCN32s, 40),
-    "nyud-fcn32s-color-d": Family(FCN32sColorDepth, 40),
-    "nyud-fcn32s-color-hha": Family(FCN32sColorHHA, 40),
-}
+# The catalogue, from which it comes, takes a while to read, and most nets are made without it.
+__getattr__, __dir__ = lazy_attributes(__name__, {"NETS": "published"})
 
 
 @overload
@@ -106,6 +80,8 @@ def build(name: str, num_classes: NumClasses | None = None) -> FCN:
     bilinear, skip scales at their constants; all other weights are PyTorch's initial ones. Raises ValueError for an
     unknown name, and for classes that are not the net's.
     """
+    from .published import NETS
+
     family = NETS.get(name)
     if family is None:
         close = get_close_matches(name, NETS, n=3, cutoff=0.5)
@@ -129,9 +105,8 @@ def recognise(shapes: Mapping[str, Shape]) -> FCN | None:
 
     The number of classes and the widths are read off the shapes.
     """
-    classes = {family.make for family in NETS.values()}
     with torch.device("meta"):
-        for net_class in classes:
+        for net_class in ARCHITECTURES.values():
             try:
                 net = net_class.of_shapes(shapes)
             except (KeyError, IndexError, RuntimeError, ValueError):  # no such layer; axes or sizes that no layer has
