@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from converters.errors import CaffeFormatError, place
+from converters.errors import place
 from converters.escaping import json_text
 from converters.safety import parse_json, read_json, to_record
 
-from .records import Palette, Preprocessing, Release
+from .records import Preprocessing, Release, check_palette
 from .texts import mentions
 
 
@@ -82,9 +81,8 @@ class Card:
         Raises CaffeFormatError, which is a ValueError, if it is damaged.
         """
         found = to_record(metadata, _Metadata, ignore_unknown=True)
-        if found.palette and found.palette not in get_args(Palette) and not _COLOURS.fullmatch(found.palette):
-            known = ", ".join(get_args(Palette))
-            raise CaffeFormatError(f"'{found.palette:.40}' is none of {known} or #rrggbb #rrggbb ...", where="palette")
+        if found.palette:
+            check_palette(found.palette)
         inputs, classes = _parsed("preprocessing", found.preprocessing), _parsed("classes", found.classes)
         return cls(
             release=found.release,
@@ -94,10 +92,6 @@ class Card:
             palette=found.palette,
             licence=found.licence,
         )
-
-
-_COLOURS = re.compile(r"#[0-9a-fA-F]{6}( #[0-9a-fA-F]{6}){0,255}")
-"""The colours of a data set that is none of the catalogue's."""
 
 
 @dataclass(frozen=True)

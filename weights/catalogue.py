@@ -27,7 +27,7 @@ from converters.safety import to_record
 from weights.download.mirror import is_address
 from weights.entries import CatalogueFile, DatasetEntry, FamousEntry, ReleaseEntry, merged, refuse_empty_texts
 from weights.errors import CatalogueError, UnknownReleaseError
-from weights.records import About, Checksum, Dataset, Kind, Preprocessing, Release, Score
+from weights.records import About, Checksum, Dataset, Kind, Preprocessing, Release, Score, check_palette
 from weights.texts import catalogue_text
 
 if sys.version_info >= (3, 11):
@@ -138,6 +138,9 @@ def _dataset(name: str, entry: DatasetEntry, sources: Mapping[str, str]) -> Data
     for blob, names in heads.items():
         if not names or len(set(names)) != len(names):
             raise CaffeFormatError("expected the names of its classes, each once", where=f"{where}.heads.{blob}")
+    if entry.palette is not None:
+        with place(where):
+            check_palette(entry.palette)
     inputs = {}
     for kind, each in entry.inputs.items():
         with place(f"{where}.inputs.{kind}"):

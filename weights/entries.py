@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
 from converters.errors import CaffeFormatError
-from weights.records import Channels, InputRecipe, Licence, Palette, PublishedFigure, Score, Task
+from weights.records import Channels, InputRecipe, Licence, PublishedFigure, Score, Task
 
 
 def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class DatasetEntry:
     inputs: Mapping[str, InputEntry] = field(default_factory=dict)
     heads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     labels: str | None = None
-    palette: Palette | None = None
+    palette: str | None = None
     ignore_label: int | None = None
     scores: tuple[Score, ...] = ()
 

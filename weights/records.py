@@ -6,6 +6,7 @@ files, as JSON.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
@@ -16,7 +17,8 @@ from converters.lazy import lazy_attributes
 from converters.safety import to_record
 
 Channels = Literal["bgr", "file"]
-Palette = Literal["voc", "cityscapes", "camvid", "ade20k"]
+PALETTES = ("voc", "cityscapes", "camvid", "ade20k")
+"""Colours of label maps that have a name; others are written out, "#rrggbb #rrggbb ...", a colour for each class."""
 Kind = Literal["fcn", "init", "bundled", "famous"]
 Task = Literal["segment", "classify", "detect", "edges", "pose", "flow", "colour", "enlarge"]
 
@@ -47,8 +49,16 @@ METRICS: Mapping[str, str] = MappingProxyType(
 IGNORE_LABEL = 255
 """The label of pixels that do not count, in PASCAL VOC's label maps and so everywhere here."""
 
+_COLOURS = re.compile(r"#[0-9a-fA-F]{6}( #[0-9a-fA-F]{6}){0,255}")
 _LARGEST = 3.4e38
 _LARGEST_SIDE = 1 << 16
+
+
+def check_palette(text: str) -> None:
+    """Raise CaffeFormatError for what is no palette: neither one of PALETTES nor colours."""
+    if text not in PALETTES and not _COLOURS.fullmatch(text):
+        known = ", ".join(PALETTES)
+        raise CaffeFormatError(f"'{text:.40}' is none of {known} or #rrggbb #rrggbb ...", where="palette")
 
 
 @dataclass(frozen=True)
@@ -184,7 +194,7 @@ class Dataset:
     title: str
     inputs: Mapping[str, InputRecipe]
     heads: Mapping[str, tuple[str, ...]]
-    palette: Palette | None
+    palette: str | None
     ignore_label: int | None
     scores: tuple[Score, ...]
 

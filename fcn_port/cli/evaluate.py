@@ -277,7 +277,7 @@ def _as_json(evaluation: Evaluation) -> dict[str, Any]:
 
 def _submit(archive: Path, labels: Path, data: DataSet, result: Evaluation) -> None:
     from ..data.errors import DataError
-    from ..data.voc import voc_year
+    from ..data.sets.voc import voc_year
     from ..evaluation.labels import saved_path
     from ..evaluation.submission import check_submission, image_sizes, write_submission
 
@@ -300,7 +300,7 @@ def _check(archive: Path, folder: Path | None, split: str | None) -> int:
     sizes, year = None, None
     if folder is not None:
         from ..data.opening import open_dataset
-        from ..data.voc import voc_year
+        from ..data.sets.voc import voc_year
 
         data = open_dataset(folder, split=split or "test", kind="voc")
         sizes, year = image_sizes({id_: data.image_path(id_) for id_ in data.ids}), voc_year(data.root)

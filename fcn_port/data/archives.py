@@ -10,7 +10,7 @@ from pathlib import Path
 from converters.safety import sha256_of
 from weights.records import Checksum
 
-from .voc import SEG11VALID_DIGEST
+from .sets.voc import SEG11VALID_DIGEST
 
 _VOC = "http://host.robots.ox.ac.uk/pascal/VOC"
 _FCN = "https://raw.githubusercontent.com/shelhamer/fcn.berkeleyvision.org/master/data"

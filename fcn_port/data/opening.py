@@ -3,44 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from .ade20k import find_ade20k, open_ade20k
-from .camvid import find_camvid, open_camvid
-from .cityscapes import find_cityscapes, open_cityscapes
-from .context import find_context, open_context
 from .described import open_described
 from .description import DESCRIPTION, description_in
-from .nyud import find_nyud, open_nyud
 from .records import DataSet
-from .siftflow import find_siftflow, open_siftflow
+from .sets import KINDS
 from .stored import is_store
-from .voc import find_sbd, find_voc, open_sbd, open_voc
-
-
-@dataclass(frozen=True)
-class DatasetKind:
-    """A kind: its data set in the catalogue, how it is found in a folder and opened."""
-
-    title: str
-    dataset: str
-    find: Callable[[Path], Path | None]
-    open: Callable[..., DataSet]
-
-
-KINDS: Mapping[str, DatasetKind] = {
-    "cityscapes": DatasetKind("Cityscapes", "cityscapes", find_cityscapes, open_cityscapes),
-    "camvid": DatasetKind("CamVid", "camvid", find_camvid, open_camvid),
-    "ade20k": DatasetKind("ADE20K", "ade20k", find_ade20k, open_ade20k),
-    "pascalcontext": DatasetKind("PASCAL-Context", "pascalcontext", find_context, open_context),
-    "siftflow": DatasetKind("SIFT Flow", "siftflow", find_siftflow, open_siftflow),
-    "nyud": DatasetKind("NYUDv2", "nyud", find_nyud, open_nyud),
-    "sbd": DatasetKind("SBD", "voc", find_sbd, open_sbd),
-    "voc": DatasetKind("PASCAL VOC", "voc", find_voc, open_voc),
-}
-"""In the order in which a folder is looked at: VOC's images lie in folders of other data sets too."""
 
 
 def open_dataset(
@@ -75,7 +44,7 @@ def _kind_of(folder: Path, dataset: str | None) -> str:
             '  images = "train_lmdb", labels = "train_labels_lmdb", classes = ["background", ...] (docs/own-data.md)'
         )
     if not found:
-        looked_for = "JPEGImages (VOC), img and cls (SBD), SemanticLabels (SIFT Flow), segmentation (NYUDv2)"
+        looked_for = ", ".join(f"{kind.marks} ({kind.title})" for kind in KINDS.values())
         raise FileNotFoundError(
             f"{folder}: no data set here: there is none of {looked_for}\n"
             f"  `fcn-port data` says where each is published; a {DESCRIPTION} describes your own (docs/own-data.md)"

@@ -12,10 +12,11 @@ from .architectures import ARCHITECTURES, Family
 
 
 def _of_release(release: Release) -> Family:
-    if release.architecture not in ARCHITECTURES or release.preprocessing is None:
+    make = ARCHITECTURES.get(release.architecture or "")
+    if make is None or release.preprocessing is None:
         known = ", ".join(ARCHITECTURES)
         raise ValueError(f"releases.{release.name}: architecture {release.architecture!r} is not one of {known}")
-    return Family(ARCHITECTURES[release.architecture], release.dataset, release.preprocessing)
+    return Family(make, release.dataset, release.preprocessing)
 
 
 def _without_weights(architecture: str, dataset: str) -> Family:

@@ -11,10 +11,10 @@ from PIL import Image
 from scipy.io import loadmat
 
 from fcn_port.data import DataError, net_inputs, open_dataset
-from fcn_port.data import voc as voc_module
 from fcn_port.data.files import read_mat
 from fcn_port.data.inputs import input_kinds
 from fcn_port.data.lists import digest
+from fcn_port.data.sets import voc as voc_module
 from parity_tests.datasets import (
     VOC_FOLDERS,
     make_context,

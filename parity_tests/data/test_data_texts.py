@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from fcn_port.data import DataError, open_dataset
-from fcn_port.data.context import read_names
 from fcn_port.data.files import read_label_png
 from fcn_port.data.lists import read_list
-from fcn_port.data.voc import open_voc
+from fcn_port.data.sets.pascalcontext import read_names
+from fcn_port.data.sets.voc import open_voc
 from parity_tests.datasets import make_context, make_voc, save
 
 NOT_UTF8 = "caf\u00e9\nGrün\n".encode("latin-1")

@@ -150,7 +150,7 @@ def test_what_ends_scipy_with_sigsegv(tmp_path: Path) -> None:
 
 
 def test_a_label_map_is_read_without_scipy() -> None:
-    code = "import sys; sys.modules['scipy'] = None; import fcn_port.data.siftflow, fcn_port.data.files"
+    code = "import sys; sys.modules['scipy'] = None; import fcn_port.data.sets.siftflow, fcn_port.data.files"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 

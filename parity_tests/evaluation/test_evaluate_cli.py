@@ -164,7 +164,7 @@ def test_the_verdict(
     )
     release = replace(releases()["voc-fcn8s"], scores=published)
     monkeypatch.setattr(comparison, "releases", lambda: {"voc-fcn8s": release})
-    monkeypatch.setattr("fcn_port.data.voc.is_seg11valid", lambda ids: len(ids) == 6)
+    monkeypatch.setattr("fcn_port.data.sets.voc.is_seg11valid", lambda ids: len(ids) == 6)
     assert run([*common, "--like", "voc-fcn8s"]) == status
     out = capsys.readouterr().out
     assert says in out.splitlines()[-1] and "on all 6 images of trainval" in out

@@ -23,11 +23,11 @@ from converters.net.shapes import iter_layer_shapes
 from converters.net.spec import NetSpec
 from converters.safety.json_file import read_json
 from fcn_port.cli.program import answer
-from fcn_port.data.context import read_names
 from fcn_port.data.files import read_depth, read_label_png, read_mat
 from fcn_port.data.lists import read_list
+from fcn_port.data.sets.pascalcontext import read_names
+from fcn_port.data.sets.voc import _own_classes
 from fcn_port.data.unpacking import unpack
-from fcn_port.data.voc import _own_classes
 from fcn_port.errors import ImageError
 from fcn_port.evaluation.results import read_evaluation
 from fcn_port.evaluation.submission import check_submission

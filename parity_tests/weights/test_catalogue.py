@@ -248,7 +248,8 @@ def test_the_small_catalogue_is_good() -> None:
         ("mean = [1, 2.5, 3]", "mean = []", "datasets.shapes.inputs.color, mean: expected a number for each channel"),
         ("mean = [1, 2.5, 3]", "mean = [1, true]", r"shapes.inputs.color.mean\[1\]: expected a number, found True"),
         ('"background", "disc"', '"disc", "disc"', "shapes.heads.score: expected the names of its classes, each once"),
-        ('palette = "voc"', 'palette = "sbd"', "datasets.shapes.palette: .* found 'sbd'"),
+        ('palette = "voc"', 'palette = "sbd"', "datasets.shapes, palette: 'sbd' is none of voc, .* or #rrggbb"),
+        ('palette = "voc"', 'palette = "#12345"', "datasets.shapes, palette: '#12345' is none of"),
         ("mean_iu = 50", "mean_iu = 0.5e3", r"releases.a-net.scores\[0\]: a score needs .* in percent"),
         ("mean_iu = 50", "", "a score needs at least one of"),
         ('source = "paper"', 'source = "blog"', "source 'blog' is not one of paper"),
@@ -261,6 +262,11 @@ def test_a_mistake_names_its_entry_and_field(good: str, bad: str, problem: str) 
     assert good in SMALL
     with pytest.raises(CatalogueError, match=problem):
         parse_catalogue(SMALL.replace(good, bad))
+
+
+def test_a_data_set_may_write_its_colours_out() -> None:
+    text = SMALL.replace('palette = "voc"', 'palette = "#0000ff #a0b0c0"')
+    assert parse_catalogue(text).datasets["shapes"].palette == "#0000ff #a0b0c0"
 
 
 def test_two_releases_cannot_share_a_file() -> None:

@@ -10,10 +10,11 @@ import numpy as np
 from weights.catalogue import datasets
 from weights.records import IGNORE_LABEL
 
-from .errors import DataError
-from .files import read_label_png, read_rgb
-from .places import find_inside
-from .records import DataSet, Files
+from ..errors import DataError
+from ..files import read_label_png, read_rgb
+from ..places import find_inside
+from ..records import DataSet, Files
+from .kind import DatasetKind
 
 TRAIN_IDS = {
     7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12, 26: 13, 27: 14,
@@ -85,3 +86,6 @@ def _frames(folder: Path, split: str) -> tuple[str, ...]:
         if id_.partition("_")[0] != file.parent.name:
             raise DataError(f"its name does not begin with its folder's, {file.parent.name}", path=file)
     return ids
+
+
+KINDS = (DatasetKind("cityscapes", "cityscapes", "Cityscapes", "gtFine", find_cityscapes, open_cityscapes),)

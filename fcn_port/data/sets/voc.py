@@ -9,15 +9,16 @@ import numpy as np
 
 from weights.catalogue import datasets
 
-from .errors import DataError
-from .files import read_label_png, read_mat, read_rgb
-from .finding import FoundFiles, ids_of_files, names_files, own_images
-from .images import read_color
-from .lists import digest, read_lines, read_list, split_file, split_name
-from .masks import read_mask
-from .places import find_beside, find_inside
-from .records import DataSet, Files
-from .shapes import HELD_OUT_IDS
+from ..errors import DataError
+from ..files import read_label_png, read_mat, read_rgb
+from ..finding import FoundFiles, ids_of_files, names_files, own_images
+from ..images import read_color
+from ..lists import digest, read_lines, read_list, split_file, split_name
+from ..masks import read_mask
+from ..places import find_beside, find_inside
+from ..records import DataSet, Files
+from ..shapes import HELD_OUT_IDS
+from .kind import DatasetKind
 
 SEG11VALID_COUNT = 736
 SEG11VALID_DIGEST = "4ca991bd72c251fd2485eaa9e29536502ea3800d1b1c17c151fd6a04bcfbc2cc"
@@ -167,3 +168,9 @@ def _own_classes(path: Path) -> tuple[str, ...] | None:
 
 def _sbd_mat(path: Path) -> np.ndarray:
     return read_mat(path, "GTcls", "Segmentation")
+
+
+KINDS = (
+    DatasetKind("sbd", "voc", "SBD", "img and cls", find_sbd, open_sbd),
+    DatasetKind("voc", "voc", "PASCAL VOC", "JPEGImages", find_voc, open_voc, elsewhere=True),
+)

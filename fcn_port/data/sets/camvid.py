@@ -7,12 +7,13 @@ from pathlib import Path
 from weights.catalogue import datasets
 from weights.records import IGNORE_LABEL
 
-from .finding import FoundFiles, files_by_stem, ids_of_files
-from .images import read_color
-from .lists import split_name
-from .masks import MaskReader
-from .places import find_inside
-from .records import DataSet
+from ..finding import FoundFiles, files_by_stem, ids_of_files
+from ..images import read_color
+from ..lists import split_name
+from ..masks import MaskReader
+from ..places import find_inside
+from ..records import DataSet
+from .kind import DatasetKind
 
 UNLABELLED = 11
 """The id of SegNet's label maps for pixels that do not count (ignore_label of its train prototxts)."""
@@ -49,3 +50,6 @@ def open_camvid(root: Path, *, split: str | None = None) -> DataSet:
         classes=datasets()["camvid"].heads,
         listed=listed.is_file(),
     )
+
+
+KINDS = (DatasetKind("camvid", "camvid", "CamVid", "test and testannot", find_camvid, open_camvid),)

@@ -9,11 +9,12 @@ import numpy as np
 
 from weights.catalogue import datasets
 
-from .errors import DataError
-from .files import read_mat, read_rgb
-from .lists import read_lines, read_list, split_file, split_name
-from .places import find_beside, find_inside
-from .records import DataSet, Files
+from ..errors import DataError
+from ..files import read_mat, read_rgb
+from ..lists import read_lines, read_list, split_file, split_name
+from ..places import find_beside, find_inside
+from ..records import DataSet, Files
+from .kind import DatasetKind
 
 RENAMED = {"diningtable": "table", "bedcloth": "bedclothes", "clothes": "cloth"}
 """Three of the 59 classes are called otherwise in the full list (pascalcontext_layers.py of the release)."""
@@ -89,3 +90,10 @@ def read_labels(path: Path, table: np.ndarray) -> np.ndarray:
     if full.size and not (full.min() >= 0 and full.max() < len(table)):
         raise DataError(f"LabelMap has a class {full.max()}, and the list ends at {len(table) - 1}", path=path)
     return table[full]
+
+
+KINDS = (
+    DatasetKind(
+        "pascalcontext", "pascalcontext", "PASCAL-Context", "trainval and labels.txt", find_context, open_context
+    ),
+)

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from weights.catalogue import datasets
 
-from .errors import DataError
-from .finding import FoundFiles, files_by_stem
-from .images import read_color
-from .masks import MaskReader
-from .places import find_inside
-from .records import DataSet
+from ..errors import DataError
+from ..finding import FoundFiles, files_by_stem
+from ..images import read_color
+from ..masks import MaskReader
+from ..places import find_inside
+from ..records import DataSet
+from .kind import DatasetKind
 
 _SPLITS = {"train": "training", "val": "validation"}
 _PLACES = ("ADEChallengeData2016", "ade20k", "ADE20K", "ade20k/ADEChallengeData2016")
@@ -47,3 +48,6 @@ def open_ade20k(root: Path, *, split: str | None = None) -> DataSet:
         classes=datasets()["ade20k"].heads,
         listed=False,
     )
+
+
+KINDS = (DatasetKind("ade20k", "ade20k", "ADE20K", "images and annotations/validation", find_ade20k, open_ade20k),)

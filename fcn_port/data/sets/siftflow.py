@@ -9,10 +9,11 @@ import numpy as np
 from weights.catalogue import datasets
 from weights.records import IGNORE_LABEL
 
-from .files import read_mat, read_rgb
-from .lists import read_list, split_file, split_name
-from .places import find_inside
-from .records import DataSet, Files
+from ..files import read_mat, read_rgb
+from ..lists import read_list, split_file, split_name
+from ..places import find_inside
+from ..records import DataSet, Files
+from .kind import DatasetKind
 
 _SCENES = "spatial_envelope_256x256_static_8outdoorcategories"
 _PLACES = ("SiftFlowDataset", "siftflow", "sift-flow", "SIFTFlow")
@@ -51,3 +52,8 @@ def read_labels(path: Path) -> np.ndarray:
     """A label map (h, w), classes from 0: the file counts from 1, and void, 0 or -1 there, becomes 255."""
     stored = read_mat(path, "S").astype(np.int64)
     return np.where((stored == 0) | (stored == -1), IGNORE_LABEL, stored - 1)
+
+
+KINDS = (
+    DatasetKind("siftflow", "siftflow", "SIFT Flow", "SemanticLabels and GeoLabels", find_siftflow, open_siftflow),
+)

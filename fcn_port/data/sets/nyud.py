@@ -9,10 +9,11 @@ import numpy as np
 from weights.catalogue import datasets
 from weights.records import IGNORE_LABEL
 
-from .files import read_depth, read_mat, read_rgb
-from .lists import read_list, split_file, split_name
-from .places import find_inside
-from .records import DataSet, Files
+from ..files import read_depth, read_mat, read_rgb
+from ..lists import read_list, split_file, split_name
+from ..places import find_inside
+from ..records import DataSet, Files
+from .kind import DatasetKind
 
 
 def find_nyud(root: Path) -> Path | None:
@@ -47,3 +48,6 @@ def read_labels(path: Path) -> np.ndarray:
     """A label map (h, w), classes from 0: the file counts from 1, and void, 0 there, becomes 255."""
     stored = read_mat(path, "segmentation").astype(np.int64)
     return np.where(stored == 0, IGNORE_LABEL, stored - 1)
+
+
+KINDS = (DatasetKind("nyud", "nyud", "NYUDv2", "data/images and segmentation", find_nyud, open_nyud),)
