@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from benchmarks.coverage import processes
+from benchmarks.coverage.comparing import DiffersError, compare, relative_error
 from benchmarks.coverage.processes import Limits, run_all
 from benchmarks.coverage.sources import Source, sources
-from benchmarks.coverage.stages import OURS, Outcome, relative_error, try_stages
+from benchmarks.coverage.stages import OURS, Outcome, try_stages
 from parity_tests.limited import linux_only
 
 GOOD = """
@@ -61,6 +62,43 @@ def test_other_numbers_are_seen() -> None:
     assert relative_error(found, nan) == 0
     assert relative_error(found, np.array([1.0, 2.0, 3.0])) == float("inf")
     assert relative_error(found, np.array([1.0, 2.1, np.nan])) == pytest.approx(0.1 / 2.1)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "equal"),
+    [
+        (1e-6, 8e-6, True),
+        (2e-5, 6e-5, True),  # both round
+        (2e-5, 2e-4, False),  # theirs is another thing: ours only rounds
+        (6e-5, 2e-5, False),  # ours is the worse one
+    ],
+)
+def test_double_precision_is_the_judge(ours: float, theirs: float, equal: bool) -> None:
+    truth = np.array([1.0, 0.5])
+    asked = []
+
+    def exact() -> dict[str, np.ndarray]:
+        asked.append(1)
+        return {"a": truth, "b": truth}
+
+    found, expected = (dict.fromkeys("ab", truth - [0, off]) for off in (ours, -theirs))
+    try:
+        compare(found, expected, exact=exact)
+    except DiffersError as error:
+        assert not equal
+        assert f"ours is {ours:.1e} from double precision, theirs {theirs:.1e}" in str(error)
+    else:
+        assert equal
+    assert len(asked) <= 1
+
+
+@pytest.mark.parametrize(("given", "end"), [("use_global_stats: false", "none"), ("", "ok")])
+def test_opencvs_own_batch_statistics_are_said(given: str, end: str) -> None:
+    pytest.importorskip("cv2")
+    text = GOOD + f'layer {{ name: "bn" type: "BatchNorm" bottom: "conv" top: "bn" batch_norm_param {{ {given} }} }}'
+    *_, last = try_stages(Source("a", text.encode()), (*OURS, "opencv"))
+    assert last.end == end or "reads no Caffe files" in last.cause
+    assert end == "ok" or "batch statistics" in last.cause or "reads no Caffe files" in last.cause
 
 
 @linux_only
