@@ -67,7 +67,7 @@ class DetectionOutput(Layer):
         return cls(
             heads=heads,
             suppression=_suppression(spec, message),
-            code=_code_type(spec, message),
+            code=read_code_type(spec, message),
             background=0 if extended else message.integer("background_label_id", 0),
             objectness=message.number("objectness_score", 0.01),
             visualize=message.flag("visualize", default=False),
@@ -249,7 +249,8 @@ def _suppression(spec: LayerSpec, message: ForkMessage) -> Suppression:
     )
 
 
-def _code_type(spec: LayerSpec, message: ForkMessage) -> CodeType:
+def read_code_type(spec: LayerSpec, message: ForkMessage) -> CodeType:
+    """`code_type` of a detection_output_param, given as a word or a number; raises NetError for another."""
     name = message.word("code_type", "CORNER").rpartition(".")[2]
     names: dict[str, CodeType] = {name: name for name in CODE_TYPES} | {str(i): c for i, c in enumerate(CODE_TYPES, 1)}
     if name not in names:

@@ -51,15 +51,27 @@ class DetectionSettings(Protocol):
 
 def write_detections(layer: DetectionSettings, out: OnnxLayer) -> None:
     """The detections; raises ExportError where no operator suppresses as the layer does."""
-    if layer.suppression.eta < 1 and layer.suppression.threshold > 0.5:
-        raise out.refuse("eta lessens the threshold of suppression, which no ONNX operator does")
-    if set(range(layer.heads.classes)) == {layer.background}:
-        raise out.refuse("all classes are the background")
+    _check(layer, out)
     boxes, scores = _decoded(layer, out)
     if out.target in OPENCV and not layer.extended:
         _opencv(layer, out, boxes, scores)
     else:
         _Rows(layer, out).write(boxes, scores)
+
+
+def write_decoded(layer: DetectionSettings, out: OnnxLayer, boxes: str, scores: str) -> None:
+    """The detections of boxes (n, p, 1, 4) that are decoded already, and scores (n, p, classes)."""
+    _check(layer, out)
+    if out.target in OPENCV:
+        raise out.refuse("OpenCV's DetectionOutput takes priors, and these boxes are decoded already")
+    _Rows(layer, out).write(boxes, scores)
+
+
+def _check(layer: DetectionSettings, out: OnnxLayer) -> None:
+    if layer.suppression.eta < 1 and layer.suppression.threshold > 0.5:
+        raise out.refuse("eta lessens the threshold of suppression, which no ONNX operator does")
+    if set(range(layer.heads.classes)) == {layer.background}:
+        raise out.refuse("all classes are the background")
 
 
 def _decoded(layer: DetectionSettings, out: OnnxLayer) -> tuple[str, str]:
@@ -81,8 +93,8 @@ def _decoded(layer: DetectionSettings, out: OnnxLayer) -> tuple[str, str]:
         scores = out.node("Where", [easy, nothing, scores], part="scores")
     if refined[1]:
         arm = out.reshape(out.bottoms[4], [images, -1, 1, 4], part="refinement")
-        priors = _decode(out, arm, priors, variances, layer.code)
-    boxes = _decode(out, offsets, priors, variances, layer.code)
+        priors = decode_offsets(out, arm, priors, variances, layer.code)
+    boxes = decode_offsets(out, offsets, priors, variances, layer.code)
     if layer.clip:
         ends = (out.constant(part, np.float32(value)) for part, value in (("least", 0), ("most", 1)))
         boxes = out.node("Clip", [boxes, *ends], part="boxes")
@@ -166,7 +178,7 @@ def _joined(out: OnnxLayer, parts: Sequence[str], part: str) -> str:
     return parts[0] if len(parts) == 1 else out.node("Concat", parts, part=part, axis=1)
 
 
-def _decode(out: OnnxLayer, offsets: str, priors: str, variances: str | None, code: CodeType) -> str:
+def decode_offsets(out: OnnxLayer, offsets: str, priors: str, variances: str | None, code: CodeType) -> str:
     """`decode_boxes` of blobs (n, p, l, 4)."""
     if variances is not None:
         offsets = out.node("Mul", [offsets, variances], part="offsets")

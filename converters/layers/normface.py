@@ -1,4 +1,4 @@
-"""NormFace's additions to InnerProduct and Normalize: weights of length 1, weights that are a bottom.
+"""NormFace's additions: InnerProduct and Normalize with lengths of 1 and weights from a bottom, ChannelScale.
 
 Source: happynear/caffe-windows, branch ms (NormFace, AM-Softmax), src/caffe/layers/inner_product_layer.cpp and
 normalize_layer.cpp; openvinotoolkit/training_toolbox_caffe has both.
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ..net.python_form import Form, call, spread
-from ..net.reach import EVERYTHING, PIXEL, Reach
-from .base import Layer, OneToOne, canonical_axis, image_axis, kept, legacy_shape, refuse
+from ..net.reach import EVERYTHING, NOTHING, PIXEL, Reach
+from .base import Layer, OneToOne, canonical_axis, image_axis, kept, legacy_shape, refuse, register_layer
+from .fork import fork_message
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -217,3 +218,93 @@ class UnitChannels(Layer):
         unit = f"{site.x} / {norm}"
         tops = (spread(f"({unit})", axes) if axes else unit, spread(norm, axes))
         return Form(tops if self.norm_top else tops[:1])
+
+
+@register_layer("ChannelScale")
+@dataclass(frozen=True)
+class ChannelScale(Layer):
+    """The first bottom (n, c, ...) times the second, one number for each place (n, 1, ...), for all channels.
+
+    With `global_scale` its one blob, held between min_global_scale and max_global_scale, in place of the second bottom;
+    it is a second top (1,) where there is one. With `do_forward: false` the top is the first bottom. Source:
+    happynear/caffe-windows, src/caffe/layers/channel_scale_layer.cpp.
+    """
+
+    idles: bool
+    one: bool
+    limits: tuple[float, float]
+
+    bottom_count: ClassVar[tuple[int, float]] = (2, 2)
+    top_count: ClassVar[tuple[int, float]] = (1, 2)
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> ChannelScale:
+        message = fork_message(spec, "channel_scale_param")
+        one = message.flag("global_scale", default=False)
+        if len(spec.tops) > 1 and not one:
+            raise refuse(spec, "two tops without global_scale; the source leaves the second without a shape")
+        limits = message.number("min_global_scale", 0.0), message.number("max_global_scale", 1000.0)
+        return cls(not message.flag("do_forward", default=True), one, limits)
+
+    @property
+    def blob_ranks(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (1,) if self.one else ()
+
+    def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        return ((1,),) if self.one else ()
+
+    def blob_fills(self) -> tuple[float, ...]:
+        return (-1.0,) if self.one else ()
+
+    def filler_fields(self) -> tuple[str, ...]:
+        return ()
+
+    def statistics(self) -> tuple[int, ...]:
+        return (0,) if self.one else ()
+
+    @property
+    def learns(self) -> bool:
+        return self.one
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        x, scale = bottoms
+        if len(x) < 2 or not scale or x[0] != scale[0] or prod(scale) * x[1] != prod(x):
+            raise ValueError("expected (n, c, ...) and one number for each of its places")
+        return (x, (1,)) if self.one else (x,)
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return 0 if self.idles else prod(tops[0])
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        if top or (bottom and (self.one or self.idles)):
+            return NOTHING
+        return PIXEL
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (bottoms[0],)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        x, scale = bottoms
+        if self.one:
+            scale = blobs[0].clamp(max=self.limits[1]).clamp(min=self.limits[0])
+            return (x if self.idles else x * scale, scale)
+        return (x if self.idles else x * scale.reshape(x.shape[0], 1, *x.shape[2:]),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x, scale = out.bottoms
+        if self.one:
+            low, high = (
+                out.constant(part, np.float32(value))
+                for part, value in zip(("least", "most"), self.limits, strict=True)
+            )
+            one = out.node("Max", [out.node("Min", [out.blob(0), high], part="below"), low], part="scale")
+            if len(out.tops) > 1:
+                out.top("Identity", [one], index=1)
+            out.top("Identity" if self.idles else "Mul", [x] if self.idles else [x, one])
+        elif self.idles:
+            out.top("Identity", [x])
+        else:
+            places = out.reshape(scale, [out.size(x, (0,)), 1, out.size(x, range(2, len(x.shape)))], part="places")
+            out.top("Mul", [x, places])

@@ -12,7 +12,7 @@ import numpy as np
 from ..net.onnx_form import INT64, OPENCV
 from ..net.python_form import Form, call, times
 from ..net.reach import EVERYTHING, NOTHING, Reach, Transposed
-from .base import Layer, Pair, as_image, kept, refuse, register_layer
+from .base import LARGEST, Layer, Pair, as_image, kept, refuse, register_layer
 from .fork import fork_message
 from .opencv_onnx import TO_THE_END, zoomed
 
@@ -230,3 +230,47 @@ class Interp(Layer):
         elif self.size is None:
             size = f"[(n - {begin + end + 1}) // {self.shrink or 1} * {self.zoom or 1} + 1 for n in {x}.shape[2:]]"
         return Form((call("F.interpolate", inner, size, mode="'bilinear'", align_corners=True),))
+
+
+@register_layer("BilinearInterpolation")
+@dataclass(frozen=True)
+class BilinearInterpolation(Interp):
+    """Bilinear interpolation that maps the corner pixels on each other, to the height and width of a second bottom.
+
+    With one bottom, as in another fork, to `factor` (interpolation_factor) times its own. Both sources divide by the
+    size - 1 of the top, so a side of one pixel is refused. Sources: bilinear_interpolation_layer.cpp of two forks, of
+    2013's Caffe (vision_layers.hpp) and of 2015's (interpolation_layers.hpp), with these two forms.
+    """
+
+    factor: float | None = None
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> BilinearInterpolation:
+        factor = None
+        if len(spec.bottoms) < 2:
+            factor = fork_message(spec, "bilinear_interpolation_param").number("interpolation_factor", 0)
+            if not 0 < factor <= LARGEST:
+                raise refuse(spec, f"interpolation_factor is {factor}; expected above 0, or a second bottom")
+        return cls(None, None, None, (0, 0), factor)
+
+    def _size(self, size: Sequence[int], reference: Sequence[int]) -> tuple[int, ...]:
+        return tuple(reference) if self.factor is None else tuple(int(n * self.factor) for n in size)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        (top,) = super().top_shapes(bottoms)
+        if min(top[2:]) < 2:
+            raise ValueError(f"a top of {top[2:]}: a side of one pixel has no step")
+        return (top,)
+
+    def _goal(self, out: OnnxLayer, x: OnnxValue) -> Sizes:
+        if self.factor is None:
+            return out.size(out.bottoms[1], (2, 3))
+        if self.factor != int(self.factor):
+            raise out.refuse(f"BilinearInterpolation by {self.factor}", hint="give it a second bottom of that size")
+        return out.size(x, (2, 3)) * int(self.factor)
+
+    def to_python(self, site: Site) -> Form:
+        size = f"[int(n * {self.factor}) for n in {site.x}.shape[2:]]"
+        if self.factor is None:
+            size = f"{site.bottoms[1]}.shape[2:]"
+        return Form((call("F.interpolate", site.x, size, mode="'bilinear'", align_corners=True),))

@@ -38,7 +38,7 @@ FILES = {path.stem: path for path in sorted((GOLDEN / "layers").glob("*.prototxt
 QUADRATIC = {"Yolo"}
 """Examples whose boxes are all compared with each other, so that they are tried at small sizes."""
 
-FIXED = {"Recurrent", "Warping"}
+FIXED = {"Recurrent", "Warping", "ForksFixed", "ICNetSubgraph"}
 """Examples whose forms need known sizes: the steps of a sequence are put down one by one, resizing has matrices."""
 
 
@@ -54,6 +54,7 @@ REFUSED = {
     "ROIWarping": "reads as many points in a bin as a region has pixels there",
     "Python:ClusterDetections": "groups boxes as OpenCV's groupRectangles does",
     "MultiStageMeanfield": "looks up the vertices of a permutohedral lattice",
+    "DenseCRF": "looks up the vertices of a permutohedral lattice",
 }
 """Types that ONNX has no operators for, with the reasons that their forms give."""
 

@@ -17,7 +17,18 @@ from parity_tests.goldens import GOLDEN
 
 NONE = {
     *("Cascade", "Decoder", "DetectionOutput", "DetectionOutputExtended", "MIL", "MaskPooling", "MaskResize", "Masked"),
-    *("Meanfield", "PSROIAlign", "PSROIPooling", "PriorBox", "PriorBoxClustered", "Proposal", "ROIAlign", "ROIPooling"),
+    *(
+        "DenseCRF",
+        "ICNetSubgraph",
+        "Meanfield",
+        "PSROIAlign",
+        "PSROIPooling",
+        "PriorBox",
+        "PriorBoxClustered",
+        "Proposal",
+        "ROIAlign",
+        "ROIPooling",
+    ),
     *("ROIWarping", "Recurrent", "Resize"),
     *("Input", "Parameter", "Silence"),  # nothing to compute
 }

@@ -67,6 +67,8 @@ def _feed(name: str, shape: tuple[int, ...], limit: int | None, generator: torch
     if name == "rois":
         corners = torch.rand(shape[0], 2, 2, generator=generator, dtype=torch.float64).cumsum(1) * 30
         return torch.cat([torch.zeros(shape[0], 1), corners.flatten(1)], 1).reshape(shape)
+    if name == "sizes":
+        return torch.full(shape, 20, dtype=torch.float64)
     if name == "selector":
         return torch.ones(shape, dtype=torch.float64)
     return torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -98,7 +100,7 @@ def disturbed(example: Example) -> Iterator[tuple[int, tuple[int, int], tuple[Te
     """Bottom, position and which places of each top change, for pixels in the corners and inside of every image."""
     before = example.tops()
     for index, bottom in enumerate(example.bottoms):
-        if bottom.ndim != 4 or bottom.shape[2:] == (1, 1) or (example.spec.type == "Upsample" and index):
+        if bottom.ndim != 4 or bottom.shape[2:] == (1, 1) or (example.spec.type in ("Upsample", "Unpooling") and index):
             continue  # a selector or a mask: what it chooses cannot be told by disturbing it
         h, w = bottom.shape[2:]
         for row, column in {(0, 0), (h - 1, w - 1), (h // 2, w // 2), (1, w - 2)}:
