@@ -28,7 +28,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo gallery sample convert voc-numbers test test-again check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast test-native-sanitized check-oldest check-pythons docs notebooks check-links opencv5 test-opencv5 extras
+.PHONY: help demo gallery sample convert voc-numbers test test-again check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast test-native-sanitized check-oldest check-pythons docs notebooks check-links opencv5 test-opencv5 test-ray extras
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -114,6 +114,10 @@ opencv5: $(VENV)/ready-dev ## install OpenCV 5, which cannot live beside 4, in a
 
 test-opencv5: opencv5 ## run nets in both engines of OpenCV 5, beside Caffe's numbers
 	$(BIN)/python -m pytest --quiet -n 2 -m opencv5 parity_tests
+
+test-ray: $(VENV)/ready-dev ## share images out on a Ray cluster of two nodes, with workers killed, in an environment of its own
+	PIP_ARGS="$(PIP_ARGS)" $(BIN)/python -m parity_tests.cluster.install
+	.ray/bin/python -m pytest --quiet -m ray parity_tests/cluster
 
 docs-generated: $(VENV)/ready-dev ## write docs/cli.md, docs/api.md, docs/layers.md and the table of layer types from the code
 	$(BIN)/python -m docs.generate

@@ -8,6 +8,7 @@ import re
 import signal
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import settings
@@ -35,14 +36,14 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(reason)
     if _wanted(config, "opencv5") and (reason := opencv5.why_not_ready()):
         raise pytest.UsageError(reason)
+    if _wanted(config, "ray") and find_spec("ray") is None:
+        raise pytest.UsageError("no Ray in this environment: `make test-ray` makes one with it, and runs these tests")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    away = {
-        name
-        for name, wanted in (("oracle", _oracle_wanted(config)), ("opencv5", _wanted(config, "opencv5")))
-        if not wanted
-    }
+    away = {name for name in ("opencv5", "ray") if not _wanted(config, name)}
+    if not _oracle_wanted(config):
+        away.add("oracle")
     left_out = [item for item in items if any(item.get_closest_marker(name) for name in away)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)

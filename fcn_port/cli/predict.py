@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .blob_pictures import blobs_option, write_blob_pictures
+from .clustering import ClusterOptions, check_goes_with_ray, predict_on_ray, ray_option
 from .described import as_described
 from .device import device_option
 from .engine import engine_option, low_memory_option, padded_option, precision_option, run_as_told
 from .given_net import (
-    NetOptions,
     check_inputs,
     like_option,
     load_as_told,
@@ -42,17 +42,14 @@ _Path = click.Path(dir_okay=False, path_type=Path)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(NetOptions):
+class PredictOptions(ClusterOptions):
     scores: bool
     probabilities: bool
-    threshold: float | None
     flip: bool
     scales: str | None
     crf: bool
     batch: int
-    tile: int | None
     verbose: bool
-    least_score: float | None
     geotiff: bool
     polygons: bool
     every_frame: bool
@@ -94,6 +91,7 @@ class PredictOptions(NetOptions):
 )
 @click.option("--classes", type=_File, help="The names of the classes, a line each, the background first.")
 @shard_option
+@ray_option
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images of one size at a time.")
 @click.option(
     "--tile", type=click.IntRange(min=1), help="Let the net see N x N pixels at a time; the labels are the same."
@@ -129,6 +127,10 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
 
     With --shard 3/16 the third of sixteen parts of the images is done, and of that what has no results yet: sixteen
     machines with one folder do each image once, and a part that was ended goes on where it was.
+
+    With --ray auto the images are shared out on a Ray cluster (the extra ray), one net for each core; they may lie in
+    WebDataset tars and Parquet tables, too. What is found is written to results.parquet as well; what was done before
+    is passed over.
     """
     from ..detection import finds_objects
     from ..predict.image_lists import gather, is_single
@@ -136,12 +138,17 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     from ..publishing import is_published
     from .filming import every_picture, video_sources
 
+    options, one = PredictOptions(**given), is_single(images)
+    if options.ray is not None:
+        check_goes_with_ray(click.get_current_context())
+        return predict_on_ray(
+            _for_workers(weights, options), images, options, weights=weights, out=out, as_json=as_json
+        )
     videos = video_sources(images)
     try:
         sources = videos or gather(images)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    options, one = PredictOptions(**given), is_single(images)
     if options.shard is not None:
         if videos:
             raise click.UsageError("--shard is for images; a video is one piece")
@@ -179,6 +186,28 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     if options.every_frame and not videos:
         sources, one = every_picture(sources), False
     return _of_pixels(net, sources, options, out=out, weights=weights, as_json=as_json, one=one, videos=bool(videos))
+
+
+def _for_workers(weights: str, options: PredictOptions) -> Net:
+    """The net as the options have it, on the CPU: what is wrong with it is said here, once, and not by each worker."""
+    from ..detection import finds_objects
+    from ..predict.meaning import names_images
+    from ..publishing import is_published
+
+    if Path(weights).is_dir() and not is_published(Path(weights)):
+        raise click.UsageError(f"--ray takes one net; {weights} is a folder")
+    net = load_as_told(weights, replace(options, device="cpu"))
+    if options.data is not None:
+        as_described(net, options.data, weights=weights)
+    check_inputs(net, weights)
+    if options.classes is not None:
+        _name_classes(net, read_names(options.classes))
+    if names_images(net):
+        _refuse_of_pixels(options)
+    elif not finds_objects(net):
+        _check_tiles(net, weights, options.tile)
+        _check_results(net, options)
+    return net
 
 
 def _of_faces(

@@ -13,10 +13,11 @@ from torch import nn
 
 from converters.errors import NetError
 from converters.safety import refused_memory
+from weights.card import Card
 
 from ..detection import detects
 from ..errors import ImageError
-from ..loading import load
+from ..loading import attach, load
 from ..predict.images import ImageLike
 from ..predict.seeing import Seeing, see
 
@@ -44,7 +45,8 @@ class Predictor:
     is loaded at the first call, once in each process, however often the predictor was sent; what is pickled is its
     settings alone. `threads` is the number of threads that PyTorch takes in a process whose work this is: 1, for
     several processes on one machine would fight over its cores; None leaves PyTorch's own choice. `fast` runs what
-    `fast` makes of the net, with the same numbers. `threshold` and `tile` are those of `see`.
+    `fast` makes of the net, with the same numbers. `threshold` and `tile` are those of `see`. `card` says how inputs
+    are made and what classes are called, in place of what the file says.
 
     A call gives a Prediction for each image, in order. An image that cannot be read, or that the net does not take or
     has no memory for, says so in its own, and the others are done; anything else is raised, as what `load` raises.
@@ -57,6 +59,7 @@ class Predictor:
     fast: bool = field(default=True, kw_only=True)
     threshold: float | None = field(default=None, kw_only=True)
     tile: int | None = field(default=None, kw_only=True)
+    card: Card | None = field(default=None, kw_only=True)
 
     def __call__(self, images: Iterable[ImageLike]) -> list[Prediction]:
         if isinstance(images, str | os.PathLike | np.ndarray):
@@ -87,6 +90,8 @@ class Predictor:
 
             torch.set_num_threads(self.threads)
         net = load(self.weights, self.device, prototxt=self.prototxt)
+        if self.card is not None:
+            attach(net, self.card)
         if not self.fast or self.device not in (None, "cpu") or detects(net.spec):
             return net
         from ..fastpath.lossless import fast

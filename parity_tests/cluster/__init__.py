@@ -1,0 +1,1 @@
+"""Images on a cluster: what needs no Ray runs with the suite, the rest by `make test-ray`."""
