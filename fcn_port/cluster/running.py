@@ -90,7 +90,7 @@ def _run(
 
 
 def _plain(error: Any) -> Exception:
-    """What a worker raised, out of what Ray wraps it in; EngineError for what befell the cluster."""
+    """The error that a worker raised, out of what Ray wraps it in; EngineError for what befell the cluster."""
     cause = error
     while getattr(cause, "cause", None) is not None:
         cause = cause.cause
