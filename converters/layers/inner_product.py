@@ -12,15 +12,15 @@ import numpy as np
 from ..net.onnx_form import INT64, OPENCV
 from ..net.python_form import Form, call, unless
 from ..net.reach import EVERYTHING, Reach
-from .base import Layer, OneToOne, canonical_axis, image_axis, refuse, register_layer
-from .fork import fork_fields
+from .base import Layer, OneToOne, canonical_axis, image_axis, kept, refuse, register_layer
+from .fork import fork_fields, read_as
 from .normface import FedInnerProduct, UnitInnerProduct
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
-    from ..net.onnx_form import OnnxLayer
+    from ..net.onnx_form import OnnxLayer, Operand
     from ..net.python_form import Site
 
 
@@ -117,11 +117,16 @@ class InnerProduct(OneToOne):
 @register_layer("Embed")
 @dataclass(frozen=True)
 class Embed(OneToOne):
-    """Row `bottom[i]` of the weight for each element of the bottom; blobs (input_dim, O), (O,)."""
+    """Row `bottom[i]` of the weight for each element of the bottom; blobs (input_dim, O), (O,).
+
+    The rows are a last axis more. In the fork of bottom-up-attention (peteanderson80/bottom-up-attention, caffe/src/
+    caffe/layers/embed_layer.cpp, Reshape) they take the place of a last axis of size 1: read so where only that fits.
+    """
 
     num_output: int
     input_dim: int
     bias: bool
+    in_place_of_one: bool = False
 
     blob_ranks: ClassVar[tuple[int, ...]] = (2, 1)
 
@@ -130,10 +135,13 @@ class Embed(OneToOne):
         message = spec.message.embed_param
         if not message.num_output or not message.input_dim:
             raise refuse(spec, "num_output and input_dim must be at least 1")
-        return cls(message.num_output, message.input_dim, message.bias_term)
+        return cls(message.num_output, message.input_dim, message.bias_term, read_as(spec) == "bottom-up-attention")
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
-        return ((*bottoms[0], self.num_output),)
+        return ((*bottoms[0][: -1 if self._replaces(bottoms[0]) else None], self.num_output),)
+
+    def _replaces(self, bottom: Sequence[int | None]) -> bool:
+        return self.in_place_of_one and len(bottom) > 0 and bottom[-1] == 1
 
     def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         weight = (self.input_dim, self.num_output)
@@ -153,11 +161,15 @@ class Embed(OneToOne):
     ) -> tuple[Tensor, ...]:
         from torch.nn.functional import embedding
 
-        rows = embedding(bottoms[0].long(), blobs[0])
+        x = bottoms[0]
+        rows = embedding((x.squeeze(-1) if self._replaces(x.shape) else x).long(), blobs[0])
         return (rows + blobs[1] if self.bias else rows,)
 
     def to_onnx(self, out: OnnxLayer) -> None:
-        places = out.node("Cast", out.bottoms, part="places", to=INT64)
+        x: Operand = out.bottoms[0]
+        if self._replaces(out.bottoms[0].shape):
+            x = out.reshape(x, kept(out.bottoms[0], -1), part="rows_of_one")
+        places = out.node("Cast", [x], part="places", to=INT64)
         if not self.bias:
             out.top("Gather", [out.blob(0), places])
             return
@@ -165,10 +177,9 @@ class Embed(OneToOne):
         out.top("Add", [rows, out.blob(1)])
 
     def to_python(self, site: Site) -> Form:
-        plain = call("F.embedding", f"{site.x}.long()", site.blobs[0])
+        places = f"{site.x}{'.squeeze(-1)' if self._replaces(site.shapes[0]) else ''}.long()"
+        plain = call("F.embedding", places, site.blobs[0])
         if self.bias:
             plain = f"{plain} + {site.blobs[1]}"
             return Form((plain,), shared=(plain,))
-        return Form(
-            (f"{site.module}({site.x}.long())",), call("nn.Embedding", self.input_dim, self.num_output), (plain,)
-        )
+        return Form((f"{site.module}({places})",), call("nn.Embedding", self.input_dim, self.num_output), (plain,))

@@ -134,15 +134,19 @@ def _open(spec: NetSpec, phase: Phase, level: int, stages: Sequence[str]) -> Net
 
 
 def _with_source(spec: NetSpec) -> NetSpec:
-    """The net with a data layer before it where it has none at all: DIGITS writes its nets so, and adds its own."""
-    if any(not layer.bottoms and layer.type not in OWN for layer in spec.layers):
-        return spec
+    """The net with a data layer before it where it has none at all: DIGITS writes its nets so, and adds its own.
+
+    Where it has one, the data layer is for blobs alone whose shape their reader says, such as Faster R-CNN's im_info.
+    """
     made = {top for layer in spec.layers for top in layer.tops if top not in layer.bottoms}
     missing = tuple(dict.fromkeys(each for layer in spec.layers for each in layer.bottoms if each not in made))
-    if not missing:
+    brought = any(not layer.bottoms and layer.type not in OWN for layer in spec.layers)
+    said = learned_channels(spec, {}).shapes if brought and missing else {}
+    if not missing or (brought and not said.keys() >= set(missing)):
         return spec
     names = " and ".join(f"'{name}'" for name in missing)
-    note = f"the net has no layer that brings data in; {names}, which no layer makes, are taken as its inputs"
+    what = "an input is missing" if brought else "the net has no layer that brings data in"
+    note = f"{what}; {names}, which no layer makes, are taken as its inputs"
     source = LayerSpec(name=_new_name(spec), type="Data", tops=missing)
     return replace(spec, layers=(source, *spec.layers), notes=(*spec.notes, note))
 

@@ -4,6 +4,7 @@ interp      zoom_factor multiplies the size in Intel's fork (openvinotoolkit/tra
             and size - 1 in DeepLab's, which is the usual one
 eltwise     a second bottom of fewer axes is spread over the first one's from `axis` on in Synopsys' fork
             (synopsys-caffe, eltwise_layer.cpp), as in a Bias or a Scale of two bottoms
+embed       the rows take the place of a last axis of size 1 in bottom-up-attention's fork (embed_layer.cpp)
 prior boxes each box is there twice in TextBoxes' fork (MhLiao/TextBoxes, prior_box_layer.cpp)
 
 Needs a net of one phase with Inputs. Ensures the same net, where its shapes fit; else one that comes further, with a
@@ -51,7 +52,7 @@ def _comes_further(trial: Attempt, best: Attempt) -> bool:
 
 def _is_suspect(layer: LayerSpec) -> bool:
     """True for a layer that some fork reads in another way, and where that is likely."""
-    if layer.type == "Parameter":
+    if layer.type in ("Parameter", "Embed"):
         return True
     return layer.type == "PriorBox" or (layer.type == "Interp" and _zoom(layer) > 1)
 
@@ -66,7 +67,18 @@ def _readings(spec: NetSpec, stopped: Attempt) -> Iterator[Reading]:
         yield from _spread(spec, layer, shapes)
     if layer.type == "DetectionOutput":
         yield from _text_boxes(spec)
+    yield from _embedded(spec, shapes)
     yield from _zoomed(spec, shapes)
+
+
+def _embedded(spec: NetSpec, shapes: dict[str, Shape]) -> Iterator[Reading]:
+    """Each Embed of a bottom whose last axis is of size 1, as bottom-up-attention's."""
+    field = UnknownField(READ_AS, "bottom-up-attention")
+    for layer in spec.layers:
+        if layer.type == "Embed" and field not in layer.extra and shapes.get(layer.bottoms[0], ())[-1:] == (1,):
+            made = replace(layer, extra=(*layer.extra, field))
+            note = f"{layer.place} has its rows in place of an axis of size 1, as in bottom-up-attention's fork"
+            yield _replaced(spec.layers, {layer.name: made}), note
 
 
 def _spread(spec: NetSpec, layer: LayerSpec, shapes: dict[str, Shape]) -> Iterator[Reading]:

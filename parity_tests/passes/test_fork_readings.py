@@ -104,3 +104,25 @@ def test_a_margin_for_the_labels_sake_lets_the_scores_go_on() -> None:
         )
     )
     assert spec.layer("scale").bottoms == ("fc",) and spec.outputs == ("scaled",)
+
+
+@pytest.mark.parametrize("bias", ["true", "false"])
+def test_rows_take_the_place_of_one_where_only_that_fits(bias: str) -> None:
+    """peteanderson80/bottom-up-attention, embed_layer.cpp, Reshape; BVLC's makes an axis more."""
+    parts = (
+        layer("data", "Input", "", "data", "input_param { shape { dim: 3 dim: 5 } }"),
+        layer("best", "ArgMax", "data", "best", "argmax_param { axis: 1 }"),
+        layer("rows", "Embed", "best", "rows", f"embed_param {{ num_output: 4 input_dim: 5 bias_term: {bias} }}"),
+    )
+    assert infer_shapes(prepare(net(*parts)))["rows"] == (3, 1, 4)
+    spec = prepare(net(*parts, layer("both", "Concat", "data rows", "both")))
+    assert infer_shapes(spec)["both"] == (3, 9) and any("bottom-up-attention's fork" in note for note in spec.notes)
+    module = CaffeNet(spec)
+    weights = {name: torch.randn(blob.shape) for name, blob in module.state_dict().items()}
+    module.load_state_dict(weights)
+    x = torch.randn(3, 5)
+    with torch.no_grad():
+        found = module(x).numpy()
+    for row in range(3):
+        expected = weights["rows.weight"][int(x[row].argmax())] + weights.get("rows.bias", 0)
+        np.testing.assert_array_equal(found[row, 5:], expected.numpy())

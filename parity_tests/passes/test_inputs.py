@@ -145,3 +145,19 @@ def test_a_net_without_a_source_gets_inputs() -> None:
 def test_a_net_with_a_source_and_a_blob_that_nobody_makes_is_no_net() -> None:
     with pytest.raises(NetError, match="no layer before it makes its bottom 'dta'"):
         validate(to_deploy(net(INPUT, layer("conv", "Convolution", "dta", "conv", CONV))))
+
+
+PYRAMID = (
+    layer("scores", "Convolution", "data", "scores", "convolution_param { num_output: 18 kernel_size: 1 }"),
+    layer("boxes", "Convolution", "data", "boxes", "convolution_param { num_output: 36 kernel_size: 1 }"),
+)
+
+
+def test_an_input_that_only_its_reader_tells_of_is_added() -> None:
+    """The net of bottom-up-attention for COCO asks for im_info and has no input of that name."""
+    proposal = layer("proposal", "Proposal", "scores boxes im_info", "rois")
+    spec = to_deploy(net(INPUT, *PYRAMID, proposal))
+    assert dict(spec.inputs) == {"data": (1, 3, 4, 5), "im_info": (1, 3)}
+    assert any("an input is missing; 'im_info', which no layer makes" in note for note in spec.notes)
+    with pytest.raises(NetError, match="no layer before it makes its bottom 'boxez'"):  # a blob that it says nothing of
+        validate(to_deploy(net(INPUT, *PYRAMID, layer("proposal", "Proposal", "scores boxez im_info", "rois"))))
