@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from converters.net import Shape
+from converters.net import Shape, check_weights_fit
 
 from .nets.net import as_net
 
@@ -35,9 +35,12 @@ def blobs(net: nn.Module, x: Tensor | None = None, **inputs: Tensor) -> dict[str
 def trace(net: nn.Module, size: tuple[int, int]) -> dict[str, Shape]:
     """The shape (n, c, h, w) of every blob for one image of `size` (h, w); nothing is computed.
 
-    Inputs are included, Caffe's `_split_` copies are not. The blobs are those that `blobs` gives.
+    Inputs are included, Caffe's `_split_` copies are not. The blobs are those that `blobs` gives. NetError for a size
+    at which the net does not run.
     """
-    return as_net(net).shapes(input_shapes(net, size))
+    own, shapes = as_net(net), input_shapes(net, size)
+    check_weights_fit(own.spec, shapes)
+    return own.shapes(shapes)
 
 
 def input_shapes(net: nn.Module, size: tuple[int, int]) -> dict[str, Shape]:

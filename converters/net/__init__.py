@@ -18,7 +18,7 @@ from .layer import (
 )
 from .parameter_sharing import borrowed_blobs
 from .reach import Everything, Interval, Nothing, Reach, Transposed, Window
-from .shapes import LayerShapes, infer_blobs, infer_shapes, iter_layer_shapes, known_params
+from .shapes import LayerShapes, check_weights_fit, infer_blobs, infer_shapes, iter_layer_shapes, known_params
 from .spec import NetSpec, net_from_message
 from .validate import validate
 
@@ -43,6 +43,7 @@ __all__ = [
     "aliases",
     "all_layers",
     "borrowed_blobs",
+    "check_weights_fit",
     "crops_of",
     "derive_crops",
     "find_layer",

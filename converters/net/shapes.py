@@ -50,6 +50,17 @@ def infer_blobs(spec: NetSpec, input_shapes: Mapping[str, Shape] | None = None) 
     return {row.layer.name: row.blobs for row in iter_layer_shapes(spec, input_shapes) if row.blobs}
 
 
+def check_weights_fit(spec: NetSpec, input_shapes: Mapping[str, Shape]) -> None:
+    """NetError where a net with these inputs has blobs of other shapes, so that its weights are not for them."""
+    own = infer_blobs(spec)
+    for name, shapes in infer_blobs(spec, input_shapes).items():
+        if own.get(name) != shapes:
+            given, wanted = ("x".join(map(str, each[0])) if each else "none" for each in (own.get(name, ()), shapes))
+            sizes = ", ".join(f"{key} {'x'.join(map(str, shape))}" for key, shape in spec.inputs.items())
+            problem = f"layer '{name}' has weights {given}, and at this size they would be {wanted}"
+            raise NetError(problem, path=spec.path, hint=f"the net's own size is {sizes}")
+
+
 def iter_layer_shapes(
     spec: NetSpec, input_shapes: Mapping[str, Shape] | None = None, *, open_size: int | None = None
 ) -> Iterator[LayerShapes]:

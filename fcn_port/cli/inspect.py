@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from converters.errors import CaffeFormatError, NetError
 from converters.formats import Blobs, read_mean, sniff
-from converters.net import NetSpec, Shape, iter_layer_shapes
+from converters.net import NetSpec, Shape, check_weights_fit, iter_layer_shapes
 from converters.passes import prepare
 
 from .bringing import looks_like_a_name
@@ -166,7 +167,8 @@ def _layer_rows(deploy: NetSpec, blobs: Blobs, size: SizeOption) -> tuple[list[d
         for i, layer in enumerate(deploy.layers)
     }
     try:
-        for row, found in zip(rows.values(), iter_layer_shapes(deploy, input_shapes(deploy, size)), strict=True):
+        inputs = input_shapes(replace(deploy, assumed=()) if blobs else deploy, size)
+        for row, found in zip(rows.values(), iter_layer_shapes(deploy, inputs), strict=True):
             row["shapes"], row["macs"] = found.tops, found.macs
             row["parameters"] = row["parameters"] or sum(map(prod, found.blobs))
     except NetError as error:
@@ -175,8 +177,16 @@ def _layer_rows(deploy: NetSpec, blobs: Blobs, size: SizeOption) -> tuple[list[d
 
 
 def input_shapes(spec: NetSpec, size: SizeOption) -> dict[str, Shape]:
-    """The shapes of the net's inputs, images at `size` with a batch of one; as the net says without a size."""
-    return {
-        name: (1, shape[1], *size) if size is not None and len(shape) == 4 else shape
-        for name, shape in spec.inputs.items()
-    }
+    """The shapes of the net's inputs, images at `size` with a batch of one; as the net says without a size.
+
+    UsageError where the net has weights or a size of its own, and does not run at this one.
+    """
+    if size is None:
+        return dict(spec.inputs)
+    found = {name: (1, shape[1], *size) if len(shape) == 4 else shape for name, shape in spec.inputs.items()}
+    if not spec.assumed:
+        try:
+            check_weights_fit(spec, found)
+        except NetError as error:
+            raise click.UsageError(str(error)) from error
+    return found

@@ -14,7 +14,7 @@ from .blob_pictures import check_blobs
 from .bringing import here
 from .device import device_option, find_device
 from .given_net import check_inputs
-from .inspect import SizeOption, SizeParam
+from .inspect import SizeOption, SizeParam, input_shapes
 from .like import card_like
 from .net_choice import net_options
 from .output import note
@@ -92,7 +92,10 @@ def _page(weights: str, options: ReportOptions) -> Page:
     from ..predict.palettes import voc_palette
     from ..report.page import Page
 
-    page = Page(Path(weights).name, _definition(weights), options.size, voc_palette())
+    spec = _definition(weights)
+    if spec is not None:
+        input_shapes(spec, options.size)  # the net runs at that size
+    page = Page(Path(weights).name, spec, options.size, voc_palette())
     folder, golden = options.folder, options.golden
     if (options.image is None) != (options.blobs is None):
         raise click.UsageError("--blobs NAMES and --image FILE go together")
@@ -118,12 +121,11 @@ def _page(weights: str, options: ReportOptions) -> Page:
 def _definition(weights: str) -> Any:
     """The net as a definition, None for a file that has none."""
     from converters.errors import CaffeFormatError
-    from converters.passes import prepare
 
-    from .sources import read_net
+    from .sources import read_runnable
 
     try:
-        return prepare(read_net(weights))
+        return read_runnable(weights)
     except CaffeFormatError as error:
         note(f"the trace is left out: {error}")
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from converters.errors import CaffeFormatError
@@ -9,6 +11,7 @@ from converters.execution import split_key
 from converters.export import map_tensors, read_metadata
 from converters.formats import Blobs, parse_prototxt, read_caffemodel, read_prototxt, sniff
 from converters.net import NetSpec
+from converters.passes import prepare
 from weights.catalogue import bundled
 
 from .bringing import bring_file, looks_like_a_name
@@ -45,6 +48,13 @@ def read_net_and_blobs(what: str, *, blobs: bool = True) -> tuple[NetSpec | None
         return _converted_net_and_blobs(what)
     model = read_caffemodel(what)
     return model.spec, model.blobs
+
+
+def read_runnable(what: str, *, crops: bool = False) -> NetSpec:
+    """The net of WHAT as it is run; of a file with weights, inputs have sizes that these fit, and none is assumed."""
+    spec, blobs = read_net_and_blobs(what, blobs=False)
+    deploy = prepare(read_net(what) if spec is None else spec, blobs=blobs, crops=crops)
+    return replace(deploy, assumed=()) if blobs else deploy
 
 
 def is_only_a_file(name: str) -> bool:

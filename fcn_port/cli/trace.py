@@ -8,14 +8,13 @@ import click
 
 from converters.export import takes_any_size
 from converters.net import Derivation, LayerSpec, NetSpec, Shape, derive_crops, infer_shapes, written_offset
-from converters.passes import prepare
 
 from .explain import explain_crop
 from .inspect import SizeParam, input_shapes
 from .net_choice import net_options
 from .output import echo, echo_lines, json_option, size_text, write_columns, write_json
 from .registering import register_option
-from .sources import read_net
+from .sources import read_runnable
 
 
 @click.command("trace")
@@ -33,7 +32,7 @@ def command(what: str, size: tuple[int, int] | None, explain_crops: bool, derive
 
     WHAT is the name of a net, a prototxt, a caffemodel or a converted file. Nothing is computed.
     """
-    spec = prepare(read_net(what), crops=derive)
+    spec = read_runnable(what, crops=derive)
     size = size or ((100, 100) if takes_any_size(spec) else None)
     shapes = infer_shapes(spec, None if size is None else input_shapes(spec, size))
     derivations = derive_crops(spec) if explain_crops or derive else ()

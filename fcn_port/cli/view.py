@@ -15,7 +15,6 @@ from converters.escaping import file_name
 from converters.export import require, takes_any_size
 from converters.formats import format_prototxt
 from converters.net import NetSpec, Shape
-from converters.passes import prepare
 from converters.safety import write_whole
 
 from .bringing import here
@@ -23,7 +22,7 @@ from .inspect import SizeOption, SizeParam, input_shapes
 from .net_choice import net_options
 from .output import echo, note
 from .registering import register_option
-from .sources import read_net
+from .sources import read_runnable
 
 if TYPE_CHECKING:
     from ..nets import Net
@@ -84,7 +83,7 @@ def command(what: str, **given: Any) -> None:
     from ..view import to_graph
     from ..view.viewers import free_port, open_model_explorer, write_graph
 
-    spec = prepare(read_net(what))
+    spec = read_runnable(what)
     inputs = _inputs(spec, options.size)
     graph = to_graph(spec, inputs, name=Path(what).name)
     overlays = tuple(_overlays(what, spec, inputs, options))
@@ -140,7 +139,7 @@ def _open_netron(what: str, options: ViewOptions) -> None:
     for name, given in (("--golden", options.golden), ("--time", options.time)):
         if given:
             raise click.UsageError(f"{name} needs --viewer model-explorer: pip install 'fcn-port[view]'")
-    spec = prepare(read_net(what))
+    spec = read_runnable(what)
     with tempfile.TemporaryDirectory(prefix="fcn-port-view-") as folder:
         path = Path(folder) / f"{file_name(Path(what).stem)}.prototxt"
         write_whole(path, format_prototxt(spec).encode())

@@ -39,7 +39,7 @@ def read_image(image: ImageLike, *, frame: int = 0) -> np.ndarray:
 
 
 def _kind(value: object) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__}"
+    return "nothing" if value is None else f"an object of type {type(value).__name__}"
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

@@ -8,6 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import converters
+import fcn_port
 from fcn_port.cli import run
 from fcn_port.cli.program import TASKS, VERBS
 from fcn_port.loading import load
@@ -86,3 +88,35 @@ def test_the_demo_does_the_whole_job(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert len(list((tmp_path / "demo").glob("*.labels.png"))) == 7 and "0 of 0" not in err
     page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     assert "95.57" in page and page.count("<img") >= 8
+
+
+FIXED = """
+input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
+layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" inner_product_param { num_output: 2 } }
+"""
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["trace NET 100x100", "inspect NET --size 100", "view NET --size 9x8 -o g.json", "report NET --size 9 -o r.html"],
+    ["trace NET 100x100", "inspect NET --size 100", "view NET --size 9x8 -o g.json", "report NET --size 9 -o r.html"],
+)
+def test_a_size_at_which_the_net_does_not_run_is_told(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An InnerProduct counts its inputs: weights of 8x8 are for no other size."""
+    monkeypatch.chdir(tmp_path)
+    spec = converters.parse_prototxt(FIXED)
+    net = converters.CaffeNet(spec)
+    converters.write_caffemodel(converters.from_state_dict(net.state_dict(), spec), "net.caffemodel")
+    Path("net.prototxt").write_text(FIXED)
+    for name in ("net.caffemodel", "net.prototxt"):
+        assert run(line.replace("NET", name).split()) == 2
+        said = capsys.readouterr().err
+        assert "layer 'ip' has weights 2x192" in said and "data 1x3x8x8" in said
+    assert run(["trace", "net.caffemodel", "8x8"]) == 0
+    assert not list(tmp_path.glob("[gr].*"))
+    with pytest.raises(converters.NetError):
+        fcn_port.trace(net, (9, 8))
+    Path("open.prototxt").write_text(FIXED.replace("input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }", ""))
+    assert run(["trace", "open.prototxt", "9x8"]) == 0, "a net that says no size may have any"
