@@ -9,3 +9,7 @@ class EngineError(RuntimeError):
 
 class ImageError(ValueError):
     """An image that cannot be read or does not fit the net; names the file."""
+
+
+class ImageMemoryError(ImageError, MemoryError):
+    """An image, or what is made of it, for which there is not enough memory; says how large it is."""

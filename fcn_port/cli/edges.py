@@ -16,9 +16,10 @@ from .bringing import here
 from .device import device_option, find_device
 from .inspect import SizeParam
 from .net_choice import net_options
-from .output import echo, note
+from .output import echo, json_option, write_json
 from .progress import progress_bar
 from .registering import register_option
+from .segmenting import Failed, failure, tell_failed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +41,7 @@ class EdgesOptions:
     small_edge: int
     soft: bool
     device: str
+    as_json: bool
 
 
 @click.command("edges")
@@ -57,6 +59,7 @@ class EdgesOptions:
               "pixels of an edge.")  # fmt: skip
 @click.option("--soft", is_flag=True, help="Write the net's probabilities, too: <image>.soft.png, 255 for certainty.")
 @device_option
+@json_option
 @register_option
 @net_options
 def command(weights: str, images: tuple[Path, ...], **given: Any) -> int:
@@ -78,24 +81,26 @@ def command(weights: str, images: tuple[Path, ...], **given: Any) -> int:
     options = EdgesOptions(**given)
     net = aligned(load(here(weights), find_device(options.device), prototxt=options.prototxt))
     edge_output(net.spec)
-    failed = []
+    done: list[dict[str, Path]] = []
+    failed: list[Failed] = []
     with progress_bar("images", active=len(sources) > 1, kept="what is done is written") as progress:
         for number, source in enumerate(sources, start=1):
             try:
-                _draw(net, source, options)
+                done.append({"image": source.path, **_draw(net, source, options)})
             except (ImageError, ValueError, OSError) as error:
                 if len(sources) == 1 and isinstance(error, ImageError | OSError):
                     raise
-                failed.append(f"{source.path}: {str(error).removeprefix(f'{source.path}: ')}")
+                failed.append(failure(source.path, error))
             progress(number, len(sources))
-    if failed:
-        note(f"{len(failed)} of {len(sources)} images could not be done:")
-        for each in failed:
-            note(f"  {each}")
+    if options.as_json:
+        problems = [{"image": each.path, "problem": each.problem} for each in failed]
+        write_json({"engine": net.engine, "images": done, "failed": problems})
+    tell_failed(failed, len(sources))
     return 1 if failed else 0
 
 
-def _draw(net: Net, source: ImageSource, options: EdgesOptions) -> None:
+def _draw(net: Net, source: ImageSource, options: EdgesOptions) -> dict[str, Path]:
+    """The files written of an image, by kind."""
     from ..predict.edges import Cleaning, edge_map, edges, picture
     from ..predict.images import read_image
 
@@ -106,9 +111,15 @@ def _draw(net: Net, source: ImageSource, options: EdgesOptions) -> None:
         threshold=options.threshold,
         small_edge=options.small_edge,
     )
-    _save(picture(edges(probability, cleaning)), base.with_name(f"{base.name}.edges.png"))
+    drawn = {"edges": picture(edges(probability, cleaning))}
     if options.soft:
-        _save((probability * 255).round().astype("uint8"), base.with_name(f"{base.name}.soft.png"))
+        drawn["soft"] = (probability * 255).round().astype("uint8")
+    paths = {kind: base.with_name(f"{base.name}.{kind}.png") for kind in drawn}
+    for kind, grey in drawn.items():
+        _save(grey, paths[kind])
+        if not options.as_json:
+            echo(f"-> {paths[kind]}")
+    return paths
 
 
 def _save(grey_hw: np.ndarray, path: Path) -> None:
@@ -116,4 +127,3 @@ def _save(grey_hw: np.ndarray, path: Path) -> None:
 
     with whole_file(path, durable=False, follow=False) as file:
         Image.fromarray(grey_hw).save(file, format="PNG")
-    echo(f"-> {path}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 
@@ -24,8 +24,29 @@ padded_option = click.option(
 low_memory_option = click.option(
     "--low-memory", is_flag=True, help="Take half the memory or less for large images, and longer."
 )
+PrecisionWord = Literal["fp32", "bf16"]
+"""The words of --precision."""
+_ALSO = {"float32": "fp32", "bfloat16": "bf16"}
+"""PyTorch's words, which are taken too."""
+
+if TYPE_CHECKING:
+    _Words = click.Choice[str]
+else:
+    _Words = click.Choice
+
+
+class PrecisionParam(_Words):
+    """The type of number that is computed in, the same words on every verb."""
+
+    def __init__(self) -> None:
+        super().__init__(get_args(PrecisionWord))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return super().convert(_ALSO.get(value, value), param, ctx)
+
+
 precision_option = click.option(
-    "--precision", type=click.Choice(("fp32", "bf16")), default="fp32", show_default=True,
+    "--precision", type=PrecisionParam(), default="fp32", show_default=True,
     help="bf16 computes with 8 bits and is faster on processors made for it; about 2 labels in 1000 change.",
 )  # fmt: skip
 
@@ -36,7 +57,7 @@ class RunOptions:
 
     engine: str
     padded: bool
-    precision: Literal["fp32", "bf16"]
+    precision: PrecisionWord
     low_memory: bool = False
 
 

@@ -237,7 +237,7 @@ def _report(found: list[Evaluation], missing: dict[str, str], options: EvaluateO
 
 def _print(evaluation: Evaluation) -> None:
     from ..evaluation.comparison import published_scores, verdict
-    from ..evaluation.tables import CLASS_HEADER, METRIC_HEADER, class_rows, metric_rows
+    from ..evaluation.tables import CLASS_HEADER, class_rows, metric_table
 
     for task in evaluation.tasks:
         echo(
@@ -247,7 +247,8 @@ def _print(evaluation: Evaluation) -> None:
         echo()
         write_columns(class_rows(evaluation, task), header=CLASS_HEADER, right=(1, 2, 3, 4))
         echo()
-        write_columns(metric_rows(evaluation, task), header=METRIC_HEADER, right=(1, 2, 3))
+        header, rows = metric_table(evaluation, task)
+        write_columns(rows, header=header, right=(1, 2, 3))
         echo()
     said = verdict(evaluation)
     if said is not None:

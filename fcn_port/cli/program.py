@@ -22,7 +22,7 @@ from converters.safety import refused_memory
 from weights.errors import UnknownReleaseError, WeightsError
 from weights.store import in_words
 
-from ..errors import EngineError, ImageError
+from ..errors import EngineError, ImageError, ImageMemoryError
 from .streams import STANDARD_OUTPUT
 
 DONE, CHECK_FAILED, WRONG_USE, BAD_FILE, INTERRUPTED = 0, 1, 2, 3, 130
@@ -144,7 +144,7 @@ def answer(argv: list[str] | None = None) -> int:
         return _say(_describe(error), WRONG_USE)
     except (WeightsError, ExportError, EngineError) as error:
         return _say(str(error), CHECK_FAILED)
-    except NotEnoughMemoryError as error:
+    except (NotEnoughMemoryError, ImageMemoryError) as error:
         return _say(str(error), CHECK_FAILED)
     except (CaffeFormatError, ImageError) as error:
         return _say(str(error), BAD_FILE)

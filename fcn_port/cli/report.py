@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weights.catalogue import releases
+from weights.records import METRICS
 
 from .blob_pictures import check_blobs
 from .bringing import here
@@ -17,7 +18,7 @@ from .given_net import check_inputs
 from .inspect import SizeOption, SizeParam, input_shapes
 from .like import card_like
 from .net_choice import net_options
-from .output import note
+from .output import json_option, note, write_json
 from .own_data import DATA_PATH, void_option
 from .progress import progress_bar
 from .registering import register_option
@@ -49,6 +50,7 @@ class ReportOptions:
     threshold: float | None
     void: tuple[int, ...]
     device: str
+    as_json: bool
 
 
 @click.command("report")
@@ -69,6 +71,7 @@ class ReportOptions:
 )
 @click.option("--blobs", metavar="NAME,NAME...", help="Show these blobs of --image as feature maps; or 'all'.")
 @device_option
+@json_option
 @register_option
 @net_options
 def command(weights: str, out: Path, **given: Any) -> None:
@@ -82,10 +85,31 @@ def command(weights: str, out: Path, **given: Any) -> None:
 
     from ..report.page import to_html
 
-    page = _page(weights, ReportOptions(**given))
+    options = ReportOptions(**given)
+    page = _page(weights, options)
     with whole_file(out) as file:
         file.write(to_html(page).encode())
-    note(f"-> {out}")
+    if options.as_json:
+        write_json(_as_json(page, out))
+    else:
+        note(f"-> {out}")
+
+
+def _as_json(page: Page, out: Path) -> dict[str, Any]:
+    """The numbers that are on the page, None for what was not asked for."""
+    found, parity = page.evaluation, page.parity
+    scores = None
+    if found is not None:
+        scores = {each.title: {name: getattr(found.scores(each), name) for name in METRICS} for each in found.tasks}
+    return {
+        "page": out,
+        "net": None if page.spec is None else page.spec.name,
+        "parity": None if parity is None else {"worst": max(parity.errors.values()), "allowed": parity.tolerance},
+        "images": None if found is None else len(found.images),
+        "scores": scores,
+        "best": [each.id for each in page.best],
+        "worst": [each.id for each in page.worst],
+    }
 
 
 def _page(weights: str, options: ReportOptions) -> Page:

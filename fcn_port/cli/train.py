@@ -11,6 +11,7 @@ import click
 
 from ..training.choices import LossName, Normalization, Order, Precision
 from .device import device_option, find_device
+from .engine import PrecisionParam, PrecisionWord
 from .input_options import input_change, input_options
 from .net_choice import training_net_options
 from .output import echo, json_option, note, write_json
@@ -66,7 +67,7 @@ class TrainOptions:
     skip_bad: bool
     void: tuple[int, ...]
     strict: bool
-    precision: Precision
+    precision: PrecisionWord
     tensorboard: bool
     device: str
     as_json: bool
@@ -106,8 +107,8 @@ class TrainOptions:
 @void_option
 @strict_option
 @click.option(
-    "--precision", type=click.Choice(get_args(Precision)), default="float32", show_default=True,
-    help="bfloat16 computes convolutions in bfloat16; weights, gradients and losses stay float32.",
+    "--precision", type=PrecisionParam(), default="fp32", show_default=True,
+    help="bf16 computes convolutions in bfloat16; weights, gradients and losses stay float32.",
 )  # fmt: skip
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard's files, too.")
 @device_option
@@ -291,6 +292,7 @@ class _Training:
         from ..training.run import TrainingPlan
 
         spec = prepared.solver.spec
+        precision: Precision = "bfloat16" if self.options.precision == "bf16" else "float32"
         every = spec.snapshot if self.options.snapshot is None else self.options.snapshot
         return TrainingPlan(
             folder=self.folder,
@@ -304,8 +306,8 @@ class _Training:
             average_loss=spec.average_loss,
             seed=prepared.feed.seed,
             skip_bad=not self.options.strict,
-            precision=self.options.precision,
-            settings={**prepared.settings, "precision": self.options.precision},
+            precision=precision,
+            settings={**prepared.settings, "precision": precision},
         )
 
     def _announce(self, prepared: Prepared, data: DataSet, resume: Any) -> None:

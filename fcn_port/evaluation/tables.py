@@ -10,7 +10,7 @@ from converters.escaping import csv_cell, markdown_cell, markdown_code
 from weights.catalogue import datasets, releases
 from weights.records import METRICS
 
-from .comparison import compare, verdict
+from .comparison import compare, published_scores, verdict
 from .results import Evaluation
 from .tasks import ScoringTask
 
@@ -29,11 +29,20 @@ def class_rows(evaluation: Evaluation, task: ScoringTask) -> list[Cells]:
 
 
 CLASS_HEADER = ("class", "IU", "accuracy", "labelled", "predicted")
-METRIC_HEADER = ("", "here", "published", "difference", "source")
+_METRIC_HEADER = ("", "here", "published", "difference", "source")
 
 
-def metric_rows(evaluation: Evaluation, task: ScoringTask) -> list[Cells]:
-    """The four metrics in percent; a line for each published value, with how far we are from it in points."""
+def metric_table(evaluation: Evaluation, task: ScoringTask) -> tuple[Cells, list[Cells]]:
+    """The header and the four metrics in percent, with a line for each published value and how far we are from it.
+
+    Where nobody published any, as of own data, there are no columns for them.
+    """
+    rows = _metric_rows(evaluation, task)
+    count = len(_METRIC_HEADER) if any(row[2] for row in rows) else 2
+    return _METRIC_HEADER[:count], [row[:count] for row in rows]
+
+
+def _metric_rows(evaluation: Evaluation, task: ScoringTask) -> list[Cells]:
     rows: list[Cells] = []
     for row in compare(evaluation, task):
         first = (METRICS[row.metric], percent(row.ours))
@@ -72,7 +81,8 @@ def to_markdown(evaluations: Sequence[Evaluation], missing: Mapping[str, str]) -
     """The comparison of releases with what was published; `missing` gives the reason for each that was not run."""
     first = evaluations[0] if evaluations else None
     title = f"{first.title}, {first.split}" if first else "nothing was run"
-    lines = [f"# The published numbers and ours: {markdown_cell(title)}", ""]
+    heading = "The published numbers and ours" if _published(evaluations) else "Scores"
+    lines = [f"# {heading}: {markdown_cell(title)}", ""]
     if first is not None:
         lines += [_preamble(first, evaluations), "", *_metrics_markdown(evaluations)]
     if missing:
@@ -100,18 +110,26 @@ def percent(value: float) -> str:
 def _preamble(first: Evaluation, evaluations: Sequence[Evaluation]) -> str:
     counts = sorted({len(each.images) for each in evaluations})
     images = " or ".join(map(str, counts))
-    whole = "all images of the split" if all(each.complete for each in evaluations) else "NOT the whole published split"
+    whole = ", all images of the split" if all(each.complete for each in evaluations) else ""
+    if not whole and _published(evaluations):
+        whole = ", NOT the whole published split"
     made = ", ".join(f"{key} {value}" for key, value in first.settings.items())
-    return f"{images} images, {whole}; in percent. Made with {markdown_cell(made)}."
+    return f"{images} images{whole}; in percent. Made with {markdown_cell(made)}."
+
+
+def _published(evaluations: Sequence[Evaluation]) -> bool:
+    return any(published_scores(each, task) for each in evaluations for task in each.tasks)
 
 
 def _metrics_markdown(evaluations: Sequence[Evaluation]) -> list[str]:
-    lines = ["| net | metric | here | published | difference | source |", "| --- | --- | ---: | ---: | ---: | --- |"]
+    count = 6 if _published(evaluations) else 3
+    lines = [_row(("net", "metric", "here", "published", "difference", "source")[:count]),
+             f"| {' | '.join(('---', '---', '---:', '---:', '---:', '---')[:count])} |"]  # fmt: skip
     for each in evaluations:
         for task in each.tasks:
             name = each.weights if len(each.tasks) == 1 else f"{each.weights}, {task.title}"
-            for cells in metric_rows(each, task):
-                lines.append(_row((name, *cells)))
+            for cells in _metric_rows(each, task):
+                lines.append(_row((name, *cells)[:count]))
                 name = ""
     found = [(each.weights, verdict(each)) for each in evaluations]
     said = [_item(name, each.text) for name, each in found if each is not None]

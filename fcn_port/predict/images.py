@@ -14,6 +14,11 @@ from weights.records import InputRecipe
 from ..errors import ImageError
 from .pictures import opened_picture, pillow_errors
 
+_ORIENTATION = 0x0112
+"""The EXIF tag of how a camera was held."""
+_STRIP_ROWS = 256
+"""Rows that are copied at a time."""
+
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 
 
@@ -39,11 +44,13 @@ def read_image(image: ImageLike, *, frame: int = 0) -> np.ndarray:
 
 
 def _kind(value: object) -> str:
-    return "nothing" if value is None else f"an object of type {type(value).__name__}"
+    name = type(value).__name__
+    return "nothing" if value is None else f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(_ORIENTATION, 1) != 1:  # a copy, which a large image has no room for
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # Pillow clips 16 bits at 255 instead of scaling them
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     if image.mode == "F":
@@ -51,7 +58,13 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         if whole.max(initial=0) <= 1:
             whole *= 255
         image = Image.fromarray(whole.clip(0, 255, out=whole).round(out=whole).astype(np.uint8))
-    return np.asarray(image.convert("RGB"))
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _STRIP_ROWS):  # at once Pillow would make them twice more
+        strip = image.crop((0, top, image.width, min(top + _STRIP_ROWS, image.height)))
+        pixels[top : top + strip.height] = np.asarray(strip)
+    return pixels
 
 
 def to_input(image_hwc: np.ndarray, recipe: InputRecipe) -> Tensor:

@@ -19,13 +19,15 @@ from PIL import Image, UnidentifiedImageError
 from converters.errors import CaffeFormatError, LimitError
 from converters.safety import check_memory
 
-from ..errors import ImageError
+from ..errors import ImageError, ImageMemoryError
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """Pillow's names of the formats that are read; a JPEG may hold several pictures (MPO), of which the first counts."""
 _SEVERAL = ("GIF", "TIFF", "WEBP", "PNG")
 """Formats in which further pictures are no thumbnails of the first."""
 
+SMALLER = "give the image in pieces, or scaled down, or use a machine with more memory"
+"""The advice where an image is too large for the machine."""
 _EXPANSION = 64
 """Bytes of pixels for each byte of a file, beyond the first 64 MiB: photographs have up to about 30."""
 _PIXEL_BYTES = 4
@@ -48,9 +50,10 @@ def opened_picture(
     Whatever Pillow raises, also inside the block, becomes an ImageError that names the file: it is no picture, of a
     format that is not read, damaged, cut, or larger than a file of its size may be. FileNotFoundError passes.
     """
-    with pillow_errors("" if isinstance(source, bytes) else f"{Path(source)}: "):
+    name = "" if isinstance(source, bytes) else f"{Path(source)}: "
+    with pillow_errors(name):
         raw = source if isinstance(source, bytes) else _bytes_of(Path(source))
-        with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(raw), formats=FORMATS) as image, _room_for(image, name):
             if frame:
                 image.seek(frame)
             if pixels:
@@ -81,8 +84,20 @@ def pillow_errors(name: str = "") -> Iterator[None]:
             f"{name}not an image that can be read: {error}\n  if you trust the file, `predict --tile N` takes it, or "
             "set PIL.Image.MAX_IMAGE_PIXELS in Python"
         ) from error
+    except MemoryError as error:
+        raise ImageMemoryError(f"{name}not enough memory for its pixels\n  {SMALLER}") from error
     except Exception as error:  # Pillow's decoders raise whatever they stumble over
         raise ImageError(f"{name}not an image that can be read: {_described(error)}") from error
+
+
+@contextmanager
+def _room_for(image: Image.Image, name: str) -> Iterator[None]:
+    """A MemoryError inside the block becomes one that says how large the picture is."""
+    try:
+        yield
+    except MemoryError as error:
+        said = f"{name}not enough memory for {image.width} x {image.height} pixels"
+        raise ImageMemoryError(f"{said}\n  {SMALLER}") from error
 
 
 def _bytes_of(path: Path) -> bytes:

@@ -11,10 +11,11 @@ from torch import nn
 from converters.errors import NetError
 from converters.safety import refused_memory
 
-from ..errors import ImageError
+from ..errors import ImageError, ImageMemoryError
 from .image_lists import ImageSource
 from .images import read_image
 from .meaning import outputs_of
+from .pictures import SMALLER
 from .segmenting import OfPixels, ProgressCallback, ReadOptions, read_all
 
 
@@ -28,6 +29,8 @@ class Predicted:
 
 
 _LABELS_ONLY = ReadOptions(keep_scores=False)
+_RESULT_BYTES = 9
+"""The bytes of a pixel in what is written: a label, the overlay, and the overlay with its legend."""
 _WAITING = 4
 """So many batches' images may wait for others of their size."""
 
@@ -67,7 +70,11 @@ def predict_all(
     for source in sources:
         try:
             pixels = read_image(source.path, frame=source.frame or 0)
+            if options.tile is not None:
+                _check_room(source, pixels)
         except (ImageError, OSError) as error:
+            if isinstance(error, ImageMemoryError) and len(sources) == 1:
+                raise
             yield Predicted(source, None, _reason(source, error))
             continue
         waiting.setdefault(pixels.shape, []).append((source, pixels))
@@ -77,6 +84,16 @@ def predict_all(
             yield from run(next(iter(waiting)))
     for size in list(waiting):
         yield from run(size)
+
+
+def _check_room(source: ImageSource, pixels: np.ndarray) -> None:
+    """ImageMemoryError, before the minutes that tiles take, where there is no memory for labels and pictures."""
+    h, w = pixels.shape[:2]
+    try:
+        np.empty(h * w * _RESULT_BYTES, np.uint8)
+    except MemoryError as error:
+        problem = f"not enough memory: labels and pictures of {w} x {h} pixels take {h * w * _RESULT_BYTES:,} bytes"
+        raise ImageMemoryError(f"{source.path}: {problem}\n  {SMALLER}") from error
 
 
 def _reason(source: ImageSource, error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +23,7 @@ _BACKGROUND = frozenset(("background", "__background__", "void", "unlabeled", "u
 _LEAST_SHARE = 0.0005
 """The least share that a legend names: less would read 0.0%."""
 _STRIP = 1 << 20
-"""Pixels that are tinted at a time: tinting works in double precision, which is 48 bytes a pixel."""
+"""Pixels that are counted or tinted at a time: tinting works in double precision, which is 48 bytes a pixel."""
 
 
 SegmentationKind = Literal["scores", "probabilities", "independent", "labels"]
@@ -82,20 +83,21 @@ class Segmentation:
                 f"label {self.labels.max()}: an indexed picture holds 0 to 255",
                 hint="in Python, fcn_port.segment(...).labels has all of them",
             )
-        picture = Image.fromarray(self.labels.astype(np.uint8))
+        picture = Image.fromarray(self.labels.astype(np.uint8, copy=False))
         picture.putpalette(self.palette.astype(np.uint8).tobytes())
         return picture
 
     def overlay(self, *, opacity: float = 0.6) -> Image.Image:
         """The image with every pixel tinted in its class's colour, but for the background's."""
-        mixed = np.empty_like(self.image)
-        rows = max(1, _STRIP // max(1, self.image.shape[1]))
-        for start in range(0, len(mixed), rows):
-            image, labels = (whole[start : start + rows] for whole in (self.image, self.labels))
+        h, w = self.labels.shape
+        mixed = Image.new("RGB", (w, h))
+        for rows in _strips(h, w):
+            image, labels = self.image[rows], self.labels[rows]
             colours = self.palette[labels.astype(np.uint8)].astype(np.float64)
             weight = np.where(labels >= self._first_drawn, opacity, 0.0)[..., None]
-            mixed[start : start + rows] = (image * (1 - weight) + colours * weight).round()
-        return Image.fromarray(mixed)
+            tinted = (image * (1 - weight) + colours * weight).round().astype(np.uint8)
+            mixed.paste(Image.fromarray(tinted), (0, rows.start))
+        return mixed
 
     def picture(self) -> Image.Image:
         """The overlay with a legend below: each class that occurs, but for the background, the largest first."""
@@ -110,7 +112,9 @@ class Segmentation:
 
     def classes_found(self) -> list[ClassShare]:
         """Each class that occurs, the largest first; names may be the same where labels are not."""
-        counts = np.bincount(self.labels.ravel())
+        counts = np.zeros(int(self.labels.max(initial=0)) + 1, np.int64)
+        for rows in _strips(*self.labels.shape):
+            counts += np.bincount(self.labels[rows].ravel(), minlength=len(counts))
         found = []
         for label in (int(each) for each in np.argsort(-counts, kind="stable") if counts[each]):
             share = float(counts[label]) / self.labels.size
@@ -142,3 +146,9 @@ class Segmentation:
         out = io.BytesIO()
         with_legend(picture, self._legend()).save(out, format="PNG")
         return out.getvalue()
+
+
+def _strips(height: int, width: int) -> Iterator[slice]:
+    """The rows of a picture, as many at a time as have `_STRIP` pixels."""
+    rows = max(1, _STRIP // max(1, width))
+    return (slice(start, min(start + rows, height)) for start in range(0, height, rows))

@@ -93,7 +93,7 @@ def _memory(batch: Batch) -> Iterator[None]:
         sizes = ", ".join(f"{name} {'x'.join(map(str, blob.shape))}" for name, blob in batch.blobs.items())
         raise MemoryFullError(
             f"out of memory at image {', '.join(batch.names)} ({sizes})\n"
-            "  --batch-size 1 with a larger --iter-size makes the same update in less memory, --precision bfloat16\n"
+            "  --batch-size 1 with a larger --iter-size makes the same update in less memory, --precision bf16\n"
             "  halves what a GPU keeps for the way back, and smaller images need less"
         ) from error
 

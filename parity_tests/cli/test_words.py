@@ -9,6 +9,7 @@ import sys
 import click
 import pytest
 
+from fcn_port.cli.engine import PrecisionParam
 from fcn_port.cli.inspect import SizeParam
 from fcn_port.cli.program import VERBS, cli
 from parity_tests.test_architecture import ROOT
@@ -33,8 +34,28 @@ def test_they_say_the_same_everywhere(name: str) -> None:
     assert len(found) > 2 and len({(each.help, repr(each.type.name), each.metavar) for each in found.values()}) == 1
 
 
-def test_json_is_a_flag() -> None:
-    assert all(option.is_flag for option in having("--json").values())
+WITHOUT_JSON = {
+    "demo": "runs other verbs and shows them; each has --json",
+    "view": "opens a browser; --out FILE.json is for programs",
+    "serve": "its address is one line, and GET /net of it is JSON",
+}
+
+
+def test_json_is_a_flag_that_every_verb_has_but_for_a_reason() -> None:
+    found = having("--json")
+    assert all(option.is_flag for option in found.values())
+    assert VERBS.keys() - found.keys() == WITHOUT_JSON.keys()
+
+
+def test_precision_is_one_word_everywhere_and_pytorchs_are_taken_too() -> None:
+    found = having("--precision")
+    assert found.keys() == {"predict", "serve", "evaluate", "fcn-score", "train"}
+    for option in found.values():
+        assert isinstance(option.type, PrecisionParam) and option.default == "fp32"
+        words = [option.type.convert(word, option, None) for word in ("fp32", "float32", "bf16", "bfloat16")]
+        assert words == ["fp32", "fp32", "bf16", "bf16"]
+        with pytest.raises(click.BadParameter, match="half"):
+            option.type.convert("half", option, None)
 
 
 def test_out_is_a_path_and_has_its_short_form() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -146,6 +147,10 @@ def test_the_verb(files: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest
     Image.new("RGB", (20, 20)).save(small)
     assert run([*common, str(photo), str(small)]) == 1
     assert "smaller border" in capsys.readouterr().err
+    assert run([*common, str(photo), str(small), "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert [Path(each["edges"]).name for each in said["images"]] == ["photo.edges.png"]
+    assert [Path(each["image"]).name for each in said["failed"]] == ["small.png"]
     (tmp_path / "bad.png").write_bytes(b"no picture")
     assert run([*common, str(tmp_path / "bad.png")]) == 3
     assert "Traceback" not in capsys.readouterr().err

@@ -19,16 +19,19 @@ from PIL import Image, features
 from torch import nn
 
 from converters.safety.limits import VARIABLE
+from fcn_port.cli import run
 from fcn_port.data import DataError
 from fcn_port.data.files import read_label_png, read_rgb
-from fcn_port.errors import ImageError
+from fcn_port.errors import ImageError, ImageMemoryError
 from fcn_port.evaluation.submission import image_sizes
+from fcn_port.predict import prediction
 from fcn_port.predict.image_lists import gather
 from fcn_port.predict.images import read_image
 from fcn_port.predict.pictures import FORMATS, opened_picture
 from fcn_port.predict.prediction import predict_all
 from parity_tests.datasets import noise
 from parity_tests.formats.test_bad_files import mutate
+from parity_tests.verbs import SAMPLE
 
 ROOT = Path(__file__).parents[2]
 PIXELS = noise(1, (24, 32, 3))
@@ -118,9 +121,7 @@ def test_a_folder_with_other_pictures_is_done_to_its_end(tmp_path: Path, monkeyp
         assert each.seen is None and f"{name}: not an image that can be read: none of JPEG" in str(each.problem)
 
 
-@pytest.mark.parametrize(
-    "exception", [NotImplementedError, RuntimeError, MemoryError, IndexError, struct.error, KeyError]
-)
+@pytest.mark.parametrize("exception", [NotImplementedError, RuntimeError, IndexError, struct.error, KeyError])
 def test_whatever_pillow_raises_is_our_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exception: type[Exception]
 ) -> None:
@@ -141,7 +142,7 @@ def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
 
 LIMITED = """
 import resource, sys
-from fcn_port.errors import ImageError
+from fcn_port.errors import ImageError, ImageMemoryError
 from fcn_port.predict.images import read_image
 read_image(sys.argv[1])
 now = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) * 1024
@@ -190,3 +191,39 @@ def test_damage_is_our_error_or_harmless(tmp_path: Path) -> None:
             read_image(tmp_path / "x")
         except ImageError as error:
             assert str(error).startswith(str(tmp_path / "x"))
+
+
+def test_a_picture_without_memory_for_it_says_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At each of the places that take memory, with the exit status of what the machine cannot do."""
+    path = tmp_path / "a.png"
+    Image.new("RGB", (50, 40)).save(path)
+
+    def refuse(*arguments: object, **settings: object) -> None:
+        raise MemoryError
+
+    for name in ("PngImagePlugin.PngImageFile.load", "Image.Image.crop"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"PIL.{name}", refuse)
+            with pytest.raises(ImageMemoryError, match=r"a\.png: not enough memory for 50 x 40 pixels"):
+                read_image(path)
+            assert run(["predict", SAMPLE, str(path), "-o", str(tmp_path)]) == 1
+
+
+def test_room_for_the_results_of_tiles_is_asked_for_before_they_are_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (50, 40)).save(tmp_path / "a.png")
+    Image.new("RGB", (30, 20)).save(tmp_path / "b.png")
+    monkeypatch.setattr(prediction, "_RESULT_BYTES", 1 << 40)
+    monkeypatch.setattr(prediction, "read_all", pytest.fail)
+    assert run(["predict", SAMPLE, str(tmp_path / "a.png"), "--tile", "600", "-o", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert f"50 x 40 pixels take {2000 << 40:,} bytes" in said and "in pieces" in said
+    assert run(["predict", SAMPLE, str(tmp_path), "--tile", "600", "-o", str(tmp_path)]) == 1
+    assert "2 of 2 images could not be done" in capsys.readouterr().err
+
+
+def test_a_tall_picture_is_copied_strip_by_strip(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (600, 7, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    assert np.array_equal(read_image(tmp_path / "a.png"), pixels)

@@ -65,7 +65,7 @@ def test_a_legend_leaves_out_what_would_read_zero() -> None:
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [(["a.png"], "a list"), (torch.zeros(3, 9, 9), "a tensor"), (None, "nothing"), (5, "a int")],
+    [(["a.png"], "a list"), (torch.zeros(3, 9, 9), "a tensor"), (None, "nothing"), (5, "an int")],
 )
 def test_what_is_no_image_is_named(given: object, said: str) -> None:
     with pytest.raises(ImageError, match=said):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from base64 import b64decode
 from collections import Counter
@@ -113,7 +114,11 @@ def test_the_whole_job_on_the_sample(shapes: Path, tmp_path: Path, capsys: pytes
     assert read.count["img"] == 8 and read.count["script"] == read.count["link"] == 0
     assert f"{100 * found.scores().mean_iu:.2f}" in read.words and "score_pool3" in read.words
     assert re.findall(r'section id="([^"]+)"', text) == ["scores-0", "confusion", "best", "worst", "trace", "parity"]
-    assert run([*common, "-o", str(again), "--results", str(tmp_path / "found.json")]) == 0
+    assert run([*common, "-o", str(again), "--results", str(tmp_path / "found.json"), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["page"] == str(again) and said["images"] == len(found.images) and len(said["best"]) == 1
+    (scores,) = said["scores"].values()
+    assert scores["mean_iu"] == found.scores().mean_iu and 0 <= said["parity"]["worst"] <= said["parity"]["allowed"]
     assert again.read_text(encoding="utf-8") == text
 
 
