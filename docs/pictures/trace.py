@@ -1,4 +1,4 @@
-"""Draw docs/pictures/trace.png: the end of FCN-8s' trace for 100x100, as `fcn-port report` draws it (Chromium is needed).
+"""Draw docs/pictures/trace.png: the end of FCN-8s' trace for 100x100, as `fcn-port report` draws it in Chromium.
 
 python -m docs.pictures.trace
 """
