@@ -99,7 +99,6 @@ layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" inner_product_p
 @pytest.mark.parametrize(
     "line",
     ["trace NET 100x100", "inspect NET --size 100", "view NET --size 9x8 -o g.json", "report NET --size 9 -o r.html"],
-    ["trace NET 100x100", "inspect NET --size 100", "view NET --size 9x8 -o g.json", "report NET --size 9 -o r.html"],
 )
 def test_a_size_at_which_the_net_does_not_run_is_told(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
