@@ -8,6 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 from ..net.reach import EVERYTHING, Reach
+from ..net.reading import note_read
 from .base import Layer, as_image, legacy_shape, refuse, register_layer
 from .boxes import CodeType, decode_boxes
 from .detection_output import DetectionOutput, read_code_type
@@ -38,6 +39,7 @@ class SSDDecoder(Layer):
     @classmethod
     def parse(cls, spec: LayerSpec) -> SSDDecoder:
         message = fork_message(spec, "detection_output_param")
+        note_read("detection_output_param.*")  # SSDSort's are there as well
         if not message.flag("share_location", default=True):
             raise refuse(spec, "share_location is false; SSDDecoder has boxes that all classes share")
         return cls(read_code_type(spec, message), message.flag("variance_encoded_in_target", default=False))

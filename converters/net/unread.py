@@ -1,9 +1,9 @@
 """The one rule for fields that BVLC Caffe does not have: harmless, honoured, or an error; in text and binary alike.
 
 Honoured is what the layer's class looks at when it reads its settings (reading.py). Harmless is what the table below
-has, with its reason, and what is no part of the layer's own message: a layer of Caffe reads one message, its own, and
-what else stands beside it is another type's or the framework's (strict_dim, forward_type, quantization_param). Anything
-else could change a number, so a layer that is run does not pass over it.
+has, with its reason, and what is no part of the layer's own messages: a layer of Caffe reads those that it looks at, or
+the one that is called after its type, and what else stands beside them is another type's or the framework's
+(quantization_param). Anything else could change a number, so a layer that is run does not pass over it.
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ HARMLESS = (
     Harmless("loss_param.*", "how a loss is counted"),
     Harmless("inner_product_param.normalize", "off", ("false", "0")),
     Harmless("include.*", "which nets have the layer"),
+    Harmless("enable.solver", "which nets have the layer (vsubhashini/caffe, before include and exclude)"),
+    Harmless("enable.phase", "which nets have the layer (vsubhashini/caffe, before include and exclude)", ("test",)),
+    Harmless("strict_dim", "whether shapes of files are checked (BVLC of 2014)"),
+    Harmless("forward_type", "the precision of activations (NVCaffe); here it is that of the net"),
+    Harmless("backward_type", "the precision of gradients (NVCaffe)"),
     Harmless("exclude.*", "which nets have the layer"),
     Harmless("transform_param.*", "what data layers do with an image"),
     Harmless("*data_param.*", "where a data layer reads"),
@@ -62,6 +67,15 @@ HARMLESS = (
     Harmless("lstm_param.clipping_threshold", "how large a gradient may be (junhyukoh/caffe-lstm)"),
     Harmless("convolution3d_param.filter_group", "in how many steps it is computed (C3D)"),
     Harmless("prior_box_param.flip", "off", ("false", "0")),
+    Harmless("augmentation_param.write_*", "what is written to disk (FlowNet's fork)"),
+    *(
+        Harmless(f"augmentation_param.{name}", "changes drawn at random, in training alone (FlowNet's fork)")
+        for name in (
+            *("mirror", "translate*", "rotate", "zoom", "squeeze", "gamma", "brightness", "contrast", "color", "noise"),
+            *("lmult_*", "sat_*", "col_*", "ladd_*", "fog_*", "motion_blur_*", "shadow_*", "chromatic_eigvec"),
+            *("max_multiplier", "mode", "bottomwidth", "bottomheight", "num"),
+        )
+    ),
     Harmless("debug*", "what is printed"),
     Harmless("cconvolution_param.*", "how training prunes the weights (NHZlX/Auto_pruning)"),
     Harmless("cinner_product_param.*", "how training prunes the weights (NHZlX/Auto_pruning)"),
@@ -89,7 +103,7 @@ def refuse_unread(fields: Iterable[tuple[str, object]], reads: Collection[str], 
             path in reads
             or f"{path.partition('.')[0]}.*" in reads
             or is_harmless(path, value)
-            or _is_beside(path, kind)
+            or _is_beside(path, kind, reads)
         ):
             continue
         raise NetError(_said(path, value), where=where, hint=_hint(path, kind))
@@ -101,10 +115,12 @@ def is_harmless(path: str, value: object) -> bool:
     return any(fnmatchcase(path, row.pattern) and shown in (row.values or (shown,)) for row in HARMLESS)
 
 
-def _is_beside(path: str, kind: str) -> bool:
-    """True where the field is in no message of Caffe's nor in one that is called after the layer's type."""
+def _is_beside(path: str, kind: str, reads: Collection[str]) -> bool:
+    """True where the field is in no message of Caffe's, none that the class reads and none called after its type."""
     own = path.partition(".")[0]
-    if own in LayerParameter.DESCRIPTOR.fields_by_name:
+    if own in LayerParameter.DESCRIPTOR.fields_by_name or own == "enable":
+        return False
+    if own in {read.partition(".")[0] for read in reads}:
         return False
     return own.removesuffix("_param").replace("_", "") != kind.rpartition(":")[2].lower()
 

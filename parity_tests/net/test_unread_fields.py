@@ -33,6 +33,8 @@ def _layer(text: str) -> LayerSpec:
         'type: "BatchNorm" batch_norm_param { scale_bias: false }',
         'type: "Pooling" pooling_param { kernel_size: 1 dilation: 1 }',
         'type: "Softmax" softmax_param { temperature: 1 }',
+        'type: "ReLU" enable { phase: TEST }',
+        'type: "DataAugmentation" augmentation_param { max_multiplier: 1 mirror { prob: 0.5 } write_mean: "m" }',
     ],
 )
 def test_harmless_fields_pass(text: str) -> None:
@@ -50,6 +52,8 @@ def test_harmless_fields_pass(text: str) -> None:
         ('type: "LRN" lrn_param { norm_region: MIN }', "lrn_param.norm_region"),
         ('type: "Softmax" softmax_param { temperature: 2 }', "softmax_param.temperature"),
         ('type: "Normalize" normalize_param { bp: 3 }', "normalize_param.bp"),
+        ('type: "ReLU" enable { phase: TRAIN }', "enable.phase"),
+        ('type: "DataAugmentation" augmentation_param { recompute_mena: 1 }', "augmentation_param.recompute_mena"),
     ],
 )
 def test_a_field_that_may_change_a_number_is_an_error(text: str, field: str) -> None:
