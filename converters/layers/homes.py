@@ -103,6 +103,7 @@ HOMES: Mapping[str, str] = {
     "PriorBoxClustered": "prior_box",
     "Proposal": "proposal",
     "Python": "dropout",
+    "Python:ActionsDetectionOutputLayer": "actions",
     "Python:ClusterDetections": "detectnet",
     "Python:Eltwise": "synopsys_python",
     "Python:MaskLayer": "masks",

@@ -308,3 +308,52 @@ def test_dense_crf_of_an_image_without_filters_is_refused() -> None:
         make("DenseCRF", "dense_crf_param { pos_w: 1 pos_xy_std: 1 }", bottoms=3)
     with pytest.raises(NetError, match="how many"):
         make("DenseCRF", "dense_crf_param { pos_w: 1 }", bottoms=2)
+
+
+# ActionsDetectionOutputLayer: actions_detection_output_layer.py
+
+
+def actions_layer(settings: str):  # type: ignore[no-untyped-def]
+    told = f"{{'num_anchors': 2{settings}}}"
+    return make("Python", f"python_param {{ layer: 'ActionsDetectionOutputLayer' param_str: \"{told}\" }}", bottoms=3)
+
+
+ROWS = torch.tensor(
+    [  # image, class, score, box, anchor, x, y
+        [0, 1, 0.9, 0.1, 0.1, 0.5, 0.5, 0, 1, 0],
+        [0, 1, 0.8, 0.12, 0.1, 0.5, 0.5, 1, 2, 1],
+        [1, 1, 0.7, 0.6, 0.6, 0.9, 0.9, 1, 0, 0],
+        [0, 1, 0.6, 0.1, 0.12, 0.5, 0.5, 1, 2, 1],
+    ]
+)[None, None]
+
+
+def test_the_action_is_that_of_the_anchor_and_the_cell() -> None:
+    branches = [values(f"branch{i}", 2, 2, 3, 4).softmax(3) for i in range(2)]
+    (found,) = actions_layer("").forward([ROWS, *branches], ())
+    assert found.shape == (1, 1, 4, 8)
+    for row, made in zip(ROWS[0, 0].tolist(), found[0, 0].tolist(), strict=True):
+        scores = branches[int(row[7])][int(row[0]), int(row[9]), int(row[8])]
+        assert made == pytest.approx([row[0], int(scores.argmax()), row[2], float(scores.max()), *row[3:7]])
+
+
+def test_boxes_that_overlap_vote() -> None:
+    branches = [torch.zeros(2, 2, 3, 4), torch.zeros(2, 2, 3, 4)]
+    branches[0][0, 0, 1, 3] = 0.5  # the best one: its own vote counts 1
+    branches[1][0, 1, 2, 2] = 0.6  # two of them: 1.2
+    branches[1][1, 0, 0, 1] = 0.4
+    (found,) = actions_layer(", 'use_nms': True, 'num_valid_actions': 4").forward([ROWS, *branches], ())
+    close(found[0, 0, :, :4].numpy(), np.array([[0, 2, 0.9, 0.5], [1, 1, 0.7, 0.4]]))
+    (apart,) = actions_layer(", 'use_nms': True, 'num_valid_actions': 4, 'min_overlap': 0.999").forward(
+        [ROWS, *branches], ()
+    )
+    assert apart.shape[2] == 4
+
+
+def test_another_number_of_anchors_is_refused() -> None:
+    with pytest.raises(NetError, match="expected 4"):
+        make(
+            "Python",
+            "python_param { layer: 'ActionsDetectionOutputLayer' param_str: \"{'num_anchors': 3}\" }",
+            bottoms=3,
+        )
