@@ -101,7 +101,7 @@ def _entry(found: griffe.Object, path: str) -> Iterator[str]:
 
 def _bases(found: griffe.Class) -> str:
     names = [str(base) for base in found.bases if str(base) not in ("object", "Generic")]
-    return f"    # a {', '.join(names)}" if names else ""
+    return f"    # {'an' if names[0][0] in 'AEIOU' else 'a'} {', '.join(names)}" if names else ""
 
 
 def _members(found: griffe.Class) -> Iterator[str]:

@@ -94,8 +94,9 @@ def api_pages() -> list[tuple[str, str]]:
 
 
 def notebooks() -> list[Path]:
-    """The notebooks in the order of their names."""
-    return sorted((ROOT / "notebooks").glob("*.ipynb"))
+    """The notebooks, in the order in which the README names them."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    return sorted((ROOT / "notebooks").glob("*.ipynb"), key=lambda path: (readme.find(path.name) % len(readme), path))
 
 
 def title_of(path: Path) -> str:

@@ -197,8 +197,10 @@ def _by_share(row: Mapping[str, Any]) -> float:
 
 
 def _tell(result: Mapping[str, Any]) -> None:
+    from ..predict.segmentation import share_text
+
     for each in result["outputs"]:
-        write_columns([(row["name"], f"{row['share']:.1%}") for row in each["found"]], right=(1,))
+        write_columns([(row["name"], share_text(row["share"])) for row in each["found"]], right=(1,))
         echo(f"-> {each['overlay'] if 'overlay' in each else each['map']}: {result['frames']} frames")
 
 

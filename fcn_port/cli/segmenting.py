@@ -232,7 +232,9 @@ def _raise_again(source: ImageSource) -> None:
 def _said(output: Mapping[str, Any]) -> str:
     if output["kind"] == "map":
         return f"values from {output['least']:.4g} to {output['largest']:.4g}"
-    return ", ".join(f"{name} {share:.1%}" for name, share in output["classes"].items())
+    from ..predict.segmentation import share_text
+
+    return ", ".join(f"{name} {share_text(share)}" for name, share in output["classes"].items())
 
 
 def _tell_line(result: Mapping[str, Any]) -> None:
@@ -243,6 +245,8 @@ def _tell_line(result: Mapping[str, Any]) -> None:
 
 def tell(results: list[dict[str, Any]], failed: list[Failed], *, engine: str, as_json: bool, one: bool) -> None:
     """Print the results, and the images that could not be done."""
+    from ..predict.segmentation import share_text
+
     if as_json:
         problems = [{"image": each.path, "problem": each.problem} for each in failed]
         write_json({"engine": engine, "images": results, "failed": problems})
@@ -251,7 +255,7 @@ def tell(results: list[dict[str, Any]], failed: list[Failed], *, engine: str, as
             if each["kind"] == "map":
                 echo(_said(each))
             else:
-                write_columns([(name, f"{share:.1%}") for name, share in each["classes"].items()], right=(1,))
+                write_columns([(name, share_text(share)) for name, share in each["classes"].items()], right=(1,))
             for kind in ("labels", "overlay", "map", "scores", "probabilities", "geotiff", "polygons"):
                 if kind in each:
                     echo(f"-> {each[kind]}")

@@ -67,7 +67,7 @@ class Segmentation:
 
     def __repr__(self) -> str:
         h, w = self.labels.shape
-        shares = [f"{name} {share:.1%}" for name, share in self.share_of_classes().items()]
+        shares = [f"{name} {share_text(share)}" for name, share in self.share_of_classes().items()]
         more = f" and {len(shares) - _NAMED} more" if len(shares) > _NAMED else ""
         scores = "no scores kept" if self.scores is None else f"{self.kind} of {len(self.scores)} classes"
         scores = "labels" if self.kind == "labels" else scores
@@ -146,6 +146,11 @@ class Segmentation:
         out = io.BytesIO()
         with_legend(picture, self._legend()).save(out, format="PNG")
         return out.getvalue()
+
+
+def share_text(share: float) -> str:
+    """A share of the pixels in percent, for a line of text: of what is there, no 0.0%."""
+    return f"{share:.1%}" if share >= _LEAST_SHARE or share == 0 else "<0.1%"
 
 
 def _strips(height: int, width: int) -> Iterator[slice]:

@@ -95,3 +95,10 @@ def test_trace_takes_the_net_s_own_size_where_no_other_fits(tmp_path: Path, caps
     assert "1x3x32x40" in capsys.readouterr().out
     assert run(["trace", str(SAMPLE)]) == 0
     assert "1x3x100x100" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("share", "said"), [(1, "100.0%"), (0.0126, "1.3%"), (0.0005, "0.1%"), (0.0004, "<0.1%"), (1e-9, "<0.1%"), (0, "0.0%")]
+)
+def test_what_is_there_is_no_zero_percent(share: float, said: str) -> None:
+    assert share_text(share) == said
