@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .output import echo, write_columns, write_json
+from .output import echo, write_columns, write_json, write_json_line
 from .progress import progress_bar
 from .segmenting import Failed, failure, tell_failed
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from ..predict.image_lists import ImageSource
 
 
-def classify_all(net: Net, sources: Sequence[ImageSource], *, out: Path, as_json: bool, one: bool) -> int:
+def classify_all(
+    net: Net, sources: Sequence[ImageSource], *, out: Path, as_json: bool, one: bool, lines: bool = False
+) -> int:
     """Write `<image>.classes.json` of every image below `out`; the exit status, 1 where an image could not be done."""
     from converters.errors import NetError
     from converters.escaping import json_text
@@ -37,6 +39,8 @@ def classify_all(net: Net, sources: Sequence[ImageSource], *, out: Path, as_json
                 if one:
                     raise
                 failed.append(failure(source.path, error))
+                if lines:
+                    write_json_line(failed[-1].to_json())
                 progress(number, len(sources))
                 continue
             base = out / source.name
@@ -45,14 +49,15 @@ def classify_all(net: Net, sources: Sequence[ImageSource], *, out: Path, as_json
                 file.write(json_text(found.to_json(), indent=2).encode())
             done.append({"image": source.path, "records": path, **found.to_json()})
             best = [(each.name, found.shown(each)) for each in found.found[:MOST_NAMED]]
-            if not as_json and one:
+            if lines:
+                write_json_line(done[-1])
+            elif not as_json and one:
                 write_columns(best, right=(1,))
                 echo(f"-> {path}")
             elif not as_json:
                 echo(f"{source.path}: {', '.join(f'{name} {score}'.rstrip() for name, score in best)}")
             progress(number, len(sources))
     if as_json:
-        problems = [{"image": each.path, "problem": each.problem} for each in failed]
-        write_json({"engine": net.engine, "images": done, "failed": problems})
+        write_json({"engine": net.engine, "images": done, "failed": [each.to_json() for each in failed]})
     tell_failed(failed, len(done) + len(failed))
     return 1 if failed else 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .names import read_names
-from .output import echo, write_columns, write_json
+from .output import echo, write_columns, write_json, write_json_line
 from .progress import progress_bar
 from .segmenting import Failed, failure, tell_failed
 
@@ -31,6 +31,7 @@ def detect_all(
     coco: Path | None,
     as_json: bool,
     one: bool,
+    lines: bool = False,
 ) -> int:
     """Write pictures and records of every image below `out`; the exit status, 1 where an image could not be read."""
     from converters.errors import NetError
@@ -52,13 +53,20 @@ def detect_all(
                 if one:
                     raise
                 failed.append(failure(source.path, error))
+                if lines:
+                    write_json_line(failed[-1].to_json())
                 continue
             done.append({"image": source.path, **_write(found, out / source.name), **found.to_json()})
+            if lines:
+                write_json_line(done[-1])
             results += found.to_coco(source.name.name)
             progress(number, len(sources))
     if coco is not None:
         _write_coco(results, coco)
-    _tell(done, failed, as_json=as_json, one=one)
+    if lines:
+        tell_failed(failed, len(sources))
+    else:
+        _tell(done, failed, as_json=as_json, one=one)
     return 1 if failed else 0
 
 
@@ -76,7 +84,7 @@ def _write_coco(results: list[dict[str, Any]], path: Path) -> None:
 
 def _tell(done: list[dict[str, Any]], failed: list[Failed], *, as_json: bool, one: bool) -> None:
     if as_json:
-        write_json({"images": done, "failed": [{"image": each.path, "problem": each.problem} for each in failed]})
+        write_json({"images": done, "failed": [each.to_json() for each in failed]})
     for each in [] if as_json else done:
         if one:
             write_columns([_row(record) for record in each["detections"]], right=(1, 2, 3, 4, 5))

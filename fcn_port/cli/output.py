@@ -14,6 +14,9 @@ from converters.escaping import json_text, terminal, terminal_lines, terminal_me
 from weights.download import human_bytes
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON for programs to read.")
+json_lines_option = click.option(
+    "--json-lines", is_flag=True, help="Write a line of JSON for each image as soon as it is done."
+)
 
 
 MOST_CELL = 200
@@ -38,6 +41,11 @@ def note(message: object) -> None:
 def write_json(data: Any) -> None:
     """One JSON document on standard output."""
     click.echo(json_text(data, indent=2, default=_plain))
+
+
+def write_json_line(data: Any) -> None:
+    """One JSON document on a line of standard output, at once: a program that reads a pipe has it."""
+    click.echo(json_text(data, compact=True, default=_plain))
 
 
 def _plain(value: Any) -> Any:

@@ -24,7 +24,7 @@ from .given_net import (
 )
 from .names import read_names
 from .net_choice import net_options
-from .output import json_option, note
+from .output import json_lines_option, json_option, note
 from .own_data import DATA_PATH
 from .registering import register_option
 from .sharding import shard_option, still_to_do
@@ -60,6 +60,7 @@ class PredictOptions(ClusterOptions):
     coco: Path | None
     blobs: str | None
     shard: Shard | None
+    json_lines: bool
 
 
 @click.command("predict")
@@ -109,6 +110,7 @@ class PredictOptions(ClusterOptions):
 @device_option
 @click.option("-v", "--verbose", is_flag=True, help="Say for each size of image what the net need not compute.")
 @json_option
+@json_lines_option
 @register_option
 @net_options
 def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **given: Any) -> int:
@@ -139,6 +141,8 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     from .filming import every_picture, video_sources
 
     options, one = PredictOptions(**given), is_single(images)
+    if as_json and options.json_lines:
+        raise click.UsageError("--json and --json-lines: one of them")
     if options.ray is not None:
         check_goes_with_ray(click.get_current_context())
         return predict_on_ray(
@@ -173,7 +177,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
         check_inputs(net, weights)
         return detect_all(
             net, sources, out=out, least=options.least_score, names=options.classes, coco=options.coco,
-            as_json=as_json, one=one,
+            as_json=as_json, one=one, lines=options.json_lines,
         )  # fmt: skip
     check_inputs(net, weights)
     if options.classes is not None:
@@ -182,7 +186,9 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
         from .classifying import classify_all
 
         _refuse_of_pixels(options)
-        return classify_all(run_as_told(net, options), sources, out=out, as_json=as_json, one=one)
+        return classify_all(
+            run_as_told(net, options), sources, out=out, as_json=as_json, one=one, lines=options.json_lines
+        )
     if options.every_frame and not videos:
         sources, one = every_picture(sources), False
     return _of_pixels(net, sources, options, out=out, weights=weights, as_json=as_json, one=one, videos=bool(videos))
@@ -217,7 +223,7 @@ def _of_faces(
 
     return detect_all(
         load_cascade(folder, options), sources, out=out, least=options.least_score, names=options.classes,
-        coco=options.coco, as_json=as_json, one=one,
+        coco=options.coco, as_json=as_json, one=one, lines=options.json_lines,
     )  # fmt: skip
 
 
@@ -259,6 +265,7 @@ def _of_pixels(
         wanted=wanted,
         as_json=as_json,
         one=one,
+        lines=options.json_lines,
         explain=explain if options.verbose else None,
     )
 
@@ -275,7 +282,8 @@ def _refuse_of_pictures(net: Net, options: PredictOptions) -> None:
     if wrong:
         raise click.UsageError(f"of a video, {', '.join(wrong)} goes with --every-frame")
     of_images = {
-        "--areas": options.areas, "--coco": options.coco, "--geotiff": options.geotiff, "--polygons": options.polygons,
+        "--json-lines": options.json_lines, "--areas": options.areas, "--coco": options.coco,
+        "--geotiff": options.geotiff, "--polygons": options.polygons,
     }  # fmt: skip
     tables = [name for name, value in of_images.items() if value]
     if tables:

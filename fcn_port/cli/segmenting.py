@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from weights.store import in_words
 
-from .output import echo, note, write_columns, write_json
+from .output import echo, note, write_columns, write_json, write_json_line
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ class Failed:
     path: Path
     problem: str
 
+    def to_json(self) -> dict[str, Any]:
+        """The record, as --json has it."""
+        return {"image": self.path, "problem": self.problem}
+
 
 def failure(path: Path, error: Exception) -> Failed:
     """The image with an error in one line that names it once."""
@@ -61,11 +65,13 @@ def segment_images(
     wanted: WantedFiles,
     as_json: bool,
     one: bool,
+    lines: bool = False,
     explain: Callable[[tuple[int, int]], None] | None = None,
 ) -> int:
     """Write the results of every image; the exit status, 1 where an image could not be done.
 
-    `one` image that cannot be read is an error; `explain` is told the size of each image.
+    `one` image that cannot be read is an error; `explain` is told the size of each image. `lines` of JSON take the
+    place of what else is printed.
     """
     from ..predict.prediction import predict_all
 
@@ -82,9 +88,13 @@ def segment_images(
             result = _done(each, wanted, together, failed, one=one)
             if result is not None:
                 results.append(result)
-                if not as_json and not one:
+                if lines:
+                    write_json_line(result)
+                elif not as_json and not one:
                     _tell_line(result)
                 _say_coarse(result, told)
+            elif lines:
+                write_json_line(failed[-1].to_json())
             if each.seen is not None and explain is not None:
                 explain(_size(each.seen))
             if not alone:
@@ -97,7 +107,10 @@ def segment_images(
     order = {(source.path, source.frame): i for i, source in enumerate(sources)}
     results.sort(key=lambda result: order[result["image"], result.get("frame")])
     together.write(order)
-    tell(results, failed, engine=net.engine, as_json=as_json, one=one)
+    if lines:
+        tell_failed(failed, len(sources))
+    else:
+        tell(results, failed, engine=net.engine, as_json=as_json, one=one)
     return 1 if failed else 0
 
 
@@ -248,8 +261,7 @@ def tell(results: list[dict[str, Any]], failed: list[Failed], *, engine: str, as
     from ..predict.segmentation import share_text
 
     if as_json:
-        problems = [{"image": each.path, "problem": each.problem} for each in failed]
-        write_json({"engine": engine, "images": results, "failed": problems})
+        write_json({"engine": engine, "images": results, "failed": [each.to_json() for each in failed]})
     for result in results if one and not as_json else []:
         for each in result["outputs"]:
             if each["kind"] == "map":

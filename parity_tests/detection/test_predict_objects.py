@@ -56,6 +56,11 @@ def test_a_folder_with_an_image_that_cannot_be_read(
     found = json.loads(capsys.readouterr().out)
     assert [each["detections"][0]["name"] for each in found["images"]] == ["red thing", "blue thing"]
     assert len(found["failed"]) == 1 and "broken.png" in found["failed"][0]["problem"]
+    assert run([*call, "--json-lines"]) == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {each["image"]: each for each in lines} == {
+        each["image"]: each for each in found["images"] + found["failed"]
+    }
     coco = json.loads((out / "coco.json").read_text())
     assert [(each["image_id"], each["category_id"]) for each in coco] == [("a", 1), (17, 2)]
     assert (out / "deep" / "b000000000017.detections.png").is_file()

@@ -6,6 +6,7 @@ import io
 import json
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -173,6 +174,17 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def assert_lines_are(call: list[str], found: dict[str, Any]) -> None:
+    """--json-lines writes what --json does, a document a line, and nothing else."""
+    status, out, err = said([*call, "--json-lines"])
+    assert status == (1 if found["failed"] else 0) and "Traceback" not in err
+    lines = [json.loads(line) for line in out.splitlines()]
+    by_image = {each["image"]: each for each in lines}
+    assert len(by_image) == len(lines)
+    assert by_image == {each["image"]: each for each in (*found["images"], *found["failed"])}
+    assert said([*call, "--json-lines", "--json"])[0] == 2
+
+
 @pytest.mark.parametrize("net", BODIES)
 def test_an_image_that_does_not_fit_is_a_line_and_the_rest_goes_on(net: str, images: Path, tmp_path: Path) -> None:
     """45 pairs of net and size: what fits is written, what does not is one line, and nothing is a traceback."""
@@ -185,6 +197,8 @@ def test_an_image_that_does_not_fit_is_a_line_and_the_rest_goes_on(net: str, ima
     assert {Path(each["image"]).stem for each in found["images"]} == set(SIZES) - refused
     assert all(f"{name}.png: " in err for name in refused)
     assert all("\n" not in each["problem"] for each in found["failed"])
+    if net in ("coarse", "fixed", "inner"):
+        assert_lines_are([*args, str(images)], found)
     one = min(refused or SIZES)
     status, out, err = said([*args, str(images / f"{one}.png")])
     assert status == (3 if refused else 0) and len(err.splitlines()) <= 2

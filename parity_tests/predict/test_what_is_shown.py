@@ -14,7 +14,7 @@ from fcn_port.cli import run
 from fcn_port.errors import ImageError
 from fcn_port.predict.palettes import palette as found_palette
 from fcn_port.predict.palettes import voc_palette
-from fcn_port.predict.segmentation import Segmentation
+from fcn_port.predict.segmentation import Segmentation, share_text
 from parity_tests.test_architecture import ROOT
 from weights.catalogue import datasets
 
@@ -98,7 +98,8 @@ def test_trace_takes_the_net_s_own_size_where_no_other_fits(tmp_path: Path, caps
 
 
 @pytest.mark.parametrize(
-    ("share", "said"), [(1, "100.0%"), (0.0126, "1.3%"), (0.0005, "0.1%"), (0.0004, "<0.1%"), (1e-9, "<0.1%"), (0, "0.0%")]
+    ("share", "said"),
+    [(1, "100.0%"), (0.0126, "1.3%"), (0.0005, "0.1%"), (0.0004, "<0.1%"), (1e-9, "<0.1%"), (0, "0.0%")],
 )
 def test_what_is_there_is_no_zero_percent(share: float, said: str) -> None:
     assert share_text(share) == said
