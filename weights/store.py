@@ -112,8 +112,9 @@ def free_bytes(folder: Path) -> int:
 
 def in_words(error: OSError) -> str:
     """The system's error on one line: which file, what is wrong; with no room, what is free and what to do."""
-    problem = error.strerror or str(error)
-    problem = problem[:1].lower() + problem[1:]  # names of files in it stay as they are
+    problem = str(error)  # our own words, which may begin with a name
+    if error.strerror:
+        problem = error.strerror[:1].lower() + error.strerror[1:]  # names of files in it stay as they are
     if error.filename is None:
         return problem
     text = f"{os.fsdecode(error.filename)}: {problem}"

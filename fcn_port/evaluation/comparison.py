@@ -70,7 +70,7 @@ def verdict(evaluation: Evaluation) -> Verdict | None:
     return Verdict(
         ok,
         f"{said}: mean IU {ours:.2f} on all {len(evaluation.images)} images of {evaluation.split}, published "
-        f"{known[-1]:.2f}, {off:+.2f} points (at most {TOLERANCE} may it be off)",
+        f"{known[-1]:.2f}, {off:+.2f} points (it may be off by {TOLERANCE})",
     )
 
 

@@ -66,6 +66,8 @@ def test_words_of_a_missing_data_set_keep_their_capitals(tmp_path: Path, capsys:
     (tmp_path / "a.tar.gz").write_bytes(b"")
     assert run(["evaluate", "--check-submission", str(tmp_path / "a.tar.gz"), "--data", str(tmp_path)]) == 2
     assert "there is no folder JPEGImages" in capsys.readouterr().err
+    assert run(["fcn-score", "--generated", "NO FOLDER", "--data", "Neither", "--weights", SAMPLE]) == 2
+    assert "fcn-port: Neither: there is no such folder" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")

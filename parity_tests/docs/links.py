@@ -80,7 +80,8 @@ def main() -> int:
     for address, answer in answers.items():
         if not isinstance(answer, int) or answer >= 400:
             print(f"{answer}  {address}  ({', '.join(found[address])})")
-    print(f"{len(found)} addresses asked, {len(gone)} gone")
+    silent = sum(not isinstance(answer, int) for answer in answers.values())
+    print(f"{len(found)} addresses asked, {len(gone)} gone, {silent} without an answer")
     return 1 if gone else 0
 
 
