@@ -19,6 +19,8 @@ from .texts import mentions
 class Card:
     """Release and net names, how inputs are made, class names by output blob, and the palette of label maps.
 
+    `void` are labels that did not count when the net was trained, beside IGNORE_LABEL.
+
     Everything may be unknown: a file that somebody converted from a net of their own has an empty card.
     """
 
@@ -28,6 +30,7 @@ class Card:
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     palette: str | None = None
     licence: str | None = None
+    void: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, release: Release) -> Card:
@@ -72,6 +75,8 @@ class Card:
             found["preprocessing"] = json_text(self.preprocessing.to_json())
         if self.classes:
             found["classes"] = json_text(dict(self.classes))
+        if self.void:
+            found["void"] = json_text(list(self.void))
         return {name: value for name, value in found.items() if value is not None}
 
     @classmethod
@@ -84,6 +89,7 @@ class Card:
         if found.palette:
             check_palette(found.palette)
         inputs, classes = _parsed("preprocessing", found.preprocessing), _parsed("classes", found.classes)
+        void = _parsed("void", found.void)
         return cls(
             release=found.release,
             net=found.net,
@@ -91,12 +97,13 @@ class Card:
             classes={} if classes is None else to_record(classes, dict[str, tuple[str, ...]], where="classes"),
             palette=found.palette,
             licence=found.licence,
+            void=() if void is None else to_record(void, tuple[int, ...], where="void"),
         )
 
 
 @dataclass(frozen=True)
 class _Metadata:
-    """A card in strings, two of which are JSON."""
+    """A card in strings, three of which are JSON."""
 
     release: str | None = None
     net: str | None = None
@@ -104,6 +111,7 @@ class _Metadata:
     classes: str | None = None
     palette: str | None = None
     licence: str | None = None
+    void: str | None = None
 
 
 def _parsed(name: str, text: str | None) -> Any:

@@ -136,7 +136,7 @@ class _Pages:
         return page, flags
 
     def _nodes(self, page: bytes, number: int) -> tuple[int, ...]:
-        """Where the nodes of a page begin."""
+        """The places at which the nodes of a page begin."""
         lower = struct.unpack_from("<H", page, 12)[0]
         if not 16 <= lower <= self.size or lower % 2:
             raise WireError("a page that holds more than it can", where=f"page {number}")

@@ -58,6 +58,8 @@ class SolverSpec:
     snapshot_prefix: str = ""
     snapshot_format: str = "BINARYPROTO"
     test_interval: int = 0
+    test_iter: tuple[int, ...] = ()
+    test_initialization: bool = True
     random_seed: int = -1
     train_net: str | None = None
     test_nets: tuple[str, ...] = ()
@@ -70,15 +72,16 @@ class SolverSpec:
             if refused:
                 raise NetError(problem, path=self.path)
 
-    def net_file(self) -> Path:
-        """The file of the net to train: beside the solver, where most people keep it, else where Caffe would look.
+    def net_file(self, name: str | None = None) -> Path:
+        """The file of the net to train, or of the test net `name`: beside the solver, else where Caffe would look.
 
         Raises NetError where the solver names none, FileNotFoundError where there is no such file.
         """
-        if self.train_net is None:
+        name = name or self.train_net
+        if name is None:
             raise NetError("the solver names no net", path=self.path, hint='give one: train_net: "train.prototxt"')
-        beside = Path(self.path or ".").parent / self.train_net
-        for candidate in (beside, Path(self.train_net)):
+        beside = Path(self.path or ".").parent / name
+        for candidate in (beside, Path(name)):
             if candidate.is_file():
                 return candidate
         raise FileNotFoundError(2, f"there is no such file; {self.path} names it as its net", str(beside))
@@ -137,7 +140,7 @@ def format_solver(spec: SolverSpec) -> str:
 
 
 _IN_CAFFE: Mapping[str, str] = {"test_nets": "test_net"}
-_IGNORED = {"solver_mode", "device_id", "debug_info", "test_iter", "test_compute_loss", "test_initialization"}
+_IGNORED = {"solver_mode", "device_id", "debug_info", "test_compute_loss"}
 _IGNORED |= {"layer_wise_reduce", "snapshot_after_train", "solver_type", "test_net_param", "test_state"}
 """The fields that change no weight: where to compute, what to print and when, and what is scored on the way."""
 _NETS = ("net", "net_param", "train_net", "train_net_param")
@@ -163,7 +166,7 @@ def _from_message(message: Any) -> SolverSpec:
         values["train_net"] = message.net
     if "snapshot_format" in given:
         values["snapshot_format"] = SolverParameter.SnapshotFormat.Name(message.snapshot_format)
-    for name in ("stepvalue", "test_nets"):
+    for name in ("stepvalue", "test_nets", "test_iter"):
         if name in values:
             values[name] = tuple(values[name])
     if "train_state" in given:
@@ -216,6 +219,7 @@ def _refusals(spec: SolverSpec) -> dict[str, bool]:
             policy in ("step", "sigmoid") and spec.stepsize <= 0
         ),
         "policy 'poly' needs max_iter": policy == "poly" and spec.max_iter <= 0,
+        f"test_iter is {min(spec.test_iter, default=1)}; it must be at least 1": min(spec.test_iter, default=1) < 1,
         f"iter_size is {spec.iter_size}; it must be at least 1": spec.iter_size < 1,
         f"average_loss is {spec.average_loss}; it must be at least 1": spec.average_loss < 1,
     }

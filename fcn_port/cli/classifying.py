@@ -19,23 +19,25 @@ def classify_all(
     net: Net, sources: Sequence[ImageSource], *, out: Path, as_json: bool, one: bool, lines: bool = False
 ) -> int:
     """Write `<image>.classes.json` of every image below `out`; the exit status, 1 where an image could not be done."""
-    from converters.errors import NetError
+    from converters.errors import CaffeFormatError
     from converters.escaping import json_text
     from converters.safety import whole_file
 
     from ..errors import ImageError
     from ..predict.classifying import MOST_NAMED, classify
     from ..predict.image_lists import CLASSIFICATION
+    from ..predict.images import read_source
     from ..predict.meaning import outputs_of
+    from ..predict.running import kind_of
 
-    outputs = outputs_of(net)
+    outputs, kind = outputs_of(net), kind_of(net)
     done: list[dict[str, Any]] = []
     failed: list[Failed] = []
     with progress_bar("images", active=len(sources) > 1, kept="what is done is written") as progress:
         for number, source in enumerate(sources, start=1):
             try:
-                found = classify(net, source.path, outputs=outputs)
-            except (ImageError, NetError, OSError) as error:
+                found = classify(net, read_source(source, kind=kind), outputs=outputs)
+            except (ImageError, CaffeFormatError, OSError) as error:
                 if one:
                     raise
                 failed.append(failure(source.path, error))

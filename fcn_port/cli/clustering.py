@@ -33,8 +33,8 @@ class ClusterOptions(NetOptions):
 
 _TAKEN = frozenset(
     {
-        "weights", "images", "out", "ray", "like", "prototxt", "mean", "scale", "data", "classes", "threshold",
-        "least_score", "tile", "device", "padded", "as_json",
+        "weights", "images", "out", "ray", "like", "prototxt", "mean", "scale", "channels", "data", "classes",
+        "threshold", "least_score", "tile", "device", "padded", "as_json",
     }
 )  # fmt: skip
 """The parameters that a run on a cluster takes; each of the others changes what it cannot send to workers."""

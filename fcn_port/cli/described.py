@@ -1,18 +1,21 @@
-"""`--data` of `fcn-port predict`: names, colours and the way to make inputs of a data set, as `evaluate` takes them."""
+"""`--data` of `fcn-port predict`: the images, names, colours and inputs of a data set, as `evaluate` takes them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import numpy as np
 
 from .output import note
 
 if TYPE_CHECKING:
     from ..data.records import DataSet
     from ..nets import Net
+    from ..predict.image_lists import ImageSource
 
 
 def as_described(net: Net, place: Path, *, weights: str) -> None:
@@ -39,6 +42,24 @@ def as_described(net: Net, place: Path, *, weights: str) -> None:
         card = replace(card, preprocessing=replace(made, inputs=tuple(data.recipe(each) for each in made.inputs)))
         note(f"{weights} does not say how its inputs are made; taking those of {data.title}")
     attach(net, card)
+
+
+def images_of(place: Path | None, split: str | None) -> tuple[ImageSource, ...]:
+    """The images of a data set's split as `predict` takes them; UsageError where there is neither data set nor image.
+
+    They are read as `evaluate` reads them: nothing is turned by EXIF.
+    """
+    from ..data.opening import open_dataset
+    from ..predict.image_lists import ImageSource
+
+    if place is None:
+        raise click.UsageError("which images? Name files, folders or lists, or give --data")
+    data = open_dataset(place, split=split)
+
+    def reading(id_: str) -> Callable[[str], np.ndarray]:
+        return lambda kind: data.images[kind if kind in data.images else "color"].of(id_)
+
+    return tuple(ImageSource(data.shown(id_), Path(id_), stored=reading(id_)) for id_ in data.ids)
 
 
 def _opened(place: Path) -> DataSet:

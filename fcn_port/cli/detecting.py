@@ -34,11 +34,11 @@ def detect_all(
     lines: bool = False,
 ) -> int:
     """Write pictures and records of every image below `out`; the exit status, 1 where an image could not be read."""
-    from converters.errors import NetError
+    from converters.errors import CaffeFormatError
 
     from ..detection import detect
     from ..errors import ImageError
-    from ..predict.images import read_image
+    from ..predict.images import read_source
 
     classes = None if names is None else read_names(names)
     done: list[dict[str, Any]] = []
@@ -47,9 +47,9 @@ def detect_all(
     with progress_bar("images", active=len(sources) > 1, kept="what is done is written") as progress:
         for number, source in enumerate(sources, start=1):
             try:
-                pixels = read_image(source.path)
+                pixels = read_source(source)
                 found = detect(net, pixels, threshold=LEAST_SCORE if least is None else least, names=classes)
-            except (ImageError, NetError, OSError) as error:
+            except (ImageError, CaffeFormatError, OSError) as error:
                 if one:
                     raise
                 failed.append(failure(source.path, error))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,18 +18,22 @@ from ..data.places import data_dir
 from .bringing import here, looks_like_a_name
 from .device import device_option, find_device
 from .engine import RunOptions, engine_option, padded_option, precision_option, run_as_told
+from .given_net import changed_for
 from .input_options import input_change, input_options
 from .like import card_like
+from .names import classes_option, with_classes
 from .net_choice import net_options
 from .output import echo, echo_lines, json_option, note, write_columns, write_json
 from .own_data import DATA_PATH, strict_option, tell_doubts, void_option
 from .progress import progress_bar
+from .refining import refine_options, refinement
 from .registering import register_option
 from .threshold import threshold_option
 
 if TYPE_CHECKING:
     from ..data.inputs import InputChange
     from ..data.records import DataSet
+    from ..evaluation.predicting import Refinement
     from ..evaluation.processes import Processes
     from ..evaluation.results import Evaluation
 
@@ -44,6 +48,8 @@ class EvaluateOptions(RunOptions):
     workers: int
     skip_bad: bool
     inputs: InputChange
+    refinement: Refinement
+    classes: Path | None
     void: tuple[int, ...]
     strict: bool
     threshold: float | None
@@ -72,6 +78,8 @@ class EvaluateOptions(RunOptions):
 @click.option("--cache", type=_Folder, help="Where results are kept for the next run.")
 @click.option("--no-cache", is_flag=True, help="Compute every image, and keep nothing.")
 @input_options
+@refine_options
+@classes_option
 @void_option
 @strict_option
 @engine_option
@@ -94,7 +102,7 @@ def command(
     """
     if check_submission is not None:
         return _check(check_submission, folder, split)
-    options = EvaluateOptions(inputs=input_change(given), **given)
+    options = EvaluateOptions(inputs=input_change(given), refinement=refinement(given), **given)
     _refuse_nonsense(weights, options)
     from ..evaluation.processes import device_of_process, joined
 
@@ -131,8 +139,7 @@ class _Evaluations:
 
     def one(self, name: str, *, several: bool) -> Evaluation:
         """Load a net, find its data set, and run."""
-        from ..data.inputs import InputChange
-        from ..evaluation.running import EvaluationPlan, evaluate, preprocessing_of
+        from ..evaluation.running import EvaluationPlan, evaluate
         from ..loading import attach, load
         from ..nets import definition
 
@@ -144,6 +151,7 @@ class _Evaluations:
         net = load(here(name, active=self.processes.first), self.device)
         if like is not None:
             attach(net, card_like(like, definition(net)))
+        data = self._counted(data, net)
         net = run_as_told(net, self.options)
         release = getattr(net, "release", None) if known is None else known.name
         labels = self._labels_folder(name, several)
@@ -154,12 +162,11 @@ class _Evaluations:
             save_labels=labels,
             skip_bad=self.options.skip_bad,
             threshold=self.options.threshold,
+            refinement=self.options.refinement,
         )
         if net.preprocessing is None and self.processes.first:
             note(f"{name} does not say how its inputs are made; taking those of {data.title} (or say --like RELEASE)")
-        if self.options.inputs != InputChange():
-            made = self.options.inputs.applied(preprocessing_of(net, data))
-            attach(net, replace(getattr(net, "card", Card()), preprocessing=made))
+        changed_for(net, data, self.options.inputs)
         with progress_bar(name, active=self.processes.first) as progress:
             result = evaluate(
                 net, data, name=name, release=release, plan=plan, processes=self.processes, progress=progress
@@ -177,11 +184,17 @@ class _Evaluations:
                 "where are the images? Say --data FOLDER, such as VOCdevkit/VOC2011; `fcn-port data` says where data "
                 "sets are published"
             )
-        data = open_dataset(self.folder or data_dir(), split=self.split, dataset=dataset).with_void(*self.options.void)
+        data = open_dataset(self.folder or data_dir(), split=self.split, dataset=dataset)
+        data = with_classes(data, self.options.classes).with_void(*self.options.void)
         if not data.labels and self.options.submission is None and self.options.save_labels is None:
             raise click.UsageError(
                 f"{data.title} has no labels for {data.split}; use --save-labels DIR or --submission FILE.tar.gz"
             )
+        return data
+
+    def _counted(self, data: DataSet, net: Any) -> DataSet:
+        """The data set without what did not count when the net was trained; its labels are looked at once."""
+        data = data.with_void(*getattr(net, "card", Card()).void)
         if self.processes.first and (data.root, data.kind) not in self.checked:
             self.checked.add((data.root, data.kind))
             tell_doubts(data, strict=self.options.strict)

@@ -1,4 +1,4 @@
-"""The net that a verb is given: the options --like, --prototxt, --mean and --scale, and what they make of it."""
+"""The net that a verb is given: the options --like and --prototxt, and what they and other options make of it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
+from weights.card import Card
 from weights.records import InputRecipe, Preprocessing
 
 from .bringing import here
+from .described import as_described
 from .device import find_device
 from .engine import RunOptions
 from .like import card_like
 
 if TYPE_CHECKING:
+    from ..data.inputs import InputChange
+    from ..data.records import DataSet
     from ..nets import Net
 
 _File = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -26,12 +30,6 @@ like_option = click.option(
 prototxt_option = click.option(
     "--prototxt", type=_File, help="The net of a file that holds none, or another one for its weights."
 )
-mean_option = click.option(
-    "--mean", metavar="B,G,R", help="Make inputs by taking off these values, where a file does not say how."
-)
-scale_option = click.option(
-    "--scale", type=float, default=1.0, show_default=True, help="Multiply inputs by this, with --mean."
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,21 +39,43 @@ class NetOptions(RunOptions):
     like: str | None
     device: str
     prototxt: Path | None
-    mean: str | None
-    scale: float
+    inputs: InputChange
 
 
-def load_as_told(weights: str, options: NetOptions) -> Net:
-    """The net of a release or a file, with the card that the options give it."""
+def load_as_told(weights: str, options: NetOptions, *, data: Path | None = None) -> Net:
+    """The net of a release or a file, with the card that the options, and the data set `data`, give it."""
     from ..loading import attach, load
     from ..nets import definition
 
     net = load(here(weights), find_device(options.device), prototxt=options.prototxt)
     if options.like is not None:
         attach(net, card_like(options.like, definition(net)))
-    if options.mean is not None:
-        attach(net, replace(net.card, preprocessing=_preprocessing(net, options.mean, options.scale)))
+    if data is not None:
+        as_described(net, data, weights=weights)
+    change_inputs(net, options.inputs)
     return net
+
+
+def change_inputs(net: Net, change: InputChange) -> None:
+    """Make a net's inputs as --mean, --scale and --channels say; a net that does not say how needs --mean.
+
+    UsageError where the means are not as many as the net's channels.
+    """
+    from ..data.errors import DataError
+    from ..data.inputs import InputChange
+    from ..loading import attach
+
+    if change == InputChange():
+        return
+    known = net.card.preprocessing
+    if known is None and change.mean is None:
+        raise click.UsageError("the net does not say how its inputs are made: --scale and --channels need --mean, too")
+    try:
+        made = change.applied(_plain(net) if known is None else known)
+    except DataError as error:
+        said = ", ".join(f"{name} is {tuple(shape)}" for name, shape in net.inputs.items())
+        raise click.BadParameter(f"{error.problem}; the net's input {said}", param_hint="'--mean'") from error
+    attach(net, replace(net.card, preprocessing=made))
 
 
 WEIGHTS = (".caffemodel", ".h5", ".safetensors", ".pth", ".pt")
@@ -75,7 +95,8 @@ def load_cascade(folder: Path, options: NetOptions) -> list[Net]:
             f"{folder} is a folder with {len(files)} files of weights; expected MTCNN's three, each with its prototxt "
             "beside it where the file holds no net"
         )
-    given = {"--like": options.like, "--prototxt": options.prototxt, "--mean": options.mean}
+    given = {"--like": options.like, "--prototxt": options.prototxt, "--mean": options.inputs.mean,
+             "--scale": options.inputs.scale, "--channels": options.inputs.channels}  # fmt: skip
     needless = [name for name, value in given.items() if value is not None]
     if needless:
         raise click.UsageError(f"{needless[0]} is for one net; {folder} holds three, whose inputs are known")
@@ -86,17 +107,26 @@ def load_cascade(folder: Path, options: NetOptions) -> list[Net]:
     ]
 
 
-def _preprocessing(net: Net, mean: str, scale: float) -> Preprocessing:
-    """The means that --mean gives: a number for each channel of the net's image, BGR where there are three."""
+def changed_for(net: Net, data: DataSet, change: InputChange) -> None:
+    """Make a net's inputs for a data set as --mean, --scale and --channels say, where they say something."""
+    from ..data.inputs import InputChange
+    from ..evaluation.running import preprocessing_of
+    from ..loading import attach
+
+    if change != InputChange():
+        made = change.applied(preprocessing_of(net, data))
+        attach(net, replace(getattr(net, "card", Card()), preprocessing=made))
+
+
+def _plain(net: Net) -> Preprocessing:
+    """The way to make a net's image without a mean: BGR of three channels, grey of one, else every stored channel."""
     name, shape = next(iter(net.inputs.items()))
-    try:
-        numbers = tuple(float(part) for part in mean.split(","))
-        recipe = InputRecipe(name, "color", "bgr" if len(numbers) == 3 else "file", numbers, scale=scale)
-    except ValueError as error:
-        raise click.BadParameter(f"{mean}: expected numbers such as 104,117,123", param_hint="'--mean'") from error
-    if len(shape) != 4 or shape[1] != len(numbers):
-        raise click.BadParameter(f"{mean}: the net's input {name} is {shape}", param_hint="'--mean'")
-    return Preprocessing((recipe,))
+    if len(net.inputs) != 1 or len(shape) != 4:
+        said = ", ".join(f"{name} {tuple(shape)}" for name, shape in net.inputs.items())
+        raise click.BadParameter(f"the net's inputs are {said}; expected one image", param_hint="'--mean'")
+    count = int(shape[1])
+    kind = "color" if count in (1, 3) else "bands"
+    return Preprocessing((InputRecipe(name, kind, "bgr" if count == 3 else "file", (0.0,) * count),))
 
 
 def check_inputs(net: Net, weights: str) -> None:

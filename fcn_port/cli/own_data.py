@@ -84,7 +84,7 @@ def report_check(place: Path, *, split: str | None, void: Sequence[int], strict:
     else:
         for each in found:
             _print(data, each)
-    return 1 if strict and any(each.doubts for each in found) else 0
+    return 1 if any(each.bad or (strict and each.doubts) for each in found) else 0
 
 
 def _print(data: DataSet, found: Findings) -> None:
@@ -101,6 +101,10 @@ def _print(data: DataSet, found: Findings) -> None:
     echo()
     for reason in list(found.bad.values())[:_NAMED]:
         echo(f"FAIL  {reason}")
+    if len(found.bad) > _NAMED:
+        echo(f"      and {len(found.bad) - _NAMED} more")
+    if found.hint:
+        echo(f"      {found.hint}")
     for doubt in found.doubts:
         echo(f"WARNING  {doubt}")
     if not found.doubts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import click
 
 from .blob_pictures import blobs_option, write_blob_pictures
 from .clustering import ClusterOptions, check_goes_with_ray, predict_on_ray, ray_option
-from .described import as_described
+from .described import images_of
 from .device import device_option
 from .engine import engine_option, low_memory_option, padded_option, precision_option, run_as_told
 from .given_net import (
@@ -18,14 +19,14 @@ from .given_net import (
     like_option,
     load_as_told,
     load_cascade,
-    mean_option,
     prototxt_option,
-    scale_option,
 )
-from .names import read_names
+from .input_options import input_change, input_options
+from .names import name_classes, read_names
 from .net_choice import net_options
 from .output import json_lines_option, json_option, note
 from .own_data import DATA_PATH
+from .refining import refine_options, views_of
 from .registering import register_option
 from .sharding import shard_option, still_to_do
 from .threshold import threshold_option
@@ -33,7 +34,6 @@ from .threshold import threshold_option
 if TYPE_CHECKING:
     from ..nets import Net
     from ..predict.image_lists import ImageSource
-    from ..predict.views import Views
     from ..predictor import Shard
 
 _Folder = click.Path(file_okay=False, path_type=Path)
@@ -56,6 +56,7 @@ class PredictOptions(ClusterOptions):
     frames: int | None
     classes: Path | None
     data: Path | None
+    split: str | None
     areas: Path | None
     coco: Path | None
     blobs: str | None
@@ -65,7 +66,7 @@ class PredictOptions(ClusterOptions):
 
 @click.command("predict")
 @click.argument("weights")
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=_Folder, default=".", show_default="this folder", help="Where the results go.")
 @like_option
 @click.option("--scores", is_flag=True, help="Write the scores of all classes, too: <image>.scores.npz.")
@@ -79,17 +80,17 @@ class PredictOptions(ClusterOptions):
     "--every-frame", is_flag=True, help="Of a file of several pictures: do each. Of a video: write its frames."
 )
 @click.option("--frames", type=click.IntRange(min=1), help="Of a video or a camera: stop after so many frames.")
-@click.option("--flip", is_flag=True, help="Average the probabilities of the image and of its mirror image.")
-@click.option("--scales", metavar="S,S...", help="Average over the image at these sizes, such as 0.75,1,1.25.")
-@click.option("--crf", is_flag=True, help="Refine labels by a dense CRF: neighbours of like colour get like labels.")
+@refine_options
 @click.option("--areas", type=_Path, metavar="FILE", help="Write the pixels of each class of each image as CSV, too.")
 @click.option("--coco", type=_Path, metavar="FILE", help="Write COCO's results, too: boxes, or run lengths of classes.")
 @blobs_option
 @click.option(
     "--data",
     type=DATA_PATH,
-    help="A data set, or the .toml that describes one: class names, colours, and inputs where the net does not say.",
+    help="A data set, or the .toml that describes one: class names, colours, and inputs where the net does not say; "
+    "without IMAGES those of its split are done.",
 )
+@click.option("--split", help="Without IMAGES: a list in the data set, or the path of one; else its own.")
 @click.option("--classes", type=_File, help="The names of the classes, a line each, the background first.")
 @shard_option
 @ray_option
@@ -98,8 +99,7 @@ class PredictOptions(ClusterOptions):
     "--tile", type=click.IntRange(min=1), help="Let the net see N x N pixels at a time; the labels are the same."
 )
 @prototxt_option
-@mean_option
-@scale_option
+@input_options
 @click.option(
     "--least-score", type=click.FloatRange(0, 1), help="Of objects: tell those from this score on.  [default: 0.3]"
 )
@@ -116,7 +116,7 @@ class PredictOptions(ClusterOptions):
 def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **given: Any) -> int:
     """Tell what is in IMAGES with WEIGHTS, the name of a release, a file, or a folder with MTCNN's three nets.
 
-    IMAGES are files, folders with everything below them, or lists (.txt, a path a line). For each image
+    IMAGES are files, folders with everything below them, or lists (.txt, a path a line); or those of --data. For each
     `<image>.labels.png` holds the labels, coloured by PASCAL VOC's palette or the net's own, and `<image>.overlay.png`
     the image tinted by class, with a legend; folders are kept. The share of each class is printed.
 
@@ -140,19 +140,23 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     from ..publishing import is_published
     from .filming import every_picture, video_sources
 
-    options, one = PredictOptions(**given), is_single(images)
+    options, one = PredictOptions(inputs=input_change(given), **given), is_single(images)
     if as_json and options.json_lines:
         raise click.UsageError("--json and --json-lines: one of them")
     if options.ray is not None:
         check_goes_with_ray(click.get_current_context())
+        if not images:
+            raise click.UsageError("which images? --ray takes files, folders, lists, tars and tables")
         return predict_on_ray(
             _for_workers(weights, options), images, options, weights=weights, out=out, as_json=as_json
         )
     videos = video_sources(images)
     try:
-        sources = videos or gather(images)
+        sources = videos or gather(images) if images else images_of(options.data, options.split)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    if images and options.split is not None:
+        raise click.UsageError("--split is of --data without IMAGES")
     if options.shard is not None:
         if videos:
             raise click.UsageError("--shard is for images; a video is one piece")
@@ -160,28 +164,19 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
         if not sources:
             return 0
     if Path(weights).is_dir() and not is_published(Path(weights)):
-        if videos:
-            raise click.UsageError("a video needs a net that labels pixels; give these nets its frames as images")
-        return _of_faces(Path(weights), sources, options, out=out, as_json=as_json, one=one)
-    net = load_as_told(weights, options)
+        return _of_faces(Path(weights), sources, options, out=out, as_json=as_json, one=one, videos=bool(videos))
+    net = load_as_told(weights, options, data=options.data)
     if videos:
         _refuse_of_pictures(net, options)
-    if options.data is not None:
-        as_described(net, options.data, weights=weights)
     if options.blobs is not None:
         check_inputs(net, weights)
         write_blob_pictures(net, sources, options.blobs, out)
     if finds_objects(net):
-        from .detecting import detect_all
-
         check_inputs(net, weights)
-        return detect_all(
-            net, sources, out=out, least=options.least_score, names=options.classes, coco=options.coco,
-            as_json=as_json, one=one, lines=options.json_lines,
-        )  # fmt: skip
+        return _of_objects(net, sources, options, out=out, as_json=as_json, one=one, videos=bool(videos))
     check_inputs(net, weights)
     if options.classes is not None:
-        _name_classes(net, read_names(options.classes))
+        name_classes(net, read_names(options.classes))
     if names_images(net):
         from .classifying import classify_all
 
@@ -202,12 +197,10 @@ def _for_workers(weights: str, options: PredictOptions) -> Net:
 
     if Path(weights).is_dir() and not is_published(Path(weights)):
         raise click.UsageError(f"--ray takes one net; {weights} is a folder")
-    net = load_as_told(weights, replace(options, device="cpu"))
-    if options.data is not None:
-        as_described(net, options.data, weights=weights)
+    net = load_as_told(weights, replace(options, device="cpu"), data=options.data)
     check_inputs(net, weights)
     if options.classes is not None:
-        _name_classes(net, read_names(options.classes))
+        name_classes(net, read_names(options.classes))
     if names_images(net):
         _refuse_of_pixels(options)
     elif not finds_objects(net):
@@ -217,13 +210,29 @@ def _for_workers(weights: str, options: PredictOptions) -> Net:
 
 
 def _of_faces(
-    folder: Path, sources: tuple[ImageSource, ...], options: PredictOptions, *, out: Path, as_json: bool, one: bool
-) -> int:
-    from .detecting import detect_all
+    folder: Path, sources: tuple[ImageSource, ...], options: PredictOptions, *, out: Path, as_json: bool, one: bool,
+    videos: bool,
+) -> int:  # fmt: skip
+    nets = load_cascade(folder, options)
+    return _of_objects(nets, sources, options, out=out, as_json=as_json, one=one, videos=videos)
 
+
+def _of_objects(
+    net: Net | Sequence[Net], sources: tuple[ImageSource, ...], options: PredictOptions, *, out: Path, as_json: bool,
+    one: bool, videos: bool,
+) -> int:  # fmt: skip
+    from .detecting import detect_all
+    from .filming_objects import film_objects, refuse_of_objects
+
+    if videos:
+        refuse_of_objects({"--coco": options.coco, "--every-frame": options.every_frame})
+        return film_objects(
+            net, sources, out=out, least=options.least_score, names=options.classes, most=options.frames,
+            as_json=as_json,
+        )  # fmt: skip
     return detect_all(
-        load_cascade(folder, options), sources, out=out, least=options.least_score, names=options.classes,
-        coco=options.coco, as_json=as_json, one=one, lines=options.json_lines,
+        net, sources, out=out, least=options.least_score, names=options.classes, coco=options.coco, as_json=as_json,
+        one=one, lines=options.json_lines,
     )  # fmt: skip
 
 
@@ -247,7 +256,13 @@ def _of_pixels(
     def explain(size: tuple[int, int]) -> None:
         _explain(net, size, options.tile, explained)
 
-    reading = ReadOptions(options.tile, keep, options.threshold, _views(options), DenseCrf() if options.crf else None)
+    reading = ReadOptions(
+        options.tile,
+        keep,
+        options.threshold,
+        views_of(options.flip, options.scales),
+        DenseCrf() if options.crf else None,
+    )
     wanted = WantedFiles(
         out=out, scores=options.scores, probabilities=options.probabilities, geotiff=options.geotiff,
         polygons=options.polygons, areas=options.areas, coco=options.coco,
@@ -272,11 +287,10 @@ def _of_pixels(
 
 def _refuse_of_pictures(net: Net, options: PredictOptions) -> None:
     """UsageError for what videos cannot have, and for nets that say nothing of pixels."""
-    from ..detection import finds_objects
     from ..predict.meaning import names_images
 
-    if finds_objects(net) or names_images(net):
-        raise click.UsageError("a video needs a net that labels pixels; give this net its frames as images")
+    if names_images(net):
+        raise click.UsageError("a video needs a net that labels pixels or finds objects; give this net its frames")
     of_frames = {"--scores": options.scores, "--probabilities": options.probabilities}
     wrong = [name for name, value in of_frames.items() if value and not options.every_frame]
     if wrong:
@@ -288,18 +302,6 @@ def _refuse_of_pictures(net: Net, options: PredictOptions) -> None:
     tables = [name for name, value in of_images.items() if value]
     if tables:
         raise click.UsageError(f"{', '.join(tables)} is for images; --json has the areas of a video")
-
-
-def _views(options: PredictOptions) -> Views:
-    """The views that --flip and --scales ask for; UsageError for what are no scales."""
-    from ..predict.views import Views
-
-    try:
-        scales = (1.0,) if options.scales is None else tuple(float(part) for part in options.scales.split(","))
-        return Views(options.flip, scales)
-    except ValueError as error:
-        said = f"{options.scales}: expected numbers from above 0 to 16, such as 0.75,1,1.25"
-        raise click.BadParameter(said, param_hint="'--scales'") from error
 
 
 def _explain(net: Net, image: tuple[int, int], tile: int | None, explained: set[tuple[int, int]]) -> None:
@@ -364,20 +366,6 @@ def _refuse_of_pixels(options: PredictOptions) -> None:
     wrong = [name for name, value in asked.items() if value]
     if wrong:
         raise click.UsageError(f"the net names images as a whole; {', '.join(wrong)} is for nets that label pixels")
-
-
-def _name_classes(net: Net, names: tuple[str, ...]) -> None:
-    """Give the net the names of its classes; UsageError where they are not as many."""
-    from ..loading import attach
-    from ..predict.meaning import outputs_of
-
-    expected = outputs_of(net).expected
-    fitting = {name: names for name, each in expected.items() if len(names) in (each.channels, each.labels)
-               or each.kind in ("labels", "map")}  # fmt: skip
-    if expected and not fitting:
-        counts = " and ".join(str(each.channels) for name, each in expected.items() if name)
-        raise click.UsageError(f"--classes: {len(names)} names; the net has {counts} classes")
-    attach(net, replace(net.card, classes=fitting or {net.outputs[0]: names}))
 
 
 def _lift_bound_on_size() -> None:

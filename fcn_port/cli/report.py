@@ -14,20 +14,25 @@ from weights.records import METRICS
 from .blob_pictures import check_blobs
 from .bringing import here
 from .device import device_option, find_device
-from .given_net import check_inputs
+from .given_net import change_inputs, changed_for, check_inputs, prototxt_option
+from .input_options import input_change, input_options
 from .inspect import SizeOption, SizeParam, input_shapes
 from .like import card_like
+from .names import classes_option, with_classes
 from .net_choice import net_options
 from .output import json_option, note, write_json
 from .own_data import DATA_PATH, void_option
 from .progress import progress_bar
+from .refining import refine_options, refinement
 from .registering import register_option
 from .threshold import threshold_option
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from ..data.inputs import InputChange
     from ..data.records import DataSet
+    from ..evaluation.predicting import Refinement
     from ..evaluation.results import Evaluation
     from ..nets import Net
     from ..report.page import Page
@@ -48,6 +53,10 @@ class ReportOptions:
     image: Path | None
     blobs: str | None
     threshold: float | None
+    prototxt: Path | None
+    inputs: InputChange
+    refinement: Refinement
+    classes: Path | None
     void: tuple[int, ...]
     device: str
     as_json: bool
@@ -70,6 +79,10 @@ class ReportOptions:
     "--image", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The image to show --blobs of."
 )
 @click.option("--blobs", metavar="NAME,NAME...", help="Show these blobs of --image as feature maps; or 'all'.")
+@prototxt_option
+@input_options
+@refine_options
+@classes_option
 @device_option
 @json_option
 @register_option
@@ -85,7 +98,7 @@ def command(weights: str, out: Path, **given: Any) -> None:
 
     from ..report.page import to_html
 
-    options = ReportOptions(**given)
+    options = ReportOptions(inputs=input_change(given), refinement=refinement(given), **given)
     page = _page(weights, options)
     with whole_file(out) as file:
         file.write(to_html(page).encode())
@@ -116,7 +129,7 @@ def _page(weights: str, options: ReportOptions) -> Page:
     from ..predict.palettes import voc_palette
     from ..report.page import Page
 
-    spec = _definition(weights)
+    spec = _definition(weights if options.prototxt is None else str(options.prototxt))
     if spec is not None:
         input_shapes(spec, options.size)  # the net runs at that size
     page = Page(Path(weights).name, spec, options.size, voc_palette())
@@ -159,9 +172,11 @@ def _load(weights: str, options: ReportOptions) -> Net:
     from ..loading import attach, load
     from ..nets import definition
 
-    net = load(here(weights), find_device(options.device))
+    net = load(here(weights), find_device(options.device), prototxt=options.prototxt)
     if options.like is not None:
         attach(net, card_like(options.like, definition(net)))
+    if options.folder is None:  # with a data set, what it says is changed
+        change_inputs(net, options.inputs)
     return net
 
 
@@ -186,7 +201,8 @@ def _open(folder: Path, weights: str, evaluation: Evaluation | None, options: Re
     known = releases().get(options.like or weights)
     dataset = evaluation.dataset if evaluation is not None else known.dataset.name if known else None
     split = options.split or (evaluation.split if evaluation is not None else None)
-    return open_dataset(folder, split=split, dataset=dataset).with_void(*options.void)
+    data = open_dataset(folder, split=split, dataset=dataset)
+    return with_classes(data, options.classes).with_void(*options.void)
 
 
 def _evaluated(net: nn.Module, data: DataSet, weights: str, options: ReportOptions) -> Evaluation:
@@ -194,18 +210,24 @@ def _evaluated(net: nn.Module, data: DataSet, weights: str, options: ReportOptio
     from ..evaluation.running import EvaluationPlan, evaluate
 
     release = options.like or getattr(net, "release", None)
-    plan = EvaluationPlan(limit=options.limit, cache=cache_dir(), threshold=options.threshold)
+    plan = EvaluationPlan(
+        limit=options.limit, cache=cache_dir(), threshold=options.threshold, refinement=options.refinement
+    )
     with progress_bar(weights, active=True) as progress:
         return evaluate(net, data, name=Path(weights).name, release=release, plan=plan, progress=progress)
 
 
 def _with_pictures(
-    page: Page, net: nn.Module, data: DataSet, evaluation: Evaluation | None, weights: str, options: ReportOptions
+    page: Page, net: Net, data: DataSet, evaluation: Evaluation | None, weights: str, options: ReportOptions
 ) -> Page:
     from ..fastpath.lossless import fast
     from ..report.examples import best_and_worst
 
+    data = data.with_void(*net.card.void)
+    changed_for(net, data, options.inputs)
     net = fast(net)  # as evaluate runs it, so that what it kept counts here
     found = _evaluated(net, data, weights, options) if evaluation is None else evaluation
-    best, worst = best_and_worst(net, data, found, count=options.images, threshold=options.threshold)
+    best, worst = best_and_worst(
+        net, data, found, count=options.images, threshold=options.threshold, refinement=options.refinement
+    )
     return replace(page, evaluation=found, best=best, worst=worst, ignore_label=data.ignore_label)

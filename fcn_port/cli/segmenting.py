@@ -103,7 +103,7 @@ def segment_images(
         if "frame" not in result:
             _say_frames(result["image"])
     if one and failed:
-        _raise_again(sources[0])
+        _raise_again(net, sources[0])
     order = {(source.path, source.frame): i for i, source in enumerate(sources)}
     results.sort(key=lambda result: order[result["image"], result.get("frame")])
     together.write(order)
@@ -230,16 +230,19 @@ def _say_frames(image: Path) -> None:
     """Say that a file of several pictures was taken for its first."""
     from ..predict.pictures import frames_of
 
+    if image.suffix.lower() == ".npy" or not image.is_file():  # an array, or a record of a data set
+        return
     frames = frames_of(image)
     if frames > 1:
         note(f"{image}: the first of its {frames} pictures; split the file for the others")
 
 
-def _raise_again(source: ImageSource) -> None:
+def _raise_again(net: Net, source: ImageSource) -> None:
     """One image was asked for and cannot be read: that is the command's error."""
-    from ..predict.images import read_image
+    from ..predict.images import read_source
+    from ..predict.running import kind_of
 
-    read_image(source.path)
+    read_source(source, kind=kind_of(net))
 
 
 def _said(output: Mapping[str, Any]) -> str:

@@ -13,7 +13,8 @@ from converters.export import require
 
 from .device import device_option
 from .engine import engine_option, low_memory_option, padded_option, precision_option, run_as_told
-from .given_net import NetOptions, check_inputs, like_option, load_as_told, mean_option, prototxt_option, scale_option
+from .given_net import NetOptions, check_inputs, like_option, load_as_told, prototxt_option
+from .input_options import input_change, input_options
 from .net_choice import net_options
 from .output import echo, note
 from .registering import register_option
@@ -76,8 +77,7 @@ class ServeOptions(NetOptions):
 @click.option("--check", is_flag=True, help="Load the net, try it on a grey picture, take the address, and end.")
 @like_option
 @prototxt_option
-@mean_option
-@scale_option
+@input_options
 @engine_option
 @padded_option
 @precision_option
@@ -96,7 +96,7 @@ def command(weights: str, **given: Any) -> int:
     image. Ctrl-C or SIGTERM lets requests that are under way end, and stops.
     """
     require("starlette", "uvicorn", "python_multipart", "prometheus_client", extra="serve")
-    options = ServeOptions(**given)
+    options = ServeOptions(inputs=input_change(given), **given)
     listening = _socket(options.host, options.port)
     with listening:
         return _serve(weights, listening, options)

@@ -13,6 +13,7 @@ from ..training.choices import LossName, Normalization, Order, Precision
 from .device import device_option, find_device
 from .engine import PrecisionParam, PrecisionWord
 from .input_options import input_change, input_options
+from .names import classes_option, with_classes
 from .net_choice import training_net_options
 from .output import echo, json_option, note, write_json
 from .own_data import DATA_PATH, SMALL, strict_option, tell_doubts, void_option, without_bad
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ..training.prepare import Prepared
     from ..training.run import Outcome, TrainingPlan
     from ..training.source import TrainingSource
+    from ..training.testing import TestSchedule
 
 _Folder = click.Path(file_okay=False, path_type=Path)
 _File = click.Path(dir_okay=False, path_type=Path)
@@ -55,6 +57,7 @@ class TrainOptions:
     crop: int | None
     scales: tuple[float, float] | None
     inputs: InputChange
+    classes: Path | None
     order: Order | None
     seed: int | None
     snapshot: int | None
@@ -104,6 +107,7 @@ class TrainOptions:
 @click.option("--check/--no-check", default=None, help=f"Read every image once first; done for up to {SMALL} images.")
 @click.option("--skip-bad", is_flag=True, help="Leave out what --check finds unusable.")
 @input_options
+@classes_option
 @void_option
 @strict_option
 @click.option(
@@ -209,7 +213,7 @@ class _Training:
         recipe = self.source.recipe
         split = self.options.split or (recipe.split if recipe else "train")
         found = open_dataset(self.options.folder, split=split, dataset=self._dataset())
-        return found.with_void(*self.options.void, *ignored_labels(self.source))
+        return with_classes(found, self.options.classes).with_void(*self.options.void, *ignored_labels(self.source))
 
     def _readable(self, data: DataSet) -> DataSet:
         """The data without what cannot be read, where each image is to be read first."""
@@ -235,7 +239,7 @@ class _Training:
         split = chosen or (recipe.val_split if recipe else "val")
         try:
             found = open_dataset(self.options.val_data or self.options.folder, split=split, dataset=data.name)
-            return self._readable(found.with_void(*data.void))
+            return self._readable(with_classes(found, self.options.classes).with_void(*data.void))
         except FileNotFoundError as error:
             if chosen or self.options.val_data:
                 raise
@@ -306,9 +310,22 @@ class _Training:
             average_loss=spec.average_loss,
             seed=prepared.feed.seed,
             skip_bad=not self.options.strict,
+            tests=self._tests(prepared, validation),
             precision=precision,
             settings={**prepared.settings, "precision": precision},
         )
+
+    def _tests(self, prepared: Prepared, validation: DataSet | None) -> TestSchedule:
+        """The TEST nets of the solver, on the split that is scored; none, which is said, where there is none."""
+        from ..training.testing import TestSchedule, tests_of
+
+        solver, net = prepared.solver.spec, self.source.net
+        if net is None or not solver.test_interval or not self.group.processes.first:
+            return TestSchedule()
+        if validation is None:
+            self.say("the solver's TEST net is not run: there is no split to run it on (say --val-data or --val-split)")
+            return TestSchedule()
+        return tests_of(solver, net, prepared.task, validation, workers=self.options.workers)
 
     def _announce(self, prepared: Prepared, data: DataSet, resume: Any) -> None:
         from ..training.prepare import differences

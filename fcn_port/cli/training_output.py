@@ -10,7 +10,7 @@ from typing import Any
 from weights.records import METRICS
 
 from ..data.records import DataSet
-from ..training.events import Begun, Event, Improved, Report, Saved, Updated, Validated
+from ..training.events import Begun, Event, Improved, Report, Saved, Tested, Updated, Validated
 from ..training.initial import Beginning
 from ..training.logs import Curves, JsonLines, TensorBoard
 from ..training.prepare import Prepared
@@ -63,6 +63,9 @@ def to_line(event: Event, *, display: int) -> str:
         )
     if isinstance(event, Improved):
         return f"iteration {event.iteration}: the best so far, mean IU {100 * event.mean_iu:.2f}: {event.path}"
+    if isinstance(event, Tested):
+        outputs = ", ".join(f"{name} {value:.5g}" for name, value in event.outputs.items())
+        return f"iteration {event.iteration}, TEST net #{event.net}, {event.batches} batches: {outputs}"
     assert isinstance(event, Saved)
     return f"iteration {event.iteration}: saved {event.path}"
 

@@ -28,7 +28,8 @@ class Findings:
     """The result of a check of `images` of `total` images, for one output, `head`.
 
     `pixels` of each class and `maps` that have it, `ignored` pixels; `bad` files by image, one line each; files that
-    have no partner; and the `doubts`, a sentence each, that a person should settle before trusting a number.
+    have no partner; the `doubts`, a sentence each, that a person should settle before trusting a number; and what to do
+    about the first bad file, `hint`.
     """
 
     head: str
@@ -42,6 +43,7 @@ class Findings:
     without_label: tuple[str, ...]
     without_image: tuple[str, ...]
     doubts: tuple[str, ...]
+    hint: str = ""
 
     @property
     def share_ignored(self) -> float:
@@ -64,16 +66,18 @@ def check(
     ids = _spread(data.ids, sample)
     counts = {head: np.zeros((2, 256), np.int64) for head in data.labels}
     bad: dict[str, str] = {}
+    hint = ""
     for number, id_ in enumerate(ids, start=1):
         try:
             for head, labels in _labels(data, id_, images=images):
                 found = np.bincount(labels.ravel(), minlength=256)
                 counts[head] += np.stack([found, found > 0])
         except (DataError, ImageError) as error:
-            bad[id_] = str(error).splitlines()[0]
+            bad[id_], *rest = str(error).splitlines()
+            hint = hint or " ".join(line.strip() for line in rest)
         if progress is not None:
             progress(number, len(ids))
-    return tuple(_findings(data, head, counts[head], ids, bad) for head in data.labels)
+    return tuple(_findings(data, head, counts[head], ids, bad, hint) for head in data.labels)
 
 
 def _labels(data: DataSet, id_: str, *, images: bool) -> Iterator[tuple[str, np.ndarray]]:
@@ -84,7 +88,9 @@ def _labels(data: DataSet, id_: str, *, images: bool) -> Iterator[tuple[str, np.
         yield head, data.read_labels(id_, head)
 
 
-def _findings(data: DataSet, head: str, counts: np.ndarray, ids: Sequence[str], bad: dict[str, str]) -> Findings:
+def _findings(
+    data: DataSet, head: str, counts: np.ndarray, ids: Sequence[str], bad: dict[str, str], hint: str
+) -> Findings:
     names = data.classes[head]
     without_label, without_image = _partners(data, head)
     found = Findings(
@@ -99,6 +105,7 @@ def _findings(data: DataSet, head: str, counts: np.ndarray, ids: Sequence[str], 
         without_label=without_label,
         without_image=without_image,
         doubts=(),
+        hint=hint,
     )
     return Findings(**{**vars(found), "doubts": tuple(_doubts(data, found, ids))})
 
@@ -125,10 +132,14 @@ def _doubts(data: DataSet, found: Findings, ids: Sequence[str]) -> Iterator[str]
         several = len(found.unlabelled) > 1
         yield f"{len(found.unlabelled)} class{'es are' if several else ' is'} never labelled: {named}"
     if found.without_label:
-        yield f"{len(found.without_label)} images have no label map, such as {found.without_label[0]}"
+        yield f"{_counted(found.without_label, 'image')} no label map, such as {found.without_label[0]}"
     if found.without_image:
-        yield f"{len(found.without_image)} label maps have no image, such as {found.without_image[0]}"
+        yield f"{_counted(found.without_image, 'label map')} no image, such as {found.without_image[0]}"
     yield from _smoothed(data, found.head, found.bad)
+
+
+def _counted(names: Sequence[str], what: str) -> str:
+    return f"1 {what} has" if len(names) == 1 else f"{len(names)} {what}s have"
 
 
 def _smoothed(data: DataSet, head: str, bad: dict[str, str]) -> Iterator[str]:

@@ -118,7 +118,8 @@ def _colours(path: Path, image: Image.Image) -> DataError:
         f"{found} ({image.mode}) instead of labels",
         path=path,
         hint="a label map is an indexed PNG whose pixel values are the labels; one that went through a conversion to\n"
-        f"  colours or grey gives a mean IU of about {GREY_PALETTE_MEAN_IU} whatever the net: take the original file",
+        f"  colours or grey gives a mean IU of about {GREY_PALETTE_MEAN_IU} whatever the net: take the original file,\n"
+        '  or say which colour is which class in a dataset.toml: palette = "voc", or colours = ["#000000", ...]',
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from ..predict.pictures import bands_of_picture, color_of_picture
 from .errors import DataError
 from .files import opened
 from .masks import read_array
@@ -28,14 +28,6 @@ def read_color(path: Path) -> np.ndarray:
         return color_of_picture(image)
 
 
-def color_of_picture(image: Image.Image) -> np.ndarray:
-    """The colours (h, w, 3) uint8 RGB of a picture that is open, as `read_color` says."""
-    if image.mode.startswith("I"):  # Pillow clips 16 bits at 255 instead of scaling them
-        grey = (np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    return np.asarray(image.convert("RGB"))
-
-
 def read_bands(path: Path) -> np.ndarray:
     """An image (h, w, c) uint8 with every channel as stored: RGBA and CMYK have four, an .npy any number of bytes.
 
@@ -48,12 +40,3 @@ def read_bands(path: Path) -> np.ndarray:
         return np.ascontiguousarray(values.reshape(*values.shape[:2], -1))
     with opened(path) as image:
         return bands_of_picture(image)
-
-
-def bands_of_picture(image: Image.Image) -> np.ndarray:
-    """Every channel (h, w, c) uint8 of a picture that is open, as `read_bands` says."""
-    if image.mode.startswith("I"):
-        return (np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)[:, :, None]
-    direct = image.mode in ("L", "LA", "RGB", "RGBA", "RGBX", "CMYK")
-    found = np.asarray(image if direct else image.convert("L" if image.mode == "1" else "RGB"))
-    return found.reshape(*found.shape[:2], -1)

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from converters.safety import open_file
 from weights.records import IGNORE_LABEL
 
+from ..errors import ImageError
+from ..predict.pictures import array_in
 from .errors import DataError
 from .files import opened, packed
 
@@ -127,12 +128,11 @@ def mask_of_picture(image: Image.Image, path: Path, *, colours: bool = False) ->
 def read_array(path: Path) -> np.ndarray:
     """The array of an .npy file, nothing unpickled; DataError names the file."""
     try:
-        with open_file(path):  # a pipe would be waited for
-            return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        return array_in(path)
     except FileNotFoundError:
         raise DataError("there is no such file", path=path) from None
-    except (OSError, ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
-        raise DataError(f"not an array that can be read: {error!s:.120}", path=path) from None
+    except ImageError as error:
+        raise DataError(str(error).removeprefix(f"{path}: "), path=path) from None
 
 
 def checked_mask(values: np.ndarray, path: Path) -> np.ndarray:

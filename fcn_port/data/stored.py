@@ -29,9 +29,8 @@ from converters.formats import (
 )
 
 from ..errors import ImageError
-from ..predict.pictures import opened_picture
+from ..predict.pictures import bands_of_picture, color_of_picture, opened_picture
 from .errors import DataError
-from .images import bands_of_picture, color_of_picture
 from .lists import read_lines
 from .masks import MaskReader, checked_mask, mask_of_picture
 from .records import Files

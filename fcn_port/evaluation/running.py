@@ -6,7 +6,7 @@ import hashlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from ..predict.meaning import NetOutputs, outputs_of
 from .cache import Cache, cache_key, fingerprint
 from .labels import save_labels, saved_path
 from .metrics import histogram
-from .predicting import predicted_labels
+from .predicting import Refinement, predicted_labels, refined_labels
 from .processes import Processes
 from .results import Evaluation, ImageResult
 
@@ -46,7 +46,8 @@ class EvaluationPlan:
 
     How many of the images (None for all), decoding in how many threads (0: none), where results are kept (None:
     nowhere), where label maps are written (None: nowhere), whether bad files are skipped, and the probability from
-    which on a pixel is of a class, for a net that ends in a Sigmoid, or the value, for one that gives a map.
+    which on a pixel is of a class, for a net that ends in a Sigmoid, or the value, for one that gives a map. With a
+    `refinement` labels are those of averages over views of each image, and of a CRF.
     """
 
     limit: int | None = None
@@ -55,6 +56,7 @@ class EvaluationPlan:
     save_labels: Path | None = None
     skip_bad: bool = False
     threshold: float | None = None
+    refinement: Refinement = Refinement()  # noqa: RUF009 - frozen
 
 
 def evaluate(
@@ -185,7 +187,7 @@ class _EvaluationRun:
         return results, skipped
 
     def _result(self, sample: Sample) -> ImageResult:
-        predicted = self._predicted(net_inputs(self.data, sample, self.preprocessing))
+        predicted = self._predicted(sample)
         histograms = {
             head: histogram(
                 sample.labels[head],
@@ -214,10 +216,16 @@ class _EvaluationRun:
                 _unwritable.add(cache.folder)
                 _log.warning("results are not kept for the next run: %s: %s", cache.folder, error.strerror or error)
 
-    def _predicted(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _predicted(self, sample: Sample) -> dict[str, Tensor]:
         """Label maps by output blob, on the net's device."""
+        plan, data = self.plan, self.data
+        if plan.refinement.wanted:
+            return refined_labels(
+                self.net, self.outputs, sample, data, self.preprocessing, plan.refinement, threshold=plan.threshold
+            )
+        inputs = net_inputs(data, sample, self.preprocessing)
         moved = {name: each.to(self.device) for name, each in inputs.items()}
-        return predicted_labels(self.net, self.outputs, moved, self.data, threshold=self.plan.threshold)
+        return predicted_labels(self.net, self.outputs, moved, data, threshold=plan.threshold)
 
     def _read_ahead(self, ids: Sequence[str]) -> Generator[tuple[str, Callable[[], Sample]], None, None]:
         """The images in order, each as a call that gives it or raises; a few are read in other threads meanwhile."""
@@ -274,6 +282,7 @@ def _cache(
             "labels": {head: _meaning(files.read) for head, files in data.labels.items()},
             "void": data.void,
             **({} if plan.threshold is None else {"threshold": plan.threshold}),
+            **({"refinement": repr(plan.refinement)} if plan.refinement.wanted else {}),
             "classes": {head: list(names) for head, names in data.classes.items()},
             "device": device_of(net).type,
             "version": VERSION,

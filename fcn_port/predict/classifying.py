@@ -13,7 +13,7 @@ from converters.errors import NetError
 from weights.records import Preprocessing
 
 from ..detection.resizing import resize
-from .images import ImageLike, read_image
+from .images import ImageLike, read_image, rgb_of
 from .meaning import NetOutputs, outputs_of
 from .running import recipe_of, run_net
 
@@ -90,7 +90,7 @@ def classify(
     """
     outputs = outputs or outputs_of(net)
     recipe = recipe_of(net, preprocessing)
-    pixels = read_image(image)
+    pixels = read_image(image, kind=recipe.kind)
     size = _input_size(net)
     seen = pixels if size is None else fitted(pixels, size, recipe.resize)
     given = run_net(net, [seen], recipe)
@@ -101,7 +101,7 @@ def classify(
             own = names if names is not None else known.get(name) or next(iter(known.values()), ())
             ranked = meaning.layer == "ArgMax"
             found = _ranked(each[0], own) if ranked else _scored(each[0].flatten().float().cpu().numpy(), own)
-            return Classification(found, meaning.bounded, pixels)
+            return Classification(found, meaning.bounded, rgb_of(pixels))
     raise NetError(
         f"its output is {outputs.meaning(name, each.shape).said}",
         hint="segment takes nets that label pixels, detect ones that find objects",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from converters.safety import read_lines
@@ -31,11 +32,15 @@ PROBABILITIES, MAPS, FRAMES = ".probabilities", ".maps", ".frames"
 
 @dataclass(frozen=True)
 class ImageSource:
-    """An image: its file, its name below the folder of results, without an ending, and which picture of the file."""
+    """An image: its file, its name below the folder of results, without an ending, and which picture of the file.
+
+    Of a data set `stored` gives the image of a kind of input, "color" or "bands", and `path` is its name for messages.
+    """
 
     path: Path
     name: Path
     frame: int | None = None
+    stored: Callable[[str], np.ndarray] | None = field(default=None, compare=False, repr=False)
 
 
 def gather(given: Sequence[Path]) -> tuple[ImageSource, ...]:
@@ -80,7 +85,7 @@ def _images(given: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    endings = frozenset(Image.registered_extensions())
+    endings = frozenset((*Image.registered_extensions(), ".npy"))
 
     def fail(error: OSError) -> None:
         raise error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 from weights.records import InputRecipe
 
 from ..errors import ImageError
-from .pictures import opened_picture, pillow_errors
+from .image_lists import ImageSource
+from .pictures import array_in, bands_of_picture, opened_picture, pillow_errors
 
 _ORIENTATION = 0x0112
 """The EXIF tag of how a camera was held."""
@@ -22,25 +24,57 @@ _STRIP_ROWS = 256
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 
 
-def read_image(image: ImageLike, *, frame: int = 0) -> np.ndarray:
-    """An image as (h, w, 3) uint8 RGB, as a viewer would show it.
+def read_image(image: ImageLike, *, frame: int = 0, kind: str = "color") -> np.ndarray:
+    """An image as (h, w, 3) uint8 RGB, as a viewer would show it, or of `kind` "bands" with every channel it holds.
 
     A file is of one of `pictures.FORMATS`, in any mode; its EXIF orientation is applied, 16 bits become 8,
-    fractions up to 1 become 0 to 255, transparency is dropped. An array is taken as it is and must be (h, w, 3) uint8
-    RGB. `frame` is the number of a picture in a file of several. Raises ImageError, and FileNotFoundError.
+    fractions up to 1 become 0 to 255, transparency is dropped; or it is an .npy of bytes. An array is taken as it is,
+    (h, w, 3) uint8 RGB, for "bands" (h, w, channels). `frame` is the number of a picture in a file of several.
+    Raises ImageError, and FileNotFoundError.
     """
+    bands = kind == "bands"
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ImageError(f"an array of {image.dtype} {image.shape}; expected (h, w, 3) uint8 RGB")
+        if image.dtype != np.uint8 or image.ndim != 3 or (image.shape[2] != 3 and not bands):
+            raise ImageError(f"an array of {image.dtype} {image.shape}; expected {_EXPECTED[bands]}")
         return image
     if isinstance(image, Image.Image):
         with pillow_errors():
-            return _to_rgb(image)
+            return _turned(image, bands=bands)
     if not isinstance(image, str | os.PathLike):
         found = "a tensor, which a net takes as it is: net(x)" if hasattr(image, "requires_grad") else _kind(image)
-        raise ImageError(f"{found}; expected an image file's path, a Pillow image or an (h, w, 3) uint8 RGB array")
+        raise ImageError(f"{found}; expected an image file's path, a Pillow image or an {_EXPECTED[bands]} array")
+    if Path(image).suffix.lower() == ".npy":
+        return _of_array(Path(image), bands=bands)
     with opened_picture(image, frame=frame) as opened:
-        return _to_rgb(opened)
+        return _turned(opened, bands=bands)
+
+
+def read_source(source: ImageSource, *, kind: str = "color") -> np.ndarray:
+    """The pixels of a source, as `read_image` gives them; of a data set's image as that has them."""
+    if source.stored is not None:
+        return read_image(source.stored(kind), kind=kind)
+    return read_image(source.path, frame=source.frame or 0, kind=kind)
+
+
+_EXPECTED = {False: "(h, w, 3) uint8 RGB", True: "(h, w, channels) uint8"}
+
+
+def rgb_of(pixels: np.ndarray) -> np.ndarray:
+    """An image of any channels (h, w, c) as (h, w, 3) to look at: its first three, or its first one as grey."""
+    planes = pixels[:, :, :3] if pixels.shape[2] > 2 else np.repeat(pixels[:, :, :1], 3, axis=2)
+    return np.ascontiguousarray(planes)
+
+
+def _of_array(path: Path, *, bands: bool) -> np.ndarray:
+    values = array_in(path)
+    values = values[:, :, None] if values.ndim == 2 else values
+    if values.dtype != np.uint8 or values.ndim != 3 or not values.size or not (bands or values.shape[2] in (1, 3, 4)):
+        raise ImageError(f"{path}: an array of {values.dtype} {values.shape}; expected {_EXPECTED[bands]}")
+    return np.ascontiguousarray(values) if bands else rgb_of(values)
+
+
+def _turned(image: Image.Image, *, bands: bool) -> np.ndarray:
+    return bands_of_picture(ImageOps.exif_transpose(image)) if bands else _to_rgb(image)
 
 
 def _kind(value: object) -> str:
@@ -67,6 +101,15 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     return pixels
 
 
+def _grey(image_hwc: np.ndarray) -> np.ndarray:
+    """The grey (h, w, 1) of three channels; of three equal ones it is each of them."""
+    if image_hwc.dtype == np.uint8:
+        return np.asarray(Image.fromarray(image_hwc).convert("L"))[:, :, None]
+    equal = (image_hwc == image_hwc[:, :, :1]).all()
+    weighed: np.ndarray = image_hwc[:, :, :1] if equal else image_hwc @ np.array([[0.299], [0.587], [0.114]])
+    return weighed
+
+
 def to_input(image_hwc: np.ndarray, recipe: InputRecipe) -> Tensor:
     """The input blob (1, c, h, w) float32 of an image (h, w, c) with values as stored (RGB for colour).
 
@@ -74,7 +117,7 @@ def to_input(image_hwc: np.ndarray, recipe: InputRecipe) -> Tensor:
     channel gets the grey of a colour image (ITU-R 601 luma, as image libraries and Caffe's ImageData have it).
     """
     if image_hwc.shape[2] == 3 and recipe.kind == "color" and len(recipe.mean) == 1:
-        image_hwc = np.asarray(Image.fromarray(image_hwc).convert("L"))[:, :, None]
+        image_hwc = _grey(image_hwc)
     values = image_hwc.astype(np.float32)
     if recipe.log:
         values = np.log(values)

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from converters.errors import CaffeFormatError, LimitError
-from converters.safety import check_memory
+from converters.safety import check_memory, open_file
 
 from ..errors import ImageError, ImageMemoryError
 
@@ -66,6 +67,34 @@ def frames_of(path: str | os.PathLike[str]) -> int:
     """The number of pictures in a file, of which the first is read: more in animations and documents."""
     with opened_picture(path, pixels=False) as image:
         return int(getattr(image, "n_frames", 1)) if image.format in _SEVERAL else 1
+
+
+def color_of_picture(image: Image.Image) -> np.ndarray:
+    """The colours (h, w, 3) uint8 RGB of a picture that is open; 16 bits become 8."""
+    if image.mode.startswith("I"):  # Pillow clips 16 bits at 255 instead of scaling them
+        grey = (np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    return np.asarray(image.convert("RGB"))
+
+
+def bands_of_picture(image: Image.Image) -> np.ndarray:
+    """Every channel (h, w, c) uint8 of a picture that is open, in its order; a palette gives its colours."""
+    if image.mode.startswith("I"):
+        return (np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)[:, :, None]
+    direct = image.mode in ("L", "LA", "RGB", "RGBA", "RGBX", "CMYK")
+    found = np.asarray(image if direct else image.convert("L" if image.mode == "1" else "RGB"))
+    return found.reshape(*found.shape[:2], -1)
+
+
+def array_in(path: Path) -> np.ndarray:
+    """The array of an .npy file, nothing unpickled; ImageError names the file, FileNotFoundError passes."""
+    try:
+        with open_file(path):  # a pipe would be waited for
+            return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (FileNotFoundError, CaffeFormatError):
+        raise
+    except (OSError, ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
+        raise ImageError(f"{path}: not an array that can be read: {error!s:.120}") from None
 
 
 @contextmanager

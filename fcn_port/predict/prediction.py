@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from converters.errors import NetError
+from converters.errors import CaffeFormatError, NetError
 from converters.safety import refused_memory
 
 from ..errors import ImageError, ImageMemoryError
 from .image_lists import ImageSource
-from .images import read_image
+from .images import read_source
 from .meaning import outputs_of
 from .pictures import SMALLER
+from .running import kind_of
 from .segmenting import OfPixels, ProgressCallback, ReadOptions, read_all
 
 
@@ -49,7 +50,7 @@ def predict_all(
     where there is only one, that is raised. `progress` is told of tiles and views as in `segment`, anew for each batch.
     Raises ValueError as `segment` does.
     """
-    outputs = outputs_of(net)
+    outputs, kind = outputs_of(net), kind_of(net)
     waiting: dict[tuple[int, ...], list[tuple[ImageSource, np.ndarray]]] = {}
 
     def run(size: tuple[int, ...]) -> Iterator[Predicted]:
@@ -69,10 +70,10 @@ def predict_all(
 
     for source in sources:
         try:
-            pixels = read_image(source.path, frame=source.frame or 0)
+            pixels = read_source(source, kind=kind)
             if options.tile is not None:
                 _check_room(source, pixels)
-        except (ImageError, OSError) as error:
+        except (ImageError, CaffeFormatError, OSError) as error:
             if isinstance(error, ImageMemoryError) and len(sources) == 1:
                 raise
             yield Predicted(source, None, _reason(source, error))
@@ -99,4 +100,5 @@ def _check_room(source: ImageSource, pixels: np.ndarray) -> None:
 def _reason(source: ImageSource, error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{source.path}: {(error.strerror or str(error)).lower()}"
-    return str(error)
+    said = str(error).splitlines()[0]
+    return said if said.startswith(str(source.path)) else f"{source.path}: {said}"

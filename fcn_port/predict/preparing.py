@@ -40,7 +40,7 @@ def prepare(
         raise ValueError(f"this net has the inputs {', '.join(inputs)}: give {{input: image}} with each of them")
     parameter = next(net.parameters(), torch.empty(0))
     made = {
-        name: to_input(read_image(given[name]), each).to(parameter.device, parameter.dtype)
+        name: to_input(read_image(given[name], kind=each.kind), each).to(parameter.device, parameter.dtype)
         for name, each in inputs.items()
     }
     return made if isinstance(image, Mapping) else next(iter(made.values()))

@@ -29,6 +29,12 @@ def recipe_of(net: nn.Module, preprocessing: Preprocessing | None) -> InputRecip
     return recipe.inputs[0]
 
 
+def kind_of(net: nn.Module) -> str:
+    """The kind of image that a net's only input is made of, "color" where it does not say."""
+    known: Preprocessing | None = getattr(net, "preprocessing", None)
+    return "color" if known is None else known.inputs[0].kind
+
+
 def run_net(net: nn.Module, pixels: Sequence[np.ndarray], recipe: InputRecipe) -> dict[str, Tensor]:
     """The outputs for images (h, w, 3) of one size, by name, "" for the only one; NetError where they do not fit."""
     parameter = next(net.parameters(), torch.empty(0))

@@ -33,7 +33,8 @@ def see(
     Classification, one that finds objects Detections. `threshold` is that of `segment`, or the least score of an
     object; `tile` and `progress` are those of `segment`. Raises what `segment`, `classify` and `detect` raise.
     """
-    pixels = read_image(image)
+    recipe = preprocessing or getattr(net, "preprocessing", None)
+    pixels = read_image(image, kind="color" if recipe is None else recipe.inputs[0].kind)
     if isinstance(net, Net) and detects(net.spec):
         return {"": detect(net, pixels, preprocessing=preprocessing, threshold=threshold or 0.0)}
     outputs = outputs_of(net)

@@ -14,7 +14,7 @@ from converters.execution import CaffeNet
 from weights.records import InputRecipe, Preprocessing
 
 from .dense_crf import DenseCrf
-from .images import ImageLike, read_image
+from .images import ImageLike, read_image, rgb_of
 from .meaning import NetOutputs, OutputMeaning, outputs_of
 from .palettes import voc_palette
 from .reading import ReadOutput, label_type, read_output
@@ -151,7 +151,7 @@ def read_all(
     if any(part.training and isinstance(part, _RANDOM) for part in net.modules()):
         raise ValueError("the net is in train mode, in which dropout is random: call net.eval() first")
     recipe = recipe_of(net, preprocessing)
-    pixels = [read_image(image) for image in images]
+    pixels = [read_image(image, kind=recipe.kind) for image in images]
     if len({each.shape for each in pixels}) > 1:
         raise ValueError("images of one pass are of one size; segment them one by one")
     if not pixels:
@@ -213,11 +213,11 @@ class _Work:
         if self.options.crf is not None:
             crf = self.options.crf
             outputs = {
-                head: [crf.refined(each, image) for each, image in zip(found, pixels, strict=True)]
+                head: [crf.refined(each, rgb_of(image)) for each, image in zip(found, pixels, strict=True)]
                 for head, found in outputs.items()
             }
         return [
-            self._seen({head: self._head(found[i]) for head, found in outputs.items()}, each)
+            self._seen({head: self._head(found[i]) for head, found in outputs.items()}, rgb_of(each))
             for i, each in enumerate(pixels)
         ]
 
@@ -237,7 +237,7 @@ class _Work:
                 for whole, each in ((heads[head].labels, found.labels), (heads[head].values, found.values)):
                     if whole is not None and each is not None:
                         whole[place] = each
-        return self._seen(heads, pixels)
+        return self._seen(heads, rgb_of(pixels))
 
     def _head(self, read: ReadOutput) -> _OutputOfImage:
         """The labels of an output, and its values where they are wanted or are all that there is."""

@@ -7,7 +7,7 @@ from torch import nn
 
 from ..data.inputs import input_kinds, net_inputs
 from ..data.records import DataSet
-from ..evaluation.predicting import predicted_labels
+from ..evaluation.predicting import Refinement, predicted_labels, refined_labels
 from ..evaluation.results import Evaluation
 from ..evaluation.running import device_of, preprocessing_of
 from ..predict.meaning import outputs_of
@@ -15,7 +15,13 @@ from .gallery import Example, ranked
 
 
 def best_and_worst(
-    net: nn.Module, data: DataSet, evaluation: Evaluation, *, count: int, threshold: float | None = None
+    net: nn.Module,
+    data: DataSet,
+    evaluation: Evaluation,
+    *,
+    count: int,
+    threshold: float | None = None,
+    refinement: Refinement = Refinement(),  # noqa: B008 - frozen
 ) -> tuple[list[Example], list[Example]]:
     """Up to `count` of the best images and of the worst, none in both; for the evaluation's first task.
 
@@ -28,15 +34,24 @@ def best_and_worst(
     order = [each for each in ranked(evaluation, task) if each[0] in known]
     best = order[: min(count, -(-len(order) // 2))]
     worst = order[len(best) :][::-1][:count]
-    made = [[_example(net, data, id_, score, task.head, threshold) for id_, score in part] for part in (best, worst)]
+    made = [
+        [_example(net, data, id_, score, task.head, threshold, refinement) for id_, score in part]
+        for part in (best, worst)
+    ]
     return made[0], made[1]
 
 
-def _example(net: nn.Module, data: DataSet, id_: str, score: float, head: str, threshold: float | None) -> Example:
-    preprocessing = preprocessing_of(net, data)
+def _example(
+    net: nn.Module, data: DataSet, id_: str, score: float, head: str, threshold: float | None, refinement: Refinement
+) -> Example:
+    preprocessing, outputs = preprocessing_of(net, data), outputs_of(net)
     sample = data.read(id_, kinds=input_kinds(preprocessing))
-    inputs = {name: x.to(device_of(net)) for name, x in net_inputs(data, sample, preprocessing).items()}
-    predictions = predicted_labels(net, outputs_of(net), inputs, data, threshold=threshold)[head].cpu().numpy()
+    if refinement.wanted:
+        found = refined_labels(net, outputs, sample, data, preprocessing, refinement, threshold=threshold)
+    else:
+        inputs = {name: x.to(device_of(net)) for name, x in net_inputs(data, sample, preprocessing).items()}
+        found = predicted_labels(net, outputs, inputs, data, threshold=threshold)
+    predictions = found[head].cpu().numpy()
     return Example(id_, score, _shown(next(iter(sample.images.values()))), sample.labels[head], predictions)
 
 

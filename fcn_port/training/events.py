@@ -63,5 +63,16 @@ class Improved:
     path: Path
 
 
-Event = Begun | Updated | Validated | Saved | Improved
+@dataclass(frozen=True)
+class Tested:
+    """The solver's TEST net number `net` was run after `iteration` updates: its outputs by blob, and its loss."""
+
+    iteration: int
+    net: int
+    batches: int
+    outputs: Mapping[str, float]
+    loss: float
+
+
+Event = Begun | Updated | Validated | Saved | Improved | Tested
 Report = Callable[[Event], None]

@@ -14,7 +14,7 @@ from converters.safety import append, make_folder, open_part, unlinked
 
 from .curves import write_curves
 from .errors import TrainingError
-from .events import Begun, Event, Saved, Updated, Validated
+from .events import Begun, Event, Saved, Tested, Updated, Validated
 
 
 class JsonLines:
@@ -93,6 +93,9 @@ class TensorBoard:
             for name, value in event.losses.items():
                 self._writer.add_scalar(f"loss/{name}", value, event.iteration)
             self._writer.add_scalar("rate", event.rate, event.iteration)
+        elif isinstance(event, Tested):
+            for name, value in event.outputs.items():
+                self._writer.add_scalar(f"test{event.net}/{name}", value, event.iteration)
         elif isinstance(event, Validated):
             for title, metrics in event.scores.items():
                 for name, value in metrics.items():

@@ -36,12 +36,13 @@ from .checkpoints import (
 )
 from .choices import Precision
 from .distributed import DistributedGroup
-from .events import Begun, Improved, Report, Saved, Updated, Validated
+from .events import Begun, Improved, Report, Saved, Tested, Updated, Validated
 from .feed import Feed
 from .folder import locked_folder
 from .losses import SigmoidCrossEntropyLoss
 from .solver import CaffeSolver
 from .task import TrainingTask
+from .testing import TestSchedule
 from .update import Update
 
 
@@ -52,7 +53,7 @@ class TrainingPlan:
     Snapshots are written to `folder` as `name`_iter_N every `snapshot_every` updates and at the end (0: only then), all
     kept or the `keep` latest. `validation` is scored every `test_every` updates and at the end (0: only then), its
     first `test_limit` images, with `skip_bad` without those that cannot be read; the weights of the best one, by mean
-    IU, stay as `name`_best. The random draws of dropout begin at `seed`.
+    IU, stay as `name`_best. The draws of dropout begin at `seed`. `tests` are those of a Caffe solver's TEST nets.
     """
 
     folder: Path
@@ -67,6 +68,7 @@ class TrainingPlan:
     seed: int = 1337
     precision: Precision = "float32"
     skip_bad: bool = False
+    tests: TestSchedule = TestSchedule()  # noqa: RUF009 - frozen
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -151,6 +153,7 @@ class _TrainingRun:
         self.task.net.train()
         try:
             while solver.iteration < plan.max_iter and not stopped:
+                self._test()
                 passes = list(islice(batches, solver.spec.iter_size))
                 parts = update(passes)
                 latest.append(sum(parts.values()))
@@ -168,6 +171,8 @@ class _TrainingRun:
             raise
         finally:
             batches.close()
+        if solver.iteration > first and solver.iteration == plan.max_iter and not stopped:
+            self._test()
         if solver.iteration == first:
             saved = self._already_over(latest)
         return Outcome(solver.iteration, stopped, saved)
@@ -223,9 +228,19 @@ class _TrainingRun:
             preprocessing=self.feed.preprocessing,
             classes=data.classes,
             palette=data.colours,
+            void=data.void,
         )
 
-    # Validation
+    # Tests and validation
+
+    def _test(self) -> None:
+        """Run the solver's TEST nets where they are due; Caffe's root solver alone does."""
+        if not self.group.processes.first or not self.plan.tests.is_due(self.solver.iteration):
+            return
+        weights = self.task.net.state_dict()
+        for number, each in enumerate(self.plan.tests.nets):
+            found = each.run(weights, self.group.device)
+            self.report(Tested(self.solver.iteration, number, each.count, found, each.loss(found)))
 
     def _validated(self, stop: Callable[[], bool]) -> bool:
         """Score on the validation set, where there is one; False where `stop` ended it, of one process."""

@@ -48,7 +48,7 @@ def source_of_solver(spec: SolverSpec, recipe: Recipe | None = None) -> Training
     else:
         net = spec.read_net()
         task = task_of(net)
-        gathering = Gathering(_batch_size(net), spec.iter_size, task.losses[0].normalization)
+        gathering = Gathering(batch_size_of(net), spec.iter_size, task.losses[0].normalization)
         name = file_name(Path(spec.snapshot_prefix).name or net.name or "net")
         found = TrainingSource(name, spec, gathering, net=net)
     return found if spec.random_seed < 0 else replace(found, seed=spec.random_seed)
@@ -61,7 +61,7 @@ def ignored_labels(source: TrainingSource) -> tuple[int, ...]:
     return tuple(loss.ignore_label for loss in task_of(source.net).losses if loss.ignore_label is not None)
 
 
-def _batch_size(net: NetSpec) -> int:
+def batch_size_of(net: NetSpec) -> int:
     """The images that the data layer of a net to train gives at once; 1 where it does not say, as the release's."""
     for layer in net.layers:
         if layer.bottoms:

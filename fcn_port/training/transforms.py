@@ -46,11 +46,19 @@ def transforms_of(spec: NetSpec) -> Mapping[str, Transform]:
     Of a `mean_file` the mean of each channel is taken; Caffe subtracts it pixel by pixel. It is looked for where Caffe
     does, from the working directory, and beside the prototxt. TrainingError where it is missing.
     """
+    return transforms_in(in_training(spec))
+
+
+def transforms_in(spec: NetSpec) -> Mapping[str, Transform]:
+    """The transforms of a net that is of one phase already, as `transforms_of` says."""
     found = {}
-    for layer in in_training(spec).layers:
+    for layer in spec.layers:
         if layer.bottoms or not layer.tops or not layer.message.HasField("transform_param"):
             continue
         param = layer.message.transform_param
+        for one, other in (("mean_value", "mean_file"), ("force_color", "force_gray")):
+            if getattr(param, one) and getattr(param, other):
+                raise TrainingError(f"layer '{layer.name}': {one} and {other}, of which Caffe takes only one")
         mean = tuple(float(value) for value in param.mean_value)
         if param.mean_file:
             mean = mean_of_file(_mean_file(param.mean_file, spec, layer.name))

@@ -16,10 +16,11 @@ import pytest
 from fcn_port.cli.inspect import SizeParam
 from fcn_port.cli.program import VERBS
 from fcn_port.data.inputs import InputChange
+from fcn_port.evaluation.predicting import Refinement
 from fcn_port.predictor import Shard
 
 CLI = Path(__file__).parents[2] / "fcn_port" / "cli"
-RECORDS = {"InputChange": InputChange, "Shard": Shard}
+RECORDS = {"InputChange": InputChange, "Refinement": Refinement, "Shard": Shard}
 """Types that options are read into, which the verbs import only when they run."""
 WITH_RECORDS = [
     verb
@@ -74,6 +75,9 @@ def test_each_field_is_an_option_of_its_type(verb: str) -> None:
         said = values_in(hints[field.name])
         if said == {InputChange}:  # a record of several options
             assert {each.name for each in fields(InputChange)} <= parameters.keys()
+            continue
+        if said == {Refinement}:
+            assert {"flip", "scales", "crf"} <= parameters.keys()
             continue
         if field.name not in parameters:  # evaluate has no --low-memory
             assert field.default is False

@@ -20,7 +20,7 @@ from fcn_port.data.inputs import inputs_of
 from parity_tests.goldens import GOLDEN
 
 STORES = GOLDEN / "stores"
-PICTURES = [np.asarray(Image.open(STORES / "images" / f"{i} a.png")) for i in range(3)]
+PICTURES = [np.asarray(Image.open(STORES / "images" / f"{i}.png")) for i in range(3)]
 MASKS = [np.asarray(Image.open(STORES / "masks" / f"{i}.png")) for i in range(3)]
 NAMES = 'classes = ["ground", "wall", "sky"]\n'
 
@@ -220,6 +220,7 @@ def test_a_check_of_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_a_list_of_imagedata_with_spaces_in_names(line: str, tmp_path: Path) -> None:
     for name in ("images", "masks"):
         shutil.copytree(STORES / name, tmp_path / name)
+    (tmp_path / "images" / "0.png").rename(tmp_path / "images" / "0 a.png")
     (tmp_path / "train.txt").write_text(line)
     (tmp_path / "dataset.toml").write_text(f'list = "train.txt"\n{NAMES}')
     found = open_dataset(tmp_path).read("0 a")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,7 @@ def test_a_score_decides_what_is_told(
     [
         ([], 2, "--mean B,G,R"),
         (["--mean", "1,2"], 2, "the net's input data is (1, 3, 32, 32)"),
-        (["--mean", "grey"], 2, "expected numbers"),
+        (["--mean", "grey"], 2, "neither numbers such as"),
         (["--mean", "0,0,0", "--least-score", "2"], 2, "least-score"),
         (["--mean", "0,0,0", "--classes", "/nothing/here"], 2, "classes"),
     ],
@@ -116,3 +117,32 @@ def test_verify_compares_detections_as_sets_and_at_a_size_that_the_net_takes(
     assert run(["verify", str(tmp_path / "ssd.safetensors"), "--against", caffe, "--prototxt", prototxt]) == 0
     said = next(line for line in capsys.readouterr().out.splitlines() if "opencv" in line)
     assert said.startswith("ok") and "found" in said
+
+
+def test_a_video_has_its_objects_drawn_and_on_record(
+    files: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("av", reason="PyAV: pip install fcn-port[video]")
+    from fcn_port.predict.video import VideoWriter, opened_video
+
+    with (tmp_path / "drive.mp4").open("wb") as file:
+        writer = VideoWriter(file, Fraction(10))
+        for i in range(4):
+            box = (0.25, 0, 0.5, 0.25) if i % 2 else (0.5, 0.5, 0.75, 0.75)
+            writer.write(np.asarray(drawn((64, 128), (box, RED)).convert("RGB")), i / 10)
+        writer.close()
+    call = ["predict", *files, str(tmp_path / "drive.mp4"), "--mean", "0,0,0", "-o", str(tmp_path / "out")]
+    assert run(call) == 0
+    assert "4 red thing, over 4 frames" in capsys.readouterr().out
+    lines = [json.loads(line) for line in (tmp_path / "out" / "drive.detections.jsonl").read_text().splitlines()]
+    assert [(each["frame"], len(each["detections"])) for each in lines] == [(i, 1) for i in range(4)]
+    assert lines[0]["detections"][0]["box"] != lines[1]["detections"][0]["box"]
+    with opened_video(tmp_path / "out" / "drive.detections.mp4") as (_, frames):
+        assert [frame.image.shape for frame in frames] == [(128, 64, 3)] * 4
+    assert run([*call, "--frames", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["videos"][0]["frames"] == 2
+    assert run([*call, "--coco", str(tmp_path / "c.json")]) == 2
+    (tmp_path / "cut.mp4").write_bytes((tmp_path / "drive.mp4").read_bytes()[:200])
+    cut = ["predict", *files, str(tmp_path / "cut.mp4"), "--mean", "0,0,0", "-o", str(tmp_path / "o2")]
+    assert run(cut) in (1, 3)
+    assert not list((tmp_path / "o2").glob("cut*"))

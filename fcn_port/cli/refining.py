@@ -1,0 +1,44 @@
+"""The options --flip, --scales and --crf: better labels for more work, the same in every verb that labels images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ..evaluation.predicting import Refinement
+    from ..predict.views import Views
+
+_OPTIONS = (
+    click.option("--flip", is_flag=True, help="Average the probabilities of the image and of its mirror image."),
+    click.option("--scales", metavar="S,S...", help="Average over the image at these sizes, such as 0.75,1,1.25."),
+    click.option("--crf", is_flag=True, help="Refine labels by a dense CRF: like colours nearby get like labels."),
+)
+
+
+def refine_options(command: Any) -> Any:
+    """The options on a verb."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def views_of(flip: bool, scales: str | None) -> Views:
+    """The views that --flip and --scales ask for; BadParameter for what are no scales."""
+    from ..predict.views import Views
+
+    try:
+        return Views(flip, (1.0,) if scales is None else tuple(float(part) for part in scales.split(",")))
+    except ValueError as error:
+        said = f"{scales}: expected numbers from above 0 to 16, such as 0.75,1,1.25"
+        raise click.BadParameter(said, param_hint="'--scales'") from error
+
+
+def refinement(given: dict[str, Any]) -> Refinement:
+    """The refinement that the options ask for; their values are taken out of `given`."""
+    from ..evaluation.predicting import Refinement
+    from ..predict.dense_crf import DenseCrf
+
+    views = views_of(given.pop("flip"), given.pop("scales"))
+    return Refinement(views, DenseCrf() if given.pop("crf") else None)

@@ -1,0 +1,188 @@
+"""The TEST nets of a solver, run on the way as Caffe's solver does (src/caffe/solver.cpp of BVLC Caffe).
+
+Before the update of an iteration that test_interval divides, also before the first one where test_initialization says
+so, and after the last one (Step, lines 212-221; Solve, 329-331), each TEST net takes over the weights
+(ShareTrainedLayersWith) and runs test_iter batches; each output is averaged over them (Test, 345-417). Its data layer
+goes on where it was in its list, as a data layer does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from converters.errors import NetError
+from converters.execution import CaffeNet
+from converters.formats import SolverSpec, read_prototxt
+from converters.net import LayerSpec, NetSpec
+from converters.passes import chosen, filter_phase, prepare
+
+from ..data.inputs import inputs_of
+from ..data.records import DataSet
+from .errors import TrainingError
+from .feed import Batch, Feed
+from .losses import Loss, SoftmaxWithLoss, losses_of
+from .source import batch_size_of
+from .task import TrainingTask
+from .transforms import Transform, Variation, transforms_in
+
+
+@dataclass(frozen=True)
+class CaffeAccuracy:
+    """Caffe's Accuracy: the share of pixels whose label is among the `top_k` best (accuracy_layer.cpp, Forward_cpu).
+
+    A score equal to the label's own counts as better, as there; without a pixel that counts it is 0.
+    """
+
+    name: str
+    score: str
+    label: str
+    top_k: int = 1
+    axis: int = 1
+    ignore_label: int | None = None
+
+    def __call__(self, blobs: Mapping[str, Tensor]) -> float:
+        """The accuracy of these scores (n, classes, h, w) for labels (n, h, w)."""
+        scores = blobs[self.score]
+        axis = self.axis % scores.dim()
+        shape = (*scores.shape[:axis], 1, *scores.shape[axis + 1 :])
+        labels = blobs[self.label].reshape(shape).long()
+        counted = torch.ones_like(labels, dtype=torch.bool)
+        if self.ignore_label is not None:
+            counted = labels != self.ignore_label
+        own = scores.gather(axis, labels.where(counted, labels.new_zeros(())))
+        better = (scores >= own).sum(axis, keepdim=True) - 1
+        count = int(counted.sum())
+        return float(((better < self.top_k) & counted).sum()) / count if count else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class TestNet:
+    """A TEST net: its losses and accuracies by the blob that each makes, the batches it is fed, and how many a test."""
+
+    __test__ = False  # no test of pytest's
+
+    net: CaffeNet
+    outputs: Mapping[str, Loss | CaffeAccuracy]
+    batches: Iterator[Batch]
+    count: int
+    crop: int = 0
+
+    def run(self, weights: Mapping[str, Tensor], device: torch.device) -> dict[str, float]:
+        """The mean of each output over `count` batches, by blob in the order of names, as Caffe has them."""
+        self.net.load_state_dict(dict(weights), strict=False)
+        self.net.to(device).eval()
+        sums = dict.fromkeys(sorted(self.outputs), 0.0)
+        with torch.no_grad():
+            for batch in islice(self.batches, self.count):
+                blobs = {name: _centre(blob, self.crop).to(device) for name, blob in batch.blobs.items()}
+                found = self.net(**{name: blobs[name] for name in self.net.inputs})
+                named = found if isinstance(found, Mapping) else {self.net.outputs[0]: found}
+                for name in sums:
+                    sums[name] += float(self.outputs[name]({**blobs, **named}))
+        return {name: total / self.count for name, total in sums.items()}
+
+    def loss(self, found: Mapping[str, float]) -> float:
+        """The losses of what was found, with their weights, added up: Caffe's "Test loss"."""
+        return sum(each.weight * found[name] for name, each in self.outputs.items() if isinstance(each, Loss))
+
+
+@dataclass(frozen=True)
+class TestSchedule:
+    """The tests of a run: every `interval` updates each of `nets`; before the first one with `first`."""
+
+    __test__ = False
+
+    interval: int = 0
+    first: bool = True
+    nets: tuple[TestNet, ...] = field(default=())
+
+    def is_due(self, iteration: int) -> bool:
+        """True where Caffe tests before the update that follows `iteration` of them."""
+        return bool(self.nets) and iteration % self.interval == 0 and (iteration > 0 or self.first)
+
+
+def tests_of(solver: SolverSpec, train: NetSpec, task: TrainingTask, data: DataSet, *, workers: int) -> TestSchedule:
+    """The TEST nets that a solver asks for, on the images of `data` in the order of their list.
+
+    Raises NetError for a TEST net that judges nothing or has a layer with weights that is not trained, TrainingError
+    where the solver does not say how many batches a test has.
+    """
+    if not solver.test_interval or not solver.test_iter:
+        if solver.test_interval and solver.test_nets:
+            raise TrainingError(f"{solver.path or 'the solver'}: test_iter is missing, once for each test net")
+        return TestSchedule()
+    nets = [*(read_prototxt(solver.net_file(name)) for name in solver.test_nets)]
+    nets += [train] * (len(solver.test_iter) - len(nets))
+    made = [
+        _test_net(net, task, data, count=count, workers=workers)
+        for net, count in zip(nets, solver.test_iter, strict=True)
+    ]
+    return TestSchedule(solver.test_interval, solver.test_initialization, tuple(made))
+
+
+def _test_net(net: NetSpec, task: TrainingTask, data: DataSet, *, count: int, workers: int) -> TestNet:
+    spec = filter_phase(net, phase="TEST", level=chosen().level, stages=chosen().stages)
+    outputs = _outputs(spec)
+    judged = list(dict.fromkeys(each.score for each in outputs.values()))
+    test = CaffeNet(prepare(spec, phase="TEST"), outputs=judged)
+    missing = set(test.state_dict()) - set(task.net.state_dict())
+    if missing:
+        raise NetError(f"the TEST net has weights that are not trained: {min(missing)}", path=net.path)
+    transforms = transforms_in(spec)
+    said = next(iter(transforms.values()), Transform())
+    made = inputs_of(data, test.inputs)
+    recipes = tuple(transforms[each.name].recipe(each) if each.name in transforms else each for each in made.inputs)
+    feed = Feed(
+        data=data,
+        preprocessing=type(made)(recipes),
+        losses=tuple(_labels_of(each) for each in outputs.values()),
+        order="listed",
+        batch_size=batch_size_of(spec),
+        workers=workers,
+        variation=Variation(mirror=said.mirror),
+    )
+    return TestNet(test, outputs, feed.batches(), count, said.crop)
+
+
+def _outputs(spec: NetSpec) -> dict[str, Loss | CaffeAccuracy]:
+    """The losses and accuracies of a TEST net, by the blob that each makes."""
+    tops = {layer.name: layer.tops[0] for layer in spec.layers if layer.tops}
+    judges: list[Loss | CaffeAccuracy] = []
+    if any("Loss" in layer.type for layer in spec.layers):
+        judges += losses_of(spec)
+    judges += [_accuracy(layer) for layer in spec.layers if layer.type == "Accuracy"]
+    if not judges:
+        raise NetError("the TEST net has neither a loss nor an Accuracy", path=spec.path)
+    return {tops[each.name]: each for each in judges}
+
+
+def _accuracy(layer: LayerSpec) -> CaffeAccuracy:
+    param: Any = layer.message.accuracy_param
+    if len(layer.bottoms) != 2 or len(layer.tops) != 1:
+        raise NetError("an Accuracy of one top is expected, of scores and labels", where=layer.place)
+    ignored = param.ignore_label if param.HasField("ignore_label") else None
+    return CaffeAccuracy(layer.name, layer.bottoms[0], layer.bottoms[1], param.top_k, param.axis, ignored)
+
+
+def _labels_of(each: Loss | CaffeAccuracy) -> Loss:
+    """A loss by which the feed knows the labels of an output."""
+    if isinstance(each, Loss):
+        return each
+    return SoftmaxWithLoss(each.name, each.score, each.label, ignore_label=each.ignore_label)
+
+
+def _centre(blob: Tensor, crop: int) -> Tensor:
+    """The middle crop x crop of a blob (..., h, w), as data_transformer.cpp cuts it at TEST; all of it for 0."""
+    if not crop:
+        return blob
+    h, w = blob.shape[-2:]
+    if min(h, w) < crop:
+        raise TrainingError(f"crop_size {crop} at TEST, and an image of {h}x{w}")
+    top, left = (h - crop) // 2, (w - crop) // 2
+    return blob[..., top : top + crop, left : left + crop]
