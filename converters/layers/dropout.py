@@ -12,7 +12,7 @@ import numpy as np
 from ..net.python_form import Form, number
 from ..net.reach import PIXEL, Reach
 from .base import Layer, Neuron, find_layer, refuse, register_layer
-from .fork import fork_fields
+from .fork import fork_fields, fork_message
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,6 +102,22 @@ class SpatialDropout(Dropout):
 
     def to_python(self, site: Site) -> Form:
         return _dropped(self, site, "F.dropout2d")
+
+
+@register_layer("Pushin")
+@dataclass(frozen=True)
+class Pushin(Dropout):
+    """Dropout under another name, its ratio in pushin_param.
+
+    Source: jwcom79/myproject, src/caffe/layers/pushin_layer.cu. Without a GPU that fork computes something else (pushin_layer.cpp): one element more of the batch with each pass.
+    """
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Pushin:
+        ratio = fork_message(spec, "pushin_param").number("pushin_ratio", 0.5)
+        if not 0 < ratio < 1:
+            raise refuse(spec, f"pushin_ratio is {ratio}; it must be between 0 and 1")
+        return cls(ratio)
 
 
 @register_layer("Python")

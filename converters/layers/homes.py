@@ -102,6 +102,7 @@ HOMES: Mapping[str, str] = {
     "PriorBox": "prior_box",
     "PriorBoxClustered": "prior_box",
     "Proposal": "proposal",
+    "Pushin": "dropout",
     "Python": "dropout",
     "Python:ActionsDetectionOutputLayer": "actions",
     "Python:ClusterDetections": "detectnet",

@@ -357,3 +357,26 @@ def test_another_number_of_anchors_is_refused() -> None:
             "python_param { layer: 'ActionsDetectionOutputLayer' param_str: \"{'num_anchors': 3}\" }",
             bottoms=3,
         )
+
+
+# Pushin (pushin_layer.cu) and BatchNorm (batch_norm_layer.cpp) where nothing is left of a number
+
+
+def test_pushin_drops_in_training_alone() -> None:
+    x = torch.ones(1, 50, 10, 10)
+    layer = make("Pushin", "pushin_param { pushin_ratio: 0.2 }")
+    assert torch.equal(layer.forward([x], ())[0], x)
+    (dropped,) = layer.forward([x], (), training=True)
+    assert set(dropped.unique().tolist()) == {0.0, 1.25} and 0.15 < float((dropped == 0).float().mean()) < 0.25
+    with pytest.raises(NetError, match="between 0 and 1"):
+        make("Pushin", "pushin_param { pushin_ratio: 1 }")
+
+
+@pytest.mark.parametrize("eps", [1e-5, 1e-3])
+@pytest.mark.parametrize("shape", [(1, 3), (1, 3, 1, 1)])
+def test_batch_norm_over_one_value_is_zero(eps: float, shape: tuple[int, ...]) -> None:
+    """A batch of one value for each channel is its own mean; PyTorch's batch_norm refuses it."""
+    layer = make("BatchNorm", f"batch_norm_param {{ use_global_stats: false eps: {eps} }}")
+    blobs = (torch.zeros(3), torch.ones(3), torch.ones(1))
+    for training in (False, True):
+        assert not run(layer, values("x", *shape) * 100, blobs=blobs, training=training)[0].any()
