@@ -109,7 +109,8 @@ class SpatialDropout(Dropout):
 class Pushin(Dropout):
     """Dropout under another name, its ratio in pushin_param.
 
-    Source: jwcom79/myproject, src/caffe/layers/pushin_layer.cu. Without a GPU that fork computes something else (pushin_layer.cpp): one element more of the batch with each pass.
+    Source: jwcom79/myproject, src/caffe/layers/pushin_layer.cu. Without a GPU that fork computes something else
+    (pushin_layer.cpp): one element more of the batch with each pass.
     """
 
     @classmethod
