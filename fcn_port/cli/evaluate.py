@@ -18,7 +18,7 @@ from ..data.places import data_dir
 from .bringing import here, looks_like_a_name
 from .device import device_option, find_device
 from .engine import RunOptions, engine_option, padded_option, precision_option, run_as_told
-from .given_net import changed_for
+from .given_net import changed_for, prototxt_option
 from .input_options import input_change, input_options
 from .like import card_like
 from .names import classes_option, with_classes
@@ -44,6 +44,7 @@ _File = click.Path(dir_okay=False, path_type=Path)
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(RunOptions):
     like: str | None
+    prototxt: Path | None
     limit: int | None
     workers: int
     skip_bad: bool
@@ -68,6 +69,7 @@ class EvaluateOptions(RunOptions):
 @click.option("--data", "folder", type=DATA_PATH, help="The data set: a folder, such as VOCdevkit/VOC2011, or a .toml.")
 @click.option("--split", help="A list in the data set, or the path of one; else the one that was published.")
 @click.option("--like", metavar="RELEASE", help="Make inputs as for RELEASE, and compare with its published numbers.")
+@prototxt_option
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first images of the split.")
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Threads that decode ahead.")
 @click.option("--skip-bad", is_flag=True, help="Count and list missing or damaged files instead of stopping.")
@@ -148,7 +150,7 @@ class _Evaluations:
             find_release(like or name)
         known = releases().get(like or name)
         data = self._data(known.dataset.name if known else None)
-        net = load(here(name, active=self.processes.first), self.device)
+        net = load(here(name, active=self.processes.first), self.device, prototxt=self.options.prototxt)
         if like is not None:
             attach(net, card_like(like, definition(net)))
         data = self._counted(data, net)
@@ -215,6 +217,8 @@ class _Evaluations:
 def _refuse_nonsense(weights: tuple[str, ...], options: EvaluateOptions) -> None:
     if not weights:
         raise click.UsageError("which weights? Name a release, such as voc-fcn8s, or a file")
+    if options.prototxt is not None and len(weights) > 1:
+        raise click.UsageError("--prototxt is the net of one file; give one")
     if options.as_csv and options.as_json:
         raise click.UsageError("--csv and --json: one of them")
     if options.no_cache and options.cache is not None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from fcn_port.cli import run
@@ -69,6 +70,24 @@ def test_the_table(common: list[str], capsys: pytest.CaptureFixture[str]) -> Non
     assert rows["star"][1:3] == [f"{100 * found.iu[4]:.2f}", f"{100 * found.accuracy[4]:.2f}"]
     assert rows["mean IU"][-1] == f"{100 * found.mean_iu:.2f}"
     assert "6 of 6 images" in err
+
+
+def test_the_net_of_a_file_that_holds_none(
+    common: list[str], shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a .pth of another net than those that are written out here."""
+    text = (
+        'input: "data" input_shape { dim: [1, 3, 9, 9] } layer { name: "x" type: "Convolution" bottom: "data" '
+        'top: "score" convolution_param { num_output: 7 kernel_size: 1 } }'
+    )
+    (tmp_path / "x.prototxt").write_text(text)
+    torch.save({"x.weight": torch.ones(7, 3, 1, 1), "x.bias": torch.arange(7.0)}, tmp_path / "x.pth")
+    call = ["evaluate", str(tmp_path / "x.pth"), *common[2:], "--json"]
+    assert run(call) == 3 and "prototxt" in capsys.readouterr().err
+    assert run([*call, "--prototxt", str(tmp_path / "x.prototxt")]) == 0
+    (tmp_path / "found.json").write_text(capsys.readouterr().out)
+    counts = read_evaluation(tmp_path / "found.json").histogram()
+    assert counts[:, 6].sum() == counts.sum() > 0, "the largest bias is that of the last class"
 
 
 def test_json_csv_and_markdown(common: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -217,6 +236,7 @@ def test_weights_that_cannot_be_had_do_not_stop_the_others(
         (["evaluate", "NOWHERE.caffemodel", "--data", "SHAPES"], 2, "NOWHERE.caffemodel"),
         (["evaluate", "WEIGHTS", "--data", "SHAPES", "--split", "vall"], 2, "there are train, trainval, val"),
         (["evaluate", "WEIGHTS", "--data", "SHAPES", "--csv", "--json"], 2, "one of them"),
+        (["evaluate", "WEIGHTS", "sample", "--prototxt", "WEIGHTS", "--data", "SHAPES"], 2, "the net of one file"),
         (["evaluate", "WEIGHTS", "--data", "SHAPES", "--like", "voc-fcn"], 2, "no release called 'voc-fcn'"),
         (["evaluate", "WEIGHTS", "--data", "SHAPES", "--device", "cuda:9"], 2, "cannot be used here"),
         (["evaluate", "WEIGHTS", "--data", "SHAPES", "--limit", "0"], 2, "--limit"),
