@@ -33,6 +33,9 @@ CHECKPOINTS = ("model_state_dict", "state_dict", "model", "net")
 _PARALLEL = "module."
 
 _HINT = "save one with torch.save(net.state_dict(), path)"
+_NUMPY_HINT = (
+    'where you trust the file: torch.save(torch.load(path, weights_only=False)["model_state_dict"], new), and read that'
+)
 _LEGACY_PICKLES = 5
 _MOST_AXES = 64
 """Of a tensor in PyTorch."""
@@ -263,6 +266,9 @@ class _Judge:
             return self._tensor(*arguments)
         if name == "torch._utils _rebuild_parameter" and type(arguments) is tuple and arguments[:1] == (_TENSOR,):
             return _TENSOR
+        if name.startswith("numpy"):
+            problem = "this is a checkpoint with values of numpy's beside the tensors, which only unpickling reads"
+            raise CaffeFormatError(problem, hint=_NUMPY_HINT)
         what = _REFUSED.get(name.rpartition(" ")[2], f"a call of {name:.80}")
         raise CaffeFormatError(f"this is not a PyTorch state dict: {what}; expected dense tensors", hint=_HINT)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -52,6 +53,15 @@ def test_state_dicts_as_training_programs_keep_them(form: str, tmp_path: Path) -
     torch.save(state if name in ("plain", "module.") else {name: state, "epoch": 3}, tmp_path / "x.pth")
     net = load(tmp_path / "x.pth")
     assert all(torch.equal(value, net.state_dict()[key]) for key, value in load(SAMPLE).state_dict().items())
+
+
+def test_a_checkpoint_with_numbers_of_numpys_says_how_to_take_the_weights_out(tmp_path: Path) -> None:
+    """As torchfcn's trainer writes it (trainer.py: best_mean_iu)."""
+    state = load(SAMPLE).state_dict()
+    torch.save({"model_state_dict": state, "best_mean_iu": np.float64(0.5)}, tmp_path / "model_best.pth.tar")
+    with pytest.raises(converters.CaffeFormatError, match="values of numpy's beside the tensors") as caught:
+        load(tmp_path / "model_best.pth.tar")
+    assert 'weights_only=False)["model_state_dict"]' in str(caught.value)
 
 
 def test_convert_writes_what_the_ending_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
