@@ -16,6 +16,9 @@ _NUMBERS = {field.name: field.number for field in message_type("BlobProto").fiel
 _LEGACY_DIMS = tuple(_NUMBERS[name] for name in ("num", "channels", "height", "width"))
 _SHAPE, _DATA, _DOUBLE_DATA = _NUMBERS["shape"], _NUMBERS["data"], _NUMBERS["double_data"]
 _RAW_TYPE, _RAW_DATA = _NUMBERS["raw_data_type"], _NUMBERS["raw_data"]
+_VIDEO_DIMS, _VIDEO_DATA = (1, 2, 3, 4, 5), 6
+"""C3D's own numbers: num, channels, length, height, width, and data where Caffe has diff (facebook/C3D, C3D-v1.0,
+src/caffe/proto/caffe.proto, BlobProto)."""
 _SHAPE_DIM = 1
 _MAX_AXES = 32
 """blob.hpp, kMaxBlobAxes."""
@@ -33,13 +36,15 @@ def read_blob(message: Message) -> np.ndarray:
     """The blob of a BlobProto: a read-only array in the file's own shape and type, a view wherever that is possible.
 
     Legacy dims (num, channels, height, width) give four axes and win over `shape`; double_data wins over data
-    (blob.cpp, FromProto); raw_data is NVCaffe's and OpenCV's; diff is passed over.
+    (blob.cpp, FromProto); raw_data is NVCaffe's and OpenCV's; diff is passed over. C3D's blobs, told by a whole number
+    where Caffe has data, have five axes.
     """
     found: _Found = defaultdict(list)
     for field in message.fields():
         found[field.number].append(field)
-    shape = _read_shape(message, found)
-    values = _read_values(message, found)
+    video = bool(found[_DATA]) and all(field.wire_type == VARINT for field in found[_DATA])
+    shape = _checked(message, _dims_by_number(message, found, _VIDEO_DIMS) if video else _read_dims_of(message, found))
+    values = _read_floats(message, found[_VIDEO_DATA]) if video else _read_values(message, found)
     if values.size != prod(shape):
         raise WireError(
             f"shape {'x'.join(map(str, shape)) or '()'} needs {prod(shape)} values; found {values.size}",
@@ -48,16 +53,26 @@ def read_blob(message: Message) -> np.ndarray:
     return values.reshape(shape)
 
 
-def _read_shape(message: Message, found: _Found) -> Shape:
+def _read_dims_of(message: Message, found: _Found) -> list[int]:
     if any(number in found for number in _LEGACY_DIMS):
-        dims = [read_int(message.buffer, found[n][-1]) if n in found else 0 for n in _LEGACY_DIMS]
-    else:
-        dims = [dim for field in found[_SHAPE] for dim in _read_dims(message.inside(field))]
+        return _dims_by_number(message, found, _LEGACY_DIMS)
+    return [dim for field in found[_SHAPE] for dim in _read_dims(message.inside(field))]
+
+
+def _dims_by_number(message: Message, found: _Found, numbers: tuple[int, ...]) -> list[int]:
+    return [read_int(message.buffer, found[n][-1]) if found.get(n) else 0 for n in numbers]
+
+
+def _checked(message: Message, dims: list[int]) -> Shape:
     if len(dims) > _MAX_AXES:
         raise WireError(f"a shape of {len(dims)} axes or more; Caffe has {_MAX_AXES}", where=f"offset {message.start}")
     if min(dims, default=0) < 0 or prod(dim or 1 for dim in dims) > _MAX_PRODUCT:
         raise WireError(f"an impossible shape: {'x'.join(map(str, dims))}", where=f"offset {message.start}")
     return tuple(dims)
+
+
+def _read_floats(message: Message, fields: list[Field]) -> np.ndarray:
+    return read_numbers(message.buffer, (expect(field, BYTES, FIXED32) for field in fields), FLOAT32)
 
 
 def _read_dims(shape: Message) -> list[int]:
@@ -77,7 +92,7 @@ def _read_values(message: Message, found: _Found) -> np.ndarray:
     doubles = read_numbers(message.buffer, (expect(f, BYTES, FIXED64) for f in found[_DOUBLE_DATA]), FLOAT64)
     if doubles.size:
         return doubles
-    floats = read_numbers(message.buffer, (expect(f, BYTES, FIXED32) for f in found[_DATA]), FLOAT32)
+    floats = _read_floats(message, found[_DATA])
     if floats.size or not found[_RAW_DATA]:
         return floats
     number = read_int(message.buffer, found[_RAW_TYPE][-1]) if found[_RAW_TYPE] else 0

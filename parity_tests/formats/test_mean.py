@@ -37,3 +37,20 @@ def test_too_few_values(tmp_path: Path) -> None:
     with pytest.raises(CaffeFormatError, match="1x3x256x256 needs 196608 values; found 2") as caught:
         read_mean(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_mean_of_c3d_has_five_axes(tmp_path: Path, packed: bool) -> None:
+    """C3D's BlobProto (C3D-v1.0, caffe.proto): length is 3, height 4, width 5, data 6 and diff 7."""
+    mean = np.arange(2 * 4 * 3 * 5, dtype=np.float32).reshape(1, 2, 4, 3, 5)
+    dims = b"".join(bytes([number << 3, size]) for number, size in enumerate(mean.shape, 1))
+    raw = mean.tobytes()
+    data = bytes([6 << 3 | 2]) + bytes([0x80 | len(raw) & 0x7F, len(raw) >> 7]) + raw
+    if not packed:
+        data = b"".join(bytes([6 << 3 | 5]) + value.tobytes() for value in mean.ravel())
+    path = tmp_path / "mean.binaryproto"
+    path.write_bytes(dims + data + bytes([7 << 3 | 2, 4]) + bytes(4))
+    np.testing.assert_array_equal(read_mean(path), mean)
+    path.write_bytes(dims + (b"" if packed else data[:-5]))
+    with pytest.raises(CaffeFormatError, match=f"1x2x4x3x5 needs 120 values; found {0 if packed else 119}"):
+        read_mean(path)
