@@ -18,6 +18,7 @@ from benchmarks.coverage.processes import Limits, run_all
 from benchmarks.coverage.sources import Source, sources
 from benchmarks.coverage.stages import OURS, Outcome, try_stages
 from parity_tests.limited import linux_only
+from parity_tests.without_torch import needs_torch
 
 GOOD = """
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 16 dim: 16 } } }
@@ -30,6 +31,7 @@ TEXT = "this is no net"
 
 
 @linux_only
+@needs_torch
 def test_every_stage_and_cause_is_in_the_table(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "nets.zip", "w") as archive:
         for name, text in {"a.prototxt": GOOD, "deep/b.prototxt": UNKNOWN, "c.prototxt": TEXT, "d.txt": GOOD}.items():
@@ -51,6 +53,7 @@ def test_every_stage_and_cause_is_in_the_table(tmp_path: Path) -> None:
     assert [each["end"] for each in first["a.prototxt"][:4]] == ["ok"] * 4
 
 
+@needs_torch
 def test_opencv_computes_the_same() -> None:
     pytest.importorskip("cv2")
     ends = {outcome.stage: outcome for outcome in try_stages(Source("a", GOOD.encode()), (*OURS, "opencv"))}
@@ -92,6 +95,7 @@ def test_double_precision_is_the_judge(ours: float, theirs: float, equal: bool) 
     assert len(asked) <= 1
 
 
+@needs_torch
 @pytest.mark.parametrize(("given", "end"), [("use_global_stats: false", "none"), ("", "ok")])
 def test_opencvs_own_batch_statistics_are_said(given: str, end: str) -> None:
     pytest.importorskip("cv2")
@@ -122,6 +126,7 @@ def test_a_net_that_hangs_is_ended(waits: bool, cause: str, monkeypatch: pytest.
 
 
 @linux_only
+@needs_torch
 def test_a_net_may_not_take_more_memory() -> None:
     huge = GOOD.replace("dim: 16 dim: 16", "dim: 20000 dim: 20000")
     (row,) = run_all([Source("huge", huge.encode())], OURS, jobs=1, limits=Limits(memory_gib=0.5))

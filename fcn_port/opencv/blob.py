@@ -2,7 +2,8 @@
 
 The pixels are interpolated as OpenCV does it for 8 bits, with weights of 11 bits (opencv/opencv,
 modules/imgproc/src/resize.cpp: INTER_RESIZE_COEF_BITS, HResizeLinear, VResizeLinear); what follows is arithmetic in
-float32 (modules/dnn/src/dnn_utils.cpp, blobFromImagesWithParams).
+float32 (modules/dnn/src/dnn_utils.cpp, blobFromImagesWithParams), as OpenCV 4.11 and newer do it: older ones round it
+otherwise, and 4.8 takes the mean in the order of the image.
 """
 
 from __future__ import annotations
