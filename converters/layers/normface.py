@@ -222,7 +222,7 @@ class UnitChannels(Layer):
 
 @register_layer("ChannelScale")
 @dataclass(frozen=True)
-class ChannelScale(Layer):
+class NormFaceChannelScale(Layer):
     """The first bottom (n, c, ...) times the second, one number for each place (n, 1, ...), for all channels.
 
     With `global_scale` its one blob, held between min_global_scale and max_global_scale, in place of the second bottom;
@@ -238,7 +238,7 @@ class ChannelScale(Layer):
     top_count: ClassVar[tuple[int, float]] = (1, 2)
 
     @classmethod
-    def parse(cls, spec: LayerSpec) -> ChannelScale:
+    def parse(cls, spec: LayerSpec) -> NormFaceChannelScale:
         message = fork_message(spec, "channel_scale_param")
         one = message.flag("global_scale", default=False)
         if len(spec.tops) > 1 and not one:

@@ -71,7 +71,7 @@ def test_lines_in_text_and_tables_are_ones_that_the_program_takes(page: Path) ->
     [
         ("fcn-port predikt sample a.jpg", "no verb"),
         ("fcn-port predict sample a.jpg --overlays", "No such option"),
-        ("fcn-port predict sample", "Missing"),
+        ("fcn-port edges sample", "Missing"),
         ("fcn-port export sample --to onix", "onix"),
         ("fcn-port predict sample a.jpg --batch many", "many"),
         ("make demos", "no target"),
