@@ -88,22 +88,40 @@ def classify(
     known already. Raises ImageError for an image that cannot be read, NetError for a net that gives no classes of an
     image, ValueError for one that does not say how its input is made.
     """
+    return classify_all(net, [image], preprocessing=preprocessing, names=names, outputs=outputs)[0]
+
+
+def classify_all(
+    net: nn.Module,
+    images: Sequence[ImageLike],
+    *,
+    preprocessing: Preprocessing | None = None,
+    names: tuple[str, ...] | None = None,
+    outputs: NetOutputs | None = None,
+) -> list[Classification]:
+    """The classes of several images in one pass of the net; otherwise as `classify`.
+
+    Images of any sizes, since each is resized to the net's input; of one size for a net that has none.
+    """
     outputs = outputs or outputs_of(net)
     recipe = recipe_of(net, preprocessing)
-    pixels = read_image(image, kind=recipe.kind)
+    pixels = [read_image(image, kind=recipe.kind) for image in images]
     size = _input_size(net)
-    seen = pixels if size is None else fitted(pixels, size, recipe.resize)
-    given = run_net(net, [seen], recipe)
-    for name, each in given.items():
-        meaning = outputs.meaning(name, each.shape)
+    given = run_net(net, [each if size is None else fitted(each, size, recipe.resize) for each in pixels], recipe)
+    for name, output in given.items():
+        meaning = outputs.meaning(name, output.shape)
         if meaning.kind == "classes":
+            if output.ndim == 0 or len(output) != len(pixels):
+                raise NetError(f"its output {name or 'blob'} is {tuple(output.shape)} for {len(pixels)} images")
             known = getattr(net, "classes", None) or {}
             own = names if names is not None else known.get(name) or next(iter(known.values()), ())
-            ranked = meaning.layer == "ArgMax"
-            found = _ranked(each[0], own) if ranked else _scored(each[0].flatten().float().cpu().numpy(), own)
-            return Classification(found, meaning.bounded, rgb_of(pixels))
+            rank = _ranked if meaning.layer == "ArgMax" else _scored
+            return [
+                Classification(rank(each, own), meaning.bounded, rgb_of(image))
+                for each, image in zip(output, pixels, strict=True)
+            ]
     raise NetError(
-        f"its output is {outputs.meaning(name, each.shape).said}",
+        f"its output is {outputs.meaning(name, output.shape).said}",
         hint="segment takes nets that label pixels, detect ones that find objects",
     )
 
@@ -129,7 +147,8 @@ def _input_size(net: nn.Module) -> tuple[int, int] | None:
     return (int(shape[2]), int(shape[3])) if len(shape) == 4 else None
 
 
-def _scored(scores: np.ndarray, names: tuple[str, ...]) -> tuple[ClassScore, ...]:
+def _scored(output: Tensor, names: tuple[str, ...]) -> tuple[ClassScore, ...]:
+    scores = output.flatten().float().cpu().numpy()
     order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")
     return tuple(ClassScore(int(i), class_name(names, int(i)), float(scores[i])) for i in order)
 

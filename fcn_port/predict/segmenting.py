@@ -257,7 +257,7 @@ class _Work:
         found, problem = {}, NetError("this net has no output")
         for name, each in given.items():
             try:
-                if len(each) != len(pixels):
+                if each.ndim == 0 or len(each) != len(pixels):
                     raise NetError(f"its output {name or 'blob'} is {tuple(each.shape)} for {len(pixels)} images")
                 found[name] = read_output(self.outputs, name, each, size)
             except NetError as error:

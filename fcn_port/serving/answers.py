@@ -10,36 +10,36 @@ from PIL import Image
 
 from ..detection import Detections
 from ..predict import Segmentation
+from ..predict.classifying import Classification
 from ..predict.run_lengths import to_coco
+from ..predict.segmenting import OfPixels
+from ..predict.value_map import ValueMap
 from .records import RefusedRequest
 from .seeing import Sight
 
 FORMATS: Mapping[str, str] = {
-    "json": "the classes with their shares, or the objects with their boxes",
-    "labels": "the labels as an indexed PNG, as predict writes it; not of objects",
-    "overlay": "the image tinted by class with a legend, or with boxes, as a PNG",
+    "json": "the classes with their shares, the range of values, the best classes, or the objects with their boxes",
+    "labels": "the labels as an indexed PNG, as predict writes it",
+    "overlay": "the image tinted by class with a legend, a map of values in greys, or the image with boxes, as a PNG",
     "coco": "COCO's results: run lengths of each class, or the boxes",
     "page": "a page for people",
 }
 """The forms of an answer, by the name that a request gives."""
 
 
-def outputs_of(sight: Segmentation | dict[str, Segmentation]) -> dict[str, Segmentation]:
-    """The segmentations by output, "" for the only one."""
-    return sight if isinstance(sight, dict) else {"": sight}
-
-
 def to_json(sight: Sight) -> dict[str, Any]:
-    """The classes or objects in JSON's types; sizes and boxes in pixels of the image."""
-    if isinstance(sight, Detections):
+    """The classes, values or objects in JSON's types; sizes and boxes in pixels of the image."""
+    if isinstance(sight, Detections | Classification):
         return sight.to_json()
-    outputs = outputs_of(sight)
-    h, w = next(iter(outputs.values())).labels.shape
-    return {
-        "height": h,
-        "width": w,
-        "outputs": [{"output": name, "classes": list(_classes(each))} for name, each in outputs.items()],
-    }
+    h, w = next(iter(sight.values())).image.shape[:2]
+    return {"height": h, "width": w, "outputs": [{"output": name, **_said(each)} for name, each in sight.items()]}
+
+
+def _said(seen: OfPixels) -> dict[str, Any]:
+    if isinstance(seen, ValueMap):
+        least, largest = seen.range
+        return {"channels": len(seen.values), "least": least, "largest": largest}
+    return {"classes": list(_classes(seen))}
 
 
 def _classes(seen: Segmentation) -> Iterator[dict[str, Any]]:
@@ -52,27 +52,38 @@ def coco_results(sight: Sight, image: int | str, output: str | None) -> list[dic
     """The records of COCO's results for an image of this id."""
     if isinstance(sight, Detections):
         return [{**each, "image_id": image} for each in sight.to_coco(str(image))]
-    return list(to_coco(chosen(sight, output), image))
+    return list(to_coco(labelled(sight, output, "json or overlay"), image))
 
 
-def chosen(sight: Segmentation | dict[str, Segmentation], output: str | None) -> Segmentation:
-    """The segmentation by the output that a request names, by default the first."""
-    outputs = outputs_of(sight)
-    if output is not None and output not in outputs:
-        raise RefusedRequest(400, f"the net has no output {output[:64]!r}; it has {', '.join(map(repr, outputs))}")
-    return next(iter(outputs.values())) if output is None else outputs[output]
+def chosen(sight: Sight, output: str | None, instead: str) -> OfPixels:
+    """The answer of the output that a request names, by default the first; 400 for a net without such ones."""
+    if isinstance(sight, Classification | Detections):
+        what = "finds objects" if isinstance(sight, Detections) else "names images"
+        raise RefusedRequest(400, f"this net {what} and labels no pixels; ask for {instead}")
+    if output is not None and output not in sight:
+        raise RefusedRequest(400, f"the net has no output {output[:64]!r}; it has {', '.join(map(repr, sight))}")
+    return next(iter(sight.values())) if output is None else sight[output]
+
+
+def labelled(sight: Sight, output: str | None, instead: str) -> Segmentation:
+    """The labels of the output that a request names, by default of the first that has some; 400 for none."""
+    if output is None and isinstance(sight, Mapping):
+        output = next((name for name, each in sight.items() if isinstance(each, Segmentation)), None)
+    found = chosen(sight, output, instead)
+    if not isinstance(found, Segmentation):
+        raise RefusedRequest(400, f"this output is a map of values and no labels; ask for {instead}")
+    return found
 
 
 def labels_picture(sight: Sight, output: str | None) -> Image.Image:
     """The labels as an indexed picture."""
-    if isinstance(sight, Detections):
-        raise RefusedRequest(400, "this net finds objects and labels no pixels; ask for json, coco or overlay")
-    return chosen(sight, output).label_image()
+    instead = "json, coco or overlay" if isinstance(sight, Detections) else "json"
+    return labelled(sight, output, instead if not isinstance(sight, Mapping) else "json or overlay").label_image()
 
 
 def overlay_picture(sight: Sight, output: str | None) -> Image.Image:
-    """The image with what is seen drawn on it."""
-    return sight.picture() if isinstance(sight, Detections) else chosen(sight, output).picture()
+    """The image with what is seen drawn on it; of values a picture of the first channel."""
+    return sight.picture() if isinstance(sight, Detections) else chosen(sight, output, "json").picture()
 
 
 def png(picture: Image.Image) -> bytes:

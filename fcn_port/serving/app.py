@@ -52,8 +52,8 @@ def make_app(
 
     `name` is shown; `names` are the host's own beside localhost and its addresses; `threads` run the net at a time, by
     default as many as the processor has cores, over up to `batch` images of one size each; of objects only scores from
-    `least` on are told. Raises NetError for a net that labels no pixels and finds no objects, ValueError for one that
-    does not say how its input is made.
+    `least` on are told. Raises NetError for a net that says nothing of images, ValueError for one that does not say how
+    its input is made.
     """
     look = look_through(net, least=least)
     try_out(net, look)

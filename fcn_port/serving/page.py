@@ -7,6 +7,7 @@ through `html`.
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
 from hashlib import sha256
 
 from PIL import Image
@@ -16,14 +17,25 @@ from converters.version import VERSION
 
 from ..detection import Detections
 from ..predict import Segmentation
+from ..predict.classifying import MOST_NAMED, Classification
+from ..predict.value_map import ValueMap
 from ..report.html import STYLE, Html, data_uri
-from .answers import coco_results, jpeg, outputs_of, overlay_picture, png, to_json
+from .answers import coco_results, jpeg, overlay_picture, png, to_json
 from .page_style import PAGE_STYLE, SCRIPT
 from .records import ServedNet, ServerLimits
 from .seeing import Sight
 
 _LONGEST = 1600
 """Pixels of the longer side of a picture on the page."""
+
+_VERBS = {
+    "labels": "labels pixels",
+    "values": "gives each pixel a value",
+    "classes": "names images",
+    "objects": "finds objects",
+}
+_MOST_CHANNELS = 3
+"""Channels of a map of values that the page shows."""
 
 _SCRIPT_DIGEST = b64encode(sha256(SCRIPT.encode()).digest()).decode("ascii")
 CONTENT_SECURITY_POLICY = (
@@ -35,7 +47,7 @@ CONTENT_SECURITY_POLICY = (
 
 def whole_page(net: ServedNet, limits: ServerLimits, result: Html = "") -> Html:
     """The page with a result, or with none yet."""
-    verb = "finds objects" if net.finds == "objects" else "labels pixels"
+    verb = _VERBS[net.finds]
     names = [name for each in net.classes.values() for name in each]
     known = f", {len(names)} classes" if names else ""
     megapixels, megabytes = limits.most_pixels / 1e6, limits.most_bytes / (1 << 20)
@@ -63,19 +75,61 @@ def result_part(sight: Sight, seconds: float) -> Html:
     """The part of the page with what is seen in an image, after so many seconds."""
     if isinstance(sight, Detections):
         return _objects(sight, seconds)
+    if isinstance(sight, Classification):
+        return _best_classes(sight, seconds)
     told = _json_address(to_json(sight))
-    parts = [
-        _labels(name, each, seconds, number, told)
-        for number, (name, each) in enumerate(outputs_of(sight).items(), start=1)
-    ]
-    return "".join(parts)
+    return "".join(
+        (_values if isinstance(each, ValueMap) else _labels)(name, each, seconds, number, told)  # type: ignore[operator]
+        for number, (name, each) in enumerate(sight.items(), start=1)
+    )
+
+
+def _best_classes(seen: Classification, seconds: float) -> Html:
+    h, w = seen.image.shape[:2]
+    best = seen.found[:MOST_NAMED]
+    rows = "".join(
+        _row(each.name, seen.shown(each), 100 * (each.score or 0.0) if seen.probabilities else 0.0, None)
+        for each in best
+    )
+    picture = _photograph(Image.fromarray(seen.image))
+    return (
+        f"<section><h2>{html(best[0].name) if best else 'Nothing'}</h2><p>{w} x {h} pixels in {seconds:.2f} s</p>"
+        f'<div class="seen"><figure class="views"><div><img class="only" src="{picture}" alt="Image"></div></figure>'
+        f'<div><div class="legend best">{rows}</div>'
+        f"{_links(('JSON', 'result.json', _json_address(to_json(seen))))}</div></div></section>\n"
+    )
+
+
+def _values(name: str, seen: ValueMap, seconds: float, number: int, told: str) -> Html:
+    h, w = seen.image.shape[:2]
+    title = f"{name}: " if name else ""
+    shown = range(min(len(seen.values), _MOST_CHANNELS - 1))
+    pictures = [seen.picture(channel) for channel in shown]
+    views = (
+        *((seen.name(channel) if len(seen.values) > 1 else "Values", _photograph(each))
+          for channel, each in zip(shown, pictures, strict=True)),
+        ("Image", _photograph(Image.fromarray(seen.image))),
+    )  # fmt: skip
+    low, high = seen.shown
+    least, largest = seen.range
+    more = f", the first {len(pictures)} of {len(seen.values)} channels" if len(seen.values) > len(pictures) else ""
+    links = _links(("Values as PNG", f"map{number}.png", data_uri(png(pictures[0]), kind="png")),
+                   ("JSON", "result.json", told))  # fmt: skip
+    return (
+        f"<section><h2>{html(title)}{w} x {h} pixels in {seconds:.2f} s</h2>"
+        f'<div class="seen">{_views(views, number)}<div><p>Values from {least:.4g} to {largest:.4g}{more}.</p>'
+        f'<div class="scale"><span>{low:.4g}</span><i></i><span>{high:.4g}</span></div>{links}</div></div></section>\n'
+    )
 
 
 def _labels(name: str, seen: Segmentation, seconds: float, number: int, told: str) -> Html:
     h, w = seen.labels.shape
     title = f"{name}: " if name else ""
     flat = seen.label_image()
+    one = seen.kind == "independent" and seen.scores is not None and len(seen.scores) == 1  # edges, saliency
+    values = ValueMap(seen.scores, seen.bounded, seen.image) if one and seen.scores is not None else None
     views = (
+        *(() if values is None else (("Values", _photograph(values.picture())),)),
         ("Tinted", _photograph(seen.overlay())),
         ("Labels", _flat(flat)),
         ("Image", _photograph(Image.fromarray(seen.image))),
@@ -86,7 +140,7 @@ def _labels(name: str, seen: Segmentation, seconds: float, number: int, told: st
     )
     links = _links(
         ("Labels as PNG", f"labels{number}.png", data_uri(png(flat), kind="png")),
-        ("COCO run lengths", f"coco{number}.json", _json_address(coco_results(seen, 0, None))),
+        ("COCO run lengths", f"coco{number}.json", _json_address(coco_results({"": seen}, 0, None))),
         ("JSON", "result.json", told),
     )
     return (
@@ -99,7 +153,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %" if share >= 0.0005 else "< 0.1 %"
 
 
-def _views(views: tuple[tuple[str, str], ...], number: int) -> Html:
+def _views(views: Sequence[tuple[str, str]], number: int) -> Html:
     """Pictures of which one is shown, chosen by buttons that need no script."""
     buttons = "".join(
         f'<input type="radio" name="view{number}" id="view{number}-{i}"{" checked" if not i else ""}>'

@@ -24,10 +24,14 @@ button, .views label { font: inherit; color: var(--ink); background: var(--track
 .views img { display: none; width: 100%; height: auto; border-radius: .3rem }
 .views input:nth-of-type(1):checked ~ div img:nth-of-type(1),
 .views input:nth-of-type(2):checked ~ div img:nth-of-type(2),
-.views input:nth-of-type(3):checked ~ div img:nth-of-type(3), .views img.only { display: block }
+.views input:nth-of-type(3):checked ~ div img:nth-of-type(3),
+.views input:nth-of-type(4):checked ~ div img:nth-of-type(4), .views img.only { display: block }
 .legend { max-height: 32rem; overflow: auto } .legend .row { grid-template-columns: 9rem 1fr 4.2rem }
 .legend .key, td .key { margin-left: 0; border: 1px solid var(--line) }
-.key.none { background: none }
+.key.none { background: none } .best .key { display: none }
+.legend.best .row { grid-template-columns: minmax(9rem, 1.4fr) 1fr 4.2rem }
+.scale { display: flex; gap: .6rem; align-items: center; font-size: .85rem; font-variant-numeric: tabular-nums }
+.scale i { flex: 1; height: .8rem; border: 1px solid var(--line); background: linear-gradient(90deg, #000, #fff) }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums }
 th, td { text-align: left; padding: .15rem .9rem .15rem 0; white-space: pre; overflow-wrap: anywhere }
 th { color: var(--quiet) }

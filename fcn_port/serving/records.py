@@ -22,7 +22,8 @@ class ServerLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class ServedNet:
-    """A net as the server tells of it: its name, what it finds ("labels" or "objects"), classes and engine."""
+    """A net as the server tells of it: its name, what it finds ("labels", "values", "classes" or "objects"), classes
+    and engine."""
 
     name: str
     finds: str

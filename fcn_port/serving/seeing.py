@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -10,11 +10,13 @@ from converters.errors import NetError
 
 from ..detection import Detections, detect, finds_objects
 from ..nets import Net
-from ..predict import Segmentation, segment_all
+from ..predict.classifying import Classification, classify_all
+from ..predict.meaning import names_images, outputs_of
+from ..predict.segmenting import OfPixels, ReadOptions, read_all
 from .records import ServedNet
 
-Sight = Segmentation | dict[str, Segmentation] | Detections
-"""The labels of an image's pixels, those of a net with several outputs by output, or the objects."""
+Sight = Mapping[str, OfPixels] | Classification | Detections
+"""The labels or values of an image's pixels by output ("" for the only one), its classes, or its objects."""
 ImageLook = Callable[[list[np.ndarray]], list[Sight]]
 """Images (h, w, 3) uint8 RGB of one size to what is seen in each."""
 
@@ -26,19 +28,29 @@ def look_through(net: Net, *, least: float = 0.3) -> ImageLook:
     """The function for a net; of objects only scores from `least` on are given."""
     if finds_objects(net):
         return lambda images: [detect(net, image, threshold=least) for image in images]
-    return lambda images: list(segment_all(net, images, keep_scores=False))
+    outputs = outputs_of(net)
+    if names_images(net):
+        return lambda images: list(classify_all(net, images, outputs=outputs))
+    return lambda images: list(read_all(net, images, ReadOptions(keep_scores=False), outputs=outputs))
 
 
 def served_net(net: Net, name: str) -> ServedNet:
     """The record of a net that is served under `name`."""
-    kind = "objects" if finds_objects(net) else "labels"
-    return ServedNet(name=name, finds=kind, classes=dict(net.classes), engine=net.engine)
+    return ServedNet(name=name, finds=_finds(net), classes=dict(net.classes), engine=net.engine)
+
+
+def _finds(net: Net) -> str:
+    if finds_objects(net):
+        return "objects"
+    if names_images(net):
+        return "classes"
+    return "values" if {each.kind for each in outputs_of(net).expected.values()} == {"map"} else "labels"
 
 
 def try_out(net: Net, look: ImageLook) -> None:
     """Let a net see a grey picture once, so that a net which cannot be served is told before anybody asks.
 
-    NetError where it labels no pixels and finds no objects; ValueError for one that does not say how its input is made.
+    NetError where it says nothing of images; ValueError for one that does not say how its input is made.
     """
     own = next((shape[2:] for shape in net.inputs.values() if len(shape) == 4), _TRIAL)
     problems = []

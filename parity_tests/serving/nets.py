@@ -37,6 +37,32 @@ def largest_channel(names: Sequence[str] = NAMES) -> Net:
     return as_net(net)
 
 
+def of_whole_images(names: Sequence[str] = NAMES) -> Net:
+    """A net that names an image after the channel that is largest on average over its 16 x 16 pixels."""
+    more = """
+layer { name: "pool" type: "Pooling" bottom: "score" top: "pool" pooling_param { pool: AVE global_pooling: true } }
+layer { name: "prob" type: "Softmax" bottom: "pool" top: "prob" }
+"""
+    net = CaffeNet(parse_prototxt(PROTOTXT + more)).eval()
+    net.load_state_dict(largest_channel().state_dict())
+    recipe = InputRecipe("data", "color", "bgr", (0.0, 0.0, 0.0), scale=0.01)
+    attach(net, Card(preprocessing=Preprocessing((recipe,)), classes={"prob": tuple(names)}))
+    return as_net(net)
+
+
+def of_values(*, sigmoid: bool = False) -> Net:
+    """A net that gives each pixel its redness: a value of any size, or from 0 to 1."""
+    text = PROTOTXT.replace("num_output: 3", "num_output: 1")
+    if sigmoid:
+        text += 'layer { name: "edge" type: "Sigmoid" bottom: "score" top: "edge" }'
+    net = CaffeNet(parse_prototxt(text)).eval()
+    with torch.no_grad():
+        net.score.weight.copy_(torch.tensor([0.0, 0.0, 1.0])[None, :, None, None])  # type: ignore[union-attr]
+        net.score.bias.fill_(-100)  # type: ignore[union-attr]
+    attach(net, Card(preprocessing=Preprocessing((InputRecipe("data", "color", "bgr", (0.0, 0.0, 0.0)),))))
+    return as_net(net)
+
+
 def write_largest_channel(path: Path) -> None:
     """The net as a Caffe file, which says nothing of inputs and classes."""
     net = largest_channel()

@@ -20,7 +20,7 @@ from converters import CaffeNet, NetError, parse_prototxt
 from fcn_port.nets.net import as_net
 from parity_tests.detection.nets import ssd
 from parity_tests.predict.test_run_lengths import decoded
-from parity_tests.serving.nets import NAMES, largest_channel, png_of, stripes
+from parity_tests.serving.nets import NAMES, largest_channel, of_values, of_whole_images, png_of, stripes
 
 pytest.importorskip("starlette", reason="the extra `serve`")
 pytest.importorskip("prometheus_client", reason="the extra `serve`")
@@ -28,7 +28,7 @@ pytest.importorskip("python_multipart", reason="the extra `serve`")
 pytest.importorskip("uvicorn", reason="the extra `serve`")
 testclient = pytest.importorskip("starlette.testclient", reason="httpx2, which starlette's client needs")
 
-from fcn_port.serving import ServerLimits, make_app  # noqa: E402
+from fcn_port.serving import ServerLimits, answers, make_app  # noqa: E402
 from fcn_port.serving.app import Service  # noqa: E402
 from fcn_port.serving.guard import Guard  # noqa: E402
 from fcn_port.serving.seeing import look_through, served_net  # noqa: E402
@@ -108,14 +108,59 @@ def test_objects_have_boxes() -> None:
         assert page.status_code == 200 and "red thing" in page.text and "1 objects" in page.text
 
 
+def test_images_have_their_best_classes() -> None:
+    net, blue = of_whole_images(), np.full((10, 14, 3), (0, 0, 250), np.uint8)
+    with client_of(net) as client:
+        said = post(client, png_of(blue)).json()
+        expected = fcn_port.classify(net, blue)
+        assert [each["name"] for each in said["classes"]] == [NAMES[2], *(each.name for each in expected.found[1:])]
+        assert [each["score"] for each in said["classes"]] == [each.score for each in expected.found]
+        assert (said["height"], said["width"], said["probabilities"]) == (10, 14, True)
+        for form in ("labels", "overlay", "coco"):
+            answer = post(client, BODY, f"?format={form}")
+            assert answer.status_code == 400 and "names images" in answer.json()["error"] and "json" in answer.text
+        page = post(client, png_of(blue), "?format=page").text
+        assert "names images" in page and "<script>alert" not in page and expected.shown(expected.found[0]) in page
+        assert client.get("/net").json()["finds"] == "classes"
+
+
+def test_pixels_have_their_values() -> None:
+    with client_of(of_values()) as client:
+        said = post(client).json()
+        assert said["outputs"] == [{"output": "", "channels": 1, "least": -100.0, "largest": 100.0}]
+        picture = np.asarray(Image.open(io.BytesIO(post(client, BODY, "?format=overlay").content)))
+        assert picture.shape == IMAGE.shape[:2] and set(picture[:, :5].ravel()) == {255, 0}
+        for form in ("labels", "coco"):
+            assert "map of values" in post(client, BODY, f"?format={form}").json()["error"]
+        page = post(client, BODY, "?format=page").text
+        assert "gives each pixel a value" in page and "Values from -100 to 100" in page
+        assert client.get("/net").json()["finds"] == "values"
+
+
+def test_edges_are_values_and_labels() -> None:
+    with client_of(of_values(sigmoid=True)) as client:
+        assert [each["label"] for each in post(client).json()["outputs"][0]["classes"]] == [0, 1]
+        assert post(client, BODY, "?format=labels").status_code == 200
+        assert ">Values</label>" in post(client, BODY, "?format=page").text
+
+
+@pytest.mark.parametrize("make", [largest_channel, of_whole_images, of_values])
+def test_a_batch_says_of_each_image_what_it_says_alone(make: Any) -> None:
+    images = [np.roll(IMAGE, shift, axis=2) // (1 + shift) for shift in range(3)]
+    look = look_through(make())
+    together, alone = look(images), [look([each])[0] for each in images]
+    assert [answers.to_json(each) for each in together] == [answers.to_json(each) for each in alone]
+    assert len({str(answers.to_json(each)) for each in alone}) > 1
+
+
 def test_a_net_that_sees_nothing_is_refused_before_anybody_asks() -> None:
     text = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 3, 8, 8] } } }'
-    fc = 'layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 2 } }'
-    net = CaffeNet(parse_prototxt(text + fc)).eval()
+    loss = 'layer { name: "sum" type: "Reduction" bottom: "data" top: "sum" reduction_param { axis: 0 } }'
+    net = CaffeNet(parse_prototxt(text + loss)).eval()
     with pytest.raises(ValueError, match="how its input is made"):
         make_app(as_net(net), name="x", threads=1)
     net.card = largest_channel().card  # type: ignore[attr-defined]
-    with pytest.raises(NetError, match=r"label pixels|does not take|none for its pixels"):
+    with pytest.raises(NetError, match=r"its output blob is \(\) for 1 images"):
         make_app(as_net(net), name="x", threads=1)
 
 

@@ -65,7 +65,7 @@ def closed(client: socket.socket) -> bool:
 
 
 def test_what_is_under_way_has_its_answer_before_the_server_stops(monkeypatch: pytest.MonkeyPatch) -> None:
-    began, may, see = threading.Event(), threading.Event(), seeing.segment_all
+    began, may, see = threading.Event(), threading.Event(), seeing.read_all
 
     def slow(*given: Any, **more: Any) -> Any:
         began.set()
@@ -74,7 +74,7 @@ def test_what_is_under_way_has_its_answer_before_the_server_stops(monkeypatch: p
 
     may.set()
     app = make_app(largest_channel(), name="slow", threads=1)
-    monkeypatch.setattr(seeing, "segment_all", slow)
+    monkeypatch.setattr(seeing, "read_all", slow)
     with server(app) as (port, stop, thread):
         may.clear()
         answers: list[tuple[int, bytes]] = []
