@@ -79,7 +79,9 @@ def result_part(sight: Sight, seconds: float) -> Html:
         return _best_classes(sight, seconds)
     told = _json_address(to_json(sight))
     return "".join(
-        (_values if isinstance(each, ValueMap) else _labels)(name, each, seconds, number, told)  # type: ignore[operator]
+        _values(name, each, seconds, number, told)
+        if isinstance(each, ValueMap)
+        else _labels(name, each, seconds, number, told)
         for number, (name, each) in enumerate(sight.items(), start=1)
     )
 
@@ -118,7 +120,7 @@ def _values(name: str, seen: ValueMap, seconds: float, number: int, told: str) -
     return (
         f"<section><h2>{html(title)}{w} x {h} pixels in {seconds:.2f} s</h2>"
         f'<div class="seen">{_views(views, number)}<div><p>Values from {least:.4g} to {largest:.4g}{more}.</p>'
-        f'<div class="scale"><span>{low:.4g}</span><i></i><span>{high:.4g}</span></div>{links}</div></div></section>\n'
+        f'<div class="greys"><span>{low:.4g}</span><i></i><span>{high:.4g}</span></div>{links}</div></div></section>\n'
     )
 
 

@@ -30,8 +30,8 @@ button, .views label { font: inherit; color: var(--ink); background: var(--track
 .legend .key, td .key { margin-left: 0; border: 1px solid var(--line) }
 .key.none { background: none } .best .key { display: none }
 .legend.best .row { grid-template-columns: minmax(9rem, 1.4fr) 1fr 4.2rem }
-.scale { display: flex; gap: .6rem; align-items: center; font-size: .85rem; font-variant-numeric: tabular-nums }
-.scale i { flex: 1; height: .8rem; border: 1px solid var(--line); background: linear-gradient(90deg, #000, #fff) }
+.greys { display: flex; gap: .6rem; align-items: center; font-size: .85rem; font-variant-numeric: tabular-nums }
+.greys i { flex: 1; height: .8rem; border: 1px solid var(--line); background: linear-gradient(90deg, #000, #fff) }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums }
 th, td { text-align: left; padding: .15rem .9rem .15rem 0; white-space: pre; overflow-wrap: anywhere }
 th { color: var(--quiet) }
