@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from fcn_port.cli import run
-from fcn_port.cluster import Results, plan
+from fcn_port.cluster import Results, Worker, plan
+from fcn_port.cluster.planning import as_columns
+from fcn_port.predictor import Predictor
 from parity_tests.cluster.pictures import SAMPLE, folder_of, png, tar_of
 from parity_tests.test_architecture import ROOT
 
@@ -149,6 +151,21 @@ def test_table_of_paths_and_tables_that_are_none(tmp_path: Path) -> None:
     for name, said in (("none", "no column of images"), ("bad", "not a Parquet table")):
         with pytest.raises(ValueError, match=said):
             plan([tmp_path / f"{name}.parquet"])
+
+
+def test_image_that_was_done_twice_has_the_row_of_the_last_time(tmp_path: Path) -> None:
+    """Between runs, and of runs that were ended before they gathered."""
+    images, results = folder_of(tmp_path / "images", 2), Results(tmp_path / "out")
+    worker = Worker(Predictor(SAMPLE), tmp_path / "out", run=results.next_run())
+    worker(as_columns(plan([images])))
+    assert results.gather() == 3 and results.done() == {"0", "1"} and results.gather() == 3
+    (images / "broken.png").write_bytes(png(5))
+    for _ in range(2):
+        worker = Worker(Predictor(SAMPLE), tmp_path / "out", run=results.next_run())
+        worker(as_columns(plan([images / "broken.png"])))
+    assert results.gather() == 3
+    rows = rows_of(tmp_path / "out")
+    assert sorted(row["name"] for row in rows) == ["0", "1", "broken"] and not any(row["problem"] for row in rows)
 
 
 def test_no_cluster_at_an_address_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
