@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks.coverage import processes
-from benchmarks.coverage.comparing import DiffersError, compare, relative_error
+from benchmarks.coverage.comparing import DiffersError, NothingToCompareError, compare, relative_error
 from benchmarks.coverage.processes import Limits, run_all
 from benchmarks.coverage.sources import Source, sources
 from benchmarks.coverage.stages import OURS, Outcome, try_stages
@@ -93,6 +93,15 @@ def test_double_precision_is_the_judge(ours: float, theirs: float, equal: bool) 
     else:
         assert equal
     assert len(asked) <= 1
+
+
+@pytest.mark.parametrize(("scores", "open_"), [((1.0, 1.0, 1.0, 1.0), True), ((0.9, 0.8, 0.7, 0.7), False)])
+def test_which_boxes_of_equal_scores_stay_is_open(scores: tuple[float, ...], open_: bool) -> None:
+    rows = np.array([[0, 1, score, 0.1 * i, 0.1, 0.5, 0.9] for i, score in enumerate(scores)], np.float32)[None, None]
+    others = rows + np.array([0, 0, 0, 0.3, 0, 0, 0], np.float32)
+    with pytest.raises(NothingToCompareError if open_ else DiffersError):
+        compare({"found": rows}, {"found": others}, exact=dict)
+    compare({"found": rows}, {"found": rows}, exact=dict)
 
 
 @needs_torch

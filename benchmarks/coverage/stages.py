@@ -20,7 +20,7 @@ from converters.net import NetSpec, infer_shapes
 from converters.passes import prepare
 from converters.safety import refused_memory
 
-from .comparing import Arrays, DiffersError, compare
+from .comparing import Arrays, DiffersError, NothingToCompareError, compare
 from .sources import Source
 
 OURS = ("read", "deployed", "shapes", "run")
@@ -73,10 +73,6 @@ OPENCVS_OWN = {
     "Axpy": "its Axpy is not SENet's (axpy_layer.cpp)",
 }
 """Layers, by our class, that OpenCV 4 loads and computes in another way than their source; see docs/layers.md."""
-
-
-class NothingToCompareError(Exception):
-    """The other program is not installed, or does not load this net."""
 
 
 def try_stages(source: Source, stages: tuple[str, ...]) -> Iterator[Outcome]:
