@@ -47,6 +47,7 @@ class PredictOptions(ClusterOptions):
     probabilities: bool
     flip: bool
     scales: str | None
+    resize: tuple[int, int] | None
     crf: bool
     batch: int
     verbose: bool
@@ -260,7 +261,7 @@ def _of_pixels(
         options.tile,
         keep,
         options.threshold,
-        views_of(options.flip, options.scales),
+        views_of(options.flip, options.scales, options.resize),
         DenseCrf() if options.crf else None,
     )
     wanted = WantedFiles(
@@ -335,12 +336,16 @@ def _check_results(net: Net, options: PredictOptions) -> None:
     """UsageError where results are asked for that no output of the net can give."""
     from ..predict.meaning import outputs_of
 
-    refined = options.flip or options.scales or options.crf
+    refined = options.flip or options.scales or options.resize or options.crf
     if options.tile is not None and refined:
-        raise click.UsageError("--tile goes without --flip, --scales and --crf, which look at the whole image")
+        raise click.UsageError(
+            "--tile goes without --flip, --scales, --resize, --crf, which look at the whole image"
+        )
     kinds = {each.kind for each in outputs_of(net).expected.values()}
     if "labels" in kinds and refined:
-        raise click.UsageError("the net gives labels and no scores, which --flip, --scales and --crf begin with")
+        raise click.UsageError(
+            "the net gives labels and no scores, with which --flip, --scales, --resize, --crf begin"
+        )
     if kinds == {"labels"} and (options.scores or options.probabilities):
         raise click.UsageError("the net gives labels and no scores: --scores and --probabilities have nothing to write")
     of_classes = options.areas or options.coco or options.geotiff or options.polygons
@@ -357,6 +362,7 @@ def _refuse_of_pixels(options: PredictOptions) -> None:
         "--coco": options.coco,
         "--flip": options.flip,
         "--scales": options.scales,
+        "--resize": options.resize,
         "--geotiff": options.geotiff,
         "--polygons": options.polygons,
         "--crf": options.crf,

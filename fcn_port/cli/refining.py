@@ -1,10 +1,12 @@
-"""The options --flip, --scales and --crf: better labels for more work, the same in every verb that labels images."""
+"""The options --flip, --scales, --resize and --crf: what a net sees of an image, the same in every verb that labels."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from .inspect import SizeParam
 
 if TYPE_CHECKING:
     from ..evaluation.predicting import Refinement
@@ -13,8 +15,11 @@ if TYPE_CHECKING:
 _OPTIONS = (
     click.option("--flip", is_flag=True, help="Average the probabilities of the image and of its mirror image."),
     click.option("--scales", metavar="S,S...", help="Average over the image at these sizes, such as 0.75,1,1.25."),
+    click.option(
+        "--resize", type=SizeParam(), help="Let the net see the image at this size; the answer is at the image's.",
+    ),
     click.option("--crf", is_flag=True, help="Refine labels by a dense CRF: like colours nearby get like labels."),
-)
+)  # fmt: skip
 
 
 def refine_options(command: Any) -> Any:
@@ -24,12 +29,12 @@ def refine_options(command: Any) -> Any:
     return command
 
 
-def views_of(flip: bool, scales: str | None) -> Views:
+def views_of(flip: bool, scales: str | None, size: tuple[int, int] | None) -> Views:
     """The views that --flip and --scales ask for; BadParameter for what are no scales."""
     from ..predict.views import Views
 
     try:
-        return Views(flip, (1.0,) if scales is None else tuple(float(part) for part in scales.split(",")))
+        return Views(flip, (1.0,) if scales is None else tuple(float(part) for part in scales.split(",")), size)
     except ValueError as error:
         said = f"{scales}: expected numbers from above 0 to 16, such as 0.75,1,1.25"
         raise click.BadParameter(said, param_hint="'--scales'") from error
@@ -40,5 +45,5 @@ def refinement(given: dict[str, Any]) -> Refinement:
     from ..evaluation.predicting import Refinement
     from ..predict.dense_crf import DenseCrf
 
-    views = views_of(given.pop("flip"), given.pop("scales"))
+    views = views_of(given.pop("flip"), given.pop("scales"), given.pop("resize"))
     return Refinement(views, DenseCrf() if given.pop("crf") else None)

@@ -56,6 +56,7 @@ class TrainOptions:
     mirror: bool | None
     crop: int | None
     scales: tuple[float, float] | None
+    resize: tuple[int, int] | None
     inputs: InputChange
     classes: Path | None
     order: Order | None

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import click
 
 from ..training.choices import LossName
+from .inspect import SizeParam
 
 
 def _class_weights(
@@ -58,6 +59,7 @@ _LOSS = (
 _VARIATION = (
     click.option("--mirror/--no-mirror", default=None, help="Mirror half of the images, labels too."),
     click.option("--crop", type=click.IntRange(min=0), metavar="SIDE", help="Cut SIDE x SIDE pixels; 0 for none."),
+    click.option("--resize", type=SizeParam(), help="Bring images and labels to this size first."),
     click.option("--scales", metavar="FROM-TO", callback=_scales, help="Resize images by a factor of a range: 0.5-2."),
 )  # fmt: skip
 

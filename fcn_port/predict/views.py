@@ -6,9 +6,9 @@ The average over scales s and, with `flip`, both directions is
     (1 / n) sum_s [up(p(I_s)) + mirror(up(p(mirror(I_s))))]      n = 2 (number of scales)
     (1 / n) sum_s up(p(I_s))                                      without flips, n = number of scales
 
-I_s is the image at round(s h) x round(s w) pixels, at least 1, and `up` brings probabilities back to h x w; both are
-bilinear between pixel centres, without smoothing. A map of values is averaged as it is. The label is that of the
-largest average.
+I_s is the image at round(s h) x round(s w) pixels, at least 1 (of another h and w where a size is asked for), and `up`
+brings probabilities back to the image's h x w; both are bilinear between pixel centres, without smoothing. A map of
+values is averaged as it is. The label is that of the largest average.
 """
 
 from __future__ import annotations
@@ -33,10 +33,14 @@ Read = Callable[[list[np.ndarray]], dict[str, list[ReadOutput]]]
 
 @dataclass(frozen=True)
 class Views:
-    """The views that are averaged: the image at these scales, each also mirrored with `flip`."""
+    """The views that are averaged: the image at these scales, each also mirrored with `flip`.
+
+    With a `size` (h, w) scales are of that instead of the image's own; probabilities come back to the image's.
+    """
 
     flip: bool = False
     scales: tuple[float, ...] = (1.0,)
+    size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if not self.scales or not all(0 < scale <= MOST_SCALE for scale in self.scales):
@@ -44,7 +48,7 @@ class Views:
 
     @property
     def several(self) -> bool:
-        return self.flip or self.scales != (1.0,)
+        return self.flip or self.scales != (1.0,) or self.size is not None
 
     @property
     def count(self) -> int:
@@ -55,8 +59,9 @@ class Views:
         h, w = pixels[0].shape[:2]
         ways = [False, True] if self.flip else [False]
         sums: dict[str, list[ReadOutput]] = {}
+        base = self.size or (h, w)
         for scale in self.scales:
-            size = (max(1, round(scale * h)), max(1, round(scale * w)))
+            size = (max(1, round(scale * base[0])), max(1, round(scale * base[1])))
             smaller = [resize(each, size) for each in pixels]
             for mirrored in ways:
                 seen = [np.ascontiguousarray(each[:, ::-1]) for each in smaller] if mirrored else smaller

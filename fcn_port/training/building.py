@@ -141,4 +141,5 @@ def variation_of(source: TrainingSource, changes: Changes) -> Variation:
         crop=found.crop if changes.crop is None else changes.crop,
         mirror=found.mirror if changes.mirror is None else changes.mirror,
         scales=changes.scales or found.scales,
+        size=changes.resize,
     )

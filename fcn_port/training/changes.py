@@ -16,7 +16,8 @@ class Changes:
     `batch_size` is that of one process. `lr` is taken as it is, and not translated. `class_weights` are numbers, one
     for each class, or "median" for those of `data.frequencies`; `gamma` is the focal loss's; `balance` weighs both
     sides of a SigmoidCrossEntropyLoss as HED's Caffe does. `mirror`, `crop` (0 for none) and `scales` (the smallest and
-    the largest factor) vary images as `transforms.varied` says, and `inputs` are made otherwise.
+    the largest factor), and before that `resize` (h, w), vary images as `transforms.varied` says; `inputs` are made
+    otherwise.
     """
 
     batch_size: int | None = None
@@ -33,6 +34,7 @@ class Changes:
     mirror: bool | None = None
     crop: int | None = None
     scales: tuple[float, float] | None = None
+    resize: tuple[int, int] | None = None
     inputs: InputChange = field(default_factory=InputChange)
 
 

@@ -162,6 +162,7 @@ def _settings(source: TrainingSource, feed: Feed, goal: Gathering, spec: SolverS
         "crop": feed.variation.crop,
         "mirror": feed.variation.mirror,
         "scales": list(feed.variation.scales),
+        "resize": list(feed.variation.size or ()),
         "losses": [_said(loss) for loss in feed.losses],
         "normalization": goal.normalization,
         "solver": format_solver(replace(spec, path=None, train_net=None, test_nets=(), train_net_param=None)),

@@ -21,7 +21,9 @@ from weights.records import METRICS
 
 from ..data.errors import DataError
 from ..data.records import DataSet
+from ..evaluation.predicting import Refinement
 from ..evaluation.running import EvaluationPlan, evaluate
+from ..predict.views import Views
 from .best import Best, read_best, save_best
 from .checkpoints import (
     RandomStates,
@@ -260,6 +262,7 @@ class _TrainingRun:
                 limit=self.plan.test_limit,
                 workers=self.feed.workers,
                 skip_bad=self.plan.skip_bad,
+                refinement=Refinement(Views(size=self.feed.variation.size)),
                 threshold=0.0 if any(isinstance(each, SigmoidCrossEntropyLoss) for each in self.task.losses) else None,
             )
             found = evaluate(net, data, plan=plan, processes=self.group.processes, progress=progress)

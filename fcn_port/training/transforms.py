@@ -68,11 +68,15 @@ def transforms_in(spec: NetSpec) -> Mapping[str, Transform]:
 
 @dataclass(frozen=True)
 class Variation:
-    """The chance in each image: the side of a cut (0: none), whether half are mirrored, the range of its factor."""
+    """The chance in each image: the side of a cut (0: none), whether half are mirrored, the range of its factor.
+
+    Before that each image is brought to `size` (h, w), where one is given.
+    """
 
     crop: int = 0
     mirror: bool = False
     scales: tuple[float, float] = (1.0, 1.0)
+    size: tuple[int, int] | None = None
 
 
 def varied(
@@ -92,6 +96,8 @@ def varied(
     with `fill` of each blob, on the right and below, as DeepLab's fork does; Caffe would stop.
     """
     draw = random.Random(f"{seed}:{position}")
+    if variation.size is not None:
+        blobs = {name: _resized(blob, variation.size, nearest=name in labels) for name, blob in blobs.items()}
     low, high = variation.scales
     if low != high:
         factor = low * (high / low) ** draw.random()
@@ -115,11 +121,17 @@ def varied(
 def _scaled(blob: Tensor, factor: float, *, nearest: bool) -> Tensor:
     """A blob (..., h, w) at another size, of at least 1x1."""
     h, w = (max(1, round(size * factor)) for size in blob.shape[-2:])
+    return _resized(blob, (h, w), nearest=nearest)
+
+
+def _resized(blob: Tensor, size: tuple[int, int], *, nearest: bool) -> Tensor:
+    """A blob (..., h, w) at a size: labels by the nearest pixel, others bilinearly, smoothed where it is less."""
+    h, w = size
     planes = blob.reshape(1, -1, *blob.shape[-2:])
     if nearest:
         made = interpolate(planes.double(), (h, w), mode="nearest-exact").to(blob.dtype)
     else:
-        made = interpolate(planes, (h, w), mode="bilinear", antialias=factor < 1)
+        made = interpolate(planes, (h, w), mode="bilinear", antialias=h < blob.shape[-2] or w < blob.shape[-1])
     return made.reshape(*blob.shape[:-2], h, w)
 
 

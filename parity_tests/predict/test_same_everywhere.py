@@ -10,9 +10,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torch.nn.functional import interpolate
 
 from fcn_port import load, prepare
 from fcn_port.cli import run
+from fcn_port.training.transforms import Variation, varied
 from parity_tests.datasets import noise, save
 from weights.card import Card
 
@@ -131,3 +133,32 @@ def test_void_of_the_training_does_not_count_later(tmp_path: Path, capsys: pytes
     assert "only one class is labelled, 'ground'" in captured.err
     save_file(made, tmp_path / "n.safetensors", metadata={"prototxt": NET.format(3), "void": "x"})
     assert run(["evaluate", str(tmp_path / "n.safetensors"), "--data", str(data), "--no-cache"]) == 3
+
+
+def test_resize_is_the_net_on_the_resized_image_and_back(tmp_path: Path) -> None:
+    """--resize in `predict`, `segment` and `evaluate`: the image at that size, probabilities at the image's own."""
+    weights = net_of(tmp_path / "net.safetensors", 3)
+    data = described(tmp_path / "data")
+    image = tmp_path / "data" / "images" / "i0.png"
+    given = ["--data", str(data), "--resize", "16x18"]
+    assert run(["predict", weights, str(image), *given, "--scores", "-o", str(tmp_path)]) == 0
+    found = np.load(tmp_path / "i0.scores.npz")["scores"]
+    pixels = torch.from_numpy(np.asarray(Image.open(image)).copy()).permute(2, 0, 1)[None].float()
+    larger = interpolate(pixels, (16, 18), mode="bilinear").round().flip(1) - 9
+    with torch.no_grad():
+        expected = interpolate(load(weights)(larger).softmax(1), (8, 9), mode="bilinear")[0]
+    assert np.abs(found - expected.numpy()).max() < 0.2 and (found.argmax(0) == expected.argmax(0).numpy()).mean() > 0.9
+    with torch.no_grad():
+        plain = load(weights)(pixels.flip(1) - 9).argmax(1)[0].numpy()
+    assert (found.argmax(0) != plain).any()
+    labels = tmp_path / "labels"
+    assert run(["evaluate", weights, *given, "--no-cache", "--save-labels", str(labels)]) == 0
+    assert np.array_equal(np.asarray(Image.open(labels / "i0.png")), np.asarray(Image.open(tmp_path / "i0.labels.png")))
+
+
+def test_training_at_a_size_brings_labels_along() -> None:
+    image = torch.arange(48.0).reshape(1, 6, 8)
+    labels = torch.arange(48).reshape(6, 8) % 3
+    found = varied({"x": image, "l": labels}, Variation(size=(3, 4)), labels=("l",), seed=0, position=0)
+    assert found["x"].shape == (1, 3, 4) and torch.equal(found["l"], labels[1::2, 1::2])
+    assert varied({"x": image}, Variation(size=(3, 4), crop=2), seed=0, position=0)["x"].shape == (1, 2, 2)
