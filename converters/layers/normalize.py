@@ -66,8 +66,7 @@ class MVN(OneToOne):
         if axes < 4:
             x = out.reshape(x, [*kept(out.bottoms[0]), *[1] * (4 - axes)], part="image")
         if out.target in OPENCV and axes == 4 and None in out.bottoms[0].shape:
-            settings = {"normalize_variance": self.normalize_variance, "across_channels": self.across_channels}
-            out.top("MVN", [x], eps=self.eps, **{key: int(value) for key, value in settings.items()})
+            self._opencv(out)
             return
         places = (1, 2, 3) if self.across_channels else (2, 3)
         mean = out.reduce("ReduceMean", x, places, part="mean")
@@ -77,6 +76,25 @@ class MVN(OneToOne):
         centred = out.node("Sub", [x, mean], part="centred")
         square = out.node("Mul", [centred, centred], part="square")
         deviation = out.node("Sqrt", [out.reduce("ReduceMean", square, places, part="variance")], part="deviation")
+        divisor = out.node("Add", [deviation, out.constant("eps", np.float32(self.eps))], part="divisor")
+        out.top("Div", [centred, divisor])
+
+    def _opencv(self, out: OnnxLayer) -> None:
+        """OpenCV's own MVN less the mean alone, as its eps is below the root; the spread by a pooling.
+
+        Its classic engine refuses a ReduceMean of free sizes.
+        """
+        x = out.bottoms[0]
+        across = int(self.across_channels)
+        if not self.normalize_variance:
+            out.top("MVN", [x], normalize_variance=0, across_channels=across)
+            return
+        centred = out.node("MVN", [x], part="centred", normalize_variance=0, across_channels=across)
+        square: Operand = out.node("Mul", [centred, centred], part="square")
+        if self.across_channels:
+            square = out.reshape(out.node("Flatten", [square], part="flat", axis=1), [0, 1, 1, -1], part="row")
+        variance = out.node("Pooling", [square], part="variance", pool="ave", global_pooling=1)
+        deviation = out.node("Sqrt", [variance], part="deviation")
         divisor = out.node("Add", [deviation, out.constant("eps", np.float32(self.eps))], part="divisor")
         out.top("Div", [centred, divisor])
 

@@ -148,8 +148,8 @@ class Reduction(OneToOne):
         x = out.bottoms[0]
         op = {"SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}.get(self.operation, "ReduceSum")
         axes = range(canonical_axis(self.axis, x.shape), len(x.shape))
-        if out.target in OPENCV and axes.start == 1 and None in x.shape:
-            self._opencv(out)
+        if out.target in OPENCV and (axes.start == 0 or (axes.start == 1 and None in x.shape)):
+            self._opencv(out, whole=axes.start == 0)
             return
         # ReduceL1 below opset 18 loses its axes in OpenVINO 2026.2.
         values = out.node("Abs", [x], part="magnitudes") if self.operation == "ASUM" else x
@@ -159,14 +159,20 @@ class Reduction(OneToOne):
         total = out.reduce(op, values, axes, keepdims=False, part="total")
         out.top("Mul", [total, out.constant("coeff", np.float32(self.coefficient))])
 
-    def _opencv(self, out: OnnxLayer) -> None:
-        """A pooling of each item as one row: free sizes are refused or mistaken by OpenCV's classic engine."""
+    def _opencv(self, out: OnnxLayer, *, whole: bool) -> None:
+        """A pooling of each item, or of the whole bottom, as one row: OpenCV's classic engine mistakes free sizes.
+
+        A Reduce of all axes ends its process, and the new engine does not take the number that it makes.
+        """
         x: Operand = out.bottoms[0]
         if self.operation == "ASUM":
             x = out.node("Abs", [x], part="magnitudes")
         elif self.operation == "SUMSQ":
             x = out.node("Mul", [x, x], part="squares")
-        row = out.reshape(out.node("Flatten", [x], part="flat", axis=1), [0, 1, 1, -1], part="row")
+        if whole:
+            row = out.reshape(x, [1, 1, 1, -1], part="row")
+        else:
+            row = out.reshape(out.node("Flatten", [x], part="flat", axis=1), [0, 1, 1, -1], part="row")
         pool = "ave" if self.operation == "MEAN" else "sum"
         total: Operand = out.node("Pooling", [row], part="total", pool=pool, global_pooling=1)
         if self.coefficient != 1:

@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 
 from converters.export import TARGETS, Claim, OnnxOptions, TargetError, build_onnx, check_target
-from converters.layers import blocks, roi_pooling
+from converters.export.onnx import net
+from converters.layers import blocks, roi_pooling, softmax
+from converters.layers.normalize import MVN
 from converters.layers.reshape import Reshape
 from converters.net.onnx_form import OnnxLayer
 from parity_tests.export.onnx_models import arrays_of, blobs_of, caffe_net, inputs_for, serialized, shapes_at
+from parity_tests.opencv5 import environment
 
 DATA = 'input: "data" input_shape { dim: 1 dim: 8 dim: 6 dim: 8 }'
+ROWS = 'input: "rows" input_shape { dim: 4 dim: 5 }'
 ROIS = 'input: "rois" input_shape { dim: 3 dim: 5 }'
 NETS = {
     "scores of a region proposal network": DATA
@@ -33,6 +37,15 @@ NETS = {
          layer { name: "rows" type: "Reshape" bottom: "a" top: "b" reshape_param { shape { dim: 0 dim: 0 dim: 48 } } }
          layer { name: "it" type: "InnerProduct" bottom: "b" top: "it"
                  inner_product_param { num_output: 5 axis: 2 } }""",
+    "a spread to which much is added": DATA
+    + 'layer { name: "it" type: "MVN" bottom: "data" top: "it" mvn_param { eps: 0.5 } }',
+    "the spread of an item": DATA
+    + 'layer { name: "it" type: "MVN" bottom: "data" top: "it" mvn_param { across_channels: true eps: 0.5 } }',
+    "one number of all": DATA
+    + """layer { name: "sum" type: "Reduction" bottom: "data" top: "a" reduction_param { operation: SUMSQ } }
+         layer { name: "it" type: "Bias" bottom: "data" bottom: "a" top: "it" bias_param { axis: 3 } }""",
+    "an input that nothing reads": f"""{ROWS} {DATA}
+         layer {{ name: "it" type: "TanH" bottom: "data" top: "it" }}""",
     "R-FCN's regions": f"""{DATA} {ROIS}
          layer {{ name: "it" type: "PSROIPooling" bottom: "data" bottom: "rois" top: "it"
                   psroi_pooling_param {{ output_dim: 2 group_size: 2 spatial_scale: 0.5 }} }}""",
@@ -42,15 +55,20 @@ NETS = {
 }
 
 
-def worst(name: str, folder: Path) -> float:
-    """The largest difference of OpenCV 4 from CaffeNet, at the net's size and at a larger one."""
+BOTH = pytest.mark.parametrize("target", ["opencv4", pytest.param("opencv5", marks=pytest.mark.opencv5)])
+
+
+def worst(name: str, folder: Path, target: str = "opencv4") -> float:
+    """The largest difference of OpenCV from CaffeNet, at the net's size and at a larger one."""
     net = caffe_net(NETS[name])
-    model = build_onnx(net.spec, arrays_of(net), OnnxOptions(target="opencv4", opset=TARGETS["opencv4"].opset))
+    model = build_onnx(
+        net.spec, arrays_of(net), OnnxOptions(target=target, opset=TARGETS[target].opset, outputs=("it",))
+    )
     (folder / "net.onnx").write_bytes(serialized(model))
     given = []
     for more in (0, 4):
         shapes = shapes_at(model, more) | ({"rois": (3, 5)} if "rois" in net.inputs else {})
-        shapes["data"] = (1, *shapes["data"][1:])
+        shapes |= {"data": (1, *shapes["data"][1:])} | ({"rows": (4, 5)} if "rows" in net.inputs else {})
         inputs = inputs_for(net.spec, shapes)
         if "rois" in shapes:
             inputs["rois"][:] = inputs["rois"].new_tensor([[0, 1, 1, 9, 7], [0, 0, 2, 5, 11], [0, 4, 3, 14, 9]])
@@ -59,19 +77,26 @@ def worst(name: str, folder: Path) -> float:
         [{blob: value.numpy() for blob, value in each.items()} for each in given],
         [{"it": np.asarray(blobs_of(net, each)["it"])} for each in given],
     )
-    (found,) = check_target(folder / "net.onnx", claim, target="opencv4")
-    assert found.error is not None
-    return found.error
+    errors = [each.error for each in check_target(folder / "net.onnx", claim, target=target)]
+    assert len(errors) == (2 if target == "opencv5" else 1) and None not in errors
+    return max(map(float, errors))
 
 
+@BOTH
 @pytest.mark.parametrize("name", NETS)
-def test_opencv_takes_any_size(name: str, tmp_path: Path) -> None:
-    assert worst(name, tmp_path) <= 1e-5
+def test_opencv_takes_any_size(name: str, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if target == "opencv5":
+        monkeypatch.setenv("FCN_PORT_OPENCV5", str(environment.python()))
+    assert worst(name, tmp_path, target) <= 1e-5
 
 
 def with_sizes(self: Reshape, out: OnnxLayer) -> None:
     x = out.bottoms[0]
     out.reshape(x, [out.size(x, [dim]) if isinstance(dim, int) else dim[0] for dim in self._plan(len(x.shape))])
+
+
+def opencvs_own(self: MVN, out: OnnxLayer) -> None:
+    out.top("MVN", [out.bottoms[0]], eps=self.eps, across_channels=int(self.across_channels))
 
 
 @pytest.mark.parametrize(
@@ -80,6 +105,9 @@ def with_sizes(self: Reshape, out: OnnxLayer) -> None:
         ("scores of a region proposal network", Reshape, "to_onnx", with_sizes),
         ("ShuffleNet's channels", blocks, "OPENCV", ()),
         ("Fast R-CNN's regions", roi_pooling, "OPENCV", ()),
+        ("a spread to which much is added", MVN, "_opencv", opencvs_own),
+        ("the spread of an item", MVN, "_opencv", opencvs_own),
+        ("one number of all", softmax, "OPENCV", ()),
     ],
 )
 def test_opencv_does_not_take_the_standard_form(
@@ -88,3 +116,13 @@ def test_opencv_does_not_take_the_standard_form(
     monkeypatch.setattr(owner, attribute, wrong)
     with pytest.raises(TargetError):
         worst(name, tmp_path)
+
+
+@pytest.mark.opencv5
+def test_an_input_that_nothing_reads_has_a_node_for_the_classic_engine_of_opencv_5(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FCN_PORT_OPENCV5", str(environment.python()))
+    monkeypatch.setattr(net, "_read_every_input", lambda graph, names: None)
+    with pytest.raises(TargetError, match=r"ENGINE_CLASSIC .* requiredOutputs"):
+        worst("an input that nothing reads", tmp_path, "opencv5")

@@ -137,12 +137,25 @@ def build_onnx(spec: NetSpec, arrays: Mapping[str, np.ndarray], options: OnnxOpt
         for name, changed in shared[index]:
             _follow(graph, states, row.layer, index, name, changed)
     inputs = tuple(End(states.names[name], sizes.dims[name]) for name in spec.inputs)
-    if wanted.target in OPENCV and not any(node.op_type == "Shape" for node in graph.nodes):
-        # As in a prototxt: OpenCV takes other sizes too, and its classic engine has shapes to begin with.
-        inputs = tuple(End(states.names[name], shape) for name, shape in sizes.inputs.items())
+    if wanted.target in OPENCV:
+        _read_every_input(graph, [end.name for end in inputs])
+        if not any(node.op_type == "Shape" for node in graph.nodes):
+            # As in a prototxt: OpenCV takes other sizes too, and its classic engine has shapes to begin with.
+            inputs = tuple(End(states.names[name], shape) for name, shape in sizes.inputs.items())
     values = {name: states.now(name).name for name in states.names}
     outputs = tuple(End(values[name], sizes.dims[name]) for name in wanted.outputs or spec.outputs)
     return OnnxNet(spec, graph, inputs, outputs, values, sizes)
+
+
+def _read_every_input(graph: Graph, names: Sequence[str]) -> None:
+    """A node for each input that nothing reads, which `outputs` can leave: OpenCV 5's classic engine runs no such net.
+
+    They come first, as what comes last is what a program gets that asks for no blob by name.
+    """
+    for name in names:
+        if not any(name in node.input for node in graph.nodes):
+            graph.add("Identity", [name], f"{name}/unread")
+            graph.nodes.insert(0, graph.nodes.pop())
 
 
 def _give_form(row: LayerSizes, form: OnnxForm) -> None:
