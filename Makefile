@@ -73,11 +73,14 @@ test-again: $(VENV)/ready-dev ## the tests that failed the last time, one after 
 test-fast: $(VENV)/ready-dev ## the fast part of the suite, in a minute on two quiet cores
 	$(BIN)/python -m pytest --quiet -n 2 --dist loadfile --fast
 
-test-native-sanitized: $(VENV)/ready-dev ## the C code's tests with it compiled for address and undefined-behaviour sanitizers
+test-native-sanitized: $(VENV)/ready-dev ## the C code's tests with it compiled for address, undefined-behaviour and thread sanitizers
 	FCN_PORT_CFLAGS="-g -O1 -fexpensive-optimizations -fsanitize=address,undefined -fno-sanitize-recover=all" ASAN_OPTIONS=detect_leaks=0 \
 		LD_PRELOAD=$$(cc -print-file-name=libasan.so) $(BIN)/python -m pytest --quiet \
 		parity_tests/fastpath/test_any_net.py parity_tests/fastpath/test_kernels.py parity_tests/fastpath/test_native.py \
 		-k "not compile and not processor and not points and not cache"
+	FCN_PORT_CFLAGS="-g -O1 -fsanitize=thread" TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1" \
+		LD_PRELOAD=$$(cc -print-file-name=libtsan.so) $$(command -v setarch >/dev/null && echo setarch -R) $(BIN)/python -m pytest --quiet \
+		parity_tests/fastpath/test_native_threads.py
 
 check: lint test ## lint, format, types and the suite
 

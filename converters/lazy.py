@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from types import MappingProxyType, ModuleType
 
@@ -34,8 +36,21 @@ def lazy_attributes(
 def import_or_say(module: str, wanted: str) -> ModuleType:
     """The module `module`; where a PyTorch that `wanted` needs is missing, ModuleNotFoundError says what to install."""
     try:
-        return import_module(module)
+        with _without_collections():
+            return import_module(module)
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise ModuleNotFoundError(f"{wanted} needs PyTorch: pip install 'fcn-port[torch]'", name="torch") from None
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """No search for garbage meanwhile: of PyTorch's import it takes a tenth, and what modules make stays."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -313,5 +313,5 @@ def test_a_thread_that_comes_when_all_is_done_writes_nothing(seed: int) -> None:
         run.native.run(arena.data_ptr(), arena.data_ptr() + 4 * program._counters, 2)
         arena[program._scratch : program._counters] = 0.5
         before = arena[: program._counters].clone()
-        run.native.come_late(arena.data_ptr(), arena.data_ptr() + 4 * program._counters, 1)
+        run.native.work(arena.data_ptr(), arena.data_ptr() + 4 * program._counters, 1)
         assert torch.equal(arena[: program._counters].view(torch.int32), before.view(torch.int32))

@@ -177,9 +177,9 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
         "run": [pointer, number, pointer, pointer, number, number],
         "work": [pointer, number, pointer, pointer, number],
         "interleave": [pointer, long, pointer],
-        "pack_product": [pointer, long, long, long, number, pointer],
-        **{f"pack_strassen_{levels}": [pointer, long, long, long, number, pointer] for levels in (1, 2)},
-        **{f"pack_{form}": [pointer, long, long, number, pointer] for form in FORMS},
+        **{
+            f"pack_{name}": [pointer, long, number, pointer] for name in ("product", "strassen_1", "strassen_2", *FORMS)
+        },
     }
     for name, arguments in declarations.items():
         function = getattr(found, name)

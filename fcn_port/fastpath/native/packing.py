@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import torch
 from torch import Tensor
 
@@ -11,25 +13,32 @@ from .division import up
 from .memory import Slabs
 
 
-def pack(weight: Tensor, kernel: str, slabs: Slabs) -> Tensor:
-    """(features, channels, h, w) as a kernel of the C code wants them, in memory of `slabs`."""
+class Unpacked(ctypes.Structure):
+    """`struct unpacked` of packing.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("weights", "factors")),
+        *((name, ctypes.c_int64) for name in ("features", "length")),
+        ("room", ctypes.c_void_p),
+    )
+
+
+def pack(weight: Tensor, kernel: str, slabs: Slabs, *, factors: Tensor | None = None) -> Tensor:
+    """(features, channels, h, w) as a kernel of the C code wants them, in memory of `slabs`.
+
+    `factors`: one for each feature, in double precision; what they make of the weights is rounded once.
+    """
     library, threads = build.library(), torch.get_num_threads()
-    features, channels = weight.shape[:2]
-    panel, places = library.panel(), weight[0, 0].numel()
-    function = getattr(library, f"pack_{kernel}")
+    (features, channels), length = weight.shape[:2], weight[0].numel()
+    levels = int(kernel[-1]) if kernel.startswith("strassen") else 0
+    wide = 2**levels * library.panel()
     if kernel in FORMS:
-        turned = _turned(weight, panel)
-        packed = slabs.take(build.POINTS_OF[kernel] ** 2 * up(features, panel) * channels)
-        function(turned.data_ptr(), channels, features, threads, packed.data_ptr())
-        return packed
-    levels = 0 if kernel == "product" else int(kernel[-1])
-    turned = _turned(weight, 2**levels * panel)
-    packed = slabs.take(7**levels * turned.numel() // 4**levels)
-    function(turned.data_ptr(), channels, features, places, threads, packed.data_ptr())
+        floats = build.POINTS_OF[kernel] ** 2 * up(features, wide) * channels
+    else:
+        floats = 7**levels * up(features, wide) * length // 4**levels
+    packed, room = slabs.take(floats), torch.empty(threads * wide * length)
+    weight, factors = weight.contiguous(), None if factors is None else factors.contiguous()
+    numbers = None if factors is None else factors.data_ptr()
+    unpacked = Unpacked(weight.data_ptr(), numbers, features, length, room.data_ptr())
+    getattr(library, f"pack_{kernel}")(ctypes.byref(unpacked), channels, threads, packed.data_ptr())
     return packed
-
-
-def _turned(weight: Tensor, multiple: int) -> Tensor:
-    """(channels * h * w, features up to a multiple, zeros at the end)."""
-    turned = weight.flatten(1).t().contiguous()  # which PyTorch does in blocks
-    return torch.nn.functional.pad(turned, (0, -turned.shape[1] % multiple))

@@ -8,6 +8,7 @@
 
 #include <math.h>
 
+#include "packing.h"
 #include "step.h"
 
 static void of_rows(const struct rows *rows, const float *kernels, int count, int vectors, float *to,
@@ -206,11 +207,12 @@ static void product_in_place(const struct step *s, struct worker *w)
             int64_t position = piece * s->w + lo;
             int64_t y = piece % s->h * s->stride_h - s->top, x = lo * s->stride_w - s->left;
             int64_t down = y + (s->kernel_h - 1) * s->dilation_h, right = (hi - 1) * s->stride_w - s->left + s->kernel_w;
-            struct rows rows = {gathered, spread(length), 1, 0, length, 0, 0};
+            struct rows rows = {gathered, spread(length), 1, 0, length, 0, 0, AT_ONCE};
             if (y >= 0 && x >= 0 && down < s->in_h && right <= s->in_w) {
                 const float *a = place(w->arena, &s->x, piece / s->h, y, x);
                 int64_t across = s->kernel_w * s->in_channels;
-                rows = (struct rows){a, s->stride_w * s->x.col, s->kernel_h, s->dilation_h * s->x.row, across, 0, 0};
+                int64_t apart = s->stride_w * s->x.col, between = s->dilation_h * s->x.row;
+                rows = (struct rows){a, apart, s->kernel_h, between, across, 0, 0, AT_ONCE};
             } else {
                 for (int64_t r = lo; r < hi; r++)
                     gather(s, w->arena, position + r - lo, gathered + (r - lo) * spread(length));
@@ -234,7 +236,7 @@ void product(const struct step *s, struct worker *w)
     for (int64_t piece; (piece = take(w, blocks * groups)) >= 0;) {
         int64_t block = piece / groups, first = block * s->block;
         int64_t rows = least(s->block, positions - first);
-        struct rows all = {gathered, spread(length), 1, 0, length, 0, 0};
+        struct rows all = {gathered, spread(length), 1, 0, length, 0, 0, AT_ONCE};
         if (s->shared == FLAT) {
             all.apart = s->h * s->w == 1 ? s->x.image : s->x.col;
             all.a = w->arena + s->x.at + first * all.apart;
@@ -254,14 +256,15 @@ void product(const struct step *s, struct worker *w)
     }
 }
 
-/* (in_channels, places, channels up to whole panels) to (panels, places, in_channels, PANEL). */
-void pack_product(const float *weights, int64_t in_channels, int64_t channels, int64_t places, int threads, float *to)
+/* To (panels, places, in_channels, PANEL). */
+void pack_product(const struct unpacked *u, int64_t in_channels, int threads, float *to)
 {
-    int64_t panels = (channels + PANEL - 1) / PANEL, length = in_channels * places;
+    int64_t panels = (u->features + PANEL - 1) / PANEL, places = u->length / in_channels;
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t panel = 0; panel < panels; panel++)
+    for (int64_t panel = 0; panel < panels; panel++) {
+        const float *from = turned(u, panel * PANEL, PANEL);
         for (int64_t i = 0; i < places; i++)
             for (int64_t c = 0; c < in_channels; c++)
-                copy(to + (panel * length + i * in_channels + c) * PANEL,
-                     weights + ((c * places + i) * panels + panel) * PANEL, PANEL);
+                copy(to + (panel * u->length + i * in_channels + c) * PANEL, from + (c * places + i) * PANEL, PANEL);
+    }
 }

@@ -59,6 +59,6 @@ class NativeSteps:
         """Run them over the arena at an address; there are COUNTERS ints at `counters` for each phase."""
         self._run(self._steps, len(self._steps), arena, counters, self._phases, threads)
 
-    def come_late(self, arena: int, counters: int, number: int) -> None:
-        """Go through the steps as a thread does that comes when others have done them all: it writes nothing."""
+    def work(self, arena: int, counters: int, number: int) -> None:
+        """Go through the steps as the thread of this number; one that comes when all is done writes nothing."""
         library().work(self._steps, len(self._steps), arena, counters, number)

@@ -8,6 +8,7 @@
  * RESULTS[i][j] (7) says what output (i, j) takes of each. `block` is how many groups of rows a piece of work has.
  */
 
+#include "packing.h"
 #include "step.h"
 
 #include "tables.h"
@@ -199,7 +200,7 @@ INLINE void multiply_all(int levels, const struct step *s, struct worker *w)
                 for (int64_t i = 0, from = 0, until; from < count; i++, from = until) {
                     until = from + tile_of(count - from);
                     struct rows rows = {sums + p * apart + from * spread(length), spread(length), 1, 0, length,
-                                        kernels + of_panel + i * length * FETCHED, i < PANEL / FETCHED ? FETCHED : 0};
+                                        kernels + of_panel + i * length * FETCHED, i < PANEL / FETCHED ? FETCHED : 0, AT_ONCE};
                     multiply(&rows, kernels, (int)(until - from), PANEL, products + p * kept + from * PANEL, 0);
                 }
             for (int64_t i = 0; i < count; i++)
@@ -216,22 +217,22 @@ INLINE double share(int levels, int p, int k, int j)
     return PANELS_OF[4 * (p / PARTS) + 2 * (k / 2) + j / 2] * PANELS_OF[4 * (p % PARTS) + 2 * (k % 2) + j % 2];
 }
 
-/* (in_channels, places, channels up to whole groups of panels) to (groups, products, places, part of in_channels, PANEL),
- * summed. */
-INLINE void pack(int levels, const float *weights, int64_t in_channels, int64_t channels, int64_t places, int threads,
-                 float *to)
+/* To (groups, products, places, part of in_channels, PANEL), summed. */
+INLINE void pack(int levels, const struct unpacked *u, int64_t in_channels, int threads, float *to)
 {
     const int side = 1 << levels, points = levels == 1 ? PARTS : PARTS * PARTS;
-    int64_t panels = (channels + PANEL - 1) / PANEL, groups = (panels + side - 1) / side, part = in_channels / side;
-#pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
-    for (int64_t group = 0; group < groups; group++)
+    int64_t panels = (u->features + PANEL - 1) / PANEL, groups = (panels + side - 1) / side, part = in_channels / side;
+    int64_t places = u->length / in_channels;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t group = 0; group < groups; group++) {
+        const float *weights = turned(u, group * side * PANEL, side * PANEL);
         for (int64_t i = 0; i < places * part; i++) {
             double parts[16][PANEL]; /* (k, j): the kernels' numbers that are summed */
             for (int k = 0; k < side; k++)
                 for (int j = 0; j < side; j++) {
-                    const float *from = weights + ((k * part + i % part) * places + i / part) * groups * side * PANEL;
+                    const float *from = weights + ((k * part + i % part) * places + i / part) * side * PANEL;
                     for (int n = 0; n < PANEL; n++)
-                        parts[side * k + j][n] = from[(group * side + j) * PANEL + n];
+                        parts[side * k + j][n] = from[j * PANEL + n];
                 }
             for (int p = 0; p < points; p++) {
                 double sum[PANEL] = {0};
@@ -246,14 +247,14 @@ INLINE void pack(int levels, const float *weights, int64_t in_channels, int64_t 
                     of_panel[n] = (float)sum[n];
             }
         }
+    }
 }
 
 #define FOR_LEVELS(levels)                                                                                             \
     void strassen_##levels(const struct step *s, struct worker *w) { multiply_all(levels, s, w); }                     \
-    void pack_strassen_##levels(const float *weights, int64_t in_channels, int64_t channels, int64_t places,           \
-                                int threads, float *to)                                                                \
+    void pack_strassen_##levels(const struct unpacked *u, int64_t in_channels, int threads, float *to)                 \
     {                                                                                                                  \
-        pack(levels, weights, in_channels, channels, places, threads, to);                                             \
+        pack(levels, u, in_channels, threads, to);                                                                     \
     }
 
 FOR_LEVELS(1)

@@ -10,6 +10,7 @@
  * the common scratch.
  */
 
+#include "packing.h"
 #include "step.h"
 
 #include "tables.h"
@@ -122,7 +123,8 @@ INLINE void finish(const float *output, int n, int m, const struct step *s, floa
             until = from + tile_of(count - from);
             const float *a = memory.tiles + p * memory.apart + (lo + from) * wide(s);
             const float *kernels = s->kernels + p * of_point + panel * of_panel;
-            struct rows rows = {a, wide(s), 1, 0, s->in_channels, kernels + of_point, FETCHED};
+            struct rows rows = {a, wide(s), 1, 0, s->in_channels,
+                                kernels + of_point, FETCHED, AT_ONCE_FOR_WINOGRAD};
             rows.ahead += i * s->in_channels * FETCHED;
             multiply(&rows, kernels, (int)(until - from),
                      s->channels - panel * PANEL, memory.products + p * memory.kept + from * PANEL, 0);
@@ -158,26 +160,27 @@ INLINE void convolve(const float *data, const float *output, int n, int m, const
     }
 }
 
-/* G g G^T of kernels (in_channels, r, r, channels up to whole panels), to (n * n, panels, in_channels, PANEL). */
-INLINE void pack(const double *kernel, int n, int r, const float *weights, int64_t in_channels, int64_t channels,
-                 int threads, float *to)
+/* G g G^T of kernels, to (n * n, panels, in_channels, PANEL). */
+INLINE void pack(const double *kernel, int n, int r, const struct unpacked *u, int64_t in_channels, int threads,
+                 float *to)
 {
-    int64_t panels = (channels + PANEL - 1) / PANEL;
-#pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
-    for (int64_t panel = 0; panel < panels; panel++)
+    int64_t panels = (u->features + PANEL - 1) / PANEL;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t panel = 0; panel < panels; panel++) {
+        const float *weights = turned(u, panel * PANEL, PANEL);
         for (int64_t c = 0; c < in_channels; c++) {
             double half[MOST][PANEL]; /* of one column of the kernels */
             double all[MOST][MOST][PANEL] = {{{0}}};
-            const float *g = weights + c * r * r * panels * PANEL + panel * PANEL;
+            const float *g = weights + c * r * r * PANEL;
             for (int v = 0; v < r; v++) {
                 for (int i = 0; i < n; i++)
                     for (int k = 0; k < PANEL; k++)
                         half[i][k] = 0;
-                for (int u = 0; u < r; u++) {
-                    const float *column = g + (u * r + v) * panels * PANEL;
+                for (int row = 0; row < r; row++) {
+                    const float *column = g + (row * r + v) * PANEL;
                     for (int i = 0; i < n; i++)
                         for (int k = 0; k < PANEL; k++)
-                            half[i][k] += kernel[i * r + u] * column[k];
+                            half[i][k] += kernel[i * r + row] * column[k];
                 }
                 for (int i = 0; i < n; i++)
                     for (int j = 0; j < n; j++)
@@ -190,13 +193,14 @@ INLINE void pack(const double *kernel, int n, int r, const float *weights, int64
                     for (int k = 0; k < PANEL; k++)
                         point[(i * n + j) * panels * in_channels * PANEL + k] = (float)all[i][j][k];
         }
+    }
 }
 
 #define FORM(name, r, n, m)                                                                                            \
     void name(const struct step *s, struct worker *w) { convolve(DATA_##name, OUTPUT_##name, n, m, s, w); }            \
-    void pack_##name(const float *weights, int64_t in_channels, int64_t channels, int threads, float *to)             \
+    void pack_##name(const struct unpacked *u, int64_t in_channels, int threads, float *to)                            \
     {                                                                                                                  \
-        pack(KERNEL_##name, n, r, weights, in_channels, channels, threads, to);                                        \
+        pack(KERNEL_##name, n, r, u, in_channels, threads, to);                                                        \
     }
 
 FORM(winograd_3, 3, 6, 4)

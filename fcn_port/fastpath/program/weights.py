@@ -71,34 +71,35 @@ class PackedWeights:
         return self._packed.get(key, lambda: Packed(_padded(torch.full((channels,), value)))).kernels
 
     def _pack(self, operation: FlowStep, kernel: str, window: tuple[int, int, int], part: int) -> Packed:
-        weight, bias = self._merged(operation, window)
+        weight, factors, bias = self._merged(operation, window)
         slopes = self._slopes(operation, len(weight))
         if kernel == "depthwise":
+            if factors is not None:
+                weight = (weight.double() * factors[:, None, None, None]).float()
             spread = weight.flatten(1).t()
             return Packed(_padded(spread).contiguous(), bias, slopes)
         params = operation.main.params
         groups = params.group if isinstance(params, convolution.Convolution) else 1
-        weight = weight.chunk(groups)[part].contiguous()
-        if bias is not None:
-            bias = _padded(bias[part * len(weight) : (part + 1) * len(weight)])
-        if slopes is not None:
-            slopes = _padded(slopes[part * len(weight) : (part + 1) * len(weight)])
-        return Packed(pack(weight, kernel, self._slabs), bias, slopes)
+        count = len(weight) // groups
+        mine = slice(part * count, (part + 1) * count)
+        kernels = pack(weight[mine], kernel, self._slabs, factors=None if factors is None else factors[mine])
+        bias, slopes = (None if each is None else _padded(each[mine]) for each in (bias, slopes))
+        return Packed(kernels, bias, slopes)
 
-    def _merged(self, operation: FlowStep, window: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
-        """Weight (outputs, channels, h, w) and bias with what follows merged in."""
+    def _merged(self, operation: FlowStep, window: tuple[int, int, int]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Weight (outputs, channels, h, w), the factors of outputs that what follows makes of it, and the bias."""
         main = operation.main
         blobs = [blob.detach() for blob in self.of(main)]
         params = main.params
         assert isinstance(params, (convolution.Convolution, inner_product.InnerProduct))
         weight = blobs[0].t() if isinstance(params, inner_product.InnerProduct) and params.transpose else blobs[0]
         weight, bias = weight.reshape(params.num_output, *window), blobs[1] if params.bias else None
+        factors = None
         if operation.affine:
             parts = operation.affine
-            factor, constant = affine_of(parts, [self.of(part) for part in parts], len(weight))
-            weight = (weight.double() * factor[:, None, None, None]).float()
-            bias = (constant if bias is None else bias.double() * factor + constant).float()
-        return weight, None if bias is None else _padded(bias)
+            factors, constant = affine_of(parts, [self.of(part) for part in parts], len(weight))
+            bias = (constant if bias is None else bias.double() * factors + constant).float()
+        return weight, factors, None if bias is None else _padded(bias)
 
     def _slopes(self, operation: FlowStep, channels: int) -> Tensor | None:
         part = operation.activation or operation.main

@@ -1,0 +1,48 @@
+/* Weights a few features at a time, as the functions that pack them take them. */
+#ifndef PACKING_H
+#define PACKING_H
+
+#ifdef _OPENMP
+#include <omp.h>
+#define THIS_THREAD omp_get_thread_num()
+#else
+#define THIS_THREAD 0
+#endif
+
+#include "vector.h"
+
+/* The weights of a layer (features, length), what each feature is multiplied by unless `factors` is 0, and room for
+ * each thread's turned ones. */
+struct unpacked {
+    const float *weights;
+    const double *factors;
+    int64_t features, length;
+    float *room;
+};
+
+#define SIDE 16 /* numbers of a row that are turned together: a line of the cache, which is read once */
+
+/* The features first ... first + wide - 1 as columns, (length, wide), zeros for what there is not; products with factors
+ * are rounded once. `wide` is a multiple of SIDE, or less. */
+static inline const float *turned(const struct unpacked *u, int64_t first, int64_t wide)
+{
+    float *to = u->room + THIS_THREAD * u->length * wide;
+    for (int64_t column = 0; column < wide; column += SIDE)
+        for (int64_t i = 0; i < u->length; i += SIDE) {
+            int64_t from = first + column, side = least(wide - column, SIDE);
+            int64_t rows = most(least(u->features - from, side), 0), count = least(u->length - i, SIDE);
+            float square[SIDE][SIDE] = {{0}};
+            for (int64_t r = 0; r < rows; r++) {
+                const float *row = u->weights + (from + r) * u->length + i;
+                double factor = u->factors ? u->factors[from + r] : 1;
+                for (int64_t j = 0; j < count; j++)
+                    square[j][r] = (float)(row[j] * factor);
+            }
+            for (int64_t j = 0; j < count; j++)
+                for (int64_t r = 0; r < side; r++)
+                    to[(i + j) * wide + column + r] = square[j][r];
+        }
+    return to;
+}
+
+#endif

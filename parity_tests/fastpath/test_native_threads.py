@@ -1,0 +1,102 @@
+"""Several threads go through a plan's steps at once and give what one gives, to the bit.
+
+They are threads of the system that call the C code themselves, as OpenMP's do, whose own runtime no thread sanitizer
+knows: `make test-native-sanitized` runs this file under one, which sees where one thread reads what another writes
+without having waited for it, whether or not it goes wrong this time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from converters import CaffeNet
+from converters.formats import parse_prototxt
+from fcn_port.fastpath.native import why_not
+from fcn_port.fastpath.program import FastNet, self_check
+from fcn_port.fastpath.program.program import ArenaPlan
+from parity_tests.fastpath.random_nets import filled, random_net
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason="no C compiler")
+
+THREADS = 3
+WIDE = """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [1, 320, 7, 9] } } }
+layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param { num_output: 384 kernel_size: 3 pad: 1 } }
+layer { name: "b" type: "Convolution" bottom: "a" top: "b" convolution_param {
+    num_output: 40 kernel_size: 3 pad: 2 dilation: 2 } }
+layer { name: "c" type: "LRN" bottom: "b" top: "c" }
+"""
+"""The first layer's kernels are so many bytes that all threads work on the same tiles."""
+
+
+def plan_of(net: CaffeNet, inputs: dict[str, Tensor], threads: int, prefer: str | None = None) -> ArenaPlan:
+    quick = FastNet(net)
+    shapes = {name: tuple(x.shape) for name, x in inputs.items()}
+    return ArenaPlan(quick.flow, shapes, quick.state().weights, threads=threads, prefer=prefer)
+
+
+def by_threads(plan: ArenaPlan, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The outputs, each run of native steps by THREADS threads at once; over memory full of NaN."""
+    arena = torch.full((plan.floats,), float("nan"))
+    for name, x in inputs.items():
+        plan._take(name, x, arena)
+    for run in plan._runs:
+        if run.native is None:
+            found = plan._compute(run.number, {}, arena)
+            for name in plan.flow.operations[run.number].tops:
+                plan.view(name, arena).copy_(found[name])
+            continue
+        arena[plan._counters :] = 0
+        steps, counters = run.native, arena.data_ptr() + 4 * plan._counters
+        threads = [
+            threading.Thread(target=steps.work, args=(arena.data_ptr(), counters, number)) for number in range(THREADS)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    return {name: plan.view(value, arena).clone() for name, value in plan.flow.outputs.items()}
+
+
+def check(net: CaffeNet, inputs: dict[str, Tensor], prefer: str | None = None) -> None:
+    lone = plan_of(net, inputs, 1, prefer)
+    expected = lone(inputs, torch.full((lone.floats,), float("nan")))
+    plan = plan_of(net, inputs, THREADS, prefer)
+    for _ in range(3):
+        found = by_threads(plan, inputs)
+        assert all(torch.equal(found[name], value) for name, value in expected.items()), prefer
+
+
+@pytest.fixture(autouse=True)
+def _no_threads_of_openmp() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("prefer", [None, "product", "strassen_1", "strassen_2", "winograd_3", "winograd_3_small"])
+def test_every_kernel(prefer: str | None) -> None:
+    net = filled(CaffeNet(parse_prototxt(self_check._NET)))
+    generator = torch.Generator().manual_seed(0)
+    check(net, {name: torch.randn(shape, generator=generator) for name, shape in net.inputs.items()}, prefer)
+
+
+def test_threads_that_share_tiles() -> None:
+    net = filled(CaffeNet(parse_prototxt(WIDE)))
+    inputs = {"x": torch.randn(1, 320, 7, 9, generator=torch.Generator().manual_seed(1))}
+    plan = plan_of(net, inputs, THREADS, "winograd_3")
+    assert [task.settings["shared"] for task in plan.planned[0].tasks or ()] == [1], "no layer of this kind"
+    check(net, inputs, "winograd_3")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_nets(seed: int) -> None:
+    net = random_net(seed)
+    generator = torch.Generator().manual_seed(seed)
+    check(net, {name: torch.randn(1, shape[1], 17, 21, generator=generator) for name, shape in net.inputs.items()})
