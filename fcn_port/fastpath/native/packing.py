@@ -13,7 +13,7 @@ from .division import up
 from .memory import Slabs
 
 
-class Unpacked(ctypes.Structure):
+class NativeWeights(ctypes.Structure):
     """`struct unpacked` of packing.h."""
 
     _fields_ = (
@@ -39,6 +39,6 @@ def pack(weight: Tensor, kernel: str, slabs: Slabs, *, factors: Tensor | None = 
     packed, room = slabs.take(floats), torch.empty(threads * wide * length)
     weight, factors = weight.contiguous(), None if factors is None else factors.contiguous()
     numbers = None if factors is None else factors.data_ptr()
-    unpacked = Unpacked(weight.data_ptr(), numbers, features, length, room.data_ptr())
+    unpacked = NativeWeights(weight.data_ptr(), numbers, features, length, room.data_ptr())
     getattr(library, f"pack_{kernel}")(ctypes.byref(unpacked), channels, threads, packed.data_ptr())
     return packed
