@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -118,16 +120,27 @@ class _Notes(logging.Handler):
         click.echo(terminal_message(f"fcn-port: {record.getMessage()}"), err=True)
 
 
-def _listen_to_the_library() -> None:
-    log = logging.getLogger("fcn_port")
-    if not any(isinstance(handler, _Notes) for handler in log.handlers):
-        log.addHandler(_Notes())
-        log.propagate = False
+@contextmanager
+def _listening_to_the_library() -> Iterator[None]:
+    """Tell what the library logs meanwhile; who runs a verb in a program of their own has their log back afterwards."""
+    log, notes = logging.getLogger("fcn_port"), _Notes()
+    before = log.propagate
+    log.addHandler(notes)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(notes)
+        log.propagate = before
 
 
 def answer(argv: list[str] | None = None) -> int:
     """Run a verb and return the exit status; every error of a verb is told here."""
-    _listen_to_the_library()
+    with _listening_to_the_library():
+        return _answer(argv)
+
+
+def _answer(argv: list[str] | None) -> int:
     try:
         result: Any = cli.main(argv, prog_name="fcn-port", standalone_mode=False)
         sys.stdout.flush()

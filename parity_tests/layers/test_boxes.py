@@ -38,7 +38,8 @@ def nms_by_hand(
     boxes: ndarray, scores: ndarray, *, threshold: float, least: float, top_k: int, eta: float, pixels: float
 ) -> list[int]:
     """GetMaxScoreIndex and ApplyNMSFast of bbox_util.cpp, candidate by candidate."""
-    waiting = [index for index, score in enumerate(scores) if score > least]
+    floor = np.float32(least)  # NumPy 1 would compare with a Python float in double precision
+    waiting = [index for index, score in enumerate(scores) if score > floor]
     waiting.sort(key=lambda index: -scores[index])  # stable, as std::stable_sort
     if -1 < top_k < len(waiting):
         waiting = waiting[:top_k]
