@@ -338,14 +338,10 @@ def _check_results(net: Net, options: PredictOptions) -> None:
 
     refined = options.flip or options.scales or options.resize or options.crf
     if options.tile is not None and refined:
-        raise click.UsageError(
-            "--tile goes without --flip, --scales, --resize, --crf, which look at the whole image"
-        )
+        raise click.UsageError("--tile goes without --flip, --scales, --resize, --crf, which look at the whole image")
     kinds = {each.kind for each in outputs_of(net).expected.values()}
     if "labels" in kinds and refined:
-        raise click.UsageError(
-            "the net gives labels and no scores, with which --flip, --scales, --resize, --crf begin"
-        )
+        raise click.UsageError("the net gives labels and no scores, with which --flip, --scales, --resize, --crf begin")
     if kinds == {"labels"} and (options.scores or options.probabilities):
         raise click.UsageError("the net gives labels and no scores: --scores and --probabilities have nothing to write")
     of_classes = options.areas or options.coco or options.geotiff or options.polygons
