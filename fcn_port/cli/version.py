@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
 
 from converters.version import VERSION
 from weights.store import cache_folder, weights_dir
 
+from ..fastpath.compiler import NotBuilt, compiler
 from ..private import why_not_private
 
 _PACKAGES = ("torch", "numpy", "protobuf", "h5py", "safetensors", "Pillow", "opencv-python-headless")
@@ -23,7 +27,21 @@ def version_report() -> str:
     compiled = cache_folder("native")
     problem = why_not_private(compiled, make=False)
     lines.append(f"compiled code in {compiled}" if problem is None else f"compiled code is not kept: {problem}")
+    lines.append(f"kernels of fast: {_kernels(compiled if problem is None else None)}")
     return "\n".join(lines)
+
+
+def _kernels(kept: Path | None) -> str:
+    """Whose code computes a fast net here, and why none of ours where so; nothing is compiled for the answer."""
+    if find_spec("torch") is None:
+        return "none, as PyTorch is not installed"
+    try:
+        command = shlex.join(compiler())
+    except NotBuilt as why:
+        return f"PyTorch's; none of our own: {why}"
+    if kept is not None and any(kept.glob("steps-*.so")):
+        return f"our own, compiled here by {command}, and PyTorch's"
+    return f"our own, which {command} compiles when a net first runs, and PyTorch's"
 
 
 def _version(package: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -29,7 +30,7 @@ from parity_tests.fastpath.test_winograd import layer
 from parity_tests.narrow import image, same
 from parity_tests.tolerances import tolerance
 
-pytestmark = pytest.mark.skipif(build.shutil.which("cc") is None, reason="no C compiler")
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 
 
 @pytest.fixture

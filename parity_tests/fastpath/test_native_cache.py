@@ -16,7 +16,7 @@ from fcn_port import private
 from fcn_port.cli import run
 from fcn_port.fastpath.native import build
 
-pytestmark = pytest.mark.skipif(build.shutil.which("cc") is None, reason="no C compiler")
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 
 PLANTED = """
 #include <stdio.h>
@@ -145,3 +145,40 @@ def test_version_says_where_compiled_code_is_or_why_it_is_not_kept(
     tmp_path.chmod(0o777)
     assert run(["--version"]) == 0
     assert f"compiled code is not kept: {tmp_path}: others may write" in capsys.readouterr().out
+
+
+NONE_OF_OURS = "PyTorch's; none of our own: "
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"FCN_PORT_NATIVE": "0"}, NONE_OF_OURS + "FCN_PORT_NATIVE=0 forbids it"),
+        ({"CC": "no-such-compiler"}, NONE_OF_OURS + "there is no C compiler 'no-such-compiler'; set CC to one"),
+        ({"CC": "true"}, "our own, which true compiles when a net first runs, and PyTorch's"),
+    ],
+    ids=["forbidden", "no compiler", "not yet"],
+)
+def test_version_says_whose_kernels_run(
+    variables: dict[str, str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("FCN_PORT_NATIVE", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"kernels of fast: {says}"
+
+
+def test_version_tells_kernels_that_were_compiled_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CC", "true")
+    monkeypatch.delenv("FCN_PORT_NATIVE", raising=False)
+    folder = build.cache_folder()
+    assert private.why_not_private(folder) is None
+    (folder / "steps-0-0.so").touch()
+    assert run(["--version"]) == 0
+    assert "our own, compiled here by true, and PyTorch's" in capsys.readouterr().out.splitlines()[-1]

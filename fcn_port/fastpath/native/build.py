@@ -1,8 +1,8 @@
 """Compiling the C code where it runs: once for a machine, in some seconds, and kept in the cache folder.
 
 `$FCN_PORT_NATIVE=0` forbids it; `$CC` names the compiler, `cc` is the default, and `$FCN_PORT_CFLAGS` are flags behind
-ours. Where others could have put something
-into the cache folder, nothing is kept there and nothing loaded from it: each process compiles for itself.
+ours. Where others could have put something into the cache folder, nothing is kept there and nothing loaded from it:
+each process compiles for itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import hashlib
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -24,6 +23,7 @@ from converters.safety import whole_file
 from weights.store import cache_folder as user_cache
 
 from ...private import read_private, why_not_private
+from ..compiler import NotBuilt, compiler
 from ..processor import processor
 from ..strassen import PANELS_OF, RESULTS, ROWS_OF
 from ..winograd import FORMS, matrices
@@ -36,18 +36,10 @@ _SECONDS = 900
 """A compiler may take so long; it needs two, and a hundred times as many on a machine that is busy otherwise."""
 
 
-class NotBuilt(RuntimeError):
-    """There is no compiler, it does not compile this, or nobody wants it to; says which."""
-
-
 @cache
 def library() -> ctypes.CDLL:
     """The compiled functions, from the cache folder or made now; NotBuilt where that fails."""
-    if os.environ.get("FCN_PORT_NATIVE") == "0":
-        raise NotBuilt("FCN_PORT_NATIVE=0 forbids it")
-    command = shlex.split(os.environ.get("CC", "cc"))
-    if not command or shutil.which(command[0]) is None:
-        raise NotBuilt(f"there is no C compiler '{' '.join(command)}'; set CC to one")
+    command = compiler()
     try:
         return _loaded(command)
     except (OSError, AttributeError, subprocess.SubprocessError) as error:

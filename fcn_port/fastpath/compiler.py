@@ -1,0 +1,21 @@
+"""The compiler of our C code, and why there may be none: known without importing torch."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+
+
+class NotBuilt(RuntimeError):
+    """There is no compiler, it does not compile this, or nobody wants it to; says which."""
+
+
+def compiler() -> list[str]:
+    """The command, `$CC` or ``cc``; NotBuilt where it is not there, or `$FCN_PORT_NATIVE=0` forbids its use."""
+    if os.environ.get("FCN_PORT_NATIVE") == "0":
+        raise NotBuilt("FCN_PORT_NATIVE=0 forbids it")
+    command = shlex.split(os.environ.get("CC", "cc"))
+    if not command or shutil.which(command[0]) is None:
+        raise NotBuilt(f"there is no C compiler '{' '.join(command)}'; set CC to one")
+    return command
