@@ -37,12 +37,12 @@ def read_blob(message: Message) -> np.ndarray:
 
     Legacy dims (num, channels, height, width) give four axes and win over `shape`; double_data wins over data
     (blob.cpp, FromProto); raw_data is NVCaffe's and OpenCV's; diff is passed over. C3D's blobs, told by a whole number
-    where Caffe has data, have five axes.
+    where Caffe has data beside the four dims, have five axes.
     """
     found: _Found = defaultdict(list)
     for field in message.fields():
         found[field.number].append(field)
-    video = bool(found[_DATA]) and all(field.wire_type == VARINT for field in found[_DATA])
+    video = all(number in found and found[number][-1].wire_type == VARINT for number in _VIDEO_DIMS)
     shape = _checked(message, _dims_by_number(message, found, _VIDEO_DIMS) if video else _read_dims_of(message, found))
     values = _read_floats(message, found[_VIDEO_DATA]) if video else _read_values(message, found)
     if values.size != prod(shape):

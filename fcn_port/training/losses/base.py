@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from converters.errors import NetError
@@ -89,3 +91,19 @@ def divisor(counts: Mapping[str, float], normalization: Normalization) -> float:
 def target_of(labels: Tensor, scores: Tensor, axis: int = 1) -> Tensor:
     """The labels of each place of the scores, int64, in the shape of the scores without their axis of classes."""
     return labels.reshape(scores.shape[:axis] + scores.shape[axis + 1 :]).long()
+
+
+def clamp_value(x: Tensor, *, smallest: float | None = None, largest: float | None = None) -> Tensor:
+    """Values of x within these bounds, with the gradient of x itself, as Caffe's losses bound values, not slopes."""
+    clamped: Tensor = _ClampValue.apply(x, smallest, largest)  # type: ignore[no-untyped-call]
+    return clamped
+
+
+class _ClampValue(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, smallest: float | None, largest: float | None) -> Tensor:
+        return x.clamp(min=smallest, max=largest)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient, None, None

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from converters.formats import read_mean
 from converters.net import LayerSpec
 from converters.safety import open_file
 
-from .base import Loss, count, divisor, fields_of, target_of
+from .base import Loss, clamp_value, count, divisor, fields_of, target_of
 from .softmax import known_labels
 
 SMALLEST = 1e-20
@@ -65,7 +64,7 @@ class InfogainLoss(Loss):
         logs = torch.log_softmax(scores.movedim(axis, -1), -1)
         if counts is None:
             counts = count(labels, ignore_label=self.ignore_label, images=math.prod(scores.shape[:axis]))
-        clamped: Tensor = _FloorValue.apply(logs, math.log(SMALLEST))  # type: ignore[no-untyped-call]
+        clamped = clamp_value(logs, smallest=math.log(SMALLEST))
         return -(rows * clamped).sum() / divisor(counts, self.normalization)
 
 
@@ -90,15 +89,3 @@ def _found(source: str, beside: Path, layer: LayerSpec) -> Path:
         if place.is_file():
             return place
     raise NetError(f"infogain_loss_param.source '{source}' is not there, nor beside the prototxt", where=layer.place)
-
-
-class _FloorValue(torch.autograd.Function):
-    """max(x, smallest), with the gradient of x itself."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, smallest: float) -> Tensor:
-        return x.clamp(min=smallest)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient, None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from converters.errors import NetError
 from converters.net import LayerSpec
 
 from ..choices import Normalization
-from .base import Loss, count, divisor, fields_of, target_of
+from .base import Loss, clamp_value, count, divisor, fields_of, target_of
 
 LARGEST_LOSS = -math.log(torch.finfo(torch.float32).tiny)
 """The most that one pixel adds to a loss, 87.3: Caffe takes the log of at least FLT_MIN. Its gradient knows no end."""
@@ -95,7 +94,7 @@ def softmax_with_loss(
     losses = cross_entropy(scores.movedim(axis, 1), target, ignore_index=ignored, reduction="none")
     if counts is None:
         counts = count(labels, ignore_label=ignore_label, images=math.prod(scores.shape[:axis]))
-    losses = _ClampValue.apply(losses, LARGEST_LOSS)  # type: ignore[no-untyped-call]
+    losses = clamp_value(losses, largest=LARGEST_LOSS)
     known = known_labels(target, ignored)
     if by_label_counts:
         present = target[target != ignored]
@@ -116,15 +115,3 @@ def weights_of(class_weights: Sequence[float], scores: Tensor, axis: int = 1) ->
 def known_labels(target: Tensor, ignored: int) -> Tensor:
     """The labels with 0 for the ignored ones, whose loss is 0 anyway."""
     return target.masked_fill(target == ignored, 0)
-
-
-class _ClampValue(torch.autograd.Function):
-    """min(x, largest), with the gradient of x itself."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, largest: float) -> Tensor:
-        return x.clamp(max=largest)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient, None
