@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -73,3 +74,18 @@ def signals_as_before() -> Iterator[None]:
     for number, handler in before.items():
         if signal.getsignal(number) is not handler:
             signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before() -> Iterator[None]:
+    """What a test makes of PyTorch's threads ends with it: `serve` takes one, and others round otherwise."""
+    before = torch_threads()
+    yield
+    if before is not None and torch_threads() != before:
+        sys.modules["torch"].set_num_threads(before)
+
+
+def torch_threads() -> int | None:
+    """The threads of PyTorch, which is not imported for the answer; None where it is not there yet."""
+    torch = sys.modules.get("torch")
+    return torch.get_num_threads() if torch is not None and hasattr(torch, "get_num_threads") else None
