@@ -75,4 +75,5 @@ class Parameter(Layer):
         out.top("Identity", [out.blob(0)])
 
     def to_python(self, site: Site) -> Form:
-        return Form((site.blobs[0],), shared=(site.blobs[0],))
+        own = f"{site.blobs[0]}.clone()"  # the parameter itself would leave the net as one, which wants a gradient
+        return Form((own,), shared=(own,))
