@@ -36,7 +36,7 @@ from converters.export import (
     summary,
 )
 from converters.formats import format_prototxt, parse_prototxt, read_caffemodel, read_prototxt, sniff
-from converters.net import NetSpec, Shape, infer_blobs, infer_shapes
+from converters.net import NetSpec, Shape, borrowed_blobs, infer_blobs, infer_shapes
 from converters.passes import check_size, prepare
 from converters.safety import fresh_folder, make_folder, sha256_of, whole_file
 from weights.card import Card
@@ -263,11 +263,15 @@ def part_of(source: OnnxSource, options: OnnxOptions, module: nn.Module | None) 
     """The part of the net that computes the outputs which were asked for."""
     if options.outputs is None or module is None:
         return module
-    from converters.execution import CaffeNet
+    from converters.execution import CaffeNet, key_of
 
-    part = CaffeNet(source.spec, outputs=options.outputs)
-    known = part.state_dict().keys()
-    part.load_state_dict({key: value for key, value in module.state_dict().items() if key in known}, assign=True)
+    part, state = CaffeNet(source.spec, outputs=options.outputs), module.state_dict()
+    owners = {key_of(*blob): key_of(*owner) for blob, owner in borrowed_blobs(source.spec).items()}
+    values = {
+        key: state[key] if key in state else state[owners[key]].reshape(own.shape)  # its owner was left out
+        for key, own in part.state_dict().items()
+    }
+    part.load_state_dict(values, assign=True)
     return part
 
 

@@ -106,6 +106,14 @@ def test_outputs_of_ones_own(tmp_path: Path) -> None:
     assert "upscore2" not in {node.name for node in model.graph.node}
 
 
+def test_an_output_of_a_layer_whose_blobs_belong_to_one_that_is_left_out(tmp_path: Path) -> None:
+    """shared_a has them, in another shape."""
+    zoo = formats("layer-zoo-1.caffemodel")
+    options = OnnxOptions(outputs=("shared_ip",))
+    report = export_onnx(zoo, tmp_path / "net.onnx", options=options)
+    assert report.error is not None and report.error <= tolerance("onnx")
+
+
 def test_an_output_that_there_is_not(tmp_path: Path) -> None:
     with pytest.raises(NetError, match="the net makes no blob 'pool9'"):
         export_onnx(MINI, tmp_path / "net.onnx", options=OnnxOptions(outputs=("pool9",)))

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..compiler import NotBuilt
 from ..winograd import TILES, Pair, is_worth_it
-from .build import NotBuilt, library
+from .build import library
 from .division import SHARED_BYTES, divide_winograd, tiles_of, up
 from .memory import Slabs
 from .packing import pack
