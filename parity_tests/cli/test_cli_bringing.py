@@ -16,6 +16,7 @@ from PIL import Image
 from fcn_port.cli import data, run
 from fcn_port.data import archives, make_shapes
 from fcn_port.data.archives import ARCHIVES
+from fcn_port.nets import NETS
 from parity_tests.datasets import make_voc
 from parity_tests.http_server import HostileServer, Served, serving
 from parity_tests.record_sample import WEIGHTS
@@ -33,6 +34,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostileS
     monkeypatch.setenv("FCN_PORT_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("FCN_PORT_OFFLINE", raising=False)
     known = catalogue._catalogue()
+    assert NETS  # made of the catalogue when first asked for: of the real one
     with serving(Served(WEIGHTS.read_bytes())) as running:
         entry = replace(known.bundled["sample"], name="elsewhere", kind="fcn", bundled=None, urls=(running.url(FILE),))
         more = replace(known, releases=MappingProxyType({**known.releases, "elsewhere": entry}))
