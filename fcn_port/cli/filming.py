@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ..predict.segmenting import OfPixels, ReadOptions
     from ..predict.video import Frame, VideoWriter
 
+Filmed = tuple["dict[str, Any] | None", "Failed | None", bool]
+"""The files written, what went wrong, and True if somebody stopped it."""
+
 
 def film_all(
     net: Net,
@@ -36,22 +39,37 @@ def film_all(
     as_json: bool,
 ) -> int:
     """Write a video for each video; the exit status, 1 where one could not be done to its end."""
+
+    def made(source: ImageSource, one: bool) -> Filmed:
+        return _Film(net, source, reading, batch, wanted, every_frame, most).made(one=one)
+
+    return film_each(sources, made, tell=_tell, head={"engine": net.engine}, as_json=as_json)
+
+
+def film_each(
+    sources: Sequence[ImageSource],
+    made: Callable[[ImageSource, bool], Filmed],
+    *,
+    tell: Callable[[dict[str, Any]], None],
+    head: Mapping[str, Any],
+    as_json: bool,
+) -> int:
+    """Write a video for each video, and tell of it; `made` is also told whether it is the only one. The exit status."""
     done: list[dict[str, Any]] = []
     failed: list[Failed] = []
     for source in sources:
-        film = _Film(net, source, reading, batch, wanted, every_frame, most)
-        result, problem, stopped = film.made(one=len(sources) == 1)
+        result, problem, stopped = made(source, len(sources) == 1)
         if problem is not None:
             failed.append(problem)
         if result is not None:
             done.append(result)
             if not as_json:
-                _tell(result)
+                tell(result)
         if stopped:
             break
     if as_json:
         problems = [{"image": each.path, "problem": each.problem} for each in failed]
-        write_json({"engine": net.engine, "videos": done, "failed": problems})
+        write_json({**head, "videos": done, "failed": problems})
     tell_failed(failed, len(sources))
     return 1 if failed else 0
 
@@ -68,7 +86,7 @@ class _Film:
     every_frame: bool
     most: int | None
 
-    def made(self, *, one: bool) -> tuple[dict[str, Any] | None, Failed | None, bool]:
+    def made(self, *, one: bool) -> Filmed:
         """The files written, what went wrong, and True if somebody stopped it; an error for `one` without a frame."""
         from converters.errors import NetError
 

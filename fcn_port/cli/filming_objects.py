@@ -13,10 +13,11 @@ import click
 import numpy as np
 
 from .detecting import LEAST_SCORE
+from .filming import Filmed, film_each
 from .names import read_names
-from .output import echo, note, write_json
+from .output import echo, note
 from .progress import progress_bar
-from .segmenting import Failed, failure, tell_failed
+from .segmenting import failure
 from .signals import stopping
 
 if TYPE_CHECKING:
@@ -51,26 +52,14 @@ def film_objects(
     """Write a video with boxes and the records of each video; the exit status, 1 where one is not done to its end."""
     classes = None if names is None else read_names(names)
     looking = _Looking(net, LEAST_SCORE if least is None else least, classes, out, most)
-    done: list[dict[str, Any]] = []
-    failed: list[Failed] = []
-    for source in sources:
-        result, problem, stopped = _filmed(looking, source, one=len(sources) == 1)
-        if problem is not None:
-            failed.append(problem)
-        if result is not None:
-            done.append(result)
-            if not as_json:
-                _tell(result)
-        if stopped:
-            break
-    if as_json:
-        problems = [{"image": each.path, "problem": each.problem} for each in failed]
-        write_json({"videos": done, "failed": problems})
-    tell_failed(failed, len(sources))
-    return 1 if failed else 0
+
+    def made(source: ImageSource, one: bool) -> Filmed:
+        return _filmed(looking, source, one=one)
+
+    return film_each(sources, made, tell=_tell, head={}, as_json=as_json)
 
 
-def _filmed(looking: _Looking, source: ImageSource, *, one: bool) -> tuple[dict[str, Any] | None, Failed | None, bool]:
+def _filmed(looking: _Looking, source: ImageSource, *, one: bool) -> Filmed:
     """The files written, what went wrong, and True if somebody stopped it; an error for `one` without a frame."""
     from converters.errors import NetError
     from converters.escaping import json_text
