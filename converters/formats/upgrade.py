@@ -275,25 +275,3 @@ def _upgrade_batch_norm(net: _Upgrade) -> None:
         if layer.type == "BatchNorm" and len(layer.param) == 3 and any(param.lr_mult for param in layer.param):
             for param in layer.param:
                 param.lr_mult = param.decay_mult = 0.0
-
-
-SOLVER_TYPES = {
-    "SGD": "SGD",
-    "NESTEROV": "Nesterov",
-    "ADAGRAD": "AdaGrad",
-    "RMSPROP": "RMSProp",
-    "ADADELTA": "AdaDelta",
-    "ADAM": "Adam",
-}
-
-
-def upgrade_solver(message: Any) -> Any:
-    """The SolverParameter with `type` in place of the enum `solver_type` (upgrade_proto.cpp, UpgradeSolverType)."""
-    upgraded = type(message)()
-    upgraded.CopyFrom(message)
-    if upgraded.HasField("solver_type"):
-        if upgraded.HasField("type"):
-            raise NetError("a solver has either type or solver_type; both are given", hint="remove solver_type")
-        upgraded.type = SOLVER_TYPES[upgraded.SolverType.Name(upgraded.solver_type)]
-        upgraded.ClearField("solver_type")
-    return upgraded

@@ -18,6 +18,7 @@ from .homes import HOMES
 if TYPE_CHECKING:
     from .bilinear import bilinear_kernel, bilinear_weight, kind_of_upsampling
     from .convolution import Convolution, Deconvolution
+    from .fork import fork_message
     from .functions import lrn_across_channels
     from .im2col import conv2d
     from .pooling import Pooling
@@ -32,6 +33,7 @@ __all__ = [
     "bilinear_weight",
     "conv2d",
     "find_layer",
+    "fork_message",
     "kind_of_upsampling",
     "lrn_across_channels",
     "register_layer",
@@ -45,6 +47,7 @@ __getattr__, __dir__ = lazy_attributes(
         **dict.fromkeys(("bilinear_kernel", "bilinear_weight", "kind_of_upsampling"), "bilinear"),
         **dict.fromkeys(("Convolution", "Deconvolution"), "convolution"),
         "conv2d": "im2col",
+        "fork_message": "fork",
         "lrn_across_channels": "functions",
         "Pooling": "pooling",
     },

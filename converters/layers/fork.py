@@ -95,9 +95,7 @@ def fork_message(spec: LayerSpec, name: str) -> ForkMessage:
             f"{name} cannot be read from a binary file, which has field {', '.join(numbered)} and no names",
             hint="give the net's prototxt as well; its fields have names",
         )
-    parts = [field.value for field in spec.extra if field.name == name and isinstance(field.value, tuple)]
-    whole = UnknownField(name, tuple(child for part in parts for child in part))
-    return ForkMessage(spec, name, WatchedFields(whole.children(), name))
+    return ForkMessage(spec, name, WatchedFields(UnknownField.merged(name, spec.extra).children(), name))
 
 
 def fork_fields(spec: LayerSpec, message: str) -> ForkMessage:

@@ -25,9 +25,10 @@ To add a type, in this project or outside it, write a frozen dataclass of its pa
         def to_python(self, site):  # python_form.py, likewise
             return Form((f"{site.x} * torch.sigmoid({self.beta} * {site.x})",))
 
-Parameters of a type that BVLC Caffe does not have are read by name, `fork_message(spec, "swish_param")` of fork.py; a
-layer of type Python is registered as "Python:NameOfItsClass". Only `forward` may import torch, so that nets are read
-and their shapes worked out without it; it should leave sizes to PyTorch's operations, so that any size can be traced.
+Parameters of a type that BVLC Caffe does not have are read by name, `fork_message(spec, "swish_param")` of
+`converters.layers`; a layer of type Python is registered as "Python:NameOfItsClass". Only `forward` may import torch,
+so that nets are read and their shapes worked out without it; it should leave sizes to PyTorch's operations, so that any
+size can be traced.
 """
 
 from __future__ import annotations
@@ -78,6 +79,12 @@ class UnknownField:
     name: str
     value: Scalar | tuple[UnknownField, ...]
     line: int | None = None
+
+    @classmethod
+    def merged(cls, name: str, fields: Sequence[UnknownField]) -> UnknownField:
+        """The message `name` among `fields`, merged over repeats, empty where there is none."""
+        parts = [field.value for field in fields if field.name == name and isinstance(field.value, tuple)]
+        return cls(name, tuple(child for part in parts for child in part))
 
     def children(self) -> dict[str, list[Any]]:
         """A message's scalars by field name, each a list in file order; nested messages stay UnknownFields."""
@@ -190,8 +197,7 @@ class LayerSpec:
     def extra_message(self, name: str) -> UnknownField:
         """The fork's message `name` ("bn_param"), merged over repeats, empty where the layer has none."""
         note_read(f"{name}.*")
-        parts = [f.value for f in self.extra if f.name == name and isinstance(f.value, tuple)]
-        return UnknownField(name, tuple(child for part in parts for child in part))
+        return UnknownField.merged(name, self.extra)
 
 
 def params_if_valid(layer: LayerSpec) -> Layer | None:

@@ -90,10 +90,6 @@ class StepGraph:
                 raise NetError(f"nothing is left of blob '{step.top}'", where=f"layer '{step.name}'")
         return shapes
 
-    def readers(self, blob: str) -> tuple[Step, ...]:
-        """The steps that read `blob`."""
-        return tuple(step for step in self.steps if blob in step.bottoms)
-
 
 def is_convolution(params: Layer) -> bool:
     """True where a layer is a convolution as the kernels compute it: dense windows along height and width."""

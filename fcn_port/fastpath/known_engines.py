@@ -18,8 +18,5 @@ ENGINES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """The packages that each engine needs beside PyTorch."""
 
-OTHERS = tuple(name for name, packages in ENGINES.items() if packages)
-"""Those of other projects, in packages of their own."""
-
 EXTRAS: Mapping[str, str] = MappingProxyType({"onnxruntime": "onnx", "openvino": "openvino"})
 """The extra of pyproject.toml that installs them."""

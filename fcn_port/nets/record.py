@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from converters.errors import NetError
 from converters.execution import replica
-from converters.net import LayerSpec, NetSpec, Shape, infer_shapes
+from converters.net import LayerSpec, NetSpec, Shape
 from converters.schema import LayerParameter
 
 from .parts import Part, computes_as
@@ -89,20 +88,6 @@ def calls_of(net: nn.Module, inputs: Mapping[str, Shape]) -> tuple[Call, ...]:
 def shapes_of(net: nn.Module, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
     """The shape of every blob for inputs of these shapes; nothing is computed and no weight is touched."""
     return {name: tuple(blob.shape) for name, blob in _record_meta(net, inputs)[1].items()}
-
-
-def shape_rule(
-    net: nn.Module, calls: Sequence[Call], inputs: Mapping[str, Shape]
-) -> Callable[[Mapping[str, Shape]], dict[str, Shape]]:
-    """`shapes_of` of `net` as it is now, at which it never looks again; `calls` are its calls for these inputs.
-
-    The rules are those of the net's definition; a net with layers that Caffe does not have is run without values.
-    """
-    try:
-        spec = _definition(net, calls, inputs, name="")
-    except NotCaffes:
-        return partial(shapes_of, replica(net, _without_values))
-    return partial(infer_shapes, spec)
 
 
 def to_spec(net: nn.Module, inputs: Mapping[str, Shape], *, name: str) -> NetSpec:

@@ -13,7 +13,7 @@ import fcn_port
 from fcn_port.errors import EngineError
 from fcn_port.fastpath import engines
 from fcn_port.fastpath.engines import artefacts
-from fcn_port.fastpath.known_engines import OTHERS
+from fcn_port.fastpath.known_engines import EXTRAS
 from fcn_port.fastpath.lossless import Lossless
 from fcn_port.nets import FCN8s, FCN16s
 from parity_tests.narrow import image, narrow, same
@@ -136,7 +136,7 @@ def test_pytorchs_own_folder_is_looked_at(tmp_path: Path, monkeypatch: pytest.Mo
     engines.make("compile", narrow(FCN8s))
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", EXTRAS)
 def test_engines_start_from_what_is_kept(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     net = narrow(FCN8s)
     engines.make(name, net)

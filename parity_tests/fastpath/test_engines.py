@@ -21,7 +21,7 @@ from fcn_port.fastpath.engines import EngineError, artefacts, onnx_graph
 from fcn_port.fastpath.engines.onnx_graph import head_model, tail_model
 from fcn_port.fastpath.engines.split import SplitEngine
 from fcn_port.fastpath.graph import weights_of
-from fcn_port.fastpath.known_engines import OTHERS
+from fcn_port.fastpath.known_engines import EXTRAS
 from fcn_port.fastpath.lossless import Lossless
 from fcn_port.nets import FCN, FCN8s, FCN8sAtOnce, FCN32sColorDepth, FCN32sColorHHA, FCNAlexNet, SiftFlowFCN8s
 from parity_tests.narrow import image, named, narrow, same
@@ -43,7 +43,7 @@ def agrees(engine: torch.nn.Module, net: FCN, inputs: dict[str, Tensor]) -> bool
     )
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", EXTRAS)
 @settings(max_examples=15)
 @given(size=st.tuples(st.integers(1, 300), st.integers(1, 300)), batch=st.integers(1, 2))
 def test_any_size_and_batch_without_building_again(name: str, size: tuple[int, int], batch: int) -> None:
@@ -52,7 +52,7 @@ def test_any_size_and_batch_without_building_again(name: str, size: tuple[int, i
 
 
 @pytest.mark.parametrize("make", FAMILY)
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", EXTRAS)
 def test_every_net_of_the_family(name: str, make: type[FCN]) -> None:
     net = narrow(make)
     for size in ((100, 100), (75, 122)):

@@ -21,7 +21,8 @@ from fcn_port.errors import EngineError
 from fcn_port.fastpath import engines
 from fcn_port.fastpath.kernels import PackedConvolution, make_kernel
 from fcn_port.fastpath.lossless import Lossless
-from fcn_port.fastpath.native import NativeConvolution, build, convolution, why_not
+from fcn_port.fastpath.native import NativeConvolution, build, why_not
+from fcn_port.fastpath.native.division import SHARED_BYTES
 from fcn_port.fastpath.program import self_check
 from fcn_port.fastpath.winograd import WinogradConvolution
 from fcn_port.nets import FCN, FCN8s, Widths
@@ -78,7 +79,7 @@ def test_blocks_groups_and_threads(channels: int, features: int, side: int) -> N
     module = layer(channels, features, side)
     x = torch.randn(1, channels, 50, 27)
     native = NativeConvolution(module, relu=True)
-    assert (native._kernels.nbytes > convolution._SHARED_BYTES) is (features > 256)
+    assert (native._kernels.nbytes > SHARED_BYTES) is (features > 256)
     threads = torch.get_num_threads()
     try:
         found = []

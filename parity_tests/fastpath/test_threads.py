@@ -21,7 +21,7 @@ import fcn_port
 from converters.execution.caffe_net import CaffeNet
 from converters.export import checking as check
 from fcn_port.fastpath import engines, lossless
-from fcn_port.fastpath.known_engines import OTHERS
+from fcn_port.fastpath.known_engines import EXTRAS
 from fcn_port.fastpath.lru_cache import LRUCache
 from fcn_port.fastpath.program import FastNet
 from fcn_port.fastpath.tf32 import tf32
@@ -120,7 +120,7 @@ def test_fast(name: str) -> None:
         assert torch.equal(shared(pixels(size)), expected[size]), size
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", EXTRAS)
 def test_engines_of_others(name: str) -> None:
     pytest.importorskip(name)
     shared = engines.make(name, narrow(FCN8s))

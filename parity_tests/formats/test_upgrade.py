@@ -9,10 +9,10 @@ import pytest
 from converters import NetError, parse_prototxt, read_prototxt
 from converters.formats.prototxt import format_prototxt
 from converters.formats.text_format import parse_text
-from converters.formats.upgrade import V1_TYPES, fork_type, upgrade_net, upgrade_solver
+from converters.formats.upgrade import V1_TYPES, fork_type, upgrade_net
 from converters.formats.upgrade_v0 import V0_TYPES
 from converters.net.layer import UnknownField
-from converters.schema import NetParameter, SolverParameter, V1LayerParameter
+from converters.schema import NetParameter, V1LayerParameter
 from parity_tests.goldens import GOLDEN, formats
 
 UPGRADE = GOLDEN / "upgrade"
@@ -197,18 +197,3 @@ def test_a_net_in_two_forms_is_refused_as_caffe_refuses_it() -> None:
     """upgrade_proto.cpp, UpgradeV1Net: "Refusing to upgrade inconsistent NetParameter input"."""
     with pytest.raises(NetError, match=r"both 'layer' \(1\) and 'layers' \(1\) fields; Caffe refuses"):
         parse_prototxt('layer { name: "new" } layers { name: "old" }')
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        *(("SGD", "SGD"), ("NESTEROV", "Nesterov"), ("ADAGRAD", "AdaGrad")),
-        *(("RMSPROP", "RMSProp"), ("ADADELTA", "AdaDelta"), ("ADAM", "Adam")),
-    ],
-)
-def test_solver_types(old: str, new: str) -> None:
-    upgraded = upgrade_solver(parse_text(f"solver_type: {old} base_lr: 1", SolverParameter).message)
-    assert upgraded == SolverParameter(type=new, base_lr=1)
-    assert upgrade_solver(upgraded) == upgraded
-    with pytest.raises(NetError, match="both are given"):
-        upgrade_solver(parse_text(f"solver_type: {old} type: 'Adam'", SolverParameter).message)

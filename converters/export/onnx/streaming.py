@@ -70,11 +70,6 @@ def write_model(
     file.write(tail.SerializeToString())
 
 
-def size_of(graph: Graph) -> int:
-    """The bytes that a model of this graph takes at least, all in one file."""
-    return sum(each.nbytes for each in graph.initializers.values())
-
-
 class _Tensor(NamedTuple):
     """An initializer as a field of GraphProto: the bytes before its values, how many of values follow inside, else
     where they begin in the file beside.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..compiler import NotBuilt
 from ..winograd import TILES, Pair, is_worth_it
 from .build import library
-from .division import SHARED_BYTES, divide_winograd, tiles_of, up
+from .division import divide_winograd, tiles_of, up
 from .memory import Slabs
 from .packing import pack
 from .steps import COUNTERS, KINDS, NONE, RELU, NativeBlob, NativeStep, NativeSteps
@@ -20,7 +20,6 @@ from .steps import COUNTERS, KINDS, NONE, RELU, NativeBlob, NativeStep, NativeSt
 LEAST_CHANNELS = 64 * 64
 """Input times output channels; with fewer, oneDNN's direct convolution is faster (docs/log.md)."""
 _CHANNELS = 16
-_SHARED_BYTES = SHARED_BYTES
 
 _compiling = threading.Lock()
 
