@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import ParamSpec
 
 P = ParamSpec("P")
+ProgressCallback = Callable[[int, int], None]
+"""Told how many are done, of so many."""
 
 
 class Cancelled(Exception):
@@ -29,3 +31,21 @@ def stop_when(wanted: Callable[[], bool], progress: Callable[P, None] | None = N
             progress(*arguments, **keywords)
 
     return tell
+
+
+class Steps:
+    """The steps of a long call, counted for a progress callback, which may end it (`stop_when`)."""
+
+    def __init__(self, progress: ProgressCallback | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+        self.ask()
+
+    def __call__(self) -> None:
+        """One step more is done."""
+        self._done += 1
+        self.ask()
+
+    def ask(self, *inner: object) -> None:
+        """Tell the same count again: a place within a step at which the call may be ended; `inner` is not looked at."""
+        if self._progress is not None:
+            self._progress(self._done, self._total)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from .cancelling import ProgressCallback
 from .errors import CaffeFormatError, MismatchError
 from .execution.state_dict import Coverage, Entry, cover, to_arrays
 from .export.safetensors import header_bytes, write_safetensors
@@ -28,11 +28,10 @@ from .net.layer import Shape
 from .net.spec import NetSpec
 from .passes.input_size import check_size
 from .passes.prepare import prepare
-from .safety.digest import sha256_of
+from .safety.digest import sha256_beside
 from .safety.files import whole_file
 from .version import VERSION
 
-ProgressCallback = Callable[[int, int], None]
 PYTORCH = (".pth", ".pt")
 """The endings of PyTorch's own files."""
 TOOL = f"fcn-port {VERSION}"
@@ -147,18 +146,17 @@ def _write(
             progress(done, total)
 
     before = _version_of(source)
-    with ThreadPoolExecutor(1) as thread, whole_file(out, durable=False) as file:
-        checksum = thread.submit(sha256_of, source)
+    with sha256_beside(source) as checksum, whole_file(out, durable=False) as file:
         if out.suffix.lower() in PYTORCH:
             _write_pytorch(file, arrays, watch)
         else:
             write_safetensors(file, arrays, metadata, watch=watch)
             file.seek(0)
-            file.write(header_bytes(arrays, {**metadata, "source_sha256": checksum.result()}))
+            file.write(header_bytes(arrays, {**metadata, "source_sha256": checksum()}))
         if _version_of(source) != before:
             problem = "the file changed while it was being converted"
             raise CaffeFormatError(problem, path=source, hint="convert it again")
-    return checksum.result(), list(bad)
+        return checksum(), list(bad)
 
 
 def _write_pytorch(file: BinaryIO, arrays: Mapping[str, np.ndarray], watch: Callable[[str, np.ndarray], None]) -> None:

@@ -16,6 +16,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
+from converters.cancelling import ProgressCallback, Steps
 from converters.conversion import TOOL
 from converters.errors import MismatchError
 from converters.escaping import json_text
@@ -64,20 +65,26 @@ def export(
     size: tuple[int, int] | None = None,
     onnx: OnnxOptions | None = None,
     external_data: bool = False,
+    progress: ProgressCallback | None = None,
 ) -> ExportReport:
     """Export a release or a file to one of the formats in `SUFFIXES`; a prototxt alone does for "python".
 
     `out` is by default named after `weights`, in the working folder, and then no file of that name may be there.
     `prototxt` is the net of a file that holds none. `size` fixes height and width of "onnx" and "torch-export"; `onnx`
-    and `external_data` are for "onnx" alone (`onnx_export.export_onnx`). Raises ExportError, and what `load` raises.
+    and `external_data` are for "onnx" alone (`onnx_export.export_onnx`). `progress(done, total)` counts steps, the
+    writing and each trial, and may end the export (`stop_when`); files of these names are then as they were. Raises
+    ExportError, and what `load` raises.
     """
     target = destination(weights, to=to, out=out)
     if to == "onnx":
         options = replace(onnx or OnnxOptions(), size=size or (onnx.size if onnx else None))
         path = converted(os.fspath(weights)) if is_release(weights) else Path(weights)
-        return export_onnx(path, target, prototxt=prototxt, options=options, external_data=external_data)
+        return export_onnx(
+            path, target, prototxt=prototxt, options=options, external_data=external_data, progress=progress
+        )
     net = _net_of(weights, prototxt, to=to)
-    return export_net(net, to=to, out=target, name=as_net(net).release or stem(Path(weights)), size=size)
+    name = as_net(net).release or stem(Path(weights))
+    return export_net(net, to=to, out=target, name=name, size=size, progress=progress)
 
 
 def export_net(
@@ -87,30 +94,33 @@ def export_net(
     out: str | os.PathLike[str],
     name: str = "",
     size: tuple[int, int] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> ExportReport:
     """Export a hand-written net or a CaffeNet, such as one after fine-tuning; `name` is what its definition is called.
 
     "caffe" also writes the definition, beside the weights, as .prototxt; the weights are HDF5 where `out` ends in
-    .h5. Files appear whole or not at all, once what is in them has computed what the net does. Raises ExportError, also
-    where the .prototxt of another net is beside.
+    .h5. Files appear whole or not at all, once what is in them has computed what the net does. `progress` as in
+    `export`. Raises ExportError, also where the .prototxt of another net is beside.
     """
     check_format(to)
     if net.training:
         raise ExportError("the net is in training mode; call eval() first")
     if to == "onnx":
         options = OnnxOptions(size=size)
-        return write_onnx(source_of(net, name=name), Path(out), options=options, beside=lambda: net)
+        return write_onnx(source_of(net, name=name), Path(out), options=options, beside=lambda: net, progress=progress)
     job = _Job.of(net, name, size)
     paths = [Path(out)]
     if to == "caffe":
         paths.append(_prototxt_beside(paths[0], job.spec))
+    step = Steps(progress, 1 + len(job.trials))
     with ExitStack() as stack:
         parts = []
         for path in paths:
             part = stack.enter_context(whole_file(path))
             parts.append(Path(part.name))
         run = _WRITERS[to](job, parts, paths[0])
-        agreement = check(net, run, job.trials, outputs=job.outputs, indices=job.indices)
+        step()
+        agreement = check(net, run, job.trials, outputs=job.outputs, indices=job.indices, step=step)
     return _report(job, to, paths, agreement)
 
 

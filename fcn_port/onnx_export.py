@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from converters.cancelling import ProgressCallback, Steps
 from converters.conversion import TOOL
 from converters.errors import CaffeFormatError, MismatchError
 from converters.execution import cover, to_arrays
@@ -38,7 +38,7 @@ from converters.export import (
 from converters.formats import format_prototxt, parse_prototxt, read_caffemodel, read_prototxt, sniff
 from converters.net import NetSpec, Shape, borrowed_blobs, infer_blobs, infer_shapes
 from converters.passes import check_size, prepare
-from converters.safety import fresh_folder, make_folder, sha256_of, whole_file
+from converters.safety import fresh_folder, make_folder, sha256_beside, whole_file
 from weights.card import Card
 
 from .export_files import ExportReport
@@ -78,12 +78,14 @@ def export_onnx(
     options: OnnxOptions | None = None,
     external_data: bool = False,
     check: bool = True,
+    progress: ProgressCallback | None = None,
 ) -> ExportReport:
     """Write a file of weights as ONNX; it appears whole or not at all, once it has computed what the net does.
 
     `prototxt` is the net of a file that holds none. Weights go into OUT.data beside with `external_data`, and where
     they are more than a model can hold (2 GB). Without `check` nothing is run, and torch is not needed, except for a
-    PyTorch state dict. Raises ExportError, and what reading the file raises.
+    PyTorch state dict. `progress(done, total)` counts steps, the writing and each trial, and may end the export
+    (`stop_when`); a file of the name `out` is then as it was. Raises ExportError, and what reading the file raises.
     """
     path, target = Path(weights), Path(out)
     wanted = options or OnnxOptions()
@@ -98,7 +100,8 @@ def export_onnx(
 
         return load(path, prototxt=prototxt)
 
-    return write_onnx(source, target, options=wanted, external_data=external_data, beside=load if check else None)
+    beside = load if check else None
+    return write_onnx(source, target, options=wanted, external_data=external_data, beside=beside, progress=progress)
 
 
 def _read(path: Path, prototxt: str | os.PathLike[str] | None) -> OnnxSource:
@@ -170,10 +173,12 @@ def write_onnx(
     options: OnnxOptions | None = None,
     external_data: bool = False,
     beside: Callable[[], nn.Module | None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> ExportReport:
     """Write a net as ONNX, whole or not at all; `beside` gives the net that what was written must agree with.
 
-    It may give None, without torch, where the options name a target: ONNX Runtime is the judge then.
+    It may give None, without torch, where the options name a target: ONNX Runtime is the judge then. `progress` as in
+    `export_onnx`.
     """
     wanted = options or OnnxOptions()
     net = build_onnx(source.spec, source.arrays, wanted)
@@ -181,8 +186,11 @@ def write_onnx(
         raise ExportError("the net has no output; nothing written")
     large = sum(each.nbytes for each in net.graph.initializers.values()) > MOST_INSIDE - _MARGIN
     names = [out.name, f"{out.name}.data"] if external_data or large else [out.name]
+    trials = () if beside is None else tuple(trials_of(net))
+    step = Steps(progress, 1 + (len(trials) if wanted.target is None else 1))
     with _files(out, names) as files:
         _write(source, net, files)
+        step()
         error = float("nan")
         shapes: tuple[Mapping[str, Shape], ...] = ()
         programs: tuple[Checked, ...] = ()
@@ -190,11 +198,12 @@ def write_onnx(
             original = part_of(source, wanted, beside())
             module = rounded(original) if wanted.fp16 and not wanted.fold and original is not None else original
             if wanted.target is not None:
-                programs, shapes = _checked_in_target(source, net, wanted, Path(files[0].name), module)
+                programs, shapes = _checked_in_target(source, net, wanted, trials, Path(files[0].name), module)
+                step()
                 error = max((each.error for each in programs if each.error is not None), default=float("nan"))
                 append_metadata(files[0], {"checked": summary(programs)})
             elif module is not None:
-                error, shapes = _checked(net, wanted, Path(files[0].name), module)
+                error, shapes = _checked(net, wanted, trials, Path(files[0].name), module, step)
             if original is not None and original is not module and shapes:
                 outputs, indices = wanted.outputs or net.spec.outputs, index_inputs(net.spec, shapes[0])
                 error = lost(original, module or original, shapes, outputs=outputs, indices=indices)
@@ -238,13 +247,12 @@ def _write(source: OnnxSource, net: OnnxNet, files: Sequence[BinaryIO]) -> None:
     """Copy the weights while another thread makes the checksum of the file that they are in."""
     about = {"tool": TOOL, **source.card.to_metadata(), "prototxt": format_prototxt(net.spec), **source.origin}
     before = None if source.file is None else _version_of(source.file)
-    with ThreadPoolExecutor(1) as thread:
-        checksum = None if source.file is None else thread.submit(sha256_of, source.file)
+    with nullcontext() if source.file is None else sha256_beside(source.file) as checksum:
 
         def metadata() -> Mapping[str, str]:
             found = dict(about)
             if checksum is not None and source.file is not None:
-                found |= {"source": source.file.name, "source_sha256": checksum.result()}
+                found |= {"source": source.file.name, "source_sha256": checksum()}
             return {key: value.encode(errors="replace").decode() for key, value in found.items()}
 
         net.write(files[0], metadata=metadata, beside=(files[1], Path(files[1].name).name) if files[1:] else None)
@@ -282,11 +290,16 @@ def _tolerance(options: OnnxOptions) -> float:
 
 
 def _checked_in_target(
-    source: OnnxSource, net: OnnxNet, options: OnnxOptions, path: Path, module: nn.Module | None
+    source: OnnxSource,
+    net: OnnxNet,
+    options: OnnxOptions,
+    trials: Sequence[Mapping[str, Shape]],
+    path: Path,
+    module: nn.Module | None,
 ) -> tuple[tuple[Checked, ...], tuple[Mapping[str, Shape], ...]]:
     """The result in each program of the target, and the shapes of the inputs, if it was run in any."""
     assert options.target is not None
-    shapes = tuple(trials_of(net))[:TRIALS]
+    shapes = tuple(trials[:TRIALS])
     with TemporaryDirectory(prefix="fcn-port-judge-") as folder:
         if module is not None:
             judge = judge_of_module(module, options.outputs or source.spec.outputs)
@@ -306,17 +319,21 @@ def _checked_in_target(
 
 
 def _checked(
-    net: OnnxNet, options: OnnxOptions, path: Path, module: nn.Module
+    net: OnnxNet,
+    options: OnnxOptions,
+    shapes: Sequence[Mapping[str, Shape]],
+    path: Path,
+    module: nn.Module,
+    step: Callable[[], None],
 ) -> tuple[float, tuple[Mapping[str, Shape], ...]]:
     """The largest difference from the module, and the shapes of the inputs at which both were run."""
     from converters.export import check, run_onnx
 
-    shapes = tuple(trials_of(net))
     outputs = options.outputs or net.spec.outputs
     run = run_onnx(path, inputs=list(net.spec.inputs), outputs=outputs)
     tolerance = _tolerance(options)
     indices = index_inputs(net.spec, shapes[0])
-    agreement = check(module, run, shapes, outputs=outputs, indices=indices, tolerance=tolerance)
+    agreement = check(module, run, shapes, outputs=outputs, indices=indices, tolerance=tolerance, step=step)
     return agreement.error, agreement.shapes
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from converters.conversion import TOOL, ConversionReport, ProgressCallback, convert
+from converters.cancelling import ProgressCallback
+from converters.conversion import TOOL, ConversionReport, convert
 from converters.errors import CaffeFormatError, MismatchError
 from converters.execution import cover
 from converters.export import read_metadata

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from converters.cancelling import ProgressCallback, Steps
 from converters.diff import diff_arrays
 from converters.errors import NetError
-from converters.execution import cover, to_array, to_arrays
+from converters.execution import Coverage, cover, to_array, to_arrays
 from converters.formats import CaffeModel, read_caffemodel
 from converters.net import LayerSpec, NetSpec, Shape, derive_crops, infer_blobs, infer_shapes
 from converters.passes import prepare
@@ -42,17 +43,25 @@ class Check:
 
 
 def verify(
-    weights: Path, against: Path, *, prototxt: Path | None = None, golden: Path | None = None
+    weights: Path,
+    against: Path,
+    *,
+    prototxt: Path | None = None,
+    golden: Path | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Iterator[Check]:
     """Check converted `weights` against the Caffe file they came from, one Check at a time.
 
     Every blob equal to the last bit; the shapes of the module's blobs those that Caffe's rules give; crops as derived;
     with `golden`, an .npz of a recorded forward pass, every blob of a pass on the same input; and with OpenCV
-    installed the output of its own Caffe importer. Raises CaffeFormatError for files that cannot be read.
+    installed the output of its own Caffe importer. `progress(done, total)` counts blobs and checks, and may end it
+    (`stop_when`). Raises CaffeFormatError for files that cannot be read.
     """
     model = read_caffemodel(against)
     spec = _spec(model, prototxt)
-    yield _check_blobs(weights, model, spec)
+    coverage = cover(model, spec=spec)
+    step = Steps(progress, len(coverage.entries) + (3 if golden is None else 4))
+    yield _check_blobs(weights, model, coverage, step)
     if spec is None:
         yield Check("net", None, "the Caffe file holds no net; give --prototxt to have shapes and numbers checked")
         return
@@ -62,10 +71,14 @@ def verify(
         yield Check("net", None, f"not run: {error}")
         return
     yield _check_shapes(net, spec)
+    step()
     yield from _check_crops(spec)
+    step()
     if golden is not None:
         yield _check_golden(net, golden)
+        step()
     yield _check_opencv(net, spec, model)
+    step()
 
 
 def _spec(model: CaffeModel, prototxt: Path | None) -> NetSpec | None:
@@ -76,14 +89,14 @@ def _spec(model: CaffeModel, prototxt: Path | None) -> NetSpec | None:
     return None if model.spec is None else prepare(model.spec, blobs=model.blobs)
 
 
-def _check_blobs(weights: Path, model: CaffeModel, spec: NetSpec | None) -> Check:
-    coverage = cover(model, spec=spec)
+def _check_blobs(weights: Path, model: CaffeModel, coverage: Coverage, step: Callable[[], None]) -> Check:
     expected = to_arrays(model, coverage)
     found = {key: to_array(value) for key, value in read_weights(weights).state.items()}
     problems = [f"{key} is missing" for key in expected if key not in found]
     problems += [f"{key} is not in the Caffe file" for key in found if key not in expected]
-    for key in expected.keys() & found.keys():
-        problems += [str(d) for d in diff_arrays(key, found[key], expected[key])]
+    for key, blob in expected.items():
+        problems += [] if key not in found else [str(d) for d in diff_arrays(key, found[key], blob)]
+        step()
     if problems:
         return Check("blobs", False, "; ".join(sorted(problems)))
     return Check("blobs", True, f"{len(expected)} blobs, {sum(a.size for a in expected.values()):,} values, all equal")

@@ -15,12 +15,16 @@ import converters
 import fcn_port
 from fcn_port import Cancelled, stop_when
 from fcn_port.evaluation import EvaluationPlan, evaluate
+from fcn_port.exporting import export_net
 from fcn_port.nets import FCN8s
 from fcn_port.porting import card_of_net
+from fcn_port.publishing import publish
 from fcn_port.training import TrainingPlan, train
 from fcn_port.training import events as told_by
 from fcn_port.training.checkpoints import read_snapshot
+from fcn_port.verification import verify
 from parity_tests.fetching import assert_whole, get, published
+from parity_tests.goldens import formats
 from parity_tests.http_server import HostileServer
 from parity_tests.nets import with_random_weights
 from parity_tests.runs import NARROW, assert_same_bits, feed_of, narrow_task, shapes, solver_of, state_of
@@ -75,6 +79,54 @@ def test_a_conversion_leaves_no_part_and_the_former_file(ending: str, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == [out.name] and out.read_bytes() == b"former"
     converters.convert(SAMPLE, out)
     assert out.read_bytes() != b"former"
+
+
+def test_a_checksum_that_is_not_waited_for_ends_with_the_block() -> None:
+    """Of a file without an end."""
+    if not Path("/dev/zero").exists():
+        pytest.skip("no file without an end here")
+    lines = (
+        "from converters.safety import sha256_beside",
+        "with sha256_beside('/dev/zero'):",
+        "    raise SystemExit(7)",
+    )
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, timeout=100)
+    assert done.returncode == 7
+
+
+@pytest.mark.parametrize("to", ["caffe", "onnx"])
+def test_an_export_is_ended_at_a_trial_and_leaves_no_part(to: str, tmp_path: Path) -> None:
+    net = shapes_net()
+    every, out = After(99), tmp_path / f"net.{to}"
+    export_net(net, to=to, out=out, progress=every)
+    count = every.told[-1][1]
+    assert every.told == [(done, count) for done in range(count + 1)] and count > 2, "the writing, and the trials"
+    files = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    steps = After(2)
+    with pytest.raises(Cancelled):
+        export_net(net, to=to, out=out, progress=stop_when(steps.wish.is_set, steps))
+    assert steps.told == [(0, count), (1, count)]
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == files
+
+
+def test_publish_and_verify_tell_their_steps_and_end_within_them(tmp_path: Path) -> None:
+    model, folder = formats("fcn8s-mini.caffemodel"), tmp_path / "published"
+    for number in (1, 9):
+        steps = After(number)
+        with pytest.raises(Cancelled):
+            publish(model, folder, onnx=False, progress=stop_when(steps.wish.is_set, steps))
+        assert not list(tmp_path.iterdir())
+    every = After(99)
+    publish(model, folder, onnx=False, progress=every)
+    assert list(dict.fromkeys(every.told)) == [(done, 5) for done in range(6)] and every.told.count((0, 5)) > 2
+    weights = folder / "model.safetensors"
+    told = After(99)
+    checks = list(verify(weights, model, progress=told))
+    count = told.told[-1][1]
+    assert told.told == [(done, count) for done in range(count + 1)] and count > 2 * len(checks)
+    steps = After(3)
+    with pytest.raises(Cancelled):
+        list(verify(weights, model, progress=stop_when(steps.wish.is_set, steps)))
 
 
 def test_an_evaluation_keeps_the_images_that_were_done(tmp_path: Path) -> None:

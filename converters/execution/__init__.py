@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from .caffe_net import CaffeNet
     from .loading import load_state_dict
     from .replicas import replica
-    from .state_dict import cover, from_state_dict, key_of, split_key, to_array, to_arrays, to_state_dict
+    from .state_dict import Coverage, cover, from_state_dict, key_of, split_key, to_array, to_arrays, to_state_dict
 
 __all__ = [
     "CaffeNet",
+    "Coverage",
     "cover",
     "from_state_dict",
     "key_of",
@@ -29,7 +30,7 @@ __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
         "CaffeNet": "caffe_net",
-        "cover": "state_dict",
+        **dict.fromkeys(("Coverage", "cover"), "state_dict"),
         "from_state_dict": "state_dict",
         "key_of": "state_dict",
         "load_state_dict": "loading",

@@ -91,9 +91,11 @@ def check(
     outputs: Sequence[str],
     indices: Mapping[str, int] | None = None,
     tolerance: float = TOLERANCE,
+    step: Callable[[], None] = lambda: None,
 ) -> Agreement:
     """Compare `run` with the module on seeded inputs of each of the shapes, and on zeros of the first.
 
+    `step` is called after each of the shapes.
     `indices` as in `random_inputs`; `tolerance` is of an output's largest magnitude. Raises ExportError where they
     differ, and where an output is NaN or infinite everywhere, since then nothing has been compared.
     """
@@ -113,6 +115,7 @@ def check(
                 f"({tolerance:.0e} allowed); nothing written"
             )
         worst = max(worst, errors[name])
+        step()
     empty = [name for name in outputs if name not in compared]
     if empty:
         raise ExportError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .allocation import enough_memory, refused_memory
-from .digest import sha256_of
+from .digest import sha256_beside, sha256_of
 from .files import (
     append,
     complete,
@@ -47,6 +47,7 @@ __all__ = [
     "refused_memory",
     "remove_abandoned",
     "scaled",
+    "sha256_beside",
     "sha256_of",
     "to_record",
     "unlinked",

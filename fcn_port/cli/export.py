@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,12 @@ from .bringing import here
 from .inspect import SizeParam
 from .net_choice import net_options
 from .output import echo, json_option, note, size_text, write_json
+from .progress import progress_bar
 from .registering import register_option
 
 if TYPE_CHECKING:
+    from converters.cancelling import ProgressCallback
+
     from ..export_files import ExportReport
 
 _WIDTH = max(map(len, EXPORT_FORMATS))
@@ -64,12 +68,13 @@ _HELP = f"""Write WEIGHTS, a release or a file of any kind, in another format.
 def command(weights: str, to: str, out: str | None, prototxt: str | None, as_json: bool, **chosen: Any) -> None:
     _refuse_options_of_others(to, chosen)
     path = here(weights)
-    if to == "onnx":
-        report = _export_onnx(path, weights, out, prototxt, chosen)
-    else:
-        from ..exporting import export
+    with progress_bar(weights, active=sys.stderr.isatty(), kept="nothing was written") as progress:
+        if to == "onnx":
+            report = _export_onnx(path, weights, out, prototxt, progress, chosen)
+        else:
+            from ..exporting import export
 
-        report = export(weights, to=to, out=out, prototxt=prototxt, size=chosen["size"])
+            report = export(weights, to=to, out=out, prototxt=prototxt, size=chosen["size"], progress=progress)
     if as_json:
         write_json(report.to_json())
         return
@@ -96,7 +101,12 @@ def _refuse_options_of_others(to: str, chosen: dict[str, Any]) -> None:
 
 
 def _export_onnx(
-    path: Path, weights: str, out: str | None, prototxt: str | None, chosen: dict[str, Any]
+    path: Path,
+    weights: str,
+    out: str | None,
+    prototxt: str | None,
+    progress: ProgressCallback,
+    chosen: dict[str, Any],
 ) -> ExportReport:
     from converters.export import DEFAULT_OPSET, OnnxOptions, opset_of
 
@@ -119,4 +129,5 @@ def _export_onnx(
         options=options,
         external_data=chosen["external_data"],
         check=chosen["checked"],
+        progress=progress,
     )

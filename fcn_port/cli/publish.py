@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from .bringing import bring_file, looks_like_a_name
 from .like import card_like
 from .net_choice import net_options
 from .output import echo, human_bytes, json_option, note, write_columns, write_json
+from .progress import progress_bar
 from .registering import register_option
 
 if TYPE_CHECKING:
@@ -67,9 +69,11 @@ def command(
         bring_file(what)
     card = None if like is None else card_like(like, None)
     name = repository or f"OWNER/{folder.resolve().name}"
-    report = publish(
-        what, folder, prototxt=prototxt, card=card, licence=licence, repository=name, onnx=not no_onnx
-    )  # fmt: skip
+    with progress_bar(what, active=sys.stderr.isatty(), kept="nothing was written") as progress:
+        report = publish(
+            what, folder, prototxt=prototxt, card=card, licence=licence, repository=name, onnx=not no_onnx,
+            progress=progress,
+        )  # fmt: skip
     upload = f"hf upload {name} {shlex.quote(str(folder))}"
     if as_json:
         write_json({"folder": folder, "already_there": report.already_there, "upload": upload,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from converters.cancelling import ProgressCallback
 from converters.errors import CaffeFormatError, NetError
 from converters.safety import refused_memory
 
@@ -17,7 +18,7 @@ from .images import read_source
 from .meaning import outputs_of
 from .pictures import SMALLER
 from .running import kind_of
-from .segmenting import OfPixels, ProgressCallback, ReadOptions, read_all
+from .segmenting import OfPixels, ReadOptions, read_all
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from converters.cancelling import ProgressCallback
 from weights.records import Preprocessing
 
 from ..detection import Detections, detect, detects
@@ -12,7 +13,7 @@ from .classifying import Classification, classify
 from .images import ImageLike, read_image
 from .meaning import names_images, outputs_of
 from .segmentation import Segmentation
-from .segmenting import ProgressCallback, ReadOptions, read_all
+from .segmenting import ReadOptions, read_all
 from .value_map import ValueMap
 
 Seeing = Segmentation | ValueMap | Classification | Detections

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from torch import Tensor, nn
 
+from converters.cancelling import ProgressCallback, Steps
 from converters.errors import NetError
 from converters.execution import CaffeNet
 from weights.records import InputRecipe, Preprocessing
@@ -34,8 +35,6 @@ Seen = Segmentation | dict[str, Segmentation]
 """The segmentation by a net with one output, or those by one with several, by output."""
 OfPixels = Segmentation | ValueMap
 """The record of what one output says of an image's pixels."""
-ProgressCallback = Callable[[int, int], None]
-"""Told (done, total) of the passes of the net: tiles, views, or the only one."""
 
 
 @overload
@@ -158,7 +157,7 @@ def read_all(
         return []
     shape = (int(pixels[0].shape[0]), int(pixels[0].shape[1]))
     tiles = None if options.tile is None else list(tiles_of(net, shape, options.tile))
-    passed = _Passed(progress, options.views.count if tiles is None else len(tiles) * len(pixels))
+    passed = Steps(progress, options.views.count if tiles is None else len(tiles) * len(pixels))
     work = _Work(net, recipe, outputs or outputs_of(net), options, passed)
     return work.whole(pixels) if tiles is None else [work.tiled(each, tiles) for each in pixels]
 
@@ -184,19 +183,6 @@ class _OutputOfImage:
     coarse: tuple[int, int] | None = None
 
 
-class _Passed:
-    """The passes of the net over some images, counted for a progress callback."""
-
-    def __init__(self, progress: ProgressCallback | None, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, -1
-        self()
-
-    def __call__(self) -> None:
-        self._done += 1
-        if self._progress is not None:
-            self._progress(self._done, self._total)
-
-
 @dataclass(frozen=True)
 class _Work:
     """The settings that are the same for all images."""
@@ -205,7 +191,7 @@ class _Work:
     recipe: InputRecipe
     outputs: NetOutputs
     options: ReadOptions
-    passed: _Passed
+    passed: Steps
 
     def whole(self, pixels: list[np.ndarray]) -> list[dict[str, OfPixels]]:
         several = self.options.views.several

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from converters.cancelling import ProgressCallback, Steps
 from converters.conversion import TOOL, convert
 from converters.errors import CaffeFormatError
 from converters.escaping import json_text
@@ -81,6 +82,7 @@ def publish(
     licence: str | None = None,
     repository: str = "OWNER/NAME",
     onnx: bool = True,
+    progress: ProgressCallback | None = None,
 ) -> PublishReport:
     """Write a release or a file as a folder that a model hub and `fcn_port.load` take.
 
@@ -88,6 +90,9 @@ def publish(
     outputs, and README.md, the model card. A Caffe file's weights are verified against it first, and ONNX against the
     net; nothing is written where a check fails. `prototxt` is the net of a file that holds none, `card` replaces what
     is known of inputs and classes, `licence` names the terms, `repository` is where the card says that the net is.
+
+    `progress(done, total)` counts steps (weights, checks, ONNX, the recorded pass, the folder read again), is asked
+    within them too, and may end the call (`stop_when`); nothing is then in the folder.
 
     FileExistsError where the folder holds something else than this net published before. Raises ExportError,
     WeightsError and CaffeFormatError.
@@ -97,18 +102,24 @@ def publish(
     done = _there_already(target, given, onnx=onnx)
     if done is not None:
         return PublishReport(os.fspath(target), done, (), already_there=True)
+    step = Steps(progress, 5)
     make_folder(target.absolute().parent)
     with fresh_folder(target.absolute()) as part:
-        _write_weights(given, part / WEIGHTS, licence)
-        checks = _verified(given, part / WEIGHTS)
+        _write_weights(given, part / WEIGHTS, licence, step)
+        step()
+        checks = _verified(given, part / WEIGHTS, step)
+        step()
         net = load(part / WEIGHTS)
-        error = _write_onnx(part) if onnx else None
+        error = _write_onnx(part, step) if onnx else None
+        step()
         outputs = _write_golden(net, part / GOLDEN)
+        step()
         found = _described(given, net, part, outputs)
         write_whole(part / CONFIG, (json_text(found.to_json(), indent=2) + "\n").encode())
         check_pair(net, checked_folder(part), part)
         about = ModelCard(found, checks, given.release, _licence(given), error, _task(net), repository)
         write_whole(part / CARD, to_markdown(about).encode())
+        step()
         if target.is_dir():
             target.rmdir()
         part.rename(target.absolute())
@@ -150,12 +161,12 @@ def _there_already(target: Path, given: _Given, *, onnx: bool) -> PublishedNet |
     return found
 
 
-def _write_weights(given: _Given, out: Path, licence: str | None) -> None:
+def _write_weights(given: _Given, out: Path, licence: str | None, step: Steps) -> None:
     card = given.card or (Card.of(given.release) if given.release is not None else None)
     if given.is_caffe:
         card = card or Card.beside(given.path)
         card = card if licence is None else replace(card, licence=licence)
-        convert(given.path, out, prototxt=given.prototxt, metadata=card.to_metadata())
+        convert(given.path, out, prototxt=given.prototxt, metadata=card.to_metadata(), progress=step.ask)
         return
     if given.card is not None or licence is not None:
         raise ExportError(f"{given.path}: its card cannot be changed here\n  convert it again: fcn-port convert --like")
@@ -163,25 +174,25 @@ def _write_weights(given: _Given, out: Path, licence: str | None) -> None:
         read_metadata(given.path)
         shutil.copyfile(given.path, out)
         return
-    export(given.path, to="safetensors", out=out, prototxt=given.prototxt)
+    export(given.path, to="safetensors", out=out, prototxt=given.prototxt, progress=step.ask)
 
 
-def _verified(given: _Given, weights: Path) -> list[Check]:
+def _verified(given: _Given, weights: Path, step: Steps) -> list[Check]:
     """The checks against the Caffe file; ExportError where one fails."""
     if not given.is_caffe:
         return []
-    checks = list(verify(weights, given.path, prototxt=given.prototxt))
+    checks = list(verify(weights, given.path, prototxt=given.prototxt, progress=step.ask))
     for check in checks:
         if check.ok is False:
             raise ExportError(f"{given.path}: not published, as {check.what} does not hold: {check.details}")
     return checks
 
 
-def _write_onnx(part: Path) -> float:
+def _write_onnx(part: Path, step: Steps) -> float:
     """The ONNX file, run beside the net; its largest difference."""
     try:
         make_folder((part / ONNX).parent)
-        return export_onnx(part / WEIGHTS, part / ONNX).error
+        return export_onnx(part / WEIGHTS, part / ONNX, progress=step.ask).error
     except ExportError as error:
         raise ExportError(f"{error}\n  --no-onnx publishes the net without") from error
 
