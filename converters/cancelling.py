@@ -33,7 +33,7 @@ def stop_when(wanted: Callable[[], bool], progress: Callable[P, None] | None = N
     return tell
 
 
-class Steps:
+class ProgressSteps:
     """The steps of a long call, counted for a progress callback, which may end it (`stop_when`)."""
 
     def __init__(self, progress: ProgressCallback | None, total: int) -> None:

@@ -16,7 +16,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from converters.cancelling import ProgressCallback, Steps
+from converters.cancelling import ProgressCallback, ProgressSteps
 from converters.conversion import TOOL
 from converters.errors import MismatchError
 from converters.escaping import json_text
@@ -112,7 +112,7 @@ def export_net(
     paths = [Path(out)]
     if to == "caffe":
         paths.append(_prototxt_beside(paths[0], job.spec))
-    step = Steps(progress, 1 + len(job.trials))
+    step = ProgressSteps(progress, 1 + len(job.trials))
     with ExitStack() as stack:
         parts = []
         for path in paths:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from converters.cancelling import ProgressCallback, Steps
+from converters.cancelling import ProgressCallback, ProgressSteps
 from converters.conversion import TOOL
 from converters.errors import CaffeFormatError, MismatchError
 from converters.execution import cover, to_arrays
@@ -187,7 +187,7 @@ def write_onnx(
     large = sum(each.nbytes for each in net.graph.initializers.values()) > MOST_INSIDE - _MARGIN
     names = [out.name, f"{out.name}.data"] if external_data or large else [out.name]
     trials = () if beside is None else tuple(trials_of(net))
-    step = Steps(progress, 1 + (len(trials) if wanted.target is None else 1))
+    step = ProgressSteps(progress, 1 + (len(trials) if wanted.target is None else 1))
     with _files(out, names) as files:
         _write(source, net, files)
         step()

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from converters.cancelling import ProgressCallback, Steps
+from converters.cancelling import ProgressCallback, ProgressSteps
 from converters.diff import diff_arrays
 from converters.errors import NetError
 from converters.execution import Coverage, cover, to_array, to_arrays
@@ -60,7 +60,7 @@ def verify(
     model = read_caffemodel(against)
     spec = _spec(model, prototxt)
     coverage = cover(model, spec=spec)
-    step = Steps(progress, len(coverage.entries) + (3 if golden is None else 4))
+    step = ProgressSteps(progress, len(coverage.entries) + (3 if golden is None else 4))
     yield _check_blobs(weights, model, coverage, step)
     if spec is None:
         yield Check("net", None, "the Caffe file holds no net; give --prototxt to have shapes and numbers checked")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 from torch import Tensor, nn
 
-from converters.cancelling import ProgressCallback, Steps
+from converters.cancelling import ProgressCallback, ProgressSteps
 from converters.errors import NetError
 from converters.execution import CaffeNet
 from weights.records import InputRecipe, Preprocessing
@@ -157,7 +157,7 @@ def read_all(
         return []
     shape = (int(pixels[0].shape[0]), int(pixels[0].shape[1]))
     tiles = None if options.tile is None else list(tiles_of(net, shape, options.tile))
-    passed = Steps(progress, options.views.count if tiles is None else len(tiles) * len(pixels))
+    passed = ProgressSteps(progress, options.views.count if tiles is None else len(tiles) * len(pixels))
     work = _Work(net, recipe, outputs or outputs_of(net), options, passed)
     return work.whole(pixels) if tiles is None else [work.tiled(each, tiles) for each in pixels]
 
@@ -191,7 +191,7 @@ class _Work:
     recipe: InputRecipe
     outputs: NetOutputs
     options: ReadOptions
-    passed: Steps
+    passed: ProgressSteps
 
     def whole(self, pixels: list[np.ndarray]) -> list[dict[str, OfPixels]]:
         several = self.options.views.several

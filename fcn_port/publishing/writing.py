@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from converters.cancelling import ProgressCallback, Steps
+from converters.cancelling import ProgressCallback, ProgressSteps
 from converters.conversion import TOOL, convert
 from converters.errors import CaffeFormatError
 from converters.escaping import json_text
@@ -102,7 +102,7 @@ def publish(
     done = _there_already(target, given, onnx=onnx)
     if done is not None:
         return PublishReport(os.fspath(target), done, (), already_there=True)
-    step = Steps(progress, 5)
+    step = ProgressSteps(progress, 5)
     make_folder(target.absolute().parent)
     with fresh_folder(target.absolute()) as part:
         _write_weights(given, part / WEIGHTS, licence, step)
@@ -161,7 +161,7 @@ def _there_already(target: Path, given: _Given, *, onnx: bool) -> PublishedNet |
     return found
 
 
-def _write_weights(given: _Given, out: Path, licence: str | None, step: Steps) -> None:
+def _write_weights(given: _Given, out: Path, licence: str | None, step: ProgressSteps) -> None:
     card = given.card or (Card.of(given.release) if given.release is not None else None)
     if given.is_caffe:
         card = card or Card.beside(given.path)
@@ -177,7 +177,7 @@ def _write_weights(given: _Given, out: Path, licence: str | None, step: Steps) -
     export(given.path, to="safetensors", out=out, prototxt=given.prototxt, progress=step.ask)
 
 
-def _verified(given: _Given, weights: Path, step: Steps) -> list[Check]:
+def _verified(given: _Given, weights: Path, step: ProgressSteps) -> list[Check]:
     """The checks against the Caffe file; ExportError where one fails."""
     if not given.is_caffe:
         return []
@@ -188,7 +188,7 @@ def _verified(given: _Given, weights: Path, step: Steps) -> list[Check]:
     return checks
 
 
-def _write_onnx(part: Path, step: Steps) -> float:
+def _write_onnx(part: Path, step: ProgressSteps) -> float:
     """The ONNX file, run beside the net; its largest difference."""
     try:
         make_folder((part / ONNX).parent)
