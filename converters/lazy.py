@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from importlib import import_module
 from types import MappingProxyType, ModuleType
 
+from .extras import EXTRAS, how_to_install, package_of
+
 
 def lazy_attributes(
     package: str, homes: Mapping[str, str], *, renamed: Mapping[str, str] = MappingProxyType({})
@@ -34,14 +36,16 @@ def lazy_attributes(
 
 
 def import_or_say(module: str, wanted: str) -> ModuleType:
-    """The module `module`; where a PyTorch that `wanted` needs is missing, ModuleNotFoundError says what to install."""
+    """The module `module`; ModuleNotFoundError says what to install where a package of an extra is missing for it."""
     try:
         with _without_collections():
             return import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != "torch":
+        missing = package_of(error)
+        if missing is None:
             raise
-        raise ModuleNotFoundError(f"{wanted} needs PyTorch: pip install 'fcn-port[torch]'", name="torch") from None
+        said = f"{wanted} needs {EXTRAS[missing][0]}: {how_to_install(missing)}"
+        raise ModuleNotFoundError(said, name=missing) from None
 
 
 @contextmanager

@@ -35,7 +35,7 @@ EXPORT_FORMATS: Mapping[str, ExportFormat] = MappingProxyType(
             (
                 "every blob and layer under its Caffe name, for any",
                 "height, width and number of images where the net",
-                "allows it (the extra: pip install fcn-port[onnx])",
+                "allows it (pip install 'fcn-port[onnx]')",
             ),
         ),
         "torch-export": ExportFormat(".pt2", ("a .pt2 program for any height and width from 32 up",)),

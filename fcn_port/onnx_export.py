@@ -90,7 +90,7 @@ def export_onnx(
     path, target = Path(weights), Path(out)
     wanted = options or OnnxOptions()
     if check and wanted.target is None:
-        require("torch", "onnxruntime", extra="onnx", hint="or do without the check: --no-check")
+        require("torch", "onnxruntime", hint="or do without the check: --no-check")
     source = _read(path, prototxt)
 
     def load() -> nn.Module | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from converters.extras import EXTRAS
 from parity_tests.test_architecture import ROOT
 
 MINI = "parity_tests/golden/formats/fcn8s-mini.caffemodel"
@@ -73,6 +75,39 @@ def test_a_name_that_needs_torch_says_what_to_install(name: str, tmp_path: Path)
     last = done.stderr.splitlines()[-1]
     assert last.startswith("ModuleNotFoundError: ")
     assert last.endswith(f".{name.partition('.')[2]} needs PyTorch: pip install 'fcn-port[torch]'")
+
+
+DOOR = "from fcn_port.opencv import readNet, readNetFromCaffe as read; "
+
+
+@pytest.mark.parametrize(
+    ("missing", "code", "said"),
+    [
+        ("onnx", f"{RUN}#export {MINI} --to onnx -o OUT/a.onnx", "onnx, which is not installed: {} 'fcn-port[onnx]'"),
+        ("skimage", f"{RUN}#edges {MINI} a.png -o OUT/edges", "which are not installed: {} 'fcn-port[edges,torch]'"),
+        ("torch", f"{RUN}#demo -o OUT/demo", "this needs PyTorch, which is not installed: {} 'fcn-port[torch]'"),
+        ("cv2", f"{WITHOUT}{DOOR}read('a', 'b')#", "fcn_port.opencv needs OpenCV: {} 'fcn-port[opencv]'"),
+        ("cv2", f"{WITHOUT}{DOOR}readNet('a', 'b')#", "fcn_port.opencv needs OpenCV: {} 'fcn-port[opencv]'"),
+        ("onnx", f"{WITHOUT}from converters.export import build_onnx#", "needs onnx: {} 'fcn-port[onnx]'"),
+    ],
+)
+def test_what_needs_another_extra_says_so_before_it_begins(missing: str, code: str, said: str, tmp_path: Path) -> None:
+    lines, _, arguments = code.rpartition("#")
+    hide = f"import sys; sys.modules['{missing}'] = None\n"
+    done = without_torch(hide + lines, *arguments.replace("OUT", str(tmp_path)).split(), folder=tmp_path / "cache")
+    assert done.returncode == 1 and done.stdout == "" and said.format("pip install") in done.stderr.splitlines()[-1]
+    assert not arguments or "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == []
+
+
+def test_extras_are_those_of_the_package_and_their_command_is_quoted() -> None:
+    """Brackets are a pattern of zsh's: without quotes it finds no match."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert all(f"\n{extra} = [" in text for _, extra in EXTRAS.values())
+    files = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "fcn_port").rglob("*.py")]
+    files += (ROOT / "converters").rglob("*.py")
+    bare = re.compile(r"pip install [^'\"\s]*\[")
+    assert [path for path in files if bare.search(path.read_text(encoding="utf-8"))] == []
 
 
 def test_torch_is_an_extra_and_make_installs_it() -> None:

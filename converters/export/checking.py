@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import NetError
 from ..escaping import terminal_lines
+from ..extras import which_are_missing
 from ..net.layer import Shape
 from ..net.shapes import infer_blobs, infer_shapes
 from ..net.spec import NetSpec
@@ -48,12 +49,12 @@ class Agreement:
     shapes: tuple[Mapping[str, Shape], ...]
 
 
-def require(*packages: str, extra: str, hint: str = "") -> None:
+def require(*packages: str, hint: str = "") -> None:
     """Raise ExportError, naming the command that helps, where a package of an extra is not installed."""
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         more = f"\n  {hint}" if hint else ""
-        raise ExportError(f"{' and '.join(missing)} not installed\n  pip install fcn-port[{extra}]{more}")
+        raise ExportError(f"this {which_are_missing(*missing)}{more}")
 
 
 def inputs_at(spec: NetSpec, size: tuple[int, int]) -> dict[str, Shape]:

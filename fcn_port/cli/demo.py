@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from converters.export import require
 from weights.store import converted_path
 
 from .output import echo, note
@@ -24,6 +25,7 @@ def command(out: Path) -> int:
     """
     from weights.catalogue import release
 
+    require("torch")
     held_out = out / "held-out"
     if held_out.exists() and not (held_out / "classes.txt").exists() and any(held_out.iterdir()):
         raise click.UsageError(f"{held_out} is not empty, and not of a demo; say --out FOLDER")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from converters.export import require
 from converters.safety import whole_file
 
 from ..errors import ImageError
@@ -68,8 +68,7 @@ def command(weights: str, images: tuple[Path, ...], **given: Any) -> int:
     For each image `<image>.edges.png` has thin edges in black on white. Images that cannot be read are listed at the
     end, and the others are done; the exit status is then 1.
     """
-    if find_spec("skimage") is None:
-        raise click.UsageError("thinning needs scikit-image\n  pip install fcn-port[edges]")
+    require("skimage", "torch")
     from ..loading import load
     from ..predict.edges import aligned, edge_output
     from ..predict.image_lists import gather

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from converters.export import HIGHEST_OPSET, LOWEST_OPSET, TARGETS
+from converters.export import HIGHEST_OPSET, LOWEST_OPSET, TARGETS, require
 
 from ..export_files import EXPORT_FORMATS
 from .bringing import here
@@ -67,6 +67,7 @@ _HELP = f"""Write WEIGHTS, a release or a file of any kind, in another format.
 @net_options
 def command(weights: str, to: str, out: str | None, prototxt: str | None, as_json: bool, **chosen: Any) -> None:
     _refuse_options_of_others(to, chosen)
+    require("onnx" if to == "onnx" else "torch")
     path = here(weights)
     with progress_bar(weights, active=sys.stderr.isatty(), kept="nothing was written") as progress:
         if to == "onnx":

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from converters.export import require
+
 from .output import echo, note, write_columns, write_json
 from .progress import progress_bar
 from .segmenting import Failed, WantedFiles, failure, tell_failed, written
@@ -223,9 +225,7 @@ def _tell(result: Mapping[str, Any]) -> None:
 
 
 def video_sources(given: Sequence[Path]) -> tuple[ImageSource, ...]:
-    """The videos and cameras that are meant, () where images are; UsageError for both, and where PyAV is missing."""
-    from importlib.util import find_spec
-
+    """The videos and cameras that are meant, () where images are; UsageError for both, ExportError without PyAV."""
     from converters.escaping import file_name
 
     from ..predict.image_lists import ImageSource, gather
@@ -236,8 +236,7 @@ def video_sources(given: Sequence[Path]) -> tuple[ImageSource, ...]:
         return ()
     if len(videos) < len(given):
         raise click.UsageError("videos and images: one kind at a time")
-    if find_spec("av") is None:
-        raise click.UsageError("videos and cameras need PyAV\n  pip install fcn-port[video]")
+    require("av")
     cameras = [each for each in videos if is_camera(each)]
     files = gather([each for each in videos if each not in cameras]) if len(cameras) < len(videos) else ()
     return (*files, *(ImageSource(each, Path(file_name(f"camera-{str(each)[7:]}"))) for each in cameras))

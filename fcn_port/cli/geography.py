@@ -6,19 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 if TYPE_CHECKING:
     from ..predict.image_lists import ImageSource
     from ..predict.segmenting import OfPixels
 
 
 def check_rasterio(*, wanted: bool) -> None:
-    """UsageError where rasterio is needed and not installed."""
-    from importlib.util import find_spec
+    """ExportError where rasterio is needed and not installed."""
+    from converters.export import require
 
-    if wanted and find_spec("rasterio") is None:
-        raise click.UsageError("--geotiff and --polygons need rasterio\n  pip install fcn-port[geo]")
+    if wanted:
+        require("rasterio")
 
 
 def add_geography(

@@ -20,6 +20,7 @@ import click
 from converters.errors import CaffeFormatError, NotEnoughMemoryError
 from converters.escaping import terminal_message
 from converters.export import ExportError
+from converters.extras import package_of, which_are_missing
 from converters.safety import refused_memory
 from weights.errors import UnknownReleaseError, WeightsError
 from weights.store import in_words
@@ -164,9 +165,10 @@ def _answer(argv: list[str] | None) -> int:
     except OSError as error:
         return _say(_describe(error), CHECK_FAILED)
     except ModuleNotFoundError as error:
-        if error.name != "torch":
+        missing = package_of(error)
+        if missing is None:
             raise
-        return _say("this needs PyTorch, which is not installed: pip install 'fcn-port[torch]'", CHECK_FAILED)
+        return _say(f"this {which_are_missing(missing)}", CHECK_FAILED)
     except (RuntimeError, MemoryError) as error:
         asked = refused_memory(error)
         if asked is None:

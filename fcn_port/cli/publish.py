@@ -62,7 +62,7 @@ def command(
     if repository is not None and not _REPOSITORY.fullmatch(repository):
         raise click.BadParameter(f"{repository}: expected OWNER/NAME", param_hint="'--repository'")
     if not no_onnx:
-        require("onnxruntime", extra="onnx", hint="or do without: --no-onnx")
+        require("onnxruntime", hint="or do without: --no-onnx")
     from ..publishing import publish
 
     if looks_like_a_name(what):

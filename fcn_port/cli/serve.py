@@ -95,7 +95,7 @@ def command(weights: str, **given: Any) -> int:
     It listens on this machine alone unless --host says otherwise, has no password and no encryption, and keeps no
     image. Ctrl-C or SIGTERM lets requests that are under way end, and stops.
     """
-    require("starlette", "uvicorn", "python_multipart", "prometheus_client", extra="serve")
+    require("starlette", "uvicorn", "python_multipart", "prometheus_client")
     options = ServeOptions(inputs=input_change(given), **given)
     listening = _socket(options.host, options.port)
     with listening:

@@ -75,11 +75,11 @@ def command(what: str, **given: Any) -> None:
     options = ViewOptions(**given)
     viewer = None if options.out is not None else options.viewer or _installed()
     if viewer == "netron":
-        require("netron", extra="view")
+        require("netron")
         _open_netron(what, options)
         return
     if viewer is not None:
-        require("model_explorer", extra="view")
+        require("model_explorer")
     from ..view import to_graph
     from ..view.viewers import free_port, open_model_explorer, write_graph
 

@@ -23,7 +23,6 @@ from ..predictor import Predictor
 from .planning import ImageRef, as_columns, blocks_of
 from .results import Results, Settings
 
-EXTRA = "ray"
 _ANSWER_SECONDS = 5.0
 
 
@@ -44,7 +43,7 @@ def run_on_ray(
     `begun` is told how many images were done before, and how many workers there are. Raises ExportError where the
     extra is missing, EngineError where there is no cluster, ValueError where `out` is another run's.
     """
-    require("ray", "pyarrow", extra=EXTRA)
+    require("ray", "pyarrow")
     results = Results(out.absolute())
     with results.alone(settings):
         before = results.done()

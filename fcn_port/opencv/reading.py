@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from converters.lazy import import_or_say
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -43,8 +45,7 @@ def readNetFromCaffe(
     by name, and the new one for a net that the classic one does not take. Raises CaffeFormatError for what is wrong
     with a file, ExportError for a layer that cannot be given to OpenCV 5, FileNotFoundError, and cv2.error.
     """
-    import cv2
-
+    cv2 = import_or_say("cv2", "fcn_port.opencv")
     net = prototxt if prototxt is not None else bufferProto
     weights = caffeModel if caffeModel is not None else bufferModel
     if net is None:
@@ -68,8 +69,7 @@ def readNet(
 
     Files of other kinds go to `cv2.dnn.readNet`. Raises what `readNetFromCaffe` raises.
     """
-    import cv2
-
+    cv2 = import_or_say("cv2", "fcn_port.opencv")
     names = [os.fspath(given) for given in (model, config) if isinstance(given, (str, os.PathLike))]
     caffe = framework.lower() == "caffe" or any(str(name).endswith((".caffemodel", ".prototxt")) for name in names)
     if not caffe:

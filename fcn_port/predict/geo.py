@@ -1,7 +1,7 @@
 """Label maps as GeoTIFFs that lie where their image lies, and as polygons in GeoJSON, by rasterio and so by GDAL.
 
-`pip install fcn-port[geo]` brings rasterio. Images are opened as GeoTIFFs only, whatever they are called: other formats
-of GDAL name further files and addresses.
+`pip install 'fcn-port[geo]'` brings rasterio. Images are opened as GeoTIFFs only, whatever they are called: other
+formats of GDAL name further files and addresses.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Videos and cameras as streams of frames, and videos written frame by frame; nothing is kept but one frame.
 
-PyAV (`pip install fcn-port[video]`) does the work, with FFmpeg inside. FFmpeg knows formats that name other files and
+PyAV (`pip install 'fcn-port[video]'`) does the work, with FFmpeg inside. FFmpeg knows formats that name other files and
 addresses; only those that hold their own pictures are read.
 """
 

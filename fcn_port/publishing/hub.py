@@ -36,7 +36,7 @@ def fetch_from_hub(name: str | os.PathLike[str]) -> Path:
     found = _ADDRESS.fullmatch(_text(name))
     if found is None:
         raise FetchError(f"{terminal(_text(name)[:200])}: expected hf:owner/name or hf:owner/name@revision")
-    require("huggingface_hub", extra="hub")
+    require("huggingface_hub")
     if os.environ.get(_MIRROR) and not os.environ.get(_ENDPOINT) and not is_offline():
         raise FetchError(
             f"{_text(name)}: {_MIRROR} is set, so that the public hub is not asked\n"

@@ -163,7 +163,7 @@ def test_name_that_is_no_text_gets_one(tmp_path: Path, predictor: Predictor) -> 
 def test_without_ray_it_is_said_what_to_install(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = folder_of(tmp_path / "images", 1)
     assert run(["predict", str(SAMPLE), str(images), "--ray", "auto", "-o", str(tmp_path / "out")]) == 1
-    assert "pip install fcn-port[ray]" in capsys.readouterr().err
+    assert "pip install 'fcn-port[ray]'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -251,7 +251,7 @@ def test_the_report_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setattr(check, "find_spec", lambda name: None)
     assert run(["export", str(MINI), "--to", "onnx", "-o", str(tmp_path / "net.onnx")]) == 1
-    assert "pip install fcn-port[onnx]" in capsys.readouterr().err
+    assert "pip install 'fcn-port[onnx]'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -149,4 +149,4 @@ def test_what_is_missing_is_told(capsys: pytest.CaptureFixture[str], monkeypatch
 
     monkeypatch.setattr(checking, "find_spec", lambda name: None)
     assert run(["predict", "hf:me/net", PICTURE]) == 1
-    assert "pip install fcn-port[hub]" in capsys.readouterr().err
+    assert "pip install 'fcn-port[hub]'" in capsys.readouterr().err

@@ -163,7 +163,7 @@ def test_what_is_missing_is_told(capsys: pytest.CaptureFixture[str], monkeypatch
 
     monkeypatch.setattr(checking, "find_spec", lambda name: None if name == "uvicorn" else name)
     assert run(["serve", SAMPLE]) == 1
-    assert "pip install fcn-port[serve]" in capsys.readouterr().err
+    assert "pip install 'fcn-port[serve]'" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(PROGRAM is None, reason="no Chromium")

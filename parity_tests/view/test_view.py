@@ -126,7 +126,7 @@ def test_what_is_missing_is_told(capsys: pytest.CaptureFixture[str], monkeypatch
 
     monkeypatch.setattr(checking, "find_spec", lambda name: None)
     assert run(["view", SAMPLE, "--viewer", "model-explorer"]) == 1
-    assert "pip install fcn-port[view]" in capsys.readouterr().err
+    assert "pip install 'fcn-port[view]'" in capsys.readouterr().err
 
 
 def test_model_explorer_opens_caffe_s_files_by_itself(tmp_path: Path) -> None:

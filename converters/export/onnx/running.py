@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def run_onnx(path: str | os.PathLike[str], *, inputs: Sequence[str], outputs: Sequence[str]) -> Run:
     """A function that runs the model in a file with onnxruntime, on the CPU; its ends are called by Caffe's names."""
-    require("onnx", "onnxruntime", extra="onnx")
+    require("onnx", "onnxruntime")
     import onnx
     import onnxruntime
     import torch

@@ -75,12 +75,12 @@ def programs_of(target: str) -> tuple[TargetProgram, ...]:
     """The programs that can judge a model for this target; ExportError where there is no such target."""
     known = _target(target)
     if target == "web":
-        return (_in_this_python("onnxruntime", "onnxruntime", "pip install fcn-port[onnx]"),)
+        return (_in_this_python("onnxruntime", "onnxruntime", "pip install 'fcn-port[onnx]'"),)
     if target in VARIABLES:
         python, missing = _python_with_opencv(target)
         return tuple(TargetProgram(target, engine, python, missing) for engine in known.engines)
-    extra = {"tensorrt": "pip install tensorrt (NVIDIA GPUs)"}.get(target, f"pip install fcn-port[{target}]")
-    return (_in_this_python(target, target, "pip install fcn-port[onnx]" if target == "onnxruntime" else extra),)
+    extra = {"tensorrt": "pip install tensorrt (NVIDIA GPUs)"}.get(target, f"pip install 'fcn-port[{target}]'")
+    return (_in_this_python(target, target, "pip install 'fcn-port[onnx]'" if target == "onnxruntime" else extra),)
 
 
 def _target(name: str) -> Target:
