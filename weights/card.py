@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from converters.errors import place
 from converters.escaping import json_text
 from converters.safety import parse_json, read_json, to_record
 
-from .records import Preprocessing, Release, check_palette
+from .records import Augmentation, Preprocessing, Release, check_palette
 from .texts import mentions
 
 
@@ -19,7 +19,8 @@ from .texts import mentions
 class Card:
     """Release and net names, how inputs are made, class names by output blob, and the palette of label maps.
 
-    `void` are labels that did not count when the net was trained, beside IGNORE_LABEL.
+    `void` are labels that did not count when the net was trained, beside IGNORE_LABEL; `augmentation` is how its images
+    were varied.
 
     Everything may be unknown: a file that somebody converted from a net of their own has an empty card.
     """
@@ -31,6 +32,7 @@ class Card:
     palette: str | None = None
     licence: str | None = None
     void: tuple[int, ...] = ()
+    augmentation: Augmentation | None = None
 
     @classmethod
     def of(cls, release: Release) -> Card:
@@ -77,6 +79,8 @@ class Card:
             found["classes"] = json_text(dict(self.classes))
         if self.void:
             found["void"] = json_text(list(self.void))
+        if self.augmentation is not None:
+            found["augmentation"] = json_text(asdict(self.augmentation))
         return {name: value for name, value in found.items() if value is not None}
 
     @classmethod
@@ -89,7 +93,7 @@ class Card:
         if found.palette:
             check_palette(found.palette)
         inputs, classes = _parsed("preprocessing", found.preprocessing), _parsed("classes", found.classes)
-        void = _parsed("void", found.void)
+        void, varied = _parsed("void", found.void), _parsed("augmentation", found.augmentation)
         return cls(
             release=found.release,
             net=found.net,
@@ -98,12 +102,13 @@ class Card:
             palette=found.palette,
             licence=found.licence,
             void=() if void is None else to_record(void, tuple[int, ...], where="void"),
+            augmentation=None if varied is None else to_record(varied, Augmentation, where="augmentation"),
         )
 
 
 @dataclass(frozen=True)
 class _Metadata:
-    """A card in strings, three of which are JSON."""
+    """A card in strings, four of which are JSON."""
 
     release: str | None = None
     net: str | None = None
@@ -112,6 +117,7 @@ class _Metadata:
     palette: str | None = None
     licence: str | None = None
     void: str | None = None
+    augmentation: str | None = None
 
 
 def _parsed(name: str, text: str | None) -> Any:

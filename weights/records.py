@@ -104,6 +104,20 @@ class InputRecipe:
 
 
 @dataclass(frozen=True)
+class Augmentation:
+    """The variation of images while a net learned: transform_param's crop_size (0: none) and mirror, a range of scales.
+
+    `resize` is the height and width that images were brought to before that; empty for their own. A net that is run
+    does none of this.
+    """
+
+    crop_size: int = 0
+    mirror: bool = False
+    scales: tuple[float, float] = (1.0, 1.0)
+    resize: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Preprocessing:
     """The ways to make the inputs of a net; one `Input` for each input blob."""
 

@@ -118,12 +118,17 @@ def _check_is_net(parsed: ParsedText) -> None:
 
 
 def net_inside(parsed: ParsedText, name: str, *, path: str | None = None) -> NetSpec:
-    """The net that a text holds in its field `name`, with its forks' fields and its lines in the whole text."""
+    """The net that a text holds in its field `name`, with its forks' fields and its lines in the whole text.
+
+    Of a repeated field `name` ends in the number of the net, from 0 on: `test_net_param[1]`.
+    """
     prefix = f"{name}."
-    unknown = (field for field in parsed.unknown if field.name.startswith(prefix))
+    field, _, number = name.rstrip("]").partition("[")
+    held = getattr(parsed.message, field)
+    unknown = (each for each in parsed.unknown if each.name.startswith(prefix))
     part = ParsedText(
-        getattr(parsed.message, name),
-        tuple(replace(field, name=field.name.removeprefix(prefix)) for field in unknown),
+        held[int(number)] if number else held,
+        tuple(replace(each, name=each.name.removeprefix(prefix)) for each in unknown),
         {place.removeprefix(prefix): line for place, line in parsed.lines.items() if place.startswith(prefix)},
     )
     _check_is_net(part)

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import CaffeFormatError, NetError, PrototxtError
 from ..net.spec import NetSpec
-from ..schema import NetParameter, SolverParameter
+from ..schema import NetParameter, NetState, SolverParameter
 from .prototxt import format_prototxt, net_inside, read_prototxt, read_text
 from .text_format import ParsedText, format_text, parse_text
 
@@ -27,13 +27,23 @@ REGULARIZATIONS = ("L2", "L1")
 
 
 @dataclass(frozen=True)
+class SolverNetState:
+    """A state of a net in a solver (caffe.proto, NetState): stages that are added, and a level, None for none."""
+
+    stages: tuple[str, ...] = ()
+    level: int | None = None
+
+
+@dataclass(frozen=True)
 class SolverSpec:
     """The settings of a training; every name and every default is Caffe's (caffe.proto, SolverParameter).
 
     `train_net` and `test_nets` are paths as they stand in the file, relative to the folder that Caffe was started in
-    (`net_file` finds them), `train_net_param` a net that is written in the solver itself (net_param, train_net_param),
-    `train_stages` the stages of its train_state; `read_net` gives the net that is trained. `path` is the solver's own
-    file. Raises NetError where Caffe would refuse the settings.
+    (`net_file` finds them), `train_net_param` and `test_net_params` nets that are written in the solver itself; further
+    tests are of the net that is trained where `for_tests` says so: Caffe's `net` and `net_param` do, `train_net` and
+    `train_net_param` do not. `train_state` and `test_states`, one for each TEST net, are added to the nets' own;
+    `read_net` and `read_test_nets` give the nets. `path` is the solver's own file. Raises NetError where Caffe would
+    refuse the settings.
     """
 
     base_lr: float
@@ -64,7 +74,10 @@ class SolverSpec:
     train_net: str | None = None
     test_nets: tuple[str, ...] = ()
     train_net_param: NetSpec | None = None
-    train_stages: tuple[str, ...] = ()
+    test_net_params: tuple[NetSpec, ...] | None = None
+    for_tests: bool = True
+    train_state: SolverNetState = SolverNetState()
+    test_states: tuple[SolverNetState, ...] = ()
     path: str | None = None
 
     def __post_init__(self) -> None:
@@ -87,16 +100,43 @@ class SolverSpec:
         raise FileNotFoundError(2, f"there is no such file; {self.path} names it as its net", str(beside))
 
     def read_net(self) -> NetSpec:
-        """The net to train, of its file or of the solver's own text, with the stages of `train_state` (solver.cpp).
+        """The net to train, of its file or of the solver's own text, in the state of `train_state` (solver.cpp).
 
         Raises what `net_file` and `read_prototxt` do.
         """
-        net = self.train_net_param or read_prototxt(self.net_file())
-        if not self.train_stages:
-            return net
-        message = NetParameter.FromString(net.definition)
-        message.state.stage.extend(self.train_stages)
-        return replace(net, definition=message.SerializeToString(deterministic=True))
+        return _in_state(self.train_net_param or read_prototxt(self.net_file()), self.train_state)
+
+    def read_test_nets(self) -> tuple[NetSpec, ...]:
+        """The TEST nets, one for each of `test_iter`, each in its state, in Caffe's order (solver.cpp, InitTestNets).
+
+        Those of test_net_param come first, then those of test_net, then the net that is trained, where it is for tests.
+        Raises NetError where Caffe would refuse their numbers, and what `read_net` does.
+        """
+        named = len(self.test_net_params or ()) + len(self.test_nets)
+        if self.test_iter and self.test_interval <= 0:
+            raise NetError(f"test_interval is {self.test_interval}; tests need a positive one", path=self.path)
+        if len(self.test_iter) < named or (len(self.test_iter) > named and not self.for_tests):
+            problem = f"{len(self.test_iter)} test_iter for {named} test nets; test_iter is missing or too many"
+            raise NetError(problem, path=self.path, hint="give it once for each test net")
+        if self.test_states and len(self.test_states) != len(self.test_iter):
+            problem = f"{len(self.test_states)} test_state for {len(self.test_iter)} tests"
+            raise NetError(problem, path=self.path, hint="give one for each test net, or none")
+        nets = [*(self.test_net_params or ()), *(read_prototxt(self.net_file(name)) for name in self.test_nets)]
+        if rest := len(self.test_iter) - named:
+            nets += [self.train_net_param or read_prototxt(self.net_file())] * rest
+        states = self.test_states or (SolverNetState(),) * len(nets)
+        return tuple(_in_state(net, state) for net, state in zip(nets, states, strict=True))
+
+
+def _in_state(net: NetSpec, state: SolverNetState) -> NetSpec:
+    """A net whose own state is merged with a solver's: stages are added, a level takes the place of its own."""
+    if state == SolverNetState():
+        return net
+    message = NetParameter.FromString(net.definition)
+    message.state.stage.extend(state.stages)
+    if state.level is not None:
+        message.state.level = state.level
+    return replace(net, definition=message.SerializeToString(deterministic=True))
 
 
 def read_solver(path: str | os.PathLike[str]) -> SolverSpec:
@@ -110,7 +150,14 @@ def parse_solver(text: str, *, path: str | os.PathLike[str] | None = None) -> So
     try:
         parsed = parse_text(text, SolverParameter)
         _refuse_unknown(parsed)
-        return replace(_from_message(parsed.message), train_net_param=_own_net(parsed, path), path=path)
+        tests = [
+            net_inside(parsed, f"test_net_param[{number}]", path=path)
+            for number in range(len(parsed.message.test_net_param))
+        ]
+        own = _own_net(parsed, path)
+        return replace(
+            _from_message(parsed.message), train_net_param=own, test_net_params=tuple(tests) or None, path=path
+        )
     except CaffeFormatError as error:
         if path is not None:
             error.in_file(path)
@@ -122,26 +169,42 @@ def format_solver(spec: SolverSpec) -> str:
     message = SolverParameter(base_lr=spec.base_lr, lr_policy=spec.lr_policy)
     for field in fields(SolverSpec):
         name, value = _IN_CAFFE.get(field.name, field.name), getattr(spec, field.name)
-        if field.name in ("path", "base_lr", "lr_policy", "train_net_param") or value == field.default:
+        if field.name in (*_APART, "path", "base_lr", "lr_policy") or value == field.default:
             continue
-        if field.name == "train_stages":
-            message.train_state.stage.extend(value)
-            continue
-        if isinstance(value, tuple):
+        if field.name == "train_net" and spec.for_tests:
+            message.net = value
+        elif isinstance(value, tuple):
             getattr(message, name).extend(value)
         elif field.name == "snapshot_format":
             message.snapshot_format = SolverParameter.SnapshotFormat.Value(value)
         else:
             setattr(message, name, value)
-    if spec.train_net_param is None:
-        return format_text(message)
-    net = "".join(f"  {line}\n" for line in format_prototxt(spec.train_net_param).splitlines())
-    return f"{format_text(message)}train_net_param {{\n{net}}}\n"
+    if spec.train_state != SolverNetState():
+        message.train_state.MergeFrom(_state_message(spec.train_state))
+    message.test_state.extend(map(_state_message, spec.test_states))
+    own = {"net_param" if spec.for_tests else "train_net_param": spec.train_net_param}
+    nets = [(name, net) for name, net in own.items() if net is not None]
+    nets += [("test_net_param", net) for net in spec.test_net_params or ()]
+    return format_text(message) + "".join(_net_text(name, net) for name, net in nets)
 
 
+def _net_text(name: str, net: NetSpec) -> str:
+    text = "".join(f"  {line}\n" for line in format_prototxt(net).splitlines())
+    return f"{name} {{\n{text}}}\n"
+
+
+def _state_message(state: SolverNetState) -> Any:
+    message = NetState(stage=state.stages)
+    if state.level is not None:
+        message.level = state.level
+    return message
+
+
+_APART = ("train_net_param", "test_net_params", "for_tests", "train_state", "test_states")
+"""The fields that are not Caffe's as they are."""
 _IN_CAFFE: Mapping[str, str] = {"test_nets": "test_net"}
 _IGNORED = {"solver_mode", "device_id", "debug_info", "test_compute_loss"}
-_IGNORED |= {"layer_wise_reduce", "snapshot_after_train", "solver_type", "test_net_param", "test_state"}
+_IGNORED |= {"layer_wise_reduce", "snapshot_after_train", "solver_type"}
 """The fields that change no weight: where to compute, what to print and when, and what is scored on the way."""
 _NETS = ("net", "net_param", "train_net", "train_net_param")
 """The fields that give the net to train; Caffe wants one of them (solver.cpp, InitTrainNet)."""
@@ -170,18 +233,24 @@ def _from_message(message: Any) -> SolverSpec:
         if name in values:
             values[name] = tuple(values[name])
     if "train_state" in given:
-        values["train_stages"] = tuple(message.train_state.stage)
-        if message.train_state.level:
-            problem = f"train_state.level is {message.train_state.level}; read here are its stages"
-            raise NetError(problem, hint="take it out, and choose the level with --level")
+        values["train_state"] = _state_of(message.train_state, "TRAIN")
+    values["test_states"] = tuple(_state_of(each, "TEST") for each in message.test_state)
+    values["for_tests"] = not {"train_net", "train_net_param"} & given
     understood = {_IN_CAFFE.get(field.name, field.name) for field in fields(SolverSpec)} | _IGNORED | {*_NETS}
-    strange = sorted(given - understood - {"train_state"})
+    strange = sorted(given - understood - {"test_state", "test_net_param"})
     if strange:
         raise NetError(f"{', '.join(strange)}: not understood here", hint="take it out")
     several = [name for name in _NETS if name in given]
     if len(several) > 1:
         raise NetError(f"{' and '.join(several)}: a solver trains one net", hint="keep one of them")
     return SolverSpec(**{name: value for name, value in values.items() if name != "train_net_param"})
+
+
+def _state_of(message: Any, phase: str) -> SolverNetState:
+    """A train_state or test_state; NetError for one of the other phase."""
+    if message.HasField("phase") and ("TRAIN", "TEST")[message.phase] != phase:
+        raise NetError(f"{phase.lower()}_state has the phase {('TRAIN', 'TEST')[message.phase]}", hint="take it out")
+    return SolverNetState(tuple(message.stage), message.level if message.HasField("level") else None)
 
 
 def _own_net(parsed: ParsedText, path: str | None) -> NetSpec | None:

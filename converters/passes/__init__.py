@@ -5,7 +5,7 @@ from __future__ import annotations
 from .auto_crop import auto_crop
 from .choice import NetChoice, choosing, chosen
 from .deploy import to_deploy
-from .filter_phase import Phase, filter_phase
+from .filter_phase import Phase, filter_phase, level_of
 from .input_size import check_size, fit_size
 from .inputs import Weights, assume_channels, with_input_shapes
 from .merge_splits import merge_splits
@@ -22,6 +22,7 @@ __all__ = [
     "chosen",
     "filter_phase",
     "fit_size",
+    "level_of",
     "merge_splits",
     "prepare",
     "to_deploy",

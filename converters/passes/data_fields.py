@@ -38,9 +38,10 @@ def image_size(layer: LayerSpec) -> tuple[int, int] | None:
 def image_channels(layer: LayerSpec) -> int | None:
     """The channels of the images that a data layer gives, as its fields say it; None where they do not."""
     message = layer.message
-    if message.transform_param.force_gray or not message.image_data_param.is_color:
+    fields = dict(_fields(layer))
+    if message.transform_param.force_gray or str(fields.get("is_color", True)).lower() in ("false", "f", "0"):
         return 1
-    channels = dict(_fields(layer)).get("channels")
+    channels = fields.get("channels")
     return channels if isinstance(channels, int) and 0 < channels < 1 << 16 else None
 
 

@@ -27,6 +27,11 @@ def filter_phase(spec: NetSpec, *, phase: Phase = "TEST", level: int = 0, stages
     return spec.replace_layers(tuple(layer for layer in spec.layers if _is_included(layer, state, spec)))
 
 
+def level_of(spec: NetSpec) -> int:
+    """The level in the net's own `state`, which a solver keeps where it says no other (solver.cpp, InitTrainNet)."""
+    return int(NetParameter.FromString(spec.definition).state.level)
+
+
 def stages_of(spec: NetSpec) -> list[str]:
     """The stages that the rules of the net name, in order."""
     rules = [rule for layer in spec.layers for rule in (*layer.message.include, *layer.message.exclude)]

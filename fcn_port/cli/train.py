@@ -320,13 +320,14 @@ class _Training:
         """The TEST nets of the solver, on the split that is scored; none, which is said, where there is none."""
         from ..training.testing import TestSchedule, tests_of
 
-        solver, net = prepared.solver.spec, self.source.net
-        if net is None or not solver.test_interval or not self.group.processes.first:
+        solver = prepared.solver.spec
+        if self.source.net is None or not self.group.processes.first:
             return TestSchedule()
-        if validation is None:
+        if validation is None and solver.test_iter:
             self.say("the solver's TEST net is not run: there is no split to run it on (say --val-data or --val-split)")
+        if validation is None:
             return TestSchedule()
-        return tests_of(solver, net, prepared.task, validation, workers=self.options.workers)
+        return tests_of(solver, prepared.task, validation, workers=self.options.workers, seed=prepared.feed.seed)
 
     def _announce(self, prepared: Prepared, data: DataSet, resume: Any) -> None:
         from ..training.prepare import differences

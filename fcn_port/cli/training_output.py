@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from weights.records import METRICS
+from weights.records import METRICS, Augmentation, InputRecipe
 
 from ..data.records import DataSet
 from ..training.events import Begun, Event, Improved, Report, Saved, Tested, Updated, Validated
+from ..training.feed import Feed
 from ..training.initial import Beginning
 from ..training.logs import Curves, JsonLines, TensorBoard
 from ..training.prepare import Prepared
@@ -75,11 +76,34 @@ def describe(prepared: Prepared, data: DataSet, source: TrainingSource, *, resum
     if source.recipe is not None:
         yield f"{source.name}: {source.recipe.about}\n  after {source.recipe.source}"
     feed = prepared.feed
-    inputs = "; ".join(f"{each.name}: {each.kind} less {_numbers(each.mean)}" for each in feed.preprocessing.inputs)
+    inputs = "; ".join(_input(each, feed) for each in feed.preprocessing.inputs)
     yield f"{data.title}, {data.split}: {len(data.ids)} images, {feed.order}, seed {feed.seed}; {inputs}"
+    if varied := list(_varied(feed.augmentation)):
+        yield f"images {', '.join(varied)}"
     if not resumed:
         yield from _beginning(prepared.beginning)
     yield from _learning(prepared, source)
+
+
+def _input(recipe: InputRecipe, feed: Feed) -> str:
+    """An input's making in words."""
+    mean = feed.reading.means.get(recipe.name)
+    less = _numbers(recipe.mean) if mean is None else f"a mean image of {mean.shape[1]}x{mean.shape[2]}"
+    order = "BGR" if recipe.channels == "bgr" else "grey" if len(recipe.mean) == 1 else "as stored"
+    kind = f"{recipe.kind}, {order},"
+    return f"{recipe.name}: {kind} less {less}" + (f", times {recipe.scale:g}" if recipe.scale != 1 else "")
+
+
+def _varied(how: Augmentation) -> Iterator[str]:
+    """The variation of images in words."""
+    if how.resize:
+        yield "resized to {}x{}".format(*how.resize)
+    if how.scales != (1, 1):
+        yield "scaled by {:g} to {:g}".format(*how.scales)
+    if how.crop_size:
+        yield f"cut to {how.crop_size}x{how.crop_size}"
+    if how.mirror:
+        yield "mirrored by chance"
 
 
 def _beginning(beginning: Beginning) -> Iterator[str]:

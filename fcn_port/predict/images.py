@@ -101,7 +101,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     return pixels
 
 
-def _grey(image_hwc: np.ndarray) -> np.ndarray:
+def grey_of(image_hwc: np.ndarray) -> np.ndarray:
     """The grey (h, w, 1) of three channels; of three equal ones it is each of them."""
     if image_hwc.dtype == np.uint8:
         return np.asarray(Image.fromarray(image_hwc).convert("L"))[:, :, None]
@@ -117,7 +117,7 @@ def to_input(image_hwc: np.ndarray, recipe: InputRecipe) -> Tensor:
     channel gets the grey of a colour image (ITU-R 601 luma, as image libraries and Caffe's ImageData have it).
     """
     if image_hwc.shape[2] == 3 and recipe.kind == "color" and len(recipe.mean) == 1:
-        image_hwc = _grey(image_hwc)
+        image_hwc = grey_of(image_hwc)
     values = image_hwc.astype(np.float32)
     if recipe.log:
         values = np.log(values)

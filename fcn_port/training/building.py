@@ -19,13 +19,14 @@ from ..nets import NETS, Widths, recognise
 from ..surgery import StateDict
 from .changes import NO_CHANGES, Changes
 from .choices import Multiplier
+from .data_layer import LayerReading
 from .errors import TrainingError
 from .losses import LossChoice, chosen
 from .multipliers import parameter_groups
 from .recipe import Recipe
 from .source import TrainingSource
 from .task import TrainingTask, task_for, task_of
-from .transforms import Transform, Variation, transforms_of
+from .transforms import Transform, Variation, reading_of, transforms_of
 
 
 def net_and_losses(
@@ -127,6 +128,14 @@ def _preprocessing(source: TrainingSource, task: TrainingTask, data: DataSet) ->
     found = inputs_of(data, task.net.inputs)  # type: ignore[arg-type]
     said = {} if source.net is None else transforms_of(source.net)
     return Preprocessing(tuple(said[each.name].recipe(each) if each.name in said else each for each in found.inputs))
+
+
+def reading_for(source: TrainingSource, task: TrainingTask, changes: Changes) -> LayerReading:
+    """The rest of what a net's data layer does; a mean or a size that a person gave stands in for the layer's."""
+    found = LayerReading() if source.net is None else reading_of(transforms_of(source.net), task.inputs)
+    return LayerReading(
+        found.size if changes.resize is None else None, found.means if changes.inputs.mean is None else {}
+    )
 
 
 def variation_of(source: TrainingSource, changes: Changes) -> Variation:

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from weights.records import IGNORE_LABEL, Preprocessing
+from weights.records import IGNORE_LABEL, Augmentation, Preprocessing
 
 from ..data.errors import DataError
-from ..data.inputs import input_kinds, net_inputs
+from ..data.inputs import input_kinds
 from ..data.records import DataSet
 from .choices import Order
+from .data_layer import LayerReading
 from .errors import TrainingError
 from .losses import Loss
 from .sampler import image_order
@@ -52,8 +53,8 @@ class Feed:
 
     Several processes (`size` of them, this one being `rank`) share a batch of size * batch_size images, so that they
     see together what one process would see. `workers` threads read ahead; with 0 an image is read when it is due.
-    `variation` is the chance in each image (`transforms.varied`). With `skip_bad` the next image of the list that can
-    be read takes the place of one that cannot, which is logged once.
+    `reading` is a data layer's way to make images, `variation` the chance in each (`transforms.varied`). With
+    `skip_bad` the next image of the list that can be read takes the place of one that cannot, which is logged once.
     """
 
     data: DataSet
@@ -66,6 +67,7 @@ class Feed:
     size: int = 1
     workers: int = 2
     variation: Variation = field(default_factory=Variation)
+    reading: LayerReading = field(default_factory=LayerReading)
     skip_bad: bool = False
 
     def batches(self, start: int = 0) -> Generator[Batch, None, None]:
@@ -99,6 +101,12 @@ class Feed:
             for name, blob in self._varied(own, labels, number).items():
                 blobs.setdefault(name, []).append(blob)
         return Batch(tuple(ids), {name: _stack(own, fill=_ignored(labels.get(name))) for name, own in blobs.items()})
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """The variation of the images, as a card keeps it."""
+        own = self.variation
+        return Augmentation(own.crop, own.mirror, own.scales, own.size or self.reading.size or ())
 
     def head_of(self, loss: Loss) -> str:
         """The labels of the data set that a loss judges by. Raises TrainingError where there are none for it."""
@@ -137,9 +145,9 @@ class Feed:
 
     def _blobs_of(self, id_: str) -> dict[str, Tensor]:
         sample = self.data.read(id_, kinds=input_kinds(self.preprocessing))
-        blobs = {name: blob[0] for name, blob in net_inputs(self.data, sample, self.preprocessing).items()}
+        blobs, maps = self.reading.blobs(self.data, sample, self.preprocessing)
         for loss in self.losses:
-            labels = torch.from_numpy(sample.labels[self.head_of(loss)].copy())
+            labels = torch.from_numpy(maps[self.head_of(loss)].copy())
             if loss.ignore_label != self.data.ignore_label:
                 ignored = labels == self.data.ignore_label
                 labels = labels.long().masked_fill(ignored, _ignored(loss) if ignored.any() else 0)

@@ -15,7 +15,7 @@ from ..data.records import DataSet
 from ..inspection import trace
 from ..nets import definition
 from ..surgery import StateDict
-from .building import groups_of, net_and_losses, preprocessing_for, variation_of
+from .building import groups_of, net_and_losses, preprocessing_for, reading_for, variation_of
 from .changes import NO_CHANGES, Changes
 from .distributed import DistributedGroup
 from .errors import TrainingError
@@ -89,6 +89,7 @@ def prepare(
         size=group.size,
         workers=workers,
         variation=variation_of(source, changes),
+        reading=reading_for(source, task, changes),
         skip_bad=skip_bad,
     )
     _check_fit(task, feed)
@@ -162,10 +163,12 @@ def _settings(source: TrainingSource, feed: Feed, goal: Gathering, spec: SolverS
         "crop": feed.variation.crop,
         "mirror": feed.variation.mirror,
         "scales": list(feed.variation.scales),
-        "resize": list(feed.variation.size or ()),
+        "resize": list(feed.variation.size or feed.reading.size or ()),
         "losses": [_said(loss) for loss in feed.losses],
         "normalization": goal.normalization,
-        "solver": format_solver(replace(spec, path=None, train_net=None, test_nets=(), train_net_param=None)),
+        "solver": format_solver(
+            replace(spec, path=None, train_net=None, test_nets=(), train_net_param=None, test_net_params=None)
+        ),
         "threads": torch.get_num_threads(),
     }
 

@@ -158,7 +158,8 @@ def _to_recipe(name: str, found: Mapping[str, Any], path: Path) -> Recipe:
 
 
 _NOT_IN_RECIPES = (
-    *("path", "train_net", "test_nets", "train_net_param", "train_stages"),
+    *("path", "train_net", "test_nets", "train_net_param", "test_net_params"),
+    *("for_tests", "train_state", "test_states"),
     *("snapshot_prefix", "snapshot_format", "random_seed"),
 )
 

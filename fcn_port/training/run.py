@@ -231,6 +231,7 @@ class _TrainingRun:
             classes=data.classes,
             palette=data.colours,
             void=data.void,
+            augmentation=self.feed.augmentation,
         )
 
     # Tests and validation
@@ -262,7 +263,7 @@ class _TrainingRun:
                 limit=self.plan.test_limit,
                 workers=self.feed.workers,
                 skip_bad=self.plan.skip_bad,
-                refinement=Refinement(Views(size=self.feed.variation.size)),
+                refinement=Refinement(Views(size=self.feed.variation.size or self.feed.reading.size)),
                 threshold=0.0 if any(isinstance(each, SigmoidCrossEntropyLoss) for each in self.task.losses) else None,
             )
             found = evaluate(net, data, plan=plan, processes=self.group.processes, progress=progress)

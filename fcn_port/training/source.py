@@ -10,8 +10,9 @@ from converters.formats import SolverSpec
 from converters.net import NetSpec
 
 from .choices import Order
+from .data_layer import batch_size_of, order_of
 from .recipe import Recipe
-from .task import task_of
+from .task import in_training, task_of
 from .translation import Gathering
 
 
@@ -41,16 +42,17 @@ def source_of_recipe(recipe: Recipe) -> TrainingSource:
 def source_of_solver(spec: SolverSpec, recipe: Recipe | None = None) -> TrainingSource:
     """A solver as a source: of the net that it names, or of a recipe's net where it names none.
 
-    The batch is what the net's data layer says; the release's data layers give one image.
+    The batch and the order of images are what the net's data layer says; the release's data layers give one image,
+    drawn with replacement.
     """
     if recipe is not None:
         found = source_of_recipe(replace(recipe, solver=spec))
     else:
         net = spec.read_net()
-        task = task_of(net)
-        gathering = Gathering(batch_size_of(net), spec.iter_size, task.losses[0].normalization)
+        task, train = task_of(net), in_training(net)
+        gathering = Gathering(batch_size_of(train), spec.iter_size, task.losses[0].normalization)
         name = file_name(Path(spec.snapshot_prefix).name or net.name or "net")
-        found = TrainingSource(name, spec, gathering, net=net)
+        found = TrainingSource(name, spec, gathering, net=net, order=order_of(train))
     return found if spec.random_seed < 0 else replace(found, seed=spec.random_seed)
 
 
@@ -59,17 +61,3 @@ def ignored_labels(source: TrainingSource) -> tuple[int, ...]:
     if source.net is None:
         return () if source.recipe is None else (source.recipe.ignore_label,)
     return tuple(loss.ignore_label for loss in task_of(source.net).losses if loss.ignore_label is not None)
-
-
-def batch_size_of(net: NetSpec) -> int:
-    """The images that the data layer of a net to train gives at once; 1 where it does not say, as the release's."""
-    for layer in net.layers:
-        if layer.bottoms:
-            continue
-        message = layer.to_message()
-        for name in ("data_param", "image_data_param", "memory_data_param", "hdf5_data_param", "window_data_param"):
-            if message.HasField(name):
-                return max(1, int(getattr(message, name).batch_size))
-        if layer.type == "Input" and message.input_param.shape and message.input_param.shape[0].dim:
-            return max(1, int(message.input_param.shape[0].dim[0]))
-    return 1

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from converters.errors import NetError
 from converters.execution import CaffeNet
 from converters.net import NetSpec
-from converters.passes import chosen, filter_phase, prepare
+from converters.passes import chosen, filter_phase, level_of, prepare
 from weights.records import IGNORE_LABEL
 
 from .choices import Normalization
@@ -68,8 +68,11 @@ def task_of(spec: NetSpec) -> TrainingTask:
 
 
 def in_training(spec: NetSpec) -> NetSpec:
-    """The layers of a net in Caffe's TRAIN phase, at the level and with the stages that were chosen (`choosing`)."""
-    return filter_phase(spec, phase="TRAIN", level=chosen().level, stages=chosen().stages)
+    """The layers of a net in Caffe's TRAIN phase, at the level and with the stages that were chosen (`choosing`).
+
+    A level that nobody chose is that of the net's own state, as a solver has it.
+    """
+    return filter_phase(spec, phase="TRAIN", level=chosen().level or level_of(spec), stages=chosen().stages)
 
 
 def task_for(

@@ -18,18 +18,18 @@ from torch import Tensor
 
 from converters.errors import NetError
 from converters.execution import CaffeNet
-from converters.formats import SolverSpec, read_prototxt
+from converters.formats import SolverSpec
 from converters.net import LayerSpec, NetSpec
-from converters.passes import chosen, filter_phase, prepare
+from converters.passes import chosen, filter_phase, level_of, prepare
 
 from ..data.inputs import inputs_of
 from ..data.records import DataSet
+from .data_layer import batch_size_of, order_of
 from .errors import TrainingError
 from .feed import Batch, Feed
 from .losses import Loss, SoftmaxWithLoss, losses_of
-from .source import batch_size_of
 from .task import TrainingTask
-from .transforms import Transform, Variation, transforms_in
+from .transforms import Transform, Variation, reading_of, transforms_in
 
 
 @dataclass(frozen=True)
@@ -107,27 +107,24 @@ class TestSchedule:
         return bool(self.nets) and iteration % self.interval == 0 and (iteration > 0 or self.first)
 
 
-def tests_of(solver: SolverSpec, train: NetSpec, task: TrainingTask, data: DataSet, *, workers: int) -> TestSchedule:
-    """The TEST nets that a solver asks for, on the images of `data` in the order of their list.
+def tests_of(solver: SolverSpec, task: TrainingTask, data: DataSet, *, workers: int, seed: int = 0) -> TestSchedule:
+    """The TEST nets that a solver asks for, on the images of `data` in the order of their list, or shuffled as said.
 
-    Raises NetError for a TEST net that judges nothing or has a layer with weights that is not trained, TrainingError
-    where the solver does not say how many batches a test has.
+    Raises NetError for a TEST net that judges nothing or has a layer with weights that is not trained, and where the
+    solver does not say how many batches each test has.
     """
-    if not solver.test_interval or not solver.test_iter:
-        if solver.test_interval and solver.test_nets:
-            raise TrainingError(f"{solver.path or 'the solver'}: test_iter is missing, once for each test net")
+    if not solver.test_iter and not solver.test_nets and not solver.test_net_params:
         return TestSchedule()
-    nets = [*(read_prototxt(solver.net_file(name)) for name in solver.test_nets)]
-    nets += [train] * (len(solver.test_iter) - len(nets))
+    nets = solver.read_test_nets()
     made = [
-        _test_net(net, task, data, count=count, workers=workers)
+        _test_net(net, task, data, count=count, workers=workers, seed=seed)
         for net, count in zip(nets, solver.test_iter, strict=True)
     ]
     return TestSchedule(solver.test_interval, solver.test_initialization, tuple(made))
 
 
-def _test_net(net: NetSpec, task: TrainingTask, data: DataSet, *, count: int, workers: int) -> TestNet:
-    spec = filter_phase(net, phase="TEST", level=chosen().level, stages=chosen().stages)
+def _test_net(net: NetSpec, task: TrainingTask, data: DataSet, *, count: int, workers: int, seed: int) -> TestNet:
+    spec = filter_phase(net, phase="TEST", level=chosen().level or level_of(net), stages=chosen().stages)
     outputs = _outputs(spec)
     judged = list(dict.fromkeys(each.score for each in outputs.values()))
     test = CaffeNet(prepare(spec, phase="TEST"), outputs=judged)
@@ -142,10 +139,12 @@ def _test_net(net: NetSpec, task: TrainingTask, data: DataSet, *, count: int, wo
         data=data,
         preprocessing=type(made)(recipes),
         losses=tuple(_labels_of(each) for each in outputs.values()),
-        order="listed",
+        order=order_of(spec),
+        seed=seed,
         batch_size=batch_size_of(spec),
         workers=workers,
         variation=Variation(mirror=said.mirror),
+        reading=reading_of(transforms, test.inputs),
     )
     return TestNet(test, outputs, feed.batches(), count, said.crop)
 

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from converters.net import NetSpec
+from converters.formats import read_mean
+from converters.net import LayerSpec, NetSpec
 from weights.records import InputRecipe
 
 from ..data.description import mean_of_file
+from .data_layer import TRANSFORMING, LayerReading, data_layers, image_size_of, mean_tensor, setting
 from .errors import TrainingError
 from .task import in_training
 
 
 @dataclass(frozen=True)
 class Transform:
-    """The settings of a data layer: means of its channels (() for none), factor, side of a crop (0: none), mirror."""
+    """The settings of a data layer: means of its channels (() for none), factor, side of a crop (0: none), mirror.
+
+    `mean_image` (channels, h, w) is what a mean_file holds, `size` (h, w) what ImageData resizes images to.
+    """
 
     mean: tuple[float, ...] = ()
     scale: float = 1.0
     crop: int = 0
     mirror: bool = False
+    mean_image: Tensor | None = field(default=None, compare=False)
+    size: tuple[int, int] | None = None
 
     def recipe(self, recipe: InputRecipe) -> InputRecipe:
         """The way to make an input as the layer does: (value - mean) * scale, BGR, without a mean where none is said.
@@ -41,29 +48,46 @@ class Transform:
 
 
 def transforms_of(spec: NetSpec) -> Mapping[str, Transform]:
-    """The transforms of a net to train, by the first top of each data layer that has a transform_param.
+    """The transforms of a net to train, by the first top of each data layer that has or is meant to have one.
 
-    Of a `mean_file` the mean of each channel is taken; Caffe subtracts it pixel by pixel. It is looked for where Caffe
-    does, from the working directory, and beside the prototxt. TrainingError where it is missing.
+    Data and ImageData without a transform_param give their images as they are, as in Caffe; of a Python layer the means
+    are its own code's, and of Input nobody says any: those of the data set stand in.
+    A `mean_file` is looked for where Caffe does, from the working directory, and beside the prototxt. TrainingError
+    where it is missing.
     """
     return transforms_in(in_training(spec))
 
 
 def transforms_in(spec: NetSpec) -> Mapping[str, Transform]:
     """The transforms of a net that is of one phase already, as `transforms_of` says."""
-    found = {}
-    for layer in spec.layers:
-        if layer.bottoms or not layer.tops or not layer.message.HasField("transform_param"):
-            continue
-        param = layer.message.transform_param
-        for one, other in (("mean_value", "mean_file"), ("force_color", "force_gray")):
-            if getattr(param, one) and getattr(param, other):
-                raise TrainingError(f"layer '{layer.name}': {one} and {other}, of which Caffe takes only one")
-        mean = tuple(float(value) for value in param.mean_value)
-        if param.mean_file:
-            mean = mean_of_file(_mean_file(param.mean_file, spec, layer.name))
-        found[layer.tops[0]] = Transform(mean, float(param.scale), int(param.crop_size), bool(param.mirror))
-    return found
+    return {
+        layer.tops[0]: _transform(layer, spec)
+        for layer in data_layers(spec)
+        if layer.message.HasField("transform_param") or layer.type in TRANSFORMING
+    }
+
+
+def _transform(layer: LayerSpec, spec: NetSpec) -> Transform:
+    param = layer.message.transform_param
+    for one, other in (("mean_value", "mean_file"), ("force_color", "force_gray")):
+        if getattr(param, one) and getattr(param, other):
+            raise TrainingError(f"layer '{layer.name}': {one} and {other}, of which Caffe takes only one")
+    sides = [bool(setting(layer, name)) for name in ("new_height", "new_width")]
+    if any(sides) and not all(sides):
+        raise TrainingError(f"layer '{layer.name}': new_height and new_width; Caffe takes both or none")
+    mean, image = tuple(float(value) for value in param.mean_value), None
+    if param.mean_file:
+        path = _mean_file(param.mean_file, spec, layer.name)
+        mean, image = mean_of_file(path), mean_tensor(read_mean(path))
+    return Transform(mean, float(param.scale), int(param.crop_size), bool(param.mirror), image, image_size_of(layer))
+
+
+def reading_of(transforms: Mapping[str, Transform], inputs: Collection[str]) -> LayerReading:
+    """The part of the transforms of these inputs that is not in their recipes."""
+    own = {name: each for name, each in transforms.items() if name in inputs}
+    size = next((each.size for each in own.values() if each.size), None)
+    means = {name: each.mean_image for name, each in own.items() if each.mean_image is not None}
+    return LayerReading(size, means)
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def test_a_run_tells_what_it_does_and_leaves_a_net(place: Path, capsys: pytest.C
     out, err = capsys.readouterr()
     weights = place / "out" / "narrow.safetensors"
     assert out == f"{weights}\n"
-    assert "shapes, train: 12 images, replacement, seed 1337; data: color less 104.007, 116.669, 122.679" in err
+    assert "shapes, train: 12 images, replacement, seed 1337; data: color, BGR, less 104.007, 116.669, 122.679" in err
     assert "fixed: upscore2.weight, upscore_pool4.weight, upscore8.weight" in err
     assert re.search(r"iteration 4 of 8: loss [\d.]+, rate 0.001, [\d.e-]+ s, \d+ s left", err)
     assert re.search(r"iteration 8, 2 images, 7 classes: overall accuracy [\d.]+, mean accuracy .*, mean IU ", err)
