@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 from converters.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from .detecting import detect, detects, finds_objects
+    from .detecting import detect, detect_all, detects, finds_objects
     from .records import Detection, Detections
 
-__all__ = ["Detection", "Detections", "detect", "detects", "finds_objects"]
+__all__ = ["Detection", "Detections", "detect", "detect_all", "detects", "finds_objects"]
 
 __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
-        **dict.fromkeys(("detect", "detects", "finds_objects"), "detecting"),
+        **dict.fromkeys(("detect", "detect_all", "detects", "finds_objects"), "detecting"),
         **dict.fromkeys(("Detection", "Detections"), "records"),
     },
 )

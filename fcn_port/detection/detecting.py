@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from torch import nn
@@ -12,14 +12,14 @@ from converters.execution import CaffeNet
 from converters.net import NetSpec
 from weights.records import InputRecipe, Preprocessing
 
-from ..nets import Net, as_net
+from ..nets import as_net
 from ..predict.images import ImageLike, read_image
 from ..predict.palettes import voc_palette
 from .cascade import from_cascade
 from .raw import Raw
 from .records import Detection, Detections
 from .regions import from_regions, scores_regions
-from .rows import from_rows, row_outputs
+from .rows import from_rows, row_outputs, tells_images
 
 
 def detects(spec: NetSpec) -> bool:
@@ -48,18 +48,45 @@ def detect(
     that come with the net. Only scores from `threshold` on are given. Raises ImageError for an image that cannot be
     read, NetError for a net that finds no objects, ValueError for one that does not say how its input is made.
     """
+    if not isinstance(net, Sequence):
+        return detect_all(net, [image], preprocessing=preprocessing, threshold=threshold, names=names)[0]
     pixels = read_image(image)
-    if isinstance(net, Sequence):
-        nets = [as_net(each) for each in net]
-        found = list(from_cascade(nets, pixels))
-        known: Sequence[str] = ("background", "face")
-        palette = None
+    found = from_cascade([as_net(each) for each in net], pixels)
+    return _detections(found, pixels, threshold, ("background", "face") if names is None else names, None)
+
+
+def detect_all(
+    net: nn.Module,
+    images: Sequence[ImageLike],
+    *,
+    preprocessing: Preprocessing | None = None,
+    threshold: float = 0.0,
+    names: Sequence[str] | None = None,
+) -> list[Detections]:
+    """The objects in several images of any sizes, in one pass where the net's rows say which is whose; see `detect`."""
+    one = as_net(net)
+    spec = one.spec
+    if not detects(spec):
+        raise NetError(
+            "this net finds no objects: it has neither a DetectionOutput nor im_info and the blobs rois, cls_prob and "
+            "bbox_pred",
+            hint="segment takes nets that label pixels; run another one as a module: net(x)",
+        )
+    recipe = _recipe(preprocessing or one.preprocessing)
+    pixels = [read_image(image) for image in images]
+    if not row_outputs(spec):
+        found = [list(from_regions(one, each, recipe)) for each in pixels]
+    elif tells_images(spec) and pixels:
+        found = from_rows(one, pixels, recipe)
     else:
-        one = as_net(net)
-        found = _found(one, pixels, preprocessing)
-        known = next(iter(one.classes.values()), ())
-        palette = one.palette
-    names = known if names is None else names
+        found = [from_rows(one, [each], recipe)[0] for each in pixels]
+    known = next(iter(one.classes.values()), ()) if names is None else names
+    return [_detections(each, image, threshold, known, one.palette) for each, image in zip(found, pixels, strict=True)]
+
+
+def _detections(
+    found: Iterable[Raw], pixels: np.ndarray, threshold: float, names: Sequence[str], palette: np.ndarray | None
+) -> Detections:
     records = [
         Detection(each.label, _name(names, each.label), each.score, _box(each), each.points)
         for each in found
@@ -67,18 +94,6 @@ def detect(
     ]
     records.sort(key=lambda each: -each.score)
     return Detections(tuple(records), pixels, voc_palette() if palette is None else palette)
-
-
-def _found(net: Net, pixels: np.ndarray, preprocessing: Preprocessing | None) -> list[Raw]:
-    spec = net.spec
-    if not detects(spec):
-        raise NetError(
-            "this net finds no objects: it has neither a DetectionOutput nor im_info and the blobs rois, cls_prob and "
-            "bbox_pred",
-            hint="segment takes nets that label pixels; run another one as a module: net(x)",
-        )
-    recipe = _recipe(preprocessing or net.preprocessing)
-    return list((from_rows if row_outputs(spec) else from_regions)(net, pixels, recipe))
 
 
 def _recipe(preprocessing: Preprocessing | None) -> InputRecipe:

@@ -28,7 +28,7 @@ from .batching import Batcher
 from .guard import Guard, refusal
 from .metrics import CONTENT_TYPE, ServerMetrics
 from .records import RefusedRequest, ServedNet, ServerLimits
-from .seeing import ImageLook, Sight, look_through, served_net, try_out
+from .seeing import ImageLook, Sight, keeps_apart, look_through, served_net, try_out
 from .uploads import image_bytes, pixels_of
 
 T = TypeVar("T")
@@ -51,12 +51,13 @@ def make_app(
     """The ASGI application that serves a net, which is tried out first.
 
     `name` is shown; `names` are the host's own beside localhost and its addresses; `threads` run the net at a time, by
-    default as many as the processor has cores, over up to `batch` images of one size each; of objects only scores from
-    `least` on are told. Raises NetError for a net that says nothing of images, ValueError for one that does not say how
-    its input is made.
+    default as many as the processor has cores, over up to `batch` images of one size each, one at a time where the net
+    would mix them; of objects only scores from `least` on are told. Raises NetError for a net that says nothing of
+    images, ValueError for one that does not say how its input is made.
     """
     look = look_through(net, least=least)
-    try_out(net, look)
+    size = try_out(net, look)
+    batch = batch if batch == 1 or keeps_apart(net, size) else 1
     service = Service(
         look, served_net(net, name), limits or ServerLimits(), threads=threads or os.cpu_count() or 1, batch=batch
     )

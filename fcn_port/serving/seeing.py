@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import torch
 
 from converters.errors import NetError
 
-from ..detection import Detections, detect, finds_objects
+from ..detection import Detections, detect_all, finds_objects
+from ..detection.rows import run_heads, tells_images
 from ..nets import Net
 from ..predict.classifying import Classification, classify_all
 from ..predict.meaning import names_images, outputs_of
+from ..predict.running import recipe_of, run_net
 from ..predict.segmenting import OfPixels, ReadOptions, read_all
 from .records import ServedNet
 
@@ -22,16 +25,49 @@ ImageLook = Callable[[list[np.ndarray]], list[Sight]]
 
 _TRIAL = (64, 64)
 """The size (h, w) of the picture that is tried first where a net takes any."""
+_ROUNDING = 1e-4
+"""Of the largest value: sums of other lengths may be added in another order."""
 
 
 def look_through(net: Net, *, least: float = 0.3) -> ImageLook:
     """The function for a net; of objects only scores from `least` on are given."""
     if finds_objects(net):
-        return lambda images: [detect(net, image, threshold=least) for image in images]
+        return lambda images: list(detect_all(net, images, threshold=least))
     outputs = outputs_of(net)
     if names_images(net):
         return lambda images: list(classify_all(net, images, outputs=outputs))
     return lambda images: list(read_all(net, images, ReadOptions(keep_scores=False), outputs=outputs))
+
+
+def keeps_apart(net: Net, size: tuple[int, int]) -> bool:
+    """True where two pictures of a size that the net takes give together what each gives alone.
+
+    Not so with a BatchNorm on its batch's own statistics, a Reshape to one image, or YOLO's heads: there what one
+    person sees would depend on the images of others.
+    """
+    recipe = recipe_of(net, None)
+    objects = finds_objects(net)
+    if objects and not tells_images(net.spec):
+        return False
+    noise = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
+    pictures = [noise[0], noise[1] // 4]
+    run = run_heads if objects else run_net
+    try:
+        together, alone = run(net, pictures, recipe), [run(net, [each], recipe) for each in pictures]
+    except (NetError, ValueError, RuntimeError):
+        return False
+    return all(
+        len(values) == 2 and _near(values, torch.cat([each[name] for each in alone]))
+        for name, values in together.items()
+    )
+
+
+def _near(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """True but for rounding."""
+    if one.shape != other.shape:
+        return False
+    a, b = one.double(), other.double()
+    return bool(torch.allclose(a, b, rtol=0, atol=_ROUNDING * max(1e-30, float(b.abs().max())), equal_nan=True))
 
 
 def served_net(net: Net, name: str) -> ServedNet:
@@ -47,12 +83,13 @@ def _finds(net: Net) -> str:
     return "values" if {each.kind for each in outputs_of(net).expected.values()} == {"map"} else "labels"
 
 
-def try_out(net: Net, look: ImageLook) -> None:
+def try_out(net: Net, look: ImageLook) -> tuple[int, int]:
     """Let a net see a grey picture once, so that a net which cannot be served is told before anybody asks.
 
-    NetError where it says nothing of images; ValueError for one that does not say how its input is made.
+    The size (h, w) of what the net itself took. NetError where it says nothing of images; ValueError for one that does
+    not say how its input is made.
     """
-    own = next((shape[2:] for shape in net.inputs.values() if len(shape) == 4), _TRIAL)
+    own = next(((shape[2], shape[3]) for shape in net.inputs.values() if len(shape) == 4), _TRIAL)
     problems = []
     for h, w in (_TRIAL, own):
         try:
@@ -60,5 +97,5 @@ def try_out(net: Net, look: ImageLook) -> None:
         except NetError as error:
             problems.append(error)
             continue
-        return
+        return own if finds_objects(net) or names_images(net) else (h, w)
     raise problems[-1]

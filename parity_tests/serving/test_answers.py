@@ -144,7 +144,7 @@ def test_edges_are_values_and_labels() -> None:
         assert ">Values</label>" in post(client, BODY, "?format=page").text
 
 
-@pytest.mark.parametrize("make", [largest_channel, of_whole_images, of_values])
+@pytest.mark.parametrize("make", [largest_channel, of_whole_images, of_values, lambda: as_net(ssd())])
 def test_a_batch_says_of_each_image_what_it_says_alone(make: Any) -> None:
     images = [np.roll(IMAGE, shift, axis=2) // (1 + shift) for shift in range(3)]
     look = look_through(make())

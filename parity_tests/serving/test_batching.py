@@ -7,8 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from converters import CaffeNet, parse_prototxt
+from fcn_port.detection import detect, detect_all
+from fcn_port.loading import attach
+from fcn_port.nets import Net
+from fcn_port.nets.net import as_net
 from fcn_port.serving.batching import Batcher
+from fcn_port.serving.seeing import keeps_apart, look_through, try_out
+from parity_tests.detection.nets import SSD, ssd
+from parity_tests.serving.nets import PROTOTXT, largest_channel, of_values, of_whole_images
 
 A, B = (4, 6, 3), (5, 6, 3)
 
@@ -80,3 +89,64 @@ def test_a_closed_batcher_takes_and_does_nothing_more() -> None:
     assert first.result(60) == 0 and second.cancelled()
     with pytest.raises(RuntimeError, match="stops"):
         batcher.submit(image(2))
+
+
+def test_objects_of_a_batch_are_each_image_s_own() -> None:
+    numbers = np.random.default_rng(0)
+    cells = [numbers.choice(np.array([0, 255], np.uint8), (4, 4, 3)) for _ in range(4)]
+    images = [np.kron(each, np.ones((8 * k, 8 * k, 1), np.uint8)) for each, k in zip(cells, (1, 2, 1, 3), strict=True)]
+    images.insert(2, np.full((32, 32, 3), 255, np.uint8))
+    together = [each.to_json() for each in detect_all(ssd(), images)]
+    assert together == [detect(ssd(), each).to_json() for each in images]
+    assert [len(each["detections"]) > 0 for each in together] == [True, True, False, True, True]
+    assert detect_all(ssd(), []) == []
+
+
+def net_of(text: str) -> Net:
+    net = CaffeNet(parse_prototxt(text)).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for each in net.parameters():
+            each.copy_(torch.randn(each.shape, generator=generator))
+    attach(net, largest_channel().card)
+    return as_net(net)
+
+
+BATCH_STATISTICS = """
+layer { name: "norm" type: "BatchNorm" bottom: "score" top: "norm" batch_norm_param { use_global_stats: false } }
+"""
+TO_ONE_IMAGE = """
+layer { name: "one" type: "Reshape" bottom: "score" top: "one"
+  reshape_param { shape { dim: 1 dim: 3 dim: -1 dim: 16 } } }
+"""
+YOLO = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 3, 64, 64] } } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 7 kernel_size: 16 stride: 16 } }
+layer { name: "found" type: "YoloDetectionOutput" bottom: "conv" top: "found" yolo_detection_output_param {
+  num_classes: 2 num_box: 1 biases: [1, 2] } }
+"""
+
+
+NORM_OF_DATA = BATCH_STATISTICS.replace('"score"', '"data"')
+MIXED = {
+    "batch statistics": PROTOTXT + BATCH_STATISTICS,
+    "batch statistics before boxes": SSD.replace(
+        'layer { name: "conf"', f'{NORM_OF_DATA}layer {{ name: "conf"'
+    ).replace('bottom: "data" top: "loc"', 'bottom: "norm" top: "loc"'),
+    "scores of one image": SSD.replace("dim: [0, -1, 3]", "dim: [1, -1, 3]"),
+    "a Reshape to one image": PROTOTXT + TO_ONE_IMAGE,
+    "YOLO": YOLO,
+}
+
+
+@pytest.mark.parametrize("which", MIXED)
+def test_a_net_that_mixes_images_gets_them_one_by_one(which: str) -> None:
+    net = net_of(MIXED[which])
+    assert not keeps_apart(net, try_out(net, look_through(net)))
+
+
+@pytest.mark.parametrize("make", [lambda: as_net(ssd()), largest_channel, of_whole_images, of_values])
+def test_a_net_that_keeps_images_apart_gets_them_together(make: Any) -> None:
+    net = make()
+    assert keeps_apart(net, try_out(net, look_through(net)))
