@@ -25,7 +25,7 @@ ImageLook = Callable[[list[np.ndarray]], list[Sight]]
 
 _TRIAL = (64, 64)
 """The size (h, w) of the picture that is tried first where a net takes any."""
-_ROUNDING = 1e-4
+_ROUNDING = 2e-4
 """Of the largest value: sums of other lengths may be added in another order."""
 
 
