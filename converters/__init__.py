@@ -27,6 +27,13 @@ from .net import Layer, LayerSpec, NetSpec, register_layer
 from .old_names import CONVERTERS, keep_old_names
 
 if TYPE_CHECKING:
+    from . import diff as diff
+    from . import execution as execution
+    from . import export as export
+    from . import formats as formats
+    from . import net as net
+    from . import passes as passes
+    from . import solver as solver
     from .cancelling import Cancelled, stop_when
     from .conversion import ConversionReport, convert
     from .execution import CaffeNet, from_state_dict, to_state_dict
@@ -82,5 +89,6 @@ __getattr__, __dir__ = lazy_attributes(
         **dict.fromkeys(("write_caffemodel", "write_hdf5", "write_prototxt"), "formats"),
         "to_deploy": "passes",
     },
+    rooms=("diff", "execution", "export", "formats", "layers", "net", "passes", "solver"),
 )
 keep_old_names(CONVERTERS)

@@ -20,6 +20,22 @@ if TYPE_CHECKING:
     from converters.cancelling import Cancelled, stop_when
     from converters.version import VERSION as __version__
 
+    from . import cluster as cluster
+    from . import data as data
+    from . import detection as detection
+    from . import evaluation as evaluation
+    from . import exporting as exporting
+    from . import fastpath as fastpath
+    from . import nets as nets
+    from . import opencv as opencv
+    from . import predict as predict
+    from . import predictor as predictor
+    from . import publishing as publishing
+    from . import report as report
+    from . import serving as serving
+    from . import surgery as surgery
+    from . import training as training
+    from . import view as view
     from .detection import Detection, Detections, detect
     from .fastpath.lossless import fast
     from .inspection import blobs, trace
@@ -78,6 +94,25 @@ _HOMES = {
 
 
 _BESIDE = ("converters", "weights")
+_ROOMS = (
+    "cluster",
+    "data",
+    "detection",
+    "evaluation",
+    "exporting",
+    "fastpath",
+    "nets",
+    "opencv",
+    "predict",
+    "predictor",
+    "publishing",
+    "report",
+    "serving",
+    "surgery",
+    "training",
+    "view",
+)
+"""The packages and modules in here that people import names from; `fcn_port.training` alone imports it, too."""
 
 
 def _refuse_namesakes() -> None:
@@ -111,10 +146,12 @@ def __getattr__(name: str) -> object:
         from importlib import import_module
 
         return import_module(name)
-    if name not in _HOMES:
+    if name not in _HOMES and name not in _ROOMS:
         raise AttributeError(f"module 'fcn_port' has no attribute '{name}'")
     from converters.lazy import import_or_say
 
+    if name in _ROOMS:
+        return import_or_say(f"fcn_port.{name}", f"fcn_port.{name}")
     module, attribute = _HOMES[name]
     value = getattr(import_or_say(module, f"fcn_port.{name}"), attribute)
     globals()[name] = value
@@ -122,4 +159,6 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, *_BESIDE})
+    from converters.lazy import shown_names
+
+    return shown_names(__name__, *_BESIDE, *_ROOMS)

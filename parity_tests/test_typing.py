@@ -39,6 +39,8 @@ weights = sum(weight.numel() for weight in net.eval().parameters())
 release: str | None = fast.release
 sizes: tuple[int, ...] = net.inputs["data"]
 outputs: tuple[str, ...] = net.outputs
+figures: int = len(converters.passes.to_deploy(net.spec).layers)
+checked: bool = fcn_port.exporting.export("voc-fcn8s", to="onnx").checked
 layers: list[str] = [layer.name for layer in net.spec.layers]
 spec: converters.NetSpec = converters.read_prototxt("net.prototxt")
 releases: list[str] = list(catalogue.releases())
@@ -85,11 +87,24 @@ ROOMS = ("data", "evaluation", "nets", "predict", "training")
 FACES = ("fcn_port", "converters", "weights", *(f"fcn_port.{room}" for room in ROOMS))
 
 
+ALONE = """import fcn_port
+from importlib import import_module
+CONVERTERS = ("diff", "execution", "export", "formats", "layers", "net", "passes", "solver")
+faces = {fcn_port.converters: CONVERTERS, fcn_port.weights: ["download"], fcn_port: fcn_port._ROOMS}
+for face, rooms in faces.items():
+    assert {*rooms} <= {*dir(face)}
+    for room in rooms:
+        assert getattr(face, room) is import_module(f"{face.__name__}.{room}"), room
+assert {"converters", "weights"} <= {*dir(fcn_port)}
+"""
 COMPLETED = """import importlib, sys
+from importlib.util import find_spec
 for package in sys.argv[1:]:
     face = importlib.import_module(package)
     missing = {*face.__all__} - {*dir(face)}
     assert not missing, (package, missing)
+    beside = {name for name in dir(face) if name not in face.__all__ and name[:2] != "__"}
+    assert all(find_spec(f"{package}.{name}") or name in ("converters", "weights") for name in beside), beside
     assert all(getattr(face, name) is not None for name in face.__all__), package
 """
 
@@ -97,5 +112,12 @@ for package in sys.argv[1:]:
 def test_tab_completion_shows_what_there_is() -> None:
     """In a process where nothing has asked for the names yet, which would put them there."""
     command = [sys.executable, "-c", COMPLETED, *FACES]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=100)
+    assert done.returncode == 0, done.stderr
+
+
+def test_rooms_are_there_without_an_import_of_their_own() -> None:
+    """`fcn_port.training.CaffeSolver`, as docs write it, after `import fcn_port` alone."""
+    command = [sys.executable, "-c", ALONE]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=100)
     assert done.returncode == 0, done.stderr

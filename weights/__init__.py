@@ -98,6 +98,7 @@ _HOMES = {
 __getattr__, __dir__ = lazy_attributes(
     __name__,
     {name: home for home, names in _HOMES.items() for name in names},
+    rooms=("download",),
     renamed={"Input": "InputRecipe", "Patience": "RetryPolicy"},
 )
 assume_channels("depth", 1)  # the NYUDv2 nets read log depth as a blob of that name
