@@ -166,7 +166,7 @@ class Service:
     async def _see(self, body: bytes, asked: _Asked, began: float) -> Response:
         try:
             async with self._hands:
-                pixels = await asyncio.to_thread(pixels_of, body, self.limits)
+                pixels = await asyncio.to_thread(pixels_of, body, self.limits, kind=self.net.kind)
             sight = await asyncio.wrap_future(self._batcher.submit(pixels))
             async with self._hands:
                 return await asyncio.to_thread(self._response, sight, asked, began)

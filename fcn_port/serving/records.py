@@ -23,12 +23,13 @@ class ServerLimits:
 @dataclass(frozen=True, kw_only=True)
 class ServedNet:
     """A net as the server tells of it: its name, what it finds ("labels", "values", "classes" or "objects"), classes
-    and engine."""
+    and engine; `kind` of image is "bands" for one that takes every stored channel."""
 
     name: str
     finds: str
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     engine: str
+    kind: str = "color"
 
 
 class RefusedRequest(Exception):

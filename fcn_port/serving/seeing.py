@@ -14,14 +14,14 @@ from ..detection.rows import run_heads, tells_images
 from ..nets import Net
 from ..predict.classifying import Classification, classify_all
 from ..predict.meaning import names_images, outputs_of
-from ..predict.running import recipe_of, run_net
+from ..predict.running import kind_of, recipe_of, run_net
 from ..predict.segmenting import OfPixels, ReadOptions, read_all
 from .records import ServedNet
 
 Sight = Mapping[str, OfPixels] | Classification | Detections
 """The labels or values of an image's pixels by output ("" for the only one), its classes, or its objects."""
 ImageLook = Callable[[list[np.ndarray]], list[Sight]]
-"""Images (h, w, 3) uint8 RGB of one size to what is seen in each."""
+"""Images (h, w, 3) uint8 RGB, or of as many channels as the net takes, of one size to what is seen in each."""
 
 _TRIAL = (64, 64)
 """The size (h, w) of the picture that is tried first where a net takes any."""
@@ -49,7 +49,7 @@ def keeps_apart(net: Net, size: tuple[int, int]) -> bool:
     objects = finds_objects(net)
     if objects and not tells_images(net.spec):
         return False
-    noise = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (2, *size, _channels(net)), np.uint8)
     pictures = [noise[0], noise[1] // 4]
     run = run_heads if objects else run_net
     try:
@@ -62,6 +62,11 @@ def keeps_apart(net: Net, size: tuple[int, int]) -> bool:
     )
 
 
+def _channels(net: Net) -> int:
+    """The channels of the pictures that a net is given."""
+    return len(net.preprocessing.inputs[0].mean) if net.preprocessing and kind_of(net) == "bands" else 3
+
+
 def _near(one: torch.Tensor, other: torch.Tensor) -> bool:
     """True but for rounding."""
     if one.shape != other.shape:
@@ -72,7 +77,7 @@ def _near(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 def served_net(net: Net, name: str) -> ServedNet:
     """The record of a net that is served under `name`."""
-    return ServedNet(name=name, finds=_finds(net), classes=dict(net.classes), engine=net.engine)
+    return ServedNet(name=name, finds=_finds(net), classes=dict(net.classes), engine=net.engine, kind=kind_of(net))
 
 
 def _finds(net: Net) -> str:
@@ -93,7 +98,7 @@ def try_out(net: Net, look: ImageLook) -> tuple[int, int]:
     problems = []
     for h, w in (_TRIAL, own):
         try:
-            look([np.full((h, w, 3), 128, np.uint8)])
+            look([np.full((h, w, _channels(net)), 128, np.uint8)])
         except NetError as error:
             problems.append(error)
             continue

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 from collections.abc import AsyncGenerator
 
 import numpy as np
@@ -14,6 +16,7 @@ from ..predict.images import read_image
 from ..predict.pictures import opened_picture
 from .records import RefusedRequest, ServerLimits
 
+_NPY = b"\x93NUMPY"
 _FIELD = "image"
 """The field of a form that holds the image."""
 
@@ -68,8 +71,13 @@ async def _field_of_form(request: Request, body: bytes) -> bytes:
         await form.close()
 
 
-def pixels_of(body: bytes, limits: ServerLimits) -> np.ndarray:
-    """The image (h, w, 3) uint8 RGB in bytes; its size is judged before its pixels are decoded."""
+def pixels_of(body: bytes, limits: ServerLimits, *, kind: str = "color") -> np.ndarray:
+    """The image (h, w, 3) uint8 RGB in bytes, of `kind` "bands" (h, w, channels) as stored.
+
+    Its size is judged before its pixels are decoded. For bands the bytes may also be those of an .npy file.
+    """
+    if kind == "bands" and body.startswith(_NPY):
+        return _array_of(body, limits)
     try:
         with opened_picture(body, pixels=False) as picture:
             width, height = picture.size
@@ -79,9 +87,26 @@ def pixels_of(body: bytes, limits: ServerLimits) -> np.ndarray:
         raise RefusedRequest(413, f"{width} x {height} pixels; at most {limits.most_pixels:,} are taken")
     try:
         with opened_picture(body) as picture:
-            return read_image(picture)
+            return read_image(picture, kind=kind)
     except ImageError as error:
         raise RefusedRequest(400, _one_line(error)) from error
+
+
+def _array_of(body: bytes, limits: ServerLimits) -> np.ndarray:
+    """The array (h, w, channels) uint8 of an .npy file's bytes, whose header is judged before room is made for it."""
+    file = io.BytesIO(body)
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+    except Exception as error:  # NumPy's reader raises whatever it stumbles over
+        raise RefusedRequest(400, f"not an array that can be read: {_one_line(error)[:120]}") from error
+    whole = dtype == np.uint8 and len(shape) in (2, 3) and not fortran and math.prod(shape) == len(body) - file.tell()
+    if not whole or not math.prod(shape):
+        raise RefusedRequest(400, f"an array of {dtype} {shape}; expected (h, w, channels) uint8, whole and row by row")
+    if shape[0] * shape[1] > limits.most_pixels:
+        raise RefusedRequest(413, f"{shape[1]} x {shape[0]} pixels; at most {limits.most_pixels:,} are taken")
+    return np.frombuffer(body, np.uint8, offset=file.tell()).reshape(*shape[:2], -1)
 
 
 def _one_line(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -19,6 +20,7 @@ from fcn_port.cluster.worker import MOST_DEATHS
 from fcn_port.errors import ImageError
 from fcn_port.predictor import Predictor
 from parity_tests.cluster.pictures import SAMPLE, folder_of, png, tar_of
+from parity_tests.serving.nets import of_four_channels
 
 SETTINGS = Settings("net", "card", None, None)
 
@@ -100,6 +102,17 @@ def test_worker_writes_what_predict_writes_and_goes_on_after_a_failure(tmp_path:
     assert {each["label"]: each["share"] for each in row["found"]} == pytest.approx(
         {int(label): float((labels == label).mean()) for label in np.unique(labels)}
     )
+
+
+def test_image_in_a_tar_gives_a_net_of_four_channels_all_four(tmp_path: Path) -> None:
+    image = np.random.default_rng(4).integers(0, 256, (9, 11, 4), np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(image, "RGBA").save(out, "PNG")
+    predictor = Predictor("four.caffemodel")
+    predictor.__dict__["_net"] = of_four_channels()
+    block = as_columns(plan([tar_of(tmp_path / "t.tar", {"0.png": out.getvalue()})]))
+    assert Worker(predictor, tmp_path / "out", run=1)(block)["problem"] == [""]
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "0.labels.png")), image.argmax(2))
 
 
 def test_block_done_again_is_there_once(tmp_path: Path, predictor: Predictor) -> None:

@@ -37,6 +37,16 @@ def largest_channel(names: Sequence[str] = NAMES) -> Net:
     return as_net(net)
 
 
+def of_four_channels() -> Net:
+    """A net whose label is the largest of the four channels that an image stores, none of them turned."""
+    net = CaffeNet(parse_prototxt(PROTOTXT.replace("1, 3,", "1, 4,").replace("num_output: 3", "num_output: 4"))).eval()
+    with torch.no_grad():
+        net.score.weight.copy_(torch.eye(4)[:, :, None, None])  # type: ignore[union-attr]
+        net.score.bias.zero_()  # type: ignore[union-attr]
+    attach(net, Card(preprocessing=Preprocessing((InputRecipe("data", "bands", "file", (0.0,) * 4),))))
+    return as_net(net)
+
+
 def of_whole_images(names: Sequence[str] = NAMES) -> Net:
     """A net that names an image after the channel that is largest on average over its 16 x 16 pixels."""
     more = """

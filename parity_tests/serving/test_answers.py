@@ -20,7 +20,15 @@ from converters import CaffeNet, NetError, parse_prototxt
 from fcn_port.nets.net import as_net
 from parity_tests.detection.nets import ssd
 from parity_tests.predict.test_run_lengths import decoded
-from parity_tests.serving.nets import NAMES, largest_channel, of_values, of_whole_images, png_of, stripes
+from parity_tests.serving.nets import (
+    NAMES,
+    largest_channel,
+    of_four_channels,
+    of_values,
+    of_whole_images,
+    png_of,
+    stripes,
+)
 
 pytest.importorskip("starlette", reason="the extra `serve`")
 pytest.importorskip("prometheus_client", reason="the extra `serve`")
@@ -76,6 +84,26 @@ def test_pictures_are_those_that_predict_writes(client: Any) -> None:
     assert np.array_equal(np.unique(seen.labels), [0, 1, 2])
     overlay = Image.open(io.BytesIO(post(client, query="?format=overlay").content))
     assert np.array_equal(np.asarray(overlay), np.asarray(seen.picture()))
+
+
+def test_a_net_of_four_channels_gets_all_that_an_image_stores() -> None:
+    """RGBA of a PNG, and an .npy: the fourth channel decides where it is the largest. Only three were read before."""
+    image = np.random.default_rng(4).integers(0, 256, (9, 11, 4), np.uint8)
+    picture, array = io.BytesIO(), io.BytesIO()
+    Image.fromarray(image, "RGBA").save(picture, "PNG")
+    np.save(array, image)
+    with client_of(of_four_channels()) as client:
+        for body in (picture.getvalue(), array.getvalue()):
+            answer = post(client, body, "?format=labels")
+            labels = np.asarray(Image.open(io.BytesIO(answer.content)))
+            assert np.array_equal(labels, image.argmax(2)) and (labels == 3).any()
+        assert np.asarray(Image.open(io.BytesIO(post(client, picture.getvalue(), "?format=overlay").content))).ndim == 3
+        assert post(client, BODY).status_code == 422 and "4" in post(client, BODY).text
+        for wrong in (array.getvalue()[:-1], array.getvalue()[:40], b"\x93NUMPY", array.getvalue() + b"x"):
+            assert post(client, wrong).status_code == 400
+        array = io.BytesIO()
+        np.save(array, image.astype(np.float32))
+        assert "expected (h, w, channels) uint8" in post(client, array.getvalue()).text
 
 
 @pytest.mark.parametrize("given, image", [("?format=coco", 0), ("?format=coco&image_id=42", 42),
