@@ -105,9 +105,8 @@ class Upsample(Layer):
 
     def _unpool_to_onnx(self, out: OnnxLayer) -> None:
         x, cut = out.bottoms[0], [int(each) for each in self.cut]
-        if out.target in OPENCV and self.size is None and None in x.shape[2:]:
-            window = [scale - gone for scale, gone in zip(self.scale, cut, strict=True)]
-            out.top("MaxUnpool", out.bottoms, kernel_shape=window, strides=self.scale)
+        if out.target in OPENCV and None in x.shape and (self.size is None or None not in x.shape[2:]):
+            self._unpool_in_opencv(out)
             return
         goal = out.sizes(self.size) if self.size is not None else out.size(x, (2, 3)) * self.scale - cut
         leading = out.size(x, (0, 1))
@@ -117,6 +116,22 @@ class Upsample(Layer):
         flat = out.reshape(x, [0, 0, -1], part="values")
         filled = out.node("ScatterElements", [blank, place, flat], part="filled", axis=2)
         out.reshape(filled, [*kept(x, 2), goal])
+
+    def _unpool_in_opencv(self, out: OnnxLayer) -> None:
+        """OpenCV's MaxUnpool, whose window says the size; it takes one image: the planes of all become those of one."""
+        x = out.bottoms[0]
+        if self.size is None:
+            window = [scale - int(gone) for scale, gone in zip(self.scale, self.cut, strict=True)]
+        else:
+            places = zip(self.size, x.shape[2:], self.scale, strict=True)
+            window = [size - ((count or 1) - 1) * scale for size, count, scale in places]
+        settings: dict[str, Any] = {"kernel_shape": window, "strides": self.scale}
+        if x.shape[0] == 1 or x.shape[1] is None:
+            out.top("MaxUnpool", out.bottoms, **settings)
+            return
+        names = ("values", "mask")
+        planes = [out.reshape(each, [1, -1, 0, 0], part=name) for each, name in zip(out.bottoms, names, strict=True)]
+        out.reshape(out.node("MaxUnpool", planes, part="filled", **settings), [-1, x.shape[1], 0, 0])
 
     def to_python(self, site: Site) -> Form:
         x, (h, w), cuts = site.x, self.scale, self.cut

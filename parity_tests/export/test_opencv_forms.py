@@ -15,6 +15,7 @@ from converters.export.onnx import net
 from converters.layers import blocks, roi_pooling, softmax
 from converters.layers.normalize import MVN
 from converters.layers.reshape import Reshape
+from converters.layers.upsample import Upsample
 from converters.net.onnx_form import OnnxLayer
 from parity_tests.export.onnx_models import arrays_of, blobs_of, caffe_net, inputs_for, serialized, shapes_at
 from parity_tests.opencv5 import environment
@@ -49,6 +50,10 @@ NETS = {
     "R-FCN's regions": f"""{DATA} {ROIS}
          layer {{ name: "it" type: "PSROIPooling" bottom: "data" bottom: "rois" top: "it"
                   psroi_pooling_param {{ output_dim: 2 group_size: 2 spatial_scale: 0.5 }} }}""",
+    "SegNet's unpooling of two images": DATA
+    + """layer { name: "pool" type: "Pooling" bottom: "data" top: "pool" top: "mask"
+                 pooling_param { pool: MAX kernel_size: 2 stride: 2 } }
+         layer { name: "it" type: "Upsample" bottom: "pool" bottom: "mask" top: "it" upsample_param { scale: 2 } }""",
     "Fast R-CNN's regions": f"""{DATA} {ROIS}
          layer {{ name: "it" type: "ROIPooling" bottom: "data" bottom: "rois" top: "it"
                   roi_pooling_param {{ pooled_w: 3 pooled_h: 2 spatial_scale: 0.5 }} }}""",
@@ -68,7 +73,8 @@ def worst(name: str, folder: Path, target: str = "opencv4") -> float:
     given = []
     for more in (0, 4):
         shapes = shapes_at(model, more) | ({"rois": (3, 5)} if "rois" in net.inputs else {})
-        shapes |= {"data": (1, *shapes["data"][1:])} | ({"rows": (4, 5)} if "rows" in net.inputs else {})
+        images = 2 if "two images" in name else 1
+        shapes |= {"data": (images, *shapes["data"][1:])} | ({"rows": (4, 5)} if "rows" in net.inputs else {})
         inputs = inputs_for(net.spec, shapes)
         if "rois" in shapes:
             inputs["rois"][:] = inputs["rois"].new_tensor([[0, 1, 1, 9, 7], [0, 0, 2, 5, 11], [0, 4, 3, 14, 9]])
@@ -99,9 +105,14 @@ def opencvs_own(self: MVN, out: OnnxLayer) -> None:
     out.top("MVN", [out.bottoms[0]], eps=self.eps, across_channels=int(self.across_channels))
 
 
+def one_image(self: Upsample, out: OnnxLayer) -> None:
+    out.top("MaxUnpool", out.bottoms, kernel_shape=self.scale, strides=self.scale)
+
+
 @pytest.mark.parametrize(
     ("name", "owner", "attribute", "wrong"),
     [
+        ("SegNet's unpooling of two images", Upsample, "_unpool_in_opencv", one_image),
         ("scores of a region proposal network", Reshape, "to_onnx", with_sizes),
         ("ShuffleNet's channels", blocks, "OPENCV", ()),
         ("Fast R-CNN's regions", roi_pooling, "OPENCV", ()),
