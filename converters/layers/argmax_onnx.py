@@ -56,11 +56,19 @@ class _Largest:
         if self.top_k == 1:
             number = out.node("ArgMax", [self.x], part="place", axis=self.axis, keepdims=1, select_last_index=1)
             return out.node("Cast", [number], part="places", to=FLOAT)
-        ends = [[-1], [_BEFORE_ALL], [self.axis], [-1]]
-        parts = [out.constant(part, ns) for part, ns in zip(("start", "end", "axis", "step"), ends, strict=True)]
-        flipped = out.node("Slice", [self.x, *parts], part="flipped")
+        flipped = self._backwards()
         back = out.node_of_several(
             "TopK", [flipped, out.constant("k", [self.top_k])], ("flipped_values", "from_the_end"), axis=self.axis
         )[1]
         number = out.node("Sub", [self.length - 1, back], part="place")
         return out.node("Cast", [number], part="places", to=FLOAT)
+
+    def _backwards(self) -> str:
+        """`x` from its end to its beginning, which OpenCV's classic engine cannot cut out."""
+        out, known = self.out, self.length.known
+        if out.target in OPENCV and known is not None:
+            places = out.constant("backwards", list(range(known[0]))[::-1])
+            return out.node("Gather", [self.x, places], part="flipped", axis=self.axis)
+        ends = [[-1], [_BEFORE_ALL], [self.axis], [-1]]
+        parts = [out.constant(part, ns) for part, ns in zip(("start", "end", "axis", "step"), ends, strict=True)]
+        return out.node("Slice", [self.x, *parts], part="flipped")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ..net.onnx_form import OPENCV
 from ..net.python_form import Form, NoFormError, call, decimal, number, spread, unless
 from ..net.reach import ALIGNED, EVERYTHING, PIXEL, Reach
 from .base import Layer, Neuron, kept, legacy_shape, refuse, register_layer
@@ -302,15 +303,25 @@ def batch_normalized(
     out: OnnxLayer, x: Operand, *, axes: int, eps: float, part: str | None, tops: Sequence[int] = ()
 ) -> str:
     """(x - mean) / sqrt(var + eps) in ONNX with the batch's own mean and variance, which become tops if `tops` are."""
-    places = [0, *range(2, axes)]
     mean_top, variance_top = (*tops, None, None)[:2]
-    mean = out.reduce("ReduceMean", x, places, part=None if mean_top else "mean", index=mean_top or 0)
+    mean = _batch_mean(out, x, axes, part=None if mean_top else "mean", index=mean_top or 0)
     centred = out.node("Sub", [x, mean], part="centred")
     square = out.node("Mul", [centred, centred], part="square")
     where: dict[str, Any] = {"part": "variance"} if variance_top is None else {"index": variance_top}
-    variance = out.reduce("ReduceMean", square, places, **where)
+    variance = _batch_mean(out, square, axes, **where)
     shifted = out.node("Add", [variance, out.constant("eps", np.float32(eps))], part="variance_and_eps")
     return out.make("Div", [centred, out.node("Sqrt", [shifted], part="deviation")], part=part)
+
+
+def _batch_mean(out: OnnxLayer, x: Operand, axes: int, *, part: str | None = None, index: int = 0) -> str:
+    """The mean of each channel (1, c, 1 ...); OpenCV takes a free number of images in a Reduce for one."""
+    channels = out.bottoms[0].shape[1]
+    if out.target not in OPENCV or axes != 4 or channels is None:
+        return out.reduce("ReduceMean", x, [0, *range(2, axes)], part=part, index=index)
+    turned = out.node("Transpose", [x], part="by_channel", perm=[1, 0, 2, 3])
+    row = out.reshape(turned, [channels, 1, 1, -1], part="row")
+    mean = out.node("Pooling", [row], part="row_mean", pool="ave", global_pooling=1)
+    return out.reshape(mean, [1, channels, 1, 1], part=part, index=index)
 
 
 def _normalize(

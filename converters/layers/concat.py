@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..net.onnx_form import Sizes
+from ..net.onnx_form import OPENCV, Sizes
 from ..net.python_form import Form, call
 from ..net.reach import EVERYTHING, PIXEL, Reach
 from .base import Layer, canonical_axis, image_axis, refuse, register_layer
@@ -127,6 +127,10 @@ class Slice(Layer):
         x = out.bottoms[0]
         axis = canonical_axis(self.axis, x.shape)
         starts: list[Sizes | int] = [0, *self.points]
+        if not self.points and out.target in OPENCV and x.shape[axis] is None:  # its classic engine has no Shape
+            count = {"num_outputs": self.parts} if out.opset >= 18 else {}
+            out.node_of_several("Split", [x], range(self.parts), axis=axis, **count)
+            return
         if not self.points:
             part = out.size(x, [axis]) // self.parts
             starts = [part * i for i in range(self.parts)]

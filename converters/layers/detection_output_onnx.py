@@ -52,8 +52,12 @@ class DetectionSettings(Protocol):
 def write_detections(layer: DetectionSettings, out: OnnxLayer) -> None:
     """The detections; raises ExportError where no operator suppresses as the layer does."""
     _check(layer, out)
+    if out.target in OPENCV and layer.extended:
+        raise out.refuse(
+            "OpenCV's DetectionOutput has no column for the place", hint="end the net before it with --outputs"
+        )
     boxes, scores = _decoded(layer, out)
-    if out.target in OPENCV and not layer.extended:
+    if out.target in OPENCV:
         _opencv(layer, out, boxes, scores)
     else:
         _Rows(layer, out).write(boxes, scores)

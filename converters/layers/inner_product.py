@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ..net.onnx_form import INT64, OPENCV
+from ..net.onnx_form import CLASSIC, INT64, OPENCV
 from ..net.python_form import Form, call, unless
 from ..net.reach import EVERYTHING, Reach
 from .base import Layer, OneToOne, canonical_axis, image_axis, kept, refuse, register_layer
@@ -78,6 +78,10 @@ class InnerProduct(OneToOne):
     def to_onnx(self, out: OnnxLayer) -> None:
         x = out.bottoms[0]
         axis = canonical_axis(self.axis, x.shape)
+        if out.target == CLASSIC and axis > 0:
+            settings = {"num_output": self.num_output, "bias_term": int(self.bias), "axis": axis}
+            out.top("InnerProduct", [x, *self._rows_of_weights(out)], **settings)
+            return
         if out.target in OPENCV and axis == len(x.shape) - 1 > 1:
             self._opencv(out)
             return
@@ -92,6 +96,13 @@ class InnerProduct(OneToOne):
             out.reshape(product, [*(-1 if size is None else size for size in leading), self.num_output])
         else:
             out.reshape(product, [out.size(x, range(axis)), self.num_output])
+
+    def _rows_of_weights(self, out: OnnxLayer) -> list[str]:
+        """The blobs as OpenCV's InnerProduct has them, (O, I) and (O,)."""
+        if not self.transpose:
+            return [out.blob(position) for position in range(1 + self.bias)]
+        turned = out.constant("rows", np.ascontiguousarray(out.blob_value(0).T))
+        return [turned, *([out.blob(1)] if self.bias else [])]
 
     def _opencv(self, out: OnnxLayer) -> None:
         """Rows of any number of axes; OpenCV's classic engine has no Reshape for what several free sizes make."""

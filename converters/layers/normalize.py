@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..net.onnx_form import OPENCV
+from ..net.onnx_form import CLASSIC, OPENCV
 from ..net.python_form import Form, call, number, spread, unless
 from ..net.reach import ALIGNED, PIXEL, Reach
 from .base import Layer, Neuron, OneToOne, kept, legacy_shape, refuse, register_layer
@@ -162,6 +162,10 @@ class Normalize(Neuron):
     def to_onnx(self, out: OnnxLayer) -> None:
         x = out.bottoms[0]
         axes = range(1, len(x.shape)) if self.across_spatial else (1,)
+        if out.target == CLASSIC and len(x.shape) == 4 and not self.across_spatial:
+            settings = {"across_spatial": 0, "channel_shared": int(self.channel_shared), "eps": self.eps}
+            out.top("Normalize", [x, out.blob(0, shape=(-1,))], **settings)
+            return
         if out.target in OPENCV and len(x.shape) == 4 and x.shape[1] is not None:
             total = sum_over_channels(out, out.node("Mul", [x, x], part="square"), x.shape[1], part="squares")
             if self.across_spatial:

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..net.onnx_form import CLASSIC, OPENCV
 from ..net.reach import EVERYTHING, Reach, Transposed, Window
 from .base import Layer, Pair, as_image, refuse
 from .fork import ForkMessage
-from .padded_onnx import padded_pooling_to_onnx, same_pads
+from .padded_onnx import padded_pooling_to_onnx, refuse_free_same, same_pads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -139,6 +140,8 @@ class PaddedConvolution(Layer):
             before, after = zip(*self.around.pads, strict=True)
             convolution.padded_to_onnx(out, pads=(*before, *after))
         elif not holes:
+            if out.target in OPENCV and out.target != CLASSIC:
+                refuse_free_same(out, self.steps.stride)
             convolution.padded_to_onnx(out, auto_pad="SAME_UPPER", pads=None)
         else:
             extent = [d * (k - 1) + 1 for d, k in zip(self.steps.dilation, self.steps.kernel, strict=True)]

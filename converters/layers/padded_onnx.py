@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ..net.onnx_form import CLASSIC, OPENCV
 from .base import Pair
 from .pooling_onnx import LOWEST
 
@@ -39,13 +40,24 @@ def padded_pooling_to_onnx(layer: PaddedWindows, out: OnnxLayer) -> None:
     op = "MaxPool" if layer.method == "MAX" else "AveragePool"
     counted = {} if layer.method == "MAX" else {"count_include_pad": int(layer.method == "AVE")}
     window: dict[str, Any] = {"kernel_shape": layer.kernel, "strides": layer.stride}
-    if layer.same:
+    at_run_time = out.target == CLASSIC and None in x.shape and layer.method != "AVE"
+    if layer.same and (out.target not in OPENCV or at_run_time):
         out.top(op, [x], auto_pad="SAME_UPPER", **window, **counted)
+        return
+    if layer.same:
+        pads = _known_same_pads(layer, out)
+        if layer.method == "MAX":
+            out.top(op, [x], pads=pads, **window)
+        else:
+            _in_opencv(layer, out, pads)
         return
     pads = (*layer.before, *layer.beyond)
     fits = all(pad < kernel for pad, kernel in zip(pads, layer.kernel * 2, strict=True))
     within = all(beyond <= after for beyond, after in zip(layer.beyond, layer.after, strict=True))
     if fits and (layer.method != "AVE" or within):
+        if out.target in OPENCV and layer.method != "MAX":
+            _in_opencv(layer, out, pads)
+            return
         out.top(op, [x], pads=pads, **window, **counted)
         return
     around = [0, 0, *layer.before, 0, 0, *layer.beyond]
@@ -54,6 +66,34 @@ def padded_pooling_to_onnx(layer: PaddedWindows, out: OnnxLayer) -> None:
         return
     mean = out.node(op, [out.pad(x, around, part="padded")], part="mean", **window)
     out.top("Div", [mean, _share(layer, out, out.size(x, (2, 3)), window)])
+
+
+def _in_opencv(layer: PaddedWindows, out: OnnxLayer, pads: Sequence[int]) -> None:
+    """OpenCV's Pooling: its classic engine leaves the padding out of an AveragePool that counts it."""
+    names = ("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_t", "pad_l", "pad_b", "pad_r")
+    settings: dict[str, Any] = dict(zip(names, (*layer.kernel, *layer.stride, *pads), strict=True))
+    counted = int(layer.method == "AVE")
+    out.top("Pooling", [out.bottoms[0]], pool="ave", ceil_mode=0, ave_pool_padded_area=counted, **settings)
+
+
+def _known_same_pads(layer: PaddedWindows, out: OnnxLayer) -> tuple[int, ...]:
+    """The pads of SAME, which do not depend on the size where the stride is 1; refused where they do and it is free."""
+    refuse_free_same(out, layer.stride)
+    sizes = [size or 1 for size in out.bottoms[0].shape[2:]]
+    whole = [
+        max(((size - 1) // stride) * stride + kernel - size, 0)
+        for size, stride, kernel in zip(sizes, layer.stride, layer.kernel, strict=True)
+    ]
+    return (*(pad // 2 for pad in whole), *(pad - pad // 2 for pad in whole))
+
+
+def refuse_free_same(out: OnnxLayer, stride: Sequence[int]) -> None:
+    """Refuse SAME with a stride at free sizes: OpenCV 5's new engine pads as needed at the size that the file says."""
+    if max(stride) > 1 and None in out.bottoms[0].shape[2:]:
+        raise out.refuse(
+            "SAME with a stride, at free sizes: OpenCV pads as it would at the size that the file says",
+            hint="fix the size with --size HxW",
+        )
 
 
 def _share(layer: PaddedWindows, out: OnnxLayer, size: Sizes, window: dict[str, Any]) -> str:

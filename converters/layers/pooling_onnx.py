@@ -14,6 +14,7 @@ import numpy as np
 
 from ..net.onnx_form import FLOAT, OPENCV, Operand
 from .base import Pair
+from .opencv_onnx import TO_THE_END
 
 if TYPE_CHECKING:
     from ..net.onnx_form import OnnxLayer, Sizes
@@ -54,6 +55,8 @@ def pooling_to_onnx(layer: PoolingWindows, out: OnnxLayer, *, part: str | None =
         return _global(layer, out)
     if out.target in OPENCV and layer.dilation == (1, 1) and (layer.mask or layer.method == "AVE"):
         return _opencv(layer, out, part)
+    if out.target in OPENCV and layer.method == "MAX" and layer.dilation != (1, 1) and not layer.mask:
+        return _dilated(layer, out, part)
     if layer.method == "MAX":
         return _maximum(layer, out, part)
     return _average(layer, out, part) if layer.method == "AVE" else _stochastic(layer, out, part)
@@ -92,6 +95,17 @@ def _opencv(layer: PoolingWindows, out: OnnxLayer, part: str | None) -> str:
     if layer.mask:
         return out.node_of_several("Pooling", [out.bottoms[0]], (0, 1), **settings)[0]
     return out.make("Pooling", [out.bottoms[0]], part=part, **settings)
+
+
+def _dilated(layer: PoolingWindows, out: OnnxLayer, part: str | None) -> str:
+    """The largest of shifted copies, along h and then w: OpenCV's classic engine knows no holes in a pooling."""
+    found: Operand = out.pad(out.bottoms[0], _around(layer), constant=LOWEST, part="padded")
+    for axis, (kernel, hole) in enumerate(zip(layer.kernel, layer.dilation, strict=True), 2):
+        name = "hw"[axis - 2]
+        ends = [-(kernel - 1 - i) * hole or TO_THE_END for i in range(kernel)]
+        copies = [out.slice(found, [axis], [i * hole], [end], part=f"{name}{i}") for i, end in enumerate(ends)]
+        found = out.node("Max", copies, part=f"largest_{name}") if kernel > 1 else copies[0]
+    return out.make("MaxPool", [found], part=part, kernel_shape=(1, 1), strides=layer.stride)
 
 
 def _maximum(layer: PoolingWindows, out: OnnxLayer, part: str | None) -> str:

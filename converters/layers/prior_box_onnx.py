@@ -118,13 +118,13 @@ def _priors(layer: CellBoxes, cells: Sequence[int], image: Sequence[int]) -> np.
 def _opencv(layer: CellBoxes, out: OnnxLayer) -> None:
     """OpenCV's PriorBox with the width and height of every box, which stand around the centre of their cell."""
     boxes = np.array(layer.boxes)
+    if layer.image is not None:
+        raise out.refuse("OpenCV's PriorBox has no img_size", hint="fix the size with --size HxW")
     if not np.array_equal(boxes[:, :2], -boxes[:, 2:]) or any(layer.insets + layer.lower) or layer.yx_order:
         raise out.refuse("OpenCV's PriorBox has no such boxes", hint="fix the size with --size HxW")
     sides: dict[str, Any] = {"width": (2 * boxes[:, 2]).tolist(), "height": (2 * boxes[:, 3]).tolist()}
     if layer.step is not None:
         sides |= {"step_h": layer.step[0], "step_w": layer.step[1]}
-    if layer.image is not None:
-        sides |= {"img_h": layer.image[0], "img_w": layer.image[1]}
     settings: dict[str, Any] = {
         "variance": list(layer.variance),
         "offset": layer.offset,

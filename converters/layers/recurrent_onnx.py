@@ -68,7 +68,9 @@ class UnrolledSteps:
             return gates, None
         cont = None if self._cont is None else self.at(self._cont, number, "cont")
         h = h if cont is None else self.out.node("Mul", [h, cont], part=f"on{number}")
-        return self.out.node("Gemm", [h, self._weight, gates], part=f"gates{number}", transB=1), cont
+        # Two nodes, as the classic engine of OpenCV 5 leaves out what a Gemm adds unless it is a constant.
+        product = self.out.node("Gemm", [h, self._weight], part=f"from_state{number}", transB=1)
+        return self.out.node("Add", [product, gates], part=f"gates{number}"), cont
 
     def together(self, each: Sequence[str], *, part: str | None = None) -> str:
         """(steps, streams, width) of the (streams, width) of each step; makes the first top, or a value between."""

@@ -66,6 +66,8 @@ class ROIPooling(Regions):
             }
             out.top("ROIPooling", list(out.bottoms), **how)
             return
+        if out.target in OPENCV:
+            raise out.refuse("OpenCV's ROIPooling has no pad_ratio", hint="end the net before it with --outputs")
         image, corners = regions_to_onnx(out, pad_ratio=self.pad_ratio)
         regions = out.node("Concat", [image, corners], part="regions", axis=1)
         out.top("MaxRoiPool", [out.bottoms[0], regions], pooled_shape=self.pooled, spatial_scale=self.spatial_scale)

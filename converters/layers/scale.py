@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
-from ..net.onnx_form import OPENCV
+from ..net.onnx_form import CLASSIC, OPENCV
 from ..net.python_form import Form, call, spread, unless
 from ..net.reach import ALIGNED, PIXEL, Reach
 from .base import Layer, canonical_axis, image_axis, kept, refuse, register_layer
@@ -139,8 +139,11 @@ class Scale(Broadcast):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         x = out.bottoms[0]
-        if out.target in OPENCV and not (self.two_bottoms or self.bias) and (self.axis, self.num_axes) == (1, 1):
-            out.top("Scale", [x, out.blob(0)], axis=1, bias_term=0)  # a layer whose blobs a program can set
+        of_channels = not self.two_bottoms and (self.axis, self.num_axes) == (1, 1)
+        if of_channels and out.target in (OPENCV if not self.bias else (CLASSIC,)):
+            # A layer whose blobs a program can read and set, and that a convolution takes over.
+            blobs = [out.blob(position) for position in range(1 + self.bias)]
+            out.top("Scale", [x, *blobs], axis=1, bias_term=int(self.bias))
             return
         scale = self._spread_onnx(out, None if self.two_bottoms else 0)
         if not self.bias:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ..net.onnx_form import FLOAT
+from ..net.onnx_form import FLOAT, OPENCV
 from ..net.python_form import Form, call, unless
 from ..net.reach import EVERYTHING, NOTHING, Reach, Window
 from .base import Layer, OneToOne, as_image, canonical_axis, refuse, register_layer
@@ -69,6 +69,10 @@ class Squeeze(Reshaped):
     def to_onnx(self, out: OnnxLayer) -> None:
         shape = out.bottoms[0].shape
         gone = {canonical_axis(axis, shape) for axis in self.axes} or {i for i, size in enumerate(shape) if size == 1}
+        left = [size for axis, size in enumerate(shape) if axis not in gone]
+        if out.target in OPENCV and left.count(None) < 2:  # its classic engine takes a free size for the one it read
+            out.reshape(out.bottoms[0], [-1 if size is None else size for size in left])
+            return
         out.top("Squeeze", [out.bottoms[0], out.constant("axes", sorted(gone))])
 
     def to_python(self, site: Site) -> Form:

@@ -31,6 +31,12 @@ They are asked for where OpenCV's classic engine cannot read a form whose sizes 
 wrongly.
 """
 
+CLASSIC = "opencv4"
+"""The target whose files OpenCV's classic engine alone reads, in OpenCV 4 and through `fcn_port.opencv` in 5.
+
+It has Caffe's layers as they were; the new engine takes no constants for the blobs of most of them.
+"""
+
 FreeShape = tuple[int | None, ...]
 """The shape of a value; None is a size that is free."""
 

@@ -12,7 +12,7 @@ import numpy as np
 from ...errors import MismatchError
 from ...layers.base import blob_name
 from ...net.layer import LayerSpec, Shape
-from ...net.onnx_form import OnnxValue
+from ...net.onnx_form import OPENCV, OnnxValue
 from ...net.parameter_sharing import BlobId
 from ..checking import ExportError
 from .graph import Graph
@@ -207,6 +207,10 @@ class OnnxForm:
         part: str | None = None,
         index: int = 0,
     ) -> str:
+        if self.target in OPENCV and len(axes) > 2 and list(axes) == list(range(1, len(axes) + 1)):
+            # OpenCV's classic engine takes the wrong places where three axes and more go together.
+            rows = self.reduce(op, self.node("Flatten", [value], part="rows", axis=1), [1], part="of_rows")
+            return self.reshape(rows, [-1, *([1] * len(axes) if keepdims else [])], part=part, index=index)
         since = 13 if op == "ReduceSum" else 18
         if self.opset < since:
             return self._one(op, [value], part, index, axes=list(axes), keepdims=int(keepdims))
