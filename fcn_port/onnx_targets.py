@@ -22,7 +22,9 @@ from converters.export import (
     OnnxNet,
     OnnxOptions,
     ProgramError,
+    TargetError,
     TargetProgram,
+    TargetRefusal,
     build_onnx,
     check_target,
     difference,
@@ -96,7 +98,18 @@ def check_in_target(
             {name: NOISE * error for name, error in judge.rounding(trials[number]).items()}, outputs
         ),
     )
-    return check_target(model, claim, target=target, programs=programs, first_difference=first)
+    try:
+        return check_target(model, claim, target=target, programs=programs, first_difference=first)
+    except TargetRefusal as refusal:
+        hint = _fixing(net) if target.startswith("opencv") else None
+        raise TargetError(f"{refusal}\n  {hint}" if hint else f"{refusal}") from None
+
+
+def _fixing(net: OnnxNet) -> str | None:
+    """The options that fix what is free, at which OpenCV's classic engine reads more; None where nothing is."""
+    kinds = {free.name.rpartition("_")[2] for free in net.sizes.free}
+    given = [option for option, of in (("--size HxW", {"height", "width"}), ("--batch N", {"batch"})) if kinds & of]
+    return f"OpenCV's classic engine reads more layers where sizes are fixed: {' '.join(given)}" if given else None
 
 
 def trial(

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         ProgramError,
         TargetError,
         TargetProgram,
+        TargetRefusal,
         check_target,
         difference,
         opset_of,
@@ -82,6 +83,7 @@ __all__ = [
     "Run",
     "TargetError",
     "TargetProgram",
+    "TargetRefusal",
     "are_detections",
     "build_onnx",
     "check",
@@ -139,7 +141,9 @@ __getattr__, __dir__ = lazy_attributes(
         "run_caffe": "caffe",
         "run_exactly": "checking",
         "run_module": "checking",
-        **dict.fromkeys(("TARGETS", "Checked", "Claim", "ProgramError", "TargetError", "TargetProgram"), "targets"),
+        **dict.fromkeys(
+            ("TARGETS", "Checked", "Claim", "ProgramError", "TargetError", "TargetProgram", "TargetRefusal"), "targets"
+        ),
         **dict.fromkeys(("check_target", "difference", "opset_of", "programs_of", "run_model", "summary"), "targets"),
         **dict.fromkeys(("DEFAULT_OPSET", "HIGHEST_OPSET", "LOWEST_OPSET", "MOST_INSIDE"), "onnx"),
         **dict.fromkeys(

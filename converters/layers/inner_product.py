@@ -82,8 +82,9 @@ class InnerProduct(OneToOne):
             settings = {"num_output": self.num_output, "bias_term": int(self.bias), "axis": axis}
             out.top("InnerProduct", [x, *self._rows_of_weights(out)], **settings)
             return
-        if out.target in OPENCV and axis == len(x.shape) - 1 > 1:
-            self._opencv(out)
+        if out.target in OPENCV and axis > 1:
+            last = axis == len(x.shape) - 1
+            self._opencv(out, x if last else out.reshape(x, [*[0] * axis, -1], part="rows"))
             return
         rows = x if len(x.shape) == 2 and axis == 1 else out.node("Flatten", [x], part="rows", axis=axis)
         inputs = [rows, out.blob(0), *([out.blob(1)] if self.bias else [])]
@@ -104,14 +105,14 @@ class InnerProduct(OneToOne):
         turned = out.constant("rows", np.ascontiguousarray(out.blob_value(0).T))
         return [turned, *([out.blob(1)] if self.bias else [])]
 
-    def _opencv(self, out: OnnxLayer) -> None:
+    def _opencv(self, out: OnnxLayer, rows: Operand) -> None:
         """Rows of any number of axes; OpenCV's classic engine has no Reshape for what several free sizes make."""
         weight = out.blob_value(0) if self.transpose else out.blob_value(0).T
         matrix = out.constant("matrix", np.ascontiguousarray(weight))
         if not self.bias:
-            out.top("MatMul", [out.bottoms[0], matrix])
+            out.top("MatMul", [rows, matrix])
             return
-        out.top("Add", [out.node("MatMul", [out.bottoms[0], matrix], part="product"), out.blob(1)])
+        out.top("Add", [out.node("MatMul", [rows, matrix], part="product"), out.blob(1)])
 
     def to_python(self, site: Site) -> Form:
         axis = self.axis % site.rank

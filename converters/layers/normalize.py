@@ -163,8 +163,8 @@ class Normalize(Neuron):
         x = out.bottoms[0]
         axes = range(1, len(x.shape)) if self.across_spatial else (1,)
         if out.target == CLASSIC and len(x.shape) == 4 and not self.across_spatial:
-            settings = {"across_spatial": 0, "channel_shared": int(self.channel_shared), "eps": self.eps}
-            out.top("Normalize", [x, out.blob(0, shape=(-1,))], **settings)
+            shared = int(self.channel_shared)
+            out.top("Normalize", [x, out.blob(0, shape=(-1,))], across_spatial=0, channel_shared=shared, eps=self.eps)
             return
         if out.target in OPENCV and len(x.shape) == 4 and x.shape[1] is not None:
             total = sum_over_channels(out, out.node("Mul", [x, x], part="square"), x.shape[1], part="squares")

@@ -148,7 +148,7 @@ class Reduction(OneToOne):
         x = out.bottoms[0]
         op = {"SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}.get(self.operation, "ReduceSum")
         axes = range(canonical_axis(self.axis, x.shape), len(x.shape))
-        if out.target in OPENCV and (axes.start == 0 or (axes.start == 1 and None in x.shape)):
+        if out.target in OPENCV and axes.start < 2:
             self._opencv(out, whole=axes.start == 0)
             return
         # ReduceL1 below opset 18 loses its axes in OpenVINO 2026.2.
@@ -162,7 +162,8 @@ class Reduction(OneToOne):
     def _opencv(self, out: OnnxLayer, *, whole: bool) -> None:
         """A pooling of each item, or of the whole bottom, as one row: OpenCV's classic engine mistakes free sizes.
 
-        A Reduce of all axes ends its process, and the new engine does not take the number that it makes.
+        OpenCV 4 also mistakes the vector that a Reduce leaves where it is multiplied. A Reduce of all axes ends its
+        process, and the new engine does not take the number that it makes.
         """
         x: Operand = out.bottoms[0]
         if self.operation == "ASUM":

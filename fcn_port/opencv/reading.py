@@ -15,7 +15,7 @@ import numpy as np
 from converters.lazy import import_or_say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     import cv2
 
@@ -46,14 +46,10 @@ def readNetFromCaffe(
     with a file, ExportError for a layer that cannot be given to OpenCV 5, FileNotFoundError, and cv2.error.
     """
     cv2 = import_or_say("cv2", "fcn_port.opencv")
-    net = prototxt if prototxt is not None else bufferProto
-    weights = caffeModel if caffeModel is not None else bufferModel
+    net = _given(prototxt if prototxt is not None else bufferProto)
+    weights = _given(caffeModel if caffeModel is not None else bufferModel)
     if net is None:
         raise TypeError("readNetFromCaffe: the prototxt is missing")
-    for given in (net, weights):
-        if given is not None and not isinstance(given, (str, os.PathLike, bytes, bytearray, memoryview, np.ndarray)):
-            kind = type(given).__name__
-            raise TypeError(f"readNetFromCaffe: expected a path, bytes or an array of uint8; found {kind}")
     native = getattr(cv2.dnn, "readNetFromCaffe", None)
     if native is not None:
         return _set_blobs(_read_natively(native, net, weights), blobs)
@@ -62,22 +58,76 @@ def readNetFromCaffe(
     return _read_as_onnx(read_source(net, weights, blobs or {}), engine)
 
 
+def _given(value: Given | None) -> Given | None:
+    """A file or what is in one; None where OpenCV's own defaults, an empty name and an empty buffer, stand for none."""
+    if not (value is None or isinstance(value, (str, os.PathLike, bytes, bytearray, memoryview, np.ndarray))):
+        raise TypeError(f"readNetFromCaffe: expected a path, bytes or an array of uint8; found {type(value).__name__}")
+    if isinstance(value, np.ndarray) and value.dtype != np.uint8:
+        raise TypeError(f"readNetFromCaffe: expected a path, bytes or an array of uint8; found one of {value.dtype}")
+    if isinstance(value, os.PathLike) or value is None:
+        return value
+    return value if (value.size if isinstance(value, np.ndarray) else len(value)) else None
+
+
 def readNet(
-    model: Given, config: Given = "", framework: str = "", *, engine: int | None = None, blobs: Blobs | None = None
+    *given: Given,
+    model: Given | None = None,
+    config: Given | None = None,
+    framework: str = "",
+    bufferModel: Given | None = None,
+    bufferConfig: Given | None = None,
+    engine: int | None = None,
+    blobs: Blobs | None = None,
 ) -> cv2.dnn.Net:
     """A cv2.dnn.Net of a caffemodel and a prototxt in any order, as `cv2.dnn.readNet` of OpenCV 4 gives it.
 
+    Its two forms are (model, config, framework) with names of files, and (framework, bufferModel, bufferConfig).
     Files of other kinds go to `cv2.dnn.readNet`. Raises what `readNetFromCaffe` raises.
     """
     cv2 = import_or_say("cv2", "fcn_port.opencv")
-    names = [os.fspath(given) for given in (model, config) if isinstance(given, (str, os.PathLike))]
-    caffe = framework.lower() == "caffe" or any(str(name).endswith((".caffemodel", ".prototxt")) for name in names)
-    if not caffe:
+    buffers = bufferModel is not None or any(not isinstance(each, (str, os.PathLike)) for each in given)
+    names = ("framework", "bufferModel", "bufferConfig") if buffers else ("model", "config", "framework")
+    values = {
+        "model": model,
+        "config": config,
+        "framework": framework or None,
+        "bufferModel": bufferModel,
+        "bufferConfig": bufferConfig,
+    }
+    ordered = _in_order("readNet", names, given, values)
+    if not _is_caffe(ordered):
         other: Any = cv2.dnn.readNet
-        return _as_net(other(model, config, framework))
-    if isinstance(model, (str, os.PathLike)) and os.fspath(model).endswith(".prototxt"):
-        model, config = config, model
-    return readNetFromCaffe(config, model, engine=engine, blobs=blobs)
+        return _as_net(other(**{name: value for name, value in ordered.items() if value is not None}))
+    weights, net = (ordered[name] for name in (names[1:] if buffers else names[:2]))
+    if not buffers and (_ends(weights, ".prototxt") or _ends(net, ".caffemodel")):
+        weights, net = net, weights
+    return readNetFromCaffe(net, weights, engine=engine, blobs=blobs)
+
+
+def _in_order(
+    function: str, names: Sequence[str], given: Sequence[Given], named: Mapping[str, Given | None]
+) -> dict[str, Given | None]:
+    """The arguments by name, of which some were given without one; TypeError as Python says it."""
+    if len(given) > len(names):
+        raise TypeError(f"{function}() takes up to {len(names)} positional arguments but {len(given)} were given")
+    found = dict(zip(names, given, strict=False))
+    for name, value in named.items():
+        if value is not None and name in found:
+            raise TypeError(f"{function}() got multiple values for argument '{name}'")
+        if value is not None and name not in names:
+            raise TypeError(f"{function}() has no '{name}' beside {', '.join(found) or 'what was given'}")
+    return {name: found.get(name, named[name]) for name in names}
+
+
+def _is_caffe(given: Mapping[str, Given | None]) -> bool:
+    framework = given["framework"]
+    if isinstance(framework, str) and framework:
+        return framework.lower() == "caffe"
+    return any(_ends(given.get(name), ".caffemodel", ".prototxt") for name in ("model", "config"))
+
+
+def _ends(given: Given | None, *endings: str) -> bool:
+    return isinstance(given, (str, os.PathLike)) and str(os.fspath(given)).endswith(endings)
 
 
 def _read_natively(native: Any, net: Given, weights: Given | None) -> cv2.dnn.Net:
@@ -113,40 +163,46 @@ def _set_blobs(net: cv2.dnn.Net, blobs: Blobs | None) -> cv2.dnn.Net:
 def _read_as_onnx(source: Source, engine: int | None) -> cv2.dnn.Net:
     import cv2
 
+    from converters.export import ExportError
+
+    engines: Any = cv2.dnn  # what OpenCV 4 has no names for
+    if engine is not None:
+        return _read_in(source, engine)
+    try:
+        return _read_in(source, engines.ENGINE_CLASSIC)
+    except (cv2.error, ExportError) as error:
+        try:
+            found = _read_in(source, engines.ENGINE_NEW)
+        except cv2.error:
+            raise error from None
+        warnings.warn(
+            "OpenCV's classic engine does not take this net, so the new one has it: "
+            "forward() knows the names of the net's outputs only",
+            stacklevel=3,
+        )
+        return found
+
+
+def _read_in(source: Source, engine: int) -> cv2.dnn.Net:
+    """The net in an engine, from a file with the forms that are known to it."""
+    import cv2
+
     from converters.export import OnnxOptions, build_onnx
 
     from .naming import name_values_by_layers
 
-    model = name_values_by_layers(build_onnx(source.spec, source.arrays, OnnxOptions(target="opencv5")))
+    engines: Any = cv2.dnn
+    # The classic engine is OpenCV 4's: with Caffe's own layers a program finds their blobs where they were.
+    target = "opencv4" if engine == engines.ENGINE_CLASSIC else "opencv5"
+    model = name_values_by_layers(build_onnx(source.spec, source.arrays, OnnxOptions(target=target)))
+    read: Any = cv2.dnn.readNetFromONNX
     with TemporaryDirectory(prefix="fcn-port-opencv-") as folder:
         # A file, as OpenCV 5.0 takes a buffer to its new engine whatever engine is asked for.
         path = Path(folder) / "net.onnx"
         with path.open("wb") as file:
             model.write(file)
-        if engine is not None:
-            return _read(path, engine)
-        engines: Any = cv2.dnn  # what OpenCV 4 has no names for
-        try:
-            return _read(path, engines.ENGINE_CLASSIC)
-        except cv2.error as error:
-            try:
-                found = _read(path, engines.ENGINE_NEW)
-            except cv2.error:
-                raise error from None
-            warnings.warn(
-                "OpenCV's classic engine does not take this net, so the new one has it: "
-                "forward() knows the names of the net's outputs only",
-                stacklevel=3,
-            )
-            return found
-
-
-def _read(path: Path, engine: int) -> cv2.dnn.Net:
-    import cv2
-
-    read: Any = cv2.dnn.readNetFromONNX
-    with _legacy_names():
-        return _as_net(read(str(path), engine))
+        with _legacy_names():
+            return _as_net(read(str(path), engine))
 
 
 @contextmanager

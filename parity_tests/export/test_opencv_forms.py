@@ -5,6 +5,7 @@ OpenCV's classic engine, which OpenCV 4 has alone, has no Shape for them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,23 @@ import pytest
 
 from converters.export import TARGETS, Claim, OnnxOptions, TargetError, build_onnx, check_target
 from converters.export.onnx import net
-from converters.layers import blocks, roi_pooling, softmax
+from converters.export.onnx.layer import OnnxForm
+from converters.layers import (
+    argmax_onnx,
+    batch_norm,
+    blocks,
+    concat,
+    padded_onnx,
+    pooling_onnx,
+    roi_pooling,
+    softmax,
+)
 from converters.layers.normalize import MVN
+from converters.layers.recurrent_onnx import UnrolledSteps
 from converters.layers.reshape import Reshape
+from converters.layers.tensor import Squeeze
 from converters.layers.upsample import Upsample
-from converters.net.onnx_form import OnnxLayer
+from converters.net.onnx_form import OnnxLayer, OnnxValue
 from parity_tests.export.onnx_models import arrays_of, blobs_of, caffe_net, inputs_for, serialized, shapes_at
 from parity_tests.opencv5 import environment
 
@@ -54,27 +67,63 @@ NETS = {
     + """layer { name: "pool" type: "Pooling" bottom: "data" top: "pool" top: "mask"
                  pooling_param { pool: MAX kernel_size: 2 stride: 2 } }
          layer { name: "it" type: "Upsample" bottom: "pool" bottom: "mask" top: "it" upsample_param { scale: 2 } }""",
+    "statistics of three images": DATA
+    + 'layer { name: "it" type: "BN" bottom: "data" top: "it" bn_param { bn_mode: LEARN } }',
+    "the spread of rows": f"""{ROWS}
+         layer {{ name: "it" type: "MVN" bottom: "rows" top: "it" mvn_param {{ across_channels: true }} }}""",
+    "holes in a pooling": DATA
+    + """layer { name: "it" type: "Pooling" bottom: "data" top: "it"
+                 pooling_param { pool: MAX kernel_size: 3 stride: 2 pad: 2 hole: 2 } }""",
+    "an average of as many places": DATA
+    + """layer { name: "it" type: "Pooling" bottom: "data" top: "it"
+                 pooling_param { pool: AVE kernel_size: 4 stride: 1 pad_type: 1 } }""",
+    "thirds of a height": DATA
+    + """layer { name: "it" type: "Slice" bottom: "data" top: "top" top: "it" slice_param { axis: 2 } }
+         layer { name: "end" type: "TanH" bottom: "top" top: "end" }""",
+    "two images as rows": DATA
+    + """layer { name: "pool" type: "Pooling" bottom: "data" top: "pool"
+                 pooling_param { pool: AVE global_pooling: true } }
+         layer { name: "it" type: "Squeeze" bottom: "pool" top: "it" squeeze_param { axis: 2 axis: 3 } }""",
+    "the three largest rows": """input: "data" input_shape { dim: 1 dim: 6 dim: 7 dim: 8 }
+         layer { name: "it" type: "ArgMax" bottom: "data" top: "it" argmax_param { axis: 1 top_k: 3 } }""",
+    "steps of an LSTM": """input: "data" input_shape { dim: 4 dim: 3 dim: 5 }
+         input: "goes_on" input_shape { dim: 4 dim: 3 }
+         layer { name: "it" type: "LSTM" bottom: "data" bottom: "goes_on" top: "it"
+                 recurrent_param { num_output: 6 } }""",
+    "rows that are two sizes": DATA
+    + """layer { name: "turn" type: "Permute" bottom: "data" top: "turn"
+                 permute_param { order: 0 order: 2 order: 1 order: 3 } }
+         layer { name: "it" type: "InnerProduct" bottom: "turn" top: "it"
+                 inner_product_param { num_output: 5 axis: 2 } }""",
+    "what OpenCV has itself": DATA
+    + """layer { name: "unit" type: "Normalize" bottom: "data" top: "unit"
+                 norm_param { across_spatial: false channel_shared: false } }
+         layer { name: "scale" type: "Scale" bottom: "unit" top: "scale" scale_param { bias_term: true } }
+         layer { name: "it" type: "InnerProduct" bottom: "scale" top: "it"
+                 inner_product_param { num_output: 5 transpose: true } }""",
     "Fast R-CNN's regions": f"""{DATA} {ROIS}
          layer {{ name: "it" type: "ROIPooling" bottom: "data" bottom: "rois" top: "it"
                   roi_pooling_param {{ pooled_w: 3 pooled_h: 2 spatial_scale: 0.5 }} }}""",
 }
 
 
+NUMBERS = {"two": 2, "three": 3}
 BOTH = pytest.mark.parametrize("target", ["opencv4", pytest.param("opencv5", marks=pytest.mark.opencv5)])
 
 
 def worst(name: str, folder: Path, target: str = "opencv4") -> float:
     """The largest difference of OpenCV from CaffeNet, at the net's size and at a larger one."""
     net = caffe_net(NETS[name])
-    model = build_onnx(
-        net.spec, arrays_of(net), OnnxOptions(target=target, opset=TARGETS[target].opset, outputs=("it",))
-    )
+    steps = 4 if "steps" in name else None  # whose number must be known
+    options = OnnxOptions(target=target, opset=TARGETS[target].opset, outputs=("it",), batch=steps)
+    model = build_onnx(net.spec, arrays_of(net), options)
     (folder / "net.onnx").write_bytes(serialized(model))
     given = []
     for more in (0, 4):
         shapes = shapes_at(model, more) | ({"rois": (3, 5)} if "rois" in net.inputs else {})
-        images = 2 if "two images" in name else 1
-        shapes |= {"data": (images, *shapes["data"][1:])} | ({"rows": (4, 5)} if "rows" in net.inputs else {})
+        images = next((number for word, number in NUMBERS.items() if f"{word} images" in name), steps or 1)
+        shapes |= {"data": (images, *shapes["data"][1:])} if "data" in shapes else {}
+        shapes |= {"rows": (4, 5)} if "rows" in shapes else {}
         inputs = inputs_for(net.spec, shapes)
         if "rois" in shapes:
             inputs["rois"][:] = inputs["rois"].new_tensor([[0, 1, 1, 9, 7], [0, 0, 2, 5, 11], [0, 4, 3, 14, 9]])
@@ -105,6 +154,24 @@ def opencvs_own(self: MVN, out: OnnxLayer) -> None:
     out.top("MVN", [out.bottoms[0]], eps=self.eps, across_channels=int(self.across_channels))
 
 
+def reduced(out: OnnxLayer, x: OnnxValue, axes: int, *, part: str | None = None, index: int = 0) -> str:
+    return out.reduce("ReduceMean", x, [0, *range(2, axes)], part=part, index=index)
+
+
+def together(self: OnnxForm, op: str, value: str, axes: Sequence[int], *, part: str) -> str:
+    return self.node(op, [value], part=part, axes=list(axes), keepdims=1)
+
+
+def in_one(self: UnrolledSteps, number: int, h: str) -> tuple[str, str]:
+    gates, cont = self.at(self._fixed, number, "fixed"), self.at(self._cont, number, "cont")
+    on = self.out.node("Mul", [h, cont], part=f"on{number}")
+    return self.out.node("Gemm", [on, self._weight, gates], part=f"gates{number}", transB=1), cont
+
+
+def with_axes(self: Squeeze, out: OnnxLayer) -> None:
+    out.top("Squeeze", [out.bottoms[0], out.constant("axes", [2, 3])])
+
+
 def one_image(self: Upsample, out: OnnxLayer) -> None:
     out.top("MaxUnpool", out.bottoms, kernel_shape=self.scale, strides=self.scale)
 
@@ -113,6 +180,13 @@ def one_image(self: Upsample, out: OnnxLayer) -> None:
     ("name", "owner", "attribute", "wrong"),
     [
         ("SegNet's unpooling of two images", Upsample, "_unpool_in_opencv", one_image),
+        ("statistics of three images", batch_norm, "_batch_mean", reduced),
+        ("the spread of rows", OnnxForm, "reduce", together),
+        ("holes in a pooling", pooling_onnx, "_dilated", pooling_onnx._maximum),
+        ("an average of as many places", padded_onnx, "OPENCV", ()),
+        ("thirds of a height", concat, "OPENCV", ()),
+        ("the three largest rows", argmax_onnx, "OPENCV", ()),
+        ("two images as rows", Squeeze, "to_onnx", with_axes),
         ("scores of a region proposal network", Reshape, "to_onnx", with_sizes),
         ("ShuffleNet's channels", blocks, "OPENCV", ()),
         ("Fast R-CNN's regions", roi_pooling, "OPENCV", ()),

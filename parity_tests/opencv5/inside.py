@@ -35,7 +35,9 @@ def door(job: dict[str, Any]) -> dict[str, Any]:
         engine = getattr(cv2.dnn, job["engine"]) if job.get("engine") else None
         net = readNetFromCaffe(*given, engine=engine, blobs={name: [value] for name, value in blobs.items()})
     for name, value in (dict(np.load(job["set"])) if "set" in job else {}).items():
-        net.getLayer(net.getLayerId(name)).blobs = [value]
+        number = net.getLayerId(name)
+        rest = [net.getParam(number, 1)] if job.get("set_param") else []
+        net.getLayer(number).blobs = [value, *rest]
     if job.get("engine") != "ENGINE_NEW":  # which takes no inputs any more after these
         net.enableWinograd(False)  # its rounding is OpenCV's own
         net.enableFusion(False)  # with it, one net asked for several layers gives wrong ones, in OpenCV 4 as well
@@ -46,6 +48,7 @@ def door(job: dict[str, Any]) -> dict[str, Any]:
             net.setInput(inputs[key], key)
         return net.forward() if name is None else net.forward(name)
 
+    shapes = {name: list(net.getParam(name).shape) for name in job.get("params", ())}
     outputs = {f"{number}": run(name) for number, name in enumerate(job["layers"])}
     np.savez(job["outputs"], **outputs, last=run(None))  # type: ignore[arg-type]
     return {
@@ -54,6 +57,7 @@ def door(job: dict[str, Any]) -> dict[str, Any]:
         "torch": "torch" in sys.modules,
         "names": list(net.getLayerNames()),
         "unconnected": list(net.getUnconnectedOutLayersNames()),
+        "params": shapes,
         "warnings": [str(each.message) for each in said],
     }
 

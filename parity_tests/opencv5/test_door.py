@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from parity_tests.famous_nets import write
 from parity_tests.goldens import formats
 from parity_tests.opencv5.asking import through_the_door
 
@@ -97,6 +98,23 @@ def test_buffers_as_files(kind: str, tmp_path: Path) -> None:
     golden = recorded("v1-mini")
     read = through_the_door(tmp_path, *files("v1-mini"), {"data": golden["data"]}, layers=["prob"], **{"as": kind})
     assert close(read.outputs["prob"], golden["prob"])
+
+
+def test_the_blobs_of_a_layer_are_where_a_program_looks_for_them(tmp_path: Path) -> None:
+    """Those of layers that ONNX has another form for are read, and set before the first forward."""
+    paths = write("ages", tmp_path)
+    theirs = cv2.dnn.readNetFromCaffe(*map(str, paths))
+    theirs.enableWinograd(False)
+    names = ("conv1", "fc6", "fc8")
+    right = {name: list(theirs.getParam(name).shape) for name in names}
+    turned = {"fc8": np.ascontiguousarray(theirs.getParam("fc8")[::-1])}
+    number = theirs.getLayerId("fc8")
+    theirs.getLayer(number).blobs = [turned["fc8"], theirs.getParam(number, 1)]
+    x = np.random.default_rng(0).standard_normal((1, 3, 51, 51)).astype(np.float32)
+    theirs.setInput(x)
+    found = through_the_door(tmp_path, *paths, {"data": x}, params=names, set_param=True, set_blobs=turned)
+    assert found.said["params"] == right
+    assert close(found.last, theirs.forward())
 
 
 def test_the_import_takes_less_than_a_third_of_a_second(tmp_path: Path) -> None:

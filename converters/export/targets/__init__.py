@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ...lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from .checking import Checked, Claim, TargetError, check_target, difference, summary
+    from .checking import Checked, Claim, TargetError, TargetRefusal, check_target, difference, summary
     from .known import TARGETS, Target, TargetProgram, opset_of, programs_of
     from .running import Answer, ProgramError, run_model
 
@@ -26,6 +26,7 @@ __all__ = [
     "Target",
     "TargetError",
     "TargetProgram",
+    "TargetRefusal",
     "check_target",
     "difference",
     "opset_of",
@@ -37,7 +38,9 @@ __all__ = [
 __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
-        **dict.fromkeys(("Checked", "Claim", "TargetError", "check_target", "difference", "summary"), "checking"),
+        **dict.fromkeys(
+            ("Checked", "Claim", "TargetError", "TargetRefusal", "check_target", "difference", "summary"), "checking"
+        ),
         **dict.fromkeys(("TARGETS", "TargetProgram", "Target", "opset_of", "programs_of"), "known"),
         **dict.fromkeys(("Answer", "ProgramError", "run_model"), "running"),
     },

@@ -23,6 +23,10 @@ class TargetError(ExportError):
     """A program of the target does not read the model, or computes something else with it."""
 
 
+class TargetRefusal(TargetError):
+    """A program of the target does not read the model, or does not run it."""
+
+
 @dataclass(frozen=True)
 class Checked:
     """The result of a model in one program.
@@ -85,7 +89,7 @@ def check_target(
         try:
             answer = run_model(model, program, claim.inputs, outputs=list(claim.expected[0]))
         except ProgramError as error:
-            raise TargetError(f"{program.title} does not take this model: {error}; nothing written") from None
+            raise TargetRefusal(f"{program.title} does not take this model: {error}; nothing written") from None
         worst, magnified = _compare(claim, program, answer, first_difference)
         found.append(Checked(program.title, answer.version, worst, magnified=magnified))
     return tuple(found)
@@ -105,7 +109,7 @@ def _compare(
         sizes = ", ".join(f"{terminal(name)} {array.shape}" for name, array in given.items())
         where = f"{program.title} {answer.version}, inputs {sizes}"
         if isinstance(outputs, str):
-            raise TargetError(f"{where}: it does not run this model: {outputs}; nothing written")
+            raise TargetRefusal(f"{where}: it does not run this model: {outputs}; nothing written")
         allowed: Mapping[str, float] | None = None
         for name, expected in right.items():
             found = outputs[name] if expected.ndim > 1 else _flat(outputs[name], expected.shape)
