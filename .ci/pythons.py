@@ -21,7 +21,10 @@ from pathlib import Path
 from uv import find_uv_bin
 
 ROOT = Path(__file__).resolve().parents[1]
-DEVELOPMENT = ("dev", "docs", "bench", "edges", "notebooks", "onnx", "opencv", "openvino", "release", "tensorboard")
+DEVELOPMENT = (
+    *("dev", "docs", "bench", "edges", "notebooks", "onnx", "opencv", "openvino", "release", "tensorboard"),
+    *("coco", "geo", "hub", "ray", "serve", "video", "view"),
+)
 PROMISED = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 WITHOUT_TORCH = (
     "--version",

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import griffe
 
+from .old_names import old_names_section
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("fcn_port", "converters", "weights")
 STARS = {griffe.ParameterKind.var_positional: "*", griffe.ParameterKind.var_keyword: "**"}
@@ -23,7 +25,7 @@ INTRODUCTION = """\
 
 The public names of `fcn_port`, `converters`, `weights` and of their parts. This page is made from the docstrings by
 `make docs-generated`; change those and not this file. Names that stand here keep working as `CONTRIBUTING.md` says of
-versions and deprecations; what does not stand here may change.
+versions and deprecations; what does not stand here may change. [Old names](#old-names) are at the end.
 """
 
 
@@ -38,6 +40,7 @@ def api_page() -> str:
     parts = [INTRODUCTION]
     for package in _parts():
         parts += _package(collection[package], said)
+    parts.append(old_names_section())
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 
 
