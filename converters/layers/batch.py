@@ -110,8 +110,13 @@ class Filter(Layer):
         flat = out.reshape(selector, [-1], part="selector")
         zero = out.node("Equal", [flat, out.constant("zero", np.float32(0))], part="zeros")
         chosen = out.node("Not", [zero], part="chosen")
+        if out.target == "tensorrt":  # which has no Compress
+            places = out.reshape(out.node("NonZero", [chosen], part="of_axes"), [-1], part="places")
         for index, x in enumerate(items):
-            out.top("Compress", [x, chosen], index=index, axis=0)
+            if out.target == "tensorrt":
+                out.top("Gather", [x, places], index=index, axis=0)
+            else:
+                out.top("Compress", [x, chosen], index=index, axis=0)
 
     def to_python(self, site: Site) -> Form:
         chosen = call("filter_items", *site.bottoms)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..net.onnx_form import CLASSIC, OPENCV
 from .base import Pair
-from .pooling_onnx import LOWEST
+from .shifted_pooling_onnx import LOWEST
 
 if TYPE_CHECKING:
     from ..net.onnx_form import OnnxLayer, Sizes

@@ -14,15 +14,13 @@ import numpy as np
 
 from ..net.onnx_form import FLOAT, OPENCV, Operand
 from .base import Pair
-from .opencv_onnx import TO_THE_END
+from .shifted_pooling_onnx import LOWEST, around, largest_and_places, largest_of_shifted
 
 if TYPE_CHECKING:
     from ..net.onnx_form import OnnxLayer, Sizes
 
 MOST_SHARES = 1 << 20
 """Windows of an image that is fixed, up to which a constant says by how many places each is divided."""
-LOWEST = float(np.finfo(np.float32).min)
-"""The value that Caffe's maximum begins with (pooling_layer.cpp, Forward_cpu: -FLT_MAX)."""
 
 
 class PoolingWindows(Protocol):
@@ -55,8 +53,10 @@ def pooling_to_onnx(layer: PoolingWindows, out: OnnxLayer, *, part: str | None =
         return _global(layer, out)
     if out.target in OPENCV and layer.dilation == (1, 1) and (layer.mask or layer.method == "AVE"):
         return _opencv(layer, out, part)
-    if out.target in OPENCV and layer.method == "MAX" and layer.dilation != (1, 1) and not layer.mask:
-        return _dilated(layer, out, part)
+    if out.target == "tensorrt" and layer.mask:
+        return largest_and_places(layer, out)
+    if out.target in (*OPENCV, "tensorrt") and layer.method == "MAX" and layer.dilation != (1, 1) and not layer.mask:
+        return largest_of_shifted(layer, out, part)
     if layer.method == "MAX":
         return _maximum(layer, out, part)
     return _average(layer, out, part) if layer.method == "AVE" else _stochastic(layer, out, part)
@@ -97,23 +97,12 @@ def _opencv(layer: PoolingWindows, out: OnnxLayer, part: str | None) -> str:
     return out.make("Pooling", [out.bottoms[0]], part=part, **settings)
 
 
-def _dilated(layer: PoolingWindows, out: OnnxLayer, part: str | None) -> str:
-    """The largest of shifted copies, along h and then w: OpenCV's classic engine knows no holes in a pooling."""
-    found: Operand = out.pad(out.bottoms[0], _around(layer), constant=LOWEST, part="padded")
-    for axis, (kernel, hole) in enumerate(zip(layer.kernel, layer.dilation, strict=True), 2):
-        name = "hw"[axis - 2]
-        ends = [-(kernel - 1 - i) * hole or TO_THE_END for i in range(kernel)]
-        copies = [out.slice(found, [axis], [i * hole], [end], part=f"{name}{i}") for i, end in enumerate(ends)]
-        found = out.node("Max", copies, part=f"largest_{name}") if kernel > 1 else copies[0]
-    return out.make("MaxPool", [found], part=part, kernel_shape=(1, 1), strides=layer.stride)
-
-
 def _maximum(layer: PoolingWindows, out: OnnxLayer, part: str | None) -> str:
     x: Operand = out.bottoms[0]
     pads = (*layer.pad, *layer.beyond)
     padded = any(pad >= kernel for pad, kernel in zip(pads, layer.kernel * 2, strict=True))
     if padded:  # as much padding as a kernel is more than operators take, and such a window is lower than any value
-        x = out.pad(x, _around(layer), constant=LOWEST, part="padded")
+        x = out.pad(x, around(layer), constant=LOWEST, part="padded")
     window: dict[str, Any] = {
         "kernel_shape": layer.kernel,
         "strides": layer.stride,
@@ -203,9 +192,5 @@ def weighted(out: OnnxLayer, squares: str, sums: str, *, part: str | None = None
 
 
 def _sides(layer: PoolingWindows, out: OnnxLayer, x: Operand) -> Operand:
-    pads = _around(layer)
+    pads = around(layer)
     return out.pad(x, pads, part="padded") if any(pads) else x
-
-
-def _around(layer: PoolingWindows) -> list[int]:
-    return [0, 0, *layer.pad, 0, 0, *layer.beyond]

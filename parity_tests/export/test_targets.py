@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from types import ModuleType
 
 import numpy as np
 import onnx
@@ -23,6 +25,7 @@ from converters.export import (
     programs_of,
     run_model,
 )
+from converters.export.targets import checking, worker
 from converters.export.targets.checking import _compare
 from converters.export.targets.running import Answer
 from converters.layers import pooling_onnx
@@ -55,11 +58,14 @@ def test_what_was_written_is_run_in_its_target_and_says_so(target: str, tmp_path
 def test_a_program_that_is_not_here_is_told_as_not_checked(
     target: str, missing: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What is written for TensorRT keeps to the standard, so that ONNX Runtime says whether the numbers are right."""
     monkeypatch.delenv("FCN_PORT_OPENCV5", raising=False)
     out = tmp_path / "net.onnx"
     assert run(["export", str(MINI), "--to", "onnx", "--target", target, "-o", str(out)]) == 0
     said = capfd.readouterr().err
-    assert f"{target}" in said and f"not checked ({missing}" in said and "\nnot checked\n" in f"\n{said}"
+    assert f"{target}" in said and f"not checked ({missing}" in said
+    assert ("\nnot checked\n" in f"\n{said}") == (target == "opencv5")
+    assert ("onnxruntime 1." in said) == ("onnxruntime 1." in checked(out)) == (target == "tensorrt")
     assert "not checked" in checked(out)
 
 
@@ -192,3 +198,41 @@ def test_opencv4_has_no_vectors() -> None:
     assert _compared([X.reshape(3, 1)], [X.reshape(3)]) == (0.0, ())
     with pytest.raises(TargetError, match="expected"):
         _compared([X], [X.reshape(3)])
+
+
+PARSER = """
+__version__ = "10.9"
+class Logger:
+    ERROR = 1
+    def __init__(self, level): pass
+class Builder:
+    def __init__(self, logger): pass
+    def create_network(self, flags): pass
+class OnnxParser:
+    num_errors = 1
+    def __init__(self, network, logger): pass
+    def parse_from_file(self, path): return {parses}
+    def get_error(self, number): return "it says why"
+"""
+
+
+@pytest.mark.parametrize("parses", [True, False])
+def test_tensorrts_parser_is_asked_and_nothing_is_called_checked(
+    parses: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("tensorrt")
+    exec(PARSER.format(parses=parses), module.__dict__)
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
+    job = {"model": "net.onnx", "library": "tensorrt", "engine": None, "outputs": ["x"], "trials": [{}]}
+    (tmp_path / "job.json").write_text(json.dumps({**job, "result": str(tmp_path / "result.json")}))
+    worker.main(str(tmp_path / "job.json"))
+    said = json.loads((tmp_path / "result.json").read_text())
+    if not parses:
+        assert said["problem"] == "it says why"
+        return
+    monkeypatch.setattr(checking, "run_model", lambda *_, **__: Answer(said["version"], (), said["not_run"]))
+    program = TargetProgram("tensorrt", python=sys.executable)
+    x = {"x": np.ones(1, np.float32)}
+    (found,) = checking.check_target(Path("net.onnx"), Claim([x], [x]), target="tensorrt", programs=[program])
+    assert found.error is None and found.version == "10.9"
+    assert found.title.startswith("tensorrt: not checked (its parser takes the model, which is not run")

@@ -16,6 +16,7 @@ from ...net.onnx_form import OPENCV, OnnxValue
 from ...net.parameter_sharing import BlobId
 from ..checking import ExportError
 from .graph import Graph
+from .tensorrt import why_not_in_tensorrt
 from .vectors import Vector
 
 HALF_MOST = float(np.finfo(np.float16).max)
@@ -131,6 +132,11 @@ class OnnxForm:
     def node_of_several(
         self, op: str, inputs: Sequence[Any], outputs: Sequence[int | str | None], **attributes: Any
     ) -> tuple[str, ...]:
+        if self.target == "tensorrt":
+            names = [_name(value) for value in inputs]
+            problem = why_not_in_tensorrt(op, names, outputs, attributes, self._graph.initializers)
+            if problem is not None:
+                raise self.refuse(problem, hint="end the net before it with --outputs")
         names = [self._output(output) for output in outputs]
         domain = attributes.pop("domain", "")
         self._graph.node(

@@ -90,6 +90,9 @@ def check_target(
             answer = run_model(model, program, claim.inputs, outputs=list(claim.expected[0]))
         except ProgramError as error:
             raise TargetRefusal(f"{program.title} does not take this model: {error}; nothing written") from None
+        if answer.not_run is not None:
+            found.append(Checked(program.title, answer.version, problem=answer.not_run))
+            continue
         worst, magnified = _compare(claim, program, answer, first_difference)
         found.append(Checked(program.title, answer.version, worst, magnified=magnified))
     return tuple(found)

@@ -79,8 +79,15 @@ def programs_of(target: str) -> tuple[TargetProgram, ...]:
     if target in VARIABLES:
         python, missing = _python_with_opencv(target)
         return tuple(TargetProgram(target, engine, python, missing) for engine in known.engines)
-    extra = {"tensorrt": "pip install tensorrt (NVIDIA GPUs)"}.get(target, f"pip install 'fcn-port[{target}]'")
-    return (_in_this_python(target, target, "pip install 'fcn-port[onnx]'" if target == "onnxruntime" else extra),)
+    extra = "pip install tensorrt (NVIDIA GPUs)" if target == "tensorrt" else _extra(target)
+    found = _in_this_python(target, target, extra)
+    if target == "tensorrt":  # whose parser is asked at most; what it is given keeps to the standard
+        return found, _in_this_python("onnxruntime", "onnxruntime", _extra("onnx"))
+    return (found,)
+
+
+def _extra(name: str) -> str:
+    return f"pip install 'fcn-port[{'onnx' if name == 'onnxruntime' else name}]'"
 
 
 def _target(name: str) -> Target:

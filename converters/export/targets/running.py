@@ -32,10 +32,14 @@ class ProgramError(RuntimeError):
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of a program about a model: its version, and each trial's outputs by name, or what it said instead."""
+    """The answer of a program about a model: its version, and each trial's outputs by name, or what it said instead.
+
+    `not_run` is why a program that takes the model was not asked to run it; then there are no trials.
+    """
 
     version: str
     trials: tuple[Mapping[str, np.ndarray] | str, ...]
+    not_run: str | None = None
 
 
 def run_model(
@@ -66,7 +70,7 @@ def run_model(
             _outputs(folder / f"outputs{i}.npz", outputs) if problem is None else terminal(problem)
             for i, problem in enumerate(answer["trials"])
         )
-        return Answer(answer["version"], trials)
+        return Answer(answer["version"], trials, answer["not_run"])
 
 
 def _job(

@@ -15,6 +15,15 @@ from typing import Any
 
 import numpy as np
 
+
+class NotRun(Exception):
+    """A library takes a model, and it is not run in it; the message says why."""
+
+    def __init__(self, version: str, why: str) -> None:
+        super().__init__(why)
+        self.version = version
+
+
 Run = Callable[[Mapping[str, Any]], Any]
 """The outputs, in the job's order, of inputs by name."""
 
@@ -83,7 +92,7 @@ def _tensorrt(job: dict[str, Any]) -> tuple[str, Run]:
     parser = tensorrt.OnnxParser(network, logger)
     if not parser.parse_from_file(job["model"]):
         raise RuntimeError("; ".join(str(parser.get_error(i)) for i in range(parser.num_errors)))
-    raise RuntimeError("it parses; running it needs a GPU and is not done here")
+    raise NotRun(tensorrt.__version__, "its parser takes the model, which is not run: TensorRT runs on GPUs alone")
 
 
 RUNNERS = {
@@ -98,9 +107,11 @@ RUNNERS = {
 def main(path: str) -> None:
     """Do the job; what a library says against a model is part of the result."""
     job = json.loads(Path(path).read_text(encoding="utf-8"))
-    result: dict[str, Any] = {"version": "", "problem": None, "trials": []}
+    result: dict[str, Any] = {"version": "", "problem": None, "not_run": None, "trials": []}
     try:
         result["version"], run = RUNNERS[job["library"]](job)
+    except NotRun as told:
+        result["version"], result["not_run"] = told.version, str(told)
     except Exception as error:
         result["problem"] = _said(error)
     else:
