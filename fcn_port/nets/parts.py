@@ -13,8 +13,14 @@ from converters.lazy import lazy_attributes
 
 def computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:
     """True for a layer of this kind that has its `forward`: one of a subclass, or put into it, may do otherwise."""
-    own = getattr(type(module), "forward", None)
-    return isinstance(module, kind) and "forward" not in vars(module) and own in (kind.forward, Conv.forward)
+    if not isinstance(module, kind) or vars(module).keys() & _COMPUTING:
+        return False
+    own = {name: getattr(type(module), name, None) for name in _COMPUTING}
+    return any(own == {name: getattr(each, name, None) for name in _COMPUTING} for each in (kind, Conv))
+
+
+_COMPUTING = frozenset({"forward", "_conv_forward", "_output_padding"})
+"""The methods of PyTorch's layers that say what is computed."""
 
 
 class Conv(nn.Conv2d):

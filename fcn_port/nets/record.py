@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from converters.errors import NetError
 from converters.execution import replica
@@ -95,7 +96,22 @@ def to_spec(net: nn.Module, inputs: Mapping[str, Shape], *, name: str) -> NetSpe
 
     Raises NotCaffes, naming layer and setting, where Caffe has no such thing.
     """
+    _refuse_what_is_added(net)
     return _definition(net, calls_of(net, inputs), inputs, name=name)
+
+
+def _refuse_what_is_added(net: nn.Module) -> None:
+    """NotCaffes where a module's result or weight is changed from outside, of which the module itself says nothing."""
+    for name, module in net.named_modules():
+        where = f"layer '{name}'" if name else type(net).__name__
+        for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
+            what = getattr(hook, "__qualname__", type(hook).__name__)
+            problem = f"a forward hook, {what}, may change what is computed, and Caffe has none"
+            raise NotCaffes(problem, where=where, hint="remove it: remove() of what registered it, or prune.remove")
+        if is_parametrized(module):
+            (weight, *_) = module.parametrizations
+            hint = f"make it a plain one: torch.nn.utils.parametrize.remove_parametrizations(layer, '{weight}')"
+            raise NotCaffes(f"its {weight} is parametrized, which Caffe does not know", where=where, hint=hint)
 
 
 def _definition(net: nn.Module, calls: Sequence[Call], inputs: Mapping[str, Shape], *, name: str) -> NetSpec:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
+from torch.nn.utils.prune import l1_unstructured
 
 import fcn_port
 from converters.execution.caffe_net import CaffeNet
@@ -93,6 +95,24 @@ def with_own_forward(net: FCN) -> None:
     module.forward = lambda x: plain(x) * 3
 
 
+class ShiftedConvolution(nn.Conv2d):
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(input, weight, bias) + 1
+
+
+class Doubled(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return 2 * weight
+
+
+def halve(module: nn.Module, args: object, output: Tensor) -> Tensor:
+    return output / 2
+
+
+def shift(module: nn.Module, args: tuple[Tensor]) -> None:
+    args[0].add_(1)
+
+
 REFUSED: dict[str, tuple[str, Change]] = {
     "padding_mode": ("conv2_1", layer("conv2_1", lambda: nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"))),
     "padding": ("conv2_1", layer("conv2_1", lambda: nn.Conv2d(4, 4, 3, padding="same"))),
@@ -106,7 +126,15 @@ REFUSED: dict[str, tuple[str, Change]] = {
     "HalvedConvolution": ("conv2_1", layer("conv2_1", lambda: HalvedConvolution(4, 4, 3, padding=1))),
     "ShiftedReLU": ("relu2_1", layer("relu2_1", ShiftedReLU)),
     "DoubledDropout": ("drop6", layer("drop6", DoubledDropout)),
+    "ShiftedConvolution": ("conv2_1", layer("conv2_1", lambda: ShiftedConvolution(4, 4, 3, padding=1))),
     "Conv": ("conv2_1", with_own_forward),
+    "hook, halve": ("pool2", lambda net: net.get_submodule("pool2").register_forward_hook(halve)),
+    "hook, shift": ("conv2_1", lambda net: net.get_submodule("conv2_1").register_forward_pre_hook(shift)),
+    "hook, L1Unstructured": ("fc6", lambda net: l1_unstructured(net.get_submodule("fc6"), "weight", 0.5)),
+    "weight is parametrized": (
+        "conv2_1",
+        lambda net: register_parametrization(net.get_submodule("conv2_1"), "weight", Doubled()),
+    ),
     "LeakyReLU": ("relu2_1", layer("relu2_1", lambda: nn.LeakyReLU(inplace=True))),
 }
 
