@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.export import ExportedProgram
 
+    from ..net.layer import LayerSpec
+
 LEAST_SIZE = 32
 """The least height and width of an exported program."""
 
@@ -28,12 +30,46 @@ def free_sizes(example: Mapping[str, Tensor]) -> tuple[Any, ...]:
 
 
 def traced(net: nn.Module, example: Mapping[str, Tensor], *, any_size: bool) -> ExportedProgram:
-    """The program of a module for these inputs, or with `any_size` for images of all sizes; raises ExportError."""
+    """The program of a module for these inputs, or with `any_size` for images of all sizes; raises ExportError.
+
+    The error names the layer of a CaffeNet with which tracing ends.
+    """
+    try:
+        return _traced(net, example, any_size=any_size)
+    except ExportError as error:
+        layer = _first_untraceable(net, example, any_size=any_size)
+        if layer is None:
+            raise
+        hint = "\n  for a single size, fixed with --size, it may" if any_size else ""
+        raise ExportError(f"{layer.place}: {error}{hint}") from error.__cause__
+
+
+def _traced(net: nn.Module, example: Mapping[str, Tensor], *, any_size: bool) -> ExportedProgram:
     import torch
 
     sizes = _like_arguments(net, free_sizes(example)) if any_size else None
     with tracing("torch.export"):
         return torch.export.export(net, tuple(example.values()), dynamic_shapes=sizes)
+
+
+def _first_untraceable(net: nn.Module, example: Mapping[str, Tensor], *, any_size: bool) -> LayerSpec | None:
+    """The layer up to which, itself left out, a CaffeNet can be traced; None for another module."""
+    from ..execution import CaffeNet
+
+    if not isinstance(net, CaffeNet):
+        return None
+    layers, state = net.spec.layers, net.state_dict()
+    fewest, most = len(net.inputs), len(layers)
+    while most - fewest > 1:
+        middle = (fewest + most) // 2
+        part = CaffeNet(net.spec.replace_layers(layers[:middle]))
+        part.load_state_dict({key: state[key] for key in part.state_dict()}, assign=True)
+        try:
+            _traced(part, example, any_size=any_size)
+            fewest = middle
+        except ExportError:
+            most = middle
+    return layers[most - 1]
 
 
 def _like_arguments(net: nn.Module, rows: tuple[Any, ...]) -> tuple[Any, ...]:

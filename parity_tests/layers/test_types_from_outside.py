@@ -15,9 +15,10 @@ from torch import Tensor
 
 from converters import CaffeNet, NetError, from_state_dict, parse_prototxt, read_caffemodel, to_state_dict
 from converters.diff import diff_nets
-from converters.export import python_source, write_caffe
+from converters.export import ExportError, python_source, write_caffe
 from converters.export.indices import index_inputs
 from converters.export.python import Form, Site
+from converters.export.tracing import traced
 from converters.net import Layer, LayerSpec, NetSpec, Reach, Shape, Window, derive_crops, iter_layer_shapes
 from converters.net.layer import all_layers, register_layer
 from converters.passes import prepare
@@ -183,6 +184,26 @@ def test_what_needs_a_shape_rule_and_forward_only(kind: str, tmp_path: Path) -> 
         message.scale_param.filler.value = 4
         other = spec.replace_layers((spec.layers[0], LayerSpec.from_message(message), *spec.layers[2:]))
         assert "own" in str(diff_nets(spec, other, meaning_only=meaning_only)[0])
+
+
+class Odd(Silent):
+    """Refuses to be traced: what it does hangs on numbers."""
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        return super().forward(bottoms, blobs) if bool(bottoms[0].sum() > 0) else (bottoms[0],)
+
+
+def test_torch_export_names_the_layer_that_it_cannot_trace() -> None:
+    register_layer("Odd")(Odd)
+    plain = (
+        'layer { name: "a" type: "ReLU" bottom: "data" top: "a" } layer { name: "b" type: "TanH" bottom: "a" top: "b" }'
+    )
+    text = TEXT.replace("TYPE", "Odd").replace('bottom: "data" top: "own"', 'bottom: "b" top: "own"')
+    spec = parse_prototxt(text.replace('layer { name: "own"', f'{plain} layer {{ name: "own"'))
+    with pytest.raises(ExportError, match=r"layer 'own' \(Odd, line 3\): torch\.export cannot trace"):
+        traced(CaffeNet(spec), {"data": torch.zeros(1, 5, 12, 12)}, any_size=False)
 
 
 def test_what_an_index_counts_is_asked_of_the_layer() -> None:
