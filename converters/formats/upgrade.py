@@ -241,7 +241,10 @@ def _upgrade_data_fields(message: Any) -> None:
 
 
 def _upgrade_input(net: _Upgrade) -> None:
-    """Turn `input` fields into one Input layer, the first of the net (UpgradeNetInput)."""
+    """Turn `input` fields into one Input layer, the first of the net (UpgradeNetInput).
+
+    One without a shape that an Input layer makes is left to that layer; Caffe would refuse two makers of one blob.
+    """
     message = net.message
     shapes = [list(shape.dim) for shape in message.input_shape]
     if not shapes:
@@ -255,6 +258,13 @@ def _upgrade_input(net: _Upgrade) -> None:
     if len(shapes) > len(names):
         net.notes.append(f"{len(names)} inputs but {len(shapes)} shapes; as in Caffe, the last ones are ignored")
     if not shapes:
+        made_later = {top for layer in message.layer if layer.type == "Input" for top in layer.top}
+        doubled, names = [n for n in names if n in made_later], [n for n in names if n not in made_later]
+        if doubled:
+            net.notes.append(f"input {', '.join(doubled)} is left to the Input layer that makes it and has its shape")
+        if not names:
+            message.ClearField("input")
+            return
         net.notes.append(f"the net gives no shape for its inputs {', '.join(names)}")
     layers = list(message.layer)
     for name in ("layer", "input", "input_dim", "input_shape"):

@@ -159,10 +159,13 @@ class Softsign(Elementwise):
         return Form((f"{site.x} / (1 + {site.x}.abs())",))
 
 
-@register_layer("SeLU")
+@register_layer("SeLU", "SeLu")
 @dataclass(frozen=True)
 class SeLU(Elementwise):
-    """lambda * x where it is positive, else lambda * alpha * (e^x - 1). Source: synopsys-caffe, selu_layer.cpp."""
+    """lambda * x where it is positive, else lambda * alpha * (e^x - 1). Source: synopsys-caffe, selu_layer.cpp.
+
+    SeLu is soeaver/caffe-model's name for it; its source is not there, and its nets give no other numbers.
+    """
 
     alpha: float
     scale: float

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..net.onnx_form import OPENCV, Sizes
 from ..net.python_form import Form, call
-from ..net.reach import EVERYTHING, PIXEL, Reach
+from ..net.reach import EVERYTHING, NOTHING, PIXEL, Reach
 from .base import Layer, canonical_axis, image_axis, refuse, register_layer
 from .opencv_onnx import TO_THE_END
 
@@ -196,6 +196,49 @@ class Split(Layer):
 
     def to_python(self, site: Site) -> Form:
         return Form((site.x,) * site.tops)
+
+
+@register_layer("Gather", "Scatter")
+@dataclass(frozen=True)
+class Gather(Layer):
+    """Each bottom under another name: what several processes have of a batch, put together, where one has all of it.
+
+    Source: yjxiong/caffe, src/caffe/layers/gather_layer.cpp and scatter_layer.cpp, without MPI.
+    """
+
+    bottom_count: ClassVar[tuple[int, float]] = (1, inf)
+    top_count: ClassVar[tuple[int, float]] = (1, inf)
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> Gather:
+        if len(spec.bottoms) != len(spec.tops):
+            raise refuse(spec, f"{len(spec.bottoms)} bottoms but {len(spec.tops)} tops; each bottom has its top")
+        return cls()
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        return tuple(bottoms)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return PIXEL if bottom == top else NOTHING
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return tuple(bottoms)
+
+    @property
+    def moves(self) -> bool:
+        return True
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        return tuple(bottoms)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        for index, x in enumerate(out.bottoms):
+            out.top("Identity", [x], index=index)
+
+    def to_python(self, site: Site) -> Form:
+        return Form(site.bottoms)
 
 
 @register_layer("Silence")

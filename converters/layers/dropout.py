@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from ..net.python_form import Form, number
-from ..net.reach import PIXEL, Reach
+from ..net.reach import EVERYTHING, NOTHING, PIXEL, Reach
 from .base import Layer, Neuron, find_layer, refuse, register_layer
 from .fork import fork_fields, fork_message
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..net.layer import LayerSpec
+    from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer
     from ..net.python_form import Site
 
@@ -119,6 +119,62 @@ class Pushin(Dropout):
         if not 0 < ratio < 1:
             raise refuse(spec, f"pushin_ratio is {ratio}; it must be between 0 and 1")
         return cls(ratio)
+
+
+@register_layer("GuidedDropout")
+@dataclass(frozen=True)
+class GuidedDropout(Layer):
+    """Dropout whose second bottom, (n, c), says which channels stay: at test the first bottom as it is.
+
+    `type: "deterministic"` keeps the channels whose guidance is above guidance_threshold, at test too, each c / kept
+    times as large. Source: guided_dropout_layer.cpp of Cysu/dgd_person_reid's Caffe.
+    """
+
+    threshold: float | None
+    steepness: float
+
+    bottom_count: ClassVar[tuple[int, float]] = (2, 2)
+    top_count: ClassVar[tuple[int, float]] = (1, 1)
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> GuidedDropout:
+        message = fork_message(spec, "guided_dropout_param")
+        kind = message.word("type", "deterministic")
+        if kind not in ("deterministic", "stochastic"):
+            raise refuse(spec, f"type is {kind}; expected deterministic or stochastic")
+        threshold, steepness = message.number("guidance_threshold", 0), message.number("sigmoid_scaler", 1)
+        return cls(threshold if kind == "deterministic" else None, steepness)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        if bottoms[1][:2] != bottoms[0][:2] or any(size != 1 for size in bottoms[1][2:]):
+            raise ValueError(f"the guidance must have a number for each channel, {bottoms[0][:2]}")
+        return (bottoms[0],)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return PIXEL if bottom == 0 else NOTHING if self.threshold is None else EVERYTHING
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (bottoms[0],)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        x, guidance = bottoms[0], bottoms[1].flatten(1)
+        if self.threshold is not None:
+            mask = (guidance > self.threshold).to(x.dtype)
+            total = mask.sum(1, keepdim=True)
+        elif training:
+            likely = (guidance * self.steepness).sigmoid()
+            mask, total = likely.bernoulli(), likely.sum(1, keepdim=True)
+        else:
+            return (x,)
+        factor = mask * x.shape[1] / total.where(total > 0, total.new_tensor(float(x.shape[1])))
+        return (x * factor.reshape(*factor.shape, *[1] * (x.ndim - 2)),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        if self.threshold is not None:
+            raise out.refuse("GuidedDropout of type deterministic has no ONNX form")
+        out.top("Identity", out.bottoms[:1])
 
 
 @register_layer("Python")

@@ -39,7 +39,8 @@ class PriorBox(Layer):
     openvinotoolkit/training_toolbox_caffe, prior_box_clustered_layer.cpp; for box_width, box_height, faceboxes, tf,
     keras and yx_order foss-for-synopsys-dwc-arc-processors/synopsys-caffe, prior_box_layer.cpp. With
     `fork: "TextBoxes"` (MhLiao/TextBoxes, src/caffe/layers/prior_box_layer.cpp) each box is there twice, the second
-    `lower` by half a cell.
+    `lower` by half a cell, and with `denser_prior_boxes` (MhLiao/TextBoxes_plusplus, prior_box_layer.cpp) the second at
+    the lower border of the cell.
     """
 
     boxes: tuple[Corners, ...]
@@ -66,7 +67,9 @@ class PriorBox(Layer):
         fork = read_as(spec)
         if fork not in ("", "TextBoxes"):
             raise refuse(spec, f"fork is {fork}; PriorBox knows TextBoxes")
-        places = (0.0, 0.5) if fork else (0.0,)
+        places: tuple[float, ...] = (0.0, 0.5) if fork else (0.0,)
+        if message.flag("denser_prior_boxes", default=False):
+            places = (0.0, 1.0 - offset)
         return cls(
             boxes=tuple(corners for corners, _ in found for _ in places),
             insets=tuple(inset for _, inset in found for _ in places),

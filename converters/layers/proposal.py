@@ -176,7 +176,7 @@ def _one_after_the_other(boxes: Array, scores: Array, threshold: float) -> list[
     return left
 
 
-@register_layer("Python:ProposalLayer")
+@register_layer("Python:ProposalLayer", "FrcnnProposal")
 @dataclass(frozen=True)
 class PythonProposal(Proposals):
     """ProposalLayer of py-faster-rcnn, and of the projects that took it over: R-FCN, MNC, bottom-up attention, SSH.
@@ -186,7 +186,9 @@ class PythonProposal(Proposals):
     are those of `USUAL_SCALES`. The rest is py-faster-rcnn's here (lib/fast_rcnn/config.py): boxes of at least 16
     pixels, the 6000 best before and the 300 best after an NMS of 0.7, in training 12000 and 2000.
     SSH's (module SSH.layers.proposal_layer) are its 1000 best, of any size, without NMS, and where there is none a box
-    of 16 pixels. CTPN's (module layers.text_proposal_layer) is TextProposal.
+    of 16 pixels. CTPN's (module layers.text_proposal_layer) is TextProposal. FrcnnProposal of makefile/frcnn
+    (src/caffe/FRCNN/frcnn_proposal_layer.cpp) reads all but feat_stride from a file of settings, whose examples say the
+    same (examples/FRCNN/config).
     """
 
     usual: bool = False
@@ -197,6 +199,9 @@ class PythonProposal(Proposals):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Layer:
+        if spec.type == "FrcnnProposal":
+            stride = fork_message(spec, "proposal_param").number("feat_stride", 0) or 16
+            return cls(stride, generate_anchors(16, RATIOS, SCALES), len(spec.tops) > 1, usual=True)
         params, module = python_params(spec), spec.message.python_param.module
         stride, scored = whole(spec, params, "feat_stride"), len(spec.tops) > 1
         if "text_proposal" in module:

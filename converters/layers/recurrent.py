@@ -259,11 +259,14 @@ class Lstm(Layer):
     With `num_output` in lstm_param it is CTPN's: bottom (T, N, ...), top (T, N, H), and a second bottom (T, N) that is
     0 where a stream begins anew. With num_output in inner_product_param it is the first one: one stream, bottom
     (T, ...), top (T, H, 1, 1), and no bias where bias_term is false. Their clipping_threshold is for gradients.
+    junhyukoh's latest has num_output in lstm_param as well, and `flat` bottoms (T * N, I), `batch_size` N of them for
+    each step (lstm_layer.cpp:19-23, 67-79): a bottom of two axes, or a batch_size, is read so.
     """
 
     num_output: int
     streams: bool
     bias: bool
+    batch: int | None = None
 
     bottom_count: ClassVar[tuple[int, float]] = (1, 2)
     top_count: ClassVar[tuple[int, float]] = (1, 1)
@@ -272,7 +275,10 @@ class Lstm(Layer):
     def parse(cls, spec: LayerSpec) -> Lstm:
         own, product = fork_message(spec, "lstm_param"), spec.message.inner_product_param
         streams = "num_output" in own
-        layer = cls(own.integer("num_output", product.num_output), streams, streams or product.bias_term)
+        batch = own.integer("batch_size", 1) if "batch_size" in own else None
+        layer = cls(own.integer("num_output", product.num_output), streams, streams or product.bias_term, batch)
+        if batch is not None and (batch < 1 or not streams):
+            raise refuse(spec, f"batch_size is {batch}; expected 1 or more, in lstm_param with num_output")
         if layer.num_output < 1:
             raise refuse(spec, "num_output is missing or 0")
         if not streams and len(spec.bottoms) > 1:
@@ -281,14 +287,24 @@ class Lstm(Layer):
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         x = bottoms[0]
+        if self._is_flat(x):
+            if x[0] % (self.batch or 1):
+                raise ValueError(f"{x[0]} rows are not a multiple of batch_size {self.batch}")
+            if len(bottoms) > 1 and prod(bottoms[1]) != x[0]:
+                raise ValueError(f"a second bottom of shape {bottoms[1]}; expected {x[0]} numbers")
+            return ((x[0], self.num_output),)
         if len(x) < 2 + self.streams:
             raise ValueError(f"a bottom of shape {x}; expected (time, {'streams, ' * self.streams}...)")
         if len(bottoms) > 1 and prod(bottoms[1]) != prod(x[:2]):
             raise ValueError(f"a second bottom of shape {bottoms[1]}; expected a number for each step and stream")
         return ((*x[:2], self.num_output) if self.streams else (x[0], self.num_output, 1, 1),)
 
+    def _is_flat(self, x: Shape) -> bool:
+        """True where time and streams are one axis."""
+        return self.streams and (self.batch is not None or len(x) == 2)
+
     def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
-        width, size = 4 * self.num_output, prod(bottoms[0][1 + self.streams :])
+        width, size = 4 * self.num_output, prod(bottoms[0][1 + (self.streams and not self._is_flat(bottoms[0])) :])
         return ((width, size), (width, self.num_output), *([(width,)] if self.bias else []))
 
     def filler_fields(self) -> tuple[str, ...]:
@@ -309,7 +325,9 @@ class Lstm(Layer):
         import torch
         from torch.nn.functional import linear
 
-        x = bottoms[0].flatten(2) if self.streams else bottoms[0].flatten(1).unsqueeze(1)
+        flat = self._is_flat(tuple(bottoms[0].shape))
+        x = bottoms[0].flatten(2) if self.streams and not flat else bottoms[0].flatten(1).unsqueeze(1)
+        x = x.reshape(-1, self.batch or 1, x.shape[-1]) if flat else x
         fixed = linear(x, blobs[0], blobs[2] if self.bias else None)
         h = c = x.new_zeros(x.shape[1], self.num_output)
         goes_on: Callable[[int], Tensor | float] = lambda step: 1.0  # noqa: E731
@@ -324,9 +342,13 @@ class Lstm(Layer):
             h = o.sigmoid() * c.tanh()
             steps.append(h)
         top = torch.stack(steps)
+        if flat:
+            return (top.flatten(0, 1),)
         return (top if self.streams else top.reshape(-1, self.num_output, 1, 1),)
 
     def to_onnx(self, out: OnnxLayer) -> None:
+        if self._is_flat(tuple(size or 0 for size in out.bottoms[0].shape)):
+            raise out.refuse("Lstm of rows (time * streams, numbers) has no ONNX form")
         blobs = [out.blob(0), *([out.blob(2)] if self.bias else [])]
         fixed, cont = fixed_to_onnx(out, blobs, streams=self.streams), None
         if len(out.bottoms) > 1:

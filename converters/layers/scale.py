@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from ..net.onnx_form import CLASSIC, OPENCV
-from ..net.python_form import Form, call, spread, unless
+from ..net.python_form import Form, NoFormError, call, spread, unless
 from ..net.reach import ALIGNED, PIXEL, Reach
 from .base import Layer, canonical_axis, image_axis, kept, refuse, register_layer
+from .fork import fork_fields
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,15 +103,25 @@ def _check(spec: LayerSpec, num_axes: int) -> None:
 @register_layer("Scale")
 @dataclass(frozen=True)
 class Scale(Broadcast):
-    """bottom * scale (+ bias); the blobs are the scale, unless it is the second bottom, and the bias."""
+    """bottom * scale (+ bias); the blobs are the scale, unless it is the second bottom, and the bias.
+
+    NormFace's fork keeps the scale between min_value and max_value (happynear/caffe-windows, scale_layer.cpp:130-139).
+    """
 
     bias: bool
+    least: float = -inf
+    most: float = inf
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Scale:
-        message = spec.message.scale_param
+        message, fork = spec.message.scale_param, fork_fields(spec, "scale_param")
         _check(spec, message.num_axes)
-        return cls(message.axis, message.num_axes, len(spec.bottoms) > 1, message.bias_term)
+        ends = fork.number("min_value", -inf), fork.number("max_value", inf)
+        return cls(message.axis, message.num_axes, len(spec.bottoms) > 1, message.bias_term, *ends)
+
+    @property
+    def _bounded(self) -> bool:
+        return (self.least, self.most) != (-inf, inf)
 
     def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         return (self._operand(bottoms),) * ((not self.two_bottoms) + self.bias)
@@ -133,19 +146,24 @@ class Scale(Broadcast):
 
         x = bottoms[0]
         scale = self._spread(bottoms[1] if self.two_bottoms else blobs[0], x)
+        if self._bounded:
+            scale = scale.clamp(self.least, self.most)
         if not self.bias:
             return (x * scale,)
         return (torch.addcmul(self._spread(blobs[-1], x), x, scale),)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         x = out.bottoms[0]
-        of_channels = not self.two_bottoms and (self.axis, self.num_axes) == (1, 1)
+        of_channels = not (self.two_bottoms or self._bounded) and (self.axis, self.num_axes) == (1, 1)
         if of_channels and out.target in (OPENCV if not self.bias else (CLASSIC,)):
             # A layer whose blobs a program can read and set, and that a convolution takes over.
             blobs = [out.blob(position) for position in range(1 + self.bias)]
             out.top("Scale", [x, *blobs], axis=1, bias_term=int(self.bias))
             return
         scale = self._spread_onnx(out, None if self.two_bottoms else 0)
+        if self._bounded:
+            ends = (out.constant(n, np.float32(v)) for n, v in (("least", self.least), ("most", self.most)))
+            scale = out.node("Clip", [scale, *ends], part="within")
         if not self.bias:
             out.top("Mul", [x, scale])
             return
@@ -154,6 +172,8 @@ class Scale(Broadcast):
 
     def to_python(self, site: Site) -> Form:
         axis = self.axis % site.rank
+        if self._bounded:
+            raise NoFormError("Scale with min_value or max_value")
         if not self.two_bottoms:
             made = call("CaffeScale", *site.blob_shapes[0], axis=unless(1, axis), bias=unless(False, self.bias))
             return Form((f"{site.module}({site.x})",), made)

@@ -203,7 +203,8 @@ class CTCGreedyDecoder(Layer):
     """The most likely class of each step, blanks left out and, with ctc_merge_repeated, repeats merged; -1 behind.
 
     Bottoms (T, N, C) and (T, N), which is 0 where a sequence has ended; tops (N, T, 1, 1), and the score of each, less
-    the sum of the largest. The blank is the last class where blank_index is below 0, as it is unless given. Source:
+    the sum of the largest. The blank is the last class where blank_index is below 0, as it is unless given. With one
+    bottom, as in senlinuc/caffe_ocr, no sequence ends before the last step, and the blank is class 0. Source:
     openvinotoolkit/training_toolbox_caffe (first of its branches), ctc_decoder_layer.cpp.
     """
 
@@ -211,18 +212,19 @@ class CTCGreedyDecoder(Layer):
     blank: int
     scores: bool
 
-    bottom_count: ClassVar[tuple[int, float]] = (2, 2)
+    bottom_count: ClassVar[tuple[int, float]] = (1, 2)
     top_count: ClassVar[tuple[int, float]] = (1, 2)
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> CTCGreedyDecoder:
         message = fork_message(spec, "ctc_decoder_param")
         merge = message.flag("ctc_merge_repeated", default=True)
-        return cls(merge, message.integer("blank_index", -1), len(spec.tops) > 1)
+        blank = message.integer("blank_index", -1 if len(spec.bottoms) > 1 else 0)
+        return cls(merge, blank, len(spec.tops) > 1)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         x = bottoms[0]
-        if len(x) != 3 or bottoms[1][:2] != x[:2] or self.blank >= x[2]:
+        if len(x) != 3 or any(ends[:2] != x[:2] for ends in bottoms[1:]) or self.blank >= x[2]:
             raise ValueError("expected classes (time, streams, c), the blank one of them, and (time, streams)")
         return ((x[1], x[0], 1, 1), *([(x[1], 1, 1, 1)] if self.scores else []))
 
@@ -236,7 +238,7 @@ class CTCGreedyDecoder(Layer):
 
         x = bottoms[0]
         largest, best = x.max(2)
-        goes_on = bottoms[1].flatten(1) != 0
+        goes_on = torch.ones_like(best, dtype=torch.bool) if len(bottoms) == 1 else bottoms[1].flatten(1) != 0
         goes_on[0] = True  # the first step always counts
         goes_on = goes_on.long().cumprod(0) != 0
         kept = goes_on & (best != (self.blank if self.blank >= 0 else x.shape[2] - 1))
@@ -275,6 +277,10 @@ class CTCGreedyDecoder(Layer):
     def _goes_on(self, out: OnnxLayer) -> str:
         """True (T, N) for the steps before a sequence's end; the first step always counts."""
         time, streams = (out.size(out.bottoms[0], [axis]) for axis in (0, 1))
+        if len(out.bottoms) == 1:
+            return out.node(
+                "Expand", [out.constant("yes", np.array([True])), out.sizes([time, streams])], part="goes_on"
+            )
         flags = out.reshape(out.bottoms[1], [time, streams], part="flags")
         ended = out.node("Equal", [flags, out.constant("no", np.float32(0))], part="ended")
         ended = out.node("Cast", [ended], part="ended", to=FLOAT)

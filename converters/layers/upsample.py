@@ -151,7 +151,8 @@ class Upsample(Layer):
 class Interp(Layer):
     """Bilinear interpolation that maps the corner pixels on each other, after cropping pad_beg and pad_end (<= 0).
 
-    The size is given by `shrink` and `zoom` (size - 1 is divided, multiplied), by `size`, or by a second bottom.
+    The size is given by `shrink` and `zoom` (size - 1 is divided, multiplied), by `size`, or by a second bottom, which
+    use_blob_size (soeaver/caffe-model, NVIDIA/TensorRT's caffe parser) puts before all else.
     """
 
     shrink: int | None
@@ -177,6 +178,10 @@ class Interp(Layer):
             raise refuse(spec, "interp_param gives no size", hint="give a factor, height and width, or a second bottom")
         # A single factor wins over height and width, which win over both factors together.
         size = message.integer("height", 0), message.integer("width", 0)
+        if message.flag("use_blob_size", default=False):
+            if len(spec.bottoms) < 2:
+                raise refuse(spec, "use_blob_size with one bottom", hint="the second has the size")
+            return cls(None, None, None, crop)
         return cls(shrink, zoom, size if sized and (shrink is None) == (zoom is None) else None, crop)
 
     def _size(self, size: Sequence[int], reference: Sequence[int]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Warp of LiteFlowNet's fork: an image read at coordinates (twhui/LiteFlowNet, src/caffe/layers/warp_layer.cpp)."""
+"""Warp and Grid of LiteFlowNet's fork: an image read at coordinates (twhui/LiteFlowNet, src/caffe/layers)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ..net.reach import EVERYTHING, PIXEL, Reach
+from ..net.onnx_form import FLOAT
+from ..net.reach import EVERYTHING, NOTHING, PIXEL, Reach
 from .base import Layer, as_image, register_layer
 
 if TYPE_CHECKING:
@@ -77,3 +78,43 @@ class Warp(Layer):
         grid = out.node("Transpose", [unit], part="grid", perm=[0, 2, 3, 1])
         mode = "linear" if out.opset >= 20 else "bilinear"
         out.top("GridSample", [image, grid], mode=mode, padding_mode="zeros", align_corners=1)
+
+
+@register_layer("Grid")
+@dataclass(frozen=True)
+class Grid(Layer):
+    """Each pixel's own place (x, y) in a bottom (n, c, h, w), as Warp takes it: (n, 2, h, w); grid_layer.cpp."""
+
+    bottom_count: ClassVar[tuple[int, float]] = (1, 1)
+    top_count: ClassVar[tuple[int, float]] = (1, 1)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        n, _, h, w = as_image(bottoms[0])
+        return ((n, 2, h, w),)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return NOTHING
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (2,)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        import torch
+
+        x = bottoms[0]
+        n, _, h, w = x.shape
+        down, across = (torch.arange(size, dtype=x.dtype, device=x.device) for size in (h, w))
+        return (torch.stack((across.expand(h, w), down[:, None].expand(h, w)))[None].repeat(n, 1, 1, 1),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x = out.bottoms[0]
+        n, h, w = (out.size(x, [axis]) for axis in (0, 2, 3))
+        first, following = (out.constant(part, np.int64(value)) for part, value in (("first", 0), ("next", 1)))
+        axes = []
+        for part, count, dims in (("across", w, [1, 1, 1, -1]), ("down", h, [1, 1, -1, 1])):
+            places = out.node("Range", [first, out.reshape(count, [], part="count"), following], part=part)
+            places = out.reshape(out.node("Cast", [places], part=part, to=FLOAT), dims, part=part)
+            axes.append(out.node("Expand", [places, out.sizes([n, 1, h, w])], part=part))
+        out.top("Concat", axes, axis=1)

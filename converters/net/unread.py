@@ -30,10 +30,20 @@ class Harmless(NamedTuple):
 HARMLESS = (
     Harmless("*engine", "the library that computes it: MKL2017, MKLDNN, DNNL (Intel's fork), ..."),
     Harmless("*cudnn*", "how cuDNN computes it (NVCaffe)"),
+    Harmless("convolution_param.conv_algorithm", "how MKL-DNN computes it (Intel's fork)"),
     Harmless("*workspace*", "the memory that cuDNN may take"),
     Harmless("*mem_*", "which blobs share memory"),
     Harmless("*_filler", "how the weights begin in training; those of a file replace it"),
     Harmless("*.filler", "how the weights begin in training; those of a file replace it"),
+    *(
+        Harmless(f"denseblock_param.{name}", "where, in which memory and how its training computes (DenseNet's fork)")
+        for name in ("gpuIdx", "BC_ultra_space_efficient", "workspace_MB", "*_Filler")
+    ),
+    *(
+        Harmless(f"denseblock_param.{name}", "nothing: no layer reads it (DenseNet's fork)")
+        for name in ("pad_h", "pad_w", "conv_*Stride", "filter_H", "filter_W")
+    ),
+    Harmless("inner_distance_param.bias_term", "nothing: no layer reads it (NormFace's fork)"),
     Harmless("param.*", "how the solver treats the weights"),
     Harmless("*lr_mult*", "how the solver treats the weights"),
     Harmless("*decay_mult*", "how the solver treats the weights"),

@@ -211,7 +211,7 @@ def _as_cut(best: Attempt, shapes: Shapes, images: Sequence[str], sized: Sequenc
 def _as_met(best: Attempt, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
     """An input, or what is cut from it, in the shape of what it meets: in an Eltwise, a Concat or a MaskPooling."""
     layer = best.stopped
-    if layer is None or layer.type not in ("Eltwise", "Concat", "MaskPooling"):
+    if layer is None or layer.type not in ("Eltwise", "Concat", "MaskPooling", "GuidedDropout"):
         return
     made = {top: shape for row in best.rows for top, shape in zip(row.layer.tops, row.tops, strict=True)}
     for blob in layer.bottoms:

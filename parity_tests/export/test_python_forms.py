@@ -18,6 +18,7 @@ from parity_tests.goldens import GOLDEN
 NONE = {
     *("Cascade", "Decoder", "DetectionOutput", "DetectionOutputExtended", "MIL", "MaskPooling", "MaskResize", "Masked"),
     *(
+        "DenseBlock",
         "DenseCRF",
         "ICNetSubgraph",
         "Meanfield",
