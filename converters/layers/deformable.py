@@ -113,7 +113,7 @@ class DeformableConvolution(Layer):
         return read.reshape(n, c * kernel, prod(places))
 
     def _points(self, axis: int, count: int) -> Tensor:
-        """Where the kernel's points stand along an axis without offsets, (kh * kw, 1 or h, 1 or w)."""
+        """The places of the kernel's points along an axis without offsets, (kh * kw, 1 or h, 1 or w)."""
         import torch
 
         return torch.from_numpy(self._where(axis, count))
