@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 EPS = 1e-5
 """CUDNN_BN_MIN_EPSILON, and `epsilon` of BN_inf_Fwd."""
 WIDER = 4
-"""How many times the growth rate the 1x1 convolution before each 3x3 makes (`use_BC`)."""
+"""The channels that the 1x1 convolution before each 3x3 makes (`use_BC`), in growth rates."""
 
 
 @register_layer("DenseBlock")

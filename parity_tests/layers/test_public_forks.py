@@ -222,7 +222,7 @@ def test_an_input_without_a_shape_is_the_input_layers_that_has_one() -> None:
         ("InnerDistance", "inner_distance_param { num_output: 3 transpose: true }", 1, "transpose"),
         ("InnerDistance", 'inner_distance_param { num_output: 3 distance_type: "cosine" }', 1, "distance_type"),
         ("GuidedDropout", 'guided_dropout_param { type: "other" }', 2, "type is other"),
-        ("Interp", "interp_param { use_blob_size: true }", 1, "use_blob_size"),
+        ("Interp", "interp_param { use_blob_size: true zoom_factor: 2 }", 1, "use_blob_size"),
         ("Lstm", "lstm_param { num_output: 4 batch_size: 0 }", 1, "batch_size"),
     ],
 )  # fmt: skip
