@@ -16,8 +16,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
+from weights.cache import cache_folder
 from weights.download.progress import human_bytes
 from weights.errors import FetchError
 from weights.records import Release
@@ -36,11 +35,6 @@ def weights_dir() -> Path:
     if _is_checkout(package.parent) and os.access(package, os.W_OK):
         return package / "files"
     return cache_folder("weights")
-
-
-def cache_folder(kind: str) -> Path:
-    """The folder for one kind of what is kept in the user's cache: weights, data, evaluations, compiled code."""
-    return platformdirs.user_cache_path("fcn-port", appauthor=False) / kind
 
 
 def _is_checkout(root: Path) -> bool:

@@ -161,16 +161,19 @@ class Pooling(Layer):
         return h, w
 
     @property
+    def windows_inside(self) -> bool:
+        """True where every window has a part of the blob in it, at every size."""
+        half = all(2 * p <= k for p, k in zip(self.pad, self.kernel, strict=True))
+        covered = all(s <= k for s, k in zip(self.stride, self._extent, strict=True))
+        return half and (not self.ceil or any(self.pad) or covered)
+
+    @property
     def _as_pytorch(self) -> bool:
         """True where PyTorch's own pooling has the same windows, accepts the pad, and can be traced for any size."""
         import torch
 
-        half = all(2 * p <= k for p, k in zip(self.pad, self.kernel, strict=True))
-        covered = all(s <= k for s, k in zip(self.stride, self._extent, strict=True))
-        if not self.ceil:
-            return half
         # Rounding up, PyTorch looks at the size to decide about the last window; an exported program could not.
-        return half and (any(self.pad) or covered) and not torch.compiler.is_compiling()
+        return self.windows_inside and not (self.ceil and torch.compiler.is_compiling())
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False

@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from converters.version import VERSION
-from weights.store import cache_folder, weights_dir
+from weights.cache import cache_folder
+from weights.store import weights_dir
 
 from ..fastpath.compiler import NotBuilt, compiler
 from ..private import why_not_private

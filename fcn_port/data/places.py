@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from weights.store import cache_folder
+from weights.cache import cache_folder
 
 DATA_VARIABLE = "FCN_PORT_DATA"
 

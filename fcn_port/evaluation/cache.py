@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from converters.escaping import json_text
 from converters.safety import append, make_folder, open_own, open_part, parse_json
-from weights.store import cache_folder
+from weights.cache import cache_folder
 
 from .results import ImageResult
 

@@ -6,7 +6,7 @@ points, multiplied there (a matrix product over channels for each point), and in
 
     y = A^T [ (G g G^T) * (B^T d B) ] A
 
-The matrices follow from the points (Toom and Cook), in exact fractions; kernels are transformed in double precision.
+The matrices are in `points.py`; kernels are transformed in double precision.
 Rounding grows with the size of the numbers in B and A, which the choice of points keeps small: 3e-6 of a layer's
 largest value for 4 x 4 tiles, where the direct sum has 2e-6. Not equal to a direct convolution to the last bits, but
 far inside 2e-5 of the largest score for a whole net.
@@ -14,26 +14,14 @@ far inside 2e-5 of the largest score for a whole net.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from fractions import Fraction
-from functools import cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .points import TILES, matrices
+
 Pair = tuple[int, int]
 
-TILES = {3: 4, 5: 2, 7: 2}
-"""Side of an output tile by side of the kernel."""
-FORMS = {**{f"winograd_{side}": (side, tile) for side, tile in TILES.items()}, "winograd_3_small": (3, 2)}
-"""Sides of kernel and tile of the C code's forms: smaller tiles read fewer bytes of kernels for more products."""
-POINTS: dict[int, tuple[Fraction, ...]] = {
-    4: tuple(map(Fraction, ("0", "1", "-1"))),
-    6: tuple(map(Fraction, ("0", "1", "-1", "1/2", "-2"))),
-    8: tuple(map(Fraction, ("0", "1", "-1", "1/2", "-1/2", "2", "-2"))),
-}
-"""The points where polynomials are evaluated, by how many points there are; the last one is infinity."""
 LEAST_CHANNELS = 64 * 128
 """Input times output channels; with fewer, moving tiles costs what multiplications save (docs/log.md)."""
 CHUNK_BYTES = 4 << 20
@@ -60,7 +48,7 @@ class WinogradConvolution:
         self._padding: Pair = module.padding  # type: ignore[assignment]
         self._relu = relu
         weight = module.weight.detach()
-        output, kernel, data = matrices(self._m, self._r)
+        output, kernel, data = map(torch.from_numpy, matrices(self._m, self._r))
         self._data = torch.kron(data, data).to(weight.dtype)
         self._output = torch.kron(output, output).to(weight.dtype)
         self._kernels = _transform(weight, kernel)
@@ -114,36 +102,4 @@ def _transform(weight: Tensor, kernel: Tensor) -> Tensor:
         part = weight[first : first + 256].double()
         values = both @ part.permute(2, 3, 1, 0).reshape(both.shape[1], -1)
         result[:, :, first : first + 256] = values.view(n * n, channels, len(part))
-    return result
-
-
-@cache
-def matrices(m: int, r: int) -> tuple[Tensor, Tensor, Tensor]:
-    """A^T (m, n), G (n, r) and B^T (n, n) in double precision, for n = m + r - 1 points."""
-    points = POINTS[m + r - 1]
-    others = [[q for q in points if q != p] for p in points]
-    output = [[p**j for j in range(m)] for p in points] + [[Fraction(int(j == m - 1)) for j in range(m)]]
-    kernel = [[p**j / _product(p - q for q in rest) for j in range(r)] for p, rest in zip(points, others, strict=True)]
-    kernel.append([Fraction(int(j == r - 1)) for j in range(r)])
-    data = [[*_polynomial(rest), Fraction(0)] for rest in others] + [_polynomial(points)]
-
-    def tensor(rows: Sequence[Sequence[Fraction]]) -> Tensor:
-        return torch.tensor([[float(value) for value in row] for row in rows], dtype=torch.float64)
-
-    return tensor(output).T.contiguous(), tensor(kernel), tensor(data)
-
-
-def _product(factors: object) -> Fraction:
-    result = Fraction(1)
-    for factor in factors:  # type: ignore[attr-defined]
-        result *= factor
-    return result
-
-
-def _polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
-    """The coefficients of the product of all (x - root), the constant first."""
-    result = [Fraction(1)]
-    for root in roots:
-        raised = [Fraction(0), *result]
-        result = [a - root * b for a, b in zip(raised, [*result, Fraction(0)], strict=True)]
     return result

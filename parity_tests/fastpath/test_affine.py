@@ -62,10 +62,10 @@ def test_factor_and_constant() -> None:
     (operation,) = merge_affine(flow_of(net)).operations
     state = net.state_dict()
     blobs = [
-        [state[f"{layer}.{name}"] for name in names]
+        [state[f"{layer}.{name}"].numpy() for name in names]
         for layer, names in (("n", ("weight", "bias", "blob2")), ("s", ("weight", "bias")), ("t", ("weight",)))
     ]
-    factor, constant = affine_of(operation.affine, blobs, 4)
+    factor, constant = map(torch.from_numpy, affine_of(operation.affine, blobs, 4))
     x = torch.randn(1, 4, 8, 8)
     found = x.double() * factor[:, None, None] + constant[:, None, None]
     torch.testing.assert_close(found.float(), net(x))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,9 @@ from converters.formats import parse_prototxt
 from converters.net.layer import all_layers
 from fcn_port.fastpath.lossless import Lossless
 from fcn_port.fastpath.native import why_not
+from fcn_port.fastpath.native.memory import address
 from fcn_port.fastpath.program import FastNet, build_steps, program, self_check
+from fcn_port.fastpath.program.program import ArenaPlan
 from fcn_port.nets.net import as_net
 from parity_tests.crazy_nets import crazy_net
 from parity_tests.execution.test_caffe_net import CLAIMS, inputs_of, load
@@ -41,10 +44,10 @@ def named(net: CaffeNet, found: Tensor | Outputs) -> Outputs:
 
 def run_blankly(net: FastNet, inputs: Outputs) -> Outputs:
     """A pass over memory full of NaN, without the way out that the net itself is."""
-    program = net._program(net.state(), {name: tuple(inputs[name].shape) for name in net.net.inputs})
-    found = program(inputs, torch.full((program.floats,), float("nan")))
-    assert all(value.is_contiguous() for value in found.values())
-    return found
+    program = net.program({name: tuple(inputs[name].shape) for name in net.net.inputs})
+    arrays = {name: x.numpy() for name, x in inputs.items()}
+    found = program(arrays, np.full(program.floats, np.nan, np.float32))
+    return {name: torch.from_numpy(value.copy()) for name, value in found.items()}
 
 
 def error(found: Outputs, exact: Outputs) -> float:
@@ -252,7 +255,7 @@ def test_images_one_by_one(behind: str, one_by_one: bool) -> None:
     """Several images are computed each by itself where no layer knows of the others."""
     net = a_net(behind)
     quick, x = FastNet(net), torch.randn(3, 3, 12, 12)
-    assert quick._program(quick.state(), {"data": (1, 3, 12, 12)}).goes_image_by_image is one_by_one
+    assert quick.program({"data": (1, 3, 12, 12)}).goes_image_by_image is one_by_one
     found, expected = named(net, quick(x)), {name: value.double() for name, value in named(net, net(x)).items()}
     assert error(found, expected) <= 1e-5
     if one_by_one:
@@ -304,14 +307,16 @@ def test_a_thread_that_comes_when_all_is_done_writes_nothing(seed: int) -> None:
     """The others may be steps ahead, and have its scratch in use; LRN's once cleared it first, and sums were lost."""
     net = random_net(seed)
     quick, inputs = FastNet(net), pixels(net, (24, 24), 1)
-    program = quick._program(quick.state(), {name: tuple(inputs[name].shape) for name in net.inputs})
-    arena = torch.full((program.floats,), 0.5)
-    program(inputs, arena)
+    shapes = {name: tuple(inputs[name].shape) for name in net.inputs}
+    program = ArenaPlan(quick.flow, shapes, quick.state().runner.weights, threads=2)  # with scratch for both
+    arena = np.full(program.floats, 0.5, np.float32)
+    program({name: x.numpy() for name, x in inputs.items()}, arena)
+    start = address(arena)
     for run in program._runs:
         if run.native is None:
             continue
-        run.native.run(arena.data_ptr(), arena.data_ptr() + 4 * program._counters, 2)
+        run.native.run(start, start + 4 * program._counters, 2)
         arena[program._scratch : program._counters] = 0.5
-        before = arena[: program._counters].clone()
-        run.native.work(arena.data_ptr(), arena.data_ptr() + 4 * program._counters, 1)
-        assert torch.equal(arena[: program._counters].view(torch.int32), before.view(torch.int32))
+        before = arena[: program._counters].copy()
+        run.native.work(start, start + 4 * program._counters, 1)
+        assert np.array_equal(arena[: program._counters].view(np.int32), before.view(np.int32))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from torch import Tensor
 from converters import CaffeNet
 from converters.formats import parse_prototxt
 from fcn_port.fastpath.native import why_not
+from fcn_port.fastpath.native.memory import address
 from fcn_port.fastpath.program import FastNet, self_check
 from fcn_port.fastpath.program.program import ArenaPlan
 from parity_tests.fastpath.random_nets import filled, random_net
@@ -37,30 +39,29 @@ layer { name: "c" type: "LRN" bottom: "b" top: "c" }
 def plan_of(net: CaffeNet, inputs: dict[str, Tensor], threads: int, prefer: str | None = None) -> ArenaPlan:
     quick = FastNet(net)
     shapes = {name: tuple(x.shape) for name, x in inputs.items()}
-    return ArenaPlan(quick.flow, shapes, quick.state().weights, threads=threads, prefer=prefer)
+    return ArenaPlan(quick.flow, shapes, quick.state().runner.weights, threads=threads, prefer=prefer)
 
 
 def by_threads(plan: ArenaPlan, inputs: dict[str, Tensor], count: int = THREADS) -> dict[str, Tensor]:
     """The outputs, each run of native steps by `count` threads at once; over memory full of NaN."""
-    arena = torch.full((plan.floats,), float("nan"))
+    arena = np.full(plan.floats, np.nan, np.float32)
+    start = address(arena)
     for name, x in inputs.items():
-        plan._take(name, x, arena)
+        plan._take(name, x.numpy(), arena)
     for run in plan._runs:
         if run.native is None:
             found = plan._compute(run.number, {}, arena)
             for name in plan.flow.operations[run.number].tops:
-                plan.view(name, arena).copy_(found[name])
+                plan.view(name, arena)[...] = found[name]
             continue
         arena[plan._counters :] = 0
-        steps, counters = run.native, arena.data_ptr() + 4 * plan._counters
-        threads = [
-            threading.Thread(target=steps.work, args=(arena.data_ptr(), counters, number)) for number in range(count)
-        ]
+        steps, counters = run.native, start + 4 * plan._counters
+        threads = [threading.Thread(target=steps.work, args=(start, counters, number)) for number in range(count)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    return {name: plan.view(value, arena).clone() for name, value in plan.flow.outputs.items()}
+    return {name: torch.from_numpy(plan.view(value, arena).copy()) for name, value in plan.flow.outputs.items()}
 
 
 def check(net: CaffeNet, inputs: dict[str, Tensor], prefer: str | None = None) -> None:

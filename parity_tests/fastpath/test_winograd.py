@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fcn_port.fastpath import winograd
+from fcn_port.fastpath import points, winograd
 from fcn_port.fastpath.kernels import make_kernel
-from fcn_port.fastpath.winograd import TILES, WinogradConvolution, is_worth_it, matrices
+from fcn_port.fastpath.points import TILES, matrices
+from fcn_port.fastpath.winograd import WinogradConvolution, is_worth_it
 from parity_tests.fastpath.flows import convolution_step
 from parity_tests.tolerances import tolerance
 
@@ -26,7 +27,7 @@ def layer(channels: int, features: int, side: int, *, bias: bool = True) -> nn.C
 @pytest.mark.parametrize(("side", "tile"), TILES.items())
 def test_the_matrices_filter(side: int, tile: int) -> None:
     """One dimension, one tile, against the sum that defines it."""
-    output, kernel, data = matrices(tile, side)
+    output, kernel, data = map(torch.from_numpy, matrices(tile, side))
     generator = torch.Generator().manual_seed(side)
     g, d = (torch.randn(n, generator=generator, dtype=torch.float64) for n in (side, tile + side - 1))
     expected = torch.stack([(d[i : i + side] * g).sum() for i in range(tile)])
@@ -70,7 +71,7 @@ def test_the_usual_points_would_round_more(monkeypatch: pytest.MonkeyPatch) -> N
         return float((found - expected).abs().max() / expected.abs().max())
 
     ours = error()
-    monkeypatch.setitem(winograd.POINTS, 6, tuple(map(Fraction, (0, 1, -1, 2, -2))))
+    monkeypatch.setitem(points.POINTS, 6, tuple(map(Fraction, (0, 1, -1, 2, -2))))
     matrices.cache_clear()
     try:
         assert error() > 1.5 * ours

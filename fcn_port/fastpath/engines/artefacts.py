@@ -19,7 +19,7 @@ from typing import TypeVar
 import torch
 
 from converters.safety import open_own, sha256_of, write_whole
-from weights.store import cache_folder as user_cache
+from weights.cache import cache_folder as user_cache
 
 from ... import __version__
 from ...private import read_private, why_not_private

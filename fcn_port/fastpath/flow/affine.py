@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from converters.layers import arithmetic, batch_norm, convolution, inner_product, scale
+from converters.layers import arithmetic, batch_norm, convolution, inner_product
+from converters.layers import scale as scale_layers
+from converters.net import Layer
 
 from .flow import Flow, FlowLayer, FlowStep
 
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 WITH_WEIGHTS = (convolution.Convolution, convolution.Deconvolution, inner_product.InnerProduct)
 
 LARGEST = 1e30
@@ -45,24 +49,45 @@ def is_affine(part: FlowLayer) -> bool:
         return params.use_global_stats is not False
     if type(params) is batch_norm.BN:
         return params.merged or params.running
-    if type(params) in (scale.Scale, scale.Bias):
-        assert isinstance(params, scale.Broadcast)
+    if type(params) in (scale_layers.Scale, scale_layers.Bias):
+        assert isinstance(params, scale_layers.Broadcast)
         return not params.two_bottoms and (params.num_axes == 0 or (params.axis == 1 and params.num_axes == 1))
     if type(params) is not arithmetic.Power or params.power != 1:
         return False
     return max(abs(params.scale), abs(params.shift)) < LARGEST
 
 
-def affine_of(parts: Sequence[FlowLayer], blobs: Sequence[Sequence[Tensor]], channels: int) -> tuple[Tensor, Tensor]:
+def affine_of(parts: Sequence[FlowLayer], blobs: Sequence[Sequence[Floats]], channels: int) -> tuple[Doubles, Doubles]:
     """The factor and the constant (c,) of several such layers one after the other, in double precision."""
-    zeros, ones = torch.zeros(1, channels, 1, 1).double(), torch.ones(1, channels, 1, 1).double()
-    constant, at_one = zeros, ones
-    factor = ones
-    for part, own in zip(parts, blobs, strict=True):
-        own = [blob.detach().double() for blob in own]
-        (shift,), (moved,) = part.params.forward([zeros], own), part.params.forward([at_one], own)
-        factor, constant = factor * (moved - shift), constant * (moved - shift) + shift
-    return factor.flatten(), constant.flatten()
+    factor, constant = np.ones(channels), np.zeros(channels)
+    with np.errstate(all="ignore"):  # a net may have no variance, and what is no number then, as the layers themselves
+        for part, own in zip(parts, blobs, strict=True):
+            scale, shift = _of_layer(part.params, [blob.reshape(-1).astype(np.float64) for blob in own])
+            factor, constant = factor * scale, constant * scale + shift
+    return factor, constant
+
+
+def _of_layer(params: Layer, blobs: Sequence[Doubles]) -> tuple[Doubles | float, Doubles | float]:
+    """The factor and the constant of one layer that `is_affine`; each for all channels where it is a single number."""
+    if isinstance(params, batch_norm.BatchNorm):
+        mean, variance, count = blobs[:3]
+        if not params.scale_bias:
+            mean, variance = (np.where(count == 0, 0, each / count) for each in (mean, variance))
+        scale, shift = blobs[3:] if params.scale_bias else (np.ones(1), np.zeros(1))
+        root = np.sqrt(variance) + params.eps if params.eps_after_root else np.sqrt(variance + params.eps)
+        return scale / root, shift - mean * (scale / root)
+    if isinstance(params, batch_norm.BN):
+        if not params.running:
+            return blobs[0], blobs[1]
+        scale, shift, mean, variance = blobs
+        factor = scale / np.sqrt(variance + params.eps)
+        return factor, shift - mean * factor
+    if isinstance(params, scale_layers.Scale):
+        return blobs[0], blobs[1] if params.bias else 0.0
+    if isinstance(params, scale_layers.Bias):
+        return 1.0, blobs[0]
+    assert isinstance(params, arithmetic.Power)
+    return params.scale, params.shift
 
 
 def _takes(operation: FlowStep) -> bool:

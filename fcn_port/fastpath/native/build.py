@@ -20,13 +20,13 @@ from functools import cache
 from pathlib import Path
 
 from converters.safety import whole_file
-from weights.store import cache_folder as user_cache
+from weights.cache import cache_folder as user_cache
 
 from ...private import read_private, why_not_private
 from ..compiler import NotBuilt, compiler
 from ..processor import processor
 from ..strassen import PANELS_OF, RESULTS, ROWS_OF
-from ..winograd import FORMS, matrices
+from ..points import FORMS, matrices
 
 _SOURCES = tuple(sorted(Path(__file__).parent.glob("*.[ch]")))
 _FLAGS = ("-O3", "-march=native", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno", "-fPIC", "-shared")

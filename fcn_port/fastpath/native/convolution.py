@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..compiler import NotBuilt
-from ..winograd import TILES, Pair, is_worth_it
+from ..points import TILES
+from ..winograd import Pair, is_worth_it
 from .build import library
 from .division import divide_winograd, tiles_of, up
-from .memory import Slabs
+from .memory import Slabs, address
 from .packing import pack
 from .steps import COUNTERS, KINDS, NONE, RELU, NativeBlob, NativeStep, NativeSteps
 
@@ -81,7 +82,7 @@ class NativeConvolution:
         self._channels = module.in_channels, module.out_channels
         self._padding: Pair = module.padding  # type: ignore[assignment]
         self._relu = relu
-        self._kernels = pack(module.weight.detach(), self._form, Slabs())
+        self._kernels = pack(module.weight.detach().numpy(), self._form, Slabs(), threads=torch.get_num_threads())
         bias = module.bias
         self._bias = torch.zeros(module.out_channels) if bias is None else bias.detach().contiguous()
 
@@ -100,7 +101,7 @@ class NativeConvolution:
         arena = memory.data_ptr()
         NativeSteps([NativeStep(
             kind=KINDS.index(self._form), x=_blob(x, arena), y=_blob(y, arena),
-            kernels=self._kernels.data_ptr(), bias=self._bias.data_ptr(),
+            kernels=address(self._kernels), bias=self._bias.data_ptr(),
             images=images, in_h=in_h, in_w=in_w, in_channels=channels, h=h, w=w, channels=self._channels[1],
             top=top, left=left, activation=RELU if self._relu else NONE,
             block=cut.block, group=cut.group, shared=cut.shared,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..winograd import FORMS
+from ..points import FORMS
 from .build import POINTS_OF, library
 
 GATHERED_BYTES = 320 << 10

@@ -3,38 +3,46 @@
 from __future__ import annotations
 
 import mmap
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from ..lru_cache import Lock
 
+Floats = NDArray[np.float32]
 PAGE = 2 << 20
 """Bytes of a large page."""
 
 
-def empty(floats: int) -> Tensor:
-    """A tensor of so many floats, of any values, in large pages where the system has them and it fills one."""
+def empty(floats: int) -> Floats:
+    """An array of so many floats, of any values, in large pages where the system has them and it fills one."""
     size = 4 * floats
     if size < PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.empty(floats)
+        return np.empty(floats, np.float32)
     try:
         memory = mmap.mmap(-1, size + PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         memory.madvise(mmap.MADV_HUGEPAGE)
-    except OSError:  # a kernel without them, or no memory, which PyTorch says better
-        return torch.empty(floats)
-    skipped = -torch.frombuffer(memory, dtype=torch.float32, count=1).data_ptr() % PAGE
-    return torch.frombuffer(memory, dtype=torch.float32, count=floats, offset=skipped)
+    except OSError:  # a kernel without them, or no memory, which NumPy says better
+        return np.empty(floats, np.float32)
+    skipped = -address(np.frombuffer(memory, np.float32, count=1)) % PAGE
+    return np.frombuffer(memory, np.float32, count=floats, offset=skipped)
+
+
+def address(array: NDArray[Any]) -> int:
+    """The place of an array's first number in memory."""
+    found: int = array.__array_interface__["data"][0]
+    return found
 
 
 class Slabs:
     """Small pieces of memory side by side in large ones; a large one is kept while any piece of it is."""
 
     def __init__(self) -> None:
-        self._rest, self._lock = torch.empty(0), Lock()
+        self._rest, self._lock = np.empty(0, np.float32), Lock()
 
-    def take(self, floats: int) -> Tensor:
-        """A tensor of so many floats, of any values, at the beginning of a line of the cache."""
+    def take(self, floats: int) -> Floats:
+        """An array of so many floats, of any values, at the beginning of a line of the cache."""
         whole = -(-floats // 16) * 16
         with self._lock:
             if whole > len(self._rest):

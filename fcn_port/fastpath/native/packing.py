@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ctypes
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from ..winograd import FORMS
+from ..points import FORMS
 from . import build
 from .division import up
-from .memory import Slabs
+from .memory import Floats, Slabs, address
 
 
 class NativeWeights(ctypes.Structure):
@@ -23,22 +23,24 @@ class NativeWeights(ctypes.Structure):
     )
 
 
-def pack(weight: Tensor, kernel: str, slabs: Slabs, *, factors: Tensor | None = None) -> Tensor:
+def pack(
+    weight: Floats, kernel: str, slabs: Slabs, *, threads: int, factors: NDArray[np.float64] | None = None
+) -> Floats:
     """(features, channels, h, w) as a kernel of the C code wants them, in memory of `slabs`.
 
     `factors`: one for each feature, in double precision; what they make of the weights is rounded once.
     """
-    library, threads = build.library(), torch.get_num_threads()
-    (features, channels), length = weight.shape[:2], weight[0].numel()
+    library = build.library()
+    (features, channels), length = weight.shape[:2], weight[0].size
     levels = int(kernel[-1]) if kernel.startswith("strassen") else 0
     wide = 2**levels * library.panel()
     if kernel in FORMS:
         floats = build.POINTS_OF[kernel] ** 2 * up(features, wide) * channels
     else:
         floats = 7**levels * up(features, wide) * length // 4**levels
-    packed, room = slabs.take(floats), torch.empty(threads * wide * length)
-    weight, factors = weight.contiguous(), None if factors is None else factors.contiguous()
-    numbers = None if factors is None else factors.data_ptr()
-    unpacked = NativeWeights(weight.data_ptr(), numbers, features, length, room.data_ptr())
-    getattr(library, f"pack_{kernel}")(ctypes.byref(unpacked), channels, threads, packed.data_ptr())
+    packed, room = slabs.take(floats), np.empty(threads * wide * length, np.float32)
+    weight = np.ascontiguousarray(weight)
+    numbers = None if factors is None else address(factors := np.ascontiguousarray(factors))
+    unpacked = NativeWeights(address(weight), numbers, features, length, address(room))
+    getattr(library, f"pack_{kernel}")(ctypes.byref(unpacked), channels, threads, address(packed))
     return packed

@@ -21,6 +21,7 @@ from ..native.division import (
     divide_winograd,
     tiles_of,
 )
+from ..native.memory import address
 from ..native.steps import (
     CLIP,
     ELU,
@@ -78,7 +79,7 @@ class NativeTask:
             step.z = _blob(self.z, offsets)
         for name in ("kernels", "bias", "slopes"):
             values = getattr(self.weights, name)
-            setattr(step, name, None if values is None else values.data_ptr())
+            setattr(step, name, None if values is None else address(values))
         step.parameters[: len(self.parameters)] = self.parameters
         return step
 
@@ -135,7 +136,7 @@ def _one_group(
     settings: Mapping[str, int], slope: tuple[float, ...], group: int, threads: int,
 ) -> NativeTask:  # fmt: skip
     channels, features = x.size[1] // kernel.groups, y.size[1] // kernel.groups
-    packed = weights.packed(operation, kernel.name, (channels, *kernel.window), group)
+    packed = weights.packed(operation, kernel.name, (channels, *kernel.window), group, threads=threads)
     if kernel.groups > 1:
         x = x.narrow(1, group * channels, channels)
         y = y.narrow(1, group * features, features)

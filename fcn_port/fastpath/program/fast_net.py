@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,14 +12,11 @@ from converters.execution import CaffeNet
 from converters.net import Shape
 
 from ...nets.net import Wrapper
-from ..flow import Flow, merge, read, state_key
-from ..lru_cache import Lock, LRUCache
-from ..native.memory import empty
+from ..flow import Flow, merge, read
+from ..lru_cache import Lock
+from ..native.memory import Floats
 from .program import ArenaPlan
-from .weights import PackedWeights
-
-SIZES = 64
-"""Sizes of input whose programs are kept."""
+from .runner import Runner
 
 
 class FastNet(Wrapper):
@@ -36,7 +32,6 @@ class FastNet(Wrapper):
         self.flow: Flow = merge(read(net.spec, net.outputs))
         self._state: PackedNet | None = None
         self._making = Lock()
-        self._arenas = Arenas()
 
     def forward(self, *args: Tensor, **named: Tensor) -> Tensor | dict[str, Tensor]:
         inputs = {**dict(zip(self.net.inputs, args, strict=False)), **named}
@@ -53,30 +48,10 @@ class FastNet(Wrapper):
         if not state.is_planned:
             return None
         try:
-            found = self._one_by_one(state, inputs)
-            if found is not None:
-                return found
-            program = self._program(state, {name: tuple(inputs[name].shape) for name in self.net.inputs})
-            arena = self._arenas.take(program.floats)
-            found = program(inputs, arena)
+            found = state.runner.run(_arrays({name: inputs[name] for name in self.net.inputs}), torch.get_num_threads())
         except (ArithmeticError, LookupError, MemoryError, NotImplementedError, RuntimeError, ValueError):
             return None
-        self._arenas.give_back(arena)
-        return found
-
-    def _one_by_one(self, state: PackedNet, inputs: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-        """The outputs for several images, each computed by itself; None where that is not the quicker way."""
-        first = {tuple(x.shape[:1]) for x in inputs.values()}
-        if len(first) != 1 or first <= {(), (1,)}:
-            return None
-        ((count,),) = first
-        program = self._program(state, {name: (1, *inputs[name].shape[1:]) for name in self.net.inputs})
-        if not program.goes_image_by_image:
-            return None
-        arena = self._arenas.take(program.floats)
-        each = [program({name: x[i : i + 1] for name, x in inputs.items()}, arena) for i in range(count)]
-        self._arenas.give_back(arena)
-        return {name: torch.cat([found[name] for found in each]) for name in each[0]}
+        return {name: torch.from_numpy(value) for name, value in found.items()}
 
     def explain(self, size: tuple[int, int]) -> str:
         """The way in which each layer is computed for images of `size` (h, w), a line for each."""
@@ -84,7 +59,7 @@ class FastNet(Wrapper):
         if not state.is_planned:
             return super().explain(size)
         shapes = {name: (*shape[:2], *size) if len(shape) == 4 else shape for name, shape in self.net.inputs.items()}
-        return "\n".join(self._program(state, shapes).explain())
+        return "\n".join(self.program(shapes).explain())
 
     def reads(self, inputs: Mapping[str, Tensor]) -> object:
         """The values that a pass reads beside these inputs: weights as they are, and packed."""
@@ -99,18 +74,12 @@ class FastNet(Wrapper):
             state, now = self._state, identity(self.net)
             if state is None or state.identity != now:
                 self._state = state = None  # frees the packed weights first
-                self._state = state = PackedNet(now, self.net)
+                self._state = state = PackedNet(now, self)
             return state
 
-    def _program(self, state: PackedNet, shapes: Mapping[str, Shape]) -> ArenaPlan:
-        threads = torch.get_num_threads()
-
-        def make() -> ArenaPlan:
-            return ArenaPlan(
-                self.flow, shapes, state.weights, threads=threads, winograd=self.winograd, prefer=self.prefer
-            )
-
-        return state.programs.get((tuple(shapes.items()), threads), make)
+    def program(self, shapes: Mapping[str, Shape]) -> ArenaPlan:
+        """The program for inputs of these shapes; for a net whose `state().is_planned`."""
+        return self.state().runner.program(shapes, torch.get_num_threads())
 
     def _is_planned(self, inputs: Mapping[str, Tensor], count: int) -> bool:
         """False where the net itself should see to its inputs, errors included."""
@@ -128,7 +97,7 @@ class FastNet(Wrapper):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy packs its weights itself."""
-        return {**vars(self), "_state": None, "_arenas": Arenas()}
+        return {**vars(self), "_state": None}
 
     @property
     def engine(self) -> str:
@@ -142,33 +111,12 @@ class FastNet(Wrapper):
 class PackedNet:
     """The values that are made once for weights."""
 
-    def __init__(self, identity: object, net: CaffeNet) -> None:
+    def __init__(self, identity: object, quick: FastNet) -> None:
         self.identity = identity
-        state = net.state_dict()
-        keys: dict[tuple[str, int], str] = {}
-        for operation in read(net.spec, net.outputs).operations:
-            keys |= {key: state_key(key) for key, _ in operation.main.blobs}
+        state = quick.net.state_dict()
         self.is_planned = all(p.dtype == torch.float32 and p.device.type == "cpu" for p in state.values())
-        self.weights = PackedWeights(state, keys)
-        self.programs: LRUCache[ArenaPlan] = LRUCache(SIZES)
-
-
-class Arenas:
-    """Memory for passes, kept for the next one: as many arenas as there were passes at a time."""
-
-    def __init__(self) -> None:
-        self._idle: deque[Tensor] = deque()
-
-    def take(self, floats: int) -> Tensor:
-        """An arena of at least so many floats."""
-        try:
-            arena = self._idle.pop()
-        except IndexError:
-            return empty(floats)
-        return arena if arena.numel() >= floats else empty(floats)
-
-    def give_back(self, arena: Tensor) -> None:
-        self._idle.append(arena)
+        arrays = _arrays(state) if self.is_planned else {}
+        self.runner = Runner(quick.flow, arrays, winograd=quick.winograd, prefer=quick.prefer)
 
 
 def identity(net: nn.Module) -> object:
@@ -186,3 +134,8 @@ def _version(value: Tensor) -> int:
         return value._version
     except RuntimeError:  # an inference tensor, which nobody can write into
         return 0
+
+
+def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, Floats]:
+    """Tensors on the processor as arrays over the same memory."""
+    return {name: x.detach().numpy() for name, x in tensors.items()}

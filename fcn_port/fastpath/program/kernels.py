@@ -9,7 +9,7 @@ from converters.layers import convolution, eltwise, inner_product, lrn, pooling,
 
 from ..flow import FlowStep, is_activation
 from ..native.division import SUMMED_BYTES
-from ..winograd import FORMS
+from ..points import FORMS
 from .places import BlobPlace
 
 Pair = tuple[int, int]
@@ -118,7 +118,7 @@ def _pooling(params: pooling.Pooling, bottom: BlobPlace) -> Decision:
     name = "pool_max" if params.method == "MAX" else "pool_average"
     if params.global_pooling:
         return KernelChoice(name, bottom.size[2:])
-    if not params._as_pytorch:
+    if not params.windows_inside:
         return NoKernel("windows that may lie outside the blob")
     return KernelChoice(name, params.kernel, params.stride, params.pad, params.dilation)
 

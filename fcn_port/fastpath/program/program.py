@@ -6,16 +6,17 @@ layers' own functions, over views of the arena. Nothing is decided and no blob i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from converters.lazy import import_or_say
 from converters.net import Shape
 
-from ..flow import Flow, FlowStep
+from ..flow import Flow, FlowLayer, FlowStep
+from ..native.memory import Floats, address
 from ..native.steps import COLOURS, COUNTERS, NONE, NativeSteps, interleave
 from .arena import APART, arrange
 from .build_steps import NativeTask, tasks_of
@@ -65,25 +66,28 @@ class ArenaPlan:
         self.floats = self._counters + COUNTERS * sum(task.phases for task in tasks) + APART
         self._runs = tuple(self._join())
 
-    def __call__(self, inputs: Mapping[str, Tensor], arena: Tensor) -> dict[str, Tensor]:
-        """The outputs for inputs of the program's shapes; `arena` has at least `floats` floats."""
+    def __call__(self, inputs: Mapping[str, Floats], arena: Floats) -> dict[str, Floats]:
+        """The outputs for inputs of the program's shapes; `arena` has at least `floats` floats.
+
+        They are views of the arena, or of their own where a layer gave another shape than its rule says.
+        """
         for name, x in inputs.items():
             self._take(name, x, arena)
-        address = arena.data_ptr()
+        start = address(arena)
         for run in self._runs:
             if run.native is not None:
-                run.native.run(address, address + 4 * self._counters, self._threads)
+                run.native.run(start, start + 4 * self._counters, self._threads)
                 continue
             found = self._compute(run.number, {}, arena)
             tops = self.flow.operations[run.number].tops
             if any(tuple(found[name].shape) != self.shapes[name] for name in tops):
                 return self._rest(run.number + 1, found, arena)
             for name in tops:
-                self.view(name, arena).copy_(found[name])
-        return {name: self._output(value, arena) for name, value in self.flow.outputs.items()}
+                self.view(name, arena)[...] = found[name]
+        return {name: self.view(value, arena) for name, value in self.flow.outputs.items()}
 
     def timed(
-        self, inputs: Mapping[str, Tensor], arena: Tensor, *, clock: Callable[[], float]
+        self, inputs: Mapping[str, Floats], arena: Floats, *, clock: Callable[[], float]
     ) -> list[tuple[str, float]]:
         """A pass in which each operation runs by itself: their names, and what the clock says that each took.
 
@@ -91,7 +95,7 @@ class ArenaPlan:
         """
         for name, x in inputs.items():
             self._take(name, x, arena)
-        address, found = arena.data_ptr(), []
+        start, found = address(arena), []
         for number, each in enumerate(self.planned):
             steps = [task.native(self._offsets, self._scratch) for task in each.tasks or ()]
             run = NativeSteps(steps, phases=sum(task.phases for task in each.tasks or ()))
@@ -101,21 +105,21 @@ class ArenaPlan:
                 if any(tuple(values[name].shape) != self.shapes[name] for name in each.operation.tops):
                     break
                 for name in each.operation.tops:
-                    self.view(name, arena).copy_(values[name])
+                    self.view(name, arena)[...] = values[name]
             elif steps:
-                run.run(address, address + 4 * self._counters, self._threads)
+                run.run(start, start + 4 * self._counters, self._threads)
             found.append((each.operation.name, clock() - began))
         return found
 
-    def _take(self, name: str, x: Tensor, arena: Tensor) -> None:
+    def _take(self, name: str, x: Floats, arena: Floats) -> None:
         place = self.places.values[name]
-        if x.ndim == 4 and place.steps[2] == x.shape[1] == COLOURS and x.is_contiguous():
+        if x.ndim == 4 and place.steps[2] == x.shape[1] == COLOURS and x.flags.c_contiguous:
             _, _, h, w = x.shape
-            start = arena.data_ptr() + 4 * (self._offsets[place.buffer] + place.offset)
+            start = address(arena) + 4 * (self._offsets[place.buffer] + place.offset)
             for number in range(len(x)):
-                interleave(x.data_ptr() + 4 * number * COLOURS * h * w, h * w, start + 4 * number * place.steps[0])
+                interleave(address(x) + 4 * number * COLOURS * h * w, h * w, start + 4 * number * place.steps[0])
         else:
-            self.view(name, arena).copy_(x)
+            self.view(name, arena)[...] = x
 
     @cached_property
     def goes_image_by_image(self) -> bool:
@@ -132,14 +136,15 @@ class ArenaPlan:
             return False
         tasks = [task for each in self.planned for task in each.tasks or () if task.y.size[2] * task.y.size[3] < FEW]
         few = {
-            task.weights.kernels.data_ptr(): task.weights.kernels for task in tasks if task.weights.kernels is not None
+            address(task.weights.kernels): task.weights.kernels for task in tasks if task.weights.kernels is not None
         }
         return found == twice and sum(kernels.nbytes for kernels in few.values()) < MANY_BYTES
 
-    def view(self, value: str, arena: Tensor) -> Tensor:
-        """A value as a tensor over the arena."""
+    def view(self, value: str, arena: Floats) -> Floats:
+        """A value as an array over the arena."""
         place = self.places.values[value]
-        return arena.as_strided(place.shape, place.strides, self._offsets[place.buffer] + place.offset)
+        start = 4 * (self._offsets[place.buffer] + place.offset)
+        return np.ndarray(place.shape, np.float32, arena, start, [4 * stride for stride in place.strides])
 
     def explain(self) -> list[str]:
         """The number of operations, and for each its name, what is merged into it, and how it is computed."""
@@ -151,9 +156,6 @@ class ArenaPlan:
             merged = f" with {', '.join(others)}" if others else ""
             lines.append(f"  {each.operation.name}{merged}: {each.how}")
         return lines
-
-    def _output(self, value: str, arena: Tensor) -> Tensor:
-        return self.view(value, arena).clone(memory_format=torch.contiguous_format)
 
     def _plan(self, operation: FlowStep) -> Planned:
         values = self.places.values
@@ -209,23 +211,31 @@ class ArenaPlan:
         finish()
         return runs
 
-    def _compute(self, number: int, known: Mapping[str, Tensor], arena: Tensor) -> dict[str, Tensor]:
+    def _compute(self, number: int, known: Mapping[str, Floats], arena: Floats) -> dict[str, Floats]:
         """The values of one operation by its layers' own functions; what is not `known` lies in the arena."""
         found = dict(known)
         for part in self.flow.operations[number].parts:
             bottoms = [found[name] if name in found else self.view(name, arena) for name in part.bottoms]
-            tops = part.params.forward(bottoms, self._weights.of(part))
-            found.update(zip(part.tops, tops, strict=True))
+            found.update(zip(part.tops, by_pytorch(part, bottoms, self._weights.of(part)), strict=True))
         return found
 
-    def _rest(self, number: int, found: dict[str, Tensor], arena: Tensor) -> dict[str, Tensor]:
+    def _rest(self, number: int, found: dict[str, Floats], arena: Floats) -> dict[str, Floats]:
         """The outputs where a value has another shape than its rule says, as detections do: the rest layer by layer."""
         for each in range(number, len(self.flow.operations)):
             found = self._compute(each, found, arena)
         return {
-            name: found[value].contiguous() if value in found else self._output(value, arena)
+            name: found[value] if value in found else self.view(value, arena)
             for name, value in self.flow.outputs.items()
         }
+
+
+def by_pytorch(part: FlowLayer, bottoms: Sequence[Floats], blobs: Sequence[Floats]) -> list[Floats]:
+    """The tops of a layer by its own function; PyTorch is imported for it, where nobody has done so yet."""
+    torch = import_or_say("torch", f"{part.place}, for which there is no native kernel,")
+    with torch.no_grad():
+        tensors = [torch.from_numpy(each if each.flags.writeable else each.copy()) for each in (*bottoms, *blobs)]
+        tops = part.params.forward(tensors[: len(bottoms)], tensors[len(bottoms) :])
+    return [top.numpy() for top in tops]
 
 
 def shapes_of(flow: Flow, inputs: Mapping[str, Shape]) -> dict[str, Shape]:

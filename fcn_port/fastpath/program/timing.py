@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from time import perf_counter
 
-import torch
+import numpy as np
 
 from converters.errors import NetError
 from converters.execution import CaffeNet
@@ -27,13 +27,12 @@ def step_seconds(net: Net, inputs: Mapping[str, Shape]) -> list[tuple[str, float
     if not state.is_planned:
         raise NetError("this net is not run by a plan: its weights are not float32 on the processor")
     try:
-        plan = fast._program(state, dict(inputs))
+        plan = fast.program(dict(inputs))
     except (ArithmeticError, LookupError, NotImplementedError, RuntimeError, ValueError) as error:
         raise NetError(f"there is no plan for this net: {error}") from error
-    generator = torch.Generator().manual_seed(0)
-    values = {name: torch.randn(shape, generator=generator) * 50 for name, shape in inputs.items()}
-    with torch.no_grad():
-        return plan.timed(values, empty(plan.floats), clock=perf_counter)
+    generator = np.random.default_rng(0)
+    values = {name: 50 * generator.standard_normal(shape, np.float32) for name, shape in inputs.items()}
+    return plan.timed(values, empty(plan.floats), clock=perf_counter)
 
 
 def _as_caffe_net(net: Net) -> CaffeNet:

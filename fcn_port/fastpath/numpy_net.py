@@ -1,0 +1,150 @@
+"""NumpyNet: a Caffe net on NumPy arrays by our own kernels; PyTorch is not imported, nor need it be installed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.errors import MismatchError, NetError
+from converters.escaping import terminal
+from converters.execution import cover, key_of, to_arrays
+from converters.export import map_tensors, read_metadata
+from converters.formats import parse_prototxt, read_caffemodel, read_prototxt, sniff
+from converters.net import NetSpec, Shape, borrowed_blobs, check_weights_fit, infer_blobs, validate
+from converters.passes import cut, prepare
+from converters.safety import enough_memory
+
+from ..errors import EngineError
+from .flow import merge, read
+from .native.memory import Floats
+from .program import why_not_any
+from .program.runner import Runner
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class NumpyNet:
+    """A Caffe net that takes and gives NumPy arrays, run by a plan in native code as `fast` runs a CaffeNet.
+
+    `net(x)` gives the output, or {name: output} where there are several; inputs are float32 (n, c, h, w) of any n, h
+    and w as a rule, by position in the order of `inputs`, or by name. The numbers are those of `fast`. A layer for
+    which there is no native kernel is computed by PyTorch, which is imported then; `explain` says which these are.
+    Threads may share it. `threads` are those of a pass.
+    """
+
+    def __init__(
+        self, spec: NetSpec, state: Arrays, *, outputs: Sequence[str] | None = None, threads: int | None = None
+    ) -> None:
+        """`spec` is prepared (`converters.passes.prepare`), `state` its learnable blobs by state dict key.
+
+        `outputs` and `threads` as `numpy_net` has them. Raises MismatchError for blobs that are not the net's,
+        EngineError where there is no native code.
+        """
+        reason = why_not_any()
+        if reason is not None:
+            raise EngineError(f"there is no native code here, and a net on NumPy arrays needs it: {reason}")
+        self.outputs = spec.outputs if outputs is None else tuple(outputs)
+        self.spec = spec if outputs is None else cut(spec, outputs)
+        self.inputs: Mapping[str, Shape] = dict(self.spec.inputs)
+        self.threads = threads or _threads()
+        _check_blobs(self.spec, state)
+        self._runner = Runner(merge(read(self.spec, self.outputs)), state)
+        self._fitting: set[tuple[tuple[str, Shape], ...]] = {tuple(self.inputs.items())}
+
+    def __call__(self, *args: NDArray[Any], **named: NDArray[Any]) -> Floats | dict[str, Floats]:
+        inputs = self._feed(args, named)
+        with enough_memory(f"a pass over {', '.join(str(x.shape) for x in inputs.values())}"):
+            found = self._runner.run(inputs, self.threads)
+        return next(iter(found.values())) if len(found) == 1 else found
+
+    def explain(self, size: tuple[int, int]) -> str:
+        """The way in which each layer is computed for images of `size` (h, w), a line for each."""
+        shapes = {name: (*shape[:2], *size) if len(shape) == 4 else shape for name, shape in self.inputs.items()}
+        return "\n".join(self._runner.program(shapes, self.threads).explain())
+
+    def _feed(self, args: Sequence[NDArray[Any]], named: Arrays) -> dict[str, Floats]:
+        """The inputs by name, as the net wants them; NetError where they do not fit it."""
+        given = {**dict(zip(self.inputs, args, strict=False)), **named}
+        if given.keys() != self.inputs.keys() or len(args) + len(named) != len(given):
+            wanted = terminal(", ".join(self.inputs))
+            found = terminal(", ".join([*("one without a name" for _ in args), *named])) or "none"
+            raise NetError(f"expected the inputs {wanted}; found {found}")
+        inputs = {name: np.asarray(given[name], np.float32) for name in self.inputs}
+        for name, expected in self.inputs.items():
+            shape = inputs[name].shape
+            if len(shape) != len(expected) or shape[1:2] != expected[1:2] or 0 in shape:
+                raise NetError(f"input '{terminal(name)}': expected an array like {expected}, found {shape}")
+        shapes = tuple((name, x.shape) for name, x in inputs.items())
+        if shapes not in self._fitting:
+            check_weights_fit(self.spec, dict(shapes))
+            self._fitting = {*self._fitting, shapes} if len(self._fitting) < MOST_REMEMBERED else {shapes}
+        return inputs
+
+
+MOST_REMEMBERED = 64
+"""The number of input sizes that a net remembers as checked."""
+
+
+def numpy_net(
+    weights: str | os.PathLike[str],
+    *,
+    prototxt: str | os.PathLike[str] | None = None,
+    outputs: Sequence[str] | None = None,
+    threads: int | None = None,
+) -> NumpyNet:
+    """The net of a .caffemodel, .caffemodel.h5 or .safetensors on NumPy arrays, without PyTorch.
+
+    `prototxt` is the net of a file that holds none, or another one to fit the weights to; `outputs` names the blobs to
+    compute, by default those that no layer consumes; `threads` those of a pass, by default $OMP_NUM_THREADS, or as
+    many as processors that this process may use. Weights stay in the mapped file until a pass packs them. Raises
+    CaffeFormatError for what is wrong with a file, EngineError where there is no native code, FileNotFoundError.
+    """
+    path = Path(weights)
+    given = None if prototxt is None else read_prototxt(prototxt)
+    if sniff.sniff_file(path) == sniff.SAFETENSORS:
+        text = read_metadata(path).get("prototxt", "")
+        spec = given or (parse_prototxt(text, path=f"{path}, its prototxt") if text else None)
+        deploy = None if spec is None else prepare(spec)
+        state = map_tensors(path)
+    else:
+        model = read_caffemodel(path)
+        spec = given or model.spec
+        deploy = None if spec is None else prepare(spec, blobs=model.blobs)
+        state = to_arrays(model, cover(model, spec=spec, prepared=deploy))
+    if deploy is None:
+        raise MismatchError("the file holds weights and no net", path=path, hint="give its net: prototxt=...")
+    validate(deploy)
+    try:
+        return NumpyNet(deploy, state, outputs=outputs, threads=threads)
+    except MismatchError as error:
+        raise error.in_file(path) from None
+
+
+def _check_blobs(spec: NetSpec, state: Arrays) -> None:
+    """MismatchError where a blob of the net is missing or has another shape; one that is shared may be missing."""
+    borrowed = borrowed_blobs(spec)
+    for layer, shapes in infer_blobs(spec).items():
+        for position, shape in enumerate(shapes):
+            key = key_of(*borrowed.get((layer, position), (layer, position)))
+            found = state[key].size if key in state else None
+            if found != np.prod(shape, dtype=int):
+                problem = "there is none" if found is None else f"found {state[key].shape}"
+                raise MismatchError(f"blob '{terminal(key)}': the net needs shape {shape}; {problem}")
+
+
+def _threads() -> int:
+    """As many as PyTorch has where it is there already, else $OMP_NUM_THREADS or the processors of this process."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        count: int = torch.get_num_threads()
+        return count
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    if asked.isascii() and asked.isdecimal() and int(asked):
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,59 @@
+"""The matrices of Winograd's minimal filtering, for the tiles and the points that are used; torch-free.
+
+An output tile of m x m of a convolution with an r x r kernel is evaluated at m + r - 1 points along each axis
+(`winograd.py` has the equations). The matrices follow from the points (Toom and Cook), in exact fractions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+TILES = {3: 4, 5: 2, 7: 2}
+"""Side of an output tile by side of the kernel."""
+FORMS = {**{f"winograd_{side}": (side, tile) for side, tile in TILES.items()}, "winograd_3_small": (3, 2)}
+"""Sides of kernel and tile of the C code's forms: smaller tiles read fewer bytes of kernels for more products."""
+POINTS: dict[int, tuple[Fraction, ...]] = {
+    4: tuple(map(Fraction, ("0", "1", "-1"))),
+    6: tuple(map(Fraction, ("0", "1", "-1", "1/2", "-2"))),
+    8: tuple(map(Fraction, ("0", "1", "-1", "1/2", "-1/2", "2", "-2"))),
+}
+"""The points where polynomials are evaluated, by how many points there are; the last one is infinity."""
+
+Matrix = NDArray[np.float64]
+
+
+@cache
+def matrices(m: int, r: int) -> tuple[Matrix, Matrix, Matrix]:
+    """A^T (m, n), G (n, r) and B^T (n, n) in double precision, for n = m + r - 1 points."""
+    points = POINTS[m + r - 1]
+    others = [[q for q in points if q != p] for p in points]
+    output = [[p**j for j in range(m)] for p in points] + [[Fraction(int(j == m - 1)) for j in range(m)]]
+    kernel = [[p**j / _product(p - q for q in rest) for j in range(r)] for p, rest in zip(points, others, strict=True)]
+    kernel.append([Fraction(int(j == r - 1)) for j in range(r)])
+    data = [[*_polynomial(rest), Fraction(0)] for rest in others] + [_polynomial(points)]
+
+    def array(rows: Sequence[Sequence[Fraction]]) -> Matrix:
+        return np.array([[float(value) for value in row] for row in rows])
+
+    return np.ascontiguousarray(array(output).T), array(kernel), array(data)
+
+
+def _product(factors: object) -> Fraction:
+    result = Fraction(1)
+    for factor in factors:  # type: ignore[attr-defined]
+        result *= factor
+    return result
+
+
+def _polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
+    """The coefficients of the product of all (x - root), the constant first."""
+    result = [Fraction(1)]
+    for root in roots:
+        raised = [Fraction(0), *result]
+        result = [a - root * b for a, b in zip(raised, [*result, Fraction(0)], strict=True)]
+    return result

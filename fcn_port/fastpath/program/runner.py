@@ -1,0 +1,91 @@
+"""Runner: a flow with its packed weights, and the programs and the memory that passes over it need."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.net import Shape
+
+from ..flow import Flow
+from ..lru_cache import LRUCache
+from ..native.memory import Floats, empty
+from .program import ArenaPlan
+from .weights import PackedWeights
+
+SIZES = 64
+"""Sizes of input whose programs are kept."""
+
+
+class Runner:
+    """Passes over a flow with these weights, by state dict key, for inputs of any size; threads may share it."""
+
+    def __init__(
+        self, flow: Flow, state: Mapping[str, NDArray[Any]], *, winograd: bool = True, prefer: str | None = None
+    ) -> None:
+        """`winograd` and `prefer` as `choose` has them."""
+        self.flow, self.weights = flow, PackedWeights(state)
+        self._ways = winograd, prefer
+        self._programs: LRUCache[ArenaPlan] = LRUCache(SIZES)
+        self._arenas = Arenas()
+
+    def program(self, shapes: Mapping[str, Shape], threads: int) -> ArenaPlan:
+        """The program for inputs of these shapes."""
+        winograd, prefer = self._ways
+
+        def make() -> ArenaPlan:
+            return ArenaPlan(self.flow, shapes, self.weights, threads=threads, winograd=winograd, prefer=prefer)
+
+        return self._programs.get((tuple(shapes.items()), threads), make)
+
+    def run(self, inputs: Mapping[str, Floats], threads: int) -> dict[str, Floats]:
+        """The outputs, arrays of their own; inputs are in the flow's order."""
+        found = self._one_by_one(inputs, threads)
+        if found is not None:
+            return found
+        program = self.program({name: x.shape for name, x in inputs.items()}, threads)
+        arena = self._arenas.take(program.floats)
+        found = {name: np.array(value, order="C") for name, value in program(inputs, arena).items()}
+        self._arenas.give_back(arena)
+        return found
+
+    def _one_by_one(self, inputs: Mapping[str, Floats], threads: int) -> dict[str, Floats] | None:
+        """The outputs for several images, each computed by itself; None where that is not the quicker way."""
+        first = {x.shape[:1] for x in inputs.values()}
+        if len(first) != 1 or first <= {(), (1,)}:
+            return None
+        ((count,),) = first
+        program = self.program({name: (1, *x.shape[1:]) for name, x in inputs.items()}, threads)
+        if not program.goes_image_by_image:
+            return None
+        shapes = {name: program.shapes[value][1:] for name, value in self.flow.outputs.items()}
+        found = {name: np.empty((count, *shape), np.float32) for name, shape in shapes.items()}
+        arena = self._arenas.take(program.floats)
+        for number in range(count):
+            each = program({name: x[number : number + 1] for name, x in inputs.items()}, arena)
+            for name, value in each.items():
+                found[name][number : number + 1] = value
+        self._arenas.give_back(arena)
+        return found
+
+
+class Arenas:
+    """Memory for passes, kept for the next one: as many arenas as there were passes at a time."""
+
+    def __init__(self) -> None:
+        self._idle: deque[Floats] = deque()
+
+    def take(self, floats: int) -> Floats:
+        """An arena of at least so many floats."""
+        try:
+            arena = self._idle.pop()
+        except IndexError:
+            return empty(floats)
+        return arena if arena.size >= floats else empty(floats)
+
+    def give_back(self, arena: Floats) -> None:
+        self._idle.append(arena)
