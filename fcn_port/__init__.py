@@ -5,8 +5,8 @@
     found = fcn_port.detect(ssd, "street.jpg")    # found[0].name, .score, .box; found.picture()
     best = fcn_port.classify(vgg, "cat.jpg")[0]   # best.name, .score; `see` takes nets of every kind
 
-`fast` gives the same net without its padding's work. `build` makes a net without weights, `blobs` runs one and gives
-every blob by Caffe's name, `trace` every shape.
+`fast` gives the same net without its padding's work, `numpy_net` one on NumPy arrays without PyTorch. `build` makes a
+net without weights, `blobs` runs one and gives every blob by Caffe's name, `trace` every shape.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from . import view as view
     from .detection import Detection, Detections, detect
     from .fastpath.lossless import fast
+    from .fastpath.numpy_net import NumpyNet, numpy_net
     from .inspection import blobs, trace
     from .loading import load
     from .nets import Net, build
@@ -50,6 +51,7 @@ __all__ = [
     "Detection",
     "Detections",
     "Net",
+    "NumpyNet",
     "Prediction",
     "Predictor",
     "Segmentation",
@@ -61,6 +63,7 @@ __all__ = [
     "detect",
     "fast",
     "load",
+    "numpy_net",
     "prepare",
     "see",
     "segment",
@@ -85,6 +88,8 @@ _HOMES = {
     "detect": ("fcn_port.detection", "detect"),
     "segment": ("fcn_port.predict", "segment"),
     "fast": ("fcn_port.fastpath.lossless", "fast"),
+    "NumpyNet": ("fcn_port.fastpath.numpy_net", "NumpyNet"),
+    "numpy_net": ("fcn_port.fastpath.numpy_net", "numpy_net"),
     "blobs": ("fcn_port.inspection", "blobs"),
     "trace": ("fcn_port.inspection", "trace"),
     "load": ("fcn_port.loading", "load"),

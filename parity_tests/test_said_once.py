@@ -72,7 +72,7 @@ ONCE: dict[str, tuple[Callable[[ast.AST], bool], list[str]]] = {
     "what people call the metrics": (constant("mean IU"), ["weights/records.py"]),
     "the ignored label": (is_ignore_label, ["weights/records.py"]),
     "the digest of a file": (is_empty_sha256, ["converters/safety/digest.py"]),
-    "the user's cache folder": (imports("platformdirs"), ["weights/store.py"]),
+    "the user's cache folder": (imports("platformdirs"), ["weights/cache.py"]),
     "what a web page begins with": (tells_html, ["converters/formats/sniff.py"]),
     "the scale of pool3's skip": (constant(0.0001), ["fcn_port/nets/fcn8s_atonce.py"]),
     "the bilinear kernel": (is_a_ramp, ["converters/layers/bilinear.py"] * 2),  # Caffe's own, and the one before 1.0

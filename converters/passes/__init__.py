@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .auto_crop import auto_crop
 from .choice import NetChoice, choosing, chosen
+from .cut import cut
 from .deploy import to_deploy
 from .filter_phase import Phase, filter_phase, level_of
 from .input_size import check_size, fit_size
@@ -20,6 +21,7 @@ __all__ = [
     "check_size",
     "choosing",
     "chosen",
+    "cut",
     "filter_phase",
     "fit_size",
     "level_of",

@@ -24,6 +24,7 @@ from ..errors import EngineError
 from .flow import merge, read
 from .native.memory import Floats
 from .program import why_not_any
+from .program.kept_weights import kept_weights
 from .program.runner import Runner
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -39,12 +40,13 @@ class NumpyNet:
     """
 
     def __init__(
-        self, spec: NetSpec, state: Arrays, *, outputs: Sequence[str] | None = None, threads: int | None = None
-    ) -> None:
+        self, spec: NetSpec, state: Arrays, *, outputs: Sequence[str] | None = None, threads: int | None = None,
+        file: Path | None = None,
+    ) -> None:  # fmt: skip
         """`spec` is prepared (`converters.passes.prepare`), `state` its learnable blobs by state dict key.
 
-        `outputs` and `threads` as `numpy_net` has them. Raises MismatchError for blobs that are not the net's,
-        EngineError where there is no native code.
+        `outputs` and `threads` as `numpy_net` has them; packed weights are kept for the `file` that all is from.
+        Raises MismatchError for blobs that are not the net's, EngineError where there is no native code.
         """
         reason = why_not_any()
         if reason is not None:
@@ -54,7 +56,8 @@ class NumpyNet:
         self.inputs: Mapping[str, Shape] = dict(self.spec.inputs)
         self.threads = threads or _threads()
         _check_blobs(self.spec, state)
-        self._runner = Runner(merge(read(self.spec, self.outputs)), state)
+        flow = merge(read(self.spec, self.outputs))
+        self._runner = Runner(flow, state, kept=None if file is None else kept_weights(file, flow))
         self._fitting: set[tuple[tuple[str, Shape], ...]] = {tuple(self.inputs.items())}
 
     def __call__(self, *args: NDArray[Any], **named: NDArray[Any]) -> Floats | dict[str, Floats]:
@@ -97,12 +100,14 @@ def numpy_net(
     prototxt: str | os.PathLike[str] | None = None,
     outputs: Sequence[str] | None = None,
     threads: int | None = None,
+    keep: bool = True,
 ) -> NumpyNet:
     """The net of a .caffemodel, .caffemodel.h5 or .safetensors on NumPy arrays, without PyTorch.
 
     `prototxt` is the net of a file that holds none, or another one to fit the weights to; `outputs` names the blobs to
     compute, by default those that no layer consumes; `threads` those of a pass, by default $OMP_NUM_THREADS, or as
-    many as processors that this process may use. Weights stay in the mapped file until a pass packs them. Raises
+    many as processors that this process may use. Weights stay in the mapped file until a pass packs them; with `keep`
+    the packed ones stay in the user's cache folder (4 GB at most), from which the next process maps them. Raises
     CaffeFormatError for what is wrong with a file, EngineError where there is no native code, FileNotFoundError.
     """
     path = Path(weights)
@@ -121,7 +126,7 @@ def numpy_net(
         raise MismatchError("the file holds weights and no net", path=path, hint="give its net: prototxt=...")
     validate(deploy)
     try:
-        return NumpyNet(deploy, state, outputs=outputs, threads=threads)
+        return NumpyNet(deploy, state, outputs=outputs, threads=threads, file=path if keep else None)
     except MismatchError as error:
         raise error.in_file(path) from None
 

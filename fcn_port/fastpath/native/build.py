@@ -24,9 +24,9 @@ from weights.cache import cache_folder as user_cache
 
 from ...private import read_private, why_not_private
 from ..compiler import NotBuilt, compiler
+from ..points import FORMS, matrices
 from ..processor import processor
 from ..strassen import PANELS_OF, RESULTS, ROWS_OF
-from ..points import FORMS, matrices
 
 _SOURCES = tuple(sorted(Path(__file__).parent.glob("*.[ch]")))
 _FLAGS = ("-O3", "-march=native", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno", "-fPIC", "-shared")

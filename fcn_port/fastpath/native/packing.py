@@ -30,17 +30,29 @@ def pack(
 
     `factors`: one for each feature, in double precision; what they make of the weights is rounded once.
     """
-    library = build.library()
     (features, channels), length = weight.shape[:2], weight[0].size
-    levels = int(kernel[-1]) if kernel.startswith("strassen") else 0
-    wide = 2**levels * library.panel()
-    if kernel in FORMS:
-        floats = build.POINTS_OF[kernel] ** 2 * up(features, wide) * channels
-    else:
-        floats = 7**levels * up(features, wide) * length // 4**levels
-    packed, room = slabs.take(floats), np.empty(threads * wide * length, np.float32)
+    packed = slabs.take(packed_floats(kernel, features, channels, length))
+    room = np.empty(threads * _wide(kernel) * length, np.float32)
     weight = np.ascontiguousarray(weight)
     numbers = None if factors is None else address(factors := np.ascontiguousarray(factors))
     unpacked = NativeWeights(address(weight), numbers, features, length, address(room))
-    getattr(library, f"pack_{kernel}")(ctypes.byref(unpacked), channels, threads, address(packed))
+    getattr(build.library(), f"pack_{kernel}")(ctypes.byref(unpacked), channels, threads, address(packed))
     return packed
+
+
+def packed_floats(kernel: str, features: int, channels: int, length: int) -> int:
+    """The floats that `pack` gives; `length` is how many weights a feature has, for all of its channels."""
+    levels, columns = _levels(kernel), up(features, _wide(kernel))
+    if kernel in FORMS:
+        return build.POINTS_OF[kernel] ** 2 * columns * channels
+    return int(7**levels * columns * length // 4**levels)
+
+
+def _levels(kernel: str) -> int:
+    """The number of times over that Strassen's algorithm divides."""
+    return int(kernel[-1]) if kernel.startswith("strassen") else 0
+
+
+def _wide(kernel: str) -> int:
+    """The features that are packed together."""
+    return int(2 ** _levels(kernel) * build.library().panel())

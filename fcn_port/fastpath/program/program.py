@@ -144,7 +144,8 @@ class ArenaPlan:
         """A value as an array over the arena."""
         place = self.places.values[value]
         start = 4 * (self._offsets[place.buffer] + place.offset)
-        return np.ndarray(place.shape, np.float32, arena, start, [4 * stride for stride in place.strides])
+        view: Floats = np.ndarray(place.shape, np.float32, arena, start, [4 * stride for stride in place.strides])
+        return view
 
     def explain(self) -> list[str]:
         """The number of operations, and for each its name, what is merged into it, and how it is computed."""

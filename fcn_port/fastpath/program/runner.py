@@ -14,6 +14,7 @@ from converters.net import Shape
 from ..flow import Flow
 from ..lru_cache import LRUCache
 from ..native.memory import Floats, empty
+from .kept_weights import KeptWeights
 from .program import ArenaPlan
 from .weights import PackedWeights
 
@@ -25,10 +26,11 @@ class Runner:
     """Passes over a flow with these weights, by state dict key, for inputs of any size; threads may share it."""
 
     def __init__(
-        self, flow: Flow, state: Mapping[str, NDArray[Any]], *, winograd: bool = True, prefer: str | None = None
-    ) -> None:
-        """`winograd` and `prefer` as `choose` has them."""
-        self.flow, self.weights = flow, PackedWeights(state)
+        self, flow: Flow, state: Mapping[str, NDArray[Any]], *, winograd: bool = True, prefer: str | None = None,
+        kept: KeptWeights | None = None,
+    ) -> None:  # fmt: skip
+        """`winograd` and `prefer` as `choose` has them; `kept`: see PackedWeights."""
+        self.flow, self.weights = flow, PackedWeights(state, kept)
         self._ways = winograd, prefer
         self._programs: LRUCache[ArenaPlan] = LRUCache(SIZES)
         self._arenas = Arenas()
@@ -38,7 +40,9 @@ class Runner:
         winograd, prefer = self._ways
 
         def make() -> ArenaPlan:
-            return ArenaPlan(self.flow, shapes, self.weights, threads=threads, winograd=winograd, prefer=prefer)
+            made = ArenaPlan(self.flow, shapes, self.weights, threads=threads, winograd=winograd, prefer=prefer)
+            self.weights.keep()
+            return made
 
         return self._programs.get((tuple(shapes.items()), threads), make)
 

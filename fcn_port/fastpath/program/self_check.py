@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
 from converters.formats import parse_prototxt
 from converters.layers import concat, convolution, eltwise, inner_product, lrn, neuron, pooling, softmax
@@ -55,7 +55,8 @@ TRIED = ("product", "strassen_1", "strassen_2", "winograd_3", "winograd_3_small"
 MOST_APART = 1e-4
 """Of an output's largest value: ten times what the worst of them rounds."""
 
-Doubles = NDArray[np.float64]
+Doubles = Any
+"""Arrays of float64."""
 
 
 @cache

@@ -18,8 +18,10 @@ from ..flow import FlowLayer, FlowStep, state_key
 from ..flow.affine import affine_of
 from ..lru_cache import LRUCache
 from ..native import build
+from ..native.division import up
 from ..native.memory import Floats, Slabs
-from ..native.packing import pack
+from ..native.packing import pack, packed_floats
+from .kept_weights import KeptWeights
 
 MOST_KEPT = 1 << 20
 
@@ -36,8 +38,10 @@ class Packed:
 class PackedWeights:
     """The learnable blobs of a net as they are now, by state dict key, and what was made of them."""
 
-    def __init__(self, state: Mapping[str, NDArray[Any]]) -> None:
-        self._state = state
+    def __init__(self, state: Mapping[str, NDArray[Any]], kept: KeptWeights | None = None) -> None:
+        """`kept`: what earlier processes packed, to which `keep` adds."""
+        self._state, self._kept = state, kept
+        self._new: dict[str, Packed] = {}
         self._packed: LRUCache[Packed] = LRUCache(MOST_KEPT)
         self._slabs = Slabs()
 
@@ -54,7 +58,30 @@ class PackedWeights:
         `threads` pack them, where nobody has yet.
         """
         key = operation.name, operation.parts[-1].name, kernel, window, part
-        return self._packed.get(key, lambda: self._pack(operation, kernel, window, part, threads))
+
+        def make() -> Packed:
+            found = self._from_kept(str(key), operation, kernel, window)
+            if found is None:
+                found = self._pack(operation, kernel, window, part, threads)
+                if self._kept is not None:
+                    self._new[str(key)] = found
+            return found
+
+        return self._packed.get(key, make)
+
+    def keep(self) -> None:
+        """Put what has been packed since the last call with what is kept for other processes."""
+        if self._kept is not None and self._new:
+            new, self._new = self._new, {}
+            self._kept.add({name: (each.kernels, each.bias, each.slopes) for name, each in new.items()})
+
+    def _from_kept(self, name: str, operation: FlowStep, kernel: str, window: tuple[int, int, int]) -> Packed | None:
+        """The kept weights of that name; None where there are none, or others than the C code will read."""
+        found = None if self._kept is None else self._kept.get(name)
+        if found is None:
+            return None
+        sizes = _sizes(operation, kernel, window)
+        return Packed(*found) if sizes == tuple(0 if each is None else each.size for each in found) else None
 
     def constants(self, operation: FlowStep, channels: int) -> Packed:
         """Factor, constant and slopes of an operation without products."""
@@ -77,9 +104,7 @@ class PackedWeights:
         key = "coefficient", value, channels
         return self._packed.get(key, lambda: Packed(_padded(np.full(channels, value)))).kernels
 
-    def _pack(
-        self, operation: FlowStep, kernel: str, window: tuple[int, int, int], part: int, threads: int
-    ) -> Packed:
+    def _pack(self, operation: FlowStep, kernel: str, window: tuple[int, int, int], part: int, threads: int) -> Packed:
         weight, factors, bias = self._merged(operation, window)
         slopes = self._slopes(operation, len(weight))
         if kernel == "depthwise":
@@ -119,6 +144,19 @@ class PackedWeights:
             return None
         (slope,) = self.of(part)
         return _padded(np.broadcast_to(slope.reshape(-1), channels))
+
+
+def _sizes(operation: FlowStep, kernel: str, window: tuple[int, int, int]) -> tuple[int, int, int]:
+    """The floats of kernels, bias and slopes of an operation, 0 for what it has not."""
+    params = operation.main.params
+    assert isinstance(params, (convolution.Convolution, inner_product.InnerProduct))
+    is_depthwise = kernel == "depthwise"
+    groups = params.group if isinstance(params, convolution.Convolution) and not is_depthwise else 1
+    count, length = params.num_output // groups, window[0] * window[1] * window[2]
+    padded = up(count, build.library().panel())
+    kernels = length * padded if is_depthwise else packed_floats(kernel, count, window[0], length)
+    has_bias, last = params.bias or bool(operation.affine), operation.activation
+    return kernels, padded * has_bias, padded * (last is not None and type(last.params) is neuron.PReLU)
 
 
 def _padded(values: NDArray[np.floating]) -> Floats:

@@ -1,0 +1,242 @@
+"""A net on NumPy arrays: the numbers of `fast`, without PyTorch, and with what another process packed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fcn_port
+from converters.errors import CaffeFormatError, MismatchError, NetError
+from fcn_port.errors import EngineError
+from fcn_port.fastpath.native import build
+from fcn_port.fastpath.numpy_net import numpy_net
+from fcn_port.fastpath.program import kept_weights, self_check, weights
+from parity_tests.goldens import compare, format_blobs, formats
+from parity_tests.small_files import PROTOTXT, small_blobs, small_v2
+from parity_tests.test_architecture import ROOT
+from parity_tests.tolerances import tolerance
+
+pytestmark = pytest.mark.skipif(self_check.why_not_any() is not None, reason="no C compiler")
+
+ALONE = """
+import sys; sys.modules["torch"] = None
+import numpy as np, fcn_port
+net = fcn_port.numpy_net(sys.argv[1], prototxt=sys.argv[2], threads=2)
+np.save(sys.argv[3], net(np.load(sys.argv[4])))
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A caffemodel that holds its net, and a cache folder with nothing in it."""
+    monkeypatch.setattr(kept_weights, "cache_folder", lambda: tmp_path / "packed")
+    monkeypatch.setattr(kept_weights, "SETTLED", -1.0)
+    path = tmp_path / "small.caffemodel"
+    path.write_bytes(small_v2().SerializeToString())
+    return path
+
+
+X = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", [".caffemodel", ".caffemodel.h5"])
+def test_recorded_blobs(kind: str) -> None:
+    """Caffe's own numbers, of every file of weights that can hold them."""
+    recorded = format_blobs("layer-zoo-0")
+    net = numpy_net(formats(f"layer-zoo-0{kind}"), prototxt=formats("layer-zoo-0.prototxt"), keep=False)
+    found = net(**{name: recorded[name] for name in net.inputs})
+    assert isinstance(found, dict) and list(found) == list(net.outputs)
+    for name, value in found.items():
+        assert compare(value, recorded[name]) <= tolerance("caffenet-zoo"), name
+
+
+def test_the_numbers_are_those_of_fast(small: Path) -> None:
+    """To the bit, of one image and of several; a .safetensors gives the same."""
+    import torch
+
+    made = small.with_name("small.safetensors")
+    fcn_port.converters.convert(small, made)
+    quick = fcn_port.fast(fcn_port.load(small))
+    for x in (X, X[:1]):
+        expected = quick(torch.from_numpy(x)).numpy()
+        for path in (small, made):
+            assert np.array_equal(numpy_net(path)(x), expected)
+    assert quick.explain((8, 8)) == numpy_net(small).explain((8, 8))
+
+
+def test_without_torch(tmp_path: Path) -> None:
+    """In a process that cannot import it."""
+    recorded = format_blobs("v1-mini")
+    given, made = tmp_path / "x.npy", tmp_path / "y.npy"
+    model, net = formats("v1-mini.caffemodel"), formats("v1-mini.prototxt")
+    (name,) = numpy_net(model, prototxt=net, keep=False).inputs
+    np.save(given, recorded[name])
+    command = [sys.executable, "-c", ALONE, *map(str, (model, net, made, given))]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
+    (output,) = numpy_net(model, prototxt=net, keep=False).outputs
+    assert compare(np.load(made), recorded[output]) <= tolerance("format-blobs")
+
+
+def test_a_layer_without_a_kernel_says_what_it_needs(
+    small: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is computed by PyTorch, where that is installed."""
+    text = PROTOTXT.replace('type: "ReLU"', 'type: "BNLL"')
+    (tmp_path / "bnll.prototxt").write_text(text)
+    net = numpy_net(small, prototxt=tmp_path / "bnll.prototxt")
+    assert "relu: by PyTorch: no kernel for layers of type BNLL" in net.explain((8, 8))
+    assert np.isfinite(net(X)).all()
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ModuleNotFoundError, match=r"layer 'relu' .*needs PyTorch: pip install"):
+        net(X)
+
+
+def test_some_of_its_blobs(small: Path) -> None:
+    net = numpy_net(small, outputs=["fc", "conv"])
+    found = net(X)
+    assert isinstance(found, dict) and list(found) == ["fc", "conv"]
+    assert found["conv"].shape == (2, 4, 6, 6) and found["conv"].min() == 0  # what ReLU made of it
+    with pytest.raises(NetError, match="makes no blob 'gone'"):
+        numpy_net(small, outputs=["gone"])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "expected the inputs data; found none"),
+        ({"image": X}, "expected the inputs data; found image"),
+        ({"data": X[0]}, r"expected an array like \(1, 3, 8, 8\), found \(3, 8, 8\)"),
+        ({"data": X[:, :2]}, r"found \(2, 2, 8, 8\)"),
+        ({"data": X[:0]}, r"found \(0, 3, 8, 8\)"),
+        ({"data": np.zeros((1, 3, 9, 9))}, "layer 'fc' has weights 2x144, and at this size they would be 2x196"),
+    ],
+)
+def test_inputs_that_do_not_fit(given: dict[str, np.ndarray], said: str, small: Path) -> None:
+    with pytest.raises(NetError, match=said):
+        numpy_net(small)(**given)
+
+
+def test_weights_that_do_not_fit(small: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.prototxt"
+    other.write_text(PROTOTXT.replace("num_output: 4", "num_output: 5"))
+    with pytest.raises(CaffeFormatError, match=r"small.caffemodel.*conv"):
+        numpy_net(small, prototxt=other)
+    made = tmp_path / "small.safetensors"
+    fcn_port.converters.convert(small, made)
+    with pytest.raises(MismatchError, match=r"small.safetensors.*blob 'conv.weight'.*\(5, 3, 3, 3\)"):
+        numpy_net(made, prototxt=other)
+
+
+def test_no_native_code(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FCN_PORT_NATIVE", "0")
+    for function in (build.library, self_check.why_not_any):
+        function.cache_clear()
+    try:
+        with pytest.raises(EngineError, match="FCN_PORT_NATIVE=0 forbids it"):
+            numpy_net(small)
+    finally:
+        for function in (build.library, self_check.why_not_any):
+            function.cache_clear()
+
+
+def test_what_is_packed_is_kept(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process, here another net of the same file, packs nothing and gives the same bits."""
+    first = numpy_net(small)(X)
+    (kept,) = (small.parent / "packed").glob("*/*.packed")
+    assert kept.parent.stat().st_mode & 0o77 == 0
+    monkeypatch.setattr(weights, "pack", lambda *_, **__: pytest.fail("packed again"))
+    assert np.array_equal(numpy_net(small)(X), first)
+
+
+@pytest.mark.parametrize("what", ["weights", "net", "outputs", "keep"])
+def test_what_is_kept_is_for_that_very_net(what: str, small: Path, tmp_path: Path) -> None:
+    """Other weights of the same size under the same name, or another net: packed anew."""
+    net = numpy_net(small)
+    net(X)
+    if what == "weights":
+        times = small.stat()
+        small.write_bytes(small_v2(small_blobs(seed=1)).SerializeToString())
+        os.utime(small, ns=(times.st_atime_ns, times.st_mtime_ns))  # whoever sets its times back is seen all the same
+    other = tmp_path / "other.prototxt"
+    other.write_text(PROTOTXT.replace('type: "ReLU" bottom', 'type: "TanH" bottom'))
+    found = numpy_net(
+        small, prototxt=other if what == "net" else None, outputs=["conv", "fc"] if what == "outputs" else None,
+        keep=what != "keep",
+    )  # fmt: skip
+    alone = shutil.copy(small, tmp_path / "alone.caffemodel")
+    expected = numpy_net(alone, prototxt=other if what == "net" else None, keep=False)(X)
+    got = found(X)
+    assert np.array_equal(got["fc"] if isinstance(got, dict) else got, expected)
+    assert len(list((tmp_path / "packed").iterdir())) == (2 if what in ("weights", "net") else 1)
+
+
+@pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "shorter", "not private", "no room"])
+def test_what_cannot_be_read_is_packed_again(damage: str, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = numpy_net(small)(X)
+    (kept,) = (small.parent / "packed").glob("*/*.packed")
+    if damage in ("cut", "garbage", "empty", "shorter"):
+        whole = kept.read_bytes()
+        shorter = whole.replace(b"[32]", b"[16]")  # an array past whose end the C code would read
+        made = {"cut": whole[:-64], "garbage": b"\0" * len(whole), "empty": b"", "shorter": shorter}[damage]
+        assert made != whole
+        kept.write_bytes(made)
+    elif damage == "not private":
+        kept.parent.parent.chmod(0o777)
+        monkeypatch.setattr(kept_weights.KeptWeights, "get", lambda *_: pytest.fail("read"))
+    else:
+        shutil.rmtree(kept.parent.parent)
+        monkeypatch.setattr(kept_weights, "whole_file", _full)
+    assert np.array_equal(numpy_net(small)(X), first)
+
+
+def _full(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_file_that_was_written_just_now_may_be_written_again(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its times would not tell then; nothing is kept of it."""
+    monkeypatch.setattr(kept_weights, "SETTLED", 1e6)
+    numpy_net(small)(X)
+    assert not list((small.parent / "packed").glob("*/*"))
+
+
+def test_as_much_is_kept_as_there_is_room_for(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nets that were used longest ago go first, and the one at work stays."""
+    others = []
+    for number in range(3):
+        others.append(small.with_name(f"{number}.caffemodel"))
+        shutil.copy(small, others[-1])
+        numpy_net(others[-1])(X)
+    root = small.parent / "packed"
+    folders = sorted(root.iterdir(), key=lambda each: each.stat().st_ctime_ns)
+    for age, folder in zip((300, 100, 200), folders, strict=True):
+        os.utime(folder, (1e9 - age, 1e9 - age))
+    size = sum(path.stat().st_size for path in folders[0].iterdir())
+    monkeypatch.setattr(kept_weights, "MOST_BYTES", int(2.5 * size))
+    numpy_net(small)(X)
+    left = set(root.iterdir())
+    assert len(left) == 2 and folders[1] in left and folders[0] not in left
+
+
+def test_nets_for_trial_are_tried_once_for_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = Path(build.library()._name)
+    (tmp_path / "native").mkdir(mode=0o700)
+    shutil.copy(library, tmp_path / "native")
+    monkeypatch.setattr(build, "cache_folder", lambda: tmp_path / "native")
+    tried: list[int] = []
+    monkeypatch.setattr(self_check, "_trial", lambda: tried.append(1))
+    try:
+        for _ in range(2):
+            for function in (build.library, self_check.why_not_any):
+                function.cache_clear()
+            assert self_check.why_not_any() is None
+        assert tried == [1]
+    finally:
+        for function in (build.library, self_check.why_not_any):
+            function.cache_clear()
