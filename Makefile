@@ -150,6 +150,7 @@ bench: $(VENV)/ready-bench ## speed and memory, side by side with what a user wo
 	$(BIN)/python -m benchmarks.engines --sizes 128 256 375 500 --json build/engines.json --plot build/engines.png
 	$(BIN)/python -m benchmarks.famous_nets --json build/famous_nets.json
 	$(BIN)/python -m benchmarks.memory --json build/memory.json
+	$(BIN)/python -m benchmarks.first_result --json build/first_result.json
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.serving
 

@@ -1,0 +1,152 @@
+"""First results: from the start of a process to a net's first output, imports and the reading of its file included.
+
+``python -m benchmarks.first_result`` starts a process for each round of each way, in turn, and prints medians of their
+processor time and wall-clock time, their largest resident size (Linux), and what the first pass at another size took
+of a pass there. Each way has run once before, so that caches are warm: the system's of files, and what we keep of
+packed weights. Files of the nets are made in ``--folder``, and left there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FCN8S = "FCN-8s"
+SIDES = {FCN8S: (500, 375), "SqueezeNet 1.1": (227, 131), "AlexNet": (227, 227)}
+"""Sides of the first image and of another one; 224 and 128 for the others."""
+
+
+def numpy_net(stem: str) -> Callable[[np.ndarray], Any]:
+    import fcn_port
+
+    return fcn_port.numpy_net(f"{stem}.caffemodel")
+
+
+def fast(stem: str) -> Callable[[np.ndarray], Any]:
+    import torch
+
+    import fcn_port
+
+    net = fcn_port.fast(fcn_port.load(f"{stem}.caffemodel"))
+    return lambda x: net(torch.from_numpy(x))
+
+
+def onnxruntime(stem: str) -> Callable[[np.ndarray], Any]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = int(os.environ["OMP_NUM_THREADS"])
+    session = onnxruntime.InferenceSession(f"{stem}.onnx", options, providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    return lambda x: session.run(None, {given.name: x})
+
+
+WAYS: Mapping[str, Callable[[str], Callable[[np.ndarray], Any]]] = {
+    "numpy_net": numpy_net, "fast": fast, "onnxruntime": onnxruntime
+}  # fmt: skip
+
+
+def one(way: str, stem: str, sides: tuple[int, int]) -> dict[str, float]:
+    """The first result in this process; what is said of the other size is not part of it."""
+    x, other = (np.ones((1, 3, side, side), np.float32) for side in sides)
+    net = WAYS[way](stem)
+    net(x)
+    spent = sum(os.times()[:4])
+    lines = Path("/proc/self/status").read_text().splitlines() if sys.platform == "linux" else ["VmHWM 0"]
+    peak = int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+    end = time.time()
+    took = []
+    for _ in range(4):
+        begun = time.process_time()
+        try:
+            net(other)
+        except Exception:  # a net of one size, or a model that was exported for one
+            break
+        took.append(time.process_time() - begun)
+    return {"processor": spent, "end": end, "peak": peak, "new_size": took[0] / min(took[1:]) if took[1:] else 0.0}
+
+
+def write_files(name: str, folder: Path) -> str:
+    """The stem of a net's .caffemodel and .onnx, made now where they are missing."""
+    from benchmarks.famous import seeded
+    from fcn_port.exporting import export_net
+
+    stem, side = folder / name.replace(" ", "_"), SIDES.get(name, (224, 128))[0]
+    if not stem.with_suffix(".onnx").exists():
+        if name == FCN8S:
+            from benchmarks.nets import random_net
+
+            net: Any = random_net()
+        else:
+            net = seeded(name)
+        export_net(net, to="caffe", out=Path(f"{stem}.caffemodel"))
+        export_net(net, to="onnx", out=Path(f"{stem}.onnx"), size=None if name == FCN8S else (side, side))
+    return str(stem)
+
+
+def measure(name: str, ways: list[str], stem: str, rounds: int) -> dict[str, dict[str, float]]:
+    """Medians of each way."""
+    sides = SIDES.get(name, (224, 128))
+    rows: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+    for count in range(rounds + 1):
+        for way in ways:
+            command = [sys.executable, "-m", "benchmarks.first_result", "--one", way, stem, *map(str, sides)]
+            begun = time.time()
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            found = json.loads(done.stdout)
+            if count:
+                rows[way].append({**found, "wall": found["end"] - begun})
+    return {
+        way: {key: statistics.median(row[key] for row in found) for key in found[0]} for way, found in rows.items()
+    }
+
+
+def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    lines = ["| net | way | processor s | wall s | peak MB | a new size, passes |", "| --- " * 6 + "|"]
+    for name, rows in results.items():
+        for way, row in rows.items():
+            passes = f"{row['new_size']:.1f}" if row["new_size"] else "of one size"
+            numbers = f"{row['processor']:.2f} | {row['wall']:.2f} | {row['peak']:.0f} | {passes}"
+            lines.append(f"| {name} | {way} | {numbers} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nets", nargs="+", default=["ResNet-50", "MobileNet v1", FCN8S], help="of benchmarks.famous")
+    parser.add_argument("--only", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--folder", type=Path, help="where the nets' files are made and stay; else they are removed")
+    parser.add_argument("--json", type=Path, help="write every number to this file")
+    parser.add_argument("--one", nargs=4, metavar=("WAY", "STEM", "SIDE", "OTHER"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        way, stem, side, other = arguments.one
+        print(json.dumps(one(way, stem, (int(side), int(other)))))
+        return
+    os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # imports are compiled once, as where a package is installed
+    with tempfile.TemporaryDirectory() as passing:
+        folder = arguments.folder or Path(passing)
+        stems = {name: write_files(name, folder) for name in arguments.nets}
+        time.sleep(3)  # what was written in the last two seconds is not kept packed
+        results = {name: measure(name, arguments.only, stem, arguments.rounds) for name, stem in stems.items()}
+    print(table(results))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()
