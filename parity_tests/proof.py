@@ -100,7 +100,7 @@ def subjects(folder: Path) -> Mapping[str, Callable[[], Subject]]:
     for name, spread in MINIS.items():
         found[name] = partial(of_files, name, formats(f"{name}.prototxt"), formats(f"{name}.caffemodel"), spread)
     found["layer-zoo-1 less Filter"] = partial(_less, found["layer-zoo-1"], "chosen")
-    for name in FAMILY:
+    for name in sorted(FAMILY):  # whose own order is that in which they were first asked for
         found[name] = partial(_of_the_family, name, folder)
     return found
 

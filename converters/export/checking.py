@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..errors import NetError
 from ..escaping import terminal_lines
 from ..extras import which_are_missing
@@ -14,6 +16,7 @@ from ..net.layer import Shape
 from ..net.shapes import infer_blobs, infer_shapes
 from ..net.spec import NetSpec
 from .detections import are_detections, detections_apart
+from .empty_windows import with_something
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -207,10 +210,11 @@ def _difference(found: Tensor, expected: Tensor) -> float:
         return detections_apart(*arrays)
     if found.shape != expected.shape:
         return float("inf")
-    if not expected.numel():
-        return 0.0
-    largest = float(expected.abs().nan_to_num(posinf=0).max()) or 1.0
-    difference = (found.double() - expected.double()).abs()
-    difference[found.isnan() & expected.isnan()] = 0
-    difference[found == expected] = 0
-    return float(difference.nan_to_num(nan=float("inf")).max()) / largest
+    pair = with_something(*(array.astype(np.float64) for array in arrays))
+    if pair is None:
+        return float("inf")
+    ours, theirs = pair
+    largest = float(np.abs(theirs[np.isfinite(theirs)]).max(initial=0.0)) or 1.0
+    with np.errstate(invalid="ignore"):
+        difference = np.where((ours == theirs) | (np.isnan(ours) & np.isnan(theirs)), 0.0, np.abs(ours - theirs))
+    return float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0)) / largest

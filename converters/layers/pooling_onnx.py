@@ -92,6 +92,14 @@ def _opencv(layer: PoolingWindows, out: OnnxLayer, part: str | None) -> str:
         "ceil_mode": int(layer.ceil),
         "ave_pool_padded_area": 1,
     }
+    if layer.mask and any(beyond >= kernel for beyond, kernel in zip(layer.beyond, layer.kernel, strict=True)):
+        # A window beyond the blob has the place -1, as in Caffe, but the value 0.
+        zero, place = out.node_of_several("Pooling", [out.bottoms[0]], ("with_zeros", 1), **settings)
+        ends = [out.constant(name, np.float32(end)) for name, end in (("least", -1), ("most", 0))]
+        number = out.node("Cast", [place], part="number", to=FLOAT)  # an integer in OpenCV 5's new engine
+        empty = out.node("Clip", [number, *ends], part="empty")
+        lowest = out.node("Mul", [empty, out.constant("lowest", np.float32(-LOWEST))], part="lowest")
+        return out.top("Add", [zero, lowest])
     if layer.mask:
         return out.node_of_several("Pooling", [out.bottoms[0]], (0, 1), **settings)[0]
     return out.make("Pooling", [out.bottoms[0]], part=part, **settings)

@@ -74,6 +74,9 @@ NETS = {
     "holes in a pooling": DATA
     + """layer { name: "it" type: "Pooling" bottom: "data" top: "it"
                  pooling_param { pool: MAX kernel_size: 3 stride: 2 pad: 2 hole: 2 } }""",
+    "windows with nothing in them": DATA
+    + """layer { name: "pool" type: "Pooling" bottom: "data" top: "it" top: "place"
+                 pooling_param { pool: MAX kernel_size: 1 stride: 3 } }""",
     "an average of as many places": DATA
     + """layer { name: "it" type: "Pooling" bottom: "data" top: "it"
                  pooling_param { pool: AVE kernel_size: 4 stride: 1 pad_type: 1 } }""",
@@ -182,7 +185,8 @@ def one_image(self: Upsample, out: OnnxLayer) -> None:
         ("SegNet's unpooling of two images", Upsample, "_unpool_in_opencv", one_image),
         ("statistics of three images", batch_norm, "_batch_mean", reduced),
         ("the spread of rows", OnnxForm, "reduce", together),
-        ("holes in a pooling", pooling_onnx, "_dilated", pooling_onnx._maximum),
+        ("windows with nothing in them", pooling_onnx, "LOWEST", 0.0),
+        ("holes in a pooling", pooling_onnx, "largest_of_shifted", pooling_onnx._maximum),
         ("an average of as many places", padded_onnx, "OPENCV", ()),
         ("thirds of a height", concat, "OPENCV", ()),
         ("the three largest rows", argmax_onnx, "OPENCV", ()),

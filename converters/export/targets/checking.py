@@ -12,6 +12,7 @@ import numpy as np
 from ...escaping import terminal
 from ..checking import TOLERANCE, ExportError
 from ..detections import are_detections, detections_apart
+from ..empty_windows import LARGEST, with_something
 from .known import TargetProgram, programs_of
 from .running import Answer, ProgramError, run_model
 
@@ -137,7 +138,8 @@ def _flat(found: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _magnitude(array: np.ndarray) -> float:
-    return float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
+    sizes = np.abs(array[np.isfinite(array)])
+    return float(sizes[sizes < LARGEST].max(initial=0.0))
 
 
 def difference(found: np.ndarray, right: np.ndarray, *, least: float = 0.0) -> float:
@@ -151,7 +153,10 @@ def difference(found: np.ndarray, right: np.ndarray, *, least: float = 0.0) -> f
         return float("inf")
     if not right.size:
         return 0.0
-    found, right = found.astype(np.float64), right.astype(np.float64)
+    pair = with_something(found.astype(np.float64), right.astype(np.float64))
+    if pair is None:
+        return float("inf")
+    found, right = pair
     finite = np.isfinite(right)
     if (np.isfinite(found) != finite).any() or not np.array_equal(found[~finite], right[~finite], equal_nan=True):
         return float("inf")
