@@ -24,7 +24,7 @@ from .like import card_like
 from .names import classes_option, with_classes
 from .net_choice import net_options
 from .output import echo, echo_lines, json_option, note, write_columns, write_json
-from .own_data import DATA_PATH, strict_option, tell_doubts, void_option
+from .own_data import DATA_PATH, looked_at, strict_option, void_option
 from .progress import progress_bar
 from .refining import refine_options, refinement
 from .registering import register_option
@@ -167,7 +167,8 @@ class _Evaluations:
             refinement=self.options.refinement,
         )
         if net.preprocessing is None and self.processes.first:
-            note(f"{name} does not say how its inputs are made; taking those of {data.title} (or say --like RELEASE)")
+            said = "--mean, or --like RELEASE, whose names are taken only where the classes are as many"
+            note(f"{name} does not say how its inputs are made; taking those of {data.title} (or say {said})")
         changed_for(net, data, self.options.inputs)
         with progress_bar(name, active=self.processes.first) as progress:
             result = evaluate(
@@ -199,7 +200,7 @@ class _Evaluations:
         data = data.with_void(*getattr(net, "card", Card()).void)
         if self.processes.first and (data.root, data.kind) not in self.checked:
             self.checked.add((data.root, data.kind))
-            tell_doubts(data, strict=self.options.strict)
+            looked_at(data, strict=self.options.strict)
         return data
 
     def _cache(self) -> Path | None:

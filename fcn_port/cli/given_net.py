@@ -134,5 +134,5 @@ def check_inputs(net: Net, weights: str) -> None:
     if net.preprocessing is None:
         raise click.UsageError(
             f"{weights} does not say how its inputs are made; add --mean B,G,R (and --scale), such as 104,117,123, or "
-            "--like RELEASE, such as voc-fcn8s"
+            "--like RELEASE, such as voc-fcn8s (whose names and colours are taken only where the classes are as many)"
         )

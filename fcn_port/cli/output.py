@@ -61,6 +61,12 @@ def _plain(value: Any) -> Any:
 
 def write_columns(rows: Sequence[Sequence[str]], *, header: Sequence[str] = (), right: Sequence[int] = ()) -> None:
     """Rows as aligned columns; the columns numbered in `right` are set to the right."""
+    for line in columns(rows, header=header, right=right):
+        echo(line)
+
+
+def columns(rows: Sequence[Sequence[str]], *, header: Sequence[str] = (), right: Sequence[int] = ()) -> Iterator[str]:
+    """The lines that `write_columns` prints."""
     table = [[_cell(value) for value in row] for row in ([header, *rows] if header else rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
@@ -68,7 +74,7 @@ def write_columns(rows: Sequence[Sequence[str]], *, header: Sequence[str] = (), 
             cell.rjust(width) if i in right else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
-        echo("  ".join(cells).rstrip())
+        yield "  ".join(cells).rstrip()
 
 
 def _cell(text: str) -> str:
@@ -103,6 +109,7 @@ def bar(label: str) -> Iterator[Callable[[int, int], None]]:
 
 __all__ = [
     "bar",
+    "columns",
     "echo",
     "echo_lines",
     "human_bytes",

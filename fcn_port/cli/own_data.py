@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .output import echo, note, write_columns, write_json
+from .output import columns, echo, note, write_json
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -29,42 +29,71 @@ void_option = click.option(
 strict_option = click.option("--strict", is_flag=True, help="Stop where the labels look off, instead of warning.")
 
 
-def tell_doubts(data: DataSet, *, strict: bool, say: Callable[[str], None] = note) -> None:
-    """Look at some label maps of a split and say what looks off; with `strict` that is a DataError."""
-    from ..data.checking import SAMPLE, check
-    from ..data.errors import DataError
+def looked_at(
+    data: DataSet, *, strict: bool, whole: bool = False, skip_bad: bool = False, say: Callable[[str], None] = note
+) -> DataSet:
+    """The split after a look at some of its images and label maps, or with `whole` at all: a table of what is there.
 
-    if data.complete or not data.labels:
-        return
-    doubts = [f"{data.title} ({data.split}): {doubt}" for found in check(data, sample=SAMPLE, images=False)
-              for doubt in found.doubts]  # fmt: skip
-    if doubts and strict:
-        raise DataError(f"the labels look off: {'; '.join(doubts)}", path=data.root, hint=_HINT)
-    for doubt in doubts:
-        say(f"WARNING: {doubt}")
-    if doubts:
-        say(_HINT)
+    What looks off is a warning, with `strict` a DataError. With `whole` images that cannot be used are left out, or a
+    DataError without `skip_bad`. Published splits are only looked at where `whole` asks for it.
+    """
+    from ..data.checking import SAMPLE, check
+
+    if not data.labels or (data.complete and not whole):
+        return data
+    every = check(data, sample=None if whole else SAMPLE)
+    kept = _usable(data, every[0].bad, skip_bad=skip_bad, say=say) if whole else data
+    for found in every if not data.complete else ():
+        for line in _table(data, found, brief=True):
+            say(line)
+    doubts = [doubt for found in every for doubt in found.doubts[bool(whole and found.bad) :]]  # the bad are told of
+    _tell(data, [] if data.complete else doubts, strict, say)
+    return kept
 
 
 _HINT = "`fcn-port data --check FOLDER` shows what the labels hold; --strict makes this an error"
 
 
-def without_bad(data: DataSet, *, skip_bad: bool, say: Callable[[str], None] = note) -> DataSet:
-    """The split, each of its images read once: those that cannot be are left out, or a DataError without `skip_bad`."""
-    from ..data.checking import check
+def _tell(data: DataSet, doubts: Sequence[str], strict: bool, say: Callable[[str], None]) -> None:
     from ..data.errors import DataError
 
-    found = check(data)[0] if data.labels else None
-    if found is None or not found.bad:
+    named = [f"{data.title} ({data.split}): {doubt}" for doubt in dict.fromkeys(doubts)]
+    if named and strict:
+        raise DataError(f"the labels look off: {'; '.join(named)}", path=data.root, hint=_HINT)
+    for doubt in named:
+        say(f"WARNING: {doubt}")
+    if named:
+        say(_HINT)
+
+
+def _usable(data: DataSet, bad: Mapping[str, str], *, skip_bad: bool, say: Callable[[str], None]) -> DataSet:
+    """The split without the images that cannot be used; DataError without `skip_bad`, or where none can."""
+    from ..data.errors import DataError
+
+    if not bad:
         return data
-    listed = [*list(found.bad.values())[:_NAMED], *(["..."] if len(found.bad) > _NAMED else [])]
-    if not skip_bad or len(found.bad) == len(data.ids):
-        problem = f"{len(found.bad)} of {len(data.ids)} images cannot be used:\n  " + "\n  ".join(listed)
+    listed = [*list(bad.values())[:_NAMED], *(["..."] if len(bad) > _NAMED else [])]
+    if not skip_bad or len(bad) == len(data.ids):
+        problem = f"{len(bad)} of {len(data.ids)} images cannot be used:\n  " + "\n  ".join(listed)
         raise DataError(problem, path=data.root, hint="--skip-bad leaves them out")
-    say(f"{len(found.bad)} of {len(data.ids)} images of {data.split} are left out:")
+    say(f"{len(bad)} of {len(data.ids)} images of {data.split} are left out:")
     for line in listed:
         say(f"  {line}")
-    return replace(data, ids=tuple(id_ for id_ in data.ids if id_ not in found.bad))
+    return replace(data, ids=tuple(id_ for id_ in data.ids if id_ not in bad))
+
+
+def scored_on_learned(
+    found: DataSet, given: DataSet, kept: DataSet, *, say: Callable[[str], None] = note
+) -> DataSet | None:
+    """The split to score on where it has the files of the one to learn from, `given`, as far as `kept`; else None."""
+    same = set(found.ids) == set(given.ids) and all(found.shown(id_) == given.shown(id_) for id_ in found.ids)
+    if not same:
+        return None
+    say(
+        f"WARNING: scores are of the images that are learned from, as {found.title} has the same ones for "
+        f"{found.split}; lists tell splits apart, or --val-data"
+    )
+    return replace(found, ids=kept.ids)
 
 
 def report_check(place: Path, *, split: str | None, void: Sequence[int], strict: bool, as_json: bool) -> int:
@@ -87,18 +116,34 @@ def report_check(place: Path, *, split: str | None, void: Sequence[int], strict:
     return 1 if any(each.bad or (strict and each.doubts) for each in found) else 0
 
 
-def _print(data: DataSet, found: Findings) -> None:
+def _table(data: DataSet, found: Findings, *, brief: bool = False) -> Iterator[str]:
+    """The lines that say what label maps hold: a row for each class, `brief` for those that occur, and one for void."""
     head = "" if found.head == "score" else f", {found.head}"
-    echo(f"{data.title}, {data.split}{head}: {found.images} images, {len(found.classes)} classes")
-    echo()
+    some = f" of {found.total}" if found.images < found.total else ""
+    yield f"{data.title}, {data.split}{head}: {found.images}{some} images, {len(found.classes)} classes"
     everything = max(1, found.ignored + sum(found.pixels))
+    stored = found.stored or ((),) * (len(found.classes) + 1)
     rows = [
-        (str(label), name, f"{pixels:,}", f"{pixels / everything:.2%}", str(maps))
+        (str(label), name, f"{pixels:,}", f"{pixels / everything:.2%}", str(maps), _few(stored[label]))
         for label, (name, pixels, maps) in enumerate(zip(found.classes, found.pixels, found.maps, strict=True))
+        if pixels or not brief
     ]
-    rows.append(("-", "ignored", f"{found.ignored:,}", f"{found.share_ignored:.2%}", ""))
-    write_columns(rows, header=("id", "class", "pixels", "share", "images"), right=(0, 2, 3, 4))
-    echo()
+    rows.append(("-", "ignored", f"{found.ignored:,}", f"{found.share_ignored:.2%}", "", _few(stored[-1])))
+    header = ("id", "class", "pixels", "share", "images", "stored as")
+    keep = len(header) if any(ids for ids in found.stored) else len(header) - 1
+    yield from columns([row[:keep] for row in rows], header=header[:keep], right=(0, 2, 3, 4))
+    if brief and found.unlabelled:
+        yield f"no pixel of {_few(found.unlabelled)}"
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+
+
+def _print(data: DataSet, found: Findings) -> None:
+    first, *rest = _table(data, found)
+    for line in (first, "", *rest, ""):
+        echo(line)
     for reason in list(found.bad.values())[:_NAMED]:
         echo(f"FAIL  {reason}")
     if len(found.bad) > _NAMED:

@@ -21,7 +21,7 @@ from .like import card_like
 from .names import classes_option, with_classes
 from .net_choice import net_options
 from .output import json_option, note, write_json
-from .own_data import DATA_PATH, void_option
+from .own_data import DATA_PATH, looked_at, strict_option, void_option
 from .progress import progress_bar
 from .refining import refine_options, refinement
 from .registering import register_option
@@ -58,6 +58,8 @@ class ReportOptions:
     refinement: Refinement
     classes: Path | None
     void: tuple[int, ...]
+    strict: bool
+    skip_bad: bool
     device: str
     as_json: bool
 
@@ -68,6 +70,8 @@ class ReportOptions:
 @click.option("--results", type=_File, help="What `fcn-port evaluate ... --json` wrote.")
 @click.option("--data", "folder", type=DATA_PATH, help="The data set's folder or .toml, for pictures, and scores.")
 @void_option
+@strict_option
+@click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read.")
 @click.option("--split", help="A list in the data set, or the path of one; else the one of the results.")
 @click.option("--golden", type=_File, help="An .npz with every blob of a forward pass that Caffe made.")
 @click.option("--like", metavar="RELEASE", help="Make inputs as for RELEASE, and compare with its published numbers.")
@@ -211,8 +215,9 @@ def _evaluated(net: nn.Module, data: DataSet, weights: str, options: ReportOptio
 
     release = options.like or getattr(net, "release", None)
     plan = EvaluationPlan(
-        limit=options.limit, cache=cache_dir(), threshold=options.threshold, refinement=options.refinement
-    )
+        limit=options.limit, cache=cache_dir(), threshold=options.threshold, refinement=options.refinement,
+        skip_bad=options.skip_bad,
+    )  # fmt: skip
     with progress_bar(weights, active=True) as progress:
         return evaluate(net, data, name=Path(weights).name, release=release, plan=plan, progress=progress)
 
@@ -223,7 +228,7 @@ def _with_pictures(
     from ..fastpath.lossless import fast
     from ..report.examples import best_and_worst
 
-    data = data.with_void(*net.card.void)
+    data = looked_at(data.with_void(*net.card.void), strict=options.strict)
     changed_for(net, data, options.inputs)
     net = fast(net)  # as evaluate runs it, so that what it kept counts here
     found = _evaluated(net, data, weights, options) if evaluation is None else evaluation

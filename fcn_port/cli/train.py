@@ -16,7 +16,7 @@ from .input_options import input_change, input_options
 from .names import classes_option, with_classes
 from .net_choice import training_net_options
 from .output import echo, json_option, note, write_json
-from .own_data import DATA_PATH, SMALL, strict_option, tell_doubts, void_option, without_bad
+from .own_data import DATA_PATH, SMALL, looked_at, scored_on_learned, strict_option, void_option
 from .registering import register_option
 from .training_options import loss_options, variation_options
 
@@ -171,10 +171,9 @@ class _Training:
         from .signals import stopping
         from .training_output import reporting
 
-        data = self._data()
-        tell_doubts(data, strict=self.options.strict, say=self.say)
-        data = self._readable(data)
         snapshot = self.group.processes.from_first(self._snapshot() if self.group.processes.first else None)
+        given = self._data()
+        data = self._looked_at(given)
         resume = None if snapshot is None else read_snapshot(snapshot)
         prepared = prepare(
             self.source,
@@ -186,7 +185,7 @@ class _Training:
             workers=self.options.workers,
             skip_bad=not self.options.strict,
         )
-        plan = self._plan(prepared, self._validation(data))
+        plan = self._plan(prepared, self._validation(data, given))
         if resume is not None and resume.iteration > plan.max_iter:
             raise click.UsageError(
                 f"{resume.path} is of iteration {resume.iteration}, and the run ends at {plan.max_iter}: --max-iter "
@@ -216,11 +215,11 @@ class _Training:
         found = open_dataset(self.options.folder, split=split, dataset=self._dataset())
         return with_classes(found, self.options.classes).with_void(*self.options.void, *ignored_labels(self.source))
 
-    def _readable(self, data: DataSet) -> DataSet:
-        """The data without what cannot be read, where each image is to be read first."""
+    def _looked_at(self, data: DataSet) -> DataSet:
+        """The data, of which some images or all were read; then without those that cannot be."""
         options = self.options
         wanted = options.skip_bad or len(data.ids) <= SMALL if options.check is None else options.check
-        return without_bad(data, skip_bad=options.skip_bad, say=self.say) if wanted else data
+        return looked_at(data, strict=options.strict, whole=wanted, skip_bad=options.skip_bad, say=self.say)
 
     def _dataset(self) -> str | None:
         from weights.catalogue import releases
@@ -229,8 +228,8 @@ class _Training:
         release = releases().get(recipe.net) if recipe else None
         return release.dataset.name if release else None
 
-    def _validation(self, data: DataSet) -> DataSet | None:
-        """The split to score on; where only the recipe names one, it may be missing."""
+    def _validation(self, data: DataSet, given: DataSet) -> DataSet | None:
+        """The split to score on, which may be missing where a recipe names it; `data` is what is kept of `given`."""
         from ..data.opening import open_dataset
 
         chosen = self.options.val_split
@@ -240,7 +239,8 @@ class _Training:
         split = chosen or (recipe.val_split if recipe else "val")
         try:
             found = open_dataset(self.options.val_data or self.options.folder, split=split, dataset=data.name)
-            return self._readable(with_classes(found, self.options.classes).with_void(*data.void))
+            found = with_classes(found, self.options.classes).with_void(*data.void)
+            return scored_on_learned(found, given, data, say=self.say) or self._looked_at(found)
         except FileNotFoundError as error:
             if chosen or self.options.val_data:
                 raise

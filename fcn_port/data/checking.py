@@ -6,14 +6,15 @@ Scores and losses cannot tell that labels were misread; a table of what is in th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import ImageError
 from .errors import DataError
-from .finding import FoundFiles, files_by_stem
-from .masks import read_mask
+from .files import packed
+from .finding import FoundFiles, ListedFiles, files_by_stem
+from .masks import MaskReader, read_mask
 from .records import DataSet
 
 SAMPLE = 32
@@ -27,7 +28,8 @@ _SMOOTHED = 24
 class Findings:
     """The result of a check of `images` of `total` images, for one output, `head`.
 
-    `pixels` of each class and `maps` that have it, `ignored` pixels; `bad` files by image, one line each; files that
+    `pixels` of each class and `maps` that have it, `ignored` pixels; `stored`, the ids or colours in the files that
+    became each class and, last, void, where they are known (() else); `bad` files by image, one line each; files that
     have no partner; the `doubts`, a sentence each, that a person should settle before trusting a number; and what to do
     about the first bad file, `hint`.
     """
@@ -44,6 +46,7 @@ class Findings:
     without_image: tuple[str, ...]
     doubts: tuple[str, ...]
     hint: str = ""
+    stored: tuple[tuple[str, ...], ...] = ()
 
     @property
     def share_ignored(self) -> float:
@@ -65,6 +68,7 @@ def check(
     """
     ids = _spread(data.ids, sample)
     counts = {head: np.zeros((2, 256), np.int64) for head in data.labels}
+    stored: dict[str, dict[int, set[int]]] = {head: {} for head in data.labels}
     bad: dict[str, str] = {}
     hint = ""
     for number, id_ in enumerate(ids, start=1):
@@ -72,12 +76,37 @@ def check(
             for head, labels in _labels(data, id_, images=images):
                 found = np.bincount(labels.ravel(), minlength=256)
                 counts[head] += np.stack([found, found > 0])
+                _remember(data, id_, head, labels, stored[head])
         except (DataError, ImageError) as error:
             bad[id_], *rest = str(error).splitlines()
             hint = hint or " ".join(line.strip() for line in rest)
         if progress is not None:
             progress(number, len(ids))
-    return tuple(_findings(data, head, counts[head], ids, bad, hint) for head in data.labels)
+    return tuple(
+        _findings(data, head, counts[head], _stored(data, head, stored[head]), ids, bad, hint) for head in data.labels
+    )
+
+
+def _remember(data: DataSet, id_: str, head: str, labels: np.ndarray, seen: dict[int, set[int]]) -> None:
+    """Add the ids, or colours as one number, that a map holds to those seen of each label."""
+    files = data.labels[head]
+    if not isinstance(files, FoundFiles | ListedFiles) or not isinstance(files.read, MaskReader):
+        return
+    found = read_mask(files.path(id_), colours=bool(files.read.colours))
+    if found.ndim == 3:
+        found = packed(found).astype(np.int64)
+    for pair in np.unique(found.astype(np.int64) * 256 + labels).tolist():
+        seen.setdefault(pair % 256, set()).add(pair // 256)
+
+
+def _stored(data: DataSet, head: str, seen: dict[int, set[int]]) -> tuple[tuple[str, ...], ...]:
+    """The ids or colours of each class, and of void, as text."""
+    reader = data.labels[head].read
+    if not seen or not isinstance(reader, MaskReader):
+        return ()
+    form = "#{:06x}" if reader.colours else "{}"
+    order = [*range(len(data.classes[head])), data.ignore_label]
+    return tuple(tuple(form.format(value) for value in sorted(seen.get(label, ()))) for label in order)
 
 
 def _labels(data: DataSet, id_: str, *, images: bool) -> Iterator[tuple[str, np.ndarray]]:
@@ -89,7 +118,13 @@ def _labels(data: DataSet, id_: str, *, images: bool) -> Iterator[tuple[str, np.
 
 
 def _findings(
-    data: DataSet, head: str, counts: np.ndarray, ids: Sequence[str], bad: dict[str, str], hint: str
+    data: DataSet,
+    head: str,
+    counts: np.ndarray,
+    stored: tuple[tuple[str, ...], ...],
+    ids: Sequence[str],
+    bad: dict[str, str],
+    hint: str,
 ) -> Findings:
     names = data.classes[head]
     without_label, without_image = _partners(data, head)
@@ -106,8 +141,9 @@ def _findings(
         without_image=without_image,
         doubts=(),
         hint=hint,
+        stored=stored,
     )
-    return Findings(**{**vars(found), "doubts": tuple(_doubts(data, found, ids))})
+    return replace(found, doubts=tuple(_doubts(data, found, ids)))
 
 
 def _doubts(data: DataSet, found: Findings, ids: Sequence[str]) -> Iterator[str]:
@@ -119,9 +155,9 @@ def _doubts(data: DataSet, found: Findings, ids: Sequence[str]) -> Iterator[str]
         yield "no pixel is labelled with a class: everything is ignored"
     if len(labelled) == 1 and len(found.classes) > 1:
         extra = ""
-        if found.ignored and data.kind != "own":
+        if found.ignored and (data.kind != "own" or found.stored[-1:] == (("255",),)):
             extra = (
-                f"; the rest is {data.ignore_label}, which is void here: masks of 0 and 255 need "
+                f"; the rest is {data.ignore_label}, which is void here: masks of 0 and 255 need void = [] and "
                 "ids = { 0 = 0, 255 = 1 } in a dataset.toml"
             )
         yield f"only one class is labelled, {labelled[0]!r}: any net that says so everywhere scores 100{extra}"

@@ -31,6 +31,11 @@ class Files:
         """The name of what an image is read from, for messages: its file, or a record in one."""
         return self.path(id_)
 
+    @property
+    def source(self) -> str:
+        """The place that all are read from, as text: what is in the files that `path` gives may depend on it."""
+        return f"{self.folder}/{self.name}"
+
     def of(self, id_: str) -> np.ndarray:
         """The content of an image's file."""
         return self.read(self.path(id_))

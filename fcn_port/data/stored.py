@@ -69,6 +69,11 @@ class StoredFiles(Files):
         """The store, and the key of the record in brackets."""
         return self.folder.with_name(f"{self.folder.name}[{file_name(self.store.keys[self.numbers[id_]])}]")
 
+    @property
+    def source(self) -> str:
+        """The store, and of HDF5 files the dataset in them."""
+        return f"{self.folder}[{getattr(self.store, 'top', '')}]"
+
     def of(self, id_: str) -> np.ndarray:
         """The image or label map; DataError names the record."""
         place = self.shown(id_)

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -19,12 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from converters.errors import CaffeFormatError
+from converters.formats import format_prototxt
 from converters.version import VERSION
 from weights.records import Preprocessing
 
 from ..data.errors import DataError
 from ..data.inputs import input_kinds, inputs_of, net_inputs
 from ..data.records import DataSet, Sample
+from ..nets import Net
 from ..predict.meaning import NetOutputs, outputs_of
 from .cache import Cache, cache_key, fingerprint
 from .labels import save_labels, saved_path
@@ -129,8 +132,14 @@ def device_of(net: nn.Module) -> torch.device:
 
 
 def weights_digest(net: nn.Module) -> str:
-    """The SHA-256 of a net: its modules as they describe themselves, and every tensor with its name."""
+    """The SHA-256 of a net: its definition, its modules as they describe themselves, every tensor with its name.
+
+    Layers without weights, a Threshold or an ArgMax, and the settings of others are in the definition alone.
+    """
     found = hashlib.sha256(repr(net).encode())
+    if isinstance(net, Net):
+        with suppress(CaffeFormatError):  # a net that Caffe does not have
+            found.update(format_prototxt(net.definition()).encode())
     for key, value in sorted(net.state_dict().items()):
         found.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
         found.update(memoryview(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()))
@@ -280,6 +289,7 @@ def _cache(
             "kind": data.kind,
             "root": str(data.root.resolve()),
             "labels": {head: _meaning(files.read) for head, files in data.labels.items()},
+            "files": [files.source for files in (*data.images.values(), *data.labels.values())],
             "void": data.void,
             **({} if plan.threshold is None else {"threshold": plan.threshold}),
             **({"refinement": repr(plan.refinement)} if plan.refinement.wanted else {}),

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from converters import CaffeNet, parse_prototxt
 from converters.errors import MismatchError
 from fcn_port.data import open_dataset
 from fcn_port.data.records import DataSet
 from fcn_port.evaluation import EvaluationPlan, evaluate, predicting
 from fcn_port.report.examples import best_and_worst
 from parity_tests.datasets import noise, save
-from parity_tests.predict.output_nets import net_of
+from parity_tests.predict.output_nets import net_of, text
 
 IMAGE = noise(3, (8, 8, 3))
 LABELS = {
@@ -48,6 +49,21 @@ def test_a_threshold_counts(tmp_path: Path) -> None:
     for threshold, right in ((0.9, True), (None, False)):
         found = evaluate(net_of("sigmoid"), data, plan=EvaluationPlan(threshold=threshold))
         assert (found.tasks[0].scores(found.images[0].histograms["score"]).overall_accuracy == 1) == right
+
+
+@pytest.mark.parametrize("one", ["values", "settings"])
+def test_what_was_kept_of_another_net_with_the_same_weights_does_not_count(one: str, tmp_path: Path) -> None:
+    """Layers without weights make another net: a map of values had the score of the Threshold of the same values."""
+    data, plan = data_set(tmp_path, LABELS["threshold"], 2), EvaluationPlan(cache=tmp_path / "kept")
+    net = net_of("threshold")
+    assert evaluate(net, data, plan=plan).computed == 1 and evaluate(net, data, plan=plan).computed == 0
+    if one == "values":
+        with pytest.raises(MismatchError, match="a map of values"):
+            evaluate(net_of("map"), data, plan=plan)
+        return
+    other = CaffeNet(parse_prototxt(text("threshold").replace("threshold: 0.5", "threshold: 0.9"))).eval()
+    other.load_state_dict(net.state_dict())
+    assert evaluate(other, data, plan=plan).computed == 1
 
 
 def test_coarse_scores_are_upsampled_and_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

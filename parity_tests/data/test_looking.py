@@ -1,0 +1,85 @@
+"""The table of what label maps hold that train, evaluate and report say before their work, and what they warn of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from converters import CaffeModel, parse_prototxt
+from converters.formats import write_caffemodel
+from fcn_port.cli import run
+from parity_tests.datasets import noise, save
+
+NET = """
+layer { name: "data" type: "Input" top: "data" top: "label" input_param { shape { dim: [1, 3, 8, 10] } } }
+layer { name: "score" type: "Convolution" bottom: "data" top: "score" convolution_param { num_output: 2 kernel_size: 1 } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "label" top: "loss" loss_param { ignore_label: 255 } }
+"""  # noqa: E501
+DEPLOY = NET.replace(' top: "label"', "").rsplit("layer", 1)[0]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Three images, masks of 0, 100 and 255 with a class in a corner, a net, a solver."""
+    for number in range(3):
+        mask = np.zeros((8, 10), np.uint8)
+        mask[:2, :5], mask[7] = 255, 100
+        save(tmp_path / "set" / "images" / f"i{number}.png", noise(number, (8, 10, 3)))
+        save(tmp_path / "set" / "labels" / f"i{number}.png", mask)
+    (tmp_path / "set" / "dataset.toml").write_text(
+        'classes = ["ground", "cell"]\nids = { 0 = 0, 255 = 1 }\nvoid = [100]\n'
+    )
+    (tmp_path / "net.prototxt").write_text(NET)
+    (tmp_path / "solver.prototxt").write_text('net: "net.prototxt" base_lr: 0.001 lr_policy: "fixed" max_iter: 1')
+    blobs = (np.ones((2, 3, 1, 1), np.float32), np.zeros(2, np.float32))
+    write_caffemodel(CaffeModel(parse_prototxt(DEPLOY), {"score": blobs}), tmp_path / "net.caffemodel")
+    return tmp_path
+
+
+def arguments(place: Path, verb: str, *more: str) -> list[str]:
+    data = ["--data", str(place / "set"), *more]
+    if verb == "train":
+        solver = ["--solver", str(place / "solver.prototxt"), "--init", "none", "-o", str(place / "run")]
+        return ["train", *solver, *data]
+    out = ["-o", str(place / "report.html"), "--images", "0"] if verb == "report" else ["--no-cache"]
+    return [verb, str(place / "net.caffemodel"), *data, *out]
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "report"])
+def test_a_table_of_the_ids_and_strict(verb: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """50 pixels of 80 are ground, 10 a cell, stored as 255, and 10 void, stored as 100; 10 more are ground below."""
+    assert run(arguments(place, verb, "--strict")) == 0
+    said = [line.split() for line in capsys.readouterr().err.splitlines()]
+    assert ["0", "ground", "180", "75.00%", "3", "0"] in said
+    assert ["1", "cell", "30", "12.50%", "3", "255"] in said and ["-", "ignored", "30", "12.50%", "100"] in said
+    for number in range(3):  # the wrong variant: nothing but ground
+        Image.fromarray(np.zeros((8, 10), np.uint8)).save(place / "set" / "labels" / f"i{number}.png")
+    assert run(arguments(place, verb, *(["-o", str(place / "other")] if verb == "train" else []))) == 0
+    said_now = capsys.readouterr().err
+    assert "WARNING: set (" in said_now and "only one class is labelled, 'ground'" in said_now
+    assert "no pixel of cell" in said_now
+    assert run(arguments(place, verb, "--strict", *(["-o", str(place / "third")] if verb == "train" else []))) == 3
+    assert "the labels look off" in capsys.readouterr().err
+
+
+def test_scores_of_what_is_learned_are_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments(place, "train")) == 0
+    assert "WARNING: scores are of the images that are learned from" in capsys.readouterr().err
+    assert run(arguments(place, "train")) == 2
+    assert "is there already" in capsys.readouterr().err
+    for name, ids in {"train": "i0\ni1\n", "val": "i2\n"}.items():
+        (place / "set" / f"{name}.txt").write_text(ids)
+    with (place / "set" / "dataset.toml").open("a") as file:
+        file.write('list = "{split}.txt"\n')
+    assert run(arguments(place, "train", "-o", str(place / "lists"))) == 0
+    assert "learned from" not in capsys.readouterr().err
+
+
+def test_a_bad_image_is_left_out_of_a_report(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "set" / "images" / "i1.png").write_bytes(b"no")
+    assert run(arguments(place, "report", "--skip-bad")) == 0
+    assert "1 of 3 images cannot be used" in capsys.readouterr().err
+    assert run(arguments(place, "report")) == 3
