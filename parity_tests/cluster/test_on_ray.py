@@ -101,15 +101,17 @@ def test_every_image_once_though_a_worker_is_killed(cluster: Any, tmp_path: Path
     assert not [*Results(out).folder.glob("*.jsonl"), *Results(out).folder.glob("begun-*")]
 
 
-def test_run_that_was_killed_goes_on_where_it_was(cluster: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("ending", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
+def test_run_that_was_ended_goes_on_where_it_was(cluster: Any, tmp_path: Path, ending: int, status: int) -> None:
     images = folder_of(tmp_path / "images", IMAGES, size=(90, 120))
     out = tmp_path / "out"
     running = begin(cluster, images, out)
     while not (parts := list(Results(out).folder.glob("*.jsonl"))):
         assert running.poll() is None, running.communicate()
         time.sleep(0.02)
-    running.kill()
-    running.wait()
+    running.send_signal(ending)
+    _, told = running.communicate(timeout=MINUTES)
+    assert running.returncode == status and "Traceback" not in told
     before = {path: path.stat().st_mtime_ns for path in parts}
     names = {path.name.partition("-")[2].removesuffix(".jsonl") for path in before}
     labels = {name: (out / f"{name}.labels.png").stat().st_mtime_ns for name in names if name != "broken"}
