@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from converters.escaping import json_text, markdown_cell, markdown_code
-from weights.records import METRICS, Licence, Release, Score
+from weights.records import METRICS, InputRecipe, Licence, Release
 
 from ..verification import Check
 from .records import CARD, CONFIG, GOLDEN, ONNX, WEIGHTS, PublishedNet
@@ -21,6 +21,21 @@ _ABOUT: Mapping[str, str] = {
     ONNX: "the net as ONNX, every blob under its Caffe name",
     GOLDEN: "an input and the outputs for it",
 }
+
+
+_CALLS: Mapping[str, tuple[str, ...]] = {
+    "image-segmentation": (
+        'seen = fcn_port.segment(net, "street.jpg")    # seen.labels, seen.share_of_classes()',
+        'seen.overlay().save("overlay.png")',
+    ),
+    "object-detection": (
+        'found = fcn_port.detect(net, "street.jpg")    # found[0].name, .score, .box',
+        'found.picture().save("boxes.png")',
+    ),
+    "image-classification": ('found = fcn_port.classify(net, "cat.jpg")    # found[0].name, .score; the best first',),
+    "": ('blobs = fcn_port.blobs(net, fcn_port.prepare(net, "street.jpg"))    # every blob by Caffe\'s name',),
+}
+"""How a net is used on a photograph, by its task."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +59,8 @@ def to_markdown(card: ModelCard) -> str:
     """The whole README.md."""
     parts = [*_front_matter(card), "", f"# {markdown_cell(card.net.name)}", "", _lead(card), ""]
     parts += [*_use(card), "", *_facts(card), "", *_verified(card), ""]
-    if card.release is not None and card.release.scores:
-        parts += [*_scores(card.release.scores), ""]
+    if card.release is not None:
+        parts += [*_scores(card.release)]
     return "\n".join([*parts, *_terms(card), ""])
 
 
@@ -73,27 +88,28 @@ def _licence(card: ModelCard) -> str | None:
 def _lead(card: ModelCard) -> str:
     known = f", weights of the release {markdown_code(card.release.name)}" if card.release is not None else ""
     size, tool = f"{card.net.parameters:,} parameters", markdown_cell(card.net.made_by)
-    return (
+    about = None if card.release is None else card.release.about
+    purpose = f"{markdown_cell(about.title)}: {markdown_cell(about.purpose)}\n\n" if about is not None else ""
+    said = (
         f"A Caffe net with {size}{known}, ported to PyTorch by {tool}: the same names, shapes and numbers as in Caffe."
     )
+    return f"{purpose}{said}"
 
 
 def _use(card: ModelCard) -> Iterator[str]:
-    what = {"image-segmentation": "segment", "object-detection": "detect"}.get(card.task or "")
     yield "## Use"
     yield ""
     yield "```python"
     yield "# pip install 'fcn-port[torch,hub]'"
     yield "import fcn_port"
     yield f'net = fcn_port.load("hf:{card.repository}")    # checked: digests, and the recorded pass'
-    if what == "segment" and card.net.preprocessing is not None:
-        yield 'seen = fcn_port.segment(net, "street.jpg")    # seen.labels, seen.share_of_classes()'
-        yield 'seen.overlay().save("overlay.png")'
-    elif what == "detect" and card.net.preprocessing is not None:
-        yield 'found = fcn_port.detect(net, "street.jpg")    # found[0].name, .score, .box'
-        yield 'found.picture().save("boxes.png")'
+    preprocessing = card.net.preprocessing
+    if preprocessing is None or len(preprocessing.inputs) != 1:
+        shapes = ", ".join(f"torch.zeros{shape}" for shape in card.net.inputs.values())
+        yield "import torch"
+        yield f"blobs = fcn_port.blobs(net, {shapes})    # every blob by Caffe's name"
     else:
-        yield f"blobs = fcn_port.blobs(net, {', '.join(['x'] * min(1, len(card.net.inputs)))})    # by Caffe's names"
+        yield from _CALLS.get(card.task or "", _CALLS[""])
     yield "```"
 
 
@@ -110,14 +126,29 @@ def _facts(card: ModelCard) -> Iterator[str]:
         for name, shape in blobs.items():
             yield f"| {kind} | {_code_cell(name)} {'x'.join(map(str, shape))}, {size} |"
     for each in net.preprocessing.inputs if net.preprocessing is not None else ():
-        order = "BGR" if each.channels == "bgr" else "channels as stored"
-        means = ", ".join(f"{value:g}" for value in each.mean)
-        made = f"{order}, 0 to 255, less {means}, times {each.scale:g}; never resized"
-        yield f"| {_code_cell(each.name)} is | {made} |"
+        yield f"| {_code_cell(each.name)} is | {_made(card, each)} |"
     for name, classes in net.classes.items():
         yield f"| classes of {_code_cell(name)} | {len(classes)}: {', '.join(map(markdown_cell, classes))} |"
     for name in (CONFIG, *net.files):
         yield f"| {_code_cell(name)} | {_ABOUT.get(name, 'weights of the ONNX file')} |"
+
+
+def _made(card: ModelCard, recipe: InputRecipe) -> str:
+    """The making of an input in words."""
+    log = "the natural logarithm of " if recipe.log else ""
+    order = "BGR" if recipe.channels == "bgr" else "channels as stored"
+    means = ", ".join(f"{value:g}" for value in recipe.mean)
+    size = "x".join(map(str, card.net.inputs.get(recipe.name, ())[2:]))
+    if recipe.resize:
+        sides = "the shorter side" if len(recipe.resize) == 1 else "the image"
+        sized = f"{sides} scaled to {'x'.join(map(str, recipe.resize))}, then {size} cut from the centre"
+    elif "im_info" in card.net.inputs:
+        sized = "scaled as its project does, which `fcn_port.detect` knows"
+    elif card.task in ("object-detection", "image-classification"):
+        sized = f"both sides scaled to {size}"
+    else:
+        sized = "never resized"
+    return f"{log}{order}, 0 to 255, less {means}, times {recipe.scale:g}; {sized}"
 
 
 def _code_cell(text: object) -> str:
@@ -142,16 +173,23 @@ def _verified(card: ModelCard) -> Iterator[str]:
     )
 
 
-def _scores(scores: Sequence[Score]) -> Iterator[str]:
-    yield "## Scores"
+def _scores(release: Release) -> Iterator[str]:
+    figures = () if release.about is None else release.about.figures
+    if not release.scores and not figures:
+        return
+    yield "## Published scores"
     yield ""
-    yield f"| | {' | '.join(METRICS.values())} | source |"
-    yield f"| --- |{' ---: |' * len(METRICS)} --- |"
-    for each in scores:
+    if release.scores:
+        yield f"| | {' | '.join(METRICS.values())} | source |"
+        yield f"| --- |{' ---: |' * len(METRICS)} --- |"
+    for each in release.scores:
         values = [getattr(each, name) for name in METRICS]
         cells = " | ".join("" if value is None else f"{value:.1f}" for value in values)
         title = " ".join(filter(None, (each.model, each.split, each.head)))
         yield f"| {markdown_cell(title)} | {cells} | {markdown_cell(each.source)} |"
+    for figure in figures:
+        yield f"* {markdown_cell(figure.metric)}: {figure.value:g} ({markdown_cell(figure.on)})"
+    yield ""
 
 
 def _terms(card: ModelCard) -> Iterator[str]:
@@ -163,6 +201,10 @@ def _terms(card: ModelCard) -> Iterator[str]:
         yield f"{markdown_cell(card.licence.note)} {markdown_cell(card.licence.url)}"
         yield ""
         yield markdown_cell(card.licence.attribution)
+    about = None if card.release is None else card.release.about
+    if about is not None and about.papers:
+        yield ""
+        yield f"Papers: {'; '.join(map(markdown_cell, about.papers))}."
     if card.net.source is not None:
         yield ""
         yield f"When you cite the weights, say which: SHA-256 {markdown_code(card.net.source.sha256)}."

@@ -27,7 +27,7 @@ from converters.formats import sniff
 from converters.net import NetSpec, Shape, infer_shapes
 from converters.safety import fresh_folder, make_folder, sha256_of, write_whole
 from weights.card import Card
-from weights.catalogue import bundled, init_nets, releases
+from weights.catalogue import bundled, famous, init_nets, releases
 from weights.catalogue import release as find_release
 from weights.records import Licence, Release
 
@@ -38,6 +38,7 @@ from ..loading import is_release, load
 from ..nets import Net
 from ..onnx_export import export_onnx
 from ..porting import fetch_release
+from ..predict.meaning import names_images, outputs_of
 from ..recording import GOLDEN_TOLERANCE
 from ..verification import Check, verify
 from .folder import check_pair, checked_folder
@@ -132,7 +133,8 @@ def _given(what: str | os.PathLike[str], prototxt: str | os.PathLike[str] | None
         release = find_release(os.fspath(what))
         return _Given(fetch_release(release.name).path, release, net, card, release.name)
     path = Path(what)
-    known = {each.file: each for each in (*releases().values(), *init_nets().values(), *bundled().values())}
+    every = (releases(), init_nets(), bundled(), famous())
+    known = {each.file: each for catalogue in every for each in catalogue.values()}
     file, digest = path.name, None
     if sniff.sniff_file(path) == sniff.SAFETENSORS:
         metadata = read_metadata(path)
@@ -259,6 +261,11 @@ def _task(net: Net) -> str | None:
         return "object-detection"
     with torch.no_grad():
         shapes = infer_shapes(net.spec)
+    outputs = outputs_of(net)
+    if names_images(net):
+        return "image-classification"
+    if {each.kind for each in outputs.expected.values()} <= {"map"}:
+        return None
     image = next((shape for shape in net.inputs.values() if len(shape) == 4), None)
     labels = [shapes[name] for name in net.outputs if len(shapes.get(name, ())) == 4]
     return "image-segmentation" if image is not None and any(each[2:] == image[2:] for each in labels) else None

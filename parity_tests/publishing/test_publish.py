@@ -15,13 +15,25 @@ import pytest
 import torch
 
 import fcn_port
-from converters import CaffeFormatError
+from converters import CaffeFormatError, from_state_dict
 from converters.errors import MismatchError
+from converters.formats import write_caffemodel
 from fcn_port.cli import run
+from fcn_port.nets.net import as_net
 from fcn_port.publishing import publish, writing
-from parity_tests.serving.nets import largest_channel, png_of, stripes, write_largest_channel
+from parity_tests.detection.nets import ssd
+from parity_tests.serving.nets import (
+    largest_channel,
+    of_values,
+    of_whole_images,
+    png_of,
+    stripes,
+    write_largest_channel,
+)
 from parity_tests.test_architecture import ROOT
 from parity_tests.verbs import SAMPLE
+from weights.card import Card
+from weights.records import Preprocessing
 
 HOSTILE = "](javascript:alert(1)) | <script>`x`\n# y"
 
@@ -87,6 +99,34 @@ def test_the_card_says_where_from_and_what_was_verified_and_harms_nobody(publish
     assert "<script>" not in body and not re.search(r"(?<!\\)\]\(", body) and "\n# y" not in body
     rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in body.splitlines() if line.startswith("| ")]
     assert {len(row) for row in rows} == {2}, "no bar in a name makes another cell"
+
+
+def test_every_card_s_lines_run_and_say_how_an_image_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One net of each task, the lines as they stand, but for the address and the photograph."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("street.jpg", "cat.jpg"):
+        (tmp_path / name).write_bytes(png_of(stripes()))
+    resized = replace(of_whole_images().card.preprocessing.inputs[0], resize=(20,))  # type: ignore[union-attr]
+    cropped = replace(of_whole_images().card, preprocessing=Preprocessing((resized,)))
+    nets = {
+        "image-segmentation": (largest_channel(), None, "; never resized"),
+        "image-classification": (of_whole_images(), cropped, "; the shorter side scaled to 20, then 16x16 cut from"),
+        "object-detection": (as_net(ssd()), None, "; both sides scaled to 32x32"),
+        "": (of_values(), None, "; never resized"),
+        "untold": (largest_channel(), Card(), ""),
+    }
+    for task, (net, card, made) in nets.items():
+        folder = tmp_path / f"net-{task}"
+        write_caffemodel(from_state_dict(net.state_dict(), net.spec), tmp_path / "x.caffemodel")
+        publish(
+            tmp_path / "x.caffemodel", folder, card=card or net.card, licence="MIT", repository="me/net", onnx=False
+        )
+        text = (folder / "README.md").read_text()
+        assert (f"pipeline_tag: {task}\n" in text) is ("-" in task) and made in text
+        (code,) = re.findall(r"(?s)```python\n(.*?)```", text)
+        found: dict[str, object] = {}
+        exec(code.replace("hf:me/net", str(folder)), found)
+        assert found.keys() & {"seen", "found", "blobs"}
 
 
 def flip(path: Path) -> None:
