@@ -28,7 +28,7 @@ from parity_tests.data.test_data_fetching import packed
 from parity_tests.fetching import published
 from parity_tests.forks import Done, Forks
 from parity_tests.http_server import Served, serving, slow
-from parity_tests.verbs import SAMPLE, argv_of, make_inputs
+from parity_tests.verbs import PICTURE, SAMPLE, argv_of, make_inputs
 
 KILLED = -9
 UNFINISHED = (".part", ".part.json", ".lock", ".unpacking", ".pruned", ".drawing")
@@ -71,6 +71,12 @@ def jobs(inputs: Path, out: Path) -> list[Job]:
         Job("data --fetch", ["data", "voc2011", "--fetch", "--root", str(out / "data")]),
         job("surgery"),
         job("report"),
+        job("publish"),
+        job("edges"),
+        job("fcn-score"),
+        Job("predict --blobs", [*argv_of("predict", inputs, out), "--blobs", "score"]),
+        Job("view", ["view", SAMPLE, "-o", str(out / "view.json")]),
+        Job("diff --pictures", ["diff", "sample", "sample", "--pictures", str(out / "diff"), "--image", PICTURE]),
     ]
 
 
