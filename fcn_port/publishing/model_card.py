@@ -35,7 +35,7 @@ _CALLS: Mapping[str, tuple[str, ...]] = {
     "image-classification": ('found = fcn_port.classify(net, "cat.jpg")    # found[0].name, .score; the best first',),
     "": ('blobs = fcn_port.blobs(net, fcn_port.prepare(net, "street.jpg"))    # every blob by Caffe\'s name',),
 }
-"""How a net is used on a photograph, by its task."""
+"""The lines that use a net on a photograph, by its task."""
 
 
 @dataclass(frozen=True)
