@@ -19,6 +19,7 @@ from .cancelling import ProgressCallback
 from .errors import CaffeFormatError, MismatchError
 from .execution.state_dict import Coverage, Entry, cover, to_arrays
 from .export.safetensors import header_bytes, write_safetensors
+from .export.sink import sink_for_pytorch
 from .formats.caffemodel import read_caffemodel
 from .formats.model import CaffeModel, is_left_out
 from .formats.prototxt import format_prototxt, read_prototxt
@@ -166,7 +167,8 @@ def _write_pytorch(file: BinaryIO, arrays: Mapping[str, np.ndarray], watch: Call
     state = {key: torch.from_numpy(np.array(array)) for key, array in arrays.items()}
     for key, tensor in state.items():
         watch(key, tensor.numpy())
-    torch.save(state, file)
+    with sink_for_pytorch(file) as sink:
+        torch.save(state, sink)
 
 
 def _version_of(path: Path) -> tuple[int, int]:

@@ -26,6 +26,8 @@ from .recording import GOLDEN_TOLERANCE, error_of, read_recording, run_recorded
 
 AWKWARD_SIZES = (101, 133), (64, 64)
 """Of images (h, w): odd ones, at which poolings round up, and one below the padding."""
+NAMED = 4
+"""Blobs that differ which are named."""
 OPENCV_TOLERANCE = 2e-5
 """OpenCV reads the same files with code of its own; 1e-6 is usual without Winograd."""
 
@@ -98,7 +100,8 @@ def _check_blobs(weights: Path, model: CaffeModel, coverage: Coverage, step: Cal
         problems += [] if key not in found else [str(d) for d in diff_arrays(key, found[key], blob)]
         step()
     if problems:
-        return Check("blobs", False, "; ".join(sorted(problems)))
+        first, more = sorted(problems)[:NAMED], len(problems) - NAMED
+        return Check("blobs", False, "; ".join(first) + (f"; and {more} more, which `fcn-port diff` has" * (more > 0)))
     return Check("blobs", True, f"{len(expected)} blobs, {sum(a.size for a in expected.values()):,} values, all equal")
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
 from .checking import Run, run_module
+from .sink import sink_for_pytorch
 from .tracing import traced
 
 if TYPE_CHECKING:
@@ -32,45 +32,9 @@ def write_torch_export(
     import torch
 
     program = traced(net, example, any_size=any_size)
-    with Path(path).open("wb") as file, warnings.catch_warnings():
+    with Path(path).open("wb") as file, sink_for_pytorch(file) as sink, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        sink = _Sink(file)
-        torch.export.save(program, cast("IO[bytes]", sink), extra_files=dict(metadata))
-        if sink.error is not None:
-            raise sink.error
-
-
-class _Sink(io.RawIOBase):
-    """A file that keeps its first error to itself: where a write fails, PyTorch's writer ends the whole process."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        """Write, unless a write has failed."""
-        try:
-            if self.error is None:
-                self._file.write(data)
-        except OSError as error:
-            self.error = error
-        return memoryview(data).nbytes
-
-    def writable(self) -> bool:
-        """As PyTorch asks."""
-        return True
-
-    def seekable(self) -> bool:
-        """As PyTorch asks."""
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move in the file; called where a program is written as a plain zip (before PyTorch 2.8)."""
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        """As `seek`."""
-        return self._file.tell()
+        torch.export.save(program, sink, extra_files=dict(metadata))
 
 
 def run_torch_export(path: str | os.PathLike[str], *, outputs: Sequence[str]) -> Run:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from converters.conversion import ConversionReport, convert
+from converters.conversion import PYTORCH, ConversionReport, convert
 from converters.errors import CaffeFormatError
 from converters.formats import read_caffemodel, read_prototxt
 from converters.net import NetSpec, derive_crops, infer_shapes
@@ -21,6 +21,7 @@ from .output import bar, echo, echo_lines, human_bytes, json_option, note, size_
 from .registering import register_option
 from .sources import read_net
 
+_WRITTEN = ("", ".safetensors", *PYTORCH)
 _EXPORTED = (".onnx", ".caffemodel", ".prototxt", ".pt2", ".py", ".h5")
 _SHOWN = 8
 """The number of layers to name that the net does not have; --json names all."""
@@ -51,10 +52,10 @@ def command(
     A release is fetched and verified first, and goes to the folder for weights; a file goes beside itself. The report
     accounts for every blob. Exit status 1 if the weights are converted, and yet no net can be made of them.
     """
-    if out is not None and Path(out).suffix.lower() in _EXPORTED:
-        raise click.UsageError(
-            f"{Path(out).name}: convert writes .safetensors or .pth; other formats are `fcn-port export`'s"
-        )
+    ending = "" if out is None else Path(out).suffix.lower()
+    if ending not in _WRITTEN:
+        problem = f"{out}: convert writes .safetensors, .pth or .pt"
+        raise click.UsageError(f"{problem}; other formats are `fcn-port export`'s" if ending in _EXPORTED else problem)
     if not looks_like_a_name(what):
         if from_file is not None:
             raise click.UsageError("--from-file goes with the name of a release")

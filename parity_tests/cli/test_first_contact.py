@@ -71,8 +71,9 @@ def test_convert_writes_what_the_ending_says(tmp_path: Path, capsys: pytest.Capt
     expected = load_file(tmp_path / "x.safetensors")
     assert state.keys() == expected.keys() and all(torch.equal(state[key], value) for key, value in expected.items())
     capsys.readouterr()
-    assert run(["convert", SAMPLE, "-o", str(tmp_path / "x.onnx")]) == 2
-    assert "fcn-port export" in capsys.readouterr().err and not (tmp_path / "x.onnx").exists()
+    for name, said in (("x.onnx", "fcn-port export"), ("x.npz", "convert writes .safetensors, .pth or .pt")):
+        assert run(["convert", SAMPLE, "-o", str(tmp_path / name)]) == 2
+        assert said in capsys.readouterr().err and not (tmp_path / name).exists()
 
 
 def test_diff_takes_names_and_converted_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

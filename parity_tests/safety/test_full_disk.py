@@ -35,6 +35,8 @@ LATER_FILE = {
     ("export", "hdf5"): (1500, "net.h5"),
     ("export", "python"): (1500, "net.py"),
     ("export", "safetensors"): (1500, "net.safetensors"),
+    ("export", "onnx"): (1500, "net.onnx"),
+    ("convert", "pth"): (1500, "net.pth"),
 }
 
 
@@ -75,6 +77,8 @@ def test_the_other_files(verb: str, what: str, inputs: Path, forks: Forks, tmp_p
     argv = argv_of(verb, inputs, tmp_path)
     if verb == "export":
         argv[argv.index("caffe") :] = [what, "-o", str(tmp_path / name)]
+    elif verb == "convert":
+        argv[-1] = str(tmp_path / name)
     elif verb == "evaluate":
         at = argv.index("--save-labels")
         del argv[at : at + 2]
