@@ -12,21 +12,19 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
-from ..net.reach import EVERYTHING, Reach
-from .base import Layer, as_image, refuse, register_layer
+from .base import as_image, refuse, register_layer
 from .fork import fork_message
-from .meanfield import MOST_ITERATIONS, Lattice, lattice
+from .lattice import MOST_ITERATIONS, DenseField, Lattice, lattice, norm_of, places_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
-    from ..net.onnx_form import OnnxLayer
 
 
 @register_layer("DenseCRF")
 @dataclass(frozen=True)
-class DenseCRF(Layer):
+class DenseCRF(DenseField):
     """Mean field: bottoms the scores (n, c, h, w), each image's true (h, w) as (n, 2, 1, 1), and images (n, 3, h, w).
 
     The top is the probabilities, or with `output_probability: false` their logarithms; what lies beyond an image's true
@@ -40,7 +38,6 @@ class DenseCRF(Layer):
     probability: bool
 
     bottom_count: ClassVar[tuple[int, float]] = (2, 3)
-    top_count: ClassVar[tuple[int, float]] = (1, 1)
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> DenseCRF:
@@ -74,12 +71,6 @@ class DenseCRF(Layer):
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         return self.iterations * prod(tops[0]) * (3 * len(self.spatial) + 6 * len(self.bilateral))
 
-    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
-        return EVERYTHING
-
-    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
-        return (bottoms[0],)
-
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
@@ -103,8 +94,7 @@ class DenseCRF(Layer):
         c, h, w = scores.shape
         start = scores.reshape(c, -1).t()
         filters = self._filters(h, w, image, scores)
-        ones = start.new_ones(h * w, 1)
-        norms = [weight / (each.filter(ones) + 1e-20) for weight, each in filters]
+        norms = [weight * norm_of(each, h * w, start) for weight, each in filters]
         likely = start.softmax(1)
         for _ in range(self.iterations):
             after = start
@@ -118,17 +108,10 @@ class DenseCRF(Layer):
     def _filters(self, h: int, w: int, image: Tensor | None, like: Tensor) -> list[tuple[float, Lattice]]:
         import torch
 
-        y, x = torch.meshgrid(torch.arange(h, device=like.device), torch.arange(w, device=like.device), indexing="ij")
-        places = torch.stack([x.flatten(), y.flatten()], 1).to(torch.float32)
+        places = places_of(h, w, like)
         found = [(weight, lattice(places / deviation)) for weight, deviation in self.spatial]
         if image is not None:
             colours = image.flatten(1).t().to(torch.float32)
             for weight, deviation, of_colours in self.bilateral:
                 found.append((weight, lattice(torch.cat([places / deviation, colours / of_colours], 1))))
         return found
-
-    def to_onnx(self, out: OnnxLayer) -> None:
-        raise out.refuse(
-            "DenseCRF looks up the vertices of a permutohedral lattice, for which ONNX has no operator",
-            hint="end the net before it with --outputs, and run the CRF in your program or with CaffeNet",
-        )

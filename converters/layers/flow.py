@@ -1,8 +1,7 @@
-"""Layers of FlowNet, DispNet and FlowNet 2: warping by a flow, resampling, the norm of channels.
+"""Layers of FlowNet, DispNet and FlowNet 2 beside those of warp.py: resampling, the norm of channels.
 
 Source: the layers of lmb-freiburg's FlowNet 2 as synopsys-caffe (github.com/foss-for-synopsys-dwc-arc-processors) has
-them: flow_warp_layer.cpp, resample_layer.cpp, downsample_layer.cu,
-channel_norm_layer.cpp, data_augmentation_layer.cu.
+them: resample_layer.cpp, downsample_layer.cu, channel_norm_layer.cpp, data_augmentation_layer.cu.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ..net.onnx_form import FLOAT
 from ..net.python_form import Form
 from ..net.reach import EVERYTHING, NOTHING, PIXEL, Reach
 from .base import LARGEST, Layer, OneToOne, Pair, as_image, refuse, register_layer
@@ -26,95 +24,6 @@ if TYPE_CHECKING:
     from ..net.layer import LayerSpec, Shape
     from ..net.onnx_form import OnnxLayer
     from ..net.python_form import Site
-
-
-BOOL = 9
-"""The element type of ONNX's truth values (TensorProto.DataType)."""
-
-
-@register_layer("FlowWarp")
-@dataclass(frozen=True)
-class FlowWarp(Layer):
-    """The image read, bilinearly, at each place plus its flow (x, y); `fill` (0 or NaN) where that lies outside."""
-
-    fill: float
-
-    bottom_count: ClassVar[tuple[int, float]] = (2, 2)
-    top_count: ClassVar[tuple[int, float]] = (1, 1)
-
-    @classmethod
-    def parse(cls, spec: LayerSpec) -> FlowWarp:
-        kind = fork_message(spec, "flow_warp_param").word("fill_value", "ZERO")
-        if kind not in ("ZERO", "NOT_A_NUMBER", "1", "2"):
-            raise refuse(spec, f"fill_value is {kind}; expected ZERO or NOT_A_NUMBER")
-        return cls(0.0 if kind in ("ZERO", "1") else float("nan"))
-
-    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
-        n, _, h, w = as_image(bottoms[0])
-        if bottoms[1] != (n, 2, h, w):
-            raise ValueError(f"the flow must be ({n}, 2, {h}, {w})")
-        return (bottoms[0],)
-
-    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
-        return PIXEL if bottom else EVERYTHING
-
-    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
-        return (bottoms[0],)
-
-    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
-        return 4 * prod(tops[0])
-
-    def forward(
-        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
-    ) -> tuple[Tensor, ...]:
-        import torch
-
-        image, flow = bottoms
-        h, w = image.shape[2:]
-        x = torch.arange(w, device=image.device, dtype=image.dtype) + flow[:, 0]
-        y = torch.arange(h, device=image.device, dtype=image.dtype)[:, None] + flow[:, 1]
-        inside = (x >= 0) & (y >= 0) & (x < w) & (y < h)
-        x, y = (torch.where(inside, place, 0) for place in (x, y))
-        left, top = x.floor().long(), y.floor().long()
-        right, bottom = (left + 1).clamp(max=w - 1), (top + 1).clamp(max=h - 1)
-        alpha, beta = (x - left)[:, None], (y - top)[:, None]
-        flat = image.flatten(2)
-
-        def at(row: Tensor, column: Tensor) -> Tensor:
-            places = (row * w + column).flatten(1)[:, None].expand(-1, image.shape[1], -1)
-            found: Tensor = flat.gather(2, places).unflatten(2, (h, w))
-            return found
-
-        above = (1 - alpha) * at(top, left) + alpha * at(top, right)
-        below = (1 - alpha) * at(bottom, left) + alpha * at(bottom, right)
-        return (torch.where(inside[:, None], (1 - beta) * above + beta * below, self.fill),)
-
-    def to_onnx(self, out: OnnxLayer) -> None:
-        """GridSample, whose corners are the outer pixels, and `fill` where the place is outside."""
-        image, flow = out.bottoms
-        size = out.size(image, (2, 3)).known
-        if size is None or min(size) < 2 or out.opset < 16:
-            raise out.refuse(
-                "FlowWarp of free sizes, of a side of one pixel, or below opset 16", hint="give --size HxW"
-            )
-        h, w = size
-        grid = np.stack(np.meshgrid(np.arange(w), np.arange(h)))[None].astype(np.float32)
-        place = out.node("Add", [flow, out.constant("pixels", grid)], part="place")
-        most = out.constant("most", np.array([w, h], np.float32).reshape(1, 2, 1, 1))
-        zero = out.constant("zero", np.float32(0))
-        within = [
-            out.node("GreaterOrEqual", [place, zero], part="begins"),
-            out.node("Less", [place, most], part="ends"),
-        ]
-        both = out.node("Cast", [out.node("And", within, part="within")], part="counts", to=FLOAT)
-        inside = out.node("Cast", [out.reduce("ReduceMin", both, (1,), part="all")], part="inside", to=BOOL)
-        half = out.constant("half", np.array([2 / (w - 1), 2 / (h - 1)], np.float32).reshape(1, 2, 1, 1))
-        scaled = out.node("Mul", [place, half], part="scaled")
-        unit = out.node("Sub", [scaled, out.constant("one", np.float32(1))], part="unit")
-        last = out.node("Transpose", [unit], part="grid", perm=[0, 2, 3, 1])
-        mode = {"mode": "linear" if out.opset >= 20 else "bilinear", "padding_mode": "border", "align_corners": 1}
-        read = out.node("GridSample", [image, last], part="read", **mode)
-        out.top("Where", [inside, read, out.constant("fill", np.float32(self.fill))])
 
 
 @dataclass(frozen=True)

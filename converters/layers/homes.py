@@ -59,7 +59,7 @@ HOMES: Mapping[str, str] = {
     "Filter": "batch",
     "Flatten": "reshape",
     "Flip": "sequence",
-    "FlowWarp": "flow",
+    "FlowWarp": "warp",
     "FrcnnOutput": "cascade",
     "FrcnnProposal": "proposal",
     "GRN": "sequence",

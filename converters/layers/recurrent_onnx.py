@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..net.onnx_form import FLOAT, Operand
+from ..net.onnx_form import BOOL, FLOAT, Operand
 
 if TYPE_CHECKING:
     from ..net.onnx_form import OnnxLayer, OnnxValue
 
-BOOL = 9
-"""The element type of ONNX's truth values (TensorProto.DataType)."""
 MOST_STEPS = 512
 """Of a sequence in a model: each is a dozen nodes."""
 

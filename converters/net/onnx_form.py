@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-FLOAT, INT64 = 1, 7
+FLOAT, INT64, BOOL = 1, 7, 9
 """Element types of ONNX (TensorProto.DataType), as `to` of Cast takes them."""
 
 OPENCV = ("opencv5", "opencv4")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from converters import NetError
-from converters.layers.meanfield import lattice
+from converters.layers.lattice import lattice
 from parity_tests.layers.test_layers import make, run, values
 
 F = np.float32
