@@ -1,7 +1,7 @@
 """Warping: an image read, bilinearly, at places that another bottom says, and each pixel's own place.
 
-Source: twhui/LiteFlowNet, src/caffe/layers/warp_layer.cpp and grid_layer.cpp; lmb-freiburg's FlowNet 2, whose layers synopsys-caffe
-(github.com/foss-for-synopsys-dwc-arc-processors) has, flow_warp_layer.cpp.
+Source: twhui/LiteFlowNet, src/caffe/layers/warp_layer.cpp and grid_layer.cpp; lmb-freiburg's FlowNet 2, whose layers
+synopsys-caffe (github.com/foss-for-synopsys-dwc-arc-processors) has, flow_warp_layer.cpp.
 """
 
 from __future__ import annotations
