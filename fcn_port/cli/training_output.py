@@ -14,6 +14,7 @@ from ..training.events import Begun, Event, Improved, Report, Saved, Tested, Upd
 from ..training.feed import Feed
 from ..training.initial import Beginning
 from ..training.logs import Curves, JsonLines, TensorBoard
+from ..training.losses import FocalLoss, Loss
 from ..training.prepare import Prepared
 from ..training.source import TrainingSource
 from ..training.translation import equal_memory
@@ -123,6 +124,8 @@ def _learning(prepared: Prepared, source: TrainingSource) -> Iterator[str]:
     images = f"{gathering.images} images an update ({gathering.batch_size} x {gathering.iter_size})"
     yield f"{spec.type}, momentum {spec.momentum:g}, weight decay {spec.weight_decay:g}; fixed: {_names(fixed)}"
     yield f"{images if gathering.images > 1 else '1 image an update'}, loss divided by {gathering.normalization}"
+    if told := [said for loss in prepared.task.losses if (said := _loss(loss))]:
+        yield "; ".join(told)
     if rate.reason:
         memory = equal_memory(spec.momentum, source.gathering, gathering)
         yield f"learning rate {rate.rate:.4g}, translated from {rate.source:g}: {rate.reason}"
@@ -130,6 +133,17 @@ def _learning(prepared: Prepared, source: TrainingSource) -> Iterator[str]:
             yield f"  momentum stays at {spec.momentum:g}; {memory:.4g} would remember as many images as before"
     else:
         yield f"learning rate {rate.rate:g} ({spec.lr_policy})"
+
+
+def _loss(loss: Loss) -> str:
+    """A loss in words, "" for SoftmaxWithLoss without weights."""
+    weights = getattr(loss, "class_weights", ())
+    parts = [f"class weights {', '.join(f'{value:.4g}' for value in weights[:30])}"] if weights else []
+    parts += ["weighed by the counts of labels"] if getattr(loss, "by_label_counts", False) else []
+    parts += ["both sides balanced"] if getattr(loss, "balanced", False) else []
+    parts += [f"gamma {loss.gamma:g}"] if isinstance(loss, FocalLoss) else []
+    kind = type(loss).__name__
+    return ", ".join([f"{loss.name}: {kind}", *parts]) if parts or kind != "SoftmaxWithLoss" else ""
 
 
 def _names(names: tuple[str, ...]) -> str:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
+from ..predict.image_lists import ENDINGS, row_of
 from .errors import DataError
 from .images import read_bands
 from .lists import read_lines
 from .records import Files
-
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".npy")
-"""Of images and label maps, in small letters: Pillow's formats of `pictures.FORMATS`, and arrays."""
-_SPACED = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, ENDINGS))}))(?:\s+(.*))?$", re.IGNORECASE)
-"""A file's name, and what comes after it and spaces."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +81,7 @@ def read_pairs(path: Path, *, roots: tuple[Path, ...]) -> dict[str, ListedPair]:
     `roots` or from the list's folder; one that is another machine's (`/SegNet/CamVid/train/0001.png`) loses its first
     folders until it is found here. The id is the image's name without its ending or, where two share it, with folders.
     """
-    rows = [_row(line) for line in read_lines(path)]
+    rows = [row_of(line) for line in read_lines(path)]
     pairs = []
     for number, row in enumerate(rows, start=1):
         if not row:
@@ -102,7 +97,7 @@ def read_pairs(path: Path, *, roots: tuple[Path, ...]) -> dict[str, ListedPair]:
 
 def ids_of_files(path: Path) -> tuple[str, ...]:
     """The ids in a list of files or pairs whose folders are known: the first file's name, without folder and ending."""
-    rows = [row for line in read_lines(path) if (row := _row(line))]
+    rows = [row for line in read_lines(path) if (row := row_of(line))]
     ids = tuple(PurePosixPath(row[0].replace("\\", "/")).stem for row in rows)
     twice = next((id_ for id_, count in Counter(ids).items() if count > 1), None)
     if twice is not None or any(not id_ or id_.startswith(".") or "\0" in id_ for id_ in ids):
@@ -112,19 +107,8 @@ def ids_of_files(path: Path) -> tuple[str, ...]:
 
 def names_files(path: Path) -> bool:
     """True for a list whose first line names a file, by its ending or folder, and not an id."""
-    first = next((row for line in read_lines(path) if (row := _row(line))), ())
+    first = next((row for line in read_lines(path) if (row := row_of(line))), ())
     return bool(first) and _is_file_name(first[0])
-
-
-def _row(line: str) -> tuple[str, ...]:
-    """The columns of a line."""
-    text = line.strip()
-    for mark in ("\t", ";", ","):
-        if mark in text:
-            return tuple(part.strip().strip('"') for part in text.split(mark))
-    if found := _SPACED.match(text):  # names may have spaces, which end no name before its ending
-        return tuple(part for part in found.groups() if part)
-    return tuple(text.split())
 
 
 def _is_file_name(text: str) -> bool:

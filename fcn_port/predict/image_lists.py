@@ -14,6 +14,10 @@ from PIL import Image
 
 from converters.safety import read_lines
 
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".npy")
+"""Of images and label maps, in small letters: Pillow's formats of `pictures.FORMATS`, and arrays."""
+_SPACED = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, ENDINGS))}))(?:\s+(.*))?$", re.IGNORECASE)
+"""A file's name, and what comes after it and spaces."""
 OUTPUTS = (".labels.png", ".overlay.png", ".scores.npz")
 """The endings of an image's results; such files are not taken for images of a folder."""
 DETECTIONS = (".detections.png", ".detections.json")
@@ -48,10 +52,11 @@ def gather(given: Sequence[Path]) -> tuple[ImageSource, ...]:
 
     A folder stands for all images below it, in the order of their names, numbers as numbers, so that frames of a video
     follow each other; links to folders are not followed. A `.txt` file is a list with a path on each line, seen from
-    the list's own folder. The name of an image keeps its folders: below the folder that was given, or below what all
-    paths of a list share. Where several were given, each folder's name comes first. Images whose names differ only in
-    their ending keep it, so that no two write the same file. FileNotFoundError where nothing is; ValueError where
-    two images would still have one name, or where there is no image.
+    the list's own folder; of a list of pairs the first of each is an image. The name of an image keeps its folders:
+    below the folder that was given, or below what all paths of a list share. Where several were given, each folder's
+    name comes first. Images whose names differ only in their ending keep it, so that no two write the same file.
+    FileNotFoundError where nothing is; ValueError where two images would still have one name, or where there is no
+    image.
     """
     found: dict[Path, Path] = {}
     for each in given:
@@ -105,7 +110,28 @@ def _below(folder: Path) -> Iterator[Path]:
 
 def _listed(path: Path) -> list[Path]:
     lines = (line.strip() for line in read_lines(path, errors="surrogateescape"))
-    return [_absolute(path.parent / line) for line in lines if line]
+    return [_absolute(_located(path.parent, line)) for line in lines if line]
+
+
+def _located(folder: Path, line: str) -> Path:
+    """The image of a line: the file that the whole line names, else its first column, also with Windows' slashes."""
+    whole = folder / line
+    if whole.exists():
+        return whole
+    first = folder / row_of(line)[0]
+    turned = Path(str(first).replace("\\", "/"))
+    return turned if not first.exists() and turned.exists() else first
+
+
+def row_of(line: str) -> tuple[str, ...]:
+    """The columns of a line of a list: parted by a tab, a semicolon, a comma or, where there is none, by spaces."""
+    text = line.strip()
+    for mark in ("\t", ";", ","):
+        if mark in text:
+            return tuple(part.strip().strip('"') for part in text.split(mark))
+    if found := _SPACED.match(text):  # names may have spaces, which end no name before its ending
+        return tuple(part for part in found.groups() if part)
+    return tuple(text.split())
 
 
 def _absolute(path: Path) -> Path:

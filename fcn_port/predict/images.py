@@ -24,6 +24,10 @@ _STRIP_ROWS = 256
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 
 
+class StoredValues(np.ndarray):
+    """An image (h, w, c) with values as a data set stores them: HDF5 files and databases hold not only bytes."""
+
+
 def read_image(image: ImageLike, *, frame: int = 0, kind: str = "color") -> np.ndarray:
     """An image as (h, w, 3) uint8 RGB, as a viewer would show it, or of `kind` "bands" with every channel it holds.
 
@@ -34,7 +38,8 @@ def read_image(image: ImageLike, *, frame: int = 0, kind: str = "color") -> np.n
     """
     bands = kind == "bands"
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or (image.shape[2] != 3 and not bands):
+        bytes_wanted = not isinstance(image, StoredValues)
+        if (bytes_wanted and image.dtype != np.uint8) or image.ndim != 3 or (image.shape[2] != 3 and not bands):
             raise ImageError(f"an array of {image.dtype} {image.shape}; expected {_EXPECTED[bands]}")
         return image
     if isinstance(image, Image.Image):
@@ -52,7 +57,7 @@ def read_image(image: ImageLike, *, frame: int = 0, kind: str = "color") -> np.n
 def read_source(source: ImageSource, *, kind: str = "color") -> np.ndarray:
     """The pixels of a source, as `read_image` gives them; of a data set's image as that has them."""
     if source.stored is not None:
-        return read_image(source.stored(kind), kind=kind)
+        return source.stored(kind).view(StoredValues)
     return read_image(source.path, frame=source.frame or 0, kind=kind)
 
 
@@ -60,7 +65,17 @@ _EXPECTED = {False: "(h, w, 3) uint8 RGB", True: "(h, w, channels) uint8"}
 
 
 def rgb_of(pixels: np.ndarray) -> np.ndarray:
-    """An image of any channels (h, w, c) as (h, w, 3) to look at: its first three, or its first one as grey."""
+    """An image of any channels (h, w, c) as (h, w, 3) uint8 to look at: its first three, or its first one as grey.
+
+    Values that are no bytes, which HDF5 files and databases may hold, are taken as 0 to 255 or, where they are not
+    between these, stretched to that.
+    """
+    if pixels.dtype != np.uint8:
+        values = np.nan_to_num(pixels.astype(np.float64))
+        least, largest = float(values.min(initial=0)), float(values.max(initial=0))
+        if least < 0 or largest > 255:
+            values = (values - least) * (255 / max(largest - least, 1e-12))
+        pixels = values.round().astype(np.uint8)
     planes = pixels[:, :, :3] if pixels.shape[2] > 2 else np.repeat(pixels[:, :, :1], 3, axis=2)
     return np.ascontiguousarray(planes)
 

@@ -160,6 +160,14 @@ def test_lists_keep_what_their_paths_do_not_share(tmp_path: Path) -> None:
     touch(tmp_path, "data/x/1.png", "data/y/1.png", "lists/here")
     (tmp_path / "lists" / "all.txt").write_text("../data/x/1.png\r\n../data/y/1.png\r\n../data/x/../x/1.png\n")
     assert names(tmp_path / "lists" / "all.txt") == ["x/1", "y/1"]
+
+
+def test_lists_of_pairs_name_images_first_and_windows_slashes_are_found(tmp_path: Path) -> None:
+    """What data sets take in a list, `predict` takes, too; a name with a comma or spaces that is there is that file."""
+    touch(tmp_path, "im/a b.jpg", "im/c,d.png", "im/e.JPG")
+    lines = "im/a b.jpg\tmasks/a.png\r\nim/c,d.png\r\nim\\e.JPG masks\\e.png\r\nim/gone.jpg;m.png\r\n"
+    (tmp_path / "pairs.txt").write_bytes(b"\xef\xbb\xbf" + lines.encode())
+    assert names(tmp_path / "pairs.txt") == ["a b", "c,d", "e", "gone"]
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(ValueError, match="no image in"):
         gather([tmp_path / "empty.txt"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -42,6 +43,22 @@ def described(root: Path, channels: int = 3) -> Path:
     extra = 'channels = "all"\n' if channels == 4 else ""
     (root / "dataset.toml").write_text(f'classes = ["ground", "wall"]\nmean = [9]\n{extra}')
     return root
+
+
+def test_values_that_are_no_bytes_are_segmented_as_they_are_scored(tmp_path: Path) -> None:
+    """HDF5Data's floats, below 0 and above 255, too; `predict` refused what `evaluate` took."""
+    draw = np.random.default_rng(1)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["data"] = draw.normal(100, 200, (2, 3, 8, 9)).astype(np.float32)
+        file["label"] = draw.integers(0, 2, (2, 1, 8, 9)).astype(np.float32)
+    (tmp_path / "dataset.toml").write_text('images = "a.h5"\nlabels = "a.h5"\nclasses = ["ground", "wall"]\n')
+    weights, data = net_of(tmp_path / "net.safetensors", 3), ["--data", str(tmp_path)]
+    assert run(["predict", weights, *data, "-o", str(tmp_path / "seen")]) == 0
+    assert run(["evaluate", weights, *data, "--no-cache", "--save-labels", str(tmp_path / "scored")]) == 0
+    for name in ("a-000000", "a-000001"):
+        seen = np.asarray(Image.open(tmp_path / "seen" / f"{name}.labels.png"))
+        assert np.array_equal(seen, np.asarray(Image.open(tmp_path / "scored" / f"{name}.png")))
+        assert len(np.unique(seen)) == 2 and (tmp_path / "seen" / f"{name}.overlay.png").is_file()
 
 
 @pytest.mark.parametrize("channels", [3, 4])
