@@ -44,7 +44,7 @@ SPREAD = 50.0
 """The standard deviation of noise that stands for an image without its mean."""
 
 TRIALS = 3
-"""Sizes at which a model is run in each program, on noise and on zeros."""
+"""Sizes at which a model is run in each program, on noise and on zeros; of several images, where it takes them, too."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,10 @@ def check_in_target(
 ) -> tuple[Checked, ...]:
     """Run a written model in every program of `target`, or in `programs`; raises TargetError where one is wrong.
 
-    `rebuild` makes the graph anew, to find the first blob that differs. `shapes` are those of the inputs, of which the
-    first three are tried, each with seeded noise of a `spread` and with zeros.
+    `rebuild` makes the graph anew, to find the first blob that differs. `shapes` are those of the inputs, each tried
+    with seeded noise of a `spread` and with zeros.
     """
-    trials = [
-        arrays for number, each in enumerate(shapes[:TRIALS]) for arrays in trial(each, number, indices, spread=spread)
-    ]
+    trials = [arrays for number, each in enumerate(shapes) for arrays in trial(each, number, indices, spread=spread)]
     expected = [judge.outputs(given) for given in trials]
     outputs = dict(zip(expected[0], (end.name for end in net.outputs), strict=True))
 

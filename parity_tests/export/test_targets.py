@@ -32,7 +32,7 @@ from converters.layers import pooling_onnx
 from converters.layers.softmax import Reduction
 from converters.net.onnx_form import OnnxLayer
 from fcn_port.cli import run
-from fcn_port.onnx_export import export_onnx
+from fcn_port.onnx_export import IMAGES, export_onnx
 from parity_tests.export.onnx_models import caffe_net, onnx_of, serialized
 from parity_tests.goldens import formats
 
@@ -48,7 +48,8 @@ def test_what_was_written_is_run_in_its_target_and_says_so(target: str, tmp_path
     out = tmp_path / "net.onnx"
     report = export_onnx(MINI, out, options=OnnxOptions(target=target))
     library = "onnxruntime" if target == "web" else target
-    assert report.checked and report.error <= 1e-5 and len(report.inputs) == 3
+    assert report.checked and report.error <= 1e-5 and len(report.inputs) == 4
+    assert report.inputs[-1]["data"][0] == IMAGES > 2
     assert report.programs == (checked(out),) and checked(out).startswith(f"{library} ")
 
 
