@@ -1,4 +1,4 @@
-"""The response of a net's head to an empty image: constants, and what the outer edge makes of them.
+"""The response of a net's early layers to an empty image: constants, and what the outer edge makes of them.
 
 A blob of that response is constant for each channel but near its edge, and what is near its edge depends only on where
 the last windows end, that is on the size modulo the strides. So a canvas as small as can be stands for all sizes with
@@ -28,7 +28,7 @@ KEPT_SIZES = 4
 
 @dataclass(frozen=True)
 class Background:
-    """The empty response in the head's blobs: the constants (1, c, 1, 1) of all, the cut ones whole (1, c, h, w)."""
+    """The early blobs of an empty image: the constants (1, c, 1, 1) of all, and the cut ones whole (1, c, h, w)."""
 
     constants: Mapping[str, Tensor]
     cut: Mapping[str, Tensor]
@@ -77,7 +77,7 @@ class Backgrounds:
 
     def _make(self, plan: Plan, size: tuple[int, int], like: Tensor) -> Canvas:
         canvases: dict[str, Tensor] = {}
-        for step in plan.head:
+        for step in plan.early:
             bottom = step.bottoms[0]
             if plan.blobs[bottom].zero:
                 canvases[step.top] = self._kernels[step.name](_zeros(step, size, like), padding=(0, 0))
@@ -103,8 +103,8 @@ def canvas_size(plan: Plan) -> tuple[int, int]:
 
     Its padding is part of it, so it may be negative: an image of -60 with a padding of 100 is a canvas of 140.
     """
-    heads = [plan.blobs[step.top] for step in plan.head]
-    return _shrunk(plan.size[0], [blob.rows for blob in heads]), _shrunk(plan.size[1], [blob.cols for blob in heads])
+    blobs = [plan.blobs[step.top] for step in plan.early]
+    return _shrunk(plan.size[0], [blob.rows for blob in blobs]), _shrunk(plan.size[1], [blob.cols for blob in blobs])
 
 
 def _shrunk(length: int, spans: list[Span]) -> int:

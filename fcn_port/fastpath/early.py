@@ -1,4 +1,4 @@
-"""Running the head of a net: each blob only where the image is seen, band by band, constants around it.
+"""Running the early layers of a net: each blob only where the image is seen, band by band, constants around it.
 
 A blob that ends a stage (a pooling) or that several layers read is kept whole; what lies between two such blobs is made
 in bands of rows that fit in the processor's cache, and is gone when the band is done.
@@ -20,8 +20,8 @@ from .kernels import HalvingPool, Kernel
 from .plan import Plan
 
 
-class HeadRun:
-    """One pass over the head. `cut` gives the blobs that the tail reads."""
+class EarlyRun:
+    """One pass over the early layers. `cut` gives the blobs that the late layers read."""
 
     def __init__(
         self,
@@ -34,26 +34,26 @@ class HeadRun:
     ) -> None:
         self._plan, self._kernels, self._background = plan, kernels, background
         self._layout, self._band_bytes = layout, band_bytes
-        self._makers = {step.top: step for step in plan.head}
+        self._makers = {step.top: step for step in plan.early}
         self._kept: dict[str, Tensor] = {}
 
     def cut(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The blobs at the cut, whole, for these inputs (n, c, h, w), what the plan's front makes of them included."""
         plan = self._plan
-        for name in {bottom for step in plan.head for bottom in step.bottoms} & inputs.keys():
+        for name in {bottom for step in plan.early for bottom in step.bottoms} & inputs.keys():
             self._kept[name] = self._surround(inputs[name], plan.blobs[name].seen, plan.blobs[name].needed)
         result = {}
-        for i, step in enumerate(plan.head):
+        for i, step in enumerate(plan.early):
             if not self._is_transient(step):
                 self._kept[step.top] = self._make_whole(step)
             if step.top in plan.cut:
                 result[step.top] = self._assemble(step.top)
-            self._forget(plan.head[i + 1 :])
+            self._forget(plan.early[i + 1 :])
         return result
 
     def _is_transient(self, step: Step) -> bool:
         """True where a band of the blob is enough at any time."""
-        readers = [each for each in self._plan.head if step.top in each.bottoms]
+        readers = [each for each in self._plan.early if step.top in each.bottoms]
         return bool(step.features) and len(readers) == 1 and step.top not in self._plan.cut
 
     def _forget(self, still_to_run: tuple[Step, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Running the tail of a net: every layer as it is, each blob only as long as somebody still reads it.
+"""Running the late layers of a net: every layer as it is, each blob only as long as somebody still reads it.
 
 One pair of layers is run together: an upsampling and the crop behind it. Only what is kept is computed, a band of rows
 at a time, to where it stays.
@@ -22,10 +22,10 @@ BAND_BYTES = 32 << 20
 """The most bytes that a band of upsampled scores may fill."""
 
 
-def run_tail(
+def run_late(
     steps: tuple[Step, ...], outputs: tuple[str, ...], kernels: Mapping[str, Kernel], blobs: dict[str, Tensor]
 ) -> Any:
-    """The outputs of the net, as it returns them, given the blobs that its tail reads."""
+    """The outputs of the net, as it returns them, given the blobs that its late layers read."""
     together = _crops_of_upsamplings(steps, outputs)
     for i, step in enumerate(steps):
         bottoms = [blobs[name] for name in step.bottoms]

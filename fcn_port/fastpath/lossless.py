@@ -22,10 +22,10 @@ from ..nets.fcn import FCN
 from ..nets.net import Net, Wrapper
 from ..nets.record import NotCaffes
 from .background import Background, Backgrounds
-from .early import HeadRun
+from .early import EarlyRun
 from .graph import Step, StepGraph, read_graph, weights_of
 from .kernels import Choice, Kernel, Precision, make_kernel
-from .late import run_tail
+from .late import run_late
 from .lru_cache import Lock, LRUCache
 from .plan import Plan, make_plan
 from .program import FastNet, why_not_any
@@ -219,21 +219,21 @@ def run(
     *,
     band_bytes: int = BAND_BYTES,
 ) -> Any:
-    """One pass by a plan: front, head and tail; a tensor, or {name: tensor} for several outputs."""
+    """One pass by a plan: front, early and late layers; a tensor, or {name: tensor} for several outputs."""
     blobs = dict(inputs)
     for step in plan.front:
         blobs[step.top] = kernels[step.name](*(blobs[name] for name in step.bottoms))
     on_cpu = next(iter(inputs.values())).device.type == "cpu"
-    head = HeadRun(
+    early = EarlyRun(
         plan,
         kernels,
         background,
         layout=torch.channels_last if on_cpu else torch.contiguous_format,
         band_bytes=band_bytes if on_cpu else None,
     )
-    blobs.update(head.cut(blobs))
-    del head
-    return run_tail(plan.tail, outputs, kernels, blobs)
+    blobs.update(early.cut(blobs))
+    del early
+    return run_late(plan.late, outputs, kernels, blobs)
 
 
 def identity(net: nn.Module) -> object:

@@ -1,8 +1,8 @@
 """The part of each blob to compute, for one net and one size of input; the rest is known without the image.
 
-The head of a net are the layers whose windows see, beside what the image changes, only constants. Behind it, in the
-tail, image and outer edge have met, and every layer runs as it is. A blob that the tail reads is put together from the
-part that was computed and from the response to an empty image.
+The early layers of a net are those whose windows see, beside what the image changes, only constants. Behind them, in
+the late ones, image and outer edge have met, and every layer runs as it is. A blob that the late layers read is put
+together from the part that was computed and from the response to an empty image.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ COPY_COST = 32
 
 @dataclass(frozen=True)
 class Blob:
-    """A blob of the head: its two Spans, the part that is computed, and the larger part that its readers read.
+    """A blob of the early layers: its two Spans, the part that is computed, and the larger part that its readers read.
 
     `zero`: it is an input, whose padding in the layers that read it is zero as an empty image is.
     """
@@ -42,16 +42,16 @@ class Blob:
 
 @dataclass(frozen=True)
 class Plan:
-    """`front`, `head` and `tail` in order, the head's blobs, and those of them that the tail reads or the net returns.
+    """The layers that run, `front`, `early` and `late` in order, and the blobs of the early ones.
 
-    The front puts inputs together before any layer pads them. The blobs that pass from head to tail are the `cut`.
-    `work` and `literal_work` are the multiply-adds of one image with and without the plan.
+    The front puts inputs together before any layer pads them. `cut` are the early blobs that the late layers
+    read or the net returns. `work` and `literal_work` are the multiply-adds of one image with and without the plan.
     """
 
     size: tuple[int, int]
     front: tuple[Step, ...]
-    head: tuple[Step, ...]
-    tail: tuple[Step, ...]
+    early: tuple[Step, ...]
+    late: tuple[Step, ...]
     blobs: Mapping[str, Blob]
     cut: tuple[str, ...]
     work: int
@@ -67,26 +67,26 @@ def make_plan(
     """
     blobs = {name: _input(size) for name in graph.inputs}
     front: list[Step] = []
-    head: list[Step] = []
-    tail: list[Step] = []
+    early: list[Step] = []
+    late: list[Step] = []
     for step in graph.steps:
         blob = _follow(step, blobs)
         if blob is None or step.top in blobs:
-            tail.append(step)
+            late.append(step)
         else:
             blobs[step.top] = blob
-            (front if blob.zero else head).append(step)
-    read_by_tail = {bottom for step in tail for bottom in step.bottoms}
-    made = {step.top for step in head}
-    cut = tuple(name for name in blobs if name in made and (name in read_by_tail or name in graph.outputs))
-    for step in reversed(head):
-        blobs[step.top] = _demand(step, blobs, head, margins_computed=margins_computed)
+            (front if blob.zero else early).append(step)
+    read_by_late = {bottom for step in late for bottom in step.bottoms}
+    made = {step.top for step in early}
+    cut = tuple(name for name in blobs if name in made and (name in read_by_late or name in graph.outputs))
+    for step in reversed(early):
+        blobs[step.top] = _demand(step, blobs, early, margins_computed=margins_computed)
     for name in blobs.keys() - made:
-        blobs[name] = replace(blobs[name], needed=_needed(name, blobs, head))
+        blobs[name] = replace(blobs[name], needed=_needed(name, blobs, early))
     literal = {step.name: step.work * prod(shapes[step.top][2:]) for step in graph.steps}
-    saved = sum(literal[step.name] - step.work * blobs[step.top].computed.area for step in head)
+    saved = sum(literal[step.name] - step.work * blobs[step.top].computed.area for step in early)
     total = sum(literal.values())
-    return Plan(size, tuple(front), tuple(head), tuple(tail), MappingProxyType(blobs), cut, total - saved, total)
+    return Plan(size, tuple(front), tuple(early), tuple(late), MappingProxyType(blobs), cut, total - saved, total)
 
 
 def _input(size: tuple[int, int]) -> Blob:
@@ -137,18 +137,18 @@ def reads(step: Step, outputs: Rect) -> Rect:
     return Rect(rows.reads(outputs.rows), cols.reads(outputs.cols))
 
 
-def _needed(name: str, blobs: Mapping[str, Blob], head: list[Step]) -> Rect:
+def _needed(name: str, blobs: Mapping[str, Blob], early: list[Step]) -> Rect:
     needed = blobs[name].seen
-    for step in head:
+    for step in early:
         if name in step.bottoms:
             needed = needed.union(reads(step, blobs[step.top].computed))
     return needed
 
 
-def _demand(step: Step, blobs: Mapping[str, Blob], head: list[Step], *, margins_computed: bool) -> Blob:
+def _demand(step: Step, blobs: Mapping[str, Blob], early: list[Step], *, margins_computed: bool) -> Blob:
     """The part of a step's output that is needed, and whether to compute the constants around it or to fill them in."""
     blob = blobs[step.top]
-    needed = _needed(step.top, blobs, head)
+    needed = _needed(step.top, blobs, early)
     margin_work = (needed.area - blob.seen.area) * step.work
     filling_work = needed.area * step.features * COPY_COST
     pays = margin_work > 0 and (margins_computed or margin_work < filling_work)

@@ -18,7 +18,7 @@ import fcn_port
 from fcn_port.cli import run
 from fcn_port.fastpath import engines
 from fcn_port.fastpath.engines import EngineError, artefacts, onnx_graph
-from fcn_port.fastpath.engines.onnx_graph import head_model, tail_model
+from fcn_port.fastpath.engines.onnx_graph import early_model, late_model
 from fcn_port.fastpath.engines.split import SplitEngine
 from fcn_port.fastpath.graph import weights_of
 from fcn_port.fastpath.known_engines import EXTRAS
@@ -78,7 +78,7 @@ def test_no_pooling_is_padded() -> None:
         plan = lossless.plan((128, 128), margins_computed=True)
         background = lossless.state().backgrounds.of(plan, torch.zeros(0))
         weights = {step.name: weights_of(lossless.net.state_dict(), step) for step in lossless.graph.steps}
-        for model in (head_model(plan, background, weights), tail_model(plan, lossless.graph, weights)):
+        for model in (early_model(plan, background, weights), late_model(plan, lossless.graph, weights)):
             kinds = [node.op_type for node in model.graph.nodes]
             assert "MaxPool" in kinds and "Pad" not in kinds
             for node in model.graph.nodes:

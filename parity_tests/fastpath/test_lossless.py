@@ -13,8 +13,7 @@ from torch import nn
 import fcn_port
 from converters.errors import NetError
 from converters.execution import CaffeNet
-from fcn_port.fastpath import background, lossless
-from fcn_port.fastpath import late as tail
+from fcn_port.fastpath import background, late, lossless
 from fcn_port.fastpath.geometry import Interval, Rect, Sliding, Span
 from fcn_port.fastpath.kernels import Choice, Pointwise, make_kernel
 from fcn_port.fastpath.lossless import Lossless
@@ -111,7 +110,7 @@ def test_what_is_skipped_is_known(size: tuple[int, int]) -> None:
     empty = fcn_port.blobs(net, torch.zeros(1, 3, *size))
     full = fcn_port.blobs(net, **image(net, size))
     assert {"pool4", "score_pool3", "score_pool4"} == set(made.cut)
-    for step in made.head:
+    for step in made.early:
         blob = made.blobs[step.top]
         assert (blob.rows.length, blob.cols.length) == tuple(empty[step.top].shape[-2:])
         changed = (empty[step.top] != full[step.top]).any(1)[0].nonzero()
@@ -209,7 +208,7 @@ def test_the_margin_is_computed_where_filling_costs_more() -> None:
 def test_low_memory_and_narrow_bands(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Bands of few rows everywhere, upsampled ones included, and no second copy of the weights."""
     monkeypatch.setattr(lossless, "BAND_BYTES", 1 << 14)
-    monkeypatch.setattr(tail, "BAND_BYTES", 1 << 12)
+    monkeypatch.setattr(late, "BAND_BYTES", 1 << 12)
     for make in (FCN8s, FCN32s, SiftFlowFCN8s):
         net = narrow(make, torch.float64)
         fast = fcn_port.fast(net, low_memory=True)

@@ -26,7 +26,7 @@ _settings = RLock()
 
 
 def build(engine: SplitEngine) -> Models:
-    """Head and tail as two compiled modules with sizes left open; compiled when first run.
+    """Early and late layers as two compiled modules with sizes left open; compiled when first run.
 
     What the C++ compiler makes is kept by PyTorch, below `$TORCHINDUCTOR_CACHE_DIR`. EngineError if others could have
     put something there.
@@ -36,8 +36,8 @@ def build(engine: SplitEngine) -> Models:
         raise EngineError(f"compile: {problem}; set TORCHINDUCTOR_CACHE_DIR to a folder of your own")
     plan = engine.reference_plan()
     weights = engine.weights()
-    tail = _Tail(tuple(step for step in plan.tail if step.top not in engine.last_crops), weights)
-    return _compiled(_Head(plan, engine.constants(), weights)), _compiled(tail)
+    late = _Late(tuple(step for step in plan.late if step.top not in engine.last_crops), weights)
+    return _compiled(_Early(plan, engine.constants(), weights)), _compiled(late)
 
 
 def _cache_folder() -> Path:
@@ -66,20 +66,20 @@ def _compiled(module: nn.Module) -> Model:
     return call
 
 
-class _Head(nn.Module):
+class _Early(nn.Module):
     """From the enlarged images to the computed parts of the cut blobs, with margins of constants."""
 
     def __init__(self, plan: Plan, background: Background, weights: Weights) -> None:
         super().__init__()
         self._plan = plan
-        self._layers = nn.ModuleList(LayerModule(step, weights[step.name]) for step in plan.head)
-        for i, step in enumerate(plan.head):
+        self._layers = nn.ModuleList(LayerModule(step, weights[step.name]) for step in plan.early)
+        for i, step in enumerate(plan.early):
             self.register_buffer(f"_constant{i}", background.constants[step.top], persistent=False)
 
     def forward(self, inputs: Arrays) -> Arrays:
         blobs = dict(inputs)
         constants: dict[str, Tensor] = {}
-        for i, step in enumerate(self._plan.head):
+        for i, step in enumerate(self._plan.early):
             (bottom,) = step.bottoms
             x = self._read(blobs[bottom], step, constants.get(bottom))
             blobs[step.top] = self._layers[i](x, inside=True)
@@ -98,7 +98,7 @@ class _Head(nn.Module):
         return F.pad(x, margins) if constant is None else F.pad(x - constant, margins) + constant
 
 
-class _Tail(nn.Module):
+class _Late(nn.Module):
     """From the cut blobs to the scores before their last crop."""
 
     def __init__(self, steps: tuple[Step, ...], weights: Weights) -> None:

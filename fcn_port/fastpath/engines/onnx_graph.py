@@ -1,7 +1,7 @@
-"""Head and tail of a net as ONNX models, each for images of every size.
+"""Early and late layers of a net as ONNX models, each for images of every size.
 
-The head takes an image enlarged with zeros, which is exact (an empty image goes on for ever), to a multiple of the
-head's strides; then every part that it computes begins and ends a fixed number of pixels from the image's, and one
+The early layers take an image enlarged with zeros, which is exact (an empty image goes on for ever), to a multiple of
+their strides; then every part that they compute begins and ends a fixed number of pixels from the image's, and one
 model serves all sizes. Around a blob that ends a stage, `x - constant` is zero. So a convolution of it may pad with
 zeros, if its bias makes up for the constant; nothing else is padded. In particular no pooling is: optimisers like to
 give a pooling the zeros before it, where they become minus infinity.
@@ -32,7 +32,7 @@ OPSET = 17
 
 @dataclass(frozen=True)
 class PartModel:
-    """Head or tail as an ONNX graph, for images of any size."""
+    """Early or late layers as an ONNX graph, for images of any size."""
 
     graph: Graph
     inputs: tuple[End, ...]
@@ -69,15 +69,15 @@ class _OnnxModel:
         return PartModel(self._graph, ends, tuple(end(name, None) for name in outputs))
 
 
-def head_model(plan: Plan, background: Background, weights: Weights) -> PartModel:
-    """The head from the images behind the front to the computed parts of the cut blobs.
+def early_model(plan: Plan, background: Background, weights: Weights) -> PartModel:
+    """The early layers from the images behind the front to the computed parts of the cut blobs.
 
     `plan` is one for a multiple of the strides whose margins are computed; ValueError where one cannot be.
     """
     model = _OnnxModel()
     constants: dict[str, Tensor] = {}
     inputs: dict[str, int] = {}
-    for step in plan.head:
+    for step in plan.early:
         (bottom,) = step.bottoms
         blob = plan.blobs[bottom]
         if blob.zero:
@@ -95,24 +95,24 @@ def head_model(plan: Plan, background: Background, weights: Weights) -> PartMode
     return model.finish(inputs, plan.cut)
 
 
-def tail_model(plan: Plan, graph: StepGraph, weights: Weights) -> PartModel:
-    """The tail from the cut blobs to those that the last crops cut."""
+def late_model(plan: Plan, graph: StepGraph, weights: Weights) -> PartModel:
+    """The late layers from the cut blobs to those that the last crops cut."""
     model = _OnnxModel()
     outputs = last_crops(plan, graph)
-    for step in plan.tail:
+    for step in plan.late:
         if step.top not in outputs:
             h, w = (sliding.pad for sliding in step.slidings or (Sliding(1), Sliding(1)))
             _layer(model, step, weights[step.name], list(step.bottoms), (h, w, h, w), constant=None)
-    makers = {step.top: step for step in plan.head}
+    makers = {step.top: step for step in plan.early}
     channels = {name: _channels(makers, name) for name in plan.cut}
     return model.finish(channels, dict.fromkeys(blob for blob, _ in outputs.values()))
 
 
 def models_of(engine: SplitEngine) -> dict[str, PartModel]:
-    """`head` and `tail` of an engine's net."""
+    """`early` and `late` of an engine's net."""
     plan, weights = engine.reference_plan(), engine.weights()
     graph = engine.lossless.graph
-    return {"head": head_model(plan, engine.constants(), weights), "tail": tail_model(plan, graph, weights)}
+    return {"early": early_model(plan, engine.constants(), weights), "late": late_model(plan, graph, weights)}
 
 
 def _channels(makers: dict[str, Step], name: str) -> int:

@@ -14,7 +14,7 @@ from .split import Arrays, Models, SplitEngine
 
 
 def build(engine: SplitEngine) -> Models:
-    """Head and tail as two sessions; what the optimiser made of them is kept on disk."""
+    """Early and late layers as two sessions; what the optimiser made of them is kept on disk."""
 
     def make(folder: Path) -> None:
         for name, model in models_of(engine).items():
@@ -28,7 +28,7 @@ def build(engine: SplitEngine) -> Models:
 
 
 def _load(folder: Path) -> Models:
-    return _OnnxSession(folder / "head.onnx"), _OnnxSession(folder / "tail.onnx")
+    return _OnnxSession(folder / "early.onnx"), _OnnxSession(folder / "late.onnx")
 
 
 class _OnnxSession:

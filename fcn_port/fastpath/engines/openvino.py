@@ -17,7 +17,7 @@ from .split import Arrays, Models, SplitEngine
 
 
 def build(engine: SplitEngine) -> Models:
-    """Head and tail as two compiled models, which are kept on disk."""
+    """Early and late layers as two compiled models, which are kept on disk."""
 
     def make(folder: Path) -> None:
         core = openvino.Core()
@@ -31,7 +31,7 @@ def build(engine: SplitEngine) -> Models:
 
 
 def _load(folder: Path) -> Models:
-    return _Compiled(folder / "head"), _Compiled(folder / "tail")
+    return _Compiled(folder / "early"), _Compiled(folder / "late")
 
 
 class _Compiled:

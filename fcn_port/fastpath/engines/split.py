@@ -1,4 +1,4 @@
-"""The head and the tail of a net as two models that take images of any size."""
+"""The early and the late layers of a net as two models that take images of any size."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Arrays = dict[str, Tensor]
 Model = Callable[[Mapping[str, Tensor]], Arrays]
 """Runs on (n, c, h, w) float32 tensors on the CPU, by name."""
 Models = tuple[Model, Model]
-"""The head and the tail."""
+"""The early and the late layers."""
 
 Weights = Mapping[str, list[Tensor]]
 """Learnable blobs by step."""
@@ -48,7 +48,7 @@ class SplitEngine(Wrapper):
         self.period = self._period()
         self.last_crops = last_crops(self.reference_plan(), self.lossless.graph)
         self._checked: LRUCache[bool] = LRUCache(4096)
-        self._head, self._tail = build(self)
+        self._early, self._late = build(self)
 
     def extra_repr(self) -> str:
         """The settings that rounding depends on."""
@@ -82,9 +82,9 @@ class SplitEngine(Wrapper):
 
     def _period(self) -> int:
         plan = self.lossless.plan((64, 64))
-        if not plan.head:
+        if not plan.early:
             raise EngineError(f"{self.name}: nothing of this net can be skipped; run it as it is")
-        return math.lcm(*(plan.blobs[step.top].rows.stride for step in plan.head))
+        return math.lcm(*(plan.blobs[step.top].rows.stride for step in plan.early))
 
     def forward(self, *args: Tensor, **inputs: Tensor) -> Any:
         inputs = {**dict(zip(self.lossless.graph.inputs, args, strict=False)), **inputs}
@@ -106,9 +106,9 @@ class SplitEngine(Wrapper):
         kernels = self.lossless.state().kernels
         for step in plan.front:
             blobs[step.top] = kernels[step.name](*(blobs[name] for name in step.bottoms))
-        bottoms = {name for step in plan.head for name in step.bottoms if plan.blobs[name].zero}
-        parts = self._head({name: self._enlarged(blobs[name]) for name in bottoms})
-        tops = self._tail(self._assembled(plan, parts))
+        bottoms = {name for step in plan.early for name in step.bottoms if plan.blobs[name].zero}
+        parts = self._early({name: self._enlarged(blobs[name]) for name in bottoms})
+        tops = self._late(self._assembled(plan, parts))
         return {
             name: tops[blob][..., offset : offset + size[0], offset : offset + size[1]].contiguous()
             for name, (blob, offset) in self.last_crops.items()
@@ -150,12 +150,12 @@ class SplitEngine(Wrapper):
 
 
 def last_crops(plan: Plan, graph: StepGraph) -> dict[str, tuple[str, int]]:
-    """The blobs that a net's outputs are cut from: {output: (the tail's blob, crop offset)}.
+    """The blobs that a net's outputs are cut from: {output: (the late layers' blob, crop offset)}.
 
     The last crops are left to the caller of the models: they need the image's size, and cost nothing.
     """
     images = {*graph.inputs, *(step.top for step in plan.front)}
-    crops = [(step, step.params) for step in plan.tail if step.bottoms[-1] in images]
+    crops = [(step, step.params) for step in plan.late if step.bottoms[-1] in images]
     return {
         step.top: (step.bottoms[0], params.offset_along(2)) for step, params in crops if isinstance(params, crop.Crop)
     }
