@@ -24,7 +24,7 @@ from .like import card_like
 from .names import classes_option, with_classes
 from .net_choice import net_options
 from .output import echo, echo_lines, json_option, note, write_columns, write_json
-from .own_data import DATA_PATH, looked_at, strict_option, void_option
+from .own_data import DATA_PATH, describe_option, looked_at, strict_option, void_option
 from .progress import progress_bar
 from .refining import refine_options, refinement
 from .registering import register_option
@@ -67,6 +67,7 @@ class EvaluateOptions(RunOptions):
 @click.command("evaluate")
 @click.argument("weights", nargs=-1)
 @click.option("--data", "folder", type=DATA_PATH, help="The data set: a folder, such as VOCdevkit/VOC2011, or a .toml.")
+@describe_option
 @click.option("--split", help="A list in the data set, or the path of one; else the one that was published.")
 @click.option("--like", metavar="RELEASE", help="Make inputs as for RELEASE, and compare with its published numbers.")
 @prototxt_option

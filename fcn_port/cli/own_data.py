@@ -26,6 +26,22 @@ void_option = click.option(
     "--void", multiple=True, type=click.IntRange(0, 255), metavar="ID",
     help="A label that does not count, beside 255; may be given several times.",
 )  # fmt: skip
+
+
+def _describe(context: click.Context, parameter: click.Parameter, fields: tuple[str, ...]) -> None:
+    from ..data.description import describing
+    from ..data.errors import DataError
+
+    try:
+        context.with_resource(describing(*fields))
+    except DataError as error:
+        raise click.BadParameter(f"{error.problem}; expected such as: ids = {{ 0 = 0, 255 = 1 }}") from None
+
+
+describe_option = click.option(
+    "--describe", multiple=True, metavar="FIELD", expose_value=False, callback=_describe, is_eager=True,
+    help="A line of a dataset.toml, such as 'ids = { 0 = 0, 255 = 1 }', before what a file says; several times.",
+)  # fmt: skip
 strict_option = click.option("--strict", is_flag=True, help="Stop where the labels look off, instead of warning.")
 
 

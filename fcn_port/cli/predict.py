@@ -25,7 +25,7 @@ from .input_options import input_change, input_options
 from .names import name_classes, read_names
 from .net_choice import net_options
 from .output import json_lines_option, json_option, note
-from .own_data import DATA_PATH
+from .own_data import DATA_PATH, describe_option
 from .refining import refine_options, views_of
 from .registering import register_option
 from .sharding import shard_option, still_to_do
@@ -85,6 +85,7 @@ class PredictOptions(ClusterOptions):
 @click.option("--areas", type=_Path, metavar="FILE", help="Write the pixels of each class of each image as CSV, too.")
 @click.option("--coco", type=_Path, metavar="FILE", help="Write COCO's results, too: boxes, or run lengths of classes.")
 @blobs_option
+@describe_option
 @click.option(
     "--data",
     type=DATA_PATH,

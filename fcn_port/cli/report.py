@@ -21,7 +21,7 @@ from .like import card_like
 from .names import classes_option, with_classes
 from .net_choice import net_options
 from .output import json_option, note, write_json
-from .own_data import DATA_PATH, looked_at, strict_option, void_option
+from .own_data import DATA_PATH, describe_option, looked_at, strict_option, void_option
 from .progress import progress_bar
 from .refining import refine_options, refinement
 from .registering import register_option
@@ -69,6 +69,7 @@ class ReportOptions:
 @click.option("-o", "--out", type=_File, default="report.html", show_default=True, help="The page to write.")
 @click.option("--results", type=_File, help="What `fcn-port evaluate ... --json` wrote.")
 @click.option("--data", "folder", type=DATA_PATH, help="The data set's folder or .toml, for pictures, and scores.")
+@describe_option
 @void_option
 @strict_option
 @click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read.")

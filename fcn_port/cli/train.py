@@ -16,7 +16,7 @@ from .input_options import input_change, input_options
 from .names import classes_option, with_classes
 from .net_choice import training_net_options
 from .output import echo, json_option, note, write_json
-from .own_data import DATA_PATH, SMALL, looked_at, scored_on_learned, strict_option, void_option
+from .own_data import DATA_PATH, SMALL, describe_option, looked_at, scored_on_learned, strict_option, void_option
 from .registering import register_option
 from .training_options import loss_options, variation_options
 
@@ -81,6 +81,7 @@ class TrainOptions:
 @click.argument("recipe", required=False)
 @click.option("--solver", type=_File, help="A solver.prototxt; without RECIPE it trains the net that it names.")
 @click.option("--data", "folder", type=DATA_PATH, help="The data set: a folder, laid out like VOC or so, or a .toml.")
+@describe_option
 @click.option("--split", help="What to learn from: a list in the data set, or the path of one.")
 @click.option("--val-data", type=DATA_PATH, help="Where to score, if in another folder.")
 @click.option("--val-split", help="What to score on; 'none' for nothing.")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from converters.lazy import lazy_attributes
 
+from .description import describing
 from .errors import DataError
 from .opening import open_dataset
 from .places import data_dir
@@ -22,7 +23,7 @@ from .shapes import make_shapes
 if TYPE_CHECKING:
     from .inputs import net_inputs
 
-__all__ = ["DataError", "DataSet", "Sample", "data_dir", "make_shapes", "net_inputs", "open_dataset"]
+__all__ = ["DataError", "DataSet", "Sample", "data_dir", "describing", "make_shapes", "net_inputs", "open_dataset"]
 
 # `net_inputs` makes tensors; the rest needs no torch.
 __getattr__, __dir__ = lazy_attributes(__name__, {"net_inputs": "inputs"})

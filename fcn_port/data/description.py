@@ -12,10 +12,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -32,6 +34,8 @@ else:
     import tomli as tomllib
 
 DESCRIPTION = "dataset.toml"
+GIVEN = "--describe"
+"""The place of fields that no file says, in messages."""
 MOST_BYTES = 1 << 20
 """The longest description that is read."""
 
@@ -96,27 +100,54 @@ class Description:
     channels: Literal["bgr", "rgb", "grey", "all"] = "bgr"
 
 
+_more: ContextVar[Mapping[str, Any]] = ContextVar("more", default={})  # noqa: B039 - never changed
+
+
+@contextmanager
+def describing(*fields: str) -> Iterator[None]:
+    """Take these fields of a description, lines of TOML, in place of what a file says, for the time of the block.
+
+    A folder needs no `dataset.toml` then. DataError for a line that is no TOML.
+    """
+    found: dict[str, Any] = {**_more.get()}
+    for text in fields:
+        try:
+            found |= tomllib.loads(text)
+        except (ValueError, RecursionError) as error:
+            problem = f"{text[:80]!r} is no line of TOML: {error!s:.120}"
+            raise DataError(problem, path=GIVEN) from None
+    token = _more.set(found)
+    try:
+        yield
+    finally:
+        _more.reset(token)
+
+
 def description_in(place: Path) -> Path | None:
     """The description that a path means: the file itself, or `dataset.toml` in a folder; None where there is none."""
-    if place.suffix.lower() == ".toml":
-        return place
+    if place.suffix.lower() == ".toml" or (_more.get() and place.is_dir()):
+        return place if place.suffix.lower() == ".toml" else place / DESCRIPTION
     return place / DESCRIPTION if (place / DESCRIPTION).is_file() else None
 
 
 def read_description(path: Path) -> Description:
-    """The description in a file; DataError names the field that is missing, unknown or wrong."""
+    """The description in a file, with the fields of `describing`; DataError names what is missing, unknown or wrong."""
+    more = _more.get()
     try:
-        with open_file(path) as file:
-            data = file.read(MOST_BYTES + 1)
+        data = b""
+        if path.exists() or not more:
+            with open_file(path) as file:
+                data = file.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
             raise DataError(f"more than {MOST_BYTES >> 10} KiB, the limit of a description", path=path)
-        return to_record(tomllib.loads(data.decode("utf-8-sig")), Description)
+        return to_record({**tomllib.loads(data.decode("utf-8-sig")), **more}, Description)
     except (DataError, FileNotFoundError):
         raise
     except RecursionError:
         raise DataError("not a description: too many lists within lists", path=path) from None
     except CaffeFormatError as error:
-        raise DataError(error.problem, path=path, where=error.where, hint=error.hint) from None
+        said = path if path.exists() else GIVEN
+        raise DataError(error.problem, path=said, where=error.where, hint=error.hint) from None
     except ValueError as error:
         raise DataError(f"not TOML: {error!s:.200}", path=path) from None
 

@@ -47,6 +47,7 @@ def _kind_of(folder: Path, dataset: str | None) -> str:
         looked_for = ", ".join(f"{kind.marks} ({kind.title})" for kind in KINDS.values())
         raise FileNotFoundError(
             f"{folder}: no data set here: there is none of {looked_for}\n"
-            f"  `fcn-port data` says where each is published; a {DESCRIPTION} describes your own (docs/own-data.md)"
+            f"  `fcn-port data` says where each is published; a {DESCRIPTION} or --describe is for your own "
+            "(docs/own-data.md)"
         )
     return min(found, key=lambda name: (KINDS[name].dataset != dataset, len(found[name].parts)))

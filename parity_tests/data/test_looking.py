@@ -83,3 +83,35 @@ def test_a_bad_image_is_left_out_of_a_report(place: Path, capsys: pytest.Capture
     assert run(arguments(place, "report", "--skip-bad")) == 0
     assert "1 of 3 images cannot be used" in capsys.readouterr().err
     assert run(arguments(place, "report")) == 3
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "report", "predict"])
+def test_a_description_on_the_command_line_is_one_in_a_file(
+    verb: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same lines by `--describe`, without a file, and before what a file says."""
+    (place / "set" / "dataset.toml").unlink()
+    fields = ['classes = ["ground", "cell"]', "ids = { 0 = 0, 255 = 1 }", "void = [100]"]
+    told = [word for field in fields for word in ("--describe", field)]
+    if verb == "predict":
+        given = ["predict", str(place / "net.caffemodel"), "--data", str(place / "set"), "-o", str(place / "seen")]
+    else:
+        given = arguments(place, verb, "--strict")
+    assert run([*given, *told]) == 0
+    out, err = capsys.readouterr()
+    assert "ground" in (out if verb == "predict" else err)
+    assert verb == "predict" or ["1", "cell", "30", "12.50%", "3", "255"] in [line.split() for line in err.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("field", "status", "expected"),
+    [("ids = {", 2, "is no line of TOML"), ("idz = 1", 3, "--describe: unknown field 'idz'"), ("void = 1", 3, "void")],
+)
+def test_a_wrong_field_on_the_command_line(
+    field: str, status: int, expected: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "set" / "dataset.toml").unlink()
+    assert run(["data", "--check", str(place / "set"), "--describe", field]) == status
+    assert expected in capsys.readouterr().err
+    (place / "set" / "dataset.toml").write_text('classes = ["ground", "cell"]\nvoid = []\nids = { 0 = 0, 100 = 1 }\n')
+    assert run(["data", "--check", str(place / "set"), "--describe", "void = [255]"]) == 0, "before what the file says"
