@@ -40,7 +40,7 @@ class PriorBox(Layer):
     keras and yx_order foss-for-synopsys-dwc-arc-processors/synopsys-caffe, prior_box_layer.cpp. With
     `fork: "TextBoxes"` (MhLiao/TextBoxes, src/caffe/layers/prior_box_layer.cpp) each box is there twice, the second
     `lower` by half a cell, and with `denser_prior_boxes` (MhLiao/TextBoxes_plusplus, prior_box_layer.cpp) the second at
-    the lower border of the cell.
+    the lower border of the cell. `fork: "FaceBoxes"` (sfzhang15/FaceBoxes, prior_box_layer.cpp:133-167) is `faceboxes`.
     """
 
     boxes: tuple[Corners, ...]
@@ -58,16 +58,15 @@ class PriorBox(Layer):
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> PriorBox:
-        message = fork_message(spec, "prior_box_param")
+        message, fork = fork_message(spec, "prior_box_param"), read_as(spec)
+        if fork not in ("", "TextBoxes", "FaceBoxes"):
+            raise refuse(spec, f"fork is {fork}; PriorBox knows TextBoxes and FaceBoxes")
         found = tuple(_clustered(spec, message) if spec.type == "PriorBoxClustered" else _boxes(spec, message))
         image = _size(spec, message, "img", "img_size")
         offset = message.number("offset", 0.5)
         if not isfinite(offset) or not all(map(isfinite, (x for corners, _ in found for x in corners))):
             raise refuse(spec, f"offset {offset}, sizes {[corners for corners, _ in found]}: all must be finite")
-        fork = read_as(spec)
-        if fork not in ("", "TextBoxes"):
-            raise refuse(spec, f"fork is {fork}; PriorBox knows TextBoxes")
-        places: tuple[float, ...] = (0.0, 0.5) if fork else (0.0,)
+        places: tuple[float, ...] = (0.0, 0.5) if fork == "TextBoxes" else (0.0,)
         if message.flag("denser_prior_boxes", default=False):
             places = (0.0, 1.0 - offset)
         return cls(
@@ -139,7 +138,7 @@ def _boxes(spec: LayerSpec, message: ForkMessage) -> Iterator[tuple[Corners, flo
         raise refuse(spec, f"max_size {most} must be greater than min_size {least}")
     tf, keras = message.flag("tf", default=False), message.flag("keras", default=False)
     ratios = _ratios(spec, message, keras=keras)
-    faceboxes = message.flag("faceboxes", default=False)
+    faceboxes = message.flag("faceboxes", default=False) or read_as(spec) == "FaceBoxes"
     for index, size in enumerate(least):
         if faceboxes:
             first = [(corners, 0.0) for corners in _dense(size)]

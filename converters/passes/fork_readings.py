@@ -5,7 +5,8 @@ interp      zoom_factor multiplies the size in Intel's fork (openvinotoolkit/tra
 eltwise     a second bottom of fewer axes is spread over the first one's from `axis` on in Synopsys' fork
             (synopsys-caffe, eltwise_layer.cpp), as in a Bias or a Scale of two bottoms
 embed       the rows take the place of a last axis of size 1 in bottom-up-attention's fork (embed_layer.cpp)
-prior boxes each box is there twice in TextBoxes' fork (MhLiao/TextBoxes, prior_box_layer.cpp)
+prior boxes each box is there twice in TextBoxes' fork (MhLiao/TextBoxes, prior_box_layer.cpp); those of 32 and 64
+            pixels stand densely in FaceBoxes' (sfzhang15/FaceBoxes, prior_box_layer.cpp)
 
 Needs a net of one phase with Inputs. Ensures the same net, where its shapes fit; else one that comes further, with a
 note for each layer that is read so.
@@ -66,7 +67,8 @@ def _readings(spec: NetSpec, stopped: Attempt) -> Iterator[Reading]:
     if layer.type == "Eltwise":
         yield from _spread(spec, layer, shapes)
     if layer.type == "DetectionOutput":
-        yield from _text_boxes(spec)
+        for fork, how in _PRIORS.items():
+            yield from _prior_boxes(spec, fork, how)
     yield from _embedded(spec, shapes)
     yield from _zoomed(spec, shapes)
 
@@ -104,13 +106,20 @@ def _spread(spec: NetSpec, layer: LayerSpec, shapes: dict[str, Shape]) -> Iterat
             yield _replaced(spec.layers, {layer.name: made}), note
 
 
-def _text_boxes(spec: NetSpec) -> Iterator[Reading]:
-    field = UnknownField(READ_AS, "TextBoxes")
+_PRIORS = {
+    "TextBoxes": "make each box twice, half a cell apart",
+    "FaceBoxes": "make sixteen boxes of min_size 32 and four of 64",
+}
+"""Forks whose PriorBox gives other numbers of boxes."""
+
+
+def _prior_boxes(spec: NetSpec, fork: str, how: str) -> Iterator[Reading]:
+    field = UnknownField(READ_AS, fork)
     made = {
         layer.name: replace(layer, extra=(*layer.extra, field)) for layer in spec.layers if layer.type == "PriorBox"
     }
     if made:
-        note = "its PriorBox layers make each box twice, half a cell apart, as in TextBoxes' fork, for so they fit"
+        note = f"its PriorBox layers {how}, as in {fork}' fork, for so they fit"
         yield _replaced(spec.layers, made), note
 
 
