@@ -46,11 +46,15 @@ def write_prototxt(spec: NetSpec, path: str | os.PathLike[str]) -> None:
 
 
 def parse_prototxt(text: str, *, path: str | os.PathLike[str] | None = None) -> NetSpec:
-    """The net of a prototxt's text; `path` is named in errors."""
+    """The net of a prototxt's text, or the one that a solver has written inside; `path` is named in errors."""
     path = None if path is None else os.fspath(path)
     try:
         _check_length(len(text))
         parsed = parse_text(text, NetParameter)
+        within = _field_with_net(parsed)
+        if within is not None:
+            spec = net_inside(parse_text(text, SolverParameter), within, path=path)
+            return replace(spec, notes=(f"the net that a solver has in its {within}", *spec.notes))
         _check_is_net(parsed)
         return _to_spec(parsed, path)
     except CaffeFormatError as error:
@@ -115,6 +119,14 @@ def _check_is_net(parsed: ParsedText) -> None:
         hint = "its net is in " + ", ".join(str(f.value) for f in nets) if nets else None
         raise PrototxtError("this is a solver, not a net", hint=hint)
     raise PrototxtError("there is no 'layer' in it, so this is not a net")
+
+
+def _field_with_net(parsed: ParsedText) -> str | None:
+    """The field of a solver's text, read as a net's, that holds the net which it trains."""
+    if parsed.message.ByteSize():
+        return None
+    held = {field.name for field in parsed.unknown if isinstance(field.value, tuple)}
+    return next((name for name in ("net_param", "train_net_param") if name in held), None)
 
 
 def net_inside(parsed: ParsedText, name: str, *, path: str | None = None) -> NetSpec:

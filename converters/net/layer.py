@@ -375,7 +375,8 @@ def similar_type(name: str) -> str | None:
 
     One with something put before it, or with a number behind, is another layer, as ROIPooling is to Pooling.
     """
-    by_small = {known.lower(): known for known in (*_types, *_homes) if ":" not in known}
+    beside = name.startswith("Python:")
+    by_small = {known.lower(): known for known in (*_types, *_homes) if known.startswith("Python:") == beside}
     small = name.lower()
     near = [
         each

@@ -129,7 +129,7 @@ def known_params(layer: LayerSpec) -> Layer:
         python = layer.message.python_param
         kind += f" ({python.module}.{python.layer})"
         name = f"Python:{python.layer}"
-    near = similar_type(layer.type)
+    near = similar_type(name)
     meant = f"did you mean '{near}'? Else " if near else ""
     raise UnknownLayerError(
         f"unsupported layer type {kind}",

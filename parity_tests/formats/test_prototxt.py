@@ -234,3 +234,12 @@ def test_errors_of_the_upgrade_name_the_file_too() -> None:
 
 def test_a_hundred_levels_are_written_too() -> None:
     assert format_prototxt(parse_prototxt(LAYER + "a {" * 100 + "}" * 100)).count("{") == 101
+
+
+@pytest.mark.parametrize("field", ["net_param", "train_net_param"])
+def test_the_net_inside_a_solver_is_read(field: str) -> None:
+    spec = parse_prototxt(f'base_lr: 0.1 {field} {{ name: "in" {LAYER} }} max_iter: 2')
+    assert spec.name == "in" and spec.layers == parse_prototxt(LAYER).layers
+    assert spec.notes[0] == f"the net that a solver has in its {field}"
+    with pytest.raises(CaffeFormatError, match="this is a solver"):
+        parse_prototxt(f"base_lr: 0.1 test_net_param {{ {LAYER} }}")
