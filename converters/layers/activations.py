@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
+from math import exp, log, prod
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from ..escaping import python_literal
 from ..net.python_form import Form, call, number, plus, spread, times
 from ..net.reach import EVERYTHING, PIXEL, Reach
-from .base import Layer, kept, register_layer
+from .base import LARGEST, Layer, Neuron, kept, refuse, register_layer
 from .fork import fork_message
 from .neuron import Elementwise
 
@@ -184,6 +184,64 @@ class SeLU(Elementwise):
     def to_python(self, site: Site) -> Form:
         below = python_literal(self.scale * self.alpha)
         return Form((f"{times(f'{site.x}.clamp(min=0)', self.scale)} + ({site.x}.clamp(max=0).exp() - 1) * {below}",))
+
+
+@register_layer("NegSquare")
+@dataclass(frozen=True)
+class NegSquare(Elementwise):
+    """-x^2. Source: twhui/LiteFlowNet, negsquare_layer.cu."""
+
+    def compute(self, x: Tensor) -> Tensor:
+        return -x.square()
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x = out.bottoms[0]
+        out.top("Neg", [out.node("Mul", [x, x], part="square")])
+
+    def to_python(self, site: Site) -> Form:
+        return Form((f"-{site.x}.square()",))
+
+
+@register_layer("ExpMax")
+@dataclass(frozen=True)
+class ExpMax(Neuron):
+    """base^(shift + scale * (x - the largest of x along the channels)), e^... where no base is given.
+
+    Source: twhui/LiteFlowNet, expmax_layer.cpp and .cu, which looks for the largest in the first image alone.
+    """
+
+    factor: float
+    outer: float
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> ExpMax:
+        message = fork_message(spec, "expmax_param")
+        base, scale, shift = (message.number(n, d) for n, d in (("base", -1), ("scale", 1), ("shift", 0)))
+        if base != -1 and not 0 < base <= LARGEST:
+            raise refuse(spec, f"base is {base}; it must be positive, or -1 for e")
+        power = 1.0 if base == -1 else log(base)
+        if abs(power * shift) > 88 or abs(power * scale) > LARGEST:
+            raise refuse(spec, f"base {base}, scale {scale} and shift {shift} are more than numbers can be")
+        return cls(power * scale, exp(power * shift))
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return PIXEL
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        x = bottoms[0]
+        return (((x - x.amax(1, keepdim=True)) * self.factor).exp() * self.outer,)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        x = out.bottoms[0]
+        apart = out.node("Sub", [x, out.reduce("ReduceMax", x, [1], part="largest")], part="apart")
+        scaled = out.node("Mul", [apart, out.constant("factor", np.float32(self.factor))], part="scaled")
+        out.top("Mul", [out.node("Exp", [scaled], part="exp"), out.constant("outer", np.float32(self.outer))])
+
+    def to_python(self, site: Site) -> Form:
+        apart = times(f"({site.x} - {site.x}.amax(1, keepdim=True))", self.factor)
+        return Form((times(f"({apart}).exp()", self.outer),))
 
 
 @register_layer("ThresholdedReLU")

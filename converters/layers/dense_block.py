@@ -57,7 +57,7 @@ class DenseBlock(Layer):
         if not 1 <= transitions <= 1000 or not 1 <= first <= LARGEST or not 1 <= growth <= LARGEST:
             problem = f"numTransition {transitions}, initChannel {first}, growthRate {growth}"
             raise refuse(spec, f"{problem}; expected 1 to 1000 transitions and positive channels")
-        dropout = message.number("dropout_amount", 0) if message.flag("use_dropout", default=False) else 0.0
+        dropout = message.number("dropout_amount", 0) * message.flag("use_dropout", default=False)
         if not 0 <= dropout < 1:
             raise refuse(spec, f"dropout_amount is {dropout}; expected 0 to 1, without 1")
         bottleneck, fraction = message.flag("use_BC", default=False), message.number("moving_average_fraction", 0.1)

@@ -121,6 +121,30 @@ class Pushin(Dropout):
         return cls(ratio)
 
 
+@register_layer("SeLuDropout")
+@dataclass(frozen=True)
+class SeLuDropout(Dropout):
+    """Alpha dropout, its ratio in selu_dropout_param: at test the bottom.
+
+    soeaver/caffe-model's nets have it, its source is not there; in training it is the one of Klambauer et al. 2017.
+    """
+
+    @classmethod
+    def parse(cls, spec: LayerSpec) -> SeLuDropout:
+        ratio = fork_message(spec, "selu_dropout_param").number("dropout_ratio", 0.5)
+        if not 0 <= ratio < 1:
+            raise refuse(spec, f"dropout_ratio is {ratio}; it must be between 0 and 1, and may be 0")
+        return cls(ratio)
+
+    def drop(self, x: Tensor) -> Tensor:
+        from torch.nn.functional import alpha_dropout
+
+        return alpha_dropout(x, self.ratio)
+
+    def to_python(self, site: Site) -> Form:
+        return _dropped(self, site, "F.alpha_dropout")
+
+
 @register_layer("GuidedDropout")
 @dataclass(frozen=True)
 class GuidedDropout(Layer):

@@ -45,7 +45,7 @@ def normal(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, mean: np.ndarray
 @pytest.mark.parametrize("factor", [0.0, 2.5])
 @pytest.mark.parametrize("bottleneck", [False, True])
 def test_dense_block(bottleneck: bool, factor: float) -> None:
-    settings = f"numTransition: 2 initChannel: 3 growthRate: 2 use_BC: {str(bottleneck).lower()}"
+    settings = f"numTransition: 2 initChannel: 3 growthRate: 2 use_BC: {str(bottleneck).lower()} dropout_amount: 0.2"
     layer, x = make("DenseBlock", f"denseblock_param {{ {settings} }}"), values("x", 2, 3, 4, 5)
     blobs = blobs_of(layer, (2, 3, 4, 5), factor=factor)
     of = [blob.numpy().astype(np.float64) for blob in blobs]
@@ -157,6 +157,16 @@ def test_guided_dropout_keeps_what_is_guided() -> None:
     assert np.array_equal(run(stochastic, x, guidance)[0], x.numpy())
 
 
+def test_lite_flow_nets_kernels() -> None:
+    """expmax_layer.cu: the largest of the channels is taken off, then base^(shift + scale * x); negsquare_layer.cu."""
+    x = values("x", 1, 3, 2, 4)
+    expected = np.zeros((1, 3, 2, 4))
+    for n, c, h, w in np.ndindex(1, 3, 2, 4):
+        expected[n, c, h, w] = 2.0 ** (0.25 + 0.5 * float(x[n, c, h, w] - max(x[n, :, h, w])))
+    close(run(make("ExpMax", "expmax_param { base: 2 scale: 0.5 shift: 0.25 }"), x)[0], expected)
+    close(run(make("NegSquare"), x)[0], -(x.numpy() ** 2))
+
+
 def test_grid_is_each_pixels_place() -> None:
     top = run(make("Grid"), values("x", 2, 5, 3, 4))[0]
     for n, h, w in np.ndindex(2, 3, 4):
@@ -224,6 +234,8 @@ def test_an_input_without_a_shape_is_the_input_layers_that_has_one() -> None:
         ("GuidedDropout", 'guided_dropout_param { type: "other" }', 2, "type is other"),
         ("Interp", "interp_param { use_blob_size: true zoom_factor: 2 }", 1, "use_blob_size"),
         ("Lstm", "lstm_param { num_output: 4 batch_size: 0 }", 1, "batch_size"),
+        ("ExpMax", "expmax_param { base: 0 }", 1, "base is 0"),
+        ("SeLuDropout", "selu_dropout_param { dropout_ratio: 1 }", 1, "dropout_ratio"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(kind: str, settings: str, bottoms: int, message: str) -> None:

@@ -93,6 +93,15 @@ def test_boxes_are_there_twice_where_the_heads_say_so() -> None:
         infer_shapes(prepare(net(*_ssd(3))))
 
 
+def test_dense_boxes_are_there_where_the_heads_say_so() -> None:
+    """sfzhang15/FaceBoxes, prior_box_layer.cpp: sixteen boxes of 32 pixels at a cell, four of 64, one of all others."""
+    parts = [text.replace("min_size: 4 aspect_ratio: 3 flip: false", "min_size: 32 min_size: 64 min_size: 128")
+             for text in _ssd(21)]  # fmt: skip
+    spec = prepare(net(*parts))
+    assert infer_shapes(spec)["prior"] == (1, 2, 4 * 6 * 21 * 4)
+    assert any("as in FaceBoxes' fork" in note for note in spec.notes)
+
+
 def test_a_margin_for_the_labels_sake_lets_the_scores_go_on() -> None:
     spec = to_deploy(
         net(
