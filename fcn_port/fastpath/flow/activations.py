@@ -16,7 +16,7 @@ ACTIVATIONS = (
     neuron.ReLU, neuron.PReLU, neuron.BoundedReLU, neuron.Clip, neuron.ELU, neuron.Sigmoid, neuron.TanH,
 )  # fmt: skip
 """Types of layers that can be an operation's last part, `is_activation` permitting."""
-BEFORE = (convolution.Convolution, inner_product.InnerProduct)
+BEFORE = (convolution.Convolution, convolution.Deconvolution, inner_product.InnerProduct)
 
 
 def merge_activations(flow: Flow) -> Flow:

@@ -83,7 +83,7 @@ def _of_layer(params: Layer, blobs: Sequence[Doubles]) -> tuple[Doubles | float,
         factor = scale / np.sqrt(variance + params.eps)
         return factor, shift - mean * factor
     if isinstance(params, scale_layers.Scale):
-        return blobs[0], blobs[1] if params.bias else 0.0
+        return np.clip(blobs[0], params.least, params.most), blobs[1] if params.bias else 0.0
     if isinstance(params, scale_layers.Bias):
         return 1.0, blobs[0]
     assert isinstance(params, arithmetic.Power)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from converters.layers import eltwise, lrn, neuron
+from converters.layers import convolution, eltwise, lrn, neuron
 
 from ..flow import ACTIVATIONS, FlowStep
 from ..native.division import (
@@ -36,6 +36,7 @@ from ..native.steps import (
     NativeStep,
 )
 from .kernels import KernelChoice
+from .phases import phases
 from .places import BlobPlace
 from .weights import Packed, PackedWeights
 
@@ -112,11 +113,9 @@ def tasks_of(
         scratch = y.size[1] + 2 * params.local_size + 64
         return [NativeTask("normalize", x, y, None, Packed(), settings, scratch=scratch, parameters=numbers)]
     if kernel.name == "depthwise":
-        packed = weights.packed(operation, "depthwise", (1, *kernel.window))
-        n, c, h, _ = y.size
-        cut = divide_depthwise(kernel_h=kernel.window[0], in_w=x.size[3], channels=c, h=h, images=n, threads=threads)
-        settings |= {"block": cut.block, "group": cut.group}
-        return [NativeTask("depthwise", x, y, z, packed, settings, parameters=slope)]
+        return [_depthwise(operation, kernel.window, x, y, z, weights, settings, slope, threads)]
+    if isinstance(params, convolution.Deconvolution):
+        return _by_phases(operation, params, kernel, x, y, weights, settings, slope, threads)
     groups = range(kernel.groups)
     apart = kernel.dilation[0]
     if not kernel.name.startswith("winograd") or apart == 1:
@@ -124,7 +123,7 @@ def tasks_of(
     settings |= {"top": kernel.pad[0] // apart, "left": kernel.pad[1] // apart}
     return [  # the rows and columns that a dilated window reads are a blob of their own
         _one_group(
-            operation, kernel, x.every(apart, *at), y.every(apart, *at), z and z.every(apart, *at), weights, settings,
+            operation, kernel, *(each and each.every(apart, apart, *at) for each in (x, y, z)), weights, settings,
             slope, group, threads,
         )
         for group in groups for at in product(range(apart), repeat=2)
@@ -133,10 +132,10 @@ def tasks_of(
 
 def _one_group(
     operation: FlowStep, kernel: KernelChoice, x: BlobPlace, y: BlobPlace, z: BlobPlace | None, weights: PackedWeights,
-    settings: Mapping[str, int], slope: tuple[float, ...], group: int, threads: int,
+    settings: Mapping[str, int], slope: tuple[float, ...], group: int, threads: int, at: tuple[int, int] = (0, 0),
 ) -> NativeTask:  # fmt: skip
     channels, features = x.size[1] // kernel.groups, y.size[1] // kernel.groups
-    packed = weights.packed(operation, kernel.name, (channels, *kernel.window), group, threads=threads)
+    packed = weights.packed(operation, kernel.name, (channels, *kernel.window), group, threads=threads, at=at)
     if kernel.groups > 1:
         x = x.narrow(1, group * channels, channels)
         y = y.narrow(1, group * features, features)
@@ -144,6 +143,39 @@ def _one_group(
     cut = _divide(kernel, x, y, threads)
     divided = {"block": cut.block, "group": cut.group, "shared": int(cut.shared)}
     return NativeTask(kernel.name, x, y, z, packed, {**settings, **divided}, cut.scratch, cut.common, slope, cut.phases)
+
+
+def _depthwise(
+    operation: FlowStep, window: tuple[int, int], x: BlobPlace, y: BlobPlace, z: BlobPlace | None,
+    weights: PackedWeights, settings: Mapping[str, int], slope: tuple[float, ...], threads: int,
+    at: tuple[int, int] = (0, 0),
+) -> NativeTask:  # fmt: skip
+    packed = weights.packed(operation, "depthwise", (1, *window), at=at)
+    n, c, h, _ = y.size
+    cut = divide_depthwise(kernel_h=window[0], in_w=x.size[3], channels=c, h=h, images=n, threads=threads)
+    divided = {"block": cut.block, "group": cut.group}
+    return NativeTask("depthwise", x, y, z, packed, {**settings, **divided}, parameters=slope)
+
+
+def _by_phases(
+    operation: FlowStep, params: convolution.Deconvolution, kernel: KernelChoice, x: BlobPlace, y: BlobPlace,
+    weights: PackedWeights, settings: Mapping[str, int], slope: tuple[float, ...], threads: int,
+) -> list[NativeTask]:  # fmt: skip
+    """The convolutions that a deconvolution is, each to its own rows and columns of outputs."""
+    tasks = []
+    for phase in phases(params, x.size[2:], y.size[2:]):
+        part, (height, width) = y.every(*kernel.stride, *phase.at), phase.window
+        now = {**settings, "kernel_h": height, "kernel_w": width, "stride_h": 1, "stride_w": 1}
+        now |= {"top": phase.pad[0], "left": phase.pad[1]}
+        if kernel.groups == x.size[1] == y.size[1] > 1:
+            tasks.append(_depthwise(operation, phase.window, x, part, None, weights, now, slope, threads, phase.at))
+            continue
+        plain = KernelChoice("product", phase.window, pad=phase.pad, groups=kernel.groups)
+        tasks += [
+            _one_group(operation, plain, x, part, None, weights, now, slope, group, threads, phase.at)
+            for group in range(kernel.groups)
+        ]
+    return tasks
 
 
 def _of_blobs(
@@ -184,22 +216,22 @@ def _divide(kernel: KernelChoice, x: BlobPlace, y: BlobPlace, threads: int) -> D
 def _rows_are(kernel: KernelChoice, x: BlobPlace, y: BlobPlace) -> int:
     """FLAT, IN_PLACE where few outputs would read copied windows and rows are long, else GATHERED."""
     (_, channels, _, _), (_, features, _, w) = x.size, y.size
-    if _is_flat(kernel, x):
+    if _is_flat(kernel, x, y):
         return GATHERED if x.steps[2] % CROWDED == 0 and features >= MANY and x.size[3] > 1 else FLAT
     together = x.steps[2] == channels and kernel.dilation[1] == 1
     return IN_PLACE if together and features <= MOST_IN_PLACE and w >= LEAST_IN_PLACE else GATHERED
 
 
-def _is_flat(kernel: KernelChoice, x: BlobPlace) -> bool:
+def _is_flat(kernel: KernelChoice, x: BlobPlace, y: BlobPlace) -> bool:
     """True where what each output reads lies together, one output's after another's."""
     n, c, h, w = x.size
     image, row, col = x.steps
     if kernel.pad != (0, 0):
         return False
-    if kernel.window == (h, w):
+    if kernel.window == (h, w) and y.size[2:] == (1, 1):
         return (w == 1 or col == c) and (h == 1 or row == w * col)
     whole = (h == 1 or row == w * col) and (n == 1 or image == h * row)
-    return kernel.window == kernel.stride == (1, 1) and whole
+    return kernel.window == kernel.stride == (1, 1) and whole and y.size[2:] == (h, w)
 
 
 def _activation(operation: FlowStep) -> tuple[int, tuple[float, ...]]:

@@ -35,7 +35,7 @@ SETTLED = 2.0
 """Seconds since a file was last written, from which on its times tell whether it has been written again."""
 _PAGE, _LINE = 4096, 64
 _SOURCES = (Path(__file__), *(Path(__file__).parent.parent / name for name in (
-    "flow/affine.py", "program/weights.py", "native/packing.py",
+    "flow/affine.py", "program/phases.py", "program/weights.py", "native/packing.py",
 )))  # fmt: skip
 
 Pieces = Mapping[str, tuple[Floats | None, ...]]

@@ -57,6 +57,8 @@ def choose(
     params = operation.main.params
     if type(params) is convolution.Convolution:
         return _convolution(params, bottoms[0], tops[0], winograd=winograd, prefer=prefer)
+    if type(params) is convolution.Deconvolution:
+        return _deconvolution(params, bottoms[0])
     if type(params) is inner_product.InnerProduct:
         return _inner_product(params, bottoms[0])
     if type(params) is pooling.Pooling:
@@ -103,6 +105,21 @@ def _cycles(product: KernelChoice, channels: int, features: int, top: BlobPlace)
             if product.window == (side, side) and channels >= LEAST_CHANNELS.get(form, 1):
                 cycles[form] = _winograd_cycles(form, channels, features, top, apart)
     return cycles
+
+
+def _deconvolution(params: convolution.Deconvolution, bottom: BlobPlace) -> Decision:
+    if len(bottom.shape) != 4 or params.axis % 4 != 1:
+        return NoKernel("no deconvolution over height and width")
+    window, stride, pad, dilation = params.along(2)
+    if dilation != (1, 1):
+        return NoKernel("a dilated deconvolution")
+    if stride[0] * stride[1] > MOST_PHASES:
+        return NoKernel(f"a stride of {stride[0]}x{stride[1]}")
+    return KernelChoice("deconvolution", window, stride, pad, (1, 1), params.group)  # type: ignore[arg-type]
+
+
+MOST_PHASES = 32 * 32
+"""Each is a step."""
 
 
 def _inner_product(params: inner_product.InnerProduct, bottom: BlobPlace) -> Decision:

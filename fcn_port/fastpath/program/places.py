@@ -32,11 +32,11 @@ class BlobPlace:
         shape = (*self.shape[:axis], length, *self.shape[axis + 1 :])
         return replace(self, offset=self.offset + start * self.strides[axis], shape=shape)
 
-    def every(self, step: int, row: int, col: int) -> BlobPlace:
-        """Every `step`-th row and column of an image, from `row` and `col` on."""
+    def every(self, rows: int, cols: int, row: int, col: int) -> BlobPlace:
+        """Every so many rows and columns of an image, from `row` and `col` on."""
         n, c, h, w = self.shape
-        shape = n, c, -(-(h - row) // step), -(-(w - col) // step)
-        strides = self.strides[0], self.strides[1], step * self.strides[2], step * self.strides[3]
+        shape = n, c, -(-(h - row) // rows), -(-(w - col) // cols)
+        strides = self.strides[0], self.strides[1], rows * self.strides[2], cols * self.strides[3]
         offset = self.offset + row * self.strides[2] + col * self.strides[3]
         return replace(self, offset=offset, shape=shape, strides=strides)
 

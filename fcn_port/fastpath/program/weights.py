@@ -22,6 +22,7 @@ from ..native.division import up
 from ..native.memory import Floats, Slabs
 from ..native.packing import pack, packed_floats
 from .kept_weights import KeptWeights
+from .phases import taps_of
 
 MOST_KEPT = 1 << 20
 
@@ -51,18 +52,19 @@ class PackedWeights:
         return [blob.astype(np.float32, copy=False).reshape(shape) for blob, shape in blobs]
 
     def packed(
-        self, operation: FlowStep, kernel: str, window: tuple[int, int, int], part: int = 0, *, threads: int = 1
-    ) -> Packed:
+        self, operation: FlowStep, kernel: str, window: tuple[int, int, int], part: int = 0, *, threads: int = 1,
+        at: tuple[int, int] = (0, 0),
+    ) -> Packed:  # fmt: skip
         """The weights of an operation for a kernel; `window` is (input channels, height, width) of one group.
 
-        `threads` pack them, where nobody has yet.
+        `threads` pack them, where nobody has yet. `at` is the phase of a deconvolution (`phases.py`).
         """
-        key = operation.name, operation.parts[-1].name, kernel, window, part
+        key = operation.name, operation.parts[-1].name, kernel, window, part, at
 
         def make() -> Packed:
             found = self._from_kept(str(key), operation, kernel, window)
             if found is None:
-                found = self._pack(operation, kernel, window, part, threads)
+                found = self._pack(operation, kernel, window, part, threads, at)
                 if self._kept is not None:
                     self._new[str(key)] = found
             return found
@@ -104,8 +106,10 @@ class PackedWeights:
         key = "coefficient", value, channels
         return self._packed.get(key, lambda: Packed(_padded(np.full(channels, value)))).kernels
 
-    def _pack(self, operation: FlowStep, kernel: str, window: tuple[int, int, int], part: int, threads: int) -> Packed:
-        weight, factors, bias = self._merged(operation, window)
+    def _pack(
+        self, operation: FlowStep, kernel: str, window: tuple[int, int, int], part: int, threads: int, at: tuple[int, int]
+    ) -> Packed:
+        weight, factors, bias = self._merged(operation, window, at)
         slopes = self._slopes(operation, len(weight))
         if kernel == "depthwise":
             if factors is not None:
@@ -121,7 +125,7 @@ class PackedWeights:
         return Packed(kernels, bias, slopes)
 
     def _merged(
-        self, operation: FlowStep, window: tuple[int, int, int]
+        self, operation: FlowStep, window: tuple[int, int, int], at: tuple[int, int]
     ) -> tuple[Floats, NDArray[np.float64] | None, Floats | None]:
         """Weight (outputs, channels, h, w), the factors of outputs that what follows makes of it, and the bias."""
         main = operation.main
@@ -129,6 +133,8 @@ class PackedWeights:
         params = main.params
         assert isinstance(params, (convolution.Convolution, inner_product.InnerProduct))
         weight = blobs[0].T if isinstance(params, inner_product.InnerProduct) and params.transpose else blobs[0]
+        if isinstance(params, convolution.Deconvolution):
+            weight = taps_of(params, weight, at)
         weight = weight.reshape(params.num_output, *window)
         bias: NDArray[np.floating] | None = blobs[1] if params.bias else None
         factors = None
