@@ -107,9 +107,7 @@ def measure(name: str, ways: list[str], stem: str, rounds: int) -> dict[str, dic
             found = json.loads(done.stdout)
             if count:
                 rows[way].append({**found, "wall": found["end"] - begun})
-    return {
-        way: {key: statistics.median(row[key] for row in found) for key in found[0]} for way, found in rows.items()
-    }
+    return {way: {key: statistics.median(row[key] for row in found) for key in found[0]} for way, found in rows.items()}
 
 
 def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:

@@ -107,7 +107,13 @@ class PackedWeights:
         return self._packed.get(key, lambda: Packed(_padded(np.full(channels, value)))).kernels
 
     def _pack(
-        self, operation: FlowStep, kernel: str, window: tuple[int, int, int], part: int, threads: int, at: tuple[int, int]
+        self,
+        operation: FlowStep,
+        kernel: str,
+        window: tuple[int, int, int],
+        part: int,
+        threads: int,
+        at: tuple[int, int],
     ) -> Packed:
         weight, factors, bias = self._merged(operation, window, at)
         slopes = self._slopes(operation, len(weight))
