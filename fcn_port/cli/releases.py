@@ -90,7 +90,7 @@ def _told(release: Release) -> Iterator[tuple[str, str]]:
     if release.about is not None:
         yield "for", release.about.purpose
         yield "how it is run", release.about.running
-        yield "data set", release.dataset.title
+        yield "classes as in", release.dataset.title
 
 
 def _of_the_file(release: Release) -> Iterator[tuple[str, str]]:
