@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ..net.onnx_form import OPENCV
 from ..net.reach import EVERYTHING, Reach
 from .base import Layer, canonical_axis, image_axis, refuse, register_layer
 from .fork import fork_message
@@ -101,6 +102,8 @@ class InnerDistance(Layer):
     def to_onnx(self, out: OnnxLayer) -> None:
         x = out.bottoms[0]
         axis = canonical_axis(self.axis, x.shape)
+        if out.target in OPENCV and None in x.shape[:axis]:
+            raise out.refuse("OpenCV gives distances of another number of items another shape", hint="give --batch N")
         weight: Operand = out.node("Flatten", [out.bottoms[1]], part="rows", axis=1) if self.fed else out.blob(0)
         if self.unit:
             value = out.blob_value(0).astype(np.float64)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converters.export import TARGETS, Claim, OnnxOptions, TargetError, build_onnx, check_target
+from converters.export import TARGETS, Claim, ExportError, OnnxOptions, TargetError, build_onnx, check_target
 from converters.export.onnx import net
 from converters.export.onnx.layer import OnnxForm
 from converters.layers import (
@@ -215,3 +215,30 @@ def test_an_input_that_nothing_reads_has_a_node_for_the_classic_engine_of_opencv
     monkeypatch.setattr(net, "_read_every_input", lambda graph, names: None)
     with pytest.raises(TargetError, match=r"ENGINE_CLASSIC .* requiredOutputs"):
         worst("an input that nothing reads", tmp_path, "opencv5")
+
+
+REFUSED = {
+    "InnerDistance.*another number of items": """layer { name: "it" type: "InnerDistance" bottom: "data" top: "it"
+        inner_distance_param { num_output: 5 } }""",
+    "PriorBox has no img_size": """layer { name: "large" type: "Input" top: "large"
+        input_param { shape { dim: 1 dim: 3 dim: 24 dim: 32 } } }
+        layer { name: "it" type: "PriorBox" bottom: "data" bottom: "large" top: "it"
+                 prior_box_param { min_size: 6 img_h: 30 img_w: 40 } }""",
+    "SAME with a stride, at free sizes": """layer { name: "it" type: "Pooling" bottom: "data" top: "it"
+        pooling_param { pool: AVE kernel_size: 3 stride: 2 pad_type: 1 } }""",
+    "Convolution.*SAME with a stride": """layer { name: "it" type: "Convolution" bottom: "data" top: "it"
+        convolution_param { num_output: 2 kernel_size: 3 stride: 2 pad_type: 1 } }""",
+    "ROIPooling has no pad_ratio": f"""{ROIS} layer {{ name: "it" type: "ROIPooling" bottom: "data" bottom: "rois"
+        top: "it" roi_pooling_param {{ pooled_w: 3 pooled_h: 2 pad_ratio: 0.2 }} }}""",
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_opencv_computes_otherwise_at_free_sizes_is_refused_with_what_to_do(reason: str) -> None:
+    """Such as nothing tells from the outside: the door reads a model without running it first."""
+    net = caffe_net(DATA + REFUSED[reason])
+    with pytest.raises(ExportError, match=rf"layer 'it' .*{reason}.*\n  .*--(size HxW|batch N|outputs)"):
+        build_onnx(net.spec, arrays_of(net), OnnxOptions(target="opencv5"))
+    if "pad_ratio" not in reason:
+        size = None if "InnerDistance" in reason else (6, 8)
+        assert build_onnx(net.spec, arrays_of(net), OnnxOptions(target="opencv5", size=size, batch=1)).outputs
