@@ -105,7 +105,7 @@ def free_bytes(folder: Path) -> int:
 
 
 def in_words(error: OSError) -> str:
-    """The system's error on one line: which file, what is wrong; with no room, what is free and what to do."""
+    """The system's error: which file, what is wrong; with no room, or a folder for weights that is closed, what to do."""
     problem = str(error)  # our own words, which may begin with a name
     if error.strerror:
         problem = error.strerror[:1].lower() + error.strerror[1:]  # names of files in it stay as they are
@@ -114,6 +114,9 @@ def in_words(error: OSError) -> str:
     text = f"{os.fsdecode(error.filename)}: {problem}"
     if error.errno == errno.EFBIG:
         return f"{text}; files may not be larger here (ulimit -f, or the file system's own limit)"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        inside = Path(os.fsdecode(error.filename)).absolute().is_relative_to(weights_dir().absolute())
+        return f"{text}\n  set {WEIGHTS_VARIABLE} to a folder that you can write to" if inside else text
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return text
     folder = Path(os.fsdecode(error.filename)).absolute().parent

@@ -234,7 +234,7 @@ def _say_frames(image: Path) -> None:
         return
     frames = frames_of(image)
     if frames > 1:
-        note(f"{image}: the first of its {frames} pictures; split the file for the others")
+        note(f"{image}: the first of its {frames} pictures; --every-frame takes them all")
 
 
 def _raise_again(net: Net, source: ImageSource) -> None:

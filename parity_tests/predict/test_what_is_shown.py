@@ -83,7 +83,8 @@ def test_files_of_several_pictures_are_told_of(tmp_path: Path, capsys: pytest.Ca
     first.save(tmp_path / "one.tif")
     assert run(["predict", str(SAMPLE), str(tmp_path / "two.tif"), str(tmp_path / "one.tif"), "-o", str(tmp_path)]) == 0
     err = capsys.readouterr().err
-    assert "two.tif: the first of its 2 pictures" in err and "one.tif: the first" not in err
+    assert "two.tif: the first of its 2 pictures; --every-frame takes them all" in err
+    assert "one.tif: the first" not in err
 
 
 def test_trace_takes_the_net_s_own_size_where_no_other_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from weights.download.digests import RunningDigests
 from weights.download.fetching import fetch, is_offline, plan
 from weights.errors import ChecksumError, FetchError, OfflineError, UnknownReleaseError
 from weights.sidecar import Record, read_record, write_record
-from weights.store import place_of
+from weights.store import in_words, place_of
 
 pytest_plugins = ["parity_tests.fetch_fixtures"]
 
@@ -115,6 +116,16 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(FetchError, match=f"voc-fcn8s: {tmp_path / 'file'}"):
         get(published(["http://127.0.0.1:1/x"]), tmp_path / "file" / "weights")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_folder_for_weights_that_is_closed_says_what_to_set(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FCN_PORT_WEIGHTS", str(tmp_path / "weights"))
+    closed, other = (OSError(number, "Closed", str(tmp_path / name)) for name in ("weights/x.part", "out/x.part"))
+    assert in_words(closed).endswith("x.part: closed\n  set FCN_PORT_WEIGHTS to a folder that you can write to")
+    assert in_words(other).endswith("x.part: closed")
 
 
 # --- where no checksum was published ---
