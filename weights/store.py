@@ -105,7 +105,7 @@ def free_bytes(folder: Path) -> int:
 
 
 def in_words(error: OSError) -> str:
-    """The system's error: which file, what is wrong; without room, or in a folder for weights that is closed, what to do."""
+    """The system's error: which file, and what is wrong; without room, or where weights cannot be kept, what to do."""
     problem = str(error)  # our own words, which may begin with a name
     if error.strerror:
         problem = error.strerror[:1].lower() + error.strerror[1:]  # names of files in it stay as they are
