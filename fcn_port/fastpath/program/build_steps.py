@@ -123,11 +123,15 @@ def tasks_of(
     settings |= {"top": kernel.pad[0] // apart, "left": kernel.pad[1] // apart}
     return [  # the rows and columns that a dilated window reads are a blob of their own
         _one_group(
-            operation, kernel, *(each and each.every(apart, apart, *at) for each in (x, y, z)), weights, settings,
-            slope, group, threads,
+            operation, kernel, _apart(x, apart, at), _apart(y, apart, at), z and _apart(z, apart, at),
+            weights, settings, slope, group, threads,
         )
         for group in groups for at in product(range(apart), repeat=2)
     ]  # fmt: skip
+
+
+def _apart(place: BlobPlace, apart: int, at: tuple[int, ...]) -> BlobPlace:
+    return place.every(apart, apart, *at)
 
 
 def _one_group(

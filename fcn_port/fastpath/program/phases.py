@@ -51,4 +51,5 @@ def taps_of(params: Deconvolution, weight: NDArray[np.float32], at: Pair) -> NDA
         taps = np.zeros((*weight.shape[:2], *(max(size, 1) for size in taps.shape[2:])), np.float32)
     inputs, outputs = weight.shape[:2]
     grouped = taps.reshape(params.group, inputs // params.group, outputs, *taps.shape[2:])
-    return grouped.swapaxes(1, 2).reshape(params.num_output, inputs // params.group, *taps.shape[2:])
+    found: NDArray[np.float32] = grouped.swapaxes(1, 2)
+    return found.reshape(params.num_output, inputs // params.group, *taps.shape[2:])
