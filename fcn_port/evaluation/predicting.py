@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from converters.errors import MismatchError, NetError
 from weights.records import Preprocessing
 
+from ..data.errors import DataError
 from ..data.inputs import net_inputs
 from ..data.records import DataSet, Sample
 from ..predict.dense_crf import DenseCrf
 from ..predict.images import rgb_of
 from ..predict.meaning import NetOutputs
 from ..predict.reading import ReadOutput, coarse_note, read_output
+from ..predict.running import taking
 from ..predict.views import AS_IT_IS, Views
 
 _log = logging.getLogger(__name__)
@@ -104,8 +106,14 @@ def _mismatches(data: DataSet) -> Iterator[None]:
 def _heads(net: nn.Module, outputs: NetOutputs, inputs: Mapping[str, Tensor], data: DataSet) -> dict[str, ReadOutput]:
     """The outputs that answer a data set's labels, by the labels' name, at the size of the first input."""
     given = list(inputs.values())
-    with torch.inference_mode():
-        output = net(given[0]) if len(given) == 1 else net(**inputs)
+    size = (int(given[0].shape[-2]), int(given[0].shape[-1]))
+    try:
+        with taking(size), torch.inference_mode():
+            output = net(given[0]) if len(given) == 1 else net(**inputs)
+    except NetError as error:  # of this image alone
+        raise DataError(
+            error.problem, hint="--resize HxW brings images to a size, --skip-bad passes over them"
+        ) from error
     first = next(iter(data.classes))
     heads = output if isinstance(output, dict) else {first: output}
     names = {head: head if isinstance(output, dict) else "" for head in heads}
@@ -117,7 +125,6 @@ def _heads(net: nn.Module, outputs: NetOutputs, inputs: Mapping[str, Tensor], da
             f"the net's outputs are {', '.join(heads)}; {data.title} is labelled for {', '.join(data.classes)}",
             path=data.root,
         )
-    size = (int(given[0].shape[-2]), int(given[0].shape[-1]))
     return {head: read_output(outputs, names[head], found, size)[0] for head, found in heads.items()}
 
 

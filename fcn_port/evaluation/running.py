@@ -93,6 +93,10 @@ def evaluate(
     for results, _ in parts or [(done, skipped)]:
         found.update(results)
     bad = {id_: reason for _, reasons in parts for id_, reason in reasons.items()}
+    if bad and not found:
+        raise DataError(
+            f"none of {len(bad)} images can be scored; the first: {next(iter(bad.values()))}", path=data.root
+        )
     return Evaluation(
         weights=name,
         release=release,
@@ -196,7 +200,10 @@ class _EvaluationRun:
         return results, skipped
 
     def _result(self, sample: Sample) -> ImageResult:
-        predicted = self._predicted(sample)
+        try:
+            predicted = self._predicted(sample)
+        except DataError as error:
+            raise error.in_file(self.data.shown(sample.id)) from error.__cause__
         histograms = {
             head: histogram(
                 sample.labels[head],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -35,20 +36,26 @@ def kind_of(net: nn.Module) -> str:
     return "color" if known is None else known.inputs[0].kind
 
 
-def run_net(net: nn.Module, pixels: Sequence[np.ndarray], recipe: InputRecipe) -> dict[str, Tensor]:
-    """The outputs for images (h, w, 3) of one size, by name, "" for the only one; NetError where they do not fit."""
-    parameter = next(net.parameters(), torch.empty(0))
-    x = torch.cat([to_input(each, recipe) for each in pixels]).to(parameter.device, parameter.dtype)
+@contextmanager
+def taking(size: tuple[int, int]) -> Iterator[None]:
+    """Errors of a net over an image of a size (h, w) become a NetError that says so; those about memory pass."""
     try:
-        with torch.inference_mode():
-            output = net(x)
+        yield
     except (ValueError, RuntimeError) as error:
         if refused_memory(error) is not None or (
             isinstance(error, CaffeFormatError) and not isinstance(error, NetError)
         ):
             raise
         said = str(error).splitlines()[0] if str(error) else type(error).__name__  # PyTorch's have many lines
-        raise NetError(f"this net does not take an image of {x.shape[2]}x{x.shape[3]} pixels: {said}") from error
+        raise NetError(f"this net does not take an image of {size[0]}x{size[1]} pixels: {said}") from error
+
+
+def run_net(net: nn.Module, pixels: Sequence[np.ndarray], recipe: InputRecipe) -> dict[str, Tensor]:
+    """The outputs for images (h, w, 3) of one size, by name, "" for the only one; NetError where they do not fit."""
+    parameter = next(net.parameters(), torch.empty(0))
+    x = torch.cat([to_input(each, recipe) for each in pixels]).to(parameter.device, parameter.dtype)
+    with taking((int(x.shape[2]), int(x.shape[3]))), torch.inference_mode():
+        output = net(x)
     found = output if isinstance(output, dict) else {"": output}
     if not found:
         raise NetError("this net has no output")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from converters import CaffeNet, parse_prototxt
 from converters.errors import MismatchError
-from fcn_port.data import open_dataset
+from fcn_port.data import DataError, open_dataset
 from fcn_port.data.records import DataSet
 from fcn_port.evaluation import EvaluationPlan, evaluate, predicting
 from fcn_port.report.examples import best_and_worst
@@ -91,3 +92,17 @@ def test_what_is_not_the_data_sets_is_refused(net: str, classes: int, message: s
     data = data_set(tmp_path, np.arange(64).reshape(8, 8) % classes, classes)
     with pytest.raises(MismatchError, match=message):
         evaluate(net_of(net), data)
+
+
+def test_an_image_that_a_net_does_not_take_is_named_and_the_rest_is_scored(tmp_path: Path) -> None:
+    """It ended the evaluation with the data set's name before, with `skip_bad`, too."""
+    data_set(tmp_path, LABELS["scores"], 3)
+    save(tmp_path / "images" / "b.png", noise(1, (9, 7, 3)))
+    save(tmp_path / "labels" / "b.png", np.zeros((9, 7), np.uint8))
+    net, data = net_of("fixed"), open_dataset(tmp_path)
+    with pytest.raises(DataError, match=r"b\.png: this net does not take an image of 9x7 pixels.*\n.*--skip-bad"):
+        evaluate(net, data)
+    found = evaluate(net, data, plan=EvaluationPlan(skip_bad=True))
+    assert [each.id for each in found.images] == ["a"] and list(found.skipped) == ["b"]
+    with pytest.raises(DataError, match="none of 1 images can be scored"):
+        evaluate(net, replace(data, ids=("b",)), plan=EvaluationPlan(skip_bad=True))
