@@ -25,8 +25,8 @@ ImageLook = Callable[[list[np.ndarray]], list[Sight]]
 
 _TRIAL = (64, 64)
 """The size (h, w) of the picture that is tried first where a net takes any."""
-_ROUNDING = 2e-4
-"""Of the largest value: sums of other lengths may be added in another order."""
+_ROUNDING = 0.03
+"""Of the largest value: far more than numbers of few bits differ by in a batch, and less than what mixed images do."""
 
 
 def look_through(net: Net, *, least: float = 0.3) -> ImageLook:
