@@ -14,13 +14,13 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.layers.convolution import Deconvolution
+from converters.layers import Deconvolution
 
 Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Phase:
+class DeconvolutionPhase:
     """The outputs `at`, `at` + stride ... along both axes: a convolution with this window and pad, and stride 1."""
 
     at: Pair
@@ -28,12 +28,12 @@ class Phase:
     pad: Pair
 
 
-def phases(params: Deconvolution, bottom: Pair, top: Pair) -> Iterator[Phase]:
+def phases(params: Deconvolution, bottom: Pair, top: Pair) -> Iterator[DeconvolutionPhase]:
     """The phases of a deconvolution of blobs of these heights and widths, with dilation 1."""
     kernel, stride, pad, _ = params.along(2)
     for at in product(*(range(min(s, size)) for s, size in zip(stride, top, strict=True))):
         both = [_along(*each) for each in zip(at, kernel, stride, pad, bottom, strict=True)]
-        yield Phase((at[0], at[1]), (both[0][0], both[1][0]), (both[0][1], both[1][1]))
+        yield DeconvolutionPhase((at[0], at[1]), (both[0][0], both[1][0]), (both[0][1], both[1][1]))
 
 
 def _along(at: int, kernel: int, stride: int, pad: int, length: int) -> Pair:
