@@ -35,6 +35,10 @@ class DenseBlock(Layer):
     kernels, scales, shifts, means, variances; with `bottleneck` 1x1 kernels, scales, shifts, means, variances of the
     second BN; then the factor by which means and variances are divided, which is 0 where a GPU trained, and then they
     are as they are (Forward_gpu looks at no factor; Forward_cpu takes both for 0, so such nets ran on GPUs alone).
+
+    Of a bottom with more channels than initChannel says, as in senlinuc/caffe_ocr's nets, it takes so many numbers for
+    each image one after the other from the beginning, that is, the first channels where there is one image
+    (gpu_copy_one_to_many, DenseBlock_layer.cu:52-61).
     """
 
     transitions: int
@@ -78,7 +82,7 @@ class DenseBlock(Layer):
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         n, c, h, w = as_image(bottoms[0])
-        if c != self.first:
+        if c < self.first:
             raise ValueError(f"{c} channels; initChannel is {self.first}")
         return ((n, self._seen(self.transitions), h, w),)
 
@@ -121,6 +125,9 @@ class DenseBlock(Layer):
         from torch.nn.functional import dropout
 
         x, count = bottoms[0], self.transitions
+        if x.shape[1] > self.first:
+            n, _, h, w = x.shape
+            x = x.reshape(-1)[: n * self.first * h * w].reshape(n, self.first, h, w)
         for index in range(count):
             y = self._normal(x, blobs, index, count, training=training).relu()
             if self.bottleneck:
@@ -148,6 +155,11 @@ class DenseBlock(Layer):
     def to_onnx(self, out: OnnxLayer) -> None:
         x: Operand = out.bottoms[0]
         count = self.transitions
+        if (out.bottoms[0].shape[1] or 0) > self.first:
+            n, h, w = (out.size(out.bottoms[0], [axis]) for axis in (0, 2, 3))
+            flat = out.reshape(x, [-1], part="numbers")
+            taken = out.slice(flat, [0], [0], n * h * w * self.first, part="taken")
+            x = out.reshape(taken, [n, self.first, h, w], part="first")
         for index in range(count):
             y = self._onnx_normal(out, x, index, count)
             if self.bottleneck:

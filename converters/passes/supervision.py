@@ -49,7 +49,7 @@ def find_supervision(spec: NetSpec, outputs: set[str]) -> Supervision:
         weighted = outputs.issuperset(layer.tops) and any(layer.message.loss_weight)
         reads_labels = bool(layer.bottoms) and bool(labels.intersection(layer.bottoms))
         stranger = reads_labels and is_stranger(layer)
-        if judges(layer) or weighted or lost.intersection(layer.bottoms):
+        if judges(layer) or weighted or lost.intersection(layer.bottoms) or _compares(layer, labels):
             pass
         elif stranger and ends[index]:
             left_out.append(layer.place)
@@ -75,6 +75,11 @@ def judges(layer: LayerSpec) -> bool:
     """True for a layer that judges or swallows blobs: a loss or an accuracy by its name, or one without tops."""
     name = f"{layer.type} {layer.message.python_param.layer}"
     return "Loss" in name or "Accuracy" in name or not layer.tops
+
+
+def _compares(layer: LayerSpec, labels: set[str]) -> bool:
+    """True for a CTCGreedyDecoder whose second bottom is the label: in senlinuc/caffe_ocr it makes the accuracy."""
+    return layer.type == "CTCGreedyDecoder" and not labels.isdisjoint(layer.bottoms[1:2])
 
 
 def has_weights(layer: LayerSpec) -> bool:

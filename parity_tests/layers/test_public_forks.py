@@ -59,6 +59,21 @@ def test_dense_block(bottleneck: bool, factor: float) -> None:
     close(run(layer, x, blobs=blobs)[0], merged)
 
 
+def test_dense_block_takes_the_first_numbers_of_a_bottom_with_more_channels() -> None:
+    layer, x = (
+        make("DenseBlock", "denseblock_param { numTransition: 1 initChannel: 3 growthRate: 2 }"),
+        values("x", 2, 5, 4, 5),
+    )
+    blobs = blobs_of(layer, (2, 5, 4, 5), factor=0)
+    memory = x.numpy().ravel()  # DenseBlock_layer.cu, gpu_copy_one_to_many: chunks of initChannel * H * W
+    taken = np.stack([memory[i * 60 : (i + 1) * 60].reshape(3, 4, 5) for i in range(2)])
+    found = run(layer, x, blobs=blobs)[0]
+    np.testing.assert_array_equal(found[:, :3], taken)
+    np.testing.assert_array_equal(found, run(layer, torch.from_numpy(taken), blobs=blobs)[0])
+    with pytest.raises(ValueError, match="initChannel is 3"):
+        layer.top_shapes([(1, 2, 4, 5)])
+
+
 def test_dense_block_trains_on_its_own_statistics() -> None:
     layer, x = (
         make("DenseBlock", "denseblock_param { numTransition: 1 initChannel: 3 growthRate: 2 }"),

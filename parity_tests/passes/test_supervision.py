@@ -129,3 +129,18 @@ def _blob_shapes(spec: object) -> list[tuple[tuple[int, ...], ...]]:
 
     assert hasattr(spec, "replace_layers") and hasattr(spec, "layers")
     return list(infer_blobs(spec.replace_layers(spec.layers[:2])).values())
+
+
+@pytest.mark.parametrize(("ends", "gone"), [("label", True), ("going", False)])
+def test_a_decoder_that_compares_with_the_label_goes(ends: str, gone: bool) -> None:
+    """senlinuc/caffe_ocr, ctc_decoder_layer.cpp: its second bottom is the label; in others it says where texts end."""
+    spec = to_deploy(
+        net(
+            layer("data", "HDF5Data", "", "data label", 'hdf5_data_param { source: "x" batch_size: 1 }'),
+            layer("going", "Input", "", "going", "input_param { shape { dim: 1 dim: 1 } }"),
+            layer("fc", "InnerProduct", "data", "fc", "inner_product_param { num_output: 5 axis: 2 }"),
+            layer("loss", "WarpCTCLoss", "fc label", "loss"),
+            layer("acc", "CTCGreedyDecoder", f"fc {ends}", "acc"),
+        )
+    )
+    assert ("acc" in layers(spec)) is not gone and ("fc" in spec.outputs) is gone
