@@ -94,7 +94,7 @@ def draw(name: str, panels: Sequence[str]) -> None:
         page.write_text(f"<!doctype html><meta charset=utf-8><style>{STYLE}</style><main>{''.join(panels)}</main>")
         browser.open(page.as_uri())
         height = browser.value("document.querySelector('main').getBoundingClientRect().height")
-        clip = {"x": 0, "y": 0, "width": 960, "height": height, "scale": 1}
+        clip = {"x": 0, "y": 0, "width": 960, "height": height, "scale": 2}
         shot = browser.call("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
     picture = Image.open(BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
     picture.save(Path(__file__).with_name(f"{name}.png"), optimize=True)
