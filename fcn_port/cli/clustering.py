@@ -52,6 +52,15 @@ def check_goes_with_ray(context: click.Context) -> None:
         raise click.UsageError(f"--ray goes without {' and '.join(wrong)}")
 
 
+def check_is_not_packed(images: tuple[Path, ...]) -> None:
+    """UsageError for a tar or a table, which is read with --ray alone."""
+    packed = next((path for path in images if path.suffix in (".tar", ".parquet") and path.is_file()), None)
+    if packed is not None:
+        raise click.UsageError(
+            f"{packed}: images in tars and Parquet tables are read with --ray, as in --ray local (this machine's cores)"
+        )
+
+
 def predict_on_ray(
     net: Net, images: tuple[Path, ...], options: ClusterOptions, *, weights: str, out: Path, as_json: bool
 ) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .blob_pictures import blobs_option, write_blob_pictures
-from .clustering import ClusterOptions, check_goes_with_ray, predict_on_ray, ray_option
+from .clustering import ClusterOptions, check_goes_with_ray, check_is_not_packed, predict_on_ray, ray_option
 from .described import images_of
 from .device import device_option
 from .engine import engine_option, low_memory_option, padded_option, precision_option, run_as_told
@@ -152,6 +152,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
         return predict_on_ray(
             _for_workers(weights, options), images, options, weights=weights, out=out, as_json=as_json
         )
+    check_is_not_packed(images)
     videos = video_sources(images)
     try:
         sources = videos or gather(images) if images else images_of(options.data, options.split)

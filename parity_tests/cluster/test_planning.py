@@ -184,3 +184,13 @@ def test_options_that_workers_cannot_have_are_refused(tmp_path: Path, capsys: py
     given = ["predict", str(SAMPLE), str(folder_of(tmp_path / "i", 1)), "--ray", "auto", "-o", str(tmp_path / "out")]
     assert run([*given, "--flip", "--phase", "TEST", "--shard", "1/2"]) == 2
     assert "--ray goes without --flip and --shard and --phase" in capsys.readouterr().err.replace("-s ", "-")
+
+
+@pytest.mark.parametrize("name", ["shard.tar", "images.parquet"])
+def test_packed_images_without_ray_are_told_what_reads_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / name).write_bytes(b"")
+    assert run(["predict", str(SAMPLE), str(tmp_path / name), "-o", str(tmp_path / "out")]) == 2
+    assert f"{name}: images in tars and Parquet tables are read with --ray" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
