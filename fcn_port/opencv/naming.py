@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def name_values_by_layers(model: OnnxNet) -> OnnxNet:
     """The model with the first output of every node called as the node, in the same graph, which is changed."""
     graph = model.graph
+    _name_convolutions(model)
     for node in graph.nodes:  # OpenCV makes layers of constants too, each under its name
         while node.name in graph.initializers:
             node.name += "_"
@@ -31,3 +32,14 @@ def name_values_by_layers(model: OnnxNet) -> OnnxNet:
         outputs=tuple(replace(end, name=names.get(end.name, end.name)) for end in model.outputs),
         values={blob: names.get(value, value) for blob, value in model.values.items()},
     )
+
+
+def _name_convolutions(model: OnnxNet) -> None:
+    """Convolutions are called as their tops are, unless another layer is: OpenCV 4 does so with them alone."""
+    tops = {layer.name: layer.tops[0] for layer in model.spec.layers if layer.type == "Convolution"}
+    taken = {node.name for node in model.graph.nodes} | {end.name for end in model.inputs}
+    for node in model.graph.nodes:
+        name = tops.get(node.name)
+        if name is not None and name not in taken:
+            node.name = name
+            taken.add(name)

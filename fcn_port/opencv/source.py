@@ -36,7 +36,9 @@ def read_source(net: Given, weights: Given | None, blobs: Mapping[str, Sequence[
     """
     spec = _read_net(net)
     model = CaffeModel(spec, {}) if weights is None else _read_model(weights)
+    tops = {layer.tops[0]: layer.name for layer in spec.layers if layer.type == "Convolution" and layer.tops}
     known = {layer.name for layer in spec.layers}
+    blobs = {name if name in known else tops.get(name, name): values for name, values in blobs.items()}
     strangers = [name for name in blobs if name not in known]
     if strangers:
         raise MismatchError(f"blobs: the net has no layer '{strangers[0]}'", path=spec.path)

@@ -82,6 +82,36 @@ def test_a_chain_has_exactly_opencv4s_names(name: str, tmp_path: Path) -> None:
     assert read.said["unconnected"] == list(theirs.getUnconnectedOutLayersNames())
 
 
+def test_a_convolution_is_called_as_its_top(tmp_path: Path) -> None:
+    """As OpenCV 4 calls it, which calls every other layer by its own name."""
+    import converters
+
+    text = """input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 9 }
+        layer { name: "first" type: "Convolution" bottom: "data" top: "a"
+          convolution_param { num_output: 2 kernel_size: 3 } }
+        layer { name: "bend" type: "ReLU" bottom: "a" top: "a" }
+        layer { name: "second" type: "Convolution" bottom: "a" top: "b"
+          convolution_param { num_output: 2 kernel_size: 1 bias_term: false } }
+        layer { name: "last" type: "Pooling" bottom: "b" top: "c" pooling_param { kernel_size: 2 } }"""
+    prototxt, model = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
+    prototxt.write_text(text)
+    random = np.random.default_rng(0)
+    shapes = {"first": ((2, 3, 3, 3), (2,)), "second": ((2, 2, 1, 1),)}
+    blobs = {name: tuple(random.standard_normal(each).astype("f") for each in kinds) for name, kinds in shapes.items()}
+    converters.write_caffemodel(converters.CaffeModel(converters.read_prototxt(prototxt), blobs), model)
+    theirs = cv2.dnn.readNetFromCaffe(str(prototxt), str(model))
+    theirs.enableWinograd(False)
+    layers = list(theirs.getLayerNames())
+    x = random.standard_normal((1, 3, 8, 9)).astype(np.float32)
+    turned = {"b": np.ascontiguousarray(blobs["second"][0][::-1])}
+    theirs.getLayer(theirs.getLayerId("b")).blobs = [turned["b"]]
+    read = through_the_door(tmp_path, prototxt, model, {"data": x}, layers=layers, blobs=turned)
+    assert layers == read.said["names"] == ["a", "bend", "b", "last"]
+    for layer in layers:
+        theirs.setInput(x)
+        assert close(read.outputs[layer], theirs.forward(layer)), layer
+
+
 @pytest.mark.parametrize("size", [(100, 100), (75, 122), (64, 41)])
 def test_any_size_in_both_engines(size: tuple[int, int], tmp_path: Path) -> None:
     x = (np.random.default_rng(0).standard_normal((1, 3, *size)) * 50).astype(np.float32)
