@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from converters.errors import NetError
 from converters.formats import SolverSpec, format_solver
 
 from ..data.records import DataSet
@@ -110,10 +111,23 @@ def prepare(
     )
 
 
+def _shapes(task: TrainingTask, feed: Feed) -> Mapping[str, tuple[int, ...]]:
+    """The blobs of the net at the size that images are brought to, else at a small one or, for nets of one, at it."""
+    crop = feed.variation.crop
+    size = (crop, crop) if crop else feed.variation.size or feed.reading.size
+    own = next(((shape[2], shape[3]) for shape in task.net.inputs.values() if len(shape) == 4), None)  # type: ignore[operator]
+    try:
+        return trace(task.net, size or (64, 64))
+    except NetError:
+        if size is not None or own is None:
+            raise
+        return trace(task.net, own)
+
+
 def _check_fit(task: TrainingTask, feed: Feed) -> None:
     """True if the net scores the classes that the data set has, and reads inputs that can be made."""
     with torch.no_grad():
-        shapes = trace(task.net, (64, 64))
+        shapes = _shapes(task, feed)
     for loss in task.losses:
         head = feed.head_of(loss)
         if loss.score not in shapes:

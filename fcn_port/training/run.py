@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from converters import Cancelled, stop_when
+from converters.errors import NetError
 from converters.safety import make_folder
 from weights.card import Card
 from weights.records import METRICS
@@ -39,7 +40,7 @@ from .checkpoints import (
 from .choices import Precision
 from .distributed import DistributedGroup
 from .events import Begun, Improved, Report, Saved, Tested, Updated, Validated
-from .feed import Feed
+from .feed import Batch, Feed
 from .folder import locked_folder
 from .losses import SigmoidCrossEntropyLoss
 from .solver import CaffeSolver
@@ -157,9 +158,9 @@ class _TrainingRun:
             while solver.iteration < plan.max_iter and not stopped:
                 self._test()
                 passes = list(islice(batches, solver.spec.iter_size))
-                parts = update(passes)
-                latest.append(sum(parts.values()))
                 names = tuple(name for batch in passes for name in batch.names)
+                parts = self._taken(update, passes, names)
+                latest.append(sum(parts.values()))
                 self.report(self._updated(parts, latest, names, clock.lap(), clock))
                 stopped = self.group.any(stop())
                 now = self._at_intervals(latest, last=stopped or solver.iteration == plan.max_iter)
@@ -178,6 +179,19 @@ class _TrainingRun:
         if solver.iteration == first:
             saved = self._already_over(latest)
         return Outcome(solver.iteration, stopped, saved)
+
+    def _taken(self, update: Update, passes: Sequence[Batch], names: Sequence[str]) -> Mapping[str, float]:
+        """The losses of an update; DataError names the images that the net does not take."""
+        try:
+            return update(passes)
+        except NetError as error:
+            sizes = {"x".join(map(str, blob.shape[-2:])) for batch in passes for blob in batch.blobs.values()}
+            named = f"{', '.join(names[:4])} of {' and '.join(sorted(sizes))} pixels"
+            raise DataError(
+                f"the net does not take {named}: {error.problem}",
+                path=self.feed.data.root,
+                hint="--resize brings images to a size, --crop cuts them",
+            ) from error
 
     def _updated(
         self, parts: Mapping[str, float], latest: deque[float], names: tuple[str, ...], seconds: float, clock: _Clock

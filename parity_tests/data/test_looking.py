@@ -115,3 +115,21 @@ def test_a_wrong_field_on_the_command_line(
     assert expected in capsys.readouterr().err
     (place / "set" / "dataset.toml").write_text('classes = ["ground", "cell"]\nvoid = []\nids = { 0 = 0, 100 = 1 }\n')
     assert run(["data", "--check", str(place / "set"), "--describe", "void = [255]"]) == 0, "before what the file says"
+
+
+def test_a_net_of_one_size_trains_on_images_that_are_brought_to_it(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was refused, whatever the images; one of another size ended a run without its name and without a snapshot."""
+    reshape = (
+        'layer { name: "r" type: "Reshape" bottom: "score" top: "r" reshape_param { shape { dim: [1, 2, 8, 10] } } }'
+    )
+    (place / "net.prototxt").write_text(NET.replace('bottom: "score" bottom', 'bottom: "r" bottom') + reshape)
+    for folder, shape in (("images", (9, 12, 3)), ("labels", (9, 12))):
+        save(place / "set" / folder / "i1.png", np.zeros(shape, np.uint8))
+    more = ["--order", "listed", "--max-iter", "3", "--val-split", "none"]
+    assert run(arguments(place, "train", *more)) == 3
+    said = capsys.readouterr().err
+    assert "the net does not take i1 of 9x12 pixels" in said and "--resize" in said
+    assert (place / "run" / "net_iter_1.json").is_file()
+    assert run(arguments(place, "train", *more, "--resize", "8x10", "-o", str(place / "sized"))) == 0
