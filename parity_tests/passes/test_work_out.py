@@ -118,3 +118,14 @@ def test_sequences_of_words_and_vectors() -> None:
         layer("both", "Concat", "f e stage3", "both", "concat_param { axis: 2 }"),
     )
     assert found == {"words": (8, 3), "stage": (8, 3, 1), "frames": (8, 3, 4096)}
+
+
+def test_a_guidance_has_a_number_for_each_channel() -> None:
+    """Cysu/dgd_person_reid, guided_dropout_layer.cpp, Reshape: n and c are the first bottom's, h and w are 1."""
+    net = parse_prototxt(
+        layer("data", "HDF5Data", "", "data guidance", 'hdf5_data_param { source: "x" batch_size: 4 }')
+        + layer("conv", "Convolution", "data", "conv", "convolution_param { num_output: 5 kernel_size: 3 }")
+        + layer("pool", "Pooling", "conv", "pool", "pooling_param { global_pooling: true }")
+        + layer("drop", "GuidedDropout", "pool guidance", "drop", 'guided_dropout_param { type: "stochastic" }')
+    )
+    assert infer_shapes(to_deploy(net))["guidance"] == (1, 5, 1, 1)
