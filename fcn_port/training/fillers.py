@@ -14,7 +14,8 @@ from torch import Tensor
 
 from converters.errors import NetError
 from converters.layers import bilinear_kernel
-from converters.net import LayerSpec, known_params
+from converters.net import LayerSpec, UnknownField, known_params
+from converters.schema import FillerParameter
 
 
 def fillers_of(layer: LayerSpec) -> dict[int, Any]:
@@ -28,10 +29,31 @@ def fillers_of(layer: LayerSpec) -> dict[int, Any]:
         raise NetError(f"{layer.type} does not say how its blobs begin in training", where=layer.place, hint=hint)
     found: dict[int, Any] = {}
     for position, (settings, _, field) in enumerate(path.partition(".") for path in fields):
-        message = getattr(layer.message, settings)
-        if message.HasField(field):
+        message = getattr(layer.message, settings, None)
+        if message is None:  # a fork's, of which Caffe's schema knows nothing
+            given = layer.extra_message(settings).children().get(field, [])
+            if given:
+                found[position] = _read(given[-1], layer)
+        elif message.HasField(field):
             found[position] = getattr(message, field)
     return found
+
+
+def _read(given: Any, layer: LayerSpec) -> Any:
+    """The FillerParameter of a fork's field."""
+    if not isinstance(given, UnknownField):
+        raise NetError(f"a filler is {given!r}; expected a message", where=layer.place)
+    filler = FillerParameter()
+    for name, values in given.children().items():
+        try:
+            kind = filler.DESCRIPTOR.fields_by_name[name]
+            named = kind.enum_type and isinstance(values[-1], str)
+            value = kind.enum_type.values_by_name[values[-1]].number if named else values[-1]
+            setattr(filler, name, float(value) if kind.type == kind.TYPE_FLOAT else value)
+        except (KeyError, TypeError, ValueError):
+            problem = f"a filler's {name} is {values[-1]!r}, which Caffe's fillers do not have"
+            raise NetError(problem, where=layer.place) from None
+    return filler
 
 
 def fill(filler: Any, shape: tuple[int, ...], generator: torch.Generator, *, layer: LayerSpec | None = None) -> Tensor:

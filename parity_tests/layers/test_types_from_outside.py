@@ -23,6 +23,7 @@ from converters.net import Layer, LayerSpec, NetSpec, Reach, Shape, Window, deri
 from converters.net.layer import all_layers, register_layer
 from converters.passes import prepare
 from fcn_port.predict.tiles import tiling_along
+from fcn_port.training.fillers import fillers_of
 from fcn_port.training.initial import begin
 
 
@@ -235,7 +236,25 @@ def test_every_filler_that_a_layer_names_is_one() -> None:
         assert fields is not None, example.spec.place
         for path in fields:
             settings, _, field = path.partition(".")
-            assert getattr(getattr(LayerParameter(), settings), field).DESCRIPTOR.name == "FillerParameter"
+            if settings in LayerParameter.DESCRIPTOR.fields_by_name:  # else a fork's message
+                assert getattr(getattr(LayerParameter(), settings), field).DESCRIPTOR.name == "FillerParameter"
+        assert fillers_of(example.spec).keys() <= {*range(len(fields))}
+
+
+def filled_by_a_fork(filler: str) -> LayerSpec:
+    text = f"denseblock_param {{ numTransition: 1 initChannel: 3 growthRate: 2 Filter_Filler {{ {filler} }} }}"
+    return parse_prototxt(f'{DATA}layer {{ name: "b" type: "DenseBlock" bottom: "data" top: "b" {text} }}').layer("b")
+
+
+def test_the_filler_of_a_forks_message_is_read() -> None:
+    filler = fillers_of(filled_by_a_fork('type: "msra" variance_norm: AVERAGE std: 2 sparse: 3'))[0]
+    assert (filler.type, filler.variance_norm, filler.std, filler.sparse) == ("msra", 2, 2.0, 3)
+
+
+@pytest.mark.parametrize("filler", ["colour: 3", "type: 3", 'std: "wide"', "variance_norm: SIDEWAYS", "sparse: 1.5"])
+def test_what_is_wrong_in_a_forks_filler_is_named(filler: str) -> None:
+    with pytest.raises(NetError, match=rf"layer 'b'.*a filler's {filler.partition(':')[0]} is"):
+        fillers_of(filled_by_a_fork(filler))
 
 
 def test_the_filler_of_a_bias_that_is_the_only_blob() -> None:
