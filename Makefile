@@ -78,8 +78,8 @@ test-native-sanitized: $(VENV)/ready-dev ## the C code's tests with it compiled 
 		LD_PRELOAD=$$(cc -print-file-name=libasan.so) $(BIN)/python -m pytest --quiet \
 		parity_tests/fastpath/test_any_net.py parity_tests/fastpath/test_kernels.py parity_tests/fastpath/test_native.py \
 		-k "not compile and not processor and not points and not cache"
-	FCN_PORT_CFLAGS="-g -O1 -fsanitize=thread" TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1" \
-		LD_PRELOAD=$$(cc -print-file-name=libtsan.so) $$(command -v setarch >/dev/null && echo setarch -R) $(BIN)/python -m pytest --quiet \
+	OMP_NUM_THREADS=1 FCN_PORT_CFLAGS="-g -O1 -fsanitize=thread" TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1" \
+		LD_PRELOAD=$$(cc -print-file-name=libtsan.so) $$(command -v setarch >/dev/null && echo setarch -R) $(BIN)/python -m pytest --quiet -s \
 		parity_tests/fastpath/test_native_threads.py
 
 check: lint test ## lint, format, types and the suite

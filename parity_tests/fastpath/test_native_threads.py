@@ -39,7 +39,9 @@ layer { name: "c" type: "LRN" bottom: "b" top: "c" }
 def plan_of(net: CaffeNet, inputs: dict[str, Tensor], threads: int, prefer: str | None = None) -> ArenaPlan:
     quick = FastNet(net)
     shapes = {name: tuple(x.shape) for name, x in inputs.items()}
-    return ArenaPlan(quick.flow, shapes, quick.state().runner.weights, threads=threads, prefer=prefer)
+    weights = quick.state().runner.weights
+    ArenaPlan(quick.flow, shapes, weights, threads=1, prefer=prefer)  # packs, where several threads are OpenMP's
+    return ArenaPlan(quick.flow, shapes, weights, threads=threads, prefer=prefer)
 
 
 def by_threads(plan: ArenaPlan, inputs: dict[str, Tensor], count: int = THREADS) -> dict[str, Tensor]:
