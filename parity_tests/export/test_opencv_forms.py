@@ -71,6 +71,9 @@ NETS = {
     + 'layer { name: "it" type: "BN" bottom: "data" top: "it" bn_param { bn_mode: LEARN } }',
     "the spread of rows": f"""{ROWS}
          layer {{ name: "it" type: "MVN" bottom: "rows" top: "it" mvn_param {{ across_channels: true }} }}""",
+    "TanH of large numbers": DATA
+    + """layer { name: "large" type: "Power" bottom: "data" top: "large" power_param { scale: 100 } }
+         layer { name: "it" type: "TanH" bottom: "large" top: "it" }""",
     "holes in a pooling": DATA
     + """layer { name: "it" type: "Pooling" bottom: "data" top: "it"
                  pooling_param { pool: MAX kernel_size: 3 stride: 2 pad: 2 hole: 2 } }""",

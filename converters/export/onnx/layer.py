@@ -132,6 +132,9 @@ class OnnxForm:
     def node_of_several(
         self, op: str, inputs: Sequence[Any], outputs: Sequence[int | str | None], **attributes: Any
     ) -> tuple[str, ...]:
+        if op == "Tanh" and self.target in OPENCV:  # which is NaN above 44 in OpenCV 5.0; beyond 20 it is 1 or -1
+            ends = [self.constant(name, np.float32(end)) for name, end in (("from", -20), ("to", 20))]
+            inputs = [self.node("Clip", [*inputs, *ends], part="within")]
         if self.target == "tensorrt":
             names = [_name(value) for value in inputs]
             problem = why_not_in_tensorrt(op, names, outputs, attributes, self._graph.initializers)
