@@ -20,7 +20,7 @@ from converters.execution import CaffeNet
 
 from ..nets.fcn import FCN
 from ..nets.net import Net, Wrapper
-from ..nets.record import NotCaffes
+from ..nets.record import NotCaffes, refuse_what_is_added
 from .background import Background, Backgrounds
 from .early import EarlyRun
 from .graph import Step, StepGraph, read_graph, weights_of
@@ -67,6 +67,10 @@ def fast(
     narrower bands; takes longer.
     """
     if not isinstance(net, (CaffeNet, FCN)):  # nor is a Lossless
+        return net
+    try:
+        refuse_what_is_added(net)
+    except NotCaffes:
         return net
     try:
         lossless = Lossless(net, convolutions=convolutions, precision=precision, low_memory=low_memory)

@@ -96,11 +96,11 @@ def to_spec(net: nn.Module, inputs: Mapping[str, Shape], *, name: str) -> NetSpe
 
     Raises NotCaffes, naming layer and setting, where Caffe has no such thing.
     """
-    _refuse_what_is_added(net)
+    refuse_what_is_added(net)
     return _definition(net, calls_of(net, inputs), inputs, name=name)
 
 
-def _refuse_what_is_added(net: nn.Module) -> None:
+def refuse_what_is_added(net: nn.Module) -> None:
     """NotCaffes where a module's result or weight is changed from outside, of which the module itself says nothing."""
     for name, module in net.named_modules():
         where = f"layer '{name}'" if name else type(net).__name__

@@ -229,6 +229,19 @@ def test_what_is_left_alone() -> None:
     assert fcn_port.fast(quick) is quick
 
 
+@pytest.mark.parametrize("change", ["hook", "parametrized"])
+def test_what_somebody_added_to_a_layer_is_not_left_out(change: str) -> None:
+    """A plan knows the definition and the weights, and nothing of a layer's hooks."""
+    net = small()
+    layer = next(module for module in net.modules() if getattr(module, "weight", None) is not None)
+    assert fcn_port.fast(net) is not net
+    if change == "hook":
+        layer.register_forward_hook(lambda module, inputs, output: None)
+    else:
+        torch.nn.utils.parametrize.register_parametrization(layer, "weight", nn.Identity())
+    assert fcn_port.fast(net) is net
+
+
 def test_a_blob_that_changes_under_another_name() -> None:
     flat = """
         layer { name: "flat" type: "Flatten" bottom: "conv" top: "flat" }
