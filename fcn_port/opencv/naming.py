@@ -10,16 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from converters.export import OnnxNet
+    from converters.export import Graph, OnnxNet
 
 
 def name_values_by_layers(model: OnnxNet) -> OnnxNet:
     """The model with the first output of every node called as the node, in the same graph, which is changed."""
     graph = model.graph
     _name_convolutions(model)
-    for node in graph.nodes:  # OpenCV makes layers of constants too, each under its name
-        while node.name in graph.initializers:
-            node.name += "_"
+    _rename_constants(graph)
     fixed = {end.name for end in model.inputs} | set(graph.initializers)
     wanted = {node.output[0]: node.name for node in graph.nodes if node.name not in fixed}
     others = {name for node in graph.nodes for name in node.output if name not in wanted}
@@ -43,3 +41,16 @@ def _name_convolutions(model: OnnxNet) -> None:
         if name is not None and name not in taken:
             node.name = name
             taken.add(name)
+
+
+def _rename_constants(graph: Graph) -> None:
+    """Constants that are called as a node get another name: OpenCV makes layers of them, and a layer keeps its own."""
+    names = {node.name for node in graph.nodes}
+    new = {name: f"{name}/constant" for name in graph.initializers if name in names}
+    for old, name in new.items():
+        while name in graph.initializers or name in names:
+            name += "_"
+        graph.initializers[name] = replace(graph.initializers.pop(old), name=name)
+        new[old] = name
+    for node in graph.nodes:
+        node.input[:] = [new.get(name, name) for name in node.input]

@@ -90,23 +90,27 @@ def test_a_convolution_is_called_as_its_top(tmp_path: Path) -> None:
         layer { name: "first" type: "Convolution" bottom: "data" top: "a"
           convolution_param { num_output: 2 kernel_size: 3 } }
         layer { name: "bend" type: "ReLU" bottom: "a" top: "a" }
+        layer { name: "a/bn" type: "BatchNorm" bottom: "a" top: "a" }
+        layer { name: "a/bn/scale" type: "Sigmoid" bottom: "a" top: "a" }
         layer { name: "second" type: "Convolution" bottom: "a" top: "b"
           convolution_param { num_output: 2 kernel_size: 1 bias_term: false } }
         layer { name: "last" type: "Pooling" bottom: "b" top: "c" pooling_param { kernel_size: 2 } }"""
     prototxt, model = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
     prototxt.write_text(text)
     random = np.random.default_rng(0)
-    shapes = {"first": ((2, 3, 3, 3), (2,)), "second": ((2, 2, 1, 1),)}
+    shapes = {"first": ((2, 3, 3, 3), (2,)), "a/bn": ((2,), (2,), (1,)), "second": ((2, 2, 1, 1),)}
     blobs = {name: tuple(random.standard_normal(each).astype("f") for each in kinds) for name, kinds in shapes.items()}
+    blobs["a/bn"] = tuple(np.abs(each) for each in blobs["a/bn"])
     converters.write_caffemodel(converters.CaffeModel(converters.read_prototxt(prototxt), blobs), model)
     theirs = cv2.dnn.readNetFromCaffe(str(prototxt), str(model))
     theirs.enableWinograd(False)
+    theirs.enableFusion(False)
     layers = list(theirs.getLayerNames())
     x = random.standard_normal((1, 3, 8, 9)).astype(np.float32)
     turned = {"b": np.ascontiguousarray(blobs["second"][0][::-1])}
     theirs.getLayer(theirs.getLayerId("b")).blobs = [turned["b"]]
     read = through_the_door(tmp_path, prototxt, model, {"data": x}, layers=layers, blobs=turned)
-    assert layers == read.said["names"] == ["a", "bend", "b", "last"]
+    assert layers == read.said["names"] == ["a", "bend", "a/bn", "a/bn/scale", "b", "last"]
     for layer in layers:
         theirs.setInput(x)
         assert close(read.outputs[layer], theirs.forward(layer)), layer
