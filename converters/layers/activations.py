@@ -224,6 +224,11 @@ class ExpMax(Neuron):
             raise refuse(spec, f"base {base}, scale {scale} and shift {shift} are more than numbers can be")
         return cls(power * scale, exp(power * shift))
 
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        if len(bottoms[0]) < 2:
+            raise ValueError(f"a bottom of {len(bottoms[0])} axes; expected (n, c, ...)")
+        return (bottoms[0],)
+
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
         return PIXEL
 

@@ -26,6 +26,7 @@ from converters import CaffeNet, from_state_dict, parse_prototxt, write_caffemod
 from fcn_port.cli import run
 from fcn_port.exporting import with_random_weights
 from fcn_port.predict.legend import with_legend
+from fcn_port.predict.pictures import opened_picture
 from parity_tests.chromium import Page
 from parity_tests.opencv5 import environment
 
@@ -96,8 +97,8 @@ def draw(name: str, panels: Sequence[str]) -> None:
         height = browser.value("document.querySelector('main').getBoundingClientRect().height")
         clip = {"x": 0, "y": 0, "width": 960, "height": height, "scale": 2}
         shot = browser.call("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
-    picture = Image.open(BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
-    picture.save(Path(__file__).with_name(f"{name}.png"), optimize=True)
+    with opened_picture(base64.b64decode(shot["data"])) as picture:
+        picture.convert("RGB").save(Path(__file__).with_name(f"{name}.png"), optimize=True)
 
 
 def panel(title: str, *lines: str, kind: str = "", small: bool = False) -> str:
@@ -122,7 +123,8 @@ def opencv5() -> None:
         done = environment.run("-c", script, str(labels), ",".join(map(str, recipe.mean)))
         assert done.returncode == 0, done.stderr
         result, seen = json.loads(done.stdout), np.load(labels)
-    image = np.asarray(Image.open(SAMPLE / "shapes.png").convert("RGB"))
+    with opened_picture(SAMPLE / "shapes.png") as picture:
+        image = np.asarray(picture.convert("RGB"))
     pair = Image.fromarray(np.concatenate([image, np.asarray(net.palette, np.uint8)[seen]], axis=1))
     colours = [tuple(map(int, colour)) for colour in net.palette]
     entries = [(name, colours[i]) for i, name in enumerate(net.classes["score"]) if i in seen]
