@@ -10,9 +10,9 @@ from __future__ import annotations
 import mmap
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, pairwise
 from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple
 
@@ -111,7 +111,7 @@ def parse_caffemodel(buffer: Buffer, *, path: str | None = None) -> CaffeModel:
                 notes.append(f"layer '{name}' has blobs twice; Caffe uses the last ones, and so does this")
             if own:
                 blobs[name] = own
-    notes += notes_on(unknown)
+    notes += [*notes_on(unknown), *_order_notes(scan, source, message, extras)]
     try:
         upgraded = upgrade_net(message, extras=extras)
     except UnicodeDecodeError as error:  # a path that the upgrade moves to another parameter
@@ -125,12 +125,16 @@ def parse_caffemodel(buffer: Buffer, *, path: str | None = None) -> CaffeModel:
 
 
 class _ScannedLayer(NamedTuple):
-    """The fields of a layer; `nested` are those of a V0 layer inside it, None where there is none."""
+    """The fields of a layer; `nested` are those of a V0 layer inside it, None where there is none.
+
+    `in_order` is True where its fields come by number, as Caffe writes them.
+    """
 
     settings: list[Field]
     nested: list[Field] | None
     blobs: list[Field]
     fork_text: list[Field]
+    in_order: bool
 
 
 class _ScannedNet(NamedTuple):
@@ -178,6 +182,7 @@ def _scan_layer(layer: Message, form: _LayerForm) -> _ScannedLayer:
         nested=[field for field in nested if field.number != _V0_BLOBS] if v0 else None,
         blobs=[f for f in own if f.number == form.blobs] + [f for f in nested if f.number == _V0_BLOBS],
         fork_text=[field for field in own if field.number == FORK_TEXT],
+        in_order=all(before.number <= after.number for before, after in pairwise(own)),
     )
 
 
@@ -254,6 +259,31 @@ def _check_strings(message: Any) -> None:
                 raise WireError(f"{known.name} is not UTF-8: {item[:80]!r}")
 
 
+def _order_notes(
+    scan: _ScannedNet, source: Message, message: Any, extras: Mapping[int, tuple[UnknownField, ...]]
+) -> Iterator[str]:
+    """A note where the settings of a V2 net are not the bytes that `write_caffemodel` makes of them."""
+    layers = scan.layers[_V2]
+    if not layers or scan.layers[_V1]:
+        return  # upgraded, which has a note of its own
+    header = NetParameter()
+    header.CopyFrom(message)
+    header.ClearField("layer")
+    starts = [layer.settings[0].start for layer in layers if layer.settings]
+    late = bool(starts) and any(field.start > starts[0] for field in scan.settings)
+    as_written = source.copy(scan.settings) == _in_order(header.SerializeToString(deterministic=True))
+    other = ["the net"] if late or not as_written else []
+    for index, (layer, held) in enumerate(zip(layers, message.layer, strict=True)):
+        if not layer.in_order or source.copy(layer.settings) != _settings(held, extras.get(index, ())):
+            other.append(f"layer '{held.name}'")
+    if other:
+        more = f" and {len(other) - 3} more" if len(other) > 3 else ""
+        yield (
+            f"{', '.join(other[:3])}{more}: the fields are in another order or form than Caffe writes them in; nothing "
+            "is lost, but a .caffemodel written from this has them in Caffe's, and so other bytes"
+        )
+
+
 # The writer
 
 
@@ -284,8 +314,7 @@ def write_caffemodel(model: CaffeModel, path: str | os.PathLike[str]) -> None:
 
 def _write_layer(file: BinaryIO, layer: LayerSpec, blobs: Sequence[np.ndarray]) -> None:
     blob_number = _FORMS[_V2].blobs
-    message = layer.message
-    raw = _in_order(message.SerializeToString(deterministic=True) + _colliding(layer.extra, message))
+    raw = _settings(layer.message, layer.extra)
     split = next((f.start for f in Message.whole(raw).fields() if f.number > blob_number), len(raw))
     parts: list[bytes | memoryview] = [raw[:split]]
     for blob in blobs:
@@ -296,6 +325,11 @@ def _write_layer(file: BinaryIO, layer: LayerSpec, blobs: Sequence[np.ndarray]) 
     file.write(write_tag(_V2, sum(memoryview(part).nbytes for part in parts)))
     for part in parts:
         file.write(part)
+
+
+def _settings(message: Any, extra: Sequence[UnknownField]) -> bytes:
+    """The bytes of a layer's message without its blobs, and of what `extra` has under numbers of Caffe's."""
+    return _in_order(message.SerializeToString(deterministic=True) + _colliding(extra, message))
 
 
 def _colliding(extra: Sequence[UnknownField], message: Any) -> bytes:

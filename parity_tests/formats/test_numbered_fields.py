@@ -79,6 +79,43 @@ def test_a_layer_that_needs_them_has_them() -> None:
     assert params is not None and params.top_shapes([(1, 2, 3, 4)]) == ((1, 3, 4, 2),)
 
 
+def _field(number: int, content: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+ORDERS = {
+    "as Caffe": ("n", "1 2 3 4 202", ()),
+    "fork's first": ("n", "202 1 2 3 4", ("layer 'a'",)),
+    "backwards": ("n", "202 4 3 2 1", ("layer 'a'",)),
+    "the net's name last": ("", "1 2 3 4 202", ("the net",)),
+    "both": ("", "2 1 3 4 202", ("the net", "layer 'a'")),
+    "unknown ones": ("n", "1 2 3 4 300 202", ("layer 'a'",)),  # by number again
+    "within a message of Caffe's": ("n", "1 2 3 4 106", ("layer 'a'",)),
+}
+"""The net's name where it comes first, the order of a layer's fields, and what the note names."""
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_another_writers_order_keeps_its_bytes_or_the_report_says_what_changed(order: str, tmp_path: Path) -> None:
+    name, numbers, named = ORDERS[order]
+    within = {1: b"a", 2: b"Permute", 3: b"x", 4: b"y", 202: b"\x08\x00\x08\x02", 300: b"z", 106: b"\x20\x03\x08\x04"}
+    layer = _field(100, b"".join(_field(int(number), within[int(number)]) for number in numbers.split()))
+    data = _field(1, b"n") + layer if name else layer + _field(1, b"n")
+    model = parse_caffemodel(data)
+    write_caffemodel(model, tmp_path / "again.caffemodel")
+    again = (tmp_path / "again.caffemodel").read_bytes()
+    notes = [note.partition(":")[0] for note in model.notes if "another order" in note]
+    assert (again == data) == (not named) and notes == ([", ".join(named)] if named else [])
+    assert not [note for note in parse_caffemodel(again).notes if "another order" in note]
+    assert order == "unknown ones" or _layer(again) == _layer(data)
+
+
+def _layer(data: bytes) -> object:
+    spec = parse_caffemodel(data).spec
+    assert spec is not None
+    return spec.layers[0]
+
+
 @pytest.mark.parametrize(
     ("kind", "number", "content"),
     [
