@@ -28,6 +28,7 @@ from .registering import register_option
 from .threshold import threshold_option
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
     from ..data.inputs import InputChange
@@ -236,4 +237,13 @@ def _with_pictures(
     best, worst = best_and_worst(
         net, data, found, count=options.images, threshold=options.threshold, refinement=options.refinement
     )
-    return replace(page, evaluation=found, best=best, worst=worst, ignore_label=data.ignore_label)
+    colours = _colours(data, found)
+    return replace(page, palette=colours, evaluation=found, best=best, worst=worst, ignore_label=data.ignore_label)
+
+
+def _colours(data: DataSet, found: Evaluation) -> np.ndarray:
+    """The colours of the first task's classes, the data set's own where it has some, as `predict` draws them."""
+    from ..predict.palettes import palette, visible_palette, voc_palette
+
+    colours = palette(data.colours)
+    return visible_palette(voc_palette() if colours is None else colours, found.tasks[0].classes if found.tasks else ())

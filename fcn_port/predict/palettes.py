@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+
+_BACKGROUND = frozenset(("background", "__background__", "void", "unlabeled", "unlabelled", "ignore", "none"))
+"""Names of a class that is no thing; where the first class has another one, it is drawn as all are."""
+_FIRST_THING = (255, 150, 205)
+"""A colour at least 100 from each of VOC's first 64, and from black and white."""
 
 
 def palette(name: str | None) -> np.ndarray | None:
     """The (256, 3) uint8 RGB colours of a palette by name, a key of PALETTES, or written "#rrggbb #rrggbb ...".
 
-    None for None.     Classes beyond those that are written have VOC's colours.
+    None for None. Classes beyond those that are written have VOC's colours.
     """
     if name is None:
         return None
@@ -34,6 +39,22 @@ def voc_palette() -> np.ndarray:
         for channel in range(3):
             colours[:, channel] |= ((labels >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
     return colours
+
+
+def visible_palette(colours: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """The colours (256, 3) uint8 RGB in which these classes can be told from the image under them.
+
+    VOC's first colour is black, as its first class is the background. Where the first of `classes` is a thing, such as
+    NYUDv2's wall, black would only darken it: it is pink. Colours that somebody chose stay as they are.
+    """
+    if not has_things_only(classes) or not np.array_equal(colours, voc_palette()):
+        return colours
+    return np.concatenate([np.array([_FIRST_THING], np.uint8), colours[1:]])
+
+
+def has_things_only(classes: Sequence[str]) -> bool:
+    """True for names of which the first is no background; False where none is known."""
+    return bool(classes) and classes[0].lower() not in _BACKGROUND
 
 
 def _written(text: str) -> np.ndarray:

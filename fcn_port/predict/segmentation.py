@@ -13,13 +13,12 @@ from PIL import Image
 from converters.errors import CaffeFormatError
 
 from .legend import LegendEntry, with_legend
+from .palettes import has_things_only
 
 _NOTEBOOK = 1200
 """Pixels of the longer side from which on a notebook gets a smaller picture."""
 _NAMED = 5
 """Classes that the representation names."""
-_BACKGROUND = frozenset(("background", "__background__", "void", "unlabeled", "unlabelled", "ignore", "none"))
-"""Names of a class that is no thing; where the first class has another one, it is drawn as all are."""
 _LEAST_SHARE = 0.0005
 """The least share that a legend names: less would read 0.0%."""
 _STRIP = 1 << 20
@@ -134,7 +133,7 @@ class Segmentation:
     @property
     def _first_drawn(self) -> int:
         """The label of the first class that is drawn: 0 where the net has no background, as NYUDv2's wall is none."""
-        return 0 if self.classes and self.classes[0].lower() not in _BACKGROUND else 1
+        return 0 if has_things_only(self.classes) else 1
 
     def _legend(self) -> list[LegendEntry]:
         shown = [each for each in self.classes_found() if each.drawn and each.share >= _LEAST_SHARE]

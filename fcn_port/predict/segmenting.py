@@ -17,7 +17,7 @@ from weights.records import InputRecipe, Preprocessing
 from .dense_crf import DenseCrf
 from .images import ImageLike, read_image, rgb_of
 from .meaning import NetOutputs, OutputMeaning, outputs_of
-from .palettes import voc_palette
+from .palettes import visible_palette, voc_palette
 from .reading import ReadOutput, label_type, read_output
 from .running import recipe_of, run_net
 from .segmentation import Segmentation
@@ -273,6 +273,7 @@ def _record(head: _OutputOfImage, pixels: np.ndarray, names: tuple[str, ...], co
     if kind == "independent":
         names = _with_none(names, meaning.channels)
     bounded = kind != "independent" or meaning.bounded
+    colours = visible_palette(colours, names)
     return Segmentation(head.labels, head.values, pixels, names, colours, kind, head.coarse, bounded)
 
 

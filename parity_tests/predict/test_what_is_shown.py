@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ from PIL import Image
 from fcn_port import load, segment
 from fcn_port.cli import run
 from fcn_port.errors import ImageError
+from fcn_port.loading import attach
+from fcn_port.predict.class_table import class_table
 from fcn_port.predict.palettes import palette as found_palette
-from fcn_port.predict.palettes import voc_palette
+from fcn_port.predict.palettes import visible_palette, voc_palette
 from fcn_port.predict.segmentation import Segmentation, share_text
+from parity_tests.predict.output_nets import net_of
 from parity_tests.test_architecture import ROOT
 from weights.catalogue import datasets
 
@@ -55,6 +59,32 @@ def test_class_0_of_each_data_set(name: str) -> None:
     drawn = [entry for entry, _ in whole._legend()]
     assert drawn == ([f"{things[name]} 100.0%"] if name in things else [])
     assert np.array_equal(np.asarray(whole.overlay()), whole.image) == (name not in things)
+
+
+@pytest.mark.parametrize("name", ["nyud", "siftflow", "cityscapes", "camvid", "ade20k"])
+def test_a_first_thing_has_a_colour_to_be_seen_by(name: str) -> None:
+    """On every shade of grey: VOC's black, which is its background's, only darkened the walls of NYUDv2."""
+    names = next(iter(datasets()[name].heads.values()))
+    colours = visible_palette(found_palette(datasets()[name].palette), names)
+    assert int(colours[0].max()) >= 120 and not (colours[1 : len(names)] == colours[0]).all(axis=1).any()
+    assert np.array_equal(colours[1:], found_palette(datasets()[name].palette)[1:])
+
+
+def test_a_black_that_somebody_chose_and_a_background_stay_black() -> None:
+    chosen = found_palette("#000000 #ff0000")
+    assert np.array_equal(visible_palette(chosen, ("road", "car")), chosen)
+    for names in ((), ("background", "cat"), ("Void", "cat")):
+        assert np.array_equal(visible_palette(voc_palette(), names), voc_palette())
+
+
+def test_a_net_without_a_background_colours_its_labels_and_legend_alike() -> None:
+    net = net_of("scores")
+    attach(net, replace(net.card, classes={"score": ("wall", "green", "blue")}))
+    found = segment(net, np.zeros((8, 8, 3), np.uint8) + np.array([200, 0, 0], np.uint8))
+    pink = (255, 150, 205)
+    assert isinstance(found, Segmentation) and found._legend() == [("wall 100.0%", pink)]
+    assert found.label_image().convert("RGB").getpixel((0, 0)) == pink
+    assert class_table(found)[0]["color"] == "#ff96cd"
 
 
 def test_a_legend_leaves_out_what_would_read_zero() -> None:
