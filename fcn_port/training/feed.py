@@ -100,7 +100,7 @@ class Feed:
             ids.append(id_)
             for name, blob in self._varied(own, labels, number).items():
                 blobs.setdefault(name, []).append(blob)
-        return Batch(tuple(ids), {name: _stack(own, fill=_ignored(labels.get(name))) for name, own in blobs.items()})
+        return Batch(tuple(ids), {name: _stack(own, labels.get(name)) for name, own in blobs.items()})
 
     @property
     def augmentation(self) -> Augmentation:
@@ -184,6 +184,10 @@ def _ignored(loss: Loss | None) -> int:
     return loss.ignore_label
 
 
-def _stack(blobs: Sequence[Tensor], *, fill: int) -> Tensor:
+def _stack(blobs: Sequence[Tensor], loss: Loss | None) -> Tensor:
+    """Blobs as one; only where sizes differ, the loss of labels must have something to fill them up with."""
+    if len({blob.shape for blob in blobs}) == 1:
+        return torch.stack(list(blobs))
     h, w = (max(blob.shape[axis] for blob in blobs) for axis in (-2, -1))
+    fill = _ignored(loss)
     return torch.stack([pad(blob, (0, w - blob.shape[-1], 0, h - blob.shape[-2]), value=fill) for blob in blobs])

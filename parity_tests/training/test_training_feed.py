@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from fcn_port.data import DataError
+from fcn_port.data.records import Sample
 from fcn_port.training import SoftmaxWithLoss
 from fcn_port.training.errors import TrainingError
 from fcn_port.training.feed import read_ahead
@@ -101,6 +102,21 @@ def test_another_ignored_label_and_none(tmp_path: Path) -> None:
     none = replace(task, losses=(replace(task.losses[0], ignore_label=None),))
     with pytest.raises(TrainingError, match="loss 'loss' ignores none: give it an ignore_label"):
         feed_of(data, none).read([0])
+
+
+def test_a_loss_that_ignores_none_takes_labels_without_ignored_pixels(tmp_path: Path) -> None:
+    """HED's and other SigmoidCrossEntropyLoss layers have no ignore_label; it is asked for where sizes differ only."""
+    data = shapes(tmp_path, size=(24, 32))
+
+    def without_void(id_: str, **_: object) -> Sample:
+        sample = data.read(id_)
+        return replace(sample, labels={head: np.where(each == 255, 0, each) for head, each in sample.labels.items()})
+
+    feed = feed_of(data, replace(narrow_task(data), losses=(SoftmaxWithLoss(ignore_label=None),)), batch_size=2)
+    whole = replace(data)
+    object.__setattr__(whole, "read", without_void)
+    batch = replace(feed, data=whole).read([0, 1])
+    assert batch.blobs["label"].shape == (2, 24, 32) and int(batch.blobs["label"].max()) < 255
 
 
 def test_labels_that_a_loss_has_none_of(tmp_path: Path) -> None:
