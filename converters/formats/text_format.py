@@ -207,6 +207,8 @@ def _read_enum(field: FieldDescriptor, enum: EnumDescriptor, value: Literal | Bl
     if number is None:
         names = [known.name for known in enum.values]
         hint = "an enum's value is written without quotes" if value.kind == "string" else None
+        if hint and enum.full_name == "caffe.V1LayerParameter.LayerType":
+            hint += "; a type in quotes is one of 'layer', the form of today: write layer { ... } without the s"
         _refuse(field, f"{', '.join(names[:-1])} or {names[-1]}", value, hint=hint)
     return number
 

@@ -215,6 +215,13 @@ def test_values_that_forks_gave_enums_are_kept() -> None:
             parse_text(text, V1LayerParameter)
 
 
+@pytest.mark.parametrize("text", ['layers { type: "ReLU" }', 'layer { pooling_param { pool: "MAX" } }'])
+def test_a_type_of_today_in_layers_is_told_of_layer(text: str) -> None:
+    with pytest.raises(PrototxtError) as found:
+        parse_text(text, NetParameter)
+    assert "without quotes" in str(found.value) and ("write layer {" in str(found.value)) == text.startswith("layers")
+
+
 def test_unknown_fields_of_binary_files_become_comments() -> None:
     text = format_text(LayerParameter(name="a"), unknown=[UnknownField("#45", b"\0" * 9), UnknownField("#46", 3)])
     assert text == 'name: "a"\n# field 45, which has no name: 9 bytes\n# field 46, which has no name: 3\n'
