@@ -104,7 +104,8 @@ class Convolution(Windows, Layer):
     def parse(cls, spec: LayerSpec) -> Layer:
         message = spec.message.convolution_param
         if not message.num_output:
-            raise refuse(spec, "num_output is missing or 0")
+            hint = "write convolution_param { num_output: N }; a message of another name is not read"
+            raise refuse(spec, "num_output is missing or 0", hint=hint)
         if message.group < 1 or message.num_output % message.group:
             raise refuse(spec, f"num_output {message.num_output} is not a multiple of group {message.group}")
         if len(spec.bottoms) != len(spec.tops):

@@ -42,7 +42,9 @@ class InnerProduct(OneToOne):
         if len(spec.bottoms) > 1:
             return FedInnerProduct.of(spec)
         if not message.num_output:
-            raise refuse(spec, "num_output is missing or 0")
+            # NVIDIA/DIGITS, digits/model/tasks/caffe_train.py, sets it in the layers that the net ends in
+            hint = "write inner_product_param { num_output: N }; DIGITS leaves it out and takes the number of classes"
+            raise refuse(spec, "num_output is missing or 0", hint=hint)
         if fork_fields(spec, "inner_product_param").flag("normalize", default=False):
             return UnitInnerProduct.of(spec)
         return cls(message.num_output, message.bias_term, message.axis, message.transpose)

@@ -323,6 +323,8 @@ REFUSED = [
     ("Log", "log_param { base: 0 }", "base"),
     ("Log", "log_param { base: 1 }", "base 1"),
     ("Exp", "exp_param { base: -2 }", "base"),
+    ("InnerProduct", "", "DIGITS leaves it out"),
+    ("Convolution", "filter_param { num_output: 3 }", "convolution_param { num_output: N }"),
     ("Dropout", "dropout_param { dropout_ratio: 1 }", "between 0 and 1"),
     ("BatchNorm", "batch_norm_param { eps: -1 }", "at least 0"),
     ("BatchNorm", "batch_norm_param { eps: nan }", "at least 0"),
