@@ -14,6 +14,7 @@ from fcn_port import load, segment
 from fcn_port.cli import run
 from fcn_port.errors import ImageError
 from fcn_port.loading import attach
+from fcn_port.nets import as_net
 from fcn_port.predict.class_table import class_table
 from fcn_port.predict.palettes import palette as found_palette
 from fcn_port.predict.palettes import visible_palette, voc_palette
@@ -65,13 +66,16 @@ def test_class_0_of_each_data_set(name: str) -> None:
 def test_a_first_thing_has_a_colour_to_be_seen_by(name: str) -> None:
     """On every shade of grey: VOC's black, which is its background's, only darkened the walls of NYUDv2."""
     names = next(iter(datasets()[name].heads.values()))
-    colours = visible_palette(found_palette(datasets()[name].palette), names)
+    own = found_palette(datasets()[name].palette)
+    assert own is not None
+    colours = visible_palette(own, names)
     assert int(colours[0].max()) >= 120 and not (colours[1 : len(names)] == colours[0]).all(axis=1).any()
-    assert np.array_equal(colours[1:], found_palette(datasets()[name].palette)[1:])
+    assert np.array_equal(colours[1:], own[1:])
 
 
 def test_a_black_that_somebody_chose_and_a_background_stay_black() -> None:
     chosen = found_palette("#000000 #ff0000")
+    assert chosen is not None
     assert np.array_equal(visible_palette(chosen, ("road", "car")), chosen)
     for names in ((), ("background", "cat"), ("Void", "cat")):
         assert np.array_equal(visible_palette(voc_palette(), names), voc_palette())
@@ -79,7 +83,8 @@ def test_a_black_that_somebody_chose_and_a_background_stay_black() -> None:
 
 def test_a_net_without_a_background_colours_its_labels_and_legend_alike() -> None:
     net = net_of("scores")
-    attach(net, replace(net.card, classes={"score": ("wall", "green", "blue")}))
+    card = as_net(net).card
+    attach(net, replace(card, classes={"score": ("wall", "green", "blue")}))
     found = segment(net, np.zeros((8, 8, 3), np.uint8) + np.array([200, 0, 0], np.uint8))
     pink = (255, 150, 205)
     assert isinstance(found, Segmentation) and found._legend() == [("wall 100.0%", pink)]
