@@ -239,7 +239,8 @@ def _from_message(message: Any) -> SolverSpec:
     understood = {_IN_CAFFE.get(field.name, field.name) for field in fields(SolverSpec)} | _IGNORED | {*_NETS}
     strange = sorted(given - understood - {"test_state", "test_net_param"})
     if strange:
-        raise NetError(f"{', '.join(strange)}: not understood here", hint="take it out")
+        more = "; `train --init FILE` names the weights to begin with" if "weights" in strange else ""
+        raise NetError(f"{', '.join(strange)}: not understood here", hint=f"take it out{more}")
     several = [name for name in _NETS if name in given]
     if len(several) > 1:
         raise NetError(f"{' and '.join(several)}: a solver trains one net", hint="keep one of them")
