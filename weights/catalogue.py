@@ -79,6 +79,9 @@ def datasets() -> Mapping[str, Dataset]:
     return _catalogue().datasets
 
 
+_NO_NEAR = "`fcn-port releases` lists them; a file is named with its ending, such as net.caffemodel"
+
+
 def release(name: str) -> Release:
     """The release, init net or famous net called `name`; UnknownReleaseError offers the closest names."""
     known = {**releases(), **bundled(), **init_nets()}
@@ -87,7 +90,8 @@ def release(name: str) -> Release:
     if name in known:
         return known[name]
     close = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)
-    offer = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(known)}"
+    close = close or [each for each in known if name and name.lower() in each.lower()][:3]
+    offer = f"did you mean {' or '.join(close)}?" if close else _NO_NEAR
     raise UnknownReleaseError(f"there is no release called {name!r}: {offer}")
 
 

@@ -22,10 +22,13 @@ def on_batch_statistics(spec: NetSpec) -> str | None:
     layers = [layer.name for layer in spec.layers if _says_batch(layer)]
     if not layers:
         return None
+    who, each = f"{len(layers)} BatchNorm layers, such as '{layers[0]}', say", "each"
+    if len(layers) == 1:
+        who, each = f"the BatchNorm layer '{layers[0]}' says", "it"
     return (
-        f"{len(layers)} BatchNorm layers, such as '{layers[0]}', say use_global_stats: false, as the net was trained: "
-        "each is run on its batch's own statistics, as in Caffe; --global-stats takes the stored ones, which is what a "
-        "net that is run mostly wants (choosing(global_stats=True) in Python)"
+        f"{who} use_global_stats: false, as the net was trained: "
+        f"{each} is run on its batch's own statistics, as in Caffe; --global-stats takes the stored ones, which is "
+        "what a net that is run mostly wants (choosing(global_stats=True) in Python)"
     )
 
 

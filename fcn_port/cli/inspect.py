@@ -15,7 +15,7 @@ from converters.net import NetSpec, Shape, check_weights_fit, iter_layer_shapes
 from converters.passes import prepare
 
 from .bringing import looks_like_a_name
-from .net_choice import net_options
+from .net_choice import net_options, not_told
 from .output import echo, json_option, note, size_text, write_columns, write_json
 from .registering import register_option
 from .sources import is_only_a_file, read_net, read_net_and_blobs
@@ -148,7 +148,7 @@ def _show_net(spec: NetSpec, blobs: Blobs, size: SizeOption, as_json: bool) -> N
     )
     for name, shape in deploy.inputs.items():
         echo(f"input {name}: {size_text(shape)}{' (assumed)' if name in deploy.assumed else ''}")
-    for line in (*deploy.notes, *([problem] if problem else ())):
+    for line in (*not_told(deploy.notes), *([problem] if problem else ())):
         note(line)
 
 

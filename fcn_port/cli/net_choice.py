@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -10,6 +11,9 @@ import click
 from converters.passes import choosing
 
 from .output import note
+
+_TOLD = "fcn_port.cli.warnings"
+"""Where a verb's context keeps the warnings that were said."""
 
 
 def _input_shapes(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
@@ -38,8 +42,14 @@ def _level(context: click.Context, parameter: click.Parameter, value: int | None
         context.with_resource(choosing(level=value))
 
 
+def not_told(notes: Iterable[str]) -> list[str]:
+    """The notes of a net that this verb did not say as warnings before."""
+    told = click.get_current_context().meta.get(_TOLD, ())
+    return [line for line in notes if line not in told]
+
+
 def _global_stats(context: click.Context, parameter: click.Parameter, value: bool | None) -> None:
-    told: set[str] = set()
+    told: set[str] = context.meta.setdefault(_TOLD, set())
 
     def warn(warning: str) -> None:
         if context.command.name == "export":

@@ -12,6 +12,7 @@ from converters.passes import choosing, prepare
 from fcn_port.cli import run
 from fcn_port.cli.program import cli
 from fcn_port.training import task_of
+from parity_tests.goldens import GOLDEN
 
 NET = """
 layer { name: "train" type: "Data" top: "data" top: "label" include { stage: "train" } }
@@ -104,3 +105,15 @@ def test_missing_stages_are_named(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert run(["inspect", str(tmp_path / "net.prototxt"), "--stage", "none"]) == 3
     error = capfd.readouterr().err
     assert "its bottom 'data' is made by layer 'train'" in error and "stage: both" in error and "--stage" in error
+
+
+def test_a_warning_is_said_once_and_of_one_layer_as_of_one(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", str(GOLDEN / "formats" / "layer-zoo-1.caffemodel")]) == 0
+    error = capfd.readouterr().err
+    assert error.count("use_global_stats") == 1 and "warning: the BatchNorm layer 'bn_batch' says" in error
+
+
+def test_a_name_that_is_near_none_gets_the_next_step_and_no_list(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", "qqqqzzz"]) == 2
+    error = capfd.readouterr().err
+    assert "`fcn-port releases`" in error and "net.caffemodel" in error and len(error) < 200
