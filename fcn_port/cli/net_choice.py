@@ -13,7 +13,7 @@ from converters.passes import choosing
 from .output import note
 
 _TOLD = "fcn_port.cli.warnings"
-"""Where a verb's context keeps the warnings that were said."""
+"""The key of the warnings that were said, in a verb's context."""
 
 
 def _input_shapes(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
