@@ -14,6 +14,7 @@ from math import prod
 
 from ..errors import NetError, UnknownLayerError
 from ..net.layer import LayerSpec, Shape, params_if_valid
+from ..net.parameter_sharing import borrowed_blobs
 from ..net.shapes import LayerShapes, iter_layer_shapes
 from ..net.spec import NetSpec
 
@@ -79,7 +80,19 @@ def attempt(spec: NetSpec, shapes: Mapping[str, Shape]) -> Attempt:
     except NetError as error:
         stopped = spec.layers[len(rows)] if len(rows) < len(spec.layers) else None
         return Attempt(shapes, tuple(rows), error, stopped, spec.layers[len(rows) :])
+    for number, problem in _shared_apart(spec, rows):
+        return Attempt(shapes, tuple(rows[:number]), problem, rows[number].layer, spec.layers[number:])
     return Attempt(shapes, tuple(rows), None, None)
+
+
+def _shared_apart(spec: NetSpec, rows: Sequence[LayerShapes]) -> Iterator[tuple[int, NetError]]:
+    """The layers whose weights have another size than those they share, as two nets in one must not (net.cpp)."""
+    sizes = {(row.layer.name, position): prod(shape) for row in rows for position, shape in enumerate(row.blobs)}
+    for (layer, position), owner in borrowed_blobs(spec).items():
+        found, expected = sizes.get((layer, position)), sizes.get(owner)
+        if found is not None and expected is not None and found != expected:
+            number = next(number for number, row in enumerate(rows) if row.layer.name == layer)
+            yield number, NetError(f"blob {position} has {found} numbers; in '{owner[0]}', which shares it, {expected}")
 
 
 def work_out(spec: NetSpec, free: Mapping[str, Shape], *, sized: Sequence[str] = ()) -> Mapping[str, Shape]:
@@ -200,8 +213,9 @@ def _map_sizes(best: Attempt, shapes: Shapes, images: Sequence[str], sized: Sequ
 
 def _as_cut(best: Attempt, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
     """As many channels as a Slice of the input needs; the last part as large as one of the others."""
-    layer = best.stopped
-    if layer is None or layer.type != "Slice" or layer.bottoms[0] not in shapes or layer.message.slice_param.axis != 1:
+    layers = (*([] if best.stopped is None else [best.stopped]), *(row.layer for row in best.rows))
+    layer = next((each for each in layers if each.type == "Slice" and each.bottoms[0] in shapes), None)
+    if layer is None or layer.message.slice_param.axis != 1 or not layer.message.slice_param.slice_point:
         return
     name, points = layer.bottoms[0], [*layer.message.slice_param.slice_point]
     for part in dict.fromkeys(end - begin for begin, end in zip([0, *points], points, strict=False)):

@@ -108,6 +108,18 @@ def test_labels_that_are_cut_and_met() -> None:
     assert found["label"] == (1, 6, 125, 125)
 
 
+def test_two_nets_that_share_their_weights_see_images_of_the_same_channels() -> None:
+    """Caffe's examples/siamese: pairs along the channels, cut at 1; three channels would give it one and two."""
+    shared = [f'param {{ name: "w" }} param {{ name: "b" }} {CONV}', 'param { name: "u" } param { name: "c" } ' + CONV]
+    pair = (
+        layer("d", "Data", "", "pair label", "include { phase: TRAIN }"),
+        layer("cut", "Slice", "pair", "left right", "slice_param { slice_dim: 1 slice_point: 1 }"),
+        layer("conv", "Convolution", "left", "conv", shared[0]),
+    )
+    assert _inputs(*pair, layer("conv_p", "Convolution", "right", "conv_p", shared[0]))["pair"] == (1, 2, 500, 500)
+    assert _inputs(*pair, layer("conv_p", "Convolution", "right", "conv_p", shared[1]))["pair"] == (1, 3, 500, 500)
+
+
 def test_sequences_of_words_and_vectors() -> None:
     """S2VT: a Reshape says steps and streams, and an InnerProduct along the last axis that its bottom is vectors."""
     found = _inputs(
