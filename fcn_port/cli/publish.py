@@ -28,7 +28,8 @@ _REPOSITORY = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 
 @click.command("publish")
 @click.argument("what")
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), required=False)
+@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="The same as FOLDER.")
 @click.option("--repository", metavar="OWNER/NAME", help="Where the net will be on the hub, for the model card.")
 @click.option(
     "--prototxt", type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -42,7 +43,8 @@ _REPOSITORY = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 @net_options
 def command(
     what: str,
-    folder: Path,
+    folder: Path | None,
+    out: Path | None,
     repository: str | None,
     prototxt: Path | None,
     like: str | None,
@@ -59,6 +61,10 @@ def command(
     `fcn_port.load(FOLDER)` and `fcn_port.load("hf:OWNER/NAME")` check the digests and compute the pair again. Nothing
     is uploaded.
     """
+    if (folder is None) == (out is None):
+        raise click.UsageError("Expected one folder to write, as FOLDER or as --out.")
+    folder = folder or out
+    assert folder is not None
     if repository is not None and not _REPOSITORY.fullmatch(repository):
         raise click.BadParameter(f"{repository}: expected OWNER/NAME", param_hint="'--repository'")
     if not no_onnx:

@@ -20,20 +20,30 @@ from .sources import read_runnable
 @click.command("trace")
 @click.argument("what")
 @click.argument("size", type=SizeParam(), required=False)
+@click.option("--size", "asked", type=SizeParam(), help="The same as SIZE.")
 @click.option("--explain-crops", is_flag=True, help="Say in words and numbers why each crop is where it is.")
 @click.option("--auto-crop", "derive", is_flag=True, help="Derive the offsets of crops that give none.")
 @json_option
 @register_option
 @net_options
-def command(what: str, size: tuple[int, int] | None, explain_crops: bool, derive: bool, as_json: bool) -> None:
+def command(
+    what: str,
+    size: tuple[int, int] | None,
+    asked: tuple[int, int] | None,
+    explain_crops: bool,
+    derive: bool,
+    as_json: bool,
+) -> None:
     """Show the shape of every blob of WHAT for an image of SIZE, height first.
 
     Without SIZE it is 100x100, or the net's own where its weights fit no other.
 
     WHAT is the name of a net, a prototxt, a caffemodel or a converted file. Nothing is computed.
     """
+    if size and asked and size != asked:
+        raise click.BadParameter(f"SIZE is {size_text(size)}; expected one size", param_hint="'--size'")
     spec = read_runnable(what, crops=derive)
-    size = size or ((100, 100) if takes_any_size(spec) else None)
+    size = size or asked or ((100, 100) if takes_any_size(spec) else None)
     shapes = infer_shapes(spec, None if size is None else input_shapes(spec, size))
     derivations = derive_crops(spec) if explain_crops or derive else ()
     if as_json:

@@ -8,6 +8,7 @@ import sys
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from fcn_port.cli.engine import PrecisionParam
 from fcn_port.cli.inspect import SizeParam
@@ -32,6 +33,26 @@ def having(name: str) -> dict[str, click.Option]:
 def test_they_say_the_same_everywhere(name: str) -> None:
     found = having(name)
     assert len(found) > 2 and len({(each.help, repr(each.type.name), each.metavar) for each in found.values()}) == 1
+
+
+@pytest.mark.parametrize("name, verbs", [("--size", ("trace", "inspect", "export")), ("--out", ("publish", "export"))])
+def test_what_an_argument_says_an_option_may(name: str, verbs: tuple[str, ...]) -> None:
+    assert set(verbs) <= set(having(name))
+
+
+@pytest.mark.parametrize(
+    "words", [("publish", "x"), ("publish", "x", "a", "--out", "b"), ("trace", "voc-fcn8s", "50x50", "--size", "60x60")]
+)
+def test_not_both_or_neither(words: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 2 and "xpected one" in result.output
+
+
+def test_the_size_of_a_trace_may_be_an_option() -> None:
+    shown = [
+        CliRunner().invoke(cli, ("trace", "voc-fcn8s", *size)).output for size in (("60x70",), ("--size", "60x70"))
+    ]
+    assert shown[0] == shown[1] != CliRunner().invoke(cli, ("trace", "voc-fcn8s")).output
 
 
 WITHOUT_JSON = {
