@@ -34,7 +34,7 @@ def command(
 ) -> int:
     """Show what differs between FIRST and SECOND: layers, settings, blobs, values.
 
-    Each is a caffemodel, an .h5, a converted file, a prototxt, or the name of a release or net.
+    Each is a caffemodel, an .h5, a converted file (.safetensors or .pth), a prototxt, or the name of a release or net.
 
     Exit status 0 if nothing does, 1 if something does.
     """

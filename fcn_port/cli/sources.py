@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
-from converters.errors import CaffeFormatError
+from converters.errors import CaffeFormatError, MismatchError
 from converters.execution import split_key
 from converters.export import map_tensors, read_metadata
 from converters.formats import Blobs, parse_prototxt, read_caffemodel, read_prototxt, sniff
@@ -33,7 +35,7 @@ def read_net(what: str) -> NetSpec:
 
 
 def read_net_and_blobs(what: str, *, blobs: bool = True) -> tuple[NetSpec | None, Blobs]:
-    """The net and the blobs of a file or release; a prototxt has no blobs, an .h5 no net.
+    """The net and the blobs of a file or release; a prototxt has no blobs, an .h5 or .pth no net.
 
     A name without `blobs` is not fetched where its net is written by hand.
     """
@@ -46,6 +48,8 @@ def read_net_and_blobs(what: str, *, blobs: bool = True) -> tuple[NetSpec | None
         return read_prototxt(what), {}
     if kind == sniff.SAFETENSORS:
         return _converted_net_and_blobs(what)
+    if kind in (sniff.ZIP, sniff.PICKLE):
+        return None, _blobs_of_pth(what, kind)
     model = read_caffemodel(what)
     return model.spec, model.blobs
 
@@ -81,13 +85,25 @@ def is_definition(what: str) -> bool:
 
 
 def _converted_net_and_blobs(path: str) -> tuple[NetSpec | None, Blobs]:
-    layers: dict[str, dict[int, np.ndarray]] = {}
-    for key, tensor in map_tensors(path).items():
-        layer, position = split_key(key)
-        layers.setdefault(layer, {})[position] = tensor
     has_net = "prototxt" in read_metadata(path)
-    blobs = {layer: tuple(own[position] for position in sorted(own)) for layer, own in layers.items()}
-    return _converted_net(path) if has_net else None, blobs
+    return _converted_net(path) if has_net else None, _by_layer(map_tensors(path), path)
+
+
+def _blobs_of_pth(path: str, kind: str) -> Blobs:
+    from ..pth import read_pth
+
+    return _by_layer({key: tensor.float().numpy() for key, tensor in read_pth(Path(path), kind).items()}, path)
+
+
+def _by_layer(tensors: Mapping[str, np.ndarray], path: str) -> Blobs:
+    layers: dict[str, dict[int, np.ndarray]] = {}
+    for key, tensor in tensors.items():
+        try:
+            layer, position = split_key(key)
+        except MismatchError as error:
+            raise error.in_file(path) from None
+        layers.setdefault(layer, {})[position] = tensor
+    return {layer: tuple(own[position] for position in sorted(own)) for layer, own in layers.items()}
 
 
 def _converted_net(path: str) -> NetSpec:

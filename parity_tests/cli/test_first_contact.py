@@ -90,6 +90,13 @@ def test_diff_takes_names_and_converted_files(tmp_path: Path, capsys: pytest.Cap
     save_file(net.state_dict(), tmp_path / "y.safetensors")
     assert run(["diff", converted, str(tmp_path / "y.safetensors")]) == 1
     assert "score_fr" in capsys.readouterr().out
+    torch.save({"state_dict": {f"module.{key}": x for key, x in net.state_dict().items()}}, tmp_path / "y.pth")
+    assert run(["diff", str(tmp_path / "y.safetensors"), str(tmp_path / "y.pth")]) == 0
+    assert run(["diff", SAMPLE, str(tmp_path / "y.pth")]) == 1
+    assert "score_fr" in capsys.readouterr().out
+    torch.save({"bn.num_batches_tracked": torch.tensor(1)}, tmp_path / "z.pth")
+    assert run(["diff", SAMPLE, str(tmp_path / "z.pth")]) == 3
+    assert f"{tmp_path / 'z.pth'}: key" in capsys.readouterr().err
 
 
 def test_the_demo_does_the_whole_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
