@@ -2,7 +2,8 @@
 
 judges       losses, accuracies, writers: what is called so, or has no tops; and what follows them
 supervised   layers of unknown types without weights that read labels and lead to losses or to nothing, such as
-             py-faster-rcnn's AnchorTargetLayer and R-FCN's BoxAnnotatorOHEM
+             py-faster-rcnn's AnchorTargetLayer and R-FCN's BoxAnnotatorOHEM; and the classifiers of labels, such as
+             SphereFace's MarginInnerProduct, whose weights no trained net needs
 samplers     the same that lead on to layers that are needed, such as ProposalTargetLayer: at test the proposals
              themselves go on
 margins      the same of face recognition, such as LabelSpecificAdd, and AssistedExcitation: at test what they change
@@ -52,9 +53,12 @@ def find_supervision(spec: NetSpec, outputs: set[str]) -> Supervision:
         if judges(layer) or weighted or lost.intersection(layer.bottoms) or _compares(layer, labels):
             pass
         elif stranger and ends[index]:
-            left_out.append(layer.place)
+            left_out.append(f"{layer.place} is left out: it has no weights and reads labels")
+        elif reads_labels and _is_classifier_of_labels(layer) and _only_judged(spec, index, ends):
+            left_out.append(f"{layer.place} is left out: its scores are of features and their labels")
         elif stranger and (_is_sampler(layer) or _is_margin(layer)) and layer.bottoms[0] not in labels:
-            left_out.append(f"{layer.place}, for whose '{layer.tops[0]}' '{layer.bottoms[0]}' goes on,")
+            instead = f"for whose '{layer.tops[0]}' '{layer.bottoms[0]}' goes on, is left out"
+            left_out.append(f"{layer.place}, {instead}: it has no weights and reads labels")
             renamed[layer.tops[0]] = renamed.get(layer.bottoms[0], layer.bottoms[0])
         else:
             if layer.bottoms and labels.issuperset(layer.bottoms):
@@ -67,8 +71,8 @@ def find_supervision(spec: NetSpec, outputs: set[str]) -> Supervision:
     return Supervision(tuple(sinks), frozenset(lost), renamed, tuple(map(_note, left_out)))
 
 
-def _note(place: str) -> str:
-    return f"{place} is left out: it has no weights and reads labels, so that only training needs it"
+def _note(said: str) -> str:
+    return f"{said}, so that only training needs it"
 
 
 def judges(layer: LayerSpec) -> bool:
@@ -107,6 +111,21 @@ def _is_margin(layer: LayerSpec) -> bool:
     return layer.type.startswith("LabelSpecific") or layer.type.endswith("Margin") or layer.type == "AssistedExcitation"
 
 
+def _is_classifier_of_labels(layer: LayerSpec) -> bool:
+    """True for a classifier with weights whose scores depend on the label, so that a trained net ends before it.
+
+    Sources: wy1iu/sphereface, margin_inner_product_layer.cpp; wy1iu/LargeMargin_Softmax_Loss,
+    largemargin_inner_product_layer.cpp: ExactNumBottomBlobs is 2 in both, of which the second is the label.
+    """
+    return layer.type.endswith("MarginInnerProduct") and len(layer.bottoms) == 2 and find_layer(layer.type) is None
+
+
+def _only_judged(spec: NetSpec, index: int, ends: Sequence[bool]) -> bool:
+    """True where all that reads a layer's tops leads to losses."""
+    tops = spec.layers[index].tops
+    return all(ends[i] for i, other in enumerate(spec.layers[index + 1 :], index + 1) if {*tops} & {*other.bottoms})
+
+
 def _is_sampler(layer: LayerSpec) -> bool:
     return "target" in f"{layer.type} {layer.message.python_param.layer}".lower() and bool(layer.tops)
 
@@ -116,7 +135,7 @@ def _labels(spec: NetSpec) -> set[str]:
     needed: set[str] = set()
     for layer in reversed(spec.layers):
         if has_weights(layer) or (needed.intersection(layer.tops) and not is_stranger(layer)):
-            needed.update(layer.bottoms)
+            needed.update(layer.bottoms[:1] if _is_classifier_of_labels(layer) else layer.bottoms)
     if not needed:
         return set()
     return {top for layer in spec.layers if is_data(layer) for top in layer.tops if top not in needed}

@@ -144,3 +144,18 @@ def test_a_decoder_that_compares_with_the_label_goes(ends: str, gone: bool) -> N
         )
     )
     assert ("acc" in layers(spec)) is not gone and ("fc" in spec.outputs) is gone
+
+
+@pytest.mark.parametrize("kind", ["MarginInnerProduct", "LargeMarginInnerProduct"])
+@pytest.mark.parametrize(("reader", "gone"), [("SoftmaxWithLoss", True), ("InnerProduct", False)])
+def test_a_classifier_of_features_and_labels_goes(kind: str, reader: str, gone: bool) -> None:
+    """SphereFace and L-Softmax: a trained net ends in the features; not where something else needs the scores."""
+    made = net(
+        layer("input", "Data", "", "data label", "transform_param { crop_size: 8 }"),
+        layer("fc5", "InnerProduct", "data", "fc5"),
+        layer("fc6", kind, "fc5 label", "fc6 lambda", "param { lr_mult: 1 }"),
+        layer("last", reader, "fc6 label" if gone else "fc6", "last"),
+    )
+    spec = to_deploy(made)
+    assert layers(spec) == (["input", "fc5"] if gone else ["input", "fc5", "fc6", "last"])
+    assert any("its scores are of features and their labels" in note for note in spec.notes) == gone
