@@ -111,7 +111,7 @@ def parse_caffemodel(buffer: Buffer, *, path: str | None = None) -> CaffeModel:
                 notes.append(f"layer '{name}' has blobs twice; Caffe uses the last ones, and so does this")
             if own:
                 blobs[name] = own
-    notes += [*notes_on(unknown), *_order_notes(scan, source, message, extras)]
+    notes += [*notes_on(unknown), *_order_notes(scan, source, message, extras), *_emptied(message, blobs)]
     try:
         upgraded = upgrade_net(message, extras=extras)
     except UnicodeDecodeError as error:  # a path that the upgrade moves to another parameter
@@ -281,6 +281,18 @@ def _order_notes(
         yield (
             f"{', '.join(other[:3])}{more}: the fields are in another order or form than Caffe writes them in; nothing "
             "is lost, but a .caffemodel written from this has them in Caffe's, and so other bytes"
+        )
+
+
+def _emptied(message: Any, blobs: Mapping[str, Sequence[np.ndarray]]) -> Iterator[str]:
+    """A note on BN layers that hold only zeros, as they are left where they were merged into convolutions (ENet)."""
+    of_type = (layer.name for layer in message.layer if layer.type == "BN")
+    names = [name for name in of_type if blobs.get(name) and not any(blob.any() for blob in blobs[name])]
+    if names:
+        more = f" and {len(names) - 1} more BN layers have" if len(names) > 1 else " has"
+        yield (
+            f"layer '{names[0]}'{more} nothing but zeros, and so have their tops: if they were merged into the "
+            "convolutions, give the prototxt without them"
         )
 
 

@@ -20,7 +20,7 @@ from .sources import read_runnable
 @click.command("trace")
 @click.argument("what")
 @click.argument("size", type=SizeParam(), required=False)
-@click.option("--size", "asked", type=SizeParam(), help="The same as SIZE.")
+@click.option("--size", "asked", type=SizeParam(), help="SIZE, height first.")
 @click.option("--explain-crops", is_flag=True, help="Say in words and numbers why each crop is where it is.")
 @click.option("--auto-crop", "derive", is_flag=True, help="Derive the offsets of crops that give none.")
 @json_option

@@ -31,6 +31,34 @@ FIELDS = {
         b"\x08\x15\x18" + b"\xff" * 9 + b"\x01\x22\x08\x0d" + struct.pack("<f", 0.45) + b"\x10\x90\x03"
         + b"\x30\x02\x38\xc8\x01",
     ),
+    "roi_pooling_param { pooled_h: 7 pooled_w: 6 spatial_scale: 0.0625 }": (
+        *("ROIPooling", 8266711),
+        b"\x08\x07\x10\x06\x1d" + struct.pack("<f", 0.0625),
+    ),
+    "roi_pooling_param { pooled_h: 7 pooled_w: 7 spatial_scale: 0.125 pad_ratio: 0.25 }": (
+        *("ROIPooling", 150),
+        b"\x08\x07\x10\x07\x1d" + struct.pack("<f", 0.125) + b"\x25" + struct.pack("<f", 0.25),
+    ),
+    "roi_align_param { pooled_h: 7 pooled_w: 7 spatial_scale: 0.125 sampling_ratio: 2 }": (
+        *("ROIAlign", 161),
+        b"\x08\x07\x10\x07\x1d" + struct.pack("<f", 0.125) + b"\x20\x02",
+    ),
+    "psroi_pooling_param { spatial_scale: 0.0625 output_dim: 21 group_size: 7 }": (
+        *("PSROIPooling", 10001),
+        b"\x0d" + struct.pack("<f", 0.0625) + b"\x10\x15\x18\x07",
+    ),
+    "interp_param { height: 60 width: 61 pad_beg: 0 }": ("Interp", 143, b"\x08\x3c\x10\x3d\x28\x00"),
+    "upsample_param { scale: 2 upsample_h: 45 }": ("Upsample", 147, b"\x08\x02\x30\x2d"),
+    "reorg_param { stride: 2 reverse: true }": ("Reorg", 147, b"\x08\x02\x10\x01"),
+    "shuffle_channel_param { group: 3 }": ("ShuffleChannel", 164, b"\x08\x03"),
+    'bn_param { scale_filler { type: "constant" value: 1 } bn_mode: INFERENCE }': (
+        *("BN", 45),
+        b"\x0a\x0f\x0a\x08constant\x15" + struct.pack("<f", 1) + b"\x18\x01",
+    ),
+    'bn_param { slope_filler { type: "constant" value: 1 } momentum: 0.95 frozen: true }': (
+        *("BN", 152),
+        b"\x0a\x0f\x0a\x08constant\x15" + struct.pack("<f", 1) + b"\x1d" + struct.pack("<f", 0.95) + b"\x28\x01",
+    ),
 }  # fmt: skip
 
 
@@ -70,6 +98,43 @@ def _plain(field: object) -> object:
     value = getattr(field, "value", field)
     name = getattr(field, "name", "")
     return (name, [_plain(each) for each in value]) if isinstance(value, tuple) else (name, value)
+
+
+NOT_TOLD = {
+    "momentum or var_eps": ("BN", b"\x1d" + struct.pack("<f", 0.9)),
+    "a text": ("ROIPooling", b"\x0a\x01x"),
+    "another form of a number": ("PSROIPooling", b"\x08\x07\x10\x07"),
+    "a field more": ("Interp", b"\x08\x3c\x3a\x07nearest"),
+    "upsample_h at 5 or pad_out_w": ("Upsample", b"\x28\x01\x30\x2d"),
+    "another type": ("Convolution", b"\x08\x07\x10\x07"),
+}
+
+
+@pytest.mark.parametrize("kind, content", NOT_TOLD.values(), ids=NOT_TOLD)
+def test_what_may_be_something_else_keeps_its_number(kind: str, content: bytes) -> None:
+    model = parse_caffemodel(_net(kind, 300, content))
+    assert model.spec is not None and [field.name for field in model.spec.layers[0].extra] == ["#300"]
+    assert any("field #300" in note for note in model.notes)
+
+
+def test_of_two_fields_that_fit_neither_is_taken() -> None:
+    """One alone tells: under which number a fork has it is not known."""
+    message = NetParameter()
+    raw = message.layer.add(name="a", type="Reorg", bottom=["x"], top=["y"]).SerializeToString()
+    layer = raw + _field(147, b"\x08\x02") + _field(148, b"\x08\x03")
+    model = parse_caffemodel(_field(1, b"n") + _field(100, layer))
+    assert model.spec is not None and {field.name for field in model.spec.layers[0].extra} == {"#147", "#148"}
+
+
+def test_normalizations_that_were_merged_away_are_told() -> None:
+    """ENet's published file: its own net has 83 BN layers of zeros, and its deploy.prototxt none."""
+    message = NetParameter(name="n")
+    for name, value in (("a", 0.0), ("b", 0.0), ("c", 1.0)):
+        layer = message.layer.add(name=name, type="BN", bottom=["x"], top=["y"])
+        for _ in range(2):
+            layer.blobs.add(data=[value, 0.0]).shape.dim.extend((1, 2, 1, 1))
+    (note,) = (note for note in parse_caffemodel(message.SerializeToString()).notes if "zeros" in note)
+    assert note.startswith("layer 'a' and 1 more BN layers have nothing but zeros")
 
 
 def test_a_layer_that_needs_them_has_them() -> None:
