@@ -247,11 +247,21 @@ def _is_left_by_another(link: Path) -> bool:
 # Parts
 
 
+@contextmanager
+def _as_of(target: Path) -> Iterator[None]:
+    """Have an error name the file that somebody asked for, and not its part, whose name nobody knows."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(target)) from error
+
+
 def _new_part(target: Path) -> tuple[Path, BinaryIO]:
     """A part of our own, locked. One that a cleaner took away before it was locked is made anew."""
     while True:
         part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-        file = part.open("x+b")  # "x" neither follows a link nor opens what is there
+        with _as_of(target):
+            file = part.open("x+b")  # "x" neither follows a link nor opens what is there
         if _locked(file.fileno()) is not False and (fcntl is None or os.fstat(file.fileno()).st_nlink):
             return part, file
         file.close()
@@ -261,7 +271,8 @@ def _new_folder(target: Path) -> tuple[Path, int | None]:
     """The same for a folder, with what holds its lock where there are locks."""
     while True:
         part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-        part.mkdir()
+        with _as_of(target):
+            part.mkdir()
         if fcntl is None:
             return part, None
         with suppress(FileNotFoundError):

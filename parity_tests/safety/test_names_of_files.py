@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from converters import CaffeNet
 from converters.formats.prototxt import parse_prototxt
 from converters.formats.solver import read_solver
+from converters.safety.files import fresh_file, fresh_folder
 from fcn_port.cli import run
 from fcn_port.evaluation.labels import save_labels, saved_path
 from fcn_port.exporting import export_net
@@ -139,3 +142,12 @@ def test_label_maps_are_called_after_outputs(name: str, tmp_path: Path) -> None:
     save_labels(tmp_path / "out", "a", heads)
     assert saved_path(tmp_path / "out", "a", name, list(heads)).resolve().parents[1] == (tmp_path / "out").resolve()
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2
+
+
+@pytest.mark.parametrize("make", [fresh_file, fresh_folder], ids=["a file", "a folder"])
+def test_what_cannot_be_made_is_named_as_it_was_asked_for(make: Callable[[Path], Any], tmp_path: Path) -> None:
+    """And not as its part, which nobody knows: a name of 250 letters, which the part's ending makes too long."""
+    asked = tmp_path / ("x" * 250)
+    with pytest.raises(OSError, match="too long") as caught, make(asked):
+        pass
+    assert caught.value.filename == str(asked)
