@@ -14,7 +14,7 @@ import numpy as np
 
 from ..net.onnx_form import FLOAT, OPENCV, Operand
 from .base import Pair
-from .shifted_pooling_onnx import LOWEST, around, largest_and_places, largest_of_shifted
+from .shifted_pooling_onnx import LOWEST, ShiftedWindows, around, largest_and_places, largest_of_shifted
 
 if TYPE_CHECKING:
     from ..net.onnx_form import OnnxLayer, Sizes
@@ -23,23 +23,13 @@ MOST_SHARES = 1 << 20
 """Windows of an image that is fixed, up to which a constant says by how many places each is divided."""
 
 
-class PoolingWindows(Protocol):
+class PoolingWindows(ShiftedWindows, Protocol):
     """The settings of a Pooling (pooling.py) that its form reads."""
 
     @property
     def method(self) -> str: ...
     @property
-    def kernel(self) -> Pair: ...
-    @property
-    def stride(self) -> Pair: ...
-    @property
-    def pad(self) -> Pair: ...
-    @property
-    def dilation(self) -> Pair: ...
-    @property
     def ceil(self) -> bool: ...
-    @property
-    def beyond(self) -> Pair: ...
     @property
     def global_pooling(self) -> bool: ...
     @property
