@@ -53,7 +53,8 @@ class _Lines:
     EVERY = 30.0
 
     def __init__(self, name: str, unit: str) -> None:
-        self._name, self._unit, self._began, self._told = name, unit, time.monotonic(), 0.0
+        self._subject = "" if name == unit else f"{name}: "
+        self._unit, self._began, self._told = unit, time.monotonic(), 0.0
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
@@ -64,4 +65,5 @@ class _Lines:
         self._told = now
         left = (now - self._began) / done * (total - done) if done else None
         when = "" if not left else f", {duration(left)} left"
-        note(f"{self._name}: {done} of {total} {self._unit}{when}")
+        unit = self._unit if total != 1 else self._unit.removesuffix("s")
+        note(f"{self._subject}{done} of {total} {unit}{when}")
