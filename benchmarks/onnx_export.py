@@ -6,38 +6,32 @@ Exit status 1 if a limit is broken. Nothing is checked against PyTorch here: thi
 
 Seconds are taken inside each process after its imports, processor time is the whole process's with its imports, as the
 system counts it; modules are compiled before, as those of an installed package are (PYTHONDONTWRITEBYTECODE adds half
-as much again). Memory is RssAnon of /proc (Linux) at its highest. The traced exporter that the writer replaced took
-18 s and 3.1 GB for the large file on the same kind of machine, when nothing else ran.
+as much again). The traced exporter that the writer replaced took 18 s and 3.1 GB for the large file on the same kind of
+machine, when nothing else ran.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from .conversion import WEIGHTS, anonymous_memory, copy_and_hash, make_files, nothing
+from . import conversion
+from .tasks import OUT, Benchmark, Limits, Runs, Task, medians, nothing, run
 
-SMALL, OUT = "small.caffemodel", "out"
+LARGE, COPY, SMALL = "FCN-8s (538 MB) to ONNX", "plain copy and sha256", "a net of 5 MB to ONNX"
+SMALL_FILE = "small.caffemodel"
 TRACED_SECONDS, TRACED_MB = 18, 3100
 """Of the traced exporter, at its last."""
 
-Task = Callable[[Path], Callable[[], object]]
-
 
 def write_large(folder: Path) -> Callable[[], object]:
-    return _write(folder, WEIGHTS)
+    return _write(folder, conversion.WEIGHTS)
 
 
 def write_small(folder: Path) -> Callable[[], object]:
-    return _write(folder, SMALL)
+    return _write(folder, SMALL_FILE)
 
 
 def _write(folder: Path, weights: str) -> Callable[[], object]:
@@ -47,12 +41,17 @@ def _write(folder: Path, weights: str) -> Callable[[], object]:
 
 
 TASKS: Mapping[str, Task] = {
-    "FCN-8s (538 MB) to ONNX": write_large,
-    "plain copy and sha256": copy_and_hash,
-    "a net of 5 MB to ONNX": write_small,
+    LARGE: write_large,
+    COPY: conversion.copy_and_hash,
+    SMALL: write_small,
     "bare interpreter": nothing,
 }
 MOST_COPIES, MOST_MEMORY, MOST_PROCESSOR = 2.0, 150e6, 0.5
+
+
+def make_files(folder: Path) -> None:
+    conversion.make_files(folder)
+    make_small(folder / SMALL_FILE)
 
 
 def make_small(path: Path) -> None:
@@ -92,96 +91,28 @@ def _convolution(name: str, bottom: str, outputs: int, kernel: int, *, stride: i
     )
 
 
-def run_task(name: str, folder: Path) -> dict[str, float]:
-    """Do one task in this process: the seconds of its work, and the processor time of the process so far."""
-    work = TASKS[name](folder)
-    started = time.perf_counter()
-    work()
-    return {"seconds": time.perf_counter() - started, "processor": time.process_time()}
-
-
-def watch_task(name: str, folder: Path) -> dict[str, float]:
-    """Run one task in a process of its own; its report, and the most anonymous memory that it ever had."""
-    compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder / "compiled")}
-    command = [sys.executable, "-m", "benchmarks.onnx_export", "--task", name, "--folder", str(folder)]
-    peak = 0
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **compiled}) as process:
-        while process.poll() is None:
-            peak = max(peak, anonymous_memory(process.pid))
-            time.sleep(0.003)
-        assert process.stdout is not None
-        report = process.stdout.read()
-    if process.returncode:
-        raise SystemExit(f"{name}: exit status {process.returncode}")
-    return {**json.loads(report), "peak": peak}
-
-
-def measure(folder: Path, rounds: int) -> dict[str, list[dict[str, float]]]:
-    """Every task once in each round; what each of them reported."""
-    watch_task("a net of 5 MB to ONNX", folder)  # compiles the modules
-    (folder / OUT).unlink()
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in TASKS}
-    for count in range(rounds):
-        for name in TASKS:
-            print(f"round {count + 1} of {rounds}: {name}", file=sys.stderr)
-            found[name].append(watch_task(name, folder))
-            (folder / OUT).unlink(missing_ok=True)
-    return found
-
-
-def summarise(found: Mapping[str, list[dict[str, float]]]) -> tuple[str, dict[str, tuple[float, float]]]:
-    """A Markdown table of medians; and for each limit what was found and what is allowed."""
-    medians = {
-        name: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for name, runs in found.items()
-    }
-    bare = medians["bare interpreter"]["peak"]
+def rows(found: Runs) -> Sequence[str]:
+    of_all = medians(found)
+    bare = of_all["bare interpreter"]["peak"]
     lines = ["| | seconds | processor, s, with imports | memory, MB |", "| --- | ---: | ---: | ---: |"]
-    for name, row in medians.items():
+    for name, row in of_all.items():
         if name != "bare interpreter":
             memory = (row["peak"] - bare) / 1e6
             lines.append(f"| {name} | {row['seconds']:.2f} | {row['processor']:.2f} | {memory:.0f} |")
-    lines.append(
-        f"| FCN-8s to ONNX, traced (the former exporter, on a quiet machine) | {TRACED_SECONDS} | | {TRACED_MB} |"
-    )
-    large, copy = found["FCN-8s (538 MB) to ONNX"], found["plain copy and sha256"]
-    ratios = [mine["seconds"] / theirs["seconds"] for mine, theirs in zip(large, copy, strict=True)]
-    limits = {
+    former = "FCN-8s to ONNX, traced (the former exporter, on a quiet machine)"
+    return [*lines, f"| {former} | {TRACED_SECONDS} | | {TRACED_MB} |"]
+
+
+def limits(found: Runs) -> Limits:
+    of_all = medians(found)
+    ratios = [mine["seconds"] / theirs["seconds"] for mine, theirs in zip(found[LARGE], found[COPY], strict=True)]
+    memory = (of_all[LARGE]["peak"] - of_all["bare interpreter"]["peak"]) / 1e6
+    return {
         "FCN-8s, in plain copies and sha256 of the same round": (statistics.median(ratios), MOST_COPIES),
-        "MB for FCN-8s, beyond the interpreter": (
-            (medians["FCN-8s (538 MB) to ONNX"]["peak"] - bare) / 1e6,
-            MOST_MEMORY / 1e6,
-        ),
-        "processor seconds for 5 MB, with imports": (medians["a net of 5 MB to ONNX"]["processor"], MOST_PROCESSOR),
+        "MB for FCN-8s, beyond the interpreter": (memory, MOST_MEMORY / 1e6),
+        "processor seconds for 5 MB, with imports": (of_all[SMALL]["processor"], MOST_PROCESSOR),
     }
-    lines += ["", "| limit | found | allowed |", "| --- | ---: | ---: |"]
-    lines += [f"| {name} | {value:.3g} | {most:g} |" for name, (value, most) in limits.items()]
-    return "\n".join(lines), limits
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="where to keep every number")
-    parser.add_argument("--folder", type=Path, help="where to make the files, and leave them; else a temporary one")
-    parser.add_argument("--task", choices=list(TASKS), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.task:
-        print(json.dumps(run_task(options.task, options.folder)))
-        return 0
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = options.folder or Path(temporary)
-        if not (folder / WEIGHTS).exists():
-            make_files(folder)
-        make_small(folder / SMALL)
-        (folder / WEIGHTS).read_bytes()
-        os.sync()
-        found = measure(folder, options.rounds)
-    table, limits = summarise(found)
-    print(table)
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=2))
-    return int(any(value > most for value, most in limits.values()))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(Benchmark("benchmarks.onnx_export", TASKS, make_files, rows, limits, warm=SMALL), __doc__))
