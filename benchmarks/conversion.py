@@ -74,7 +74,7 @@ MOST_COPIES, MOST_MEMORY_TO_CONVERT = 2.0, 150e6
 
 
 def make_files(folder: Path) -> None:
-    """FCN-8s with the fill rule's weights as a caffemodel and a prototxt; a file that is there stays, and is read once."""
+    """FCN-8s with the fill rule's weights as a caffemodel and a prototxt; one that is there stays; read once."""
     if not (folder / WEIGHTS).exists():
         from converters import write_caffemodel, write_prototxt
         from converters.formats.model import CaffeModel
