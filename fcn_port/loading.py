@@ -10,11 +10,11 @@ from typing import overload
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from converters.diff import diff_nets
 from converters.errors import CaffeFormatError, MismatchError
-from converters.execution import CaffeNet, to_state_dict
+from converters.execution import to_state_dict
 from converters.export import read_metadata
 from converters.formats import parse_prototxt, read_caffemodel, read_prototxt, sniff
 from converters.net import NetSpec
@@ -22,6 +22,7 @@ from converters.passes import prepare
 from weights.card import Card
 from weights.download import Callback
 
+from .any_net import attach as attach
 from .nets import Net, SiftFlow, SiftFlowName, definition, recognise
 from .nets.fcn8s_atonce import SKIP_SCALES
 from .nets.net import CaffeNetWithCard
@@ -107,13 +108,6 @@ def is_release(name_or_path: str | os.PathLike[str]) -> bool:
     """True if this is meant as the name of a release: no such file exists, and it has neither a folder nor a suffix."""
     path = Path(name_or_path)
     return isinstance(name_or_path, str) and not path.exists() and not path.suffix and path.name == name_or_path
-
-
-def attach(net: nn.Module, card: Card) -> None:
-    """Give a net a card, and so what it says: `release`, `preprocessing`, `classes` and `palette`."""
-    if type(net) is CaffeNet:
-        net.__class__ = CaffeNetWithCard
-    net.card = card  # type: ignore[assignment]
 
 
 def read_weights(path: Path, *, prototxt: str | os.PathLike[str] | None = None) -> _Contents:

@@ -54,7 +54,7 @@ def test_a_verb_that_needs_no_torch(line: str, tmp_path: Path) -> None:
     "line",
     [
         "verify sample",
-        f"predict {MINI} weights/sample/shapes.png --out OUT",
+        f"predict {MINI} weights/sample/shapes.png --padded --out OUT",
         "evaluate sample --data OUT",
         f"export {MINI} --to torch-export -o OUT/mini.pt2",
         "inspect voc-fcn8s",

@@ -11,12 +11,12 @@ from .progress import progress_bar
 from .segmenting import Failed, failure, tell_failed
 
 if TYPE_CHECKING:
-    from ..nets import Net
+    from ..any_net import LoadedNet
     from ..predict.image_lists import ImageSource
 
 
 def classify_all(
-    net: Net, sources: Sequence[ImageSource], *, out: Path, as_json: bool, one: bool, lines: bool = False
+    net: LoadedNet, sources: Sequence[ImageSource], *, out: Path, as_json: bool, one: bool, lines: bool = False
 ) -> int:
     """Write `<image>.classes.json` of every image below `out`; the exit status, 1 where an image could not be done."""
     from converters.errors import CaffeFormatError

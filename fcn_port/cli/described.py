@@ -13,18 +13,18 @@ import numpy as np
 from .output import note
 
 if TYPE_CHECKING:
+    from ..any_net import LoadedNet
     from ..data.records import DataSet
-    from ..nets import Net
     from ..predict.image_lists import ImageSource
 
 
-def as_described(net: Net, place: Path, *, weights: str) -> None:
+def as_described(net: LoadedNet, place: Path, *, weights: str) -> None:
     """Give a net the classes and colours of a data set, and its way to make inputs where the net has none of its own.
 
     `place` is a description (.toml) or a folder. UsageError where the classes are not the net's.
     """
+    from ..any_net import attach
     from ..data.inputs import inputs_of
-    from ..loading import attach
     from ..predict.meaning import outputs_of
 
     data = _opened(place)

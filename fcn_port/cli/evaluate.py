@@ -142,8 +142,9 @@ class _Evaluations:
 
     def one(self, name: str, *, several: bool) -> Evaluation:
         """Load a net, find its data set, and run."""
+        from ..any_net import attach
         from ..evaluation.running import EvaluationPlan, evaluate
-        from ..loading import attach, load
+        from ..loading import load
         from ..nets import definition
 
         like = self.options.like

@@ -20,7 +20,7 @@ from .segmenting import Failed, WantedFiles, failure, tell_failed, written
 from .signals import stopping
 
 if TYPE_CHECKING:
-    from ..nets import Net
+    from ..any_net import LoadedNet
     from ..predict.image_lists import ImageSource
     from ..predict.segmenting import OfPixels, ReadOptions
     from ..predict.video import Frame, VideoWriter
@@ -30,7 +30,7 @@ Filmed = tuple["dict[str, Any] | None", "Failed | None", bool]
 
 
 def film_all(
-    net: Net,
+    net: LoadedNet,
     sources: Sequence[ImageSource],
     *,
     reading: ReadOptions,
@@ -80,7 +80,7 @@ def film_each(
 class _Film:
     """One video, and what is wanted of it."""
 
-    net: Net
+    net: LoadedNet
     source: ImageSource
     reading: ReadOptions
     batch: int

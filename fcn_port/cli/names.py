@@ -11,8 +11,8 @@ import click
 from converters.safety import open_file
 
 if TYPE_CHECKING:
+    from ..any_net import LoadedNet
     from ..data.records import DataSet
-    from ..nets import Net
 
 classes_option = click.option(
     "--classes",
@@ -38,9 +38,9 @@ def read_names(path: Path) -> tuple[str, ...]:
     return names
 
 
-def name_classes(net: Net, names: tuple[str, ...]) -> None:
+def name_classes(net: LoadedNet, names: tuple[str, ...]) -> None:
     """Give the net the names of its classes; UsageError where they are not as many."""
-    from ..loading import attach
+    from ..any_net import attach
     from ..predict.meaning import outputs_of
 
     expected = outputs_of(net).expected

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..any_net import takes_arrays
 from .blob_pictures import blobs_option, write_blob_pictures
 from .clustering import ClusterOptions, check_goes_with_ray, check_is_not_packed, predict_on_ray, ray_option
 from .described import images_of
@@ -19,6 +20,7 @@ from .given_net import (
     like_option,
     load_as_told,
     load_cascade,
+    load_to_predict,
     prototxt_option,
 )
 from .input_options import input_change, input_options
@@ -32,6 +34,7 @@ from .sharding import shard_option, still_to_do
 from .threshold import threshold_option
 
 if TYPE_CHECKING:
+    from ..any_net import LoadedNet
     from ..nets import Net
     from ..predict.image_lists import ImageSource
     from ..predictor import Shard
@@ -168,13 +171,15 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
             return 0
     if Path(weights).is_dir() and not is_published(Path(weights)):
         return _of_faces(Path(weights), sources, options, out=out, as_json=as_json, one=one, videos=bool(videos))
-    net = load_as_told(weights, options, data=options.data)
+    needs_torch = options.crf or options.blobs is not None
+    count = None if videos else len(sources)
+    net = load_to_predict(weights, options, data=options.data, images=count, quick=not needs_torch)
     if videos:
         _refuse_of_pictures(net, options)
-    if options.blobs is not None:
+    if options.blobs is not None and not takes_arrays(net):
         check_inputs(net, weights)
         write_blob_pictures(net, sources, options.blobs, out)
-    if finds_objects(net):
+    if not takes_arrays(net) and finds_objects(net):
         check_inputs(net, weights)
         return _of_objects(net, sources, options, out=out, as_json=as_json, one=one, videos=bool(videos))
     check_inputs(net, weights)
@@ -185,7 +190,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
 
         _refuse_of_pixels(options)
         return classify_all(
-            run_as_told(net, options), sources, out=out, as_json=as_json, one=one, lines=options.json_lines
+            _run(net, options), sources, out=out, as_json=as_json, one=one, lines=options.json_lines
         )
     if options.every_frame and not videos:
         sources, one = every_picture(sources), False
@@ -240,8 +245,8 @@ def _of_objects(
 
 
 def _of_pixels(
-    net: Net, sources: tuple[ImageSource, ...], options: PredictOptions, *, out: Path, weights: str, as_json: bool,
-    one: bool, videos: bool,
+    net: LoadedNet, sources: tuple[ImageSource, ...], options: PredictOptions, *, out: Path, weights: str,
+    as_json: bool, one: bool, videos: bool,
 ) -> int:  # fmt: skip
     from ..predict.dense_crf import DenseCrf
     from ..predict.segmenting import ReadOptions
@@ -252,7 +257,7 @@ def _of_pixels(
     _check_tiles(net, weights, options.tile)
     _check_results(net, options)
     check_rasterio(wanted=options.geotiff or options.polygons)
-    net = run_as_told(net, options)
+    net = _run(net, options)
     keep = options.scores or options.probabilities
     explained: set[tuple[int, int]] = set()
 
@@ -288,7 +293,11 @@ def _of_pixels(
     )
 
 
-def _refuse_of_pictures(net: Net, options: PredictOptions) -> None:
+def _run(net: LoadedNet, options: PredictOptions) -> LoadedNet:
+    return net if takes_arrays(net) else run_as_told(net, options)
+
+
+def _refuse_of_pictures(net: LoadedNet, options: PredictOptions) -> None:
     """UsageError for what videos cannot have, and for nets that say nothing of pixels."""
     from ..predict.meaning import names_images
 
@@ -307,7 +316,7 @@ def _refuse_of_pictures(net: Net, options: PredictOptions) -> None:
         raise click.UsageError(f"{', '.join(tables)} is for images; --json has the areas of a video")
 
 
-def _explain(net: Net, image: tuple[int, int], tile: int | None, explained: set[tuple[int, int]]) -> None:
+def _explain(net: LoadedNet, image: tuple[int, int], tile: int | None, explained: set[tuple[int, int]]) -> None:
     """Say how the net is run for images of this size, once for each size."""
     h, w = image
     size = (h, w) if tile is None else (min(h, tile), min(w, tile))
@@ -316,7 +325,7 @@ def _explain(net: Net, image: tuple[int, int], tile: int | None, explained: set[
         note(f"{size[0]}x{size[1]}: {net.explain(size)}")
 
 
-def _check_tiles(net: Net, weights: str, tile: int | None) -> None:
+def _check_tiles(net: LoadedNet, weights: str, tile: int | None) -> None:
     """UsageError for a net that takes several images, and for tiles that it cannot have."""
     from ..predict.tiles import tiling_of
 
@@ -334,7 +343,7 @@ def _check_tiles(net: Net, weights: str, tile: int | None) -> None:
             raise click.UsageError(f"--tile {tile} is too small for this net; {least} is the least")
 
 
-def _check_results(net: Net, options: PredictOptions) -> None:
+def _check_results(net: LoadedNet, options: PredictOptions) -> None:
     """UsageError where results are asked for that no output of the net can give."""
     from ..predict.meaning import outputs_of
 

@@ -175,7 +175,8 @@ def _definition(weights: str) -> Any:
 
 
 def _load(weights: str, options: ReportOptions) -> Net:
-    from ..loading import attach, load
+    from ..any_net import attach
+    from ..loading import load
     from ..nets import definition
 
     net = load(here(weights), find_device(options.device), prototxt=options.prototxt)

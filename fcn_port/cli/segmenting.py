@@ -15,7 +15,7 @@ from .output import echo, note, write_columns, write_json, write_json_line
 from .progress import progress_bar
 
 if TYPE_CHECKING:
-    from ..nets import Net
+    from ..any_net import LoadedNet
     from ..predict.image_lists import ImageSource
     from ..predict.prediction import Predicted
     from ..predict.segmenting import OfPixels, ReadOptions
@@ -57,7 +57,7 @@ def failure(path: Path, error: Exception) -> Failed:
 
 
 def segment_images(
-    net: Net,
+    net: LoadedNet,
     sources: Sequence[ImageSource],
     *,
     reading: ReadOptions,
@@ -237,7 +237,7 @@ def _say_frames(image: Path) -> None:
         note(f"{image}: the first of its {frames} pictures; --every-frame takes them all")
 
 
-def _raise_again(net: Net, source: ImageSource) -> None:
+def _raise_again(net: LoadedNet, source: ImageSource) -> None:
     """One image was asked for and cannot be read: that is the command's error."""
     from ..predict.images import read_source
     from ..predict.running import kind_of

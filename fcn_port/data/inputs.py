@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from converters.net import Shape
 from weights.records import InputRecipe, Preprocessing
@@ -15,6 +13,9 @@ from ..errors import ImageError
 from ..predict.images import to_input
 from .errors import DataError
 from .records import DataSet, Sample
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def net_inputs(data: DataSet, sample: Sample, preprocessing: Preprocessing) -> dict[str, Tensor]:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import nn
 
 from converters.errors import NetError
-from converters.execution import CaffeNet
 from converters.net import NetSpec
 from weights.records import InputRecipe, Preprocessing
 
-from ..nets import as_net
+from ..any_net import AnyNet, takes_arrays
 from ..predict.images import ImageLike, read_image
 from ..predict.palettes import voc_palette
-from .cascade import from_cascade
 from .raw import Raw
 from .records import Detection, Detections
 from .regions import from_regions, scores_regions
 from .rows import from_rows, row_outputs, tells_images
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def detects(spec: NetSpec) -> bool:
@@ -27,8 +28,12 @@ def detects(spec: NetSpec) -> bool:
     return bool(row_outputs(spec)) or scores_regions(spec)
 
 
-def finds_objects(net: nn.Module) -> bool:
+def finds_objects(net: AnyNet) -> bool:
     """True for a net that `detect` takes, whose answers are boxes and no labels of pixels."""
+    if takes_arrays(net):
+        return detects(net.spec)
+    from converters.execution import CaffeNet
+
     return isinstance(net, CaffeNet) and detects(net.spec)
 
 
@@ -50,6 +55,9 @@ def detect(
     """
     if not isinstance(net, Sequence):
         return detect_all(net, [image], preprocessing=preprocessing, threshold=threshold, names=names)[0]
+    from ..nets import as_net
+    from .cascade import from_cascade
+
     pixels = read_image(image)
     found = from_cascade([as_net(each) for each in net], pixels)
     return _detections(found, pixels, threshold, ("background", "face") if names is None else names, None)
@@ -64,6 +72,8 @@ def detect_all(
     names: Sequence[str] | None = None,
 ) -> list[Detections]:
     """The objects in several images of any sizes, in one pass where the net's rows say which is whose; see `detect`."""
+    from ..nets import as_net
+
     one = as_net(net)
     spec = one.spec
     if not detects(spec):

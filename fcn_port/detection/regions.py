@@ -7,19 +7,23 @@ daijifeng001/py-R-FCN, the same file, where the boxes of the last four columns a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from converters.layers import boxes as geometry
 from converters.net import NetSpec
 from weights.records import InputRecipe
 
-from ..nets import Net
 from ..predict.images import to_input
+from ..predict.resizing import resize
 from .raw import Raw
-from .resizing import image_info, resize
+from .resizing import image_info
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..nets import Net
 
 SHORTER, LONGER = 600, 1000
 """The size of an image's shorter side, and the most for its longer (cfg.TEST.SCALES and MAX_SIZE)."""
@@ -38,6 +42,8 @@ def scores_regions(spec: NetSpec) -> bool:
 
 def from_regions(net: Net, image: np.ndarray, recipe: InputRecipe) -> Iterator[Raw]:
     """The objects that the net finds in an image (h, w, 3) uint8 RGB."""
+    import torch
+
     h, w = image.shape[:2]
     scale = min(SHORTER / min(h, w), LONGER / max(h, w))
     seen = resize(image, (max(1, round(h * scale)), max(1, round(w * scale))))

@@ -6,19 +6,23 @@ The image is warped to the size of the net's input, as SSD's test net and exampl
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from converters.errors import NetError
 from converters.net import LayerSpec, NetSpec
 from weights.records import InputRecipe
 
-from ..nets import Net
 from ..predict.images import to_input
+from ..predict.resizing import resize
 from .raw import Raw, clipped
-from .resizing import image_info, resize
+from .resizing import image_info
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..nets import Net
 
 INFO = "im_info"
 TYPES = frozenset({"DetectionOutput", "DetectionOutputExtended", "YoloDetectionOutput", "Yolov3DetectionOutput"})
@@ -53,6 +57,8 @@ def _makers(spec: NetSpec) -> list[LayerSpec]:
 
 def run_heads(net: Net, images: Sequence[np.ndarray], recipe: InputRecipe) -> dict[str, Tensor]:
     """The blobs with offsets and scores of images of the net's own size, which its rows are made of."""
+    import torch
+
     x = torch.cat([to_input(image, recipe) for image in images])
     like: Tensor = next(net.parameters(), x)
     with torch.inference_mode():
@@ -65,6 +71,8 @@ def from_rows(net: Net, images: Sequence[np.ndarray], recipe: InputRecipe) -> li
 
     Several images only where the net `tells_images`. NetError for a net that takes more than an image.
     """
+    import torch
+
     names = [name for name in net.inputs if name != INFO]
     if len(names) != 1 or len(net.inputs[names[0]]) != 4:
         raise NetError(f"expected a net with one image as its input, found the inputs {', '.join(net.inputs)}")

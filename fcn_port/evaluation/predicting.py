@@ -137,7 +137,7 @@ def _labels(outputs: NetOutputs, read: ReadOutput, data: DataSet, head: str, thr
             path=data.root,
             hint="the names of your own classes go into a file classes.txt in the data set's folder, one a line",
         )
-    labels = read.labels(threshold=threshold)
+    labels: Tensor = read.labels(threshold=threshold)
     if read.meaning.kind == "labels" and int(labels.max()) >= classes:
         problem = f"the net gives label {int(labels.max())}, and {data.title} has {classes} classes"
         raise MismatchError(problem, path=data.root)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.errors import MismatchError, NetError
+from converters.errors import CaffeFormatError, MismatchError, NetError
 from converters.escaping import terminal
 from converters.execution import cover, key_of, to_arrays
 from converters.export import map_tensors, read_metadata
@@ -19,25 +19,32 @@ from converters.formats import parse_prototxt, read_caffemodel, read_prototxt, s
 from converters.net import NetSpec, Shape, borrowed_blobs, check_weights_fit, infer_blobs, validate
 from converters.passes import cut, prepare
 from converters.safety import enough_memory
+from weights.card import Card
 
+from ..carded import Carded
 from ..errors import EngineError
-from .flow import merge, read
+from .flow import merge
+from .flow import read as read_flow
 from .native.memory import Floats
 from .program import why_not_any
 from .program.kept_weights import kept_weights
 from .program.runner import Runner
+from .program.without_kernel import without_kernel
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
-class NumpyNet:
+class NumpyNet(Carded):
     """A Caffe net that takes and gives NumPy arrays, run by a plan in native code as `fast` runs a CaffeNet.
 
     `net(x)` gives the output, or {name: output} where there are several; inputs are float32 (n, c, h, w) of any n, h
     and w as a rule, by position in the order of `inputs`, or by name. The numbers are those of `fast`. A layer for
     which there is no native kernel is computed by PyTorch, which is imported then; `explain` says which these are.
-    Threads may share it. `threads` are those of a pass.
+    Threads may share it. `threads` are those of a pass. `segment` and `classify` take it as they take a module.
     """
+
+    takes_arrays = True
+    engine = "native"
 
     def __init__(
         self, spec: NetSpec, state: Arrays, *, outputs: Sequence[str] | None = None, threads: int | None = None,
@@ -56,7 +63,7 @@ class NumpyNet:
         self.inputs: Mapping[str, Shape] = dict(self.spec.inputs)
         self.threads = threads or _threads()
         _check_blobs(self.spec, state)
-        flow = merge(read(self.spec, self.outputs))
+        flow = merge(read_flow(self.spec, self.outputs))
         self._runner = Runner(flow, state, kept=None if file is None else kept_weights(file, flow))
         self._fitting: set[tuple[tuple[str, Shape], ...]] = {tuple(self.inputs.items())}
 
@@ -70,6 +77,10 @@ class NumpyNet:
         """The way in which each layer is computed for images of `size` (h, w), a line for each."""
         shapes = {name: (*shape[:2], *size) if len(shape) == 4 else shape for name, shape in self.inputs.items()}
         return "\n".join(self._runner.program(shapes, self.threads).explain())
+
+    def needs_torch(self) -> str | None:
+        """The first layer that PyTorch computes for inputs of the net's own shapes, and why; None where none is."""
+        return without_kernel(self._runner.flow, self.inputs)
 
     def _feed(self, args: Sequence[NDArray[Any]], named: Arrays) -> dict[str, Floats]:
         """The inputs by name, as the net wants them; NetError where they do not fit it."""
@@ -107,28 +118,40 @@ def numpy_net(
     `prototxt` is the net of a file that holds none, or another one to fit the weights to; `outputs` names the blobs to
     compute, by default those that no layer consumes; `threads` those of a pass, by default $OMP_NUM_THREADS, or as
     many as processors that this process may use. Weights stay in the mapped file until a pass packs them; with `keep`
-    the packed ones stay in the user's cache folder (4 GB at most), from which the next process maps them. Raises
+    the packed ones stay in the user's cache folder (4 GB at most), from which the next process maps them. The net has
+    the card that `load` gives. Raises
     CaffeFormatError for what is wrong with a file, EngineError where there is no native code, FileNotFoundError.
     """
     path = Path(weights)
     given = None if prototxt is None else read_prototxt(prototxt)
     if sniff.sniff_file(path) == sniff.SAFETENSORS:
-        text = read_metadata(path).get("prototxt", "")
+        metadata = read_metadata(path)
+        text = metadata.get("prototxt", "")
         spec = given or (parse_prototxt(text, path=f"{path}, its prototxt") if text else None)
         deploy = None if spec is None else prepare(spec)
-        state = map_tensors(path)
+        state, card = map_tensors(path), _card(lambda: Card.from_metadata(metadata), path)
     else:
         model = read_caffemodel(path)
         spec = given or model.spec
         deploy = None if spec is None else prepare(spec, blobs=model.blobs)
         state = to_arrays(model, cover(model, spec=spec, prepared=deploy))
+        card = _card(lambda: Card.beside(path), path.with_suffix(".json"))
     if deploy is None:
         raise MismatchError("the file holds weights and no net", path=path, hint="give its net: prototxt=...")
     validate(deploy)
     try:
-        return NumpyNet(deploy, state, outputs=outputs, threads=threads, file=path if keep else None)
+        net = NumpyNet(deploy, state, outputs=outputs, threads=threads, file=path if keep else None)
     except MismatchError as error:
         raise error.in_file(path) from None
+    net.card = card
+    return net
+
+
+def _card(read: Callable[[], Card], path: Path) -> Card:
+    try:
+        return read()
+    except ValueError as error:
+        raise CaffeFormatError(f"damaged: {error}", path=path) from error
 
 
 def _check_blobs(spec: NetSpec, state: Arrays) -> None:

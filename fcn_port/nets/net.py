@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
 from torch import Tensor, nn
 
 from converters.execution import CaffeNet
 from converters.net import NetSpec, Shape, infer_shapes
 from weights.card import Card
-from weights.records import Preprocessing
 
-from ..predict.palettes import palette
+from ..carded import Carded
 
 
-class Net(nn.Module):
+class Net(Carded, nn.Module):
     """A net that can be run: the call of a PyTorch module, with Caffe's definition and a card.
 
     It gives a tensor for one output, {name: tensor} for several; several inputs go in by name.
@@ -29,9 +27,6 @@ class Net(nn.Module):
     __jit_unused_properties__: ClassVar = (
         "spec", "inputs", "outputs", "engine", "release", "preprocessing", "classes", "palette",
     )  # fmt: skip
-
-    card: Card = Card()
-    """All that is known of the net beside its weights; `load` gives it one. The properties below are read off it."""
 
     if TYPE_CHECKING:
 
@@ -77,26 +72,6 @@ class Net(nn.Module):
     def reads(self, inputs: Mapping[str, Tensor]) -> object:
         """The values that a pass reads by address beside these inputs: the weights, and what was made of them."""
         return list(self.state_dict().values())
-
-    @property
-    def release(self) -> str | None:
-        """The release that the weights are of."""
-        return self.card.release
-
-    @property
-    def preprocessing(self) -> Preprocessing | None:
-        """The way in which the inputs are made of images."""
-        return self.card.preprocessing
-
-    @property
-    def classes(self) -> Mapping[str, tuple[str, ...]]:
-        """The names of the classes by output blob, {} if they are not known."""
-        return self.card.classes
-
-    @property
-    def palette(self) -> np.ndarray | None:
-        """The colours of the classes, (256, 3) uint8 RGB."""
-        return palette(self.card.palette)
 
 
 class CaffeNetWithCard(CaffeNet, Net):

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
 
 from converters.errors import NetError
 from weights.records import Preprocessing
 
-from ..detection.resizing import resize
+from ..any_net import AnyNet
 from .images import ImageLike, read_image, rgb_of
 from .meaning import NetOutputs, outputs_of
+from .resizing import resize
 from .running import recipe_of, run_net
+from .values import Values, to_numpy
 
 MOST_NAMED = 5
 """Classes that are named of an image, as Caffe's classification example does."""
@@ -73,7 +74,7 @@ class Classification:
 
 
 def classify(
-    net: nn.Module,
+    net: AnyNet,
     image: ImageLike,
     *,
     preprocessing: Preprocessing | None = None,
@@ -92,7 +93,7 @@ def classify(
 
 
 def classify_all(
-    net: nn.Module,
+    net: AnyNet,
     images: Sequence[ImageLike],
     *,
     preprocessing: Preprocessing | None = None,
@@ -141,21 +142,21 @@ def fitted(pixels: np.ndarray, size: tuple[int, int], sides: tuple[int, ...]) ->
     return resize(pixels, scaled)[top : top + size[0], left : left + size[1]]
 
 
-def _input_size(net: nn.Module) -> tuple[int, int] | None:
+def _input_size(net: AnyNet) -> tuple[int, int] | None:
     """The size (h, w) of the net's first input, None where it does not say."""
     shape: Sequence[int] = next(iter(getattr(net, "inputs", {}).values()), ())
     return (int(shape[2]), int(shape[3])) if len(shape) == 4 else None
 
 
-def _scored(output: Tensor, names: tuple[str, ...]) -> tuple[ClassScore, ...]:
-    scores = output.flatten().float().cpu().numpy()
+def _scored(output: Values, names: tuple[str, ...]) -> tuple[ClassScore, ...]:
+    scores = to_numpy(output).reshape(-1)
     order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")
     return tuple(ClassScore(int(i), class_name(names, int(i)), float(scores[i])) for i in order)
 
 
-def _ranked(output: Tensor, names: tuple[str, ...]) -> tuple[ClassScore, ...]:
+def _ranked(output: Values, names: tuple[str, ...]) -> tuple[ClassScore, ...]:
     """The classes that an ArgMax over the whole image gives, with its values where it has them (argmax_layer.cpp)."""
-    rows = output.flatten(1).float().cpu().numpy()
+    rows = to_numpy(output).reshape(len(output), -1)
     scores = rows[1] if len(rows) == 2 else None
     return tuple(
         ClassScore(int(label), class_name(names, int(label)), None if scores is None else float(scores[i]))

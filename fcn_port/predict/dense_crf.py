@@ -10,11 +10,9 @@ bilateral weights before training).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from converters.errors import NetError
 from converters.layers import find_layer
@@ -22,6 +20,9 @@ from converters.layers import find_layer
 from .meaning import OutputMeaning
 from .reading import ReadOutput
 from .views import probabilities
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LEAST = 1e-10
 """The least probability, so that its logarithm is a number."""
@@ -46,12 +47,16 @@ class DenseCrf:
             if read.meaning.kind == "labels":
                 raise NetError("the net gives labels and no scores, which a CRF begins with")
             return read
+        import torch
+
         meaning, p = probabilities(read)
-        marginals = torch.softmax(self.infer(p.float().clamp(min=_LEAST).log(), pixels), 0)
+        marginals = torch.softmax(self.infer(torch.as_tensor(p).float().clamp(min=_LEAST).log(), pixels), 0)
         return ReadOutput(OutputMeaning("probabilities", "Softmax", meaning.channels), marginals, read.coarse)
 
     def infer(self, unary: Tensor, pixels: np.ndarray) -> Tensor:
         """The unnormalized logarithms (classes, h, w) after the last step; `unary` are those before the first."""
+        import torch
+
         kind: Any = find_layer("MultiStageMeanfield")
         layer = kind(self.iterations, self.alpha, self.beta, self.gamma)
         one = torch.eye(len(unary), device=unary.device)

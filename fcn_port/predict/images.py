@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from weights.records import InputRecipe
 
 from ..errors import ImageError
 from .image_lists import ImageSource
 from .pictures import array_in, bands_of_picture, opened_picture, pillow_errors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _ORIENTATION = 0x0112
 """The EXIF tag of how a camera was held."""
@@ -125,7 +128,7 @@ def grey_of(image_hwc: np.ndarray) -> np.ndarray:
     return weighed
 
 
-def to_input(image_hwc: np.ndarray, recipe: InputRecipe) -> Tensor:
+def to_array(image_hwc: np.ndarray, recipe: InputRecipe) -> NDArray[np.float32]:
     """The input blob (1, c, h, w) float32 of an image (h, w, c) with values as stored (RGB for colour).
 
     The mean is subtracted in double precision and the result rounded once, as the release's infer.py does. A net of one
@@ -141,4 +144,11 @@ def to_input(image_hwc: np.ndarray, recipe: InputRecipe) -> Tensor:
     if values.shape[2] != len(recipe.mean):
         raise ImageError(f"{values.shape[2]} channels; input '{recipe.name}' has {len(recipe.mean)}")
     centred = ((values.astype(np.float64) - np.array(recipe.mean)) * recipe.scale).astype(np.float32)
-    return torch.from_numpy(np.ascontiguousarray(centred.transpose(2, 0, 1))[None])
+    return np.ascontiguousarray(centred.transpose(2, 0, 1))[None]
+
+
+def to_input(image_hwc: np.ndarray, recipe: InputRecipe) -> Tensor:
+    """The input blob of `to_array` as a tensor."""
+    import torch
+
+    return torch.from_numpy(to_array(image_hwc, recipe))

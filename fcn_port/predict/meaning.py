@@ -18,12 +18,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from torch import nn
-
 from converters.errors import CaffeFormatError, NetError
 from converters.net import CoordMap, LayerSpec, NetSpec, Shape, infer_shapes, layer_map
 
-from ..nets.net import definition
+from ..any_net import AnyNet, spec_of
 
 Kind = Literal["scores", "probabilities", "independent", "labels", "map", "classes"]
 
@@ -132,10 +130,10 @@ class NetOutputs:
         return all(tuple(each[2:]) in ((), (1, 1)) for each in (shape, own))
 
 
-def outputs_of(net: nn.Module) -> NetOutputs:
+def outputs_of(net: AnyNet) -> NetOutputs:
     """The outputs of a net, as far as its definition tells; empty for a module of which no layers are known."""
     try:
-        spec = definition(net)
+        spec = spec_of(net)
     except (ValueError, NotImplementedError):  # a module of one's own, or layers that Caffe does not have
         return NetOutputs()
     names = spec.outputs
@@ -149,7 +147,7 @@ def outputs_of(net: nn.Module) -> NetOutputs:
     return NetOutputs(made, sized, placed)  # type: ignore[arg-type]
 
 
-def names_images(net: nn.Module) -> bool:
+def names_images(net: AnyNet) -> bool:
     """True for a net whose outputs are all of the image as a whole."""
     return {each.kind for each in outputs_of(net).expected.values()} == {"classes"}
 

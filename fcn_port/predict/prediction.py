@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from torch import nn
 
 from converters.cancelling import ProgressCallback
 from converters.errors import CaffeFormatError, NetError
 from converters.safety import refused_memory
 
+from ..any_net import AnyNet
 from ..errors import ImageError, ImageMemoryError
 from .image_lists import ImageSource
 from .images import read_source
@@ -38,7 +38,7 @@ _WAITING = 4
 
 
 def predict_all(
-    net: nn.Module,
+    net: AnyNet,
     sources: Sequence[ImageSource],
     *,
     batch: int = 1,

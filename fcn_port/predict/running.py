@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from converters.errors import CaffeFormatError, NetError
 from converters.safety import refused_memory
 from weights.records import InputRecipe, Preprocessing
 
-from .images import to_input
+from ..any_net import AnyNet, takes_arrays
+from .images import to_array
+from .values import Values
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ..fastpath.numpy_net import NumpyNet
 
 
-def recipe_of(net: nn.Module, preprocessing: Preprocessing | None) -> InputRecipe:
+def recipe_of(net: AnyNet, preprocessing: Preprocessing | None) -> InputRecipe:
     """The way to make the net's input, as given or as the net says; ValueError where neither does or it has several."""
     recipe = preprocessing or getattr(net, "preprocessing", None)
     if recipe is None:
@@ -30,7 +36,7 @@ def recipe_of(net: nn.Module, preprocessing: Preprocessing | None) -> InputRecip
     return recipe.inputs[0]
 
 
-def kind_of(net: nn.Module) -> str:
+def kind_of(net: AnyNet) -> str:
     """The kind of image that a net's only input is made of, "color" where it does not say."""
     known: Preprocessing | None = getattr(net, "preprocessing", None)
     return "color" if known is None else known.inputs[0].kind
@@ -50,13 +56,44 @@ def taking(size: tuple[int, int]) -> Iterator[None]:
         raise NetError(f"this net does not take an image of {size[0]}x{size[1]} pixels: {said}") from error
 
 
-def run_net(net: nn.Module, pixels: Sequence[np.ndarray], recipe: InputRecipe) -> dict[str, Tensor]:
+@overload
+def run_net(net: NumpyNet, pixels: Sequence[np.ndarray], recipe: InputRecipe) -> dict[str, np.ndarray]: ...
+@overload
+def run_net(net: nn.Module, pixels: Sequence[np.ndarray], recipe: InputRecipe) -> dict[str, Tensor]: ...
+def run_net(net: AnyNet, pixels: Sequence[np.ndarray], recipe: InputRecipe) -> dict[str, Values]:
     """The outputs for images (h, w, 3) of one size, by name, "" for the only one; NetError where they do not fit."""
-    parameter = next(net.parameters(), torch.empty(0))
-    x = torch.cat([to_input(each, recipe) for each in pixels]).to(parameter.device, parameter.dtype)
-    with taking((int(x.shape[2]), int(x.shape[3]))), torch.inference_mode():
-        output = net(x)
+    x = np.concatenate([to_array(each, recipe) for each in pixels])
+    with taking((int(x.shape[2]), int(x.shape[3]))):
+        output = net(x) if takes_arrays(net) else _run_module(net, x)
     found = output if isinstance(output, dict) else {"": output}
     if not found:
         raise NetError("this net has no output")
     return found
+
+
+def _run_module(net: nn.Module, x: np.ndarray) -> Values:
+    import torch
+
+    with torch.inference_mode():
+        return net(tensors_for(net, {"": x})[""])
+
+
+def tensors_for(net: nn.Module, arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """Inputs as tensors of the net's type, on its device."""
+    import torch
+
+    like = next(net.parameters(), torch.empty(0))
+    return {name: torch.from_numpy(each).to(like.device, like.dtype) for name, each in arrays.items()}
+
+
+def refuse_training(net: AnyNet) -> None:
+    """ValueError for a module in train mode, in which dropout is random."""
+    if takes_arrays(net):
+        return
+    from torch import nn
+
+    from converters.execution import CaffeNet
+
+    random = (CaffeNet, nn.Dropout, nn.Dropout2d)  # modules whose own mode changes what they compute; wrappers' do not
+    if any(part.training and isinstance(part, random) for part in net.modules()):
+        raise ValueError("the net is in train mode, in which dropout is random: call net.eval() first")

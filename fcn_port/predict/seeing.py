@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from converters.cancelling import ProgressCallback
 from weights.records import Preprocessing
 
+from ..any_net import AnyNet, takes_arrays
 from ..detection import Detections, detect, detects
-from ..nets.net import Net
 from .classifying import Classification, classify
 from .images import ImageLike, read_image
 from .meaning import names_images, outputs_of
@@ -20,7 +18,7 @@ Seeing = Segmentation | ValueMap | Classification | Detections
 
 
 def see(
-    net: nn.Module,
+    net: AnyNet,
     image: ImageLike,
     *,
     preprocessing: Preprocessing | None = None,
@@ -36,11 +34,21 @@ def see(
     """
     recipe = preprocessing or getattr(net, "preprocessing", None)
     pixels = read_image(image, kind="color" if recipe is None else recipe.inputs[0].kind)
-    if isinstance(net, Net) and detects(net.spec):
-        return {"": detect(net, pixels, preprocessing=preprocessing, threshold=threshold or 0.0)}
+    if _finds_objects(net):
+        return {"": detect(net, pixels, preprocessing=preprocessing, threshold=threshold or 0.0)}  # type: ignore[arg-type]
     outputs = outputs_of(net)
     if names_images(net):
         return {"": classify(net, pixels, preprocessing=preprocessing, outputs=outputs)}
     options = ReadOptions(tile=tile, threshold=threshold)
     (found,) = read_all(net, [pixels], options, preprocessing=preprocessing, outputs=outputs, progress=progress)
     return dict(found)
+
+
+def _finds_objects(net: AnyNet) -> bool:
+    """True for a net of which `detect` is to be asked; modules of which no layers are known are none."""
+    if not takes_arrays(net):
+        from ..nets.net import Net
+
+        if not isinstance(net, Net):
+            return False
+    return detects(net.spec)

@@ -7,29 +7,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
-from torch import Tensor, nn
 
 from converters.cancelling import ProgressCallback, ProgressSteps
 from converters.errors import NetError
-from converters.execution import CaffeNet
 from weights.records import InputRecipe, Preprocessing
 
+from ..any_net import AnyNet
 from .dense_crf import DenseCrf
 from .images import ImageLike, read_image, rgb_of
 from .meaning import NetOutputs, OutputMeaning, outputs_of
 from .palettes import visible_palette, voc_palette
 from .reading import ReadOutput, label_type, read_output
-from .running import recipe_of, run_net
+from .running import recipe_of, refuse_training, run_net
 from .segmentation import Segmentation
 from .tiles import ImageTile, tiles_of
 from .value_map import ValueMap
+from .values import to_numpy
 from .views import AS_IT_IS, Views
 
 if TYPE_CHECKING:
     from ..nets import SiftFlow
-
-_RANDOM = (CaffeNet, nn.Dropout, nn.Dropout2d)
-"""Modules whose own mode changes what they compute; that of a wrapper means nothing."""
 
 Seen = Segmentation | dict[str, Segmentation]
 """The segmentation by a net with one output, or those by one with several, by output."""
@@ -53,7 +50,7 @@ def segment(  # type: ignore[overload-overlap]  # a SiftFlow is an nn.Module, to
 ) -> dict[str, Segmentation]: ...
 @overload
 def segment(
-    net: nn.Module,
+    net: AnyNet,
     image: ImageLike,
     *,
     preprocessing: Preprocessing | None = ...,
@@ -66,7 +63,7 @@ def segment(
     progress: ProgressCallback | None = ...,
 ) -> Segmentation: ...
 def segment(
-    net: nn.Module,
+    net: AnyNet,
     image: ImageLike,
     *,
     preprocessing: Preprocessing | None = None,
@@ -99,7 +96,7 @@ def segment(
 
 
 def segment_all(
-    net: nn.Module,
+    net: AnyNet,
     images: Sequence[ImageLike],
     *,
     preprocessing: Preprocessing | None = None,
@@ -134,7 +131,7 @@ class ReadOptions:
 
 
 def read_all(
-    net: nn.Module,
+    net: AnyNet,
     images: Sequence[ImageLike],
     options: ReadOptions = ReadOptions(),
     *,
@@ -147,8 +144,7 @@ def read_all(
     `outputs` are the net's, where they are known already. Outputs that say nothing of pixels are left out; NetError
     where none does. Otherwise as `segment_all`.
     """
-    if any(part.training and isinstance(part, _RANDOM) for part in net.modules()):
-        raise ValueError("the net is in train mode, in which dropout is random: call net.eval() first")
+    refuse_training(net)
     recipe = recipe_of(net, preprocessing)
     pixels = [read_image(image, kind=recipe.kind) for image in images]
     if len({each.shape for each in pixels}) > 1:
@@ -187,7 +183,7 @@ class _OutputOfImage:
 class _Work:
     """The settings that are the same for all images."""
 
-    net: nn.Module
+    net: AnyNet
     recipe: InputRecipe
     outputs: NetOutputs
     options: ReadOptions
@@ -229,12 +225,12 @@ class _Work:
         """The labels of an output, and its values where they are wanted or are all that there is."""
         meaning, threshold = read.meaning, self.options.threshold
         labelled = meaning.kind != "map" or (threshold is not None and meaning.channels == 1)
-        labels = read.labels(threshold=threshold).cpu().numpy() if labelled else None
+        labels = to_numpy(read.labels(threshold=threshold)) if labelled else None
         if labels is not None:
             labels = labels.astype(label_type(meaning.labels or int(labels.max(initial=0)) + 1))
         small = meaning.kind in ("map", "independent") and meaning.channels == 1
         kept = small or labels is None or (self.options.keep_scores and meaning.kind != "labels")
-        return _OutputOfImage(meaning, labels, _to_numpy(read.values) if kept else None, read.coarse)
+        return _OutputOfImage(meaning, labels, to_numpy(read.values) if kept else None, read.coarse)
 
     def _run(self, pixels: list[np.ndarray]) -> dict[str, list[ReadOutput]]:
         """Each output of the net that tells of pixels, for each image; NetError for a net that gives none."""
@@ -284,7 +280,3 @@ def _with_none(names: tuple[str, ...], channels: int) -> tuple[str, ...]:
 
 def _room(like: np.ndarray | None, size: tuple[int, int]) -> np.ndarray | None:
     return None if like is None else np.zeros(like.shape[:-2] + size, like.dtype)
-
-
-def _to_numpy(scores: Tensor) -> np.ndarray:
-    return scores.float().cpu().numpy()

@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
 
-from torch import nn
-
 from converters.net import Everything, Interval, LayerSpec, NetSpec, Nothing, Reach
 
-from ..nets.net import definition
+from ..any_net import AnyNet, spec_of
 
 _LONGEST_PERIOD = 1 << 12
 """A tile is longer than a period; no net that labels pixels has one of more than a few hundred."""
@@ -71,12 +69,12 @@ class Tiling:
         return tuple(found)
 
 
-def tiling_of(net: nn.Module) -> tuple[Tiling, Tiling]:
+def tiling_of(net: AnyNet) -> tuple[Tiling, Tiling]:
     """The rules by which tiles are cut for a net, for rows and for columns.
 
     `net` is hand-written, `fast` or a CaffeNet; ValueError for one whose layers see the whole image at once.
     """
-    spec = definition(net)
+    spec = spec_of(net)
     return tiling_along(spec, 0), tiling_along(spec, 1)
 
 
@@ -157,7 +155,7 @@ def _whole(layer: LayerSpec) -> ValueError:
     return ValueError(f"layer '{layer.name}' ({layer.type}) may look at all of an image at once; tiles cannot")
 
 
-def tiles_of(net: nn.Module, shape: tuple[int, int], size: int) -> Iterator[tuple[ImageTile, ImageTile]]:
+def tiles_of(net: AnyNet, shape: tuple[int, int], size: int) -> Iterator[tuple[ImageTile, ImageTile]]:
     """The tiles (rows, columns) of an image of `shape` (h, w), row by row, of at most `size` pixels a side."""
     along = [tiling.tiles(length, size) for tiling, length in zip(tiling_of(net), shape, strict=True)]
     return ((rows, columns) for rows in along[0] for columns in along[1])

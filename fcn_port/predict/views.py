@@ -17,14 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from converters.errors import NetError
 
-from ..detection.resizing import resize
 from .meaning import OutputMeaning
 from .reading import ReadOutput, upsampled
+from .resizing import resize
+from .values import Values, mirrored, softmax
 
 MOST_SCALE = 16.0
 Read = Callable[[list[np.ndarray]], dict[str, list[ReadOutput]]]
@@ -63,9 +62,9 @@ class Views:
         for scale in self.scales:
             size = (max(1, round(scale * base[0])), max(1, round(scale * base[1])))
             smaller = [resize(each, size) for each in pixels]
-            for mirrored in ways:
-                seen = [np.ascontiguousarray(each[:, ::-1]) for each in smaller] if mirrored else smaller
-                _add(sums, read(seen), (h, w), mirrored=mirrored)
+            for is_mirrored in ways:
+                seen = [np.ascontiguousarray(each[:, ::-1]) for each in smaller] if is_mirrored else smaller
+                _add(sums, read(seen), (h, w), is_mirrored=is_mirrored)
         return {name: [replace(each, values=each.values / self.count) for each in own] for name, own in sums.items()}
 
 
@@ -78,29 +77,29 @@ def _add(
     found: Mapping[str, list[ReadOutput]],
     size: tuple[int, int],
     *,
-    mirrored: bool,
+    is_mirrored: bool,
 ) -> None:
     for name, own in found.items():
-        made = [_probable(each, size, mirrored=mirrored) for each in own]
+        made = [_probable(each, size, is_mirrored=is_mirrored) for each in own]
         before = sums.get(name)
         if before is not None:
             made = [replace(a, values=a.values + b.values) for a, b in zip(before, made, strict=True)]
         sums[name] = made
 
 
-def _probable(read: ReadOutput, size: tuple[int, int], *, mirrored: bool) -> ReadOutput:
+def _probable(read: ReadOutput, size: tuple[int, int], *, is_mirrored: bool) -> ReadOutput:
     """The answer of a view, as probabilities at the image's own size and the right way round."""
     meaning, values = probabilities(read)
     if tuple(values.shape[1:]) != size:
         values = upsampled(values[None], size)[0]
-    return ReadOutput(meaning, values.flip(2) if mirrored else values, read.coarse)
+    return ReadOutput(meaning, mirrored(values) if is_mirrored else values, read.coarse)
 
 
-def probabilities(read: ReadOutput) -> tuple[OutputMeaning, Tensor]:
+def probabilities(read: ReadOutput) -> tuple[OutputMeaning, Values]:
     """An output as probabilities, or as it is where it is a map; NetError for labels, which have none."""
     meaning = read.meaning
     if meaning.kind == "labels":
         raise NetError("the net gives labels, of which there is no average", hint="flips, scales and CRFs want scores")
     if meaning.kind != "scores":
         return meaning, read.values
-    return OutputMeaning("probabilities", "Softmax", meaning.channels), torch.softmax(read.values, 0)
+    return OutputMeaning("probabilities", "Softmax", meaning.channels), softmax(read.values)

@@ -15,9 +15,10 @@ from converters.errors import NetError
 from converters.safety import refused_memory
 from weights.card import Card
 
+from ..any_net import attach
 from ..detection import detects
 from ..errors import ImageError
-from ..loading import attach, load
+from ..loading import load
 from ..predict.images import ImageLike
 from ..predict.seeing import Seeing, see
 

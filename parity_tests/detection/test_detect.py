@@ -15,7 +15,7 @@ import fcn_port
 from converters import CaffeNet, NetError, parse_prototxt
 from fcn_port.detection import detects
 from fcn_port.detection.drawing import draw_boxes
-from fcn_port.detection.resizing import resize
+from fcn_port.predict.resizing import resize
 from parity_tests.detection.nets import NAMES, ssd
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)

@@ -11,8 +11,8 @@ import torch
 import fcn_port
 from converters import CaffeNet, parse_prototxt
 from fcn_port.detection.regions import LEAST_SCORE, OVERLAP
-from fcn_port.detection.resizing import resize
 from fcn_port.loading import attach
+from fcn_port.predict.resizing import resize
 from parity_tests.layers.test_boxes import nms_of_py_faster_rcnn
 from weights.card import Card
 from weights.records import InputRecipe, Preprocessing

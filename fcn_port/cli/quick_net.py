@@ -1,0 +1,48 @@
+"""The net of `predict` on NumPy arrays, where its answer is there sooner than PyTorch's: that alone takes a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from converters.net import NetSpec
+
+if TYPE_CHECKING:
+    from ..fastpath.numpy_net import NumpyNet
+    from .engine import RunOptions
+
+ENDINGS = (".caffemodel", ".h5", ".safetensors")
+"""The files that are read without PyTorch."""
+FEW = 4
+"""Images up to which a net with a wide first padding is quicker without PyTorch, though it computes the padding."""
+
+
+def quick_net(path: Path, options: RunOptions, *, prototxt: Path | None, images: int | None) -> NumpyNet | None:
+    """The net of a file for so many images (None: nobody knows how many), on the CPU.
+
+    None where the options or a layer need PyTorch, where `fast` saves more than its import takes, and where something
+    is wrong with the file: the other way says what.
+    """
+    from converters.errors import CaffeFormatError
+
+    from ..detection.detecting import detects
+    from ..errors import EngineError
+    from ..fastpath.numpy_net import numpy_net
+
+    as_usual = options.engine == "auto" and options.precision == "fp32" and not (options.padded or options.low_memory)
+    if not as_usual or path.suffix not in ENDINGS or not path.is_file():
+        return None
+    try:
+        net = numpy_net(path, prototxt=prototxt)
+        if net.needs_torch() is not None or detects(net.spec):
+            return None
+    except (ArithmeticError, CaffeFormatError, EngineError, LookupError, NotImplementedError, OSError, ValueError):
+        return None
+    return net if (images is not None and images <= FEW) or not is_padded_widely(net.spec) else None
+
+
+def is_padded_widely(spec: NetSpec) -> bool:
+    """True where convolutions of an input see nothing but padding at some places, as those of FCNs do."""
+    first = [layer for layer in spec.layers if layer.type == "Convolution" and {*layer.bottoms} & {*spec.inputs}]
+    along = [layer.params.along(2) for layer in first if layer.params is not None]  # type: ignore[attr-defined]
+    return any(pad >= window for windows, _, pads, _ in along for window, pad in zip(windows, pads, strict=True))
