@@ -99,6 +99,19 @@ def test_depthwise(kernel: str, stride: int, dilation: int, behind: str) -> None
             check(net, x, None, "depthwise")
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("behind", ["", RELU, BOTH], ids=["", "relu", "both"])
+def test_depthwise_blobs_smaller_than_windows(stride: int, behind: str) -> None:
+    """Windows that lie outside on one side, on both, or altogether."""
+    for channels, pad in ((32, 0), (32, 1), (33, 2), (16, 4)):
+        settings = f"num_output: {channels} group: {channels} kernel_size: 3 pad: {pad} stride: {stride}"
+        net = net_of(channels, settings, behind)
+        for h, w in ((1, 1), (2, 1), (1, 5), (6, 2), (3, 4)):
+            if min(h, w) + 2 * pad >= 3:
+                x = torch.randn(2, channels, h, w, generator=torch.Generator().manual_seed(h))
+                check(net, x, None, "depthwise")
+
+
 @pytest.mark.parametrize("channels", [1, 5, 16, 1000])
 def test_softmax(channels: int) -> None:
     text = f"""layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: [1, {channels}, 2, 3] }} }} }}

@@ -6,11 +6,9 @@
 
 #include "windows.h"
 
-#define AT_A_TIME 4 /* outputs of a row */
 #define TAPS 3
-#define HIDE(pointer) __asm__("" : "+r"(pointer)) /* or compilers keep all addresses, and have no register left */
 
-static const float zeros[4096 + LANES]; /* what lies outside a blob; no layer has more channels */
+static const float zeros[LANES]; /* what lies outside a blob */
 
 INLINE int64_t across(const struct step *s) { return (s->channels + PANEL - 1) / PANEL * PANEL; }
 
@@ -33,97 +31,98 @@ INLINE void one(const struct step *s, struct worker *w, struct windows at, int64
     }
 }
 
-/* Sums for AT_A_TIME outputs side by side with windows of 3x3, of channels first ... until - 1, to y; loads that outputs
- * share are made once. The inputs are at `from` + rows and columns, or, near an edge, at `pointers`. */
-INLINE void sums(const struct step *s, const float *from, int64_t next_row, int64_t next, const float *const *pointers,
-                 int stride, int64_t first, int64_t until, float *y, const float *z, int plain)
+/* One row of outputs of one vector of channels, with windows of 3x3 whose kernels are `k`: the three rows of inputs are
+ * walked along once, and a column's products go to all outputs that read it. */
+INLINE void walk(const struct step *s, struct worker *w, int64_t image, int64_t row, int stride, int64_t c,
+                 const vec k[TAPS][TAPS], vec bias, int plain)
 {
-    const int columns = (AT_A_TIME - 1) * stride + TAPS;
-    const int64_t apart = across(s), col = s->y.col, added = s->z.col, channels = s->channels;
-    const float *kernels = s->kernels, *bias = s->bias;
+    const float *x[TAPS];
+    int64_t next[TAPS];
+    UNROLL for (int i = 0; i < TAPS; i++) {
+        int64_t from = row * stride - s->top + i;
+        int is_inside = from >= 0 && from < s->in_h;
+        x[i] = is_inside ? place(w->arena, &s->x, image, from, -s->left) + c : zeros;
+        next[i] = is_inside ? s->x.col : 0;
+    }
+    float *y = place(w->arena, &s->y, image, row, 0) + c;
+    const float *z = s->z.col ? place(w->arena, &s->z, image, row, 0) : 0;
+    const int64_t left = s->left, in_w = s->in_w, col = s->y.col, added = s->z.col, count = s->w;
     const int relu = s->activation == RELU;
-    LOOP for (int64_t c = first; c < until; c += LANES) {
-        vec sum[AT_A_TIME];
-        HIDE(pointers);
-        UNROLL for (int r = 0; r < AT_A_TIME; r++)
-            sum[r] = plain ? load(bias + c) : (vec){0};
-        UNROLL for (int i = 0; i < TAPS; i++) {
-            vec k[TAPS];
+    vec sum = bias, next_sum = bias, fresh; /* of the output whose last column comes next, and of those behind it */
+#define COLUMN(number, work)                                                                                           \
+    if ((uint64_t)((number)-left) < (uint64_t)in_w)                                                                    \
+        UNROLL for (int i = 0; i < TAPS; i++) {                                                                        \
+            vec value = load(x[i] + (number)*next[i]);                                                                 \
+            work;                                                                                                      \
+        }
+    COLUMN(0, sum += value * k[i][0])
+    if (stride == 1)
+        COLUMN(1, (sum += value * k[i][1], next_sum += value * k[i][0]))
+    LOOP for (int64_t n = 0; n < count; n++) {
+        fresh = bias;
+        if (stride == 1) {
+            COLUMN(n + 2, (sum += value * k[i][2], next_sum += value * k[i][1], fresh += value * k[i][0]))
+        } else {
+            COLUMN(2 * n + 1, sum += value * k[i][1])
+            next_sum = bias;
+            COLUMN(2 * n + 2, (sum += value * k[i][2], next_sum += value * k[i][0]))
+        }
+        if (plain)
+            *(vec *)y = relu ? (vec)((mask)sum & ~(sum < 0)) : sum;
+        else
+            store(y, finished(s, sum, c, z), s->channels - c);
+        y += col;
+        z += added;
+        sum = next_sum;
+        next_sum = fresh;
+    }
+#undef COLUMN
+}
+
+/* The same for the rows first ... last - 1 of an image and the channels from ... until - 1. */
+INLINE void walk_rows(const struct step *s, struct worker *w, int64_t image, int64_t first, int64_t last, int stride,
+                      int64_t from, int64_t until)
+{
+    const int plain = s->bias && !s->z.col && s->activation <= RELU && s->channels % LANES == 0;
+    LOOP for (int64_t c = from; c < until; c += LANES) {
+        vec k[TAPS][TAPS], bias = plain ? load(s->bias + c) : (vec){0};
+        UNROLL for (int i = 0; i < TAPS; i++)
             UNROLL for (int j = 0; j < TAPS; j++)
-                k[j] = load(kernels + (i * TAPS + j) * apart + c);
-            const float *at = from + i * next_row + c;
-            UNROLL for (int j = 0; j < columns; j++, at += next) {
-                HIDE(at);
-                vec value = load(pointers ? pointers[i * columns + j] + c : at);
-                UNROLL for (int r = 0; r < AT_A_TIME; r++)
-                    if (j >= r * stride && j < r * stride + TAPS)
-                        sum[r] += value * k[j - r * stride];
-            }
-        }
-        UNROLL for (int r = 0; r < AT_A_TIME; r++) {
+                k[i][j] = load(s->kernels + (i * TAPS + j) * across(s) + c);
+        LOOP for (int64_t y = first; y < last; y++) {
             if (plain)
-                *(vec *)(y + r * col + c) = relu ? (vec)((mask)sum[r] & ~(sum[r] < 0)) : sum[r];
+                walk(s, w, image, y, stride, c, k, bias, 1);
             else
-                store(y + r * col + c, finished(s, sum[r], c, z ? z + r * added : 0), channels - c);
+                walk(s, w, image, y, stride, c, k, bias, 0);
         }
     }
 }
 
-INLINE void several(const struct step *s, struct worker *w, struct windows at, int64_t x, int stride, int64_t first,
-                    int64_t until)
-{
-    const int columns = (AT_A_TIME - 1) * stride + TAPS;
-    int64_t left = x * stride - s->left;
-    const float *from = place(w->arena, &s->x, at.image, at.top, left), *pointers[TAPS * ((AT_A_TIME - 1) * 2 + TAPS)];
-    float *y = place(w->arena, &s->y, at.image, at.y, x);
-    const float *z = s->z.col ? place(w->arena, &s->z, at.image, at.y, x) : 0;
-    int plain = s->bias && !z && s->activation <= RELU && s->channels % LANES == 0;
-    int whole = left >= 0 && left + columns <= s->in_w && at.rows.from == 0 && at.rows.until == TAPS;
-    if (whole && plain) {
-        sums(s, from, s->x.row, s->x.col, 0, stride, first, until, y, z, 1);
-        return;
-    }
-    for (int i = 0; i < TAPS; i++)
-        for (int j = 0; j < columns; j++) {
-            int is_inside = i >= at.rows.from && i < at.rows.until && left + j >= 0 && left + j < s->in_w;
-            pointers[i * columns + j] = is_inside ? from + i * s->x.row + j * s->x.col : zeros;
-        }
-    if (plain)
-        sums(s, from, 0, 0, pointers, stride, first, until, y, z, 1);
-    else
-        sums(s, from, 0, 0, pointers, stride, first, until, y, z, 0);
-}
-
-INLINE void row(const struct step *s, struct worker *w, struct windows at, int stride, int64_t from, int64_t until)
-{
-    if (!stride) {
-        for (int64_t x = 0; x < s->w; x++)
-            one(s, w, at, x, from, until);
-        return;
-    }
-    for (int64_t x = 0; x < s->w; x += AT_A_TIME) /* the last ones once more where they are not as many */
-        several(s, w, at, least(x, s->w - AT_A_TIME), stride, from, until);
-}
-
+/* `stride`: of windows of 3x3, 0 for others. */
 INLINE void rows(const struct step *s, struct worker *w, int stride)
 {
     int64_t bands = (s->h + s->block - 1) / s->block;
     for (int64_t piece; (piece = take(w, s->images * bands)) >= 0;) {
-        int64_t first = piece / bands * s->h + piece % bands * s->block;
-        int64_t last = least(first + s->block, (piece / bands + 1) * s->h);
-        for (int64_t c = 0; c < s->channels; c += s->group)
-            for (int64_t i = first; i < last; i++)
-                row(s, w, row_of(s, i), stride, c, least(c + s->group, s->channels));
+        int64_t image = piece / bands, first = piece % bands * s->block, last = least(first + s->block, s->h);
+        for (int64_t c = 0; c < s->channels; c += s->group) {
+            int64_t until = least(c + s->group, s->channels);
+            if (stride)
+                walk_rows(s, w, image, first, last, stride, c, until);
+            else
+                for (int64_t y = first; y < last; y++)
+                    for (int64_t x = 0; x < s->w; x++)
+                        one(s, w, row_of(s, image * s->h + y), x, c, until);
+        }
     }
 }
 
 void depthwise(const struct step *s, struct worker *w)
 {
     int three = s->kernel_w == TAPS && s->kernel_h == TAPS && s->dilation_w == 1 && s->dilation_h == 1;
-    int many = s->w >= AT_A_TIME && s->channels <= 4096 && s->stride_w == s->stride_h;
-    if (three && many && s->stride_w == 1)
+    int64_t stride = s->stride_w == s->stride_h ? s->stride_w : 0;
+    if (three && stride == 1)
         rows(s, w, 1);
-    else if (three && many && s->stride_w == 2)
+    else if (three && stride == 2)
         rows(s, w, 2);
     else
         rows(s, w, 0);
