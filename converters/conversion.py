@@ -27,7 +27,7 @@ from .layers.bilinear import kind_of_upsampling
 from .net.coord_map import crops_of
 from .net.layer import Shape
 from .net.spec import NetSpec
-from .passes.input_size import check_size
+from .passes.input_size import check_size, misfit
 from .passes.prepare import prepare
 from .safety.digest import sha256_beside
 from .safety.files import whole_file
@@ -113,7 +113,7 @@ def convert(
         crops={} if deploy is None else crops_of(deploy),
         upsampling=_upsampling(deploy, model),
         warnings=_warnings(model, deploy, coverage, bad),
-        no_net=None if spec is None else coverage.unchecked,
+        no_net=None if deploy is None else coverage.unchecked or _misfit(deploy, model),
     )
 
 
@@ -174,6 +174,14 @@ def _write_pytorch(file: BinaryIO, arrays: Mapping[str, np.ndarray], watch: Call
 def _version_of(path: Path) -> tuple[int, int]:
     found = path.stat()
     return found.st_size, found.st_mtime_ns
+
+
+def _misfit(deploy: NetSpec, model: CaffeModel) -> str | None:
+    """Why the net cannot be that of the weights, in words, where its inputs were assumed and nothing tells them."""
+    problem = misfit(deploy, model.blobs)
+    return (
+        None if problem is None else f"{problem}; say what it was trained for with --input, or give a deploy prototxt"
+    )
 
 
 def _upsampling(deploy: NetSpec | None, model: CaffeModel) -> dict[str, str]:

@@ -218,12 +218,19 @@ class CaffeNet(nn.Module):
     def _fit(self, state_dict: Mapping[str, Any]) -> None:
         """Make the parameters anew where the inputs' shapes were assumed and the weights are those of others."""
         assumed = [name for name in self.spec.assumed if name in self.inputs]
-        weights = {key.rpartition(".")[0]: value for key, value in state_dict.items() if key.endswith(".weight")}
-        shapes = {name: tuple(value.shape) for name, value in weights.items() if isinstance(value, Tensor)}
-        own = {name: blobs[0] for name, blobs in self._blob_shapes.items() if name in shapes}
-        if not assumed or all(math.prod(shape) == math.prod(shapes[name]) for name, shape in own.items()):
+        held = {
+            layer: [state_dict.get(f"{layer}.{blob_name(i)}") for i in range(len(own))]
+            for layer, own in self._blob_shapes.items()
+        }
+        shapes = {
+            layer: [tuple(blob.shape) for blob in blobs if isinstance(blob, Tensor)]
+            for layer, blobs in held.items()
+            if all(isinstance(blob, Tensor) for blob in blobs)
+        }
+        own = {layer: self._blob_shapes[layer] for layer in shapes}
+        if not assumed or all([*map(math.prod, own[layer])] == [*map(math.prod, shapes[layer])] for layer in shapes):
             return
-        blank = {name: (np.broadcast_to(np.float32(0), shape),) for name, shape in shapes.items()}
+        blank = {layer: [np.broadcast_to(np.float32(0), each) for each in found] for layer, found in shapes.items()}
         spec, _ = fit_inputs(self.spec, assumed, blank)
         if dict(spec.inputs) != dict(self.inputs):
             where = next((parameter.device for parameter in self.parameters()), None)
@@ -317,7 +324,8 @@ def _indices_within(where: str) -> Iterator[None]:
 def _check_input(name: str, x: Tensor, expected: Shape) -> None:
     if not isinstance(x, Tensor):
         raise TypeError(f"input '{terminal(name)}': expected a tensor, found {type(x).__name__}")
-    if x.ndim != len(expected) or (x.ndim > 1 and x.shape[1] != expected[1]):
+    streams = len(expected) == 3 or expected[1:] == (1,)  # (steps, streams, numbers), and where sequences go on
+    if x.ndim != len(expected) or (x.ndim > 1 and x.shape[1] != expected[1] and not streams):
         raise NetError(f"input '{terminal(name)}': expected {_free(expected)}, found {tuple(x.shape)}")
 
 

@@ -1,4 +1,4 @@
-"""The input size that the weights tell, where a net's definition does not.
+"""The input size that the weights tell, where a net's definition does not: of images, and of vectors and sequences.
 
 A classifier's first InnerProduct counts the places of its map, so its weight fits only images of one size, or of a few
 that pooling rounds to the same map. LeNet as BVLC publishes it says nowhere that its images are 28x28.
@@ -6,7 +6,8 @@ that pooling rounds to the same map. LeNet as BVLC publishes it says nowhere tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from math import isqrt, prod
 
 import numpy as np
@@ -16,12 +17,16 @@ from ..net.layer import Shape
 from ..net.shapes import infer_blobs
 from ..net.spec import NetSpec
 from .inputs import with_input_shapes
-from .work_out import attempt
+from .work_out import attempt, images_of, sequences, work_out
 
 LARGEST = 1024
 """The longest side that is looked at."""
 MOST_CHANNELS = 16
 """The most channels of an input that are tried."""
+MOST_ALONE = 4
+"""Inputs whose channels are tried by themselves."""
+MOST_READERS = 16
+"""Layers that may read vectors of whose weights one is tried."""
 MOST_LAYERS = 1 << 18
 """Layers that are looked at for it: up to 256 of them at every side, for sides up to 262 of a net of a thousand."""
 
@@ -55,8 +60,10 @@ def fit_size(
         return _fit_oblong(spec, shapes, wanted)
     least, largest = sides[0], sides[-1]
     also = "" if least == largest else f", or any from {least}x{least}"
-    note = f"the net does not give the size of its input; its weights fit images of {largest}x{largest}{also}"
-    return at(largest), note
+    found = at(largest)
+    each = f" ({_shown(found, assumed)})" if len(assumed) > 1 else ""
+    note = f"the net does not give the size of its input; its weights fit images of {largest}x{largest}{also}{each}"
+    return found, note
 
 
 def _fit_oblong(spec: NetSpec, shapes: Mapping[str, Shape], wanted: Mapping[str, int]) -> tuple[NetSpec, str | None]:
@@ -98,25 +105,98 @@ def fit_inputs(
     if not blobs:
         return spec, None
     spec = _fit_channels(spec, assumed, blobs)
-    return fit_size(spec, assumed, blobs)
+    found, note = fit_size(spec, assumed, blobs)
+    return (found, note) if note is not None else _fit_vectors(spec, assumed, blobs)
 
 
 def _fit_channels(spec: NetSpec, assumed: Sequence[str], blobs: Mapping[str, Sequence[np.ndarray]]) -> NetSpec:
-    """The net with as many channels in its assumed inputs as most of its weights have."""
+    """The net with as many channels in its assumed inputs as most of its weights have.
+
+    Of several that are put together only the sum is told: one, the last one first, gets the rest, else all are alike.
+    """
     shapes = {name: shape for name, shape in spec.inputs.items() if name in assumed and len(shape) > 1}
     sized = {layer.name for layer in spec.layers if layer.type != "InnerProduct" and blobs.get(layer.name)}
-
-    def alike(candidate: NetSpec) -> int:
-        rows = [row for row in attempt(candidate, {}).rows if row.layer.name in sized and row.blobs]
-        return sum(1 for row in rows if blobs[row.layer.name][0].size == prod(row.blobs[0]))
-
-    best, most = spec, alike(spec)
-    for channels in range(1, MOST_CHANNELS + 1) if shapes and most < len(sized) else ():
-        candidate = with_input_shapes(spec, {name: (s[0], channels, *s[2:]) for name, s in shapes.items()})
-        found = alike(candidate)
-        if found > most:
-            best, most = candidate, found
+    best, most = spec, _alike(spec, blobs, sized)
+    groups = [[name] for name in [*shapes][: -MOST_ALONE - 1 : -1]] if len(shapes) > 1 else []
+    for group in (*groups, [*shapes]):
+        for channels in range(1, MOST_CHANNELS + 1) if shapes and most < _count(blobs, sized) else ():
+            candidate = with_input_shapes(spec, {n: (shapes[n][0], channels, *shapes[n][2:]) for n in group})
+            found = _alike(candidate, blobs, sized)
+            if found > most:
+                best, most = candidate, found
     return best
+
+
+def _fit_vectors(
+    spec: NetSpec, assumed: Sequence[str], blobs: Mapping[str, Sequence[np.ndarray]]
+) -> tuple[NetSpec, str | None]:
+    """The net with the `assumed` inputs that no kernel reads as vectors which its weights fit, and a note; else as is.
+
+    Features (1, n) of an InnerProduct, with as many axes before n as it leaves; sequences (1, 1, n) of an LSTM or RNN.
+    """
+    sized = {layer.name for layer in spec.layers if blobs.get(layer.name)}
+    pictured = images_of(spec)
+    names = [name for name in spec.inputs if name in assumed and name not in pictured]
+    if not names or _alike(spec, blobs, sized) == _count(blobs, sized):
+        return spec, None
+    candidates, found = [*dict.fromkeys(_vectors(spec, blobs))], dict[str, Shape]()
+    best = spec
+    for _ in range(2):  # what else the net reads may fit only once the first vectors do
+        best = _worked_out(best, assumed, found)
+        most = _alike(best, blobs, sized)
+        for name, shape in ((name, shape) for name in names for shape in candidates):
+            candidate = _with_vector(best, name, shape, assumed)
+            alike = _alike(candidate, blobs, sized)
+            if alike > most:
+                best, most, found[name] = candidate, alike, shape
+    if not found:
+        return spec, None
+    best, _ = fit_size(_worked_out(best, assumed, found), [name for name in assumed if name in pictured], blobs)
+    return best, f"the net does not give the size of its inputs; its weights fit {_shown(best, assumed)}"
+
+
+def _with_vector(spec: NetSpec, name: str, shape: Shape, assumed: Sequence[str]) -> NetSpec:
+    """The net with an input in this shape, and where it is a sequence with what says where it goes on beside."""
+    candidate = with_input_shapes(spec, {name: shape})
+    trial = attempt(candidate, {})
+    others = {other: found for other, found in candidate.inputs.items() if other in assumed and other != name}
+    for shapes in () if trial.fits else sequences(trial, others, (), ()):
+        return with_input_shapes(candidate, shapes)
+    return candidate
+
+
+def _worked_out(spec: NetSpec, assumed: Sequence[str], known: Collection[str]) -> NetSpec:
+    shapes = {name: shape for name, shape in spec.inputs.items() if name in assumed}
+    return with_input_shapes(spec, work_out(spec, shapes, sized=[*known]))
+
+
+def _shown(spec: NetSpec, names: Sequence[str]) -> str:
+    return ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in spec.inputs.items() if name in names)
+
+
+def _vectors(spec: NetSpec, blobs: Mapping[str, Sequence[np.ndarray]]) -> Iterator[Shape]:
+    """The shapes of vectors that the net's first InnerProducts and recurrent layers read, as their weights tell."""
+    weighted = (layer for layer in spec.layers if blobs.get(layer.name))
+    readers = (layer for layer in weighted if layer.type in ("InnerProduct", "LSTM", "RNN"))
+    for layer in islice(readers, MOST_READERS):
+        weights = [blob for blob in blobs[layer.name] if blob.ndim > 1]
+        if layer.type != "InnerProduct":
+            yield from ((1, blob.shape[-1]) for blob in weights)
+            yield from ((1, 1, blob.shape[-1]) for blob in weights)
+        elif weights:
+            param = layer.message.inner_product_param
+            yield (*[1] * max(param.axis, 1), weights[0].size // max(param.num_output, 1))
+
+
+def _alike(spec: NetSpec, blobs: Mapping[str, Sequence[np.ndarray]], sized: Collection[str]) -> int:
+    """How many blobs of the `sized` layers are as large as those in the file."""
+    rows = [row for row in attempt(spec, {}).rows if row.layer.name in sized and row.blobs]
+    pairs = (pair for row in rows for pair in zip(row.blobs, blobs[row.layer.name], strict=False))
+    return sum(1 for shape, blob in pairs if prod(shape) == blob.size)
+
+
+def _count(blobs: Mapping[str, Sequence[np.ndarray]], sized: Collection[str]) -> int:
+    return sum(len(blobs[name]) for name in sized)
 
 
 def _work(spec: NetSpec) -> int:
@@ -129,17 +209,20 @@ def check_size(spec: NetSpec, blobs: Mapping[str, Sequence[np.ndarray]]) -> None
 
     One that was assumed is no fault of the file, and is not checked.
     """
-    if spec.assumed:
-        return  # a guess of ours is no fault of the file
+    problem = None if spec.assumed else misfit(spec, blobs)
+    if problem is not None:
+        hint = "give a prototxt of the net whose input has the size that it was trained for"
+        raise MismatchError(problem, path=spec.path, hint=hint)
+
+
+def misfit(spec: NetSpec, blobs: Mapping[str, Sequence[np.ndarray]]) -> str | None:
+    """The InnerProduct whose weights are not those of the net at its input size, in words; None where all fit."""
     wanted = _inner_products(spec, blobs)
     for name, size in (_sizes(spec, wanted) or {}).items():
         if size and size != wanted[name]:
             inputs = ", ".join(f"{blob} {'x'.join(map(str, shape))}" for blob, shape in spec.inputs.items())
-            raise MismatchError(
-                f"layer '{name}' has {wanted[name]:,} weights; with the input {inputs} it would have {size:,}",
-                path=spec.path,
-                hint="give a prototxt of the net whose input has the size that it was trained for",
-            )
+            return f"layer '{name}' has {wanted[name]:,} weights; with the input {inputs} it would have {size:,}"
+    return None
 
 
 def _inner_products(spec: NetSpec, blobs: Mapping[str, Sequence[np.ndarray]]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import prod
+from math import isqrt, prod
 
 from ..errors import NetError, UnknownLayerError
 from ..net.layer import LayerSpec, Shape, params_if_valid
@@ -101,17 +101,17 @@ def work_out(spec: NetSpec, free: Mapping[str, Shape], *, sized: Sequence[str] =
     Of those in `sized` the height and width are known, and stay.
     """
     first = attempt(spec, free)
-    pictured = _images(spec)
+    pictured = images_of(spec)
     images = [name for name in free if name in pictured]
     search = _Search(spec, first)
     if first.fits:
-        return _smaller_for_classifier(search, [name for name in images if name not in sized]).shapes
+        return _smaller_for_classifier(search, [name for name in free if name not in sized]).shapes
     for step in (*_STEPS, *_STEPS):
         search.take(step(search.best, search.best.shapes, images, sized))
         if search.best.fits:
             break
     if search.best.fits:
-        return _smaller_for_classifier(search, [name for name in images if name not in sized]).shapes
+        return _smaller_for_classifier(search, [name for name in free if name not in sized]).shapes
     return search.best.shapes if len(search.best.rows) > len(first.rows) else free
 
 
@@ -135,7 +135,7 @@ class _Search:
                 return
 
 
-def _images(spec: NetSpec) -> set[str]:
+def images_of(spec: NetSpec) -> set[str]:
     """The blobs that a layer with a kernel reads, at most past layers that weigh channels or nothing."""
     found: set[str] = set()
     for layer in reversed(spec.layers):
@@ -172,12 +172,15 @@ def _no_images(best: Attempt, shapes: Shapes, images: Sequence[str], sized: Sequ
             yield {**shapes, name: (*batch[name], *shape[1:])}
 
 
-def _sequences(best: Attempt, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
+def sequences(best: Attempt, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
     """A recurrent layer's own bottoms: x (steps, streams, numbers) and where sequences go on (steps, streams)."""
     bottoms = best.stopped.bottoms if best.stopped is not None else ()
     own = [name for name in bottoms if name in shapes and name not in sized]
     if own and bottoms[0] in own:
         yield {**shapes, **dict.fromkeys(own[1:], (1, 1)), own[0]: (1, 1, *shapes[own[0]][1:2])}
+    made = {top: shape for row in best.rows for top, shape in zip(row.layer.tops, row.tops, strict=True)}
+    if len(bottoms) > 1 and bottoms[1] in own and len(made.get(bottoms[0], ())) > 1:
+        yield {**shapes, bottoms[1]: made[bottoms[0]][:2]}
 
 
 def _as_reshaped(best: Attempt, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
@@ -200,13 +203,17 @@ def _read_by_last_axis(best: Attempt) -> set[str]:
 
 
 def _map_sizes(best: Attempt, shapes: Shapes, images: Sequence[str], sized: Sequence[str]) -> Iterator[Shapes]:
-    """Images whose map, some strides smaller, has the height and width that a Reshape further on gives it."""
+    """Images whose map, some strides smaller, has the height and width that a Reshape further on gives it.
+
+    Or, where the map is square, as many places as one of the Reshape's axes, the last such axis first.
+    """
     layer = best.stopped
     free = [name for name in images if name not in sized and len(shapes[name]) == 4]
     if layer is None or layer.type != "Reshape" or not free:
         return
     dims = [*layer.message.reshape_param.shape.dim]
-    for h, w in pairwise(dims):
+    squares = [(isqrt(places),) * 2 for places in dims if places > 1 and isqrt(places) ** 2 == places]
+    for h, w in (*pairwise(dims), *reversed(squares)):
         for stride in STRIDES if min(h, w) > 1 else ():
             yield {**shapes, **{name: (*shapes[name][:-2], h * stride, w * stride) for name in free}}
 
@@ -299,7 +306,7 @@ _STEPS = (
     _as_reshaped,
     _batches,
     _clips,
-    _sequences,
+    sequences,
 )
 """The ways in which other shapes are tried, one after the other, twice."""
 

@@ -134,3 +134,73 @@ def test_a_constant_that_becomes_an_input_is_told(filler: str, value: str | None
     notes = [note for note in deploy.notes if "DummyData" in note]
     assert list(deploy.inputs) == ["data", "ones"]
     assert notes == ([] if value is None else [f"'ones' is an input here; Caffe's DummyData fills it with {value}"])
+
+
+def inner(name: str, bottom: str, more: str = "") -> str:
+    settings = f"inner_product_param {{ num_output: 5 {more} }}"
+    return f'layer {{ name: "{name}" type: "InnerProduct" bottom: "{bottom}" top: "{name}" {settings} }}\n'
+
+
+RNN = 'layer { name: "r" type: "RNN" %s top: "r" recurrent_param { num_output: 6 } }\n'
+CONV = (
+    'layer { name: "v" type: "Convolution" bottom: "%s" top: "v" convolution_param { num_output: 4 kernel_size: 3 } }\n'
+)
+SUM = 'layer { name: "sum" type: "Eltwise" bottom: "c" bottom: "d" top: "sum" }\n'
+PUT = 'layer { name: "put" type: "Concat" bottom: "a" bottom: "b" top: "put" }\n'
+
+
+@pytest.mark.parametrize(
+    ("layers", "trained", "told"),
+    [
+        (inner("h", "a") + inner("s", "h"), {"a": (1, 13)}, {"a": (1, 13)}),
+        (RNN % 'bottom: "a" bottom: "b"' + inner("s", "r", "axis: 2"), {"a": (4, 2, 9), "b": (4, 2)}, {"a": (1, 1, 9)}),
+        (RNN % 'bottom: "a" bottom: "b" bottom: "k"', {"a": (4, 2, 9), "b": (4, 2), "k": (2, 7)}, {"k": (1, 7)}),
+        (inner("e", "a", "axis: 2") + RNN % 'bottom: "e" bottom: "b"', {"a": (4, 2, 9), "b": (4, 2)}, {"b": (1, 1)}),
+        (
+            CONV % "a" + inner("c", "v") + inner("d", "b") + SUM,
+            {"a": (1, 3, 24, 24), "b": (1, 11)},
+            {"b": (1, 11)},
+        ),
+        (
+            PUT + CONV % "put" + inner("s", "v"),
+            {"a": (1, 3, 24, 24), "b": (1, 4, 24, 24)},
+            {"b": (1, 4, 24, 24)},
+        ),
+    ],
+    ids=["features", "sequence", "static", "sequence-embedded", "image-and-features", "image-and-more-channels"],
+)
+def test_what_is_no_image_is_as_its_weights_say(
+    tmp_path: Path, layers: str, trained: dict[str, tuple[int, ...]], told: dict[str, tuple[int, ...]]
+) -> None:
+    """HDF5Data says nothing of its tops: features, sequences, and channels of several inputs follow from the weights.
+
+    By all ways: convert and load, the snapshot alone, and the README's.
+    """
+    tops = " ".join(f'top: "{name}"' for name in trained)
+    spec = parse_prototxt(f'layer {{ name: "data" type: "HDF5Data" {tops} }}\n{layers}')
+    net = CaffeNet(to_deploy(spec, input_shapes=trained))
+    path = tmp_path / "snapshot.caffemodel"
+    write_caffemodel(from_state_dict(net.state_dict(), spec), path)
+    report = convert(path, tmp_path / "out.safetensors")
+    assert report.no_net is None
+    for name, shape in told.items():
+        assert f"{name} {'x'.join(map(str, shape))}" in report.warnings[0]
+    model = read_caffemodel(path)
+    again = CaffeNet(model.spec)
+    again.load_state_dict(to_state_dict(model))
+    for loaded in (fcn_port.load(tmp_path / "out.safetensors"), fcn_port.load(path), again):
+        assert isinstance(loaded, CaffeNet)
+        assert {name: shape[-1] for name, shape in loaded.inputs.items()} == {
+            name: 1 if name == "b" and "RNN" in layers else shape[-1] for name, shape in trained.items()
+        }
+        fed = {name: torch.rand(shape) for name, shape in trained.items()}
+        torch.testing.assert_close(loaded(**fed), net(**fed))
+
+
+def test_weights_that_fit_no_guess_are_no_net_yet(tmp_path: Path) -> None:
+    """Two vectors put together, of which only the sum is told: exit status 1, and the option that says it."""
+    spec = parse_prototxt('layer { name: "data" type: "HDF5Data" top: "a" top: "b" }\n' + PUT + inner("s", "put"))
+    net = CaffeNet(to_deploy(spec, input_shapes={"a": (1, 3), "b": (1, 4)}))
+    write_caffemodel(from_state_dict(net.state_dict(), spec), tmp_path / "snapshot.caffemodel")
+    report = convert(tmp_path / "snapshot.caffemodel", tmp_path / "out.safetensors")
+    assert report.no_net is not None and "'s' has 35 weights" in report.no_net and "--input" in report.no_net

@@ -141,3 +141,13 @@ def test_a_guidance_has_a_number_for_each_channel() -> None:
         + layer("drop", "GuidedDropout", "pool guidance", "drop", 'guided_dropout_param { type: "stochastic" }')
     )
     assert infer_shapes(to_deploy(net))["guidance"] == (1, 5, 1, 1)
+
+
+def test_a_reshape_tells_how_many_places_a_square_map_has() -> None:
+    """A map made into a row, (n, c, h, w) to (n, c, 49), is of images of 14x14 where it is half as large."""
+    found = _inputs(
+        'input: "data"\n',
+        layer("pool", "Pooling", "data", "pool", "pooling_param { kernel_size: 2 stride: 2 }"),
+        layer("row", "Reshape", "pool", "row", "reshape_param { shape { dim: 1 dim: 3 dim: 49 } }"),
+    )
+    assert found == {"data": (1, 3, 14, 14)}
