@@ -177,7 +177,7 @@ def _version_of(path: Path) -> tuple[int, int]:
 
 
 def _misfit(deploy: NetSpec, model: CaffeModel) -> str | None:
-    """The reason why the net cannot be that of the weights, in words, where its inputs were assumed and nothing tells them."""
+    """The reason, in words, why weights fit no net whose inputs were assumed, and what to do."""
     problem = misfit(deploy, model.blobs)
     return (
         None if problem is None else f"{problem}; say what it was trained for with --input, or give a deploy prototxt"
