@@ -182,27 +182,40 @@ def _unknown_notes(upgraded: UpgradedNet, extra: tuple[UnknownField, ...]) -> li
             lines.setdefault(prefix + re.sub(r"\[\d+\]", "", field.name), []).append(field.line or 0)
     notes = []
     for name, found in islice(lines.items(), MAX_NOTES):
-        similar = _similar(name)
-        meant = f" (did you mean '{similar}'?)" if similar else ""
         short = name.removeprefix("layer.")
+        parent = _message_of(name)
+        leaf = name.rpartition(".")[2]
+        if parent is not None and leaf in parent.fields_by_name:
+            notes.append(f"{_show_lines(found)}: field '{short:.80}' has a value that BVLC Caffe does not have; kept")
+            continue
+        similar = None if parent is None else _similar(leaf, parent)
+        meant = f" (did you mean '{similar}'?)" if similar else ""
         notes.append(f"{_show_lines(found)}: field '{short:.80}' is not BVLC Caffe's; kept{meant}")
     if len(lines) > MAX_NOTES:
         notes.append(f"{len(lines) - MAX_NOTES} more fields are not BVLC Caffe's; kept")
     return notes
 
 
-def _similar(name: str) -> str | None:
+def _message_of(name: str) -> Any | None:
+    """The descriptor of the message that a field, "layer.pooling_param.pool", is in; None where the schema has none."""
     descriptor: Any = NetParameter.DESCRIPTOR
-    *path, leaf = name.split(".")
-    for part in path:
+    for part in name.split(".")[:-1]:
         field = descriptor.fields_by_name.get(part)
         if field is None or field.message_type is None:
             return None
         descriptor = field.message_type
+    return descriptor
+
+
+def _similar(leaf: str, descriptor: Any) -> str | None:
+    """The field of the message whose name a mistyped one resembles, its last word too: pad_l is not pad_h mistyped."""
     ending = "_param" if leaf.endswith("_param") else ""
     stems = [known.removesuffix(ending) for known in descriptor.fields_by_name if known.endswith(ending)]
     similar = get_close_matches(leaf.removesuffix(ending), stems, n=1, cutoff=0.8)
-    return similar[0] + ending if similar else None
+    last, others = leaf.rpartition("_")[2], [name.rpartition("_")[2] for name in similar]
+    if not similar or ("_" in leaf and "_" in similar[0] and not get_close_matches(last, others, cutoff=0.5)):
+        return None
+    return similar[0] + ending
 
 
 def _show_lines(lines: list[int]) -> str:

@@ -373,14 +373,22 @@ def _import_home(name: str) -> None:
 def similar_type(name: str) -> str | None:
     """The known layer type whose name is nearest, whatever its capitals; None where none is near.
 
-    One with something put before it, or with a number behind, is another layer, as ROIPooling is to Pooling.
+    One with something put before it, or with a number behind, is another layer, as ROIPooling is to Pooling. Of layers of
+    type Python the class's own name counts, without the Layer at its end that all have.
     """
     beside = name.startswith("Python:")
-    by_small = {known.lower(): known for known in (*_types, *_homes) if known.startswith("Python:") == beside}
-    small = name.lower()
+    by_small = {_stem(known): known for known in (*_types, *_homes) if known.startswith("Python:") == beside}
+    small = _stem(name)
+    if small not in by_small and small.rstrip("0123456789") in by_small:
+        return None
     near = [
         each
         for each in get_close_matches(small, by_small, n=3, cutoff=0.75)
         if each == small or not (small.endswith(each) or small.removeprefix(each).isdigit())
     ]
     return by_small[near[0]] if near else None
+
+
+def _stem(name: str) -> str:
+    python, small = name.startswith("Python:"), name.lower()
+    return small.removeprefix("python:").removesuffix("layer") if python else small

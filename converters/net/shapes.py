@@ -109,7 +109,7 @@ def _layer_shapes(
     except ValueError as error:
         if isinstance(error, NetError):
             raise
-        raise NetError(_with_bottoms(str(error), layer, bottoms), where=layer.place, hint=_hint(error)) from None
+        raise NetError(_with_bottoms(str(error), layer, bottoms), where=layer.place, hint=_hint(error, layer)) from None
 
 
 def _opened(tops: tuple[Shape, ...], places: Sequence[tuple[int, int]], size: int) -> tuple[Shape, ...]:
@@ -127,6 +127,9 @@ def known_params(layer: LayerSpec) -> Layer:
     kind, name = f"'{layer.type}'", layer.type
     if layer.type == "Python":
         python = layer.message.python_param
+        if not python.layer:
+            hint = 'its class: python_param { module: "..." layer: "..." }'
+            raise UnknownLayerError("python_param does not name a layer", where=layer.place, hint=hint)
         kind += f" ({python.module}.{python.layer})"
         name = f"Python:{python.layer}"
     near = similar_type(name)
@@ -180,8 +183,12 @@ class _TooSmallError(ValueError):
     """A top without elements."""
 
 
-def _hint(error: ValueError) -> str | None:
-    return "the input is too small for this net: feed a larger one" if isinstance(error, _TooSmallError) else None
+def _hint(error: ValueError, layer: LayerSpec) -> str | None:
+    if not isinstance(error, _TooSmallError):
+        return None
+    if layer.type == "Input":
+        return f"give the input a shape, such as --input {layer.tops[0]}=1x3x300x300"
+    return "the input is too small for this net: feed a larger one"
 
 
 def _with_bottoms(problem: str, layer: LayerSpec, bottoms: tuple[Shape, ...]) -> str:

@@ -59,7 +59,7 @@ def to_deploy(
             assumed.update(found.notes)
             sized.extend(found.sized)
         layers.append(_without_rules(layer))
-    if not layers and _computes(whole if not spec.layers else spec, supervision):
+    if not layers and whole.layers:
         raise _nothing_left(whole, spec)
     deploy = replace(spec, layers=tuple(layers))
     if input_shapes:
@@ -89,12 +89,6 @@ def _worked_out(
             notes[name] = f"the net does not give the size of input '{name}'; {sizes} is assumed, {why}"
     changed = {name: shape for name, shape in after.items() if shape != before[name]}
     return (with_input_shapes(deploy, changed) if changed else deploy), tuple(notes.values())
-
-
-def _computes(spec: NetSpec, supervision: Supervision) -> bool:
-    """True where a layer of the net does more than to judge."""
-    sinks = set(supervision.sinks)
-    return any(layer.tops and not _is_source(layer) and i not in sinks for i, layer in enumerate(spec.layers))
 
 
 def _nothing_left(whole: NetSpec, spec: NetSpec) -> NetError:

@@ -114,6 +114,21 @@ def test_a_layer_knows_its_line_and_its_forks_fields() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ("engine: MKL2017", "field 'pooling_param.engine' has a value that BVLC Caffe does not have; kept"),
+        ("pool: AVE_TF", "field 'pooling_param.pool' has a value that BVLC Caffe does not have; kept"),
+        ("pad_l: 1", "field 'pooling_param.pad_l' is not BVLC Caffe's; kept"),
+        ("strides: 2", "field 'pooling_param.strides' is not BVLC Caffe's; kept (did you mean 'stride'?)"),
+        ("global_poolings: true", "field 'pooling_param.global_poolings' is not BVLC Caffe's; kept (did you mean 'global_pooling'?)"),
+    ],
+)  # fmt: skip
+def test_a_fork_s_value_or_word_is_no_mistyped_name(field: str, told: str) -> None:
+    spec = parse_prototxt(LAYER + f'layer {{ name: "p" type: "Pooling" pooling_param {{ kernel_size: 2 {field} }} }}')
+    assert spec.notes == (f"line 2: {told}",)
+
+
 def test_notes_on_unknown_fields_come_to_an_end() -> None:
     notes = parse_prototxt(LAYER + "".join(f"fork_{i}: 1 " for i in range(60))).notes
     assert len(notes) == 51 and notes[-1] == "10 more fields are not BVLC Caffe's; kept"

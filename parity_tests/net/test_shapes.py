@@ -141,7 +141,7 @@ def test_a_net_that_caffe_refuses(layer: str, problem: str) -> None:
 
 def test_input_dims_are_bounded() -> None:
     """Dims whose product passes 2^63, and none at all."""
-    for shape, problem in (("dim: 2147483647 " * 3, r"more than 2\^63"), ("dim: 0 dim: 3", "would be")):
+    for shape, problem in (("dim: 2147483647 " * 3, r"more than 2\^63"), ("dim: 0 dim: 3", "--input data=")):
         given = f'layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ {shape} }} }} }}'
         with pytest.raises(NetError, match=problem):
             infer_shapes(parse_prototxt(given))
@@ -162,12 +162,31 @@ def test_unknown_layer_type_names_layer_type_and_line() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "meant"),
-    [("Relu", "ReLU"), ("BatchNormal", "BatchNorm"), ("IP", None)],
+    [
+        ("Relu", "ReLU"),
+        ("BatchNormal", "BatchNorm"),
+        ("ROIPoolling", "ROIPooling"),
+        ("IP", None),
+        ("ROIPooling2", None),
+    ],
 )
 def test_a_misspelt_layer_type_is_told_what_is_meant(kind: str, meant: str | None) -> None:
     with pytest.raises(UnknownLayerError) as caught:
         infer_shapes(parse_prototxt(net_of(f'name: "it" type: "{kind}" bottom: "data" top: "t"')))
     assert f"did you mean '{meant}'" in str(caught.value) if meant else "did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "meant"), [("ProposalLayr", "Python:ProposalLayer"), ("MyLayer", None)])
+def test_classes_of_python_layers_are_not_alike_for_being_layers(name: str, meant: str | None) -> None:
+    layer = f'name: "p" type: "Python" bottom: "data" top: "p" python_param {{ module: "m" layer: "{name}" }}'
+    with pytest.raises(UnknownLayerError) as caught:
+        infer_shapes(parse_prototxt(net_of(layer)))
+    assert f"did you mean '{meant}'" in str(caught.value) if meant else "did you mean" not in str(caught.value)
+
+
+def test_a_python_layer_without_a_class_is_told_so() -> None:
+    with pytest.raises(UnknownLayerError, match="python_param does not name a layer"):
+        infer_shapes(parse_prototxt(net_of('name: "p" type: "Python" bottom: "data" top: "p"')))
 
 
 def test_unknown_python_layer_names_its_class() -> None:
