@@ -373,8 +373,8 @@ def _import_home(name: str) -> None:
 def similar_type(name: str) -> str | None:
     """The known layer type whose name is nearest, whatever its capitals; None where none is near.
 
-    One with something put before it, or with a number behind, is another layer, as ROIPooling is to Pooling. Of layers of
-    type Python the class's own name counts, without the Layer at its end that all have.
+    One with something put before it or a number behind is another layer, as ROIPooling is to Pooling. Of a Python
+    layer the class's own name counts, without the Layer at its end that all have.
     """
     beside = name.startswith("Python:")
     by_small = {_stem(known): known for known in (*_types, *_homes) if known.startswith("Python:") == beside}

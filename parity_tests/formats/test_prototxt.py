@@ -121,7 +121,6 @@ def test_a_layer_knows_its_line_and_its_forks_fields() -> None:
         ("pool: AVE_TF", "field 'pooling_param.pool' has a value that BVLC Caffe does not have; kept"),
         ("pad_l: 1", "field 'pooling_param.pad_l' is not BVLC Caffe's; kept"),
         ("strides: 2", "field 'pooling_param.strides' is not BVLC Caffe's; kept (did you mean 'stride'?)"),
-        ("global_poolings: true", "field 'pooling_param.global_poolings' is not BVLC Caffe's; kept (did you mean 'global_pooling'?)"),
     ],
 )  # fmt: skip
 def test_a_fork_s_value_or_word_is_no_mistyped_name(field: str, told: str) -> None:

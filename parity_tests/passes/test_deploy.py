@@ -145,8 +145,6 @@ def test_wrong_variant_a_deploy_that_takes_out_too_much_is_caught(missing: str) 
         validate(whole.replace_layers(tuple(layer for layer in whole.layers if layer.name != missing)))
 
 
-@pytest.mark.parametrize(("kind", "bottoms"), [("Silence", "data"), ("EuclideanLoss", "data data")])
-def test_a_net_that_computes_nothing_is_no_empty_one(kind: str, bottoms: str) -> None:
-    tops = "" if kind == "Silence" else "loss"
+def test_a_net_that_computes_nothing_is_no_empty_one() -> None:
     with pytest.raises(NetError, match="nothing is left of the net"):
-        to_deploy(net(INPUT, layer("end", kind, bottoms, tops)))
+        to_deploy(net(INPUT, layer("end", "Silence", "data")))
