@@ -12,11 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.coverage import processes
+from benchmarks.coverage import processes, stages
 from benchmarks.coverage.comparing import DiffersError, NothingToCompareError, compare, relative_error
+from benchmarks.coverage.opencvs_own import opencvs_own
 from benchmarks.coverage.processes import Limits, run_all
 from benchmarks.coverage.sources import Source, sources
 from benchmarks.coverage.stages import OURS, Outcome, try_stages
+from converters.formats import parse_prototxt
+from converters.passes import prepare
 from parity_tests.limited import linux_only
 from parity_tests.without_torch import needs_torch
 
@@ -104,14 +107,75 @@ def test_which_boxes_of_equal_scores_stay_is_open(scores: tuple[float, ...], ope
     compare({"found": rows}, {"found": rows}, exact=dict)
 
 
+def _layer(kind: str, message: str) -> str:
+    return f'layer {{ name: "last" type: "{kind}" bottom: "conv" top: "last" {message} }}'
+
+
 @needs_torch
-@pytest.mark.parametrize(("given", "end"), [("use_global_stats: false", "none"), ("", "ok")])
-def test_opencvs_own_batch_statistics_are_said(given: str, end: str) -> None:
-    pytest.importorskip("cv2")
-    text = GOOD + f'layer {{ name: "bn" type: "BatchNorm" bottom: "conv" top: "bn" batch_norm_param {{ {given} }} }}'
-    *_, last = try_stages(Source("a", text.encode()), (*OURS, "opencv"))
-    assert last.end == end or "reads no Caffe files" in last.cause
-    assert end == "ok" or "batch statistics" in last.cause or "reads no Caffe files" in last.cause
+@pytest.mark.parametrize(
+    ("kind", "message", "said"),
+    [
+        ("BatchNorm", "batch_norm_param { use_global_stats: false eps: 0.1 }", "batch statistics"),
+        ("BatchNorm", "batch_norm_param { engine: CAFFE }", "a field of a fork"),
+        ("BatchNorm", "batch_norm_param { filler { value: 1 } }", "a field of a fork"),
+        ("InnerProduct", "inner_product_param { num_output: 14 transpose: true }", "inner_product_param.transpose"),
+        ("LRN", "lrn_param { k: 2 }", "lrn_param.k"),
+        ("Dropout", "dropout_param { sample_weights_test: true }", "sample_weights_test"),
+        ("BatchNorm", "batch_norm_param { eps: 0.001 }", None),
+        ("BatchNorm", "batch_norm_param { scale_bias: true }", None),
+        ("InnerProduct", "inner_product_param { num_output: 14 }", None),
+        ("LRN", "lrn_param { alpha: 0.1 }", None),
+        ("Dropout", "dropout_param { scale_train: false }", None),
+    ],
+)
+def test_what_opencv_computes_in_its_own_way_is_said_and_true(
+    kind: str, message: str, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cv2 = pytest.importorskip("cv2")
+    if not hasattr(cv2.dnn, "readNetFromCaffe"):
+        pytest.skip("this OpenCV reads no Caffe files")
+    source = Source("a", (GOOD + _layer(kind, message)).encode())
+    *_, last = try_stages(source, (*OURS, "opencv"))
+    assert last.end == ("ok" if said is None else "none"), last
+    assert said is None or said in last.cause
+    monkeypatch.setattr(stages, "opencvs_own", lambda spec: None)
+    *_, last = try_stages(source, (*OURS, "opencv"))
+    assert last.cause == ("" if said is None else "other numbers"), last
+
+
+@pytest.mark.parametrize(("size", "group", "is_own"), [((1, 5), 4, True), ((2, 5), 4, False), ((1, 5), 2, False)])
+def test_opencvs_depthwise_convolution_of_one_row_is_its_own(size: tuple[int, int], group: int, is_own: bool) -> None:
+    h, w = size  # what it reads is whatever lies there, so its numbers are no test
+    spec = parse_prototxt(f"""input: "conv" input_shape {{ dim: 1 dim: 4 dim: {h} dim: {w} }}
+    {_layer("Convolution", f"convolution_param {{ num_output: 4 kernel_size: 3 pad: 1 group: {group} }}")}""")
+    assert (opencvs_own(prepare(spec)) is not None) is is_own
+
+
+@needs_torch
+def test_weights_are_tamed_where_numbers_are_large() -> None:
+    import torch
+
+    from benchmarks.coverage.noise import LARGE, fill_weights, noise_inputs, tame
+    from converters import CaffeNet
+
+    spec = prepare(parse_prototxt(GOOD + _layer("InnerProduct", "inner_product_param { num_output: 500 }")))
+    net = CaffeNet(spec).eval()
+    fill_weights(net)
+    inputs = noise_inputs(spec)
+    inputs["data"] *= 100
+    first = {key: blob.clone() for key, blob in net.state_dict().items()}
+    wide = net(**inputs).std().item()
+    tame(net, inputs)
+    assert wide > 10 * LARGE
+    assert net(**inputs).std().item() <= LARGE * 1.01
+    for layer in ("conv", "last"):  # the bias with the weight, so that a layer says the same, but smaller
+        parts = (net.state_dict()[f"{layer}.{part}"] / first[f"{layer}.{part}"] for part in ("weight", "bias"))
+        factors = torch.cat([part.flatten() for part in parts])
+        assert torch.allclose(factors, factors[0])
+        assert factors[0] < 1
+    kept = [blob.clone() for blob in net.state_dict().values()]
+    tame(net, {name: x / 1000 for name, x in inputs.items()})
+    assert all(map(torch.equal, kept, net.state_dict().values()))
 
 
 @linux_only

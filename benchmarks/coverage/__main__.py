@@ -3,8 +3,8 @@
 ``python -m benchmarks.coverage FOLDER`` (or a .zip) tries every .prototxt in it, each in a process of its own with 60 s
 of processor time for a stage and 4 GiB, and prints the table and what stops how many as Markdown. A net is run with
 seeded weights and noise; OpenCV 4 and real Caffe, where installed, get the same net, weights and inputs as Caffe's
-files. With ``--results FILE`` a run that was broken off goes on where it was; nets that were not tried up to the same
-stage are.
+files, once the weights of layers whose numbers are large were made smaller (noise.py, `tame`). With ``--results FILE``
+a run that was broken off goes on where it was; nets that were not tried up to the same stage are.
 """
 
 from __future__ import annotations

@@ -10,8 +10,15 @@ import torch
 from torch import Tensor
 
 from converters import CaffeNet, NetSpec
+from converters.execution.operations import Operation
 from converters.export.indices import index_inputs
+from converters.layers.convolution import Convolution
+from converters.layers.inner_product import InnerProduct
+from converters.layers.scale import Scale
 from converters.net import Shape
+
+LARGE = 3.0
+"""The standard deviation from which on a layer's numbers are made smaller."""
 
 
 def _generator(name: str) -> torch.Generator:
@@ -40,6 +47,34 @@ def _values(noise: Tensor, kind: str, position: int, start: float) -> Tensor:
     if position == 0 and noise.ndim > 1:
         return noise.mul_(math.sqrt(2 / math.prod(noise.shape[1:])))
     return noise.mul_(0.3)
+
+
+def tame(net: CaffeNet, inputs: Mapping[str, Tensor]) -> None:
+    """Make the weights of each layer smaller whose numbers are more than LARGE wide, in the order of the layers.
+
+    A deep net of noise ends in logits of hundreds: a Softmax is 1 to the last bit then, so that which boxes stay is
+    open, and what each program rounds is a hundred times as large behind it. After Mishkin and Matas (2015), "All you
+    need is a good init".
+    """
+    known = net._execute
+
+    def execute(step: Operation, blobs: dict[str, Tensor]) -> None:
+        known(step, blobs)
+        if not isinstance(step.params, (Convolution, InnerProduct, Scale)) or len(step.bottoms) != 1:
+            return
+        wide = float(blobs[step.tops[0]].std(correction=0))
+        if LARGE < wide < math.inf:
+            for place in step.learnable:
+                net._learnable(place).mul_(LARGE / wide)
+            for name in step.tops:
+                blobs[name] = blobs[name] * (LARGE / wide)
+
+    net._execute = execute  # type: ignore[method-assign]
+    try:
+        with torch.no_grad():
+            net(**inputs)
+    finally:
+        del net._execute
 
 
 def noise_inputs(spec: NetSpec) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from converters.passes import prepare
 from converters.safety import refused_memory
 
 from .comparing import Arrays, DiffersError, NothingToCompareError, compare
+from .opencvs_own import opencvs_own
 from .sources import Source
 
 OURS = ("read", "deployed", "shapes", "run")
@@ -51,6 +52,23 @@ class _Work:
     net: Any = None
     inputs: dict[str, Any] = field(default_factory=dict)
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    tamed: bool = False
+
+    def tame(self) -> None:
+        """Make the weights such as trained ones are, once, and the outputs those of these weights."""
+        import torch
+
+        from .noise import as_named, tame
+
+        if self.tamed:
+            return
+        assert self.spec is not None
+        inputs = {name: torch.from_numpy(x) for name, x in self.inputs.items()}
+        tame(self.net, inputs)
+        with torch.no_grad():
+            outputs = as_named(self.net(**inputs), self.spec)
+        self.outputs = {name: y.numpy() for name, y in outputs.items()}
+        self.tamed = True
 
     def exact(self) -> Arrays:
         """The outputs in double precision."""
@@ -63,16 +81,6 @@ class _Work:
         with torch.no_grad():
             found = as_named(net(**{name: torch.from_numpy(x).double() for name, x in self.inputs.items()}), self.spec)
         return {name: y.numpy() for name, y in found.items()}
-
-
-OPENCVS_OWN = {
-    "UnitInnerProduct": "it passes over inner_product_param.normalize",
-    "UnitChannels": "it passes over normalize_param",
-    "transpose": "it passes over inner_product_param.transpose",
-    "batch statistics": "its BatchNorm on batch statistics divides by the root of 1 + eps as well, and sums in float32",
-    "Axpy": "its Axpy is not SENet's (axpy_layer.cpp)",
-}
-"""Layers, by our class, that OpenCV 4 loads and computes in another way than their source; see docs/layers.md."""
 
 
 def try_stages(source: Source, stages: tuple[str, ...]) -> Iterator[Outcome]:
@@ -163,10 +171,11 @@ def _compare_opencv(work: _Work) -> None:
     if not hasattr(cv2.dnn, "readNetFromCaffe"):
         raise NothingToCompareError(f"OpenCV {cv2.__version__} reads no Caffe files")
     assert work.spec is not None
-    own = next((OPENCVS_OWN[kind] for kind in _kinds(work.spec) if kind in OPENCVS_OWN), None)
+    own = opencvs_own(work.spec)
     if own is not None:
         raise NothingToCompareError(f"OpenCV {cv2.__version__}: {own}")
     cv2.setNumThreads(1)
+    work.tame()
     with tempfile.TemporaryDirectory() as folder:
         prototxt, weights = _write(work, Path(folder))
         try:
@@ -179,15 +188,6 @@ def _compare_opencv(work: _Work) -> None:
         except cv2.error as error:
             raise NothingToCompareError(f"OpenCV {cv2.__version__} does not load or run it: {error.err}") from None
     compare(work.outputs, _without_missing_regions(work, found), exact=work.exact)
-
-
-def _kinds(spec: NetSpec) -> Iterator[str]:
-    for layer in spec.layers:
-        if layer.type == "InnerProduct" and layer.message.inner_product_param.transpose:
-            yield "transpose"
-        if layer.type == "BatchNorm" and layer.params.use_global_stats is False:
-            yield "batch statistics"
-        yield type(layer.params).__name__
 
 
 def _without_missing_regions(work: _Work, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -211,6 +211,7 @@ def _opencv_blob(net: Any, work: _Work, blob: str) -> np.ndarray:
 def _compare_caffe(work: _Work) -> None:
     from parity_tests.oracle.client import OracleError, open_oracle
 
+    work.tame()
     with tempfile.TemporaryDirectory() as folder:
         prototxt, weights = _write(work, Path(folder))
         try:
