@@ -93,6 +93,11 @@ class InputRecipe:
     scale: float = 1.0
     resize: tuple[int, ...] = ()
 
+    @property
+    def image(self) -> str:
+        """The kind of image that is read for it: `kind`, or "grey" where one channel is made of colours."""
+        return "grey" if self.kind == "color" and len(self.mean) == 1 else self.kind
+
     def __post_init__(self) -> None:
         if not self.mean:
             raise CaffeFormatError("expected a number for each channel, found none", where="mean")

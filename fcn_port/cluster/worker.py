@@ -13,8 +13,7 @@ from converters.escaping import file_name
 from converters.safety import write_whole
 
 from ..errors import ImageError
-from ..predict.images import read_image
-from ..predict.pictures import opened_picture
+from ..predict.images import picture_of
 from ..predict.running import kind_of
 from ..predictor import Prediction, Predictor
 from .planning import ImageRef
@@ -69,8 +68,7 @@ class Worker:
         if item.kind == "file":
             return self.predictor([item.path])[0]
         try:
-            with opened_picture(_bytes_of(item)) as picture:
-                pixels = read_image(picture, kind=kind_of(self.predictor.net))
+            pixels = picture_of(_bytes_of(item), kind=kind_of(self.predictor.net))
         except (ImageError, OSError) as error:
             return Prediction(item.path, None, f"{item.image}: {_without(str(error).splitlines()[0], item.path)}")
         made = self.predictor([pixels])[0]

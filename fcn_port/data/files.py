@@ -99,10 +99,10 @@ def check_size(labels: np.ndarray, image: np.ndarray, *, path: Path, image_path:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """Pillow's image, decoded; whatever goes wrong names the file."""
+def opened(path: Path, *, grey: bool = False) -> Iterator[Image.Image]:
+    """Pillow's image, decoded, or as `opened_picture` has it the `grey` of one; whatever goes wrong names the file."""
     try:
-        with opened_picture(path) as image:
+        with opened_picture(path, grey=grey) as image:
             yield image
     except FileNotFoundError:
         raise DataError("there is no such file", path=path) from None

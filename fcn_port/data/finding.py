@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from ..predict.image_lists import ENDINGS, row_of
 from .errors import DataError
-from .images import read_bands
+from .images import photographs, read_bands
 from .lists import read_lines
 from .records import Files
 
@@ -53,7 +53,7 @@ class ListedPair:
 
 def own_images(color: Files) -> dict[str, Files]:
     """The kinds of input that people's own images give: their colours, and every channel that they hold."""
-    return {"color": color, "bands": replace(color, read=read_bands)}
+    return {**photographs(color), "bands": replace(color, read=read_bands)}
 
 
 def files_by_stem(folder: Path) -> Mapping[str, tuple[Path, ...]]:

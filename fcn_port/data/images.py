@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from ..predict.greys import beside, grey_of_picture
 from ..predict.pictures import bands_of_picture, color_of_picture
 from .errors import DataError
 from .files import opened
 from .masks import read_array
+from .records import Files
+
+
+def photographs(color: Files) -> dict[str, Files]:
+    """The kinds of input that photographs give: their colours, and those with the grey of their files beside."""
+    return {"color": color, "grey": replace(color, read=read_grey)}
 
 
 def read_color(path: Path) -> np.ndarray:
@@ -26,6 +34,15 @@ def read_color(path: Path) -> np.ndarray:
         return np.ascontiguousarray(np.broadcast_to(plane, (*plane.shape[:2], 3)))
     with opened(path) as image:
         return color_of_picture(image)
+
+
+def read_grey(path: Path) -> np.ndarray:
+    """An image as `read_color` gives it and, as a fourth channel, the grey that OpenCV reads (`predict/greys.py`)."""
+    colours = read_color(path)
+    if path.suffix.lower() == ".npy":
+        return colours
+    with opened(path, grey=True) as image:
+        return beside(colours, grey_of_picture(image))
 
 
 def read_bands(path: Path) -> np.ndarray:

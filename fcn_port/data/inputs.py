@@ -26,15 +26,15 @@ def net_inputs(data: DataSet, sample: Sample, preprocessing: Preprocessing) -> d
     made = {}
     for each in preprocessing.inputs:
         try:
-            made[each.name] = to_input(sample.images[each.kind], data.recipe(each))
+            made[each.name] = to_input(sample.images[each.image], data.recipe(each))
         except ImageError as error:
-            raise DataError(str(error), path=data.shown(sample.id, kind=each.kind)) from None
+            raise DataError(str(error), path=data.shown(sample.id, kind=each.image)) from None
     return made
 
 
 def input_kinds(preprocessing: Preprocessing) -> tuple[str, ...]:
     """The kinds of image that a net looks at."""
-    return tuple(dict.fromkeys(each.kind for each in preprocessing.inputs))
+    return tuple(dict.fromkeys(each.image for each in preprocessing.inputs))
 
 
 def inputs_of(data: DataSet, inputs: Mapping[str, Shape] | Iterable[str]) -> Preprocessing:

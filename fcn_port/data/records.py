@@ -133,6 +133,8 @@ class DataSet:
         return replace(recipe, mean=tuple(float(np.float32(value)) for value in recipe.mean))
 
     def _images(self, kind: str) -> Files:
+        if kind == "grey" and kind not in self.images:
+            kind = "color"  # of which it is made
         if kind not in self.images:
             known = ", ".join(self.images)
             raise DataError(f"{self.title} has no images of kind {kind!r}, only {known}", path=self.root)

@@ -29,6 +29,7 @@ from converters.formats import (
 )
 
 from ..errors import ImageError
+from ..predict.greys import beside, grey_of_picture
 from ..predict.pictures import bands_of_picture, color_of_picture, opened_picture
 from .errors import DataError
 from .lists import read_lines
@@ -192,7 +193,8 @@ def stored_images(store: Store, place: Path) -> tuple[tuple[str, ...], dict[str,
         ids = [f"{number:08d}" for number in range(len(ids))]
     numbers = {id_: number for number, id_ in enumerate(ids)}
     color = StoredFiles(place, "{}", _unread, store=store, numbers=numbers, made=stored_color)
-    return tuple(ids), {"color": color, "bands": replace(color, made=stored_bands)}
+    made = {"color": stored_color, "grey": stored_grey, "bands": stored_bands}
+    return tuple(ids), {kind: replace(color, made=each) for kind, each in made.items()}
 
 
 def stored_labels(store: Store, place: Path, images: Store, ids: tuple[str, ...], reader: MaskReader) -> Files:
@@ -251,6 +253,15 @@ def stored_color(record: Datum, place: Path) -> np.ndarray:
         raise DataError(f"{len(record.values)} channels; expected 1 or 3", path=place, hint=hint)
     planes = np.broadcast_to(record.values[::-1], (3, *record.values.shape[1:]))
     return np.ascontiguousarray(planes.transpose(1, 2, 0))
+
+
+def stored_grey(record: Datum, place: Path) -> np.ndarray:
+    """A record's colours, of a picture with the grey that OpenCV decodes (DecodeDatumToCVMat of Caffe's io.cpp)."""
+    colours = stored_color(record, place)
+    if record.encoded is None:
+        return colours
+    with opened_picture(record.encoded, grey=True) as image:
+        return beside(colours, grey_of_picture(image))
 
 
 def stored_bands(record: Datum, place: Path) -> np.ndarray:

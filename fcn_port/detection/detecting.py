@@ -12,7 +12,7 @@ from converters.net import NetSpec
 from weights.records import InputRecipe, Preprocessing
 
 from ..any_net import AnyNet, takes_arrays
-from ..predict.images import ImageLike, read_image
+from ..predict.images import ImageLike, read_image, rgb_of
 from ..predict.palettes import voc_palette
 from .raw import Raw
 from .records import Detection, Detections
@@ -83,7 +83,7 @@ def detect_all(
             hint="segment takes nets that label pixels; run another one as a module: net(x)",
         )
     recipe = _recipe(preprocessing or one.preprocessing)
-    pixels = [read_image(image) for image in images]
+    pixels = [read_image(image, kind="grey" if recipe.image == "grey" else "color") for image in images]
     if not row_outputs(spec):
         found = [list(from_regions(one, each, recipe)) for each in pixels]
     elif tells_images(spec) and pixels:
@@ -91,7 +91,10 @@ def detect_all(
     else:
         found = [from_rows(one, [each], recipe)[0] for each in pixels]
     known = next(iter(one.classes.values()), ()) if names is None else names
-    return [_detections(each, image, threshold, known, one.palette) for each, image in zip(found, pixels, strict=True)]
+    return [
+        _detections(each, rgb_of(image), threshold, known, one.palette)
+        for each, image in zip(found, pixels, strict=True)
+    ]
 
 
 def _detections(

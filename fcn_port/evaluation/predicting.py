@@ -73,7 +73,7 @@ def refined_labels(
 
     MismatchError where the net has several inputs, or gives labels and no scores.
     """
-    kind = preprocessing.inputs[0].kind
+    kind = preprocessing.inputs[0].image
     image = sample.images[kind]
     if len(preprocessing.inputs) > 1 or image.dtype != np.uint8:
         raise MismatchError("flips, scales and CRFs are for nets with one image of bytes", path=data.root)

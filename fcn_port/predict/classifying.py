@@ -106,7 +106,7 @@ def classify_all(
     """
     outputs = outputs or outputs_of(net)
     recipe = recipe_of(net, preprocessing)
-    pixels = [read_image(image, kind=recipe.kind) for image in images]
+    pixels = [read_image(image, kind=recipe.image) for image in images]
     size = _input_size(net)
     given = run_net(net, [each if size is None else fitted(each, size, recipe.resize) for each in pixels], recipe)
     for name, output in given.items():

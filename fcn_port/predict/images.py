@@ -13,8 +13,9 @@ from PIL import Image, ImageOps
 from weights.records import InputRecipe
 
 from ..errors import ImageError
+from .greys import GreyBeside, beside, grey_of_colours, grey_of_picture
 from .image_lists import ImageSource
-from .pictures import array_in, bands_of_picture, opened_picture, pillow_errors
+from .pictures import array_in, bands_of_picture, eight_bits, opened_picture, pillow_errors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,14 +36,16 @@ def read_image(image: ImageLike, *, frame: int = 0, kind: str = "color") -> np.n
     """An image as (h, w, 3) uint8 RGB, as a viewer would show it, or of `kind` "bands" with every channel it holds.
 
     A file is of one of `pictures.FORMATS`, in any mode; its EXIF orientation is applied, 16 bits become 8,
-    fractions up to 1 become 0 to 255, transparency is dropped; or it is an .npy of bytes. An array is taken as it is,
+    fractions up to 1 become 0 to 255, transparency is dropped; or it is an .npy of bytes. Of `kind` "grey" a picture's
+    file also gives, as a fourth channel, the grey that OpenCV reads of it (`greys.py`). An array is taken as it is,
     (h, w, 3) uint8 RGB, for "bands" (h, w, channels). `frame` is the number of a picture in a file of several.
     Raises ImageError, and FileNotFoundError.
     """
     bands = kind == "bands"
     if isinstance(image, np.ndarray):
-        bytes_wanted = not isinstance(image, StoredValues)
-        if (bytes_wanted and image.dtype != np.uint8) or image.ndim != 3 or (image.shape[2] != 3 and not bands):
+        bytes_wanted = not isinstance(image, StoredValues | GreyBeside)
+        counts = bands or isinstance(image, GreyBeside) or image.shape[2:] == (3,)
+        if (bytes_wanted and image.dtype != np.uint8) or image.ndim != 3 or not counts:
             raise ImageError(f"an array of {image.dtype} {image.shape}; expected {_EXPECTED[bands]}")
         return image
     if isinstance(image, Image.Image):
@@ -53,14 +56,26 @@ def read_image(image: ImageLike, *, frame: int = 0, kind: str = "color") -> np.n
         raise ImageError(f"{found}; expected an image file's path, a Pillow image or an {_EXPECTED[bands]} array")
     if Path(image).suffix.lower() == ".npy":
         return _of_array(Path(image), bands=bands)
-    with opened_picture(image, frame=frame) as opened:
-        return _turned(opened, bands=bands)
+    return picture_of(image, frame=frame, kind=kind)
+
+
+def picture_of(source: str | os.PathLike[str] | bytes, *, frame: int = 0, kind: str = "color") -> np.ndarray:
+    """The pixels of a picture's file, or of the bytes of one, as `read_image` gives them."""
+    with opened_picture(source, frame=frame) as opened:
+        pixels = _turned(opened, bands=kind == "bands")
+    if kind != "grey":
+        return pixels
+    with opened_picture(source, frame=frame, grey=True) as opened:
+        plane = Image.fromarray(grey_of_picture(opened))
+        plane.getexif()[_ORIENTATION] = opened.getexif().get(_ORIENTATION, 1)
+        return beside(pixels, np.asarray(ImageOps.exif_transpose(plane)))
 
 
 def read_source(source: ImageSource, *, kind: str = "color") -> np.ndarray:
     """The pixels of a source, as `read_image` gives them; of a data set's image as that has them."""
     if source.stored is not None:
-        return source.stored(kind).view(StoredValues)
+        found = source.stored(kind)
+        return found if isinstance(found, GreyBeside) else found.view(StoredValues)
     return read_image(source.path, frame=source.frame or 0, kind=kind)
 
 
@@ -103,8 +118,8 @@ def _kind(value: object) -> str:
 def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.getexif().get(_ORIENTATION, 1) != 1:  # a copy, which a large image has no room for
         image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # Pillow clips 16 bits at 255 instead of scaling them
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+    if image.mode.startswith("I"):
+        image = Image.fromarray(eight_bits(image))
     if image.mode == "F":
         whole = np.nan_to_num(np.asarray(image))
         if whole.max(initial=0) <= 1:
@@ -120,9 +135,11 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
 
 
 def grey_of(image_hwc: np.ndarray) -> np.ndarray:
-    """The grey (h, w, 1) of three channels; of three equal ones it is each of them."""
+    """The grey (h, w, 1) of colours: the fourth channel of a `GreyBeside`, else that of the three (`greys.py`)."""
+    if image_hwc.shape[2] == 4:
+        return image_hwc[:, :, 3:]
     if image_hwc.dtype == np.uint8:
-        return np.asarray(Image.fromarray(image_hwc).convert("L"))[:, :, None]
+        return grey_of_colours(image_hwc)[:, :, None]
     equal = (image_hwc == image_hwc[:, :, :1]).all()
     weighed: np.ndarray = image_hwc[:, :, :1] if equal else image_hwc @ np.array([[0.299], [0.587], [0.114]])
     return weighed
@@ -132,9 +149,9 @@ def to_array(image_hwc: np.ndarray, recipe: InputRecipe) -> NDArray[np.float32]:
     """The input blob (1, c, h, w) float32 of an image (h, w, c) with values as stored (RGB for colour).
 
     The mean is subtracted in double precision and the result rounded once, as the release's infer.py does. A net of one
-    channel gets the grey of a colour image (ITU-R 601 luma, as image libraries and Caffe's ImageData have it).
+    channel gets the grey of a colour image, as Caffe's data layers do (`greys.py`).
     """
-    if image_hwc.shape[2] == 3 and recipe.kind == "color" and len(recipe.mean) == 1:
+    if image_hwc.shape[2] in (3, 4) and recipe.image == "grey":
         image_hwc = grey_of(image_hwc)
     values = image_hwc.astype(np.float32)
     if recipe.log:

@@ -27,6 +27,8 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _SEVERAL = ("GIF", "TIFF", "WEBP", "PNG")
 """Formats in which further pictures are no thumbnails of the first."""
 
+_JPEGS = ("JPEG", "MPO")
+
 SMALLER = "give the image in pieces, or scaled down, or use a machine with more memory"
 """The advice where an image is too large for the machine."""
 _EXPANSION = 64
@@ -42,11 +44,11 @@ _ROW_BYTES = 64
 
 @contextmanager
 def opened_picture(
-    source: str | os.PathLike[str] | bytes, *, pixels: bool = True, frame: int = 0
+    source: str | os.PathLike[str] | bytes, *, pixels: bool = True, frame: int = 0, grey: bool = False
 ) -> Iterator[Image.Image]:
     """The picture in a file, or in the bytes of one, decoded unless `pixels` is False, for the time of the block.
 
-    `frame` is which one of several, from 0 on.
+    `frame` is which one of several, from 0 on. `grey` asks a JPEG for its luminance alone, where it has one.
 
     Whatever Pillow raises, also inside the block, becomes an ImageError that names the file: it is no picture, of a
     format that is not read, damaged, cut, or larger than a file of its size may be. FileNotFoundError passes.
@@ -57,6 +59,8 @@ def opened_picture(
         with Image.open(io.BytesIO(raw), formats=FORMATS) as image, _room_for(image, name):
             if frame:
                 image.seek(frame)
+            if grey and image.format in _JPEGS:
+                image.draft("L", None)
             if pixels:
                 _check_size(image, len(raw))
                 image.load()
@@ -69,18 +73,22 @@ def frames_of(path: str | os.PathLike[str]) -> int:
         return int(getattr(image, "n_frames", 1)) if image.format in _SEVERAL else 1
 
 
+def eight_bits(image: Image.Image) -> np.ndarray:
+    """The upper 8 of 16 bits (h, w) of a picture that is open, as OpenCV takes them; Pillow would clip at 255."""
+    return (np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)
+
+
 def color_of_picture(image: Image.Image) -> np.ndarray:
     """The colours (h, w, 3) uint8 RGB of a picture that is open; 16 bits become 8."""
-    if image.mode.startswith("I"):  # Pillow clips 16 bits at 255 instead of scaling them
-        grey = (np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode.startswith("I"):
+        return np.repeat(eight_bits(image)[:, :, None], 3, axis=2)
     return np.asarray(image.convert("RGB"))
 
 
 def bands_of_picture(image: Image.Image) -> np.ndarray:
     """Every channel (h, w, c) uint8 of a picture that is open, in its order; a palette gives its colours."""
     if image.mode.startswith("I"):
-        return (np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)[:, :, None]
+        return eight_bits(image)[:, :, None]
     direct = image.mode in ("L", "LA", "RGB", "RGBA", "RGBX", "CMYK")
     found = np.asarray(image if direct else image.convert("L" if image.mode == "1" else "RGB"))
     return found.reshape(*found.shape[:2], -1)

@@ -50,6 +50,6 @@ def prepare(
     given = image if isinstance(image, Mapping) else dict.fromkeys(inputs, image)
     if set(given) != set(inputs) or (len(inputs) > 1 and not isinstance(image, Mapping)):
         raise ValueError(f"this net has the inputs {', '.join(inputs)}: give {{input: image}} with each of them")
-    arrays = {name: to_array(read_image(given[name], kind=each.kind), each) for name, each in inputs.items()}
+    arrays = {name: to_array(read_image(given[name], kind=each.image), each) for name, each in inputs.items()}
     made = arrays if takes_arrays(net) else tensors_for(net, arrays)
     return made if isinstance(image, Mapping) else next(iter(made.values()))

@@ -39,7 +39,7 @@ def recipe_of(net: AnyNet, preprocessing: Preprocessing | None) -> InputRecipe:
 def kind_of(net: AnyNet) -> str:
     """The kind of image that a net's only input is made of, "color" where it does not say."""
     known: Preprocessing | None = getattr(net, "preprocessing", None)
-    return "color" if known is None else known.inputs[0].kind
+    return "color" if known is None else known.inputs[0].image
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def see(
     object; `tile` and `progress` are those of `segment`. Raises what `segment`, `classify` and `detect` raise.
     """
     recipe = preprocessing or getattr(net, "preprocessing", None)
-    pixels = read_image(image, kind="color" if recipe is None else recipe.inputs[0].kind)
+    pixels = read_image(image, kind="color" if recipe is None else recipe.inputs[0].image)
     if _finds_objects(net):
         return {"": detect(net, pixels, preprocessing=preprocessing, threshold=threshold or 0.0)}  # type: ignore[arg-type]
     outputs = outputs_of(net)

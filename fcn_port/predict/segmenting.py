@@ -146,7 +146,7 @@ def read_all(
     """
     refuse_training(net)
     recipe = recipe_of(net, preprocessing)
-    pixels = [read_image(image, kind=recipe.kind) for image in images]
+    pixels = [read_image(image, kind=recipe.image) for image in images]
     if len({each.shape for each in pixels}) > 1:
         raise ValueError("images of one pass are of one size; segment them one by one")
     if not pixels:

@@ -10,6 +10,7 @@ from ..data.records import DataSet
 from ..evaluation.predicting import Refinement, predicted_labels, refined_labels
 from ..evaluation.results import Evaluation
 from ..evaluation.running import device_of, preprocessing_of
+from ..predict.images import rgb_of
 from ..predict.meaning import outputs_of
 from .gallery import Example, ranked
 
@@ -57,8 +58,8 @@ def _example(
 
 def _shown(image: np.ndarray) -> np.ndarray:
     """An image of any kind as (h, w, 3) uint8: depth as greys."""
-    if image.dtype == np.uint8 and image.shape[2] == 3:
-        return image
+    if image.dtype == np.uint8 and image.shape[2] > 2:
+        return rgb_of(image)
     grey = image[:, :, 0].astype(np.float64)
     span = float(np.ptp(grey)) or 1.0
     return np.repeat(((grey - grey.min()) / span * 255).astype(np.uint8)[:, :, None], 3, axis=2)

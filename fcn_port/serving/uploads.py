@@ -12,7 +12,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from ..errors import ImageError
-from ..predict.images import read_image
+from ..predict.images import picture_of
 from ..predict.pictures import opened_picture
 from .records import RefusedRequest, ServerLimits
 
@@ -72,7 +72,7 @@ async def _field_of_form(request: Request, body: bytes) -> bytes:
 
 
 def pixels_of(body: bytes, limits: ServerLimits, *, kind: str = "color") -> np.ndarray:
-    """The image (h, w, 3) uint8 RGB in bytes, of `kind` "bands" (h, w, channels) as stored.
+    """The image (h, w, 3) uint8 RGB in bytes, of another `kind` as `read_image` gives it.
 
     Its size is judged before its pixels are decoded. For bands the bytes may also be those of an .npy file.
     """
@@ -86,8 +86,7 @@ def pixels_of(body: bytes, limits: ServerLimits, *, kind: str = "color") -> np.n
     if width * height > limits.most_pixels:
         raise RefusedRequest(413, f"{width} x {height} pixels; at most {limits.most_pixels:,} are taken")
     try:
-        with opened_picture(body) as picture:
-            return read_image(picture, kind=kind)
+        return picture_of(body, kind=kind)
     except ImageError as error:
         raise RefusedRequest(400, _one_line(error)) from error
 

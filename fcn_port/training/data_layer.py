@@ -107,7 +107,7 @@ class LayerReading:
         for each in preprocessing.inputs:
             image = self._sized(data, sample, each)
             mean = self.means.get(each.name)
-            own = Sample(sample.id, {each.kind: image}, {})
+            own = Sample(sample.id, {each.image: image}, {})
             if mean is not None and self._fits(mean, image):
                 raw = replace(each, mean=(0.0,) * len(each.mean), scale=1.0)
                 blobs[each.name] = (_blob(data, own, raw) - mean) * each.scale
@@ -119,13 +119,13 @@ class LayerReading:
 
     def _sized(self, data: DataSet, sample: Sample, recipe: InputRecipe) -> np.ndarray:
         """The image of an input at the layer's size, as cv2.resize makes it; a grey one is grey before that."""
-        image = sample.images[recipe.kind]
+        image = sample.images[recipe.image]
         if self.size is None or image.shape[:2] == self.size:
             return image
         if image.dtype != np.uint8:
             problem = f"values of {image.dtype} at new_height and new_width; expected bytes"
-            raise DataError(problem, path=data.shown(sample.id, kind=recipe.kind))
-        if len(recipe.mean) == 1 and recipe.kind == "color":
+            raise DataError(problem, path=data.shown(sample.id, kind=recipe.image))
+        if recipe.image == "grey":
             image = grey_of(image)
         return resize(image, (self.size[1], self.size[0]))
 

@@ -8,7 +8,7 @@ from weights.catalogue import datasets
 
 from ..errors import DataError
 from ..finding import FoundFiles, files_by_stem
-from ..images import read_color
+from ..images import photographs, read_color
 from ..masks import MaskReader
 from ..places import find_inside
 from ..records import DataSet
@@ -43,7 +43,7 @@ def open_ade20k(root: Path, *, split: str | None = None) -> DataSet:
         root=folder,
         split=name,
         ids=ids,
-        images={"color": FoundFiles(images, "{}", read_color)},
+        images=photographs(FoundFiles(images, "{}", read_color)),
         labels={"score": FoundFiles(folder / "annotations" / name, "{}", MaskReader(void=(0,), first_id=1), ".png")},
         classes=datasets()["ade20k"].heads,
         listed=False,

@@ -8,7 +8,7 @@ from weights.catalogue import datasets
 from weights.records import IGNORE_LABEL
 
 from ..finding import FoundFiles, files_by_stem, ids_of_files
-from ..images import read_color
+from ..images import photographs, read_color
 from ..lists import split_name
 from ..masks import MaskReader
 from ..places import find_inside
@@ -45,7 +45,7 @@ def open_camvid(root: Path, *, split: str | None = None) -> DataSet:
         root=folder,
         split=name,
         ids=ids_of_files(listed) if listed.is_file() else tuple(files_by_stem(images)),
-        images={"color": FoundFiles(images, "{}", read_color, ".png")},
+        images=photographs(FoundFiles(images, "{}", read_color, ".png")),
         labels={"score": FoundFiles(labels, "{}", MaskReader(void=(UNLABELLED, IGNORE_LABEL)), ".png")},
         classes=datasets()["camvid"].heads,
         listed=listed.is_file(),

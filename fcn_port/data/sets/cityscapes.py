@@ -12,6 +12,7 @@ from weights.records import IGNORE_LABEL
 
 from ..errors import DataError
 from ..files import read_label_png, read_rgb
+from ..images import photographs
 from ..places import find_inside
 from ..records import DataSet, Files
 from .kind import DatasetKind
@@ -54,7 +55,7 @@ def open_cityscapes(root: Path, *, split: str | None = None) -> DataSet:
         root=folder,
         split=split,
         ids=_frames(folder / "gtFine", split),
-        images={"color": CityFiles(folder / "leftImg8bit" / split, "{}_leftImg8bit.png", read_rgb)},
+        images=photographs(CityFiles(folder / "leftImg8bit" / split, "{}_leftImg8bit.png", read_rgb)),
         labels={"score": CityFiles(folder / "gtFine" / split, "{}_gtFine_labelIds.png", read_label_ids)},
         classes=datasets()["cityscapes"].heads,
         single_precision_mean=True,

@@ -10,6 +10,7 @@ from weights.catalogue import datasets
 from weights.records import IGNORE_LABEL
 
 from ..files import read_depth, read_mat, read_rgb
+from ..images import photographs
 from ..lists import read_list, split_file, split_name
 from ..places import find_inside
 from ..records import DataSet, Files
@@ -34,7 +35,7 @@ def open_nyud(root: Path, *, split: str | None = None) -> DataSet:
         split=split_name(split or "test"),
         ids=read_list(split_file(split or "test", (folder,))),
         images={
-            "color": Files(folder / "data" / "images", "img_{}.png", read_rgb),
+            **photographs(Files(folder / "data" / "images", "img_{}.png", read_rgb)),
             "hha": Files(folder / "data" / "hha", "img_{}.png", read_rgb),
             "depth": Files(folder / "data" / "depth", "img_{}.png", read_depth),
         },

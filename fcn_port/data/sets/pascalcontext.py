@@ -11,6 +11,7 @@ from weights.catalogue import datasets
 
 from ..errors import DataError
 from ..files import read_mat, read_rgb
+from ..images import photographs
 from ..lists import read_lines, read_list, split_file, split_name
 from ..places import find_beside, find_inside
 from ..records import DataSet, Files
@@ -53,7 +54,7 @@ def open_context(root: Path, *, split: str | None = None) -> DataSet:
         root=folder,
         split=split_name(split or "val"),
         ids=read_list(split_file(split or "val", (folder, voc / "ImageSets" / "Main"))),
-        images={"color": Files(voc / "JPEGImages", "{}.jpg", read_rgb)},
+        images=photographs(Files(voc / "JPEGImages", "{}.jpg", read_rgb)),
         labels={"score": Files(folder / "trainval", "{}.mat", lambda path: read_labels(path, table))},
         classes={"score": classes},
         single_precision_mean=True,

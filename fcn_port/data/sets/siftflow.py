@@ -10,6 +10,7 @@ from weights.catalogue import datasets
 from weights.records import IGNORE_LABEL
 
 from ..files import read_mat, read_rgb
+from ..images import photographs
 from ..lists import read_list, split_file, split_name
 from ..places import find_inside
 from ..records import DataSet, Files
@@ -38,7 +39,7 @@ def open_siftflow(root: Path, *, split: str | None = None) -> DataSet:
         root=folder,
         split=split_name(split or "test"),
         ids=ids,
-        images={"color": Files(folder / "Images" / _SCENES, "{}.jpg", read_rgb)},
+        images=photographs(Files(folder / "Images" / _SCENES, "{}.jpg", read_rgb)),
         labels={
             "score_sem": Files(folder / "SemanticLabels" / _SCENES, "{}.mat", read_labels),
             "score_geo": Files(folder / "GeoLabels" / _SCENES, "{}.mat", read_labels),

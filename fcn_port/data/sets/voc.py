@@ -12,7 +12,7 @@ from weights.catalogue import datasets
 from ..errors import DataError
 from ..files import read_label_png, read_mat, read_rgb
 from ..finding import FoundFiles, ids_of_files, names_files, own_images
-from ..images import read_color
+from ..images import photographs, read_color
 from ..lists import digest, read_lines, read_list, split_file, split_name
 from ..masks import read_mask
 from ..places import find_beside, find_inside
@@ -88,7 +88,7 @@ def open_sbd(root: Path, *, split: str | None = None) -> DataSet:
         root=folder,
         split=split_name(split),
         ids=ids,
-        images={"color": Files(folder / "img", "{}.jpg", read_rgb)},
+        images=photographs(Files(folder / "img", "{}.jpg", read_rgb)),
         labels={"score": labels},
         classes=datasets()["voc"].heads,
     )
