@@ -42,8 +42,8 @@ class SolverSpec:
     (`net_file` finds them), `train_net_param` and `test_net_params` nets that are written in the solver itself; further
     tests are of the net that is trained where `for_tests` says so: Caffe's `net` and `net_param` do, `train_net` and
     `train_net_param` do not. `train_state` and `test_states`, one for each TEST net, are added to the nets' own;
-    `read_net` and `read_test_nets` give the nets. `path` is the solver's own file. Raises NetError where Caffe would
-    refuse the settings.
+    `read_net` and `read_test_nets` give the nets. `weights` names files to begin with (`weights_files`). `path` is the
+    solver's own file. Raises NetError where Caffe would refuse the settings.
     """
 
     base_lr: float
@@ -78,6 +78,7 @@ class SolverSpec:
     for_tests: bool = True
     train_state: SolverNetState = SolverNetState()
     test_states: tuple[SolverNetState, ...] = ()
+    weights: tuple[str, ...] = ()
     path: str | None = None
 
     def __post_init__(self) -> None:
@@ -93,11 +94,25 @@ class SolverSpec:
         name = name or self.train_net
         if name is None:
             raise NetError("the solver names no net", path=self.path, hint='give one: train_net: "train.prototxt"')
+        return self._named(name, "as its net")
+
+    def weights_files(self) -> tuple[Path, ...]:
+        """The files of the weights to begin with, in Caffe's order, of which a later one counts (solver.cpp).
+
+        Several stand in one text, with commas, or in several (LoadNetWeights). Raises as `net_file` does.
+        """
+        names = [name.strip() for text in self.weights for name in text.split(",")]
+        if not all(names):
+            raise NetError(f"weights: {', '.join(map(repr, self.weights))} names no file", path=self.path)
+        return tuple(self._named(name, "as its weights") for name in names)
+
+    def _named(self, name: str, what: str) -> Path:
+        """The file that the solver names: beside the solver, else where Caffe would look."""
         beside = Path(self.path or ".").parent / name
         for candidate in (beside, Path(name)):
             if candidate.is_file():
                 return candidate
-        raise FileNotFoundError(2, f"there is no such file; {self.path} names it as its net", str(beside))
+        raise FileNotFoundError(2, f"there is no such file; {self.path} names it {what}", str(beside))
 
     def read_net(self) -> NetSpec:
         """The net to train, of its file or of the solver's own text, in the state of `train_state` (solver.cpp).
@@ -229,7 +244,7 @@ def _from_message(message: Any) -> SolverSpec:
         values["train_net"] = message.net
     if "snapshot_format" in given:
         values["snapshot_format"] = SolverParameter.SnapshotFormat.Name(message.snapshot_format)
-    for name in ("stepvalue", "test_nets", "test_iter"):
+    for name in ("stepvalue", "test_nets", "test_iter", "weights"):
         if name in values:
             values[name] = tuple(values[name])
     if "train_state" in given:
@@ -239,8 +254,7 @@ def _from_message(message: Any) -> SolverSpec:
     understood = {_IN_CAFFE.get(field.name, field.name) for field in fields(SolverSpec)} | _IGNORED | {*_NETS}
     strange = sorted(given - understood - {"test_state", "test_net_param"})
     if strange:
-        more = "; `train --init FILE` names the weights to begin with" if "weights" in strange else ""
-        raise NetError(f"{', '.join(strange)}: not understood here", hint=f"take it out{more}")
+        raise NetError(f"{', '.join(strange)}: not understood here", hint="take it out")
     several = [name for name in _NETS if name in given]
     if len(several) > 1:
         raise NetError(f"{' and '.join(several)}: a solver trains one net", hint="keep one of them")

@@ -86,7 +86,8 @@ class TrainOptions:
 @click.option("--val-data", type=DATA_PATH, help="Where to score, if in another folder.")
 @click.option("--val-split", help="What to score on; 'none' for nothing.")
 @click.option(
-    "--init", multiple=True, help="Weights to begin with: a release, a file or 'none'. Twice for late fusion's streams."
+    "--init", multiple=True,
+    help="Weights to begin with: a release, file or 'none'. Twice for late fusion's streams. Else a solver's weights.",
 )  # fmt: skip
 @click.option("--expand-scores", is_flag=True, help="Let the classes of --init be the first ones of more.")
 @click.option("-o", "--out", type=_Folder, help="Where snapshots and the log go; else runs/RECIPE.")
@@ -275,11 +276,13 @@ class _Training:
         return found[-1]
 
     def _init(self) -> list[Any]:
-        """The state dicts of the nets to begin with."""
+        """The state dicts of the nets to begin with: those of --init, else a solver's `weights`, else a recipe's."""
         from ..loading import read_weights
         from .surgery import file_of
 
         recipe = self.source.recipe
+        if not self.options.init and self.source.solver.weights:
+            return [read_weights(file).state for file in self.source.solver.weights_files()]
         wanted = self.options.init or ((recipe.init,) if recipe else ("none",))
         if wanted == ("",):
             raise click.UsageError("what to begin with? Say --init FILE, or --init none to begin from nothing")

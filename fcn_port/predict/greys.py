@@ -60,7 +60,7 @@ def grey_of_colours(colours: np.ndarray) -> np.ndarray:
 
 def _weighed(colours: np.ndarray, weights: tuple[int, int, int], *, bits: int, rounded: bool = True) -> np.ndarray:
     red, green, blue = (np.uint32(weight) for weight in weights)
-    total = colours[:, :, 0] * red + colours[:, :, 1] * green + colours[:, :, 2] * blue
+    total: np.ndarray = colours[:, :, 0] * red + colours[:, :, 1] * green + colours[:, :, 2] * blue
     if rounded:
         total += np.uint32(1 << (bits - 1))
     total >>= np.uint32(bits)
@@ -90,4 +90,5 @@ def _colours_of_inks(image: Image.Image) -> np.ndarray:
     """The colours of a CMYK picture as OpenCV has them (utils.cpp: icvCvt_CMYK2BGR_8u_C4C3R), within 1 of Pillow's."""
     inks = 255 - np.asarray(image).astype(np.uint32)
     black = inks[:, :, 3:]
-    return black - ((255 - inks[:, :, :3]) * black >> np.uint32(8))
+    colours: np.ndarray = black - ((255 - inks[:, :, :3]) * black >> np.uint32(8))
+    return colours

@@ -33,8 +33,22 @@ def test_every_field_is_written(tmp_path: Path) -> None:
         rms_decay=0.5, delta=0.25, weight_decay=0.125, regularization_type="L1", clip_gradients=2.0, iter_size=3,
         max_iter=10, display=2, average_loss=4, snapshot=5, snapshot_prefix="a/b", snapshot_format="HDF5",
         test_interval=6, random_seed=1337, train_net="train.prototxt", test_nets=("val.prototxt",),
+        weights=("a.caffemodel, b.caffemodel", "c.caffemodel"),
     )  # fmt: skip
     assert parse_solver(format_solver(spec)) == spec
+
+
+def test_weights_are_files_beside_the_solver(tmp_path: Path) -> None:
+    """solver.cpp, LoadNetWeights: several in a text, parted by commas and trimmed, and several texts."""
+    for name in "abc":
+        (tmp_path / name).touch()
+    spec = parse_solver(HEAVY + 'weights: "a , b" weights: "c"', path=tmp_path / "solver.prototxt")
+    assert spec.weights_files() == tuple(tmp_path / name for name in "abc")
+    assert parse_solver(HEAVY).weights_files() == ()
+    with pytest.raises(FileNotFoundError, match="names it as its weights"):
+        parse_solver(HEAVY + 'weights: "d"', path=tmp_path / "solver.prototxt").weights_files()
+    with pytest.raises(NetError, match="names no file"):
+        parse_solver(HEAVY + 'weights: "a,"').weights_files()
 
 
 def test_defaults_are_caffes() -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from converters.errors import NetError
 from converters.formats import parse_prototxt, read_solver
 from converters.passes import prepare as spec_of
 from fcn_port.cli.like import card_like
@@ -138,12 +137,3 @@ def test_like_with_another_number_of_classes_takes_inputs_only(capsys: pytest.Ca
     assert found.classes == {} and found.palette is None and found.preprocessing is not None
     assert "21 classes and this net 5" in capsys.readouterr().err
     assert len(card_like("voc-fcn8s", None).classes["score"]) == 21
-
-
-def test_weights_of_a_solver_are_init_here(tmp_path: Path) -> None:
-    """caffe.proto's `weights` is the --weights of Caffe's own program."""
-    path = tmp_path / "solver.prototxt"
-    path.write_text('net: "a.prototxt" base_lr: 1 lr_policy: "fixed" max_iter: 1 weights: "a.caffemodel"')
-    with pytest.raises(NetError, match="weights: not understood here") as said:
-        read_solver(path)
-    assert "--init FILE" in str(said.value)

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from converters import CaffeModel, read_caffemodel, write_caffemodel
+from converters.formats.prototxt import read_prototxt
+from converters.passes import filter_phase
 from fcn_port.cli import run
 from fcn_port.training.testing import CaffeAccuracy
 from parity_tests.goldens import GOLDEN
@@ -31,8 +34,8 @@ def prepared(root: Path, *, solver: str = "", folder: Path = FOLDER, images: str
     ]  # fmt: skip
 
 
-def told_in(root: Path, event: str = "tested") -> list[dict]:
-    lines = map(json.loads, (root / "run" / "log.jsonl").read_text().splitlines())
+def told_in(root: Path, event: str = "tested", *, folder: str = "run") -> list[dict]:
+    lines = map(json.loads, (root / folder / "log.jsonl").read_text().splitlines())
     return [each for each in lines if each["event"] == event]
 
 
@@ -68,6 +71,21 @@ def test_what_data_layers_say_is_what_caffe_does(tmp_path: Path) -> None:
     for name in ("loss", "loss_grey"):
         losses = [each[name] for each in OF_LAYERS["trained"]]
         assert [each[name] for each in mine] == pytest.approx(losses, rel=2e-5)
+
+
+def test_a_solver_s_weights_are_begun_with(tmp_path: Path) -> None:
+    """solver.cpp, LoadNetWeights: the files in turn, a later one counting: the first test is Caffe's."""
+    given = [*prepared(tmp_path, solver='weights: "other.caffemodel, first.caffemodel"'), "--max-iter", "1"]
+    spec, first = read_prototxt(FOLDER / "net.prototxt"), read_caffemodel(tmp_path / "first.caffemodel")
+    changed = {name: tuple(3 * blob for blob in blobs) for name, blobs in first.blobs.items()}
+    write_caffemodel(CaffeModel(filter_phase(spec, phase="TRAIN"), changed), tmp_path / "other.caffemodel")
+    place = given.index("--init")
+    own = [*given[:place], *given[place + 2 :]]
+    assert run(own) == 0
+    compared(told_in(tmp_path), RECORDED["tested"][:1], rel=2e-5)
+    assert run([*own, "-o", str(tmp_path / "run2"), "--init", str(tmp_path / "other.caffemodel")]) == 0
+    with pytest.raises(AssertionError):  # --init comes before it, as --weights does (caffe.cpp)
+        compared(told_in(tmp_path, folder="run2"), RECORDED["tested"][:1], rel=2e-5)
 
 
 def test_no_test_before_the_first_update_and_no_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
