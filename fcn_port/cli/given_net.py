@@ -102,6 +102,8 @@ def change_inputs(net: LoadedNet, change: InputChange) -> None:
     attach(net, replace(net.card, preprocessing=made))
 
 
+TOLD = frozenset({"im_info", "image_sizes"})
+"""The inputs that say of an image how large it is; `detect` makes them."""
 WEIGHTS = (".caffemodel", ".h5", ".safetensors", ".pth", ".pt")
 """The ends of the names of files with weights."""
 
@@ -144,10 +146,11 @@ def changed_for(net: Net, data: DataSet, change: InputChange) -> None:
 
 def _plain(net: LoadedNet) -> Preprocessing:
     """The way to make a net's image without a mean: BGR of three channels, grey of one, else every stored channel."""
-    name, shape = next(iter(net.inputs.items()))
-    if len(net.inputs) != 1 or len(shape) != 4:
+    images = [(name, shape) for name, shape in net.inputs.items() if len(shape) == 4 and name not in TOLD]
+    if len(images) != 1 or len(net.inputs) - len(images) != len(TOLD & set(net.inputs)):
         said = ", ".join(f"{name} {tuple(shape)}" for name, shape in net.inputs.items())
         raise click.BadParameter(f"the net's inputs are {said}; expected one image", param_hint="'--mean'")
+    ((name, shape),) = images
     count = int(shape[1])
     kind = "color" if count in (1, 3) else "bands"
     return Preprocessing((InputRecipe(name, kind, "bgr" if count == 3 else "file", (0.0,) * count),))

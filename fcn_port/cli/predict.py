@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..any_net import takes_arrays
+from .anchors import anchors_option, with_given_anchors
 from .blob_pictures import blobs_option, write_blob_pictures
 from .clustering import ClusterOptions, check_goes_with_ray, check_is_not_packed, predict_on_ray, ray_option
 from .described import images_of
@@ -59,6 +60,7 @@ class PredictOptions(ClusterOptions):
     every_frame: bool
     frames: int | None
     classes: Path | None
+    anchors: tuple[float, ...] | None
     data: Path | None
     split: str | None
     areas: Path | None
@@ -108,6 +110,7 @@ class PredictOptions(ClusterOptions):
 @click.option(
     "--least-score", type=click.FloatRange(0, 1), help="Of objects: tell those from this score on.  [default: 0.3]"
 )
+@anchors_option
 @engine_option
 @padded_option
 @precision_option
@@ -127,7 +130,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
 
     What a net says is read off its last layers: labels, scores or probabilities of classes, one value at each pixel
     (`<image>.map.png`, in greys), classes of the image as a whole (`<image>.classes.json`; the best five are printed),
-    or objects (SSD, YOLO, Faster R-CNN, R-FCN, MTCNN: `<image>.detections.png` and `.json`, boxes and records).
+    or objects (SSD, YOLO, Faster R-CNN, MTCNN and others: `<image>.detections.png` and `.json`, boxes and records).
 
     Of several images, those that cannot be read or do not fit the net are listed at the end, and the others are done;
     the exit status is then 1.
@@ -139,7 +142,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     WebDataset tars and Parquet tables, too. What is found is written to results.parquet as well; what was done before
     is passed over.
     """
-    from ..detection import finds_objects
+    from ..detection import finds_objects, refuse_unfinished
     from ..predict.image_lists import gather, is_single
     from ..predict.meaning import names_images
     from ..publishing import is_published
@@ -171,9 +174,10 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
             return 0
     if Path(weights).is_dir() and not is_published(Path(weights)):
         return _of_faces(Path(weights), sources, options, out=out, as_json=as_json, one=one, videos=bool(videos))
-    needs_torch = options.crf or options.blobs is not None
+    needs_torch = options.crf or options.blobs is not None or options.anchors is not None
     count = None if videos else len(sources)
     net = load_to_predict(weights, options, data=options.data, images=count, quick=not needs_torch)
+    net = with_given_anchors(net, options.anchors)
     if videos:
         _refuse_of_pictures(net, options)
     if options.blobs is not None and not takes_arrays(net):
@@ -182,6 +186,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     if not takes_arrays(net) and finds_objects(net):
         check_inputs(net, weights)
         return _of_objects(net, sources, options, out=out, as_json=as_json, one=one, videos=bool(videos))
+    refuse_unfinished(net)
     check_inputs(net, weights)
     if options.classes is not None:
         name_classes(net, read_names(options.classes))

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from converters.errors import NetError
 from converters.net import NetSpec
 from weights.records import InputRecipe, Preprocessing
 
 from ..any_net import AnyNet, takes_arrays
 from ..predict.images import ImageLike, read_image, rgb_of
 from ..predict.palettes import voc_palette
+from .heads import head_of, refusal
 from .raw import Raw
 from .records import Detection, Detections
-from .regions import from_regions, scores_regions
 from .rows import from_rows, row_outputs, tells_images
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 def detects(spec: NetSpec) -> bool:
     """True for the nets that `detect` takes."""
-    return bool(row_outputs(spec)) or scores_regions(spec)
+    return bool(row_outputs(spec)) or head_of(spec) is not None
 
 
 def finds_objects(net: AnyNet) -> bool:
@@ -47,9 +46,10 @@ def detect(
 ) -> Detections:
     """The objects in a Pillow image, an image file, or an (h, w, 3) uint8 RGB array, in pixels of the image.
 
-    `net` is an SSD, a YOLO, a Faster R-CNN or an R-FCN from `load`, or the three nets of MTCNN. `preprocessing` says
-    how its input is made, where the net does not (MTCNN's is known); the image is scaled as the net's project does, and
-    `im_info` made where it is asked for. `names` are the classes by number, the background included; by default those
+    `net` is from `load`, an SSD, a YOLO (`with_anchors` where it ends before its boxes), a Faster R-CNN, an R-FCN, a
+    Cascade R-CNN, an MS-CNN, an SSH or a CTPN, or the three nets of MTCNN. `preprocessing` says how its input is made,
+    where the net does not (MTCNN's is known); the image is scaled as the net's project does, and `im_info` made where
+    it is asked for. `names` are the classes by number, the background included; by default those
     that come with the net. Only scores from `threshold` on are given. Raises ImageError for an image that cannot be
     read, NetError for a net that finds no objects, ValueError for one that does not say how its input is made.
     """
@@ -76,21 +76,19 @@ def detect_all(
 
     one = as_net(net)
     spec = one.spec
-    if not detects(spec):
-        raise NetError(
-            "this net finds no objects: it has neither a DetectionOutput nor im_info and the blobs rois, cls_prob and "
-            "bbox_pred",
-            hint="segment takes nets that label pixels; run another one as a module: net(x)",
-        )
+    head = head_of(spec)
+    if not row_outputs(spec) and head is None:
+        raise refusal(spec)
     recipe = _recipe(preprocessing or one.preprocessing)
     pixels = [read_image(image, kind="grey" if recipe.image == "grey" else "color") for image in images]
-    if not row_outputs(spec):
-        found = [list(from_regions(one, each, recipe)) for each in pixels]
+    if head is not None and not row_outputs(spec):
+        found = [list(head.find(one, each, recipe)) for each in pixels]
     elif tells_images(spec) and pixels:
         found = from_rows(one, pixels, recipe)
     else:
         found = [from_rows(one, [each], recipe)[0] for each in pixels]
-    known = next(iter(one.classes.values()), ()) if names is None else names
+    usual = () if head is None else head.names
+    known = next(iter(one.classes.values()), usual) if names is None else names
     return [
         _detections(each, rgb_of(image), threshold, known, one.palette)
         for each, image in zip(found, pixels, strict=True)

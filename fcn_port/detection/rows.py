@@ -16,6 +16,7 @@ from weights.records import InputRecipe
 
 from ..predict.images import to_input
 from ..predict.resizing import resize
+from .feeding import INFO, image_inputs, kind_of
 from .raw import Raw, clipped
 from .resizing import image_info
 
@@ -24,21 +25,27 @@ if TYPE_CHECKING:
 
     from ..nets import Net
 
-INFO = "im_info"
-TYPES = frozenset({"DetectionOutput", "DetectionOutputExtended", "YoloDetectionOutput", "Yolov3DetectionOutput"})
-"""The layers whose tops are such rows."""
+ACTIONS = "Python:ActionsDetectionOutputLayer"
+TYPES = frozenset(
+    {"DetectionOutput", "DetectionOutputExtended", "SSDSort", "YoloDetectionOutput", "Yolov3DetectionOutput", ACTIONS}
+)
+"""The layers whose tops are such rows; those of persons' actions have the action as the class, and its score more."""
 
 
 def row_outputs(spec: NetSpec) -> tuple[str, ...]:
     """The outputs of a net that are rows of detections."""
-    made = {top for layer in spec.layers if layer.type in TYPES for top in layer.tops}
+    made = {top for layer in _makers(spec) for top in layer.tops}
     return tuple(name for name in spec.outputs if name in made)
 
 
-def _by_centre(spec: NetSpec, output: str) -> bool:
-    """True for caffe-yolov2's DetectionOutput: class from 0 on, centre and size."""
-    makers = [layer for layer in spec.layers if output in layer.tops]
-    return makers[-1].type == "DetectionOutput" and len(makers[-1].bottoms) == 1
+def _form(spec: NetSpec, output: str) -> tuple[bool, bool]:
+    """True where the classes of an output's rows are from 0 on, and true where its boxes are centre and size.
+
+    Both are caffe-yolov2's DetectionOutput's; the first alone that of persons' actions.
+    """
+    maker = [layer for layer in spec.layers if output in layer.tops][-1]
+    centred = maker.type == "DetectionOutput" and len(maker.bottoms) == 1
+    return centred or kind_of(maker) == ACTIONS, centred
 
 
 def tells_images(spec: NetSpec) -> bool:
@@ -52,7 +59,7 @@ def tells_images(spec: NetSpec) -> bool:
 
 
 def _makers(spec: NetSpec) -> list[LayerSpec]:
-    return [layer for layer in spec.layers if layer.type in TYPES]
+    return [layer for layer in spec.layers if kind_of(layer) in TYPES]
 
 
 def run_heads(net: Net, images: Sequence[np.ndarray], recipe: InputRecipe) -> dict[str, Tensor]:
@@ -73,7 +80,7 @@ def from_rows(net: Net, images: Sequence[np.ndarray], recipe: InputRecipe) -> li
     """
     import torch
 
-    names = [name for name in net.inputs if name != INFO]
+    names = image_inputs(net.spec)
     if len(names) != 1 or len(net.inputs[names[0]]) != 4:
         raise NetError(f"expected a net with one image as its input, found the inputs {', '.join(net.inputs)}")
     high, wide = net.inputs[names[0]][2:]
@@ -89,19 +96,20 @@ def from_rows(net: Net, images: Sequence[np.ndarray], recipe: InputRecipe) -> li
     raws: list[list[Raw]] = [[] for _ in images]
     for output in row_outputs(net.spec):
         rows = outputs[output].float().cpu().numpy().reshape(-1, outputs[output].shape[-1])
-        for index, raw in _read(rows, sizes, by_centre=_by_centre(net.spec, output)):
+        for index, raw in _read(rows, sizes, *_form(net.spec, output)):
             raws[index].append(raw)
     return raws
 
 
-def _read(rows: np.ndarray, sizes: Sequence[tuple[int, int]], *, by_centre: bool) -> Iterator[tuple[int, Raw]]:
+def _read(rows: np.ndarray, sizes: Sequence[tuple[int, int]], from_0: bool, centred: bool) -> Iterator[tuple[int, Raw]]:
     """Rows as objects, each with the place of its image among those of `sizes` (h, w)."""
     rows = rows[np.isfinite(rows).all(1) & (rows[:, 1] >= 0)]
-    if by_centre:
-        rows[:, 1] += 1
-        rows[:, 3:5], rows[:, 5:7] = rows[:, 3:5] - rows[:, 5:7] / 2, rows[:, 3:5] + rows[:, 5:7] / 2
-    for row in rows:
+    place = 4 if rows.shape[1] == 8 else 3
+    boxes = rows[:, place : place + 4]
+    if centred:
+        boxes = np.concatenate((boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2), 1)
+    for row, box in zip(rows, boxes, strict=True):
         index = int(row[0]) if len(sizes) > 1 else 0
         h, w = sizes[index]
-        (box,) = clipped(row[None, 3:7] * [w, h, w, h], (h, w))
-        yield index, Raw(int(row[1]), float(row[2]), tuple(map(float, box)))
+        (cut,) = clipped(box[None] * [w, h, w, h], (h, w))
+        yield index, Raw(int(row[1]) + from_0, float(row[2]), tuple(map(float, cut)))

@@ -6,7 +6,7 @@ from converters.cancelling import ProgressCallback
 from weights.records import Preprocessing
 
 from ..any_net import AnyNet, takes_arrays
-from ..detection import Detections, detect, detects
+from ..detection import Detections, detect, detects, refuse_unfinished
 from .classifying import Classification, classify
 from .images import ImageLike, read_image
 from .meaning import names_images, outputs_of
@@ -36,6 +36,7 @@ def see(
     pixels = read_image(image, kind="color" if recipe is None else recipe.inputs[0].image)
     if _finds_objects(net):
         return {"": detect(net, pixels, preprocessing=preprocessing, threshold=threshold or 0.0)}  # type: ignore[arg-type]
+    refuse_unfinished(net)
     outputs = outputs_of(net)
     if names_images(net):
         return {"": classify(net, pixels, preprocessing=preprocessing, outputs=outputs)}

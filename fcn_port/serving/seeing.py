@@ -9,7 +9,7 @@ import torch
 
 from converters.errors import NetError
 
-from ..detection import Detections, detect_all, finds_objects
+from ..detection import Detections, detect_all, finds_objects, refuse_unfinished
 from ..detection.rows import run_heads, tells_images
 from ..nets import Net
 from ..predict.classifying import Classification, classify_all
@@ -33,6 +33,7 @@ def look_through(net: Net, *, least: float = 0.3) -> ImageLook:
     """The function for a net; of objects only scores from `least` on are given."""
     if finds_objects(net):
         return lambda images: list(detect_all(net, images, threshold=least))
+    refuse_unfinished(net)
     outputs = outputs_of(net)
     if names_images(net):
         return lambda images: list(classify_all(net, images, outputs=outputs))
