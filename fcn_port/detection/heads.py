@@ -81,7 +81,7 @@ def refuse_unfinished(net: AnyNet) -> None:
 
 
 def _missing(spec: NetSpec) -> tuple[str, str] | None:
-    """What a detector lacks and what to do; None for a net that is nothing like one."""
+    """The part that a detector lacks, and the way to it; None for a net that is nothing like one."""
     types = {layer.type for layer in spec.layers}
     if types & TYPES:
         return None
