@@ -38,7 +38,9 @@ EXPORT_FORMATS: Mapping[str, ExportFormat] = MappingProxyType(
                 "allows it (pip install 'fcn-port[onnx]')",
             ),
         ),
-        "torch-export": ExportFormat(".pt2", ("a .pt2 program for any height and width from 32 up",)),
+        "torch-export": ExportFormat(
+            ".pt2", ("a .pt2 program for any height and width from 32 up,", "or from what the net needs")
+        ),
         "safetensors": ExportFormat(".safetensors", ("as `convert` writes, also of a PyTorch state dict",)),
         "hdf5": ExportFormat(".caffemodel.h5", (".caffemodel.h5 alone",)),
     }
@@ -52,7 +54,8 @@ class ExportReport:
     """The files that an export wrote, and how they were checked.
 
     `error` is the largest difference from the module, of the output's largest magnitude, over all `inputs` (shapes by
-    name); NaN and no inputs where it was not checked. `any_size` says whether the file takes images of other sizes too.
+    name); NaN and no inputs where it was not checked. `any_size` says whether the file takes images of other sizes too,
+    and `least_size` from which height and width on, where that is known (32 where it is no more).
     `programs` are those of an ONNX target, each with its version and the error in it, or why it was not checked there.
     """
 
@@ -63,6 +66,7 @@ class ExportReport:
     inputs: tuple[Mapping[str, Shape], ...]
     any_size: bool
     programs: tuple[str, ...] = ()
+    least_size: int | None = None
 
     @property
     def checked(self) -> bool:

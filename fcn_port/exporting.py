@@ -31,12 +31,13 @@ from converters.export import (
     class_name,
     index_inputs,
     inputs_at,
+    least_side,
     python_source,
     random_inputs,
     run_caffe,
     run_module,
     run_torch_export,
-    takes_any_size,
+    sizes_from,
     trials,
     write_caffe,
     write_safetensors,
@@ -175,20 +176,20 @@ class _Job:
     example: Mapping[str, Tensor]
     trials: tuple[Mapping[str, Shape], ...]
     indices: Mapping[str, int]
-    any_size: bool
+    least: int | None
 
     @classmethod
     def of(cls, net: nn.Module, name: str, size: tuple[int, int] | None) -> _Job:
         spec = definition(net, name=name)
         if not spec.outputs:
             raise ExportError("the net has no output; nothing written")
-        any_size = size is None and takes_any_size(spec)
+        least = None if size is not None else least_side(spec)
         shapes = trials(spec, size=size)
-        example = inputs_at(spec, EXAMPLE_SIZE) if any_size else shapes[0]
+        example = shapes[0] if least is None else inputs_at(spec, *sizes_from(least, EXAMPLE_SIZE))
         indices = index_inputs(spec, shapes[0])
         inputs = random_inputs(example, seed=0, indices=indices)
         outputs = tuple(run_module(net, inputs, spec.outputs))
-        return cls(net, spec, outputs, inputs, shapes, indices, any_size)
+        return cls(net, spec, outputs, inputs, shapes, indices, least)
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -203,7 +204,8 @@ def _report(job: _Job, to: str, paths: Sequence[Path], agreement: Agreement) -> 
         files=tuple(map(str, paths)),
         error=agreement.error,
         inputs=agreement.shapes,
-        any_size=job.any_size,
+        any_size=job.least is not None,
+        least_size=job.least,
     )
 
 
@@ -241,7 +243,8 @@ def _write_safetensors(job: _Job, parts: Sequence[Path], path: Path) -> Run:
 
 def _write_torch_export(job: _Job, parts: Sequence[Path], path: Path) -> Run:
     metadata = {"fcn_port.json": json_text(job.metadata)}
-    write_torch_export(_traceable(job), parts[0], example=job.example, any_size=job.any_size, metadata=metadata)
+    sizes = {"any_size": job.least is not None, "least": job.least or 0}
+    write_torch_export(_traceable(job), parts[0], example=job.example, metadata=metadata, **sizes)
     return run_torch_export(parts[0], outputs=job.outputs)
 
 

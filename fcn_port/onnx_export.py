@@ -30,6 +30,7 @@ from converters.export import (
     OnnxOptions,
     build_onnx,
     index_inputs,
+    least_side,
     map_tensors,
     read_metadata,
     require,
@@ -209,13 +210,15 @@ def write_onnx(
             if original is not None and original is not module and shapes:
                 outputs, indices = wanted.outputs or net.spec.outputs, index_inputs(net.spec, shapes[0])
                 error = lost(original, module or original, shapes, outputs=outputs, indices=indices)
+    any_size = any(free.name.endswith("height") for free in net.sizes.free)
     return ExportReport(
         format="onnx",
         net=source.card.release or source.spec.name,
         files=tuple(str(out.with_name(name)) for name in names),
         error=error,
         inputs=shapes,
-        any_size=any(free.name.endswith("height") for free in net.sizes.free),
+        any_size=any_size,
+        least_size=least_side(net.spec) if any_size else None,
         programs=tuple(each.title for each in programs),
     )
 

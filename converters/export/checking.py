@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,12 @@ SIZES = ((64, 64), (75, 122), (100, 100), (131, 97), (32, 47))
 
 EXAMPLE_SIZE = (80, 112)
 """The input size (h, w) at which nets of any size are exported; none of `SIZES`."""
+
+LEAST_SIZE = 32
+"""The least height and width of images that exports are made for."""
+
+MOST_SIZE = 512
+"""The largest least height and width of a net that is looked for."""
 
 TOLERANCE = 1e-5
 """Of the output's largest magnitude: another program sums in another order (5e-7 is usual)."""
@@ -71,13 +79,36 @@ def takes_any_size(spec: NetSpec) -> bool:
     return all(_fits(spec, inputs_at(spec, size)) for size in (*SIZES, EXAMPLE_SIZE))
 
 
+def least_side(spec: NetSpec) -> int | None:
+    """The least height and width, from 32 up, from which on one set of weights serves images of every size.
+
+    None where a layer counts its places, or where only some sizes fit; nets that need more than 512 are not looked at.
+    """
+    least = LEAST_SIZE if _fits_square(spec, LEAST_SIZE) else None
+    if least is None and _fits_square(spec, MOST_SIZE):
+        least = LEAST_SIZE + 1 + bisect_left(range(LEAST_SIZE + 1, MOST_SIZE), True, key=partial(_fits_square, spec))
+    if least is None or not all(_fits(spec, inputs_at(spec, each)) for each in sizes_from(least, *SIZES, EXAMPLE_SIZE)):
+        return None
+    return least
+
+
+def sizes_from(least: int, *sizes: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """Sizes that are made for nets of images from 32 up, for those of images from `least` up."""
+    return tuple((h + least - LEAST_SIZE, w + least - LEAST_SIZE) for h, w in sizes)
+
+
 def trials(spec: NetSpec, *, size: tuple[int, int] | None = None) -> tuple[Mapping[str, Shape], ...]:
     """The input shapes at which exports of the net are compared: one `size`, else five, or the only one it takes."""
     if size is not None:
         return (inputs_at(spec, size),)
-    if takes_any_size(spec):
-        return tuple(inputs_at(spec, each) for each in SIZES)
+    least = least_side(spec)
+    if least is not None:
+        return tuple(inputs_at(spec, each) for each in sizes_from(least, *SIZES))
     return (dict(spec.inputs),)
+
+
+def _fits_square(spec: NetSpec, side: int) -> bool:
+    return _fits(spec, inputs_at(spec, (side, side)))
 
 
 def _fits(spec: NetSpec, shapes: Mapping[str, Shape]) -> bool:

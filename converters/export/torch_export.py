@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .checking import Run, run_module
+from .checking import LEAST_SIZE, Run, run_module
 from .sink import sink_for_pytorch
 from .tracing import traced
 
@@ -23,15 +23,16 @@ def write_torch_export(
     example: Mapping[str, Tensor],
     any_size: bool,
     metadata: Mapping[str, str],
+    least: int = LEAST_SIZE,
 ) -> None:
     """Write a module as a torch.export program; `example` are inputs to trace it with.
 
-    With `any_size`, height and width of 4-D inputs are free, from 32 up, the same for all inputs. `metadata` are extra
-    files in the archive. Raises ExportError for nets that torch.export cannot trace.
+    With `any_size`, height and width of 4-D inputs are free, from `least` up, the same for all inputs. `metadata` are
+    extra files in the archive. Raises ExportError for nets that torch.export cannot trace.
     """
     import torch
 
-    program = traced(net, example, any_size=any_size)
+    program = traced(net, example, any_size=any_size, least=least)
     with Path(path).open("wb") as file, sink_for_pytorch(file) as sink, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.export.save(program, sink, extra_files=dict(metadata))

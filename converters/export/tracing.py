@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from .checking import ExportError
+from .checking import LEAST_SIZE, ExportError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -17,42 +17,43 @@ if TYPE_CHECKING:
 
     from ..net.layer import LayerSpec
 
-LEAST_SIZE = 32
-"""The least height and width of an exported program."""
 
-
-def free_sizes(example: Mapping[str, Tensor]) -> tuple[Any, ...]:
+def free_sizes(example: Mapping[str, Tensor], *, least: int = LEAST_SIZE) -> tuple[Any, ...]:
     """The free sizes of each input: height and width of every image, which are the same for all of them."""
     from torch.export import Dim
 
-    height, width = Dim("height", min=LEAST_SIZE), Dim("width", min=LEAST_SIZE)
+    height, width = Dim("height", min=least), Dim("width", min=least)
     return tuple({2: height, 3: width} if x.ndim == 4 else None for x in example.values())
 
 
-def traced(net: nn.Module, example: Mapping[str, Tensor], *, any_size: bool) -> ExportedProgram:
-    """The program of a module for these inputs, or with `any_size` for images of all sizes; raises ExportError.
+def traced(
+    net: nn.Module, example: Mapping[str, Tensor], *, any_size: bool, least: int = LEAST_SIZE
+) -> ExportedProgram:
+    """The program of a module for these inputs, or with `any_size` for images of all sizes from `least` up.
 
-    The error names the layer of a CaffeNet with which tracing ends.
+    Raises ExportError, which names the layer of a CaffeNet with which tracing ends.
     """
     try:
-        return _traced(net, example, any_size=any_size)
+        return _traced(net, example, any_size=any_size, least=least)
     except ExportError as error:
-        layer = _first_untraceable(net, example, any_size=any_size)
+        layer = _first_untraceable(net, example, any_size=any_size, least=least)
         if layer is None:
             raise
         hint = "\n  for a single size, fixed with --size, it may" if any_size else ""
         raise ExportError(f"{layer.place}: {error}{hint}") from error.__cause__
 
 
-def _traced(net: nn.Module, example: Mapping[str, Tensor], *, any_size: bool) -> ExportedProgram:
+def _traced(net: nn.Module, example: Mapping[str, Tensor], *, any_size: bool, least: int) -> ExportedProgram:
     import torch
 
-    sizes = _like_arguments(net, free_sizes(example)) if any_size else None
+    sizes = _like_arguments(net, free_sizes(example, least=least)) if any_size else None
     with tracing("torch.export"):
         return torch.export.export(net, tuple(example.values()), dynamic_shapes=sizes)
 
 
-def _first_untraceable(net: nn.Module, example: Mapping[str, Tensor], *, any_size: bool) -> LayerSpec | None:
+def _first_untraceable(
+    net: nn.Module, example: Mapping[str, Tensor], *, any_size: bool, least: int
+) -> LayerSpec | None:
     """The layer up to which, itself left out, a CaffeNet can be traced; None for another module."""
     from ..execution import CaffeNet
 
@@ -65,7 +66,7 @@ def _first_untraceable(net: nn.Module, example: Mapping[str, Tensor], *, any_siz
         part = CaffeNet(net.spec.replace_layers(layers[:middle]))
         part.load_state_dict({key: state[key] for key in part.state_dict()}, assign=True)
         try:
-            _traced(part, example, any_size=any_size)
+            _traced(part, example, any_size=any_size, least=least)
             fewest = middle
         except ExportError:
             most = middle

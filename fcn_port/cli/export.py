@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from converters.export import HIGHEST_OPSET, LOWEST_OPSET, TARGETS, require
+from converters.export import HIGHEST_OPSET, LEAST_SIZE, LOWEST_OPSET, TARGETS, require
 
 from ..export_files import EXPORT_FORMATS
 from .bringing import here
@@ -90,6 +90,8 @@ def command(weights: str, to: str, out: str | None, prototxt: str | None, as_jso
         note(f"{program}")
     if not report.any_size:
         note("takes only this input size")
+    elif report.least_size is not None and report.least_size > LEAST_SIZE:
+        note(f"takes images from {report.least_size}x{report.least_size} up")
 
 
 def _refuse_options_of_others(to: str, chosen: dict[str, Any]) -> None:

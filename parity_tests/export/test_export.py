@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from converters.errors import NetError
 from converters.execution.caffe_net import CaffeNet
 from converters.export import checking as check
 from converters.export.checking import ExportError
@@ -122,6 +123,33 @@ def test_a_map_of_one_place_is_no_special_size(to: str, tmp_path: Path) -> None:
         inputs = {"data": torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(5))}
         found = outputs(program, inputs) if program else onnx_outputs(tmp_path / "net", inputs)
         assert compare(found["score"], outputs(net, inputs)["score"]) <= tolerance("onnx")
+
+
+WIDE = """
+layer { name: "i" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 64 dim: 64 } } }
+layer { name: "c" type: "Convolution" bottom: "data" top: "c"
+        convolution_param { num_output: 2 kernel_size: 11 stride: 4 } }
+layer { name: "score" type: "Convolution" bottom: "c" top: "score" convolution_param { num_output: 2 kernel_size: 10 } }
+"""
+"""Ten places at a stride of four, the first of which needs eleven pixels: 47, and none fewer."""
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch-export", "python"])
+def test_the_least_size_is_said_and_true(to: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = with_random_weights(CaffeNet(parse_prototxt(WIDE)))
+    report = export_net(net, to=to, out=tmp_path / "net")
+    assert report.any_size and report.least_size == 47 and len({*map(str, report.inputs)}) >= 4
+    program = torch.export.load((tmp_path / "net").open("rb")).module() if to == "torch-export" else None
+    inputs = {"data": torch.randn(1, 3, 47, 51, generator=torch.Generator().manual_seed(5))}
+    if to != "python":
+        found = outputs(program, inputs) if program else onnx_outputs(tmp_path / "net", inputs)
+        assert compare(found["score"], outputs(net, inputs)["score"]) <= tolerance("onnx")
+    with pytest.raises(NetError, match="nothing is left"):
+        net(torch.zeros(1, 3, 46, 51))
+    (tmp_path / "net.prototxt").write_text(WIDE)
+    if to == "python":
+        assert run(["export", str(tmp_path / "net.prototxt"), "--to", to, "--out", str(tmp_path / "a.py")]) == 0
+        assert "takes images from 47x47 up" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("to", ["onnx", "torch-export"])
