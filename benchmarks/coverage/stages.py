@@ -202,10 +202,14 @@ def _without_missing_regions(work: _Work, found: dict[str, np.ndarray]) -> dict[
 
 
 def _opencv_blob(net: Any, work: _Work, blob: str) -> np.ndarray:
-    """A blob as the net leaves it: OpenCV is asked for layers, and one that works in place has a name of its own."""
+    """A blob as the net leaves it: OpenCV is asked for layers, and one that works in place has a name of its own.
+
+    A convolution that ends the net is called as its top.
+    """
     assert work.spec is not None
     maker = next(layer for layer in reversed(work.spec.layers) if blob in layer.tops)
-    return np.array(net.forwardAndRetrieve([maker.name])[0][maker.tops.index(blob)])
+    name = maker.name if net.getLayerId(maker.name) >= 0 else blob
+    return np.array(net.forwardAndRetrieve([name])[0][maker.tops.index(blob)])
 
 
 def _compare_caffe(work: _Work) -> None:
