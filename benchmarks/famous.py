@@ -329,7 +329,7 @@ def pspnet50(side: int = 233) -> NetSpec:
     return _resnet("PSPNet-50 body", (3, 4, 6, 3), side, dilated=True)
 
 
-NETS: Mapping[str, Callable[[], NetSpec]] = {
+NETS: Mapping[str, Callable[..., NetSpec]] = {
     "GoogLeNet": googlenet,
     "ResNet-50": resnet50,
     "MobileNet v1": mobilenet,
@@ -349,9 +349,12 @@ NETS: Mapping[str, Callable[[], NetSpec]] = {
 
 
 @cache
-def seeded(name: str) -> CaffeNet:
-    """The net called `name` with the same weights on every machine: activations keep their size from layer to layer."""
-    net = CaffeNet(NETS[name]()).requires_grad_(False)
+def seeded(name: str, *size: int) -> CaffeNet:
+    """The net called `name` with the same weights on every machine: activations keep their size from layer to layer.
+
+    `size`: the side of its images, or their height and width, where they are not to be the published ones.
+    """
+    net = CaffeNet(NETS[name](*size)).requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     for key, blob in net.state_dict().items():
         layer = net.spec.layer(key.rpartition(".")[0])

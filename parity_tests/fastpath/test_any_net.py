@@ -23,7 +23,7 @@ from converters.net.layer import all_layers
 from fcn_port.fastpath.lossless import Lossless
 from fcn_port.fastpath.native import build, why_not
 from fcn_port.fastpath.native.memory import address
-from fcn_port.fastpath.program import FastNet, build_steps, program, self_check
+from fcn_port.fastpath.program import FastNet, build_steps, program, rounding, self_check
 from fcn_port.fastpath.program.program import ArenaPlan
 from fcn_port.nets.net import as_net
 from parity_tests.crazy_nets import crazy_net
@@ -76,8 +76,10 @@ def in_double(net: CaffeNet, inputs: Outputs) -> Outputs:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_random_nets_at_odd_sizes(seed: int) -> None:
+def test_random_nets_at_odd_sizes(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As near to double precision as the net itself, at most twice as far, whatever the memory held before."""
+    if seed % 2:  # large tiles in nets of few layers, too
+        monkeypatch.setattr(rounding, "SHORT", 0)
     net = random_net(seed)
     quick = FastNet(net)
     for batch, size in enumerate(SIZES, 1):

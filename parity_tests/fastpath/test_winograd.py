@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,16 @@ def test_the_matrices_filter(side: int, tile: int) -> None:
     g, d = (torch.randn(n, generator=generator, dtype=torch.float64) for n in (side, tile + side - 1))
     expected = torch.stack([(d[i : i + side] * g).sum() for i in range(tile)])
     torch.testing.assert_close(output @ ((kernel @ g) * (data @ d)), expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("count", points.POINTS)
+def test_points_come_in_pairs(count: int) -> None:
+    """The C code computes what is even and what is odd of a and -a once for both; float32 holds every entry of B^T."""
+    first, *others = points.POINTS[count]
+    assert first == 0 and all(a == -b for a, b in zip(others[::2], others[1::2], strict=True))
+    for tile, side in ((count - side + 1, side) for side in TILES if side < count):
+        output, _, data = matrices(tile, side)
+        assert all(np.array_equal(matrix.astype(np.float32), matrix) for matrix in (output, data))
 
 
 @pytest.mark.parametrize("side", TILES)

@@ -14,8 +14,11 @@ DEPTHWISE_BYTES = 24 << 10
 """The bytes of a processor's first cache that the inputs of a row of outputs fill."""
 PIECES = 4
 """Pieces of work for each thread, so that one which is put off holds nobody up."""
+BLOCKS = ((4 << 20, 24), (16 << 20, 36))
+"""Winograd's tiles that a thread evaluates at a time, and interpolates, for kernels of at most so many bytes: few
+stay in its own cache with their products, but each block reads all kernels."""
 BLOCK = 72
-"""Winograd's tiles that a thread evaluates at a time, and interpolates: what its own cache holds, in most layers."""
+"""For kernels of more bytes."""
 SHARED_BYTES, SHARED_BLOCK = 16 << 20, 108
 """Layers with kernels of more bytes than that: all threads work on the same tiles, and read the kernels together."""
 APART, SPARE = 16, 64
@@ -67,12 +70,14 @@ def divide_winograd(form: str, *, channels: int, features: int, tiles: int, thre
     """For so many tiles of outputs."""
     panel, rows = library().panel(), library().most_rows()
     points, panels = POINTS_OF[form] ** 2, -(-features // panel)
-    shared = threads > 1 and 4 * points * channels * panels * panel > SHARED_BYTES
+    count = 4 * points * channels * panels * panel
+    shared = threads > 1 and count > SHARED_BYTES
     if shared:
         block = up(-(-tiles // max(1, round(tiles / SHARED_BLOCK))), rows)
         group = up(-(-block // -(-threads // panels)), rows)
     else:
-        block = group = min(BLOCK, max(1, -(-tiles // threads)))
+        most = next((block for least, block in BLOCKS if count <= least), BLOCK)
+        block = group = -(-tiles // max(threads, -(-tiles // most)))
     of_tiles = points * (block * spread(channels) + APART)
     of_products = up(points * (group * panel + APART) + SPARE, 16)
     if shared:

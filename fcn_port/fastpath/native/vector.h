@@ -26,10 +26,8 @@
 #define VECTORS 2
 #endif
 #define PANEL (VECTORS * LANES)
-/* Products summed before the sum is added to the others: keeps rounding small. Fewer in Winograd's filtering, whose
- * interpolation makes it larger again; there it takes no time that can be measured, elsewhere 3 percent. */
+/* Products summed before the sum is added to the others: keeps rounding small. */
 #define AT_ONCE 128
-#define AT_ONCE_FOR_WINOGRAD 32
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")

@@ -16,6 +16,11 @@
 #include "tables.h"
 
 #define FEW_TILES 4 /* of a shared block, evaluated as one piece of work */
+/* Products summed before the sum is added to the others, where it is AT_ONCE elsewhere: the interpolation makes rounding
+ * larger again. Still fewer up to so many channels: early layers, whose errors those of few others hide. */
+#define SUMMED 32
+#define SUMMED_OF_FEW 16
+#define FEW_CHANNELS 128
 #define MOST 8 /* points along one axis */
 /* Between two points lie so many floats more: distances of 4096 bytes would bring all to the same place in the cache. */
 #define APART 16
@@ -44,6 +49,43 @@ INLINE vec dot(const float *a, int n, const vec *x)
     return sum;
 }
 
+/* B^T x. Points come in pairs, a and -a, between 0 and infinity (points.py): of their two rows, entries for even powers are
+ * the same, and those for odd ones opposite. */
+INLINE void at_points(const float *data, int n, const vec *x, vec *to)
+{
+    to[0] = dot(data, n, x);
+    to[n - 1] = dot(data + (n - 1) * n, n, x);
+    UNROLL for (int p = 1; p < n - 1; p += 2) {
+        const float *a = data + p * n, *b = a + n;
+        vec even = {0}, odd = {0};
+        UNROLL for (int i = 0; i < n; i++) {
+            if (a[i] != 0 && a[i] == b[i])
+                even += a[i] * x[i];
+            else if (a[i] != 0)
+                odd += a[i] * x[i];
+        }
+        to[p] = even + odd;
+        to[p + 1] = even - odd;
+    }
+}
+
+/* A^T p: powers of the points, which for a and -a are the same or opposite. */
+INLINE void from_points(const float *output, int n, int m, const vec *p, vec *to)
+{
+    vec both[MOST / 2], apart[MOST / 2];
+    UNROLL for (int i = 1; i < n - 1; i += 2) {
+        both[i / 2] = p[i] + p[i + 1];
+        apart[i / 2] = p[i] - p[i + 1];
+    }
+    UNROLL for (int row = 0; row < m; row++) {
+        const float *a = output + row * n;
+        vec sum = row == 0 ? p[0] : row == m - 1 ? p[n - 1] : (vec){0}; /* which count there only */
+        UNROLL for (int i = 1; i < n - 1; i += 2)
+            sum += a[i] * (row % 2 ? apart[i / 2] : both[i / 2]);
+        to[row] = sum;
+    }
+}
+
 /* B^T d B for one tile's window d, to `to` + point * stride. */
 INLINE void evaluate(const float *data, int n, int m, const struct step *s, float *arena, int64_t tile, float *to,
                      int64_t stride)
@@ -59,14 +101,22 @@ INLINE void evaluate(const float *data, int n, int m, const struct step *s, floa
     for (int64_t c = 0; c < s->in_channels; c += LANES) {
         vec d[MOST], half[MOST][MOST];
         LOOP for (int v = 0; v < n; v++) {
-            UNROLL for (int u = 0; u < n; u++)
+            UNROLL for (int u = 0; u < n; u++) {
                 d[u] = load(from[u][v] + c);
+                if (v >= n - m)
+                    __builtin_prefetch(from[u][v] + c + m * s->x.col, 0, 3);
+            }
+            vec some[MOST];
+            at_points(data, n, d, some);
             UNROLL for (int i = 0; i < n; i++)
-                half[i][v] = dot(data + i * n, n, d);
+                half[i][v] = some[i];
         }
-        LOOP for (int i = 0; i < n; i++)
+        LOOP for (int i = 0; i < n; i++) {
+            vec some[MOST];
+            at_points(data, n, half[i], some);
             UNROLL for (int j = 0; j < n; j++)
-                *(vec *)(to + (i * n + j) * stride + c) = dot(data + j * n, n, half[i]);
+                *(vec *)(to + (i * n + j) * stride + c) = some[j];
+        }
     }
 }
 
@@ -83,13 +133,14 @@ INLINE void interpolate(const float *output, int n, int m, const struct step *s,
         LOOP for (int v = 0; v < n; v++) {
             UNROLL for (int u = 0; u < n; u++)
                 p[u] = load(products + (u * n + v) * stride);
+            from_points(output, n, m, p, out);
             UNROLL for (int i = 0; i < m; i++)
-                half[i][v] = dot(output + i * n, n, p);
+                half[i][v] = out[i];
         }
         LOOP for (int i = 0; i < rows; i++) {
-            UNROLL for (int j = 0; j < m; j++)
-                out[j] = dot(output + j * n, n, half[i]);
+            from_points(output, n, m, half[i], out);
             LOOP for (int j = 0; j < cols; j++) {
+                __builtin_prefetch(y + i * s->y.row + (j + m) * s->y.col, 1, 3);
                 const float *added = z ? z + i * s->z.row + j * s->z.col : 0;
                 store(y + i * s->y.row + j * s->y.col, finished(s, out[j], c, added), s->channels - c);
             }
@@ -117,14 +168,14 @@ INLINE void finish(const float *output, int n, int m, const struct step *s, floa
                    int64_t hi, int64_t panel, struct memory memory)
 {
     int64_t of_panel = s->in_channels * PANEL, of_point = (s->channels + PANEL - 1) / PANEL * of_panel;
-    int64_t count = hi - lo;
+    int64_t count = hi - lo, at_once = s->in_channels > FEW_CHANNELS ? SUMMED : SUMMED_OF_FEW;
     for (int p = 0; p < n * n; p++)
         for (int64_t i = 0, from = 0, until; from < count; i++, from = until) {
             until = from + tile_of(count - from);
             const float *a = memory.tiles + p * memory.apart + (lo + from) * wide(s);
             const float *kernels = s->kernels + p * of_point + panel * of_panel;
             struct rows rows = {a, wide(s), 1, 0, s->in_channels,
-                                kernels + of_point, FETCHED, AT_ONCE_FOR_WINOGRAD};
+                                kernels + of_point, FETCHED, at_once};
             rows.ahead += i * s->in_channels * FETCHED;
             multiply(&rows, kernels, (int)(until - from),
                      s->channels - panel * PANEL, memory.products + p * memory.kept + from * PANEL, 0);

@@ -39,12 +39,13 @@ Decision = KernelChoice | NoKernel
 
 def choose(
     operation: FlowStep, bottoms: Sequence[BlobPlace], tops: Sequence[BlobPlace], *, winograd: bool = True,
-    prefer: str | None = None,
+    prefer: str | None = None, exact: bool = False,
 ) -> Decision:  # fmt: skip
     """The kernel for an operation.
 
-    `winograd`: convolutions may go by ways of fewer multiplications, his and Strassen's; `prefer` names the one to take
-    where it can be taken, in place of the quickest.
+    `winograd`: convolutions may go by ways of fewer multiplications, his and Strassen's; `exact`: by those only that
+    round as little as the sums themselves; `prefer` names the one to take where it can be taken, in place of the
+    quickest.
     """
     if len(operation.tops) != 1:
         return NoKernel(f"{len(operation.tops)} tops")
@@ -56,7 +57,7 @@ def choose(
         return KernelChoice("pointwise")
     params = operation.main.params
     if type(params) is convolution.Convolution:
-        return _convolution(params, bottoms[0], tops[0], winograd=winograd, prefer=prefer)
+        return _convolution(params, bottoms[0], tops[0], winograd=winograd, prefer=prefer, exact=exact)
     if type(params) is convolution.Deconvolution:
         return _deconvolution(params, bottoms[0])
     if type(params) is inner_product.InnerProduct:
@@ -74,7 +75,13 @@ def choose(
 
 
 def _convolution(
-    params: convolution.Convolution, bottom: BlobPlace, top: BlobPlace, *, winograd: bool, prefer: str | None
+    params: convolution.Convolution,
+    bottom: BlobPlace,
+    top: BlobPlace,
+    *,
+    winograd: bool,
+    prefer: str | None,
+    exact: bool,
 ) -> Decision:
     if len(bottom.shape) != 4 or params.axis % 4 != 1:
         return NoKernel("no convolution over height and width")
@@ -86,7 +93,7 @@ def _convolution(
     if not winograd:
         return found
     cycles = _cycles(found, channels // params.group, params.num_output // params.group, top)
-    quickest = min(cycles, key=lambda name: cycles[name])
+    quickest = min((name for name in cycles if not exact or name in EXACT), key=lambda name: cycles[name])
     return replace(found, name=prefer if prefer in cycles else quickest)
 
 
@@ -148,14 +155,17 @@ def _lrn(params: lrn.LRN) -> Decision:
     return KernelChoice("normalize", (1, params.local_size))
 
 
+EXACT = ("product", "strassen_1", "winograd_3_small")
+"""The ways that round as little as sums one after the other."""
 MOST_CHANNELS = 4096
 """As many zeros lie around a blob in winograd.c and strassen.c."""
 
 # What kernels take, in cycles of one thread (Zen 4); only comparisons matter.
 
 LANES, PANEL = 16, 32
-LEAST_CHANNELS = {"winograd_7": 64}
-"""Eight points round more than six: 4e-6 of a layer's largest value, where so few channels' direct sum has 3e-7."""
+LEAST_CHANNELS = {"winograd_3": 6, "winograd_3_small": 6, "winograd_5": 6, "winograd_7": 64}
+"""Moving tiles costs more than so few channels' products. Eight points round more than six: 4e-6 of a layer's largest
+value, where fewer channels' direct sum has 3e-7."""
 CACHE_BYTES, FROM_CACHE, FROM_MEMORY = 8 << 20, 8, 4
 """Weights of more bytes come from memory; bytes for each cycle."""
 

@@ -22,6 +22,7 @@ from .arena import APART, arrange
 from .build_steps import NativeTask, tasks_of
 from .kernels import KernelChoice, NoKernel, choose
 from .places import BlobPlaces, is_concatenation, place_values, view_of
+from .rounding import shown
 from .weights import Packed, PackedWeights
 
 FEW, MANY_BYTES = 9, 32 << 20
@@ -55,6 +56,7 @@ class ArenaPlan:
     ) -> None:  # fmt: skip
         """`winograd` and `prefer` as `choose` has them."""
         self.flow, self._weights, self._threads, self._ways = flow, weights, threads, (winograd, prefer)
+        self._shown = shown(flow)
         self.shapes = shapes_of(flow, inputs)
         self.places: BlobPlaces = place_values(flow, self.shapes)
         self.planned = tuple(self._plan(operation) for operation in flow.operations)
@@ -166,7 +168,8 @@ class ArenaPlan:
             return self._concatenation(operation)
         bottoms, tops = ([values[name] for name in names] for names in (operation.bottoms, operation.tops))
         winograd, prefer = self._ways
-        kernel = choose(operation, bottoms, tops, winograd=winograd, prefer=prefer)
+        exact = not self._shown.isdisjoint(operation.tops)
+        kernel = choose(operation, bottoms, tops, winograd=winograd, prefer=prefer, exact=exact)
         if isinstance(kernel, NoKernel):
             return Planned(operation, f"by PyTorch: {kernel.why}", None, is_slow=True)
         tasks = tasks_of(operation, kernel, values, self._weights, self._threads)

@@ -1,0 +1,48 @@
+"""The convolutions whose rounding an output shows: those that few others lie before and behind.
+
+Filtering by large tiles rounds some three times as much as the sums themselves do. Behind several layers that is no
+more to be seen, since the sums' own errors add up, and those of filterings hardly do (docs/log.md); an output that is
+made by two or three layers shows it, such as HED's first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from converters.layers import convolution, inner_product
+
+from ..flow import Flow, FlowStep
+
+SHORT = 3
+"""Layers with weights, from an input to an output, up to which each is to round as little as the net does."""
+WITH_WEIGHTS = (convolution.Convolution, convolution.Deconvolution, inner_product.InnerProduct)
+
+
+def shown(flow: Flow) -> frozenset[str]:
+    """The tops of layers with weights that lie on a way of at most SHORT such layers from an input to an output.
+
+    The longest way to a layer counts, as all that it reads has errors, and the shortest one from it.
+    """
+    before: dict[str, int] = dict.fromkeys(flow.inputs, 0)
+    for operation in flow.operations:
+        most = max((before[name] for name in operation.bottoms), default=0)
+        before.update(dict.fromkeys(operation.tops, most + _weight(operation)))
+    behind: dict[str, int] = dict.fromkeys(flow.outputs.values(), 0)
+    for operation in reversed(flow.operations):
+        for name in operation.bottoms:
+            behind[name] = min([_weight(operation) + _least(behind, operation), _of(behind, name)])
+    tops = [top for operation in flow.operations if _weight(operation) for top in operation.tops]
+    return frozenset(top for top in tops if before[top] + _of(behind, top) <= SHORT)
+
+
+def _weight(operation: FlowStep) -> int:
+    return int(type(operation.main.params) in WITH_WEIGHTS)
+
+
+def _least(behind: Mapping[str, int], operation: FlowStep) -> int:
+    return min((_of(behind, top) for top in operation.tops), default=SHORT + 1)
+
+
+def _of(behind: Mapping[str, int], name: str) -> int:
+    """The layers from a value to an output; more than enough where there is no way."""
+    return behind.get(name, SHORT + 1)

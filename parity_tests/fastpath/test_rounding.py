@@ -1,0 +1,86 @@
+"""`fast` is at most twice as far from double precision as the net itself: chains of filterings, and famous nets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks import famous
+from converters import CaffeNet
+from fcn_port.fastpath.flow import merge, read
+from fcn_port.fastpath.native import why_not
+from fcn_port.fastpath.program import FastNet, rounding
+from parity_tests.fastpath.test_any_net import in_double, named
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason="no C compiler")
+
+MOST = 2.0
+"""Times the net's own error, by root mean square: the largest of few errors is chance."""
+SIDES = {"HED": 40, "GoogLeNet": 64, "SqueezeNet 1.1": 67, "MobileNet v1": 64}
+
+
+def ratios(net: CaffeNet, x: Tensor) -> Mapping[str, float]:
+    """The error of `fast` of each output, in errors of the net itself."""
+    inputs = dict.fromkeys(net.inputs, x)
+    mine, its, exact = named(net, FastNet(net)(x)), named(net, net(x)), in_double(net, inputs)
+
+    def error(found: Mapping[str, Tensor], name: str) -> float:
+        return float((found[name] - exact[name]).square().mean().sqrt())
+
+    return {name: error(mine, name) / error(its, name) for name in exact}
+
+
+def chain(name: str, stages: tuple[tuple[int, int], ...], side: int, *, outputs: tuple[str, ...] = ()) -> CaffeNet:
+    """VGG's first stages; `outputs` are the last layer unless given."""
+    net, x = famous.Definition(name, 3, side, side), "data"
+    for stage, (width, count) in enumerate(stages, 1):
+        x = net.pool(f"pool{stage}", x, 2, 2) if stage > 1 else x
+        for number in range(1, count + 1):
+            x = net.conv(f"conv{stage}_{number}", x, width, 3, pad=1)
+    made = CaffeNet(net.spec(), outputs=outputs or (x,)).requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for blob in made.state_dict().values():
+        spread = (2 / blob[0].numel()) ** 0.5 if blob.ndim > 1 else 0.1
+        blob.copy_(spread * torch.randn(blob.shape, generator=generator))
+    return made
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_famous_nets(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(famous, "VGG16", famous.VGG16[:3])  # HED without its widest layers, which take long to fill
+    net = famous.seeded.__wrapped__(name, SIDES[name])
+    found = ratios(net, famous.example(net))
+    assert max(found.values()) <= MOST, found
+
+
+def test_a_chain_of_filterings() -> None:
+    """VGG's first four stages; with sums of 128 products, and at the points 0, 1, -1, 1/2 and -2, it was 2.7."""
+    net = chain("VGG", ((64, 2), (128, 2), (256, 3), (512, 3)), 96)
+    said = FastNet(net).explain((96, 96))
+    assert said.count("by Winograd's filtering") == 9 and "small tiles" not in said
+    assert max(ratios(net, famous.example(net)).values()) <= 1.7
+
+
+def test_outputs_of_early_layers() -> None:
+    """An output that two convolutions make shows large tiles' rounding, 2.7 times the net's own; no other does."""
+    net = chain("early", ((64, 2), (128, 2)), 64, outputs=("conv1_2", "conv2_2"))
+    said = FastNet(net).explain((64, 64))
+    assert "conv1_2 with conv1_2_relu: 3x3 by Winograd's filtering, small tiles\n" in said
+    assert "conv2_2 with conv2_2_relu: 3x3 by Winograd's filtering" in said and said.count("small tiles") == 1
+    assert max(ratios(net, famous.example(net)).values()) <= MOST
+
+
+def test_without_that_the_early_output_is_too_far_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounding, "SHORT", 0)
+    net = chain("early", ((64, 2), (128, 2)), 64, outputs=("conv1_2", "conv2_2"))
+    assert ratios(net, famous.example(net))["conv1_2"] > MOST
+
+
+def test_which_layers_an_output_shows() -> None:
+    """By the layers with weights on a way through it; ReLU, pooling, sums and the image that a Crop reads are none."""
+    spec = famous.hed(40)
+    names = "conv1_1 (2)", "conv1_2 (2)", "score-dsn1"
+    assert rounding.shown(merge(read(spec, ["sigmoid-dsn1", "sigmoid-fuse"]))) == set(names)
