@@ -23,6 +23,7 @@ from converters.escaping import json_text
 from converters.execution import CaffeNet, load_state_dict
 from converters.export import (
     EXAMPLE_SIZE,
+    LEAST_SIZE,
     Agreement,
     ExportError,
     OnnxOptions,
@@ -243,8 +244,14 @@ def _write_safetensors(job: _Job, parts: Sequence[Path], path: Path) -> Run:
 
 def _write_torch_export(job: _Job, parts: Sequence[Path], path: Path) -> Run:
     metadata = {"fcn_port.json": json_text(job.metadata)}
-    sizes = {"any_size": job.least is not None, "least": job.least or 0}
-    write_torch_export(_traceable(job), parts[0], example=job.example, metadata=metadata, **sizes)
+    write_torch_export(
+        _traceable(job),
+        parts[0],
+        example=job.example,
+        any_size=job.least is not None,
+        least=job.least or LEAST_SIZE,
+        metadata=metadata,
+    )
     return run_torch_export(parts[0], outputs=job.outputs)
 
 

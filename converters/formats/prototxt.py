@@ -215,7 +215,8 @@ def _similar(leaf: str, descriptor: Any) -> str | None:
     last, others = leaf.rpartition("_")[2], [name.rpartition("_")[2] for name in similar]
     if not similar or ("_" in leaf and "_" in similar[0] and not get_close_matches(last, others, cutoff=0.5)):
         return None
-    return similar[0] + ending
+    found: str = similar[0] + ending
+    return found
 
 
 def _show_lines(lines: list[int]) -> str:
