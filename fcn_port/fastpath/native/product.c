@@ -145,49 +145,60 @@ INLINE int in_rows(const struct step *s, const struct blob *b)
     return (s->h == 1 || b->row == s->w * b->col) && (s->images == 1 || b->image == s->h * b->row);
 }
 
-/* True for a whole panel whose rows lie at the same distance from each other, and which has a simple ending. */
-INLINE int is_plain(const struct step *s, int64_t position, int count, int64_t panel)
+/* How the outputs of a step lie, which is the same for all tiles. */
+struct layout {
+    int even; /* all at the same distance from each other */
+    int simple; /* nothing is done to sums but what an ending says */
+    int64_t y_apart, z_apart;
+};
+
+INLINE struct layout layout_of(const struct step *s)
 {
-    if ((panel + 1) * PANEL > s->channels || s->activation > RELU || !s->bias)
-        return 0;
-    if (position % s->w + count <= s->w)
-        return 1;
-    return in_rows(s, &s->y) && (!s->z.col || in_rows(s, &s->z));
+    const int single = s->w == 1 && s->h == 1;
+    struct layout layout = {.simple = s->activation <= RELU && s->bias != 0};
+    layout.even = single || (in_rows(s, &s->y) && (!s->z.col || in_rows(s, &s->z)));
+    layout.y_apart = single ? s->y.image : s->y.col;
+    layout.z_apart = single ? s->z.image : s->z.col;
+    return layout;
 }
 
 /* The ending of a tile and a panel, whose lines are fetched while its sums are computed. */
-INLINE struct ending ending_of(const struct step *s, float *arena, int64_t position, int count, int64_t channel)
+INLINE struct ending ending_of(const struct step *s, const struct layout *layout, float *arena, int64_t position,
+                               int count, int64_t channel)
 {
-    struct spot at = spot_of(s, position);
     struct ending ending = {.bias = s->bias + channel, .floor = s->activation == RELU ? 0 : -INFINITY};
-    ending.y = place(arena, &s->y, at.image, at.y, at.x) + channel;
-    ending.y_apart = s->w == 1 && s->h == 1 ? s->y.image : s->y.col;
+    ending.channels = s->channels - channel, ending.y_apart = layout->y_apart, ending.z_apart = layout->z_apart;
+    if (layout->even) {
+        ending.y = arena + s->y.at + position * layout->y_apart + channel;
+        ending.z = s->z.col ? arena + s->z.at + position * layout->z_apart + channel : 0;
+    } else {
+        struct spot at = spot_of(s, position);
+        ending.y = place(arena, &s->y, at.image, at.y, at.x) + channel;
+        ending.z = s->z.col ? place(arena, &s->z, at.image, at.y, at.x) + channel : 0;
+    }
     LOOP for (int r = 0; r < count; r++) {
         __builtin_prefetch(ending.y + r * ending.y_apart, 1, 3);
         __builtin_prefetch(ending.y + r * ending.y_apart + PANEL - 1, 1, 3);
     }
-    if (s->z.col) {
-        ending.z = place(arena, &s->z, at.image, at.y, at.x) + channel;
-        ending.z_apart = s->w == 1 && s->h == 1 ? s->z.image : s->z.col;
+    if (ending.z)
         LOOP for (int r = 0; r < count; r++) {
             __builtin_prefetch(ending.z + r * ending.z_apart, 0, 3);
             __builtin_prefetch(ending.z + r * ending.z_apart + PANEL - 1, 0, 3);
         }
-    }
     return ending;
 }
 
 /* One tile and one panel; `tile` of several that read the panel. */
-INLINE void compute(const struct step *s, struct worker *w, struct rows rows, int64_t position, int count, int64_t panel,
-                    int64_t tile, float *sums)
+INLINE void compute(const struct step *s, const struct layout *layout, struct worker *w, struct rows rows,
+                    int64_t position, int count, int64_t panel, int64_t tile, float *sums)
 {
     int64_t length = s->kernel_h * s->kernel_w * s->in_channels, of_panel = length * PANEL;
     const float *kernels = s->kernels + panel * of_panel;
     rows.ahead = kernels + of_panel + tile * length * FETCHED;
     rows.step = tile < PANEL / FETCHED ? FETCHED : 0;
-    if (is_plain(s, position, count, panel)) {
-        struct ending ending = ending_of(s, w->arena, position, count, panel * PANEL);
-        multiply(&rows, kernels, count, PANEL, sums, &ending);
+    if (layout->simple && (layout->even || position % s->w + count <= s->w)) {
+        struct ending ending = ending_of(s, layout, w->arena, position, count, panel * PANEL);
+        multiply(&rows, kernels, count, ending.channels, sums, &ending);
         return;
     }
     struct goal goal;
@@ -200,6 +211,7 @@ INLINE void compute(const struct step *s, struct worker *w, struct rows rows, in
 static void product_in_place(const struct step *s, struct worker *w)
 {
     int64_t length = s->kernel_h * s->kernel_w * s->in_channels, panels = (s->channels + PANEL - 1) / PANEL;
+    const struct layout layout = layout_of(s);
     float *sums = scratch_of(s, w), *gathered = sums + ROWS * PANEL;
     for (int64_t piece; (piece = take(w, s->images * s->h)) >= 0;)
         for (int64_t lo = 0, hi; lo < s->w; lo = hi) {
@@ -218,7 +230,7 @@ static void product_in_place(const struct step *s, struct worker *w)
                     gather(s, w->arena, position + r - lo, gathered + (r - lo) * spread(length));
             }
             for (int64_t p = 0; p < panels; p++)
-                compute(s, w, rows, position, (int)(hi - lo), p, PANEL, sums);
+                compute(s, &layout, w, rows, position, (int)(hi - lo), p, PANEL, sums);
         }
 }
 
@@ -231,6 +243,7 @@ void product(const struct step *s, struct worker *w)
     int64_t positions = s->images * s->h * s->w, length = s->kernel_h * s->kernel_w * s->in_channels;
     int64_t panels = (s->channels + PANEL - 1) / PANEL;
     int64_t blocks = (positions + s->block - 1) / s->block, groups = (panels + s->group - 1) / s->group;
+    const struct layout layout = layout_of(s);
     float *sums = scratch_of(s, w), *gathered = sums + ROWS * PANEL;
     int64_t last = -1;
     for (int64_t piece; (piece = take(w, blocks * groups)) >= 0;) {
@@ -251,7 +264,7 @@ void product(const struct step *s, struct worker *w)
                 hi = lo + tile_of(rows - lo);
                 struct rows some = all;
                 some.a += lo * all.apart;
-                compute(s, w, some, first + lo, (int)(hi - lo), p, t, sums);
+                compute(s, &layout, w, some, first + lo, (int)(hi - lo), p, t, sums);
             }
     }
 }

@@ -6,6 +6,9 @@
 #define VECTOR_H
 
 #include <stdint.h>
+#ifdef __SSE__
+#include <immintrin.h>
+#endif
 
 /* Floats of a register, and as many rows and vectors of sums as registers hold. */
 #if defined __AVX512F__
@@ -39,6 +42,21 @@ typedef unsigned digits __attribute__((vector_size(4 * LANES)));
 
 INLINE vec load(const float *from) { return *(const vec *)from; }
 INLINE vec choose(mask where, vec a, vec b) { return (vec)(((mask)a & where) | ((mask)b & ~where)); }
+
+/* The larger of both; a value that is not a number stays. */
+INLINE vec above(vec floor, vec value)
+{
+#if defined __AVX512F__
+    return (vec)_mm512_max_ps((__m512)floor, (__m512)value);
+#elif defined __AVX__
+    return (vec)_mm256_max_ps((__m256)floor, (__m256)value);
+#elif defined __SSE__
+    return (vec)_mm_max_ps((__m128)floor, (__m128)value);
+#else
+    return choose(value < floor, floor, value);
+#endif
+}
+
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
@@ -85,10 +103,14 @@ INLINE void store(float *to, vec value, int64_t count)
         *(vec *)to = value;
         return;
     }
+#ifdef __AVX512F__
+    _mm512_mask_storeu_ps(to, (__mmask16)((1u << count) - 1), (__m512)value);
+#else
     float lanes[LANES];
     *(vec *)lanes = value;
     LOOP for (int64_t i = 0; i < count; i++)
         to[i] = lanes[i];
+#endif
 }
 
 /* n floats, up to the next multiple of LANES. */
@@ -107,6 +129,8 @@ INLINE void clear(float *to, int64_t n)
 /* The rows of the next tile of `left` that are left: 12, 9 or 8, which are quicker for each row than 10, 11 and few. */
 INLINE int64_t tile_of(int64_t left)
 {
+    if (left <= ROWS)
+        return left;
     if (ROWS != 12 || left < 20)
         return (left + (left + ROWS - 1) / ROWS - 1) / most((left + ROWS - 1) / ROWS, 1);
     int64_t over = left % ROWS;
@@ -124,14 +148,49 @@ struct rows {
     int64_t step, at_once;
 };
 
-/* What is done to the sums of a whole panel before they are stored, row after row `y_apart` floats apart: bias, another
- * value unless z is 0, and nothing is left below `floor`. */
+/* What is done to the sums of a panel before they are stored, row after row `y_apart` floats apart: bias, another value
+ * unless z is 0, and nothing is left below `floor`. The first `channels` of the panel are stored. */
 struct ending {
     const float *bias, *z;
     float *y;
-    int64_t y_apart, z_apart;
+    int64_t y_apart, z_apart, channels;
     float floor;
 };
+
+/* `kept`: 0, or what is added to the sums. */
+INLINE void put_sums(vec sum[ROWS][VECTORS], int count, int vectors, const float *kept, struct ending ending)
+{
+    UNROLL for (int v = 0; v < vectors; v++) {
+        vec bias = load(ending.bias + v * LANES);
+        UNROLL for (int r = 0; r < count; r++)
+            sum[r][v] += bias;
+    }
+    if (kept)
+        UNROLL for (int r = 0; r < count; r++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                sum[r][v] += load(kept + r * PANEL + v * LANES);
+    if (ending.z)
+        UNROLL for (int r = 0; r < count; r++) {
+            UNROLL for (int v = 0; v < vectors; v++)
+                sum[r][v] += load(ending.z + v * LANES);
+            ending.z += ending.z_apart;
+        }
+    const vec floor = (vec){0} + ending.floor;
+    const int64_t over = ending.channels - (vectors - 1) * LANES;
+    if (over >= LANES) {
+        UNROLL for (int r = 0; r < count; r++) {
+            UNROLL for (int v = 0; v < vectors; v++)
+                *(vec *)(ending.y + v * LANES) = above(floor, sum[r][v]);
+            ending.y += ending.y_apart;
+        }
+        return;
+    }
+    UNROLL for (int r = 0; r < count; r++) {
+        UNROLL for (int v = 0; v < vectors; v++)
+            store(ending.y + v * LANES, above(floor, sum[r][v]), ending.channels - v * LANES);
+        ending.y += ending.y_apart;
+    }
+}
 
 /* `count` rows times a panel of kernels (numbers of a row, PANEL), of which `vectors` vectors count, to (count, PANEL), or,
  * where there is an ending, to its y. */
@@ -169,18 +228,7 @@ INLINE void multiply_some(struct rows rows, const float *kernels, int count, int
             if (summed < rows.at_once && !last)
                 continue;
             if (last && ending) {
-                vec bias[VECTORS], floor = (vec){0} + ending->floor;
-                UNROLL for (int v = 0; v < vectors; v++)
-                    bias[v] = load(ending->bias + v * LANES);
-                UNROLL for (int r = 0; r < count; r++)
-                    UNROLL for (int v = 0; v < vectors; v++) {
-                        vec value = sum[r][v] + bias[v];
-                        if (!fresh)
-                            value += load(to + r * PANEL + v * LANES);
-                        if (ending->z)
-                            value += load(ending->z + r * ending->z_apart + v * LANES);
-                        *(vec *)(ending->y + r * ending->y_apart + v * LANES) = choose(value < floor, floor, value);
-                    }
+                put_sums(sum, count, vectors, fresh ? 0 : to, *ending);
                 return;
             }
             UNROLL for (int r = 0; r < count; r++)
