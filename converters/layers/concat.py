@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from ..net.python_form import Site
 
 
-@register_layer("Concat")
+@register_layer("Concat", "Route")
 @dataclass(frozen=True)
 class Concat(Layer):
-    """The bottoms one after the other along `axis`; their other axes are equal."""
+    """The bottoms one after the other along `axis`; their other axes are equal.
+
+    Route is darknet's name for it along the channels (pjreddie/darknet, src/route_layer.c, forward_route_layer).
+    """
 
     axis: int
 

@@ -141,6 +141,7 @@ HOMES: Mapping[str, str] = {
     "ResizeBilinear": "resize",
     "ResizeNearestNeighbor": "resize",
     "Reverse": "sequence",
+    "Route": "concat",
     "SPP": "pooling",
     "SSDDecoder": "ssd_parts",
     "SSDSort": "ssd_parts",

@@ -256,3 +256,19 @@ def test_an_input_without_a_shape_is_the_input_layers_that_has_one() -> None:
 def test_what_cannot_be_is_refused(kind: str, settings: str, bottoms: int, message: str) -> None:
     with pytest.raises(NetError, match=message):
         make(kind, settings, bottoms=bottoms)
+
+
+# Route: darknet's src/route_layer.c, forward_route_layer
+
+
+def test_route() -> None:
+    """Item by item, all numbers of one input and then those of the next."""
+    x, y = values("x", 2, 3, 4, 5), values("y", 2, 2, 4, 5)
+    (found,) = run(make("Route", ""), x, y)
+    goal, at = np.zeros(2 * 5 * 4 * 5, np.float32), 0
+    for item in range(2):
+        for source in (x, y):
+            for number in np.asarray(source)[item].ravel():
+                goal[at] = number
+                at += 1
+    close(np.asarray(found), goal.reshape(2, 5, 4, 5))
