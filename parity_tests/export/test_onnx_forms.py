@@ -38,7 +38,7 @@ FILES = {path.stem: path for path in sorted((GOLDEN / "layers").glob("*.prototxt
 QUADRATIC = {"Yolo"}
 """Examples whose boxes are all compared with each other, so that they are tried at small sizes."""
 
-FIXED = {"Recurrent", "Warping", "ForksFixed", "ICNetSubgraph"}
+FIXED = {"ImResize", "Recurrent", "Warping", "ForksFixed", "ICNetSubgraph"}
 """Examples whose forms need known sizes: the steps of a sequence are put down one by one, resizing has matrices."""
 
 
@@ -55,6 +55,7 @@ REFUSED = {
     "Python:ClusterDetections": "groups boxes as OpenCV's groupRectangles does",
     "MultiStageMeanfield": "looks up the vertices of a permutohedral lattice",
     "DenseCRF": "looks up the vertices of a permutohedral lattice",
+    "Nms": "counts peaks from the first row to the last",
 }
 """Types that ONNX has no operators for, with the reasons that their forms give."""
 

@@ -30,8 +30,8 @@ NONE = {
         "ROIAlign",
         "ROIPooling",
     ),
-    *("ROIWarping", "Recurrent", "Resize"),
-    *("Input", "Parameter", "Silence"),  # nothing to compute
+    *("ImResize", "Nms", "ROIWarping", "Recurrent", "Resize"),
+    *("Input", "Parameter"),  # nothing to compute
 }
 """Examples none of whose types has a form."""
 FILES = {path.stem: path for path in sorted((GOLDEN / "layers").glob("*.prototxt"))}
