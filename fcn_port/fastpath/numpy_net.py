@@ -27,9 +27,10 @@ from .flow import merge
 from .flow import read as read_flow
 from .native.memory import Floats
 from .program import why_not_any
+from .program.decisions import decisions
 from .program.kept_weights import kept_weights
+from .program.kernels import NoKernel
 from .program.runner import Runner
-from .program.without_kernel import without_kernel
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -64,7 +65,8 @@ class NumpyNet(Carded):
         self.threads = threads or _threads()
         _check_blobs(self.spec, state)
         flow = merge(read_flow(self.spec, self.outputs))
-        self._runner = Runner(flow, state, kept=None if file is None else kept_weights(file, flow))
+        kept = None if file is None else kept_weights(file, flow)
+        self._runner = Runner(flow, state, kept=kept, own=self.inputs)
         self._fitting: set[tuple[tuple[str, Shape], ...]] = {tuple(self.inputs.items())}
 
     def __call__(self, *args: NDArray[Any], **named: NDArray[Any]) -> Floats | dict[str, Floats]:
@@ -80,7 +82,8 @@ class NumpyNet(Carded):
 
     def needs_torch(self) -> str | None:
         """The first layer that PyTorch computes for inputs of the net's own shapes, and why; None where none is."""
-        return without_kernel(self._runner.flow, self.inputs)
+        found = decisions(self._runner.flow, self.inputs).items()
+        return next((f"{name}: {each.why}" for name, each in found if isinstance(each, NoKernel)), None)
 
     def _feed(self, args: Sequence[NDArray[Any]], named: Arrays) -> dict[str, Floats]:
         """The inputs by name, as the net wants them; NetError where they do not fit it."""

@@ -116,7 +116,7 @@ class PackedNet:
         state = quick.net.state_dict()
         self.is_planned = all(p.dtype == torch.float32 and p.device.type == "cpu" for p in state.values())
         arrays = _arrays(state) if self.is_planned else {}
-        self.runner = Runner(quick.flow, arrays, winograd=quick.winograd, prefer=quick.prefer)
+        self.runner = Runner(quick.flow, arrays, winograd=quick.winograd, prefer=quick.prefer, own=quick.net.inputs)
 
 
 def identity(net: nn.Module) -> object:

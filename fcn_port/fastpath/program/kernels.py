@@ -39,13 +39,13 @@ Decision = KernelChoice | NoKernel
 
 def choose(
     operation: FlowStep, bottoms: Sequence[BlobPlace], tops: Sequence[BlobPlace], *, winograd: bool = True,
-    prefer: str | None = None, exact: bool = False,
+    prefer: str | None = None, exact: bool = False, usual: str | None = None,
 ) -> Decision:  # fmt: skip
     """The kernel for an operation.
 
     `winograd`: convolutions may go by ways of fewer multiplications, his and Strassen's; `exact`: by those only that
     round as little as the sums themselves; `prefer` names the one to take where it can be taken, in place of the
-    quickest.
+    quickest; `usual` one that is taken where it is nearly the quickest, since its weights are packed already.
     """
     if len(operation.tops) != 1:
         return NoKernel(f"{len(operation.tops)} tops")
@@ -57,7 +57,7 @@ def choose(
         return KernelChoice("pointwise")
     params = operation.main.params
     if type(params) is convolution.Convolution:
-        return _convolution(params, bottoms[0], tops[0], winograd=winograd, prefer=prefer, exact=exact)
+        return _convolution(params, bottoms[0], tops[0], winograd=winograd, prefer=prefer, exact=exact, usual=usual)
     if type(params) is convolution.Deconvolution:
         return _deconvolution(params, bottoms[0])
     if type(params) is inner_product.InnerProduct:
@@ -82,6 +82,7 @@ def _convolution(
     winograd: bool,
     prefer: str | None,
     exact: bool,
+    usual: str | None,
 ) -> Decision:
     if len(bottom.shape) != 4 or params.axis % 4 != 1:
         return NoKernel("no convolution over height and width")
@@ -93,7 +94,10 @@ def _convolution(
     if not winograd:
         return found
     cycles = _cycles(found, channels // params.group, params.num_output // params.group, top)
-    quickest = min((name for name in cycles if not exact or name in EXACT), key=lambda name: cycles[name])
+    may_be = {name: count for name, count in cycles.items() if not exact or name in EXACT}
+    quickest = min(may_be, key=lambda name: may_be[name])
+    if usual in may_be and may_be[usual] <= NEARLY * may_be[quickest]:
+        quickest = usual
     return replace(found, name=prefer if prefer in cycles else quickest)
 
 
@@ -157,6 +161,8 @@ def _lrn(params: lrn.LRN) -> Decision:
 
 EXACT = ("product", "strassen_1", "winograd_3_small")
 """The ways that round as little as sums one after the other."""
+NEARLY = 1.1
+"""Times the quickest kernel's cycles for which a size keeps to the usual one."""
 MOST_CHANNELS = 4096
 """As many zeros lie around a blob in winograd.c and strassen.c."""
 

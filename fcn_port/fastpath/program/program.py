@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 
@@ -52,10 +53,10 @@ class ArenaPlan:
 
     def __init__(
         self, flow: Flow, inputs: Mapping[str, Shape], weights: PackedWeights, *, threads: int, winograd: bool = True,
-        prefer: str | None = None,
+        prefer: str | None = None, usual: Mapping[str, str] = MappingProxyType({}),
     ) -> None:  # fmt: skip
-        """`winograd` and `prefer` as `choose` has them."""
-        self.flow, self._weights, self._threads, self._ways = flow, weights, threads, (winograd, prefer)
+        """`winograd` and `prefer` as `choose` has them, and `usual` by the name of the operation."""
+        self.flow, self._weights, self._threads, self._ways = flow, weights, threads, (winograd, prefer, usual)
         self._shown = shown(flow)
         self.shapes = shapes_of(flow, inputs)
         self.places: BlobPlaces = place_values(flow, self.shapes)
@@ -167,9 +168,11 @@ class ArenaPlan:
         if is_concatenation(operation, self.shapes):
             return self._concatenation(operation)
         bottoms, tops = ([values[name] for name in names] for names in (operation.bottoms, operation.tops))
-        winograd, prefer = self._ways
+        winograd, prefer, usual = self._ways
         exact = not self._shown.isdisjoint(operation.tops)
-        kernel = choose(operation, bottoms, tops, winograd=winograd, prefer=prefer, exact=exact)
+        kernel = choose(
+            operation, bottoms, tops, winograd=winograd, prefer=prefer, exact=exact, usual=usual.get(operation.name)
+        )
         if isinstance(kernel, NoKernel):
             return Planned(operation, f"by PyTorch: {kernel.why}", None, is_slow=True)
         tasks = tasks_of(operation, kernel, values, self._weights, self._threads)

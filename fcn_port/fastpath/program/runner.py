@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from converters.net import Shape
 from ..flow import Flow
 from ..lru_cache import LRUCache
 from ..native.memory import Floats, empty
+from .decisions import usual_kernels
 from .kept_weights import KeptWeights
 from .program import ArenaPlan
 from .weights import PackedWeights
@@ -27,11 +29,15 @@ class Runner:
 
     def __init__(
         self, flow: Flow, state: Mapping[str, NDArray[Any]], *, winograd: bool = True, prefer: str | None = None,
-        kept: KeptWeights | None = None,
+        kept: KeptWeights | None = None, own: Mapping[str, Shape] | None = None,
     ) -> None:  # fmt: skip
-        """`winograd` and `prefer` as `choose` has them; `kept`: see PackedWeights."""
+        """`winograd` and `prefer` as `choose` has them; `kept`: see PackedWeights.
+
+        `own` are the shapes of inputs that the net is mostly run for: other sizes keep to its kernels where they can,
+        so that a new size has little to pack.
+        """
         self.flow, self.weights = flow, PackedWeights(state, kept)
-        self._ways = winograd, prefer
+        self._ways, self._own = (winograd, prefer), own
         self._programs: LRUCache[ArenaPlan] = LRUCache(SIZES)
         self._arenas = Arenas()
 
@@ -40,11 +46,17 @@ class Runner:
         winograd, prefer = self._ways
 
         def make() -> ArenaPlan:
-            made = ArenaPlan(self.flow, shapes, self.weights, threads=threads, winograd=winograd, prefer=prefer)
+            made = ArenaPlan(
+                self.flow, shapes, self.weights, threads=threads, winograd=winograd, prefer=prefer, usual=self._usual,
+            )  # fmt: skip
             self.weights.keep()
             return made
 
         return self._programs.get((tuple(shapes.items()), threads), make)
+
+    @cached_property
+    def _usual(self) -> Mapping[str, str]:
+        return {} if self._own is None else usual_kernels(self.flow, self._own, winograd=self._ways[0])
 
     def run(self, inputs: Mapping[str, Floats], threads: int) -> dict[str, Floats]:
         """The outputs, arrays of their own; inputs are in the flow's order."""

@@ -1,0 +1,37 @@
+"""The kernels of a flow, told before anything is packed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from converters.net import Shape
+
+from ..flow import Flow
+from .kernels import Decision, NoKernel, choose
+from .places import is_concatenation, place_values, view_of
+from .program import shapes_of
+from .rounding import shown
+
+
+def decisions(flow: Flow, inputs: Mapping[str, Shape], *, winograd: bool = True) -> dict[str, Decision]:
+    """The kernel of each operation for inputs of these shapes, by its name; views and concatenations need none."""
+    shapes = shapes_of(flow, inputs)
+    places = place_values(flow, shapes).values
+    found, seen = {}, shown(flow)
+    for operation in flow.operations:
+        if view_of(operation, places, shapes) is not None or is_concatenation(operation, shapes):
+            continue
+        bottoms, tops = ([places[name] for name in names] for names in (operation.bottoms, operation.tops))
+        exact = not seen.isdisjoint(operation.tops)
+        found[operation.name] = choose(operation, bottoms, tops, winograd=winograd, exact=exact)
+    return found
+
+
+def usual_kernels(flow: Flow, inputs: Mapping[str, Shape], *, winograd: bool = True) -> dict[str, str]:
+    """The names of the kernels for one image of these shapes, by operation; none where a layer does not take it."""
+    one = {name: (1, *shape[1:]) if len(shape) == 4 else shape for name, shape in inputs.items()}
+    try:
+        found = decisions(flow, one, winograd=winograd)
+    except (ArithmeticError, LookupError, NotImplementedError, ValueError):
+        return {}
+    return {name: kernel.name for name, kernel in found.items() if not isinstance(kernel, NoKernel)}
