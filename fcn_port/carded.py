@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from weights.card import Card
-from weights.records import Preprocessing
-
 from .predict.palettes import palette
+
+if TYPE_CHECKING:
+    from weights.card import Card
+    from weights.records import Preprocessing
 
 
 class Carded:
-    """A net with a card; the properties are read off it."""
+    """A net with a `card`, which says all that is known beside its weights; the properties are read off it."""
 
-    card: Card = Card()
-    """All that is known of the net beside its weights; `load` gives it one."""
+    if TYPE_CHECKING:
+        card: Card
 
     @property
     def release(self) -> str | None:

@@ -116,7 +116,9 @@ class PredictOptions(ClusterOptions):
 @precision_option
 @low_memory_option
 @device_option
-@click.option("-v", "--verbose", is_flag=True, help="Say for each size of image what the net need not compute.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Say for each size of image how the net is run, and what it need not compute."
+)
 @json_option
 @json_lines_option
 @register_option

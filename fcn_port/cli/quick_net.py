@@ -34,6 +34,7 @@ def quick_net(path: Path, options: RunOptions, *, prototxt: Path | None, images:
         return None
     try:
         net = numpy_net(path, prototxt=prototxt)
+        net.card  # noqa: B018 - may be damaged, too
         if net.needs_torch() is not None or detects(net.spec):
             return None
     except (ArithmeticError, CaffeFormatError, EngineError, LookupError, NotImplementedError, OSError, ValueError):

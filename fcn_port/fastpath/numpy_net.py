@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,6 @@ from converters.formats import parse_prototxt, read_caffemodel, read_prototxt, s
 from converters.net import NetSpec, Shape, borrowed_blobs, check_weights_fit, infer_blobs, validate
 from converters.passes import cut, prepare
 from converters.safety import enough_memory
-from weights.card import Card
 
 from ..carded import Carded
 from ..errors import EngineError
@@ -31,6 +31,9 @@ from .program.decisions import decisions
 from .program.kept_weights import kept_weights
 from .program.kernels import NoKernel
 from .program.runner import Runner
+
+if TYPE_CHECKING:
+    from weights.card import Card
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -49,11 +52,11 @@ class NumpyNet(Carded):
 
     def __init__(
         self, spec: NetSpec, state: Arrays, *, outputs: Sequence[str] | None = None, threads: int | None = None,
-        file: Path | None = None,
+        file: Path | None = None, keep: bool = False,
     ) -> None:  # fmt: skip
         """`spec` is prepared (`converters.passes.prepare`), `state` its learnable blobs by state dict key.
 
-        `outputs` and `threads` as `numpy_net` has them; packed weights are kept for the `file` that all is from.
+        `outputs`, `threads` and `keep` as `numpy_net` has them; the `file` is that which all is from.
         Raises MismatchError for blobs that are not the net's, EngineError where there is no native code.
         """
         reason = why_not_any()
@@ -65,9 +68,17 @@ class NumpyNet(Carded):
         self.threads = threads or _threads()
         _check_blobs(self.spec, state)
         flow = merge(read_flow(self.spec, self.outputs))
-        kept = None if file is None else kept_weights(file, flow)
+        self._file = file
+        kept = None if file is None or not keep else kept_weights(file, flow)
         self._runner = Runner(flow, state, kept=kept, own=self.inputs)
         self._fitting: set[tuple[tuple[str, Shape], ...]] = {tuple(self.inputs.items())}
+
+    @cached_property
+    def card(self) -> Card:  # type: ignore[override]  # read when it is asked for; it may be set
+        """The card that `load` would give the net."""
+        from weights.card import Card
+
+        return Card() if self._file is None else _card_of(self._file)
 
     def __call__(self, *args: NDArray[Any], **named: NDArray[Any]) -> Floats | dict[str, Floats]:
         inputs = self._feed(args, named)
@@ -128,33 +139,34 @@ def numpy_net(
     path = Path(weights)
     given = None if prototxt is None else read_prototxt(prototxt)
     if sniff.sniff_file(path) == sniff.SAFETENSORS:
-        metadata = read_metadata(path)
-        text = metadata.get("prototxt", "")
+        text = read_metadata(path).get("prototxt", "")
         spec = given or (parse_prototxt(text, path=f"{path}, its prototxt") if text else None)
         deploy = None if spec is None else prepare(spec)
-        state, card = map_tensors(path), _card(lambda: Card.from_metadata(metadata), path)
+        state = map_tensors(path)
     else:
         model = read_caffemodel(path)
         spec = given or model.spec
         deploy = None if spec is None else prepare(spec, blobs=model.blobs)
         state = to_arrays(model, cover(model, spec=spec, prepared=deploy))
-        card = _card(lambda: Card.beside(path), path.with_suffix(".json"))
     if deploy is None:
         raise MismatchError("the file holds weights and no net", path=path, hint="give its net: prototxt=...")
     validate(deploy)
     try:
-        net = NumpyNet(deploy, state, outputs=outputs, threads=threads, file=path if keep else None)
+        return NumpyNet(deploy, state, outputs=outputs, threads=threads, file=path, keep=keep)
     except MismatchError as error:
         raise error.in_file(path) from None
-    net.card = card
-    return net
 
 
-def _card(read: Callable[[], Card], path: Path) -> Card:
+def _card_of(path: Path) -> Card:
+    """The card that comes with a file; CaffeFormatError where it is damaged."""
+    from weights.card import Card
+
     try:
-        return read()
+        if sniff.sniff_file(path) == sniff.SAFETENSORS:
+            return Card.from_metadata(read_metadata(path))
+        return Card.beside(path)
     except ValueError as error:
-        raise CaffeFormatError(f"damaged: {error}", path=path) from error
+        raise CaffeFormatError(f"its card is damaged: {error}", path=path) from error
 
 
 def _check_blobs(spec: NetSpec, state: Arrays) -> None:

@@ -28,6 +28,9 @@ class Net(Carded, nn.Module):
         "spec", "inputs", "outputs", "engine", "release", "preprocessing", "classes", "palette",
     )  # fmt: skip
 
+    card: Card = Card()
+    """All that is known of the net beside its weights; `load` gives it one."""
+
     if TYPE_CHECKING:
 
         @property

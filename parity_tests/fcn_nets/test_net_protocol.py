@@ -152,7 +152,9 @@ def test_inspect_and_predict_say_what_fast_saves(tmp_path: Path, capsys: pytest.
     assert run(["inspect", "voc-fcn8s", "--size", "500"]) == 0
     assert re.fullmatch(r"fast: .* G multiply-adds \(70%\) at 500x500", capsys.readouterr().out.splitlines()[-1])
     Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "x.png")
-    assert run(["predict", str(formats("fcn8s-mini.caffemodel")), str(tmp_path / "x.png"), "-o", str(tmp_path), "-v",
-                "--like", "voc-fcn8s"]) == 0  # fmt: skip
-    said = capsys.readouterr()
-    assert "40x50: " in said.err and "multiply-adds" in said.err and "multiply-adds" not in said.out
+    line = ["predict", str(formats("fcn8s-mini.caffemodel")), str(tmp_path / "x.png"), "-o", str(tmp_path), "-v",
+            "--like", "voc-fcn8s"]  # fmt: skip
+    for engine, found in (("native", "multiply-adds"), ("auto", "operations, none of them by PyTorch")):
+        assert run([*line, "--engine", engine]) == 0
+        said = capsys.readouterr()
+        assert "40x50: " in said.err and found in said.err and found not in said.out

@@ -46,9 +46,10 @@ class Runner:
         winograd, prefer = self._ways
 
         def make() -> ArenaPlan:
+            usual = {} if shapes == self._own else self._usual
             made = ArenaPlan(
-                self.flow, shapes, self.weights, threads=threads, winograd=winograd, prefer=prefer, usual=self._usual,
-            )  # fmt: skip
+                self.flow, shapes, self.weights, threads=threads, winograd=winograd, prefer=prefer, usual=usual
+            )
             self.weights.keep()
             return made
 
