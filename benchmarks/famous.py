@@ -205,6 +205,28 @@ def hed(side: int = 500) -> NetSpec:
     return net.spec()
 
 
+def segnet(h: int = 360, w: int = 480) -> NetSpec:
+    """SegNet for CamVid: VGG-16's stages with batch norm, and as many that put values where maxima were."""
+    net = Definition("SegNet", 3, h, w)
+    x, sizes = "data", [(h, w)]
+    for stage, (width, count) in enumerate(VGG16, 1):
+        for i in range(1, count + 1):
+            x = net.norm(net.conv(f"conv{stage}_{i}", x, width, 3, pad=1, relu=False))
+        params = f'top: "pool{stage}_mask" pooling_param {{ pool: MAX kernel_size: 2 stride: 2 }}'
+        x = net.layer("Pooling", f"pool{stage}", x, params=params)
+        sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
+    for stage, (width, count) in reversed(list(enumerate(VGG16, 1))):
+        size = f"upsample_param {{ upsample_h: {sizes[stage - 1][0]} upsample_w: {sizes[stage - 1][1]} }}"
+        x = net.layer("Upsample", f"upsample{stage}", x, f"pool{stage}_mask", params=size)
+        for i in range(count, 0, -1):
+            last = i == 1
+            outputs = VGG16[max(stage - 2, 0)][0] if last and stage > 1 else 11 if last else width
+            x = net.conv(f"conv{stage}_{i}_D", x, outputs, 3, pad=1, relu=False)
+            x = net.norm(x) if (stage, i) != (1, 1) else x
+    net.layer("Softmax", "prob", x)
+    return net.spec()
+
+
 def resnet101(side: int = 224) -> NetSpec:
     return _resnet("ResNet-101", (3, 4, 23, 3), side)
 
@@ -337,6 +359,7 @@ NETS: Mapping[str, Callable[..., NetSpec]] = {
     "AlexNet": alexnet,
     "VGG-16": vgg16,
     "HED": hed,
+    "SegNet": segnet,
     "ResNet-101": resnet101,
     "DenseNet-121": densenet121,
     "MobileNet v2": mobilenet_v2,

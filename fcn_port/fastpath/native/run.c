@@ -18,6 +18,7 @@
 static void (*const kinds[])(const struct step *, struct worker *) = {
     product, strassen_1, strassen_2, winograd_3, winograd_3_small, winograd_5, winograd_7,
     depthwise, pool_max, pool_average, normalize, softmax, pointwise,
+    pool_places, unpool,
 };
 
 /* Three planes of `count` floats each as pixels side by side. */

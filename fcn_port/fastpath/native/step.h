@@ -110,6 +110,8 @@ void winograd_5(const struct step *s, struct worker *w);
 void winograd_7(const struct step *s, struct worker *w);
 void depthwise(const struct step *s, struct worker *w);
 void pool_max(const struct step *s, struct worker *w);
+void pool_places(const struct step *s, struct worker *w);
+void unpool(const struct step *s, struct worker *w);
 void pool_average(const struct step *s, struct worker *w);
 void normalize(const struct step *s, struct worker *w);
 void softmax(const struct step *s, struct worker *w);

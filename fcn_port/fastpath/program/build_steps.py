@@ -104,8 +104,9 @@ def tasks_of(
         for end, value in zip(("_h", "_w"), pair, strict=True)
     }
     settings |= {"top": kernel.pad[0], "left": kernel.pad[1]}
-    if kernel.name in ("pool_max", "pool_average"):
-        return [NativeTask(kernel.name, x, y, None, Packed(), settings)]
+    if kernel.name in ("pool_max", "pool_average", "pool_places", "unpool"):
+        z = places[(*operation.tops, operation.bottoms[-1])[1]] if kernel.name in ("pool_places", "unpool") else None
+        return [NativeTask(kernel.name, x, y, z, Packed(), settings)]
     if kernel.name == "softmax":
         return [NativeTask("softmax", x, y, None, Packed(), settings, scratch=y.size[1] + 2 * SPARE)]
     if type(params) is lrn.LRN:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from converters.layers import convolution, eltwise, inner_product, lrn, pooling, softmax
+from converters.layers import convolution, eltwise, inner_product, lrn, pooling, softmax, upsample
 
 from ..flow import FlowStep, is_activation
 from ..native.division import SUMMED_BYTES
@@ -47,7 +47,8 @@ def choose(
     round as little as the sums themselves; `prefer` names the one to take where it can be taken, in place of the
     quickest; `usual` one that is taken where it is nearly the quickest, since its weights are packed already.
     """
-    if len(operation.tops) != 1:
+    params = operation.main.params
+    if len(operation.tops) != 1 and type(params) is not pooling.Pooling:
         return NoKernel(f"{len(operation.tops)} tops")
     if not all(place.is_image for place in (*bottoms, *tops)):
         return NoKernel("its blobs are no images")
@@ -55,7 +56,6 @@ def choose(
         return KernelChoice("pointwise")
     if is_activation(operation.main):
         return KernelChoice("pointwise")
-    params = operation.main.params
     if type(params) is convolution.Convolution:
         return _convolution(params, bottoms[0], tops[0], winograd=winograd, prefer=prefer, exact=exact, usual=usual)
     if type(params) is convolution.Deconvolution:
@@ -64,6 +64,8 @@ def choose(
         return _inner_product(params, bottoms[0])
     if type(params) is pooling.Pooling:
         return _pooling(params, bottoms[0])
+    if type(params) is upsample.Upsample:
+        return KernelChoice("unpool") if params.unpool else NoKernel("values that are repeated")
     if type(params) is lrn.LRN:
         return _lrn(params)
     if type(params) is softmax.Softmax:
@@ -141,9 +143,11 @@ def _inner_product(params: inner_product.InnerProduct, bottom: BlobPlace) -> Dec
 
 
 def _pooling(params: pooling.Pooling, bottom: BlobPlace) -> Decision:
-    if len(bottom.shape) != 4 or params.mask or params.method == "STOCHASTIC":
-        return NoKernel("places of maxima are wanted" if params.mask else f"{params.method} pooling")
-    name = "pool_max" if params.method == "MAX" else "pool_average"
+    if len(bottom.shape) != 4 or params.method == "STOCHASTIC":
+        return NoKernel(f"{params.method} pooling")
+    name = "pool_places" if params.mask else "pool_max" if params.method == "MAX" else "pool_average"
+    if params.global_pooling and params.mask:
+        return NoKernel("the place of a global maximum is wanted")
     if params.global_pooling:
         return KernelChoice(name, bottom.size[2:])
     if not params.windows_inside:

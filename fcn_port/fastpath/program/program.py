@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from types import MappingProxyType
 
 import numpy as np
 
+from converters.layers import pooling
 from converters.lazy import import_or_say
 from converters.net import Shape
 
@@ -173,10 +175,21 @@ class ArenaPlan:
         kernel = choose(
             operation, bottoms, tops, winograd=winograd, prefer=prefer, exact=exact, usual=usual.get(operation.name)
         )
+        if isinstance(kernel, KernelChoice) and kernel.name == "unpool" and not self._has_places(operation):
+            kernel = NoKernel("places that no pooling before it has made")
         if isinstance(kernel, NoKernel):
             return Planned(operation, f"by PyTorch: {kernel.why}", None, is_slow=True)
         tasks = tasks_of(operation, kernel, values, self._weights, self._threads)
         return Planned(operation, _words(kernel), tuple(tasks))
+
+    def _has_places(self, operation: FlowStep) -> bool:
+        """True where what says an unpooling's places is a pooling's, so that none can lie outside the blob."""
+        value = operation.bottoms[1]
+        maker = self.flow.operations[self.flow.makers[value]] if value in self.flow.makers else None
+        if maker is None or not isinstance(maker.main.params, pooling.Pooling) or maker.tops[1:] != (value,):
+            return False
+        inner, outer = self.shapes[maker.bottoms[0]], self.shapes[operation.tops[0]]
+        return maker.main.params.windows_inside and prod(inner[2:]) <= min(prod(outer[2:]), 1 << 24)
 
     def _concatenation(self, operation: FlowStep) -> Planned:
         copies = self.places.copies[operation.tops[0]]
@@ -259,10 +272,13 @@ def shapes_of(flow: Flow, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
 
 def _words(kernel: KernelChoice) -> str:
     size = "x".join(map(str, kernel.window))
-    names = {"product": "product", "pool_max": "maximum", "pool_average": "average", "pointwise": "channel by channel"}
+    names = {
+        "product": "product", "pool_max": "maximum", "pool_places": "maximum and its place", "pool_average": "average",
+        "pointwise": "channel by channel", "unpool": "values put where maxima were",
+    }  # fmt: skip
     if kernel.name.startswith("winograd"):
         return f"{size} by Winograd's filtering" + (", small tiles" if kernel.name.endswith("small") else "")
-    if kernel.name in ("pointwise", "normalize", "softmax"):
+    if kernel.name in ("pointwise", "normalize", "softmax", "unpool"):
         return names.get(kernel.name, kernel.name)
     groups = f" in {kernel.groups} groups" if kernel.groups > 1 else ""
     if kernel.name.startswith("strassen"):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from converters.formats import parse_prototxt
-from converters.layers import concat, convolution, eltwise, inner_product, lrn, neuron, pooling, softmax
+from converters.layers import concat, convolution, eltwise, inner_product, lrn, neuron, pooling, softmax, upsample
 from converters.net import Layer, infer_blobs
 from converters.passes import prepare
 
@@ -47,6 +47,8 @@ layer { name: "g" type: "Concat" bottom: "e" bottom: "f" top: "g" }
 layer { name: "h" type: "LRN" bottom: "g" top: "h" lrn_param { local_size: 5 alpha: 0.1 } }
 layer { name: "m" type: "Convolution" bottom: "y" top: "m" convolution_param { num_output: 33 kernel_size: 5 } }
 layer { name: "n" type: "Convolution" bottom: "y" top: "n" convolution_param { num_output: 33 kernel_size: 7 } }
+layer { name: "o" type: "Pooling" bottom: "y" top: "o" top: "p" pooling_param { kernel_size: 3 stride: 2 } }
+layer { name: "q" type: "Upsample" bottom: "o" bottom: "p" top: "q" upsample_param { upsample_h: 9 upsample_w: 7 } }
 layer { name: "i" type: "InnerProduct" bottom: "h" top: "i" inner_product_param { num_output: 9 } }
 """
 
@@ -92,6 +94,8 @@ def _trial() -> str | None:
         part = operation.main
         blobs = [state[state_key(key)].reshape(shape).astype(np.float64) for key, shape in part.blobs]
         values[part.tops[0]] = _exactly(part.params, [values[name] for name in part.bottoms], blobs)
+        if isinstance(part.params, pooling.Pooling) and part.params.mask:
+            values[part.tops[1]] = _places(part.params, values[part.bottoms[0]])
     for prefer in TRIED:
         found = Runner(merge(flow), state, prefer=prefer).run(inputs, 1)
         for name, value in found.items():
@@ -114,6 +118,10 @@ def _exactly(params: Layer, bottoms: Sequence[Doubles], blobs: Sequence[Doubles]
     if isinstance(params, pooling.Pooling):
         windows = _windows(x, params.kernel, params.stride, params.pad, -np.inf)
         return windows.max((4, 5)) if params.method == "MAX" else windows.mean((4, 5))
+    if isinstance(params, upsample.Upsample) and params.size:
+        top = np.zeros((*x.shape[:2], params.size[0] * params.size[1]))
+        np.put_along_axis(top, bottoms[1].reshape(*x.shape[:2], -1).astype(int), x.reshape(*x.shape[:2], -1), 2)
+        return top.reshape(*x.shape[:2], *params.size)
     if isinstance(params, lrn.LRN):
         half = params.local_size // 2
         squares = np.pad(x * x, ((0, 0), (half, half), (0, 0), (0, 0)))
@@ -124,6 +132,14 @@ def _exactly(params: Layer, bottoms: Sequence[Doubles], blobs: Sequence[Doubles]
     if isinstance(params, eltwise.Eltwise):
         return np.sum(bottoms, axis=0)
     return _PLAIN[type(params)](bottoms, blobs)
+
+
+def _places(params: pooling.Pooling, x: Doubles) -> Doubles:
+    """The places of maxima, row * width + column."""
+    windows = _windows(x, params.kernel, params.stride, params.pad, -np.inf)
+    rows, cols = np.divmod(windows.reshape(*windows.shape[:4], -1).argmax(-1), params.kernel[1])
+    down, right = (step * np.arange(count) for step, count in zip(params.stride, rows.shape[2:], strict=True))
+    return ((rows + down[:, None]) * x.shape[3] + cols + right).astype(np.float64)
 
 
 def _softmax(bottoms: Sequence[Doubles], _: Sequence[Doubles]) -> Doubles:
