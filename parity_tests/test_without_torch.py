@@ -50,6 +50,15 @@ def test_a_verb_that_needs_no_torch(line: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_converting_a_file_does_not_wait_for_what_it_does_not_need(tmp_path: Path) -> None:
+    """What draws bars, HTTP and TLS, HDF5: they took as long as half of the copy of 538 MB."""
+    needless = ("rich", "urllib.request", "http.client", "ssl", "h5py", "cattrs")
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({needless}))\n"
+    code = blocked + RUN
+    done = without_torch(code, "convert", MINI, "-o", str(tmp_path / "mini.safetensors"), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     "line",
     [

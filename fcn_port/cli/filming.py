@@ -234,8 +234,11 @@ def video_sources(given: Sequence[Path]) -> tuple[ImageSource, ...]:
     videos = [each for each in given if is_video(each) and not each.is_dir()]
     if not videos:
         return ()
-    if len(videos) < len(given):
-        raise click.UsageError("videos and images: one kind at a time")
+    if others := [each for each in given if each not in videos]:
+        raise click.UsageError(
+            f"{videos[0]} is a video and {others[0]} is none, and their results are of different kinds: run predict "
+            "for the videos, and again for the images"
+        )
     require("av")
     cameras = [each for each in videos if is_camera(each)]
     files = gather([each for each in videos if each not in cameras]) if len(cameras) < len(videos) else ()

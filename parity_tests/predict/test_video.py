@@ -130,7 +130,7 @@ def test_frames_of_different_sizes_are_refused(tmp_path: Path) -> None:
     ("net", "more", "message"),
     [
         ("classes", [], "labels pixels"),
-        ("scores", ["a.png"], "one kind at a time"),
+        ("scores", ["a.png"], "x.mp4 is a video and a.png is none, and their results are of different kinds"),
         ("scores", ["--scores"], "--every-frame"),
         ("scores", ["--areas", "x.csv"], "for images"),
     ],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from urllib.parse import unquote
-from urllib.request import getproxies
 
 from converters.escaping import terminal
 
@@ -32,6 +31,8 @@ def shown(said: object, *, most: int = MOST) -> str:
 
 def _secrets() -> set[str]:
     """Names with passwords, and passwords, of the proxies; error texts quote the pieces of what cannot be parsed."""
+    from urllib.request import getproxies  # brings HTTP and TLS, which most verbs do without
+
     found = set()
     for address in getproxies().values():
         user, at, _ = address.partition("//")[2].rpartition("@") if "//" in address else address.rpartition("@")
