@@ -189,7 +189,7 @@ def _vectors(spec: NetSpec, blobs: Mapping[str, Sequence[np.ndarray]]) -> Iterat
 
 
 def _alike(spec: NetSpec, blobs: Mapping[str, Sequence[np.ndarray]], sized: Collection[str]) -> int:
-    """How many blobs of the `sized` layers are as large as those in the file."""
+    """The count of blobs of the `sized` layers that are as large as those in the file."""
     rows = [row for row in attempt(spec, {}).rows if row.layer.name in sized and row.blobs]
     pairs = (pair for row in rows for pair in zip(row.blobs, blobs[row.layer.name], strict=False))
     return sum(1 for shape, blob in pairs if prod(shape) == blob.size)

@@ -21,6 +21,10 @@ STARTS = {
 }
 SIGNALS = {signal.SIGINT: ("interrupted", 130), signal.SIGTERM: ("terminated", 143), signal.SIGHUP: ("hung up", 129)}
 
+LONG = "[time.sleep(0.05) for _ in range(2000)]"
+"""Work that a handler gets into. One long sleep is not: a signal that the system gives to another thread, such as that
+of the checksum, does not wake the main thread, and its handler waits for the end of the sleep."""
+
 
 def ended(command: Sequence[str], number: int, *, path: Path | None = None, ignored: bool = False) -> tuple[int, str]:
     """The status and the messages of a process that got a signal once it had said "ready"."""
@@ -43,7 +47,7 @@ def slow_module(folder: Path, name: str, body: str = "") -> None:
     """A module that takes long to import, and swallows what interrupts it, as C code may."""
     (folder / f"{name}.py").write_text(
         f"{body}\nimport time\nprint('ready', flush=True)\n"
-        "try:\n    time.sleep(60)\nexcept BaseException as error:\n    raise ImportError('C code failed') from error\n"
+        f"try:\n    {LONG}\nexcept BaseException as error:\n    raise ImportError('C code failed') from error\n"
     )
 
 
@@ -65,7 +69,7 @@ import converters.conversion as c
 real = c.write_safetensors
 def slow(file, tensors, metadata, *, watch=None):
     def wait(*a):
-        print('ready', flush=True); IMPORT; time.sleep(60)
+        print('ready', flush=True); IMPORT; LONG
     real(file, tensors, metadata, watch=wait)
 c.write_safetensors = slow
 from fcn_port.cli import main
@@ -78,7 +82,8 @@ main(['convert', SAMPLE, '-o', OUT])
 def test_in_the_middle_of_a_file_nothing_is_left(number: int, importing: bool, tmp_path: Path) -> None:
     out = tmp_path / "out"
     slow_module(tmp_path, "slow_module_of_a_test")
-    code = SLOW_WRITER.replace("SAMPLE", repr(SAMPLE)).replace("OUT", repr(str(out / "x.safetensors")))
+    code = SLOW_WRITER.replace("LONG", LONG).replace("SAMPLE", repr(SAMPLE))
+    code = code.replace("OUT", repr(str(out / "x.safetensors")))
     code = code.replace("print('ready', flush=True); IMPORT", "import slow_module_of_a_test") if importing else code
     status, err = ended(["-c", code.replace("IMPORT; ", "")], number, path=tmp_path)
     words, expected = SIGNALS[signal.Signals(number)]
