@@ -8,6 +8,7 @@ import click
 
 from converters.export import takes_any_size
 from converters.net import Derivation, LayerSpec, NetSpec, Shape, derive_crops, infer_shapes, written_offset
+from converters.passes import chosen
 
 from .explain import explain_crop
 from .inspect import SizeParam, input_shapes
@@ -36,14 +37,14 @@ def command(
 ) -> None:
     """Show the shape of every blob of WHAT for an image of SIZE, height first.
 
-    Without SIZE it is 100x100, or the net's own where its weights fit no other.
+    Without SIZE it is that of --input, else 100x100, or the net's own where its weights fit no other.
 
     WHAT is the name of a net, a prototxt, a caffemodel or a converted file. Nothing is computed.
     """
     if size and asked and size != asked:
         raise click.BadParameter(f"SIZE is {size_text(size)}; expected one size", param_hint="'--size'")
     spec = read_runnable(what, crops=derive)
-    size = size or asked or ((100, 100) if takes_any_size(spec) else None)
+    size = size or asked or ((100, 100) if takes_any_size(spec) and not chosen().input_shapes else None)
     shapes = infer_shapes(spec, None if size is None else input_shapes(spec, size))
     derivations = derive_crops(spec) if explain_crops or derive else ()
     if as_json:

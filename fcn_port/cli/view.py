@@ -15,6 +15,7 @@ from converters.escaping import file_name
 from converters.export import require, takes_any_size
 from converters.formats import format_prototxt
 from converters.net import NetSpec, Shape
+from converters.passes import chosen
 from converters.safety import write_whole
 
 from .bringing import here
@@ -107,7 +108,7 @@ def _tell(address: str) -> None:
 
 
 def _inputs(spec: NetSpec, size: SizeOption) -> Mapping[str, Shape]:
-    return input_shapes(spec, size or (_FIRST_SIZE if takes_any_size(spec) else None))
+    return input_shapes(spec, size or (_FIRST_SIZE if takes_any_size(spec) and not chosen().input_shapes else None))
 
 
 def _overlays(what: str, spec: NetSpec, inputs: Mapping[str, Shape], options: ViewOptions) -> Iterator[Overlay]:

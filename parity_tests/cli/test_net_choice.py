@@ -77,6 +77,13 @@ def test_what_is_chosen_is_taken(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert prepare(parse_prototxt(NET)).layers[0].name == "deploy", "and nothing of it holds afterwards"
 
 
+def test_trace_takes_the_size_of_a_chosen_input(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "net.prototxt").write_text(NET)
+    chosen = ["--stage", "deploy", "--input", "data=1x3x30x40"]
+    assert run(["trace", str(tmp_path / "net.prototxt"), *chosen, "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["blobs"]["conv"] == [1, 2, 28, 38]
+
+
 def test_an_input_that_the_net_does_not_have(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "net.prototxt").write_text(NET)
     assert run(["trace", str(tmp_path / "net.prototxt"), "--input", "picture=1x3x30x40"]) == 3
