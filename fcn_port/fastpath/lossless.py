@@ -30,6 +30,7 @@ from .lru_cache import Lock, LRUCache
 from .plan import Plan, make_plan
 from .program import FastNet, why_not_any
 from .tf32 import tf32
+from .watch import WeightsWatch
 
 WORTH_IT = 0.97
 """Share of the literal net's multiply-adds from which on it runs instead."""
@@ -154,13 +155,14 @@ class Lossless(Wrapper):
     def state(self) -> WeightsState:
         """Kernels and backgrounds of the weights as they are now."""
         state = self._state
-        if state is not None and state.identity == identity(self.net):
+        if state is not None and state.watch.is_same():
             return state
         with self._making:  # one thread packs, the others wait for it
-            state, now = self._state, identity(self.net)
-            if state is None or state.identity != now:
+            state = self._state
+            if state is None or not state.watch.is_same():
                 self._state = state = None  # frees the packed weights first
-                self._state = state = WeightsState(self.graph, now, self.net.state_dict(), self._make_kernel)
+                watch = WeightsWatch(self.net)
+                self._state = state = WeightsState(self.graph, watch, self.net.state_dict(), self._make_kernel)
             return state
 
     def reads(self, inputs: Mapping[str, Tensor]) -> object:
@@ -206,10 +208,10 @@ class WeightsState:
     """The values that are computed once for weights."""
 
     def __init__(
-        self, graph: StepGraph, identity: object, weights: Mapping[str, Tensor],
+        self, graph: StepGraph, watch: WeightsWatch, weights: Mapping[str, Tensor],
         make: Callable[[Step, Sequence[Tensor]], Kernel],
     ) -> None:  # fmt: skip
-        self.identity = identity
+        self.watch = watch
         self.kernels: dict[str, Kernel] = {step.name: make(step, weights_of(weights, step)) for step in graph.steps}
         self.backgrounds = Backgrounds(self.kernels)
 
@@ -238,11 +240,3 @@ def run(
     blobs.update(early.cut(blobs))
     del early
     return run_late(plan.late, outputs, kernels, blobs)
-
-
-def identity(net: nn.Module) -> object:
-    """Something that is equal as long as the weights are the same tensors and nobody has written into them."""
-    return tuple(
-        (key, value.data_ptr(), 0 if value.is_inference() else value._version)
-        for key, value in net.state_dict(keep_vars=True).items()
-    )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from converters.execution import CaffeNet
 from converters.net import Shape
@@ -15,6 +15,7 @@ from ...nets.net import Wrapper
 from ..flow import Flow, merge, read
 from ..lru_cache import Lock
 from ..native.memory import Floats
+from ..watch import WeightsWatch
 from .program import ArenaPlan
 from .runner import Runner
 
@@ -67,14 +68,14 @@ class FastNet(Wrapper):
 
     def state(self) -> PackedNet:
         """Packed weights and programs of the weights as they are now."""
-        state, now = self._state, identity(self.net)
-        if state is not None and state.identity == now:
+        state = self._state
+        if state is not None and state.watch.is_same():
             return state
         with self._making:
-            state, now = self._state, identity(self.net)
-            if state is None or state.identity != now:
+            state = self._state
+            if state is None or not state.watch.is_same():
                 self._state = state = None  # frees the packed weights first
-                self._state = state = PackedNet(now, self)
+                self._state = state = PackedNet(WeightsWatch(self.net), self)
             return state
 
     def program(self, shapes: Mapping[str, Shape]) -> ArenaPlan:
@@ -111,29 +112,12 @@ class FastNet(Wrapper):
 class PackedNet:
     """The values that are made once for weights."""
 
-    def __init__(self, identity: object, quick: FastNet) -> None:
-        self.identity = identity
+    def __init__(self, watch: WeightsWatch, quick: FastNet) -> None:
+        self.watch = watch
         state = quick.net.state_dict()
         self.is_planned = all(p.dtype == torch.float32 and p.device.type == "cpu" for p in state.values())
         arrays = _arrays(state) if self.is_planned else {}
         self.runner = Runner(quick.flow, arrays, winograd=quick.winograd, prefer=quick.prefer, own=quick.net.inputs)
-
-
-def identity(net: nn.Module) -> object:
-    """Something that is equal as long as the weights are the same tensors and nobody has written into them."""
-    found: list[tuple[int, int]] = []
-    modules = [net]
-    for module in modules:  # which grows meanwhile; half the time of net.parameters()
-        found += [(p.data_ptr(), _version(p)) for p in module._parameters.values() if p is not None]
-        modules += [child for child in module._modules.values() if child is not None]
-    return found
-
-
-def _version(value: Tensor) -> int:
-    try:
-        return value._version
-    except RuntimeError:  # an inference tensor, which nobody can write into
-        return 0
 
 
 def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, Floats]:
