@@ -371,10 +371,10 @@ def _import_home(name: str) -> None:
 
 
 def similar_type(name: str) -> str | None:
-    """The known layer type whose name is nearest, whatever its capitals; None where none is near.
+    """The known layer type of which a name is a misspelling, whatever its capitals; None where there is none.
 
-    One with something put before it or a number behind is another layer, as ROIPooling is to Pooling. Of a Python
-    layer the class's own name counts, without the Layer at its end that all have.
+    One with a word before or behind is another layer, as RegionLoss is to Region; so is OuterProduct to InnerProduct.
+    Of a Python layer the class's own name counts, without the Layer at its end that all have.
     """
     beside = name.startswith("Python:")
     by_small = {_stem(known): known for known in (*_types, *_homes) if known.startswith("Python:") == beside}
@@ -383,10 +383,16 @@ def similar_type(name: str) -> str | None:
         return None
     near = [
         each
-        for each in get_close_matches(small, by_small, n=3, cutoff=0.75)
-        if each == small or not (small.endswith(each) or small.removeprefix(each).isdigit())
+        for each in get_close_matches(small, by_small, n=3, cutoff=0.78 if beside else 0.85)
+        if each == small or not (small.endswith(each) or each.endswith(small) or _is_longer(small, each, beside))
     ]
     return by_small[near[0]] if near else None
+
+
+def _is_longer(name: str, known: str, python: bool) -> bool:
+    """True for a known name with a number or, but of a Python class, a word behind."""
+    more = name.removeprefix(known).strip("_")
+    return name.startswith(known) and (more.isdigit() or (len(more) > 2 and not python))
 
 
 def _stem(name: str) -> str:

@@ -167,7 +167,7 @@ def test_unknown_layer_type_names_layer_type_and_line() -> None:
         ("BatchNormal", "BatchNorm"),
         ("ROIPoolling", "ROIPooling"),
         ("IP", None),
-        ("ROIPooling2", None),
+        *((kind, None) for kind in ("ROIPooling2", "OuterProduct", "RegionLoss", "Resize", "FrcnnProposalTarget")),
     ],
 )
 def test_a_misspelt_layer_type_is_told_what_is_meant(kind: str, meant: str | None) -> None:
