@@ -196,9 +196,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
         from .classifying import classify_all
 
         _refuse_of_pixels(options)
-        return classify_all(
-            _run(net, options), sources, out=out, as_json=as_json, one=one, lines=options.json_lines
-        )
+        return classify_all(_run(net, options), sources, out=out, as_json=as_json, one=one, lines=options.json_lines)
     if options.every_frame and not videos:
         sources, one = every_picture(sources), False
     return _of_pixels(net, sources, options, out=out, weights=weights, as_json=as_json, one=one, videos=bool(videos))

@@ -74,9 +74,7 @@ def test_the_sample_without_torch(tmp_path: Path) -> None:
 
 @needs_compiler
 @pytest.mark.parametrize("kind", sorted(BODIES.keys() - {"five axes", "larger"}))
-def test_every_kind_of_output(
-    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], taken: list[bool]
-) -> None:
+def test_every_kind_of_output(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], taken: list[bool]) -> None:
     """The same files, byte by byte, and the same words; where a layer has no kernel, PyTorch does it all."""
     images = [tmp_path / f"{seed}.png" for seed in range(2)]
     for seed, path in enumerate(images):
