@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fcn_port.fastpath.lossless import identity
-from fcn_port.fastpath.lru_cache import LRUCache
+from fcn_port.fastpath.lru_cache import Lock, LRUCache
+from fcn_port.fastpath.watch import WeightsWatch
 from fcn_port.nets.net import Wrapper
 
 
@@ -57,15 +57,23 @@ class Replayed(Wrapper):
     def __init__(self, net: nn.Module, *, shapes: int = 8) -> None:
         super().__init__()
         self.net = net
+        self._watch, self._weights, self._looking = WeightsWatch(net), 0, Lock()
         self._seen: LRUCache[bool] = LRUCache(1024)
         self._recordings: LRUCache[_Recording] = LRUCache(shapes)
 
     def forward(self, *args: Tensor, **inputs: Tensor) -> Any:
         inputs = {**dict(zip(self.inputs, args, strict=False)), **inputs}
-        key = (identity(self.net), *((name, tuple(x.shape), x.dtype, x.device) for name, x in sorted(inputs.items())))
+        key = (self._weights_now(), *((name, tuple(x.shape), x.dtype, x.device) for name, x in sorted(inputs.items())))
         if not all(x.is_cuda for x in inputs.values()) or not self._is_repeated(key):
             return self.net(**inputs)
         return self._recordings.get(key, lambda: self._record(inputs)).replay(inputs)
+
+    def _weights_now(self) -> int:
+        """A number for the weights as they are, another one whenever somebody has changed them."""
+        with self._looking:
+            if not self._watch.is_same():
+                self._watch, self._weights = WeightsWatch(self.net), self._weights + 1
+            return self._weights
 
     def _is_repeated(self, key: Hashable) -> bool:
         return not self._seen.add(key)

@@ -157,3 +157,20 @@ def test_the_shell_completes_after_the_line_of_the_readme(tmp_path: Path) -> Non
     environ = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(["bash", "-c", script], env=environ, capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == ["predict", "predict", "--probabilities"], done.stderr
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash, which .ci/run is for")
+@pytest.mark.parametrize(
+    ("failing", "status"),
+    [((), 0), (("test",), 0), (("test", "test-again"), 2), (("lint",), 2), (("extras", "fuzz"), 0)],
+)
+def test_ci_fails_where_a_test_fails_twice(failing: tuple[str, ...], status: int, tmp_path: Path) -> None:
+    """A `make` that does nothing but fail at these targets. In a list behind || what fails would be passed over."""
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
+    make = tmp_path / "make"
+    make.write_text(f'#!/bin/sh\ncase " {" ".join(failing)} " in *" $1 "*) exit 2;; esac\n')
+    make.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(["bash", ".ci/run"], cwd=tmp_path, env=environment, capture_output=True, timeout=60)
+    assert done.returncode == status

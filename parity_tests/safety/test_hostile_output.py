@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,7 @@ def test_progress_takes_no_markup(name: str, monkeypatch: pytest.MonkeyPatch) ->
     out = io.StringIO()
     watched = console.Console(file=out, force_terminal=True, width=200, color_system=None)
     monkeypatch.setattr(console, "Console", lambda **_: watched)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     stop = Progress.stop
 
     def show_and_stop(self: Progress) -> None:
