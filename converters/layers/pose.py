@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from ..net.onnx_form import OnnxLayer
 
 
+_LARGEST = 1e6
+"""Of a scale, so that what is computed with it is finite in single precision."""
+_MOST = 1 << 24
+"""Numbers of the matrices that an ONNX file may hold, 64 MiB."""
+
+
 @register_layer("ImResize")
 @dataclass(frozen=True)
 class ImResize(OneToOne):
@@ -54,47 +60,48 @@ class ImResize(OneToOne):
         )
         if layer.factor < 0 or (not layer.factor and min(layer.width, layer.height) < 1):
             raise refuse(spec, "factor, or target_spatial_width and target_spatial_height, must be above 0")
+        for name, number in (("factor", layer.factor), ("start_scale", layer.start), ("scale_gap", layer.gap)):
+            if not abs(number) < _LARGEST:
+                raise refuse(spec, f"{name} is {number:g}; expected a number below {_LARGEST:g}")
         return layer
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         n, c, h, w = as_image(bottoms[0])
-        for image in range(n):
+        for image in sorted({0, n - 1}):  # the borders of those between lie between theirs
             if min(side - 2 * self._border(side, image) for side in (h, w)) < 1:
                 raise ValueError(f"scale {image} of {n} has no pixels of {h} x {w}")
             if min(self._border(side, image) for side in (h, w)) < 0:
                 raise ValueError(f"scale {image} of {n} is larger than its canvas")
-        return ((1, c, self._length(h, self.height), self._length(w, self.width)),)
+        return ((1, c, *self._lengths((h, w))),)
 
-    def _length(self, size: int, wanted: int) -> int:
-        return int(np.float32(size) * np.float32(self.factor)) if self.factor else wanted
+    def _lengths(self, size: Sequence[int]) -> tuple[int, ...]:
+        """The top's height and width for a bottom's."""
+        if not self.factor:
+            return self.height, self.width
+        return tuple(int(np.float32(side) * np.float32(self.factor)) for side in size)
 
     def _border(self, size: int, image: int) -> int:
         """The pixels of an axis on each side of an image that are not its own."""
         part = np.float32(1) - np.float32(self.start) + np.float32(image) * np.float32(self.gap)
         return floor(float(np.float32(size // 2) * part))
 
-    def _weights(self, size: int, wanted: int, images: int) -> Array:
-        """The weights (n, wanted, size) by which pixels along an axis of each image make those of the top."""
-        found = np.zeros((images, wanted, size), np.float32)
-        rows = np.arange(wanted)
-        for image in range(images):
-            border = self._border(size, image)
-            own = size - 2 * border
-            offset = np.float32(np.float32(wanted) / np.float32(own) / np.float32(2) - 0.5)
-            at = (rows.astype(np.float32) - offset) * (np.float32(own) / np.float32(wanted))
-            first = np.maximum((at.astype(np.float64) + 1e-5).astype(np.int64), 0)
-            second = np.minimum(first + 1, own - 1)
-            places = np.maximum(first - 1, 0), first, second, np.minimum(second + 1, own - 1)
-            t = at.astype(np.float64) - first
-            parts = (
-                -0.5 * t**3 + t**2 - 0.5 * t,
-                1.5 * t**3 - 2.5 * t**2 + 1,
-                -1.5 * t**3 + 2 * t**2 + 0.5 * t,
-                0.5 * t**3 - 0.5 * t**2,
-            )
-            for place, part in zip(places, parts, strict=True):
-                found[image, rows, place + border] += part.astype(np.float32)
-        return found
+    def _taps(self, size: int, wanted: int, image: int) -> list[tuple[Array, Array]]:
+        """The four pixels along an axis of an image that make each of the top's, and their weights, float32."""
+        border = self._border(size, image)
+        own = size - 2 * border
+        offset = np.float32(np.float32(wanted) / np.float32(own) / np.float32(2) - 0.5)
+        at = (np.arange(wanted).astype(np.float32) - offset) * (np.float32(own) / np.float32(wanted))
+        first = np.maximum((at.astype(np.float64) + 1e-5).astype(np.int64), 0)
+        second = np.minimum(first + 1, own - 1)
+        places = np.maximum(first - 1, 0), first, second, np.minimum(second + 1, own - 1)
+        t = at.astype(np.float64) - first
+        parts = (
+            -0.5 * t**3 + t**2 - 0.5 * t,
+            1.5 * t**3 - 2.5 * t**2 + 1,
+            -1.5 * t**3 + 2 * t**2 + 0.5 * t,
+            0.5 * t**3 - 0.5 * t**2,
+        )
+        return [(place + border, part.astype(np.float32)) for place, part in zip(places, parts, strict=True)]
 
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
         return EVERYTHING
@@ -107,21 +114,30 @@ class ImResize(OneToOne):
     ) -> tuple[Tensor, ...]:
         import torch
 
-        x = bottoms[0]
-        down, across = (torch.from_numpy(each).to(x) for each in self._both(x.shape))
-        resized = down[:, None] @ x @ across[:, None].transpose(2, 3)
-        return (resized.mean(0, keepdim=True),)
+        _, _, *size = bottoms[0].shape
+        wanted = self._lengths(size)
+        total = bottoms[0].new_zeros(())
+        for image, x in enumerate(bottoms[0]):
+            for axis in (1, 2):
+                taps = self._taps(size[axis - 1], wanted[axis - 1], image)
+                x = sum(
+                    x.index_select(axis, torch.from_numpy(place).to(x.device))
+                    * torch.from_numpy(part).to(x).reshape(-1, *[1] * (2 - axis))
+                    for place, part in taps
+                )
+            total = total + x
+        return ((total / len(bottoms[0]))[None],)
 
-    def _both(self, shape: Sequence[int]) -> tuple[Array, Array]:
-        n, _, h, w = shape
-        return (
-            self._weights(h, self._length(h, self.height), n),
-            self._weights(w, self._length(w, self.width), n),
-        )
-
-    def _operands(self, images: int, size: Sequence[int]) -> tuple[Array, Array]:
-        down, across = self._both((images, 1, *size))
-        return down[:, None], np.ascontiguousarray(across[:, None].swapaxes(2, 3))
+    def _matrices(self, images: int, size: Sequence[int]) -> tuple[Array, Array]:
+        """The weights (n, 1, top's height, h) and (n, 1, w, top's width), one of all pixels for each of the top's."""
+        found = []
+        for side, wanted in zip(size, self._lengths(size), strict=True):
+            matrix = np.zeros((images, 1, wanted, side), np.float32)
+            for image in range(images):
+                for place, part in self._taps(side, wanted, image):
+                    matrix[image, 0, np.arange(wanted), place] += part
+            found.append(matrix)
+        return found[0], np.ascontiguousarray(found[1].swapaxes(2, 3))
 
     def _most(self, size: Sequence[int]) -> int:
         """The scales that there can be at a size (h, w), 16 where there is no end to them."""
@@ -133,9 +149,11 @@ class ImResize(OneToOne):
         if size is None:
             raise out.refuse("ImResize has matrices for each size", hint="give --size HxW")
         count = images.known[0] if images.known else self._most(size)
-        down, across = (
-            out.constant(part, each) for part, each in zip(("down", "across"), self._operands(count, size), strict=True)
-        )
+        numbers = count * sum(side * wanted for side, wanted in zip(size, self._lengths(size), strict=True))
+        if numbers > _MOST:
+            raise out.refuse(f"ImResize would have matrices of {numbers} numbers", hint="give a smaller --size HxW")
+        matrices = self._matrices(count, size)
+        down, across = (out.constant(part, each) for part, each in zip(("down", "across"), matrices, strict=True))
         if not images.known:  # those of the scales that there are
             down, across = (
                 out.slice(each, [0], [0], images, part=part)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 
 from converters import CaffeNet, NetError, read_prototxt
 from parity_tests.export.onnx_models import blobs_in_onnxruntime, blobs_of, onnx_of, worst_blob
@@ -80,6 +82,21 @@ def test_what_imresize_refuses() -> None:
         make("ImResize", "imresize_param { start_scale: 1.5 }").top_shapes([(1, 2, 12, 16)])
     with pytest.raises(NetError, match="above 0"):
         make("ImResize", "imresize_param { target_spatial_width: 0 }")
+    for wrong in ("factor: 1e39", "factor: 1e6", "start_scale: 1e39", "scale_gap: -1e7"):
+        with pytest.raises(NetError, match=r"is .*; expected a number below 1e\+06"):
+            make("ImResize", f"imresize_param {{ {wrong} }}")
+
+
+def test_imresize_takes_time_and_memory_as_its_blobs_do() -> None:
+    """Borders of a billion images are not looked at one by one, and a long side has no matrix to a short one."""
+    layer = make("ImResize", "imresize_param { target_spatial_width: 368 target_spatial_height: 2 scale_gap: 0 }")
+    assert layer.top_shapes([(1 << 30, 1, 4, 4)]) == ((1, 1, 2, 368),)
+    tracemalloc.start()
+    (top,) = run(layer, torch.ones(1, 1, 1, 1_000_000))  # a matrix would have 1.5 GB
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_allclose(top, np.ones((1, 1, 2, 368)), rtol=1e-5)
+    assert most < 20e6
 
 
 def peaks_by_hand(
