@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from ..errors import WireError
-from ..net.layer import Shape
+from ..net.layer import MOST_AXES, Shape
 from ..schema import message_type
 from .wire import BYTES, FIXED32, FIXED64, VARINT, Field, Message, expect, read_int, read_numbers, read_varint, signed
 
@@ -20,8 +20,6 @@ _VIDEO_DIMS, _VIDEO_DATA = (1, 2, 3, 4, 5), 6
 """C3D's own numbers: num, channels, length, height, width, and data where Caffe has diff (facebook/C3D, C3D-v1.0,
 src/caffe/proto/caffe.proto, BlobProto)."""
 _SHAPE_DIM = 1
-_MAX_AXES = 32
-"""blob.hpp, kMaxBlobAxes."""
 _MAX_PRODUCT = 1 << 60
 """Of the dims that are not 0: what numpy can count in bytes; no file holds so much."""
 
@@ -64,8 +62,8 @@ def _dims_by_number(message: Message, found: _Found, numbers: tuple[int, ...]) -
 
 
 def _checked(message: Message, dims: list[int]) -> Shape:
-    if len(dims) > _MAX_AXES:
-        raise WireError(f"a shape of {len(dims)} axes or more; Caffe has {_MAX_AXES}", where=f"offset {message.start}")
+    if len(dims) > MOST_AXES:
+        raise WireError(f"a shape of {len(dims)} axes or more; Caffe has {MOST_AXES}", where=f"offset {message.start}")
     if min(dims, default=0) < 0 or prod(dim or 1 for dim in dims) > _MAX_PRODUCT:
         raise WireError(f"an impossible shape: {'x'.join(map(str, dims))}", where=f"offset {message.start}")
     return tuple(dims)
@@ -82,7 +80,7 @@ def _read_dims(shape: Message) -> list[int]:
         if field.number != _SHAPE_DIM:
             continue
         position = expect(field, VARINT, BYTES).value
-        while position < field.end and len(dims) <= _MAX_AXES:
+        while position < field.end and len(dims) <= MOST_AXES:
             dim, position = read_varint(shape.buffer, position, field.end)
             dims.append(signed(dim))
     return dims

@@ -13,7 +13,7 @@ from math import isqrt, prod
 import numpy as np
 
 from ..errors import MismatchError, NetError
-from ..net.layer import Shape
+from ..net.layer import MOST_AXES, Shape
 from ..net.shapes import infer_blobs
 from ..net.spec import NetSpec
 from .inputs import with_input_shapes
@@ -185,7 +185,8 @@ def _vectors(spec: NetSpec, blobs: Mapping[str, Sequence[np.ndarray]]) -> Iterat
             yield from ((1, 1, blob.shape[-1]) for blob in weights)
         elif weights:
             param = layer.message.inner_product_param
-            yield (*[1] * max(param.axis, 1), weights[0].size // max(param.num_output, 1))
+            if param.axis < MOST_AXES:
+                yield (*[1] * max(param.axis, 1), weights[0].size // max(param.num_output, 1))
 
 
 def _alike(spec: NetSpec, blobs: Mapping[str, Sequence[np.ndarray]], sized: Collection[str]) -> int:
