@@ -8,7 +8,8 @@ from math import prod
 import numpy as np
 
 from ..errors import WireError
-from ..net.layer import MOST_AXES, Shape
+from ..net.layer import Shape
+from ..net.shapes import MOST_AXES
 from ..schema import message_type
 from .wire import BYTES, FIXED32, FIXED64, VARINT, Field, Message, expect, read_int, read_numbers, read_varint, signed
 

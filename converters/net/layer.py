@@ -56,8 +56,6 @@ if TYPE_CHECKING:
     from .reach import Reach
 
 Shape = tuple[int, ...]
-MOST_AXES = 32
-"""Of a blob (blob.hpp, kMaxBlobAxes)."""
 
 
 class Identifier(str):

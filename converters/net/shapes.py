@@ -14,6 +14,9 @@ from .spec import NetSpec
 MOST_ELEMENTS = 2**63 - 1
 """The most elements that an index into a blob can count."""
 
+MOST_AXES = 32
+"""Caffe's own limit for a blob (blob.hpp, kMaxBlobAxes)."""
+
 MOST_ALONG = 2**31 - 1
 """Caffe's own limit for one axis (blob.cpp, Reshape)."""
 

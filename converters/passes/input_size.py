@@ -13,8 +13,8 @@ from math import isqrt, prod
 import numpy as np
 
 from ..errors import MismatchError, NetError
-from ..net.layer import MOST_AXES, Shape
-from ..net.shapes import infer_blobs
+from ..net.layer import Shape
+from ..net.shapes import MOST_AXES, infer_blobs
 from ..net.spec import NetSpec
 from .inputs import with_input_shapes
 from .work_out import attempt, images_of, sequences, work_out
