@@ -11,7 +11,9 @@ from converters import CaffeNet
 from converters.formats import parse_prototxt
 from fcn_port.fastpath import strassen
 from fcn_port.fastpath.native import why_not
-from fcn_port.fastpath.program import FastNet
+from fcn_port.fastpath.native.division import tiles_of
+from fcn_port.fastpath.points import FORMS
+from fcn_port.fastpath.program import FastNet, rounding
 from parity_tests.fastpath.random_nets import filled
 from parity_tests.fastpath.test_any_net import error, in_double, named, run_blankly
 
@@ -74,17 +76,31 @@ def test_small_tiles(behind: str) -> None:
 
 
 @pytest.mark.parametrize(("form", "side"), [("winograd_3", 3), ("winograd_3_small", 3), ("winograd_5", 5)])
-@pytest.mark.parametrize("dilation", [2, 3])
+@pytest.mark.parametrize(("down", "along"), [(2, 2), (3, 3), (1, 4)])
 @pytest.mark.parametrize("behind", [RELU, SUM], ids=["relu", "sum"])
-def test_dilated_windows(form: str, side: int, dilation: int, behind: str) -> None:
-    """Rows and columns a dilation apart, by Winograd's filtering; only where the padding is a multiple of it."""
-    for h, w, pad in ((8, 8, dilation), (13, 17, 2 * dilation), (14, 15, 0)):
-        settings = f"num_output: 40 kernel_size: {side} pad: {pad} dilation: {dilation}"
+def test_dilated_windows(form: str, side: int, down: int, along: int, behind: str) -> None:
+    """Outputs a dilation apart share tiles: any padding, unequal dilations, fewer outputs than that."""
+    for h, w, pad in ((8, 8, down), (13, 17, 2 * along), (14, 15, down + 1), (along * (side - 1), 16, 1)):
+        settings = f"num_output: 40 kernel_size: {side} pad: {pad} dilation: {down} dilation: {along}"
         x = torch.randn(2, 24, h, w, generator=torch.Generator().manual_seed(h))
-        if h + 2 * pad >= dilation * (side - 1) + 1 + dilation:
+        if min(h + 2 * pad - down * (side - 1), w + 2 * pad - along * (side - 1)) >= 1:
             check(net_of(24, settings, behind, side=16), x, form, f"{side}x{side} by Winograd's filtering")
-    odd = net_of(24, f"num_output: 40 kernel_size: {side} pad: {dilation + 1} dilation: {dilation}", behind, side=16)
-    check(odd, torch.randn(1, 24, 14, 14), form, f"{side}x{side} product")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_as_many_tiles_as_cover_the_outputs(form: str) -> None:
+    """Beside a count of those that some output lies in."""
+    tile = FORMS[form][1]
+    for h, w, down, along in product((1, 5, 12, 13), (3, 8), (1, 2, 5, 40), (1, 4)):
+        places = {(y % down, y // down // tile, x % along, x // along // tile) for y in range(h) for x in range(w)}
+        assert tiles_of(form, 2, (h, w), (down, along)) == 2 * len(places)
+
+
+def test_dilated_windows_that_read_the_weights_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PSPNet's last stages: small tiles were quicker when each of 16 phases read all weights again."""
+    monkeypatch.setattr(rounding, "SHORT", 0)
+    net = net_of(512, "num_output: 512 kernel_size: 3 pad: 4 dilation: 4", "", side=30)
+    assert "small tiles" not in FastNet(net).explain((30, 30))
 
 
 @pytest.mark.parametrize("kernel", ["kernel_size: 3", "kernel_size: 5", "kernel_h: 3 kernel_w: 1"])

@@ -94,7 +94,7 @@ class NativeConvolution:
         if x.stride(1) != 1:
             x = x.contiguous(memory_format=torch.channels_last)
         y = torch.empty(images, self._channels[1], h, w, memory_format=torch.channels_last)
-        threads, tiles = torch.get_num_threads(), tiles_of(self._form, images, h, w)
+        threads, tiles = torch.get_num_threads(), tiles_of(self._form, images, (h, w))
         cut = divide_winograd(self._form, channels=channels, features=self._channels[1], tiles=tiles, threads=threads)
         counters = up(COUNTERS * cut.phases, 16)
         memory = _scratch.take(counters + cut.common + threads * cut.scratch)
@@ -103,7 +103,7 @@ class NativeConvolution:
             kind=KINDS.index(self._form), x=_blob(x, arena), y=_blob(y, arena),
             kernels=address(self._kernels), bias=self._bias.data_ptr(),
             images=images, in_h=in_h, in_w=in_w, in_channels=channels, h=h, w=w, channels=self._channels[1],
-            top=top, left=left, activation=RELU if self._relu else NONE,
+            top=top, left=left, dilation_h=1, dilation_w=1, activation=RELU if self._relu else NONE,
             block=cut.block, group=cut.group, shared=cut.shared,
             common=counters, scratch=counters + cut.common, scratch_apart=cut.scratch,
         )], phases=cut.phases).run(arena, arena, threads)  # fmt: skip

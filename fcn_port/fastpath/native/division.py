@@ -99,10 +99,14 @@ def divide_strassen(levels: int, *, length: int, images: int, positions: int, th
     return Division(block, 0, 0, up(points * (block * panel + APART) + of_sums + SPARE, 16))
 
 
-def tiles_of(form: str, images: int, h: int, w: int) -> int:
-    """Tiles of Winograd's filtering for so many outputs."""
+def tiles_of(form: str, images: int, size: tuple[int, int], dilation: tuple[int, int] = (1, 1)) -> int:
+    """Tiles of Winograd's filtering for outputs of this height and width; those `dilation` apart share tiles."""
     _, tile = FORMS[form]
-    return images * -(-h // tile) * -(-w // tile)
+    rows, cols = (
+        sum(-(-(length - phase) // (apart * tile)) for phase in range(min(apart, length)))
+        for length, apart in zip(size, dilation, strict=True)
+    )
+    return images * rows * cols
 
 
 def spread(length: int) -> int:

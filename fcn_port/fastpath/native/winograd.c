@@ -27,14 +27,45 @@
 
 static const float zeros[4096 + LANES]; /* what lies outside a blob; no layer has more channels */
 
+/* The tiles along one axis of `length` outputs. A dilated window reads every so many rows: outputs as far apart have tiles of
+ * their own, m of each such phase together. The first `longer` phases have one output more than the others. */
+struct axis {
+    int64_t apart, longer, of_longer, of_others; /* tiles of a phase */
+};
+
+INLINE struct axis axis_of(int64_t length, int64_t apart, int m)
+{
+    int64_t least_of_phase = length / apart;
+    return (struct axis){apart, length % apart, least_of_phase / m + 1, (least_of_phase + m - 1) / m};
+}
+
+INLINE int64_t tiles_along(const struct axis *a) { return a->longer * a->of_longer + (a->apart - a->longer) * a->of_others; }
+
+/* The first output of a tile, from which the others are `apart` away. */
+INLINE int64_t first_output(const struct axis *a, int64_t tile, int m)
+{
+    int64_t others = tile - a->longer * a->of_longer;
+    if (others < 0)
+        return tile / a->of_longer + tile % a->of_longer * m * a->apart;
+    return a->longer + others / a->of_others + others % a->of_others * m * a->apart;
+}
+
 struct spot {
     int64_t image, y, x; /* of a tile's first output */
 };
 
 INLINE struct spot spot_of(const struct step *s, int64_t tile, int m)
 {
-    int64_t rows = (s->h + m - 1) / m, cols = (s->w + m - 1) / m;
-    return (struct spot){tile / (rows * cols), tile / cols % rows * m, tile % cols * m};
+    struct axis down = axis_of(s->h, s->dilation_h, m), along = axis_of(s->w, s->dilation_w, m);
+    int64_t rows = tiles_along(&down), cols = tiles_along(&along);
+    int64_t y = first_output(&down, tile / cols % rows, m);
+    return (struct spot){tile / (rows * cols), y, first_output(&along, tile % cols, m)};
+}
+
+INLINE int64_t tiles_of(const struct step *s, int m)
+{
+    struct axis down = axis_of(s->h, s->dilation_h, m), along = axis_of(s->w, s->dilation_w, m);
+    return s->images * tiles_along(&down) * tiles_along(&along);
 }
 
 INLINE int64_t wide(const struct step *s) { return spread(s->in_channels); }
@@ -94,17 +125,18 @@ INLINE void evaluate(const float *data, int n, int m, const struct step *s, floa
     const float *from[MOST][MOST];
     for (int u = 0; u < n; u++)
         for (int v = 0; v < n; v++) {
-            int64_t y = at.y - s->top + u, x = at.x - s->left + v;
+            int64_t y = at.y - s->top + u * s->dilation_h, x = at.x - s->left + v * s->dilation_w;
             int inside = y >= 0 && y < s->in_h && x >= 0 && x < s->in_w;
             from[u][v] = inside ? place(arena, &s->x, at.image, y, x) : zeros;
         }
+    const int64_t next = m * s->dilation_w * s->x.col;
     for (int64_t c = 0; c < s->in_channels; c += LANES) {
         vec d[MOST], half[MOST][MOST];
         LOOP for (int v = 0; v < n; v++) {
             UNROLL for (int u = 0; u < n; u++) {
                 d[u] = load(from[u][v] + c);
                 if (v >= n - m)
-                    __builtin_prefetch(from[u][v] + c + m * s->x.col, 0, 3);
+                    __builtin_prefetch(from[u][v] + c + next, 0, 3);
             }
             vec some[MOST];
             at_points(data, n, d, some);
@@ -125,7 +157,10 @@ INLINE void interpolate(const float *output, int n, int m, const struct step *s,
                         int64_t channel, const float *products, int64_t stride)
 {
     struct spot at = spot_of(s, tile, m);
-    int64_t rows = least(s->h - at.y, m), cols = least(s->w - at.x, m);
+    int64_t rows = least((s->h - at.y + s->dilation_h - 1) / s->dilation_h, m);
+    int64_t cols = least((s->w - at.x + s->dilation_w - 1) / s->dilation_w, m);
+    const int64_t y_row = s->dilation_h * s->y.row, y_col = s->dilation_w * s->y.col;
+    const int64_t z_row = s->dilation_h * s->z.row, z_col = s->dilation_w * s->z.col;
     LOOP for (int64_t c = channel; c < least(channel + PANEL, s->channels); c += LANES, products += LANES) {
         float *y = place(arena, &s->y, at.image, at.y, at.x) + c;
         const float *z = s->z.col ? place(arena, &s->z, at.image, at.y, at.x) : 0;
@@ -140,9 +175,9 @@ INLINE void interpolate(const float *output, int n, int m, const struct step *s,
         LOOP for (int i = 0; i < rows; i++) {
             from_points(output, n, m, half[i], out);
             LOOP for (int j = 0; j < cols; j++) {
-                __builtin_prefetch(y + i * s->y.row + (j + m) * s->y.col, 1, 3);
-                const float *added = z ? z + i * s->z.row + j * s->z.col : 0;
-                store(y + i * s->y.row + j * s->y.col, finished(s, out[j], c, added), s->channels - c);
+                __builtin_prefetch(y + i * y_row + (j + m) * y_col, 1, 3);
+                const float *added = z ? z + i * z_row + j * z_col : 0;
+                store(y + i * y_row + j * y_col, finished(s, out[j], c, added), s->channels - c);
             }
         }
     }
@@ -186,7 +221,7 @@ INLINE void finish(const float *output, int n, int m, const struct step *s, floa
 
 INLINE void convolve(const float *data, const float *output, int n, int m, const struct step *s, struct worker *w)
 {
-    int64_t all = s->images * ((s->h + m - 1) / m) * ((s->w + m - 1) / m), panels = (s->channels + PANEL - 1) / PANEL;
+    int64_t all = tiles_of(s, m), panels = (s->channels + PANEL - 1) / PANEL;
     struct memory memory = memory_of(s, w, n);
     int64_t blocks = (all + s->block - 1) / s->block;
     if (!s->shared) { /* each thread does blocks of its own, and none waits for another before the end */

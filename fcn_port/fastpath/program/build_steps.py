@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 from converters.layers import convolution, eltwise, lrn, neuron
 
@@ -118,21 +117,7 @@ def tasks_of(
     if isinstance(params, convolution.Deconvolution):
         return _by_phases(operation, params, kernel, x, y, weights, settings, slope, threads)
     groups = range(kernel.groups)
-    apart = kernel.dilation[0]
-    if not kernel.name.startswith("winograd") or apart == 1:
-        return [_one_group(operation, kernel, x, y, z, weights, settings, slope, group, threads) for group in groups]
-    settings |= {"top": kernel.pad[0] // apart, "left": kernel.pad[1] // apart}
-    return [  # the rows and columns that a dilated window reads are a blob of their own
-        _one_group(
-            operation, kernel, _apart(x, apart, at), _apart(y, apart, at), z and _apart(z, apart, at),
-            weights, settings, slope, group, threads,
-        )
-        for group in groups for at in product(range(apart), repeat=2)
-    ]  # fmt: skip
-
-
-def _apart(place: BlobPlace, apart: int, at: tuple[int, ...]) -> BlobPlace:
-    return place.every(apart, apart, *at)
+    return [_one_group(operation, kernel, x, y, z, weights, settings, slope, group, threads) for group in groups]
 
 
 def _one_group(
@@ -214,7 +199,7 @@ def _divide(kernel: KernelChoice, x: BlobPlace, y: BlobPlace, threads: int) -> D
     if kernel.name.startswith("strassen"):
         length = kernel.window[0] * kernel.window[1] * channels
         return divide_strassen(int(kernel.name[-1]), length=length, images=n, positions=h * w, threads=threads)
-    tiles = tiles_of(kernel.name, n, h, w)
+    tiles = tiles_of(kernel.name, n, (h, w), kernel.dilation)
     return divide_winograd(kernel.name, channels=channels, features=features, tiles=tiles, threads=threads)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from converters.layers import convolution, eltwise, inner_product, lrn, pooling, softmax, upsample
 
 from ..flow import FlowStep, is_activation
-from ..native.division import SUMMED_BYTES
+from ..native.division import SUMMED_BYTES, tiles_of
 from ..points import FORMS
 from .places import BlobPlace
 
@@ -111,12 +111,10 @@ def _cycles(product: KernelChoice, channels: int, features: int, top: BlobPlace)
     for levels in (1, 2):
         if channels % (LANES * 2**levels) == 0:
             cycles[f"strassen_{levels}"] = _strassen_cycles(levels, product, channels, features, top)
-    apart = product.dilation[0]
-    divides = all(pad % apart == 0 for pad in product.pad) and min(top.size[2:]) >= apart
-    if set(product.stride) == {1} and len(set(product.dilation)) == 1 and divides:
+    if set(product.stride) == {1}:
         for form, (side, _) in FORMS.items():
             if product.window == (side, side) and channels >= LEAST_CHANNELS.get(form, 1):
-                cycles[form] = _winograd_cycles(form, channels, features, top, apart)
+                cycles[form] = _winograd_cycles(form, product.dilation, channels, features, top)
     return cycles
 
 
@@ -198,15 +196,13 @@ def _strassen_cycles(levels: int, kernel: KernelChoice, channels: int, features:
     return _with_reading((1.03, 1.08)[levels - 1] * sums, 4 * points * length * panels * PANEL, times) + moving
 
 
-def _winograd_cycles(form: str, channels: int, features: int, top: BlobPlace, apart: int) -> float:
-    """`apart`: the dilation; so many rows and columns apart lie the parts that are computed by themselves."""
+def _winograd_cycles(form: str, dilation: Pair, channels: int, features: int, top: BlobPlace) -> float:
     n, _, h, w = top.size
     side, tile = FORMS[form]
-    points = (tile + side - 1) ** 2
-    tiles = n * apart**2 * -(-h // (apart * tile)) * -(-w // (apart * tile))
+    points, tiles = (tile + side - 1) ** 2, tiles_of(form, n, (h, w), dilation)
     sums = points * tiles * channels * _lanes(features)
     moving = tiles * (60 + 4 * points * _lanes(channels) + 4 * points * _lanes(features))
-    return _with_reading(1.15 * sums, 4 * points * channels * features, apart**2) + moving
+    return _with_reading(1.15 * sums, 4 * points * channels * features) + moving
 
 
 def _lanes(channels: int) -> int:

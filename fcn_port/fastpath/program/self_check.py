@@ -47,6 +47,8 @@ layer { name: "g" type: "Concat" bottom: "e" bottom: "f" top: "g" }
 layer { name: "h" type: "LRN" bottom: "g" top: "h" lrn_param { local_size: 5 alpha: 0.1 } }
 layer { name: "m" type: "Convolution" bottom: "y" top: "m" convolution_param { num_output: 33 kernel_size: 5 } }
 layer { name: "n" type: "Convolution" bottom: "y" top: "n" convolution_param { num_output: 33 kernel_size: 7 } }
+layer { name: "r" type: "Convolution" bottom: "y" top: "r" convolution_param {
+    num_output: 33 kernel_size: 3 pad: 2 dilation: 2 dilation: 3 } }
 layer { name: "o" type: "Pooling" bottom: "y" top: "o" top: "p" pooling_param { kernel_size: 3 stride: 2 } }
 layer { name: "q" type: "Upsample" bottom: "o" bottom: "p" top: "q" upsample_param { upsample_h: 9 upsample_w: 7 } }
 layer { name: "i" type: "InnerProduct" bottom: "h" top: "i" inner_product_param { num_output: 9 } }
@@ -109,8 +111,8 @@ def _exactly(params: Layer, bottoms: Sequence[Doubles], blobs: Sequence[Doubles]
     """The top of a layer of the net for trial, by its definition."""
     x = bottoms[0]
     if isinstance(params, convolution.Convolution):
-        kernel, stride, pad, _ = params.along(2)
-        windows = _windows(x, kernel, stride, pad, 0.0)
+        kernel, stride, pad, dilation = params.along(2)
+        windows = _windows(x, kernel, stride, pad, 0.0, dilation)
         n, c, h, w = windows.shape[:4]
         groups = windows.reshape(n, params.group, c // params.group, h, w, *windows.shape[4:])
         weight = blobs[0].reshape(params.group, -1, *blobs[0].shape[1:])
@@ -155,8 +157,13 @@ _PLAIN: Mapping[type, Callable[[Sequence[Doubles], Sequence[Doubles]], Doubles]]
 }
 
 
-def _windows(x: Doubles, kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int], beyond: float) -> Doubles:
+def _windows(
+    x: Doubles, kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int], beyond: float,
+    dilation: Sequence[int] = (1, 1),
+) -> Doubles:  # fmt: skip
     """The window of each output, (n, c, h, w, kernel_h, kernel_w)."""
     (top, left), (down, right) = pad, stride
     padded = np.pad(x, ((0, 0), (0, 0), (top, top), (left, left)), constant_values=beyond)
-    return sliding_window_view(padded, tuple(kernel), axis=(2, 3))[:, :, ::down, ::right]
+    reach = tuple(apart * (side - 1) + 1 for side, apart in zip(kernel, dilation, strict=True))
+    windows = sliding_window_view(padded, reach, axis=(2, 3))
+    return windows[:, :, ::down, ::right, :: dilation[0], :: dilation[1]]
