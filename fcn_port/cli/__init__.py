@@ -6,14 +6,21 @@ comes after signals and standard streams are looked after. The verbs are in `pro
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
 from . import signals, streams
 
+THREADS_LOOK = "10000"
+"""The number of times that PyTorch's threads look for more work before they sleep: a tenth of a millisecond in place of three.
+
+Beside other busy programs the time in which they look is taken from those that compute (docs/performance.md)."""
+
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the program and leave with its exit status."""
+    os.environ.setdefault("GOMP_SPINCOUNT", THREADS_LOOK)  # read when PyTorch is imported, which nobody has done yet
     signals.listen()
     try:
         streams.make_safe()

@@ -41,9 +41,10 @@ struct worker {
     float *arena;
     struct phase *phase; /* at work */
     int pieces; /* taken of it by this thread */
+    int64_t begun; /* when the phase did, for this thread: nanoseconds */
 };
 
-void wait_for(struct phase *phase, int pieces);
+void end_phase(struct worker *w, int pieces);
 
 /* The next piece of `pieces` that nobody has taken; -1 when all are done, and then the next phase begins. */
 INLINE int64_t take(struct worker *w, int64_t pieces)
@@ -53,9 +54,7 @@ INLINE int64_t take(struct worker *w, int64_t pieces)
         w->pieces++;
         return piece;
     }
-    atomic_fetch_add_explicit(&w->phase->done, w->pieces, memory_order_release);
-    wait_for(w->phase++, (int)pieces);
-    w->pieces = 0;
+    end_phase(w, (int)pieces);
     return -1;
 }
 
