@@ -13,7 +13,7 @@ from typing import NoReturn
 from . import signals, streams
 
 THREADS_LOOK = "10000"
-"""The number of times that PyTorch's threads look for more work before they sleep: a tenth of a millisecond in place of three.
+"""The number of times that PyTorch's threads look for more work before they sleep: for 0.1 ms, not for 3.
 
 Beside other busy programs the time in which they look is taken from those that compute (docs/performance.md)."""
 
