@@ -28,7 +28,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo gallery sample convert voc-numbers test test-again check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast test-native-sanitized check-oldest check-pythons docs notebooks check-links opencv5 test-opencv5 test-ray extras
+.PHONY: help demo gallery sample convert voc-numbers test test-again check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast test-native-sanitized test-native-aarch64 check-oldest check-pythons docs notebooks check-links opencv5 test-opencv5 test-ray extras
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,14 +73,11 @@ test-again: $(VENV)/ready-dev ## the tests that failed the last time, one after 
 test-fast: $(VENV)/ready-dev ## the fast part of the suite, in a minute on two quiet cores
 	$(BIN)/python -m pytest --quiet -n 2 --dist loadfile --fast
 
-test-native-sanitized: $(VENV)/ready-dev ## the C code's tests with it compiled for address, undefined-behaviour and thread sanitizers
-	FCN_PORT_CFLAGS="-g -O1 -fexpensive-optimizations -fsanitize=address,undefined -fno-sanitize-recover=all" ASAN_OPTIONS=detect_leaks=0 \
-		LD_PRELOAD=$$(cc -print-file-name=libasan.so) $(BIN)/python -m pytest --quiet \
-		parity_tests/fastpath/test_any_net.py parity_tests/fastpath/test_kernels.py parity_tests/fastpath/test_native.py \
-		-k "not compile and not processor and not points and not cache"
-	OMP_NUM_THREADS=1 FCN_PORT_CFLAGS="-g -O1 -fsanitize=thread" TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1" \
-		LD_PRELOAD=$$(cc -print-file-name=libtsan.so) $$(command -v setarch >/dev/null && echo setarch -R) $(BIN)/python -m pytest --quiet -s \
-		parity_tests/fastpath/test_native_threads.py
+test-native-sanitized: $(VENV)/ready-dev ## the C code under address, undefined-behaviour and thread sanitizers, in a few minutes
+	$(BIN)/python -m pytest --quiet --durations 9 -m sanitized parity_tests/fastpath
+
+test-native-aarch64: $(VENV)/ready-dev ## the C code for aarch64, in qemu-user (Debian: gcc-aarch64-linux-gnu, qemu-user)
+	$(BIN)/python -m pytest --quiet -m aarch64 parity_tests/fastpath
 
 check: lint test ## lint, format, types and the suite
 

@@ -34,6 +34,7 @@ from converters.export import (
     map_tensors,
     read_metadata,
     require,
+    size_with_room,
     summary,
 )
 from converters.formats import format_prototxt, parse_prototxt, read_caffemodel, read_prototxt, sniff
@@ -348,9 +349,13 @@ def trials_of(net: OnnxNet) -> Iterator[Mapping[str, Shape]]:
 
     The last has more than one item where the batch is free.
     """
-    found = []
-    for height, width in SIZES:
-        shapes = _inputs(net, height=height, width=width)
+
+    def at(size: tuple[int, int]) -> dict[str, Shape]:
+        return _inputs(net, height=size[0], width=size[1])
+
+    found: list[Mapping[str, Shape]] = []
+    for size in SIZES:
+        shapes = at(size_with_room(net.spec, size, at))
         if shapes not in found and _takes(net.spec, shapes):
             found.append(shapes)
     found = found or [_inputs(net)]

@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    away = {name for name in ("opencv5", "ray") if not _wanted(config, name)}
+    away = {name for name in ("opencv5", "ray", "sanitized", "aarch64") if not _wanted(config, name)}
     if not _oracle_wanted(config):
         away.add("oracle")
     left_out = [item for item in items if any(item.get_closest_marker(name) for name in away)]

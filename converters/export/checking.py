@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +39,9 @@ LEAST_SIZE = 32
 
 MOST_SIZE = 512
 """The largest least height and width of a net that is looked for."""
+
+TRIAL_BYTES = 8 << 20
+"""Of all blobs of a net at a size that it is compared at, unless those at its own size are more: VGG-16 at 131x97."""
 
 TOLERANCE = 1e-5
 """Of the output's largest magnitude: another program sums in another order (5e-7 is usual)."""
@@ -103,8 +107,32 @@ def trials(spec: NetSpec, *, size: tuple[int, int] | None = None) -> tuple[Mappi
         return (inputs_at(spec, size),)
     least = least_side(spec)
     if least is not None:
-        return tuple(inputs_at(spec, each) for each in sizes_from(least, *SIZES))
+        at = partial(inputs_at, spec)
+        sizes = [size_with_room(spec, each, at, least=least) for each in sizes_from(least, *SIZES)]
+        return tuple(at(each) for each in dict.fromkeys(sizes))
     return (dict(spec.inputs),)
+
+
+def size_with_room(
+    spec: NetSpec, size: tuple[int, int], shapes_at: Callable[[tuple[int, int]], Mapping[str, Shape]],
+    *, least: int = LEAST_SIZE,
+) -> tuple[int, int]:  # fmt: skip
+    """The size (h, w), or one nearer to `least` where blobs of many channels are far larger than the net's own.
+
+    They may have `TRIAL_BYTES`, or as many as at the net's own size, so that a trial costs what the net does.
+    """
+    room = max(TRIAL_BYTES, _bytes_of(spec, spec.inputs))
+    while max(size) > least and _bytes_of(spec, shapes_at(size)) > room:
+        size = tuple(most - (most - least + 1) // 2 if most > least else most for most in size)  # type: ignore[assignment]
+    return size
+
+
+def _bytes_of(spec: NetSpec, shapes: Mapping[str, Shape]) -> int:
+    """The bytes of all blobs for inputs of these shapes; 0 where the net does not take them."""
+    try:
+        return 4 * sum(prod(shape) for shape in infer_shapes(spec, shapes).values())
+    except NetError:
+        return 0
 
 
 def _fits_square(spec: NetSpec, side: int) -> bool:

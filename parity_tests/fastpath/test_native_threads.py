@@ -1,8 +1,8 @@
 """Several threads go through a plan's steps at once and give what one gives, to the bit.
 
-They are threads of the system that call the C code themselves, as OpenMP's do, whose own runtime no thread sanitizer
-knows: `make test-native-sanitized` runs this file under one, which sees where one thread reads what another writes
-without having waited for it, whether or not it goes wrong this time.
+They are threads of the system that call the C code themselves. `make test-native-sanitized` does so without Python
+under a thread sanitizer (native_driver.c), which sees where one thread reads what another writes without having waited
+for it, whether or not it goes wrong this time.
 """
 
 from __future__ import annotations

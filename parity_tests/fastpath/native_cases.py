@@ -1,0 +1,181 @@
+"""Steps of every kernel for native_driver.c, which runs them without Python: `make test-native-sanitized` and others.
+
+The plan makes them, as for any net, for a processor with registers of any length; so the driver sees how work is
+divided and how much scratch there is for it, too. PyTorch is not imported, and no library loaded.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from unittest.mock import patch
+
+import numpy as np
+
+from converters.formats import parse_prototxt
+from converters.net import infer_blobs
+from converters.passes import prepare
+from fcn_port.fastpath.flow import merge, read, state_key
+from fcn_port.fastpath.native import build, division, steps
+from fcn_port.fastpath.native.packing import _wide
+from fcn_port.fastpath.native.steps import KINDS
+from fcn_port.fastpath.points import FORMS
+from fcn_port.fastpath.program import self_check
+from fcn_port.fastpath.program.build_steps import NativeTask
+from fcn_port.fastpath.program.program import ArenaPlan
+from fcn_port.fastpath.program.weights import PackedWeights
+
+PACKING = ("product", "strassen_1", "strassen_2", *FORMS)
+
+
+@dataclass(frozen=True)
+class Registers:
+    """Stands for the compiled library of a processor: what the plan asks it about its registers; it packs nothing."""
+
+    panels: int
+    rows: int
+
+    def panel(self) -> int:
+        return self.panels
+
+    def most_rows(self) -> int:
+        return self.rows
+
+    def run(self) -> None:
+        raise AssertionError("nothing runs here")
+
+    def __getattr__(self, name: str) -> object:
+        if not name.startswith("pack_"):
+            raise AttributeError(name)
+        return lambda *_: None
+
+
+AVX512, AVX2, SSE, NEON = Registers(32, 12), Registers(16, 6), Registers(8, 6), Registers(16, 6)
+
+
+def net(channels: int, layers: str, *, size: str = "9, 7", images: int = 1) -> str:
+    shape = f"dim: [{images}, {channels}, {size}]"
+    return f'layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ {shape} }} }} }} {layers}'
+
+
+def convolution(settings: str, behind: str = "") -> str:
+    layer = f'layer {{ name: "y" type: "Convolution" bottom: "x" top: "y" convolution_param {{ {settings} }} }}'
+    return f"{layer} {behind % settings if '%' in behind else behind}"
+
+
+def of_type(name: str, settings: str = "") -> str:
+    return f'layer {{ name: "y" type: "{name}" bottom: "x" top: "y" {settings} }}'
+
+
+RELU = 'layer { name: "r" type: "ReLU" bottom: "y" top: "y" }'
+PRELU = 'layer { name: "r" type: "PReLU" bottom: "y" top: "y" }'
+SUM = """layer { name: "b" type: "Convolution" bottom: "x" top: "b" convolution_param { %s } }
+layer { name: "s" type: "Eltwise" bottom: "b" bottom: "y" top: "s" }
+layer { name: "t" type: "ReLU" bottom: "s" top: "s" }
+"""
+NETS = (
+    self_check._NET,
+    *(net(64, convolution("num_output: 136 kernel_size: 1", behind)) for behind in (RELU, SUM)),
+    net(128, convolution("num_output: 37 kernel_size: 1 bias_term: false")),
+    net(64, convolution("num_output: 70 kernel_size: 1 stride: 2 pad: 1", PRELU), images=2),
+    net(64, convolution("num_output: 70 kernel_h: 3 kernel_w: 2 pad: 2 stride_h: 1 stride_w: 2 dilation: 2", SUM)),
+    net(128, convolution("num_output: 64 kernel_size: 3 pad: 1 group: 2", RELU)),
+    *(net(24, convolution("num_output: 40 kernel_size: 3 pad: 1", end), images=2) for end in (SUM, PRELU)),
+    net(24, convolution("num_output: 40 kernel_size: 3 pad: 2 dilation: 2", SUM), size="13, 8"),
+    *(net(3, convolution(f"num_output: 20 kernel_size: {n} pad: 2 stride: 2", RELU), size="13, 40") for n in (3, 7)),
+    *(net(64, convolution(f"num_output: 40 kernel_size: {side} pad: {side // 2}", RELU)) for side in (5, 7)),
+    *(
+        net(channels, convolution(f"num_output: {channels} group: {channels} kernel_size: 3 {rest}", end), size=size)
+        for channels, rest, end, size in (
+            (16, "pad: 1", "", "7, 7"), (33, "pad: 1 stride: 2", RELU, "6, 2"), (16, "pad: 4 stride: 2", SUM, "3, 4"),
+            (32, "pad: 4 stride: 3", RELU, "1, 5"), (32, "pad: 1", RELU, "2, 1"),
+            (20, "pad: 2 dilation: 2", SUM, "9, 14"),
+        )
+    ),
+    *(
+        net(6, of_type("Deconvolution", f"convolution_param {{ {settings} }}"), size="5, 4")
+        for settings in (
+            "kernel_size: 4 stride: 2 num_output: 5", "kernel_size: 4 stride: 2 pad: 1 num_output: 6 group: 6",
+            "kernel_size: 1 stride: 3 num_output: 33", "kernel_size: 4 stride: 2 pad: 1 num_output: 6 group: 3",
+        )
+    ),
+    *(
+        net(37, of_type("Pooling", f"pooling_param {{ {settings} }}"), images=2)
+        for settings in (
+            "kernel_size: 3 stride: 2 pad: 1", "kernel_size: 3 stride: 2 pad: 1 pool: AVE", "global_pooling: true",
+            "global_pooling: true pool: AVE",
+        )
+    ),
+    *(
+        net(20, of_type(name, settings))
+        for name, settings in (
+            ("ELU", ""), ("Sigmoid", ""), ("TanH", ""), ("ReLU6", ""), ("Clip", "clip_param { min: -0.5 max: 2 }"),
+            ("PReLU", ""), ("ReLU", "relu_param { negative_slope: 0.1 }"), ("Scale", "scale_param { bias_term: true }"),
+            ("Softmax", ""), ("LRN", "lrn_param { local_size: 3 alpha: 0.5 }"),
+        )
+    ),
+    *(
+        net(21, of_type("ELU") + f"""
+        layer {{ name: "z" type: "Eltwise" bottom: "x" bottom: "y" top: "z" eltwise_param {{ {settings} }} }}
+        layer {{ name: "w" type: "Concat" bottom: "x" bottom: "y" bottom: "z" top: "w" }}""")
+        for settings in ("operation: SUM coeff: [1, -2]", "operation: PROD", "operation: MAX")
+    ),
+)  # fmt: skip
+
+
+def cases(registers: Registers, *, threads: Sequence[int] = (1, 3)) -> list[bytes]:
+    """The cases as native_driver.c reads them, each kind of them once."""
+    with ExitStack() as stack:
+        for module in (build, division, steps):
+            stack.enter_context(patch.object(module, "library", lambda: registers))
+        found = {_case(task, count) for text in NETS for count in threads for task in _tasks(text, count)}
+        stack.enter_context(patch.object(division, "SHARED_BYTES", 0))  # as where kernels are very many
+        stack.enter_context(patch.object(division, "SHARED_BLOCK", 4))
+        found |= {_case(task, 3) for text in NETS[5:10] for task in _tasks(text, 3)}
+    return sorted(found)
+
+
+def header(registers: Registers) -> str:
+    """The cases.h of the driver."""
+    kinds = "\n".join(f"#define KIND_{name} {number}" for number, name in enumerate(KINDS))
+    names = ", ".join(f'"{name}"' for name in KINDS)
+    declared = "\n".join(f"void pack_{name}(const struct unpacked *, int64_t, int, float *);" for name in PACKING)
+    calls = " ".join(f"if ((kind) == KIND_{name}) pack_{name}(unpacked, channels, 1, to);" for name in PACKING)
+    return f"""{kinds}
+#define PANEL_OF_CASES {registers.panels}
+#define ROWS_OF_CASES {registers.rows}
+static const char *const NAMES[] = {{{names}}};
+{declared}
+#define PACK(kind, unpacked, channels, to) {calls}
+"""
+
+
+def _tasks(text: str, threads: int) -> Iterator[NativeTask]:
+    """The native steps of a net, by each way to compute its convolutions."""
+    spec = prepare(parse_prototxt(text))
+    flow = merge(read(spec, spec.outputs))
+    shapes = infer_blobs(spec)
+    state = {
+        state_key((layer, at)): np.ones(shape, np.float32) for layer in shapes for at, shape in enumerate(shapes[layer])
+    }
+    weights = PackedWeights(state)
+    for prefer in self_check.TRIED:
+        plan = ArenaPlan(flow, spec.inputs, weights, threads=threads, prefer=prefer)
+        yield from (task for each in plan.planned for task in each.tasks or ())
+
+
+def _case(task: NativeTask, threads: int) -> bytes:
+    """A step and what the driver has to know of its memory; places are its own business."""
+    offsets = [0] * (1 + max(place.buffer for place in (task.x, task.y, task.z) if place is not None))
+    step = task.native(offsets, 0)
+    kernels, bias, slopes = (
+        0 if each is None else each.size for each in (task.weights.kernels, task.weights.bias, task.weights.slopes)
+    )
+    for name in ("x", "y", "z"):
+        getattr(step, name).at = 0
+    step.kernels = step.bias = step.slopes = None
+    length = step.in_channels * step.kernel_h * step.kernel_w
+    room = _wide(task.kind) * length if task.kind in PACKING else 0
+    return bytes(step) + struct.pack("<6q", task.phases, kernels, room, bias, slopes, threads)

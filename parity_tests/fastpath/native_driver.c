@@ -1,0 +1,376 @@
+/* The C code without Python: steps that native_cases.py made, over blobs of their own, beside plain loops in double
+ * precision. Reads cases from its input; ends with status 1 after the first number that is wrong.
+ *
+ * Each blob, the packed weights and the scratch are allocated by themselves, no larger than the plan makes them, so that
+ * a sanitizer sees every access beyond one. What lies between the channels of a blob is NaN where it is read, and is
+ * looked at again where it must not be written.
+ */
+
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "packing.h"
+#include "step.h"
+
+#include "cases.h" /* the numbers of kinds */
+
+#define MARK 12345.0f
+#define APART 3e-5 /* of a top's largest value */
+#define TIMES 3 /* that a step follows itself: threads may be steps ahead of each other */
+
+struct job {
+    struct step step;
+    int64_t phases, packed, room, bias, slopes, threads; /* floats of weights; 0 where there are none */
+};
+
+void work(const struct step *steps, int count, float *arena, struct phase *phases, int number);
+void run(const struct step *steps, int count, float *arena, struct phase *phases, int count_phases, int threads);
+int panel(void);
+int most_rows(void);
+
+static uint32_t seed;
+
+static float drawn(void)
+{
+    seed = seed * 1664525u + 1013904223u;
+    return (float)(seed >> 8) / (1 << 23) - 1;
+}
+
+static float *floats(int64_t count, float value)
+{
+    float *memory = malloc((size_t)most(count, 1) * sizeof *memory);
+    if (!memory)
+        exit(3);
+    for (int64_t i = 0; i < count; i++)
+        memory[i] = value;
+    return memory;
+}
+
+static float *drawn_floats(int64_t count)
+{
+    float *memory = floats(count, 0);
+    for (int64_t i = 0; i < count; i++)
+        memory[i] = drawn();
+    return memory;
+}
+
+/* A blob's memory, and the place of each of its numbers in it. */
+struct image {
+    struct blob blob;
+    int64_t n, h, w, c, size;
+    float *memory;
+};
+
+static int64_t place_in(const struct image *b, int64_t n, int64_t y, int64_t x, int64_t c)
+{
+    return n * b->blob.image + y * b->blob.row + x * b->blob.col + c;
+}
+
+#define EACH(b)                                                                                                        \
+    for (int64_t n = 0; n < (b)->n; n++)                                                                               \
+        for (int64_t y = 0; y < (b)->h; y++)                                                                           \
+            for (int64_t x = 0; x < (b)->w; x++)                                                                       \
+                for (int64_t c = 0; c < (b)->c; c++)
+
+static struct image image_of(struct blob blob, int64_t n, int64_t h, int64_t w, int64_t c, int is_read, float between)
+{
+    struct image b = {blob, n, h, w, c, 0, 0};
+    b.size = place_in(&b, n - 1, h - 1, w - 1, c) + (is_read ? LANES - 1 : 0);
+    b.memory = floats(b.size, between);
+    return b;
+}
+
+static struct blob seen_from(const float *arena, const struct image *b)
+{
+    struct blob seen = b->blob;
+    seen.at = ((intptr_t)b->memory - (intptr_t)arena) / (intptr_t)sizeof *arena;
+    return seen;
+}
+
+static float at(const struct image *b, int64_t n, int64_t y, int64_t x, int64_t c)
+{
+    return b->memory[place_in(b, n, y, x, c)];
+}
+
+/* The plain loops. */
+
+struct data {
+    const struct step *s;
+    int64_t kind;
+    struct image x, z;
+    const float *weights, *bias, *slopes; /* (features, channels, height, width) */
+    const double *factors;
+};
+
+static double activated_plainly(const struct data *d, double value, int64_t c)
+{
+    double p = d->s->parameters[0];
+    switch (d->s->activation) {
+    case RELU: return value < 0 ? 0 : value;
+    case LEAKY: return value < 0 ? value * p : value;
+    case PRELU: return value < 0 ? value * d->slopes[c] : value;
+    case CLIP: return fmin(fmax(value, p), d->s->parameters[1]);
+    case ELU: return value < 0 ? p * expm1(value) : value;
+    case SIGMOID: return 1 / (1 + exp(-value));
+    case TANH: return tanh(value);
+    default: return value;
+    }
+}
+
+static double finished_plainly(const struct data *d, double value, int64_t n, int64_t y, int64_t x, int64_t c)
+{
+    if (d->bias)
+        value += d->bias[c];
+    if (d->s->z.col)
+        value += at(&d->z, n, y, x, c);
+    return activated_plainly(d, value, c);
+}
+
+/* A window's greatest value and its place, or its sum and the taps that count. */
+static void look(const struct data *d, int64_t n, int64_t y, int64_t x, int64_t c, double *value, double *other)
+{
+    const struct step *s = d->s;
+    int64_t is_average = d->kind == KIND_pool_average, count = 0;
+    *value = is_average ? 0 : -INFINITY;
+    for (int64_t i = 0; i < s->kernel_h; i++)
+        for (int64_t j = 0; j < s->kernel_w; j++) {
+            int64_t v = y * s->stride_h - s->top + i * s->dilation_h, u = x * s->stride_w - s->left + j * s->dilation_w;
+            count += v < s->in_h + s->top && u < s->in_w + s->left;
+            if (v < 0 || v >= s->in_h || u < 0 || u >= s->in_w)
+                continue;
+            double here = at(&d->x, n, v, u, c);
+            if (is_average)
+                *value += here;
+            else if (here > *value)
+                *value = here, *other = (double)(v * s->in_w + u);
+        }
+    if (is_average)
+        *value /= (double)count;
+}
+
+static double convolved(const struct data *d, int64_t n, int64_t y, int64_t x, int64_t o)
+{
+    const struct step *s = d->s;
+    int64_t channels = d->kind == KIND_depthwise ? 1 : s->in_channels;
+    const float *weight = d->weights + o * channels * s->kernel_h * s->kernel_w;
+    double sum = 0;
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t i = 0; i < s->kernel_h; i++)
+            for (int64_t j = 0; j < s->kernel_w; j++, weight++) {
+                int64_t v = y * s->stride_h - s->top + i * s->dilation_h;
+                int64_t u = x * s->stride_w - s->left + j * s->dilation_w;
+                if (v >= 0 && v < s->in_h && u >= 0 && u < s->in_w)
+                    sum += (double)*weight * at(&d->x, n, v, u, d->kind == KIND_depthwise ? o : c);
+            }
+    return d->factors ? sum * d->factors[o] : sum;
+}
+
+static double of_neighbours(const struct data *d, int64_t n, int64_t y, int64_t x, int64_t c)
+{
+    double sum = 0;
+    for (int64_t i = c - d->s->kernel_w / 2; i <= c + d->s->kernel_w / 2; i++)
+        if (i >= 0 && i < d->s->channels)
+            sum += pow(at(&d->x, n, y, x, i), 2);
+    return at(&d->x, n, y, x, c) / pow(d->s->parameters[1] + d->s->parameters[0] * sum, 0.75);
+}
+
+static double share_of_sum(const struct data *d, int64_t n, int64_t y, int64_t x, int64_t c)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < d->s->channels; i++)
+        sum += exp((double)at(&d->x, n, y, x, i) - at(&d->x, n, y, x, c));
+    return 1 / sum;
+}
+
+static double together(const struct data *d, int64_t n, int64_t y, int64_t x, int64_t c)
+{
+    double value = (double)at(&d->x, n, y, x, c) * (d->weights ? d->weights[c] : 1);
+    if (d->s->shared == 0)
+        return finished_plainly(d, value, n, y, x, c);
+    double other = at(&d->z, n, y, x, c);
+    return activated_plainly(d, d->s->shared == 1 ? value * other : fmax(value, other), c);
+}
+
+/* The one place of a top that an unpooling has put a value to, the last of equal ones; else 0. */
+static double unpooled(const struct data *d, int64_t n, int64_t y, int64_t x, int64_t c)
+{
+    double value = 0;
+    for (int64_t v = 0; v < d->s->in_h; v++)
+        for (int64_t u = 0; u < d->s->in_w; u++)
+            if (at(&d->z, n, v, u, c) == (float)(y * d->s->w + x))
+                value = at(&d->x, n, v, u, c);
+    return value;
+}
+
+static double plainly(const struct data *d, int64_t n, int64_t y, int64_t x, int64_t c)
+{
+    double value, other = 0;
+    switch (d->kind) {
+    case KIND_normalize: return of_neighbours(d, n, y, x, c);
+    case KIND_softmax: return share_of_sum(d, n, y, x, c);
+    case KIND_pointwise: return together(d, n, y, x, c);
+    case KIND_unpool: return unpooled(d, n, y, x, c);
+    case KIND_pool_max: case KIND_pool_average:
+        look(d, n, y, x, c, &value, &other);
+        return finished_plainly(d, value, n, y, x, c);
+    case KIND_pool_places:
+        look(d, n, y, x, c, &value, &other);
+        return value;
+    default: return finished_plainly(d, convolved(d, n, y, x, c), n, y, x, c);
+    }
+}
+
+/* Running a step. */
+
+struct call {
+    const struct step *steps;
+    float *arena;
+    struct phase *phases;
+    int number;
+};
+
+static void *called(void *argument)
+{
+    struct call *c = argument;
+    work(c->steps, TIMES, c->arena, c->phases, c->number);
+    return 0;
+}
+
+static void by_threads(const struct step *steps, float *arena, struct phase *phases, int count)
+{
+    pthread_t threads[16];
+    struct call calls[16];
+    for (int i = 0; i < count; i++) {
+        calls[i] = (struct call){steps, arena, phases, i};
+        if (pthread_create(threads + i, 0, called, calls + i))
+            exit(3);
+    }
+    for (int i = 0; i < count; i++)
+        pthread_join(threads[i], 0);
+}
+
+/* What lies in y is what the plain loops give, and what lies between is as it was. `what`: 1 for the places of maxima. */
+static int is_right(const struct data *d, const struct image *y_image, int what, const char *name)
+{
+    double largest = 0, apart = 0;
+    char *is_output = calloc((size_t)y_image->size, 1);
+    EACH(y_image) {
+        double value = 0, other = 0;
+        int64_t place = place_in(y_image, n, y, x, c);
+        is_output[place] = 1;
+        if (what)
+            look(d, n, y, x, c, &other, &value);
+        else
+            value = plainly(d, n, y, x, c);
+        double off = fabs(y_image->memory[place] - value);
+        largest = fmax(largest, fabs(value));
+        apart = off <= apart ? apart : off; /* NaN counts */
+    }
+    int fine = apart <= (what ? 0 : APART * fmax(largest, 1e-3));
+    if (!fine)
+        fprintf(stderr, "%s: %g apart, of %g at most\n", name, apart, largest);
+    for (int64_t i = 0; i < y_image->size; i++)
+        if (!is_output[i] && y_image->memory[i] != MARK) {
+            fprintf(stderr, "%s: float %ld of its top's memory is none of its own\n", name, (long)i);
+            fine = 0;
+            break;
+        }
+    free(is_output);
+    return fine;
+}
+
+static const float *packed_of(const struct job *job, const float *weights, const double *factors)
+{
+    const struct step *s = &job->step;
+    int64_t taps = most(s->kernel_h * s->kernel_w, 1), across = job->packed / taps;
+    float *to = floats(job->packed, 0);
+    if (s->kind == KIND_depthwise) {
+        for (int64_t c = 0; c < s->channels; c++)
+            for (int64_t t = 0; t < taps; t++)
+                to[t * across + c] = weights[c * taps + t];
+    } else if (s->kind == KIND_pointwise) {
+        memcpy(to, weights, (size_t)job->packed * sizeof *to);
+    } else {
+        float *room = floats(job->room, NAN);
+        struct unpacked u = {weights, factors, s->channels, s->in_channels * taps, room};
+        PACK(s->kind, &u, s->in_channels, to)
+        free(room);
+    }
+    return to;
+}
+
+static int try(const struct job *job, int number)
+{
+    struct step s = job->step;
+    const char *name = NAMES[s.kind];
+    int is_pooling = s.kind == KIND_pool_max || s.kind == KIND_pool_places, has_z = s.z.col != 0;
+    int is_product = s.kind != KIND_depthwise && s.kind != KIND_pointwise && job->packed;
+    struct data d = {.s = &s, .kind = s.kind};
+    seed = (uint32_t)number;
+    d.x = image_of(s.x, s.images, s.in_h, s.in_w, s.in_channels, 1, NAN);
+    EACH(&d.x) d.x.memory[place_in(&d.x, n, y, x, c)] = is_pooling ? (float)(int)(4 * drawn()) : drawn();
+    struct image top = image_of(s.y, s.images, s.h, s.w, s.channels, 0, MARK);
+    if (s.kind == KIND_unpool) {
+        d.z = image_of(s.z, s.images, s.in_h, s.in_w, s.channels, 1, NAN);
+        EACH(&d.z) d.z.memory[place_in(&d.z, n, y, x, c)] = (float)(int64_t)((drawn() + 1) / 2.001 * (double)(s.h * s.w));
+    } else if (has_z) {
+        d.z = image_of(s.z, s.images, s.h, s.w, s.channels, s.kind != KIND_pool_places, s.kind == KIND_pool_places ? MARK : NAN);
+        if (s.kind != KIND_pool_places)
+            EACH(&d.z) d.z.memory[place_in(&d.z, n, y, x, c)] = drawn();
+    }
+    int64_t length = s.kind == KIND_depthwise ? s.kernel_h * s.kernel_w : s.in_channels * s.kernel_h * s.kernel_w;
+    float *weights = job->packed ? drawn_floats(s.kind == KIND_pointwise ? job->packed : s.channels * length) : 0;
+    float *bias = job->bias ? drawn_floats(job->bias) : 0, *slopes = job->slopes ? drawn_floats(job->slopes) : 0;
+    double factors[4096];
+    for (int64_t c = 0; c < least(s.channels, 4096); c++)
+        factors[c] = 1 + drawn() / 2;
+    d.weights = weights, d.bias = bias, d.slopes = slopes;
+    d.factors = is_product && number % 2 ? factors : 0;
+    const float *packed = job->packed ? packed_of(job, weights, d.factors) : 0;
+    s.kernels = packed, s.bias = bias, s.slopes = slopes;
+
+    float *arena = floats(s.scratch + job->threads * s.scratch_apart, NAN);
+    int count = TIMES * (int)job->phases;
+    struct phase *phases = malloc((size_t)count * sizeof *phases);
+    s.x = seen_from(arena, &d.x), s.y = seen_from(arena, &top);
+    if (has_z)
+        s.z = seen_from(arena, &d.z);
+    struct step steps[TIMES];
+    for (int i = 0; i < TIMES; i++)
+        steps[i] = s;
+    int fine = 1;
+    for (int turn = 0; fine && turn < 2; turn++) { /* by threads of our own, and as a plan's are run */
+        EACH(&top) top.memory[place_in(&top, n, y, x, c)] = NAN;
+        memset((void *)phases, 0, (size_t)count * sizeof *phases);
+        if (turn == 0)
+            by_threads(steps, arena, phases, (int)job->threads);
+        else
+            run(steps, TIMES, arena, phases, count, (int)job->threads);
+        fine = is_right(&d, &top, 0, name);
+        if (s.kind == KIND_pool_places)
+            fine &= is_right(&d, &d.z, 1, name);
+    }
+    free(d.x.memory), free(d.z.memory), free(top.memory), free(weights), free(bias), free(slopes);
+    free((void *)packed), free(arena), free((void *)phases);
+    return fine;
+}
+
+int main(void)
+{
+    if (panel() != PANEL_OF_CASES || most_rows() != ROWS_OF_CASES) {
+        fprintf(stderr, "cases for panels of %d and %d rows: %d and %d\n", PANEL_OF_CASES, ROWS_OF_CASES, panel(), most_rows());
+        return 2;
+    }
+    struct job job;
+    int count = 0;
+    for (; fread(&job, sizeof job, 1, stdin) == 1; count++)
+        if (!try(&job, count)) {
+            fprintf(stderr, "case %d: %s\n", count, NAMES[job.step.kind]);
+            return 1;
+        }
+    printf("%d\n", count);
+    return 0;
+}
