@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 
 import onnxruntime
@@ -11,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from converters.execution.caffe_net import CaffeNet
-from converters.export.checking import ExportError, check
+from converters.export import build_onnx
+from converters.export.checking import LEAST_SIZE, TRIAL_BYTES, ExportError, check, trials
 from converters.export.indices import index_inputs
 from converters.formats.prototxt import parse_prototxt
 from fcn_port.export_files import SUFFIXES
 from fcn_port.exporting import export, export_net, with_random_weights
+from fcn_port.onnx_export import source_of, trials_of
 from parity_tests.tolerances import tolerance
 
 IMAGE = 'input: "data" input_shape { dim: 1 dim: 3 dim: 40 dim: 44 }\n'
@@ -198,3 +201,21 @@ def test_layers_may_be_called_as_python_calls_its_statements(to: str, tmp_path: 
 def test_a_reshape_to_no_axes(to: str, tmp_path: Path) -> None:
     net = caffe_net('input: "x" input_shape { dim: 1 dim: 1 } layer { name: "r" type: "Reshape" bottom: "x" top: "r" }')
     export_net(net, to=to, out=tmp_path / f"net{SUFFIXES[to]}")
+
+
+# Sizes at which what came out is compared
+
+
+@pytest.mark.parametrize("channels", [3, 120, 255])
+def test_trials_cost_what_the_net_does(channels: int) -> None:
+    """A net of a few kilobytes and 255 channels took 280 MB to be compared, all of its trials' blobs."""
+    shape = f"dim: 2 dim: {channels} dim: 4 dim: 4"
+    text = f'input: "data" input_shape {{ {shape} }} layer {{ name: "m" type: "MVN" bottom: "data" top: "m" }}'
+    spec = parse_prototxt(text)
+    source = source_of(caffe_net(text))
+    for found in (trials(spec), tuple(trials_of(build_onnx(source.spec, source.arrays)))):
+        sizes = [each["data"][2:] for each in found]
+        of_images = [each["data"] for each in found if each["data"][0] <= 2]
+        assert all(4 * 2 * prod(shape) <= TRIAL_BYTES for shape in of_images) and min(map(min, sizes)) >= LEAST_SIZE
+        assert len(set(sizes)) >= 3
+        assert ((131, 97) in sizes) is (channels == 3)
