@@ -29,7 +29,9 @@ class Manner:
 PLAIN = Manner()
 NATIVE = Manner(flags=("-O3", "-march=native"))
 SHORTER = Manner(flags=("-O3", "-march=native", "-mno-avx512f"))
-ADDRESS = Manner(flags=("-O1", "-g1", "-march=native", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"))
+ADDRESS = Manner(
+    flags=("-O1", "-g1", "-march=native", "-fopenmp", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+)
 THREAD = Manner(
     flags=("-O1", "-g1", "-march=native", "-fsanitize=thread"),
     runner=("setarch", "-R") if shutil.which("setarch") else (),  # whose addresses are not those of some kernels
