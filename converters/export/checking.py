@@ -102,7 +102,7 @@ def sizes_from(least: int, *sizes: tuple[int, int]) -> tuple[tuple[int, int], ..
 
 
 def trials(spec: NetSpec, *, size: tuple[int, int] | None = None) -> tuple[Mapping[str, Shape], ...]:
-    """The input shapes at which exports of the net are compared: one `size`, else up to five, or the only one it takes."""
+    """The input shapes at which exports of the net are compared: one `size`, up to five, or the only one it takes."""
     if size is not None:
         return (inputs_at(spec, size),)
     least = least_side(spec)
