@@ -1,8 +1,9 @@
-"""A new size keeps to the kernels of the net's own size where these are nearly as quick: their weights are packed."""
+"""A new size keeps to the kernels of the net's own size where no other one makes up for packing weights again."""
 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from converters import parse_prototxt
 from converters.net import NetSpec, infer_blobs
 from fcn_port.fastpath.flow import merge, read
-from fcn_port.fastpath.program import decisions, kernels, rounding, self_check
+from fcn_port.fastpath.native.packing import pack
+from fcn_port.fastpath.program import decisions, kernels, rounding, self_check, weights
 from fcn_port.fastpath.program.runner import Runner
 
 pytestmark = pytest.mark.skipif(self_check.why_not_any() is not None, reason="no C compiler")
@@ -18,10 +20,11 @@ pytestmark = pytest.mark.skipif(self_check.why_not_any() is not None, reason="no
 TAIL = ("conv", *(f"small_{number}" for number in range(rounding.SHORT)))
 
 
-def net(window: int, channels: int) -> NetSpec:
+def net(window: int, channels: int, side: int = 14) -> NetSpec:
     return parse_prototxt(
-        f'input: "data" input_shape {{ dim: [10, {channels}, 14, 14] }} layer {{ name: "conv" type: "Convolution" '
-        f'bottom: "data" top: "conv" convolution_param {{ num_output: {channels} kernel_size: {window} '
+        f'input: "data" input_shape {{ dim: [10, {channels}, {side}, {side}] }} layer {{ name: "conv" '
+        f'type: "Convolution" bottom: "data" top: "conv" '
+        f'convolution_param {{ num_output: {channels} kernel_size: {window} '
         f"pad: {window // 2} bias_term: false }} }}" + "".join(_small(*names) for names in pairwise(TAIL))
     )
 
@@ -46,19 +49,59 @@ def kernel_at(runner: Runner, side: int, channels: int) -> str:
     return runner.program({"data": (1, channels, side, side)}, 1).explain()[1]
 
 
-@pytest.mark.parametrize(("window", "channels", "keeps"), [(1, 512, True), (3, 256, False)])
-def test_what_is_nearly_as_quick_is_kept(window: int, channels: int, keeps: bool) -> None:
-    """1x1 at 8x8 would be quicker by a hundredth in another form; 3x3 by half, as most of a large tile lies outside."""
-    spec = net(window, channels)
+@pytest.mark.parametrize(
+    ("window", "channels", "own", "side", "keeps"),
+    [(1, 512, 14, 8, True), (3, 256, 14, 8, True), (3, 256, 8, 40, False)],
+)
+def test_another_kernel_is_taken_where_it_pays(window: int, channels: int, own: int, side: int, keeps: bool) -> None:
+    """1x1 at 8x8 would be quicker by a hundredth in another form; 3x3 by half, as most of a large tile lies outside,
+    but packing takes many passes there; one that fills large tiles at 40x40 makes up for it at once."""
+    spec = net(window, channels, own)
     flow = merge(read(spec, spec.outputs))
-    free, bound = (Runner(flow, weights_of(spec), own=own) for own in (None, spec.inputs))
-    usual, quickest = (kernel_at(free, side, channels) for side in (14, 8))
+    free, bound = (Runner(flow, weights_of(spec), own=shapes) for shapes in (None, spec.inputs))
+    usual, quickest = (kernel_at(free, each, channels) for each in (own, side))
     assert usual != quickest
-    assert kernel_at(bound, 14, channels) == usual
-    assert kernel_at(bound, 8, channels) == (usual if keeps else quickest)
-    x = np.random.default_rng(1).standard_normal((1, channels, 8, 8)).astype(np.float32)
+    assert kernel_at(bound, own, channels) == usual
+    assert kernel_at(bound, side, channels) == (usual if keeps else quickest)
+    x = np.random.default_rng(1).standard_normal((1, channels, side, side)).astype(np.float32)
     a, b = (runner.run({"data": x}, 1)[TAIL[-1]] for runner in (free, bound))
     assert np.abs(a - b).max() <= 1e-5 * np.abs(a).max() and np.array_equal(a, b) == (not keeps)
+
+
+@pytest.mark.parametrize(("passes", "keeps"), [(kernels.PASSES, True), (1000, False)])
+def test_the_passes_that_pay_for_packing(passes: int, keeps: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifteen passes would make up for it; a rule that does not ask what packing takes is told apart."""
+    monkeypatch.setattr(kernels, "PASSES", passes)
+    spec = net(3, 256)
+    runner = Runner(merge(read(spec, spec.outputs)), weights_of(spec), own=spec.inputs)
+    assert (kernel_at(runner, 8, 256) == kernel_at(runner, 14, 256)) == keeps
+
+
+@pytest.mark.parametrize(("bound", "expected"), [(True, 0), (False, 1)])
+def test_nothing_is_packed_again(bound: bool, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights that a new size packs, with the rule and without it; no clock."""
+    spec = net(3, 256)
+    runner = Runner(merge(read(spec, spec.outputs)), weights_of(spec), own=spec.inputs if bound else None)
+    kernel_at(runner, 14, 256)
+    packed = []
+
+    def count(weight: np.ndarray, kernel: str, *args: Any, **named: Any) -> Any:
+        packed.append(kernel)
+        return pack(weight, kernel, *args, **named)
+
+    monkeypatch.setattr(weights, "pack", count)
+    kernel_at(runner, 8, 256)
+    assert len(packed) == expected
+
+
+def test_the_own_plan_says_what_would_be_asked() -> None:
+    """A plan for one image of the net's own size knows the usual kernels, and gives what asking for them gives."""
+    spec = net(3, 256)
+    flow = merge(read(spec, spec.outputs))
+    asked, told = (Runner(flow, weights_of(spec), own={"data": (1, 256, 14, 14)}) for _ in range(2))
+    kernel_at(told, 14, 256)
+    assert "_usual" in vars(told) and "_usual" not in vars(asked)
+    assert told._usual == asked._usual == decisions.usual_kernels(flow, {"data": (1, 256, 14, 14)})
 
 
 def test_it_is_the_net_that_says_which_and_not_what_came_before() -> None:

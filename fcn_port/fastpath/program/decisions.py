@@ -28,10 +28,14 @@ def decisions(flow: Flow, inputs: Mapping[str, Shape], *, winograd: bool = True)
 
 
 def usual_kernels(flow: Flow, inputs: Mapping[str, Shape], *, winograd: bool = True) -> dict[str, str]:
-    """The names of the kernels for one image of these shapes, by operation; none where a layer does not take it."""
-    one = {name: (1, *shape[1:]) if len(shape) == 4 else shape for name, shape in inputs.items()}
+    """The names of the kernels for inputs of these shapes, by operation; none where a layer does not take them."""
     try:
-        found = decisions(flow, one, winograd=winograd)
+        found = decisions(flow, inputs, winograd=winograd)
     except (ArithmeticError, LookupError, NotImplementedError, ValueError):
         return {}
     return {name: kernel.name for name, kernel in found.items() if not isinstance(kernel, NoKernel)}
+
+
+def of_one(inputs: Mapping[str, Shape]) -> dict[str, Shape]:
+    """These shapes for one image."""
+    return {name: (1, *shape[1:]) if len(shape) == 4 else shape for name, shape in inputs.items()}

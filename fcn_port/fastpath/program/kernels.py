@@ -45,7 +45,7 @@ def choose(
 
     `winograd`: convolutions may go by ways of fewer multiplications, his and Strassen's; `exact`: by those only that
     round as little as the sums themselves; `prefer` names the one to take where it can be taken, in place of the
-    quickest; `usual` one that is taken where it is nearly the quickest, since its weights are packed already.
+    quickest; `usual` one whose weights are packed already, which is taken unless another one pays for its packing.
     """
     params = operation.main.params
     if len(operation.tops) != 1 and type(params) is not pooling.Pooling:
@@ -95,12 +95,18 @@ def _convolution(
     found = KernelChoice("product", window, stride, pad, dilation, params.group)  # type: ignore[arg-type]
     if not winograd:
         return found
-    cycles = _cycles(found, channels // params.group, params.num_output // params.group, top)
+    each = channels // params.group, params.num_output // params.group
+    cycles = _cycles(found, *each, top)
     may_be = {name: count for name, count in cycles.items() if not exact or name in EXACT}
     quickest = min(may_be, key=lambda name: may_be[name])
-    if usual in may_be and may_be[usual] <= NEARLY * may_be[quickest]:
+    if usual in may_be and not _pays(may_be[usual], may_be[quickest], _packing_cycles(quickest, found, *each)):
         quickest = usual
     return replace(found, name=prefer if prefer in cycles else quickest)
+
+
+def _pays(usual: float, quickest: float, packing: float) -> bool:
+    """True where a kernel is so much quicker than the usual one that a few passes make up for packing its weights."""
+    return usual > NEARLY * quickest and PASSES * (usual - quickest) > packing
 
 
 def _cycles(product: KernelChoice, channels: int, features: int, top: BlobPlace) -> dict[str, float]:
@@ -165,6 +171,8 @@ EXACT = ("product", "strassen_1", "winograd_3_small")
 """The ways that round as little as sums one after the other."""
 NEARLY = 1.1
 """Times the quickest kernel's cycles for which a size keeps to the usual one."""
+PASSES = 4
+"""Passes that must make up for the packing of weights for another kernel than the usual one."""
 MOST_CHANNELS = 4096
 """As many zeros lie around a blob in winograd.c and strassen.c."""
 
@@ -176,6 +184,8 @@ LEAST_CHANNELS = {"winograd_3": 6, "winograd_3_small": 6, "winograd_5": 6, "wino
 value, where fewer channels' direct sum has 3e-7."""
 CACHE_BYTES, FROM_CACHE, FROM_MEMORY = 8 << 20, 8, 4
 """Weights of more bytes come from memory; bytes for each cycle."""
+PACKED_BYTE = 3
+"""Cycles for each byte that is packed: 1.2 to 2.7 where the memory has been used before, twice as many where not."""
 
 
 def _product_cycles(kernel: KernelChoice, channels: int, features: int, top: BlobPlace) -> float:
@@ -203,6 +213,16 @@ def _winograd_cycles(form: str, dilation: Pair, channels: int, features: int, to
     sums = points * tiles * channels * _lanes(features)
     moving = tiles * (60 + 4 * points * _lanes(channels) + 4 * points * _lanes(features))
     return _with_reading(1.15 * sums, 4 * points * channels * features) + moving
+
+
+def _packing_cycles(name: str, product: KernelChoice, channels: int, features: int) -> float:
+    """The cycles that packing of weights takes, most of them for memory that is written for the first time."""
+    weights = 4 * product.window[0] * product.window[1] * channels * features
+    if name in FORMS:
+        side, tile = FORMS[name]
+        return PACKED_BYTE * weights * (tile + side - 1) ** 2 / side**2
+    levels = int(name[-1]) if name.startswith("strassen") else 0
+    return PACKED_BYTE * weights * (7 / 4) ** levels
 
 
 def _lanes(channels: int) -> int:

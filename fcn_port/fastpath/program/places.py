@@ -173,7 +173,7 @@ def _is_made(value: str, flow: Flow, shapes: Mapping[str, Shape]) -> bool:
     if value not in flow.makers:
         return value in flow.inputs
     operation = flow.operations[flow.makers[value]]
-    anywhere = {name: _dense(0, shape) for name, shape in shapes.items() if name in operation.bottoms}
+    anywhere = {name: _dense(0, shapes[name]) for name in operation.bottoms}
     return view_of(operation, anywhere, shapes) is None
 
 

@@ -60,6 +60,7 @@ class ArenaPlan:
         """`winograd` and `prefer` as `choose` has them, and `usual` by the name of the operation."""
         self.flow, self._weights, self._threads, self._ways = flow, weights, threads, (winograd, prefer, usual)
         self._shown = shown(flow)
+        self.kernels: dict[str, str] = {}
         self.shapes = shapes_of(flow, inputs)
         self.places: BlobPlaces = place_values(flow, self.shapes)
         self.planned = tuple(self._plan(operation) for operation in flow.operations)
@@ -179,6 +180,7 @@ class ArenaPlan:
             kernel = NoKernel("places that no pooling before it has made")
         if isinstance(kernel, NoKernel):
             return Planned(operation, f"by PyTorch: {kernel.why}", None, is_slow=True)
+        self.kernels[operation.name] = kernel.name
         tasks = tasks_of(operation, kernel, values, self._weights, self._threads)
         return Planned(operation, _words(kernel), tuple(tasks))
 

@@ -15,7 +15,7 @@ from converters.net import Shape
 from ..flow import Flow
 from ..lru_cache import LRUCache
 from ..native.memory import Floats, empty
-from .decisions import usual_kernels
+from .decisions import of_one, usual_kernels
 from .kept_weights import KeptWeights
 from .program import ArenaPlan
 from .weights import PackedWeights
@@ -46,10 +46,13 @@ class Runner:
         winograd, prefer = self._ways
 
         def make() -> ArenaPlan:
-            usual = {} if shapes == self._own else self._usual
+            is_own = shapes == self._own
+            usual = {} if is_own else self._usual
             made = ArenaPlan(
                 self.flow, shapes, self.weights, threads=threads, winograd=winograd, prefer=prefer, usual=usual
             )
+            if is_own and prefer is None and shapes == of_one(shapes):
+                self._usual = made.kernels  # what usual_kernels would say, which need not be asked then
             self.weights.keep()
             return made
 
@@ -57,7 +60,7 @@ class Runner:
 
     @cached_property
     def _usual(self) -> Mapping[str, str]:
-        return {} if self._own is None else usual_kernels(self.flow, self._own, winograd=self._ways[0])
+        return {} if self._own is None else usual_kernels(self.flow, of_one(self._own), winograd=self._ways[0])
 
     def run(self, inputs: Mapping[str, Floats], threads: int) -> dict[str, Floats]:
         """The outputs, arrays of their own; inputs are in the flow's order."""
