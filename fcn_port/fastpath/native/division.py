@@ -85,17 +85,17 @@ def divide_winograd(form: str, *, channels: int, features: int, tiles: int, thre
     return Division(block, group, 0, of_tiles + of_products)
 
 
-SUMMED_BYTES = 640 << 10
-"""The most bytes of a processor's own cache that the sums of rows fill in Strassen's algorithm."""
+SUMMED_BYTES, LEAST_GROUPS = 640 << 10, 18
+"""The most bytes of a processor's own cache that the sums of rows fill in Strassen's algorithm; and groups of rows that
+a block has all the same: two tiles, for which kernels come from memory once."""
 
 
 def divide_strassen(levels: int, *, length: int, images: int, positions: int, threads: int) -> Division:
     """For rows of `length` numbers at so many positions of each image."""
     side, points, panel = 2**levels, 7**levels, library().panel()
     groups, row = images * -(-positions // side), 4 * points * spread(length // side)
-    pieces = up(max(1, -(-groups * row // SUMMED_BYTES)), threads)
-    block = -(-groups // pieces)
-    of_sums = points * (block * spread(length // side) + APART)
+    block = -(-groups // up(-(-groups // max(LEAST_GROUPS, SUMMED_BYTES // row)), threads))
+    of_sums = points * spread(block * spread(length // side))
     return Division(block, 0, 0, up(points * (block * panel + APART) + of_sums + SPARE, 16))
 
 

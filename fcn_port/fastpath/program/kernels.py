@@ -203,7 +203,7 @@ def _strassen_cycles(levels: int, kernel: KernelChoice, channels: int, features:
     sums = points * groups * length * panels * PANEL / LANES
     moving = 7 * points * groups * (length + panels * PANEL) / LANES
     times = -(-4 * points * groups * length // SUMMED_BYTES)
-    return _with_reading((1.03, 1.08)[levels - 1] * sums, 4 * points * length * panels * PANEL, times) + moving
+    return _with_reading((1.03, 1.09)[levels - 1] * sums, 4 * points * length * panels * PANEL, times) + moving
 
 
 def _winograd_cycles(form: str, dilation: Pair, channels: int, features: int, top: BlobPlace) -> float:
