@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from ..net.python_form import Site
 
 
+LARGE_ALPHA = 0.01
+"""From here on onnxruntime's LRN, which adds a channel to its sum and takes another away, rounds by 2e-5 where k is 1."""
+
+
 @register_layer("LRN")
 @dataclass(frozen=True)
 class LRN(Neuron):
@@ -64,22 +68,29 @@ class LRN(Neuron):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         x = out.bottoms[0]
-        if not self.within_channel:
-            # What lies further than the other end of the blob is outside for every channel.
-            size = min(self.local_size, 2 * (x.shape[1] or self.local_size) - 1)
-            alpha = self.alpha * size / self.local_size
+        # What lies further than the other end of the blob is outside for every channel.
+        size = min(self.local_size, 2 * (x.shape[1] or self.local_size) - 1)
+        alpha = self.alpha * size / self.local_size
+        if not self.within_channel and (self.alpha <= LARGE_ALPHA or out.target in OPENCV or x.shape[1] is None):
             out.top("LRN", [x], size=size, alpha=alpha, beta=self.beta, bias=self.k)
             return
-        square, pad = out.node("Mul", [x, x], part="square"), self.local_size // 2
+        square = out.node("Mul", [x, x], part="square")
+        if self.within_channel:
+            alpha, value = self.alpha, self._mean_of_places(out, square)
+        else:
+            value = _mean_of_channels(out, square, size)
+        for op, part, constant in (("Mul", "alpha", alpha), ("Add", "k", self.k), ("Pow", "beta", -self.beta)):
+            value = out.node(op, [value, out.constant(part, np.float32(constant))], part=f"{part}_applied")
+        out.top("Mul", [x, value])
+
+    def _mean_of_places(self, out: OnnxLayer, square: Operand) -> Operand:
+        pad = self.local_size // 2
         window: dict[str, Any] = {"kernel_shape": (self.local_size,) * 2}
         if out.target in OPENCV:  # its classic engine would not count the padding
             square = out.pad(square, [0, 0, pad, pad] * 2, part="padded")
         else:
             window |= {"pads": (pad,) * 4, "count_include_pad": 1}
-        value: Operand = out.node("AveragePool", [square], part="mean", **window)
-        for op, part, constant in (("Mul", "alpha", self.alpha), ("Add", "k", self.k), ("Pow", "beta", -self.beta)):
-            value = out.node(op, [value, out.constant(part, np.float32(constant))], part=f"{part}_applied")
-        out.top("Mul", [x, value])
+        return out.node("AveragePool", [square], part="mean", **window)
 
     def to_python(self, site: Site) -> Form:
         size, alpha, beta = self.local_size, number(self.alpha), self.beta  # powers are of doubles
@@ -87,3 +98,11 @@ class LRN(Neuron):
             return Form((call("lrn_within_channel", site.x, size, alpha, beta),))
         k = unless(1.0, self.k, number(self.k))
         return Form((call("lrn_across_channels", site.x, size, alpha, beta, *([k] if k else [])),))
+
+
+def _mean_of_channels(out: OnnxLayer, square: Operand, size: int) -> Operand:
+    """The mean of `size` neighbours along axis 1, each sum made anew: of windows over (n, 1, c, h, w)."""
+    axis, pad = out.constant("axis", [1]), size // 2
+    window = {"kernel_shape": (size, 1, 1), "pads": (pad, 0, 0) * 2, "count_include_pad": 1}
+    planes = out.node("Unsqueeze", [square, axis], part="planes")
+    return out.node("Squeeze", [out.node("AveragePool", [planes], part="mean", **window), axis], part="means")

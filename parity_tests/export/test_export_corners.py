@@ -16,6 +16,7 @@ from converters.export import build_onnx
 from converters.export.checking import LEAST_SIZE, TRIAL_BYTES, ExportError, check, trials
 from converters.export.indices import index_inputs
 from converters.formats.prototxt import parse_prototxt
+from converters.layers import lrn
 from fcn_port.export_files import SUFFIXES
 from fcn_port.exporting import export, export_net, with_random_weights
 from fcn_port.onnx_export import source_of, trials_of
@@ -219,3 +220,26 @@ def test_trials_cost_what_the_net_does(channels: int) -> None:
         assert all(4 * 2 * prod(shape) <= TRIAL_BYTES for shape in of_images) and min(map(min, sizes)) >= LEAST_SIZE
         assert len(set(sizes)) >= 3
         assert ((131, 97) in sizes) is (channels == 3)
+
+
+# Sums whose rounding an engine carries from channel to channel
+
+
+CHANNEL_LRN = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 8 dim: 4 dim: 4 } } }
+layer { name: "norm" type: "LRN" bottom: "data" top: "norm" lrn_param { local_size: SIZE BETA } }
+"""
+
+
+@pytest.mark.parametrize("size", [3, 5, 7])
+@pytest.mark.parametrize("beta", ["", "beta: 0.5 k: 2"])
+def test_normalization_by_large_sums(size: int, beta: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caffe's own alpha is 1: onnxruntime's operator, which goes on with one sum for all channels, is off by 2e-5."""
+    net = caffe_net(CHANNEL_LRN.replace("SIZE", str(size)).replace("BETA", beta))
+    assert export_net(net, to="onnx", out=tmp_path / "net.onnx").error < 2e-6
+    monkeypatch.setattr(lrn, "LARGE_ALPHA", 2)
+    try:
+        error = export_net(net, to="onnx", out=tmp_path / "sums.onnx").error
+    except ExportError:
+        return
+    assert error > 2e-6

@@ -24,7 +24,7 @@ def net(window: int, channels: int, side: int = 14) -> NetSpec:
     return parse_prototxt(
         f'input: "data" input_shape {{ dim: [10, {channels}, {side}, {side}] }} layer {{ name: "conv" '
         f'type: "Convolution" bottom: "data" top: "conv" '
-        f'convolution_param {{ num_output: {channels} kernel_size: {window} '
+        f"convolution_param {{ num_output: {channels} kernel_size: {window} "
         f"pad: {window // 2} bias_term: false }} }}" + "".join(_small(*names) for names in pairwise(TAIL))
     )
 
