@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 LARGE_ALPHA = 0.01
-"""From here on onnxruntime's LRN, which adds a channel to its sum and takes another away, rounds by 2e-5 where k is 1."""
+"""From here on onnxruntime's LRN, which adds a channel to a sum and takes another away, rounds by 2e-5 where k is 1."""
 
 
 @register_layer("LRN")
