@@ -104,7 +104,7 @@ def stopping(
         if wanted and number == signal.SIGINT and "TORCHELASTIC_RUN_ID" not in os.environ:
             raise KeyboardInterrupt
         if not wanted:
-            say(f"{what}; Ctrl-C again stops at once")
+            _say_in_between(say, f"{what}; Ctrl-C again stops at once")
         wanted.append(number)
 
     before = {number: signal.signal(number, ask) for number in _heard()}
@@ -113,3 +113,12 @@ def stopping(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _say_in_between(say: Callable[[str], None], message: str) -> None:
+    """Say something in the middle of whatever is being done, which may be the writing of another message."""
+    try:
+        say(message)
+    except RuntimeError:  # "reentrant call": that stream takes no second one, and the run must not end by it
+        with suppress(OSError):
+            os.write(2, f"{message}\n".encode())

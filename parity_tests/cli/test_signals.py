@@ -111,3 +111,32 @@ def test_an_interrupt_that_becomes_another_error_is_still_one() -> None:
         "program.run = answer\nprogram.main()"
     )
     assert ended(["-c", code], signal.SIGINT) == (130, "fcn-port: interrupted\n")
+
+
+IN_A_MESSAGE = """
+import io, os, signal, sys
+from fcn_port.cli import streams
+from fcn_port.cli.output import note
+from fcn_port.cli.signals import stopping
+
+class Interrupted(streams._Dropping):
+    def write(self, data, /):
+        if b"update 7" in bytes(data):
+            signal.raise_signal(signal.SIGTERM)
+        return super().write(data)
+
+streams._Dropping = Interrupted
+streams.make_safe()
+with stopping(note) as stop:
+    note("update 7")
+    assert stop()
+    note("saved")
+"""
+
+
+def test_a_signal_in_the_middle_of_a_message_stops_the_run_politely() -> None:
+    """Standard error takes no message while it is at another one: a training was lost by it."""
+    run = subprocess.run([sys.executable, "-c", IN_A_MESSAGE], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr.splitlines()[-1]) == (0, "saved"), run.stderr
+    assert run.stderr.count("stopping after this update, and saving; Ctrl-C again stops at once\n") == 1
+    assert run.stderr.count("update 7\n") == 1
