@@ -96,6 +96,7 @@ def opencv(net: CaffeNet, x: torch.Tensor, folder: Path) -> Run:
 def mnn(net: CaffeNet, x: torch.Tensor, folder: Path) -> Run:
     import MNN.nn
 
+    # its converter calls `pip install` by itself, which once took protobuf away: an environment to be thrown away
     path, names = folder / "net.mnn", list(net.outputs)
     tool = shutil.which("mnnconvert") or str(Path(sys.executable).with_name("mnnconvert"))
     command = [tool, "-f", "ONNX", "--modelFile", str(onnx_file(net, x, folder)), "--MNNModel", str(path)]
