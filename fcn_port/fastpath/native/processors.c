@@ -14,7 +14,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Have a thread (0 is the caller) go on on another processor than this one, if it may use one. */
+/* Have a thread (0 is the caller) go on on another processor than this one. Gives the caller's processor after that; -1
+ * where the thread may use no other. */
 int leave(int thread, int processor)
 {
     int found = -1;
@@ -65,7 +66,11 @@ void call_late_members(struct team *team)
     }
 }
 #else
-int leave(int thread, int processor) { return thread = processor = -1; }
+int leave(int thread, int processor)
+{
+    (void)thread, (void)processor;
+    return -1;
+}
 void gather_team(struct team *team, int threads) { team->threads = threads; }
 void join_team(struct team *team, int number) { (void)team, (void)number; }
 void call_late_members(struct team *team) { (void)team; }
