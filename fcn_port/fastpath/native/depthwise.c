@@ -1,7 +1,7 @@
 /* Depthwise convolution: kernels (kernel_h, kernel_w, channels up to a multiple of PANEL).
  *
- * A piece of work are `block` rows of outputs. They are made for a few channels at a time, `group` of them, so that the
- * rows of inputs which several rows of outputs read stay in the first cache.
+ * A piece of work are `block` rows of outputs and `group` channels, so few that the rows of inputs which several rows of
+ * outputs read stay in the first cache.
  */
 
 #include "windows.h"
@@ -101,18 +101,16 @@ INLINE void walk_rows(const struct step *s, struct worker *w, int64_t image, int
 /* `stride`: of windows of 3x3, 0 for others. */
 INLINE void rows(const struct step *s, struct worker *w, int stride)
 {
-    int64_t bands = (s->h + s->block - 1) / s->block;
-    for (int64_t piece; (piece = take(w, s->images * bands)) >= 0;) {
-        int64_t image = piece / bands, first = piece % bands * s->block, last = least(first + s->block, s->h);
-        for (int64_t c = 0; c < s->channels; c += s->group) {
-            int64_t until = least(c + s->group, s->channels);
-            if (stride)
-                walk_rows(s, w, image, first, last, stride, c, until);
-            else
-                for (int64_t y = first; y < last; y++)
-                    for (int64_t x = 0; x < s->w; x++)
-                        one(s, w, row_of(s, image * s->h + y), x, c, until);
-        }
+    int64_t bands = (s->h + s->block - 1) / s->block, groups = (s->channels + s->group - 1) / s->group;
+    for (int64_t piece; (piece = take(w, s->images * bands * groups)) >= 0;) {
+        int64_t band = piece / groups, c = piece % groups * s->group, until = least(c + s->group, s->channels);
+        int64_t image = band / bands, first = band % bands * s->block, last = least(first + s->block, s->h);
+        if (stride)
+            walk_rows(s, w, image, first, last, stride, c, until);
+        else
+            for (int64_t y = first; y < last; y++)
+                for (int64_t x = 0; x < s->w; x++)
+                    one(s, w, row_of(s, image * s->h + y), x, c, until);
     }
 }
 

@@ -53,7 +53,7 @@ def divide_product(*, length: int, positions: int, features: int, rows_are: int,
     block = up(-(-positions // -(-positions // block)), 2)
     group, wanted = panels, PIECES * threads if threads > 1 else 1
     if -(-positions // block) < wanted:
-        block = max(1, min(block, max(rows, -(-positions // wanted))))
+        block = min(block, -(-positions // min(wanted, max(1, positions // rows))))
         group = max(1, panels * -(-positions // block) // wanted)
     gathered = {GATHERED: min(block, positions) * spread(length), FLAT: 0, IN_PLACE: rows * spread(length)}
     return Division(block, group, rows_are, up(rows * panel + gathered[rows_are] + SPARE, 16))
@@ -61,9 +61,10 @@ def divide_product(*, length: int, positions: int, features: int, rows_are: int,
 
 def divide_depthwise(*, kernel_h: int, in_w: int, channels: int, h: int, images: int, threads: int) -> Division:
     """Bands of rows of outputs, and as many channels at a time as let the rows that a window reads stay in a cache."""
-    lines = max(1, DEPTHWISE_BYTES // (64 * kernel_h * in_w))
-    bands = 1 if threads == 1 else -(-PIECES * threads // images)
-    return Division(max(1, -(-h // bands)), min(16 * max(2, lines), up(channels, 16)), 0, 0)
+    lines, most = -(-channels // 16), max(2, DEPTHWISE_BYTES // (64 * kernel_h * in_w))
+    groups = -(-lines // most)
+    bands = 1 if threads == 1 else -(-PIECES * threads // (images * groups))
+    return Division(-(-h // min(bands, h)), 16 * -(-lines // groups), 0, 0)
 
 
 def divide_winograd(form: str, *, channels: int, features: int, tiles: int, threads: int) -> Division:

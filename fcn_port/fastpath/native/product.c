@@ -2,7 +2,7 @@
  *
  * Where rows lie side by side in the blob (1x1, and windows as large as the blob) they are read from there (`shared` is
  * FLAT); elsewhere a block of them is copied together first (GATHERED), or, where few outputs would read the copy, only those at
- * the blob's edge (IN_PLACE). `block` is how many rows a piece of work has, in place whole rows of outputs, `group` how
+ * the blob's edge (IN_PLACE). `block` is how many rows a piece of work has at most, in place whole rows of outputs, `group` how
  * many panels.
  */
 
@@ -247,8 +247,8 @@ void product(const struct step *s, struct worker *w)
     float *sums = scratch_of(s, w), *gathered = sums + ROWS * PANEL;
     int64_t last = -1;
     for (int64_t piece; (piece = take(w, blocks * groups)) >= 0;) {
-        int64_t block = piece / groups, first = block * s->block;
-        int64_t rows = least(s->block, positions - first);
+        int64_t block = piece / groups, first = block * positions / blocks;
+        int64_t rows = (block + 1) * positions / blocks - first; /* of all pieces as alike as can be */
         struct rows all = {gathered, spread(length), 1, 0, length, 0, 0, AT_ONCE};
         if (s->shared == FLAT) {
             all.apart = s->h * s->w == 1 ? s->x.image : s->x.col;

@@ -94,7 +94,7 @@ void run(const struct step *steps, int count, float *arena, struct phase *phases
     static _Thread_local struct team own;
     struct team *team = &own; /* in other threads `own` is another one */
     for (int i = 0; i < count_phases; i++)
-        phases[i] = (struct phase){0, 0};
+        phases[i] = (struct phase){0};
     gather_team(team, threads);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     go(steps, count, arena, phases, omp_get_thread_num(), team);

@@ -33,7 +33,7 @@ struct step {
  * It ends when all pieces are done, whoever did them: a thread that is put off while it has none holds nobody up. Others
  * may be steps ahead of it, and its scratch be in use: it may write only while it has a piece. */
 struct phase {
-    _Atomic int taken, done;
+    _Atomic int taken, done, first, last; /* `first` and `last` are how many were taken from either end */
 };
 
 struct worker {
@@ -46,13 +46,18 @@ struct worker {
 
 void end_phase(struct worker *w, int pieces);
 
-/* The next piece of `pieces` that nobody has taken; -1 when all are done, and then the next phase begins. */
+/* The next piece of `pieces` that nobody has taken; -1 when all are done, and then the next phase begins.
+ *
+ * One half of the threads takes pieces from the first on, the other from the last on, so that with two of them each goes
+ * on, layer by layer, with the rows that are in its own cache. */
 INLINE int64_t take(struct worker *w, int64_t pieces)
 {
-    int piece = atomic_fetch_add_explicit(&w->phase->taken, 1, memory_order_relaxed);
-    if (piece < pieces) {
+    struct phase *phase = w->phase;
+    if (atomic_fetch_add_explicit(&phase->taken, 1, memory_order_relaxed) < pieces) {
         w->pieces++;
-        return piece;
+        if (w->number % 2)
+            return pieces - 1 - atomic_fetch_add_explicit(&phase->last, 1, memory_order_relaxed);
+        return atomic_fetch_add_explicit(&phase->first, 1, memory_order_relaxed);
     }
     end_phase(w, (int)pieces);
     return -1;

@@ -15,7 +15,7 @@ KINDS = (
 NONE, RELU, LEAKY, PRELU, CLIP, ELU, SIGMOID, TANH = range(8)
 
 
-COUNTERS = 2
+COUNTERS = 4
 """Ints of `struct phase`."""
 COLOURS = 3
 """Channels of an image, for which there is a quick way from planes to pixels."""

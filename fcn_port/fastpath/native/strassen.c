@@ -219,9 +219,9 @@ INLINE void multiply_all(int levels, const struct step *s, struct worker *w)
     int64_t apart = spread(s->block * spread(length)), kept = s->block * PANEL + APART;
     float *products = scratch_of(s, w), *sums = products + points * kept;
     const int is_far = s->images * s->h * s->w * s->channels > FAR;
-    for (int64_t piece; (piece = take(w, (all + s->block - 1) / s->block)) >= 0;) {
-        int64_t first = piece * s->block;
-        int64_t count = least(all - first, s->block);
+    const int64_t blocks = (all + s->block - 1) / s->block;
+    for (int64_t piece; (piece = take(w, blocks)) >= 0;) { /* as alike as can be: the largest is what threads wait for */
+        int64_t first = piece * all / blocks, count = (piece + 1) * all / blocks - first;
         for (int64_t i = 0; i < count; i++)
             evaluate_group(levels, s, w->arena, first + i, sums + i * spread(length), apart);
         const float *kernels = s->kernels;
@@ -231,7 +231,7 @@ INLINE void multiply_all(int levels, const struct step *s, struct worker *w)
                 for (int64_t i = 0, from = 0, until; from < count; i++, from = until) {
                     for (; is_far && fetched * points < side * (p * count + from); fetched++)
                         fetch_outputs(levels, s, w->arena, first, fetched, panel * PANEL);
-                    until = from + tile_of(count - from);
+                    until = from + (count <= ROWS ? least((count + 1) / 2, count - from) : tile_of(count - from));
                     struct rows rows = {sums + p * apart + from * spread(length), spread(length), 1, 0, length,
                                         kernels + of_panel + i * length * FETCHED, i < PANEL / FETCHED ? FETCHED : 0, AT_ONCE};
                     multiply(&rows, kernels, (int)(until - from), PANEL, products + p * kept + from * PANEL, 0);
