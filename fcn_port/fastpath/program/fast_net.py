@@ -35,12 +35,13 @@ class FastNet(Wrapper):
         self._making = Lock()
 
     def forward(self, *args: Tensor, **named: Tensor) -> Tensor | dict[str, Tensor]:
-        inputs = {**dict(zip(self.net.inputs, args, strict=False)), **named}
-        with torch.no_grad():
-            found = self._run(inputs) if self._is_planned(inputs, len(args) + len(named)) else None
-            if found is None:
-                result: Tensor | dict[str, Tensor] = self.net(*args, **named)
-                return result
+        net = self.net
+        inputs = {**dict(zip(net.inputs, args, strict=False)), **named}
+        found = self._run(inputs) if len(inputs) == len(args) + len(named) and _is_planned(net, inputs) else None
+        if found is None:
+            with torch.no_grad():
+                result: Tensor | dict[str, Tensor] = net(*args, **named)
+            return result
         return next(iter(found.values())) if len(found) == 1 else found
 
     def _run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
@@ -49,7 +50,8 @@ class FastNet(Wrapper):
         if not state.is_planned:
             return None
         try:
-            found = state.runner.run(_arrays({name: inputs[name] for name in self.net.inputs}), torch.get_num_threads())
+            arrays = _arrays({name: inputs[name] for name in self.flow.inputs})
+            found = state.runner.run(arrays, torch.get_num_threads())
         except (ArithmeticError, LookupError, MemoryError, NotImplementedError, RuntimeError, ValueError):
             return None
         return {name: torch.from_numpy(value) for name, value in found.items()}
@@ -82,20 +84,6 @@ class FastNet(Wrapper):
         """The program for inputs of these shapes; for a net whose `state().is_planned`."""
         return self.state().runner.program(shapes, torch.get_num_threads())
 
-    def _is_planned(self, inputs: Mapping[str, Tensor], count: int) -> bool:
-        """False where the net itself should see to its inputs, errors included."""
-        if self.net.training or inputs.keys() != self.net.inputs.keys() or count != len(inputs):
-            return False
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
-            return False
-        for name, expected in self.net.inputs.items():
-            x = inputs[name]
-            if not isinstance(x, Tensor) or x.dtype != torch.float32 or x.device.type != "cpu" or x.numel() == 0:
-                return False
-            if x.ndim != len(expected) or (x.ndim > 1 and x.shape[1] != expected[1]):
-                return False
-        return True
-
     def __getstate__(self) -> dict[str, Any]:
         """A copy packs its weights itself."""
         return {**vars(self), "_state": None}
@@ -118,6 +106,20 @@ class PackedNet:
         self.is_planned = all(p.dtype == torch.float32 and p.device.type == "cpu" for p in state.values())
         arrays = _arrays(state) if self.is_planned else {}
         self.runner = Runner(quick.flow, arrays, winograd=quick.winograd, prefer=quick.prefer, own=quick.net.inputs)
+
+
+def _is_planned(net: CaffeNet, inputs: Mapping[str, Tensor]) -> bool:
+    """False where the net itself should see to its inputs, errors included."""
+    if net.training or len(inputs) != len(net.inputs) or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    for name, expected in net.inputs.items():
+        x = inputs.get(name)
+        if not isinstance(x, Tensor) or x.dtype != torch.float32 or not x.is_cpu:
+            return False
+        shape = x.shape
+        if len(shape) != len(expected) or 0 in shape or (len(shape) > 1 and shape[1] != expected[1]):
+            return False
+    return True
 
 
 def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, Floats]:
