@@ -4,9 +4,11 @@
 
 #include "windows.h"
 
-/* To z the place of each maximum in its channel, row * width + column: of equal ones the first, of NaNs the last. */
+/* To z the place of each maximum in its channel, row * width + column: of equal ones the first, of NaNs the last.
+ * parameters: the row at which x begins in the whole blob. */
 void pool_places(const struct step *s, struct worker *w)
 {
+    const int64_t begins = (int64_t)s->parameters[0];
     for (int64_t piece; (piece = take(w, s->images * s->h)) >= 0;) {
         struct windows at = row_of(s, piece);
         for (int64_t x = 0; x < s->w; x++) {
@@ -14,7 +16,7 @@ void pool_places(const struct step *s, struct worker *w)
             struct range cols = inside(left, s->kernel_w, s->dilation_w, s->in_w);
             const float *from = place(w->arena, &s->x, at.image, at.top, left);
             float *y = place(w->arena, &s->y, at.image, at.y, x), *z = place(w->arena, &s->z, at.image, at.y, x);
-            int64_t first = (at.top + at.rows.from * s->dilation_h) * s->in_w + left + cols.from * s->dilation_w;
+            int64_t first = (begins + at.top + at.rows.from * s->dilation_h) * s->in_w + left + cols.from * s->dilation_w;
             LOOP for (int64_t c = 0; c < s->channels; c += LANES) {
                 vec greatest = (vec){0} - INFINITY;
                 mask where = (mask){0} + (int)first;
@@ -22,7 +24,7 @@ void pool_places(const struct step *s, struct worker *w)
                     LOOP for (int64_t j = cols.from; j < cols.until; j++) {
                         vec value = load(from + i * s->dilation_h * s->x.row + j * s->dilation_w * s->x.col + c);
                         mask wins = (value > greatest) | (value != value);
-                        int here = (int)((at.top + i * s->dilation_h) * s->in_w + left + j * s->dilation_w);
+                        int here = (int)((begins + at.top + i * s->dilation_h) * s->in_w + left + j * s->dilation_w);
                         greatest = choose(wins, value, greatest);
                         where = (where & ~wins) | (here & wins);
                     }

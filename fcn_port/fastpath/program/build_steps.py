@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from converters.layers import convolution, eltwise, lrn, neuron
@@ -118,6 +118,11 @@ def tasks_of(
         return _by_phases(operation, params, kernel, x, y, weights, settings, slope, threads)
     groups = range(kernel.groups)
     return [_one_group(operation, kernel, x, y, z, weights, settings, slope, group, threads) for group in groups]
+
+
+def copies_of(pairs: Iterable[tuple[BlobPlace, BlobPlace]]) -> list[NativeTask]:
+    """The steps that copy one place's values to another one."""
+    return [NativeTask("pointwise", x, y, None, Packed(), {"activation": NONE}) for x, y in pairs]
 
 
 def _one_group(

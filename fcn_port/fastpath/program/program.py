@@ -20,13 +20,15 @@ from converters.net import Shape
 
 from ..flow import Flow, FlowLayer, FlowStep
 from ..native.memory import Floats, address
-from ..native.steps import COLOURS, COUNTERS, NONE, NativeSteps, interleave
+from ..native.steps import COLOURS, COUNTERS, NativeSteps, interleave
 from .arena import APART, arrange
-from .build_steps import NativeTask, tasks_of
-from .kernels import KernelChoice, NoKernel, choose
+from .bands import IN_PLACE, floats_of, lives_in, tasks_in
+from .build_steps import NativeTask, copies_of, tasks_of
+from .find_bands import find_bands
+from .kernels import Decision, KernelChoice, NoKernel, choose
 from .places import BlobPlaces, is_concatenation, place_values, view_of
 from .rounding import shown
-from .weights import Packed, PackedWeights
+from .weights import PackedWeights
 
 FEW, MANY_BYTES = 9, 32 << 20
 """Positions, and bytes of weights that products for fewer of them read, from which on images are computed together."""
@@ -60,11 +62,18 @@ class ArenaPlan:
         """`winograd` and `prefer` as `choose` has them, and `usual` by the name of the operation."""
         self.flow, self._weights, self._threads, self._ways = flow, weights, threads, (winograd, prefer, usual)
         self._shown = shown(flow)
-        self.kernels: dict[str, str] = {}
         self.shapes = shapes_of(flow, inputs)
         self.places: BlobPlaces = place_values(flow, self.shapes)
-        self.planned = tuple(self._plan(operation) for operation in flow.operations)
-        self._offsets, size = arrange(self.places.buffers, self._lives())
+        self._decided = {operation.tops: self._decide(operation) for operation in flow.operations}
+        self.kernels = {
+            each.name: found.name for each in flow.operations
+            if isinstance(found := self._decided[each.tops], KernelChoice) and found is not IN_PLACE
+        }  # fmt: skip
+        self._choices = {tops: found for tops, found in self._decided.items() if isinstance(found, KernelChoice)}
+        self.flow, self._bands = find_bands(flow, self.places, self._choices)
+        self.planned = tuple(self._plan(number) for number in range(len(flow.operations)))
+        buffers = floats_of(self.places.buffers, self._bands, self.places)
+        self._offsets, size = arrange(buffers, lives_in(self._bands, self._lives()))
         tasks = [task for each in self.planned for task in each.tasks or ()]
         self._scratch = -(-size // 16) * 16
         scratch = max((task.common + threads * task.scratch for task in tasks), default=0)
@@ -164,12 +173,13 @@ class ArenaPlan:
             lines.append(f"  {each.operation.name}{merged}: {each.how}")
         return lines
 
-    def _plan(self, operation: FlowStep) -> Planned:
+    def _decide(self, operation: FlowStep) -> Decision | None:
+        """The kernel of an operation, or why there is none; None where it is a view."""
         values = self.places.values
         if view_of(operation, values, self.shapes) is not None:
-            return Planned(operation, "a view", ())
+            return None
         if is_concatenation(operation, self.shapes):
-            return self._concatenation(operation)
+            return IN_PLACE
         bottoms, tops = ([values[name] for name in names] for names in (operation.bottoms, operation.tops))
         winograd, prefer, usual = self._ways
         exact = not self._shown.isdisjoint(operation.tops)
@@ -177,12 +187,27 @@ class ArenaPlan:
             operation, bottoms, tops, winograd=winograd, prefer=prefer, exact=exact, usual=usual.get(operation.name)
         )
         if isinstance(kernel, KernelChoice) and kernel.name == "unpool" and not self._has_places(operation):
-            kernel = NoKernel("places that no pooling before it has made")
+            return NoKernel("places that no pooling before it has made")
+        return kernel
+
+    def _plan(self, number: int) -> Planned:
+        operation = self.flow.operations[number]
+        kernel = self._decided[operation.tops]
+        if kernel is None:
+            return Planned(operation, "a view", ())
         if isinstance(kernel, NoKernel):
             return Planned(operation, f"by PyTorch: {kernel.why}", None, is_slow=True)
-        self.kernels[operation.name] = kernel.name
-        tasks = tasks_of(operation, kernel, values, self._weights, self._threads)
-        return Planned(operation, _words(kernel), tuple(tasks))
+        how = self._where(operation) if kernel is IN_PLACE else _words(kernel)
+        bands = next((each for each in self._bands if number in each.numbers), None)
+        if bands is not None:
+            about = self.flow, self.places, self._choices, self._weights, self._threads
+            tasks = tuple(tasks_in(bands, *about)) if number == bands.start else ()
+            return Planned(operation, how + bands.words(number, self.flow), tasks)
+        if kernel is IN_PLACE:
+            copies = self.places.copies[operation.tops[0]]
+            return Planned(operation, how, tuple(copies_of((self.places.values[name], goal) for name, goal in copies)))
+        tasks = tuple(tasks_of(operation, kernel, self.places.values, self._weights, self._threads))
+        return Planned(operation, how, tasks)
 
     def _has_places(self, operation: FlowStep) -> bool:
         """True where what says an unpooling's places is a pooling's, so that none can lie outside the blob."""
@@ -193,14 +218,9 @@ class ArenaPlan:
         inner, outer = self.shapes[maker.bottoms[0]], self.shapes[operation.tops[0]]
         return maker.main.params.windows_inside and prod(inner[2:]) <= min(prod(outer[2:]), 1 << 24)
 
-    def _concatenation(self, operation: FlowStep) -> Planned:
-        copies = self.places.copies[operation.tops[0]]
-        tasks = tuple(
-            NativeTask("pointwise", self.places.values[name], goal, None, Packed(), {"activation": NONE})
-            for name, goal in copies
-        )
-        names = ", ".join(name for name, _ in copies)
-        return Planned(operation, f"{names} copied, the rest in place" if names else "in place", tasks)
+    def _where(self, concatenation: FlowStep) -> str:
+        names = ", ".join(name for name, _ in self.places.copies[concatenation.tops[0]])
+        return f"{names} copied, the rest in place" if names else "in place"
 
     def _lives(self) -> list[tuple[int, int]]:
         """The first and the last operation that needs each buffer."""

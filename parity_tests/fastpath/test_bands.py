@@ -1,0 +1,189 @@
+"""Bands of rows: every bit is that of whole blobs, at any size and by any number of threads, in less memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from converters import CaffeNet
+from converters.formats import parse_prototxt
+from fcn_port.fastpath.native import why_not
+from fcn_port.fastpath.native.memory import Floats
+from fcn_port.fastpath.program import FastNet, bands, find_bands
+from fcn_port.fastpath.program.bands import Bands, HeldRows
+from fcn_port.fastpath.program.kernels import KernelChoice
+from fcn_port.fastpath.program.places import BlobPlace
+from fcn_port.fastpath.program.program import ArenaPlan
+from parity_tests.fastpath.random_nets import filled, random_net
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason="no C compiler")
+
+EDGES = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 3, 80, 60] } } }
+layer { name: "a" type: "Convolution" bottom: "data" top: "a" convolution_param {
+    num_output: 64 kernel_size: 3 pad: 9 } }
+layer { name: "b" type: "ReLU" bottom: "a" top: "a" }
+layer { name: "c" type: "Convolution" bottom: "a" top: "c" convolution_param { num_output: 64 kernel_size: 3 pad: 1 } }
+layer { name: "d" type: "ReLU" bottom: "c" top: "c" }
+layer { name: "e" type: "Convolution" bottom: "c" top: "e" convolution_param { num_output: 1 kernel_size: 1 } }
+layer { name: "f" type: "Crop" bottom: "e" bottom: "data" top: "f" crop_param { axis: 2 offset: 8 } }
+layer { name: "g" type: "Pooling" bottom: "c" top: "g" top: "places" pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "h" type: "Convolution" bottom: "g" top: "h" convolution_param { num_output: 64 kernel_size: 3 pad: 1 } }
+layer { name: "i" type: "Upsample" bottom: "h" bottom: "places" top: "i" upsample_param {
+    upsample_h: %d upsample_w: 76 } }
+layer { name: "j" type: "Convolution" bottom: "i" top: "j" convolution_param {
+    num_output: 40 kernel_size: 3 pad: 2 dilation: 2 } }
+layer { name: "j" type: "LRN" bottom: "j" top: "k" lrn_param { local_size: 3 alpha: 0.5 } }
+layer { name: "j" type: "Softmax" bottom: "k" top: "l" }
+"""
+"""HED's beginning and SegNet's end; layers of one name, too."""
+
+
+def edges(height: int = 80) -> CaffeNet:
+    return filled(CaffeNet(parse_prototxt(EDGES % (height + 16))))
+
+
+def plan_of(net: CaffeNet, shapes: Mapping[str, tuple[int, ...]], threads: int = 1) -> ArenaPlan:
+    quick = FastNet(net)
+    return ArenaPlan(quick.flow, shapes, quick.state().runner.weights, threads=threads)
+
+
+def result(plan: ArenaPlan) -> dict[str, Floats]:
+    """The outputs of a pass over memory full of NaN."""
+    random = np.random.default_rng(0)
+    inputs = {
+        name: random.standard_normal(plan.shapes[name]).astype(np.float32) for name in plan.flow.inputs
+    }  # fmt: skip
+    found = plan(inputs, np.full(plan.floats, np.nan, np.float32))
+    return {name: value.copy() for name, value in found.items()}
+
+
+def both(
+    net: CaffeNet, shapes: Mapping[str, tuple[int, ...]], monkeypatch: pytest.MonkeyPatch, threads: int = 1
+) -> tuple[ArenaPlan, ArenaPlan]:
+    """The plan with bands, and without."""
+    whole = plan_of(net, shapes, threads)
+    with monkeypatch.context() as patch:
+        patch.setattr(find_bands, "LARGE", 1)
+        patch.setattr(find_bands, "BAND", 1)
+        return plan_of(net, shapes, threads), whole
+
+
+def is_same(banded: ArenaPlan, whole: ArenaPlan) -> bool:
+    found, expected = result(banded), result(whole)
+    assert list(found) == list(expected) and not any(np.isnan(value).any() for value in expected.values())
+    return all(np.array_equal(found[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("height, images", [(80, 1), (81, 1), (67, 2), (48, 1)])
+def test_every_bit_is_that_of_whole_blobs(
+    height: int, images: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    banded, whole = both(edges(height), {"data": (images, 3, height, 60)}, monkeypatch, threads)
+    assert len(banded._bands[0].numbers) >= 4 and len(banded._bands) == 2 and not whole._bands
+    assert is_same(banded, whole)
+    assert banded.floats < whole.floats
+
+
+def test_random_nets(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = 0
+    for seed in range(30):
+        net = random_net(seed)
+        batch, height = 1 + seed % 2, (70, 33, 64)[seed % 3]
+        shapes = {name: (batch, shape[1], height, 11) for name, shape in net.inputs.items()}
+        banded, whole = both(net, shapes, monkeypatch, 1 + seed // 2 % 2)
+        seen += len(banded._bands)
+        assert is_same(banded, whole), (seed, banded.explain())
+    assert seen > 20
+
+
+def _late(place: BlobPlace, rows: int) -> BlobPlace:
+    return replace(place, offset=place.offset + rows * place.strides[2])
+
+
+def _a_row_late(patch: pytest.MonkeyPatch) -> None:
+    rows = Bands.rows
+    patch.setattr(Bands, "rows", lambda self, place, lo, hi, band: _late(
+        rows(self, place, lo, hi, band), int(place.buffer in self.held and band == 2 and lo % 2)
+    ))  # fmt: skip
+
+
+def _no_whole_tiles(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(find_bands, "tile_rows", lambda kernel: 1)
+
+
+def _seams_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(bands, "_moves", lambda *_: ())
+
+
+def _places_in_the_band(patch: pytest.MonkeyPatch) -> None:
+    some = bands._some_rows
+    patch.setattr(bands, "_some_rows", lambda *args: [replace(task, parameters=()) for task in some(*args)])
+
+
+def _rows_given_up_early(patch: pytest.MonkeyPatch) -> None:
+    hold = find_bands._hold
+
+    def one_less(*args):
+        found = hold(*args)
+        return found and (HeldRows(found[0].first, found[0].count - 1), found[1])
+
+    patch.setattr(find_bands, "_hold", one_less)
+
+
+@pytest.mark.parametrize(
+    "wrong", [_a_row_late, _no_whole_tiles, _seams_forgotten, _places_in_the_band, _rows_given_up_early]
+)
+def test_wrong_bands_are_seen(wrong, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        wrong(patch)
+        banded, whole = both(edges(), {"data": (1, 3, 80, 60)}, monkeypatch)
+    assert not is_same(banded, whole)
+
+
+def test_the_arena_is_smaller_by_what_is_not_kept() -> None:
+    """At a published size, by the rule as it is: of two blobs of 64 channels, some rows; small blobs stay whole."""
+    net = edges()
+    big = plan_of(net, {"data": (1, 3, 300, 300)})
+    first = big._bands[0]
+    assert [big.flow.operations[number].name for number in first.numbers] == ["a", "c", "e", "g"]
+    a_and_c = {big.places.values[name].buffer for name in ("a (2)", "c (2)")}
+    assert set(first.held) == a_and_c
+    assert all(4 * each.count * 316 * 64 <= 1.5 * find_bands.BAND for each in first.held.values())
+    assert "in 7 bands of rows with c, e, g" in big.explain()[1]
+    small = plan_of(net, {"data": (1, 3, 120, 120)})
+    assert not small._bands and "bands" not in "".join(small.explain())
+
+
+def test_kernels_that_look_at_all_rows_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Averages over padding, global poolings, Strassen's products, and sums of a value and what comes of it."""
+    monkeypatch.setattr(find_bands, "LARGE", 1)
+    whole = KernelChoice("pool_average", (2, 2), (2, 2), (1, 1))
+    net = edges()
+    plan = plan_of(net, {"data": (1, 3, 80, 60)})
+    pool = next(each for each in plan.flow.operations if each.name == "g")
+    is_fine = find_bands._goes_by_rows
+    assert is_fine(pool, plan._choices, plan.places)
+    for wrong in (
+        whole, KernelChoice("strassen_1"), KernelChoice("pool_max", (96, 76)), KernelChoice("unpool"),
+        KernelChoice("deconvolution", (2, 2)),
+    ):  # fmt: skip
+        assert not is_fine(pool, {pool.tops: wrong}, plan.places), wrong
+
+
+def test_a_net_as_users_run_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find_bands, "LARGE", 1)
+    monkeypatch.setattr(find_bands, "BAND", 1)
+    net = edges()
+    quick = FastNet(net)
+    x = torch.randn(1, 3, 80, 60, generator=torch.Generator().manual_seed(0))
+    found, expected = quick(x), net(x)
+    assert isinstance(found, dict) and isinstance(expected, dict)
+    for name, value in expected.items():
+        assert torch.allclose(found[name], value, atol=1e-4), name
+    assert "bands" in quick.explain((80, 60))
