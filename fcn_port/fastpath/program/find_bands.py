@@ -1,4 +1,4 @@
-"""Where bands of rows pay: large blobs between operations that compute a row of outputs from some rows of inputs."""
+"""Bands of rows where they pay: between operations that compute a row of outputs from some rows of inputs."""
 
 from __future__ import annotations
 
