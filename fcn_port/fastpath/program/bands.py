@@ -55,7 +55,7 @@ class Bands:
         return range(self.start, self.start + len(self.done))
 
     def words(self, number: int, flow: Flow) -> str:
-        """What is said of an operation beside its kernel."""
+        """The end of the line that `explain` has for an operation: its company, and how many bands there are."""
         if number != self.start:
             return f", in bands of rows with {flow.operations[self.start].name}"
         others = ", ".join(flow.operations[each].name for each in self.numbers[1:])
