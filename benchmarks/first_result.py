@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 FCN8S = "FCN-8s"
-SIDES = {FCN8S: (500, 375), "SqueezeNet 1.1": (227, 131), "AlexNet": (227, 227)}
+SIDES = {FCN8S: (500, 375), "HED": (500, 375), "SqueezeNet 1.1": (227, 131), "AlexNet": (227, 227)}
 """Sides of the first image and of another one; 224 and 128 for the others."""
 
 

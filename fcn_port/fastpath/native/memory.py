@@ -35,6 +35,23 @@ def address(array: NDArray[Any]) -> int:
     return found
 
 
+def let_go(array: NDArray[Any]) -> None:
+    """Unmap the pages of an array that lies in a file mapped read-only: they are read anew where somebody asks.
+
+    Of any other array nothing: what the system could not read again would be lost.
+    """
+    base: Any = array
+    while isinstance(base, (np.ndarray, memoryview)):
+        base = base.obj if isinstance(base, memoryview) else base.base
+    if not isinstance(base, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED") or not memoryview(base).readonly:
+        return
+    start = address(array) - address(np.frombuffer(base, np.uint8))
+    begin = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+    count = (start + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - begin
+    if count > 0 and array.flags.c_contiguous:
+        base.madvise(mmap.MADV_DONTNEED, begin, count)
+
+
 class Slabs:
     """Small pieces of memory side by side in large ones; a large one is kept while any piece of it is."""
 

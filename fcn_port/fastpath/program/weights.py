@@ -19,7 +19,7 @@ from ..flow.affine import affine_of
 from ..lru_cache import LRUCache
 from ..native import build
 from ..native.division import up
-from ..native.memory import Floats, Slabs
+from ..native.memory import Floats, Slabs, let_go
 from ..native.packing import pack, packed_floats
 from .kept_weights import KeptWeights
 from .phases import taps_of
@@ -65,11 +65,17 @@ class PackedWeights:
             found = self._from_kept(str(key), operation, kernel, window)
             if found is None:
                 found = self._pack(operation, kernel, window, part, threads, at)
+                self._let_go(operation.main)
                 if self._kept is not None:
                     self._new[str(key)] = found
             return found
 
         return self._packed.get(key, make)
+
+    def _let_go(self, part: FlowLayer) -> None:
+        """Leave the learnable blobs of a layer, which lie packed in memory now, to their file."""
+        for key, _ in part.blobs:
+            let_go(self._state[state_key(key)])
 
     def keep(self) -> None:
         """Put what has been packed since the last call with what is kept for other processes."""
