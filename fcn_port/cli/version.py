@@ -13,7 +13,8 @@ from converters.version import VERSION
 from weights.cache import cache_folder
 from weights.store import weights_dir
 
-from ..fastpath.compiler import NotBuilt, compiler
+from ..fastpath.compiler import ForbiddenError, NotBuilt, compiler
+from ..fastpath.native.shipped import libraries
 from ..private import why_not_private
 
 _PACKAGES = ("torch", "numpy", "protobuf", "h5py", "safetensors", "Pillow", "opencv-python-headless")
@@ -34,15 +35,18 @@ def version_report() -> str:
 
 def _kernels(kept: Path | None) -> str:
     """Whose code computes a fast net here, and why none of ours where so; nothing is compiled for the answer."""
-    if find_spec("torch") is None:
-        return "none, as PyTorch is not installed"
+    has_torch = find_spec("torch") is not None
+    theirs = "and PyTorch's" if has_torch else "alone, as PyTorch is not installed"
     try:
         command = shlex.join(compiler())
     except NotBuilt as why:
-        return f"PyTorch's; none of our own: {why}"
+        came = [] if isinstance(why, ForbiddenError) else libraries()
+        if came:
+            return f"our own, compiled before they came here ({came[0].name}), {theirs}; {why}"
+        return f"{'PyTorch' if has_torch else 'nobody'}'s; none of our own: {why}"
     if kept is not None and any(kept.glob("steps-*.so")):
-        return f"our own, compiled here by {command}, and PyTorch's"
-    return f"our own, which {command} compiles when a net first runs, and PyTorch's"
+        return f"our own, compiled here by {command}, {theirs}"
+    return f"our own, which {command} compiles when a net first runs, {theirs}"
 
 
 def _version(package: str) -> str:

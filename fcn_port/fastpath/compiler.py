@@ -11,10 +11,14 @@ class NotBuilt(RuntimeError):
     """There is no compiler, it does not compile this, or nobody wants it to; says which."""
 
 
+class ForbiddenError(NotBuilt):
+    """`$FCN_PORT_NATIVE=0` forbids native code."""
+
+
 def compiler() -> list[str]:
-    """The command, `$CC` or ``cc``; NotBuilt where it is not there, or `$FCN_PORT_NATIVE=0` forbids its use."""
+    """The command, `$CC` or ``cc``; NotBuilt where it is not there, ForbiddenError where nobody wants its use."""
     if os.environ.get("FCN_PORT_NATIVE") == "0":
-        raise NotBuilt("FCN_PORT_NATIVE=0 forbids it")
+        raise ForbiddenError("FCN_PORT_NATIVE=0 forbids it")
     command = shlex.split(os.environ.get("CC", "cc"))
     if not command or shutil.which(command[0]) is None:
         raise NotBuilt(f"there is no C compiler '{' '.join(command)}'; set CC to one")

@@ -1,8 +1,8 @@
 """Compiling the C code where it runs: once for a machine, in some seconds, and kept in the cache folder.
 
 `$FCN_PORT_NATIVE=0` forbids it; `$CC` names the compiler, `cc` is the default, and `$FCN_PORT_CFLAGS` are flags behind
-ours. Where others could have put something into the cache folder, nothing is kept there and nothing loaded from it:
-each process compiles for itself.
+ours. Where there is no compiler, what came compiled with the package is taken (shipped.py). Where others could have put
+something into the cache folder, nothing is kept there and nothing loaded from it: each process compiles for itself.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import shlex
 import signal
 import subprocess
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -23,13 +24,14 @@ from converters.safety import whole_file
 from weights.cache import cache_folder as user_cache
 
 from ...private import read_private, why_not_private
-from ..compiler import NotBuilt, compiler
+from ..compiler import ForbiddenError, NotBuilt, compiler
 from ..points import FORMS, matrices
 from ..processor import processor
 from ..strassen import PANELS_OF, RESULTS, ROWS_OF
+from . import shipped
 
 _SOURCES = tuple(sorted(Path(__file__).parent.glob("*.[ch]")))
-_FLAGS = ("-O3", "-march=native", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno", "-fPIC", "-shared")
+_FLAGS = ("-O3", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno", "-fPIC", "-shared")
 POINTS_OF = {form: tile + side - 1 for form, (side, tile) in FORMS.items()}
 """Points along one axis of Winograd's filtering."""
 _SECONDS = 900
@@ -39,11 +41,26 @@ _SECONDS = 900
 @cache
 def library() -> ctypes.CDLL:
     """The compiled functions, from the cache folder or made now; NotBuilt where that fails."""
-    command = compiler()
     try:
-        return _loaded(command)
+        command = compiler()
+        return _loaded(_name(command), lambda folder: _compile(command, folder))
+    except ForbiddenError:
+        raise
+    except NotBuilt as error:
+        return _shipped(error)
     except (OSError, AttributeError, subprocess.SubprocessError) as error:
-        raise NotBuilt(f"{' '.join(command)}: {_first_error(error)}") from error
+        return _shipped(NotBuilt(f"{shlex.join(command)}: {_first_error(error)}"))
+
+
+def _shipped(reason: NotBuilt) -> ctypes.CDLL:
+    """The library that came compiled with the package, for want of a compiler; else the reason is raised."""
+    for path in shipped.libraries():
+        try:
+            ctypes.CDLL(str(path))  # OpenMP's runtime may be missing
+            return _loaded(path.stem, lambda _: path)  # noqa: B023 - called before the next one
+        except (OSError, AttributeError):
+            continue
+    raise reason
 
 
 def cache_folder() -> Path:
@@ -51,9 +68,12 @@ def cache_folder() -> Path:
     return user_cache("native")
 
 
-def _loaded(command: list[str]) -> ctypes.CDLL:
-    """The kept library, or one made now where none is kept, it is damaged, or others could have put it there."""
-    name, folder = _name(command), cache_folder()
+def _loaded(name: str, make: Callable[[Path], Path]) -> ctypes.CDLL:
+    """The kept library, or one made now where none is kept, it is damaged, or others could have put it there.
+
+    `make` gives the file of one, in a folder that goes away.
+    """
+    folder = cache_folder()
     is_kept = why_not_private(folder) is None
     for path in sorted(folder.glob(f"{name}-*.so")) if is_kept else ():
         try:
@@ -61,7 +81,7 @@ def _loaded(command: list[str]) -> ctypes.CDLL:
         except (OSError, AttributeError):
             path.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="fcn-port-") as temporary:
-        made = _compile(command, Path(temporary))
+        made = make(Path(temporary))
         kept = _keep(made, folder / name) if is_kept else None
         return _declared(ctypes.CDLL(str(kept or made)))
 
@@ -100,11 +120,9 @@ def _keep(made: Path, beginning: Path) -> Path | None:
 
 def _compile(command: list[str], folder: Path) -> Path:
     """Compile in `folder`, with OpenMP where the compiler has it (PyTorch's own runtime, which is loaded by then)."""
-    (folder / "tables.h").write_text(_tables())
     made = folder / "steps.so"
-    files = [str(path) for path in _SOURCES if path.suffix == ".c"]
-    for openmp in (("-fopenmp",), ()):
-        done = _run([*command, *_flags(), *openmp, f"-I{folder}", "-o", str(made), *files])
+    for openmp in (True, False):
+        done = _run(_call(command, folder, made, _flags(), openmp=openmp))
         if done.returncode == 0:
             return made
         if _was_killed(done):
@@ -112,8 +130,24 @@ def _compile(command: list[str], folder: Path) -> Path:
     raise OSError(done.stderr.strip() or f"exit status {done.returncode}")
 
 
+def compile_for(march: str, goal: Path, *, openmp: bool) -> None:
+    """Compile for any processor of the compiler's -march=`march`, to `goal`; OSError where that fails."""
+    with tempfile.TemporaryDirectory(prefix="fcn-port-") as folder:
+        flags = [*_FLAGS, f"-march={march}", "-s"]
+        done = _run(_call(compiler(), Path(folder), goal, flags, openmp=openmp))
+    if done.returncode:
+        raise OSError(done.stderr.strip() or f"exit status {done.returncode}")
+
+
+def _call(command: list[str], folder: Path, made: Path, flags: list[str], *, openmp: bool) -> list[str]:
+    """The compiler's call; `folder` is for what is written for it."""
+    (folder / "tables.h").write_text(_tables())
+    files = [str(path) for path in _SOURCES if path.suffix == ".c"]
+    return [*command, *flags, *(["-fopenmp"] if openmp else []), f"-I{folder}", "-o", str(made), *files]
+
+
 def _flags() -> list[str]:
-    return [*_FLAGS, *shlex.split(os.environ.get("FCN_PORT_CFLAGS", ""))]
+    return [*_FLAGS, "-march=native", *shlex.split(os.environ.get("FCN_PORT_CFLAGS", ""))]
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
