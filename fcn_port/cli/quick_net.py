@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,8 @@ FEW = 4
 def quick_net(path: Path, options: RunOptions, *, prototxt: Path | None, images: int | None) -> NumpyNet | None:
     """The net of a file for so many images (None: nobody knows how many), on the CPU.
 
-    None where the options or a layer need PyTorch, where `fast` saves more than its import takes, and where something
-    is wrong with the file: the other way says what.
+    None where the options or a layer need PyTorch, where that is installed and `fast` saves more than its import takes,
+    and where something is wrong with the file: the other way says what.
     """
     from converters.errors import CaffeFormatError
 
@@ -39,7 +40,8 @@ def quick_net(path: Path, options: RunOptions, *, prototxt: Path | None, images:
             return None
     except (ArithmeticError, CaffeFormatError, EngineError, LookupError, NotImplementedError, OSError, ValueError):
         return None
-    return net if (images is not None and images <= FEW) or not is_padded_widely(net.spec) else None
+    is_quicker = (images is not None and images <= FEW) or not is_padded_widely(net.spec)
+    return net if is_quicker or find_spec("torch") is None else None
 
 
 def is_padded_widely(spec: NetSpec) -> bool:
