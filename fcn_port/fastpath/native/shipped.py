@@ -61,7 +61,8 @@ def libraries() -> list[Path]:
 
 def name_of(kind: ProcessorKind, form: str) -> str:
     """The file of a library that is compiled from the sources beside this file."""
-    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in _MADE_FROM)).hexdigest()[:16]
+    sources = chr(0).join(path.read_text(encoding="utf-8") for path in _MADE_FROM)
+    digest = hashlib.sha256(sources.encode()).hexdigest()[:16]
     return f"{kind.name}-{form}-{digest}.so"
 
 
