@@ -7,6 +7,7 @@ An output tile of m x m of a convolution with an r x r kernel is evaluated at m 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 
@@ -15,8 +16,42 @@ from numpy.typing import NDArray
 
 TILES = {3: 4, 5: 2, 7: 2}
 """Side of an output tile by side of the kernel."""
-FORMS = {**{f"winograd_{side}": (side, tile) for side, tile in TILES.items()}, "winograd_3_small": (3, 2)}
-"""Sides of kernel and tile of the C code's forms: smaller tiles read fewer bytes of kernels for more products."""
+
+
+@dataclass(frozen=True)
+class WinogradForm:
+    """A way of filtering: the sides of kernel and tile, and the pieces that the kernel is cut into along each axis.
+
+    All pieces but the last have as many taps as a tile has outputs, so that the second piece of a tile reads what the
+    first one of the next tile does.
+    """
+
+    side: int
+    tile: int
+    pieces: int = 1
+
+    @property
+    def taps(self) -> int:
+        """Of the last piece, along one axis; no other has more."""
+        return self.side - (self.pieces - 1) * self.tile
+
+    @property
+    def points(self) -> int:
+        """Along one axis."""
+        return self.tile + self.taps - 1
+
+    @property
+    def products(self) -> int:
+        """Of a tile, for each pair of channels: at infinity pieces with fewer taps than the last have none."""
+        return ((self.points - 1) * self.pieces + 1) ** 2
+
+
+FORMS = {
+    **{f"winograd_{side}": WinogradForm(side, tile) for side, tile in TILES.items()},
+    "winograd_3_small": WinogradForm(3, 2),
+    "winograd_7_pieces": WinogradForm(7, 3, 2),
+}
+"""The C code's: smaller tiles read fewer bytes of kernels for more products, and pieces round less for more bytes."""
 POINTS: dict[int, tuple[Fraction, ...]] = {
     4: tuple(map(Fraction, ("0", "1", "-1"))),
     6: tuple(map(Fraction, ("0", "5/8", "-5/8", "3/2", "-3/2"))),

@@ -84,6 +84,7 @@ NETS = (
     net(128, convolution("num_output: 64 kernel_size: 3 pad: 1 group: 2", RELU)),
     *(net(24, convolution("num_output: 40 kernel_size: 3 pad: 1", end), images=2) for end in (SUM, PRELU)),
     net(24, convolution("num_output: 40 kernel_size: 3 pad: 2 dilation: 2", SUM), size="13, 8"),
+    net(36, convolution("num_output: 37 kernel_size: 7 pad: 7 dilation: 2", SUM), size="13, 16", images=2),
     *(net(3, convolution(f"num_output: 20 kernel_size: {n} pad: 2 stride: 2", RELU), size="13, 40") for n in (3, 7)),
     *(net(64, convolution(f"num_output: 40 kernel_size: {side} pad: {side // 2}", RELU)) for side in (5, 7)),
     *(
@@ -133,7 +134,7 @@ def cases(registers: Registers, *, threads: Sequence[int] = (1, 3)) -> list[byte
         found = {_case(task, count) for text in NETS for count in threads for task in _tasks(text, count)}
         stack.enter_context(patch.object(division, "SHARED_BYTES", 0))  # as where kernels are very many
         stack.enter_context(patch.object(division, "SHARED_BLOCK", 4))
-        found |= {_case(task, 3) for text in NETS[5:10] for task in _tasks(text, 3)}
+        found |= {_case(task, 3) for text in NETS[5:11] for task in _tasks(text, 3)}
     return sorted(found)
 
 

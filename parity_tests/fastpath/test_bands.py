@@ -102,6 +102,23 @@ def test_random_nets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen > 20
 
 
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_kernels_in_pieces(dilation: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles of three rows, whose later pieces read what lies behind their own windows."""
+    settings = f"num_output: 40 kernel_size: 7 pad: {3 * dilation} dilation: {dilation}"
+    layers = "".join(
+        f"""layer {{ name: "{top}" type: "Convolution" bottom: "{bottom}" top: "{top}"
+            convolution_param {{ {settings} }} }}"""
+        for bottom, top in (("x", "a"), ("a", "b"), ("b", "c"))
+    )
+    shape = "shape { dim: [1, 40, 100, 17] }"
+    data = f'layer {{ name: "x" type: "Input" top: "x" input_param {{ {shape} }} }}'
+    net = filled(CaffeNet(parse_prototxt(data + layers)))
+    banded, whole = both(net, {"x": (1, 40, 100, 17)}, monkeypatch)
+    assert sum(", in pieces" in line for line in whole.explain()) == 3 and len(banded._bands) == 1
+    assert is_same(banded, whole)
+
+
 def _late(place: BlobPlace, rows: int) -> BlobPlace:
     return replace(place, offset=place.offset + rows * place.strides[2])
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,10 +12,12 @@ import torch
 from converters import CaffeNet
 from converters.formats import parse_prototxt
 from fcn_port.fastpath import strassen
-from fcn_port.fastpath.native import why_not
-from fcn_port.fastpath.native.division import tiles_of
+from fcn_port.fastpath.native import build, why_not
+from fcn_port.fastpath.native.division import divide_winograd, tiles_of, with_outputs
 from fcn_port.fastpath.points import FORMS
 from fcn_port.fastpath.program import FastNet, rounding
+from fcn_port.fastpath.program.kernels import KernelChoice, _cycles, _left_out
+from fcn_port.fastpath.program.places import BlobPlace
 from parity_tests.fastpath.random_nets import filled
 from parity_tests.fastpath.test_any_net import error, in_double, named, run_blankly
 
@@ -75,25 +79,60 @@ def test_small_tiles(behind: str) -> None:
         check(net, x, "winograd_3_small", "3x3 by Winograd's filtering, small tiles")
 
 
-@pytest.mark.parametrize(("form", "side"), [("winograd_3", 3), ("winograd_3_small", 3), ("winograd_5", 5)])
+@pytest.mark.parametrize("behind", [RELU, SUM], ids=["relu", "sum"])
+def test_kernels_in_pieces(behind: str) -> None:
+    """Widths from 1 to 20, any padding; channels that are no multiple of a panel."""
+    for w in range(1, 21):
+        h, pad = (7 * w) % 20 + 1, 3 + w % 4
+        x = torch.randn(2, 35, h, w, generator=torch.Generator().manual_seed(w))
+        net = net_of(35, f"num_output: 37 kernel_size: 7 pad: {pad}", behind)
+        check(net, x, "winograd_7_pieces", "7x7 by Winograd's filtering, in pieces")
+
+
+FILTERINGS = [("winograd_3", 3), ("winograd_3_small", 3), ("winograd_5", 5), ("winograd_7_pieces", 7)]
+
+
+@pytest.mark.parametrize(("form", "side"), FILTERINGS)
 @pytest.mark.parametrize(("down", "along"), [(2, 2), (3, 3), (1, 4)])
 @pytest.mark.parametrize("behind", [RELU, SUM], ids=["relu", "sum"])
 def test_dilated_windows(form: str, side: int, down: int, along: int, behind: str) -> None:
     """Outputs a dilation apart share tiles: any padding, unequal dilations, fewer outputs than that."""
     for h, w, pad in ((8, 8, down), (13, 17, 2 * along), (14, 15, down + 1), (along * (side - 1), 16, 1)):
         settings = f"num_output: 40 kernel_size: {side} pad: {pad} dilation: {down} dilation: {along}"
-        x = torch.randn(2, 24, h, w, generator=torch.Generator().manual_seed(h))
+        x = torch.randn(2, 35, h, w, generator=torch.Generator().manual_seed(h))
         if min(h + 2 * pad - down * (side - 1), w + 2 * pad - along * (side - 1)) >= 1:
-            check(net_of(24, settings, behind, side=16), x, form, f"{side}x{side} by Winograd's filtering")
+            check(net_of(35, settings, behind, side=16), x, form, f"{side}x{side} by Winograd's filtering")
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_as_many_tiles_as_cover_the_outputs(form: str) -> None:
-    """Beside a count of those that some output lies in."""
-    tile = FORMS[form][1]
+    """Beside a count of those that some output lies in, and of the windows that the pieces of a kernel read."""
+    tile, pieces = FORMS[form].tile, range(FORMS[form].pieces)
     for h, w, down, along in product((1, 5, 12, 13), (3, 8), (1, 2, 5, 40), (1, 4)):
         places = {(y % down, y // down // tile, x % along, x // along // tile) for y in range(h) for x in range(w)}
-        assert tiles_of(form, 2, (h, w), (down, along)) == 2 * len(places)
+        windows = {(p, y + i, q, x + j) for p, y, q, x in places for i in pieces for j in pieces}
+        assert with_outputs(form, 2, (h, w), (down, along)) == 2 * len(places)
+        assert tiles_of(form, 2, (h, w), (down, along)) == 2 * len(windows)
+
+
+def test_groups_of_tiles_that_the_c_code_has_room_for() -> None:
+    source = (Path(build.__file__).parent / "winograd.c").read_text()
+    (most,) = map(int, re.findall(r"#define MOST_TILES (\d+)", source))
+    groups = [
+        divide_winograd(form, channels=64, features=features, tiles=tiles, threads=threads).group
+        for form in FORMS for features in (64, 8192) for threads in (1, 2, 64) for tiles in range(1, 800, 3)
+    ]  # fmt: skip
+    assert 108 < max(groups) <= most
+
+
+def test_which_way_7x7_kernels_go() -> None:
+    """In pieces, which round least, unless so many weights would be too large: as those of fc6."""
+    shown = net_of(64, "num_output: 64 kernel_size: 7 pad: 3", "", side=20)
+    assert "7x7 by Winograd's filtering, in pieces" in FastNet(shown).explain((20, 20))
+    small, place = KernelChoice("product", (7, 7)), BlobPlace(0, 0, (1, 4096, 16, 16), (1, 1, 1, 1))
+    assert _left_out(512, 512) == "winograd_7" and _left_out(512, 4096) == "winograd_7_pieces"
+    cycles = _cycles(small, 512, 4096, place)
+    assert min(cycles.keys() - {_left_out(512, 4096)}, key=lambda name: cycles[name]) == "winograd_7"
 
 
 def test_dilated_windows_that_read_the_weights_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,9 @@ def _no_threads_of_openmp() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("prefer", [None, "product", "strassen_1", "strassen_2", "winograd_3", "winograd_3_small"])
+@pytest.mark.parametrize(
+    "prefer", [None, "product", "strassen_1", "strassen_2", "winograd_3", "winograd_3_small", "winograd_7_pieces"]
+)
 def test_every_kernel(prefer: str | None) -> None:
     net = filled(CaffeNet(parse_prototxt(self_check._NET)))
     generator = torch.Generator().manual_seed(0)

@@ -23,10 +23,10 @@ MOST = 2.0
 SIDES = {"HED": 40, "GoogLeNet": 64, "SqueezeNet 1.1": 67, "MobileNet v1": 64}
 
 
-def ratios(net: CaffeNet, x: Tensor) -> Mapping[str, float]:
+def ratios(net: CaffeNet, x: Tensor, prefer: str | None = None) -> Mapping[str, float]:
     """The error of `fast` of each output, in errors of the net itself."""
     inputs = dict.fromkeys(net.inputs, x)
-    mine, its, exact = named(net, FastNet(net)(x)), named(net, net(x)), in_double(net, inputs)
+    mine, its, exact = named(net, FastNet(net, prefer=prefer)(x)), named(net, net(x)), in_double(net, inputs)
 
     def error(found: Mapping[str, Tensor], name: str) -> float:
         return float((found[name] - exact[name]).square().mean().sqrt())
@@ -34,13 +34,15 @@ def ratios(net: CaffeNet, x: Tensor) -> Mapping[str, float]:
     return {name: error(mine, name) / error(its, name) for name in exact}
 
 
-def chain(name: str, stages: tuple[tuple[int, int], ...], side: int, *, outputs: tuple[str, ...] = ()) -> CaffeNet:
+def chain(
+    name: str, stages: tuple[tuple[int, int], ...], side: int, *, kernel: int = 3, outputs: tuple[str, ...] = ()
+) -> CaffeNet:
     """VGG's first stages; `outputs` are the last layer unless given."""
     net, x = famous.Definition(name, 3, side, side), "data"
     for stage, (width, count) in enumerate(stages, 1):
         x = net.pool(f"pool{stage}", x, 2, 2) if stage > 1 else x
         for number in range(1, count + 1):
-            x = net.conv(f"conv{stage}_{number}", x, width, 3, pad=1)
+            x = net.conv(f"conv{stage}_{number}", x, width, kernel, pad=kernel // 2)
     made = CaffeNet(net.spec(), outputs=outputs or (x,)).requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     for blob in made.state_dict().values():
@@ -70,6 +72,18 @@ def test_a_chain_of_filterings() -> None:
     said = FastNet(net).explain((96, 96))
     assert said.count("by Winograd's filtering") == 9 and "small tiles" not in said
     assert max(ratios(net, famous.example(net)).values()) <= 1.7
+
+
+@pytest.mark.parametrize("channels", [32, 128])
+def test_a_chain_of_7x7(channels: int) -> None:
+    """As OpenPose's stages, each of whose layers is an output: 6 times the net's own error with whole kernels."""
+    layers = [f"conv1_{number}" for number in range(1, 7)]
+    net = chain("7x7", ((channels, 6),), 12, kernel=7, outputs=tuple(layers[1:]))
+    assert FastNet(net).explain((12, 12)).count("7x7 by Winograd's filtering, in pieces") == 5
+    x = famous.example(net)
+    assert max(ratios(net, x).values()) <= 1.7
+    if channels >= 64:
+        assert min(ratios(net, x, "winograd_7").values()) > 2 * MOST
 
 
 def test_outputs_of_early_layers() -> None:

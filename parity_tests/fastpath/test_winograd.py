@@ -12,7 +12,7 @@ from torch import nn
 
 from fcn_port.fastpath import points, winograd
 from fcn_port.fastpath.kernels import make_kernel
-from fcn_port.fastpath.points import TILES, matrices
+from fcn_port.fastpath.points import FORMS, TILES, matrices
 from fcn_port.fastpath.winograd import WinogradConvolution, is_worth_it
 from parity_tests.fastpath.flows import convolution_step
 from parity_tests.tolerances import tolerance
@@ -33,6 +33,26 @@ def test_the_matrices_filter(side: int, tile: int) -> None:
     g, d = (torch.randn(n, generator=generator, dtype=torch.float64) for n in (side, tile + side - 1))
     expected = torch.stack([(d[i : i + side] * g).sum() for i in range(tile)])
     torch.testing.assert_close(output @ ((kernel @ g) * (data @ d)), expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_pieces_of_a_kernel(name: str) -> None:
+    """One dimension, a few tiles: each window is evaluated once, for the pieces of all tiles that read it."""
+    form = FORMS[name]
+    output, kernel, data = map(torch.from_numpy, matrices(form.tile, form.taps))
+    generator, tiles = torch.Generator().manual_seed(form.side), 3
+    windows = tiles + form.pieces - 1
+    length = (windows - 1) * form.tile + form.points
+    g, d = (torch.randn(n, generator=generator, dtype=torch.float64) for n in (form.side, length))
+    values = [data @ d[i * form.tile : i * form.tile + form.points] for i in range(windows)]
+    starts = [i * form.tile for i in range(form.pieces)]
+    cut = [g[start : start + (form.taps if start == starts[-1] else form.tile)] for start in starts]
+    at_points = [kernel[:, : len(piece)] @ piece for piece in cut]
+    assert sum(int((each != 0).sum()) for each in at_points) ** 2 == form.products
+    sums = [sum(values[tile + i] * at_points[i] for i in range(form.pieces)) for tile in range(tiles)]
+    found = torch.cat([output @ each for each in sums])
+    expected = torch.stack([(d[i : i + form.side] * g).sum() for i in range(tiles * form.tile)])
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("count", points.POINTS)

@@ -32,8 +32,6 @@ from . import shipped
 
 _SOURCES = tuple(sorted(Path(__file__).parent.glob("*.[ch]")))
 _FLAGS = ("-O3", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno", "-fPIC", "-shared")
-POINTS_OF = {form: tile + side - 1 for form, (side, tile) in FORMS.items()}
-"""Points along one axis of Winograd's filtering."""
 _SECONDS = 900
 """A compiler may take so long; it needs two, and a hundred times as many on a machine that is busy otherwise."""
 
@@ -184,11 +182,11 @@ def _was_killed(done: subprocess.CompletedProcess[str]) -> bool:
 def _tables() -> str:
     """The matrices of both algorithms as C."""
     lines = []
-    for form, (side, tile) in FORMS.items():
-        output, kernel, data = matrices(tile, side)
-        for name, kind, matrix in (("OUTPUT", "float", output), ("DATA", "float", data), ("KERNEL", "double", kernel)):
+    for name, form in FORMS.items():
+        output, kernel, data = matrices(form.tile, form.taps)
+        for of, kind, matrix in (("OUTPUT", "float", output), ("DATA", "float", data), ("KERNEL", "double", kernel)):
             numbers = ", ".join(value.hex() for value in matrix.flatten().tolist())
-            lines.append(f"static const {kind} {name}_{form}[] __attribute__((unused)) = {{{numbers}}};\n")
+            lines.append(f"static const {kind} {of}_{name}[] __attribute__((unused)) = {{{numbers}}};\n")
     for name, kind, table in (
         ("ROWS_OF", "float", ROWS_OF), ("PANELS_OF", "double", PANELS_OF), ("RESULTS", "float", RESULTS)
     ):  # fmt: skip

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..points import FORMS
-from .build import POINTS_OF, library
+from ..points import FORMS, WinogradForm
+from .build import library
 
 GATHERED_BYTES = 320 << 10
 """The most bytes of a processor's own cache that the rows of a product fill."""
@@ -67,11 +67,11 @@ def divide_depthwise(*, kernel_h: int, in_w: int, channels: int, h: int, images:
     return Division(-(-h // min(bands, h)), 16 * -(-lines // groups), 0, 0)
 
 
-def divide_winograd(form: str, *, channels: int, features: int, tiles: int, threads: int) -> Division:
-    """For so many tiles of outputs."""
+def divide_winograd(form: str, *, channels: int, features: int, tiles: int, threads: int, behind: int = 0) -> Division:
+    """For so many tiles of outputs, each of which reads windows up to the one so far `behind` its own."""
     panel, rows = library().panel(), library().most_rows()
-    points, panels = POINTS_OF[form] ** 2, -(-features // panel)
-    count = 4 * points * channels * panels * panel
+    points, panels = FORMS[form].points ** 2, -(-features // panel)
+    count = 4 * FORMS[form].products * channels * panels * panel
     shared = threads > 1 and count > SHARED_BYTES
     if shared:
         block = up(-(-tiles // max(1, round(tiles / SHARED_BLOCK))), rows)
@@ -79,7 +79,7 @@ def divide_winograd(form: str, *, channels: int, features: int, tiles: int, thre
     else:
         most = next((block for least, block in BLOCKS if count <= least), BLOCK)
         block = group = -(-tiles // max(threads, -(-tiles // most)))
-    of_tiles = points * (block * spread(channels) + APART)
+    of_tiles = points * ((block + behind) * spread(channels) + APART)
     of_products = up(points * (group * panel + APART) + SPARE, 16)
     if shared:
         return Division(block, group, 1, of_products, of_tiles, 2 * -(-tiles // block))
@@ -101,13 +101,29 @@ def divide_strassen(levels: int, *, length: int, images: int, positions: int, th
 
 
 def tiles_of(form: str, images: int, size: tuple[int, int], dilation: tuple[int, int] = (1, 1)) -> int:
-    """Tiles of Winograd's filtering for outputs of this height and width; those `dilation` apart share tiles."""
-    _, tile = FORMS[form]
-    rows, cols = (
-        sum(-(-(length - phase) // (apart * tile)) for phase in range(min(apart, length)))
-        for length, apart in zip(size, dilation, strict=True)
-    )
+    """Tiles of Winograd's filtering for outputs of this height and width; those `dilation` apart share tiles.
+
+    Windows that only later pieces of a kernel read are tiles without outputs.
+    """
+    rows, cols = (_tiles_along(FORMS[form], *axis) for axis in zip(size, dilation, strict=True))
     return images * rows * cols
+
+
+def with_outputs(form: str, images: int, size: tuple[int, int], dilation: tuple[int, int] = (1, 1)) -> int:
+    """The tiles among those that have outputs."""
+    whole = WinogradForm(FORMS[form].taps, FORMS[form].tile)
+    rows, cols = (_tiles_along(whole, *axis) for axis in zip(size, dilation, strict=True))
+    return images * rows * cols
+
+
+def behind(form: str, width: int, dilation: int = 1) -> int:
+    """The windows behind a tile's own up to that of its last piece."""
+    return (FORMS[form].pieces - 1) * (_tiles_along(FORMS[form], width, dilation) + 1)
+
+
+def _tiles_along(form: WinogradForm, length: int, dilation: int) -> int:
+    phases = (-(-(length - phase) // (dilation * form.tile)) for phase in range(min(dilation, length)))
+    return sum(tiles + form.pieces - 1 for tiles in phases)
 
 
 def spread(length: int) -> int:

@@ -44,7 +44,7 @@ def packed_floats(kernel: str, features: int, channels: int, length: int) -> int
     """The floats that `pack` gives; `length` is how many weights a feature has, for all of its channels."""
     levels, columns = _levels(kernel), up(features, _wide(kernel))
     if kernel in FORMS:
-        return build.POINTS_OF[kernel] ** 2 * columns * channels
+        return FORMS[kernel].products * columns * channels
     return int(7**levels * columns * length // 4**levels)
 
 

@@ -112,6 +112,7 @@ void winograd_3(const struct step *s, struct worker *w);
 void winograd_3_small(const struct step *s, struct worker *w);
 void winograd_5(const struct step *s, struct worker *w);
 void winograd_7(const struct step *s, struct worker *w);
+void winograd_7_pieces(const struct step *s, struct worker *w);
 void depthwise(const struct step *s, struct worker *w);
 void pool_max(const struct step *s, struct worker *w);
 void pool_places(const struct step *s, struct worker *w);

@@ -4,11 +4,19 @@
  * channels, products are summed over input channels at each point, and interpolated to where they belong. So nothing
  * between blob and blob reaches memory.
  *
- * tables.h is written from winograd.py: for each form DATA is B^T (n, n), OUTPUT A^T (m, n), KERNEL G (n, r).
+ * tables.h is written from points.py: for each form DATA is B^T (n, n), OUTPUT A^T (m, n), KERNEL G (n, n - m + 1).
+ *
+ * A wide kernel is cut into `pieces` along each axis, all but the last m taps long, so that what the second piece of a tile
+ * reads is what the first one of the next tile does: a window is evaluated once, and products with all pieces are summed
+ * before the interpolation. Behind the last tile of a row or column lie windows that later pieces read; they are counted as
+ * tiles that have no outputs. Pieces of m taps have none at infinity, for the power that they lack.
+ *
  * `block` tiles are evaluated at a time, the products of `group` of them are kept until they are interpolated; `shared`:
  * threads work on the same block. The scratch of a thread are its products, and unless shared its tiles; shared tiles are
  * the common scratch.
  */
+
+#include <math.h>
 
 #include "packing.h"
 #include "step.h"
@@ -17,11 +25,13 @@
 
 #define FEW_TILES 4 /* of a shared block, evaluated as one piece of work */
 /* Products summed before the sum is added to the others, where it is AT_ONCE elsewhere: the interpolation makes rounding
- * larger again. Still fewer up to so many channels: early layers, whose errors those of few others hide. */
+ * larger again. Still fewer up to so many channels: early layers, whose errors those of few others hide. Not for pieces,
+ * which round least. */
 #define SUMMED 32
 #define SUMMED_OF_FEW 16
 #define FEW_CHANNELS 128
 #define MOST 8 /* points along one axis */
+#define MOST_TILES 256 /* of a group: division.py makes none larger */
 /* Between two points lie so many floats more: distances of 4096 bytes would bring all to the same place in the cache. */
 #define APART 16
 
@@ -33,10 +43,11 @@ struct axis {
     int64_t apart, longer, of_longer, of_others; /* tiles of a phase */
 };
 
-INLINE struct axis axis_of(int64_t length, int64_t apart, int m)
+INLINE struct axis axis_of(int64_t length, int64_t apart, int m, int pieces)
 {
-    int64_t least_of_phase = length / apart;
-    return (struct axis){apart, length % apart, least_of_phase / m + 1, (least_of_phase + m - 1) / m};
+    int64_t least_of_phase = length / apart, others = (least_of_phase + m - 1) / m;
+    int64_t behind = pieces - 1; /* windows that no tile's first piece reads */
+    return (struct axis){apart, length % apart, least_of_phase / m + 1 + behind, others ? others + behind : 0};
 }
 
 INLINE int64_t tiles_along(const struct axis *a) { return a->longer * a->of_longer + (a->apart - a->longer) * a->of_others; }
@@ -54,18 +65,30 @@ struct spot {
     int64_t image, y, x; /* of a tile's first output */
 };
 
-INLINE struct spot spot_of(const struct step *s, int64_t tile, int m)
+INLINE int64_t tiles_of_row(const struct step *s, int m, int pieces)
 {
-    struct axis down = axis_of(s->h, s->dilation_h, m), along = axis_of(s->w, s->dilation_w, m);
+    struct axis along = axis_of(s->w, s->dilation_w, m, pieces);
+    return tiles_along(&along);
+}
+
+INLINE struct spot spot_of(const struct step *s, int64_t tile, int m, int pieces)
+{
+    struct axis down = axis_of(s->h, s->dilation_h, m, pieces), along = axis_of(s->w, s->dilation_w, m, pieces);
     int64_t rows = tiles_along(&down), cols = tiles_along(&along);
     int64_t y = first_output(&down, tile / cols % rows, m);
     return (struct spot){tile / (rows * cols), y, first_output(&along, tile % cols, m)};
 }
 
-INLINE int64_t tiles_of(const struct step *s, int m)
+INLINE int64_t tiles_of(const struct step *s, int m, int pieces)
 {
-    struct axis down = axis_of(s->h, s->dilation_h, m), along = axis_of(s->w, s->dilation_w, m);
-    return s->images * tiles_along(&down) * tiles_along(&along);
+    struct axis down = axis_of(s->h, s->dilation_h, m, pieces);
+    return s->images * tiles_along(&down) * tiles_of_row(s, m, pieces);
+}
+
+/* The windows behind a tile's own up to that of its last piece. */
+INLINE int64_t behind(const struct step *s, int m, int pieces)
+{
+    return (pieces - 1) * (tiles_of_row(s, m, pieces) + 1);
 }
 
 INLINE int64_t wide(const struct step *s) { return spread(s->in_channels); }
@@ -118,10 +141,10 @@ INLINE void from_points(const float *output, int n, int m, const vec *p, vec *to
 }
 
 /* B^T d B for one tile's window d, to `to` + point * stride. */
-INLINE void evaluate(const float *data, int n, int m, const struct step *s, float *arena, int64_t tile, float *to,
-                     int64_t stride)
+INLINE void evaluate(const float *data, int n, int m, int pieces, const struct step *s, float *arena, int64_t tile,
+                     float *to, int64_t stride)
 {
-    struct spot at = spot_of(s, tile, m);
+    struct spot at = spot_of(s, tile, m, pieces);
     const float *from[MOST][MOST];
     for (int u = 0; u < n; u++)
         for (int v = 0; v < n; v++) {
@@ -153,10 +176,10 @@ INLINE void evaluate(const float *data, int n, int m, const struct step *s, floa
 }
 
 /* A^T p A for one tile and one panel of channels, to the tile's place in y. */
-INLINE void interpolate(const float *output, int n, int m, const struct step *s, float *arena, int64_t tile,
+INLINE void interpolate(const float *output, int n, int m, int pieces, const struct step *s, float *arena, int64_t tile,
                         int64_t channel, const float *products, int64_t stride)
 {
-    struct spot at = spot_of(s, tile, m);
+    struct spot at = spot_of(s, tile, m, pieces);
     int64_t rows = least((s->h - at.y + s->dilation_h - 1) / s->dilation_h, m);
     int64_t cols = least((s->w - at.x + s->dilation_w - 1) / s->dilation_w, m);
     const int64_t y_row = s->dilation_h * s->y.row, y_col = s->dilation_w * s->y.col;
@@ -189,107 +212,175 @@ struct memory {
     int64_t apart, kept; /* between two points of them */
 };
 
-INLINE struct memory memory_of(const struct step *s, const struct worker *w, int n)
+INLINE struct memory memory_of(const struct step *s, const struct worker *w, int n, int m, int pieces)
 {
-    int64_t apart = s->block * wide(s) + APART, kept = s->group * PANEL + APART;
+    int64_t apart = (s->block + behind(s, m, pieces)) * wide(s) + APART, kept = s->group * PANEL + APART;
     float *own = scratch_of(s, w);
     if (s->shared)
         return (struct memory){w->arena + s->common, own, apart, kept};
     return (struct memory){own, own + n * n * apart, apart, kept};
 }
 
-/* One panel of output channels for the tiles lo ... hi - 1 of a block that begins at tile `first` and was evaluated. */
-INLINE void finish(const float *output, int n, int m, const struct step *s, float *arena, int64_t first, int64_t lo,
-                   int64_t hi, int64_t panel, struct memory memory)
+/* Tiles side by side that are multiplied together. */
+struct run {
+    int64_t from, count;
+};
+
+/* The tiles lo ... hi - 1 of a block that have outputs, in runs; how many of these there are. */
+INLINE int64_t runs_of(const struct step *s, int m, int pieces, int64_t first, int64_t lo, int64_t hi, struct run *runs)
 {
-    int64_t of_panel = s->in_channels * PANEL, of_point = (s->channels + PANEL - 1) / PANEL * of_panel;
-    int64_t count = hi - lo, at_once = s->in_channels > FEW_CHANNELS ? SUMMED : SUMMED_OF_FEW;
-    for (int p = 0; p < n * n; p++)
-        for (int64_t i = 0, from = 0, until; from < count; i++, from = until) {
-            until = from + tile_of(count - from);
-            const float *a = memory.tiles + p * memory.apart + (lo + from) * wide(s);
-            const float *kernels = s->kernels + p * of_point + panel * of_panel;
-            struct rows rows = {a, wide(s), 1, 0, s->in_channels,
-                                kernels + of_point, FETCHED, at_once};
-            rows.ahead += i * s->in_channels * FETCHED;
-            multiply(&rows, kernels, (int)(until - from),
-                     s->channels - panel * PANEL, memory.products + p * memory.kept + from * PANEL, 0);
+    const int64_t of_tile = m * s->dilation_w;
+    int64_t count = 0;
+    for (int64_t from = lo, together; from < hi; from += most(together, 1)) {
+        together = hi - from;
+        if (pieces > 1) { /* to the end of a row */
+            struct spot at = spot_of(s, first + from, m, pieces);
+            together = at.y < s->h ? least(together, (s->w - at.x + of_tile - 1) / of_tile) : 0;
         }
-    for (int64_t i = lo; i < hi; i++)
-        interpolate(output, n, m, s, arena, first + i, panel * PANEL, memory.products + (i - lo) * PANEL, memory.kept);
+        if (together <= 0)
+            continue;
+        together = tile_of(together);
+        runs[count++] = (struct run){from, together};
+    }
+    return count;
 }
 
-INLINE void convolve(const float *data, const float *output, int n, int m, const struct step *s, struct worker *w)
+/* Products of some tiles with the pieces of one row, to `to`, and added to what lies there unless they are the first. */
+INLINE void multiply_row(const struct rows *rows, const float *kernels, int count, int64_t channels, float *to,
+                         int is_first)
 {
-    int64_t all = tiles_of(s, m), panels = (s->channels + PANEL - 1) / PANEL;
-    struct memory memory = memory_of(s, w, n);
-    int64_t blocks = (all + s->block - 1) / s->block;
+    float sums[ROWS * PANEL];
+    const struct ending added = {zeros, to, to, PANEL, PANEL, PANEL, -INFINITY};
+    if (is_first)
+        multiply(rows, kernels, count, channels, to, 0);
+    else
+        multiply(rows, kernels, count, channels, sums, &added);
+}
+
+/* Products with a panel of output channels for some runs of tiles, to memory.products. */
+INLINE void multiply_runs(int n, int m, int pieces, const struct step *s, const struct run *runs, int64_t count,
+                          int64_t lo, int64_t panel, struct memory memory)
+{
+    const int64_t c = s->in_channels, apart = wide(s), row = tiles_of_row(s, m, pieces) * apart;
+    const int64_t all = (n - 1) * pieces + 1, at_once = c <= FEW_CHANNELS && pieces == 1 ? SUMMED_OF_FEW : SUMMED;
+    const float *kernels = s->kernels + panel * all * all * c * PANEL;
+    for (int p = 0; p < n * n; p++) {
+        int up = p / n < n - 1 ? 0 : pieces - 1, left = p % n < n - 1 ? 0 : pieces - 1; /* first pieces that count */
+        int64_t length = (pieces - left) * c, of_point = (pieces - up) * length;
+        const float *a = memory.tiles + p * memory.apart + left * apart, *next = kernels + of_point * PANEL;
+        for (int64_t i = 0; i < count; i++)
+            for (int y = up; y < pieces; y++) {
+                int64_t read = (y - up) * length;
+                struct rows rows = {a + runs[i].from * apart + y * row, apart, pieces - left, apart, c,
+                                    next + (i * of_point + read) * FETCHED, FETCHED, at_once};
+                multiply_row(&rows, kernels + read * PANEL, (int)runs[i].count, s->channels - panel * PANEL,
+                             memory.products + p * memory.kept + (runs[i].from - lo) * PANEL, y == up);
+            }
+        kernels = next;
+    }
+}
+
+/* One panel of output channels for the tiles lo ... hi - 1 of a block that begins at tile `first` and was evaluated. */
+INLINE void finish(const float *output, int n, int m, int pieces, const struct step *s, float *arena, int64_t first,
+                   int64_t lo, int64_t hi, int64_t panel, struct memory memory)
+{
+    struct run runs[MOST_TILES];
+    int64_t count = runs_of(s, m, pieces, first, lo, hi, runs);
+    multiply_runs(n, m, pieces, s, runs, count, lo, panel, memory);
+    for (const struct run *run = runs; run < runs + count; run++)
+        for (int64_t i = run->from; i < run->from + run->count; i++)
+            interpolate(output, n, m, pieces, s, arena, first + i, panel * PANEL, memory.products + (i - lo) * PANEL,
+                        memory.kept);
+}
+
+INLINE void convolve(const float *data, const float *output, int n, int m, int pieces, const struct step *s,
+                     struct worker *w)
+{
+    int64_t all = tiles_of(s, m, pieces), panels = (s->channels + PANEL - 1) / PANEL;
+    struct memory memory = memory_of(s, w, n, m, pieces);
+    int64_t blocks = (all + s->block - 1) / s->block, windows = s->block + behind(s, m, pieces);
     if (!s->shared) { /* each thread does blocks of its own, and none waits for another before the end */
         for (int64_t block; (block = take(w, blocks)) >= 0;) {
             int64_t first = block * s->block, count = least(all - first, s->block);
-            for (int64_t i = 0; i < count; i++)
-                evaluate(data, n, m, s, w->arena, first + i, memory.tiles + i * wide(s), memory.apart);
+            for (int64_t i = 0; i < least(all - first, windows); i++)
+                evaluate(data, n, m, pieces, s, w->arena, first + i, memory.tiles + i * wide(s), memory.apart);
             for (int64_t panel = 0; panel < panels; panel++)
-                finish(output, n, m, s, w->arena, first, 0, count, panel, memory);
+                finish(output, n, m, pieces, s, w->arena, first, 0, count, panel, memory);
         }
         return;
     }
     for (int64_t first = 0; first < all; first += s->block) { /* all share a block, and divide groups and panels */
         int64_t count = least(all - first, s->block), groups = (count + s->group - 1) / s->group;
-        for (int64_t piece; (piece = take(w, (count + FEW_TILES - 1) / FEW_TILES)) >= 0;)
-            for (int64_t i = piece * FEW_TILES; i < least((piece + 1) * FEW_TILES, count); i++)
-                evaluate(data, n, m, s, w->arena, first + i, memory.tiles + i * wide(s), memory.apart);
+        int64_t read = least(all - first, windows);
+        for (int64_t piece; (piece = take(w, (read + FEW_TILES - 1) / FEW_TILES)) >= 0;)
+            for (int64_t i = piece * FEW_TILES; i < least((piece + 1) * FEW_TILES, read); i++)
+                evaluate(data, n, m, pieces, s, w->arena, first + i, memory.tiles + i * wide(s), memory.apart);
         for (int64_t piece; (piece = take(w, groups * panels)) >= 0;) {
             int64_t lo = piece / panels * s->group;
-            finish(output, n, m, s, w->arena, first, lo, least(lo + s->group, count), piece % panels, memory);
+            finish(output, n, m, pieces, s, w->arena, first, lo, least(lo + s->group, count), piece % panels, memory);
         }
     }
 }
 
-/* G g G^T of kernels, to (n * n, panels, in_channels, PANEL). */
-INLINE void pack(const double *kernel, int n, int r, const struct unpacked *u, int64_t in_channels, int threads,
-                 float *to)
+/* G g G^T for a panel and one input channel; g has height rows and width columns of `side`, PANEL numbers in each. */
+INLINE void at_all_points(const double *kernel, int n, int taps, const float *g, int side, int height, int width,
+                          double all[MOST][MOST][PANEL])
 {
-    int64_t panels = (u->features + PANEL - 1) / PANEL;
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < n; j++)
+            for (int k = 0; k < PANEL; k++)
+                all[i][j][k] = 0;
+    for (int v = 0; v < width; v++) {
+        double half[MOST][PANEL] = {{0}}; /* of one column of the kernels */
+        for (int row = 0; row < height; row++)
+            for (int i = 0; i < n; i++)
+                for (int k = 0; k < PANEL; k++)
+                    half[i][k] += kernel[i * taps + row] * g[(row * side + v) * PANEL + k];
+        for (int i = 0; i < n; i++)
+            for (int j = 0; j < n; j++)
+                for (int k = 0; k < PANEL; k++)
+                    all[i][j][k] += kernel[j * taps + v] * half[i][k];
+    }
+}
+
+/* Kernels at all points, to (panels, points, pieces, in_channels, PANEL): what multiply_runs reads, in its order. */
+INLINE void pack(const double *kernel, int n, int m, int side, int pieces, const struct unpacked *u,
+                 int64_t in_channels, int threads, float *to)
+{
+    const int of_axis = (n - 1) * pieces + 1, last = pieces - 1;
+    const int64_t panels = (u->features + PANEL - 1) / PANEL, of_piece = in_channels * PANEL;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t panel = 0; panel < panels; panel++) {
         const float *weights = turned(u, panel * PANEL, PANEL);
-        for (int64_t c = 0; c < in_channels; c++) {
-            double half[MOST][PANEL]; /* of one column of the kernels */
-            double all[MOST][MOST][PANEL] = {{{0}}};
-            const float *g = weights + c * r * r * PANEL;
-            for (int v = 0; v < r; v++) {
-                for (int i = 0; i < n; i++)
-                    for (int k = 0; k < PANEL; k++)
-                        half[i][k] = 0;
-                for (int row = 0; row < r; row++) {
-                    const float *column = g + (row * r + v) * PANEL;
-                    for (int i = 0; i < n; i++)
+        float *of_panel = to + panel * of_axis * of_axis * of_piece;
+        for (int64_t c = 0; c < in_channels; c++)
+            for (int piece = 0; piece < pieces * pieces; piece++) {
+                double all[MOST][MOST][PANEL];
+                int y = piece / pieces, x = piece % pieces;
+                int height = y < last ? m : side - y * m, width = x < last ? m : side - x * m;
+                const float *g = weights + (c * side * side + (y * side + x) * m) * PANEL;
+                at_all_points(kernel, n, n - m + 1, g, side, height, width, all);
+                for (int i = y < last ? n - 2 : n - 1; i >= 0; i--)
+                    for (int j = x < last ? n - 2 : n - 1; j >= 0; j--) {
+                        int down = i < n - 1 ? pieces : 1, across = j < n - 1 ? pieces : 1;
+                        int before = i * pieces * of_axis + j * pieces * down;
+                        int place = before + (y - pieces + down) * across + x - pieces + across;
                         for (int k = 0; k < PANEL; k++)
-                            half[i][k] += kernel[i * r + row] * column[k];
-                }
-                for (int i = 0; i < n; i++)
-                    for (int j = 0; j < n; j++)
-                        for (int k = 0; k < PANEL; k++)
-                            all[i][j][k] += kernel[j * r + v] * half[i][k];
+                            of_panel[place * of_piece + c * PANEL + k] = (float)all[i][j][k];
+                    }
             }
-            float *point = to + (panel * in_channels + c) * PANEL;
-            for (int i = 0; i < n; i++)
-                for (int j = 0; j < n; j++)
-                    for (int k = 0; k < PANEL; k++)
-                        point[(i * n + j) * panels * in_channels * PANEL + k] = (float)all[i][j][k];
-        }
     }
 }
 
-#define FORM(name, r, n, m)                                                                                            \
-    void name(const struct step *s, struct worker *w) { convolve(DATA_##name, OUTPUT_##name, n, m, s, w); }            \
+#define FORM(name, side, n, m, pieces)                                                                                 \
+    void name(const struct step *s, struct worker *w) { convolve(DATA_##name, OUTPUT_##name, n, m, pieces, s, w); }    \
     void pack_##name(const struct unpacked *u, int64_t in_channels, int threads, float *to)                            \
     {                                                                                                                  \
-        pack(KERNEL_##name, n, r, u, in_channels, threads, to);                                                        \
+        pack(KERNEL_##name, n, m, side, pieces, u, in_channels, threads, to);                                          \
     }
 
-FORM(winograd_3, 3, 6, 4)
-FORM(winograd_3_small, 3, 4, 2)
-FORM(winograd_5, 5, 6, 2)
-FORM(winograd_7, 7, 8, 2)
+FORM(winograd_3, 3, 6, 4, 1)
+FORM(winograd_3_small, 3, 4, 2, 1)
+FORM(winograd_5, 5, 6, 2, 1)
+FORM(winograd_7, 7, 8, 2, 1)
+FORM(winograd_7_pieces, 7, 6, 3, 2)

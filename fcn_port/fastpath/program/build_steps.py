@@ -14,6 +14,7 @@ from ..native.division import (
     IN_PLACE,
     SPARE,
     Division,
+    behind,
     divide_depthwise,
     divide_product,
     divide_strassen,
@@ -204,8 +205,8 @@ def _divide(kernel: KernelChoice, x: BlobPlace, y: BlobPlace, threads: int) -> D
     if kernel.name.startswith("strassen"):
         length = kernel.window[0] * kernel.window[1] * channels
         return divide_strassen(int(kernel.name[-1]), length=length, images=n, positions=h * w, threads=threads)
-    tiles = tiles_of(kernel.name, n, (h, w), kernel.dilation)
-    return divide_winograd(kernel.name, channels=channels, features=features, tiles=tiles, threads=threads)
+    tiles, more = tiles_of(kernel.name, n, (h, w), kernel.dilation), behind(kernel.name, w, kernel.dilation[1])
+    return divide_winograd(kernel.name, channels=channels, features=features, tiles=tiles, threads=threads, behind=more)
 
 
 def _rows_are(kernel: KernelChoice, x: BlobPlace, y: BlobPlace) -> int:

@@ -19,7 +19,7 @@ LARGE = 8 << 20
 BAND = 4 << 20
 """Bytes of the rows of a band in the largest blob, about: less lets small steps wait for each other."""
 LEAST = 16
-"""Rows of the first operation's outputs in a band; a multiple of each tile's."""
+"""Rows of the first operation's outputs in a band, but for those of a tile that is not whole."""
 MOST_KERNELS = 4 << 20
 """Bytes of packed weights that each band reads again."""
 BY_ROWS = frozenset((
@@ -134,8 +134,8 @@ def _kernel_bytes(operation: FlowStep, kernel: KernelChoice) -> int:
         return 0
     count = sum(prod(shape) for _, shape in operation.main.blobs[:1])
     if kernel.name in FORMS:
-        side, tile = FORMS[kernel.name]
-        count = count * (tile + side - 1) ** 2 // side**2
+        form = FORMS[kernel.name]
+        count = count * form.products // form.side**2
     return 4 * count
 
 
@@ -243,4 +243,4 @@ def _hold(
 
 def tile_rows(kernel: KernelChoice) -> int:
     """The rows of outputs that are computed together, those of a tile and of the tiles between its rows."""
-    return FORMS[kernel.name][1] * kernel.dilation[0] if kernel.name in FORMS else 1
+    return FORMS[kernel.name].tile * kernel.dilation[0] if kernel.name in FORMS else 1

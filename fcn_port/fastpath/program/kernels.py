@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from converters.layers import convolution, eltwise, inner_product, lrn, pooling, softmax, upsample
 
 from ..flow import FlowStep, is_activation
-from ..native.division import SUMMED_BYTES, tiles_of
+from ..native.division import SUMMED_BYTES, tiles_of, with_outputs
 from ..points import FORMS
 from .places import BlobPlace
 
@@ -97,11 +97,18 @@ def _convolution(
         return found
     each = channels // params.group, params.num_output // params.group
     cycles = _cycles(found, *each, top)
-    may_be = {name: count for name, count in cycles.items() if not exact or name in EXACT}
+    left_out = _left_out(*each)
+    may_be = {name: count for name, count in cycles.items() if name != left_out and (not exact or name in EXACT)}
     quickest = min(may_be, key=lambda name: may_be[name])
     if usual in may_be and not _pays(may_be[usual], may_be[quickest], _packing_cycles(quickest, found, *each)):
         quickest = usual
     return replace(found, name=prefer if prefer in cycles else quickest)
+
+
+def _left_out(channels: int, features: int) -> str:
+    """The one of the forms for 7x7 that is not taken: pieces round least, but their kernels are larger."""
+    is_large = 4 * FORMS["winograd_7_pieces"].products * channels * features > MOST_IN_PIECES
+    return "winograd_7_pieces" if is_large else "winograd_7"
 
 
 def _pays(usual: float, quickest: float, packing: float) -> bool:
@@ -118,9 +125,9 @@ def _cycles(product: KernelChoice, channels: int, features: int, top: BlobPlace)
         if channels % (LANES * 2**levels) == 0:
             cycles[f"strassen_{levels}"] = _strassen_cycles(levels, product, channels, features, top)
     if set(product.stride) == {1}:
-        for form, (side, _) in FORMS.items():
-            if product.window == (side, side) and channels >= LEAST_CHANNELS.get(form, 1):
-                cycles[form] = _winograd_cycles(form, product.dilation, channels, features, top)
+        for name, form in FORMS.items():
+            if product.window == (form.side, form.side) and channels >= LEAST_CHANNELS.get(name, 1):
+                cycles[name] = _winograd_cycles(name, product.dilation, channels, features, top)
     return cycles
 
 
@@ -167,8 +174,10 @@ def _lrn(params: lrn.LRN) -> Decision:
     return KernelChoice("normalize", (1, params.local_size))
 
 
-EXACT = ("product", "strassen_1", "winograd_3_small")
-"""The ways that round as little as sums one after the other."""
+EXACT = ("product", "strassen_1", "winograd_3_small", "winograd_7_pieces")
+"""The ways that round about as little as sums one after the other."""
+MOST_IN_PIECES = 128 << 20
+"""Bytes of 7x7 kernels in pieces, 1.9 times as many as of whole ones; those of FCNs' fc6 would be a gigabyte."""
 NEARLY = 1.1
 """Times the quickest kernel's cycles for which a size keeps to the usual one."""
 PASSES = 4
@@ -179,9 +188,10 @@ MOST_CHANNELS = 4096
 # What kernels take, in cycles of one thread (Zen 4); only comparisons matter.
 
 LANES, PANEL = 16, 32
-LEAST_CHANNELS = {"winograd_3": 6, "winograd_3_small": 6, "winograd_5": 6, "winograd_7": 64}
+LEAST_CHANNELS = {"winograd_3": 6, "winograd_3_small": 6, "winograd_5": 6, "winograd_7": 64, "winograd_7_pieces": 32}
 """Moving tiles costs more than so few channels' products. Eight points round more than six: 4e-6 of a layer's largest
-value, where fewer channels' direct sum has 3e-7."""
+value, where fewer channels' direct sum has 3e-7. In pieces, 7x7 of fewer than 32 round up to 2.5 times as much as the
+plain net's sums, of more 1.2 to 1.6 times."""
 CACHE_BYTES, FROM_CACHE, FROM_MEMORY = 8 << 20, 8, 4
 """Weights of more bytes come from memory; bytes for each cycle."""
 PACKED_BYTE = 3
@@ -208,19 +218,18 @@ def _strassen_cycles(levels: int, kernel: KernelChoice, channels: int, features:
 
 def _winograd_cycles(form: str, dilation: Pair, channels: int, features: int, top: BlobPlace) -> float:
     n, _, h, w = top.size
-    side, tile = FORMS[form]
-    points, tiles = (tile + side - 1) ** 2, tiles_of(form, n, (h, w), dilation)
-    sums = points * tiles * channels * _lanes(features)
+    tiles, products = tiles_of(form, n, (h, w), dilation), FORMS[form].products
+    points = FORMS[form].points ** 2
+    sums = products * with_outputs(form, n, (h, w), dilation) * channels * _lanes(features)
     moving = tiles * (60 + 4 * points * _lanes(channels) + 4 * points * _lanes(features))
-    return _with_reading(1.15 * sums, 4 * points * channels * features) + moving
+    return _with_reading(1.15 * sums, 4 * products * channels * features) + moving
 
 
 def _packing_cycles(name: str, product: KernelChoice, channels: int, features: int) -> float:
     """The cycles that packing of weights takes, most of them for memory that is written for the first time."""
     weights = 4 * product.window[0] * product.window[1] * channels * features
     if name in FORMS:
-        side, tile = FORMS[name]
-        return PACKED_BYTE * weights * (tile + side - 1) ** 2 / side**2
+        return PACKED_BYTE * weights * FORMS[name].products / FORMS[name].side ** 2
     levels = int(name[-1]) if name.startswith("strassen") else 0
     return PACKED_BYTE * weights * (7 / 4) ** levels
 

@@ -292,6 +292,9 @@ def shapes_of(flow: Flow, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
     return shapes
 
 
+ENDINGS = {"small": ", small tiles", "pieces": ", in pieces"}
+
+
 def _words(kernel: KernelChoice) -> str:
     size = "x".join(map(str, kernel.window))
     names = {
@@ -299,7 +302,7 @@ def _words(kernel: KernelChoice) -> str:
         "pointwise": "channel by channel", "unpool": "values put where maxima were",
     }  # fmt: skip
     if kernel.name.startswith("winograd"):
-        return f"{size} by Winograd's filtering" + (", small tiles" if kernel.name.endswith("small") else "")
+        return f"{size} by Winograd's filtering" + ENDINGS.get(kernel.name.split("_")[-1], "")
     if kernel.name in ("pointwise", "normalize", "softmax", "unpool"):
         return names.get(kernel.name, kernel.name)
     groups = f" in {kernel.groups} groups" if kernel.groups > 1 else ""

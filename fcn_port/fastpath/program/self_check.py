@@ -22,6 +22,7 @@ from converters.passes import prepare
 from ..compiler import NotBuilt
 from ..flow import merge, read, state_key
 from ..native import build
+from ..points import FORMS
 from .runner import Runner
 
 _NET = """
@@ -54,7 +55,7 @@ layer { name: "q" type: "Upsample" bottom: "o" bottom: "p" top: "q" upsample_par
 layer { name: "i" type: "InnerProduct" bottom: "h" top: "i" inner_product_param { num_output: 9 } }
 """
 
-TRIED = ("product", "strassen_1", "strassen_2", "winograd_3", "winograd_3_small", "winograd_5", "winograd_7")
+TRIED = ("product", "strassen_1", "strassen_2", *FORMS)
 """The kernels of convolutions; each is taken in turn for what it can compute, the quickest for the rest."""
 MOST_APART = 1e-4
 """Of an output's largest value: ten times what the worst of them rounds."""
