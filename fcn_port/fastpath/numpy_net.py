@@ -52,11 +52,11 @@ class NumpyNet(Carded):
 
     def __init__(
         self, spec: NetSpec, state: Arrays, *, outputs: Sequence[str] | None = None, threads: int | None = None,
-        file: Path | None = None, keep: bool = False,
+        low_memory: bool = False, file: Path | None = None, keep: bool = False,
     ) -> None:  # fmt: skip
         """`spec` is prepared (`converters.passes.prepare`), `state` its learnable blobs by state dict key.
 
-        `outputs`, `threads` and `keep` as `numpy_net` has them; the `file` is that which all is from.
+        `outputs`, `threads`, `low_memory` and `keep` as `numpy_net` has them; the `file` is that which all is from.
         Raises MismatchError for blobs that are not the net's, EngineError where there is no native code.
         """
         reason = why_not_any()
@@ -70,7 +70,7 @@ class NumpyNet(Carded):
         flow = merge(read_flow(self.spec, self.outputs))
         self._file = file
         kept = None if file is None or not keep else kept_weights(file, flow)
-        self._runner = Runner(flow, state, kept=kept, own=self.inputs)
+        self._runner = Runner(flow, state, sparing=low_memory, kept=kept, own=self.inputs)
         self._fitting: set[tuple[tuple[str, Shape], ...]] = {tuple(self.inputs.items())}
 
     @cached_property
@@ -125,15 +125,17 @@ def numpy_net(
     prototxt: str | os.PathLike[str] | None = None,
     outputs: Sequence[str] | None = None,
     threads: int | None = None,
+    low_memory: bool = False,
     keep: bool = True,
 ) -> NumpyNet:
     """The net of a .caffemodel, .caffemodel.h5 or .safetensors on NumPy arrays, without PyTorch.
 
     `prototxt` is the net of a file that holds none, or another one to fit the weights to; `outputs` names the blobs to
     compute, by default those that no layer consumes; `threads` those of a pass, by default $OMP_NUM_THREADS, or as
-    many as processors that this process may use. Weights stay in the mapped file until a pass packs them; with `keep`
-    the packed ones stay in the user's cache folder (4 GB at most), from which the next process maps them. The net has
-    the card that `load` gives. Raises
+    many as processors that this process may use. `low_memory`: ways that pack weights to less than twice their size and
+    take up to half as long again (docs/performance.md); the others pack them to four times. Weights stay in the mapped
+    file until a pass packs them; with `keep` the packed ones stay in the user's cache folder (4 GB at most), from which
+    the next process maps them. The net has the card that `load` gives. Raises
     CaffeFormatError for what is wrong with a file, EngineError where there is no native code, FileNotFoundError.
     """
     path = Path(weights)
@@ -152,7 +154,7 @@ def numpy_net(
         raise MismatchError("the file holds weights and no net", path=path, hint="give its net: prototxt=...")
     validate(deploy)
     try:
-        return NumpyNet(deploy, state, outputs=outputs, threads=threads, file=path, keep=keep)
+        return NumpyNet(deploy, state, outputs=outputs, threads=threads, low_memory=low_memory, file=path, keep=keep)
     except MismatchError as error:
         raise error.in_file(path) from None
 

@@ -13,10 +13,14 @@ import pytest
 
 import fcn_port
 from converters.errors import CaffeFormatError, MismatchError, NetError
+from converters.formats import parse_prototxt
+from converters.net import infer_blobs
+from converters.passes import prepare
 from fcn_port.errors import EngineError
+from fcn_port.fastpath.flow import state_key
 from fcn_port.fastpath.native import build
-from fcn_port.fastpath.numpy_net import numpy_net
-from fcn_port.fastpath.program import kept_weights, self_check, weights
+from fcn_port.fastpath.numpy_net import NumpyNet, numpy_net
+from fcn_port.fastpath.program import kept_weights, kernels, self_check, weights
 from parity_tests.goldens import compare, format_blobs, formats
 from parity_tests.small_files import PROTOTXT, small_blobs, small_v2
 from parity_tests.test_architecture import ROOT
@@ -240,3 +244,35 @@ def test_nets_for_trial_are_tried_once_for_a_library(tmp_path: Path, monkeypatch
     finally:
         for function in (build.library, self_check.why_not_any):
             function.cache_clear()
+
+
+WIDE = """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [1, 256, 40, 40] } } }
+layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param { num_output: 256 kernel_size: 3 pad: 1 } }
+layer { name: "b" type: "Convolution" bottom: "a" top: "b" convolution_param { num_output: 256 kernel_size: 1 } }
+layer { name: "c" type: "Convolution" bottom: "b" top: "c" convolution_param { num_output: 256 kernel_size: 3 pad: 1 } }
+layer { name: "d" type: "Convolution" bottom: "c" top: "d" convolution_param { num_output: 256 kernel_size: 3 pad: 1 } }
+"""
+
+
+def test_low_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packed weights take less than twice the weights' room, at any size, where they take up to four times else."""
+    spec = prepare(parse_prototxt(WIDE))
+    random = np.random.default_rng(0)
+    state = {
+        state_key((layer, at)): (random.standard_normal(shape) / 30).astype(np.float32)
+        for layer, shapes in infer_blobs(spec).items() for at, shape in enumerate(shapes)
+    }  # fmt: skip
+    count = sum(blob.nbytes for blob in state.values())
+    usual, sparing = (NumpyNet(spec, state, threads=1, low_memory=low) for low in (False, True))
+    for side in (24, 40):
+        x = random.standard_normal((1, 256, side, side)).astype(np.float32)
+        assert np.allclose(usual(x), sparing(x), atol=1e-4)
+        assert "small tiles" in sparing.explain((side, side))
+    kept = [
+        sum(slot.value.kernels.nbytes for slot in net._runner.weights._packed._slots.values())
+        for net in (usual, sparing)
+    ]  # fmt: skip
+    assert kept[0] > 3 * count and count <= kept[1] < 2 * count
+    monkeypatch.setattr(kernels, "SPACIOUS", ())
+    assert NumpyNet(spec, state, low_memory=True).explain((40, 40)) == usual.explain((40, 40))

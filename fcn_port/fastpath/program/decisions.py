@@ -13,7 +13,9 @@ from .program import shapes_of
 from .rounding import shown
 
 
-def decisions(flow: Flow, inputs: Mapping[str, Shape], *, winograd: bool = True) -> dict[str, Decision]:
+def decisions(
+    flow: Flow, inputs: Mapping[str, Shape], *, winograd: bool = True, sparing: bool = False
+) -> dict[str, Decision]:
     """The kernel of each operation for inputs of these shapes, by its name; views and concatenations need none."""
     shapes = shapes_of(flow, inputs)
     places = place_values(flow, shapes).values
@@ -23,14 +25,16 @@ def decisions(flow: Flow, inputs: Mapping[str, Shape], *, winograd: bool = True)
             continue
         bottoms, tops = ([places[name] for name in names] for names in (operation.bottoms, operation.tops))
         exact = not seen.isdisjoint(operation.tops)
-        found[operation.name] = choose(operation, bottoms, tops, winograd=winograd, exact=exact)
+        found[operation.name] = choose(operation, bottoms, tops, winograd=winograd, exact=exact, sparing=sparing)
     return found
 
 
-def usual_kernels(flow: Flow, inputs: Mapping[str, Shape], *, winograd: bool = True) -> dict[str, str]:
+def usual_kernels(
+    flow: Flow, inputs: Mapping[str, Shape], *, winograd: bool = True, sparing: bool = False
+) -> dict[str, str]:
     """The names of the kernels for inputs of these shapes, by operation; none where a layer does not take them."""
     try:
-        found = decisions(flow, inputs, winograd=winograd)
+        found = decisions(flow, inputs, winograd=winograd, sparing=sparing)
     except (ArithmeticError, LookupError, NotImplementedError, ValueError):
         return {}
     return {name: kernel.name for name, kernel in found.items() if not isinstance(kernel, NoKernel)}

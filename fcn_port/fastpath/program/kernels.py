@@ -39,13 +39,14 @@ Decision = KernelChoice | NoKernel
 
 def choose(
     operation: FlowStep, bottoms: Sequence[BlobPlace], tops: Sequence[BlobPlace], *, winograd: bool = True,
-    prefer: str | None = None, exact: bool = False, usual: str | None = None,
+    prefer: str | None = None, exact: bool = False, usual: str | None = None, sparing: bool = False,
 ) -> Decision:  # fmt: skip
     """The kernel for an operation.
 
     `winograd`: convolutions may go by ways of fewer multiplications, his and Strassen's; `exact`: by those only that
     round as little as the sums themselves; `prefer` names the one to take where it can be taken, in place of the
     quickest; `usual` one whose weights are packed already, which is taken unless another one pays for its packing.
+    `sparing`: by none of the SPACIOUS ways.
     """
     params = operation.main.params
     if len(operation.tops) != 1 and type(params) is not pooling.Pooling:
@@ -57,7 +58,10 @@ def choose(
     if is_activation(operation.main):
         return KernelChoice("pointwise")
     if type(params) is convolution.Convolution:
-        return _convolution(params, bottoms[0], tops[0], winograd=winograd, prefer=prefer, exact=exact, usual=usual)
+        without = SPACIOUS if sparing else ()
+        return _convolution(
+            params, bottoms[0], tops[0], winograd=winograd, prefer=prefer, exact=exact, usual=usual, without=without
+        )
     if type(params) is convolution.Deconvolution:
         return _deconvolution(params, bottoms[0])
     if type(params) is inner_product.InnerProduct:
@@ -85,6 +89,7 @@ def _convolution(
     prefer: str | None,
     exact: bool,
     usual: str | None,
+    without: Sequence[str],
 ) -> Decision:
     if len(bottom.shape) != 4 or params.axis % 4 != 1:
         return NoKernel("no convolution over height and width")
@@ -97,8 +102,8 @@ def _convolution(
         return found
     each = channels // params.group, params.num_output // params.group
     cycles = _cycles(found, *each, top)
-    left_out = _left_out(*each)
-    may_be = {name: count for name, count in cycles.items() if name != left_out and (not exact or name in EXACT)}
+    left_out = without or (_left_out(*each),)
+    may_be = {name: count for name, count in cycles.items() if name not in left_out and (not exact or name in EXACT)}
     quickest = min(may_be, key=lambda name: may_be[name])
     if usual in may_be and not _pays(may_be[usual], may_be[quickest], _packing_cycles(quickest, found, *each)):
         quickest = usual
@@ -178,6 +183,8 @@ EXACT = ("product", "strassen_1", "winograd_3_small", "winograd_7_pieces")
 """The ways that round about as little as sums one after the other."""
 MOST_IN_PIECES = 128 << 20
 """Bytes of 7x7 kernels in pieces, 1.9 times as many as of whole ones; those of FCNs' fc6 would be a gigabyte."""
+SPACIOUS = ("winograd_3", "winograd_7_pieces", "strassen_2")
+"""The ways that have weights packed to two and a half to four times their size; others take at most 1.8 times."""
 NEARLY = 1.1
 """Times the quickest kernel's cycles for which a size keeps to the usual one."""
 PASSES = 4

@@ -57,10 +57,11 @@ class ArenaPlan:
 
     def __init__(
         self, flow: Flow, inputs: Mapping[str, Shape], weights: PackedWeights, *, threads: int, winograd: bool = True,
-        prefer: str | None = None, usual: Mapping[str, str] = MappingProxyType({}),
+        prefer: str | None = None, sparing: bool = False, usual: Mapping[str, str] = MappingProxyType({}),
     ) -> None:  # fmt: skip
-        """`winograd` and `prefer` as `choose` has them, and `usual` by the name of the operation."""
-        self.flow, self._weights, self._threads, self._ways = flow, weights, threads, (winograd, prefer, usual)
+        """`winograd`, `prefer` and `sparing` as `choose` has them, and `usual` by the name of the operation."""
+        self.flow, self._weights, self._threads = flow, weights, threads
+        self._ways = winograd, prefer, sparing, usual
         self._shown = shown(flow)
         self.shapes = shapes_of(flow, inputs)
         self.places: BlobPlaces = place_values(flow, self.shapes)
@@ -181,11 +182,12 @@ class ArenaPlan:
         if is_concatenation(operation, self.shapes):
             return IN_PLACE
         bottoms, tops = ([values[name] for name in names] for names in (operation.bottoms, operation.tops))
-        winograd, prefer, usual = self._ways
+        winograd, prefer, sparing, usual = self._ways
         exact = not self._shown.isdisjoint(operation.tops)
         kernel = choose(
-            operation, bottoms, tops, winograd=winograd, prefer=prefer, exact=exact, usual=usual.get(operation.name)
-        )
+            operation, bottoms, tops, winograd=winograd, prefer=prefer, exact=exact, sparing=sparing,
+            usual=usual.get(operation.name),
+        )  # fmt: skip
         if isinstance(kernel, KernelChoice) and kernel.name == "unpool" and not self._has_places(operation):
             return NoKernel("places that no pooling before it has made")
         return kernel

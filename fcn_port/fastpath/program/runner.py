@@ -33,28 +33,29 @@ class Runner:
 
     def __init__(
         self, flow: Flow, state: Mapping[str, NDArray[Any]], *, winograd: bool = True, prefer: str | None = None,
-        kept: KeptWeights | None = None, own: Mapping[str, Shape] | None = None,
+        sparing: bool = False, kept: KeptWeights | None = None, own: Mapping[str, Shape] | None = None,
     ) -> None:  # fmt: skip
-        """`winograd` and `prefer` as `choose` has them; `kept`: see PackedWeights.
+        """`winograd`, `prefer` and `sparing` as `choose` has them; `kept`: see PackedWeights.
 
         `own` are the shapes of inputs that the net is mostly run for: other sizes keep to its kernels where they can,
         so that a new size has little to pack.
         """
         self.flow, self.weights = flow, PackedWeights(state, kept)
-        self._ways, self._own = (winograd, prefer), own
+        self._ways, self._own = (winograd, prefer, sparing), own
         self._programs: LRUCache[ArenaPlan] = LRUCache(SIZES)
         self._arenas = Arenas()
 
     def program(self, shapes: Mapping[str, Shape], threads: int) -> ArenaPlan:
         """The program for inputs of these shapes."""
-        winograd, prefer = self._ways
+        winograd, prefer, sparing = self._ways
 
         def make() -> ArenaPlan:
             is_own = shapes == self._own
             usual = {} if is_own else self._usual
             made = ArenaPlan(
-                self.flow, shapes, self.weights, threads=threads, winograd=winograd, prefer=prefer, usual=usual
-            )
+                self.flow, shapes, self.weights, threads=threads, winograd=winograd, prefer=prefer, sparing=sparing,
+                usual=usual,
+            )  # fmt: skip
             if is_own and prefer is None and shapes == of_one(shapes):
                 self._usual = made.kernels  # what usual_kernels would say, which need not be asked then
             self.weights.keep()
@@ -64,7 +65,10 @@ class Runner:
 
     @cached_property
     def _usual(self) -> Mapping[str, str]:
-        return {} if self._own is None else usual_kernels(self.flow, of_one(self._own), winograd=self._ways[0])
+        if self._own is None:
+            return {}
+        winograd, _, sparing = self._ways
+        return usual_kernels(self.flow, of_one(self._own), winograd=winograd, sparing=sparing)
 
     def run(self, inputs: Mapping[str, Floats], threads: int) -> dict[str, Floats]:
         """The outputs, arrays of their own; inputs are in the flow's order."""
