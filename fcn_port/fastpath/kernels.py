@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from converters.layers import conv2d, convolution, pooling
 
 from .graph import Step, is_convolution, is_max_pool, is_upsampling
-from .native import NativeConvolution, is_native
+from .native import NativeConvolution, NativePool, NativeUpsampling, is_by_channel, is_native
 from .winograd import WinogradConvolution, is_worth_it
 
 Pair = tuple[int, int]
@@ -44,8 +44,11 @@ def make_kernel(
     directly; scores stay in the weights' own type. `packed`: weights in another layout, in memory of their own.
     """
     params = step.params
+    in_native = choice == "native" and dtype is None and packed
     if is_upsampling(params):
-        return Upsampling(step, blobs)
+        upsampling = Upsampling(step, blobs)
+        by_channel = in_native and is_by_channel(upsampling.weight, upsampling.stride)
+        return NativeUpsampling(upsampling.weight, upsampling.bias, upsampling.stride) if by_channel else upsampling
     is_ours = is_convolution(params) and len(step.bottoms) == 1
     if dtype is not None and not (is_ours and step.relu) and not is_max_pool(params):
         return InFull(make_kernel(step, blobs, choice=choice, packed=packed))
@@ -53,7 +56,7 @@ def make_kernel(
         module = convolution_module(step, blobs)
         if not packed:
             return DirectConvolution(module, relu=step.relu, dtype=dtype)
-        if dtype is None and choice == "native" and is_native(module):
+        if in_native and is_native(module.weight):
             return NativeConvolution(module, relu=step.relu)
         if dtype is None and choice != "direct" and module.weight.device.type == "cpu" and is_worth_it(module):
             return WinogradConvolution(module, relu=step.relu)
@@ -65,6 +68,8 @@ def make_kernel(
         return DirectConvolution(module, relu=step.relu, dtype=dtype)
     if is_max_pool(params):
         assert isinstance(params, pooling.Pooling)
+        if in_native:
+            return NativePool(params)
         return HalvingPool() if _halves(params) else Pool(params)
     return Plain(step, blobs)
 

@@ -6,7 +6,7 @@ at a time, to where it stays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ def run_late(
     steps: tuple[Step, ...], outputs: tuple[str, ...], kernels: Mapping[str, Kernel], blobs: dict[str, Tensor]
 ) -> Any:
     """The outputs of the net, as it returns them, given the blobs that its late layers read."""
-    together = _crops_of_upsamplings(steps, outputs)
+    together = crops_of_upsamplings(steps, outputs)
     for i, step in enumerate(steps):
         bottoms = [blobs[name] for name in step.bottoms]
         if step.top in together:
@@ -35,7 +35,7 @@ def run_late(
             kernel = kernels[together[step.bottoms[0]]]
             assert isinstance(kernel, Upsampling) and isinstance(step.params, crop.Crop)
             offset = step.params.offset_along(2), step.params.offset_along(3)
-            blobs[step.top] = upsample_and_crop(bottoms[0], kernel, offset, bottoms[1])
+            blobs[step.top] = upsample_and_crop(bottoms[0], kernel, offset, bottoms[1].shape[-2:])
         else:
             blobs[step.top] = kernels[step.name](*bottoms)
         del bottoms
@@ -47,25 +47,26 @@ def run_late(
     return {name: blobs[name].contiguous() for name in outputs}
 
 
-def _crops_of_upsamplings(steps: tuple[Step, ...], outputs: tuple[str, ...]) -> dict[str, str]:
+def crops_of_upsamplings(steps: tuple[Step, ...], outputs: tuple[str, ...]) -> dict[str, str]:
     """The names of the upsamplings whose result only a crop reads, by top."""
     found = {}
     for step in steps:
         readers = [each for each in steps if step.top in each.bottoms]
-        only_cropped = len(readers) == 1 and _crops(readers[0]) and readers[0].bottoms[0] == step.top
+        only_cropped = len(readers) == 1 and crops(readers[0]) and readers[0].bottoms[0] == step.top
         if is_upsampling(step.params) and only_cropped and step.top not in outputs:
             found[step.top] = step.name
     return found
 
 
-def _crops(step: Step) -> bool:
+def crops(step: Step) -> bool:
+    """True where a step crops height and width."""
     return type(step.params) is crop.Crop and step.params.axis % 4 == 2
 
 
-def upsample_and_crop(x: Tensor, kernel: Upsampling, offset: tuple[int, int], reference: Tensor) -> Tensor:
-    """Rows and columns of the upsampled `x` from `offset` on, as many as `reference` has."""
+def upsample_and_crop(x: Tensor, kernel: Upsampling, offset: tuple[int, int], size: Sequence[int]) -> Tensor:
+    """Rows and columns of the upsampled `x` from `offset` on, as many as `size` says."""
     (stride_h, stride_w), (_, features, side_h, side_w) = kernel.stride, kernel.weight.shape
-    h, w = reference.shape[-2:]
+    h, w = size
     x = x.to(kernel.weight.dtype)
     out = torch.empty(len(x), features, h, w, dtype=x.dtype, device=x.device)
     cols = _read(offset[1], offset[1] + w, stride_w, side_w, x.shape[3])

@@ -27,6 +27,8 @@ from .graph import Step, StepGraph, read_graph, weights_of
 from .kernels import Choice, Kernel, Precision, make_kernel
 from .late import run_late
 from .lru_cache import Lock, LRUCache
+from .native import is_native
+from .passes import NativePasses
 from .plan import Plan, make_plan
 from .program import FastNet, why_not_any
 from .tf32 import tf32
@@ -106,6 +108,7 @@ class Lossless(Wrapper):
             packed=not low_memory,
         )
         self._band_bytes = BAND_BYTES // 4 if low_memory else BAND_BYTES
+        self._in_native = convolutions == "native" and precision == "fp32" and not low_memory
         self.convolutions, self.precision, self.low_memory = convolutions, precision, low_memory
         self.tf32 = False
         self._plans: LRUCache[Plan] = LRUCache(256)
@@ -122,6 +125,8 @@ class Lossless(Wrapper):
             if plan is None:
                 return self.net(**inputs)
             state = self.state()
+            if state.passes is not None:
+                return state.passes.run(plan, inputs)
             background = state.backgrounds.of(plan, next(iter(inputs.values())))
             return run(plan, self.graph.outputs, state.kernels, background, inputs, band_bytes=self._band_bytes)
 
@@ -162,7 +167,9 @@ class Lossless(Wrapper):
             if state is None or not state.watch.is_same():
                 self._state = state = None  # frees the packed weights first
                 watch = WeightsWatch(self.net)
-                self._state = state = WeightsState(self.graph, watch, self.net.state_dict(), self._make_kernel)
+                self._state = state = WeightsState(
+                    self.graph, watch, self.net.state_dict(), self._make_kernel, in_native=self._in_native
+                )
             return state
 
     def reads(self, inputs: Mapping[str, Tensor]) -> object:
@@ -209,11 +216,13 @@ class WeightsState:
 
     def __init__(
         self, graph: StepGraph, watch: WeightsWatch, weights: Mapping[str, Tensor],
-        make: Callable[[Step, Sequence[Tensor]], Kernel],
+        make: Callable[[Step, Sequence[Tensor]], Kernel], *, in_native: bool,
     ) -> None:  # fmt: skip
         self.watch = watch
         self.kernels: dict[str, Kernel] = {step.name: make(step, weights_of(weights, step)) for step in graph.steps}
         self.backgrounds = Backgrounds(self.kernels)
+        in_native = in_native and all(is_native(weight) for weight in weights.values())
+        self.passes = NativePasses(graph, self.kernels, self.backgrounds) if in_native else None
 
 
 def run(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from unittest.mock import patch
 
 import numpy as np
@@ -23,8 +23,8 @@ from fcn_port.fastpath.native.packing import _wide
 from fcn_port.fastpath.native.steps import KINDS
 from fcn_port.fastpath.points import FORMS
 from fcn_port.fastpath.program import self_check
-from fcn_port.fastpath.program.build_steps import NativeTask
 from fcn_port.fastpath.program.program import ArenaPlan
+from fcn_port.fastpath.program.task import NativeTask
 from fcn_port.fastpath.program.weights import PackedWeights
 
 PACKING = ("product", "strassen_1", "strassen_2", *FORMS)
@@ -99,6 +99,7 @@ NETS = (
         net(6, of_type("Deconvolution", f"convolution_param {{ {settings} }}"), size="5, 4")
         for settings in (
             "kernel_size: 4 stride: 2 num_output: 5", "kernel_size: 4 stride: 2 pad: 1 num_output: 6 group: 6",
+            "kernel_h: 6 kernel_w: 12 stride_h: 2 stride_w: 6 pad_h: 1 pad_w: 7 num_output: 6 group: 6",
             "kernel_size: 1 stride: 3 num_output: 33", "kernel_size: 4 stride: 2 pad: 1 num_output: 6 group: 3",
         )
     ),
@@ -164,7 +165,17 @@ def _tasks(text: str, threads: int) -> Iterator[NativeTask]:
     weights = PackedWeights(state)
     for prefer in self_check.TRIED:
         plan = ArenaPlan(flow, spec.inputs, weights, threads=threads, prefer=prefer)
-        yield from (task for each in plan.planned for task in each.tasks or ())
+        for task in (task for each in plan.planned for task in each.tasks or ()):
+            yield task
+            if task.kind == "upsample":
+                yield _to_planes(task)
+
+
+def _to_planes(task: NativeTask) -> NativeTask:
+    """The same step for outputs whose columns, not channels, lie side by side."""
+    _, c, h, w = task.y.shape
+    y = replace(task.y, strides=(c * h * w, h * w, w, 1))
+    return replace(task, y=y, settings={**task.settings, "group": h * w})
 
 
 def _case(task: NativeTask, threads: int) -> bytes:

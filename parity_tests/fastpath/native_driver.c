@@ -60,13 +60,13 @@ static float *drawn_floats(int64_t count)
 /* A blob's memory, and the place of each of its numbers in it. */
 struct image {
     struct blob blob;
-    int64_t n, h, w, c, size;
+    int64_t n, h, w, c, apart, size; /* `apart`: floats between channels */
     float *memory;
 };
 
 static int64_t place_in(const struct image *b, int64_t n, int64_t y, int64_t x, int64_t c)
 {
-    return n * b->blob.image + y * b->blob.row + x * b->blob.col + c;
+    return n * b->blob.image + y * b->blob.row + x * b->blob.col + c * b->apart;
 }
 
 #define EACH(b)                                                                                                        \
@@ -75,10 +75,11 @@ static int64_t place_in(const struct image *b, int64_t n, int64_t y, int64_t x, 
             for (int64_t x = 0; x < (b)->w; x++)                                                                       \
                 for (int64_t c = 0; c < (b)->c; c++)
 
-static struct image image_of(struct blob blob, int64_t n, int64_t h, int64_t w, int64_t c, int is_read, float between)
+static struct image image_of(struct blob blob, int64_t n, int64_t h, int64_t w, int64_t c, int64_t apart, int is_read,
+                             float between)
 {
-    struct image b = {blob, n, h, w, c, 0, 0};
-    b.size = place_in(&b, n - 1, h - 1, w - 1, c) + (is_read ? LANES - 1 : 0);
+    struct image b = {blob, n, h, w, c, apart, 0, 0};
+    b.size = place_in(&b, n - 1, h - 1, w - 1, c - 1) + 1 + (is_read ? LANES - 1 : 0);
     b.memory = floats(b.size, between);
     return b;
 }
@@ -205,6 +206,20 @@ static double unpooled(const struct data *d, int64_t n, int64_t y, int64_t x, in
     return value;
 }
 
+/* The sum of the inputs whose windows an output lies in. */
+static double enlarged(const struct data *d, int64_t n, int64_t y, int64_t x, int64_t c)
+{
+    const struct step *s = d->s;
+    double sum = 0;
+    for (int64_t v = 0; v < s->in_h; v++)
+        for (int64_t u = 0; u < s->in_w; u++) {
+            int64_t i = y + s->top - v * s->stride_h, j = x + s->left - u * s->stride_w;
+            if (i >= 0 && i < s->kernel_h && j >= 0 && j < s->kernel_w)
+                sum += (double)d->weights[(c * s->kernel_h + i) * s->kernel_w + j] * at(&d->x, n, v, u, c);
+        }
+    return sum;
+}
+
 static double plainly(const struct data *d, int64_t n, int64_t y, int64_t x, int64_t c)
 {
     double value, other = 0;
@@ -213,6 +228,7 @@ static double plainly(const struct data *d, int64_t n, int64_t y, int64_t x, int
     case KIND_softmax: return share_of_sum(d, n, y, x, c);
     case KIND_pointwise: return together(d, n, y, x, c);
     case KIND_unpool: return unpooled(d, n, y, x, c);
+    case KIND_upsample: return finished_plainly(d, enlarged(d, n, y, x, c), n, y, x, c);
     case KIND_pool_max: case KIND_pool_average:
         look(d, n, y, x, c, &value, &other);
         return finished_plainly(d, value, n, y, x, c);
@@ -291,7 +307,7 @@ static const float *packed_of(const struct job *job, const float *weights, const
         for (int64_t c = 0; c < s->channels; c++)
             for (int64_t t = 0; t < taps; t++)
                 to[t * across + c] = weights[c * taps + t];
-    } else if (s->kind == KIND_pointwise) {
+    } else if (s->kind == KIND_pointwise || s->kind == KIND_upsample) {
         memcpy(to, weights, (size_t)job->packed * sizeof *to);
     } else {
         float *room = floats(job->room, NAN);
@@ -307,22 +323,23 @@ static int try(const struct job *job, int number)
     struct step s = job->step;
     const char *name = NAMES[s.kind];
     int is_pooling = s.kind == KIND_pool_max || s.kind == KIND_pool_places, has_z = s.z.col != 0;
-    int is_product = s.kind != KIND_depthwise && s.kind != KIND_pointwise && job->packed;
+    int is_plain = s.kind == KIND_pointwise || s.kind == KIND_upsample; /* weights as they are read */
+    int is_product = s.kind != KIND_depthwise && !is_plain && job->packed;
     struct data d = {.s = &s, .kind = s.kind};
     seed = (uint32_t)number;
-    d.x = image_of(s.x, s.images, s.in_h, s.in_w, s.in_channels, 1, NAN);
+    d.x = image_of(s.x, s.images, s.in_h, s.in_w, s.in_channels, 1, 1, NAN);
     EACH(&d.x) d.x.memory[place_in(&d.x, n, y, x, c)] = is_pooling ? (float)(int)(4 * drawn()) : drawn();
-    struct image top = image_of(s.y, s.images, s.h, s.w, s.channels, 0, MARK);
+    struct image top = image_of(s.y, s.images, s.h, s.w, s.channels, s.kind == KIND_upsample ? s.group : 1, 0, MARK);
     if (s.kind == KIND_unpool) {
-        d.z = image_of(s.z, s.images, s.in_h, s.in_w, s.channels, 1, NAN);
+        d.z = image_of(s.z, s.images, s.in_h, s.in_w, s.channels, 1, 1, NAN);
         EACH(&d.z) d.z.memory[place_in(&d.z, n, y, x, c)] = (float)(int64_t)((drawn() + 1) / 2.001 * (double)(s.h * s.w));
     } else if (has_z) {
-        d.z = image_of(s.z, s.images, s.h, s.w, s.channels, s.kind != KIND_pool_places, s.kind == KIND_pool_places ? MARK : NAN);
+        d.z = image_of(s.z, s.images, s.h, s.w, s.channels, 1, s.kind != KIND_pool_places, s.kind == KIND_pool_places ? MARK : NAN);
         if (s.kind != KIND_pool_places)
             EACH(&d.z) d.z.memory[place_in(&d.z, n, y, x, c)] = drawn();
     }
     int64_t length = s.kind == KIND_depthwise ? s.kernel_h * s.kernel_w : s.in_channels * s.kernel_h * s.kernel_w;
-    float *weights = job->packed ? drawn_floats(s.kind == KIND_pointwise ? job->packed : s.channels * length) : 0;
+    float *weights = job->packed ? drawn_floats(is_plain ? job->packed : s.channels * length) : 0;
     float *bias = job->bias ? drawn_floats(job->bias) : 0, *slopes = job->slopes ? drawn_floats(job->slopes) : 0;
     double factors[4096];
     for (int64_t c = 0; c < least(s.channels, 4096); c++)

@@ -19,7 +19,7 @@ from torch import nn
 import fcn_port
 from fcn_port.errors import EngineError
 from fcn_port.fastpath import engines
-from fcn_port.fastpath.kernels import PackedConvolution, make_kernel
+from fcn_port.fastpath.kernels import Kernel, make_kernel
 from fcn_port.fastpath.lossless import Lossless
 from fcn_port.fastpath.native import NativeConvolution, build, why_not
 from fcn_port.fastpath.native.division import SHARED_BYTES
@@ -79,7 +79,8 @@ def test_blocks_groups_and_threads(channels: int, features: int, side: int) -> N
     module = layer(channels, features, side)
     x = torch.randn(1, channels, 50, 27)
     native = NativeConvolution(module, relu=True)
-    assert (native._kernels.nbytes > SHARED_BYTES) is (features > 256)
+    (packed,) = native._packed
+    assert packed.kernels is not None and (packed.kernels.nbytes > SHARED_BYTES) is (features > 256)
     threads = torch.get_num_threads()
     try:
         found = []
@@ -121,12 +122,15 @@ def test_a_value_that_is_not_a_number_stays() -> None:
 
 
 def test_where_it_is_used() -> None:
-    def kernel(module: nn.Conv2d) -> object:
+    def kernel(module: nn.Conv2d) -> Kernel:
         return make_kernel(*convolution_step("conv", module), choice="native")
 
-    assert isinstance(kernel(layer(64, 64, 3)), NativeConvolution)
-    assert isinstance(kernel(layer(72, 128, 3)), WinogradConvolution)  # no multiple of 16
-    assert isinstance(kernel(layer(64, 64, 1)), PackedConvolution)
+    for module, form in (
+        (layer(64, 64, 3), "winograd_3"), (layer(72, 128, 3), "winograd_3"), (layer(3, 64, 3), "product"),
+        (layer(64, 64, 1), "product"), (layer(1024, 1024, 1), "strassen_1"),
+    ):  # fmt: skip
+        found = kernel(module)
+        assert isinstance(found, NativeConvolution) and found.form == form
     assert isinstance(kernel(layer(256, 256, 3).double()), WinogradConvolution)
 
 
@@ -135,7 +139,7 @@ def test_the_comparison_sees_other_points(monkeypatch: pytest.MonkeyPatch, empty
     right = build._tables()
     monkeypatch.setattr(build, "_tables", lambda: right.replace("0x1.8000000000000p+0", "0x1.8010000000000p+0"))
     assert build._tables() != right
-    assert "differ from PyTorch's" in str(why_not())
+    assert "differs from sums in double precision" in str(why_not())
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from .build import library
 
 KINDS = (
     "product", "strassen_1", "strassen_2", "winograd_3", "winograd_3_small", "winograd_5", "winograd_7",
     "winograd_7_pieces", "depthwise", "pool_max", "pool_average", "normalize", "softmax", "pointwise",
-    "pool_places", "unpool",
+    "pool_places", "unpool", "upsample",
 )  # fmt: skip
 NONE, RELU, LEAKY, PRELU, CLIP, ELU, SIGMOID, TANH = range(8)
 
@@ -55,6 +56,14 @@ class NativeSteps:
         """`phases`: of all steps together."""
         self._steps, self._phases = (NativeStep * len(steps))(*steps), phases
         self._run = library().run
+
+    def moved(self, blobs: Iterable[tuple[int, str, int]]) -> NativeSteps:
+        """The same steps, some of whose blobs, (step, name, floats), lie so much further on."""
+        found = copy.copy(self)
+        found._steps = type(self._steps).from_buffer_copy(self._steps)
+        for number, name, floats in blobs:
+            getattr(found._steps[number], name).at += floats
+        return found
 
     def run(self, arena: int, counters: int, threads: int) -> None:
         """Run them over the arena at an address; there are COUNTERS ints at `counters` for each phase."""

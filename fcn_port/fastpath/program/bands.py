@@ -12,9 +12,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..flow import Flow, FlowStep
-from .build_steps import NativeTask, copies_of, tasks_of
+from .build_steps import copies_of, tasks_of
 from .kernels import KernelChoice
 from .places import BlobPlace, BlobPlaces
+from .task import NativeTask
 from .weights import PackedWeights
 
 Tops = tuple[str, ...]

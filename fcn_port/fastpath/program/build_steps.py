@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
 from converters.layers import convolution, eltwise, lrn, neuron
 
@@ -21,23 +20,21 @@ from ..native.division import (
     divide_winograd,
     tiles_of,
 )
-from ..native.memory import address
 from ..native.steps import (
     CLIP,
     ELU,
-    KINDS,
     LEAKY,
     NONE,
     PRELU,
     RELU,
     SIGMOID,
     TANH,
-    NativeBlob,
-    NativeStep,
 )
+from .enlarging import enlarging_of
 from .kernels import KernelChoice
 from .phases import phases
 from .places import BlobPlace
+from .task import NativeTask
 from .weights import Packed, PackedWeights
 
 MOST_IN_PLACE, LEAST_IN_PLACE = 128, 12
@@ -48,41 +45,6 @@ OF_BLOBS = ("SUM", "PROD", "MAX")
 """Operations on two blobs, in the order of the C code."""
 CROWDED, MANY = 512, 256
 """Rows a multiple of so many floats apart share a few places of a cache; copying them pays for so many features."""
-
-
-@dataclass(frozen=True)
-class NativeTask:
-    """A step whose places are not known to their last number yet: where buffers lie is decided when all are there."""
-
-    kind: str
-    x: BlobPlace
-    y: BlobPlace
-    z: BlobPlace | None
-    weights: Packed
-    settings: Mapping[str, int]
-    scratch: int = 0
-    """Floats of scratch for each thread."""
-    common: int = 0
-    """Floats of scratch before those, for all threads."""
-    parameters: tuple[float, ...] = ()
-    phases: int = 1
-
-    def native(self, offsets: Sequence[int], scratch: int) -> NativeStep:
-        """The step as C has it."""
-        n, c, h, w = self.y.size
-        _, in_c, in_h, in_w = self.x.size
-        step = NativeStep(
-            kind=KINDS.index(self.kind), x=_blob(self.x, offsets), y=_blob(self.y, offsets),
-            images=n, in_h=in_h, in_w=in_w, in_channels=in_c, h=h, w=w, channels=c,
-            common=scratch, scratch=scratch + self.common, scratch_apart=self.scratch, **self.settings,
-        )  # fmt: skip
-        if self.z is not None:
-            step.z = _blob(self.z, offsets)
-        for name in ("kernels", "bias", "slopes"):
-            values = getattr(self.weights, name)
-            setattr(step, name, None if values is None else address(values))
-        step.parameters[: len(self.parameters)] = self.parameters
-        return step
 
 
 def tasks_of(
@@ -136,7 +98,7 @@ def _one_group(
         x = x.narrow(1, group * channels, channels)
         y = y.narrow(1, group * features, features)
         z = z and z.narrow(1, group * features, features)
-    cut = _divide(kernel, x, y, threads)
+    cut = divide(kernel, x, y, threads)
     divided = {"block": cut.block, "group": cut.group, "shared": int(cut.shared)}
     return NativeTask(kernel.name, x, y, z, packed, {**settings, **divided}, cut.scratch, cut.common, slope, cut.phases)
 
@@ -158,6 +120,9 @@ def _by_phases(
     weights: PackedWeights, settings: Mapping[str, int], slope: tuple[float, ...], threads: int,
 ) -> list[NativeTask]:  # fmt: skip
     """The convolutions that a deconvolution is, each to its own rows and columns of outputs."""
+    enlarging = enlarging_of(operation, params, x, y, weights, settings["activation"])
+    if enlarging is not None:
+        return [enlarging]
     tasks = []
     for phase in phases(params, x.size[2:], y.size[2:]):
         part, (height, width) = y.every(*kernel.stride, *phase.at), phase.window
@@ -196,7 +161,8 @@ def _of_blobs(
     return tasks
 
 
-def _divide(kernel: KernelChoice, x: BlobPlace, y: BlobPlace, threads: int) -> Division:
+def divide(kernel: KernelChoice, x: BlobPlace, y: BlobPlace, threads: int) -> Division:
+    """The division of a convolution's work."""
     (_, channels, _, _), (n, features, h, w) = x.size, y.size
     if kernel.name == "product":
         length, rows_are = kernel.window[0] * kernel.window[1] * channels, _rows_are(kernel, x, y)
@@ -244,7 +210,3 @@ def _activation(operation: FlowStep) -> tuple[int, tuple[float, ...]]:
         return ELU, (params.alpha,)
     plain = {neuron.PReLU: PRELU, neuron.Sigmoid: SIGMOID, neuron.TanH: TANH}
     return plain.get(type(params), NONE), ()
-
-
-def _blob(place: BlobPlace, offsets: Sequence[int]) -> NativeBlob:
-    return NativeBlob(offsets[place.buffer] + place.offset, *place.steps)

@@ -79,8 +79,8 @@ def place_values(flow: Flow, shapes: Mapping[str, Shape]) -> BlobPlaces:
             whole, start = inside[value]
             placed[value] = place(whole).narrow(1, start, shapes[value][1])
         elif value not in placed:
-            placed[value] = _dense(len(buffers), shapes[value])
-            buffers.append(_floats(placed[value]))
+            placed[value] = dense(len(buffers), shapes[value])
+            buffers.append(floats_of(placed[value]))
         return placed[value]
 
     for value in flow.inputs:
@@ -173,7 +173,7 @@ def _is_made(value: str, flow: Flow, shapes: Mapping[str, Shape]) -> bool:
     if value not in flow.makers:
         return value in flow.inputs
     operation = flow.operations[flow.makers[value]]
-    anywhere = {name: _dense(0, shapes[name]) for name in operation.bottoms}
+    anywhere = {name: dense(0, shapes[name]) for name in operation.bottoms}
     return view_of(operation, anywhere, shapes) is None
 
 
@@ -194,12 +194,12 @@ def _copies(
     return found
 
 
-def _floats(place: BlobPlace) -> int:
+def floats_of(place: BlobPlace) -> int:
     """The floats of a buffer that holds one value."""
     return 1 + sum((size - 1) * stride for size, stride in zip(place.shape, place.strides, strict=True))
 
 
-def _dense(buffer: int, shape: Shape) -> BlobPlace:
+def dense(buffer: int, shape: Shape) -> BlobPlace:
     """A place of its own: pixels whose channels lie side by side, or values as PyTorch has them."""
     if len(shape) == 4:
         _, c, h, w = shape

@@ -23,11 +23,12 @@ from ..native.memory import Floats, address
 from ..native.steps import COLOURS, COUNTERS, NativeSteps, interleave
 from .arena import APART, arrange
 from .bands import IN_PLACE, floats_of, lives_in, tasks_in
-from .build_steps import NativeTask, copies_of, tasks_of
+from .build_steps import copies_of, tasks_of
 from .find_bands import find_bands
 from .kernels import Decision, KernelChoice, NoKernel, choose
 from .places import BlobPlaces, is_concatenation, place_values, view_of
 from .rounding import shown
+from .task import NativeTask
 from .weights import PackedWeights
 
 FEW, MANY_BYTES = 9, 32 << 20

@@ -52,6 +52,8 @@ layer { name: "r" type: "Convolution" bottom: "y" top: "r" convolution_param {
     num_output: 33 kernel_size: 3 pad: 2 dilation: 2 dilation: 3 } }
 layer { name: "o" type: "Pooling" bottom: "y" top: "o" top: "p" pooling_param { kernel_size: 3 stride: 2 } }
 layer { name: "q" type: "Upsample" bottom: "o" bottom: "p" top: "q" upsample_param { upsample_h: 9 upsample_w: 7 } }
+layer { name: "s" type: "Deconvolution" bottom: "e" top: "s" convolution_param {
+    num_output: 40 group: 40 kernel_size: 8 stride: 4 pad: 1 } }
 layer { name: "i" type: "InnerProduct" bottom: "h" top: "i" inner_product_param { num_output: 9 } }
 """
 
@@ -111,6 +113,8 @@ def _trial() -> str | None:
 def _exactly(params: Layer, bottoms: Sequence[Doubles], blobs: Sequence[Doubles]) -> Doubles:
     """The top of a layer of the net for trial, by its definition."""
     x = bottoms[0]
+    if isinstance(params, convolution.Deconvolution):
+        return _enlarged(x, blobs[0][:, 0], params) + blobs[1][:, None, None]
     if isinstance(params, convolution.Convolution):
         kernel, stride, pad, dilation = params.along(2)
         windows = _windows(x, kernel, stride, pad, 0.0, dilation)
@@ -135,6 +139,18 @@ def _exactly(params: Layer, bottoms: Sequence[Doubles], blobs: Sequence[Doubles]
     if isinstance(params, eltwise.Eltwise):
         return np.sum(bottoms, axis=0)
     return _PLAIN[type(params)](bottoms, blobs)
+
+
+def _enlarged(x: Doubles, weight: Doubles, params: convolution.Deconvolution) -> Doubles:
+    """A deconvolution of each channel by itself, tap by tap."""
+    (height, width), (down, right), (top, left), _ = params.along(2)
+    h, w = x.shape[2:]
+    found = np.zeros((*x.shape[:2], (h - 1) * down + height, (w - 1) * right + width))
+    for i in range(height):
+        for j in range(width):
+            rows, cols = slice(i, i + (h - 1) * down + 1, down), slice(j, j + (w - 1) * right + 1, right)
+            found[:, :, rows, cols] += x * weight[:, i, j, None, None]
+    return found[:, :, top : found.shape[2] - top, left : found.shape[3] - left]
 
 
 def _places(params: pooling.Pooling, x: Doubles) -> Doubles:

@@ -1,0 +1,37 @@
+"""A maximum pooling's kernel (see ../kernels.py) by the C code."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from converters.layers import pooling
+
+from ..program.places import BlobPlace
+from ..program.task import NativeTask
+from ..program.weights import Packed
+from .steps import NONE
+
+Pair = tuple[int, int]
+
+
+class NativePool:
+    """Maximum of each window, rounded up or down as the layer does."""
+
+    def __init__(self, params: pooling.Pooling) -> None:
+        self._params = params
+
+    def __call__(self, *bottoms: Tensor, padding: Pair | None = None) -> Tensor:
+        params = self._params
+        around = params.pad if padding is None else padding
+        return F.max_pool2d(bottoms[0], params.kernel, params.stride, around, ceil_mode=params.ceil)
+
+    def tasks(self, x: BlobPlace, y: BlobPlace, *, pad: Pair | None = None, threads: int) -> list[NativeTask]:
+        """The step that writes y, from windows of which the first begins `pad` rows and columns before x."""
+        (height, width), (down, right) = self._params.kernel, self._params.stride
+        top, left = self._params.pad if pad is None else pad
+        settings = {
+            "kernel_h": height, "kernel_w": width, "stride_h": down, "stride_w": right, "top": top, "left": left,
+            "dilation_h": 1, "dilation_w": 1, "activation": NONE,
+        }  # fmt: skip
+        return [NativeTask("pool_max", x, y, None, Packed(), settings)]

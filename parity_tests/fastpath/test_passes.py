@@ -1,0 +1,180 @@
+"""Passes of FCNs in native code: bands of any height give the same, and memory is kept and never in two hands."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import fcn_port
+from fcn_port.fastpath.geometry import Interval
+from fcn_port.fastpath.lossless import Lossless
+from fcn_port.fastpath.native import NativeUpsampling, is_by_channel, kept, tape
+from fcn_port.fastpath.native.kept import KeptMemory
+from fcn_port.fastpath.native.memory import Floats, address
+from fcn_port.fastpath.passes import passes
+from fcn_port.fastpath.passes.early import EarlyTape
+from fcn_port.fastpath.passes.layers import Fills
+from fcn_port.fastpath.program.places import BlobPlace
+from fcn_port.nets import FCN, FCN8s, FCNAlexNet, SiftFlowFCN8s
+from parity_tests.narrow import image, named, narrow, same
+
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+
+SIZES = [(1, 1), (40, 55), (101, 64), (130, 97)]
+
+
+def fast(net: FCN) -> Lossless:
+    found = fcn_port.fast(net)
+    assert isinstance(found, Lossless) and found.state().passes is not None
+    return found
+
+
+def all_same(net: FCN) -> bool:
+    quick = fast(net)
+    found = []
+    for size in SIZES:
+        inputs = image(net, size, batch=2)
+        outputs, expected = named(quick(**inputs)), named(net(**inputs))
+        found += [same(outputs[name], expected[name]) for name in expected]
+    return all(found)
+
+
+@pytest.mark.parametrize("make", [FCN8s, SiftFlowFCN8s, FCNAlexNet])
+@pytest.mark.parametrize("band_bytes", [1, 1 << 14])
+def test_bands_of_any_height(make: type[FCN], band_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one row, and of a few, each of which has room in the memory for all."""
+    right = EarlyTape._strip
+
+    def with_a_look(self: EarlyTape, name: str, rows: Interval) -> BlobPlace:
+        strip = right(self, name, rows)
+        assert rows.size == strip.shape[2] <= self._strips[name].shape[2]
+        return strip
+
+    monkeypatch.setattr(EarlyTape, "_strip", with_a_look)
+    monkeypatch.setattr(passes, "BAND_BYTES", band_bytes)
+    assert all_same(narrow(make))
+
+
+def _nothing_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fills, "write", lambda *_: None)
+
+
+def _short_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = tape.arrange
+    monkeypatch.setattr(tape, "arrange", lambda sizes, lives: right(sizes, [(first, first) for first, _ in lives]))
+
+
+@pytest.mark.parametrize("break_it", [_nothing_around, _short_lives])
+def test_a_wrong_variant_is_seen(
+    break_it: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passes, "BAND_BYTES", 1 << 14)
+    break_it(monkeypatch)
+    assert not all_same(narrow(FCN8s))
+
+
+def held_outputs_stay(net: FCN) -> bool:
+    """Outputs of several passes, and a view of one that is gone, are what they were when others have run."""
+    quick, held = fast(net), []
+    for size in (*SIZES, *SIZES):
+        outputs = list(named(quick(**image(net, size))).values())
+        held += [(x, x.clone()) for x in (*outputs[1:], outputs[0][:, 1:, ::2])]
+    return all(torch.equal(x, before) for x, before in held)
+
+
+@pytest.mark.parametrize("make", [FCN8s, SiftFlowFCN8s])
+def test_an_output_is_nobody_elses_while_any_of_it_is_held(make: type[FCN]) -> None:
+    assert held_outputs_stay(narrow(make))
+
+
+def test_memory_in_two_hands_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = KeptMemory.take
+
+    def still_there(self: KeptMemory, floats: int) -> Floats:
+        array = right(self, floats)
+        self._idle.append(array)
+        return array
+
+    monkeypatch.setattr(KeptMemory, "take", still_there)
+    assert not held_outputs_stay(narrow(FCN8s))
+
+
+def test_later_passes_take_no_new_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as no output is held; the arena and one output are kept."""
+    net = narrow(FCN8s)
+    quick, inputs = fast(net), image(net, (64, 64))
+    first = quick(**inputs)
+    expected = first.clone()
+    monkeypatch.setattr(kept, "empty", lambda floats: pytest.fail(f"{floats} new floats"))
+    del first
+    for _ in range(3):
+        assert torch.equal(quick(**inputs), expected)
+
+
+def test_kept_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "MOST_IDLE", 4 * 250)
+    memory = KeptMemory()
+    lent = [memory.lend(100) for _ in range(10)]
+    assert len({address(each) for each in lent}) == 10
+    part = lent[3][20:].reshape(4, 20)
+    where = address(lent[3])
+    del lent
+    assert len(memory._idle) == 2
+    assert where not in {address(memory.take(100)) for _ in range(3)} and part.shape == (4, 20)
+    memory.give_back(kept.empty(1000))
+    assert [each.size for each in memory._idle] == [1000]  # more than may be kept, but the last one
+    assert memory.take(10).size == 10  # far too large for that
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride"), [((4, 4), (2, 2)), ((16, 16), (8, 8)), ((3, 64), (1, 32)), ((2, 2), (4, 1))]
+)
+@pytest.mark.parametrize("bias", [True, False])
+def test_upsampling_of_each_channel_by_itself(kernel: tuple[int, int], stride: tuple[int, int], bias: bool) -> None:
+    generator = torch.Generator().manual_seed(kernel[1])
+    weight = torch.eye(5)[:, :, None, None] * torch.randn(5, 1, *kernel, generator=generator)
+    constants = torch.randn(5, generator=generator) if bias else None
+    assert is_by_channel(weight, stride)
+    upsampling = NativeUpsampling(weight, constants, stride)
+    for h, w in ((1, 1), (2, 7), (9, 3)):
+        x = torch.randn(2, 5, h, w, generator=generator)
+        expected = F.conv_transpose2d(x, weight, constants, stride)
+        torch.testing.assert_close(upsampling(x), expected, rtol=0, atol=1e-5)
+
+
+def test_other_upsamplings_go_another_way() -> None:
+    weight = torch.zeros(3, 3, 4, 4)
+    assert is_by_channel(weight, (2, 2)) and not is_by_channel(weight, (3, 3))
+    assert not is_by_channel(weight.double(), (2, 2)) and not is_by_channel(weight[:2], (2, 2))
+    weight[0, 1, 2, 2] = float("nan")
+    assert not is_by_channel(weight, (2, 2))
+
+
+@pytest.mark.parametrize("mixes", [False, True])
+def test_nets_with_either_kind(mixes: bool) -> None:
+    net = narrow(FCN8s)
+    with torch.no_grad():
+        for name, weight in net.named_parameters():
+            if name.startswith("upscore"):
+                weight.copy_(weight * torch.eye(*weight.shape[:2])[:, :, None, None] + mixes * 0.1)
+    quick = fast(net)
+    kinds = [isinstance(quick.state().kernels[name], NativeUpsampling) for name in ("upscore2", "upscore8")]
+    assert kinds == [not mixes] * 2 and all_same(net)
+
+
+def test_inputs_of_any_strides() -> None:
+    net = narrow(FCN8s)
+    quick, x = fast(net), image(net, (40, 55), batch=2)["data"]
+    expected = quick(x)
+
+    def check(y: Tensor) -> None:
+        assert torch.equal(quick(y), expected)
+
+    check(x.contiguous(memory_format=torch.channels_last))
+    check(torch.cat([x, x], 3)[..., :55])
+    check(x.clone().requires_grad_(True))
