@@ -126,9 +126,11 @@ def test_kept_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     del lent
     assert len(memory._idle) == 2
     assert where not in {address(memory.take(100)) for _ in range(3)} and part.shape == (4, 20)
-    memory.give_back(kept.empty(1000))
-    assert [each.size for each in memory._idle] == [1000]  # more than may be kept, but the last one
-    assert memory.take(10).size == 10  # far too large for that
+    memory.give_back(kept.empty(200))
+    assert [each.size for each in memory._idle] == [200]
+    assert memory.take(10).size == 10  # what is kept is far too large for that
+    memory.give_back(kept.empty(300))
+    assert not memory._idle
 
 
 @pytest.mark.parametrize(

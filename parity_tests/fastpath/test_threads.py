@@ -234,9 +234,9 @@ def test_changed_weights_are_packed_again_once(monkeypatch: pytest.MonkeyPatch) 
     made: list[object] = []
 
     class Counted(lossless.WeightsState):
-        def __init__(self, *args: Any) -> None:
+        def __init__(self, *args: Any, **settings: Any) -> None:
             made.append(self)
-            super().__init__(*args)
+            super().__init__(*args, **settings)
 
     monkeypatch.setattr(lossless, "WeightsState", Counted)
     net = a_net()

@@ -11,7 +11,7 @@ import numpy as np
 from .memory import Floats, address, empty
 
 MOST_IDLE = 128 << 20
-"""Bytes that are kept while nobody has them; of what was given back last at least one array, whatever its size."""
+"""Bytes that are kept while nobody has them: new large pages cost little beside what large images take."""
 MOST_TOO_LARGE = 4
 """Times what is asked for that an array is at most."""
 
@@ -27,23 +27,25 @@ class KeptMemory:
 
     def take(self, floats: int) -> Floats:
         """An array of at least so many floats, of any values, for the caller alone until it is given back."""
+        best: Floats | None = None
         with suppress(IndexError):  # where others have taken what was there
             for _ in range(len(self._idle)):
                 array = self._idle.pop()
-                if floats <= array.size <= MOST_TOO_LARGE * floats:
-                    return array
-                self._idle.appendleft(array)
-        return empty(floats)
+                if floats <= array.size <= MOST_TOO_LARGE * floats and (best is None or array.size < best.size):
+                    best, array = array, best
+                if array is not None:
+                    self._idle.appendleft(array)
+        return empty(floats) if best is None else best
 
     def give_back(self, array: Floats) -> None:
         """Keep an array for the next one who needs it; those that were kept longest go where they are too many."""
         self._idle.append(array)
         size = 0
         with suppress(IndexError):
-            for number in range(len(self._idle)):
+            for _ in range(len(self._idle)):
                 each = self._idle.pop()
                 size += each.nbytes
-                if number == 0 or size <= MOST_IDLE:
+                if size <= MOST_IDLE:
                     self._idle.appendleft(each)
 
     def lend(self, floats: int) -> Floats:

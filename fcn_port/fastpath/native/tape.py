@@ -47,16 +47,17 @@ class Tape:
         self._sizes.append(floats_of(place))
         return place
 
-    def outside(self, shape: Shape, strides: Shape, memory: Floats | None = None) -> BlobPlace:
+    def outside(self, shape: Shape, strides: Shape | None = None, memory: Floats | None = None) -> BlobPlace:
         """A blob in other memory, which each pass names where it is not always the same."""
+        strides = dense(0, shape).strides if strides is None else strides
         place = BlobPlace(len(self._sizes), 0, shape, strides)
         self._sizes.append(0)
         self._outside[place.buffer] = memory
         return place
 
-    def given(self, place: BlobPlace) -> None:
-        """The blob is written before the first step."""
-        self._uses(-1, place)
+    def given(self, *places: BlobPlace) -> None:
+        """These blobs are written before the first step."""
+        self._uses(-1, *places)
 
     def add(self, *tasks: NativeTask) -> None:
         """Native steps."""
@@ -115,15 +116,16 @@ class RecordedPass:
                 bottoms = [torch.from_numpy(self.view(place, arena, outside)) for place in run.bottoms]
                 torch.from_numpy(self.view(run.top, arena, outside)).copy_(run.function(*bottoms))
 
-    def put(self, x: Floats, place: BlobPlace, arena: Floats) -> None:
+    def put(self, x: Floats, place: BlobPlace, arena: Floats, outside: Outside) -> None:
         """Write an image (n, c, h, w) to its place."""
         _, c, h, w = x.shape
         if c == place.steps[2] == COLOURS and x.flags.c_contiguous:
-            start = address(arena) + 4 * (self._offsets[place.buffer] + place.offset)
+            memory = outside.get(place.buffer, arena)
+            start = address(memory) + 4 * (self._offsets[place.buffer] + place.offset)
             for number in range(len(x)):
                 interleave(address(x) + 4 * number * c * h * w, h * w, start + 4 * number * place.steps[0])
         else:
-            self.view(place, arena, {})[...] = x
+            self.view(place, arena, outside)[...] = x
 
     def view(self, place: BlobPlace, arena: Floats, outside: Outside) -> Floats:
         """A blob as an array over its memory."""
@@ -173,7 +175,7 @@ def run_alone(kernel: NativeKernel, x: Tensor, top: tuple[int, int, int], pad: t
     tape.add(*kernel.tasks(bottom, result, pad=pad, threads=threads))
     recorded = tape.done(threads=threads)
     arena = empty(recorded.floats)
-    recorded.put(x.detach().numpy(), bottom, arena)
+    recorded.put(x.detach().numpy(), bottom, arena, {})
     recorded(arena, {})
     return torch.from_numpy(recorded.view(result, arena, {})).clone(memory_format=torch.channels_last)
 

@@ -39,21 +39,21 @@ class EarlyTape:
 
     def __init__(
         self, tape: Tape, plan: Plan, kernels: Mapping[str, Kernel], fills: Fills, inputs: Mapping[str, BlobPlace], *,
-        band_bytes: int, threads: int,
+        cut: Mapping[str, BlobPlace], band_bytes: int, threads: int,
     ) -> None:  # fmt: skip
+        """`cut`: the places of the blobs at the cut, whole."""
         self._tape, self._plan, self._kernels, self._fills = tape, plan, kernels, fills
-        self._band_bytes, self._threads = band_bytes, threads
+        self._cut, self._band_bytes, self._threads = cut, band_bytes, threads
         self._makers = {step.top: step for step in plan.early}
         self._kept = {name: PlacedPart(place, plan.blobs[name].seen) for name, place in inputs.items()}
         self._strips: dict[str, BlobPlace] = {}
         self._heights: dict[str, int] = {}
 
-    def record(self) -> dict[str, BlobPlace]:
-        """Add all steps; the blobs at the cut, whole."""
+    def record(self) -> None:
+        """Add all steps."""
         for step in self._plan.early:
             if not self._is_transient(step):
                 self._keep(step)
-        return {name: self._kept[name].place for name in self._plan.cut}
 
     def _is_transient(self, step: Step) -> bool:
         """True where a band of the blob is enough at any time."""
@@ -64,11 +64,12 @@ class EarlyTape:
         """The needed part of a blob, or the whole of one at the cut, made band by band."""
         blob = self._plan.blobs[step.top]
         images, features = self._images, self._fills.channels(step.top)
-        if step.top in self._plan.cut:
-            has = Rect(Interval(0, blob.rows.length), Interval(0, blob.cols.length))
+        if step.top in self._cut:
+            whole = Rect(Interval(0, blob.rows.length), Interval(0, blob.cols.length))
+            part = PlacedPart(self._cut[step.top], whole)
         else:
-            has = blob.needed
-        part = PlacedPart(self._tape.new((images, features, has.rows.size, has.cols.size)), has)
+            shape = images, features, blob.needed.rows.size, blob.needed.cols.size
+            part = PlacedPart(self._tape.new(shape), blob.needed)
         self._fill_around(step.top, part, blob.computed)
         bands = self._bands(step)
         self._strips, self._heights = {}, self._heights_of(step, bands)

@@ -49,13 +49,12 @@ class LateTape:
 
     def _plain(self, step: Step) -> BlobPlace:
         """The top of a step: a part of its bottom, or a blob of its own."""
-        bottoms, shape = [self._blobs[name] for name in step.bottoms], self._shapes[step.top]
+        shape = self._shapes[step.top]
         if crops(step):
             assert isinstance(step.params, crop.Crop)
             rows, cols = (step.params.offset_along(axis) for axis in (2, 3))
-            return bottoms[0].narrow(2, rows, shape[2]).narrow(3, cols, shape[3])
-        top = self._tape.new(shape)
-        params = step.params
+            return self._blobs[step.bottoms[0]].narrow(2, rows, shape[2]).narrow(3, cols, shape[3])
+        bottoms, top, params = [self._blobs[name] for name in step.bottoms], self._tape.new(shape), step.params
         if type(params) is eltwise.Eltwise and params.operation == "SUM" and params.coefficients == (1, 1):
             self._tape.copy(bottoms[0], top, added=bottoms[1])
         else:
