@@ -24,7 +24,7 @@ from .layers import Fills, record
 
 SIZES = 16
 """Sizes whose passes are kept: 5 MB each of what is known without the image, for FCN-8s at 500x500."""
-BAND_BYTES = 4 << 20
+BAND_BYTES = 8 << 20
 """The most bytes of a processor's cache that a band of rows may fill."""
 
 
