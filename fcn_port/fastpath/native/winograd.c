@@ -16,20 +16,13 @@
  * the common scratch.
  */
 
-#include <math.h>
-
 #include "packing.h"
 #include "step.h"
+#include "tile_products.h"
 
 #include "tables.h"
 
 #define FEW_TILES 4 /* of a shared block, evaluated as one piece of work */
-/* Products summed before the sum is added to the others, where it is AT_ONCE elsewhere: the interpolation makes rounding
- * larger again. Still fewer up to so many channels: early layers, whose errors those of few others hide. Not for pieces,
- * which round least. */
-#define SUMMED 32
-#define SUMMED_OF_FEW 16
-#define FEW_CHANNELS 128
 #define MOST 8 /* points along one axis */
 #define MOST_TILES 256 /* of a group: division.py makes none larger */
 /* Between two points lie so many floats more: distances of 4096 bytes would bring all to the same place in the cache. */
@@ -239,42 +232,32 @@ INLINE int64_t runs_of(const struct step *s, int m, int pieces, int64_t first, i
         }
         if (together <= 0)
             continue;
-        together = tile_of(together);
+        int64_t count_here = (together + TOGETHER - 1) / TOGETHER;
+        together = (together + count_here - 1) / count_here;
         runs[count++] = (struct run){from, together};
     }
     return count;
-}
-
-/* Products of some tiles with the pieces of one row, to `to`, and added to what lies there unless they are the first. */
-INLINE void multiply_row(const struct rows *rows, const float *kernels, int count, int64_t channels, float *to,
-                         int is_first)
-{
-    float sums[ROWS * PANEL];
-    const struct ending added = {zeros, to, to, PANEL, PANEL, PANEL, -INFINITY};
-    if (is_first)
-        multiply(rows, kernels, count, channels, to, 0);
-    else
-        multiply(rows, kernels, count, channels, sums, &added);
 }
 
 /* Products with a panel of output channels for some runs of tiles, to memory.products. */
 INLINE void multiply_runs(int n, int m, int pieces, const struct step *s, const struct run *runs, int64_t count,
                           int64_t lo, int64_t panel, struct memory memory)
 {
-    const int64_t c = s->in_channels, apart = wide(s), row = tiles_of_row(s, m, pieces) * apart;
-    const int64_t all = (n - 1) * pieces + 1, at_once = c <= FEW_CHANNELS && pieces == 1 ? SUMMED_OF_FEW : SUMMED;
-    const float *kernels = s->kernels + panel * all * all * c * PANEL;
+    const int64_t c = s->in_channels, apart = wide(s), row = tiles_of_row(s, m, pieces);
+    const int64_t of_axis = (n - 1) * pieces + 1;
+    const float *kernels = s->kernels + panel * of_axis * of_axis * c * PANEL;
     for (int p = 0; p < n * n; p++) {
         int up = p / n < n - 1 ? 0 : pieces - 1, left = p % n < n - 1 ? 0 : pieces - 1; /* first pieces that count */
-        int64_t length = (pieces - left) * c, of_point = (pieces - up) * length;
-        const float *a = memory.tiles + p * memory.apart + left * apart, *next = kernels + of_point * PANEL;
+        int across = pieces - left, of_point = (pieces - up) * across;
+        const float *next = kernels + of_point * c * PANEL;
         for (int64_t i = 0; i < count; i++)
-            for (int y = up; y < pieces; y++) {
-                int64_t read = (y - up) * length;
-                struct rows rows = {a + runs[i].from * apart + y * row, apart, pieces - left, apart, c,
-                                    next + (i * of_point + read) * FETCHED, FETCHED, at_once};
-                multiply_row(&rows, kernels + read * PANEL, (int)runs[i].count, s->channels - panel * PANEL,
-                             memory.products + p * memory.kept + (runs[i].from - lo) * PANEL, y == up);
+            for (int piece = 0; piece < of_point; piece++) {
+                int64_t window = runs[i].from + (up + piece / across) * row + left + piece % across;
+                struct tile_rows rows = {memory.tiles + p * memory.apart + window * apart, apart, c,
+                                         next + (i * of_point + piece) * c * FETCHED,
+                                         i < PANEL / FETCHED ? FETCHED : 0, piece > 0};
+                multiply_tiles(&rows, kernels + piece * c * PANEL, (int)runs[i].count, s->channels - panel * PANEL,
+                               memory.products + p * memory.kept + (runs[i].from - lo) * PANEL);
             }
         kernels = next;
     }
