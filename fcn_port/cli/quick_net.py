@@ -1,4 +1,7 @@
-"""The net of `predict` on NumPy arrays, where its answer is there sooner than PyTorch's: that alone takes a second."""
+"""The net of `predict` on NumPy arrays, where its answer is there sooner than PyTorch's: that alone takes a second.
+
+It takes less memory, too: PyTorch alone takes 200 MB.
+"""
 
 from __future__ import annotations
 
@@ -30,17 +33,18 @@ def quick_net(path: Path, options: RunOptions, *, prototxt: Path | None, images:
     from ..errors import EngineError
     from ..fastpath.numpy_net import numpy_net
 
-    as_usual = options.engine == "auto" and options.precision == "fp32" and not (options.padded or options.low_memory)
+    as_usual = options.engine == "auto" and options.precision == "fp32" and not options.padded
     if not as_usual or path.suffix not in ENDINGS or not path.is_file():
         return None
     try:
-        net = numpy_net(path, prototxt=prototxt)
+        net = numpy_net(path, prototxt=prototxt, low_memory=options.low_memory)
         net.card  # noqa: B018 - may be damaged, too
         if net.needs_torch() is not None or detects(net.spec):
             return None
     except (ArithmeticError, CaffeFormatError, EngineError, LookupError, NotImplementedError, OSError, ValueError):
         return None
-    is_quicker = (images is not None and images <= FEW) or not is_padded_widely(net.spec)
+    are_few = images is not None and images <= FEW and not options.low_memory  # the padding's blobs are large
+    is_quicker = are_few or not is_padded_widely(net.spec)
     return net if is_quicker or find_spec("torch") is None else None
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from converters.errors import NetError
 from converters.export import write_caffe
 from fcn_port.any_net import attach, takes_arrays
 from fcn_port.cli import quick_net, run
+from fcn_port.fastpath import numpy_net
+from fcn_port.fastpath.numpy_net import NumpyNet
 from fcn_port.fastpath.program import self_check
 from fcn_port.predict import values
 from fcn_port.predict.meaning import OutputMeaning
@@ -96,8 +99,7 @@ def test_every_kind_of_output(kind: str, tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     "options",
     [
-        "--engine torch", "--padded", "--low-memory", "--precision bf16", "--crf", "--blobs score",
-        "--device cpu:0",
+        "--engine torch", "--padded", "--precision bf16", "--crf", "--blobs score", "--device cpu:0",
     ],
 )  # fmt: skip
 def test_options_that_need_torch(options: str, tmp_path: Path, taken: list[bool]) -> None:
@@ -128,6 +130,28 @@ def test_many_images_by_a_net_with_a_wide_padding(
     files = files_of("pooled", tmp_path)
     assert run(["predict", *files, *images, "-o", str(tmp_path / "out")]) == 0
     assert taken[-1]
+
+
+@needs_compiler
+def test_low_memory(tmp_path: Path, taken: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What packs little, but for a net with a wide padding, of which `fast` has smaller blobs."""
+    made, packs_little = numpy_net.numpy_net, []
+
+    def noted(*args: Any, low_memory: bool, **options: Any) -> NumpyNet:
+        packs_little.append(low_memory)
+        return made(*args, low_memory=low_memory, **options)
+
+    monkeypatch.setattr(numpy_net, "numpy_net", noted)
+    Image.fromarray(noise(0, (8, 8, 3))).save(tmp_path / "0.png")
+    image, files = str(tmp_path / "0.png"), files_of("scores", tmp_path)
+    for name, options in (("little", ["--low-memory"]), ("usual", [])):
+        assert run(["predict", *files, image, "-o", str(tmp_path / name), *options]) == 0
+    assert (taken, packs_little) == ([True, True], [True, False])
+    little, usual = (files_below(tmp_path / name) for name in ("little", "usual"))
+    assert little["0.labels.png"] == usual["0.labels.png"]
+    wide = str(ROOT / "parity_tests/golden/formats/fcn8s-mini.caffemodel")
+    assert run(["predict", wide, image, "--mean", "0", "--low-memory", "-o", str(tmp_path / "out")]) == 0
+    assert not taken[-1]
 
 
 @needs_compiler
