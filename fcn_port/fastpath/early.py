@@ -18,6 +18,7 @@ from .geometry import Rect
 from .graph import Step
 from .kernels import HalvingPool, Kernel
 from .plan import Plan
+from .transient import bands_of, is_transient, transient_makers
 
 
 class EarlyRun:
@@ -44,17 +45,12 @@ class EarlyRun:
             self._kept[name] = self._surround(inputs[name], plan.blobs[name].seen, plan.blobs[name].needed)
         result = {}
         for i, step in enumerate(plan.early):
-            if not self._is_transient(step):
+            if not is_transient(plan, step):
                 self._kept[step.top] = self._make_whole(step)
             if step.top in plan.cut:
                 result[step.top] = self._assemble(step.top)
             self._forget(plan.early[i + 1 :])
         return result
-
-    def _is_transient(self, step: Step) -> bool:
-        """True where a band of the blob is enough at any time."""
-        readers = [each for each in self._plan.early if step.top in each.bottoms]
-        return bool(step.features) and len(readers) == 1 and step.top not in self._plan.cut
 
     def _forget(self, still_to_run: tuple[Step, ...]) -> None:
         """Free what no later step reads: its own bottoms, and through transient blobs theirs."""
@@ -117,25 +113,8 @@ class EarlyRun:
 
     def _bands(self, step: Step) -> list[Interval]:
         rows = self._plan.blobs[step.top].computed.rows
-        count = -(-rows.size // self._band_height(step))
-        height = -(-rows.size // count)
-        return [Interval(lo, min(lo + height, rows.hi)) for lo in range(rows.lo, rows.hi, height)]
-
-    def _band_height(self, step: Step) -> int:
-        """Rows of a step's output whose transient bottoms fill the band's share of the cache."""
-        rows = self._plan.blobs[step.top].computed.rows
-        if self._band_bytes is None:
-            return rows.size
-        heaviest, factor = 0, 1
-        while step.slidings is not None:
-            factor *= step.slidings[0].stride
-            name = step.bottoms[0]
-            if name in self._kept or name not in self._makers:
-                break
-            step = self._makers[name]
-            width = self._plan.blobs[name].needed.cols.size
-            heaviest = max(heaviest, factor * width * step.features * 4)
-        return rows.size if not heaviest else max(1, min(rows.size, self._band_bytes // heaviest))
+        heaviest = max((size for _, size in transient_makers(self._plan, step, self._kept)), default=0)
+        return bands_of(rows, 0 if self._band_bytes is None else heaviest, self._band_bytes or 0)
 
     def _empty(self, part: Rect, *, like: Tensor) -> Tensor:
         shape = (*like.shape[:2], part.rows.size, part.cols.size)

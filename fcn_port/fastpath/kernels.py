@@ -69,7 +69,7 @@ def make_kernel(
     if is_max_pool(params):
         assert isinstance(params, pooling.Pooling)
         if in_native:
-            return NativePool(params)
+            return NativePool(params, Pool(params))
         return HalvingPool() if _halves(params) else Pool(params)
     return Plain(step, blobs)
 

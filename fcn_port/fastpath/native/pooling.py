@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+from collections.abc import Callable
+
 from torch import Tensor
 
 from converters.layers import pooling
@@ -18,13 +19,12 @@ Pair = tuple[int, int]
 class NativePool:
     """Maximum of each window, rounded up or down as the layer does."""
 
-    def __init__(self, params: pooling.Pooling) -> None:
-        self._params = params
+    def __init__(self, params: pooling.Pooling, plain: Callable[..., Tensor]) -> None:
+        """`plain` computes the same by PyTorch."""
+        self._params, self._plain = params, plain
 
     def __call__(self, *bottoms: Tensor, padding: Pair | None = None) -> Tensor:
-        params = self._params
-        around = params.pad if padding is None else padding
-        return F.max_pool2d(bottoms[0], params.kernel, params.stride, around, ceil_mode=params.ceil)
+        return self._plain(*bottoms, padding=padding)
 
     def tasks(self, x: BlobPlace, y: BlobPlace, *, pad: Pair | None = None, threads: int) -> list[NativeTask]:
         """The step that writes y, from windows of which the first begins `pad` rows and columns before x."""

@@ -18,6 +18,7 @@ from ..native import NativeConvolution
 from ..native.tape import Tape
 from ..plan import Plan, reads
 from ..program.places import BlobPlace
+from ..transient import bands_of, is_transient, transient_makers
 from .layers import Fills, record
 
 
@@ -52,13 +53,8 @@ class EarlyTape:
     def record(self) -> None:
         """Add all steps."""
         for step in self._plan.early:
-            if not self._is_transient(step):
+            if not is_transient(self._plan, step):
                 self._keep(step)
-
-    def _is_transient(self, step: Step) -> bool:
-        """True where a band of the blob is enough at any time."""
-        readers = [each for each in self._plan.early if step.top in each.bottoms]
-        return bool(step.features) and len(readers) == 1 and step.top not in self._plan.cut
 
     def _keep(self, step: Step) -> None:
         """The needed part of a blob, or the whole of one at the cut, made band by band."""
@@ -137,26 +133,9 @@ class EarlyTape:
                 self._fills.write(self._tape, name, each, part.part(each))
 
     def _bands(self, step: Step) -> list[Interval]:
-        rows = self._plan.blobs[step.top].computed.rows
-        count = -(-rows.size // self._band_height(step))
-        height = -(-rows.size // count)
-        return [Interval(lo, min(lo + height, rows.hi)) for lo in range(rows.lo, rows.hi, height)]
-
-    def _band_height(self, step: Step) -> int:
-        """Rows of a step's output whose transient bottoms fill the band's share of the cache.
-
-        A band is no smaller than the weights of a layer, which each band reads.
-        """
-        rows, most = self._plan.blobs[step.top].computed.rows, self._band_bytes
-        heaviest, factor = 0, 1
-        while step.slidings is not None:
-            factor *= step.slidings[0].stride
-            name = step.bottoms[0]
-            if name in self._kept or name not in self._makers:
-                break
-            step = self._makers[name]
-            kernel = self._kernels[step.name]
-            most = max(most, kernel.nbytes if isinstance(kernel, NativeConvolution) else 0)
-            width = self._plan.blobs[name].needed.cols.size
-            heaviest = max(heaviest, factor * width * step.features * 4)
-        return rows.size if not heaviest else max(1, min(rows.size, most // heaviest))
+        """Bands whose transient bottoms fill a share of the cache, no less than a layer's weights, which each reads."""
+        makers = list(transient_makers(self._plan, step, self._kept))
+        kernels = [self._kernels[each.name] for each, _ in makers]
+        weights = [kernel.nbytes for kernel in kernels if isinstance(kernel, NativeConvolution)]
+        heaviest = max((size for _, size in makers), default=0)
+        return bands_of(self._plan.blobs[step.top].computed.rows, heaviest, max([self._band_bytes, *weights]))
