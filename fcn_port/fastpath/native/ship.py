@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import platform
 
+from converters.safety.files import make_folder
+
 from . import shipped
 from .build import compile_for
 
 
 def ship() -> None:
     """Compile all of them into their folder, instead of what is there."""
-    shipped.FOLDER.mkdir(exist_ok=True)
+    make_folder(shipped.FOLDER)
     for old in shipped.FOLDER.glob("*.so"):
         old.unlink()
     for kind in shipped.KINDS:
