@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 
-from converters.safety.files import make_folder
+from converters.safety import make_folder
 
 from . import shipped
 from .build import compile_for
