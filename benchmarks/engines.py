@@ -36,6 +36,9 @@ Make = Callable[[FCN, torch.Tensor, Path], Run]
 """Prepares a candidate for a net and an image, with a folder for files; raises where it is not installed."""
 
 EAGER = "PyTorch eager, padded"
+PAUSE = 0.05
+"""Seconds before a candidate's turn, in which the threads of the one before it fall asleep: onnxruntime's look for more
+work for some 20 ms, and take a processor from whoever is timed next."""
 
 
 def eager(net: FCN, x: torch.Tensor, folder: Path) -> Run:
@@ -185,6 +188,7 @@ def measure(names: list[str], size: tuple[int, int], rounds: int, folder: Path) 
     for count in range(rounds):
         say(f"{size[0]}x{size[1]}: round {count + 1} of {rounds}")
         for name, run in runs.items():
+            time.sleep(PAUSE)
             wall, processor = time.perf_counter(), time.process_time()
             run()
             rows[name].setdefault("wall_ms", []).append(1e3 * (time.perf_counter() - wall))

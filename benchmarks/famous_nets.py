@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 import fcn_port
-from benchmarks.engines import machine, say
+from benchmarks.engines import PAUSE, machine, say
 from benchmarks.famous import NETS, example, seeded
 from converters import CaffeNet
 
@@ -38,9 +38,6 @@ Run = Callable[[], Outputs]
 RIGHT = 2e-5
 """Error up to which a peer counts."""
 OURS = "fcn-port"
-PAUSE = 0.05
-"""Seconds before a candidate's turn, in which the threads of the one before it fall asleep: onnxruntime's look for more
-work for some 20 ms, and take a processor from whoever is timed next. A pass that is not timed comes first."""
 
 
 def ours(net: CaffeNet, x: torch.Tensor, folder: Path) -> Run:
