@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..program.build_steps import divide
-from ..program.kernels import KernelChoice
+from ..program.kernels import LANES, MOST_CHANNELS, KernelChoice
 from ..program.places import BlobPlace
 from ..program.self_check import why_not_any
 from ..program.task import NativeTask
@@ -25,12 +25,8 @@ from .tape import run_alone
 
 LEAST_CHANNELS = 64 * 64
 """Input times output channels from which on filtering is quicker than products (docs/log.md)."""
-MOST_CHANNELS = 4096
-"""As many zeros lie around a blob in winograd.c and strassen.c."""
 WIDE = 1 << 20
 """Weights of a 1x1 convolution from which on Strassen's algorithm is quicker."""
-LANES = 16
-"""The most floats of a register; Strassen's algorithm takes halves of the channels in whole ones."""
 
 _compiling = threading.Lock()
 
