@@ -30,7 +30,7 @@ _MOST_LINKS = 40
 """Of one path, as in Linux."""
 
 PARTS: set[Path] = set()
-"""The files that this process has in the making: a program that must end at once takes them away first."""
+"""The files and folders that this process has in the making, from before they are there until they are gone."""
 
 
 @contextmanager
@@ -81,17 +81,14 @@ def fresh_file(target: Path) -> Iterator[BinaryIO]:
     """
     remove_abandoned(target)
     part, file = _new_part(target)
-    PARTS.add(part)
     try:
         with naming(target, file):
             yield file
             file.close()
     finally:
-        PARTS.discard(part)
         with suppress(OSError):  # what a full disk did not take, it does not take now; the first error says it
             file.close()
-        with suppress(FileNotFoundError):
-            part.unlink()
+        _remove(part)
 
 
 @contextmanager
@@ -107,7 +104,14 @@ def fresh_folder(target: Path) -> Iterator[Path]:
     finally:
         if lock is not None:
             os.close(lock)
-        shutil.rmtree(part, ignore_errors=True)
+        _remove(part)
+
+
+def remove_parts() -> None:
+    """Take away what this process has in the making: for a program that ends, whatever a signal interrupted."""
+    for part in list(PARTS):
+        with suppress(OSError):
+            _remove(part)
 
 
 @contextmanager
@@ -259,27 +263,58 @@ def _as_of(target: Path) -> Iterator[None]:
 def _new_part(target: Path) -> tuple[Path, BinaryIO]:
     """A part of our own, locked. One that a cleaner took away before it was locked is made anew."""
     while True:
-        part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-        with _as_of(target):
+        with _named_part(target) as part:
             file = part.open("x+b")  # "x" neither follows a link nor opens what is there
-        if _locked(file.fileno()) is not False and (fcntl is None or os.fstat(file.fileno()).st_nlink):
-            return part, file
-        file.close()
+            if _locked(file.fileno()) is not False and (fcntl is None or os.fstat(file.fileno()).st_nlink):
+                return part, file
+            file.close()
+        PARTS.discard(part)
 
 
 def _new_folder(target: Path) -> tuple[Path, int | None]:
     """The same for a folder, with what holds its lock where there are locks."""
     while True:
-        part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-        with _as_of(target):
+        with _named_part(target) as part:
             part.mkdir()
-        if fcntl is None:
-            return part, None
-        with suppress(FileNotFoundError):
-            lock = os.open(part, os.O_RDONLY)
-            if _locked(lock) is not False and part.is_dir():
-                return part, lock
-            os.close(lock)
+            if fcntl is None:
+                return part, None
+            with suppress(FileNotFoundError):
+                lock = os.open(part, os.O_RDONLY)
+                if _locked(lock) is not False and part.is_dir():
+                    return part, lock
+                os.close(lock)
+        PARTS.discard(part)
+
+
+@contextmanager
+def _named_part(target: Path) -> Iterator[Path]:
+    """The name of a part that is made within; not there if that fails.
+
+    It is among PARTS before it is there: making a file can take the system so long that an interrupt falls into it,
+    and is raised where the file is there and nobody has it.
+    """
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    PARTS.add(part)
+    try:
+        with _as_of(target):
+            yield part
+    except FileExistsError:  # another's
+        PARTS.discard(part)
+        raise
+    except BaseException:
+        with suppress(OSError):
+            _remove(part)
+        PARTS.discard(part)
+        raise
+
+
+def _remove(part: Path) -> None:
+    """Take away a part of our own, unless it was renamed; an interrupt in between leaves it among PARTS."""
+    if part.is_dir() and not part.is_symlink():
+        shutil.rmtree(part, ignore_errors=True)
+    else:
+        part.unlink(missing_ok=True)
+    PARTS.discard(part)
 
 
 def remove_abandoned(target: Path) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from converters.escaping import terminal
 
 from .output import duration, note
+from .signals import keeping
 
 
 @contextmanager
@@ -21,7 +22,7 @@ def progress_bar(
 ) -> Iterator[Callable[[int, int], None]]:
     """A callback (images done, of so many) that shows them, and the time left: a bar, or lines where nobody watches.
 
-    `kept` is said when somebody interrupts.
+    `kept` is said when somebody interrupts, or another signal ends the program.
     """
     if not active:
         yield lambda done, total: None
@@ -40,11 +41,8 @@ def progress_bar(
             if not console.is_terminal:
                 lines(done, total)
 
-        try:
+        with keeping(f"{terminal(name)}: {kept}", note):
             yield tell
-        except KeyboardInterrupt:
-            note(f"{name}: {kept}")
-            raise
 
 
 class _Lines:

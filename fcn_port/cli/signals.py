@@ -12,6 +12,7 @@ from typing import NoReturn
 
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 _received: list[int] = []
+_kept: list[str] = []
 
 
 class Ended(BaseException):
@@ -45,8 +46,23 @@ def status(number: int) -> int:
 
 
 def finish() -> None:
-    """The work is done: from here on a signal ends the process as it ends any."""
+    """The work is done: what is left in the making goes; from here on a signal ends the process as it ends any."""
+    _remove_parts()
     _by_default()
+
+
+@contextmanager
+def keeping(what: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Say what of the work is kept if a signal ends the block, whatever the code that it interrupts makes of it."""
+    _kept.append(what)
+    try:
+        yield
+    except BaseException as error:
+        if received() is not None or isinstance(error, KeyboardInterrupt):
+            say(what)
+        raise
+    finally:
+        _kept.remove(what)
 
 
 def _heard() -> list[int]:
@@ -61,11 +77,18 @@ def _by_default() -> None:
 
 def _end(number: int, frame: FrameType | None) -> None:
     _received.append(number)
-    if _importing(frame):
-        _leave_at_once(number)
+    if len(_received) > 1 or _importing(frame):
+        _leave_at_once()
+    sys.unraisablehook = _lost
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise Ended(number)
+
+
+def _lost(unraisable: sys.UnraisableHookArgs) -> None:
+    """End the program by a signal that a destructor or a callback of C lost; what else they say then is no news."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt | Ended):
+        _leave_at_once()
 
 
 def _importing(frame: FrameType | None) -> bool:
@@ -77,15 +100,19 @@ def _importing(frame: FrameType | None) -> bool:
     return False
 
 
-def _leave_at_once(number: int) -> NoReturn:
+def _leave_at_once() -> NoReturn:
     """End the process from within; only the parts of files in the making have to be removed."""
-    files = sys.modules.get("converters.safety.files")
-    for part in list(getattr(files, "PARTS", ())):
-        with suppress(OSError):
-            os.unlink(part)  # noqa: PTH108
+    number = _received[0]
+    _remove_parts()
+    said = "\n".join((*_kept, f"fcn-port: {words(number)}\n"))
     with suppress(OSError):
-        os.write(2, f"fcn-port: {words(number)}\n".encode())
+        os.write(2, said.encode(errors="backslashreplace"))
     os._exit(status(number))
+
+
+def _remove_parts() -> None:
+    files = sys.modules.get("converters.safety.files")  # not yet, or half imported: then there are no parts
+    getattr(files, "remove_parts", lambda: None)()
 
 
 @contextmanager

@@ -91,6 +91,96 @@ def test_in_the_middle_of_a_file_nothing_is_left(number: int, importing: bool, t
     assert list(out.iterdir()) == []
 
 
+AT_A_PART = """
+import time
+from pathlib import Path
+import fcn_port.cli.program as program
+from converters.safety import fresh_file, fresh_folder
+from fcn_port.cli import main
+real = Path.CALL
+def slow(self, *a, **k):
+    BEFORE
+    given = real(self, *a, **k)
+    AFTER
+    return given
+def work(argv=None):
+    Path.CALL = slow
+    with fresh_KIND(Path(OUT)):
+        pass
+program.answer = work
+main([])
+"""
+MOMENTS = [("file", "open", "AFTER"), ("folder", "mkdir", "AFTER"), ("file", "unlink", "BEFORE")]
+"""Where an exception out of nowhere finds the part there, and nobody who would take it away."""
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: signal.Signals(number).name)
+@pytest.mark.parametrize("moment", MOMENTS, ids=" ".join)
+def test_a_part_is_taken_away_whenever_the_signal_comes(
+    moment: tuple[str, str, str], number: int, tmp_path: Path
+) -> None:
+    kind, call, when = moment
+    code = AT_A_PART.replace("CALL", call).replace("KIND", kind).replace("OUT", repr(str(tmp_path / "x")))
+    wait = f"Path.{call} = real; print('ready', flush=True); {LONG}"
+    code = code.replace(when, wait).replace("BEFORE", "").replace("AFTER", "")
+    words, expected = SIGNALS[signal.Signals(number)]
+    assert ended(["-c", code], number) == (expected, f"fcn-port: {words}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+IN_THE_WORK = """
+import time
+import fcn_port.cli.progress as progress
+from fcn_port.cli import main
+import fcn_port.cli.program as program
+class Dying:
+    def __del__(self):
+        print("ready", flush=True); LONG
+def work(argv=None):
+    with progress.progress_bar("images", active=True, kept="what is done is written"):
+        WORK
+    return 0
+program.answer = work
+main([])
+"""
+FATES = {
+    "raised": 'print("ready", flush=True); LONG',
+    "turned into another error": (
+        'try:\n            print("ready", flush=True); LONG\n'
+        '        except BaseException as error:\n            raise ValueError("a writing handle is open") from error'
+    ),
+    "lost in a destructor": "Dying()",
+    "a destructor complains": (
+        'import weakref\n        class Open:\n            def __del__(self): raise ValueError("still open")\n'
+        '        held = Open()\n        print("ready", flush=True); LONG'
+    ),
+}
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: signal.Signals(number).name)
+@pytest.mark.parametrize("fate", FATES)
+def test_what_is_kept_is_said_whatever_becomes_of_the_exception(fate: str, number: int) -> None:
+    """As an archive does that is interrupted while it opens a file: ValueError, and a traceback of its destructor."""
+    status, err = ended(["-c", IN_THE_WORK.replace("WORK", FATES[fate]).replace("LONG", LONG)], number)
+    words, expected = SIGNALS[signal.Signals(number)]
+    assert (status, err) == (expected, f"images: what is done is written\nfcn-port: {words}\n")
+
+
+def test_the_second_signal_ends_what_the_first_one_left_to_do(tmp_path: Path) -> None:
+    """Ctrl-C again, while the program cleans up: at once, without a traceback, and with what it cleans up."""
+    code = (
+        "import signal, time\nfrom pathlib import Path\nimport fcn_port.cli.program as program\n"
+        "from converters.safety import fresh_file\nfrom fcn_port.cli import main\n"
+        "def work(argv=None):\n"
+        f"    with fresh_file(Path({str(tmp_path / 'x')!r})):\n"
+        f"        try:\n            signal.raise_signal(signal.SIGINT)\n"
+        f"        finally:\n            print('ready', flush=True); {LONG}\n"
+        "program.answer = work\nmain([])"
+    )
+    assert ended(["-c", code], signal.SIGTERM) == (130, "fcn-port: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_the_parent_ignores_stays_ignored(tmp_path: Path) -> None:
     """`nohup` and a shell's background jobs."""
     code = "import time, sys\nfrom fcn_port.cli import main\n" + (
