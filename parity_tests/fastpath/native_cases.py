@@ -85,6 +85,7 @@ NETS = (
     *(net(24, convolution("num_output: 40 kernel_size: 3 pad: 1", end), images=2) for end in (SUM, PRELU)),
     net(24, convolution("num_output: 40 kernel_size: 3 pad: 2 dilation: 2", SUM), size="13, 8"),
     net(36, convolution("num_output: 37 kernel_size: 7 pad: 7 dilation: 2", SUM), size="13, 16", images=2),
+    net(3, convolution("num_output: 4 kernel_size: 1"), images=2),
     *(net(3, convolution(f"num_output: 20 kernel_size: {n} pad: 2 stride: 2", RELU), size="13, 40") for n in (3, 7)),
     *(net(64, convolution(f"num_output: 40 kernel_size: {side} pad: {side // 2}", RELU)) for side in (5, 7)),
     *(
@@ -165,7 +166,7 @@ def _tasks(text: str, threads: int) -> Iterator[NativeTask]:
     weights = PackedWeights(state)
     for prefer in self_check.TRIED:
         plan = ArenaPlan(flow, spec.inputs, weights, threads=threads, prefer=prefer)
-        for task in (task for each in plan.planned for task in each.tasks or ()):
+        for task in (*plan.pixels, *(task for each in plan.planned for task in each.tasks or ())):
             yield task
             if task.kind == "upsample":
                 yield _to_planes(task)

@@ -228,6 +228,7 @@ static double plainly(const struct data *d, int64_t n, int64_t y, int64_t x, int
     case KIND_softmax: return share_of_sum(d, n, y, x, c);
     case KIND_pointwise: return together(d, n, y, x, c);
     case KIND_unpool: return unpooled(d, n, y, x, c);
+    case KIND_pixels: return at(&d->x, n, y, x, c);
     case KIND_upsample: return finished_plainly(d, enlarged(d, n, y, x, c), n, y, x, c);
     case KIND_pool_max: case KIND_pool_average:
         look(d, n, y, x, c, &value, &other);
@@ -327,7 +328,8 @@ static int try(const struct job *job, int number)
     int is_product = s.kind != KIND_depthwise && !is_plain && job->packed;
     struct data d = {.s = &s, .kind = s.kind};
     seed = (uint32_t)number;
-    d.x = image_of(s.x, s.images, s.in_h, s.in_w, s.in_channels, 1, 1, NAN);
+    int are_planes = s.kind == KIND_pixels;
+    d.x = image_of(s.x, s.images, s.in_h, s.in_w, s.in_channels, are_planes ? s.in_h * s.in_w : 1, !are_planes, NAN);
     EACH(&d.x) d.x.memory[place_in(&d.x, n, y, x, c)] = is_pooling ? (float)(int)(4 * drawn()) : drawn();
     struct image top = image_of(s.y, s.images, s.h, s.w, s.channels, s.kind == KIND_upsample ? s.group : 1, 0, MARK);
     if (s.kind == KIND_unpool) {

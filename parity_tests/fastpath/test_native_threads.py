@@ -48,9 +48,7 @@ def by_threads(plan: ArenaPlan, inputs: dict[str, Tensor], count: int = THREADS)
     """The outputs, each run of native steps by `count` threads at once; over memory full of NaN."""
     arena = np.full(plan.floats, np.nan, np.float32)
     start = address(arena)
-    for name, x in inputs.items():
-        plan._take(name, x.numpy(), arena)
-    for run in plan._runs:
+    for run in plan._take({name: x.numpy() for name, x in inputs.items()}, arena):
         if run.native is None:
             found = plan._compute(run.number, {}, arena)
             for name in plan.flow.operations[run.number].tops:

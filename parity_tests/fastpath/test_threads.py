@@ -195,7 +195,7 @@ def test_fast_of_a_caffe_net() -> None:
             assert all(torch.equal(found[name], blob) for name, blob in expected[size].items()), size
 
     in_threads(work)
-    assert len(shared.state().runner._arenas._idle) <= THREADS
+    assert len(shared.state().runner.arenas._idle) <= THREADS
 
 
 def pixels_of(net: CaffeNet, size: tuple[int, int]) -> dict[str, Tensor]:

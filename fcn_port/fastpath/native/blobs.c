@@ -128,3 +128,26 @@ void pointwise(const struct step *s, struct worker *w)
             }
         }
 }
+
+/* `count` values of three planes, which are so far apart, as pixels side by side. */
+void interleave(const float *planes, int64_t apart, int64_t count, float *to_pixels)
+{
+    const float *restrict a = planes, *restrict b = planes + apart, *restrict c = planes + 2 * apart;
+    float *restrict to = to_pixels;
+    for (int64_t i = 0; i < count; i++) {
+        to[3 * i] = a[i];
+        to[3 * i + 1] = b[i];
+        to[3 * i + 2] = c[i];
+    }
+}
+
+/* An input of three channels, whose planes lie one behind the other at x. A piece of work are `block` rows. */
+void pixels(const struct step *s, struct worker *w)
+{
+    int64_t bands = (s->h + s->block - 1) / s->block;
+    for (int64_t piece; (piece = take(w, s->images * bands)) >= 0;) {
+        int64_t image = piece / bands, first = piece % bands * s->block, last = least(first + s->block, s->h);
+        const float *planes = w->arena + s->x.at + image * s->x.image;
+        interleave(planes + first * s->w, s->h * s->w, (last - first) * s->w, place(w->arena, &s->y, image, first, 0));
+    }
+}

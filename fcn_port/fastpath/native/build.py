@@ -200,7 +200,8 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
     declarations = {
         "run": [pointer, number, pointer, pointer, number, number],
         "work": [pointer, number, pointer, pointer, number],
-        "interleave": [pointer, long, pointer],
+        "interleave": [pointer, long, long, pointer],
+        "fetch": [pointer, long],
         **{
             f"pack_{name}": [pointer, long, number, pointer] for name in ("product", "strassen_1", "strassen_2", *FORMS)
         },

@@ -117,6 +117,7 @@ void depthwise(const struct step *s, struct worker *w);
 void pool_max(const struct step *s, struct worker *w);
 void pool_places(const struct step *s, struct worker *w);
 void unpool(const struct step *s, struct worker *w);
+void pixels(const struct step *s, struct worker *w);
 void upsample(const struct step *s, struct worker *w);
 void pool_average(const struct step *s, struct worker *w);
 void normalize(const struct step *s, struct worker *w);

@@ -11,7 +11,7 @@ from .build import library
 KINDS = (
     "product", "strassen_1", "strassen_2", "winograd_3", "winograd_3_small", "winograd_5", "winograd_7",
     "winograd_7_pieces", "depthwise", "pool_max", "pool_average", "normalize", "softmax", "pointwise",
-    "pool_places", "unpool", "upsample",
+    "pool_places", "unpool", "upsample", "pixels",
 )  # fmt: skip
 NONE, RELU, LEAKY, PRELU, CLIP, ELU, SIGMOID, TANH = range(8)
 
@@ -22,9 +22,20 @@ COLOURS = 3
 """Channels of an image, for which there is a quick way from planes to pixels."""
 
 
-def interleave(planes: int, count: int, pixels: int) -> None:
-    """Write the image of three planes of `count` floats at an address as pixels at another one."""
-    library().interleave(planes, count, pixels)
+def interleave(planes: int, apart: int, count: int, pixels: int) -> None:
+    """Write `count` floats of each of three planes at an address, so far apart, as pixels at another one."""
+    library().interleave(planes, apart, count, pixels)
+
+
+class MemoryLines:
+    """MemoryLines of memory by their addresses, which `fetch` has the processor look for all at once."""
+
+    def __init__(self, addresses: Sequence[int]) -> None:
+        self._lines, self._count = (ctypes.c_int64 * len(addresses))(*addresses), len(addresses)
+        self._fetch = library().fetch
+
+    def fetch(self) -> None:
+        self._fetch(self._lines, self._count)
 
 
 class NativeBlob(ctypes.Structure):
@@ -57,6 +68,12 @@ class NativeSteps:
         self._steps, self._phases = (NativeStep * len(steps))(*steps), phases
         self._run = library().run
 
+    def then(self, others: NativeSteps | None) -> NativeSteps:
+        """These steps and others behind them, handed over together."""
+        if others is None:
+            return self
+        return NativeSteps([*self._steps, *others._steps], phases=self._phases + others._phases)
+
     def moved(self, blobs: Iterable[tuple[int, str, int]]) -> NativeSteps:
         """The same steps, some of whose blobs, (step, name, floats), lie so much further on."""
         found = copy.copy(self)
@@ -64,6 +81,10 @@ class NativeSteps:
         for number, name, floats in blobs:
             getattr(found._steps[number], name).at += floats
         return found
+
+    def put(self, number: int, name: str, floats: int) -> None:
+        """Have a blob of a step lie so far behind the beginning of the arena: of steps that nobody shares."""
+        getattr(self._steps[number], name).at = floats
 
     def run(self, arena: int, counters: int, threads: int) -> None:
         """Run them over the arena at an address; there are COUNTERS ints at `counters` for each phase."""

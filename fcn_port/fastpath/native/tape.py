@@ -123,7 +123,7 @@ class RecordedPass:
             memory = outside.get(place.buffer, arena)
             start = address(memory) + 4 * (self._offsets[place.buffer] + place.offset)
             for number in range(len(x)):
-                interleave(address(x) + 4 * number * c * h * w, h * w, start + 4 * number * place.steps[0])
+                interleave(address(x) + 4 * number * c * h * w, h * w, h * w, start + 4 * number * place.steps[0])
         else:
             self.view(place, arena, outside)[...] = x
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,8 +15,10 @@ from ...nets.net import Wrapper
 from ..flow import Flow, merge, read
 from ..lru_cache import Lock
 from ..native.memory import Floats
+from ..native.steps import MemoryLines
 from ..watch import WeightsWatch
 from .program import ArenaPlan
+from .repeat import Repeat
 from .runner import Runner
 
 
@@ -32,26 +34,45 @@ class FastNet(Wrapper):
         self.winograd, self.prefer = winograd, prefer
         self.flow: Flow = merge(read(net.spec, net.outputs))
         self._state: PackedNet | None = None
+        self._repeat: Repeat | None = None
         self._making = Lock()
 
     def forward(self, *args: Tensor, **named: Tensor) -> Tensor | dict[str, Tensor]:
         net = self.net
-        inputs = {**dict(zip(net.inputs, args, strict=False)), **named}
-        found = self._run(inputs) if len(inputs) == len(args) + len(named) and _is_planned(net, inputs) else None
+        found = None
+        if not (net.training or torch.compiler.is_compiling() or torch.jit.is_tracing()):
+            found = self._again(args, named)
+            if found is None:
+                found = self._anew(args, named)
         if found is None:
             with torch.no_grad():
                 result: Tensor | dict[str, Tensor] = net(*args, **named)
             return result
         return next(iter(found.values())) if len(found) == 1 else found
 
-    def _run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    def _again(self, args: Sequence[Tensor], named: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """The outputs where the input is like the last one; None where it is not."""
+        repeat = self._repeat
+        if repeat is None or len(args) + len(named) != 1:
+            return None
+        try:
+            return repeat(args[0] if args else named[repeat.name])
+        except (KeyError, MemoryError, RuntimeError):  # another input, or a tensor without memory of its own
+            return None
+
+    def _anew(self, args: Sequence[Tensor], named: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
         """The outputs; None where the net itself shall say what is wrong, or cannot be planned after all."""
+        inputs = {**dict(zip(self.net.inputs, args, strict=False)), **named}
+        if len(inputs) != len(args) + len(named) or not _is_planned(self.net, inputs):
+            return None
         state = self.state()
         if not state.is_planned:
             return None
         try:
             arrays = _arrays({name: inputs[name] for name in self.flow.inputs})
-            found = state.runner.run(arrays, torch.get_num_threads())
+            threads = torch.get_num_threads()
+            found = state.runner.run(arrays, threads)
+            self._repeat = state.repeat({name: x.shape for name, x in arrays.items()}, threads)
         except (ArithmeticError, LookupError, MemoryError, NotImplementedError, RuntimeError, ValueError):
             return None
         return {name: torch.from_numpy(value) for name, value in found.items()}
@@ -71,12 +92,12 @@ class FastNet(Wrapper):
     def state(self) -> PackedNet:
         """Packed weights and programs of the weights as they are now."""
         state = self._state
-        if state is not None and state.watch.is_same():
+        if state is not None and state.is_same():
             return state
         with self._making:
             state = self._state
-            if state is None or not state.watch.is_same():
-                self._state = state = None  # frees the packed weights first
+            if state is None or not state.is_same():
+                self._state = self._repeat = state = None  # frees the packed weights first
                 self._state = state = PackedNet(WeightsWatch(self.net), self)
             return state
 
@@ -86,7 +107,7 @@ class FastNet(Wrapper):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy packs its weights itself."""
-        return {**vars(self), "_state": None}
+        return {**vars(self), "_state": None, "_repeat": None}
 
     @property
     def engine(self) -> str:
@@ -106,11 +127,27 @@ class PackedNet:
         self.is_planned = all(p.dtype == torch.float32 and p.device.type == "cpu" for p in state.values())
         arrays = _arrays(state) if self.is_planned else {}
         self.runner = Runner(quick.flow, arrays, winograd=quick.winograd, prefer=quick.prefer, own=quick.net.inputs)
+        self._read = MemoryLines(watch.lines() if self.is_planned else ())
+
+    def repeat(self, shapes: Mapping[str, Shape], threads: int) -> Repeat | None:
+        """A pass for one more input of this shape; None where a pass has to be made out every time."""
+        if len(shapes) != 1:
+            return None
+        (shape,) = shapes.values()
+        plan = self.runner.program(shapes, threads) if shape[:1] == (1,) else None
+        if plan is None or not plan.takes_a_picture:
+            return None
+        return Repeat(plan, self.runner.arenas, shape, threads=threads, is_same=self.is_same)
+
+    def is_same(self) -> bool:
+        """True as long as the weights are those that were packed."""
+        self._read.fetch()
+        return self.watch.is_same()
 
 
 def _is_planned(net: CaffeNet, inputs: Mapping[str, Tensor]) -> bool:
     """False where the net itself should see to its inputs, errors included."""
-    if net.training or len(inputs) != len(net.inputs) or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if len(inputs) != len(net.inputs):
         return False
     for name, expected in net.inputs.items():
         x = inputs.get(name)

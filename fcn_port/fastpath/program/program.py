@@ -20,17 +20,20 @@ from converters.net import Shape
 
 from ..flow import Flow, FlowLayer, FlowStep
 from ..native.memory import Floats, address
-from ..native.steps import COLOURS, COUNTERS, NativeSteps, interleave
+from ..native.steps import COLOURS, COUNTERS, NativeSteps
 from .arena import APART, arrange
 from .bands import IN_PLACE, floats_of, lives_in, tasks_in
+from .bound import BoundPass
 from .build_steps import copies_of, tasks_of
 from .find_bands import find_bands
 from .kernels import Decision, KernelChoice, NoKernel, choose
-from .places import BlobPlaces, is_concatenation, place_values, view_of
+from .places import BlobPlace, BlobPlaces, is_concatenation, place_values, view_of
 from .rounding import shown
 from .task import NativeTask
-from .weights import PackedWeights
+from .weights import Packed, PackedWeights
 
+PIXEL_ROWS = 8
+"""Rows of an input that a thread takes at a time."""
 FEW, MANY_BYTES = 9, 32 << 20
 """Positions, and bytes of weights that products for fewer of them read, from which on images are computed together."""
 
@@ -75,23 +78,27 @@ class ArenaPlan:
         self.flow, self._bands = find_bands(flow, self.places, self._choices)
         self.planned = tuple(self._plan(number) for number in range(len(flow.operations)))
         buffers = floats_of(self.places.buffers, self._bands, self.places)
-        self._offsets, size = arrange(buffers, lives_in(self._bands, self._lives()))
-        tasks = [task for each in self.planned for task in each.tasks or ()]
+        offsets, size = arrange(buffers, lives_in(self._bands, self._lives()))
+        self.pictures = [name for name in flow.inputs if _is_picture(self.places.values[name])]
+        self._offsets = [*offsets, 0]  # and of what lies outside of the arena
+        self.pixels = [_pixels_of(self.places.values[name], len(offsets)) for name in self.pictures]
+        tasks = [*self.pixels, *(task for each in self.planned for task in each.tasks or ())]
         self._scratch = -(-size // 16) * 16
         scratch = max((task.common + threads * task.scratch for task in tasks), default=0)
         self._counters = self._scratch + -(-scratch // 16) * 16
         self.floats = self._counters + COUNTERS * sum(task.phases for task in tasks) + APART
         self._runs = tuple(self._join())
+        first = self._runs[0].native if self._runs else None
+        self._opening = self._native(self.pixels).then(first) if self.pixels else None
+        self._opens = 0 if first is None else 1
 
     def __call__(self, inputs: Mapping[str, Floats], arena: Floats) -> dict[str, Floats]:
         """The outputs for inputs of the program's shapes; `arena` has at least `floats` floats.
 
         They are views of the arena, or of their own where a layer gave another shape than its rule says.
         """
-        for name, x in inputs.items():
-            self._take(name, x, arena)
         start = address(arena)
-        for run in self._runs:
+        for run in self._take(inputs, arena):
             if run.native is not None:
                 run.native.run(start, start + 4 * self._counters, self._threads)
                 continue
@@ -111,11 +118,10 @@ class ArenaPlan:
         It ends before an operation whose top has another shape than its rule says, as detections have.
         """
         for name, x in inputs.items():
-            self._take(name, x, arena)
+            self.view(name, arena)[...] = x
         start, found = address(arena), []
         for number, each in enumerate(self.planned):
-            steps = [task.native(self._offsets, self._scratch) for task in each.tasks or ()]
-            run = NativeSteps(steps, phases=sum(task.phases for task in each.tasks or ()))
+            run = self._native(each.tasks or ())
             began = clock()
             if each.tasks is None:
                 values = self._compute(number, {}, arena)
@@ -123,20 +129,23 @@ class ArenaPlan:
                     break
                 for name in each.operation.tops:
                     self.view(name, arena)[...] = values[name]
-            elif steps:
+            elif each.tasks:
                 run.run(start, start + 4 * self._counters, self._threads)
             found.append((each.operation.name, clock() - began))
         return found
 
-    def _take(self, name: str, x: Floats, arena: Floats) -> None:
-        place = self.places.values[name]
-        if x.ndim == 4 and place.steps[2] == x.shape[1] == COLOURS and x.flags.c_contiguous:
-            _, _, h, w = x.shape
-            start = address(arena) + 4 * (self._offsets[place.buffer] + place.offset)
-            for number in range(len(x)):
-                interleave(address(x) + 4 * number * COLOURS * h * w, h * w, start + 4 * number * place.steps[0])
-        else:
-            self.view(name, arena)[...] = x
+    def _take(self, inputs: Mapping[str, Floats], arena: Floats) -> Sequence[PlanRun]:
+        """The runs of a pass; inputs are written to their places, but those whose planes the first steps read."""
+        flags = [inputs[name].flags for name in self.pictures]
+        are_planes = self._opening is not None and all(each.c_contiguous and each.aligned for each in flags)
+        for name, x in inputs.items():
+            if not (are_planes and name in self.pictures):
+                self.view(name, arena)[...] = x
+        if self._opening is None or not are_planes:
+            return self._runs
+        start = address(arena)
+        moves = [(number, "x", (address(inputs[name]) - start) // 4) for number, name in enumerate(self.pictures)]
+        return PlanRun(self._opening.moved(moves)), *self._runs[self._opens :]
 
     @cached_property
     def goes_image_by_image(self) -> bool:
@@ -243,8 +252,7 @@ class ArenaPlan:
 
         def finish() -> None:
             if tasks:
-                steps = [task.native(self._offsets, self._scratch) for task in tasks]
-                runs.append(PlanRun(NativeSteps(steps, phases=sum(task.phases for task in tasks))))
+                runs.append(PlanRun(self._native(tasks)))
                 tasks.clear()
 
         for number, each in enumerate(self.planned):
@@ -255,6 +263,21 @@ class ArenaPlan:
                 runs.append(PlanRun(number=number))
         finish()
         return runs
+
+    def _native(self, tasks: Sequence[NativeTask]) -> NativeSteps:
+        steps = [task.native(self._offsets, self._scratch) for task in tasks]
+        return NativeSteps(steps, phases=sum(task.phases for task in tasks))
+
+    @property
+    def takes_a_picture(self) -> bool:
+        """True where a picture is all that a pass takes, and no step is PyTorch's."""
+        return len(self.pictures) == len(self.flow.inputs) == 1 and not self._runs[self._opens :]
+
+    def bind(self, arena: Floats) -> BoundPass:
+        """A pass over this arena, for a plan that `takes_a_picture`."""
+        assert self._opening is not None
+        outputs = {name: self.view(value, arena) for name, value in self.flow.outputs.items()}
+        return BoundPass(self._opening, arena, counters=self._counters, threads=self._threads, outputs=outputs)
 
     def _compute(self, number: int, known: Mapping[str, Floats], arena: Floats) -> dict[str, Floats]:
         """The values of one operation by its layers' own functions; what is not `known` lies in the arena."""
@@ -272,6 +295,18 @@ class ArenaPlan:
             name: found[value] if value in found else self.view(value, arena)
             for name, value in self.flow.outputs.items()
         }
+
+
+def _is_picture(place: BlobPlace) -> bool:
+    """True for images of three channels, for which there is a quick way from planes to pixels."""
+    return len(place.shape) == 4 and place.shape[1] == place.steps[2] == COLOURS
+
+
+def _pixels_of(place: BlobPlace, outside: int) -> NativeTask:
+    """The step that writes a picture, whose planes lie outside, to its place."""
+    _, c, h, w = place.shape
+    planes = BlobPlace(outside, 0, place.shape, (c * h * w, h * w, w, 1))
+    return NativeTask("pixels", planes, place, None, Packed(), {"block": PIXEL_ROWS})
 
 
 def by_pytorch(part: FlowLayer, bottoms: Sequence[Floats], blobs: Sequence[Floats]) -> list[Floats]:

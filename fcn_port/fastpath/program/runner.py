@@ -43,7 +43,7 @@ class Runner:
         self.flow, self.weights = flow, PackedWeights(state, kept)
         self._ways, self._own = (winograd, prefer, sparing), own
         self._programs: LRUCache[ArenaPlan] = LRUCache(SIZES)
-        self._arenas = Arenas()
+        self.arenas = Arenas()
 
     def program(self, shapes: Mapping[str, Shape], threads: int) -> ArenaPlan:
         """The program for inputs of these shapes."""
@@ -76,9 +76,9 @@ class Runner:
         if found is not None:
             return found
         program = self.program({name: x.shape for name, x in inputs.items()}, threads)
-        arena = self._arenas.take(program.floats)
+        arena = self.arenas.take(program.floats)
         found = {name: np.array(value, order="C") for name, value in program(inputs, arena).items()}
-        self._arenas.give_back(arena)
+        self.arenas.give_back(arena)
         return found
 
     def _one_by_one(self, inputs: Mapping[str, Floats], threads: int) -> dict[str, Floats] | None:
@@ -112,7 +112,7 @@ class Runner:
         self, program: ArenaPlan, inputs: Mapping[str, Floats], numbers: deque[int], found: Mapping[str, Floats]
     ) -> None:
         """Put the outputs for the images of these numbers where they belong; other threads may take some of them."""
-        arena = self._arenas.take(program.floats)
+        arena = self.arenas.take(program.floats)
         try:
             while (number := _taken(numbers)) is not None:
                 each = program({name: x[number : number + 1] for name, x in inputs.items()}, arena)
@@ -120,7 +120,7 @@ class Runner:
                     found[name][number : number + 1] = value
         finally:
             numbers.clear()  # where one fails or is interrupted, the others do not go on
-            self._arenas.give_back(arena)
+            self.arenas.give_back(arena)
 
 
 def _taken(numbers: deque[int]) -> int | None:

@@ -1,0 +1,217 @@
+"""A pass like the last one, which `fast` makes in a way of its own: the same bits, and every difference is seen."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+import fcn_port
+from converters import CaffeNet
+from converters.formats import parse_prototxt
+from fcn_port.fastpath.program.fast_net import FastNet
+from fcn_port.fastpath.program.repeat import Repeat
+
+TEXT = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 3, 19, 23] } } }
+layer { name: "a" type: "Convolution" bottom: "data" top: "a" convolution_param { num_output: 40 kernel_size: 3 } }
+layer { name: "r" type: "ReLU" bottom: "a" top: "a" }
+layer { name: "b" type: "Convolution" bottom: "a" top: "b" convolution_param { num_output: 7 kernel_size: 1 } }
+layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 5 kernel_size: 1 } }
+"""
+
+
+@pytest.fixture
+def net() -> CaffeNet:
+    made = CaffeNet(parse_prototxt(TEXT)).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for each in made.parameters():
+            each.copy_(torch.randn(each.shape, generator=generator))
+    return made
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For each pass that was asked whether it is like the last one, whether it was."""
+    found: list[bool] = []
+    real = Repeat.__call__
+
+    def watched(self: Repeat, x: Tensor) -> dict[str, Tensor] | None:
+        result = real(self, x)
+        found.append(result is not None)
+        return result
+
+    monkeypatch.setattr(Repeat, "__call__", watched)
+    return found
+
+
+def picture(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape or (1, 3, 19, 23), generator=torch.Generator().manual_seed(seed))
+
+
+def alike(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_the_same_bits_in_memory_of_their_own(net: CaffeNet, taken: list[bool]) -> None:
+    fast = fcn_port.fast(net)
+    pictures = [picture(seed) for seed in range(4)]
+    found = [fast(each) for each in pictures]
+    assert taken == [True, True, True]
+    for each, outputs in zip(pictures, found, strict=True):
+        alike(outputs, fcn_port.fast(copy.deepcopy(net))(each))
+    alike(fast(data=pictures[2]), found[2])
+    assert taken == [True, True, True, True]
+
+
+class Named(Tensor):
+    pass
+
+
+def unaligned(x: Tensor) -> Tensor:
+    memory = torch.zeros(4 * x.numel() + 1, dtype=torch.uint8)
+    memory[1:] = x.reshape(-1).view(torch.uint8)
+    return torch.frombuffer(memory.numpy(), dtype=torch.float32, offset=1, count=x.numel()).view(x.shape)
+
+
+OTHERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "channels last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "turned": lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
+    "negative": lambda x: torch._neg_view(-x),
+    "of a class": lambda x: x.as_subclass(Named),
+    "a parameter": torch.nn.Parameter,
+    "unaligned": unaligned,
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_the_same_values_in_other_tensors(other: str, net: CaffeNet, taken: list[bool]) -> None:
+    fast = fcn_port.fast(net)
+    expected, x = fast(picture(1)), OTHERS[other](picture(1))
+    assert x.shape == (1, 3, 19, 23) and torch.equal(x, picture(1))
+    found = fast(x)
+    assert taken == [False]
+    assert all(torch.allclose(found[name], expected[name], atol=1e-4) for name in expected)
+
+
+def test_a_tensor_of_a_transformation(net: CaffeNet) -> None:
+    fast = fcn_port.fast(net)
+    fast(picture(0))
+    many = torch.stack([picture(1), picture(2)])
+    found = torch.func.vmap(fast)(many)
+    with torch.no_grad():
+        expected = torch.func.vmap(net)(many)
+    assert all(torch.allclose(found[name], expected[name], atol=1e-4) for name in expected)
+
+
+def test_other_inputs(net: CaffeNet, taken: list[bool]) -> None:
+    """Another size, several images, and the errors of the net itself; what comes behind them is right again."""
+    fast = fcn_port.fast(net)
+    expected = fast(picture(0))
+    for shape in ((2, 3, 19, 23), (1, 3, 23, 19), (1, 3, 20, 23)):
+        with torch.no_grad():
+            plain = net(picture(5, *shape))
+        assert all(torch.allclose(value, plain[name], atol=1e-4) for name, value in fast(picture(5, *shape)).items())
+        alike(fast(picture(0)), expected)
+    for wrong in (picture(0).double(), picture(0, 1, 4, 19, 23), picture(0, 3, 19, 23)):
+        with pytest.raises((RuntimeError, ValueError)):
+            fast(wrong)
+    for named in ({"other": picture(0)}, {}):
+        with pytest.raises(Exception) as mine:
+            fast(**named)
+        with pytest.raises(Exception) as its:
+            net(**named)
+        assert str(mine.value) == str(its.value)
+    alike(fast(picture(0)), expected)
+
+
+def in_place(net: CaffeNet) -> None:
+    with torch.no_grad():
+        next(net.parameters()).mul_(2)
+
+
+def in_data(net: CaffeNet) -> None:
+    each = next(net.parameters())
+    each.data = 2 * each.data
+
+
+def moved(net: CaffeNet) -> None:
+    net.load_state_dict({name: 2 * value for name, value in net.state_dict().items()}, assign=True)
+
+
+@pytest.mark.parametrize("change", [in_place, in_data, moved], ids=lambda change: change.__name__)
+def test_weights_that_somebody_changes(change: Callable[[CaffeNet], None], net: CaffeNet) -> None:
+    fast = fcn_port.fast(net)
+    before = [fast(picture(0)) for _ in range(2)][-1]
+    change(net)
+    alike(fast(picture(0)), fcn_port.fast(copy.deepcopy(net))(picture(0)))
+    assert not torch.equal(fast(picture(0))["b"], before["b"])
+
+
+def test_old_weights_are_let_go(net: CaffeNet) -> None:
+    """Both at once would be twice the memory, while the new ones are packed."""
+    fast = fcn_port.fast(net)
+    assert isinstance(fast, FastNet)
+    fast(picture(0))
+    in_place(net)
+    fast.state()
+    assert fast._repeat is None
+
+
+def test_another_number_of_threads(net: CaffeNet, taken: list[bool]) -> None:
+    fast, before = fcn_port.fast(net), torch.get_num_threads()
+    expected = fast(picture(0))
+    try:
+        torch.set_num_threads(before + 1)
+        alike(fast(picture(0)), expected)
+    finally:
+        torch.set_num_threads(before)
+    assert taken == [False]
+
+
+def test_training_and_tracing_are_the_nets_own(net: CaffeNet, taken: list[bool]) -> None:
+    fast = fcn_port.fast(net)
+    fast(picture(0))
+    net.train()
+    fast(picture(0))
+    assert taken == []
+    net.eval()
+    traced = torch.jit.trace(fast, picture(0), strict=False)
+    with torch.no_grad():
+        assert torch.allclose(traced(picture(3))["b"], net(picture(3))["b"], atol=1e-4)
+
+
+def test_copies_have_passes_of_their_own(net: CaffeNet) -> None:
+    fast = fcn_port.fast(net)
+    fast(picture(0))
+    other = copy.deepcopy(fast)
+    in_place(other.net)
+    alike(fast(picture(0)), fcn_port.fast(net)(picture(0)))
+    alike(other(picture(0)), fcn_port.fast(copy.deepcopy(other.net))(picture(0)))
+
+
+def test_threads_share_it(net: CaffeNet) -> None:
+    fast = fcn_port.fast(net)
+    pictures = [picture(seed) for seed in range(8)]
+    expected = [fast(each) for each in pictures]
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        for turn in range(100):
+            at = (number + turn) % len(pictures)
+            found = fast(pictures[at])
+            if not all(torch.equal(found[name], expected[at][name]) for name in found):
+                wrong.append(at)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert not wrong
