@@ -86,6 +86,26 @@ def test_a_chain_of_7x7(channels: int) -> None:
         assert min(ratios(net, x, "winograd_7").values()) > 2 * MOST
 
 
+def test_a_chain_of_1x1() -> None:
+    """By Strassen's algorithm twice behind each other, as each would go by itself, 2.5 times the net's own error."""
+    net = chain("1x1", ((512, 7),), 14, kernel=1)
+    said = FastNet(net).explain((14, 14))
+    assert said.count("Strassen's algorithm\n") >= 4 and said.count("twice") <= 1
+    x = famous.example(net)
+    assert max(ratios(net, x).values()) <= MOST < min(ratios(net, x, "strassen_2").values())
+
+
+def test_which_products_are_chained() -> None:
+    """Behind one of its kind and an activation; not behind a 3x3, a sum, groups, or a pooling."""
+    net, x = famous.Definition("kinds", 8, 9, 9), "data"
+    for name, kernel, group in (("a", 1, 1), ("b", 1, 1), ("c", 3, 1), ("d", 1, 1), ("e", 1, 2), ("f", 1, 1)):
+        x = net.conv(name, x, 8, kernel, pad=kernel // 2, group=group)
+    x = net.conv("g", net.pool("p", x, 2, 2), 8, 1)
+    spec = net.spec()
+    flow = merge(read(spec, spec.outputs))
+    assert {flow.operations[flow.makers[top]].name for top in rounding.chained(flow)} == {"b"}
+
+
 def test_outputs_of_early_layers() -> None:
     """An output that two convolutions make shows large tiles' rounding, 2.7 times the net's own; no other does."""
     net = chain("early", ((64, 2), (128, 2)), 64, outputs=("conv1_2", "conv2_2"))

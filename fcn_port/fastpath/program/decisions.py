@@ -10,7 +10,7 @@ from ..flow import Flow
 from .kernels import Decision, NoKernel, choose
 from .places import is_concatenation, place_values, view_of
 from .program import shapes_of
-from .rounding import shown
+from .rounding import chained, shown
 
 
 def decisions(
@@ -19,13 +19,15 @@ def decisions(
     """The kernel of each operation for inputs of these shapes, by its name; views and concatenations need none."""
     shapes = shapes_of(flow, inputs)
     places = place_values(flow, shapes).values
-    found, seen = {}, shown(flow)
+    found, about = {}, (shown(flow), chained(flow))
     for operation in flow.operations:
         if view_of(operation, places, shapes) is not None or is_concatenation(operation, shapes):
             continue
         bottoms, tops = ([places[name] for name in names] for names in (operation.bottoms, operation.tops))
-        exact = not seen.isdisjoint(operation.tops)
-        found[operation.name] = choose(operation, bottoms, tops, winograd=winograd, exact=exact, sparing=sparing)
+        exact, in_chain = (not names.isdisjoint(operation.tops) for names in about)
+        found[operation.name] = choose(
+            operation, bottoms, tops, winograd=winograd, exact=exact, chained=in_chain, sparing=sparing
+        )
     return found
 
 

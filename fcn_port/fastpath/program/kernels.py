@@ -39,12 +39,14 @@ Decision = KernelChoice | NoKernel
 
 def choose(
     operation: FlowStep, bottoms: Sequence[BlobPlace], tops: Sequence[BlobPlace], *, winograd: bool = True,
-    prefer: str | None = None, exact: bool = False, usual: str | None = None, sparing: bool = False,
+    prefer: str | None = None, exact: bool = False, chained: bool = False, usual: str | None = None,
+    sparing: bool = False,
 ) -> Decision:  # fmt: skip
     """The kernel for an operation.
 
     `winograd`: convolutions may go by ways of fewer multiplications, his and Strassen's; `exact`: by those only that
-    round as little as the sums themselves; `prefer` names the one to take where it can be taken, in place of the
+    round as little as the sums themselves; `chained`: by none that rounds more where layers of its kind follow each
+    other (rounding.py); `prefer` names the one to take where it can be taken, in place of the
     quickest; `usual` one whose weights are packed already, which is taken unless another one pays for its packing.
     `sparing`: by none of the SPACIOUS ways.
     """
@@ -58,7 +60,7 @@ def choose(
     if is_activation(operation.main):
         return KernelChoice("pointwise")
     if type(params) is convolution.Convolution:
-        without = SPACIOUS if sparing else ()
+        without = SPACIOUS if sparing else ("strassen_2",) if chained else ()
         return _convolution(
             params, bottoms[0], tops[0], winograd=winograd, prefer=prefer, exact=exact, usual=usual, without=without
         )

@@ -28,7 +28,7 @@ from .build_steps import copies_of, tasks_of
 from .find_bands import find_bands
 from .kernels import Decision, KernelChoice, NoKernel, choose
 from .places import BlobPlace, BlobPlaces, is_concatenation, place_values, view_of
-from .rounding import shown
+from .rounding import chained, shown
 from .task import NativeTask
 from .weights import Packed, PackedWeights
 
@@ -66,7 +66,7 @@ class ArenaPlan:
         """`winograd`, `prefer` and `sparing` as `choose` has them, and `usual` by the name of the operation."""
         self.flow, self._weights, self._threads = flow, weights, threads
         self._ways = winograd, prefer, sparing, usual
-        self._shown = shown(flow)
+        self._shown, self._chained = shown(flow), chained(flow)
         self.shapes = shapes_of(flow, inputs)
         self.places: BlobPlaces = place_values(flow, self.shapes)
         self._decided = {operation.tops: self._decide(operation) for operation in flow.operations}
@@ -193,9 +193,9 @@ class ArenaPlan:
             return IN_PLACE
         bottoms, tops = ([values[name] for name in names] for names in (operation.bottoms, operation.tops))
         winograd, prefer, sparing, usual = self._ways
-        exact = not self._shown.isdisjoint(operation.tops)
+        exact, in_chain = (not names.isdisjoint(operation.tops) for names in (self._shown, self._chained))
         kernel = choose(
-            operation, bottoms, tops, winograd=winograd, prefer=prefer, exact=exact, sparing=sparing,
+            operation, bottoms, tops, winograd=winograd, prefer=prefer, exact=exact, chained=in_chain, sparing=sparing,
             usual=usual.get(operation.name),
         )  # fmt: skip
         if isinstance(kernel, KernelChoice) and kernel.name == "unpool" and not self._has_places(operation):

@@ -35,6 +35,27 @@ def shown(flow: Flow) -> frozenset[str]:
     return frozenset(top for top in tops if before[top] + _of(behind, top) <= SHORT)
 
 
+def chained(flow: Flow) -> frozenset[str]:
+    """The tops of 1x1 convolutions whose bottom is one's top, with nothing but an activation in between.
+
+    By Strassen's algorithm twice six of them round 2.5 times as much as PyTorch's products, once 1.0 times. Between
+    layers of other kinds that is not seen.
+    """
+    found = set()
+    for operation in flow.operations:
+        maker = flow.makers.get(operation.bottoms[0]) if operation.bottoms else None
+        if _mixes_channels(operation) and maker is not None and _mixes_channels(flow.operations[maker]):
+            found.update(operation.tops)
+    return frozenset(found)
+
+
+def _mixes_channels(operation: FlowStep) -> bool:
+    params = operation.main.params
+    if type(params) is not convolution.Convolution or params.group > 1 or operation.addend is not None:
+        return False
+    return set(params.kernel) == {1}
+
+
 def _weight(operation: FlowStep) -> int:
     return int(type(operation.main.params) in WITH_WEIGHTS)
 
