@@ -41,7 +41,7 @@ def chained(flow: Flow) -> frozenset[str]:
     By Strassen's algorithm twice six of them round 2.5 times as much as PyTorch's products, once 1.0 times. Between
     layers of other kinds that is not seen.
     """
-    found = set()
+    found: set[str] = set()
     for operation in flow.operations:
         maker = flow.makers.get(operation.bottoms[0]) if operation.bottoms else None
         if _mixes_channels(operation) and maker is not None and _mixes_channels(flow.operations[maker]):
