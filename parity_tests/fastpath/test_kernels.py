@@ -89,6 +89,54 @@ def test_kernels_in_pieces(behind: str) -> None:
         check(net, x, "winograd_7_pieces", "7x7 by Winograd's filtering, in pieces")
 
 
+WINDOW = "convolution_param { kernel_h: %d kernel_w: %d %s }"
+
+
+@pytest.mark.parametrize("size", [(4, 1), (1, 4), (4, 4), (7, 1)], ids=str)
+@pytest.mark.parametrize("channels", [6, 256])
+@pytest.mark.parametrize("kind", ["InnerProduct", "Convolution", "group: 2", "Slice"])
+def test_windows_as_large_as_a_blob(kind: str, channels: int, size: tuple[int, int]) -> None:
+    """Also where pixels do not lie side by side: blobs of 256 channels, and some channels of a larger blob."""
+    layer = 'layer { name: "y" type: "%s" bottom: "%s" top: "y" %s }'
+    behind = {
+        "InnerProduct": layer % ("InnerProduct", "r", "inner_product_param { num_output: 8 }"),
+        "Convolution": layer % ("Convolution", "r", WINDOW % (*size, "num_output: 8")),
+        "group: 2": layer % ("Convolution", "r", WINDOW % (*size, "num_output: 8 group: 2")),
+        "Slice": 'layer { name: "s" type: "Slice" bottom: "r" top: "a" top: "b" slice_param { slice_point: 2 } } '
+        + layer % ("InnerProduct", "b", "inner_product_param { num_output: 8 }"),
+    }[kind]
+    net = filled(CaffeNet(parse_prototxt(f"""
+        input: "x" input_shape {{ dim: [1, {channels}, {size[0]}, {size[1]}] }}
+        layer {{ name: "r" type: "ReLU" bottom: "x" top: "r" }} {behind}""")))  # fmt: skip
+    x = torch.randn(2, channels, *size, generator=torch.Generator().manual_seed(channels))
+    check(net, x, None, "y: ")
+
+
+ROWS = {
+    "read": """layer { name: "c" type: "Crop" bottom: "r" bottom: "z" top: "c" crop_param { axis: 2 } }
+        layer { name: "y" type: "Convolution" bottom: "c" top: "y"
+                convolution_param { num_output: 40 kernel_size: 1 } }""",
+    "written": """layer { name: "y" type: "Deconvolution" bottom: "r" top: "y"
+        convolution_param { num_output: 5 kernel_size: 2 stride: 2 } }""",
+    "some": """layer { name: "y" type: "Deconvolution" bottom: "r" top: "y"
+        convolution_param { num_output: 5 kernel_size: 3 stride: 4 } }""",
+}
+
+
+@pytest.mark.parametrize("layers", ROWS.values(), ids=ROWS)
+@pytest.mark.parametrize("height", [1, 2])
+def test_single_rows_of_several_images(layers: str, height: int) -> None:
+    """What is read or written of an image's only row does not go on where the next one's begins."""
+    net = filled(CaffeNet(parse_prototxt(f"""
+        input: "x" input_shape {{ dim: [1, 6, {height}, 9] }}
+        input: "z" input_shape {{ dim: [1, 1, 1, 5] }}
+        layer {{ name: "r" type: "ReLU" bottom: "x" top: "r" }}
+        layer {{ name: "q" type: "ReLU" bottom: "z" top: "q" }} {layers}""")))  # fmt: skip
+    inputs = {"x": torch.randn(3, 6, height, 9, generator=torch.Generator().manual_seed(1))}
+    inputs["z"] = torch.zeros(3, 1, 1, 5)
+    assert error(run_blankly(FastNet(net), inputs), in_double(net, inputs)) <= 2e-6
+
+
 FILTERINGS = [("winograd_3", 3), ("winograd_3_small", 3), ("winograd_5", 5), ("winograd_7_pieces", 7)]
 
 

@@ -142,7 +142,7 @@ INLINE void put(const struct step *s, const struct goal *goal, int count, int64_
 
 INLINE int in_rows(const struct step *s, const struct blob *b)
 {
-    return (s->h == 1 || b->row == s->w * b->col) && (s->images == 1 || b->image == s->h * b->row);
+    return (s->h == 1 || b->row == s->w * b->col) && (s->images == 1 || b->image == s->h * s->w * b->col);
 }
 
 /* How the outputs of a step lie, which is the same for all tiles. */
