@@ -18,7 +18,7 @@ from .geometry import Rect
 from .graph import Step
 from .kernels import HalvingPool, Kernel
 from .plan import Plan
-from .transient import bands_of, is_transient, transient_makers
+from .transient import bands_of, computed_of, is_transient, transient_makers
 
 
 class EarlyRun:
@@ -104,7 +104,10 @@ class EarlyRun:
         cols = part.cols.within(blob.needed.cols)
         if name in self._kept:
             return self._kept[name][:, :, part.rows.within(blob.needed.rows), cols]
-        computed = part.rows.clip(blob.computed.rows)
+        computed = computed_of(blob, part.rows)
+        if not computed.size:
+            constants, images = self._background.constants[name], len(next(iter(self._kept.values())))
+            return constants.expand(images, -1, part.rows.size, part.cols.size)
         y = self._compute(self._makers[name], computed)
         if blob.computed.cols == blob.needed.cols and computed == part.rows:
             return y[:, :, :, cols]

@@ -104,11 +104,12 @@ def is_max_pool(params: Layer) -> bool:
 
 
 def is_upsampling(params: Layer) -> bool:
-    """True where a layer is a deconvolution of dense windows with nothing cut off around it."""
+    """True where a layer is a deconvolution of dense windows with nothing cut off around it, nor left out between."""
     if type(params) is not convolution.Deconvolution or params.axis != 1 or params.group != 1:
         return False
-    _, _, pad, dilation = params.along(2)
-    return set(dilation) == {1} and set(pad) == {0}
+    window, stride, pad, dilation = params.along(2)
+    has_gaps = any(kernel < apart for kernel, apart in zip(window, stride, strict=True))
+    return set(dilation) == {1} and set(pad) == {0} and not has_gaps
 
 
 def read_graph(net: FCN | CaffeNet) -> StepGraph | None:

@@ -117,6 +117,8 @@ def _follow(step: Step, blobs: Mapping[str, Blob]) -> Blob | None:
         else:
             spans.append(sliding.slide(span))
     seen = Rect(spans[0].seen, spans[1].seen)
+    if min(seen.rows.size, seen.cols.size) < 1:  # strides that pass over a small image: there is nothing to compute
+        return None
     return Blob(spans[0], spans[1], False, seen, seen) if _is_known(step, bottom, seen) else None
 
 

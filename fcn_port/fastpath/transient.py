@@ -7,7 +7,7 @@ from collections.abc import Container, Iterator
 from converters.net import Interval
 
 from .graph import Step
-from .plan import Plan
+from .plan import Blob, Plan
 
 
 def is_transient(plan: Plan, step: Step) -> bool:
@@ -26,6 +26,12 @@ def transient_makers(plan: Plan, step: Step, kept: Container[str]) -> Iterator[t
             return
         step = makers[name]
         yield step, 4 * factor * plan.blobs[name].needed.cols.size * step.features
+
+
+def computed_of(blob: Blob, rows: Interval) -> Interval:
+    """The rows among some of a blob that are computed; an empty end of these where all of them are constants."""
+    found = rows.clip(blob.computed.rows)
+    return found if found.size > 0 else Interval(rows.hi, rows.hi)
 
 
 def bands_of(rows: Interval, heaviest: int, most: int) -> list[Interval]:

@@ -18,7 +18,7 @@ from ..native import NativeConvolution
 from ..native.tape import Tape
 from ..plan import Plan, reads
 from ..program.places import BlobPlace
-from ..transient import bands_of, is_transient, transient_makers
+from ..transient import bands_of, computed_of, is_transient, transient_makers
 from .layers import Fills, record
 
 
@@ -93,9 +93,10 @@ class EarlyTape:
         if name in self._kept:
             return PlacedPart(self._kept[name].part(wanted), wanted)
         strip = PlacedPart(self._strip(name, wanted.rows), Rect(wanted.rows, blob.needed.cols))
-        computed = Rect(wanted.rows.clip(blob.computed.rows), blob.computed.cols)
+        computed = Rect(computed_of(blob, wanted.rows), blob.computed.cols)
         self._fill_around(name, strip, Rect(computed.rows, blob.needed.cols))
-        self._compute(self._makers[name], computed.rows, strip.part(computed))
+        if computed.rows.size:
+            self._compute(self._makers[name], computed.rows, strip.part(computed))
         return PlacedPart(strip.part(wanted), wanted)
 
     def _strip(self, name: str, rows: Interval) -> BlobPlace:
@@ -118,7 +119,9 @@ class EarlyTape:
                 blob = self._plan.blobs[name]
                 wanted = reads(each, Rect(rows, blob.computed.cols)).rows.clip(blob.needed.rows)
                 heights[name] = max(heights.get(name, 0), wanted.size)
-                rows, each = wanted.clip(blob.computed.rows), self._makers[name]
+                rows, each = computed_of(blob, wanted), self._makers[name]
+                if not rows.size:
+                    break
                 name = each.bottoms[0]
         return heights
 

@@ -1,0 +1,70 @@
+"""CaffeNets whose first padding is skipped: settings that no released net has, by every way to compute convolutions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import fcn_port
+from converters import CaffeNet
+from converters.formats import parse_prototxt
+from fcn_port.fastpath import lossless
+from fcn_port.fastpath.kernels import Choice
+from fcn_port.fastpath.lossless import Lossless
+from fcn_port.fastpath.passes import passes
+from parity_tests.fastpath.random_nets import filled
+from parity_tests.fastpath.test_any_net import error, in_double
+
+PASSED_OVER = """
+layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param {
+    num_output: 5 kernel_size: 1 stride: 3 pad: 50 } }
+layer { name: "r" type: "ReLU" bottom: "a" top: "r" relu_param { negative_slope: 0.1 } }
+layer { name: "b" type: "Convolution" bottom: "r" top: "b" convolution_param {
+    num_output: 2 kernel_size: 7 stride: 2 pad: 3 } }
+layer { name: "y" type: "LRN" bottom: "b" top: "y" lrn_param { local_size: 3 alpha: 0.5 } }
+"""
+GAPS = """
+layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param { num_output: 5 kernel_size: 3 pad: 20 } }
+layer { name: "p" type: "Pooling" bottom: "a" top: "p" pooling_param { kernel_size: 4 stride: 4 } }
+layer { name: "d" type: "Deconvolution" bottom: "p" top: "d" convolution_param {
+    num_output: 3 kernel_size: 4 stride: 8 } }
+layer { name: "y" type: "Crop" bottom: "d" bottom: "x" top: "y" crop_param { axis: 2 offset: 7 } }
+"""
+ONLY_CONSTANTS = """
+layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param {
+    num_output: 48 kernel_h: 4 kernel_w: 2 pad_h: 37 pad_w: 50 } }
+layer { name: "b" type: "ReLU" bottom: "a" top: "a" }
+layer { name: "c" type: "Convolution" bottom: "a" top: "c" convolution_param {
+    num_output: 5 kernel_size: 2 pad_h: 0 pad_w: 1 } }
+layer { name: "d" type: "Convolution" bottom: "c" top: "d" convolution_param { num_output: 3 kernel_size: 7 pad: 3 } }
+layer { name: "e" type: "Convolution" bottom: "d" top: "e" convolution_param { num_output: 8 kernel_size: 3 pad: 1 } }
+layer { name: "y" type: "Concat" bottom: "d" bottom: "e" top: "y" }
+"""
+ONE_ROW = """
+layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param {
+    num_output: 8 kernel_h: 7 kernel_w: 2 stride: 3 pad_h: 10 pad_w: 37 } }
+layer { name: "p" type: "Pooling" bottom: "a" top: "p" pooling_param { kernel_size: 4 stride: 2 } }
+layer { name: "c" type: "Convolution" bottom: "p" top: "c" convolution_param {
+    num_output: 5 kernel_size: 3 stride_h: 2 stride_w: 1 pad_h: 0 pad_w: 1 } }
+layer { name: "d" type: "Convolution" bottom: "c" top: "y" convolution_param { num_output: 5 kernel_size: 3 pad: 1 } }
+"""
+
+
+@pytest.mark.parametrize(
+    ("layers", "size"),
+    [(PASSED_OVER, (18, 1)), (PASSED_OVER, (20, 30)), (GAPS, (33, 40)), (ONLY_CONSTANTS, (52, 59)), (ONE_ROW, (8, 52))],
+    ids=["passed over", "seen", "gaps", "only constants", "one row"],
+)
+@pytest.mark.parametrize("convolutions", ["native", "torch", "direct"])
+@pytest.mark.parametrize("band_bytes", [1, passes.BAND_BYTES])
+def test_odd_settings(
+    layers: str, size: tuple[int, int], convolutions: Choice, band_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Strides that pass over a small image, windows smaller than their stride, bands that see no image, single rows."""
+    monkeypatch.setattr(passes, "BAND_BYTES", band_bytes)
+    monkeypatch.setattr(lossless, "BAND_BYTES", band_bytes)
+    net = filled(CaffeNet(parse_prototxt('input: "x" input_shape { dim: [1, 3, 24, 24] }' + layers)))
+    quick = fcn_port.fast(net, convolutions=convolutions)
+    assert isinstance(quick, Lossless)
+    x = torch.randn(3, 3, *size, generator=torch.Generator().manual_seed(size[0]))
+    assert error({"y": quick(x)}, in_double(net, {"x": x})) <= 5e-6
