@@ -8,6 +8,7 @@ from ..lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from .caffe_net import CaffeNet
+    from .indices import indices_within
     from .loading import load_state_dict
     from .replicas import replica
     from .state_dict import Coverage, cover, from_state_dict, key_of, split_key, to_array, to_arrays, to_state_dict
@@ -17,6 +18,7 @@ __all__ = [
     "Coverage",
     "cover",
     "from_state_dict",
+    "indices_within",
     "key_of",
     "load_state_dict",
     "replica",
@@ -32,6 +34,7 @@ __getattr__, __dir__ = lazy_attributes(
         "CaffeNet": "caffe_net",
         **dict.fromkeys(("Coverage", "cover"), "state_dict"),
         "from_state_dict": "state_dict",
+        "indices_within": "indices",
         "key_of": "state_dict",
         "load_state_dict": "loading",
         "replica": "replicas",

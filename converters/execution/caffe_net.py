@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
 import warnings
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +24,7 @@ from ..passes.input_size import fit_inputs
 from ..passes.prepare import prepare
 from ..safety.allocation import enough_memory
 from ..safety.limits import check_limit
+from .indices import indices_within
 from .loading import load_state_dict
 from .operations import Operation, Storage, in_order
 
@@ -96,7 +95,7 @@ class CaffeNet(nn.Module):
             if torch.compiler.is_compiling():
                 self._execute(step, blobs)
             else:
-                with enough_memory(step.place), _indices_within(step.place):
+                with enough_memory(step.place), indices_within(step.place):
                     self._execute(step, blobs)
             if not keep:
                 for name in step.done:
@@ -304,21 +303,6 @@ def _check_weights(spec: NetSpec, blobs: Mapping[str, Sequence[Shape]]) -> None:
     for layer in spec.layers:
         total += 4 * sum(math.prod(shape) for shape in blobs.get(layer.name, ()))
         check_limit(total, MOST_WEIGHTS, what="the weights of the net up to here would take", where=layer.place)
-
-
-@contextmanager
-def _indices_within(where: str) -> Iterator[None]:
-    """Errors inside the block about an index that leads out of a blob become a NetError that names `where`.
-
-    Indices are values (Upsample's mask, the words of Embed, the items of BatchReindex), so only a forward pass tells;
-    on a GPU, CUDA tells later and in its own words.
-    """
-    try:
-        yield
-    except (IndexError, RuntimeError) as error:
-        if not re.search("index.*out of (bounds|range)", str(error)):
-            raise
-        raise NetError(f"an index leads out of the blob that it is for: {error}", where=where) from error
 
 
 def _check_input(name: str, x: Tensor, expected: Shape) -> None:

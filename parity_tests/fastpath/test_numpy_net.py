@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import fcn_port
+from converters import CaffeNet
 from converters.errors import CaffeFormatError, MismatchError, NetError
 from converters.formats import parse_prototxt
 from converters.net import infer_blobs
@@ -124,6 +126,22 @@ def test_some_of_its_blobs(small: Path) -> None:
 def test_inputs_that_do_not_fit(given: dict[str, np.ndarray], said: str, small: Path) -> None:
     with pytest.raises(NetError, match=said):
         numpy_net(small)(**given)
+
+
+def test_places_that_lead_out_of_a_blob() -> None:
+    """Of an unpooling to a size that the definition fixes: said as the net with PyTorch says it, with the layer."""
+    net = CaffeNet(parse_prototxt("""
+        input: "data" input_shape { dim: [1, 3, 16, 16] }
+        layer { name: "p" type: "Pooling" bottom: "data" top: "p" top: "m" pooling_param { kernel_size: 2 stride: 2 } }
+        layer { name: "u" type: "Upsample" bottom: "p" bottom: "m" top: "u" upsample_param {
+            upsample_h: 16 upsample_w: 16 } }"""))  # fmt: skip
+    x = np.random.default_rng(0).random((1, 3, 24, 30), np.float32)
+    quick = NumpyNet(net.spec, {})
+    assert np.array_equal(quick(x[..., :16, :16]), net(torch.from_numpy(x[..., :16, :16])).numpy())
+    said = r"layer 'u' \(Upsample.*: an index leads out of the blob"
+    for run in (lambda: quick(x), lambda: net(torch.from_numpy(x))):
+        with pytest.raises(NetError, match=said):
+            run()
 
 
 def test_weights_that_do_not_fit(small: Path, tmp_path: Path) -> None:
