@@ -180,3 +180,22 @@ def test_inputs_of_any_strides() -> None:
     check(x.contiguous(memory_format=torch.channels_last))
     check(torch.cat([x, x], 3)[..., :55])
     check(x.clone().requires_grad_(True))
+
+
+RECORDERS: dict[str, Callable[[Lossless, Tensor], Callable[[Tensor], Tensor]]] = {
+    "compile": lambda net, x: torch.compile(net, backend="eager"),
+    "trace": lambda net, x: torch.jit.trace(net, x, check_trace=False),
+    "export": lambda net, x: torch.export.export(net, (x,)).module(),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("how", RECORDERS)
+def test_a_graph_has_the_net_in_it(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph that somebody makes of it is the net's own: of numbers in memory of ours it would know nothing."""
+    net = narrow(FCN8s)
+    quick, x = fast(net), image(net, (40, 55))["data"]
+    monkeypatch.setattr(passes.NativePasses, "run", lambda *_: pytest.fail("run while it is recorded"))
+    graph = RECORDERS[how](quick, x)
+    for factor in (1, 0.3):
+        assert same(graph(factor * x), net(factor * x))
