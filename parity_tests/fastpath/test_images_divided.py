@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -14,6 +17,7 @@ from fcn_port.fastpath.program import runner
 from fcn_port.fastpath.program.program import ArenaPlan
 from fcn_port.fastpath.program.runner import Runner
 from parity_tests.fastpath.random_nets import filled
+from parity_tests.test_architecture import ROOT
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason="no C compiler")
 
@@ -75,3 +79,23 @@ def test_a_thread_that_fails_stops_the_others(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(ArenaPlan, "__call__", failing)
     with pytest.raises(ZeroDivisionError, match="in one thread"):
         runner_of(net := a_net()).run(some(net, 64), 2)
+
+
+AT_THE_END = """
+import atexit
+import numpy as np
+from parity_tests.fastpath.test_images_divided import a_net, runner_of, some
+net = a_net()
+mine, x = runner_of(net), some(net, 5)
+expected = mine.run(x, 2)
+def last():
+    found = mine.run(x, 2)
+    print(all(np.array_equal(found[name], expected[name]) for name in expected))
+atexit.register(last)
+"""
+
+
+def test_when_python_ends() -> None:
+    """No thread can be started then: as in what `atexit` calls."""
+    run = subprocess.run([sys.executable, "-c", AT_THE_END], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (run.stdout, run.stderr) == ("True\n", "")

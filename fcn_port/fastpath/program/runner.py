@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -101,7 +102,9 @@ class Runner:
             alone = self.program({name: (1, *x.shape[1:]) for name, x in inputs.items()}, 1)
             numbers = deque(range(together, count))
             with ThreadPoolExecutor(threads - 1) as others:
-                work = [others.submit(self._compute, alone, inputs, numbers, found) for _ in range(threads - 1)]
+                work = []
+                with suppress(RuntimeError):  # at Python's end no thread can be started: this one computes them all
+                    work += [others.submit(self._compute, alone, inputs, numbers, found) for _ in range(threads - 1)]
                 self._compute(alone, inputs, numbers, found)
             for each in work:
                 each.result()
