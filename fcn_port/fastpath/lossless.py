@@ -54,9 +54,10 @@ def fast(
     """A module with the call and the numbers of `net` that skips the padding's work; for inference only.
 
     `net` is a hand-written net in eval mode, on any device; on a CPU its weights are kept a second time, packed, and
-    packed again whenever they change. Scores differ from the net's own by rounding (5e-6 of the largest). On CUDA,
-    TF32 is off unless `tf32` of the result is set. `explain(size)` of the result says what is saved. Where nothing
-    can be, the net itself is returned. Threads may share it (docs/threads.md).
+    packed again whenever they change (a write through `weight.data`, which PyTorch does not count, is not seen).
+    Scores differ from the net's own by rounding (5e-6 of the largest). On CUDA, TF32 is off unless `tf32` of the result
+    is set. `explain(size)` of the result says what is saved. Where nothing can be, the net itself is returned. Threads
+    may share it (docs/threads.md).
 
     Of a CaffeNet on a CPU, in float32, comes a module that runs it by a plan in native code: layers merged, blobs in
     one arena, the same numbers; `explain(size)` says how each layer is computed. Without native code, with

@@ -18,7 +18,7 @@ class WeightsWatch:
     """The tensors of a net, by module and name, and how often each had been written into.
 
     After a pass none of this is in a cache, so that a look takes a microsecond for each tensor: no more is touched than
-    must be, and no line of Python is run for each.
+    must be, and no line of Python is run for each. A write through `data`, which PyTorch does not count, is not seen.
     """
 
     def __init__(self, net: nn.Module) -> None:
