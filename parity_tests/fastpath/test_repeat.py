@@ -13,6 +13,8 @@ from torch import Tensor
 import fcn_port
 from converters import CaffeNet
 from converters.formats import parse_prototxt
+from fcn_port.fastpath.compiler import NotBuilt
+from fcn_port.fastpath.native import division, steps
 from fcn_port.fastpath.program.fast_net import FastNet
 from fcn_port.fastpath.program.repeat import Repeat
 
@@ -215,3 +217,16 @@ def test_threads_share_it(net: CaffeNet) -> None:
     for each in threads:
         each.join()
     assert not wrong
+
+
+def test_where_there_is_no_native_code_after_all(net: CaffeNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a net that was pickled elsewhere: the net itself runs."""
+    fast = copy.deepcopy(fcn_port.fast(net))
+
+    def missing() -> None:
+        raise NotBuilt("no compiler")
+
+    for module in (division, steps):
+        monkeypatch.setattr(module, "library", missing)
+    with torch.no_grad():
+        alike(fast(picture(0)), net(picture(0)))

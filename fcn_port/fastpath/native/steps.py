@@ -28,7 +28,7 @@ def interleave(planes: int, apart: int, count: int, pixels: int) -> None:
 
 
 class MemoryLines:
-    """MemoryLines of memory by their addresses, which `fetch` has the processor look for all at once."""
+    """Lines of memory by their addresses, which `fetch` has the processor look for all at once."""
 
     def __init__(self, addresses: Sequence[int]) -> None:
         self._lines, self._count = (ctypes.c_int64 * len(addresses))(*addresses), len(addresses)

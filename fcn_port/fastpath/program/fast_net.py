@@ -127,7 +127,7 @@ class PackedNet:
         self.is_planned = all(p.dtype == torch.float32 and p.device.type == "cpu" for p in state.values())
         arrays = _arrays(state) if self.is_planned else {}
         self.runner = Runner(quick.flow, arrays, winograd=quick.winograd, prefer=quick.prefer, own=quick.net.inputs)
-        self._read = MemoryLines(watch.lines() if self.is_planned else ())
+        self._read: MemoryLines | None = None
 
     def repeat(self, shapes: Mapping[str, Shape], threads: int) -> Repeat | None:
         """A pass for one more input of this shape; None where a pass has to be made out every time."""
@@ -137,11 +137,14 @@ class PackedNet:
         plan = self.runner.program(shapes, threads) if shape[:1] == (1,) else None
         if plan is None or not plan.takes_a_picture:
             return None
+        if self._read is None:
+            self._read = MemoryLines(self.watch.lines())
         return Repeat(plan, self.runner.arenas, shape, threads=threads, is_same=self.is_same)
 
     def is_same(self) -> bool:
         """True as long as the weights are those that were packed."""
-        self._read.fetch()
+        if self._read is not None:
+            self._read.fetch()
         return self.watch.is_same()
 
 
