@@ -159,11 +159,34 @@ def _share(layer: PoolingWindows, out: OnnxLayer, size: Sizes) -> str:
         counts = [_counts(layer, axis, known) for axis in (0, 1)]
         share = np.outer(*counts) / prod(layer.kernel)
         return out.constant("share", share.astype(np.float32)[None, None])
-    inside = out.sizes([1, 1, size + [2 * pad for pad in layer.pad]])
-    ones = out.node("Expand", [out.constant("one", np.ones((1, 1, 1, 1), np.float32)), inside], part="ones")
+    one = out.constant("one", np.ones((1, 1, 1, 1), np.float32))
+    inside = size + [2 * pad for pad in layer.pad]
     rest = [beyond - pad for beyond, pad in zip(layer.beyond, layer.pad, strict=True)]
+    if any(r >= k for r, k in zip(rest, layer.kernel, strict=True)):
+        return out.node("Mul", [_share_along(layer, out, axis, one, inside, rest) for axis in (0, 1)], part="share")
+    ones = out.node("Expand", [one, out.sizes([1, 1, inside])], part="ones")
     marked = out.pad(ones, [0, 0, 0, 0, 0, 0, *rest], part="counted")
     return out.node("AveragePool", [marked], part="share", kernel_shape=layer.kernel, strides=layer.stride)
+
+
+def _share_along(
+    layer: PoolingWindows, out: OnnxLayer, axis: int, one: str, inside: Sizes, rest: Sequence[int]
+) -> Operand:
+    """The same along one axis, where windows may lie wholly beyond the blob.
+
+    Caffe divides their sum, which is 0, by a length that is 0 just behind the blob (which is NaN) and below 0 further
+    on (which is 0): there the length is above 0 here, which makes the same of it.
+    """
+    name = ("rows", "columns")[axis]
+    along: tuple[Sizes | int, int | Sizes] = (inside[0], 1) if axis == 0 else (1, inside[1])
+    marked: Operand = out.node("Expand", [one, out.sizes([1, 1, *along])], part=f"{name}_inside")
+    behind = min(rest[axis], layer.kernel[axis])
+    for part, length, value in (("behind", behind, 0.0), ("beyond", rest[axis] - behind, 1.0)):
+        if length:
+            pads = [0, 0, 0, 0, 0, 0, length * (axis == 0), length * (axis == 1)]
+            marked = out.pad(marked, pads, constant=value, part=f"{name}_{part}")
+    kernel, stride = ((n[0], 1) if axis == 0 else (1, n[1]) for n in (layer.kernel, layer.stride))
+    return out.node("AveragePool", [marked], part=f"{name}_share", kernel_shape=kernel, strides=stride)
 
 
 def _counts(layer: PoolingWindows, axis: int, size: tuple[int, ...]) -> np.ndarray:

@@ -78,9 +78,8 @@ class Broadcast(Layer):
 
     def _spread_onnx(self, out: OnnxLayer, position: int | None) -> Operand:
         """The second bottom, or the blob of a position, with the axes that make it broadcast over the first bottom."""
-        x, start = out.bottoms[0], canonical_axis(self.axis, out.bottoms[0].shape)
-        axes = self._axes(out)
-        rest = [1] * (len(x.shape) - start - axes) if axes else []
+        x, axes = out.bottoms[0], self._axes(out)
+        rest = [1] * (len(x.shape) - canonical_axis(self.axis, x.shape) - axes) if axes else []
         if position is not None:
             shape = out.blob_shape(position)
             return out.blob(position, shape=[*shape, *rest])
@@ -171,7 +170,7 @@ class Scale(Broadcast):
         out.top("Add", [scaled, self._spread_onnx(out, 0 if self.two_bottoms else 1)])
 
     def to_python(self, site: Site) -> Form:
-        axis = self.axis % site.rank
+        axis = self.axis % (site.rank or 1)
         if self._bounded:
             raise NoFormError("Scale with min_value or max_value")
         if not self.two_bottoms:
@@ -217,7 +216,7 @@ class Bias(Broadcast):
 
     def to_python(self, site: Site) -> Form:
         operand, shape = (site.bottoms[1], site.shapes[1]) if self.two_bottoms else (site.blobs[0], site.blob_shapes[0])
-        plain = f"{site.x} + {spread(operand, _trailing(shape, self.axis % site.rank, site.rank))}"
+        plain = f"{site.x} + {spread(operand, _trailing(shape, self.axis % (site.rank or 1), site.rank))}"
         return Form((plain,), shared=(plain,))
 
 

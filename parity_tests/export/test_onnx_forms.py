@@ -31,6 +31,7 @@ from parity_tests.export.onnx_models import (
     with_drawn_weights,
     worst_blob,
 )
+from parity_tests.export.test_export_python import assert_same, made_from, outputs
 from parity_tests.goldens import GOLDEN
 from parity_tests.tolerances import tolerance
 
@@ -216,6 +217,7 @@ POOLINGS = (
     "kernel_size: 1 stride: 3",
     "kernel_size: 3 stride: 2 pad: 2", "kernel_size: 5 stride: 3 pad: 4",
     "kernel_h: 2 kernel_w: 3 stride_h: 3 stride_w: 1",
+    "kernel_size: 1 stride: 4", "kernel_h: 1 kernel_w: 3 stride: 5", "kernel_h: 3 kernel_w: 1 stride_h: 4 stride_w: 6",
     "kernel_size: 3 stride: 2 round_mode: FLOOR", "kernel_size: 3 stride: 2 pad: 1 round_mode: FLOOR",
 )  # fmt: skip
 
@@ -243,6 +245,33 @@ def worst_pooling(settings: str, *, sizes: tuple[tuple[int, int], ...] = ((7, 9)
 def test_poolings_at_their_corners(settings: str) -> None:
     """Strides beyond the kernel leave windows with nothing in them, which Caffe keeps where there is no padding."""
     assert worst_pooling(settings) <= tolerance("onnx-forms")
+
+
+SCALARS = {
+    "a blob": "num_axes: 0",
+    "a blob, an axis beyond": "num_axes: 0 axis: 7",
+    "a bottom": "",
+    "a bottom, an axis beyond": "axis: 7",
+}
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 5, 7), (3,), ()])
+@pytest.mark.parametrize("kind", ["Scale", "Bias"])
+@pytest.mark.parametrize("of", SCALARS)
+def test_one_number_for_all_asks_for_no_axis(of: str, kind: str, shape: tuple[int, ...]) -> None:
+    dims = " ".join(f"dim: {size}" for size in shape)
+    text = f'input: "data" input_shape {{ {dims} }} '
+    if of.startswith("a bottom"):
+        text += 'input: "s" input_shape { } '
+    bottoms = 'bottom: "data"' + ' bottom: "s"' * of.startswith("a bottom")
+    text += f'layer {{ name: "x" type: "{kind}" {bottoms} top: "x" {kind.lower()}_param {{ {SCALARS[of]} }} }}'
+    net = with_drawn_weights(prepare(parse_prototxt(text)))
+    inputs = inputs_for(net.spec, net.inputs)
+    expected = blobs_of(net, inputs)
+    assert worst_blob(blobs_in_onnxruntime(onnx_of(net), inputs), expected)[0] <= tolerance("onnx-forms")
+    made = made_from(net.spec)
+    made.load_state_dict(net.state_dict())
+    assert_same(outputs(made, inputs), outputs(net, inputs))
 
 
 BOMBS = {

@@ -75,7 +75,7 @@ class CaffeScale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         after = x.ndim - self.axis - self.weight.ndim
-        weight = self.weight.reshape(*self.weight.shape, *[1] * after)
+        weight = self.weight.reshape([*self.weight.shape, *[1] * after])
         if self.bias is None:
             return x * weight
         return torch.addcmul(self.bias.reshape(weight.shape), x, weight)
