@@ -23,6 +23,7 @@ from fcn_port.fastpath.flow import state_key
 from fcn_port.fastpath.native import build
 from fcn_port.fastpath.numpy_net import NumpyNet, numpy_net
 from fcn_port.fastpath.program import kept_weights, kernels, self_check, weights
+from parity_tests.export.onnx_models import with_drawn_weights
 from parity_tests.goldens import compare, format_blobs, formats
 from parity_tests.small_files import PROTOTXT, small_blobs, small_v2
 from parity_tests.test_architecture import ROOT
@@ -142,6 +143,32 @@ def test_places_that_lead_out_of_a_blob() -> None:
     for run in (lambda: quick(x), lambda: net(torch.from_numpy(x))):
         with pytest.raises(NetError, match=said):
             run()
+
+
+CONV = 'layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 8 kernel_size: 3 } } '
+TOGETHER = {
+    "rows in one": """layer { name: "i" type: "InnerProduct" bottom: "c" top: "i" inner_product_param { num_output: 4 } }
+        layer { name: "r" type: "Reshape" bottom: "i" top: "r" reshape_param { shape { dim: -1 } } }""",
+    "a slice of images": """layer { name: "s" type: "Slice" bottom: "c" top: "s" top: "t"
+        slice_param { axis: 0 slice_point: 1 } }""",
+    "halves of the images": 'layer { name: "s" type: "Slice" bottom: "c" top: "s" top: "t" slice_param { axis: 0 } }',
+    "a product over images": """layer { name: "p" type: "Permute" bottom: "c" top: "p" permute_param { order: 1 order: 0 } }
+        layer { name: "i" type: "InnerProduct" bottom: "p" top: "i" inner_product_param { num_output: 4 } }""",
+    "the same images again": """layer { name: "k" type: "Concat" bottom: "c" bottom: "c" top: "k"
+        concat_param { axis: 0 } }""",
+}
+
+
+@pytest.mark.parametrize("kind", TOGETHER)
+def test_images_that_a_layer_computes_with_together(kind: str) -> None:
+    """Images are computed one by one only where the net takes one, and gives one of each output for it."""
+    head = 'input: "data" input_shape { dim: 2 dim: 3 dim: 8 dim: 8 } '
+    net = with_drawn_weights(prepare(parse_prototxt(head + CONV + TOGETHER[kind])))
+    found = NumpyNet(net.spec, {key: value.numpy() for key, value in net.state_dict().items()}, threads=2)(X)
+    with torch.no_grad():
+        wanted = net(torch.from_numpy(X))
+    pairs = [(found[name], wanted[name]) for name in wanted] if isinstance(wanted, dict) else [(found, wanted)]
+    assert all(compare(ours, theirs.numpy()) <= tolerance("fast-net") for ours, theirs in pairs)
 
 
 def test_weights_that_do_not_fit(small: Path, tmp_path: Path) -> None:

@@ -152,20 +152,15 @@ class ArenaPlan:
     def goes_image_by_image(self) -> bool:
         """True where several images are computed quicker one after the other: blobs of one fit into caches.
 
-        That is so unless products for a few positions read many weights, and where no layer knows of other images.
+        That is so unless products for a few positions read many weights, and where no layer computes with several.
         """
         if any(each.tasks is None for each in self.planned):
-            return False
-        try:
-            twice = {name: (2 * shape[0], *shape[1:]) for name, shape in self.shapes.items()}
-            found = shapes_of(self.flow, {name: twice[name] for name in self.flow.inputs})
-        except (LookupError, ValueError):
             return False
         tasks = [task for each in self.planned for task in each.tasks or () if task.y.size[2] * task.y.size[3] < FEW]
         few = {
             address(task.weights.kernels): task.weights.kernels for task in tasks if task.weights.kernels is not None
         }
-        return found == twice and sum(kernels.nbytes for kernels in few.values()) < MANY_BYTES
+        return sum(kernels.nbytes for kernels in few.values()) < MANY_BYTES
 
     def view(self, value: str, arena: Floats) -> Floats:
         """A value as an array over the arena."""
@@ -329,6 +324,17 @@ def shapes_of(flow: Flow, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
     if any(size < 1 for shape in shapes.values() for size in shape):
         raise ValueError("nothing is left of a blob")
     return shapes
+
+
+def keeps_images_apart(flow: Flow, one: Mapping[str, Shape]) -> bool:
+    """True where the net takes one image of these shapes, gives one, and of two everything twice."""
+    try:
+        shapes = shapes_of(flow, one)
+        twice = {name: (2 * shape[0], *shape[1:]) for name, shape in shapes.items()}
+        found = shapes_of(flow, {name: twice[name] for name in flow.inputs})
+    except (LookupError, ValueError):
+        return False
+    return found == twice and all(shapes[value][0] == 1 for value in flow.outputs.values())
 
 
 ENDINGS = {"small": ", small tiles", "pieces": ", in pieces"}

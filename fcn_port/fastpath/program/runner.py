@@ -19,7 +19,7 @@ from ..lru_cache import LRUCache
 from ..native.memory import Floats, empty
 from .decisions import of_one, usual_kernels
 from .kept_weights import KeptWeights
-from .program import ArenaPlan
+from .program import ArenaPlan, keeps_images_apart
 from .weights import PackedWeights
 
 SIZES = 64
@@ -44,6 +44,7 @@ class Runner:
         self.flow, self.weights = flow, PackedWeights(state, kept)
         self._ways, self._own = (winograd, prefer, sparing), own
         self._programs: LRUCache[ArenaPlan] = LRUCache(SIZES)
+        self._apart: LRUCache[bool] = LRUCache(SIZES)
         self.arenas = Arenas()
 
     def program(self, shapes: Mapping[str, Shape], threads: int) -> ArenaPlan:
@@ -91,7 +92,10 @@ class Runner:
         if len(first) != 1 or first <= {(), (1,)}:
             return None
         ((count,),) = first
-        program = self.program({name: (1, *x.shape[1:]) for name, x in inputs.items()}, threads)
+        one: dict[str, Shape] = {name: (1, *x.shape[1:]) for name, x in inputs.items()}
+        if not self._apart.get(tuple(one.items()), lambda: keeps_images_apart(self.flow, one)):
+            return None
+        program = self.program(one, threads)
         if not program.goes_image_by_image:
             return None
         shapes = {name: program.shapes[value][1:] for name, value in self.flow.outputs.items()}
@@ -99,7 +103,7 @@ class Runner:
         together = count
         if count >= threads > 1 and 4 * program.floats <= ALONE_BYTES:
             together = count % threads
-            alone = self.program({name: (1, *x.shape[1:]) for name, x in inputs.items()}, 1)
+            alone = self.program(one, 1)
             numbers = deque(range(together, count))
             with ThreadPoolExecutor(threads - 1) as others:
                 work = []
