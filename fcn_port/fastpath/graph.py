@@ -79,15 +79,26 @@ class StepGraph:
     outputs: tuple[str, ...]
 
     def shapes_at(self, size: tuple[int, int]) -> Mapping[str, Shape]:
-        """The shape of every blob for one image of `size` (h, w); NetError where it is too small."""
-        shapes: dict[str, Shape] = {name: (1, channels, *size) for name, channels in self.inputs.items()}
+        """The shape of every blob for one image of `size` (h, w).
+
+        NetError where it is too small, and where a blob is not an image for each that goes in.
+        """
+        one, two = self._shapes(1, size), self._shapes(2, size)
+        for step in self.steps:
+            shape = one[step.top]
+            if min(shape, default=1) < 1:
+                raise NetError(f"nothing is left of blob '{step.top}'", where=f"layer '{step.name}'")
+            if len(shape) != 4 or shape[0] != 1 or two[step.top] != (2, *shape[1:]):
+                raise NetError(f"blob '{step.top}' is not an image for each input", where=f"layer '{step.name}'")
+        return one
+
+    def _shapes(self, images: int, size: Pair) -> dict[str, Shape]:
+        shapes: dict[str, Shape] = {name: (images, channels, *size) for name, channels in self.inputs.items()}
         for step in self.steps:
             try:
                 (shapes[step.top],) = step.params.top_shapes([shapes[bottom] for bottom in step.bottoms])
             except ValueError as error:
                 raise NetError(str(error), where=f"layer '{step.name}'") from error
-            if min(shapes[step.top]) < 1:
-                raise NetError(f"nothing is left of blob '{step.top}'", where=f"layer '{step.name}'")
         return shapes
 
 

@@ -106,7 +106,7 @@ def _follow(step: Step, blobs: Mapping[str, Blob]) -> Blob | None:
         return bottom
     if len(bottoms) != 1:
         return None
-    if step.slidings is None and all(step.params.reach(axis=axis) == Window() for axis in (2, 3)):  # pixel by pixel
+    if step.slidings is None and all(step.params.reach(axis=axis) == Window() for axis in (2, 3, 0)):  # pixel by pixel
         return replace(bottom, computed=bottom.seen, zero=False)
     if step.slidings is None:
         return None

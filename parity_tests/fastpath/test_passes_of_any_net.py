@@ -8,12 +8,16 @@ import torch
 import fcn_port
 from converters import CaffeNet
 from converters.formats import parse_prototxt
+from converters.passes import prepare
 from fcn_port.fastpath import lossless
 from fcn_port.fastpath.kernels import Choice
 from fcn_port.fastpath.lossless import Lossless
 from fcn_port.fastpath.passes import passes
+from parity_tests.export.onnx_models import with_drawn_weights
 from parity_tests.fastpath.random_nets import filled
 from parity_tests.fastpath.test_any_net import error, in_double
+from parity_tests.goldens import compare
+from parity_tests.tolerances import tolerance
 
 PASSED_OVER = """
 layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param {
@@ -68,3 +72,29 @@ def test_odd_settings(
     assert isinstance(quick, Lossless)
     x = torch.randn(3, 3, *size, generator=torch.Generator().manual_seed(size[0]))
     assert error({"y": quick(x)}, in_double(net, {"x": x})) <= 5e-6
+
+
+NO_IMAGES = {
+    "a flat blob": 'type: "Flatten"',
+    "features": 'type: "InnerProduct" inner_product_param { num_output: 3 }',
+    "a number an image": 'type: "Reduction" reduction_param { axis: 1 }',
+    "channels for images": 'type: "Permute" permute_param { order: 1 order: 0 }',
+    "images twice": 'type: "Tile" tile_param { axis: 0 tiles: 2 }',
+    "a softmax over images": 'type: "Softmax" softmax_param { axis: 0 }',
+}
+
+
+@pytest.mark.parametrize("behind", ["c", "data"])
+@pytest.mark.parametrize("kind", NO_IMAGES)
+def test_what_is_not_an_image_for_each_input(kind: str, behind: str) -> None:
+    """A wide padding in front of what has other axes, another number of images, or computes with several of them."""
+    text = f"""input: "data" input_shape {{ dim: 2 dim: 3 dim: 16 dim: 17 }}
+        layer {{ name: "c" type: "Convolution" bottom: "data" top: "c"
+            convolution_param {{ num_output: 4 kernel_size: 9 pad: 20 }} }}
+        layer {{ name: "y" bottom: "{behind}" top: "y" {NO_IMAGES[kind]} }}"""
+    net = with_drawn_weights(prepare(parse_prototxt(text)))
+    x = torch.randn(2, 3, 16, 17, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found, wanted = fcn_port.fast(net)(x), net(x)
+    pairs = [(found[name], wanted[name]) for name in wanted] if isinstance(wanted, dict) else [(found, wanted)]
+    assert all(compare(ours.numpy(), theirs.numpy()) <= tolerance("fast-net") for ours, theirs in pairs)
