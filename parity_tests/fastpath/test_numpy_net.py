@@ -145,14 +145,18 @@ def test_places_that_lead_out_of_a_blob() -> None:
             run()
 
 
-CONV = 'layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 8 kernel_size: 3 } } '
+CONV = """layer { name: "c" type: "Convolution" bottom: "data" top: "c"
+        convolution_param { num_output: 8 kernel_size: 3 } }
+"""
 TOGETHER = {
-    "rows in one": """layer { name: "i" type: "InnerProduct" bottom: "c" top: "i" inner_product_param { num_output: 4 } }
+    "rows in one": """layer { name: "i" type: "InnerProduct" bottom: "c" top: "i"
+        inner_product_param { num_output: 4 } }
         layer { name: "r" type: "Reshape" bottom: "i" top: "r" reshape_param { shape { dim: -1 } } }""",
     "a slice of images": """layer { name: "s" type: "Slice" bottom: "c" top: "s" top: "t"
         slice_param { axis: 0 slice_point: 1 } }""",
     "halves of the images": 'layer { name: "s" type: "Slice" bottom: "c" top: "s" top: "t" slice_param { axis: 0 } }',
-    "a product over images": """layer { name: "p" type: "Permute" bottom: "c" top: "p" permute_param { order: 1 order: 0 } }
+    "a product over images": """layer { name: "p" type: "Permute" bottom: "c" top: "p"
+        permute_param { order: 1 order: 0 } }
         layer { name: "i" type: "InnerProduct" bottom: "p" top: "i" inner_product_param { num_output: 4 } }""",
     "the same images again": """layer { name: "k" type: "Concat" bottom: "c" bottom: "c" top: "k"
         concat_param { axis: 0 } }""",
