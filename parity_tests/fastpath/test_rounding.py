@@ -87,23 +87,26 @@ def test_a_chain_of_7x7(channels: int) -> None:
 
 
 def test_a_chain_of_1x1() -> None:
-    """By Strassen's algorithm twice behind each other, as each would go by itself, 2.5 times the net's own error."""
+    """By Strassen's algorithm twice, as each would go by itself, they are more than twice as far off as by it once.
+
+    How far the net itself is depends on PyTorch's threads: 1.3 of its errors with two, 2.04 with one, in place of 2.8 and 4.5.
+    """
     net = chain("1x1", ((512, 7),), 14, kernel=1)
     said = FastNet(net).explain((14, 14))
-    assert said.count("Strassen's algorithm\n") >= 4 and said.count("twice") <= 1
+    assert said.count("Strassen's algorithm") >= 6 and "twice" not in said
     x = famous.example(net)
-    assert max(ratios(net, x).values()) <= MOST < min(ratios(net, x, "strassen_2").values())
+    assert 2 * max(ratios(net, x).values()) < min(ratios(net, x, "strassen_2").values())
 
 
 def test_which_products_are_chained() -> None:
-    """Behind one of its kind and an activation; not behind a 3x3, a sum, groups, or a pooling."""
+    """One behind the other with an activation in between; not a 3x3, a sum, groups, or a pooling."""
     net, x = famous.Definition("kinds", 8, 9, 9), "data"
     for name, kernel, group in (("a", 1, 1), ("b", 1, 1), ("c", 3, 1), ("d", 1, 1), ("e", 1, 2), ("f", 1, 1)):
         x = net.conv(name, x, 8, kernel, pad=kernel // 2, group=group)
     x = net.conv("g", net.pool("p", x, 2, 2), 8, 1)
     spec = net.spec()
     flow = merge(read(spec, spec.outputs))
-    assert {flow.operations[flow.makers[top]].name for top in rounding.chained(flow)} == {"b"}
+    assert {flow.operations[flow.makers[top]].name for top in rounding.chained(flow)} == {"a", "b"}
 
 
 def test_outputs_of_early_layers() -> None:

@@ -36,16 +36,16 @@ def shown(flow: Flow) -> frozenset[str]:
 
 
 def chained(flow: Flow) -> frozenset[str]:
-    """The tops of 1x1 convolutions whose bottom is one's top, with nothing but an activation in between.
+    """The tops of 1x1 convolutions that follow each other with nothing but an activation in between.
 
-    By Strassen's algorithm twice six of them round 2.5 times as much as PyTorch's products, once 1.0 times. Between
-    layers of other kinds that is not seen.
+    By Strassen's algorithm twice they round more than twice as much as by it once, which is 1.3 to 2 times as much as
+    PyTorch's products do. Between layers of other kinds that is not seen.
     """
     found: set[str] = set()
     for operation in flow.operations:
         maker = flow.makers.get(operation.bottoms[0]) if operation.bottoms else None
         if _mixes_channels(operation) and maker is not None and _mixes_channels(flow.operations[maker]):
-            found.update(operation.tops)
+            found.update(operation.tops, flow.operations[maker].tops)
     return frozenset(found)
 
 
