@@ -89,7 +89,8 @@ def test_a_chain_of_7x7(channels: int) -> None:
 def test_a_chain_of_1x1() -> None:
     """By Strassen's algorithm twice, as each would go by itself, they are more than twice as far off as by it once.
 
-    How far the net itself is depends on PyTorch's threads: 1.3 of its errors with two, 2.04 with one, in place of 2.8 and 4.5.
+    How far the net itself is depends on PyTorch's threads: 1.3 of its errors with two, 2.04 with one, in place of 2.8
+    and 4.5.
     """
     net = chain("1x1", ((512, 7),), 14, kernel=1)
     said = FastNet(net).explain((14, 14))
