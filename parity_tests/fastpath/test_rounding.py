@@ -100,11 +100,12 @@ def test_a_chain_of_1x1() -> None:
 
 
 def test_which_products_are_chained() -> None:
-    """One behind the other with an activation in between; not a 3x3, a sum, groups, or a pooling."""
+    """One behind the other with an activation in between; not a 3x3, groups, a pooling, or few features."""
     net, x = famous.Definition("kinds", 8, 9, 9), "data"
     for name, kernel, group in (("a", 1, 1), ("b", 1, 1), ("c", 3, 1), ("d", 1, 1), ("e", 1, 2), ("f", 1, 1)):
-        x = net.conv(name, x, 8, kernel, pad=kernel // 2, group=group)
-    x = net.conv("g", net.pool("p", x, 2, 2), 8, 1)
+        x = net.conv(name, x, 64, kernel, pad=kernel // 2, group=group)
+    x = net.conv("g", net.pool("p", x, 2, 2), 64, 1)
+    net.conv("score", x, 21, 1)
     spec = net.spec()
     flow = merge(read(spec, spec.outputs))
     assert {flow.operations[flow.makers[top]].name for top in rounding.chained(flow)} == {"a", "b"}

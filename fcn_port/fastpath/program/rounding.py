@@ -15,6 +15,8 @@ from ..flow import Flow, FlowStep
 
 SHORT = 3
 """Layers with weights, from an input to an output, up to which each is to round as little as the net does."""
+WIDE = 64
+"""Features of a product with fewer of which Strassen's algorithm has nothing to gain."""
 WITH_WEIGHTS = (convolution.Convolution, convolution.Deconvolution, inner_product.InnerProduct)
 
 
@@ -53,7 +55,7 @@ def _mixes_channels(operation: FlowStep) -> bool:
     params = operation.main.params
     if type(params) is not convolution.Convolution or params.group > 1 or operation.addend is not None:
         return False
-    return set(params.kernel) == {1}
+    return set(params.kernel) == {1} and params.num_output >= WIDE
 
 
 def _weight(operation: FlowStep) -> int:
