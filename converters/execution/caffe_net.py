@@ -22,6 +22,7 @@ from ..net.validate import validate
 from ..passes.cut import cut
 from ..passes.input_size import fit_inputs
 from ..passes.prepare import prepare
+from ..recorded import is_recorded
 from ..safety.allocation import enough_memory
 from ..safety.limits import check_limit
 from .indices import indices_within
@@ -127,7 +128,7 @@ class CaffeNet(nn.Module):
             raise NetError(f"expected the inputs {wanted}; found {terminal(', '.join(found)) or 'none'}")
         for name, expected in self.inputs.items():
             _check_input(name, fed[name], expected)
-        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+        if not is_recorded():
             self._check_sizes({name: tuple(fed[name].shape) for name in names})
         return {name: fed[name] for name in names}
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..recorded import is_recorded
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -63,7 +65,7 @@ def is_faster_by_im2col(x: Tensor, weight: Tensor, stride: tuple[int, ...], padd
     """True for a convolution of one group without dilation that is better done by columns."""
     import torch
 
-    if type(x) is not torch.Tensor or torch.jit.is_tracing() or torch.compiler.is_compiling():
+    if type(x) is not torch.Tensor or is_recorded():
         return False
     if not (x.device.type == weight.device.type == "cpu" and x.dtype == weight.dtype == torch.float32):
         return False

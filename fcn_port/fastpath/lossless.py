@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from converters.errors import NetError
 from converters.execution import CaffeNet
+from converters.recorded import is_recorded
 
 from ..nets.fcn import FCN
 from ..nets.net import Net, Wrapper
@@ -185,7 +186,7 @@ class Lossless(Wrapper):
         if self.net.training or inputs.keys() != self.graph.inputs.keys():
             return None
         weight = next(self.net.parameters())
-        if self._in_native and weight.device.type == "cpu" and _is_recorded():
+        if self._in_native and weight.device.type == "cpu" and is_recorded():
             return None  # as a FastNet does: what runs over memory of its own is in no graph
         for name, x in inputs.items():
             if (x.dtype, x.device) != (weight.dtype, weight.device) or x.dim() != 4 or x.numel() == 0:
@@ -212,11 +213,6 @@ class Lossless(Wrapper):
     def extra_repr(self) -> str:
         """The settings that rounding depends on; evaluations that were kept are told apart by it."""
         return f"convolutions={self.convolutions}, precision={self.precision}, low_memory={self.low_memory}"
-
-
-def _is_recorded() -> bool:
-    """True where PyTorch compiles, exports or traces what runs."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 class WeightsState:

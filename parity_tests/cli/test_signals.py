@@ -166,17 +166,28 @@ def test_what_is_kept_is_said_whatever_becomes_of_the_exception(fate: str, numbe
     assert (status, err) == (expected, f"images: what is done is written\nfcn-port: {words}\n")
 
 
-def test_the_second_signal_ends_what_the_first_one_left_to_do(tmp_path: Path) -> None:
-    """Ctrl-C again, while the program cleans up: at once, without a traceback, and with what it cleans up."""
-    code = (
-        "import signal, time\nfrom pathlib import Path\nimport fcn_port.cli.program as program\n"
-        "from converters.safety import fresh_file\nfrom fcn_port.cli import main\n"
-        "def work(argv=None):\n"
-        f"    with fresh_file(Path({str(tmp_path / 'x')!r})):\n"
-        f"        try:\n            signal.raise_signal(signal.SIGINT)\n"
-        f"        finally:\n            print('ready', flush=True); {LONG}\n"
-        "program.answer = work\nmain([])"
-    )
+SECOND = """
+import signal, time
+from pathlib import Path
+import fcn_port.cli as cli
+import fcn_port.cli.program as program
+from converters.safety import fresh_file
+held = fresh_file(Path(OUT))
+real = cli._say
+def say(message, status):
+    print("ready", flush=True); LONG
+    return real(message, status)
+def work(argv=None):
+    held.__enter__()
+    signal.raise_signal(signal.SIGINT)
+cli._say, program.answer = say, work
+cli.main([])
+"""
+
+
+def test_a_second_signal_while_the_program_says_goodbye(tmp_path: Path) -> None:
+    """It ends at once, without a traceback, and takes along what was in the making; the status is the first one's."""
+    code = SECOND.replace("OUT", repr(str(tmp_path / "x"))).replace("LONG", LONG)
     assert ended(["-c", code], signal.SIGTERM) == (130, "fcn-port: interrupted\n")
     assert list(tmp_path.iterdir()) == []
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from converters.execution import CaffeNet
 from converters.net import Shape
+from converters.recorded import is_recorded
 
 from ...nets.net import Wrapper
 from ..flow import Flow, merge, read
@@ -40,7 +41,7 @@ class FastNet(Wrapper):
     def forward(self, *args: Tensor, **named: Tensor) -> Tensor | dict[str, Tensor]:
         net = self.net
         found = None
-        if not (net.training or torch.compiler.is_compiling() or torch.jit.is_tracing()):
+        if not (net.training or is_recorded()):
             found = self._again(args, named)
             if found is None:
                 found = self._anew(args, named)

@@ -1,0 +1,10 @@
+"""Graphs that PyTorch records of what runs, in which there is only what its own functions do."""
+
+from __future__ import annotations
+
+
+def is_recorded() -> bool:
+    """True where PyTorch compiles, exports or traces what runs."""
+    import torch
+
+    return bool(torch.compiler.is_compiling() or torch.jit.is_tracing())
