@@ -17,20 +17,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 FCN8S = "FCN-8s"
-SIDES = {FCN8S: (500, 375), "HED": (500, 375), "SqueezeNet 1.1": (227, 131), "AlexNet": (227, 227)}
-"""Sides of the first image and of another one; 224 and 128 for the others."""
+Size = tuple[int, int]
 
 
-def numpy_net(stem: str) -> Callable[[np.ndarray], Any]:
+def numpy_net(stem: str, **settings: bool) -> Callable[[np.ndarray], Any]:
     import fcn_port
 
-    return fcn_port.numpy_net(f"{stem}.caffemodel")
+    return fcn_port.numpy_net(f"{stem}.caffemodel", **settings)
 
 
 def fast(stem: str) -> Callable[[np.ndarray], Any]:
@@ -53,13 +53,26 @@ def onnxruntime(stem: str) -> Callable[[np.ndarray], Any]:
 
 
 WAYS: Mapping[str, Callable[[str], Callable[[np.ndarray], Any]]] = {
-    "numpy_net": numpy_net, "fast": fast, "onnxruntime": onnxruntime
+    "numpy_net": numpy_net, "fast": fast, "onnxruntime": onnxruntime,
+    "keep=False": partial(numpy_net, keep=False), "low_memory": partial(numpy_net, low_memory=True),
 }  # fmt: skip
+USUAL = list(WAYS)[:3]
 
 
-def one(way: str, stem: str, sides: tuple[int, int]) -> dict[str, float]:
+def sizes_of(name: str) -> tuple[Size, Size]:
+    """Height and width of the first image, as the net was published, and of another one."""
+    from benchmarks.famous import NETS
+
+    if name == FCN8S:
+        return (500, 500), (375, 375)
+    (shape,) = dict(NETS[name]().inputs).values()
+    first = shape[2], shape[3]
+    return first, (4 * first[0] // 7, 4 * first[1] // 7)
+
+
+def one(way: str, stem: str, sizes: tuple[Size, Size]) -> dict[str, float]:
     """The first result in this process; what is said of the other size is not part of it."""
-    x, other = (np.ones((1, 3, side, side), np.float32) for side in sides)
+    x, other = (np.ones((1, 3, *size), np.float32) for size in sizes)
     net = WAYS[way](stem)
     net(x)
     spent = sum(os.times()[:4])
@@ -82,7 +95,7 @@ def write_files(name: str, folder: Path) -> str:
     from benchmarks.famous import seeded
     from fcn_port.exporting import export_net
 
-    stem, side = folder / name.replace(" ", "_"), SIDES.get(name, (224, 128))[0]
+    stem, size = folder / name.replace(" ", "_"), sizes_of(name)[0]
     if not stem.with_suffix(".onnx").exists():
         if name == FCN8S:
             from benchmarks.nets import random_net
@@ -91,13 +104,13 @@ def write_files(name: str, folder: Path) -> str:
         else:
             net = seeded(name)
         export_net(net, to="caffe", out=Path(f"{stem}.caffemodel"))
-        export_net(net, to="onnx", out=Path(f"{stem}.onnx"), size=None if name == FCN8S else (side, side))
+        export_net(net, to="onnx", out=Path(f"{stem}.onnx"), size=None if name == FCN8S else size)
     return str(stem)
 
 
 def measure(name: str, ways: list[str], stem: str, rounds: int) -> dict[str, dict[str, float]]:
     """Medians of each way."""
-    sides = SIDES.get(name, (224, 128))
+    sides = [side for size in sizes_of(name) for side in size]
     rows: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     for count in range(rounds + 1):
         for way in ways:
@@ -123,16 +136,17 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nets", nargs="+", default=["ResNet-50", "MobileNet v1", FCN8S], help="of benchmarks.famous")
-    parser.add_argument("--only", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--only", nargs="+", choices=list(WAYS), default=USUAL)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="where the nets' files are made and stay; else they are removed")
     parser.add_argument("--json", type=Path, help="write every number to this file")
-    parser.add_argument("--one", nargs=4, metavar=("WAY", "STEM", "SIDE", "OTHER"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=6, metavar=("WAY", "STEM", "H", "W", "H2", "W2"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        way, stem, side, other = arguments.one
-        print(json.dumps(one(way, stem, (int(side), int(other)))))
+        way, stem, *sides = arguments.one
+        h, w, other_h, other_w = map(int, sides)
+        print(json.dumps(one(way, stem, ((h, w), (other_h, other_w)))))
         return
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # imports are compiled once, as where a package is installed

@@ -137,7 +137,13 @@ def test_single_rows_of_several_images(layers: str, height: int) -> None:
     assert error(run_blankly(FastNet(net), inputs), in_double(net, inputs)) <= 2e-6
 
 
-FILTERINGS = [("winograd_3", 3), ("winograd_3_small", 3), ("winograd_5", 5), ("winograd_7_pieces", 7)]
+FILTERINGS = [
+    ("winograd_3", 3),
+    ("winograd_3_lean", 3),
+    ("winograd_3_small", 3),
+    ("winograd_5", 5),
+    ("winograd_7_pieces", 7),
+]
 
 
 @pytest.mark.parametrize(("form", "side"), FILTERINGS)

@@ -81,7 +81,17 @@ def _no_threads_of_openmp() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "prefer", [None, "product", "strassen_1", "strassen_2", "winograd_3", "winograd_3_small", "winograd_7_pieces"]
+    "prefer",
+    [
+        None,
+        "product",
+        "strassen_1",
+        "strassen_2",
+        "winograd_3",
+        "winograd_3_lean",
+        "winograd_3_small",
+        "winograd_7_pieces",
+    ],
 )
 def test_every_kernel(prefer: str | None) -> None:
     net = filled(CaffeNet(parse_prototxt(self_check._NET)))
@@ -89,12 +99,13 @@ def test_every_kernel(prefer: str | None) -> None:
     check(net, {name: torch.randn(shape, generator=generator) for name, shape in net.inputs.items()}, prefer)
 
 
-def test_threads_that_share_tiles() -> None:
+@pytest.mark.parametrize("prefer", ["winograd_3", "winograd_3_lean"])
+def test_threads_that_share_tiles(prefer: str) -> None:
     net = filled(CaffeNet(parse_prototxt(WIDE)))
     inputs = {"x": torch.randn(1, 320, 7, 9, generator=torch.Generator().manual_seed(1))}
-    plan = plan_of(net, inputs, THREADS, "winograd_3")
+    plan = plan_of(net, inputs, THREADS, prefer)
     assert [task.settings["shared"] for task in plan.planned[0].tasks or ()] == [1], "no layer of this kind"
-    check(net, inputs, "winograd_3")
+    check(net, inputs, prefer)
 
 
 @pytest.mark.parametrize("seed", range(4))

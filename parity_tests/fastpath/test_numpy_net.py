@@ -305,7 +305,7 @@ layer { name: "d" type: "Convolution" bottom: "c" top: "d" convolution_param { n
 
 
 def test_low_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Packed weights take less than twice the weights' room, at any size, where they take up to four times else."""
+    """Packed weights take little more than the weights, at any size, where they take up to four times as much else."""
     spec = prepare(parse_prototxt(WIDE))
     random = np.random.default_rng(0)
     state = {
@@ -317,11 +317,11 @@ def test_low_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     for side in (24, 40):
         x = random.standard_normal((1, 256, side, side)).astype(np.float32)
         assert np.allclose(usual(x), sparing(x), atol=1e-4)
-        assert "small tiles" in sparing.explain((side, side))
+        assert "kernels as they are" in sparing.explain((side, side))
     kept = [
         sum(slot.value.kernels.nbytes for slot in net._runner.weights._packed._slots.values())
         for net in (usual, sparing)
     ]  # fmt: skip
-    assert kept[0] > 3 * count and count <= kept[1] < 2 * count
+    assert kept[0] > 3 * count and count <= kept[1] < 1.1 * count
     monkeypatch.setattr(kernels, "SPACIOUS", ())
     assert NumpyNet(spec, state, low_memory=True).explain((40, 40)) == usual.explain((40, 40))

@@ -25,7 +25,7 @@ from weights.cache import cache_folder as user_cache
 
 from ...private import read_private, why_not_private
 from ..compiler import ForbiddenError, NotBuilt, compiler
-from ..points import FORMS, matrices
+from ..points import FORMS, SUMMED, matrices
 from ..processor import processor
 from ..strassen import PANELS_OF, RESULTS, ROWS_OF
 from . import shipped
@@ -180,9 +180,12 @@ def _was_killed(done: subprocess.CompletedProcess[str]) -> bool:
 
 
 def _tables() -> str:
-    """The matrices of both algorithms as C."""
-    lines = []
+    """The matrices of both algorithms as C, and the numbers that C code and plans share."""
+    lines = ["#pragma once\n", f"#define SUMMED {SUMMED}\n"]
     for name, form in FORMS.items():
+        if form.lean:
+            continue
+        lines.append(f"#define EVALUATED_{name} {form.evaluated}\n")
         output, kernel, data = matrices(form.tile, form.taps)
         for of, kind, matrix in (("OUTPUT", "float", output), ("DATA", "float", data), ("KERNEL", "double", kernel)):
             numbers = ", ".join(value.hex() for value in matrix.flatten().tolist())

@@ -70,17 +70,18 @@ def divide_depthwise(*, kernel_h: int, in_w: int, channels: int, h: int, images:
 def divide_winograd(form: str, *, channels: int, features: int, tiles: int, threads: int, behind: int = 0) -> Division:
     """For so many tiles of outputs, each of which reads windows up to the one so far `behind` its own."""
     panel, rows = library().panel(), library().most_rows()
-    points, panels = FORMS[form].points ** 2, -(-features // panel)
+    lean, points, panels = FORMS[form].lean, FORMS[form].points ** 2, -(-features // panel)
     count = 4 * FORMS[form].products * channels * panels * panel
     shared = threads > 1 and count > SHARED_BYTES
     if shared:
         block = up(-(-tiles // max(1, round(tiles / SHARED_BLOCK))), rows)
         group = up(-(-block // -(-threads // panels)), rows)
     else:
-        most = next((block for least, block in BLOCKS if count <= least), BLOCK)
+        most = SHARED_BLOCK if lean else next((block for least, block in BLOCKS if count <= least), BLOCK)
         block = group = -(-tiles // max(threads, -(-tiles // most)))
     of_tiles = points * ((block + behind) * spread(channels) + APART)
-    of_products = up(points * (group * panel + APART) + SPARE, 16)
+    of_kernels = FORMS[form].products * (FORMS[form].evaluated * panel + APART) if lean else 0
+    of_products = up(points * (group * panel + APART) + of_kernels + SPARE, 16)
     if shared:
         return Division(block, group, 1, of_products, of_tiles, 2 * -(-tiles // block))
     return Division(block, group, 0, of_tiles + of_products)

@@ -45,4 +45,6 @@ static inline const float *turned(const struct unpacked *u, int64_t first, int64
     return to;
 }
 
+void pack_product(const struct unpacked *u, int64_t in_channels, int threads, float *to);
+
 #endif

@@ -43,7 +43,7 @@ def pack(
 def packed_floats(kernel: str, features: int, channels: int, length: int) -> int:
     """The floats that `pack` gives; `length` is how many weights a feature has, for all of its channels."""
     levels, columns = _levels(kernel), up(features, _wide(kernel))
-    if kernel in FORMS:
+    if kernel in FORMS and not FORMS[kernel].lean:
         return FORMS[kernel].products * columns * channels
     return int(7**levels * columns * length // 4**levels)
 

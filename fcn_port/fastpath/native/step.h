@@ -110,6 +110,7 @@ void strassen_1(const struct step *s, struct worker *w);
 void strassen_2(const struct step *s, struct worker *w);
 void winograd_3(const struct step *s, struct worker *w);
 void winograd_3_small(const struct step *s, struct worker *w);
+void winograd_3_lean(const struct step *s, struct worker *w);
 void winograd_5(const struct step *s, struct worker *w);
 void winograd_7(const struct step *s, struct worker *w);
 void winograd_7_pieces(const struct step *s, struct worker *w);

@@ -11,7 +11,7 @@ from .build import library
 KINDS = (
     "product", "strassen_1", "strassen_2", "winograd_3", "winograd_3_small", "winograd_5", "winograd_7",
     "winograd_7_pieces", "depthwise", "pool_max", "pool_average", "normalize", "softmax", "pointwise",
-    "pool_places", "unpool", "upsample", "pixels",
+    "pool_places", "unpool", "upsample", "pixels", "winograd_3_lean",
 )  # fmt: skip
 NONE, RELU, LEAKY, PRELU, CLIP, ELU, SIGMOID, TANH = range(8)
 

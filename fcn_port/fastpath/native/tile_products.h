@@ -9,8 +9,9 @@
 
 #include "vector.h"
 
+#include "tables.h" /* SUMMED products */
+
 #define TOGETHER 6 /* rows */
-#define SUMMED 16  /* products */
 
 /* Rows of `length` numbers `apart` floats from each other. For each number of a row, `step` floats are fetched from `ahead`
  * on, which is read next. `added`: to what lies there. */

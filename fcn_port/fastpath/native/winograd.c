@@ -11,9 +11,12 @@
  * before the interpolation. Behind the last tile of a row or column lie windows that later pieces read; they are counted as
  * tiles that have no outputs. Pieces of m taps have none at infinity, for the power that they lack.
  *
+ * Kernels were evaluated when they were packed, or lie as they are, a quarter of the bytes or less, and are evaluated for
+ * each panel and block ("lean"), some input channels at a time: to the same bits, by the same function.
+ *
  * `block` tiles are evaluated at a time, the products of `group` of them are kept until they are interpolated; `shared`:
- * threads work on the same block. The scratch of a thread are its products, and unless shared its tiles; shared tiles are
- * the common scratch.
+ * threads work on the same block. The scratch of a thread are its products, its evaluated kernels, and unless shared its
+ * tiles; shared tiles are the common scratch.
  */
 
 #include "packing.h"
@@ -83,6 +86,9 @@ INLINE int64_t behind(const struct step *s, int m, int pieces)
 {
     return (pieces - 1) * (tiles_of_row(s, m, pieces) + 1);
 }
+
+/* Points times the pieces that count at each. */
+INLINE int64_t places_of(int n, int pieces) { return ((n - 1) * pieces + 1) * ((n - 1) * pieces + 1); }
 
 INLINE int64_t wide(const struct step *s) { return spread(s->in_channels); }
 
@@ -199,19 +205,17 @@ INLINE void interpolate(const float *output, int n, int m, int pieces, const str
     }
 }
 
-/* Where a step's tiles and products lie. */
+/* Where a step's tiles, products and evaluated kernels lie. */
 struct memory {
-    float *tiles, *products;
-    int64_t apart, kept; /* between two points of them */
+    float *tiles, *products, *kernels;
+    int64_t apart, kept; /* between two points of tiles, and of products */
 };
 
 INLINE struct memory memory_of(const struct step *s, const struct worker *w, int n, int m, int pieces)
 {
     int64_t apart = (s->block + behind(s, m, pieces)) * wide(s) + APART, kept = s->group * PANEL + APART;
-    float *own = scratch_of(s, w);
-    if (s->shared)
-        return (struct memory){w->arena + s->common, own, apart, kept};
-    return (struct memory){own, own + n * n * apart, apart, kept};
+    float *own = scratch_of(s, w), *products = s->shared ? own : own + n * n * apart;
+    return (struct memory){s->shared ? w->arena + s->common : own, products, products + n * n * kept, apart, kept};
 }
 
 /* Tiles side by side that are multiplied together. */
@@ -239,45 +243,72 @@ INLINE int64_t runs_of(const struct step *s, int m, int pieces, int64_t first, i
     return count;
 }
 
+/* A panel of kernels at all points for `channels` input channels from `first` on; `apart` floats between two places. */
+struct panel {
+    const float *kernels;
+    int64_t apart, first, channels;
+};
+
 /* Products with a panel of output channels for some runs of tiles, to memory.products. */
 INLINE void multiply_runs(int n, int m, int pieces, const struct step *s, const struct run *runs, int64_t count,
-                          int64_t lo, int64_t panel, struct memory memory)
+                          int64_t lo, struct panel panel, int64_t features, struct memory memory)
 {
-    const int64_t c = s->in_channels, apart = wide(s), row = tiles_of_row(s, m, pieces);
-    const int64_t of_axis = (n - 1) * pieces + 1;
-    const float *kernels = s->kernels + panel * of_axis * of_axis * c * PANEL;
+    const int64_t apart = wide(s), row = tiles_of_row(s, m, pieces), c = panel.channels;
+    const float *kernels = panel.kernels;
     for (int p = 0; p < n * n; p++) {
         int up = p / n < n - 1 ? 0 : pieces - 1, left = p % n < n - 1 ? 0 : pieces - 1; /* first pieces that count */
         int across = pieces - left, of_point = (pieces - up) * across;
-        const float *next = kernels + of_point * c * PANEL;
+        const float *next = kernels + of_point * panel.apart;
         for (int64_t i = 0; i < count; i++)
             for (int piece = 0; piece < of_point; piece++) {
                 int64_t window = runs[i].from + (up + piece / across) * row + left + piece % across;
-                struct tile_rows rows = {memory.tiles + p * memory.apart + window * apart, apart, c,
+                struct tile_rows rows = {memory.tiles + p * memory.apart + window * apart + panel.first, apart, c,
                                          next + (i * of_point + piece) * c * FETCHED,
-                                         i < PANEL / FETCHED ? FETCHED : 0, piece > 0};
-                multiply_tiles(&rows, kernels + piece * c * PANEL, (int)runs[i].count, s->channels - panel * PANEL,
+                                         i < PANEL / FETCHED ? FETCHED : 0, piece > 0 || panel.first > 0};
+                multiply_tiles(&rows, kernels + piece * panel.apart, (int)runs[i].count, features,
                                memory.products + p * memory.kept + (runs[i].from - lo) * PANEL);
             }
         kernels = next;
     }
 }
 
+/* Evaluates a panel of kernels, whose taps lie `tap` floats apart and input channels `channel`, at all points. */
+typedef void evaluator(const float *panel, int64_t tap, int64_t channel, int64_t channels, float *to, int64_t apart);
+
+/* What evaluates kernels in each pass, 0 where they were when they were packed, and how many input channels at a time. */
+struct lean_kernels {
+    evaluator *evaluate;
+    int64_t channels;
+};
+
 /* One panel of output channels for the tiles lo ... hi - 1 of a block that begins at tile `first` and was evaluated. */
-INLINE void finish(const float *output, int n, int m, int pieces, const struct step *s, float *arena, int64_t first,
-                   int64_t lo, int64_t hi, int64_t panel, struct memory memory)
+INLINE void finish(const float *output, int n, int m, int side, int pieces, struct lean_kernels lean,
+                   const struct step *s, float *arena, int64_t first, int64_t lo, int64_t hi, int64_t panel,
+                   struct memory memory)
 {
+    const int64_t c = s->in_channels, features = s->channels - panel * PANEL, places = places_of(n, pieces);
     struct run runs[MOST_TILES];
     int64_t count = runs_of(s, m, pieces, first, lo, hi, runs);
-    multiply_runs(n, m, pieces, s, runs, count, lo, panel, memory);
+    if (lean.evaluate) {
+        const float *kernels = s->kernels + panel * side * side * c * PANEL;
+        const int64_t apart = lean.channels * PANEL + APART;
+        for (int64_t from = 0; from < c; from += lean.channels) {
+            struct panel part = {memory.kernels, apart, from, least(c - from, lean.channels)};
+            lean.evaluate(kernels + from * PANEL, c * PANEL, PANEL, part.channels, memory.kernels, apart);
+            multiply_runs(n, m, pieces, s, runs, count, lo, part, features, memory);
+        }
+    } else {
+        struct panel whole = {s->kernels + panel * places * c * PANEL, c * PANEL, 0, c};
+        multiply_runs(n, m, pieces, s, runs, count, lo, whole, features, memory);
+    }
     for (const struct run *run = runs; run < runs + count; run++)
         for (int64_t i = run->from; i < run->from + run->count; i++)
             interpolate(output, n, m, pieces, s, arena, first + i, panel * PANEL, memory.products + (i - lo) * PANEL,
                         memory.kept);
 }
 
-INLINE void convolve(const float *data, const float *output, int n, int m, int pieces, const struct step *s,
-                     struct worker *w)
+INLINE void convolve(const float *data, const float *output, int n, int m, int side, int pieces,
+                     struct lean_kernels lean, const struct step *s, struct worker *w)
 {
     int64_t all = tiles_of(s, m, pieces), panels = (s->channels + PANEL - 1) / PANEL;
     struct memory memory = memory_of(s, w, n, m, pieces);
@@ -288,7 +319,7 @@ INLINE void convolve(const float *data, const float *output, int n, int m, int p
             for (int64_t i = 0; i < least(all - first, windows); i++)
                 evaluate(data, n, m, pieces, s, w->arena, first + i, memory.tiles + i * wide(s), memory.apart);
             for (int64_t panel = 0; panel < panels; panel++)
-                finish(output, n, m, pieces, s, w->arena, first, 0, count, panel, memory);
+                finish(output, n, m, side, pieces, lean, s, w->arena, first, 0, count, panel, memory);
         }
         return;
     }
@@ -300,66 +331,107 @@ INLINE void convolve(const float *data, const float *output, int n, int m, int p
                 evaluate(data, n, m, pieces, s, w->arena, first + i, memory.tiles + i * wide(s), memory.apart);
         for (int64_t piece; (piece = take(w, groups * panels)) >= 0;) {
             int64_t lo = piece / panels * s->group;
-            finish(output, n, m, pieces, s, w->arena, first, lo, least(lo + s->group, count), piece % panels, memory);
+            finish(output, n, m, side, pieces, lean, s, w->arena, first, lo, least(lo + s->group, count), piece % panels,
+                   memory);
         }
     }
 }
 
-/* G g G^T for a panel and one input channel; g has height rows and width columns of `side`, PANEL numbers in each. */
-INLINE void at_all_points(const double *kernel, int n, int taps, const float *g, int side, int height, int width,
-                          double all[MOST][MOST][PANEL])
+typedef double dvec __attribute__((vector_size(4 * LANES), may_alias));
+typedef float halfvec __attribute__((vector_size(2 * LANES), aligned(4), may_alias));
+
+/* G g for `count` numbers g, of a piece with fewer taps than the last one where count < taps: its values at the points,
+ * of which infinity is none then. Rows for a and -a are the same for even powers, and opposite for odd ones. */
+INLINE void at_kernel_points(const double *kernel, int n, int taps, const dvec *g, int count, dvec *to)
 {
-    for (int i = 0; i < n; i++)
-        for (int j = 0; j < n; j++)
-            for (int k = 0; k < PANEL; k++)
-                all[i][j][k] = 0;
-    for (int v = 0; v < width; v++) {
-        double half[MOST][PANEL] = {{0}}; /* of one column of the kernels */
-        for (int row = 0; row < height; row++)
-            for (int i = 0; i < n; i++)
-                for (int k = 0; k < PANEL; k++)
-                    half[i][k] += kernel[i * taps + row] * g[(row * side + v) * PANEL + k];
-        for (int i = 0; i < n; i++)
-            for (int j = 0; j < n; j++)
-                for (int k = 0; k < PANEL; k++)
-                    all[i][j][k] += kernel[j * taps + v] * half[i][k];
+    to[0] = kernel[0] * g[0];
+    UNROLL for (int p = 1; p < n - 1; p += 2) {
+        const double *a = kernel + p * taps;
+        dvec even = {0}, odd = {0};
+        UNROLL for (int i = 0; i < count; i++) {
+            if (i % 2)
+                odd += a[i] * g[i];
+            else
+                even += a[i] * g[i];
+        }
+        to[p] = even + odd;
+        to[p + 1] = even - odd;
     }
+    if (count == taps)
+        to[n - 1] = kernel[(n - 1) * taps + taps - 1] * g[taps - 1];
+}
+
+/* G g G^T of one piece of half a vector of output channels, in double precision, each result rounded once. */
+INLINE void evaluate_piece(const double *kernel, int n, int m, int side, int pieces, int y, int x, const float *weights,
+                           int64_t tap, float *to, int64_t apart)
+{
+    const int taps = n - m + 1, of_axis = (n - 1) * pieces + 1;
+    const int height = y < pieces - 1 ? m : taps, width = x < pieces - 1 ? m : taps;
+    const int rows = height < taps ? n - 1 : n, cols = width < taps ? n - 1 : n; /* points with a value */
+    dvec g[MOST], some[MOST], half[MOST][MOST];
+    UNROLL for (int v = 0; v < width; v++) {
+        UNROLL for (int u = 0; u < height; u++)
+            g[u] = __builtin_convertvector(*(const halfvec *)(weights + ((y * m + u) * side + x * m + v) * tap), dvec);
+        at_kernel_points(kernel, n, taps, g, height, some);
+        UNROLL for (int i = 0; i < n; i++)
+            half[i][v] = some[i];
+    }
+    UNROLL for (int i = 0; i < rows; i++) {
+        at_kernel_points(kernel, n, taps, half[i], width, some);
+        UNROLL for (int j = 0; j < cols; j++) {
+            int down = i < n - 1 ? pieces : 1, across = j < n - 1 ? pieces : 1;
+            int before = i * pieces * of_axis + j * pieces * down;
+            int place = before + (y - pieces + down) * across + x - pieces + across;
+            *(halfvec *)(to + place * apart) = __builtin_convertvector(some[j], halfvec);
+        }
+    }
+}
+
+/* The same of all pieces, for some input channels and a panel of output channels. */
+INLINE void evaluate_kernels(const double *kernel, int n, int m, int side, int pieces, const float *panel, int64_t tap,
+                             int64_t channel, int64_t channels, float *to, int64_t apart)
+{
+    LOOP for (int64_t c = 0; c < channels; c++)
+        LOOP for (int64_t k = 0; k < PANEL; k += LANES / 2)
+            UNROLL for (int y = 0; y < pieces; y++)
+                UNROLL for (int x = 0; x < pieces; x++)
+                    evaluate_piece(kernel, n, m, side, pieces, y, x, panel + c * channel + k, tap, to + c * PANEL + k,
+                                   apart);
 }
 
 /* Kernels at all points, to (panels, points, pieces, in_channels, PANEL): what multiply_runs reads, in its order. */
-INLINE void pack(const double *kernel, int n, int m, int side, int pieces, const struct unpacked *u,
-                 int64_t in_channels, int threads, float *to)
+static void pack(evaluator *kernels, int64_t places, const struct unpacked *u, int64_t in_channels, int threads, float *to)
 {
-    const int of_axis = (n - 1) * pieces + 1, last = pieces - 1;
-    const int64_t panels = (u->features + PANEL - 1) / PANEL, of_piece = in_channels * PANEL;
+    const int64_t panels = (u->features + PANEL - 1) / PANEL, of_place = in_channels * PANEL;
+    const int64_t taps = u->length / in_channels;
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t panel = 0; panel < panels; panel++) {
-        const float *weights = turned(u, panel * PANEL, PANEL);
-        float *of_panel = to + panel * of_axis * of_axis * of_piece;
-        for (int64_t c = 0; c < in_channels; c++)
-            for (int piece = 0; piece < pieces * pieces; piece++) {
-                double all[MOST][MOST][PANEL];
-                int y = piece / pieces, x = piece % pieces;
-                int height = y < last ? m : side - y * m, width = x < last ? m : side - x * m;
-                const float *g = weights + (c * side * side + (y * side + x) * m) * PANEL;
-                at_all_points(kernel, n, n - m + 1, g, side, height, width, all);
-                for (int i = y < last ? n - 2 : n - 1; i >= 0; i--)
-                    for (int j = x < last ? n - 2 : n - 1; j >= 0; j--) {
-                        int down = i < n - 1 ? pieces : 1, across = j < n - 1 ? pieces : 1;
-                        int before = i * pieces * of_axis + j * pieces * down;
-                        int place = before + (y - pieces + down) * across + x - pieces + across;
-                        for (int k = 0; k < PANEL; k++)
-                            of_panel[place * of_piece + c * PANEL + k] = (float)all[i][j][k];
-                    }
-            }
-    }
+    for (int64_t panel = 0; panel < panels; panel++)
+        kernels(turned(u, panel * PANEL, PANEL), PANEL, taps * PANEL, in_channels, to + panel * places * of_place, of_place);
 }
 
 #define FORM(name, side, n, m, pieces)                                                                                 \
-    void name(const struct step *s, struct worker *w) { convolve(DATA_##name, OUTPUT_##name, n, m, pieces, s, w); }    \
+    static __attribute__((noinline)) void kernels_##name(const float *panel, int64_t tap, int64_t channel,             \
+                                                         int64_t channels, float *to, int64_t apart)                   \
+    {                                                                                                                  \
+        evaluate_kernels(KERNEL_##name, n, m, side, pieces, panel, tap, channel, channels, to, apart);                 \
+    }                                                                                                                  \
+    static __attribute__((noinline)) void convolve_##name(evaluator *lean, const struct step *s, struct worker *w)     \
+    {                                                                                                                  \
+        struct lean_kernels kernels = {lean, EVALUATED_##name};                                                        \
+        convolve(DATA_##name, OUTPUT_##name, n, m, side, pieces, kernels, s, w);                                       \
+    }                                                                                                                  \
+    void name(const struct step *s, struct worker *w) { convolve_##name(0, s, w); }                                    \
     void pack_##name(const struct unpacked *u, int64_t in_channels, int threads, float *to)                            \
     {                                                                                                                  \
-        pack(KERNEL_##name, n, m, side, pieces, u, in_channels, threads, to);                                          \
+        pack(kernels_##name, places_of(n, pieces), u, in_channels, threads, to);                                       \
+    }
+
+/* The same with kernels as they are, in the order of a product's. */
+#define LEAN(name)                                                                                                     \
+    void name##_lean(const struct step *s, struct worker *w) { convolve_##name(kernels_##name, s, w); }                \
+    void pack_##name##_lean(const struct unpacked *u, int64_t in_channels, int threads, float *to)                     \
+    {                                                                                                                  \
+        pack_product(u, in_channels, threads, to);                                                                     \
     }
 
 FORM(winograd_3, 3, 6, 4, 1)
@@ -367,3 +439,4 @@ FORM(winograd_3_small, 3, 4, 2, 1)
 FORM(winograd_5, 5, 6, 2, 1)
 FORM(winograd_7, 7, 8, 2, 1)
 FORM(winograd_7_pieces, 7, 6, 3, 2)
+LEAN(winograd_3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from converters.net import Shape
 
@@ -12,11 +12,17 @@ from .places import is_concatenation, place_values, view_of
 from .program import shapes_of
 from .rounding import chained, shown
 
+NOT_PLANNED = (ArithmeticError, LookupError, NotImplementedError, ValueError)
+"""What is raised where a layer does not take inputs of such shapes."""
+
 
 def decisions(
-    flow: Flow, inputs: Mapping[str, Shape], *, winograd: bool = True, sparing: bool = False
+    flow: Flow, inputs: Mapping[str, Shape], *, winograd: bool = True, sparing: Container[str] = ()
 ) -> dict[str, Decision]:
-    """The kernel of each operation for inputs of these shapes, by its name; views and concatenations need none."""
+    """The kernel of each operation for inputs of these shapes, by its name; views and concatenations need none.
+
+    `sparing` holds the names of those whose weights are to stay small.
+    """
     shapes = shapes_of(flow, inputs)
     places = place_values(flow, shapes).values
     found, about = {}, (shown(flow), chained(flow))
@@ -26,18 +32,19 @@ def decisions(
         bottoms, tops = ([places[name] for name in names] for names in (operation.bottoms, operation.tops))
         exact, in_chain = (not names.isdisjoint(operation.tops) for names in about)
         found[operation.name] = choose(
-            operation, bottoms, tops, winograd=winograd, exact=exact, chained=in_chain, sparing=sparing
-        )
+            operation, bottoms, tops, winograd=winograd, exact=exact, chained=in_chain,
+            sparing=operation.name in sparing,
+        )  # fmt: skip
     return found
 
 
 def usual_kernels(
-    flow: Flow, inputs: Mapping[str, Shape], *, winograd: bool = True, sparing: bool = False
+    flow: Flow, inputs: Mapping[str, Shape], *, winograd: bool = True, sparing: Container[str] = ()
 ) -> dict[str, str]:
     """The names of the kernels for inputs of these shapes, by operation; none where a layer does not take them."""
     try:
         found = decisions(flow, inputs, winograd=winograd, sparing=sparing)
-    except (ArithmeticError, LookupError, NotImplementedError, ValueError):
+    except NOT_PLANNED:
         return {}
     return {name: kernel.name for name, kernel in found.items() if not isinstance(kernel, NoKernel)}
 

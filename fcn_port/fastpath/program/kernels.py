@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from converters.layers import convolution, eltwise, inner_product, lrn, pooling, softmax, upsample
 
 from ..flow import FlowStep, is_activation
-from ..native.division import SUMMED_BYTES, tiles_of, with_outputs
+from ..native.division import SHARED_BLOCK, SUMMED_BYTES, tiles_of, with_outputs
 from ..points import FORMS
 from .places import BlobPlace
 
@@ -48,7 +48,7 @@ def choose(
     round as little as the sums themselves; `chained`: by none that rounds more where layers of its kind follow each
     other (rounding.py); `prefer` names the one to take where it can be taken, in place of the
     quickest; `usual` one whose weights are packed already, which is taken unless another one pays for its packing.
-    `sparing`: by none of the SPACIOUS ways.
+    `sparing`: by none of the SPACIOUS ways, and by LEAN ones too.
     """
     params = operation.main.params
     if len(operation.tops) != 1 and type(params) is not pooling.Pooling:
@@ -60,7 +60,7 @@ def choose(
     if is_activation(operation.main):
         return KernelChoice("pointwise")
     if type(params) is convolution.Convolution:
-        without = SPACIOUS if sparing else ("strassen_2",) if chained else ()
+        without = SPACIOUS if sparing else (*LEAN, *(["strassen_2"] if chained else []))
         return _convolution(
             params, bottoms[0], tops[0], winograd=winograd, prefer=prefer, exact=exact, usual=usual, without=without
         )
@@ -104,7 +104,7 @@ def _convolution(
         return found
     each = channels // params.group, params.num_output // params.group
     cycles = _cycles(found, *each, top)
-    left_out = without or (_left_out(*each),)
+    left_out = (*without, _left_out(*each, without))
     may_be = {name: count for name, count in cycles.items() if name not in left_out and (not exact or name in EXACT)}
     quickest = min(may_be, key=lambda name: may_be[name])
     if usual in may_be and not _pays(may_be[usual], may_be[quickest], _packing_cycles(quickest, found, *each)):
@@ -112,10 +112,10 @@ def _convolution(
     return replace(found, name=prefer if prefer in cycles else quickest)
 
 
-def _left_out(channels: int, features: int) -> str:
+def _left_out(channels: int, features: int, without: Sequence[str] = ()) -> str:
     """The one of the forms for 7x7 that is not taken: pieces round least, but their kernels are larger."""
     is_large = 4 * FORMS["winograd_7_pieces"].products * channels * features > MOST_IN_PIECES
-    return "winograd_7_pieces" if is_large else "winograd_7"
+    return "winograd_7_pieces" if is_large or "winograd_7_pieces" in without else "winograd_7"
 
 
 def _pays(usual: float, quickest: float, packing: float) -> bool:
@@ -133,7 +133,7 @@ def _cycles(product: KernelChoice, channels: int, features: int, top: BlobPlace)
             cycles[f"strassen_{levels}"] = _strassen_cycles(levels, product, channels, features, top)
     if set(product.stride) == {1}:
         for name, form in FORMS.items():
-            if product.window == (form.side, form.side) and channels >= LEAST_CHANNELS.get(name, 1):
+            if product.window == (form.side, form.side) and channels >= LEAST_CHANNELS[name.removesuffix("_lean")]:
                 cycles[name] = _winograd_cycles(name, product.dilation, channels, features, top)
     return cycles
 
@@ -187,6 +187,8 @@ MOST_IN_PIECES = 128 << 20
 """Bytes of 7x7 kernels in pieces, 1.9 times as many as of whole ones; those of FCNs' fc6 would be a gigabyte."""
 SPACIOUS = ("winograd_3", "winograd_7_pieces", "strassen_2")
 """The ways that have weights packed to two and a half to four times their size; others take at most 1.8 times."""
+LEAN = ("winograd_3_lean",)
+"""The ways that other ones are quicker than, and that save memory."""
 NEARLY = 1.1
 """Times the quickest kernel's cycles for which a size keeps to the usual one."""
 PASSES = 4
@@ -201,6 +203,8 @@ LEAST_CHANNELS = {"winograd_3": 6, "winograd_3_small": 6, "winograd_5": 6, "wino
 """Moving tiles costs more than so few channels' products. Eight points round more than six: 4e-6 of a layer's largest
 value, where fewer channels' direct sum has 3e-7. In pieces, 7x7 of fewer than 32 round up to 2.5 times as much as the
 plain net's sums, of more 1.2 to 1.6 times."""
+EVALUATING = 11
+"""For a vector of kernels at one point, which is done for each block of tiles."""
 CACHE_BYTES, FROM_CACHE, FROM_MEMORY = 8 << 20, 8, 4
 """Weights of more bytes come from memory; bytes for each cycle."""
 PACKED_BYTE = 3
@@ -231,16 +235,22 @@ def _winograd_cycles(form: str, dilation: Pair, channels: int, features: int, to
     points = FORMS[form].points ** 2
     sums = products * with_outputs(form, n, (h, w), dilation) * channels * _lanes(features)
     moving = tiles * (60 + 4 * points * _lanes(channels) + 4 * points * _lanes(features))
-    return _with_reading(1.15 * sums, 4 * products * channels * features) + moving
+    if FORMS[form].lean:
+        blocks = max(1, round(tiles / SHARED_BLOCK))
+        moving += EVALUATING * blocks * points * channels * _lanes(features)
+    return _with_reading(1.15 * sums, times_packed(form) * 4 * FORMS[form].side ** 2 * channels * features) + moving
 
 
 def _packing_cycles(name: str, product: KernelChoice, channels: int, features: int) -> float:
     """The cycles that packing of weights takes, most of them for memory that is written for the first time."""
-    weights = 4 * product.window[0] * product.window[1] * channels * features
+    return PACKED_BYTE * times_packed(name) * 4 * product.window[0] * product.window[1] * channels * features
+
+
+def times_packed(name: str) -> float:
+    """Times their size that weights take when they are packed for a kernel."""
     if name in FORMS:
-        return PACKED_BYTE * weights * FORMS[name].products / FORMS[name].side ** 2
-    levels = int(name[-1]) if name.startswith("strassen") else 0
-    return PACKED_BYTE * weights * (7 / 4) ** levels
+        return 1 if FORMS[name].lean else FORMS[name].products / FORMS[name].side ** 2
+    return (7 / 4) ** int(name[-1]) if name.startswith("strassen") else 1
 
 
 def _lanes(channels: int) -> int:

@@ -6,7 +6,7 @@ layers' own functions, over views of the arena. Nothing is decided and no blob i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -62,9 +62,12 @@ class ArenaPlan:
 
     def __init__(
         self, flow: Flow, inputs: Mapping[str, Shape], weights: PackedWeights, *, threads: int, winograd: bool = True,
-        prefer: str | None = None, sparing: bool = False, usual: Mapping[str, str] = MappingProxyType({}),
+        prefer: str | None = None, sparing: Container[str] = (), usual: Mapping[str, str] = MappingProxyType({}),
     ) -> None:  # fmt: skip
-        """`winograd`, `prefer` and `sparing` as `choose` has them, and `usual` by the name of the operation."""
+        """`winograd` and `prefer` as `choose` has them, and `usual` by the name of the operation.
+
+        `sparing` holds the names of those whose weights are to stay small.
+        """
         self.flow, self._weights, self._threads = flow, weights, threads
         self._ways = winograd, prefer, sparing, usual
         self._shown, self._chained = shown(flow), chained(flow)
@@ -191,8 +194,8 @@ class ArenaPlan:
         winograd, prefer, sparing, usual = self._ways
         exact, in_chain = (not names.isdisjoint(operation.tops) for names in (self._shown, self._chained))
         kernel = choose(
-            operation, bottoms, tops, winograd=winograd, prefer=prefer, exact=exact, chained=in_chain, sparing=sparing,
-            usual=usual.get(operation.name),
+            operation, bottoms, tops, winograd=winograd, prefer=prefer, exact=exact, chained=in_chain,
+            sparing=operation.name in sparing, usual=usual.get(operation.name),
         )  # fmt: skip
         if isinstance(kernel, KernelChoice) and kernel.name == "unpool" and not self._has_places(operation):
             return NoKernel("places that no pooling before it has made")
@@ -337,7 +340,7 @@ def keeps_images_apart(flow: Flow, one: Mapping[str, Shape]) -> bool:
     return found == twice and all(shapes[value][0] == 1 for value in flow.outputs.values())
 
 
-ENDINGS = {"small": ", small tiles", "pieces": ", in pieces"}
+ENDINGS = {"small": ", small tiles", "pieces": ", in pieces", "lean": ", kernels as they are"}
 
 
 def _words(kernel: KernelChoice) -> str:

@@ -20,6 +20,7 @@ from ..native.memory import Floats, empty
 from .decisions import of_one, usual_kernels
 from .kept_weights import KeptWeights
 from .program import ArenaPlan, keeps_images_apart
+from .sparing import spared
 from .weights import PackedWeights
 
 SIZES = 64
@@ -36,27 +37,27 @@ class Runner:
         self, flow: Flow, state: Mapping[str, NDArray[Any]], *, winograd: bool = True, prefer: str | None = None,
         sparing: bool = False, kept: KeptWeights | None = None, own: Mapping[str, Shape] | None = None,
     ) -> None:  # fmt: skip
-        """`winograd`, `prefer` and `sparing` as `choose` has them; `kept`: see PackedWeights.
+        """`winograd`, `prefer` and `sparing` as `choose` has them, for all operations; `kept`: see PackedWeights.
 
         `own` are the shapes of inputs that the net is mostly run for: other sizes keep to its kernels where they can,
-        so that a new size has little to pack.
+        so that a new size has little to pack, and what it spares is spared (sparing.py).
         """
         self.flow, self.weights = flow, PackedWeights(state, kept)
-        self._ways, self._own = (winograd, prefer, sparing), own
+        self._ways, self._own, self._sparing_all = (winograd, prefer), own, sparing
         self._programs: LRUCache[ArenaPlan] = LRUCache(SIZES)
         self._apart: LRUCache[bool] = LRUCache(SIZES)
         self.arenas = Arenas()
 
     def program(self, shapes: Mapping[str, Shape], threads: int) -> ArenaPlan:
         """The program for inputs of these shapes."""
-        winograd, prefer, sparing = self._ways
+        winograd, prefer = self._ways
 
         def make() -> ArenaPlan:
             is_own = shapes == self._own
             usual = {} if is_own else self._usual
             made = ArenaPlan(
-                self.flow, shapes, self.weights, threads=threads, winograd=winograd, prefer=prefer, sparing=sparing,
-                usual=usual,
+                self.flow, shapes, self.weights, threads=threads, winograd=winograd, prefer=prefer,
+                sparing=self._sparing, usual=usual,
             )  # fmt: skip
             if is_own and prefer is None and shapes == of_one(shapes):
                 self._usual = made.kernels  # what usual_kernels would say, which need not be asked then
@@ -69,8 +70,13 @@ class Runner:
     def _usual(self) -> Mapping[str, str]:
         if self._own is None:
             return {}
-        winograd, _, sparing = self._ways
-        return usual_kernels(self.flow, of_one(self._own), winograd=winograd, sparing=sparing)
+        return usual_kernels(self.flow, of_one(self._own), winograd=self._ways[0], sparing=self._sparing)
+
+    @cached_property
+    def _sparing(self) -> frozenset[str]:
+        if self._sparing_all:
+            return frozenset(operation.name for operation in self.flow.operations)
+        return frozenset() if self._own is None else spared(self.flow, of_one(self._own))
 
     def run(self, inputs: Mapping[str, Floats], threads: int) -> dict[str, Floats]:
         """The outputs, arrays of their own; inputs are in the flow's order."""

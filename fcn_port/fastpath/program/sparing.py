@@ -1,0 +1,62 @@
+"""The operations whose weights stay as they are, so that a net takes no more memory than in engines that do not filter.
+
+F(4, 3) has weights four times over; its lean way has them once, evaluates them in each pass, and takes a tenth longer
+for the same bits. Other engines have weights once or twice, and blobs that ours, in bands and in an arena, do not take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from math import prod
+
+from converters.net import Shape
+
+from ..flow import Flow, FlowStep
+from .decisions import NOT_PLANNED, decisions
+from .kernels import LEAN, KernelChoice, times_packed
+from .program import shapes_of
+
+OF_WEIGHTS, OF_BLOBS = 2.0, 1.25
+"""Times the bytes of weights, and of all blobs of the operation that has most of them, that packed weights may take."""
+FEW_BYTES, SMALL_BYTES = 64 << 20, 8 << 20
+"""Packed weights of a net, and of an operation, that are not worth sparing."""
+MOST_TIMES = 4
+"""Times their size that weights take at most when they are packed."""
+
+
+def spared(flow: Flow, inputs: Mapping[str, Shape]) -> frozenset[str]:
+    """The names of operations that go by lean ways where inputs have these shapes: the largest, as many as it takes."""
+    sizes = {step.name: _bytes_of(step) for step in flow.operations}
+    if MOST_TIMES * sum(sizes.values()) <= FEW_BYTES:
+        return frozenset()
+    try:
+        usual = _ways(flow, inputs, ())
+        packed = {name: size * times_packed(usual.get(name, "")) for name, size in sizes.items()}
+        may_be = max(FEW_BYTES, OF_WEIGHTS * sum(sizes.values()) + OF_BLOBS * _blobs(flow, inputs))
+        excess = sum(packed.values()) - may_be
+        small = _ways(flow, inputs, sizes) if excess > 0 else {}
+    except NOT_PLANNED:
+        return frozenset()
+    able = [name for name, way in small.items() if way in LEAN and packed[name] >= SMALL_BYTES]
+    found = set()
+    for name in sorted(able, key=lambda name: -packed[name]):
+        if excess > 0:
+            excess -= packed[name] - sizes[name]
+            found.add(name)
+    return frozenset(found)
+
+
+def _ways(flow: Flow, inputs: Mapping[str, Shape], sparing: Container[str]) -> dict[str, str]:
+    """The names of kernels by operation."""
+    found = decisions(flow, inputs, sparing=sparing)
+    return {name: each.name for name, each in found.items() if isinstance(each, KernelChoice)}
+
+
+def _bytes_of(step: FlowStep) -> int:
+    return sum(4 * prod(shape) for _, shape in step.main.blobs)
+
+
+def _blobs(flow: Flow, inputs: Mapping[str, Shape]) -> int:
+    """The bytes of what an operation reads and writes, of the one that has most."""
+    shapes = shapes_of(flow, inputs)
+    return max(4 * sum(prod(shapes[name]) for name in (*step.bottoms, *step.tops)) for step in flow.operations)
