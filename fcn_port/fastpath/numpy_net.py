@@ -132,8 +132,8 @@ def numpy_net(
 
     `prototxt` is the net of a file that holds none, or another one to fit the weights to; `outputs` names the blobs to
     compute, by default those that no layer consumes; `threads` those of a pass, by default $OMP_NUM_THREADS, or as
-    many as processors that this process may use. `low_memory`: ways that pack weights to less than twice their size and
-    take up to half as long again (docs/performance.md); the others pack them to four times. Weights stay in the mapped
+    many as processors that this process may use. `low_memory`: ways that have weights little more than once in memory,
+    for a tenth more time (docs/performance.md); the others have them up to four times. Weights stay in the mapped
     file until a pass packs them; with `keep` the packed ones stay in the user's cache folder (4 GB at most), from which
     the next process maps them. The net has the card that `load` gives. Raises
     CaffeFormatError for what is wrong with a file, EngineError where there is no native code, FileNotFoundError.

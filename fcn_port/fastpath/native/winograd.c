@@ -4,7 +4,8 @@
  * channels, products are summed over input channels at each point, and interpolated to where they belong. So nothing
  * between blob and blob reaches memory.
  *
- * tables.h is written from points.py: for each form DATA is B^T (n, n), OUTPUT A^T (m, n), KERNEL G (n, n - m + 1).
+ * tables.h is written from points.py: for each form DATA is B^T (n, n), OUTPUT A^T (m, n), KERNEL G (n, n - m + 1), and
+ * EVALUATED how many input channels of lean kernels are evaluated at a time.
  *
  * A wide kernel is cut into `pieces` along each axis, all but the last m taps long, so that what the second piece of a tile
  * reads is what the first one of the next tile does: a window is evaluated once, and products with all pieces are summed
@@ -22,11 +23,11 @@
 #include "packing.h"
 #include "step.h"
 #include "tile_products.h"
+#include "winograd_kernels.h"
 
 #include "tables.h"
 
 #define FEW_TILES 4 /* of a shared block, evaluated as one piece of work */
-#define MOST 8 /* points along one axis */
 #define MOST_TILES 256 /* of a group: division.py makes none larger */
 /* Between two points lie so many floats more: distances of 4096 bytes would bring all to the same place in the cache. */
 #define APART 16
@@ -86,9 +87,6 @@ INLINE int64_t behind(const struct step *s, int m, int pieces)
 {
     return (pieces - 1) * (tiles_of_row(s, m, pieces) + 1);
 }
-
-/* Points times the pieces that count at each. */
-INLINE int64_t places_of(int n, int pieces) { return ((n - 1) * pieces + 1) * ((n - 1) * pieces + 1); }
 
 INLINE int64_t wide(const struct step *s) { return spread(s->in_channels); }
 
@@ -272,9 +270,6 @@ INLINE void multiply_runs(int n, int m, int pieces, const struct step *s, const 
     }
 }
 
-/* Evaluates a panel of kernels, whose taps lie `tap` floats apart and input channels `channel`, at all points. */
-typedef void evaluator(const float *panel, int64_t tap, int64_t channel, int64_t channels, float *to, int64_t apart);
-
 /* What evaluates kernels in each pass, 0 where they were when they were packed, and how many input channels at a time. */
 struct lean_kernels {
     evaluator *evaluate;
@@ -335,68 +330,6 @@ INLINE void convolve(const float *data, const float *output, int n, int m, int s
                    memory);
         }
     }
-}
-
-typedef double dvec __attribute__((vector_size(4 * LANES), may_alias));
-typedef float halfvec __attribute__((vector_size(2 * LANES), aligned(4), may_alias));
-
-/* G g for `count` numbers g, of a piece with fewer taps than the last one where count < taps: its values at the points,
- * of which infinity is none then. Rows for a and -a are the same for even powers, and opposite for odd ones. */
-INLINE void at_kernel_points(const double *kernel, int n, int taps, const dvec *g, int count, dvec *to)
-{
-    to[0] = kernel[0] * g[0];
-    UNROLL for (int p = 1; p < n - 1; p += 2) {
-        const double *a = kernel + p * taps;
-        dvec even = {0}, odd = {0};
-        UNROLL for (int i = 0; i < count; i++) {
-            if (i % 2)
-                odd += a[i] * g[i];
-            else
-                even += a[i] * g[i];
-        }
-        to[p] = even + odd;
-        to[p + 1] = even - odd;
-    }
-    if (count == taps)
-        to[n - 1] = kernel[(n - 1) * taps + taps - 1] * g[taps - 1];
-}
-
-/* G g G^T of one piece of half a vector of output channels, in double precision, each result rounded once. */
-INLINE void evaluate_piece(const double *kernel, int n, int m, int side, int pieces, int y, int x, const float *weights,
-                           int64_t tap, float *to, int64_t apart)
-{
-    const int taps = n - m + 1, of_axis = (n - 1) * pieces + 1;
-    const int height = y < pieces - 1 ? m : taps, width = x < pieces - 1 ? m : taps;
-    const int rows = height < taps ? n - 1 : n, cols = width < taps ? n - 1 : n; /* points with a value */
-    dvec g[MOST], some[MOST], half[MOST][MOST];
-    UNROLL for (int v = 0; v < width; v++) {
-        UNROLL for (int u = 0; u < height; u++)
-            g[u] = __builtin_convertvector(*(const halfvec *)(weights + ((y * m + u) * side + x * m + v) * tap), dvec);
-        at_kernel_points(kernel, n, taps, g, height, some);
-        UNROLL for (int i = 0; i < n; i++)
-            half[i][v] = some[i];
-    }
-    UNROLL for (int i = 0; i < rows; i++) {
-        at_kernel_points(kernel, n, taps, half[i], width, some);
-        UNROLL for (int j = 0; j < cols; j++) {
-            int down = i < n - 1 ? pieces : 1, across = j < n - 1 ? pieces : 1;
-            int before = i * pieces * of_axis + j * pieces * down;
-            int place = before + (y - pieces + down) * across + x - pieces + across;
-            *(halfvec *)(to + place * apart) = __builtin_convertvector(some[j], halfvec);
-        }
-    }
-}
-
-/* The same of all pieces, for some input channels and a panel of output channels. */
-INLINE void evaluate_kernels(const double *kernel, int n, int m, int side, int pieces, const float *panel, int64_t tap,
-                             int64_t channel, int64_t channels, float *to, int64_t apart)
-{
-    LOOP for (int64_t c = 0; c < channels; c++)
-        LOOP for (int64_t k = 0; k < PANEL; k += LANES / 2)
-            UNROLL for (int y = 0; y < pieces; y++)
-                UNROLL for (int x = 0; x < pieces; x++)
-                    evaluate_piece(kernel, n, m, side, pieces, y, x, panel + c * channel + k, tap, to + c * PANEL + k,
-                                   apart);
 }
 
 /* Kernels at all points, to (panels, points, pieces, in_channels, PANEL): what multiply_runs reads, in its order. */

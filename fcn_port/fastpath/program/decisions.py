@@ -13,7 +13,7 @@ from .program import shapes_of
 from .rounding import chained, shown
 
 NOT_PLANNED = (ArithmeticError, LookupError, NotImplementedError, ValueError)
-"""What is raised where a layer does not take inputs of such shapes."""
+"""Errors where a layer does not take inputs of such shapes."""
 
 
 def decisions(

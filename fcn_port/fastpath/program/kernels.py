@@ -247,7 +247,7 @@ def _packing_cycles(name: str, product: KernelChoice, channels: int, features: i
 
 
 def times_packed(name: str) -> float:
-    """Times their size that weights take when they are packed for a kernel."""
+    """The bytes of weights that are packed for a kernel, as a multiple of their own."""
     if name in FORMS:
         return 1 if FORMS[name].lean else FORMS[name].products / FORMS[name].side ** 2
     return (7 / 4) ** int(name[-1]) if name.startswith("strassen") else 1
@@ -257,7 +257,7 @@ def _lanes(channels: int) -> int:
     return -(-channels // LANES)
 
 
-def _with_reading(sums: float, count: int, times: int = 1) -> float:
+def _with_reading(sums: float, count: float, times: int = 1) -> float:
     """The cycles of sums while so many bytes of weights are read, which does not go quite unnoticed."""
     reading = times * count / (FROM_CACHE if count < CACHE_BYTES else FROM_MEMORY)
     return max(sums, reading) + reading / 4

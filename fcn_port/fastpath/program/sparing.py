@@ -17,11 +17,11 @@ from .kernels import LEAN, KernelChoice, times_packed
 from .program import shapes_of
 
 OF_WEIGHTS, OF_BLOBS = 2.0, 1.25
-"""Times the bytes of weights, and of all blobs of the operation that has most of them, that packed weights may take."""
+"""Times the bytes of weights, and of blobs of the operation that has most of them: packed weights may take both."""
 FEW_BYTES, SMALL_BYTES = 64 << 20, 8 << 20
 """Packed weights of a net, and of an operation, that are not worth sparing."""
 MOST_TIMES = 4
-"""Times their size that weights take at most when they are packed."""
+"""The most that packing makes of weights."""
 
 
 def spared(flow: Flow, inputs: Mapping[str, Shape]) -> frozenset[str]:
