@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import re
+import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -87,6 +91,22 @@ def test_kernels_in_pieces(behind: str) -> None:
         x = torch.randn(2, 35, h, w, generator=torch.Generator().manual_seed(w))
         net = net_of(35, f"num_output: 37 kernel_size: 7 pad: {pad}", behind)
         check(net, x, "winograd_7_pieces", "7x7 by Winograd's filtering, in pieces")
+
+
+ALONE = """
+import torch
+from parity_tests.fastpath.test_kernels import RELU, check, net_of
+torch.set_num_threads(2)
+x = torch.randn(2, 35, 4, 9, generator=torch.Generator().manual_seed(9))
+check(net_of(35, "num_output: 37 kernel_size: 7 pad: 4", RELU), x, "winograd_7_pieces", "in pieces")
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="flags of x86-64")
+def test_an_image_alone_has_the_same_bits_however_the_compiler_is_tuned() -> None:
+    """GCC rounds products by themselves in some loops for Zen 3 and not in others: those of one row and of several."""
+    env = {**os.environ, "FCN_PORT_CFLAGS": "-mno-avx512f -mtune=znver3"}
+    subprocess.run([sys.executable, "-c", ALONE], check=True, env=env, cwd=Path(__file__).parents[2])
 
 
 WINDOW = "convolution_param { kernel_h: %d kernel_w: %d %s }"

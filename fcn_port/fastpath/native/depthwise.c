@@ -25,7 +25,7 @@ INLINE void one(const struct step *s, struct worker *w, struct windows at, int64
         LOOP for (int64_t i = at.rows.from; i < at.rows.until; i++) {
             const float *row = window + i * s->dilation_h * s->x.row + c, *k = s->kernels + i * s->kernel_w * apart + c;
             LOOP for (int64_t j = cols.from; j < cols.until; j++)
-                sum += load(row + j * s->dilation_w * s->x.col) * load(k + j * apart);
+                sum = multiply_add(load(row + j * s->dilation_w * s->x.col), load(k + j * apart), sum);
         }
         store(y + c, finished(s, sum, c, z), s->channels - c);
     }
@@ -49,23 +49,24 @@ INLINE void walk(const struct step *s, struct worker *w, int64_t image, int64_t 
     const int64_t left = s->left, in_w = s->in_w, col = s->y.col, added = s->z.col, count = s->w;
     const int relu = s->activation == RELU;
     vec sum = bias, next_sum = bias, fresh; /* of the output whose last column comes next, and of those behind it */
+#define TAP(of, j) of = multiply_add(value, k[i][j], of)
 #define COLUMN(number, work)                                                                                           \
     if ((uint64_t)((number)-left) < (uint64_t)in_w)                                                                    \
         UNROLL for (int i = 0; i < TAPS; i++) {                                                                        \
             vec value = load(x[i] + (number)*next[i]);                                                                 \
             work;                                                                                                      \
         }
-    COLUMN(0, sum += value * k[i][0])
+    COLUMN(0, TAP(sum, 0))
     if (stride == 1)
-        COLUMN(1, (sum += value * k[i][1], next_sum += value * k[i][0]))
+        COLUMN(1, (TAP(sum, 1), TAP(next_sum, 0)))
     LOOP for (int64_t n = 0; n < count; n++) {
         fresh = bias;
         if (stride == 1) {
-            COLUMN(n + 2, (sum += value * k[i][2], next_sum += value * k[i][1], fresh += value * k[i][0]))
+            COLUMN(n + 2, (TAP(sum, 2), TAP(next_sum, 1), TAP(fresh, 0)))
         } else {
-            COLUMN(2 * n + 1, sum += value * k[i][1])
+            COLUMN(2 * n + 1, TAP(sum, 1))
             next_sum = bias;
-            COLUMN(2 * n + 2, (sum += value * k[i][2], next_sum += value * k[i][0]))
+            COLUMN(2 * n + 2, (TAP(sum, 2), TAP(next_sum, 0)))
         }
         if (plain)
             *(vec *)y = relu ? (vec)((mask)sum & ~(sum < 0)) : sum;
@@ -77,6 +78,7 @@ INLINE void walk(const struct step *s, struct worker *w, int64_t image, int64_t 
         next_sum = fresh;
     }
 #undef COLUMN
+#undef TAP
 }
 
 /* The same for the rows first ... last - 1 of an image and the channels from ... until - 1. */

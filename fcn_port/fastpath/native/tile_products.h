@@ -53,7 +53,7 @@ INLINE void multiply_some_tiles(struct tile_rows rows, const float *kernels, int
             }
             UNROLL for (int r = 0; r < count; r++)
                 UNROLL for (int v = 0; v < vectors; v++)
-                    sum[r][v] += a[r * rows.apart] * k[v];
+                    sum[r][v] = multiply_add(all_of(a[r * rows.apart]), k[v], sum[r][v]);
         }
         UNROLL for (int r = 0; r < count; r++)
             UNROLL for (int v = 0; v < vectors; v++)

@@ -22,7 +22,7 @@ INLINE void enlarge(const struct step *s, const float *from, const float *kernel
             for (int64_t row = low; row <= high; row++) {
                 const float *x = from + row * s->x.row, *tap = kernels + (y - row * s->stride_h) * s->kernel_w + p;
                 for (int64_t j = most(q - s->in_w + 1, 0); j < least(taps, q + 1); j++)
-                    sum += x[(q - j) * s->x.col] * load(tap + j * s->stride_w);
+                    sum = multiply_add(all_of(x[(q - j) * s->x.col]), load(tap + j * s->stride_w), sum);
             }
             *(vec *)(line + p) = sum;
         }

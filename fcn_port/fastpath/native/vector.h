@@ -43,6 +43,21 @@ typedef unsigned digits __attribute__((vector_size(4 * LANES)));
 INLINE vec load(const float *from) { return *(const vec *)from; }
 INLINE vec choose(mask where, vec a, vec b) { return (vec)(((mask)a & where) | ((mask)b & ~where)); }
 
+INLINE vec all_of(float value) { return (vec){0} + value; }
+
+/* a * b + sum, rounded once where the processor can: GCC decides for each loop anew whether to, and rows would have other bits
+ * by themselves than side by side. */
+INLINE vec multiply_add(vec a, vec b, vec sum)
+{
+#if defined __AVX512F__
+    return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
+#elif defined __FMA__ && defined __AVX__
+    return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
+#else
+    return a * b + sum;
+#endif
+}
+
 /* The larger of both; a value that is not a number stays. */
 INLINE vec above(vec floor, vec value)
 {
@@ -221,7 +236,7 @@ INLINE void multiply_some(struct rows rows, const float *kernels, int count, int
                 }
                 UNROLL for (int r = 0; r < count; r++)
                     UNROLL for (int v = 0; v < vectors; v++)
-                        sum[r][v] += a[r * rows.apart + c] * k[v];
+                        sum[r][v] = multiply_add(all_of(a[r * rows.apart + c]), k[v], sum[r][v]);
             }
             summed += end - first;
             int last = s == rows.segments - 1 && end == rows.length;
