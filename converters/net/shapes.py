@@ -53,9 +53,14 @@ def infer_blobs(spec: NetSpec, input_shapes: Mapping[str, Shape] | None = None) 
     return {row.layer.name: row.blobs for row in iter_layer_shapes(spec, input_shapes) if row.blobs}
 
 
-def check_weights_fit(spec: NetSpec, input_shapes: Mapping[str, Shape]) -> None:
-    """NetError where a net with these inputs has blobs of other shapes, so that its weights are not for them."""
-    own = infer_blobs(spec)
+def check_weights_fit(
+    spec: NetSpec, input_shapes: Mapping[str, Shape], *, own: Mapping[str, tuple[Shape, ...]] | None = None
+) -> None:
+    """NetError where a net with these inputs has blobs of other shapes, so that its weights are not for them.
+
+    `own` are the blobs of the net's own size, where they are known.
+    """
+    own = infer_blobs(spec) if own is None else own
     for name, shapes in infer_blobs(spec, input_shapes).items():
         if own.get(name) != shapes:
             given, wanted = ("x".join(map(str, each[0])) if each else "none" for each in (own.get(name, ()), shapes))

@@ -66,7 +66,8 @@ class NumpyNet(Carded):
         self.spec = spec if outputs is None else cut(spec, outputs)
         self.inputs: Mapping[str, Shape] = dict(self.spec.inputs)
         self.threads = threads or _threads()
-        _check_blobs(self.spec, state)
+        self._blobs = infer_blobs(self.spec)
+        _check_blobs(self.spec, self._blobs, state)
         flow = merge(read_flow(self.spec, self.outputs))
         self._file = file
         kept = None if file is None or not keep else kept_weights(file, flow)
@@ -110,7 +111,7 @@ class NumpyNet(Carded):
                 raise NetError(f"input '{terminal(name)}': expected an array like {expected}, found {shape}")
         shapes = tuple((name, x.shape) for name, x in inputs.items())
         if shapes not in self._fitting:
-            check_weights_fit(self.spec, dict(shapes))
+            check_weights_fit(self.spec, dict(shapes), own=self._blobs)
             self._fitting = {*self._fitting, shapes} if len(self._fitting) < MOST_REMEMBERED else {shapes}
         return inputs
 
@@ -171,10 +172,10 @@ def _card_of(path: Path) -> Card:
         raise CaffeFormatError(f"its card is damaged: {error}", path=path) from error
 
 
-def _check_blobs(spec: NetSpec, state: Arrays) -> None:
+def _check_blobs(spec: NetSpec, blobs: Mapping[str, tuple[Shape, ...]], state: Arrays) -> None:
     """MismatchError where a blob of the net is missing or has another shape; one that is shared may be missing."""
     borrowed = borrowed_blobs(spec)
-    for layer, shapes in infer_blobs(spec).items():
+    for layer, shapes in blobs.items():
         for position, shape in enumerate(shapes):
             key = key_of(*borrowed.get((layer, position), (layer, position)))
             found = state[key].size if key in state else None

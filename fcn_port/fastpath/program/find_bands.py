@@ -38,12 +38,12 @@ def find_bands(flow: Flow, places: BlobPlaces, kernels: Choices) -> tuple[Flow, 
     while left:
         group = _group(left, there, places, kernels, users)
         bands = None if len(group) < 2 else _bands(len(ordered), group, places, kernels, users)
-        taken = group if bands is not None else left[:1]
+        taken = group if bands is not None else [left[0]]
         found += [] if bands is None else [bands]
         ordered += taken
         there.update(top for operation in taken for top in operation.tops)
         mine = {operation.tops for operation in taken}
-        left = [operation for operation in left[1:] if operation.tops not in mine]
+        left = left[1:] if bands is None else [operation for operation in left if operation.tops not in mine]
     return replace(flow, operations=tuple(ordered)), tuple(found)
 
 
@@ -64,6 +64,8 @@ def _group(
 ) -> list[FlowStep]:  # fmt: skip
     """The first operation and those behind it that read a large blob of the group; all may be computed at once."""
     values = places.values
+    if not any(_bytes(values[top]) >= LARGE for top in left[0].tops):
+        return []
 
     def joins(operation: FlowStep, made: set[str]) -> bool:
         is_next = any(name in made and _bytes(values[name]) >= LARGE for name in operation.bottoms)
