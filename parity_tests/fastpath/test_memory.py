@@ -1,4 +1,4 @@
-"""Memory that is given back: pages of a file that others can read again, and no others."""
+"""Memory that is given back, pages of a file that others can read again and no others; and what packed weights take."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from fcn_port.fastpath.native.memory import let_go
 from fcn_port.fastpath.numpy_net import numpy_net
 from fcn_port.fastpath.program import why_not_any
+from parity_tests.limited import run_limited
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="no Linux")
 COUNT = 1 << 18
@@ -74,3 +75,28 @@ def test_weights_that_are_packed_are_left_to_their_file(tmp_path: Path) -> None:
     found = net(data)
     assert resident_kb(weight) <= 100
     assert np.allclose(found, blobs.sum(1), rtol=1e-3, atol=1e-3)
+
+
+PIECES = """
+import numpy as np
+slabs, before = Slabs(), resident()
+pieces = [slabs.take(590_000) for _ in range(60)]
+for piece in pieces:
+    piece[:] = 1
+print((resident() - before) / sum(piece.nbytes for piece in pieces))
+"""
+RESIDENT = """
+from fcn_port.fastpath.native.memory import Slabs
+def resident():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1]) * 1024
+"""
+
+
+def test_pieces_of_packed_weights_take_little_more_than_they_are() -> None:
+    """Of 2.4 MB each, one of which fills more than half of two large pages: a third of these would be lost."""
+    assert float(run_limited(PIECES, imports=RESIDENT, more=1 << 30)) <= 1.1
+
+
+def test_a_piece_fits_where_a_slab_does_not() -> None:
+    taken = run_limited("print(Slabs().take(1_000_000).size)", imports=RESIDENT, more=40 << 20)
+    assert int(taken) == 1_000_000

@@ -13,6 +13,8 @@ from ..lru_cache import Lock
 Floats = NDArray[np.float32]
 PAGE = 2 << 20
 """Bytes of a large page."""
+SLAB = 32 * PAGE
+"""Bytes that pieces share; pages that nobody has written to are no memory yet, but part of a page is a whole one."""
 
 
 def empty(floats: int) -> Floats:
@@ -63,6 +65,9 @@ class Slabs:
         whole = -(-floats // 16) * 16
         with self._lock:
             if whole > len(self._rest):
-                self._rest = empty(max(whole, 2 * PAGE // 4))
+                try:
+                    self._rest = empty(max(whole, SLAB // 4))
+                except MemoryError:  # where this process may not have so much, a piece may still fit
+                    self._rest = empty(whole)
             taken, self._rest = self._rest[:floats], self._rest[whole:]
         return taken
