@@ -201,6 +201,35 @@ def test_what_somebody_else_reads_is_not_folded() -> None:
     assert "b2" in {node.name for node in kept.graph.nodes}
 
 
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ('"InnerProduct" inner_product_param { num_output: 5 axis: 2 }', '"Scale"'),  # no number fits the other
+        ('"InnerProduct" inner_product_param { num_output: 3 axis: 2 }', '"BatchNorm"'),  # and here every number does
+        ('"InnerProduct" inner_product_param { num_output: 3 axis: 0 bias_term: false }', '"BatchNorm"'),
+        ('"Convolution" convolution_param { num_output: 3 kernel_size: 3 axis: 2 }', '"Scale"'),
+        ('"Deconvolution" convolution_param { num_output: 5 kernel_size: 3 axis: -3 }', '"Bias"'),
+        ('"InnerProduct" inner_product_param { num_output: 3 }', '"BN" bn_param { bn_mode: INFERENCE }'),
+        ('"Convolution" convolution_param { num_output: 3 kernel_size: 1 }', '"Scale" scale_param { max_value: 0.3 }'),
+    ],
+)
+def test_folding_heeds_the_axis_of_the_outputs_the_shape_of_the_top_and_the_ends_of_a_scale(
+    first: str, then: str
+) -> None:
+    shape = "2 dim: 3 dim: 3 dim: 6 dim: 7" if "axis: 2" in first or "axis: -3" in first else "2 dim: 3 dim: 6 dim: 7"
+    text = f"""
+    input: "data" input_shape {{ dim: {shape} }}
+    layer {{ name: "first" bottom: "data" top: "first" type: {first} }}
+    layer {{ name: "then" bottom: "first" top: "then" type: {then} }}
+    """
+    net = caffe_net(text)
+    model = onnx_of(net, fold=True)
+    inputs = inputs_for(net.spec, shapes_at(model, 0))
+    (expected,) = (blobs_of(net, inputs)[blob] for blob in net.spec.outputs)
+    found = blobs_in_onnxruntime(model, inputs)["then"]
+    assert worst_blob({"then": found}, {"then": expected})[0] <= onnx_export.FOLDED_TOLERANCE
+
+
 @pytest.mark.parametrize(("opset", "right"), [(12, False), (13, True), (21, True), (99, False)])
 def test_opsets(opset: int, right: bool) -> None:
     net = caffe_net(IN_PLACE)

@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from ...layers.base import canonical_axis
 from ...layers.batch_norm import BN, BatchNorm
 from ...layers.convolution import Convolution, Deconvolution
 from ...layers.inner_product import InnerProduct
 from ...layers.scale import Bias, Scale
-from ...net.layer import LayerSpec
+from ...net.layer import LayerSpec, Shape
 from ...net.parameter_sharing import BlobId, borrowed_blobs
-from ...net.shapes import infer_blobs, known_params
+from ...net.shapes import LayerShapes, iter_layer_shapes, known_params
 from ...net.spec import NetSpec
 
 Arrays = Mapping[BlobId, np.ndarray]
@@ -27,18 +28,21 @@ def fold(spec: NetSpec, arrays: Arrays, *, keep: Collection[str]) -> tuple[NetSp
     Only where nobody else reads what is between, and it is not in `keep`; a blob that the layer changes in place keeps
     its last state. Weights are worked out in float64 and rounded once.
     """
-    shapes, shared = infer_blobs(spec), _shared(spec)
-    layers, found = list(spec.layers), dict(arrays)
+    shared = _shared(spec)
+    layers, rows, found = list(spec.layers), list(iter_layer_shapes(spec)), dict(arrays)
     index = 0
     while index < len(layers):
         follower = _follower(layers, index, keep)
-        affine = None if follower is None else _affine(layers[follower], found, shared)
-        if follower is None or affine is None or layers[index].name in shared:
+        if follower is None or layers[index].name in shared or not _meet(rows[index], rows[follower]):
             index += 1
             continue
-        _absorb(layers[index], found, shapes, affine)
+        affine = _affine(layers[follower], found, shared)
+        if affine is None:
+            index += 1
+            continue
+        _absorb(layers[index], found, rows[index].blobs[0], affine)
         layers[index] = _with_bias(layers[index], layers[follower].tops)
-        del layers[follower]
+        del layers[follower], rows[follower]
     return spec.replace_layers(tuple(layers)), found
 
 
@@ -58,6 +62,16 @@ def _follower(layers: list[LayerSpec], index: int, keep: Collection[str]) -> int
         return None
     alone = len(readers) == 1 and top not in keep
     return readers[0] if alone or layers[readers[0]].tops == (top,) else None
+
+
+def _meet(row: LayerShapes, follower: LayerShapes) -> bool:
+    """True where axis 1, which a follower changes by channels, has the outputs, and the top keeps its shape.
+
+    With `axis` outputs are elsewhere, and BN gives its top four axes.
+    """
+    params = known_params(row.layer)
+    assert isinstance(params, (Convolution, InnerProduct))  # the types that have followers
+    return canonical_axis(params.axis, row.bottoms[0]) == 1 and row.tops == follower.tops
 
 
 def _affine(layer: LayerSpec, arrays: Arrays, shared: Collection[str]) -> Affine | None:
@@ -83,16 +97,16 @@ def _affine(layer: LayerSpec, arrays: Arrays, shared: Collection[str]) -> Affine
         return blobs[0], blobs[1]
     if isinstance(params, (Scale, Bias)) and not params.two_bottoms and (params.axis, params.num_axes) == (1, 1):
         one, none = np.ones_like(blobs[0]), np.zeros_like(blobs[0])
-        return (one, blobs[0]) if isinstance(params, Bias) else (blobs[0], blobs[1] if params.bias else none)
+        if isinstance(params, Bias):
+            return one, blobs[0]
+        return blobs[0].clip(params.least, params.most), blobs[1] if params.bias else none
     return None
 
 
-def _absorb(
-    layer: LayerSpec, arrays: dict[BlobId, np.ndarray], shapes: Mapping[str, tuple[tuple[int, ...], ...]], by: Affine
-) -> None:
-    """Change the layer's weights so that its top is multiplied and summed as the affine says."""
+def _absorb(layer: LayerSpec, arrays: dict[BlobId, np.ndarray], shape: Shape, by: Affine) -> None:
+    """Change the layer's weights, of this shape, so that its top is multiplied and summed as the affine says."""
     factor, summand = by
-    params, shape = known_params(layer), shapes[layer.name][0]
+    params = known_params(layer)
     weight = arrays[layer.name, 0].reshape(shape).astype(np.float64)
     if isinstance(params, Deconvolution):
         groups = weight.reshape(params.group, -1, *shape[1:])
