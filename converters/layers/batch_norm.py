@@ -315,7 +315,8 @@ def batch_normalized(
 
 def _batch_mean(out: OnnxLayer, x: Operand, axes: int, *, part: str | None = None, index: int = 0) -> str:
     """The mean of each channel (1, c, 1 ...); OpenCV takes a free number of images in a Reduce for one."""
-    channels = out.bottoms[0].shape[1]
+    shape = out.bottoms[0].shape
+    channels = shape[1] if len(shape) > 1 else 1
     if out.target not in OPENCV or axes != 4 or channels is None:
         return out.reduce("ReduceMean", x, [0, *range(2, axes)], part=part, index=index)
     turned = out.node("Transpose", [x], part="by_channel", perm=[1, 0, 2, 3])

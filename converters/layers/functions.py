@@ -207,7 +207,8 @@ def largest(x: Tensor, axis: int, count: int) -> tuple[Tensor, Tensor]:
 
 def largest_of_items(x: Tensor, count: int, with_values: bool = False) -> Tensor:
     """(n, 1, count): the places of each item's largest; (n, 2, count) with values."""
-    values, places = largest(x.flatten(1), 1, count)
+    rows = x.flatten(1) if x.ndim > 1 else x[:, None]
+    values, places = largest(rows, 1, count)
     top = torch.stack((places, values), 1) if with_values else places[:, None]
     return top.reshape(*top.shape, *[1] * (x.ndim - 3))
 

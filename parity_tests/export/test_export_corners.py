@@ -243,3 +243,36 @@ def test_normalization_by_large_sums(size: int, beta: str, tmp_path: Path, monke
     except ExportError:
         return
     assert error > 2e-6
+
+
+# Blobs of one axis, inputs that a layer gives other axes, sizes that the weights are not for
+
+EIGHT = 'input: "data" input_shape { dim: 8 }\n'
+
+
+@pytest.mark.parametrize("to", ["caffe", "onnx", "python"])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        'type: "ArgMax"',
+        'type: "ArgMax" argmax_param { out_max_val: true }',
+        'type: "BatchNorm" batch_norm_param { use_global_stats: false }',
+        'type: "BN"',
+    ],
+)
+def test_a_blob_of_one_axis(layer: str, to: str, tmp_path: Path) -> None:
+    """An item is one number there, and all of them are of one channel (argmax_layer.cpp, batch_norm_layer.cpp)."""
+    net = caffe_net(f'{EIGHT} layer {{ name: "l" bottom: "data" top: "l" {layer} }}')
+    x = torch.randn(8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with torch.no_grad():
+        found = net(x.float()).double()
+    zeros = torch.zeros_like(x)
+    if "ArgMax" in layer:
+        expected = torch.stack((zeros, x), 1).reshape(8, 2, 1) if "out_max_val" in layer else zeros.reshape(8, 1, 1)
+    else:
+        eps = 1e-9 if '"BN"' in layer else 1e-5
+        expected = (x - x.mean()) / ((x - x.mean()).square().mean() + eps).sqrt()
+        if '"BN"' in layer:
+            expected = (expected * next(net.parameters()).item()).reshape(8, 1, 1, 1)
+    torch.testing.assert_close(found, expected.float().double(), rtol=0, atol=1e-6)
+    assert export_net(net, to=to, out=tmp_path / "net").checked
