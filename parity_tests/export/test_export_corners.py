@@ -276,3 +276,15 @@ def test_a_blob_of_one_axis(layer: str, to: str, tmp_path: Path) -> None:
             expected = (expected * next(net.parameters()).item()).reshape(8, 1, 1, 1)
     torch.testing.assert_close(found, expected.float().double(), rtol=0, atol=1e-6)
     assert export_net(net, to=to, out=tmp_path / "net").checked
+
+
+def test_an_input_that_gets_other_axes_is_fed_with_its_own(tmp_path: Path) -> None:
+    text = """
+    input: "data" input_shape { dim: 2 dim: 3 dim: 5 }
+    layer { name: "bn" type: "BN" bottom: "data" top: "data" bn_param { bn_mode: INFERENCE } }
+    layer { name: "out" type: "Power" bottom: "data" top: "out" power_param { scale: 2 } }
+    """
+    export_net(caffe_net(text), to="onnx", out=tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"])
+    assert [each.shape for each in session.get_inputs()] == [["batch", 3, 5]]
+    assert session.run(None, {"data": torch.ones(4, 3, 5).numpy()})[0].shape == (4, 3, 5, 1)

@@ -136,7 +136,7 @@ def build_onnx(spec: NetSpec, arrays: Mapping[str, np.ndarray], options: OnnxOpt
             states.put(top, value)
         for name, changed in shared[index]:
             _follow(graph, states, row.layer, index, name, changed)
-    inputs = tuple(End(states.names[name], sizes.dims[name]) for name in spec.inputs)
+    inputs = tuple(End(states.names[name], sizes.fed[name]) for name in spec.inputs)
     if wanted.target in OPENCV:
         _read_every_input(graph, [end.name for end in inputs])
         if not any(node.op_type == "Shape" for node in graph.nodes):

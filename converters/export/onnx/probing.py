@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...errors import NetError
@@ -21,6 +21,9 @@ MOST_ALONE = 16
 
 _OPEN = 11
 """The size, in a trial, of what depends on numbers; as the first pass has another one, it counts as free."""
+
+Dims = tuple["int | str | None", ...]
+"""A shape whose free sizes have the names of the inputs' sizes that they are, or None."""
 
 Place = tuple[str, int]
 """An axis of an input."""
@@ -48,13 +51,15 @@ class LayerSizes:
 class NetSizes:
     """Every layer with its sizes, in order; `dims` names the free sizes of blobs that are an input's size too.
 
-    `inputs` are the shapes of the inputs as the net has them, with what was fixed.
+    `inputs` are the shapes of the inputs as the net has them, with what was fixed. `fed` is to them what `dims` is to
+    the last states of blobs: a layer that overwrites an input may give it other axes.
     """
 
     inputs: Mapping[str, Shape]
     layers: tuple[LayerSizes, ...]
     free: tuple[Free, ...]
-    dims: Mapping[str, tuple[int | str | None, ...]]
+    dims: Mapping[str, Dims]
+    fed: Mapping[str, Dims]
 
 
 def net_sizes(spec: NetSpec, *, size: Sequence[int] | None = None, batch: int | None = None) -> NetSizes:
@@ -74,7 +79,7 @@ def net_sizes(spec: NetSpec, *, size: Sequence[int] | None = None, batch: int | 
     rows = [first, *(trial.rows for trial in trials)]
     inputs = [base, *(trial.inputs for trial in trials)]
     layers = tuple(_merged(each) for each in zip(*rows, strict=True))
-    return NetSizes(base, layers, free, _named(layers, rows, inputs, free))
+    return NetSizes(base, layers, free, *_named(layers, rows, inputs, free))
 
 
 def _fixed(shape: Shape, size: Sequence[int] | None, batch: int | None) -> Shape:
@@ -193,14 +198,16 @@ def _named(
     rows: Sequence[Sequence[LayerShapes]],
     inputs: Sequence[Mapping[str, Shape]],
     free: Sequence[Free],
-) -> dict[str, tuple[int | str | None, ...]]:
-    """The last shape of each blob with the names of the free sizes that it takes over from an input."""
+) -> tuple[dict[str, Dims], dict[str, Dims]]:
+    """The last shape of each blob, and that of each input, with the names of the inputs' free sizes that they have."""
     series = {tuple(given[one.places[0][0]][one.places[0][1]] for given in inputs): one.name for one in free}
-    found: dict[str, tuple[int | str | None, ...]] = {}
-    for index, row in enumerate(layers):
-        for top, (blob, shape) in enumerate(zip(row.layer.tops, row.tops, strict=True)):
-            sizes = zip(*(pass_[index].tops[top] for pass_ in rows), strict=True)
-            found[blob] = tuple(
-                series.get(tuple(seen)) if size is None else size for size, seen in zip(shape, sizes, strict=True)
-            )
-    return found
+
+    def named(shapes: Iterable[Shape]) -> Dims:
+        return tuple(seen[0] if len(set(seen)) == 1 else series.get(tuple(seen)) for seen in zip(*shapes, strict=True))
+
+    found = {
+        blob: named(pass_[index].tops[top] for pass_ in rows)
+        for index, row in enumerate(layers)
+        for top, blob in enumerate(row.layer.tops)
+    }
+    return found, {name: named(given[name] for given in inputs) for name in inputs[0]}
