@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from converters.errors import NetError
 from converters.execution.caffe_net import CaffeNet
-from converters.export import build_onnx
+from converters.export import OnnxOptions, build_onnx
 from converters.export.checking import LEAST_SIZE, TRIAL_BYTES, ExportError, check, trials
 from converters.export.indices import index_inputs
 from converters.formats.prototxt import parse_prototxt
@@ -288,3 +289,14 @@ def test_an_input_that_gets_other_axes_is_fed_with_its_own(tmp_path: Path) -> No
     session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"])
     assert [each.shape for each in session.get_inputs()] == [["batch", 3, 5]]
     assert session.run(None, {"data": torch.ones(4, 3, 5).numpy()})[0].shape == (4, 3, 5, 1)
+
+
+@pytest.mark.parametrize("layer", ['"BatchNorm"', '"InnerProduct" inner_product_param { num_output: 2 }', '"Scale"'])
+@pytest.mark.parametrize("options", [OnnxOptions(size=(7, 7)), OnnxOptions(size=(7, 7), fold=True)])
+def test_a_size_that_the_weights_are_not_for_is_refused_with_the_nets_own(layer: str, options: OnnxOptions) -> None:
+    text = f"""{IMAGE} layer {{ name: "flat" type: "Flatten" bottom: "data" top: "flat" }}
+    layer {{ name: "l" bottom: "flat" top: "l" type: {layer} }}"""
+    source = source_of(caffe_net(text))
+    with pytest.raises(NetError, match=r"layer 'l' has weights .*5280, and at this size they would be .*147") as told:
+        build_onnx(source.spec, source.arrays, options)
+    assert "the net's own size is data 1x3x40x44" in str(told.value)

@@ -14,7 +14,7 @@ from ...net.aliasing import aliases
 from ...net.layer import LayerSpec, Shape
 from ...net.onnx_form import OPENCV, OnnxValue
 from ...net.parameter_sharing import BlobId, borrowed_blobs
-from ...net.shapes import known_params
+from ...net.shapes import check_weights_fit, known_params
 from ...net.spec import NetSpec
 from ...passes.cut import cut
 from ..checking import ExportError
@@ -112,6 +112,8 @@ def build_onnx(spec: NetSpec, arrays: Mapping[str, np.ndarray], options: OnnxOpt
 
         spec, weights = fold(spec, weights, keep=wanted.outputs or spec.outputs)
     sizes = net_sizes(spec, size=wanted.size, batch=wanted.batch)
+    if (wanted.size, wanted.batch) != (None, None):
+        check_weights_fit(spec, sizes.inputs)
     states = _States(spec)
     graph = Graph(opset=opset, taken=[*states.reserved])
     dtype = np.dtype(np.float16 if wanted.fp16 else np.float32)
