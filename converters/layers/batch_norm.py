@@ -117,8 +117,10 @@ class BatchNorm(Neuron):
         scale: Tensor | None = None,
         shift: Tensor | None = None,
     ) -> Tensor:
+        from .functions import batch_normalize
+
         if not self.eps_after_root:
-            return _normalize(x, mean, variance, scale, shift, eps=self.eps)
+            return batch_normalize(x, mean, variance, scale, shift, eps=self.eps)
         if mean is None or variance is None:
             dims = [0, *range(2, x.ndim)]
             mean, variance = x.mean(dims), x.var(dims, correction=0)
@@ -253,6 +255,8 @@ class BN(Layer):
     ) -> tuple[Tensor, ...]:
         import torch
 
+        from .functions import batch_normalize
+
         x, scale, shift = bottoms[0].reshape(legacy_shape(tuple(bottoms[0].shape))), blobs[0], blobs[1]
         mean, variance = (blobs[2], blobs[3]) if self.running else (None, None)
         if self.merged and not self.running:
@@ -260,14 +264,14 @@ class BN(Layer):
         own = training or not self.running
         weights = scale.flatten(), shift.flatten()
         if not own and mean is not None and variance is not None:
-            return (_normalize(x, mean.flatten(), variance.flatten(), *weights, eps=self.eps),)
+            return (batch_normalize(x, mean.flatten(), variance.flatten(), *weights, eps=self.eps),)
         batch_mean = x.mean((0, 2, 3), keepdim=True)
         batch_variance = x.var((0, 2, 3), correction=0, keepdim=True)
         if mean is not None and variance is not None:
             with torch.no_grad():
                 mean.lerp_(batch_mean, self.decay)
                 variance.lerp_(batch_variance, self.decay)
-        top = _normalize(x, None, None, *weights, eps=self.eps)
+        top = batch_normalize(x, None, None, *weights, eps=self.eps)
         return (top, batch_mean, batch_variance)[: 1 + self.statistic_tops]
 
     def to_onnx(self, out: OnnxLayer) -> None:
@@ -291,9 +295,10 @@ class BN(Layer):
             return Form((f"{site.module}({x})",), call("CaffeScale", *site.blob_shapes[0], axis=0, bias=True))
         weight, bias, *running = (f"{blob}.flatten()" for blob in site.blobs)
         if self.running:
-            plain: tuple[str, ...] = (call("F.batch_norm", x, *running, weight, bias, eps=eps),)
+            function = "F.batch_norm" if self.eps > 0 else "batch_normalize"
+            plain: tuple[str, ...] = (call(function, x, *running, weight, bias, eps=eps),)
         else:
-            plain = (call("F.batch_norm", x, "None", "None", weight, bias, training=True, eps=eps),)
+            plain = (call("batch_normalize", x, "None", "None", weight, bias, eps=eps),)
         statistics = (f"{x}.mean((0, 2, 3), keepdim=True)", f"{x}.var((0, 2, 3), correction=0, keepdim=True)")
         plain += statistics[: self.statistic_tops]
         return Form(plain, shared=plain)
@@ -323,30 +328,3 @@ def _batch_mean(out: OnnxLayer, x: Operand, axes: int, *, part: str | None = Non
     row = out.reshape(turned, [channels, 1, 1, -1], part="row")
     mean = out.node("Pooling", [row], part="row_mean", pool="ave", global_pooling=1)
     return out.reshape(mean, [1, channels, 1, 1], part=part, index=index)
-
-
-def _normalize(
-    x: Tensor,
-    mean: Tensor | None = None,
-    variance: Tensor | None = None,
-    scale: Tensor | None = None,
-    shift: Tensor | None = None,
-    *,
-    eps: float,
-) -> Tensor:
-    """torch's batch_norm, with the batch's own statistics where none are given, and what that refuses in Caffe's way.
-
-    It wants an eps above 0, and for statistics more than one place for each channel, where Caffe finds a variance of 0.
-    """
-    from torch.nn.functional import batch_norm
-
-    own = mean is None or variance is None
-    if eps > 0 and not (own and prod(size for axis, size in enumerate(x.shape) if axis != 1) == 1):
-        return batch_norm(x, mean, variance, scale, shift, training=own, eps=eps)
-    if mean is None or variance is None:
-        dims = [0, *range(2, x.ndim)]
-        mean, variance = x.mean(dims), x.var(dims, correction=0)
-    rest = [1] * (x.ndim - 2)
-    top = (x - mean.reshape(-1, *rest)) / (variance + eps).sqrt().reshape(-1, *rest)
-    top = top if scale is None else top * scale.reshape(-1, *rest)
-    return top if shift is None else top + shift.reshape(-1, *rest)

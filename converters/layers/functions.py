@@ -178,6 +178,32 @@ def lrn_within_channel(x: Tensor, size: int, alpha: float, beta: float) -> Tenso
     return x * (1.0 + alpha * mean) ** -beta
 
 
+def batch_normalize(
+    x: Tensor,
+    mean: Tensor | None = None,
+    variance: Tensor | None = None,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    *,
+    eps: float,
+) -> Tensor:
+    """torch's batch_norm, with the batch's own statistics where none are given.
+
+    What that refuses is done in Caffe's way: an eps of 0, and statistics of one place
+    for each channel, where Caffe finds a variance of 0.
+    """
+    own = mean is None or variance is None
+    if eps > 0 and not (own and x[:, :1].numel() == 1):
+        return F.batch_norm(x, mean, variance, scale, shift, training=own, eps=eps)
+    if mean is None or variance is None:
+        axes = [0, *range(2, x.ndim)]
+        mean, variance = x.mean(axes), x.var(axes, correction=0)
+    rest = [1] * (x.ndim - 2)
+    top = (x - mean.reshape(-1, *rest)) / (variance + eps).sqrt().reshape(-1, *rest)
+    top = top if scale is None else top * scale.reshape(-1, *rest)
+    return top if shift is None else top + shift.reshape(-1, *rest)
+
+
 def mean_variance_normalize(
     x: Tensor, axes: tuple[int, ...], eps: float, variance: bool = True
 ) -> Tensor:

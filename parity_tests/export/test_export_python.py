@@ -224,6 +224,33 @@ def test_training_gathers_statistics_as_caffe_does() -> None:
     assert_same(outputs(net.eval(), inputs), outputs(reference.eval(), inputs))
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        ('"BatchNorm" batch_norm_param { use_global_stats: false }', (1, 3)),
+        ('"BatchNorm" batch_norm_param { eps: 0.0 }', (2, 3)),
+        ('"BN"', (1, 3, 1, 1)),
+        ('"BN" bn_param { eps: 0.0 frozen: true }', (2, 3, 4, 5)),
+    ],
+)
+def test_what_pytorch_refuses_to_normalize_is_normalized(layer: str, shape: tuple[int, ...]) -> None:
+    """A variance of one number is 0, and an epsilon of 0 is none, as in Caffe."""
+    text = f'layer {{ name: "in" type: "Input" top: "data" input_param {{ shape {{ dim: {list(shape)} }} }} }}\n'
+    spec = parse_prototxt(f'{text} layer {{ name: "l" bottom: "data" top: "l" type: {layer} }}')
+    net = made_from(spec)
+    state = {key: torch.full_like(value, 1.0 + place) for place, (key, value) in enumerate(net.state_dict().items())}
+    net.load_state_dict(state)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(5))
+    expected = {
+        '"BatchNorm" batch_norm_param { use_global_stats: false }': 0 * x,
+        '"BatchNorm" batch_norm_param { eps: 0.0 }': (x - 1 / 3) / (2 / 3) ** 0.5,  # the sums by the factor, 3
+        '"BN"': 0 * x + 2,
+        '"BN" bn_param { eps: 0.0 frozen: true }': (x - 3) / 2 + 2,
+    }
+    (found,) = outputs(net, {"data": x}).values()
+    torch.testing.assert_close(found, expected[layer])
+
+
 @register_layer("Cube")
 class Cube(Layer):
     """A layer type from outside."""

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from ...layers.functions import batch_normalize
 
 
 class CaffeKeys(nn.Module):
@@ -115,10 +116,10 @@ class CaffeBatchNorm(nn.Module):
         if use_sums:
             inverse = torch.where(self.blob2 == 0, 0, 1 / self.blob2)
             mean, variance = self.weight * inverse, self.bias * inverse
-            return F.batch_norm(x, mean, variance, eps=self.eps)
+            return batch_normalize(x, mean, variance, eps=self.eps)
         if self.training:
             self._gather(x.detach())
-        return F.batch_norm(x, None, None, training=True, eps=self.eps)
+        return batch_normalize(x, eps=self.eps)
 
     def _gather(self, x: Tensor) -> None:
         axes = [0, *range(2, x.ndim)]
