@@ -30,7 +30,7 @@ from .net.spec import NetSpec
 from .passes.input_size import check_size, misfit
 from .passes.prepare import prepare
 from .safety.digest import sha256_beside
-from .safety.files import whole_file
+from .safety.files import is_one_of, whole_file
 from .version import VERSION
 
 PYTORCH = (".pth", ".pt")
@@ -89,7 +89,7 @@ def convert(
     is then as it was. Raises CaffeFormatError, and FileNotFoundError.
     """
     source, target = Path(path), Path(out)
-    if target.exists() and source.exists() and target.samefile(source):
+    if is_one_of(target, (source, prototxt)):
         raise CaffeFormatError("source and destination are the same file", path=path)
     model = read_caffemodel(source)
     spec = read_prototxt(prototxt) if prototxt is not None else model.spec

@@ -12,6 +12,7 @@ from typing import Any
 from converters.escaping import file_name, terminal
 from converters.export import ExportError
 from converters.net import Shape
+from converters.safety import is_one_of
 
 
 @dataclass(frozen=True)
@@ -84,20 +85,32 @@ def check_format(to: str) -> None:
         raise ExportError(f"there is no format '{terminal(to)}'; there are {', '.join(SUFFIXES)}")
 
 
-def destination(weights: str | os.PathLike[str], *, to: str, out: str | os.PathLike[str] | None) -> Path:
+def destination(
+    weights: str | os.PathLike[str],
+    *,
+    to: str,
+    out: str | os.PathLike[str] | None,
+    prototxt: str | os.PathLike[str] | None = None,
+) -> Path:
     """The file to write: `out`, by default named after `weights`, in the working folder.
 
     Raises ExportError for a format that there is not, where nobody named a file and one of that name is there, and
-    where `out` is the file of weights itself.
+    where `out`, or the file of an ONNX model's weights beside it, is the file of weights or the `prototxt` itself.
     """
     check_format(to)
     # Not what the file says about itself, which is a stranger's word.
     target = Path(out) if out is not None else Path(f"{file_name(stem(Path(weights)))}{SUFFIXES[to]}")
     if out is None and (target.exists() or target.is_symlink()):
         raise ExportError(f"{target}: this file is there already; choose a name with --out")
-    if target.exists() and Path(weights).exists() and target.samefile(weights):
-        raise ExportError(f"{target}: source and destination are the same file; choose another with --out")
+    for each in (target, data_beside(target)) if to == "onnx" else (target,):
+        if is_one_of(each, (weights, prototxt)):
+            raise ExportError(f"{each}: source and destination are the same file; choose another with --out")
     return target
+
+
+def data_beside(model: Path) -> Path:
+    """The file that holds the weights of an ONNX model which does not hold them itself."""
+    return model.with_name(f"{model.name}.data")
 
 
 def stem(path: Path) -> str:

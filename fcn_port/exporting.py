@@ -77,7 +77,7 @@ def export(
     writing and each trial, and may end the export (`stop_when`); files of these names are then as they were. Raises
     ExportError, and what `load` raises.
     """
-    target = destination(weights, to=to, out=out)
+    target = destination(weights, to=to, out=out, prototxt=prototxt)
     if to == "onnx":
         options = replace(onnx or OnnxOptions(), size=size or (onnx.size if onnx else None))
         path = converted(os.fspath(weights)) if is_release(weights) else Path(weights)
@@ -131,6 +131,8 @@ def _prototxt_beside(weights: Path, spec: NetSpec) -> Path:
     path = weights.with_name(f"{stem(weights)}.prototxt")
     if path.exists() and path.read_bytes() != format_prototxt(spec).encode():
         raise ExportError(f"{path}: the net's definition would replace this file\n  choose another name with --out")
+    if path == weights:
+        raise ExportError(f"{path}: weights and definition would be one file\n  choose another name with --out")
     return path
 
 

@@ -43,7 +43,7 @@ from converters.passes import check_size, prepare
 from converters.safety import fresh_folder, make_folder, sha256_beside, whole_file
 from weights.card import Card
 
-from .export_files import ExportReport
+from .export_files import ExportReport, data_beside
 from .onnx_half import lost, rounded
 from .onnx_targets import TRIALS, append_metadata, check_in_target, judge_of_module, judge_without_torch
 
@@ -189,7 +189,7 @@ def write_onnx(
     if not net.outputs:
         raise ExportError("the net has no output; nothing written")
     large = sum(each.nbytes for each in net.graph.initializers.values()) > MOST_INSIDE - _MARGIN
-    names = [out.name, f"{out.name}.data"] if external_data or large else [out.name]
+    names = [out.name, data_beside(out).name] if external_data or large else [out.name]
     trials = () if beside is None else tuple(trials_of(net))
     step = ProgressSteps(progress, 1 + (len(trials) if wanted.target is None else 1))
     with _files(out, names) as files:

@@ -38,6 +38,10 @@ def test_source_and_destination_may_not_be_one_file(source: Path) -> None:
         with pytest.raises(CaffeFormatError, match="source and destination are the same file"):
             convert(source, out)
     assert source.read_bytes() == raw
+    net = source.with_name("net.prototxt")
+    net.write_text("")
+    with pytest.raises(CaffeFormatError, match="source and destination are the same file"):
+        convert(source, net, prototxt=net)
 
 
 def fail(*_: int) -> None:

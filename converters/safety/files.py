@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -65,6 +65,13 @@ def write_whole(path: str | os.PathLike[str], content: bytes, *, durable: bool =
     """Write a file that appears under `path` whole or not at all, as `whole_file` does."""
     with whole_file(path, durable=durable, follow=follow) as file:
         file.write(content)
+
+
+def is_one_of(path: str | os.PathLike[str], others: Iterable[str | os.PathLike[str] | None]) -> bool:
+    """True where a file of that name is there and is one of the others, by whatever links: writing would lose it."""
+    place = Path(path)
+    found = [Path(each) for each in others if each is not None] if place.exists() else []
+    return any(each.exists() and place.samefile(each) for each in found)
 
 
 def make_folder(path: Path) -> None:

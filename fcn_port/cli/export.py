@@ -127,7 +127,7 @@ def _export_onnx(
     )
     return export_onnx(
         path,
-        destination(weights, to="onnx", out=out),
+        destination(weights, to="onnx", out=out, prototxt=prototxt),
         prototxt=prototxt,
         options=options,
         external_data=chosen["external_data"],

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
 from converters.escaping import json_text, terminal, terminal_lines, terminal_message
+from converters.safety import is_one_of
 from weights.download import human_bytes
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON for programs to read.")
@@ -82,6 +84,12 @@ def _cell(text: str) -> str:
     """A cell on one line, and not so wide that the others are out of sight."""
     seen = terminal(text)
     return seen if len(seen) <= MOST_CELL else f"{seen[:MOST_CELL]}... ({len(seen):,} characters)"
+
+
+def refuse_to_replace(out: Path | None, read: Iterable[str | Path | None]) -> None:
+    """Wrong use, before anything is read, where the file to write is one of those that are."""
+    if out is not None and is_one_of(out, read):
+        raise click.UsageError(f"{out}: this file is read, and would be replaced; choose another with --out")
 
 
 def size_text(shape: Sequence[int]) -> str:

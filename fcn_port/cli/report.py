@@ -20,7 +20,7 @@ from .inspect import SizeOption, SizeParam, input_shapes
 from .like import card_like
 from .names import classes_option, with_classes
 from .net_choice import net_options
-from .output import json_option, note, write_json
+from .output import json_option, note, refuse_to_replace, write_json
 from .own_data import DATA_PATH, describe_option, looked_at, strict_option, void_option
 from .progress import progress_bar
 from .refining import refine_options, refinement
@@ -105,6 +105,7 @@ def command(weights: str, out: Path, **given: Any) -> None:
     from ..report.page import to_html
 
     options = ReportOptions(inputs=input_change(given), refinement=refinement(given), **given)
+    refuse_to_replace(out, (weights, options.prototxt, options.golden, options.results, options.image))
     page = _page(weights, options)
     with whole_file(out) as file:
         file.write(to_html(page).encode())

@@ -13,7 +13,7 @@ from converters.errors import CaffeFormatError
 
 from .bringing import bring_file, looks_like_a_name
 from .net_choice import net_options
-from .output import echo, json_option, note, size_text, write_columns, write_json
+from .output import echo, json_option, note, refuse_to_replace, size_text, write_columns, write_json
 from .registering import register_option
 
 if TYPE_CHECKING:
@@ -45,7 +45,10 @@ def command(
     from ..nets import build
     from ..surgery import initialise
 
-    states = [read_weights(file_of(source)).state for source in sources]
+    target = out or Path(f"{net}-init.safetensors")
+    files = [file_of(source) for source in sources]
+    refuse_to_replace(target, files)
+    states = [read_weights(file).state for file in files]
     classes = _classes(num_classes)
     try:
         module = build(net, classes)
@@ -54,7 +57,6 @@ def command(
         raise error.in_file(" and ".join(sources)) from None
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    target = out or Path(f"{net}-init.safetensors")
     _write(result, net, classes, target)
     if as_json:
         write_json({"net": net, "out": target, **result.to_json()})

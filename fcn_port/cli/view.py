@@ -21,7 +21,7 @@ from converters.safety import write_whole
 from .bringing import here
 from .inspect import SizeOption, SizeParam, input_shapes
 from .net_choice import net_options
-from .output import echo, note
+from .output import echo, note, refuse_to_replace
 from .registering import register_option
 from .sources import read_runnable
 
@@ -74,6 +74,7 @@ def command(what: str, **given: Any) -> None:
     milliseconds. Netron shows the layers. Both run on this machine until Ctrl-C; `pip install 'fcn-port[view]'`.
     """
     options = ViewOptions(**given)
+    refuse_to_replace(options.out, (what, options.golden))
     viewer = None if options.out is not None else options.viewer or _installed()
     if viewer == "netron":
         require("netron")

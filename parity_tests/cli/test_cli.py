@@ -176,3 +176,24 @@ def test_a_closed_pipe_is_no_error() -> None:
         [shutil.which("bash") or "sh", "-c", '"$@" | head -1', "x", *fcn_port], cwd=ROOT, capture_output=True, text=True
     )
     assert done.stderr == "" and done.stdout.startswith("layer")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["view", "FILE", "-o", "FILE"],
+        ["view", "sample", "--golden", "FILE", "-o", "FILE"],
+        ["report", "FILE", "-o", "FILE"],
+        ["report", "other.caffemodel", "--prototxt", "FILE", "-o", "FILE"],
+        ["report", "sample", "--golden", "LINK", "-o", "FILE"],
+        ["surgery", "voc-fcn8s", "--init", "FILE", "-o", "LINK"],
+    ],
+)
+def test_no_verb_writes_over_a_file_that_it_reads(arguments: list[str], tmp_path: Path, capsys) -> None:
+    file, link = tmp_path / "net.caffemodel", tmp_path / "link"
+    file.write_bytes(formats("v1-mini.caffemodel").read_bytes())
+    link.symlink_to(file)
+    names = {"FILE": str(file), "LINK": str(link)}
+    assert run([names.get(word, word) for word in arguments]) == 2
+    assert "this file is read, and would be replaced; choose another with --out" in capsys.readouterr().err
+    assert file.read_bytes() == formats("v1-mini.caffemodel").read_bytes() and link.is_symlink()

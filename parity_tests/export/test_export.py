@@ -300,6 +300,10 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (["MINI", "--to", "coreml"], 2, "coreml"),
         (["MINI", "--to", "caffe", "--size", "64"], 2, "--size is for onnx"),
         (["MINI", "--to", "caffe", "-o", "PROTOTXT"], 1, "would replace this file"),
+        (["MINI", "--to", "caffe", "-o", "new.prototxt"], 1, "weights and definition would be one file"),
+        (["MINI", "--prototxt", "PROTOTXT", "--to", "onnx", "-o", "PROTOTXT"], 1, "the same file"),
+        (["MINI", "--prototxt", "PROTOTXT", "--to", "hdf5", "-o", "PROTOTXT"], 1, "the same file"),
+        (["DATA", "--to", "onnx", "--external-data", "-o", "net.onnx"], 1, "net.onnx.data: source and destination"),
         (["sample", "--to", "onnx"], 1, "sample.onnx: this file is there already"),
     ],
 )
@@ -309,10 +313,10 @@ def test_wrong_use(arguments: list[str], status: int, said: str, tmp_path: Path,
     folder.mkdir()
     monkeypatch.chdir(folder)
     contents = {"mini.caffemodel": MINI.read_bytes(), "mini.prototxt": formats("fcn8s-mini.prototxt").read_bytes()}
-    contents["sample.onnx"] = b"an earlier file"
+    contents |= {"sample.onnx": b"an earlier file", "net.onnx": b"another", "net.onnx.data": MINI.read_bytes()}
     for name, content in contents.items():
         (folder / name).write_bytes(content)
-    names = {"MINI": "mini.caffemodel", "PROTOTXT": "mini.prototxt"}
+    names = {"MINI": "mini.caffemodel", "PROTOTXT": "mini.prototxt", "DATA": "net.onnx.data"}
     assert run(["export", *(names.get(word, word) for word in arguments)]) == status
     assert said in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == contents
