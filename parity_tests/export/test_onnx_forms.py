@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 from converters import CaffeNet, NetSpec, parse_prototxt, read_prototxt
 from converters.errors import NetError
@@ -272,6 +273,19 @@ def test_one_number_for_all_asks_for_no_axis(of: str, kind: str, shape: tuple[in
     made = made_from(net.spec)
     made.load_state_dict(net.state_dict())
     assert_same(outputs(made, inputs), outputs(net, inputs))
+
+
+@pytest.mark.parametrize("name", ["DenseBlock", "InnerProduct"])
+def test_constants_that_a_form_works_out_are_of_the_rounded_weights(name: str) -> None:
+    """With 16 bits: the file's judge has the rounded ones, and so have the forms that hold the weights themselves."""
+    net = with_drawn_weights(example(name))
+    found = onnx_of(net, fp16=True)
+    inputs = inputs_for(net.spec, shapes_at(found, 2))
+    with torch.no_grad():
+        for blob in net.parameters():
+            if blob.ndim > 1:
+                blob.copy_(blob.half().float())
+    assert worst_blob(blobs_in_onnxruntime(found, inputs), blobs_of(net, inputs))[0] <= tolerance("onnx-forms")
 
 
 BOMBS = {

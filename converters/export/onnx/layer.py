@@ -84,7 +84,7 @@ class OnnxForm:
             raise MismatchError(f"blob {position} has {values.size} values; expected {dims}", where=self._spec.place)
         key = owner, dims
         if key not in self._weights.made:
-            whole = self._weights.dtype == np.float32 or kept_whole(values, self._blobs[position])
+            whole = self._is_whole(values, position)
             self._weights.made[key] = self._write(f"{owner[0]}/{blob_name(owner[1])}", values, dims, whole)
         return self._weights.made[key]
 
@@ -98,7 +98,13 @@ class OnnxForm:
         return self._blobs[position]
 
     def blob_value(self, position: int) -> np.ndarray:
-        return self._stored(position)[1].reshape(self._blobs[position])
+        values = self._stored(position)[1].reshape(self._blobs[position])
+        if self._is_whole(values, position):
+            return values
+        return values.astype(self._weights.dtype).astype(np.float32)  # which `blob` gives, and whoever checks the file
+
+    def _is_whole(self, values: np.ndarray, position: int) -> bool:
+        return self._weights.dtype == np.float32 or kept_whole(values, self._blobs[position])
 
     def _stored(self, position: int) -> tuple[BlobId, np.ndarray]:
         mine = self._spec.name, position
