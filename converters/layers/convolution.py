@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..net.layer import LayerSpec
+from ..net.onnx_form import CLASSIC
 from ..net.python_form import Form, call, numbers, unless
 from ..net.reach import NOTHING, Reach, Transposed, Window
 from .base import LARGEST, Layer, OneToOne, as_image, canonical_axis, image_axis, pair, refuse, register_layer
 from .fork import fork_fields
 from .im2col import conv2d
+from .opencv_onnx import kernel_with_zeros
 from .padded import Around, PaddedConvolution, PaddedDeconvolution, Steps, read_around
 
 if TYPE_CHECKING:
@@ -189,7 +191,7 @@ class Convolution(Windows, Layer):
         axes = range(start + 1, len(x.shape))
         kernel, stride, pad, dilation = self.along(len(axes))
         window: dict[str, Any] = {"kernel_shape": kernel, "strides": stride, "pads": pad * 2, "dilations": dilation}
-        weights = [out.blob(0), *([out.blob(1)] if self.bias else [])]
+        weights = self._onnx_weights(out, window)
         if start == 1:
             out.top(kind, [x, *weights], index=index, group=self.group, **window)
             return
@@ -202,8 +204,13 @@ class Convolution(Windows, Layer):
         """The form for one image, or for `x` in its place, with ONNX's own settings for the padding."""
         kernel, stride, _, dilation = self.along(2)
         window: dict[str, Any] = {"kernel_shape": kernel, "strides": stride, "dilations": dilation, **padding}
-        weights = [out.blob(0), *([out.blob(1)] if self.bias else [])]
+        weights = self._onnx_weights(out, window)
         out.top(self.onnx_operator, [out.bottoms[0] if x is None else x, *weights], group=self.group, **window)
+
+    def _onnx_weights(self, out: OnnxLayer, window: dict[str, Any]) -> list[str]:
+        """The blobs; where they take the dilation upon them, `window` has none any more."""
+        holes = self.onnx_operator == "ConvTranspose" and out.target == CLASSIC and max(window["dilations"]) > 1
+        return [kernel_with_zeros(out, window) if holes else out.blob(0), *([out.blob(1)] if self.bias else [])]
 
     def _onnx_size(self, size: Sizes) -> Sizes:
         kernel, stride, pad, dilation = self.along(len(size))

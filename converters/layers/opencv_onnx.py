@@ -8,6 +8,7 @@ its parameters (onnx_importer.cpp, parseCustomLayer).
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 TO_THE_END = 2**63 - 1
 """The end of a slice that goes to the end of an axis, whatever its size."""
+
+MOST_SPREAD = 1 << 26
+"""Numbers of a kernel that has zeros for its dilation."""
 
 
 def opencv_crop(out: OnnxLayer, *, axis: int, offsets: Sequence[int]) -> None:
@@ -40,6 +44,20 @@ def zoomed(out: OnnxLayer, x: Operand, channels: int, zoom: int) -> None:
     weight = bilinear_weight((channels, 1, 2 * zoom - 1, 2 * zoom - 1))
     window: dict[str, Any] = {"kernel_shape": weight.shape[2:], "strides": (zoom, zoom), "pads": (zoom - 1,) * 4}
     out.top("ConvTranspose", [x, out.constant("ramp", weight)], group=channels, **window)
+
+
+def kernel_with_zeros(out: OnnxLayer, window: dict[str, Any]) -> str:
+    """A deconvolution's kernel with zeros for the dilation, of which OpenCV 4 takes no notice; `window` says so."""
+    kernel, dilation = window["kernel_shape"], window["dilations"]
+    extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    shape = (*out.blob_shape(0)[:2], *extent)
+    if prod(shape) > MOST_SPREAD:
+        raise out.refuse(f"a kernel of {kernel} with a dilation of {dilation} would take {prod(shape):,} numbers")
+    spread = np.zeros(shape, np.float32)
+    every = (slice(None), slice(None), *(slice(None, None, d) for d in dilation))
+    spread[every] = out.blob_value(0)
+    window |= {"kernel_shape": extent, "dilations": [1] * len(extent)}
+    return out.constant("spread", spread)
 
 
 def last_largest_channel(out: OnnxLayer, x: OnnxValue, channels: int) -> None:

@@ -77,6 +77,9 @@ NETS = {
     "holes in a pooling": DATA
     + """layer { name: "it" type: "Pooling" bottom: "data" top: "it"
                  pooling_param { pool: MAX kernel_size: 3 stride: 2 pad: 2 hole: 2 } }""",
+    "holes in a deconvolution": DATA
+    + """layer { name: "it" type: "Deconvolution" bottom: "data" top: "it"
+                 convolution_param { num_output: 6 group: 2 kernel_h: 2 kernel_w: 3 stride: 2 pad: 1 dilation: 3 } }""",
     "windows with nothing in them": DATA
     + """layer { name: "pool" type: "Pooling" bottom: "data" top: "it" top: "place"
                  pooling_param { pool: MAX kernel_size: 1 stride: 3 } }""",
