@@ -77,6 +77,34 @@ def test_a_verb_that_needs_torch_says_in_one_line_what_to_install(line: str, tmp
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("line", "status", "said"),
+    [
+        ("predict OUT/gone.caffemodel", 2, "OUT/gone.caffemodel: no such file or directory"),
+        ("predict OUT/cut.caffemodel", 3, "OUT/cut.caffemodel: "),
+        ("predict OUT/cut.h5", 3, "OUT/cut.h5: "),
+        ("predict OUT/cut.safetensors", 3, "OUT/cut.safetensors: "),
+        (f"predict {MINI} --prototxt OUT/other.prototxt", 3, f"{MINI}: no layer of the net is in this file"),
+    ],
+)  # fmt: skip
+def test_a_file_with_which_something_is_wrong_is_not_said_to_need_torch(
+    line: str, status: int, said: str, tmp_path: Path
+) -> None:
+    """What is wrong is said, with the status that it has where torch is installed."""
+    content = (ROOT / MINI).read_bytes()
+    for name in ("cut.caffemodel", "cut.h5", "cut.safetensors"):
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
+    net = """input: "data" input_shape { dim: [1, 3, 8, 8] }
+        layer { name: "x" type: "InnerProduct" bottom: "data" top: "x" inner_product_param { num_output: 2 } }"""
+    (tmp_path / "other.prototxt").write_text(net)
+    arguments = f"{line} weights/sample/shapes.png --mean 0 --out OUT".replace("OUT", str(tmp_path)).split()
+    done = without_torch(RUN, *arguments, folder=tmp_path)
+    assert done.returncode == status, done.stderr
+    assert done.stderr.startswith(f"fcn-port: {said.replace('OUT', str(tmp_path))}")
+    with_torch = "import sys; from fcn_port.cli import run; sys.exit(run(sys.argv[1:]))"
+    assert without_torch(with_torch, *arguments, folder=tmp_path).returncode == status
+
+
 @pytest.mark.parametrize("name", ["fcn_port.load", "fcn_port.fast", "converters.CaffeNet"])
 def test_a_name_that_needs_torch_says_what_to_install(name: str, tmp_path: Path) -> None:
     module = name.partition(".")[0]

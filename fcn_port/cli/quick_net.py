@@ -25,7 +25,8 @@ def quick_net(path: Path, options: RunOptions, *, prototxt: Path | None, images:
     """The net of a file for so many images (None: nobody knows how many), on the CPU.
 
     None where the options or a layer need PyTorch, where that is installed and `fast` saves more than its import takes,
-    and where something is wrong with the file: the other way says what.
+    and where something is wrong with the file: the other way says what, or, where there is no PyTorch, this one, which
+    raises it: what is missing then is not PyTorch.
     """
     from converters.errors import CaffeFormatError
 
@@ -34,18 +35,23 @@ def quick_net(path: Path, options: RunOptions, *, prototxt: Path | None, images:
     from ..fastpath.numpy_net import numpy_net
 
     as_usual = options.engine == "auto" and options.precision == "fp32" and not options.padded
-    if not as_usual or path.suffix not in ENDINGS or not path.is_file():
+    has_torch = find_spec("torch") is not None
+    if not as_usual or path.suffix not in ENDINGS or (not path.is_file() and (has_torch or path.exists())):
         return None
     try:
         net = numpy_net(path, prototxt=prototxt, low_memory=options.low_memory)
         net.card  # noqa: B018 - may be damaged, too
         if net.needs_torch() is not None or detects(net.spec):
             return None
-    except (ArithmeticError, CaffeFormatError, EngineError, LookupError, NotImplementedError, OSError, ValueError):
+    except (CaffeFormatError, OSError):
+        if not has_torch:
+            raise
+        return None
+    except (ArithmeticError, EngineError, LookupError, NotImplementedError, ValueError):
         return None
     are_few = images is not None and images <= FEW and not options.low_memory  # the padding's blobs are large
     is_quicker = are_few or not is_padded_widely(net.spec)
-    return net if is_quicker or find_spec("torch") is None else None
+    return net if is_quicker or not has_torch else None
 
 
 def is_padded_widely(spec: NetSpec) -> bool:
