@@ -127,6 +127,20 @@ def test_a_damaged_one_is_made_again(cache: Path) -> None:
     assert [each.read_bytes() for each in cache.iterdir()] == [content]
 
 
+def test_a_damaged_one_that_cannot_be_removed_is_passed_over(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder that is mounted read-only, say: it is compiled for this process."""
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    path = cache / f"{build._name(['cc'])}-{'0' * 64}.so"
+    path.write_bytes(b"damaged")
+    path.chmod(0o700)
+    monkeypatch.setattr(Path, "unlink", read_only)
+    monkeypatch.setattr(build, "whole_file", read_only)
+    assert build.library().panel() > 0 and [each.name for each in cache.iterdir()] == [path.name]
+
+
 def test_the_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     old = os.umask(0)
     try:

@@ -248,8 +248,24 @@ def test_what_cannot_be_read_is_packed_again(damage: str, small: Path, monkeypat
     assert np.array_equal(numpy_net(small)(X), first)
 
 
+def test_what_cannot_be_read_and_not_be_removed_is_passed_over(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder that is mounted read-only, say."""
+    first = numpy_net(small)(X)
+    (kept,) = (small.parent / "packed").glob("*/*.packed")
+    content = kept.read_bytes()[:-64]
+    kept.write_bytes(content)
+    monkeypatch.setattr(Path, "unlink", _read_only)
+    monkeypatch.setattr(kept_weights, "whole_file", _read_only)
+    assert np.array_equal(numpy_net(small)(X), first)
+    assert kept.read_bytes() == content
+
+
 def _full(*_: object, **__: object) -> None:
     raise OSError(28, "No space left on device")
+
+
+def _read_only(*_: object, **__: object) -> None:
+    raise OSError(30, "Read-only file system")
 
 
 def test_a_file_that_was_written_just_now_may_be_written_again(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,8 @@ def _loaded(name: str, make: Callable[[Path], Path]) -> ctypes.CDLL:
         try:
             return _declared(_checked(path))
         except (OSError, AttributeError):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # where nothing can be removed either, it is passed over
+                path.unlink()
     with tempfile.TemporaryDirectory(prefix="fcn-port-") as temporary:
         made = make(Path(temporary))
         kept = _keep(made, folder / name) if is_kept else None

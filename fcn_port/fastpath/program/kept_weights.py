@@ -56,7 +56,8 @@ class KeptWeights:
             try:
                 self._found.update(_mapped(path))
             except (OSError, ValueError, TypeError, KeyError):  # cut short by a power cut
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # where nothing can be removed either, it is passed over
+                    path.unlink()
         with suppress(OSError):
             os.utime(folder)
 
