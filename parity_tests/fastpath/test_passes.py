@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import fcn_port
 from fcn_port.fastpath.geometry import Interval
@@ -186,6 +187,7 @@ RECORDERS: dict[str, Callable[[Lossless, Tensor], Callable[[Tensor], Tensor]]] =
     "compile": lambda net, x: torch.compile(net, backend="eager"),
     "trace": lambda net, x: torch.jit.trace(net, x, check_trace=False),
     "export": lambda net, x: torch.export.export(net, (x,)).module(),
+    "make_fx": lambda net, x: make_fx(net)(x),
 }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import fcn_port
 from converters import CaffeNet
@@ -184,9 +185,9 @@ def test_training_and_tracing_are_the_nets_own(net: CaffeNet, taken: list[bool])
     fast(picture(0))
     assert taken == []
     net.eval()
-    traced = torch.jit.trace(fast, picture(0), strict=False)
-    with torch.no_grad():
-        assert torch.allclose(traced(picture(3))["b"], net(picture(3))["b"], atol=1e-4)
+    for traced in (torch.jit.trace(fast, picture(0), strict=False), make_fx(fast)(picture(0))):
+        with torch.no_grad():
+            assert torch.allclose(traced(picture(3))["b"], net(picture(3))["b"], atol=1e-4)
 
 
 def test_copies_have_passes_of_their_own(net: CaffeNet) -> None:
