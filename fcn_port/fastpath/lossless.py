@@ -33,7 +33,7 @@ from .passes import NativePasses
 from .plan import Plan, make_plan
 from .program import FastNet, why_not_any
 from .tf32 import tf32
-from .watch import WeightsWatch
+from .watch import NoAddressError, WeightsWatch, lies_in_memory
 
 WORTH_IT = 0.97
 """Share of the literal net's multiply-adds from which on it runs instead."""
@@ -118,15 +118,19 @@ class Lossless(Wrapper):
         self._making = Lock()
 
     def forward(self, *args: Tensor, **inputs: Tensor) -> Any:
-        if len(args) > len(self.graph.inputs):
+        named = {**dict(zip(self.graph.inputs, args, strict=False)), **inputs}
+        if len(named) < len(args) + len(inputs) or not all(isinstance(x, Tensor) for x in named.values()):
             return self.net(*args, **inputs)  # says what is wrong
-        inputs = {**dict(zip(self.graph.inputs, args, strict=False)), **inputs}
+        inputs = named
         plan = self._plan_for(inputs)
         on_cuda = any(x.is_cuda for x in inputs.values())
+        try:
+            state = None if plan is None else self.state()
+        except NoAddressError:  # weights of a function transform, whose gradients may be wanted of them
+            return self.net(**inputs)
         with torch.no_grad(), tf32(self.tf32) if on_cuda else nullcontext():
-            if plan is None:
+            if plan is None or state is None or not all(map(lies_in_memory, inputs.values())):
                 return self.net(**inputs)
-            state = self.state()
             if state.passes is not None:
                 return state.passes.run(plan, inputs)
             background = state.backgrounds.of(plan, next(iter(inputs.values())))

@@ -7,11 +7,27 @@ from itertools import chain
 from operator import attrgetter, is_
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 _version = attrgetter("_version")
 LINE = 64
 """Bytes of a line of the cache."""
+
+
+class NoAddressError(RuntimeError):
+    """A tensor whose numbers lie at no address, as inside of PyTorch's function transforms (torch.vmap)."""
+
+
+def lies_in_memory(x: Tensor) -> bool:
+    """True for a tensor whose numbers lie, as they are, at an address of the processor's memory, as steps read them."""
+    if type(x).__torch_dispatch__ is not Tensor.__torch_dispatch__:  # such as a FakeTensor
+        return False
+    try:
+        x.detach().data_ptr()
+    except RuntimeError:
+        return False
+    return x.layout is torch.strided and not x.is_neg()
 
 
 class WeightsWatch:
@@ -22,6 +38,7 @@ class WeightsWatch:
     """
 
     def __init__(self, net: nn.Module) -> None:
+        """NoAddressError where a tensor of the net has no memory of its own."""
         modules = list(net.modules())
         # PyTorch changes what is in these dictionaries, and never puts others into their place
         self._dicts: list[dict[str, Any]] = [
@@ -55,4 +72,7 @@ class WeightsWatch:
 
     def _places_now(self) -> list[int]:
         """Assignment to `data` counts as no writing."""
-        return list(map(Tensor.data_ptr, self._tensors))
+        try:
+            return list(map(Tensor.data_ptr, self._tensors))
+        except RuntimeError as error:
+            raise NoAddressError(str(error)) from error

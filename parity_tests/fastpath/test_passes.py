@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import fcn_port
@@ -23,6 +24,7 @@ from fcn_port.fastpath.passes.layers import Fills
 from fcn_port.fastpath.program.places import BlobPlace
 from fcn_port.nets import FCN, FCN8s, FCNAlexNet, SiftFlowFCN8s
 from parity_tests.narrow import image, named, narrow, same
+from parity_tests.tolerances import tolerance
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 
@@ -181,6 +183,62 @@ def test_inputs_of_any_strides() -> None:
     check(x.contiguous(memory_format=torch.channels_last))
     check(torch.cat([x, x], 3)[..., :55])
     check(x.clone().requires_grad_(True))
+
+
+Answer = Callable[[nn.Module, Tensor], Tensor]
+
+
+def of_two_nets(net: nn.Module, x: Tensor) -> Tensor:
+    weights = {name: torch.stack([value, 1.1 * value]) for name, value in net.state_dict().items()}
+    return torch.vmap(lambda each: torch.func.functional_call(net, each, (x,)))(weights)
+
+
+def gradient(net: nn.Module, x: Tensor) -> Tensor:
+    weights = {name: value.clone() for name, value in net.state_dict().items()}
+    found = torch.func.grad(lambda each: torch.func.functional_call(net, each, (x,)).square().mean())(weights)
+    return found[next(name for name in found if name.endswith("conv2_1.weight"))]
+
+
+def of_a_fake(net: nn.Module, x: Tensor) -> Tensor:
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        found = net(mode.from_tensor(x))
+    return torch.ones(found.shape)
+
+
+ELSEWHERE: dict[str, Answer] = {
+    "negated": lambda net, x: net(torch._neg_view(x)),
+    "imaginary": lambda net, x: net(torch.complex(x, x).conj().imag),
+    "vmap": lambda net, x: torch.vmap(lambda each: net(each[None])[0])(x),
+    "vmap of weights": of_two_nets,
+    "gradient": gradient,
+    "another gradient": lambda net, x: torch.func.grad(lambda each: (each * net(x)).sum())(torch.ones(1)),
+    "fake": of_a_fake,
+}
+
+
+@pytest.mark.parametrize("how", ELSEWHERE)
+@pytest.mark.parametrize("low_memory", [False, True])
+def test_tensors_whose_numbers_lie_nowhere(how: str, low_memory: bool) -> None:
+    """Negated when somebody looks, or a function transform's: the net's own numbers, and its gradients."""
+    net = narrow(FCN8s)
+    quick, x = fcn_port.fast(net, low_memory=low_memory), image(net, (40, 55), batch=2)["data"]
+    quick(x)
+    found, expected = ELSEWHERE[how](quick, x), ELSEWHERE[how](net, x)
+    assert found.shape == expected.shape
+    assert (found - expected).abs().max() <= 10 * tolerance("lossless") * expected.abs().max()
+    assert same(quick(x), net(x))
+
+
+@pytest.mark.parametrize("low_memory", [False, True])
+def test_what_is_no_input_is_refused_as_by_the_net(low_memory: bool) -> None:
+    """Also one that is given twice."""
+    net = narrow(FCN8s)
+    quick, x = fcn_port.fast(net, low_memory=low_memory), image(net, (40, 55))["data"]
+    for given, more in (((x,), {"data": x}), ((x, x), {}), ((x.numpy(),), {}), ((), {"image": x})):
+        with pytest.raises(TypeError):
+            net(*given, **more)
+        with pytest.raises(TypeError):
+            quick(*given, **more)
 
 
 RECORDERS: dict[str, Callable[[Lossless, Tensor], Callable[[Tensor], Tensor]]] = {

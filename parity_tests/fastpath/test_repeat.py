@@ -113,6 +113,25 @@ def test_a_tensor_of_a_transformation(net: CaffeNet) -> None:
     assert all(torch.allclose(found[name], expected[name], atol=1e-4) for name in expected)
 
 
+def test_weights_of_a_transformation(net: CaffeNet) -> None:
+    """Of two nets at once; and their gradients, which would be zeros if the net was run without them."""
+    fast, x = fcn_port.fast(net), picture(1)
+    expected = fast(x)
+    weights = dict(fast.named_parameters())
+    two = {name: torch.stack([value.detach(), 1.1 * value.detach()]) for name, value in weights.items()}
+    found = torch.func.vmap(lambda each: torch.func.functional_call(fast, each, (x,)))(two)
+    again = torch.func.functional_call(net, {name.removeprefix("net."): value[1] for name, value in two.items()}, (x,))
+    for number, wanted in enumerate((expected, again)):
+        assert all(torch.allclose(found[name][number], wanted[name], atol=1e-4) for name in wanted)
+    given = {name: value.detach().clone() for name, value in weights.items()}
+    mine = torch.func.grad(lambda each: torch.func.functional_call(fast, each, (x,))["b"].square().mean())(given)
+    net(x)["b"].square().mean().backward()
+    for name, value in weights.items():
+        if value.grad is not None:
+            assert torch.allclose(mine[name], value.grad, atol=1e-4) and value.grad.abs().max() > 1e-2
+    alike(fast(x), expected)
+
+
 def test_other_inputs(net: CaffeNet, taken: list[bool]) -> None:
     """Another size, several images, and the errors of the net itself; what comes behind them is right again."""
     fast = fcn_port.fast(net)

@@ -17,7 +17,7 @@ from ..flow import Flow, merge, read
 from ..lru_cache import Lock
 from ..native.memory import Floats
 from ..native.steps import MemoryLines
-from ..watch import WeightsWatch
+from ..watch import NoAddressError, WeightsWatch
 from .program import ArenaPlan
 from .repeat import Repeat
 from .runner import Runner
@@ -42,13 +42,15 @@ class FastNet(Wrapper):
         net = self.net
         found = None
         if not (net.training or is_recorded()):
-            found = self._again(args, named)
-            if found is None:
-                found = self._anew(args, named)
+            try:
+                found = self._again(args, named)
+                if found is None:
+                    found = self._anew(args, named)
+            except NoAddressError:  # weights of a function transform, whose gradients may be wanted of them
+                return _plainly(net, args, named)
         if found is None:
             with torch.no_grad():
-                result: Tensor | dict[str, Tensor] = net(*args, **named)
-            return result
+                return _plainly(net, args, named)
         return next(iter(found.values())) if len(found) == 1 else found
 
     def _again(self, args: Sequence[Tensor], named: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
@@ -147,6 +149,11 @@ class PackedNet:
         if self._read is not None:
             self._read.fetch()
         return self.watch.is_same()
+
+
+def _plainly(net: CaffeNet, args: Sequence[Tensor], named: Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:
+    result: Tensor | dict[str, Tensor] = net(*args, **named)
+    return result
 
 
 def _is_planned(net: CaffeNet, inputs: Mapping[str, Tensor]) -> bool:
