@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from converters.lazy import import_or_say
 from converters.net import NetSpec
 from weights.records import InputRecipe, Preprocessing
 
@@ -20,6 +21,8 @@ from .rows import from_rows, row_outputs, tells_images
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from ..nets import Net
 
 
 def detects(spec: NetSpec) -> bool:
@@ -55,7 +58,7 @@ def detect(
     """
     if not isinstance(net, Sequence):
         return detect_all(net, [image], preprocessing=preprocessing, threshold=threshold, names=names)[0]
-    from ..nets import as_net
+    as_net = import_or_say("fcn_port.nets.net", "finding objects").as_net
     from .cascade import from_cascade
 
     pixels = read_image(image)
@@ -72,9 +75,7 @@ def detect_all(
     names: Sequence[str] | None = None,
 ) -> list[Detections]:
     """The objects in several images of any sizes, in one pass where the net's rows say which is whose; see `detect`."""
-    from ..nets import as_net
-
-    one = as_net(net)
+    one: Net = import_or_say("fcn_port.nets.net", "finding objects").as_net(net)
     spec = one.spec
     head = head_of(spec)
     if not row_outputs(spec) and head is None:

@@ -140,6 +140,8 @@ def as_net(net: nn.Module) -> Net:
     """
     if isinstance(net, Net):
         return net
+    if isinstance(net, Carded):  # and no Net: it is run on arrays
+        raise ValueError("expected a net of PyTorch, as fcn_port.load gives it of the same file; found a NumpyNet")
     if not isinstance(net, CaffeNet):
         raise ValueError(
             f"{type(net).__name__} is no net whose layers are known; fcn_port.load, fcn_port.build and "

@@ -16,6 +16,7 @@ import numpy as np
 
 from converters.errors import NetError
 from converters.layers import find_layer
+from converters.lazy import import_or_say
 
 from .meaning import OutputMeaning
 from .reading import ReadOutput
@@ -47,8 +48,7 @@ class DenseCrf:
             if read.meaning.kind == "labels":
                 raise NetError("the net gives labels and no scores, which a CRF begins with")
             return read
-        import torch
-
+        torch = import_or_say("torch", "a dense CRF")
         meaning, p = probabilities(read)
         marginals = torch.softmax(self.infer(torch.as_tensor(p).float().clamp(min=_LEAST).log(), pixels), 0)
         return ReadOutput(OutputMeaning("probabilities", "Softmax", meaning.channels), marginals, read.coarse)

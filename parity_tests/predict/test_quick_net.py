@@ -23,6 +23,7 @@ from fcn_port.fastpath import numpy_net
 from fcn_port.fastpath.numpy_net import NumpyNet
 from fcn_port.fastpath.program import self_check
 from fcn_port.predict import values
+from fcn_port.predict.dense_crf import DenseCrf
 from fcn_port.predict.meaning import OutputMeaning
 from fcn_port.predict.reading import ReadOutput, upsampled
 from parity_tests.datasets import noise
@@ -164,6 +165,33 @@ def test_objects_are_found_by_torch(tmp_path: Path, taken: list[bool]) -> None:
     assert taken == [False] and (tmp_path / "0.detections.json").exists()
 
 
+FIND = """
+import numpy as np, fcn_port
+net = fcn_port.numpy_net(sys.argv[1], prototxt=sys.argv[2], keep=False)
+try:
+    print(fcn_port.{name}(net, np.zeros((8, 8, 3), np.uint8)))
+except (ModuleNotFoundError, ValueError) as error:
+    print(error)
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["see", "detect"])
+def test_finding_objects_says_that_it_is_for_nets_of_torch(name: str, tmp_path: Path) -> None:
+    """And not that nothing is known of the layers, or a module that could not be imported."""
+    net = ssd()
+    files = str(tmp_path / "ssd.caffemodel"), str(tmp_path / "ssd.prototxt")
+    write_caffe(net.spec, net.state_dict(), files[0], prototxt=files[1])
+    said = {
+        "import sys; sys.modules['torch'] = None": "finding objects needs PyTorch: pip install 'fcn-port[torch]'\n",
+        "import sys": "expected a net of PyTorch, as fcn_port.load gives it of the same file; found a NumpyNet\n",
+    }
+    for before, expected in said.items():
+        command = [sys.executable, "-c", before + FIND.format(name=name), *files]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert done.stdout == expected, done.stderr
+
+
 @needs_compiler
 def test_the_library_takes_either_net(tmp_path: Path) -> None:
     """To the bit, of a net whose padding is computed by both; what finds no pixels or objects says so."""
@@ -191,6 +219,16 @@ def test_the_card_comes_with_the_file(tmp_path: Path) -> None:
     assert run(["convert", "sample", "-o", str(made)]) == 0
     for path in (net, made):
         assert fcn_port.numpy_net(path, keep=False).card == fcn_port.load(path).card
+
+
+@needs_compiler
+def test_a_crf_says_that_it_needs_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, _, prototxt, *_ = files_of("scores", tmp_path)
+    net = fcn_port.numpy_net(weights, prototxt=prototxt, keep=False)
+    attach(net, net_of("scores").card)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ModuleNotFoundError, match="a dense CRF needs PyTorch: pip install"):
+        fcn_port.segment(net, noise(4, (8, 8, 3)), crf=DenseCrf())
 
 
 ARRAYS = np.random.default_rng(0).standard_normal((2, 4, 5, 7)).astype(np.float32)
