@@ -28,7 +28,7 @@ from .flow import read as read_flow
 from .native.memory import Floats
 from .program import why_not_any
 from .program.decisions import decisions
-from .program.kept_weights import kept_weights
+from .program.kept_weights import kept_weights, written
 from .program.kernels import NoKernel
 from .program.runner import Runner
 
@@ -140,6 +140,7 @@ def numpy_net(
     CaffeFormatError for what is wrong with a file, EngineError where there is no native code, FileNotFoundError.
     """
     path = Path(weights)
+    before = written(path.stat())
     given = None if prototxt is None else read_prototxt(prototxt)
     if sniff.sniff_file(path) == sniff.SAFETENSORS:
         text = read_metadata(path).get("prototxt", "")
@@ -154,6 +155,7 @@ def numpy_net(
     if deploy is None:
         raise MismatchError("the file holds weights and no net", path=path, hint="give its net: prototxt=...")
     validate(deploy)
+    keep = keep and written(path.stat()) == before  # else what was read is kept as that of another file
     try:
         return NumpyNet(deploy, state, outputs=outputs, threads=threads, low_memory=low_memory, file=path, keep=keep)
     except MismatchError as error:

@@ -15,10 +15,11 @@ import torch
 import fcn_port
 from converters import CaffeNet
 from converters.errors import CaffeFormatError, MismatchError, NetError
-from converters.formats import parse_prototxt
+from converters.formats import CaffeModel, parse_prototxt
 from converters.net import infer_blobs
 from converters.passes import prepare
 from fcn_port.errors import EngineError
+from fcn_port.fastpath import numpy_net as numpy_net_module
 from fcn_port.fastpath.flow import state_key
 from fcn_port.fastpath.native import build
 from fcn_port.fastpath.numpy_net import NumpyNet, numpy_net
@@ -227,6 +228,23 @@ def test_what_is_kept_is_for_that_very_net(what: str, small: Path, tmp_path: Pat
     got = found(X)
     assert np.array_equal(got["fc"] if isinstance(got, dict) else got, expected)
     assert len(list((tmp_path / "packed").iterdir())) == (2 if what in ("weights", "net") else 1)
+
+
+def test_a_file_that_is_replaced_while_it_is_read(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by whoever trains it, while a slow disk still gives the one before: nothing is kept under its successor."""
+    read, other = numpy_net_module.read_caffemodel, small.with_name("other")
+    other.write_bytes(small_v2(small_blobs(seed=1)).SerializeToString())
+
+    def slowly(path: Path) -> CaffeModel:
+        found = read(path)
+        other.replace(path)
+        return found
+
+    with monkeypatch.context() as reading:
+        reading.setattr(numpy_net_module, "read_caffemodel", slowly)
+        before = numpy_net(small)(X)
+    found = numpy_net(small)(X)
+    assert np.array_equal(found, numpy_net(small, keep=False)(X)) and not np.array_equal(found, before)
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "shorter", "not private", "no room"])
