@@ -66,6 +66,8 @@ async def _field_of_form(request: Request, body: bytes) -> bytes:
         raise RefusedRequest(400, f"not a form that can be read: {error}") from error
     try:
         found = form.get(_FIELD)
+        if not isinstance(found, UploadFile) and not body.rstrip(b"\r\n").endswith(b"--"):  # RFC 2046: how each ends
+            raise RefusedRequest(400, "not a form that can be read: it was cut short")
         return await found.read() if isinstance(found, UploadFile) else b""
     finally:
         await form.close()

@@ -201,6 +201,8 @@ def tall_png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head)) + b"\0\0\0\1IDATx"
 
 
+FORM = b'--a\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n' + BODY + b"\r\n--a--\r\n"
+IS_FORM = {"content-type": "multipart/form-data; boundary=a"}
 BAD: dict[str, tuple[dict[str, Any], int, str]] = {
     "nothing": ({"body": b""}, 400, "no image"),
     "no image": ({"body": b"<svg onload=alert(1)>"}, 400, "not an image that can be read"),
@@ -215,6 +217,9 @@ BAD: dict[str, tuple[dict[str, Any], int, str]] = {
     "an unknown output": ({"query": "?format=coco&output=x"}, 400, "has no output 'x'"),
     "a long id": ({"query": "?format=coco&image_id=" + "9" * 200}, 400, "longer than 128"),
     "a form without a boundary": ({"headers": {"content-type": "multipart/form-data"}}, 400, "not a form"),
+    "a form that was cut short": ({"body": FORM[:-12], "headers": IS_FORM}, 400, "it was cut short"),
+    "a form without its end": ({"body": FORM[: -len("--a--\r\n")], "headers": IS_FORM}, 400, "it was cut short"),
+    "a form of another field": ({"body": FORM.replace(b"image", b"photo"), "headers": IS_FORM}, 400, "no image"),
     "a form that is none": ({"headers": {"content-type": "multipart/form-data; boundary=a"}}, 400, ""),
 }
 
