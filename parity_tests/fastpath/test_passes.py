@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Callable
 
@@ -183,6 +184,18 @@ def test_inputs_of_any_strides() -> None:
     check(x.contiguous(memory_format=torch.channels_last))
     check(torch.cat([x, x], 3)[..., :55])
     check(x.clone().requires_grad_(True))
+
+
+def test_weights_that_are_loaded_in_inference_mode() -> None:
+    """Into tensors of which PyTorch does not count what is written into them."""
+    with torch.inference_mode():
+        net, other = copy.deepcopy(narrow(FCN8s)), copy.deepcopy(narrow(FCN8s))
+        for value in other.parameters():
+            value.mul_(0.9)
+        quick, x = fast(net), image(net, (40, 55))["data"]
+        assert same(quick(x), net(x)) and all(value.is_inference() for value in net.parameters())
+        net.load_state_dict(other.state_dict())
+        assert same(quick(x), other(x))
 
 
 Answer = Callable[[nn.Module, Tensor], Tensor]

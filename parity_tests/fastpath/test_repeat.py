@@ -132,6 +132,18 @@ def test_weights_of_a_transformation(net: CaffeNet) -> None:
     alike(fast(x), expected)
 
 
+def test_weights_that_are_loaded_in_inference_mode(net: CaffeNet, taken: list[bool]) -> None:
+    with torch.inference_mode():
+        own, other = CaffeNet(net.spec).eval(), {name: 0.9 * value for name, value in net.state_dict().items()}
+        own.load_state_dict(net.state_dict())
+        fast = fcn_port.fast(own)
+        fast(picture(0)), fast(picture(1))
+        own.load_state_dict(other)
+        found = fast(picture(2))
+        assert taken == [True, False] and all(value.is_inference() for value in own.parameters())
+        assert all(torch.allclose(found[name], value, atol=1e-4) for name, value in own(picture(2)).items())
+
+
 def test_other_inputs(net: CaffeNet, taken: list[bool]) -> None:
     """Another size, several images, and the errors of the net itself; what comes behind them is right again."""
     fast = fcn_port.fast(net)

@@ -84,3 +84,18 @@ def test_tensors_without_a_version() -> None:
     assert watch.is_same()
     made[0].weight = nn.Parameter(torch.zeros(3, 2, 1, 1), requires_grad=False)
     assert not watch.is_same()
+
+
+def test_other_weights_in_tensors_without_a_version() -> None:
+    """As where everything is done in inference mode, and one file of weights after the other is loaded."""
+    with torch.inference_mode():
+        made = net()
+        watch = WeightsWatch(made)
+        made.load_state_dict(made.state_dict())
+        assert watch.is_same()
+        for tensor in (*made.parameters(), made[1][0].running_var):
+            before = tensor.clone()
+            tensor.mul_(1.5).add_(0.5)
+            assert not watch.is_same()
+            tensor.copy_(before)
+            assert watch.is_same()
