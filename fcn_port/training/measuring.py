@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .distributed import DistributedGroup
 from .feed import Feed
 from .task import TrainingTask
 
@@ -23,10 +24,11 @@ IMAGES = 8
 """Images over which the sums are measured."""
 
 
-def measure_scores(task: TrainingTask, feed: Feed, *, device: torch.device) -> dict[str, float]:
+def measure_scores(task: TrainingTask, feed: Feed, *, group: DistributedGroup) -> dict[str, float]:
     """The rate for each score layer of a hand-written net: SHARE over the mean sum of squares of its input, plus one.
 
-    Weights of classes count, as they multiply the gradient. Nothing of the net is changed.
+    Weights of classes count, as they multiply the gradient. Nothing of the net is changed. Several processes measure
+    on their own images and share the mean: with rates of their own their weights would part.
     """
     layers = {name: layer for name, layer in task.net.named_children() if name.startswith("score") and _learns(layer)}
     sums: dict[str, list[float]] = {name: [] for name in layers}
@@ -43,15 +45,18 @@ def measure_scores(task: TrainingTask, feed: Feed, *, device: torch.device) -> d
     batches = feed.batches()
     try:
         with torch.no_grad():
-            for batch in islice(batches, max(1, IMAGES // feed.batch_size)):
-                task.net(**{name: batch.blobs[name].to(device) for name in task.inputs})
+            for batch in islice(batches, max(1, IMAGES // feed.images)):
+                task.net(**{name: batch.blobs[name].to(group.device) for name in task.inputs})
     finally:
         batches.close()
         task.net.train(training)
         for handle in handles:
             handle.remove()
     heaviest = max((weight for loss in task.losses for weight in getattr(loss, "class_weights", ())), default=1.0)
-    return {name: SHARE / ((1 + sum(own) / len(own)) * max(1.0, heaviest)) for name, own in sums.items() if own}
+    measured = {name: own for name, own in sums.items() if own}
+    totals = iter(group.sum([number for own in measured.values() for number in (sum(own), len(own))]))
+    means = {name: next(totals) / next(totals) for name in measured}
+    return {name: SHARE / ((1 + mean) * max(1.0, heaviest)) for name, mean in means.items()}
 
 
 def _learns(layer: nn.Module) -> bool:

@@ -96,7 +96,7 @@ def prepare(
     _check_fit(task, feed)
     groups = groups_of(task, source.recipe.multipliers if source.recipe else {})
     if source.recipe is not None and source.recipe.measured_scores:
-        rates = measure_scores(task, feed, device=group.device)
+        rates = measure_scores(task, feed, group=group)
         for blob in groups:
             blob["lr_mult"] = rates.get(blob["name"].rpartition(".")[0], 0) / solver.base_lr or blob["lr_mult"]
     return Prepared(

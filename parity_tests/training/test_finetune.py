@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,9 @@ from fcn_port.training import find_recipe
 from fcn_port.training.best import Best, read_best
 from fcn_port.training.changes import Changes
 from fcn_port.training.curves import draw_curves, read_curves
+from fcn_port.training.distributed import DistributedGroup
 from fcn_port.training.losses import FocalLoss, SoftmaxWithLoss
+from fcn_port.training.measuring import measure_scores
 from fcn_port.training.prepare import prepare
 from fcn_port.training.source import source_of_recipe
 from fcn_port.training.transforms import Variation
@@ -79,6 +82,25 @@ def test_score_layers_learn_at_rates_by_their_inputs(tmp_path: Path) -> None:
     heavy = prepared(tmp_path, class_weights=(1.0,) * 6 + (10.0,))
     group = next(group for group in heavy.solver.param_groups if group["name"] == "score_fr.weight")  # type: ignore[attr-defined]
     assert group["lr_mult"] * 1e-4 == pytest.approx(rates["score_fr.weight"] / 10, rel=1e-6)
+
+
+def test_several_processes_share_the_measured_rates(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    data = shapes(tmp_path)
+    task = narrow_task(data)
+    given: list[list[float]] = []
+
+    class OfTwo(DistributedGroup):
+        def sum(self, numbers: Sequence[float]) -> list[float]:
+            given.append(list(numbers))
+            return [sum(both) for both in zip(*given, strict=True)]
+
+    feed = feed_of(data, task, order="listed")
+    alone = measure_scores(task, replace(feed, batch_size=2), group=DistributedGroup())
+    for rank in range(2):
+        both = measure_scores(task, replace(feed, rank=rank, size=2), group=OfTwo())
+    assert both == pytest.approx(alone, rel=1e-6)
+    assert given[0] != given[1]  # each saw images of its own
 
 
 def test_losses_and_variations_are_chosen_for_a_recipe(tmp_path: Path) -> None:
