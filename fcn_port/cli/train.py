@@ -186,6 +186,7 @@ class _Training:
             group=self.group,
             workers=self.options.workers,
             skip_bad=not self.options.strict,
+            resume=resume,
         )
         plan = self._plan(prepared, self._validation(data, given))
         if resume is not None and resume.iteration > plan.max_iter:

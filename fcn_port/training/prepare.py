@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from converters.errors import NetError
-from converters.formats import SolverSpec, format_solver
+from converters.errors import CaffeFormatError, NetError
+from converters.execution import to_state_dict
+from converters.formats import SolverSpec, format_solver, read_caffemodel
 
 from ..data.records import DataSet
 from ..inspection import trace
@@ -18,6 +19,7 @@ from ..nets import definition
 from ..surgery import StateDict
 from .building import groups_of, net_and_losses, preprocessing_for, reading_for, variation_of
 from .changes import NO_CHANGES, Changes
+from .checkpoints import Snapshot
 from .distributed import DistributedGroup
 from .errors import TrainingError
 from .feed import Feed
@@ -54,18 +56,25 @@ def prepare(
     group: DistributedGroup = DistributedGroup(),  # noqa: B008
     workers: int = 2,
     skip_bad: bool = False,
+    resume: Snapshot | None = None,
 ) -> Prepared:
     """Build the net with its first weights, its losses, its solver and its feed.
 
-    `sources` are the state dicts of other nets to begin with, none to begin from nothing. Raises TrainingError,
-    CaffeFormatError and DataError where net, data and weights do not fit each other.
+    `sources` are the state dicts of other nets to begin with, none to begin from nothing. A run that goes on from
+    `resume` needs none: what a recipe takes from them, the net and the rates of score layers, its snapshot says.
+    Raises TrainingError, CaffeFormatError and DataError where net, data and weights do not fit each other.
     """
+    if resume is not None:
+        sources = _of_snapshot(resume, source)
     normalization = changes.normalization or source.gathering.normalization
     data = data.with_void(*ignored_labels(source))
     task = net_and_losses(source, data, changes=changes, weights=sources)
     seed = source.seed if changes.seed is None else changes.seed
     spec = task.spec or definition(task.net, name=type(task.net).__name__)
-    beginning = begin(task.net, spec, *sources, seed=seed, expand_scores=expand_scores)
+    try:
+        beginning = begin(task.net, spec, *sources, seed=seed, expand_scores=expand_scores)
+    except CaffeFormatError as error:
+        raise error if resume is None else error.in_file(resume.weights) from None
     task.net.to(group.device)
 
     batch_size = changes.batch_size or source.gathering.batch_size
@@ -95,8 +104,11 @@ def prepare(
     )
     _check_fit(task, feed)
     groups = groups_of(task, source.recipe.multipliers if source.recipe else {})
+    settings = _settings(source, feed, goal, solver)
     if source.recipe is not None and source.recipe.measured_scores:
-        rates = measure_scores(task, feed, group=group)
+        earlier = {} if resume is None else resume.progress.settings
+        rates = _score_rates(earlier) or measure_scores(task, feed, group=group)
+        settings[_RATES] = rates
         for blob in groups:
             blob["lr_mult"] = rates.get(blob["name"].rpartition(".")[0], 0) / solver.base_lr or blob["lr_mult"]
     return Prepared(
@@ -107,8 +119,28 @@ def prepare(
         beginning=beginning,
         rate=rate,
         gathering=goal,
-        settings=_settings(source, feed, goal, solver),
+        settings=settings,
     )
+
+
+_RATES = "score_rates"
+"""The setting that holds the measured rates of score layers: a run that goes on measures no others."""
+
+
+def _of_snapshot(resume: Snapshot, source: TrainingSource) -> Sequence[StateDict]:
+    """The weights of a snapshot, where a recipe builds a net by weights or measures rates with them."""
+    recipe = source.recipe
+    if recipe is None or not (recipe.net_of_init or recipe.measured_scores):
+        return ()
+    return (to_state_dict(read_caffemodel(resume.weights)),)
+
+
+def _score_rates(settings: Mapping[str, Any]) -> dict[str, float]:
+    """The rates that an earlier part of a run measured; none of a snapshot that does not say them all."""
+    found = settings.get(_RATES)
+    if not isinstance(found, Mapping) or not all(isinstance(rate, int | float) for rate in found.values()):
+        return {}
+    return {str(name): float(rate) for name, rate in found.items()}
 
 
 def _shapes(task: TrainingTask, feed: Feed) -> Mapping[str, tuple[int, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
@@ -13,10 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
+from converters.execution import from_state_dict
+from converters.formats import write_caffemodel
 from fcn_port.cli import run
 from fcn_port.data import DataError
 from fcn_port.loading import load
-from fcn_port.nets import FCN8s
+from fcn_port.nets import FCN8s, definition
 from fcn_port.training import find_recipe
 from fcn_port.training.best import Best, read_best
 from fcn_port.training.changes import Changes
@@ -101,6 +104,31 @@ def test_several_processes_share_the_measured_rates(tmp_path: Path) -> None:
         both = measure_scores(task, replace(feed, rank=rank, size=2), group=OfTwo())
     assert both == pytest.approx(alone, rel=1e-6)
     assert given[0] != given[1]  # each saw images of its own
+
+
+def test_a_run_from_weights_of_a_net_of_its_own_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    data, init = shapes(tmp_path), tmp_path / "init.caffemodel"
+    net = narrow_task(data).net
+    with torch.no_grad():
+        net.conv1_1.weight *= 9  # type: ignore[operator, union-attr]  # nothing that begins at random has such scores
+    write_caffemodel(from_state_dict(net.state_dict(), definition(net)), init)
+    words = ["train", "finetune", "--data", str(data.root), "--workers", "0", "--val-split", "none", "--max-iter", "4"]
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    assert run([*words, "--init", str(init), "--out", str(whole), "--snapshot", "2"]) == 0
+    parted.mkdir()
+    for path in whole.glob("finetune_iter_2.*"):
+        shutil.copy(path, parted)
+    for more in ((), ("--init", str(tmp_path / "no.caffemodel"))):
+        assert run([*words, *more, "--resume", "--out", str(parted)]) == 0
+        ends = [folder / "finetune_iter_4.caffemodel" for folder in (whole, parted)]
+        assert ends[0].read_bytes() == ends[1].read_bytes()
+        for path in parted.glob("finetune_iter_4.*"):
+            path.unlink()
+    record = parted / "finetune_iter_2.json"
+    said = json.loads(record.read_text())
+    del said["settings"]["score_rates"]  # a snapshot of before they were kept: they are measured on its weights
+    record.write_text(json.dumps(said))
+    assert run([*words, "--resume", "--out", str(parted)]) == 0
 
 
 def test_losses_and_variations_are_chosen_for_a_recipe(tmp_path: Path) -> None:
