@@ -105,7 +105,10 @@ class CaffeNet(nn.Module):
 
     def _execute(self, step: Operation, blobs: dict[str, Tensor]) -> None:
         learnable = [self._learnable(place) for place in step.learnable]
-        tops = step.params.forward([blobs[name] for name in step.bottoms], learnable, training=self.training)
+        bottoms = [blobs[name] for name in step.bottoms]
+        if self.training:
+            bottoms = [blob.detach() if place in step.stopped else blob for place, blob in enumerate(bottoms)]
+        tops = step.params.forward(bottoms, learnable, training=self.training)
         blobs.update(zip(step.tops, tops, strict=True))
         for name, changed in step.aliases:
             blobs[name] = blobs[changed].reshape(blobs[name].shape)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..net.aliasing import Alias, aliases
+from ..net.backward import stopped_bottoms
 from ..net.layer import Layer, Shape
 from ..net.shapes import known_params
 from ..net.spec import NetSpec
@@ -25,7 +26,8 @@ class Operation:
     """One layer to execute; `place` is how errors name it.
 
     `aliases` are the (blob, changed blob) that hold the same memory in Caffe, and so change with a layer that works in
-    place; `done` the blobs that nobody needs any more.
+    place; `done` the blobs that nobody needs any more; `stopped` the places of the bottoms that learn nothing from
+    this layer (propagate_down).
     """
 
     place: str
@@ -35,12 +37,21 @@ class Operation:
     learnable: tuple[Storage, ...]
     aliases: tuple[Alias, ...]
     done: tuple[str, ...] = ()
+    stopped: frozenset[int] = frozenset()
 
 
 def in_order(spec: NetSpec, outputs: Sequence[str], places: Mapping[str, tuple[Storage, ...]]) -> tuple[Operation, ...]:
     """The layers of a net that is whole, each with what it needs and what may be let go after it; Inputs do nothing."""
     steps = [
-        Operation(layer.place, known_params(layer), layer.bottoms, layer.tops, places[layer.name], changed)
+        Operation(
+            layer.place,
+            known_params(layer),
+            layer.bottoms,
+            layer.tops,
+            places[layer.name],
+            changed,
+            stopped=stopped_bottoms(spec, layer),
+        )
         for layer, changed in zip(spec.layers, aliases(spec), strict=True)
         if layer.type != "Input"
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .aliasing import aliases
+from .backward import stopped_bottoms
 from .coord_map import CoordMap, Derivation, PathLayer, crops_of, derive_crops, layer_map, written_offset
 from .layer import (
     Identifier,
@@ -55,6 +56,7 @@ __all__ = [
     "net_from_message",
     "params_if_valid",
     "register_layer",
+    "stopped_bottoms",
     "validate",
     "written_offset",
 ]

@@ -222,6 +222,8 @@ def _settings(source: TrainingSource, feed: Feed, goal: Gathering, spec: SolverS
 def _said(loss: Loss) -> dict[str, Any]:
     """A loss in JSON's types; a large matrix by its digest."""
     found: dict[str, Any] = {"type": type(loss).__name__, **asdict(loss)}
+    if found["propagate"]:
+        del found["propagate"]  # as before it was said
     if "matrix" in found:
         found["matrix"] = hashlib.sha256(repr(found["matrix"]).encode()).hexdigest()
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}

@@ -44,10 +44,11 @@ class TrainingTask:
         """
         scores = (self.net if net is None else net)(**{name: blobs[name] for name in self.inputs})
         named = scores if isinstance(scores, Mapping) else {self.losses[0].score: scores}
-        return {
+        found = {
             loss.name: loss.weight * loss({**blobs, **named}, None if counts is None else counts[loss.name])
             for loss in self.losses
         }
+        return {loss.name: found[loss.name] if loss.propagate else found[loss.name].detach() for loss in self.losses}
 
 
 def task_of(spec: NetSpec) -> TrainingTask:

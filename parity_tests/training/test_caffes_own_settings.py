@@ -12,7 +12,7 @@ from converters.formats import parse_prototxt, read_solver
 from converters.passes import prepare as spec_of
 from fcn_port.cli.like import card_like
 from fcn_port.data import open_dataset
-from fcn_port.training import softmax_with_loss
+from fcn_port.training import softmax_with_loss, task_of
 from fcn_port.training.errors import TrainingError
 from fcn_port.training.losses import losses_of
 from fcn_port.training.prepare import prepare
@@ -137,3 +137,50 @@ def test_like_with_another_number_of_classes_takes_inputs_only(capsys: pytest.Ca
     assert found.classes == {} and found.palette is None and found.preprocessing is not None
     assert "21 classes and this net 5" in capsys.readouterr().err
     assert len(card_like("voc-fcn8s", None).classes["score"]) == 21
+
+
+HEADS = """
+{net}
+input: "data" input_shape {{ dim: 2 dim: 3 dim: 4 dim: 5 }} input: "label" input_shape {{ dim: 2 dim: 1 dim: 4 dim: 5 }}
+layer {{ name: "low" type: "Convolution" bottom: "data" top: "low"
+  convolution_param {{ num_output: 4 kernel_size: 1 }} }}
+layer {{ name: "one" type: "Convolution" bottom: "low" top: "one" {one}
+  convolution_param {{ num_output: 3 kernel_size: 1 }} }}
+layer {{ name: "two" type: "Convolution" bottom: "low" top: "two"
+  convolution_param {{ num_output: 3 kernel_size: 1 }} }}
+layer {{ name: "loss1" type: "SoftmaxWithLoss" bottom: "one" bottom: "label" top: "loss1" }}
+layer {{ name: "loss2" type: "SoftmaxWithLoss" bottom: "two" bottom: "label" top: "loss2" {two} }}
+"""
+NO = "propagate_down: false"
+
+
+@pytest.mark.parametrize("net", ["", "force_backward: true"])
+@pytest.mark.parametrize("two", ["", f"{NO} {NO}"])
+@pytest.mark.parametrize("one", ["", NO])
+def test_propagate_down_says_who_learns(one: str, two: str, net: str) -> None:
+    """net.cpp, AppendBottom: a bottom is told nothing where it is false, but with force_backward (Init) it is."""
+    task = task_of(parse_prototxt(HEADS.format(net=net, one=one, two=two)))
+    r = np.random.default_rng(1)
+    state = {key: r.standard_normal(tuple(blob.shape)) for key, blob in task.net.state_dict().items()}
+    task.net.double().load_state_dict({key: torch.from_numpy(blob) for key, blob in state.items()})
+    x, label = r.standard_normal((2, 3, 4, 5)), r.integers(0, 3, (2, 4, 5))
+    blobs = {"data": torch.from_numpy(x), "label": torch.from_numpy(label[:, None])}
+    task.net.train()
+    losses = task.losses_of(blobs)
+    torch.stack(list(losses.values())).sum().backward()
+
+    low = np.einsum("ok,nkyx->noyx", state["low.weight"][:, :, 0, 0], x) + state["low.bias"][:, None, None]
+    expected = {"low": 0.0, "one": 0.0, "two": 0.0}
+    for layer, (loss_learns, low_learns) in {
+        "one": (True, not one or bool(net)), "two": (not two or bool(net), not two or bool(net)),
+    }.items():  # fmt: skip
+        weight = state[f"{layer}.weight"][:, :, 0, 0]
+        scores = np.einsum("ok,nkyx->noyx", weight, low) + state[f"{layer}.bias"][:, None, None]
+        p = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+        slope = (p - (label[:, None] == np.arange(3)[:, None, None])) / label.size
+        expected[layer] = np.einsum("noyx,nkyx->ok", slope, low) * loss_learns
+        expected["low"] = expected["low"] + np.einsum("noyx,ok,nlyx->kl", slope, weight, x) * low_learns
+    for layer, gradient in expected.items():
+        found = task.net.get_parameter(f"{layer}.weight").grad
+        found = np.zeros_like(gradient) if found is None else found.numpy()[:, :, 0, 0]
+        np.testing.assert_allclose(found, gradient, atol=1e-12, err_msg=layer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,7 +22,8 @@ class Loss:
     `score` (n, classes, h, w) and `label` (n, h, w) or (n, 1, h, w) are names of blobs, `weight` is the loss_weight.
     Pixels labelled `ignore_label` count for nothing. The sum over pixels is divided by `normalization`: VALID the
     pixels that are not ignored, FULL all pixels, BATCH_SIZE the images, NONE 1; never by less than 1. The release's
-    `normalize: false` is BATCH_SIZE, which with one image is the plain sum.
+    `normalize: false` is BATCH_SIZE, which with one image is the plain sum. One that does not `propagate` is told, and
+    nothing learns from it (propagate_down).
     """
 
     name: str = "loss"
@@ -31,6 +32,7 @@ class Loss:
     weight: float = 1.0
     ignore_label: int | None = None
     normalization: Normalization = "VALID"
+    propagate: bool = field(default=True, kw_only=True)
 
     def __call__(self, blobs: Mapping[str, Tensor], counts: Mapping[str, float] | None = None) -> Tensor:
         """The loss of these blobs, without its weight; `counts` as in `softmax_with_loss`."""

@@ -61,7 +61,7 @@ def _instead(loss: Loss, choice: LossChoice) -> tuple[Loss, ...]:
         raise TrainingError(f"loss '{loss.name}': --loss {choice.name} needs its classes on axis 1")
     fields = {
         name: getattr(loss, name)
-        for name in ("name", "score", "label", "weight", "ignore_label", "normalization", "class_weights")
+        for name in ("name", "score", "label", "weight", "ignore_label", "normalization", "class_weights", "propagate")
     }
     if choice.name == "focal":
         return (FocalLoss(**fields, gamma=2.0 if choice.gamma is None else choice.gamma),)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from converters.errors import NetError
-from converters.net import NetSpec
+from converters.net import NetSpec, stopped_bottoms
 
 from .base import Loss
 from .infogain import InfogainLoss
@@ -29,6 +30,8 @@ def losses_of(spec: NetSpec) -> tuple[Loss, ...]:
             found.append(SigmoidCrossEntropyLoss.of_layer(layer))
         elif "Loss" in layer.type or any(layer.message.loss_weight):
             raise NetError(f"only {', '.join(KNOWN)} can be trained", path=spec.path, where=layer.place)
+        if layer.type in KNOWN and 0 in stopped_bottoms(spec, layer):
+            found[-1] = replace(found[-1], propagate=False)
     if not found:
         raise NetError("the net has no loss", path=spec.path, hint="give the prototxt for training")
     return tuple(found)
