@@ -28,7 +28,7 @@ class DistributedGroup:
 
     def wrap(self, net: nn.Module) -> nn.Module:
         """The module to run in place of `net`: gradients are averaged over the processes."""
-        if self.size == 1:
+        if self.size == 1 or not any(parameter.requires_grad for parameter in net.parameters()):
             return net
         ids = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(net, device_ids=ids, broadcast_buffers=False)

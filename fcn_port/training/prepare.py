@@ -104,6 +104,8 @@ def prepare(
     )
     _check_fit(task, feed)
     groups = groups_of(task, source.recipe.multipliers if source.recipe else {})
+    if not groups:
+        raise TrainingError(f"{source.name} has no weights, and nothing to learn")
     settings = _settings(source, feed, goal, solver)
     if source.recipe is not None and source.recipe.measured_scores:
         earlier = {} if resume is None else resume.progress.settings

@@ -59,7 +59,8 @@ class Update:
             losses = self.task.losses_of(blobs, net=self.run, counts=counts)
         total = torch.stack(list(losses.values())).sum()
         # The processes' gradients are averaged, and each has divided by the counts of all: the sum is wanted.
-        (total * self.group.size).backward()
+        if total.requires_grad:  # where nothing learns, statistics may
+            (total * self.group.size).backward()
         return dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
 
     def _not_finite(self, own: Mapping[str, float], batch: Batch) -> NonFiniteLossError:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from converters.formats import parse_prototxt, read_solver
+from converters.formats import parse_prototxt, read_caffemodel, read_solver
 from converters.passes import prepare as spec_of
+from fcn_port.cli import run
 from fcn_port.cli.like import card_like
 from fcn_port.data import open_dataset
 from fcn_port.training import softmax_with_loss, task_of
@@ -184,3 +185,29 @@ def test_propagate_down_says_who_learns(one: str, two: str, net: str) -> None:
         found = task.net.get_parameter(f"{layer}.weight").grad
         found = np.zeros_like(gradient) if found is None else found.numpy()[:, :, 0, 0]
         np.testing.assert_allclose(found, gradient, atol=1e-12, err_msg=layer)
+
+
+def test_a_net_of_which_nothing_learns_gathers_its_statistics(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    solver = camvid(tmp_path)
+    still = "param { lr_mult: 0 } param { lr_mult: 0 }"
+    net = NET.format(transform="", classes=11, loss="ignore_label: 11").replace(
+        "convolution_param", f"{still} convolution_param"
+    )
+    norm = 'layer { name: "norm" type: "BatchNorm" bottom: "data" top: "norm" }\n'
+    net = net.replace('layer { name: "score"', f'{norm}layer {{ name: "score"').replace(
+        'bottom: "data" top: "score"', 'bottom: "norm" top: "score"'
+    )
+    (tmp_path / "net.prototxt").write_text(net)
+    words = ["train", "--solver", str(solver), "--data", str(tmp_path / "set"), "--val-split", "none", "--workers", "0"]
+    assert run([*words, "--out", str(tmp_path / "out"), "--snapshot", "1"]) == 0
+    first, second = (read_caffemodel(tmp_path / "out" / f"tiny_iter_{i}.caffemodel").blobs for i in (1, 2))
+    np.testing.assert_array_equal(first["score"][0], second["score"][0])
+    assert second["norm"][2] == pytest.approx(0.999 * first["norm"][2] + 1)
+    layers = NET.format(transform="", classes=11, loss="ignore_label: 11").strip().splitlines()
+    repeated = 'layer { name: "tile" type: "Tile" bottom: "data" top: "tile" tile_param { tiles: 4 } }'
+    cut = 'layer { name: "cut" type: "Slice" bottom: "tile" top: "score" top: "rest" slice_param { slice_point: 11 } }'
+    (tmp_path / "net.prototxt").write_text("\n".join([*layers[:2], repeated, cut, layers[-1]]))
+    assert run([*words, "--out", str(tmp_path / "none")]) == 1
+    assert "has no weights" in capsys.readouterr().err
