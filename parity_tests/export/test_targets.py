@@ -182,6 +182,20 @@ def _compared(found: list[np.ndarray], right: list[np.ndarray], **settings: obje
     return _compare(claim, TargetProgram("opencv4"), answer, None)
 
 
+@pytest.mark.parametrize(("program", "wrong"), [("opencv4", False), ("opencv5", False), ("onnxruntime", True)])
+@pytest.mark.parametrize(("found", "right"), [((1,), ()), ((1, 1), ()), ((3, 1), (3,)), ((1, 3), (3,))])
+def test_vectors_and_numbers_are_matrices_in_opencv_alone(
+    found: tuple[int, ...], right: tuple[int, ...], program: str, wrong: bool
+) -> None:
+    claim = Claim([{}], [{"x": np.ones(right, np.float32)}])
+    answer = Answer("1", ({"x": np.ones(found, np.float32)},))
+    if not wrong and found != (1, 3):
+        assert _compare(claim, TargetProgram(program), answer, None) == (0.0, ())
+        return
+    with pytest.raises(TargetError, match="expected"):
+        _compare(claim, TargetProgram(program), answer, None)
+
+
 def test_what_is_near_nothing_on_zeros_is_measured_by_the_noise() -> None:
     assert _compared([X, 0 * Y], [X, Y], ties=frozenset({1}))[0] == pytest.approx(1e-7)
     with pytest.raises(TargetError, match="x differs by"):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from ...escaping import terminal
+from ...net.onnx_form import OPENCV
 from ..checking import TOLERANCE, ExportError
 from ..detections import are_detections, detections_apart
 from ..empty_windows import LARGEST, with_something
@@ -116,7 +116,7 @@ def _compare(
             raise TargetRefusal(f"{where}: it does not run this model: {outputs}; nothing written")
         allowed: Mapping[str, float] | None = None
         for name, expected in right.items():
-            found = outputs[name] if expected.ndim > 1 else _flat(outputs[name], expected.shape)
+            found = _flat(outputs[name], expected.shape) if program.library in OPENCV else outputs[name]
             if trial in claim.ties and are_detections(expected) and np.isfinite(found).all():
                 continue
             error = difference(found, expected, least=largest[name] if trial in claim.ties else 0.0)
@@ -133,8 +133,9 @@ def _compare(
 
 
 def _flat(found: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The array as a vector or a number, where a program has none: OpenCV 4 gives (n, 1) and (1, 1)."""
-    return found.reshape(shape) if found.ndim == 2 and found.shape[1] == 1 and found.size == prod(shape) else found
+    """The array as a vector or a number, which OpenCV 4 gives as (n, 1) and (1, 1), and 5 as (n,) and (1,)."""
+    alike = {0: ((1,), (1, 1)), 1: ((*shape, 1),)}.get(len(shape), ())
+    return found.reshape(shape) if found.shape in alike else found
 
 
 def _magnitude(array: np.ndarray) -> float:
