@@ -53,6 +53,14 @@ def test_what_was_written_is_run_in_its_target_and_says_so(target: str, tmp_path
     assert report.programs == (checked(out),) and checked(out).startswith(f"{library} ")
 
 
+@pytest.mark.parametrize("target", [None, "onnxruntime", "openvino"])
+def test_a_blob_that_is_named_twice_is_one_output(target: str | None, tmp_path: Path) -> None:
+    options = OnnxOptions(outputs=("pool3", "score_pool4", "pool3"), target=target)
+    assert export_onnx(MINI, tmp_path / "net.onnx", options=options).checked
+    model = onnx.load(tmp_path / "net.onnx")
+    assert [output.name for output in model.graph.output] == ["pool3", "score_pool4"]
+
+
 @pytest.mark.parametrize(
     ("target", "missing"), [("tensorrt", "tensorrt is not installed"), ("opencv5", "OpenCV 5 is not here")]
 )

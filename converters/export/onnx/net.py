@@ -45,6 +45,10 @@ class OnnxOptions:
     fold: bool = False
     target: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.outputs is not None:  # a blob that is named twice is one output
+            object.__setattr__(self, "outputs", tuple(dict.fromkeys(self.outputs)))
+
 
 @dataclass(frozen=True)
 class OnnxNet:
