@@ -34,7 +34,7 @@ class ProgramError(RuntimeError):
 class Answer:
     """The answer of a program about a model: its version, and each trial's outputs by name, or what it said instead.
 
-    `not_run` is why a program that takes the model was not asked to run it; then there are no trials.
+    `not_run` is why a program that is there was not asked to run the model; then there are no trials.
     """
 
     version: str

@@ -17,7 +17,7 @@ import numpy as np
 
 
 class NotRun(Exception):
-    """A library takes a model, and it is not run in it; the message says why."""
+    """A library is not the one that is asked for, or takes a model that it does not run; the message says why."""
 
     def __init__(self, version: str, why: str) -> None:
         super().__init__(why)
@@ -32,6 +32,8 @@ def _opencv(job: dict[str, Any]) -> tuple[str, Run]:
     os.environ["OPENCV_LOG_LEVEL"] = "SILENT"
     import cv2
 
+    if cv2.__version__.split(".")[0] != job["library"].removeprefix("opencv"):
+        raise NotRun(cv2.__version__, f"FCN_PORT_{job['library'].upper()} names a Python with OpenCV {cv2.__version__}")
     engine = job["engine"]
     given = () if engine is None else (getattr(cv2.dnn, engine),)
 
