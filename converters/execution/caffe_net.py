@@ -168,6 +168,9 @@ class CaffeNet(nn.Module):
                 key = f"{layer.name}.{place.name}"
                 owner = borrowed.get((layer.name, position))
                 if owner is not None:
+                    if owner not in owned:  # net.cpp refuses a layer with more params than blobs
+                        problem = f"blob {position} is shared with blob {owner[1]} of '{owner[0]}', which has no such"
+                        raise NetError(problem, path=self.spec.path, where=layer.place)
                     found.append(self._lend(layer, key, position, shape, owned[owner]))
                     continue
                 owned[layer.name, position] = key, place, shape

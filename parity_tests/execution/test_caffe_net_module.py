@@ -196,6 +196,14 @@ def test_shared_blobs_of_other_shapes_are_refused() -> None:
         shared_net("convolution_param { num_output: 2 kernel_size: 1 }")
 
 
+def test_a_blob_that_is_shared_and_is_not_there_is_refused() -> None:
+    """As in Caffe, which counts the params of a layer (net.cpp, Init); an unread param more than blobs does no harm."""
+    scale = 'name: "a" type: "Scale" bottom: "data" top: "a" param { name: "w" } param { name: "b" }'
+    conv = f'name: "c" type: "Convolution" bottom: "data" top: "c" param {{}} param {{ name: "b" }} {CONV}'
+    with pytest.raises(NetError, match=r"layer 'c'.*: blob 1 is shared with blob 1 of 'a', which has no such"):
+        net_of(scale, conv)
+
+
 # Inputs and outputs
 
 
