@@ -128,6 +128,8 @@ class Lossless(Wrapper):
             state = None if plan is None else self.state()
         except NoAddressError:  # weights of a function transform, whose gradients may be wanted of them
             return self.net(**inputs)
+        except NotCaffes:  # the net knows of it
+            state = None
         with torch.no_grad(), tf32(self.tf32) if on_cuda else nullcontext():
             if plan is None or state is None or not all(map(lies_in_memory, inputs.values())):
                 return self.net(**inputs)
@@ -164,7 +166,10 @@ class Lossless(Wrapper):
         return 1 - plan.work / plan.literal_work if plan.literal_work else 0
 
     def state(self) -> WeightsState:
-        """Kernels and backgrounds of the weights as they are now."""
+        """Kernels and backgrounds of the weights as they are now.
+
+        NotCaffes where somebody has pruned or parametrized some since the net was made fast.
+        """
         state = self._state
         if state is not None and state.watch.is_same():
             return state
@@ -172,6 +177,7 @@ class Lossless(Wrapper):
             state = self._state
             if state is None or not state.watch.is_same():
                 self._state = state = None  # frees the packed weights first
+                refuse_what_is_added(self.net)
                 watch = WeightsWatch(self.net)
                 self._state = state = WeightsState(
                     self.graph, watch, self.net.state_dict(), self._make_kernel, in_native=self._in_native

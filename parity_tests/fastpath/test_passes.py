@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.utils import parametrize, prune
 
 import fcn_port
 from fcn_port.fastpath.geometry import Interval
@@ -184,6 +185,34 @@ def test_inputs_of_any_strides() -> None:
     check(x.contiguous(memory_format=torch.channels_last))
     check(torch.cat([x, x], 3)[..., :55])
     check(x.clone().requires_grad_(True))
+
+
+class Twice(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return 2 * weight
+
+
+PUT_IN: dict[str, Callable[[nn.Module], object]] = {
+    "pruned": lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+    "parametrized": lambda layer: parametrize.register_parametrization(layer, "weight", Twice()),
+}
+
+TAKE_OUT: dict[str, Callable[[nn.Module], object]] = {
+    "pruned": lambda layer: prune.remove(layer, "weight"),
+    "parametrized": lambda layer: parametrize.remove_parametrizations(layer, "weight"),
+}
+
+
+@pytest.mark.parametrize("what", PUT_IN)
+def test_weights_that_are_made_anew_for_each_pass(what: str) -> None:
+    """By something that was put into a fast net: it is run as it is, as by `fast` of such a net."""
+    net = copy.deepcopy(narrow(FCN8s))
+    quick, x = fast(net), image(net, (40, 55))["data"]
+    before = quick(x)
+    PUT_IN[what](net.conv2_1)
+    assert torch.equal(quick(x), net(x)) and not same(quick(x), before)
+    TAKE_OUT[what](net.conv2_1)
+    assert same(quick(x), net(x)) and not torch.equal(quick(x), net(x))
 
 
 def test_weights_that_are_loaded_in_inference_mode() -> None:
