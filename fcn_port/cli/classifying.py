@@ -49,7 +49,7 @@ def classify_all(
             path = base.with_name(base.name + CLASSIFICATION)
             with whole_file(path, durable=False, follow=False) as file:
                 file.write(json_text(found.to_json(), indent=2).encode())
-            done.append({"image": source.path, "records": path, **found.to_json()})
+            done.append({**source.to_json(), "records": path, **found.to_json()})
             best = [(each.name, found.shown(each)) for each in found.found[:MOST_NAMED]]
             if lines:
                 write_json_line(done[-1])
@@ -57,7 +57,8 @@ def classify_all(
                 write_columns(best, right=(1,))
                 echo(f"-> {path}")
             elif not as_json:
-                echo(f"{source.path}: {', '.join(f'{name} {score}'.rstrip() for name, score in best)}")
+                which = "" if source.frame is None else f", picture {source.frame + 1}"
+                echo(f"{source.path}{which}: {', '.join(f'{name} {score}'.rstrip() for name, score in best)}")
             progress(number, len(sources))
     if as_json:
         write_json({"engine": net.engine, "images": done, "failed": [each.to_json() for each in failed]})

@@ -56,7 +56,7 @@ def detect_all(
                 if lines:
                     write_json_line(failed[-1].to_json())
                 continue
-            done.append({"image": source.path, **_write(found, out / source.name), **found.to_json()})
+            done.append({**source.to_json(), **_write(found, out / source.name), **found.to_json()})
             if lines:
                 write_json_line(done[-1])
             results += found.to_coco(source.name.name)

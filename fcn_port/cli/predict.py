@@ -174,6 +174,8 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
         sources = still_to_do(sources, options.shard, out=out, options=options)
         if not sources:
             return 0
+    if options.every_frame and not videos:
+        sources, one = every_picture(sources), False
     if Path(weights).is_dir() and not is_published(Path(weights)):
         return _of_faces(Path(weights), sources, options, out=out, as_json=as_json, one=one, videos=bool(videos))
     needs_torch = options.crf or options.blobs is not None or options.anchors is not None
@@ -197,8 +199,6 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
 
         _refuse_of_pixels(options)
         return classify_all(_run(net, options), sources, out=out, as_json=as_json, one=one, lines=options.json_lines)
-    if options.every_frame and not videos:
-        sources, one = every_picture(sources), False
     return _of_pixels(net, sources, options, out=out, weights=weights, as_json=as_json, one=one, videos=bool(videos))
 
 

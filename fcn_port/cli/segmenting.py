@@ -183,8 +183,7 @@ def _done(
         failed.append(failure(predicted.source.path, error))
         return None
     together.add(predicted.source, predicted.seen)
-    frame = predicted.source.frame
-    return {"image": predicted.source.path, **({} if frame is None else {"frame": frame}), "outputs": outputs}
+    return {**predicted.source.to_json(), "outputs": outputs}
 
 
 def written(heads: Mapping[str, OfPixels], base: Path, wanted: WantedFiles) -> Iterator[dict[str, Any]]:

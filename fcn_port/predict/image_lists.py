@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -45,6 +46,10 @@ class ImageSource:
     name: Path
     frame: int | None = None
     stored: Callable[[str], np.ndarray] | None = field(default=None, compare=False, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The file and, where one picture of several is meant, its number."""
+        return {"image": self.path, **({} if self.frame is None else {"frame": self.frame})}
 
 
 def gather(given: Sequence[Path]) -> tuple[ImageSource, ...]:

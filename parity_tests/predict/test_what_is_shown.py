@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from converters.export import write_caffe
 from fcn_port import load, segment
 from fcn_port.cli import run
 from fcn_port.errors import ImageError
@@ -19,7 +21,8 @@ from fcn_port.predict.class_table import class_table
 from fcn_port.predict.palettes import palette as found_palette
 from fcn_port.predict.palettes import visible_palette, voc_palette
 from fcn_port.predict.segmentation import Segmentation, share_text
-from parity_tests.predict.output_nets import net_of
+from parity_tests.detection.nets import ssd
+from parity_tests.predict.output_nets import files_of, net_of
 from parity_tests.test_architecture import ROOT
 from weights.catalogue import datasets
 
@@ -139,3 +142,33 @@ def test_trace_takes_the_net_s_own_size_where_no_other_fits(tmp_path: Path, caps
 )
 def test_what_is_there_is_no_zero_percent(share: float, said: str) -> None:
     assert share_text(share) == said
+
+
+@pytest.mark.parametrize("kind", ["classes", "objects"])
+def test_pictures_of_several_pages_by_nets_of_whole_images(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each page has its own answer: that of a file of its own."""
+    numbers = np.random.default_rng(0)  # squares of 8 pixels, in which the detector finds the red ones
+    squares = numbers.choice(np.array([0, 255], np.uint8), (3, 4, 4, 3))
+    pages = [Image.fromarray(each.repeat(8, 0).repeat(8, 1)) for each in squares]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    for number, page in enumerate(pages, 1):
+        page.save(tmp_path / f"page.{number:04d}.png")
+    if kind == "classes":
+        files = files_of("classes", tmp_path)
+    else:
+        net, files = ssd(), [str(tmp_path / "ssd.caffemodel"), "--prototxt", str(tmp_path / "ssd.prototxt")]
+        write_caffe(net.spec, net.state_dict(), files[0], prototxt=files[2])
+        files += ["--mean", "0", "--least-score", "0"]
+    call = ["predict", *files, "-o", str(tmp_path), "--json"]
+    assert run([*call, str(tmp_path / "pages.tif"), "--every-frame"]) == 0
+    found = json.loads(capsys.readouterr().out)["images"]
+    assert run([*call, *map(str, sorted(tmp_path.glob("page.*.png")))]) == 0
+    alone = json.loads(capsys.readouterr().out)["images"]
+    assert [each["frame"] for each in found] == [0, 1, 2] and "frame" not in alone[0]
+    answer = "classes" if kind == "classes" else "detections"
+    assert [each[answer] for each in found] == [each[answer] for each in alone]
+    assert found[0][answer] != found[1][answer]
+    ending = "classes.json" if kind == "classes" else "detections.png"
+    assert all((tmp_path / f"pages.{number:04d}.{ending}").is_file() for number in (1, 2, 3))
