@@ -67,9 +67,13 @@ def test_converting_a_file_does_not_wait_for_what_it_does_not_need(tmp_path: Pat
         "evaluate sample --data OUT",
         f"export {MINI} --to torch-export -o OUT/mini.pt2",
         "inspect voc-fcn8s",
+        "predict OUT/weights.bin weights/sample/shapes.png --mean 0 --out OUT",
+        "predict OUT weights/sample/shapes.png",
+        "predict hf:some/net weights/sample/shapes.png",
     ],
 )
 def test_a_verb_that_needs_torch_says_in_one_line_what_to_install(line: str, tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").write_bytes(b"PK\3\4" + b"\0" * 60)  # as torch.save begins
     done = without_torch(RUN, *line.replace("OUT", str(tmp_path)).split(), folder=tmp_path)
     assert done.returncode == 1
     said = [text for text in done.stderr.splitlines() if text.startswith("fcn-port:")]
@@ -81,6 +85,8 @@ def test_a_verb_that_needs_torch_says_in_one_line_what_to_install(line: str, tmp
     ("line", "status", "said"),
     [
         ("predict OUT/gone.caffemodel", 2, "OUT/gone.caffemodel: no such file or directory"),
+        ("predict OUT/gone.pth", 2, "OUT/gone.pth: no such file or directory"),
+        ("predict OUT/other.prototxt", 3, "OUT/other.prototxt: this is a text file; expected a .caffemodel"),
         ("predict OUT/cut.caffemodel", 3, "OUT/cut.caffemodel: "),
         ("predict OUT/cut.h5", 3, "OUT/cut.h5: "),
         ("predict OUT/cut.safetensors", 3, "OUT/cut.safetensors: "),

@@ -36,9 +36,11 @@ def quick_net(path: Path, options: RunOptions, *, prototxt: Path | None, images:
 
     as_usual = options.engine == "auto" and options.precision == "fp32" and not options.padded
     has_torch = find_spec("torch") is not None
-    if not as_usual or path.suffix not in ENDINGS or (not path.is_file() and (has_torch or path.exists())):
+    if not as_usual or (has_torch and not (path.suffix in ENDINGS and path.is_file())):
         return None
     try:
+        if not has_torch and _is_for_torch(path):
+            return None
         net = numpy_net(path, prototxt=prototxt, low_memory=options.low_memory)
         net.card  # noqa: B018 - may be damaged, too
         if net.needs_torch() is not None or detects(net.spec):
@@ -52,6 +54,15 @@ def quick_net(path: Path, options: RunOptions, *, prototxt: Path | None, images:
     are_few = images is not None and images <= FEW and not options.low_memory  # the padding's blobs are large
     is_quicker = are_few or not is_padded_widely(net.spec)
     return net if is_quicker or not has_torch else None
+
+
+def _is_for_torch(path: Path) -> bool:
+    """True for what only PyTorch's way reads, whatever it is called: its own files, folders, and nets on a hub."""
+    from converters.formats import sniff
+
+    if not path.is_file():
+        return path.exists() or str(path).startswith("hf:")
+    return sniff.sniff_file(path) in (sniff.ZIP, sniff.PICKLE)
 
 
 def is_padded_widely(spec: NetSpec) -> bool:
