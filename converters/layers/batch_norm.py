@@ -80,6 +80,9 @@ class BatchNorm(Neuron):
     def statistics(self) -> tuple[int, ...]:
         return 0, 1, 2
 
+    def first_statistics(self) -> tuple[float, ...]:
+        return 0.0, 0.0, 0.0
+
     def filler_fields(self) -> tuple[str, ...]:
         return ()
 

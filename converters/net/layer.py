@@ -246,13 +246,17 @@ class Layer:
     def filler_fields(self) -> tuple[str, ...] | None:
         """The settings that say how each learnable blob begins in training, "prelu_param.filler"; None: not said.
 
-        Shorter than the blobs where the rest has no such setting, and begins with `blob_fills`.
+        "" for a blob without such a setting, which begins with `blob_fills`; so do those after the last.
         """
         return None if self.learns else ()
 
     def statistics(self) -> tuple[int, ...]:
         """The blobs that no gradient trains, by position, such as BatchNorm's running mean."""
         return ()
+
+    def first_statistics(self) -> tuple[float, ...] | None:
+        """The value with which each of `statistics` begins in training; None: as in `blob_fills`."""
+        return None
 
     def shares_memory(self, *, bottoms: int, tops: int) -> bool:
         """True where in Caffe the tops are the bottom's own memory, so that a later in-place layer changes them all."""
@@ -293,10 +297,7 @@ class Layer:
         return False
 
     def bottom_shapes(self) -> dict[int, tuple[int | None, ...]]:
-        """The shapes that bottoms must have, None for a size that is free, where no image could have them.
-
-        Regions are (n, 5), for one. What brings them in seldom says so.
-        """
+        """The shapes that bottoms must have where no image could have them, None for a free size: regions, (n, 5)."""
         return {}
 
     def index_limits(self, bottoms: Sequence[Shape]) -> dict[int, int]:
@@ -329,7 +330,6 @@ _types: dict[str, type[Layer]] = {}
 
 _homes: dict[str, str] = {}
 """The module that registers a type, by its name, for types that need not be imported yet."""
-
 
 LayerClass = TypeVar("LayerClass", bound=type[Layer])
 

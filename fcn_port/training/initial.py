@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from converters.execution import split_key
 from converters.layers import bilinear_weight
-from converters.net import LayerSpec, NetSpec
+from converters.net import LayerSpec, NetSpec, known_params
 from converters.schema import FillerParameter
 
 from ..nets import FCN
@@ -68,6 +68,10 @@ def _first_values(
     shape = tuple(blob.shape)
     if filler is not None:
         return fill(filler, shape, generator, layer=layer), filler.type not in ("constant", "bilinear")
+    params = known_params(layer)
+    first = dict(zip(params.statistics(), params.first_statistics() or (), strict=False))
+    if position in first:
+        return torch.full(shape, first[position]), False
     if layer.type == "Deconvolution" and position == 0 and shape[2] == shape[3]:
         return torch.from_numpy(bilinear_weight(shape)), False
     if layer.type not in ("Convolution", "InnerProduct", "Deconvolution"):

@@ -12,7 +12,7 @@ import torch
 
 from converters import CaffeFormatError, parse_prototxt
 from fcn_port.nets import FCN8s
-from fcn_port.training import find_recipe, recipe_names, task_of
+from fcn_port.training import TrainingTask, find_recipe, recipe_names, task_of
 from fcn_port.training.changes import Changes
 from fcn_port.training.errors import TrainingError
 from fcn_port.training.initial import begin
@@ -141,6 +141,33 @@ def test_a_net_of_a_prototxt_begins_by_its_fillers() -> None:
     with pytest.raises(CaffeFormatError, match=r"layer 'a' .*there is no filler 'orthogonal'"):
         wrong = task_of(parse_prototxt(text.replace("xavier", "orthogonal")))
         begin(wrong.net, wrong.spec)  # type: ignore[arg-type]
+
+
+def normed(layer: str, *, rows: int = 5) -> TrainingTask:
+    """A net of a layer that normalises two channels, called norm, with the weights that it begins with."""
+    text = f"""input: "data" input_shape {{ dim: 3 dim: 2 dim: {rows} dim: 4 }} input: "label"
+    input_shape {{ dim: 3 dim: 1 dim: {rows} dim: 4 }} layer {{ name: "norm" bottom: "data" top: "norm" {layer} }}
+    layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "norm" bottom: "label" top: "loss" }}"""
+    task = task_of(parse_prototxt(text))
+    assert task.spec is not None
+    begin(task.net, task.spec)
+    return task
+
+
+def test_batch_norm_gathers_from_nothing_as_caffe_does() -> None:
+    """batch_norm_layer.cpp, LayerSetUp: all three blobs are 0 at first, so that the first batch is all there is."""
+    task, r = normed('type: "BatchNorm" batch_norm_param { moving_average_fraction: 0.9 }'), np.random.default_rng(3)
+    batches = [r.standard_normal((3, 2, 5, 4)).astype(np.float32) * 9 + 4 for _ in range(3)]
+    sums, factor = np.zeros((2, 2)), 0.0
+    for batch in batches:
+        task.net.train()(torch.from_numpy(batch))
+        own = batch.astype(np.float64).transpose(1, 0, 2, 3).reshape(2, -1)
+        sums = 0.9 * sums + np.stack([own.mean(1), own.var(1, ddof=1)])
+        factor = 0.9 * factor + 1
+        state = state_of(task.net)
+        np.testing.assert_allclose(state["norm.weight"], sums[0], rtol=1e-5)
+        np.testing.assert_allclose(state["norm.bias"], sums[1], rtol=1e-5)
+        assert state["norm.blob2"] == pytest.approx(factor)
 
 
 # Rates
