@@ -84,7 +84,8 @@ class BatchNorm(Neuron):
         return 0.0, 0.0, 0.0
 
     def filler_fields(self) -> tuple[str, ...]:
-        return ()
+        affine = ("batch_norm_param.scale_filler", "batch_norm_param.bias_filler")
+        return ("", "", "", *affine) if self.scale_bias else ()
 
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         return prod(tops[0])
@@ -191,8 +192,9 @@ class BN(Layer):
 
     SegNet's and ENet's fork has two blobs, scale and shift: with `bn_mode: INFERENCE` mean and variance were merged
     into them, else (LEARN) they are the batch's own, at test too. PSPNet's fork has four: scale (slope), shift
-    (bias), running mean and running variance. A net tells them apart by the fields of bn_param, or by its number of
-    `param` entries.
+    (bias), running mean and running variance, of which training changes none where it is `frozen`, and which count
+    then as at test (hszhao/PSPNet, bn_layer.cpp). A net tells them apart by the fields of bn_param, or by its number
+    of `param` entries.
     """
 
     merged: bool
@@ -200,6 +202,8 @@ class BN(Layer):
     eps: float
     statistic_tops: int
     decay: float
+    frozen: bool = False
+    fillers: tuple[str, str] = ("bn_param.scale_filler", "bn_param.shift_filler")
 
     bottom_count: ClassVar[tuple[int, float]] = (1, 1)
     top_count: ClassVar[tuple[int, float]] = (1, 3)
@@ -209,6 +213,7 @@ class BN(Layer):
         message = fork_message(spec, "bn_param")
         four = ("slope_filler", "bias_filler", "momentum", "frozen", "eps", "var_eps", "moving_average", "decay")
         running = any(name in message for name in four) or len(spec.param_specs) > 2
+        pspnet = "slope_filler" in message or "bias_filler" in message
         mode = message.word("bn_mode", "LEARN")
         if mode not in ("LEARN", "INFERENCE", "0", "1"):
             raise refuse(spec, f"bn_mode is {mode}; expected LEARN or INFERENCE")
@@ -220,6 +225,8 @@ class BN(Layer):
             eps=_epsilon(spec, message.number("eps", message.number("var_eps", 1e-5 if running else 1e-9))),
             statistic_tops=len(spec.tops) - 1,
             decay=message.number("decay", 1 - message.number("momentum", 0.9)),
+            frozen=message.flag("frozen", default=False),
+            fillers=("bn_param.slope_filler", "bn_param.bias_filler") if pspnet else cls.fillers,
         )
 
     @property
@@ -237,10 +244,15 @@ class BN(Layer):
         return 1.0, 0.0, 0.0, 1.0
 
     def statistics(self) -> tuple[int, ...]:
-        return (2, 3) if self.running else ()
+        if not self.running:
+            return ()
+        return (0, 1, 2, 3) if self.frozen else (2, 3)
+
+    def first_statistics(self) -> tuple[float, ...]:
+        return (1.0, 0.0, 0.0, 1.0) if self.frozen else (0.0, 0.0)
 
     def filler_fields(self) -> tuple[str, ...]:
-        return ()
+        return self.fillers
 
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         return prod(tops[0])
@@ -264,7 +276,7 @@ class BN(Layer):
         mean, variance = (blobs[2], blobs[3]) if self.running else (None, None)
         if self.merged and not self.running:
             return (torch.addcmul(shift, x, scale),)
-        own = training or not self.running
+        own = (training and not self.frozen) or not self.running
         weights = scale.flatten(), shift.flatten()
         if not own and mean is not None and variance is not None:
             return (batch_normalize(x, mean.flatten(), variance.flatten(), *weights, eps=self.eps),)

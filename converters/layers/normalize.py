@@ -141,7 +141,7 @@ class Normalize(Neuron):
         return (1.0,)
 
     def filler_fields(self) -> tuple[str, ...]:
-        return ()
+        return ("norm_param.scale_filler",)
 
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         return 3 * prod(tops[0])  # its square, the norm and the scale

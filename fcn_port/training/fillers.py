@@ -29,13 +29,19 @@ def fillers_of(layer: LayerSpec) -> dict[int, Any]:
         raise NetError(f"{layer.type} does not say how its blobs begin in training", where=layer.place, hint=hint)
     found: dict[int, Any] = {}
     for position, (settings, _, field) in enumerate(path.partition(".") for path in fields):
+        if not settings:
+            continue
         message = getattr(layer.message, settings, None)
         if message is None:  # a fork's, of which Caffe's schema knows nothing
             given = layer.extra_message(settings).children().get(field, [])
-            if given:
-                found[position] = _read(given[-1], layer)
-        elif message.HasField(field):
-            found[position] = getattr(message, field)
+        elif field not in message.DESCRIPTOR.fields_by_name:  # one that a fork added to Caffe's own message
+            given = [extra for extra in layer.extra if extra.name == f"{settings}.{field}"]
+        else:
+            given = []
+            if message.HasField(field):
+                found[position] = getattr(message, field)
+        if given:
+            found[position] = _read(given[-1], layer)
     return found
 
 

@@ -12,7 +12,7 @@ import torch
 
 from converters import CaffeFormatError, parse_prototxt
 from fcn_port.nets import FCN8s
-from fcn_port.training import TrainingTask, find_recipe, recipe_names, task_of
+from fcn_port.training import TrainingTask, find_recipe, parameter_groups, recipe_names, task_of
 from fcn_port.training.changes import Changes
 from fcn_port.training.errors import TrainingError
 from fcn_port.training.initial import begin
@@ -168,6 +168,41 @@ def test_batch_norm_gathers_from_nothing_as_caffe_does() -> None:
         np.testing.assert_allclose(state["norm.weight"], sums[0], rtol=1e-5)
         np.testing.assert_allclose(state["norm.bias"], sums[1], rtol=1e-5)
         assert state["norm.blob2"] == pytest.approx(factor)
+
+
+FORKS = {  # what is said, the first blobs, and which of them nothing changes
+    'type: "BN" bn_param { scale_filler { value: 2 } shift_filler { value: 0.001 } }': ((2, 0.001), ()),
+    'type: "BN" bn_param { slope_filler { value: 3 } bias_filler { value: 0.5 } }': ((3, 0.5, 0, 0), (2, 3)),
+    'type: "BN" bn_param { slope_filler { value: 3 } frozen: true }': ((3, 0, 0, 1), (0, 1, 2, 3)),
+    'type: "BatchNorm" batch_norm_param { scale_filler { value: 2 } bias_filler { value: 7 } }': (
+        (0, 0, 0, 2, 7), (0, 1, 2),
+    ),
+    'type: "Normalize" norm_param { across_spatial: false scale_filler { type: "constant" value: 20 } }': ((20,), ()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("said", FORKS)
+def test_layers_of_forks_that_normalise_begin_by_their_fillers(said: str) -> None:
+    """bn_layer.cpp of SegNet and PSPNet, NVIDIA/caffe's batch_norm_layer.cpp, SSD's normalize_layer.cpp."""
+    task = normed(said)
+    first, fixed = FORKS[said]
+    assert [float(blob.ravel()[0]) for blob in state_of(task.net).values()] == pytest.approx(first)
+    groups = parameter_groups(task.net, task.spec)
+    assert [place for place, group in enumerate(groups) if group["lr_mult"] == 0] == list(fixed)
+
+
+def test_a_frozen_bn_trains_on_what_it_has_stored() -> None:
+    """hszhao/PSPNet, bn_layer.cpp: frozen, its own averages count in training, too, and stay."""
+    x = torch.randn(3, 2, 5, 4) * 9 + 4
+    for frozen, same in (("frozen: true", True), ("", False)):
+        task = normed(f'type: "BN" bn_param {{ slope_filler {{ value: 1 }} momentum: 0.9 {frozen} }}')
+        stored = {"norm.blob2": torch.tensor([3.0, 5.0]), "norm.blob3": torch.tensor([4.0, 16.0])}
+        task.net.load_state_dict({**task.net.state_dict(), **{k: v.reshape(1, 2, 1, 1) for k, v in stored.items()}})
+        found = task.net.train()(x)
+        expected = (x - torch.tensor([3.0, 5.0])[:, None, None]) / torch.tensor([2.0, 4.0])[:, None, None]
+        assert torch.allclose(found, expected, atol=1e-4) == same  # type: ignore[arg-type]
+        kept = [torch.equal(task.net.state_dict()[key].flatten(), value) for key, value in stored.items()]
+        assert kept == [same, same]
 
 
 # Rates
