@@ -15,14 +15,19 @@ import math
 
 import numpy as np
 
+from converters.errors import CaffeFormatError
 from converters.formats import SolverSpec
+
+LARGEST = float(np.finfo(np.float32).max)
+"""Of a rate: Caffe's numbers are float32."""
 
 
 def learning_rate(spec: SolverSpec, iteration: int, *, current_step: int = 0) -> tuple[float, int]:
     """The rate of the update `iteration`, counted from 0, and Caffe's `current_step` after it.
 
     `current_step` is the one that the update before it gave; only `multistep` reads it, which moves on by at most one
-    step in each update. Raises ValueError where the policy gives no number, as `poly` after its max_iter.
+    step in each update. Raises CaffeFormatError, a ValueError, where the policy gives no number that float32 holds, as
+    `poly` after its max_iter.
     """
     base, gamma, t = spec.base_lr, spec.gamma, iteration
     if spec.lr_policy == "step":
@@ -42,8 +47,12 @@ def learning_rate(spec: SolverSpec, iteration: int, *, current_step: int = 0) ->
         rate = base * _sigmoid(gamma * (t - spec.stepsize))
     else:
         rate = base
-    if not math.isfinite(rate):
-        raise ValueError(f"lr_policy '{spec.lr_policy}' gives no learning rate at iteration {iteration}: {rate}")
+    if not abs(rate) <= LARGEST:
+        raise CaffeFormatError(
+            f"lr_policy '{spec.lr_policy}' gives no learning rate at iteration {iteration}: {rate:g}",
+            path=spec.path,
+            hint="base_lr, gamma and power make a number that float32 holds, at each iteration until max_iter",
+        )
     return rate, current_step
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from converters import CaffeFormatError, NetError, parse_prototxt
 from converters.formats.solver import POLICIES, TYPES, SolverSpec, format_solver, parse_solver, read_solver
 from converters.passes import filter_phase
+from fcn_port.training import CaffeSolver
 from fcn_port.training.rates import learning_rate
 from parity_tests import solving
 from parity_tests.goldens import GOLDEN, formats
@@ -73,6 +75,8 @@ def test_the_old_enum_of_types(kind: str) -> None:
         (HEAVY + "gama: 0.1", "line 1.*no field 'gama'.*\n.*did you mean 'gamma'"),
         (HEAVY + "gamma: -1", "gamma is -1"),
         (HEAVY + "iter_size: 0", "iter_size is 0"),
+        ('base_lr: 1 lr_policy: "fixed" type: "Adam" momentum: 1', "momentum is 1.0 .*Adam divides by 1 - momentum"),
+        ('base_lr: 1 lr_policy: "fixed" type: "Adam" momentum2: 1.5', "momentum2 1.5; Adam"),
         (HEAVY + 'regularization_type: "L3"', "'L3' is neither L2 nor L1"),
         (HEAVY + "type: 'SGD' solver_type: ADAM", "both type and the old solver_type"),
         (HEAVY + "net: 'a' train_net: 'b'", "net and train_net"),
@@ -121,8 +125,15 @@ def test_the_policies_by_hand() -> None:
 def test_a_rate_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match="'poly' gives no learning rate at iteration 5"):
         rates('base_lr: 2 lr_policy: "poly" power: 0.5 max_iter: 4', 6)
-    with pytest.raises(ValueError, match="'exp' gives no learning rate"):
-        rates('base_lr: 2 lr_policy: "exp" gamma: 1e30', 40)
+    with pytest.raises(ValueError, match="'exp' gives no learning rate at iteration 2"):
+        rates('base_lr: 2 lr_policy: "exp" gamma: 1e30', 40)  # a double, but no float32, which Caffe's weights are
+    weight = torch.nn.Parameter(torch.ones(1))
+    solver = CaffeSolver([weight], parse_solver('base_lr: 2 lr_policy: "exp" gamma: 1e30', path="solver.prototxt"))
+    with pytest.raises(CaffeFormatError, match=r"^solver\.prototxt: .*at iteration 2"):
+        for _ in range(3):
+            solver.step()
+    with pytest.raises(CaffeFormatError, match="'fixed' gives no learning rate at iteration 0: nan"):
+        CaffeSolver([weight], parse_solver('base_lr: nan lr_policy: "fixed"'))
 
 
 def test_the_cases_of_the_zoo_name_every_type_and_policy() -> None:

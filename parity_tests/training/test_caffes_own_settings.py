@@ -211,3 +211,13 @@ def test_a_net_of_which_nothing_learns_gathers_its_statistics(
     (tmp_path / "net.prototxt").write_text("\n".join([*layers[:2], repeated, cut, layers[-1]]))
     assert run([*words, "--out", str(tmp_path / "none")]) == 1
     assert "has no weights" in capsys.readouterr().err
+
+
+def test_a_rate_that_grows_beyond_float32_is_the_solvers_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    solver = camvid(tmp_path)
+    solver.write_text(f'net: "{tmp_path}/net.prototxt" base_lr: 1e-30 lr_policy: "exp" gamma: 1e30 max_iter: 9')
+    words = ["train", "--solver", str(solver), "--data", str(tmp_path / "set"), "--val-split", "none", "--workers", "0"]
+    assert run([*words, "--out", str(tmp_path / "out")]) == 3
+    assert f"fcn-port: {solver}: lr_policy 'exp' gives no learning rate at iteration 3" in capsys.readouterr().err
