@@ -264,11 +264,9 @@ def _without(state: StateDict, layer: str) -> dict[str, Tensor]:
 
 def _same_numbers(a: Shape, b: Shape) -> bool:
     """True where weights of these shapes are one layer, as a convolution or fully connected."""
-    a, b = _without_leading_ones(a), _without_leading_ones(b)
-    return a[:1] == b[:1] and prod(a) == prod(b)
+    return prod(a) == prod(b) and not _outputs(a).isdisjoint(_outputs(b))
 
 
-def _without_leading_ones(shape: Shape) -> Shape:
-    while len(shape) > 1 and shape[0] == 1:
-        shape = shape[1:]
-    return shape
+def _outputs(shape: Shape) -> set[int]:
+    """The outputs of a layer whose weight has this shape: its first axis, or the first behind ones (files of 2014)."""
+    return {*shape[:1], next((size for size in shape if size > 1), 1)}

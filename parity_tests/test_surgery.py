@@ -129,6 +129,20 @@ def test_weights_of_other_numbers_are_dropped_with_the_reason() -> None:
     assert transplant(net, transposed).of("coerced") == ()
 
 
+@pytest.mark.parametrize("outputs", [1, 4])
+def test_fully_connected_and_convolution_hold_the_same_numbers(outputs: int) -> None:
+    """A fully connected layer is a convolution with a kernel as large as its input, also one of a single output."""
+    generator = torch.Generator().manual_seed(outputs)
+    weight, x = torch.randn(outputs, 72, generator=generator), torch.randn(2, 8, 3, 3, generator=generator)
+    for shape in ((outputs, 72), (1, 1, outputs, 72)):  # as files of 2014 have it
+        found = transplant({"fc.weight": torch.zeros(outputs, 8, 3, 3)}, {"fc.weight": weight.reshape(shape)})
+        assert [change.fate for change in found.changes] == ["coerced"]
+        scores = torch.nn.functional.conv2d(x, found.state["fc.weight"]).flatten(1)
+        torch.testing.assert_close(scores, x.flatten(1) @ weight.T)
+        back = transplant({"fc.weight": torch.zeros(shape)}, found.state)
+        assert torch.equal(back.state["fc.weight"].reshape(weight.shape), weight)
+
+
 def test_more_classes_begin_with_the_old_ones() -> None:
     old = with_random_weights(narrow_net("voc-fcn8s"))
     new = narrow_net("pascalcontext-fcn8s")
