@@ -222,6 +222,13 @@ def _refuse_nonsense(weights: tuple[str, ...], options: EvaluateOptions) -> None
         raise click.UsageError("which weights? Name a release, such as voc-fcn8s, or a file")
     if options.prototxt is not None and len(weights) > 1:
         raise click.UsageError("--prototxt is the net of one file; give one")
+    stems = [Path(name).stem for name in weights]
+    if options.save_labels is not None and len(set(stems)) < len(stems):
+        twice = next(stem for stem in stems if stems.count(stem) > 1)
+        raise click.UsageError(
+            f"--save-labels: several weights are called {twice}, and their label maps would be one folder's; "
+            "give them one by one, each its own folder"
+        )
     if options.as_csv and options.as_json:
         raise click.UsageError("--csv and --json: one of them")
     if options.no_cache and options.cache is not None:

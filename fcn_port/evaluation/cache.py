@@ -1,7 +1,8 @@
 """Results of images, kept as they come, so that an interrupted evaluation goes on where it was.
 
 A folder for each combination of weights and settings; in it, a file for each process, one JSON line an image. A line
-that a kill tore is ignored. A result counts as long as the image and its label maps have the size and time they had.
+that a kill tore is ignored. A result counts as long as the image and its label maps have the size and time they had,
+and the label maps that were written with it, where they are asked for.
 """
 
 from __future__ import annotations
@@ -43,23 +44,23 @@ class Cache:
     folder: Path
     rank: int = 0
 
-    def read(self, classes: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[ImageResult, list[Any]]]:
-        """Every whole result by id, each with the `fingerprint` of its files; the latest of several."""
-        found: dict[str, tuple[float, ImageResult, list[Any]]] = {}
+    def read(self, classes: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[ImageResult, list[Any], Any]]:
+        """Every whole result by id, the latest of several, with the `fingerprint`s of its files and of what was saved."""
+        found: dict[str, tuple[ImageResult, list[Any], Any]] = {}
         for path in sorted(self.folder.glob("*.jsonl")):
             for line in _text_of(path).splitlines():
                 try:
                     data = parse_json(line)
                     result = ImageResult.from_json(data, classes)
-                    found[result.id] = (path.stat().st_mtime, result, data["files"])
+                    found[result.id] = (result, data["files"], data.get("saved"))
                 except (ValueError, KeyError):  # a line that a kill tore, or of another version
                     continue
-        return {id_: (result, files) for id_, (_, result, files) in found.items()}
+        return found
 
-    def append(self, result: ImageResult, files: list[Any]) -> None:
+    def append(self, result: ImageResult, files: list[Any], *, saved: list[Any] | None = None) -> None:
         """Keep a result; it is on its way to the disk when this returns."""
         make_folder(self.folder)
-        line = json_text({**result.to_json(), "files": files}, compact=True)
+        line = json_text({**result.to_json(), "files": files, "saved": saved}, compact=True)
         with open_part(self.folder / f"{self.rank:04d}.jsonl") as out:
             torn = out.seek(0, os.SEEK_END) > 0 and not self._ends_a_line(out)
             append(out, b"\n" * torn + line.encode() + b"\n")

@@ -226,7 +226,7 @@ class _EvaluationRun:
     def _keep(self, cache: Cache, result: ImageResult, files: list[Any]) -> None:
         """Keep a result for the next run; a folder that cannot be written costs only that, and is told of once."""
         try:
-            cache.append(result, files)
+            cache.append(result, files, saved=self._saved(result.id))
         except OSError as error:
             if cache.folder not in _unwritable:
                 _unwritable.add(cache.folder)
@@ -267,15 +267,17 @@ class _EvaluationRun:
     def _read(self, id_: str) -> Sample:
         return self.data.read(id_, kinds=self.kinds)
 
-    def _holds(self, result: ImageResult, files: object) -> bool:
-        """True if a kept result is of the files as they are now, and what it should have written is there."""
+    def _saved(self, id_: str) -> list[Any] | None:
+        """The fingerprint of an image's written label maps; None where none are asked for, or one is not there."""
+        folder, heads = self.plan.save_labels, list(self.data.classes)
+        return None if folder is None else fingerprint(saved_path(folder, id_, head, heads) for head in heads)
+
+    def _holds(self, result: ImageResult, files: object, saved: object) -> bool:
+        """True if a kept result is of the files as they are now, and the label maps it wrote are there as they were."""
         if set(result.histograms) != set(self.data.labels):
             return False
-        folder = self.plan.save_labels
-        if folder is not None:
-            heads = list(self.data.classes)
-            if not all(saved_path(folder, result.id, head, heads).is_file() for head in heads):
-                return False
+        if self.plan.save_labels is not None and (saved is None or self._saved(result.id) != saved):
+            return False  # also where another net wrote them: they are not this one's
         return fingerprint(self.data.files(result.id, kinds=self.kinds)) == files
 
 

@@ -213,6 +213,22 @@ def test_saved_labels_give_the_same_scores(net: nn.Module, shapes: Path, tmp_pat
     assert evaluate(net, data, plan=plan).computed == 1  # a kept result is not enough where its file is gone
 
 
+def test_saved_labels_that_another_net_has_replaced_are_made_again(
+    net: nn.Module, shapes: Path, tmp_path: Path
+) -> None:
+    """A kept result counts with the maps that were written with it, and not with any of their names."""
+    data, other = open_dataset(shapes), filled(FCN8s(7, widths=NARROW), seed=1)
+    plan = EvaluationPlan(cache=tmp_path / "cache", save_labels=tmp_path / "labels")
+    saved = tmp_path / "labels" / f"{data.ids[0]}.png"
+    evaluate(net, data, plan=plan)
+    first = np.asarray(Image.open(saved))
+    evaluate(other, data, plan=plan)
+    assert not np.array_equal(np.asarray(Image.open(saved)), first)
+    assert evaluate(net, data, plan=plan).computed == len(data.ids)
+    assert np.array_equal(np.asarray(Image.open(saved)), first)
+    assert evaluate(net, data, plan=plan).computed == 0
+
+
 def test_bad_files_stop_or_are_listed(net: nn.Module, shapes: Path) -> None:
     data = open_dataset(shapes, split="trainval")
     (shapes / "JPEGImages" / f"{data.ids[1]}.jpg").unlink()

@@ -237,6 +237,11 @@ def test_weights_that_cannot_be_had_do_not_stop_the_others(
         (["evaluate", "WEIGHTS", "--data", "SHAPES", "--split", "vall"], 2, "there are train, trainval, val"),
         (["evaluate", "WEIGHTS", "--data", "SHAPES", "--csv", "--json"], 2, "one of them"),
         (["evaluate", "WEIGHTS", "sample", "--prototxt", "WEIGHTS", "--data", "SHAPES"], 2, "the net of one file"),
+        (
+            ["evaluate", "WEIGHTS", "x/narrow.pth", "--data", "SHAPES", "--save-labels", "x"],
+            2,
+            "weights are called narrow",
+        ),
         (["evaluate", "WEIGHTS", "--data", "SHAPES", "--like", "voc-fcn"], 2, "no release called 'voc-fcn'"),
         (["evaluate", "WEIGHTS", "--data", "SHAPES", "--device", "cuda:9"], 2, "cannot be used here"),
         (["evaluate", "WEIGHTS", "--data", "SHAPES", "--limit", "0"], 2, "--limit"),
