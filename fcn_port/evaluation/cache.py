@@ -45,7 +45,7 @@ class Cache:
     rank: int = 0
 
     def read(self, classes: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[ImageResult, list[Any], Any]]:
-        """Every whole result by id, the latest of several, with the `fingerprint`s of its files and of what was saved."""
+        """Every whole result by id, the latest of several, with `fingerprint`s of its files and of what was saved."""
         found: dict[str, tuple[ImageResult, list[Any], Any]] = {}
         for path in sorted(self.folder.glob("*.jsonl")):
             for line in _text_of(path).splitlines():
