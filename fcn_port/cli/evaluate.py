@@ -25,7 +25,7 @@ from .names import classes_option, with_classes
 from .net_choice import net_options
 from .output import echo, echo_lines, json_option, note, write_columns, write_json
 from .own_data import DATA_PATH, describe_option, looked_at, strict_option, void_option
-from .progress import progress_bar
+from .progress import GOES_ON, NO_CACHE, progress_bar
 from .refining import refine_options, refinement
 from .registering import register_option
 from .threshold import threshold_option
@@ -172,7 +172,8 @@ class _Evaluations:
             said = "--mean, or --like RELEASE, whose names are taken only where the classes are as many"
             note(f"{name} does not say how its inputs are made; taking those of {data.title} (or say {said})")
         changed_for(net, data, self.options.inputs)
-        with progress_bar(name, active=self.processes.first) as progress:
+        kept = NO_CACHE if self.options.no_cache else GOES_ON
+        with progress_bar(name, active=self.processes.first, kept=kept) as progress:
             result = evaluate(
                 net, data, name=name, release=release, plan=plan, processes=self.processes, progress=progress
             )

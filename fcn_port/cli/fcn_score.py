@@ -13,7 +13,7 @@ from .device import device_option, find_device
 from .engine import RunOptions, engine_option, low_memory_option, padded_option, precision_option, run_as_told
 from .net_choice import net_options
 from .output import echo, json_option, note, write_columns, write_json
-from .progress import progress_bar
+from .progress import GOES_ON, NO_CACHE, progress_bar
 from .registering import register_option
 
 if TYPE_CHECKING:
@@ -133,7 +133,8 @@ def _score(net: Net, data: DataSet, options: FcnScoreOptions) -> tuple[FCNScore,
         save_labels=options.save_labels,
         skip_bad=options.skip_bad,
     )
-    with progress_bar(options.weights, active=True) as progress:
+    kept = NO_CACHE if options.no_cache else GOES_ON
+    with progress_bar(options.weights, active=True, kept=kept) as progress:
         found = evaluate(net, without(images, absent), name=options.weights, plan=plan, progress=progress)
     skipped = {id_: f"{images.generated.path(id_)}: there is no such file" for id_ in absent} | dict(found.skipped)
     return score_of(found, classes=data.classes[head_of(data)]), skipped

@@ -120,7 +120,7 @@ def report_check(place: Path, *, split: str | None, void: Sequence[int], strict:
     data = open_dataset(place, split=split).with_void(*void)
     if not data.labels:
         raise click.UsageError(f"{data.title} has no labels for {data.split}")
-    with progress_bar("images", active=len(data.ids) > SMALL) as progress:
+    with progress_bar("images", active=len(data.ids) > SMALL, kept="nothing is kept of a look") as progress:
         found = check(data, progress=progress)
     if as_json:
         write_json(

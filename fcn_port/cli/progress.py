@@ -11,13 +11,16 @@ from converters.escaping import terminal
 from .output import duration, note
 from .signals import keeping
 
+GOES_ON = "what was computed is kept; the same command goes on from there"
+NO_CACHE = "no result is kept, as --no-cache says"
+
 
 @contextmanager
 def progress_bar(
     name: str,
     *,
     active: bool,
-    kept: str = "what was computed is kept; the same command goes on from there",
+    kept: str = GOES_ON,
     unit: str = "images",
 ) -> Iterator[Callable[[int, int], None]]:
     """A callback (images done, of so many) that shows them, and the time left: a bar, or lines where nobody watches.

@@ -130,6 +130,18 @@ def test_interrupted_by_ctrl_c_and_resumed(weights: str, tmp_path: Path) -> None
     assert again.computed == 40 - kept and len(again.images) == 40
 
 
+def test_interrupted_where_nothing_is_kept(weights: str, tmp_path: Path) -> None:
+    folder = make_shapes(tmp_path / "many", count=40, seed=1, size=(60, 80), val=1.0)
+    arguments = ["evaluate", weights, "--data", str(folder), "--no-cache", "--save-labels", str(tmp_path / "labels")]
+    process = subprocess.Popen([sys.executable, "-m", "fcn_port", *arguments], cwd=ROOT, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 300
+    while not list(tmp_path.glob("labels/*.png")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 130 and b"no result is kept, as --no-cache says" in err and b"goes on" not in err
+
+
 def test_two_processes_count_the_same_to_the_integer(common: list[str], tmp_path: Path) -> None:
     """`torchrun` on this machine, gloo; one image is bad, and both know."""
     data = open_dataset(common[3], split="trainval")
