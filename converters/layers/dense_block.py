@@ -142,12 +142,14 @@ class DenseBlock(Layer):
         import torch
         from torch.nn.functional import batch_norm
 
+        from .functions import batch_normalize
+
         scale, shift, mean, variance = (blobs[start + part * self.transitions + index].flatten() for part in range(4))
         if training and x.numel() > x.shape[1]:
             with torch.no_grad():
                 mean.lerp_(x.mean((0, 2, 3)), self.fraction)
                 variance.lerp_(x.var((0, 2, 3)), self.fraction)
-            return batch_norm(x, None, None, scale, shift, training=True, eps=EPS)
+            return batch_normalize(x, None, None, scale, shift, eps=EPS)
         factor = blobs[self._factor]
         divisor = torch.where(factor == 0, torch.ones_like(factor), factor)
         return batch_norm(x, mean / divisor, variance / divisor, scale, shift, eps=EPS)

@@ -193,6 +193,8 @@ def batch_normalize(
     for each channel, where Caffe finds a variance of 0.
     """
     own = mean is None or variance is None
+    if own and x.device.type == "cpu" and not x.is_contiguous():
+        x = x.contiguous()  # of pixels side by side PyTorch adds up a channel in one chain: 6e-5 off at 500x500
     if eps > 0 and not (own and x[:, :1].numel() == 1):
         return F.batch_norm(x, mean, variance, scale, shift, training=own, eps=eps)
     if mean is None or variance is None:
