@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from converters.errors import NetError
 from converters.execution.caffe_net import CaffeNet
 from converters.export import OnnxOptions, build_onnx
-from converters.export.checking import LEAST_SIZE, TRIAL_BYTES, ExportError, check, trials
+from converters.export.checking import LEAST_SIZE, TRIAL_BYTES, ExportError, check, random_inputs, trials
 from converters.export.indices import index_inputs
+from converters.export.onnx.running import run_onnx
 from converters.formats.prototxt import parse_prototxt
 from converters.layers import lrn
 from fcn_port.export_files import SUFFIXES
@@ -178,6 +179,49 @@ def test_an_infinity_does_not_hide_the_rest() -> None:
     check(net, lambda inputs: {"n": net(inputs["data"])}, shapes, outputs=["n"])
     with pytest.raises(ExportError, match="n differs by"):
         check(net, lambda inputs: {"n": WithInfinity(1.01)(inputs["data"])}, shapes, outputs=["n"])
+
+
+# Functions that onnxruntime computes less exactly: its Sigmoid is 0 from -18 down, and off by 2e-7 of 1 above
+
+SATURATED = {
+    "sigmoid": 'layer { name: "out" type: "Sigmoid" bottom: "ip" top: "out" }',
+    "swish": 'layer { name: "out" type: "Swish" bottom: "ip" top: "out" }',
+    "behind": """layer { name: "s" type: "Sigmoid" bottom: "ip" top: "s" }
+        layer { name: "out" type: "Power" bottom: "s" top: "out" power_param { scale: 100 } }""",
+}
+
+
+def score_of(last: str, *, bias: float) -> CaffeNet:
+    """A net of a single score, which is tiny for inputs that are like images."""
+    kind = "inner_product_param { num_output: 1 }"
+    net = caffe_net(f'{IMAGE} layer {{ name: "ip" type: "InnerProduct" bottom: "data" top: "ip" {kind} }} {last}')
+    with torch.no_grad():
+        net.get_parameter("ip.weight").mul_(0.001)
+        net.get_parameter("ip.bias").fill_(bias)
+    return net
+
+
+@pytest.mark.parametrize("bias", [-12, -25])
+@pytest.mark.parametrize("last", SATURATED)
+def test_a_score_that_is_tiny_is_no_error(last: str, bias: float, tmp_path: Path) -> None:
+    export_net(score_of(SATURATED[last], bias=bias), to="onnx", out=tmp_path / "net.onnx")
+    assert (tmp_path / "net.onnx").exists()
+
+
+@pytest.mark.parametrize("score", [-12, -25, -120])
+def test_a_score_that_is_wrong_is_seen_where_it_is_not_tiny(score: float, tmp_path: Path) -> None:
+    """Inputs that are like images drive the score to 0 in both nets, weaker ones do not."""
+    net = score_of(SATURATED["sigmoid"], bias=0)
+    with torch.no_grad():
+        weight = net.get_parameter("ip.weight")
+        weight.mul_(score / net.blobs(**random_inputs(dict(net.inputs), seed=0))["ip"])
+    report = export_net(net, to="onnx", out=tmp_path / "net.onnx")
+    assert report.error <= tolerance("onnx")
+    run = run_onnx(tmp_path / "net.onnx", inputs=["data"], outputs=["out"])
+    with torch.no_grad():
+        weight.mul_(1.01)
+    with pytest.raises(ExportError, match="out differs by"):
+        check(net, run, [dict(net.inputs)], outputs=["out"])
 
 
 def test_weights_that_are_drawn_have_variances_above_zero() -> None:
