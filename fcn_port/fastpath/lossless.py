@@ -117,7 +117,7 @@ class Lossless(Wrapper):
         self._state: WeightsState | None = None
         self._making = Lock()
 
-    def forward(self, *args: Tensor, **inputs: Tensor) -> Any:
+    def forward(self, /, *args: Tensor, **inputs: Tensor) -> Any:
         named = {**dict(zip(self.graph.inputs, args, strict=False)), **inputs}
         if len(named) < len(args) + len(inputs) or not all(isinstance(x, Tensor) for x in named.values()):
             return self.net(*args, **inputs)  # says what is wrong

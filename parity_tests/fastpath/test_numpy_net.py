@@ -130,6 +130,13 @@ def test_inputs_that_do_not_fit(given: dict[str, np.ndarray], said: str, small: 
         numpy_net(small)(**given)
 
 
+def test_an_input_called_self() -> None:
+    given = 'input: "self" input_shape { dim: 1 dim: 2 dim: 3 dim: 4 }'
+    text = given + ' layer { name: "a" type: "AbsVal" bottom: "self" top: "a" }'
+    x = np.full((1, 2, 3, 4), -1, np.float32)
+    assert np.array_equal(NumpyNet(prepare(parse_prototxt(text)), {})(self=x), -x)
+
+
 def test_places_that_lead_out_of_a_blob() -> None:
     """Of an unpooling to a size that the definition fixes: said as the net with PyTorch says it, with the layer."""
     net = CaffeNet(parse_prototxt("""

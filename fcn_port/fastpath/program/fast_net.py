@@ -38,7 +38,7 @@ class FastNet(Wrapper):
         self._repeat: Repeat | None = None
         self._making = Lock()
 
-    def forward(self, *args: Tensor, **named: Tensor) -> Tensor | dict[str, Tensor]:
+    def forward(self, /, *args: Tensor, **named: Tensor) -> Tensor | dict[str, Tensor]:
         net = self.net
         found = None
         if not (net.training or is_recorded()):
