@@ -360,8 +360,13 @@ def trials_of(net: OnnxNet) -> Iterator[Mapping[str, Shape]]:
             found.append(shapes)
     found = found or [_inputs(net)]
     yield from found
-    more = _inputs(net, batch=IMAGES, shapes=found[0])
-    if more != found[0] and _takes(net.spec, more):
+
+    def several(size: tuple[int, int]) -> dict[str, Shape]:
+        return _inputs(net, batch=IMAGES, height=size[0], width=size[1])
+
+    small = several(size_with_room(net.spec, SIZES[0], several))
+    more = small if _takes(net.spec, small) else _inputs(net, batch=IMAGES, shapes=found[0])
+    if more not in found and _takes(net.spec, more):
         yield more
 
 

@@ -267,6 +267,17 @@ def test_trials_cost_what_the_net_does(channels: int) -> None:
         assert ((131, 97) in sizes) is (channels == 3)
 
 
+@pytest.mark.parametrize("channels", [3, 300, 1024])
+def test_several_images_cost_what_one_does(channels: int) -> None:
+    """At the size of the first trial three images had three times its blobs; where none is smaller, they have."""
+    layer = f'layer {{ name: "t" type: "Tile" bottom: "data" top: "t" tile_param {{ tiles: {channels} }} }}'
+    source = source_of(caffe_net(IMAGE.replace("dim: 3", "dim: 1") + layer))
+    first, *_, several = trials_of(build_onnx(source.spec, source.arrays))
+    n, _, h, w = several["data"]
+    assert n == 3 and (4 * n * (channels + 1) * h * w <= TRIAL_BYTES or (h, w) == (LEAST_SIZE, LEAST_SIZE))
+    assert channels > 3 or (h, w) == first["data"][2:]
+
+
 # Sums whose rounding an engine carries from channel to channel
 
 
