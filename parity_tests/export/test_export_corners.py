@@ -278,6 +278,13 @@ def test_several_images_cost_what_one_does(channels: int) -> None:
     assert channels > 3 or (h, w) == first["data"][2:]
 
 
+def test_indices_lead_into_the_fewest_images_of_all_trials(tmp_path: Path) -> None:
+    """Three images are tried where the net's own are five, of which an index may be the fifth."""
+    given = 'input: "a" input_shape { dim: 5 dim: 2 } input: "i" input_shape { dim: 6 } '
+    net = caffe_net(given + 'layer { name: "x" type: "BatchReindex" bottom: "a" bottom: "i" top: "x" }')
+    export_net(net, to="onnx", out=tmp_path / "net.onnx")
+
+
 # Sums whose rounding an engine carries from channel to channel
 
 
