@@ -4,7 +4,8 @@ CaffeFormatError            every error about a file or a net
 ├── PrototxtError           text that is not a prototxt, with line and column
 ├── WireError               bytes that are not the protobuf message they should be, with their offset
 ├── NetError                a net that Caffe would refuse: a missing bottom, a bad parameter, a shape below 1
-│   └── UnknownLayerError   a layer type that is not supported
+│   ├── UnknownLayerError   a layer type that is not supported
+│   └── ChoiceError         an output, an input or a size that was asked for, and is not this net's
 ├── MismatchError           a net and weights that do not belong together
 ├── LimitError              a file that asks for more memory or time than one of its size may have
 └── NotEnoughMemoryError    a net that needs more memory than the machine gives; a MemoryError as well
@@ -81,6 +82,21 @@ class NetError(CaffeFormatError):
 
 class UnknownLayerError(NetError):
     """A layer type that is neither Caffe's nor registered with `register_layer`."""
+
+
+class ChoiceError(NetError):
+    """An output, an input or a size that somebody asked for, and that the net does not have or take."""
+
+
+@contextmanager
+def choice() -> Iterator[None]:
+    """Have errors about the net from inside the block as ChoiceError: they are about what somebody asked for."""
+    try:
+        yield
+    except UnknownLayerError:
+        raise
+    except NetError as error:
+        raise ChoiceError(error.problem, path=error.path, where=error.where, hint=error.hint) from error
 
 
 class MismatchError(CaffeFormatError):

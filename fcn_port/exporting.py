@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from converters.cancelling import ProgressCallback, ProgressSteps
 from converters.conversion import TOOL
-from converters.errors import MismatchError
+from converters.errors import MismatchError, choice
 from converters.escaping import json_text
 from converters.execution import CaffeNet, load_state_dict
 from converters.export import (
@@ -45,7 +45,7 @@ from converters.export import (
     write_torch_export,
 )
 from converters.formats import format_prototxt, read_prototxt, sniff
-from converters.net import NetSpec, Shape
+from converters.net import NetSpec, Shape, check_weights_fit
 from converters.safety import whole_file
 
 from .export_files import ExportReport, check_format, destination, stem
@@ -188,6 +188,9 @@ class _Job:
             raise ExportError("the net has no output; nothing written")
         least = None if size is not None else least_side(spec)
         shapes = trials(spec, size=size)
+        if size is not None:
+            with choice():
+                check_weights_fit(spec, shapes[0])
         example = shapes[0] if least is None else inputs_at(spec, *sizes_from(least, EXAMPLE_SIZE))
         indices = index_inputs(spec, shapes[0])
         inputs = random_inputs(example, seed=0, indices=indices)

@@ -13,7 +13,7 @@ from .nets.net import as_net
 from .nets.record import NotCaffes
 
 
-def blobs(net: nn.Module, x: Tensor | None = None, **inputs: Tensor) -> dict[str, Tensor]:
+def blobs(net: nn.Module, /, x: Tensor | None = None, **inputs: Tensor) -> dict[str, Tensor]:
     """Every blob by name, inputs included, as Caffe holds it after a forward pass.
 
     Layers in place have overwritten their bottom: `conv1_1` holds the values after its ReLU. One input goes in by

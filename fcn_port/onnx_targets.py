@@ -156,7 +156,7 @@ def judge_of_module(module: nn.Module, outputs: Sequence[str]) -> TargetJudge:
     """The net in PyTorch as it is, a hand-written one or a CaffeNet."""
     import torch
 
-    from converters.export import run_exactly, run_module
+    from converters.export import coarseness, own_rounding, run_module
 
     from .inspection import blobs
 
@@ -167,9 +167,10 @@ def judge_of_module(module: nn.Module, outputs: Sequence[str]) -> TargetJudge:
         return {name: tensor.detach().numpy() for name, tensor in found.items()}
 
     def rounding(given: Arrays) -> Mapping[str, float]:
-        exact = arrays(run_exactly(module, tensors(given), outputs))
-        rounded = arrays(run_module(module, tensors(given), outputs))
-        return {name: difference(exact[name], rounded[name]) for name in rounded}  # of what is compared
+        inputs = tensors(given)
+        found = run_module(module, inputs, outputs)
+        own, coarse = own_rounding(module, inputs, found), coarseness(module, inputs, found)
+        return {name: max(own[name], coarse[name]) for name in found}
 
     def every(given: Arrays) -> Arrays:
         inputs = tensors(given)

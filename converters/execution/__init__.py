@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_attributes
 
 if TYPE_CHECKING:
+    from .by_name import ByAnyName
     from .caffe_net import CaffeNet
     from .indices import indices_within
     from .loading import load_state_dict
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from .state_dict import Coverage, cover, from_state_dict, key_of, split_key, to_array, to_arrays, to_state_dict
 
 __all__ = [
+    "ByAnyName",
     "CaffeNet",
     "Coverage",
     "cover",
@@ -31,6 +33,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
+        "ByAnyName": "by_name",
         "CaffeNet": "caffe_net",
         **dict.fromkeys(("Coverage", "cover"), "state_dict"),
         "from_state_dict": "state_dict",

@@ -25,6 +25,7 @@ from ..passes.prepare import prepare
 from ..recorded import is_recorded
 from ..safety.allocation import enough_memory
 from ..safety.limits import check_limit
+from .by_name import ByAnyName, wrong_inputs
 from .indices import indices_within
 from .loading import load_state_dict
 from .operations import Operation, Storage, in_order
@@ -39,7 +40,7 @@ GIVEN_LATER = frozenset(
 """The attributes that `fcn_port.load` gives a net beside these, and no layer may take as its attribute."""
 
 
-class CaffeNet(nn.Module):
+class CaffeNet(ByAnyName):
     """Executes a NetSpec: same blobs, same names, same numbers as Caffe in its TEST phase.
 
     Data and loss layers are taken out first, and Caffe's Split layers, which only copy names (`passes.prepare`).
@@ -126,9 +127,7 @@ class CaffeNet(nn.Module):
         wrong = [name for name in named if name not in names or name in fed]
         fed.update(named)
         if len(given) > len(names) or wrong or len(fed) < len(names):
-            found = [*("without a name" for _ in given), *named]
-            wanted = terminal(", ".join(names)) or "none"
-            raise NetError(f"expected the inputs {wanted}; found {terminal(', '.join(found)) or 'none'}")
+            raise wrong_inputs(names, given, named)
         for name, expected in self.inputs.items():
             _check_input(name, fed[name], expected)
         if not is_recorded():

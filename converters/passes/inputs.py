@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import NetError
+from ..errors import ChoiceError
 from ..net.layer import LayerSpec, Shape, params_if_valid
 from ..net.spec import NetSpec
 from ..schema import LayerParameter
@@ -109,11 +109,11 @@ def constant_notes(layer: LayerSpec, tops: Sequence[str]) -> Iterator[str]:
 
 
 def with_input_shapes(spec: NetSpec, shapes: Mapping[str, Shape]) -> NetSpec:
-    """The net with the Input layers' shapes changed to the given ones; NetError for a blob that is no input."""
+    """The net with the Input layers' shapes changed to the given ones; ChoiceError for a blob that is no input."""
     known = spec.inputs
     for name in shapes:
         if name not in known:
-            raise NetError(f"the net has no input '{name}'", path=spec.path, hint=f"inputs: {', '.join(known)}")
+            raise ChoiceError(f"the net has no input '{name}'", path=spec.path, hint=f"inputs: {', '.join(known)}")
     layers = []
     for layer in spec.layers:
         if layer.type == "Input" and any(top in shapes for top in layer.tops):

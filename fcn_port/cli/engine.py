@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import click
 
 from ..fastpath.known_engines import ENGINES, OURS
+from .output import note
 
 if TYPE_CHECKING:
     from ..nets import Net
@@ -63,7 +64,7 @@ class RunOptions:
 
 def run_as_told(net: Net, options: RunOptions) -> Net:
     """`net` run as these options say; a usage error where that cannot be had."""
-    from ..fastpath.lossless import fast
+    from ..fastpath.lossless import WORTH_IT, Lossless, fast
 
     engine, low_memory, precision = options.engine, options.low_memory, options.precision
     for name, given in (("--low-memory", low_memory), ("--precision bf16", precision == "bf16")):
@@ -76,7 +77,10 @@ def run_as_told(net: Net, options: RunOptions) -> Net:
             raise click.UsageError("--padded runs the net as it is written, and takes no --engine")
         return net
     if low_memory or precision == "bf16" or engine == "auto":
-        return fast(net, precision=precision, low_memory=low_memory)
+        quick = fast(net, precision=precision, low_memory=low_memory)
+        if precision == "bf16" and not (isinstance(quick, Lossless) and quick.saved() > 1 - WORTH_IT):
+            note("fcn-port: --precision bf16 is for nets whose padding is skipped, as FCN-8s; this runs in float32")
+        return quick
     from ..errors import EngineError
     from ..fastpath.engines import make
 

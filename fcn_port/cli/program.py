@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from converters.errors import CaffeFormatError, NotEnoughMemoryError
+from converters.errors import CaffeFormatError, ChoiceError, NotEnoughMemoryError
 from converters.escaping import terminal_message
 from converters.export import ExportError
 from converters.extras import package_of, which_are_missing
@@ -154,7 +154,7 @@ def _answer(argv: list[str] | None) -> int:
         return WRONG_USE
     except (click.Abort, KeyboardInterrupt):
         return _say("interrupted", INTERRUPTED)
-    except (UnknownReleaseError, FileNotFoundError) as error:
+    except (UnknownReleaseError, FileNotFoundError, ChoiceError) as error:
         return _say(_describe(error), WRONG_USE)
     except (WeightsError, ExportError, EngineError) as error:
         return _say(str(error), CHECK_FAILED)

@@ -56,6 +56,7 @@ def fast(
 
     `net` is a hand-written net in eval mode, on any device; on a CPU its weights are kept a second time, packed, and
     packed again whenever they change (a write through `weight.data`, which PyTorch does not count, is not seen).
+    Where somebody hooks into the net's forward pass, or its layers', the net itself runs as long as the hook is there.
     Scores differ from the net's own by rounding (5e-6 of the largest). On CUDA, TF32 is off unless `tf32` of the result
     is set. `explain(size)` of the result says what is saved. Where nothing can be, the net itself is returned. Threads
     may share it (docs/threads.md).
@@ -117,7 +118,7 @@ class Lossless(Wrapper):
         self._state: WeightsState | None = None
         self._making = Lock()
 
-    def forward(self, *args: Tensor, **inputs: Tensor) -> Any:
+    def forward(self, /, *args: Tensor, **inputs: Tensor) -> Any:
         named = {**dict(zip(self.graph.inputs, args, strict=False)), **inputs}
         if len(named) < len(args) + len(inputs) or not all(isinstance(x, Tensor) for x in named.values()):
             return self.net(*args, **inputs)  # says what is wrong
@@ -132,6 +133,8 @@ class Lossless(Wrapper):
             state = None
         with torch.no_grad(), tf32(self.tf32) if on_cuda else nullcontext():
             if plan is None or state is None or not all(map(lies_in_memory, inputs.values())):
+                return self.net(**inputs)
+            if state.watch.has_hooks():
                 return self.net(**inputs)
             if state.passes is not None:
                 return state.passes.run(plan, inputs)

@@ -81,7 +81,7 @@ class NumpyNet(Carded):
 
         return Card() if self._file is None else _card_of(self._file)
 
-    def __call__(self, *args: NDArray[Any], **named: NDArray[Any]) -> Floats | dict[str, Floats]:
+    def __call__(self, /, *args: NDArray[Any], **named: NDArray[Any]) -> Floats | dict[str, Floats]:
         inputs = self._feed(args, named)
         with enough_memory(f"a pass over {', '.join(str(x.shape) for x in inputs.values())}"):
             found = self._runner.run(inputs, self.threads)

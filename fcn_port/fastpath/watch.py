@@ -1,4 +1,4 @@
-"""WeightsWatch: the weights of a net as they were at one moment, and a quick look whether they still are."""
+"""WeightsWatch: the weights of a net as they were at one moment, and a quick look whether they still are; its hooks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 
 _version = attrgetter("_version")
 LINE = 64
@@ -32,6 +33,16 @@ def lies_in_memory(x: Tensor) -> bool:
     return x.layout is torch.strided and not x.is_neg()
 
 
+def has_hooks(net: nn.Module) -> bool:
+    """True where somebody has hooked into the forward pass of this module, or of all modules."""
+    return bool(
+        net._forward_hooks
+        or net._forward_pre_hooks
+        or torch_module._global_forward_hooks
+        or torch_module._global_forward_pre_hooks
+    )
+
+
 class WeightsWatch:
     """The tensors of a net, by module and name, and how often each had been written into.
 
@@ -48,6 +59,8 @@ class WeightsWatch:
         self._dicts: list[dict[str, Any]] = [
             part for each in modules for part in (each._modules, each._parameters, each._buffers) if part
         ]
+        self._hooks = [hooks for each in modules for hooks in (each._forward_hooks, each._forward_pre_hooks)]
+        self._hooks += [torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks]
         self._known = self._values()
         self._tensors = [each for each in self._known if isinstance(each, Tensor)]
         self._writable = [each for each in self._tensors if not each.is_inference()]
@@ -65,6 +78,10 @@ class WeightsWatch:
         if self._versions_now() != self._versions or self._places_now() != self._places:
             return False
         return all(map(torch.equal, self._some_now(), self._some_known))
+
+    def has_hooks(self) -> bool:
+        """True where somebody has hooked into the forward pass of one of the modules, or of all that there are."""
+        return any(self._hooks)
 
     def lines(self) -> list[int]:
         """The addresses in memory of what `is_same` touches, as far as they are known; a hint, and nothing more."""

@@ -53,7 +53,7 @@ class FCN(Net):
         read = {bottom for call in calls if call.top not in call.bottoms for bottom in call.bottoms}
         return tuple(dict.fromkeys(call.top for call in calls if call.top not in read))
 
-    def blobs(self, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
+    def blobs(self, /, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
         return record(self, {**dict(zip(self.channels, inputs, strict=False)), **named})[1]
 
     def shapes(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
-from converters.execution import CaffeNet
+from converters.execution import ByAnyName, CaffeNet
 from converters.net import NetSpec, Shape, infer_shapes
 from weights.card import Card
 
@@ -55,7 +55,7 @@ class Net(Carded, nn.Module):
         """The `spec`; `name` is that of a net which does not bring one."""
         return self.spec
 
-    def blobs(self, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
+    def blobs(self, /, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
         """Every blob after a pass over these inputs, as `fcn_port.blobs` gives them."""
         raise NotImplementedError
 
@@ -84,7 +84,7 @@ class CaffeNetWithCard(CaffeNet, Net):
         return CaffeNet.__name__
 
 
-class Wrapper(Net):
+class Wrapper(ByAnyName, Net):
     """A net that is run in another way: definition, inputs, outputs, blobs and card are those of the `net` inside.
 
     A card that is given to the one is the other's too.
@@ -116,7 +116,7 @@ class Wrapper(Net):
     def outputs(self) -> tuple[str, ...]:
         return as_net(self.net).outputs
 
-    def blobs(self, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
+    def blobs(self, /, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
         return as_net(self.net).blobs(*inputs, **named)
 
     def shapes(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:

@@ -247,11 +247,11 @@ class Dense(Net):
     def outputs(self) -> tuple[str, ...]:
         return self._outputs
 
-    def forward(self, *images: Tensor, **named: Tensor) -> Any:
+    def forward(self, /, *images: Tensor, **named: Tensor) -> Any:
         scores = self.scores(self._named(images, named))
         return scores if len(scores) > 1 else scores[self.outputs[0]]
 
-    def blobs(self, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
+    def blobs(self, /, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
         images = self._named(inputs, named)
         return {**images, **self.scores(images)}
 
@@ -331,7 +331,7 @@ class Dilated(Dense):
         found = self.coarse(**self._enlarged(images))
         return found if isinstance(found, dict) else {self.outputs[0]: found}
 
-    def blobs(self, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
+    def blobs(self, /, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
         images = self._named(inputs, named)
         found = self.coarse.blobs(**self._enlarged(images))
         return {**found, **images, **{head: self._crop(found[head], images) for head in self.outputs}}

@@ -14,7 +14,7 @@ from torch import nn
 
 from converters import CaffeNet, NetError, UnknownLayerError, parse_prototxt, read_prototxt, register_layer
 from converters.layers import base
-from fcn_port import blobs
+from fcn_port import blobs, fast
 from parity_tests.execution.test_caffe_net import load
 from parity_tests.fill import input_blob
 from parity_tests.goldens import formats
@@ -232,6 +232,31 @@ def test_an_input_may_be_called_x() -> None:
     net = net_of('name: "cat" type: "Concat" bottom: "x" bottom: "y" top: "cat"', given=given)
     x, y = torch.randn(1, 3, 8, 9), torch.randn(1, 3, 8, 9)
     assert torch.equal(blobs(net, x=x, y=y)["cat"], net(x, y))
+
+
+@pytest.mark.parametrize("name", ["self", "net", "input", "module", "args", "kwargs", "named", "inputs", "x", "cls"])
+def test_inputs_may_have_the_words_of_python_and_pytorch(name: str) -> None:
+    """PyTorch's own call of a module, which runs its hooks, takes `self` for the module."""
+    layer = f'name: "cat" type: "Concat" bottom: "data" bottom: "{name}" top: "cat"'
+    net = net_of(layer, given=TWO_INPUTS.replace("depth", name))
+    data, other = torch.randn(1, 3, 8, 9), torch.randn(1, 1, 8, 9)
+    right, seen = net(data, other), []
+    for each in (net, fast(net)):
+        each.register_forward_pre_hook(lambda module, given: seen.append(len(given)))
+        assert torch.equal(each(**{name: other, "data": data}), right)
+        assert torch.equal(each(data, **{name: other}), right)
+        assert torch.equal(blobs(each, **{name: other, "data": data})["cat"], right)
+        with pytest.raises(NetError, match=f"expected the inputs data, {name}; found without a name, without a name, "):
+            each(data, other, **{name: other})
+    assert len(seen) >= 4
+
+
+def test_a_net_with_an_input_called_self_compiles_whole() -> None:
+    net = net_of('name: "a" type: "AbsVal" bottom: "self" top: "a"', given=INPUT.replace("data", "self"))
+    x = torch.randn(1, 3, 8, 9)
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(x), net(self=x))
+    assert torch.equal(torch.export.export(net, (x,)).module()(x), x.abs())
 
 
 @pytest.mark.parametrize(

@@ -290,6 +290,14 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not list(tmp_path.iterdir())
 
 
+def of_one_size(folder: Path) -> bytes:
+    """A .caffemodel whose layer has a weight for each place."""
+    given = 'input: "data" input_shape { dim: 1 dim: 3 dim: 6 dim: 6 } layer { name: "ip" type: "InnerProduct" '
+    spec = parse_prototxt(given + 'bottom: "data" top: "ip" inner_product_param { num_output: 2 } }')
+    export_net(with_random_weights(CaffeNet(spec)), to="caffe", out=folder / "fixed.caffemodel")
+    return (folder / "fixed.caffemodel").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
@@ -299,6 +307,10 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (["missing.caffemodel", "--to", "caffe"], 2, "missing.caffemodel"),
         (["MINI", "--to", "coreml"], 2, "coreml"),
         (["MINI", "--to", "caffe", "--size", "64"], 2, "--size is for onnx"),
+        (["MINI", "--to", "onnx", "--outputs", "nope"], 2, "the net makes no blob 'nope'"),
+        (["MINI", "--to", "onnx", "--input", "nope=1x3x9x9"], 2, "the net has no input 'nope'"),
+        (["FIXED", "--to", "onnx", "--size", "9x8"], 2, "layer 'ip' has weights 2x108, and at this size they would be"),
+        (["FIXED", "--to", "torch-export", "--size", "9x8"], 2, "layer 'ip' has weights 2x108, and at this size"),
         (["MINI", "--to", "caffe", "-o", "PROTOTXT"], 1, "would replace this file"),
         (["MINI", "--to", "caffe", "-o", "new.prototxt"], 1, "weights and definition would be one file"),
         (["MINI", "--prototxt", "PROTOTXT", "--to", "onnx", "-o", "PROTOTXT"], 1, "the same file"),
@@ -313,10 +325,16 @@ def test_wrong_use(arguments: list[str], status: int, said: str, tmp_path: Path,
     folder.mkdir()
     monkeypatch.chdir(folder)
     contents = {"mini.caffemodel": MINI.read_bytes(), "mini.prototxt": formats("fcn8s-mini.prototxt").read_bytes()}
+    contents["fixed.caffemodel"] = of_one_size(tmp_path)
     contents |= {"sample.onnx": b"an earlier file", "net.onnx": b"another", "net.onnx.data": MINI.read_bytes()}
     for name, content in contents.items():
         (folder / name).write_bytes(content)
-    names = {"MINI": "mini.caffemodel", "PROTOTXT": "mini.prototxt", "DATA": "net.onnx.data"}
+    names = {
+        "MINI": "mini.caffemodel",
+        "PROTOTXT": "mini.prototxt",
+        "DATA": "net.onnx.data",
+        "FIXED": "fixed.caffemodel",
+    }
     assert run(["export", *(names.get(word, word) for word in arguments)]) == status
     assert said in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == contents

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from converters.errors import NetError
 from converters.execution.caffe_net import CaffeNet
 from converters.export import OnnxOptions, build_onnx
-from converters.export.checking import LEAST_SIZE, TRIAL_BYTES, ExportError, check, trials
+from converters.export.checking import LEAST_SIZE, TRIAL_BYTES, ExportError, check, random_inputs, trials
 from converters.export.indices import index_inputs
+from converters.export.onnx.running import run_onnx
 from converters.formats.prototxt import parse_prototxt
 from converters.layers import lrn
 from fcn_port.export_files import SUFFIXES
@@ -180,6 +181,49 @@ def test_an_infinity_does_not_hide_the_rest() -> None:
         check(net, lambda inputs: {"n": WithInfinity(1.01)(inputs["data"])}, shapes, outputs=["n"])
 
 
+# Functions that onnxruntime computes less exactly: its Sigmoid is 0 from -18 down, and off by 2e-7 of 1 above
+
+SATURATED = {
+    "sigmoid": 'layer { name: "out" type: "Sigmoid" bottom: "ip" top: "out" }',
+    "swish": 'layer { name: "out" type: "Swish" bottom: "ip" top: "out" }',
+    "behind": """layer { name: "s" type: "Sigmoid" bottom: "ip" top: "s" }
+        layer { name: "out" type: "Power" bottom: "s" top: "out" power_param { scale: 100 } }""",
+}
+
+
+def score_of(last: str, *, bias: float) -> CaffeNet:
+    """A net of a single score, which is tiny for inputs that are like images."""
+    kind = "inner_product_param { num_output: 1 }"
+    net = caffe_net(f'{IMAGE} layer {{ name: "ip" type: "InnerProduct" bottom: "data" top: "ip" {kind} }} {last}')
+    with torch.no_grad():
+        net.get_parameter("ip.weight").mul_(0.001)
+        net.get_parameter("ip.bias").fill_(bias)
+    return net
+
+
+@pytest.mark.parametrize("bias", [-12, -25])
+@pytest.mark.parametrize("last", SATURATED)
+def test_a_score_that_is_tiny_is_no_error(last: str, bias: float, tmp_path: Path) -> None:
+    export_net(score_of(SATURATED[last], bias=bias), to="onnx", out=tmp_path / "net.onnx")
+    assert (tmp_path / "net.onnx").exists()
+
+
+@pytest.mark.parametrize("score", [-12, -25, -120])
+def test_a_score_that_is_wrong_is_seen_where_it_is_not_tiny(score: float, tmp_path: Path) -> None:
+    """Inputs that are like images drive the score to 0 in both nets, weaker ones do not."""
+    net = score_of(SATURATED["sigmoid"], bias=0)
+    with torch.no_grad():
+        weight = net.get_parameter("ip.weight")
+        weight.mul_(score / net.blobs(**random_inputs(dict(net.inputs), seed=0))["ip"])
+    report = export_net(net, to="onnx", out=tmp_path / "net.onnx")
+    assert report.error <= tolerance("onnx")
+    run = run_onnx(tmp_path / "net.onnx", inputs=["data"], outputs=["out"])
+    with torch.no_grad():
+        weight.mul_(1.01)
+    with pytest.raises(ExportError, match="out differs by"):
+        check(net, run, [dict(net.inputs)], outputs=["out"])
+
+
 def test_weights_that_are_drawn_have_variances_above_zero() -> None:
     net = with_random_weights(CaffeNet(parse_prototxt(IMAGE + BN)))
     assert net.get_parameter("bn.blob3").min() > 0
@@ -221,6 +265,24 @@ def test_trials_cost_what_the_net_does(channels: int) -> None:
         assert all(4 * 2 * prod(shape) <= TRIAL_BYTES for shape in of_images) and min(map(min, sizes)) >= LEAST_SIZE
         assert len(set(sizes)) >= 3
         assert ((131, 97) in sizes) is (channels == 3)
+
+
+@pytest.mark.parametrize("channels", [3, 300, 1024])
+def test_several_images_cost_what_one_does(channels: int) -> None:
+    """At the size of the first trial three images had three times its blobs; where none is smaller, they have."""
+    layer = f'layer {{ name: "t" type: "Tile" bottom: "data" top: "t" tile_param {{ tiles: {channels} }} }}'
+    source = source_of(caffe_net(IMAGE.replace("dim: 3", "dim: 1") + layer))
+    first, *_, several = trials_of(build_onnx(source.spec, source.arrays))
+    n, _, h, w = several["data"]
+    assert n == 3 and (4 * n * (channels + 1) * h * w <= TRIAL_BYTES or (h, w) == (LEAST_SIZE, LEAST_SIZE))
+    assert channels > 3 or (h, w) == first["data"][2:]
+
+
+def test_indices_lead_into_the_fewest_images_of_all_trials(tmp_path: Path) -> None:
+    """Three images are tried where the net's own are five, of which an index may be the fifth."""
+    given = 'input: "a" input_shape { dim: 5 dim: 2 } input: "i" input_shape { dim: 6 } '
+    net = caffe_net(given + 'layer { name: "x" type: "BatchReindex" bottom: "a" bottom: "i" top: "x" }')
+    export_net(net, to="onnx", out=tmp_path / "net.onnx")
 
 
 # Sums whose rounding an engine carries from channel to channel

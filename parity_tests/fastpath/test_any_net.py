@@ -259,6 +259,23 @@ def test_what_somebody_added_to_a_layer_is_not_left_out(change: str) -> None:
     assert fcn_port.fast(net) is net
 
 
+def test_hooks_that_come_later_are_called() -> None:
+    """On the net itself, and on all modules; PyTorch calls none of a CaffeNet's layers, whose hooks it passes over."""
+    net = small()
+    quick, x = fcn_port.fast(net), torch.randn(1, *next(iter(net.inputs.values()))[1:])
+    expected, seen = quick(x), []
+    for _ in range(2):  # the second pass is one like the last
+        for register in (net.register_forward_pre_hook, torch.nn.modules.module.register_module_forward_pre_hook):
+            handle = register(lambda module, inputs: seen.append(module))
+            quick(x)
+            handle.remove()
+            assert net in seen
+            seen.clear()
+        with net.register_forward_hook(lambda module, inputs, output: -output):
+            torch.testing.assert_close(quick(x), -expected)
+        assert torch.equal(quick(x), expected)
+
+
 def test_a_blob_that_changes_under_another_name() -> None:
     flat = """
         layer { name: "flat" type: "Flatten" bottom: "conv" top: "flat" }

@@ -251,6 +251,23 @@ def test_changed_weights_are_noticed() -> None:
     assert same(fast(**inputs), net(**inputs))
 
 
+def test_hooks_that_come_later_are_called() -> None:
+    """A plan runs no modules, so that the net itself must, as long as somebody hooks into one of its layers."""
+    net = narrow(FCN8s)
+    quick, x = Lossless(net), image(net, (40, 52))["data"]
+    expected, state, seen = quick(x), quick.state(), []
+    everywhere = torch.nn.modules.module.register_module_forward_hook
+    for register in (net.conv3_1.register_forward_hook, everywhere):
+        with register(lambda module, inputs, output: seen.append(module)):
+            assert same(quick(x), expected)
+        assert net.conv3_1 in seen
+        seen.clear()
+    with net.score_fr.register_forward_pre_hook(lambda module, inputs: inputs[0] * 0):
+        assert not torch.equal(quick(x), expected)
+    assert torch.equal(quick(x), expected) and not seen
+    assert quick.state() is state  # nothing is packed again
+
+
 def test_what_the_literal_net_must_do_it_does() -> None:
     net = narrow(FCN8s)
     fast = fcn_port.fast(net)

@@ -130,6 +130,13 @@ def test_inputs_that_do_not_fit(given: dict[str, np.ndarray], said: str, small: 
         numpy_net(small)(**given)
 
 
+def test_an_input_called_self() -> None:
+    given = 'input: "self" input_shape { dim: 1 dim: 2 dim: 3 dim: 4 }'
+    text = given + ' layer { name: "a" type: "AbsVal" bottom: "self" top: "a" }'
+    x = np.full((1, 2, 3, 4), -1, np.float32)
+    assert np.array_equal(NumpyNet(prepare(parse_prototxt(text)), {})(self=x), -x)
+
+
 def test_places_that_lead_out_of_a_blob() -> None:
     """Of an unpooling to a size that the definition fixes: said as the net with PyTorch says it, with the layer."""
     net = CaffeNet(parse_prototxt("""
@@ -247,16 +254,22 @@ def test_a_file_that_is_replaced_while_it_is_read(small: Path, monkeypatch: pyte
     assert np.array_equal(found, numpy_net(small, keep=False)(X)) and not np.array_equal(found, before)
 
 
-@pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "shorter", "not private", "no room"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "garbage", "empty", "shorter", "a bit", "a page", "places", "not private", "no room"]
+)
 def test_what_cannot_be_read_is_packed_again(damage: str, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = numpy_net(small)(X)
     (kept,) = (small.parent / "packed").glob("*/*.packed")
-    if damage in ("cut", "garbage", "empty", "shorter"):
+    if damage not in ("not private", "no room"):
         whole = kept.read_bytes()
-        panel = build.library().panel()  # numbers of a bias that the C code reads, whatever the processor
-        of_bias = b"[%d]" % panel
-        shorter = whole.replace(of_bias, (b"[%d]" % (panel // 2)).ljust(len(of_bias)))
-        made = {"cut": whole[:-64], "garbage": b"\0" * len(whole), "empty": b"", "shorter": shorter}[damage]
+        bit = whole[:5000] + bytes([whole[5000] ^ 64]) + whole[5001:]
+        page = whole[:4096] + bytes(min(4096, len(whole) - 4096)) + whole[8192:]
+        places = whole.replace(b"[0, [", b"[64, [", 1)
+        shorter = whole.replace(b"[32]", b"[16]")  # an array past whose end the C code would read
+        made = {
+            "cut": whole[:-64], "garbage": b"\0" * len(whole), "empty": b"", "shorter": shorter,
+            "a bit": bit, "a page": page, "places": places,
+        }[damage]  # fmt: skip
         assert made != whole
         kept.write_bytes(made)
     elif damage == "not private":

@@ -112,6 +112,14 @@ def test_options_that_need_torch(options: str, tmp_path: Path, taken: list[bool]
     assert taken[-1]
 
 
+@pytest.mark.parametrize("kind", ["scores", "fcn8s"])
+def test_a_net_that_bf16_does_not_change_is_told(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(noise(0, (8, 8, 3))).save(tmp_path / "0.png")
+    net = [str(ROOT / "weights/sample/shapes-fcn8s.caffemodel")] if kind == "fcn8s" else files_of(kind, tmp_path)
+    assert run(["predict", *net, str(tmp_path / "0.png"), "-o", str(tmp_path), "--precision", "bf16"]) == 0
+    assert ("this runs in float32" in capsys.readouterr().err) is (kind == "scores")
+
+
 @needs_compiler
 def test_many_images_by_a_net_with_a_wide_padding(
     tmp_path: Path, taken: list[bool], monkeypatch: pytest.MonkeyPatch

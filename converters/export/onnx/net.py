@@ -9,6 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from onnx.defs import onnx_opset_version
 
+from ...errors import choice
 from ...execution.state_dict import split_key
 from ...net.aliasing import aliases
 from ...net.layer import LayerSpec, Shape
@@ -115,9 +116,12 @@ def build_onnx(spec: NetSpec, arrays: Mapping[str, np.ndarray], options: OnnxOpt
         from .folding import fold  # it knows layer types that the net may not have
 
         spec, weights = fold(spec, weights, keep=wanted.outputs or spec.outputs)
-    sizes = net_sizes(spec, size=wanted.size, batch=wanted.batch)
-    if (wanted.size, wanted.batch) != (None, None):
-        check_weights_fit(spec, sizes.inputs)
+    if (wanted.size, wanted.batch) == (None, None):
+        sizes = net_sizes(spec)
+    else:
+        with choice():
+            sizes = net_sizes(spec, size=wanted.size, batch=wanted.batch)
+            check_weights_fit(spec, sizes.inputs)
     states = _States(spec)
     graph = Graph(opset=opset, taken=[*states.reserved])
     dtype = np.dtype(np.float16 if wanted.fp16 else np.float32)

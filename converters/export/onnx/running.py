@@ -25,8 +25,10 @@ def run_onnx(path: str | os.PathLike[str], *, inputs: Sequence[str], outputs: Se
         onnx.checker.check_model(os.fspath(path))
     except onnx.checker.ValidationError as error:
         raise ExportError(f"what came out is no valid ONNX: {error}") from error
+    options = onnxruntime.SessionOptions()
+    options.enable_cpu_mem_arena = False  # it keeps the blobs of every size that was run
     with _told():
-        session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     names = onnx_names([*inputs, *outputs])
     found = [output.name for output in session.get_outputs()]
     if len(found) != len(outputs):

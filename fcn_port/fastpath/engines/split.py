@@ -86,7 +86,7 @@ class SplitEngine(Wrapper):
             raise EngineError(f"{self.name}: nothing of this net can be skipped; run it as it is")
         return math.lcm(*(plan.blobs[step.top].rows.stride for step in plan.early))
 
-    def forward(self, *args: Tensor, **inputs: Tensor) -> Any:
+    def forward(self, /, *args: Tensor, **inputs: Tensor) -> Any:
         inputs = {**dict(zip(self.lossless.graph.inputs, args, strict=False)), **inputs}
         for x in inputs.values():
             if x.device.type != "cpu" or x.dtype != torch.float32:

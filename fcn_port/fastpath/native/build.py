@@ -29,6 +29,7 @@ from ..points import FORMS, SUMMED, matrices
 from ..processor import processor
 from ..strassen import PANELS_OF, RESULTS, ROWS_OF
 from . import shipped
+from .forking import survive_forks
 
 _SOURCES = tuple(sorted(Path(__file__).parent.glob("*.[ch]")))
 _FLAGS = ("-O3", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno", "-fPIC", "-shared")
@@ -39,6 +40,12 @@ _SECONDS = 900
 @cache
 def library() -> ctypes.CDLL:
     """The compiled functions, from the cache folder or made now; NotBuilt where that fails."""
+    found = _found()
+    survive_forks(found)
+    return found
+
+
+def _found() -> ctypes.CDLL:
     try:
         command = compiler()
         return _loaded(_name(command), lambda folder: _compile(command, folder))

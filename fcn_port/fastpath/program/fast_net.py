@@ -17,7 +17,7 @@ from ..flow import Flow, merge, read
 from ..lru_cache import Lock
 from ..native.memory import Floats
 from ..native.steps import MemoryLines
-from ..watch import NoAddressError, WeightsWatch
+from ..watch import NoAddressError, WeightsWatch, has_hooks
 from .program import ArenaPlan
 from .repeat import Repeat
 from .runner import Runner
@@ -38,10 +38,10 @@ class FastNet(Wrapper):
         self._repeat: Repeat | None = None
         self._making = Lock()
 
-    def forward(self, *args: Tensor, **named: Tensor) -> Tensor | dict[str, Tensor]:
+    def forward(self, /, *args: Tensor, **named: Tensor) -> Tensor | dict[str, Tensor]:
         net = self.net
         found = None
-        if not (net.training or is_recorded()):
+        if not (net.training or is_recorded() or has_hooks(net)):  # of its layers PyTorch calls none
             try:
                 found = self._again(args, named)
                 if found is None:

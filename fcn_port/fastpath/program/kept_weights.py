@@ -2,7 +2,8 @@
 
 Packing is most of a first pass: it reads all weights and fills memory that the system has to clear first. What is
 mapped from the system's cache of files costs neither. A net's folder is named after all that its weights depend on;
-where others could have put something into it, nothing is kept there and nothing read from it.
+where others could have put something into it, nothing is kept there and nothing read from it. A disk that gives other
+bits is seen by a sum of each piece, which takes 9 ms for ResNet-50's 222 MB, 2 % of its first result (a CRC takes 54).
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import mmap
 import os
 import shutil
 import time
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +41,20 @@ _SOURCES = (Path(__file__), *(Path(__file__).parent.parent / name for name in (
     "flow/affine.py", "program/phases.py", "program/weights.py", "native/packing.py",
 )))  # fmt: skip
 
-Pieces = Mapping[str, tuple[Floats | None, ...]]
+Piece = tuple[Floats | None, ...]
+Pieces = Mapping[str, Piece]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A piece in a mapped file, and the sum that it had when it was written."""
+
+    arrays: Piece
+    sum: int
+    path: Path
+
+    def is_whole(self) -> bool:
+        return _sum(self.arrays) == self.sum
 
 
 def cache_folder() -> Path:
@@ -51,19 +67,22 @@ class KeptWeights:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._found: dict[str, tuple[Floats | None, ...]] = {}
+        self._found: dict[str, _Kept] = {}
         for path in sorted(folder.glob("*.packed")):
             try:
                 self._found.update(_mapped(path))
             except (OSError, ValueError, TypeError, KeyError):  # cut short by a power cut
-                with suppress(OSError):  # where nothing can be removed either, it is passed over
-                    path.unlink()
+                _remove(path)
         with suppress(OSError):
             os.utime(folder)
 
-    def get(self, name: str) -> tuple[Floats | None, ...] | None:
-        """The arrays of a piece, read-only; None where nobody has kept it."""
-        return self._found.get(name)
+    def get(self, name: str) -> Piece | None:
+        """The arrays of a piece, read-only; None where nobody has kept it, or its bits are others by now."""
+        found = self._found.get(name)
+        if found is None or found.is_whole():
+            return None if found is None else found.arrays
+        _remove(found.path)  # what is mapped stays
+        return None
 
     def add(self, pieces: Pieces) -> None:
         """Keep more pieces, in a file that is there whole or not at all; nothing where there is no room."""
@@ -91,8 +110,27 @@ def written(found: os.stat_result) -> list[int]:
     return [getattr(found, f"st_{name}") for name in ("dev", "ino", "size", "mtime_ns", "ctime_ns")]
 
 
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # where nothing can be removed either, it is passed over
+        path.unlink()
+
+
+def _sum(arrays: Sequence[Floats | None]) -> int:
+    """The sum of the arrays' bits, 64 at a time: as quick as they can be read, and another one where bits changed."""
+    total = 0
+    for array in arrays:
+        if array is not None:
+            bits = np.ascontiguousarray(array).reshape(-1).view(np.uint32)
+            last = bits[len(bits) // 2 * 2 :]
+            total += int(bits[: len(bits) - len(last)].view(np.uint64).sum()) + int(last.sum())
+    return total % (1 << 64)
+
+
 def _write(file: Any, pieces: Pieces) -> None:
-    """A line of JSON, (offset, shape) of each array by piece and the file's size, to the end of a page; the arrays."""
+    """A line, the CRC of its JSON and that, to the end of a page; the arrays.
+
+    It has (offset, shape) of each array by piece, each piece's sum, and the file's size.
+    """
     places: dict[str, list[tuple[int, tuple[int, ...]] | None]] = {}
     size = 0
     for name, arrays in pieces.items():
@@ -100,19 +138,24 @@ def _write(file: Any, pieces: Pieces) -> None:
         for array in arrays:
             places[name].append(None if array is None else (size, array.shape))
             size += 0 if array is None else -(-array.nbytes // _LINE) * _LINE
-    header = json.dumps({"size": size, "pieces": places}).encode() + b"\n"
+    sums = {name: _sum(arrays) for name, arrays in pieces.items()}
+    about = json.dumps({"size": size, "pieces": places, "sums": sums}).encode()
+    header = b"%08x %s\n" % (zlib.crc32(about), about)
     file.write(header + b" " * (-len(header) % _PAGE))
     for array in (array for arrays in pieces.values() for array in arrays if array is not None):
         file.write(np.ascontiguousarray(array).data)
         file.write(b"\0" * (-array.nbytes % _LINE))
 
 
-def _mapped(path: Path) -> dict[str, tuple[Floats | None, ...]]:
+def _mapped(path: Path) -> dict[str, _Kept]:
     """The pieces of a file; ValueError and the like where it is not whole."""
     with open_own(path) as file:
         line = file.readline(1 << 26)
         start = -(-len(line) // _PAGE) * _PAGE
-        header = json.loads(line)
+        crc, _, about = line.rstrip(b"\n").partition(b" ")
+        if int(crc, 16) != zlib.crc32(about):
+            raise ValueError(f"{path}: other bits than were written")
+        header = json.loads(about)
         if os.fstat(file.fileno()).st_size != start + header["size"]:
             raise ValueError(f"{path}: cut short")
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -120,7 +163,11 @@ def _mapped(path: Path) -> dict[str, tuple[Floats | None, ...]]:
     def array(place: tuple[int, list[int]] | None) -> Floats | None:
         return None if place is None else np.ndarray(place[1], np.float32, memory, start + place[0])
 
-    return {name: tuple(array(place) for place in places) for name, places in header["pieces"].items()}
+    sums = header["sums"]
+    return {
+        name: _Kept(tuple(array(place) for place in places), sums[name], path)
+        for name, places in header["pieces"].items()
+    }
 
 
 def _forget(mine: Path) -> None:
