@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .aliasing import aliases
-from .backward import stopped_bottoms
+from .backward import check_training, stopped_bottoms
 from .coord_map import CoordMap, Derivation, PathLayer, crops_of, derive_crops, layer_map, written_offset
 from .layer import (
     Identifier,
@@ -44,6 +44,7 @@ __all__ = [
     "aliases",
     "all_layers",
     "borrowed_blobs",
+    "check_training",
     "check_weights_fit",
     "crops_of",
     "derive_crops",

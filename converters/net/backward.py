@@ -1,10 +1,14 @@
-"""The words of a net on the way back, where gradients go: propagate_down of its layers, and force_backward."""
+"""The words of a net on the way back: where gradients go, by propagate_down and force_backward, and forks' fields."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ..schema import NetParameter
-from .layer import LayerSpec
+from .layer import LayerSpec, find_layer
+from .reading import watch_reads
 from .spec import NetSpec
+from .unread import refuse_unread
 
 
 def stopped_bottoms(spec: NetSpec, layer: LayerSpec) -> frozenset[int]:
@@ -16,3 +20,15 @@ def stopped_bottoms(spec: NetSpec, layer: LayerSpec) -> frozenset[int]:
     if all(down) or NetParameter.FromString(spec.definition).force_backward:
         return frozenset()
     return frozenset(place for place, said in enumerate(down) if not said)
+
+
+def check_training(layer: LayerSpec, *, reads: Collection[str] = ()) -> None:
+    """Raise NetError for a field of a fork that changes what a net learns and that is not read here (unread.py).
+
+    `reads` are the paths of those that whoever trains the layer reads, beside what the class of its type does.
+    """
+    layer_class = find_layer(layer.type)
+    with watch_reads() as own:
+        if layer_class is not None:
+            layer_class.parse(layer)
+    refuse_unread(layer.fork_fields(), {*own, *reads}, where=layer.place, kind=layer.type, training=True)

@@ -9,12 +9,15 @@ from torch import Tensor, nn
 
 from converters.errors import NetError
 from converters.execution import CaffeNet
-from converters.net import NetSpec
-from converters.passes import chosen, filter_phase, level_of, prepare
+from converters.net import LayerSpec, NetSpec, check_training, validate
+from converters.passes import Phase, chosen, filter_phase, level_of, prepare
 from weights.records import IGNORE_LABEL
 
 from .choices import Normalization
 from .losses import Loss, SoftmaxWithLoss, losses_of
+
+PHASES = ("TRAIN", "TEST")
+"""Caffe's phases by their numbers (caffe.proto)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,17 +58,27 @@ def task_of(spec: NetSpec) -> TrainingTask:
     """The task that the prototxt of a net to train defines, in Caffe's TRAIN phase.
 
     Data layers become inputs, which the caller feeds by the names of their tops; losses are computed here. Raises
-    NetError for a net without losses, or with ones that are not known.
+    NetError for a net without losses, or with ones that are not known, and for fields of forks that say how it learns.
     """
     train = in_training(spec)
+    validate(train)
     losses = losses_of(train)
     deploy = prepare(train, phase="TRAIN")
+    for layer in deploy.layers:
+        check_training(layer)
+        check_phase(layer, "TRAIN")
     scores = list(dict.fromkeys(loss.score for loss in losses))
-    made = {top for layer in deploy.layers for top in layer.tops}
-    for loss in losses:
-        if loss.label in made:
-            raise NetError(f"{loss.name}: its labels '{loss.label}' must be data, not computed", path=spec.path)
     return TrainingTask(CaffeNet(deploy, outputs=scores), losses, spec=train)
+
+
+def check_phase(layer: LayerSpec, phase: Phase) -> None:
+    """Raise NetError for a layer that has another phase than its net, which Caffe would compute so (net.cpp, Init)."""
+    if layer.message.HasField("phase") and layer.message.phase != PHASES.index(phase):
+        raise NetError(
+            f"phase is {PHASES[layer.message.phase]} in a net of the phase {phase}, and here all layers have the net's",
+            where=layer.place,
+            hint="take it out; Caffe would compute this one layer as in the other phase",
+        )
 
 
 def in_training(spec: NetSpec) -> NetSpec:
