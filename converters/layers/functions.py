@@ -204,14 +204,26 @@ def batch_normalize(
     return top if shift is None else top + shift.reshape(-1, *rest)
 
 
+def larger(a: Tensor, b: Tensor) -> Tensor:
+    """The larger of each two; of equal ones b, which gets the gradient (eltwise_layer.cpp)."""
+    return torch.where(a > b, a, b)
+
+
 def mean_variance_normalize(
     x: Tensor, axes: tuple[int, ...], eps: float, variance: bool = True
 ) -> Tensor:
-    """(x - mean) / (standard deviation + eps) over `axes`."""
+    """(x - mean) / (standard deviation + eps) over `axes`.
+
+    The slope is Caffe's, which takes eps for a part of the deviation and is finite where
+    all places are equal (mvn_layer.cpp, Backward_cpu).
+    """
     centred = x - x.mean(axes, keepdim=True)
     if not variance:
         return centred
-    return centred / (centred.square().mean(axes, keepdim=True).sqrt() + eps)
+    square = centred.square().mean(axes, keepdim=True)
+    divisor = square.detach().sqrt() + eps
+    slope = square / (2 * divisor)
+    return centred / (divisor + (slope - slope.detach()))
 
 
 def normalize(x: Tensor, axes: tuple[int, ...], eps: float, scale: Tensor) -> Tensor:

@@ -1,0 +1,65 @@
+"""Slopes in which Caffe has its own way: of values that are equal, and of a spread with its eps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from converters import CaffeNet, parse_prototxt
+from parity_tests.fill import rs
+
+MVN = """
+input: "data" input_shape {{ dim: 2 dim: 3 dim: 4 dim: 5 }}
+layer {{ name: "it" type: "MVN" bottom: "data" top: "it" mvn_param {{ {settings} }} }}
+"""
+
+
+@pytest.mark.parametrize("eps", [1e-9, 0.5])
+@pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize("variance", [True, False])
+def test_mvn_learns_as_caffe_does(eps: float, across: bool, variance: bool) -> None:
+    """mvn_layer.cpp:75-125: (dy - mean(dy) - y mean(y dy)) / (deviation + eps), finite where all places are equal."""
+    settings = f"eps: {eps} across_channels: {across} normalize_variance: {variance}".lower()
+    x, dy = (rs(name).standard_normal((2, 3, 4, 5)) for name in ("mvn", "mvn/slope"))
+    x[0, 1] = 2.0
+    x[1] = 1.0
+    blob = torch.from_numpy(x).requires_grad_()
+    y = CaffeNet(parse_prototxt(MVN.format(settings=settings)))(blob)
+    y.backward(torch.from_numpy(dy))
+    axes = (1, 2, 3) if across else (2, 3)
+    mean = lambda a: a.mean(axes, keepdims=True)  # noqa: E731
+    centred = x - mean(x)
+    deviation = np.sqrt(mean(centred**2)) + float(np.float32(eps)) if variance else 1.0
+    top = centred / deviation
+    expected = (dy - mean(dy) - (top * mean(top * dy) if variance else 0)) / deviation
+    np.testing.assert_allclose(y.detach(), top, atol=1e-12)
+    np.testing.assert_allclose(blob.grad, expected, rtol=1e-9, atol=1e-9)
+
+
+def maxima(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The largest of bottoms and which of them it is (eltwise_layer.cpp:66-96)."""
+    top = np.where(arrays[0] > arrays[1], arrays[0], arrays[1])
+    which = np.where(arrays[0] > arrays[1], 0, 1)
+    for place, array in enumerate(arrays[2:], 2):
+        which, top = np.where(array > top, place, which), np.where(array > top, array, top)
+    return top, which
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("seed", range(3))
+def test_one_of_equal_values_has_the_gradient_of_a_maximum(count: int, seed: int) -> None:
+    names = [f"b{i}" for i in range(count)]
+    inputs = "".join(f'input: "{name}" input_shape {{ dim: 2 dim: 3 dim: 4 dim: 5 }}\n' for name in names)
+    bottoms = " ".join(f'bottom: "{name}"' for name in names)
+    text = f'{inputs}layer {{ name: "it" type: "Eltwise" {bottoms} top: "it" eltwise_param {{ operation: MAX }} }}'
+    r = np.random.default_rng(seed)
+    arrays = [r.integers(0, 3, (2, 3, 4, 5)).astype(np.float64) for _ in names]
+    blobs = {name: torch.from_numpy(array).requires_grad_() for name, array in zip(names, arrays, strict=True)}
+    found = CaffeNet(parse_prototxt(text))(**blobs)
+    dy = r.standard_normal((2, 3, 4, 5))
+    found.backward(torch.from_numpy(dy))
+    top, which = maxima(arrays)
+    np.testing.assert_array_equal(found.detach(), top)
+    for place, blob in enumerate(blobs.values()):
+        np.testing.assert_array_equal(blob.grad, dy * (which == place))
