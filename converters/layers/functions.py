@@ -40,7 +40,10 @@ def max_pool_with_places(
 
 
 def global_max_pool_with_places(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The maximum of each channel, and its place, row * width + column."""
+    """The maximum of each channel, and its place, row * width + column.
+
+    The gradient goes to that place alone, the first of equal ones.
+    """
     top, places = x.flatten(2).max(2)
     return top[..., None, None], places.to(x.dtype)[..., None, None]
 

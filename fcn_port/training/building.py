@@ -39,7 +39,7 @@ def net_and_losses(
     normalization = changes.normalization or source.gathering.normalization
     if source.net is not None:
         task = task_of(source.net)
-        if normalization != source.gathering.normalization:
+        if changes.normalization is not None:
             task = replace(task, losses=tuple(replace(loss, normalization=normalization) for loss in task.losses))
     else:
         assert source.recipe is not None

@@ -63,3 +63,48 @@ def test_one_of_equal_values_has_the_gradient_of_a_maximum(count: int, seed: int
     np.testing.assert_array_equal(found.detach(), top)
     for place, blob in enumerate(blobs.values()):
         np.testing.assert_array_equal(blob.grad, dy * (which == place))
+
+
+def tied(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A blob in which largest values come several times, and the slope of its maxima."""
+    r = np.random.default_rng(seed)
+    return r.integers(0, 3, (4, 3, 2, 3)).astype(np.float64), r.standard_normal((4, 3))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "layer",
+    [
+        'type: "Pooling" pooling_param { global_pooling: true }',
+        'type: "Pooling" pooling_param { kernel_h: 2 kernel_w: 3 }',
+        'type: "SPP" spp_param { pyramid_height: 1 }',
+        'type: "PoolingND" pooling_nd_param { pool: MAX global_pooling: true }',
+    ],
+)
+def test_the_first_of_equal_values_has_the_gradient_of_a_pooling(layer: str, seed: int) -> None:
+    """pooling_layer.cpp:158-165: a later value has to be larger to take the place of one."""
+    x, slope = tied(seed)
+    inputs = 'input: "data" input_shape { dim: 4 dim: 3 dim: 2 dim: 3 }'
+    blob = torch.from_numpy(x).requires_grad_()
+    top = CaffeNet(parse_prototxt(f'{inputs} layer {{ name: "it" bottom: "data" top: "it" {layer} }}'))(blob)
+    top.backward(torch.from_numpy(slope).reshape(top.shape))
+    expected = np.zeros((12, 6))
+    expected[np.arange(12), x.reshape(12, 6).argmax(1)] = slope.ravel()
+    np.testing.assert_array_equal(blob.grad, expected.reshape(x.shape))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_of_equal_scores_has_the_gradient_of_mil(seed: int) -> None:
+    x, slope = tied(seed)
+    text = """
+input: "data" input_shape { dim: 8 dim: 9 }
+layer { name: "it" type: "MIL" bottom: "data" top: "it" mil_param { context_per_roi: 4 } }
+"""
+    scores, dy = x.reshape(8, 9), np.resize(slope, (2, 9))
+    blob = torch.from_numpy(scores).requires_grad_()
+    top = CaffeNet(parse_prototxt(text))(blob)
+    top.backward(torch.from_numpy(dy).reshape(top.shape))
+    assert blob.grad is not None
+    found = blob.grad.numpy().reshape(2, 4, 9)
+    np.testing.assert_array_equal((found != 0).sum(1), 1)
+    np.testing.assert_array_equal(found.sum(1), dy)

@@ -10,10 +10,16 @@ import pytest
 import torch
 
 from converters import NetError, parse_prototxt
+from converters.formats import SolverSpec
 from fcn_port.cli import run
 from fcn_port.training import softmax_with_loss, task_of
+from fcn_port.training.building import net_and_losses
+from fcn_port.training.changes import Changes
 from fcn_port.training.losses import SigmoidCrossEntropyLoss
+from fcn_port.training.source import TrainingSource
 from fcn_port.training.testing import CaffeAccuracy
+from fcn_port.training.translation import Gathering
+from parity_tests.runs import shapes
 from parity_tests.training.test_test_net import RECORDED, prepared, told_in
 
 NET = """
@@ -153,6 +159,18 @@ def test_two_losses_of_one_name_both_count(weight: float) -> None:
 def test_what_caffe_refuses_or_does_otherwise_is_refused(parts: dict[str, str], said: str) -> None:
     with pytest.raises(NetError, match=said):
         task_of(parse_prototxt(net(**parts)))
+
+
+@pytest.mark.parametrize("first", ["VALID", "BATCH_SIZE"])
+@pytest.mark.parametrize("second", ["VALID", "BATCH_SIZE"])
+def test_a_normalization_that_is_asked_for_is_that_of_all_losses(first: str, second: str, tmp_path: Path) -> None:
+    more = f"""layer {{ name: "b" type: "SoftmaxWithLoss" bottom: "score" bottom: "label" top: "b"
+        loss_param {{ normalization: {second} }} }}"""
+    spec = parse_prototxt(net(loss=f"loss_param {{ normalization: {first} }}", more=more))
+    source = TrainingSource("it", SolverSpec(base_lr=1.0), Gathering(1, 1, first), net=spec)  # type: ignore[arg-type]
+    task = net_and_losses(source, shapes(tmp_path), changes=Changes(normalization="VALID"))
+    assert {loss.normalization for loss in task.losses} == {"VALID"}
+    assert [each.normalization for each in net_and_losses(source, shapes(tmp_path)).losses] == [first, second]
 
 
 @pytest.mark.parametrize("axis", [4, 5, -5])
