@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from converters.errors import NetError
 from converters.execution import CaffeNet
-from converters.net import LayerSpec, NetSpec, check_training, validate
-from converters.passes import Phase, chosen, filter_phase, level_of, prepare
+from converters.net import LayerSpec, NetSpec, check_training, find_layer, validate
+from converters.passes import Phase, chosen, cut, filter_phase, level_of, prepare
 from weights.records import IGNORE_LABEL
 
 from .choices import Normalization
@@ -22,11 +22,15 @@ PHASES = ("TRAIN", "TEST")
 
 @dataclass(frozen=True, eq=False)
 class TrainingTask:
-    """A net, its losses, and the definition that gives the multipliers of its blobs (None: the net's own)."""
+    """A net, its losses, and the definition that gives the multipliers of its blobs (None: the net's own).
+
+    `partly` says that some of its weights lead to no loss; as in Caffe they are kept, decay and gather statistics.
+    """
 
     net: nn.Module
     losses: tuple[Loss, ...]
     spec: NetSpec | None = None
+    partly: bool = False
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -47,11 +51,14 @@ class TrainingTask:
         """
         scores = (self.net if net is None else net)(**{name: blobs[name] for name in self.inputs})
         named = scores if isinstance(scores, Mapping) else {self.losses[0].score: scores}
-        found = {
-            loss.name: loss.weight * loss({**blobs, **named}, None if counts is None else counts[loss.name])
-            for loss in self.losses
-        }
-        return {loss.name: found[loss.name] if loss.propagate else found[loss.name].detach() for loss in self.losses}
+        given = {**blobs, **named}
+        found = {}
+        for loss in self.losses:
+            value = given[loss.score].new_zeros(())
+            if loss.weight:  # another is not counted, whatever it is (layer.hpp, Forward)
+                value = loss.weight * loss(given, None if counts is None else counts[loss.name])
+            found[loss.name] = value if loss.propagate else value.detach()
+        return found
 
 
 def task_of(spec: NetSpec) -> TrainingTask:
@@ -63,12 +70,22 @@ def task_of(spec: NetSpec) -> TrainingTask:
     train = in_training(spec)
     validate(train)
     losses = losses_of(train)
-    deploy = prepare(train, phase="TRAIN")
+    heard = tuple(layer for layer in train.layers if layer.type != "Silence")  # Caffe computes what it swallows, too
+    deploy = prepare(train.replace_layers(heard), phase="TRAIN")
     for layer in deploy.layers:
         check_training(layer)
         check_phase(layer, "TRAIN")
     scores = list(dict.fromkeys(loss.score for loss in losses))
-    return TrainingTask(CaffeNet(deploy, outputs=scores), losses, spec=train)
+    others = _unjudged(deploy, scores)
+    return TrainingTask(CaffeNet(deploy, outputs=[*others, *scores]), losses, spec=train, partly=bool(others))
+
+
+def _unjudged(net: NetSpec, scores: Sequence[str]) -> list[str]:
+    """The blobs of layers with weights that lead to no scores, which Caffe computes, saves and lets decay as well."""
+    judged = {layer.name for layer in cut(net, scores).layers}
+    others = [layer for layer in net.layers if layer.name not in judged and layer.tops]
+    learning = [layer for layer in others if (found := find_layer(layer.type)) is not None and found.has_blobs()]
+    return list(dict.fromkeys(layer.tops[0] for layer in learning))
 
 
 def check_phase(layer: LayerSpec, phase: Phase) -> None:

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from converters import NetError, parse_prototxt
+from converters import NetError, from_state_dict, parse_prototxt
 from converters.formats import SolverSpec
+from converters.formats.solver import parse_solver
 from fcn_port.cli import run
-from fcn_port.training import softmax_with_loss, task_of
+from fcn_port.training import CaffeSolver, parameter_groups, softmax_with_loss, task_of
 from fcn_port.training.building import net_and_losses
 from fcn_port.training.changes import Changes
 from fcn_port.training.losses import SigmoidCrossEntropyLoss
+from fcn_port.training.snapshots import to_solverstate
 from fcn_port.training.source import TrainingSource
 from fcn_port.training.testing import CaffeAccuracy
 from fcn_port.training.translation import Gathering
@@ -204,3 +206,53 @@ def test_a_loss_without_a_top_is_tested_too(tmp_path: Path) -> None:
     assert run([*given, "--max-iter", "1"]) == 0
     (found,) = told_in(tmp_path)
     assert found["loss"] == pytest.approx(RECORDED["tested"][0]["outputs"]["loss"], rel=2e-5)
+
+
+# What leads to no loss
+
+BRANCH = """
+layer {{ name: "side" type: "Convolution" bottom: "score" top: "side"
+  convolution_param {{ num_output: 2 kernel_size: 1 }} }}
+layer {{ name: "norm" type: "BatchNorm" bottom: "side" top: "norm"
+  batch_norm_param {{ moving_average_fraction: 0.5 }} }}
+{end}
+"""
+ENDS = {
+    "output": "",
+    "silence": 'layer { name: "end" type: "Silence" bottom: "norm" }',
+    "accuracy": 'layer { name: "end" type: "Accuracy" bottom: "norm" bottom: "label" top: "end" }',
+    "no weight": 'layer { name: "end" type: "SoftmaxWithLoss" bottom: "norm" bottom: "label" loss_weight: 0 }',
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=list(ENDS))
+def test_weights_that_lead_to_no_loss_are_kept_and_decay(end: str) -> None:
+    """net.cpp, AppendParam and ToProto: all layers' blobs are learned and saved; sgd_solver.cpp: all of them decay."""
+    task = task_of(parse_prototxt(net(more=BRANCH.format(end=end))))
+    spec = parse_solver('base_lr: 0.1 lr_policy: "fixed" momentum: 0.9 weight_decay: 0.5')
+    solver = CaffeSolver(parameter_groups(task.net, task.spec), spec)
+    r = np.random.default_rng(1)
+    state = {key: torch.from_numpy(r.standard_normal(tuple(b.shape))) for key, b in task.net.state_dict().items()}
+    state |= {"norm.weight": torch.zeros(2), "norm.bias": torch.zeros(2), "norm.blob2": torch.zeros(1)}
+    task.net.double().load_state_dict(state)
+    task.net.train()
+    side, history = state["side.weight"].clone(), torch.zeros(())
+    for _ in range(3):
+        blobs = {"data": torch.from_numpy(r.standard_normal((2, 3, 4, 5))), "label": torch.zeros(2, 1, 4, 5)}
+        torch.stack(list(task.losses_of(blobs).values())).sum().backward()
+        solver.step()
+        solver.zero_grad()
+        history = 0.9 * history + 0.1 * 0.5 * side
+        side = side - history
+    saved = from_state_dict(task.net.state_dict(), task.spec).blobs
+    np.testing.assert_allclose(saved["side"][0], side, rtol=1e-6)
+    assert saved["norm"][2] == pytest.approx(1.75) and np.abs(saved["norm"][0]).min() > 0
+    assert len(to_solverstate(solver, learned_net="it").history) == 7
+
+
+def test_a_loss_of_no_weight_is_not_counted_whatever_it_is() -> None:
+    """layer.hpp:420-425: a top whose loss weight is 0 is passed over."""
+    more = """layer { name: "big" type: "Power" bottom: "score" top: "big" power_param { scale: 1e38 power: 9 } }
+        layer { name: "none" type: "SoftmaxWithLoss" bottom: "big" bottom: "label" top: "none" loss_weight: 0 }"""
+    found = losses(net(more=more))
+    assert found["none"] == 0 and found["loss"] == losses(net())["loss"]
