@@ -133,6 +133,8 @@ def _learning(prepared: Prepared, source: TrainingSource) -> Iterator[str]:
             yield f"  momentum stays at {spec.momentum:g}; {memory:.4g} would remember as many images as before"
     else:
         yield f"learning rate {rate.rate:g} ({spec.lr_policy})"
+    if spec.snapshot_format != "BINARYPROTO":
+        yield f"snapshots are a .caffemodel and a .solverstate, which Caffe reads too, not {spec.snapshot_format}"
 
 
 def _loss(loss: Loss) -> str:

@@ -135,9 +135,7 @@ def _test_net(net: NetSpec, task: TrainingTask, data: DataSet, *, count: int, wo
     for layer in deploy.layers:
         check_phase(layer, "TEST")
     test = CaffeNet(deploy, outputs=judged)
-    missing = set(test.state_dict()) - set(task.net.state_dict())
-    if missing:
-        raise NetError(f"the TEST net has weights that are not trained: {min(missing)}", path=net.path)
+    _check_weights(test.state_dict(), task.net.state_dict(), net.path)
     transforms = transforms_in(spec)
     said = next(iter(transforms.values()), Transform())
     made = inputs_of(data, test.inputs)
@@ -154,6 +152,18 @@ def _test_net(net: NetSpec, task: TrainingTask, data: DataSet, *, count: int, wo
         reading=reading_of(transforms, test.inputs),
     )
     return TestNet(test, outputs, feed.batches(), count, said.crop)
+
+
+def _check_weights(tested: Mapping[str, Tensor], trained: Mapping[str, Tensor], path: str | None) -> None:
+    """Raise NetError where a TEST net has weights that the net to train has not, or has in another shape (net.cpp)."""
+    if missing := set(tested) - set(trained):
+        raise NetError(f"the TEST net has weights that are not trained: {min(missing)}", path=path)
+    for key, blob in tested.items():
+        if blob.shape != trained[key].shape:
+            raise NetError(
+                f"the TEST net has {key} in the shape {tuple(blob.shape)}; {tuple(trained[key].shape)} is trained",
+                path=path,
+            )
 
 
 def _outputs(spec: NetSpec) -> dict[str, Loss | CaffeAccuracy]:
