@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .aliasing import aliases
-from .backward import check_training, stopped_bottoms
+from .backward import check_training, forces_backward, stopped_bottoms
 from .coord_map import CoordMap, Derivation, PathLayer, crops_of, derive_crops, layer_map, written_offset
 from .layer import (
     Identifier,
@@ -49,6 +49,7 @@ __all__ = [
     "crops_of",
     "derive_crops",
     "find_layer",
+    "forces_backward",
     "infer_blobs",
     "infer_shapes",
     "iter_layer_shapes",

@@ -17,9 +17,14 @@ def stopped_bottoms(spec: NetSpec, layer: LayerSpec) -> frozenset[int]:
     With force_backward of the net they get it all the same. Source: net.cpp, AppendBottom and Init.
     """
     down = layer.message.propagate_down
-    if all(down) or NetParameter.FromString(spec.definition).force_backward:
+    if all(down) or forces_backward(spec):
         return frozenset()
     return frozenset(place for place, said in enumerate(down) if not said)
+
+
+def forces_backward(spec: NetSpec) -> bool:
+    """True where every layer computes all its gradients (force_backward)."""
+    return bool(NetParameter.FromString(spec.definition).force_backward)
 
 
 def check_training(layer: LayerSpec, *, reads: Collection[str] = ()) -> None:

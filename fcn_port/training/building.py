@@ -109,7 +109,7 @@ def groups_of(task: TrainingTask, patterns: Mapping[str, Mapping[Multiplier, flo
         for group in chosen:
             group.update({str(name): value for name, value in multipliers.items()})
     for group in groups:
-        group["params"][0].requires_grad_(group["lr_mult"] != 0)
+        group["params"][0].requires_grad_(group["lr_mult"] != 0 or group["forced"])
     return groups
 
 

@@ -14,8 +14,9 @@ from converters.formats import SolverSpec
 from converters.formats.solver import parse_solver
 from fcn_port.cli import run
 from fcn_port.training import CaffeSolver, parameter_groups, softmax_with_loss, task_of
-from fcn_port.training.building import net_and_losses
+from fcn_port.training.building import groups_of, net_and_losses
 from fcn_port.training.changes import Changes
+from fcn_port.training.choices import Normalization
 from fcn_port.training.losses import SigmoidCrossEntropyLoss
 from fcn_port.training.snapshots import to_solverstate
 from fcn_port.training.source import TrainingSource
@@ -116,19 +117,23 @@ def test_labels_that_are_computed_are_refused(layer: str, top: str) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("ignore", [None, 0])
-def test_labels_of_a_sigmoid_loss_are_probabilities(seed: int, ignore: int | None) -> None:
+@pytest.mark.parametrize("normalization", ["BATCH_SIZE", "VALID"])
+def test_labels_of_a_sigmoid_loss_are_probabilities(
+    normalization: Normalization, ignore: int | None, seed: int
+) -> None:
     """sigmoid_cross_entropy_loss_layer.cpp:79-87 and 104-117: target[i] counts, its whole part alone is ignored."""
     r = np.random.default_rng(seed)
     x, target = r.standard_normal((2, 1, 3, 4)) * 3, r.uniform(0, 2, (2, 1, 3, 4))
     scores = torch.from_numpy(x).requires_grad_()
-    loss = SigmoidCrossEntropyLoss(ignore_label=ignore, normalization="BATCH_SIZE")
+    loss = SigmoidCrossEntropyLoss(ignore_label=ignore, normalization=normalization)
     found = loss({"score": scores, "label": torch.from_numpy(target)})
     found.backward()
     known = np.ones_like(x, bool) if ignore is None else target.astype(int) != ignore
     each = -(x * (target - (x >= 0)) - np.log(1 + np.exp(x - 2 * x * (x >= 0))))
-    assert found.item() == pytest.approx((each * known).sum() / 2, rel=1e-12)
+    divisor = 2 if normalization == "BATCH_SIZE" else known.sum()
+    assert found.item() == pytest.approx((each * known).sum() / divisor, rel=1e-12)
     assert scores.grad is not None
-    np.testing.assert_allclose(scores.grad, (1 / (1 + np.exp(-x)) - target) * known / 2, atol=1e-12)
+    np.testing.assert_allclose(scores.grad, (1 / (1 + np.exp(-x)) - target) * known / divisor, atol=1e-12)
 
 
 # Names, weights, axes and phases
@@ -256,3 +261,39 @@ def test_a_loss_of_no_weight_is_not_counted_whatever_it_is() -> None:
         layer { name: "none" type: "SoftmaxWithLoss" bottom: "big" bottom: "label" top: "none" loss_weight: 0 }"""
     found = losses(net(more=more))
     assert found["none"] == 0 and found["loss"] == losses(net())["loss"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("forced", [False, True])
+def test_clipping_counts_the_gradients_of_fixed_blobs_where_they_are_forced(forced: bool, seed: int) -> None:
+    """net.cpp:234-251: with force_backward every blob has its gradient, which ClipGradients adds to the norm."""
+    still = "param { lr_mult: 0 } param { lr_mult: 0 }"
+    top = 'layer { name: "top" type: "Convolution" bottom: "score" top: "top"'
+    top += " convolution_param { num_output: 3 kernel_size: 1 } }"
+    text = net(conv=still, before=top).replace('bottom: "score" bottom: "label"', 'bottom: "top" bottom: "label"')
+    task = task_of(parse_prototxt(f"force_backward: {str(forced).lower()} {text}"))
+    r = np.random.default_rng(seed)
+    state = {key: torch.from_numpy(r.standard_normal(tuple(b.shape))) for key, b in task.net.state_dict().items()}
+    task.net.double().load_state_dict(state)
+    blobs = {"data": torch.from_numpy(r.standard_normal((2, 3, 4, 5)))}
+    blobs["label"] = torch.from_numpy(r.integers(0, 3, (2, 1, 4, 5)))
+    solver = CaffeSolver(groups_of(task, {}), parse_solver('base_lr: 1 lr_policy: "fixed" clip_gradients: 0.125'))
+    task.losses_of(blobs)["loss"].backward()
+    solver.step()
+
+    copies = {key: blob.clone().requires_grad_() for key, blob in state.items()}
+    score = torch.nn.functional.conv2d(blobs["data"], copies["score.weight"], copies["score.bias"])
+    found = torch.nn.functional.conv2d(score, copies["top.weight"], copies["top.bias"])
+    softmax_with_loss(found, blobs["label"]).backward()
+    counted = [blob.grad for key, blob in copies.items() if forced or key.startswith("top.")]
+    norm = torch.cat([gradient.flatten() for gradient in counted if gradient is not None]).norm()
+    assert norm > 0.125
+    for key, blob in task.net.state_dict().items():
+        gradient = copies[key].grad if key.startswith("top.") else None
+        expected = state[key] if gradient is None else state[key] - gradient * 0.125 / norm
+        torch.testing.assert_close(blob, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_a_normalization_that_is_none_is_named() -> None:
+    with pytest.raises(NetError, match="there is no normalization 'valid'; expected VALID, FULL, BATCH_SIZE, NONE"):
+        softmax_with_loss(torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1), normalization="valid")  # type: ignore[arg-type]

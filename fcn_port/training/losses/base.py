@@ -79,7 +79,7 @@ def fields_of(layer: LayerSpec, *, unsaid: Normalization) -> dict[str, object]:
 
 def count(labels: Tensor, *, ignore_label: int | None, images: int | None = None) -> dict[str, float]:
     """The divisor of each normalisation, for these labels of `images` (by default, their first axis)."""
-    ignored = 0 if ignore_label is None else int((labels == ignore_label).sum())
+    ignored = 0 if ignore_label is None else int((labels.long() == ignore_label).sum())
     return {
         "VALID": labels.numel() - ignored,
         "FULL": labels.numel(),
@@ -89,7 +89,9 @@ def count(labels: Tensor, *, ignore_label: int | None, images: int | None = None
 
 
 def divisor(counts: Mapping[str, float], normalization: Normalization) -> float:
-    """The number that a sum is divided by, never less than 1 (loss_layer.cpp, GetNormalizer); NONE is 1."""
+    """The number that a sum is divided by, never less than 1 (softmax_loss_layer.cpp, get_normalizer); NONE is 1."""
+    if normalization not in ("NONE", *counts):
+        raise NetError(f"there is no normalization '{normalization}'; expected {', '.join(counts)}")
     return 1.0 if normalization == "NONE" else max(1.0, counts[normalization])
 
 

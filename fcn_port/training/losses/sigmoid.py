@@ -12,7 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from converters.errors import NetError
 from converters.net import LayerSpec
 
-from .base import Loss, divisor, fields_of, target_of
+from .base import Loss, count, divisor, fields_of, target_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class SigmoidCrossEntropyLoss(Loss):
         losses = binary_cross_entropy_with_logits(scores, target, reduction="none")
         if self.balanced:
             losses = losses * _balance(target, known).to(scores.dtype)
-        counts = self.counts(blobs) if counts is None else counts
+        if counts is None:
+            counts = count(labels, ignore_label=self.ignore_label, images=scores.shape[0])
         return torch.where(known, losses, 0).sum() / divisor(counts, self.normalization)
 
 
