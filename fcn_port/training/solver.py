@@ -98,7 +98,7 @@ class CaffeSolver(torch.optim.Optimizer):
         gradients = [
             parameter.grad
             for group in self.param_groups
-            if group["lr_mult"] or group["forced"]
+            if group["lr_mult"] or group.get("forced")
             for parameter in group["params"]
             if parameter.grad is not None
         ]

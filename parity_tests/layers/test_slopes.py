@@ -108,3 +108,25 @@ layer { name: "it" type: "MIL" bottom: "data" top: "it" mil_param { context_per_
     found = blob.grad.numpy().reshape(2, 4, 9)
     np.testing.assert_array_equal((found != 0).sum(1), 1)
     np.testing.assert_array_equal(found.sum(1), dy)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_first_of_equal_values_has_the_gradient_of_a_region(seed: int) -> None:
+    """caffe-fast-rcnn, roi_pooling_layer.cpp:96-108: row by row, a later value has to be larger to take the place."""
+    r = np.random.default_rng(seed)
+    x, slope = r.integers(0, 3, (1, 2, 6, 7)).astype(np.float64), r.standard_normal((1, 2, 2, 3))
+    text = """
+input: "data" input_shape { dim: 1 dim: 2 dim: 6 dim: 7 } input: "rois" input_shape { dim: 1 dim: 5 }
+layer { name: "it" type: "ROIPooling" bottom: "data" bottom: "rois" top: "it"
+  roi_pooling_param { pooled_h: 2 pooled_w: 3 spatial_scale: 1 } }
+"""
+    blob = torch.from_numpy(x).requires_grad_()
+    top = CaffeNet(parse_prototxt(text))(data=blob, rois=torch.tensor([[0.0, 0, 0, 6, 5]], dtype=torch.float64))
+    top.backward(torch.from_numpy(slope))
+    expected = np.zeros_like(x)
+    for channel, row, column in np.ndindex(2, 2, 3):
+        (h0, h1), (w0, w1) = (3 * row, 3 * row + 3), (7 * column // 3, -(-7 * (column + 1) // 3))
+        window = x[0, channel, h0:h1, w0:w1]
+        first = np.unravel_index(window.argmax(), window.shape)
+        expected[0, channel, h0 + first[0], w0 + first[1]] += slope[0, channel, row, column]
+    np.testing.assert_allclose(blob.grad, expected, atol=1e-12)
