@@ -68,8 +68,9 @@ def task_of(spec: NetSpec) -> TrainingTask:
     NetError for a net without losses, or with ones that are not known, and for fields of forks that say how it learns.
     """
     train = in_training(spec)
-    validate(train)
-    losses = losses_of(train)
+    checked = with_source(train)
+    validate(checked)
+    losses = losses_of(checked)
     heard = tuple(layer for layer in train.layers if layer.type != "Silence")  # Caffe computes what it swallows, too
     deploy = prepare(train.replace_layers(heard), phase="TRAIN")
     for layer in deploy.layers:
@@ -86,6 +87,15 @@ def _unjudged(net: NetSpec, scores: Sequence[str]) -> list[str]:
     others = [layer for layer in net.layers if layer.name not in judged and layer.tops]
     learning = [layer for layer in others if (found := find_layer(layer.type)) is not None and found.has_blobs()]
     return list(dict.fromkeys(layer.tops[0] for layer in learning))
+
+
+def with_source(spec: NetSpec) -> NetSpec:
+    """The net with a data layer for what no layer makes, where it has none of its own (DeepLab and DIGITS)."""
+    if any(not layer.bottoms for layer in spec.layers):
+        return spec
+    made = {top for layer in spec.layers for top in layer.tops if top not in layer.bottoms}
+    missing = dict.fromkeys(each for layer in spec.layers for each in layer.bottoms if each not in made)
+    return spec.replace_layers((LayerSpec(name="data", type="Data", tops=tuple(missing)), *spec.layers))
 
 
 def check_phase(layer: LayerSpec, phase: Phase) -> None:

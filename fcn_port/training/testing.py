@@ -28,7 +28,7 @@ from .data_layer import batch_size_of, order_of
 from .errors import TrainingError
 from .feed import Batch, Feed
 from .losses import Loss, SoftmaxWithLoss, axis_of, label_of, labels_in, losses_by_layer
-from .task import TrainingTask, check_phase
+from .task import TrainingTask, check_phase, with_source
 from .transforms import Transform, Variation, reading_of, transforms_in
 
 
@@ -128,8 +128,8 @@ def tests_of(solver: SolverSpec, task: TrainingTask, data: DataSet, *, workers: 
 
 def _test_net(net: NetSpec, task: TrainingTask, data: DataSet, *, count: int, workers: int, seed: int) -> TestNet:
     spec = filter_phase(net, phase="TEST", level=chosen().level or level_of(net), stages=chosen().stages)
-    validate(spec)
-    outputs = _outputs(spec)
+    validate(with_source(spec))
+    outputs = _outputs(with_source(spec))
     judged = list(dict.fromkeys(each.score for each in outputs.values()))
     deploy = prepare(spec, phase="TEST")
     for layer in deploy.layers:

@@ -136,6 +136,14 @@ def test_labels_of_a_sigmoid_loss_are_probabilities(
     np.testing.assert_allclose(scores.grad, (1 / (1 + np.exp(-x)) - target) * known / divisor, atol=1e-12)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_net_without_its_data_layer_trains_on_what_it_reads(seed: int) -> None:
+    """As DeepLab's and DIGITS' nets of one phase are: whoever runs them adds the layer."""
+    bare = net().split("\n", 2)[2]
+    assert 'input: "data"' in net() and "input" not in bare
+    assert losses(bare, seed) == losses(net(), seed)
+
+
 # Names, weights, axes and phases
 
 
