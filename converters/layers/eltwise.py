@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ..net.onnx_form import Operand
-from ..net.python_form import Form, number, spread, times
+from ..net.python_form import Form, call, number, spread, times
 from ..net.reach import EVERYTHING, PIXEL, Reach
 from .arithmetic import Power
 from .base import Layer, refuse, register_layer
@@ -91,8 +91,11 @@ class Eltwise(Layer):
     ) -> tuple[Tensor, ...]:
         import torch
 
+        from .functions import larger
+
         if self.operation == "MAX":
-            return (reduce(torch.maximum, bottoms),)
+            one, two, *more = bottoms
+            return (reduce(lambda top, x: larger(x, top), more, larger(one, two)),)
         if self.operation == "PROD":
             return (reduce(torch.mul, bottoms),)
         terms = zip(bottoms, self.coefficients, strict=True)
@@ -118,7 +121,8 @@ class Eltwise(Layer):
 
     def to_python(self, site: Site) -> Form:
         if self.operation == "MAX":
-            return Form((reduce(lambda a, b: f"torch.maximum({a}, {b})", site.bottoms),))
+            one, two, *more = site.bottoms
+            return Form((reduce(lambda top, x: call("larger", x, top), more, call("larger", one, two)),))
         if self.operation == "PROD":
             return Form((" * ".join(site.bottoms),))
         first, *others = zip(site.bottoms, self.coefficients, strict=True)

@@ -40,7 +40,10 @@ def max_pool_with_places(
 
 
 def global_max_pool_with_places(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The maximum of each channel, and its place, row * width + column."""
+    """The maximum of each channel, and its place, row * width + column.
+
+    The gradient goes to that place alone, the first of equal ones.
+    """
     top, places = x.flatten(2).max(2)
     return top[..., None, None], places.to(x.dtype)[..., None, None]
 
@@ -206,14 +209,26 @@ def batch_normalize(
     return top if shift is None else top + shift.reshape(-1, *rest)
 
 
+def larger(a: Tensor, b: Tensor) -> Tensor:
+    """The larger of each two; of equal ones b, which gets the gradient (eltwise_layer.cpp)."""
+    return torch.where(a > b, a, b)
+
+
 def mean_variance_normalize(
     x: Tensor, axes: tuple[int, ...], eps: float, variance: bool = True
 ) -> Tensor:
-    """(x - mean) / (standard deviation + eps) over `axes`."""
+    """(x - mean) / (standard deviation + eps) over `axes`.
+
+    The slope is Caffe's, which takes eps for a part of the deviation and is finite where
+    all places are equal (mvn_layer.cpp, Backward_cpu).
+    """
     centred = x - x.mean(axes, keepdim=True)
     if not variance:
         return centred
-    return centred / (centred.square().mean(axes, keepdim=True).sqrt() + eps)
+    square = centred.square().mean(axes, keepdim=True)
+    divisor = square.detach().sqrt() + eps
+    slope = square / (2 * divisor)
+    return centred / (divisor + (slope - slope.detach()))
 
 
 def normalize(x: Tensor, axes: tuple[int, ...], eps: float, scale: Tensor) -> Tensor:

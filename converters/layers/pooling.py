@@ -194,9 +194,7 @@ class Pooling(Layer):
 
         if self.method == "AVE":
             return (x.mean((2, 3), keepdim=True),)
-        if not self.mask:
-            return (x.amax((2, 3), keepdim=True),)
-        return global_max_pool_with_places(x)
+        return global_max_pool_with_places(x)[: 1 + self.mask]
 
     def _maximum(self, x: Tensor) -> tuple[Tensor, ...]:
         from torch.nn.functional import max_pool2d
@@ -254,9 +252,9 @@ class Pooling(Layer):
             kernel = f"{x}.shape[2:]" if self.global_pooling else self.kernel
             return Form((call("stochastic_pool", x, kernel, self.stride, ceil=ceil),))
         if self.global_pooling:
-            if self.mask:
-                return Form((f"global_max_pool_with_places({x})",))
-            return Form((f"{x}.{'mean' if self.method == 'AVE' else 'amax'}((2, 3), keepdim=True)",))
+            if self.method == "AVE":
+                return Form((f"{x}.mean((2, 3), keepdim=True)",))
+            return Form((f"global_max_pool_with_places({x}){'' if self.mask else '[0]'}",))
         if not self._as_pytorch:
             if self.method == "AVE":
                 return Form((call("caffe_average_pool", x, *window, ceil=ceil),))

@@ -52,10 +52,10 @@ class ROIPooling(Regions):
             _bins(first[axis], max(last[axis] - first[axis] + 1, 1), self.pooled[1 - axis], image.shape[2 - axis])
             for axis in (0, 1)
         )
-        left, right = columns[0][0], columns[-1][1]
-        strips = [_largest(image[:, lo:hi, left:right]) for lo, hi in rows]
-        band = torch.stack(strips, 1)
-        return torch.stack([_largest(band[:, :, lo - left : hi - left].transpose(1, 2)) for lo, hi in columns], 2)
+        first_row, last_row = rows[0][0], rows[-1][1]
+        strips = [_largest(image[:, first_row:last_row, lo:hi], 2) for lo, hi in columns]
+        band = torch.stack(strips, 2)
+        return torch.stack([_largest(band[:, lo - first_row : hi - first_row], 1) for lo, hi in rows], 1)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         if out.target in OPENCV and not self.pad_ratio:  # OpenCV's own (pooling_layer.cpp); it has no MaxRoiPool
@@ -73,9 +73,9 @@ class ROIPooling(Regions):
         out.top("MaxRoiPool", [out.bottoms[0], regions], pooled_shape=self.pooled, spatial_scale=self.spatial_scale)
 
 
-def _largest(x: Tensor) -> Tensor:
-    """The largest values along axis 1, 0 where there are none; the gradient goes to one of them."""
-    return x.max(1).values if x.shape[1] else x.new_zeros(x.shape[0], x.shape[2])
+def _largest(x: Tensor, axis: int) -> Tensor:
+    """The largest values along an axis, 0 where there are none; the gradient goes to the first of equal ones."""
+    return x.max(axis).values if x.shape[axis] else x.new_zeros(x.shape[:axis] + x.shape[axis + 1 :])
 
 
 def padded(corners: Array, ratio: float) -> Array:

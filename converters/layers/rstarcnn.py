@@ -59,7 +59,7 @@ class MIL(OneToOne):
     ) -> tuple[Tensor, ...]:
         scores = bottoms[0].reshape(bottoms[0].shape[0], -1)
         whole = scores[: len(scores) // self.each * self.each]
-        return (whole.unflatten(0, (-1, self.each)).amax(1)[:, :, None, None],)
+        return (whole.unflatten(0, (-1, self.each)).max(1).values[:, :, None, None],)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         x = out.bottoms[0]

@@ -159,7 +159,9 @@ class VolumePooling(OneToOne):
         x = bottoms[0]
         axes = tuple(range(2, x.ndim))
         if not self.kernel:
-            return (x.amax(axes, keepdim=True) if self.method == "MAX" else x.mean(axes, keepdim=True),)
+            if self.method == "MAX":  # not amax, which divides the gradient of equal values
+                return (x.flatten(2).max(2).values.reshape(*x.shape[:2], *[1] * len(axes)),)
+            return (x.mean(axes, keepdim=True),)
         along = self._along(x.shape)
         pads = [(pad, (windows - 1) * s + k - size - pad) for size, windows, k, s, pad in along]
         flat = [side for pair in pads[::-1] for side in pair]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .aliasing import aliases
-from .backward import stopped_bottoms
+from .backward import check_training, forces_backward, stopped_bottoms
 from .coord_map import CoordMap, Derivation, PathLayer, crops_of, derive_crops, layer_map, written_offset
 from .layer import (
     Identifier,
@@ -44,10 +44,12 @@ __all__ = [
     "aliases",
     "all_layers",
     "borrowed_blobs",
+    "check_training",
     "check_weights_fit",
     "crops_of",
     "derive_crops",
     "find_layer",
+    "forces_backward",
     "infer_blobs",
     "infer_shapes",
     "iter_layer_shapes",

@@ -177,10 +177,10 @@ class LayerSpec:
         with watch_reads() as reads:
             params = layer_class.parse(self)
         if params is not None:
-            refuse_unread(self._fork_fields(), reads, where=self.place, kind=self.type)
+            refuse_unread(self.fork_fields(), reads, where=self.place, kind=self.type)
         return params
 
-    def _fork_fields(self) -> Iterator[tuple[str, object]]:
+    def fork_fields(self) -> Iterator[tuple[str, object]]:
         """The fields in `extra` with their paths, without indices; those of a fork's own message one by one."""
         for field in self.extra:
             path = re.sub(r"\[\d+\]", "", field.name)

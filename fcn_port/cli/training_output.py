@@ -123,7 +123,8 @@ def _learning(prepared: Prepared, source: TrainingSource) -> Iterator[str]:
     fixed = tuple(group["name"] for group in prepared.solver.param_groups if not group["lr_mult"])
     images = f"{gathering.images} images an update ({gathering.batch_size} x {gathering.iter_size})"
     yield f"{spec.type}, momentum {spec.momentum:g}, weight decay {spec.weight_decay:g}; fixed: {_names(fixed)}"
-    yield f"{images if gathering.images > 1 else '1 image an update'}, loss divided by {gathering.normalization}"
+    divided = " and ".join(dict.fromkeys(loss.normalization for loss in prepared.task.losses))
+    yield f"{images if gathering.images > 1 else '1 image an update'}, loss divided by {divided}"
     if told := [said for loss in prepared.task.losses if (said := _loss(loss))]:
         yield "; ".join(told)
     if rate.reason:
@@ -133,6 +134,8 @@ def _learning(prepared: Prepared, source: TrainingSource) -> Iterator[str]:
             yield f"  momentum stays at {spec.momentum:g}; {memory:.4g} would remember as many images as before"
     else:
         yield f"learning rate {rate.rate:g} ({spec.lr_policy})"
+    if spec.snapshot_format != "BINARYPROTO":
+        yield f"snapshots are a .caffemodel and a .solverstate, which Caffe reads too, not {spec.snapshot_format}"
 
 
 def _loss(loss: Loss) -> str:

@@ -39,7 +39,7 @@ def net_and_losses(
     normalization = changes.normalization or source.gathering.normalization
     if source.net is not None:
         task = task_of(source.net)
-        if normalization != source.gathering.normalization:
+        if changes.normalization is not None:
             task = replace(task, losses=tuple(replace(loss, normalization=normalization) for loss in task.losses))
     else:
         assert source.recipe is not None
@@ -109,7 +109,7 @@ def groups_of(task: TrainingTask, patterns: Mapping[str, Mapping[Multiplier, flo
         for group in chosen:
             group.update({str(name): value for name, value in multipliers.items()})
     for group in groups:
-        group["params"][0].requires_grad_(group["lr_mult"] != 0)
+        group["params"][0].requires_grad_(group["lr_mult"] != 0 or group["forced"])
     return groups
 
 

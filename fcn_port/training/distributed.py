@@ -26,12 +26,15 @@ class DistributedGroup:
         """The number of processes."""
         return self.processes.size
 
-    def wrap(self, net: nn.Module) -> nn.Module:
-        """The module to run in place of `net`: gradients are averaged over the processes."""
+    def wrap(self, net: nn.Module, *, partly: bool = False) -> nn.Module:
+        """The module to run in place of `net`: gradients are averaged over the processes.
+
+        With `partly` weights may have none, which takes a look at all of them in each pass.
+        """
         if self.size == 1 or not any(parameter.requires_grad for parameter in net.parameters()):
             return net
         ids = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(net, device_ids=ids, broadcast_buffers=False)
+        return DistributedDataParallel(net, device_ids=ids, broadcast_buffers=False, find_unused_parameters=partly)
 
     def sum(self, numbers: Sequence[float]) -> list[float]:
         """Each number, added up over all processes."""

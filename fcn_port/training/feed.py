@@ -55,6 +55,7 @@ class Feed:
     see together what one process would see. `workers` threads read ahead; with 0 an image is read when it is due.
     `reading` is a data layer's way to make images, `variation` the chance in each (`transforms.varied`). With
     `skip_bad` the next image of the list that can be read takes the place of one that cannot, which is logged once.
+    Raises TrainingError for losses that ignore different labels.
     """
 
     data: DataSet
@@ -69,6 +70,15 @@ class Feed:
     variation: Variation = field(default_factory=Variation)
     reading: LayerReading = field(default_factory=LayerReading)
     skip_bad: bool = False
+
+    def __post_init__(self) -> None:
+        ignored = {loss.ignore_label: loss.name for loss in self.losses if loss.ignore_label is not None}
+        if len(ignored) > 1:
+            said = ", ".join(f"'{name}' ignores {label}" for label, name in ignored.items())
+            raise TrainingError(
+                f"{said}: here a pixel that one of them ignores counts for none of them\n"
+                "  give all losses and accuracies of a net one ignore_label"
+            )
 
     def batches(self, start: int = 0) -> Generator[Batch, None, None]:
         """Batches without end, from batch number `start` on. Raises DataError for a damaged file when it is due."""

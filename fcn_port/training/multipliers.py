@@ -9,7 +9,7 @@ from torch import nn
 
 from converters.errors import MismatchError, NetError
 from converters.execution import key_of, split_key
-from converters.net import NetSpec
+from converters.net import NetSpec, forces_backward
 
 from ..nets import definition
 
@@ -19,21 +19,24 @@ _MULTIPLIERS = ("lr_mult", "decay_mult")
 def parameter_groups(net: nn.Module, spec: NetSpec | None = None) -> list[dict[str, Any]]:
     """One group for each learnable blob, in the order in which Caffe's solver keeps them, as CaffeSolver takes them.
 
-    A group has `params`, `name` (the state dict key), `lr_mult` and `decay_mult`. The multipliers are those of `spec`,
-    by default of the net itself: what its prototxt says for a CaffeNet, the release's for a hand-written net (biases
-    learn twice as fast and do not decay, deconvolutions are fixed). A blob that does not require a gradient has an
-    lr_mult of 0. Raises MismatchError where `spec` lacks a blob of the net, NetError where layers that share a blob
-    contradict each other.
+    A group has `params`, `name` (the state dict key), `lr_mult`, `decay_mult` and `forced`. The multipliers are those
+    of `spec`, by default of the net itself: what its prototxt says for a CaffeNet, the release's for a hand-written net
+    (biases learn twice as fast and do not decay, deconvolutions are fixed). A blob that does not require a gradient has
+    an lr_mult of 0. With force_backward of the net fixed blobs are `forced`: they have gradients, which clip_gradients
+    counts (net.cpp, Init). Raises MismatchError where `spec` lacks a blob of the net, NetError where layers that share
+    a blob contradict each other.
     """
     if spec is None:
         spec = definition(net, name=type(net).__name__)
     state = net.state_dict(keep_vars=True)
     parameters = {key: value for key, value in state.items() if isinstance(value, nn.Parameter)}
+    forced = forces_backward(spec)
     groups: list[dict[str, Any]] = []
     for key, found in multipliers(spec, parameters).items():
         groups.append({"params": [parameters[key]], "name": key, **found})
         if not parameters[key].requires_grad:
             groups[-1]["lr_mult"] = 0.0
+        groups[-1]["forced"] = forced and parameters[key].requires_grad and not groups[-1]["lr_mult"]
     return groups
 
 

@@ -147,7 +147,8 @@ class _TrainingRun:
 
     def until_the_end(self, stop: Callable[[], bool], *, losses: tuple[float, ...]) -> Outcome:
         solver, plan = self.solver, self.plan
-        update = Update(self.task, solver, self.group, self.group.wrap(self.task.net), plan.precision)
+        wrapped = self.group.wrap(self.task.net, partly=self.task.partly)
+        update = Update(self.task, solver, self.group, wrapped, plan.precision)
         batches = self.feed.batches(solver.iteration * solver.spec.iter_size)
         latest = deque(losses, maxlen=plan.average_loss)
         clock = _Clock()

@@ -29,7 +29,8 @@ class CaffeSolver(torch.optim.Optimizer):
     `params` are parameters, or groups with the multipliers `lr_mult` and `decay_mult` (1 by default), such as
     `parameter_groups` gives. Gradients are those of `iter_size` backward passes added up. A step clips them, divides
     them by iter_size, regularises, and applies the rule, in this order (sgd_solver.cpp, ApplyUpdate); as in Caffe, a
-    parameter without a gradient counts as having one of zeros, and one whose lr_mult is 0 stays as it is. Afterwards
+    parameter without a gradient counts as having one of zeros, and one whose lr_mult is 0 stays as it is; its gradient
+    is clipped with the others where it is `forced`. Afterwards
     the gradients are the regularised ones that were applied, like Caffe's diffs.
 
     The learning rate follows the policy of `spec` and `iteration`, the number of updates so far. `rate` is that of the
@@ -38,7 +39,7 @@ class CaffeSolver(torch.optim.Optimizer):
     """
 
     def __init__(self, params: Iterable[Tensor] | Iterable[dict[str, Any]], spec: SolverSpec) -> None:
-        super().__init__(params, {"lr_mult": 1.0, "decay_mult": 1.0})
+        super().__init__(params, {"lr_mult": 1.0, "decay_mult": 1.0, "forced": False})
         self.spec = spec
         self.iteration = 0
         self.current_step = 0
@@ -97,7 +98,7 @@ class CaffeSolver(torch.optim.Optimizer):
         gradients = [
             parameter.grad
             for group in self.param_groups
-            if group["lr_mult"]
+            if group["lr_mult"] or group.get("forced")
             for parameter in group["params"]
             if parameter.grad is not None
         ]

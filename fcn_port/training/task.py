@@ -9,21 +9,28 @@ from torch import Tensor, nn
 
 from converters.errors import NetError
 from converters.execution import CaffeNet
-from converters.net import NetSpec
-from converters.passes import chosen, filter_phase, level_of, prepare
+from converters.net import LayerSpec, NetSpec, check_training, find_layer, validate
+from converters.passes import Phase, chosen, cut, filter_phase, level_of, prepare
 from weights.records import IGNORE_LABEL
 
 from .choices import Normalization
 from .losses import Loss, SoftmaxWithLoss, losses_of
 
+PHASES = ("TRAIN", "TEST")
+"""Caffe's phases by their numbers (caffe.proto)."""
+
 
 @dataclass(frozen=True, eq=False)
 class TrainingTask:
-    """A net, its losses, and the definition that gives the multipliers of its blobs (None: the net's own)."""
+    """A net, its losses, and the definition that gives the multipliers of its blobs (None: the net's own).
+
+    `partly` says that some of its weights lead to no loss; as in Caffe they are kept, decay and gather statistics.
+    """
 
     net: nn.Module
     losses: tuple[Loss, ...]
     spec: NetSpec | None = None
+    partly: bool = False
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -44,28 +51,61 @@ class TrainingTask:
         """
         scores = (self.net if net is None else net)(**{name: blobs[name] for name in self.inputs})
         named = scores if isinstance(scores, Mapping) else {self.losses[0].score: scores}
-        found = {
-            loss.name: loss.weight * loss({**blobs, **named}, None if counts is None else counts[loss.name])
-            for loss in self.losses
-        }
-        return {loss.name: found[loss.name] if loss.propagate else found[loss.name].detach() for loss in self.losses}
+        given = {**blobs, **named}
+        found = {}
+        for loss in self.losses:
+            value = given[loss.score].new_zeros(())
+            if loss.weight:  # another is not counted, whatever it is (layer.hpp, Forward)
+                value = loss.weight * loss(given, None if counts is None else counts[loss.name])
+            found[loss.name] = value if loss.propagate else value.detach()
+        return found
 
 
 def task_of(spec: NetSpec) -> TrainingTask:
     """The task that the prototxt of a net to train defines, in Caffe's TRAIN phase.
 
     Data layers become inputs, which the caller feeds by the names of their tops; losses are computed here. Raises
-    NetError for a net without losses, or with ones that are not known.
+    NetError for a net without losses, or with ones that are not known, and for fields of forks that say how it learns.
     """
     train = in_training(spec)
-    losses = losses_of(train)
-    deploy = prepare(train, phase="TRAIN")
+    checked = with_source(train)
+    validate(checked)
+    losses = losses_of(checked)
+    heard = tuple(layer for layer in train.layers if layer.type != "Silence")  # Caffe computes what it swallows, too
+    deploy = prepare(train.replace_layers(heard), phase="TRAIN")
+    for layer in deploy.layers:
+        check_training(layer)
+        check_phase(layer, "TRAIN")
     scores = list(dict.fromkeys(loss.score for loss in losses))
-    made = {top for layer in deploy.layers for top in layer.tops}
-    for loss in losses:
-        if loss.label in made:
-            raise NetError(f"{loss.name}: its labels '{loss.label}' must be data, not computed", path=spec.path)
-    return TrainingTask(CaffeNet(deploy, outputs=scores), losses, spec=train)
+    others = _unjudged(deploy, scores)
+    return TrainingTask(CaffeNet(deploy, outputs=[*others, *scores]), losses, spec=train, partly=bool(others))
+
+
+def _unjudged(net: NetSpec, scores: Sequence[str]) -> list[str]:
+    """The blobs of layers with weights that lead to no scores, which Caffe computes, saves and lets decay as well."""
+    judged = {layer.name for layer in cut(net, scores).layers}
+    others = [layer for layer in net.layers if layer.name not in judged and layer.tops]
+    learning = [layer for layer in others if (found := find_layer(layer.type)) is not None and found.has_blobs()]
+    return list(dict.fromkeys(layer.tops[0] for layer in learning))
+
+
+def with_source(spec: NetSpec) -> NetSpec:
+    """The net with a data layer for what no layer makes, where it has none of its own (DeepLab and DIGITS)."""
+    if any(not layer.bottoms for layer in spec.layers):
+        return spec
+    made = {top for layer in spec.layers for top in layer.tops if top not in layer.bottoms}
+    missing = dict.fromkeys(each for layer in spec.layers for each in layer.bottoms if each not in made)
+    return spec.replace_layers((LayerSpec(name="data", type="Data", tops=tuple(missing)), *spec.layers))
+
+
+def check_phase(layer: LayerSpec, phase: Phase) -> None:
+    """Raise NetError for a layer that has another phase than its net, which Caffe would compute so (net.cpp, Init)."""
+    if layer.message.HasField("phase") and layer.message.phase != PHASES.index(phase):
+        raise NetError(
+            f"phase is {PHASES[layer.message.phase]} in a net of the phase {phase}, and here all layers have the net's",
+            where=layer.place,
+            hint="take it out; Caffe would compute this one layer as in the other phase",
+        )
 
 
 def in_training(spec: NetSpec) -> NetSpec:

@@ -19,7 +19,7 @@ from torch import Tensor
 from converters.errors import NetError
 from converters.execution import CaffeNet
 from converters.formats import SolverSpec
-from converters.net import LayerSpec, NetSpec
+from converters.net import LayerSpec, NetSpec, validate
 from converters.passes import chosen, filter_phase, level_of, prepare
 
 from ..data.inputs import inputs_of
@@ -27,8 +27,8 @@ from ..data.records import DataSet
 from .data_layer import batch_size_of, order_of
 from .errors import TrainingError
 from .feed import Batch, Feed
-from .losses import Loss, SoftmaxWithLoss, losses_of
-from .task import TrainingTask
+from .losses import Loss, SoftmaxWithLoss, axis_of, label_of, labels_in, losses_by_layer
+from .task import TrainingTask, check_phase, with_source
 from .transforms import Transform, Variation, reading_of, transforms_in
 
 
@@ -36,7 +36,8 @@ from .transforms import Transform, Variation, reading_of, transforms_in
 class CaffeAccuracy:
     """Caffe's Accuracy: the share of pixels whose label is among the `top_k` best (accuracy_layer.cpp, Forward_cpu).
 
-    A score equal to the label's own counts as better, as there; without a pixel that counts it is 0.
+    A score equal to the label's own counts as better, as there; without a pixel that counts it is 0. NetError where
+    the scores have fewer classes than top_k.
     """
 
     name: str
@@ -49,7 +50,9 @@ class CaffeAccuracy:
     def __call__(self, blobs: Mapping[str, Tensor]) -> float:
         """The accuracy of these scores (n, classes, h, w) for labels (n, h, w)."""
         scores = blobs[self.score]
-        axis = self.axis % scores.dim()
+        axis = axis_of(self.axis, scores)
+        if self.top_k > scores.shape[axis]:  # Reshape
+            raise NetError(f"{self.name}: top_k is {self.top_k}; the net scores {scores.shape[axis]} classes")
         shape = (*scores.shape[:axis], 1, *scores.shape[axis + 1 :])
         labels = blobs[self.label].reshape(shape).long()
         counted = torch.ones_like(labels, dtype=torch.bool)
@@ -125,12 +128,14 @@ def tests_of(solver: SolverSpec, task: TrainingTask, data: DataSet, *, workers: 
 
 def _test_net(net: NetSpec, task: TrainingTask, data: DataSet, *, count: int, workers: int, seed: int) -> TestNet:
     spec = filter_phase(net, phase="TEST", level=chosen().level or level_of(net), stages=chosen().stages)
-    outputs = _outputs(spec)
+    validate(with_source(spec))
+    outputs = _outputs(with_source(spec))
     judged = list(dict.fromkeys(each.score for each in outputs.values()))
-    test = CaffeNet(prepare(spec, phase="TEST"), outputs=judged)
-    missing = set(test.state_dict()) - set(task.net.state_dict())
-    if missing:
-        raise NetError(f"the TEST net has weights that are not trained: {min(missing)}", path=net.path)
+    deploy = prepare(spec, phase="TEST")
+    for layer in deploy.layers:
+        check_phase(layer, "TEST")
+    test = CaffeNet(deploy, outputs=judged)
+    _check_weights(test.state_dict(), task.net.state_dict(), net.path)
     transforms = transforms_in(spec)
     said = next(iter(transforms.values()), Transform())
     made = inputs_of(data, test.inputs)
@@ -149,24 +154,42 @@ def _test_net(net: NetSpec, task: TrainingTask, data: DataSet, *, count: int, wo
     return TestNet(test, outputs, feed.batches(), count, said.crop)
 
 
+def _check_weights(tested: Mapping[str, Tensor], trained: Mapping[str, Tensor], path: str | None) -> None:
+    """Raise NetError where a TEST net has weights that the net to train has not, or has in another shape (net.cpp)."""
+    if missing := set(tested) - set(trained):
+        raise NetError(f"the TEST net has weights that are not trained: {min(missing)}", path=path)
+    for key, blob in tested.items():
+        if blob.shape != trained[key].shape:
+            raise NetError(
+                f"the TEST net has {key} in the shape {tuple(blob.shape)}; {tuple(trained[key].shape)} is trained",
+                path=path,
+            )
+
+
 def _outputs(spec: NetSpec) -> dict[str, Loss | CaffeAccuracy]:
-    """The losses and accuracies of a TEST net, by the blob that each makes."""
-    tops = {layer.name: layer.tops[0] for layer in spec.layers if layer.tops}
-    judges: list[Loss | CaffeAccuracy] = []
-    if any("Loss" in layer.type for layer in spec.layers):
-        judges += losses_of(spec)
-    judges += [_accuracy(layer) for layer in spec.layers if layer.type == "Accuracy"]
-    if not judges:
+    """The losses and accuracies of a TEST net, by the blob that each makes.
+
+    A loss without a top goes by its name; Caffe counts it in the loss of the test, and shows it nowhere.
+    """
+    labels = labels_in(spec)
+    found: dict[str, Loss | CaffeAccuracy] = {
+        layer.tops[0] if layer.tops else loss.name: loss for layer, loss in losses_by_layer(spec)
+    }
+    for layer in spec.layers:
+        if layer.type == "Accuracy":
+            found[layer.tops[0]] = _accuracy(layer, labels, spec)
+    if not found:
         raise NetError("the TEST net has neither a loss nor an Accuracy", path=spec.path)
-    return {tops[each.name]: each for each in judges}
+    return found
 
 
-def _accuracy(layer: LayerSpec) -> CaffeAccuracy:
+def _accuracy(layer: LayerSpec, labels: Mapping[str, str], spec: NetSpec) -> CaffeAccuracy:
     param: Any = layer.message.accuracy_param
     if len(layer.bottoms) != 2 or len(layer.tops) != 1:
         raise NetError("an Accuracy of one top is expected, of scores and labels", where=layer.place)
     ignored = param.ignore_label if param.HasField("ignore_label") else None
-    return CaffeAccuracy(layer.name, layer.bottoms[0], layer.bottoms[1], param.top_k, param.axis, ignored)
+    label = label_of(layer, labels, spec)
+    return CaffeAccuracy(layer.name, layer.bottoms[0], label, param.top_k, param.axis, ignored)
 
 
 def _labels_of(each: Loss | CaffeAccuracy) -> Loss:

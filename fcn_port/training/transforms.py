@@ -69,6 +69,12 @@ def transforms_in(spec: NetSpec) -> Mapping[str, Transform]:
 
 def _transform(layer: LayerSpec, spec: NetSpec) -> Transform:
     param = layer.message.transform_param
+    for extra in layer.extra:
+        if extra.name.startswith("transform_param."):
+            raise TrainingError(
+                f"layer '{layer.name}': field '{extra.name[:80]}' is unknown to BVLC Caffe, and varies no images here\n"
+                "  is its name mistyped? Else take it out; --mirror, --crop and --scales vary images"
+            )
     for one, other in (("mean_value", "mean_file"), ("force_color", "force_gray")):
         if getattr(param, one) and getattr(param, other):
             raise TrainingError(f"layer '{layer.name}': {one} and {other}, of which Caffe takes only one")

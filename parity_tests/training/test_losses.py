@@ -179,6 +179,8 @@ def test_a_choice_replaces_the_softmax_and_keeps_its_fields() -> None:
         (SigmoidCrossEntropyLoss(), LossChoice("focal"), "the net has none"),
         (SigmoidCrossEntropyLoss(), LossChoice(class_weights=(1.0, 2.0)), "the net has none"),
         (SoftmaxWithLoss(axis=2), LossChoice("focal"), "classes on axis 1"),
+        (SoftmaxWithLoss(by_label_counts=True), LossChoice("focal"), "has no weight_by_label_freqs"),
+        (SoftmaxWithLoss(by_label_counts=True), LossChoice("dice"), "has no weight_by_label_freqs"),
     ],
 )
 def test_a_choice_that_cannot_be_is_refused(loss: SoftmaxWithLoss, choice: LossChoice, said: str) -> None:

@@ -107,6 +107,36 @@ def test_accuracy_counts_ties_against_the_label_and_nothing_as_none() -> None:
     assert CaffeAccuracy("a", "s", "l", ignore_label=255)({**blobs, "l": labels * 0 + 255}) == 0.0
 
 
+def test_a_snapshot_format_that_is_not_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*prepared(tmp_path, solver="snapshot_format: HDF5"), "--max-iter", "1"]) == 0
+    assert "snapshots are a .caffemodel and a .solverstate, which Caffe reads too, not HDF5" in capsys.readouterr().err
+    assert (tmp_path / "run" / "tested_iter_1.solverstate").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    {
+        ("crop_size: 5 }", "crop_size: 5 mirorr: true }"): "field 'transform_param.mirorr' is unknown",
+        ("mean_value: 100", "mean_value: 100 rotate: 30"): "field 'transform_param.rotate' is unknown",
+        (
+            'layer { name: "score" type: "Convolution"',
+            'layer { name: "score" type: "Convolution" include { phase: TEST } bottom: "data" top: "score" '
+            "convolution_param { num_output: 3 kernel_size: 5 pad: 2 } }\n"
+            'layer { name: "score" type: "Convolution" include { phase: TRAIN }',
+        ): "the TEST net has score.weight in the shape (3, 3, 5, 5); (3, 3, 3, 3) is trained",
+    }.items(),
+    ids=["mistyped", "of a fork", "shape"],
+)
+def test_a_net_whose_tests_would_differ_is_refused(
+    change: tuple[str, str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = prepared(tmp_path)
+    text = (tmp_path / "net.prototxt").read_text()
+    (tmp_path / "net.prototxt").write_text(text.replace(*change))
+    assert run(given) in (1, 3)
+    assert expected in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     {

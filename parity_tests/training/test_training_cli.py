@@ -296,7 +296,9 @@ def test_two_processes_train_as_one_with_twice_the_batch(place: Path) -> None:
     net = place / "train.prototxt"
     summed = """layer { name: "summed" type: "SoftmaxWithLoss" bottom: "score" bottom: "label" top: "summed"
       loss_weight: 0.0005 loss_param { ignore_label: 255 normalization: BATCH_SIZE } }"""
-    net.write_text(net.read_text().replace("normalize: false", "normalize: true") + summed)
+    side = """layer { name: "side" type: "Convolution" bottom: "score" top: "side"  # of no loss: it decays
+      convolution_param { num_output: 2 kernel_size: 1 } }"""
+    net.write_text(net.read_text().replace("normalize: false", "normalize: true") + summed + side)
     common = ["train", "--solver", str(solver), "--data", str(place / "shapes"), "--init", str(INIT), "--lr", "2e-3"]
     common += ["--workers", "0", "--val-limit", "3"]
     process = start([*common, "--out", str(place / "two")], processes=2)
@@ -306,6 +308,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(place: Path) -> None:
     assert process.returncode == 0, err
     begun = blobs(INIT)
     one, two, each = (blobs(place / name / "mini_iter_4.caffemodel") for name in ("one", "two", "each"))
+    begun |= {key: np.zeros_like(blob) for key, blob in one.items() if key.startswith("side.")}
     assert worst(one, two, begun) <= tolerance("two-processes")
     assert worst(one, each, begun) > 1e-3  # there each image is divided by its own pixels, a mean of means
     events = [log(place / name) for name in ("one", "two")]

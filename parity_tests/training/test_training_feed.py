@@ -104,6 +104,16 @@ def test_another_ignored_label_and_none(tmp_path: Path) -> None:
         feed_of(data, none).read([0])
 
 
+@pytest.mark.parametrize("label", ["label", "other"])
+def test_losses_that_ignore_different_labels_are_refused(label: str, tmp_path: Path) -> None:
+    """One map of labels was written for the last of them, so that the first counted its void pixels as class 0."""
+    data = shapes(tmp_path)
+    task = narrow_task(data)
+    two = replace(task, losses=(*task.losses, SoftmaxWithLoss("second", "score", label, ignore_label=0)))
+    with pytest.raises(TrainingError, match="'loss' ignores 255, 'second' ignores 0: here a pixel"):
+        feed_of(data, two)
+
+
 def test_a_loss_that_ignores_none_takes_labels_without_ignored_pixels(tmp_path: Path) -> None:
     """HED's and other SigmoidCrossEntropyLoss layers have no ignore_label; it is asked for where sizes differ only."""
     data = shapes(tmp_path, size=(24, 32))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .base import Loss, count
+from .base import Loss, axis_of, count
 from .choosing import LossChoice, chosen
 from .infogain import InfogainLoss
-from .reading import losses_of
+from .reading import label_of, labels_in, losses_by_layer, losses_of
 from .region import DiceLoss, FocalLoss
 from .sigmoid import SigmoidCrossEntropyLoss
 from .softmax import LARGEST_LOSS, SoftmaxWithLoss, softmax_with_loss
@@ -19,8 +19,12 @@ __all__ = [
     "LossChoice",
     "SigmoidCrossEntropyLoss",
     "SoftmaxWithLoss",
+    "axis_of",
     "chosen",
     "count",
+    "label_of",
+    "labels_in",
+    "losses_by_layer",
     "losses_of",
     "softmax_with_loss",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,7 +51,7 @@ class Loss:
 def fields_of(layer: LayerSpec, *, unsaid: Normalization) -> dict[str, object]:
     """The fields of a `Loss` as a loss layer gives them; a layer that names no normalisation has `unsaid`.
 
-    Raises NetError for other bottoms than scores and labels, or a second top.
+    Raises NetError for other bottoms than scores and labels, a second top, or a second loss_weight.
     """
     message = layer.message
     if len(layer.bottoms) != 2 or len(layer.tops) > 1:
@@ -58,6 +59,8 @@ def fields_of(layer: LayerSpec, *, unsaid: Normalization) -> dict[str, object]:
             f"{len(layer.bottoms)} bottoms and {len(layer.tops)} tops; expected scores and labels in, a loss out",
             where=layer.place,
         )
+    if len(message.loss_weight) > 1:  # layer.hpp, SetLossWeights
+        raise NetError(f"loss_weight is given {len(message.loss_weight)} times; expected 0 or 1", where=layer.place)
     param = message.loss_param
     mode: Normalization = unsaid
     if param.HasField("normalization"):
@@ -76,7 +79,7 @@ def fields_of(layer: LayerSpec, *, unsaid: Normalization) -> dict[str, object]:
 
 def count(labels: Tensor, *, ignore_label: int | None, images: int | None = None) -> dict[str, float]:
     """The divisor of each normalisation, for these labels of `images` (by default, their first axis)."""
-    ignored = 0 if ignore_label is None else int((labels == ignore_label).sum())
+    ignored = 0 if ignore_label is None else int((labels.long() == ignore_label).sum())
     return {
         "VALID": labels.numel() - ignored,
         "FULL": labels.numel(),
@@ -86,13 +89,30 @@ def count(labels: Tensor, *, ignore_label: int | None, images: int | None = None
 
 
 def divisor(counts: Mapping[str, float], normalization: Normalization) -> float:
-    """The number that a sum is divided by, never less than 1 (loss_layer.cpp, GetNormalizer); NONE is 1."""
+    """The number that a sum is divided by, never less than 1 (softmax_loss_layer.cpp, get_normalizer); NONE is 1."""
+    if normalization not in ("NONE", *counts):
+        raise NetError(f"there is no normalization '{normalization}'; expected {', '.join(counts)}")
     return 1.0 if normalization == "NONE" else max(1.0, counts[normalization])
 
 
 def target_of(labels: Tensor, scores: Tensor, axis: int = 1) -> Tensor:
-    """The labels of each place of the scores, int64, in the shape of the scores without their axis of classes."""
-    return labels.reshape(scores.shape[:axis] + scores.shape[axis + 1 :]).long()
+    """The labels of each place of the scores, in the shape of the scores without their axis of classes.
+
+    NetError where there is not one for each (softmax_loss_layer.cpp, Reshape).
+    """
+    places = scores.shape[:axis] + scores.shape[axis + 1 :]
+    if labels.numel() != math.prod(places):
+        raise NetError(
+            f"labels of {tuple(labels.shape)} for scores of {tuple(scores.shape)} with classes on axis {axis}"
+        )
+    return labels.reshape(places)
+
+
+def axis_of(axis: int, scores: Tensor) -> int:
+    """The axis of the classes counted from the first; NetError where the scores have none (CanonicalAxisIndex)."""
+    if not -scores.ndim <= axis < scores.ndim:
+        raise NetError(f"the classes are on axis {axis}; the scores have {scores.ndim} axes")
+    return axis % scores.ndim
 
 
 def clamp_value(x: Tensor, *, smallest: float | None = None, largest: float | None = None) -> Tensor:

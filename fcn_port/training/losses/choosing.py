@@ -59,6 +59,10 @@ def _instead(loss: Loss, choice: LossChoice) -> tuple[Loss, ...]:
         return (loss,)
     if loss.axis != 1:
         raise TrainingError(f"loss '{loss.name}': --loss {choice.name} needs its classes on axis 1")
+    if loss.by_label_counts:
+        raise TrainingError(
+            f"loss '{loss.name}': --loss {choice.name} has no weight_by_label_freqs; give --class-weights with it"
+        )
     fields = {
         name: getattr(loss, name)
         for name in ("name", "score", "label", "weight", "ignore_label", "normalization", "class_weights", "propagate")

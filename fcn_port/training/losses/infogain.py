@@ -16,7 +16,7 @@ from converters.formats import read_mean
 from converters.net import LayerSpec
 from converters.safety import open_file
 
-from .base import Loss, clamp_value, count, divisor, fields_of, target_of
+from .base import Loss, axis_of, clamp_value, count, divisor, fields_of, target_of
 from .softmax import known_labels
 
 SMALLEST = 1e-20
@@ -54,11 +54,11 @@ class InfogainLoss(Loss):
 
     def __call__(self, blobs: Mapping[str, Tensor], counts: Mapping[str, float] | None = None) -> Tensor:
         scores, labels = blobs[self.score], blobs[self.label]
-        axis = self.axis % scores.ndim
+        axis = axis_of(self.axis, scores)
         if len(self.matrix) != scores.shape[axis]:
             raise NetError(f"{self.name}: a matrix of {len(self.matrix)} classes; the net scores {scores.shape[axis]}")
         ignored = -100 if self.ignore_label is None else self.ignore_label
-        target = target_of(labels, scores, axis)
+        target = target_of(labels, scores, axis).long()
         rows = scores.new_tensor(self.matrix)[known_labels(target, ignored)]
         rows = rows * (target != ignored)[..., None]
         logs = torch.log_softmax(scores.movedim(axis, -1), -1)

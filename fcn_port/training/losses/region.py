@@ -25,7 +25,7 @@ class FocalLoss(Loss):
 
     def __call__(self, blobs: Mapping[str, Tensor], counts: Mapping[str, float] | None = None) -> Tensor:
         scores, labels = blobs[self.score], blobs[self.label]
-        target, ignored = target_of(labels, scores), _ignored(self)
+        target, ignored = target_of(labels, scores).long(), _ignored(self)
         known = known_labels(target, ignored)
         log_p = torch.log_softmax(scores, 1).gather(1, known[:, None])[:, 0]
         losses = -((1 - log_p.exp()).clamp(min=1e-7) ** self.gamma) * log_p
@@ -52,7 +52,7 @@ class DiceLoss(Loss):
     def __call__(self, blobs: Mapping[str, Tensor], counts: Mapping[str, float] | None = None) -> Tensor:
         scores, labels = blobs[self.score], blobs[self.label]
         classes = scores.shape[1]
-        target, ignored = target_of(labels, scores), _ignored(self)
+        target, ignored = target_of(labels, scores).long(), _ignored(self)
         counted = (target != ignored)[:, None]
         truth = one_hot(known_labels(target, ignored), classes).movedim(-1, 1) * counted
         p = torch.softmax(scores, 1) * counted

@@ -12,15 +12,16 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from converters.errors import NetError
 from converters.net import LayerSpec
 
-from .base import Loss, divisor, fields_of, target_of
+from .base import Loss, count, divisor, fields_of, target_of
 
 
 @dataclass(frozen=True)
 class SigmoidCrossEntropyLoss(Loss):
-    """The cross-entropy of sigmoid(score) with labels 0 and 1 (sigmoid_cross_entropy_loss_layer.cpp).
+    """The cross-entropy of sigmoid(score) with labels from 0 to 1 (sigmoid_cross_entropy_loss_layer.cpp).
 
-    `score` is (n, 1, h, w). A layer that says nothing divides by BATCH_SIZE. `balanced` weighs, image by image, the
-    pixels of 1 by the share of 0, and those of 0 by the share of 1, as HED's fork does without being told
+    Labels between them are probabilities, as there; one is ignored by its whole part alone. `score` is (n, 1, h, w). A
+    layer that says nothing divides by BATCH_SIZE. `balanced` weighs, image by image, the pixels of 1 by the share of 0,
+    and those of 0 by the share of 1, as HED's fork does without being told
     (s9xie/hed, src/caffe/layers/sigmoid_cross_entropy_loss_layer.cpp). There, pixels of other labels have a gradient,
     though no loss; here ignored ones have none.
     """
@@ -42,14 +43,15 @@ class SigmoidCrossEntropyLoss(Loss):
         scores, labels = blobs[self.score], blobs[self.label]
         if scores.ndim < 2 or scores.shape[1] != 1:
             raise NetError(f"{self.name}: scores of {tuple(scores.shape)}; expected one channel")
-        scores, target = scores[:, 0], target_of(labels, scores)
+        scores, target = scores[:, 0], target_of(labels, scores).to(scores.dtype)
         known = torch.ones_like(target, dtype=torch.bool)
         if self.ignore_label is not None:
-            known = target != self.ignore_label
-        losses = binary_cross_entropy_with_logits(scores, target.to(scores.dtype), reduction="none")
+            known = target.long() != self.ignore_label
+        losses = binary_cross_entropy_with_logits(scores, target, reduction="none")
         if self.balanced:
             losses = losses * _balance(target, known).to(scores.dtype)
-        counts = self.counts(blobs) if counts is None else counts
+        if counts is None:
+            counts = count(labels, ignore_label=self.ignore_label, images=scores.shape[0])
         return torch.where(known, losses, 0).sum() / divisor(counts, self.normalization)
 
 

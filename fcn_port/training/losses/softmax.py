@@ -14,10 +14,12 @@ from converters.errors import NetError
 from converters.net import LayerSpec
 
 from ..choices import Normalization
-from .base import Loss, clamp_value, count, divisor, fields_of, target_of
+from .base import Loss, axis_of, clamp_value, count, divisor, fields_of, target_of
 
 LARGEST_LOSS = -math.log(torch.finfo(torch.float32).tiny)
 """The most that one pixel adds to a loss, 87.3: Caffe takes the log of at least FLT_MIN. Its gradient knows no end."""
+FORK_FIELDS = ("loss_param.weight_by_label_freqs", "loss_param.class_weighting")
+"""The fields of SegNet's fork that are read here."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,9 @@ class SoftmaxWithLoss(Loss):
 def _label_weights(layer: LayerSpec) -> tuple[tuple[float, ...], bool]:
     """The weights of the labels by SegNet's fork, and whether they are worked out from a batch's labels."""
     said = [field for field in layer.extra if field.name.startswith("loss_param.")]
-    if not any(field.name == "loss_param.weight_by_label_freqs" and str(field.value) in ("true", "1", "True")
-               for field in said):  # fmt: skip
+    if not any(field.name == FORK_FIELDS[0] and str(field.value) in ("true", "1", "True") for field in said):
         return (), False
-    weights = [field.value for field in said if field.name == "loss_param.class_weighting"]
+    weights = [field.value for field in said if field.name == FORK_FIELDS[1]]
     if not all(isinstance(value, int | float) and value >= 0 for value in weights):
         raise NetError("class_weighting: expected a number of at least 0 for each class", where=layer.place)
     return tuple(float(value) for value in weights), not weights  # type: ignore[arg-type]
@@ -86,10 +87,11 @@ def softmax_with_loss(
     `scores` (n, classes, h, w) float, `labels` (n, h, w) or (n, 1, h, w) of any number type. A pixel adds at most
     LARGEST_LOSS to the value, as in Caffe, but its gradient is softmax - one-hot however wrong it is. `counts`, as
     `count` gives it, replaces what is counted here by the numbers of a larger batch, of which this is a part.
-    `class_weights` and `by_label_counts` as in `SoftmaxWithLoss`; NetError unless there is a weight for each class.
+    `class_weights` and `by_label_counts` as in `SoftmaxWithLoss`; NetError unless there is a weight for each class, a
+    label for each place and such an axis.
     """
-    axis = axis % scores.ndim
-    target = target_of(labels, scores, axis)
+    axis = axis_of(axis, scores)
+    target = target_of(labels, scores, axis).long()
     ignored = -100 if ignore_label is None else ignore_label
     losses = cross_entropy(scores.movedim(axis, 1), target, ignore_index=ignored, reduction="none")
     if counts is None:
