@@ -23,8 +23,8 @@ from .input_options import input_change, input_options
 from .like import card_like
 from .names import classes_option, with_classes
 from .net_choice import net_options
-from .output import echo, echo_lines, json_option, note, write_columns, write_json
-from .own_data import DATA_PATH, describe_option, looked_at, strict_option, void_option
+from .output import echo, echo_lines, json_option, note, refuse_to_replace, write_columns, write_json
+from .own_data import DATA_PATH, describe_option, looked_at, refuse_to_replace_files, strict_option, void_option
 from .progress import GOES_ON, NO_CACHE, progress_bar
 from .refining import refine_options, refinement
 from .registering import register_option
@@ -152,13 +152,14 @@ class _Evaluations:
             find_release(like or name)
         known = releases().get(like or name)
         data = self._data(known.dataset.name if known else None)
+        labels = self._labels_folder(name, several)
+        refuse_to_replace_files(labels, data)
         net = load(here(name, active=self.processes.first), self.device, prototxt=self.options.prototxt)
         if like is not None:
             attach(net, card_like(like, definition(net)))
         data = self._counted(data, net)
         net = run_as_told(net, self.options)
         release = getattr(net, "release", None) if known is None else known.name
-        labels = self._labels_folder(name, several)
         plan = EvaluationPlan(
             limit=self.options.limit,
             workers=self.options.workers,
@@ -230,6 +231,8 @@ def _refuse_nonsense(weights: tuple[str, ...], options: EvaluateOptions) -> None
             f"--save-labels: several weights are called {twice}, and their label maps would be one folder's; "
             "give them one by one, each its own folder"
         )
+    for option, out in (("--markdown", options.markdown), ("--submission", options.submission)):
+        refuse_to_replace(out, (*weights, options.prototxt, options.classes), option=option)
     if options.as_csv and options.as_json:
         raise click.UsageError("--csv and --json: one of them")
     if options.no_cache and options.cache is not None:

@@ -16,6 +16,7 @@ from .device import device_option, find_device
 from .engine import RunOptions, engine_option, low_memory_option, padded_option, precision_option, run_as_told
 from .net_choice import net_options
 from .output import echo, json_option, note, write_columns, write_json
+from .own_data import refuse_to_replace_files
 from .progress import GOES_ON, NO_CACHE, progress_bar
 from .registering import register_option
 
@@ -119,6 +120,7 @@ def _score(net: Net, data: DataSet, options: FcnScoreOptions) -> tuple[FCNScore,
     from ..evaluation.running import EvaluationPlan, evaluate
 
     images = generated_images(data, options.generated, outputs=outputs_of(net, data))
+    refuse_to_replace_files(options.save_labels, images, data)
     absent = missing_images(images)
     if absent and not options.skip_bad:
         raise DataError(

@@ -105,7 +105,8 @@ def command(weights: str, out: Path, **given: Any) -> None:
     from ..report.page import to_html
 
     options = ReportOptions(inputs=input_change(given), refinement=refinement(given), **given)
-    refuse_to_replace(out, (weights, options.prototxt, options.golden, options.results, options.image))
+    read = (weights, options.prototxt, options.golden, options.results, options.image, options.classes, options.folder)
+    refuse_to_replace(out, read)
     page = _page(weights, options)
     with whole_file(out) as file:
         file.write(to_html(page).encode())
