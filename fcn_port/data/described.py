@@ -168,6 +168,8 @@ class _Described:
                 self._fail(f"{says.label_map} has classes that are not in classes")
             ids = {entry.id: classes.index(entry.name) for entry in scored if entry.id is not None}
             void = (*void, *(entry.id for entry in entries if entry.is_void and entry.id is not None))
+        if not ids and says.others == "void":
+            ids = {says.first_id + label: label for label in range(len(classes))}  # all else is void
         wrong = {value for value in ids.values() if not 0 <= value < len(classes) and value != IGNORE_LABEL}
         if wrong:
             self._fail(f"ids: class {min(wrong)}; classes are 0 to {len(classes) - 1}")

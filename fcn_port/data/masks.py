@@ -12,12 +12,14 @@ from PIL import Image
 from weights.records import IGNORE_LABEL
 
 from ..errors import ImageError
-from ..predict.pictures import array_in
+from ..predict.pictures import array_in, deeper_than_shown, values_of_picture
 from .errors import DataError
 from .files import opened, packed
 
 Colour = tuple[int, int, int]
 _LOSSY = ("JPEG", "MPO")
+_LARGEST = 1 << 53
+"""Whole numbers up to which every one has a double."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ class MaskReader:
         if value in self.void:
             return IGNORE_LABEL
         if not self.ids:
-            return value - self.first_id if value >= self.first_id else self._other(str(value), stored == value, path)
+            label = value - self.first_id
+            known = 0 <= label < IGNORE_LABEL  # what lands on the void label by counting is not said to be void
+            return label if known else self._other(str(value), stored == value, path)
         if value in self.ids:
             return self.ids[value]
         return self._other(f"id {value}", stored == value, path)
@@ -96,9 +100,9 @@ class MaskReader:
 def read_mask(path: Path, *, colours: bool = False) -> np.ndarray:
     """A label map as stored: whole numbers (h, w), or colours (h, w, 3) uint8.
 
-    A palette picture gives its indices (with `colours` the colours of its palette), a grey one of 1, 8, 16 or 32 bits
-    its values, 1 bit as 0 and 1. Transparency is dropped, and three equal channels are one. An .npy is (h, w) or
-    (h, w, 1) of whole numbers, or (h, w, 3) bytes. DataError for JPEG, whose losses change labels.
+    A palette picture gives its indices (with `colours` the colours of its palette), a grey one of 1 to 32 bits its
+    values, 1 bit as 0 and 1. Transparency is dropped, and three equal channels are one. An .npy is (h, w) or (h, w, 1)
+    of whole numbers, or (h, w, 3) bytes. DataError for JPEG, whose losses change labels, and for colours of 16 bits.
     """
     if path.suffix.lower() == ".npy":
         return checked_mask(read_array(path), path)
@@ -110,12 +114,15 @@ def mask_of_picture(image: Image.Image, path: Path, *, colours: bool = False) ->
     """A label map as stored in a picture that is open, as `read_mask` says; `path` is for messages."""
     if image.format in _LOSSY:
         raise DataError("a JPEG: its losses change labels", path=path, hint="label maps are kept as PNG")
+    if deeper_than_shown(image):
+        hint = "keep label maps as PNGs of one channel, with 8 or 16 bits, or as .npy"
+        raise DataError("several channels of 16 bits: only the upper 8 of each can be read", path=path, hint=hint)
     if image.mode in ("P", "PA"):
         return np.asarray(image.convert("RGB") if colours else image.convert("P") if image.mode == "PA" else image)
     if image.mode == "LA":
         return np.asarray(image.getchannel("L"))
     if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;"):
-        return checked_mask(np.asarray(image), path)
+        return checked_mask(values_of_picture(image), path)
     values = np.asarray(image.convert("RGB"))
     if not colours and (values == values[:, :, :1]).all():
         return values[:, :, 0]
@@ -139,7 +146,7 @@ def checked_mask(values: np.ndarray, path: Path) -> np.ndarray:
     """An array that can be a label map."""
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
-    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all():
+    if values.dtype.kind == "f" and (np.abs(values) < _LARGEST).all() and (values == np.rint(values)).all():
         values = values.astype(np.int64)
     in_colours = values.ndim == 3 and values.shape[2] == 3 and values.dtype == np.uint8
     if values.dtype.kind not in "biu" or not (values.ndim == 2 or in_colours) or not values.size:

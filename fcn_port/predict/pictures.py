@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ _PIXEL_BYTES = 4
 _DEEP = ("F", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _DEEP_PIXEL_BYTES = 32
 """Modes of more than 8 bits, and what a pixel of one takes on its way to 8 (27 bytes seen)."""
+_STORED = "fcn-port: as stored"
+"""The key of a picture's `info` under which `_stored` is kept: Pillow forgets it when it decodes."""
 _ROW_BYTES = 64
 """The bytes of a row beside its pixels, in Pillow's tables and to be aligned (48 bytes seen): most of a tall strip."""
 
@@ -63,6 +66,7 @@ def opened_picture(
                 image.draft("L", None)
             if pixels:
                 _check_size(image, len(raw))
+                image.info[_STORED] = _stored(image)
                 image.load()
             yield image
 
@@ -83,6 +87,25 @@ def color_of_picture(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I"):
         return np.repeat(eight_bits(image)[:, :, None], 3, axis=2)
     return np.asarray(image.convert("RGB"))
+
+
+def values_of_picture(image: Image.Image) -> np.ndarray:
+    """The values (h, w) of a grey or palette picture from `opened_picture` as its file has them, which labels are.
+
+    Pillow spreads greys of 2 and 4 bits, and those of a PGM whose largest value is another than 255, over 8 bits.
+    """
+    values = np.asarray(image)
+    rawmode, largest = image.info.get(_STORED, ("", 0))
+    if found := re.fullmatch(r"L;([24])R?", rawmode):
+        return np.asarray(values // np.uint8(255 // ((1 << int(found[1])) - 1)))
+    if largest:
+        return np.asarray(np.rint(values * (largest / (255 if largest < 256 else 65535)))).astype(values.dtype)
+    return values
+
+
+def deeper_than_shown(image: Image.Image) -> bool:
+    """True for a picture of several channels of 16 bits from `opened_picture`, of which Pillow keeps the upper 8."""
+    return len(image.getbands()) > 1 and ";16" in str(image.info.get(_STORED, ("", 0))[0])
 
 
 def bands_of_picture(image: Image.Image) -> np.ndarray:
@@ -151,6 +174,13 @@ def _check_size(image: Image.Image, file_size: int) -> None:
     check_memory(
         needed, file_size=file_size, expansion=_EXPANSION, what=f"{image.width} x {image.height} pixels would take"
     )
+
+
+def _stored(image: Image.Image) -> tuple[str, int]:
+    """Pillow's name of the form in which the pixels are stored, and the largest value that a PGM or PPM says (or 0)."""
+    codec, _, _, args = next(iter(getattr(image, "tile", ())), ("", None, 0, ()))
+    parts = args if isinstance(args, tuple) else (args,)
+    return str(parts[0] if parts else ""), int(parts[1]) if codec.startswith("ppm") else 0
 
 
 def _described(error: Exception) -> str:

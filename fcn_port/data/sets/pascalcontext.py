@@ -89,7 +89,8 @@ def read_labels(path: Path, table: np.ndarray) -> np.ndarray:
     """A label map (h, w) uint8 in the 60 classes."""
     full = read_mat(path, "LabelMap").astype(np.int64)
     if full.size and not (full.min() >= 0 and full.max() < len(table)):
-        raise DataError(f"LabelMap has a class {full.max()}, and the list ends at {len(table) - 1}", path=path)
+        wrong = full.min() if full.min() < 0 else full.max()
+        raise DataError(f"LabelMap has a class {wrong}; the list is of 1 to {len(table) - 1}", path=path)
     return table[full]
 
 
