@@ -68,6 +68,7 @@ class _Described:
 
     def data_set(self) -> DataSet:
         known = self.without_files()
+        self._check_names()
         if self.places.annotations:
             ids, images, labels, _ = self._drawn
             return replace(known, ids=ids, images=own_images(images), labels={"score": labels})
@@ -244,6 +245,12 @@ class _Described:
         return InputRecipe("data", "color", "bgr" if says.channels == "bgr" else "file", mean, scale=says.scale)
 
     # Files
+
+    def _check_names(self) -> None:
+        for field in ("image_name", "label_name"):
+            name: str = getattr(self.says, field)
+            if name.count("{}") > 1 or set(name.replace("{}", "", 1)) & set("{}"):
+                self._fail(f"{field} = '{name:.60}'; expected one {{}}, for the id of an image, and no other braces")
 
     def _files(self, reader: MaskReader) -> tuple[tuple[str, ...], Files, Files]:
         images, labels = self.root / self.places.images, self.root / self.places.labels

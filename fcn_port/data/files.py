@@ -19,7 +19,7 @@ from weights.records import IGNORE_LABEL
 
 from ..errors import ImageError
 from ..predict.palettes import voc_palette
-from ..predict.pictures import opened_picture, values_of_picture
+from ..predict.pictures import color_of_picture, opened_picture, values_of_picture
 from .errors import DataError
 from .matlab import parse_matrix
 
@@ -31,9 +31,9 @@ _LABEL_MODES = ("P", "L", "1", "I")
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """An image (h, w, 3) uint8 in the order of the file: RGB, or the three channels of HHA."""
+    """An image (h, w, 3) uint8 in the order of the file: RGB, or the three channels of HHA; 16 bits become 8."""
     with opened(path) as image:
-        return np.asarray(image.convert("RGB"))
+        return color_of_picture(image)
 
 
 def read_depth(path: Path) -> np.ndarray:

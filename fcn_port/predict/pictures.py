@@ -77,14 +77,28 @@ def frames_of(path: str | os.PathLike[str]) -> int:
         return int(getattr(image, "n_frames", 1)) if image.format in _SEVERAL else 1
 
 
+def is_deep(image: Image.Image) -> bool:
+    """True for a picture of one channel of more than 8 bits, of which Pillow's conversions keep what is below 256."""
+    return image.mode[0] in "IF"
+
+
 def eight_bits(image: Image.Image) -> np.ndarray:
-    """The upper 8 of 16 bits (h, w) of a picture that is open, as OpenCV takes them; Pillow would clip at 255."""
-    return (np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)
+    """8 bits (h, w) of a picture that is open and is deep: the upper ones of 16, as OpenCV takes them.
+
+    Fractions up to 1 become 0 to 255; other numbers that are not whole are rounded.
+    """
+    if image.mode != "F":
+        return (np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)
+    whole: np.ndarray = np.nan_to_num(np.asarray(image))
+    if whole.max(initial=0) <= 1:
+        whole *= 255
+    np.rint(whole.clip(0, 255, out=whole), out=whole)
+    return whole.astype(np.uint8)
 
 
 def color_of_picture(image: Image.Image) -> np.ndarray:
-    """The colours (h, w, 3) uint8 RGB of a picture that is open; 16 bits become 8."""
-    if image.mode.startswith("I"):
+    """The colours (h, w, 3) uint8 RGB of a picture that is open; 16 bits and fractions become 8."""
+    if is_deep(image):
         return np.repeat(eight_bits(image)[:, :, None], 3, axis=2)
     return np.asarray(image.convert("RGB"))
 
@@ -110,7 +124,7 @@ def deeper_than_shown(image: Image.Image) -> bool:
 
 def bands_of_picture(image: Image.Image) -> np.ndarray:
     """Every channel (h, w, c) uint8 of a picture that is open, in its order; a palette gives its colours."""
-    if image.mode.startswith("I"):
+    if is_deep(image):
         return eight_bits(image)[:, :, None]
     direct = image.mode in ("L", "LA", "RGB", "RGBA", "RGBX", "CMYK")
     found = np.asarray(image if direct else image.convert("L" if image.mode == "1" else "RGB"))

@@ -115,6 +115,16 @@ def test_ids_beyond_the_classes_are_void_where_others_are(tmp_path: Path) -> Non
     assert np.array_equal(found, np.array([255, 0, 1, 255], np.uint8)[LABELS])
 
 
+@pytest.mark.parametrize("field", ["label_name", "image_name"])
+@pytest.mark.parametrize("name", ["{", "{id}", "{0.a}", "{}_{}", "{}}", "{:>9}"])
+def test_a_name_has_one_place_for_the_id(field: str, name: str, tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.png", noise(0, (6, 16, 3)))
+    save(tmp_path / "labels" / "a.png", LABELS)
+    (tmp_path / "dataset.toml").write_text(f'like = "voc"\n{field} = "{name}"\n')
+    with pytest.raises(DataError, match=f"{field} = '.*'; expected one "):
+        open_dataset(tmp_path)
+
+
 @pytest.mark.parametrize("stored", [256, -2])
 def test_counting_from_one_makes_no_void(stored: int, tmp_path: Path) -> None:
     labels = np.ones((6, 8), np.int16)
