@@ -280,7 +280,9 @@ class _EvaluationRun:
             return False
         if self.plan.save_labels is not None and (saved is None or self._saved(result.id) != saved):
             return False  # also where another net wrote them: they are not this one's
-        return fingerprint(self.data.files(result.id, kinds=self.kinds)) == files
+        with suppress(DataError):  # of a file that can no longer be told from another; who reads it says so
+            return fingerprint(self.data.files(result.id, kinds=self.kinds)) == files
+        return False
 
 
 def _meaning(read: object) -> str:
