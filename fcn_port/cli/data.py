@@ -13,6 +13,7 @@ from ..data.archives import ARCHIVES, Archive, find_archives
 from ..data.places import DATA_VARIABLE, data_dir
 from .bringing import telling
 from .inspect import SizeParam
+from .numbers import Number
 from .output import echo, human_bytes, json_option, note, write_columns, write_json
 from .own_data import DATA_PATH, describe_option, report_check, strict_option, void_option
 
@@ -30,7 +31,7 @@ from .own_data import DATA_PATH, describe_option, report_check, strict_option, v
 @click.option("--count", type=click.IntRange(min=1), default=100, show_default=True, help="Images of shapes to draw.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the shapes.")
 @click.option("--size", type=SizeParam(), default="240x320", show_default=True, help="Of the images, height first.")
-@click.option("--val", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Share of them for val.")
+@click.option("--val", type=Number(0, 1), default=0.25, show_default=True, help="Share of them for val.")
 @describe_option
 @click.option("--check", "checked", type=DATA_PATH, help="Say what the labels of a data set hold, and what looks off; "
               "a folder or a .toml.")  # fmt: skip
