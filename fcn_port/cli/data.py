@@ -16,6 +16,7 @@ from .inspect import SizeParam
 from .numbers import Number
 from .output import echo, human_bytes, json_option, note, write_columns, write_json
 from .own_data import DATA_PATH, describe_option, report_check, strict_option, void_option
+from .together import only_with, only_without
 
 
 @click.command("data")
@@ -66,6 +67,7 @@ def command(
     `--check FOLDER` reads a data set, published or your own, once: the pixels of each class, what is ignored, files
     that are damaged or have no partner, and what looks off; with --strict the exit status is then 1.
     """
+    _refuse_idle(checked=checked is not None, made=folder is not None, fetched=fetch or from_file is not None)
     if checked is not None:
         return report_check(checked, split=split, void=void, strict=strict, as_json=as_json)
     if (name == "shapes") != (folder is not None):
@@ -88,6 +90,23 @@ def command(
     else:
         _describe(chosen, base)
     return 0
+
+
+def _refuse_idle(*, checked: bool, made: bool, fetched: bool) -> None:
+    """UsageError for options that do nothing in what is asked for: a look, a drawing, a download or a list."""
+    if checked:
+        only_without("--check", {"name", "fetch", "from_file", "keep_archive", "root", "folder", *_OF_SHAPES})
+        return
+    only_with("--check", {"split", "void", "strict", "describe"})
+    if made:
+        only_without("--make", {"fetch", "from_file", "keep_archive", "root"})
+        return
+    only_with("shapes --make", _OF_SHAPES)
+    if not fetched:
+        only_with("--fetch or --from-file", {"keep_archive"})
+
+
+_OF_SHAPES = frozenset({"count", "seed", "size", "val"})
 
 
 class _ShapesWanted(TypedDict):

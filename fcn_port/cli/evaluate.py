@@ -29,6 +29,7 @@ from .progress import GOES_ON, NO_CACHE, progress_bar
 from .refining import refine_options, refinement
 from .registering import register_option
 from .threshold import threshold_option
+from .together import only_without
 
 if TYPE_CHECKING:
     from ..data.inputs import InputChange
@@ -104,6 +105,7 @@ def command(
     `torchrun --nproc-per-node N -m fcn_port evaluate ...`.
     """
     if check_submission is not None:
+        only_without("--check-submission", {"weights", "describe", *given})
         return _check(check_submission, folder, split)
     options = EvaluateOptions(inputs=input_change(given), refinement=refinement(given), **given)
     _refuse_nonsense(weights, options)
