@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fcn_port.data import DataError, open_dataset
 from fcn_port.data.files import read_rgb
 from fcn_port.data.images import read_bands, read_color, read_grey
 from fcn_port.predict.images import read_image
-from parity_tests.datasets import save
+from parity_tests.datasets import make_nyud, noise, save
 
 RAMP = np.linspace(0, 1, 12 * 17).reshape(12, 17)
 """Fractions (12, 17) from 0 to 1."""
@@ -38,3 +39,14 @@ def test_deep_pictures_are_neither_white_nor_black(form: str, tmp_path: Path) ->
         found = read(path)
         assert found.dtype == np.uint8 and found.max() == 255 and found.min() == 0
         assert all(np.array_equal(found[:, :, band], expected) for band in range(found.shape[2]))
+
+
+@pytest.mark.parametrize("kind", ["hha", "depth"])
+def test_images_of_one_scene_are_of_one_size(kind: str, tmp_path: Path) -> None:
+    data = open_dataset(make_nyud(tmp_path, np.ones((6, 8), np.uint8)))
+    assert set(data.read("5001", kinds=("color", kind)).images) == {"color", kind}
+    other = noise(3, (7, 9, 3)) if kind == "hha" else np.ones((7, 9), np.uint16)
+    path = save(data.image_path("5001", kind=kind), other)
+    with pytest.raises(DataError, match=r"7x9 pixels, but .*images.img_5001\.png has 6x8") as caught:
+        data.read("5001", kinds=("color", kind))
+    assert caught.value.path == str(path)
