@@ -256,8 +256,9 @@ class _Described:
         images, labels = self.root / self.places.images, self.root / self.places.labels
         if self.places.list:
             path = Path(self.places.list)
-            if names_files(path):
-                return self._listed(read_pairs(path, roots=(self.root, images)), labels, reader)
+            roots = (self.root, images)
+            if names_files(path, roots=roots):
+                return self._listed(read_pairs(path, roots=roots), labels, reader)
             ids = read_list(path)
         else:
             ids = self._labelled(images, labels)
