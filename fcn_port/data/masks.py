@@ -38,17 +38,17 @@ class MaskReader:
     others_void: bool = False
 
     def __call__(self, path: Path) -> np.ndarray:
-        """The labels (h, w) of a file, int64; DataError names it."""
+        """The labels (h, w) of a file, uint8; DataError names it."""
         return self.labels_of(read_mask(path, colours=bool(self.colours)), path)
 
     def labels_of(self, stored: np.ndarray, path: Path) -> np.ndarray:
-        """The labels (h, w), int64, of what a label map holds, as `read_mask` gives it; `path` is for messages."""
+        """The labels (h, w), uint8, of what a label map holds, as `read_mask` gives it; `path` is for messages."""
         return self._of_colours(stored, path) if stored.ndim == 3 else self._of_ids(stored, path)
 
     def _of_ids(self, stored: np.ndarray, path: Path) -> np.ndarray:
-        values, places = np.unique(stored, return_inverse=True)
-        table = np.array([self._class_of(int(value), stored, path) for value in values], np.int64)
-        return table[places].reshape(stored.shape)
+        values = np.unique(stored)
+        table = np.array([self._class_of(int(value), stored, path) for value in values], np.uint8)
+        return _looked_up(stored, values, table)
 
     def _class_of(self, value: int, stored: np.ndarray, path: Path) -> int:
         if value in self.void:
@@ -62,7 +62,8 @@ class MaskReader:
         return self._other(f"id {value}", stored == value, path)
 
     def _of_colours(self, stored: np.ndarray, path: Path) -> np.ndarray:
-        values, places = np.unique(packed(stored), return_inverse=True)
+        keys = packed(stored)
+        values = np.unique(keys)
         classes = {int(packed(np.array(colour))): label for colour, label in self.colours.items()}
         if len(values) > len(classes) + 8 and not self.others_void:
             raise DataError(
@@ -70,7 +71,6 @@ class MaskReader:
                 path=path,
                 hint="the map was resized with smoothing, or went through a JPEG: take the original",
             )
-        keys = packed(stored)
         table = []
         for value in values.tolist():
             if value in classes:
@@ -78,7 +78,7 @@ class MaskReader:
             else:
                 name = f"colour #{value:06x} ({value >> 16}, {value >> 8 & 255}, {value & 255})"
                 table.append(self._other(name, keys == value, path))
-        return np.array(table, np.int64)[places].reshape(stored.shape[:2])
+        return _looked_up(keys, values, np.array(table, np.uint8))
 
     def _other(self, what: str, where: np.ndarray, path: Path) -> int:
         if self.others_void:
@@ -95,6 +95,15 @@ class MaskReader:
             where=f"row {row}, column {column}",
             hint=f'{known}; the data set\'s dataset.toml says more (void, ids, colours, others = "void")',
         )
+
+
+def _looked_up(stored: np.ndarray, values: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """What `table` has for each of `values`, at the places of these: a byte a pixel, and little more on the way."""
+    if stored.dtype == np.uint8:
+        whole = np.zeros(256, np.uint8)
+        whole[values] = table
+        return np.asarray(whole[stored])
+    return np.asarray(table[np.searchsorted(values, stored)])
 
 
 def read_mask(path: Path, *, colours: bool = False) -> np.ndarray:

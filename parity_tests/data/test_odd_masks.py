@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -113,6 +114,18 @@ def test_ids_beyond_the_classes_are_void_where_others_are(tmp_path: Path) -> Non
     (tmp_path / "dataset.toml").write_text('classes = ["b", "c"]\nfirst_id = 2\nothers = "void"\n')
     found = open_dataset(tmp_path).read("a").labels["score"]
     assert np.array_equal(found, np.array([255, 0, 1, 255], np.uint8)[LABELS])
+
+
+@pytest.mark.parametrize(("kind", "most"), [(np.uint8, 4), (np.uint16, 16)])
+def test_labels_take_no_more_memory_than_their_map(kind: type, most: int) -> None:
+    """An empty map of many pixels is a small file; a table looks up its ids without an index of 8 bytes a pixel."""
+    stored = np.kron(LABELS, np.ones((100, 100), np.uint8)).astype(kind)
+    tracemalloc.start()
+    found = MaskReader(void=(3,)).labels_of(stored, Path("m.png"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(found, np.where(stored == 3, 255, stored)) and found.dtype == np.uint8
+    assert peak < most * stored.size
 
 
 @pytest.mark.parametrize("field", ["label_name", "image_name"])
