@@ -154,6 +154,8 @@ class _Evaluations:
             find_release(like or name)
         known = releases().get(like or name)
         data = self._data(known.dataset.name if known else None)
+        if self.options.submission is not None:
+            _submitted_year(data)
         labels = self._labels_folder(name, several)
         refuse_to_replace_files(labels, data)
         net = load(here(name, active=self.processes.first), self.device, prototxt=self.options.prototxt)
@@ -309,15 +311,23 @@ def _as_json(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _submit(archive: Path, labels: Path, data: DataSet, result: Evaluation) -> None:
+def _submitted_year(data: DataSet) -> int:
+    """The year of a PASCAL VOC; DataError for another data set, which the server does not take."""
     from ..data.errors import DataError
     from ..data.sets.voc import voc_year
-    from ..evaluation.labels import saved_path
-    from ..evaluation.submission import check_submission, image_sizes, write_submission
 
     year = voc_year(data.root)
     if year is None or data.name != "voc":
         raise DataError("a folder VOC2011 or VOC2012 is expected: the server takes PASCAL VOC only", path=data.root)
+    return year
+
+
+def _submit(archive: Path, labels: Path, data: DataSet, result: Evaluation) -> None:
+    from ..data.errors import DataError
+    from ..evaluation.labels import saved_path
+    from ..evaluation.submission import check_submission, image_sizes, write_submission
+
+    year = _submitted_year(data)
     if result.skipped:
         raise DataError(f"{len(result.skipped)} images could not be read, and the server wants all", path=data.root)
     heads = list(data.classes)

@@ -163,6 +163,8 @@ class _Described:
     def _reader(self, classes: tuple[str, ...], entries: tuple[LabelMapEntry, ...]) -> MaskReader:
         says, scored = self.says, self._scored(entries)
         ids = {self._id(key): value for key, value in says.ids.items()}
+        if len(ids) < len(says.ids):
+            self._fail(f"ids: {', '.join(list(says.ids)[:12])}: one of them stands there twice")
         void = says.void
         if not ids and any(entry.id is not None for entry in scored):
             if {entry.name for entry in scored} - set(classes):

@@ -98,7 +98,7 @@ class MaskReader:
 
 
 def _looked_up(stored: np.ndarray, values: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """What `table` has for each of `values`, at the places of these: a byte a pixel, and little more on the way."""
+    """The labels of `table`, one for each of `values`, at their places: a byte a pixel, and little on the way."""
     if stored.dtype == np.uint8:
         whole = np.zeros(256, np.uint8)
         whole[values] = table

@@ -138,6 +138,16 @@ def test_a_name_has_one_place_for_the_id(field: str, name: str, tmp_path: Path) 
         open_dataset(tmp_path)
 
 
+@pytest.mark.parametrize("ids", ["0 = 0, 00 = 1", "1 = 0, +1 = 1", "10 = 0, 1_0 = 1"])
+def test_an_id_that_is_written_in_two_ways_stands_there_twice(ids: str, tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.png", noise(0, (6, 16, 3)))
+    save(tmp_path / "labels" / "a.png", LABELS)
+    quoted = ids.replace("+1", '"+1"')
+    (tmp_path / "dataset.toml").write_text(f'classes = ["b", "c"]\nids = {{ {quoted} }}\n')
+    with pytest.raises(DataError, match="stands there twice"):
+        open_dataset(tmp_path)
+
+
 @pytest.mark.parametrize("stored", [256, -2])
 def test_counting_from_one_makes_no_void(stored: int, tmp_path: Path) -> None:
     labels = np.ones((6, 8), np.int16)

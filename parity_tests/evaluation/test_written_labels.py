@@ -67,6 +67,15 @@ def test_label_maps_beside_others_are_written_as_often_as_is_asked(own: Path) ->
         assert run([*EVALUATE, "--save-labels", "out"]) == 0 and run([*SCORE, "--save-labels", "out"]) == 0
 
 
+def test_a_submission_of_another_data_set_is_refused_before_the_work(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*EVALUATE, "--submission", "sub.tar.gz"]) == 3
+    err = capsys.readouterr().err
+    assert "the server takes PASCAL VOC only" in err and " of 2 images" not in err
+    assert not (own.parent / "sub.tar.gz.labels").exists()
+
+
 def test_the_function_refuses_too(own: Path) -> None:
     net, data = load(own.parent / "net.safetensors"), open_dataset(own)
     with pytest.raises(FileExistsError, match="over this file of the data set"):
