@@ -86,8 +86,11 @@ def file_name(text: str, *, dots: bool = True) -> str:
 
 
 def name_with_room(name: str) -> str:
-    """A file's name as it is, or a shorter one where 15 more bytes around it are more than a file system takes."""
-    return name if len(os.fsencode(name)) <= 240 else file_name(name)
+    """A file's name as it is, or a shorter one where 15 more bytes around it are more than a file system takes.
+
+    A name that is too long by itself stays so, as no file can be called so in the end.
+    """
+    return file_name(name) if 240 < len(os.fsencode(name)) <= 255 else name
 
 
 def _stays(name: str) -> bool:

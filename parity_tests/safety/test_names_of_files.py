@@ -146,8 +146,8 @@ def test_label_maps_are_called_after_outputs(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", [fresh_file, fresh_folder], ids=["a file", "a folder"])
 def test_what_cannot_be_made_is_named_as_it_was_asked_for(make: Callable[[Path], Any], tmp_path: Path) -> None:
-    """And not as its part, which nobody knows: a name of 250 letters, which the part's ending makes too long."""
-    asked = tmp_path / ("x" * 250)
+    """And not as its part, which nobody knows: a name of 256 letters, which is too long."""
+    asked = tmp_path / ("x" * 256)
     with pytest.raises(OSError, match="too long") as caught, make(asked):
         pass
     assert caught.value.filename == str(asked)
