@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import keyword
 import math
+import os
 import re
 import textwrap
 import unicodedata
@@ -82,6 +83,14 @@ def file_name(text: str, *, dots: bool = True) -> str:
         return kept
     short = clean.encode()[: MOST_FILE_NAME - 14].decode(errors="ignore").rstrip("._ ") or "file"
     return f"{'file_' if _WINDOWS.fullmatch(short) else ''}{short}~{_digest(text)[:8]}"
+
+
+def name_with_room(name: str) -> str:
+    """A file's name as it is, or a shorter one where 15 more bytes around it are more than a file system takes.
+
+    A name that is too long by itself stays so, as no file can be called so in the end.
+    """
+    return file_name(name) if 240 < len(os.fsencode(name)) <= 255 else name
 
 
 def _stays(name: str) -> bool:

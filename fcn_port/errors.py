@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+from converters.escaping import terminal
+
 
 class EngineError(RuntimeError):
     """An engine that is not installed, cannot run this net, or does not give its numbers."""
@@ -13,3 +17,11 @@ class ImageError(ValueError):
 
 class ImageMemoryError(ImageError, MemoryError):
     """An image, or what is made of it, for which there is not enough memory; says how large it is."""
+
+
+def one_line(error: Exception, path: str | os.PathLike[str]) -> str:
+    """The first line of an error about a file: it names the file once, whatever is in its name."""
+    shown = terminal(os.fspath(path))
+    said = str(error).removeprefix(f"{os.fspath(path)}: ") or type(error).__name__
+    first = said.splitlines()[0]
+    return first if first.startswith(f"{shown}: ") else f"{shown}: {first}"

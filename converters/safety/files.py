@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import CaffeFormatError
+from ..escaping import name_with_room
 
 try:
     import fcntl
@@ -300,7 +301,7 @@ def _named_part(target: Path) -> Iterator[Path]:
     It is among PARTS before it is there: making a file can take the system so long that an interrupt falls into it,
     and is raised where the file is there and nobody has it.
     """
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    part = target.with_name(f".{name_with_room(target.name)}.{secrets.token_hex(4)}.part")
     PARTS.add(part)
     try:
         with _as_of(target):
@@ -326,7 +327,7 @@ def _remove(part: Path) -> None:
 
 def remove_abandoned(target: Path) -> None:
     """Take away the parts of writers that were killed, whatever their times say: nobody holds their lock."""
-    head, tail = f".{target.name}.", ".part"
+    head, tail = f".{name_with_room(target.name)}.", ".part"
     with suppress(OSError):
         for part in target.parent.iterdir():
             if part.name.startswith(head) and part.name.endswith(tail) and len(part.name) == len(head + tail) + 8:

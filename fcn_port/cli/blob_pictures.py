@@ -46,14 +46,14 @@ def _takes(net: Net) -> bool:
 
 def write_blob_pictures(net: Net, sources: Sequence[ImageSource], wanted: str, out: Path) -> None:
     """Write the blobs of every image that can be read; the net is run as it is written, padding and all."""
-    from ..errors import ImageError
+    from ..errors import ImageError, one_line
 
     names = check_blobs(net, wanted)
     for source in sources:
         try:
             found = blob_pictures(net, source.path, names)
         except (ImageError, OSError, ValueError) as error:
-            note(f"no blobs of {source.path}: {str(error).splitlines()[0]}")
+            note(f"no blobs of {one_line(error, source.path)}")
             continue
         folder = (out / source.name).with_name(f"{source.name.name}.blobs")
         for name, picture in found.items():

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from .given_net import NetOptions
 from .output import echo, note, write_json
 from .progress import progress_bar
+from .together import given_options
 
 if TYPE_CHECKING:
     from ..nets import Net
@@ -42,12 +42,7 @@ _TAKEN = frozenset(
 
 def check_goes_with_ray(context: click.Context) -> None:
     """UsageError for options that --ray goes without."""
-    from_outside = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
-    wrong = [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name not in _TAKEN and context.get_parameter_source(parameter.name or "") in from_outside
-    ]
+    wrong = [shown for name, shown in given_options(context).items() if name not in _TAKEN]
     if wrong:
         raise click.UsageError(f"--ray goes without {' and '.join(wrong)}")
 

@@ -13,8 +13,10 @@ from ..data.archives import ARCHIVES, Archive, find_archives
 from ..data.places import DATA_VARIABLE, data_dir
 from .bringing import telling
 from .inspect import SizeParam
+from .numbers import Number
 from .output import echo, human_bytes, json_option, note, write_columns, write_json
 from .own_data import DATA_PATH, describe_option, report_check, strict_option, void_option
+from .together import only_with, only_without
 
 
 @click.command("data")
@@ -30,7 +32,7 @@ from .own_data import DATA_PATH, describe_option, report_check, strict_option, v
 @click.option("--count", type=click.IntRange(min=1), default=100, show_default=True, help="Images of shapes to draw.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the shapes.")
 @click.option("--size", type=SizeParam(), default="240x320", show_default=True, help="Of the images, height first.")
-@click.option("--val", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Share of them for val.")
+@click.option("--val", type=Number(0, 1), default=0.25, show_default=True, help="Share of them for val.")
 @describe_option
 @click.option("--check", "checked", type=DATA_PATH, help="Say what the labels of a data set hold, and what looks off; "
               "a folder or a .toml.")  # fmt: skip
@@ -65,6 +67,7 @@ def command(
     `--check FOLDER` reads a data set, published or your own, once: the pixels of each class, what is ignored, files
     that are damaged or have no partner, and what looks off; with --strict the exit status is then 1.
     """
+    _refuse_idle(checked=checked is not None, made=folder is not None, fetched=fetch or from_file is not None)
     if checked is not None:
         return report_check(checked, split=split, void=void, strict=strict, as_json=as_json)
     if (name == "shapes") != (folder is not None):
@@ -87,6 +90,23 @@ def command(
     else:
         _describe(chosen, base)
     return 0
+
+
+def _refuse_idle(*, checked: bool, made: bool, fetched: bool) -> None:
+    """UsageError for options that do nothing in what is asked for: a look, a drawing, a download or a list."""
+    if checked:
+        only_without("--check", {"name", "fetch", "from_file", "keep_archive", "root", "folder", *_OF_SHAPES})
+        return
+    only_with("--check", {"split", "void", "strict", "describe"})
+    if made:
+        only_without("--make", {"fetch", "from_file", "keep_archive", "root"})
+        return
+    only_with("shapes --make", _OF_SHAPES)
+    if not fetched:
+        only_with("--fetch or --from-file", {"keep_archive"})
+
+
+_OF_SHAPES = frozenset({"count", "seed", "size", "val"})
 
 
 class _ShapesWanted(TypedDict):

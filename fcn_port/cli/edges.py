@@ -16,6 +16,7 @@ from .bringing import here
 from .device import device_option, find_device
 from .inspect import SizeParam
 from .net_choice import net_options
+from .numbers import Number
 from .output import echo, json_option, write_json
 from .progress import progress_bar
 from .registering import register_option
@@ -53,7 +54,7 @@ class EdgesOptions:
               "image while the net looks at it.")  # fmt: skip
 @click.option("--size", type=SizeParam(), default="256x256", show_default=True, help="Of the edges, height first.")
 @click.option("--keep-size", is_flag=True, help="Draw edges at the size of the image instead.")
-@click.option("--threshold", type=click.FloatRange(0, 1), default=25 / 255, show_default="25/255", help="The least "
+@click.option("--threshold", type=Number(0, 1), default=25 / 255, show_default="25/255", help="The least "
               "probability of an edge.")  # fmt: skip
 @click.option("--small-edge", type=click.IntRange(min=1), default=5, show_default=True, help="The least number of "
               "pixels of an edge.")  # fmt: skip

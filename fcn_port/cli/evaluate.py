@@ -23,12 +23,13 @@ from .input_options import input_change, input_options
 from .like import card_like
 from .names import classes_option, with_classes
 from .net_choice import net_options
-from .output import echo, echo_lines, json_option, note, write_columns, write_json
-from .own_data import DATA_PATH, describe_option, looked_at, strict_option, void_option
+from .output import echo, echo_lines, json_option, note, refuse_to_replace, write_columns, write_json
+from .own_data import DATA_PATH, describe_option, looked_at, refuse_to_replace_files, strict_option, void_option
 from .progress import GOES_ON, NO_CACHE, progress_bar
 from .refining import refine_options, refinement
 from .registering import register_option
 from .threshold import threshold_option
+from .together import only_without
 
 if TYPE_CHECKING:
     from ..data.inputs import InputChange
@@ -104,6 +105,7 @@ def command(
     `torchrun --nproc-per-node N -m fcn_port evaluate ...`.
     """
     if check_submission is not None:
+        only_without("--check-submission", {"weights", "describe", *given})
         return _check(check_submission, folder, split)
     options = EvaluateOptions(inputs=input_change(given), refinement=refinement(given), **given)
     _refuse_nonsense(weights, options)
@@ -152,13 +154,16 @@ class _Evaluations:
             find_release(like or name)
         known = releases().get(like or name)
         data = self._data(known.dataset.name if known else None)
+        if self.options.submission is not None:
+            _submitted_year(data)
+        labels = self._labels_folder(name, several)
+        refuse_to_replace_files(labels, data)
         net = load(here(name, active=self.processes.first), self.device, prototxt=self.options.prototxt)
         if like is not None:
             attach(net, card_like(like, definition(net)))
         data = self._counted(data, net)
         net = run_as_told(net, self.options)
         release = getattr(net, "release", None) if known is None else known.name
-        labels = self._labels_folder(name, several)
         plan = EvaluationPlan(
             limit=self.options.limit,
             workers=self.options.workers,
@@ -230,6 +235,8 @@ def _refuse_nonsense(weights: tuple[str, ...], options: EvaluateOptions) -> None
             f"--save-labels: several weights are called {twice}, and their label maps would be one folder's; "
             "give them one by one, each its own folder"
         )
+    for option, out in (("--markdown", options.markdown), ("--submission", options.submission)):
+        refuse_to_replace(out, (*weights, options.prototxt, options.classes), option=option)
     if options.as_csv and options.as_json:
         raise click.UsageError("--csv and --json: one of them")
     if options.no_cache and options.cache is not None:
@@ -304,15 +311,23 @@ def _as_json(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _submit(archive: Path, labels: Path, data: DataSet, result: Evaluation) -> None:
+def _submitted_year(data: DataSet) -> int:
+    """The year of a PASCAL VOC; DataError for another data set, which the server does not take."""
     from ..data.errors import DataError
     from ..data.sets.voc import voc_year
-    from ..evaluation.labels import saved_path
-    from ..evaluation.submission import check_submission, image_sizes, write_submission
 
     year = voc_year(data.root)
     if year is None or data.name != "voc":
         raise DataError("a folder VOC2011 or VOC2012 is expected: the server takes PASCAL VOC only", path=data.root)
+    return year
+
+
+def _submit(archive: Path, labels: Path, data: DataSet, result: Evaluation) -> None:
+    from ..data.errors import DataError
+    from ..evaluation.labels import saved_path
+    from ..evaluation.submission import check_submission, image_sizes, write_submission
+
+    year = _submitted_year(data)
     if result.skipped:
         raise DataError(f"{len(result.skipped)} images could not be read, and the server wants all", path=data.root)
     heads = list(data.classes)

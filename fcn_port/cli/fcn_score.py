@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from weights.catalogue import datasets
+from weights.records import Score
 
 from .bringing import here
 from .device import device_option, find_device
 from .engine import RunOptions, engine_option, low_memory_option, padded_option, precision_option, run_as_told
 from .net_choice import net_options
 from .output import echo, json_option, note, write_columns, write_json
+from .own_data import refuse_to_replace_files
 from .progress import GOES_ON, NO_CACHE, progress_bar
 from .registering import register_option
 
@@ -80,6 +84,7 @@ def command(**given: Any) -> int:
     if options.no_cache and options.cache is not None:
         raise click.UsageError("--cache and --no-cache: one of them")
     data = _labels(options)
+    data = replace(data, ids=data.ids[: options.limit])
     net = _net(options)
     score, skipped = _score(net, data, options)
     if options.as_json:
@@ -115,6 +120,7 @@ def _score(net: Net, data: DataSet, options: FcnScoreOptions) -> tuple[FCNScore,
     from ..evaluation.running import EvaluationPlan, evaluate
 
     images = generated_images(data, options.generated, outputs=outputs_of(net, data))
+    refuse_to_replace_files(options.save_labels, images, data)
     absent = missing_images(images)
     if absent and not options.skip_bad:
         raise DataError(
@@ -127,7 +133,6 @@ def _score(net: Net, data: DataSet, options: FcnScoreOptions) -> tuple[FCNScore,
     if net.preprocessing is None:
         note(f"{options.weights} does not say how its inputs are made; taking those of {data.title}")
     plan = EvaluationPlan(
-        limit=options.limit,
         workers=options.workers,
         cache=None if options.no_cache else options.cache or cache_dir(),
         save_labels=options.save_labels,
@@ -141,8 +146,6 @@ def _score(net: Net, data: DataSet, options: FcnScoreOptions) -> tuple[FCNScore,
 
 
 def _print(score: FCNScore, data: DataSet, options: FcnScoreOptions) -> None:
-    from weights.catalogue import datasets
-
     from ..evaluation.generated import rows
 
     echo(
@@ -154,7 +157,7 @@ def _print(score: FCNScore, data: DataSet, options: FcnScoreOptions) -> None:
     if options.as_published:
         echo()
         echo(_quirks(score))
-    published = [each for each in datasets()[data.name].scores if each.split == "generated val"]
+    published = _published(data)
     if published:
         echo()
         table = [
@@ -164,7 +167,13 @@ def _print(score: FCNScore, data: DataSet, options: FcnScoreOptions) -> None:
         write_columns(table, header=("published", "per-pixel", "per-class", "IOU", "source"), right=(1, 2, 3))
 
 
-def _three(score: Any) -> tuple[float | None, ...]:
+def _published(data: DataSet) -> list[Score]:
+    """The scores of generated images that were published for a data set's labels; none for somebody's own."""
+    known = datasets().get(data.name)
+    return [each for each in known.scores if each.split == "generated val"] if known is not None else []
+
+
+def _three(score: Score) -> tuple[float | None, ...]:
     return score.overall_accuracy, score.mean_accuracy, score.mean_iu
 
 
@@ -176,9 +185,6 @@ def _quirks(score: FCNScore) -> str:
 
 
 def _as_json(score: FCNScore, data: DataSet, options: FcnScoreOptions, skipped: dict[str, str]) -> dict[str, Any]:
-    from weights.catalogue import datasets
-
-    published = [vars(each) for each in datasets()[data.name].scores if each.split == "generated val"]
     ways = {"as_published": score.as_published, "plain": score.plain}
     if not options.as_published:
         del ways["as_published"]
@@ -193,5 +199,5 @@ def _as_json(score: FCNScore, data: DataSet, options: FcnScoreOptions, skipped: 
         "dropped": score.dropped,
         "spilled": score.spilled,
         "skipped": skipped,
-        "published": published,
+        "published": [vars(each) for each in _published(data)],
     }

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .numbers import Number
+
 if TYPE_CHECKING:
     from ..data.inputs import InputChange
 
@@ -35,7 +37,7 @@ _OPTIONS = (
         "--mean", metavar="NUMBERS|FILE", callback=_means,
         help="What is subtracted: numbers in the order of the channels, or a mean.binaryproto, whose mean is taken.",
     ),
-    click.option("--scale", type=float, help="What the difference is multiplied by."),
+    click.option("--scale", type=Number(), help="What the difference is multiplied by."),
     click.option("--channels", type=click.Choice(("bgr", "rgb")), help="The order of the channels."),
 )  # fmt: skip
 

@@ -86,10 +86,10 @@ def _cell(text: str) -> str:
     return seen if len(seen) <= MOST_CELL else f"{seen[:MOST_CELL]}... ({len(seen):,} characters)"
 
 
-def refuse_to_replace(out: Path | None, read: Iterable[str | Path | None]) -> None:
+def refuse_to_replace(out: Path | None, read: Iterable[str | Path | None], *, option: str = "--out") -> None:
     """Wrong use, before anything is read, where the file to write is one of those that are."""
     if out is not None and is_one_of(out, read):
-        raise click.UsageError(f"{out}: this file is read, and would be replaced; choose another with --out")
+        raise click.UsageError(f"{out}: this file is read, and would be replaced; choose another with {option}")
 
 
 def size_text(shape: Sequence[int]) -> str:

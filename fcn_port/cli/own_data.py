@@ -67,6 +67,19 @@ def looked_at(
     return kept
 
 
+def refuse_to_replace_files(folder: Path | None, *sets: DataSet) -> None:
+    """Wrong use, before anything is computed, where label maps in a folder would replace files of these data sets."""
+    from ..evaluation.labels import refuse_to_replace
+
+    if folder is None:
+        return
+    try:
+        for data in sets:
+            refuse_to_replace(folder, data, data.ids)
+    except FileExistsError as error:
+        raise click.UsageError(f"{error.filename}: {error.strerror}") from None
+
+
 _HINT = "`fcn-port data --check FOLDER` shows what the labels hold; --strict makes this an error"
 
 

@@ -27,6 +27,7 @@ from .given_net import (
 from .input_options import input_change, input_options
 from .names import name_classes, read_names
 from .net_choice import net_options
+from .numbers import Number
 from .output import json_lines_option, json_option, note
 from .own_data import DATA_PATH, describe_option
 from .refining import refine_options, views_of
@@ -107,9 +108,7 @@ class PredictOptions(ClusterOptions):
 )
 @prototxt_option
 @input_options
-@click.option(
-    "--least-score", type=click.FloatRange(0, 1), help="Of objects: tell those from this score on.  [default: 0.3]"
-)
+@click.option("--least-score", type=Number(0, 1), help="Of objects: tell those from this score on.  [default: 0.3]")
 @anchors_option
 @engine_option
 @padded_option

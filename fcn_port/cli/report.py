@@ -26,6 +26,7 @@ from .progress import progress_bar
 from .refining import refine_options, refinement
 from .registering import register_option
 from .threshold import threshold_option
+from .together import only_with, only_without
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,8 +105,10 @@ def command(weights: str, out: Path, **given: Any) -> None:
 
     from ..report.page import to_html
 
+    _refuse_idle(data=given["folder"] is not None, results=given["results"] is not None)
     options = ReportOptions(inputs=input_change(given), refinement=refinement(given), **given)
-    refuse_to_replace(out, (weights, options.prototxt, options.golden, options.results, options.image))
+    read = (weights, options.prototxt, options.golden, options.results, options.image, options.classes, options.folder)
+    refuse_to_replace(out, read)
     page = _page(weights, options)
     with whole_file(out) as file:
         file.write(to_html(page).encode())
@@ -113,6 +116,16 @@ def command(weights: str, out: Path, **given: Any) -> None:
         write_json(_as_json(page, out))
     else:
         note(f"-> {out}")
+
+
+def _refuse_idle(*, data: bool, results: bool) -> None:
+    """UsageError for options about images where none are looked at, or none are scored."""
+    of_views = {"threshold", "flip", "scales", "resize", "crf"}
+    of_images = {"describe", "void", "strict", "split", "images", "classes"}
+    if results:
+        only_without("--results", {"limit", "skip_bad"})
+    if not data:
+        only_with("--data", {*of_views, *of_images, "limit", "skip_bad"})
 
 
 def _as_json(page: Page, out: Path) -> dict[str, Any]:

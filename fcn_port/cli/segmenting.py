@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from weights.store import in_words
 
+from ..errors import one_line
 from .output import echo, note, write_columns, write_json, write_json_line
 from .progress import progress_bar
 
@@ -52,8 +53,7 @@ class Failed:
 
 def failure(path: Path, error: Exception) -> Failed:
     """The image with an error in one line that names it once."""
-    said = in_words(error) if isinstance(error, OSError) else str(error).splitlines()[0]
-    return Failed(path, said if said.startswith(str(path)) else f"{path}: {said}")
+    return Failed(path, one_line(OSError(in_words(error)) if isinstance(error, OSError) else error, path))
 
 
 def segment_images(

@@ -16,6 +16,7 @@ from .engine import engine_option, low_memory_option, padded_option, precision_o
 from .given_net import NetOptions, check_inputs, like_option, load_as_told, prototxt_option
 from .input_options import input_change, input_options
 from .net_choice import net_options
+from .numbers import Number
 from .output import echo, note
 from .registering import register_option
 
@@ -57,12 +58,12 @@ class ServeOptions(NetOptions):
 @click.option("--batch", type=_COUNT, default=8, show_default=True, help="The most images of one size in a batch.")
 @click.option("--most-megabytes", type=_COUNT, default=16, show_default=True, help="The largest body, in MiB.")
 @click.option(
-    "--most-megapixels", type=click.FloatRange(min=0, min_open=True), default=4.0, show_default=True,
+    "--most-megapixels", type=Number(min=0, min_open=True), default=4.0, show_default=True,
     help="The largest image.",
 )  # fmt: skip
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0.1),
+    type=Number(min=0.1),
     default=60.0,
     show_default=True,
     help="The longest that a request takes.",
@@ -71,7 +72,7 @@ class ServeOptions(NetOptions):
     "--waiting", type=_COUNT, default=32, show_default=True, help="The most requests that are under way at a time."
 )
 @click.option(
-    "--least-score", type=click.FloatRange(0, 1), default=0.3, show_default=True,
+    "--least-score", type=Number(0, 1), default=0.3, show_default=True,
     help="Of objects: tell those from this score on.",
 )  # fmt: skip
 @click.option("--check", is_flag=True, help="Load the net, try it on a grey picture, take the address, and end.")

@@ -15,6 +15,7 @@ from .engine import PrecisionParam, PrecisionWord
 from .input_options import input_change, input_options
 from .names import classes_option, with_classes
 from .net_choice import training_net_options
+from .numbers import Number
 from .output import echo, json_option, note, write_json
 from .own_data import DATA_PATH, SMALL, describe_option, looked_at, scored_on_learned, strict_option, void_option
 from .registering import register_option
@@ -95,7 +96,7 @@ class TrainOptions:
 @click.option("--batch-size", type=_Count, help="Images in a pass, of each process.")
 @click.option("--iter-size", type=_Count, help="Passes in an update.")
 @click.option("--normalization", type=click.Choice(get_args(Normalization)), help="What the loss is divided by.")
-@click.option("--lr", type=float, help="The learning rate, as it is; else the recipe's, translated if needed.")
+@click.option("--lr", type=Number(), help="The learning rate, as it is; else the recipe's, translated if needed.")
 @click.option("--max-iter", type=_Count, help="How many updates.")
 @loss_options
 @variation_options

@@ -9,6 +9,7 @@ import click
 
 from ..training.choices import LossName
 from .inspect import SizeParam
+from .numbers import Number
 
 
 def _class_weights(
@@ -50,7 +51,7 @@ _LOSS = (
         "--class-weights", metavar="NUMBERS", callback=_class_weights,
         help="What a pixel of each class counts: numbers such as 0.5,2,1, or 'median' for median frequency balancing.",
     ),
-    click.option("--gamma", type=click.FloatRange(min=0, max=20), help="The focal loss's exponent.  [default: 2]"),
+    click.option("--gamma", type=Number(min=0, max=20), help="The focal loss's exponent.  [default: 2]"),
     click.option(
         "--balance", is_flag=True,
         help="Weigh both sides of a SigmoidCrossEntropyLoss by each other's pixels, as HED's Caffe does.",

@@ -68,6 +68,7 @@ class _Described:
 
     def data_set(self) -> DataSet:
         known = self.without_files()
+        self._check_names()
         if self.places.annotations:
             ids, images, labels, _ = self._drawn
             return replace(known, ids=ids, images=own_images(images), labels={"score": labels})
@@ -162,12 +163,16 @@ class _Described:
     def _reader(self, classes: tuple[str, ...], entries: tuple[LabelMapEntry, ...]) -> MaskReader:
         says, scored = self.says, self._scored(entries)
         ids = {self._id(key): value for key, value in says.ids.items()}
+        if len(ids) < len(says.ids):
+            self._fail(f"ids: {', '.join(list(says.ids)[:12])}: one of them stands there twice")
         void = says.void
         if not ids and any(entry.id is not None for entry in scored):
             if {entry.name for entry in scored} - set(classes):
                 self._fail(f"{says.label_map} has classes that are not in classes")
             ids = {entry.id: classes.index(entry.name) for entry in scored if entry.id is not None}
             void = (*void, *(entry.id for entry in entries if entry.is_void and entry.id is not None))
+        if not ids and says.others == "void":
+            ids = {says.first_id + label: label for label in range(len(classes))}  # all else is void
         wrong = {value for value in ids.values() if not 0 <= value < len(classes) and value != IGNORE_LABEL}
         if wrong:
             self._fail(f"ids: class {min(wrong)}; classes are 0 to {len(classes) - 1}")
@@ -243,12 +248,19 @@ class _Described:
 
     # Files
 
+    def _check_names(self) -> None:
+        for field in ("image_name", "label_name"):
+            name: str = getattr(self.says, field)
+            if name.count("{}") > 1 or set(name.replace("{}", "", 1)) & set("{}"):
+                self._fail(f"{field} = '{name:.60}'; expected one {{}}, for the id of an image, and no other braces")
+
     def _files(self, reader: MaskReader) -> tuple[tuple[str, ...], Files, Files]:
         images, labels = self.root / self.places.images, self.root / self.places.labels
         if self.places.list:
             path = Path(self.places.list)
-            if names_files(path):
-                return self._listed(read_pairs(path, roots=(self.root, images)), labels, reader)
+            roots = (self.root, images)
+            if names_files(path, roots=roots):
+                return self._listed(read_pairs(path, roots=roots), labels, reader)
             ids = read_list(path)
         else:
             ids = self._labelled(images, labels)

@@ -15,10 +15,11 @@ from PIL import Image
 
 from converters.errors import CaffeFormatError
 from converters.safety import open_file
+from weights.records import IGNORE_LABEL
 
 from ..errors import ImageError
 from ..predict.palettes import voc_palette
-from ..predict.pictures import opened_picture
+from ..predict.pictures import color_of_picture, opened_picture, values_of_picture
 from .errors import DataError
 from .matlab import parse_matrix
 
@@ -26,13 +27,13 @@ GREY_PALETTE_MEAN_IU = 0.046
 """The symptom that users of three projects report of any net, when colours or grey values were read as labels."""
 
 _LARGEST_LABEL = 1 << 31
-_LABEL_MODES = ("P", "L", "1", "I", "I;16")
+_LABEL_MODES = ("P", "L", "1", "I")
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """An image (h, w, 3) uint8 in the order of the file: RGB, or the three channels of HHA."""
+    """An image (h, w, 3) uint8 in the order of the file: RGB, or the three channels of HHA; 16 bits become 8."""
     with opened(path) as image:
-        return np.asarray(image.convert("RGB"))
+        return color_of_picture(image)
 
 
 def read_depth(path: Path) -> np.ndarray:
@@ -49,9 +50,9 @@ def read_depth(path: Path) -> np.ndarray:
 def read_label_png(path: Path) -> np.ndarray:
     """A label map (h, w), its values as stored: the indices of an indexed PNG, or the grey values of a grey one."""
     with opened(path) as image:
-        if image.mode not in _LABEL_MODES:
+        if image.mode not in _LABEL_MODES and not image.mode.startswith("I;"):
             raise _colours(path, image)
-        labels = np.asarray(image)
+        labels = values_of_picture(image)
     return labels.astype(np.uint8) if labels.dtype == bool else labels
 
 
@@ -76,6 +77,13 @@ def read_mat(path: Path, *keys: str) -> np.ndarray:
     if not whole or (values.size and max(abs(int(values.min())), abs(int(values.max()))) > _LARGEST_LABEL):
         raise DataError(f"{what} has values that are no labels: expected small whole numbers", path=path)
     return values
+
+
+def from_one(stored: np.ndarray, *void: int) -> np.ndarray:
+    """Labels from 0 of a map that counts from 1; `void` are ids that become IGNORE_LABEL, and nothing else does."""
+    counted = stored.astype(np.int64)
+    known = counted <= IGNORE_LABEL  # the id above it stays as it is, which is no class
+    return np.where(np.isin(counted, void), IGNORE_LABEL, np.where(known, counted - 1, counted))
 
 
 def check_labels(labels: np.ndarray, *, path: Path, classes: int, ignore_label: int) -> np.ndarray:

@@ -77,11 +77,12 @@ def _files_by_stem(folder: Path, changed: int) -> Mapping[str, tuple[Path, ...]]
 def read_pairs(path: Path, *, roots: tuple[Path, ...]) -> dict[str, ListedPair]:
     """The pairs of a list of files by id: an image a line, or an image and its label map.
 
-    Columns are parted by a tab, a comma, a semicolon or, where there is none, by spaces. A path is seen from one of
-    `roots` or from the list's folder; one that is another machine's (`/SegNet/CamVid/train/0001.png`) loses its first
-    folders until it is found here. The id is the image's name without its ending or, where two share it, with folders.
+    Columns are parted by a tab, a comma, a semicolon or, where there is none, by spaces, unless the whole line names a
+    file that is there. A path is seen from one of `roots` or from the list's folder; one that is another machine's
+    (`/SegNet/CamVid/train/0001.png`) loses its first folders until it is found here. The id is the image's name without
+    its ending or, where two share it, with folders.
     """
-    rows = [row_of(line) for line in read_lines(path)]
+    rows = [_row(line, path, roots) for line in read_lines(path)]
     pairs = []
     for number, row in enumerate(rows, start=1):
         if not row:
@@ -95,9 +96,9 @@ def read_pairs(path: Path, *, roots: tuple[Path, ...]) -> dict[str, ListedPair]:
     return dict(zip(_ids([pair.image for pair in pairs], path), pairs, strict=True))
 
 
-def ids_of_files(path: Path) -> tuple[str, ...]:
+def ids_of_files(path: Path, *, roots: tuple[Path, ...]) -> tuple[str, ...]:
     """The ids in a list of files or pairs whose folders are known: the first file's name, without folder and ending."""
-    rows = [row for line in read_lines(path) if (row := row_of(line))]
+    rows = [row for line in read_lines(path) if (row := _row(line, path, roots))]
     ids = tuple(PurePosixPath(row[0].replace("\\", "/")).stem for row in rows)
     twice = next((id_ for id_, count in Counter(ids).items() if count > 1), None)
     if twice is not None or any(not id_ or id_.startswith(".") or "\0" in id_ for id_ in ids):
@@ -105,10 +106,18 @@ def ids_of_files(path: Path) -> tuple[str, ...]:
     return ids
 
 
-def names_files(path: Path) -> bool:
+def names_files(path: Path, *, roots: tuple[Path, ...]) -> bool:
     """True for a list whose first line names a file, by its ending or folder, and not an id."""
-    first = next((row for line in read_lines(path) if (row := row_of(line))), ())
+    first = next((row for line in read_lines(path) if (row := _row(line, path, roots))), ())
     return bool(first) and _is_file_name(first[0])
+
+
+def _row(line: str, listed_in: Path, roots: tuple[Path, ...]) -> tuple[str, ...]:
+    """The columns of a line; a file's name is one, whatever is in it."""
+    row, whole = row_of(line), line.strip()
+    if len(row) > 1 and _is_file_name(whole) and any((base / whole).is_file() for base in (*roots, listed_in.parent)):
+        return (whole,)
+    return row
 
 
 def _is_file_name(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL import Image
 from weights.records import IGNORE_LABEL
 
 from .errors import DataError
-from .files import check_labels, read_rgb
+from .files import read_rgb
 from .records import DataSet, Files, Sample
 
 USUAL_SIZE = (256, 256)
@@ -36,28 +37,25 @@ class FlatFiles(Files):
 class GeneratedImages(DataSet):
     """A data set whose images were made by a net: `generated` in the size that they have, read enlarged to the labels.
 
+    The labels are those of `labelled`, whose classes are the first of this one's.
     Resized straight to (h, w) of the label map, whatever the shape, by Pillow's bilinear filter on bytes, which is what
     scipy.misc.imresize did in the published script (phillipi/pix2pix, scripts/eval_cityscapes/evaluate.py).
     """
 
-    generated: Files = field(default=Files(Path(), "{}.png", read_rgb))
+    generated: Files = field(kw_only=True)
+    labelled: DataSet = field(kw_only=True)
 
     def read(self, id_: str, *, kinds: Iterable[str] = ("color",)) -> Sample:
         """The generated image of a label map, with it; DataError names the file that is missing or damaged."""
-        labels = {
-            head: check_labels(
-                files.read(files.path(id_)),
-                path=files.path(id_),
-                classes=len(self.classes[head]),
-                ignore_label=self.ignore_label,
-            )
-            for head, files in self.labels.items()
-        }
+        labels = {head: self.labelled.read_labels(id_, head) for head in self.labels}
         size = next(iter(labels.values())).shape
         image = self.generated.read(self.generated.path(id_))
         return Sample(id_, {kind: _resized(image, (size[0], size[1])) for kind in kinds}, labels)
 
     def image_path(self, id_: str, *, kind: str = "color") -> Path:
+        return self.generated.path(id_)
+
+    def shown(self, id_: str, *, kind: str = "color") -> Path:
         return self.generated.path(id_)
 
 
@@ -84,7 +82,7 @@ def generated_images(data: DataSet, folder: Path, *, outputs: int) -> GeneratedI
     }
     settings = {each.name: getattr(data, each.name) for each in fields(data)}
     changed = {"kind": f"generated {data.kind}", "root": folder, "classes": classes, "complete": False}
-    return GeneratedImages(**{**settings, **changed}, generated=generated)
+    return GeneratedImages(**{**settings, **changed}, generated=generated, labelled=data)
 
 
 def missing_images(data: GeneratedImages) -> tuple[str, ...]:
@@ -99,13 +97,14 @@ def without(data: GeneratedImages, ids: Iterable[str]) -> GeneratedImages:
 
 
 def doubts(data: GeneratedImages) -> tuple[str, ...]:
-    """The things about the images, seen in the first that is there, that people got wrong; a sentence each."""
-    id_ = next(id_ for id_ in data.ids if data.generated.path(id_).exists())
-    path = data.generated.path(id_)
-    image = data.generated.read(path)
-    files = next(iter(data.labels.values()))
-    labels = files.read(files.path(id_))
-    return tuple(_doubts(path, (image.shape[0], image.shape[1]), (labels.shape[0], labels.shape[1]), labels, data))
+    """The things about the images, seen in the first that can be read, that people got wrong; a sentence each."""
+    head = next(iter(data.labels))
+    for id_ in data.ids:
+        with suppress(DataError):  # whoever needs the file says what is wrong with it
+            image, labels = data.generated.of(id_), data.labelled.read_labels(id_, head)
+            path, size = data.generated.path(id_), (image.shape[0], image.shape[1])
+            return tuple(_doubts(path, size, (labels.shape[0], labels.shape[1]), labels, data))
+    return ()
 
 
 def _doubts(

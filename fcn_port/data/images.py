@@ -21,7 +21,8 @@ def photographs(color: Files) -> dict[str, Files]:
 
 
 def read_color(path: Path) -> np.ndarray:
-    """An image (h, w, 3) uint8 RGB; a grey one has three equal channels, transparency is dropped, 16 bits become 8.
+    """An image (h, w, 3) uint8 RGB; a grey one has three equal channels, transparency is dropped, 16 bits and fractions
+    become 8.
 
     An .npy is (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) bytes, RGB. Nothing is turned by EXIF: labels lie on the pixels
     as they are stored.

@@ -12,12 +12,14 @@ from PIL import Image
 from weights.records import IGNORE_LABEL
 
 from ..errors import ImageError
-from ..predict.pictures import array_in
+from ..predict.pictures import array_in, deeper_than_shown, values_of_picture
 from .errors import DataError
 from .files import opened, packed
 
 Colour = tuple[int, int, int]
 _LOSSY = ("JPEG", "MPO")
+_LARGEST = 1 << 53
+"""Whole numbers up to which every one has a double."""
 
 
 @dataclass(frozen=True)
@@ -36,29 +38,32 @@ class MaskReader:
     others_void: bool = False
 
     def __call__(self, path: Path) -> np.ndarray:
-        """The labels (h, w) of a file, int64; DataError names it."""
+        """The labels (h, w) of a file, uint8; DataError names it."""
         return self.labels_of(read_mask(path, colours=bool(self.colours)), path)
 
     def labels_of(self, stored: np.ndarray, path: Path) -> np.ndarray:
-        """The labels (h, w), int64, of what a label map holds, as `read_mask` gives it; `path` is for messages."""
+        """The labels (h, w), uint8, of what a label map holds, as `read_mask` gives it; `path` is for messages."""
         return self._of_colours(stored, path) if stored.ndim == 3 else self._of_ids(stored, path)
 
     def _of_ids(self, stored: np.ndarray, path: Path) -> np.ndarray:
-        values, places = np.unique(stored, return_inverse=True)
-        table = np.array([self._class_of(int(value), stored, path) for value in values], np.int64)
-        return table[places].reshape(stored.shape)
+        values = np.unique(stored)
+        table = np.array([self._class_of(int(value), stored, path) for value in values], np.uint8)
+        return _looked_up(stored, values, table)
 
     def _class_of(self, value: int, stored: np.ndarray, path: Path) -> int:
         if value in self.void:
             return IGNORE_LABEL
         if not self.ids:
-            return value - self.first_id if value >= self.first_id else self._other(str(value), stored == value, path)
+            label = value - self.first_id
+            known = 0 <= label < IGNORE_LABEL  # what lands on the void label by counting is not said to be void
+            return label if known else self._other(str(value), stored == value, path)
         if value in self.ids:
             return self.ids[value]
         return self._other(f"id {value}", stored == value, path)
 
     def _of_colours(self, stored: np.ndarray, path: Path) -> np.ndarray:
-        values, places = np.unique(packed(stored), return_inverse=True)
+        keys = packed(stored)
+        values = np.unique(keys)
         classes = {int(packed(np.array(colour))): label for colour, label in self.colours.items()}
         if len(values) > len(classes) + 8 and not self.others_void:
             raise DataError(
@@ -66,7 +71,6 @@ class MaskReader:
                 path=path,
                 hint="the map was resized with smoothing, or went through a JPEG: take the original",
             )
-        keys = packed(stored)
         table = []
         for value in values.tolist():
             if value in classes:
@@ -74,7 +78,7 @@ class MaskReader:
             else:
                 name = f"colour #{value:06x} ({value >> 16}, {value >> 8 & 255}, {value & 255})"
                 table.append(self._other(name, keys == value, path))
-        return np.array(table, np.int64)[places].reshape(stored.shape[:2])
+        return _looked_up(keys, values, np.array(table, np.uint8))
 
     def _other(self, what: str, where: np.ndarray, path: Path) -> int:
         if self.others_void:
@@ -93,12 +97,21 @@ class MaskReader:
         )
 
 
+def _looked_up(stored: np.ndarray, values: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """The labels of `table`, one for each of `values`, at their places: a byte a pixel, and little on the way."""
+    if stored.dtype == np.uint8:
+        whole = np.zeros(256, np.uint8)
+        whole[values] = table
+        return np.asarray(whole[stored])
+    return np.asarray(table[np.searchsorted(values, stored)])
+
+
 def read_mask(path: Path, *, colours: bool = False) -> np.ndarray:
     """A label map as stored: whole numbers (h, w), or colours (h, w, 3) uint8.
 
-    A palette picture gives its indices (with `colours` the colours of its palette), a grey one of 1, 8, 16 or 32 bits
-    its values, 1 bit as 0 and 1. Transparency is dropped, and three equal channels are one. An .npy is (h, w) or
-    (h, w, 1) of whole numbers, or (h, w, 3) bytes. DataError for JPEG, whose losses change labels.
+    A palette picture gives its indices (with `colours` the colours of its palette), a grey one of 1 to 32 bits its
+    values, 1 bit as 0 and 1. Transparency is dropped, and three equal channels are one. An .npy is (h, w) or (h, w, 1)
+    of whole numbers, or (h, w, 3) bytes. DataError for JPEG, whose losses change labels, and for colours of 16 bits.
     """
     if path.suffix.lower() == ".npy":
         return checked_mask(read_array(path), path)
@@ -110,12 +123,15 @@ def mask_of_picture(image: Image.Image, path: Path, *, colours: bool = False) ->
     """A label map as stored in a picture that is open, as `read_mask` says; `path` is for messages."""
     if image.format in _LOSSY:
         raise DataError("a JPEG: its losses change labels", path=path, hint="label maps are kept as PNG")
+    if deeper_than_shown(image):
+        hint = "keep label maps as PNGs of one channel, with 8 or 16 bits, or as .npy"
+        raise DataError("several channels of 16 bits: only the upper 8 of each can be read", path=path, hint=hint)
     if image.mode in ("P", "PA"):
         return np.asarray(image.convert("RGB") if colours else image.convert("P") if image.mode == "PA" else image)
     if image.mode == "LA":
         return np.asarray(image.getchannel("L"))
     if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;"):
-        return checked_mask(np.asarray(image), path)
+        return checked_mask(values_of_picture(image), path)
     values = np.asarray(image.convert("RGB"))
     if not colours and (values == values[:, :, :1]).all():
         return values[:, :, 0]
@@ -139,7 +155,7 @@ def checked_mask(values: np.ndarray, path: Path) -> np.ndarray:
     """An array that can be a label map."""
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
-    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all():
+    if values.dtype.kind == "f" and (np.abs(values) < _LARGEST).all() and (values == np.rint(values)).all():
         values = values.astype(np.int64)
     in_colours = values.ndim == 3 and values.shape[2] == 3 and values.dtype == np.uint8
     if values.dtype.kind not in "biu" or not (values.ndim == 2 or in_colours) or not values.size:

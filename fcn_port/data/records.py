@@ -96,9 +96,12 @@ class DataSet:
         return replace(self, void=(*self.void, *more)) if more else self
 
     def read(self, id_: str, *, kinds: Iterable[str] = ("color",)) -> Sample:
-        """An image with its labels; DataError names the file that is missing, damaged or does not fit."""
+        """An image of each kind with its labels; DataError names the file that is missing, damaged or does not fit."""
         images = {kind: self._images(kind).of(id_) for kind in kinds}
         first_kind, first = next(iter(images.items()))
+        for kind, image in images.items():  # colour and depth lie on the same pixels
+            shown, beside = self._images(kind).shown(id_), self._images(first_kind).shown(id_)
+            check_size(image[:, :, 0], first, path=shown, image_path=beside)
         labels = {}
         for head, files in self.labels.items():
             labels[head] = self.read_labels(id_, head)

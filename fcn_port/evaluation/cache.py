@@ -1,8 +1,8 @@
 """Results of images, kept as they come, so that an interrupted evaluation goes on where it was.
 
 A folder for each combination of weights and settings; in it, a file for each process, one JSON line an image. A line
-that a kill tore is ignored. A result counts as long as the image and its label maps have the size and time they had,
-and the label maps that were written with it, where they are asked for.
+that a kill tore is ignored. A result counts as long as the image and its label maps are the files they were, with the
+size and time they had, and the label maps that were written with it, where they are asked for.
 """
 
 from __future__ import annotations
@@ -79,8 +79,15 @@ def _text_of(path: Path) -> str:
 
 
 def fingerprint(paths: Iterable[Path]) -> list[Any] | None:
-    """Size and time of files, as JSON has them; None if one is missing."""
+    """Place, size and time of files, as JSON has them; None if one is missing.
+
+    Size and time alone are those of many files of one archive: lists may call another pair of them by the same id.
+    """
+    found = []
     try:
-        return [[stat.st_size, stat.st_mtime_ns] for stat in (path.stat() for path in paths)]
+        for path in paths:
+            stat = path.stat()
+            found.append([str(path.resolve()), stat.st_size, stat.st_mtime_ns])
     except OSError:
         return None
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,9 +105,7 @@ class Evaluation:
     def from_json(cls, data: Any) -> Evaluation:
         """The record that `to_json` wrote; CaffeFormatError (a ValueError) if it is anything else."""
         found = to_record(data, _StoredEvaluation, ignore_unknown=True)
-        if any(len(names) > MOST_CLASSES for names in found.classes.values()):
-            limit = f"more than {MOST_CLASSES} classes, the limit (fcn_port.evaluation.results.MOST_CLASSES)"
-            raise CaffeFormatError(limit, where="classes")
+        _check(found)
         images = []
         for index, image in enumerate(found.images):
             with place(f"images[{index}]"):
@@ -147,6 +146,20 @@ class _StoredEvaluation:
     seconds: float
     computed: int
     settings: Mapping[str, str]
+
+
+def _check(stored: _StoredEvaluation) -> None:
+    """CaffeFormatError for outputs that no data set has, and for an image that would be counted twice."""
+    if any(len(names) > MOST_CLASSES for names in stored.classes.values()):
+        limit = f"more than {MOST_CLASSES} classes, the limit (fcn_port.evaluation.results.MOST_CLASSES)"
+        raise CaffeFormatError(limit, where="classes")
+    if not all(stored.classes.values()):
+        raise CaffeFormatError("an output without classes", where="classes")
+    if stored.dataset == "pascalcontext" and set(stored.classes) != {"score"}:
+        raise CaffeFormatError("expected the output score, which PASCAL-Context is labelled for", where="classes")
+    twice = next((id_ for id_, count in Counter(image.id for image in stored.images).items() if count > 1), None)
+    if twice is not None:
+        raise CaffeFormatError(f"the image '{twice[:80]}' is there twice", where="images")
 
 
 def _image(stored: _StoredImage, classes: Mapping[str, tuple[str, ...]]) -> ImageResult:

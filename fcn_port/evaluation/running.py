@@ -30,7 +30,7 @@ from ..data.records import DataSet, Sample
 from ..nets import Net
 from ..predict.meaning import NetOutputs, outputs_of
 from .cache import Cache, cache_key, fingerprint
-from .labels import save_labels, saved_path
+from .labels import refuse_to_replace, save_labels, saved_path
 from .metrics import histogram
 from .predicting import Refinement, predicted_labels, refined_labels
 from .processes import Processes
@@ -77,14 +77,16 @@ def evaluate(
     The net is called with the release's exact inputs, one image at a time; a net from `load` knows how they are made,
     for another one the data set's own recipe is taken. With several processes the first gives the whole result, the
     others their part. Raises DataError for a bad file, unless the plan skips them, and MismatchError for a net
-    that does not fit the data set. `progress` may end it after any image (`stop_when`); with `plan.cache` the next call
-    goes on from there.
+    that does not fit the data set, FileExistsError where label maps would be written over the data set's own files.
+    `progress` may end it after any image (`stop_when`); with `plan.cache` the next call goes on from there.
     """
     preprocessing = preprocessing_of(net, data)
     cache = _cache(net, data, plan, preprocessing, processes.rank)
     run = _EvaluationRun(net, data, plan, preprocessing, outputs_of(net), cache)
     began = time.monotonic()
     ids = data.ids[: plan.limit]
+    if plan.save_labels is not None:
+        refuse_to_replace(plan.save_labels, data, ids)
     kept, todo = processes.from_first(run.kept(ids) if processes.first else ({}, []))
     mine = processes.share(todo)
     done, skipped = run.results(mine, progress)
@@ -278,7 +280,9 @@ class _EvaluationRun:
             return False
         if self.plan.save_labels is not None and (saved is None or self._saved(result.id) != saved):
             return False  # also where another net wrote them: they are not this one's
-        return fingerprint(self.data.files(result.id, kinds=self.kinds)) == files
+        with suppress(DataError):  # of a file that can no longer be told from another; who reads it says so
+            return fingerprint(self.data.files(result.id, kinds=self.kinds)) == files
+        return False
 
 
 def _meaning(read: object) -> str:

@@ -114,9 +114,8 @@ def suppressed(probability: np.ndarray) -> np.ndarray:
     """
     e = probability.astype(np.float32)
     smooth = _triangle(e, 4)
-    dy, dx = np.gradient(smooth)
-    dxx = np.gradient(dx, axis=1)
-    dyy, dxy = np.gradient(dy)
+    dy, dx = _slope(smooth, 0), _slope(smooth, 1)
+    dxx, dyy, dxy = _slope(dx, 1), _slope(dy, 0), _slope(dy, 1)
     direction = np.mod(np.arctan(dyy * np.sign(-dxy) / (dxx + 1e-5)), np.pi).astype(np.float32)
     h, w = e.shape
     rows, columns = np.indices((h, w))
@@ -158,10 +157,15 @@ def _triangle(values: np.ndarray, radius: int) -> np.ndarray:
     return values
 
 
+def _slope(values: np.ndarray, axis: int) -> np.ndarray:
+    """The differences along an axis; none where it is a single pixel."""
+    return np.asarray(np.gradient(values, axis=axis)) if values.shape[axis] > 1 else np.zeros_like(values)
+
+
 def _between(values: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Values between the pixels, bilinearly; places outside count as the border (interp of edgesNmsMex.cpp)."""
     h, w = values.shape
-    y, x = y.clip(0, h - 1.001), x.clip(0, w - 1.001)
+    y, x = y.clip(0, max(0, h - 1.001)), x.clip(0, max(0, w - 1.001))
     top, left = y.astype(int), x.astype(int)
     dy, dx = y - top, x - left
     below, right = np.minimum(top + 1, h - 1), np.minimum(left + 1, w - 1)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from .pictures import color_of_picture, eight_bits
+from .pictures import color_of_picture, eight_bits, is_deep
 
 _OF_PNG = (9797, 19234, 3737)
 """libpng's weights of red, green and blue, of 32768."""
@@ -41,7 +41,7 @@ def beside(colours: np.ndarray, grey: np.ndarray) -> np.ndarray:
 
 def grey_of_picture(image: Image.Image) -> np.ndarray:
     """The grey (h, w) uint8 of a picture that was opened with `grey=True`, within 1 for colours of 16 bits."""
-    if image.mode.startswith("I"):
+    if is_deep(image):
         return eight_bits(image)
     if image.mode in ("L", "LA", "La", "1"):
         return np.asarray(image.convert("L"))

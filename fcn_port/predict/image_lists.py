@@ -31,6 +31,8 @@ GEOTIFF, POLYGONS = ".labels.tif", ".polygons.geojson"
 """The endings of an image's labels as a GeoTIFF, and of their outlines."""
 MAP = ".map.png"
 """The ending of a map of values."""
+EDGES = (".edges.png", ".soft.png")
+"""The endings of an image's edges, and of how certain they are."""
 PROBABILITIES, MAPS, FRAMES = ".probabilities", ".maps", ".frames"
 """The endings of the folders of an image's probabilities, of its maps of values, and of a video's frames."""
 
@@ -107,7 +109,7 @@ def _below(folder: Path) -> Iterator[Path]:
         for file in sorted(files, key=_order):
             if (
                 not file.startswith(".")
-                and not file.endswith((*OUTPUTS, *DETECTIONS, MAP, GEOTIFF))
+                and not file.endswith((*OUTPUTS, *DETECTIONS, *EDGES, MAP, GEOTIFF))
                 and Path(file).suffix.lower() in endings
             ):
                 yield Path(place, file)

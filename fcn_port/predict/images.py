@@ -15,7 +15,7 @@ from weights.records import InputRecipe
 from ..errors import ImageError
 from .greys import GreyBeside, beside, grey_of_colours, grey_of_picture
 from .image_lists import ImageSource
-from .pictures import array_in, bands_of_picture, eight_bits, opened_picture, pillow_errors
+from .pictures import array_in, bands_of_picture, eight_bits, is_deep, opened_picture, pillow_errors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -118,13 +118,8 @@ def _kind(value: object) -> str:
 def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.getexif().get(_ORIENTATION, 1) != 1:  # a copy, which a large image has no room for
         image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
+    if is_deep(image):
         image = Image.fromarray(eight_bits(image))
-    if image.mode == "F":
-        whole = np.nan_to_num(np.asarray(image))
-        if whole.max(initial=0) <= 1:
-            whole *= 255
-        image = Image.fromarray(whole.clip(0, 255, out=whole).round(out=whole).astype(np.uint8))
     if image.mode != "RGB":
         image = image.convert("RGB")
     pixels = np.empty((image.height, image.width, 3), np.uint8)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ _PIXEL_BYTES = 4
 _DEEP = ("F", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _DEEP_PIXEL_BYTES = 32
 """Modes of more than 8 bits, and what a pixel of one takes on its way to 8 (27 bytes seen)."""
+_STORED = "fcn-port: as stored"
+"""The key of a picture's `info` under which `_stored` is kept: Pillow forgets it when it decodes."""
 _ROW_BYTES = 64
 """The bytes of a row beside its pixels, in Pillow's tables and to be aligned (48 bytes seen): most of a tall strip."""
 
@@ -63,6 +66,7 @@ def opened_picture(
                 image.draft("L", None)
             if pixels:
                 _check_size(image, len(raw))
+                image.info[_STORED] = _stored(image)
                 image.load()
             yield image
 
@@ -73,21 +77,54 @@ def frames_of(path: str | os.PathLike[str]) -> int:
         return int(getattr(image, "n_frames", 1)) if image.format in _SEVERAL else 1
 
 
+def is_deep(image: Image.Image) -> bool:
+    """True for a picture of one channel of more than 8 bits, of which Pillow's conversions keep what is below 256."""
+    return image.mode[0] in "IF"
+
+
 def eight_bits(image: Image.Image) -> np.ndarray:
-    """The upper 8 of 16 bits (h, w) of a picture that is open, as OpenCV takes them; Pillow would clip at 255."""
-    return (np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)
+    """8 bits (h, w) of a picture that is open and is deep: the upper ones of 16, as OpenCV takes them.
+
+    Fractions up to 1 become 0 to 255; other numbers that are not whole are rounded.
+    """
+    if image.mode != "F":
+        return (np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)
+    whole: np.ndarray = np.nan_to_num(np.asarray(image))
+    if whole.max(initial=0) <= 1:
+        whole *= 255
+    np.rint(whole.clip(0, 255, out=whole), out=whole)
+    return whole.astype(np.uint8)
 
 
 def color_of_picture(image: Image.Image) -> np.ndarray:
-    """The colours (h, w, 3) uint8 RGB of a picture that is open; 16 bits become 8."""
-    if image.mode.startswith("I"):
+    """The colours (h, w, 3) uint8 RGB of a picture that is open; 16 bits and fractions become 8."""
+    if is_deep(image):
         return np.repeat(eight_bits(image)[:, :, None], 3, axis=2)
     return np.asarray(image.convert("RGB"))
 
 
+def values_of_picture(image: Image.Image) -> np.ndarray:
+    """The values (h, w) of a grey or palette picture from `opened_picture` as its file has them, which labels are.
+
+    Pillow spreads greys of 2 and 4 bits, and those of a PGM whose largest value is another than 255, over 8 bits.
+    """
+    values = np.asarray(image)
+    rawmode, largest = image.info.get(_STORED, ("", 0))
+    if found := re.fullmatch(r"L;([24])R?", rawmode):
+        return np.asarray(values // np.uint8(255 // ((1 << int(found[1])) - 1)))
+    if largest:
+        return np.asarray(np.rint(values * (largest / (255 if largest < 256 else 65535)))).astype(values.dtype)
+    return values
+
+
+def deeper_than_shown(image: Image.Image) -> bool:
+    """True for a picture of several channels of 16 bits from `opened_picture`, of which Pillow keeps the upper 8."""
+    return len(image.getbands()) > 1 and ";16" in str(image.info.get(_STORED, ("", 0))[0])
+
+
 def bands_of_picture(image: Image.Image) -> np.ndarray:
     """Every channel (h, w, c) uint8 of a picture that is open, in its order; a palette gives its colours."""
-    if image.mode.startswith("I"):
+    if is_deep(image):
         return eight_bits(image)[:, :, None]
     direct = image.mode in ("L", "LA", "RGB", "RGBA", "RGBX", "CMYK")
     found = np.asarray(image if direct else image.convert("L" if image.mode == "1" else "RGB"))
@@ -151,6 +188,13 @@ def _check_size(image: Image.Image, file_size: int) -> None:
     check_memory(
         needed, file_size=file_size, expansion=_EXPANSION, what=f"{image.width} x {image.height} pixels would take"
     )
+
+
+def _stored(image: Image.Image) -> tuple[str, int]:
+    """Pillow's name of the form in which the pixels are stored, and the largest value that a PGM or PPM says (or 0)."""
+    codec, _, _, args = next(iter(getattr(image, "tile", ())), ("", None, 0, ()))
+    parts = args if isinstance(args, tuple) else (args,)
+    return str(parts[0] if parts else ""), int(parts[1]) if codec.startswith("ppm") else 0
 
 
 def _described(error: Exception) -> str:

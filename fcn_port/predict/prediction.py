@@ -12,7 +12,7 @@ from converters.errors import CaffeFormatError, NetError
 from converters.safety import refused_memory
 
 from ..any_net import AnyNet
-from ..errors import ImageError, ImageMemoryError
+from ..errors import ImageError, ImageMemoryError, one_line
 from .image_lists import ImageSource
 from .images import read_source
 from .meaning import outputs_of
@@ -101,5 +101,4 @@ def _check_room(source: ImageSource, pixels: np.ndarray) -> None:
 def _reason(source: ImageSource, error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{source.path}: {(error.strerror or str(error)).lower()}"
-    said = str(error).splitlines()[0]
-    return said if said.startswith(str(source.path)) else f"{source.path}: {said}"
+    return one_line(error, source.path)

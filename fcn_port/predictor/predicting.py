@@ -12,12 +12,13 @@ import numpy as np
 from torch import nn
 
 from converters.errors import NetError
+from converters.escaping import terminal
 from converters.safety import refused_memory
 from weights.card import Card
 
 from ..any_net import attach
 from ..detection import detects
-from ..errors import ImageError
+from ..errors import ImageError, one_line
 from ..loading import load
 from ..predict.images import ImageLike
 from ..predict.seeing import Seeing, see
@@ -110,8 +111,8 @@ class Predictor:
             elif isinstance(error, OSError):
                 problem = (error.strerror or str(error)).lower()
             elif isinstance(error, ImageError | NetError):
-                problem = str(error).splitlines()[0]
+                problem = str(error).splitlines()[0] if path is None else one_line(error, path)
             else:
                 raise
-        told = path is None or problem.startswith(path)
+        told = path is None or problem.startswith(f"{terminal(path)}: ")
         return Prediction(path, None, problem if told else f"{path}: {problem}")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from torch import nn
+
+from converters.errors import MismatchError
 
 from ..data.inputs import input_kinds, net_inputs
 from ..data.records import DataSet
@@ -26,13 +30,12 @@ def best_and_worst(
 ) -> tuple[list[Example], list[Example]]:
     """Up to `count` of the best images and of the worst, none in both; for the evaluation's first task.
 
-    Raises DataError for a file that is gone since.
+    Raises DataError for a file that is gone since, MismatchError where the evaluation is of another data set.
     """
     if not evaluation.tasks:
         return [], []
     task = evaluation.tasks[0]
-    known = set(data.ids)
-    order = [each for each in ranked(evaluation, task) if each[0] in known]
+    order = _of_data(ranked(evaluation, task), evaluation, data)
     best = order[: min(count, -(-len(order) // 2))]
     worst = order[len(best) :][::-1][:count]
     made = [
@@ -40,6 +43,22 @@ def best_and_worst(
         for part in (best, worst)
     ]
     return made[0], made[1]
+
+
+def _of_data(order: Sequence[tuple[str, float]], evaluation: Evaluation, data: DataSet) -> list[tuple[str, float]]:
+    """The images that the data set has; MismatchError where it has none, or other classes."""
+    scored, labelled = ({head: len(names) for head, names in each.classes.items()} for each in (evaluation, data))
+    hint = f"the results are of {evaluation.title}, {evaluation.split}"
+    if scored != labelled:
+        said = " and ".join(f"{count} classes of {head}" for head, count in scored.items())
+        found = " and ".join(f"{count} of {head}" for head, count in labelled.items())
+        raise MismatchError(f"the results are of {said}; {data.title} has {found}", path=data.root, hint=hint)
+    known = set(data.ids)
+    here = [each for each in order if each[0] in known]
+    if order and not here:
+        problem = f"none of the {len(order)} images of the results is in {data.title}, {data.split}"
+        raise MismatchError(problem, path=data.root, hint=hint)
+    return here
 
 
 def _example(

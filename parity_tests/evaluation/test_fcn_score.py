@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -245,3 +247,83 @@ def test_a_net_of_another_data_set(tmp_path: Path, capsys: pytest.CaptureFixture
     save_file(filled(FCN8s(7, widths=NARROW)).state_dict(), path)
     with pytest.raises(DataError, match="21 classes"):
         fcn_score(load(path), generated=folder, data=data)
+
+
+# Own data
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[str]]:
+    """Three images of three classes, generated ones for them, and the verb on these."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    root, made, net = tmp_path / "own", tmp_path / "made", tmp_path / "three.safetensors"
+    for number in range(3):
+        save(root / "images" / f"i{number}.png", noise(number, (16, 24, 3)))
+        save(root / "labels" / f"i{number}.png", noise(40 + number, (16, 24)) % 3)
+        save(made / f"i{number}.png", noise(80 + number, (8, 8, 3)))
+    (root / "dataset.toml").write_text('classes = ["ground", "wall", "sky"]\n')
+    save_file(filled(FCN8s(4, widths=NARROW)).state_dict(), net)
+    given = ["fcn-score", "--generated", str(made), "--data", str(root), "--weights", str(net), "--no-cache", "--json"]
+    return root, given
+
+
+def labelme_of(root: Path) -> str:
+    (root / "drawn").mkdir()
+    for number in range(3):
+        wall = {"label": "wall", "shape_type": "rectangle", "points": [[2, 3], [20, 9]]}
+        drawn = {"imagePath": f"i{number}.png", "imageHeight": 16, "imageWidth": 24, "shapes": [wall]}
+        (root / "drawn" / f"i{number}.json").write_text(json.dumps(drawn))
+    return 'annotations = "drawn"\n'
+
+
+def hdf5_of(root: Path) -> str:
+    shown = np.stack([noise(number, (3, 16, 24)) for number in range(3)])
+    labels = np.stack([noise(40 + number, (1, 16, 24)) % 3 for number in range(3)])
+    with h5py.File(root / "i.h5", "w") as file:
+        file.update({"data": shown, "label": labels})
+    for number, path in enumerate(sorted((root.parent / "made").iterdir())):
+        path.rename(path.with_name(f"i-{number:06d}.png"))
+    return 'images = "i.h5"\nlabels = "i.h5"\n'
+
+
+@pytest.mark.parametrize("made", [lambda root: "", labelme_of, hdf5_of], ids=["files", "drawings", "store"])
+def test_any_data_set_is_scored(
+    made: Callable[[Path], str], own: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, command = own
+    (root / "dataset.toml").write_text('classes = ["ground", "wall", "sky"]\n' + made(root))
+    assert run(command) == 0
+    said = json.loads(capsys.readouterr().out)
+    data = open_dataset(root)
+    labels = np.concatenate([data.read_labels(id_, "score").ravel() for id_ in data.ids])
+    assert np.array(said["plain"]["histogram"]).sum(axis=1).tolist() == np.bincount(labels, minlength=3).tolist()
+    assert said["images"] == 3 and said["published"] == []
+    assert run(command[:-1]) == 0
+    assert "class IOU" in capsys.readouterr().out
+
+
+def test_a_label_beyond_the_classes_is_refused_also_where_the_net_has_an_output_for_it(
+    own: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, command = own
+    save(root / "labels" / "i1.png", np.full((16, 24), 3, np.uint8))
+    assert run(command) == 3
+    assert "i1.png" in (err := capsys.readouterr().err) and "label 3 is no class" in err
+
+
+def test_a_damaged_first_image_is_skipped_as_others_are(
+    own: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = Path(own[1][2]) / "i0.png"
+    first.write_bytes(first.read_bytes()[:60])
+    assert run(own[1]) == 3 and f"{first}: not an image" in capsys.readouterr().err
+    assert run([*own[1], "--skip-bad"]) == 0
+    said, err = capsys.readouterr()
+    assert list(json.loads(said)["skipped"]) == ["i0"] and "256x256" in err
+
+
+def test_only_the_first_images_need_be_there(own: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    (Path(own[1][2]) / "i2.png").unlink()
+    assert run([*own[1], "--limit", "2"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["images"] == 2 and said["skipped"] == {}

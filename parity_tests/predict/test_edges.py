@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import convolve1d
 
 from converters import CaffeNet, parse_prototxt
+from converters.escaping import terminal
 from fcn_port.cli import run
 from fcn_port.loading import load
 from fcn_port.predict.edges import Cleaning, aligned, edge_map, edges, suppressed, without_small
@@ -154,3 +155,36 @@ def test_the_verb(files: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest
     (tmp_path / "bad.png").write_bytes(b"no picture")
     assert run([*common, str(tmp_path / "bad.png")]) == 3
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_edges_of_a_folder_are_no_images_of_it(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    weights, prototxt, photo = files
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    photo.rename(folder / photo.name)
+    command = ["edges", str(weights), "--prototxt", str(prototxt), "--border", "64", str(folder), "-o", str(folder)]
+    for _ in range(2):
+        assert run([*command, "--soft"]) == 0
+        assert {each.name for each in folder.iterdir()} == {photo.name, "photo.edges.png", "photo.soft.png"}
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (2, 3)])
+def test_maps_of_a_pixel_across_have_edges(size: tuple[int, int]) -> None:
+    drawn = np.full(size, 0.5)
+    assert edges(drawn, Cleaning(size=None, small_edge=1)).shape == size
+    along = suppressed(drawn)
+    assert np.isfinite(along).all() and along.max() == (0.5 if 1 in size else 0)
+
+
+@pytest.mark.parametrize("name", ["a\nb.png", "an.png", "a\x1b[31m.png"])
+def test_what_is_wrong_with_an_image_is_said_whatever_its_name(
+    name: str, files: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, prototxt, photo = files
+    (tmp_path / name).write_bytes(b"no picture")
+    command = ["edges", str(weights), "--prototxt", str(prototxt), "--border", "64", "-o", str(tmp_path), "--json"]
+    assert run([*command, str(photo), str(tmp_path / name)]) == 1
+    (failed,) = json.loads(capsys.readouterr().out)["failed"]
+    shown = f"{tmp_path}/{terminal(name)}"
+    assert failed["problem"].startswith(f"{shown}: not an image that can be read: none of")
+    assert failed["problem"].count(str(tmp_path)) == 1

@@ -15,7 +15,7 @@ import pytest
 from converters import CaffeNet
 from converters.formats.prototxt import parse_prototxt
 from converters.formats.solver import read_solver
-from converters.safety.files import fresh_file, fresh_folder
+from converters.safety.files import fresh_file, fresh_folder, write_whole
 from fcn_port.cli import run
 from fcn_port.evaluation.labels import save_labels, saved_path
 from fcn_port.exporting import export_net
@@ -146,8 +146,19 @@ def test_label_maps_are_called_after_outputs(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", [fresh_file, fresh_folder], ids=["a file", "a folder"])
 def test_what_cannot_be_made_is_named_as_it_was_asked_for(make: Callable[[Path], Any], tmp_path: Path) -> None:
-    """And not as its part, which nobody knows: a name of 250 letters, which the part's ending makes too long."""
-    asked = tmp_path / ("x" * 250)
+    """And not as its part, which nobody knows: a name of 256 letters, which is too long."""
+    asked = tmp_path / ("x" * 256)
     with pytest.raises(OSError, match="too long") as caught, make(asked):
         pass
     assert caught.value.filename == str(asked)
+
+
+@pytest.mark.parametrize("name", ["x" * 240, "x" * 241, "x" * 255, "é" * 127, "\udcff" * 255], ids=len)
+def test_a_name_as_long_as_may_be_has_parts_too(name: str, tmp_path: Path) -> None:
+    """What is in the making has a name of its own beside it, which is no longer than a file system takes."""
+    for content in (b"first", b"second"):
+        write_whole(tmp_path / name, content)
+        assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_bytes() == content
+    with fresh_folder(tmp_path / name), fresh_file(tmp_path / name):
+        assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 1

@@ -44,7 +44,7 @@ def open_camvid(root: Path, *, split: str | None = None) -> DataSet:
         title="CamVid",
         root=folder,
         split=name,
-        ids=ids_of_files(listed) if listed.is_file() else tuple(files_by_stem(images)),
+        ids=ids_of_files(listed, roots=(folder, images)) if listed.is_file() else tuple(files_by_stem(images)),
         images=photographs(FoundFiles(images, "{}", read_color, ".png")),
         labels={"score": FoundFiles(labels, "{}", MaskReader(void=(UNLABELLED, IGNORE_LABEL)), ".png")},
         classes=datasets()["camvid"].heads,

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from weights.catalogue import datasets
-from weights.records import IGNORE_LABEL
 
-from ..files import read_depth, read_mat, read_rgb
+from ..files import from_one, read_depth, read_mat, read_rgb
 from ..images import photographs
 from ..lists import read_list, split_file, split_name
 from ..places import find_inside
@@ -47,8 +46,7 @@ def open_nyud(root: Path, *, split: str | None = None) -> DataSet:
 
 def read_labels(path: Path) -> np.ndarray:
     """A label map (h, w), classes from 0: the file counts from 1, and void, 0 there, becomes 255."""
-    stored = read_mat(path, "segmentation").astype(np.int64)
-    return np.where(stored == 0, IGNORE_LABEL, stored - 1)
+    return from_one(read_mat(path, "segmentation"), 0)
 
 
 KINDS = (DatasetKind("nyud", "nyud", "NYUDv2", "data/images and segmentation", find_nyud, open_nyud),)

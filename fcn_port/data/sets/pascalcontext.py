@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,18 @@ from .kind import DatasetKind
 
 RENAMED = {"diningtable": "table", "bedcloth": "bedclothes", "clothes": "cloth"}
 """Three of the 59 classes are called otherwise in the full list (pascalcontext_layers.py of the release)."""
+
+
+@dataclass(frozen=True)
+class ContextReader:
+    """The way from the numbers of the full list to classes: the class of each. Kept results are told apart by it."""
+
+    table: tuple[int, ...]
+
+    def __call__(self, path: Path) -> np.ndarray:
+        """The labels (h, w) of a file."""
+        return read_labels(path, np.array(self.table, np.uint8))
+
 
 _PLACES = ("pascal-context", "PASCAL-Context", "pascal_context", "context")
 _NAMES = ("labels.txt", "classes-400.txt")
@@ -55,7 +68,7 @@ def open_context(root: Path, *, split: str | None = None) -> DataSet:
         split=split_name(split or "val"),
         ids=read_list(split_file(split or "val", (folder, voc / "ImageSets" / "Main"))),
         images=photographs(Files(voc / "JPEGImages", "{}.jpg", read_rgb)),
-        labels={"score": Files(folder / "trainval", "{}.mat", lambda path: read_labels(path, table))},
+        labels={"score": Files(folder / "trainval", "{}.mat", ContextReader(tuple(table.tolist())))},
         classes={"score": classes},
         single_precision_mean=True,
     )
@@ -89,7 +102,8 @@ def read_labels(path: Path, table: np.ndarray) -> np.ndarray:
     """A label map (h, w) uint8 in the 60 classes."""
     full = read_mat(path, "LabelMap").astype(np.int64)
     if full.size and not (full.min() >= 0 and full.max() < len(table)):
-        raise DataError(f"LabelMap has a class {full.max()}, and the list ends at {len(table) - 1}", path=path)
+        wrong = full.min() if full.min() < 0 else full.max()
+        raise DataError(f"LabelMap has a class {wrong}; the list is of 1 to {len(table) - 1}", path=path)
     return table[full]
 
 

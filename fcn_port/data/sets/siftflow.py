@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from weights.catalogue import datasets
-from weights.records import IGNORE_LABEL
 
-from ..files import read_mat, read_rgb
+from ..files import from_one, read_mat, read_rgb
 from ..images import photographs
 from ..lists import read_list, split_file, split_name
 from ..places import find_inside
@@ -51,8 +50,7 @@ def open_siftflow(root: Path, *, split: str | None = None) -> DataSet:
 
 def read_labels(path: Path) -> np.ndarray:
     """A label map (h, w), classes from 0: the file counts from 1, and void, 0 or -1 there, becomes 255."""
-    stored = read_mat(path, "S").astype(np.int64)
-    return np.where((stored == 0) | (stored == -1), IGNORE_LABEL, stored - 1)
+    return from_one(read_mat(path, "S"), 0, -1)
 
 
 KINDS = (

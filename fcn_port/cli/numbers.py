@@ -1,0 +1,27 @@
+"""Numbers on the command line: what is none, nan, is wrong use, and not a number that nothing is above."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import click
+
+
+class Number(click.FloatRange):
+    """A number, between bounds where some are given; click's own FloatRange lets nan through all of them."""
+
+    def __init__(self, min: float | None = None, max: float | None = None, *, min_open: bool = False) -> None:
+        super().__init__(min, max, min_open=min_open)
+        if min is None and max is None:
+            self.name = "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number; wrong use where it is none, or outside."""
+        found = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"'{value}' is no number", param, ctx)
+        return found
+
+    def _describe_range(self) -> str:
+        return super()._describe_range() if self.name != "float" else ""

@@ -1,0 +1,36 @@
+"""Numbers on the command line are numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fcn_port.cli import run
+
+NUMBERS = [
+    ["data", "shapes", "--make", "new", "--val"],
+    ["edges", "net.caffemodel", "a.png", "--threshold"],
+    ["evaluate", "net.caffemodel", "--threshold"],
+    ["evaluate", "net.caffemodel", "--scale"],
+    ["evaluate", "net.caffemodel", "--scales"],
+    ["evaluate", "net.caffemodel", "--mean"],
+    ["predict", "net.caffemodel", "a.png", "--least-score"],
+    ["report", "net.caffemodel", "--threshold"],
+    ["serve", "net.caffemodel", "--most-megapixels"],
+    ["train", "net.prototxt", "--lr"],
+    ["train", "net.prototxt", "--gamma"],
+    ["train", "net.prototxt", "--class-weights"],
+]
+
+
+@pytest.mark.parametrize("command", NUMBERS, ids=lambda command: f"{command[0]} {command[-1]}")
+@pytest.mark.parametrize("value", ["nan", "-nan"])
+def test_nan_is_wrong_use(
+    command: list[str], value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run([*command[:-1], f"{command[-1]}={value}"]) == 2
+    err = capsys.readouterr().err
+    assert f"Invalid value for '{command[-1]}'" in err and value in err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,38 @@
+"""Options that would do nothing are wrong use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fcn_port.cli import run
+
+IDLE = [
+    ("data --check own --fetch", "--check goes without --fetch"),
+    ("data voc2011 --check own", "--check goes without"),
+    ("data --check own --count 3 --root .", "--check goes without --root and --count"),
+    ("data shapes --make new --fetch", "--make goes without --fetch"),
+    ("data shapes --make new --void 3", "--void goes with --check"),
+    ("data --split val --strict", "--split and --strict go with --check"),
+    ("data voc2011 --seed 3", "--seed goes with shapes --make"),
+    ("data voc2011 --keep-archive", "--keep-archive goes with --fetch or --from-file"),
+    ("report voc-fcn8s --limit 3", "--limit goes with --data"),
+    ("report voc-fcn8s --flip --void 3", "--void and --flip go with --data"),
+    ("report voc-fcn8s --threshold 0.3 --skip-bad", "--skip-bad and --threshold go with --data"),
+    ("report voc-fcn8s --results found.json --limit 3", "--results goes without --limit"),
+    ("report voc-fcn8s --results found.json --data own --skip-bad", "--results goes without --skip-bad"),
+    ("evaluate voc-fcn8s --check-submission a.tar.gz", "--check-submission goes without"),
+    ("evaluate --check-submission a.tar.gz --limit 3 --json", "--check-submission goes without --limit and --json"),
+]
+
+
+@pytest.mark.parametrize(("command", "said"), IDLE, ids=[command for command, _ in IDLE])
+def test_what_would_be_passed_over_is_refused(
+    command: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FCN_PORT_OFFLINE", "1")
+    assert run(command.split()) == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

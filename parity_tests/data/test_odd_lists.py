@@ -1,0 +1,37 @@
+"""Lists of images whose names have in them what parts columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fcn_port.data import open_dataset
+from parity_tests.datasets import make_voc, noise, save
+
+NAMES = ["a, b", "a;b", "a\tb", "a b.png c", "a.png, b", '"a" b', "-a, b"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("written", ["{}.png", "images/{}.png"])
+def test_a_line_that_is_a_file_is_one_name(name: str, written: str, tmp_path: Path) -> None:
+    shown, labels = noise(0, (16, 24, 3)), noise(1, (16, 24)) % 3
+    save(tmp_path / "images" / f"{name}.png", shown)
+    save(tmp_path / "labels" / f"{name}.png", labels)
+    for other in ("a.png", "b.png"):  # what its parts would be
+        save(tmp_path / "images" / other, 255 - shown)
+        save(tmp_path / "labels" / other, 2 - labels)
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf" + f"{written.format(name)}\r\n\r\n".encode())
+    (tmp_path / "dataset.toml").write_text('classes = ["a", "b", "c"]\nlist = "list.txt"\n')
+    data = open_dataset(tmp_path)
+    assert data.ids == (name,)
+    sample = data.read(name)
+    assert np.array_equal(sample.images["color"], shown) and np.array_equal(sample.labels["score"], labels)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_such_a_line_of_voc_is_one_name_too(name: str, tmp_path: Path) -> None:
+    folder = make_voc(tmp_path / "VOC2012", [name])
+    (folder / "ImageSets" / "Segmentation" / "val.txt").write_text(f"{name}.jpg\n")
+    assert open_dataset(folder, split="val").ids == (name,)
