@@ -124,7 +124,9 @@ def test_a_net_of_one_size_trains_on_images_that_are_brought_to_it(
     reshape = (
         'layer { name: "r" type: "Reshape" bottom: "score" top: "r" reshape_param { shape { dim: [1, 2, 8, 10] } } }'
     )
-    (place / "net.prototxt").write_text(NET.replace('bottom: "score" bottom', 'bottom: "r" bottom') + reshape)
+    before, loss = NET.split('layer { name: "loss"')
+    of_one_size = f'{before}{reshape}\nlayer {{ name: "loss"' + loss.replace('bottom: "score"', 'bottom: "r"')
+    (place / "net.prototxt").write_text(of_one_size)
     for folder, shape in (("images", (9, 12, 3)), ("labels", (9, 12))):
         save(place / "set" / folder / "i1.png", np.zeros(shape, np.uint8))
     more = ["--order", "listed", "--max-iter", "3", "--val-split", "none"]
