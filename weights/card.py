@@ -90,7 +90,7 @@ class Card:
         Raises CaffeFormatError, which is a ValueError, if it is damaged.
         """
         found = to_record(metadata, _Metadata, ignore_unknown=True)
-        if found.palette:
+        if found.palette is not None:
             check_palette(found.palette)
         inputs, classes = _parsed("preprocessing", found.preprocessing), _parsed("classes", found.classes)
         void, varied = _parsed("void", found.void), _parsed("augmentation", found.augmentation)

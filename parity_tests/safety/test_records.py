@@ -133,6 +133,7 @@ def test_an_error_in_an_evaluation_names_its_place(place: Any, odd: Any, said: s
             "rainbow",
             "no snapshot of a run: card, palette: 'rainbow' is none of voc, cityscapes",
         ),
+        (("card", "palette"), "", "no snapshot of a run: card, palette: '' is none of voc, cityscapes"),
         (("random", "cpu", 0), "**", "no snapshot of a run: random: expected base64"),
         (("files",), {}, "no snapshot of a run: files: expected the names of two files"),
         (("files", "x.caffemodel", "sha256"), 3, "files.x.caffemodel.sha256: expected text, found 3"),
