@@ -6,6 +6,7 @@ same process. `caffe.desc` is the compiled schema (`make proto`), checked in so 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from typing import Any
 
@@ -30,6 +31,20 @@ def enum_type(name: str) -> EnumDescriptor:
 def _message_class(name: str) -> Any:
     return message_factory.GetMessageClass(message_type(name))
 
+
+def _and_nested(types: Iterable[Descriptor]) -> Iterator[Descriptor]:
+    for each in types:
+        yield each
+        yield from _and_nested(each.nested_types)
+
+
+# protobuf refers to the class of a message weakly, and makes it anew where nobody has one. With threads that ends in a
+# segmentation fault: the garbage collector clears a class that it found unused while another thread, let in by the
+# destructor of a tensor, takes it up again (protobuf 7.36, python/message.c, PyUpb_MessageMeta_Clear).
+_CLASSES = [
+    message_factory.GetMessageClass(each)
+    for each in _and_nested(_pool.FindFileByName(_file.name).message_types_by_name.values())
+]
 
 BlobProto = _message_class("BlobProto")
 FillerParameter = _message_class("FillerParameter")

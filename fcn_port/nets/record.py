@@ -8,7 +8,8 @@ the net itself may be at work in other threads.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -122,13 +123,50 @@ def _definition(net: nn.Module, calls: Sequence[Call], inputs: Mapping[str, Shap
 
 
 def _record_meta(net: nn.Module, inputs: Mapping[str, Shape]) -> tuple[tuple[Call, ...], dict[str, Tensor]]:
-    """`record` with tensors that have shapes and no values."""
-    tensors = {name: torch.empty(shape, device="meta") for name, shape in inputs.items()}
-    return _watch(net, replica(net, _without_values), tensors)
+    """`record` with tensors that have shapes and no values.
+
+    Caffe's layers get their shapes by Caffe's rules: PyTorch's own, on its meta device, import sympy and half of
+    torch.compile for a sum of two tensors, which takes a second.
+    """
+    tensors = {name: _empty(shape) for name, shape in inputs.items()}
+    private = replica(net, _without_values)
+    for module in private.children():
+        message = LayerParameter()
+        with suppress(NotCaffes):
+            if _describe(message, module):
+                module.forward = _ShapesOnly(message, module)
+    return _watch(net, private, tensors)
+
+
+class _ShapesOnly:
+    """A layer's `forward` that returns a tensor of the right shape without a value."""
+
+    def __init__(self, message: Any, module: nn.Module) -> None:
+        self._message, self._compute = message, module.forward
+        self._weights = tuple(tuple(weight.shape) for weight in module.parameters())
+
+    def __call__(self, *bottoms: Any, **named: Any) -> Any:
+        if not named and all(isinstance(bottom, Tensor) for bottom in bottoms):
+            with suppress(ValueError):  # NetError among them; the module says what does not fit
+                return _empty(self._top_shape([tuple(bottom.shape) for bottom in bottoms]))
+        return self._compute(*bottoms, **named)
+
+    def _top_shape(self, bottoms: Sequence[Shape]) -> Shape:
+        """The shape by Caffe's rule; ValueError where the weights are others, or the bottoms do not fit."""
+        names = tuple(map(str, range(len(bottoms))))
+        layer = replace(LayerSpec.from_message(self._message), bottoms=names, tops=("top",)).params
+        if layer is None or layer.blob_shapes(bottoms) != self._weights:
+            raise ValueError("the weights are not the layer's")
+        (top,) = layer.top_shapes(bottoms)
+        return top
+
+
+def _empty(shape: Shape) -> Tensor:
+    return torch.empty(shape, dtype=torch.float32, device="meta")
 
 
 def _without_values(tensor: Tensor) -> Tensor:
-    return torch.empty_like(tensor, dtype=torch.float32, device="meta")
+    return _empty(tuple(tensor.shape))
 
 
 def _input_layer(name: str, shape: Shape) -> LayerSpec:

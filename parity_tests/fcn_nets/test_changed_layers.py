@@ -192,3 +192,10 @@ def test_what_a_forward_adds_behind_the_layers_is_not_left_out() -> None:
     for call in (definition, fcn_port.fast):
         with pytest.raises(ValueError, match="Probabilities returns a tensor that no layer of the net made"):
             call(net)
+
+
+def test_weights_that_do_not_fit_are_told_of_as_by_the_net() -> None:
+    net = FCN8sAtOnce(3, widths=NARROW).eval()
+    net.conv2_1.weight = nn.Parameter(torch.zeros(4, 3, 3, 3))
+    with pytest.raises(RuntimeError, match="Invalid channel dimensions"):
+        fcn_port.trace(net, (40, 40))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -28,6 +31,19 @@ def test_shapes_at_every_recorded_size(name: str) -> None:
         net = fcn_port.build(name)
     for size, expected in shapes()[name].blobs.items():
         assert fcn_port.trace(net, size) == dict(expected), size
+
+
+def test_shapes_and_a_fast_pass_do_not_wait_for_torch_compile() -> None:
+    """PyTorch's meta device imports it for a sum: a second, and 70 MB."""
+    code = (
+        "import sys, torch, fcn_port; from fcn_port.nets import NETS; from parity_tests.nets import narrow_net\n"
+        "for name in NETS:\n"
+        "    net = fcn_port.fast(narrow_net(name))\n"
+        "    with torch.no_grad(): net(*(torch.zeros(1, *shape[1:2], 40, 40) for shape in net.inputs.values()))\n"
+        "    fcn_port.trace(net, (50, 60)), net.spec, net.outputs\n"
+        "assert not {'sympy', 'torch._dynamo', 'torch.onnx'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=240)
 
 
 @pytest.mark.parametrize("name", NETS)
