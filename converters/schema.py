@@ -28,30 +28,27 @@ def enum_type(name: str) -> EnumDescriptor:
     return _pool.FindEnumTypeByName(f"caffe.{name}")
 
 
-def _message_class(name: str) -> Any:
-    return message_factory.GetMessageClass(message_type(name))
-
-
 def _and_nested(types: Iterable[Descriptor]) -> Iterator[Descriptor]:
     for each in types:
         yield each
         yield from _and_nested(each.nested_types)
 
 
-# protobuf refers to the class of a message weakly, and makes it anew where nobody has one. With threads that ends in a
-# segmentation fault: the garbage collector clears a class that it found unused while another thread, let in by the
-# destructor of a tensor, takes it up again (protobuf 7.36, python/message.c, PyUpb_MessageMeta_Clear).
-_CLASSES = [
-    message_factory.GetMessageClass(each)
+_CLASSES: dict[str, Any] = {
+    each.full_name: message_factory.GetMessageClass(each)
     for each in _and_nested(_pool.FindFileByName(_file.name).message_types_by_name.values())
-]
+}
+# All of them are held: protobuf refers to the class of a message weakly, and makes it anew where nobody has one. With
+# threads that ends in a segmentation fault, as the garbage collector clears a class that it found unused while another
+# thread, let in by the destructor of a tensor, takes it up again (protobuf 7.36, python/message.c,
+# PyUpb_MessageMeta_Clear).
 
-BlobProto = _message_class("BlobProto")
-FillerParameter = _message_class("FillerParameter")
-LayerParameter = _message_class("LayerParameter")
-NetParameter = _message_class("NetParameter")
-NetState = _message_class("NetState")
-ParamSpec = _message_class("ParamSpec")
-SolverParameter = _message_class("SolverParameter")
-SolverState = _message_class("SolverState")
-V1LayerParameter = _message_class("V1LayerParameter")
+BlobProto = _CLASSES["caffe.BlobProto"]
+FillerParameter = _CLASSES["caffe.FillerParameter"]
+LayerParameter = _CLASSES["caffe.LayerParameter"]
+NetParameter = _CLASSES["caffe.NetParameter"]
+NetState = _CLASSES["caffe.NetState"]
+ParamSpec = _CLASSES["caffe.ParamSpec"]
+SolverParameter = _CLASSES["caffe.SolverParameter"]
+SolverState = _CLASSES["caffe.SolverState"]
+V1LayerParameter = _CLASSES["caffe.V1LayerParameter"]
