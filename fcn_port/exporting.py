@@ -26,11 +26,12 @@ from converters.export import (
     LEAST_SIZE,
     Agreement,
     ExportError,
+    Limit,
     OnnxOptions,
     Run,
     check,
     class_name,
-    index_inputs,
+    index_inputs_of_all,
     inputs_at,
     least_side,
     python_source,
@@ -178,7 +179,7 @@ class _Job:
     outputs: tuple[str, ...]
     example: Mapping[str, Tensor]
     trials: tuple[Mapping[str, Shape], ...]
-    indices: Mapping[str, int]
+    indices: Mapping[str, Limit]
     least: int | None
 
     @classmethod
@@ -192,7 +193,7 @@ class _Job:
             with choice():
                 check_weights_fit(spec, shapes[0])
         example = shapes[0] if least is None else inputs_at(spec, *sizes_from(least, EXAMPLE_SIZE))
-        indices = index_inputs(spec, shapes[0])
+        indices = index_inputs_of_all(spec, shapes)
         inputs = random_inputs(example, seed=0, indices=indices)
         outputs = tuple(run_module(net, inputs, spec.outputs))
         return cls(net, spec, outputs, inputs, shapes, indices, least)

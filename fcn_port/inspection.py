@@ -7,7 +7,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor, nn
 
-from converters.net import Shape, check_weights_fit
+from converters.net import Shape, check_weights_fit, images_at
 
 from .nets.net import as_net
 from .nets.record import NotCaffes
@@ -49,5 +49,4 @@ def trace(net: nn.Module, size: tuple[int, int]) -> dict[str, Shape]:
 
 def input_shapes(net: nn.Module, size: tuple[int, int]) -> dict[str, Shape]:
     """The shapes of a net's inputs for one image of `size` (h, w); inputs that are no images keep theirs."""
-    inputs = as_net(net).inputs
-    return {name: (1, shape[1], *size) if len(shape) == 4 else shape for name, shape in inputs.items()}
+    return images_at(as_net(net).inputs, size, batch=1)

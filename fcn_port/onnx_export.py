@@ -29,7 +29,7 @@ from converters.export import (
     OnnxNet,
     OnnxOptions,
     build_onnx,
-    index_inputs,
+    index_inputs_of_all,
     least_side,
     map_tensors,
     read_metadata,
@@ -209,7 +209,7 @@ def write_onnx(
             elif module is not None:
                 error, shapes = _checked(net, wanted, trials, Path(files[0].name), module, step)
             if original is not None and original is not module and shapes:
-                outputs, indices = wanted.outputs or net.spec.outputs, _indices(net.spec, shapes)
+                outputs, indices = wanted.outputs or net.spec.outputs, index_inputs_of_all(net.spec, shapes)
                 error = lost(original, module or original, shapes, outputs=outputs, indices=indices)
     any_size = any(free.name.endswith("height") for free in net.sizes.free)
     return ExportReport(
@@ -319,7 +319,7 @@ def _checked_in_target(
             target=options.target,
             rebuild=lambda: build_onnx(source.spec, source.arrays, options),
             shapes=shapes,
-            indices=_indices(net.spec, shapes),
+            indices=index_inputs_of_all(net.spec, shapes),
             tolerance=_tolerance(options),
         )
     return programs, shapes if any(each.error is not None for each in programs) else ()
@@ -339,15 +339,9 @@ def _checked(
     outputs = options.outputs or net.spec.outputs
     run = run_onnx(path, inputs=list(net.spec.inputs), outputs=outputs)
     tolerance = _tolerance(options)
-    indices = _indices(net.spec, shapes)
+    indices = index_inputs_of_all(net.spec, shapes)
     agreement = check(module, run, shapes, outputs=outputs, indices=indices, tolerance=tolerance, step=step)
     return agreement.error, agreement.shapes
-
-
-def _indices(spec: NetSpec, shapes: Sequence[Mapping[str, Shape]]) -> Mapping[str, int]:
-    """The limits of inputs that hold indices, the least of all trials: one of fewer images has fewer to point at."""
-    every = [index_inputs(spec, each) for each in shapes]
-    return {name: min(each[name] for each in every) for name in every[0]}
 
 
 def trials_of(net: OnnxNet) -> Iterator[Mapping[str, Shape]]:

@@ -15,6 +15,7 @@ from converters.export import difference, kept_whole, random_inputs, run_module
 if TYPE_CHECKING:
     from torch import nn
 
+    from converters.export import Limit
     from converters.net import Shape
 
 
@@ -38,7 +39,7 @@ def lost(
     shapes: Sequence[Mapping[str, Shape]],
     *,
     outputs: Sequence[str],
-    indices: Mapping[str, int],
+    indices: Mapping[str, Limit],
 ) -> float:
     """The largest difference that the rounding makes to an output, of its largest magnitude, on seeded noise."""
     worst = 0.0

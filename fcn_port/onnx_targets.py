@@ -19,6 +19,7 @@ from converters.export import (
     Checked,
     Claim,
     ExportError,
+    Limit,
     OnnxNet,
     OnnxOptions,
     ProgramError,
@@ -28,6 +29,7 @@ from converters.export import (
     build_onnx,
     check_target,
     difference,
+    drawn,
     programs_of,
     run_model,
 )
@@ -65,7 +67,7 @@ def check_in_target(
     programs: Sequence[TargetProgram] | None = None,
     rebuild: Callable[[], OnnxNet],
     shapes: Sequence[Mapping[str, Shape]],
-    indices: Mapping[str, int],
+    indices: Mapping[str, Limit],
     tolerance: float,
     spread: float = SPREAD,
 ) -> tuple[Checked, ...]:
@@ -111,14 +113,12 @@ def _fixing(net: OnnxNet) -> str | None:
 
 
 def trial(
-    shapes: Mapping[str, Shape], seed: int, indices: Mapping[str, int], *, spread: float = SPREAD
+    shapes: Mapping[str, Shape], seed: int, indices: Mapping[str, Limit], *, spread: float = SPREAD
 ) -> tuple[Arrays, Arrays]:
-    """Seeded noise of this spread, whole numbers where an input holds indices; and zeros."""
+    """Seeded noise of this spread, whole numbers where an input holds indices or regions; and zeros."""
     random = np.random.default_rng(seed)
     noise = {
-        name: (
-            random.integers(indices[name], size=shape) if name in indices else random.standard_normal(shape) * spread
-        )
+        name: (drawn(indices[name], shape, random) if name in indices else random.standard_normal(shape) * spread)
         for name, shape in shapes.items()
     }
     return (

@@ -17,7 +17,7 @@ from converters.diff import diff_arrays
 from converters.errors import NetError
 from converters.execution import Coverage, cover, to_array, to_arrays
 from converters.formats import CaffeModel, read_caffemodel
-from converters.net import LayerSpec, NetSpec, Shape, derive_crops, infer_blobs, infer_shapes
+from converters.net import LayerSpec, NetSpec, Shape, derive_crops, images_at, infer_blobs, infer_shapes
 from converters.passes import prepare
 
 from .loading import load, read_weights
@@ -121,7 +121,7 @@ def _shapes_by_rule(spec: NetSpec) -> dict[str, dict[str, Shape]]:
     own = [shape[2:] for shape in spec.inputs.values() if len(shape) == 4]
     found = {"x".join(map(str, own[0])) if own else "its size": infer_shapes(spec)}
     for h, w in AWKWARD_SIZES if own else ():
-        inputs = {name: (1, shape[1], h, w) if len(shape) == 4 else shape for name, shape in spec.inputs.items()}
+        inputs = images_at(spec.inputs, (h, w), batch=1)
         with suppress(NetError):
             if infer_blobs(spec, inputs) == infer_blobs(spec):  # those of an inner product count its inputs
                 found[f"{h}x{w}"] = infer_shapes(spec, inputs)

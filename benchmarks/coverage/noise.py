@@ -6,12 +6,13 @@ import math
 import zlib
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from converters import CaffeNet, NetSpec
 from converters.execution.operations import Operation
-from converters.export.indices import index_inputs
+from converters.export.indices import Limit, drawn, index_inputs
 from converters.layers.convolution import Convolution
 from converters.layers.inner_product import InnerProduct
 from converters.layers.scale import Scale
@@ -85,7 +86,7 @@ def noise_inputs(spec: NetSpec) -> dict[str, Tensor]:
     return {name: _input(name, shape, limits.get(name), image) for name, shape in shapes.items()}
 
 
-def _input(name: str, shape: Shape, limit: int | None, image: Shape) -> Tensor:
+def _input(name: str, shape: Shape, limit: Limit | None, image: Shape) -> Tensor:
     generator = _generator(name)
     if "im_info" in name or name == "iminfo":  # (n, 3): height, width and scale
         info = torch.tensor([*map(float, image[-2:]), *[1.0] * 8])
@@ -93,7 +94,7 @@ def _input(name: str, shape: Shape, limit: int | None, image: Shape) -> Tensor:
     if "roi" in name and math.prod(shape[1:]) == 5:  # (n, 5): image, x1, y1, x2, y2
         return _boxes(shape, image, generator)
     if limit is not None:
-        return torch.randint(limit, shape, generator=generator).float()
+        return torch.from_numpy(drawn(limit, shape, np.random.default_rng(0)))
     if name.startswith(("cont", "clip")):  # of a recurrent net: where a sequence goes on
         return torch.ones(shape)
     return torch.empty(shape).normal_(generator=generator)

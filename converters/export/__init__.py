@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         trials,
     )
     from .detections import are_detections, detections_apart
-    from .indices import index_inputs
+    from .indices import Limit, drawn, index_inputs, index_inputs_of_all
     from .onnx import (
         DEFAULT_OPSET,
         HIGHEST_OPSET,
@@ -84,6 +84,7 @@ __all__ = [
     "End",
     "ExportError",
     "Graph",
+    "Limit",
     "OnnxNet",
     "OnnxOptions",
     "ProgramError",
@@ -99,7 +100,9 @@ __all__ = [
     "coarseness",
     "detections_apart",
     "difference",
+    "drawn",
     "index_inputs",
+    "index_inputs_of_all",
     "inputs_at",
     "kept_whole",
     "least_side",
@@ -145,7 +148,7 @@ __getattr__, __dir__ = lazy_attributes(
         "class_name": "python",
         "coarseness": "checking",
         **dict.fromkeys(("are_detections", "detections_apart"), "detections"),
-        "index_inputs": "indices",
+        **dict.fromkeys(("Limit", "drawn", "index_inputs", "index_inputs_of_all"), "indices"),
         "inputs_at": "checking",
         "least_side": "checking",
         "own_rounding": "checking",

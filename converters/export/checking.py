@@ -16,11 +16,12 @@ from ..errors import NetError
 from ..escaping import terminal_lines
 from ..extras import which_are_missing
 from ..net.layer import Shape
-from ..net.shapes import infer_blobs, infer_shapes
+from ..net.shapes import images_at, images_of, infer_blobs, infer_shapes
 from ..net.spec import NetSpec
 from .detections import are_detections, detections_apart
 from .empty_windows import LARGEST as EMPTY
 from .empty_windows import with_something
+from .indices import Limit, drawn
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -78,7 +79,7 @@ def require(*packages: str, hint: str = "") -> None:
 
 def inputs_at(spec: NetSpec, size: tuple[int, int]) -> dict[str, Shape]:
     """The shapes of the net's inputs, images at `size`, one of each."""
-    return {name: (1, shape[1], *size) if len(shape) == 4 else shape for name, shape in spec.inputs.items()}
+    return images_at(spec.inputs, size, batch=1)
 
 
 def takes_any_size(spec: NetSpec) -> bool:
@@ -89,8 +90,11 @@ def takes_any_size(spec: NetSpec) -> bool:
 def least_side(spec: NetSpec) -> int | None:
     """The least height and width, from 32 up, from which on one set of weights serves images of every size.
 
-    None where a layer counts its places, or where only some sizes fit; nets that need more than 512 are not looked at.
+    None where a layer counts its places, where only some sizes fit, and where no input is an image; nets that need more
+    than 512 are not looked at.
     """
+    if not images_of(spec.inputs):
+        return None
     least = LEAST_SIZE if _fits_square(spec, LEAST_SIZE) else None
     if least is None and _fits_square(spec, MOST_SIZE):
         least = LEAST_SIZE + 1 + bisect_left(range(LEAST_SIZE + 1, MOST_SIZE), True, key=partial(_fits_square, spec))
@@ -156,7 +160,7 @@ def check(
     shapes: Sequence[Mapping[str, Shape]],
     *,
     outputs: Sequence[str],
-    indices: Mapping[str, int] | None = None,
+    indices: Mapping[str, Limit] | None = None,
     tolerance: float = TOLERANCE,
     step: Callable[[], None] = lambda: None,
 ) -> Agreement:
@@ -271,15 +275,15 @@ def run_exactly(net: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[
 
 
 def random_inputs(
-    shapes: Mapping[str, Shape], *, seed: int, indices: Mapping[str, int] | None = None
+    shapes: Mapping[str, Shape], *, seed: int, indices: Mapping[str, Limit] | None = None
 ) -> dict[str, Tensor]:
-    """Inputs with the spread of an image; those in `indices` hold whole numbers from 0 up, as many as it says."""
+    """Inputs with the spread of an image; those in `indices` hold the whole numbers that are valid there."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    limits = indices or {}
+    limits, whole = indices or {}, np.random.default_rng(seed)
     return {
-        name: torch.randint(limits[name], shape, generator=generator).float()
+        name: torch.from_numpy(drawn(limits[name], shape, whole))
         if name in limits
         else torch.randn(shape, generator=generator) * 50
         for name, shape in shapes.items()

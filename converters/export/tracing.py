@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from ..errors import NetError
+from ..net.shapes import images_of
 from .checking import LEAST_SIZE, ExportError
 
 if TYPE_CHECKING:
@@ -23,7 +25,8 @@ def free_sizes(example: Mapping[str, Tensor], *, least: int = LEAST_SIZE) -> tup
     from torch.export import Dim
 
     height, width = Dim("height", min=least), Dim("width", min=least)
-    return tuple({2: height, 3: width} if x.ndim == 4 else None for x in example.values())
+    images = images_of({name: tuple(x.shape) for name, x in example.items()})
+    return tuple({2: height, 3: width} if name in images else None for name in example)
 
 
 def traced(
@@ -39,8 +42,11 @@ def traced(
         layer = _first_untraceable(net, example, any_size=any_size, least=least)
         if layer is None:
             raise
-        hint = "\n  for a single size, fixed with --size, it may" if any_size else ""
-        raise ExportError(f"{layer.place}: {error}{hint}") from error.__cause__
+        first = _first_cause(error)
+        hint = "for a single size, fixed with --size, it may" if any_size else None
+        if isinstance(first, NetError):  # of a layer that no size makes traceable
+            hint = first.hint
+        raise ExportError(f"{layer.place}: {error}" + (f"\n  {hint}" if hint else "")) from error.__cause__
 
 
 def _traced(net: nn.Module, example: Mapping[str, Tensor], *, any_size: bool, least: int) -> ExportedProgram:
@@ -95,13 +101,17 @@ def tracing(what: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except Exception as error:  # torch raises many kinds here, each around another
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
+        cause = _first_cause(error)
         lines = str(cause).strip().splitlines() or [type(cause).__name__]
         raise ExportError(f"{what} cannot trace this net: {lines[0]}") from error
     finally:
         logger.setLevel(level)
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _no_special_sizes() -> Any:

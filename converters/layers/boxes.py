@@ -17,17 +17,42 @@ if TYPE_CHECKING:
     from numpy import floating, ndarray
     from torch import Tensor
 
-__all__ = ["CODE_TYPES", "CodeType", "box_areas", "box_overlaps", "clip_boxes", "decode_boxes", "decode_regions", "nms"]
+__all__ = [
+    "CHOSEN",
+    "CODE_TYPES",
+    "CodeType",
+    "box_areas",
+    "box_overlaps",
+    "clip_boxes",
+    "decode_boxes",
+    "decode_regions",
+    "nms",
+    "refuse_traces",
+]
 
 CodeType = Literal["CORNER", "CENTER_SIZE", "CORNER_SIZE"]
 CODE_TYPES: tuple[CodeType, ...] = ("CORNER", "CENTER_SIZE", "CORNER_SIZE")
 """PriorBoxParameter.CodeType of SSD's caffe.proto; the first has number 1."""
+
+CHOSEN = "boxes are chosen by their numbers"
+"""Of a layer that `refuse_traces` says so of."""
 
 BLOCK = 256
 """Candidates of one step of `nms`: their overlaps with each other are one matrix."""
 
 KEPT = 4096
 """Kept boxes that are compared with a block at once, so that memory stays at KEPT x BLOCK overlaps."""
+
+
+def refuse_traces(what: str) -> None:
+    """NetError, beginning with these words, while torch.export records the net."""
+    import torch
+
+    if torch.compiler.is_compiling():
+        raise NetError(
+            f"{what}, which a trace of PyTorch cannot record",
+            hint='export the net to ONNX, or name the blobs before it: CaffeNet(spec, outputs=["..."])',
+        )
 
 
 def decode_boxes(
@@ -127,11 +152,7 @@ def nms(
     """
     import torch
 
-    if torch.compiler.is_compiling():
-        raise NetError(
-            "boxes are suppressed by their numbers, which a trace of PyTorch cannot record",
-            hint='export the net to ONNX, or name the blobs before it: CaffeNet(spec, outputs=["..."])',
-        )
+    refuse_traces("boxes are suppressed by their numbers")
     if score_threshold is None:
         order = torch.sort(scores, descending=True, stable=True).indices
     else:

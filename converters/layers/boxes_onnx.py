@@ -106,6 +106,14 @@ def best_first(out: OnnxLayer, scores: str, most: int, *, axis: int = 1) -> tupl
     return best, places
 
 
+def last_first(out: OnnxLayer, value: str, *, axis: int = 1) -> str:
+    """A value backwards along an axis, so that of equal scores `best_first` takes the last one first."""
+    ends = [
+        out.constant(part, [end]) for part, end in (("last", -1), ("before_first", -ALL), ("axis", axis), ("step", -1))
+    ]
+    return out.node("Slice", [value, *ends], part="last_first")
+
+
 def length(out: OnnxLayer, value: str, axis: int) -> str:
     """The length of an axis, an int64 vector of one number."""
     return out.slice(out.node("Shape", [value], part="shape"), [0], [axis], [axis + 1], part="length")

@@ -17,6 +17,7 @@ from ..net.reach import EVERYTHING, Reach
 from . import boxes_onnx, cascade_onnx
 from .base import Layer, refuse, register_layer
 from .box_layer import BoxLayer, offset_statistics, with_prior
+from .boxes import CHOSEN, refuse_traces
 from .fork import fork_message
 from .regions import float32
 from .suppression import MODES, suppressed
@@ -125,6 +126,7 @@ class FrcnnOutput(BoxLayer):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
+        refuse_traces(CHOSEN)
         scores, offsets, regions = (bottom.flatten(1) for bottom in bottoms[:3])
         boxes = with_prior(offsets, regions[:, 1:5], self.mean, self.std).unflatten(1, (-1, 4))
         height, width = bottoms[3].flatten()[:2].tolist()
@@ -205,6 +207,7 @@ class ScaleRoute(Layer):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
+        refuse_traces(CHOSEN)
         regions = bottoms[0].flatten(1)
         size = regions[:, 3:5] - regions[:, 1:3]
         scale = ((size + 1).prod(1) * (size >= 0).all(1)).sqrt()

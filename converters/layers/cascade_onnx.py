@@ -131,7 +131,9 @@ def _most(out: OnnxLayer, kept: str, scores: str, most: int) -> tuple[str, str]:
     """The `most` best of all, in the order that they had."""
     _, best = onnx.best_first(out, scores, most, axis=0)
     turned = out.node("Neg", [best], part="turned")
-    order, _ = out.node_of_several("TopK", [turned, out.node("Shape", [best], part="count")], ["order", None], axis=0)
+    # Both outputs have names: ONNX Runtime calls a model invalid in which one of the first is left out.
+    count = out.node("Shape", [best], part="count")
+    order, _ = out.node_of_several("TopK", [turned, count], ["order", "order_places"], axis=0)
     order = out.node("Neg", [order], part="order")
     return tuple(out.node("Gather", [value, order], part="of_best", axis=0) for value in (kept, scores))  # type: ignore[return-value]
 
@@ -209,11 +211,15 @@ def image_size(out: OnnxLayer, bottom: int, stride: float, *, whole: bool = Fals
 
 
 def write_regions(layer: RegionSettings, out: OnnxLayer, boxes: Sequence[str], scores: Sequence[str]) -> None:
-    """The tops for boxes (n, m, 4) and scores (n, m), LOWEST where a box does not count, of every bottom."""
+    """The tops for boxes (n, m, 4) and scores (n, m), LOWEST where a box does not count, of every bottom.
+
+    Of equal scores the last is the best, as MS-CNN sorts pairs of a score and a place (box_output_layer.cpp).
+    """
     every, score = (
         parts[0] if len(parts) == 1 else out.node("Concat", parts, part=part, axis=1)
         for parts, part in ((boxes, "every_box"), (scores, "every_score"))
     )
+    every, score = onnx.last_first(out, every), onnx.last_first(out, score)
     best, places = onnx.best_first(out, score, layer.before or onnx.ALL)
     every = onnx.picked(out, every, places)
     kept = onnx.suppressed(

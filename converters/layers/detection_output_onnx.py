@@ -73,7 +73,10 @@ def write_decoded(layer: DetectionSettings, out: OnnxLayer, boxes: str, scores: 
 
 def _check(layer: DetectionSettings, out: OnnxLayer) -> None:
     if layer.suppression.eta < 1 and layer.suppression.threshold > 0.5:
-        raise out.refuse("eta lessens the threshold of suppression, which no ONNX operator does")
+        raise out.refuse(
+            "eta lessens the threshold of suppression, which no ONNX operator does",
+            hint="end the net before it with --outputs, and choose the boxes in your program",
+        )
     if set(range(layer.heads.classes)) == {layer.background}:
         raise out.refuse("all classes are the background")
 
@@ -214,6 +217,10 @@ def _opencv(layer: DetectionSettings, out: OnnxLayer, boxes: str, scores: str) -
     its classic one, like OpenCV 4, words only; but both take the word CORNER.
     """
     how, heads = layer.suppression, layer.heads
+    if 0 in (how.top_k, how.keep_top_k):
+        raise out.refuse(
+            "a top_k or keep_top_k of 0 keeps nothing, and OpenCV takes it for all", hint="give a number above 0, or -1"
+        )
     shapes = [tuple(size or 0 for size in bottom.shape) for bottom in out.bottoms]
     known = 0 not in {size for shape in shapes for size in shape[1:]}
     if not known and how.keep_top_k < 0:
@@ -260,7 +267,9 @@ class _Rows:
         image, candidate = (
             out.node("Gather", [place, out.constant("column", [axis])], part="column", axis=1) for axis in (0, 1)
         )
-        label = out.node("Div", [candidate, self._each(scores)], part="class")
+        # A top_k of 0 leaves no candidate of any class to divide by, and none to be divided.
+        each = out.node("Max", [self._each(scores), out.constant("one_candidate", [1])], part="each")
+        label = out.node("Div", [candidate, each], part="class")
         label = out.node("Gather", [out.constant("classes", np.array(self.labels, np.float32)), label], part="class")
         score = out.reshape(out.node("GatherND", [flat, place], part="score"), [-1, 1], part="score")
         box = out.node("GatherND", [out.reshape(boxes, [self.images, -1, 4], part="flat"), place], part="box")

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..net.reach import EVERYTHING, Reach
 from .base import Layer, as_image, refuse, register_layer
+from .boxes import refuse_traces
 from .regions import FARTHEST, Array
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class ClusterDetections(Layer):
     ) -> tuple[Tensor, ...]:
         import torch
 
+        refuse_traces("boxes are grouped by their numbers")
         coverage, boxes = (bottom.detach().cpu().float().numpy() for bottom in bottoms)
         tops = []
         for label in range(self.classes):

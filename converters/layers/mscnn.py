@@ -18,6 +18,7 @@ from . import boxes_onnx
 from . import cascade_onnx as form
 from .base import as_image, refuse, register_layer
 from .box_layer import BoxLayer, offset_statistics
+from .boxes import CHOSEN, refuse_traces
 from .fork import fork_message
 from .regions import Array, float32
 from .suppression import MODES, suppressed
@@ -143,6 +144,7 @@ class BoxOutput(RegionOutput):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
+        refuse_traces(CHOSEN)
         images = [
             self.best(np.concatenate([self._boxes(x[image], *self.fields[i]) for i, x in enumerate(bottoms)]))
             for image in range(len(bottoms[0]))
@@ -155,7 +157,7 @@ class BoxOutput(RegionOutput):
         score = x[1:-4].amax(0) - x[0]
         left, top, w, h = self.decoded(x[-4:], width, height, stride)
         left, top = left.clamp(min=0), top.clamp(min=0)
-        w, h = torch.minimum(w, x.shape[2] * stride - left), torch.minimum(h, x.shape[1] * stride - top)
+        w, h = torch.minimum(w, int(x.shape[2] * stride) - left), torch.minimum(h, int(x.shape[1] * stride) - top)
         likely = (score >= self.least) & (w >= self.min_size) & (h >= self.min_size)
         rows = torch.stack((left, top, left + w, top + h, score), -1)[likely]
         found: Array = rows.detach().cpu().numpy()
@@ -172,7 +174,7 @@ class BoxOutput(RegionOutput):
             offsets = out.slice(x, [3], [-4], [1 << 30], part="offsets")
             first, wide, nought = form.fields(self, out, offsets, size, stride, bottom)
             first = out.node("Max", [first, nought], part="first")
-            room = out.node("Sub", [form.image_size(out, bottom, stride), first], part="room")
+            room = out.node("Sub", [form.image_size(out, bottom, stride, whole=True), first], part="room")
             wide = out.node("Min", [wide, room], part="wide")
             box = out.node("Concat", [first, out.node("Add", [first, wide], part="last")], part="box", axis=3)
             boxes.append(out.reshape(box, [images_of(out), -1, 4], part="boxes"))
@@ -219,6 +221,7 @@ class BoxGroupOutput(RegionOutput):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
+        refuse_traces(CHOSEN)
         count = len(bottoms[0]) // len(self.groups[0][0])
         images = []
         for image in range(count):

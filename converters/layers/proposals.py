@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ..net.reach import EVERYTHING, Reach
 from .anchors import Anchors
 from .base import Layer, as_image
-from .boxes import clip_boxes, decode_regions
+from .boxes import CHOSEN, clip_boxes, decode_regions, refuse_traces
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,6 +54,7 @@ class Proposals(Layer):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
+        refuse_traces(CHOSEN)
         scores, offsets, im_info = bottoms
         layer = self.for_scores(scores.shape[1])
         return layer.regions(scores, offsets, im_info.flatten(), training=training)[: 1 + self.scored]

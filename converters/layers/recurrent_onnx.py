@@ -25,7 +25,7 @@ def steps_of(out: OnnxLayer, x: OnnxValue) -> int:
     if steps is None or steps > MOST_STEPS:
         raise out.refuse(
             f"a sequence of {'a free number of' if steps is None else steps} steps; ONNX holds up to {MOST_STEPS}",
-            hint="give the length of the sequences: --batch STEPS",
+            hint=f"give the length of the sequences, {MOST_STEPS} at most: --batch STEPS",
         )
     return steps
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..net.reach import EVERYTHING, Reach
 from .base import Layer, Pair, as_image, refuse
+from .boxes import refuse_traces
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,6 +71,14 @@ class Regions(Layer):
     def index_limits(self, bottoms: Sequence[Shape]) -> dict[int, int]:
         return {1: bottoms[0][0]}
 
+    def inside(self, blob: Shape) -> tuple[range, ...]:
+        """Whole numbers of which any five are a region around the middle of an image that the blob is of."""
+        images, _, *size = as_image(blob)
+        scale = abs(self.spatial_scale) or 1.0
+        height, width = (int(max(min(side / scale, FARTHEST), 1)) for side in size)
+        first = (range((width + 1) // 2), range((height + 1) // 2))
+        return (range(images), *first, range(width // 2, width), range(height // 2, height))
+
     def cells(self, image: Tensor, corners: Array) -> Tensor:
         """The cells (c, *grid) of one region of an image (c, h, w); `corners` are x1, y1, x2, y2, never infinite."""
         raise NotImplementedError
@@ -94,6 +103,7 @@ def read_regions(bottom: Tensor, *, images: int) -> Array:
     """
     import torch
 
+    refuse_traces("regions are cut out by their numbers")
     wide = torch.float64 if bottom.dtype == torch.float64 else torch.float32
     regions: Array = bottom.detach().flatten(1).to("cpu", wide).numpy()
     regions = cut(regions)

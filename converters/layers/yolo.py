@@ -20,7 +20,7 @@ import numpy as np
 
 from ..net.reach import EVERYTHING, Reach
 from .base import Layer, Neuron, as_image, refuse, register_layer
-from .boxes import nms
+from .boxes import CHOSEN, nms, refuse_traces
 from .fork import ForkMessage, fork_message
 from .yolo_onnx import Yolo, write_detections
 
@@ -193,6 +193,7 @@ class RegionDetections(YoloDetectionOutput):
     ) -> tuple[Tensor, ...]:
         import torch
 
+        refuse_traces(CHOSEN)
         rows = self._rows(bottoms[0], 0)
         turn = -torch.arange(len(rows), dtype=rows.dtype, device=rows.device)
         kept = rows[nms(rows[:, 3:].clamp(0, 1), turn, threshold=self.threshold, keep_equal=False)]

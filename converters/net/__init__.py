@@ -19,7 +19,16 @@ from .layer import (
 )
 from .parameter_sharing import borrowed_blobs
 from .reach import Everything, Interval, Nothing, Reach, Transposed, Window
-from .shapes import LayerShapes, check_weights_fit, infer_blobs, infer_shapes, iter_layer_shapes, known_params
+from .shapes import (
+    LayerShapes,
+    check_weights_fit,
+    images_at,
+    images_of,
+    infer_blobs,
+    infer_shapes,
+    iter_layer_shapes,
+    known_params,
+)
 from .spec import NetSpec, net_from_message
 from .validate import validate
 
@@ -50,6 +59,8 @@ __all__ = [
     "derive_crops",
     "find_layer",
     "forces_backward",
+    "images_at",
+    "images_of",
     "infer_blobs",
     "infer_shapes",
     "iter_layer_shapes",

@@ -53,6 +53,22 @@ def infer_blobs(spec: NetSpec, input_shapes: Mapping[str, Shape] | None = None) 
     return {row.layer.name: row.blobs for row in iter_layer_shapes(spec, input_shapes) if row.blobs}
 
 
+def images_of(inputs: Mapping[str, Shape]) -> frozenset[str]:
+    """The inputs that are images: those of four axes, but none of one place only where another one has more.
+
+    12 x 5 x 1 x 1 are the regions of Fast R-CNN's published nets.
+    """
+    places = {name: prod(shape[2:]) for name, shape in inputs.items() if len(shape) == 4}
+    several = frozenset(name for name, count in places.items() if count != 1)
+    return several or frozenset(places)
+
+
+def images_at(inputs: Mapping[str, Shape], size: Sequence[int], *, batch: int | None = None) -> dict[str, Shape]:
+    """The shapes of a net's inputs, images at `size` (h, w) and as many as `batch` says, the others as given."""
+    images = images_of(inputs)
+    return {name: (batch or shape[0], shape[1], *size) if name in images else shape for name, shape in inputs.items()}
+
+
 def check_weights_fit(
     spec: NetSpec, input_shapes: Mapping[str, Shape], *, own: Mapping[str, tuple[Shape, ...]] | None = None
 ) -> None:

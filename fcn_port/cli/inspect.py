@@ -11,7 +11,7 @@ import numpy as np
 
 from converters.errors import CaffeFormatError, NetError
 from converters.formats import Blobs, read_mean, sniff
-from converters.net import NetSpec, Shape, check_weights_fit, iter_layer_shapes
+from converters.net import NetSpec, Shape, check_weights_fit, images_at, iter_layer_shapes
 from converters.passes import prepare
 
 from .bringing import looks_like_a_name
@@ -183,7 +183,7 @@ def input_shapes(spec: NetSpec, size: SizeOption) -> dict[str, Shape]:
     """
     if size is None:
         return dict(spec.inputs)
-    found = {name: (1, shape[1], *size) if len(shape) == 4 else shape for name, shape in spec.inputs.items()}
+    found = images_at(spec.inputs, size, batch=1)
     if not spec.assumed:
         try:
             check_weights_fit(spec, found)

@@ -17,7 +17,7 @@ from converters.escaping import terminal
 from converters.execution import cover, key_of, to_arrays
 from converters.export import map_tensors, read_metadata
 from converters.formats import parse_prototxt, read_caffemodel, read_prototxt, sniff
-from converters.net import NetSpec, Shape, borrowed_blobs, check_weights_fit, infer_blobs, validate
+from converters.net import NetSpec, Shape, borrowed_blobs, check_weights_fit, images_at, infer_blobs, validate
 from converters.passes import cut, prepare
 from converters.safety import enough_memory
 
@@ -89,7 +89,7 @@ class NumpyNet(Carded):
 
     def explain(self, size: tuple[int, int]) -> str:
         """The way in which each layer is computed for images of `size` (h, w), a line for each."""
-        shapes = {name: (*shape[:2], *size) if len(shape) == 4 else shape for name, shape in self.inputs.items()}
+        shapes = images_at(self.inputs, size)
         return "\n".join(self._runner.program(shapes, self.threads).explain())
 
     def needs_torch(self) -> str | None:

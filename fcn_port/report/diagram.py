@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from converters.layers import Convolution, Deconvolution, Pooling
-from converters.net import CoordMap, LayerSpec, NetSpec, Shape, infer_shapes, layer_map, written_offset
+from converters.net import CoordMap, LayerSpec, NetSpec, Shape, images_at, infer_shapes, layer_map, written_offset
 
 from .html import Html, section, text
 
@@ -88,8 +88,7 @@ class _Axis:
 
 def trace_rows(spec: NetSpec, size: Shape) -> list[BlobRow]:
     """The blobs in order with where they lie; layers in place add nothing."""
-    images = {name: (1, shape[1], *size) for name, shape in spec.inputs.items() if len(shape) == 4}
-    shapes = infer_shapes(spec, images)
+    shapes = infer_shapes(spec, images_at(spec.inputs, size, batch=1))
     maps: dict[str, CoordMap | None] = {}
     rows = []
     for layer in spec.layers:

@@ -12,7 +12,7 @@ import onnxruntime
 import torch
 
 from converters import CaffeNet, NetSpec, parse_prototxt
-from converters.export import OnnxNet, OnnxOptions, build_onnx, index_inputs
+from converters.export import OnnxNet, OnnxOptions, build_onnx, drawn, index_inputs
 from converters.export.detections import are_detections, detections_apart
 from converters.net import Shape
 from parity_tests.goldens import compare
@@ -69,7 +69,7 @@ def inputs_for(spec: NetSpec, shapes: Mapping[str, Shape], *, seed: int = 0) -> 
     generator = torch.Generator().manual_seed(seed)
     limits = index_inputs(spec, shapes)
     return {
-        name: torch.randint(limits[name], shape, generator=generator).float()
+        name: torch.from_numpy(drawn(limits[name], shape, np.random.default_rng(seed)))
         if name in limits
         else torch.randn(shape, generator=generator)
         for name, shape in shapes.items()

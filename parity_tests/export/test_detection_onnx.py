@@ -117,6 +117,7 @@ FORMS = {
     "a threshold above 1": ("nms_param { nms_threshold: 2 }", concatenated),
     "nothing found": ("confidence_threshold: 2", concatenated),
     "nothing kept": ("keep_top_k: 0", concatenated),
+    "no candidates": ("nms_param { top_k: 0 }", concatenated),
     "refinedet": (f"{TOPK} code_type: CENTER_SIZE objectness_score: 0.4 confidence_threshold: 0.2", refinedet),
     "extended": (f"{TOPK} confidence_threshold: 0.2", extended),
     "regions": (
@@ -146,7 +147,7 @@ def test_onnxruntime_finds_the_same_rows(name: str, tmp_path: Path) -> None:
     found = run(write(net, tmp_path / "net.onnx"), "onnxruntime", bottoms, "it")
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
-    assert name in ("nothing found", "nothing kept") or expected.shape[2] > 8
+    assert name in ("nothing found", "nothing kept", "no candidates") or expected.shape[2] > 8
 
 
 @pytest.mark.parametrize("name", ["all of ssd", "not shared", "refinedet"])
@@ -196,6 +197,14 @@ def test_what_no_operator_does_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="eta"):
         write(net, tmp_path / "net.onnx")
     write(net_of("nms_param { nms_threshold: 0.5 eta: 0.9 }", bottoms), tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize("settings", ["keep_top_k: 0", "nms_param { top_k: 0 } keep_top_k: 5"])
+def test_nothing_kept_is_all_kept_in_opencv_and_so_refused(settings: str, tmp_path: Path) -> None:
+    net = net_of(settings, concatenated())
+    for target in ("opencv4", "opencv5"):
+        with pytest.raises(ExportError, match="keeps nothing, and OpenCV takes it for all"):
+            write(net, tmp_path / "net.onnx", OnnxOptions(target=target))
 
 
 def test_torch_export_is_refused_in_our_own_words(tmp_path: Path) -> None:

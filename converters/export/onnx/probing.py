@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ...errors import NetError
 from ...net.layer import LayerSpec, Shape
 from ...net.onnx_form import FreeShape
-from ...net.shapes import LayerShapes, iter_layer_shapes, known_params
+from ...net.shapes import LayerShapes, images_at, iter_layer_shapes, known_params
 from ...net.spec import NetSpec
 
 _KINDS: Mapping[int, Mapping[int, str]] = {4: {0: "batch", 2: "height", 3: "width"}}
@@ -69,7 +69,11 @@ def net_sizes(spec: NetSpec, *, size: Sequence[int] | None = None, batch: int | 
     Raises NetError where the net cannot have them.
     """
     own = next((shape[0] for shape in spec.inputs.values() if shape), None)
-    base = {name: _fixed(shape, size, batch if shape[:1] == (own,) else None) for name, shape in spec.inputs.items()}
+    own_size = spec.inputs if size is None else images_at(spec.inputs, size)
+    base = {
+        name: (batch, *shape[1:]) if batch is not None and shape[:1] == (own,) else shape
+        for name, shape in own_size.items()
+    }
     first = list(iter_layer_shapes(spec, base))
     candidates = list(_candidates(base, size=size is None, batch=batch is None))
     free, trials = _free(spec, base, candidates, first)
@@ -80,12 +84,6 @@ def net_sizes(spec: NetSpec, *, size: Sequence[int] | None = None, batch: int | 
     inputs = [base, *(trial.inputs for trial in trials)]
     layers = tuple(_merged(each) for each in zip(*rows, strict=True))
     return NetSizes(base, layers, free, *_named(layers, rows, inputs, free))
-
-
-def _fixed(shape: Shape, size: Sequence[int] | None, batch: int | None) -> Shape:
-    if batch is not None and shape:
-        shape = (batch, *shape[1:])
-    return (*shape[:2], *size) if size is not None and len(shape) == 4 else shape
 
 
 def _candidates(inputs: Mapping[str, Shape], *, size: bool, batch: bool) -> Iterator[Free]:

@@ -197,7 +197,8 @@ class _Writer:
                 f"unsupported layer type in Python source: {error} has no form",
                 path=self._path,
                 where=layer.place,
-                hint="give its type the method `to_python`; converters/net/python_form.py shows how",
+                hint="--to onnx or torch-export may have one; a type of your own says it in its method `to_python` "
+                "(converters/net/python_form.py)",
             ) from None
 
     def _lender(self, ids: Sequence[BlobId], found: Form) -> str | None:

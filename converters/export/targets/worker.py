@@ -122,6 +122,8 @@ def main(path: str) -> None:
                 inputs = {name: stored[key] for key, name in trial["names"].items()}
             try:
                 outputs = run(inputs)
+                if any(value is None for value in outputs):  # what OpenCV says of an array without numbers
+                    raise RuntimeError("it gives an output without numbers")
                 np.savez(trial["outputs"], **{str(i): np.asarray(value) for i, value in enumerate(outputs)})  # type: ignore[arg-type]
                 result["trials"].append(None)
             except Exception as error:

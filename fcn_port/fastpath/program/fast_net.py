@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from converters.execution import CaffeNet
-from converters.net import Shape
+from converters.net import Shape, images_at
 from converters.recorded import is_recorded
 
 from ...nets.net import Wrapper
@@ -85,7 +85,7 @@ class FastNet(Wrapper):
         state = self.state()
         if not state.is_planned:
             return super().explain(size)
-        shapes = {name: (*shape[:2], *size) if len(shape) == 4 else shape for name, shape in self.net.inputs.items()}
+        shapes = images_at(self.net.inputs, size)
         return "\n".join(self.program(shapes).explain())
 
     def reads(self, inputs: Mapping[str, Tensor]) -> object:
