@@ -181,7 +181,7 @@ def test_caffe_goes_on_from_the_pass_before(oracle: Oracle, tmp_path: Path, kind
         assert float((top - torch.from_numpy(x)).square().sum()) / 2 / T == pytest.approx(one, rel=1e-5)
 
 
-# Layers around sequences
+# What is refused, and layers around sequences
 
 
 @pytest.mark.parametrize(
