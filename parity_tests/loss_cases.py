@@ -1,8 +1,9 @@
-"""Losses beside SoftmaxWithLoss, trained in Caffe and here, a convolution each (golden/solver/losses.npz)."""
+"""Losses beside SoftmaxWithLoss, trained in Caffe and here, on a layer or two each (golden/solver/losses.npz)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,22 +22,38 @@ STEPS = 4
 SOLVER = 'base_lr: 0.05 momentum: 0.9 weight_decay: 0.01 lr_policy: "fixed"'
 MATRIX = "H.binaryproto"
 SHAPE = (2, 3, 6, 7)
+SMALL = (7, 3, 2, 3)
 CLASSES = 4
 
 
 @dataclass(frozen=True)
 class LossCase:
-    """A loss layer's type and settings; `ignored` of its labels; how wide scores are spread by the data."""
+    """A loss layer's type and settings; `ignored` of its labels; how wide scores are spread by the data.
+
+    `shape` says what is compared: "map" a convolution with labels of pixels, "image" one with the image itself,
+    "swapped" labels with it, "pair" two of them, "rows" an InnerProduct with a label for each image, "softmax" its
+    probabilities, "flat" one with the flattened image, "siamese" two with each other, pair by pair.
+    """
 
     type: str
     settings: str = ""
     ignored: int | None = None
     spread: float = 1.0
+    shape: str = "map"
 
     @property
     def classes(self) -> int:
         """The channels of the scores."""
-        return 1 if self.type.startswith("Sigmoid") else CLASSES
+        if self.shape == "flat":
+            return math.prod(SMALL[1:])
+        if self.shape in ("image", "pair"):
+            return SHAPE[1]
+        return 1 if self.type in ("SigmoidCrossEntropyLoss", "EuclideanLoss") else CLASSES
+
+    @property
+    def of_maps(self) -> bool:
+        """True where labels are of pixels."""
+        return self.shape in ("map", "swapped", "image", "pair")
 
 
 CASES: Mapping[str, LossCase] = {
@@ -49,21 +66,80 @@ CASES: Mapping[str, LossCase] = {
     "sigmoid-ignored": LossCase("SigmoidCrossEntropyLoss", "loss_param { ignore_label: 2 }", 2),
     "sigmoid-full": LossCase("SigmoidCrossEntropyLoss", "loss_param { ignore_label: 2 normalization: FULL }", 2),
     "sigmoid-weighed": LossCase("SigmoidCrossEntropyLoss", "loss_weight: 0.3 loss_param { normalize: true }"),
+    "sigmoid-image": LossCase("SigmoidCrossEntropyLoss", shape="flat"),
+    "euclidean": LossCase("EuclideanLoss"),
+    "euclidean-swapped": LossCase("EuclideanLoss", "loss_weight: 0.3", shape="swapped"),
+    "euclidean-image": LossCase("EuclideanLoss", shape="image"),
+    "euclidean-pair": LossCase("EuclideanLoss", shape="pair"),
+    "euclidean-first": LossCase("EuclideanLoss", "propagate_down: true propagate_down: false", shape="pair"),
+    "euclidean-second": LossCase("EuclideanLoss", "propagate_down: false propagate_down: true", shape="pair"),
+    "hinge": LossCase("HingeLoss", shape="rows"),
+    "hinge-l2": LossCase("HingeLoss", "loss_weight: 0.3 hinge_loss_param { norm: L2 }", shape="rows"),
+    "multinomial": LossCase("MultinomialLogisticLoss", shape="softmax"),
+    "multinomial-far": LossCase("MultinomialLogisticLoss", "", None, 60.0, shape="softmax"),
+    "contrastive": LossCase("ContrastiveLoss", "contrastive_loss_param { margin: 6 }", shape="siamese"),
+    "contrastive-legacy": LossCase(
+        "ContrastiveLoss", "contrastive_loss_param { margin: 30 legacy_version: true }", shape="siamese"
+    ),
+    "contrastive-first": LossCase(
+        "ContrastiveLoss",
+        "contrastive_loss_param { margin: 6 } loss_weight: 0.3 "
+        "propagate_down: true propagate_down: false propagate_down: false",
+        shape="siamese",
+    ),
+}
+BODIES = {
+    "map": "{score}",
+    "swapped": "{score}",
+    "image": "{score}",
+    "pair": "{score} {other}",
+    "rows": "{row}",
+    "softmax": '{row} layer {{ name: "p" type: "Softmax" bottom: "score" top: "p" }}',
+    "flat": '{row} layer {{ name: "flat" type: "Flatten" bottom: "data" top: "flat" }}',
+    "siamese": "{row} {row2}",
+}
+BOTTOMS = {
+    "swapped": ("label", "score"),
+    "image": ("score", "data"),
+    "pair": ("score", "other"),
+    "softmax": ("p", "label"),
+    "flat": ("score", "flat"),
+    "siamese": ("score", "other", "label"),
 }
 
 
 def net_of(case: LossCase, *, matrix: str = MATRIX) -> str:
     """The net of a case."""
-    n, c, h, w = SHAPE
+    n, c, h, w = shape_of(case)
     infogain = f'infogain_loss_param {{ source: "{matrix}" }}' if case.type == "InfogainLoss" else ""
+    labels = f"dim: {n} dim: 1 dim: {h} dim: {w}" if case.of_maps else f"dim: {n}"
+    layers = {
+        name: f'layer {{ name: "{top}" type: "{kind}" bottom: "data" top: "{top}" {settings} }}'
+        for name, top, kind, settings in (
+            (
+                "score",
+                "score",
+                "Convolution",
+                f"convolution_param {{ num_output: {case.classes} kernel_size: 3 pad: 1 }}",
+            ),
+            ("other", "other", "Convolution", f"convolution_param {{ num_output: {case.classes} kernel_size: 1 }}"),
+            ("row", "score", "InnerProduct", f"inner_product_param {{ num_output: {case.classes} }}"),
+            ("row2", "other", "InnerProduct", f"inner_product_param {{ num_output: {case.classes} }}"),
+        )
+    }
+    bottoms = " ".join(f'bottom: "{name}"' for name in BOTTOMS.get(case.shape, ("score", "label")))
     return f"""
 name: "losses"
 layer {{ name: "data" type: "Input" top: "data" top: "label" input_param {{
-    shape {{ dim: {n} dim: {c} dim: {h} dim: {w} }} shape {{ dim: {n} dim: 1 dim: {h} dim: {w} }} }} }}
-layer {{ name: "score" type: "Convolution" bottom: "data" top: "score"
-  convolution_param {{ num_output: {case.classes} kernel_size: 3 pad: 1 }} }}
-layer {{ name: "loss" type: "{case.type}" bottom: "score" bottom: "label" top: "loss" {case.settings} {infogain} }}
+    shape {{ dim: {n} dim: {c} dim: {h} dim: {w} }} shape {{ {labels} }} }} }}
+{BODIES[case.shape].format(**layers)}
+layer {{ name: "loss" type: "{case.type}" {bottoms} top: "loss" {case.settings} {infogain} }}
 """
+
+
+def shape_of(case: LossCase) -> tuple[int, int, int, int]:
+    """The shape of a case's data: more images, and smaller ones, where each has one label."""
+    return SHAPE if case.of_maps else SMALL
 
 
 def matrix() -> bytes:
@@ -75,35 +151,44 @@ def matrix() -> bytes:
 
 def batches(case: LossCase) -> solving.Batches:
     """Noise, and labels of which some are ignored."""
-    n, _, h, w = SHAPE
+    n, _, h, w = shape = shape_of(case)
+    highest = 2 if case.shape == "siamese" else max(2, min(case.classes, CLASSES))
     found = []
     for step in range(STEPS):
         r = rs(f"losses/{step}")
-        data = (r.standard_normal(SHAPE) * case.spread).astype(np.float32)
-        label = r.randint(0, max(2, case.classes), (n, 1, h, w)).astype(np.float32)
+        data = (r.standard_normal(shape) * case.spread).astype(np.float32)
+        label = r.randint(0, highest, (n, 1, h, w) if case.of_maps else (n,)).astype(np.float32)
         if case.ignored is not None:
             label[0, :, :2, 1:] = case.ignored
         found.append({"data": data, "label": label})
     return found
 
 
-def first(case: LossCase) -> Mapping[str, tuple[np.ndarray, ...]]:
+def first(case: LossCase, made: TrainingTask) -> Mapping[str, tuple[np.ndarray, ...]]:
     """The weights that a case begins with."""
-    params = {"score": [(case.classes, 3, 3, 3), (case.classes,)]}
-    return fill_state(params, {"score": "Convolution"}, deconvolution="random")
+    state = {key: blob.numpy() for key, blob in made.net.state_dict().items()}
+    params = {layer: [blob.shape for blob in blobs] for layer, blobs in solving.by_layer(state).items()}
+    kind = "Convolution" if case.of_maps else "InnerProduct"
+    return fill_state(params, dict.fromkeys(params, kind), deconvolution="random")
 
 
 def task(case: LossCase, folder: Path) -> TrainingTask:
     """The net of a case with its first weights; its matrix is written into `folder`."""
     (folder / MATRIX).write_bytes(matrix())
-    return solving.start(task_of(parse_prototxt(net_of(case, matrix=str(folder / MATRIX)))), first(case))
+    made = task_of(parse_prototxt(net_of(case, matrix=str(folder / MATRIX))))
+    return solving.start(made, first(case, made))
 
 
 def train(case: LossCase, made: TrainingTask) -> dict[str, np.ndarray]:
     """The losses of each step, and the weights after the last, under the keys of the recording."""
     done = solving.train(made, parse_solver(SOLVER), batches(case))
     (loss,) = done.losses.values()
-    return {"loss": loss, **{f"score/{i}": blob for i, blob in enumerate(done.blobs["score"])}}
+    return {"loss": loss, **blobs_of(done.blobs)}
+
+
+def blobs_of(blobs: Mapping[str, Sequence[np.ndarray]]) -> dict[str, np.ndarray]:
+    """The blobs of each layer, under the keys of the recording."""
+    return {f"{layer}/{i}": np.array(blob) for layer, own in blobs.items() for i, blob in enumerate(own)}
 
 
 def recorded(name: str) -> dict[str, np.ndarray]:

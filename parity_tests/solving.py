@@ -19,6 +19,7 @@ from converters import parse_prototxt
 from converters.execution.state_dict import key_of
 from converters.formats.model import Blobs
 from converters.formats.solver import SolverSpec
+from converters.formats.solverstate import SolverState
 from fcn_port.training import CaffeSolver, TrainingTask, parameter_groups, task_of
 from parity_tests.fill import fill_state, rs
 from parity_tests.goldens import GOLDEN
@@ -152,6 +153,36 @@ def zoo(name: str) -> tuple[Trained, tuple[np.ndarray, ...]]:
     blobs = {layer: tuple(own[f"{layer}/{i}"] for i in range(len(blobs))) for layer, blobs in init.items()}
     history = tuple(own[f"history/{i}"] for i in range(sum(key.startswith("history/") for key in own)))
     return Trained({loss: own[loss] for loss in ZOO_LOSSES}, init, MappingProxyType(blobs)), history
+
+
+# golden/solver/fixed.npz
+
+FIXED = ("sgd-step", "nesterov-step", "adagrad-step", "adam-step")
+"""Cases that go on after their ten steps with a convolution that learns no more, but has its history."""
+FIXED_STEPS = 4
+
+
+def fixed_net(case: Case) -> str:
+    """The net of a case whose first convolution is fixed."""
+    free = 'top: "conv" param { lr_mult: 1 decay_mult: 1 } param { lr_mult: 2 decay_mult: 0 }'
+    assert zoo_net(case).count(free) == 1
+    return zoo_net(case).replace(free, 'top: "conv" param { lr_mult: 0 decay_mult: 1 } param { lr_mult: 0 }')
+
+
+def fixed_batches(case: Case) -> Batches:
+    """The batches after those of the zoo."""
+    return zoo_batches(case, steps=STEPS + FIXED_STEPS)[STEPS:]
+
+
+def fixed_state(name: str) -> SolverState:
+    """The state that Caffe's solver had after the ten steps of a case."""
+    return SolverState(STEPS, "weights", zoo(name)[1], 0)
+
+
+def fixed(name: str) -> Mapping[str, np.ndarray]:
+    """The blobs of each layer that Caffe had after the further steps."""
+    with np.load(GOLDEN / "solver" / "fixed.npz") as arrays:
+        return {key.removeprefix(f"{name}/"): arrays[key] for key in arrays.files if key.startswith(f"{name}/")}
 
 
 # Training here

@@ -66,7 +66,7 @@ def tells_html(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, bytes) and b"doctype" in node.value.lower()
 
 
-OTHERS = ("parts.py", "convolution.py", "onnx_export.py", "onnx_targets.py", "self_check.py")
+OTHERS = ("parts.py", "convolution.py", "onnx_export.py", "onnx_targets.py", "self_check.py", "by_images.py")
 ONCE: dict[str, tuple[Callable[[ast.AST], bool], list[str]]] = {
     "the metrics' names": (constant("fwavacc"), ["weights/records.py"]),
     "what people call the metrics": (constant("mean IU"), ["weights/records.py"]),

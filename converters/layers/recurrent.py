@@ -5,6 +5,7 @@ and tianzhi0549/CTPN, lstm_layer.cpp. The bottom is (time, streams, ...).
 
 Caffe's layers keep their state from one forward pass to the next, where `cont` says that a sequence goes on; here
 every pass begins with zeros, as Caffe's first one does, unless the net feeds the state itself (expose_hidden).
+Training with a `cont` that goes on in its first row is refused: it would learn something else than in Caffe.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ..errors import NetError
 from ..net.reach import EVERYTHING, Reach
 from .base import Layer, refuse, register_layer
 from .fork import fork_fields, fork_message
@@ -103,7 +105,9 @@ class Recurrent(Layer):
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
         return EVERYTHING
 
-    def _inputs(self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
+    def _inputs(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """The part of a step that hangs on no other (T, N, width), cont (T, N, 1), and the states (N, D)."""
         from torch.nn.functional import linear
 
@@ -114,6 +118,8 @@ class Recurrent(Layer):
         if self.forget_bias:
             fixed = fixed + fixed.new_tensor(self._forget)
         given = [state.squeeze(0) for state in bottoms[2 + self.static :]]
+        if training and not given:
+            _check_beginning(self, cont)
         return fixed, cont, given or [x.new_zeros(x.shape[1], self.num_output) for _ in range(self.states)]
 
     @property
@@ -132,6 +138,16 @@ class Recurrent(Layer):
         given = out.bottoms[2 + self.static :]
         states = [state_to_onnx(out, state, width=self.num_output, part=f"begin{i}") for i, state in enumerate(given)]
         return UnrolledSteps(out, fixed, out.blob(2 + self.static), cont), states
+
+
+def _check_beginning(layer: Layer, cont: Tensor) -> None:
+    """Raise NetError for sequences that go on from the pass before (recurrent_layer.cpp, Forward_cpu)."""
+    if bool(cont[:1].any()):
+        raise NetError(
+            f"{type(layer).__name__}: its sequences go on, not 0 in the first row, from the state of the pass before, "
+            "which Caffe keeps and which is not kept here",
+            hint="begin each batch anew with zeros there, or feed the state (expose_hidden)",
+        )
 
 
 def _refuse_synopsys(spec: LayerSpec) -> None:
@@ -159,7 +175,7 @@ class LSTM(Recurrent):
         import torch
         from torch.nn.functional import linear
 
-        fixed, cont, (h, c) = self._inputs(bottoms, blobs)
+        fixed, cont, (h, c) = self._inputs(bottoms, blobs, training=training)
         steps = []
         for gates, goes_on in zip(fixed.unbind(0), cont.unbind(0), strict=True):
             c, h = _unit(c, gates + linear(h * goes_on, blobs[2 + self.static]), goes_on)
@@ -229,7 +245,7 @@ class RNN(Recurrent):
         from torch.nn.functional import linear
 
         hidden, out, bias = blobs[2 + self.static :]
-        fixed, cont, (h,) = self._inputs(bottoms, blobs)
+        fixed, cont, (h,) = self._inputs(bottoms, blobs, training=training)
         steps = []
         for gates, goes_on in zip(fixed.unbind(0), cont.unbind(0), strict=True):
             h = (gates + linear(h * goes_on, hidden)).tanh()
@@ -334,6 +350,8 @@ class Lstm(Layer):
         if len(bottoms) > 1:
             cont = (bottoms[1] != 0).to(x.dtype).reshape(*x.shape[:2], 1)
             goes_on = cont.__getitem__
+            if training:
+                _check_beginning(self, cont)
         steps = []
         for step, gates in enumerate(fixed.unbind(0)):
             on = goes_on(step)

@@ -311,7 +311,7 @@ class _Training:
             max_iter=spec.max_iter,
             snapshot_every=every,
             keep=self.options.keep,
-            validation=validation,
+            validation=self._scored(prepared, validation),
             test_every=every if self.options.val_every is None else self.options.val_every,
             test_limit=self.options.val_limit,
             average_loss=spec.average_loss,
@@ -322,18 +322,23 @@ class _Training:
             settings={**prepared.settings, "precision": precision},
         )
 
+    def _scored(self, prepared: Prepared, validation: DataSet | None) -> DataSet | None:
+        """The split to score on; None, which is said, for a net whose losses tell no classes."""
+        if any(each.labelled and each.scores_classes for each in prepared.task.losses) or validation is None:
+            return validation
+        self.say("no classes are scored on the way: no loss of the net compares them with labels")
+        return None
+
     def _tests(self, prepared: Prepared, validation: DataSet | None) -> TestSchedule:
         """The TEST nets of the solver, on the split that is scored; none, which is said, where there is none."""
         from ..training.testing import TestSchedule, tests_of
 
-        solver = prepared.solver.spec
-        if self.source.net is None or not self.group.processes.first:
-            return TestSchedule()
-        if validation is None and solver.test_iter:
+        if validation is None and self.source.net is not None and prepared.solver.spec.test_iter:
             self.say("the solver's TEST net is not run: there is no split to run it on (say --val-data or --val-split)")
-        if validation is None:
+        if validation is None or self.source.net is None or not self.group.processes.first:
             return TestSchedule()
-        return tests_of(solver, prepared.task, validation, workers=self.options.workers, seed=prepared.feed.seed)
+        seed, workers = prepared.feed.seed, self.options.workers
+        return tests_of(prepared.solver.spec, prepared.task, validation, workers=workers, seed=seed)
 
     def _announce(self, prepared: Prepared, data: DataSet, resume: Any) -> None:
         from ..training.prepare import differences

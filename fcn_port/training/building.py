@@ -40,6 +40,10 @@ def net_and_losses(
     if source.net is not None:
         task = task_of(source.net)
         if changes.normalization is not None:
+            if named := [loss.name for loss in task.losses if loss.by_images]:
+                raise TrainingError(
+                    f"--normalization: loss '{named[0]}' is one that Caffe divides by the images, whatever is asked for"
+                )
             task = replace(task, losses=tuple(replace(loss, normalization=normalization) for loss in task.losses))
     else:
         assert source.recipe is not None

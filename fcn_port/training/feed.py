@@ -72,7 +72,7 @@ class Feed:
     skip_bad: bool = False
 
     def __post_init__(self) -> None:
-        ignored = {loss.ignore_label: loss.name for loss in self.losses if loss.ignore_label is not None}
+        ignored = {loss.ignore_label: loss.name for loss in self._labelled if loss.ignore_label is not None}
         if len(ignored) > 1:
             said = ", ".join(f"'{name}' ignores {label}" for label, name in ignored.items())
             raise TrainingError(
@@ -104,7 +104,7 @@ class Feed:
         """
         ids: list[str] = []
         blobs: dict[str, list[Tensor]] = {}
-        labels = {loss.label: loss for loss in self.losses}
+        labels = {loss.label: loss for loss in self._labelled}
         for number, place in enumerate(places, start=position):
             id_, own = self._readable(place)
             ids.append(id_)
@@ -123,12 +123,17 @@ class Feed:
         heads = list(self.data.labels)
         if loss.score in heads:
             return loss.score
-        if len(heads) == 1 and len({each.label for each in self.losses}) == 1:  # one, or deep supervision by one map
+        if len(heads) == 1 and len({each.label for each in self._labelled}) == 1:  # one, or deep supervision by one map
             return heads[0]
         raise TrainingError(
             f"{self.data.title} ({self.data.split}) has no labels for '{loss.score}'; "
             f"it has them for {', '.join(heads) or 'nothing'}"
         )
+
+    @property
+    def _labelled(self) -> tuple[Loss, ...]:
+        """The losses that judge by labels of the data set."""
+        return tuple(loss for loss in self.losses if loss.labelled)
 
     def _varied(self, blobs: dict[str, Tensor], labels: Mapping[str, Loss], position: int) -> dict[str, Tensor]:
         if self.variation == Variation():
@@ -156,7 +161,7 @@ class Feed:
     def _blobs_of(self, id_: str) -> dict[str, Tensor]:
         sample = self.data.read(id_, kinds=input_kinds(self.preprocessing))
         blobs, maps = self.reading.blobs(self.data, sample, self.preprocessing)
-        for loss in self.losses:
+        for loss in self._labelled:
             labels = torch.from_numpy(maps[self.head_of(loss)].copy())
             if loss.ignore_label != self.data.ignore_label:
                 ignored = labels == self.data.ignore_label

@@ -163,13 +163,22 @@ def _check_fit(task: TrainingTask, feed: Feed) -> None:
     with torch.no_grad():
         shapes = _shapes(task, feed)
     for loss in task.losses:
+        if missing := [name for name in loss.computed if name not in shapes]:
+            raise TrainingError(f"the net has no output '{missing[0]}'")
+        if not loss.labelled:
+            continue
+        if loss.label in task.inputs:
+            raise TrainingError(f"loss '{loss.name}' compares with '{loss.label}', which the net reads as an image")
         head = feed.head_of(loss)
-        if loss.score not in shapes:
-            raise TrainingError(f"the net has no output '{loss.score}'")
+        _check_places(loss, shapes, task, feed)
         scored, classes = shapes[loss.score][1], len(feed.data.classes[head])
         weighed = len(getattr(loss, "class_weights", ()))
         if weighed not in (0, classes):
             raise TrainingError(f"{weighed} class weights; {feed.data.title} has {classes} classes")
+        if scored != loss.channels(classes) and not loss.scores_classes:
+            raise TrainingError(
+                f"loss '{loss.name}' compares with one number for each pixel; the net gives {scored} as '{loss.score}'"
+            )
         if scored != loss.channels(classes):
             raise TrainingError(
                 f"the net scores {scored} classes as '{loss.score}'; {feed.data.title} has {classes}\n"
@@ -178,6 +187,18 @@ def _check_fit(task: TrainingTask, feed: Feed) -> None:
     made = [each.name for each in feed.preprocessing.inputs]
     if set(made) != set(task.inputs):
         raise TrainingError(f"the net reads {', '.join(task.inputs)}; {feed.data.title} gives {', '.join(made)}")
+
+
+def _check_places(loss: Loss, shapes: Mapping[str, tuple[int, ...]], task: TrainingTask, feed: Feed) -> None:
+    """Raise TrainingError for a loss that has one label for an image of many pixels, each of which has its own."""
+    pixels = max(shape[-1] * shape[-2] for name in task.inputs if len(shape := shapes[name]) == 4)
+    if pixels > 1 and loss.places(shapes[loss.score]) == 1:
+        raise TrainingError(
+            f"loss '{loss.name}' ({type(loss).__name__}) takes one label for each image; "
+            f"{feed.data.title} has one for each pixel\n"
+            "  a loop of your own can give them: fcn_port.training.task_of has the net and its losses "
+            '(docs/training.md, "In your own loop")'
+        )
 
 
 # Solver
@@ -224,8 +245,9 @@ def _settings(source: TrainingSource, feed: Feed, goal: Gathering, spec: SolverS
 def _said(loss: Loss) -> dict[str, Any]:
     """A loss in JSON's types; a large matrix by its digest."""
     found: dict[str, Any] = {"type": type(loss).__name__, **asdict(loss)}
-    if found["propagate"]:
-        del found["propagate"]  # as before it was said
+    for name in ("propagate", "labelled"):
+        if found[name]:
+            del found[name]  # as before it was said
     if "matrix" in found:
         found["matrix"] = hashlib.sha256(repr(found["matrix"]).encode()).hexdigest()
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}

@@ -29,9 +29,9 @@ class CaffeSolver(torch.optim.Optimizer):
     `params` are parameters, or groups with the multipliers `lr_mult` and `decay_mult` (1 by default), such as
     `parameter_groups` gives. Gradients are those of `iter_size` backward passes added up. A step clips them, divides
     them by iter_size, regularises, and applies the rule, in this order (sgd_solver.cpp, ApplyUpdate); as in Caffe, a
-    parameter without a gradient counts as having one of zeros, and one whose lr_mult is 0 stays as it is; its gradient
-    is clipped with the others where it is `forced`. Afterwards
-    the gradients are the regularised ones that were applied, like Caffe's diffs.
+    parameter without a gradient counts as having one of zeros, and one whose lr_mult is 0 stays as it is, but for what
+    is left of its momentum where it learned before; its gradient is clipped with the others where it is `forced`.
+    Afterwards the gradients are the regularised ones that were applied, like Caffe's diffs.
 
     The learning rate follows the policy of `spec` and `iteration`, the number of updates so far. `rate` is that of the
     last update (of the first one, before it). There is no `lr` in the groups: a torch scheduler would not be obeyed,
@@ -55,8 +55,8 @@ class CaffeSolver(torch.optim.Optimizer):
         self.rate, self.current_step = learning_rate(self.spec, self.iteration, current_step=self.current_step)
         scale = self._clip() / self.spec.iter_size
         for group in self.param_groups:
-            if group["lr_mult"]:
-                for parameter in group["params"]:
+            for parameter in group["params"]:
+                if parameter.requires_grad if group["lr_mult"] else self._learned(parameter):
                     self._update(parameter, scale, group["lr_mult"], group["decay_mult"])
         self.iteration += 1
         return loss
@@ -79,9 +79,16 @@ class CaffeSolver(torch.optim.Optimizer):
         self.iteration, self.current_step = state_dict["iteration"], state_dict["current_step"]
         self.rate, _ = learning_rate(self.spec, self.iteration, current_step=self.current_step)
 
+    def _learned(self, parameter: Tensor) -> bool:
+        """True for a fixed blob that has a history of another time, by which Caffe moves it (ComputeUpdateValue)."""
+        if parameter not in self.state:
+            return False
+        if any(bool(blob.any()) for blob in self.history(parameter)):
+            return True
+        del self.state[parameter]  # zeros: not looked at again
+        return False
+
     def _update(self, parameter: Tensor, scale: float, lr_mult: float, decay_mult: float) -> None:
-        if not parameter.requires_grad:
-            return
         g = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         if scale != 1:
             g.mul_(scale)

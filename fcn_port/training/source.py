@@ -60,4 +60,5 @@ def ignored_labels(source: TrainingSource) -> tuple[int, ...]:
     """The labels that the losses of a source ignore, and that nothing else may count either."""
     if source.net is None:
         return () if source.recipe is None else (source.recipe.ignore_label,)
-    return tuple(loss.ignore_label for loss in task_of(source.net).losses if loss.ignore_label is not None)
+    losses = [loss for loss in task_of(source.net).losses if loss.labelled]
+    return tuple(loss.ignore_label for loss in losses if loss.ignore_label is not None)

@@ -14,7 +14,7 @@ from converters.passes import Phase, chosen, cut, filter_phase, level_of, prepar
 from weights.records import IGNORE_LABEL
 
 from .choices import Normalization
-from .losses import Loss, SoftmaxWithLoss, losses_of
+from .losses import Loss, SoftmaxWithLoss, losses_of, without_pairs
 
 PHASES = ("TRAIN", "TEST")
 """Caffe's phases by their numbers (caffe.proto)."""
@@ -72,11 +72,11 @@ def task_of(spec: NetSpec) -> TrainingTask:
     validate(checked)
     losses = losses_of(checked)
     heard = tuple(layer for layer in train.layers if layer.type != "Silence")  # Caffe computes what it swallows, too
-    deploy = prepare(train.replace_layers(heard), phase="TRAIN")
+    scores = list(dict.fromkeys(name for loss in losses for name in loss.computed))
+    deploy = prepare(without_pairs(train.replace_layers(heard), scores), phase="TRAIN")
     for layer in deploy.layers:
         check_training(layer)
         check_phase(layer, "TRAIN")
-    scores = list(dict.fromkeys(loss.score for loss in losses))
     others = _unjudged(deploy, scores)
     return TrainingTask(CaffeNet(deploy, outputs=[*others, *scores]), losses, spec=train, partly=bool(others))
 

@@ -27,7 +27,7 @@ from ..data.records import DataSet
 from .data_layer import batch_size_of, order_of
 from .errors import TrainingError
 from .feed import Batch, Feed
-from .losses import Loss, SoftmaxWithLoss, axis_of, label_of, labels_in, losses_by_layer
+from .losses import Loss, SoftmaxWithLoss, axis_of, label_of, labels_in, losses_by_layer, without_pairs
 from .task import TrainingTask, check_phase, with_source
 from .transforms import Transform, Variation, reading_of, transforms_in
 
@@ -47,10 +47,15 @@ class CaffeAccuracy:
     axis: int = 1
     ignore_label: int | None = None
 
+    @property
+    def computed(self) -> tuple[str, ...]:
+        """The blobs that the net computes for it."""
+        return (self.score,)
+
     def __call__(self, blobs: Mapping[str, Tensor]) -> float:
         """The accuracy of these scores (n, classes, h, w) for labels (n, h, w)."""
         scores = blobs[self.score]
-        axis = axis_of(self.axis, scores)
+        axis = axis_of(self.axis, scores.shape)
         if self.top_k > scores.shape[axis]:  # Reshape
             raise NetError(f"{self.name}: top_k is {self.top_k}; the net scores {scores.shape[axis]} classes")
         shape = (*scores.shape[:axis], 1, *scores.shape[axis + 1 :])
@@ -130,8 +135,8 @@ def _test_net(net: NetSpec, task: TrainingTask, data: DataSet, *, count: int, wo
     spec = filter_phase(net, phase="TEST", level=chosen().level or level_of(net), stages=chosen().stages)
     validate(with_source(spec))
     outputs = _outputs(with_source(spec))
-    judged = list(dict.fromkeys(each.score for each in outputs.values()))
-    deploy = prepare(spec, phase="TEST")
+    judged = list(dict.fromkeys(name for each in outputs.values() for name in each.computed))
+    deploy = prepare(without_pairs(spec, judged), phase="TEST")
     for layer in deploy.layers:
         check_phase(layer, "TEST")
     test = CaffeNet(deploy, outputs=judged)

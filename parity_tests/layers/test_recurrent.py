@@ -14,6 +14,7 @@ import torch
 
 from converters import CaffeNet, NetError, parse_prototxt
 from converters.export import write_caffe
+from fcn_port.training import task_of
 from parity_tests.fill import rs
 from parity_tests.goldens import GOLDEN
 from parity_tests.layers.test_layers import make, run, values
@@ -121,6 +122,66 @@ def test_wrong_variants_are_seen(wrong: str) -> None:
         tops = caffe_net(**fed)
         name = "lstm_all" if wrong == "blobs" else "lstm_wide"
         assert np.abs(tops[name].numpy() - recorded[name]).max() > 1e-2
+
+
+# Training
+
+TRAINED = (
+    _input("x", T, N, 5) + _input("cont", T, N) + _layer("layer", "{kind}", "x cont", "top")
+    + 'layer {{ name: "l" type: "EuclideanLoss" bottom: "top" bottom: "x" top: "l" }}'
+).replace(f"{T} dim: {N} dim: 5", f"{T} dim: {N} dim: {D}")  # fmt: skip
+
+
+def trained(kind: str) -> str:
+    fork = f"lstm_param {{ num_output: {D} }}"
+    text = TRAINED.replace("{{", "{").replace("}}", "}").replace("{kind}", kind)
+    return text.replace("recurrent_param", fork + " recurrent_param") if kind == "Lstm" else text
+
+
+@pytest.mark.parametrize("row", ["zeros", "goes on", "one goes on"])
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "Lstm"])
+def test_training_refuses_to_go_on_from_the_pass_before(kind: str, row: str) -> None:
+    """recurrent_layer.cpp:256-264: the state of the pass before is the first one of the next."""
+    task = task_of(parse_prototxt(trained(kind)))
+    cont = torch.ones(T, N)
+    cont[0] = {"zeros": torch.zeros(N), "goes on": torch.ones(N), "one goes on": torch.eye(N)[1]}[row]
+    blobs = {"x": torch.from_numpy(rs("x").standard_normal((T, N, D))).float(), "cont": cont}
+    assert torch.isfinite(task.losses_of(blobs)["l"])  # it is not trained yet
+    task.net.train()
+    if row == "zeros":
+        task.losses_of(blobs)["l"].backward()
+        return
+    with pytest.raises(NetError, match=f"{kind}: its sequences go on, not 0 in the first row") as caught:
+        task.losses_of(blobs)
+    assert "expose_hidden" in str(caught.value.hint)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+def test_caffe_goes_on_from_the_pass_before(oracle: Oracle, tmp_path: Path, kind: str) -> None:
+    """Twice the same batch and nothing learned: with ones in the first row the second loss is another."""
+    text, path = trained(kind), tmp_path / "net.caffemodel"
+    made = CaffeNet(parse_prototxt(text.split('layer { name: "l"')[0]))
+    made.load_state_dict(
+        {
+            key: torch.from_numpy(rs(key).standard_normal(tuple(blob.shape)).astype(np.float32))
+            for key, blob in made.state_dict().items()
+        }
+    )
+    write_caffe(made.spec, made.state_dict(), path)
+    x = rs("x").standard_normal((T, N, D)).astype(np.float32)
+    for first in (0, 1):
+        cont = np.ones((T, N), np.float32)
+        cont[0] = first
+        fed = {"x": np.stack([x, x]), "cont": np.stack([cont, cont])}
+        one, two = oracle.solve('base_lr: 0 lr_policy: "fixed"', text, fed, losses=["l"], weights=path).losses["l"]
+        assert (one == two) == (first == 0)
+        with torch.no_grad():
+            top = made(x=torch.from_numpy(x), cont=torch.from_numpy(cont))
+        assert float((top - torch.from_numpy(x)).square().sum()) / 2 / T == pytest.approx(one, rel=1e-5)
+
+
+# What is refused, and layers around sequences
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from parity_tests import goldens
 from parity_tests.goldens import GOLDEN, SAMPLE_GOLDEN, BlobGolden, GoldenId
 from parity_tests.oracle.client import Oracle, OracleError, open_oracle
 from parity_tests.oracle.folder import PROJECT
-from parity_tests.oracle.record_solver import record_losses, record_zoo
+from parity_tests.oracle.record_solver import record_fixed, record_losses, record_zoo
 from parity_tests.tolerances import tolerance
 
 
@@ -233,9 +233,10 @@ def record(oracle: Oracle, wanted: Set[str], prototxts: Mapping[str, str], *, ou
     if "solver-zoo" in wanted:
         for file, difference, where in record_zoo(oracle, out=out):
             yield Recording(file, difference, tolerance("oracle-live"), where)
-    if "losses" in wanted:
-        difference, where = record_losses(oracle, out=out)
-        yield Recording("solver/losses.npz", difference, tolerance("oracle-live"), where)
+    for name, recorded in (("losses", record_losses), ("fixed", record_fixed)):
+        if name in wanted:
+            difference, where = recorded(oracle, out=out)
+            yield Recording(f"solver/{name}.npz", difference, tolerance("oracle-live"), where)
     if "shapes" in wanted:
         yield record_shapes(oracle, prototxts, out=out)
     for id_ in ids_among(wanted):
@@ -258,7 +259,7 @@ def prototxts_for(wanted: Set[str], *, folder: Path | None) -> dict[str, str | N
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m parity_tests.oracle.record", description=__doc__)
-    names = [*FORMATS, "sample", "solver-zoo", "losses", "shapes", *map(str, goldens.golden_ids())]
+    names = [*FORMATS, "sample", "solver-zoo", "losses", "fixed", "shapes", *map(str, goldens.golden_ids())]
     known = f"only these, or a new NET-HxW-FILL: {', '.join(names)}"
     parser.add_argument("names", nargs="*", metavar="NAME", help=known)
     parser.add_argument("--out", type=Path, default=PROJECT / ".oracle" / "golden", help="default: %(default)s")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from converters import CaffeModel, parse_prototxt, write_caffemodel
 from converters.formats.caffemodel import parse_caffemodel
-from converters.formats.solverstate import SolverState, read_solverstate
+from converters.formats.solverstate import SolverState, read_solverstate, write_solverstate
 from converters.schema import SolverState as Message
 from parity_tests import loss_cases, solving
 from parity_tests.goldens import GOLDEN
@@ -58,8 +60,7 @@ def solve_loss(oracle: Oracle, case: loss_cases.LossCase) -> dict[str, np.ndarra
     inputs = {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
     files = {loss_cases.MATRIX: loss_cases.matrix()}
     done = oracle.solve(loss_cases.SOLVER, loss_cases.net_of(case), inputs, filling="random", files=files)
-    blobs = parse_caffemodel(done.model).blobs["score"]
-    return {"loss": done.losses["loss"], **{f"score/{i}": np.array(blob) for i, blob in enumerate(blobs)}}
+    return {"loss": done.losses["loss"], **loss_cases.blobs_of(parse_caffemodel(done.model).blobs)}
 
 
 def record_losses(oracle: Oracle, *, out: Path) -> tuple[float, str]:
@@ -72,6 +73,33 @@ def record_losses(oracle: Oracle, *, out: Path) -> tuple[float, str]:
     }
     np.savez_compressed(out / "solver" / "losses.npz", **found)  # type: ignore[arg-type]
     return _furthest(found, "losses.npz")
+
+
+def solve_fixed(oracle: Oracle, name: str) -> dict[str, np.ndarray]:
+    """What Caffe makes of a case that goes on with a fixed convolution: the blobs of each layer."""
+    case, net = solving.CASES[name], parse_prototxt(solving.fixed_net(solving.CASES[name]))
+    batches = solving.fixed_batches(case)
+    with tempfile.TemporaryDirectory() as folder:
+        weights, state = Path(folder, "weights"), Path(folder, "state")
+        write_caffemodel(CaffeModel(net, solving.zoo(name)[0].blobs), weights)
+        write_solverstate(solving.fixed_state(name), state)
+        done = oracle.solve(
+            case.solver,
+            solving.fixed_net(case),
+            {blob: np.stack([batch[blob] for batch in batches]) for blob in batches[0]},
+            weights=weights,
+            restore=state.read_bytes(),
+            losses=solving.ZOO_LOSSES,
+        )
+    return loss_cases.blobs_of(parse_caffemodel(done.model).blobs)
+
+
+def record_fixed(oracle: Oracle, *, out: Path) -> tuple[float, str]:
+    """Write golden/solver/fixed.npz under `out`; its difference from the committed one, and where that is."""
+    (out / "solver").mkdir(parents=True, exist_ok=True)
+    found = {f"{name}/{key}": array for name in solving.FIXED for key, array in solve_fixed(oracle, name).items()}
+    np.savez_compressed(out / "solver" / "fixed.npz", **found)  # type: ignore[arg-type]
+    return _furthest(found, "fixed.npz")
 
 
 def _furthest(recorded: dict[str, np.ndarray], name: str = "zoo.npz") -> tuple[float, str]:

@@ -49,6 +49,15 @@ WRONG = {
     "infogain-ignored": lambda loss: replace(loss, normalization="FULL"),
     "sigmoid": lambda loss: replace(loss, normalization="VALID"),  # what SoftmaxWithLoss takes where nothing is said
     "sigmoid-ignored": lambda loss: replace(loss, ignore_label=None),
+    "euclidean": lambda loss: replace(loss, weight=2.0),  # without the half
+    "euclidean-pair": lambda loss: replace(loss, stopped=(1,)),  # labels learn nothing
+    "euclidean-first": lambda loss: replace(loss, stopped=()),
+    "euclidean-second": lambda loss: replace(loss, stopped=(1,)),
+    "hinge": lambda loss: replace(loss, norm="L2"),
+    "multinomial": lambda loss: replace(loss, weight=7.0),  # the sum
+    "contrastive": lambda loss: replace(loss, legacy=True),
+    "contrastive-legacy": lambda loss: replace(loss, margin=1.0),
+    "contrastive-first": lambda loss: replace(loss, stopped=(0,)),
 }
 
 

@@ -15,7 +15,7 @@ from fcn_port.training.snapshots import restore_solverstate, to_solverstate
 from parity_tests import solving
 from parity_tests.goldens import GOLDEN
 from parity_tests.oracle.client import Oracle
-from parity_tests.oracle.record_solver import solve
+from parity_tests.oracle.record_solver import solve, solve_fixed
 from parity_tests.solverstate_h5 import write_solverstate_hdf5
 from parity_tests.tolerances import tolerance
 
@@ -27,6 +27,14 @@ def test_caffe_solves_the_zoo_as_recorded(oracle: Oracle, name: str) -> None:
     with np.load(GOLDEN / "solver" / "zoo.npz") as arrays:
         recorded = {key: arrays[key] for key in arrays.files if key.startswith(f"{name}/")}
     found = {f"{name}/{key}": array for key, array in solve(oracle, solving.CASES[name]).items()}
+    assert found.keys() == recorded.keys()
+    for key, expected in recorded.items():
+        assert np.linalg.norm(found[key] - expected) <= tolerance("oracle-live") * np.linalg.norm(expected), key
+
+
+@pytest.mark.parametrize("name", solving.FIXED)
+def test_caffe_goes_on_with_a_fixed_layer_as_recorded(oracle: Oracle, name: str) -> None:
+    found, recorded = solve_fixed(oracle, name), solving.fixed(name)
     assert found.keys() == recorded.keys()
     for key, expected in recorded.items():
         assert np.linalg.norm(found[key] - expected) <= tolerance("oracle-live") * np.linalg.norm(expected), key

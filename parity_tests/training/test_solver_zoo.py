@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from converters import parse_prototxt
 from converters.formats.solver import SolverSpec, parse_solver
-from fcn_port.training import CaffeSolver, TrainingTask, parameter_groups
+from fcn_port.training import CaffeSolver, TrainingTask, parameter_groups, task_of
+from fcn_port.training.snapshots import restore_solverstate
 from parity_tests import solving
 from parity_tests.solving import CASES, ELEMENTWISE, Trained
 from parity_tests.tolerances import tolerance
@@ -47,6 +49,44 @@ def test_the_history_is_caffes(name: str) -> None:
     for i, (mine, expected) in enumerate(zip(ours, caffes, strict=True)):
         if groups[i % len(groups)]["lr_mult"]:
             assert np.linalg.norm(mine.numpy() - expected) <= tolerance("solver-blob") * np.linalg.norm(expected)
+
+
+def gone_on(name: str, optimizer: Callable[[TrainingTask, SolverSpec], CaffeSolver]) -> dict[str, float]:
+    """How far each blob is, by its norm, from Caffe's after a convolution was fixed that has learned."""
+    case, spec = CASES[name], parse_solver(CASES[name].solver)
+    task = solving.start(task_of(parse_prototxt(solving.fixed_net(case))), solving.zoo(name)[0].blobs)
+    solver = optimizer(task, spec)
+    restore_solverstate(solver, solving.fixed_state(name))
+    solving.train(task, spec, solving.fixed_batches(case), optimizer=solver)
+    expected = solving.fixed(name)
+    ours = {key: blob.detach().numpy() for key, blob in task.net.state_dict().items()}
+    named = solving.by_layer(ours)
+    found = {f"{layer}/{i}": blob for layer, own in named.items() for i, blob in enumerate(own)}
+    assert found.keys() == expected.keys()
+    return {key: float(np.linalg.norm(found[key] - blob) / np.linalg.norm(blob)) for key, blob in expected.items()}
+
+
+@pytest.mark.parametrize("name", solving.FIXED)
+def test_a_blob_that_is_fixed_goes_on_by_its_momentum(name: str) -> None:
+    """sgd_solver.cpp, ComputeUpdateValue: the history of a blob whose lr_mult is 0 now is what it moves by."""
+    assert max(gone_on(name, solving.solver_for).values()) <= tolerance("solver-blob")
+
+
+def test_a_fixed_blob_that_stands_still_is_seen() -> None:
+    class Still(CaffeSolver):
+        def _learned(self, parameter: torch.Tensor) -> bool:
+            return False
+
+    found = gone_on("sgd-step", lambda task, spec: Still(parameter_groups(task.net, task.spec), spec))
+    assert found["conv/0"] > 100 * tolerance("solver-blob")
+
+
+def test_a_blob_that_was_always_fixed_stays() -> None:
+    task = solving.zoo_task(CASES["sgd-fixed"])
+    solver = solving.solver_for(task, parse_solver(CASES["sgd-fixed"].solver))
+    before = task.net.state_dict()["up.weight"].clone()
+    solving.train(task, solver.spec, solving.zoo_batches(CASES["sgd-fixed"])[:3], optimizer=solver)
+    assert torch.equal(task.net.state_dict()["up.weight"], before)
 
 
 # Wrong variants

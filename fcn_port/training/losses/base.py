@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,12 +15,16 @@ from converters.net import LayerSpec
 
 from ..choices import Normalization
 
+SMALLEST = 1e-20
+"""The least probability of which a logarithm is taken (kLOG_THRESHOLD in loss_layer.hpp)."""
+
 
 @dataclass(frozen=True)
 class Loss:
     """One loss layer: which blobs it compares, and how it counts.
 
     `score` (n, classes, h, w) and `label` (n, h, w) or (n, 1, h, w) are names of blobs, `weight` is the loss_weight.
+    Where it is not `labelled`, `label` is an image that the net reads or a blob that it computes, and no labels.
     Pixels labelled `ignore_label` count for nothing. The sum over pixels is divided by `normalization`: VALID the
     pixels that are not ignored, FULL all pixels, BATCH_SIZE the images, NONE 1; never by less than 1. The release's
     `normalize: false` is BATCH_SIZE, which with one image is the plain sum. One that does not `propagate` is told, and
@@ -34,6 +38,21 @@ class Loss:
     ignore_label: int | None = None
     normalization: Normalization = "VALID"
     propagate: bool = field(default=True, kw_only=True)
+    labelled: bool = field(default=True, kw_only=True)
+
+    by_images: ClassVar[bool] = False
+    """True for a loss that Caffe divides by the images in any case: its `normalization` is not for choosing."""
+    scores_classes: ClassVar[bool] = True
+    """True where the classes of pixels can be read off the scores."""
+
+    @property
+    def computed(self) -> tuple[str, ...]:
+        """The blobs that the net computes for it."""
+        return (self.score,)
+
+    def places(self, shape: Sequence[int]) -> int:
+        """The number of labels that scores of a shape are compared with."""
+        return math.prod(shape) // max(1, shape[axis_of(getattr(self, "axis", 1), shape)])
 
     def __call__(self, blobs: Mapping[str, Tensor], counts: Mapping[str, float] | None = None) -> Tensor:
         """The loss of these blobs, without its weight; `counts` as in `softmax_with_loss`."""
@@ -53,15 +72,8 @@ def fields_of(layer: LayerSpec, *, unsaid: Normalization) -> dict[str, object]:
 
     Raises NetError for other bottoms than scores and labels, a second top, or a second loss_weight.
     """
-    message = layer.message
-    if len(layer.bottoms) != 2 or len(layer.tops) > 1:
-        raise NetError(
-            f"{len(layer.bottoms)} bottoms and {len(layer.tops)} tops; expected scores and labels in, a loss out",
-            where=layer.place,
-        )
-    if len(message.loss_weight) > 1:  # layer.hpp, SetLossWeights
-        raise NetError(f"loss_weight is given {len(message.loss_weight)} times; expected 0 or 1", where=layer.place)
-    param = message.loss_param
+    weight = weight_of(layer, "scores and labels", 2)
+    param = layer.message.loss_param
     mode: Normalization = unsaid
     if param.HasField("normalization"):
         mode = param.NormalizationMode.Name(param.normalization)
@@ -71,10 +83,23 @@ def fields_of(layer: LayerSpec, *, unsaid: Normalization) -> dict[str, object]:
         "name": layer.name,
         "score": layer.bottoms[0],
         "label": layer.bottoms[1],
-        "weight": message.loss_weight[0] if message.loss_weight else 1.0,
+        "weight": weight,
         "ignore_label": param.ignore_label if param.HasField("ignore_label") else None,
         "normalization": mode,
     }
+
+
+def weight_of(layer: LayerSpec, bottoms: str, count: int) -> float:
+    """The loss_weight of a loss layer; NetError for another `count` of bottoms, a second top, or a second weight."""
+    given = layer.message.loss_weight
+    if len(layer.bottoms) != count or len(layer.tops) > 1:
+        raise NetError(
+            f"{len(layer.bottoms)} bottoms and {len(layer.tops)} tops; expected {bottoms} in, a loss out",
+            where=layer.place,
+        )
+    if len(given) > 1:  # layer.hpp, SetLossWeights
+        raise NetError(f"loss_weight is given {len(given)} times; expected 0 or 1", where=layer.place)
+    return float(given[0]) if given else 1.0
 
 
 def count(labels: Tensor, *, ignore_label: int | None, images: int | None = None) -> dict[str, float]:
@@ -108,11 +133,11 @@ def target_of(labels: Tensor, scores: Tensor, axis: int = 1) -> Tensor:
     return labels.reshape(places)
 
 
-def axis_of(axis: int, scores: Tensor) -> int:
+def axis_of(axis: int, shape: Sequence[int]) -> int:
     """The axis of the classes counted from the first; NetError where the scores have none (CanonicalAxisIndex)."""
-    if not -scores.ndim <= axis < scores.ndim:
-        raise NetError(f"the classes are on axis {axis}; the scores have {scores.ndim} axes")
-    return axis % scores.ndim
+    if not -len(shape) <= axis < len(shape):
+        raise NetError(f"the classes are on axis {axis}; the scores have {len(shape)} axes")
+    return axis % len(shape)
 
 
 def clamp_value(x: Tensor, *, smallest: float | None = None, largest: float | None = None) -> Tensor:

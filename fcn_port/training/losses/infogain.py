@@ -16,11 +16,8 @@ from converters.formats import read_mean
 from converters.net import LayerSpec
 from converters.safety import open_file
 
-from .base import Loss, axis_of, clamp_value, count, divisor, fields_of, target_of
+from .base import SMALLEST, Loss, axis_of, clamp_value, count, divisor, fields_of, target_of
 from .softmax import known_labels
-
-SMALLEST = 1e-20
-"""The least probability that is looked at (kLOG_THRESHOLD in loss_layer.hpp); the gradient knows no such end."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class InfogainLoss(Loss):
 
     def __call__(self, blobs: Mapping[str, Tensor], counts: Mapping[str, float] | None = None) -> Tensor:
         scores, labels = blobs[self.score], blobs[self.label]
-        axis = axis_of(self.axis, scores)
+        axis = axis_of(self.axis, scores.shape)
         if len(self.matrix) != scores.shape[axis]:
             raise NetError(f"{self.name}: a matrix of {len(self.matrix)} classes; the net scores {scores.shape[axis]}")
         ignored = -100 if self.ignore_label is None else self.ignore_label

@@ -12,14 +12,15 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from converters.errors import NetError
 from converters.net import LayerSpec
 
-from .base import Loss, count, divisor, fields_of, target_of
+from .base import Loss, count, divisor, fields_of
 
 
 @dataclass(frozen=True)
 class SigmoidCrossEntropyLoss(Loss):
     """The cross-entropy of sigmoid(score) with labels from 0 to 1 (sigmoid_cross_entropy_loss_layer.cpp).
 
-    Labels between them are probabilities, as there; one is ignored by its whole part alone. `score` is (n, 1, h, w). A
+    Labels between them are probabilities, as there; one is ignored by its whole part alone. `score` is (n, 1, h, w),
+    of other channels where it is not `labelled`: an autoencoder is to give the image again. A
     layer that says nothing divides by BATCH_SIZE. `balanced` weighs, image by image, the pixels of 1 by the share of 0,
     and those of 0 by the share of 1, as HED's fork does without being told
     (s9xie/hed, src/caffe/layers/sigmoid_cross_entropy_loss_layer.cpp). There, pixels of other labels have a gradient,
@@ -41,9 +42,11 @@ class SigmoidCrossEntropyLoss(Loss):
 
     def __call__(self, blobs: Mapping[str, Tensor], counts: Mapping[str, float] | None = None) -> Tensor:
         scores, labels = blobs[self.score], blobs[self.label]
-        if scores.ndim < 2 or scores.shape[1] != 1:
+        if self.labelled and (scores.ndim < 2 or scores.shape[1] != 1):
             raise NetError(f"{self.name}: scores of {tuple(scores.shape)}; expected one channel")
-        scores, target = scores[:, 0], target_of(labels, scores).to(scores.dtype)
+        if labels.numel() != scores.numel():
+            raise NetError(f"{self.name}: {tuple(labels.shape)} for scores of {tuple(scores.shape)}")
+        target = labels.reshape(scores.shape).to(scores.dtype)
         known = torch.ones_like(target, dtype=torch.bool)
         if self.ignore_label is not None:
             known = target.long() != self.ignore_label

@@ -90,7 +90,7 @@ def softmax_with_loss(
     `class_weights` and `by_label_counts` as in `SoftmaxWithLoss`; NetError unless there is a weight for each class, a
     label for each place and such an axis.
     """
-    axis = axis_of(axis, scores)
+    axis = axis_of(axis, scores.shape)
     target = target_of(labels, scores, axis).long()
     ignored = -100 if ignore_label is None else ignore_label
     losses = cross_entropy(scores.movedim(axis, 1), target, ignore_index=ignored, reduction="none")
