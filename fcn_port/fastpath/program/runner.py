@@ -145,7 +145,7 @@ def _taken(numbers: deque[int]) -> int | None:
 
 
 class Arenas:
-    """Memory for passes, kept for the next one: as many arenas as there were passes at a time."""
+    """Memory for passes, kept for the next one: as many arenas as there were passes at a time. A copy is empty."""
 
     def __init__(self) -> None:
         self._idle: deque[Floats] = deque()
@@ -160,3 +160,6 @@ class Arenas:
 
     def give_back(self, arena: Floats) -> None:
         self._idle.append(arena)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Arenas, ()
