@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 import random
 import subprocess
 import sys
@@ -11,8 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,11 +22,8 @@ from converters.execution.caffe_net import CaffeNet
 from converters.export import checking as check
 from fcn_port.fastpath import engines, lossless
 from fcn_port.fastpath.known_engines import EXTRAS
-from fcn_port.fastpath.lru_cache import Lock, LRUCache
+from fcn_port.fastpath.lru_cache import LRUCache
 from fcn_port.fastpath.program import FastNet
-from fcn_port.fastpath.program.kept_weights import KeptWeights
-from fcn_port.fastpath.program.runner import Arenas
-from fcn_port.fastpath.program.weights import Packed, PackedWeights
 from fcn_port.fastpath.tf32 import tf32
 from fcn_port.inspection import input_shapes
 from fcn_port.nets import FCN, FCN8s, Widths
@@ -320,44 +315,6 @@ def test_a_fast_net_can_be_copied_at_any_time() -> None:
     scores = net(pixels(SIZES[0]))
     assert torch.equal(cold(pixels(SIZES[0])), scores)
     assert torch.equal(copy.deepcopy(net)(pixels(SIZES[0])), scores)
-
-
-def test_a_lock_is_free_after_an_interrupt_at_any_moment() -> None:
-    """No code of ours runs between the lock and `with`: a Ctrl-C in it left the lock taken, and the next pass hung."""
-    for name in ("__enter__", "__exit__"):
-        assert type(getattr(Lock(), name)) is type(threading.Lock().__enter__), name
-    lock, inside = Lock(), []
-    with lock:
-        inside.append(lock.__enter__.__self__.locked())
-    assert inside == [True] and not lock.__enter__.__self__.locked()
-
-
-def test_arenas_that_threads_use_can_be_copied() -> None:
-    """A NumpyNet was copied with its arenas: while other threads had passes, that raised RuntimeError."""
-    arenas = Arenas()
-    arenas.give_back(arenas.take(1 << 10))
-    assert not copy.deepcopy(arenas)._idle and not pickle.loads(pickle.dumps(arenas))._idle
-
-
-def test_packed_weights_are_kept_while_other_threads_pack_more() -> None:
-    """The dictionary that one thread went through grew under its hands: RuntimeError out of a pass."""
-    kept: dict[str, Any] = {}
-    weights = PackedWeights({}, cast(KeptWeights, SimpleNamespace(add=kept.update)))
-    new = weights._new
-    new["first"] = Packed()
-
-    class Late(Packed):
-        """Pieces during whose reading another thread puts down some of its own."""
-
-        def __getattribute__(self, name: str) -> Any:
-            new.setdefault("of another thread", Packed())
-            return super().__getattribute__(name)
-
-    new["second"] = Late()
-    weights.keep()
-    weights.keep()
-    assert set(kept) == {"first", "second", "of another thread"}
-    assert not copy.deepcopy(PackedWeights({}))._new
 
 
 def test_passes_that_disagree_on_tf32_wait_for_each_other() -> None:
