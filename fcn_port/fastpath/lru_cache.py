@@ -5,23 +5,24 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from types import TracebackType
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
 
 class Lock:
-    """A lock whose copy is another lock, so that what holds one can be copied and pickled."""
+    """A lock whose copy is another lock, so that what holds one can be copied and pickled.
+
+    Its methods are those of the lock inside and no functions of Python's, in which a Ctrl-C may come after the lock is
+    taken or before it is let go: it would stay locked, and the next who wants it wait for ever.
+    """
+
+    __enter__ = property(attrgetter("_lock.__enter__"))
+    __exit__ = property(attrgetter("_lock.__exit__"))
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._lock.release()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Lock, ()

@@ -135,7 +135,12 @@ def _record_meta(net: nn.Module, inputs: Mapping[str, Shape]) -> tuple[tuple[Cal
         with suppress(NotCaffes):
             if _describe(message, module):
                 module.forward = _ShapesOnly(message, module)
-    return _watch(net, private, tensors)
+    try:
+        return _watch(net, private, tensors)
+    finally:  # a module and its `forward` hold each other, and with them what the hooks know: layers of `net`
+        for module in private.children():
+            if isinstance(vars(module).get("forward"), _ShapesOnly):
+                del module.forward
 
 
 class _ShapesOnly:

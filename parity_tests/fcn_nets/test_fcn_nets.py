@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -12,11 +14,12 @@ import torch
 import fcn_port
 from fcn_port.errors import ImageError
 from fcn_port.inspection import input_shapes
-from fcn_port.nets import NETS
+from fcn_port.nets import NETS, FCN8s
 from fcn_port.nets.parts import ResponseNorm
 from fcn_port.nets.record import to_spec
 from parity_tests.fill import SCALE_CONSTANTS, fcn_layer_types, fill_blob
 from parity_tests.goldens import compare, golden, golden_ids, shapes, wrong_labels
+from parity_tests.narrow import NARROW
 from parity_tests.nets import filled_inputs, filled_net, narrow_net
 from parity_tests.tolerances import tolerance
 
@@ -132,3 +135,17 @@ def test_an_image_of_which_googlenet_leaves_nothing_is_refused() -> None:
         assert net(torch.zeros(1, 3, 31, 40)).shape == (1, 21, 31, 40)
         with pytest.raises(ImageError, match="30 x 40 pixels; FCN-GoogLeNet takes 31 or more a side"):
             net(torch.zeros(1, 3, 30, 40))
+
+
+def test_a_net_that_was_looked_into_is_gone_when_nobody_has_it() -> None:
+    """Its weights lived on in a cycle until the garbage collector came: half a gigabyte of each FCN."""
+    net = FCN8s(3, widths=NARROW).eval()
+    weights = [weakref.ref(each) for each in net.parameters()]
+    gc.collect()
+    gc.disable()
+    try:
+        assert net.spec.layers
+        del net
+        assert not any(each() is not None for each in weights)
+    finally:
+        gc.enable()

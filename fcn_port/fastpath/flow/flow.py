@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from converters.net import Layer, Shape
 
@@ -89,6 +90,10 @@ class Flow:
     def makers(self) -> Mapping[str, int]:
         """The number of the operation that makes each value."""
         return {top: number for number, operation in enumerate(self.operations) for top in operation.tops}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A dictionary that nothing is added to while it is copied, as to the flow's own when it is first used."""
+        return dict(vars(self))
 
     def only_reader(self, value: str) -> bool:
         """True where a value is read once, and is no output."""

@@ -78,6 +78,10 @@ class Runner:
             return frozenset(operation.name for operation in self.flow.operations)
         return frozenset() if self._own is None else spared(self.flow, of_one(self._own))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A dictionary that nothing is added to while it is copied."""
+        return dict(vars(self))
+
     def run(self, inputs: Mapping[str, Floats], threads: int) -> dict[str, Floats]:
         """The outputs, arrays of their own; inputs are in the flow's order."""
         found = self._one_by_one(inputs, threads)
@@ -145,7 +149,7 @@ def _taken(numbers: deque[int]) -> int | None:
 
 
 class Arenas:
-    """Memory for passes, kept for the next one: as many arenas as there were passes at a time."""
+    """Memory for passes, kept for the next one: as many arenas as there were passes at a time. A copy is empty."""
 
     def __init__(self) -> None:
         self._idle: deque[Floats] = deque()
@@ -160,3 +164,6 @@ class Arenas:
 
     def give_back(self, arena: Floats) -> None:
         self._idle.append(arena)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Arenas, ()

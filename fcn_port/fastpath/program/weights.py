@@ -6,6 +6,7 @@ Merging is done in double precision and rounded once.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,8 +81,15 @@ class PackedWeights:
     def keep(self) -> None:
         """Put what has been packed since the last call with what is kept for other processes."""
         if self._kept is not None and self._new:
-            new, self._new = self._new, {}
+            new: dict[str, Packed] = {}
+            with suppress(KeyError):  # one by one: other threads put more into it meanwhile
+                while True:
+                    new.update([self._new.popitem()])
             self._kept.add({name: (each.kernels, each.bias, each.slopes) for name, each in new.items()})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy packs its weights itself."""
+        return {**vars(self), "_new": {}, "_slabs": Slabs()}
 
     def _from_kept(self, name: str, operation: FlowStep, kernel: str, window: tuple[int, int, int]) -> Packed | None:
         """The kept weights of that name; None where there are none, or others than the C code will read."""
