@@ -73,6 +73,7 @@ class _Early(nn.Module):
         super().__init__()
         self._plan = plan
         self._layers = nn.ModuleList(LayerModule(step, weights[step.name]) for step in plan.early)
+        self._margins = [_margins(plan, step) for step in plan.early]
         for i, step in enumerate(plan.early):
             self.register_buffer(f"_constant{i}", background.constants[step.top], persistent=False)
 
@@ -81,21 +82,25 @@ class _Early(nn.Module):
         constants: dict[str, Tensor] = {}
         for i, step in enumerate(self._plan.early):
             (bottom,) = step.bottoms
-            x = self._read(blobs[bottom], step, constants.get(bottom))
+            x = _with_margins(blobs[bottom], self._margins[i], constants.get(bottom))
             blobs[step.top] = self._layers[i](x, inside=True)
             constants[step.top] = getattr(self, f"_constant{i}")
         return {name: blobs[name] for name in self._plan.cut}
 
-    def _read(self, x: Tensor, step: Step, constant: Tensor | None) -> Tensor:
-        """The part of its bottom that a step reads; where that is more than was computed, constants."""
-        has, wanted = self._plan.blobs[step.bottoms[0]].computed, reads(step, self._plan.blobs[step.top].computed)
-        margins = (
-            has.cols.lo - wanted.cols.lo, wanted.cols.hi - has.cols.hi,
-            has.rows.lo - wanted.rows.lo, wanted.rows.hi - has.rows.hi,
-        )  # fmt: skip
-        if not any(margins):
-            return x
-        return F.pad(x, margins) if constant is None else F.pad(x - constant, margins) + constant
+
+def _margins(plan: Plan, step: Step) -> tuple[int, int, int, int]:
+    """How much more of its bottom a step reads than was computed: left, right, above, below."""
+    has, wanted = plan.blobs[step.bottoms[0]].computed, reads(step, plan.blobs[step.top].computed)
+    return (
+        has.cols.lo - wanted.cols.lo, wanted.cols.hi - has.cols.hi,
+        has.rows.lo - wanted.rows.lo, wanted.rows.hi - has.rows.hi,
+    )  # fmt: skip
+
+
+def _with_margins(x: Tensor, margins: tuple[int, int, int, int], constant: Tensor | None) -> Tensor:
+    if not any(margins):
+        return x
+    return F.pad(x, margins) if constant is None else F.pad(x - constant, margins) + constant
 
 
 class _Late(nn.Module):
