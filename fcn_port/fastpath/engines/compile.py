@@ -89,7 +89,7 @@ class _Early(nn.Module):
 
 
 def _margins(plan: Plan, step: Step) -> tuple[int, int, int, int]:
-    """How much more of its bottom a step reads than was computed: left, right, above, below."""
+    """Left, right, above and below: as much more of its bottom as a step reads than was computed."""
     has, wanted = plan.blobs[step.bottoms[0]].computed, reads(step, plan.blobs[step.top].computed)
     return (
         has.cols.lo - wanted.cols.lo, wanted.cols.hi - has.cols.hi,
