@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from os.path import exists, isfile
 from pathlib import Path, PurePosixPath
 
 from ..predict.image_lists import ENDINGS, row_of
@@ -115,7 +116,7 @@ def names_files(path: Path, *, roots: tuple[Path, ...]) -> bool:
 def _row(line: str, listed_in: Path, roots: tuple[Path, ...]) -> tuple[str, ...]:
     """The columns of a line; a file's name is one, whatever is in it."""
     row, whole = row_of(line), line.strip()
-    if len(row) > 1 and _is_file_name(whole) and any((base / whole).is_file() for base in (*roots, listed_in.parent)):
+    if len(row) > 1 and _is_file_name(whole) and any(isfile(base / whole) for base in (*roots, listed_in.parent)):
         return (whole,)
     return row
 
@@ -127,12 +128,12 @@ def _is_file_name(text: str) -> bool:
 def _located(name: str, listed_in: Path, roots: tuple[Path, ...]) -> Path:
     """The file that a list means: below a root or the list's folder, with as many of its folders as are here."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
-    if Path(name).is_absolute() and Path(name).exists():
+    if Path(name).is_absolute() and exists(name):
         return Path(name)
     parts = tuple(part for part in parts if part not in ("/", "."))
     for first in range(len(parts)):
         for base in (*roots, listed_in.parent):
-            if (place := base.joinpath(*parts[first:])).exists():
+            if exists(place := base.joinpath(*parts[first:])):  # False where a name is too long; pathlib's raises
                 return place
     return roots[0].joinpath(*parts)
 

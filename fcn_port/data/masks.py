@@ -134,7 +134,7 @@ def mask_of_picture(image: Image.Image, path: Path, *, colours: bool = False) ->
         return checked_mask(values_of_picture(image), path)
     values = np.asarray(image.convert("RGB"))
     if not colours and (values == values[:, :, :1]).all():
-        return values[:, :, 0]
+        return (values_of_picture(image) if image.mode == "RGB" else values)[:, :, 0]
     if not colours:
         hint = "say which colour is which class: colours, palette"
         raise DataError("colours instead of labels", path=path, hint=hint)

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from os.path import exists
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +124,11 @@ def _listed(path: Path) -> list[Path]:
 def _located(folder: Path, line: str) -> Path:
     """The image of a line: the file that the whole line names, else its first column, also with Windows' slashes."""
     whole = folder / line
-    if whole.exists():
+    if exists(whole):  # False where two names in a line are too long for one; pathlib's raises
         return whole
     first = folder / row_of(line)[0]
     turned = Path(str(first).replace("\\", "/"))
-    return turned if not first.exists() and turned.exists() else first
+    return turned if not exists(first) and exists(turned) else first
 
 
 def row_of(line: str) -> tuple[str, ...]:

@@ -104,9 +104,9 @@ def color_of_picture(image: Image.Image) -> np.ndarray:
 
 
 def values_of_picture(image: Image.Image) -> np.ndarray:
-    """The values (h, w) of a grey or palette picture from `opened_picture` as its file has them, which labels are.
+    """The values (h, w) or (h, w, 3) of a picture from `opened_picture` as its file has them, which labels are.
 
-    Pillow spreads greys of 2 and 4 bits, and those of a PGM whose largest value is another than 255, over 8 bits.
+    Pillow spreads greys of 2 and 4 bits, and values of a PGM or PPM whose largest is another than 255, over 8 bits.
     """
     values = np.asarray(image)
     rawmode, largest = image.info.get(_STORED, ("", 0))
@@ -119,7 +119,8 @@ def values_of_picture(image: Image.Image) -> np.ndarray:
 
 def deeper_than_shown(image: Image.Image) -> bool:
     """True for a picture of several channels of 16 bits from `opened_picture`, of which Pillow keeps the upper 8."""
-    return len(image.getbands()) > 1 and ";16" in str(image.info.get(_STORED, ("", 0))[0])
+    rawmode, largest = image.info.get(_STORED, ("", 0))
+    return len(image.getbands()) > 1 and (";16" in rawmode or largest > 255)
 
 
 def bands_of_picture(image: Image.Image) -> np.ndarray:
@@ -194,7 +195,8 @@ def _stored(image: Image.Image) -> tuple[str, int]:
     """Pillow's name of the form in which the pixels are stored, and the largest value that a PGM or PPM says (or 0)."""
     codec, _, _, args = next(iter(getattr(image, "tile", ())), ("", None, 0, ()))
     parts = args if isinstance(args, tuple) else (args,)
-    return str(parts[0] if parts else ""), int(parts[1]) if codec.startswith("ppm") else 0
+    says_largest = codec.startswith("ppm") and len(parts) > 1  # a PBM has none
+    return str(parts[0] if parts else ""), int(parts[1]) if says_largest else 0
 
 
 def _described(error: Exception) -> str:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from fcn_port.data import open_dataset
+from fcn_port.data.finding import read_pairs
+from fcn_port.predict.image_lists import gather
 from parity_tests.datasets import make_voc, noise, save
 
 NAMES = ["a, b", "a;b", "a\tb", "a b.png c", "a.png, b", '"a" b', "-a, b"]
@@ -35,3 +37,16 @@ def test_such_a_line_of_voc_is_one_name_too(name: str, tmp_path: Path) -> None:
     folder = make_voc(tmp_path / "VOC2012", [name])
     (folder / "ImageSets" / "Segmentation" / "val.txt").write_text(f"{name}.jpg\n")
     assert open_dataset(folder, split="val").ids == (name,)
+
+
+@pytest.mark.parametrize("line", ["{0}/a.png {0}/a.png", "images/{0}{0}.png", "{0}{0}.png labels/a.png"])
+def test_a_name_too_long_for_a_file_is_no_file(line: str, tmp_path: Path) -> None:
+    """255 bytes are the most that a folder or file may have for its name (Linux, macOS)."""
+    long = "x" * 252
+    save(tmp_path / long / "a.png", noise(0, (16, 24, 3)))
+    (tmp_path / "list.txt").write_text(f"{line.format(long)}\n")
+    pairs = read_pairs(tmp_path / "list.txt", roots=(tmp_path,))
+    first = Path(line.format(long).split()[0])
+    assert [pair.image.name for pair in pairs.values()] == [first.name]
+    if (tmp_path / long).name == first.parent.name:
+        assert [each.path.name for each in gather([tmp_path / "list.txt"])] == [first.name]

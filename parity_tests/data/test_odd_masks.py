@@ -46,10 +46,11 @@ def deep(channels: int) -> Callable[[Path], Path]:
     return png(16, {2: 4, 3: 2, 4: 6}[channels], b"".join(b"\0" + row.tobytes() for row in values))
 
 
-def pgm(largest: int, *, plain: bool = False) -> Callable[[Path], Path]:
-    """Writes a PGM that says its largest value."""
-    head = f"{'P2' if plain else 'P5'}\n{LABELS.shape[1]} {LABELS.shape[0]}\n{largest}\n".encode()
-    body = LABELS.astype(">u2" if largest > 255 else "u1").tobytes()
+def pgm(largest: int, *, plain: bool = False, channels: int = 1) -> Callable[[Path], Path]:
+    """Writes a PGM, or with three equal channels a PPM, that says its largest value."""
+    kind = "P2" if plain else {1: "P5", 3: "P6"}[channels]
+    head = f"{kind}\n{LABELS.shape[1]} {LABELS.shape[0]}\n{largest}\n".encode()
+    body = np.repeat(LABELS, channels, axis=1).astype(">u2" if largest > 255 else "u1").tobytes()
     body = " ".join(map(str, LABELS.ravel())).encode() if plain else body
 
     def write(path: Path) -> Path:
@@ -74,6 +75,17 @@ def test_greys_of_few_bits_are_the_values_that_are_stored(
     assert np.array_equal(read(STORED[form](tmp_path / "m.png")), LABELS)
 
 
+@pytest.mark.parametrize("largest", [3, 20, 255])
+def test_so_are_three_equal_channels(largest: int, tmp_path: Path) -> None:
+    assert np.array_equal(read_mask(pgm(largest, channels=3)(tmp_path / "m.ppm")), LABELS)
+
+
+def test_a_bitmap_in_words_is_read(tmp_path: Path) -> None:
+    """P1, which says no largest value; its 1 is black."""
+    (tmp_path / "m.pbm").write_text("P1\n3 2\n0 1 1 0 0 1\n")
+    assert np.array_equal(read_mask(tmp_path / "m.pbm"), [[1, 0, 0], [1, 1, 0]])
+
+
 @pytest.mark.parametrize("channels", [2, 3, 4])
 def test_colours_of_16_bits_are_refused_and_not_halved(channels: int, tmp_path: Path) -> None:
     path = deep(channels)(tmp_path / "m.png")
@@ -81,6 +93,11 @@ def test_colours_of_16_bits_are_refused_and_not_halved(channels: int, tmp_path: 
     for colours in (False, True):
         with pytest.raises(DataError, match="of 16 bits: only the upper 8"):
             read_mask(path, colours=colours)
+
+
+def test_so_are_those_of_a_ppm(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="of 16 bits: only the upper 8"):
+        read_mask(pgm(65535, channels=3)(tmp_path / "m.ppm"))
 
 
 @pytest.mark.parametrize(

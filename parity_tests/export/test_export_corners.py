@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 
@@ -179,6 +179,26 @@ def test_an_infinity_does_not_hide_the_rest() -> None:
     check(net, lambda inputs: {"n": net(inputs["data"])}, shapes, outputs=["n"])
     with pytest.raises(ExportError, match="n differs by"):
         check(net, lambda inputs: {"n": WithInfinity(1.01)(inputs["data"])}, shapes, outputs=["n"])
+
+
+class WithACount(nn.Module):
+    """Rows as many as rounding decides, as of detections, and its input times a number."""
+
+    def __init__(self, names: Sequence[str], scale: float, rows: int) -> None:
+        super().__init__()
+        self.names, self.scale, self.rows = names, scale, rows
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        count = torch.ones(self.rows if x.dtype == torch.float32 else 1, 5)
+        return dict(zip(self.names, (count, x * self.scale), strict=True))
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a"), ("boxes", "scores"), ("x", "y"), ("y", "x")], ids=str)
+def test_a_count_that_rounding_decides_does_not_hide_the_rest(names: tuple[str, str]) -> None:
+    net, shapes = WithACount(names, 1, 2), [{"data": (1, 3, 9, 9)}]
+    check(net, lambda inputs: WithACount(names, 1, 3)(inputs["data"]), shapes, outputs=names)
+    with pytest.raises(ExportError, match=f"{names[1]} differs by"):
+        check(net, lambda inputs: WithACount(names, 1.01, 3)(inputs["data"]), shapes, outputs=names)
 
 
 # Functions that onnxruntime computes less exactly: its Sigmoid is 0 from -18 down, and off by 2e-7 of 1 above
