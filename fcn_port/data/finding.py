@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from os.path import exists, isfile
 from pathlib import Path, PurePosixPath
 
-from ..predict.image_lists import ENDINGS, row_of
+from ..predict.image_lists import ENDINGS, is_there, row_of
 from .errors import DataError
 from .images import photographs, read_bands
 from .lists import read_lines
@@ -116,7 +115,7 @@ def names_files(path: Path, *, roots: tuple[Path, ...]) -> bool:
 def _row(line: str, listed_in: Path, roots: tuple[Path, ...]) -> tuple[str, ...]:
     """The columns of a line; a file's name is one, whatever is in it."""
     row, whole = row_of(line), line.strip()
-    if len(row) > 1 and _is_file_name(whole) and any(isfile(base / whole) for base in (*roots, listed_in.parent)):
+    if len(row) > 1 and _is_file_name(whole) and any(is_there(base / whole) for base in (*roots, listed_in.parent)):
         return (whole,)
     return row
 
@@ -128,12 +127,12 @@ def _is_file_name(text: str) -> bool:
 def _located(name: str, listed_in: Path, roots: tuple[Path, ...]) -> Path:
     """The file that a list means: below a root or the list's folder, with as many of its folders as are here."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
-    if Path(name).is_absolute() and exists(name):
+    if Path(name).is_absolute() and is_there(Path(name)):
         return Path(name)
     parts = tuple(part for part in parts if part not in ("/", "."))
     for first in range(len(parts)):
         for base in (*roots, listed_in.parent):
-            if exists(place := base.joinpath(*parts[first:])):  # False where a name is too long; pathlib's raises
+            if is_there(place := base.joinpath(*parts[first:])):
                 return place
     return roots[0].joinpath(*parts)
 

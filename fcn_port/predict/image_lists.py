@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from os.path import exists
 from pathlib import Path
 from typing import Any
 
@@ -124,11 +123,19 @@ def _listed(path: Path) -> list[Path]:
 def _located(folder: Path, line: str) -> Path:
     """The image of a line: the file that the whole line names, else its first column, also with Windows' slashes."""
     whole = folder / line
-    if exists(whole):  # False where two names in a line are too long for one; pathlib's raises
+    if is_there(whole):
         return whole
     first = folder / row_of(line)[0]
     turned = Path(str(first).replace("\\", "/"))
-    return turned if not exists(first) and exists(turned) else first
+    return turned if not is_there(first) and is_there(turned) else first
+
+
+def is_there(path: Path) -> bool:
+    """True for a file or a folder that is there; False also for a name that is too long for one, as a line may be."""
+    try:
+        return path.exists()
+    except OSError:  # before Python 3.14
+        return False
 
 
 def row_of(line: str) -> tuple[str, ...]:
