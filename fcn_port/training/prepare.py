@@ -80,14 +80,7 @@ def prepare(
     batch_size = changes.batch_size or source.gathering.batch_size
     goal = Gathering(batch_size * group.size, changes.iter_size or source.gathering.iter_size, normalization)
     rate = _rate(source, goal, data, changes)
-    solver = replace(
-        source.solver,
-        base_lr=rate.rate,
-        iter_size=goal.iter_size,
-        max_iter=source.solver.max_iter if changes.max_iter is None else changes.max_iter,
-    )
-    if solver.max_iter < 1:
-        raise TrainingError("the length of the training is missing: give max_iter in the solver, or --max-iter")
+    solver = _solver(source, goal, rate, changes)
     feed = Feed(
         data=data,
         preprocessing=preprocessing_for(source, task, data, changes),
@@ -109,10 +102,8 @@ def prepare(
     settings = _settings(source, feed, goal, solver)
     if source.recipe is not None and source.recipe.measured_scores:
         earlier = {} if resume is None else resume.progress.settings
-        rates = _score_rates(earlier) or measure_scores(task, feed, group=group)
-        settings[_RATES] = rates
-        for blob in groups:
-            blob["lr_mult"] = rates.get(blob["name"].rpartition(".")[0], 0) / solver.base_lr or blob["lr_mult"]
+        settings[_RATES] = _score_rates(earlier) or measure_scores(task, feed, group=group)
+        groups = [_with_measured_rate(blob, settings[_RATES], solver) for blob in groups]
     return Prepared(
         name=source.name,
         task=task,
@@ -127,6 +118,19 @@ def prepare(
 
 _RATES = "score_rates"
 """The setting that holds the measured rates of score layers: a run that goes on measures no others."""
+
+
+def _solver(source: TrainingSource, goal: Gathering, rate: Translation, changes: Changes) -> SolverSpec:
+    """The source's solver with the translated rate, the gathering and the length of this run."""
+    solver = replace(
+        source.solver,
+        base_lr=rate.rate,
+        iter_size=goal.iter_size,
+        max_iter=source.solver.max_iter if changes.max_iter is None else changes.max_iter,
+    )
+    if solver.max_iter < 1:
+        raise TrainingError("the length of the training is missing: give max_iter in the solver, or --max-iter")
+    return solver
 
 
 def _of_snapshot(resume: Snapshot, source: TrainingSource) -> Sequence[StateDict]:
@@ -145,6 +149,12 @@ def _score_rates(settings: Mapping[str, Any]) -> dict[str, float]:
     return {str(name): float(rate) for name, rate in found.items()}
 
 
+def _with_measured_rate(blob: Mapping[str, Any], rates: Mapping[str, float], solver: SolverSpec) -> dict[str, Any]:
+    """A group whose rate is the one that was measured for its layer, as a multiple of the solver's; else as it is."""
+    rate = rates.get(blob["name"].rpartition(".")[0], 0)
+    return {**blob, "lr_mult": rate / solver.base_lr or blob["lr_mult"]}
+
+
 def _shapes(task: TrainingTask, feed: Feed) -> Mapping[str, tuple[int, ...]]:
     """The blobs of the net at the size that images are brought to, else at a small one or, for nets of one, at it."""
     crop = feed.variation.crop
@@ -159,7 +169,7 @@ def _shapes(task: TrainingTask, feed: Feed) -> Mapping[str, tuple[int, ...]]:
 
 
 def _check_fit(task: TrainingTask, feed: Feed) -> None:
-    """True if the net scores the classes that the data set has, and reads inputs that can be made."""
+    """Refuse a net that does not score the classes of the data set, or reads inputs that cannot be made."""
     with torch.no_grad():
         shapes = _shapes(task, feed)
     for loss in task.losses:
