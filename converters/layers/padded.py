@@ -90,6 +90,11 @@ class PaddedConvolution(Layer):
     def _along(self, axis: int) -> tuple[int, int, int]:
         return self.steps.kernel[axis], self.steps.stride[axis], self.steps.dilation[axis]
 
+    def pads_before(self, size: Pair) -> Pair:
+        """The zeros above and to the left of a bottom of this size (h, w); SAME's follow from it."""
+        (top, _), (left, _) = self._pads(size)
+        return top, left
+
     def _pads(self, size: Sequence[int]) -> tuple[Pair, Pair]:
         """Before and after along each axis so that whole windows fill it; less than 0 cuts."""
         first, second = (self._pad(axis, length) for axis, length in enumerate(size))
@@ -271,6 +276,10 @@ class PaddedPooling(Layer):
     @property
     def same(self) -> bool:
         return self.around.same
+
+    def pads_before(self, size: Pair) -> Pair:
+        """The places above and to the left of a bottom of this size (h, w); SAME's follow from it."""
+        return self._along(0, size[0])[1], self._along(1, size[1])[1]
 
     @property
     def before(self) -> Pair:

@@ -53,7 +53,13 @@ class _Draft:
         elif channels % 2 == 0 and features % 2 == 0 and r.random() < 0.2:
             group = 2
         pad = dilation * (kernel // 2)
-        settings = f"num_output: {features} kernel_size: {kernel} stride: {stride} pad: {pad} dilation: {dilation}"
+        settings = f"num_output: {features} kernel_size: {kernel} stride: {stride} dilation: {dilation} "
+        if stride > 1 or kernel * dilation == 1 or r.random() < 0.8:
+            settings += f"pad: {pad}"
+        else:  # as in Synopsys' fork, whose SAME does not count the dilation
+            before = r.randrange(2 * pad + 1)
+            own = f"pad_t: {before} pad_b: {2 * pad - before} pad_l: {2 * pad - before} pad_r: {before}"
+            settings += r.choice([own, "pad_type: 1"])
         settings += f" group: {group} bias_term: {r.choice(['true', 'false'])}"
         return self.neurons(self.layer("Convolution", [x], params=f"convolution_param {{ {settings} }}")), features
 
@@ -66,7 +72,8 @@ class _Draft:
         if kind == 0:
             method = r.choice(["MAX", "AVE"])
             kernel, stride, pad = r.choice([(2, 2, 0), (3, 2, 0), (3, 2, 1), (3, 1, 1)])
-            settings = f"pool: {method} kernel_size: {kernel} stride: {stride} pad: {pad}"
+            settings = f"pool: {method} kernel_size: {kernel} stride: {stride} "
+            settings += r.choice([f"pad: {pad}"] * 3 + ["pad_type: 1"]) if stride > 1 or pad else ""
             top = self.layer("Pooling", [x], params=f"pooling_param {{ {settings} }}")
             # of another size than all others, unless its stride is 1
             self.blobs.append((top, channels, scale if stride == 1 else len(self.text) + 100))

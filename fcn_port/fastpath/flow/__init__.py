@@ -6,6 +6,19 @@
 from .activations import ACTIVATIONS, is_activation
 from .flow import Flow, FlowLayer, FlowStep, state_key
 from .pipeline import merge
+from .products import pads_before, plain_convolution, weighted
 from .read import read
 
-__all__ = ["ACTIVATIONS", "Flow", "FlowLayer", "FlowStep", "is_activation", "merge", "read", "state_key"]
+__all__ = [
+    "ACTIVATIONS",
+    "Flow",
+    "FlowLayer",
+    "FlowStep",
+    "is_activation",
+    "merge",
+    "pads_before",
+    "plain_convolution",
+    "read",
+    "state_key",
+    "weighted",
+]

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from converters.layers import convolution, eltwise, inner_product, neuron
+from converters.layers import eltwise, neuron
 
 from .flow import Flow, FlowLayer, FlowStep
+from .products import weighted
 
 ACTIVATIONS = (
     neuron.ReLU, neuron.PReLU, neuron.BoundedReLU, neuron.Clip, neuron.ELU, neuron.Sigmoid, neuron.TanH,
 )  # fmt: skip
 """Types of layers that can be an operation's last part, `is_activation` permitting."""
-BEFORE = (convolution.Convolution, convolution.Deconvolution, inner_product.InnerProduct)
 
 
 def merge_activations(flow: Flow) -> Flow:
@@ -48,5 +48,5 @@ def _takes(operation: FlowStep) -> bool:
     return (
         type(params) is eltwise.Eltwise
         or bool(operation.affine)
-        or (type(params) in BEFORE and len(operation.main.bottoms) == 1)
+        or (weighted(params) is not None and len(operation.main.bottoms) == 1)
     )

@@ -12,15 +12,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.layers import arithmetic, batch_norm, convolution, inner_product
+from converters.layers import arithmetic, batch_norm
 from converters.layers import scale as scale_layers
 from converters.net import Layer
 
 from .flow import Flow, FlowLayer, FlowStep
+from .products import weighted
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-WITH_WEIGHTS = (convolution.Convolution, convolution.Deconvolution, inner_product.InnerProduct)
 
 LARGEST = 1e30
 """Beyond, factors overflow where the layers one after the other would not."""
@@ -94,7 +94,7 @@ def _takes(operation: FlowStep) -> bool:
     main = operation.main
     if not operation.is_open or len(main.bottoms) != 1 or len(main.tops) != 1:
         return False
-    return bool(operation.affine) or type(main.params) in WITH_WEIGHTS
+    return bool(operation.affine) or weighted(main.params) is not None
 
 
 def _key(operation: FlowStep) -> str:

@@ -8,7 +8,7 @@ from math import prod
 
 from converters.layers import convolution
 
-from ..flow import Flow, FlowStep
+from ..flow import Flow, FlowStep, weighted
 from ..points import FORMS
 from .bands import IN_PLACE, Bands, Choices, HeldRows, Tops, reach
 from .kernels import KernelChoice
@@ -131,8 +131,7 @@ def _goes_by_rows(operation: FlowStep, kernels: Choices, places: BlobPlaces) -> 
 
 
 def _kernel_bytes(operation: FlowStep, kernel: KernelChoice) -> int:
-    params = operation.main.params
-    if not isinstance(params, convolution.Convolution):
+    if not isinstance(weighted(operation.main.params), convolution.Convolution):
         return 0
     count = sum(prod(shape) for _, shape in operation.main.blobs[:1])
     if kernel.name in FORMS:

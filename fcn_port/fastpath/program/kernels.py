@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from converters.layers import convolution, eltwise, inner_product, lrn, pooling, softmax, upsample
+from converters.layers import convolution, eltwise, inner_product, lrn, padded, pooling, softmax, upsample
 
-from ..flow import FlowStep, is_activation
+from ..flow import FlowStep, is_activation, pads_before, plain_convolution
 from ..native.division import SHARED_BLOCK, SUMMED_BYTES, tiles_of, with_outputs
 from ..points import FORMS
 from .places import BlobPlace
@@ -59,17 +59,21 @@ def choose(
         return KernelChoice("pointwise")
     if is_activation(operation.main):
         return KernelChoice("pointwise")
-    if type(params) is convolution.Convolution:
+    found = plain_convolution(params)
+    if found is not None:
         without = SPACIOUS if sparing else (*LEAN, *(["strassen_2"] if chained else []))
         return _convolution(
-            params, bottoms[0], tops[0], winograd=winograd, prefer=prefer, exact=exact, usual=usual, without=without
-        )
+            found, pads_before(params, bottoms[0].size[2:]), bottoms[0], tops[0],
+            winograd=winograd, prefer=prefer, exact=exact, usual=usual, without=without,
+        )  # fmt: skip
     if type(params) is convolution.Deconvolution:
         return _deconvolution(params, bottoms[0])
     if type(params) is inner_product.InnerProduct:
         return _inner_product(params, bottoms[0])
     if type(params) is pooling.Pooling:
         return _pooling(params, bottoms[0])
+    if type(params) is padded.PaddedPooling:
+        return _padded_pooling(params, bottoms[0], tops[0])
     if type(params) is upsample.Upsample:
         return KernelChoice("unpool") if params.unpool else NoKernel("values that are repeated")
     if type(params) is lrn.LRN:
@@ -84,6 +88,7 @@ def choose(
 
 def _convolution(
     params: convolution.Convolution,
+    pad: Pair,
     bottom: BlobPlace,
     top: BlobPlace,
     *,
@@ -95,7 +100,7 @@ def _convolution(
 ) -> Decision:
     if len(bottom.shape) != 4 or params.axis % 4 != 1:
         return NoKernel("no convolution over height and width")
-    window, stride, pad, dilation = params.along(2)
+    window, stride, _, dilation = params.along(2)
     channels = bottom.shape[1]
     if params.group == channels == params.num_output and params.group > 1:
         return KernelChoice("depthwise", window, stride, pad, dilation)  # type: ignore[arg-type]
@@ -171,6 +176,18 @@ def _pooling(params: pooling.Pooling, bottom: BlobPlace) -> Decision:
     if not params.windows_inside:
         return NoKernel("windows that may lie outside the blob")
     return KernelChoice(name, params.kernel, params.stride, params.pad, params.dilation)
+
+
+def _padded_pooling(params: padded.PaddedPooling, bottom: BlobPlace, top: BlobPlace) -> Decision:
+    if params.method != "MAX":
+        return NoKernel(f"{params.method} pooling with pads of its own on each side")
+    before = params.pads_before(bottom.size[2:])
+    for pad, kernel, stride, size, windows in zip(
+        before, params.kernel, params.stride, bottom.size[2:], top.size[2:], strict=True
+    ):
+        if pad >= kernel or (windows - 1) * stride - pad >= size:
+            return NoKernel("windows that may lie outside the blob")
+    return KernelChoice("pool_max", params.kernel, params.stride, before)
 
 
 def _lrn(params: lrn.LRN) -> Decision:

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from converters.layers import convolution, inner_product
-
-from ..flow import Flow, FlowStep
+from ..flow import Flow, FlowStep, plain_convolution, weighted
 
 SHORT = 3
 """Layers with weights, from an input to an output, up to which each is to round as little as the net does."""
 WIDE = 64
 """Features of a product with fewer of which Strassen's algorithm has nothing to gain."""
-WITH_WEIGHTS = (convolution.Convolution, convolution.Deconvolution, inner_product.InnerProduct)
 
 
 def shown(flow: Flow) -> frozenset[str]:
@@ -52,14 +49,14 @@ def chained(flow: Flow) -> frozenset[str]:
 
 
 def _mixes_channels(operation: FlowStep) -> bool:
-    params = operation.main.params
-    if type(params) is not convolution.Convolution or params.group > 1 or operation.addend is not None:
+    params = plain_convolution(operation.main.params)
+    if params is None or params.group > 1 or operation.addend is not None:
         return False
     return set(params.kernel) == {1} and params.num_output >= WIDE
 
 
 def _weight(operation: FlowStep) -> int:
-    return int(type(operation.main.params) in WITH_WEIGHTS)
+    return int(weighted(operation.main.params) is not None)
 
 
 def _least(behind: Mapping[str, int], operation: FlowStep) -> int:

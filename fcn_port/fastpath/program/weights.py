@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from converters.layers import convolution, inner_product, neuron
 
-from ..flow import FlowLayer, FlowStep, state_key
+from ..flow import FlowLayer, FlowStep, state_key, weighted
 from ..flow.affine import affine_of
 from ..lru_cache import LRUCache
 from ..native import build
@@ -135,7 +135,7 @@ class PackedWeights:
             if factors is not None:
                 weight = (weight * factors[:, None, None, None]).astype(np.float32)
             return Packed(_padded(weight.reshape(len(weight), -1).T), bias, slopes)
-        params = operation.main.params
+        params = weighted(operation.main.params)
         groups = params.group if isinstance(params, convolution.Convolution) else 1
         count = len(weight) // groups
         mine = slice(part * count, (part + 1) * count)
@@ -150,8 +150,8 @@ class PackedWeights:
         """Weight (outputs, channels, h, w), the factors of outputs that what follows makes of it, and the bias."""
         main = operation.main
         blobs = self.of(main)
-        params = main.params
-        assert isinstance(params, (convolution.Convolution, inner_product.InnerProduct))
+        params = weighted(main.params)
+        assert params is not None
         weight = blobs[0].T if isinstance(params, inner_product.InnerProduct) and params.transpose else blobs[0]
         if isinstance(params, convolution.Deconvolution):
             weight = taps_of(params, weight, at)
@@ -174,8 +174,8 @@ class PackedWeights:
 
 def _sizes(operation: FlowStep, kernel: str, window: tuple[int, int, int]) -> tuple[int, int, int]:
     """The floats of kernels, bias and slopes of an operation, 0 for what it has not."""
-    params = operation.main.params
-    assert isinstance(params, (convolution.Convolution, inner_product.InnerProduct))
+    params = weighted(operation.main.params)
+    assert params is not None
     is_depthwise = kernel == "depthwise"
     groups = params.group if isinstance(params, convolution.Convolution) and not is_depthwise else 1
     count, length = params.num_output // groups, window[0] * window[1] * window[2]
