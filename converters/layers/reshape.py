@@ -215,19 +215,20 @@ class Permute(OneToOne):
     def shares_memory(self, *, bottoms: int, tops: int) -> bool:
         return self.order == tuple(range(len(self.order)))
 
-    def _order(self, axes: int) -> list[int]:
+    def order_of(self, axes: int) -> list[int]:
+        """The bottom's axis that each axis of the top is, for a bottom of so many."""
         return [*self.order, *(axis for axis in range(axes) if axis not in self.order)]
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         if max(self.order, default=0) >= len(bottoms[0]):
             raise ValueError(f"order {self.order} of a blob with {len(bottoms[0])} axes")
-        return (tuple(bottoms[0][axis] for axis in self._order(len(bottoms[0]))),)
+        return (tuple(bottoms[0][axis] for axis in self.order_of(len(bottoms[0]))),)
 
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
-        return PIXEL if self._order(4)[2:] == [2, 3] else EVERYTHING
+        return PIXEL if self.order_of(4)[2:] == [2, 3] else EVERYTHING
 
     def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
-        return (bottoms[0],) if self._order(4)[1] == 1 else None
+        return (bottoms[0],) if self.order_of(4)[1] == 1 else None
 
     @property
     def moves(self) -> bool:
@@ -236,10 +237,10 @@ class Permute(OneToOne):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
-        return (bottoms[0].permute(self._order(bottoms[0].ndim)),)
+        return (bottoms[0].permute(self.order_of(bottoms[0].ndim)),)
 
     def to_onnx(self, out: OnnxLayer) -> None:
-        out.top("Transpose", out.bottoms, perm=self._order(len(out.bottoms[0].shape)))
+        out.top("Transpose", out.bottoms, perm=self.order_of(len(out.bottoms[0].shape)))
 
     def to_python(self, site: Site) -> Form:
-        return Form((call(f"{site.x}.permute", *self._order(site.rank)),))
+        return Form((call(f"{site.x}.permute", *self.order_of(site.rank)),))

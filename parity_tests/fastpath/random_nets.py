@@ -63,12 +63,28 @@ class _Draft:
         settings += f" group: {group} bias_term: {r.choice(['true', 'false'])}"
         return self.neurons(self.layer("Convolution", [x], params=f"convolution_param {{ {settings} }}")), features
 
+    def turned(self, x: str, channels: int) -> tuple[str, int]:
+        """Something done with the axes in another order, and back."""
+        r = self.r
+        if r.random() < 0.5:
+            turned = self.layer("Permute", [x], params="permute_param { order: [0, 1, 3, 2] }")
+            top, channels = self.convolution(turned, channels)
+            return self.layer("Permute", [top], params="permute_param { order: [0, 1, 3, 2] }"), channels
+        last = self.layer("Permute", [x], params="permute_param { order: [0, 2, 3, 1] }")
+        flat = self.layer("Flatten", [last], params="flatten_param { axis: 1 end_axis: 2 }")
+        kind, params = r.choice([("Softmax", "softmax_param { axis: -1 }"), ("TanH", ""), ("ReLU", ""), ("Swish", "")])
+        rows = self.layer(kind, [flat], params=params)  # an output of three axes, often of two such rows
+        if r.random() < 0.5:
+            self.layer("Concat", [rows, self.layer("ELU", [flat])])
+        top = self.layer(kind, [last], params=params)
+        return self.layer("Permute", [top], params="permute_param { order: [0, 3, 1, 2] }"), channels
+
     def grow(self) -> None:
         """One more piece of net, over blobs that there are."""
         r = self.r
         x, channels, scale = r.choice(self.blobs[-4:])
         same = [blob for blob in self.blobs if blob[2] == scale]
-        kind = r.randrange(7)
+        kind = r.randrange(8)
         if kind == 0:
             method = r.choice(["MAX", "AVE"])
             kernel, stride, pad = r.choice([(2, 2, 0), (3, 2, 0), (3, 2, 1), (3, 1, 1)])
@@ -99,6 +115,8 @@ class _Draft:
             cut = f"slice_param {{ slice_point: {channels // 3} }}"
             self.text.append(f'layer {{ name: "{names[0]}" type: "Slice" bottom: "{x}" {tops} {cut} }}')
             self.blobs += [(names[0], channels // 3, scale), (names[1], channels - channels // 3, scale)]
+        elif kind == 4:
+            self.blobs.append((*self.turned(x, channels), scale))
         else:
             stride = 2 if r.random() < 0.15 else 1
             top, features = self.convolution(x, channels, stride=stride)

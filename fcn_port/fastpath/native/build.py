@@ -207,12 +207,13 @@ def _tables() -> str:
 
 
 def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
-    pointer, number, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
+    pointer, number, long, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_double
     declarations = {
         "run": [pointer, number, pointer, pointer, number, number],
         "work": [pointer, number, pointer, pointer, number],
         "interleave": [pointer, long, long, pointer],
         "fetch": [pointer, long],
+        "suppress": [pointer, real, real, number, pointer, pointer],
         **{
             f"pack_{name}": [pointer, long, number, pointer] for name in ("product", "strassen_1", "strassen_2", *FORMS)
         },

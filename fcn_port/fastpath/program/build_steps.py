@@ -33,7 +33,7 @@ from ..native.steps import (
 from .enlarging import enlarging_of
 from .kernels import KernelChoice
 from .phases import phases
-from .places import BlobPlace
+from .places import BlobPlace, as_images
 from .task import NativeTask
 from .weights import Packed, PackedWeights
 
@@ -52,6 +52,7 @@ def tasks_of(
 ) -> list[NativeTask]:
     """The steps that an operation takes."""
     x, y = places[operation.bottoms[0]], places[operation.tops[0]]
+    x, y = as_images(x, y) or (x, y)
     z = None if operation.addend is None else places[operation.addend]
     activation, slope = _activation(operation)
     settings = {"activation": activation}
@@ -84,8 +85,9 @@ def tasks_of(
 
 
 def copies_of(pairs: Iterable[tuple[BlobPlace, BlobPlace]]) -> list[NativeTask]:
-    """The steps that copy one place's values to another one."""
-    return [NativeTask("pointwise", x, y, None, Packed(), {"activation": NONE}) for x, y in pairs]
+    """The steps that copy one place's values to another one, both `as_images`."""
+    images = (as_images(*pair) or pair for pair in pairs)
+    return [NativeTask("pointwise", x, y, None, Packed(), {"activation": NONE}) for x, y in images]
 
 
 def _one_group(

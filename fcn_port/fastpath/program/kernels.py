@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from converters.layers import convolution, eltwise, inner_product, lrn, padded, pooling, softmax, upsample
+from converters.layers import convolution, eltwise, inner_product, lrn, neuron, padded, pooling, softmax, upsample
 
-from ..flow import FlowStep, is_activation, pads_before, plain_convolution
+from ..flow import FlowStep, is_activation, pads_before, plain_convolution, weighted
 from ..native.division import SHARED_BLOCK, SUMMED_BYTES, tiles_of, with_outputs
 from ..points import FORMS
-from .places import BlobPlace
+from .places import BlobPlace, as_images
 
 Pair = tuple[int, int]
 
@@ -54,7 +54,7 @@ def choose(
     if len(operation.tops) != 1 and type(params) is not pooling.Pooling:
         return NoKernel(f"{len(operation.tops)} tops")
     if not all(place.is_image for place in (*bottoms, *tops)):
-        return NoKernel("its blobs are no images")
+        return _along_last_axis(operation, bottoms, tops)
     if operation.affine and operation.main == operation.affine[0]:
         return KernelChoice("pointwise")
     if is_activation(operation.main):
@@ -83,7 +83,29 @@ def choose(
         return KernelChoice("softmax") if is_ours else NoKernel(f"Softmax along axis {params.axis}")
     if type(params) is eltwise.Eltwise:
         return KernelChoice("pointwise")
-    return NoKernel(f"no kernel for layers of type {operation.main.type}")
+    return NoKernel(_none_for(operation))
+
+
+OF_IMAGES = (
+    pooling.Pooling, padded.PaddedPooling, upsample.Upsample, lrn.LRN, softmax.Softmax, eltwise.Eltwise,
+)  # fmt: skip
+"""Types without weights that have kernels where their blobs are images."""
+
+
+def _none_for(operation: FlowStep) -> str:
+    return f"no kernel for layers of type {operation.main.type}"
+
+
+def _along_last_axis(operation: FlowStep, bottoms: Sequence[BlobPlace], tops: Sequence[BlobPlace]) -> Decision:
+    """The kernel of an operation whose blobs are images at most by their last axis, as SSD's scores are."""
+    params, rank = operation.main.params, len(tops[0].shape)
+    if len(bottoms) == 1 and as_images(bottoms[0], tops[0]) is not None:
+        if type(params) is softmax.Softmax and params.axis % rank == rank - 1:
+            return KernelChoice("softmax")
+        if is_activation(operation.main) and type(params) is not neuron.PReLU:
+            return KernelChoice("pointwise")
+    have_one = weighted(params) is not None or is_activation(operation.main) or bool(operation.affine)
+    return NoKernel("its blobs are no images" if have_one or type(params) in OF_IMAGES else _none_for(operation))
 
 
 def _convolution(

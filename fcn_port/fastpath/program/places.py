@@ -5,11 +5,11 @@ Images (n, c, h, w) lie with their channels side by side, other values as PyTorc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from converters.layers import concat, crop, reshape
+from converters.layers import concat, crop, reshape, tensor
 from converters.net import Shape
 
 from ..flow import Flow, FlowStep
@@ -40,6 +40,22 @@ class BlobPlace:
         offset = self.offset + row * self.strides[2] + col * self.strides[3]
         return replace(self, offset=offset, shape=shape, strides=strides)
 
+    def permuted(self, order: Sequence[int]) -> BlobPlace:
+        """The same numbers with the axes in another order."""
+        shape = tuple(self.shape[axis] for axis in order)
+        return replace(self, shape=shape, strides=_with_ones(shape, tuple(self.strides[axis] for axis in order)))
+
+    @property
+    def by_last_axis(self) -> BlobPlace | None:
+        """The same numbers as images whose channels are the last of three or four axes; None where they lie apart."""
+        if len(self.shape) not in (3, 4) or (self.strides[-1] != 1 and self.shape[-1] != 1):
+            return None
+        last = len(self.shape) - 1
+        image = self.permuted((0, last, *range(1, last)))
+        if last == 3:
+            return image
+        return replace(image, shape=(*image.shape, 1), strides=(*image.strides, image.strides[2]))
+
     @property
     def is_image(self) -> bool:
         """True where channels lie side by side, as native steps want them, with or without height and width."""
@@ -57,6 +73,14 @@ class BlobPlace:
         if len(self.shape) == 2:
             return self.strides[0], self.strides[0], self.strides[0]
         return self.strides[0], self.strides[2], self.strides[3]
+
+
+def as_images(first: BlobPlace, second: BlobPlace) -> tuple[BlobPlace, BlobPlace] | None:
+    """Two places of one shape as native steps want them, with the second axis or the last one as channels."""
+    if first.is_image and second.is_image:
+        return first, second
+    one, other = first.by_last_axis, second.by_last_axis
+    return None if one is None or other is None else (one, other)
 
 
 @dataclass(frozen=True)
@@ -94,14 +118,14 @@ def place_values(flow: Flow, shapes: Mapping[str, Shape]) -> BlobPlaces:
         for top in operation.tops:
             place(top)
         if is_concatenation(operation, shapes):
-            copies[operation.tops[0]] = tuple(_copies(operation, placed, shapes, inside))
+            copies[operation.tops[0]] = tuple(_copies(operation, placed, shapes))
     return BlobPlaces(placed, tuple(buffers), copies)
 
 
 def is_concatenation(operation: FlowStep, shapes: Mapping[str, Shape]) -> bool:
-    """True for a Concat along channels of images or of (n, c)."""
+    """True for a Concat along the second axis, such as channels of images, of blobs with two to four axes."""
     params, bottom = operation.main.params, shapes[operation.bottoms[0]] if operation.bottoms else ()
-    return type(params) is concat.Concat and len(bottom) in (2, 4) and params.axis % len(bottom) == 1
+    return type(params) is concat.Concat and len(bottom) in (2, 3, 4) and params.axis % len(bottom) == 1
 
 
 def view_of(
@@ -122,8 +146,11 @@ def view_of(
         for axis in range(params.axis % len(bottom.shape), len(bottom.shape)):
             bottom = bottom.narrow(axis, _offset(params, axis, len(bottom.shape)), tops[0][axis])
         return (bottom,)
-    if type(params) in (reshape.Flatten, reshape.Reshape):
-        return _reshaped(bottom, tops[0])
+    if type(params) is reshape.Permute:
+        return (bottom.permuted(params.order_of(len(bottom.shape))),)
+    if isinstance(params, (reshape.Flatten, reshape.Reshape, tensor.Reshaped)):
+        reshaped = _reshaped(bottom, tops[0])
+        return None if reshaped is None else (reshaped,)
     return None
 
 
@@ -132,17 +159,24 @@ def _offset(params: crop.Crop, axis: int, axes: int) -> int:
     return offsets[0] if len(offsets) == 1 else offsets[axis - params.axis % axes]
 
 
-def _reshaped(bottom: BlobPlace, top: Shape) -> tuple[BlobPlace, ...] | None:
-    """The bottom with axes of length 1 taken away or put to its end."""
-    if top == bottom.shape:
-        return (bottom,)
-    kept = [(size, stride) for size, stride in zip(bottom.shape, bottom.strides, strict=True) if size != 1]
-    if [size for size in top if size != 1] != [size for size, _ in kept]:
-        return None
-    strides = []
-    for size in top:
-        strides.append(kept.pop(0)[1] if size != 1 else 0)
-    return (replace(bottom, shape=top, strides=_with_ones(top, tuple(strides))),)
+def _reshaped(bottom: BlobPlace, top: Shape) -> BlobPlace | None:
+    """The bottom in another shape; None where its numbers do not lie in the order of that shape."""
+    runs: list[tuple[int, int]] = []
+    for size, stride in zip(bottom.shape, bottom.strides, strict=True):
+        if size == 1:
+            continue
+        if runs and runs[-1][1] == size * stride:
+            size *= runs.pop()[0]
+        runs.append((size, stride))
+    strides, left, distance = [], 1, 0
+    for size in reversed(top):
+        if size != 1 and left == 1:
+            left, distance = runs.pop()
+        if left % size:
+            return None
+        strides.append(distance)
+        left, distance = left // size, distance * size
+    return replace(bottom, shape=top, strides=_with_ones(top, tuple(reversed(strides))))
 
 
 def _with_ones(shape: Shape, strides: Shape) -> Shape:
@@ -181,14 +215,13 @@ def _copies(
     operation: FlowStep,
     placed: Mapping[str, BlobPlace],
     shapes: Mapping[str, Shape],
-    inside: Mapping[str, tuple[str, int]],
 ) -> list[tuple[str, BlobPlace]]:
     """The bottoms of a concatenation that lie elsewhere, with where they belong."""
     found, start = [], 0
     (top,) = operation.tops
     for bottom in operation.bottoms:
         goal = placed[top].narrow(1, start, shapes[bottom][1])
-        if inside.get(bottom) != (top, start):
+        if placed[bottom] != goal:
             found.append((bottom, goal))
         start += shapes[bottom][1]
     return found

@@ -15,20 +15,22 @@ from types import MappingProxyType
 import numpy as np
 
 from converters.execution import indices_within
-from converters.layers import pooling
+from converters.layers import boxes, pooling
 from converters.lazy import import_or_say
 from converters.net import Shape
 
 from ..flow import Flow, FlowLayer, FlowStep
 from ..native.memory import Floats, address
 from ..native.steps import COLOURS, COUNTERS, NativeSteps
+from ..native.suppression import suppress
 from .arena import APART, arrange
 from .bands import IN_PLACE, floats_of, lives_in, tasks_in
 from .bound import BoundPass
 from .build_steps import copies_of, tasks_of
+from .constants import of_sizes, read_by_others
 from .find_bands import find_bands
 from .kernels import Decision, KernelChoice, NoKernel, choose
-from .places import BlobPlace, BlobPlaces, is_concatenation, place_values, view_of
+from .places import BlobPlace, BlobPlaces, as_images, is_concatenation, place_values, view_of
 from .rounding import chained, shown
 from .task import NativeTask
 from .weights import Packed, PackedWeights
@@ -71,6 +73,8 @@ class ArenaPlan:
         self.flow, self._weights, self._threads = flow, weights, threads
         self._ways = winograd, prefer, sparing, usual
         self._shown, self._chained = shown(flow), chained(flow)
+        self._constant, self._constants = of_sizes(flow), dict[str, Floats]()
+        self._wanted = read_by_others(flow, self._constant)
         self.shapes = shapes_of(flow, inputs)
         self.places: BlobPlaces = place_values(flow, self.shapes)
         self._decided = {operation.tops: self._decide(operation) for operation in flow.operations}
@@ -189,7 +193,9 @@ class ArenaPlan:
         if view_of(operation, values, self.shapes) is not None:
             return None
         if is_concatenation(operation, self.shapes):
-            return IN_PLACE
+            copies = self.places.copies[operation.tops[0]]
+            is_possible = all(as_images(values[name], goal) for name, goal in copies)
+            return IN_PLACE if is_possible else NoKernel("parts whose numbers lie in another order")
         bottoms, tops = ([values[name] for name in names] for names in (operation.bottoms, operation.tops))
         winograd, prefer, sparing, usual = self._ways
         exact, in_chain = (not names.isdisjoint(operation.tops) for names in (self._shown, self._chained))
@@ -206,6 +212,9 @@ class ArenaPlan:
         kernel = self._decided[operation.tops]
         if kernel is None:
             return Planned(operation, "a view", ())
+        if not self._constant.isdisjoint(operation.tops):
+            is_read = not self._wanted.isdisjoint(operation.tops)
+            return Planned(operation, "once, as sizes are all it reads", None if is_read else ())
         if isinstance(kernel, NoKernel):
             return Planned(operation, f"by PyTorch: {kernel.why}", None, is_slow=True)
         how = self._where(operation) if kernel is IN_PLACE else _words(kernel)
@@ -280,11 +289,25 @@ class ArenaPlan:
 
     def _compute(self, number: int, known: Mapping[str, Floats], arena: Floats) -> dict[str, Floats]:
         """The values of one operation by its layers' own functions; what is not `known` lies in the arena."""
-        found = dict(known)
-        for part in self.flow.operations[number].parts:
+        operation, found = self.flow.operations[number], dict(known)
+        if not self._constant.isdisjoint(operation.tops):
+            return {**found, **self._computed_once(operation, arena)}
+        for part in operation.parts:
             bottoms = [found[name] if name in found else self.view(name, arena) for name in part.bottoms]
             found.update(zip(part.tops, by_pytorch(part, bottoms, self._weights.of(part)), strict=True))
         return found
+
+    def _computed_once(self, operation: FlowStep, arena: Floats) -> Mapping[str, Floats]:
+        """The tops of an operation that reads sizes; what lies in the arena gives these to its bottoms."""
+        if not set(operation.tops) <= self._constants.keys():
+            (part,) = operation.parts
+            for name in self._constant.intersection(part.bottoms) - self._constants.keys():
+                self._computed_once(self.flow.operations[self.flow.makers[name]], arena)
+            bottoms = [
+                self._constants[name] if name in self._constants else self.view(name, arena) for name in part.bottoms
+            ]
+            self._constants.update(zip(part.tops, by_pytorch(part, bottoms, ()), strict=True))
+        return {name: self._constants[name] for name in operation.tops}
 
     def _rest(self, number: int, found: dict[str, Floats], arena: Floats) -> dict[str, Floats]:
         """The outputs where a value has another shape than its rule says, as detections do: the rest layer by layer."""
@@ -311,7 +334,7 @@ def _pixels_of(place: BlobPlace, outside: int) -> NativeTask:
 def by_pytorch(part: FlowLayer, bottoms: Sequence[Floats], blobs: Sequence[Floats]) -> list[Floats]:
     """The tops of a layer by its own function; PyTorch is imported for it, where nobody has done so yet."""
     torch = import_or_say("torch", f"{part.place}, for which there is no native kernel,")
-    with torch.no_grad(), indices_within(part.place):
+    with torch.no_grad(), indices_within(part.place), boxes.suppressed_by(suppress):
         tensors = [torch.from_numpy(each if each.flags.writeable else each.copy()) for each in (*bottoms, *blobs)]
         tops = part.params.forward(tensors[: len(bottoms)], tensors[len(bottoms) :])
     return [top.numpy() for top in tops]
