@@ -281,6 +281,10 @@ class PaddedPooling(Layer):
         """The places above and to the left of a bottom of this size (h, w); SAME's follow from it."""
         return self._along(0, size[0])[1], self._along(1, size[1])[1]
 
+    def pads_after(self, size: Pair) -> Pair:
+        """The places below and behind a bottom of this size (h, w) that windows may reach into."""
+        return self._along(0, size[0])[2], self._along(1, size[1])[2]
+
     @property
     def before(self) -> Pair:
         """The pads before the blob; with SAME they follow from its size, and this is 0."""

@@ -90,6 +90,8 @@ class _Draft:
             kernel, stride, pad = r.choice([(2, 2, 0), (3, 2, 0), (3, 2, 1), (3, 1, 1)])
             settings = f"pool: {method} kernel_size: {kernel} stride: {stride} "
             settings += r.choice([f"pad: {pad}"] * 3 + ["pad_type: 1"]) if stride > 1 or pad else ""
+            if "pad_type" in settings:
+                settings = settings.replace("AVE", r.choice(["AVE", "AVE_EXC_PAD"]))
             top = self.layer("Pooling", [x], params=f"pooling_param {{ {settings} }}")
             # of another size than all others, unless its stride is 1
             self.blobs.append((top, channels, scale if stride == 1 else len(self.text) + 100))

@@ -27,16 +27,18 @@ void pool_max(const struct step *s, struct worker *w)
     }
 }
 
-/* Divided by what of a window lies in the padded blob, as pooling_layer.cpp does. */
+/* Divided by what of a window lies in the blob and its padding, as pooling_layer.cpp does; below and behind the blob that
+ * is `group` rows and `block` columns. `shared`: by what lies in the blob. */
 void pool_average(const struct step *s, struct worker *w)
 {
     for (int64_t piece; (piece = take(w, s->images * s->h)) >= 0;) {
         struct windows at = row_of(s, piece);
-        int64_t rows = least(at.top + s->kernel_h, s->in_h + s->top) - at.top;
+        int64_t rows = s->shared ? at.rows.until - at.rows.from : least(s->kernel_h, s->in_h + s->group - at.top);
         for (int64_t x = 0; x < s->w; x++) {
             int64_t left = x * s->stride_w - s->left;
             struct range cols = inside(left, s->kernel_w, 1, s->in_w);
-            float count = (float)(rows * (least(left + s->kernel_w, s->in_w + s->left) - left));
+            int64_t across = s->shared ? cols.until - cols.from : least(s->kernel_w, s->in_w + s->block - left);
+            float count = (float)(rows * across);
             const float *from = place(w->arena, &s->x, at.image, at.top, left);
             float *y = place(w->arena, &s->y, at.image, at.y, x);
             LOOP for (int64_t c = 0; c < s->channels; c += LANES) {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from converters.layers import convolution, eltwise, lrn, neuron
+from converters.layers import convolution, eltwise, lrn, neuron, padded
+from converters.net import Layer
 
 from ..flow import ACTIVATIONS, FlowStep
 from ..native.division import (
@@ -69,7 +70,7 @@ def tasks_of(
     settings |= {"top": kernel.pad[0], "left": kernel.pad[1]}
     if kernel.name in ("pool_max", "pool_average", "pool_places", "unpool"):
         z = places[(*operation.tops, operation.bottoms[-1])[1]] if kernel.name in ("pool_places", "unpool") else None
-        return [NativeTask(kernel.name, x, y, z, Packed(), settings)]
+        return [NativeTask(kernel.name, x, y, z, Packed(), {**settings, **_divisor(params, kernel, x)})]
     if kernel.name == "softmax":
         return [NativeTask("softmax", x, y, None, Packed(), settings, scratch=y.size[1] + 2 * SPARE)]
     if type(params) is lrn.LRN:
@@ -82,6 +83,14 @@ def tasks_of(
         return _by_phases(operation, params, kernel, x, y, weights, settings, slope, threads)
     groups = range(kernel.groups)
     return [_one_group(operation, kernel, x, y, z, weights, settings, slope, group, threads) for group in groups]
+
+
+def _divisor(params: Layer, kernel: KernelChoice, x: BlobPlace) -> Mapping[str, int]:
+    """What an average divides by: places inside alone, or also so many behind the last row and column."""
+    if isinstance(params, padded.PaddedPooling):
+        below, behind = params.pads_after(x.size[2:])
+        return {"shared": int(params.method == "AVE_EXC_PAD"), "group": below, "block": behind}
+    return {"shared": 0, "group": kernel.pad[0], "block": kernel.pad[1]}
 
 
 def copies_of(pairs: Iterable[tuple[BlobPlace, BlobPlace]]) -> list[NativeTask]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
-from converters.layers import convolution
+from converters.layers import convolution, pooling
 
 from ..flow import Flow, FlowStep, weighted
 from ..points import FORMS
@@ -122,7 +122,7 @@ def _goes_by_rows(operation: FlowStep, kernels: Choices, places: BlobPlaces) -> 
     plain = kernel.window[0] == kernel.stride[0] == 1 and kernel.pad[0] == 0
     if operation.addend in operation.main.bottoms and not plain:
         return False  # two ranges of rows of one value
-    if kernel.name == "pool_average" and kernel.pad[0]:
+    if kernel.name == "pool_average" and (kernel.pad[0] or type(operation.main.params) is not pooling.Pooling):
         return False  # how many rows it divides by depends on where the blob ends
     images, _, height, _ = values[operation.bottoms[0]].shape
     if any(each.shape[0] != images or (plain and each.shape[2] != height) for each in blobs):

@@ -201,15 +201,13 @@ def _pooling(params: pooling.Pooling, bottom: BlobPlace) -> Decision:
 
 
 def _padded_pooling(params: padded.PaddedPooling, bottom: BlobPlace, top: BlobPlace) -> Decision:
-    if params.method != "MAX":
-        return NoKernel(f"{params.method} pooling with pads of its own on each side")
     before = params.pads_before(bottom.size[2:])
     for pad, kernel, stride, size, windows in zip(
         before, params.kernel, params.stride, bottom.size[2:], top.size[2:], strict=True
     ):
         if pad >= kernel or (windows - 1) * stride - pad >= size:
             return NoKernel("windows that may lie outside the blob")
-    return KernelChoice("pool_max", params.kernel, params.stride, before)
+    return KernelChoice("pool_max" if params.method == "MAX" else "pool_average", params.kernel, params.stride, before)
 
 
 def _lrn(params: lrn.LRN) -> Decision:
