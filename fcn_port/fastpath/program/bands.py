@@ -74,7 +74,8 @@ class Bands:
             return place.narrow(0, 0 if place.buffer in self.held else number, 1)
 
         copies = {top: tuple((name, one(goal)) for name, goal in pairs) for top, pairs in places.copies.items()}
-        return BlobPlaces({name: one(places.values[name]) for name in names}, places.buffers, copies)
+        values = {name: one(places.values[name]) for name in names}
+        return BlobPlaces(values, places.buffers, copies, places.views)
 
 
 def floats_of(buffers: Sequence[int], bands: Sequence[Bands], places: BlobPlaces) -> list[int]:

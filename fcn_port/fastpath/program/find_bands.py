@@ -12,7 +12,7 @@ from ..flow import Flow, FlowStep, weighted
 from ..points import FORMS
 from .bands import IN_PLACE, Bands, Choices, HeldRows, Tops, reach
 from .kernels import KernelChoice
-from .places import BlobPlace, BlobPlaces
+from .places import BlobPlace, BlobPlaces, axis_of
 
 LARGE = 8 << 20
 """Bytes of one image's blob from which on only some of its rows are kept: no cache of one core holds it."""
@@ -118,6 +118,8 @@ def _goes_by_rows(operation: FlowStep, kernels: Choices, places: BlobPlaces) -> 
     kernel, values = kernels.get(operation.tops), places.values
     blobs = [values[name] for name in (*operation.bottoms, *operation.tops)]
     if kernel is None or kernel.name not in BY_ROWS or any(len(each.shape) != 4 for each in blobs):
+        return False
+    if kernel is IN_PLACE and axis_of(operation, {name: values[name].shape for name in operation.tops}) != 1:
         return False
     plain = kernel.window[0] == kernel.stride[0] == 1 and kernel.pad[0] == 0
     if operation.addend in operation.main.bottoms and not plain:

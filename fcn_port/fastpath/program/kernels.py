@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from converters.layers import convolution, eltwise, inner_product, lrn, neuron, padded, pooling, softmax, upsample
 
-from ..flow import FlowStep, is_activation, pads_before, plain_convolution, weighted
+from ..flow import FlowStep, is_activation, pads_before, plain_convolution
 from ..native.division import SHARED_BLOCK, SUMMED_BYTES, tiles_of, with_outputs
 from ..points import FORMS
-from .places import BlobPlace, as_images
+from .places import BlobPlace, as_images, wants_images
 
 Pair = tuple[int, int]
 
@@ -86,12 +86,6 @@ def choose(
     return NoKernel(_none_for(operation))
 
 
-OF_IMAGES = (
-    pooling.Pooling, padded.PaddedPooling, upsample.Upsample, lrn.LRN, softmax.Softmax, eltwise.Eltwise,
-)  # fmt: skip
-"""Types without weights that have kernels where their blobs are images."""
-
-
 def _none_for(operation: FlowStep) -> str:
     return f"no kernel for layers of type {operation.main.type}"
 
@@ -104,8 +98,9 @@ def _along_last_axis(operation: FlowStep, bottoms: Sequence[BlobPlace], tops: Se
             return KernelChoice("softmax")
         if is_activation(operation.main) and type(params) is not neuron.PReLU:
             return KernelChoice("pointwise")
-    have_one = weighted(params) is not None or is_activation(operation.main) or bool(operation.affine)
-    return NoKernel("its blobs are no images" if have_one or type(params) in OF_IMAGES else _none_for(operation))
+    kinds = softmax.Softmax, eltwise.Eltwise
+    have_one = wants_images(operation) or is_activation(operation.main) or operation.affine or type(params) in kinds
+    return NoKernel("its blobs are no images" if have_one else _none_for(operation))
 
 
 def _convolution(

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from converters.layers import concat, crop, reshape, tensor
+from converters.layers import concat, crop, lrn, padded, pooling, reshape, tensor, upsample
 from converters.net import Shape
 
-from ..flow import Flow, FlowStep
+from ..flow import Flow, FlowStep, weighted
 
+OF_IMAGES = pooling.Pooling, padded.PaddedPooling, upsample.Upsample, lrn.LRN
+"""Types without weights whose kernels are for images."""
 CROWDED, LINE = 256, 16
 """Pixels a multiple of so many floats apart share few places of a processor's first cache; a line more spreads them."""
 
@@ -85,11 +87,15 @@ def as_images(first: BlobPlace, second: BlobPlace) -> tuple[BlobPlace, BlobPlace
 
 @dataclass(frozen=True)
 class BlobPlaces:
-    """The place of every value, the floats of each buffer, and the (value, place) that have to be copied."""
+    """The place of every value, the floats of each buffer, and the (value, place) that have to be copied.
+
+    `views` are the tops that lie in a bottom's place, so that nothing is done for them.
+    """
 
     values: Mapping[str, BlobPlace]
     buffers: tuple[int, ...]
     copies: Mapping[str, tuple[tuple[str, BlobPlace], ...]]
+    views: frozenset[str]
 
 
 def place_values(flow: Flow, shapes: Mapping[str, Shape]) -> BlobPlaces:
@@ -98,34 +104,50 @@ def place_values(flow: Flow, shapes: Mapping[str, Shape]) -> BlobPlaces:
     placed: dict[str, BlobPlace] = {}
     buffers: list[int] = []
 
-    def place(value: str) -> BlobPlace:
+    def place(value: str, like: BlobPlace | None = None) -> BlobPlace:
         if value not in placed and value in inside:
             whole, start = inside[value]
             placed[value] = place(whole).narrow(1, start, shapes[value][1])
         elif value not in placed:
-            placed[value] = dense(len(buffers), shapes[value])
+            placed[value] = dense(len(buffers), shapes[value], like)
             buffers.append(floats_of(placed[value]))
         return placed[value]
 
     for value in flow.inputs:
         place(value)
-    copies = {}
+    copies, views = {}, set[str]()
+    of_images = {name for operation in flow.operations if wants_images(operation) for name in operation.bottoms}
     for operation in flow.operations:
-        views = view_of(operation, placed, shapes)
-        if views is not None:
-            placed.update(zip(operation.tops, views, strict=True))
+        found = view_of(operation, placed, shapes)
+        if found is not None and all(
+            each.is_image for top, each in zip(operation.tops, found, strict=True) if top in of_images
+        ):
+            placed.update(zip(operation.tops, found, strict=True))
+            views.update(operation.tops)
             continue
         for top in operation.tops:
-            place(top)
+            place(top, placed[operation.bottoms[0]] if operation.bottoms and not wants_images(operation) else None)
         if is_concatenation(operation, shapes):
             copies[operation.tops[0]] = tuple(_copies(operation, placed, shapes))
-    return BlobPlaces(placed, tuple(buffers), copies)
+    return BlobPlaces(placed, tuple(buffers), copies, frozenset(views))
+
+
+def wants_images(operation: FlowStep) -> bool:
+    """True for an operation whose kernels read channels that lie side by side, and no others do what it does."""
+    return weighted(operation.main.params) is not None or type(operation.main.params) in OF_IMAGES
 
 
 def is_concatenation(operation: FlowStep, shapes: Mapping[str, Shape]) -> bool:
-    """True for a Concat along the second axis, such as channels of images, of blobs with two to four axes."""
-    params, bottom = operation.main.params, shapes[operation.bottoms[0]] if operation.bottoms else ()
-    return type(params) is concat.Concat and len(bottom) in (2, 3, 4) and params.axis % len(bottom) == 1
+    """True for a Concat of blobs with two to four axes; along the first one images would not stay apart."""
+    is_one = type(operation.main.params) is concat.Concat and 2 <= len(shapes[operation.tops[0]]) <= 4
+    return is_one and axis_of(operation, shapes) > 0
+
+
+def axis_of(concatenation: FlowStep, shapes: Mapping[str, Shape]) -> int:
+    """The axis along which a concatenation puts its bottoms, from 0."""
+    params = concatenation.main.params
+    assert isinstance(params, concat.Concat)
+    return params.axis % len(shapes[concatenation.tops[0]])
 
 
 def view_of(
@@ -192,7 +214,7 @@ def _parts_of_concatenations(flow: Flow, shapes: Mapping[str, Shape]) -> dict[st
     """For values that can be written where a concatenation wants them: its top, and their first channel in it."""
     inside: dict[str, tuple[str, int]] = {}
     for operation in reversed(flow.operations):
-        if not is_concatenation(operation, shapes):
+        if not is_concatenation(operation, shapes) or axis_of(operation, shapes) != 1:
             continue
         start = 0
         for bottom in operation.bottoms:
@@ -218,12 +240,12 @@ def _copies(
 ) -> list[tuple[str, BlobPlace]]:
     """The bottoms of a concatenation that lie elsewhere, with where they belong."""
     found, start = [], 0
-    (top,) = operation.tops
+    (top,), axis = operation.tops, axis_of(operation, shapes)
     for bottom in operation.bottoms:
-        goal = placed[top].narrow(1, start, shapes[bottom][1])
+        goal = placed[top].narrow(axis, start, shapes[bottom][axis])
         if placed[bottom] != goal:
             found.append((bottom, goal))
-        start += shapes[bottom][1]
+        start += shapes[bottom][axis]
     return found
 
 
@@ -232,11 +254,22 @@ def floats_of(place: BlobPlace) -> int:
     return 1 + sum((size - 1) * stride for size, stride in zip(place.shape, place.strides, strict=True))
 
 
-def dense(buffer: int, shape: Shape) -> BlobPlace:
-    """A place of its own: pixels whose channels lie side by side, or values as PyTorch has them."""
+def dense(buffer: int, shape: Shape, like: BlobPlace | None = None) -> BlobPlace:
+    """A place of its own: pixels whose channels lie side by side, or values as PyTorch has them.
+
+    Where that is no order of the axes in which `like` lies, both being images, as behind a Permute, it is that order.
+    """
+    if len(shape) == 4 and like is not None and len(like.shape) == 4 and not like.is_image:
+        order = sorted(range(4), key=lambda axis: -like.strides[axis])
+        ordered = tuple(shape[axis] for axis in order)
+        return BlobPlace(buffer, 0, ordered, _in_order(ordered)).permuted([order.index(axis) for axis in range(4)])
     if len(shape) == 4:
         _, c, h, w = shape
         col = c if c % CROWDED or h * w == 1 else c + LINE
         return BlobPlace(buffer, 0, shape, (h * w * col, 1, w * col, col))
-    strides = tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
-    return BlobPlace(buffer, 0, shape, strides)
+    return BlobPlace(buffer, 0, shape, _in_order(shape))
+
+
+def _in_order(shape: Shape) -> Shape:
+    """The strides of values that lie as PyTorch has them."""
+    return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))

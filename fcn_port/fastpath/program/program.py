@@ -7,6 +7,7 @@ layers' own functions, over views of the arena. Nothing is decided and no blob i
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -19,10 +20,12 @@ from converters.layers import boxes, pooling
 from converters.lazy import import_or_say
 from converters.net import Shape
 
-from ..flow import Flow, FlowLayer, FlowStep
+from ..flow import Flow, FlowLayer, FlowStep, weighted
+from ..lru_cache import LRUCache
+from ..native.kept import KeptMemory
 from ..native.memory import Floats, address
 from ..native.steps import COLOURS, COUNTERS, NativeSteps
-from ..native.suppression import suppress
+from ..native.suppression import suppress as suppress_boxes
 from .arena import APART, arrange
 from .bands import IN_PLACE, floats_of, lives_in, tasks_in
 from .bound import BoundPass
@@ -30,11 +33,13 @@ from .build_steps import copies_of, tasks_of
 from .constants import of_sizes, read_by_others
 from .find_bands import find_bands
 from .kernels import Decision, KernelChoice, NoKernel, choose
-from .places import BlobPlace, BlobPlaces, as_images, is_concatenation, place_values, view_of
+from .places import BlobPlace, BlobPlaces, as_images, is_concatenation, place_values
 from .rounding import chained, shown
 from .task import NativeTask
 from .weights import Packed, PackedWeights
 
+SHAPES = 8
+"""Shapes of regions and the like whose plans are kept, for each size of the net's input."""
 PIXEL_ROWS = 8
 """Rows of an input that a thread takes at a time."""
 FEW, MANY_BYTES = 9, 32 << 20
@@ -65,16 +70,20 @@ class ArenaPlan:
     def __init__(
         self, flow: Flow, inputs: Mapping[str, Shape], weights: PackedWeights, *, threads: int, winograd: bool = True,
         prefer: str | None = None, sparing: Container[str] = (), usual: Mapping[str, str] = MappingProxyType({}),
+        seen: tuple[frozenset[str], frozenset[str]] | None = None,
     ) -> None:  # fmt: skip
         """`winograd` and `prefer` as `choose` has them, and `usual` by the name of the operation.
 
-        `sparing` holds the names of those whose weights are to stay small.
+        `sparing` holds the names of those whose weights are to stay small. `seen` are the tops whose rounding is, of
+        the net that the flow is a part of (`shown` and `chained`); None for a whole net.
         """
         self.flow, self._weights, self._threads = flow, weights, threads
         self._ways = winograd, prefer, sparing, usual
-        self._shown, self._chained = shown(flow), chained(flow)
+        self._seen = (shown(flow), chained(flow)) if seen is None else seen
         self._constant, self._constants = of_sizes(flow), dict[str, Floats]()
         self._wanted = read_by_others(flow, self._constant)
+        self._behind: LRUCache[ArenaPlan | None] = LRUCache(SHAPES)
+        self._memory = KeptMemory()
         self.shapes = shapes_of(flow, inputs)
         self.places: BlobPlaces = place_values(flow, self.shapes)
         self._decided = {operation.tops: self._decide(operation) for operation in flow.operations}
@@ -190,7 +199,7 @@ class ArenaPlan:
     def _decide(self, operation: FlowStep) -> Decision | None:
         """The kernel of an operation, or why there is none; None where it is a view."""
         values = self.places.values
-        if view_of(operation, values, self.shapes) is not None:
+        if operation.tops and self.places.views.issuperset(operation.tops):
             return None
         if is_concatenation(operation, self.shapes):
             copies = self.places.copies[operation.tops[0]]
@@ -198,7 +207,7 @@ class ArenaPlan:
             return IN_PLACE if is_possible else NoKernel("parts whose numbers lie in another order")
         bottoms, tops = ([values[name] for name in names] for names in (operation.bottoms, operation.tops))
         winograd, prefer, sparing, usual = self._ways
-        exact, in_chain = (not names.isdisjoint(operation.tops) for names in (self._shown, self._chained))
+        exact, in_chain = (not names.isdisjoint(operation.tops) for names in self._seen)
         kernel = choose(
             operation, bottoms, tops, winograd=winograd, prefer=prefer, exact=exact, chained=in_chain,
             sparing=operation.name in sparing, usual=usual.get(operation.name),
@@ -299,24 +308,58 @@ class ArenaPlan:
 
     def _computed_once(self, operation: FlowStep, arena: Floats) -> Mapping[str, Floats]:
         """The tops of an operation that reads sizes; what lies in the arena gives these to its bottoms."""
-        if not set(operation.tops) <= self._constants.keys():
+        known = self._constants
+        if not set(operation.tops) <= known.keys():
             (part,) = operation.parts
-            for name in self._constant.intersection(part.bottoms) - self._constants.keys():
-                self._computed_once(self.flow.operations[self.flow.makers[name]], arena)
-            bottoms = [
-                self._constants[name] if name in self._constants else self.view(name, arena) for name in part.bottoms
-            ]
-            self._constants.update(zip(part.tops, by_pytorch(part, bottoms, ()), strict=True))
-        return {name: self._constants[name] for name in operation.tops}
+            bottoms = [self._value(name, {}, arena) for name in part.bottoms]
+            known = dict(zip(part.tops, by_pytorch(part, bottoms, ()), strict=True))
+            self._constants = {**self._constants, **known}  # another one, as others may be reading or copying the old
+        return {name: known[name] for name in operation.tops}
+
+    def _value(self, name: str, found: Mapping[str, Floats], arena: Floats) -> Floats:
+        """A value that an operation before has made: found, computed once, or in the arena."""
+        if name in found:
+            return found[name]
+        if name in self._constant:
+            return self._computed_once(self.flow.operations[self.flow.makers[name]], arena)[name]
+        return self.view(name, arena)
 
     def _rest(self, number: int, found: dict[str, Floats], arena: Floats) -> dict[str, Floats]:
-        """The outputs where a value has another shape than its rule says, as detections do: the rest layer by layer."""
+        """The outputs where a value has another shape than its rule says, as regions do: by a plan for these shapes.
+
+        Layer by layer where nothing behind has weights, as behind detections, or nothing is left of a blob.
+        """
+        rest = self._flow_behind(number)
+        inputs = {name: self._value(name, found, arena) for name in rest.inputs}
+        shapes = {name: tuple(value.shape) for name, value in inputs.items()}
+        plan = self._behind.get((number, *shapes.items()), lambda: self._plan_behind(rest, shapes))
+        if plan is not None:
+            own = self._memory.take(plan.floats)
+            outputs = {name: np.array(value, order="C") for name, value in plan(inputs, own).items()}
+            self._memory.give_back(own)
+            return outputs
         for each in range(number, len(self.flow.operations)):
             found = self._compute(each, found, arena)
-        return {
-            name: found[value] if value in found else self.view(value, arena)
-            for name, value in self.flow.outputs.items()
-        }
+        return {name: self._value(value, found, arena) for name, value in self.flow.outputs.items()}
+
+    def _flow_behind(self, number: int) -> Flow:
+        """The operations from this one on as a flow; its inputs are all that they and the outputs read from before."""
+        operations = self.flow.operations[number:]
+        made = {top for operation in operations for top in operation.tops}
+        read = [name for operation in operations for name in operation.bottoms]
+        inputs = dict.fromkeys(name for name in (*read, *self.flow.outputs.values()) if name not in made)
+        return Flow(tuple(inputs), operations, self.flow.outputs)
+
+    def _plan_behind(self, rest: Flow, shapes: Mapping[str, Shape]) -> ArenaPlan | None:
+        if all(weighted(operation.main.params) is None for operation in rest.operations):
+            return None
+        winograd, prefer, sparing, usual = self._ways
+        with suppress(ValueError):
+            return ArenaPlan(
+                rest, shapes, self._weights, threads=self._threads, winograd=winograd, prefer=prefer, sparing=sparing,
+                usual=usual, seen=self._seen,
+            )  # fmt: skip
+        return None
 
 
 def _is_picture(place: BlobPlace) -> bool:
@@ -334,7 +377,7 @@ def _pixels_of(place: BlobPlace, outside: int) -> NativeTask:
 def by_pytorch(part: FlowLayer, bottoms: Sequence[Floats], blobs: Sequence[Floats]) -> list[Floats]:
     """The tops of a layer by its own function; PyTorch is imported for it, where nobody has done so yet."""
     torch = import_or_say("torch", f"{part.place}, for which there is no native kernel,")
-    with torch.no_grad(), indices_within(part.place), boxes.suppressed_by(suppress):
+    with torch.no_grad(), indices_within(part.place), boxes.suppressed_by(suppress_boxes):
         tensors = [torch.from_numpy(each if each.flags.writeable else each.copy()) for each in (*bottoms, *blobs)]
         tops = part.params.forward(tensors[: len(bottoms)], tensors[len(bottoms) :])
     return [top.numpy() for top in tops]
