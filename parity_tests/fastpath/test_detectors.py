@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from converters import CaffeNet
 from converters.formats import parse_prototxt
 from converters.layers.boxes import box_overlaps, nms, suppressed_by
 from converters.layers.prior_box import PriorBox
+from fcn_port.fastpath.flow import FlowLayer
 from fcn_port.fastpath.native import why_not
 from fcn_port.fastpath.native.suppression import suppress
-from fcn_port.fastpath.program import FastNet
+from fcn_port.fastpath.program import FastNet, program
 from parity_tests.fastpath.random_nets import filled
 from parity_tests.tolerances import tolerance
 
@@ -64,6 +66,29 @@ BEHIND = """
 layer { name: "again" type: "Concat" bottom: "prior_a" bottom: "prior_a" top: "again" concat_param { axis: 2 } }
 """
 """A constant that is asked for behind the detections, whose shape no rule knows."""
+
+
+REGIONS = """
+input: "data" input_shape { dim: [1, 3, 64, 64] }
+input: "im_info" input_shape { dim: [1, 3] }
+layer { name: "a" type: "Convolution" bottom: "data" top: "a"
+    convolution_param { num_output: 16 kernel_size: 3 pad: 1 stride: 4 } }
+layer { name: "scores" type: "Convolution" bottom: "a" top: "scores"
+    convolution_param { num_output: 12 kernel_size: 1 } }
+layer { name: "offsets" type: "Convolution" bottom: "a" top: "offsets"
+    convolution_param { num_output: 24 kernel_size: 1 } }
+layer { name: "rois" type: "Proposal" bottom: "scores" bottom: "offsets" bottom: "im_info" top: "rois"
+    proposal_param { ratio: 0.5 ratio: 1.5 scale: 1 scale: 2 scale: 4 feat_stride: 4 min_size: 1
+        pre_nms_topn: 100 post_nms_topn: 90 nms_thresh: 0.3 } }
+layer { name: "pool" type: "ROIPooling" bottom: "a" bottom: "rois" top: "pool"
+    roi_pooling_param { pooled_h: 4 pooled_w: 4 spatial_scale: 0.25 } }
+layer { name: "b" type: "Convolution" bottom: "pool" top: "b"
+    convolution_param { num_output: 24 kernel_size: 3 pad: 1 } }
+layer { name: "relu" type: "ReLU" bottom: "b" top: "b" }
+layer { name: "cls" type: "InnerProduct" bottom: "b" top: "cls" inner_product_param { num_output: 5 } }
+layer { name: "prob" type: "Softmax" bottom: "cls" top: "prob" }
+"""
+"""A small Faster R-CNN, whose layers behind `rois` have as many images as there are regions."""
 
 
 def boxes_of(kind: str, count: int, generator: torch.Generator) -> Tensor:
@@ -136,16 +161,16 @@ def test_ssd(ssd: CaffeNet, size: tuple[int, int], images: int) -> None:
     x = torch.randn(images, 3, *size, generator=torch.Generator().manual_seed(3))
     expected = ssd(x)
     assert expected["found"].shape[2] > images, "nothing is detected"
-    program = quick.program({"data": tuple(x.shape)})
+    plan = quick.program({"data": tuple(x.shape)})
     for _ in range(2):
-        found = program({"data": x.numpy()}, np.full(program.floats, np.nan, np.float32))
+        found = plan({"data": x.numpy()}, np.full(plan.floats, np.nan, np.float32))
         for name, value in expected.items():
             assert found[name].shape == value.shape, name
             np.testing.assert_allclose(
                 found[name], value, rtol=0, atol=tolerance("fast-net") * float(value.abs().max())
             )
         assert np.array_equal(found["priors"], expected["priors"])
-    slow = [each.operation.name for each in program.planned if each.is_slow]
+    slow = [each.operation.name for each in plan.planned if each.is_slow]
     assert slow == ["found"]
 
 
@@ -172,3 +197,32 @@ def test_priors_given_away_are_not_the_kept_ones(ssd: CaffeNet) -> None:
     with torch.no_grad():
         quick(x)["priors"].zero_()
         assert quick(x)["priors"].abs().max() > 0
+
+
+@pytest.mark.parametrize("size", [(64, 64), (40, 72)])
+def test_what_lies_behind_regions_is_native(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """For as many regions as there are, which no shape rule knows; they and their pooling are PyTorch's."""
+    net = filled(CaffeNet(parse_prototxt(REGIONS), outputs=["prob", "rois", "a"])).eval()
+    net.state_dict()["offsets.weight"].mul_(0.02)  # boxes of many sizes, and none of none
+    quick, asked, plainly = FastNet(net), [], program.by_pytorch
+
+    def watched(part: FlowLayer, *rest: Any) -> list[Any]:
+        asked.append(part.name)
+        return plainly(part, *rest)
+
+    monkeypatch.setattr(program, "by_pytorch", watched)
+    counts = set()
+    for seed in range(4):
+        x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(seed)) * (1 + seed)
+        info = torch.tensor([[*size, 1.0]], dtype=torch.float32)
+        expected = net(data=x, im_info=info)
+        counts.add(len(expected["rois"]))
+        plan = quick.program({"data": tuple(x.shape), "im_info": (1, 3)})
+        for _ in range(2):
+            found = plan({"data": x.numpy(), "im_info": info.numpy()}, np.full(plan.floats, np.nan, np.float32))
+            for name, value in expected.items():
+                assert found[name].shape == value.shape, name
+                allowed = tolerance("fast-net") * float(value.abs().max())
+                np.testing.assert_allclose(found[name], value, rtol=0, atol=allowed, err_msg=name)
+    assert len(counts) > 1, "always as many regions"
+    assert set(asked) == {"rois", "pool"}
