@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .aliasing import aliases
-from .backward import check_training, forces_backward, stopped_bottoms
+from .backward import check_training, forces_backward, stopped_bottoms, without_unheard_stops
 from .coord_map import CoordMap, Derivation, PathLayer, crops_of, derive_crops, layer_map, written_offset
 from .layer import (
     Identifier,
@@ -71,5 +71,6 @@ __all__ = [
     "register_layer",
     "stopped_bottoms",
     "validate",
+    "without_unheard_stops",
     "written_offset",
 ]

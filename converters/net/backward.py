@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from ..schema import NetParameter
 from .layer import LayerSpec, find_layer
 from .reading import watch_reads
 from .spec import NetSpec
 from .unread import refuse_unread
+
+DEAF = frozenset({"BatchNorm", "Flatten", "Im2col", "MVN", "Reshape", "Softmax"})
+"""The types of one bottom whose way back does not ask for propagate_down (Backward_cpu and Backward_gpu of each)."""
 
 
 def stopped_bottoms(spec: NetSpec, layer: LayerSpec) -> frozenset[int]:
@@ -20,6 +24,66 @@ def stopped_bottoms(spec: NetSpec, layer: LayerSpec) -> frozenset[int]:
     if all(down) or forces_backward(spec):
         return frozenset()
     return frozenset(place for place, said in enumerate(down) if not said)
+
+
+def without_unheard_stops(spec: NetSpec) -> NetSpec:
+    """The net to train, losses included, without each `propagate_down: false` that Caffe does not obey.
+
+    It is the net that obeys for a layer that is `DEAF`: what makes the blob is skipped. Where the blob has another
+    reader that gives it a gradient, nothing is skipped, and the Split between them adds both (net.cpp, Init, and
+    split_layer.cpp, Backward_cpu).
+    """
+    unheard = _unheard_stops(spec)
+    return spec.replace_layers(
+        tuple(_without_stop(layer) if index in unheard else layer for index, layer in enumerate(spec.layers))
+    )
+
+
+def _without_stop(layer: LayerSpec) -> LayerSpec:
+    message = layer.to_message()
+    message.ClearField("propagate_down")
+    return LayerSpec.from_message(message, extra=layer.extra, line=layer.line)
+
+
+@dataclass(eq=False)
+class _Made:
+    """A blob as one layer makes it: whether somebody reads it, a loss hangs on it, and a gradient comes back to it."""
+
+    read: bool = False
+    judged: bool = False
+    told: bool = False
+
+
+def _made(spec: NetSpec) -> list[tuple[list[_Made], list[_Made]]]:
+    """The bottoms and the tops of each layer; one that works in place makes its blob anew."""
+    made: dict[str, _Made] = {}
+    found = []
+    for layer in spec.layers:
+        bottoms = [made.setdefault(bottom, _Made()) for bottom in layer.bottoms]
+        made.update({top: _Made() for top in layer.tops})
+        found.append((bottoms, [made[top] for top in layer.tops]))
+    return found
+
+
+def _unheard_stops(spec: NetSpec) -> set[int]:
+    """The layers whose propagate_down says something that is not done, as net.cpp's Init goes through them."""
+    deaf: dict[int, _Made] = {}
+    for index, (layer, (bottoms, tops)) in reversed(list(enumerate(zip(spec.layers, _made(spec), strict=True)))):
+        judged = _is_loss(layer) or any(top.judged for top in tops)
+        skipped = bool(tops) and all(top.read and not top.told for top in tops)
+        stopped = stopped_bottoms(spec, layer)
+        for place, bottom in enumerate(bottoms):
+            bottom.read = True
+            bottom.judged |= judged
+            bottom.told |= judged and not skipped and place not in stopped
+        if stopped and judged and not skipped and layer.type in DEAF:
+            deaf[index] = bottoms[0]
+    return {index for index, bottom in deaf.items() if bottom.told}
+
+
+def _is_loss(layer: LayerSpec) -> bool:
+    weights = layer.message.loss_weight
+    return any(weights) or (not weights and "Loss" in layer.type)
 
 
 def forces_backward(spec: NetSpec) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from converters.errors import NetError
 from converters.execution import CaffeNet
-from converters.net import LayerSpec, NetSpec, check_training, find_layer, validate
+from converters.net import LayerSpec, NetSpec, check_training, find_layer, validate, without_unheard_stops
 from converters.passes import Phase, chosen, cut, filter_phase, level_of, prepare
 from weights.records import IGNORE_LABEL
 
@@ -67,7 +67,7 @@ def task_of(spec: NetSpec) -> TrainingTask:
     Data layers become inputs, which the caller feeds by the names of their tops; losses are computed here. Raises
     NetError for a net without losses, or with ones that are not known, and for fields of forks that say how it learns.
     """
-    train = in_training(spec)
+    train = without_unheard_stops(in_training(spec))
     checked = with_source(train)
     validate(checked)
     losses = losses_of(checked)
