@@ -33,7 +33,8 @@ class LossCase:
     `shape` says what is compared: "map" a convolution with labels of pixels, "image" one with the image itself,
     "swapped" labels with it, "pair" two of them, "rows" an InnerProduct with a label for each image, "softmax" its
     probabilities, "flat" one with the flattened image, "siamese" two with each other, pair by pair, "classes" one with
-    a label for each channel, "made" what the layers `beside` make of a convolution's, which may have losses, too.
+    a label for each channel, "made" what the layers `beside` make of a convolution's, which may have losses, too,
+    "sequence" what they make of the data with the data.
     `solver` is added to SOLVER; `filling` is the rule by which weights begin (parity_tests/fill.py).
     """
 
@@ -62,7 +63,7 @@ class LossCase:
     @property
     def of_maps(self) -> bool:
         """True where labels are of pixels."""
-        return self.shape in ("map", "swapped", "image", "pair", "classes", "made")
+        return self.shape in ("map", "swapped", "image", "pair", "classes", "made", "sequence")
 
 
 def _stopped(kind: str, settings: str = "") -> str:
@@ -75,6 +76,16 @@ def _stopped(kind: str, settings: str = "") -> str:
 
 def _made(kind: str, settings: str) -> str:
     return f'layer {{ name: "made" type: "{kind}" bottom: "score" top: "made" {settings} }}'
+
+
+def _sequence(kind: str) -> str:
+    """A recurrent layer over the data, whose sums say where its streams go on, in the first row too."""
+    return f"""
+layer {{ name: "sum" type: "Reduction" bottom: "data" top: "sum" reduction_param {{ axis: 2 }} }}
+layer {{ name: "cont" type: "Threshold" bottom: "sum" top: "cont" threshold_param {{ threshold: -3 }} }}
+layer {{ name: "made" type: "{kind}" bottom: "data" bottom: "cont" top: "made" param {{ lr_mult: 0 }}
+  recurrent_param {{ num_output: {math.prod(SHAPE[2:])} weight_filler {{ type: "constant" }} }} }}
+"""
 
 
 CASES: Mapping[str, LossCase] = {
@@ -131,6 +142,12 @@ CASES: Mapping[str, LossCase] = {
             'bottom: "score"', 'bottom: "stopped"'
         ),
     ),
+    **{
+        f"{kind.lower()}-goes-on": LossCase(
+            "EuclideanLoss", shape="sequence", beside=_sequence(kind), solver="clip_gradients: 0.1 iter_size: 2"
+        )
+        for kind in ("LSTM", "RNN")
+    },
     "scale-accumulated": LossCase(
         "SoftmaxWithLoss",
         shape="made",
@@ -154,6 +171,7 @@ BODIES = {
     "image": "{score}",
     "classes": "{score}",
     "made": "{score}",
+    "sequence": "{score}",
     "pair": "{score} {other}",
     "rows": "{row}",
     "softmax": '{row} layer {{ name: "p" type: "Softmax" bottom: "score" top: "p" }}',
@@ -168,6 +186,7 @@ BOTTOMS = {
     "flat": ("score", "flat"),
     "siamese": ("score", "other", "label"),
     "made": ("made", "label"),
+    "sequence": ("made", "data"),
 }
 
 
