@@ -74,6 +74,11 @@ def _stopped(kind: str, settings: str = "") -> str:
     )
 
 
+def _dims(classes: int) -> str:
+    n, _, h, w = SHAPE
+    return f"dim: [{n}, {classes}, {h}, {w}]"
+
+
 def _made(kind: str, settings: str) -> str:
     return f'layer {{ name: "made" type: "{kind}" bottom: "score" top: "made" {settings} }}'
 
@@ -141,6 +146,18 @@ CASES: Mapping[str, LossCase] = {
         + _made("Convolution", f"convolution_param {{ num_output: {CLASSES} kernel_size: 1 }}").replace(
             'bottom: "score"', 'bottom: "stopped"'
         ),
+    ),
+    "stopped-beside": LossCase(
+        "SoftmaxWithLoss",
+        shape="made",
+        beside='layer { name: "two" type: "Split" bottom: "score" top: "one" top: "unread" } '
+        + _made("Softmax", "propagate_down: false").replace('bottom: "score"', 'bottom: "one"'),
+    ),
+    "stopped-parameter": LossCase(
+        "SoftmaxWithLoss",
+        shape="made",
+        beside=f'layer {{ name: "p" type: "Parameter" top: "p" parameter_param {{ shape {{ {_dims(CLASSES)} }} }} }} '
+        + _made("Softmax", "propagate_down: false").replace('bottom: "score"', 'bottom: "p"'),
     ),
     **{
         f"{kind.lower()}-goes-on": LossCase(

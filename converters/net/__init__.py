@@ -17,6 +17,7 @@ from .layer import (
     params_if_valid,
     register_layer,
 )
+from .overwritten import refuse_overwritten
 from .parameter_sharing import borrowed_blobs
 from .reach import Everything, Interval, Nothing, Reach, Transposed, Window
 from .shapes import (
@@ -68,6 +69,7 @@ __all__ = [
     "layer_map",
     "net_from_message",
     "params_if_valid",
+    "refuse_overwritten",
     "register_layer",
     "stopped_bottoms",
     "validate",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..schema import NetParameter
 from .layer import LayerSpec, find_layer
@@ -31,7 +31,7 @@ def without_unheard_stops(spec: NetSpec) -> NetSpec:
 
     It is the net that obeys for a layer that is `DEAF`: what makes the blob is skipped. Where the blob has another
     reader that gives it a gradient, nothing is skipped, and the Split between them adds both (net.cpp, Init, and
-    split_layer.cpp, Backward_cpu).
+    split_layer.cpp, Backward_cpu); nor where the layer that makes it has another top that nobody stops.
     """
     unheard = _unheard_stops(spec)
     return spec.replace_layers(
@@ -52,6 +52,15 @@ class _Made:
     read: bool = False
     judged: bool = False
     told: bool = False
+    beside: list[_Made] = field(default_factory=list)
+    """All tops of the layer."""
+    learns: bool = False
+    """True for a Parameter's top, whose gradient is the parameter's own (parameter_layer.hpp)."""
+
+    @property
+    def is_followed(self) -> bool:
+        """True where the layer that makes it is not skipped on the way back, or need not go there."""
+        return self.learns or any(each.told or not each.read for each in self.beside)
 
 
 def _made(spec: NetSpec) -> list[tuple[list[_Made], list[_Made]]]:
@@ -60,8 +69,11 @@ def _made(spec: NetSpec) -> list[tuple[list[_Made], list[_Made]]]:
     found = []
     for layer in spec.layers:
         bottoms = [made.setdefault(bottom, _Made()) for bottom in layer.bottoms]
-        made.update({top: _Made() for top in layer.tops})
-        found.append((bottoms, [made[top] for top in layer.tops]))
+        tops = [_Made(learns=layer.type == "Parameter") for _ in layer.tops]
+        for top in tops:
+            top.beside = tops
+        made.update(zip(layer.tops, tops, strict=True))
+        found.append((bottoms, tops))
     return found
 
 
@@ -78,7 +90,7 @@ def _unheard_stops(spec: NetSpec) -> set[int]:
             bottom.told |= judged and not skipped and place not in stopped
         if stopped and judged and not skipped and layer.type in DEAF:
             deaf[index] = bottoms[0]
-    return {index for index, bottom in deaf.items() if bottom.told}
+    return {index for index, bottom in deaf.items() if bottom.is_followed}
 
 
 def _is_loss(layer: LayerSpec) -> bool:

@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 from converters.errors import NetError
 from converters.execution import CaffeNet
-from converters.net import LayerSpec, NetSpec, check_training, find_layer, validate, without_unheard_stops
+from converters.net import (
+    LayerSpec,
+    NetSpec,
+    check_training,
+    find_layer,
+    refuse_overwritten,
+    validate,
+    without_unheard_stops,
+)
 from converters.passes import Phase, chosen, cut, filter_phase, level_of, prepare
 from weights.records import IGNORE_LABEL
 
@@ -70,6 +78,7 @@ def task_of(spec: NetSpec) -> TrainingTask:
     train = without_unheard_stops(in_training(spec))
     checked = with_source(train)
     validate(checked)
+    refuse_overwritten(checked)
     losses = losses_of(checked)
     heard = tuple(layer for layer in train.layers if layer.type != "Silence")  # Caffe computes what it swallows, too
     scores = list(dict.fromkeys(name for loss in losses for name in loss.computed))

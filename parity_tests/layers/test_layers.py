@@ -223,15 +223,6 @@ def test_permute() -> None:
     np.testing.assert_array_equal(top, x.numpy().transpose(2, 0, 1, 3))
 
 
-def test_flatten_of_no_axes_makes_one() -> None:
-    """flatten_layer.cpp, Reshape: the count of axes from `axis` to the one after end_axis is 1 where there are none."""
-    x = values("flatten", 2, 3, 4)
-    (top,) = run(make("Flatten", "flatten_param { axis: 2 end_axis: 1 }"), x)
-    np.testing.assert_array_equal(top, x.numpy()[:, :, None])
-    with pytest.raises(ValueError, match="axis 2 comes after end_axis 0"):
-        make("Flatten", "flatten_param { axis: 2 end_axis: 0 }").top_shapes([(2, 3, 4)])
-
-
 def test_bn_of_segnet_and_pspnet() -> None:
     """SegNet merges the statistics for inference, else takes the batch's own; PSPNet keeps running ones."""
     x, scale, shift, mean = values("bn", 3, 4, 5, 2), *(values(n, 1, 4, 1, 1) for n in ("scale", "shift", "mean"))
