@@ -1,4 +1,4 @@
-"""Small layers of forks: borders, masks of pruned nets, norms, AutoCrop, which becomes a Crop; and a Flatten of Caffe."""
+"""Small layers: borders, masks of pruned nets, norms, AutoCrop, which becomes a Crop, and a Flatten of no axes."""
 
 from __future__ import annotations
 
