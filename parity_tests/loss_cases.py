@@ -15,7 +15,7 @@ from converters.formats.solver import parse_solver
 from converters.schema import BlobProto
 from fcn_port.training import TrainingTask, task_of
 from parity_tests import solving
-from parity_tests.fill import fill_state, rs
+from parity_tests.fill import fill_state, rs, zoo_blob
 from parity_tests.goldens import GOLDEN
 
 STEPS = 4
@@ -32,7 +32,10 @@ class LossCase:
 
     `shape` says what is compared: "map" a convolution with labels of pixels, "image" one with the image itself,
     "swapped" labels with it, "pair" two of them, "rows" an InnerProduct with a label for each image, "softmax" its
-    probabilities, "flat" one with the flattened image, "siamese" two with each other, pair by pair.
+    probabilities, "flat" one with the flattened image, "siamese" two with each other, pair by pair, "classes" one with
+    a label for each channel, "made" what the layers `beside` make of a convolution's, which may have losses, too,
+    "sequence" what they make of the data with the data.
+    `solver` is added to SOLVER; `filling` is the rule by which weights begin (parity_tests/fill.py).
     """
 
     type: str
@@ -40,6 +43,13 @@ class LossCase:
     ignored: int | None = None
     spread: float = 1.0
     shape: str = "map"
+    beside: str = ""
+    solver: str = ""
+
+    @property
+    def filling(self) -> str:
+        """The rule for weights: that of all types of layers where there are any `beside`."""
+        return "zoo" if self.beside else "random"
 
     @property
     def classes(self) -> int:
@@ -48,12 +58,39 @@ class LossCase:
             return math.prod(SMALL[1:])
         if self.shape in ("image", "pair"):
             return SHAPE[1]
-        return 1 if self.type in ("SigmoidCrossEntropyLoss", "EuclideanLoss") else CLASSES
+        return 1 if self.type in ("SigmoidCrossEntropyLoss", "EuclideanLoss") and self.shape != "classes" else CLASSES
 
     @property
     def of_maps(self) -> bool:
         """True where labels are of pixels."""
-        return self.shape in ("map", "swapped", "image", "pair")
+        return self.shape in ("map", "swapped", "image", "pair", "classes", "made", "sequence")
+
+
+def _stopped(kind: str, settings: str = "") -> str:
+    """A second loss of the scores, through a layer that is to tell them nothing (propagate_down)."""
+    return (
+        f'layer {{ name: "stopped" type: "{kind}" bottom: "score" top: "stopped" propagate_down: false {settings} }} '
+        'layer { name: "beside" type: "SoftmaxWithLoss" bottom: "stopped" bottom: "label" top: "other" loss_weight: 3 }'
+    )
+
+
+def _dims(classes: int) -> str:
+    n, _, h, w = SHAPE
+    return f"dim: [{n}, {classes}, {h}, {w}]"
+
+
+def _made(kind: str, settings: str) -> str:
+    return f'layer {{ name: "made" type: "{kind}" bottom: "score" top: "made" {settings} }}'
+
+
+def _sequence(kind: str) -> str:
+    """A recurrent layer over the data, whose sums say where its streams go on, in the first row too."""
+    return f"""
+layer {{ name: "sum" type: "Reduction" bottom: "data" top: "sum" reduction_param {{ axis: 2 }} }}
+layer {{ name: "cont" type: "Threshold" bottom: "sum" top: "cont" threshold_param {{ threshold: -3 }} }}
+layer {{ name: "made" type: "{kind}" bottom: "data" bottom: "cont" top: "made" param {{ lr_mult: 0 }}
+  recurrent_param {{ num_output: {math.prod(SHAPE[2:])} weight_filler {{ type: "constant" }} }} }}
+"""
 
 
 CASES: Mapping[str, LossCase] = {
@@ -66,6 +103,9 @@ CASES: Mapping[str, LossCase] = {
     "sigmoid-ignored": LossCase("SigmoidCrossEntropyLoss", "loss_param { ignore_label: 2 }", 2),
     "sigmoid-full": LossCase("SigmoidCrossEntropyLoss", "loss_param { ignore_label: 2 normalization: FULL }", 2),
     "sigmoid-weighed": LossCase("SigmoidCrossEntropyLoss", "loss_weight: 0.3 loss_param { normalize: true }"),
+    "sigmoid-classes": LossCase(
+        "SigmoidCrossEntropyLoss", "loss_param { ignore_label: 1 normalization: VALID }", 1, shape="classes"
+    ),
     "sigmoid-image": LossCase("SigmoidCrossEntropyLoss", shape="flat"),
     "euclidean": LossCase("EuclideanLoss"),
     "euclidean-swapped": LossCase("EuclideanLoss", "loss_weight: 0.3", shape="swapped"),
@@ -87,11 +127,68 @@ CASES: Mapping[str, LossCase] = {
         "propagate_down: true propagate_down: false propagate_down: false",
         shape="siamese",
     ),
+    **{
+        f"stopped-{kind.lower()}": LossCase("SoftmaxWithLoss", beside=_stopped(kind, settings))
+        for kind, settings in {
+            "BatchNorm": "",
+            "Flatten": "flatten_param { axis: 2 }",
+            "Im2col": "convolution_param { kernel_size: 1 }",
+            "MVN": "",
+            "Reshape": "reshape_param { shape { dim: [0, 0, -1] } }",
+            "Softmax": "",
+            "Sigmoid": "",
+        }.items()
+    },
+    "stopped-alone": LossCase(
+        "SoftmaxWithLoss",
+        shape="made",
+        beside='layer { name: "stopped" type: "Softmax" bottom: "score" top: "stopped" propagate_down: false } '
+        + _made("Convolution", f"convolution_param {{ num_output: {CLASSES} kernel_size: 1 }}").replace(
+            'bottom: "score"', 'bottom: "stopped"'
+        ),
+    ),
+    "stopped-beside": LossCase(
+        "SoftmaxWithLoss",
+        shape="made",
+        beside='layer { name: "two" type: "Split" bottom: "score" top: "one" top: "unread" } '
+        + _made("Softmax", "propagate_down: false").replace('bottom: "score"', 'bottom: "one"'),
+    ),
+    "stopped-parameter": LossCase(
+        "SoftmaxWithLoss",
+        shape="made",
+        beside=f'layer {{ name: "p" type: "Parameter" top: "p" parameter_param {{ shape {{ {_dims(CLASSES)} }} }} }} '
+        + _made("Softmax", "propagate_down: false").replace('bottom: "score"', 'bottom: "p"'),
+    ),
+    **{
+        f"{kind.lower()}-goes-on": LossCase(
+            "EuclideanLoss", shape="sequence", beside=_sequence(kind), solver="clip_gradients: 0.1 iter_size: 2"
+        )
+        for kind in ("LSTM", "RNN")
+    },
+    "scale-accumulated": LossCase(
+        "SoftmaxWithLoss",
+        shape="made",
+        beside=_made("Scale", f"scale_param {{ axis: 0 num_axes: {len(SHAPE) - 2} bias_term: true }}"),
+        solver="iter_size: 3",
+    ),
+    "channels-accumulated": LossCase(
+        "SoftmaxWithLoss", shape="made", beside=_made("Scale", "scale_param { axis: 1 }"), solver="iter_size: 3"
+    ),
+    "parameter-accumulated": LossCase(
+        "SoftmaxWithLoss",
+        shape="made",
+        beside=f'layer {{ name: "p" type: "Parameter" top: "p" parameter_param {{ shape {{ dim: {CLASSES} }} }} }} '
+        + _made("Scale", 'bottom: "p" scale_param { axis: 1 }'),
+        solver="iter_size: 3",
+    ),
 }
 BODIES = {
     "map": "{score}",
     "swapped": "{score}",
     "image": "{score}",
+    "classes": "{score}",
+    "made": "{score}",
+    "sequence": "{score}",
     "pair": "{score} {other}",
     "rows": "{row}",
     "softmax": '{row} layer {{ name: "p" type: "Softmax" bottom: "score" top: "p" }}',
@@ -105,6 +202,8 @@ BOTTOMS = {
     "softmax": ("p", "label"),
     "flat": ("score", "flat"),
     "siamese": ("score", "other", "label"),
+    "made": ("made", "label"),
+    "sequence": ("made", "data"),
 }
 
 
@@ -112,7 +211,7 @@ def net_of(case: LossCase, *, matrix: str = MATRIX) -> str:
     """The net of a case."""
     n, c, h, w = shape_of(case)
     infogain = f'infogain_loss_param {{ source: "{matrix}" }}' if case.type == "InfogainLoss" else ""
-    labels = f"dim: {n} dim: 1 dim: {h} dim: {w}" if case.of_maps else f"dim: {n}"
+    labels = " ".join(f"dim: {size}" for size in labels_of(case))
     layers = {
         name: f'layer {{ name: "{top}" type: "{kind}" bottom: "data" top: "{top}" {settings} }}'
         for name, top, kind, settings in (
@@ -132,7 +231,7 @@ def net_of(case: LossCase, *, matrix: str = MATRIX) -> str:
 name: "losses"
 layer {{ name: "data" type: "Input" top: "data" top: "label" input_param {{
     shape {{ dim: {n} dim: {c} dim: {h} dim: {w} }} shape {{ {labels} }} }} }}
-{BODIES[case.shape].format(**layers)}
+{BODIES[case.shape].format(**layers)} {case.beside}
 layer {{ name: "loss" type: "{case.type}" {bottoms} top: "loss" {case.settings} {infogain} }}
 """
 
@@ -140,6 +239,12 @@ layer {{ name: "loss" type: "{case.type}" {bottoms} top: "loss" {case.settings} 
 def shape_of(case: LossCase) -> tuple[int, int, int, int]:
     """The shape of a case's data: more images, and smaller ones, where each has one label."""
     return SHAPE if case.of_maps else SMALL
+
+
+def labels_of(case: LossCase) -> tuple[int, ...]:
+    """The shape of a case's labels."""
+    n, _, h, w = shape_of(case)
+    return (n, case.classes if case.shape == "classes" else 1, h, w) if case.of_maps else (n,)
 
 
 def matrix() -> bytes:
@@ -151,13 +256,13 @@ def matrix() -> bytes:
 
 def batches(case: LossCase) -> solving.Batches:
     """Noise, and labels of which some are ignored."""
-    n, _, h, w = shape = shape_of(case)
+    shape = shape_of(case)
     highest = 2 if case.shape == "siamese" else max(2, min(case.classes, CLASSES))
     found = []
     for step in range(STEPS):
         r = rs(f"losses/{step}")
         data = (r.standard_normal(shape) * case.spread).astype(np.float32)
-        label = r.randint(0, highest, (n, 1, h, w) if case.of_maps else (n,)).astype(np.float32)
+        label = r.randint(0, highest, labels_of(case)).astype(np.float32)
         if case.ignored is not None:
             label[0, :, :2, 1:] = case.ignored
         found.append({"data": data, "label": label})
@@ -167,6 +272,12 @@ def batches(case: LossCase) -> solving.Batches:
 def first(case: LossCase, made: TrainingTask) -> Mapping[str, tuple[np.ndarray, ...]]:
     """The weights that a case begins with."""
     state = {key: blob.numpy() for key, blob in made.net.state_dict().items()}
+    if case.filling == "zoo":
+        types = {layer.name: layer.type for layer in parse_prototxt(net_of(case)).layers}
+        return {
+            layer: tuple(zoo_blob(layer, types[layer], i, blob.shape) for i, blob in enumerate(blobs))
+            for layer, blobs in solving.by_layer(state).items()
+        }
     params = {layer: [blob.shape for blob in blobs] for layer, blobs in solving.by_layer(state).items()}
     kind = "Convolution" if case.of_maps else "InnerProduct"
     return fill_state(params, dict.fromkeys(params, kind), deconvolution="random")
@@ -181,9 +292,9 @@ def task(case: LossCase, folder: Path) -> TrainingTask:
 
 def train(case: LossCase, made: TrainingTask) -> dict[str, np.ndarray]:
     """The losses of each step, and the weights after the last, under the keys of the recording."""
-    done = solving.train(made, parse_solver(SOLVER), batches(case))
-    (loss,) = done.losses.values()
-    return {"loss": loss, **blobs_of(done.blobs)}
+    made.net.train()
+    done = solving.train(made, parse_solver(f"{SOLVER} {case.solver}"), batches(case))
+    return {"loss": done.losses["loss"], **blobs_of(done.blobs)}
 
 
 def blobs_of(blobs: Mapping[str, Sequence[np.ndarray]]) -> dict[str, np.ndarray]:

@@ -45,7 +45,8 @@ class CaffeNet(ByAnyName):
 
     Data and loss layers are taken out first, and Caffe's Split layers, which only copy names (`passes.prepare`).
     `outputs` names the blobs to compute, with what they need; without it they are all that no layer consumes. Unlike
-    most modules it starts in eval mode; `train()` turns on dropout and the batch's own statistics.
+    most modules it starts in eval mode; `train()` turns on dropout and the batch's own statistics, and has recurrent
+    layers go on from the pass before.
 
     The state dict has the keys `<layer>.weight`, `<layer>.bias`, `<layer>.blob2` ... under Caffe's layer names, also
     where an attribute cannot have that name (a/b is a_b then). Blobs that layers share are there once, under the first
@@ -75,6 +76,7 @@ class CaffeNet(ByAnyName):
         self._checked: set[tuple[tuple[str, Shape], ...]] = set()
         self._lent: dict[str, str] = {}
         self._attributes: dict[str, str] = {}
+        self._states: dict[str, tuple[Tensor, ...]] = {}
         self._steps: tuple[Operation, ...] = ()
         self._steps = in_order(self.spec, self.outputs, self._allocate())
 
@@ -109,7 +111,10 @@ class CaffeNet(ByAnyName):
         bottoms = [blobs[name] for name in step.bottoms]
         if self.training:
             bottoms = [blob.detach() if place in step.stopped else blob for place, blob in enumerate(bottoms)]
-        tops = step.params.forward(bottoms, learnable, training=self.training)
+        if self.training and step.goes_on:
+            tops, self._states[step.place] = step.params.go_on(bottoms, learnable, self._states.get(step.place))  # type: ignore[attr-defined]
+        else:
+            tops = step.params.forward(bottoms, learnable, training=self.training)
         blobs.update(zip(step.tops, tops, strict=True))
         for name, changed in step.aliases:
             blobs[name] = blobs[changed].reshape(blobs[name].shape)

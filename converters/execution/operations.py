@@ -27,7 +27,7 @@ class Operation:
 
     `aliases` are the (blob, changed blob) that hold the same memory in Caffe, and so change with a layer that works in
     place; `done` the blobs that nobody needs any more; `stopped` the places of the bottoms that learn nothing from
-    this layer (propagate_down).
+    this layer (propagate_down). One that `goes_on` begins, in training, with the state that the pass before left.
     """
 
     place: str
@@ -38,6 +38,7 @@ class Operation:
     aliases: tuple[Alias, ...]
     done: tuple[str, ...] = ()
     stopped: frozenset[int] = frozenset()
+    goes_on: bool = False
 
 
 def in_order(spec: NetSpec, outputs: Sequence[str], places: Mapping[str, tuple[Storage, ...]]) -> tuple[Operation, ...]:
@@ -45,12 +46,13 @@ def in_order(spec: NetSpec, outputs: Sequence[str], places: Mapping[str, tuple[S
     steps = [
         Operation(
             layer.place,
-            known_params(layer),
+            params := known_params(layer),
             layer.bottoms,
             layer.tops,
             places[layer.name],
             changed,
             stopped=stopped_bottoms(spec, layer),
+            goes_on=getattr(params, "goes_on", False),
         )
         for layer, changed in zip(spec.layers, aliases(spec), strict=True)
         if layer.type != "Input"

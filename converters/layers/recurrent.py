@@ -3,9 +3,10 @@
 Source: recurrent_layer.cpp, lstm_layer.cpp, rnn_layer.cpp and lstm_unit_layer.cpp of BVLC Caffe; junhyukoh/caffe-lstm
 and tianzhi0549/CTPN, lstm_layer.cpp. The bottom is (time, streams, ...).
 
-Caffe's layers keep their state from one forward pass to the next, where `cont` says that a sequence goes on; here
-every pass begins with zeros, as Caffe's first one does, unless the net feeds the state itself (expose_hidden).
-Training with a `cont` that goes on in its first row is refused: it would learn something else than in Caffe.
+Caffe's layers keep their state from one forward pass to the next, where `cont` says that a sequence goes on. So does a
+CaffeNet while it is trained; at test every pass begins with zeros, as Caffe's first one does, unless the net feeds the
+state itself (expose_hidden). Training an Lstm with a `cont` that goes on in its first row is refused: it would learn
+something else than there.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ..errors import NetError
 from ..net.reach import EVERYTHING, Reach
 from .base import Layer, refuse, register_layer
 from .fork import fork_fields, fork_message
@@ -31,6 +31,7 @@ from .recurrent_onnx import (
     truth_to_onnx,
     unit_to_onnx,
 )
+from .recurrent_states import beginning, check_beginning
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,10 +106,40 @@ class Recurrent(Layer):
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
         return EVERYTHING
 
-    def _inputs(
-        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """The part of a step that hangs on no other (T, N, width), cont (T, N, 1), and the states (N, D)."""
+    @property
+    def goes_on(self) -> bool:
+        """True where the state of a pass is that of the next one's beginning: the net does not feed it."""
+        return not self.exposed
+
+    def go_on(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], states: Sequence[Tensor] | None
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The tops of a pass that begins with `states` (N, D), None for zeros, and the states for the next.
+
+        No gradient goes from one pass to another (recurrent_layer.cpp, Forward_cpu and Backward_cpu).
+        """
+        begin = beginning(bottoms[0], states, count=self.states, width=self.num_output)
+        top, ends = self._steps(bottoms, blobs, begin)
+        return (top,), tuple(end.detach() for end in ends)
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        if training and not self.exposed:
+            check_beginning(self, bottoms[1])
+        given = [state.squeeze(0) for state in bottoms[2 + self.static :]] or None
+        begin = beginning(bottoms[0], given, count=self.states, width=self.num_output)
+        top, ends = self._steps(bottoms, blobs, begin)
+        return (top, *(end.unsqueeze(0) for end in ends)) if self.exposed else (top,)
+
+    def _steps(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], states: Sequence[Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The top, and the states (N, D) after the last step, of a pass that begins with `states`."""
+        raise NotImplementedError
+
+    def _inputs(self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The part of a step that hangs on no other (T, N, width), and cont (T, N, 1)."""
         from torch.nn.functional import linear
 
         x, cont = bottoms[0], bottoms[1].unsqueeze(2)
@@ -117,10 +148,7 @@ class Recurrent(Layer):
             fixed = fixed + linear(bottoms[2].flatten(1), blobs[2])
         if self.forget_bias:
             fixed = fixed + fixed.new_tensor(self._forget)
-        given = [state.squeeze(0) for state in bottoms[2 + self.static :]]
-        if training and not given:
-            _check_beginning(self, cont)
-        return fixed, cont, given or [x.new_zeros(x.shape[1], self.num_output) for _ in range(self.states)]
+        return fixed, cont
 
     @property
     def _forget(self) -> list[float]:
@@ -138,16 +166,6 @@ class Recurrent(Layer):
         given = out.bottoms[2 + self.static :]
         states = [state_to_onnx(out, state, width=self.num_output, part=f"begin{i}") for i, state in enumerate(given)]
         return UnrolledSteps(out, fixed, out.blob(2 + self.static), cont), states
-
-
-def _check_beginning(layer: Layer, cont: Tensor) -> None:
-    """Raise NetError for sequences that go on from the pass before (recurrent_layer.cpp, Forward_cpu)."""
-    if bool(cont[:1].any()):
-        raise NetError(
-            f"{type(layer).__name__}: its sequences go on, not 0 in the first row, from the state of the pass before, "
-            "which Caffe keeps and which is not kept here",
-            hint="begin each batch anew with zeros there, or feed the state (expose_hidden)",
-        )
 
 
 def _refuse_synopsys(spec: LayerSpec) -> None:
@@ -169,19 +187,18 @@ class LSTM(Recurrent):
     states: ClassVar[int] = 2
     gates: ClassVar[int] = 4
 
-    def forward(
-        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
-    ) -> tuple[Tensor, ...]:
+    def _steps(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], states: Sequence[Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         import torch
         from torch.nn.functional import linear
 
-        fixed, cont, (h, c) = self._inputs(bottoms, blobs, training=training)
+        (fixed, cont), (h, c) = self._inputs(bottoms, blobs), states
         steps = []
         for gates, goes_on in zip(fixed.unbind(0), cont.unbind(0), strict=True):
             c, h = _unit(c, gates + linear(h * goes_on, blobs[2 + self.static]), goes_on)
             steps.append(h)
-        ends = (h.unsqueeze(0), c.unsqueeze(0)) if self.exposed else ()
-        return torch.stack(steps), *ends
+        return torch.stack(steps), (h, c)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         steps, states = self._onnx_steps(out)
@@ -238,19 +255,19 @@ class RNN(Recurrent):
 
     output_blobs: ClassVar[bool] = True
 
-    def forward(
-        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
-    ) -> tuple[Tensor, ...]:
+    def _steps(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], states: Sequence[Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         import torch
         from torch.nn.functional import linear
 
         hidden, out, bias = blobs[2 + self.static :]
-        fixed, cont, (h,) = self._inputs(bottoms, blobs, training=training)
+        (fixed, cont), (h,) = self._inputs(bottoms, blobs), states
         steps = []
         for gates, goes_on in zip(fixed.unbind(0), cont.unbind(0), strict=True):
             h = (gates + linear(h * goes_on, hidden)).tanh()
             steps.append(h)
-        return linear(torch.stack(steps), out, bias).tanh(), *([h.unsqueeze(0)] if self.exposed else [])
+        return linear(torch.stack(steps), out, bias).tanh(), (h,)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         steps, states = self._onnx_steps(out)
@@ -351,7 +368,7 @@ class Lstm(Layer):
             cont = (bottoms[1] != 0).to(x.dtype).reshape(*x.shape[:2], 1)
             goes_on = cont.__getitem__
             if training:
-                _check_beginning(self, cont)
+                check_beginning(self, cont)
         steps = []
         for step, gates in enumerate(fixed.unbind(0)):
             on = goes_on(step)

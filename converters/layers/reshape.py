@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @register_layer("Flatten")
 @dataclass(frozen=True)
 class Flatten(OneToOne):
-    """The axes from `axis` to `end_axis` as one."""
+    """The axes from `axis` to `end_axis` as one, which is 1 where `end_axis` is the axis before `axis`."""
 
     axis: int
     end_axis: int
@@ -40,7 +40,7 @@ class Flatten(OneToOne):
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         shape = bottoms[0]
         start, end = canonical_axis(self.axis, shape), canonical_axis(self.end_axis, shape)
-        if start > end:
+        if start > end + 1:  # blob.hpp, count: axes from `axis` to the one after end_axis
             raise ValueError(f"axis {start} comes after end_axis {end}")
         return ((*shape[:start], prod(shape[start : end + 1]), *shape[end + 1 :]),)
 
@@ -54,7 +54,8 @@ class Flatten(OneToOne):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
-        return (bottoms[0].flatten(self.axis, self.end_axis),)
+        start, end = (axis % bottoms[0].ndim for axis in (self.axis, self.end_axis))
+        return (bottoms[0].unsqueeze(start) if start > end else bottoms[0].flatten(start, end),)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         x = out.bottoms[0]
@@ -63,6 +64,8 @@ class Flatten(OneToOne):
 
     def to_python(self, site: Site) -> Form:
         start, end = self.axis % site.rank, self.end_axis % site.rank
+        if start > end:
+            return Form((call(f"{site.x}.unsqueeze", start),))
         return Form((call(f"{site.x}.flatten", start, *([end] if end != site.rank - 1 else [])),))
 
 

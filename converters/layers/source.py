@@ -69,6 +69,10 @@ class Parameter(Layer):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
+        if training:
+            from .written_over import written_over
+
+            return (written_over(blobs[0]).clone(),)  # the top's diff is the blob's, and readers write it anew
         return (blobs[0].clone(),)
 
     def to_onnx(self, out: OnnxLayer) -> None:

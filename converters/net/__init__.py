@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .aliasing import aliases
-from .backward import check_training, forces_backward, stopped_bottoms
+from .backward import check_training, forces_backward, stopped_bottoms, without_unheard_stops
 from .coord_map import CoordMap, Derivation, PathLayer, crops_of, derive_crops, layer_map, written_offset
 from .layer import (
     Identifier,
@@ -17,6 +17,7 @@ from .layer import (
     params_if_valid,
     register_layer,
 )
+from .overwritten import refuse_overwritten
 from .parameter_sharing import borrowed_blobs
 from .reach import Everything, Interval, Nothing, Reach, Transposed, Window
 from .shapes import (
@@ -68,8 +69,10 @@ __all__ = [
     "layer_map",
     "net_from_message",
     "params_if_valid",
+    "refuse_overwritten",
     "register_layer",
     "stopped_bottoms",
     "validate",
+    "without_unheard_stops",
     "written_offset",
 ]

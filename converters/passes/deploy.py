@@ -19,6 +19,9 @@ from .inputs import OWN, Weights, constant_notes, input_of, is_data, learned_cha
 from .supervision import Supervision, find_supervision, has_weights
 from .work_out import work_out
 
+STOCHASTIC = 2
+"""PoolingParameter's number of it."""
+
 
 def to_deploy(
     spec: NetSpec,
@@ -45,6 +48,8 @@ def to_deploy(
     """
     whole = spec
     spec = _with_source(_open(spec, phase, level, stages))
+    if phase == "TEST":
+        _refuse_training_apart(spec)
     layers: list[LayerSpec] = []
     assumed: dict[str, str] = {}
     sized: list[str] = []
@@ -68,6 +73,37 @@ def to_deploy(
     deploy, notes = _worked_out(deploy, assumed, sized, blobs or {})
     told = (*supervision.notes, *_losses(spec, layers))
     return replace(deploy, notes=(*spec.notes, *told, *notes, *constants), assumed=tuple(assumed))
+
+
+def _refuse_training_apart(spec: NetSpec) -> None:
+    """Raise NetError for a layer that is of training by its own word, among others that are not.
+
+    A layer without a phase has that of its net (net.cpp, Init). A net that Caffe saved while it trained has TRAIN in
+    every layer, and is meant to be run all the same.
+    """
+    layers = [layer for layer in spec.layers if layer.bottoms]
+    if all(_says_training(layer) for layer in layers):
+        return
+    for layer in layers:
+        if _says_training(layer) and _trains_otherwise(layer):
+            raise NetError(
+                "phase is TRAIN in a net that is run, and here all layers have the net's",
+                path=spec.path,
+                where=layer.place,
+                hint="take it out; Caffe would compute this one layer as in training",
+            )
+
+
+def _says_training(layer: LayerSpec) -> bool:
+    return bool(layer.message.HasField("phase") and not layer.message.phase)
+
+
+def _trains_otherwise(layer: LayerSpec) -> bool:
+    """True for a layer that computes something else in training."""
+    if layer.type == "BatchNorm":
+        return not layer.message.batch_norm_param.HasField("use_global_stats")
+    stochastic = layer.type == "Pooling" and layer.message.pooling_param.pool == STOCHASTIC
+    return stochastic or layer.type in ("BN", "Dropout", "GuidedDropout", "SpatialDropout")
 
 
 def _worked_out(

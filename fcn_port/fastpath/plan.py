@@ -16,7 +16,7 @@ from converters.layers import concat
 from converters.net import Interval, Shape, Window
 
 from .geometry import Rect, Span, unpadded
-from .graph import Step, StepGraph
+from .graph import Step, StepGraph, is_convolution
 
 COPY_COST = 32
 """Multiply-adds that take as long as copying one float (two AVX-512 cores: 100 G/s beside 12 to 15 GB/s)."""
@@ -104,7 +104,7 @@ def _follow(step: Step, blobs: Mapping[str, Blob]) -> Blob | None:
     is_concatenation = type(step.params) is concat.Concat and step.params.axis % 4 == 1
     if is_concatenation and all(each == bottom and each.zero for each in bottoms):
         return bottom
-    if len(bottoms) != 1:
+    if len(bottoms) != 1 or (bottom.zero and not is_convolution(step.params)):  # what no padding reaches saves nothing
         return None
     if step.slidings is None and all(step.params.reach(axis=axis) == Window() for axis in (2, 3, 0)):  # pixel by pixel
         return replace(bottom, computed=bottom.seen, zero=False)

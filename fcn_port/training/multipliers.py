@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -13,6 +13,7 @@ from converters.net import NetSpec, forces_backward
 
 from ..nets import definition
 
+RECURRENT = ("LSTM", "RNN")
 _MULTIPLIERS = ("lr_mult", "decay_mult")
 
 
@@ -23,21 +24,37 @@ def parameter_groups(net: nn.Module, spec: NetSpec | None = None) -> list[dict[s
     of `spec`, by default of the net itself: what its prototxt says for a CaffeNet, the release's for a hand-written net
     (biases learn twice as fast and do not decay, deconvolutions are fixed). A blob that does not require a gradient has
     an lr_mult of 0. With force_backward of the net fixed blobs are `forced`: they have gradients, which clip_gradients
-    counts (net.cpp, Init). Raises MismatchError where `spec` lacks a blob of the net, NetError where layers that share
-    a blob contradict each other.
+    counts (net.cpp, Init), and so are those of a recurrent layer, whose inner net computes them all
+    (recurrent_layer.cpp, Backward_cpu). Raises MismatchError where `spec` lacks a blob of the net, NetError where
+    layers that share a blob contradict each other.
     """
     if spec is None:
         spec = definition(net, name=type(net).__name__)
     state = net.state_dict(keep_vars=True)
     parameters = {key: value for key, value in state.items() if isinstance(value, nn.Parameter)}
-    forced = forces_backward(spec)
     groups: list[dict[str, Any]] = []
     for key, found in multipliers(spec, parameters).items():
         groups.append({"params": [parameters[key]], "name": key, **found})
         if not parameters[key].requires_grad:
             groups[-1]["lr_mult"] = 0.0
-        groups[-1]["forced"] = forced and parameters[key].requires_grad and not groups[-1]["lr_mult"]
+    everywhere, recurrent = forces_backward(spec), _recurrent(spec, groups)
+    for group in groups:
+        forced = everywhere or split_key(group["name"])[0] in recurrent
+        group["forced"] = forced and parameters[group["name"]].requires_grad and not group["lr_mult"]
     return groups
+
+
+def _recurrent(spec: NetSpec, groups: Iterable[Mapping[str, Any]]) -> set[str]:
+    """The recurrent layers through which a gradient goes: to a blob of their own that learns, or to one before."""
+    learning = {split_key(group["name"])[0] for group in groups if group["lr_mult"]}
+    learned: set[str] = set()
+    found = set()
+    for layer in spec.layers:
+        if layer.name in learning or learned.intersection(layer.bottoms):
+            learned.update(layer.tops)
+            if layer.type in RECURRENT:
+                found.add(layer.name)
+    return found
 
 
 def multipliers(spec: NetSpec, keys: Iterable[str]) -> dict[str, dict[str, float]]:

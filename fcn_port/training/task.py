@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 from converters.errors import NetError
 from converters.execution import CaffeNet
-from converters.net import LayerSpec, NetSpec, check_training, find_layer, validate
+from converters.net import (
+    LayerSpec,
+    NetSpec,
+    check_training,
+    find_layer,
+    refuse_overwritten,
+    validate,
+    without_unheard_stops,
+)
 from converters.passes import Phase, chosen, cut, filter_phase, level_of, prepare
 from weights.records import IGNORE_LABEL
 
@@ -67,9 +75,10 @@ def task_of(spec: NetSpec) -> TrainingTask:
     Data layers become inputs, which the caller feeds by the names of their tops; losses are computed here. Raises
     NetError for a net without losses, or with ones that are not known, and for fields of forks that say how it learns.
     """
-    train = in_training(spec)
+    train = without_unheard_stops(in_training(spec))
     checked = with_source(train)
     validate(checked)
+    refuse_overwritten(checked)
     losses = losses_of(checked)
     heard = tuple(layer for layer in train.layers if layer.type != "Silence")  # Caffe computes what it swallows, too
     scores = list(dict.fromkeys(name for loss in losses for name in loss.computed))

@@ -13,6 +13,7 @@ from torch import nn
 import fcn_port
 from converters.errors import NetError
 from converters.execution import CaffeNet
+from converters.formats import parse_prototxt
 from fcn_port.fastpath import background, late, lossless
 from fcn_port.fastpath.geometry import Interval, Rect, Sliding, Span
 from fcn_port.fastpath.kernels import Choice, Pointwise, make_kernel
@@ -31,6 +32,7 @@ from fcn_port.nets import (
 )
 from fcn_port.nets.parts import ResponseNorm
 from parity_tests.fastpath.flows import convolution_step
+from parity_tests.fastpath.random_nets import filled
 from parity_tests.goldens import compare, golden, golden_ids, wrong_labels
 from parity_tests.narrow import NARROW, image, named, narrow, same
 from parity_tests.nets import filled_inputs, filled_net
@@ -315,3 +317,28 @@ def test_a_loaded_net_skips_its_padding_too(make: type[FCN]) -> None:
         fast(inputs["data"], inputs["data"])
     with pytest.raises(NetError):
         fast(other=inputs["data"])
+
+
+ON_THE_IMAGE = {
+    "LRN": "lrn_param { local_size: 3 }",
+    "Power": "power_param { scale: 0.5 shift: 1 }",
+    "Scale": "scale_param { bias_term: true }",
+    "Pooling": "pooling_param { kernel_size: 3 stride: 2 pad: 1 }",
+}
+
+
+@pytest.mark.parametrize("kind", ON_THE_IMAGE)
+def test_a_layer_that_no_padding_reaches_reads_the_image_too(kind: str) -> None:
+    """Beside the convolution that pads it, the image has another reader: that one runs as it is."""
+    text = f"""
+        layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: [1, 3, 20, 24] }} }} }}
+        layer {{ name: "beside" type: "{kind}" bottom: "data" top: "beside" {ON_THE_IMAGE[kind]} }}
+        layer {{ name: "conv" type: "Convolution" bottom: "data" top: "conv"
+                 convolution_param {{ num_output: 4 kernel_size: 3 pad: 40 }} }}"""
+    net = filled(CaffeNet(parse_prototxt(text)).double())
+    quick = fcn_port.fast(net)
+    assert isinstance(quick, Lossless)
+    for size in ((20, 24), (33, 21)):
+        x = torch.randn(2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        for name, value in net(x).items():
+            assert torch.allclose(quick(x)[name], value, rtol=0, atol=1e-12), name

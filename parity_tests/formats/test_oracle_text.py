@@ -122,3 +122,14 @@ def test_made_up_nets_are_filtered_and_wired_alike(oracle: Oracle, text: str) ->
     spec = filter_phase(parse_prototxt(text))
     validate(spec)
     assert set(theirs) == {top for layer in spec.layers for top in layer.tops}
+
+
+def test_a_layer_with_a_phase_of_its_own_has_that_one(oracle: Oracle) -> None:
+    """net.cpp, Init: in a net that is tested, a BatchNorm of TRAIN takes the batch's own statistics."""
+    text = """
+    layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [2, 3, 4, 5] } } }
+    layer { name: "own" type: "BatchNorm" bottom: "x" top: "own" phase: TRAIN }
+    layer { name: "batch" type: "BatchNorm" bottom: "x" top: "batch" batch_norm_param { use_global_stats: false } }
+    layer { name: "stored" type: "BatchNorm" bottom: "x" top: "stored" }"""
+    blobs = oracle.forward(text, filling="zoo").blobs
+    assert (blobs["own"] == blobs["batch"]).all() and (blobs["own"] != blobs["stored"]).any()

@@ -1,4 +1,4 @@
-"""Small layers of forks: borders, masks of pruned nets, norms, and AutoCrop, which becomes a Crop."""
+"""Small layers: borders, masks of pruned nets, norms, AutoCrop, which becomes a Crop, and a Flatten of no axes."""
 
 from __future__ import annotations
 
@@ -70,3 +70,12 @@ def test_auto_crop_becomes_a_crop_with_its_offset() -> None:
     crop = net.layer("crop")
     assert crop.type == "Crop" and list(crop.message.crop_param.offset) == [4]
     assert list(net.layer("kept").message.crop_param.offset) == []
+
+
+def test_flatten_of_no_axes_makes_one() -> None:
+    """flatten_layer.cpp, Reshape: the count of axes from `axis` to the one after end_axis is 1 where there are none."""
+    x = values("flatten", 2, 3, 4)
+    (top,) = run(make("Flatten", "flatten_param { axis: 2 end_axis: 1 }"), x)
+    np.testing.assert_array_equal(top, x.numpy()[:, :, None])
+    with pytest.raises(ValueError, match="axis 2 comes after end_axis 0"):
+        make("Flatten", "flatten_param { axis: 2 end_axis: 0 }").top_shapes([(2, 3, 4)])

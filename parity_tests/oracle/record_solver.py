@@ -59,7 +59,8 @@ def solve_loss(oracle: Oracle, case: loss_cases.LossCase) -> dict[str, np.ndarra
     batches = loss_cases.batches(case)
     inputs = {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
     files = {loss_cases.MATRIX: loss_cases.matrix()}
-    done = oracle.solve(loss_cases.SOLVER, loss_cases.net_of(case), inputs, filling="random", files=files)
+    solver = f"{loss_cases.SOLVER} {case.solver}"
+    done = oracle.solve(solver, loss_cases.net_of(case), inputs, filling=case.filling, files=files)
     return {"loss": done.losses["loss"], **loss_cases.blobs_of(parse_caffemodel(done.model).blobs)}
 
 

@@ -148,3 +148,28 @@ def test_wrong_variant_a_deploy_that_takes_out_too_much_is_caught(missing: str) 
 def test_a_net_that_computes_nothing_is_no_empty_one() -> None:
     with pytest.raises(NetError, match="nothing is left of the net"):
         to_deploy(net(INPUT, layer("end", "Silence", "data")))
+
+
+TRAINED = {
+    "BatchNorm": ("phase: TRAIN", "", True),
+    "BatchNorm of stored statistics": ("phase: TRAIN batch_norm_param { use_global_stats: true }", "", False),
+    "Dropout": ("phase: TRAIN", "", True),
+    "ReLU": ("phase: TRAIN", "", False),
+    "Pooling": ("phase: TRAIN pooling_param { pool: STOCHASTIC kernel_size: 2 }", "", True),
+    "Dropout of a test": ("phase: TEST", "", False),
+    "Dropout of a net that was saved while it trained": ("phase: TRAIN", "phase: TRAIN", False),
+}
+
+
+@pytest.mark.parametrize("case", TRAINED)
+def test_a_layer_that_is_of_training_by_its_own_word(case: str) -> None:
+    """net.cpp, Init: a layer has the phase of its net only where it says none (asked in test_oracle_text.py)."""
+    own, others, refused = TRAINED[case]
+    spec = net(INPUT, layer("conv", "Convolution", "data", "conv", f"{CONV} {others}"),
+               layer("apart", case.partition(" ")[0], "conv", "apart", own))  # fmt: skip
+    if not refused:
+        assert to_deploy(spec).outputs == ("apart",)
+        return
+    with pytest.raises(NetError, match=r"'apart'.*phase is TRAIN in a net that is run"):
+        to_deploy(spec)
+    assert to_deploy(spec, phase="TRAIN").outputs == ("apart",)

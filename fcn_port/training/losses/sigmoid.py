@@ -1,4 +1,4 @@
-"""Caffe's SigmoidCrossEntropyLoss, for nets of one channel that tell one class from the rest, such as edges."""
+"""Caffe's SigmoidCrossEntropyLoss, for nets that tell a class from the rest (edges), or several that overlap."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .base import Loss, count, divisor, fields_of
 class SigmoidCrossEntropyLoss(Loss):
     """The cross-entropy of sigmoid(score) with labels from 0 to 1 (sigmoid_cross_entropy_loss_layer.cpp).
 
-    Labels between them are probabilities, as there; one is ignored by its whole part alone. `score` is (n, 1, h, w),
-    of other channels where it is not `labelled`: an autoencoder is to give the image again. A
-    layer that says nothing divides by BATCH_SIZE. `balanced` weighs, image by image, the pixels of 1 by the share of 0,
-    and those of 0 by the share of 1, as HED's fork does without being told
-    (s9xie/hed, src/caffe/layers/sigmoid_cross_entropy_loss_layer.cpp). There, pixels of other labels have a gradient,
-    though no loss; here ignored ones have none.
+    Labels between them are probabilities, as there; one is ignored by its whole part alone. `score` is (n, 1, h, w) for
+    label maps; of several channels each has a label of its own, as of an image's attributes (n, c), and where it is not
+    `labelled`, an autoencoder is to give the image again. A layer that says nothing divides by BATCH_SIZE. `balanced`
+    weighs, image by image, the pixels of 1 by the share of 0, and those of 0 by the share of 1, as HED's fork does
+    without being told (s9xie/hed, src/caffe/layers/sigmoid_cross_entropy_loss_layer.cpp). There, pixels of other labels
+    have a gradient, though no loss; here ignored ones have none.
     """
 
     balanced: bool = False
@@ -42,10 +42,11 @@ class SigmoidCrossEntropyLoss(Loss):
 
     def __call__(self, blobs: Mapping[str, Tensor], counts: Mapping[str, float] | None = None) -> Tensor:
         scores, labels = blobs[self.score], blobs[self.label]
-        if self.labelled and (scores.ndim < 2 or scores.shape[1] != 1):
-            raise NetError(f"{self.name}: scores of {tuple(scores.shape)}; expected one channel")
         if labels.numel() != scores.numel():
-            raise NetError(f"{self.name}: {tuple(labels.shape)} for scores of {tuple(scores.shape)}")
+            raise NetError(
+                f"{self.name}: labels of {tuple(labels.shape)} for scores of {tuple(scores.shape)}; a label map is for "
+                "one channel, and several channels have a label each"
+            )
         target = labels.reshape(scores.shape).to(scores.dtype)
         known = torch.ones_like(target, dtype=torch.bool)
         if self.ignore_label is not None:
