@@ -147,12 +147,16 @@ class _Described:
         classes = says.classes or tuple(entry.name for entry in self._scored(entries))
         if not classes and says.like:
             classes = next(iter(datasets()[says.like].heads.values()))
-        if not classes and self.places.annotations:
-            return self._drawn[3], entries
+        drawn = not classes and bool(self.places.annotations)
+        if drawn:
+            classes = self._drawn[3]
         if not classes:
             self._fail('no classes: say classes = ["background", ...], label_map = "FILE" or like = "voc"')
-        if len(classes) > IGNORE_LABEL or len(set(classes)) != len(classes):
-            self._fail(f"{len(classes)} classes; expected at most {IGNORE_LABEL}, each once")
+        if len(classes) > IGNORE_LABEL:
+            hint = 'name those that count: classes = ["background", ...], and others = "void"' if drawn else ""
+            self._fail(f"{len(classes)} classes; expected at most {IGNORE_LABEL}: a label map holds bytes", hint=hint)
+        if twice := next((name for name in classes if classes.count(name) > 1), None):
+            self._fail(f"{len(classes)} classes, and two are called {twice!r:.60}; expected each once")
         return classes, entries
 
     def _scored(self, entries: tuple[LabelMapEntry, ...]) -> list[LabelMapEntry]:
