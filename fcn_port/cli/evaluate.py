@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,7 +157,7 @@ class _Evaluations:
         if self.options.submission is not None:
             _submitted_year(data)
         labels = self._labels_folder(name, several)
-        refuse_to_replace_files(labels, data)
+        refuse_to_replace_files(labels, replace(data, ids=data.ids[: self.options.limit]))
         net = load(here(name, active=self.processes.first), self.device, prototxt=self.options.prototxt)
         if like is not None:
             attach(net, card_like(like, definition(net)))
