@@ -177,12 +177,14 @@ def _page(weights: str, options: ReportOptions) -> Page:
 
 def _definition(weights: str) -> Any:
     """The net as a definition, None for a file that has none."""
-    from converters.errors import CaffeFormatError
+    from converters.errors import CaffeFormatError, ChoiceError
 
     from .sources import read_runnable
 
     try:
         return read_runnable(weights)
+    except ChoiceError:
+        raise
     except CaffeFormatError as error:
         note(f"the trace is left out: {error}")
         return None
