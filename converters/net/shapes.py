@@ -84,7 +84,8 @@ def images_at_asked(inputs: Mapping[str, Shape], size: Sequence[int], *, batch: 
     if not images_of(inputs):
         h, w = size
         problem = f"no input of the net is an image, which a size of {h}x{w} would be for"
-        raise NetError(problem, hint=f"its inputs: {shapes_text(inputs) or 'none'}; --input NAME=SHAPE gives one another shape")
+        there = shapes_text(inputs) or "none"
+        raise NetError(problem, hint=f"its inputs: {there}; --input NAME=SHAPE gives one another shape")
     return images_at(inputs, size, batch=batch)
 
 

@@ -125,7 +125,7 @@ def _sum(arrays: Sequence[Floats | None]) -> int:
         if array is not None:
             bits = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
             pages = bits[: len(bits) // _PAGE * _PAGE].view(np.uint64).reshape(-1, _PAGE // 8)
-            crc = zlib.crc32(bits[pages.nbytes :], zlib.crc32(pages.sum(axis=1), crc))
+            crc = zlib.crc32(bits[pages.nbytes :].data, zlib.crc32(pages.sum(axis=1).data, crc))
     return crc
 
 
