@@ -25,7 +25,7 @@ from .own_data import DATA_PATH, describe_option, looked_at, strict_option, void
 from .progress import progress_bar
 from .refining import refine_options, refinement
 from .registering import register_option
-from .threshold import threshold_option
+from .threshold import check_threshold, threshold_option
 from .together import only_with, only_without
 
 if TYPE_CHECKING:
@@ -249,6 +249,7 @@ def _with_pictures(
 
     data = looked_at(data.with_void(*net.card.void), strict=options.strict)
     changed_for(net, data, options.inputs)
+    check_threshold(net, options.threshold)
     net = fast(net)  # as evaluate runs it, so that what it kept counts here
     found = _evaluated(net, data, weights, options) if evaluation is None else evaluation
     best, worst = best_and_worst(

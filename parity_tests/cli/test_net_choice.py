@@ -91,6 +91,8 @@ def test_an_input_that_the_net_does_not_have(tmp_path: Path, capfd: pytest.Captu
     for wrong in ("data", "data=", "data=1x0", "data=axb", "=1x3"):
         assert run(["trace", str(tmp_path / "net.prototxt"), "--input", wrong]) == 2
         assert "data=1x3x300x300" in capfd.readouterr().err
+    assert run(["trace", str(tmp_path / "net.prototxt"), "--level", "99999999999999999999"]) == 2
+    assert "32 bits" in capfd.readouterr().err
 
 
 VECTORS = """

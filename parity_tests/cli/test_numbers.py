@@ -25,8 +25,8 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize("command", NUMBERS, ids=lambda command: f"{command[0]} {command[-1]}")
-@pytest.mark.parametrize("value", ["nan", "-nan"])
-def test_nan_is_wrong_use(
+@pytest.mark.parametrize("value", ["nan", "-nan", "inf", "-inf"])
+def test_what_is_not_finite_is_wrong_use(
     command: list[str], value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
