@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import click
 from ..any_net import takes_arrays
 from .anchors import anchors_option, with_given_anchors
 from .blob_pictures import blobs_option, write_blob_pictures
-from .clustering import ClusterOptions, check_goes_with_ray, check_is_not_packed, predict_on_ray, ray_option
+from .clustering import check_goes_with_ray, check_is_not_packed, predict_on_ray, ray_option
 from .described import images_of
 from .device import device_option
 from .engine import engine_option, low_memory_option, padded_option, precision_option, run_as_told
@@ -30,7 +30,14 @@ from .net_choice import net_options
 from .numbers import Number
 from .output import json_lines_option, json_option, note, refuse_to_replace
 from .own_data import DATA_PATH, describe_option
-from .predict_checks import check_results, check_tiles, refuse_idle, refuse_of_others, refuse_of_pictures
+from .predict_options import (
+    PredictOptions,
+    check_results,
+    check_tiles,
+    refuse_idle,
+    refuse_of_others,
+    refuse_of_pictures,
+)
 from .refining import refine_options, views_of
 from .registering import register_option
 from .sharding import shard_option, still_to_do
@@ -40,36 +47,10 @@ if TYPE_CHECKING:
     from ..any_net import LoadedNet
     from ..nets import Net
     from ..predict.image_lists import ImageSource
-    from ..predictor import Shard
 
 _Folder = click.Path(file_okay=False, path_type=Path)
 _File = click.Path(exists=True, dir_okay=False, path_type=Path)
 _Path = click.Path(dir_okay=False, path_type=Path)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictOptions(ClusterOptions):
-    scores: bool
-    probabilities: bool
-    flip: bool
-    scales: str | None
-    resize: tuple[int, int] | None
-    crf: bool
-    batch: int
-    verbose: bool
-    geotiff: bool
-    polygons: bool
-    every_frame: bool
-    frames: int | None
-    classes: Path | None
-    anchors: tuple[float, ...] | None
-    data: Path | None
-    split: str | None
-    areas: Path | None
-    coco: Path | None
-    blobs: str | None
-    shard: Shard | None
-    json_lines: bool
 
 
 @click.command("predict")

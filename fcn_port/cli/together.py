@@ -30,5 +30,5 @@ def only_without(option: str, names: Collection[str]) -> None:
 
 
 def _given_of(names: Collection[str]) -> list[str]:
-    """How those of the parameters are written that were given."""
+    """Those of the parameters that were given, as they are written."""
     return [shown for name, shown in given_options(click.get_current_context()).items() if name in names]

@@ -1,20 +1,49 @@
-"""What `fcn-port predict` refuses once it knows its net: options that would change nothing of what this one gives."""
+"""The settings of `fcn-port predict`, and which of them change nothing of what a net gives: wrong use."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
+from .clustering import ClusterOptions
 from .threshold import check_threshold
 from .together import given_options, only_with
 
 if TYPE_CHECKING:
     from ..any_net import LoadedNet
-    from .predict import PredictOptions
+    from ..predictor import Shard
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(ClusterOptions):
+    scores: bool
+    probabilities: bool
+    flip: bool
+    scales: str | None
+    resize: tuple[int, int] | None
+    crf: bool
+    batch: int
+    verbose: bool
+    geotiff: bool
+    polygons: bool
+    every_frame: bool
+    frames: int | None
+    classes: Path | None
+    anchors: tuple[float, ...] | None
+    data: Path | None
+    split: str | None
+    areas: Path | None
+    coco: Path | None
+    blobs: str | None
+    shard: Shard | None
+    json_lines: bool
+
 
 Gives = Literal["pixels", "objects", "classes"]
-"""What a net tells: of pixels, of objects, or of images as a whole."""
+"""The things that nets tell of: pixels, objects, or images as a whole."""
 _GIVES: dict[Gives, str] = {
     "pixels": "says something of pixels", "objects": "finds objects", "classes": "names images as a whole",
 }  # fmt: skip
