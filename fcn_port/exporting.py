@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -188,9 +188,9 @@ class _Job:
         if not spec.outputs:
             raise ExportError("the net has no output; nothing written")
         least = None if size is not None else least_side(spec)
-        shapes = trials(spec, size=size)
-        if size is not None:
-            with choice():
+        with nullcontext() if size is None else choice():
+            shapes = trials(spec, size=size)
+            if size is not None:
                 check_weights_fit(spec, shapes[0])
         example = shapes[0] if least is None else inputs_at(spec, *sizes_from(least, EXAMPLE_SIZE))
         indices = index_inputs_of_all(spec, shapes)

@@ -72,7 +72,11 @@ def verify(
     except NetError as error:  # a layer of a fork, or one whose settings have no names in a binary file
         yield Check("net", None, f"not run: {error}")
         return
-    yield _check_shapes(net, spec)
+    try:
+        yield _check_shapes(net, spec)
+    except NetError as error:  # another net, which does not take the Caffe file's inputs
+        yield Check("shapes", False, str(error))
+        return
     step()
     yield from _check_crops(spec)
     step()

@@ -9,6 +9,7 @@ from torch import nn
 
 import fcn_port
 from converters.execution import CaffeNet
+from converters.export import write_caffe
 from converters.formats import CaffeModel, parse_prototxt
 from converters.passes import prepare
 from fcn_port.cli import run
@@ -64,3 +65,25 @@ def test_opencv_is_asked_for_a_blob_as_the_last_layer_leaves_it(tmp_path: Path) 
     assert spec.outputs == ("rest", "cut")
     check = _check_opencv(net, spec, CaffeModel(spec=spec, blobs={}))
     assert check.ok, check.details
+
+
+def test_weights_of_another_net_are_a_check_that_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And not a bad file, where that net does not take the Caffe file's inputs."""
+    files = []
+    for name, shape, layer in (
+        ("images", "[1, 3, 8, 8]", 'type: "Convolution" convolution_param { num_output: 2 kernel_size: 3 }'),
+        ("vectors", "[1, 10]", 'type: "InnerProduct" inner_product_param { num_output: 2 }'),
+    ):
+        spec = parse_prototxt(
+            f'layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: {shape} }} }} }}\n'
+            f'layer {{ name: "{name}" bottom: "data" top: "{name}" {layer} }}'
+        )
+        files.append(tmp_path / f"{name}.caffemodel")
+        write_caffe(spec, CaffeNet(spec).state_dict(), files[-1])
+    images, vectors = files
+    assert run(["convert", str(images), "-o", str(tmp_path / "net.safetensors")]) == 0
+    capsys.readouterr()
+    assert run(["verify", str(tmp_path / "net.safetensors"), "--against", str(vectors)]) == 1
+    blobs, shapes = capsys.readouterr().out.splitlines()
+    assert blobs.startswith("FAIL  blobs: images.bias is not in the Caffe file")
+    assert shapes.startswith("FAIL  shapes:") and "a bottom of shape (1, 10)" in shapes

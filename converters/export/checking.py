@@ -16,7 +16,7 @@ from ..errors import NetError
 from ..escaping import terminal_lines
 from ..extras import which_are_missing
 from ..net.layer import Shape
-from ..net.shapes import images_at, images_of, infer_blobs, infer_shapes
+from ..net.shapes import images_at, images_at_asked, images_of, infer_blobs, infer_shapes
 from ..net.spec import NetSpec
 from .detections import are_detections, detections_apart
 from .empty_windows import LARGEST as EMPTY
@@ -84,7 +84,7 @@ def inputs_at(spec: NetSpec, size: tuple[int, int]) -> dict[str, Shape]:
 
 def takes_any_size(spec: NetSpec) -> bool:
     """True where one set of weights serves images of every size from 32 up: no layer counts its places."""
-    return all(_fits(spec, inputs_at(spec, size)) for size in (*SIZES, EXAMPLE_SIZE))
+    return bool(images_of(spec.inputs)) and all(_fits(spec, inputs_at(spec, size)) for size in (*SIZES, EXAMPLE_SIZE))
 
 
 def least_side(spec: NetSpec) -> int | None:
@@ -111,7 +111,7 @@ def sizes_from(least: int, *sizes: tuple[int, int]) -> tuple[tuple[int, int], ..
 def trials(spec: NetSpec, *, size: tuple[int, int] | None = None) -> tuple[Mapping[str, Shape], ...]:
     """The input shapes at which exports of the net are compared: one `size`, up to five, or the only one it takes."""
     if size is not None:
-        return (inputs_at(spec, size),)
+        return (images_at_asked(spec.inputs, size, batch=1),)
     least = least_side(spec)
     if least is not None:
         at = partial(inputs_at, spec)

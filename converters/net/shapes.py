@@ -53,6 +53,16 @@ def infer_blobs(spec: NetSpec, input_shapes: Mapping[str, Shape] | None = None) 
     return {row.layer.name: row.blobs for row in iter_layer_shapes(spec, input_shapes) if row.blobs}
 
 
+def shape_text(shape: Sequence[int]) -> str:
+    """A shape in words: 1x21x100x100."""
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def shapes_text(shapes: Mapping[str, Shape]) -> str:
+    """Blobs with their shapes in words: data 1x3x100x100, label 1."""
+    return ", ".join(f"{name} {shape_text(shape)}" for name, shape in shapes.items())
+
+
 def images_of(inputs: Mapping[str, Shape]) -> frozenset[str]:
     """The inputs that are images: those of four axes, but none of one place only where another one has more.
 
@@ -69,6 +79,16 @@ def images_at(inputs: Mapping[str, Shape], size: Sequence[int], *, batch: int | 
     return {name: (batch or shape[0], shape[1], *size) if name in images else shape for name, shape in inputs.items()}
 
 
+def images_at_asked(inputs: Mapping[str, Shape], size: Sequence[int], *, batch: int | None = None) -> dict[str, Shape]:
+    """The shapes as `images_at` gives them, for a size that somebody asks for; NetError where no input is an image."""
+    if not images_of(inputs):
+        h, w = size
+        problem = f"no input of the net is an image, which a size of {h}x{w} would be for"
+        there = shapes_text(inputs) or "none"
+        raise NetError(problem, hint=f"its inputs: {there}; --input NAME=SHAPE gives one another shape")
+    return images_at(inputs, size, batch=batch)
+
+
 def check_weights_fit(
     spec: NetSpec, input_shapes: Mapping[str, Shape], *, own: Mapping[str, tuple[Shape, ...]] | None = None
 ) -> None:
@@ -79,10 +99,9 @@ def check_weights_fit(
     own = infer_blobs(spec) if own is None else own
     for name, shapes in infer_blobs(spec, input_shapes).items():
         if own.get(name) != shapes:
-            given, wanted = ("x".join(map(str, each[0])) if each else "none" for each in (own.get(name, ()), shapes))
-            sizes = ", ".join(f"{key} {'x'.join(map(str, shape))}" for key, shape in spec.inputs.items())
+            given, wanted = (shape_text(each[0]) if each else "none" for each in (own.get(name, ()), shapes))
             problem = f"layer '{name}' has weights {given}, and at this size they would be {wanted}"
-            raise NetError(problem, path=spec.path, hint=f"the net's own size is {sizes}")
+            raise NetError(problem, path=spec.path, hint=f"the net's own size is {shapes_text(spec.inputs)}")
 
 
 def iter_layer_shapes(

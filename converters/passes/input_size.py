@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import MismatchError, NetError
 from ..net.layer import Shape
-from ..net.shapes import MOST_AXES, infer_blobs
+from ..net.shapes import MOST_AXES, infer_blobs, shapes_text
 from ..net.spec import NetSpec
 from .inputs import with_input_shapes
 from .work_out import attempt, images_of, sequences, work_out
@@ -171,7 +171,7 @@ def _worked_out(spec: NetSpec, assumed: Sequence[str], known: Collection[str]) -
 
 
 def _shown(spec: NetSpec, names: Sequence[str]) -> str:
-    return ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in spec.inputs.items() if name in names)
+    return shapes_text({name: shape for name, shape in spec.inputs.items() if name in names})
 
 
 def _vectors(spec: NetSpec, blobs: Mapping[str, Sequence[np.ndarray]]) -> Iterator[Shape]:
@@ -221,8 +221,8 @@ def misfit(spec: NetSpec, blobs: Mapping[str, Sequence[np.ndarray]]) -> str | No
     wanted = _inner_products(spec, blobs)
     for name, size in (_sizes(spec, wanted) or {}).items():
         if size and size != wanted[name]:
-            inputs = ", ".join(f"{blob} {'x'.join(map(str, shape))}" for blob, shape in spec.inputs.items())
-            return f"layer '{name}' has {wanted[name]:,} weights; with the input {inputs} it would have {size:,}"
+            said = f"with the input {shapes_text(spec.inputs)}"
+            return f"layer '{name}' has {wanted[name]:,} weights; {said} it would have {size:,}"
     return None
 
 

@@ -34,7 +34,9 @@ _SHOWN = 8
 @click.option("--prototxt", type=click.Path(dir_okay=False), help="The net to fit the blobs to; needed for a .h5.")
 @click.option("--auto-crop", is_flag=True, help="Derive the offsets of crops that give none (nets of 2014 and 2015).")
 @click.option("--like", metavar="RELEASE", help="For a file: its inputs, classes and palette are those of RELEASE.")
-@click.option("--from-file", type=click.Path(dir_okay=False), help="For a release: take a file obtained elsewhere.")
+@click.option(
+    "--from-file", type=click.Path(exists=True, dir_okay=False), help="For a release: take a file obtained elsewhere."
+)
 @json_option
 @register_option
 @net_options

@@ -24,8 +24,8 @@ from .together import only_with, only_without
 @click.option("--root", type=click.Path(file_okay=False, path_type=Path), help=f"The folder for data sets, else "
               f"${DATA_VARIABLE}, else the user's cache folder.")  # fmt: skip
 @click.option("--fetch", is_flag=True, help="Download and unpack what is missing.")
-@click.option("--from-file", type=click.Path(dir_okay=False, path_type=Path), help="Take a file obtained elsewhere, "
-              "through the same checks.")  # fmt: skip
+@click.option("--from-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Take a file obtained "
+              "elsewhere, through the same checks.")  # fmt: skip
 @click.option("--keep-archive", is_flag=True, help="Do not delete a downloaded archive once it is unpacked.")
 @click.option("--make", "folder", type=click.Path(file_okay=False, path_type=Path), help="Draw the data set shapes "
               "there.")  # fmt: skip

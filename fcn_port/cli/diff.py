@@ -14,6 +14,7 @@ from .net_choice import net_options
 from .output import json_option, note, write_columns, write_json
 from .registering import register_option
 from .sources import is_definition, read_net_and_blobs
+from .together import only_with
 
 
 @click.command("diff")
@@ -41,6 +42,8 @@ def command(
     weights = not is_definition(first) and not is_definition(second)
     if (pictures is None) != (image is None):
         raise click.UsageError("--pictures FOLDER and --image FILE go together")
+    if pictures is None:
+        only_with("--pictures", {"blobs"})
     if pictures is not None and image is not None:
         _write_pictures(first, second, image, blobs, pictures, weights=weights)
     (net_a, blobs_a), (net_b, blobs_b) = (read_net_and_blobs(what, blobs=weights) for what in (first, second))

@@ -21,6 +21,7 @@ from .output import echo, json_option, write_json
 from .progress import progress_bar
 from .registering import register_option
 from .segmenting import Failed, failure, tell_failed
+from .together import only_without
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +72,7 @@ def command(weights: str, images: tuple[Path, ...], **given: Any) -> int:
     """
     require("skimage", "torch")
     from ..loading import load
-    from ..predict.edges import aligned, edge_output
+    from ..predict.edges import aligned, check_room, edge_output
     from ..predict.image_lists import gather
 
     try:
@@ -79,6 +80,10 @@ def command(weights: str, images: tuple[Path, ...], **given: Any) -> int:
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     options = EdgesOptions(**given)
+    if options.keep_size:
+        only_without("--keep-size", {"size"})
+    else:
+        check_room(options.size)
     net = aligned(load(here(weights), find_device(options.device), prototxt=options.prototxt))
     edge_output(net.spec)
     done: list[dict[str, Path]] = []

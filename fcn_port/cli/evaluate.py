@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from .own_data import DATA_PATH, describe_option, looked_at, refuse_to_replace_f
 from .progress import GOES_ON, NO_CACHE, progress_bar
 from .refining import refine_options, refinement
 from .registering import register_option
-from .threshold import threshold_option
+from .threshold import check_threshold, threshold_option
 from .together import only_without
 
 if TYPE_CHECKING:
@@ -157,11 +157,12 @@ class _Evaluations:
         if self.options.submission is not None:
             _submitted_year(data)
         labels = self._labels_folder(name, several)
-        refuse_to_replace_files(labels, data)
+        refuse_to_replace_files(labels, replace(data, ids=data.ids[: self.options.limit]))
         net = load(here(name, active=self.processes.first), self.device, prototxt=self.options.prototxt)
         if like is not None:
             attach(net, card_like(like, definition(net)))
         data = self._counted(data, net)
+        check_threshold(net, self.options.threshold)
         net = run_as_told(net, self.options)
         release = getattr(net, "release", None) if known is None else known.name
         plan = EvaluationPlan(

@@ -12,7 +12,8 @@ from .output import echo, json_option, note, write_json
 
 @click.command("fetch")
 @click.argument("release")
-@click.option("--from-file", type=click.Path(), help="Take a file obtained elsewhere, through the same checks.")
+@click.option("--from-file", type=click.Path(exists=True, dir_okay=False), help="Take a file obtained elsewhere, "
+              "through the same checks.")  # fmt: skip
 @click.option("--verify", is_flag=True, help="Hash a file that is already here again.")
 @json_option
 def command(release: str, from_file: str | None, verify: bool, as_json: bool) -> None:

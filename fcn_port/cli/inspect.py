@@ -11,7 +11,7 @@ import numpy as np
 
 from converters.errors import CaffeFormatError, NetError
 from converters.formats import Blobs, read_mean, sniff
-from converters.net import NetSpec, Shape, check_weights_fit, images_at, iter_layer_shapes
+from converters.net import NetSpec, Shape, check_weights_fit, images_at_asked, iter_layer_shapes
 from converters.passes import prepare
 
 from .bringing import looks_like_a_name
@@ -179,14 +179,14 @@ def _layer_rows(deploy: NetSpec, blobs: Blobs, size: SizeOption) -> tuple[list[d
 def input_shapes(spec: NetSpec, size: SizeOption) -> dict[str, Shape]:
     """The shapes of the net's inputs, images at `size` with a batch of one; as the net says without a size.
 
-    UsageError where the net has weights or a size of its own, and does not run at this one.
+    UsageError where the net has no image, or has weights or a size of its own and does not run at this one.
     """
     if size is None:
         return dict(spec.inputs)
-    found = images_at(spec.inputs, size, batch=1)
-    if not spec.assumed:
-        try:
+    try:
+        found = images_at_asked(spec.inputs, size, batch=1)
+        if not spec.assumed:
             check_weights_fit(spec, found)
-        except NetError as error:
-            raise click.UsageError(str(error)) from error
+    except NetError as error:
+        raise click.UsageError(str(error)) from error
     return found

@@ -38,6 +38,8 @@ def _stages(context: click.Context, parameter: click.Parameter, value: tuple[str
 
 
 def _level(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
+    if value is not None and not -(1 << 31) <= value < 1 << 31:
+        raise click.BadParameter(f"{value}: Caffe's levels are numbers of 32 bits", context, parameter)
     if value is not None:
         context.with_resource(choosing(level=value))
 

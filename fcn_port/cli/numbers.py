@@ -1,4 +1,4 @@
-"""Numbers on the command line: what is none, nan, is wrong use, and not a number that nothing is above."""
+"""Numbers on the command line: what is none, nan, or has no end, inf, is wrong use, and no number to compute with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 
 class Number(click.FloatRange):
-    """A number, between bounds where some are given; click's own FloatRange lets nan through all of them."""
+    """A finite number, between bounds where some are given; click's own FloatRange lets nan through all of them."""
 
     def __init__(self, min: float | None = None, max: float | None = None, *, min_open: bool = False) -> None:
         super().__init__(min, max, min_open=min_open)
@@ -21,6 +21,8 @@ class Number(click.FloatRange):
         found = super().convert(value, param, ctx)
         if math.isnan(found):
             self.fail(f"'{value}' is no number", param, ctx)
+        if math.isinf(found):
+            self.fail(f"'{value}' is not finite", param, ctx)
         return found
 
     def _describe_range(self) -> str:

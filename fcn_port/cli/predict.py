@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import click
 from ..any_net import takes_arrays
 from .anchors import anchors_option, with_given_anchors
 from .blob_pictures import blobs_option, write_blob_pictures
-from .clustering import ClusterOptions, check_goes_with_ray, check_is_not_packed, predict_on_ray, ray_option
+from .clustering import check_goes_with_ray, check_is_not_packed, predict_on_ray, ray_option
 from .described import images_of
 from .device import device_option
 from .engine import engine_option, low_memory_option, padded_option, precision_option, run_as_told
@@ -28,8 +28,16 @@ from .input_options import input_change, input_options
 from .names import name_classes, read_names
 from .net_choice import net_options
 from .numbers import Number
-from .output import json_lines_option, json_option, note
+from .output import json_lines_option, json_option, note, refuse_to_replace
 from .own_data import DATA_PATH, describe_option
+from .predict_options import (
+    PredictOptions,
+    check_results,
+    check_tiles,
+    refuse_idle,
+    refuse_of_others,
+    refuse_of_pictures,
+)
 from .refining import refine_options, views_of
 from .registering import register_option
 from .sharding import shard_option, still_to_do
@@ -39,36 +47,10 @@ if TYPE_CHECKING:
     from ..any_net import LoadedNet
     from ..nets import Net
     from ..predict.image_lists import ImageSource
-    from ..predictor import Shard
 
 _Folder = click.Path(file_okay=False, path_type=Path)
 _File = click.Path(exists=True, dir_okay=False, path_type=Path)
 _Path = click.Path(dir_okay=False, path_type=Path)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictOptions(ClusterOptions):
-    scores: bool
-    probabilities: bool
-    flip: bool
-    scales: str | None
-    resize: tuple[int, int] | None
-    crf: bool
-    batch: int
-    verbose: bool
-    geotiff: bool
-    polygons: bool
-    every_frame: bool
-    frames: int | None
-    classes: Path | None
-    anchors: tuple[float, ...] | None
-    data: Path | None
-    split: str | None
-    areas: Path | None
-    coco: Path | None
-    blobs: str | None
-    shard: Shard | None
-    json_lines: bool
 
 
 @click.command("predict")
@@ -165,6 +147,10 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
         sources = videos or gather(images) if images else images_of(options.data, options.split)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    refuse_idle(data=options.data is not None, videos=bool(videos))
+    read = (weights, options.prototxt, options.classes, options.data, *(source.path for source in sources))
+    for option, table in (("--areas", options.areas), ("--coco", options.coco)):
+        refuse_to_replace(table, read, option=option)
     if images and options.split is not None:
         raise click.UsageError("--split is of --data without IMAGES")
     if options.shard is not None:
@@ -182,12 +168,13 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     net = load_to_predict(weights, options, data=options.data, images=count, quick=not needs_torch)
     net = with_given_anchors(net, options.anchors)
     if videos:
-        _refuse_of_pictures(net, options)
+        refuse_of_pictures(net, options)
     if options.blobs is not None and not takes_arrays(net):
         check_inputs(net, weights)
         write_blob_pictures(net, sources, options.blobs, out)
     if not takes_arrays(net) and finds_objects(net):
         check_inputs(net, weights)
+        refuse_of_others("objects")
         return _of_objects(net, sources, options, out=out, as_json=as_json, one=one, videos=bool(videos))
     refuse_unfinished(net)
     check_inputs(net, weights)
@@ -196,7 +183,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     if names_images(net):
         from .classifying import classify_all
 
-        _refuse_of_pixels(options)
+        refuse_of_others("classes")
         return classify_all(_run(net, options), sources, out=out, as_json=as_json, one=one, lines=options.json_lines)
     return _of_pixels(net, sources, options, out=out, weights=weights, as_json=as_json, one=one, videos=bool(videos))
 
@@ -214,10 +201,13 @@ def _for_workers(weights: str, options: PredictOptions) -> Net:
     if options.classes is not None:
         name_classes(net, read_names(options.classes))
     if names_images(net):
-        _refuse_of_pixels(options)
-    elif not finds_objects(net):
-        _check_tiles(net, weights, options.tile)
-        _check_results(net, options)
+        refuse_of_others("classes")
+    elif finds_objects(net):
+        refuse_of_others("objects")
+    else:
+        refuse_of_others("pixels")
+        check_tiles(net, weights, options.tile)
+        check_results(net, options)
     return net
 
 
@@ -226,6 +216,7 @@ def _of_faces(
     videos: bool,
 ) -> int:  # fmt: skip
     nets = load_cascade(folder, options)
+    refuse_of_others("objects")
     return _of_objects(nets, sources, options, out=out, as_json=as_json, one=one, videos=videos)
 
 
@@ -258,8 +249,9 @@ def _of_pixels(
     from .geography import check_rasterio
     from .segmenting import WantedFiles, segment_images
 
-    _check_tiles(net, weights, options.tile)
-    _check_results(net, options)
+    refuse_of_others("pixels")
+    check_tiles(net, weights, options.tile)
+    check_results(net, options)
     check_rasterio(wanted=options.geotiff or options.polygons)
     net = _run(net, options)
     keep = options.scores or options.probabilities
@@ -301,25 +293,6 @@ def _run(net: LoadedNet, options: PredictOptions) -> LoadedNet:
     return net if takes_arrays(net) else run_as_told(net, options)
 
 
-def _refuse_of_pictures(net: LoadedNet, options: PredictOptions) -> None:
-    """UsageError for what videos cannot have, and for nets that say nothing of pixels."""
-    from ..predict.meaning import names_images
-
-    if names_images(net):
-        raise click.UsageError("a video needs a net that labels pixels or finds objects; give this net its frames")
-    of_frames = {"--scores": options.scores, "--probabilities": options.probabilities}
-    wrong = [name for name, value in of_frames.items() if value and not options.every_frame]
-    if wrong:
-        raise click.UsageError(f"of a video, {', '.join(wrong)} goes with --every-frame")
-    of_images = {
-        "--json-lines": options.json_lines, "--areas": options.areas, "--coco": options.coco,
-        "--geotiff": options.geotiff, "--polygons": options.polygons,
-    }  # fmt: skip
-    tables = [name for name, value in of_images.items() if value]
-    if tables:
-        raise click.UsageError(f"{', '.join(tables)} is for images; --json has the areas of a video")
-
-
 def _explain(net: LoadedNet, image: tuple[int, int], tile: int | None, explained: set[tuple[int, int]]) -> None:
     """Say how the net is run for images of this size, once for each size."""
     h, w = image
@@ -327,66 +300,3 @@ def _explain(net: LoadedNet, image: tuple[int, int], tile: int | None, explained
     if size not in explained:
         explained.add(size)
         note(f"{size[0]}x{size[1]}: {net.explain(size)}")
-
-
-def _check_tiles(net: LoadedNet, weights: str, tile: int | None) -> None:
-    """UsageError for a net that takes several images, and for tiles that it cannot have."""
-    from ..predict.tiles import tiling_of
-
-    assert net.preprocessing is not None
-    names = ", ".join(each.name for each in net.preprocessing.inputs)
-    if ", " in names:
-        raise click.UsageError(f"{weights} looks at several images at once ({names}); predict takes nets with one")
-    if tile is not None:
-        _lift_bound_on_size()
-        try:
-            least = max(tiling.least for tiling in tiling_of(net))
-        except ValueError as error:
-            raise click.UsageError(f"--tile: {error}") from error
-        if tile < least:
-            raise click.UsageError(f"--tile {tile} is too small for this net; {least} is the least")
-
-
-def _check_results(net: LoadedNet, options: PredictOptions) -> None:
-    """UsageError where results are asked for that no output of the net can give."""
-    from ..predict.meaning import outputs_of
-
-    refined = options.flip or options.scales or options.resize or options.crf
-    if options.tile is not None and refined:
-        raise click.UsageError("--tile goes without --flip, --scales, --resize, --crf, which look at the whole image")
-    kinds = {each.kind for each in outputs_of(net).expected.values()}
-    if "labels" in kinds and refined:
-        raise click.UsageError("the net gives labels and no scores, with which --flip, --scales, --resize, --crf begin")
-    if kinds == {"labels"} and (options.scores or options.probabilities):
-        raise click.UsageError("the net gives labels and no scores: --scores and --probabilities have nothing to write")
-    of_classes = options.areas or options.coco or options.geotiff or options.polygons
-    if kinds == {"map"} and (options.probabilities or (options.threshold is None and of_classes)):
-        raise click.UsageError("the net gives a map of values and no classes; --threshold VALUE makes two of it")
-
-
-def _refuse_of_pixels(options: PredictOptions) -> None:
-    """UsageError for results of pixels, asked of a net that names images."""
-    asked = {
-        "--scores": options.scores,
-        "--probabilities": options.probabilities,
-        "--areas": options.areas,
-        "--coco": options.coco,
-        "--flip": options.flip,
-        "--scales": options.scales,
-        "--resize": options.resize,
-        "--geotiff": options.geotiff,
-        "--polygons": options.polygons,
-        "--crf": options.crf,
-        "--tile": options.tile,
-        "--threshold": options.threshold is not None,
-    }
-    wrong = [name for name, value in asked.items() if value]
-    if wrong:
-        raise click.UsageError(f"the net names images as a whole; {', '.join(wrong)} is for nets that label pixels")
-
-
-def _lift_bound_on_size() -> None:
-    """Pillow refuses images of more than 179 million pixels, which are what tiles are for."""
-    from PIL import Image
-
-    Image.MAX_IMAGE_PIXELS = None

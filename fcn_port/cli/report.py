@@ -25,7 +25,7 @@ from .own_data import DATA_PATH, describe_option, looked_at, strict_option, void
 from .progress import progress_bar
 from .refining import refine_options, refinement
 from .registering import register_option
-from .threshold import threshold_option
+from .threshold import check_threshold, threshold_option
 from .together import only_with, only_without
 
 if TYPE_CHECKING:
@@ -177,12 +177,14 @@ def _page(weights: str, options: ReportOptions) -> Page:
 
 def _definition(weights: str) -> Any:
     """The net as a definition, None for a file that has none."""
-    from converters.errors import CaffeFormatError
+    from converters.errors import CaffeFormatError, ChoiceError
 
     from .sources import read_runnable
 
     try:
         return read_runnable(weights)
+    except ChoiceError:
+        raise
     except CaffeFormatError as error:
         note(f"the trace is left out: {error}")
         return None
@@ -247,6 +249,7 @@ def _with_pictures(
 
     data = looked_at(data.with_void(*net.card.void), strict=options.strict)
     changed_for(net, data, options.inputs)
+    check_threshold(net, options.threshold)
     net = fast(net)  # as evaluate runs it, so that what it kept counts here
     found = _evaluated(net, data, weights, options) if evaluation is None else evaluation
     best, worst = best_and_worst(

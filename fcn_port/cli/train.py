@@ -19,7 +19,7 @@ from .numbers import Number
 from .output import echo, json_option, note, write_json
 from .own_data import DATA_PATH, SMALL, describe_option, looked_at, scored_on_learned, strict_option, void_option
 from .registering import register_option
-from .training_options import loss_options, variation_options
+from .training_options import loss_options, seed_option, variation_options
 
 if TYPE_CHECKING:
     from ..data.inputs import InputChange
@@ -101,7 +101,7 @@ class TrainOptions:
 @loss_options
 @variation_options
 @click.option("--order", type=click.Choice(get_args(Order)), help="In which order images are drawn.")
-@click.option("--seed", type=int, help="Of the order of images, of dropout, and of what begins at random.")
+@seed_option
 @click.option("--snapshot", type=click.IntRange(min=0), help="Save every so many updates; 0 for only at the end.")
 @click.option("--keep", type=_Count, help="Keep only the latest snapshots, this many.")
 @click.option("--val-every", type=click.IntRange(min=0), help="Score every so many updates; 0 for only at the end.")

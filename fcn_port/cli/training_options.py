@@ -79,3 +79,14 @@ def _with(command: Any, options: tuple[Any, ...]) -> Any:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def _seed(context: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
+    if value is not None and not -(1 << 63) <= value < 1 << 63:
+        raise click.BadParameter(f"{value}: seeds are numbers of 64 bits", context, parameter)
+    return value
+
+
+seed_option = click.option(
+    "--seed", type=int, callback=_seed, help="Of the order of images, of dropout, and of what begins at random."
+)

@@ -15,7 +15,7 @@ from converters.escaping import file_name
 from converters.export import require, takes_any_size
 from converters.formats import format_prototxt
 from converters.net import NetSpec, Shape
-from converters.passes import chosen
+from converters.passes import chosen, with_input_shapes
 from converters.safety import write_whole
 
 from .bringing import here
@@ -142,6 +142,8 @@ def _open_netron(what: str, options: ViewOptions) -> None:
         if given:
             raise click.UsageError(f"{name} needs --viewer model-explorer: pip install 'fcn-port[view]'")
     spec = read_runnable(what)
+    if options.size is not None:
+        spec = with_input_shapes(spec, _inputs(spec, options.size))
     with tempfile.TemporaryDirectory(prefix="fcn-port-view-") as folder:
         path = Path(folder) / f"{file_name(Path(what).stem)}.prototxt"
         write_whole(path, format_prototxt(spec).encode())

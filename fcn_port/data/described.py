@@ -89,8 +89,9 @@ class _Described:
         ids, images = stored_images(store, place)
         labels = stored_labels(open_store(beside, top=self.says.label_top), beside, store, ids, reader)
         if self.places.list:
-            wanted = read_list(Path(self.places.list))
-            if missing := next((id_ for id_ in wanted if id_ not in set(ids)), None):
+            stored = set(ids)
+            wanted = read_list(Path(self.places.list), there=stored)
+            if missing := next((id_ for id_ in wanted if id_ not in stored), None):
                 self._fail(f"{self.places.list} names {missing!r}, which is no record of {place}")
             ids = wanted
         return replace(known, ids=ids, images=images, labels={"score": labels})
@@ -103,7 +104,10 @@ class _Described:
         classes = self.says.classes or self._classes_of(names)
         images = FoundFiles(self.root / self.places.images, self.says.image_name, read_color)
         there = files_by_stem(images.folder)
-        ids = read_list(Path(self.places.list)) if self.places.list else tuple(id_ for id_ in drawings if id_ in there)
+        if self.places.list:
+            ids = read_list(Path(self.places.list), there=drawings)
+        else:
+            ids = tuple(id_ for id_ in drawings if id_ in there)
         missing = [id_ for id_ in ids if id_ not in drawings]
         if missing or not ids:
             what = f"{missing[0]} and {len(missing) - 1} more are not in it" if missing else "no image of it is here"
@@ -147,12 +151,16 @@ class _Described:
         classes = says.classes or tuple(entry.name for entry in self._scored(entries))
         if not classes and says.like:
             classes = next(iter(datasets()[says.like].heads.values()))
-        if not classes and self.places.annotations:
-            return self._drawn[3], entries
+        drawn = not classes and bool(self.places.annotations)
+        if drawn:
+            classes = self._drawn[3]
         if not classes:
             self._fail('no classes: say classes = ["background", ...], label_map = "FILE" or like = "voc"')
-        if len(classes) > IGNORE_LABEL or len(set(classes)) != len(classes):
-            self._fail(f"{len(classes)} classes; expected at most {IGNORE_LABEL}, each once")
+        if len(classes) > IGNORE_LABEL:
+            hint = 'name those that count: classes = ["background", ...], and others = "void"' if drawn else ""
+            self._fail(f"{len(classes)} classes; expected at most {IGNORE_LABEL}: a label map holds bytes", hint=hint)
+        if twice := next((name for name in classes if classes.count(name) > 1), None):
+            self._fail(f"{len(classes)} classes, and two are called {twice!r:.60}; expected each once")
         return classes, entries
 
     def _scored(self, entries: tuple[LabelMapEntry, ...]) -> list[LabelMapEntry]:
@@ -256,35 +264,26 @@ class _Described:
 
     def _files(self, reader: MaskReader) -> tuple[tuple[str, ...], Files, Files]:
         images, labels = self.root / self.places.images, self.root / self.places.labels
+        color = FoundFiles(images, self.says.image_name, read_color)
         if self.places.list:
             path = Path(self.places.list)
             roots = (self.root, images)
             if names_files(path, roots=roots):
                 return self._listed(read_pairs(path, roots=roots), labels, reader)
-            ids = read_list(path)
+            ids = read_list(path, there=color.ids())
         else:
-            ids = self._labelled(images, labels)
-        return (
-            ids,
-            FoundFiles(images, self.says.image_name, read_color),
-            FoundFiles(labels, self.says.label_name, reader, usual=".png"),
-        )
+            ids = self._labelled(color, labels)
+        return ids, color, FoundFiles(labels, self.says.label_name, reader, usual=".png")
 
-    def _labelled(self, images: Path, labels: Path) -> tuple[str, ...]:
+    def _labelled(self, color: FoundFiles, labels: Path) -> tuple[str, ...]:
         """The images of a folder that have a label map."""
+        images = color.folder
         for folder, what in ((images, "images"), (labels, "labels")):
             if not folder.is_dir():
                 hint = f'\n  {self.path} says {what} = "..."'
                 raise FileNotFoundError(f"{folder}: there is no such folder of {what} for '{self.split}'{hint}")
-        before, _, after = self.says.image_name.partition("{}")
-        stems = files_by_stem(images)
-        ids = [
-            stem[len(before) : len(stem) - len(after)]
-            for stem in stems
-            if len(stem) > len(before) + len(after) and stem.startswith(before) and stem.endswith(after)
-        ]
-        there = files_by_stem(labels)
-        found = tuple(id_ for id_ in ids if self.says.label_name.format(id_) in there)
+        stems, there = files_by_stem(images), files_by_stem(labels)
+        found = tuple(id_ for id_ in color.ids() if self.says.label_name.format(id_) in there)
         if not found:
             first = next(iter(there), None)
             seen = f"the first label map is {first!r}, the first image {next(iter(stems), None)!r}"

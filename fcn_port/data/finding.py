@@ -31,6 +31,17 @@ class FoundFiles(Files):
             raise DataError(f"which is the one of {id_}: {', '.join(path.name for path in found)}?", path=self.folder)
         return found[0] if found else usual
 
+    def ids(self) -> dict[str, None]:
+        """The ids of the images whose files are there, in the order of their names."""
+        before, _, after = self.name.partition("{}")
+        ends = len(before), len(after)
+        stems = files_by_stem(self.folder)
+        return {
+            stem[ends[0] : len(stem) - ends[1]]: None
+            for stem in stems
+            if len(stem) > sum(ends) and stem.startswith(before) and stem.endswith(after)
+        }
+
 
 @dataclass(frozen=True)
 class ListedFiles(Files):

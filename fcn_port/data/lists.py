@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from converters.safety import read_lines as _read_lines
@@ -21,14 +21,18 @@ def read_lines(path: Path) -> list[str]:
         raise DataError(f"not a text in UTF-8 from byte {error.start} on", path=path) from None
 
 
-def read_list(path: Path) -> tuple[str, ...]:
-    """The ids in a list, in its order; DataError names the line of one that cannot be, or that comes twice."""
+def read_list(path: Path, *, there: Container[str] = ()) -> tuple[str, ...]:
+    """The ids in a list, in its order; DataError names the line of one that cannot be, or that comes twice.
+
+    A line's id is its first word, as more columns may follow (VOC's lists of a class have 1 or -1 there), or as many of
+    its words as make one of `there`, the ids of the images at hand: they may have spaces in them.
+    """
     lines = read_lines(path)
     ids: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        id_ = line.split()[0]
+        id_ = _id_of(line, there)
         if "/" in id_ or "\\" in id_ or id_.startswith(".") or "\0" in id_:
             raise DataError(f"{id_!r} is not the id of an image", path=path, where=f"line {number}")
         if id_ in ids:
@@ -37,6 +41,13 @@ def read_list(path: Path) -> tuple[str, ...]:
     if not ids:
         raise DataError("the list is empty", path=path)
     return tuple(ids)
+
+
+def _id_of(line: str, there: Container[str]) -> str:
+    found = line.strip()
+    while found not in there and len(parts := found.rsplit(maxsplit=1)) > 1:
+        found = parts[0]
+    return found
 
 
 def split_name(split: str) -> str:

@@ -22,6 +22,8 @@ from ..nets import Net, as_net
 from .rows import TYPES
 
 TOP = "detections"
+FINEST = 4
+"""The least pixels along a side that a place of a head is for: YOLO's are for 8, 16 and 32, a few ports' for 4."""
 FARTHEST = 2
 """Anchors that are all smaller than so many of a head's sides are in its places, as YOLO v2's are; else in pixels."""
 
@@ -77,6 +79,12 @@ def _heads(net: Net, spec: NetSpec) -> dict[str, Shape]:
     if wrong or len(net.inputs) != 1 or not spec.outputs:
         what = f"'{wrong[0]}' is {made[wrong[0]]}'s" if wrong else f"the inputs are {', '.join(net.inputs)}"
         raise NetError(f"anchors are for YOLO's heads, the outputs of convolutions of one image; here {what}")
+    (image,) = net.inputs.values()
+    for name in spec.outputs:
+        (h, w), places = image[2:], shapes[name][2:]
+        if places[0] * FINEST > h + FINEST and places[1] * FINEST > w + FINEST:
+            here = f"'{name}' has {places[0]}x{places[1]} places for {h}x{w} pixels"
+            raise NetError(f"anchors are for YOLO's heads, which have one place for 8x8 pixels or more; here {here}")
     return {name: shapes[name] for name in spec.outputs}
 
 

@@ -54,22 +54,14 @@ def histogram(
     is on one. ValueError for a label that is neither a class nor `ignore_label`, and for a prediction that
     is no class.
     """
-    if getattr(predictions, "is_cuda", False):
-        return _counted_on_device(_on_host(labels), predictions, num_classes, ignore_label)
-    labels, predictions = _on_host(labels), _on_host(predictions)
-    _check(labels, predictions)
+    on_device = getattr(predictions, "is_cuda", False)
+    labels, guessed = _on_host(labels), predictions if on_device else _on_host(predictions)
+    _check(labels, guessed, num_classes)
     if labels.size == 0:
         return np.zeros((num_classes, num_classes), np.int64)
-    if predictions.min() < 0 or predictions.max() >= num_classes:
-        wrong = _first_outside(predictions, num_classes)
-        raise ValueError(f"a prediction of {wrong}; classes are 0 to {num_classes - 1}")
-    if labels.dtype != np.uint8:
-        labels = _as_bytes(labels, num_classes, ignore_label)
-        ignore_label = None if ignore_label is None else IGNORE_LABEL
-    index = labels.astype(np.intp).ravel()
-    index *= num_classes
-    index += predictions.ravel().astype(np.intp, copy=False)
-    return _folded(np.bincount(index, minlength=256 * num_classes), num_classes, ignore_label)
+    counted = _counted_on_device if on_device else _counted
+    found = counted(_rows(labels, num_classes, ignore_label), guessed, num_classes)
+    return found.reshape(-1, num_classes)[:num_classes].astype(np.int64)
 
 
 def scores(counts: np.ndarray, *, over: Over = "present", without: tuple[int, ...] = ()) -> Scores:
@@ -107,36 +99,28 @@ def score(labels: Any, predictions: Any, *, num_classes: int, ignore_label: int 
     return scores(histogram(labels, predictions, num_classes=num_classes, ignore_label=ignore_label))
 
 
-def _check(labels: np.ndarray, predictions: np.ndarray) -> None:
-    if labels.shape != predictions.shape:
-        raise ValueError(f"labels {labels.shape} and predictions {predictions.shape} are of different sizes")
+def _check(labels: np.ndarray, predictions: Any, num_classes: int) -> None:
+    if num_classes < 1:
+        raise ValueError(f"{num_classes} classes; expected 1 or more")
+    if labels.shape != tuple(predictions.shape):
+        raise ValueError(f"labels {labels.shape} and predictions {tuple(predictions.shape)} are of different sizes")
     for what, array in (("labels", labels), ("predictions", predictions)):
-        if array.dtype.kind not in "iub":
+        if array.dtype.kind not in "iub" if isinstance(array, np.ndarray) else array.is_floating_point():
             raise ValueError(f"{what} are whole numbers, not {array.dtype}")
+    if labels.size and not 0 <= int(predictions.min()) <= int(predictions.max()) < num_classes:
+        wrong = int(predictions[(predictions < 0) | (predictions >= num_classes)].reshape(-1)[0])
+        raise ValueError(f"a prediction of {wrong}; classes are 0 to {num_classes - 1}")
 
 
-def _as_bytes(labels: np.ndarray, num_classes: int, ignore_label: int | None) -> np.ndarray:
-    """Labels of any integer type as uint8, the ignored one as 255."""
-    known = (labels >= 0) & (labels < num_classes)
-    ignored = np.zeros_like(known) if ignore_label is None else labels == ignore_label
-    if not (known | ignored).all():
-        raise _unknown_label(labels[~(known | ignored)][0], num_classes, ignore_label)
-    return np.where(ignored, IGNORE_LABEL, labels).astype(np.uint8)
-
-
-def _folded(counts: np.ndarray, num_classes: int, ignore_label: int | None) -> np.ndarray:
-    """The rows of the classes of a histogram with a row for each byte; an error if another row has pixels."""
-    rows = counts.reshape(256, num_classes)
-    seen = np.asarray(rows.any(axis=1))
-    seen[:num_classes] = False
-    if ignore_label is not None:
-        seen[ignore_label] = False
-    if seen.any():
-        raise _unknown_label(int(np.flatnonzero(seen)[0]), num_classes, ignore_label)
-    found = rows[:num_classes].astype(np.int64)
-    if ignore_label is not None and ignore_label < num_classes:
-        found[ignore_label] = 0
-    return found
+def _rows(labels: np.ndarray, num_classes: int, ignore_label: int | None) -> np.ndarray:
+    """The row of the histogram in which each pixel counts, flat: its class, or the one below them for what does not."""
+    ignored = np.zeros(labels.shape, bool) if ignore_label is None else labels == ignore_label
+    unknown = ((labels < 0) | (labels >= num_classes)) & ~ignored
+    if unknown.any():
+        raise _unknown_label(int(labels[unknown][0]), num_classes, ignore_label)
+    rows = labels.astype(np.uint8 if num_classes < 256 else np.int32).reshape(-1)
+    rows[ignored.reshape(-1)] = num_classes
+    return rows
 
 
 def _on_host(labels: Any) -> np.ndarray:
@@ -144,29 +128,25 @@ def _on_host(labels: Any) -> np.ndarray:
     return np.asarray(labels.cpu() if hasattr(labels, "cpu") else labels)
 
 
-def _counted_on_device(labels: np.ndarray, predictions: Any, num_classes: int, ignore_label: int | None) -> np.ndarray:
-    """The histogram where the predictions are, so that only the counts travel."""
+def _counted(rows: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
+    index = rows.astype(np.intp)
+    index *= num_classes
+    index += predictions.ravel().astype(np.intp, copy=False)
+    return np.bincount(index, minlength=(num_classes + 1) * num_classes)
+
+
+def _counted_on_device(rows: np.ndarray, predictions: Any, num_classes: int) -> np.ndarray:
+    """Counted where the predictions are, so that only the counts travel."""
     import torch
 
-    if labels.shape != tuple(predictions.shape):
-        raise ValueError(f"labels {labels.shape} and predictions {tuple(predictions.shape)} are of different sizes")
-    if labels.dtype != np.uint8:
-        labels = _as_bytes(labels, num_classes, ignore_label)
-        ignore_label = None if ignore_label is None else IGNORE_LABEL
-    if predictions.numel() and not 0 <= int(predictions.min()) <= int(predictions.max()) < num_classes:
-        raise ValueError(f"a prediction is none of the classes 0 to {num_classes - 1}")
-    index = torch.tensor(labels, device=predictions.device).long().flatten()
-    index = index * num_classes + predictions.long().flatten()
-    return _folded(torch.bincount(index, minlength=256 * num_classes).cpu().numpy(), num_classes, ignore_label)
+    index = torch.tensor(rows, device=predictions.device).long() * num_classes + predictions.long().flatten()
+    found: np.ndarray = torch.bincount(index, minlength=(num_classes + 1) * num_classes).cpu().numpy()
+    return found
 
 
 def _unknown_label(label: int, num_classes: int, ignore_label: int | None) -> ValueError:
     ignored = "" if ignore_label is None else f", and {ignore_label} is ignored"
     return ValueError(f"a label of {label}; classes are 0 to {num_classes - 1}{ignored}")
-
-
-def _first_outside(predictions: np.ndarray, num_classes: int) -> int:
-    return int(predictions[(predictions < 0) | (predictions >= num_classes)].flat[0])
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

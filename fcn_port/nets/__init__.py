@@ -85,8 +85,8 @@ def build(name: str, num_classes: NumClasses | None = None) -> FCN:
     family = NETS.get(name)
     if family is None:
         close = get_close_matches(name, NETS, n=3, cutoff=0.5)
-        meant = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise ValueError(f"there is no net '{name}'{meant} Known: {', '.join(NETS)}")
+        meant = f"; did you mean {' or '.join(close)}? Known:" if close else "; known:"
+        raise ValueError(f"there is no net '{name}'{meant} {', '.join(NETS)}")
     wanted = family.num_classes if num_classes is None else num_classes
     _check_classes(name, wanted, family.num_classes)
     return family.make(num_classes=wanted).eval()

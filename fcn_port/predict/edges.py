@@ -19,6 +19,7 @@ from converters.net import NetSpec
 from converters.passes import auto_crop
 from weights.records import InputRecipe
 
+from ..errors import ImageMemoryError
 from .images import to_input
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ BORDER = 128
 """Pixels of mirrored image around the photograph, so that its own border is no edge."""
 HED_INPUT = InputRecipe(name="data", kind="color", channels="bgr", mean=(104.00698793, 116.66876762, 122.67891434))
 """The photograph as HED was trained on it."""
+
+
+_EDGE_BYTES = 180
+"""That a pixel of the edges takes while they are made, measured at 1000x1000 and 2000x2000."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +97,24 @@ def edge_map(net: Net, image_hwc_rgb: np.ndarray, *, border: int = BORDER) -> np
 
 
 def edges(probability: np.ndarray, cleaning: Cleaning = Cleaning()) -> np.ndarray:
-    """The thin, clean edges of a map of probabilities: (h, w) bool."""
+    """The thin, clean edges of a map of probabilities: (h, w) bool; ImageMemoryError where they take too much."""
     from skimage.morphology import thin
 
+    check_room(cleaning.size or probability.shape)
     values = _resized(probability, cleaning.size)
     strong = suppressed(values) >= max(np.finfo(np.float64).eps, cleaning.threshold)
     thinned: np.ndarray = thin(strong)
     return without_small(thinned, cleaning.small_edge)
+
+
+def check_room(size: int | tuple[int, ...]) -> None:
+    """ImageMemoryError where there is no memory for edges of a size (h, w), or of a square's side."""
+    h, w = (size, size) if isinstance(size, int) else size
+    try:
+        np.empty(h * w * _EDGE_BYTES, np.uint8)
+    except (MemoryError, ValueError) as error:
+        problem = f"not enough memory: edges of {h}x{w} pixels take {h * w * _EDGE_BYTES:,} bytes"
+        raise ImageMemoryError(f"{problem}; make them smaller with --size HxW") from error
 
 
 def picture(found: np.ndarray) -> np.ndarray:

@@ -91,6 +91,72 @@ def test_an_input_that_the_net_does_not_have(tmp_path: Path, capfd: pytest.Captu
     for wrong in ("data", "data=", "data=1x0", "data=axb", "=1x3"):
         assert run(["trace", str(tmp_path / "net.prototxt"), "--input", wrong]) == 2
         assert "data=1x3x300x300" in capfd.readouterr().err
+    assert run(["trace", str(tmp_path / "net.prototxt"), "--level", "99999999999999999999"]) == 2
+    assert "32 bits" in capfd.readouterr().err
+
+
+VECTORS = """
+input: "data" input_shape { dim: 1 dim: 10 }
+layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 3 } }
+"""
+IMAGES = """
+input: "data" input_shape { dim: 1 dim: 3 dim: 40 dim: 40 }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+        convolution_param { num_output: 2 kernel_size: 3 } }
+"""
+FROM_FILES = (["inspect"], ["trace"], ["view", "-o", "x"], ["report", "-o", "x"], ["convert", "-o", "x.pth"],
+              ["export", "--to", "onnx", "-o", "x"], ["publish", "x"])  # fmt: skip
+
+
+def _weights(text: str, folder: Path) -> str:
+    spec = parse_prototxt(text)
+    write_caffemodel(from_state_dict(CaffeNet(spec).state_dict(), spec), folder / "net.caffemodel")
+    return str(folder / "net.caffemodel")
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "says"),
+    [
+        (VECTORS, "data=1x11", "layer 'fc' has weights 3x10; with the input data 1x11 they would be 3x11"),
+        (VECTORS, "data=11", "with the input data 11: axis 1 of a blob with 1 axes"),
+        (IMAGES, "data=1x4x40x40", "has weights 2x3x3x3; with the input data 1x4x40x40 they would be 2x4x3x3"),
+        (IMAGES, "data=1x3x40", "with the input data 1x3x40 they would be 2x3x3"),
+        (IMAGES, "data=1x3x2x2", "with the input data 1x3x2x2: top 'conv' would be"),
+        (IMAGES, "picture=1x3x40x40", "no input 'picture'"),
+    ],
+)
+@pytest.mark.parametrize("command", FROM_FILES, ids=" ".join)
+def test_a_chosen_shape_that_is_not_for_the_net_is_wrong_use(
+    command: list[str], text: str, given: str, says: str, tmp_path: Path,
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """And the file, of which nothing is wrong, is not said to be a bad one."""
+    monkeypatch.chdir(tmp_path)
+    verb, *options = command
+    assert run([verb, _weights(text, tmp_path), *options, "--input", given]) == 2
+    err = capfd.readouterr().err
+    assert says in err and "data" in err.splitlines()[-1], "what the net takes stands there"
+    assert [path.name for path in tmp_path.iterdir()] == ["net.caffemodel"]
+
+
+def test_a_fault_of_the_file_is_not_put_down_to_the_choice(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path, other = _weights(IMAGES, tmp_path), tmp_path / "other.prototxt"
+    other.write_text(IMAGES.replace("num_output: 2", "num_output: 5"))
+    assert run(["convert", path, "--prototxt", str(other), "--input", "data=1x3x50x50"]) == 3
+    assert "found (2, 3, 3, 3)" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("command", [*FROM_FILES[:4], FROM_FILES[5], ["export", "--to", "torch-export"]], ids=" ".join)
+def test_a_size_is_for_images(
+    command: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a net of vectors it would change nothing."""
+    monkeypatch.chdir(tmp_path)
+    verb, *options = command
+    assert run([verb, _weights(VECTORS, tmp_path), *options, "--size", "30x40"]) == 2
+    err = capfd.readouterr().err
+    assert "no input of the net is an image" in err and "data 1x10" in err and "--input" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["net.caffemodel"]
 
 
 def test_weights_of_a_net_that_is_several_in_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -24,9 +24,14 @@ NUMBERS = [
 ]
 
 
+def test_a_seed_has_64_bits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "finetune", "--data", "own", "--seed", "99999999999999999999"]) == 2
+    assert "seeds are numbers of 64 bits" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", NUMBERS, ids=lambda command: f"{command[0]} {command[-1]}")
-@pytest.mark.parametrize("value", ["nan", "-nan"])
-def test_nan_is_wrong_use(
+@pytest.mark.parametrize("value", ["nan", "-nan", "inf", "-inf"])
+def test_what_is_not_finite_is_wrong_use(
     command: list[str], value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

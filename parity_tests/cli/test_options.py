@@ -25,7 +25,7 @@ RECORDS = {"InputChange": InputChange, "Refinement": Refinement, "Shard": Shard}
 WITH_RECORDS = [
     verb
     for verb in (name.replace("-", "_") for name in VERBS)
-    if f"class {verb.title().replace('_', '')}Options" in (CLI / f"{verb}.py").read_text(encoding="utf-8")
+    if f"{verb.title().replace('_', '')}Options" in (CLI / f"{verb}.py").read_text(encoding="utf-8")
 ]
 
 

@@ -22,6 +22,10 @@ IDLE = [
     ("report voc-fcn8s --threshold 0.3 --skip-bad", "--skip-bad and --threshold go with --data"),
     ("report voc-fcn8s --results found.json --limit 3", "--results goes without --limit"),
     ("report voc-fcn8s --results found.json --data own --skip-bad", "--results goes without --skip-bad"),
+    ("diff voc-fcn8s voc-fcn16s --blobs score", "--blobs goes with --pictures"),
+    ("fetch voc-fcn8s --from-file nothing", "'nothing' does not exist"),
+    ("convert voc-fcn8s --from-file nothing", "'nothing' does not exist"),
+    ("data voc2011 --from-file nothing", "'nothing' does not exist"),
     ("evaluate voc-fcn8s --check-submission a.tar.gz", "--check-submission goes without"),
     ("evaluate --check-submission a.tar.gz --limit 3 --json", "--check-submission goes without --limit and --json"),
 ]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fcn_port.cli import run
-from fcn_port.data import DataError, open_dataset
+from fcn_port.data import DataError, describing, open_dataset
 from parity_tests.datasets import noise, save
 
 H, W = 12, 20
@@ -104,6 +104,18 @@ def test_packed_run_lengths_are_those_of_pycocotools(tmp_path: Path) -> None:
     document["annotations"] = [{"image_id": 7, "category_id": 40, "segmentation": counts}]
     (tmp_path / "a.json").write_text(json.dumps(document))
     assert np.array_equal(open_dataset(tmp_path).read("i0").labels["score"], drawn * 2)
+
+
+@pytest.mark.parametrize("count", [255, 256, 300])  # class 255 would be the label that does not count
+def test_more_categories_than_a_byte_has_labels_for(count: int, tmp_path: Path) -> None:
+    described(tmp_path, coco)
+    document = json.loads((tmp_path / "a.json").read_text())
+    document["categories"] += [{"id": 100 + i, "name": f"c{i}"} for i in range(count - 2)]
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match=rf"{count + 1} classes; expected at most 255(.|\n)*others"):
+        open_dataset(tmp_path)
+    with describing('classes = ["background", "cat", "dog"]', 'others = "void"'):
+        assert set(np.unique(open_dataset(tmp_path).read("i0").labels["score"])) == {0, 1, 2}
 
 
 BROKEN: dict[str, tuple[Callable[..., str], str, str, str]] = {

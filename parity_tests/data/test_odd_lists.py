@@ -39,6 +39,26 @@ def test_such_a_line_of_voc_is_one_name_too(name: str, tmp_path: Path) -> None:
     assert open_dataset(folder, split="val").ids == (name,)
 
 
+@pytest.mark.parametrize("kind", ["described", "voc", "drawn"])
+def test_an_id_with_spaces_is_one_where_such_an_image_is_there(kind: str, tmp_path: Path) -> None:
+    """`photo 1` is not `photo`, even where that is an image, too; what else follows an id is a column."""
+    ids = ["photo", "photo 1", "photo 2", "cat"]
+    if kind == "voc":
+        folder = make_voc(tmp_path / "VOC2012", ids)
+        written = folder / "ImageSets" / "Segmentation" / "val.txt"
+    else:
+        folder, written = tmp_path, tmp_path / "val.txt"
+        for id_ in ids:
+            save(folder / "images" / f"{id_}.png", noise(0, (16, 24, 3)))
+            save(folder / "labels" / f"{id_}.png", noise(1, (16, 24)) % 3)
+            (folder / "drawn").mkdir(exist_ok=True)
+            (folder / "drawn" / f"{id_}.json").write_text('{"imageHeight": 16, "imageWidth": 24, "shapes": []}')
+        drawn = 'annotations = "drawn"\n' * (kind == "drawn")
+        (folder / "dataset.toml").write_text(f'classes = ["a", "b", "c"]\nlist = "val.txt"\n{drawn}')
+    written.write_text("photo 1\ncat -1\n\nphoto 2 1\n")
+    assert open_dataset(folder, split="val").ids == ("photo 1", "cat", "photo 2")
+
+
 @pytest.mark.parametrize("line", ["{0}/a.png {0}/a.png", "images/{0}{0}.png", "{0}{0}.png labels/a.png"])
 def test_a_name_too_long_for_a_file_is_no_file(line: str, tmp_path: Path) -> None:
     """255 bytes are the most that a folder or file may have for its name (Linux, macOS)."""

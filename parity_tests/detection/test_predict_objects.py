@@ -88,6 +88,10 @@ def test_a_score_decides_what_is_told(
         (["--mean", "1,2"], 2, "the net's input data is (1, 3, 32, 32)"),
         (["--mean", "grey"], 2, "neither numbers such as"),
         (["--mean", "0,0,0", "--least-score", "2"], 2, "least-score"),
+        (["--mean", "0,0,0", "--scores", "--tile", "64"], 2, "finds objects; --scores, --tile is for one that says"),
+        (["--mean", "0,0,0", "--threshold", "0.5"], 2, "--threshold"),
+        (["--mean", "0,0,0", "--precision", "bf16"], 2, "run as it is written, without --precision"),
+        (["--mean", "0,0,0", "--engine", "torch"], 2, "without --engine"),
         (["--mean", "0,0,0", "--classes", "/nothing/here"], 2, "classes"),
     ],
 )

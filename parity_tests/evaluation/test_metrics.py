@@ -16,7 +16,6 @@ from torchmetrics.functional.classification import (
 )
 
 from fcn_port.evaluation import histogram, score, scores, tasks_of
-from fcn_port.evaluation.metrics import _counted_on_device
 
 LABELS = np.array([[0, 0, 0, 1], [0, 1, 1, 255], [2, 2, 255, 0]], np.uint8)
 PREDICTIONS = np.array([[0, 0, 1, 1], [0, 1, 0, 2], [2, 0, 0, 0]], np.uint8)
@@ -129,20 +128,42 @@ def test_tensors_count_like_arrays() -> None:
     assert np.array_equal(histogram(torch.from_numpy(labels), as_tensor.long(), num_classes=21), expected)
 
 
+class _OnGpu(torch.Tensor):
+    """A tensor that says it is on a GPU."""
+
+    is_cuda = True
+
+
 def test_counting_with_torch_as_on_a_gpu() -> None:
     """The code that runs where the predictions are, here on CPU tensors: no GPU is needed to see that it counts."""
     labels, predictions = _maps(21, 5)
     expected = histogram(labels, predictions, num_classes=21)
-    as_tensor = torch.from_numpy(predictions)
-    assert np.array_equal(_counted_on_device(labels, as_tensor, 21, 255), expected)
+    on_gpu = torch.from_numpy(predictions).as_subclass(_OnGpu)
+    assert np.array_equal(histogram(labels, on_gpu, num_classes=21), expected)
     wide = np.where(labels == 255, -1, labels.astype(np.int64))
-    assert np.array_equal(_counted_on_device(wide, as_tensor, 21, -1), expected)
-    with pytest.raises(ValueError, match="a label of 40"):
-        _counted_on_device(np.full(4, 40, np.uint8), torch.zeros(4, dtype=torch.uint8), 21, 255)
-    with pytest.raises(ValueError, match="none of the classes"):
-        _counted_on_device(np.zeros(4, np.uint8), torch.full((4,), 21), 21, 255)
-    with pytest.raises(ValueError, match="different sizes"):
-        _counted_on_device(np.zeros(4, np.uint8), torch.zeros(5, dtype=torch.uint8), 21, 255)
+    assert np.array_equal(histogram(wide, on_gpu, num_classes=21, ignore_label=-1), expected)
+    for wrong, says in ((on_gpu[:1], "different sizes"), (on_gpu + 21, "a prediction of"), (on_gpu.half(), "whole")):
+        with pytest.raises(ValueError, match=says):
+            histogram(labels, wrong, num_classes=21)
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+@pytest.mark.parametrize(("dtype", "classes"), [(np.int64, 300), (np.uint8, 300), (np.uint16, 256), (np.int64, 1)])
+def test_classes_that_no_byte_holds(dtype: type, classes: int, on_gpu: bool) -> None:
+    """A label of 270 is no label of 14, nor is an ignored -1 class 255."""
+    ignored = -1 if dtype is np.int64 else None
+    rng = np.random.default_rng(0)
+    most = min(classes, np.iinfo(dtype).max + 1)
+    labels, predictions = rng.integers(0, most, 500).astype(dtype), rng.integers(0, classes, 500)
+    if ignored is not None:
+        labels[::5] = ignored
+    expected = np.zeros((classes, classes), np.int64)
+    for label, prediction in zip(labels.tolist(), predictions.tolist(), strict=True):
+        if label != ignored:
+            expected[label, prediction] += 1
+    guessed = torch.from_numpy(predictions).as_subclass(_OnGpu) if on_gpu else predictions
+    found = histogram(labels, guessed, num_classes=classes, ignore_label=ignored)
+    assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("ignore_label", [None, 0, 7, -1])

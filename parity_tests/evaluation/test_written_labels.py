@@ -67,6 +67,14 @@ def test_label_maps_beside_others_are_written_as_often_as_is_asked(own: Path) ->
         assert run([*EVALUATE, "--save-labels", "out"]) == 0 and run([*SCORE, "--save-labels", "out"]) == 0
 
 
+def test_what_a_limit_leaves_out_is_not_written_and_not_refused(own: Path) -> None:
+    (own.parent / "out").mkdir()
+    (own.parent / "out" / "i1.png").hardlink_to(own / "labels" / "i1.png")
+    command = [*EVALUATE, "--save-labels", "out"]
+    assert run(command) == 2
+    assert run([*command, "--limit", "1"]) == 0 and (own.parent / "out" / "i0.png").is_file()
+
+
 def test_a_submission_of_another_data_set_is_refused_before_the_work(
     own: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

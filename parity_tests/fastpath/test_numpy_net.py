@@ -282,6 +282,23 @@ def test_what_cannot_be_read_is_packed_again(damage: str, small: Path, monkeypat
     assert np.array_equal(numpy_net(small)(X), first)
 
 
+@pytest.mark.parametrize(("first", "second"), [(1, 2), (1, 4), (0, 0)])
+def test_pages_of_a_disk_that_changed_places_are_seen(first: int, second: int, tmp_path: Path) -> None:
+    """Weights that are all there, and at each other's places."""
+    rng = np.random.default_rng(0)
+    piece = tuple(rng.standard_normal(size).astype(np.float32) for size in (2600, 2600))
+    kept_weights.KeptWeights(tmp_path).add({"piece": piece})
+    (kept,) = tmp_path.glob("*.packed")
+    pages = [kept.read_bytes()[at : at + 4096] for at in range(0, kept.stat().st_size, 4096)]
+    pages[first], pages[second] = pages[second], pages[first]
+    kept.write_bytes(b"".join(pages))
+    found = kept_weights.KeptWeights(tmp_path).get("piece")
+    if first != second:
+        assert found is None
+    else:
+        assert found is not None and all(np.array_equal(a, b) for a, b in zip(found, piece, strict=True))
+
+
 def test_what_cannot_be_read_and_not_be_removed_is_passed_over(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a folder that is mounted read-only, say."""
     first = numpy_net(small)(X)

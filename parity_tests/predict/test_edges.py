@@ -157,6 +157,19 @@ def test_the_verb(files: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("size", ["100000x100000", "2147483647x2147483647"])
+def test_a_size_that_no_memory_holds_is_told_before_the_net_runs(
+    size: str, files: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, prototxt, photo = files
+    call = ["edges", str(weights), str(photo), "--prototxt", str(prototxt), "-o", str(tmp_path / "out"), "--size", size]
+    assert run(call) == 1
+    assert f"not enough memory: edges of {size} pixels take" in capsys.readouterr().err
+    assert run([*call, "--keep-size"]) == 2
+    assert "--keep-size goes without --size" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_edges_of_a_folder_are_no_images_of_it(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
     weights, prototxt, photo = files
     folder = tmp_path / "photos"

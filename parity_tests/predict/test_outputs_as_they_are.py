@@ -236,6 +236,14 @@ def test_files_of_a_probability(tmp_path: Path) -> None:
         ("argmax", ["--scores"], "labels and no scores"),
         ("map", ["--areas", "x.csv"], "--threshold VALUE"),
         ("classes", ["--tile", "64"], "names images as a whole; --tile"),
+        ("classes", ["--coco", "x.json"], "names images as a whole; --coco"),
+        ("inner", ["--least-score", "0.2"], "names images as a whole; --least-score is for one that finds objects"),
+        ("scores", ["--least-score", "0.2"], "says something of pixels; --least-score"),
+        ("scores", ["--anchors", "1,2"], "YOLO's heads, which have one place for 8x8 pixels or more"),
+        ("scores", ["--threshold", "0.2"], "this one's output is scores of 3 classes"),
+        ("argmax", ["--threshold", "0.2"], "this one's output is labels"),
+        ("scores", ["--frames", "3"], "--frames goes with a video"),
+        ("scores", ["--describe", "void = [3]"], "--describe goes with --data"),
         ("scores", ["--classes"], "2 names; the net has 3 classes"),
     ],
 )
@@ -245,6 +253,18 @@ def test_what_no_output_can_give(net: str, options: list[str], message: str, tmp
     options = [*options, str(tmp_path / "two.txt")] if options == ["--classes"] else options
     status, _, err = said(["predict", *files_of(net, tmp_path), str(tmp_path / "a.png"), *options])
     assert status == 2 and message in err
+
+
+@pytest.mark.parametrize("option", ["--areas", "--coco"])
+@pytest.mark.parametrize("lost", ["a.png", "scores.caffemodel", "scores.prototxt", "names.txt"])
+def test_a_table_replaces_nothing_that_is_read(option: str, lost: str, tmp_path: Path) -> None:
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    call = ["predict", *files_of("scores", tmp_path), str(tmp_path / "a.png"), "--classes", str(tmp_path / "names.txt")]
+    before = (tmp_path / lost).read_bytes()
+    status, _, err = said([*call, option, str(tmp_path / lost)])
+    assert status == 2 and f"choose another with {option}" in err
+    assert (tmp_path / lost).read_bytes() == before
 
 
 def test_the_classes_of_an_image_as_records(tmp_path: Path) -> None:

@@ -102,6 +102,17 @@ def test_files_for_model_explorer(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert len(errors) > 20 and max(each["value"] for each in errors.values()) < 5e-6
 
 
+def test_netron_shows_the_net_at_the_size_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fcn_port.cli import view
+    from fcn_port.view import viewers
+
+    shown: list[str] = []
+    monkeypatch.setattr(view, "require", lambda *_, **__: None)
+    monkeypatch.setattr(viewers, "open_netron", lambda path, **_: shown.append(path.read_text()))
+    assert run(["view", SAMPLE, "--viewer", "netron", "--size", "100x60", "--port", "1"]) == 0
+    assert prepare(parse_prototxt(shown[0])).inputs == {"data": (1, 3, 100, 60)}
+
+
 @pytest.mark.parametrize("given, status, said", [
     (["no-such"], 2, "no release called"),
     (["missing.prototxt"], 2, "no such file"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ...errors import NetError
 from ...net.layer import LayerSpec, Shape
 from ...net.onnx_form import FreeShape
-from ...net.shapes import LayerShapes, images_at, iter_layer_shapes, known_params
+from ...net.shapes import LayerShapes, images_at_asked, iter_layer_shapes, known_params
 from ...net.spec import NetSpec
 
 _KINDS: Mapping[int, Mapping[int, str]] = {4: {0: "batch", 2: "height", 3: "width"}}
@@ -69,7 +69,7 @@ def net_sizes(spec: NetSpec, *, size: Sequence[int] | None = None, batch: int | 
     Raises NetError where the net cannot have them.
     """
     own = next((shape[0] for shape in spec.inputs.values() if shape), None)
-    own_size = spec.inputs if size is None else images_at(spec.inputs, size)
+    own_size = spec.inputs if size is None else images_at_asked(spec.inputs, size)
     base = {
         name: (batch, *shape[1:]) if batch is not None and shape[:1] == (own,) else shape
         for name, shape in own_size.items()

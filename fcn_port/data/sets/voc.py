@@ -124,8 +124,9 @@ def _voc_ids(folder: Path, split: str, sbd: Path | None) -> tuple[tuple[str, ...
     if split == "seg11valid" and not (lists / "seg11valid.txt").is_file():
         return _derived(folder, lists, sbd), True
     path = split_file(_TEST_SETS.get(split, split), (lists, folder))
-    roots = (folder, folder / "JPEGImages")
-    ids = ids_of_files(path, roots=roots) if names_files(path, roots=roots) else read_list(path)
+    images = FoundFiles(folder / "JPEGImages", "{}", read_color)
+    roots = (folder, images.folder)
+    ids = ids_of_files(path, roots=roots) if names_files(path, roots=roots) else read_list(path, there=images.ids())
     return ids, is_seg11valid(ids) or ids == HELD_OUT_IDS
 
 

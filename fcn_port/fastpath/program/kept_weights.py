@@ -3,7 +3,7 @@
 Packing is most of a first pass: it reads all weights and fills memory that the system has to clear first. What is
 mapped from the system's cache of files costs neither. A net's folder is named after all that its weights depend on;
 where others could have put something into it, nothing is kept there and nothing read from it. A disk that gives other
-bits is seen by a sum of each piece, which takes 9 ms for ResNet-50's 222 MB, 2 % of its first result (a CRC takes 54).
+bits is seen by a sum of each piece, which takes 9 ms for ResNet-50's 222 MB, 2 % of its first result (a CRC of all 54).
 """
 
 from __future__ import annotations
@@ -116,14 +116,17 @@ def _remove(path: Path) -> None:
 
 
 def _sum(arrays: Sequence[Floats | None]) -> int:
-    """The sum of the arrays' bits, 64 at a time: as quick as they can be read, and another one where bits changed."""
-    total = 0
+    """The CRC of the sums of the arrays' bits, a page at a time: as quick as they can be read.
+
+    Another one where bits changed, and where pages changed places or are another's.
+    """
+    crc = 0
     for array in arrays:
         if array is not None:
-            bits = np.ascontiguousarray(array).reshape(-1).view(np.uint32)
-            last = bits[len(bits) // 2 * 2 :]
-            total += int(bits[: len(bits) - len(last)].view(np.uint64).sum()) + int(last.sum())
-    return total % (1 << 64)
+            bits = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            pages = bits[: len(bits) // _PAGE * _PAGE].view(np.uint64).reshape(-1, _PAGE // 8)
+            crc = zlib.crc32(bits[pages.nbytes :].data, zlib.crc32(pages.sum(axis=1).data, crc))
+    return crc
 
 
 def _write(file: Any, pieces: Pieces) -> None:
