@@ -47,7 +47,8 @@ def run_app(
 ) -> None:
     """Serve until `wanted()` says to stop; then take nothing new, and let what is under way end within `grace` seconds.
 
-    `ready` is called once requests are answered. More than `connections` at a time are told to come again.
+    `ready` is called once requests are answered. More than `connections` at a time are told to come again, and one that
+    takes nothing of its answer for `grace` seconds is ended.
     """
     config = Config(
         app, http=_Impatient, ws="none", lifespan="on", loop="asyncio", access_log=False, log_config=None,
@@ -78,13 +79,20 @@ class _Stoppable(Server):
 
 
 class _Impatient(H11Protocol):
-    """HTTP/1.1 where a client that opens a connection and then dawdles over its request's head is left alone."""
+    """HTTP/1.1 where a client that opens a connection and then dawdles over its request's head is left alone.
+
+    So is one that takes nothing of its answer, which would have the connection and the answer's memory for ever.
+    """
 
     _clock: asyncio.TimerHandle | None = None
+    _watch: asyncio.TimerHandle | None = None
+    _left: int | None = None
+    """Bytes that the client had not taken at the last look; None where there were none, or another answer came."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
         self._wind()
+        self._look()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -95,7 +103,13 @@ class _Impatient(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwind()
+        if self._watch is not None:
+            self._watch.cancel()
         super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        self._left = None
+        super().on_response_complete()
 
     def _between(self) -> bool:
         """True while no request is under way: its head has not all come."""
@@ -114,3 +128,12 @@ class _Impatient(H11Protocol):
         self._clock = None
         if self._between() and not self.transport.is_closing():
             self.transport.close()
+
+    def _look(self) -> None:
+        """End the connection if nothing was taken since the last look, else look again after as long."""
+        left = self.transport.get_write_buffer_size()
+        if left and self._left is not None and left >= self._left:
+            self.transport.abort()
+            return
+        self._left = left or None
+        self._watch = self.loop.call_later(self.config.timeout_graceful_shutdown or 1, self._look)

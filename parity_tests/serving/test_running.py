@@ -35,12 +35,13 @@ BODY = png_of(stripes())
 
 
 @contextmanager
-def server(app: Any) -> Iterator[tuple[int, threading.Event, threading.Thread]]:
+def server(app: Any, *, grace: float = 30) -> Iterator[tuple[int, threading.Event, threading.Thread]]:
     """A server on a free port: the port, the event that stops it, and its thread."""
     stop, ready = threading.Event(), threading.Event()
     with open_socket("127.0.0.1", 0) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # connections of it have little room, too
         port = listening.getsockname()[1]
-        settings: dict[str, Any] = {"wanted": stop.is_set, "grace": 30, "ready": ready.set}
+        settings: dict[str, Any] = {"wanted": stop.is_set, "grace": grace, "ready": ready.set}
         thread = threading.Thread(target=run_app, args=(app, listening), kwargs=settings, daemon=True)
         thread.start()
         assert ready.wait(30)
@@ -111,6 +112,44 @@ def test_a_body_that_does_not_arrive_is_given_up() -> None:
     with server(app) as (port, _, _), socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc")
         assert client.recv(12) == b"HTTP/1.1 408" and closed(client)
+
+
+@pytest.mark.parametrize("asked", [1, 20])
+def test_a_client_that_takes_nothing_of_its_answers_is_left_alone(
+    asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, lose = threading.Event(), running._Impatient.connection_lost
+
+    def watched(self: Any, error: Exception | None) -> None:
+        lose(self, error)
+        lost.set()
+
+    monkeypatch.setattr(running._Impatient, "connection_lost", watched)
+    noise = png_of(np.random.default_rng(0).integers(0, 256, (300, 300, 3)).astype(np.uint8))
+    head = f"POST /predict?format=overlay HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(noise)}\r\n\r\n"
+    with server(make_app(largest_channel(), name="x", threads=1), grace=1) as (port, _, _), socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(60)
+        client.connect(("127.0.0.1", port))
+        with suppress(OSError):  # the server reads no further request before the answer is taken
+            client.sendall((head.encode() + noise) * asked)
+        assert lost.wait(60)
+
+
+def test_a_client_that_takes_its_answer_slowly_gets_all_of_it() -> None:
+    noise = png_of(np.random.default_rng(0).integers(0, 256, (300, 300, 3)).astype(np.uint8))
+    head = f"POST /predict?format=overlay HTTP/1.0\r\nHost: localhost\r\nContent-Length: {len(noise)}\r\n\r\n"
+    with server(make_app(largest_channel(), name="x", threads=1), grace=1) as (port, _, _), socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(60)
+        client.connect(("127.0.0.1", port))
+        client.sendall(head.encode() + noise)
+        answer = b""
+        while piece := client.recv(1 << 16):
+            answer += piece
+            time.sleep(0.02)
+        said = int(answer.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
+        assert len(answer.partition(b"\r\n\r\n")[2]) == said > 100_000
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
