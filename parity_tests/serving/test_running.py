@@ -115,9 +115,7 @@ def test_a_body_that_does_not_arrive_is_given_up() -> None:
 
 
 @pytest.mark.parametrize("asked", [1, 20])
-def test_a_client_that_takes_nothing_of_its_answers_is_left_alone(
-    asked: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_client_that_takes_nothing_of_its_answers_is_left_alone(asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
     lost, lose = threading.Event(), running._Impatient.connection_lost
 
     def watched(self: Any, error: Exception | None) -> None:
@@ -171,7 +169,10 @@ def test_sigterm_ends_the_program_with_status_0() -> None:
 
 @pytest.mark.parametrize("given, status, said", [
     (["--host", "no such host", "--check"], 2, "'--host': no such host:"),
-    (["--host", "203.0.113.1", "--check"], 1, "203.0.113.1:8000: "),
+    (["--host", "a..b", "--check"], 2, "'--host': a..b: no name of a host"),
+    (["--host", "a" * 64, "--check"], 2, "no name of a host"),
+    (["--host", "\udcff", "--check"], 2, "no name of a host"),
+    (["--host", "203.0.113.1", "--check"], 1, "203.0.113.1:8000: cannot assign requested address; --host takes"),
     (["--port", "70000"], 2, "'--port'"),
     (["--batch", "0"], 2, "'--batch'"),
     (["--engine", "native", "--padded", "--port", "0", "--check"], 2, "--padded"),
