@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -56,6 +57,7 @@ def run_app(
         h11_max_incomplete_event_size=_MOST_HEADERS, timeout_keep_alive=5,
         timeout_graceful_shutdown=max(1, round(grace)),
     )  # fmt: skip
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a stranger's form writes nothing into our log
     asyncio.run(_Stoppable(config, wanted, ready).serve(sockets=[listening]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import os
 import signal
 import socket
@@ -105,6 +106,22 @@ def test_a_client_that_dawdles_over_its_head_is_left_alone(monkeypatch: pytest.M
             client.sendall(sent)
             assert closed(client)
         assert ask(port)[0] == 200
+
+
+@pytest.mark.parametrize("sent", [
+    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 3\r\n"
+    b"\r\nabc",
+    b"no HTTP\r\n\r\n",
+    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc",
+], ids=["no form", "no HTTP", "cut short"])  # fmt: skip
+def test_what_a_stranger_sends_writes_nothing_into_the_log(sent: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    with server(make_app(largest_channel(), name="x", threads=1)) as (port, _, _):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(sent)
+            client.shutdown(socket.SHUT_WR)
+            assert closed(client)
+        assert ask(port)[0] == 200
+    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == []
 
 
 def test_a_body_that_does_not_arrive_is_given_up() -> None:
