@@ -109,8 +109,8 @@ def test_a_client_that_dawdles_over_its_head_is_left_alone(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("sent", [
-    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 3\r\n"
-    b"\r\nabc",
+    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    b"Content-Length: 3\r\n\r\nabc",
     b"no HTTP\r\n\r\n",
     b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc",
 ], ids=["no form", "no HTTP", "cut short"])  # fmt: skip
