@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from starlette.types import ASGIApp
 from uvicorn import Config, Server
@@ -16,6 +19,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 _HEADERS_SECONDS = 10.0
 """The time in which the head of a request must have come; uvicorn itself waits for ever."""
 _MOST_HEADERS = 16 << 10
+_TAKEN_TOGETHER = 64
+"""Connections that are taken from the system one after the other, before any of them is looked at."""
+_OWN_FILES = 64
+"""Files that a server may have open beside its connections."""
+_SILENT_SECONDS = 60.0
+"""The time in which a lack of files is told once."""
+_LOG = logging.getLogger("fcn_port")
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -54,7 +64,7 @@ def run_app(
     config = Config(
         app, http=_Impatient, ws="none", lifespan="on", loop="asyncio", access_log=False, log_config=None,
         log_level="critical", server_header=False, proxy_headers=False, limit_concurrency=connections,
-        h11_max_incomplete_event_size=_MOST_HEADERS, timeout_keep_alive=5,
+        h11_max_incomplete_event_size=_MOST_HEADERS, backlog=_TAKEN_TOGETHER, timeout_keep_alive=5,
         timeout_graceful_shutdown=max(1, round(grace)),
     )  # fmt: skip
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a stranger's form writes nothing into our log
@@ -67,8 +77,10 @@ class _Stoppable(Server):
     def __init__(self, config: Config, wanted: Callable[[], bool], ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._wanted, self._ready = wanted, ready
+        self._silent_until = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(self._tell)
         await super().startup(sockets)
         self._ready()
 
@@ -78,6 +90,26 @@ class _Stoppable(Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    def _tell(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """One line where asyncio has a traceback for each connection that finds no file left, again and again."""
+        error = context.get("exception")
+        if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
+            loop.default_exception_handler(context)
+        elif loop.time() >= self._silent_until:
+            self._silent_until = loop.time() + _SILENT_SECONDS
+            _LOG.error("connections wait: too many open files; allow the server more (ulimit -n)")
+
+
+def most_connections(answered: int) -> int:
+    """The connections at a time where `answered` get more than a 503: twice as many, if there may be so many files."""
+    if sys.platform == "win32":
+        return 2 * answered
+    import resource
+
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    room = files - _OWN_FILES - _TAKEN_TOGETHER
+    return 2 * answered if files == resource.RLIM_INFINITY else max(1, min(2 * answered, room))
 
 
 class _Impatient(H11Protocol):
@@ -93,6 +125,9 @@ class _Impatient(H11Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
+        if self.limit_concurrency and len(self.connections) > most_connections(self.limit_concurrency):
+            transport.abort()  # type: ignore[attr-defined]
+            return
         self._wind()
         self._look()
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,32 @@ def test_a_body_that_does_not_arrive_is_given_up() -> None:
     with server(app) as (port, _, _), socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc")
         assert client.recv(12) == b"HTTP/1.1 408" and closed(client)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits on files")
+def test_more_connections_than_files_write_no_traceback() -> None:
+    """A program of its own with few files: what it says stays short, and it answers when the connections are gone."""
+    command = [sys.executable, "-m", "fcn_port", "serve", SAMPLE, "--port", "0", "--padded", "--like", "sample"]
+    limited = ["sh", "-c", 'ulimit -n 160; exec "$@"', "sh", *command]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(limited, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as program:
+        assert program.stdout is not None
+        try:
+            port = int(program.stdout.readline().rpartition(":")[2])
+            with ExitStack() as held:
+                for _ in range(400):
+                    client = held.enter_context(socket.socket())
+                    client.setblocking(False)
+                    client.connect_ex(("127.0.0.1", port))
+            status, end = 0, time.monotonic() + 120
+            while status != 200 and time.monotonic() < end:
+                with suppress(OSError):  # while the others' connections are not yet given up
+                    status, _ = ask(port, png_of(np.zeros((32, 32, 3), np.uint8)))
+        finally:
+            program.send_signal(signal.SIGTERM)
+        _, err = program.communicate(timeout=300)
+    assert (program.returncode, status) == (0, 200)
+    assert "Traceback" not in err and err.count("\n") < 10, err[:2000]
 
 
 @pytest.mark.parametrize("asked", [1, 20])
