@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,6 @@ import fcn_port
 from converters.execution.caffe_net import CaffeNet
 from converters.export import checking as check
 from fcn_port.fastpath import engines, lossless
-from fcn_port.fastpath import tf32 as tf32_module
 from fcn_port.fastpath.known_engines import EXTRAS
 from fcn_port.fastpath.lru_cache import LRUCache
 from fcn_port.fastpath.program import FastNet
@@ -331,46 +329,6 @@ def test_passes_that_disagree_on_tf32_wait_for_each_other() -> None:
 
     in_threads(work)
     assert torch.backends.cudnn.allow_tf32 == before
-
-
-@pytest.mark.parametrize("allowed", [False, True])
-def test_an_interrupt_leaves_no_setting_of_tf32_and_nobody_waiting(allowed: bool) -> None:
-    """At every instruction up to the pass: a count that stayed would have passes that disagree wait for ever."""
-    at, code = 0, tf32.__wrapped__.__code__  # type: ignore[attr-defined]
-
-    def watch(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal left
-        if frame.f_code is not code:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            left -= 1
-            if left == 0:
-                raise KeyboardInterrupt
-        return watch
-
-    before, traced = torch.backends.cudnn.allow_tf32, sys.gettrace()
-    torch.backends.cudnn.allow_tf32 = not allowed
-    try:
-        interrupted = True
-        while interrupted:
-            at += 1
-            left, entered, interrupted = at, False, False
-            sys.settrace(watch)
-            try:
-                with tf32(allowed):
-                    entered = True
-                    sys.settrace(traced)
-            except KeyboardInterrupt:
-                interrupted = True
-            finally:
-                sys.settrace(traced)
-            assert torch.backends.cudnn.allow_tf32 != allowed and not tf32_module._passes, at
-            assert entered != interrupted
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
-        tf32_module._passes.clear()
-    assert at > 20
 
 
 def test_an_export_is_checked_in_float64_beside_the_net_not_in_it() -> None:
