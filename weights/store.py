@@ -110,7 +110,8 @@ def in_words(error: OSError) -> str:
     if error.strerror:
         problem = error.strerror[:1].lower() + error.strerror[1:]  # names of files in it stay as they are
     if error.filename is None:
-        return problem
+        gone = error.errno == errno.ENOENT and _is_homeless()  # nobody names that folder
+        return "the current folder was removed; change to one that is there, or give whole paths" if gone else problem
     text = f"{os.fsdecode(error.filename)}: {problem}"
     if error.errno == errno.EFBIG:
         return f"{text}; files may not be larger here (ulimit -f, or the file system's own limit)"
@@ -121,6 +122,15 @@ def in_words(error: OSError) -> str:
         return text
     folder = Path(os.fsdecode(error.filename)).absolute().parent
     return f"{text}; {human_bytes(free_bytes(folder))} are free in {folder}; free some, or write to another disk"
+
+
+def _is_homeless() -> bool:
+    """True where the current folder was removed, from which relative paths go."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def require_room(folder: Path, needed: int) -> None:

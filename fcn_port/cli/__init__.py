@@ -6,8 +6,10 @@ comes after signals and standard streams are looked after. The verbs are in `pro
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 from . import signals, streams
@@ -20,6 +22,8 @@ Beside other busy programs the time in which they look is taken from those that 
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the program and leave with its exit status."""
+    ended: list[int] = []
+    atexit.register(_leave_threads, ended)  # the first of all, which is the last to be called
     os.environ.setdefault("GOMP_SPINCOUNT", THREADS_LOOK)  # read when PyTorch is imported, which nobody has done yet
     signals.listen()
     try:
@@ -35,7 +39,21 @@ def main(argv: list[str] | None = None) -> NoReturn:
     except OSError as error:
         status = _say(f"{error.filename}: {str(error.strerror).lower()}", max(status, 1))
     signals.finish()
+    ended.append(status)
     sys.exit(status)
+
+
+def _leave_threads(ended: list[int]) -> None:
+    """End the process where daemon threads are left, such as a server's whose nets still compute for nobody.
+
+    Python would take itself down beside them, and one that comes back from PyTorch then ends the process by SIGABRT: it
+    cannot have Python's lock any more, and may not be unwound through PyTorch's C++.
+    """
+    threading = sys.modules.get("threading")
+    if ended and threading is not None and any(thread.daemon for thread in threading.enumerate()):
+        with suppress(OSError):
+            streams.flush()
+        os._exit(ended[0])
 
 
 def run(argv: list[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from converters.escaping import terminal
 from converters.export import require
 
 from .device import device_option
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 _COUNT = click.IntRange(min=1)
+_ADVICE = {
+    errno.EADDRINUSE: "--port 0 takes one that is free",
+    errno.EADDRNOTAVAIL: "--host takes an address of this machine, 0.0.0.0 all of them",
+    errno.EACCES: "ports below 1024 may be the system administrator's; --port 0 takes one that is free",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +117,13 @@ def _socket(host: str, port: int) -> socket.socket:
         return open_socket(host, port)
     except socket.gaierror as error:
         raise click.BadParameter(f"{host}: {(error.strerror or str(error)).lower()}", param_hint="'--host'") from error
+    except UnicodeError as error:  # Python's, before anybody is asked
+        problem = "no name of a host: its parts, between dots, have 1 to 63 characters"
+        raise click.BadParameter(f"{terminal(host)}: {problem}", param_hint="'--host'") from error
     except OSError as error:
         problem = (error.strerror or str(error)).lower()
-        raise OSError(error.errno, f"{problem}; --port 0 takes one that is free", f"{host}:{port}") from error
+        told = _ADVICE.get(error.errno or 0)
+        raise OSError(error.errno, f"{problem}; {told}" if told else problem, f"{host}:{port}") from error
 
 
 def _serve(weights: str, listening: socket.socket, options: ServeOptions) -> int:

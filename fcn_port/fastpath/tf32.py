@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 
 _change = threading.Condition()
-_passes = 0
+_passes: set[object] = set()
 """Passes that run with the setting as it is."""
 _before = True
 """The setting before the first of them."""
@@ -22,19 +22,21 @@ def tf32(allowed: bool) -> Iterator[None]:
     PyTorch has one setting for the whole process. Passes that agree on it run side by side, one that does not waits
     until they have been launched, and the last one puts the setting back.
     """
-    global _passes, _before
-    with _change:
-        while _passes and torch.backends.cudnn.allow_tf32 != allowed:
-            _change.wait()
-        if not _passes:
-            _before = torch.backends.cudnn.allow_tf32
-            torch.backends.cudnn.allow_tf32 = allowed
-        _passes += 1
+    global _before
+    own = object()  # not a number: an interrupt comes before it is there or after, and not between a count and its note
     try:
+        with _change:
+            while _passes and torch.backends.cudnn.allow_tf32 != allowed:
+                _change.wait()
+            if not _passes:
+                _before = torch.backends.cudnn.allow_tf32
+            _passes.add(own)
+            torch.backends.cudnn.allow_tf32 = allowed
         yield
     finally:
         with _change:
-            _passes -= 1
-            if not _passes:
-                torch.backends.cudnn.allow_tf32 = _before
-                _change.notify_all()
+            if own in _passes:
+                _passes.remove(own)
+                if not _passes:
+                    torch.backends.cudnn.allow_tf32 = _before
+                    _change.notify_all()

@@ -3,6 +3,7 @@
 records.py     limits, and what is told of the net
 seeing.py      the net as a function from images to what it sees
 batching.py    images that wait, taken together where their sizes are equal
+frames.py      failures that keep no image alive
 uploads.py     the image in a request, within the limits
 answers.py     what the net sees as JSON, PNG and COCO's results
 page.py        the page

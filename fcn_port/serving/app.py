@@ -25,6 +25,7 @@ from ..errors import ImageError
 from ..nets import Net
 from . import answers, page
 from .batching import Batcher
+from .frames import without_frames
 from .guard import Guard, refusal
 from .metrics import CONTENT_TYPE, ServerMetrics
 from .records import RefusedRequest, ServedNet, ServerLimits
@@ -114,9 +115,9 @@ class Service:
         try:
             response = await self._admitted(request, began)
         except RefusedRequest as no:
-            response = self._refused(request, no)
+            response = self._refused(request, without_frames(no))
         except Exception as error:
-            response = self._refused(request, _trouble(error))
+            response = self._refused(request, _trouble(without_frames(error)))
         self.metrics.answered(response.status_code, time.monotonic() - began)
         return response
 
@@ -154,8 +155,8 @@ class Service:
             await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
             return work.result() if work.done() else Response(status_code=_GONE)
         finally:
-            for task in (work, gone):
-                task.cancel()
+            work.cancel(), gone.cancel()
+            del work  # which has the exception that goes through here
 
     async def _in_time(self, work: Awaitable[T], began: float, late: RefusedRequest) -> T:
         try:

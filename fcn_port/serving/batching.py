@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .frames import without_frames
 from .seeing import ImageLook, Sight
 
 Heard = Callable[[int, float, float], None]
@@ -31,7 +32,7 @@ class Batcher:
 
     Nobody waits for a batch to fill: a thread that is free takes what is there, up to `batch` images of one size, and
     batches grow by themselves where images come faster than they are done. The threads are daemons, so that a net that
-    computes for minutes keeps no process from ending.
+    computes for minutes keeps no process from ending. A thread that waits holds on to no image.
     """
 
     def __init__(self, look: ImageLook, *, threads: int, batch: int, heard: Heard | None = None) -> None:
@@ -64,9 +65,11 @@ class Batcher:
     def _work(self) -> None:
         while batch := self._next():
             began = time.monotonic()
+            count, waited = len(batch), began - batch[0].since
             self._run(batch)
+            del batch  # or else the last images would be there until the next ones come
             if self._heard is not None:
-                self._heard(len(batch), began - batch[0].since, time.monotonic() - began)
+                self._heard(count, waited, time.monotonic() - began)
 
     def _next(self) -> list[WaitingImage]:
         """The image that waits longest and others of its size; none once the batcher is closed."""
@@ -87,11 +90,13 @@ class Batcher:
         try:
             found = self._look([each.pixels for each in batch])
         except BaseException as error:
-            if len(batch) == 1:
-                batch[0].future.set_exception(error)
-                return
-            for each in batch:
-                self._run([each])
+            failed = without_frames(error)
+        else:
+            for each, sight in zip(batch, found, strict=True):
+                each.future.set_result(sight)
             return
-        for each, sight in zip(batch, found, strict=True):
-            each.future.set_result(sight)
+        if len(batch) == 1:
+            batch[0].future.set_exception(failed)
+            return
+        for each in batch:
+            self._run([each])

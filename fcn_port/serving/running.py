@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from starlette.types import ASGIApp
 from uvicorn import Config, Server
@@ -15,6 +19,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 _HEADERS_SECONDS = 10.0
 """The time in which the head of a request must have come; uvicorn itself waits for ever."""
 _MOST_HEADERS = 16 << 10
+_TAKEN_TOGETHER = 64
+"""Connections that are taken from the system one after the other, before any of them is looked at."""
+_OWN_FILES = 64
+"""Files that a server may have open beside its connections."""
+_SILENT_SECONDS = 60.0
+"""The time in which a lack of files is told once."""
+_LOG = logging.getLogger("fcn_port")
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -47,14 +58,16 @@ def run_app(
 ) -> None:
     """Serve until `wanted()` says to stop; then take nothing new, and let what is under way end within `grace` seconds.
 
-    `ready` is called once requests are answered. More than `connections` at a time are told to come again.
+    `ready` is called once requests are answered. More than `connections` at a time are told to come again, and one that
+    takes nothing of its answer for `grace` seconds is ended.
     """
     config = Config(
         app, http=_Impatient, ws="none", lifespan="on", loop="asyncio", access_log=False, log_config=None,
         log_level="critical", server_header=False, proxy_headers=False, limit_concurrency=connections,
-        h11_max_incomplete_event_size=_MOST_HEADERS, timeout_keep_alive=5,
+        h11_max_incomplete_event_size=_MOST_HEADERS, backlog=_TAKEN_TOGETHER, timeout_keep_alive=5,
         timeout_graceful_shutdown=max(1, round(grace)),
     )  # fmt: skip
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a stranger's form writes nothing into our log
     asyncio.run(_Stoppable(config, wanted, ready).serve(sockets=[listening]))
 
 
@@ -64,8 +77,10 @@ class _Stoppable(Server):
     def __init__(self, config: Config, wanted: Callable[[], bool], ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._wanted, self._ready = wanted, ready
+        self._silent_until = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(self._tell)
         await super().startup(sockets)
         self._ready()
 
@@ -76,15 +91,45 @@ class _Stoppable(Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    def _tell(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """One line where asyncio has a traceback for each connection that finds no file left, again and again."""
+        error = context.get("exception")
+        if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
+            loop.default_exception_handler(context)
+        elif loop.time() >= self._silent_until:
+            self._silent_until = loop.time() + _SILENT_SECONDS
+            _LOG.error("connections wait: too many open files; allow the server more (ulimit -n)")
+
+
+def most_connections(answered: int) -> int:
+    """The connections at a time where `answered` get more than a 503: twice as many, if there may be so many files."""
+    if sys.platform == "win32":
+        return 2 * answered
+    import resource
+
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    room = files - _OWN_FILES - _TAKEN_TOGETHER
+    return 2 * answered if files == resource.RLIM_INFINITY else max(1, min(2 * answered, room))
+
 
 class _Impatient(H11Protocol):
-    """HTTP/1.1 where a client that opens a connection and then dawdles over its request's head is left alone."""
+    """HTTP/1.1 where a client that opens a connection and then dawdles over its request's head is left alone.
+
+    So is one that takes nothing of its answer, which would have the connection and the answer's memory for ever.
+    """
 
     _clock: asyncio.TimerHandle | None = None
+    _watch: asyncio.TimerHandle | None = None
+    _left: int | None = None
+    """Bytes that the client had not taken at the last look; None where there were none, or another answer came."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
+        if self.limit_concurrency and len(self.connections) > most_connections(self.limit_concurrency):
+            transport.abort()  # type: ignore[attr-defined]
+            return
         self._wind()
+        self._look()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -95,7 +140,13 @@ class _Impatient(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwind()
+        if self._watch is not None:
+            self._watch.cancel()
         super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        self._left = None
+        super().on_response_complete()
 
     def _between(self) -> bool:
         """True while no request is under way: its head has not all come."""
@@ -114,3 +165,12 @@ class _Impatient(H11Protocol):
         self._clock = None
         if self._between() and not self.transport.is_closing():
             self.transport.close()
+
+    def _look(self) -> None:
+        """End the connection if nothing was taken since the last look, else look again after as long."""
+        left = self.transport.get_write_buffer_size()
+        if left and self._left is not None and left >= self._left:
+            self.transport.abort()
+            return
+        self._left = left or None
+        self._watch = self.loop.call_later(self.config.timeout_graceful_shutdown or 1, self._look)

@@ -241,3 +241,33 @@ def test_a_signal_in_the_middle_of_a_message_stops_the_run_politely() -> None:
     assert (run.returncode, run.stderr.splitlines()[-1]) == (0, "saved"), run.stderr
     assert run.stderr.count("stopping after this update, and saving; Ctrl-C again stops at once\n") == 1
     assert run.stderr.count("update 7\n") == 1
+
+
+LEFT_COMPUTING = """
+import sys, threading, torch
+from fcn_port import cli
+
+def run(argv):
+    began = threading.Barrier(5)
+    def compute():
+        began.wait()
+        with torch.no_grad():
+            while True:
+                torch.conv2d(torch.zeros(1, 3, 64, 64), torch.zeros(8, 3, 3, 3))
+    for _ in range(4):
+        threading.Thread(target=compute, daemon=True).start()
+    began.wait()
+    print("done")
+    return int(argv[0])
+
+cli.run = run
+cli.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_threads_that_still_compute_change_no_exit_status(status: int) -> None:
+    """A server whose nets computed for nobody was ended by SIGABRT, after it had said that it stopped."""
+    command = [sys.executable, "-c", LEFT_COMPUTING, str(status)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert (run.returncode, run.stdout, run.stderr) == (status, "done\n", "")

@@ -148,6 +148,8 @@ def test_the_comparison_sees_other_points(monkeypatch: pytest.MonkeyPatch, empty
         ({"FCN_PORT_NATIVE": "0"}, "FCN_PORT_NATIVE=0"),
         ({"CC": "no-such-compiler"}, "no-such-compiler"),
         ({"CC": "false"}, "false"),
+        ({"CC": 'cc "-O1'}, "CC is 'cc \"-O1', which a shell cannot read: no closing quotation"),
+        ({"FCN_PORT_CFLAGS": "\\"}, "FCN_PORT_CFLAGS is '\\\\', which a shell cannot read: no escaped character"),
         ({"CC": f"{sys.executable} -c 'import sys; sys.exit(sys.argv[1] != \"--version\")'"}, "exit status 1"),
     ],
 )

@@ -169,9 +169,10 @@ NONE_OF_OURS = "PyTorch's; none of our own: "
     [
         ({"FCN_PORT_NATIVE": "0"}, NONE_OF_OURS + "FCN_PORT_NATIVE=0 forbids it"),
         ({"CC": "no-such-compiler"}, NONE_OF_OURS + "there is no C compiler 'no-such-compiler'; set CC to one"),
+        ({"CC": "'cc"}, NONE_OF_OURS + 'CC is "\'cc", which a shell cannot read: no closing quotation'),
         ({"CC": "true"}, "our own, which true compiles when a net first runs, and PyTorch's"),
     ],
-    ids=["forbidden", "no compiler", "not yet"],
+    ids=["forbidden", "no compiler", "no words", "not yet"],
 )
 def test_version_says_whose_kernels_run(
     variables: dict[str, str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 
 
 class Member(ctypes.Structure):
-    _fields_ = (("thread", ctypes.c_int), ("is_here", ctypes.c_int))
+    _fields_ = (("thread", ctypes.c_int), ("is_placed", ctypes.c_int))
 
 
 class Team(ctypes.Structure):
@@ -90,14 +90,15 @@ def test_who_is_late_gets_another_processor() -> None:
     first = min(ALLOWED)
     with busy_thread(first) as thread, only(first):
         team = Team(threads=2, processor=first)
-        team.members[1] = Member(thread=thread, is_here=1)
+        team.members[1] = Member(thread=thread, is_placed=1)
         library().call_late_members(ctypes.byref(team))
         assert os.sched_getaffinity(thread) == {first}
         os.sched_setaffinity(thread, ALLOWED)
-        team.members[1].is_here = 0
+        team.members[1].is_placed = 0
         library().call_late_members(ctypes.byref(team))
         assert processor_of(thread) != first
         assert os.sched_getaffinity(thread) == ALLOWED
+        assert team.members[1].is_placed == 1, "it does not move itself at the same time"
 
 
 def test_a_team_larger_than_the_processors_is_left_alone() -> None:
@@ -112,5 +113,5 @@ def test_who_joins_is_known_and_leaves_the_first_one_s_processor() -> None:
     team, here = Team(threads=2, processor=min(ALLOWED)), threading.get_native_id()
     with only(min(ALLOWED)):
         library().join_team(ctypes.byref(team), 1)
-        assert (team.members[1].thread, team.members[1].is_here) == (here, 1)
+        assert (team.members[1].thread, team.members[1].is_placed) == (here, 1)
         assert os.sched_getaffinity(0) == {min(ALLOWED)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import os
 import signal
 import socket
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,13 @@ BODY = png_of(stripes())
 
 
 @contextmanager
-def server(app: Any) -> Iterator[tuple[int, threading.Event, threading.Thread]]:
+def server(app: Any, *, grace: float = 30) -> Iterator[tuple[int, threading.Event, threading.Thread]]:
     """A server on a free port: the port, the event that stops it, and its thread."""
     stop, ready = threading.Event(), threading.Event()
     with open_socket("127.0.0.1", 0) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # connections of it have little room, too
         port = listening.getsockname()[1]
-        settings: dict[str, Any] = {"wanted": stop.is_set, "grace": 30, "ready": ready.set}
+        settings: dict[str, Any] = {"wanted": stop.is_set, "grace": grace, "ready": ready.set}
         thread = threading.Thread(target=run_app, args=(app, listening), kwargs=settings, daemon=True)
         thread.start()
         assert ready.wait(30)
@@ -106,11 +108,89 @@ def test_a_client_that_dawdles_over_its_head_is_left_alone(monkeypatch: pytest.M
         assert ask(port)[0] == 200
 
 
+@pytest.mark.parametrize("sent", [
+    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    b"Content-Length: 3\r\n\r\nabc",
+    b"no HTTP\r\n\r\n",
+    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc",
+], ids=["no form", "no HTTP", "cut short"])  # fmt: skip
+def test_what_a_stranger_sends_writes_nothing_into_the_log(sent: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    with server(make_app(largest_channel(), name="x", threads=1)) as (port, _, _):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(sent)
+            client.shutdown(socket.SHUT_WR)
+            assert closed(client)
+        assert ask(port)[0] == 200
+    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == []
+
+
 def test_a_body_that_does_not_arrive_is_given_up() -> None:
     app = make_app(largest_channel(), name="x", threads=1, limits=ServerLimits(seconds=0.3))
     with server(app) as (port, _, _), socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc")
         assert client.recv(12) == b"HTTP/1.1 408" and closed(client)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits on files")
+def test_more_connections_than_files_write_no_traceback() -> None:
+    """A program of its own with few files: what it says stays short, and it answers when the connections are gone."""
+    command = [sys.executable, "-m", "fcn_port", "serve", SAMPLE, "--port", "0", "--padded", "--like", "sample"]
+    limited = ["sh", "-c", 'ulimit -n 160; exec "$@"', "sh", *command]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(limited, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as program:
+        assert program.stdout is not None
+        try:
+            port = int(program.stdout.readline().rpartition(":")[2])
+            with ExitStack() as held:
+                for _ in range(400):
+                    client = held.enter_context(socket.socket())
+                    client.setblocking(False)
+                    client.connect_ex(("127.0.0.1", port))
+            status, end = 0, time.monotonic() + 120
+            while status != 200 and time.monotonic() < end:
+                with suppress(OSError):  # while the others' connections are not yet given up
+                    status, _ = ask(port, png_of(np.zeros((32, 32, 3), np.uint8)))
+        finally:
+            program.send_signal(signal.SIGTERM)
+        _, err = program.communicate(timeout=300)
+    assert (program.returncode, status) == (0, 200)
+    assert "Traceback" not in err and err.count("\n") < 10, err[:2000]
+
+
+@pytest.mark.parametrize("asked", [1, 20])
+def test_a_client_that_takes_nothing_of_its_answers_is_left_alone(asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost, lose = threading.Event(), running._Impatient.connection_lost
+
+    def watched(self: Any, error: Exception | None) -> None:
+        lose(self, error)
+        lost.set()
+
+    monkeypatch.setattr(running._Impatient, "connection_lost", watched)
+    noise = png_of(np.random.default_rng(0).integers(0, 256, (300, 300, 3)).astype(np.uint8))
+    head = f"POST /predict?format=overlay HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(noise)}\r\n\r\n"
+    with server(make_app(largest_channel(), name="x", threads=1), grace=1) as (port, _, _), socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(60)
+        client.connect(("127.0.0.1", port))
+        with suppress(OSError):  # the server reads no further request before the answer is taken
+            client.sendall((head.encode() + noise) * asked)
+        assert lost.wait(60)
+
+
+def test_a_client_that_takes_its_answer_slowly_gets_all_of_it() -> None:
+    noise = png_of(np.random.default_rng(0).integers(0, 256, (300, 300, 3)).astype(np.uint8))
+    head = f"POST /predict?format=overlay HTTP/1.0\r\nHost: localhost\r\nContent-Length: {len(noise)}\r\n\r\n"
+    with server(make_app(largest_channel(), name="x", threads=1), grace=1) as (port, _, _), socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(60)
+        client.connect(("127.0.0.1", port))
+        client.sendall(head.encode() + noise)
+        answer = b""
+        while piece := client.recv(1 << 16):
+            answer += piece
+            time.sleep(0.02)
+        said = int(answer.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
+        assert len(answer.partition(b"\r\n\r\n")[2]) == said > 100_000
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
@@ -132,7 +212,10 @@ def test_sigterm_ends_the_program_with_status_0() -> None:
 
 @pytest.mark.parametrize("given, status, said", [
     (["--host", "no such host", "--check"], 2, "'--host': no such host:"),
-    (["--host", "203.0.113.1", "--check"], 1, "203.0.113.1:8000: "),
+    (["--host", "a..b", "--check"], 2, "'--host': a..b: no name of a host"),
+    (["--host", "a" * 64, "--check"], 2, "no name of a host"),
+    (["--host", "\udcff", "--check"], 2, "no name of a host"),
+    (["--host", "203.0.113.1", "--check"], 1, "203.0.113.1:8000: cannot assign requested address; --host takes"),
     (["--port", "70000"], 2, "'--port'"),
     (["--batch", "0"], 2, "'--batch'"),
     (["--engine", "native", "--padded", "--port", "0", "--check"], 2, "--padded"),

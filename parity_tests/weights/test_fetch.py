@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,18 @@ def test_a_folder_for_weights_that_is_closed_says_what_to_set(
     closed, other = (OSError(number, "Closed", str(tmp_path / name)) for name in ("weights/x.part", "out/x.part"))
     assert in_words(closed).endswith("x.part: closed\n  set FCN_PORT_WEIGHTS to a folder that you can write to")
     assert in_words(other).endswith("x.part: closed")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a folder that is somebody's current one may stay")
+def test_a_current_folder_that_was_removed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(FileNotFoundError) as caught:
+        Path("x").absolute()
+    assert in_words(caught.value).startswith("the current folder was removed; ")
+    assert in_words(FileNotFoundError("no release")) == "no release"
 
 
 # --- where no checksum was published ---

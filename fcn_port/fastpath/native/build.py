@@ -24,7 +24,7 @@ from converters.safety import whole_file
 from weights.cache import cache_folder as user_cache
 
 from ...private import read_private, why_not_private
-from ..compiler import ForbiddenError, NotBuilt, compiler
+from ..compiler import ForbiddenError, NotBuilt, compiler, words_of
 from ..points import FORMS, SUMMED, matrices
 from ..processor import processor
 from ..strassen import PANELS_OF, RESULTS, ROWS_OF
@@ -153,7 +153,7 @@ def _call(command: list[str], folder: Path, made: Path, flags: list[str], *, ope
 
 
 def _flags() -> list[str]:
-    return [*_FLAGS, "-march=native", *shlex.split(os.environ.get("FCN_PORT_CFLAGS", ""))]
+    return [*_FLAGS, "-march=native", *words_of("FCN_PORT_CFLAGS")]
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:

@@ -41,7 +41,14 @@ void gather_team(struct team *team, int threads)
     team->processor = threads > 1 && threads <= MOST_THREADS && has_room_for(threads) ? sched_getcpu() : -1;
     team->threads = threads;
     for (int i = 1; i < threads && team->processor >= 0; i++)
-        atomic_store_explicit(&team->members[i].is_here, 0, memory_order_relaxed);
+        atomic_store_explicit(&team->members[i].is_placed, 0, memory_order_relaxed);
+}
+
+/* True for the one that is to see to a member's processor, itself or the first thread: were two to do so at once, one
+ * would take the other's narrower choice for all that the thread may use, and leave it at that. */
+static int may_place(struct team *team, int number)
+{
+    return !atomic_exchange_explicit(&team->members[number].is_placed, 1, memory_order_relaxed);
 }
 
 void join_team(struct team *team, int number)
@@ -52,8 +59,7 @@ void join_team(struct team *team, int number)
     if (!id)
         id = (int)syscall(SYS_gettid);
     atomic_store_explicit(&team->members[number].thread, id, memory_order_relaxed);
-    atomic_store_explicit(&team->members[number].is_here, 1, memory_order_relaxed);
-    if (sched_getcpu() == team->processor)
+    if (may_place(team, number) && sched_getcpu() == team->processor)
         leave(0, team->processor);
 }
 
@@ -61,7 +67,7 @@ void call_late_members(struct team *team)
 {
     for (int i = 1; i < team->threads && team->processor >= 0; i++) {
         const int thread = atomic_load_explicit(&team->members[i].thread, memory_order_relaxed);
-        if (thread && !atomic_load_explicit(&team->members[i].is_here, memory_order_relaxed))
+        if (thread && may_place(team, i))
             leave(thread, team->processor);
     }
 }

@@ -10,7 +10,7 @@ enum { MOST_THREADS = 64 };
 struct team {
     int threads, processor; /* of the first thread; -1 where nobody is moved */
     struct {
-        _Atomic int thread, is_here; /* the system's number, 0 before it is known */
+        _Atomic int thread, is_placed; /* the system's number, 0 before it is known; somebody sees to its processor */
     } members[MOST_THREADS];
 };
 

@@ -1,0 +1,124 @@
+"""No image is kept: not by a failure, whose frames have it, and not by a thread that waits for the next one."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fcn_port.errors import ImageError
+from parity_tests.serving.nets import largest_channel, png_of
+
+pytest.importorskip("starlette", reason="the extra `serve`")
+pytest.importorskip("prometheus_client", reason="the extra `serve`")
+pytest.importorskip("python_multipart", reason="the extra `serve`")
+pytest.importorskip("uvicorn", reason="the extra `serve`")
+
+from fcn_port.serving import ServerLimits, app, make_app, seeing
+from fcn_port.serving.batching import Batcher
+from parity_tests.serving.test_running import ask, server
+
+BODY = png_of(np.zeros((20, 20, 3), np.uint8))
+
+
+@pytest.fixture(autouse=True)
+def no_collector() -> Iterator[None]:
+    """What is in a ring stays there."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def nothing_left(kept: list[weakref.ref[Any]]) -> bool:
+    """True once all of them are gone: a thread may be about to let go of its own."""
+    end = time.monotonic() + 30
+    while any(each() is not None for each in kept) and time.monotonic() < end:
+        time.sleep(0.01)
+    return all(each() is None for each in kept)
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Any]]:
+    """Every image that a server has taken."""
+    kept, take = [], app.pixels_of
+
+    def watched(*given: Any, **more: Any) -> Any:
+        pixels = take(*given, **more)
+        kept.append(weakref.ref(pixels))
+        return pixels
+
+    monkeypatch.setattr(app, "pixels_of", watched)
+    return kept
+
+
+@pytest.mark.parametrize("failure, status", [
+    (None, 200), (ValueError("no"), 500), (ImageError("no"), 422), (MemoryError(), 503),
+])  # fmt: skip
+def test_an_answer_keeps_no_image(
+    failure: Exception | None, status: int, taken: list[weakref.ref[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, see = make_app(largest_channel(), name="x", threads=2), seeing.read_all
+
+    def look(*given: Any, **more: Any) -> Any:
+        if failure is not None:
+            raise type(failure)(*failure.args)
+        return see(*given, **more)
+
+    monkeypatch.setattr(seeing, "read_all", look)
+    with server(made) as (port, _, _):
+        assert [ask(port, BODY)[0] for _ in range(3)] == [status] * 3
+        assert len(taken) == 3 and nothing_left(taken)
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["too late", "gone"])
+def test_nobody_waits_for_an_image_and_it_is_not_kept(
+    waits: bool, taken: list[weakref.ref[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, may, see = threading.Event(), threading.Event(), seeing.read_all
+    made = make_app(largest_channel(), name="x", threads=1, limits=ServerLimits(seconds=60 if waits else 0.5))
+
+    def slow(*given: Any, **more: Any) -> Any:
+        began.set()
+        assert may.wait(60)
+        return see(*given, **more)
+
+    monkeypatch.setattr(seeing, "read_all", slow)
+    with server(made) as (port, _, _):
+        if waits:
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(BODY)}\r\n\r\n"
+                client.sendall(head.encode() + BODY)
+                assert began.wait(60)
+        else:
+            assert ask(port, BODY)[0] == 503
+        may.set()
+        assert len(taken) == 1 and nothing_left(taken)
+
+
+def test_images_of_a_batch_that_fails_are_not_kept() -> None:
+    began, may = threading.Event(), threading.Event()
+
+    def look(images: list[np.ndarray]) -> Any:
+        began.set()
+        assert may.wait(60)
+        raise ValueError("no")
+
+    batcher = Batcher(look, threads=1, batch=4)
+    images = [np.zeros((4, 4, 3), np.uint8) for _ in range(3)]
+    kept = [weakref.ref(each) for each in images]
+    first = batcher.submit(images[0])
+    assert began.wait(60)
+    waiting = [batcher.submit(each) for each in images[1:]]
+    may.set()
+    assert all(isinstance(each.exception(60), ValueError) for each in (first, *waiting))
+    del images, first, waiting
+    assert nothing_left(kept)
+    batcher.close()
