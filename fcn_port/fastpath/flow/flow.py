@@ -98,3 +98,11 @@ class Flow:
     def only_reader(self, value: str) -> bool:
         """True where a value is read once, and is no output."""
         return self.uses[value] == 1 and value not in self.outputs.values()
+
+    def behind(self, number: int) -> Flow:
+        """The operations from this number on; inputs are the values that they or the outputs read from before."""
+        operations = self.operations[number:]
+        made = {top for operation in operations for top in operation.tops}
+        read = (name for operation in operations for name in operation.bottoms)
+        inputs = dict.fromkeys(name for name in (*read, *self.outputs.values()) if name not in made)
+        return Flow(tuple(inputs), operations, self.outputs)

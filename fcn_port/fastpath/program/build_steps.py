@@ -86,7 +86,7 @@ def tasks_of(
 
 
 def _divisor(params: Layer, kernel: KernelChoice, x: BlobPlace) -> Mapping[str, int]:
-    """What an average divides by: places inside alone, or also so many behind the last row and column."""
+    """The places that an average divides by: those inside alone, or so many behind the last row and column, too."""
     if isinstance(params, padded.PaddedPooling):
         below, behind = params.pads_after(x.size[2:])
         return {"shared": int(params.method == "AVE_EXC_PAD"), "group": below, "block": behind}

@@ -37,6 +37,7 @@ from .places import BlobPlace, BlobPlaces, as_images, is_concatenation, place_va
 from .rounding import chained, shown
 from .task import NativeTask
 from .weights import Packed, PackedWeights
+from .words import in_words
 
 SHAPES = 8
 """Shapes of regions and the like whose plans are kept, for each size of the net's input."""
@@ -226,7 +227,7 @@ class ArenaPlan:
             return Planned(operation, "once, as sizes are all it reads", None if is_read else ())
         if isinstance(kernel, NoKernel):
             return Planned(operation, f"by PyTorch: {kernel.why}", None, is_slow=True)
-        how = self._where(operation) if kernel is IN_PLACE else _words(kernel)
+        how = self._where(operation) if kernel is IN_PLACE else in_words(kernel)
         bands = next((each for each in self._bands if number in each.numbers), None)
         if bands is not None:
             about = self.flow, self.places, self._choices, self._weights, self._threads
@@ -329,7 +330,7 @@ class ArenaPlan:
 
         Layer by layer where nothing behind has weights, as behind detections, or nothing is left of a blob.
         """
-        rest = self._flow_behind(number)
+        rest = self.flow.behind(number)
         inputs = {name: self._value(name, found, arena) for name in rest.inputs}
         shapes = {name: tuple(value.shape) for name, value in inputs.items()}
         plan = self._behind.get((number, *shapes.items()), lambda: self._plan_behind(rest, shapes))
@@ -341,14 +342,6 @@ class ArenaPlan:
         for each in range(number, len(self.flow.operations)):
             found = self._compute(each, found, arena)
         return {name: self._value(value, found, arena) for name, value in self.flow.outputs.items()}
-
-    def _flow_behind(self, number: int) -> Flow:
-        """The operations from this one on as a flow; its inputs are all that they and the outputs read from before."""
-        operations = self.flow.operations[number:]
-        made = {top for operation in operations for top in operation.tops}
-        read = [name for operation in operations for name in operation.bottoms]
-        inputs = dict.fromkeys(name for name in (*read, *self.flow.outputs.values()) if name not in made)
-        return Flow(tuple(inputs), operations, self.flow.outputs)
 
     def _plan_behind(self, rest: Flow, shapes: Mapping[str, Shape]) -> ArenaPlan | None:
         if all(weighted(operation.main.params) is None for operation in rest.operations):
@@ -404,22 +397,3 @@ def keeps_images_apart(flow: Flow, one: Mapping[str, Shape]) -> bool:
     except (LookupError, ValueError):
         return False
     return found == twice and all(shapes[value][0] == 1 for value in flow.outputs.values())
-
-
-ENDINGS = {"small": ", small tiles", "pieces": ", in pieces", "lean": ", kernels as they are"}
-
-
-def _words(kernel: KernelChoice) -> str:
-    size = "x".join(map(str, kernel.window))
-    names = {
-        "product": "product", "pool_max": "maximum", "pool_places": "maximum and its place", "pool_average": "average",
-        "pointwise": "channel by channel", "unpool": "values put where maxima were",
-    }  # fmt: skip
-    if kernel.name.startswith("winograd"):
-        return f"{size} by Winograd's filtering" + ENDINGS.get(kernel.name.split("_")[-1], "")
-    if kernel.name in ("pointwise", "normalize", "softmax", "unpool"):
-        return names.get(kernel.name, kernel.name)
-    groups = f" in {kernel.groups} groups" if kernel.groups > 1 else ""
-    if kernel.name.startswith("strassen"):
-        return f"{size} product by Strassen's algorithm" + (", twice" if kernel.name[-1] == "2" else "")
-    return f"{size} {names.get(kernel.name, kernel.name)}{groups}"
