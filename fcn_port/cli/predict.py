@@ -224,9 +224,12 @@ def _of_objects(
     net: Net | Sequence[Net], sources: tuple[ImageSource, ...], options: PredictOptions, *, out: Path, as_json: bool,
     one: bool, videos: bool,
 ) -> int:  # fmt: skip
+    from ..detection.rows import row_outputs
     from .detecting import detect_all
     from .filming_objects import film_objects, refuse_of_objects
 
+    if not isinstance(net, Sequence) and row_outputs(net.spec):
+        net = run_as_told(net, options)
     if videos:
         refuse_of_objects({"--coco": options.coco, "--every-frame": options.every_frame})
         return film_objects(

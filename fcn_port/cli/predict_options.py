@@ -57,7 +57,7 @@ _OF: dict[Gives, frozenset[str]] = {
 }  # fmt: skip
 _OF_PIXELS_AND_OBJECTS = frozenset({"coco"})
 _HOW_IT_IS_RUN = frozenset({"engine", "precision", "low_memory"})
-"""Options that detectors do not take: they are run as they are written."""
+"""Options that detectors do not take: `fast` runs those that end in rows, and others run as they are written."""
 
 
 def refuse_idle(*, data: bool, videos: bool) -> None:
@@ -80,7 +80,7 @@ def refuse_of_others(gives: Gives) -> None:
         raise click.UsageError(f"the net {_GIVES[gives]}; {', '.join(wrong)} is for pixels and objects")
     wrong = [shown for name, shown in given.items() if name in _HOW_IT_IS_RUN]
     if wrong and gives == "objects":
-        raise click.UsageError(f"the net {_GIVES[gives]}, and is run as it is written, without {', '.join(wrong)}")
+        raise click.UsageError(f"the net {_GIVES[gives]}, and goes without {', '.join(wrong)}")
 
 
 def refuse_of_pictures(net: LoadedNet, options: PredictOptions) -> None:

@@ -11,10 +11,10 @@ from converters.lazy import import_or_say
 from converters.net import NetSpec
 from weights.records import InputRecipe, Preprocessing
 
-from ..any_net import AnyNet, takes_arrays
+from ..any_net import AnyNet
 from ..predict.images import ImageLike, read_image, rgb_of
 from ..predict.palettes import voc_palette
-from .heads import head_of, refusal
+from .heads import head_of, refusal, runs_a_definition
 from .raw import Raw
 from .records import Detection, Detections
 from .rows import from_rows, row_outputs, tells_images
@@ -32,11 +32,7 @@ def detects(spec: NetSpec) -> bool:
 
 def finds_objects(net: AnyNet) -> bool:
     """True for a net that `detect` takes, whose answers are boxes and no labels of pixels."""
-    if takes_arrays(net):
-        return detects(net.spec)
-    from converters.execution import CaffeNet
-
-    return isinstance(net, CaffeNet) and detects(net.spec)
+    return runs_a_definition(net) and detects(net.spec)
 
 
 def detect(

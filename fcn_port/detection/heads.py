@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from converters.errors import NetError
 from converters.net import NetSpec
 from weights.records import InputRecipe
 
-from ..any_net import AnyNet, takes_arrays
+from ..any_net import AnyNet, LoadedNet, takes_arrays
 from .feeding import INFO
 from .grid import fills_grid, from_grid
 from .raw import Raw
@@ -64,16 +64,24 @@ def refusal(spec: NetSpec) -> NetError:
     return NetError(problem, path=spec.path, hint=hint)
 
 
+def runs_a_definition(net: AnyNet) -> TypeGuard[LoadedNet]:
+    """True for a net that was made from a definition, in whatever way it is run: none that is written by hand."""
+    if takes_arrays(net):
+        return True
+    from converters.execution import CaffeNet
+
+    from ..nets.net import Wrapper
+
+    inside: object = net
+    while isinstance(inside, Wrapper):
+        inside = inside.net
+    return isinstance(inside, CaffeNet)
+
+
 def refuse_unfinished(net: AnyNet) -> None:
-    """NetError for a net that would find objects were it whole, and whose outputs mean nothing by themselves.
-
-    Modules of which no layers are known, and nets written by hand, are none.
-    """
-    if not takes_arrays(net):
-        from converters.execution import CaffeNet
-
-        if not isinstance(net, CaffeNet):
-            return
+    """NetError for a net that would find objects were it whole, and whose outputs mean nothing by themselves."""
+    if not runs_a_definition(net):
+        return
     spec = net.spec
     found = None if head_of(spec) else _missing(spec)
     if found is not None:

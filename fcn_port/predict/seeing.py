@@ -5,8 +5,8 @@ from __future__ import annotations
 from converters.cancelling import ProgressCallback
 from weights.records import Preprocessing
 
-from ..any_net import AnyNet, takes_arrays
-from ..detection import Detections, detect, detects, refuse_unfinished
+from ..any_net import AnyNet
+from ..detection import Detections, detect, finds_objects, refuse_unfinished
 from .classifying import Classification, classify
 from .images import ImageLike, read_image
 from .meaning import names_images, outputs_of
@@ -34,7 +34,7 @@ def see(
     """
     recipe = preprocessing or getattr(net, "preprocessing", None)
     pixels = read_image(image, kind="color" if recipe is None else recipe.inputs[0].image)
-    if _finds_objects(net):
+    if finds_objects(net):
         return {"": detect(net, pixels, preprocessing=preprocessing, threshold=threshold or 0.0)}  # type: ignore[arg-type]
     refuse_unfinished(net)
     outputs = outputs_of(net)
@@ -43,13 +43,3 @@ def see(
     options = ReadOptions(tile=tile, threshold=threshold)
     (found,) = read_all(net, [pixels], options, preprocessing=preprocessing, outputs=outputs, progress=progress)
     return dict(found)
-
-
-def _finds_objects(net: AnyNet) -> bool:
-    """True for a net of which `detect` is to be asked; modules of which no layers are known are none."""
-    if not takes_arrays(net):
-        from ..nets.net import Net
-
-        if not isinstance(net, Net):
-            return False
-    return detects(net.spec)

@@ -17,7 +17,6 @@ from converters.safety import refused_memory
 from weights.card import Card
 
 from ..any_net import attach
-from ..detection import detects
 from ..errors import ImageError, one_line
 from ..loading import load
 from ..predict.images import ImageLike
@@ -94,7 +93,7 @@ class Predictor:
         net = load(self.weights, self.device, prototxt=self.prototxt)
         if self.card is not None:
             attach(net, self.card)
-        if not self.fast or self.device not in (None, "cpu") or detects(net.spec):
+        if not self.fast or self.device not in (None, "cpu"):
             return net
         from ..fastpath.lossless import fast
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from PIL import Image
 
 from converters.export import write_caffe
 from fcn_port.cli import run
+from fcn_port.fastpath.native import why_not
+from fcn_port.fastpath.program.runner import Runner
 from parity_tests.detection.nets import NAMES, ssd
 from parity_tests.detection.test_detect import BLUE, RED, drawn
 
@@ -42,6 +45,24 @@ def test_one_image(files: tuple[str, ...], tmp_path: Path, capsys: pytest.Captur
     with Image.open(tmp_path / "out" / "street.detections.png") as picture:
         assert picture.size == (64, 128)
         assert tuple(np.asarray(picture)[20, 16]) == (128, 0, 0), "the box's left edge in the colour of class 1"
+
+
+@pytest.mark.skipif(why_not() is not None, reason="no C compiler")
+@pytest.mark.parametrize(("padded", "passes"), [([], 1), (["--padded"], 0)])
+def test_fast_finds_them(
+    padded: list[str], passes: int, files: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does what other nets are asked for; the test above has the numbers."""
+    seen, plainly = [], Runner.run
+
+    def watched(self: Runner, *arguments: Any) -> Any:
+        seen.append(arguments)
+        return plainly(self, *arguments)
+
+    monkeypatch.setattr(Runner, "run", watched)
+    drawn((32, 32), ((0.25, 0, 0.5, 0.25), RED)).save(tmp_path / "a.png")
+    assert run(["predict", *files, str(tmp_path / "a.png"), "--mean", "0,0,0", "-o", str(tmp_path), *padded]) == 0
+    assert len(seen) == passes
 
 
 def test_a_folder_with_an_image_that_cannot_be_read(
@@ -90,7 +111,7 @@ def test_a_score_decides_what_is_told(
         (["--mean", "0,0,0", "--least-score", "2"], 2, "least-score"),
         (["--mean", "0,0,0", "--scores", "--tile", "64"], 2, "finds objects; --scores, --tile is for one that says"),
         (["--mean", "0,0,0", "--threshold", "0.5"], 2, "--threshold"),
-        (["--mean", "0,0,0", "--precision", "bf16"], 2, "run as it is written, without --precision"),
+        (["--mean", "0,0,0", "--precision", "bf16"], 2, "goes without --precision"),
         (["--mean", "0,0,0", "--engine", "torch"], 2, "without --engine"),
         (["--mean", "0,0,0", "--classes", "/nothing/here"], 2, "classes"),
     ],

@@ -121,13 +121,16 @@ def test_a_form_and_a_body_are_one(client: Any) -> None:
     assert form.status_code == 200 and form.content == post(client, query="?format=labels").content
 
 
-def test_objects_have_boxes() -> None:
+@pytest.mark.parametrize("quick", [False, True])
+def test_objects_have_boxes(quick: bool) -> None:
+    """Also of a net run by `fast`, as `fcn-port serve` runs it."""
     image = np.full((32, 32, 3), 255, np.uint8)
     image[:8, 8:16] = (255, 0, 0)
     body = png_of(image)
-    with client_of(as_net(ssd())) as client:
+    net = fcn_port.fast(as_net(ssd())) if quick else as_net(ssd())
+    with client_of(net) as client:
         (record,) = post(client, body).json()["detections"]
-        expected = fcn_port.detect(ssd(), image, threshold=0.3)[0]
+        expected = fcn_port.detect(net, image, threshold=0.3)[0]
         assert record == expected.to_json() and record["name"] == "red thing"
         (coco,) = post(client, body, "?format=coco&image_id=9").json()
         assert coco["image_id"] == 9 and coco["bbox"] == pytest.approx([8, 0, 8, 8], abs=1e-3)
