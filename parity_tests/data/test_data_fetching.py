@@ -189,7 +189,7 @@ def test_fetching_from_the_command_line(
         (["data", "voc2013"], 2, "did you mean voc2012 or voc2011 or voc2010?"),
         (["data", "--fetch"], 2, "which one? Name it"),
         (["data", "sbd", "--fetch", "--root", "ROOT"], 1, "the network may not be used"),
-        (["data", "sbd", "--from-file", "ROOT/none.tgz", "--root", "ROOT"], 2, "there is no such file"),
+        (["data", "sbd", "--from-file", "ROOT/none.tgz", "--root", "ROOT"], 2, "does not exist"),
     ],
 )
 def test_mistakes(
