@@ -226,3 +226,16 @@ def test_what_lies_behind_regions_is_native(size: tuple[int, int], monkeypatch: 
                 np.testing.assert_allclose(found[name], value, rtol=0, atol=allowed, err_msg=name)
     assert len(counts) > 1, "always as many regions"
     assert set(asked) == {"rois", "pool"}
+
+
+def test_priors_in_another_shape() -> None:
+    """A view of a constant that nothing else reads."""
+    text = """input: "data" input_shape { dim: [1, 3, 32, 32] }
+    layer { name: "prior" type: "PriorBox" bottom: "data" bottom: "data" top: "prior" prior_box_param { min_size: 8 } }
+    layer { name: "shaped" type: "Reshape" bottom: "prior" top: "shaped" reshape_param { shape { dim: [2, -1] } } }
+    layer { name: "relu" type: "ReLU" bottom: "data" top: "relu" }"""
+    net = CaffeNet(parse_prototxt(text)).eval()
+    x = torch.randn(1, 3, 32, 32)
+    plan = FastNet(net).program({"data": (1, 3, 32, 32)})
+    found = plan({"data": x.numpy()}, np.full(plan.floats, np.nan, np.float32))
+    assert np.array_equal(found["shaped"], net(x)["shaped"])

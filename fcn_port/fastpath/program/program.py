@@ -220,11 +220,11 @@ class ArenaPlan:
     def _plan(self, number: int) -> Planned:
         operation = self.flow.operations[number]
         kernel = self._decided[operation.tops]
-        if kernel is None:
-            return Planned(operation, "a view", ())
         if not self._constant.isdisjoint(operation.tops):
             is_read = not self._wanted.isdisjoint(operation.tops)
             return Planned(operation, "once, as sizes are all it reads", None if is_read else ())
+        if kernel is None:
+            return Planned(operation, "a view", ())
         if isinstance(kernel, NoKernel):
             return Planned(operation, f"by PyTorch: {kernel.why}", None, is_slow=True)
         how = self._where(operation) if kernel is IN_PLACE else in_words(kernel)
