@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .regions import Array
+from .spans import Array
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,14 +7,13 @@ rbgirshick/py-faster-rcnn, lib/fast_rcnn/bbox_transform.py and lib/nms/py_cpu_nm
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import NetError
+from .lent import lent_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from numpy import floating, ndarray
     from torch import Tensor
@@ -30,7 +29,6 @@ __all__ = [
     "decode_regions",
     "nms",
     "refuse_traces",
-    "suppressed_by",
 ]
 
 CodeType = Literal["CORNER", "CENTER_SIZE", "CORNER_SIZE"]
@@ -45,35 +43,6 @@ BLOCK = 256
 
 KEPT = 4096
 """Kept boxes that are compared with a block at once, so that memory stays at KEPT x BLOCK overlaps."""
-
-
-class Suppress(Protocol):
-    """Compiled code for `nms`: the positions (k,) of the boxes (n, 4) that stay, from the best on, all in float32."""
-
-    def __call__(
-        self,
-        boxes: ndarray,
-        areas: ndarray,
-        *,
-        threshold: float,
-        eta: float,
-        pixels: float,
-        keep_equal: bool,
-        of_smaller: bool,
-    ) -> ndarray: ...
-
-
-_compiled: ContextVar[Suppress | None] = ContextVar("compiled", default=None)
-
-
-@contextmanager
-def suppressed_by(compiled: Suppress | None) -> Iterator[None]:
-    """Within it `nms` has boxes in float32 on a processor suppressed by this code, to the same places."""
-    token = _compiled.set(compiled)
-    try:
-        yield
-    finally:
-        _compiled.reset(token)
 
 
 def refuse_traces(what: str) -> None:
@@ -193,10 +162,10 @@ def nms(
     if top_k > -1:
         order = order[:top_k]
     boxes = boxes.detach()[order]
-    compiled = _compiled.get()
-    if compiled is not None and boxes.device.type == "cpu" and boxes.dtype is torch.float32:
+    compiled = lent_for(boxes)
+    if compiled is not None:
         areas = box_areas(boxes, pixels=pixels).numpy()
-        stay = compiled(
+        stay = compiled.suppress(
             boxes.numpy(), areas, threshold=threshold, eta=eta, pixels=pixels, keep_equal=keep_equal,
             of_smaller=of_smaller,
         )  # fmt: skip

@@ -16,7 +16,8 @@ import numpy as np
 from ..net.reach import EVERYTHING, Reach
 from .base import Layer, as_image, refuse, register_layer
 from .boxes import refuse_traces
-from .regions import FARTHEST, Array
+from .regions import FARTHEST
+from .spans import Array
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,7 +20,8 @@ from .base import as_image, refuse, register_layer
 from .box_layer import BoxLayer, offset_statistics
 from .boxes import CHOSEN, refuse_traces
 from .fork import fork_message
-from .regions import Array, float32
+from .regions import float32
+from .spans import Array
 from .suppression import MODES, suppressed
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import numpy as np
 from ..net.reach import EVERYTHING, Reach
 from .base import OneToOne, as_image, refuse, register_layer
 from .fork import fork_message
-from .regions import Array
+from .spans import Array
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -28,7 +28,7 @@ from .boxes_onnx import LOWEST, best_first, picked, refuse_in_opencv, with_image
 from .fork import ForkMessage, fork_message
 from .proposals import Proposals, as_regions, large_enough
 from .python_params import numbers, python_params, whole
-from .regions import Array
+from .spans import Array
 from .text_proposal import TextProposal
 
 if TYPE_CHECKING:

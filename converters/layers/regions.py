@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite, prod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from ..net.reach import EVERYTHING, Reach
 from .base import Layer, Pair, as_image, refuse
 from .boxes import refuse_traces
+from .lent import lent_for
+from .spans import Array, Pooled, Spans
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,13 +26,14 @@ if TYPE_CHECKING:
     from ..net.layer import LayerSpec, Shape
     from .fork import ForkMessage
 
-Array = np.ndarray[Any, Any]
-
 FARTHEST = 1 << 24
 """Coordinates are cut here, far outside of any image: up to here float32 holds whole numbers."""
 
 MOST_CELLS = 4096
 """Cells of a region along one axis; real nets have 28 at most."""
+
+AT_ONCE = 1 << 21
+"""Places along an axis, of all cells of some regions, that are looked at at once."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,8 @@ class Regions(Layer):
         first = (range((width + 1) // 2), range((height + 1) // 2))
         return (range(images), *first, range(width // 2, width), range(height // 2, height))
 
-    def cells(self, image: Tensor, corners: Array) -> Tensor:
-        """The cells (c, *grid) of one region of an image (c, h, w); `corners` are x1, y1, x2, y2, never infinite."""
+    def pool(self, x: Tensor, numbers: Array, corners: Array) -> Tensor:
+        """The cells (n, c, *grid) of regions: the numbers (n,) of their images in x, and x1, y1, x2, y2 (n, 4)."""
         raise NotImplementedError
 
     def forward(
@@ -91,9 +94,38 @@ class Regions(Layer):
         x, regions = bottoms[0], read_regions(bottoms[1], images=bottoms[0].shape[0])
         if not len(regions):
             return (x.new_zeros(0, self.top_channels(x.shape[1]), *self.grid),)
+        step = max(AT_ONCE // (max(self.grid) * max(x.shape[2:])), 1)
+        some = (regions[start : start + step] for start in range(0, len(regions), step))
         with np.errstate(all="ignore"):  # numbers beyond float32 are what Caffe's are, too
-            cells = [self.cells(x[int(region[0])], region[1:]) for region in regions]
-        return (torch.stack(cells),)
+            return (torch.cat([self.pool(x, part[:, 0].astype(np.int64), part[:, 1:]) for part in some]),)
+
+
+@dataclass(frozen=True)
+class SeparateAxes(Regions):
+    """Base of the types whose cells are so many rows of so many columns: `spans` says which, along each axis."""
+
+    pooled_by: ClassVar[Pooled]
+    own: ClassVar[bool] = False
+    """True where each cell has channels of its own: those of one output lie together, its cells by row."""
+
+    def spans(self, corners: Array, axis: int, size: int) -> Spans:
+        """Where the cells of regions (n, 4) lie along an axis (0: x) of a blob so large."""
+        raise NotImplementedError
+
+    def cells(self, image: Tensor, rows: Spans, columns: Spans) -> Tensor:
+        """The cells (c, *grid) of one region of an image (c, h, w)."""
+        raise NotImplementedError
+
+    def pool(self, x: Tensor, numbers: Array, corners: Array) -> Tensor:
+        import torch
+
+        rows, columns = (self.spans(corners, axis, x.shape[3 - axis]) for axis in (1, 0))
+        compiled = lent_for(x)
+        if compiled is not None:
+            return torch.from_numpy(
+                compiled.pool_regions(x.numpy(), numbers, rows, columns, pooled=self.pooled_by, own=self.own)
+            )
+        return torch.stack([self.cells(x[number], rows.of(i), columns.of(i)) for i, number in enumerate(numbers)])
 
 
 def read_regions(bottom: Tensor, *, images: int) -> Array:

@@ -15,17 +15,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from ..net.onnx_form import INT64
 from .base import Pair, refuse, register_layer
 from .fork import fork_message
-from .regions import Array, Regions, cut, factor, grid_of, rounded
+from .regions import Regions, SeparateAxes, cut, factor, grid_of, rounded
 from .roi_onnx import RegionReader, Sides, regions_to_onnx
 from .roi_onnx import bilinear as bilinear_onnx
 from .roi_pooling import check_groups, padded
+from .spans import Array, Pooled, Spans
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +40,7 @@ MOST_POINTS = 1 << 16
 
 @register_layer("ROIAlign")
 @dataclass(frozen=True)
-class ROIAlign(Regions):
+class ROIAlign(SeparateAxes):
     """Each region sampled between pixels: `method` mean, corner or centre, as this file's head tells them apart.
 
     `sampling` is the number of points along each axis of a bin; 0 stands for one for each pixel that the bin covers.
@@ -48,6 +49,8 @@ class ROIAlign(Regions):
     method: str = "mean"
     sampling: int = 0
     pad_ratio: float = 0.0
+
+    pooled_by: ClassVar[Pooled] = "weighted"
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> ROIAlign:
@@ -69,9 +72,26 @@ class ROIAlign(Regions):
         h, w = self.pooled
         return (h + 1, w + 1) if self.method == "corner" else (h, w)
 
-    def cells(self, image: Tensor, corners: Array) -> Tensor:
-        weights = [self._weights(corners, axis, image.shape[2 - axis]) for axis in (1, 0)]
-        return interpolate(image, *weights)
+    def cells(self, image: Tensor, rows: Spans, columns: Spans) -> Tensor:
+        return interpolate(image, rows.weights, columns.weights)
+
+    def spans(self, corners: Array, axis: int, size: int) -> Spans:
+        kind = corners.dtype.type
+        count = self.pooled[1 - axis]
+        first, last = cut(padded(corners, self.pad_ratio) * kind(self.spatial_scale)).T[axis::2]
+        if self.method == "mean":
+            return mean_spans(first, last, count, self.sampling, size)
+        if self.method == "corner":
+            first, last = first - kind(0.5), last - kind(0.5)
+            points = first[:, None] + np.arange(count + 1, dtype=kind) * ((last - first) / kind(count))[:, None]
+            return Spans.of_weights(bilinear(points, size, margin=0.5) * (last > first)[:, None, None])
+        last = np.minimum(last, kind(round(size / self.spatial_scale) - 1))
+        first = np.maximum(first, kind(0))
+        width = np.maximum(last - first + kind(1), kind(1)) / kind(count)
+        places = (np.arange(count, dtype=kind) + kind(0.5)) * width[:, None] + first[:, None]
+        points = np.clip(places, 0, size - 1).astype(kind)
+        # On the last place both neighbours are the same one, and the weights that this fork gives them are 0.
+        return Spans.of_weights(bilinear(points, size, margin=0.5) * (points < size - 1)[..., None])
 
     def to_onnx(self, out: OnnxLayer) -> None:
         if self.method != "mean":
@@ -117,30 +137,10 @@ class ROIAlign(Regions):
         points = out.node("Min", [points, end], part="points")
         return reader.where(bilinear_onnx(out, points, axis=sides.axis, margin=0.5), "Less", points, end)
 
-    def _weights(self, corners: Array, axis: int, size: int) -> Array:
-        """The weight of each place along an axis (0: x) in each cell: (cells, size)."""
-        kind = corners.dtype.type
-        count = self.pooled[1 - axis]
-        first, last = cut(padded(corners, self.pad_ratio) * kind(self.spatial_scale)).reshape(2, 2)[:, axis]
-        if self.method == "mean":
-            return mean_weights(first, last, count, self.sampling, size)
-        if self.method == "corner":
-            first, last = first - kind(0.5), last - kind(0.5)
-            points = first + np.arange(count + 1, dtype=kind) * ((last - first) / kind(count))
-            corner: Array = bilinear(points, size, margin=0.5) * (last > first)
-            return corner
-        last = min(last, kind(round(size / self.spatial_scale) - 1))
-        first = max(first, kind(0))
-        width = max(last - first + kind(1), kind(1)) / kind(count)
-        points = np.clip((np.arange(count, dtype=kind) + kind(0.5)) * width + first, 0, size - 1).astype(kind)
-        # On the last place both neighbours are the same one, and the weights that this fork gives them are 0.
-        centre: Array = bilinear(points, size, margin=0.5) * (points < size - 1)[:, None]
-        return centre
-
 
 @register_layer("PSROIAlign")
 @dataclass(frozen=True)
-class PSROIAlign(Regions):
+class PSROIAlign(SeparateAxes):
     """As ROIAlign's mean, each of group_size x group_size bins from a channel of its own.
 
     Source: p517332051/caffe-windows, src/caffe/layers/psroi_align_layer.cu, which has a sampling_ratio; without the
@@ -149,6 +149,9 @@ class PSROIAlign(Regions):
 
     output_dim: int = 0
     sampling: int | None = None
+
+    pooled_by: ClassVar[Pooled] = "weighted"
+    own: ClassVar[bool] = True
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> PSROIAlign:
@@ -164,29 +167,23 @@ class PSROIAlign(Regions):
     def top_channels(self, channels: int) -> int:
         return check_groups(channels, self.output_dim, self.pooled[0])
 
-    def cells(self, image: Tensor, corners: Array) -> Tensor:
+    def cells(self, image: Tensor, rows: Spans, columns: Spans) -> Tensor:
         import torch
 
-        scaled = cut(corners * corners.dtype.type(self.spatial_scale)).reshape(2, 2)
-        rows, columns = (
-            torch.from_numpy(self._weights(scaled[0, axis], scaled[1, axis], image.shape[2 - axis])).to(image)
-            for axis in (1, 0)
-        )
         maps = image.unflatten(0, (self.output_dim, *self.pooled))
-        top: Tensor = torch.einsum("ih,dijhw,jw->dij", rows, maps, columns)
-        return top
+        left, part, right = _read(maps, rows.weights, columns.weights)
+        return torch.einsum("ih,dijhw,jw->dij", left, part, right)
 
-    def _weights(self, first: float, last: float, size: int) -> Array:
-        group = self.pooled[0]
+    def spans(self, corners: Array, axis: int, size: int) -> Spans:
+        kind, group = corners.dtype.type, self.pooled[0]
+        first, last = cut(corners * kind(self.spatial_scale)).T[axis::2]
         if self.sampling is not None:
-            return mean_weights(first, last, group, self.sampling, size)
-        kind = np.asarray(first).dtype.type
+            return mean_spans(first, last, group, self.sampling, size)
         width = (last - first) / kind(group)
-        starts = np.arange(group, dtype=kind) * width + first
-        points = (starts[:, None] + width * np.array([0.25, 0.75], kind)).ravel()
-        weights = bilinear(points, size, margin=0) * (last > first)
-        means: Array = weights.reshape(group, 2, size).sum(1) / kind(2)
-        return means
+        starts = np.arange(group, dtype=kind) * width[:, None] + first[:, None]
+        points = starts[..., None] + width[:, None, None] * np.array([0.25, 0.75], kind)
+        weights = bilinear(points, size, margin=0) * (last > first)[:, None, None, None]
+        return Spans.of_weights(weights.sum(2) / kind(2))
 
     def to_onnx(self, out: OnnxLayer) -> None:
         if self.sampling == 0:
@@ -226,10 +223,17 @@ class ROIWarping(Regions):
         message = fork_message(spec, "roi_warping_param")
         return cls(grid_of(spec, message), factor(spec, message, "spatial_scale", 1))
 
-    def cells(self, image: Tensor, corners: Array) -> Tensor:
+    def pool(self, x: Tensor, numbers: Array, corners: Array) -> Tensor:
         import torch
 
-        first, last = rounded(corners * corners.dtype.type(self.spatial_scale)).reshape(2, 2)
+        whole = rounded(corners * corners.dtype.type(self.spatial_scale))
+        return torch.stack([self._cells(x[image], each) for image, each in zip(numbers, whole, strict=True)])
+
+    def _cells(self, image: Tensor, corners: Array) -> Tensor:
+        """The cells of one region, whose corners are whole numbers."""
+        import torch
+
+        first, last = corners.reshape(2, 2)
         weights, inside = zip(
             *(_points(first[axis], last[axis], self.pooled[1 - axis], image.shape[2 - axis]) for axis in (1, 0)),
             strict=True,
@@ -266,14 +270,20 @@ def _points(start: float, end: float, count: int, size: int) -> tuple[Array, Arr
     offsets = np.cumsum(offsets, 1)
     there = offsets <= np.arange(1, count + 1, dtype=kind)[:, None]
     points = start + np.where(there, offsets, 0) * width
-    weights = bilinear(points.ravel().astype(kind), size, margin=0.5).reshape(count, steps, size)
+    weights = bilinear(points.astype(kind), size, margin=0.5)
     there &= weights.any(2)
     read = there.any(0) | (np.arange(steps) == 0)
     return weights[:, read], there[:, read]
 
 
-def interpolate(image: Tensor, rows: Array, columns: Array) -> Tensor:
-    """rows @ image @ columns.T for each channel of images (..., c, h, w): what the points (rows x columns) read.
+def interpolate(images: Tensor, rows: Array, columns: Array) -> Tensor:
+    """rows @ image @ columns.T for each channel of images (..., c, h, w): what the points (rows x columns) read."""
+    left, part, right = _read(images, rows, columns)
+    return left @ part @ right.T
+
+
+def _read(images: Tensor, rows: Array, columns: Array) -> tuple[Tensor, Tensor, Tensor]:
+    """The weights of rows, the part of the images that weights are for, and the weights of columns.
 
     Only the pixels that count are touched, so that a number that is none elsewhere stays there.
     """
@@ -284,40 +294,55 @@ def interpolate(image: Tensor, rows: Array, columns: Array) -> Tensor:
         used = np.flatnonzero(weights.any(0))
         parts.append(slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1))
     left, right = (
-        torch.from_numpy(np.ascontiguousarray(weights[:, part])).to(image)
+        torch.from_numpy(np.ascontiguousarray(weights[:, part])).to(images)
         for weights, part in zip((rows, columns), parts, strict=True)
     )
-    return left @ image[..., parts[0], parts[1]] @ right.T
+    return left, images[..., parts[0], parts[1]], right
 
 
-def mean_weights(first: float, last: float, count: int, sampling: int, size: int) -> Array:
-    """The weight of each place in the mean over a bin's points: (count, size); Detectron's roi_align_op.cc."""
-    kind = np.asarray(first).dtype.type
-    length = max(kind(last - first), kind(1))
-    width = length / kind(count)
-    points = min(sampling or max(ceil(float(width)), 1), MOST_POINTS // count + 1)
-    inner = (np.arange(points, dtype=kind) + kind(0.5)) * width / kind(points)
-    places = kind(first) + np.arange(count, dtype=kind)[:, None] * width + inner
-    means: Array = (
-        bilinear(places.ravel().astype(kind), size, margin=1).reshape(count, points, size).mean(1, dtype=kind)
-    )
+def mean_spans(first: Array, last: Array, count: int, sampling: int, size: int) -> Spans:
+    """The mean over each bin's points, for regions from `first` to `last` (n,); Detectron's roi_align_op.cc."""
+    kind = first.dtype.type
+    widths = np.maximum(last - first, kind(1)) / kind(count)
+    points = np.full(len(first), sampling) if sampling else np.maximum(np.ceil(widths), 1)
+    points = np.minimum(points, MOST_POINTS // count + 1).astype(int)
+    weights = np.zeros((len(first), count, size), kind)
+    for number in np.unique(points):
+        these = points == number
+        start, width = (each[these][:, None, None] for each in (first, widths))
+        inner = (np.arange(number, dtype=kind) + kind(0.5)) * width / kind(number)
+        weights[these] = _means(start + np.arange(count, dtype=kind)[:, None] * width + inner, size)
+    return Spans.of_weights(weights)
+
+
+def _means(points: Array, size: int) -> Array:
+    """The weight of each place in the mean over so many points (n, cells, points): (n, cells, size)."""
+    cells = np.arange(points.shape[0] * points.shape[1]).repeat(points.shape[2]) * size
+    low, part, inside = _neighbours(points.ravel(), size, margin=1)
+    weights = np.bincount(cells + low, (1 - part) * inside, points.shape[0] * points.shape[1] * size)
+    weights += np.bincount(cells + np.minimum(low + 1, size - 1), part * inside, len(weights))
+    means: Array = weights.reshape(*points.shape[:2], size) / points.shape[2]
     return means
 
 
 def bilinear(points: Array, size: int, *, margin: float) -> Array:
-    """The weights (points, size) of the two neighbours of each point along an axis of `size` places.
+    """The weights (..., size) of the two neighbours of each point (...) along an axis of `size` places.
 
     Points up to `margin` before the first place read the first, those as far behind it (from size - 1 on for a margin
     of 0 or a half, from size for 1) the last; points farther out read nothing.
     """
-    kind = points.dtype.type
+    low, part, inside = _neighbours(points.ravel(), size, margin=margin)
+    weights = np.zeros((len(low), size), points.dtype)
+    every = np.arange(len(low))
+    weights[every, low] = (1 - part) * inside
+    weights[every, np.minimum(low + 1, size - 1)] += part * inside
+    return weights.reshape(*points.shape, size)
+
+
+def _neighbours(points: Array, size: int, *, margin: float) -> tuple[Array, Array, Array]:
+    """The place at or before each point (n,), how far behind it that lies, and whether the point reads anything."""
     upper = size if margin == 1 else size - 1 + margin
     inside = (points >= -margin) & (points <= upper)
     places = np.where(inside, np.clip(points, 0, size - 1), 0)
     low = np.floor(places).astype(int)
-    part = (places - low).astype(kind)
-    weights = np.zeros((len(points), size), kind)
-    every = np.arange(len(points))
-    weights[every, low] = (1 - part) * inside
-    weights[every, np.minimum(low + 1, size - 1)] += part * inside
-    return weights
+    return low, (places - low).astype(points.dtype), inside

@@ -7,15 +7,16 @@ Sources: rbgirshick/caffe-fast-rcnn, src/caffe/layers/roi_pooling_layer.cpp; zha
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..net.onnx_form import OPENCV
 from .base import refuse, register_layer
 from .fork import fork_message
-from .regions import Array, Regions, factor, grid_of, rounded
+from .regions import SeparateAxes, factor, grid_of, rounded
 from .roi_onnx import RegionReader, regions_to_onnx
+from .spans import Array, Pooled, Spans
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,12 +24,10 @@ if TYPE_CHECKING:
     from ..net.layer import LayerSpec
     from ..net.onnx_form import OnnxLayer
 
-Bins = list[tuple[int, int]]
-
 
 @register_layer("ROIPooling")
 @dataclass(frozen=True)
-class ROIPooling(Regions):
+class ROIPooling(SeparateAxes):
     """The largest value in each of pooled_h x pooled_w bins of each region; 0 where a bin lies outside of the blob.
 
     Corners are scaled by `spatial_scale` and rounded; the last pixel belongs to the region; bins overlap where they do
@@ -37,6 +36,8 @@ class ROIPooling(Regions):
 
     pad_ratio: float = 0.0
 
+    pooled_by: ClassVar[Pooled] = "largest"
+
     @classmethod
     def parse(cls, spec: LayerSpec) -> ROIPooling:
         message = fork_message(spec, "roi_pooling_param")
@@ -44,18 +45,18 @@ class ROIPooling(Regions):
             grid_of(spec, message), factor(spec, message, "spatial_scale", 1), factor(spec, message, "pad_ratio", 0)
         )
 
-    def cells(self, image: Tensor, corners: Array) -> Tensor:
+    def spans(self, corners: Array, axis: int, size: int) -> Spans:
+        first, last = rounded(padded(corners, self.pad_ratio) * corners.dtype.type(self.spatial_scale)).T[axis::2]
+        edges = _edges(np.maximum(last - first + 1, 1), self.pooled[1 - axis])
+        return _spans(np.floor(edges[:, :-1]) + first[:, None], np.ceil(edges[:, 1:]) + first[:, None], size)
+
+    def cells(self, image: Tensor, rows: Spans, columns: Spans) -> Tensor:
         import torch
 
-        first, last = rounded(padded(corners, self.pad_ratio) * corners.dtype.type(self.spatial_scale)).reshape(2, 2)
-        columns, rows = (
-            _bins(first[axis], max(last[axis] - first[axis] + 1, 1), self.pooled[1 - axis], image.shape[2 - axis])
-            for axis in (0, 1)
-        )
-        first_row, last_row = rows[0][0], rows[-1][1]
-        strips = [_largest(image[:, first_row:last_row, lo:hi], 2) for lo, hi in columns]
+        first_row, last_row = int(rows.first[0]), int(rows.last[-1])
+        strips = [_largest(image[:, first_row:last_row, lo:hi], 2) for lo, hi in columns.pairs()]
         band = torch.stack(strips, 2)
-        return torch.stack([_largest(band[:, lo - first_row : hi - first_row], 1) for lo, hi in rows], 1)
+        return torch.stack([_largest(band[:, lo - first_row : hi - first_row], 1) for lo, hi in rows.pairs()], 1)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         if out.target in OPENCV and not self.pad_ratio:  # OpenCV's own (pooling_layer.cpp); it has no MaxRoiPool
@@ -79,25 +80,28 @@ def _largest(x: Tensor, axis: int) -> Tensor:
 
 
 def padded(corners: Array, ratio: float) -> Array:
-    """x1, y1, x2, y2 moved outwards by `ratio` of the size (mscnn, roi_pooling_layer.cpp)."""
+    """x1, y1, x2, y2 (n, 4) moved outwards by `ratio` of the size (mscnn, roi_pooling_layer.cpp)."""
     kind = corners.dtype.type
-    pad = (corners[2:] - corners[:2] + kind(1)) * kind(ratio)
-    return np.concatenate([corners[:2] - pad, corners[2:] + pad])
+    first, last = corners[:, :2], corners[:, 2:]
+    pad = (last - first + kind(1)) * kind(ratio)
+    return np.concatenate([first - pad, last + pad], 1)
 
 
-def _bins(start: float, length: float, count: int, size: int) -> Bins:
-    """The first and the last place, the latter not included, of each bin along an axis, cut to the blob."""
-    kind = np.asarray(start).dtype.type
-    width = kind(length) / kind(count)
-    places = np.arange(count + 1, dtype=kind) * width
-    lo = np.clip(np.floor(places[:-1]) + start, 0, size).astype(int)
-    hi = np.clip(np.ceil(places[1:]) + start, 0, size).astype(int)
-    return list(zip(lo.tolist(), hi.tolist(), strict=True))
+def _edges(lengths: Array, count: int) -> Array:
+    """Where each of `count` bins of regions so long (n,) begins, and the last one ends: (n, count + 1)."""
+    kind = lengths.dtype.type
+    edges: Array = np.arange(count + 1, dtype=kind) * (lengths / kind(count))[:, None]
+    return edges
+
+
+def _spans(first: Array, last: Array, size: int) -> Spans:
+    """Whole numbers as spans, cut to the blob."""
+    return Spans(*(np.clip(each, 0, size).astype(np.int64) for each in (first, last)))
 
 
 @register_layer("PSROIPooling")
 @dataclass(frozen=True)
-class PSROIPooling(Regions):
+class PSROIPooling(SeparateAxes):
     """The mean of each of group_size x group_size bins of each region, each bin from a channel of its own.
 
     The first bottom has output_dim * group_size^2 channels, those of one output together, its bins by row. Corners are
@@ -105,6 +109,9 @@ class PSROIPooling(Regions):
     """
 
     output_dim: int = 0
+
+    pooled_by: ClassVar[Pooled] = "mean"
+    own: ClassVar[bool] = True
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> PSROIPooling:
@@ -118,19 +125,19 @@ class PSROIPooling(Regions):
     def top_channels(self, channels: int) -> int:
         return check_groups(channels, self.output_dim, self.pooled[0])
 
-    def cells(self, image: Tensor, corners: Array) -> Tensor:
+    def spans(self, corners: Array, axis: int, size: int) -> Spans:
         kind = corners.dtype.type
+        whole, scale = rounded(corners).T[axis::2], kind(self.spatial_scale)
+        first, last = whole[0] * scale, (whole[1] + kind(1)) * scale
+        edges = _edges(np.maximum(last - first, kind(0.1)), self.pooled[0]) + first[:, None]
+        return _spans(np.floor(edges[:, :-1]), np.ceil(edges[:, 1:]), size)
+
+    def cells(self, image: Tensor, rows: Spans, columns: Spans) -> Tensor:
         group = self.pooled[0]
-        whole, scale = rounded(corners), kind(self.spatial_scale)
-        first, last = whole[:2] * scale, (whole[2:] + kind(1)) * scale
-        columns, rows = (
-            _spans(first[axis], max(last[axis] - first[axis], kind(0.1)), group, image.shape[2 - axis])
-            for axis in (0, 1)
-        )
         maps: Tensor = image.unflatten(0, (self.output_dim, group, group))
         means = maps.new_zeros(self.output_dim, group, group)
-        for row, (top, bottom) in enumerate(rows):
-            for column, (left, right) in enumerate(columns):
+        for row, (top, bottom) in enumerate(rows.pairs()):
+            for column, (left, right) in enumerate(columns.pairs()):
                 if bottom > top and right > left:
                     means[:, row, column] = maps[:, row, column, top:bottom, left:right].mean((1, 2))
         return means
@@ -162,12 +169,3 @@ def check_groups(channels: int, outputs: int, group: int) -> int:
     if channels != outputs * group * group:
         raise ValueError(f"{channels} channels; output_dim {outputs} and group_size {group} need {outputs * group**2}")
     return outputs
-
-
-def _spans(start: float, length: float, count: int, size: int) -> Bins:
-    """As `_bins`, for a region that begins between pixels."""
-    kind = np.asarray(start).dtype.type
-    places = np.arange(count + 1, dtype=kind) * (kind(length) / kind(count)) + start
-    lo = np.clip(np.floor(places[:-1]), 0, size).astype(int)
-    hi = np.clip(np.ceil(places[1:]), 0, size).astype(int)
-    return list(zip(lo.tolist(), hi.tolist(), strict=True))

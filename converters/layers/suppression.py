@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .regions import Array
+from .spans import Array
 
 MODES = ("IOU", "IOMU", "IOFU")
 """The area that two boxes share, as part of what both cover, of the smaller one, of the one that stays."""

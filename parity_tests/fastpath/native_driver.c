@@ -421,6 +421,73 @@ static int try_boxes(int count)
     return fine;
 }
 
+struct spans {
+    const int64_t *first, *last;
+    const float *weights;
+    int64_t count, size;
+};
+
+struct regions {
+    const float *images;
+    int64_t image_step, channel_step, row_step, column_step;
+    const int64_t *numbers;
+    int64_t count, channels;
+    struct spans rows, columns;
+    int64_t pooled, own;
+};
+
+void pool_regions(const struct regions *r, float *to);
+
+/* `cells` of each of some regions, of 0 to 3 places of `size`, which count a half each. */
+static struct spans draw_spans(int regions, int cells, int size, int weighted)
+{
+    int64_t *first = malloc(sizeof *first * (size_t)(regions * cells)), *last = malloc(sizeof *last * (size_t)(regions * cells));
+    for (int i = 0; i < regions * cells; i++) {
+        first[i] = (int64_t)((drawn() + 1) / 2 * (float)size);
+        last[i] = first[i] + (int64_t)(2 + 2 * drawn());
+        last[i] = last[i] < size ? last[i] : size;
+    }
+    return (struct spans){first, last, floats(regions * cells * size, 0.5f), cells, weighted ? size : 0};
+}
+
+/* Small whole numbers, so that no sum is rounded: what a plain loop gives; channels side by side, or in planes. */
+static int try_regions(int channels, int pooled, int own, int planes)
+{
+    enum { REGIONS = 3, ROWS_OF_CELLS = 2, COLUMNS = 3, HIGH = 5, WIDE = 4 };
+    int cells = ROWS_OF_CELLS * COLUMNS, all = own ? channels * cells : channels, count = REGIONS * cells * channels;
+    float *images = floats(2 * all * HIGH * WIDE, 0), *to = floats(count, NAN), *at = to;
+    for (int i = 0; i < 2 * all * HIGH * WIDE; i++)
+        images[i] = floorf(8 * drawn());
+    const int64_t numbers[REGIONS] = {1, 0, 1};
+    struct regions r = {images, all * HIGH * WIDE, 1, WIDE * all, all, numbers, REGIONS, channels,
+        draw_spans(REGIONS, ROWS_OF_CELLS, HIGH, pooled == 2), draw_spans(REGIONS, COLUMNS, WIDE, pooled == 2), pooled, own};
+    if (planes)
+        r.channel_step = HIGH * WIDE, r.row_step = WIDE, r.column_step = 1;
+    pool_regions(&r, to);
+    int fine = 1;
+    for (int region = 0; region < REGIONS; region++)
+        for (int cell = 0; cell < cells; cell++)
+            for (int channel = 0; channel < channels; channel++) {
+                int i = region * ROWS_OF_CELLS + cell / COLUMNS, j = region * COLUMNS + cell % COLUMNS, pixels = 0;
+                const float *image = images + numbers[region] * r.image_step + (own ? channel * cells + cell : channel) * r.channel_step;
+                float sum = 0, largest = 0;
+                for (int64_t y = r.rows.first[i]; y < r.rows.last[i]; y++)
+                    for (int64_t x = r.columns.first[j]; x < r.columns.last[j]; x++) {
+                        float pixel = image[y * r.row_step + x * r.column_step];
+                        largest = !pixels++ || pixel > largest ? pixel : largest;
+                        sum += pixel;
+                    }
+                float expected = pooled == 0 ? largest : pooled == 1 ? (pixels ? sum / (float)pixels : 0) : 0.25f * sum;
+                fine &= *at++ == expected;
+            }
+    for (int axis = 0; axis < 2; axis++) {
+        struct spans *of = axis ? &r.rows : &r.columns;
+        free((void *)of->first), free((void *)of->last), free((void *)of->weights);
+    }
+    free(images), free(to);
+    return fine;
+}
+
 int main(void)
 {
     for (int boxes = 1; boxes < 100; boxes++)
@@ -428,6 +495,12 @@ int main(void)
             fprintf(stderr, "%d boxes\n", boxes);
             return 1;
         }
+    for (int channels = 1; channels < 40; channels++)
+        for (int kind = 0; kind < 12; kind++)
+            if (!try_regions(channels, kind % 3, kind / 3 % 2, kind / 6)) {
+                fprintf(stderr, "regions of %d channels, kind %d\n", channels, kind);
+                return 1;
+            }
     if (panel() != PANEL_OF_CASES || most_rows() != ROWS_OF_CASES) {
         fprintf(stderr, "cases for panels of %d and %d rows: %d and %d\n", PANEL_OF_CASES, ROWS_OF_CASES, panel(), most_rows());
         return 2;

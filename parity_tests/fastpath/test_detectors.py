@@ -12,11 +12,12 @@ from torch import Tensor
 
 from converters import CaffeNet
 from converters.formats import parse_prototxt
-from converters.layers.boxes import box_overlaps, nms, suppressed_by
+from converters.layers.boxes import box_overlaps, nms
+from converters.layers.lent import computed_by
 from converters.layers.prior_box import PriorBox
 from fcn_port.fastpath.flow import FlowLayer
 from fcn_port.fastpath.native import why_not
-from fcn_port.fastpath.native.suppression import suppress
+from fcn_port.fastpath.native.lent import LENT
 from fcn_port.fastpath.program import FastNet, program
 from parity_tests.fastpath.random_nets import filled
 from parity_tests.tolerances import tolerance
@@ -122,7 +123,7 @@ def test_c_code_keeps_the_same_boxes(
             keep_equal=keep_equal,
         )  # fmt: skip
         expected = choose()
-        with suppressed_by(suppress):
+        with computed_by(LENT):
             found = choose()
         assert found.tolist() == expected.tolist(), count
 
@@ -130,7 +131,7 @@ def test_c_code_keeps_the_same_boxes(
 def test_equal_overlaps_tell() -> None:
     """The grid's boxes do overlap by as much as a threshold: otherwise the test above could not tell `keep_equal`."""
     boxes, scores = boxes_of("grid", 300, torch.Generator().manual_seed(0)), torch.arange(300.0)
-    with suppressed_by(suppress):
+    with computed_by(LENT):
         more, less = (nms(boxes, scores, threshold=0.5, keep_equal=each) for each in (True, False))
     assert len(more) > len(less)
 
@@ -140,7 +141,7 @@ def test_overlaps_are_rounded_as_caffe_rounds_them() -> None:
     pairs = boxes_of("anywhere", 800, torch.Generator().manual_seed(1)).unflatten(0, (-1, 2))
     for pair in pairs:
         overlap = float(box_overlaps(pair[:1], pair[1:]))
-        with suppressed_by(suppress):
+        with computed_by(LENT):
             kept = [
                 len(nms(pair, torch.tensor([1.0, 0.5]), threshold=overlap, keep_equal=each)) for each in (True, False)
             ]

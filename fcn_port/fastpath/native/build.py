@@ -214,6 +214,7 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
         "interleave": [pointer, long, long, pointer],
         "fetch": [pointer, long],
         "suppress": [pointer, real, real, number, pointer, pointer],
+        "pool_regions": [pointer, pointer],
         **{
             f"pack_{name}": [pointer, long, number, pointer] for name in ("product", "strassen_1", "strassen_2", *FORMS)
         },

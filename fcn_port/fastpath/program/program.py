@@ -16,16 +16,16 @@ from types import MappingProxyType
 import numpy as np
 
 from converters.execution import indices_within
-from converters.layers import boxes, pooling
+from converters.layers import lent, pooling
 from converters.lazy import import_or_say
 from converters.net import Shape
 
 from ..flow import Flow, FlowLayer, FlowStep, weighted
 from ..lru_cache import LRUCache
 from ..native.kept import KeptMemory
+from ..native.lent import LENT
 from ..native.memory import Floats, address
 from ..native.steps import COLOURS, COUNTERS, NativeSteps
-from ..native.suppression import suppress as suppress_boxes
 from .arena import APART, arrange
 from .bands import IN_PLACE, floats_of, lives_in, tasks_in
 from .bound import BoundPass
@@ -370,7 +370,7 @@ def _pixels_of(place: BlobPlace, outside: int) -> NativeTask:
 def by_pytorch(part: FlowLayer, bottoms: Sequence[Floats], blobs: Sequence[Floats]) -> list[Floats]:
     """The tops of a layer by its own function; PyTorch is imported for it, where nobody has done so yet."""
     torch = import_or_say("torch", f"{part.place}, for which there is no native kernel,")
-    with torch.no_grad(), indices_within(part.place), boxes.suppressed_by(suppress_boxes):
+    with torch.no_grad(), indices_within(part.place), lent.computed_by(LENT):
         tensors = [torch.from_numpy(each if each.flags.writeable else each.copy()) for each in (*bottoms, *blobs)]
         tops = part.params.forward(tensors[: len(bottoms)], tensors[len(bottoms) :])
     return [top.numpy() for top in tops]
