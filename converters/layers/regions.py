@@ -109,7 +109,7 @@ class SeparateAxes(Regions):
     """True where each cell has channels of its own: those of one output lie together, its cells by row."""
 
     def spans(self, corners: Array, axis: int, size: int) -> Spans:
-        """Where the cells of regions (n, 4) lie along an axis (0: x) of a blob so large."""
+        """The spans of the cells of regions (n, 4) along an axis (0: x) of a blob so large."""
         raise NotImplementedError
 
     def cells(self, image: Tensor, rows: Spans, columns: Spans) -> Tensor:
