@@ -1,4 +1,4 @@
-"""Where the cells of regions lie along an axis of a blob, and what they are of its pixels."""
+"""Spans: the places of regions' cells along an axis of a blob, and what a cell is of its pixels."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 Pooled = Literal["largest", "mean", "weighted"]
-"""What a cell is of its pixels."""
+"""A cell's value among those of its pixels: the largest, their mean, or a sum of them times weights."""
 
 
 @dataclass(frozen=True)
 class Spans:
-    """Where the cells of n regions lie along an axis of a blob.
+    """The places of the cells of n regions along an axis of a blob.
 
     `first` and `last` (n, cells), of int64, are each cell's first place and the one behind its last; `weights`
     (n, cells, size) are what each place of the axis counts, and of length 0 where all count once.

@@ -36,6 +36,10 @@ class Registers:
 
     panels: int
     rows: int
+    wide: int
+
+    def lanes(self) -> int:
+        return self.wide
 
     def panel(self) -> int:
         return self.panels
@@ -52,7 +56,7 @@ class Registers:
         return lambda *_: None
 
 
-AVX512, AVX2, SSE, NEON = Registers(32, 12), Registers(16, 6), Registers(8, 6), Registers(16, 6)
+AVX512, AVX2, SSE, NEON = Registers(32, 12, 16), Registers(16, 6, 8), Registers(8, 6, 4), Registers(16, 6, 4)
 
 
 def net(channels: int, layers: str, *, size: str = "9, 7", images: int = 1) -> str:
@@ -117,7 +121,12 @@ NETS = (
         for name, settings in (
             ("ELU", ""), ("Sigmoid", ""), ("TanH", ""), ("ReLU6", ""), ("Clip", "clip_param { min: -0.5 max: 2 }"),
             ("PReLU", ""), ("ReLU", "relu_param { negative_slope: 0.1 }"), ("Scale", "scale_param { bias_term: true }"),
-            ("Softmax", ""), ("LRN", "lrn_param { local_size: 3 alpha: 0.5 }"),
+            ("Swish", ""), ("HardSigmoid", ""), ("HardSwish", ""), ("AbsVal", ""), ("Softmax", ""),
+            ("LRN", "lrn_param { local_size: 3 alpha: 0.5 }"), ("LRN", "lrn_param { local_size: 5 beta: 0.5 }"),
+            ("LRN", "lrn_param { local_size: 3 alpha: 0.5 norm_region: WITHIN_CHANNEL }"),
+            ("Normalize", ""), ("Normalize", "norm_param { across_spatial: false channel_shared: false }"),
+            ("BatchNorm", "batch_norm_param { use_global_stats: false }"), ("MVN", "mvn_param { eps: 0.01 }"),
+            ("BN", "bn_param { bn_mode: LEARN }"),
         )
     ),
     *(

@@ -117,6 +117,10 @@ static double activated_plainly(const struct data *d, double value, int64_t c)
     case ELU: return value < 0 ? p * expm1(value) : value;
     case SIGMOID: return 1 / (1 + exp(-value));
     case TANH: return tanh(value);
+    case SWISH: return value / (1 + exp(-p * value));
+    case HARD_SIGMOID: return fmin(fmax(p * value + d->s->parameters[1], 0), d->s->parameters[2]);
+    case HARD_SWISH: return value * fmin(fmax(p * value + d->s->parameters[1], 0), d->s->parameters[2]) / d->s->parameters[2];
+    case ABSOLUTE: return fabs(value);
     default: return value;
     }
 }
@@ -125,7 +129,7 @@ static double finished_plainly(const struct data *d, double value, int64_t n, in
 {
     if (d->bias)
         value += d->bias[c];
-    if (d->s->z.col)
+    if (d->s->z.image)
         value += at(&d->z, n, y, x, c);
     return activated_plainly(d, value, c);
 }
@@ -176,7 +180,44 @@ static double of_neighbours(const struct data *d, int64_t n, int64_t y, int64_t 
     for (int64_t i = c - d->s->kernel_w / 2; i <= c + d->s->kernel_w / 2; i++)
         if (i >= 0 && i < d->s->channels)
             sum += pow(at(&d->x, n, y, x, i), 2);
-    return at(&d->x, n, y, x, c) / pow(d->s->parameters[1] + d->s->parameters[0] * sum, 0.75);
+    return at(&d->x, n, y, x, c) / pow(d->s->parameters[1] + d->s->parameters[0] * sum, d->s->parameters[2]);
+}
+
+static double of_places_around(const struct data *d, int64_t n, int64_t y, int64_t x, int64_t c)
+{
+    const struct step *s = d->s;
+    double sum = 0;
+    for (int64_t v = y - s->kernel_h / 2; v <= y + s->kernel_h / 2; v++)
+        for (int64_t u = x - s->kernel_w / 2; u <= x + s->kernel_w / 2; u++)
+            if (v >= 0 && v < s->in_h && u >= 0 && u < s->in_w)
+                sum += pow(at(&d->x, n, v, u, c), 2);
+    return at(&d->x, n, y, x, c) / pow(s->parameters[1] + s->parameters[0] * sum, s->parameters[2]);
+}
+
+static double of_unit(const struct data *d, int64_t n, int64_t y, int64_t x, int64_t c)
+{
+    const struct step *s = d->s;
+    double sum = s->parameters[0];
+    for (int64_t v = s->shared ? 0 : y; v < (s->shared ? s->h : y + 1); v++)
+        for (int64_t u = s->shared ? 0 : x; u < (s->shared ? s->w : x + 1); u++)
+            for (int64_t i = 0; i < s->channels; i++)
+                sum += pow(at(&d->x, n, v, u, i), 2);
+    return at(&d->x, n, y, x, c) / sqrt(sum) * d->weights[c];
+}
+
+static double standardized(const struct data *d, int64_t n, int64_t y, int64_t x, int64_t c)
+{
+    const struct step *s = d->s;
+    double sum = 0, squares = 0, count = (double)(s->group * s->h * s->w), eps = s->parameters[3];
+    for (int64_t image = n / s->group * s->group; image < (n / s->group + 1) * s->group; image++)
+        for (int64_t v = 0; v < s->h; v++)
+            for (int64_t u = 0; u < s->w; u++) {
+                double value = at(&d->x, image, v, u, c);
+                sum += value, squares += value * value;
+            }
+    double mean = sum / count, variance = squares / count - mean * mean;
+    double value = (at(&d->x, n, y, x, c) - mean) / (s->shared ? sqrt(variance) + eps : sqrt(variance + eps));
+    return finished_plainly(d, d->weights ? value * d->weights[c] : value, n, y, x, c);
 }
 
 static double share_of_sum(const struct data *d, int64_t n, int64_t y, int64_t x, int64_t c)
@@ -226,6 +267,9 @@ static double plainly(const struct data *d, int64_t n, int64_t y, int64_t x, int
     double value, other = 0;
     switch (d->kind) {
     case KIND_normalize: return of_neighbours(d, n, y, x, c);
+    case KIND_normalize_within: return of_places_around(d, n, y, x, c);
+    case KIND_unit: return of_unit(d, n, y, x, c);
+    case KIND_standardize: return standardized(d, n, y, x, c);
     case KIND_softmax: return share_of_sum(d, n, y, x, c);
     case KIND_pointwise: return together(d, n, y, x, c);
     case KIND_unpool: return unpooled(d, n, y, x, c);
@@ -300,6 +344,12 @@ static int is_right(const struct data *d, const struct image *y_image, int what,
     return fine;
 }
 
+/* True for a kind whose weights are read as they are. */
+static int is_plain_kind(int64_t kind)
+{
+    return kind == KIND_pointwise || kind == KIND_upsample || kind == KIND_unit || kind == KIND_standardize;
+}
+
 static const float *packed_of(const struct job *job, const float *weights, const double *factors)
 {
     const struct step *s = &job->step;
@@ -309,7 +359,7 @@ static const float *packed_of(const struct job *job, const float *weights, const
         for (int64_t c = 0; c < s->channels; c++)
             for (int64_t t = 0; t < taps; t++)
                 to[t * across + c] = weights[c * taps + t];
-    } else if (s->kind == KIND_pointwise || s->kind == KIND_upsample) {
+    } else if (is_plain_kind(s->kind)) {
         memcpy(to, weights, (size_t)job->packed * sizeof *to);
     } else {
         float *room = floats(job->room, NAN);
@@ -324,8 +374,8 @@ static int try(const struct job *job, int number)
 {
     struct step s = job->step;
     const char *name = NAMES[s.kind];
-    int is_pooling = s.kind == KIND_pool_max || s.kind == KIND_pool_places, has_z = s.z.col != 0;
-    int is_plain = s.kind == KIND_pointwise || s.kind == KIND_upsample; /* weights as they are read */
+    int is_pooling = s.kind == KIND_pool_max || s.kind == KIND_pool_places, has_z = s.z.image != 0;
+    int is_plain = is_plain_kind(s.kind);
     int is_product = s.kind != KIND_depthwise && !is_plain && job->packed;
     struct data d = {.s = &s, .kind = s.kind};
     seed = (uint32_t)number;
@@ -488,6 +538,30 @@ static int try_regions(int channels, int pooled, int own, int planes)
     return fine;
 }
 
+/* Numbers from all over a blob, by tables of distances of which two places may have the same. */
+static int try_move(int images, int h, int w, int channels, int apart)
+{
+    int count = images + h + w + channels, pixels = images * h * w, fine = 1;
+    int32_t *table = malloc(sizeof *table * (size_t)count);
+    for (int i = 0; i < count; i++)
+        table[i] = (int32_t)(50 + 50 * drawn());
+    int64_t size = 400, wide = channels * apart;
+    float *arena = drawn_floats(size + pixels * wide);
+    for (int64_t i = 0; i < pixels * wide; i++)
+        arena[size + i] = MARK;
+    struct step s = {.kind = KIND_move, .y = {size, h * w * wide, w * wide, wide}, .images = images, .h = h, .w = w};
+    s.channels = channels, s.group = apart, s.kernels = (const float *)table;
+    struct phase phase;
+    run(&s, 1, arena, &phase, 1, 1);
+    for (int64_t i = 0; i < pixels * wide; i++) {
+        int64_t pixel = i / wide, c = i % wide / apart, place = table[pixel / (h * w)] + table[images + pixel / w % h];
+        place += table[images + h + pixel % w] + table[images + h + w + c];
+        fine &= arena[size + i] == (i % apart ? MARK : arena[place]);
+    }
+    free(table), free(arena);
+    return fine;
+}
+
 int main(void)
 {
     for (int boxes = 1; boxes < 100; boxes++)
@@ -501,6 +575,11 @@ int main(void)
                 fprintf(stderr, "regions of %d channels, kind %d\n", channels, kind);
                 return 1;
             }
+    for (int channels = 1; channels < 40; channels++)
+        if (!try_move(1 + channels % 3, 1 + channels % 5, 3, channels, 1 + channels % 2)) {
+            fprintf(stderr, "%d channels moved\n", channels);
+            return 1;
+        }
     if (panel() != PANEL_OF_CASES || most_rows() != ROWS_OF_CASES) {
         fprintf(stderr, "cases for panels of %d and %d rows: %d and %d\n", PANEL_OF_CASES, ROWS_OF_CASES, panel(), most_rows());
         return 2;

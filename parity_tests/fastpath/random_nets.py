@@ -34,8 +34,13 @@ class _Draft:
                     ("BatchNorm", ""), ("Scale", "scale_param { bias_term: true }"), ("Scale", ""), ("Bias", ""),
                     ("ReLU", ""), ("ReLU", "relu_param { negative_slope: 0.1 }"), ("PReLU", ""), ("Dropout", ""),
                     ("PReLU", "prelu_param { channel_shared: true }"), ("ELU", ""), ("Sigmoid", ""),
-                    ("TanH", ""), ("ReLU6", ""), ("Swish", ""),
+                    ("TanH", ""), ("ReLU6", ""), ("Swish", ""), ("HardSwish", ""), ("HardSigmoid", ""), ("AbsVal", ""),
                     ("Power", "power_param { scale: 0.5 shift: 1 }"), ("LRN", "lrn_param { local_size: 3 }"),
+                    ("LRN", "lrn_param { local_size: 5 beta: 0.5 alpha: 0.1 }"),
+                    ("LRN", "lrn_param { local_size: 3 alpha: 0.5 norm_region: WITHIN_CHANNEL }"),
+                    ("Normalize", ""), ("Normalize", "norm_param { across_spatial: false channel_shared: false }"),
+                    ("BatchNorm", "batch_norm_param { use_global_stats: false eps: 0.1 }"),
+                    ("MVN", "mvn_param { eps: 0.1 }"),
                     ("Scale", "scale_param { num_axes: 0 }"),
                 ]
             )  # fmt: skip
@@ -79,12 +84,33 @@ class _Draft:
         top = self.layer(kind, [last], params=params)
         return self.layer("Permute", [top], params="permute_param { order: [0, 3, 1, 2] }"), channels
 
+    def gated(self, x: str, channels: int) -> str:
+        """Channels times a number each that a mean of all pixels says, as in SENet, or two blobs put together."""
+        r = self.r
+        kind = r.choice(["Scale", "Axpy", "Mul", "Add", "Sub", "Maximum", "Bias"])
+        params = {"Scale": "scale_param { axis: 0 }", "Bias": "bias_param { axis: 0 }"}.get(kind, "")
+        if r.random() < 0.3:
+            other, _ = self.convolution(x, channels, features=channels)
+            return self.neurons(self.layer("Mul" if kind == "Axpy" else kind, [x, other], params=params))
+        gate = self.layer("Pooling", [x], params="pooling_param { pool: AVE global_pooling: true }")
+        has_axes = kind not in ("Scale", "Bias")  # whose second bottom is (n, c)
+        if r.random() < 0.5:
+            gate, _ = self.convolution(gate, channels, features=channels)
+            gate = gate if has_axes else self.layer("Flatten", [gate])
+        else:
+            gate = self.layer("InnerProduct", [gate], params=f"inner_product_param {{ num_output: {channels} }}")
+            if has_axes:
+                gate = self.layer("Reshape", [gate], params="reshape_param { shape { dim: [0, -1, 1, 1] } }")
+        gate = self.layer(r.choice(["Sigmoid", "HardSigmoid"]), [gate], in_place=True)
+        bottoms = {"Axpy": [gate, x, x], "Sub": r.sample([x, gate], 2)}.get(kind, [x, gate])
+        return self.neurons(self.layer(kind, bottoms, params=params))
+
     def grow(self) -> None:
         """One more piece of net, over blobs that there are."""
         r = self.r
         x, channels, scale = r.choice(self.blobs[-4:])
         same = [blob for blob in self.blobs if blob[2] == scale]
-        kind = r.randrange(8)
+        kind = r.randrange(9)
         if kind == 0:
             method = r.choice(["MAX", "AVE"])
             kernel, stride, pad = r.choice([(2, 2, 0), (3, 2, 0), (3, 2, 1), (3, 1, 1)])
@@ -119,6 +145,8 @@ class _Draft:
             self.blobs += [(names[0], channels // 3, scale), (names[1], channels - channels // 3, scale)]
         elif kind == 4:
             self.blobs.append((*self.turned(x, channels), scale))
+        elif kind == 5:
+            self.blobs.append((self.gated(x, channels), channels, scale))
         else:
             stride = 2 if r.random() < 0.15 else 1
             top, features = self.convolution(x, channels, stride=stride)

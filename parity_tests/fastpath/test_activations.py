@@ -46,7 +46,7 @@ def test_behind_factors_and_sums() -> None:
     [
         ("Convolution a: data -> a", "ReLU r: a -> r", "Eltwise e: a r -> e | eltwise_param { operation: MAX }"),
         ("Pooling a: data -> a | pooling_param { kernel_size: 2 }", "ReLU r: a -> a"),
-        ("Convolution a: data -> a", "Swish r: a -> a"),
+        ("Convolution a: data -> a", "Mish r: a -> a"),
         ("Convolution a: data -> a", "ReLU6 r: a -> a | relu_param { negative_slope: 0.1 }"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from fcn_port.fastpath.flow import merge
 from fcn_port.fastpath.program.arena import arrange
 from fcn_port.fastpath.program.places import place_values
-from fcn_port.fastpath.program.program import shapes_of
+from fcn_port.fastpath.program.shapes import shapes_of
 from parity_tests.fastpath.flows import flow_of, net_of
 
 

@@ -4,7 +4,9 @@
 """
 
 from .activations import ACTIVATIONS, is_activation
+from .affine import own_statistics
 from .flow import Flow, FlowLayer, FlowStep, state_key
+from .operands import operand_kind
 from .pipeline import merge
 from .products import pads_before, plain_convolution, weighted
 from .read import read
@@ -16,6 +18,8 @@ __all__ = [
     "FlowStep",
     "is_activation",
     "merge",
+    "operand_kind",
+    "own_statistics",
     "pads_before",
     "plain_convolution",
     "read",

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from converters.layers import eltwise, neuron
+from converters.layers import activations, eltwise, neuron
 
+from .affine import own_statistics
 from .flow import Flow, FlowLayer, FlowStep
+from .operands import operand_kind
 from .products import weighted
 
 ACTIVATIONS = (
-    neuron.ReLU, neuron.PReLU, neuron.BoundedReLU, neuron.Clip, neuron.ELU, neuron.Sigmoid, neuron.TanH,
+    neuron.ReLU, neuron.PReLU, neuron.BoundedReLU, neuron.Clip, neuron.ELU, neuron.Sigmoid, neuron.TanH, neuron.AbsVal,
+    neuron.Swish, activations.HardSigmoid, activations.HardSwish,
 )  # fmt: skip
 """Types of layers that can be an operation's last part, `is_activation` permitting."""
 
@@ -47,6 +50,8 @@ def _takes(operation: FlowStep) -> bool:
     params = operation.main.params
     return (
         type(params) is eltwise.Eltwise
+        or operand_kind(params) is not None
         or bool(operation.affine)
+        or own_statistics(params) is not None
         or (weighted(params) is not None and len(operation.main.bottoms) == 1)
     )

@@ -7,12 +7,12 @@ reads. What cannot be merged so (a BatchNorm before a convolution) stays, as one
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.layers import arithmetic, batch_norm
+from converters.layers import arithmetic, batch_norm, normalize
 from converters.layers import scale as scale_layers
 from converters.net import Layer
 
@@ -57,6 +57,35 @@ def is_affine(part: FlowLayer) -> bool:
     return max(abs(params.scale), abs(params.shift)) < LARGEST
 
 
+@dataclass(frozen=True)
+class OwnStatistics:
+    """A layer whose factors and constants the numbers themselves say: their mean and variance in each channel.
+
+    They are those of all images, or of each one by itself (`by_image`); `after_root`: eps is added to the root.
+    """
+
+    eps: float
+    after_root: bool
+    by_image: bool
+
+
+def own_statistics(params: Layer) -> OwnStatistics | None:
+    """The manner in which a layer divides by a standard deviation of its own bottom; None for any other layer."""
+    if type(params) is batch_norm.BatchNorm and params.use_global_stats is False and not params.scale_bias:
+        return OwnStatistics(params.eps, params.eps_after_root, by_image=False)
+    if type(params) is batch_norm.BN and not (params.merged or params.running or params.statistic_tops):
+        return OwnStatistics(params.eps, after_root=False, by_image=False)
+    if type(params) is normalize.MVN and params.normalize_variance and not params.across_channels:
+        return OwnStatistics(params.eps, after_root=True, by_image=True)
+    return None
+
+
+def constant_parts(operation: FlowStep) -> tuple[FlowLayer, ...]:
+    """The parts of an operation without weights that have a factor and a constant for each channel."""
+    has_own = type(operation.main.params) is batch_norm.BN and own_statistics(operation.main.params) is not None
+    return (operation.main, *operation.affine) if has_own else operation.affine
+
+
 def affine_of(parts: Sequence[FlowLayer], blobs: Sequence[Sequence[Floats]], channels: int) -> tuple[Doubles, Doubles]:
     """The factor and the constant (c,) of several such layers one after the other, in double precision."""
     factor, constant = np.ones(channels), np.zeros(channels)
@@ -94,7 +123,7 @@ def _takes(operation: FlowStep) -> bool:
     main = operation.main
     if not operation.is_open or len(main.bottoms) != 1 or len(main.tops) != 1:
         return False
-    return bool(operation.affine) or weighted(main.params) is not None
+    return bool(operation.affine) or weighted(main.params) is not None or own_statistics(main.params) is not None
 
 
 def _key(operation: FlowStep) -> str:

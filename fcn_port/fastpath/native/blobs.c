@@ -1,4 +1,4 @@
-/* Layers without products over channels: pooling, normalization, sums and activations. */
+/* Layers without products over channels: pooling, softmax, sums, activations and moves. */
 
 #include <math.h>
 
@@ -55,33 +55,6 @@ void pool_average(const struct step *s, struct worker *w)
     }
 }
 
-/* x / (k + alpha / size * sum of neighbours' squares)^(3/4); parameters: alpha / size, k. kernel_w is the size. */
-void normalize(const struct step *s, struct worker *w)
-{
-    int64_t reach = s->kernel_w / 2, n = s->channels;
-    float alpha = (float)s->parameters[0], k = (float)s->parameters[1];
-    float *squares = scratch_of(s, w) + reach;
-    for (int64_t piece; (piece = take(w, s->images * s->h)) >= 0;) {
-        for (int64_t i = 1; i <= reach; i++)
-            squares[-i] = 0;
-        for (int64_t x = 0; x < s->w; x++) {
-            const float *from = place(w->arena, &s->x, piece / s->h, piece % s->h, x);
-            float *y = place(w->arena, &s->y, piece / s->h, piece % s->h, x);
-            for (int64_t c = 0; c < n; c++)
-                squares[c] = from[c] * from[c];
-            for (int64_t i = 0; i < reach; i++)
-                squares[n + i] = 0;
-            for (int64_t c = 0; c < n; c++) {
-                float sum = 0;
-                for (int64_t i = -reach; i <= reach; i++)
-                    sum += squares[c + i];
-                float root = sqrtf(k + alpha * sum);
-                y[c] = from[c] / (root * sqrtf(root));
-            }
-        }
-    }
-}
-
 /* e^x as a share of its sum over channels. */
 void softmax(const struct step *s, struct worker *w)
 {
@@ -111,7 +84,7 @@ void pointwise(const struct step *s, struct worker *w)
     for (int64_t piece; (piece = take(w, s->images * s->h)) >= 0;)
         for (int64_t x = 0; x < s->w; x++) {
             const float *from = place(w->arena, &s->x, piece / s->h, piece % s->h, x);
-            const float *z = s->z.col ? place(w->arena, &s->z, piece / s->h, piece % s->h, x) : 0;
+            const float *z = s->z.image ? place(w->arena, &s->z, piece / s->h, piece % s->h, x) : 0;
             float *y = place(w->arena, &s->y, piece / s->h, piece % s->h, x);
             LOOP for (int64_t c = 0; c < s->channels; c += LANES) {
                 vec value = load(from + c);
@@ -152,4 +125,20 @@ void pixels(const struct step *s, struct worker *w)
         const float *planes = w->arena + s->x.at + image * s->x.image;
         interleave(planes + first * s->w, s->h * s->w, (last - first) * s->w, place(w->arena, &s->y, image, first, 0));
     }
+}
+
+/* y[n, row, col, c] = x[the four distances' sum]: `kernels` are the distances, int32, of images, rows, columns and `channels`
+ * places that are `group` floats apart. */
+void move(const struct step *s, struct worker *w)
+{
+    const int32_t *images = (const int32_t *)s->kernels, *rows = images + s->images, *cols = rows + s->h;
+    const int32_t *places = cols + s->w;
+    const int64_t count = s->channels, apart = s->group;
+    for (int64_t piece; (piece = take(w, s->images * s->h)) >= 0;)
+        for (int64_t x = 0; x < s->w; x++) {
+            const float *from = w->arena + s->x.at + images[piece / s->h] + rows[piece % s->h] + cols[x];
+            float *y = place(w->arena, &s->y, piece / s->h, piece % s->h, x);
+            for (int64_t c = 0; c < count; c++)
+                y[c * apart] = from[places[c]];
+        }
 }

@@ -19,7 +19,7 @@ INLINE void one(const struct step *s, struct worker *w, struct windows at, int64
     struct range cols = inside(left, s->kernel_w, s->dilation_w, s->in_w);
     const float *window = place(w->arena, &s->x, at.image, at.top, left);
     float *y = place(w->arena, &s->y, at.image, at.y, x);
-    const float *z = s->z.col ? place(w->arena, &s->z, at.image, at.y, x) : 0;
+    const float *z = s->z.image ? place(w->arena, &s->z, at.image, at.y, x) : 0;
     LOOP for (int64_t c = from; c < until; c += LANES) {
         vec sum = {0};
         LOOP for (int64_t i = at.rows.from; i < at.rows.until; i++) {
@@ -45,7 +45,7 @@ INLINE void walk(const struct step *s, struct worker *w, int64_t image, int64_t 
         next[i] = is_inside ? s->x.col : 0;
     }
     float *y = place(w->arena, &s->y, image, row, 0) + c;
-    const float *z = s->z.col ? place(w->arena, &s->z, image, row, 0) : 0;
+    const float *z = s->z.image ? place(w->arena, &s->z, image, row, 0) : 0;
     const int64_t left = s->left, in_w = s->in_w, col = s->y.col, added = s->z.col, count = s->w;
     const int relu = s->activation == RELU;
     vec sum = bias, next_sum = bias, fresh; /* of the output whose last column comes next, and of those behind it */
@@ -85,7 +85,7 @@ INLINE void walk(const struct step *s, struct worker *w, int64_t image, int64_t 
 INLINE void walk_rows(const struct step *s, struct worker *w, int64_t image, int64_t first, int64_t last, int stride,
                       int64_t from, int64_t until)
 {
-    const int plain = s->bias && !s->z.col && s->activation <= RELU && s->channels % LANES == 0;
+    const int plain = s->bias && !s->z.image && s->activation <= RELU && s->channels % LANES == 0;
     LOOP for (int64_t c = from; c < until; c += LANES) {
         vec k[TAPS][TAPS], bias = plain ? load(s->bias + c) : (vec){0};
         UNROLL for (int i = 0; i < TAPS; i++)

@@ -25,6 +25,10 @@ APART, SPARE = 16, 64
 """Floats between two points (of winograd.c), and past an end where vectors are written."""
 
 
+VECTORS_TOGETHER = 4
+"""As many does norms.c have room for."""
+
+
 @dataclass(frozen=True)
 class Division:
     """`block`, `group` and `shared` of step.h (for a product: how rows are read).
@@ -65,6 +69,13 @@ def divide_depthwise(*, kernel_h: int, in_w: int, channels: int, h: int, images:
     groups = -(-lines // most)
     bands = 1 if threads == 1 else -(-PIECES * threads // (images * groups))
     return Division(-(-h // min(bands, h)), 16 * -(-lines // groups), 0, 0)
+
+
+def divide_channels(channels: int, *, sets: int, threads: int) -> int:
+    """The channels that are looked at together, of so many sets of images each: a few vectors (norms.c)."""
+    lanes: int = library().lanes()
+    wanted = PIECES * threads if threads > 1 else 1
+    return lanes * max(1, min(VECTORS_TOGETHER, sets * -(-channels // lanes) // wanted))
 
 
 def divide_winograd(form: str, *, channels: int, features: int, tiles: int, threads: int, behind: int = 0) -> Division:

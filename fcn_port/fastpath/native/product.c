@@ -89,7 +89,7 @@ INLINE void find_goal(const struct step *s, float *arena, int64_t position, int 
         goal->y[r] = place(arena, &s->y, at.image, at.y, at.x) + channel;
         __builtin_prefetch(goal->y[r], 1, 3);
         __builtin_prefetch(goal->y[r] + PANEL - 1, 1, 3);
-        if (s->z.col) {
+        if (s->z.image) {
             goal->z[r] = place(arena, &s->z, at.image, at.y, at.x) + channel;
             __builtin_prefetch(goal->z[r], 0, 3);
             __builtin_prefetch(goal->z[r] + PANEL - 1, 0, 3);
@@ -122,9 +122,9 @@ INLINE void put_panel(const struct step *s, const struct goal *goal, int count, 
 INLINE void put(const struct step *s, const struct goal *goal, int count, int64_t channel, const float *sums)
 {
     if (channel + PANEL <= s->channels && s->activation <= RELU) {
-        if (s->z.col && s->activation)
+        if (s->z.image && s->activation)
             put_panel(s, goal, count, channel, sums, 1, RELU);
-        else if (s->z.col)
+        else if (s->z.image)
             put_panel(s, goal, count, channel, sums, 1, NONE);
         else if (s->activation)
             put_panel(s, goal, count, channel, sums, 0, RELU);
@@ -134,7 +134,7 @@ INLINE void put(const struct step *s, const struct goal *goal, int count, int64_
     }
     for (int r = 0; r < count; r++)
         LOOP for (int64_t c = 0; c < least(PANEL, s->channels - channel); c += LANES) {
-            const float *z = s->z.col ? goal->z[r] - channel : 0;
+            const float *z = s->z.image ? goal->z[r] - channel : 0;
             vec value = finished(s, load(sums + r * PANEL + c), channel + c, z);
             store(goal->y[r] + c, value, s->channels - channel - c);
         }
@@ -156,7 +156,7 @@ INLINE struct layout layout_of(const struct step *s)
 {
     const int single = s->w == 1 && s->h == 1;
     struct layout layout = {.simple = s->activation <= RELU && s->bias != 0};
-    layout.even = single || (in_rows(s, &s->y) && (!s->z.col || in_rows(s, &s->z)));
+    layout.even = single || (in_rows(s, &s->y) && (!s->z.image || in_rows(s, &s->z)));
     layout.y_apart = single ? s->y.image : s->y.col;
     layout.z_apart = single ? s->z.image : s->z.col;
     return layout;
@@ -170,11 +170,11 @@ INLINE struct ending ending_of(const struct step *s, const struct layout *layout
     ending.channels = s->channels - channel, ending.y_apart = layout->y_apart, ending.z_apart = layout->z_apart;
     if (layout->even) {
         ending.y = arena + s->y.at + position * layout->y_apart + channel;
-        ending.z = s->z.col ? arena + s->z.at + position * layout->z_apart + channel : 0;
+        ending.z = s->z.image ? arena + s->z.at + position * layout->z_apart + channel : 0;
     } else {
         struct spot at = spot_of(s, position);
         ending.y = place(arena, &s->y, at.image, at.y, at.x) + channel;
-        ending.z = s->z.col ? place(arena, &s->z, at.image, at.y, at.x) + channel : 0;
+        ending.z = s->z.image ? place(arena, &s->z, at.image, at.y, at.x) + channel : 0;
     }
     LOOP for (int r = 0; r < count; r++) {
         __builtin_prefetch(ending.y + r * ending.y_apart, 1, 3);

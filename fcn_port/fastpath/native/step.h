@@ -18,14 +18,14 @@ struct blob {
 
 struct step {
     int64_t kind;
-    struct blob x, y, z; /* read, written, and added before the activation (z.col is 0 where there is none) */
+    struct blob x, y, z; /* read, written, and added before the activation (z.image is 0 where there is none) */
     const float *kernels, *bias, *slopes; /* 0 where there are none */
     int64_t images, in_h, in_w, in_channels, h, w, channels; /* of x and y */
     int64_t kernel_h, kernel_w, stride_h, stride_w, top, left, dilation_h, dilation_w;
     int64_t activation;
     int64_t block, group, shared; /* how the work is divided; each kind says it */
     int64_t common, scratch, scratch_apart; /* scratch of all threads, of the first, and between threads: floats */
-    double parameters[3];
+    double parameters[4]; /* of the activation; the last one is the kernel's own */
 };
 
 /* How far a step is, or a part of one that must be done before the next begins: pieces of work that were taken, and done.
@@ -92,6 +92,18 @@ INLINE vec activated(const struct step *s, vec value, int64_t c, int64_t activat
         return sigmoid(value);
     if (activation == TANH)
         return tangent(value);
+    if (activation == SWISH)
+        return value * sigmoid(value * (float)s->parameters[0]);
+    if (activation == HARD_SIGMOID || activation == HARD_SWISH) { /* a NaN stays */
+        vec gate = value * (float)s->parameters[0] + (float)s->parameters[1], high = all_of((float)s->parameters[2]);
+        gate = choose(gate < 0, (vec){0}, gate);
+        gate = choose(gate > high, high, gate);
+        if (activation == HARD_SIGMOID)
+            return gate;
+        return value * gate / high;
+    }
+    if (activation == ABSOLUTE)
+        return size_of(value);
     return value;
 }
 
@@ -124,5 +136,9 @@ void pool_average(const struct step *s, struct worker *w);
 void normalize(const struct step *s, struct worker *w);
 void softmax(const struct step *s, struct worker *w);
 void pointwise(const struct step *s, struct worker *w);
+void move(const struct step *s, struct worker *w);
+void normalize_within(const struct step *s, struct worker *w);
+void unit(const struct step *s, struct worker *w);
+void standardize(const struct step *s, struct worker *w);
 
 #endif

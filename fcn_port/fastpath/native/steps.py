@@ -11,9 +11,10 @@ from .build import library
 KINDS = (
     "product", "strassen_1", "strassen_2", "winograd_3", "winograd_3_small", "winograd_5", "winograd_7",
     "winograd_7_pieces", "depthwise", "pool_max", "pool_average", "normalize", "softmax", "pointwise",
-    "pool_places", "unpool", "upsample", "pixels", "winograd_3_lean",
+    "pool_places", "unpool", "upsample", "pixels", "winograd_3_lean", "move",
+    "normalize_within", "unit", "standardize",
 )  # fmt: skip
-NONE, RELU, LEAKY, PRELU, CLIP, ELU, SIGMOID, TANH = range(8)
+NONE, RELU, LEAKY, PRELU, CLIP, ELU, SIGMOID, TANH, SWISH, HARD_SIGMOID, HARD_SWISH, ABSOLUTE = range(12)
 
 
 COUNTERS = 4
@@ -56,7 +57,7 @@ class NativeStep(ctypes.Structure):
             "kernel_h", "kernel_w", "stride_h", "stride_w", "top", "left", "dilation_h", "dilation_w",
             "activation", "block", "group", "shared", "common", "scratch", "scratch_apart",
         )),
-        ("parameters", ctypes.c_double * 3),
+        ("parameters", ctypes.c_double * 4),
     )  # fmt: skip
 
 

@@ -172,10 +172,10 @@ INLINE void finish_group(int levels, const struct step *s, float *arena, int64_t
     for (int r = 0; r < group.count; r++) {
         int64_t row = (group.position + r) / s->w, col = (group.position + r) % s->w;
         y[r] = place(arena, &s->y, group.image, row, col);
-        z[r] = s->z.col ? place(arena, &s->z, group.image, row, col) : 0;
+        z[r] = s->z.image ? place(arena, &s->z, group.image, row, col) : 0;
     }
     if (group.count == side && channel + side * PANEL <= s->channels && s->activation <= RELU && s->bias) {
-        if (s->z.col)
+        if (s->z.image)
             put_all(levels, y, z, s->bias, channel, products, apart, 1, s->activation == RELU);
         else
             put_all(levels, y, z, s->bias, channel, products, apart, 0, s->activation == RELU);
@@ -204,7 +204,7 @@ INLINE void fetch_outputs(int levels, const struct step *s, float *arena, int64_
     const float *to = place(arena, &s->y, group.image, y, x) + channel;
     UNROLL for (int i = 0; i < side * PANEL; i += LINE)
         __builtin_prefetch(to + i, 1, 2);
-    if (!s->z.col)
+    if (!s->z.image)
         return;
     const float *added = place(arena, &s->z, group.image, y, x) + channel;
     UNROLL for (int i = 0; i < side * PANEL; i += LINE)

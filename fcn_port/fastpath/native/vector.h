@@ -263,6 +263,6 @@ INLINE void multiply_some(struct rows rows, const float *kernels, int count, int
 void multiply(const struct rows *rows, const float *kernels, int count, int64_t channels, float *to,
               const struct ending *ending);
 
-enum { NONE, RELU, LEAKY, PRELU, CLIP, ELU, SIGMOID, TANH };
+enum { NONE, RELU, LEAKY, PRELU, CLIP, ELU, SIGMOID, TANH, SWISH, HARD_SIGMOID, HARD_SWISH, ABSOLUTE };
 
 #endif

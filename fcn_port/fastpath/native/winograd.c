@@ -183,7 +183,7 @@ INLINE void interpolate(const float *output, int n, int m, int pieces, const str
     const int64_t z_row = s->dilation_h * s->z.row, z_col = s->dilation_w * s->z.col;
     LOOP for (int64_t c = channel; c < least(channel + PANEL, s->channels); c += LANES, products += LANES) {
         float *y = place(arena, &s->y, at.image, at.y, at.x) + c;
-        const float *z = s->z.col ? place(arena, &s->z, at.image, at.y, at.x) : 0;
+        const float *z = s->z.image ? place(arena, &s->z, at.image, at.y, at.x) : 0;
         vec p[MOST], half[MOST][MOST], out[MOST];
         LOOP for (int v = 0; v < n; v++) {
             UNROLL for (int u = 0; u < n; u++)

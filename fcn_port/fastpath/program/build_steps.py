@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from converters.layers import convolution, eltwise, lrn, neuron, padded
+from converters.layers import activations, convolution, eltwise, lrn, neuron, normalize, padded, tensor
 from converters.net import Layer
 
-from ..flow import ACTIVATIONS, FlowStep
+from ..flow import ACTIVATIONS, FlowStep, operand_kind, own_statistics
 from ..native.division import (
     FLAT,
     GATHERED,
@@ -15,6 +15,7 @@ from ..native.division import (
     SPARE,
     Division,
     behind,
+    divide_channels,
     divide_depthwise,
     divide_product,
     divide_strassen,
@@ -22,17 +23,22 @@ from ..native.division import (
     tiles_of,
 )
 from ..native.steps import (
+    ABSOLUTE,
     CLIP,
     ELU,
+    HARD_SIGMOID,
+    HARD_SWISH,
     LEAKY,
     NONE,
     PRELU,
     RELU,
     SIGMOID,
+    SWISH,
     TANH,
 )
 from .enlarging import enlarging_of
 from .kernels import KernelChoice
+from .moving import move, sources_of
 from .phases import phases
 from .places import BlobPlace, as_images
 from .task import NativeTask
@@ -42,6 +48,8 @@ MOST_IN_PLACE, LEAST_IN_PLACE = 128, 12
 """Features up to which copying windows costs more than it helps, and the length of a row of outputs from which on."""
 
 
+NORMS = ("normalize", "normalize_within", "unit", "standardize")
+"""Kernels of norms.c."""
 OF_BLOBS = ("SUM", "PROD", "MAX")
 """Operations on two blobs, in the order of the C code."""
 CROWDED, MANY = 512, 256
@@ -53,6 +61,9 @@ def tasks_of(
 ) -> list[NativeTask]:
     """The steps that an operation takes."""
     x, y = places[operation.bottoms[0]], places[operation.tops[0]]
+    sources = sources_of(operation, [x], [y]) if kernel.name == "move" else None
+    if sources is not None:
+        return [move(sources, x, y)]
     x, y = as_images(x, y) or (x, y)
     z = None if operation.addend is None else places[operation.addend]
     activation, slope = _activation(operation)
@@ -60,6 +71,8 @@ def tasks_of(
     params = operation.main.params
     if type(params) is eltwise.Eltwise:
         return _of_blobs(operation, params, places, weights, settings, slope)
+    if kernel.name == "operands":
+        return _of_operands(operation, places, weights, settings, slope)
     if kernel.name == "pointwise":
         return [NativeTask("pointwise", x, y, z, weights.constants(operation, y.size[1]), settings, parameters=slope)]
     settings |= {
@@ -73,16 +86,38 @@ def tasks_of(
         return [NativeTask(kernel.name, x, y, z, Packed(), {**settings, **_divisor(params, kernel, x)})]
     if kernel.name == "softmax":
         return [NativeTask("softmax", x, y, None, Packed(), settings, scratch=y.size[1] + 2 * SPARE)]
-    if type(params) is lrn.LRN:
-        numbers = params.alpha / params.local_size, params.k
-        scratch = y.size[1] + 2 * params.local_size + 64
-        return [NativeTask("normalize", x, y, None, Packed(), settings, scratch=scratch, parameters=numbers)]
+    if kernel.name in NORMS:
+        return [_norm(operation, x, y, weights, settings, slope, threads)]
     if kernel.name == "depthwise":
         return [_depthwise(operation, kernel.window, x, y, z, weights, settings, slope, threads)]
     if isinstance(params, convolution.Deconvolution):
         return _by_phases(operation, params, kernel, x, y, weights, settings, slope, threads)
     groups = range(kernel.groups)
     return [_one_group(operation, kernel, x, y, z, weights, settings, slope, group, threads) for group in groups]
+
+
+def _norm(
+    operation: FlowStep, x: BlobPlace, y: BlobPlace, weights: PackedWeights, settings: Mapping[str, int],
+    slope: tuple[float, ...], threads: int,
+) -> NativeTask:  # fmt: skip
+    """A layer that divides numbers by what it knows of others: LRN, Normalize, and those with their own statistics."""
+    params, (images, channels, _, _) = operation.main.params, y.size
+    if isinstance(params, lrn.LRN):
+        numbers = params.alpha / params.local_size ** (1 + params.within_channel), params.k, params.beta
+        kind = "normalize_within" if params.within_channel else "normalize"
+        scratch = 0 if params.within_channel else channels + 2 * params.local_size + 64
+        return NativeTask(kind, x, y, None, Packed(), settings, scratch=scratch, parameters=numbers)
+    if isinstance(params, normalize.Normalize):
+        now = {**settings, "shared": int(params.across_spatial)}
+        return NativeTask("unit", x, y, None, weights.factors(operation, channels), now, parameters=(params.eps,))
+    own = own_statistics(params)
+    assert own is not None
+    each = 1 if own.by_image else images
+    block = divide_channels(channels, sets=images // each, threads=threads)
+    now = {**settings, "shared": int(own.after_root), "group": each, "block": block}
+    slope = (*slope, 0.0, 0.0, 0.0)[:3]
+    packed = weights.constants(operation, channels)
+    return NativeTask("standardize", x, y, None, packed, now, parameters=(*slope, own.eps))
 
 
 def _divisor(params: Layer, kernel: KernelChoice, x: BlobPlace) -> Mapping[str, int]:
@@ -172,6 +207,28 @@ def _of_blobs(
     return tasks
 
 
+def _of_operands(
+    operation: FlowStep, places: Mapping[str, BlobPlace], weights: PackedWeights, settings: Mapping[str, int],
+    parameters: tuple[float, ...],
+) -> list[NativeTask]:  # fmt: skip
+    """Two blobs or three, one of which may have one number for all pixels of a channel, one step after another."""
+    params, y = operation.main.params, places[operation.tops[0]]
+    spread = [places[name].spread(y.shape) for name in operation.main.bottoms]
+    first, second, *third = (each for each in spread if each is not None)
+    slopes = weights.constants(operation, y.size[1]).slopes
+
+    def step(x: BlobPlace, z: BlobPlace, kind: str, *, times: float = 1, last: bool = True) -> NativeTask:
+        now = {**(settings if last else {"activation": NONE}), "shared": OF_BLOBS.index(kind)}
+        packed = Packed(weights.coefficient(times, y.size[1]), None, slopes if last else None)
+        return NativeTask("pointwise", x, y, z, packed, now, parameters=parameters if last else ())
+
+    if third:
+        return [step(second, first, "PROD", last=False), step(third[0], y, "SUM")]
+    if isinstance(params, tensor.Arithmetic) and params.operation == "Sub":
+        return [step(second, first, "SUM", times=-1)]
+    return [step(first, second, operand_kind(params) or "")]
+
+
 def divide(kernel: KernelChoice, x: BlobPlace, y: BlobPlace, threads: int) -> Division:
     """The division of a convolution's work."""
     (_, channels, _, _), (n, features, h, w) = x.size, y.size
@@ -211,13 +268,20 @@ def _activation(operation: FlowStep) -> tuple[int, tuple[float, ...]]:
     """Its number in the C code, and its parameters; that of the operation itself where it is nothing else."""
     part = operation.activation or (operation.main if type(operation.main.params) in ACTIVATIONS else None)
     params = None if part is None else part.params
-    if isinstance(params, neuron.ReLU):
-        return (LEAKY, (params.negative_slope,)) if params.negative_slope else (RELU, ())
-    if isinstance(params, neuron.BoundedReLU):
-        return CLIP, (max(params.low, 0.0), params.high)
-    if isinstance(params, neuron.Clip):
-        return CLIP, (params.low, params.high)
-    if isinstance(params, neuron.ELU):
-        return ELU, (params.alpha,)
-    plain = {neuron.PReLU: PRELU, neuron.Sigmoid: SIGMOID, neuron.TanH: TANH}
+    match params:
+        case neuron.ReLU():
+            return (LEAKY, (params.negative_slope,)) if params.negative_slope else (RELU, ())
+        case neuron.BoundedReLU():
+            return CLIP, (max(params.low, 0.0), params.high)
+        case neuron.Clip():
+            return CLIP, (params.low, params.high)
+        case neuron.ELU():
+            return ELU, (params.alpha,)
+        case neuron.Swish():
+            return SWISH, (params.beta,)
+        case activations.HardSigmoid():
+            return HARD_SIGMOID, (params.alpha, params.beta, 1)
+        case activations.HardSwish():
+            return HARD_SWISH, (1, 3, 6)
+    plain = {neuron.PReLU: PRELU, neuron.Sigmoid: SIGMOID, neuron.TanH: TANH, neuron.AbsVal: ABSOLUTE}
     return plain.get(type(params), NONE), ()

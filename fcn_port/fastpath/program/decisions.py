@@ -9,8 +9,8 @@ from converters.net import Shape
 from ..flow import Flow
 from .kernels import Decision, NoKernel, choose
 from .places import is_concatenation, place_values, view_of
-from .program import shapes_of
 from .rounding import chained, shown
+from .shapes import shapes_of
 
 NOT_PLANNED = (ArithmeticError, LookupError, NotImplementedError, ValueError)
 """Errors where a layer does not take inputs of such shapes."""

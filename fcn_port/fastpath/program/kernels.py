@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from converters.layers import convolution, eltwise, inner_product, lrn, neuron, padded, pooling, softmax, upsample
+from converters.layers import (
+    convolution,
+    eltwise,
+    inner_product,
+    lrn,
+    neuron,
+    normalize,
+    padded,
+    pooling,
+    softmax,
+    upsample,
+)
 
-from ..flow import FlowStep, is_activation, pads_before, plain_convolution
+from ..flow import FlowStep, is_activation, operand_kind, own_statistics, pads_before, plain_convolution
 from ..native.division import SHARED_BLOCK, SUMMED_BYTES, tiles_of, with_outputs
 from ..points import FORMS
+from .moving import sources_of
 from .places import BlobPlace, as_images, wants_images
 
 Pair = tuple[int, int]
@@ -53,6 +65,8 @@ def choose(
     params = operation.main.params
     if len(operation.tops) != 1 and type(params) is not pooling.Pooling:
         return NoKernel(f"{len(operation.tops)} tops")
+    if sources_of(operation, bottoms, tops) is not None:
+        return KernelChoice("move")
     if not all(place.is_image for place in (*bottoms, *tops)):
         return _along_last_axis(operation, bottoms, tops)
     if operation.affine and operation.main == operation.affine[0]:
@@ -83,6 +97,13 @@ def choose(
         return KernelChoice("softmax") if is_ours else NoKernel(f"Softmax along axis {params.axis}")
     if type(params) is eltwise.Eltwise:
         return KernelChoice("pointwise")
+    if type(params) is normalize.Normalize:
+        return KernelChoice("unit")
+    if own_statistics(params) is not None:
+        return KernelChoice("standardize")
+    if operand_kind(params) is not None:
+        alike = all(place.spread(tops[0].shape) is not None for place in bottoms)
+        return KernelChoice("operands") if alike else NoKernel("operands of other shapes")
     return NoKernel(_none_for(operation))
 
 
@@ -206,11 +227,12 @@ def _padded_pooling(params: padded.PaddedPooling, bottom: BlobPlace, top: BlobPl
 
 
 def _lrn(params: lrn.LRN) -> Decision:
-    if params.within_channel or params.beta != 0.75:
-        return NoKernel("normalization within channels" if params.within_channel else f"a power of {params.beta}")
     if not (params.k > 0 and params.alpha >= 0):
         return NoKernel(f"a power of what may be negative (k {params.k}, alpha {params.alpha})")
-    return KernelChoice("normalize", (1, params.local_size))
+    if not params.within_channel:
+        return KernelChoice("normalize", (1, params.local_size))
+    pad = params.local_size // 2
+    return KernelChoice("normalize_within", (params.local_size, params.local_size), pad=(pad, pad))
 
 
 EXACT = ("product", "strassen_1", "winograd_3_small", "winograd_7_pieces")

@@ -58,6 +58,15 @@ class BlobPlace:
             return image
         return replace(image, shape=(*image.shape, 1), strides=(*image.strides, image.strides[2]))
 
+    def spread(self, shape: Shape) -> BlobPlace | None:
+        """As images of this shape, whose pixels may all read one number of each channel; None where it is another."""
+        if self.shape == shape or not self.is_image:
+            return self if self.shape == shape and self.is_image else None
+        n, c, h, w = self.size
+        if len(shape) != 4 or (n, c) != shape[:2] or h * w != 1:
+            return None
+        return replace(self, shape=shape, strides=(self.steps[0], 1, 0, 0))
+
     @property
     def is_image(self) -> bool:
         """True where channels lie side by side, as native steps want them, with or without height and width."""

@@ -35,6 +35,7 @@ from .find_bands import find_bands
 from .kernels import Decision, KernelChoice, NoKernel, choose
 from .places import BlobPlace, BlobPlaces, as_images, is_concatenation, place_values
 from .rounding import chained, shown
+from .shapes import mixes_images, shapes_of
 from .task import NativeTask
 from .weights import Packed, PackedWeights
 from .words import in_words
@@ -171,7 +172,7 @@ class ArenaPlan:
 
         That is so unless products for a few positions read many weights, and where no layer computes with several.
         """
-        if any(each.tasks is None for each in self.planned):
+        if any(each.tasks is None or mixes_images(each.operation, self.shapes) for each in self.planned):
             return False
         tasks = [task for each in self.planned for task in each.tasks or () if task.y.size[2] * task.y.size[3] < FEW]
         few = {
@@ -374,26 +375,3 @@ def by_pytorch(part: FlowLayer, bottoms: Sequence[Floats], blobs: Sequence[Float
         tensors = [torch.from_numpy(each if each.flags.writeable else each.copy()) for each in (*bottoms, *blobs)]
         tops = part.params.forward(tensors[: len(bottoms)], tensors[len(bottoms) :])
     return [top.numpy() for top in tops]
-
-
-def shapes_of(flow: Flow, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
-    """The shape of every value for inputs of these shapes."""
-    shapes = dict(inputs)
-    for operation in flow.operations:
-        for part in operation.parts:
-            bottoms = [shapes[name] for name in part.bottoms]
-            shapes.update(zip(part.tops, part.params.top_shapes(bottoms), strict=True))
-    if any(size < 1 for shape in shapes.values() for size in shape):
-        raise ValueError("nothing is left of a blob")
-    return shapes
-
-
-def keeps_images_apart(flow: Flow, one: Mapping[str, Shape]) -> bool:
-    """True where the net takes one image of these shapes, gives one, and of two everything twice."""
-    try:
-        shapes = shapes_of(flow, one)
-        twice = {name: (2 * shape[0], *shape[1:]) for name, shape in shapes.items()}
-        found = shapes_of(flow, {name: twice[name] for name in flow.inputs})
-    except (LookupError, ValueError):
-        return False
-    return found == twice and all(shapes[value][0] == 1 for value in flow.outputs.values())

@@ -19,7 +19,8 @@ from ..lru_cache import LRUCache
 from ..native.memory import Floats, empty
 from .decisions import of_one, usual_kernels
 from .kept_weights import KeptWeights
-from .program import ArenaPlan, keeps_images_apart
+from .program import ArenaPlan
+from .shapes import keeps_images_apart
 from .sparing import spared
 from .weights import PackedWeights
 

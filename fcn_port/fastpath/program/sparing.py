@@ -14,7 +14,7 @@ from converters.net import Shape
 from ..flow import Flow, FlowStep
 from .decisions import NOT_PLANNED, decisions
 from .kernels import LEAN, KernelChoice, times_packed
-from .program import shapes_of
+from .shapes import shapes_of
 
 OF_WEIGHTS, OF_BLOBS = 2.0, 1.25
 """Times the bytes of weights, and of blobs of the operation that has most of them: packed weights may take both."""

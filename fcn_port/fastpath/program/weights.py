@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from converters.layers import convolution, inner_product, neuron
 
 from ..flow import FlowLayer, FlowStep, state_key, weighted
-from ..flow.affine import affine_of
+from ..flow.affine import affine_of, constant_parts
 from ..lru_cache import LRUCache
 from ..native import build
 from ..native.division import up
@@ -105,13 +105,20 @@ class PackedWeights:
 
         def make() -> Packed:
             factor = constant = None
-            if operation.affine:
-                parts = operation.affine
+            parts = constant_parts(operation)
+            if parts:
                 both = affine_of(parts, [self.of(part) for part in parts], channels)
                 factor, constant = (_padded(each) for each in both)
             return Packed(factor, constant, self._slopes(operation, channels))
 
         return self._packed.get(key, make)
+
+    def factors(self, operation: FlowStep, channels: int) -> Packed:
+        """A layer's own blob as the factor of each channel, one for all or one for each."""
+        key = operation.name, operation.parts[-1].name, "factors"
+        return self._packed.get(
+            key, lambda: Packed(_padded(np.broadcast_to(self.of(operation.main)[0].reshape(-1), channels)))
+        )
 
     def coefficient(self, value: float, channels: int) -> Floats | None:
         """One factor for all channels; None for 1."""

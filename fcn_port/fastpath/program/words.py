@@ -12,11 +12,13 @@ def in_words(kernel: KernelChoice) -> str:
     size = "x".join(map(str, kernel.window))
     names = {
         "product": "product", "pool_max": "maximum", "pool_places": "maximum and its place", "pool_average": "average",
-        "pointwise": "channel by channel", "unpool": "values put where maxima were",
+        "pointwise": "channel by channel", "operands": "channel by channel",
+        "move": "numbers moved", "unit": "divided by a norm",
+        "standardize": "divided by its own deviation", "unpool": "values put where maxima were",
     }  # fmt: skip
     if kernel.name.startswith("winograd"):
         return f"{size} by Winograd's filtering" + ENDINGS.get(kernel.name.split("_")[-1], "")
-    if kernel.name in ("pointwise", "normalize", "softmax", "unpool"):
+    if kernel.name in ("pointwise", "operands", "move", "unit", "standardize", "normalize", "softmax", "unpool"):
         return names.get(kernel.name, kernel.name)
     groups = f" in {kernel.groups} groups" if kernel.groups > 1 else ""
     if kernel.name.startswith("strassen"):

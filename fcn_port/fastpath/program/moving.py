@@ -1,0 +1,82 @@
+"""Layers that move numbers and compute none, as tables of where each number comes from.
+
+Along each axis of the top a place has a distance, and the sum of the four says where its number lies in the bottom: so
+it is for axes in another order, blobs in another shape, shuffled channels, blocks of pixels, and pixels repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.lazy import import_or_say
+from converters.net import Layer, Shape
+
+from ..flow import FlowStep
+from ..native.memory import Floats
+from .places import BlobPlace
+from .task import NativeTask
+from .weights import Packed
+
+Places = NDArray[np.int64]
+
+MOST_NUMBERS = 1 << 22
+"""Numbers of a bottom or a top that are looked at to find the tables: more are left to PyTorch."""
+AXES = 4
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The distances (floats) in the bottom that each of four axes of a top adds; axes before the top's own have one."""
+
+    along: tuple[Places, ...]
+
+    def table(self) -> Floats:
+        """The distances of one axis after the other as the C code has them: int32, in an array that says float32."""
+        return np.concatenate(self.along).astype(np.int32).view(np.float32)
+
+
+def sources_of(operation: FlowStep, bottoms: Sequence[BlobPlace], tops: Sequence[BlobPlace]) -> Sources | None:
+    """The distances of a layer that moves numbers; None for any other, and where they do not add up."""
+    params = operation.main.params
+    if len(operation.parts) > 1 or len(bottoms) != 1 or len(tops) != 1:
+        return None
+    (bottom,), (top,) = bottoms, tops
+    if not params.moves or params.open_sizes() or not bottom.shape or len(top.shape) > AXES:
+        return None
+    if max(prod(bottom.shape), prod(top.shape)) > MOST_NUMBERS:
+        return None
+    return _sources(params, operation.main.place, bottom.shape, bottom.strides, top.shape)
+
+
+def move(sources: Sources, x: BlobPlace, y: BlobPlace) -> NativeTask:
+    """The step that moves the numbers at x to y."""
+    rest = AXES - len(y.shape)
+    shape, strides = (1,) * rest + y.shape, (0,) * rest + y.strides
+    whole = BlobPlace(y.buffer, y.offset, (shape[0], shape[3], shape[1], shape[2]), (strides[0], 1, *strides[1:3]))
+    anywhere = BlobPlace(x.buffer, x.offset, (1, 1), (1, 1))
+    return NativeTask("move", anywhere, whole, None, Packed(sources.table()), {"group": strides[3]})
+
+
+@lru_cache(maxsize=64)
+def _sources(params: Layer, place: str, shape: Shape, strides: Shape, top: Shape) -> Sources | None:
+    """Found by having the layer move the distances themselves, which double precision holds."""
+    torch = import_or_say("torch", f"{place}, whose numbers are moved,")
+    distances = torch.zeros(shape, dtype=torch.float64)
+    for axis, (size, stride) in enumerate(zip(shape, strides, strict=True)):
+        distances += torch.arange(size).mul_(stride).view(-1, *[1] * (len(shape) - axis - 1))
+    with torch.no_grad():
+        (moved,), (opposite,) = (params.forward((each,), ()) for each in (distances, -distances))
+    if tuple(moved.shape) != top or not torch.equal(opposite, -moved):  # as where the largest are chosen
+        return None
+    found = moved.reshape((1,) * (AXES - len(top)) + top).numpy()
+    first = found[(0,) * AXES]
+    along = [found[tuple(slice(None) if each == axis else 0 for each in range(AXES))] for axis in range(AXES)]
+    along = [each - first if axis else each for axis, each in enumerate(along)]
+    total = sum(np.ix_(*along))  # each along its own axis
+    return Sources(tuple(each.astype(np.int64) for each in along)) if np.array_equal(total, found) else None

@@ -1,0 +1,43 @@
+"""Shapes of a flow's values, and whether several images are as good as one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from converters.net import Shape
+
+from ..flow import Flow, FlowStep, own_statistics
+
+
+def shapes_of(flow: Flow, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
+    """The shape of every value for inputs of these shapes."""
+    shapes = dict(inputs)
+    for operation in flow.operations:
+        for part in operation.parts:
+            bottoms = [shapes[name] for name in part.bottoms]
+            shapes.update(zip(part.tops, part.params.top_shapes(bottoms), strict=True))
+    if any(size < 1 for shape in shapes.values() for size in shape):
+        raise ValueError("nothing is left of a blob")
+    return shapes
+
+
+def keeps_images_apart(flow: Flow, one: Mapping[str, Shape]) -> bool:
+    """True where the net takes one image of these shapes, gives one, and of two everything twice."""
+    try:
+        shapes = shapes_of(flow, one)
+        if any(mixes_images(operation, shapes) for operation in flow.operations):
+            return False
+        twice = {name: (2 * shape[0], *shape[1:]) for name, shape in shapes.items()}
+        found = shapes_of(flow, {name: twice[name] for name in flow.inputs})
+    except (LookupError, ValueError):
+        return False
+    return found == twice and all(shapes[value][0] == 1 for value in flow.outputs.values())
+
+
+def mixes_images(operation: FlowStep, shapes: Mapping[str, Shape]) -> bool:
+    """True for an operation that may put numbers of several images together, where `shapes` are those of one."""
+    own = own_statistics(operation.main.params)
+    if own is not None:
+        return not own.by_image
+    names = (*operation.bottoms, *operation.tops)
+    return operation.main.params.moves and any(shapes[name][:1] != (1,) for name in names)
