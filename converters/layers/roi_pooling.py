@@ -88,7 +88,7 @@ def padded(corners: Array, ratio: float) -> Array:
 
 
 def _edges(lengths: Array, count: int) -> Array:
-    """Where each of `count` bins of regions so long (n,) begins, and the last one ends: (n, count + 1)."""
+    """The places where each of `count` bins of regions so long (n,) begins, and the last one ends: (n, count + 1)."""
     kind = lengths.dtype.type
     edges: Array = np.arange(count + 1, dtype=kind) * (lengths / kind(count))[:, None]
     return edges

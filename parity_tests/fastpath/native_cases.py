@@ -79,6 +79,12 @@ SUM = """layer { name: "b" type: "Convolution" bottom: "x" top: "b" convolution_
 layer { name: "s" type: "Eltwise" bottom: "b" bottom: "y" top: "s" }
 layer { name: "t" type: "ReLU" bottom: "s" top: "s" }
 """
+VOLUME = """input: "x" input_shape { dim: [1, 20, 5, 6, 7] }
+layer { name: "y" type: "NdConvolution" bottom: "x" top: "y" convolution_param { num_output: 37
+    kernel_shape { dim: [3, 3, 3] } pad_shape { dim: [1, 1, 1] } stride_shape { dim: [1, 1, 1] } } }
+layer { name: "z" type: "Pooling3D" bottom: "y" top: "z"
+    pooling_param { kernel_size: 2 kernel_depth: 2 stride: 2 temporal_stride: 2 } }
+"""
 NETS = (
     self_check._NET,
     *(net(64, convolution("num_output: 136 kernel_size: 1", behind)) for behind in (RELU, SUM)),
@@ -129,6 +135,7 @@ NETS = (
             ("BN", "bn_param { bn_mode: LEARN }"),
         )
     ),
+    VOLUME,
     *(
         net(21, of_type("ELU") + f"""
         layer {{ name: "z" type: "Eltwise" bottom: "x" bottom: "y" top: "z" eltwise_param {{ {settings} }} }}

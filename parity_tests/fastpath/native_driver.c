@@ -275,7 +275,10 @@ static double plainly(const struct data *d, int64_t n, int64_t y, int64_t x, int
     case KIND_unpool: return unpooled(d, n, y, x, c);
     case KIND_pixels: return at(&d->x, n, y, x, c);
     case KIND_upsample: return finished_plainly(d, enlarged(d, n, y, x, c), n, y, x, c);
-    case KIND_pool_max: case KIND_pool_average:
+    case KIND_pool_max:
+        look(d, n, y, x, c, &value, &other);
+        return activated_plainly(d, d->s->z.image ? fmax(value, at(&d->z, n, y, x, c)) : value, c);
+    case KIND_pool_average:
         look(d, n, y, x, c, &value, &other);
         return finished_plainly(d, value, n, y, x, c);
     case KIND_pool_places:

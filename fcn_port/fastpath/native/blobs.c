@@ -4,6 +4,7 @@
 
 #include "windows.h"
 
+/* The greatest of a window, and of z where there is one. */
 void pool_max(const struct step *s, struct worker *w)
 {
     for (int64_t piece; (piece = take(w, s->images * s->h)) >= 0;) {
@@ -13,8 +14,11 @@ void pool_max(const struct step *s, struct worker *w)
             struct range cols = inside(left, s->kernel_w, s->dilation_w, s->in_w);
             const float *from = place(w->arena, &s->x, at.image, at.top, left);
             float *y = place(w->arena, &s->y, at.image, at.y, x);
+            const float *z = s->z.image ? place(w->arena, &s->z, at.image, at.y, x) : 0;
             LOOP for (int64_t c = 0; c < s->channels; c += LANES) {
                 vec greatest = (vec){0} - INFINITY;
+                if (z)
+                    greatest = load(z + c);
                 LOOP for (int64_t i = at.rows.from; i < at.rows.until; i++)
                     LOOP for (int64_t j = cols.from; j < cols.until; j++) {
                         vec value = load(from + i * s->dilation_h * s->x.row + j * s->dilation_w * s->x.col + c);

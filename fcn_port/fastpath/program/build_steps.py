@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from converters.layers import activations, convolution, eltwise, lrn, neuron, normalize, padded, tensor
 from converters.net import Layer
@@ -42,6 +43,7 @@ from .moving import move, sources_of
 from .phases import phases
 from .places import BlobPlace, as_images
 from .task import NativeTask
+from .volumes import Depth, plane_steps
 from .weights import Packed, PackedWeights
 
 MOST_IN_PLACE, LEAST_IN_PLACE = 128, 12
@@ -64,6 +66,9 @@ def tasks_of(
     sources = sources_of(operation, [x], [y]) if kernel.name == "move" else None
     if sources is not None:
         return [move(sources, x, y)]
+    if kernel.depth is not None:
+        return _of_volume(operation, kernel, kernel.depth, places, weights, threads)
+    places = {name: place.stacked for name, place in places.items()}
     x, y = as_images(x, y) or (x, y)
     z = None if operation.addend is None else places[operation.addend]
     activation, slope = _activation(operation)
@@ -75,12 +80,7 @@ def tasks_of(
         return _of_operands(operation, places, weights, settings, slope)
     if kernel.name == "pointwise":
         return [NativeTask("pointwise", x, y, z, weights.constants(operation, y.size[1]), settings, parameters=slope)]
-    settings |= {
-        f"{name}{end}": value
-        for name, pair in (("kernel", kernel.window), ("stride", kernel.stride), ("dilation", kernel.dilation))
-        for end, value in zip(("_h", "_w"), pair, strict=True)
-    }
-    settings |= {"top": kernel.pad[0], "left": kernel.pad[1]}
+    settings |= window_of(kernel)
     if kernel.name in ("pool_max", "pool_average", "pool_places", "unpool"):
         z = places[(*operation.tops, operation.bottoms[-1])[1]] if kernel.name in ("pool_places", "unpool") else None
         return [NativeTask(kernel.name, x, y, z, Packed(), {**settings, **_divisor(params, kernel, x)})]
@@ -94,6 +94,41 @@ def tasks_of(
         return _by_phases(operation, params, kernel, x, y, weights, settings, slope, threads)
     groups = range(kernel.groups)
     return [_one_group(operation, kernel, x, y, z, weights, settings, slope, group, threads) for group in groups]
+
+
+def _of_volume(
+    operation: FlowStep, kernel: KernelChoice, depth: Depth, places: Mapping[str, BlobPlace], weights: PackedWeights,
+    threads: int,
+) -> list[NativeTask]:  # fmt: skip
+    """The steps of a layer over volumes: for each plane of a window's depth, some planes of the result."""
+    x, y = places[operation.bottoms[0]], places[operation.tops[0]]
+    added = None if operation.addend is None else places[operation.addend]
+    activation, slope = _activation(operation)
+    tasks = []
+    for step in plane_steps(depth, x, y, added):
+        settings = {**window_of(kernel), "activation": activation if step.is_last else NONE}
+        parameters = slope if step.is_last else ()
+        if kernel.name == "pool_max":
+            tasks.append(NativeTask("pool_max", step.x, step.y, step.z, Packed(), settings, parameters=parameters))
+            continue
+        for group in range(kernel.groups):
+            at = (step.at, 0)
+            made = _one_group(
+                operation, kernel, step.x, step.y, step.z, weights, settings, parameters, group, threads, at
+            )
+            last = made.weights if step.is_last else Packed(made.weights.kernels)
+            tasks.append(replace(made, weights=last))
+    return tasks
+
+
+def window_of(kernel: KernelChoice) -> dict[str, int]:
+    """The window that a kernel moves, as step.h has it."""
+    found = {
+        f"{name}{end}": value
+        for name, pair in (("kernel", kernel.window), ("stride", kernel.stride), ("dilation", kernel.dilation))
+        for end, value in zip(("_h", "_w"), pair, strict=True)
+    }
+    return found | {"top": kernel.pad[0], "left": kernel.pad[1]}
 
 
 def _norm(

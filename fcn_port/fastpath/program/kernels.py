@@ -16,6 +16,7 @@ from converters.layers import (
     pooling,
     softmax,
     upsample,
+    volume,
 )
 
 from ..flow import FlowStep, is_activation, operand_kind, own_statistics, pads_before, plain_convolution
@@ -23,6 +24,7 @@ from ..native.division import SHARED_BLOCK, SUMMED_BYTES, tiles_of, with_outputs
 from ..points import FORMS
 from .moving import sources_of
 from .places import BlobPlace, as_images, wants_images
+from .volumes import Depth, depth_of, is_volume, last_of, of_plane, planes
 
 Pair = tuple[int, int]
 
@@ -37,6 +39,8 @@ class KernelChoice:
     pad: Pair = (0, 0)
     dilation: Pair = (1, 1)
     groups: int = 1
+    depth: Depth | None = None
+    """What it does along the first of three axes: it is for each plane then."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,16 @@ def choose(
         return NoKernel(f"{len(operation.tops)} tops")
     if sources_of(operation, bottoms, tops) is not None:
         return KernelChoice("move")
+    if (
+        bottoms
+        and is_volume(bottoms[0])
+        and (type(params) is convolution.Convolution or isinstance(params, volume.VolumePooling))
+    ):
+        ways = SPACIOUS if sparing else LEAN
+        return _of_volume(
+            params, bottoms[0], tops[0], winograd=winograd, prefer=prefer, exact=exact, without=(*ways, *STRASSEN)
+        )
+    bottoms, tops = ([place.stacked for place in places] for places in (bottoms, tops))
     if not all(place.is_image for place in (*bottoms, *tops)):
         return _along_last_axis(operation, bottoms, tops)
     if operation.affine and operation.main == operation.affine[0]:
@@ -181,6 +195,41 @@ def _cycles(product: KernelChoice, channels: int, features: int, top: BlobPlace)
     return cycles
 
 
+def _of_volume(
+    params: convolution.Convolution | volume.VolumePooling, bottom: BlobPlace, top: BlobPlace, *, winograd: bool,
+    prefer: str | None, exact: bool, without: Sequence[str],
+) -> Decision:  # fmt: skip
+    """The kernel for the planes of a volume; sums are added up where they lie, as Strassen's are not."""
+    if isinstance(params, volume.VolumePooling) and not params.kernel:
+        x = bottom.stacked
+        return KernelChoice("pool_max" if params.method == "MAX" else "pool_average", x.size[2:])
+    depth = depth_of(params)
+    if last_of(depth, bottom.shape[2], top.shape[2]) is None:
+        return NoKernel("windows that reach beyond the volume's first plane and its last one")
+    x, y = planes(bottom), planes(top)
+    if isinstance(params, volume.VolumePooling):
+        return _pooled_volume(params, depth, x, y)
+    plane = of_plane(params)
+    if params.axis % 5 != 1 or 1 < plane.group == bottom.shape[1]:
+        return NoKernel("no convolution over depth, height and width of all channels")
+    found = _convolution(
+        plane, plane.along(2)[2], x, y,  # type: ignore[arg-type]
+        winograd=winograd, prefer=prefer if prefer not in STRASSEN else None, exact=exact, usual=None, without=without,
+    )  # fmt: skip
+    return replace(found, depth=depth) if isinstance(found, KernelChoice) else found
+
+
+def _pooled_volume(params: volume.VolumePooling, depth: Depth, x: BlobPlace, y: BlobPlace) -> Decision:
+    if params.method != "MAX":
+        return NoKernel("averages over depth")
+    (_, *kernel), (_, *stride), (_, *pads) = params.kernel, params.stride, params.pad
+    for side, step, (before, _), size, windows in zip(kernel, stride, pads, x.size[2:], y.size[2:], strict=True):
+        if before >= side or (windows - 1) * step - before >= size:
+            return NoKernel("windows that may lie outside the blob")
+    pad = pads[0][0], pads[1][0]
+    return KernelChoice("pool_max", tuple(kernel), tuple(stride), pad, depth=depth)  # type: ignore[arg-type]
+
+
 def _deconvolution(params: convolution.Deconvolution, bottom: BlobPlace) -> Decision:
     if len(bottom.shape) != 4 or params.axis % 4 != 1:
         return NoKernel("no deconvolution over height and width")
@@ -241,6 +290,7 @@ MOST_IN_PIECES = 128 << 20
 """Bytes of 7x7 kernels in pieces, 1.9 times as many as of whole ones; those of FCNs' fc6 would be a gigabyte."""
 SPACIOUS = ("winograd_3", "winograd_7_pieces", "strassen_2")
 """The ways that have weights packed to two and a half to four times their size; others take at most 1.8 times."""
+STRASSEN = ("strassen_1", "strassen_2")
 LEAN = ("winograd_3_lean",)
 """The ways that other ones are quicker than, and that save memory."""
 NEARLY = 1.1

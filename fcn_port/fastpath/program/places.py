@@ -1,6 +1,6 @@
 """The place of each value: in a buffer of its own, in its place inside a concatenation, or as a part of another value.
 
-Images (n, c, h, w) lie with their channels side by side, other values as PyTorch has them.
+Images (n, c, h, w) and volumes (n, c, d, h, w) lie with their channels side by side, other values as PyTorch has them.
 """
 
 from __future__ import annotations
@@ -68,6 +68,14 @@ class BlobPlace:
         return replace(self, shape=shape, strides=(self.steps[0], 1, 0, 0))
 
     @property
+    def stacked(self) -> BlobPlace:
+        """A volume (n, c, d, h, w) whose planes lie one below the other as images of d * h rows; others as they are."""
+        if len(self.shape) != 5 or self.strides[2] != self.shape[3] * self.strides[3]:
+            return self
+        n, c, d, h, w = self.shape
+        return replace(self, shape=(n, c, d * h, w), strides=(*self.strides[:2], *self.strides[3:]))
+
+    @property
     def is_image(self) -> bool:
         """True where channels lie side by side, as native steps want them, with or without height and width."""
         return len(self.shape) in (2, 4) and (self.strides[1] == 1 or self.shape[1] == 1)
@@ -88,6 +96,7 @@ class BlobPlace:
 
 def as_images(first: BlobPlace, second: BlobPlace) -> tuple[BlobPlace, BlobPlace] | None:
     """Two places of one shape as native steps want them, with the second axis or the last one as channels."""
+    first, second = first.stacked, second.stacked
     if first.is_image and second.is_image:
         return first, second
     one, other = first.by_last_axis, second.by_last_axis
@@ -147,8 +156,8 @@ def wants_images(operation: FlowStep) -> bool:
 
 
 def is_concatenation(operation: FlowStep, shapes: Mapping[str, Shape]) -> bool:
-    """True for a Concat of blobs with two to four axes; along the first one images would not stay apart."""
-    is_one = type(operation.main.params) is concat.Concat and 2 <= len(shapes[operation.tops[0]]) <= 4
+    """True for a Concat of blobs with two to five axes; along the first one images would not stay apart."""
+    is_one = type(operation.main.params) is concat.Concat and 2 <= len(shapes[operation.tops[0]]) <= 5
     return is_one and axis_of(operation, shapes) > 0
 
 
@@ -264,7 +273,7 @@ def floats_of(place: BlobPlace) -> int:
 
 
 def dense(buffer: int, shape: Shape, like: BlobPlace | None = None) -> BlobPlace:
-    """A place of its own: pixels whose channels lie side by side, or values as PyTorch has them.
+    """A place of its own: pixels, of volumes too, whose channels lie side by side, or values as PyTorch has them.
 
     Where that is no order of the axes in which `like` lies, both being images, as behind a Permute, it is that order.
     """
@@ -276,6 +285,9 @@ def dense(buffer: int, shape: Shape, like: BlobPlace | None = None) -> BlobPlace
         _, c, h, w = shape
         col = c if c % CROWDED or h * w == 1 else c + LINE
         return BlobPlace(buffer, 0, shape, (h * w * col, 1, w * col, col))
+    if len(shape) == 5:
+        _, c, d, h, w = shape
+        return BlobPlace(buffer, 0, shape, (d * h * w * c, 1, h * w * c, w * c, c))
     return BlobPlace(buffer, 0, shape, _in_order(shape))
 
 

@@ -58,7 +58,8 @@ class PackedWeights:
     ) -> Packed:  # fmt: skip
         """The weights of an operation for a kernel; `window` is (input channels, height, width) of one group.
 
-        `threads` pack them, where nobody has yet. `at` is the phase of a deconvolution (`phases.py`).
+        `threads` pack them, where nobody has yet. `at` is the phase of a deconvolution (`phases.py`), or
+        the plane of a kernel with three axes and 0.
         """
         key = operation.name, operation.parts[-1].name, kernel, window, part, at
 
@@ -162,6 +163,8 @@ class PackedWeights:
         weight = blobs[0].T if isinstance(params, inner_product.InnerProduct) and params.transpose else blobs[0]
         if isinstance(params, convolution.Deconvolution):
             weight = taps_of(params, weight, at)
+        elif weight.ndim == 5:
+            weight = weight[:, :, at[0]]
         weight = weight.reshape(params.num_output, *window)
         bias: NDArray[np.floating] | None = blobs[1] if params.bias else None
         factors = None

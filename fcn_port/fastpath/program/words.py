@@ -9,7 +9,7 @@ ENDINGS = {"small": ", small tiles", "pieces": ", in pieces", "lean": ", kernels
 
 def in_words(kernel: KernelChoice) -> str:
     """A kernel as `explain` names it: its window, how it goes and, where there are several, the groups."""
-    size = "x".join(map(str, kernel.window))
+    size = "x".join(map(str, (kernel.window if kernel.depth is None else (kernel.depth[0], *kernel.window))))
     names = {
         "product": "product", "pool_max": "maximum", "pool_places": "maximum and its place", "pool_average": "average",
         "pointwise": "channel by channel", "operands": "channel by channel",

@@ -1,0 +1,94 @@
+"""`fast` of layers over depth, height and width: sums over the planes of a window."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from converters import CaffeNet
+from converters.formats import parse_prototxt
+from fcn_port.fastpath.native import why_not
+from fcn_port.fastpath.program import FastNet, self_check
+from parity_tests.fastpath.random_nets import filled
+from parity_tests.tolerances import tolerance
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason="no C compiler")
+
+NET = """
+input: "data" input_shape {{ dim: [1, {channels}, {depth}, 12, 14] }}
+layer {{ name: "it" bottom: "data" top: "it" {layer} }}
+{behind}
+"""
+CONVOLVED = 'type: "NdConvolution" convolution_param {{ num_output: 20 {} }}'
+LAYERS = {
+    "3x3x3": "kernel_shape { dim: [3, 3, 3] } pad_shape { dim: [1, 1, 1] } stride_shape { dim: [1, 1, 1] }",
+    "3x3x3, no pad": "kernel_shape { dim: [3, 3, 3] } pad_shape { dim: [0, 0, 0] } stride_shape { dim: [1, 1, 1] }",
+    "strides": "kernel_shape { dim: [3, 5, 5] } pad_shape { dim: [1, 2, 2] } stride_shape { dim: [2, 1, 2] }",
+    "one plane": "kernel_shape { dim: [1, 3, 3] } pad_shape { dim: [0, 1, 1] } stride_shape { dim: [1, 1, 1] }",
+    "depth alone": "kernel_shape { dim: [3, 1, 1] } pad_shape { dim: [1, 0, 0] } stride_shape { dim: [1, 1, 1] }",
+    "five planes": "kernel_shape { dim: [5, 3, 3] } pad_shape { dim: [2, 1, 1] } stride_shape { dim: [1, 1, 1] }",
+    "groups": "group: 2 kernel_shape { dim: [3, 3, 3] } pad_shape { dim: [1, 1, 1] } stride_shape { dim: [1, 1, 1] }",
+}
+BEHIND = {
+    "nothing": "",
+    "a PReLU": 'layer { name: "relu" type: "PReLU" bottom: "it" top: "it" }',
+    "a norm and a sum": """
+        layer { name: "norm" type: "BatchNorm" bottom: "it" top: "it" }
+        layer { name: "other" type: "ReLU" bottom: "data" top: "other" }
+        layer { name: "sum" type: "Eltwise" bottom: "it" bottom: "other" top: "sum" }
+        layer { name: "relu" type: "ReLU" bottom: "sum" top: "sum" }""",
+}
+
+
+def check(text: str, x: torch.Tensor, *, slow: tuple[str, ...] = ()) -> None:
+    """By each way to compute convolutions and one or two threads: about as far from double precision as the net."""
+    net = filled(CaffeNet(parse_prototxt(text))).eval()
+    plain, exact = net(x), filled(CaffeNet(parse_prototxt(text))).double().eval()(x.double())
+    rounding = 2 * float((plain - exact).abs().max()) + tolerance("fast-net") * float(exact.abs().max())
+    before = torch.get_num_threads()
+    try:
+        for threads, prefer in [(2, None), *((1, prefer) for prefer in self_check.TRIED)]:
+            torch.set_num_threads(threads)
+            plan = FastNet(net, prefer=prefer).program({"data": tuple(x.shape)})
+            assert tuple(each.operation.name for each in plan.planned if each.is_slow) == slow
+            (found,) = plan({"data": x.numpy()}, np.full(plan.floats, np.nan, np.float32)).values()
+            assert found.shape == tuple(exact.shape)
+            assert float((torch.from_numpy(found) - exact).abs().max()) <= rounding
+    finally:
+        torch.set_num_threads(before)
+
+
+def drawn(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+@pytest.mark.parametrize(("images", "depth"), [(1, 6), (2, 3)])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_convolutions(kind: str, images: int, depth: int, behind: str) -> None:
+    if "sum" in behind and kind in ("3x3x3, no pad", "strides"):
+        pytest.skip("a sum of blobs of other sizes")
+    layer = CONVOLVED.format(LAYERS[kind])
+    check(NET.format(channels=20, depth=depth, layer=layer, behind=BEHIND[behind]), drawn(images, 20, depth, 12, 14))
+
+
+def test_a_window_deeper_than_the_volume_is_pytorch_s() -> None:
+    layer = CONVOLVED.format(LAYERS["five planes"].replace("2, 1, 1", "4, 1, 1"))
+    check(NET.format(channels=20, depth=2, layer=layer, behind=""), drawn(1, 20, 2, 12, 14), slow=("it",))
+
+
+POOLED = {
+    "2x2x2": "pool: MAX kernel_size: 2 kernel_depth: 2 stride: 2 temporal_stride: 2",
+    "1x2x2": "pool: MAX kernel_size: 2 kernel_depth: 1 stride: 2 temporal_stride: 1",
+    "3x3x3": "pool: MAX kernel_size: 3 kernel_depth: 3 stride: 1 temporal_stride: 1",
+}
+
+
+@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize("kind", POOLED)
+def test_maxima(kind: str, images: int) -> None:
+    """With a product over the whole volume behind it."""
+    behind = 'layer { name: "ip" type: "InnerProduct" bottom: "it" top: "ip" inner_product_param { num_output: 9 } }'
+    layer = f'type: "Pooling3D" pooling_param {{ {POOLED[kind]} }}'
+    check(NET.format(channels=20, depth=5, layer=layer, behind=behind), drawn(images, 20, 5, 12, 14))
