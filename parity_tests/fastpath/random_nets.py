@@ -82,6 +82,13 @@ class _Draft:
         if r.random() < 0.5:
             self.layer("Concat", [rows, self.layer("ELU", [flat])])
         top = self.layer(kind, [last], params=params)
+        settings = f"axis: {r.choice([-1, 3])} {r.choice(['', 'bias_term: true'])}"
+        top = self.layer("Scale", [top], params=f"scale_param {{ {settings} }}")
+        top = self.layer("Bias", [top], params="bias_param { axis: 3 }", in_place=r.random() < 0.5)
+        top = self.layer(r.choice(["Eltwise", "Mul"]), [top, last])
+        mean = self.layer("Pooling", [x], params="pooling_param { pool: AVE global_pooling: true }")
+        mean = self.layer("Permute", [mean], params="permute_param { order: [0, 2, 3, 1] }")
+        top = self.layer("Mul", [top, self.layer("Bias", [mean], params="bias_param { axis: 3 }")])
         return self.layer("Permute", [top], params="permute_param { order: [0, 3, 1, 2] }"), channels
 
     def gated(self, x: str, channels: int) -> str:

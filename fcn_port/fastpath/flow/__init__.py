@@ -4,7 +4,7 @@
 """
 
 from .activations import ACTIVATIONS, is_activation
-from .affine import own_statistics
+from .affine import along_last_axis, own_statistics
 from .flow import Flow, FlowLayer, FlowStep, state_key
 from .operands import operand_kind
 from .pipeline import merge
@@ -16,6 +16,7 @@ __all__ = [
     "Flow",
     "FlowLayer",
     "FlowStep",
+    "along_last_axis",
     "is_activation",
     "merge",
     "operand_kind",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from converters.layers import arithmetic, batch_norm, normalize
 from converters.layers import scale as scale_layers
-from converters.net import Layer
+from converters.net import Layer, Shape
 
 from .flow import Flow, FlowLayer, FlowStep
 from .products import weighted
@@ -80,10 +80,23 @@ def own_statistics(params: Layer) -> OwnStatistics | None:
     return None
 
 
+def along_last_axis(params: Layer, shape: Shape) -> bool:
+    """True for a layer with a factor or a constant for each place of the last of three axes or more."""
+    if type(params) not in (scale_layers.Scale, scale_layers.Bias):
+        return False
+    assert isinstance(params, scale_layers.Broadcast)
+    is_last = len(shape) > 2 and params.axis % len(shape) == len(shape) - 1
+    return is_last and not params.two_bottoms and params.num_axes in (1, -1)
+
+
 def constant_parts(operation: FlowStep) -> tuple[FlowLayer, ...]:
     """The parts of an operation without weights that have a factor and a constant for each channel."""
-    has_own = type(operation.main.params) is batch_norm.BN and own_statistics(operation.main.params) is not None
-    return (operation.main, *operation.affine) if has_own else operation.affine
+    main = operation.main
+    if type(main.params) is batch_norm.BN:
+        has_own = own_statistics(main.params) is not None
+    else:
+        has_own = isinstance(main.params, scale_layers.Broadcast) and not main.params.two_bottoms
+    return (main, *operation.affine) if has_own and main not in operation.affine else operation.affine
 
 
 def affine_of(parts: Sequence[FlowLayer], blobs: Sequence[Sequence[Floats]], channels: int) -> tuple[Doubles, Doubles]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from converters.layers import activations, convolution, eltwise, lrn, neuron, normalize, padded, tensor
 from converters.net import Layer
 
-from ..flow import ACTIVATIONS, FlowStep, operand_kind, own_statistics
+from ..flow import ACTIVATIONS, FlowStep, along_last_axis, operand_kind, own_statistics
 from ..native.division import (
     FLAT,
     GATHERED,
@@ -68,8 +68,11 @@ def tasks_of(
         return [move(sources, x, y)]
     if kernel.depth is not None:
         return _of_volume(operation, kernel, kernel.depth, places, weights, threads)
-    places = {name: place.stacked for name, place in places.items()}
-    x, y = as_images(x, y) or (x, y)
+    names = (*operation.bottoms, *operation.tops)
+    is_last = along_last_axis(operation.main.params, y.shape)
+    images = as_images(*(places[name] for name in names), last=is_last)
+    places = places if images is None else dict(zip(names, images, strict=True))
+    x, y = places[operation.bottoms[0]], places[operation.tops[0]]
     z = None if operation.addend is None else places[operation.addend]
     activation, slope = _activation(operation)
     settings = {"activation": activation}
@@ -165,7 +168,7 @@ def _divisor(params: Layer, kernel: KernelChoice, x: BlobPlace) -> Mapping[str, 
 
 def copies_of(pairs: Iterable[tuple[BlobPlace, BlobPlace]]) -> list[NativeTask]:
     """The steps that copy one place's values to another one, both `as_images`."""
-    images = (as_images(*pair) or pair for pair in pairs)
+    images = (as_images(*pair) or list(pair) for pair in pairs)
     return [NativeTask("pointwise", x, y, None, Packed(), {"activation": NONE}) for x, y in images]
 
 

@@ -19,7 +19,15 @@ from converters.layers import (
     volume,
 )
 
-from ..flow import FlowStep, is_activation, operand_kind, own_statistics, pads_before, plain_convolution
+from ..flow import (
+    FlowStep,
+    along_last_axis,
+    is_activation,
+    operand_kind,
+    own_statistics,
+    pads_before,
+    plain_convolution,
+)
 from ..native.division import SHARED_BLOCK, SUMMED_BYTES, tiles_of, with_outputs
 from ..points import FORMS
 from .moving import sources_of
@@ -81,7 +89,7 @@ def choose(
             params, bottoms[0], tops[0], winograd=winograd, prefer=prefer, exact=exact, without=(*ways, *STRASSEN)
         )
     bottoms, tops = ([place.stacked for place in places] for places in (bottoms, tops))
-    if not all(place.is_image for place in (*bottoms, *tops)):
+    if not all(place.is_image for place in (*bottoms, *tops)) or along_last_axis(params, tops[0].shape):
         return _along_last_axis(operation, bottoms, tops)
     if operation.affine and operation.main == operation.affine[0]:
         return KernelChoice("pointwise")
@@ -127,11 +135,17 @@ def _none_for(operation: FlowStep) -> str:
 
 def _along_last_axis(operation: FlowStep, bottoms: Sequence[BlobPlace], tops: Sequence[BlobPlace]) -> Decision:
     """The kernel of an operation whose blobs are images at most by their last axis, as SSD's scores are."""
-    params, rank = operation.main.params, len(tops[0].shape)
-    if len(bottoms) == 1 and as_images(bottoms[0], tops[0]) is not None:
-        if type(params) is softmax.Softmax and params.axis % rank == rank - 1:
+    params, shape = operation.main.params, tops[0].shape
+    images = as_images(*bottoms, *tops, last=along_last_axis(params, shape))
+    if images is not None and not any(type(part.params) is neuron.PReLU for part in operation.parts):
+        *read, made = images
+        if operand_kind(params) is not None and all(place.spread(made.shape) is not None for place in read):
+            return KernelChoice("operands")
+        alike = all(place.shape == made.shape for place in read)
+        if alike and type(params) is softmax.Softmax and params.axis % len(shape) == len(shape) - 1:
             return KernelChoice("softmax")
-        if is_activation(operation.main) and type(params) is not neuron.PReLU:
+        by_itself = is_activation(operation.main) or type(params) is eltwise.Eltwise or along_last_axis(params, shape)
+        if alike and by_itself:
             return KernelChoice("pointwise")
     kinds = softmax.Softmax, eltwise.Eltwise
     have_one = wants_images(operation) or is_activation(operation.main) or operation.affine or type(params) in kinds

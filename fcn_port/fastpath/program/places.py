@@ -94,13 +94,16 @@ class BlobPlace:
         return self.strides[0], self.strides[2], self.strides[3]
 
 
-def as_images(first: BlobPlace, second: BlobPlace) -> tuple[BlobPlace, BlobPlace] | None:
-    """Two places of one shape as native steps want them, with the second axis or the last one as channels."""
-    first, second = first.stacked, second.stacked
-    if first.is_image and second.is_image:
-        return first, second
-    one, other = first.by_last_axis, second.by_last_axis
-    return None if one is None or other is None else (one, other)
+def as_images(*places: BlobPlace, last: bool = False) -> list[BlobPlace] | None:
+    """Places as native steps want them, all with the second axis as channels, or all with the `last` one.
+
+    The second where both can be and nobody asks for the last; None where neither can.
+    """
+    stacked = [place.stacked for place in places]
+    if not last and all(place.is_image for place in stacked):
+        return stacked
+    found = [each for place in places if (each := place.by_last_axis) is not None]
+    return found if len(found) == len(places) else None
 
 
 @dataclass(frozen=True)
