@@ -92,6 +92,7 @@ NETS = (
     net(64, convolution("num_output: 70 kernel_size: 1 stride: 2 pad: 1", PRELU), images=2),
     net(64, convolution("num_output: 70 kernel_h: 3 kernel_w: 2 pad: 2 stride_h: 1 stride_w: 2 dilation: 2", SUM)),
     net(128, convolution("num_output: 64 kernel_size: 3 pad: 1 group: 2", RELU)),
+    net(96, convolution("num_output: 48 kernel_size: 3 pad: 1 group: 24", PRELU)),
     *(net(24, convolution("num_output: 40 kernel_size: 3 pad: 1", end), images=2) for end in (SUM, PRELU)),
     net(24, convolution("num_output: 40 kernel_size: 3 pad: 2 dilation: 2", SUM), size="13, 8"),
     net(36, convolution("num_output: 37 kernel_size: 7 pad: 7 dilation: 2", SUM), size="13, 16", images=2),

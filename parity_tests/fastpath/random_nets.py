@@ -55,8 +55,8 @@ class _Draft:
         group = 1
         if r.random() < 0.2:
             group = features = channels
-        elif channels % 2 == 0 and features % 2 == 0 and r.random() < 0.2:
-            group = 2
+        elif r.random() < 0.3:
+            group = r.choice([count for count in range(1, 49) if channels % count == features % count == 0])
         pad = dilation * (kernel // 2)
         settings = f"num_output: {features} kernel_size: {kernel} stride: {stride} dilation: {dilation} "
         if stride > 1 or kernel * dilation == 1 or r.random() < 0.8:

@@ -78,6 +78,16 @@ def divide_channels(channels: int, *, sets: int, threads: int) -> int:
     return lanes * max(1, min(VECTORS_TOGETHER, sets * -(-channels // lanes) // wanted))
 
 
+def groups_of(groups: int, features: int) -> int:
+    """The groups of a convolution as the C code computes them: several as one, where all their outputs fill a vector.
+
+    Each alone would leave most of it empty, so that the zeros between their kernels cost nothing.
+    """
+    lanes = library().lanes()
+    together = [count for count in range(1, groups + 1) if groups % count == 0 and count * features <= groups * lanes]
+    return groups // max(together, default=1)
+
+
 def divide_winograd(form: str, *, channels: int, features: int, tiles: int, threads: int, behind: int = 0) -> Division:
     """For so many tiles of outputs, each of which reads windows up to the one so far `behind` its own."""
     panel, rows = library().panel(), library().most_rows()

@@ -212,7 +212,7 @@ def _by_phases(
         part, (height, width) = y.every(*kernel.stride, *phase.at), phase.window
         now = {**settings, "kernel_h": height, "kernel_w": width, "stride_h": 1, "stride_w": 1}
         now |= {"top": phase.pad[0], "left": phase.pad[1]}
-        if kernel.groups == x.size[1] == y.size[1] > 1:
+        if params.group == x.size[1] == y.size[1] > 1:
             tasks.append(_depthwise(operation, phase.window, x, part, None, weights, now, slope, threads, phase.at))
             continue
         plain = KernelChoice("product", phase.window, pad=phase.pad, groups=kernel.groups)

@@ -28,7 +28,7 @@ from ..flow import (
     pads_before,
     plain_convolution,
 )
-from ..native.division import SHARED_BLOCK, SUMMED_BYTES, tiles_of, with_outputs
+from ..native.division import SHARED_BLOCK, SUMMED_BYTES, groups_of, tiles_of, with_outputs
 from ..points import FORMS
 from .moving import sources_of
 from .places import BlobPlace, as_images, wants_images
@@ -88,6 +88,9 @@ def choose(
         return _of_volume(
             params, bottoms[0], tops[0], winograd=winograd, prefer=prefer, exact=exact, without=(*ways, *STRASSEN)
         )
+    of_planes = wants_images(operation) and type(params) is not inner_product.InnerProduct
+    if of_planes and any(is_volume(place) for place in (*bottoms, *tops)):
+        return NoKernel("its blobs are volumes")
     bottoms, tops = ([place.stacked for place in places] for places in (bottoms, tops))
     if not all(place.is_image for place in (*bottoms, *tops)) or along_last_axis(params, tops[0].shape):
         return _along_last_axis(operation, bottoms, tops)
@@ -170,11 +173,12 @@ def _convolution(
     channels = bottom.shape[1]
     if params.group == channels == params.num_output and params.group > 1:
         return KernelChoice("depthwise", window, stride, pad, dilation)  # type: ignore[arg-type]
-    found = KernelChoice("product", window, stride, pad, dilation, params.group)  # type: ignore[arg-type]
+    groups = groups_of(params.group, params.num_output)
+    found = KernelChoice("product", window, stride, pad, dilation, groups)  # type: ignore[arg-type]
     if not winograd:
         return found
-    each = channels // params.group, params.num_output // params.group
-    cycles = _cycles(found, *each, top)
+    each = channels // groups, params.num_output // groups
+    cycles = _cycles(found, *each, top, own=channels // params.group)
     left_out = (*without, _left_out(*each, without))
     may_be = {name: count for name, count in cycles.items() if name not in left_out and (not exact or name in EXACT)}
     quickest = min(may_be, key=lambda name: may_be[name])
@@ -194,8 +198,11 @@ def _pays(usual: float, quickest: float, packing: float) -> bool:
     return usual > NEARLY * quickest and PASSES * (usual - quickest) > packing
 
 
-def _cycles(product: KernelChoice, channels: int, features: int, top: BlobPlace) -> dict[str, float]:
-    """The kernels that can compute a convolution, with what they would take; channels and features of one group."""
+def _cycles(product: KernelChoice, channels: int, features: int, top: BlobPlace, *, own: int) -> dict[str, float]:
+    """The kernels that can compute a convolution, with what they would take; channels and features of one group.
+
+    `own` are the channels that an output has kernels for, fewer where several groups are one.
+    """
     cycles = {"product": _product_cycles(product, channels, features, top)}
     if channels > MOST_CHANNELS:
         return cycles
@@ -204,7 +211,7 @@ def _cycles(product: KernelChoice, channels: int, features: int, top: BlobPlace)
             cycles[f"strassen_{levels}"] = _strassen_cycles(levels, product, channels, features, top)
     if set(product.stride) == {1}:
         for name, form in FORMS.items():
-            if product.window == (form.side, form.side) and channels >= LEAST_CHANNELS[name.removesuffix("_lean")]:
+            if product.window == (form.side, form.side) and own >= LEAST_CHANNELS[name.removesuffix("_lean")]:
                 cycles[name] = _winograd_cycles(name, product.dilation, channels, features, top)
     return cycles
 
@@ -252,7 +259,9 @@ def _deconvolution(params: convolution.Deconvolution, bottom: BlobPlace) -> Deci
         return NoKernel("a dilated deconvolution")
     if stride[0] * stride[1] > MOST_PHASES:
         return NoKernel(f"a stride of {stride[0]}x{stride[1]}")
-    return KernelChoice("deconvolution", window, stride, pad, (1, 1), params.group)  # type: ignore[arg-type]
+    depthwise = params.group == bottom.shape[1] == params.num_output
+    groups = params.group if depthwise else groups_of(params.group, params.num_output)
+    return KernelChoice("deconvolution", window, stride, pad, (1, 1), groups)  # type: ignore[arg-type]
 
 
 MOST_PHASES = 32 * 32

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.layers import convolution, inner_product, neuron
+from converters.net import Layer
 
 from ..flow import FlowLayer, FlowStep, state_key, weighted
 from ..flow.affine import affine_of, constant_parts
@@ -143,9 +144,7 @@ class PackedWeights:
             if factors is not None:
                 weight = (weight * factors[:, None, None, None]).astype(np.float32)
             return Packed(_padded(weight.reshape(len(weight), -1).T), bias, slopes)
-        params = weighted(operation.main.params)
-        groups = params.group if isinstance(params, convolution.Convolution) else 1
-        count = len(weight) // groups
+        count = len(weight) // _groups(operation, window[0])
         mine = slice(part * count, (part + 1) * count)
         own = None if factors is None else factors[mine]
         kernels = pack(weight[mine], kernel, self._slabs, threads=threads, factors=own)
@@ -165,7 +164,7 @@ class PackedWeights:
             weight = taps_of(params, weight, at)
         elif weight.ndim == 5:
             weight = weight[:, :, at[0]]
-        weight = weight.reshape(params.num_output, *window)
+        weight = _spread(weight.reshape(params.num_output, -1, *window[1:]), params, window[0])
         bias: NDArray[np.floating] | None = blobs[1] if params.bias else None
         factors = None
         if operation.affine:
@@ -187,12 +186,32 @@ def _sizes(operation: FlowStep, kernel: str, window: tuple[int, int, int]) -> tu
     params = weighted(operation.main.params)
     assert params is not None
     is_depthwise = kernel == "depthwise"
-    groups = params.group if isinstance(params, convolution.Convolution) and not is_depthwise else 1
+    groups = 1 if is_depthwise else _groups(operation, window[0])
     count, length = params.num_output // groups, window[0] * window[1] * window[2]
     padded = up(count, build.library().panel())
     kernels = length * padded if is_depthwise else packed_floats(kernel, count, window[0], length)
     has_bias, last = params.bias or bool(operation.affine), operation.activation
     return kernels, padded * has_bias, padded * (last is not None and type(last.params) is neuron.PReLU)
+
+
+def _groups(operation: FlowStep, channels: int) -> int:
+    """The groups of an operation whose products go over so many input channels each."""
+    params = weighted(operation.main.params)
+    if not isinstance(params, convolution.Convolution):
+        return 1
+    (_, (outer, inner, *_)), *_ = operation.main.blobs
+    return (outer if isinstance(params, convolution.Deconvolution) else inner * params.group) // channels
+
+
+def _spread(weight: Floats, params: Layer, channels: int) -> Floats:
+    """Kernels (outputs, channels of a group, h, w) for so many channels, those of several groups: 0 for the others'."""
+    own = weight.shape[1]
+    if own == channels or not isinstance(params, convolution.Convolution):
+        return weight
+    spread = np.zeros((len(weight), channels // own, *weight.shape[1:]), np.float32)
+    outputs = np.arange(len(weight))
+    spread[outputs, outputs // (len(weight) // params.group) % (channels // own)] = weight
+    return spread.reshape(len(weight), channels, *weight.shape[2:])
 
 
 def _padded(values: NDArray[np.floating]) -> Floats:
