@@ -77,21 +77,24 @@ def in_double(net: CaffeNet, inputs: Outputs) -> Outputs:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_random_nets_at_odd_sizes(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As near to double precision as the net itself, at most twice as far, whatever the memory held before."""
+    """As near to double precision as the net itself, at most twice as far, whatever the memory held before.
+
+    Of all sizes together: behind a TanH of large numbers, say, one size's error is a matter of luck.
+    """
     if seed % 2:  # large tiles in nets of few layers, too
         monkeypatch.setattr(rounding, "SHORT", 0)
     net = random_net(seed)
     quick = FastNet(net)
+    literal, errors = tolerance("fast-net") / 2, []
     for batch, size in enumerate(SIZES, 1):
         inputs = pixels(net, size, (batch + 1) // 2)
         exact = in_double(net, inputs)
-        literal = error(named(net, net(**inputs)), exact)
-        found = run_blankly(quick, inputs)
-        assert error(found, exact) <= max(2 * literal, tolerance("fast-net")), (size, quick.explain(size))
-        again = named(net, quick(**inputs))
-        assert error(again, exact) <= max(2 * literal, tolerance("fast-net"))
+        literal = max(literal, error(named(net, net(**inputs)), exact))
+        found, again = run_blankly(quick, inputs), named(net, quick(**inputs))
+        errors += [(size, error(each, exact)) for each in (found, again)]
         if batch <= 2:  # a single image
             assert all(torch.equal(mine, its) for mine, its in zip(again.values(), found.values(), strict=True))
+    assert max(worst for _, worst in errors) <= 2 * literal, (errors, quick.explain(SIZES[0]))
 
 
 @pytest.mark.parametrize("name", CLAIMS)
