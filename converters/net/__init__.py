@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .aliasing import aliases
-from .backward import check_training, forces_backward, stopped_bottoms, without_unheard_stops
+from .backward import check_training, forces_backward, refuse_stray_gradients, stopped_bottoms, without_unheard_stops
 from .coord_map import CoordMap, Derivation, PathLayer, crops_of, derive_crops, layer_map, written_offset
 from .layer import (
     Identifier,
@@ -72,6 +72,7 @@ __all__ = [
     "net_from_message",
     "params_if_valid",
     "refuse_overwritten",
+    "refuse_stray_gradients",
     "register_layer",
     "stopped_bottoms",
     "validate",

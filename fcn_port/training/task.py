@@ -15,6 +15,7 @@ from converters.net import (
     check_training,
     find_layer,
     refuse_overwritten,
+    refuse_stray_gradients,
     validate,
     without_unheard_stops,
 )
@@ -79,6 +80,7 @@ def task_of(spec: NetSpec) -> TrainingTask:
     checked = with_source(train)
     validate(checked)
     refuse_overwritten(checked)
+    refuse_stray_gradients(checked)
     losses = losses_of(checked)
     heard = tuple(layer for layer in train.layers if layer.type != "Silence")  # Caffe computes what it swallows, too
     scores = list(dict.fromkeys(name for loss in losses for name in loss.computed))

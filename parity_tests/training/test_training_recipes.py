@@ -205,6 +205,26 @@ def test_a_frozen_bn_trains_on_what_it_has_stored() -> None:
         assert kept == [same, same]
 
 
+def test_a_layer_that_shares_its_weight_has_a_bias_of_its_own() -> None:
+    """net.cpp, AppendParam: as many ParamSpecs as are given, and a blob without one has multipliers of 1."""
+    convolution = (
+        'layer {{ name: "{0}" type: "Convolution" bottom: "{1}" top: "{0}" param {{ name: "w" lr_mult: 2 }}'
+        " convolution_param {{ num_output: 3 kernel_size: 1 }} }}\n"
+    )
+    task = task_of(
+        parse_prototxt(
+            'layer { name: "data" type: "Input" top: "data" top: "label"'
+            " input_param { shape { dim: [1, 3, 4, 4] } shape { dim: [1, 1, 4, 4] } } }\n"
+            + convolution.format("one", "data")
+            + convolution.format("two", "one")
+            + 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "two" bottom: "label" top: "loss" }'
+        )
+    )
+    groups = parameter_groups(task.net, task.spec)
+    found = [(group["name"], group["lr_mult"]) for group in groups]
+    assert found == [("one.weight", 2.0), ("one.bias", 1.0), ("two.bias", 1.0)]
+
+
 # Rates
 
 RELEASED = Gathering(1, 1, "BATCH_SIZE")
