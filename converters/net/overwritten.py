@@ -65,7 +65,7 @@ def refuse_overwritten(spec: NetSpec) -> None:
         kind = find_layer(layer.type)
         learns = kind is not None and kind.has_blobs()
         told = bool(learned.intersection(layer.bottoms)) or layer.type == "Parameter"
-        if (told or learns) and (judged.intersection(layer.tops) or _is_loss(layer)):
+        if layer.type == "Parameter" or ((told or learns) and (judged.intersection(layer.tops) or _is_loss(layer))):
             changer = _changer(spec, made, index) if told else None
             if changer is not None:
                 raise _refusal(spec, layer, f"{changer.place} overwrites in place what its gradient is computed of")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from converters import NetError, parse_prototxt
+from converters import CaffeNet, NetError, parse_prototxt
 from converters.formats import parse_caffemodel
 from fcn_port.training import task_of
 from parity_tests.fill import rs
@@ -141,6 +142,45 @@ def test_a_product_in_place_is_refused() -> None:
         else:
             with pytest.raises(NetError, match=r"layer 'second'.*overwrites in place"):
                 task_of(parse_prototxt(text))
+
+
+def test_a_parameter_that_a_layer_in_place_overwrites_is_refused() -> None:
+    """Whether it leads to a loss or not: its blob is its top's memory (parameter_layer.hpp, LayerSetUp)."""
+    for top in ("p", "own"):
+        beside = (
+            'layer { name: "p" type: "Parameter" top: "p" parameter_param { shape { dim: 3 } } } '
+            f'layer {{ name: "norm" type: "Scale" bottom: "p" top: "{top}" scale_param {{ axis: 0 }} }} '
+        )
+        text = net("BNLL", "Dropout").replace('layer { name: "score"', f'{beside}layer {{ name: "score"')
+        if top == "own":
+            task_of(parse_prototxt(text))
+        else:
+            with pytest.raises(NetError, match=r"layer 'p'.*layer 'norm'.*overwrites in place"):
+                task_of(parse_prototxt(text))
+
+
+SIDE = """
+layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: [1, 2, 3, 4] }} }} }}
+layer {{ name: "view" {view} }}
+layer {{ name: "changer" type: "Sigmoid" bottom: "view" top: "view" }}
+layer {{ name: "after" type: "Power" bottom: "{kept}" top: "after" power_param {{ scale: 2 }} }}
+"""
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_one_output_is_what_it_is_beside_all_others(view: str) -> None:
+    """Caffe runs the whole net: a layer in place on a branch that is not asked for changes what others read."""
+    made, kept = VIEWS[view]
+    text = SIDE.format(view="type: " + made.replace('"conv"', '"data"'), kept=kept.replace("conv", "data"))
+    x = torch.from_numpy(rs("side").standard_normal((1, 2, 3, 4)).astype(np.float32))
+    for outputs in (None, ["after"]):
+        found = CaffeNet(parse_prototxt(text), outputs=outputs).blobs(x)["after"]
+        assert torch.allclose(found, 2 * x.sigmoid())
+    assert [layer.name for layer in CaffeNet(parse_prototxt(text), outputs=["view"]).spec.layers] == [
+        "data",
+        "view",
+        "changer",
+    ]
 
 
 @pytest.mark.oracle
