@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from converters.errors import NetError
 from converters.execution import CaffeNet
+from converters.formats.solver import PHASES
 from converters.net import (
     LayerSpec,
     NetSpec,
@@ -24,9 +25,6 @@ from weights.records import IGNORE_LABEL
 
 from .choices import Normalization
 from .losses import Loss, SoftmaxWithLoss, losses_of, without_pairs
-
-PHASES = ("TRAIN", "TEST")
-"""Caffe's phases by their numbers (caffe.proto)."""
 
 
 @dataclass(frozen=True, eq=False)
