@@ -19,10 +19,12 @@ def cut(spec: NetSpec, outputs: Sequence[str]) -> NetSpec:
     change in place it is the last state that counts, as `CaffeNet.blobs` gives it; so a layer stays that changes
     what is needed under another name of its memory.
     """
-    tops = dict.fromkeys(top for layer in spec.layers for top in layer.tops)
-    unknown = [name for name in outputs if name not in tops]
+    blobs = dict.fromkeys(top for layer in spec.layers for top in layer.tops)
+    unknown = [name for name in outputs if name not in blobs]
     if unknown:
-        raise ChoiceError(f"the net makes no blob '{unknown[0]}'", path=spec.path, hint=f"its blobs: {', '.join(tops)}")
+        raise ChoiceError(
+            f"the net makes no blob '{unknown[0]}'", path=spec.path, hint=f"its blobs: {', '.join(blobs)}"
+        )
     if not outputs:
         raise NetError("no outputs are named", path=spec.path)
     made = versions(spec)
