@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CaffeFormatError, NetError, PrototxtError
-from ..net.spec import NetSpec
+from ..net.spec import PHASES, NetSpec
 from ..schema import NetParameter, NetState, SolverParameter
 from .prototxt import format_prototxt, net_inside, read_prototxt, read_text
 from .text_format import ParsedText, format_text, parse_text
@@ -24,8 +24,6 @@ from .text_format import ParsedText, format_text, parse_text
 TYPES = ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")
 POLICIES = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid")
 REGULARIZATIONS = ("L2", "L1")
-PHASES = ("TRAIN", "TEST")
-"""Caffe's phases by their numbers (caffe.proto)."""
 
 
 @dataclass(frozen=True)

@@ -31,10 +31,11 @@ from .shapes import (
     iter_layer_shapes,
     known_params,
 )
-from .spec import NetSpec, net_from_message
+from .spec import PHASES, NetSpec, net_from_message
 from .validate import validate
 
 __all__ = [
+    "PHASES",
     "CoordMap",
     "Derivation",
     "Everything",

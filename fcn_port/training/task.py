@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from converters.errors import NetError
 from converters.execution import CaffeNet
-from converters.formats.solver import PHASES
 from converters.net import (
+    PHASES,
     LayerSpec,
     NetSpec,
     check_training,
