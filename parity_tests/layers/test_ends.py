@@ -25,11 +25,11 @@ POWERS = {
 """What Caffe makes of every number (power_layer.cpp, Forward_cpu), by settings of a Power."""
 
 
-def net_of(settings: str) -> str:
-    """A Power over X's shape."""
+def net_of(settings: str, kind: str = "Power") -> str:
+    """A layer over X's shape."""
     return (
         'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 4 } } }\n'
-        f'layer {{ name: "y" type: "Power" bottom: "x" top: "y" power_param {{ {settings} }} }}'
+        f'layer {{ name: "y" type: "{kind}" bottom: "x" top: "y" {kind.lower()}_param {{ {settings} }} }}'
     )
 
 
@@ -46,3 +46,19 @@ def test_caffes_powers(oracle: Oracle, settings: str) -> None:
     for x in (X, np.full_like(X, nan)):
         done = oracle.forward(net_of(settings), inputs={"x": x})
         np.testing.assert_array_equal(done.blobs["y"], np.full_like(X, POWERS[settings]))
+
+
+CLIPS = {"min: 1 max: -1": [[1, 1, 1, 1]], "min: -1 max: 1": [[-1, 0, 0.5, 1]], "min: 0.5 max: 0.5": [[0.5] * 4]}
+
+
+@pytest.mark.parametrize("settings", CLIPS)
+def test_a_clip_whose_ends_have_changed_places(settings: str) -> None:
+    net = CaffeNet(parse_prototxt(net_of(settings, "Clip")))
+    np.testing.assert_array_equal(net(torch.from_numpy(X)).numpy(), np.float32(CLIPS[settings]))
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("settings", CLIPS)
+def test_caffes_clips(oracle: Oracle, settings: str) -> None:
+    done = oracle.forward(net_of(settings, "Clip"), inputs={"x": X})
+    np.testing.assert_array_equal(done.blobs["y"], np.float32(CLIPS[settings]))
