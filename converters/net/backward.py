@@ -64,7 +64,7 @@ def refuse_stray_gradients(spec: NetSpec) -> None:
     for layer, way in zip(spec.layers, _ways_back(spec), strict=True):
         stopped = 0 in stopped_bottoms(spec, layer)
         idle = layer.type == "HingeLoss" and (stopped or not _is_loss(layer)) and not forces_backward(spec)
-        if not (idle or (stopped and way.works and _keeps_product(layer, way.bottoms))):
+        if not (way.bottoms and (idle or (stopped and way.works and _keeps_product(layer, way.bottoms)))):
             continue
         if way.bottoms[0].learned and way.bottoms[0].is_followed:
             raise NetError(
@@ -78,7 +78,7 @@ def refuse_stray_gradients(spec: NetSpec) -> None:
 
 def _keeps_product(layer: LayerSpec, bottoms: list[_Made]) -> bool:
     """True for a Scale whose operand learns, but not one for each number of the bottom."""
-    if layer.type != "Scale" or layer.tops[0] == layer.bottoms[0]:
+    if layer.type != "Scale" or layer.tops[:1] == layer.bottoms[:1]:
         return False
     if len(bottoms) > 1:
         return bottoms[1].learned and all(layer.message.propagate_down[1:])
@@ -152,7 +152,7 @@ def _unheard_stops(spec: NetSpec) -> set[int]:
     return {
         index
         for index, (layer, way) in enumerate(zip(spec.layers, _ways_back(spec), strict=True))
-        if way.works and layer.type in DEAF and DEAF[layer.type](layer)
+        if way.works and way.bottoms and layer.type in DEAF and DEAF[layer.type](layer)
         if 0 in stopped_bottoms(spec, layer) and way.bottoms[0].is_followed
     }
 

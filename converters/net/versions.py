@@ -51,5 +51,5 @@ def versions(spec: NetSpec) -> Versions:
 
 def is_another_name(layer: LayerSpec) -> bool:
     """True for a layer whose tops are its bottom's memory, such as a Reshape."""
-    params = params_if_valid(layer)
+    params = params_if_valid(layer) if layer.bottoms else None
     return params is not None and params.shares_memory(bottoms=len(layer.bottoms), tops=len(layer.tops))

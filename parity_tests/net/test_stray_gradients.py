@@ -150,3 +150,11 @@ def test_caffe_learns_by_one_of_two_layers_that_share_a_blob(oracle: Oracle, kin
     x = label if kind == "Scale" else np.ones_like(label)
     slope = (x * (2 * before * x - label) / n).sum(0) if kind == "Scale" else (2 * before - label) / n
     np.testing.assert_allclose(after, before - 0.1 * slope * (1 if lost else 2), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["Softmax", "Reshape", "Concat", "Scale", "HingeLoss", "Parameter", "Eltwise", "LRN"])
+@pytest.mark.parametrize("wires", ["", 'bottom: "x"', 'top: "y"', 'bottom: "x" top: "x" top: "y"'])
+def test_layers_without_bottoms_or_tops_are_our_own_errors(kind: str, wires: str) -> None:
+    for more in ("loss_weight: 1", "loss_weight: 0", f"{STOP} loss_weight: 1"):
+        with pytest.raises(NetError):
+            task_of(parse_prototxt(f'layer {{ name: "l" type: "{kind}" {wires} {more} }}'))
