@@ -28,7 +28,7 @@ class Operation:
     `aliases` are the (blob, changed blob) that hold the same memory in Caffe, and so change with a layer that works in
     place; `done` the blobs that nobody needs any more; `stopped` the places of the bottoms that learn nothing from
     this layer (propagate_down). One that `goes_on` begins, in training, with the state that the pass before left. Where
-    it `lends`, a later layer has its first blob, too.
+    it `lends`, its first blob is another of its own, too, or one of a later layer.
     """
 
     place: str
@@ -62,8 +62,9 @@ def in_order(spec: NetSpec, outputs: Sequence[str], places: Mapping[str, tuple[S
     needed, used = set(outputs), set[tuple[str, str]]()
     backwards = []
     for step in reversed(steps):
-        lends = any((blob.attribute, blob.name) in used for blob in step.learnable[:1])
-        used.update((blob.attribute, blob.name) for blob in step.learnable)
+        own = [(blob.attribute, blob.name) for blob in step.learnable]
+        lends = any(blob in used or blob in own[1:] for blob in own[:1])
+        used.update(own)
         touched = {*step.bottoms, *step.tops, *(name for alias in step.aliases for name in alias)}
         done = tuple(sorted(touched - needed))
         backwards.append(replace(step, done=done, lends=lends))

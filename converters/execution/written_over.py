@@ -15,8 +15,8 @@ from .operations import Operation
 def written_over(step: Operation, bottoms: Sequence[Tensor], blobs: list[Tensor]) -> list[Tensor]:
     """The learnable blobs of a layer; its gradient of the first will replace, where Caffe does it, what `grad` holds.
 
-    That is what earlier passes left. Raises NetError where the layer `lends` its blob to a later one, whose gradient
-    Caffe computes before, and so loses.
+    That is what earlier passes left. Raises NetError where the layer `lends` its blob to another, whose gradient Caffe
+    computes before, and so loses: the bias of a Scale comes before its scale.
     """
     writes = getattr(step.params, "writes_over", None)
     if writes is None or not blobs or not (torch.is_grad_enabled() and blobs[0].requires_grad):
@@ -25,7 +25,7 @@ def written_over(step: Operation, bottoms: Sequence[Tensor], blobs: list[Tensor]
         return blobs
     if step.lends:
         raise NetError(
-            "later layers share its blob, and Caffe writes its gradient over theirs, which is not done here",
+            "its blob is shared, and Caffe writes its gradient over that of the others, which is not done here",
             where=step.place,
             hint="give it a blob of its own",
         )

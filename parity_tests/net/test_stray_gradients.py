@@ -124,7 +124,7 @@ def test_a_gradient_that_is_written_over_that_of_others_is_refused(kind: str, n:
     task.net.train()
     label = torch.ones(n, 3)
     if lost:
-        with pytest.raises(NetError, match=r"layer 'one'.*later layers share its blob"):
+        with pytest.raises(NetError, match=r"layer 'one'.*its blob is shared"):
             task.losses_of({"label": label})
         with torch.no_grad():
             assert task.losses_of({"label": label})
@@ -150,6 +150,43 @@ def test_caffe_learns_by_one_of_two_layers_that_share_a_blob(oracle: Oracle, kin
     x = label if kind == "Scale" else np.ones_like(label)
     slope = (x * (2 * before * x - label) / n).sum(0) if kind == "Scale" else (2 * before - label) / n
     np.testing.assert_allclose(after, before - 0.1 * slope * (1 if lost else 2), rtol=1e-5, atol=1e-6)
+
+
+OWN = """
+layer {{ name: "data" type: "Input" top: "x" top: "label" input_param {{ shape {{ dim: [2, 3] }} }} }}
+layer {{ name: "it" type: "Scale" bottom: "x" top: "y" scale_param {{ axis: {axis} bias_term: true }}
+  param {{ name: "shared" }} param {{ name: "shared" }} }}
+layer {{ name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "label" top: "loss" }}
+"""
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_scale_whose_bias_is_its_scale(oracle: Oracle, axis: int) -> None:
+    """y = w x + w, along all axes or all but the first: with all, Caffe learns by the scale alone."""
+    r = rs("own")
+    x, label = (r.standard_normal((2, 3)).astype(np.float32) for _ in range(2))
+    text = OWN.format(axis=axis) if axis else OWN.format(axis="0 num_axes: 2")
+    before, after = (
+        np.array(parse_caffemodel(done.model).blobs["it"][0])
+        for rate in (0, 0.1)
+        for done in [
+            oracle.solve(
+                f'base_lr: {rate} lr_policy: "fixed"', text, {"x": x[None], "label": label[None]}, filling="zoo"
+            )
+        ]
+    )
+    off = (before * x + before - label) / 2
+    slope = off * x if not axis else (off * (x + 1)).sum(0)
+    np.testing.assert_allclose(after, before - 0.1 * slope, rtol=1e-5, atol=1e-6)
+    task = task_of(parse_prototxt(text))
+    task.net.train()
+    blobs = {"x": torch.from_numpy(x), "label": torch.from_numpy(label)}
+    if axis:
+        task.losses_of(blobs)
+    else:
+        with pytest.raises(NetError, match=r"layer 'it'.*its blob is shared"):
+            task.losses_of(blobs)
 
 
 @pytest.mark.parametrize("kind", ["Softmax", "Reshape", "Concat", "Scale", "HingeLoss", "Parameter", "Eltwise", "LRN"])
