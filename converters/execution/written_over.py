@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import NetError
+from ..net.backward import lent_blob
 from .operations import Operation
 
 
@@ -24,11 +24,7 @@ def written_over(step: Operation, bottoms: Sequence[Tensor], blobs: list[Tensor]
     if not writes([tuple(blob.shape) for blob in bottoms]):
         return blobs
     if step.lends:
-        raise NetError(
-            "its blob is shared, and Caffe writes its gradient over that of the others, which is not done here",
-            where=step.place,
-            hint="give it a blob of its own",
-        )
+        raise lent_blob(step.place)
     first: Tensor = _WrittenOver.apply(blobs[0])  # type: ignore[no-untyped-call]
     return [first, *blobs[1:]]
 

@@ -61,6 +61,7 @@ def refuse_stray_gradients(spec: NetSpec) -> None:
     works there on the way forward (hinge_loss_layer.cpp, Forward_cpu), a Scale on the way back (scale_layer.cpp,
     Backward_cpu).
     """
+    _refuse_lent_parameters(spec)
     for layer, way in zip(spec.layers, _ways_back(spec), strict=True):
         stopped = 0 in stopped_bottoms(spec, layer)
         idle = layer.type == "HingeLoss" and (stopped or not _is_loss(layer)) and not forces_backward(spec)
@@ -74,6 +75,22 @@ def refuse_stray_gradients(spec: NetSpec) -> None:
                 where=layer.place,
                 hint="take the layer out" if idle else "take out its propagate_down",
             )
+
+
+def _refuse_lent_parameters(spec: NetSpec) -> None:
+    """Refuse a Parameter that shares its blob with a later layer, whose gradient is there before and written over."""
+    later: set[str] = set()
+    for layer in reversed(spec.layers):
+        names = {param.name for param in layer.message.param if param.name}
+        if layer.type == "Parameter" and later & names:
+            raise lent_blob(layer.place, path=spec.path)
+        later |= names
+
+
+def lent_blob(place: str, *, path: str | None = None) -> NetError:
+    """The error for a layer that shares its blob with others, over whose gradient Caffe writes its own."""
+    problem = "its blob is shared, and Caffe writes its gradient over that of the others, which is not done here"
+    return NetError(problem, path=path, where=place, hint="give it a blob of its own")
 
 
 def _keeps_product(layer: LayerSpec, bottoms: list[_Made]) -> bool:
