@@ -60,20 +60,34 @@ _CHANGES = frozenset(
 
 def refuse_overwritten(spec: NetSpec) -> None:
     """Raise NetError for a layer of a net to train whose gradient Caffe would compute from numbers of another layer."""
-    judged, learned, made = _judged(spec), set[str](), versions(spec)
+    judged, made, learned = _judged(spec), versions(spec), set[str]()
+    ever_learned = _learned(spec)
     for index, layer in enumerate(spec.layers):
-        kind = find_layer(layer.type)
-        learns = kind is not None and kind.has_blobs()
         told = bool(learned.intersection(layer.bottoms)) or layer.type == "Parameter"
-        if layer.type == "Parameter" or ((told or learns) and (judged.intersection(layer.tops) or _is_loss(layer))):
-            changer = _changer(spec, made, index) if told else None
-            if changer is not None:
-                raise _refusal(spec, layer, f"{changer.place} overwrites in place what its gradient is computed of")
-            beside = _changer_beside(spec, made, index)
-            if beside is not None:
-                raise _refusal(spec, layer, f"{beside[0].place} overwrites in place what it reads, as '{beside[1]}'")
-        if told or learns:
+        if told or _has_blobs(layer):
             learned.update(layer.tops)
+        if layer.type != "Parameter" and not judged.intersection(layer.tops) and not _is_loss(layer):
+            continue
+        changer = _changer(spec, made, index) if told else None
+        if changer is not None:
+            raise _refusal(spec, layer, f"{changer.place} overwrites in place what its gradient is computed of")
+        beside = _changer_beside(spec, made, index)
+        if beside is not None and (told or _has_blobs(layer) or ever_learned.intersection(beside[0].tops)):
+            raise _refusal(spec, layer, f"{beside[0].place} overwrites in place what it reads, as '{beside[1]}'")
+
+
+def _has_blobs(layer: LayerSpec) -> bool:
+    kind = find_layer(layer.type)
+    return kind is not None and kind.has_blobs()
+
+
+def _learned(spec: NetSpec) -> set[str]:
+    """The blobs that depend on weights."""
+    found: set[str] = set()
+    for layer in spec.layers:
+        if found.intersection(layer.bottoms) or _has_blobs(layer):
+            found.update(layer.tops)
+    return found
 
 
 def _refusal(spec: NetSpec, layer: LayerSpec, what: str) -> NetError:

@@ -117,6 +117,24 @@ def test_a_layer_in_place_beside_a_reader_of_another_name_is_refused(view: str, 
     task_of(parse_prototxt(net_of_views(view, first=first, place="own")))
 
 
+@pytest.mark.parametrize(("changer", "refused"), [("Scale", True), ("Sigmoid", False)])
+def test_a_loss_of_the_image_beside_what_is_learned_in_place(changer: str, *, refused: bool) -> None:
+    """Its gradient goes past the Scale in Caffe, which changes what the loss reads (net 300474 of the random ones)."""
+    beside = (
+        'layer { name: "two" type: "Split" bottom: "data" top: "one" top: "two" } '
+        f'layer {{ name: "changer" type: "{changer}" bottom: "one" top: "one" }} '
+        'layer { name: "own" type: "SoftmaxWithLoss" bottom: "two" bottom: "label" top: "own" } '
+    )
+    text = net("BNLL", "Dropout") + beside
+    text = text.replace('bottom: "data" top: "conv"', 'bottom: "image" top: "conv"')
+    text = f'layer {{ name: "i" type: "Input" top: "image" input_param {{ shape {{ dim: [2, 3, 4, 5] }} }} }}{text}'
+    if refused:
+        with pytest.raises(NetError, match=r"layer 'own'.*layer 'changer'.*overwrites in place what it reads"):
+            task_of(parse_prototxt(text))
+    else:
+        task_of(parse_prototxt(text))
+
+
 def test_a_layer_in_place_under_another_name_loses_what_was_made_before() -> None:
     lost = net("Sigmoid", "Reshape reshape_param { shape { dim: [0, 0, 0, 0] } }", apart=True)
     for place, kept in (("apart", False), ("own", True)):
