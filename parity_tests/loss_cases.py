@@ -131,10 +131,13 @@ CASES: Mapping[str, LossCase] = {
         f"stopped-{kind.lower()}": LossCase("SoftmaxWithLoss", beside=_stopped(kind, settings))
         for kind, settings in {
             "BatchNorm": "",
+            "Concat": "",
             "Flatten": "flatten_param { axis: 2 }",
             "Im2col": "convolution_param { kernel_size: 1 }",
+            "LRN": "lrn_param { alpha: 2 }",
             "MVN": "",
             "Reshape": "reshape_param { shape { dim: [0, 0, -1] } }",
+            "Slice": "",
             "Softmax": "",
             "Sigmoid": "",
         }.items()

@@ -29,6 +29,7 @@ from .by_name import ByAnyName, wrong_inputs
 from .indices import indices_within
 from .loading import load_state_dict
 from .operations import Operation, Storage, in_order
+from .written_over import written_over
 
 MOST_WEIGHTS = 4 << 30
 """Bytes of weights that a definition alone may ask for; a .caffemodel, which protobuf writes, holds 2 GiB at most."""
@@ -111,6 +112,7 @@ class CaffeNet(ByAnyName):
         bottoms = [blobs[name] for name in step.bottoms]
         if self.training:
             bottoms = [blob.detach() if place in step.stopped else blob for place, blob in enumerate(bottoms)]
+            learnable = written_over(step, bottoms, learnable)
         if self.training and step.goes_on:
             tops, self._states[step.place] = step.params.go_on(bottoms, learnable, self._states.get(step.place))  # type: ignore[attr-defined]
         else:

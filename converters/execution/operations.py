@@ -27,7 +27,8 @@ class Operation:
 
     `aliases` are the (blob, changed blob) that hold the same memory in Caffe, and so change with a layer that works in
     place; `done` the blobs that nobody needs any more; `stopped` the places of the bottoms that learn nothing from
-    this layer (propagate_down). One that `goes_on` begins, in training, with the state that the pass before left.
+    this layer (propagate_down). One that `goes_on` begins, in training, with the state that the pass before left. Where
+    it `lends`, its first blob is another of its own, too, or one of a later layer.
     """
 
     place: str
@@ -39,6 +40,7 @@ class Operation:
     done: tuple[str, ...] = ()
     stopped: frozenset[int] = frozenset()
     goes_on: bool = False
+    lends: bool = False
 
 
 def in_order(spec: NetSpec, outputs: Sequence[str], places: Mapping[str, tuple[Storage, ...]]) -> tuple[Operation, ...]:
@@ -57,11 +59,14 @@ def in_order(spec: NetSpec, outputs: Sequence[str], places: Mapping[str, tuple[S
         for layer, changed in zip(spec.layers, aliases(spec), strict=True)
         if layer.type != "Input"
     ]
-    needed = set(outputs)
+    needed, used = set(outputs), set[tuple[str, str]]()
     backwards = []
     for step in reversed(steps):
+        own = [(blob.attribute, blob.name) for blob in step.learnable]
+        lends = any(blob in used or blob in own[1:] for blob in own[:1])
+        used.update(own)
         touched = {*step.bottoms, *step.tops, *(name for alias in step.aliases for name in alias)}
         done = tuple(sorted(touched - needed))
-        backwards.append(replace(step, done=done))
+        backwards.append(replace(step, done=done, lends=lends))
         needed |= touched
     return tuple(reversed(backwards))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CaffeFormatError, NetError, PrototxtError
-from ..net.spec import NetSpec
+from ..net.spec import PHASES, NetSpec
 from ..schema import NetParameter, NetState, SolverParameter
 from .prototxt import format_prototxt, net_inside, read_prototxt, read_text
 from .text_format import ParsedText, format_text, parse_text
@@ -28,10 +28,11 @@ REGULARIZATIONS = ("L2", "L1")
 
 @dataclass(frozen=True)
 class SolverNetState:
-    """A state of a net in a solver (caffe.proto, NetState): stages that are added, and a level, None for none."""
+    """A state of a net in a solver (caffe.proto, NetState): stages that are added; level and phase, None for none."""
 
     stages: tuple[str, ...] = ()
     level: int | None = None
+    phase: str | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class SolverSpec:
 
         Raises what `net_file` and `read_prototxt` do.
         """
-        return _in_state(self.train_net_param or read_prototxt(self.net_file()), self.train_state)
+        return _in_state(self.train_net_param or read_prototxt(self.net_file()), self.train_state, "TRAIN")
 
     def read_test_nets(self) -> tuple[NetSpec, ...]:
         """The TEST nets, one for each of `test_iter`, each in its state, in Caffe's order (solver.cpp, InitTestNets).
@@ -140,14 +141,22 @@ class SolverSpec:
         if rest := len(self.test_iter) - named:
             nets += [self.train_net_param or read_prototxt(self.net_file())] * rest
         states = self.test_states or (SolverNetState(),) * len(nets)
-        return tuple(_in_state(net, state) for net, state in zip(nets, states, strict=True))
+        return tuple(_in_state(net, state, "TEST") for net, state in zip(nets, states, strict=True))
 
 
-def _in_state(net: NetSpec, state: SolverNetState) -> NetSpec:
-    """A net whose own state is merged with a solver's: stages are added, a level takes the place of its own."""
+def _in_state(net: NetSpec, state: SolverNetState, phase: str) -> NetSpec:
+    """A net whose own state is merged with a solver's: stages are added, a level takes the place of its own.
+
+    Raises NetError where its own state has the other phase, in which Caffe's solver would run it (solver.cpp).
+    """
+    message = NetParameter.FromString(net.definition)
+    if state.phase is None and message.state.HasField("phase") and PHASES[message.state.phase] != phase:
+        problem = (
+            f"the net's own state has the phase {PHASES[message.state.phase]}, in which a solver's {phase} net is run"
+        )
+        raise NetError(problem, path=net.path, hint=f"take it out, or write {phase.lower()}_state {{ phase: {phase} }}")
     if state == SolverNetState():
         return net
-    message = NetParameter.FromString(net.definition)
     message.state.stage.extend(state.stages)
     if state.level is not None:
         message.state.level = state.level
@@ -212,6 +221,8 @@ def _state_message(state: SolverNetState) -> Any:
     message = NetState(stage=state.stages)
     if state.level is not None:
         message.level = state.level
+    if state.phase is not None:
+        message.phase = PHASES.index(state.phase)
     return message
 
 
@@ -263,9 +274,10 @@ def _from_message(message: Any) -> SolverSpec:
 
 def _state_of(message: Any, phase: str) -> SolverNetState:
     """A train_state or test_state; NetError for one of the other phase."""
-    if message.HasField("phase") and ("TRAIN", "TEST")[message.phase] != phase:
-        raise NetError(f"{phase.lower()}_state has the phase {('TRAIN', 'TEST')[message.phase]}", hint="take it out")
-    return SolverNetState(tuple(message.stage), message.level if message.HasField("level") else None)
+    if message.HasField("phase") and PHASES[message.phase] != phase:
+        raise NetError(f"{phase.lower()}_state has the phase {PHASES[message.phase]}", hint="take it out")
+    level = message.level if message.HasField("level") else None
+    return SolverNetState(tuple(message.stage), level, phase if message.HasField("phase") else None)
 
 
 def _own_net(parsed: ParsedText, path: str | None) -> NetSpec | None:

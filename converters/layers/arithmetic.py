@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @register_layer("Power")
 @dataclass(frozen=True)
 class Power(Elementwise):
-    """(shift + scale * x)^power."""
+    """(shift + scale * x)^power; shift^power, whatever x is, where the scale or the power is 0 (power_layer.cpp:28)."""
 
     power: float
     scale: float
@@ -36,7 +36,18 @@ class Power(Elementwise):
         message = spec.message.power_param
         return cls(message.power, message.scale, message.shift)
 
+    @property
+    def _constant(self) -> float | None:
+        """The number that every element of the top is, as C's pow has it; None where it depends on x."""
+        power = np.float32(self.power)
+        with np.errstate(all="ignore"):
+            return float(np.float32(self.shift) ** power) if power * np.float32(self.scale) == 0 else None
+
     def compute(self, x: Tensor) -> Tensor:
+        import torch
+
+        if self._constant is not None:
+            return torch.full_like(x, self._constant)
         if self.scale != 1:
             x = x * self.scale
         if self.shift:
@@ -44,12 +55,17 @@ class Power(Elementwise):
         return x if self.power == 1 else x.pow(self.power)
 
     def to_onnx(self, out: OnnxLayer) -> None:
+        if self._constant is not None:
+            chain(out, out.bottoms[0], [("Mul", "scale", 0.0), ("Add", "shift", self._constant)])
+            return
         steps = [("Mul", "scale", self.scale)] if self.scale != 1 else []
         steps += [("Add", "shift", self.shift)] if self.shift else []
         steps += [("Pow", "power", self.power)] if self.power != 1 else []
         chain(out, out.bottoms[0], steps)
 
     def to_python(self, site: Site) -> Form:
+        if self._constant is not None:
+            return Form((f"torch.full_like({site.x}, {python_literal(self._constant)})",))
         text = plus(times(site.x, self.scale), self.shift)
         return Form((text if self.power == 1 else f"({text}).pow({python_literal(self.power)})",))
 

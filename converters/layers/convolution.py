@@ -134,7 +134,7 @@ class Convolution(Windows, Layer):
         """The leading axes, the channels and the spatial axes of a blob."""
         axis = canonical_axis(self.axis, shape)
         if not 1 <= len(shape) - axis - 1 <= 3:
-            raise ValueError(f"a bottom of shape {shape}; expected (n, c, h, w)")
+            raise ValueError(f"a bottom of shape {shape}; expected (n, c, h, w), or 1 or 3 axes in place of h and w")
         return shape[:axis], shape[axis], shape[axis + 1 :]
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:

@@ -293,7 +293,7 @@ class Swish(Elementwise):
 @register_layer("Clip")
 @dataclass(frozen=True)
 class Clip(Elementwise):
-    """x, but at least `low` and at most `high`."""
+    """x, but at most `high` and at least `low`, which counts where it is above `high` (clip_layer.cpp, Forward_cpu)."""
 
     low: float
     high: float
@@ -303,7 +303,7 @@ class Clip(Elementwise):
         message = spec.message.clip_param
         if not (message.HasField("min") and message.HasField("max")):
             raise refuse(spec, "min and max are both required")
-        return cls(message.min, message.max)
+        return cls(message.min, max(message.min, message.max))
 
     def compute(self, x: Tensor) -> Tensor:
         return x.clamp(self.low, self.high)

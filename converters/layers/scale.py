@@ -145,10 +145,6 @@ class Scale(Broadcast):
 
         x = bottoms[0]
         operand = bottoms[1] if self.two_bottoms else blobs[0]
-        if training and not self.two_bottoms and self._writes_over(tuple(x.shape)):
-            from .written_over import written_over
-
-            operand = written_over(operand)
         scale = self._spread(operand, x)
         if self._bounded:
             scale = scale.clamp(self.least, self.most)
@@ -156,14 +152,16 @@ class Scale(Broadcast):
             return (x * scale,)
         return (torch.addcmul(self._spread(blobs[-1], x), x, scale),)
 
-    def _writes_over(self, shape: Shape) -> bool:
-        """True where the scale's gradient is not added to that of earlier passes: no axis comes before it, or one of 1.
+    def writes_over(self, bottoms: Sequence[Shape]) -> bool:
+        """True where no axis comes before the scale's, or one of 1.
 
         A batch of one image with a scale for each channel, for one. Source: scale_layer.cpp and .cu, Backward: the
         products go straight into the scale's diff, which is added to only where sums over the batch follow, and where
         the scale is one number.
         """
-        operand, start = self._operand([shape]), self._start([shape])
+        if self.two_bottoms:
+            return False
+        (shape,), operand, start = bottoms, self._operand(bottoms), self._start(bottoms)
         return prod(shape[:start]) == 1 and (prod(operand) > 1 or prod(shape[start + len(operand) :]) == 1)
 
     def to_onnx(self, out: OnnxLayer) -> None:

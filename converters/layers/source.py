@@ -69,11 +69,10 @@ class Parameter(Layer):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
-        if training:
-            from .written_over import written_over
-
-            return (written_over(blobs[0]).clone(),)  # the top's diff is the blob's, and readers write it anew
         return (blobs[0].clone(),)
+
+    def writes_over(self, bottoms: Sequence[Shape]) -> bool:
+        return True  # the top's diff is the blob's, and readers write it anew
 
     def to_onnx(self, out: OnnxLayer) -> None:
         out.top("Identity", [out.blob(0)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .aliasing import aliases
-from .backward import check_training, forces_backward, stopped_bottoms, without_unheard_stops
+from .backward import check_training, forces_backward, refuse_stray_gradients, stopped_bottoms, without_unheard_stops
 from .coord_map import CoordMap, Derivation, PathLayer, crops_of, derive_crops, layer_map, written_offset
 from .layer import (
     Identifier,
@@ -31,10 +31,11 @@ from .shapes import (
     iter_layer_shapes,
     known_params,
 )
-from .spec import NetSpec, net_from_message
+from .spec import PHASES, NetSpec, net_from_message
 from .validate import validate
 
 __all__ = [
+    "PHASES",
     "CoordMap",
     "Derivation",
     "Everything",
@@ -72,6 +73,7 @@ __all__ = [
     "net_from_message",
     "params_if_valid",
     "refuse_overwritten",
+    "refuse_stray_gradients",
     "register_layer",
     "stopped_bottoms",
     "validate",

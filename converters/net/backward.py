@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
+from ..errors import NetError
 from ..schema import NetParameter
 from .layer import LayerSpec, find_layer
 from .reading import watch_reads
 from .spec import NetSpec
 from .unread import refuse_unread
 
-DEAF = frozenset({"BatchNorm", "Flatten", "Im2col", "MVN", "Reshape", "Softmax"})
-"""The types of one bottom whose way back does not ask for propagate_down (Backward_cpu and Backward_gpu of each)."""
+DEAF: Mapping[str, Callable[[LayerSpec], bool]] = {
+    **dict.fromkeys(("BatchNorm", "Flatten", "Im2col", "LSTM", "MVN", "RNN", "Reshape", "Softmax"), lambda layer: True),
+    "Concat": lambda layer: len(layer.bottoms) == 1,
+    "LRN": lambda layer: layer.message.lrn_param.norm_region == 0,  # ACROSS_CHANNELS
+    "Slice": lambda layer: len(layer.tops) == 1,
+}
+"""The layers whose way back does not ask for their first bottom's propagate_down (Backward_cpu of each).
+
+Some share the gradient of their bottom as they share its numbers (Reshape of each), as the net inside LSTM does.
+"""
 
 
 def stopped_bottoms(spec: NetSpec, layer: LayerSpec) -> frozenset[int]:
@@ -45,6 +54,55 @@ def _without_stop(layer: LayerSpec) -> LayerSpec:
     return LayerSpec.from_message(message, extra=layer.extra, line=layer.line)
 
 
+def refuse_stray_gradients(spec: NetSpec) -> None:
+    """Raise NetError for a layer that is to tell its bottom nothing, and in Caffe leaves something in its gradient.
+
+    What it leaves is a step of its work, which Caffe adds to the gradients of the blob's other readers: a HingeLoss
+    works there on the way forward (hinge_loss_layer.cpp, Forward_cpu), a Scale on the way back (scale_layer.cpp,
+    Backward_cpu).
+    """
+    _refuse_lent_parameters(spec)
+    for layer, way in zip(spec.layers, _ways_back(spec), strict=True):
+        stopped = 0 in stopped_bottoms(spec, layer)
+        idle = layer.type == "HingeLoss" and (stopped or not _is_loss(layer)) and not forces_backward(spec)
+        if not (way.bottoms and (idle or (stopped and way.works and _keeps_product(layer, way.bottoms)))):
+            continue
+        if way.bottoms[0].learned and way.bottoms[0].is_followed:
+            raise NetError(
+                f"it is to tell '{layer.bottoms[0]}' nothing, but Caffe uses the gradient there as working memory and "
+                "adds what is left there to the gradients of others, which is not done here",
+                path=spec.path,
+                where=layer.place,
+                hint="take the layer out" if idle else "take out its propagate_down",
+            )
+
+
+def _refuse_lent_parameters(spec: NetSpec) -> None:
+    """Refuse a Parameter that shares its blob with a later layer, whose gradient is there before and written over."""
+    later: set[str] = set()
+    for layer in reversed(spec.layers):
+        names = {param.name for param in layer.message.param if param.name}
+        if layer.type == "Parameter" and later & names:
+            raise lent_blob(layer.place, path=spec.path)
+        later |= names
+
+
+def lent_blob(place: str, *, path: str | None = None) -> NetError:
+    """The error for a layer that shares its blob with others, over whose gradient Caffe writes its own."""
+    problem = "its blob is shared, and Caffe writes its gradient over that of the others, which is not done here"
+    return NetError(problem, path=path, where=place, hint="give it a blob of its own")
+
+
+def _keeps_product(layer: LayerSpec, bottoms: list[_Made]) -> bool:
+    """True for a Scale whose operand learns, but not one for each number of the bottom."""
+    if layer.type != "Scale" or layer.tops[:1] == layer.bottoms[:1]:
+        return False
+    if len(bottoms) > 1:
+        return bottoms[1].learned and all(layer.message.propagate_down[1:])
+    own = layer.message.scale_param
+    return (own.axis, own.num_axes) != (0, -1) and all(param.lr_mult for param in layer.message.param[:1])
+
+
 @dataclass(eq=False)
 class _Made:
     """A blob as one layer makes it: whether somebody reads it, a loss hangs on it, and a gradient comes back to it."""
@@ -54,13 +112,25 @@ class _Made:
     told: bool = False
     beside: list[_Made] = field(default_factory=list)
     """All tops of the layer."""
-    learns: bool = False
+    is_parameter: bool = False
     """True for a Parameter's top, whose gradient is the parameter's own (parameter_layer.hpp)."""
+    learned: bool = False
+    """True for what depends on weights."""
 
     @property
     def is_followed(self) -> bool:
-        """True where the layer that makes it is not skipped on the way back, or need not go there."""
-        return self.learns or any(each.told or not each.read for each in self.beside)
+        """True where the layer that makes it works on the way back, or need not go there."""
+        judged = any(each.judged for each in self.beside)
+        return self.is_parameter or (judged and any(each.told or not each.read for each in self.beside))
+
+
+@dataclass(frozen=True)
+class _OnTheWayBack:
+    """A layer on the way back: its blobs, and whether it works there."""
+
+    bottoms: list[_Made]
+    tops: list[_Made]
+    works: bool
 
 
 def _made(spec: NetSpec) -> list[tuple[list[_Made], list[_Made]]]:
@@ -69,7 +139,9 @@ def _made(spec: NetSpec) -> list[tuple[list[_Made], list[_Made]]]:
     found = []
     for layer in spec.layers:
         bottoms = [made.setdefault(bottom, _Made()) for bottom in layer.bottoms]
-        tops = [_Made(learns=layer.type == "Parameter") for _ in layer.tops]
+        kind = find_layer(layer.type)
+        learned = any(bottom.learned for bottom in bottoms) or (kind is not None and kind.has_blobs())
+        tops = [_Made(is_parameter=layer.type == "Parameter", learned=learned) for _ in layer.tops]
         for top in tops:
             top.beside = tops
         made.update(zip(layer.tops, tops, strict=True))
@@ -77,10 +149,10 @@ def _made(spec: NetSpec) -> list[tuple[list[_Made], list[_Made]]]:
     return found
 
 
-def _unheard_stops(spec: NetSpec) -> set[int]:
-    """The layers whose propagate_down says something that is not done, as net.cpp's Init goes through them."""
-    deaf: dict[int, _Made] = {}
-    for index, (layer, (bottoms, tops)) in reversed(list(enumerate(zip(spec.layers, _made(spec), strict=True)))):
+def _ways_back(spec: NetSpec) -> list[_OnTheWayBack]:
+    """The layers on the way back, as net.cpp's Init goes through them."""
+    found = []
+    for layer, (bottoms, tops) in reversed(list(zip(spec.layers, _made(spec), strict=True))):
         judged = _is_loss(layer) or any(top.judged for top in tops)
         skipped = bool(tops) and all(top.read and not top.told for top in tops)
         stopped = stopped_bottoms(spec, layer)
@@ -88,9 +160,18 @@ def _unheard_stops(spec: NetSpec) -> set[int]:
             bottom.read = True
             bottom.judged |= judged
             bottom.told |= judged and not skipped and place not in stopped
-        if stopped and judged and not skipped and layer.type in DEAF:
-            deaf[index] = bottoms[0]
-    return {index for index, bottom in deaf.items() if bottom.is_followed}
+        found.append(_OnTheWayBack(bottoms, tops, works=judged and not skipped))
+    return found[::-1]
+
+
+def _unheard_stops(spec: NetSpec) -> set[int]:
+    """The layers whose propagate_down says something that is not done."""
+    return {
+        index
+        for index, (layer, way) in enumerate(zip(spec.layers, _ways_back(spec), strict=True))
+        if way.works and way.bottoms and layer.type in DEAF and DEAF[layer.type](layer)
+        if 0 in stopped_bottoms(spec, layer) and way.bottoms[0].is_followed
+    }
 
 
 def _is_loss(layer: LayerSpec) -> bool:

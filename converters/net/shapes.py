@@ -214,8 +214,12 @@ def _tops(
 
 
 def _check_top(top: str, shape: Shape) -> None:
+    """Refuse a top of nothing, as Caffe does but for one: of a kernel of 5 over 4 rows by a stride of 2 it makes a row.
+
+    C++ takes (4 - 5) / 2 for 0 (conv_layer.cpp, compute_output_shape), and im2col_cpu takes zeros beyond the end.
+    """
     if min(shape, default=1) < 1:
-        raise _TooSmallError(f"top '{top}' would be {shape}; Caffe stops here, because nothing is left of it")
+        raise _TooSmallError(f"top '{top}' would be {shape}; nothing is left of it")
     if max(shape, default=1) > MOST_ALONG:
         raise ValueError(f"top '{top}' would be {shape}: Caffe counts to 2^31 - 1 along an axis")
     if prod(shape) > MOST_ELEMENTS:

@@ -15,6 +15,9 @@ from ..errors import NetError
 from ..schema import NetParameter
 from .layer import LayerSpec, Shape, UnknownField
 
+PHASES = ("TRAIN", "TEST")
+"""Caffe's phases by their numbers (caffe.proto)."""
+
 
 @dataclass(frozen=True)
 class NetSpec:

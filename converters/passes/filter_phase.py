@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ..errors import NetError
 from ..net.layer import LayerSpec
-from ..net.spec import NetSpec
+from ..net.spec import PHASES, NetSpec
 from ..schema import NetParameter, NetState
 
 Phase = Literal["TRAIN", "TEST"]
@@ -56,7 +56,7 @@ def _meets_fork(state: Any, rule: Mapping[str, Sequence[Any]]) -> bool:
     `solver: true` is for a net inside a solver, which one that is read here is not.
     """
     phases, solver = rule.get("phase", ()), rule.get("solver", ())
-    of_phase = not phases or str(phases[-1]) == ("TRAIN", "TEST")[state.phase]
+    of_phase = not phases or str(phases[-1]) == PHASES[state.phase]
     return of_phase and (not solver or str(solver[-1]).lower() in ("false", "f", "0"))
 
 

@@ -79,7 +79,7 @@ def input_of(layer: LayerSpec, tops: Sequence[str], learned: LearnedChannels) ->
     channels, known_set = image_channels(layer), data_set(layer)
     usual = known_set[1] if known_set else ASSUMED_CHANNELS
     for top in tops:
-        shape = given.get(top) or learned.shapes.get(top)
+        shape = given[top] if top in given else learned.shapes.get(top)
         if top not in given and shape is not None:
             sizes = "x".join(map(str, shape))
             notes[top] = f"the net does not give the size of input '{top}'; {sizes} is what reads it"

@@ -63,12 +63,17 @@ def _read(given: Any, layer: LayerSpec) -> Any:
 
 
 def fill(filler: Any, shape: tuple[int, ...], generator: torch.Generator, *, layer: LayerSpec | None = None) -> Tensor:
-    """A float32 blob of this shape; NetError for a filler that Caffe does not have."""
+    """A float32 blob of this shape; NetError for a filler that Caffe does not have, or numbers that are none for it."""
     make = _FILLERS.get(filler.type)
+    where = None if layer is None else layer.place
     if make is None:
         known = ", ".join(_FILLERS)
-        where = None if layer is None else layer.place
         raise NetError(f"there is no filler '{filler.type}'", where=where, hint=f"known are {known}")
+    if filler.type == "uniform" and not 0 <= filler.max - filler.min <= torch.finfo(torch.float32).max:
+        problem = f"a uniform filler from {filler.min:g} to {filler.max:g}"
+        raise NetError(problem, where=where, hint="min is at most max, 1 where it is not given, and both are finite")
+    if filler.type == "gaussian" and not filler.std >= 0:  # math_functions.cpp, caffe_rng_gaussian
+        raise NetError(f"a gaussian filler with std {filler.std:g}; it must be at least 0", where=where)
     return make(filler, torch.empty(shape), generator)
 
 
@@ -90,8 +95,10 @@ def _gaussian(filler: Any, blob: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _positive_unitball(filler: Any, blob: Tensor, generator: torch.Generator) -> Tensor:
-    blob.uniform_(0, 1, generator=generator)
-    return blob.div_(blob.flatten(1).sum(1).reshape(-1, *[1] * (blob.ndim - 1)))
+    """Each output's inputs are positive, and 1 together; so each number of a bias is 1."""
+    outputs = blob.uniform_(0, 1, generator=generator).view(_outputs(blob), -1)
+    outputs.div_(outputs.sum(1, keepdim=True))
+    return blob
 
 
 def _xavier(filler: Any, blob: Tensor, generator: torch.Generator) -> Tensor:
@@ -105,9 +112,14 @@ def _msra(filler: Any, blob: Tensor, generator: torch.Generator) -> Tensor:
 
 def _fan(filler: Any, blob: Tensor) -> float:
     """The inputs of an output, the outputs of an input, or the mean of both, as variance_norm says."""
-    fan_in = blob.numel() / blob.shape[0]
+    fan_in = blob.numel() / _outputs(blob)
     fan_out = blob.numel() / (blob.shape[1] if blob.ndim > 1 else 1)
     return {0: fan_in, 1: fan_out, 2: (fan_in + fan_out) / 2}[filler.variance_norm]
+
+
+def _outputs(blob: Tensor) -> int:
+    """The first axis, 1 for a single number (blob.hpp, num)."""
+    return blob.shape[0] if blob.ndim else 1
 
 
 def _bilinear(filler: Any, blob: Tensor, generator: torch.Generator) -> Tensor:

@@ -69,7 +69,8 @@ def multipliers(spec: NetSpec, keys: Iterable[str]) -> dict[str, dict[str, float
     owners: dict[str, str] = {}
     for layer in spec.layers:
         params = layer.to_message().param
-        own = [key_of(layer.name, i) for i in range(max(len(params), len(wanted.get(layer.name, ()))))]
+        last = max((split_key(key)[1] for key in wanted.get(layer.name, ())), default=-1)
+        own = [key_of(layer.name, i) for i in range(max(len(params), last + 1))]
         for position, key in enumerate(own):
             param = params[position] if position < len(params) else None
             owner = owners.setdefault(param.name, key) if param is not None and param.name else key

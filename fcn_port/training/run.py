@@ -188,10 +188,11 @@ class _TrainingRun:
         except NetError as error:
             sizes = {"x".join(map(str, blob.shape[-2:])) for batch in passes for blob in batch.blobs.values()}
             named = f"{', '.join(names[:4])} of {' and '.join(sorted(sizes))} pixels"
+            place = f"{error.where}: " if error.where else ""
             raise DataError(
-                f"the net does not take {named}: {error.problem}",
+                f"the net does not take {named}: {place}{error.problem}",
                 path=self.feed.data.root,
-                hint="--resize brings images to a size, --crop cuts them",
+                hint=error.hint or "--resize brings images to a size, --crop cuts them",
             ) from error
 
     def _updated(

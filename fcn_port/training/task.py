@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from converters.errors import NetError
 from converters.execution import CaffeNet
 from converters.net import (
+    PHASES,
     LayerSpec,
     NetSpec,
     check_training,
     find_layer,
     refuse_overwritten,
+    refuse_stray_gradients,
     validate,
     without_unheard_stops,
 )
@@ -23,9 +25,6 @@ from weights.records import IGNORE_LABEL
 
 from .choices import Normalization
 from .losses import Loss, SoftmaxWithLoss, losses_of, without_pairs
-
-PHASES = ("TRAIN", "TEST")
-"""Caffe's phases by their numbers (caffe.proto)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +78,7 @@ def task_of(spec: NetSpec) -> TrainingTask:
     checked = with_source(train)
     validate(checked)
     refuse_overwritten(checked)
+    refuse_stray_gradients(checked)
     losses = losses_of(checked)
     heard = tuple(layer for layer in train.layers if layer.type != "Silence")  # Caffe computes what it swallows, too
     scores = list(dict.fromkeys(name for loss in losses for name in loss.computed))

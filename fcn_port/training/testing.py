@@ -27,7 +27,7 @@ from ..data.records import DataSet
 from .data_layer import batch_size_of, order_of
 from .errors import TrainingError
 from .feed import Batch, Feed
-from .losses import Loss, SoftmaxWithLoss, axis_of, label_of, labels_in, losses_by_layer, without_pairs
+from .losses import Loss, SoftmaxWithLoss, axis_of, known_labels, label_of, labels_in, losses_by_layer, without_pairs
 from .task import TrainingTask, check_phase, with_source
 from .transforms import Transform, Variation, reading_of, transforms_in
 
@@ -63,7 +63,7 @@ class CaffeAccuracy:
         counted = torch.ones_like(labels, dtype=torch.bool)
         if self.ignore_label is not None:
             counted = labels != self.ignore_label
-        own = scores.gather(axis, labels.where(counted, labels.new_zeros(())))
+        own = scores.gather(axis, known_labels(labels, self.ignore_label, scores.shape[axis]))
         better = (scores >= own).sum(axis, keepdim=True) - 1
         count = int(counted.sum())
         return float(((better < self.top_k) & counted).sum()) / count if count else 0.0

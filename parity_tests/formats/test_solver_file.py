@@ -174,3 +174,20 @@ def test_a_solver_trains_one_net() -> None:
         parse_solver(f"{solver} train_state {{ phase: TEST }} net_param {{ {NET_INSIDE} }}")
     with pytest.raises(CaffeFormatError):
         parse_solver(f"{solver} net_param {{ layer {{ name: 7 }} }}")
+
+
+@pytest.mark.parametrize(("phase", "other"), [("TRAIN", "TEST"), ("TEST", "TRAIN")])
+def test_a_net_s_own_state_of_the_other_phase_is_refused(phase: str, other: str) -> None:
+    """solver.cpp, InitTrainNet and InitTestNets: it counts unless the solver says another (900 tried in Caffe)."""
+    text = 'base_lr: 1 lr_policy: "fixed" test_iter: 1 test_interval: 1 net_param {{ state {{ phase: {} }} {} }}'
+    fits, refused = (parse_solver(text.format(each, NET_INSIDE)) for each in (phase, other))
+    for spec, wrong in ((fits, False), (refused, True)):
+        read = spec.read_net if phase == "TRAIN" else spec.read_test_nets
+        if not wrong:
+            assert read()
+        else:
+            with pytest.raises(NetError, match=f"own state has the phase {other}"):
+                read()
+            said = f"{text.format(other, NET_INSIDE)} {phase.lower()}_state {{ phase: {phase} }}"
+            again = parse_solver(format_solver(parse_solver(said)))
+            assert again.read_net() if phase == "TRAIN" else again.read_test_nets()

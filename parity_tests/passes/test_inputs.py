@@ -161,3 +161,12 @@ def test_an_input_that_only_its_reader_tells_of_is_added() -> None:
     assert any("an input is missing; 'im_info', which no layer makes" in note for note in spec.notes)
     with pytest.raises(NetError, match="no layer before it makes its bottom 'boxez'"):  # a blob that it says nothing of
         validate(to_deploy(net(INPUT, *PYRAMID, layer("proposal", "Proposal", "scores boxez im_info", "rois"))))
+
+
+def test_a_single_number_keeps_its_shape_without_axes() -> None:
+    """dummy_data_layer.cpp: a shape without dims is one number (real Caffe, 600 random DummyData layers)."""
+    shapes = "dummy_data_param { shape { } shape { dim: 2 dim: 3 } }"
+    spec = to_deploy(
+        net(layer("data", "DummyData", "", "one data", shapes), layer("scaled", "Scale", "data one", "scaled"))
+    )
+    assert dict(spec.inputs) == {"one": (), "data": (2, 3)}

@@ -23,6 +23,7 @@ from fcn_port.training.losses import (
     SoftmaxWithLoss,
     chosen,
 )
+from fcn_port.training.testing import CaffeAccuracy
 from parity_tests import loss_cases
 from parity_tests.datasets import noise, save
 from parity_tests.oracle.client import Oracle
@@ -90,6 +91,28 @@ def test_an_infogain_layer_that_cannot_be_is_refused(layer: str, said: str) -> N
     text = loss_cases.net_of(loss_cases.CASES["infogain"]).replace(own, layer)
     with pytest.raises(NetError, match=said):
         task_of(parse_prototxt(text))
+
+
+@pytest.mark.parametrize("label", [-100, -1, 4, 255])
+@pytest.mark.parametrize("kind", ["softmax", "infogain", "focal", "dice", "accuracy"])
+def test_a_label_that_is_no_class_is_refused(kind: str, label: int) -> None:
+    """Caffe reads past its scores there; an infogain of -1 was the last class, others ended in IndexError."""
+    scores, labels = loss_cases.tensors(loss_cases.CASES["infogain"])
+    labels[0, 1, 2] = label
+    unit = tuple(tuple(row) for row in np.eye(loss_cases.CLASSES).tolist())
+    for ignored in (None, label):
+        judge = {
+            "softmax": SoftmaxWithLoss(ignore_label=ignored),
+            "infogain": InfogainLoss(ignore_label=ignored, matrix=unit),
+            "focal": FocalLoss(ignore_label=ignored),
+            "dice": DiceLoss(ignore_label=ignored),
+            "accuracy": CaffeAccuracy("loss", "score", "label", ignore_label=ignored),
+        }[kind]
+        if ignored is None:
+            with pytest.raises(NetError, match=f"a label of {label}; the net scores 4 classes"):
+                judge({"score": scores, "label": labels})
+        else:
+            assert np.isfinite(float(judge({"score": scores, "label": labels})))
 
 
 # HED's balance

@@ -50,6 +50,22 @@ def losses(text: str, seed: int = 0) -> Mapping[str, float]:
     return {name: loss.item() for name, loss in task.losses_of(blobs).items()}
 
 
+@pytest.mark.parametrize("weight", ["", "loss_weight: 0"])
+def test_a_loss_that_depends_on_no_weights_is_computed_beside_others(weight: str) -> None:
+    """Caffe computes it, and nothing learns from it; its scores were taken for labels and left out."""
+    image = 'layer { name: "shown" type: "Sigmoid" bottom: "data" top: "shown" } '
+    beside = f'layer {{ name: "own" type: "SoftmaxWithLoss" bottom: "shown" bottom: "label" top: "own" {weight} }}'
+    found = losses(net(more=image + beside))
+    assert found["loss"] == pytest.approx(losses(net())["loss"])
+    r = np.random.default_rng(0)
+    for shape in ((3, 3, 1, 1), (3,)):
+        r.standard_normal(shape)  # the weights
+    x = torch.from_numpy(r.standard_normal((2, 3, 4, 5))).sigmoid()
+    labels = torch.from_numpy(r.integers(0, 3, (2, 1, 4, 5)))
+    expected = -x.log_softmax(1).gather(1, labels).mean()
+    assert found["own"] == pytest.approx(0 if weight else float(expected))
+
+
 # Fields of forks, and mistyped ones
 
 

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from converters import CaffeFormatError, parse_prototxt
+from converters import CaffeFormatError, NetError, parse_prototxt
+from converters.schema import FillerParameter
 from fcn_port.nets import FCN8s
 from fcn_port.training import TrainingTask, find_recipe, parameter_groups, recipe_names, task_of
 from fcn_port.training.changes import Changes
 from fcn_port.training.errors import TrainingError
+from fcn_port.training.fillers import fill
 from fcn_port.training.initial import begin
 from fcn_port.training.multipliers import definition
 from fcn_port.training.prepare import prepare
@@ -203,6 +205,52 @@ def test_a_frozen_bn_trains_on_what_it_has_stored() -> None:
         assert torch.allclose(found, expected, atol=1e-4) == same  # type: ignore[arg-type]
         kept = [torch.equal(task.net.state_dict()[key].flatten(), value) for key, value in stored.items()]
         assert kept == [same, same]
+
+
+def test_a_layer_that_shares_its_weight_has_a_bias_of_its_own() -> None:
+    """net.cpp, AppendParam: as many ParamSpecs as are given, and a blob without one has multipliers of 1."""
+    convolution = (
+        'layer {{ name: "{0}" type: "Convolution" bottom: "{1}" top: "{0}" param {{ name: "w" lr_mult: 2 }}'
+        " convolution_param {{ num_output: 3 kernel_size: 1 }} }}\n"
+    )
+    task = task_of(
+        parse_prototxt(
+            'layer { name: "data" type: "Input" top: "data" top: "label"'
+            " input_param { shape { dim: [1, 3, 4, 4] } shape { dim: [1, 1, 4, 4] } } }\n"
+            + convolution.format("one", "data")
+            + convolution.format("two", "one")
+            + 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "two" bottom: "label" top: "loss" }'
+        )
+    )
+    groups = parameter_groups(task.net, task.spec)
+    found = [(group["name"], group["lr_mult"]) for group in groups]
+    assert found == [("one.weight", 2.0), ("one.bias", 1.0), ("two.bias", 1.0)]
+
+
+@pytest.mark.parametrize("shape", [(5,), (), (4, 3), (2, 3, 4, 4)])
+def test_fillers_of_blobs_of_any_rank(shape: tuple[int, ...]) -> None:
+    """filler.hpp: a unit ball for each place of the first axis, and num() of a blob without axes is 1 (blob.hpp)."""
+    r = torch.Generator().manual_seed(1)
+    ball = fill(FillerParameter(type="positive_unitball"), shape, r)
+    assert ball.shape == shape and torch.allclose(ball.reshape(len(ball) if shape else 1, -1).sum(1), torch.tensor(1.0))
+    fan = math.prod(shape[1:])
+    spread = fill(FillerParameter(type="xavier"), shape, r).abs().max()
+    assert 0 < spread <= math.sqrt(3 / fan)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"type": "uniform", "min": 2}, "uniform filler from 2 to 1"),
+        ({"type": "uniform", "min": math.nan}, "uniform filler from nan to 1"),
+        ({"type": "uniform", "max": math.inf}, "uniform filler from 0 to inf"),
+        ({"type": "gaussian", "std": -1}, "gaussian filler with std -1"),
+        ({"type": "gaussian", "std": math.nan}, "gaussian filler with std nan"),
+    ],
+)
+def test_fillers_that_caffe_refuses(settings: dict, said: str) -> None:
+    with pytest.raises(NetError, match=said):
+        fill(FillerParameter(**settings), (2, 3), torch.Generator())
 
 
 # Rates

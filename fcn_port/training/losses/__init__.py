@@ -9,7 +9,7 @@ from .infogain import InfogainLoss
 from .reading import label_of, labels_in, losses_by_layer, losses_of, without_pairs
 from .region import DiceLoss, FocalLoss
 from .sigmoid import SigmoidCrossEntropyLoss
-from .softmax import LARGEST_LOSS, SoftmaxWithLoss, softmax_with_loss
+from .softmax import LARGEST_LOSS, SoftmaxWithLoss, known_labels, softmax_with_loss
 
 __all__ = [
     "LARGEST_LOSS",
@@ -27,6 +27,7 @@ __all__ = [
     "axis_of",
     "chosen",
     "count",
+    "known_labels",
     "label_of",
     "labels_in",
     "losses_by_layer",

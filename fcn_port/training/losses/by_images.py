@@ -15,6 +15,7 @@ from converters.net import LayerSpec
 
 from ..choices import Normalization
 from .base import SMALLEST, Loss, clamp_value, weight_of
+from .softmax import known_labels
 
 ADDED = 0.0001
 """The addition to a distance that its slope is divided by (contrastive_loss_layer.cpp, Backward_cpu)."""
@@ -230,11 +231,7 @@ def _rows(loss: LossByImages, scores: Tensor, labels: Tensor) -> tuple[Tensor, T
     rows, n = scores.flatten(1) if scores.ndim > 1 else scores[:, None], scores.shape[0]
     if labels.numel() != n:
         raise loss.refusal(scores, labels, expected=f"one label for each image: {n}")
-    found = labels.reshape(n, 1).long()
-    if n and not 0 <= int(found.min()) <= int(found.max()) < rows.shape[1]:
-        wrong = int(found.min()) if int(found.min()) < 0 else int(found.max())
-        raise NetError(f"{loss.name}: a label of {wrong}; the net scores {rows.shape[1]} classes")
-    return rows, found
+    return rows, known_labels(labels.reshape(n, 1).long(), None, rows.shape[1])
 
 
 def _exact(blob: Tensor) -> Tensor:

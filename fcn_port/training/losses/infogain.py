@@ -56,7 +56,7 @@ class InfogainLoss(Loss):
             raise NetError(f"{self.name}: a matrix of {len(self.matrix)} classes; the net scores {scores.shape[axis]}")
         ignored = -100 if self.ignore_label is None else self.ignore_label
         target = target_of(labels, scores, axis).long()
-        rows = scores.new_tensor(self.matrix)[known_labels(target, ignored)]
+        rows = scores.new_tensor(self.matrix)[known_labels(target, self.ignore_label, len(self.matrix))]
         rows = rows * (target != ignored)[..., None]
         logs = torch.log_softmax(scores.movedim(axis, -1), -1)
         if counts is None:

@@ -62,15 +62,17 @@ def losses_by_layer(spec: NetSpec) -> list[tuple[LayerSpec, Loss]]:
 
 
 def without_pairs(spec: NetSpec, computed: Collection[str]) -> NetSpec:
-    """The net without its losses `OF_TWO`, what reads them, and inputs that nothing else reads.
+    """The net without its losses `OF_TWO` and those of no weights, what reads them, and inputs that nothing else reads.
 
     `to_deploy` would take a bottom of theirs without weights for labels: each of the blobs `computed` is read by a
     layer of its own, whose top is an output.
     """
     gone: set[str] = set()
     kept = []
+    learned = _Origins.of(spec).learned
     for layer in spec.layers:
-        if layer.type in OF_TWO or gone.intersection(layer.bottoms):
+        unlearned = layer.type in KNOWN and layer.bottoms[0] not in learned
+        if layer.type in OF_TWO or unlearned or gone.intersection(layer.bottoms):
             gone.update(layer.tops)
         else:
             kept.append(layer)

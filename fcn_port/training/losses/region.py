@@ -26,7 +26,7 @@ class FocalLoss(Loss):
     def __call__(self, blobs: Mapping[str, Tensor], counts: Mapping[str, float] | None = None) -> Tensor:
         scores, labels = blobs[self.score], blobs[self.label]
         target, ignored = target_of(labels, scores).long(), _ignored(self)
-        known = known_labels(target, ignored)
+        known = known_labels(target, self.ignore_label, scores.shape[1])
         log_p = torch.log_softmax(scores, 1).gather(1, known[:, None])[:, 0]
         losses = -((1 - log_p.exp()).clamp(min=1e-7) ** self.gamma) * log_p
         if self.class_weights:
@@ -54,7 +54,7 @@ class DiceLoss(Loss):
         classes = scores.shape[1]
         target, ignored = target_of(labels, scores).long(), _ignored(self)
         counted = (target != ignored)[:, None]
-        truth = one_hot(known_labels(target, ignored), classes).movedim(-1, 1) * counted
+        truth = one_hot(known_labels(target, self.ignore_label, classes), classes).movedim(-1, 1) * counted
         p = torch.softmax(scores, 1) * counted
         places = (0, *range(2, scores.ndim))
         labelled = truth.sum(places)

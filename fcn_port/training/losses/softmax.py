@@ -93,11 +93,11 @@ def softmax_with_loss(
     axis = axis_of(axis, scores.shape)
     target = target_of(labels, scores, axis).long()
     ignored = -100 if ignore_label is None else ignore_label
+    known = known_labels(target, ignore_label, scores.shape[axis])
     losses = cross_entropy(scores.movedim(axis, 1), target, ignore_index=ignored, reduction="none")
     if counts is None:
         counts = count(labels, ignore_label=ignore_label, images=math.prod(scores.shape[:axis]))
     losses = clamp_value(losses, largest=LARGEST_LOSS)
-    known = known_labels(target, ignored)
     if by_label_counts:
         present = target[target != ignored]
         losses = losses / torch.bincount(present, minlength=scores.shape[axis]).clamp(min=1)[known]
@@ -114,6 +114,15 @@ def weights_of(class_weights: Sequence[float], scores: Tensor, axis: int = 1) ->
     return scores.new_tensor(class_weights)
 
 
-def known_labels(target: Tensor, ignored: int) -> Tensor:
-    """The labels with 0 for the ignored ones, whose loss is 0 anyway."""
-    return target.masked_fill(target == ignored, 0)
+def known_labels(target: Tensor, ignored: int | None, classes: int) -> Tensor:
+    """The labels with 0 for the ignored ones, whose loss is 0 anyway.
+
+    NetError for one that is no class: Caffe reads past its scores there (softmax_loss_layer.cpp, a DCHECK).
+    """
+    known = target if ignored is None else target.masked_fill(target == ignored, 0)
+    if known.numel() and not 0 <= (least := int(known.min())) <= (most := int(known.max())) < classes:
+        raise NetError(
+            f"a label of {least if least < 0 else most}; the net scores {classes} classes",
+            hint="labels that count for nothing are the ignore_label",
+        )
+    return known
