@@ -117,3 +117,18 @@ def test_what_has_no_kernel(kind: str) -> None:
     if "gate" not in KERNEL_LESS[kind]:
         behind = behind.replace(GATE, GATE.rpartition("layer")[0])
     check(NET.format(channels=20, behind=behind), images=1, slow=("it",))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    ['type: "Power" power_param { scale: 0 shift: 3 }', 'type: "Clip" clip_param { min: nan max: 2 }'],
+)
+def test_what_infinity_becomes(layer: str) -> None:
+    """One number by a Power with a scale of 0, which as a factor makes NaN; a bound that is none bounds nothing."""
+    text = f'input: "data" input_shape {{ dim: [1, 3, 9, 7] }} layer {{ name: "it" bottom: "data" top: "it" {layer} }}'
+    net = CaffeNet(parse_prototxt(text)).eval()
+    x = torch.full((1, 3, 9, 7), float("inf"))
+    x[0, 1], x[0, 2] = float("nan"), -5
+    found, expected = FastNet(net)(x), net(x)
+    (found,), (expected,) = (each.values() if isinstance(each, dict) else [each] for each in (found, expected))
+    assert np.array_equal(found.numpy(), expected.numpy(), equal_nan=True)

@@ -41,6 +41,8 @@ def is_activation(part: FlowLayer) -> bool:
     params = part.params
     if isinstance(params, neuron.BoundedReLU):
         return not params.negative_slope and max(params.low, 0) <= params.high
+    if isinstance(params, neuron.Clip):
+        return params.low == params.low and params.high == params.high
     return type(params) in ACTIVATIONS
 
 

@@ -52,7 +52,7 @@ def is_affine(part: FlowLayer) -> bool:
     if type(params) in (scale_layers.Scale, scale_layers.Bias):
         assert isinstance(params, scale_layers.Broadcast)
         return not params.two_bottoms and (params.num_axes == 0 or (params.axis == 1 and params.num_axes == 1))
-    if type(params) is not arithmetic.Power or params.power != 1:
+    if type(params) is not arithmetic.Power or params.power != 1 or not params.scale:  # which makes no NaN of infinity
         return False
     return max(abs(params.scale), abs(params.shift)) < LARGEST
 

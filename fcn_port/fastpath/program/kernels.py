@@ -48,7 +48,7 @@ class KernelChoice:
     dilation: Pair = (1, 1)
     groups: int = 1
     depth: Depth | None = None
-    """What it does along the first of three axes: it is for each plane then."""
+    """Kernel, stride, pad and dilation along the first of three axes; the rest is of each plane then."""
 
 
 @dataclass(frozen=True)
