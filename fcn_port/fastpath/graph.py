@@ -95,8 +95,10 @@ class StepGraph:
     def _shapes(self, images: int, size: Pair) -> dict[str, Shape]:
         shapes: dict[str, Shape] = {name: (images, channels, *size) for name, channels in self.inputs.items()}
         for step in self.steps:
+            bottoms = [shapes[bottom] for bottom in step.bottoms]
             try:
-                (shapes[step.top],) = step.params.top_shapes([shapes[bottom] for bottom in step.bottoms])
+                step.layer.check_weights(bottoms)
+                (shapes[step.top],) = step.params.top_shapes(bottoms)
             except ValueError as error:
                 raise NetError(str(error), where=f"layer '{step.name}'") from error
         return shapes

@@ -31,6 +31,16 @@ def test_a_blob_follows_the_memory_that_it_shares() -> None:
     assert_same(flow, net)
 
 
+def test_a_blob_follows_a_layer_that_does_nothing() -> None:
+    """Dropout in place was the last change of the memory, and its followers were lost with it."""
+    layers = ("Convolution a: data -> a", "Flatten f: a -> f", "ReLU r: f -> f", "Dropout d: f -> f")
+    net = net_of(*layers, "Pooling p: a -> p | pooling_param { kernel_size: 2 }")
+    flow = flow_of(net)
+    assert outline(flow) == ["a", "f", "r", "d: a (2)", "p"]
+    assert flow.operations[-1].bottoms == ("a (2)",)
+    assert_same(flow, net)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_passes_keep_the_order_that_values_need(seed: int) -> None:
     net = random_net(seed, pieces=14)

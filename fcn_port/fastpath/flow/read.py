@@ -42,14 +42,15 @@ def read(spec: NetSpec, outputs: Sequence[str]) -> Flow:
             values.update({top: _fresh(top, taken) for top in layer.tops})
             continue
         bottoms = tuple(values[bottom] for bottom in layer.bottoms)
-        if params.idle:
+        parts = []
+        if params.idle:  # the name is the bottom's value, and names of the same memory follow it as behind other layers
             values.update(dict.fromkeys(layer.tops, bottoms[0]))
-            continue
-        tops = tuple(_fresh(top, taken) for top in layer.tops)
-        values.update(zip(layer.tops, tops, strict=True))
-        own = [((layer.name, position), shape) for position, shape in enumerate(learned.get(layer.name, ()))]
-        blobs = tuple((borrowed.get(key, key), shape) for key, shape in own)
-        parts = [FlowLayer(layer.name, layer.place, layer.type, params, bottoms, tops, blobs)]
+        else:
+            tops = tuple(_fresh(top, taken) for top in layer.tops)
+            values.update(zip(layer.tops, tops, strict=True))
+            own = [((layer.name, position), shape) for position, shape in enumerate(learned.get(layer.name, ()))]
+            blobs = tuple((borrowed.get(key, key), shape) for key, shape in own)
+            parts.append(FlowLayer(layer.name, layer.place, layer.type, params, bottoms, tops, blobs))
         for name, changed in followers[number]:
             if name != changed and (name in outputs or _is_read(name, spec.layers[number + 1 :])):
                 before, values[name] = values[name], _fresh(name, taken)

@@ -377,11 +377,12 @@ def by_pytorch(part: FlowLayer, bottoms: Sequence[Floats], blobs: Sequence[Float
 
 
 def shapes_of(flow: Flow, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
-    """The shape of every value for inputs of these shapes."""
+    """The shape of every value for inputs of these shapes; ValueError where they do not fit the weights."""
     shapes = dict(inputs)
     for operation in flow.operations:
         for part in operation.parts:
             bottoms = [shapes[name] for name in part.bottoms]
+            part.check_weights(bottoms)
             shapes.update(zip(part.tops, part.params.top_shapes(bottoms), strict=True))
     if any(size < 1 for shape in shapes.values() for size in shape):
         raise ValueError("nothing is left of a blob")

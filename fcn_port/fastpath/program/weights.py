@@ -100,8 +100,8 @@ class PackedWeights:
         return Packed(*found) if sizes == tuple(0 if each is None else each.size for each in found) else None
 
     def constants(self, operation: FlowStep, channels: int) -> Packed:
-        """Factor, constant and slopes of an operation without products."""
-        key = operation.name, operation.parts[-1].name, "pointwise"
+        """Factor, constant and slopes of an operation without products, whose channels may follow from the size."""
+        key = operation.name, operation.parts[-1].name, "pointwise", channels
 
         def make() -> Packed:
             factor = constant = None
