@@ -61,3 +61,17 @@ def test_weights_that_do_not_fit_are_said_to(layers: tuple[str, ...]) -> None:
 def _first(net: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     found = net(x)
     return found if isinstance(found, torch.Tensor) else next(iter(found.values()))
+
+
+def test_channels_that_were_images_for_a_while() -> None:
+    """Half of two images is one of them, and not half of each: they were computed one by one."""
+    net = net_of(
+        "Reshape r: data -> r | reshape_param { shape { dim: [-1, 1, 8, 8] } }",
+        "Slice s: r -> a b | slice_param { axis: 0 }",
+        "Eltwise e: a b -> e | eltwise_param { operation: MAX }",
+        "Reshape q: e -> q | reshape_param { shape { dim: [-1, 2, 8, 8] } }",
+    )
+    quick = FastNet(net)
+    for images in (1, 2, 3):
+        x = torch.randn(images, 4, 8, 8)
+        assert torch.equal(quick(x), net(x)), images

@@ -387,14 +387,3 @@ def shapes_of(flow: Flow, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
     if any(size < 1 for shape in shapes.values() for size in shape):
         raise ValueError("nothing is left of a blob")
     return shapes
-
-
-def keeps_images_apart(flow: Flow, one: Mapping[str, Shape]) -> bool:
-    """True where the net takes one image of these shapes, gives one, and of two everything twice."""
-    try:
-        shapes = shapes_of(flow, one)
-        twice = {name: (2 * shape[0], *shape[1:]) for name, shape in shapes.items()}
-        found = shapes_of(flow, {name: twice[name] for name in flow.inputs})
-    except (LookupError, ValueError):
-        return False
-    return found == twice and all(shapes[value][0] == 1 for value in flow.outputs.values())

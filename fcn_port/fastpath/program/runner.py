@@ -17,9 +17,10 @@ from converters.net import Shape
 from ..flow import Flow
 from ..lru_cache import LRUCache
 from ..native.memory import Floats, empty
+from .apart import keeps_images_apart
 from .decisions import of_one, usual_kernels
 from .kept_weights import KeptWeights
-from .program import ArenaPlan, keeps_images_apart
+from .program import ArenaPlan
 from .sparing import spared
 from .weights import PackedWeights
 
