@@ -126,7 +126,8 @@ def is_upsampling(params: Layer) -> bool:
 
 
 def read_graph(net: FCN | CaffeNet) -> StepGraph | None:
-    """The graph of a net; no weight is touched. None where its layers are not all of one top over images.
+    """The graph of a net; no weight is touched. None where its layers are not all of one top over images, or where
+    names of outputs and values are not one to one.
 
     NotCaffes, naming layer and setting, for a hand-written net with something that Caffe does not have.
     """
@@ -136,8 +137,17 @@ def read_graph(net: FCN | CaffeNet) -> StepGraph | None:
     flow = read(spec, outputs)
     if len(inputs) != len(net.inputs) or any(len(each.tops) != 1 for each in flow.operations):
         return None
+    if not _are_one_to_one(flow):
+        return None
     channels = {name: shape[1] for name, shape in inputs.items()}
     return StepGraph(channels, tuple(_named(_merged(flow), flow)), tuple(outputs))
+
+
+def _are_one_to_one(flow: Flow) -> bool:
+    """True where no two outputs are one value, as a Split's are, and none has an input's name or value only."""
+    pairs = flow.outputs.items()
+    is_shared = len(set(flow.outputs.values())) < len(flow.outputs)
+    return not is_shared and not any(name != value and {name, value} & {*flow.inputs} for name, value in pairs)
 
 
 def weights_of(state: Mapping[str, Tensor], step: Step) -> list[Tensor]:
@@ -164,11 +174,13 @@ def _takes_relu(step: Step) -> bool:
 
 
 def _named(steps: Sequence[Step], flow: Flow) -> list[Step]:
-    """The steps with the net's own names for blobs, where a name has one value left."""
+    """The steps with the net's own names for blobs, where a name has one value left; an output has its own anyway."""
     values = [*flow.inputs, *(step.top for step in steps)]
     left = Counter(value.partition(" (")[0] for value in values)
     names = {value: name for value in values if left[name := value.partition(" (")[0]] == 1}
     names |= {value: name for name, value in flow.outputs.items()}
+    shown = frozenset(flow.outputs)
+    names |= {value: f"{value} (1)" for value in values if value in shown and value not in names}
     return [
         replace(step, bottoms=tuple(names.get(each, each) for each in step.bottoms), top=names.get(step.top, step.top))
         for step in steps
