@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -140,7 +141,8 @@ def read_graph(net: FCN | CaffeNet) -> StepGraph | None:
     if not _are_one_to_one(flow):
         return None
     channels = {name: shape[1] for name, shape in inputs.items()}
-    return StepGraph(channels, tuple(_named(_merged(flow), flow)), tuple(outputs))
+    own = frozenset(top for layer in spec.layers for top in layer.tops)
+    return StepGraph(channels, tuple(_named(_merged(flow), flow, own)), tuple(outputs))
 
 
 def _are_one_to_one(flow: Flow) -> bool:
@@ -173,18 +175,29 @@ def _takes_relu(step: Step) -> bool:
     return type(step.params) is convolution.Convolution and not step.relu and len(step.bottoms) == 1
 
 
-def _named(steps: Sequence[Step], flow: Flow) -> list[Step]:
-    """The steps with the net's own names for blobs, where a name has one value left; an output has its own anyway."""
-    values = [*flow.inputs, *(step.top for step in steps)]
-    left = Counter(value.partition(" (")[0] for value in values)
-    names = {value: name for value in values if left[name := value.partition(" (")[0]] == 1}
+def _named(steps: Sequence[Step], flow: Flow, own: AbstractSet[str]) -> list[Step]:
+    """The steps with the net's `own` names for blobs, where a name has one value left; an output has its own anyway."""
+    blobs = {each: _blob_of(each, own) for each in (*flow.inputs, *(step.top for step in steps))}
+    left = Counter(blobs.values())
+    names = {value: blob for value, blob in blobs.items() if left[blob] == 1}
     names |= {value: name for name, value in flow.outputs.items()}
-    shown = frozenset(flow.outputs)
-    names |= {value: f"{value} (1)" for value in values if value in shown and value not in names}
+    names |= {value: _other_than(own, value) for value in blobs if value in flow.outputs and value not in names}
     return [
         replace(step, bottoms=tuple(names.get(each, each) for each in step.bottoms), top=names.get(step.top, step.top))
         for step in steps
     ]
+
+
+def _blob_of(value: str, own: AbstractSet[str]) -> str:
+    """The blob that a value is one of: what `read` adds to its name is left out."""
+    return value if value in own else value.rpartition(" (")[0]
+
+
+def _other_than(own: AbstractSet[str], name: str) -> str:
+    """The name, longer than any of a value."""
+    while name in own:
+        name += " (1)"
+    return name
 
 
 def _slidings(window: Sequence[Pair]) -> tuple[Sliding, Sliding]:

@@ -117,6 +117,15 @@ layer { name: "b" type: "Convolution" bottom: "a" top: "b" convolution_param { n
 layer { name: "y" type: "Dropout" bottom: "b" top: "y" }
 """
 )
+CALLED = (
+    BETWEEN
+    + """
+layer { name: "e" type: "TanH" bottom: "a" top: "a" }
+layer { name: "b" type: "Convolution" bottom: "a" top: "a (2)" convolution_param {
+    num_output: 4 kernel_size: 3 pad: 1 } }
+layer { name: "y" type: "Eltwise" bottom: "a" bottom: "a (2)" top: "y" }
+"""
+)
 INPUT = (
     """
 layer { name: "e" type: "ELU" bottom: "x" top: "x" }
@@ -126,8 +135,9 @@ layer { name: "e" type: "ELU" bottom: "x" top: "x" }
 
 
 @pytest.mark.parametrize(
-    ("layers", "outputs"), [(IN_PLACE, ("a", "y")), (TWO_NAMES, ("b", "y")), (INPUT, ("x", "a"))],
-    ids=["changed in place", "one value", "an input"],
+    ("layers", "outputs"),
+    [(IN_PLACE, ("a", "y")), (TWO_NAMES, ("b", "y")), (INPUT, ("x", "a")), (CALLED, ("a (2)", "y"))],
+    ids=["changed in place", "one value", "an input", "called as a second value"],
 )  # fmt: skip
 def test_outputs_whose_names_are_not_those_of_values(layers: str, outputs: tuple[str, ...]) -> None:
     """What was before the change in place went for what is behind it; a second name ended in a KeyError."""
