@@ -316,4 +316,6 @@ def _pad(x: Tensor, pads: Sequence[Pair], value: float) -> Tensor:
     from torch.nn.functional import pad
 
     (top, bottom), (left, right) = pads
-    return pad(x, (left, right, top, bottom), value=value)
+    sides = left, right, top, bottom
+    more = pad(x, [max(side, 0) for side in sides], value=value)  # first, as more may be cut than there was
+    return pad(more, [min(side, 0) for side in sides]) if min(sides) < 0 else more

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -95,8 +96,10 @@ class StepGraph:
     def _shapes(self, images: int, size: Pair) -> dict[str, Shape]:
         shapes: dict[str, Shape] = {name: (images, channels, *size) for name, channels in self.inputs.items()}
         for step in self.steps:
+            bottoms = [shapes[bottom] for bottom in step.bottoms]
             try:
-                (shapes[step.top],) = step.params.top_shapes([shapes[bottom] for bottom in step.bottoms])
+                step.layer.check_weights(bottoms)
+                (shapes[step.top],) = step.params.top_shapes(bottoms)
             except ValueError as error:
                 raise NetError(str(error), where=f"layer '{step.name}'") from error
         return shapes
@@ -124,7 +127,8 @@ def is_upsampling(params: Layer) -> bool:
 
 
 def read_graph(net: FCN | CaffeNet) -> StepGraph | None:
-    """The graph of a net; no weight is touched. None where its layers are not all of one top over images.
+    """The graph of a net; no weight is touched. None where its layers are not all of one top over images, or where
+    names of outputs and values are not one to one.
 
     NotCaffes, naming layer and setting, for a hand-written net with something that Caffe does not have.
     """
@@ -134,8 +138,18 @@ def read_graph(net: FCN | CaffeNet) -> StepGraph | None:
     flow = read(spec, outputs)
     if len(inputs) != len(net.inputs) or any(len(each.tops) != 1 for each in flow.operations):
         return None
+    if not _are_one_to_one(flow):
+        return None
     channels = {name: shape[1] for name, shape in inputs.items()}
-    return StepGraph(channels, tuple(_named(_merged(flow), flow)), tuple(outputs))
+    own = frozenset(top for layer in spec.layers for top in layer.tops)
+    return StepGraph(channels, tuple(_named(_merged(flow), flow, own)), tuple(outputs))
+
+
+def _are_one_to_one(flow: Flow) -> bool:
+    """True where no two outputs are one value, as a Split's are, and none has an input's name or value only."""
+    pairs = flow.outputs.items()
+    is_shared = len(set(flow.outputs.values())) < len(flow.outputs)
+    return not is_shared and not any(name != value and {name, value} & {*flow.inputs} for name, value in pairs)
 
 
 def weights_of(state: Mapping[str, Tensor], step: Step) -> list[Tensor]:
@@ -161,16 +175,29 @@ def _takes_relu(step: Step) -> bool:
     return type(step.params) is convolution.Convolution and not step.relu and len(step.bottoms) == 1
 
 
-def _named(steps: Sequence[Step], flow: Flow) -> list[Step]:
-    """The steps with the net's own names for blobs, where a name has one value left."""
-    values = [*flow.inputs, *(step.top for step in steps)]
-    left = Counter(value.partition(" (")[0] for value in values)
-    names = {value: name for value in values if left[name := value.partition(" (")[0]] == 1}
+def _named(steps: Sequence[Step], flow: Flow, own: AbstractSet[str]) -> list[Step]:
+    """The steps with the net's `own` names for blobs, where a name has one value left; an output has its own anyway."""
+    blobs = {each: _blob_of(each, own) for each in (*flow.inputs, *(step.top for step in steps))}
+    left = Counter(blobs.values())
+    names = {value: blob for value, blob in blobs.items() if left[blob] == 1}
     names |= {value: name for name, value in flow.outputs.items()}
+    names |= {value: _other_than(own, value) for value in blobs if value in flow.outputs and value not in names}
     return [
         replace(step, bottoms=tuple(names.get(each, each) for each in step.bottoms), top=names.get(step.top, step.top))
         for step in steps
     ]
+
+
+def _blob_of(value: str, own: AbstractSet[str]) -> str:
+    """The blob that a value is one of: what `read` adds to its name is left out."""
+    return value if value in own else value.rpartition(" (")[0]
+
+
+def _other_than(own: AbstractSet[str], name: str) -> str:
+    """The name, longer than any of a value."""
+    while name in own:
+        name += " (1)"
+    return name
 
 
 def _slidings(window: Sequence[Pair]) -> tuple[Sliding, Sliding]:

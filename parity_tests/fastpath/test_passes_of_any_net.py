@@ -98,3 +98,54 @@ def test_what_is_not_an_image_for_each_input(kind: str, behind: str) -> None:
         found, wanted = fcn_port.fast(net)(x), net(x)
     pairs = [(found[name], wanted[name]) for name in wanted] if isinstance(wanted, dict) else [(found, wanted)]
     assert all(compare(ours.numpy(), theirs.numpy()) <= tolerance("fast-net") for ours, theirs in pairs)
+
+
+BETWEEN = """
+layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param { num_output: 4 kernel_size: 3 pad: 30 } }
+"""
+IN_PLACE = (
+    BETWEEN
+    + """
+layer { name: "e" type: "Softmax" bottom: "a" top: "a" softmax_param { axis: 2 } }
+layer { name: "y" type: "BNLL" bottom: "a" top: "y" }
+"""
+)
+TWO_NAMES = (
+    BETWEEN
+    + """
+layer { name: "b" type: "Convolution" bottom: "a" top: "b" convolution_param { num_output: 4 kernel_size: 3 } }
+layer { name: "y" type: "Dropout" bottom: "b" top: "y" }
+"""
+)
+CALLED = (
+    BETWEEN
+    + """
+layer { name: "e" type: "TanH" bottom: "a" top: "a" }
+layer { name: "b" type: "Convolution" bottom: "a" top: "a (2)" convolution_param {
+    num_output: 4 kernel_size: 3 pad: 1 } }
+layer { name: "y" type: "Eltwise" bottom: "a" bottom: "a (2)" top: "y" }
+"""
+)
+INPUT = (
+    """
+layer { name: "e" type: "ELU" bottom: "x" top: "x" }
+"""
+    + BETWEEN
+)
+
+
+@pytest.mark.parametrize(
+    ("layers", "outputs"),
+    [(IN_PLACE, ("a", "y")), (TWO_NAMES, ("b", "y")), (INPUT, ("x", "a")), (CALLED, ("a (2)", "y"))],
+    ids=["changed in place", "one value", "an input", "called as a second value"],
+)  # fmt: skip
+def test_outputs_whose_names_are_not_those_of_values(layers: str, outputs: tuple[str, ...]) -> None:
+    """What was before the change in place went for what is behind it; a second name ended in a KeyError."""
+    data = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [1, 3, 20, 20] } } }'
+    net = filled(CaffeNet(parse_prototxt(data + layers), outputs=outputs))
+    for images in (1, 2):
+        x = torch.randn(images, 3, 20, 20)
+        found, expected = fcn_port.fast(net)(x), net(x)
+        assert list(found) == list(expected)
+        for name, value in expected.items():
+            assert torch.allclose(found[name], value, atol=1e-5), name

@@ -128,6 +128,12 @@ def test_refusals(kind: str, settings: str, message: str) -> None:
         make(kind, settings)
 
 
+def test_a_window_that_lies_before_the_blob_alone() -> None:
+    """More is cut behind the only pixel than there was; PyTorch said that a length is negative."""
+    layer = make("Pooling", "pooling_param { kernel_size: 1 stride: 3 pad_t: 0 pad_b: 1 pad_l: 2 pad_r: 0 }")
+    assert layer.forward([torch.ones(1, 1, 1, 1)], [])[0].tolist() == [[[[-FLT_MAX]]]]
+
+
 def test_the_method_survives_a_caffemodel(tmp_path) -> None:  # type: ignore[no-untyped-def]
     """A pool method that has a name and no number of Caffe's is kept as text, and read again."""
     spec = parse_prototxt("""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -34,6 +34,12 @@ class FlowLayer:
     bottoms: tuple[str, ...]
     tops: tuple[str, ...]
     blobs: tuple[tuple[BlobKey, Shape], ...] = ()
+
+    def check_weights(self, bottoms: Sequence[Shape]) -> None:
+        """ValueError where bottoms of these shapes need learnable blobs of other shapes, as behind a Flatten."""
+        needed, own = tuple(self.params.blob_shapes(bottoms)), tuple(shape for _, shape in self.blobs)
+        if needed != own:
+            raise ValueError(f"{self.place} would need blobs {needed}; it has {own}")
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from converters.net import Layer, LayerSpec, NetSpec, Shape, aliases, borrowed_blobs, infer_blobs, known_params
@@ -34,25 +35,26 @@ def read(spec: NetSpec, outputs: Sequence[str]) -> Flow:
     """The flow of a prepared definition."""
     borrowed, learned, followers = borrowed_blobs(spec), infer_blobs(spec), aliases(spec)
     values: dict[str, str] = {}
-    taken: dict[str, int] = {}
+    fresh = partial(_fresh, taken={}, own=frozenset(top for layer in spec.layers for top in layer.tops))
     operations = []
     for number, layer in enumerate(spec.layers):
         params = known_params(layer)
         if layer.type == "Input":
-            values.update({top: _fresh(top, taken) for top in layer.tops})
+            values.update({top: fresh(top) for top in layer.tops})
             continue
         bottoms = tuple(values[bottom] for bottom in layer.bottoms)
-        if params.idle:
+        parts = []
+        if params.idle:  # the name is the bottom's value, and names of the same memory follow it as behind other layers
             values.update(dict.fromkeys(layer.tops, bottoms[0]))
-            continue
-        tops = tuple(_fresh(top, taken) for top in layer.tops)
-        values.update(zip(layer.tops, tops, strict=True))
-        own = [((layer.name, position), shape) for position, shape in enumerate(learned.get(layer.name, ()))]
-        blobs = tuple((borrowed.get(key, key), shape) for key, shape in own)
-        parts = [FlowLayer(layer.name, layer.place, layer.type, params, bottoms, tops, blobs)]
+        else:
+            tops = tuple(fresh(top) for top in layer.tops)
+            values.update(zip(layer.tops, tops, strict=True))
+            own = [((layer.name, position), shape) for position, shape in enumerate(learned.get(layer.name, ()))]
+            blobs = tuple((borrowed.get(key, key), shape) for key, shape in own)
+            parts.append(FlowLayer(layer.name, layer.place, layer.type, params, bottoms, tops, blobs))
         for name, changed in followers[number]:
             if name != changed and (name in outputs or _is_read(name, spec.layers[number + 1 :])):
-                before, values[name] = values[name], _fresh(name, taken)
+                before, values[name] = values[name], fresh(name)
                 parts.append(_renamed(layer, values[changed], before, values[name]))
         operations += [FlowStep(part, (part,)) for part in parts]
     return Flow(tuple(spec.inputs), tuple(operations), {name: values[name] for name in outputs})
@@ -62,10 +64,13 @@ def _renamed(layer: LayerSpec, changed: str, before: str, top: str) -> FlowLayer
     return FlowLayer(f"{layer.name}: {top}", layer.place, "Renamed", Renamed(), (changed, before), (top,))
 
 
-def _fresh(name: str, taken: dict[str, int]) -> str:
-    """A name for the value that a blob takes on now."""
-    count = taken[name] = taken.get(name, 0) + 1
-    return name if count == 1 else f"{name} ({count})"
+def _fresh(name: str, taken: dict[str, int], own: Container[str]) -> str:
+    """A name for the value that a blob takes on now, which no other blob of the net has as its own."""
+    while True:
+        count = taken[name] = taken.get(name, 0) + 1
+        found = name if count == 1 else f"{name} ({count})"
+        if count == 1 or found not in own:
+            return found
 
 
 def _is_read(name: str, layers: Sequence[LayerSpec]) -> bool:

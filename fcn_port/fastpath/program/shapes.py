@@ -10,11 +10,12 @@ from ..flow import Flow, FlowStep, own_statistics
 
 
 def shapes_of(flow: Flow, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
-    """The shape of every value for inputs of these shapes."""
+    """The shape of every value for inputs of these shapes; ValueError where they do not fit the weights."""
     shapes = dict(inputs)
     for operation in flow.operations:
         for part in operation.parts:
             bottoms = [shapes[name] for name in part.bottoms]
+            part.check_weights(bottoms)
             shapes.update(zip(part.tops, part.params.top_shapes(bottoms), strict=True))
     if any(size < 1 for shape in shapes.values() for size in shape):
         raise ValueError("nothing is left of a blob")
@@ -22,7 +23,10 @@ def shapes_of(flow: Flow, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
 
 
 def keeps_images_apart(flow: Flow, one: Mapping[str, Shape]) -> bool:
-    """True where the net takes one image of these shapes, gives one, and of two everything twice."""
+    """True where the net takes one image of these shapes, gives one, and of two everything twice, one behind the other.
+
+    Layers that PyTorch computes are not looked at: a plan with such a layer takes its images together.
+    """
     try:
         shapes = shapes_of(flow, one)
         if any(mixes_images(operation, shapes) for operation in flow.operations):

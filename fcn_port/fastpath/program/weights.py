@@ -102,8 +102,8 @@ class PackedWeights:
         return Packed(*found) if sizes == tuple(0 if each is None else each.size for each in found) else None
 
     def constants(self, operation: FlowStep, channels: int) -> Packed:
-        """Factor, constant and slopes of an operation without products."""
-        key = operation.name, operation.parts[-1].name, "pointwise"
+        """Factor, constant and slopes of an operation without products, whose channels may follow from the size."""
+        key = operation.name, operation.parts[-1].name, "pointwise", channels
 
         def make() -> Packed:
             factor = constant = None
@@ -117,7 +117,7 @@ class PackedWeights:
 
     def factors(self, operation: FlowStep, channels: int) -> Packed:
         """A layer's own blob as the factor of each channel, one for all or one for each."""
-        key = operation.name, operation.parts[-1].name, "factors"
+        key = operation.name, operation.parts[-1].name, "factors", channels
         return self._packed.get(
             key, lambda: Packed(_padded(np.broadcast_to(self.of(operation.main)[0].reshape(-1), channels)))
         )
