@@ -25,6 +25,7 @@ from converters.export import (
     EXAMPLE_SIZE,
     LEAST_SIZE,
     Agreement,
+    DestinationError,
     ExportError,
     Limit,
     OnnxOptions,
@@ -131,9 +132,11 @@ def _prototxt_beside(weights: Path, spec: NetSpec) -> Path:
     """The file for the definition; nobody named that file, so another one of that name is not replaced."""
     path = weights.with_name(f"{stem(weights)}.prototxt")
     if path.exists() and path.read_bytes() != format_prototxt(spec).encode():
-        raise ExportError(f"{path}: the net's definition would replace this file\n  choose another name with --out")
+        raise DestinationError(
+            f"{path}: the net's definition would replace this file\n  choose another name with --out"
+        )
     if path == weights:
-        raise ExportError(f"{path}: weights and definition would be one file\n  choose another name with --out")
+        raise DestinationError(f"{path}: weights and definition would be one file\n  choose another name with --out")
     return path
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from converters.diff import diff_nets
 from converters.errors import CaffeFormatError, MismatchError
-from converters.execution import to_state_dict
+from converters.execution import state_misfit, to_state_dict
 from converters.export import read_metadata
 from converters.formats import parse_prototxt, read_caffemodel, read_prototxt, sniff
 from converters.net import NetSpec
@@ -177,7 +177,7 @@ def _make(source: _Contents, path: Path) -> Net:
         caffe_net.load_state_dict(state, assign=True)
     except RuntimeError as error:
         hint = "the net is not that of these weights, or not its input size: give its deploy prototxt"
-        problem = " ".join(str(error).split())
+        problem = state_misfit(caffe_net, state) or " ".join(str(error).split())
         raise MismatchError(f"{problem[:1000]}{'...' * (len(problem) > 1000)}", path=path, hint=hint) from error
     for blob in caffe_net.parameters():
         if blob.data_ptr() % _ALIGNMENT:  # from a mapped file; sums would be made in another order than of own memory

@@ -25,6 +25,7 @@ from converters.export import (
     SIZES,
     TOLERANCE,
     Checked,
+    DestinationError,
     ExportError,
     OnnxNet,
     OnnxOptions,
@@ -236,7 +237,7 @@ def _files(out: Path, names: Sequence[str]) -> Iterator[Sequence[BinaryIO]]:
         return
     data = out.with_name(names[1])
     if (data.exists() or data.is_symlink()) and not out.exists():
-        raise ExportError(f"{data}: the weights would replace this file\n  choose another name with --out")
+        raise DestinationError(f"{data}: the weights would replace this file\n  choose another name with --out")
     make_folder(out.parent)
     with fresh_folder(out) as folder:
         files = [(folder / name).open("x+b") for name in names]

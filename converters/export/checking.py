@@ -61,6 +61,10 @@ class ExportError(RuntimeError):
         return terminal_lines(super().__str__())
 
 
+class DestinationError(ExportError):
+    """The file to write is one that is read, or another one that is there and nobody named."""
+
+
 @dataclass(frozen=True)
 class Agreement:
     """The largest distance of an exported net from its module, of the output's largest magnitude, and the inputs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .allocation import enough_memory, refused_memory
+from .allocation import enough_memory, machine_memory, refused_memory
 from .digest import sha256_beside, sha256_of
 from .files import (
     append,
@@ -38,6 +38,7 @@ __all__ = [
     "fresh_folder",
     "is_one_of",
     "is_own",
+    "machine_memory",
     "make_folder",
     "memory_limit",
     "naming",

@@ -7,6 +7,11 @@ from typing import Any
 
 import click
 
+MOST_THREADS = 1024
+"""More than any machine of today has use for; a hundred thousand cannot be begun."""
+WORKERS = click.IntRange(0, MOST_THREADS)
+"""Threads beside the one that works; 0 for none."""
+
 
 class Number(click.FloatRange):
     """A finite number, between bounds where some are given; click's own FloatRange lets nan through all of them."""

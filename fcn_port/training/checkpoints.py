@@ -24,7 +24,7 @@ import torch
 
 from converters.errors import CaffeFormatError, MismatchError, place
 from converters.escaping import json_text
-from converters.execution import from_state_dict, to_state_dict
+from converters.execution import from_state_dict, state_misfit, to_state_dict
 from converters.formats import read_caffemodel, read_solverstate, write_caffemodel, write_solverstate
 from converters.safety import read_json, sha256_of, to_record, unlinked, whole_file
 from converters.version import VERSION
@@ -184,7 +184,9 @@ def restore(snapshot: Snapshot, task: TrainingTask, solver: CaffeSolver) -> None
     try:
         task.net.load_state_dict(state)
     except RuntimeError as error:
-        raise MismatchError(f"of another net: {error}", path=snapshot.weights) from error
+        raise MismatchError(
+            f"of another net: {state_misfit(task.net, state) or error}", path=snapshot.weights
+        ) from error
     restore_solverstate(solver, read_solverstate(snapshot.state))
 
 

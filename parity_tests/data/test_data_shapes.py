@@ -108,3 +108,22 @@ def test_a_set_that_was_not_finished_is_drawn_on_and_a_finished_one_is_there(
     assert run(draw) == 0
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == expected
     assert "is not empty" in capsys.readouterr().err
+
+
+def test_more_than_the_disk_holds_is_refused_before_it_is_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was drawn until the disk was full, or for ever."""
+    drawing = ["data", "shapes", "--make", str(tmp_path / "new"), "--size", "40x50", "--count"]
+    assert run([*drawing, "999999999999"]) == 1
+    assert "999999999999 images and label maps take about" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_that_no_memory_or_jpeg_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drawing = ["data", "shapes", "--make", str(tmp_path / "new"), "--count", "1", "--size"]
+    assert run([*drawing, "65000x65000"]) == 1
+    assert "an image of 65000x65000 takes about 634 GB to draw; this machine has" in capsys.readouterr().err
+    assert run([*drawing, "3x70000"]) == 2
+    assert "images of 3x70000; expected at most 65500 pixels a side" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
