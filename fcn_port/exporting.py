@@ -50,6 +50,7 @@ from converters.formats import format_prototxt, read_prototxt, sniff
 from converters.net import NetSpec, Shape, check_weights_fit
 from converters.safety import whole_file
 
+from .carded import refuse_no_net
 from .export_files import ExportReport, check_format, destination, stem
 from .loading import is_release, load
 from .nets import as_net, definition
@@ -104,9 +105,10 @@ def export_net(
 
     "caffe" also writes the definition, beside the weights, as .prototxt; the weights are HDF5 where `out` ends in
     .h5. Files appear whole or not at all, once what is in them has computed what the net does. `progress` as in
-    `export`. Raises ExportError, also where the .prototxt of another net is beside.
+    `export`. Raises ExportError, also where the .prototxt of another net is beside, and ValueError for what is no net.
     """
     check_format(to)
+    refuse_no_net(net)
     if net.training:
         raise ExportError("the net is in training mode; call eval() first")
     if to == "onnx":
