@@ -54,6 +54,15 @@ def published(caffemodel: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
+@pytest.mark.parametrize("folder, name", [("alt net \u65e5", "alt-net"), ("\u65e5", "NAME"), ("a.b_c-1", "a.b_c-1")])
+def test_the_line_that_uploads_names_a_repository_that_a_hub_takes(
+    folder: str, name: str, caffemodel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["publish", str(caffemodel), str(tmp_path / folder), "--no-onnx"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"hf upload OWNER/{name} ")
+    assert f"hf:OWNER/{name}" in (tmp_path / folder / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.fixture
 def copy(published: Path, tmp_path: Path) -> Path:
     shutil.copytree(published, tmp_path / "copy")
@@ -212,7 +221,7 @@ def test_what_is_there_stays(caffemodel: Path, tmp_path: Path, capsys: pytest.Ca
     assert run(argv) == 0
     before = {path: path.read_bytes() for path in net.rglob("*")}
     assert run(argv) == 0 and "is there already" in capsys.readouterr().err
-    assert run(["publish", SAMPLE, str(net), "--no-onnx"]) == 1
+    assert run(["publish", SAMPLE, str(net), "--no-onnx"]) == 2
     assert "something else is there" in capsys.readouterr().err
     assert before == {path: path.read_bytes() for path in net.rglob("*")}
 
