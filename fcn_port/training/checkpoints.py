@@ -163,7 +163,7 @@ def _snapshot(record: Path, stored: _Stored) -> tuple[Snapshot, list[str]]:
         raise CaffeFormatError(f"expected {FORMAT}, found {stored.format}", where="format")
     if stored.iteration < 0:
         raise CaffeFormatError(f"expected a count, found {stored.iteration}", where="iteration")
-    files = [record.with_name(Path(name).name) for name in stored.files if Path(name).name]
+    files = [_file_of(record, name) for name in stored.files if Path(name).name]
     if len(files) != 2 or any(len(os.fsencode(file.name)) > 255 or "\0" in file.name for file in files):
         raise CaffeFormatError("expected the names of two files, .caffemodel and .solverstate", where="files")
     with place("card"):
@@ -176,6 +176,12 @@ def _snapshot(record: Path, stored: _Stored) -> tuple[Snapshot, list[str]]:
     )
     digests = [file.sha256 for file in stored.files.values()]
     return Snapshot(record, stored.iteration, files[0], files[1], progress), digests
+
+
+def _file_of(record: Path, name: str) -> Path:
+    """The file beside a record that it calls `name`: in JSON a name that is not UTF-8 is written in other letters."""
+    own = record.with_suffix(Path(name).suffix)
+    return own if json_text(own.name) == json_text(name) else record.with_name(Path(name).name)
 
 
 def restore(snapshot: Snapshot, task: TrainingTask, solver: CaffeSolver) -> None:
