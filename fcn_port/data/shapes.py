@@ -14,6 +14,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -79,7 +80,8 @@ def make_shapes(
         if part:  # an empty list is refused by whoever opens it; one that is not there has not been asked for
             write_whole(lists / f"{name}.txt", "".join(f"{id_}\n" for id_ in part).encode(), follow=False)
     write_whole(root / "classes.txt", "".join(f"{name}\n" for name in CLASSES).encode(), follow=False)
-    drawing.replace(root / DRAWN)
+    with suppress(FileNotFoundError):  # who draws the same at the same time may have been the first to end
+        drawing.replace(root / DRAWN)
     return root
 
 

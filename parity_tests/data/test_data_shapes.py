@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from fcn_port.cli import run
-from fcn_port.data import make_shapes, open_dataset
-from fcn_port.data.shapes import CLASSES, DRAWING, DRAWN
+from fcn_port.data import make_shapes, open_dataset, shapes
+from fcn_port.data.shapes import CLASSES, DRAWING, DRAWN, state_of
 from fcn_port.predict.palettes import voc_palette
 
 
@@ -127,3 +127,18 @@ def test_images_that_no_memory_or_jpeg_holds(tmp_path: Path, capsys: pytest.Capt
     assert run([*drawing, "3x70000"]) == 2
     assert "images of 3x70000; expected at most 65500 pixels a side" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_two_may_draw_the_same_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second to end did not find the mark that the first had changed, and called its whole work a missing file."""
+    write_whole = shapes.write_whole
+
+    def beside(path: Path, *given: object, **more: object) -> None:
+        write_whole(path, *given, **more)  # type: ignore[arg-type]
+        if path.name == "classes.txt":
+            monkeypatch.setattr(shapes, "write_whole", write_whole)
+            make_shapes(tmp_path / "set", count=2, size=(20, 30))
+
+    monkeypatch.setattr(shapes, "write_whole", beside)
+    make_shapes(tmp_path / "set", count=2, size=(20, 30))
+    assert state_of(tmp_path / "set", count=2, size=(20, 30)) == "whole"

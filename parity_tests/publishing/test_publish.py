@@ -255,3 +255,20 @@ def test_torch_hub_finds_the_nets() -> None:
     assert small.classes == {} and small.spec.outputs == ("score",)
     with pytest.raises(ValueError, match="pretrained=False"):
         torch.hub.load(root, "voc_fcn8s", source="local", trust_repo=True, num_classes=3)
+
+
+def test_who_publishes_the_same_at_the_same_time_is_told(
+    caffemodel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was "directory not empty", of a folder that was not there when the work began."""
+    target = tmp_path / "net"
+
+    def there(*given: object, **more: object) -> str:
+        target.mkdir()
+        (target / "another").write_text("")
+        return ""
+
+    monkeypatch.setattr(writing, "to_markdown", there)
+    assert run(["publish", str(caffemodel), str(target), "--no-onnx"]) == 2
+    assert "something else is there; choose another folder" in capsys.readouterr().err
+    assert [path.name for path in target.iterdir()] == ["another"] and len(list(tmp_path.iterdir())) == 1
