@@ -42,6 +42,23 @@ def test_what_teaches_nothing_and_what_cannot_be_begun_is_wrong_use(
     assert "is not in the range" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("predict x.caffemodel a.png --scale 0", "0 would make every image the same"),
+        ("predict x.caffemodel a.png --mean 1e39", "one is more than a float32 holds"),
+        ("evaluate x.caffemodel --scale 1e39", "'1e39' is more than a float32 holds"),
+        ("train finetune --lr 1e39", "'1e39' is more than a float32 holds"),
+    ],
+)
+def test_what_no_net_computes_with_is_wrong_use(
+    command: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(command.split()) == 2
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", NUMBERS, ids=lambda command: f"{command[0]} {command[-1]}")
 @pytest.mark.parametrize("value", ["nan", "-nan", "inf", "-inf"])
 def test_what_is_not_finite_is_wrong_use(

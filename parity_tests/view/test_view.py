@@ -119,6 +119,7 @@ def test_netron_shows_the_net_at_the_size_that_is_asked_for(monkeypatch: pytest.
     (["no-such"], 2, "no release called"),
     (["missing.prototxt"], 2, "no such file"),
     ([SAMPLE, "--viewer", "netron", "--time"], 2, "--time needs --viewer model-explorer"),
+    ([SAMPLE, "--time", "--size", "9999999x9999999", "-o", "x.json"], 1, "the inputs alone take 1.2 PB; this"),
     ([PROTOTXT, "--time"], 2, "--time runs the net, and"),
     ([PROTOTXT, "--golden", SAMPLE, "-o", "x.json"], 2, "is its definition without weights"),
     ([SAMPLE, "--size", "0x3", "-o", "x.json"], 2, "is not a size"),
