@@ -96,7 +96,7 @@ class TrainOptions:
 @click.option("--batch-size", type=_Count, help="Images in a pass, of each process.")
 @click.option("--iter-size", type=_Count, help="Passes in an update.")
 @click.option("--normalization", type=click.Choice(get_args(Normalization)), help="What the loss is divided by.")
-@click.option("--lr", type=Number(0, min_open=True), help="The learning rate as it is; else the recipe's, translated.")
+@click.option("--lr", type=Number(0), help="The learning rate as it is; else the recipe's, translated.")
 @click.option("--max-iter", type=_Count, help="How many updates.")
 @loss_options
 @variation_options

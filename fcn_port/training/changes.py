@@ -19,7 +19,7 @@ class Changes:
     for each class, or "median" for those of `data.frequencies`; `gamma` is the focal loss's; `balance` weighs both
     sides of a SigmoidCrossEntropyLoss as HED's Caffe does. `mirror`, `crop` (0 for none) and `scales` (the smallest and
     the largest factor), and before that `resize` (h, w), vary images as `transforms.varied` says; `inputs` are made
-    otherwise. Raises TrainingError for a rate that teaches nothing, and for counts below 1.
+    otherwise. Raises TrainingError for a rate below 0, and for counts below 1.
     """
 
     batch_size: int | None = None
@@ -40,8 +40,8 @@ class Changes:
     inputs: InputChange = field(default_factory=InputChange)
 
     def __post_init__(self) -> None:
-        if self.lr is not None and not 0 < self.lr < math.inf:
-            raise TrainingError(f"lr is {self.lr}; expected a learning rate above 0")
+        if self.lr is not None and not 0 <= self.lr < math.inf:
+            raise TrainingError(f"lr is {self.lr}; expected a learning rate of at least 0")
         for name in ("batch_size", "iter_size", "max_iter"):
             if (count := getattr(self, name)) is not None and count < 1:
                 raise TrainingError(f"{name} is {count}; expected at least 1")

@@ -31,10 +31,10 @@ def test_a_seed_has_64_bits(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["train finetune --lr 0", "train finetune --lr=-1", "train finetune --workers 99999999",
+    ["train finetune --lr=-1", "train finetune --lr=-1e-9", "train finetune --workers 99999999",
      "evaluate x.caffemodel --workers 99999999", "serve x.caffemodel --threads 99999999"],
 )  # fmt: skip
-def test_what_teaches_nothing_and_what_cannot_be_begun_is_wrong_use(
+def test_what_unlearns_and_what_cannot_be_begun_is_wrong_use(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
