@@ -16,7 +16,8 @@ from .streams import STANDARD_OUTPUT
 
 DONE, CHECK_FAILED, WRONG_USE, BAD_FILE, INTERRUPTED = 0, 1, 2, 3, 130
 
-_WRONG = (UnknownReleaseError, FileNotFoundError, FileExistsError, ChoiceError, DestinationError)
+_NO_SUCH_PATH = (FileNotFoundError, FileExistsError, NotADirectoryError)  # also: a file where a folder is meant
+_WRONG = (UnknownReleaseError, *_NO_SUCH_PATH, ChoiceError, DestinationError)
 _FAILED = (WeightsError, ExportError, EngineError, NotEnoughMemoryError, ImageMemoryError)
 _BAD = (CaffeFormatError, ImageError)
 
