@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .cancelling import ProgressCallback
-from .errors import CaffeFormatError, MismatchError
+from .errors import CaffeFormatError, ChoiceError, MismatchError
 from .execution.state_dict import Coverage, Entry, cover, to_arrays
 from .export.safetensors import header_bytes, write_safetensors
 from .export.sink import sink_for_pytorch
@@ -90,7 +90,7 @@ def convert(
     """
     source, target = Path(path), Path(out)
     if is_one_of(target, (source, prototxt)):
-        raise CaffeFormatError("source and destination are the same file", path=path)
+        raise ChoiceError("source and destination are the same file", path=path)
     model = read_caffemodel(source)
     spec = read_prototxt(prototxt) if prototxt is not None else model.spec
     deploy = None if spec is None else prepare(spec, blobs=model.blobs)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from converters.given import found_in_words
+
 from .predict.palettes import palette
 
 if TYPE_CHECKING:
@@ -39,3 +41,14 @@ class Carded:
     def palette(self) -> np.ndarray | None:
         """The colours of the classes, (256, 3) uint8 RGB."""
         return palette(self.card.palette)
+
+
+def refuse_no_net(net: object) -> None:
+    """ValueError for what is no net at all, such as the name of one."""
+    if isinstance(net, Carded):
+        return
+    from torch import nn
+
+    if not isinstance(net, nn.Module):
+        how = "fcn_port.load, fcn_port.build and converters.CaffeNet make such"
+        raise ValueError(f"expected a net; found {found_in_words(net)}; {how}")

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from converters.escaping import file_name, terminal
-from converters.export import ExportError
+from converters.export import DestinationError, ExportError
 from converters.net import Shape
 from converters.safety import is_one_of
 
@@ -94,17 +94,17 @@ def destination(
 ) -> Path:
     """The file to write: `out`, by default named after `weights`, in the working folder.
 
-    Raises ExportError for a format that there is not, where nobody named a file and one of that name is there, and
-    where `out`, or the file of an ONNX model's weights beside it, is the file of weights or the `prototxt` itself.
+    Raises ExportError for a format that there is not, DestinationError where nobody named a file and one of that name
+    is there, and where `out`, or the file of an ONNX model's weights beside it, is one that is read.
     """
     check_format(to)
     # Not what the file says about itself, which is a stranger's word.
     target = Path(out) if out is not None else Path(f"{file_name(stem(Path(weights)))}{SUFFIXES[to]}")
     if out is None and (target.exists() or target.is_symlink()):
-        raise ExportError(f"{target}: this file is there already; choose a name with --out")
+        raise DestinationError(f"{target}: this file is there already; choose a name with --out")
     for each in (target, data_beside(target)) if to == "onnx" else (target,):
         if is_one_of(each, (weights, prototxt)):
-            raise ExportError(f"{each}: source and destination are the same file; choose another with --out")
+            raise DestinationError(f"{each}: source and destination are the same file; choose another with --out")
     return target
 
 

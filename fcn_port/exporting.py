@@ -25,6 +25,7 @@ from converters.export import (
     EXAMPLE_SIZE,
     LEAST_SIZE,
     Agreement,
+    DestinationError,
     ExportError,
     Limit,
     OnnxOptions,
@@ -49,6 +50,7 @@ from converters.formats import format_prototxt, read_prototxt, sniff
 from converters.net import NetSpec, Shape, check_weights_fit
 from converters.safety import whole_file
 
+from .carded import refuse_no_net
 from .export_files import ExportReport, check_format, destination, stem
 from .loading import is_release, load
 from .nets import as_net, definition
@@ -103,9 +105,10 @@ def export_net(
 
     "caffe" also writes the definition, beside the weights, as .prototxt; the weights are HDF5 where `out` ends in
     .h5. Files appear whole or not at all, once what is in them has computed what the net does. `progress` as in
-    `export`. Raises ExportError, also where the .prototxt of another net is beside.
+    `export`. Raises ExportError, also where the .prototxt of another net is beside, and ValueError for what is no net.
     """
     check_format(to)
+    refuse_no_net(net)
     if net.training:
         raise ExportError("the net is in training mode; call eval() first")
     if to == "onnx":
@@ -131,9 +134,11 @@ def _prototxt_beside(weights: Path, spec: NetSpec) -> Path:
     """The file for the definition; nobody named that file, so another one of that name is not replaced."""
     path = weights.with_name(f"{stem(weights)}.prototxt")
     if path.exists() and path.read_bytes() != format_prototxt(spec).encode():
-        raise ExportError(f"{path}: the net's definition would replace this file\n  choose another name with --out")
+        raise DestinationError(
+            f"{path}: the net's definition would replace this file\n  choose another name with --out"
+        )
     if path == weights:
-        raise ExportError(f"{path}: weights and definition would be one file\n  choose another name with --out")
+        raise DestinationError(f"{path}: weights and definition would be one file\n  choose another name with --out")
     return path
 
 

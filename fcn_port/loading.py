@@ -14,11 +14,12 @@ from torch import Tensor
 
 from converters.diff import diff_nets
 from converters.errors import CaffeFormatError, MismatchError
-from converters.execution import to_state_dict
+from converters.execution import state_misfit, to_state_dict
 from converters.export import read_metadata
 from converters.formats import parse_prototxt, read_caffemodel, read_prototxt, sniff
 from converters.net import NetSpec
 from converters.passes import prepare
+from converters.safety import utf8_path
 from weights.card import Card
 from weights.download import Callback
 
@@ -133,7 +134,7 @@ def read_weights(path: Path, *, prototxt: str | os.PathLike[str] | None = None) 
 def _read_safetensors(path: Path) -> _Contents:
     metadata = read_metadata(path)
     try:
-        with safe_open(path, framework="pt") as file:
+        with utf8_path(path) as there, safe_open(there, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
         card = Card.from_metadata(metadata)
     except (SafetensorError, ValueError, RuntimeError) as error:
@@ -169,7 +170,7 @@ def _make(source: _Contents, path: Path) -> Net:
         raise MismatchError(
             "these weights fit none of the hand-written nets, and the file holds no net definition",
             path=path,
-            hint="convert them with their prototxt: fcn-port convert FILE --prototxt NET.prototxt",
+            hint="give their net: --prototxt NET.prototxt, in Python load(FILE, prototxt=NET)",
         )
     with torch.device("meta"):
         caffe_net = CaffeNetWithCard(source.spec)
@@ -177,7 +178,7 @@ def _make(source: _Contents, path: Path) -> Net:
         caffe_net.load_state_dict(state, assign=True)
     except RuntimeError as error:
         hint = "the net is not that of these weights, or not its input size: give its deploy prototxt"
-        problem = " ".join(str(error).split())
+        problem = state_misfit(caffe_net, state) or " ".join(str(error).split())
         raise MismatchError(f"{problem[:1000]}{'...' * (len(problem) > 1000)}", path=path, hint=hint) from error
     for blob in caffe_net.parameters():
         if blob.data_ptr() % _ALIGNMENT:  # from a mapped file; sums would be made in another order than of own memory

@@ -25,6 +25,7 @@ from converters.export import (
     SIZES,
     TOLERANCE,
     Checked,
+    DestinationError,
     ExportError,
     OnnxNet,
     OnnxOptions,
@@ -40,7 +41,7 @@ from converters.export import (
 from converters.formats import format_prototxt, parse_prototxt, read_caffemodel, read_prototxt, sniff
 from converters.net import NetSpec, Shape, borrowed_blobs, infer_blobs, infer_shapes
 from converters.passes import check_size, prepare
-from converters.safety import fresh_folder, make_folder, sha256_beside, whole_file
+from converters.safety import fresh_folder, is_utf8, make_folder, sha256_beside, whole_file
 from weights.card import Card
 
 from .export_files import ExportReport, data_beside
@@ -235,8 +236,11 @@ def _files(out: Path, names: Sequence[str]) -> Iterator[Sequence[BinaryIO]]:
             yield [file]
         return
     data = out.with_name(names[1])
+    if not is_utf8(data.name):
+        problem = f"{out}: a model names the file of its weights in UTF-8, and this name is not"
+        raise DestinationError(f"{problem}\n  choose another name with --out")
     if (data.exists() or data.is_symlink()) and not out.exists():
-        raise ExportError(f"{data}: the weights would replace this file\n  choose another name with --out")
+        raise DestinationError(f"{data}: the weights would replace this file\n  choose another name with --out")
     make_folder(out.parent)
     with fresh_folder(out) as folder:
         files = [(folder / name).open("x+b") for name in names]

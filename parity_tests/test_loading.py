@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import fcn_port
-from converters import CaffeFormatError, CaffeNet, MismatchError, convert
+from converters import CaffeFormatError, CaffeNet, MismatchError, convert, parse_prototxt
 from fcn_port.errors import ImageError
 from fcn_port.nets import FCN8s, FCN32s, Widths
 from parity_tests.goldens import formats
@@ -151,6 +152,27 @@ def test_a_file_without_a_net_is_loaded_with_its_prototxt() -> None:
     assert len(fcn_port.load(weights, prototxt=prototxt).outputs) == 27
     mini = fcn_port.load(formats("fcn8s-mini.caffemodel.h5"), prototxt=formats("fcn8s-mini.prototxt"))
     assert isinstance(mini, FCN8s)
+
+
+def test_weights_of_another_net_are_told_by_layer(tmp_path: Path) -> None:
+    """Torch's own words came out: a class of ours, a state_dict, and a list of keys."""
+    convert(formats("v1-mini.caffemodel"), tmp_path / "v1.safetensors")
+    with pytest.raises(MismatchError) as told:
+        fcn_port.load(tmp_path / "v1.safetensors", prototxt=formats("fcn8s-mini.prototxt"))
+    said = str(told.value)
+    assert "the net has layers that the weights are not of: conv1_1, conv1_2, " in said and " more; " in said
+    assert "the weights are of layers that the net has not: " in said and "state_dict" not in said
+
+
+def test_blobs_of_another_shape_are_told(tmp_path: Path) -> None:
+    text = (
+        'input: "data" input_shape {{ dim: 1 dim: 3 dim: 8 dim: 8 }} layer {{ name: "conv" type: "Convolution" '
+        'bottom: "data" top: "conv" convolution_param {{ num_output: {} kernel_size: 1 }} }}'
+    )
+    (tmp_path / "4.prototxt").write_text(text.format(4))
+    save_file(CaffeNet(parse_prototxt(text.format(2))).state_dict(), tmp_path / "two.safetensors")
+    with pytest.raises(MismatchError, match=r"conv\.weight is 2x3x1x1 and should be 4x3x1x1, conv\.bias is 2 "):
+        fcn_port.load(tmp_path / "two.safetensors", prototxt=tmp_path / "4.prototxt")
 
 
 def test_a_net_can_be_copied_with_all_that_it_carries(sample: torch.nn.Module) -> None:

@@ -13,8 +13,10 @@ from converters.export import write_caffe
 from converters.formats import CaffeModel, parse_prototxt
 from converters.passes import prepare
 from fcn_port.cli import run
+from fcn_port.exporting import export_net
 from fcn_port.nets.net import as_net
 from fcn_port.verification import _check_opencv, _check_shapes
+from parity_tests.nets import with_random_weights
 from parity_tests.small_files import small_v2
 
 
@@ -87,3 +89,24 @@ def test_weights_of_another_net_are_a_check_that_failed(tmp_path: Path, capsys: 
     blobs, shapes = capsys.readouterr().out.splitlines()
     assert blobs.startswith("FAIL  blobs: images.bias is not in the Caffe file")
     assert shapes.startswith("FAIL  shapes:") and "a bottom of shape (1, 10)" in shapes
+
+
+DRAWS = """
+input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 4 kernel_size: 1 } }
+layer { name: "drop" type: "Dropout" bottom: "conv" top: "conv" dropout_param { sample_weights_test: true } }
+"""
+
+
+def test_a_net_that_draws_at_test_is_compared_where_its_draws_can_be_made_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bayesian SegNet: OpenCV was said to give other numbers, and exports to differ by all of the largest value."""
+    net = with_random_weights(CaffeNet(parse_prototxt(DRAWS)))
+    assert export_net(net, to="caffe", out=tmp_path / "net.caffemodel").error == 0
+    assert export_net(net, to="python", out=tmp_path / "net.py").error == 0
+    caffe = str(tmp_path / "net.caffemodel")
+    assert run(["verify", caffe, "--against", caffe]) == 0
+    assert "--    opencv: not compared: layer 'drop' (Dropout) draws numbers at test" in capsys.readouterr().out
+    assert run(["publish", caffe, str(tmp_path / "published"), "--no-onnx"]) == 1
+    assert "draws numbers at test, and nobody's net gives a recorded pass again" in capsys.readouterr().err

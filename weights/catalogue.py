@@ -23,6 +23,7 @@ from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 
 from converters.errors import CaffeFormatError, place
+from converters.given import refuse_other_than
 from converters.safety import to_record
 from weights.download.mirror import is_address
 from weights.entries import CatalogueFile, DatasetEntry, FamousEntry, ReleaseEntry, merged, refuse_empty_texts
@@ -84,6 +85,7 @@ _NO_NEAR = "`fcn-port releases` lists them; a file is named with its ending, suc
 
 def release(name: str) -> Release:
     """The release, init net or famous net called `name`; UnknownReleaseError offers the closest names."""
+    refuse_other_than(str, name, "the name of a release, such as 'voc-fcn8s'")
     known = {**releases(), **bundled(), **init_nets()}
     if name not in known:
         known |= famous()
@@ -93,6 +95,11 @@ def release(name: str) -> Release:
     close = close or [each for each in known if name and name.lower() in each.lower()][:3]
     offer = f"did you mean {' or '.join(close)}?" if close else _NO_NEAR
     raise UnknownReleaseError(f"there is no release called {name!r}: {offer}")
+
+
+def release_of(name_or_release: Release | str) -> Release:
+    """A release, or the one of a name, as `release` finds it."""
+    return name_or_release if isinstance(name_or_release, Release) else release(name_or_release)
 
 
 @functools.cache

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .by_name import ByAnyName
     from .caffe_net import CaffeNet
     from .indices import indices_within
-    from .loading import load_state_dict
+    from .loading import load_state_dict, state_misfit
     from .replicas import replica
     from .state_dict import Coverage, cover, from_state_dict, key_of, split_key, to_array, to_arrays, to_state_dict
 
@@ -25,6 +25,7 @@ __all__ = [
     "load_state_dict",
     "replica",
     "split_key",
+    "state_misfit",
     "to_array",
     "to_arrays",
     "to_state_dict",
@@ -40,6 +41,7 @@ __getattr__, __dir__ = lazy_attributes(
         "indices_within": "indices",
         "key_of": "state_dict",
         "load_state_dict": "loading",
+        "state_misfit": "loading",
         "replica": "replicas",
         "split_key": "state_dict",
         "to_array": "state_dict",

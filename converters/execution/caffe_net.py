@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import NetError
 from ..escaping import identifiers, terminal
+from ..given import refuse_other_than
 from ..layers.base import blob_name
 from ..net.layer import LayerSpec, Shape
 from ..net.parameter_sharing import borrowed_blobs
@@ -62,6 +63,7 @@ class CaffeNet(ByAnyName):
         super().__init__()
         if spec is None:
             raise NetError("the file holds weights and no net", hint="give its prototxt: read_prototxt(PROTOTXT)")
+        refuse_other_than(NetSpec, spec, "a NetSpec, as read_prototxt gives it")
         spec = prepare(spec)
         validate(spec)
         self.outputs = spec.outputs if outputs is None else tuple(outputs)

@@ -3,12 +3,48 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 from torch.nn.modules.module import _IncompatibleKeys
+
+_NAMED = 5
+"""The most names that a state_misfit tells."""
+
+
+def state_misfit(net: nn.Module, state: Mapping[str, Any]) -> str | None:
+    """The difference of a state dict from what a net holds, in a line for people; None where keys and shapes fit.
+
+    Keys of blobs that layers share count under each of their names.
+    """
+    own, lent = net.state_dict(), getattr(net, "_lent", {})
+    found = []
+    if other := [
+        f"{key} is {_shape(state[key])} and should be {_shape(blob)}"
+        for key, blob in own.items()
+        if key in state and tuple(state[key].shape) != tuple(blob.shape)
+    ]:
+        found.append(_some(other))
+    kept = {owner for key, owner in lent.items() if key in state}
+    if missing := _layers(key for key in own if key not in state and key not in kept):
+        found.append(f"the net has layers that the weights are not of: {_some(missing)}")
+    if strange := _layers(key for key in state if key not in own and key not in lent):
+        found.append(f"the weights are of layers that the net has not: {_some(strange)}")
+    return "; ".join(found) or None
+
+
+def _layers(keys: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(key.rpartition(".")[0] or key for key in keys))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+
+
+def _shape(blob: Any) -> str:
+    return "x".join(map(str, blob.shape)) or "one number"
 
 
 @dataclass(frozen=True)

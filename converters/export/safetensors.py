@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..errors import CaffeFormatError, LimitError
 from ..safety.limits import check_memory
+from ..safety.utf8 import utf8_path
 
 _DTYPES = {"f2": "F16", "f4": "F32", "f8": "F64", "i4": "I32", "u4": "U32"}
 _CHUNK = 1 << 20
@@ -51,7 +52,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     """The metadata of a safetensors file; CaffeFormatError where it is none, or where its keys would take too much."""
     _check_keys(path)
     try:
-        with safe_open(path, framework="numpy") as file:
+        with utf8_path(path) as there, safe_open(there, framework="numpy") as file:
             return dict(file.metadata() or {})
     except SafetensorError as error:
         raise CaffeFormatError(f"a damaged safetensors file: {error}", path=path, hint="convert it again") from error

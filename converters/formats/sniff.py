@@ -44,6 +44,7 @@ _SIGNATURES = (
 _UNPACK = "if it is a download, unpack it first"
 _HINTS = {
     **{kind: _UNPACK for _, kind in _SIGNATURES if kind.endswith("archive")},
+    "tar archive": _UNPACK,
     ZIP: f"{_UNPACK}; a .pth of PyTorch is read by fcn_port.load",
     PICKLE: "a .pth of PyTorch is read by fcn_port.load",
     SAFETENSORS: "a file that was converted already is read by fcn_port.load",

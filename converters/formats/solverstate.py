@@ -79,7 +79,7 @@ def write_solverstate(state: SolverState, path: str | os.PathLike[str]) -> None:
     """Write a .solverstate as Caffe 1.0 does: a file that Caffe wrote comes out with the same bytes."""
     with whole_file(path) as file:
         file.write(write_varint(_NUMBERS["iter"] << 3 | VARINT) + write_varint(state.iteration))
-        name = state.learned_net.encode()
+        name = state.learned_net.encode(errors="surrogateescape")
         file.write(write_tag(_NUMBERS["learned_net"], len(name)) + name)
         for blob in state.history:
             header, values, trailer = blob_parts(blob)
@@ -110,10 +110,7 @@ def _read_message(message: Message, path: str) -> SolverState:
 
 
 def _text(raw: bytes) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        raise WireError(f"learned_net is not UTF-8: {raw[:80]!r}") from None
+    return raw.decode(errors="surrogateescape")  # a path, which on old disks is of any bytes
 
 
 def _count(value: int, name: str) -> int:

@@ -54,6 +54,11 @@ class Dropout(Neuron):
         return not self.sample and (self.scale_train or not self.ratio)
 
     @property
+    def draws(self) -> bool:
+        """True where elements are drawn at test, too."""
+        return self.sample
+
+    @property
     def moves(self) -> bool:
         return self.idle
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .aliasing import aliases
 from .backward import check_training, forces_backward, refuse_stray_gradients, stopped_bottoms, without_unheard_stops
+from .chance import drawing_layer
 from .coord_map import CoordMap, Derivation, PathLayer, crops_of, derive_crops, layer_map, written_offset
 from .layer import (
     Identifier,
@@ -60,6 +61,7 @@ __all__ = [
     "check_weights_fit",
     "crops_of",
     "derive_crops",
+    "drawing_layer",
     "find_layer",
     "forces_backward",
     "images_at",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .allocation import enough_memory, refused_memory
+from .allocation import enough_memory, machine_memory, refused_memory
 from .digest import sha256_beside, sha256_of
 from .files import (
     append,
@@ -26,6 +26,7 @@ from .files import (
 from .json_file import parse_json, read_json
 from .limits import VARIABLE, check_limit, check_memory, memory_limit, scaled
 from .records import to_record
+from .utf8 import is_utf8, utf8_path
 
 __all__ = [
     "VARIABLE",
@@ -38,6 +39,8 @@ __all__ = [
     "fresh_folder",
     "is_one_of",
     "is_own",
+    "is_utf8",
+    "machine_memory",
     "make_folder",
     "memory_limit",
     "naming",
@@ -55,6 +58,7 @@ __all__ = [
     "sha256_of",
     "to_record",
     "unlinked",
+    "utf8_path",
     "whole_file",
     "write_whole",
 ]

@@ -5,9 +5,11 @@ PyTorch says it with a RuntimeError, its CUDA part with one of its own, NumPy wi
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from ..errors import NotEnoughMemoryError
 
@@ -29,6 +31,21 @@ def refused_memory(error: BaseException) -> str | None:
     if isinstance(error, MemoryError) or any(words in said.lower() for words in _SAID):
         return "more bytes than can be counted" if "overflow" in said.lower() else "more than there is"
     return None
+
+
+_GROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""The files in which Linux says what a container may have."""
+
+
+def machine_memory() -> int | None:
+    """Bytes of memory that this process can have at most: the machine's, or its container's; None where none says."""
+    found: list[int] = []
+    with suppress(AttributeError, ValueError, OSError):  # of systems that do not tell
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for path in map(Path, _GROUPS):
+        with suppress(OSError, ValueError):  # "max" is no number
+            found.append(int(path.read_text(encoding="ascii")))
+    return min((bytes for bytes in found if bytes > 0), default=None)
 
 
 @contextmanager

@@ -18,11 +18,13 @@ from ..data.places import data_dir
 from .bringing import here, looks_like_a_name
 from .device import device_option, find_device
 from .engine import RunOptions, engine_option, padded_option, precision_option, run_as_told
+from .failures import CHECK_FAILED, failure
 from .given_net import changed_for, prototxt_option
 from .input_options import input_change, input_options
 from .like import card_like
 from .names import classes_option, with_classes
 from .net_choice import net_options
+from .numbers import WORKERS
 from .output import echo, echo_lines, json_option, note, refuse_to_replace, write_columns, write_json
 from .own_data import DATA_PATH, describe_option, looked_at, refuse_to_replace_files, strict_option, void_option
 from .progress import GOES_ON, NO_CACHE, progress_bar
@@ -73,7 +75,7 @@ class EvaluateOptions(RunOptions):
 @click.option("--like", metavar="RELEASE", help="Make inputs as for RELEASE, and compare with its published numbers.")
 @prototxt_option
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first images of the split.")
-@click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Threads that decode ahead.")
+@click.option("--workers", type=WORKERS, default=2, show_default=True, help="Threads that decode ahead.")
 @click.option("--skip-bad", is_flag=True, help="Count and list missing or damaged files instead of stopping.")
 @threshold_option
 @click.option("--save-labels", type=_Folder, help="Write the predicted label maps there.")
@@ -129,17 +131,24 @@ class _Evaluations:
         self.folder, self.split, self.device, self.processes, self.options = folder, split, device, processes, options
         self.checked: set[tuple[Path, str]] = set()
 
-    def all(self, weights: tuple[str, ...]) -> tuple[list[Evaluation], dict[str, str]]:
-        """The evaluations, and why a release could not be had where several were asked for."""
-        found, missing = [], {}
+    def all(self, weights: tuple[str, ...]) -> tuple[list[Evaluation], dict[str, tuple[str, int]]]:
+        """The evaluations, and where several were asked for, what went wrong with a net, and its exit status.
+
+        An error with the first net may be one of all of them, and ends the work, unless it is a release that is not to
+        be had.
+        """
+        found: list[Evaluation] = []
+        missing: dict[str, tuple[str, int]] = {}
         for name in weights:
             try:
                 found.append(self.one(name, several=len(weights) > 1))
-            except WeightsError as error:
-                if len(weights) == 1:
+            except Exception as error:
+                told = failure(error)
+                of_this_net = isinstance(error, WeightsError) or (found and self.processes.size == 1)
+                if told is None or len(weights) == 1 or not of_this_net:
                     raise
-                missing[name] = str(error)
-                note(f"fcn-port: {error}")
+                missing[name] = told
+                note(f"fcn-port: {told[0]}")
         return found, missing
 
     def one(self, name: str, *, several: bool) -> Evaluation:
@@ -249,7 +258,7 @@ def _refuse_nonsense(weights: tuple[str, ...], options: EvaluateOptions) -> None
             raise click.UsageError("the server wants every image; --submission goes without --limit")
 
 
-def _report(found: list[Evaluation], missing: dict[str, str], options: EvaluateOptions) -> int:
+def _report(found: list[Evaluation], missing: dict[str, tuple[str, int]], options: EvaluateOptions) -> int:
     from ..evaluation.comparison import verdict
     from ..evaluation.tables import to_csv, to_markdown
 
@@ -265,10 +274,11 @@ def _report(found: list[Evaluation], missing: dict[str, str], options: EvaluateO
     for each in found:
         _say_skipped(each)
     if options.markdown is not None:
-        write_whole(options.markdown, to_markdown(scored, missing).encode())
+        write_whole(options.markdown, to_markdown(scored, {name: said for name, (said, _) in missing.items()}).encode())
         note(f"-> {options.markdown}")
     said = [verdict(each) for each in found]
-    return 1 if missing or any(each is not None and not each.ok for each in said) else 0
+    failed = any(each is not None and not each.ok for each in said)
+    return max((status for _, status in missing.values()), default=CHECK_FAILED if failed else 0)
 
 
 def _print(evaluation: Evaluation) -> None:

@@ -15,6 +15,7 @@ from .bringing import here
 from .device import device_option, find_device
 from .engine import RunOptions, engine_option, low_memory_option, padded_option, precision_option, run_as_told
 from .net_choice import net_options
+from .numbers import WORKERS
 from .output import echo, json_option, note, write_columns, write_json
 from .own_data import refuse_to_replace_files
 from .progress import GOES_ON, NO_CACHE, progress_bar
@@ -58,7 +59,7 @@ class FcnScoreOptions(RunOptions):
 @click.option("--as-published/--plain", default=True, show_default=True, help="Count as the published script does, "
               "quirks and all, beside the plain values; or only plainly.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first images of the split.")
-@click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Threads that decode ahead.")
+@click.option("--workers", type=WORKERS, default=2, show_default=True, help="Threads that decode ahead.")
 @click.option("--skip-bad", is_flag=True, help="Score without images that are missing or damaged, and list them.")
 @click.option("--save-labels", type=_Folder, help="Write the predicted label maps there.")
 @click.option("--cache", type=_Folder, help="Where results are kept for the next run.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .numbers import Number
+from .numbers import LARGEST, Number
 
 if TYPE_CHECKING:
     from ..data.inputs import InputChange
@@ -29,7 +29,16 @@ def _means(context: click.Context, parameter: click.Parameter, value: str | None
         return mean_of_file(Path(value))
     if not all(map(math.isfinite, means)):
         raise click.BadParameter(f"'{value}': means are finite numbers", context, parameter)
+    if any(abs(mean) >= LARGEST for mean in means):
+        raise click.BadParameter(f"'{value}': one is more than a float32 holds", context, parameter)
     return means
+
+
+def _scale(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """A factor; that of 0 would make every image the same."""
+    if value == 0:
+        raise click.BadParameter("0 would make every image the same", context, parameter)
+    return value
 
 
 _OPTIONS = (
@@ -37,7 +46,7 @@ _OPTIONS = (
         "--mean", metavar="NUMBERS|FILE", callback=_means,
         help="What is subtracted: numbers in the order of the channels, or a mean.binaryproto, whose mean is taken.",
     ),
-    click.option("--scale", type=Number(), help="What the difference is multiplied by."),
+    click.option("--scale", type=Number(), callback=_scale, help="What the difference is multiplied by."),
     click.option("--channels", type=click.Choice(("bgr", "rgb")), help="The order of the channels."),
 )  # fmt: skip
 

@@ -146,8 +146,9 @@ def _show_net(spec: NetSpec, blobs: Blobs, size: SizeOption, as_json: bool) -> N
     echo(
         f"{spec.name or 'net'}: {len(rows)} layers, {parameters:,} parameters, {macs / 1e9:.3f} G multiply-accumulates"
     )
-    for name, shape in deploy.inputs.items():
-        echo(f"input {name}: {size_text(shape)}{' (assumed)' if name in deploy.assumed else ''}")
+    for name, shape in (deploy.inputs if size is None else input_shapes(deploy, size)).items():
+        assumed = name in deploy.assumed and shape == deploy.inputs[name]
+        echo(f"input {name}: {size_text(shape)}{' (assumed)' if assumed else ''}")
     for line in (*not_told(deploy.notes), *([problem] if problem else ())):
         note(line)
 

@@ -7,6 +7,13 @@ from typing import Any
 
 import click
 
+LARGEST = 3.4e38
+"""Nets compute in float32, which holds no more."""
+MOST_THREADS = 1024
+"""More than any machine of today has use for; a hundred thousand cannot be begun."""
+WORKERS = click.IntRange(0, MOST_THREADS)
+"""Threads beside the one that works; 0 for none."""
+
 
 class Number(click.FloatRange):
     """A finite number, between bounds where some are given; click's own FloatRange lets nan through all of them."""
@@ -23,6 +30,8 @@ class Number(click.FloatRange):
             self.fail(f"'{value}' is no number", param, ctx)
         if math.isinf(found):
             self.fail(f"'{value}' is not finite", param, ctx)
+        if abs(found) >= LARGEST:
+            self.fail(f"'{value}' is more than a float32 holds", param, ctx)
         return found
 
     def _describe_range(self) -> str:

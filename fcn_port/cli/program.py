@@ -1,6 +1,7 @@
 """The verbs of `fcn-port`: one file for each, imported only when that verb runs, so that help is immediate.
 
-Data goes to standard output, progress and messages to standard error. Every error is caught here and nowhere else.
+Data goes to standard output, progress and messages to standard error. Every error is caught here and nowhere else;
+what each means is in failures.py.
 Exit status: 0 done, 1 a check failed or a file could not be had, 2 wrong use (a missing file too), 3 bad input file,
 130 interrupted.
 """
@@ -17,18 +18,10 @@ from typing import Any
 
 import click
 
-from converters.errors import CaffeFormatError, ChoiceError, NotEnoughMemoryError
 from converters.escaping import terminal_message
-from converters.export import ExportError
-from converters.extras import package_of, which_are_missing
-from converters.safety import refused_memory
-from weights.errors import UnknownReleaseError, WeightsError
-from weights.store import in_words
 
-from ..errors import EngineError, ImageError, ImageMemoryError
-from .streams import STANDARD_OUTPUT
-
-DONE, CHECK_FAILED, WRONG_USE, BAD_FILE, INTERRUPTED = 0, 1, 2, 3, 130
+from .empty import refuse_empty
+from .failures import DONE, INTERRUPTED, WRONG_USE, failure
 
 TASKS = {
     "Begin": {
@@ -85,7 +78,10 @@ class _Verbs(click.Group):
         near = get_close_matches(args[0].lower(), VERBS, n=1) if args[0] not in VERBS else []
         if near and not args[0].startswith("-"):
             raise click.UsageError(f"No such command '{args[0]}'. Did you mean '{near[0]}'?", ctx)
-        return super().resolve_command(ctx, args)
+        found = super().resolve_command(ctx, args)
+        if found[1] is not None:
+            refuse_empty(found[1], found[2], ctx)
+        return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         widest = max(map(len, VERBS))
@@ -154,32 +150,11 @@ def _answer(argv: list[str] | None) -> int:
         return WRONG_USE
     except (click.Abort, KeyboardInterrupt):
         return _say("interrupted", INTERRUPTED)
-    except (UnknownReleaseError, FileNotFoundError, ChoiceError) as error:
-        return _say(_describe(error), WRONG_USE)
-    except (WeightsError, ExportError, EngineError) as error:
-        return _say(str(error), CHECK_FAILED)
-    except (NotEnoughMemoryError, ImageMemoryError) as error:
-        return _say(str(error), CHECK_FAILED)
-    except (CaffeFormatError, ImageError) as error:
-        return _say(str(error), BAD_FILE)
-    except OSError as error:
-        return _say(_describe(error), CHECK_FAILED)
-    except ModuleNotFoundError as error:
-        missing = package_of(error)
-        if missing is None:
+    except Exception as error:
+        told = failure(error)
+        if told is None:
             raise
-        return _say(f"this {which_are_missing(missing)}", CHECK_FAILED)
-    except (RuntimeError, MemoryError) as error:
-        asked = refused_memory(error)
-        if asked is None:
-            raise
-        return _say(f"not enough memory: {asked} asked for", CHECK_FAILED)
-
-
-def _describe(error: BaseException) -> str:
-    if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}".lower() if error.filename == STANDARD_OUTPUT else in_words(error)
-    return str(error) or type(error).__name__
+        return _say(*told)
 
 
 def _say(message: str, status: int) -> int:

@@ -74,7 +74,7 @@ def command(
     if looks_like_a_name(what):
         bring_file(what)
     card = None if like is None else card_like(like, None)
-    name = repository or f"OWNER/{folder.resolve().name}"
+    name = repository or f"OWNER/{_hub_name(folder.resolve().name)}"
     with progress_bar(what, active=sys.stderr.isatty(), kept="nothing was written") as progress:
         report = publish(
             what, folder, prototxt=prototxt, card=card, licence=licence, repository=name, onnx=not no_onnx,
@@ -91,6 +91,11 @@ def command(
     note("to upload it (pip install huggingface_hub; hf auth login):")
     echo(upload)
     return 0
+
+
+def _hub_name(folder: str) -> str:
+    """The name of a folder as a hub takes it: letters, digits, dots and dashes of ASCII."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", folder).strip("-.") or "NAME"
 
 
 def _tell(folder: Path, net: PublishedNet, checks: tuple[Check, ...]) -> None:

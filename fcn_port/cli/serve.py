@@ -18,7 +18,7 @@ from .engine import engine_option, low_memory_option, padded_option, precision_o
 from .given_net import NetOptions, check_inputs, like_option, load_as_told, prototxt_option
 from .input_options import input_change, input_options
 from .net_choice import net_options
-from .numbers import Number
+from .numbers import MOST_THREADS, Number
 from .output import echo, note
 from .registering import register_option
 
@@ -61,7 +61,9 @@ class ServeOptions(NetOptions):
     "--name", "names", multiple=True, metavar="HOST",
     help="A name under which the server is reached, beside localhost and its addresses; may be given again.",
 )  # fmt: skip
-@click.option("--threads", type=_COUNT, help="Batches that the net runs at a time.  [default: the cores]")
+@click.option(
+    "--threads", type=click.IntRange(1, MOST_THREADS), help="Batches that the net runs at a time.  [default: the cores]"
+)
 @click.option("--batch", type=_COUNT, default=8, show_default=True, help="The most images of one size in a batch.")
 @click.option("--most-megabytes", type=_COUNT, default=16, show_default=True, help="The largest body, in MiB.")
 @click.option(

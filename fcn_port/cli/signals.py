@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
+_AGAIN_SECONDS = 2.0
+"""After this long the same kill is a second one: `timeout` and others send one both to a program and to its group."""
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 _received: list[int] = []
 _kept: list[str] = []
@@ -119,20 +122,24 @@ def _remove_parts() -> None:
 def stopping(
     say: Callable[[str], None], what: str = "stopping after this update, and saving"
 ) -> Iterator[Callable[[], bool]]:
-    """A function that tells whether somebody wants to stop; a second Ctrl-C stops at once, as usual.
+    """A function that tells whether somebody wants to stop; a second Ctrl-C or kill stops at once, as usual.
 
     `say` is told `what` happens then.
 
     Under torchrun, which passes a Ctrl-C on to processes that have it already, only the first one counts.
     """
-    wanted: list[int] = []
+    wanted: list[float] = []
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if wanted and number == signal.SIGINT and "TORCHELASTIC_RUN_ID" not in os.environ:
-            raise KeyboardInterrupt
+        now = time.monotonic()
+        if wanted and "TORCHELASTIC_RUN_ID" not in os.environ:
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            if now - wanted[0] > _AGAIN_SECONDS:
+                _end(number, frame)
         if not wanted:
             _say_in_between(say, f"{what}; Ctrl-C again stops at once")
-        wanted.append(number)
+        wanted.append(now)
 
     before = {number: signal.signal(number, ask) for number in _heard()}
     try:

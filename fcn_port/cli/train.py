@@ -15,7 +15,7 @@ from .engine import PrecisionParam, PrecisionWord
 from .input_options import input_change, input_options
 from .names import classes_option, with_classes
 from .net_choice import training_net_options
-from .numbers import Number
+from .numbers import WORKERS, Number
 from .output import echo, json_option, note, write_json
 from .own_data import DATA_PATH, SMALL, describe_option, looked_at, scored_on_learned, strict_option, void_option
 from .registering import register_option
@@ -96,7 +96,7 @@ class TrainOptions:
 @click.option("--batch-size", type=_Count, help="Images in a pass, of each process.")
 @click.option("--iter-size", type=_Count, help="Passes in an update.")
 @click.option("--normalization", type=click.Choice(get_args(Normalization)), help="What the loss is divided by.")
-@click.option("--lr", type=Number(), help="The learning rate, as it is; else the recipe's, translated if needed.")
+@click.option("--lr", type=Number(0), help="The learning rate as it is; else the recipe's, translated.")
 @click.option("--max-iter", type=_Count, help="How many updates.")
 @loss_options
 @variation_options
@@ -107,7 +107,7 @@ class TrainOptions:
 @click.option("--val-every", type=click.IntRange(min=0), help="Score every so many updates; 0 for only at the end.")
 @click.option("--val-limit", type=_Count, help="Score only the first images of the split.")
 @click.option("--display", type=_Count, help="Print a line every so many updates.")
-@click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Threads that decode ahead.")
+@click.option("--workers", type=WORKERS, default=2, show_default=True, help="Threads that decode ahead.")
 @click.option("--check/--no-check", default=None, help=f"Read every image once first; done for up to {SMALL} images.")
 @click.option("--skip-bad", is_flag=True, help="Leave out what --check finds unusable.")
 @input_options

@@ -23,7 +23,7 @@ from .inspect import SizeOption, SizeParam, input_shapes
 from .net_choice import net_options
 from .output import echo, note, refuse_to_replace
 from .registering import register_option
-from .sources import read_runnable
+from .sources import is_definition, read_runnable
 
 if TYPE_CHECKING:
     from ..nets import Net
@@ -75,6 +75,7 @@ def command(what: str, **given: Any) -> None:
     """
     options = ViewOptions(**given)
     refuse_to_replace(options.out, (what, options.golden))
+    _refuse_without_weights(what, options)
     viewer = None if options.out is not None else options.viewer or _installed()
     if viewer == "netron":
         require("netron")
@@ -96,6 +97,16 @@ def command(what: str, **given: Any) -> None:
     with tempfile.TemporaryDirectory(prefix="fcn-port-view-") as folder:
         open_model_explorer(
             Path(folder), graph, overlays, port=options.port or free_port(), browser=options.browser, ready=_tell
+        )
+
+
+def _refuse_without_weights(what: str, options: ViewOptions) -> None:
+    """UsageError for what a net is run for, where WHAT is a definition alone."""
+    asked = next((name for name, given in (("--golden", options.golden), ("--time", options.time)) if given), None)
+    if asked is not None and is_definition(what):
+        raise click.UsageError(
+            f"{asked} runs the net, and {what} is its definition without weights; give a file of weights, such as "
+            "a .caffemodel"
         )
 
 

@@ -14,7 +14,7 @@ from weights.catalogue import datasets
 from weights.records import IGNORE_LABEL, InputRecipe
 
 from ..predict.palettes import PALETTES, palette
-from .description import Description, SplitDescription, mean_of_file, read_description
+from .description import GIVEN, Description, SplitDescription, blaming, given, mean_of_file, read_description
 from .drawings import DrawnFiles, read_drawings
 from .errors import DataError
 from .finding import FoundFiles, ListedFiles, ListedPair, files_by_stem, names_files, own_images, read_pairs
@@ -32,8 +32,14 @@ OWN = "own"
 def open_described(path: Path, *, split: str | None = None) -> DataSet:
     """A split of the data set that a file describes; by default the one that it names.
 
-    Raises FileNotFoundError where file, folder or list is missing, DataError for a description that does not fit.
+    Raises FileNotFoundError where file, folder or list is missing, DataError for a description that does not fit, which
+    is a GivenFieldError where fields that were given (`describing`) are at fault.
     """
+    with blaming(path, lambda: _open_described(path, split)):
+        return _open_described(path, split)
+
+
+def _open_described(path: Path, split: str | None) -> DataSet:
     found = read_description(path)
     chosen = split or found.split
     name = split_name(chosen)
@@ -49,6 +55,11 @@ def open_described(path: Path, *, split: str | None = None) -> DataSet:
 
 def described(path: Path) -> DataSet:
     """The data set that a file describes without its files: classes, colours and the way to make inputs alone."""
+    with blaming(path, lambda: _described(path)):
+        return _described(path)
+
+
+def _described(path: Path) -> DataSet:
     says = read_description(path)
     return _Described(path, says, _places(says, split_name(says.split)), says.split).without_files()
 
@@ -280,7 +291,8 @@ class _Described:
         images = color.folder
         for folder, what in ((images, "images"), (labels, "labels")):
             if not folder.is_dir():
-                hint = f'\n  {self.path} says {what} = "..."'
+                place = GIVEN if given(what) or not self.path.exists() else self.path
+                hint = f'\n  {place} says where they are: {what} = "..."'
                 raise FileNotFoundError(f"{folder}: there is no such folder of {what} for '{self.split}'{hint}")
         stems, there = files_by_stem(images), files_by_stem(labels)
         found = tuple(id_ for id_ in color.ids() if self.says.label_name.format(id_) in there)

@@ -11,9 +11,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ from converters.formats import read_mean
 from converters.safety import open_file, to_record
 from weights.records import IGNORE_LABEL
 
-from .errors import DataError
+from .errors import DataError, GivenFieldError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -107,7 +108,8 @@ _more: ContextVar[Mapping[str, Any]] = ContextVar("more", default={})  # noqa: B
 def describing(*fields: str) -> Iterator[None]:
     """Take these fields of a description, lines of TOML, in place of what a file says, for the time of the block.
 
-    A folder needs no `dataset.toml` then. DataError for a line that is no TOML.
+    A folder needs no `dataset.toml` then. GivenFieldError, a DataError, for a line that is no TOML; who opens the data
+    set in the block has one for fields that are wrong.
     """
     found: dict[str, Any] = {**_more.get()}
     for text in fields:
@@ -115,12 +117,49 @@ def describing(*fields: str) -> Iterator[None]:
             found |= tomllib.loads(text)
         except (ValueError, RecursionError) as error:
             problem = f"{text[:80]!r} is no line of TOML: {error!s:.120}"
-            raise DataError(problem, path=GIVEN) from None
-    token = _more.set(found)
+            raise GivenFieldError(problem, path=GIVEN) from None
+    with _taking(found):
+        yield
+
+
+@contextmanager
+def _taking(fields: Mapping[str, Any]) -> Iterator[None]:
+    token = _more.set(fields)
     try:
         yield
     finally:
         _more.reset(token)
+
+
+@contextmanager
+def blaming(path: Path, alone: Callable[[], object]) -> Iterator[None]:
+    """Errors about the description at `path`, as GivenFieldError where the given fields are at fault and no file.
+
+    They are where there is no file, and where the file `alone`, opened without them, has no such error.
+    """
+    try:
+        yield
+    except DataError as error:
+        if error.path != os.fspath(path) or not _more.get() or _has_it(path, alone, error):
+            raise
+        raise GivenFieldError(error.problem, path=GIVEN, where=error.where, hint=error.hint) from None
+
+
+def _has_it(path: Path, alone: Callable[[], object], error: DataError) -> bool:
+    """True if the file has the same error without the given fields."""
+    if not path.exists():
+        return False
+    with _taking({}), suppress(OSError):
+        try:
+            alone()
+        except CaffeFormatError as own:
+            return (own.problem, own.where) == (error.problem, error.where)
+    return False
+
+
+def given(field: str) -> bool:
+    """True for a field that was given, and stands in no file."""
+    return field in _more.get()
 
 
 def description_in(place: Path) -> Path | None:
@@ -146,8 +185,7 @@ def read_description(path: Path) -> Description:
     except RecursionError:
         raise DataError("not a description: too many lists within lists", path=path) from None
     except CaffeFormatError as error:
-        said = path if path.exists() else GIVEN
-        raise DataError(error.problem, path=said, where=error.where, hint=error.hint) from None
+        raise DataError(error.problem, path=path, where=error.where, hint=error.hint) from None
     except ValueError as error:
         raise DataError(f"not TOML: {error!s:.200}", path=path) from None
 

@@ -8,10 +8,13 @@ the seed alone.
 from __future__ import annotations
 
 import colorsys
+import errno
 import io
 import math
 import os
+import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +22,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from converters.safety import make_folder, write_whole
+from converters.errors import ChoiceError, NotEnoughMemoryError
+from converters.safety import machine_memory, make_folder, write_whole
+from weights.download import human_bytes
 from weights.records import IGNORE_LABEL
 
 from ..predict.palettes import voc_palette
@@ -31,6 +36,13 @@ DRAWING = ".drawing"
 
 DRAWN = ".drawn"
 """Its name then."""
+
+_DRAWN_BYTES = 150
+"""Bytes that a pixel takes while it is drawn: colours and distances, each of 8."""
+_LONGEST = 65500
+"""Pixels; the longest side of a JPEG that its library writes."""
+_BLOCK = 4096
+"""Bytes of which a disk gives a file a whole number."""
 
 _HUE_SPREAD = 0.035
 """Standard deviation; classes lie 1/6 apart. With 0.06, one shape in six has a hue nearer to another class's."""
@@ -46,10 +58,14 @@ def make_shapes(
 
     As in VOC: `JPEGImages/<id>.jpg`, `SegmentationClass/<id>.png` (indexed, VOC's palette, borders 255),
     `ImageSets/Segmentation/{train,val,trainval}.txt`, the last `val` of the images for val, but no list of none; and
-    `classes.txt`.
+    `classes.txt`. Before anything is written, OSError for more than the disk has room for, ChoiceError for a size
+    that a JPEG does not have, NotEnoughMemoryError for one that is too large to draw.
     """
     root = Path(folder)
     drawing = root / DRAWING
+    _check_memory(size)
+    first = _files(seed, 0, size)
+    _check_room(root, count, first)
     make_folder(root)
     write_whole(drawing, _order(count, seed, size, val), durable=False, follow=False)
     lists = root / "ImageSets" / "Segmentation"
@@ -57,19 +73,45 @@ def make_shapes(
         make_folder(each)
     ids = shape_ids(count=count, seed=seed)
     for index, id_ in enumerate(ids):
-        image, labels = draw_shapes(np.random.default_rng((seed, index)), size=size)
-        indexed = Image.fromarray(labels)
-        indexed.putpalette(voc_palette().tobytes())
-        jpeg = _encoded(Image.fromarray(image), "JPEG", quality=95, subsampling=0)
-        write_whole(root / "JPEGImages" / f"{id_}.jpg", jpeg, durable=False, follow=False)
-        write_whole(root / "SegmentationClass" / f"{id_}.png", _encoded(indexed, "PNG"), durable=False, follow=False)
+        for name, content in (_files(seed, index, size) if index else first).items():
+            write_whole(root / name.format(id_), content, durable=False, follow=False)
     first_val = count - round(count * val)
     for name, part in {"train": ids[:first_val], "val": ids[first_val:], "trainval": ids}.items():
         if part:  # an empty list is refused by whoever opens it; one that is not there has not been asked for
             write_whole(lists / f"{name}.txt", "".join(f"{id_}\n" for id_ in part).encode(), follow=False)
     write_whole(root / "classes.txt", "".join(f"{name}\n" for name in CLASSES).encode(), follow=False)
-    drawing.replace(root / DRAWN)
+    with suppress(FileNotFoundError):  # who draws the same at the same time may have been the first to end
+        drawing.replace(root / DRAWN)
     return root
+
+
+def _files(seed: int, index: int, size: tuple[int, int]) -> Mapping[str, bytes]:
+    """The files of an image of a seed, by their names with {} for its id."""
+    image, labels = draw_shapes(np.random.default_rng((seed, index)), size=size)
+    indexed = Image.fromarray(labels)
+    indexed.putpalette(voc_palette().tobytes())
+    jpeg = _encoded(Image.fromarray(image), "JPEG", quality=95, subsampling=0)
+    return {"JPEGImages/{}.jpg": jpeg, "SegmentationClass/{}.png": _encoded(indexed, "PNG")}
+
+
+def _check_memory(size: tuple[int, int]) -> None:
+    """ChoiceError for a size that no JPEG has, NotEnoughMemoryError for one that the machine has no memory to draw."""
+    if max(size) > _LONGEST:
+        raise ChoiceError(f"images of {size[0]}x{size[1]}; expected at most {_LONGEST} pixels a side, as JPEG has them")
+    there, needed = machine_memory(), size[0] * size[1] * _DRAWN_BYTES
+    if there is not None and needed > there:
+        problem = f"an image of {size[0]}x{size[1]} takes about {human_bytes(needed)} to draw"
+        raise NotEnoughMemoryError(f"{problem}; this machine has {human_bytes(there)} of memory")
+
+
+def _check_room(root: Path, count: int, first: Mapping[str, bytes]) -> None:
+    """OSError where `count` images with files as large as the first one's are more than the disk has room for."""
+    there = next(place for place in (root, *root.absolute().parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    needed = count * sum(-(-len(content) // _BLOCK) * _BLOCK for content in first.values())
+    if needed > free:
+        problem = f"{count} images and label maps take about {human_bytes(needed)}"
+        raise OSError(errno.ENOSPC, problem, str(root))
 
 
 def state_of(

@@ -52,7 +52,7 @@ def detect(
     that come with the net. Only scores from `threshold` on are given. Raises ImageError for an image that cannot be
     read, NetError for a net that finds no objects, ValueError for one that does not say how its input is made.
     """
-    if not isinstance(net, Sequence):
+    if not isinstance(net, Sequence) or isinstance(net, str):
         return detect_all(net, [image], preprocessing=preprocessing, threshold=threshold, names=names)[0]
     as_net = import_or_say("fcn_port.nets.net", "finding objects").as_net
     from .cascade import from_cascade

@@ -21,9 +21,11 @@ from torch import Tensor, nn
 
 from converters.errors import CaffeFormatError
 from converters.formats import format_prototxt
+from converters.given import refuse_other_than
 from converters.version import VERSION
 from weights.records import Preprocessing
 
+from ..carded import refuse_no_net
 from ..data.errors import DataError
 from ..data.inputs import input_kinds, inputs_of, net_inputs
 from ..data.records import DataSet, Sample
@@ -80,6 +82,8 @@ def evaluate(
     that does not fit the data set, FileExistsError where label maps would be written over the data set's own files.
     `progress` may end it after any image (`stop_when`); with `plan.cache` the next call goes on from there.
     """
+    refuse_no_net(net)
+    refuse_other_than(DataSet, data, "a data set, as open_dataset gives it")
     preprocessing = preprocessing_of(net, data)
     cache = _cache(net, data, plan, preprocessing, processes.rank)
     run = _EvaluationRun(net, data, plan, preprocessing, outputs_of(net), cache)

@@ -19,6 +19,7 @@ from converters.errors import NetError
 from converters.execution import CaffeNet
 from converters.recorded import is_recorded
 
+from ..carded import refuse_no_net
 from ..nets.fcn import FCN
 from ..nets.net import Net, Wrapper
 from ..nets.record import NotCaffes, refuse_what_is_added
@@ -59,7 +60,7 @@ def fast(
     Where somebody hooks into the net's forward pass, or its layers', the net itself runs as long as the hook is there.
     Scores differ from the net's own by rounding (5e-6 of the largest). On CUDA, TF32 is off unless `tf32` of the result
     is set. `explain(size)` of the result says what is saved. Where nothing can be, the net itself is returned. Threads
-    may share it (docs/threads.md).
+    may share it (docs/threads.md). ValueError for what is no net.
 
     Of a CaffeNet on a CPU, in float32, comes a module that runs it by a plan in native code: layers merged, blobs in
     one arena, the same numbers; `explain(size)` says how each layer is computed. Without native code, with
@@ -72,6 +73,7 @@ def fast(
     processors and GPUs that are faster so (docs/performance.md). `low_memory`: no second copy of the weights, and
     narrower bands; takes longer.
     """
+    refuse_no_net(net)
     if not isinstance(net, (CaffeNet, FCN)):  # nor is a Lossless
         return net
     try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, overload
 
 import torch
 
+from converters.given import refuse_other_than
 from converters.lazy import lazy_attributes
 from converters.net import Shape
 
@@ -82,6 +83,7 @@ def build(name: str, num_classes: NumClasses | None = None) -> FCN:
     """
     from .published import NETS
 
+    refuse_other_than(str, name, "the name of a net, such as 'voc-fcn8s'")
     family = NETS.get(name)
     if family is None:
         close = get_close_matches(name, NETS, n=3, cutoff=0.5)
@@ -96,7 +98,7 @@ def _check_classes(name: str, wanted: NumClasses, own: NumClasses) -> None:
     """Check that `wanted` has the form of `own`, with numbers of at least 1."""
     heads = wanted if isinstance(wanted, Mapping) else {"": wanted}
     same_form = heads.keys() == (own.keys() if isinstance(own, Mapping) else {""})
-    if not same_form or not all(isinstance(count, int) and count > 0 for count in heads.values()):
+    if not same_form or not all(type(count) is int and count > 0 for count in heads.values()):
         raise ValueError(f"num_classes of '{name}': expected such as {own}, found {wanted!r}")
 
 

@@ -15,7 +15,7 @@ from converters.execution import ByAnyName, CaffeNet
 from converters.net import NetSpec, Shape, infer_shapes
 from weights.card import Card
 
-from ..carded import Carded
+from ..carded import Carded, refuse_no_net
 
 
 class Net(Carded, nn.Module):
@@ -142,6 +142,7 @@ def as_net(net: nn.Module) -> Net:
         return net
     if isinstance(net, Carded):  # and no Net: it is run on arrays
         raise ValueError("expected a net of PyTorch, as fcn_port.load gives it of the same file; found a NumpyNet")
+    refuse_no_net(net)
     if not isinstance(net, CaffeNet):
         raise ValueError(
             f"{type(net).__name__} is no net whose layers are known; fcn_port.load, fcn_port.build and "

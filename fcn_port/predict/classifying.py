@@ -12,6 +12,7 @@ from converters.errors import NetError
 from weights.records import Preprocessing
 
 from ..any_net import AnyNet
+from ..carded import refuse_no_net
 from .images import ImageLike, read_image, rgb_of
 from .meaning import NetOutputs, outputs_of
 from .resizing import resize
@@ -104,6 +105,7 @@ def classify_all(
 
     Images of any sizes, since each is resized to the net's input; of one size for a net that has none.
     """
+    refuse_no_net(net)
     outputs = outputs or outputs_of(net)
     recipe = recipe_of(net, preprocessing)
     pixels = [read_image(image, kind=recipe.image) for image in images]

@@ -45,7 +45,7 @@ def read_image(image: ImageLike, *, frame: int = 0, kind: str = "color") -> np.n
     if isinstance(image, np.ndarray):
         bytes_wanted = not isinstance(image, StoredValues | GreyBeside)
         counts = bands or isinstance(image, GreyBeside) or image.shape[2:] == (3,)
-        if (bytes_wanted and image.dtype != np.uint8) or image.ndim != 3 or not counts:
+        if (bytes_wanted and image.dtype != np.uint8) or image.ndim != 3 or not counts or not image.size:
             raise ImageError(f"an array of {image.dtype} {image.shape}; expected {_EXPECTED[bands]}")
         return image
     if isinstance(image, Image.Image):

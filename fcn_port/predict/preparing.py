@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 from weights.records import Preprocessing
 
 from ..any_net import takes_arrays
+from ..carded import refuse_no_net
 from .images import ImageLike, read_image, to_array
 from .running import tensors_for
 
@@ -40,6 +41,7 @@ def prepare(
     image that cannot be read or is none, ValueError for a net that does not say how its inputs are made or has others
     than were given.
     """
+    refuse_no_net(net)
     recipe = preprocessing or getattr(net, "preprocessing", None)
     if recipe is None:
         raise ValueError(

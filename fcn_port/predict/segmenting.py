@@ -13,6 +13,7 @@ from converters.errors import NetError
 from weights.records import InputRecipe, Preprocessing
 
 from ..any_net import AnyNet
+from ..carded import refuse_no_net
 from .dense_crf import DenseCrf
 from .images import ImageLike, read_image, rgb_of
 from .meaning import NetOutputs, OutputMeaning, outputs_of
@@ -144,6 +145,7 @@ def read_all(
     `outputs` are the net's, where they are known already. Outputs that say nothing of pixels are left out; NetError
     where none does. Otherwise as `segment_all`.
     """
+    refuse_no_net(net)
     refuse_training(net)
     recipe = recipe_of(net, preprocessing)
     pixels = [read_image(image, kind=recipe.image) for image in images]

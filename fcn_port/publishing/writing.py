@@ -24,7 +24,7 @@ from converters.export import (
     takes_any_size,
 )
 from converters.formats import sniff
-from converters.net import NetSpec, Shape, infer_shapes
+from converters.net import NetSpec, Shape, drawing_layer, infer_shapes
 from converters.safety import fresh_folder, make_folder, sha256_of, write_whole
 from weights.card import Card
 from weights.catalogue import bundled, famous, init_nets, releases
@@ -121,10 +121,18 @@ def publish(
         about = ModelCard(found, checks, given.release, _licence(given), error, _task(net), repository)
         write_whole(part / CARD, to_markdown(about).encode())
         step()
-        if target.is_dir():
-            target.rmdir()
-        part.rename(target.absolute())
+        try:
+            if target.is_dir():
+                target.rmdir()
+            part.rename(target.absolute())
+        except OSError as error:
+            if not target.is_dir() or not any(target.iterdir()):
+                raise
+            raise FileExistsError(17, _SOMETHING_ELSE, os.fspath(target)) from error  # it came meanwhile
     return PublishReport(os.fspath(target), found, tuple(checks))
+
+
+_SOMETHING_ELSE = "something else is there; choose another folder, or move it away"
 
 
 def _given(what: str | os.PathLike[str], prototxt: str | os.PathLike[str] | None, card: Card | None) -> _Given:
@@ -159,7 +167,7 @@ def _there_already(target: Path, given: _Given, *, onnx: bool) -> PublishedNet |
         found = None
     same = found is not None and found.source is not None and found.source.sha256 == sha256_of(given.path)
     if found is None or not same or found.made_by != TOOL or (ONNX in found.files) != onnx:
-        raise FileExistsError(17, "something else is there; choose another folder, or move it away", os.fspath(target))
+        raise FileExistsError(17, _SOMETHING_ELSE, os.fspath(target))
     return found
 
 
@@ -202,6 +210,11 @@ def _write_onnx(part: Path, step: ProgressSteps) -> float:
 def _write_golden(net: Net, path: Path) -> Mapping[str, Shape]:
     """A recorded pass; the shapes of its outputs."""
     spec = net.spec
+    if (drawing := drawing_layer(spec)) is not None:
+        raise ExportError(
+            f"not published: {drawing.place} draws numbers at test, and nobody's net gives a recorded pass again\n"
+            "  take sample_weights_test out of the definition, and give that with --prototxt"
+        )
     shapes = _inputs(net, spec)
     inputs = random_inputs(shapes, seed=0, indices=index_inputs(spec, shapes))
     found = run_blobs(net, **inputs)

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -21,6 +22,7 @@ from converters.errors import CaffeFormatError
 from converters.escaping import json_text, terminal
 from converters.safety import refused_memory
 
+from ..carded import refuse_no_net
 from ..errors import ImageError
 from ..nets import Net
 from . import answers, page
@@ -56,6 +58,7 @@ def make_app(
     would mix them; of objects only scores from `least` on are told. Raises NetError for a net that says nothing of
     images, ValueError for one that does not say how its input is made.
     """
+    refuse_no_net(net)
     look = look_through(net, least=least)
     size = try_out(net, look)
     batch = batch if batch == 1 or keeps_apart(net, size) else 1
@@ -69,7 +72,8 @@ def make_app(
         Route("/metrics", service.tell_metrics, methods=["GET"]),
         Route("/net", service.tell_net, methods=["GET"]),
     ]
-    return Guard(Starlette(routes=routes, lifespan=service.lifespan), names)
+    told = {HTTPException: _no_way}
+    return Guard(Starlette(routes=routes, lifespan=service.lifespan, exception_handlers=told), names)
 
 
 class Service:
@@ -209,6 +213,18 @@ class _Asked:
         if len(image) > 128:
             raise RefusedRequest(400, "image_id is longer than 128 characters")
         return cls(form, given.get("output"), int(image) if _ID.fullmatch(image) else image)
+
+
+async def _no_way(request: Request, error: Exception) -> Response:
+    """The refusal of a path that there is none of, or of a method that a path does not take."""
+    assert isinstance(error, HTTPException)
+    allowed = dict(error.headers or {})
+    problem = f"there is no {terminal(request.url.path[:64])}; GET / is the page, POST /predict the answer"
+    if error.status_code == 405:
+        problem = f"{terminal(request.url.path[:64])} takes {allowed.get('Allow', 'another method')}"
+    answer = refusal(error.status_code, problem)
+    answer.headers.update(allowed)
+    return answer
 
 
 async def _until_gone(request: Request) -> None:

@@ -20,7 +20,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from converters.escaping import json_text
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_.-]{1,253})(:\d{1,5})?", re.ASCII)
-_SAFE_METHODS = ("GET", "HEAD")
+SAFE_METHODS = ("GET", "HEAD")
+"""The methods of requests that compute nothing."""
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -55,7 +56,7 @@ class Guard:
         if not self.knows(headers.get("host", "")):
             problem = "this server has another name; start it with --name NAME to have it answer to this one"
             await refusal(421, problem)(scope, receive, guarded)
-        elif scope["method"] not in _SAFE_METHODS and not is_own(headers):
+        elif scope["method"] not in SAFE_METHODS and not is_own(headers):
             await refusal(403, "asked for by a page of another site")(scope, receive, guarded)
         else:
             await self._app(scope, receive, guarded)

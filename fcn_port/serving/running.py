@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from starlette.types import ASGIApp
+import h11
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from .guard import SAFE_METHODS, refusal
 
 _HEADERS_SECONDS = 10.0
 """The time in which the head of a request must have come; uvicorn itself waits for ever."""
@@ -61,14 +64,23 @@ def run_app(
     `ready` is called once requests are answered. More than `connections` at a time are told to come again, and one that
     takes nothing of its answer for `grace` seconds is ended.
     """
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        state = server.server_state
+        full = len(state.connections) >= connections or len(state.tasks) > connections  # this one is one of the tasks
+        answering = refusal(503, "too many connections", again=True) if full and scope["type"] == "http" else app
+        await answering(scope, receive, send)
+
     config = Config(
-        app, http=_Impatient, ws="none", lifespan="on", loop="asyncio", access_log=False, log_config=None,
-        log_level="critical", server_header=False, proxy_headers=False, limit_concurrency=connections,
+        answer, http=type("_Limited", (_Impatient,), {"answered": connections}), ws="none", lifespan="on",
+        loop="asyncio", access_log=False, log_config=None,
+        log_level="critical", server_header=False, proxy_headers=False,
         h11_max_incomplete_event_size=_MOST_HEADERS, backlog=_TAKEN_TOGETHER, timeout_keep_alive=5,
         timeout_graceful_shutdown=max(1, round(grace)),
     )  # fmt: skip
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a stranger's form writes nothing into our log
-    asyncio.run(_Stoppable(config, wanted, ready).serve(sockets=[listening]))
+    server = _Stoppable(config, wanted, ready)
+    asyncio.run(server.serve(sockets=[listening]))
 
 
 class _Stoppable(Server):
@@ -118,6 +130,8 @@ class _Impatient(H11Protocol):
     So is one that takes nothing of its answer, which would have the connection and the answer's memory for ever.
     """
 
+    answered: int
+    """The connections at a time of which requests are answered."""
     _clock: asyncio.TimerHandle | None = None
     _watch: asyncio.TimerHandle | None = None
     _left: int | None = None
@@ -125,7 +139,7 @@ class _Impatient(H11Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
-        if self.limit_concurrency and len(self.connections) > most_connections(self.limit_concurrency):
+        if len(self.connections) > most_connections(self.answered):
             transport.abort()  # type: ignore[attr-defined]
             return
         self._wind()
@@ -137,6 +151,21 @@ class _Impatient(H11Protocol):
             self._wind()
         else:
             self._unwind()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """A client that has said all it will has its answer, but where it costs work: whoever leaves says no more."""
+        if self._between() or self.cycle.more_body or self.scope["method"] not in SAFE_METHODS:
+            return None
+        self.cycle.keep_alive = False
+        return True
+
+    def send_400_response(self, msg: str) -> None:
+        """As every refusal is, JSON."""
+        body = refusal(400, msg.rstrip(".")).body
+        headers = [("Content-Type", "application/json"), ("Connection", "close")]
+        for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=bytes(body)), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwind()

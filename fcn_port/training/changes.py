@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from ..data.inputs import InputChange
 from .choices import LossName, Normalization, Order
+from .errors import TrainingError
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Changes:
     for each class, or "median" for those of `data.frequencies`; `gamma` is the focal loss's; `balance` weighs both
     sides of a SigmoidCrossEntropyLoss as HED's Caffe does. `mirror`, `crop` (0 for none) and `scales` (the smallest and
     the largest factor), and before that `resize` (h, w), vary images as `transforms.varied` says; `inputs` are made
-    otherwise.
+    otherwise. Raises TrainingError for a rate below 0, and for counts below 1.
     """
 
     batch_size: int | None = None
@@ -36,6 +38,13 @@ class Changes:
     scales: tuple[float, float] | None = None
     resize: tuple[int, int] | None = None
     inputs: InputChange = field(default_factory=InputChange)
+
+    def __post_init__(self) -> None:
+        if self.lr is not None and not 0 <= self.lr < math.inf:
+            raise TrainingError(f"lr is {self.lr}; expected a learning rate of at least 0")
+        for name in ("batch_size", "iter_size", "max_iter"):
+            if (count := getattr(self, name)) is not None and count < 1:
+                raise TrainingError(f"{name} is {count}; expected at least 1")
 
 
 NO_CHANGES = Changes()

@@ -24,7 +24,7 @@ import torch
 
 from converters.errors import CaffeFormatError, MismatchError, place
 from converters.escaping import json_text
-from converters.execution import from_state_dict, to_state_dict
+from converters.execution import from_state_dict, state_misfit, to_state_dict
 from converters.formats import read_caffemodel, read_solverstate, write_caffemodel, write_solverstate
 from converters.safety import read_json, sha256_of, to_record, unlinked, whole_file
 from converters.version import VERSION
@@ -163,7 +163,7 @@ def _snapshot(record: Path, stored: _Stored) -> tuple[Snapshot, list[str]]:
         raise CaffeFormatError(f"expected {FORMAT}, found {stored.format}", where="format")
     if stored.iteration < 0:
         raise CaffeFormatError(f"expected a count, found {stored.iteration}", where="iteration")
-    files = [record.with_name(Path(name).name) for name in stored.files if Path(name).name]
+    files = [_file_of(record, name) for name in stored.files if Path(name).name]
     if len(files) != 2 or any(len(os.fsencode(file.name)) > 255 or "\0" in file.name for file in files):
         raise CaffeFormatError("expected the names of two files, .caffemodel and .solverstate", where="files")
     with place("card"):
@@ -178,13 +178,21 @@ def _snapshot(record: Path, stored: _Stored) -> tuple[Snapshot, list[str]]:
     return Snapshot(record, stored.iteration, files[0], files[1], progress), digests
 
 
+def _file_of(record: Path, name: str) -> Path:
+    """The file beside a record that it calls `name`: in JSON a name that is not UTF-8 is written in other letters."""
+    own = record.with_suffix(Path(name).suffix)
+    return own if json_text(own.name) == json_text(name) else record.with_name(Path(name).name)
+
+
 def restore(snapshot: Snapshot, task: TrainingTask, solver: CaffeSolver) -> None:
     """Give net and solver what they had. Raises MismatchError where the snapshot is of another net or solver."""
     state = to_state_dict(read_caffemodel(snapshot.weights), spec=task.spec)
     try:
         task.net.load_state_dict(state)
     except RuntimeError as error:
-        raise MismatchError(f"of another net: {error}", path=snapshot.weights) from error
+        raise MismatchError(
+            f"of another net: {state_misfit(task.net, state) or error}", path=snapshot.weights
+        ) from error
     restore_solverstate(solver, read_solverstate(snapshot.state))
 
 

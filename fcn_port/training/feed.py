@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from converters import Cancelled
 from weights.records import IGNORE_LABEL, Augmentation, Preprocessing
 
 from ..data.errors import DataError
@@ -81,7 +83,11 @@ class Feed:
             )
 
     def batches(self, start: int = 0) -> Generator[Batch, None, None]:
-        """Batches without end, from batch number `start` on. Raises DataError for a damaged file when it is due."""
+        """Batches without end, from batch number `start` on. Raises DataError for a damaged file when it is due.
+
+        Who closes it waits for the images that are being read, and for no whole batch.
+        """
+        closed = threading.Event()
         places = image_order(len(self.data.ids), order=self.order, seed=self.seed, start=start * self.images)
         groups = iter(lambda: list(islice(places, self.images)), [])
         first = self.rank * self.batch_size
@@ -89,23 +95,29 @@ class Feed:
             (start * self.images + number * self.images + first, group[first : first + self.batch_size])
             for number, group in enumerate(groups)
         )
-        return read_ahead(mine, lambda each: self.read(each[1], position=each[0]), workers=self.workers)
+
+        def read(each: tuple[int, Sequence[int]]) -> Batch:
+            return self.read(each[1], position=each[0], ended=closed.is_set)
+
+        return read_ahead(mine, read, workers=self.workers, closing=closed.set)
 
     @property
     def images(self) -> int:
         """The images of one batch, of all processes."""
         return self.batch_size * self.size
 
-    def read(self, places: Sequence[int], *, position: int = 0) -> Batch:
+    def read(self, places: Sequence[int], *, position: int = 0, ended: Callable[[], bool] = lambda: False) -> Batch:
         """The batch of the images at these places of the list, the first of which is drawn as number `position`.
 
         Images that differ in size are filled up to the largest, on the right and below: with zeros, which is the mean,
-        and with ignored labels.
+        and with ignored labels. Raises Cancelled between two images once `ended` says so.
         """
         ids: list[str] = []
         blobs: dict[str, list[Tensor]] = {}
         labels = {loss.label: loss for loss in self._labelled}
         for number, place in enumerate(places, start=position):
+            if ended():
+                raise Cancelled("nobody waits for the batch any more")
             id_, own = self._readable(place)
             ids.append(id_)
             for name, blob in self._varied(own, labels, number).items():
@@ -170,8 +182,17 @@ class Feed:
         return blobs
 
 
-def read_ahead(items: Iterable[Item], read: Callable[[Item], Value], *, workers: int) -> Generator[Value, None, None]:
-    """`read` of each item, in order; a few are computed in `workers` threads meanwhile, with 0 none is."""
+def read_ahead(
+    items: Iterable[Item],
+    read: Callable[[Item], Value],
+    *,
+    workers: int,
+    closing: Callable[[], None] = lambda: None,
+) -> Generator[Value, None, None]:
+    """`read` of each item, in order; a few are computed in `workers` threads meanwhile, with 0 none is.
+
+    `closing` is called before what is being read is waited for.
+    """
     if workers <= 0:
         yield from map(read, items)
         return
@@ -184,6 +205,7 @@ def read_ahead(items: Iterable[Item], read: Callable[[Item], Value], *, workers:
             yield ahead.popleft().result()
             ahead.extend(pool.submit(read, item) for item in islice(rest, 1))
     finally:
+        closing()
         pool.shutdown(cancel_futures=True)
 
 

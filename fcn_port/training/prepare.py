@@ -26,6 +26,7 @@ from .feed import Feed
 from .initial import Beginning, begin
 from .losses import Loss
 from .measuring import measure_scores
+from .room import check_room
 from .solver import CaffeSolver
 from .source import TrainingSource, ignored_labels
 from .task import TrainingTask
@@ -62,7 +63,8 @@ def prepare(
 
     `sources` are the state dicts of other nets to begin with, none to begin from nothing. A run that goes on from
     `resume` needs none: what a recipe takes from them, the net and the rates of score layers, its snapshot says.
-    Raises TrainingError, CaffeFormatError and DataError where net, data and weights do not fit each other.
+    Raises TrainingError, CaffeFormatError and DataError where net, data and weights do not fit each other, or images
+    not into the memory.
     """
     if resume is not None:
         sources = _of_snapshot(resume, source)
@@ -99,6 +101,7 @@ def prepare(
     groups = groups_of(task, source.recipe.multipliers if source.recipe else {})
     if not groups:
         raise TrainingError(f"{source.name} has no weights, and nothing to learn")
+    check_room(feed, iter_size=goal.iter_size)
     settings = _settings(source, feed, goal, solver)
     if source.recipe is not None and source.recipe.measured_scores:
         earlier = {} if resume is None else resume.progress.settings
@@ -152,7 +155,7 @@ def _score_rates(settings: Mapping[str, Any]) -> dict[str, float]:
 def _with_measured_rate(blob: Mapping[str, Any], rates: Mapping[str, float], solver: SolverSpec) -> dict[str, Any]:
     """A group whose rate is the one that was measured for its layer, as a multiple of the solver's; else as it is."""
     rate = rates.get(blob["name"].rpartition(".")[0], 0)
-    return {**blob, "lr_mult": rate / solver.base_lr or blob["lr_mult"]}
+    return {**blob, "lr_mult": rate / solver.base_lr if rate and solver.base_lr else blob["lr_mult"]}
 
 
 def _shapes(task: TrainingTask, feed: Feed) -> Mapping[str, tuple[int, ...]]:

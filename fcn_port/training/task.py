@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from converters.errors import NetError
 from converters.execution import CaffeNet
+from converters.given import refuse_other_than
 from converters.net import (
     PHASES,
     LayerSpec,
@@ -74,6 +75,7 @@ def task_of(spec: NetSpec) -> TrainingTask:
     Data layers become inputs, which the caller feeds by the names of their tops; losses are computed here. Raises
     NetError for a net without losses, or with ones that are not known, and for fields of forks that say how it learns.
     """
+    refuse_other_than(NetSpec, spec, "a NetSpec, as read_prototxt gives it")
     train = without_unheard_stops(in_training(spec))
     checked = with_source(train)
     validate(checked)

@@ -8,7 +8,10 @@ from math import isfinite, prod
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from converters.errors import NotEnoughMemoryError
 from converters.net import NetSpec, Shape, iter_layer_shapes
+from converters.safety import machine_memory
+from weights.download import human_bytes
 
 from .graph import node_id
 
@@ -81,10 +84,15 @@ def milliseconds(net: Net, spec: NetSpec, inputs: Mapping[str, Shape], *, repeat
     """The time of each step of `fast`'s plan, the median of some passes, at the layer of `spec` that names the step.
 
     The plan is that of the net's definition, layer by layer: what a step has merged into it (ReLU, BatchNorm) has no
-    time of its own. On the processor, with as many threads as PyTorch has. Raises NetError where there is no plan.
+    time of its own. On the processor, with as many threads as PyTorch has. Raises NetError where there is no plan,
+    and NotEnoughMemoryError for inputs that the machine's memory does not hold.
     """
     from ..fastpath.program.timing import step_seconds
 
+    there, needed = machine_memory(), _FLOAT * sum(prod(shape) for shape in inputs.values())
+    if there is not None and needed > there:
+        problem = f"the inputs alone take {human_bytes(needed)}; this machine has {human_bytes(there)} of memory"
+        raise NotEnoughMemoryError(problem, hint="a smaller --size needs less")
     passes = [step_seconds(net, inputs) for _ in range(repeats)]
     place = {layer.name: index for index, layer in reversed(list(enumerate(spec.layers)))}
     found = {place[name]: 1e3 * median(times) for name, times in _by_name(passes) if name in place}

@@ -144,8 +144,9 @@ def test_a_report_is_the_only_thing_on_standard_output(tmp_path: Path, capsys: p
 def test_a_full_or_forbidden_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
-    assert run(["convert", SAMPLE, "-o", str(blocked / "x.safetensors")]) == 1
-    assert "file" in capsys.readouterr().err
+    for out in (blocked / "x.safetensors", blocked / "folder" / "x.safetensors"):
+        assert run(["convert", SAMPLE, "-o", str(out)]) == 2
+        assert str(blocked) in capsys.readouterr().err
 
 
 def test_interrupting_leaves_nothing_half_done(tmp_path: Path) -> None:

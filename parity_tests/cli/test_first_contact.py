@@ -137,3 +137,12 @@ def test_a_size_at_which_the_net_does_not_run_is_told(
         fcn_port.trace(net, (9, 8))
     Path("open.prototxt").write_text(FIXED.replace("input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }", ""))
     assert run(["trace", "open.prototxt", "9x8"]) == 0, "a net that says no size may have any"
+
+
+def test_the_inputs_that_are_told_are_those_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """With --size the last line had the net's own size below the work of another."""
+    assert run(["inspect", SAMPLE, "--size", "60x70"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "input data: 1x3x60x70" and any("1x3x60x70" in line for line in lines[:3])
+    assert run(["inspect", SAMPLE]) == 0
+    assert "input data: 1x3x500x500" in capsys.readouterr().out

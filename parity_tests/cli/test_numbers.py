@@ -29,6 +29,36 @@ def test_a_seed_has_64_bits(capsys: pytest.CaptureFixture[str]) -> None:
     assert "seeds are numbers of 64 bits" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["train finetune --lr=-1", "train finetune --lr=-1e-9", "train finetune --workers 99999999",
+     "evaluate x.caffemodel --workers 99999999", "serve x.caffemodel --threads 99999999"],
+)  # fmt: skip
+def test_what_unlearns_and_what_cannot_be_begun_is_wrong_use(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(command.split()) == 2
+    assert "is not in the range" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("predict x.caffemodel a.png --scale 0", "0 would make every image the same"),
+        ("predict x.caffemodel a.png --mean 1e39", "one is more than a float32 holds"),
+        ("evaluate x.caffemodel --scale 1e39", "'1e39' is more than a float32 holds"),
+        ("train finetune --lr 1e39", "'1e39' is more than a float32 holds"),
+    ],
+)
+def test_what_no_net_computes_with_is_wrong_use(
+    command: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(command.split()) == 2
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", NUMBERS, ids=lambda command: f"{command[0]} {command[-1]}")
 @pytest.mark.parametrize("value", ["nan", "-nan", "inf", "-inf"])
 def test_what_is_not_finite_is_wrong_use(

@@ -235,6 +235,30 @@ with stopping(note) as stop:
 """
 
 
+KILLED_TWICE = """
+import signal, sys, time
+from fcn_port.cli import signals
+signals.listen()
+signals._AGAIN_SECONDS = float(sys.argv[1])
+try:
+    with signals.stopping(lambda message: None) as stop:
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(0.01)
+        signal.raise_signal(signal.SIGTERM)
+        assert stop()
+        print("went on")
+except signals.Ended as ended:
+    print("ended by", ended.number)
+"""
+
+
+@pytest.mark.parametrize(("seconds", "said"), [("0", "ended by 15"), ("60", "went on")])
+def test_a_second_kill_ends_what_does_not_stop(seconds: str, said: str) -> None:
+    """Only a second Ctrl-C did; two in the same moment are one, as `timeout` sends them."""
+    run = subprocess.run([sys.executable, "-c", KILLED_TWICE, seconds], cwd=ROOT, capture_output=True, text=True)
+    assert run.stdout.strip() == said, run.stderr
+
+
 def test_a_signal_in_the_middle_of_a_message_stops_the_run_politely() -> None:
     """Standard error takes no message while it is at another one: a training was lost by it."""
     run = subprocess.run([sys.executable, "-c", IN_A_MESSAGE], cwd=ROOT, capture_output=True, text=True, timeout=60)

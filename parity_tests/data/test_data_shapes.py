@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from fcn_port.cli import run
-from fcn_port.data import make_shapes, open_dataset
-from fcn_port.data.shapes import CLASSES, DRAWING, DRAWN
+from fcn_port.data import make_shapes, open_dataset, shapes
+from fcn_port.data.shapes import CLASSES, DRAWING, DRAWN, state_of
 from fcn_port.predict.palettes import voc_palette
 
 
@@ -108,3 +108,37 @@ def test_a_set_that_was_not_finished_is_drawn_on_and_a_finished_one_is_there(
     assert run(draw) == 0
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == expected
     assert "is not empty" in capsys.readouterr().err
+
+
+def test_more_than_the_disk_holds_is_refused_before_it_is_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was drawn until the disk was full, or for ever."""
+    drawing = ["data", "shapes", "--make", str(tmp_path / "new"), "--size", "40x50", "--count"]
+    assert run([*drawing, "999999999999"]) == 1
+    assert "999999999999 images and label maps take about" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_that_no_memory_or_jpeg_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drawing = ["data", "shapes", "--make", str(tmp_path / "new"), "--count", "1", "--size"]
+    assert run([*drawing, "65000x65000"]) == 1
+    assert "an image of 65000x65000 takes about 634 GB to draw; this machine has" in capsys.readouterr().err
+    assert run([*drawing, "3x70000"]) == 2
+    assert "images of 3x70000; expected at most 65500 pixels a side" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_may_draw_the_same_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second to end did not find the mark that the first had changed, and called its whole work a missing file."""
+    write_whole = shapes.write_whole
+
+    def beside(path: Path, *given: object, **more: object) -> None:
+        write_whole(path, *given, **more)  # type: ignore[arg-type]
+        if path.name == "classes.txt":
+            monkeypatch.setattr(shapes, "write_whole", write_whole)
+            make_shapes(tmp_path / "set", count=2, size=(20, 30))
+
+    monkeypatch.setattr(shapes, "write_whole", beside)
+    make_shapes(tmp_path / "set", count=2, size=(20, 30))
+    assert state_of(tmp_path / "set", count=2, size=(20, 30)) == "whole"

@@ -105,14 +105,40 @@ def test_a_description_on_the_command_line_is_one_in_a_file(
 
 @pytest.mark.parametrize(
     ("field", "status", "expected"),
-    [("ids = {", 2, "is no line of TOML"), ("idz = 1", 3, "--describe: unknown field 'idz'"), ("void = 1", 3, "void")],
+    [
+        ("ids = {", 2, "is no line of TOML"),
+        ("idz = 1", 2, "--describe: unknown field 'idz'"),
+        ("void = 1", 2, "--describe: void: expected a list"),
+        ("void = [1]", 2, "--describe: no classes: say classes"),
+        ("like = 'no'", 2, "--describe: like = 'no'; there are voc"),
+    ],
 )
+@pytest.mark.parametrize("file", ["no file", "a file that is whole"])
 def test_a_wrong_field_on_the_command_line(
-    field: str, status: int, expected: str, place: Path, capsys: pytest.CaptureFixture[str]
+    field: str, status: int, expected: str, file: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (place / "set" / "dataset.toml").unlink()
+    """It is wrong use, and no file is blamed for it."""
+    if file == "no file":
+        (place / "set" / "dataset.toml").unlink()
+    elif "no classes" in expected:
+        return
     assert run(["data", "--check", str(place / "set"), "--describe", field]) == status
     assert expected in capsys.readouterr().err
+
+
+def test_a_file_is_blamed_for_what_is_wrong_without_the_command_line(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check = ["data", "--check", str(place / "set"), "--describe"]
+    (place / "set" / "dataset.toml").write_text("clases = []\n")
+    assert run([*check, "void = [255]"]) == 3
+    assert "dataset.toml: unknown field 'clases'" in capsys.readouterr().err
+    (place / "set" / "dataset.toml").unlink()
+    assert run([*check, 'classes = ["a"]', "--describe", 'images = "nowhere"']) == 2
+    assert '--describe says where they are: images = "..."' in capsys.readouterr().err
+
+
+def test_a_field_on_the_command_line_comes_before_the_files(place: Path) -> None:
     (place / "set" / "dataset.toml").write_text('classes = ["ground", "cell"]\nvoid = []\nids = { 0 = 0, 100 = 1 }\n')
     assert run(["data", "--check", str(place / "set"), "--describe", "void = [255]"]) == 0, "before what the file says"
 

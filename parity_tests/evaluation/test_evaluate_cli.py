@@ -302,3 +302,19 @@ def test_a_cache_that_cannot_be_written_costs_only_the_next_run(
     assert run([*common[:-1], str(tmp_path / "file" / "cache")]) == 0
     out, err = capsys.readouterr()
     assert "mean IU" in out and err.count("results are not kept") == 1
+
+
+@pytest.mark.parametrize("broken", ["empty.caffemodel", "missing.caffemodel"])
+def test_a_net_that_fails_leaves_the_scores_of_the_others(
+    broken: str, common: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The scores of the first net, which may have taken a night, were lost with the second."""
+    (tmp_path / "empty.caffemodel").write_bytes(b"")
+    bad = str(tmp_path / broken)
+    status = 3 if broken.startswith("empty") else 2
+    assert run([*common[:2], bad, *common[2:], "--json"]) == status
+    out, err = capsys.readouterr()
+    (found,) = json.loads(out)
+    assert found["weights"] == common[1] and broken in err
+    assert run([common[0], bad, common[1], *common[2:]]) == status
+    assert capsys.readouterr().out == "", "the first may be wrong in a way that all are"

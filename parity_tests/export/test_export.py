@@ -302,7 +302,7 @@ def of_one_size(folder: Path) -> bytes:
     ("arguments", "status", "said"),
     [
         (["PROTOTXT", "--to", "onnx"], 3, "a net without weights"),
-        (["MINI", "--to", "caffe", "-o", "MINI"], 1, "the same file"),
+        (["MINI", "--to", "caffe", "-o", "MINI"], 2, "the same file"),
         (["no-such-release", "--to", "caffe"], 2, "no-such-release"),
         (["missing.caffemodel", "--to", "caffe"], 2, "missing.caffemodel"),
         (["MINI", "--to", "coreml"], 2, "coreml"),
@@ -311,12 +311,12 @@ def of_one_size(folder: Path) -> bytes:
         (["MINI", "--to", "onnx", "--input", "nope=1x3x9x9"], 2, "the net has no input 'nope'"),
         (["FIXED", "--to", "onnx", "--size", "9x8"], 2, "layer 'ip' has weights 2x108, and at this size they would be"),
         (["FIXED", "--to", "torch-export", "--size", "9x8"], 2, "layer 'ip' has weights 2x108, and at this size"),
-        (["MINI", "--to", "caffe", "-o", "PROTOTXT"], 1, "would replace this file"),
-        (["MINI", "--to", "caffe", "-o", "new.prototxt"], 1, "weights and definition would be one file"),
-        (["MINI", "--prototxt", "PROTOTXT", "--to", "onnx", "-o", "PROTOTXT"], 1, "the same file"),
-        (["MINI", "--prototxt", "PROTOTXT", "--to", "hdf5", "-o", "PROTOTXT"], 1, "the same file"),
-        (["DATA", "--to", "onnx", "--external-data", "-o", "net.onnx"], 1, "net.onnx.data: source and destination"),
-        (["sample", "--to", "onnx"], 1, "sample.onnx: this file is there already"),
+        (["MINI", "--to", "caffe", "-o", "PROTOTXT"], 2, "would replace this file"),
+        (["MINI", "--to", "caffe", "-o", "new.prototxt"], 2, "weights and definition would be one file"),
+        (["MINI", "--prototxt", "PROTOTXT", "--to", "onnx", "-o", "PROTOTXT"], 2, "the same file"),
+        (["MINI", "--prototxt", "PROTOTXT", "--to", "hdf5", "-o", "PROTOTXT"], 2, "the same file"),
+        (["DATA", "--to", "onnx", "--external-data", "-o", "net.onnx"], 2, "net.onnx.data: source and destination"),
+        (["sample", "--to", "onnx"], 2, "sample.onnx: this file is there already"),
     ],
 )
 def test_wrong_use(arguments: list[str], status: int, said: str, tmp_path: Path, capsys, monkeypatch) -> None:

@@ -21,6 +21,7 @@ PADDED = "convolution_param { num_output: 4 kernel_size: 3 pad: 60 }"
         "PReLU p: f -> p | prelu_param { channel_shared: true }",
         "Power p: f -> p | power_param { scale: 0.5 shift: 1 }",
         "Scale p: f -> p | scale_param { num_axes: 0 bias_term: true }",
+        "Normalize p: f -> p",
     ],
 )
 def test_channels_that_follow_from_the_size(layer: str) -> None:

@@ -54,6 +54,15 @@ def published(caffemodel: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
+@pytest.mark.parametrize("folder, name", [("alt net \u65e5", "alt-net"), ("\u65e5", "NAME"), ("a.b_c-1", "a.b_c-1")])
+def test_the_line_that_uploads_names_a_repository_that_a_hub_takes(
+    folder: str, name: str, caffemodel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["publish", str(caffemodel), str(tmp_path / folder), "--no-onnx"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"hf upload OWNER/{name} ")
+    assert f"hf:OWNER/{name}" in (tmp_path / folder / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.fixture
 def copy(published: Path, tmp_path: Path) -> Path:
     shutil.copytree(published, tmp_path / "copy")
@@ -212,7 +221,7 @@ def test_what_is_there_stays(caffemodel: Path, tmp_path: Path, capsys: pytest.Ca
     assert run(argv) == 0
     before = {path: path.read_bytes() for path in net.rglob("*")}
     assert run(argv) == 0 and "is there already" in capsys.readouterr().err
-    assert run(["publish", SAMPLE, str(net), "--no-onnx"]) == 1
+    assert run(["publish", SAMPLE, str(net), "--no-onnx"]) == 2
     assert "something else is there" in capsys.readouterr().err
     assert before == {path: path.read_bytes() for path in net.rglob("*")}
 
@@ -246,3 +255,20 @@ def test_torch_hub_finds_the_nets() -> None:
     assert small.classes == {} and small.spec.outputs == ("score",)
     with pytest.raises(ValueError, match="pretrained=False"):
         torch.hub.load(root, "voc_fcn8s", source="local", trust_repo=True, num_classes=3)
+
+
+def test_who_publishes_the_same_at_the_same_time_is_told(
+    caffemodel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was "directory not empty", of a folder that was not there when the work began."""
+    target = tmp_path / "net"
+
+    def there(*given: object, **more: object) -> str:
+        target.mkdir()
+        (target / "another").write_text("")
+        return ""
+
+    monkeypatch.setattr(writing, "to_markdown", there)
+    assert run(["publish", str(caffemodel), str(target), "--no-onnx"]) == 2
+    assert "something else is there; choose another folder" in capsys.readouterr().err
+    assert [path.name for path in target.iterdir()] == ["another"] and len(list(tmp_path.iterdir())) == 1

@@ -243,7 +243,11 @@ def test_bad_requests_are_told_in_one_line(client: Any, name: str) -> None:
     ("GET", "/predict", 405), ("PUT", "/predict", 405), ("GET", "/static/../../etc/passwd", 404), ("POST", "/", 405),
 ])  # fmt: skip
 def test_there_are_no_other_ways_in(client: Any, method: str, path: str, status: int) -> None:
-    assert client.request(method, path).status_code == status
+    answer = client.request(method, path)
+    assert answer.status_code == status
+    (problem,) = answer.json().values()
+    assert ("there is no " if status == 404 else f"{path} takes ") in problem
+    assert status == 404 or answer.headers["allow"] in ("POST", "GET, HEAD", "HEAD, GET")
 
 
 @pytest.mark.parametrize("host, known", [

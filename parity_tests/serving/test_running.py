@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import logging
 import os
 import signal
@@ -36,13 +37,20 @@ BODY = png_of(stripes())
 
 
 @contextmanager
-def server(app: Any, *, grace: float = 30) -> Iterator[tuple[int, threading.Event, threading.Thread]]:
+def server(
+    app: Any, *, grace: float = 30, connections: int = 256
+) -> Iterator[tuple[int, threading.Event, threading.Thread]]:
     """A server on a free port: the port, the event that stops it, and its thread."""
     stop, ready = threading.Event(), threading.Event()
     with open_socket("127.0.0.1", 0) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # connections of it have little room, too
         port = listening.getsockname()[1]
-        settings: dict[str, Any] = {"wanted": stop.is_set, "grace": grace, "ready": ready.set}
+        settings: dict[str, Any] = {
+            "wanted": stop.is_set,
+            "grace": grace,
+            "ready": ready.set,
+            "connections": connections,
+        }
         thread = threading.Thread(target=run_app, args=(app, listening), kwargs=settings, daemon=True)
         thread.start()
         assert ready.wait(30)
@@ -122,6 +130,32 @@ def test_what_a_stranger_sends_writes_nothing_into_the_log(sent: bytes, caplog: 
             assert closed(client)
         assert ask(port)[0] == 200
     assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize(("sent", "said"), [
+    (b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n", b"200"),
+    (b"GET /net HTTP/1.1\r\nHost: localhost\r\n\r\n", b"200"),
+    (b"no HTTP\r\n\r\n", b"400"),
+], ids=["health", "net", "no HTTP"])  # fmt: skip
+def test_a_client_that_has_said_all_it_will_has_its_answer(sent: bytes, said: bytes) -> None:
+    """`printf ... | nc -N`, as health checks of old: the connection was closed without a word."""
+    with server(make_app(largest_channel(), name="x", threads=1)) as (port, _, _):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(sent)
+            client.shutdown(socket.SHUT_WR)
+            client.settimeout(30)
+            head, _, body = b"".join(iter(lambda: client.recv(1 << 16), b"")).partition(b"\r\n\r\n")
+        assert head.split()[1] == said
+        assert body == b"ok\n" or json.loads(body)
+        assert ask(port)[0] == 200
+
+
+def test_more_connections_than_are_answered_are_told_in_json() -> None:
+    with server(make_app(largest_channel(), name="x", threads=1), connections=2) as (port, _, _):
+        with socket.create_connection(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)):
+            time.sleep(0.2)
+            status, body = ask(port)
+        assert (status, json.loads(body)) == (503, {"error": "too many connections"})
 
 
 def test_a_body_that_does_not_arrive_is_given_up() -> None:

@@ -25,6 +25,7 @@ from fcn_port.training.best import Best, read_best
 from fcn_port.training.changes import Changes
 from fcn_port.training.curves import draw_curves, read_curves
 from fcn_port.training.distributed import DistributedGroup
+from fcn_port.training.errors import TrainingError
 from fcn_port.training.losses import FocalLoss, SoftmaxWithLoss
 from fcn_port.training.measuring import measure_scores
 from fcn_port.training.prepare import prepare
@@ -70,6 +71,17 @@ def test_the_net_is_that_of_the_first_weights_and_the_loss_moves(tmp_path: Path)
     still = prepare(source_of_recipe(recipe), shapes(tmp_path), workers=0, changes=Changes(max_iter=40))
     before = steps(still, 12)
     assert before[-1] == pytest.approx(before[0], rel=1e-3)
+
+
+def test_a_rate_of_nothing_learns_nothing_and_one_below_is_refused(tmp_path: Path) -> None:
+    """The rates of score layers are multiples of it: a division by zero."""
+    made = prepared(tmp_path, lr=0.0)
+    before = {key: value.clone() for key, value in made.task.net.state_dict().items()}  # type: ignore[attr-defined]
+    steps(made, 2)
+    assert all(torch.equal(value, before[key]) for key, value in made.task.net.state_dict().items())  # type: ignore[attr-defined]
+    for changes in ({"lr": -1.0}, {"lr": float("nan")}, {"batch_size": 0}, {"iter_size": -1}):
+        with pytest.raises(TrainingError, match=f"{next(iter(changes))} is .*; expected a"):
+            Changes(**changes)  # type: ignore[arg-type]
 
 
 def test_score_layers_learn_at_rates_by_their_inputs(tmp_path: Path) -> None:

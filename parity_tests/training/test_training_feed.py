@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from converters import Cancelled
 from fcn_port.data import DataError
 from fcn_port.data.records import Sample
 from fcn_port.training import SoftmaxWithLoss
-from fcn_port.training.errors import TrainingError
+from fcn_port.training.errors import MemoryFullError, TrainingError
 from fcn_port.training.feed import read_ahead
+from fcn_port.training.room import check_room
 from fcn_port.training.sampler import image_order
 from parity_tests import runs
 from parity_tests.runs import feed_of, narrow_task, shapes
@@ -81,6 +84,40 @@ def test_reading_ahead_keeps_the_order_and_stops(workers: int) -> None:
     assert list(islice(numbers, 5)) == [0, 1, 4, 9, 16]
     numbers.close()
     assert len(seen) <= 5 + 2 * workers + 1
+
+
+def test_who_closes_it_waits_for_no_whole_batch(tmp_path: Path) -> None:
+    """Ctrl-C had to wait for the hundred million images of the batch that was being read."""
+    data = shapes(tmp_path)
+    seen: list[str] = []
+    slow = replace(data)
+
+    def read(id_: str, **settings: object) -> Sample:
+        seen.append(id_)
+        if len(seen) == 1:
+            raise DataError("damaged")
+        time.sleep(0.001)
+        return data.read(id_)
+
+    object.__setattr__(slow, "read", read)
+    feed = replace(feed_of(data, narrow_task(data), batch_size=5000, workers=2, order="listed"), data=slow)
+    with pytest.raises(DataError, match="damaged"):
+        next(feed.batches())
+    assert len(seen) < 5000
+    with pytest.raises(Cancelled):
+        feed.read(range(100), ended=lambda: True)
+
+
+def test_a_batch_that_no_memory_holds_is_refused(tmp_path: Path) -> None:
+    """Its images were read until the system ended the run."""
+    data = shapes(tmp_path)
+    feed = feed_of(data, narrow_task(data), workers=2)
+    check_room(feed, iter_size=1)
+    size = r"images of 29.1 kB, 99999999 in each of 1 passes of an update and in 4 passes read ahead, take 17.5 TB"
+    with pytest.raises(MemoryFullError, match=f"{size}; this machine has .* of memory\n  a smaller --batch-size"):
+        check_room(replace(feed, batch_size=99_999_999), iter_size=1)
+    with pytest.raises(MemoryFullError, match="1 in each of 99999999 passes"):
+        check_room(feed, iter_size=99_999_999)
 
 
 def test_a_damaged_image_is_named_when_it_is_due(tmp_path: Path) -> None:

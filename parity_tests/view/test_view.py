@@ -17,6 +17,8 @@ from fcn_port.view import costs, milliseconds, parity, to_graph
 from parity_tests.goldens import SAMPLE_GOLDEN
 from parity_tests.verbs import SAMPLE
 
+PROTOTXT = SAMPLE.replace(".caffemodel", ".prototxt")
+
 HOSTILE = "<img src=x onerror=alert(1)>\u202e\n/../b"
 NET = """
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 3, 8, 8] } } }
@@ -117,6 +119,9 @@ def test_netron_shows_the_net_at_the_size_that_is_asked_for(monkeypatch: pytest.
     (["no-such"], 2, "no release called"),
     (["missing.prototxt"], 2, "no such file"),
     ([SAMPLE, "--viewer", "netron", "--time"], 2, "--time needs --viewer model-explorer"),
+    ([SAMPLE, "--time", "--size", "9999999x9999999", "-o", "x.json"], 1, "the inputs alone take 1.2 PB; this"),
+    ([PROTOTXT, "--time"], 2, "--time runs the net, and"),
+    ([PROTOTXT, "--golden", SAMPLE, "-o", "x.json"], 2, "is its definition without weights"),
     ([SAMPLE, "--size", "0x3", "-o", "x.json"], 2, "is not a size"),
     ([SAMPLE, "--golden", SAMPLE, "-o", "x.json"], 3, "not an .npz"),
 ])  # fmt: skip

@@ -91,7 +91,7 @@ class FetchPlan:
 
 def plan(release: Release | str, *, directory: str | os.PathLike[str] | None = None) -> FetchPlan:
     """The plan of a fetch, which changes nothing."""
-    entry = catalogue.release(release) if isinstance(release, str) else release
+    entry = catalogue.release_of(release)
     place = place_of(entry, directory=directory)
     return FetchPlan(
         path=place.path,
@@ -126,7 +126,7 @@ def fetch(
     at the structure where no checksum was published. An interruption keeps what has arrived, and the next call goes on
     from there. UnknownReleaseError; FetchError, with OfflineError and ChecksumError.
     """
-    entry = catalogue.release(release) if isinstance(release, str) else release
+    entry = catalogue.release_of(release)
     place = place_of(entry, directory=directory)
     job = _Fetch(entry, place, check, Meter(progress, entry.file))
     try:

@@ -79,8 +79,8 @@ def human_bytes(count: int) -> str:
     if count < 1000:
         return f"{count} bytes"
     value = float(count)
-    for unit in ("kB", "MB", "GB", "TB"):
+    for unit in ("kB", "MB", "GB", "TB", "PB", "EB"):
         value /= 1000
-        if value < 999.5 or unit == "TB":
+        if value < 999.5 or unit == "EB":
             break
     return f"{value:.3g} {unit}"

@@ -39,7 +39,7 @@ def fetch_prototxt(
 
     A file that is there already is left as it is.
     """
-    entry = catalogue.release(release) if isinstance(release, str) else release
+    entry = catalogue.release_of(release)
     place = prototxt_place(entry, directory=directory)
     if place.path.is_file():
         sweep(place)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ...safety.utf8 import utf8_path
 from ..checking import ExportError, require
 from .names import onnx_names
 
@@ -21,14 +22,15 @@ def run_onnx(path: str | os.PathLike[str], *, inputs: Sequence[str], outputs: Se
     import onnxruntime
     import torch
 
-    try:
-        onnx.checker.check_model(os.fspath(path))
-    except onnx.checker.ValidationError as error:
-        raise ExportError(f"what came out is no valid ONNX: {error}") from error
     options = onnxruntime.SessionOptions()
     options.enable_cpu_mem_arena = False  # it keeps the blobs of every size that was run
-    with _told():
-        session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+    with utf8_path(path) as there:
+        try:
+            onnx.checker.check_model(there)
+        except onnx.checker.ValidationError as error:
+            raise ExportError(f"what came out is no valid ONNX: {error}") from error
+        with _told():
+            session = onnxruntime.InferenceSession(there, options, providers=["CPUExecutionProvider"])
     names = onnx_names([*inputs, *outputs])
     found = [output.name for output in session.get_outputs()]
     if len(found) != len(outputs):

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ...escaping import terminal
-from ...safety import scaled
+from ...safety import scaled, utf8_path
 from ...safety.limits import VARIABLE
 from .known import TargetProgram
 
@@ -56,9 +56,9 @@ def run_model(
     `SECONDS` times FCN_PORT_LIMITS.
     """
     assert program.python is not None, f"{program.title} is not on this machine"
-    with tempfile.TemporaryDirectory(prefix="fcn-port-target-") as name:
+    with tempfile.TemporaryDirectory(prefix="fcn-port-target-") as name, utf8_path(model) as there:
         folder = Path(name)
-        job = _job(folder, model, program, inputs, outputs)
+        job = _job(folder, Path(there), program, inputs, outputs)
         said = _start(program.python, job, scaled(SECONDS) if seconds is None else seconds)
         result = folder / "result.json"
         if not result.is_file():
