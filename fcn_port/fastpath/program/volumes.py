@@ -43,7 +43,7 @@ def of_plane(params: convolution.Convolution) -> convolution.Convolution:
 
 
 def depth_of(params: convolution.Convolution | volume.VolumePooling) -> Depth:
-    """What a layer does along the first of three axes."""
+    """Kernel, stride, pad and dilation of a layer along the first of three axes."""
     if isinstance(params, volume.VolumePooling):
         return params.kernel[0], params.stride[0], params.pad[0][0], 1
     kernel, stride, pad, dilation = (values[0] for values in params.along(3))
