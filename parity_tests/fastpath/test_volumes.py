@@ -92,3 +92,15 @@ def test_maxima(kind: str, images: int) -> None:
     behind = 'layer { name: "ip" type: "InnerProduct" bottom: "it" top: "ip" inner_product_param { num_output: 9 } }'
     layer = f'type: "Pooling3D" pooling_param {{ {POOLED[kind]} }}'
     check(NET.format(channels=20, depth=5, layer=layer, behind=behind), drawn(images, 20, 5, 12, 14))
+
+
+@pytest.mark.parametrize("axis", [1, -4, -3, 2])
+@pytest.mark.parametrize("kind", ["Softmax", "InnerProduct"])
+def test_axes_are_those_of_the_volume(kind: str, axis: int) -> None:
+    """Seen as images with d * h rows, a volume's axes would be others, counted from the end."""
+    settings = f"softmax_param {{ axis: {axis} }}"
+    if kind == "InnerProduct":
+        settings = f"inner_product_param {{ axis: {axis} num_output: 5 }}"
+    slow = () if axis in (1, -4) else ("it",)
+    text = NET.format(channels=20, depth=3, layer=f'type: "{kind}" {settings}', behind="")
+    check(text, drawn(1, 20, 3, 12, 14), slow=slow)

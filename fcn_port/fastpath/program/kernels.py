@@ -91,6 +91,7 @@ def choose(
     of_planes = wants_images(operation) and type(params) is not inner_product.InnerProduct
     if of_planes and any(is_volume(place) for place in (*bottoms, *tops)):
         return NoKernel("its blobs are volumes")
+    rank = len(bottoms[0].shape) if bottoms else 0  # which a volume's axes are counted by
     bottoms, tops = ([place.stacked for place in places] for places in (bottoms, tops))
     if not all(place.is_image for place in (*bottoms, *tops)) or along_last_axis(params, tops[0].shape):
         return _along_last_axis(operation, bottoms, tops)
@@ -108,7 +109,7 @@ def choose(
     if type(params) is convolution.Deconvolution:
         return _deconvolution(params, bottoms[0])
     if type(params) is inner_product.InnerProduct:
-        return _inner_product(params, bottoms[0])
+        return _inner_product(params, bottoms[0], rank)
     if type(params) is pooling.Pooling:
         return _pooling(params, bottoms[0])
     if type(params) is padded.PaddedPooling:
@@ -118,7 +119,7 @@ def choose(
     if type(params) is lrn.LRN:
         return _lrn(params)
     if type(params) is softmax.Softmax:
-        is_ours = params.axis % len(bottoms[0].shape) == 1
+        is_ours = params.axis % rank == 1
         return KernelChoice("softmax") if is_ours else NoKernel(f"Softmax along axis {params.axis}")
     if type(params) is eltwise.Eltwise:
         return KernelChoice("pointwise")
@@ -268,8 +269,8 @@ MOST_PHASES = 32 * 32
 """Each is a step."""
 
 
-def _inner_product(params: inner_product.InnerProduct, bottom: BlobPlace) -> Decision:
-    if params.axis % len(bottom.shape) != 1:
+def _inner_product(params: inner_product.InnerProduct, bottom: BlobPlace, rank: int) -> Decision:
+    if params.axis % rank != 1:
         return NoKernel(f"a product from axis {params.axis} on")
     _, _, h, w = bottom.size
     return KernelChoice("product", (h, w))
