@@ -236,6 +236,18 @@ def test_regions_are_read_as_the_fork_reads_them(case: str) -> None:
     assert (expected != 0).any((1, 2, 3)).sum() >= 9, "regions that say something"
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_regions_one_by_one_are_what_they_are_together(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that memory does not follow their number: bounds are worked out for some at a time."""
+    settings, channels, _, _ = CASES[case]
+    layer = make(case.partition(",")[0], settings, bottoms=2)
+    bottoms = values("x", 2, channels, H, W), torch.from_numpy(regions(9))
+    (together,) = layer.forward(bottoms, ())
+    monkeypatch.setattr("converters.layers.regions.AT_ONCE", 1)
+    (one_by_one,) = layer.forward(bottoms, ())
+    assert torch.equal(together, one_by_one)
+
+
 def test_halves_are_rounded_away_from_zero() -> None:
     """2.5 is 3 in C, and 2 where halves go to the even number, as in Python and PyTorch."""
     x = torch.arange(20.0).reshape(1, 1, 1, 20)
