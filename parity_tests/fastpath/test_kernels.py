@@ -322,4 +322,7 @@ def test_deconvolutions(settings: str, behind: str) -> None:
             expected = net(x)
         except Exception:  # nothing is left of it
             continue
-        assert torch.equal(FastNet(net)(x).isnan(), expected.isnan())
+        is_nan, found = expected.isnan(), FastNet(net)(x).isnan()
+        if "group: 3" in settings:  # several groups are one product, of zeros too
+            is_nan = is_nan.any(1, keepdim=True).expand_as(found)
+        assert torch.equal(found, is_nan)
