@@ -119,6 +119,20 @@ def test_what_has_no_kernel(kind: str) -> None:
     check(NET.format(channels=20, behind=behind), images=1, slow=("it",))
 
 
+@pytest.mark.parametrize(("activation", "operations"), [("HardSwish", 3), ("PReLU", 4)])
+def test_along_the_last_axis(activation: str, operations: int) -> None:
+    """As in TensorFlow's nets: a factor and a constant for each place of it, and what follows, but no slopes."""
+    behind = f"""
+    layer {{ name: "turn" type: "Permute" bottom: "conv" top: "turn" permute_param {{ order: [0, 2, 3, 1] }} }}
+    layer {{ name: "it" type: "Scale" bottom: "turn" top: "it" scale_param {{ axis: 3 bias_term: true }} }}
+    layer {{ name: "relu" type: "{activation}" bottom: "it" top: "it" }}"""
+    text = NET.format(channels=20, behind=behind)
+    slow = () if activation == "HardSwish" else ("relu",)
+    check(text, images=2, slow=slow)
+    plan = FastNet(filled(CaffeNet(parse_prototxt(text)))).program({"data": (2, 3, 9, 7)})
+    assert len(plan.planned) == operations
+
+
 @pytest.mark.parametrize(
     "layer",
     ['type: "Power" power_param { scale: 0 shift: 3 }', 'type: "Clip" clip_param { min: nan max: 2 }'],

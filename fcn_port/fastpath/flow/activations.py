@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from converters.layers import activations, eltwise, neuron
 
-from .affine import own_statistics
+from .affine import constant_parts, own_statistics
 from .flow import Flow, FlowLayer, FlowStep
 from .operands import operand_kind
 from .products import weighted
@@ -31,7 +31,7 @@ def merge_activations(flow: Flow) -> Flow:
             continue
         found = flow.makers[part.bottoms[0]]
         before = operations[found]
-        if before is not None and _takes(before) and flow.only_reader(part.bottoms[0]):
+        if before is not None and _takes(before, part) and flow.only_reader(part.bottoms[0]):
             operations[found], operations[number] = None, replace(before.followed_by(part), activation=part)
     return replace(flow, operations=tuple(each for each in operations if each is not None))
 
@@ -46,10 +46,12 @@ def is_activation(part: FlowLayer) -> bool:
     return type(params) in ACTIVATIONS
 
 
-def _takes(operation: FlowStep) -> bool:
+def _takes(operation: FlowStep, part: FlowLayer) -> bool:
     if operation.activation is not None or len(operation.tops) != 1:
         return False
     params = operation.main.params
+    if constant_parts(operation) and not operation.affine:  # along the last axis, as a PReLU's slopes never are
+        return type(part.params) is not neuron.PReLU or own_statistics(params) is not None
     return (
         type(params) is eltwise.Eltwise
         or operand_kind(params) is not None
