@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from converters.layers import activations, eltwise, neuron
+from converters.layers import activations, eltwise, neuron, scale
 
-from .affine import constant_parts, own_statistics
+from .affine import own_statistics
 from .flow import Flow, FlowLayer, FlowStep
 from .operands import operand_kind
 from .products import weighted
@@ -50,8 +50,8 @@ def _takes(operation: FlowStep, part: FlowLayer) -> bool:
     if operation.activation is not None or len(operation.tops) != 1:
         return False
     params = operation.main.params
-    if constant_parts(operation) and not operation.affine:  # along the last axis, as a PReLU's slopes never are
-        return type(part.params) is not neuron.PReLU or own_statistics(params) is not None
+    if type(params) in (scale.Scale, scale.Bias) and not operation.affine and not operation.main.bottoms[1:]:
+        return type(part.params) is not neuron.PReLU  # factors along the last axis, and slopes along another
     return (
         type(params) is eltwise.Eltwise
         or operand_kind(params) is not None

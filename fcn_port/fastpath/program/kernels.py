@@ -79,11 +79,8 @@ def choose(
         return NoKernel(f"{len(operation.tops)} tops")
     if sources_of(operation, bottoms, tops) is not None:
         return KernelChoice("move")
-    if (
-        bottoms
-        and is_volume(bottoms[0])
-        and (type(params) is convolution.Convolution or isinstance(params, volume.VolumePooling))
-    ):
+    of_volumes = bottoms and is_volume(bottoms[0])
+    if of_volumes and (type(params) is convolution.Convolution or isinstance(params, volume.VolumePooling)):
         ways = SPACIOUS if sparing else LEAN
         return _of_volume(
             params, bottoms[0], tops[0], winograd=winograd, prefer=prefer, exact=exact, without=(*ways, *STRASSEN)
@@ -106,6 +103,12 @@ def choose(
             found, pads_before(params, bottoms[0].size[2:]), bottoms[0], tops[0],
             winograd=winograd, prefer=prefer, exact=exact, usual=usual, without=without,
         )  # fmt: skip
+    return _of_type(operation, bottoms, tops, rank)
+
+
+def _of_type(operation: FlowStep, bottoms: Sequence[BlobPlace], tops: Sequence[BlobPlace], rank: int) -> Decision:
+    """The kernel of an operation on images for which there is one way at most; axes are those of so many."""
+    params = operation.main.params
     if type(params) is convolution.Deconvolution:
         return _deconvolution(params, bottoms[0])
     if type(params) is inner_product.InnerProduct:
