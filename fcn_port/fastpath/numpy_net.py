@@ -27,9 +27,9 @@ from .flow import merge
 from .flow import read as read_flow
 from .native.memory import Floats
 from .program import why_not_any
+from .program.choice import NoKernel
 from .program.decisions import decisions
 from .program.kept_weights import kept_weights, written
-from .program.kernels import NoKernel
 from .program.runner import Runner
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from fcn_port.fastpath.native import why_not
 from fcn_port.fastpath.native.memory import Floats
 from fcn_port.fastpath.program import FastNet, bands, find_bands
 from fcn_port.fastpath.program.bands import Bands, HeldRows
-from fcn_port.fastpath.program.kernels import KernelChoice
+from fcn_port.fastpath.program.choice import KernelChoice
 from fcn_port.fastpath.program.places import BlobPlace
 from fcn_port.fastpath.program.program import ArenaPlan
 from parity_tests.fastpath.random_nets import filled, random_net

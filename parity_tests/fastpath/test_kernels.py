@@ -20,7 +20,8 @@ from fcn_port.fastpath.native import build, why_not
 from fcn_port.fastpath.native.division import divide_winograd, tiles_of, with_outputs
 from fcn_port.fastpath.points import FORMS
 from fcn_port.fastpath.program import FastNet, rounding
-from fcn_port.fastpath.program.kernels import KernelChoice, _cycles, _left_out
+from fcn_port.fastpath.program.choice import KernelChoice
+from fcn_port.fastpath.program.convolutions import _cycles, _left_out
 from fcn_port.fastpath.program.places import BlobPlace
 from parity_tests.fastpath.random_nets import filled
 from parity_tests.fastpath.test_any_net import error, in_double, named, run_blankly

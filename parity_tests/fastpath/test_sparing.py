@@ -14,7 +14,7 @@ from converters.net import NetSpec, infer_blobs
 from converters.passes import prepare
 from fcn_port.fastpath.flow import Flow, merge, read, state_key
 from fcn_port.fastpath.points import FORMS, SUMMED
-from fcn_port.fastpath.program import kernels, self_check, sparing
+from fcn_port.fastpath.program import convolutions, self_check, sparing
 from fcn_port.fastpath.program.runner import Runner
 
 pytestmark = pytest.mark.skipif(self_check.why_not_any() is not None, reason="no C compiler")
@@ -104,7 +104,7 @@ def test_famous_nets(name: str) -> None:
 
 
 def test_lean_ways_are_taken_for_memory_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "EVALUATING", 0)
+    monkeypatch.setattr(convolutions, "EVALUATING", 0)
     spec = chain(512, 512, 512, 512, 512, side=28)
     usual, low = (Runner(flow_of(spec), weights_of(spec), sparing=low).program(spec.inputs, 1) for low in (False, True))
     assert "as they are" not in " ".join(usual.explain()) and low.explain()[4].endswith("as they are")

@@ -12,7 +12,7 @@ from converters import parse_prototxt
 from converters.net import NetSpec, infer_blobs
 from fcn_port.fastpath.flow import merge, read
 from fcn_port.fastpath.native.packing import pack
-from fcn_port.fastpath.program import decisions, kernels, rounding, self_check, weights
+from fcn_port.fastpath.program import convolutions, decisions, rounding, self_check, weights
 from fcn_port.fastpath.program.runner import Runner
 
 pytestmark = pytest.mark.skipif(self_check.why_not_any() is not None, reason="no C compiler")
@@ -68,10 +68,10 @@ def test_another_kernel_is_taken_where_it_pays(window: int, channels: int, own: 
     assert np.abs(a - b).max() <= 1e-5 * np.abs(a).max() and np.array_equal(a, b) == (not keeps)
 
 
-@pytest.mark.parametrize(("passes", "keeps"), [(kernels.PASSES, True), (1000, False)])
+@pytest.mark.parametrize(("passes", "keeps"), [(convolutions.PASSES, True), (1000, False)])
 def test_the_passes_that_pay_for_packing(passes: int, keeps: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fifteen passes would make up for it; a rule that does not ask what packing takes is told apart."""
-    monkeypatch.setattr(kernels, "PASSES", passes)
+    monkeypatch.setattr(convolutions, "PASSES", passes)
     spec = net(3, 256)
     runner = Runner(merge(read(spec, spec.outputs)), weights_of(spec), own=spec.inputs)
     assert (kernel_at(runner, 8, 256) == kernel_at(runner, 14, 256)) == keeps
@@ -117,4 +117,4 @@ def test_a_size_that_the_net_does_not_take_has_no_usual_kernels() -> None:
     flow = merge(read(spec, spec.outputs))
     assert decisions.usual_kernels(flow, {"data": (1, 3, 8)}) == {}
     assert decisions.usual_kernels(flow, spec.inputs).keys() == set(TAIL)
-    assert kernels.NEARLY > 1
+    assert convolutions.NEARLY > 1

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..program.build_steps import divide
-from ..program.kernels import LANES, MOST_CHANNELS, KernelChoice
+from ..program.choice import KernelChoice
+from ..program.convolutions import LANES, MOST_CHANNELS
 from ..program.places import BlobPlace
 from ..program.self_check import why_not_any
 from ..program.task import NativeTask

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from ..flow import Flow, FlowStep
 from .build_steps import copies_of, tasks_of
-from .kernels import KernelChoice
+from .choice import KernelChoice
 from .places import BlobPlace, BlobPlaces
 from .task import NativeTask
 from .weights import PackedWeights

@@ -37,8 +37,8 @@ from ..native.steps import (
     SWISH,
     TANH,
 )
+from .choice import KernelChoice
 from .enlarging import enlarging_of
-from .kernels import KernelChoice
 from .moving import move, sources_of
 from .phases import phases
 from .places import BlobPlace, as_images

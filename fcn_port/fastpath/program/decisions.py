@@ -7,7 +7,8 @@ from collections.abc import Container, Mapping
 from converters.net import Shape
 
 from ..flow import Flow
-from .kernels import Decision, NoKernel, choose
+from .choice import Decision, NoKernel
+from .kernels import choose
 from .places import is_concatenation, place_values, view_of
 from .rounding import chained, shown
 from .shapes import shapes_of

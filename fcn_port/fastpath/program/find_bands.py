@@ -11,7 +11,7 @@ from converters.layers import convolution, pooling
 from ..flow import Flow, FlowStep, weighted
 from ..points import FORMS
 from .bands import IN_PLACE, Bands, Choices, HeldRows, Tops, reach
-from .kernels import KernelChoice
+from .choice import KernelChoice
 from .places import BlobPlace, BlobPlaces, axis_of
 
 LARGE = 8 << 20

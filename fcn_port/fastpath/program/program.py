@@ -30,9 +30,10 @@ from .arena import APART, arrange
 from .bands import IN_PLACE, floats_of, lives_in, tasks_in
 from .bound import BoundPass
 from .build_steps import copies_of, tasks_of
+from .choice import Decision, KernelChoice, NoKernel
 from .constants import of_sizes, read_by_others
 from .find_bands import find_bands
-from .kernels import Decision, KernelChoice, NoKernel, choose
+from .kernels import choose
 from .places import BlobPlace, BlobPlaces, as_images, is_concatenation, place_values
 from .rounding import chained, shown
 from .shapes import mixes_images, shapes_of

@@ -12,8 +12,9 @@ from math import prod
 from converters.net import Shape
 
 from ..flow import Flow, FlowStep
+from .choice import KernelChoice
+from .convolutions import LEAN, times_packed
 from .decisions import NOT_PLANNED, decisions
-from .kernels import LEAN, KernelChoice, times_packed
 from .shapes import shapes_of
 
 OF_WEIGHTS, OF_BLOBS = 2.0, 1.25

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .kernels import KernelChoice
+from .choice import KernelChoice
 
 ENDINGS = {"small": ", small tiles", "pieces": ", in pieces", "lean": ", kernels as they are"}
 

@@ -1,0 +1,33 @@
+"""Decisions on how an operation is computed: a kernel of the C code with its window, or why there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .volumes import Depth
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class KernelChoice:
+    """A kernel by its name in the C code, with the window that it moves; `why` says what else was possible."""
+
+    name: str
+    window: Pair = (1, 1)
+    stride: Pair = (1, 1)
+    pad: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+    depth: Depth | None = None
+    """Kernel, stride, pad and dilation along the first of three axes; the rest is of each plane then."""
+
+
+@dataclass(frozen=True)
+class NoKernel:
+    """The reason why an operation is left to its layers' own functions."""
+
+    why: str
+
+
+Decision = KernelChoice | NoKernel

@@ -1,0 +1,157 @@
+"""The quickest kernel of a convolution, by the cycles that each is known to take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from converters.layers import convolution
+
+from ..native.division import SHARED_BLOCK, SUMMED_BYTES, groups_of, tiles_of, with_outputs
+from ..points import FORMS
+from .choice import Decision, KernelChoice, NoKernel, Pair
+from .places import BlobPlace
+
+EXACT = ("product", "strassen_1", "winograd_3_small", "winograd_7_pieces")
+"""The ways that round about as little as sums one after the other."""
+MOST_IN_PIECES = 128 << 20
+"""Bytes of 7x7 kernels in pieces, 1.9 times as many as of whole ones; those of FCNs' fc6 would be a gigabyte."""
+SPACIOUS = ("winograd_3", "winograd_7_pieces", "strassen_2")
+"""The ways that have weights packed to two and a half to four times their size; others take at most 1.8 times."""
+STRASSEN = ("strassen_1", "strassen_2")
+LEAN = ("winograd_3_lean",)
+"""The ways that other ones are quicker than, and that save memory."""
+NEARLY = 1.1
+"""Times the quickest kernel's cycles for which a size keeps to the usual one."""
+PASSES = 4
+"""Passes that must make up for the packing of weights for another kernel than the usual one."""
+MOST_CHANNELS = 4096
+"""As many zeros lie around a blob in winograd.c and strassen.c."""
+
+
+def quickest_convolution(
+    params: convolution.Convolution,
+    pad: Pair,
+    bottom: BlobPlace,
+    top: BlobPlace,
+    *,
+    winograd: bool,
+    prefer: str | None,
+    exact: bool,
+    usual: str | None,
+    without: Sequence[str],
+) -> Decision:
+    if len(bottom.shape) != 4 or params.axis % 4 != 1:
+        return NoKernel("no convolution over height and width")
+    window, stride, _, dilation = params.along(2)
+    channels = bottom.shape[1]
+    if params.group == channels == params.num_output and params.group > 1:
+        return KernelChoice("depthwise", window, stride, pad, dilation)  # type: ignore[arg-type]
+    groups = groups_of(params.group, params.num_output)
+    found = KernelChoice("product", window, stride, pad, dilation, groups)  # type: ignore[arg-type]
+    if not winograd:
+        return found
+    each = channels // groups, params.num_output // groups
+    cycles = _cycles(found, *each, top, own=channels // params.group)
+    left_out = (*without, _left_out(*each, without))
+    may_be = {name: count for name, count in cycles.items() if name not in left_out and (not exact or name in EXACT)}
+    quickest = min(may_be, key=lambda name: may_be[name])
+    if usual in may_be and not _pays(may_be[usual], may_be[quickest], _packing_cycles(quickest, found, *each)):
+        quickest = usual
+    return replace(found, name=prefer if prefer in cycles else quickest)
+
+
+def _left_out(channels: int, features: int, without: Sequence[str] = ()) -> str:
+    """The one of the forms for 7x7 that is not taken: pieces round least, but their kernels are larger."""
+    is_large = 4 * FORMS["winograd_7_pieces"].products * channels * features > MOST_IN_PIECES
+    return "winograd_7_pieces" if is_large or "winograd_7_pieces" in without else "winograd_7"
+
+
+def _pays(usual: float, quickest: float, packing: float) -> bool:
+    """True where a kernel is so much quicker than the usual one that a few passes make up for packing its weights."""
+    return usual > NEARLY * quickest and PASSES * (usual - quickest) > packing
+
+
+def _cycles(product: KernelChoice, channels: int, features: int, top: BlobPlace, *, own: int) -> dict[str, float]:
+    """The kernels that can compute a convolution, with what they would take; channels and features of one group.
+
+    `own` are the channels that an output has kernels for, fewer where several groups are one.
+    """
+    cycles = {"product": _product_cycles(product, channels, features, top)}
+    if channels > MOST_CHANNELS:
+        return cycles
+    for levels in (1, 2):
+        if channels % (LANES * 2**levels) == 0:
+            cycles[f"strassen_{levels}"] = _strassen_cycles(levels, product, channels, features, top)
+    if set(product.stride) == {1}:
+        for name, form in FORMS.items():
+            if product.window == (form.side, form.side) and own >= LEAST_CHANNELS[name.removesuffix("_lean")]:
+                cycles[name] = _winograd_cycles(name, product.dilation, channels, features, top)
+    return cycles
+
+
+# What kernels take, in cycles of one thread (Zen 4); only comparisons matter.
+
+LANES, PANEL = 16, 32
+LEAST_CHANNELS = {"winograd_3": 6, "winograd_3_small": 6, "winograd_5": 6, "winograd_7": 64, "winograd_7_pieces": 32}
+"""Moving tiles costs more than so few channels' products. Eight points round more than six: 4e-6 of a layer's largest
+value, where fewer channels' direct sum has 3e-7. In pieces, 7x7 of fewer than 32 round up to 2.5 times as much as the
+plain net's sums, of more 1.2 to 1.6 times."""
+EVALUATING = 11
+"""For a vector of kernels at one point, which is done for each block of tiles."""
+CACHE_BYTES, FROM_CACHE, FROM_MEMORY = 8 << 20, 8, 4
+"""Weights of more bytes come from memory; bytes for each cycle."""
+PACKED_BYTE = 3
+"""Cycles for each byte that is packed: 1.2 to 2.7 where the memory has been used before, twice as many where not."""
+
+
+def _product_cycles(kernel: KernelChoice, channels: int, features: int, top: BlobPlace) -> float:
+    n, _, h, w = top.size
+    positions, length = n * h * w, kernel.window[0] * kernel.window[1] * channels
+    sums = positions * length * _lanes(features)
+    return _with_reading(1.05 * sums, 4 * length * features) + 3 * positions * length / LANES
+
+
+def _strassen_cycles(levels: int, kernel: KernelChoice, channels: int, features: int, top: BlobPlace) -> float:
+    n, _, h, w = top.size
+    side, points = 1 << levels, 7 if levels == 1 else 49
+    groups, length = n * -(-h * w // side), kernel.window[0] * kernel.window[1] * channels // side
+    panels = -(-features // (side * PANEL))
+    sums = points * groups * length * panels * PANEL / LANES
+    moving = 7 * points * groups * (length + panels * PANEL) / LANES
+    times = -(-4 * points * groups * length // SUMMED_BYTES)
+    return _with_reading((1.03, 1.09)[levels - 1] * sums, 4 * points * length * panels * PANEL, times) + moving
+
+
+def _winograd_cycles(form: str, dilation: Pair, channels: int, features: int, top: BlobPlace) -> float:
+    n, _, h, w = top.size
+    tiles, products = tiles_of(form, n, (h, w), dilation), FORMS[form].products
+    points = FORMS[form].points ** 2
+    sums = products * with_outputs(form, n, (h, w), dilation) * channels * _lanes(features)
+    moving = tiles * (60 + 4 * points * _lanes(channels) + 4 * points * _lanes(features))
+    if FORMS[form].lean:
+        blocks = max(1, round(tiles / SHARED_BLOCK))
+        moving += EVALUATING * blocks * points * channels * _lanes(features)
+    return _with_reading(1.15 * sums, times_packed(form) * 4 * FORMS[form].side ** 2 * channels * features) + moving
+
+
+def _packing_cycles(name: str, product: KernelChoice, channels: int, features: int) -> float:
+    """The cycles that packing of weights takes, most of them for memory that is written for the first time."""
+    return PACKED_BYTE * times_packed(name) * 4 * product.window[0] * product.window[1] * channels * features
+
+
+def times_packed(name: str) -> float:
+    """The bytes of weights that are packed for a kernel, as a multiple of their own."""
+    if name in FORMS:
+        return 1 if FORMS[name].lean else FORMS[name].products / FORMS[name].side ** 2
+    return (7 / 4) ** int(name[-1]) if name.startswith("strassen") else 1
+
+
+def _lanes(channels: int) -> int:
+    return -(-channels // LANES)
+
+
+def _with_reading(sums: float, count: float, times: int = 1) -> float:
+    """The cycles of sums while so many bytes of weights are read, which does not go quite unnoticed."""
+    reading = times * count / (FROM_CACHE if count < CACHE_BYTES else FROM_MEMORY)
+    return max(sums, reading) + reading / 4
