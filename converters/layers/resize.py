@@ -10,10 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor, prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..net.reach import EVERYTHING, Reach
 from .base import OneToOne, as_image, refuse, register_layer
+from .between import Between, Interpolating
 from .fork import ForkMessage, fork_message
 
 if TYPE_CHECKING:
@@ -73,17 +77,14 @@ class Resize(OneToOne):
     def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
         return (self.sides[0].of(bottoms[0]) if self.nhwc else bottoms[0],)  # axis 1 is h where nhwc
 
-    def _places(self, axis: int, size: int, x: Tensor) -> Tensor:
-        """The place in the bottom of each pixel of the top along h (0) or w (1), as a float32."""
-        import torch
-
+    def _places(self, axis: int, size: int) -> NDArray[np.float32]:
+        """The place in a bottom of this size of each pixel of the top along h (0) or w (1)."""
         out = self.sides[axis].of(size)
         corners = self.places == CORNERS and out > 1
-        scale = torch.tensor(size - 1 if corners else size, dtype=torch.float32) / (out - 1 if corners else out)
-        index = torch.arange(out, dtype=torch.float32, device=x.device)
-        if self.places in (CORNERS, FIRST):
-            return index * scale.to(x.device)
-        return (index + 0.5) * scale.to(x.device)
+        scale = np.float32(size - corners) / np.float32(out - corners)
+        middle = np.float32(0 if self.places in (CORNERS, FIRST) else 0.5)
+        places: NDArray[np.float32] = (np.arange(out, dtype=np.float32) + middle) * scale
+        return places
 
     def _resized(self, out: OnnxLayer, places: str, **how: Any) -> None:
         """The form by ONNX's Resize; `places` is its name for the pixels that meet."""
@@ -118,7 +119,7 @@ class Resize(OneToOne):
 
 @register_layer("ResizeBilinear")
 @dataclass(frozen=True)
-class ResizeBilinear(Resize):
+class ResizeBilinear(Resize, Interpolating):
     """Bilinear resizing; with align_corners, half_pixel_centers or pytorch_half_pixel, or from the first pixel on."""
 
     @classmethod
@@ -129,6 +130,8 @@ class ResizeBilinear(Resize):
         if len(given) > 1:
             raise refuse(spec, f"one at most of {', '.join(names)} can be true")
         return cls(*cls.read(spec, message), given[0] if given else FIRST)
+
+    by_difference: ClassVar[bool] = True
 
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         return 4 * prod(tops[0])
@@ -141,20 +144,27 @@ class ResizeBilinear(Resize):
         x = self._along(1, self._along(0, x, first), first + 1)
         return (x,)
 
+    def between(self, bottoms: Sequence[Shape]) -> tuple[Between, Between]:
+        height, width = bottoms[0][1:3] if self.nhwc else bottoms[0][2:]
+        return self._between(0, height), self._between(1, width)
+
+    def _between(self, axis: int, size: int) -> Between:
+        """The pixels of a bottom of this size along h (0) or w (1) between which those of the top lie."""
+        places = self._places(axis, size)
+        if self.places in (HALF, HALF_PYTORCH):
+            places = places - np.float32(0.5)
+            if self.places == HALF_PYTORCH and self.sides[axis].of(size) == 1:
+                places = np.full_like(places, -0.5)
+        return Between.of_places(places, size)
+
     def _along(self, axis: int, x: Tensor, dim: int) -> Tensor:
         """`x` resized along h (0) or w (1), which is its axis `dim`."""
-        size = x.shape[dim]
-        place = self._places(axis, size, x)
-        if self.places in (HALF, HALF_PYTORCH):
-            place = place - 0.5
-            if self.places == HALF_PYTORCH and self.sides[axis].of(size) == 1:
-                place = place * 0 - 0.5
-        below = place.floor()
-        share = (place - below).to(x.dtype).reshape(-1, *[1] * (x.ndim - dim - 1))
-        low = below.long().clamp(0, size - 1)
-        high = place.ceil().long().clamp(0, size - 1)
-        near = x.index_select(dim, low)
-        return near + (x.index_select(dim, high) - near) * share
+        import torch
+
+        between = self._between(axis, x.shape[dim])
+        first, second = (x.index_select(dim, _index(each, x)) for each in (between.first, between.second))
+        share = torch.from_numpy(between.share).to(x).reshape(-1, *[1] * (x.ndim - dim - 1))
+        return first + (second - first) * share
 
     def to_onnx(self, out: OnnxLayer) -> None:
         names = {CORNERS: "align_corners", HALF: "half_pixel", HALF_PYTORCH: "pytorch_half_pixel", FIRST: "asymmetric"}
@@ -185,11 +195,11 @@ class ResizeNearestNeighbor(Resize):
         x = bottoms[0]
         for axis, dim in enumerate((1, 2) if self.nhwc else (2, 3)):
             size = x.shape[dim]
-            place = self._places(axis, size, x)
+            place = self._places(axis, size)
             if self.places == HALF_ONNX:
-                place = place - 0.5
-            place = (place + 0.5).floor() if self.places == CORNERS else place.floor()  # round half up
-            x = x.index_select(dim, place.long().clamp(0, size - 1))
+                place = place - np.float32(0.5)
+            nearest = np.floor(place + np.float32(0.5) if self.places == CORNERS else place)  # round half up
+            x = x.index_select(dim, _index(np.clip(nearest.astype(np.int64), 0, size - 1), x))
         return (x,)
 
     def to_onnx(self, out: OnnxLayer) -> None:
@@ -197,3 +207,10 @@ class ResizeNearestNeighbor(Resize):
         up = self.places in (CORNERS, HALF)  # floor(place + 0.5)
         nearest = "round_prefer_ceil" if up else "floor"
         self._resized(out, names[self.places], mode="nearest", nearest_mode=nearest)
+
+
+def _index(places: NDArray[np.int64], x: Tensor) -> Tensor:
+    """Places as a tensor on the device of `x`."""
+    import torch
+
+    return torch.from_numpy(places).to(x.device)

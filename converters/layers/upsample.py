@@ -13,6 +13,7 @@ from ..net.onnx_form import INT64, OPENCV
 from ..net.python_form import Form, call, times
 from ..net.reach import EVERYTHING, NOTHING, Reach, Transposed
 from .base import LARGEST, Layer, Pair, as_image, kept, refuse, register_layer
+from .between import Between, Interpolating
 from .fork import fork_message
 from .opencv_onnx import TO_THE_END, zoomed
 
@@ -148,7 +149,7 @@ class Upsample(Layer):
 
 @register_layer("Interp")
 @dataclass(frozen=True)
-class Interp(Layer):
+class Interp(Interpolating):
     """Bilinear interpolation that maps the corner pixels on each other, after cropping pad_beg and pad_end (<= 0).
 
     The size is given by `shrink` and `zoom` (size - 1 is divided, multiplied), by `size`, or by a second bottom, which
@@ -217,6 +218,12 @@ class Interp(Layer):
         size = self._size(x.shape[2:], bottoms[-1].shape[2:])
         inner = x[:, :, begin : x.shape[2] - end, begin : x.shape[3] - end] if begin or end else x
         return (interpolate(inner, list(size), mode="bilinear", align_corners=True),)
+
+    def between(self, bottoms: Sequence[Shape]) -> tuple[Between, Between]:
+        (top,), begin = self.top_shapes(bottoms), self.crop[0]
+        pairs = zip(bottoms[0][2:], top[2:], strict=True)
+        h, w = (Between.of_corners(size - sum(self.crop), goal).moved(begin) for size, goal in pairs)
+        return h, w
 
     def to_onnx(self, out: OnnxLayer) -> None:
         x, (begin, end) = out.bottoms[0], self.crop

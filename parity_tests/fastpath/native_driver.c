@@ -548,18 +548,54 @@ static int try_move(int images, int h, int w, int channels, int apart)
     int32_t *table = malloc(sizeof *table * (size_t)count);
     for (int i = 0; i < count; i++)
         table[i] = (int32_t)(50 + 50 * drawn());
-    int64_t size = 400, wide = channels * apart;
+    for (int i = count - channels + 1; i < count && channels % 3; i++) /* often side by side */
+        table[i] = table[i - 1] + 1;
+    int64_t size = 440, wide = channels * apart;
     float *arena = drawn_floats(size + pixels * wide);
     for (int64_t i = 0; i < pixels * wide; i++)
         arena[size + i] = MARK;
     struct step s = {.kind = KIND_move, .y = {size, h * w * wide, w * wide, wide}, .images = images, .h = h, .w = w};
-    s.channels = channels, s.group = apart, s.kernels = (const float *)table;
+    s.channels = channels, s.group = apart, s.block = 1 + h % 3, s.kernels = (const float *)table;
     struct phase phase;
     run(&s, 1, arena, &phase, 1, 1);
     for (int64_t i = 0; i < pixels * wide; i++) {
         int64_t pixel = i / wide, c = i % wide / apart, place = table[pixel / (h * w)] + table[images + pixel / w % h];
         place += table[images + h + pixel % w] + table[images + h + w + c];
         fine &= arena[size + i] == (i % apart ? MARK : arena[place]);
+    }
+    free(table), free(arena);
+    return fine;
+}
+
+/* Pixels that are mixtures of four, to another size, with numbers between and behind the channels that stay as they are. */
+static int try_resample(int images, int h, int w, int channels, int by_difference)
+{
+    int in_h = 1 + h % 5, in_w = 2 + w % 4, fine = 1;
+    float *table = malloc(sizeof *table * (size_t)(3 * (h + w)));
+    int32_t *pixels = (int32_t *)table;
+    for (int i = 0; i < 2 * (h + w); i++)
+        pixels[i] = (int32_t)(fabs(drawn()) * 1000) % (i < 2 * h ? in_h : in_w);
+    for (int i = 2 * (h + w); i < 3 * (h + w); i++)
+        table[i] = (float)fabs(drawn());
+    int64_t wide = channels + 3, size = images * in_h * in_w * wide, made = images * h * w * wide;
+    float *arena = drawn_floats(size + made + 64);
+    for (int64_t i = 0; i < made; i++)
+        arena[size + i] = MARK;
+    struct step s = {.kind = KIND_resample, .x = {0, in_h * in_w * wide, in_w * wide, wide}, .images = images, .h = h};
+    s.y = (struct blob){size, h * w * wide, w * wide, wide}, s.w = w, s.in_h = in_h, s.in_w = in_w;
+    s.channels = s.in_channels = channels, s.shared = by_difference, s.kernels = table;
+    struct phase phase;
+    run(&s, 1, arena, &phase, 1, 1);
+    for (int64_t i = 0; i < made; i++) {
+        int64_t image = i / wide / w / h, y = i / wide / w % h, x = i / wide % w, c = i % wide;
+        const float *from = arena + image * s.x.image + c;
+        double rows[2], down = table[2 * (h + w) + y], across = table[2 * (h + w) + h + x];
+        for (int k = 0; k < 2; k++) {
+            const float *row = from + pixels[k * h + y] * s.x.row;
+            rows[k] = row[pixels[2 * h + x] * wide] * (1 - across) + row[pixels[2 * h + w + x] * wide] * across;
+        }
+        double right = rows[0] * (1 - down) + rows[1] * down;
+        fine &= c < channels ? fabs(arena[size + i] - right) < 1e-5 : arena[size + i] == MARK;
     }
     free(table), free(arena);
     return fine;
@@ -581,6 +617,11 @@ int main(void)
     for (int channels = 1; channels < 40; channels++)
         if (!try_move(1 + channels % 3, 1 + channels % 5, 3, channels, 1 + channels % 2)) {
             fprintf(stderr, "%d channels moved\n", channels);
+            return 1;
+        }
+    for (int channels = 1; channels < 40; channels++)
+        if (!try_resample(1 + channels % 3, 1 + channels % 5, 1 + channels % 7, channels, channels % 2)) {
+            fprintf(stderr, "%d channels of pixels mixed\n", channels);
             return 1;
         }
     if (panel() != PANEL_OF_CASES || most_rows() != ROWS_OF_CASES) {

@@ -10,6 +10,8 @@ import torch
 from converters import CaffeNet
 from converters.formats import parse_prototxt
 
+INTERP = "zoom_factor: 2", "shrink_factor: 2", "height: 11 width: 13", "height: 7 width: 30 pad_end: -1"
+
 
 @dataclass
 class _Draft:
@@ -117,7 +119,7 @@ class _Draft:
         r = self.r
         x, channels, scale = r.choice(self.blobs[-4:])
         same = [blob for blob in self.blobs if blob[2] == scale]
-        kind = r.randrange(9)
+        kind = r.randrange(10)
         if kind == 0:
             method = r.choice(["MAX", "AVE"])
             kernel, stride, pad = r.choice([(2, 2, 0), (3, 2, 0), (3, 2, 1), (3, 1, 1)])
@@ -154,6 +156,9 @@ class _Draft:
             self.blobs.append((*self.turned(x, channels), scale))
         elif kind == 5:
             self.blobs.append((self.gated(x, channels), channels, scale))
+        elif kind == 6:
+            top = self.layer("Interp", [x], params=f"interp_param {{ {r.choice(INTERP)} }}")
+            self.blobs.append((self.neurons(top), channels, len(self.text) + 100))
         else:
             stride = 2 if r.random() < 0.15 else 1
             top, features = self.convolution(x, channels, stride=stride)

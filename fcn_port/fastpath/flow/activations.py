@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from converters.layers import activations, eltwise, neuron, scale
+from converters.layers import activations, between, eltwise, neuron, scale
 
 from .affine import own_statistics
 from .flow import Flow, FlowLayer, FlowStep
@@ -50,6 +50,8 @@ def _takes(operation: FlowStep, part: FlowLayer) -> bool:
     if operation.activation is not None or len(operation.tops) != 1:
         return False
     params = operation.main.params
+    if isinstance(params, between.Interpolating):
+        return not (params.nhwc and type(part.params) is neuron.PReLU)
     if type(params) in (scale.Scale, scale.Bias) and not operation.affine and not operation.main.bottoms[1:]:
         return type(part.params) is not neuron.PReLU  # factors along the last axis, and slopes along another
     return (

@@ -1,6 +1,7 @@
 /* Layers without products over channels: pooling, softmax, sums, activations and moves. */
 
 #include <math.h>
+#include <string.h>
 
 #include "windows.h"
 
@@ -131,18 +132,63 @@ void pixels(const struct step *s, struct worker *w)
     }
 }
 
+enum { NEAR = 64 }; /* lines of memory that lie in a first cache together with as many of somebody else */
+
 /* y[n, row, col, c] = x[the four distances' sum]: `kernels` are the distances, int32, of images, rows, columns and `channels`
- * places that are `group` floats apart. */
+ * places that are `group` floats apart. A piece of work are `block` rows, gone through some columns at a time: what lies
+ * side by side in x may belong to neighbouring rows of y. */
 void move(const struct step *s, struct worker *w)
 {
     const int32_t *images = (const int32_t *)s->kernels, *rows = images + s->images, *cols = rows + s->h;
     const int32_t *places = cols + s->w;
-    const int64_t count = s->channels, apart = s->group;
-    for (int64_t piece; (piece = take(w, s->images * s->h)) >= 0;)
+    const int64_t count = s->channels, apart = s->group, bands = (s->h + s->block - 1) / s->block;
+    const int64_t together = most(NEAR / count, 1);
+    int in_order = apart == 1;
+    for (int64_t c = 0; c < count; c++)
+        in_order &= places[c] == places[0] + c;
+    for (int64_t piece; (piece = take(w, s->images * bands)) >= 0;) {
+        int64_t image = piece / bands, first = piece % bands * s->block, last = least(first + s->block, s->h);
+        const float *whole = w->arena + s->x.at + images[image];
+        for (int64_t left = 0; left < s->w; left += together)
+            for (int64_t row = first; row < last; row++)
+                for (int64_t x = left; x < least(left + together, s->w); x++) {
+                    const float *from = whole + rows[row] + cols[x];
+                    float *y = place(w->arena, &s->y, image, row, x);
+                    if (in_order)
+                        memcpy(y, from + places[0], (size_t)count * sizeof *y);
+                    else
+                        for (int64_t c = 0; c < count; c++)
+                            y[c * apart] = from[places[c]];
+                }
+    }
+}
+
+/* The mixture of two pixels' channels, by the share of the second one; `shared`: by their difference. */
+INLINE vec mixture(const struct step *s, vec first, vec second, float share)
+{
+    if (s->shared)
+        return first + (second - first) * share;
+    return first * (1 - share) + second * share;
+}
+
+/* Each pixel of y is a mixture of four of x. `kernels` are the two rows of x for each row of y, int32, the two columns for
+ * each column, and then the shares of the second rows and of the second columns. */
+void resample(const struct step *s, struct worker *w)
+{
+    const int32_t *rows = (const int32_t *)s->kernels, *cols = rows + 2 * s->h;
+    const float *down = s->kernels + 2 * (s->h + s->w), *across = down + s->h;
+    for (int64_t piece; (piece = take(w, s->images * s->h)) >= 0;) {
+        int64_t image = piece / s->h, y = piece % s->h;
+        const float *above = place(w->arena, &s->x, image, rows[y], 0);
+        const float *below = place(w->arena, &s->x, image, rows[s->h + y], 0);
         for (int64_t x = 0; x < s->w; x++) {
-            const float *from = w->arena + s->x.at + images[piece / s->h] + rows[piece % s->h] + cols[x];
-            float *y = place(w->arena, &s->y, piece / s->h, piece % s->h, x);
-            for (int64_t c = 0; c < count; c++)
-                y[c * apart] = from[places[c]];
+            int64_t left = cols[x] * s->x.col, right = cols[s->w + x] * s->x.col;
+            float *to = place(w->arena, &s->y, image, y, x);
+            LOOP for (int64_t c = 0; c < s->channels; c += LANES) {
+                vec first = mixture(s, load(above + left + c), load(above + right + c), across[x]);
+                vec second = mixture(s, load(below + left + c), load(below + right + c), across[x]);
+                store(to + c, finished(s, mixture(s, first, second, down[y]), c, 0), s->channels - c);
+            }
         }
+    }
 }

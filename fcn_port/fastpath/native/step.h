@@ -140,5 +140,6 @@ void move(const struct step *s, struct worker *w);
 void normalize_within(const struct step *s, struct worker *w);
 void unit(const struct step *s, struct worker *w);
 void standardize(const struct step *s, struct worker *w);
+void resample(const struct step *s, struct worker *w);
 
 #endif

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from converters.layers import activations, convolution, eltwise, lrn, neuron, normalize, padded, tensor
+import numpy as np
+
+from converters.layers import activations, between, convolution, eltwise, lrn, neuron, normalize, padded, tensor
 from converters.net import Layer
 
 from ..flow import ACTIVATIONS, FlowStep, along_last_axis, operand_kind, own_statistics
@@ -66,6 +68,8 @@ def tasks_of(
     sources = sources_of(operation, [x], [y]) if kernel.name == "move" else None
     if sources is not None:
         return [move(sources, x, y)]
+    if isinstance(operation.main.params, between.Interpolating):
+        return [_between(operation, operation.main.params, places, weights)]
     if kernel.depth is not None:
         return _of_volume(operation, kernel, kernel.depth, places, weights, threads)
     names = (*operation.bottoms, *operation.tops)
@@ -97,6 +101,21 @@ def tasks_of(
         return _by_phases(operation, params, kernel, x, y, weights, settings, slope, threads)
     groups = range(kernel.groups)
     return [_one_group(operation, kernel, x, y, z, weights, settings, slope, group, threads) for group in groups]
+
+
+def _between(
+    operation: FlowStep, params: between.Interpolating, places: Mapping[str, BlobPlace], weights: PackedWeights
+) -> NativeTask:
+    """Pixels that are mixtures of four: rows and columns of them as int32, and their shares."""
+    bottoms, (top,) = [places[name] for name in operation.bottoms], operation.tops
+    x, y = as_images(bottoms[0], places[top], last=params.nhwc) or (bottoms[0], places[top])
+    ways = params.between([each.shape for each in bottoms])
+    pixels = np.concatenate([each for way in ways for each in (way.first, way.second)]).astype(np.int32)
+    table = np.concatenate([pixels.view(np.float32), *(way.share for way in ways)])
+    activation, slope = _activation(operation)
+    settings = {"activation": activation, "shared": int(params.by_difference)}
+    slopes = weights.constants(operation, y.size[1]).slopes
+    return NativeTask("resample", x, y, None, Packed(table, None, slopes), settings, parameters=slope)
 
 
 def _of_volume(

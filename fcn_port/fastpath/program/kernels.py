@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from converters.layers import (
+    between,
     convolution,
     eltwise,
     inner_product,
@@ -54,6 +55,8 @@ def choose(
         return NoKernel(f"{len(operation.tops)} tops")
     if sources_of(operation, bottoms, tops) is not None:
         return KernelChoice("move")
+    if isinstance(params, between.Interpolating):
+        return _interpolating(params, bottoms[0], tops[0])
     of_volumes = bottoms and is_volume(bottoms[0])
     if of_volumes and (type(params) is convolution.Convolution or isinstance(params, volume.VolumePooling)):
         ways = SPACIOUS if sparing else LEAN
@@ -109,6 +112,12 @@ def _of_type(operation: FlowStep, bottoms: Sequence[BlobPlace], tops: Sequence[B
         alike = all(place.spread(tops[0].shape) is not None for place in bottoms)
         return KernelChoice("operands") if alike else NoKernel("operands of other shapes")
     return NoKernel(_none_for(operation))
+
+
+def _interpolating(params: between.Interpolating, bottom: BlobPlace, top: BlobPlace) -> Decision:
+    """The kernel that mixes pixels of `bottom`; another bottom gives a size at most."""
+    can_be = as_images(bottom, top, last=True) if params.nhwc else bottom.is_image and top.is_image
+    return KernelChoice("resample") if can_be else NoKernel("its blobs are no images")
 
 
 def _none_for(operation: FlowStep) -> str:

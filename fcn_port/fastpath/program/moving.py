@@ -19,15 +19,17 @@ from converters.net import Layer, Shape
 
 from ..flow import FlowStep
 from ..native.memory import Floats
-from .places import BlobPlace
+from .places import LINE, BlobPlace, floats_of
 from .task import NativeTask
 from .weights import Packed
 
-Places = NDArray[np.int64]
+Places = NDArray[np.int32]
 
-MOST_NUMBERS = 1 << 22
-"""Numbers of a bottom or a top that are looked at to find the tables: more are left to PyTorch."""
+MOST_NUMBERS = 1 << 27
+"""Floats up to which a bottom and a top may reach for the tables to be found, in three times as much memory."""
 AXES = 4
+BANDS = 4
+"""Pieces of work at least, where there are so many rows: each has a line's worth of them at most."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Sources:
 
     def table(self) -> Floats:
         """The distances of one axis after the other as the C code has them: int32, in an array that says float32."""
-        return np.concatenate(self.along).astype(np.int32).view(np.float32)
+        return np.concatenate(self.along).view(np.float32)
 
 
 def sources_of(operation: FlowStep, bottoms: Sequence[BlobPlace], tops: Sequence[BlobPlace]) -> Sources | None:
@@ -49,7 +51,7 @@ def sources_of(operation: FlowStep, bottoms: Sequence[BlobPlace], tops: Sequence
     (bottom,), (top,) = bottoms, tops
     if not params.moves or params.open_sizes() or not bottom.shape or len(top.shape) > AXES:
         return None
-    if max(prod(bottom.shape), prod(top.shape)) > MOST_NUMBERS:
+    if max(floats_of(bottom), prod(top.shape)) > MOST_NUMBERS:
         return None
     return _sources(params, operation.main.place, bottom.shape, bottom.strides, top.shape)
 
@@ -60,23 +62,33 @@ def move(sources: Sources, x: BlobPlace, y: BlobPlace) -> NativeTask:
     shape, strides = (1,) * rest + y.shape, (0,) * rest + y.strides
     whole = BlobPlace(y.buffer, y.offset, (shape[0], shape[3], shape[1], shape[2]), (strides[0], 1, *strides[1:3]))
     anywhere = BlobPlace(x.buffer, x.offset, (1, 1), (1, 1))
-    return NativeTask("move", anywhere, whole, None, Packed(sources.table()), {"group": strides[3]})
+    settings = {"group": strides[3], "block": max(1, min(LINE, shape[1] // BANDS))}
+    return NativeTask("move", anywhere, whole, None, Packed(sources.table()), settings)
 
 
 @lru_cache(maxsize=64)
 def _sources(params: Layer, place: str, shape: Shape, strides: Shape, top: Shape) -> Sources | None:
-    """Found by having the layer move the distances themselves, which double precision holds."""
+    """Found by having the layer move the distances themselves."""
     torch = import_or_say("torch", f"{place}, whose numbers are moved,")
-    distances = torch.zeros(shape, dtype=torch.float64)
+    distances = torch.zeros(shape, dtype=torch.int32)
     for axis, (size, stride) in enumerate(zip(shape, strides, strict=True)):
-        distances += torch.arange(size).mul_(stride).view(-1, *[1] * (len(shape) - axis - 1))
+        along = torch.arange(size, dtype=torch.int32) * stride
+        distances += along.view(-1, *[1] * (len(shape) - axis - 1))
     with torch.no_grad():
-        (moved,), (opposite,) = (params.forward((each,), ()) for each in (distances, -distances))
+        (moved,) = params.forward((distances,), ())
+        moved = moved.clone() if moved.data_ptr() == distances.data_ptr() else moved
+        (opposite,) = params.forward((distances.neg_(),), ())
     if tuple(moved.shape) != top or not torch.equal(opposite, -moved):  # as where the largest are chosen
         return None
     found = moved.reshape((1,) * (AXES - len(top)) + top).numpy()
-    first = found[(0,) * AXES]
-    along = [found[tuple(slice(None) if each == axis else 0 for each in range(AXES))] for axis in range(AXES)]
-    along = [each - first if axis else each for axis, each in enumerate(along)]
-    total = sum(np.ix_(*along))  # each along its own axis
-    return Sources(tuple(each.astype(np.int64) for each in along)) if np.array_equal(total, found) else None
+    return _along_axes(found)
+
+
+def _along_axes(found: Places) -> Sources | None:
+    """The distances that each axis adds in a blob; None where they are no such sum."""
+    corner = [found[tuple(slice(None) if each == axis else 0 for each in range(AXES))] for axis in range(AXES)]
+    images, *along = [each - each[0] if axis else each for axis, each in enumerate(corner)]
+    of_one = sum(np.ix_(*along))  # each along its own axis
+    if any(not np.array_equal(image, first + of_one) for image, first in zip(found, images, strict=True)):
+        return None
+    return Sources((images, *along))

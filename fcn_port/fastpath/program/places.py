@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from converters.layers import concat, crop, lrn, padded, pooling, reshape, tensor, upsample
+from converters.layers import between, concat, crop, lrn, padded, pooling, reshape, tensor, upsample
 from converters.net import Shape
 
 from ..flow import Flow, FlowStep, weighted
@@ -155,7 +155,10 @@ def place_values(flow: Flow, shapes: Mapping[str, Shape]) -> BlobPlaces:
 
 def wants_images(operation: FlowStep) -> bool:
     """True for an operation whose kernels read channels that lie side by side, and no others do what it does."""
-    return weighted(operation.main.params) is not None or type(operation.main.params) in OF_IMAGES
+    params = operation.main.params
+    if isinstance(params, between.Interpolating):
+        return not params.nhwc
+    return weighted(params) is not None or type(params) in OF_IMAGES
 
 
 def is_concatenation(operation: FlowStep, shapes: Mapping[str, Shape]) -> bool:

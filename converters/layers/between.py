@@ -1,0 +1,58 @@
+"""Between: the pixels of a bottom that a layer's pixels lie between, for those that interpolate along h and along w."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ..net.layer import Layer
+
+if TYPE_CHECKING:
+    from ..net.layer import Shape
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Between:
+    """For each place along an axis of a top: two places of the bottom (int64), and the second's share (float32)."""
+
+    first: Array
+    second: Array
+    share: Array
+
+    @classmethod
+    def of_places(cls, places: Array, size: int) -> Between:
+        """Those around places (float32) of a bottom of this size, the nearest pixel's for a place outside."""
+        below, above = np.floor(places), np.ceil(places)
+        first, second = (np.clip(each.astype(np.int64), 0, size - 1) for each in (below, above))
+        return cls(first, second, places - below)
+
+    @classmethod
+    def of_corners(cls, size: int, top: int) -> Between:
+        """Those of so many places in a top, whose first and last are the bottom's (interp_layer.cpp, Forward_cpu)."""
+        step = np.float32(size - 1) / np.float32(top - 1) if top > 1 else np.float32(0)
+        places = np.minimum(np.arange(top, dtype=np.float32) * step, np.float32(size - 1))
+        first = places.astype(np.int64)
+        return cls(first, np.minimum(first + 1, size - 1), places - first.astype(np.float32))
+
+    def moved(self, by: int) -> Between:
+        """The same so many pixels further on."""
+        return Between(self.first + by, self.second + by, self.share)
+
+
+class Interpolating(Layer):
+    """Base of the types whose pixels (y, x) are a mixture of four of the first bottom's, by shares along h and w."""
+
+    nhwc: bool = False
+    """True where the axes are (n, h, w, c)."""
+    by_difference: ClassVar[bool] = False
+    """True where a mixture of a and b by share s is a + (b - a) s, not a (1 - s) + b s; infinities tell them apart."""
+
+    @abstractmethod
+    def between(self, bottoms: Sequence[Shape]) -> tuple[Between, Between]:
+        """Those along h, and those along w, for bottoms of these shapes."""
