@@ -73,6 +73,33 @@ def test_convolutions(kind: str, images: int, depth: int, behind: str) -> None:
     check(NET.format(channels=20, depth=depth, layer=layer, behind=BEHIND[behind]), drawn(images, 20, depth, 12, 14))
 
 
+DECONVOLVED = {
+    "doubled": "kernel_size: [4, 4, 4] pad: [1, 1, 1] stride: [2, 2, 2]",
+    "planes doubled": "kernel_size: [2, 3, 3] pad: [0, 1, 1] stride: [2, 1, 1]",
+    "images enlarged": "kernel_size: [1, 4, 6] pad: [0, 1, 2] stride: [1, 2, 3]",
+    "3x3x3": "kernel_size: [3, 3, 3] pad: [1, 1, 1] stride: [1, 1, 1]",
+    "tripled, in groups": """group: 2 kernel_size: [5, 5, 5] pad: [1, 1, 1]
+        stride: [3, 3, 3]""",
+    "a kernel for each channel": """group: 20 bias_term: false kernel_size: [4, 4, 4]
+        pad: [1, 1, 1] stride: [2, 2, 2]""",
+}
+
+
+@pytest.mark.parametrize("behind", ["nothing", "a PReLU"])
+@pytest.mark.parametrize(("images", "depth"), [(1, 4), (2, 3)])
+@pytest.mark.parametrize("kind", DECONVOLVED)
+def test_deconvolutions(kind: str, images: int, depth: int, behind: str) -> None:
+    layer = CONVOLVED.format(DECONVOLVED[kind]).replace("NdConvolution", "Deconvolution")
+    check(NET.format(channels=20, depth=depth, layer=layer, behind=BEHIND[behind]), drawn(images, 20, depth, 12, 14))
+
+
+def test_planes_that_no_window_reaches_are_pytorch_s() -> None:
+    """A stride wider than the kernel leaves planes of the bias alone."""
+    text = "kernel_size: [2, 3, 3] pad: [0, 1, 1] stride: [3, 1, 1]"
+    layer = CONVOLVED.format(text).replace("NdConvolution", "Deconvolution")
+    check(NET.format(channels=20, depth=3, layer=layer, behind=""), drawn(1, 20, 3, 12, 14), slow=("it",))
+
+
 def test_a_window_deeper_than_the_volume_is_pytorch_s() -> None:
     layer = CONVOLVED.format(LAYERS["five planes"].replace("2, 1, 1", "4, 1, 1"))
     check(NET.format(channels=20, depth=2, layer=layer, behind=""), drawn(1, 20, 2, 12, 14), slow=("it",))

@@ -81,11 +81,11 @@ def own_statistics(params: Layer) -> OwnStatistics | None:
 
 
 def along_last_axis(params: Layer, shape: Shape) -> bool:
-    """True for a layer with a factor or a constant for each place of the last of three axes or more."""
+    """True for a layer with a factor or a constant for each place of the last axis, not said to be the second one."""
     if type(params) not in (scale_layers.Scale, scale_layers.Bias):
         return False
     assert isinstance(params, scale_layers.Broadcast)
-    is_last = len(shape) > 2 and params.axis % len(shape) == len(shape) - 1
+    is_last = params.axis != 1 and len(shape) > 1 and params.axis % len(shape) == len(shape) - 1
     return is_last and not params.two_bottoms and params.num_axes in (1, -1)
 
 

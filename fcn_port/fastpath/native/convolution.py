@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..program.build_steps import divide
 from ..program.choice import KernelChoice
+from ..program.convolution_steps import divide
 from ..program.convolutions import LANES, MOST_CHANNELS
 from ..program.places import BlobPlace
 from ..program.self_check import why_not_any

@@ -3,61 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 import numpy as np
 
-from converters.layers import activations, between, convolution, eltwise, lrn, neuron, normalize, padded, tensor
+from converters.layers import (
+    between,
+    convolution,
+    eltwise,
+    inner_product,
+    lrn,
+    normalize,
+    padded,
+    tensor,
+)
 from converters.net import Layer
 
-from ..flow import ACTIVATIONS, FlowStep, along_last_axis, operand_kind, own_statistics
+from ..flow import FlowStep, along_last_axis, operand_kind, own_statistics
 from ..native.division import (
-    FLAT,
-    GATHERED,
-    IN_PLACE,
     SPARE,
-    Division,
-    behind,
     divide_channels,
-    divide_depthwise,
-    divide_product,
-    divide_strassen,
-    divide_winograd,
-    tiles_of,
 )
 from ..native.steps import (
-    ABSOLUTE,
-    CLIP,
-    ELU,
-    HARD_SIGMOID,
-    HARD_SWISH,
-    LEAKY,
     NONE,
-    PRELU,
-    RELU,
-    SIGMOID,
-    SWISH,
-    TANH,
 )
+from .activation_steps import activation_of
 from .choice import KernelChoice
-from .enlarging import enlarging_of
+from .convolution_steps import by_phases, depthwise_step, one_group, window_of
 from .moving import move, sources_of
-from .phases import phases
-from .places import BlobPlace, as_images
+from .places import BlobPlace, as_images, of_product
 from .task import NativeTask
-from .volumes import Depth, plane_steps
+from .volume_steps import of_volume
 from .weights import Packed, PackedWeights
-
-MOST_IN_PLACE, LEAST_IN_PLACE = 128, 12
-"""Features up to which copying windows costs more than it helps, and the length of a row of outputs from which on."""
-
 
 NORMS = ("normalize", "normalize_within", "unit", "standardize")
 """Kernels of norms.c."""
 OF_BLOBS = ("SUM", "PROD", "MAX")
 """Operations on two blobs, in the order of the C code."""
-CROWDED, MANY = 512, 256
-"""Rows a multiple of so many floats apart share a few places of a cache; copying them pays for so many features."""
 
 
 def tasks_of(
@@ -70,15 +51,17 @@ def tasks_of(
         return [move(sources, x, y)]
     if isinstance(operation.main.params, between.Interpolating):
         return [_between(operation, operation.main.params, places, weights)]
+    if type(operation.main.params) is inner_product.InnerProduct:
+        return [_product(operation, operation.main.params, kernel, x, y, weights, threads)]
     if kernel.depth is not None:
-        return _of_volume(operation, kernel, kernel.depth, places, weights, threads)
+        return of_volume(operation, kernel, kernel.depth, places, weights, threads)
     names = (*operation.bottoms, *operation.tops)
     is_last = along_last_axis(operation.main.params, y.shape)
     images = as_images(*(places[name] for name in names), last=is_last)
     places = places if images is None else dict(zip(names, images, strict=True))
     x, y = places[operation.bottoms[0]], places[operation.tops[0]]
     z = None if operation.addend is None else places[operation.addend]
-    activation, slope = _activation(operation)
+    activation, slope = activation_of(operation)
     settings = {"activation": activation}
     params = operation.main.params
     if type(params) is eltwise.Eltwise:
@@ -96,11 +79,11 @@ def tasks_of(
     if kernel.name in NORMS:
         return [_norm(operation, x, y, weights, settings, slope, threads)]
     if kernel.name == "depthwise":
-        return [_depthwise(operation, kernel.window, x, y, z, weights, settings, slope, threads)]
+        return [depthwise_step(operation, kernel.window, x, y, z, weights, settings, slope, threads)]
     if isinstance(params, convolution.Deconvolution):
-        return _by_phases(operation, params, kernel, x, y, weights, settings, slope, threads)
+        return by_phases(operation, params, kernel, x, y, weights, settings, slope, threads)
     groups = range(kernel.groups)
-    return [_one_group(operation, kernel, x, y, z, weights, settings, slope, group, threads) for group in groups]
+    return [one_group(operation, kernel, x, y, z, weights, settings, slope, group, threads) for group in groups]
 
 
 def _between(
@@ -112,45 +95,20 @@ def _between(
     ways = params.between([each.shape for each in bottoms])
     pixels = np.concatenate([each for way in ways for each in (way.first, way.second)]).astype(np.int32)
     table = np.concatenate([pixels.view(np.float32), *(way.share for way in ways)])
-    activation, slope = _activation(operation)
+    activation, slope = activation_of(operation)
     settings = {"activation": activation, "shared": int(params.by_difference)}
     slopes = weights.constants(operation, y.size[1]).slopes
     return NativeTask("resample", x, y, None, Packed(table, None, slopes), settings, parameters=slope)
 
 
-def _of_volume(
-    operation: FlowStep, kernel: KernelChoice, depth: Depth, places: Mapping[str, BlobPlace], weights: PackedWeights,
-    threads: int,
-) -> list[NativeTask]:  # fmt: skip
-    """The steps of a layer over volumes: for each plane of a window's depth, some planes of the result."""
-    x, y = places[operation.bottoms[0]], places[operation.tops[0]]
-    added = None if operation.addend is None else places[operation.addend]
-    activation, slope = _activation(operation)
-    tasks = []
-    for step in plane_steps(depth, x, y, added):
-        settings = {**window_of(kernel), "activation": activation if step.is_last else NONE}
-        parameters = slope if step.is_last else ()
-        if kernel.name == "pool_max":
-            tasks.append(NativeTask("pool_max", step.x, step.y, step.z, Packed(), settings, parameters=parameters))
-            continue
-        for group in range(kernel.groups):
-            at = (step.at, 0)
-            made = _one_group(
-                operation, kernel, step.x, step.y, step.z, weights, settings, parameters, group, threads, at
-            )
-            last = made.weights if step.is_last else Packed(made.weights.kernels)
-            tasks.append(replace(made, weights=last))
-    return tasks
-
-
-def window_of(kernel: KernelChoice) -> dict[str, int]:
-    """The window that a kernel moves, as step.h has it."""
-    found = {
-        f"{name}{end}": value
-        for name, pair in (("kernel", kernel.window), ("stride", kernel.stride), ("dilation", kernel.dilation))
-        for end, value in zip(("_h", "_w"), pair, strict=True)
-    }
-    return found | {"top": kernel.pad[0], "left": kernel.pad[1]}
+def _product(
+    operation: FlowStep, params: inner_product.InnerProduct, kernel: KernelChoice, bottom: BlobPlace, top: BlobPlace,
+    weights: PackedWeights, threads: int,
+) -> NativeTask:  # fmt: skip
+    x, y = of_product(params.axis, bottom, top) or (bottom, top)
+    activation, slope = activation_of(operation)
+    settings = {"activation": activation, **window_of(kernel)}
+    return one_group(operation, kernel, x, y, None, weights, settings, slope, 0, threads)
 
 
 def _norm(
@@ -189,57 +147,6 @@ def copies_of(pairs: Iterable[tuple[BlobPlace, BlobPlace]]) -> list[NativeTask]:
     """The steps that copy one place's values to another one, both `as_images`."""
     images = (as_images(*pair) or list(pair) for pair in pairs)
     return [NativeTask("pointwise", x, y, None, Packed(), {"activation": NONE}) for x, y in images]
-
-
-def _one_group(
-    operation: FlowStep, kernel: KernelChoice, x: BlobPlace, y: BlobPlace, z: BlobPlace | None, weights: PackedWeights,
-    settings: Mapping[str, int], slope: tuple[float, ...], group: int, threads: int, at: tuple[int, int] = (0, 0),
-) -> NativeTask:  # fmt: skip
-    channels, features = x.size[1] // kernel.groups, y.size[1] // kernel.groups
-    packed = weights.packed(operation, kernel.name, (channels, *kernel.window), group, threads=threads, at=at)
-    if kernel.groups > 1:
-        x = x.narrow(1, group * channels, channels)
-        y = y.narrow(1, group * features, features)
-        z = z and z.narrow(1, group * features, features)
-    cut = divide(kernel, x, y, threads)
-    divided = {"block": cut.block, "group": cut.group, "shared": int(cut.shared)}
-    return NativeTask(kernel.name, x, y, z, packed, {**settings, **divided}, cut.scratch, cut.common, slope, cut.phases)
-
-
-def _depthwise(
-    operation: FlowStep, window: tuple[int, int], x: BlobPlace, y: BlobPlace, z: BlobPlace | None,
-    weights: PackedWeights, settings: Mapping[str, int], slope: tuple[float, ...], threads: int,
-    at: tuple[int, int] = (0, 0),
-) -> NativeTask:  # fmt: skip
-    packed = weights.packed(operation, "depthwise", (1, *window), at=at)
-    n, c, h, _ = y.size
-    cut = divide_depthwise(kernel_h=window[0], in_w=x.size[3], channels=c, h=h, images=n, threads=threads)
-    divided = {"block": cut.block, "group": cut.group}
-    return NativeTask("depthwise", x, y, z, packed, {**settings, **divided}, parameters=slope)
-
-
-def _by_phases(
-    operation: FlowStep, params: convolution.Deconvolution, kernel: KernelChoice, x: BlobPlace, y: BlobPlace,
-    weights: PackedWeights, settings: Mapping[str, int], slope: tuple[float, ...], threads: int,
-) -> list[NativeTask]:  # fmt: skip
-    """The convolutions that a deconvolution is, each to its own rows and columns of outputs."""
-    enlarging = enlarging_of(operation, params, x, y, weights, settings["activation"])
-    if enlarging is not None:
-        return [enlarging]
-    tasks = []
-    for phase in phases(params, x.size[2:], y.size[2:]):
-        part, (height, width) = y.every(*kernel.stride, *phase.at), phase.window
-        now = {**settings, "kernel_h": height, "kernel_w": width, "stride_h": 1, "stride_w": 1}
-        now |= {"top": phase.pad[0], "left": phase.pad[1]}
-        if params.group == x.size[1] == y.size[1] > 1:
-            tasks.append(_depthwise(operation, phase.window, x, part, None, weights, now, slope, threads, phase.at))
-            continue
-        plain = KernelChoice("product", phase.window, pad=phase.pad, groups=kernel.groups)
-        tasks += [
-            _one_group(operation, plain, x, part, None, weights, now, slope, group, threads, phase.at)
-            for group in range(kernel.groups)
-        ]
-    return tasks
 
 
 def _of_blobs(
@@ -284,61 +191,3 @@ def _of_operands(
     if isinstance(params, tensor.Arithmetic) and params.operation == "Sub":
         return [step(second, first, "SUM", times=-1)]
     return [step(first, second, operand_kind(params) or "")]
-
-
-def divide(kernel: KernelChoice, x: BlobPlace, y: BlobPlace, threads: int) -> Division:
-    """The division of a convolution's work."""
-    (_, channels, _, _), (n, features, h, w) = x.size, y.size
-    if kernel.name == "product":
-        length, rows_are = kernel.window[0] * kernel.window[1] * channels, _rows_are(kernel, x, y)
-        positions = n * h * w
-        return divide_product(length=length, positions=positions, features=features, rows_are=rows_are, threads=threads)
-    if kernel.name.startswith("strassen"):
-        length = kernel.window[0] * kernel.window[1] * channels
-        return divide_strassen(int(kernel.name[-1]), length=length, images=n, positions=h * w, threads=threads)
-    tiles, more = tiles_of(kernel.name, n, (h, w), kernel.dilation), behind(kernel.name, w, kernel.dilation[1])
-    return divide_winograd(kernel.name, channels=channels, features=features, tiles=tiles, threads=threads, behind=more)
-
-
-def _rows_are(kernel: KernelChoice, x: BlobPlace, y: BlobPlace) -> int:
-    """FLAT, IN_PLACE where few outputs would read copied windows and rows are long, else GATHERED."""
-    (_, channels, _, _), (_, features, _, w) = x.size, y.size
-    if _is_flat(kernel, x, y):
-        return GATHERED if x.steps[2] % CROWDED == 0 and features >= MANY and x.size[3] > 1 else FLAT
-    together = x.steps[2] == channels and kernel.dilation[1] == 1
-    return IN_PLACE if together and features <= MOST_IN_PLACE and w >= LEAST_IN_PLACE else GATHERED
-
-
-def _is_flat(kernel: KernelChoice, x: BlobPlace, y: BlobPlace) -> bool:
-    """True where what each output reads lies together, one output's after another's."""
-    n, c, h, w = x.size
-    image, row, col = x.steps
-    if kernel.pad != (0, 0):
-        return False
-    if kernel.window == (h, w) and y.size[2:] == (1, 1):
-        return (w == 1 or col == c) and (h == 1 or row == w * c)
-    whole = (h == 1 or row == w * col) and (n == 1 or image == h * w * col)
-    return kernel.window == kernel.stride == (1, 1) and whole and y.size[2:] == (h, w)
-
-
-def _activation(operation: FlowStep) -> tuple[int, tuple[float, ...]]:
-    """Its number in the C code, and its parameters; that of the operation itself where it is nothing else."""
-    part = operation.activation or (operation.main if type(operation.main.params) in ACTIVATIONS else None)
-    params = None if part is None else part.params
-    match params:
-        case neuron.ReLU():
-            return (LEAKY, (params.negative_slope,)) if params.negative_slope else (RELU, ())
-        case neuron.BoundedReLU():
-            return CLIP, (max(params.low, 0.0), params.high)
-        case neuron.Clip():
-            return CLIP, (params.low, params.high)
-        case neuron.ELU():
-            return ELU, (params.alpha,)
-        case neuron.Swish():
-            return SWISH, (params.beta,)
-        case activations.HardSigmoid():
-            return HARD_SIGMOID, (params.alpha, params.beta, 1)
-        case activations.HardSwish():
-            return HARD_SWISH, (1, 3, 6)
-    plain = {neuron.PReLU: PRELU, neuron.Sigmoid: SIGMOID, neuron.TanH: TANH, neuron.AbsVal: ABSOLUTE}
-    return plain.get(type(params), NONE), ()

@@ -33,8 +33,8 @@ from ..native.division import groups_of
 from .choice import Decision, KernelChoice, NoKernel
 from .convolutions import LEAN, SPACIOUS, STRASSEN, quickest_convolution
 from .moving import sources_of
-from .places import BlobPlace, as_images, wants_images
-from .volumes import Depth, depth_of, is_volume, last_of, of_plane, planes
+from .places import BlobPlace, as_images, of_product, wants_images
+from .volumes import Depth, depth_of, depth_phases, every_plane, is_volume, last_of, of_plane, planes
 
 
 def choose(
@@ -58,13 +58,16 @@ def choose(
     if isinstance(params, between.Interpolating):
         return _interpolating(params, bottoms[0], tops[0])
     of_volumes = bottoms and is_volume(bottoms[0])
+    if of_volumes and type(params) is convolution.Deconvolution:
+        return _deconvolved_volume(params, bottoms[0], tops[0])
     if of_volumes and (type(params) is convolution.Convolution or isinstance(params, volume.VolumePooling)):
         ways = SPACIOUS if sparing else LEAN
         return _of_volume(
             params, bottoms[0], tops[0], winograd=winograd, prefer=prefer, exact=exact, without=(*ways, *STRASSEN)
         )
-    of_planes = wants_images(operation) and type(params) is not inner_product.InnerProduct
-    if of_planes and any(is_volume(place) for place in (*bottoms, *tops)):
+    if type(params) is inner_product.InnerProduct:
+        return _inner_product(operation, params, bottoms[0], tops[0])
+    if wants_images(operation) and any(is_volume(place) for place in (*bottoms, *tops)):
         return NoKernel("its blobs are volumes")
     rank = len(bottoms[0].shape) if bottoms else 0  # which a volume's axes are counted by
     bottoms, tops = ([place.stacked for place in places] for places in (bottoms, tops))
@@ -89,8 +92,6 @@ def _of_type(operation: FlowStep, bottoms: Sequence[BlobPlace], tops: Sequence[B
     params = operation.main.params
     if type(params) is convolution.Deconvolution:
         return _deconvolution(params, bottoms[0])
-    if type(params) is inner_product.InnerProduct:
-        return _inner_product(params, bottoms[0], rank)
     if type(params) is pooling.Pooling:
         return _pooling(params, bottoms[0])
     if type(params) is padded.PaddedPooling:
@@ -167,6 +168,17 @@ def _of_volume(
     return replace(found, depth=depth) if isinstance(found, KernelChoice) else found
 
 
+def _deconvolved_volume(params: convolution.Deconvolution, bottom: BlobPlace, top: BlobPlace) -> Decision:
+    depth = depth_of(params)
+    if params.axis % 5 != 1 or depth[3] != 1:
+        return NoKernel("no deconvolution over depth, height and width of all channels, or a dilated one")
+    for phase in depth_phases(depth, bottom.shape[2], top.shape[2]):
+        if last_of(phase.depth, bottom.shape[2], every_plane(top, depth[1], phase.at).shape[2]) is None:
+            return NoKernel("windows that reach beyond the volume's first plane and its last one")
+    found = _deconvolution(of_plane(params), planes(bottom))
+    return replace(found, depth=depth) if isinstance(found, KernelChoice) else found
+
+
 def _pooled_volume(params: volume.VolumePooling, depth: Depth, x: BlobPlace, y: BlobPlace) -> Decision:
     if params.method != "MAX":
         return NoKernel("averages over depth")
@@ -195,11 +207,16 @@ MOST_PHASES = 32 * 32
 """Each is a step."""
 
 
-def _inner_product(params: inner_product.InnerProduct, bottom: BlobPlace, rank: int) -> Decision:
-    if params.axis % rank != 1:
-        return NoKernel(f"a product from axis {params.axis} on")
-    _, _, h, w = bottom.size
-    return KernelChoice("product", (h, w))
+def _inner_product(
+    operation: FlowStep, params: inner_product.InnerProduct, bottom: BlobPlace, top: BlobPlace
+) -> Decision:
+    has_slopes = operation.activation is not None and type(operation.activation.params) is neuron.PReLU
+    if params.axis % len(bottom.shape) != 1 and (operation.affine or has_slopes):
+        return NoKernel("what follows has numbers for another axis than the product's")
+    places = of_product(params.axis, bottom, top)
+    if places is None:
+        return NoKernel("its numbers lie in another order")
+    return KernelChoice("product", places[0].size[2:])
 
 
 def _pooling(params: pooling.Pooling, bottom: BlobPlace) -> Decision:

@@ -32,17 +32,17 @@ def phases(params: Deconvolution, bottom: Pair, top: Pair) -> Iterator[Deconvolu
     """The phases of a deconvolution of blobs of these heights and widths, with dilation 1."""
     kernel, stride, pad, _ = params.along(2)
     for at in product(*(range(min(s, size)) for s, size in zip(stride, top, strict=True))):
-        both = [_along(*each) for each in zip(at, kernel, stride, pad, bottom, strict=True)]
+        both = [along(*each) for each in zip(at, kernel, stride, pad, bottom, strict=True)]
         yield DeconvolutionPhase((at[0], at[1]), (both[0][0], both[1][0]), (both[0][1], both[1][1]))
 
 
-def _along(at: int, kernel: int, stride: int, pad: int, length: int) -> Pair:
-    """Taps and padding along one axis; a tap beyond the blob where outputs read no input."""
+def along(at: int, kernel: int, stride: int, pad: int, length: int) -> Pair:
+    """Taps and padding of the phase `at` along one axis; a tap beyond the blob where outputs read no input."""
     count = -(-(kernel - (at + pad) % stride) // stride)
     return (count, count - 1 - (at + pad) // stride) if count > 0 else (1, -length)
 
 
-def taps_of(params: Deconvolution, weight: NDArray[np.float32], at: Pair) -> NDArray[np.float32]:
+def taps_of(params: Deconvolution, weight: NDArray[np.float32], at: tuple[int, ...]) -> NDArray[np.float32]:
     """The weight (outputs, inputs of a group, h, w) of the phase `at`, of one (inputs, outputs of a group, kh, kw)."""
     _, stride, pad, _ = params.along(2)
     first = [(a + p) % s for a, p, s in zip(at, pad, stride, strict=True)]

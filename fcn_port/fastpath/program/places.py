@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from converters.layers import between, concat, crop, lrn, padded, pooling, reshape, tensor, upsample
+from converters.layers import between, concat, crop, inner_product, lrn, padded, pooling, reshape, tensor, upsample
 from converters.net import Shape
 
 from ..flow import Flow, FlowStep, weighted
@@ -49,7 +49,9 @@ class BlobPlace:
 
     @property
     def by_last_axis(self) -> BlobPlace | None:
-        """The same numbers as images whose channels are the last of three or four axes; None where they lie apart."""
+        """The same numbers as images whose channels are the last of two to four axes; None where they lie apart."""
+        if len(self.shape) == 2 and self.is_image:
+            return self
         if len(self.shape) not in (3, 4) or (self.strides[-1] != 1 and self.shape[-1] != 1):
             return None
         last = len(self.shape) - 1
@@ -158,6 +160,8 @@ def wants_images(operation: FlowStep) -> bool:
     params = operation.main.params
     if isinstance(params, between.Interpolating):
         return not params.nhwc
+    if type(params) is inner_product.InnerProduct and params.axis != 1:
+        return False
     return weighted(params) is not None or type(params) in OF_IMAGES
 
 
@@ -195,8 +199,8 @@ def view_of(
     if type(params) is reshape.Permute:
         return (bottom.permuted(params.order_of(len(bottom.shape))),)
     if isinstance(params, (reshape.Flatten, reshape.Reshape, tensor.Reshaped)):
-        reshaped = _reshaped(bottom, tops[0])
-        return None if reshaped is None else (reshaped,)
+        found = reshaped(bottom, tops[0])
+        return None if found is None else (found,)
     return None
 
 
@@ -205,7 +209,20 @@ def _offset(params: crop.Crop, axis: int, axes: int) -> int:
     return offsets[0] if len(offsets) == 1 else offsets[axis - params.axis % axes]
 
 
-def _reshaped(bottom: BlobPlace, top: Shape) -> BlobPlace | None:
+def of_product(axis: int, bottom: BlobPlace, top: BlobPlace) -> tuple[BlobPlace, BlobPlace] | None:
+    """The places of a product from `axis` on as images, each of them, or of all axes before it, multiplied by itself.
+
+    None where numbers lie in another order than the axes.
+    """
+    axis %= len(bottom.shape)
+    if axis == 1 and bottom.stacked.is_image and top.is_image:
+        return bottom.stacked, top
+    count = prod(bottom.shape[:axis])
+    x, y = reshaped(bottom, (count, prod(bottom.shape[axis:]))), reshaped(top, (count, top.shape[-1]))
+    return None if x is None or y is None or not (x.is_image and y.is_image) else (x, y)
+
+
+def reshaped(bottom: BlobPlace, top: Shape) -> BlobPlace | None:
     """The bottom in another shape; None where its numbers do not lie in the order of that shape."""
     runs: list[tuple[int, int]] = []
     for size, stride in zip(bottom.shape, bottom.strides, strict=True):

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import TypeVar
 
 from converters.layers import convolution, volume
 
+from .phases import along
 from .places import BlobPlace
 
+Convolved = TypeVar("Convolved", bound=convolution.Convolution)
 Depth = tuple[int, int, int, int]
 """Kernel, stride, pad and dilation along the first of three axes."""
 
@@ -36,10 +39,42 @@ def is_volume(place: BlobPlace) -> bool:
     return len(place.shape) == 5 and (place.strides[1] == 1 or place.shape[1] == 1)
 
 
-def of_plane(params: convolution.Convolution) -> convolution.Convolution:
+def of_plane(params: Convolved) -> Convolved:
     """The convolution that one plane of the kernel is."""
     kernel, stride, pad, dilation = (values[1:] for values in params.along(3))
     return replace(params, kernel=kernel, stride=stride, pad=pad, dilation=dilation)
+
+
+@dataclass(frozen=True)
+class DepthPhase:
+    """The planes `at`, `at` + stride ... that a deconvolution makes: a convolution along the depth, of stride 1.
+
+    `planes` are those of the deconvolution's kernel that it has for its places.
+    """
+
+    at: int
+    depth: Depth
+    planes: tuple[int, ...]
+
+
+def depth_phases(depth: Depth, before: int, after: int) -> list[DepthPhase]:
+    """The phases of a deconvolution of so many planes to so many others, as phases.py has them of images."""
+    kernel, stride, pad, _ = depth
+    found = []
+    for at in range(min(stride, after)):
+        count, before_first = along(at, kernel, stride, pad, before)
+        taps = range((at + pad) % stride, kernel, stride)
+        found.append(DepthPhase(at, (count, 1, before_first, 1), tuple(reversed(taps))))
+    return found
+
+
+def every_plane(place: BlobPlace, step: int, at: int) -> BlobPlace:
+    """Every so many planes of volumes, from `at` on."""
+    n, c, d, h, w = place.shape
+    strides = *place.strides[:2], step * place.strides[2], *place.strides[3:]
+    return replace(
+        place, offset=place.offset + at * place.strides[2], shape=(n, c, -(-(d - at) // step), h, w), strides=strides
+    )
 
 
 def depth_of(params: convolution.Convolution | volume.VolumePooling) -> Depth:

@@ -25,6 +25,7 @@ from ..native.memory import Floats, Slabs, let_go
 from ..native.packing import pack, packed_floats
 from .kept_weights import KeptWeights
 from .phases import taps_of
+from .volumes import of_plane
 
 MOST_KEPT = 1 << 20
 
@@ -55,12 +56,12 @@ class PackedWeights:
 
     def packed(
         self, operation: FlowStep, kernel: str, window: tuple[int, int, int], part: int = 0, *, threads: int = 1,
-        at: tuple[int, int] = (0, 0),
+        at: tuple[int, ...] = (0, 0),
     ) -> Packed:  # fmt: skip
         """The weights of an operation for a kernel; `window` is (input channels, height, width) of one group.
 
-        `threads` pack them, where nobody has yet. `at` is the phase of a deconvolution (`phases.py`), or
-        the plane of a kernel with three axes and 0.
+        `threads` pack them, where nobody has yet. `at` is the phase of a deconvolution (`phases.py`), and the
+        plane of its kernel where that has three axes; of a convolution's kernel with three axes the plane and 0.
         """
         key = operation.name, operation.parts[-1].name, kernel, window, part, at
 
@@ -136,7 +137,7 @@ class PackedWeights:
         window: tuple[int, int, int],
         part: int,
         threads: int,
-        at: tuple[int, int],
+        at: tuple[int, ...],
     ) -> Packed:
         weight, factors, bias = self._merged(operation, window, at)
         slopes = self._slopes(operation, len(weight))
@@ -152,7 +153,7 @@ class PackedWeights:
         return Packed(kernels, bias, slopes)
 
     def _merged(
-        self, operation: FlowStep, window: tuple[int, int, int], at: tuple[int, int]
+        self, operation: FlowStep, window: tuple[int, int, int], at: tuple[int, ...]
     ) -> tuple[Floats, NDArray[np.float64] | None, Floats | None]:
         """Weight (outputs, channels, h, w), the factors of outputs that what follows makes of it, and the bias."""
         main = operation.main
@@ -161,7 +162,9 @@ class PackedWeights:
         assert params is not None
         weight = blobs[0].T if isinstance(params, inner_product.InnerProduct) and params.transpose else blobs[0]
         if isinstance(params, convolution.Deconvolution):
-            weight = taps_of(params, weight, at)
+            if weight.ndim == 5:
+                params, weight = of_plane(params), weight[:, :, at[2]]
+            weight = taps_of(params, weight, at[:2])
         elif weight.ndim == 5:
             weight = weight[:, :, at[0]]
         weight = _spread(weight.reshape(params.num_output, -1, *window[1:]), params, window[0])
