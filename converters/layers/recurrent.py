@@ -11,7 +11,7 @@ something else than there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
@@ -336,6 +336,12 @@ class Lstm(Layer):
         """True where time and streams are one axis."""
         return self.streams and (self.batch is not None or len(x) == 2)
 
+    def times(self, x: Shape) -> tuple[int, int]:
+        """The steps, and the streams that go through them, in a bottom of this shape."""
+        if self._is_flat(x):
+            return x[0] // (self.batch or 1), self.batch or 1
+        return (x[0], x[1]) if self.streams else (x[0], 1)
+
     def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         width, size = 4 * self.num_output, prod(bottoms[0][1 + (self.streams and not self._is_flat(bottoms[0])) :])
         return ((width, size), (width, self.num_output), *([(width,)] if self.bias else []))
@@ -359,19 +365,16 @@ class Lstm(Layer):
         from torch.nn.functional import linear
 
         flat = self._is_flat(tuple(bottoms[0].shape))
-        x = bottoms[0].flatten(2) if self.streams and not flat else bottoms[0].flatten(1).unsqueeze(1)
-        x = x.reshape(-1, self.batch or 1, x.shape[-1]) if flat else x
+        x = bottoms[0].reshape(*self.times(tuple(bottoms[0].shape)), -1)
         fixed = linear(x, blobs[0], blobs[2] if self.bias else None)
         h = c = x.new_zeros(x.shape[1], self.num_output)
-        goes_on: Callable[[int], Tensor | float] = lambda step: 1.0  # noqa: E731
+        cont = x.new_ones(*x.shape[:2], 1)
         if len(bottoms) > 1:
-            cont = (bottoms[1] != 0).to(x.dtype).reshape(*x.shape[:2], 1)
-            goes_on = cont.__getitem__
+            cont = (bottoms[1] != 0).to(x.dtype).reshape(cont.shape)
             if training:
                 check_beginning(self, cont)
         steps = []
-        for step, gates in enumerate(fixed.unbind(0)):
-            on = goes_on(step)
+        for gates, on in zip(fixed.unbind(0), cont.unbind(0), strict=True):
             i, f, o, g = (gates + linear(h * on, blobs[1])).chunk(4, -1)
             c = on * f.sigmoid() * c + i.sigmoid() * g.tanh()
             h = o.sigmoid() * c.tanh()

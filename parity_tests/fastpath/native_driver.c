@@ -601,6 +601,57 @@ static int try_resample(int images, int h, int w, int channels, int by_differenc
     return fine;
 }
 
+static double own_sigmoid(double x) { return 1 / (1 + exp(-x)); }
+
+/* Units over time, `gates` of them each, that keep what z says of the step before; by one thread, in phases or in one piece. */
+static int try_recurrent(int steps, int streams, int units, int gates, int in_phases)
+{
+    int wide = gates * units, blocks = (units + lanes() - 1) / lanes(), rounded = blocks * lanes(), fine = 1;
+    float *kernels = calloc((size_t)(blocks * units * gates * lanes()), sizeof *kernels);
+    size_t count = (size_t)(streams * units);
+    float *weights = drawn_floats(wide * units), *h = calloc(count, sizeof *h), *next = malloc(count * sizeof *next);
+    double *cells = calloc(count, sizeof *cells);
+    for (int o = 0; o < wide; o++)
+        for (int c = 0; c < units; c++) {
+            int unit = o % units, gate = o / units;
+            kernels[((unit / lanes() * units + c) * gates + gate) * lanes() + unit % lanes()] = weights[o * units + c];
+        }
+    int64_t keeps = steps * streams * wide + 64, top = keeps + steps * streams;
+    int64_t common = top + steps * streams * (units + 1) + 64;
+    float *arena = drawn_floats(common + streams * rounded + 64);
+    for (int64_t i = top; i < common; i++)
+        arena[i] = MARK;
+    struct step s = {.kind = KIND_recurrent, .x = {0, streams * wide, streams * wide, wide}, .images = steps, .h = 1};
+    s.y = (struct blob){top, streams * (units + 1), streams * (units + 1), units + 1};
+    s.z = (struct blob){keeps, streams, streams, 1}, s.w = streams, s.in_w = streams, s.in_h = 1;
+    s.channels = units, s.in_channels = wide, s.group = gates, s.block = in_phases, s.kernels = kernels, s.common = common;
+    struct phase *phases = malloc(sizeof *phases * (size_t)steps);
+    run(&s, 1, arena, phases, in_phases ? steps : 1, 1);
+    for (int t = 0; t < steps; t++) {
+        for (int n = 0; n < streams; n++)
+            for (int u = 0; u < units; u++) {
+                double sums[4], keep = arena[keeps + t * streams + n];
+                for (int g = 0; g < gates; g++) {
+                    sums[g] = arena[(t * streams + n) * wide + g * units + u];
+                    for (int c = 0; c < units; c++)
+                        sums[g] += keep * h[n * units + c] * weights[(g * units + u) * units + c];
+                }
+                double *cell = cells + n * units + u, output = tanh(sums[0]);
+                if (gates == 4) {
+                    *cell = keep * own_sigmoid(sums[1]) * *cell + own_sigmoid(sums[0]) * tanh(sums[3]);
+                    output = own_sigmoid(sums[2]) * tanh(*cell);
+                }
+                next[n * units + u] = (float)output;
+                fine &= fabs(arena[top + (t * streams + n) * (units + 1) + u] - output) < 1e-4;
+            }
+        for (int n = 0; n < streams; n++)
+            fine &= arena[top + (t * streams + n) * (units + 1) + units] == MARK;
+        memcpy(h, next, count * sizeof *h);
+    }
+    free(kernels), free(weights), free(h), free(next), free(cells), free(arena), free(phases);
+    return fine;
+}
+
 int main(void)
 {
     for (int boxes = 1; boxes < 100; boxes++)
@@ -622,6 +673,11 @@ int main(void)
     for (int channels = 1; channels < 40; channels++)
         if (!try_resample(1 + channels % 3, 1 + channels % 5, 1 + channels % 7, channels, channels % 2)) {
             fprintf(stderr, "%d channels of pixels mixed\n", channels);
+            return 1;
+        }
+    for (int units = 1; units < 40; units += 3)
+        if (!try_recurrent(1 + units % 4, 1 + units % 6, units, units % 2 ? 4 : 1, units % 4 / 2)) {
+            fprintf(stderr, "%d units over time\n", units);
             return 1;
         }
     if (panel() != PANEL_OF_CASES || most_rows() != ROWS_OF_CASES) {

@@ -9,7 +9,7 @@ import torch
 from converters import CaffeNet
 from converters.formats import parse_prototxt
 from fcn_port.fastpath.native import why_not
-from fcn_port.fastpath.program import FastNet
+from fcn_port.fastpath.program import FastNet, find_bands
 from parity_tests.fastpath.random_nets import filled
 from parity_tests.tolerances import tolerance
 
@@ -66,3 +66,15 @@ def test_what_follows_has_its_own_axis(kind: str, behind: str) -> None:
     shape, how, _ = KINDS[kind]
     slow = check(NET.format(shape=shape, how=how, before="", bottom="data", behind=BEHIND[behind]))
     assert slow == (["it"] if kind == "of words" and behind in ("PReLU", "Scale", "BatchNorm") else [])
+
+
+def test_rows_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blobs whose channels come last, which are images of one channel as well: some places of an image at a time."""
+    monkeypatch.setattr(find_bands, "LARGE", 1)
+    monkeypatch.setattr(find_bands, "BAND", 1)
+    monkeypatch.setattr(find_bands, "LEAST", 1)
+    behind = """layer { name: "relu" type: "ReLU" bottom: "it" top: "relu" }
+        layer { name: "next" type: "InnerProduct" bottom: "relu" top: "next"
+            inner_product_param { num_output: 9 axis: 3 } }"""
+    text = NET.format(shape="2, 24, 1, 64", how="axis: 3", before=TURNED, bottom="t", behind=behind)
+    assert not check(text)

@@ -10,13 +10,17 @@ from .operands import operand_kind
 from .pipeline import merge
 from .products import pads_before, plain_convolution, weighted
 from .read import read
+from .recurrences import Recurrence, inner_name, inner_values, recurrence
 
 __all__ = [
     "ACTIVATIONS",
     "Flow",
     "FlowLayer",
     "FlowStep",
+    "Recurrence",
     "along_last_axis",
+    "inner_name",
+    "inner_values",
     "is_activation",
     "merge",
     "operand_kind",
@@ -24,6 +28,7 @@ __all__ = [
     "pads_before",
     "plain_convolution",
     "read",
+    "recurrence",
     "state_key",
     "weighted",
 ]

@@ -141,5 +141,6 @@ void normalize_within(const struct step *s, struct worker *w);
 void unit(const struct step *s, struct worker *w);
 void standardize(const struct step *s, struct worker *w);
 void resample(const struct step *s, struct worker *w);
+void recurrent(const struct step *s, struct worker *w);
 
 #endif

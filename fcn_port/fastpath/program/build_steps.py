@@ -30,6 +30,7 @@ from .activation_steps import activation_of
 from .choice import KernelChoice
 from .convolution_steps import by_phases, depthwise_step, one_group, window_of
 from .moving import move, sources_of
+from .over_time import recurrent_steps
 from .places import BlobPlace, as_images, of_product
 from .task import NativeTask
 from .volume_steps import of_volume
@@ -53,6 +54,8 @@ def tasks_of(
         return [_between(operation, operation.main.params, places, weights)]
     if type(operation.main.params) is inner_product.InnerProduct:
         return [_product(operation, operation.main.params, kernel, x, y, weights, threads)]
+    if kernel.name == "recurrent":
+        return recurrent_steps(operation, places, weights, threads)
     if kernel.depth is not None:
         return of_volume(operation, kernel, kernel.depth, places, weights, threads)
     names = (*operation.bottoms, *operation.tops)

@@ -22,17 +22,20 @@ from converters.layers import (
 
 from ..flow import (
     FlowStep,
+    Recurrence,
     along_last_axis,
     is_activation,
     operand_kind,
     own_statistics,
     pads_before,
     plain_convolution,
+    recurrence,
 )
 from ..native.division import groups_of
 from .choice import Decision, KernelChoice, NoKernel
 from .convolutions import LEAN, SPACIOUS, STRASSEN, quickest_convolution
 from .moving import sources_of
+from .over_time import over_time
 from .places import BlobPlace, as_images, of_product, wants_images
 from .volumes import Depth, depth_of, depth_phases, every_plane, is_volume, last_of, of_plane, planes
 
@@ -65,6 +68,8 @@ def choose(
         return _of_volume(
             params, bottoms[0], tops[0], winograd=winograd, prefer=prefer, exact=exact, without=(*ways, *STRASSEN)
         )
+    if found_recurrence := recurrence(params, [place.shape for place in bottoms]):
+        return _recurrent(found_recurrence, bottoms, tops)
     if type(params) is inner_product.InnerProduct:
         return _inner_product(operation, params, bottoms[0], tops[0])
     if wants_images(operation) and any(is_volume(place) for place in (*bottoms, *tops)):
@@ -119,6 +124,11 @@ def _interpolating(params: between.Interpolating, bottom: BlobPlace, top: BlobPl
     """The kernel that mixes pixels of `bottom`; another bottom gives a size at most."""
     can_be = as_images(bottom, top, last=True) if params.nhwc else bottom.is_image and top.is_image
     return KernelChoice("resample") if can_be else NoKernel("its blobs are no images")
+
+
+def _recurrent(found: Recurrence, bottoms: Sequence[BlobPlace], tops: Sequence[BlobPlace]) -> Decision:
+    can_be = over_time(found, bottoms, tops[0]) is not None
+    return KernelChoice("recurrent") if can_be else NoKernel("its numbers lie in another order")
 
 
 def _none_for(operation: FlowStep) -> str:

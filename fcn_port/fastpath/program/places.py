@@ -12,7 +12,7 @@ from math import prod
 from converters.layers import between, concat, crop, inner_product, lrn, padded, pooling, reshape, tensor, upsample
 from converters.net import Shape
 
-from ..flow import Flow, FlowStep, weighted
+from ..flow import Flow, FlowStep, inner_values, weighted
 
 OF_IMAGES = pooling.Pooling, padded.PaddedPooling, upsample.Upsample, lrn.LRN
 """Types without weights whose kernels are for images."""
@@ -148,6 +148,9 @@ def place_values(flow: Flow, shapes: Mapping[str, Shape]) -> BlobPlaces:
             placed.update(zip(operation.tops, found, strict=True))
             views.update(operation.tops)
             continue
+        for name, shape in inner_values(operation, shapes).items():
+            placed[name] = dense(len(buffers), shape)
+            buffers.append(floats_of(placed[name]))
         for top in operation.tops:
             place(top, placed[operation.bottoms[0]] if operation.bottoms and not wants_images(operation) else None)
         if is_concatenation(operation, shapes):

@@ -20,7 +20,7 @@ from converters.layers import lent, pooling
 from converters.lazy import import_or_say
 from converters.net import Shape
 
-from ..flow import Flow, FlowLayer, FlowStep, weighted
+from ..flow import Flow, FlowLayer, FlowStep, inner_values, weighted
 from ..lru_cache import LRUCache
 from ..native.kept import KeptMemory
 from ..native.lent import LENT
@@ -259,7 +259,8 @@ class ArenaPlan:
         values, end = self.places.values, len(self.flow.operations)
         first, last = [end] * len(self.places.buffers), [-1] * len(self.places.buffers)
         uses = [(-1, name) for name in self.flow.inputs]
-        uses += [(i, name) for i, each in enumerate(self.flow.operations) for name in (*each.bottoms, *each.tops)]
+        for i, each in enumerate(self.flow.operations):
+            uses += [(i, name) for name in (*each.bottoms, *each.tops, *inner_values(each, self.shapes))]
         uses += [(end, value) for value in self.flow.outputs.values()]
         for index, name in uses:
             buffer = values[name].buffer

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from converters.net import Shape
 
-from ..flow import Flow, FlowStep, own_statistics
+from ..flow import Flow, FlowStep, own_statistics, recurrence
 
 
 def shapes_of(flow: Flow, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -44,4 +44,6 @@ def mixes_images(operation: FlowStep, shapes: Mapping[str, Shape]) -> bool:
     if own is not None:
         return not own.by_image
     names = (*operation.bottoms, *operation.tops)
+    if recurrence(operation.main.params, [shapes[name] for name in operation.bottoms]) is not None:
+        return True
     return operation.main.params.moves and any(shapes[name][:1] != (1,) for name in names)

@@ -123,6 +123,29 @@ class PackedWeights:
             key, lambda: Packed(_padded(np.broadcast_to(self.of(operation.main)[0].reshape(-1), channels)))
         )
 
+    def matrix(self, operation: FlowStep, position: int, *, bias: NDArray[Any] | None, threads: int) -> Packed:
+        """A learnable blob (outputs, inputs) of an operation as the weights of a product, with a bias (outputs,)."""
+
+        def make() -> Packed:
+            weight = self.of(operation.main)[position]
+            kernels = pack(weight.reshape(*weight.shape, 1, 1), "product", self._slabs, threads=threads)
+            return Packed(kernels, None if bias is None else _padded(bias))
+
+        return self._packed.get((operation.name, "matrix", position), make)
+
+    def of_units(self, operation: FlowStep, position: int, gates: int) -> Packed:
+        """A blob (gates * units, units): for a vector of units, and each that they read, a vector for each gate."""
+
+        def make() -> Packed:
+            weight = self.of(operation.main)[position]
+            lanes, units = build.library().lanes(), weight.shape[1]
+            padded = np.zeros((gates, -(-units // lanes) * lanes, units), np.float32)
+            padded[:, :units] = weight.reshape(gates, units, units)
+            blocks = padded.reshape(gates, -1, lanes, units).transpose(1, 3, 0, 2)
+            return Packed(np.ascontiguousarray(blocks))
+
+        return self._packed.get((operation.name, "units", position, gates), make)
+
     def coefficient(self, value: float, channels: int) -> Floats | None:
         """One factor for all channels; None for 1."""
         if value == 1:

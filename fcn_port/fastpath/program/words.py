@@ -13,6 +13,7 @@ OF_PLACES = {
     "pointwise": "channel by channel", "operands": "channel by channel", "move": "numbers moved", "softmax": "softmax",
     "unit": "divided by a norm", "standardize": "divided by its own deviation", "normalize": "normalize",
     "unpool": "values put where maxima were", "resample": "mixed of four pixels",
+    "recurrent": "step by step over time",
 }  # fmt: skip
 
 
