@@ -123,6 +123,11 @@ def measure(name: str, ways: list[str], stem: str, rounds: int) -> dict[str, dic
     return {way: {key: statistics.median(row[key] for row in found) for key in found[0]} for way, found in rows.items()}
 
 
+def tell(what: str) -> None:
+    """Say on stderr what is being done, as the whole takes minutes."""
+    print(what, file=sys.stderr, flush=True)
+
+
 def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     lines = ["| net | way | processor s | wall s | peak MB | a new size, passes |", "| --- " * 6 + "|"]
     for name, rows in results.items():
@@ -152,9 +157,15 @@ def main() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # imports are compiled once, as where a package is installed
     with tempfile.TemporaryDirectory() as passing:
         folder = arguments.folder or Path(passing)
-        stems = {name: write_files(name, folder) for name in arguments.nets}
+        stems = {}
+        for name in arguments.nets:
+            tell(f"{name}: its files")
+            stems[name] = write_files(name, folder)
         time.sleep(3)  # what was written in the last two seconds is not kept packed
-        results = {name: measure(name, arguments.only, stem, arguments.rounds) for name, stem in stems.items()}
+        results = {}
+        for name, stem in stems.items():
+            tell(f"{name}: {arguments.rounds + 1} rounds of {', '.join(arguments.only)}")
+            results[name] = measure(name, arguments.only, stem, arguments.rounds)
     print(table(results))
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2))
