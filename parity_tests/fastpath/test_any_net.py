@@ -300,6 +300,8 @@ def test_a_blob_that_changes_under_another_name() -> None:
         ('layer { name: "r" type: "Reshape" bottom: "conv" top: "r" reshape_param { shape { dim: [-1, 4] } } }', False),
         ('layer { name: "n" type: "BatchNorm" bottom: "conv" top: "n" batch_norm_param { use_global_stats: false } }',
          False),
+        ('layer { name: "r" type: "Reverse" bottom: "conv" top: "r" reverse_param { axis: -4 } }', False),
+        ('layer { name: "r" type: "Reverse" bottom: "conv" top: "r" reverse_param { axis: 2 } }', True),
     ],
 )  # fmt: skip
 def test_images_one_by_one(behind: str, one_by_one: bool) -> None:

@@ -33,6 +33,7 @@ from .build_steps import copies_of, tasks_of
 from .constants import of_sizes, read_by_others
 from .find_bands import find_bands
 from .kernels import Decision, KernelChoice, NoKernel, choose
+from .moving import exchanges_images
 from .places import BlobPlace, BlobPlaces, as_images, is_concatenation, place_values
 from .rounding import chained, shown
 from .shapes import mixes_images, shapes_of
@@ -172,13 +173,20 @@ class ArenaPlan:
 
         That is so unless products for a few positions read many weights, and where no layer computes with several.
         """
-        if any(each.tasks is None or mixes_images(each.operation, self.shapes) for each in self.planned):
+        if any(each.tasks is None or self._mixes_images(each.operation) for each in self.planned):
             return False
         tasks = [task for each in self.planned for task in each.tasks or () if task.y.size[2] * task.y.size[3] < FEW]
         few = {
             address(task.weights.kernels): task.weights.kernels for task in tasks if task.weights.kernels is not None
         }
         return sum(kernels.nbytes for kernels in few.values()) < MANY_BYTES
+
+    def _mixes_images(self, operation: FlowStep) -> bool:
+        kernel = self._choices.get(operation.tops)
+        is_moved = kernel is not None and kernel.name == "move"
+        return mixes_images(operation, self.shapes) or (
+            is_moved and exchanges_images(operation, self.shapes[operation.bottoms[0]])
+        )
 
     def view(self, value: str, arena: Floats) -> Floats:
         """A value as an array over the arena."""
