@@ -162,7 +162,7 @@ def _is_planned(net: CaffeNet, inputs: Mapping[str, Tensor]) -> bool:
         return False
     for name, expected in net.inputs.items():
         x = inputs.get(name)
-        if not isinstance(x, Tensor) or x.dtype != torch.float32 or not x.is_cpu:
+        if not isinstance(x, Tensor) or x.dtype != torch.float32 or not x.is_cpu or x.layout is not torch.strided:
             return False
         shape = x.shape
         if len(shape) != len(expected) or 0 in shape or (len(shape) > 1 and shape[1] != expected[1]):
