@@ -236,7 +236,7 @@ class ArenaPlan:
             return Planned(operation, "a view", ())
         if isinstance(kernel, NoKernel):
             return Planned(operation, f"by PyTorch: {kernel.why}", None, is_slow=True)
-        how = self._where(operation) if kernel is IN_PLACE else in_words(kernel)
+        how = self._where(operation) if kernel is IN_PLACE else in_words(operation, kernel)
         bands = next((each for each in self._bands if number in each.numbers), None)
         if bands is not None:
             about = self.flow, self.places, self._choices, self._weights, self._threads
