@@ -63,8 +63,9 @@ def fast(
     may share it (docs/threads.md). ValueError for what is no net.
 
     Of a CaffeNet on a CPU, in float32, comes a module that runs it by a plan in native code: layers merged, blobs in
-    one arena, the same numbers; `explain(size)` says how each layer is computed. Without native code, with
-    "torch", `precision` or `low_memory`, it is returned as it is.
+    one arena, the same numbers; `explain(size)` says how each layer is computed. Infinity and NaN may make NaN of more
+    than in the net: of places near them, and of other groups that are computed at the same time. Without native code,
+    with "torch", `precision` or `low_memory`, it is returned as it is.
 
     `convolutions`: how wide ones are computed on a CPU. "native" and "torch" do with a fraction of the multiplications
     (Winograd), for 0.75 GB of transformed weights where "direct" ones take 0.54 (VGG-16); a layer rounds a little more,

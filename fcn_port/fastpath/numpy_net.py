@@ -88,8 +88,12 @@ class NumpyNet(Carded):
         return next(iter(found.values())) if len(found) == 1 else found
 
     def explain(self, size: tuple[int, int]) -> str:
-        """The way in which each layer is computed for images of `size` (h, w), a line for each."""
+        """The way in which each layer is computed for images of `size` (h, w), a line for each.
+
+        NetError for a size that the net does not take.
+        """
         shapes = images_at(self.inputs, size)
+        check_weights_fit(self.spec, shapes, own=self._blobs)
         return "\n".join(self._runner.program(shapes, self.threads).explain())
 
     def needs_torch(self) -> str | None:

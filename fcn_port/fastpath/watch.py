@@ -27,10 +27,11 @@ def lies_in_memory(x: Tensor) -> bool:
     if type(x).__torch_dispatch__ is not Tensor.__torch_dispatch__:  # such as a FakeTensor
         return False
     try:
-        x.detach().data_ptr()
+        place = x.detach().data_ptr()
     except RuntimeError:
         return False
-    return x.layout is torch.strided and not x.is_neg()
+    has_place = place != 0 or x.device.type == "meta" or not x.numel()  # zeros that PyTorch never wrote have none
+    return has_place and x.layout is torch.strided and not x.is_neg()
 
 
 def has_hooks(net: nn.Module) -> bool:
@@ -63,6 +64,8 @@ class WeightsWatch:
         self._hooks += [torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks]
         self._known = self._values()
         self._tensors = [each for each in self._known if isinstance(each, Tensor)]
+        if not all(map(lies_in_memory, self._tensors)):
+            raise NoAddressError("a weight does not lie in memory as it is")
         self._writable = [each for each in self._tensors if not each.is_inference()]
         self._versions, self._places = self._versions_now(), self._places_now()
         uncounted = [each for each in self._tensors if each.is_inference() and not each.is_meta]
@@ -109,6 +112,7 @@ class WeightsWatch:
 
 
 def _some(x: Tensor) -> Tensor:
-    """A view of some of a tensor's values, spread over all of it."""
-    values = x.detach().as_strided((x.numel(),), (1,))
+    """A view of some of a tensor's values, or of what lies between them, spread over all of it."""
+    count = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True)) if x.numel() else 0
+    values = x.detach().as_strided((count,), (1,))
     return values[:: max(1, len(values) // SOME)]

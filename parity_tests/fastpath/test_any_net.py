@@ -23,6 +23,7 @@ from converters.net.layer import all_layers
 from fcn_port.fastpath.lossless import Lossless
 from fcn_port.fastpath.native import build, why_not
 from fcn_port.fastpath.native.memory import address
+from fcn_port.fastpath.numpy_net import NumpyNet
 from fcn_port.fastpath.program import FastNet, build_steps, program, rounding, self_check
 from fcn_port.fastpath.program.program import ArenaPlan
 from fcn_port.nets.net import as_net
@@ -300,6 +301,8 @@ def test_a_blob_that_changes_under_another_name() -> None:
         ('layer { name: "r" type: "Reshape" bottom: "conv" top: "r" reshape_param { shape { dim: [-1, 4] } } }', False),
         ('layer { name: "n" type: "BatchNorm" bottom: "conv" top: "n" batch_norm_param { use_global_stats: false } }',
          False),
+        ('layer { name: "r" type: "Reverse" bottom: "conv" top: "r" reverse_param { axis: -4 } }', False),
+        ('layer { name: "r" type: "Reverse" bottom: "conv" top: "r" reverse_param { axis: 2 } }', True),
     ],
 )  # fmt: skip
 def test_images_one_by_one(behind: str, one_by_one: bool) -> None:
@@ -319,6 +322,16 @@ def test_it_says_how_each_layer_is_computed() -> None:
     assert "operations" in said.splitlines()[0]
     said = fcn_port.fast(a_net('layer { name: "e" type: "Mish" bottom: "conv" top: "e" }')).explain((24, 24))
     assert "conv: 3x3 product" in said and "e: by PyTorch: no kernel for layers of type Mish" in said
+
+
+@pytest.mark.parametrize("kind", ["fast", "numpy_net"])
+def test_how_a_size_that_does_not_fit_is_computed(kind: str) -> None:
+    net = a_net(
+        'layer { name: "i" type: "InnerProduct" bottom: "conv" top: "i" inner_product_param { num_output: 3 } }'
+    )
+    state = {name: x.numpy() for name, x in net.state_dict().items()}
+    with pytest.raises(NetError, match="layer 'i' has weights 3x800, and at this size they would be 3x968"):
+        (FastNet(net) if kind == "fast" else NumpyNet(net.spec, state)).explain((13, 13))
 
 
 def test_it_can_be_copied() -> None:

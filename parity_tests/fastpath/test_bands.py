@@ -204,3 +204,17 @@ def test_a_net_as_users_run_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in expected.items():
         assert torch.allclose(found[name], value, atol=1e-4), name
     assert "bands" in quick.explain((80, 60))
+
+
+@pytest.mark.parametrize("dims", ["[-1]", "[80, 60]"])
+def test_a_large_blob_that_has_other_axes_too(dims: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A view of fewer axes was looked at as an image, and `fast` left the whole net to PyTorch."""
+    pool = 'type: "Pooling" pooling_param { kernel_size: 3 pad: 1 }'
+    text = f"""
+layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: [1, 1, 80, 60] }} }} }}
+layer {{ name: "a" bottom: "data" top: "a" {pool} }}
+layer {{ name: "b" bottom: "a" top: "b" {pool} }}
+layer {{ name: "c" type: "Reshape" bottom: "a" top: "c" reshape_param {{ shape {{ dim: {dims} }} }} }}
+layer {{ name: "d" type: "Mish" bottom: "c" top: "d" }}"""
+    banded, whole = both(CaffeNet(parse_prototxt(text)), {"data": (1, 1, 80, 60)}, monkeypatch)
+    assert is_same(banded, whole)

@@ -17,7 +17,7 @@ from converters import CaffeNet
 from converters.formats import parse_prototxt
 from fcn_port.fastpath import strassen
 from fcn_port.fastpath.native import build, why_not
-from fcn_port.fastpath.native.division import divide_winograd, tiles_of, with_outputs
+from fcn_port.fastpath.native.division import divide_winograd, groups_of, tiles_of, with_outputs
 from fcn_port.fastpath.points import FORMS
 from fcn_port.fastpath.program import FastNet, rounding
 from fcn_port.fastpath.program.choice import KernelChoice
@@ -327,3 +327,17 @@ def test_deconvolutions(settings: str, behind: str) -> None:
         if "group: 3" in settings:  # several groups are one product, of zeros too
             is_nan = is_nan.any(1, keepdim=True).expand_as(found)
         assert torch.equal(found, is_nan)
+
+
+@pytest.mark.parametrize("outputs", [8, 64])
+def test_groups_that_are_one_for_infinity_are_told(outputs: int) -> None:
+    """As many as fill a vector: what is no number in one of them is none in the others, and nowhere else."""
+    together = 4 // groups_of(4, outputs)
+    settings = f"num_output: {outputs} kernel_size: 1 group: 4"
+    text = f"""layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: [1, 8, 5, 4] }} }} }}
+        layer {{ name: "y" type: "Convolution" bottom: "x" top: "y" convolution_param {{ {settings} }} }}"""
+    quick, x = FastNet(filled(CaffeNet(parse_prototxt(text)))), torch.zeros(1, 8, 5, 4)
+    said, end = quick.explain((5, 4)), f" in 4 groups, {together} at a time" if together > 1 else " in 4 groups"
+    assert said.endswith(end), said
+    x[0, 0] = float("nan")
+    assert int(quick(x).isnan()[0, :, 0, 0].sum()) == outputs // 4 * together

@@ -111,6 +111,33 @@ def test_one_number_for_all_pixels_of_a_channel(kind: str, images: int) -> None:
     check(NET.format(channels=20, behind=behind), images=images)
 
 
+NUMPY = [((2, 3, 2, 3), (2, 3)), ((1, 3, 3, 4, 5), (1, 3, 1, 1)), ((2, 1, 3), (2, 1, 1, 3))]
+FROM_THE_FIRST = [((1, 1, 6, 6), (1, 1, 6)), ((2, 6, 6, 1), (2, 6, 6)), ((2, 6, 6), (2, 6))]
+
+
+@pytest.mark.parametrize(
+    ("layer", "shapes"),
+    [
+        *((f'type: "{kind}"', shapes) for kind in ("Add", "Sub", "Mul", "Maximum") for shapes in NUMPY),
+        *(('type: "Scale" scale_param { axis: 0 }', shapes) for shapes in FROM_THE_FIRST),
+        *(('type: "Bias" bias_param { axis: 0 }', shapes) for shapes in FROM_THE_FIRST),
+    ],
+)
+def test_operands_with_different_numbers_of_axes(layer: str, shapes: tuple[tuple[int, ...], ...]) -> None:
+    """Counted from the last one as in NumPy, or from the first: an operand's second axis may be none of channels."""
+    text = "".join(
+        f'input: "{name}" input_shape {{ dim: [{", ".join(map(str, shape))}] }}\n'
+        for name, shape in zip("ab", shapes, strict=True)
+    )
+    net = CaffeNet(parse_prototxt(f'{text} layer {{ name: "it" {layer} bottom: "a" bottom: "b" top: "it" }}')).eval()
+    random = torch.Generator().manual_seed(6)
+    inputs = {name: torch.randn(shape, generator=random) for name, shape in zip("ab", shapes, strict=True)}
+    plan = FastNet(net).program({name: tuple(x.shape) for name, x in inputs.items()})
+    arrays = {name: x.numpy() for name, x in inputs.items()}
+    (found,) = plan(arrays, np.full(plan.floats, np.nan, np.float32)).values()
+    np.testing.assert_array_equal(found, net(**inputs))
+
+
 @pytest.mark.parametrize("kind", KERNEL_LESS)
 def test_what_has_no_kernel(kind: str) -> None:
     behind = f'{GATE} layer {{ name: "it" {KERNEL_LESS[kind]} top: "it" }}'

@@ -113,6 +113,33 @@ def test_a_tensor_of_a_transformation(net: CaffeNet) -> None:
     assert all(torch.allclose(found[name], expected[name], atol=1e-4) for name in expected)
 
 
+WITHOUT_MEMORY: dict[str, Callable[[Tensor], Tensor]] = {
+    "zeros that were never written": lambda x: torch._efficientzerotensor(x.shape),
+    "negative": lambda x: torch._neg_view(x.clone()),
+}
+
+
+@pytest.mark.parametrize("kind", WITHOUT_MEMORY)
+def test_numbers_that_do_not_lie_in_memory(kind: str, net: CaffeNet) -> None:
+    """Of an input, whose address was read though it is 0; and of a weight, at which `fast` failed."""
+    fast, of = fcn_port.fast(net), WITHOUT_MEMORY[kind]
+    fast(picture(0))
+    for name, value in net(of(picture(1))).items():
+        torch.testing.assert_close(fast(of(picture(1)))[name], value, atol=1e-4, rtol=0)
+    net.a.weight = torch.nn.Parameter(of(net.a.weight.detach()), requires_grad=False)
+    for name, value in net(picture(1)).items():
+        torch.testing.assert_close(fast(picture(1))[name], value, atol=1e-4, rtol=0)
+
+
+def test_another_layout_is_the_net_s_own_error(net: CaffeNet) -> None:
+    fast, x = fcn_port.fast(net), picture(1).to_sparse()
+    with pytest.raises(RuntimeError) as its:
+        net(x)
+    with pytest.raises(RuntimeError) as mine:
+        fast(x)
+    assert str(mine.value) == str(its.value)
+
+
 def test_weights_of_a_transformation(net: CaffeNet) -> None:
     """Of two nets at once; and their gradients, which would be zeros if the net was run without them."""
     fast, x = fcn_port.fast(net), picture(1)

@@ -131,3 +131,31 @@ def test_axes_are_those_of_the_volume(kind: str, axis: int) -> None:
     slow = () if axis in (1, -4) else ("it",)
     text = NET.format(channels=20, depth=3, layer=f'type: "{kind}" {settings}', behind="")
     check(text, drawn(1, 20, 3, 12, 14), slow=slow)
+
+
+TURNED = (
+    'layer { name: "turned" type: "Permute" bottom: "data" top: "turned" permute_param { order: [0, 2, 3, 4, 1] } }'
+)
+BY_ITSELF = {
+    "ReLU": 'type: "ReLU"',
+    "Eltwise": 'type: "Eltwise" bottom: "{0}"',
+    "Mul": 'type: "Mul" bottom: "{0}"',
+    **{f"Softmax {axis}": f'type: "Softmax" softmax_param {{{{ axis: {axis} }}}}' for axis in (2, 3, 4)},
+    **{f"Scale {axis}": f'type: "Scale" scale_param {{{{ axis: {axis} bias_term: true }}}}' for axis in (2, 3, -1)},
+}
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 2, 3, 4), (2, 1, 2, 4, 4), (1, 4, 1, 3, 2), (2, 3, 4, 2, 1), (1, 5, 2, 3, 1)])
+@pytest.mark.parametrize("before", ["data", "turned"])
+@pytest.mark.parametrize("kind", BY_ITSELF)
+def test_volumes_of_one_channel_or_one_column_are_no_images_by_their_last_axis(
+    kind: str, before: str, shape: tuple[int, ...]
+) -> None:
+    """Seen as images with d * h rows they were, and the steps did not see them so: axes were others."""
+    layer = f'layer {{ name: "it" bottom: "{before}" top: "it" {BY_ITSELF[kind].format(before)} }}'
+    dims = ", ".join(map(str, shape))
+    text = f'input: "data" input_shape {{ dim: [{dims}] }}\n{TURNED if before == "turned" else ""}\n{layer}'
+    net, x = filled(CaffeNet(parse_prototxt(text))).eval(), drawn(*shape)
+    plan = FastNet(net).program({"data": shape})
+    (found,) = plan({"data": x.numpy()}, np.full(plan.floats, np.nan, np.float32)).values()
+    torch.testing.assert_close(torch.from_numpy(found.copy()), net(x), rtol=0, atol=tolerance("fast-net"))

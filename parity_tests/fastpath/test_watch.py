@@ -99,3 +99,16 @@ def test_other_weights_in_tensors_without_a_version() -> None:
             assert not watch.is_same()
             tensor.copy_(before)
             assert watch.is_same()
+
+
+def test_weights_without_a_version_that_lie_otherwise() -> None:
+    """One number for all, which has less memory than values; and every second one, of which half were looked at."""
+    with torch.inference_mode():
+        one, several = torch.ones(1, 1, 1, 1), torch.ones(3, 4, 1, 1)
+        for memory, weight in ((one, one.expand(3, 2, 1, 1)), (several, several[:, ::2])):
+            made = net()
+            made[0].weight = nn.Parameter(weight, requires_grad=False)
+            watch = WeightsWatch(made)
+            assert watch.is_same()
+            memory[-1] = 2
+            assert not watch.is_same()

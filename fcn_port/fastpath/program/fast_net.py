@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from converters.execution import CaffeNet
-from converters.net import Shape, images_at
+from converters.net import Shape, check_weights_fit, images_at
 from converters.recorded import is_recorded
 
 from ...nets.net import Wrapper
@@ -81,11 +81,15 @@ class FastNet(Wrapper):
         return {name: torch.from_numpy(value) for name, value in found.items()}
 
     def explain(self, size: tuple[int, int]) -> str:
-        """The way in which each layer is computed for images of `size` (h, w), a line for each."""
+        """The way in which each layer is computed for images of `size` (h, w), a line for each.
+
+        NetError for a size that the net does not take.
+        """
         state = self.state()
         if not state.is_planned:
             return super().explain(size)
         shapes = images_at(self.net.inputs, size)
+        check_weights_fit(self.net.spec, shapes)
         return "\n".join(self.program(shapes).explain())
 
     def reads(self, inputs: Mapping[str, Tensor]) -> object:
@@ -162,7 +166,7 @@ def _is_planned(net: CaffeNet, inputs: Mapping[str, Tensor]) -> bool:
         return False
     for name, expected in net.inputs.items():
         x = inputs.get(name)
-        if not isinstance(x, Tensor) or x.dtype != torch.float32 or not x.is_cpu:
+        if not isinstance(x, Tensor) or x.dtype != torch.float32 or not x.is_cpu or x.layout is not torch.strided:
             return False
         shape = x.shape
         if len(shape) != len(expected) or 0 in shape or (len(shape) > 1 and shape[1] != expected[1]):

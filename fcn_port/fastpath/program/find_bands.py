@@ -102,6 +102,8 @@ def _inner(group: Sequence[FlowStep], places: BlobPlaces, users: Mapping[int, fr
     found = set()
     for buffer in made:
         inside = [place for place in places.values.values() if place.buffer == buffer]
+        if any(len(place.shape) != 4 for place in inside):
+            continue
         alike = {(place.shape[0], *place.shape[2:], place.strides) for place in inside}
         beside = all(place.offset + place.shape[1] <= place.strides[-1] for place in inside)
         if users[buffer] <= mine and len(alike) == 1 and beside and max(map(_bytes, inside)) >= LARGE:

@@ -16,6 +16,7 @@ from converters.layers import (
     padded,
     pooling,
     softmax,
+    tensor,
     upsample,
     volume,
 )
@@ -74,10 +75,13 @@ def choose(
         return _inner_product(operation, params, bottoms[0], tops[0])
     if wants_images(operation) and any(is_volume(place) for place in (*bottoms, *tops)):
         return NoKernel("its blobs are volumes")
-    rank = len(bottoms[0].shape) if bottoms else 0  # which a volume's axes are counted by
-    bottoms, tops = ([place.stacked for place in places] for places in (bottoms, tops))
-    if not all(place.is_image for place in (*bottoms, *tops)) or along_last_axis(params, tops[0].shape):
+    if isinstance(params, tensor.Arithmetic) and any(len(each.shape) != len(tops[0].shape) for each in bottoms):
+        return NoKernel("operands whose axes are counted from the last one")
+    stacked = [place.stacked for place in (*bottoms, *tops)]
+    if not all(place.is_image for place in stacked) or along_last_axis(params, tops[0].shape):
         return _along_last_axis(operation, bottoms, tops)
+    rank = len(bottoms[0].shape) if bottoms else 0  # which a volume's axes are counted by
+    bottoms, tops = stacked[: len(bottoms)], stacked[len(bottoms) :]
     if operation.affine and operation.main == operation.affine[0]:
         return KernelChoice("pointwise")
     if is_activation(operation.main):
@@ -141,7 +145,8 @@ def _along_last_axis(operation: FlowStep, bottoms: Sequence[BlobPlace], tops: Se
     images = as_images(*bottoms, *tops, last=along_last_axis(params, shape))
     if images is not None and not any(type(part.params) is neuron.PReLU for part in operation.parts):
         *read, made = images
-        if operand_kind(params) is not None and all(place.spread(made.shape) is not None for place in read):
+        have_all_axes = all(len(place.shape) == len(shape) for place in bottoms)
+        if operand_kind(params) is not None and have_all_axes and all(place.spread(made.shape) for place in read):
             return KernelChoice("operands")
         alike = all(place.shape == made.shape for place in read)
         if alike and type(params) is softmax.Softmax and params.axis % len(shape) == len(shape) - 1:

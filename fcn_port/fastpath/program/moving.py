@@ -66,6 +66,16 @@ def move(sources: Sources, x: BlobPlace, y: BlobPlace) -> NativeTask:
     return NativeTask("move", anywhere, whole, None, Packed(sources.table()), settings)
 
 
+def exchanges_images(operation: FlowStep, bottom: Shape) -> bool:
+    """True where a layer that moves numbers gives one image's for another one's; `bottom` is the shape of one image."""
+    params, place = operation.main.params, operation.main.place
+    torch = import_or_say("torch", f"{place}, whose numbers are moved,")
+    numbers = torch.arange(2.0).view(2, *[1] * (len(bottom) - 1))
+    with torch.no_grad():
+        (moved,) = params.forward((numbers.expand(2, *bottom[1:]),), ())
+    return moved.shape[0] != 2 or any(moved[image].ne(image).any() for image in range(2))
+
+
 @lru_cache(maxsize=64)
 def _sources(params: Layer, place: str, shape: Shape, strides: Shape, top: Shape) -> Sources | None:
     """Found by having the layer move the distances themselves."""

@@ -34,6 +34,7 @@ from .choice import Decision, KernelChoice, NoKernel
 from .constants import of_sizes, read_by_others
 from .find_bands import find_bands
 from .kernels import choose
+from .moving import exchanges_images
 from .places import BlobPlace, BlobPlaces, as_images, is_concatenation, place_values
 from .rounding import chained, shown
 from .shapes import mixes_images, shapes_of
@@ -173,13 +174,20 @@ class ArenaPlan:
 
         That is so unless products for a few positions read many weights, and where no layer computes with several.
         """
-        if any(each.tasks is None or mixes_images(each.operation, self.shapes) for each in self.planned):
+        if any(each.tasks is None or self._mixes_images(each.operation) for each in self.planned):
             return False
         tasks = [task for each in self.planned for task in each.tasks or () if task.y.size[2] * task.y.size[3] < FEW]
         few = {
             address(task.weights.kernels): task.weights.kernels for task in tasks if task.weights.kernels is not None
         }
         return sum(kernels.nbytes for kernels in few.values()) < MANY_BYTES
+
+    def _mixes_images(self, operation: FlowStep) -> bool:
+        kernel = self._choices.get(operation.tops)
+        is_moved = kernel is not None and kernel.name == "move"
+        return mixes_images(operation, self.shapes) or (
+            is_moved and exchanges_images(operation, self.shapes[operation.bottoms[0]])
+        )
 
     def view(self, value: str, arena: Floats) -> Floats:
         """A value as an array over the arena."""
@@ -229,7 +237,7 @@ class ArenaPlan:
             return Planned(operation, "a view", ())
         if isinstance(kernel, NoKernel):
             return Planned(operation, f"by PyTorch: {kernel.why}", None, is_slow=True)
-        how = self._where(operation) if kernel is IN_PLACE else in_words(kernel)
+        how = self._where(operation) if kernel is IN_PLACE else in_words(operation, kernel)
         bands = next((each for each in self._bands if number in each.numbers), None)
         if bands is not None:
             about = self.flow, self.places, self._choices, self._weights, self._threads

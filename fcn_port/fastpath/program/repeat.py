@@ -37,7 +37,7 @@ class Repeat:
         if not x.is_contiguous() or x.is_neg() or torch.get_num_threads() != self._threads:
             return None
         planes = x.data_ptr()
-        if planes % 4 or not self._is_same():
+        if not planes or planes % 4 or not self._is_same():  # none: zeros that PyTorch never wrote
             return None
         arena, bound = self._arenas.take(self._plan.floats), self._bound  # nobody else has it, nor what is bound to it
         if bound is None or bound.arena is not arena:

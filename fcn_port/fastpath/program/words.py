@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..flow import FlowStep, weighted
 from .choice import KernelChoice
 
 ENDINGS = {"small": ", small tiles", "pieces": ", in pieces", "lean": ", kernels as they are"}
@@ -17,14 +18,24 @@ OF_PLACES = {
 }  # fmt: skip
 
 
-def in_words(kernel: KernelChoice) -> str:
-    """A kernel as `explain` names it: its window, how it goes and, where there are several, the groups."""
+def in_words(operation: FlowStep, kernel: KernelChoice) -> str:
+    """The kernel of an operation as `explain` names it: its window, how it goes and, where it has any, its groups.
+
+    Of groups that are computed several at a time it says so: infinity and NaN in one make NaN of the others.
+    """
     if kernel.name in OF_PLACES:
         return OF_PLACES[kernel.name]
     size = "x".join(map(str, (kernel.window if kernel.depth is None else (kernel.depth[0], *kernel.window))))
+    groups = _groups(operation, kernel)
     if kernel.name.startswith("winograd"):
-        return f"{size} by Winograd's filtering" + ENDINGS.get(kernel.name.split("_")[-1], "")
-    groups = f" in {kernel.groups} groups" if kernel.groups > 1 else ""
+        return f"{size} by Winograd's filtering" + ENDINGS.get(kernel.name.split("_")[-1], "") + groups
     if kernel.name.startswith("strassen"):
-        return f"{size} product by Strassen's algorithm" + (", twice" if kernel.name[-1] == "2" else "")
+        return f"{size} product by Strassen's algorithm" + (", twice" if kernel.name[-1] == "2" else "") + groups
     return f"{size} {OF_WINDOWS.get(kernel.name, kernel.name)}{groups}"
+
+
+def _groups(operation: FlowStep, kernel: KernelChoice) -> str:
+    count = getattr(weighted(operation.main.params), "group", 1)
+    if count == 1 or kernel.name == "depthwise":
+        return ""
+    return f" in {count} groups" + (f", {count // kernel.groups} at a time" if count > kernel.groups else "")
