@@ -32,6 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
     cache = tempfile.TemporaryDirectory(prefix="fcn-port-tests-", ignore_cleanup_errors=True)
     os.environ["XDG_CACHE_HOME"] = cache.name
     config.add_cleanup(cache.cleanup)
+    # Read when torch is imported. OpenMP's threads turn in a loop else while they wait for each other, which takes the
+    # cores from those that they wait for as soon as two workers share them; no number depends on it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored, by children too
     if _oracle_wanted(config) and (reason := why_not_ready(oracle_folder())):
         raise pytest.UsageError(reason)
