@@ -12,6 +12,9 @@ IMAGES ?= 60
 SPLIT ?=
 WRITE ?=
 
+# Each process that is started would compile the project's modules again: half a second for a verb that runs a net, ten for the suite's own.
+export PYTHONDONTWRITEBYTECODE :=
+
 VENV := .venv
 BIN := $(VENV)/bin
 FCN_PORT := $(BIN)/fcn-port
@@ -26,6 +29,9 @@ ifneq ($(filter-out help clean,$(MAKECMDGOALS)),)
 $(shell $(PYTHON) .ci/venv.py $(VENV) --outdated)
 endif
 endif
+
+# The test modules that have a marker: collecting all modules for a few tests takes half a minute.
+marked = $(shell grep -rlw --include='test_*.py' 'mark\.$(1)' parity_tests)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo gallery sample convert voc-numbers test test-again check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast test-native-sanitized test-native-aarch64 check-oldest check-pythons docs notebooks check-links opencv5 test-opencv5 test-ray extras
@@ -104,7 +110,7 @@ caffe-oracle: $(VENV)/ready-dev ## install real Caffe in a folder of its own (Li
 	$(BIN)/python -m parity_tests.oracle.install
 
 test-oracle: caffe-oracle ## compare live with real Caffe
-	$(BIN)/python -m pytest --quiet -n 2 -m oracle parity_tests
+	$(BIN)/python -m pytest --quiet -n 2 -m oracle $(call marked,oracle)
 
 golden: caffe-oracle ## record the goldens again with real Caffe, and say how far they are from the committed ones
 	$(BIN)/python -m parity_tests.oracle.record
@@ -113,7 +119,7 @@ opencv5: $(VENV)/ready-dev ## install OpenCV 5, which cannot live beside 4, in a
 	PIP_ARGS="$(PIP_ARGS)" $(BIN)/python -m parity_tests.opencv5.install
 
 test-opencv5: opencv5 ## run nets in both engines of OpenCV 5, beside Caffe's numbers
-	$(BIN)/python -m pytest --quiet -n 2 -m opencv5 parity_tests
+	$(BIN)/python -m pytest --quiet -n 2 -m opencv5 $(call marked,opencv5)
 
 test-ray: $(VENV)/ready-dev ## share images out on a Ray cluster of two nodes, with workers killed, in an environment of its own
 	PIP_ARGS="$(PIP_ARGS)" $(BIN)/python -m parity_tests.cluster.install
