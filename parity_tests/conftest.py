@@ -69,6 +69,15 @@ def oracle() -> Oracle:
     return open_oracle()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_half_modules() -> None:
+    """No process that a test starts writes modules: where its files may not grow, half of one passes for a whole one.
+
+    In a fixture, since workers inherit what is set before they start, and keep the modules that they collect.
+    """
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+
+
 @pytest.fixture(autouse=True)
 def signals_as_before() -> Iterator[None]:
     """What a test makes of signals ends with it: the next one may send itself a Ctrl-C."""
