@@ -27,6 +27,12 @@ $(shell $(PYTHON) .ci/venv.py $(VENV) --outdated)
 endif
 endif
 
+# The test modules that have a marker: collecting all modules for a few tests takes half a minute.
+marked = $(shell grep -rlw --include='test_*.py' 'mark\.$(1)' parity_tests)
+
+# The project's modules, compiled once: no process that a test starts keeps what it compiles, a third of a second for `predict`.
+COMPILED = @$(BIN)/python -m compileall -q converters weights fcn_port parity_tests
+
 .DEFAULT_GOAL := help
 .PHONY: help demo gallery sample convert voc-numbers test test-again check fuzz lint caffe-oracle test-oracle golden proto bench clean test-kill docs-generated release test-fast test-native-sanitized test-native-aarch64 check-oldest check-pythons docs notebooks check-links opencv5 test-opencv5 test-ray extras
 
@@ -65,12 +71,14 @@ voc-numbers: $(VENV)/ready ## the paper's table with our numbers beside it: make
 		--data "$(VOC)" --split seg11valid --markdown voc-numbers.md
 
 test: $(VENV)/ready-dev ## the whole test suite
+	$(COMPILED)
 	$(BIN)/python -m pytest --quiet -n 2
 
 test-again: $(VENV)/ready-dev ## the tests that failed the last time, one after another
 	$(BIN)/python -m pytest --quiet --last-failed --last-failed-no-failures none
 
 test-fast: $(VENV)/ready-dev ## the fast part of the suite, in a minute on two quiet cores
+	$(COMPILED)
 	$(BIN)/python -m pytest --quiet -n 2 --dist loadfile --fast
 
 test-native-sanitized: $(VENV)/ready-dev ## the C code under address, undefined-behaviour and thread sanitizers, in a few minutes
@@ -104,7 +112,8 @@ caffe-oracle: $(VENV)/ready-dev ## install real Caffe in a folder of its own (Li
 	$(BIN)/python -m parity_tests.oracle.install
 
 test-oracle: caffe-oracle ## compare live with real Caffe
-	$(BIN)/python -m pytest --quiet -n 2 -m oracle parity_tests
+	$(COMPILED)
+	$(BIN)/python -m pytest --quiet -n 2 -m oracle $(call marked,oracle)
 
 golden: caffe-oracle ## record the goldens again with real Caffe, and say how far they are from the committed ones
 	$(BIN)/python -m parity_tests.oracle.record
@@ -113,7 +122,8 @@ opencv5: $(VENV)/ready-dev ## install OpenCV 5, which cannot live beside 4, in a
 	PIP_ARGS="$(PIP_ARGS)" $(BIN)/python -m parity_tests.opencv5.install
 
 test-opencv5: opencv5 ## run nets in both engines of OpenCV 5, beside Caffe's numbers
-	$(BIN)/python -m pytest --quiet -n 2 -m opencv5 parity_tests
+	$(COMPILED)
+	$(BIN)/python -m pytest --quiet -n 2 -m opencv5 $(call marked,opencv5)
 
 test-ray: $(VENV)/ready-dev ## share images out on a Ray cluster of two nodes, with workers killed, in an environment of its own
 	PIP_ARGS="$(PIP_ARGS)" $(BIN)/python -m parity_tests.cluster.install

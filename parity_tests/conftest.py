@@ -32,6 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
     cache = tempfile.TemporaryDirectory(prefix="fcn-port-tests-", ignore_cleanup_errors=True)
     os.environ["XDG_CACHE_HOME"] = cache.name
     config.add_cleanup(cache.cleanup)
+    # Read when torch is imported. OpenMP's threads turn in a loop else while they wait for each other, which takes the
+    # cores from those that they wait for as soon as two workers share them; no number depends on it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored, by children too
     if _oracle_wanted(config) and (reason := why_not_ready(oracle_folder())):
         raise pytest.UsageError(reason)
@@ -64,6 +67,15 @@ def _wanted(config: pytest.Config, marker: str) -> bool:
 def oracle() -> Oracle:
     """Real Caffe."""
     return open_oracle()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_half_modules() -> None:
+    """No process that a test starts writes modules: where its files may not grow, half of one passes for a whole one.
+
+    In a fixture, since workers inherit what is set before they start, and keep the modules that they collect.
+    """
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 
 @pytest.fixture(autouse=True)

@@ -45,6 +45,18 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
         function.cache_clear()
 
 
+@pytest.fixture(scope="module")
+def compiled() -> Path:
+    """What was compiled here; a fixture of a module is made before `empty_cache`."""
+    return Path(build.library()._name)
+
+
+@pytest.fixture
+def compiled_already(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has to be compiled is copied, which saves nine seconds where the compiler is not what a test is about."""
+    monkeypatch.setattr(build, "_compile", lambda command, folder: Path(shutil.copy(compiled, folder)))
+
+
 def error(found: torch.Tensor, module: nn.Conv2d, x: torch.Tensor, padding: int = 0) -> float:
     """Beside the sum in double precision."""
     bias = None if module.bias is None else module.bias.double()
@@ -135,7 +147,11 @@ def test_where_it_is_used() -> None:
 
 
 def test_the_comparison_sees_other_points(monkeypatch: pytest.MonkeyPatch, empty_cache: Path) -> None:
-    """A compiler that got one number wrong would be found out, and done without."""
+    """A compiler that got one number wrong would be found out, and done without.
+
+    Without optimization it is compiled in a third of the time, and no point is another.
+    """
+    monkeypatch.setenv("FCN_PORT_CFLAGS", "-O0")
     right = build._tables()
     monkeypatch.setattr(build, "_tables", lambda: right.replace("0x1.8000000000000p+0", "0x1.8010000000000p+0"))
     assert build._tables() != right
@@ -179,6 +195,7 @@ def test_processors_with_shorter_registers(monkeypatch: pytest.MonkeyPatch, empt
     assert self_check.why_not_any() is None  # every other kernel
 
 
+@pytest.mark.usefixtures("compiled_already")
 def test_it_is_compiled_once(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert why_not() is None
     (kept,) = empty_cache.glob("*.so")
@@ -192,6 +209,7 @@ def test_it_is_compiled_once(empty_cache: Path, monkeypatch: pytest.MonkeyPatch)
     assert not kept.name.startswith(build._name(["cc"]))
 
 
+@pytest.mark.usefixtures("compiled_already")
 def test_a_cache_that_cannot_be_written(tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setattr(build, "cache_folder", lambda: tmp_path / "file" / "native")
