@@ -48,11 +48,15 @@ class Power(Elementwise):
 
         if self._constant is not None:
             return torch.full_like(x, self._constant)
+        if self.power not in (1, 2):
+            from .slopes import power
+
+            return power(x, self.power, self.scale, self.shift)
         if self.scale != 1:
             x = x * self.scale
         if self.shift:
             x = x + self.shift
-        return x if self.power == 1 else x.pow(self.power)
+        return x if self.power == 1 else x.pow(2)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         if self._constant is not None:

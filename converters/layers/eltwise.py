@@ -40,6 +40,7 @@ class Eltwise(Layer):
 
     operation: str
     coefficients: tuple[float, ...]
+    stable: bool = True
 
     bottom_count: ClassVar[tuple[int, float]] = (2, inf)
     top_count: ClassVar[tuple[int, float]] = (1, 1)
@@ -69,7 +70,7 @@ class Eltwise(Layer):
             raise refuse(spec, problem, hint="give the top a name of its own, so that the bottom counts")
         if len(spec.bottoms) == 1:  # as Synopsys' fork takes it
             return Power(1.0, coefficients[0] if coefficients else 1.0, 0.0)
-        return cls(operation, coefficients or (1.0,) * len(spec.bottoms))
+        return cls(operation, coefficients or (1.0,) * len(spec.bottoms), message.stable_prod_grad)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         if len(set(bottoms)) > 1:
@@ -97,6 +98,10 @@ class Eltwise(Layer):
             one, two, *more = bottoms
             return (reduce(lambda top, x: larger(x, top), more, larger(one, two)),)
         if self.operation == "PROD":
+            if not self.stable:
+                from .slopes import product
+
+                return (product(bottoms),)
             return (reduce(torch.mul, bottoms),)
         terms = zip(bottoms, self.coefficients, strict=True)
         first, c = next(terms)
