@@ -22,7 +22,7 @@ def power(x: Tensor, power: float, scale: float, shift: float) -> Tensor:
     """
     if not _learns([x]):
         return _power(x, power, scale, shift)
-    top: Tensor = _Power.apply(x, power, scale, shift)  # type: ignore[no-untyped-call]
+    top: Tensor = _DividedPower.apply(x, power, scale, shift)  # type: ignore[no-untyped-call]
     return top
 
 
@@ -38,7 +38,7 @@ def relu(x: Tensor) -> Tensor:
     """max(x, 0), with the gradient times 0 where x is not above 0 (relu_layer.cpp, Backward_cpu)."""
     if not _learns([x]):
         return x.relu()
-    top: Tensor = _ReLU.apply(x)  # type: ignore[no-untyped-call]
+    top: Tensor = _TimesZero.apply(x)  # type: ignore[no-untyped-call]
     return top
 
 
@@ -63,7 +63,7 @@ def _base(x: Tensor, scale: float, shift: float) -> Tensor:
     return x + shift if shift else x
 
 
-class _Power(torch.autograd.Function):
+class _DividedPower(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, power: float, scale: float, shift: float) -> Tensor:
         top = _power(x, power, scale, shift)
@@ -92,7 +92,7 @@ class _Product(torch.autograd.Function):
         return tuple(top / x * gradient for x in bottoms)
 
 
-class _ReLU(torch.autograd.Function):
+class _TimesZero(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         top = x.relu()
