@@ -260,7 +260,6 @@ def test_a_sigmoid_loss_of_the_image_itself() -> None:
             ),
             "its labels 't' must be data, not computed",
         ),
-        (net("EuclideanLoss", "label", "label"), "both bottoms are labels"),
         (net("EuclideanLoss", "a", "label", settings="loss_param { ignore_label: 255 }"), "has no loss_param"),
         (net("HingeLoss", "a", "label", settings="loss_param { normalize: true }"), "has no loss_param"),
         (net("HingeLoss", "a", "label", settings="hinge_loss_param { nrom: L2 }"), "hinge_loss_param.nrom"),

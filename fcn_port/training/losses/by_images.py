@@ -74,8 +74,7 @@ class EuclideanLoss(LossByImages):
         """The loss that a layer defines; the bottoms at the places `labels` are a data layer's maps."""
         fields = fields_by_images(layer, "two blobs", 2)
         score, label = layer.bottoms
-        if len(labels) == 2:
-            raise NetError("both bottoms are labels: there is nothing to learn", where=layer.place)
+        labels = () if len(labels) == 2 else labels  # two blobs of data are told how far they are from each other
         if 0 in labels:  # the sign of their difference does not count
             score, label, stopped = label, score, frozenset(1 - place for place in stopped)
         return cls(
