@@ -286,8 +286,10 @@ def mean_variance_normalize(
         return centred
     square = centred.square().mean(axes, keepdim=True)
     divisor = square.detach().sqrt() + eps
-    slope = square / (2 * divisor)
-    return centred / (divisor + (slope - slope.detach()))
+    if square.requires_grad:
+        slope = square / (2 * divisor)
+        divisor = divisor + torch.where(slope.isfinite(), slope - slope.detach(), 0)
+    return centred / divisor
 
 
 def normalize(x: Tensor, axes: tuple[int, ...], eps: float, scale: Tensor) -> Tensor:

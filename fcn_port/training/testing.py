@@ -47,7 +47,7 @@ class CaffeAccuracy:
     axis: int = 1
     ignore_label: int | None = None
     of_classes: bool = False
-    """Whether it is the second top: the share of each class's own pixels, 0 for a class without any."""
+    """True for the second top: the share of each class's own pixels, 0 for a class without any."""
 
     @property
     def computed(self) -> tuple[str, ...]:
