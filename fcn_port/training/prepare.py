@@ -178,8 +178,6 @@ def _check_fit(task: TrainingTask, feed: Feed) -> None:
     for loss in task.losses:
         if missing := [name for name in loss.computed if name not in shapes]:
             raise TrainingError(f"the net has no output '{missing[0]}'")
-        if loss.given:
-            raise TrainingError(f"loss '{loss.name}' takes '{loss.given[0]}' from a data layer, and no data set has it")
         if not loss.labelled:
             continue
         if loss.label in task.inputs:

@@ -255,7 +255,7 @@ def test_a_sigmoid_loss_of_the_image_itself() -> None:
     [
         (
             net(
-                "EuclideanLoss", "a", "t",
+                "HingeLoss", "a", "t",
                 more='layer { name: "t" type: "Power" bottom: "label" top: "t" power_param { scale: 0.1 } }',
             ),
             "its labels 't' must be data, not computed",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,14 @@ import torch
 from converters import NetError, parse_prototxt
 from converters.formats.caffemodel import parse_caffemodel
 from converters.formats.solver import parse_solver
+from fcn_port.data import open_dataset
+from fcn_port.data.inputs import inputs_of
 from fcn_port.training import task_of
+from fcn_port.training.errors import TrainingError
+from fcn_port.training.feed import Feed
 from fcn_port.training.testing import CaffeAccuracy
 from parity_tests import loss_cases, solving
+from parity_tests.datasets import noise, save
 from parity_tests.fill import rs
 from parity_tests.oracle.client import Oracle
 from parity_tests.tolerances import tolerance
@@ -97,6 +104,58 @@ def test_caffe_tells_the_same_distance(oracle: Oracle) -> None:
     done = oracle.solve(loss_cases.SOLVER, TWO_OF_DATA, inputs, losses=("apart",), filling="random")
     expected = ((blobs["one"] - blobs["two"]) ** 2).sum() / 4 / 2
     np.testing.assert_allclose(done.losses["apart"], [expected], rtol=tolerance("oracle-live"))
+
+
+COMPUTED = """
+layer { name: "data" type: "Input" top: "data" top: "label" input_param {
+  shape { dim: [4, 3] } shape { dim: [4, 5] } } }
+layer { name: "row" type: "InnerProduct" bottom: "data" top: "row" inner_product_param { num_output: 5 } }
+layer { name: "half" type: "Power" bottom: "label" top: "half" power_param { scale: 0.5 shift: 1 } }
+layer { name: "loss" type: "EuclideanLoss" bottom: "row" bottom: "half" top: "loss" }
+"""
+
+
+def computed() -> dict[str, np.ndarray]:
+    blobs = two_of_data()
+    return {"data": blobs["data"], "label": blobs["one"]}
+
+
+def learned_of_computed() -> dict[str, np.ndarray]:
+    task = task_of(parse_prototxt(COMPUTED))
+    case = loss_cases.CASES["hinge"]  # the same filling of an InnerProduct
+    solving.start(task, loss_cases.first(case, task))
+    done = solving.train(task, parse_solver(loss_cases.SOLVER), [computed()] * 3)
+    return {"loss": done.losses["loss"], **loss_cases.blobs_of(done.blobs)}
+
+
+def test_labels_of_a_euclidean_loss_may_be_computed() -> None:
+    """The sum of squares, and no gradient for what is computed of the labels."""
+    task = task_of(parse_prototxt(COMPUTED))
+    blobs = {name: torch.from_numpy(blob) for name, blob in computed().items()}
+    (loss,) = task.losses_of(blobs).values()
+    row = torch.nn.functional.linear(blobs["data"], *task.net.state_dict().values())
+    expected = (row - (blobs["label"] / 2 + 1)).square().sum() / 8
+    torch.testing.assert_close(loss.detach(), expected)
+
+
+@pytest.mark.parametrize(("text", "blob"), [(COMPUTED, "label"), (TWO_OF_DATA, "one"), (with_matrix(), "H")])
+def test_what_no_data_set_has_is_not_fed_an_image(text: str, blob: str, tmp_path: Path) -> None:
+    """The program would take an input of any name for the image."""
+    losses = task_of(parse_prototxt(text)).losses
+    save(tmp_path / "images" / "a.png", noise(0, (2, 4, 3)))
+    save(tmp_path / "labels" / "a.png", np.zeros((2, 4), np.uint8))
+    (tmp_path / "dataset.toml").write_text('classes = ["a", "b"]\n')
+    data = open_dataset(tmp_path)
+    with pytest.raises(TrainingError, match=f"takes '{blob}' from a data layer"):
+        Feed(data=data, preprocessing=inputs_of(data, ["data"]), losses=losses)
+
+
+@pytest.mark.oracle
+def test_caffe_learns_the_same_of_computed_labels(oracle: Oracle) -> None:
+    inputs = {name: np.stack([blob] * 3) for name, blob in computed().items()}
+    done = oracle.solve(loss_cases.SOLVER, COMPUTED, inputs, filling="random")
+    caffes = {"loss": done.losses["loss"], **loss_cases.blobs_of(parse_caffemodel(done.model).blobs)}
+    assert loss_cases.furthest(learned_of_computed(), caffes) <= tolerance("oracle-live")
 
 
 SCORES = """

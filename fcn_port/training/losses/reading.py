@@ -195,13 +195,17 @@ def _loss(layer: LayerSpec, spec: NetSpec, blobs: _Origins) -> Loss:
 
 
 def _euclidean(layer: LayerSpec, spec: NetSpec, blobs: _Origins, stopped: frozenset[int]) -> Loss:
-    """A EuclideanLoss, whose bottoms are both the net's or both labels, of which nothing learns, or one is labels."""
-    labels = [place for place, name in enumerate(layer.bottoms) if not blobs.of_net(name)]
-    for place in labels:
-        if layer.bottoms[place] not in blobs.labels:
-            raise _computed(layer, layer.bottoms[place], spec)
-    loss = EuclideanLoss.of_layer(layer, labels=labels, stopped=stopped)
-    return replace(loss, label=blobs.labels[loss.label]) if loss.labelled else loss
+    """A EuclideanLoss, of which one bottom is labels as a data layer has them, or both are blobs of the net.
+
+    What the net computes of data, and what nothing learns of, is its blob as well.
+    """
+    outside = [place for place, name in enumerate(layer.bottoms) if not blobs.of_net(name)]
+    is_pair = len(outside) == 2 or any(layer.bottoms[place] not in blobs.labels for place in outside)
+    loss = EuclideanLoss.of_layer(layer, labels=[] if is_pair else outside, stopped=stopped)
+    if loss.labelled:
+        return replace(loss, label=blobs.labels[loss.label])
+    origins = frozenset[str]().union(*(blobs.origins[layer.bottoms[place]] for place in outside))
+    return replace(loss, of_data=tuple(sorted(origins - blobs.images)))
 
 
 def _of_layer(layer: LayerSpec, spec: NetSpec) -> Loss:
