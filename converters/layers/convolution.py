@@ -99,7 +99,7 @@ class Convolution(Windows, Layer):
         return (weight, (self.num_output,)) if self.bias else (weight,)
 
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
-        if image_axis(self.axis) != 1 or len(self.kernel) != 2:
+        if image_axis(self.axis) != 1 or len(self.kernel) != 2 or self.given not in (0, 2):
             return None
         return Window(*self.along_axis(axis)) if bottom == top else NOTHING
 

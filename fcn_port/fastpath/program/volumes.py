@@ -39,7 +39,7 @@ def is_volume(place: BlobPlace) -> bool:
 def of_plane(params: convolution.Convolution) -> convolution.Convolution:
     """The convolution that one plane of the kernel is."""
     kernel, stride, pad, dilation = (values[1:] for values in params.along(3))
-    return replace(params, kernel=kernel, stride=stride, pad=pad, dilation=dilation)
+    return replace(params, kernel=kernel, stride=stride, pad=pad, dilation=dilation, given=2)
 
 
 def depth_of(params: convolution.Convolution | volume.VolumePooling) -> Depth:
