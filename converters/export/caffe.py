@@ -10,7 +10,7 @@ from ..execution.state_dict import from_state_dict, to_state_dict
 from ..formats.caffemodel import read_caffemodel, write_caffemodel
 from ..formats.hdf5 import write_hdf5
 from ..formats.prototxt import read_prototxt, write_prototxt
-from ..layers.convolution import HOLES, Windows
+from ..layers.windows import HOLES, Windows
 from ..net.layer import LayerSpec
 from ..net.spec import NetSpec
 from .checking import ExportError, Run, run_module

@@ -11,7 +11,7 @@ import numpy as np
 from ..escaping import python_literal
 from ..net.onnx_form import Operand
 from ..net.python_form import Form, plus, times
-from .base import chain, refuse, register_layer
+from .base import chain, refuse, register_layer, same_everywhere
 from .neuron import Elementwise
 
 if TYPE_CHECKING:
@@ -48,15 +48,19 @@ class Power(Elementwise):
 
         if self._constant is not None:
             return torch.full_like(x, self._constant)
+        if self.power not in (1, 2):
+            from .slopes import power
+
+            return power(x, self.power, self.scale, self.shift)
         if self.scale != 1:
             x = x * self.scale
         if self.shift:
             x = x + self.shift
-        return x if self.power == 1 else x.pow(self.power)
+        return x if self.power == 1 else x.pow(2)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         if self._constant is not None:
-            chain(out, out.bottoms[0], [("Mul", "scale", 0.0), ("Add", "shift", self._constant)])
+            same_everywhere(out, out.bottoms[0], self._constant)
             return
         steps = [("Mul", "scale", self.scale)] if self.scale != 1 else []
         steps += [("Add", "shift", self.shift)] if self.shift else []
@@ -73,7 +77,10 @@ class Power(Elementwise):
 @register_layer("Exp")
 @dataclass(frozen=True)
 class Exp(Elementwise):
-    """base^(shift + scale * x); a base of -1 stands for e."""
+    """base^(shift + scale * x); a base of -1 stands for e.
+
+    A scale of 0 or a base of 1 makes base^shift, whatever x is (caffe_cpu_scale, by OpenBLAS).
+    """
 
     base: float
     scale: float
@@ -85,11 +92,26 @@ class Exp(Elementwise):
         return cls(_base(spec, message.base), message.scale, message.shift)
 
     def compute(self, x: Tensor) -> Tensor:
-        top = (x * (self.scale * log(self.base))).exp()
-        return top * exp(min(self.shift * log(self.base), 700)) if self.shift else top  # beyond: inf in float32
+        if self._inner == 0:
+            import torch
+
+            return torch.full_like(x, self._outer)
+        top = (x * self._inner).exp()
+        return top * self._outer if self.shift else top
+
+    @property
+    def _inner(self) -> float:
+        return self.scale * log(self.base)
+
+    @property
+    def _outer(self) -> float:
+        return exp(min(self.shift * log(self.base), 700))  # beyond: inf in float32
 
     def to_onnx(self, out: OnnxLayer) -> None:
-        scale, shift = self.scale * log(self.base), self.shift * log(self.base)
+        scale = self._inner
+        if scale == 0:
+            same_everywhere(out, out.bottoms[0], self._outer)
+            return
         x: Operand = out.bottoms[0]
         if scale != 1:
             x = out.node("Mul", [x, out.constant("scale", np.float32(scale))], part="scaled")
@@ -97,17 +119,22 @@ class Exp(Elementwise):
             out.top("Exp", [x])
             return
         power = out.node("Exp", [x], part="power")
-        out.top("Mul", [power, out.constant("shift", np.float32(exp(min(shift, 700))))])
+        out.top("Mul", [power, out.constant("shift", np.float32(self._outer))])
 
     def to_python(self, site: Site) -> Form:
-        text = f"torch.exp({times(site.x, self.scale * log(self.base))})"
-        return Form((times(text, exp(min(self.shift * log(self.base), 700))) if self.shift else text,))
+        if self._inner == 0:
+            return Form((f"torch.full_like({site.x}, {python_literal(self._outer)})",))
+        text = f"torch.exp({times(site.x, self._inner)})"
+        return Form((times(text, self._outer) if self.shift else text,))
 
 
 @register_layer("Log")
 @dataclass(frozen=True)
 class Log(Elementwise):
-    """The logarithm of shift + scale * x to `base`; a base of -1 stands for e."""
+    """The logarithm of shift + scale * x to `base`; a base of -1 stands for e.
+
+    A scale of 0 makes that of the shift, whatever x is (caffe_scal, by OpenBLAS).
+    """
 
     base: float
     scale: float
@@ -122,10 +149,22 @@ class Log(Elementwise):
         return cls(base, message.scale, message.shift)
 
     def compute(self, x: Tensor) -> Tensor:
+        if self.scale == 0:
+            import torch
+
+            return torch.full_like(x, self._of_shift)
         top = (self.shift + self.scale * x).log()
         return top / log(self.base) if self.base != exp(1) else top
 
+    @property
+    def _of_shift(self) -> float:
+        with np.errstate(all="ignore"):
+            return float(np.log(np.float64(self.shift)) / log(self.base))
+
     def to_onnx(self, out: OnnxLayer) -> None:
+        if self.scale == 0:
+            same_everywhere(out, out.bottoms[0], self._of_shift)
+            return
         x: Operand = out.bottoms[0]
         if self.scale != 1:
             x = out.node("Mul", [x, out.constant("scale", np.float32(self.scale))], part="scaled")
@@ -138,6 +177,8 @@ class Log(Elementwise):
         out.top("Div", [natural, out.constant("base", np.float32(log(self.base)))])
 
     def to_python(self, site: Site) -> Form:
+        if self.scale == 0:
+            return Form((f"torch.full_like({site.x}, {python_literal(self._of_shift)})",))
         text = f"torch.log({plus(times(site.x, self.scale), self.shift)})"
         return Form((text if self.base == e else f"{text} / {python_literal(log(self.base))}",))
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import NetError
 from ..net.layer import Layer, LayerSpec, Shape, find_layer, register_layer
+from ..net.onnx_form import FLOAT, OPENCV
 
 if TYPE_CHECKING:
     from ..net.onnx_form import OnnxLayer, OnnxValue, Operand
@@ -29,6 +30,7 @@ __all__ = [
     "pair",
     "refuse",
     "register_layer",
+    "same_everywhere",
 ]
 
 Pair = tuple[int, int]
@@ -124,6 +126,19 @@ def chain(out: OnnxLayer, value: Operand, steps: Sequence[tuple[str, str, float]
     for number, (op, part, constant) in enumerate(steps, 1):
         inputs = [value, out.constant(part, np.float32(constant))]
         value = out.top(op, inputs) if number == len(steps) else out.node(op, inputs, part=f"{part}_applied")
+
+
+def same_everywhere(out: OnnxLayer, value: Operand, number: float) -> None:
+    """Make a layer's top of the shape of a value, each element the number, whatever the value holds.
+
+    OpenCV knows no comparison in every version; there what is no number or infinite makes no number.
+    """
+    if out.target in OPENCV:
+        chain(out, value, [("Mul", "scale", 0.0), ("Add", "shift", number)])
+        return
+    never = out.node("Greater", [value, value], part="never")
+    zeros = out.node("Cast", [never], part="zeros", to=FLOAT)
+    out.top("Add", [zeros, out.constant("shift", np.float32(number))])
 
 
 def kept(value: OnnxValue, count: int | None = None) -> list[int]:

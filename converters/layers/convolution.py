@@ -1,6 +1,6 @@
 """Convolution, Deconvolution and Im2col (base_conv_layer.cpp, conv_layer.cpp, deconv_layer.cpp, im2col_layer.cpp).
 
-The bottom is (n, c, h, w); with `axis` and other ranks, any leading axes, channels, and one to three spatial axes.
+The bottom is (n, c, h, w); with `axis` and other ranks, any leading axes, channels, and any number of spatial axes.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from ..net.layer import LayerSpec
 from ..net.onnx_form import CLASSIC
 from ..net.python_form import Form, call, numbers, unless
 from ..net.reach import NOTHING, Reach, Transposed, Window
-from .base import LARGEST, Layer, OneToOne, as_image, canonical_axis, image_axis, pair, refuse, register_layer
+from .base import Layer, OneToOne, canonical_axis, image_axis, refuse, register_layer
 from .fork import fork_fields
 from .im2col import conv2d
 from .opencv_onnx import kernel_with_zeros
 from .padded import Around, PaddedConvolution, PaddedDeconvolution, Steps, read_around
+from .windows import Windows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,59 +33,8 @@ if TYPE_CHECKING:
 
 MOST_COPIES = 1 << 26
 """Numbers of the constant with which ONNX does an Im2col."""
-HOLES = ("convolution_param.hole", "convolution_param.hole_h", "convolution_param.hole_w")
-"""DeepLab's fields for the dilation."""
-
-
-@dataclass(frozen=True)
-class Windows:
-    """The places where a kernel lands: one value for each spatial axis, (h, w) unless the net gives more."""
-
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    pad: tuple[int, ...]
-    dilation: tuple[int, ...]
-
-    @staticmethod
-    def read(spec: LayerSpec) -> dict[str, tuple[int, ...]]:
-        """kernel, stride, pad and dilation of a layer's convolution_param."""
-        message = spec.message.convolution_param
-        window: dict[str, Any] = {
-            "kernel": _spatial(spec, message, "kernel_size"),
-            "stride": _spatial(spec, message, "stride", default=1),
-            "pad": _spatial(spec, message, "pad", default=0),
-            "dilation": _dilation(spec, message),
-        }
-        for name, sizes in window.items():
-            if max(sizes) > LARGEST:
-                raise refuse(spec, f"{name} is {sizes}; it can be at most {LARGEST}")
-        for name in ("kernel", "stride", "dilation"):
-            if min(window[name]) < 1:
-                raise refuse(spec, f"{name} is {window[name]}; it must be at least 1")
-        return window
-
-    def along(self, axes: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-        """kernel, stride, pad, dilation for this many spatial axes: one value serves them all."""
-        if axes == len(self.kernel) == len(self.stride) == len(self.pad) == len(self.dilation):
-            return self.kernel, self.stride, self.pad, self.dilation
-        return tuple(_repeat(values, axes) for values in (self.kernel, self.stride, self.pad, self.dilation))  # type: ignore[return-value]
-
-    def along_axis(self, axis: int) -> tuple[int, int, int, int]:
-        """kernel, stride, pad, dilation along h (axis 2) or w (axis 3) of a blob (n, c, h, w)."""
-        kernel, stride, pad, dilation = (values[axis - 2] for values in self.along(2))
-        return kernel, stride, pad, dilation
-
-    def shrink(self, size: Sequence[int]) -> tuple[int, ...]:
-        """The spatial size after a convolution."""
-        return tuple(
-            (x + 2 * p - (d * (k - 1) + 1)) // s + 1 for x, k, s, p, d in zip(size, *self.along(len(size)), strict=True)
-        )
-
-    def grow(self, size: Sequence[int]) -> tuple[int, ...]:
-        """The spatial size after a deconvolution."""
-        return tuple(
-            s * (x - 1) + d * (k - 1) + 1 - 2 * p for x, k, s, p, d in zip(size, *self.along(len(size)), strict=True)
-        )
+SPATIAL = (1, 2, 3)
+"""Numbers of spatial axes that PyTorch and ONNX's runtimes have convolutions for."""
 
 
 @register_layer("Convolution", "DepthwiseConvolution")
@@ -133,8 +83,6 @@ class Convolution(Windows, Layer):
     def _parts(self, shape: Shape) -> tuple[Shape, int, Shape]:
         """The leading axes, the channels and the spatial axes of a blob."""
         axis = canonical_axis(self.axis, shape)
-        if not 1 <= len(shape) - axis - 1 <= 3:
-            raise ValueError(f"a bottom of shape {shape}; expected (n, c, h, w), or 1 or 3 axes in place of h and w")
         return shape[:axis], shape[axis], shape[axis + 1 :]
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
@@ -151,7 +99,7 @@ class Convolution(Windows, Layer):
         return (weight, (self.num_output,)) if self.bias else (weight,)
 
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
-        if image_axis(self.axis) != 1 or len(self.kernel) != 2:
+        if image_axis(self.axis) != 1 or len(self.kernel) != 2 or self.given not in (0, 2):
             return None
         return Window(*self.along_axis(axis)) if bottom == top else NOTHING
 
@@ -189,6 +137,8 @@ class Convolution(Windows, Layer):
         x, kind = out.bottoms[index], type(self).onnx_operator
         start = canonical_axis(self.axis, x.shape)
         axes = range(start + 1, len(x.shape))
+        if len(axes) not in SPATIAL:
+            raise out.refuse(f"a {type(self).__name__} over {len(axes)} axes")
         kernel, stride, pad, dilation = self.along(len(axes))
         window: dict[str, Any] = {"kernel_shape": kernel, "strides": stride, "pads": pad * 2, "dilations": dilation}
         weights = self._onnx_weights(out, window)
@@ -213,16 +163,18 @@ class Convolution(Windows, Layer):
         return [kernel_with_zeros(out, window) if holes else out.blob(0), *([out.blob(1)] if self.bias else [])]
 
     def _onnx_size(self, size: Sizes) -> Sizes:
-        kernel, stride, pad, dilation = self.along(len(size))
-        rest = [2 * p - d * (k - 1) - 1 for k, p, d in zip(kernel, pad, dilation, strict=True)]
-        return (size + rest) // stride + 1
+        return _onnx_places(self, size)
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         import torch
 
         axes = weight.ndim - 2
-        convolve = (torch.conv1d, conv2d, torch.conv3d)[axes - 1]
         _, stride, pad, dilation = self.along(axes)
+        if axes not in SPATIAL:
+            from .functions import convolve_along
+
+            return convolve_along(x, weight, bias, stride, pad, dilation, self.group)
+        convolve = (torch.conv1d, conv2d, torch.conv3d)[axes - 1]
         batch = _one_batch_axis(x, axes)
         return _restore(convolve(batch, weight, bias, stride, pad, dilation, self.group), x, axes)
 
@@ -282,8 +234,12 @@ class Deconvolution(Convolution):
         import torch
 
         axes = weight.ndim - 2
-        deconvolve = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)[axes - 1]
         _, stride, pad, dilation = self.along(axes)
+        if axes not in SPATIAL:
+            from .functions import deconvolve_along
+
+            return deconvolve_along(x, weight, bias, stride, pad, dilation, self.group)
+        deconvolve = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)[axes - 1]
         batch = _one_batch_axis(x, axes)
         return _restore(deconvolve(batch, weight, bias, stride, pad, 0, self.group, dilation), x, axes)
 
@@ -295,73 +251,73 @@ class Deconvolution(Convolution):
 @register_layer("Im2col")
 @dataclass(frozen=True)
 class Im2col(Windows, OneToOne):
-    """Each kernel window of the bottom as a column: (n, c, h, w) -> (n, c kh kw, out h, out w)."""
+    """Each kernel window of the bottom as a column: (n, c, h, w) -> (n, c kh kw, out h, out w).
+
+    With `axis` and other ranks any leading axes, channels, and one or more spatial axes.
+    """
+
+    axis: int = 1
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Im2col:
-        if spec.message.convolution_param.axis != 1:
-            raise refuse(spec, "axis is not 1; Im2col is supported for (n, c, h, w) only")
-        return cls(**Windows.read(spec))
+        return cls(**Windows.read(spec), axis=spec.message.convolution_param.axis)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
-        n, c, h, w = as_image(bottoms[0])
-        return ((n, c * prod(self.along(2)[0]), *self.shrink((h, w))),)
+        axis = canonical_axis(self.axis, bottoms[0])
+        leading, channels, size = bottoms[0][:axis], bottoms[0][axis], bottoms[0][axis + 1 :]
+        if not size:
+            raise ValueError(f"a bottom of shape {bottoms[0]} without an axis after the channels'")
+        return ((*leading, channels * prod(self.along(len(size))[0]), *self.shrink(size)),)
 
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
-        return Window(*self.along_axis(axis))
+        return Window(*self.along_axis(axis)) if image_axis(self.axis) == 1 and self.given in (0, 2) else None
 
     def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
-        return (bottoms[0] * prod(self.along(2)[0]),)
+        usual = image_axis(self.axis) == 1 and self.given in (0, 2)
+        return (bottoms[0] * prod(self.along(2)[0]),) if usual else None
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
         from .functions import im2col
 
-        return (im2col(bottoms[0], *self.along(2)),)
+        return (im2col(bottoms[0], *self.along(bottoms[0].ndim - self.axis % bottoms[0].ndim - 1)),)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         """A convolution of each channel with kernels of a single 1, which copy."""
-        channels, (kernel, stride, pad, dilation) = out.bottoms[0].shape[1], self.along(2)
+        x = out.bottoms[0]
+        start = canonical_axis(self.axis, x.shape)
+        axes = range(start + 1, len(x.shape))
+        channels, (kernel, stride, pad, dilation) = x.shape[start], self.along(len(axes))
         if channels is None:
             raise out.refuse("Im2col of a free number of channels")
+        if len(axes) not in SPATIAL:
+            raise out.refuse(f"Im2col over {len(axes)} axes")
         places = prod(kernel)
         if channels * places**2 > MOST_COPIES:
             raise out.refuse(
                 f"Im2col of {channels} channels by {kernel} would take a constant of {channels * places**2:,} numbers"
             )
         copies = np.eye(places, dtype=np.float32).reshape(places, 1, *kernel)
-        weight = out.constant("places", np.tile(copies, (channels, 1, 1, 1)))
+        weight = out.constant("places", np.tile(copies, (channels, *[1] * (len(axes) + 1))))
         window: dict[str, Any] = {"kernel_shape": kernel, "strides": stride, "pads": pad * 2, "dilations": dilation}
-        out.top("Conv", [out.bottoms[0], weight], group=channels, **window)
+        if start == 1:
+            out.top("Conv", [x, weight], group=channels, **window)
+            return
+        images = out.reshape(x, [-1, out.size(x, (start, *axes))], part="images")
+        top = out.node("Conv", [images, weight], part="columns", group=channels, **window)
+        size = _onnx_places(self, out.size(x, axes))
+        out.reshape(top, [out.size(x, range(start)), channels * places, size])
 
     def to_python(self, site: Site) -> Form:
-        return Form((call("im2col", site.x, *self.along(2)),))
+        return Form((call("im2col", site.x, *self.along(site.rank - self.axis % site.rank - 1)),))
 
 
-def _spatial(spec: LayerSpec, message: Any, name: str, *, default: int | None = None) -> tuple[int, ...]:
-    given = tuple(getattr(message, name))
-    return given if len(given) > 2 else pair(spec, message, name, default=default)
-
-
-def _dilation(spec: LayerSpec, message: Any) -> tuple[int, ...]:
-    """`dilation`, or DeepLab's name for it: hole, or hole_h and hole_w."""
-    given = tuple(message.dilation) or (1,)
-    holes = fork_fields(spec, "convolution_param")
-    if any(field.name in HOLES for field in spec.extra):
-        if len(message.dilation):
-            raise refuse(spec, "both dilation and hole are given", hint="keep one of them")
-        hole = holes.integer("hole", 1)
-        given = holes.integer("hole_h", hole), holes.integer("hole_w", hole)
-    return given if len(given) > 2 else (given[0], given[-1])
-
-
-def _repeat(values: tuple[int, ...], axes: int) -> tuple[int, ...]:
-    if len(values) == axes:
-        return values
-    if len(set(values)) > 1 or len(values) > 2:  # two are one value for (h, w), which serves all axes
-        raise ValueError(f"{values}, {len(values)} values for {axes} spatial axes")
-    return values[:1] * axes
+def _onnx_places(windows: Windows, size: Sizes) -> Sizes:
+    """The spatial size after a convolution, of axes that may be free."""
+    kernel, stride, pad, dilation = windows.along(len(size))
+    rest = [2 * p - d * (k - 1) - 1 for k, p, d in zip(kernel, pad, dilation, strict=True)]
+    return (size + rest) // stride + 1
 
 
 def _one_batch_axis(x: Tensor, axes: int) -> Tensor:
@@ -375,6 +331,11 @@ def _restore(top: Tensor, x: Tensor, axes: int) -> Tensor:
 def _convolution(params: Convolution, site: Site, module: str, function: str, *, channels: tuple[int, int]) -> Form:
     axes = len(site.blob_shapes[0]) - 2
     kernel, stride, pad, dilation = params.along(axes)
+    if axes not in SPATIAL:
+        name = "deconvolve_along" if module == "ConvTranspose" else "convolve_along"
+        weight, bias = site.blobs[0], site.blobs[1] if params.bias else "None"
+        calls = tuple(call(name, x, weight, bias, stride, pad, dilation, params.group) for x in site.bottoms)
+        return Form(calls, shared=calls)
     window = {
         "stride": unless((1,) * axes, stride, numbers(stride)),
         "padding": unless((0,) * axes, pad, numbers(pad)),

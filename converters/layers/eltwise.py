@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import inf, prod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from ..net.onnx_form import Operand
 from ..net.python_form import Form, call, number, spread, times
 from ..net.reach import EVERYTHING, PIXEL, Reach
 from .arithmetic import Power
-from .base import Layer, refuse, register_layer
+from .base import Layer, chain, refuse, register_layer, same_everywhere
 from .fork import fork_fields
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Eltwise(Layer):
 
     operation: str
     coefficients: tuple[float, ...]
+    stable: bool = True
 
     bottom_count: ClassVar[tuple[int, float]] = (2, inf)
     top_count: ClassVar[tuple[int, float]] = (1, 1)
@@ -69,7 +70,9 @@ class Eltwise(Layer):
             raise refuse(spec, problem, hint="give the top a name of its own, so that the bottom counts")
         if len(spec.bottoms) == 1:  # as Synopsys' fork takes it
             return Power(1.0, coefficients[0] if coefficients else 1.0, 0.0)
-        return cls(operation, coefficients or (1.0,) * len(spec.bottoms))
+        if 0 in coefficients and operation == "SUM":
+            return SumOfSome(coefficients)
+        return cls(operation, coefficients or (1.0,) * len(spec.bottoms), message.stable_prod_grad)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         if len(set(bottoms)) > 1:
@@ -97,27 +100,18 @@ class Eltwise(Layer):
             one, two, *more = bottoms
             return (reduce(lambda top, x: larger(x, top), more, larger(one, two)),)
         if self.operation == "PROD":
+            if not self.stable:
+                from .slopes import product
+
+                return (product(bottoms),)
             return (reduce(torch.mul, bottoms),)
-        terms = zip(bottoms, self.coefficients, strict=True)
-        first, c = next(terms)
-        top = first if c == 1 else c * first
-        for x, c in terms:
-            top = torch.add(top, x, alpha=c)
-        return (top,)
+        return (_sum(bottoms, self.coefficients),)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         if self.operation == "MAX":
             out.top("Max", out.bottoms)
             return
-        op = "Mul" if self.operation == "PROD" else "Add"
-        terms: list[Operand] = [
-            x if c == 1 else out.node("Mul", [x, out.constant(f"coeff{i}", np.float32(c))], part=f"term{i}")
-            for i, (x, c) in enumerate(zip(out.bottoms, self.coefficients, strict=True))
-        ]
-        total = terms[0]
-        for i, term in enumerate(terms[1:-1], 1):
-            total = out.node(op, [total, term], part=f"sum{i}")
-        out.top(op, [total, terms[-1]])
+        _chain_in_onnx(out, "Mul" if self.operation == "PROD" else "Add", out.bottoms, self.coefficients)
 
     def to_python(self, site: Site) -> Form:
         if self.operation == "MAX":
@@ -125,13 +119,35 @@ class Eltwise(Layer):
             return Form((reduce(lambda top, x: call("larger", x, top), more, call("larger", one, two)),))
         if self.operation == "PROD":
             return Form((" * ".join(site.bottoms),))
-        first, *others = zip(site.bottoms, self.coefficients, strict=True)
-        text = first[0] if first[1] == 1 else f"{number(first[1])} * {first[0]}"
-        for x, c in others:
-            text = (
-                f"{text} {'+' if c == 1 else '-'} {x}" if abs(c) == 1 else f"torch.add({text}, {x}, alpha={number(c)})"
-            )
-        return Form((text,))
+        return Form((_sum_in_python(site.bottoms, self.coefficients),))
+
+
+def _sum(bottoms: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
+    import torch
+
+    first, c = bottoms[0], coefficients[0]
+    top = first if c == 1 else c * first
+    for x, c in zip(bottoms[1:], coefficients[1:], strict=True):
+        top = torch.add(top, x, alpha=c)
+    return top
+
+
+def _sum_in_python(bottoms: Sequence[str], coefficients: Sequence[float]) -> str:
+    text = bottoms[0] if coefficients[0] == 1 else f"{number(coefficients[0])} * {bottoms[0]}"
+    for x, c in zip(bottoms[1:], coefficients[1:], strict=True):
+        text = f"{text} {'+' if c == 1 else '-'} {x}" if abs(c) == 1 else f"torch.add({text}, {x}, alpha={number(c)})"
+    return text
+
+
+def _chain_in_onnx(out: OnnxLayer, op: str, bottoms: Sequence[Operand], coefficients: Sequence[float]) -> None:
+    terms: list[Operand] = [
+        x if c == 1 else out.node("Mul", [x, out.constant(f"coeff{i}", np.float32(c))], part=f"term{i}")
+        for i, (x, c) in enumerate(zip(bottoms, coefficients, strict=True))
+    ]
+    total = terms[0]
+    for i, term in enumerate(terms[1:-1], 1):
+        total = out.node(op, [total, term], part=f"sum{i}")
+    out.top(op, [total, terms[-1]])
 
 
 def _by_blob(spec: LayerSpec, operation: str, coefficients: tuple[float, ...]) -> BlobSum:
@@ -156,6 +172,49 @@ class _Alike(Layer):
 
     def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
         return (bottoms[0],)
+
+
+@dataclass(frozen=True)
+class SumOfSome(_Alike):
+    """A sum of bottoms of which those with a coefficient of 0 do not count, whatever they hold.
+
+    Source: eltwise_layer.cpp, Forward_cpu; caffe_axpy adds nothing for a factor of 0, as BLAS says.
+    """
+
+    coefficients: tuple[float, ...]
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        if len(set(bottoms)) > 1:
+            raise ValueError("the bottoms must have one shape")
+        return (bottoms[0],)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return PIXEL
+
+    def forward(
+        self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
+    ) -> tuple[Tensor, ...]:
+        import torch
+
+        some, factors = self._counted(bottoms)
+        return (_sum(some, factors) if some else torch.zeros_like(bottoms[0]),)
+
+    def to_onnx(self, out: OnnxLayer) -> None:
+        some, factors = self._counted(out.bottoms)
+        if not some:
+            same_everywhere(out, out.bottoms[0], 0.0)
+        elif len(some) == 1:
+            chain(out, some[0], [("Mul", "coeff", factors[0])] if factors[0] != 1 else [])
+        else:
+            _chain_in_onnx(out, "Add", some, factors)
+
+    def to_python(self, site: Site) -> Form:
+        some, factors = self._counted(site.bottoms)
+        return Form((_sum_in_python(some, factors) if some else f"torch.zeros_like({site.bottoms[0]})",))
+
+    def _counted(self, bottoms: Sequence[Any]) -> tuple[list[Any], list[float]]:
+        """The bottoms that count, and their coefficients."""
+        return [x for x, c in zip(bottoms, self.coefficients, strict=True) if c], [c for c in self.coefficients if c]
 
 
 @dataclass(frozen=True)

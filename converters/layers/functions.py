@@ -155,12 +155,71 @@ def im2col(
     pad: tuple[int, ...],
     dilation: tuple[int, ...],
 ) -> Tensor:
-    """Each kernel window as a column: (n, c, h, w) -> (n, c kh kw, out h, out w)."""
-    sizes = []
-    for size, k, s, p, d in zip(x.shape[2:], kernel, stride, pad, dilation):
-        sizes.append((size + 2 * p - (d * (k - 1) + 1)) // s + 1)
-    columns: Tensor = F.unfold(x, kernel, dilation, pad, stride).unflatten(2, sizes)
-    return columns
+    """Each kernel window as a column: (n, c, h, w) -> (n, c kh kw, out h, out w).
+
+    Of a kernel along other than two axes likewise; any number of axes, or none, for n.
+    """
+    axes = len(kernel)
+    if axes == 2 and x.ndim == 4:
+        sizes = []
+        for size, k, s, p, d in zip(x.shape[2:], kernel, stride, pad, dilation):
+            sizes.append((size + 2 * p - (d * (k - 1) + 1)) // s + 1)
+        columns: Tensor = F.unfold(x, kernel, dilation, pad, stride)
+        images: Tensor = columns.unflatten(2, sizes)
+        return images
+    first = x.ndim - axes
+    x = F.pad(x, [side for p in reversed(pad) for side in (p, p)])
+    for i, (k, s, d) in enumerate(zip(kernel, stride, dilation), first):
+        x = x.unfold(i, d * (k - 1) + 1, s)[..., ::d]
+    places = range(first + axes, first + 2 * axes)
+    x = x.permute(*range(first), *places, *range(first, first + axes))
+    return x.flatten(first - 1, first + axes - 1)
+
+
+def convolve_along(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, ...],
+    pad: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> Tensor:
+    """A convolution along any number of axes, as many as the weight has after two."""
+    kernel = tuple(weight.shape[2:])
+    first = x.ndim - len(kernel) - 1
+    columns = im2col(x, kernel, stride, pad, dilation) if kernel else x
+    leading, size = columns.shape[:first], columns.shape[first + 1 :]
+    places = size.numel()
+    columns = columns.reshape(*leading, groups, -1, places)
+    top = weight.reshape(groups, weight.shape[0] // groups, -1) @ columns
+    top = top.reshape(*leading, -1, places)
+    top = top if bias is None else top + bias[:, None]
+    return top.reshape(*leading, -1, *size)
+
+
+def deconvolve_along(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, ...],
+    pad: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> Tensor:
+    """A deconvolution along any number of axes, as many as the weight has after two."""
+    kernel = tuple(weight.shape[2:])
+    first = x.ndim - len(kernel)
+    for i, s in enumerate(stride, first):
+        spread = x.new_zeros(*x.shape[:i], s * (x.shape[i] - 1) + 1, *x.shape[i + 1 :])
+        spread[(slice(None),) * i + (slice(None, None, s),)] = x
+        x = spread
+    around = [d * (k - 1) - p for k, p, d in zip(kernel, pad, dilation)]
+    x = F.pad(x, [side for p in reversed(around) for side in (p, p)])
+    turned = weight.flip(tuple(range(2, weight.ndim))) if kernel else weight
+    turned = turned.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    ones, zeros = (1,) * len(kernel), (0,) * len(kernel)
+    return convolve_along(x, turned, bias, ones, zeros, dilation, groups)
 
 
 def lrn_across_channels(
@@ -227,8 +286,10 @@ def mean_variance_normalize(
         return centred
     square = centred.square().mean(axes, keepdim=True)
     divisor = square.detach().sqrt() + eps
-    slope = square / (2 * divisor)
-    return centred / (divisor + (slope - slope.detach()))
+    if square.requires_grad:
+        slope = square / (2 * divisor)
+        divisor = divisor + torch.where(slope.isfinite(), slope - slope.detach(), 0)
+    return centred / divisor
 
 
 def normalize(x: Tensor, axes: tuple[int, ...], eps: float, scale: Tensor) -> Tensor:

@@ -59,7 +59,9 @@ class ReLU(Elementwise):
         return BoundedReLU.bounds(spec) or cls(spec.message.relu_param.negative_slope)
 
     def compute(self, x: Tensor) -> Tensor:
-        from torch.nn.functional import leaky_relu, relu
+        from torch.nn.functional import leaky_relu
+
+        from .slopes import relu
 
         return leaky_relu(x, self.negative_slope) if self.negative_slope else relu(x)
 
@@ -306,7 +308,9 @@ class Clip(Elementwise):
         return cls(message.min, max(message.min, message.max))
 
     def compute(self, x: Tensor) -> Tensor:
-        return x.clamp(self.low, self.high)
+        from .slopes import clamp
+
+        return clamp(x, self.low, self.high)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         limits = out.constant("min", np.float32(self.low)), out.constant("max", np.float32(self.high))

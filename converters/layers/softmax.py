@@ -13,7 +13,7 @@ from ..net.onnx_form import OPENCV
 from ..net.python_form import Form, call, times, unless
 from ..net.reach import ALIGNED, EVERYTHING, PIXEL, Reach
 from .argmax_onnx import argmax_to_onnx
-from .base import Neuron, OneToOne, canonical_axis, image_axis, refuse, register_layer
+from .base import Neuron, OneToOne, canonical_axis, image_axis, refuse, register_layer, same_everywhere
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,7 +115,10 @@ class ArgMax(OneToOne):
 @register_layer("Reduction")
 @dataclass(frozen=True)
 class Reduction(OneToOne):
-    """coeff times the SUM, ASUM (of magnitudes), SUMSQ (of squares) or MEAN of all axes from `axis` on."""
+    """coeff times the SUM, ASUM (of magnitudes), SUMSQ (of squares) or MEAN of all axes from `axis` on.
+
+    A coeff of 0 makes 0 of what is no number, too (caffe_scal, by OpenBLAS).
+    """
 
     operation: str
     axis: int
@@ -142,6 +145,10 @@ class Reduction(OneToOne):
             top = x.abs().sum(-1)
         else:
             top = (x.square() if self.operation == "SUMSQ" else x).sum(-1)
+        if self.coefficient == 0:
+            import torch
+
+            return (torch.zeros_like(top),)
         return (top * self.coefficient if self.coefficient != 1 else top,)
 
     def to_onnx(self, out: OnnxLayer) -> None:
@@ -157,6 +164,9 @@ class Reduction(OneToOne):
             out.reduce(op, values, axes, keepdims=False)
             return
         total = out.reduce(op, values, axes, keepdims=False, part="total")
+        if self.coefficient == 0:
+            same_everywhere(out, total, 0.0)
+            return
         out.top("Mul", [total, out.constant("coeff", np.float32(self.coefficient))])
 
     def _opencv(self, out: OnnxLayer, *, whole: bool) -> None:
@@ -185,4 +195,4 @@ class Reduction(OneToOne):
         flat = site.x if axis == site.rank - 1 else f"{site.x}.flatten({unless(0, axis) or ''})"
         before = {"ASUM": ".abs()", "SUMSQ": ".square()"}.get(self.operation, "")
         text = f"{flat}{before}.{'mean' if self.operation == 'MEAN' else 'sum'}(-1)"
-        return Form((times(text, self.coefficient),))
+        return Form((times(text, self.coefficient) if self.coefficient else f"torch.zeros_like({text})",))

@@ -57,7 +57,7 @@ class Feed:
     see together what one process would see. `workers` threads read ahead; with 0 an image is read when it is due.
     `reading` is a data layer's way to make images, `variation` the chance in each (`transforms.varied`). With
     `skip_bad` the next image of the list that can be read takes the place of one that cannot, which is logged once.
-    Raises TrainingError for losses that ignore different labels.
+    Raises TrainingError for losses that ignore different labels, or take blobs of a data layer that are no label maps.
     """
 
     data: DataSet
@@ -74,6 +74,11 @@ class Feed:
     skip_bad: bool = False
 
     def __post_init__(self) -> None:
+        for loss in self.losses:
+            if loss.given:
+                raise TrainingError(
+                    f"loss '{loss.name}' takes '{loss.given[0]}' from a data layer, and no data set here has it"
+                )
         ignored = {loss.ignore_label: loss.name for loss in self._labelled if loss.ignore_label is not None}
         if len(ignored) > 1:
             said = ", ".join(f"'{name}' ignores {label}" for label, name in ignored.items())

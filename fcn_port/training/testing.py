@@ -9,7 +9,7 @@ goes on where it was in its list, as a data layer does.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -46,14 +46,16 @@ class CaffeAccuracy:
     top_k: int = 1
     axis: int = 1
     ignore_label: int | None = None
+    of_classes: bool = False
+    """True for the second top: the share of each class's own pixels, 0 for a class without any."""
 
     @property
     def computed(self) -> tuple[str, ...]:
         """The blobs that the net computes for it."""
         return (self.score,)
 
-    def __call__(self, blobs: Mapping[str, Tensor]) -> float:
-        """The accuracy of these scores (n, classes, h, w) for labels (n, h, w)."""
+    def __call__(self, blobs: Mapping[str, Tensor]) -> Tensor:
+        """The accuracy of these scores (n, classes, h, w) for labels (n, h, w); with `of_classes` one for each."""
         scores = blobs[self.score]
         axis = axis_of(self.axis, scores.shape)
         if self.top_k > scores.shape[axis]:  # Reshape
@@ -63,10 +65,13 @@ class CaffeAccuracy:
         counted = torch.ones_like(labels, dtype=torch.bool)
         if self.ignore_label is not None:
             counted = labels != self.ignore_label
-        own = scores.gather(axis, known_labels(labels, self.ignore_label, scores.shape[axis]))
-        better = (scores >= own).sum(axis, keepdim=True) - 1
-        count = int(counted.sum())
-        return float(((better < self.top_k) & counted).sum()) / count if count else 0.0
+        known = known_labels(labels, self.ignore_label, scores.shape[axis])
+        better = (scores >= scores.gather(axis, known)).sum(axis, keepdim=True) - 1
+        right = (better < self.top_k) & counted
+        if not self.of_classes:
+            return right.sum() / counted.sum().clamp(min=1)
+        counts = torch.bincount(known[counted], minlength=scores.shape[axis])
+        return torch.bincount(known[right], minlength=scores.shape[axis]) / counts.clamp(min=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,18 +87,22 @@ class TestNet:
     crop: int = 0
 
     def run(self, weights: Mapping[str, Tensor], device: torch.device) -> dict[str, float]:
-        """The mean of each output over `count` batches, by blob in the order of names, as Caffe has them."""
+        """The mean of each output over `count` batches, by blob in the order of names, as Caffe has them.
+
+        Of an output with a number for each class they are NAME[0], NAME[1] and so on.
+        """
         self.net.load_state_dict(dict(weights), strict=False)
         self.net.to(device).eval()
-        sums = dict.fromkeys(sorted(self.outputs), 0.0)
+        sums: dict[str, Tensor] = {name: torch.zeros((), dtype=torch.float64) for name in sorted(self.outputs)}
         with torch.no_grad():
             for batch in islice(self.batches, self.count):
                 blobs = {name: _centre(blob, self.crop).to(device) for name, blob in batch.blobs.items()}
                 found = self.net(**{name: blobs[name] for name in self.net.inputs})
                 named = found if isinstance(found, Mapping) else {self.net.outputs[0]: found}
                 for name in sums:
-                    sums[name] += float(self.outputs[name]({**blobs, **named}))
-        return {name: total / self.count for name, total in sums.items()}
+                    sums[name] = sums[name] + self.outputs[name]({**blobs, **named}).cpu()
+        means = {name: total / self.count for name, total in sums.items()}
+        return {key: value for name, mean in means.items() for key, value in _numbers(name, mean)}
 
     def loss(self, found: Mapping[str, float]) -> float:
         """The losses of what was found, with their weights, added up: Caffe's "Test loss"."""
@@ -182,7 +191,8 @@ def _outputs(spec: NetSpec) -> dict[str, Loss | CaffeAccuracy]:
     }
     for layer in spec.layers:
         if layer.type == "Accuracy":
-            found[layer.tops[0]] = _accuracy(layer, labels, spec)
+            own = _accuracy(layer, labels, spec)
+            found.update({top: replace(own, of_classes=place == 1) for place, top in enumerate(layer.tops)})
     if not found:
         raise NetError("the TEST net has neither a loss nor an Accuracy", path=spec.path)
     return found
@@ -190,11 +200,17 @@ def _outputs(spec: NetSpec) -> dict[str, Loss | CaffeAccuracy]:
 
 def _accuracy(layer: LayerSpec, labels: Mapping[str, str], spec: NetSpec) -> CaffeAccuracy:
     param: Any = layer.message.accuracy_param
-    if len(layer.bottoms) != 2 or len(layer.tops) != 1:
-        raise NetError("an Accuracy of one top is expected, of scores and labels", where=layer.place)
+    if len(layer.bottoms) != 2 or len(layer.tops) not in (1, 2):
+        raise NetError("an Accuracy of one or two tops is expected, of scores and labels", where=layer.place)
     ignored = param.ignore_label if param.HasField("ignore_label") else None
     label = label_of(layer, labels, spec)
     return CaffeAccuracy(layer.name, layer.bottoms[0], label, param.top_k, param.axis, ignored)
+
+
+def _numbers(name: str, mean: Tensor) -> list[tuple[str, float]]:
+    if not mean.ndim:
+        return [(name, float(mean))]
+    return [(f"{name}[{place}]", value) for place, value in enumerate(mean.tolist())]
 
 
 def _labels_of(each: Loss | CaffeAccuracy) -> Loss:

@@ -81,7 +81,7 @@ def test_the_unit_matrix_is_softmax_with_loss() -> None:
 @pytest.mark.parametrize(
     ("layer", "said"),
     {
-        "": "read from a file only",
+        "": "neither in a file nor a third bottom",
         'infogain_loss_param { source: "no.binaryproto" }': "'no.binaryproto' is not there, nor beside",
         'infogain_loss_param { source: "x" } loss_param { normalize: true }': "normalization in place of normalize",
     }.items(),

@@ -255,12 +255,11 @@ def test_a_sigmoid_loss_of_the_image_itself() -> None:
     [
         (
             net(
-                "EuclideanLoss", "a", "t",
+                "HingeLoss", "a", "t",
                 more='layer { name: "t" type: "Power" bottom: "label" top: "t" power_param { scale: 0.1 } }',
             ),
             "its labels 't' must be data, not computed",
         ),
-        (net("EuclideanLoss", "label", "label"), "both bottoms are labels"),
         (net("EuclideanLoss", "a", "label", settings="loss_param { ignore_label: 255 }"), "has no loss_param"),
         (net("HingeLoss", "a", "label", settings="loss_param { normalize: true }"), "has no loss_param"),
         (net("HingeLoss", "a", "label", settings="hinge_loss_param { nrom: L2 }"), "hinge_loss_param.nrom"),

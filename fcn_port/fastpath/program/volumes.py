@@ -42,7 +42,7 @@ def is_volume(place: BlobPlace) -> bool:
 def of_plane(params: Convolved) -> Convolved:
     """The convolution that one plane of the kernel is."""
     kernel, stride, pad, dilation = (values[1:] for values in params.along(3))
-    return replace(params, kernel=kernel, stride=stride, pad=pad, dilation=dilation)
+    return replace(params, kernel=kernel, stride=stride, pad=pad, dilation=dilation, given=2)
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,11 @@ class Loss:
         """The blobs that the net computes for it."""
         return (self.score,)
 
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The blobs beside `label` that it takes from a data layer; no data set here has any."""
+        return ()
+
     def places(self, shape: Sequence[int]) -> int:
         """The number of labels that scores of a shape are compared with."""
         return math.prod(shape) // max(1, shape[axis_of(getattr(self, "axis", 1), shape)])
@@ -67,12 +72,12 @@ class Loss:
         return classes
 
 
-def fields_of(layer: LayerSpec, *, unsaid: Normalization) -> dict[str, object]:
+def fields_of(layer: LayerSpec, *, unsaid: Normalization, count: int = 2) -> dict[str, object]:
     """The fields of a `Loss` as a loss layer gives them; a layer that names no normalisation has `unsaid`.
 
-    Raises NetError for other bottoms than scores and labels, a second top, or a second loss_weight.
+    Raises NetError for another `count` of bottoms, scores and labels first, a second top, or a second loss_weight.
     """
-    weight = weight_of(layer, "scores and labels", 2)
+    weight = weight_of(layer, "scores and labels", count)
     param = layer.message.loss_param
     mode: Normalization = unsaid
     if param.HasField("normalization"):

@@ -64,8 +64,11 @@ class LossByImages(Loss):
 class EuclideanLoss(LossByImages):
     """Half the sum of squares of score less label (euclidean_loss_layer.cpp), with a gradient for both.
 
-    Where it is not `labelled`, `label` is another blob of the net: its image, or another prediction.
+    Where it is not `labelled`, `label` is another blob of the net: its image, another prediction, or what it computes
+    of the data layers' blobs `of_data`, which are no images.
     """
+
+    of_data: tuple[str, ...] = field(default=(), kw_only=True)
 
     scores_classes: ClassVar[bool] = False
 
@@ -74,8 +77,6 @@ class EuclideanLoss(LossByImages):
         """The loss that a layer defines; the bottoms at the places `labels` are a data layer's maps."""
         fields = fields_by_images(layer, "two blobs", 2)
         score, label = layer.bottoms
-        if len(labels) == 2:
-            raise NetError("both bottoms are labels: there is nothing to learn", where=layer.place)
         if 0 in labels:  # the sign of their difference does not count
             score, label, stopped = label, score, frozenset(1 - place for place in stopped)
         return cls(
@@ -88,6 +89,10 @@ class EuclideanLoss(LossByImages):
     @property
     def computed(self) -> tuple[str, ...]:
         return (self.score,) if self.labelled else (self.score, self.label)
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        return self.of_data
 
     def channels(self, classes: int) -> int:
         """One: the number of a pixel's class is what the net is to say."""

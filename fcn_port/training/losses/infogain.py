@@ -24,45 +24,57 @@ from .softmax import known_labels
 class InfogainLoss(Loss):
     """-sum over the classes k of H[label, k] log softmax_k, for each pixel.
 
-    H is `matrix`, (classes, classes); the unit matrix is SoftmaxWithLoss. Caffe up to 2016 took probabilities in place
-    of scores; this is Caffe 1.0's layer, which has the softmax in it.
+    H is `matrix`, (classes, classes), or what the blob `matrix_blob` holds, row by row; the unit matrix is
+    SoftmaxWithLoss. Caffe up to 2016 took probabilities in place of scores; this is Caffe 1.0's layer, which has
+    the softmax in it.
     """
 
     matrix: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
     axis: int = 1
+    matrix_blob: str | None = None
 
     @classmethod
     def of_layer(cls, layer: LayerSpec, *, beside: Path) -> InfogainLoss:
         """The loss that a layer defines; its matrix is looked for from the working directory, then in `beside`.
 
-        Raises NetError for a matrix that is a blob or missing, CaffeFormatError for a file that is none.
+        Raises NetError for a matrix that is missing, CaffeFormatError for a file that is none.
         """
         param = layer.message.infogain_loss_param
-        if len(layer.bottoms) == 3 or not param.source:
+        blob = layer.bottoms[2] if len(layer.bottoms) == 3 else None  # the file is not looked at then, as in Caffe
+        if blob is None and not param.source:
             raise NetError(
-                "the matrix of an InfogainLoss is read from a file only",
+                "the matrix of an InfogainLoss is neither in a file nor a third bottom",
                 where=layer.place,
                 hint='give it as infogain_loss_param { source: "H.binaryproto" }',
             )
         if layer.message.loss_param.HasField("normalize"):  # as Caffe's own check says
             raise NetError("an InfogainLoss has normalization in place of normalize", where=layer.place)
-        fields = fields_of(layer, unsaid="VALID")
-        return cls(**fields, matrix=read_matrix(_found(param.source, beside, layer)), axis=param.axis)  # type: ignore[arg-type]
+        fields = fields_of(layer, unsaid="VALID", count=2 if blob is None else 3)
+        matrix = read_matrix(_found(param.source, beside, layer)) if blob is None else ()
+        return cls(**fields, matrix=matrix, axis=param.axis, matrix_blob=blob)  # type: ignore[arg-type]
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        return () if self.matrix_blob is None else (self.matrix_blob,)
 
     def __call__(self, blobs: Mapping[str, Tensor], counts: Mapping[str, float] | None = None) -> Tensor:
         scores, labels = blobs[self.score], blobs[self.label]
         axis = axis_of(self.axis, scores.shape)
-        if len(self.matrix) != scores.shape[axis]:
-            raise NetError(f"{self.name}: a matrix of {len(self.matrix)} classes; the net scores {scores.shape[axis]}")
+        matrix, classes = self._matrix(blobs), scores.shape[axis]
+        if matrix.numel() != classes**2:
+            raise NetError(f"{self.name}: a matrix of {tuple(matrix.shape)}; the net scores {classes} classes")
         ignored = -100 if self.ignore_label is None else self.ignore_label
         target = target_of(labels, scores, axis).long()
-        rows = scores.new_tensor(self.matrix)[known_labels(target, self.ignore_label, len(self.matrix))]
+        rows = matrix.to(scores).reshape(classes, classes)[known_labels(target, self.ignore_label, classes)]
         rows = rows * (target != ignored)[..., None]
         logs = torch.log_softmax(scores.movedim(axis, -1), -1)
         if counts is None:
             counts = count(labels, ignore_label=self.ignore_label, images=math.prod(scores.shape[:axis]))
         clamped = clamp_value(logs, smallest=math.log(SMALLEST))
         return -(rows * clamped).sum() / divisor(counts, self.normalization)
+
+    def _matrix(self, blobs: Mapping[str, Tensor]) -> Tensor:
+        return torch.tensor(self.matrix) if self.matrix_blob is None else blobs[self.matrix_blob].detach()
 
 
 def read_matrix(path: Path) -> tuple[tuple[float, ...], ...]:

@@ -117,7 +117,7 @@ def labels_in(spec: NetSpec) -> Mapping[str, str]:
 
 def label_of(layer: LayerSpec, labels: Mapping[str, str], spec: NetSpec) -> str:
     """The data layer's blob that a loss or an accuracy compares with. Raises NetError where there is none."""
-    label = layer.bottoms[-1]
+    label = layer.bottoms[1 if layer.type == "InfogainLoss" else -1]
     if label not in labels:
         raise _computed(layer, label, spec)
     return labels[label]
@@ -185,19 +185,27 @@ def _loss(layer: LayerSpec, spec: NetSpec, blobs: _Origins) -> Loss:
     check_training(layer, reads=FORK_FIELDS if layer.type == "SoftmaxWithLoss" else ())
     if layer.type == "EuclideanLoss":
         return loss
+    if isinstance(loss, InfogainLoss) and loss.matrix_blob is not None:
+        if loss.matrix_blob not in blobs.labels:
+            raise _computed(layer, loss.matrix_blob, spec)
+        loss = replace(loss, matrix_blob=blobs.labels[loss.matrix_blob])
     label = label_of(layer, blobs.labels, spec)
     of_image = layer.type == "SigmoidCrossEntropyLoss" and label in blobs.images
     return replace(loss, label=label, labelled=not of_image)
 
 
 def _euclidean(layer: LayerSpec, spec: NetSpec, blobs: _Origins, stopped: frozenset[int]) -> Loss:
-    """A EuclideanLoss, whose bottoms are both the net's, or one of them labels."""
-    labels = [place for place, name in enumerate(layer.bottoms) if not blobs.of_net(name)]
-    for place in labels:
-        if layer.bottoms[place] not in blobs.labels:
-            raise _computed(layer, layer.bottoms[place], spec)
-    loss = EuclideanLoss.of_layer(layer, labels=labels, stopped=stopped)
-    return replace(loss, label=blobs.labels[loss.label]) if loss.labelled else loss
+    """A EuclideanLoss, of which one bottom is labels as a data layer has them, or both are blobs of the net.
+
+    What the net computes of data, and what nothing learns of, is its blob as well.
+    """
+    outside = [place for place, name in enumerate(layer.bottoms) if not blobs.of_net(name)]
+    is_pair = len(outside) == 2 or any(layer.bottoms[place] not in blobs.labels for place in outside)
+    loss = EuclideanLoss.of_layer(layer, labels=[] if is_pair else outside, stopped=stopped)
+    if loss.labelled:
+        return replace(loss, label=blobs.labels[loss.label])
+    origins = frozenset[str]().union(*(blobs.origins[layer.bottoms[place]] for place in outside))
+    return replace(loss, of_data=tuple(sorted(origins - blobs.images)))
 
 
 def _of_layer(layer: LayerSpec, spec: NetSpec) -> Loss:
