@@ -63,56 +63,104 @@ def _base(x: Tensor, scale: float, shift: float) -> Tensor:
     return x + shift if shift else x
 
 
-class _DividedPower(torch.autograd.Function):
+class _OfCaffe(torch.autograd.Function):
+    """Base of the functions here: `vmap`, `grad` and their like take them as they take PyTorch's own."""
+
+    generate_vmap_rule = True
+
+
+class _DividedPower(_OfCaffe):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, power: float, scale: float, shift: float) -> Tensor:
-        top = _power(x, power, scale, shift)
-        ctx.save_for_backward(x, top)
-        ctx.settings = power, scale, shift
-        return top
+    def forward(x: Tensor, power: float, scale: float, shift: float) -> Tensor:
+        return _power(x, power, scale, shift)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, *ctx.settings = inputs
+        ctx.save_for_backward(x, output)
+        ctx.save_for_forward(x, output)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        return gradient * _DividedPower._slope(ctx), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, x: Tensor, *_: None) -> Tensor:
+        return torch.mul(x, _DividedPower._slope(ctx))
+
+    @staticmethod
+    def _slope(ctx: Any) -> Tensor:
         x, top = ctx.saved_tensors
         power, scale, shift = ctx.settings
-        slope = top / _base(x, scale, shift) * (power * scale) if shift else top / x * power
-        return gradient * slope, None, None, None
+        slope: Tensor = top / _base(x, scale, shift) * (power * scale) if shift else top / x * power
+        return slope
 
 
-class _Product(torch.autograd.Function):
+class _Product(_OfCaffe):
     @staticmethod
-    def forward(ctx: Any, *bottoms: Tensor) -> Tensor:
-        top = reduce(torch.mul, bottoms)
-        ctx.save_for_backward(top, *bottoms)
-        return top
+    def forward(*bottoms: Tensor) -> Tensor:
+        return reduce(torch.mul, bottoms)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(output, *inputs)
+        ctx.save_for_forward(output, *inputs)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         top, *bottoms = ctx.saved_tensors
         return tuple(top / x * gradient for x in bottoms)
 
-
-class _TimesZero(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        top = x.relu()
-        ctx.save_for_backward(top)
-        return top
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        top, *bottoms = ctx.saved_tensors
+        parts = [top / x * each for x, each in zip(bottoms, tangents, strict=True) if each is not None]
+        along: Tensor = sum(parts[1:], parts[0])
+        return along
+
+
+class _TimesZero(_OfCaffe):
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.relu()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+        ctx.save_for_forward(output)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (top,) = ctx.saved_tensors
         return torch.ops.aten.leaky_relu_backward(gradient, top, 0.0, False)  # type: ignore[no-any-return]
 
-
-class _Clamp(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.ends = low, high
+    def jvp(ctx: Any, x: Tensor) -> Tensor:
+        (top,) = ctx.saved_tensors
+        return torch.mul(x, top > 0)
+
+
+class _Clamp(_OfCaffe):
+    @staticmethod
+    def forward(x: Tensor, low: float, high: float) -> Tensor:
         return x.clamp(low, high)
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, *ctx.ends = inputs
+        ctx.save_for_backward(x)
+        ctx.save_for_forward(x)
+
+    @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient * _Clamp._inside(ctx), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, x: Tensor, *_: None) -> Tensor:
+        return torch.mul(x, _Clamp._inside(ctx))
+
+    @staticmethod
+    def _inside(ctx: Any) -> Tensor:
         (x,), (low, high) = ctx.saved_tensors, ctx.ends
-        return gradient * ((x >= low) & (x <= high)), None, None
+        inside: Tensor = (x >= low) & (x <= high)
+        return inside

@@ -115,3 +115,24 @@ def test_it_learns_what_caffe_does(oracle: Oracle, gate: str, layer: str) -> Non
     np.testing.assert_allclose(learned(gate, layer), caffes, rtol=tolerance("oracle-live"))
     if (layer, gate) in NO_NUMBER:
         assert np.flatnonzero(~np.isfinite(caffes[0])).tolist() == NO_NUMBER[layer, gate]
+
+
+@pytest.mark.parametrize("layer", ["cube-shifted", "root-shifted", "quotient"])
+@pytest.mark.parametrize("gate", ["relu", "clip"])
+def test_as_functions_of_pytorch(gate: str, layer: str) -> None:
+    """`torch.func` takes them: gradients of a batch of inputs at once, and directional ones, are those of autograd."""
+    from converters.layers import slopes
+
+    act = slopes.relu if gate == "relu" else (lambda x: slopes.clamp(x, 0.0, 1.0))
+    made = {
+        "cube-shifted": lambda x: slopes.power(act(x), 3, 2, -1),
+        "root-shifted": lambda x: slopes.power(act(x), 0.5, 1, 1),
+        "quotient": lambda x: slopes.product([act(x) + 1, act(x), x]),
+    }[layer]
+    x = torch.tensor([[-1.5, 0.25, 0.5, 2.0], [3.0, -0.5, 0.75, 0.125]])
+    learned = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(made(learned).sum(), learned)
+    batched = torch.func.vmap(torch.func.grad(lambda row: made(row).sum()))(x)
+    torch.testing.assert_close(batched, expected, equal_nan=True)
+    _, along = torch.func.jvp(lambda x: made(x * torch.ones(4, requires_grad=True)), (x,), (torch.ones_like(x),))
+    torch.testing.assert_close(along, expected, equal_nan=True)
