@@ -37,9 +37,10 @@ from converters.export import (
     require,
     size_with_room,
     summary,
+    takes,
 )
 from converters.formats import format_prototxt, parse_prototxt, read_caffemodel, read_prototxt, sniff
-from converters.net import NetSpec, Shape, borrowed_blobs, infer_blobs, infer_shapes
+from converters.net import NetSpec, Shape, borrowed_blobs
 from converters.passes import check_size, prepare
 from converters.safety import fresh_folder, is_utf8, make_folder, sha256_beside, whole_file
 from weights.card import Card
@@ -360,7 +361,7 @@ def trials_of(net: OnnxNet) -> Iterator[Mapping[str, Shape]]:
     found: list[Mapping[str, Shape]] = []
     for size in SIZES:
         shapes = at(size_with_room(net.spec, size, at))
-        if shapes not in found and _takes(net.spec, shapes):
+        if shapes not in found and takes(net.spec, shapes):
             found.append(shapes)
     found = found or [_inputs(net)]
     yield from found
@@ -369,8 +370,8 @@ def trials_of(net: OnnxNet) -> Iterator[Mapping[str, Shape]]:
         return _inputs(net, batch=IMAGES, height=size[0], width=size[1])
 
     small = several(size_with_room(net.spec, SIZES[0], several))
-    more = small if _takes(net.spec, small) else _inputs(net, batch=IMAGES, shapes=found[0])
-    if more not in found and _takes(net.spec, more):
+    more = small if takes(net.spec, small) else _inputs(net, batch=IMAGES, shapes=found[0])
+    if more not in found and takes(net.spec, more):
         yield more
 
 
@@ -383,11 +384,3 @@ def _inputs(net: OnnxNet, *, shapes: Mapping[str, Shape] | None = None, **sizes:
                 for blob, axis in free.places:
                     found[blob] = (*found[blob][:axis], size, *found[blob][axis + 1 :])
     return found
-
-
-def _takes(spec: NetSpec, shapes: Mapping[str, Shape]) -> bool:
-    try:
-        infer_shapes(spec, shapes)
-        return infer_blobs(spec, shapes) == infer_blobs(spec)
-    except CaffeFormatError:
-        return False

@@ -16,6 +16,7 @@ from converters.cancelling import ProgressCallback, ProgressSteps
 from converters.diff import diff_arrays
 from converters.errors import NetError
 from converters.execution import Coverage, cover, to_array, to_arrays
+from converters.export import takes
 from converters.formats import CaffeModel, read_caffemodel
 from converters.net import (
     LayerSpec,
@@ -204,17 +205,9 @@ def _random_inputs(spec: NetSpec) -> dict[str, np.ndarray]:
         name: shape if len(shape) != 4 else (1, shape[1], min(shape[2], 200), min(shape[3], 200))
         for name, shape in spec.inputs.items()
     }
-    if not _takes(spec, shapes):
+    if not takes(spec, shapes):
         shapes = dict(spec.inputs)
     return {name: (generator.standard_normal(shape) * 50).astype(np.float32) for name, shape in shapes.items()}
-
-
-def _takes(spec: NetSpec, shapes: Mapping[str, Shape]) -> bool:
-    """True where inputs of these shapes go through the net with the weights that it has."""
-    try:
-        return infer_blobs(spec, shapes) == infer_blobs(spec)
-    except NetError:
-        return False
 
 
 def _run_opencv(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         trials,
     )
     from .detections import are_detections, detections_apart
+    from .fitting import takes
     from .indices import Limit, drawn, index_inputs, index_inputs_of_all
     from .onnx import (
         DEFAULT_OPSET,
@@ -126,6 +127,7 @@ __all__ = [
     "size_with_room",
     "sizes_from",
     "summary",
+    "takes",
     "takes_any_size",
     "to_caffe",
     "trials",
@@ -184,6 +186,7 @@ __getattr__, __dir__ = lazy_attributes(
         "run_torch_export": "torch_export",
         "size_with_room": "checking",
         "sizes_from": "checking",
+        "takes": "fitting",
         "takes_any_size": "checking",
         "to_caffe": "caffe",
         "trials": "checking",

@@ -16,11 +16,12 @@ from ..errors import NetError
 from ..escaping import terminal_lines
 from ..extras import which_are_missing
 from ..net.layer import Shape
-from ..net.shapes import images_at, images_at_asked, images_of, infer_blobs, infer_shapes
+from ..net.shapes import images_at, images_at_asked, images_of, infer_shapes
 from ..net.spec import NetSpec
 from .detections import are_detections, detections_apart
 from .empty_windows import LARGEST as EMPTY
 from .empty_windows import with_something
+from .fitting import takes
 from .indices import Limit, drawn
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def inputs_at(spec: NetSpec, size: tuple[int, int]) -> dict[str, Shape]:
 
 def takes_any_size(spec: NetSpec) -> bool:
     """True where one set of weights serves images of every size from 32 up: no layer counts its places."""
-    return bool(images_of(spec.inputs)) and all(_fits(spec, inputs_at(spec, size)) for size in (*SIZES, EXAMPLE_SIZE))
+    return bool(images_of(spec.inputs)) and all(takes(spec, inputs_at(spec, size)) for size in (*SIZES, EXAMPLE_SIZE))
 
 
 def least_side(spec: NetSpec) -> int | None:
@@ -103,7 +104,7 @@ def least_side(spec: NetSpec) -> int | None:
     least = LEAST_SIZE if _fits_square(spec, LEAST_SIZE) else None
     if least is None and _fits_square(spec, MOST_SIZE):
         least = LEAST_SIZE + 1 + bisect_left(range(LEAST_SIZE + 1, MOST_SIZE), True, key=partial(_fits_square, spec))
-    if least is None or not all(_fits(spec, inputs_at(spec, each)) for each in sizes_from(least, *SIZES, EXAMPLE_SIZE)):
+    if least is None or not all(takes(spec, inputs_at(spec, each)) for each in sizes_from(least, *SIZES, EXAMPLE_SIZE)):
         return None
     return least
 
@@ -148,15 +149,7 @@ def _bytes_of(spec: NetSpec, shapes: Mapping[str, Shape]) -> int:
 
 
 def _fits_square(spec: NetSpec, side: int) -> bool:
-    return _fits(spec, inputs_at(spec, (side, side)))
-
-
-def _fits(spec: NetSpec, shapes: Mapping[str, Shape]) -> bool:
-    try:
-        infer_shapes(spec, shapes)
-        return infer_blobs(spec, shapes) == infer_blobs(spec)
-    except NetError:
-        return False
+    return takes(spec, inputs_at(spec, (side, side)))
 
 
 def check(

@@ -1,0 +1,34 @@
+"""The sizes of inputs that a net takes with the weights that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..errors import CaffeFormatError
+from ..layers import pooling, upsample
+from ..net.layer import Shape
+from ..net.shapes import LayerShapes, iter_layer_shapes
+from ..net.spec import NetSpec
+
+
+def takes(spec: NetSpec, shapes: Mapping[str, Shape]) -> bool:
+    """True where inputs of these shapes go through the net: its weights, and its unpoolings, are of their sizes."""
+    try:
+        rows, own = (list(iter_layer_shapes(spec, each)) for each in (shapes, None))
+    except CaffeFormatError:
+        return False
+    return [row.blobs for row in rows] == [row.blobs for row in own] and _places_fit(rows)
+
+
+def _places_fit(rows: Sequence[LayerShapes]) -> bool:
+    """True where no unpooling is told places of a blob that is larger than its own, or than the size that it says."""
+    pooled: dict[str, Shape] = {}
+    for row in rows:
+        params = row.layer.params
+        if isinstance(params, pooling.Pooling) and row.layer.tops[1:]:
+            pooled[row.layer.tops[1]] = row.bottoms[0][2:]
+        elif isinstance(params, upsample.Upsample) and params.unpool and row.layer.bottoms[1] in pooled:
+            before, (height, width) = pooled[row.layer.bottoms[1]], row.tops[0][2:]
+            if params.size not in (None, before) or before[0] * before[1] > height * width:
+                return False
+    return True
