@@ -127,8 +127,10 @@ def _check_shapes(net: Net, spec: NetSpec) -> Check:
     for size, shapes in by_rule.items():
         found = net.shapes({name: shapes.get(name, own) for name, own in net.inputs.items()})
         for name, shape in shapes.items():
-            if shape != found.get(name):
-                return Check("shapes", False, f"{name} at {size}: {found.get(name)}; by Caffe's rules {shape}")
+            if name not in found:
+                return Check("shapes", False, f"the weights' net has no {name}; by Caffe's rules {shape} at {size}")
+            if shape != found[name]:
+                return Check("shapes", False, f"{name} at {size}: {found[name]}; by Caffe's rules {shape}")
     return Check("shapes", True, f"{len(infer_shapes(spec))} blobs at {', '.join(by_rule)}")
 
 
