@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..errors import CaffeFormatError
-from ..layers import pooling, upsample
 from ..net.layer import Shape
 from ..net.shapes import LayerShapes, iter_layer_shapes
 from ..net.spec import NetSpec
@@ -22,6 +21,10 @@ def takes(spec: NetSpec, shapes: Mapping[str, Shape]) -> bool:
 
 def _places_fit(rows: Sequence[LayerShapes]) -> bool:
     """True where no unpooling is told places of a blob that is larger than its own, or than the size that it says."""
+    if not any(row.layer.type == "Upsample" for row in rows):
+        return True
+    from ..layers import pooling, upsample  # families that other nets do without
+
     pooled: dict[str, Shape] = {}
     for row in rows:
         params = row.layer.params
