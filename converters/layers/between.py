@@ -34,7 +34,13 @@ class Between:
 
     @classmethod
     def of_corners(cls, size: int, top: int) -> Between:
-        """Those of so many places in a top, whose first and last are the bottom's (interp_layer.cpp, Forward_cpu)."""
+        """Those of so many places in a top, whose first and last are the bottom's (interp_layer.cpp, Forward_cpu).
+
+        As many as in the bottom are the same pixels, whatever lies beside them: infinities make no NaN of each other.
+        """
+        if size == top:
+            same = np.arange(size)
+            return cls(same, same, np.zeros(size, np.float32))
         step = np.float32(size - 1) / np.float32(top - 1) if top > 1 else np.float32(0)
         places = np.minimum(np.arange(top, dtype=np.float32) * step, np.float32(size - 1))
         first = places.astype(np.int64)

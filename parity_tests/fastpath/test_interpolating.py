@@ -105,9 +105,12 @@ def test_places_between_corners(size: int, top: int) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance("fast-net"))
 
 
-def test_infinities_spread_as_in_the_layer() -> None:
-    """A pixel between an infinite one and another is infinite, and NaN where its share is none."""
-    text = NET.format(channels=3, before="", bottom="data", layer=KINDS["Interp, zoom"], behind="")
+@pytest.mark.parametrize("size", ["zoom_factor: 3", "height: 9 width: 7", "height: 9 width: 13", "height: 5 width: 7"])
+def test_infinities_spread_as_in_the_layer(size: str) -> None:
+    """A pixel between an infinite one and another is infinite, and NaN where its share is none; not along an axis
+    that keeps its size."""
+    layer = f'type: "Interp" interp_param {{ {size} }}'
+    text = NET.format(channels=3, before="", bottom="data", layer=layer, behind="")
     net = filled(CaffeNet(parse_prototxt(text))).eval()
     x = torch.zeros(1, 3, 9, 7)
     x[0, 1, 4, 3] = float("inf")

@@ -87,3 +87,24 @@ def test_steps_are_no_images() -> None:
     x = torch.randn(5, 1, 30, generator=torch.Generator().manual_seed(6))
     found = FastNet(one)(x)
     assert float((found - whole(x)).abs().max()) <= tolerance("fast-net")
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+def test_part_of_a_concatenation(kind: str, axis: int) -> None:
+    """Outputs that lie where the concatenation wants them: of streams beside others' too, so that no step follows."""
+    layers = "\n".join(
+        f'layer {{ name: "{top}" type: "{kind}" bottom: "x" bottom: "cont" top: "{top}"'
+        " recurrent_param { num_output: 9 } }"
+        for top in "ab"
+    )
+    text = f"""
+        input: "x" input_shape {{ dim: [4, 3, 30] }} input: "cont" input_shape {{ dim: [4, 3] }}
+        {layers}
+        layer {{ name: "both" type: "Concat" bottom: "a" bottom: "b" top: "both" concat_param {{ axis: {axis} }} }}
+    """
+    net = filled(CaffeNet(parse_prototxt(text))).eval()
+    inputs, quick = drawn(net), FastNet(net)
+    assert float((quick(**inputs) - net(**inputs)).abs().max()) <= tolerance("fast-net")
+    plan = quick.program({name: tuple(x.shape) for name, x in inputs.items()})
+    assert [each.how for each in plan.planned[:2]] == ["step by step over time"] * 2

@@ -128,10 +128,13 @@ def _units(
 def _outputs(
     found: Recurrence, operation: FlowStep, hidden: BlobPlace, top: BlobPlace, weights: PackedWeights, threads: int
 ) -> NativeTask:
-    """The outputs of an RNN, for all steps at once."""
+    """The outputs of an RNN, for all steps at once; step by step where theirs do not lie one behind the other."""
     count = found.time * found.streams
     bias = weights.of(operation.main)[found.own + 2]
     packed = weights.matrix(operation, found.own + 1, bias=bias, threads=threads)
     x, y = reshaped(hidden, (count, found.units)), reshaped(top, (count, found.units))
-    assert x is not None and y is not None
+    if x is None or y is None:
+        goal = reshaped(top, (found.time, found.streams, found.units))
+        assert goal is not None
+        x, y = by_step(hidden), by_step(goal)
     return _product(x, y, None, packed, threads, TANH)
