@@ -108,3 +108,16 @@ def test_part_of_a_concatenation(kind: str, axis: int) -> None:
     assert float((quick(**inputs) - net(**inputs)).abs().max()) <= tolerance("fast-net")
     plan = quick.program({name: tuple(x.shape) for name, x in inputs.items()})
     assert [each.how for each in plan.planned[:2]] == ["step by step over time"] * 2
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_spreads_as_in_the_layer(value: float, kind: str) -> None:
+    """Of cont before the first step, too, whose state is of zeros."""
+    net = net_of(kind, units=8, time=3, streams=2)
+    inputs = drawn(net)
+    inputs["cont"][0, 0] = value
+    plan = FastNet(net).program({name: tuple(x.shape) for name, x in inputs.items()})
+    found = plan({name: x.numpy() for name, x in inputs.items()}, np.empty(plan.floats, np.float32))
+    (found_top,), expected = found.values(), net(**inputs)
+    assert np.array_equal(np.isnan(found_top), expected.isnan().numpy())

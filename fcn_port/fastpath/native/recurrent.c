@@ -37,7 +37,7 @@ INLINE void units_of(const struct recurrence *r, int64_t first, int64_t stream, 
         before[n] = r->time ? place(r->arena, &s->y, r->time - 1, 0, stream + n) : 0;
         keeps[n] = kept(r, stream + n);
         UNROLL for (int g = 0; g < gates; g++)
-            sums[n][g] = load(row + g * s->channels);
+            sums[n][g] = load(row + g * s->channels) + keeps[n] * 0; /* what is no number stays none, of zeros too */
     }
     const float *kernels = s->kernels + first * gates * s->channels;
     for (int64_t c = 0; c < s->channels && r->time; c++, kernels += gates * LANES)
@@ -51,9 +51,10 @@ INLINE void units_of(const struct recurrence *r, int64_t first, int64_t stream, 
         if (gates == 1)
             output = tangent(sums[n][0]);
         else {
-            vec cell = sigmoid(sums[n][0]) * tangent(sums[n][3]);
+            vec former = {0};
             if (r->time)
-                cell += keeps[n] * sigmoid(sums[n][1]) * load(cells);
+                former = load(cells);
+            vec cell = sigmoid(sums[n][0]) * tangent(sums[n][3]) + keeps[n] * sigmoid(sums[n][1]) * former;
             *(vec *)cells = cell;
             output = sigmoid(sums[n][2]) * tangent(cell);
         }
