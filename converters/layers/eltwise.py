@@ -173,6 +173,14 @@ class _Alike(Layer):
     def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
         return (bottoms[0],)
 
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        if len(set(bottoms)) > 1:
+            raise ValueError("the bottoms must have one shape")
+        return (bottoms[0],)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return PIXEL
+
 
 @dataclass(frozen=True)
 class SumOfSome(_Alike):
@@ -182,14 +190,6 @@ class SumOfSome(_Alike):
     """
 
     coefficients: tuple[float, ...]
-
-    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
-        if len(set(bottoms)) > 1:
-            raise ValueError("the bottoms must have one shape")
-        return (bottoms[0],)
-
-    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
-        return PIXEL
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
@@ -274,14 +274,6 @@ class OtherEltwise(_Alike):
     """The least of bottoms of one shape, or the first divided by the second (Synopsys' MIN and DIV)."""
 
     operation: str
-
-    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
-        if len(set(bottoms)) > 1:
-            raise ValueError("the bottoms must have one shape")
-        return (bottoms[0],)
-
-    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
-        return PIXEL
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
