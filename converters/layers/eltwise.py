@@ -28,9 +28,27 @@ OTHER_OPERATIONS = {"MIN": "MIN", "4": "MIN", "DIV": "DIV", "3": "DIV"}
 """Synopsys' operations by name and by number (caffe.proto, EltwiseOp)."""
 
 
+class _Alike(Layer):
+    """Base of what takes bottoms of one shape to a top of that shape."""
+
+    bottom_count: ClassVar[tuple[int, float]] = (2, inf)
+    top_count: ClassVar[tuple[int, float]] = (1, 1)
+
+    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
+        return (bottoms[0],)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        if len(set(bottoms)) > 1:
+            raise ValueError("the bottoms must have one shape")
+        return (bottoms[0],)
+
+    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
+        return PIXEL
+
+
 @register_layer("Eltwise")
 @dataclass(frozen=True)
-class Eltwise(Layer):
+class Eltwise(_Alike):
     """The sum (each bottom times its coefficient), product or maximum of bottoms of one shape.
 
     With `coeff_blob: true` (the fork of recurrent nets, jeffdonahue/caffe, eltwise_layer.cpp) the last bottom has a
@@ -41,9 +59,6 @@ class Eltwise(Layer):
     operation: str
     coefficients: tuple[float, ...]
     stable: bool = True
-
-    bottom_count: ClassVar[tuple[int, float]] = (2, inf)
-    top_count: ClassVar[tuple[int, float]] = (1, 1)
 
     @classmethod
     def parse(cls, spec: LayerSpec) -> Layer:
@@ -73,17 +88,6 @@ class Eltwise(Layer):
         if 0 in coefficients and operation == "SUM":
             return SumOfSome(coefficients)
         return cls(operation, coefficients or (1.0,) * len(spec.bottoms), message.stable_prod_grad)
-
-    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
-        if len(set(bottoms)) > 1:
-            raise ValueError("the bottoms must have one shape")
-        return (bottoms[0],)
-
-    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
-        return PIXEL
-
-    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
-        return (bottoms[0],)
 
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         factors = sum(factor not in (1.0, -1.0) for factor in self.coefficients)
@@ -162,24 +166,6 @@ def _other(spec: LayerSpec, operation: str, coefficients: tuple[float, ...]) -> 
     if operation == "DIV" and len(spec.bottoms) != 2:
         raise refuse(spec, f"a division of {len(spec.bottoms)} bottoms; expected 2")
     return OtherEltwise(operation)
-
-
-class _Alike(Layer):
-    """Base of what takes bottoms of one shape to a top of that shape."""
-
-    bottom_count: ClassVar[tuple[int, float]] = (2, inf)
-    top_count: ClassVar[tuple[int, float]] = (1, 1)
-
-    def channels(self, bottoms: Sequence[int]) -> tuple[int, ...] | None:
-        return (bottoms[0],)
-
-    def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
-        if len(set(bottoms)) > 1:
-            raise ValueError("the bottoms must have one shape")
-        return (bottoms[0],)
-
-    def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
-        return PIXEL
 
 
 @dataclass(frozen=True)
