@@ -89,6 +89,7 @@ NETS = (
     self_check._NET,
     *(net(64, convolution("num_output: 136 kernel_size: 1", behind)) for behind in (RELU, SUM)),
     net(128, convolution("num_output: 37 kernel_size: 1 bias_term: false")),
+    net(1024, convolution("num_output: 192 kernel_size: 1", RELU), size="5, 6"),  # threads divide its kernels
     net(64, convolution("num_output: 70 kernel_size: 1 stride: 2 pad: 1", PRELU), images=2),
     net(64, convolution("num_output: 70 kernel_h: 3 kernel_w: 2 pad: 2 stride_h: 1 stride_w: 2 dilation: 2", SUM)),
     net(128, convolution("num_output: 64 kernel_size: 3 pad: 1 group: 2", RELU)),

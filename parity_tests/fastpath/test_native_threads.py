@@ -99,6 +99,22 @@ def test_every_kernel(prefer: str | None) -> None:
     check(net, {name: torch.randn(shape, generator=generator) for name, shape in net.inputs.items()}, prefer)
 
 
+@pytest.mark.parametrize(
+    ("channels", "features", "side", "prefer", "setting"),
+    [(128, 192, 3, "winograd_3", "shared"), (1024, 192, 1, "strassen_1", "group")],
+)
+def test_threads_that_share_kernels_out(channels: int, features: int, side: int, prefer: str, setting: str) -> None:
+    convolution = f"num_output: {features} kernel_size: {side} pad: {side // 2}"
+    net = filled(CaffeNet(parse_prototxt(f"""
+        layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: [1, {channels}, 7, 9] }} }} }}
+        layer {{ name: "y" type: "Convolution" bottom: "x" top: "y" convolution_param {{ {convolution} }} }}
+    """)))  # fmt: skip
+    inputs = {"x": torch.randn(1, channels, 7, 9, generator=torch.Generator().manual_seed(2))}
+    plan = plan_of(net, inputs, THREADS, prefer)
+    assert [task.settings[setting] for task in plan.planned[0].tasks or ()] == [1], "no layer of this kind"
+    check(net, inputs, prefer)
+
+
 @pytest.mark.parametrize("prefer", ["winograd_3", "winograd_3_lean"])
 def test_threads_that_share_tiles(prefer: str) -> None:
     net = filled(CaffeNet(parse_prototxt(WIDE)))

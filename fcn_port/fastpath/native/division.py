@@ -21,6 +21,10 @@ BLOCK = 72
 """For kernels of more bytes."""
 SHARED_BYTES, SHARED_BLOCK = 16 << 20, 108
 """Layers with kernels of more bytes than that: all threads work on the same tiles, and read the kernels together."""
+HELD_BYTES, LEAST_SPLIT, LEAST_SUMMED = 1 << 20, 1 << 20, 2 << 20
+"""Where what is made of all rows, or of all tiles, takes at most the first of these, threads divide the kernels and not
+the rows, so that each reads its share of them from memory: kernels of Winograd's filtering and sums of Strassen's of more
+bytes than the others."""
 APART, SPARE = 16, 64
 """Floats between two points (of winograd.c), and past an end where vectors are written."""
 
@@ -88,18 +92,25 @@ def groups_of(groups: int, features: int) -> int:
     return groups // max(together, default=1)
 
 
+def _is_fair(panels: int, threads: int) -> bool:
+    """True where so many panels are shares that are alike, or nearly."""
+    return panels % threads == 0 or panels >= PIECES * threads
+
+
 def divide_winograd(form: str, *, channels: int, features: int, tiles: int, threads: int, behind: int = 0) -> Division:
     """For so many tiles of outputs, each of which reads windows up to the one so far `behind` its own."""
     panel, rows = library().panel(), library().most_rows()
     lean, points, panels = FORMS[form].lean, FORMS[form].points ** 2, -(-features // panel)
     count = 4 * FORMS[form].products * channels * panels * panel
-    shared = threads > 1 and count > SHARED_BYTES
+    of_all_tiles = 4 * points * tiles * spread(channels)
+    are_few = count > max(LEAST_SPLIT, 2 * of_all_tiles) and of_all_tiles <= HELD_BYTES and _is_fair(panels, threads)
+    shared = threads > 1 and (count > SHARED_BYTES or are_few)
     if shared:
         block = up(-(-tiles // max(1, round(tiles / SHARED_BLOCK))), rows)
         group = up(-(-block // -(-threads // panels)), rows)
     else:
         most = SHARED_BLOCK if lean else next((block for least, block in BLOCKS if count <= least), BLOCK)
-        block = group = -(-tiles // max(threads, -(-tiles // most)))
+        block = group = -(-tiles // up(-(-tiles // most), threads))
     of_tiles = points * ((block + behind) * spread(channels) + APART)
     of_kernels = FORMS[form].products * (FORMS[form].evaluated * panel + APART) if lean else 0
     of_products = up(points * (group * panel + APART) + of_kernels + SPARE, 16)
@@ -113,13 +124,20 @@ SUMMED_BYTES, LEAST_GROUPS = 640 << 10, 18
 a block has all the same: two tiles, for which kernels come from memory once."""
 
 
-def divide_strassen(levels: int, *, length: int, images: int, positions: int, threads: int) -> Division:
-    """For rows of `length` numbers at so many positions of each image."""
+def divide_strassen(
+    levels: int, *, length: int, features: int, images: int, positions: int, threads: int
+) -> Division:
+    """For rows of `length` numbers at so many positions of each image; `group` counts groups of panels."""
     side, points, panel = 2**levels, 7**levels, library().panel()
     groups, row = images * -(-positions // side), 4 * points * spread(length // side)
-    block = -(-groups // up(-(-groups // max(LEAST_GROUPS, SUMMED_BYTES // row)), threads))
+    panels = -(-features // (side * panel))
+    kernels = 4 * points * (length // side) * panels * side * panel
+    if threads > 1 and kernels > LEAST_SUMMED and groups * row <= HELD_BYTES and _is_fair(panels, threads):
+        block, group = groups, max(1, panels // (PIECES * threads))
+    else:
+        block, group = -(-groups // up(-(-groups // max(LEAST_GROUPS, SUMMED_BYTES // row)), threads)), panels
     of_sums = points * spread(block * spread(length // side))
-    return Division(block, 0, 0, up(points * (block * panel + APART) + of_sums + SPARE, 16))
+    return Division(block, group, 0, up(points * (block * panel + APART) + of_sums + SPARE, 16))
 
 
 def tiles_of(form: str, images: int, size: tuple[int, int], dilation: tuple[int, int] = (1, 1)) -> int:

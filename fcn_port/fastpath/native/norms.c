@@ -5,35 +5,38 @@
 #include "windows.h"
 
 /* value^beta, for the beta that most nets have by two roots. */
-INLINE float power(float value, float beta)
+INLINE vec power(vec value, float beta)
 {
-    if (beta != 0.75f)
-        return powf(value, beta);
-    float root = sqrtf(value);
-    return root * sqrtf(root);
+    if (beta == 0.75f) {
+        vec root = square_root(value);
+        return root * square_root(root);
+    }
+    LOOP for (int i = 0; i < LANES; i++)
+        value[i] = powf(value[i], beta);
+    return value;
 }
 
 /* x / (k + alpha / size * sum of neighbours' squares)^beta; parameters: alpha / size, k, beta. kernel_w is the size. */
 void normalize(const struct step *s, struct worker *w)
 {
-    int64_t reach = s->kernel_w / 2, n = s->channels;
-    float alpha = (float)s->parameters[0], k = (float)s->parameters[1];
+    const int64_t reach = s->kernel_w / 2, n = s->channels;
+    const float alpha = (float)s->parameters[0], k = (float)s->parameters[1], beta = (float)s->parameters[2];
     float *squares = scratch_of(s, w) + reach;
     for (int64_t piece; (piece = take(w, s->images * s->h)) >= 0;) {
-        for (int64_t i = 1; i <= reach; i++)
+        LOOP for (int64_t i = 1; i <= reach; i++)
             squares[-i] = 0;
         for (int64_t x = 0; x < s->w; x++) {
             const float *from = place(w->arena, &s->x, piece / s->h, piece % s->h, x);
             float *y = place(w->arena, &s->y, piece / s->h, piece % s->h, x);
-            for (int64_t c = 0; c < n; c++)
-                squares[c] = from[c] * from[c];
-            for (int64_t i = 0; i < reach; i++)
+            LOOP for (int64_t c = 0; c < n; c += LANES)
+                *(vec *)(squares + c) = load(from + c) * load(from + c);
+            LOOP for (int64_t i = 0; i < reach; i++)
                 squares[n + i] = 0;
-            for (int64_t c = 0; c < n; c++) {
-                float sum = 0;
-                for (int64_t i = -reach; i <= reach; i++)
-                    sum += squares[c + i];
-                y[c] = from[c] / power(k + alpha * sum, (float)s->parameters[2]);
+            LOOP for (int64_t c = 0; c < n; c += LANES) {
+                vec sum = {0};
+                LOOP for (int64_t i = -reach; i <= reach; i++)
+                    sum += load(squares + c + i);
+                store(y + c, load(from + c) / power(alpha * sum + k, beta), n - c);
             }
         }
     }
@@ -58,8 +61,7 @@ void normalize_within(const struct step *s, struct worker *w)
                         vec value = load(from + i * s->x.row + j * s->x.col + c);
                         sum += value * value;
                     }
-                for (int64_t i = c; i < least(c + LANES, s->channels); i++)
-                    y[i] = middle[i] / power(k + alpha * sum[i - c], beta);
+                store(y + c, load(middle + c) / power(alpha * sum + k, beta), s->channels - c);
             }
         }
     }

@@ -5,7 +5,8 @@
  * group of panels, the products, and from them the outputs. Kernels are summed when they are packed.
  *
  * tables.h has the algorithm: product r is of ROWS_OF[r] (2, 2) parts of rows by PANELS_OF[r] (2, 2) parts of kernels, and
- * RESULTS[i][j] (7) says what output (i, j) takes of each. `block` is how many groups of rows a piece of work has.
+ * RESULTS[i][j] (7) says what output (i, j) takes of each. `block` is how many groups of rows a piece of work has at most, and
+ * `group` how many groups of panels: all of them, unless there is much more to be read of kernels than of rows.
  */
 
 #include "packing.h"
@@ -219,13 +220,16 @@ INLINE void multiply_all(int levels, const struct step *s, struct worker *w)
     int64_t apart = spread(s->block * spread(length)), kept = s->block * PANEL + APART;
     float *products = scratch_of(s, w), *sums = products + points * kept;
     const int is_far = s->images * s->h * s->w * s->channels > FAR;
-    const int64_t blocks = (all + s->block - 1) / s->block;
-    for (int64_t piece; (piece = take(w, blocks)) >= 0;) { /* as alike as can be: the largest is what threads wait for */
-        int64_t first = piece * all / blocks, count = (piece + 1) * all / blocks - first;
-        for (int64_t i = 0; i < count; i++)
-            evaluate_group(levels, s, w->arena, first + i, sums + i * spread(length), apart);
-        const float *kernels = s->kernels;
-        for (int64_t panel = 0; panel < panels; panel += side) {
+    const int64_t blocks = (all + s->block - 1) / s->block, groups = (panels + s->group * side - 1) / (s->group * side);
+    for (int64_t piece, last = -1; (piece = take(w, blocks * groups)) >= 0;) {
+        int64_t block = piece / groups, first = block * all / blocks; /* as alike as can be: the largest is waited for */
+        int64_t count = (block + 1) * all / blocks - first, from_panel = piece % groups * s->group * side;
+        if (block != last)
+            for (int64_t i = 0; i < count; i++)
+                evaluate_group(levels, s, w->arena, first + i, sums + i * spread(length), apart);
+        last = block;
+        const float *kernels = s->kernels + from_panel / side * points * of_panel;
+        for (int64_t panel = from_panel; panel < least(from_panel + s->group * side, panels); panel += side) {
             int64_t fetched = 0;
             for (int p = 0; p < points; p++, kernels += of_panel)
                 for (int64_t i = 0, from = 0, until; from < count; i++, from = until) {

@@ -8,6 +8,8 @@
 #include <stdint.h>
 #ifdef __SSE__
 #include <immintrin.h>
+#elif defined __aarch64__
+#include <arm_neon.h>
 #endif
 
 /* Floats of a register, and as many rows and vectors of sums as registers hold. */
@@ -55,6 +57,24 @@ INLINE vec multiply_add(vec a, vec b, vec sum)
     return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
 #else
     return a * b + sum;
+#endif
+}
+
+/* Rounded once, as sqrtf is. */
+INLINE vec square_root(vec value)
+{
+#if defined __AVX512F__
+    return (vec)_mm512_sqrt_ps((__m512)value);
+#elif defined __AVX__
+    return (vec)_mm256_sqrt_ps((__m256)value);
+#elif defined __SSE__
+    return (vec)_mm_sqrt_ps((__m128)value);
+#elif defined __aarch64__
+    return (vec)vsqrtq_f32((float32x4_t)value);
+#else
+    UNROLL for (int i = 0; i < LANES; i++)
+        value[i] = __builtin_sqrtf(value[i]);
+    return value;
 #endif
 }
 

@@ -108,7 +108,9 @@ def divide(kernel: KernelChoice, x: BlobPlace, y: BlobPlace, threads: int) -> Di
         return divide_product(length=length, positions=positions, features=features, rows_are=rows_are, threads=threads)
     if kernel.name.startswith("strassen"):
         length = kernel.window[0] * kernel.window[1] * channels
-        return divide_strassen(int(kernel.name[-1]), length=length, images=n, positions=h * w, threads=threads)
+        return divide_strassen(
+            int(kernel.name[-1]), length=length, features=features, images=n, positions=h * w, threads=threads
+        )
     tiles, more = tiles_of(kernel.name, n, (h, w), kernel.dilation), behind(kernel.name, w, kernel.dilation[1])
     return divide_winograd(kernel.name, channels=channels, features=features, tiles=tiles, threads=threads, behind=more)
 
