@@ -23,8 +23,8 @@ SHARED_BYTES, SHARED_BLOCK = 16 << 20, 108
 """Layers with kernels of more bytes than that: all threads work on the same tiles, and read the kernels together."""
 HELD_BYTES, LEAST_SPLIT, LEAST_SUMMED = 1 << 20, 1 << 20, 2 << 20
 """Where what is made of all rows, or of all tiles, takes at most the first of these, threads divide the kernels and not
-the rows, so that each reads its share of them from memory: kernels of Winograd's filtering and sums of Strassen's of more
-bytes than the others."""
+the rows, so that each reads its share of them from memory: kernels of Winograd's filtering, and sums of Strassen's, of
+more bytes than the others."""
 APART, SPARE = 16, 64
 """Floats between two points (of winograd.c), and past an end where vectors are written."""
 
@@ -124,9 +124,7 @@ SUMMED_BYTES, LEAST_GROUPS = 640 << 10, 18
 a block has all the same: two tiles, for which kernels come from memory once."""
 
 
-def divide_strassen(
-    levels: int, *, length: int, features: int, images: int, positions: int, threads: int
-) -> Division:
+def divide_strassen(levels: int, *, length: int, features: int, images: int, positions: int, threads: int) -> Division:
     """For rows of `length` numbers at so many positions of each image; `group` counts groups of panels."""
     side, points, panel = 2**levels, 7**levels, library().panel()
     groups, row = images * -(-positions // side), 4 * points * spread(length // side)
