@@ -75,6 +75,8 @@ def of_type(name: str, settings: str = "") -> str:
 
 RELU = 'layer { name: "r" type: "ReLU" bottom: "y" top: "y" }'
 PRELU = 'layer { name: "r" type: "PReLU" bottom: "y" top: "y" }'
+CLIP = 'layer { name: "r" type: "Clip" bottom: "y" top: "y" clip_param { min: -0.2 max: 0.3 } }'
+LEAKY = 'layer { name: "r" type: "ReLU" bottom: "y" top: "y" relu_param { negative_slope: 0.1 } }'
 SUM = """layer { name: "b" type: "Convolution" bottom: "x" top: "b" convolution_param { %s } }
 layer { name: "s" type: "Eltwise" bottom: "b" bottom: "y" top: "s" }
 layer { name: "t" type: "ReLU" bottom: "s" top: "s" }
@@ -87,7 +89,7 @@ layer { name: "z" type: "Pooling3D" bottom: "y" top: "z"
 """
 NETS = (
     self_check._NET,
-    *(net(64, convolution("num_output: 136 kernel_size: 1", behind)) for behind in (RELU, SUM)),
+    *(net(64, convolution("num_output: 136 kernel_size: 1", behind)) for behind in (RELU, SUM, CLIP, LEAKY, PRELU)),
     net(128, convolution("num_output: 37 kernel_size: 1 bias_term: false")),
     net(1024, convolution("num_output: 192 kernel_size: 1", RELU), size="5, 6"),  # threads divide its kernels
     net(64, convolution("num_output: 70 kernel_size: 1 stride: 2 pad: 1", PRELU), images=2),
@@ -106,6 +108,7 @@ NETS = (
             (16, "pad: 1", "", "7, 7"), (33, "pad: 1 stride: 2", RELU, "6, 2"), (16, "pad: 4 stride: 2", SUM, "3, 4"),
             (32, "pad: 4 stride: 3", RELU, "1, 5"), (32, "pad: 1", RELU, "2, 1"),
             (20, "pad: 2 dilation: 2", SUM, "9, 14"),
+            *((32, "pad: 1", end, "6, 5") for end in (CLIP, LEAKY, PRELU)),
         )
     ),
     *(
@@ -155,7 +158,7 @@ def cases(registers: Registers, *, threads: Sequence[int] = (1, 3)) -> list[byte
         found = {_case(task, count) for text in NETS for count in threads for task in _tasks(text, count)}
         stack.enter_context(patch.object(division, "SHARED_BYTES", 0))  # as where kernels are very many
         stack.enter_context(patch.object(division, "SHARED_BLOCK", 4))
-        found |= {_case(task, 3) for text in NETS[5:11] for task in _tasks(text, 3)}
+        found |= {_case(task, 3) for text in NETS[9:15] for task in _tasks(text, 3)}
     return sorted(found)
 
 

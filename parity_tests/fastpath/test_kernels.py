@@ -341,3 +341,37 @@ def test_groups_that_are_one_for_infinity_are_told(outputs: int) -> None:
     assert said.endswith(end), said
     x[0, 0] = float("nan")
     assert int(quick(x).isnan()[0, :, 0, 0].sum()) == outputs // 4 * together
+
+
+BENT = {
+    "ReLU": "",
+    "ReLU6": "",
+    "Clip": "clip_param { min: -2.5 max: 4 }",
+    "Leaky": "relu_param { negative_slope: 0.3 }",
+    "Steep": "relu_param { negative_slope: -2 }",
+    "PReLU": "",
+}
+
+
+@pytest.mark.parametrize("activation", BENT)
+@pytest.mark.parametrize(
+    ("channels", "settings", "prefer"),
+    [
+        (64, "num_output: 70 kernel_size: 1", "product"),
+        (64, "num_output: 48 kernel_size: 3 pad: 1 stride: 2", "product"),
+        (64, "num_output: 64 kernel_size: 1", "strassen_1"),
+        (32, "num_output: 32 group: 32 kernel_size: 3 pad: 1", None),
+        (20, "num_output: 20 group: 20 kernel_size: 3 pad: 1 stride: 2", None),
+        (35, "num_output: 40 kernel_size: 3 pad: 1", "winograd_3"),
+    ],
+)
+def test_activations_of_straight_lines(activation: str, channels: int, settings: str, prefer: str | None) -> None:
+    """Limits and slopes as the layer has them; what is no number stays so."""
+    kind = activation if activation in ("PReLU", "ReLU6", "Clip") else "ReLU"
+    net = net_of(channels, settings, f'layer {{ name: "r" type: "{kind}" bottom: "y" top: "r" {BENT[activation]} }}')
+    x = torch.randn(1, channels, 9, 9, generator=torch.Generator().manual_seed(3))
+    quick = FastNet(net, prefer=prefer)
+    assert error(run_blankly(quick, {"x": x}), in_double(net, {"x": x})) <= 2e-6
+    x[0, :, 4, 4] = torch.nan
+    found, own = run_blankly(quick, {"x": x})["r"], named(net, net(x))["r"]
+    assert found[own.isnan()].isnan().all() and own.isnan().any()

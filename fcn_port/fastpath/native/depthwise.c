@@ -31,10 +31,13 @@ INLINE void one(const struct step *s, struct worker *w, struct windows at, int64
     }
 }
 
+/* How a row's sums are stored: as whole vectors, within limits or with a slope below 0, or in any other way. */
+enum { OTHERWISE, LIMITED, SLOPED };
+
 /* One row of outputs of one vector of channels, with windows of 3x3 whose kernels are `k`: the three rows of inputs are
  * walked along once, and a column's products go to all outputs that read it. */
 INLINE void walk(const struct step *s, struct worker *w, int64_t image, int64_t row, int stride, int64_t c,
-                 const vec k[TAPS][TAPS], vec bias, int plain)
+                 const vec k[TAPS][TAPS], vec bias, int how, const struct bend *bend)
 {
     const float *x[TAPS];
     int64_t next[TAPS];
@@ -47,7 +50,7 @@ INLINE void walk(const struct step *s, struct worker *w, int64_t image, int64_t 
     float *y = place(w->arena, &s->y, image, row, 0) + c;
     const float *z = s->z.image ? place(w->arena, &s->z, image, row, 0) : 0;
     const int64_t left = s->left, in_w = s->in_w, col = s->y.col, added = s->z.col, count = s->w;
-    const int relu = s->activation == RELU;
+    const vec floor = all_of(bend->floor), ceiling = all_of(bend->ceiling), slope = slope_of(bend, 0);
     vec sum = bias, next_sum = bias, fresh; /* of the output whose last column comes next, and of those behind it */
 #define TAP(of, j) of = multiply_add(value, k[i][j], of)
 #define COLUMN(number, work)                                                                                           \
@@ -68,8 +71,10 @@ INLINE void walk(const struct step *s, struct worker *w, int64_t image, int64_t 
             next_sum = bias;
             COLUMN(2 * n + 2, (TAP(sum, 2), TAP(next_sum, 0)))
         }
-        if (plain)
-            *(vec *)y = relu ? (vec)((mask)sum & ~(sum < 0)) : sum;
+        if (how == LIMITED)
+            *(vec *)y = below(ceiling, above(floor, sum));
+        else if (how == SLOPED)
+            *(vec *)y = sloping(sum, slope);
         else
             store(y, finished(s, sum, c, z), s->channels - c);
         y += col;
@@ -85,17 +90,20 @@ INLINE void walk(const struct step *s, struct worker *w, int64_t image, int64_t 
 INLINE void walk_rows(const struct step *s, struct worker *w, int64_t image, int64_t first, int64_t last, int stride,
                       int64_t from, int64_t until)
 {
-    const int plain = s->bias && !s->z.image && s->activation <= RELU && s->channels % LANES == 0;
+    const int plain = s->bias && !s->z.image && is_bent(s) && s->channels % LANES == 0;
     LOOP for (int64_t c = from; c < until; c += LANES) {
+        const struct bend bend = plain ? bend_of(s, c) : (struct bend){0};
         vec k[TAPS][TAPS], bias = plain ? load(s->bias + c) : (vec){0};
         UNROLL for (int i = 0; i < TAPS; i++)
             UNROLL for (int j = 0; j < TAPS; j++)
                 k[i][j] = load(s->kernels + (i * TAPS + j) * across(s) + c);
         LOOP for (int64_t y = first; y < last; y++) {
-            if (plain)
-                walk(s, w, image, y, stride, c, k, bias, 1);
+            if (!plain)
+                walk(s, w, image, y, stride, c, k, bias, OTHERWISE, &bend);
+            else if (bend.sloped)
+                walk(s, w, image, y, stride, c, k, bias, SLOPED, &bend);
             else
-                walk(s, w, image, y, stride, c, k, bias, 0);
+                walk(s, w, image, y, stride, c, k, bias, LIMITED, &bend);
         }
     }
 }

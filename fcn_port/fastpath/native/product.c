@@ -6,8 +6,6 @@
  * many panels.
  */
 
-#include <math.h>
-
 #include "packing.h"
 #include "step.h"
 
@@ -155,7 +153,7 @@ struct layout {
 INLINE struct layout layout_of(const struct step *s)
 {
     const int single = s->w == 1 && s->h == 1;
-    struct layout layout = {.simple = s->activation <= RELU && s->bias != 0};
+    struct layout layout = {.simple = is_bent(s) && s->bias != 0};
     layout.even = single || (in_rows(s, &s->y) && (!s->z.image || in_rows(s, &s->z)));
     layout.y_apart = single ? s->y.image : s->y.col;
     layout.z_apart = single ? s->z.image : s->z.col;
@@ -166,7 +164,7 @@ INLINE struct layout layout_of(const struct step *s)
 INLINE struct ending ending_of(const struct step *s, const struct layout *layout, float *arena, int64_t position,
                                int count, int64_t channel)
 {
-    struct ending ending = {.bias = s->bias + channel, .floor = s->activation == RELU ? 0 : -INFINITY};
+    struct ending ending = {.bias = s->bias + channel, .bend = bend_of(s, channel)};
     ending.channels = s->channels - channel, ending.y_apart = layout->y_apart, ending.z_apart = layout->z_apart;
     if (layout->even) {
         ending.y = arena + s->y.at + position * layout->y_apart + channel;

@@ -107,6 +107,19 @@ INLINE vec activated(const struct step *s, vec value, int64_t c, int64_t activat
     return value;
 }
 
+/* True for an activation that `bend_of` gives. */
+INLINE int is_bent(const struct step *s) { return s->activation <= CLIP; }
+
+/* A step's activation, for the channels from c on. */
+INLINE struct bend bend_of(const struct step *s, int64_t c)
+{
+    struct bend bend = {.slopes = s->activation == PRELU ? s->slopes + c : 0, .slope = (float)s->parameters[0]};
+    bend.sloped = s->activation == LEAKY || s->activation == PRELU;
+    bend.floor = s->activation == CLIP ? bend.slope : s->activation == RELU ? 0 : -__builtin_inff();
+    bend.ceiling = s->activation == CLIP ? (float)s->parameters[1] : __builtin_inff();
+    return bend;
+}
+
 /* A sum for the channels from c on at a place, with bias, addend and activation. */
 INLINE vec finished(const struct step *s, vec value, int64_t c, const float *z)
 {

@@ -142,21 +142,24 @@ INLINE void evaluate_group(int levels, const struct step *s, float *arena, int64
 }
 
 /* The outputs of a whole group of rows and a whole group of panels. */
-INLINE void put_all(int levels, float *const *y, const float *const *z, const float *bias, int64_t channel,
-                    const float *products, int64_t apart, int added, int relu)
+INLINE void put_all(int levels, const struct step *s, float *const *y, const float *const *z, int64_t channel,
+                    const float *products, int64_t apart, int added)
 {
     const int side = 1 << levels;
+    const struct bend bend = bend_of(s, 0);
+    const vec floor = all_of(bend.floor), ceiling = all_of(bend.ceiling);
     LOOP for (int64_t v = 0; v < PANEL; v += LANES) {
         vec out[16];
         interpolate(levels, products + v, apart, out);
         UNROLL for (int j = 0; j < side; j++) {
             int64_t c = channel + j * PANEL + v;
-            vec constant = load(bias + c);
+            vec constant = load(s->bias + c);
             UNROLL for (int r = 0; r < side; r++) {
                 vec value = out[side * r + j] + constant;
                 if (added)
                     value += load(z[r] + c);
-                *(vec *)(y[r] + c) = relu ? (vec)((mask)value & ~(value < 0)) : value;
+                value = bend.sloped ? sloping(value, slope_of(&bend, c)) : below(ceiling, above(floor, value));
+                *(vec *)(y[r] + c) = value;
             }
         }
     }
@@ -175,11 +178,11 @@ INLINE void finish_group(int levels, const struct step *s, float *arena, int64_t
         y[r] = place(arena, &s->y, group.image, row, col);
         z[r] = s->z.image ? place(arena, &s->z, group.image, row, col) : 0;
     }
-    if (group.count == side && channel + side * PANEL <= s->channels && s->activation <= RELU && s->bias) {
+    if (group.count == side && channel + side * PANEL <= s->channels && is_bent(s) && s->bias) {
         if (s->z.image)
-            put_all(levels, y, z, s->bias, channel, products, apart, 1, s->activation == RELU);
+            put_all(levels, s, y, z, channel, products, apart, 1);
         else
-            put_all(levels, y, z, s->bias, channel, products, apart, 0, s->activation == RELU);
+            put_all(levels, s, y, z, channel, products, apart, 0);
         return;
     }
     LOOP for (int64_t v = 0; v < PANEL; v += LANES) {

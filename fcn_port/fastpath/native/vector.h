@@ -92,6 +92,20 @@ INLINE vec above(vec floor, vec value)
 #endif
 }
 
+/* The smaller of both; a value that is not a number stays. */
+INLINE vec below(vec ceiling, vec value)
+{
+#if defined __AVX512F__
+    return (vec)_mm512_min_ps((__m512)ceiling, (__m512)value);
+#elif defined __AVX__
+    return (vec)_mm256_min_ps((__m256)ceiling, (__m256)value);
+#elif defined __SSE__
+    return (vec)_mm_min_ps((__m128)ceiling, (__m128)value);
+#else
+    return choose(value > ceiling, ceiling, value);
+#endif
+}
+
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
@@ -183,14 +197,45 @@ struct rows {
     int64_t step, at_once;
 };
 
+/* An activation of straight lines, which sums go through in registers: where it is `sloped`, what is below 0 is multiplied,
+ * by `slope` or each channel's of `slopes`; elsewhere nothing is left below `floor` or above `ceiling`. */
+struct bend {
+    int sloped;
+    const float *slopes;
+    float slope, floor, ceiling;
+};
+
+INLINE vec slope_of(const struct bend *bend, int64_t c) { return bend->slopes ? load(bend->slopes + c) : all_of(bend->slope); }
+INLINE vec sloping(vec value, vec slope) { return choose(value < 0, value * slope, value); }
+
 /* What is done to the sums of a panel before they are stored, row after row `y_apart` floats apart: bias, another value
- * unless z is 0, and nothing is left below `floor`. The first `channels` of the panel are stored. */
+ * unless z is 0, and an activation. The first `channels` of the panel are stored. */
 struct ending {
     const float *bias, *z;
     float *y;
     int64_t y_apart, z_apart, channels;
-    float floor;
+    struct bend bend;
 };
+
+INLINE void bend_sums(vec sum[ROWS][VECTORS], int count, int vectors, const struct bend *bend)
+{
+    if (bend->sloped) {
+        UNROLL for (int v = 0; v < vectors; v++) {
+            const vec slope = slope_of(bend, v * LANES);
+            UNROLL for (int r = 0; r < count; r++)
+                sum[r][v] = sloping(sum[r][v], slope);
+        }
+        return;
+    }
+    const vec floor = all_of(bend->floor), ceiling = all_of(bend->ceiling);
+    UNROLL for (int r = 0; r < count; r++)
+        UNROLL for (int v = 0; v < vectors; v++)
+            sum[r][v] = above(floor, sum[r][v]);
+    if (bend->ceiling < __builtin_inff())
+        UNROLL for (int r = 0; r < count; r++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                sum[r][v] = below(ceiling, sum[r][v]);
+}
 
 /* `kept`: 0, or what is added to the sums. */
 INLINE void put_sums(vec sum[ROWS][VECTORS], int count, int vectors, const float *kept, struct ending ending)
@@ -210,19 +255,19 @@ INLINE void put_sums(vec sum[ROWS][VECTORS], int count, int vectors, const float
                 sum[r][v] += load(ending.z + v * LANES);
             ending.z += ending.z_apart;
         }
-    const vec floor = (vec){0} + ending.floor;
+    bend_sums(sum, count, vectors, &ending.bend);
     const int64_t over = ending.channels - (vectors - 1) * LANES;
     if (over >= LANES) {
         UNROLL for (int r = 0; r < count; r++) {
             UNROLL for (int v = 0; v < vectors; v++)
-                *(vec *)(ending.y + v * LANES) = above(floor, sum[r][v]);
+                *(vec *)(ending.y + v * LANES) = sum[r][v];
             ending.y += ending.y_apart;
         }
         return;
     }
     UNROLL for (int r = 0; r < count; r++) {
         UNROLL for (int v = 0; v < vectors; v++)
-            store(ending.y + v * LANES, above(floor, sum[r][v]), ending.channels - v * LANES);
+            store(ending.y + v * LANES, sum[r][v], ending.channels - v * LANES);
         ending.y += ending.y_apart;
     }
 }
