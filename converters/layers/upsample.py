@@ -59,6 +59,10 @@ class Upsample(Layer):
             raise refuse(spec, "upsample_h and upsample_w need a pooling mask as second bottom")
         return layer
 
+    @property
+    def moves(self) -> bool:
+        return not self.unpool
+
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         n, c, h, w = as_image(bottoms[0])
         if self.unpool and bottoms[1] != bottoms[0]:

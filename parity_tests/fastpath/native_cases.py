@@ -123,6 +123,8 @@ NETS = (
         net(37, of_type("Pooling", f"pooling_param {{ {settings} }}"), images=2)
         for settings in (
             "kernel_size: 3 stride: 2 pad: 1", "kernel_size: 3 stride: 2 pad: 1 pool: AVE", "global_pooling: true",
+            "kernel_size: 3 pad: 2", "kernel_size: 2 stride: 2 pad: 1",
+            "kernel_h: 1 kernel_w: 3 stride_h: 3 stride_w: 2 pad_w: 1", "kernel_h: 4 kernel_w: 2 stride: 2",
             "global_pooling: true pool: AVE", "kernel_size: 4 stride: 2 pad_type: 1 pool: AVE_EXC_PAD",
             "kernel_size: 3 stride: 2 pad_b: 2 pad_l: 1 pool: AVE",
         )

@@ -375,3 +375,26 @@ def test_activations_of_straight_lines(activation: str, channels: int, settings:
     x[0, :, 4, 4] = torch.nan
     found, own = run_blankly(quick, {"x": x})["r"], named(net, net(x))["r"]
     assert found[own.isnan()].isnan().all() and own.isnan().any()
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        "kernel_size: 3", "kernel_size: 3 pad: 1", "kernel_size: 3 pad: 2", "kernel_size: 3 stride: 2",
+        "kernel_size: 3 stride: 2 pad: 1", "kernel_size: 2 stride: 2", "kernel_size: 2 stride: 2 pad: 1",
+        "kernel_size: 2", "kernel_h: 1 kernel_w: 3 pad_w: 1", "kernel_h: 3 kernel_w: 2 stride: 2",
+        "kernel_h: 2 kernel_w: 3 stride_h: 1 stride_w: 2",
+    ],
+)  # fmt: skip
+def test_maxima(window: str) -> None:
+    """The layer's, with windows that reach over edges, equal numbers, infinity and what is no number."""
+    net = CaffeNet(parse_prototxt(f"""
+        layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: [1, 20, 8, 8] }} }} }}
+        layer {{ name: "y" type: "Pooling" bottom: "x" top: "y" pooling_param {{ {window} }} }}"""))  # fmt: skip
+    for number, (h, w) in enumerate([(3, 3), (4, 5), (8, 8), (9, 7), (3, 16)]):
+        generator = torch.Generator().manual_seed(number)
+        x = torch.randint(-9, 9, (2, 20, h, w), generator=generator).float()
+        chance = torch.rand(x.shape, generator=generator)
+        x[chance < 0.05], x[chance > 0.97], x[:, 3] = torch.nan, -torch.inf, -torch.inf
+        found, own = run_blankly(FastNet(net), {"x": x})["y"], net(x)
+        assert torch.equal(found.isnan(), own.isnan()) and torch.equal(found.nan_to_num(), own.nan_to_num())

@@ -31,6 +31,7 @@ MOVED = {
     "another shape": 'type: "Reshape" reshape_param { shape { dim: 0 dim: 6 dim: 4 dim: -1 } }',
     "rows of one number each": 'type: "Reshape" reshape_param { shape { dim: [-1, 1] } }',
     "rows across channels": 'type: "Reshape" reshape_param { shape { dim: 0 dim: 9 dim: -1 } }',
+    "pixels repeated": 'type: "Upsample" upsample_param { scale_h: 2 scale_w: 3 pad_out_w: true }',
     "turned": 'type: "Permute" permute_param { order: [0, 3, 1, 2] }',
 }
 BEHIND = """

@@ -5,11 +5,57 @@
 
 #include "windows.h"
 
+/* The greatest of column `col` of some rows, for a vector of channels; `from` is column 0 of the first. */
+INLINE vec of_column(const struct step *s, const float *from, int64_t rows, int64_t col)
+{
+    if (col < 0 || col >= s->in_w)
+        return (vec){0} - INFINITY;
+    from += col * s->x.col;
+    vec greatest = load(from);
+    LOOP for (int64_t i = 1; i < rows; i++)
+        greatest = greater_of(greatest, load(from + i * s->x.row));
+    return greatest;
+}
+
+/* One row of outputs, of windows two or three columns wide that are `stride` apart: a column that two of them read is looked
+ * through once. */
+INLINE void walk_max(const struct step *s, struct worker *w, const struct windows *at, int64_t kernel, int64_t stride)
+{
+    const int64_t rows = at->rows.until - at->rows.from;
+    LOOP for (int64_t c = 0; c < s->channels; c += LANES) {
+        const float *from = place(w->arena, &s->x, at->image, at->top + at->rows.from, 0) + c;
+        float *y = place(w->arena, &s->y, at->image, at->y, 0) + c;
+        vec last[2] = {of_column(s, from, rows, -s->left)}; /* columns that the next window reads, too */
+        if (stride == 1)
+            last[1] = of_column(s, from, rows, 1 - s->left);
+        LOOP for (int64_t x = 0; x < s->w; x++) {
+            const int64_t left = x * stride - s->left;
+            vec middle = stride == 1 ? last[1] : of_column(s, from, rows, left + 1), greatest = greater_of(last[0], middle);
+            vec right = kernel == 3 || x + 1 < s->w ? of_column(s, from, rows, left + 2) : middle;
+            if (kernel == 3)
+                greatest = greater_of(greatest, right);
+            last[0] = stride == 1 ? middle : right;
+            last[1] = right;
+            store(y + x * s->y.col, finished(s, greatest, c, 0), s->channels - c);
+        }
+    }
+}
+
 /* The greatest of a window, and of z where there is one. */
 void pool_max(const struct step *s, struct worker *w)
 {
+    const int is_walked = s->dilation_w == 1 && s->dilation_h == 1 && !s->z.image && s->stride_w <= 2;
     for (int64_t piece; (piece = take(w, s->images * s->h)) >= 0;) {
         struct windows at = row_of(s, piece);
+        if (is_walked && at.rows.from < at.rows.until && (s->kernel_w == 3 || (s->kernel_w == 2 && s->stride_w == 2))) {
+            if (s->kernel_w == 2)
+                walk_max(s, w, &at, 2, 2);
+            else if (s->stride_w == 1)
+                walk_max(s, w, &at, 3, 1);
+            else
+                walk_max(s, w, &at, 3, 2);
+            continue;
+        }
         for (int64_t x = 0; x < s->w; x++) {
             int64_t left = x * s->stride_w - s->left;
             struct range cols = inside(left, s->kernel_w, s->dilation_w, s->in_w);
@@ -21,11 +67,8 @@ void pool_max(const struct step *s, struct worker *w)
                 if (z)
                     greatest = load(z + c);
                 LOOP for (int64_t i = at.rows.from; i < at.rows.until; i++)
-                    LOOP for (int64_t j = cols.from; j < cols.until; j++) {
-                        vec value = load(from + i * s->dilation_h * s->x.row + j * s->dilation_w * s->x.col + c);
-                        mask stays = (value <= greatest) | (greatest != greatest); /* a NaN wins */
-                        greatest = choose(stays, greatest, value);
-                    }
+                    LOOP for (int64_t j = cols.from; j < cols.until; j++)
+                        greatest = greater_of(greatest, load(from + i * s->dilation_h * s->x.row + j * s->dilation_w * s->x.col + c));
                 store(y + c, finished(s, greatest, c, 0), s->channels - c);
             }
         }

@@ -22,9 +22,8 @@ BLOCK = 72
 SHARED_BYTES, SHARED_BLOCK = 16 << 20, 108
 """Layers with kernels of more bytes than that: all threads work on the same tiles, and read the kernels together."""
 HELD_BYTES, LEAST_SPLIT, LEAST_SUMMED = 1 << 20, 1 << 20, 2 << 20
-"""Where what is made of all rows, or of all tiles, takes at most the first of these, threads divide the kernels and not
-the rows, so that each reads its share of them from memory: kernels of Winograd's filtering, and sums of Strassen's, of
-more bytes than the others."""
+"""The most bytes that all rows, or all tiles, take for threads to divide the kernels and not the rows, so that each reads
+its share of them from memory; and the least bytes of kernels, in Winograd's filtering and in Strassen's algorithm."""
 APART, SPARE = 16, 64
 """Floats between two points (of winograd.c), and past an end where vectors are written."""
 

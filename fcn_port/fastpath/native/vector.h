@@ -106,6 +106,17 @@ INLINE vec below(vec ceiling, vec value)
 #endif
 }
 
+/* The greater of both, the first of equal ones; what is no number stays, whichever it is. */
+INLINE vec greater_of(vec first, vec value)
+{
+#if defined __AVX512F__
+    const __mmask16 odd = _mm512_cmp_ps_mask((__m512)value, (__m512)value, _CMP_UNORD_Q);
+    return (vec)_mm512_mask_mov_ps(_mm512_max_ps((__m512)value, (__m512)first), odd, (__m512)value);
+#else
+    return choose((value <= first) | (first != first), first, value);
+#endif
+}
+
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
