@@ -130,6 +130,9 @@ NETS = (
         )
     ),
     *(
+        net(channels, of_type("Softmax")) for channels in (3, 37)
+    ),
+    *(
         net(20, of_type(name, settings))
         for name, settings in (
             ("ELU", ""), ("Sigmoid", ""), ("TanH", ""), ("ReLU6", ""), ("Clip", "clip_param { min: -0.5 max: 2 }"),

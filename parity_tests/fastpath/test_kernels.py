@@ -242,7 +242,7 @@ def test_depthwise_blobs_smaller_than_windows(stride: int, behind: str) -> None:
                 check(net, x, None, "depthwise")
 
 
-@pytest.mark.parametrize("channels", [1, 5, 16, 1000])
+@pytest.mark.parametrize("channels", [1, 2, 5, 15, 16, 17, 21, 32, 100, 1000])
 def test_softmax(channels: int) -> None:
     text = f"""layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: [1, {channels}, 2, 3] }} }} }}
         layer {{ name: "y" type: "Softmax" bottom: "x" top: "y" }}"""

@@ -107,20 +107,30 @@ void pool_average(const struct step *s, struct worker *w)
 void softmax(const struct step *s, struct worker *w)
 {
     float *powers = scratch_of(s, w);
+    const int64_t n = s->channels;
+    const int used = (int)least(n, LANES);
     for (int64_t piece; (piece = take(w, s->images * s->h)) >= 0;)
         for (int64_t x = 0; x < s->w; x++) {
             const float *from = place(w->arena, &s->x, piece / s->h, piece % s->h, x);
-            float *y = place(w->arena, &s->y, piece / s->h, piece % s->h, x), greatest = from[0];
-            double sum = 0;
-            for (int64_t c = 1; c < s->channels; c++)
-                greatest = from[c] > greatest || from[c] != from[c] ? from[c] : greatest;
-            LOOP for (int64_t c = 0; c < s->channels; c += LANES)
-                *(vec *)(powers + c) = exponential(load(from + c) - greatest, 0);
-            for (int64_t c = 0; c < s->channels; c++)
-                sum += powers[c];
-            float share = (float)(1 / sum);
-            for (int64_t c = 0; c < s->channels; c++)
-                y[c] = powers[c] * share;
+            float *y = place(w->arena, &s->y, piece / s->h, piece % s->h, x);
+            if (n <= LANES) {
+                const vec only = first_of(load(from), n, -INFINITY);
+                const vec power = first_of(exponential(only - greatest_lane(only, used), 0), n, 0);
+                store(y, power / sum_of_lanes(power, used), n);
+                continue;
+            }
+            vec all = (vec){0} - INFINITY, sums = {0};
+            LOOP for (int64_t c = 0; c < n; c += LANES)
+                all = greater_of(all, first_of(load(from + c), n - c, -INFINITY));
+            const float greatest = greatest_lane(all, used);
+            LOOP for (int64_t c = 0; c < n; c += LANES) {
+                vec power = first_of(exponential(load(from + c) - greatest, 0), n - c, 0);
+                *(vec *)(powers + c) = power;
+                sums += power;
+            }
+            const vec share = all_of(1 / sum_of_lanes(sums, used));
+            LOOP for (int64_t c = 0; c < n; c += LANES)
+                store(y + c, load(powers + c) * share, n - c);
         }
 }
 

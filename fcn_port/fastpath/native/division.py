@@ -22,8 +22,8 @@ BLOCK = 72
 SHARED_BYTES, SHARED_BLOCK = 16 << 20, 108
 """Layers with kernels of more bytes than that: all threads work on the same tiles, and read the kernels together."""
 HELD_BYTES, LEAST_SPLIT, LEAST_SUMMED = 1 << 20, 1 << 20, 2 << 20
-"""The most bytes that all rows, or all tiles, take for threads to divide the kernels and not the rows, so that each reads
-its share of them from memory; and the least bytes of kernels, in Winograd's filtering and in Strassen's algorithm."""
+"""The most bytes that all rows, or all tiles, take for threads to divide the kernels and not the rows, so that each
+reads its share of them from memory; and the least bytes of kernels, in Winograd's filtering and in Strassen's."""
 APART, SPARE = 16, 64
 """Floats between two points (of winograd.c), and past an end where vectors are written."""
 

@@ -173,6 +173,44 @@ INLINE void store(float *to, vec value, int64_t count)
 #endif
 }
 
+/* The first `count` floats of a vector, and `rest` in place of the others. */
+INLINE vec first_of(vec value, int64_t count, float rest)
+{
+    mask lane;
+    UNROLL for (int i = 0; i < LANES; i++)
+        lane[i] = i;
+    return count >= LANES ? value : choose(lane < (int)count, value, all_of(rest));
+}
+
+/* The greatest of the first `used` floats of a vector, of which the others are -infinity; what is no number stays. */
+INLINE float greatest_lane(vec value, int used)
+{
+#ifdef __AVX512F__
+    (void)used;
+    return _mm512_cmp_ps_mask((__m512)value, (__m512)value, _CMP_UNORD_Q) ? __builtin_nanf("")
+                                                                               : _mm512_reduce_max_ps((__m512)value);
+#else
+    float greatest = value[0];
+    for (int i = 1; i < used; i++)
+        greatest = value[i] > greatest || value[i] != value[i] ? value[i] : greatest;
+    return greatest;
+#endif
+}
+
+/* The sum of the first `used` floats of a vector, of which the others are 0. */
+INLINE float sum_of_lanes(vec value, int used)
+{
+#ifdef __AVX512F__
+    (void)used;
+    return _mm512_reduce_add_ps((__m512)value);
+#else
+    double sum = 0;
+    for (int i = 0; i < used; i++)
+        sum += value[i];
+    return (float)sum;
+#endif
+}
+
 /* n floats, up to the next multiple of LANES. */
 INLINE void copy(float *to, const float *from, int64_t n)
 {
