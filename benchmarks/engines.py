@@ -224,11 +224,16 @@ def machine(threads: int) -> dict[str, str]:
 
 
 def processor_name() -> str:
+    """The processor as it calls itself and, for x86, its family and model: AMD's Zen 4 and Zen 5 have one name here."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    pairs = [[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]
+    facts = dict(reversed(pairs))  # the first processor's
+    if "cpu family" in facts and "model" in facts:
+        return f"{facts.get('model name', '')} (family {facts['cpu family']}, model {facts['model']})"
+    return facts.get("model name", platform.processor())
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:

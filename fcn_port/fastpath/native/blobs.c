@@ -116,19 +116,19 @@ void softmax(const struct step *s, struct worker *w)
             if (n <= LANES) {
                 const vec only = first_of(load(from), n, -INFINITY);
                 const vec power = first_of(exponential(only - greatest_lane(only, used), 0), n, 0);
-                store(y, power / sum_of_lanes(power, used), n);
+                *(vec *)powers = power;
+                store(y, power * (float)(1 / sum_of_all(powers, n)), n);
                 continue;
             }
-            vec all = (vec){0} - INFINITY, sums = {0};
+            vec all = (vec){0} - INFINITY;
             LOOP for (int64_t c = 0; c < n; c += LANES)
                 all = greater_of(all, first_of(load(from + c), n - c, -INFINITY));
             const float greatest = greatest_lane(all, used);
             LOOP for (int64_t c = 0; c < n; c += LANES) {
-                vec power = first_of(exponential(load(from + c) - greatest, 0), n - c, 0);
-                *(vec *)(powers + c) = power;
-                sums += power;
+                vec power = exponential(load(from + c) - greatest, 0);
+                *(vec *)(powers + c) = first_of(power, n - c, 0);
             }
-            const vec share = all_of(1 / sum_of_lanes(sums, used));
+            const vec share = all_of((float)(1 / sum_of_all(powers, n)));
             LOOP for (int64_t c = 0; c < n; c += LANES)
                 store(y + c, load(powers + c) * share, n - c);
         }

@@ -197,17 +197,19 @@ INLINE float greatest_lane(vec value, int used)
 #endif
 }
 
-/* The sum of the first `used` floats of a vector, of which the others are 0. */
-INLINE float sum_of_lanes(vec value, int used)
+/* The sum of `n` floats in double precision; behind them lie zeros, up to the next multiple of LANES. */
+INLINE double sum_of_all(const float *x, int64_t n)
 {
 #ifdef __AVX512F__
-    (void)used;
-    return _mm512_reduce_add_ps((__m512)value);
+    __m512d sum = _mm512_setzero_pd();
+    LOOP for (int64_t i = 0; i < n; i += LANES / 2)
+        sum = _mm512_add_pd(sum, _mm512_cvtps_pd(_mm256_loadu_ps(x + i)));
+    return _mm512_reduce_add_pd(sum);
 #else
     double sum = 0;
-    for (int i = 0; i < used; i++)
-        sum += value[i];
-    return (float)sum;
+    LOOP for (int64_t i = 0; i < n; i++)
+        sum += x[i];
+    return sum;
 #endif
 }
 
