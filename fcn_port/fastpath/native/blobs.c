@@ -108,14 +108,13 @@ void softmax(const struct step *s, struct worker *w)
 {
     float *powers = scratch_of(s, w);
     const int64_t n = s->channels;
-    const int used = (int)least(n, LANES);
     for (int64_t piece; (piece = take(w, s->images * s->h)) >= 0;)
         for (int64_t x = 0; x < s->w; x++) {
             const float *from = place(w->arena, &s->x, piece / s->h, piece % s->h, x);
             float *y = place(w->arena, &s->y, piece / s->h, piece % s->h, x);
             if (n <= LANES) {
                 const vec only = first_of(load(from), n, -INFINITY);
-                const vec power = first_of(exponential(only - greatest_lane(only, used), 0), n, 0);
+                const vec power = first_of(exponential(only - greatest_lane(only), 0), n, 0);
                 *(vec *)powers = power;
                 store(y, power * (float)(1 / sum_of_all(powers, n)), n);
                 continue;
@@ -123,7 +122,7 @@ void softmax(const struct step *s, struct worker *w)
             vec all = (vec){0} - INFINITY;
             LOOP for (int64_t c = 0; c < n; c += LANES)
                 all = greater_of(all, first_of(load(from + c), n - c, -INFINITY));
-            const float greatest = greatest_lane(all, used);
+            const float greatest = greatest_lane(all);
             LOOP for (int64_t c = 0; c < n; c += LANES) {
                 vec power = exponential(load(from + c) - greatest, 0);
                 *(vec *)(powers + c) = first_of(power, n - c, 0);

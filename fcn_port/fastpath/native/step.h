@@ -113,10 +113,17 @@ INLINE int is_bent(const struct step *s) { return s->activation <= CLIP; }
 /* A step's activation, for the channels from c on. */
 INLINE struct bend bend_of(const struct step *s, int64_t c)
 {
-    struct bend bend = {.slopes = s->activation == PRELU ? s->slopes + c : 0, .slope = (float)s->parameters[0]};
+    const float first = (float)s->parameters[0], second = (float)s->parameters[1];
+    struct bend bend = {.floor = -__builtin_inff(), .ceiling = __builtin_inff()};
     bend.sloped = s->activation == LEAKY || s->activation == PRELU;
-    bend.floor = s->activation == CLIP ? bend.slope : s->activation == RELU ? 0 : -__builtin_inff();
-    bend.ceiling = s->activation == CLIP ? (float)s->parameters[1] : __builtin_inff();
+    if (s->activation == RELU)
+        bend.floor = 0;
+    else if (s->activation == CLIP)
+        bend.floor = first, bend.ceiling = second;
+    else if (s->activation == LEAKY)
+        bend.slope = first;
+    else if (s->activation == PRELU)
+        bend.slopes = s->slopes + c;
     return bend;
 }
 

@@ -182,16 +182,15 @@ INLINE vec first_of(vec value, int64_t count, float rest)
     return count >= LANES ? value : choose(lane < (int)count, value, all_of(rest));
 }
 
-/* The greatest of the first `used` floats of a vector, of which the others are -infinity; what is no number stays. */
-INLINE float greatest_lane(vec value, int used)
+/* The greatest float of a vector; what is no number stays. */
+INLINE float greatest_lane(vec value)
 {
 #ifdef __AVX512F__
-    (void)used;
     return _mm512_cmp_ps_mask((__m512)value, (__m512)value, _CMP_UNORD_Q) ? __builtin_nanf("")
                                                                                : _mm512_reduce_max_ps((__m512)value);
 #else
     float greatest = value[0];
-    for (int i = 1; i < used; i++)
+    for (int i = 1; i < LANES; i++)
         greatest = value[i] > greatest || value[i] != value[i] ? value[i] : greatest;
     return greatest;
 #endif
