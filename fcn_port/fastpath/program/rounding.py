@@ -31,7 +31,7 @@ def shown(flow: Flow) -> frozenset[str]:
 
 
 def _ways(flow: Flow) -> Mapping[str, int]:
-    """How many layers with weights lie on the way from an input to an output through each of them, by its tops.
+    """The number of layers with weights on the way from an input to an output through each of them, by its tops.
 
     The longest way to a layer counts, as all that it reads has errors, and the shortest one from it.
     """
@@ -48,7 +48,7 @@ def _ways(flow: Flow) -> Mapping[str, int]:
 
 
 def _runs(flow: Flow) -> Mapping[str, int]:
-    """How many filterings follow each other without a pooling or a Concat, by the tops of those to be relieved."""
+    """The number of filterings in a row, without a pooling or a Concat, by the tops of those to be relieved."""
     before, behind = dict.fromkeys(flow.inputs, 0), dict[str, int]()
     for operation in flow.operations:
         most = 0 if _gathers(operation) else max((before[name] for name in operation.bottoms), default=0)
