@@ -73,6 +73,30 @@ def test_the_same_bits_in_memory_of_their_own(net: CaffeNet, taken: list[bool]) 
     assert taken == [True, True, True, True]
 
 
+INNER = 'layer { name: "y" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 7 } }'
+OUTER = """
+layer { name: "p" type: "Convolution" bottom: "x" top: "p" convolution_param { num_output: 5 kernel_size: 3 } }
+layer { name: "y" type: "Pooling" bottom: "p" top: "y" pooling_param { kernel_size: 2 stride: 2 } }"""
+IN_ORDER = {(1, 1, 28, 28): OUTER, (1, 30): INNER, (1, 5, 1, 1): INNER, (1, 1, 4, 9): INNER}
+APART = {(1, 5, 9, 9): OUTER, (2, 30): INNER}
+
+
+@pytest.mark.parametrize("shape", [*IN_ORDER, *APART])
+def test_inputs_that_are_no_pictures(shape: tuple[int, ...], taken: list[bool]) -> None:
+    """Grey images and vectors lie in the arena as they do in a tensor; numbers of several channels have to be moved."""
+    top = f'layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: {list(shape)} }} }} }}'
+    text = top + {**IN_ORDER, **APART}[shape]
+    net = CaffeNet(parse_prototxt(text)).requires_grad_(False)
+    for each in net.parameters():
+        each.copy_(torch.randn(each.shape, generator=torch.Generator().manual_seed(1)))
+    fast, inputs = fcn_port.fast(net), [picture(seed, *shape) for seed in range(3)]
+    found = [fast(each) for each in inputs]
+    assert taken == [True] * 2 * (shape in IN_ORDER)
+    for each, mine in zip(inputs, found, strict=True):
+        assert torch.equal(mine, fcn_port.fast(copy.deepcopy(net))(each))
+        torch.testing.assert_close(mine, net(each), atol=1e-4, rtol=1e-4)
+
+
 class Named(Tensor):
     pass
 

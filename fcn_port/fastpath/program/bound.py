@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,18 +12,26 @@ from ..native.steps import NativeSteps
 
 
 class BoundPass:
-    """A pass for one picture at a time, whose planes may lie anywhere; one thread may run it at a time."""
+    """A pass for one input at a time, whose numbers may lie anywhere; one thread may run it at a time."""
 
     def __init__(
-        self, steps: NativeSteps, arena: Floats, *, counters: int, threads: int, outputs: Mapping[str, Floats]
-    ) -> None:
-        """`steps` read the picture first; `counters` lie so many floats into the arena; `outputs` are views of it."""
+        self, steps: NativeSteps, arena: Floats, *, counters: int, threads: int, outputs: Mapping[str, Floats],
+        goal: Floats | None,
+    ) -> None:  # fmt: skip
+        """`steps` read what lies in `goal`, or where that is None, a picture's planes first, where these lie.
+
+        `counters` lie so many floats into the arena; `outputs` and `goal` are views of it.
+        """
         self.arena = arena
         self._steps, self._start, self._threads, self._outputs = steps.moved(()), address(arena), threads, outputs
         self._counters = self._start + 4 * counters
+        self._goal, self._bytes = (0, 0) if goal is None else (address(goal), goal.nbytes)
 
-    def __call__(self, planes: int) -> dict[str, Floats]:
-        """The outputs, arrays of their own, for the picture whose planes lie at an address, a multiple of 4."""
-        self._steps.put(0, "x", (planes - self._start) // 4)
+    def __call__(self, numbers: int) -> dict[str, Floats]:
+        """The outputs, arrays of their own, for the input whose numbers lie at an address, a multiple of 4."""
+        if self._bytes:
+            ctypes.memmove(self._goal, numbers, self._bytes)
+        else:
+            self._steps.put(0, "x", (numbers - self._start) // 4)
         self._steps.run(self._start, self._counters, self._threads)
         return {name: np.array(view, order="C") for name, view in self._outputs.items()}

@@ -142,7 +142,7 @@ class PackedNet:
             return None
         (shape,) = shapes.values()
         plan = self.runner.program(shapes, threads) if shape[:1] == (1,) else None
-        if plan is None or not plan.takes_a_picture:
+        if plan is None or not plan.takes_one_block:
             return None
         if self._read is None:
             self._read = MemoryLines(self.watch.lines())

@@ -83,6 +83,12 @@ class BlobPlace:
         return len(self.shape) in (2, 4) and (self.strides[1] == 1 or self.shape[1] == 1)
 
     @property
+    def is_in_order(self) -> bool:
+        """True where the numbers lie one behind the other, as in an array of NumPy's."""
+        inner = [prod(self.shape[axis + 1 :]) for axis in range(len(self.shape))]
+        return all(length == 1 or it == its for length, it, its in zip(self.shape, self.strides, inner, strict=True))
+
+    @property
     def size(self) -> tuple[int, int, int, int]:
         """n, c, h, w of an image; a value (n, c) is one of 1x1."""
         n, c, h, w = (*self.shape, 1, 1)[:4]

@@ -298,15 +298,22 @@ class ArenaPlan:
         return NativeSteps(steps, phases=sum(task.phases for task in tasks))
 
     @property
-    def takes_a_picture(self) -> bool:
-        """True where a picture is all that a pass takes, and no step is PyTorch's."""
-        return len(self.pictures) == len(self.flow.inputs) == 1 and not self._runs[self._opens :]
+    def takes_one_block(self) -> bool:
+        """True where one input, as it lies in memory, is all that a pass takes, and no step is PyTorch's."""
+        places = [self.places.values[name] for name in self.flow.inputs]
+        if self._opening is not None:
+            return len(self.pictures) == len(places) == 1 and not self._runs[self._opens :]
+        is_native = len(self._runs) == 1 and self._runs[0].native is not None
+        return is_native and len(places) == 1 and places[0].is_in_order
 
     def bind(self, arena: Floats) -> BoundPass:
-        """A pass over this arena, for a plan that `takes_a_picture`."""
-        assert self._opening is not None
+        """A pass over this arena, for a plan that `takes_one_block`."""
         outputs = {name: self.view(value, arena) for name, value in self.flow.outputs.items()}
-        return BoundPass(self._opening, arena, counters=self._counters, threads=self._threads, outputs=outputs)
+        (name,), steps, goal = self.flow.inputs, self._opening, None
+        if steps is None:
+            steps, goal = self._runs[0].native, self.view(name, arena)
+        assert steps is not None
+        return BoundPass(steps, arena, counters=self._counters, threads=self._threads, outputs=outputs, goal=goal)
 
     def _compute(self, number: int, known: Mapping[str, Floats], arena: Floats) -> dict[str, Floats]:
         """The values of one operation by its layers' own functions; what is not `known` lies in the arena."""

@@ -15,7 +15,7 @@ from .runner import Arenas
 
 
 class Repeat:
-    """Passes of a net over one contiguous picture of one shape; threads may share it.
+    """Passes of a net over one contiguous input of one shape; threads may share it.
 
     Behind a pass nothing of Python's and PyTorch's is in a cache, and a function of theirs takes 5 to 60 us then, half
     a millisecond in all of the six that MobileNet takes. So this calls few of them.
@@ -24,7 +24,7 @@ class Repeat:
     def __init__(
         self, plan: ArenaPlan, arenas: Arenas, shape: Shape, *, threads: int, is_same: Callable[[], bool]
     ) -> None:
-        """For a plan that `takes_a_picture`, as long as `is_same` says that the weights are those of the plan."""
+        """For a plan that `takes_one_block`, as long as `is_same` says that the weights are those of the plan."""
         self._plan, self._arenas, self._shape = plan, arenas, torch.Size(shape)
         self._threads, self._is_same = threads, is_same
         self._bound: BoundPass | None = None
@@ -36,12 +36,12 @@ class Repeat:
             return None
         if not x.is_contiguous() or x.is_neg() or torch.get_num_threads() != self._threads:
             return None
-        planes = x.data_ptr()
-        if not planes or planes % 4 or not self._is_same():  # none: zeros that PyTorch never wrote
+        numbers = x.data_ptr()
+        if not numbers or numbers % 4 or not self._is_same():  # none: zeros that PyTorch never wrote
             return None
         arena, bound = self._arenas.take(self._plan.floats), self._bound  # nobody else has it, nor what is bound to it
         if bound is None or bound.arena is not arena:
             bound = self._bound = self._plan.bind(arena)
-        found = bound(planes)
+        found = bound(numbers)
         self._arenas.give_back(arena)
         return {name: torch.from_numpy(value) for name, value in found.items()}
