@@ -34,7 +34,7 @@ from .passes import NativePasses
 from .plan import Plan, make_plan
 from .program import FastNet, why_not_any
 from .tf32 import tf32
-from .watch import NoAddressError, WeightsWatch, lies_in_memory
+from .watch import NoAddressError, WeightsWatch, is_transformed, lies_in_memory
 
 WORTH_IT = 0.97
 """Share of the literal net's multiply-adds from which on it runs instead."""
@@ -126,6 +126,8 @@ class Lossless(Wrapper):
         if len(named) < len(args) + len(inputs) or not all(isinstance(x, Tensor) for x in named.values()):
             return self.net(*args, **inputs)  # says what is wrong
         inputs = named
+        if not is_recorded() and any(map(is_transformed, inputs.values())):
+            return self.net(**inputs)
         plan = self._plan_for(inputs)
         on_cuda = any(x.is_cuda for x in inputs.values())
         try:

@@ -34,6 +34,11 @@ def lies_in_memory(x: Tensor) -> bool:
     return has_place and x.layout is torch.strided and not x.is_neg()
 
 
+def is_transformed(x: object) -> bool:
+    """True for a tensor of a function transform (torch.func), of which gradients may be wanted without a record."""
+    return isinstance(x, Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(x)
+
+
 def has_hooks(net: nn.Module) -> bool:
     """True where somebody has hooked into the forward pass of this module, or of all modules."""
     return bool(

@@ -253,6 +253,9 @@ ELSEWHERE: dict[str, Answer] = {
     "vmap": lambda net, x: torch.vmap(lambda each: net(each[None])[0])(x),
     "vmap of weights": of_two_nets,
     "gradient": gradient,
+    "gradient of the image": lambda net, x: torch.func.grad(lambda each: net(each).square().mean())(x),
+    "vmap of gradients": lambda net, x: torch.vmap(torch.func.grad(lambda each: net(each[None]).square().mean()))(x),
+    "jvp": lambda net, x: torch.func.jvp(net, (x,), (x,))[1],
     "another gradient": lambda net, x: torch.func.grad(lambda each: (each * net(x)).sum())(torch.ones(1)),
     "fake": of_a_fake,
 }

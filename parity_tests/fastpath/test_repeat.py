@@ -127,14 +127,24 @@ def test_the_same_values_in_other_tensors(other: str, net: CaffeNet, taken: list
     assert all(torch.allclose(found[name], expected[name], atol=1e-4) for name in expected)
 
 
-def test_a_tensor_of_a_transformation(net: CaffeNet) -> None:
-    fast = fcn_port.fast(net)
+TRANSFORMED: dict[str, Callable[[torch.nn.Module, Tensor], Tensor]] = {
+    "vmap": lambda net, x: torch.func.vmap(net)(torch.stack([x, 2 * x]))["b"],
+    "grad": lambda net, x: torch.func.grad(lambda each: net(each)["b"].square().mean())(x),
+    "vmap of grad": lambda net, x: torch.func.vmap(torch.func.grad(lambda each: net(each)["b"].square().mean()))(
+        x[None]
+    ),
+    "grad of a named input": lambda net, x: torch.func.grad(lambda each: net(data=each)["b"].square().mean())(x),
+    "jvp": lambda net, x: torch.func.jvp(lambda each: net(each)["b"], (x,), (x,))[1],
+}
+
+
+@pytest.mark.parametrize("how", TRANSFORMED)
+def test_a_tensor_of_a_transformation(how: str, net: CaffeNet) -> None:
+    """Gradients of the image were zeros."""
+    fast, transform = fcn_port.fast(net), TRANSFORMED[how]
     fast(picture(0))
-    many = torch.stack([picture(1), picture(2)])
-    found = torch.func.vmap(fast)(many)
-    with torch.no_grad():
-        expected = torch.func.vmap(net)(many)
-    assert all(torch.allclose(found[name], expected[name], atol=1e-4) for name in expected)
+    found, expected = transform(fast, picture(1)), transform(net, picture(1))
+    assert expected.abs().max() > 0.1 and torch.allclose(found, expected, atol=1e-4)
 
 
 WITHOUT_MEMORY: dict[str, Callable[[Tensor], Tensor]] = {

@@ -17,7 +17,7 @@ from ..flow import Flow, merge, read
 from ..lru_cache import Lock
 from ..native.memory import Floats
 from ..native.steps import MemoryLines
-from ..watch import NoAddressError, WeightsWatch, has_hooks
+from ..watch import NoAddressError, WeightsWatch, has_hooks, is_transformed
 from .program import ArenaPlan
 from .repeat import Repeat
 from .runner import Runner
@@ -42,6 +42,8 @@ class FastNet(Wrapper):
         net = self.net
         found = None
         if not (net.training or is_recorded() or has_hooks(net)):  # of its layers PyTorch calls none
+            if any(map(is_transformed, args)) or any(map(is_transformed, named.values())):
+                return _plainly(net, args, named)
             try:
                 found = self._again(args, named)
                 if found is None:
