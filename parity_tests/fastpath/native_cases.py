@@ -137,7 +137,7 @@ NETS = (
         for name, settings in (
             ("ELU", ""), ("Sigmoid", ""), ("TanH", ""), ("ReLU6", ""), ("Clip", "clip_param { min: -0.5 max: 2 }"),
             ("PReLU", ""), ("ReLU", "relu_param { negative_slope: 0.1 }"), ("Scale", "scale_param { bias_term: true }"),
-            ("Swish", ""), ("HardSigmoid", ""), ("HardSwish", ""), ("AbsVal", ""), ("Softmax", ""),
+            ("Swish", ""), ("HardSigmoid", ""), ("HardSwish", ""), ("Mish", ""), ("AbsVal", ""), ("Softmax", ""),
             ("LRN", "lrn_param { local_size: 3 alpha: 0.5 }"), ("LRN", "lrn_param { local_size: 5 beta: 0.5 }"),
             ("LRN", "lrn_param { local_size: 3 alpha: 0.5 norm_region: WITHIN_CHANNEL }"),
             ("Normalize", ""), ("Normalize", "norm_param { across_spatial: false channel_shared: false }"),

@@ -121,6 +121,7 @@ static double activated_plainly(const struct data *d, double value, int64_t c)
     case HARD_SIGMOID: return fmin(fmax(p * value + d->s->parameters[1], 0), d->s->parameters[2]);
     case HARD_SWISH: return value * fmin(fmax(p * value + d->s->parameters[1], 0), d->s->parameters[2]) / d->s->parameters[2];
     case ABSOLUTE: return fabs(value);
+    case MISH: return value * tanh(log1p(exp(value)));
     default: return value;
     }
 }

@@ -37,6 +37,7 @@ class _Draft:
                     ("ReLU", ""), ("ReLU", "relu_param { negative_slope: 0.1 }"), ("PReLU", ""), ("Dropout", ""),
                     ("PReLU", "prelu_param { channel_shared: true }"), ("ELU", ""), ("Sigmoid", ""),
                     ("TanH", ""), ("ReLU6", ""), ("Swish", ""), ("HardSwish", ""), ("HardSigmoid", ""), ("AbsVal", ""),
+                    ("Mish", ""), ("HardTanH", ""),
                     ("Power", "power_param { scale: 0.5 shift: 1 }"), ("LRN", "lrn_param { local_size: 3 }"),
                     ("LRN", "lrn_param { local_size: 5 beta: 0.5 alpha: 0.1 }"),
                     ("LRN", "lrn_param { local_size: 3 alpha: 0.5 norm_region: WITHIN_CHANNEL }"),

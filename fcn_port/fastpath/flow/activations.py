@@ -17,7 +17,7 @@ from .products import weighted
 
 ACTIVATIONS = (
     neuron.ReLU, neuron.PReLU, neuron.BoundedReLU, neuron.Clip, neuron.ELU, neuron.Sigmoid, neuron.TanH, neuron.AbsVal,
-    neuron.Swish, activations.HardSigmoid, activations.HardSwish,
+    neuron.Swish, activations.HardSigmoid, activations.HardSwish, activations.HardTanH, activations.Mish,
 )  # fmt: skip
 """Types of layers that can be an operation's last part, `is_activation` permitting."""
 

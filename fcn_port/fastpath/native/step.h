@@ -94,6 +94,8 @@ INLINE vec activated(const struct step *s, vec value, int64_t c, int64_t activat
         return tangent(value);
     if (activation == SWISH)
         return value * sigmoid(value * (float)s->parameters[0]);
+    if (activation == MISH)
+        return value * mish_gate(value);
     if (activation == HARD_SIGMOID || activation == HARD_SWISH) { /* a NaN stays */
         vec gate = value * (float)s->parameters[0] + (float)s->parameters[1], high = all_of((float)s->parameters[2]);
         gate = choose(gate < 0, (vec){0}, gate);

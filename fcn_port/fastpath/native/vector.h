@@ -148,6 +148,14 @@ INLINE vec tangent(vec x)
     return choose(x < 0, t, -t);
 }
 
+/* tanh(ln(1 + e^x)), by e to the power of -|x|. */
+INLINE vec mish_gate(vec x)
+{
+    vec e = exponential(-size_of(x), 0), twice = 2 * e, square = e * e;
+    vec more = choose(x < 0, square, (vec){0} + 1) + twice;
+    return more / (more + choose(x < 0, (vec){0} + 2, 2 * square));
+}
+
 #define LINE 16 /* floats that a cache fetches at once */
 #define FEW 3 /* rows */
 #define SOON 48 /* numbers of a row */
@@ -378,6 +386,6 @@ INLINE void multiply_some(struct rows rows, const float *kernels, int count, int
 void multiply(const struct rows *rows, const float *kernels, int count, int64_t channels, float *to,
               const struct ending *ending);
 
-enum { NONE, RELU, LEAKY, PRELU, CLIP, ELU, SIGMOID, TANH, SWISH, HARD_SIGMOID, HARD_SWISH, ABSOLUTE };
+enum { NONE, RELU, LEAKY, PRELU, CLIP, ELU, SIGMOID, TANH, SWISH, HARD_SIGMOID, HARD_SWISH, ABSOLUTE, MISH };
 
 #endif

@@ -12,6 +12,7 @@ from ..native.steps import (
     HARD_SIGMOID,
     HARD_SWISH,
     LEAKY,
+    MISH,
     NONE,
     PRELU,
     RELU,
@@ -36,9 +37,17 @@ def activation_of(operation: FlowStep) -> tuple[int, tuple[float, ...]]:
             return ELU, (params.alpha,)
         case neuron.Swish():
             return SWISH, (params.beta,)
+        case activations.HardTanH():
+            return CLIP, (-1, 1)
         case activations.HardSigmoid():
             return HARD_SIGMOID, (params.alpha, params.beta, 1)
         case activations.HardSwish():
             return HARD_SWISH, (1, 3, 6)
-    plain = {neuron.PReLU: PRELU, neuron.Sigmoid: SIGMOID, neuron.TanH: TANH, neuron.AbsVal: ABSOLUTE}
+    plain = {
+        neuron.PReLU: PRELU,
+        neuron.Sigmoid: SIGMOID,
+        neuron.TanH: TANH,
+        neuron.AbsVal: ABSOLUTE,
+        activations.Mish: MISH,
+    }
     return plain.get(type(params), NONE), ()
