@@ -8,7 +8,7 @@ from ..lazy import lazy_attributes
 from ..safety.files import open_file
 from .binaryproto import read_mean
 from .caffemodel import parse_caffemodel, read_caffemodel, write_caffemodel
-from .model import Blobs, CaffeModel
+from .model import Blobs, CaffeModel, with_lent
 from .prototxt import format_prototxt, parse_prototxt, read_prototxt, write_prototxt
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ __all__ = [
     "read_rows",
     "read_solver",
     "read_solverstate",
+    "with_lent",
     "write_caffemodel",
     "write_hdf5",
     "write_prototxt",
