@@ -14,14 +14,15 @@ from torch import nn
 
 from converters.cancelling import ProgressCallback, ProgressSteps
 from converters.diff import diff_arrays
-from converters.errors import NetError
-from converters.execution import Coverage, cover, to_array, to_arrays
+from converters.errors import MismatchError, NetError
+from converters.execution import cover, key_of, to_array, to_arrays
 from converters.export import takes
-from converters.formats import CaffeModel, read_caffemodel
+from converters.formats import CaffeModel, read_caffemodel, with_lent
 from converters.net import (
     LayerSpec,
     NetSpec,
     Shape,
+    borrowed_blobs,
     derive_crops,
     drawing_layer,
     images_at,
@@ -73,7 +74,7 @@ def verify(
     spec = _spec(model, prototxt)
     coverage = cover(model, spec=spec)
     step = ProgressSteps(progress, len(coverage.entries) + (3 if golden is None else 4))
-    yield _check_blobs(weights, model, coverage, step)
+    yield _check_blobs(weights, spec, to_arrays(model, coverage), step)
     if spec is None:
         yield Check("net", None, "the Caffe file holds no net; give --prototxt to have shapes and numbers checked")
         return
@@ -107,9 +108,13 @@ def _spec(model: CaffeModel, prototxt: Path | None) -> NetSpec | None:
     return None if model.spec is None else prepare(model.spec, blobs=model.blobs)
 
 
-def _check_blobs(weights: Path, model: CaffeModel, coverage: Coverage, step: Callable[[], None]) -> Check:
-    expected = to_arrays(model, coverage)
-    found = {key: to_array(value) for key, value in read_weights(weights).state.items()}
+def _check_blobs(
+    weights: Path, spec: NetSpec | None, expected: dict[str, np.ndarray], step: Callable[[], None]
+) -> Check:
+    source = read_weights(weights)
+    found = {key: to_array(value) for key, value in source.state.items()}
+    for held, other in ((found, expected), (expected, found)):
+        _lend(held, other, spec or source.spec)
     problems = [f"{key} is missing" for key in expected if key not in found]
     problems += [f"{key} is not in the Caffe file" for key in found if key not in expected]
     for key, blob in expected.items():
@@ -119,6 +124,14 @@ def _check_blobs(weights: Path, model: CaffeModel, coverage: Coverage, step: Cal
         first, more = sorted(problems)[:NAMED], len(problems) - NAMED
         return Check("blobs", False, "; ".join(first) + (f"; and {more} more, which `fcn-port diff` has" * (more > 0)))
     return Check("blobs", True, f"{len(expected)} blobs, {sum(a.size for a in expected.values()):,} values, all equal")
+
+
+def _lend(held: dict[str, np.ndarray], other: Mapping[str, np.ndarray], spec: NetSpec | None) -> None:
+    """Add the blobs that `other` has again for each layer that shares them, and `held` once."""
+    for borrower, owner in ({} if spec is None else borrowed_blobs(spec)).items():
+        key, lent = key_of(*borrower), held.get(key_of(*owner))
+        if key in other and lent is not None and lent.size == other[key].size:
+            held.setdefault(key, lent.reshape(other[key].shape))
 
 
 def _check_shapes(net: Net, spec: NetSpec) -> Check:
@@ -192,6 +205,8 @@ def _check_opencv(net: nn.Module, spec: NetSpec, model: CaffeModel) -> Check:
     inputs = _random_inputs(spec)
     try:
         outputs = _run_opencv(cv2, spec, model, inputs)
+    except MismatchError as error:
+        return Check("opencv", None, f"not checked: {error.problem}")
     except cv2.error as error:
         return Check("opencv", None, f"not checked: OpenCV {cv2.__version__} cannot run this net: {error.err}")
     with torch.no_grad():
@@ -232,7 +247,7 @@ def _run_opencv(
         prototxt, weights = Path(folder, "net.prototxt"), Path(folder, "net.caffemodel")
         write_prototxt(with_input_shapes(spec, {name: x.shape for name, x in inputs.items()}), prototxt)
         own = {layer.name for layer in spec.layers}
-        kept = {name: blobs for name, blobs in model.blobs.items() if name in own}
+        kept = {name: blobs for name, blobs in with_lent(model.blobs, spec).items() if name in own}
         write_caffemodel(CaffeModel(spec=spec, blobs=kept), weights)
         reader: Callable[..., Any] = cv2.dnn.readNetFromCaffe  # type: ignore[attr-defined]
         net = reader(str(prototxt), str(weights))

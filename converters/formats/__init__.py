@@ -8,13 +8,13 @@ from ..lazy import lazy_attributes
 from ..safety.files import open_file
 from .binaryproto import read_mean
 from .caffemodel import parse_caffemodel, read_caffemodel, write_caffemodel
-from .model import Blobs, CaffeModel
+from .model import Blobs, CaffeModel, with_lent
 from .prototxt import format_prototxt, parse_prototxt, read_prototxt, write_prototxt
 
 if TYPE_CHECKING:
     from .datum import Datum, read_datum
     from .hdf5 import write_hdf5
-    from .hdf5_data import read_rows
+    from .hdf5_data import count_rows, read_row, read_rows
     from .leveldb_file import LevelDbFolder, is_leveldb, read_leveldb
     from .lmdb_file import LmdbFile, is_lmdb, read_lmdb
     from .solver import SolverSpec, format_solver, read_solver
@@ -28,6 +28,7 @@ __all__ = [
     "LmdbFile",
     "SolverSpec",
     "SolverState",
+    "count_rows",
     "format_prototxt",
     "format_solver",
     "is_leveldb",
@@ -41,9 +42,11 @@ __all__ = [
     "read_lmdb",
     "read_mean",
     "read_prototxt",
+    "read_row",
     "read_rows",
     "read_solver",
     "read_solverstate",
+    "with_lent",
     "write_caffemodel",
     "write_hdf5",
     "write_prototxt",
@@ -54,7 +57,7 @@ __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
         "write_hdf5": "hdf5",
-        "read_rows": "hdf5_data",
+        **dict.fromkeys(("count_rows", "read_row", "read_rows"), "hdf5_data"),
         **dict.fromkeys(("Datum", "read_datum"), "datum"),
         **dict.fromkeys(("LevelDbFolder", "is_leveldb", "read_leveldb"), "leveldb_file"),
         **dict.fromkeys(("LmdbFile", "is_lmdb", "read_lmdb"), "lmdb_file"),

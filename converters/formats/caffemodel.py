@@ -33,7 +33,7 @@ from .fork_fields import read_fork_text, write_fork_text
 from .model import CaffeModel, is_left_out
 from .nested import count_nested
 from .numbered_fields import named_fields
-from .text_format import is_repeated
+from .text_format import PATHS, is_repeated
 from .unknown_fields import notes_on, unknown_fields
 from .upgrade import upgrade_net
 from .wire import Buffer, Field, Message, write_tag, write_varint
@@ -112,10 +112,7 @@ def parse_caffemodel(buffer: Buffer, *, path: str | None = None) -> CaffeModel:
             if own:
                 blobs[name] = own
     notes += [*notes_on(unknown), *_order_notes(scan, source, message, extras), *_emptied(message, blobs)]
-    try:
-        upgraded = upgrade_net(message, extras=extras)
-    except UnicodeDecodeError as error:  # a path that the upgrade moves to another parameter
-        raise WireError(f"a string is not UTF-8: {error.object[:80]!r}") from error
+    upgraded = upgrade_net(message, extras=extras)
     spec = net_from_message(upgraded.message, path=path, extras=upgraded.extras, notes=(*notes, *upgraded.notes))
     spec = replace(spec, extra=net_extra + _read_fork_text(scan.fork_text, source, NetParameter))
     return CaffeModel(spec=spec, blobs=MappingProxyType(blobs), path=path, notes=spec.notes)
@@ -250,12 +247,16 @@ def _merge(message: Any, source: Message, found: Sequence[Field]) -> tuple[Unkno
 
 
 def _check_strings(message: Any) -> None:
-    """Refuse names that are not UTF-8; in a layer's parameters such strings stay bytes: paths on somebody's disk."""
+    """Refuse names that are not UTF-8, and what Python layers say; in other parameters such strings stay bytes.
+
+    They are paths on somebody's disk, or a fork's message under one of Caffe's numbers.
+    """
     for known, value in message.ListFields():
         for item in value if is_repeated(known) else [value]:
-            if known.message_type is not None and not known.name.endswith("_param"):
+            is_read = known.name == "python_param" and message.type == "Python"
+            if known.message_type is not None and (is_read or not known.name.endswith("_param")):
                 _check_strings(item)
-            elif known.type == known.TYPE_STRING and isinstance(item, bytes):
+            elif known.type == known.TYPE_STRING and isinstance(item, bytes) and known.name not in PATHS:
                 raise WireError(f"{known.name} is not UTF-8: {item[:80]!r}")
 
 

@@ -92,9 +92,10 @@ def _read_layer(name: str, datasets: dict[str, Any], file: Hdf5File) -> tuple[np
 def write_hdf5(model: CaffeModel, path: str | os.PathLike[str]) -> None:
     """Write a .caffemodel.h5 as Caffe 1.0 does: a group for every layer of the net, and in it the blobs that it owns.
 
-    Without a net, as an .h5 is read, the layers are those with blobs and the bare ones that the file listed. float64
-    blobs stay as they are, every other type becomes float32. Raises MismatchError for blobs that have no layer, and for
-    names that are no path in HDF5.
+    But conv/relu has none beside conv: Caffe makes it inside conv's, counts it among conv's blobs, and dies when it
+    reads its own file. Without a net, as an .h5 is read, the layers are those with blobs and the bare ones that the
+    file listed. float64 blobs stay as they are, every other type becomes float32. Raises MismatchError for blobs that
+    have no layer, and for names that are no path in HDF5.
     """
     listed = (layer.name for layer in model.spec.layers) if model.spec else (*model.blobs, *model.bare)
     names = dict.fromkeys(listed)
@@ -106,7 +107,15 @@ def write_hdf5(model: CaffeModel, path: str | os.PathLike[str]) -> None:
         borrowed = borrowed_blobs(model.spec) if model.spec else {}
         for name in names:
             own = enumerate(model.blobs.get(name, ()))
-            _write_layer(data, name, {i: b for i, b in own if (name, i) not in borrowed and not is_left_out(b)})
+            blobs = {i: b for i, b in own if (name, i) not in borrowed and not is_left_out(b)}
+            if blobs or model.spec is None or not any(outer in names for outer in _outer(name)):
+                _write_layer(data, name, blobs)
+
+
+def _outer(name: str) -> Iterator[str]:
+    """The names of the groups in which the group of a layer lies: a and a/b of a/b/c."""
+    parts = name.split("/")
+    return ("/".join(parts[:end]) for end in range(1, len(parts)))
 
 
 def _write_layer(data: h5py.Group, name: str, blobs: dict[int, np.ndarray]) -> None:

@@ -135,10 +135,11 @@ def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
     return found
 
 
-def read_values(dataset: Any, file: Hdf5File, *, kind: str = "f") -> np.ndarray:
+def read_values(dataset: Any, file: Hdf5File, *, kind: str = "f", rows: slice = slice(None)) -> np.ndarray:
     """The values of a dataset of floats (`kind` "f") or whole numbers ("i", "u"), read-only and little-endian.
 
-    A view of the mapped file where they lie in it as they are.
+    A view of the mapped file where they lie in it as they are. Of values in chunks only those of `rows`, along the
+    first axis, are unpacked.
     """
     expected = "floats" if kind == "f" else "whole numbers"
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind != kind or dataset.dtype.itemsize > 8:
@@ -149,7 +150,7 @@ def read_values(dataset: Any, file: Hdf5File, *, kind: str = "f") -> np.ndarray:
     own_type = dataset.id.get_type()
     stored = next((dtype for each, dtype in _STORED.items() if own_type.equal(each)), None)
     if dataset.chunks is not None:
-        values = _unpacked(dataset, stored, file)
+        values = _unpacked(dataset, stored, file, range(*rows.indices(dataset.shape[0])))
     elif dataset.id.get_create_plist().get_layout() == h5d.CONTIGUOUS and dataset.id.get_offset() is None:
         _check_never_written(dataset)
         file.take(size)
@@ -162,6 +163,8 @@ def read_values(dataset: Any, file: Hdf5File, *, kind: str = "f") -> np.ndarray:
         values = np.frombuffer(file.view(dataset.id.get_offset(), size), stored).reshape(dataset.shape)
         if values.dtype.byteorder == ">":
             file.take(size)
+    if dataset.chunks is None and rows != slice(None):
+        values = values[rows]
     values = np.asarray(values, values.dtype.newbyteorder("<"))
     values.flags.writeable = False
     return values
@@ -202,8 +205,8 @@ def _converted(dataset: h5py.Dataset, size: int, file: Hdf5File) -> np.ndarray:
 # Chunks
 
 
-def _unpacked(dataset: h5py.Dataset, stored: str | None, file: Hdf5File) -> np.ndarray:
-    """Values that lie in chunks, each by itself packed with any of `_FILTERS`."""
+def _unpacked(dataset: h5py.Dataset, stored: str | None, file: Hdf5File, rows: range) -> np.ndarray:
+    """Values of some rows, which lie in chunks, each by itself packed with any of `_FILTERS`."""
     if stored is None:
         raise WireError("floats of a layout of their own, in chunks; Caffe writes neither")
     shape, chunk = tuple(map(int, dataset.shape)), tuple(map(int, dataset.chunks))
@@ -211,10 +214,13 @@ def _unpacked(dataset: h5py.Dataset, stored: str | None, file: Hdf5File) -> np.n
     size = prod(chunk) * np.dtype(stored).itemsize
     for extent in (most, shape):
         check_limit(_count(extent, chunk), _MOST_CHUNKS + len(file.mapped) // _CHUNK, what="it has", unit="chunks")
-    file.take(max(_count(shape, chunk), 1) * size, meanwhile=3 * size)
+    first, shape = rows.start // chunk[0] * chunk[0], (rows.stop, *shape[1:])
+    part = (rows.stop - first, *shape[1:])
+    file.take(max(_count(part, chunk), 1) * size, meanwhile=3 * size)
     filters = _filters(dataset)
-    values = np.zeros(shape, stored)
-    for corner in itertools.product(*(range(0, s, c) for s, c in zip(shape, chunk, strict=True))):
+    values = np.zeros(part, stored)
+    begins = (first, *[0] * (len(shape) - 1))
+    for corner in itertools.product(*(range(b, s, c) for b, s, c in zip(begins, shape, chunk, strict=True))):
         found = dataset.id.get_chunk_info_by_coord(corner)
         if found.byte_offset is None:
             _check_never_written(dataset)
@@ -225,8 +231,9 @@ def _unpacked(dataset: h5py.Dataset, stored: str | None, file: Hdf5File) -> np.n
         body = _filtered(raw, filters, found.filter_mask, size)
         whole = np.frombuffer(body, stored).reshape(chunk)
         inside = tuple(slice(0, min(c, s - x)) for x, c, s in zip(corner, chunk, shape, strict=True))
-        values[tuple(slice(x, x + c) for x, c in zip(corner, chunk, strict=True))] = whole[inside]
-    return values
+        places = (slice(x - b, x - b + c) for x, b, c in zip(corner, begins, chunk, strict=True))
+        values[tuple(places)] = whole[inside]
+    return values[rows.start - first :]
 
 
 def _count(shape: Any, chunk: tuple[int, ...]) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..net.parameter_sharing import borrowed_blobs
 from ..net.spec import NetSpec
 from .blob import FLOAT32
 
@@ -38,3 +39,18 @@ LEFT_OUT.flags.writeable = False
 def is_left_out(blob: np.ndarray) -> bool:
     """True for what only keeps the place of a blob that is not in the file."""
     return bool(blob.shape == LEFT_OUT.shape)
+
+
+def with_lent(blobs: Mapping[str, Sequence[np.ndarray]], spec: NetSpec) -> Blobs:
+    """The blobs, and each that a file leaves to another layer of the net as the one that this layer owns.
+
+    One of another shape (share_mode: PERMISSIVE) stays left out, for its shape is not known here.
+    """
+    borrowed, found = borrowed_blobs(spec), {name: tuple(own) for name, own in blobs.items()}
+    layers = {layer.name: layer for layer in spec.layers} if borrowed else {}
+    for (name, position), (owner, place) in borrowed.items():
+        lent, own = found.get(owner, ())[place : place + 1], found.get(name, ())
+        own += (LEFT_OUT,) * (position + 1 - len(own))
+        if lent and is_left_out(own[position]) and not layers[name].message.param[position].share_mode:
+            found[name] = (*own[:position], *lent, *own[position + 1 :])
+    return found

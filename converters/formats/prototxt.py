@@ -80,7 +80,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
     """The text of a prototxt file of any kind (net, solver); raises CaffeFormatError for what is no text.
 
     Bytes that are not UTF-8 come as lone surrogates: Caffe does not mind them in comments, where people wrote in
-    their own languages, and elsewhere the parser refuses them with their place.
+    their own languages, nor in paths; elsewhere the parser refuses them with their place.
     """
     with open_file(path) as file:
         data = file.read(scaled(MAX_BYTES) + 1)

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import CaffeFormatError, WireError, place
 from ..safety.files import open_file, whole_file
+from ..safety.utf8 import path_text
 from ..schema import message_type
 from . import sniff
 from .blob import read_blob
@@ -102,15 +103,11 @@ def _read_message(message: Message, path: str) -> SolverState:
         elif field.number == _NUMBERS["current_step"]:
             current_step = _count(read_int(message.buffer, field), "current_step")
         elif field.number == _NUMBERS["learned_net"]:
-            learned_net = _text(bytes(message.buffer[expect(field, BYTES).value : field.end]))
+            learned_net = path_text(bytes(message.buffer[expect(field, BYTES).value : field.end]))
         elif field.number == _NUMBERS["history"]:
             with place(f"history blob {len(history)}"):
                 history.append(read_blob(message.inside(field)))
     return SolverState(iteration, learned_net, tuple(history), current_step, path)
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode(errors="surrogateescape")  # a path, which on old disks is of any bytes
 
 
 def _count(value: int, name: str) -> int:
@@ -154,4 +151,4 @@ def _string(file: Hdf5File) -> str:
     if dataset is None:
         return ""
     with place("'/learned_net'"):
-        return _text(read_text(dataset))
+        return path_text(read_text(dataset))

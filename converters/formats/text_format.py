@@ -22,9 +22,13 @@ from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from ..net.layer import Identifier, Scalar, UnknownField
 from .budget import Budget
 from .text_syntax import Block, Literal, Position, TextField, fail, parse_tree
+from .wire import write_tag
 
 CLOSED_ENUMS = ("Phase", "SolverParameter.", "ParamSpec.", "V1LayerParameter.DimCheckMode")
 """Enums of Caffe that have no values but Caffe's; to all others forks have added, and what is not known is kept."""
+
+PATHS = ("source", "mean_file", "meanfile", "root_folder", "file_name")
+"""Strings of Caffe's that name files; they are what somebody's disk has, and need not be UTF-8."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,14 @@ def is_repeated(field: FieldDescriptor) -> bool:
     if hasattr(field, "is_repeated"):
         return bool(field.is_repeated)
     return bool(getattr(field, "label") == FieldDescriptor.LABEL_REPEATED)  # noqa: B009
+
+
+def set_scalar(message: Any, name: str, value: Any) -> None:
+    """Set a field, of a path that is not UTF-8 as bytes, which protobuf's library takes from a file alone."""
+    if isinstance(value, bytes):
+        message.MergeFromString(write_tag(message.DESCRIPTOR.fields_by_name[name].number, len(value)) + value)
+    else:
+        setattr(message, name, value)
 
 
 # Reading
@@ -118,7 +130,7 @@ class _Filler:
         if is_repeated(field):
             getattr(message, field.name).append(read)
         else:
-            setattr(message, field.name, read)
+            set_scalar(message, field.name, read)
 
 
 def _refuse_second(entry: TextField, first: Position) -> None:
@@ -199,7 +211,10 @@ def _read_string(field: FieldDescriptor, value: Literal | Block) -> str | bytes:
     try:
         return value.string.decode()
     except UnicodeDecodeError as error:
-        fail(value.place, f"the string of '{field.name}' is not UTF-8: byte 0x{value.string[error.start]:02x}")
+        if field.name in PATHS:
+            return value.string
+        problem = f"the string of '{field.name}' is not UTF-8: byte 0x{value.string[error.start]:02x}"
+        fail(value.place, problem, hint="save the file as UTF-8")
 
 
 def _read_enum(field: FieldDescriptor, enum: EnumDescriptor, value: Literal | Block) -> int:

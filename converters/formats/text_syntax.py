@@ -302,11 +302,11 @@ def _escaped(match: re.Match[str], place: Position) -> bytes:
 
 
 def _encode(text: str, place: Position) -> bytes:
+    """The bytes of a part of a string; of a file that is not UTF-8 those that it has (`read_text`)."""
     try:
-        return text.encode()
+        return text.encode(errors="surrogateescape")
     except UnicodeEncodeError as error:
-        byte = ord(text[error.start]) & 0xFF
-        fail(place, f"byte 0x{byte:02x} in a string is not UTF-8 text", hint="save the file as UTF-8")
+        fail(place, f"{text[error.start]!a} in a string is half a character")
 
 
 def _shorten(text: str) -> str:

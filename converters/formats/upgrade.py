@@ -18,7 +18,7 @@ from typing import Any
 from ..errors import NetError, PrototxtError
 from ..net.layer import UnknownField
 from ..schema import LayerParameter, NetParameter, V1LayerParameter, enum_type
-from .text_format import format_text, is_repeated, parse_text
+from .text_format import format_text, is_repeated, parse_text, set_scalar
 from .upgrade_v0 import upgrade_v0_net
 
 Extras = Mapping[int, tuple[UnknownField, ...]]
@@ -236,7 +236,7 @@ def _upgrade_data_fields(message: Any) -> None:
         layer.transform_param.SetInParent()
         for name in _TRANSFORM_FIELDS:
             if param.HasField(name):
-                setattr(layer.transform_param, name, getattr(param, name))
+                set_scalar(layer.transform_param, name, getattr(param, name))
                 param.ClearField(name)
 
 

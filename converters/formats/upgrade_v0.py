@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import NetError
 from ..net.layer import Identifier, UnknownField
 from ..schema import V1LayerParameter
+from .text_format import set_scalar
 
 V0_TYPES = {
     "conv": "CONVOLUTION",
@@ -142,7 +143,7 @@ def _upgrade_layer(old: Any, notes: list[str]) -> Any:
         if field.name in _PLAIN:
             getattr(new, field.name).extend(value)
         elif field.name in TRANSFORM_FIELDS:
-            setattr(new.transform_param, TRANSFORM_FIELDS[field.name], value)
+            set_scalar(new.transform_param, TRANSFORM_FIELDS[field.name], value)
         elif field.name == "hdf5_output_param" and flat.type == "hdf5_output":
             new.hdf5_output_param.CopyFrom(value)
         elif field.name in ("new_height", "new_width") and value < 0:  # int32 then, uint32 since
@@ -163,7 +164,7 @@ def _move(new: Any, kind: str, name: str, value: Any) -> bool:
     elif hasattr(place, "CopyFrom"):
         place.CopyFrom(value)
     else:
-        setattr(message, target, value)
+        set_scalar(message, target, value)
     return True
 
 

@@ -13,6 +13,7 @@ from math import isqrt, prod
 import numpy as np
 
 from ..errors import MismatchError, NetError
+from ..formats.model import is_left_out
 from ..net.layer import Shape
 from ..net.shapes import MOST_AXES, infer_blobs, shapes_text
 from ..net.spec import NetSpec
@@ -227,9 +228,9 @@ def misfit(spec: NetSpec, blobs: Mapping[str, Sequence[np.ndarray]]) -> str | No
 
 
 def _inner_products(spec: NetSpec, blobs: Mapping[str, Sequence[np.ndarray]]) -> dict[str, int]:
-    """The number of weights of each InnerProduct, in the file."""
+    """The number of weights of each InnerProduct, in the file; not of one that has them of another layer."""
     layers = (layer.name for layer in spec.layers if layer.type == "InnerProduct")
-    return {name: blobs[name][0].size for name in layers if blobs.get(name)}
+    return {name: blobs[name][0].size for name in layers if blobs.get(name) and not is_left_out(blobs[name][0])}
 
 
 def _sizes(spec: NetSpec, layers: Mapping[str, int]) -> dict[str, int] | None:

@@ -12,6 +12,7 @@ from functools import partial
 from itertools import dropwhile
 
 from ..errors import ChoiceError, NetError
+from ..formats.model import with_lent
 from ..net.layer import Shape
 from ..net.shapes import iter_layer_shapes, shape_text, shapes_text
 from ..net.spec import NetSpec
@@ -44,7 +45,7 @@ def prepare(
     inputs and not for ones of `input_shapes`.
     """
     if not spec.prepared:
-        choice = chosen()
+        choice, blobs = chosen(), with_lent(blobs or {}, spec)
         shapes = choice.input_shapes if input_shapes is None else input_shapes
         deploy = partial(
             to_deploy,
@@ -56,7 +57,7 @@ def prepare(
         )
         spec = deploy(input_shapes=shapes)
         if shapes:
-            _check_choice(spec, shapes, blobs or {}, own=deploy)
+            _check_choice(spec, shapes, blobs, own=deploy)
         found = with_fork_readings(with_own_names(merge_splits(_with_statistics(spec, choice))))
     else:
         found = with_input_shapes(spec, input_shapes) if input_shapes else spec

@@ -26,7 +26,7 @@ from .files import (
 from .json_file import parse_json, read_json
 from .limits import VARIABLE, check_limit, check_memory, memory_limit, scaled
 from .records import to_record
-from .utf8 import is_utf8, utf8_path
+from .utf8 import is_utf8, path_text, utf8_path
 
 __all__ = [
     "VARIABLE",
@@ -48,6 +48,7 @@ __all__ = [
     "open_own",
     "open_part",
     "parse_json",
+    "path_text",
     "read_json",
     "read_lines",
     "refused_memory",

@@ -18,6 +18,11 @@ def is_utf8(name: str) -> bool:
     return True
 
 
+def path_text(path: str | bytes) -> str:
+    """A path that a file says, of any bytes, as Python has it: with surrogates for what is no text (PEP 383)."""
+    return path if isinstance(path, str) else path.decode(errors="surrogateescape")
+
+
 @contextmanager
 def utf8_path(path: str | os.PathLike[str]) -> Iterator[str]:
     """A path in UTF-8 to a file that is there: its own, or that of a link to it, or to its folder, for the block."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from converters.diff import Difference, diff_blobs, diff_nets
+from converters.formats import with_lent
 
 from .blob_pictures import write_side_by_side
 from .bringing import here
@@ -57,6 +58,9 @@ def command(
     if net_a is not None and net_b is not None:
         found += diff_nets(net_a, net_b, meaning_only=meaning)
     if blobs_a and blobs_b:
+        shared_by = net_b if net_a is None else net_a
+        if shared_by is not None:  # a file may have blobs that layers share once, or for each layer
+            blobs_a, blobs_b = with_lent(blobs_a, shared_by), with_lent(blobs_b, shared_by)
         found += diff_blobs(blobs_a, blobs_b)
     if as_json:
         write_json(found)

@@ -20,12 +20,13 @@ from converters.formats import (
     Datum,
     LevelDbFolder,
     LmdbFile,
+    count_rows,
     is_leveldb,
     is_lmdb,
     read_datum,
     read_leveldb,
     read_lmdb,
-    read_rows,
+    read_row,
 )
 
 from ..errors import ImageError
@@ -124,14 +125,16 @@ class Hdf5Store:
     def record(self, number: int) -> Datum:
         """A row as Datum: (c, h, w), of (h, w) with one channel."""
         path, row = self.rows[number]
-        values = read_rows(path, self.top)
-        if row >= len(values):
-            raise DataError(f"dataset '{self.top}' has {len(values)} rows now", path=path)
-        found = np.asarray(values[row])
+        count = count_rows(path, self.top)
+        if row >= count:
+            raise DataError(f"dataset '{self.top}' has {count} rows now", path=path)
+        found = np.asarray(read_row(path, self.top, row))
         found = found[None] if found.ndim == 2 else found
         if found.ndim != 3 or not found.size:
             what = "labels of images as a whole, and not of pixels" if found.size == 1 else "no images"
-            problem = f"dataset '{self.top}' of {values.shape}: {what}; expected (n, channels, h, w) or (n, h, w)"
+            problem = (
+                f"dataset '{self.top}' of {(count, *found.shape)}: {what}; expected (n, channels, h, w) or (n, h, w)"
+            )
             raise DataError(problem, path=path)
         return Datum(found, None, 0)
 
@@ -177,7 +180,7 @@ def _hdf5(place: Path, top: str) -> Hdf5Store:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: there is no such file" + (f"; {place} names it" if path != place else ""))
         stem = path.stem if stems[path.stem] == 1 else f"{number:04d}-{path.stem}"
-        count = len(read_rows(path, top))
+        count = count_rows(path, top)
         rows += [(path, row) for row in range(count)]
         keys += [f"{stem}-{row:06d}" for row in range(count)]
     return Hdf5Store(top, tuple(rows), tuple(keys))

@@ -72,6 +72,7 @@ class TrainingTask:
 def task_of(spec: NetSpec) -> TrainingTask:
     """The task that the prototxt of a net to train defines, in Caffe's TRAIN phase.
 
+    Its net is in eval mode, as every CaffeNet begins: `task.net.train()` turns on dropout and the batch's statistics.
     Data layers become inputs, which the caller feeds by the names of their tops; losses are computed here. Raises
     NetError for a net without losses, or with ones that are not known, and for fields of forks that say how it learns.
     """

@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate, pad
 
 from converters.formats import read_mean
 from converters.net import LayerSpec, NetSpec
+from converters.safety import path_text
 from weights.records import InputRecipe
 
 from ..data.description import mean_of_file
@@ -83,7 +84,7 @@ def _transform(layer: LayerSpec, spec: NetSpec) -> Transform:
         raise TrainingError(f"layer '{layer.name}': new_height and new_width; Caffe takes both or none")
     mean, image = tuple(float(value) for value in param.mean_value), None
     if param.mean_file:
-        path = _mean_file(param.mean_file, spec, layer.name)
+        path = _mean_file(path_text(param.mean_file), spec, layer.name)
         mean, image = mean_of_file(path), mean_tensor(read_mean(path))
     return Transform(mean, float(param.scale), int(param.crop_size), bool(param.mirror), image, image_size_of(layer))
 

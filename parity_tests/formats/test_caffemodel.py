@@ -270,9 +270,9 @@ def test_other_names_that_are_not_utf8_are_refused() -> None:
     net.layer[1].include.add().stage.append("XX")
     with pytest.raises(CaffeFormatError, match=r"layer 1.*stage is not UTF-8"):
         parse_caffemodel(net.SerializeToString().replace(b"XX", b"\xff\xfe"))
-    net = small_v1()
-    net.layers.add(name="data", type=5, top=["x"]).data_param.mean_file = "XX"
-    with pytest.raises(CaffeFormatError, match=r"a string is not UTF-8: b'\\xca\\xfd'"):
+    net = small_v2()
+    net.layer.add(name="data", type="Python", top=["x"]).python_param.param_str = "XX"
+    with pytest.raises(CaffeFormatError, match=r"layer 4.*param_str is not UTF-8: b'\\xca\\xfd'"):
         parse_caffemodel(net.SerializeToString().replace(b"XX", b"\xca\xfd"))
 
 

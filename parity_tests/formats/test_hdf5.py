@@ -18,6 +18,7 @@ from converters.formats.model import CaffeModel, is_left_out
 from converters.formats.prototxt import parse_prototxt
 from converters.net.parameter_sharing import borrowed_blobs
 from parity_tests.goldens import GOLDEN, formats
+from parity_tests.oracle.client import CaffeAborted, Oracle
 from parity_tests.small_files import PROTOTXT, small_blobs, small_h5
 
 GOLDENS = sorted(path.name for path in (GOLDEN / "formats").glob("*.h5"))
@@ -280,3 +281,37 @@ def test_a_small_file_as_caffe_makes_it(tmp_path: Path) -> None:
     (tmp_path / "caffe.h5").write_bytes(small_h5())
     write_hdf5(CaffeModel(parse_prototxt(PROTOTXT), small_blobs()), tmp_path / "ours.h5")
     assert tree(tmp_path / "ours.h5") == tree(tmp_path / "caffe.h5")
+
+
+INSIDE = """
+layer { name: "i" type: "Input" top: "data" input_param { shape { dim: [1, 2, 4, 4] } } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 2 kernel_size: 1 } }
+layer { name: "conv/relu" type: "ReLU" bottom: "c" top: "c" }
+layer { name: "tail/relu" type: "ReLU" bottom: "c" top: "c" }"""
+"""A layer without blobs whose name is that of a place inside the layer before it."""
+
+
+def inside(folder: Path) -> CaffeModel:
+    draw = np.random.default_rng(0)
+    conv = tuple(draw.normal(size=shape).astype(np.float32) for shape in ((2, 2, 1, 1), (2,)))
+    model = CaffeModel(parse_prototxt(INSIDE), {"conv": conv})
+    write_hdf5(model, folder / "net.caffemodel.h5")
+    return model
+
+
+def test_a_layer_without_blobs_takes_no_place_among_anothers(tmp_path: Path) -> None:
+    model = inside(tmp_path)
+    found = tree(tmp_path / "net.caffemodel.h5")
+    assert found.keys() == {"data", "data/i", "data/conv", "data/conv/0", "data/conv/1", "data/tail", "data/tail/relu"}
+    assert [blob.tolist() for blob in read_hdf5(tmp_path / "net.caffemodel.h5").blobs["conv"]] == [
+        blob.tolist() for blob in model.blobs["conv"]
+    ]
+
+
+@pytest.mark.oracle
+def test_caffe_reads_what_is_written_and_not_what_it_writes_itself(oracle: Oracle, tmp_path: Path) -> None:
+    model = inside(tmp_path)
+    loaded = oracle.load(INSIDE, tmp_path / "net.caffemodel.h5")
+    assert [blob.tolist() for blob in loaded["conv"]] == [blob.tolist() for blob in model.blobs["conv"]]
+    with pytest.raises(CaffeAborted, match="Incompatible number of blobs for layer conv"):
+        oracle.load(INSIDE.replace("tail/", "tail_"), oracle.save(INSIDE.replace("tail/", "tail_"), hdf5=True))

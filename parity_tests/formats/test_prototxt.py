@@ -186,7 +186,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
         (b"\x1f\x8b\x08\0\0", "gzip archive"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
         ("layer { }".encode("utf-16"), "UTF-16 text"),
-        (LAYER.encode().replace(b"data", b"\xb1\xea"), "line 1, column 38: byte 0xb1 in a string is not UTF-8"),
+        (LAYER.encode().replace(b"data", b"\xb1\xea"), "line 1, column 38: the string of 'top' is not UTF-8"),
         (b'\xef\xbb\xbflayer { name: "a }', 'line 1, column 15: expected a closing "'),
         (b"#" * (MAX_BYTES + 1), "more than 4 MiB of text"),
         (b'net: "train.prototxt"\nbase_lr: 0.1', "this is a solver, not a net\n  its net is in train.prototxt"),

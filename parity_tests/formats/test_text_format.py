@@ -250,7 +250,7 @@ def test_unknown_fields_of_binary_files_become_comments() -> None:
         ("layer { top: 'a' } }", "line 1, column 20", "expected a field name, found '}'"),
         ("layer < name: 'a' }", "line 1, column 19", "'>' to close the '<' of line 1, column 7, found '}'"),
         ("name: \udcb1", "line 1, column 7", "byte 0xb1 is not UTF-8"),
-        ("name: '\udcb1'", "line 1, column 7", "byte 0xb1 in a string is not UTF-8"),
+        ("name: '\udcb1'", "line 1, column 7", "the string of 'name' is not UTF-8: byte 0xb1"),
     ],
 )
 def test_errors_name_the_place_and_what_was_expected(text: str, where: str, problem: str) -> None:

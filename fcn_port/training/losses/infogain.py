@@ -14,7 +14,7 @@ from torch import Tensor
 from converters.errors import CaffeFormatError, NetError
 from converters.formats import read_mean
 from converters.net import LayerSpec
-from converters.safety import open_file
+from converters.safety import open_file, path_text
 
 from .base import SMALLEST, Loss, axis_of, clamp_value, count, divisor, fields_of, target_of
 from .softmax import known_labels
@@ -50,7 +50,7 @@ class InfogainLoss(Loss):
         if layer.message.loss_param.HasField("normalize"):  # as Caffe's own check says
             raise NetError("an InfogainLoss has normalization in place of normalize", where=layer.place)
         fields = fields_of(layer, unsaid="VALID", count=2 if blob is None else 3)
-        matrix = read_matrix(_found(param.source, beside, layer)) if blob is None else ()
+        matrix = read_matrix(_found(path_text(param.source), beside, layer)) if blob is None else ()
         return cls(**fields, matrix=matrix, axis=param.axis, matrix_blob=blob)  # type: ignore[arg-type]
 
     @property

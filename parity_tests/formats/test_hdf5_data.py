@@ -1,0 +1,86 @@
+"""The rows of HDF5Data's files against h5py's own reading, and what is unpacked for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from converters.errors import LimitError
+from converters.formats import count_rows, hdf5_file, read_row, read_rows
+from fcn_port.data.stored import open_store
+
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "h5py's own chunks": {"compression": "gzip"},
+    "a row in each chunk": {"chunks": (1, 2, 5, 4), "compression": "gzip", "shuffle": True},
+    "rows that chunks do not divide": {"chunks": (4, 1, 3, 3), "fletcher32": True},
+    "all rows in a chunk": {"chunks": (11, 2, 5, 4), "compression": "gzip"},
+}
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", "<f2", "i4", "u1"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rows_are_what_h5py_finds(layout: str, dtype: str, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    values = draw.integers(0, 99, (11, 2, 5, 4)).astype(dtype)
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("data", data=values, **LAYOUTS[layout])
+    assert count_rows(path, "data") == 11
+    for row in draw.permutation(11):
+        found = read_row(path, "data", int(row))
+        assert found.dtype == values.dtype.newbyteorder("<") and np.array_equal(found, values[row])
+        assert not found.flags.writeable
+    assert np.array_equal(read_rows(path, "data"), values)
+
+
+@pytest.fixture
+def unpacked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The bytes of each chunk that is unpacked."""
+    found: list[int] = []
+    real: Callable[..., Any] = hdf5_file._filtered
+
+    def filtered(raw: memoryview, filters: Any, skipped: int, size: int) -> Any:
+        found.append(size)
+        return real(raw, filters, skipped, size)
+
+    monkeypatch.setattr(hdf5_file, "_filtered", filtered)
+    return found
+
+
+def test_only_the_chunks_of_a_row_are_unpacked(unpacked: list[int], tmp_path: Path) -> None:
+    """Whatever the number of files and of rows: a list whose rows come in any order unpacked a whole file for each."""
+    for number in range(12):
+        with h5py.File(tmp_path / f"{number}.h5", "w") as file:
+            values = np.full((40, 1, 6, 6), number, np.float32)
+            file.create_dataset("data", data=values, chunks=(4, 1, 6, 6), compression="gzip")
+    (tmp_path / "list.txt").write_text("\n".join(f"{number}.h5" for number in range(12)))
+    store = open_store(tmp_path / "list.txt", top="data")
+    assert len(store.keys) == 480 and not unpacked
+    for number in (np.arange(24) * 40) % 479:
+        values = store.record(int(number)).values
+        assert values is not None and (values == number // 40).all()
+    assert len(unpacked) <= 24 and sum(unpacked) == len(unpacked) * 4 * 36 * 4
+    unpacked.clear()
+    for number in range(40):
+        store.record(number)
+    assert len(unpacked) == 10
+
+
+def test_label_maps_that_pack_well_are_read(tmp_path: Path) -> None:
+    """A file of 2 GB of label maps is small, and more than 64 MiB and eight times its size is refused at once."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        labels = file.create_dataset("label", (2000, 1, 512, 512), "f4", chunks=(1, 1, 512, 512), compression="gzip")
+        labels[1234, 0, 3] = 7
+    with pytest.raises(LimitError):
+        read_rows(path, "label")
+    store = open_store(path, top="label")
+    assert len(store.keys) == 2000
+    values = store.record(1234).values
+    assert values is not None and values.sum() == 7 * 512
