@@ -27,15 +27,18 @@ def blob_from_image(
 ) -> np.ndarray:
     """The float32 blob (1, c, h, w) of an image (h, w) or (h, w, c) of uint8, as cv2.dnn.blobFromImage gives it.
 
-    `size` is (w, h), in OpenCV's order. With `crop` the image keeps its proportions, covers the size and is cut to it
-    in the middle. `mean` is in the order of the blob's channels, after `swap_rb`. ValueError for another kind of image.
+    `size` is (w, h), in OpenCV's order; (0, 0) stands for the image's own, as there. With `crop` the image keeps its
+    proportions, covers the size and is cut to it in the middle. `mean` is in the order of the blob's channels, after
+    `swap_rb`. ValueError for another kind of image or size.
     """
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
         raise ValueError(f"an image of {image.dtype} and shape {image.shape}; expected (h, w) or (h, w, c) of uint8")
+    if size is not None and (len(size) != 2 or (min(size) < 1 and any(size))):
+        raise ValueError(f"size {size}; expected (width, height) in pixels")
     pixels = image if image.ndim == 3 else image[:, :, None]
-    if size is not None and size != (pixels.shape[1], pixels.shape[0]):
+    if size is not None and any(size) and size != (pixels.shape[1], pixels.shape[0]):
         pixels = _covering(pixels, size) if crop else resize(pixels, size)
-    values = pixels[:, :, ::-1] if swap_rb and pixels.shape[2] == 3 else pixels
+    values = pixels[:, :, [2, 1, 0, 3][: pixels.shape[2]]] if swap_rb and pixels.shape[2] in (3, 4) else pixels
     shift = np.zeros(values.shape[2], np.float32)
     given = np.asarray(mean, np.float32)[: values.shape[2]]
     shift[: len(given)] = given
