@@ -9,6 +9,7 @@ import random
 import struct
 import subprocess
 import sys
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +120,20 @@ def test_a_folder_with_other_pictures_is_done_to_its_end(tmp_path: Path, monkeyp
     assert found.pop("5.png").seen is not None and len(found) >= 3
     for name, each in found.items():
         assert each.seen is None and f"{name}: not an image that can be read: none of JPEG" in str(each.problem)
+
+
+def test_weights_videos_and_documents_in_a_folder_are_none_of_its_images(tmp_path: Path) -> None:
+    for name in ("net.caffemodel.h5", "clip.mpg", "clip.mp4", "paper.pdf", "notes.txt", "5.png", "6.PSD"):
+        (tmp_path / name).write_bytes(encoded("PNG"))
+    assert [source.path.name for source in gather([tmp_path])] == ["5.png", "6.PSD"]
+
+
+def test_a_verb_says_nothing_of_what_pillow_warns_programmers_of(tmp_path: Path) -> None:
+    picture = Image.fromarray(noise(0, (6, 5, 3))).quantize(16)
+    picture.save(tmp_path / "a.png", transparency=bytes([0, 255, 128]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run(["predict", str(SAMPLE), str(tmp_path / "a.png"), "-o", str(tmp_path)]) == 0
 
 
 @pytest.mark.parametrize("exception", [NotImplementedError, RuntimeError, IndexError, struct.error, KeyError])
