@@ -115,8 +115,13 @@ def _kind(value: object) -> str:
     return "nothing" if value is None else f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
+def is_turned(image: Image.Image) -> bool:
+    """True for a picture that its EXIF orientation turns or mirrors."""
+    return bool(image.getexif().get(_ORIENTATION, 1) != 1)
+
+
 def _to_rgb(image: Image.Image) -> np.ndarray:
-    if image.getexif().get(_ORIENTATION, 1) != 1:  # a copy, which a large image has no room for
+    if is_turned(image):  # a copy, which a large image has no room for
         image = ImageOps.exif_transpose(image)
     if is_deep(image):
         image = Image.fromarray(eight_bits(image))
