@@ -71,7 +71,7 @@ def test_pixels_that_were_turned_have_no_place(orthophoto: Path, orientation: in
 
     with Image.open(orthophoto) as opened:
         tags = opened.tag_v2  # type: ignore[attr-defined]
-        tags[0x0112] = orientation
+        tags[0x0100], tags[0x0112] = 24, orientation  # ImageWidth, Orientation
         opened.crop((0, 0, 24, 24)).save(orthophoto, tiffinfo=tags)
     assert read_image(orthophoto).shape == (24, 24, 3)
     if orientation == 1:
