@@ -70,9 +70,9 @@ def test_pixels_that_were_turned_have_no_place(orthophoto: Path, orientation: in
     from fcn_port.predict.images import read_image
 
     with Image.open(orthophoto) as opened:
-        tags = opened.tag_v2  # type: ignore[attr-defined]
+        square, tags = opened.crop((0, 0, 24, 24)), opened.tag_v2  # type: ignore[attr-defined]
         tags[0x0100], tags[0x0112] = 24, orientation  # ImageWidth, Orientation
-        opened.crop((0, 0, 24, 24)).save(orthophoto, tiffinfo=tags)
+        square.save(orthophoto, tiffinfo=tags)
     assert read_image(orthophoto).shape == (24, 24, 3)
     if orientation == 1:
         assert georeference(orthophoto, (24, 24)) is not None
