@@ -314,9 +314,7 @@ def _refusals(spec: SolverSpec) -> dict[str, bool]:
         f"rms_decay is {spec.rms_decay}; it must be at least 0 and below 1": (
             kind == "RMSProp" and not 0 <= spec.rms_decay < 1
         ),
-        f"gamma is {spec.gamma}; it must not be negative": (
-            policy not in ("fixed", "poly") and spec.gamma < 0
-        ),
+        f"gamma is {spec.gamma}; it must not be negative": (policy not in ("fixed", "poly") and spec.gamma < 0),
         f"stepsize is {spec.stepsize}; policy '{policy}' needs a positive one": (
             policy in ("step", "sigmoid") and spec.stepsize <= 0
         ),

@@ -141,7 +141,7 @@ def _coco(path: Path) -> tuple[list[Drawing], list[str]]:
             )
             for each in data["images"]
         ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"not COCO's instances: {type(error).__name__} {error!s:.80}", path=path) from None
     strangers = shapes.keys() - {each["id"] for each in data["images"]}
     if shapes and len(strangers) == len(shapes):
@@ -187,7 +187,7 @@ def _labelme(path: Path) -> Drawing:
             for each in data["shapes"]
         ]
         image = str(data.get("imagePath") or path.name)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"not labelme's: {type(error).__name__} {error!s:.80}", path=path) from None
     # The image is called as its .json is, wherever it lay when it was labelled.
     return Drawing(path.with_suffix(PurePosixPath(image).suffix or ".jpg").name, size, tuple(shapes), path)

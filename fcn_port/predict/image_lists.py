@@ -18,7 +18,7 @@ from converters.safety import read_lines
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".npy")
 """Of images and label maps, in small letters: Pillow's formats of `pictures.FORMATS`, and arrays."""
 _NO_PICTURES = ("BUFR", "GRIB", "HDF5", "MPEG", "PDF")
-"""What Pillow has endings for beside pictures: such files in a folder, as weights in an .h5, are none of its images."""
+"""Formats with endings that Pillow knows beside those of pictures: such files, as weights in an .h5, are no images."""
 _SPACED = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, ENDINGS))}))(?:\s+(.*))?$", re.IGNORECASE)
 """A file's name, and what comes after it and spaces."""
 OUTPUTS = (".labels.png", ".overlay.png", ".scores.npz")

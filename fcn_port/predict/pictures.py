@@ -44,7 +44,7 @@ _DEEP_PIXEL_BYTES = 32
 _STORED = "fcn-port: as stored"
 """The key of a picture's `info` under which `_stored` is kept: Pillow forgets it when it decodes."""
 _UNKNOWN = ("", 0, 0)
-"""What `_stored` gives of a picture that did not come from a file."""
+"""The same of a picture that did not come from a file, as `_stored` gives it."""
 _TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BITS, _CHANNELS, _PLANES = 258, 277, 284
 """TIFF's tags BitsPerSample, SamplesPerPixel and PlanarConfiguration, which is 2 for one channel after the other."""
@@ -153,7 +153,7 @@ def array_in(path: Path) -> np.ndarray:
             return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (FileNotFoundError, CaffeFormatError):
         raise
-    except (OSError, ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
+    except Exception as error:  # NumPy's reader raises whatever it stumbles over, also tokenize.TokenError
         raise ImageError(f"{path}: not an array that can be read: {error!s:.120}") from None
 
 

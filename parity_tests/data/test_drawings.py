@@ -174,6 +174,8 @@ BROKEN: dict[str, tuple[Callable[..., str], str, str, str]] = {
     ),
     "parts of pixels": (coco, "a.json", '"segmentation": {"size": [12, 20], "counts": [119.5, 120.5]}', "do not fill"),
     "huge": (coco, "a.json", '"height": 99999999', "an image of 99999999x20"),
+    "endless": (coco, "a.json", '"height": 1e999', "OverflowError"),
+    "endless in labelme": (labelme, "drawn/i0.json", '"imageHeight": 1e999', "not labelme's"),
     "XML with entities": (cvat, "a.xml", "<!DOCTYPE x [<!ENTITY a 'b'>]><annotations/>", "document type"),
     "no XML": (cvat, "a.xml", "<annotations>", "not CVAT's for images"),
     "mask outside": (cvat, "a.xml", 'left="19"', "reaches out of its image"),

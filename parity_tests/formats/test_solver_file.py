@@ -94,7 +94,10 @@ def test_what_caffe_refuses_is_refused(text: str, said: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ['lr_policy: "poly" max_iter: 9 gamma: -1', 'lr_policy: "fixed" gamma: -1 rms_decay: 1 regularization_type: "none"'],
+    [
+        'lr_policy: "poly" max_iter: 9 gamma: -1',
+        'lr_policy: "fixed" gamma: -1 rms_decay: 1 regularization_type: "none"',
+    ],
 )
 def test_fields_that_nothing_reads_may_hold_anything(text: str) -> None:
     """As in Caffe, whose solvers check what they use: training with these ran there (parity_tests/oracle)."""

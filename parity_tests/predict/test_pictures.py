@@ -19,10 +19,12 @@ import pytest
 from PIL import Image, features
 from torch import nn
 
+from converters.errors import CaffeFormatError
 from converters.safety.limits import VARIABLE
 from fcn_port.cli import run
 from fcn_port.data import DataError
 from fcn_port.data.files import read_label_png, read_rgb
+from fcn_port.data.masks import read_mask
 from fcn_port.errors import ImageError, ImageMemoryError
 from fcn_port.evaluation.submission import image_sizes
 from fcn_port.predict import prediction
@@ -30,6 +32,7 @@ from fcn_port.predict.image_lists import gather
 from fcn_port.predict.images import read_image
 from fcn_port.predict.pictures import FORMATS, opened_picture
 from fcn_port.predict.prediction import predict_all
+from fcn_port.training.losses.infogain import read_matrix
 from parity_tests.datasets import noise
 from parity_tests.formats.test_bad_files import mutate
 from parity_tests.verbs import SAMPLE
@@ -147,6 +150,21 @@ def test_whatever_pillow_raises_is_our_error(
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
     with pytest.raises(ImageError, match=r"a\.png: not an image that can be read: '?inside"):
         read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    "header", [b"{'descr': '<f4', 'shape': (2, 2), \n", b"{'descr': 'O', 'shape': (1,)}\n", b"((((\n"]
+)
+def test_a_damaged_header_of_an_array_is_our_error(tmp_path: Path, header: bytes) -> None:
+    """The first one makes NumPy raise tokenize.TokenError, which is no kind of the others."""
+    path = tmp_path / "m.npy"
+    path.write_bytes(b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header + bytes(16))
+    with pytest.raises(ImageError, match=r"m\.npy: not an array that can be read"):
+        read_image(path)
+    with pytest.raises(DataError, match="not an array that can be read"):
+        read_mask(path)
+    with pytest.raises(CaffeFormatError, match=r"m\.npy: not an array that can be read"):
+        read_matrix(path)
 
 
 def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
