@@ -29,7 +29,7 @@ from fcn_port.errors import ImageError, ImageMemoryError
 from fcn_port.evaluation.submission import image_sizes
 from fcn_port.predict import prediction
 from fcn_port.predict.image_lists import gather
-from fcn_port.predict.images import read_image
+from fcn_port.predict.images import picture_of, read_image
 from fcn_port.predict.pictures import FORMATS, opened_picture
 from fcn_port.predict.prediction import predict_all
 from fcn_port.training.losses.infogain import read_matrix
@@ -139,6 +139,20 @@ def test_a_verb_says_nothing_of_what_pillow_warns_programmers_of(tmp_path: Path)
         assert run(["predict", str(SAMPLE), str(tmp_path / "a.png"), "-o", str(tmp_path)]) == 0
 
 
+@pytest.mark.parametrize("kind", ["color", "bands", "grey"])
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0MM\0\xb7\0\0\0\x08", b"Exif\0\0MM\0*\0\0\xff\xff", b"", b"\xff" * 40], ids=str
+)
+@pytest.mark.parametrize("format_", ["PNG", "JPEG", "WEBP"])
+def test_damaged_exif_data_cost_no_picture(format_: str, exif: bytes, kind: str) -> None:
+    """As with viewers and OpenCV, and so Caffe, which see the pixels as they lie then."""
+    whole, damaged = io.BytesIO(), io.BytesIO()
+    picture = Image.fromarray(noise(0, (6, 5, 3)))
+    picture.save(whole, format_)
+    picture.save(damaged, format_, exif=exif)
+    assert np.array_equal(picture_of(damaged.getvalue(), kind=kind), picture_of(whole.getvalue(), kind=kind))
+
+
 @pytest.mark.parametrize("exception", [NotImplementedError, RuntimeError, IndexError, struct.error, KeyError])
 def test_whatever_pillow_raises_is_our_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exception: type[Exception]
@@ -176,7 +190,7 @@ def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
 LIMITED = """
 import resource, sys
 from fcn_port.errors import ImageError, ImageMemoryError
-from fcn_port.predict.images import read_image
+from fcn_port.predict.images import picture_of, read_image
 read_image(sys.argv[1])
 now = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (now + (90 << 20), now + (90 << 20)))
