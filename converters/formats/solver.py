@@ -306,13 +306,15 @@ def _refusals(spec: SolverSpec) -> dict[str, bool]:
         f"type: there is no solver '{kind}'; known: {', '.join(TYPES)}": kind not in TYPES,
         f"lr_policy: there is no policy '{policy}'; known: {', '.join(POLICIES)}": policy not in POLICIES,
         f"regularization_type '{spec.regularization_type}' is neither L2 nor L1": (
-            spec.regularization_type not in REGULARIZATIONS
+            spec.weight_decay != 0 and spec.regularization_type not in REGULARIZATIONS
         ),
         f"momentum cannot be used with {kind}": kind in ("AdaGrad", "RMSProp") and spec.momentum != 0,
         f"momentum is {spec.momentum} and momentum2 {spec.momentum2}; Adam divides by 1 - momentum^t, and takes a root "
         "of 1 - momentum2^t": kind == "Adam" and not (abs(spec.momentum) != 1 and abs(spec.momentum2) <= 1),
-        f"rms_decay is {spec.rms_decay}; it must be at least 0 and below 1": not 0 <= spec.rms_decay < 1,
-        f"gamma is {spec.gamma}; it must not be negative": spec.gamma < 0,
+        f"rms_decay is {spec.rms_decay}; it must be at least 0 and below 1": (
+            kind == "RMSProp" and not 0 <= spec.rms_decay < 1
+        ),
+        f"gamma is {spec.gamma}; it must not be negative": (policy not in ("fixed", "poly") and spec.gamma < 0),
         f"stepsize is {spec.stepsize}; policy '{policy}' needs a positive one": (
             policy in ("step", "sigmoid") and spec.stepsize <= 0
         ),

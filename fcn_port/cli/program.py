@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -125,7 +126,9 @@ def _listening_to_the_library() -> Iterator[None]:
     log.addHandler(notes)
     log.propagate = False
     try:
-        yield
+        with warnings.catch_warnings():  # Pillow's are for who writes programs, and name lines of its own
+            warnings.filterwarnings("ignore", module=r"PIL\b")
+            yield
     finally:
         log.removeHandler(notes)
         log.propagate = before

@@ -7,13 +7,13 @@ import platform
 import shlex
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 
 from converters.version import VERSION
 from weights.cache import cache_folder
 from weights.store import weights_dir
 
 from ..fastpath.compiler import ForbiddenError, NotBuilt, compiler
+from ..fastpath.native.build import is_kept
 from ..fastpath.native.shipped import libraries
 from ..private import why_not_private
 
@@ -29,22 +29,22 @@ def version_report() -> str:
     compiled = cache_folder("native")
     problem = why_not_private(compiled, make=False)
     lines.append(f"compiled code in {compiled}" if problem is None else f"compiled code is not kept: {problem}")
-    lines.append(f"kernels of fast: {_kernels(compiled if problem is None else None)}")
+    lines.append(f"kernels of fast: {_kernels()}")
     return "\n".join(lines)
 
 
-def _kernels(kept: Path | None) -> str:
+def _kernels() -> str:
     """Whose code computes a fast net here, and why none of ours where so; nothing is compiled for the answer."""
     has_torch = find_spec("torch") is not None
     theirs = "and PyTorch's" if has_torch else "alone, as PyTorch is not installed"
     try:
-        command = shlex.join(compiler())
+        command, compiled = shlex.join(compiler()), is_kept()
     except NotBuilt as why:
         came = [] if isinstance(why, ForbiddenError) else libraries()
         if came:
             return f"our own, compiled before they came here ({came[0].name}), {theirs}; {why}"
         return f"{'PyTorch' if has_torch else 'nobody'}'s; none of our own: {why}"
-    if kept is not None and any(kept.glob("steps-*.so")):
+    if compiled:
         return f"our own, compiled here by {command}, {theirs}"
     return f"our own, which {command} compiles when a net first runs, {theirs}"
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import ImageError
+from ..predict.image_lists import is_there
 from .errors import DataError
 from .files import packed
 from .finding import FoundFiles, ListedFiles, files_by_stem
@@ -182,7 +183,7 @@ def _smoothed(data: DataSet, head: str, bad: dict[str, str]) -> Iterator[str]:
     """The reason why maps were refused, where it shows: smoothing, or grey made of a palette, leaves many values."""
     for id_ in list(bad)[:4]:
         path = data.labels[head].shown(id_)
-        if path.suffix.lower() not in (".png", ".bmp", ".tif", ".tiff", ".npy") or not path.exists():
+        if path.suffix.lower() not in (".png", ".bmp", ".tif", ".tiff", ".npy") or not is_there(path):
             continue
         try:
             stored = read_mask(path)

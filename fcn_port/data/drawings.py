@@ -6,6 +6,7 @@ does not count.
 
 from __future__ import annotations
 
+import cmath
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,11 +22,18 @@ from PIL import Image, ImageDraw
 
 from weights.records import IGNORE_LABEL
 
+from ..predict.run_lengths import counts_of_text, mask_of_counts
 from .errors import DataError
 from .records import Files
 
 _LARGEST = 1 << 28
 """Pixels of an image; more is no image that can be read."""
+_FARTHEST = 1e7
+"""Pixels from the first one, beyond which no point is taken for one."""
+_LONGEST = 4_000_000
+"""Pixels of an outline, for each of which COCO's API takes a hundred bytes."""
+_RIM = 96
+"""Corners of the polygon that an ellipse is drawn as."""
 _Paint = Callable[[np.ndarray, int], None]
 
 
@@ -133,32 +141,41 @@ def _coco(path: Path) -> tuple[list[Drawing], list[str]]:
             )
             for each in data["images"]
         ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"not COCO's instances: {type(error).__name__} {error!s:.80}", path=path) from None
+    strangers = shapes.keys() - {each["id"] for each in data["images"]}
+    if shapes and len(strangers) == len(shapes):
+        found = next(iter(strangers))
+        raise DataError(f"no shape is of an image in it: image_id {found!r:.40} is none's id", path=path)
     return drawings, [names[key] for key in sorted(names)]
 
 
 def _coco_paint(mask: Any, segmentation: Any) -> _Paint:
-    """Polygons [[x, y, x, y ...] ...], or run lengths, packed or as numbers."""
+    """Polygons [[x, y, x, y ...] ...], or run lengths, as text or as numbers."""
 
     def paint(labels: np.ndarray, label: int) -> None:
         h, w = labels.shape
         if isinstance(segmentation, dict):
             if list(segmentation["size"]) != [h, w]:
                 raise ValueError(f"run lengths of {segmentation['size']} in an image of {[h, w]}")
-            packed = isinstance(segmentation["counts"], str | bytes)
-            if not packed and sum(segmentation["counts"]) != h * w:
-                raise ValueError("run lengths that do not fill the image")
-            runs = segmentation if packed else mask.frPyObjects(segmentation, h, w)
+            counts = segmentation["counts"]
+            inside = mask_of_counts(counts_of_text(counts) if isinstance(counts, str) else counts, (h, w))
         else:
             if not segmentation or any(len(ring) < 6 or len(ring) % 2 for ring in segmentation):
                 raise ValueError("a polygon of fewer than three points")
-            if not all(math.isfinite(value) for ring in segmentation for value in ring):
-                raise ValueError("a point that is not finite")
-            runs = mask.merge(mask.frPyObjects(segmentation, h, w))
-        labels[mask.decode(runs).astype(bool)] = label
+            _check_rings([np.asarray(ring, np.float64).reshape(-1, 2) for ring in segmentation])
+            inside = mask.decode(mask.merge(mask.frPyObjects(segmentation, h, w))).astype(bool)
+        labels[inside] = label
 
     return paint
+
+
+def _check_rings(rings: Sequence[np.ndarray]) -> None:
+    """ValueError for outlines on which COCO's API, which notes each of their pixels, would crash."""
+    if not all((np.abs(ring) < _FARTHEST).all() for ring in rings):  # which NaN is not either
+        raise ValueError("a point that lies beyond any image")
+    if any(np.abs(ring - np.roll(ring, 1, 0)).max(1).sum() > _LONGEST for ring in rings):
+        raise ValueError(f"an outline of more than {_LONGEST:,} pixels")
 
 
 def _labelme(path: Path) -> Drawing:
@@ -170,7 +187,7 @@ def _labelme(path: Path) -> Drawing:
             for each in data["shapes"]
         ]
         image = str(data.get("imagePath") or path.name)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"not labelme's: {type(error).__name__} {error!s:.80}", path=path) from None
     # The image is called as its .json is, wherever it lay when it was labelled.
     return Drawing(path.with_suffix(PurePosixPath(image).suffix or ".jpg").name, size, tuple(shapes), path)
@@ -211,6 +228,15 @@ def _cvat_shapes(image: ElementTree.Element) -> Iterator[DrawnShape]:
             points = [[float(value) for value in point.split(",")] for point in said["points"].split(";")]
         elif kind == "box":
             points = [[float(said["xtl"]), float(said["ytl"])], [float(said["xbr"]), float(said["ybr"])]]
+            if turn := float(said.get("rotation", 0)):
+                (x0, y0), (x1, y1) = points
+                points = _turned([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], turn)
+                kind = "polygon"
+        elif kind == "ellipse":
+            x, y, across, down = (float(said[name]) for name in ("cx", "cy", "rx", "ry"))
+            rim = [cmath.rect(1, math.tau * i / _RIM) for i in range(_RIM)]
+            points = _turned([(x + across * at.real, y + down * at.imag) for at in rim], float(said.get("rotation", 0)))
+            kind = "polygon"
         elif kind == "mask":
             runs = [int(value) for value in said["rle"].split(",")]
             box = [int(said[name]) for name in ("left", "top", "width", "height")]
@@ -221,6 +247,14 @@ def _cvat_shapes(image: ElementTree.Element) -> Iterator[DrawnShape]:
         else:
             points = []
         yield DrawnShape(said["label"], _points_paint("rectangle" if kind == "box" else kind, points))
+
+
+def _turned(points: Sequence[tuple[float, float]], degrees: float) -> list[list[float]]:
+    """Points turned about their middle, clockwise as one sees it (CVAT, RotatedBoxesToPolygons)."""
+    places, turn = [complex(*point) for point in points], cmath.rect(1, math.radians(degrees))
+    middle = sum(places) / len(places)
+    turned = [middle + (place - middle) * turn for place in places]
+    return [[place.real, place.imag] for place in turned]
 
 
 def _runs_paint(runs: Sequence[int], left: int, top: int, width: int, height: int) -> _Paint:
@@ -243,8 +277,8 @@ def _points_paint(kind: str, points: Sequence[Sequence[float]]) -> _Paint:
 
     def paint(labels: np.ndarray, label: int) -> None:
         corners = [(float(x), float(y)) for x, y in points]
-        if not all(math.isfinite(value) and abs(value) < 1e7 for corner in corners for value in corner):
-            raise ValueError("a point that is not finite")
+        if not all(math.isfinite(value) and abs(value) < _FARTHEST for corner in corners for value in corner):
+            raise ValueError("a point that lies beyond any image")
         image = Image.new("1", labels.shape[::-1])
         draw = ImageDraw.Draw(image)
         if kind == "polygon" and len(corners) > 2:

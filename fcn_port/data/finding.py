@@ -24,7 +24,7 @@ class FoundFiles(Files):
     def path(self, id_: str) -> Path:
         """The file of an image; the usual one where there is none. DataError where two could be meant."""
         usual = self.folder / (self.name.format(id_) + self.usual)
-        if usual.exists():
+        if is_there(usual):
             return usual
         found = files_by_stem(self.folder).get(self.name.format(id_), ())
         if len(found) > 1:

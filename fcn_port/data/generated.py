@@ -12,6 +12,7 @@ from PIL import Image
 
 from weights.records import IGNORE_LABEL
 
+from ..predict.image_lists import is_there
 from .errors import DataError
 from .files import read_rgb
 from .records import DataSet, Files, Sample
@@ -26,9 +27,9 @@ class FlatFiles(Files):
 
     def path(self, id_: str) -> Path:
         found = super().path(id_)
-        if not found.exists():
+        if not is_there(found):
             for ending in (".jpg", ".jpeg"):
-                if found.with_suffix(ending).exists():
+                if is_there(found.with_suffix(ending)):
                     return found.with_suffix(ending)
         return found
 
@@ -70,7 +71,7 @@ def generated_images(data: DataSet, folder: Path, *, outputs: int) -> GeneratedI
         raise FileNotFoundError(f"{folder}: there is no such folder")
     name = "{}_leftImg8bit.png" if data.name == "cityscapes" else "{}.png"
     generated = FlatFiles(folder, name, read_rgb)
-    if not any(generated.path(id_).exists() for id_ in data.ids):
+    if not any(is_there(generated.path(id_)) for id_ in data.ids):
         raise DataError(
             f"none of the {len(data.ids)} images of {data.title}, {data.split}, is there",
             path=folder,
@@ -87,7 +88,7 @@ def generated_images(data: DataSet, folder: Path, *, outputs: int) -> GeneratedI
 
 def missing_images(data: GeneratedImages) -> tuple[str, ...]:
     """The ids that have no generated image."""
-    return tuple(id_ for id_ in data.ids if not data.generated.path(id_).exists())
+    return tuple(id_ for id_ in data.ids if not is_there(data.generated.path(id_)))
 
 
 def without(data: GeneratedImages, ids: Iterable[str]) -> GeneratedImages:

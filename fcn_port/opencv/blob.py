@@ -1,8 +1,7 @@
 """blob_from_image: the blob that `cv2.dnn.blobFromImage` makes of an image of bytes, without OpenCV.
 
-The pixels are interpolated as OpenCV does it for 8 bits, with weights of 11 bits (opencv/opencv,
-modules/imgproc/src/resize.cpp: INTER_RESIZE_COEF_BITS, HResizeLinear, VResizeLinear); what follows is arithmetic in
-float32 (modules/dnn/src/dnn_utils.cpp, blobFromImagesWithParams), as OpenCV 4.11 and newer do it: older ones round it
+The pixels are interpolated as OpenCV does it for 8 bits (`..predict.resizing`); what follows is arithmetic in float32
+(modules/dnn/src/dnn_utils.cpp, blobFromImagesWithParams), as OpenCV 4.11 and newer do it: older ones round it
 otherwise, and 4.8 takes the mean in the order of the image.
 """
 
@@ -12,8 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_BITS = 11
-"""Of the weights of interpolation."""
+from ..predict.resizing import resize
 
 
 def blob_from_image(
@@ -27,15 +25,18 @@ def blob_from_image(
 ) -> np.ndarray:
     """The float32 blob (1, c, h, w) of an image (h, w) or (h, w, c) of uint8, as cv2.dnn.blobFromImage gives it.
 
-    `size` is (w, h), in OpenCV's order. With `crop` the image keeps its proportions, covers the size and is cut to it
-    in the middle. `mean` is in the order of the blob's channels, after `swap_rb`. ValueError for another kind of image.
+    `size` is (w, h), in OpenCV's order; (0, 0) stands for the image's own, as there. With `crop` the image keeps its
+    proportions, covers the size and is cut to it in the middle. `mean` is in the order of the blob's channels, after
+    `swap_rb`. ValueError for another kind of image or size.
     """
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
         raise ValueError(f"an image of {image.dtype} and shape {image.shape}; expected (h, w) or (h, w, c) of uint8")
+    if size is not None and (len(size) != 2 or (min(size) < 1 and any(size))):
+        raise ValueError(f"size {size}; expected (width, height) in pixels")
     pixels = image if image.ndim == 3 else image[:, :, None]
-    if size is not None and size != (pixels.shape[1], pixels.shape[0]):
-        pixels = _covering(pixels, size) if crop else resize(pixels, size)
-    values = pixels[:, :, ::-1] if swap_rb and pixels.shape[2] == 3 else pixels
+    if size is not None and any(size) and size != (pixels.shape[1], pixels.shape[0]):
+        pixels = _covering(pixels, size) if crop else resize(pixels, size[::-1])
+    values = pixels[:, :, [2, 1, 0, 3][: pixels.shape[2]]] if swap_rb and pixels.shape[2] in (3, 4) else pixels
     shift = np.zeros(values.shape[2], np.float32)
     given = np.asarray(mean, np.float32)[: values.shape[2]]
     shift[: len(given)] = given
@@ -48,37 +49,6 @@ def _covering(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     height, width = pixels.shape[:2]
     factor = float(max(np.float32(size[0]) / np.float32(width), np.float32(size[1]) / np.float32(height)))
     wide = int(np.rint(width * factor)), int(np.rint(height * factor))
-    large = resize(pixels, wide, factor=factor)
+    large = resize(pixels, wide[::-1], factor=factor)
     left, top = int(0.5 * (wide[0] - size[0])), int(0.5 * (wide[1] - size[1]))
     return large[top : top + size[1], left : left + size[0]]
-
-
-def resize(pixels: np.ndarray, size: tuple[int, int], *, factor: float | None = None) -> np.ndarray:
-    """An image (h, w, c) of uint8 at `size` (w, h), interpolated as cv2.resize does with INTER_LINEAR.
-
-    `factor` is the enlargement where it is not exactly the ratio of the sizes.
-    """
-    height, width = pixels.shape[:2]
-    if (width, height) == (2 * size[0], 2 * size[1]):  # halving takes the mean of four pixels
-        total = pixels.reshape(size[1], 2, size[0], 2, -1).astype(np.int32).sum((1, 3))
-        return np.asarray((total + 2) >> 2, np.uint8)
-    places, shares = _weights(width, size[0], factor)
-    outside = (places[:, 0] < 0) | (places[:, 1] >= width)  # one pixel alone; of rows two are mixed though they are one
-    shares[outside] = (1 << _BITS, 0)
-    places = places.clip(0, width - 1)
-    columns = pixels[:, places].astype(np.int32) * shares[None, :, :, None]
-    rows = columns.sum(2)
-    places, shares = _weights(height, size[1], factor)
-    places = places.clip(0, height - 1)
-    parts = ((rows[places] >> 4) * shares[:, :, None, None]) >> 16
-    return np.asarray(((parts.sum(1) + 2) >> 2).clip(0, 255), np.uint8)
-
-
-def _weights(old: int, new: int, factor: float | None) -> tuple[np.ndarray, np.ndarray]:
-    """For each new place the two old ones between which it lies (new, 2), also outside, and their shares in 2^-11."""
-    scale = old / new if factor is None else 1 / factor
-    exact = ((np.arange(new) + 0.5) * scale - 0.5).astype(np.float32)
-    first = np.floor(exact).astype(np.int64)
-    share = exact - first.astype(np.float32)
-    both = np.stack([1 - share, share], 1) * np.float32(1 << _BITS)
-    return np.stack([first, first + 1], 1), np.rint(both).astype(np.int32)

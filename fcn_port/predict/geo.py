@@ -19,6 +19,8 @@ from converters.escaping import json_text
 
 from ..errors import ImageError
 from .class_table import KEYWORD, class_table
+from .images import is_turned
+from .pictures import opened_picture
 from .segmentation import Segmentation
 
 WGS84 = "EPSG:4326"
@@ -34,19 +36,24 @@ class GeoReference:
 
 
 def georeference(path: Path, size: tuple[int, int]) -> GeoReference | None:
-    """The place that a GeoTIFF of `size` (h, w) gives; None for any other file, and for one without a place."""
+    """The place that a GeoTIFF gives the (h, w) pixels that were read of it; None for what has no place.
+
+    ImageError where its pixels lie otherwise than in the file: turned or mirrored, or those of another of its pictures.
+    """
     import rasterio
 
     try:
         with warnings.catch_warnings(), open_tiff(path) as found:
             place = GeoReference(found.crs, found.transform)
-            shape = (int(found.height), int(found.width))
     except rasterio.errors.RasterioError:
         return None
     if place.crs is None or place.transform.is_identity:
         return None
-    if shape != size:
-        raise ImageError(f"{path}: its pixels were turned by its EXIF orientation, and so have no place on the map")
+    with opened_picture(path, pixels=False) as image:
+        if is_turned(image):
+            raise ImageError(f"{path}: its pixels were turned by its EXIF orientation, and so have no place on the map")
+        if image.size[::-1] != size:
+            raise ImageError(f"{path}: {size[0]} x {size[1]} pixels that are not those of its first picture, the map's")
     return place
 
 

@@ -17,6 +17,8 @@ from converters.safety import read_lines
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".npy")
 """Of images and label maps, in small letters: Pillow's formats of `pictures.FORMATS`, and arrays."""
+_NO_PICTURES = ("BUFR", "GRIB", "HDF5", "MPEG", "PDF")
+"""Formats with endings that Pillow knows beside those of pictures: such files, as weights in an .h5, are no images."""
 _SPACED = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, ENDINGS))}))(?:\s+(.*))?$", re.IGNORECASE)
 """A file's name, and what comes after it and spaces."""
 OUTPUTS = (".labels.png", ".overlay.png", ".scores.npz")
@@ -97,7 +99,8 @@ def _images(given: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    endings = frozenset((*Image.registered_extensions(), ".npy"))
+    known = Image.registered_extensions()
+    endings = frozenset((*(ending for ending in known if known[ending] not in _NO_PICTURES), ".npy"))
 
     def fail(error: OSError) -> None:
         raise error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from weights.records import InputRecipe
 
@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 
 _ORIENTATION = 0x0112
 """The EXIF tag of how a camera was held."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""The orientations that turn or mirror, and what makes them upright (Exif 2.3, 4.6.4)."""
 _STRIP_ROWS = 256
 """Rows that are copied at a time."""
 
@@ -66,9 +76,9 @@ def picture_of(source: str | os.PathLike[str] | bytes, *, frame: int = 0, kind: 
     if kind != "grey":
         return pixels
     with opened_picture(source, frame=frame, grey=True) as opened:
+        turn = _turn_of(opened)
         plane = Image.fromarray(grey_of_picture(opened))
-        plane.getexif()[_ORIENTATION] = opened.getexif().get(_ORIENTATION, 1)
-        return beside(pixels, np.asarray(ImageOps.exif_transpose(plane)))
+        return beside(pixels, np.asarray(plane if turn is None else plane.transpose(turn)))
 
 
 def read_source(source: ImageSource, *, kind: str = "color") -> np.ndarray:
@@ -106,18 +116,32 @@ def _of_array(path: Path, *, bands: bool) -> np.ndarray:
     return np.ascontiguousarray(values) if bands else rgb_of(values)
 
 
-def _turned(image: Image.Image, *, bands: bool) -> np.ndarray:
-    return bands_of_picture(ImageOps.exif_transpose(image)) if bands else _to_rgb(image)
-
-
 def _kind(value: object) -> str:
     name = type(value).__name__
     return "nothing" if value is None else f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
+def is_turned(image: Image.Image) -> bool:
+    """True for a picture that its EXIF orientation turns or mirrors."""
+    return _turn_of(image) is not None
+
+
+def _turn_of(image: Image.Image) -> Image.Transpose | None:
+    """The turn that shows a picture as it was taken; None also for damaged EXIF data, which viewers pass over."""
+    try:
+        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # Pillow's reader raises whatever it stumbles over
+        return None
+
+
+def _turned(image: Image.Image, *, bands: bool) -> np.ndarray:
+    turn = _turn_of(image)
+    if turn is not None:  # a copy, which a large image has no room for
+        image = image.transpose(turn)
+    return bands_of_picture(image) if bands else _to_rgb(image)
+
+
 def _to_rgb(image: Image.Image) -> np.ndarray:
-    if image.getexif().get(_ORIENTATION, 1) != 1:  # a copy, which a large image has no room for
-        image = ImageOps.exif_transpose(image)
     if is_deep(image):
         image = Image.fromarray(eight_bits(image))
     if image.mode != "RGB":

@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -30,6 +31,7 @@ _SEVERAL = ("GIF", "TIFF", "WEBP", "PNG")
 
 _JPEGS = ("JPEG", "MPO")
 
+_AS_NPY = "an .npy (h, w, channels) holds any"
 SMALLER = "give the image in pieces, or scaled down, or use a machine with more memory"
 """The advice where an image is too large for the machine."""
 _EXPANSION = 64
@@ -41,6 +43,11 @@ _DEEP_PIXEL_BYTES = 32
 """Modes of more than 8 bits, and what a pixel of one takes on its way to 8 (27 bytes seen)."""
 _STORED = "fcn-port: as stored"
 """The key of a picture's `info` under which `_stored` is kept: Pillow forgets it when it decodes."""
+_UNKNOWN = ("", 0, 0)
+"""The same of a picture that did not come from a file, as `_stored` gives it."""
+_TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BITS, _CHANNELS, _PLANES = 258, 277, 284
+"""TIFF's tags BitsPerSample, SamplesPerPixel and PlanarConfiguration, which is 2 for one channel after the other."""
 _ROW_BYTES = 64
 """The bytes of a row beside its pixels, in Pillow's tables and to be aligned (48 bytes seen): most of a tall strip."""
 
@@ -59,13 +66,14 @@ def opened_picture(
     name = "" if isinstance(source, bytes) else f"{Path(source)}: "
     with pillow_errors(name):
         raw = source if isinstance(source, bytes) else _bytes_of(Path(source))
-        with Image.open(io.BytesIO(raw), formats=FORMATS) as image, _room_for(image, name):
+        with _identified(raw) as image, _room_for(image, name):
             if frame:
                 image.seek(frame)
             if grey and image.format in _JPEGS:
                 image.draft("L", None)
             if pixels:
                 _check_size(image, len(raw))
+                _check_planes(image)
                 image.info[_STORED] = _stored(image)
                 image.load()
             yield image
@@ -109,7 +117,7 @@ def values_of_picture(image: Image.Image) -> np.ndarray:
     Pillow spreads greys of 2 and 4 bits, and values of a PGM or PPM whose largest is another than 255, over 8 bits.
     """
     values = np.asarray(image)
-    rawmode, largest = image.info.get(_STORED, ("", 0))
+    rawmode, largest, _ = image.info.get(_STORED, _UNKNOWN)
     if found := re.fullmatch(r"L;([24])R?", rawmode):
         return np.asarray(values // np.uint8(255 // ((1 << int(found[1])) - 1)))
     if largest:
@@ -119,12 +127,18 @@ def values_of_picture(image: Image.Image) -> np.ndarray:
 
 def deeper_than_shown(image: Image.Image) -> bool:
     """True for a picture of several channels of 16 bits from `opened_picture`, of which Pillow keeps the upper 8."""
-    rawmode, largest = image.info.get(_STORED, ("", 0))
+    rawmode, largest, _ = image.info.get(_STORED, _UNKNOWN)
     return len(image.getbands()) > 1 and (";16" in rawmode or largest > 255)
 
 
 def bands_of_picture(image: Image.Image) -> np.ndarray:
-    """Every channel (h, w, c) uint8 of a picture that is open, in its order; a palette gives its colours."""
+    """Every channel (h, w, c) uint8 of a picture that is open, in its order; a palette gives its colours.
+
+    ValueError where a TIFF has channels of which Pillow makes nothing.
+    """
+    _, _, channels = image.info.get(_STORED, _UNKNOWN)
+    if channels > len(image.getbands()):
+        raise ValueError(f"a TIFF of {channels} channels, of which {len(image.getbands())} can be read; {_AS_NPY}")
     if is_deep(image):
         return eight_bits(image)[:, :, None]
     direct = image.mode in ("L", "LA", "RGB", "RGBA", "RGBX", "CMYK")
@@ -139,7 +153,7 @@ def array_in(path: Path) -> np.ndarray:
             return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (FileNotFoundError, CaffeFormatError):
         raise
-    except (OSError, ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
+    except Exception as error:  # NumPy's reader raises whatever it stumbles over, also tokenize.TokenError
         raise ImageError(f"{path}: not an array that can be read: {error!s:.120}") from None
 
 
@@ -182,6 +196,33 @@ def _bytes_of(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def _identified(raw: bytes) -> Image.Image:
+    """The picture in a file's bytes, of which no pixel is decoded."""
+    try:
+        return Image.open(io.BytesIO(raw), formats=FORMATS)
+    except UnidentifiedImageError:
+        if raw[:4] not in _TIFFS:
+            raise
+        kinds = "one to four channels of 8 or 16 bits, or one of 32"
+        raise ValueError(f"a damaged TIFF, or one that is not of {kinds}; {_AS_NPY}") from None
+
+
+def _check_planes(image: Image.Image) -> None:
+    """ValueError for a TIFF of which Pillow would take one channel for the whole, or numbers of 16 bits for bytes."""
+    if image.format != "TIFF":
+        return
+    tags: Any = image.tag_v2  # type: ignore[attr-defined]
+    channels = tags.get(_CHANNELS, 1)
+    if channels > 2 and len(image.getbands()) == 1 and image.mode != "P":
+        raise ValueError(f"a TIFF of {channels} channels, of which one would be read; {_AS_NPY}")
+    is_raw = any(codec == "raw" for codec, *_ in getattr(image, "tile", ()))
+    if is_raw and tags.get(_PLANES) == 2 and 16 in tags.get(_BITS, ()):
+        raise ValueError(
+            "a TIFF of 16 bits with one channel after the other, not compressed, which Pillow cannot read; "
+            "store it by pixels, or compressed"
+        )
+
+
 def _check_size(image: Image.Image, file_size: int) -> None:
     """LimitError if the pixels would take more memory than a file of this size may ask for."""
     pixel = _PIXEL_BYTES if image.mode not in _DEEP else _DEEP_PIXEL_BYTES
@@ -191,12 +232,16 @@ def _check_size(image: Image.Image, file_size: int) -> None:
     )
 
 
-def _stored(image: Image.Image) -> tuple[str, int]:
-    """Pillow's name of the form in which the pixels are stored, and the largest value that a PGM or PPM says (or 0)."""
+def _stored(image: Image.Image) -> tuple[str, int, int]:
+    """Pillow's name of the form in which the pixels are stored, the largest value of a PGM or PPM, a TIFF's channels.
+
+    The numbers are 0 where nothing says them.
+    """
     codec, _, _, args = next(iter(getattr(image, "tile", ())), ("", None, 0, ()))
     parts = args if isinstance(args, tuple) else (args,)
     says_largest = codec.startswith("ppm") and len(parts) > 1  # a PBM has none
-    return str(parts[0] if parts else ""), int(parts[1]) if says_largest else 0
+    channels = int(image.tag_v2.get(_CHANNELS, 1)) if image.format == "TIFF" else 0  # type: ignore[attr-defined]
+    return str(parts[0] if parts else ""), int(parts[1]) if says_largest else 0, channels
 
 
 def _described(error: Exception) -> str:

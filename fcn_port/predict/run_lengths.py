@@ -7,12 +7,16 @@ bits, the lowest first, as characters from "0" on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .segmentation import Segmentation
+if TYPE_CHECKING:
+    from .segmentation import Segmentation
+
+_MOST_GROUPS = 13
+"""Groups of five bits in a number of 64, with which COCO's API counts."""
 
 
 def run_lengths(mask_hw: np.ndarray) -> list[int]:
@@ -36,6 +40,34 @@ def counts_text(counts: list[int]) -> str:
             more = value != (-1 if group & 0x10 else 0)
             out.append(chr(48 + (group | 0x20 if more else group)))
     return "".join(out)
+
+
+def counts_of_text(text: str) -> list[int]:
+    """Run lengths in COCO's compressed text (maskApi.c, rleFrString); ValueError where it is none or is cut short."""
+    counts: list[int] = []
+    value = groups = 0
+    for character in text:
+        group = ord(character) - 48
+        if not 0 <= group < 64 or groups == _MOST_GROUPS:
+            raise ValueError("a text that holds no run lengths")
+        value |= (group & 0x1F) << (5 * groups)
+        groups += 1
+        if group & 0x20:
+            continue
+        value -= (1 << (5 * groups)) if group & 0x10 else 0
+        counts.append(value + counts[-2] if len(counts) > 2 else value)
+        value = groups = 0
+    if groups:
+        raise ValueError("a text of run lengths that was cut short")
+    return counts
+
+
+def mask_of_counts(counts: Sequence[int], size: tuple[int, int]) -> np.ndarray:
+    """The mask (h, w) of run lengths; ValueError where they do not fill it exactly."""
+    if any(count != int(count) or count < 0 for count in counts) or sum(counts) != size[0] * size[1]:
+        raise ValueError("run lengths that do not fill the image")
+    runs = np.asarray(counts, np.int64)
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size, order="F")
 
 
 def to_coco(seen: Segmentation, image: int | str) -> Iterator[dict[str, Any]]:

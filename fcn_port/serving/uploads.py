@@ -7,7 +7,7 @@ import math
 from collections.abc import AsyncGenerator
 
 import numpy as np
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -60,15 +60,17 @@ async def _field_of_form(request: Request, body: bytes) -> bytes:
     async def pieces() -> AsyncGenerator[bytes, None]:
         yield body
 
+    # A field without a file's name, as some programs send the image, is a text to the parser: of latin-1, any byte is.
+    headers = Headers({"content-type": f"{request.headers['content-type']}; charset=latin-1"})
     try:
-        form = await _InMemory(request.headers, pieces(), max_files=1, max_fields=8, max_part_size=1 << 10).parse()
+        form = await _InMemory(headers, pieces(), max_files=1, max_fields=8, max_part_size=len(body)).parse()
     except (MultiPartException, ValueError, KeyError) as error:
         raise RefusedRequest(400, f"not a form that can be read: {error}") from error
     try:
         found = form.get(_FIELD)
-        if not isinstance(found, UploadFile) and not body.rstrip(b"\r\n").endswith(b"--"):  # RFC 2046: how each ends
+        if found is None and not body.rstrip(b"\r\n").endswith(b"--"):  # RFC 2046: how each ends
             raise RefusedRequest(400, "not a form that can be read: it was cut short")
-        return await found.read() if isinstance(found, UploadFile) else b""
+        return await found.read() if isinstance(found, UploadFile) else (found or "").encode("latin-1")
     finally:
         await form.close()
 

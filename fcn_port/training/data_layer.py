@@ -21,8 +21,8 @@ from weights.records import InputRecipe, Preprocessing
 from ..data.errors import DataError
 from ..data.inputs import net_inputs
 from ..data.records import DataSet, Sample
-from ..opencv.blob import resize
 from ..predict.images import grey_of
+from ..predict.resizing import resize
 from .choices import Order
 
 _log = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ class LayerReading:
             raise DataError(problem, path=data.shown(sample.id, kind=recipe.image))
         if recipe.image == "grey":
             image = grey_of(image)
-        return resize(image, (self.size[1], self.size[0]))
+        return resize(image, self.size)
 
     def _fits(self, mean: Tensor, image: np.ndarray) -> bool:
         sizes = (*mean.shape[1:], *image.shape[:2])

@@ -118,10 +118,35 @@ def test_more_categories_than_a_byte_has_labels_for(count: int, tmp_path: Path) 
         assert set(np.unique(open_dataset(tmp_path).read("i0").labels["score"])) == {0, 1, 2}
 
 
+TURNED = {
+    "a box": '<box label="cat" xtl="6" ytl="4" xbr="12" ybr="7" rotation="90"/>',
+    "an ellipse": '<ellipse label="cat" cx="9" cy="5.5" rx="3" ry="1.5" rotation="90"/>',
+}
+
+
+@pytest.mark.parametrize("kind", TURNED)
+def test_shapes_that_cvat_turned(kind: str, tmp_path: Path) -> None:
+    """A quarter turn changes height and width about the same middle, and an eighth makes neither of both."""
+    described(tmp_path, cvat)
+    maps = []
+    for degrees in ("90", "0", "45", "-45"):
+        shape = TURNED[kind].replace('rotation="90"', f'rotation="{degrees}"')
+        text = f'<annotations><image name="i0.jpg" width="{W}" height="{H}">{shape}</image></annotations>'
+        (tmp_path / "a.xml").write_text(text)
+        maps.append(open_dataset(tmp_path).read("i0").labels["score"])
+    across, down = (
+        (rows.max() - rows.min(), columns.max() - columns.min()) for rows, columns in map(np.nonzero, maps[:2])
+    )
+    assert across == (6, 3) and down == (3, 6)
+    falling, rising = (np.corrcoef(*np.nonzero(each))[0, 1] for each in maps[2:])
+    assert falling > 0.3 and rising < -0.3  # clockwise as one sees it: the right end goes down
+
+
 BROKEN: dict[str, tuple[Callable[..., str], str, str, str]] = {
     "no JSON": (coco, "a.json", "", "not JSON"),
     "other JSON": (coco, "a.json", "[1]", "not COCO's instances"),
     "no such category": (coco, "a.json", '"category_id": 77', "KeyError 77"),
+    "ids as text": (coco, "a.json", '"id": "7"', "no shape is of an image in it: image_id 7 is none's id"),
     "a line": (coco, "a.json", '"segmentation": [[1, 2, 3, 4]]', "fewer than three points"),
     "runs of another size": (
         coco,
@@ -130,8 +155,27 @@ BROKEN: dict[str, tuple[Callable[..., str], str, str, str]] = {
         r"run lengths of \[3, 3\]",
     ),
     "runs too short": (coco, "a.json", '"segmentation": {"size": [12, 20], "counts": [9]}', "do not fill the image"),
-    "not finite": (coco, "a.json", '"segmentation": [[1, 2, NaN, 4, 5, 6]]', "not finite"),
+    "not finite": (coco, "a.json", '"segmentation": [[1, 2, NaN, 4, 5, 6]]', "beyond any image"),
+    "far away": (coco, "a.json", '"segmentation": [[0, 0, 1e8, 0, 1e8, 1e8]]', "beyond any image"),
+    "a long way": (
+        coco,
+        "a.json",
+        '"segmentation": [[0, 0, 3e6, 0, 0, 3e6]]',
+        "an outline of more than 4,000,000 pixels",
+    ),
+    "text too short": (coco, "a.json", '"segmentation": {"size": [12, 20], "counts": "9"}', "do not fill the image"),
+    "no text": (coco, "a.json", '"segmentation": {"size": [12, 20], "counts": ""}', "do not fill the image"),
+    "text cut": (coco, "a.json", '"segmentation": {"size": [12, 20], "counts": "oo"}', "was cut short"),
+    "endless number": (
+        coco,
+        "a.json",
+        f'"segmentation": {{"size": [12, 20], "counts": "{"o" * 20}"}}',
+        "no run lengths",
+    ),
+    "parts of pixels": (coco, "a.json", '"segmentation": {"size": [12, 20], "counts": [119.5, 120.5]}', "do not fill"),
     "huge": (coco, "a.json", '"height": 99999999', "an image of 99999999x20"),
+    "endless": (coco, "a.json", '"height": 1e999', "OverflowError"),
+    "endless in labelme": (labelme, "drawn/i0.json", '"imageHeight": 1e999', "not labelme's"),
     "XML with entities": (cvat, "a.xml", "<!DOCTYPE x [<!ENTITY a 'b'>]><annotations/>", "document type"),
     "no XML": (cvat, "a.xml", "<annotations>", "not CVAT's for images"),
     "mask outside": (cvat, "a.xml", 'left="19"', "reaches out of its image"),

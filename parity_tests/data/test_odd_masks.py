@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fcn_port.cli import run
 from fcn_port.data import DataError, open_dataset
 from fcn_port.data.files import read_label_png
 from fcn_port.data.masks import MaskReader, read_mask
@@ -174,3 +175,16 @@ def test_counting_from_one_makes_no_void(stored: int, tmp_path: Path) -> None:
     for data in (open_dataset(scenes), open_dataset(rooms)):
         with pytest.raises(DataError, match=f"label {stored if stored > 0 else stored - 1} is none of 0 to"):
             data.read(data.ids[0])
+
+
+def test_an_image_whose_name_is_too_long_for_a_file_is_one_that_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The others are looked at; the error of the system ended it all."""
+    save(tmp_path / "images" / "i0.png", noise(0, (6, 5, 3)))
+    save(tmp_path / "masks" / "i0.png", np.zeros((6, 5), np.uint8))
+    (tmp_path / "l.txt").write_text(f"i0\n{'a' * 400}\n")
+    lines = ('images = "images"', 'labels = "masks"', 'list = "l.txt"', 'classes = ["background", "cell"]')
+    (tmp_path / "dataset.toml").write_text("\n".join(lines))
+    assert run(["data", "--check", str(tmp_path)]) == 1
+    assert "1 of 2 images cannot be used" in capsys.readouterr().out

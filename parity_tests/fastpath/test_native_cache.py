@@ -170,9 +170,10 @@ NONE_OF_OURS = "PyTorch's; none of our own: "
         ({"FCN_PORT_NATIVE": "0"}, NONE_OF_OURS + "FCN_PORT_NATIVE=0 forbids it"),
         ({"CC": "no-such-compiler"}, NONE_OF_OURS + "there is no C compiler 'no-such-compiler'; set CC to one"),
         ({"CC": "'cc"}, NONE_OF_OURS + 'CC is "\'cc", which a shell cannot read: no closing quotation'),
+        ({"CC": "false"}, NONE_OF_OURS + "false: --version ends with status 1"),
         ({"CC": "true"}, "our own, which true compiles when a net first runs, and PyTorch's"),
     ],
-    ids=["forbidden", "no compiler", "no words", "not yet"],
+    ids=["forbidden", "no compiler", "no words", "no version", "not yet"],
 )
 def test_version_says_whose_kernels_run(
     variables: dict[str, str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -186,14 +187,25 @@ def test_version_says_whose_kernels_run(
     assert capsys.readouterr().out.splitlines()[-1] == f"kernels of fast: {says}"
 
 
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("", "our own, compiled here by true, and PyTorch's"),
+        ("another", "our own, which true compiles when a net first runs, and PyTorch's"),
+    ],
+    ids=["this source", "the source before"],
+)
 def test_version_tells_kernels_that_were_compiled_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    source: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CC", "true")
     monkeypatch.delenv("FCN_PORT_NATIVE", raising=False)
     folder = build.cache_folder()
     assert private.why_not_private(folder) is None
-    (folder / "steps-0-0.so").touch()
+    tables = build._tables()
+    with monkeypatch.context() as then:
+        then.setattr(build, "_tables", lambda: tables + source)
+        (folder / f"{build._name(['true'])}-0.so").touch()
     assert run(["--version"]) == 0
-    assert "our own, compiled here by true, and PyTorch's" in capsys.readouterr().out.splitlines()[-1]
+    assert capsys.readouterr().out.splitlines()[-1] == f"kernels of fast: {says}"

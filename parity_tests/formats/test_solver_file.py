@@ -73,7 +73,8 @@ def test_the_old_enum_of_types(kind: str) -> None:
         (HEAVY + 'type: "AdaGrad"', "momentum cannot be used with AdaGrad"),
         (HEAVY + 'type: "RMSProp"', "momentum cannot be used with RMSProp"),
         (HEAVY + "gama: 0.1", "line 1.*no field 'gama'.*\n.*did you mean 'gamma'"),
-        (HEAVY + "gamma: -1", "gamma is -1"),
+        ('base_lr: 1 lr_policy: "exp" gamma: -1', "gamma is -1"),
+        ('base_lr: 1 lr_policy: "fixed" type: "RMSProp" rms_decay: 1', "rms_decay is 1.0"),
         (HEAVY + "iter_size: 0", "iter_size is 0"),
         ('base_lr: 1 lr_policy: "fixed" type: "Adam" momentum: 1', "momentum is 1.0 .*Adam divides by 1 - momentum"),
         ('base_lr: 1 lr_policy: "fixed" type: "Adam" momentum2: 1.5', "momentum2 1.5; Adam"),
@@ -89,6 +90,18 @@ def test_the_old_enum_of_types(kind: str) -> None:
 def test_what_caffe_refuses_is_refused(text: str, said: str) -> None:
     with pytest.raises(CaffeFormatError, match=f"solver.prototxt.*{said}"):
         parse_solver(text, path="solver.prototxt")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'lr_policy: "poly" max_iter: 9 gamma: -1',
+        'lr_policy: "fixed" gamma: -1 rms_decay: 1 regularization_type: "none"',
+    ],
+)
+def test_fields_that_nothing_reads_may_hold_anything(text: str) -> None:
+    """As in Caffe, whose solvers check what they use: training with these ran there (parity_tests/oracle)."""
+    assert rates(f"base_lr: 2 {text}", 1) == [2]
 
 
 def test_a_missing_net_is_named(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from fcn_port.cli import run
+from fcn_port.errors import ImageError
 from parity_tests.predict.output_nets import NAMES, files_of
 
 rasterio = pytest.importorskip("rasterio", reason="rasterio: pip install fcn-port[geo]")
@@ -60,6 +61,24 @@ def test_a_geotiff_keeps_its_place(orthophoto: Path) -> None:
         assert np.array_equal(after.read(1), LABELS)
         assert after.colormap(1)[1] == (128, 0, 0, 255)
         assert [each["name"] for each in json.loads(after.tags()["Classes"])] == list(NAMES)
+
+
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6])
+def test_pixels_that_were_turned_have_no_place(orthophoto: Path, orientation: int) -> None:
+    """Also those that have the height and width of before: half a turn, mirror images, and squares."""
+    from fcn_port.predict.geo import georeference
+    from fcn_port.predict.images import read_image
+
+    with Image.open(orthophoto) as opened:
+        square, tags = opened.crop((0, 0, 24, 24)), opened.tag_v2  # type: ignore[attr-defined]
+        tags[0x0100], tags[0x0112] = 24, orientation  # ImageWidth, Orientation
+        square.save(orthophoto, tiffinfo=tags)
+    assert read_image(orthophoto).shape == (24, 24, 3)
+    if orientation == 1:
+        assert georeference(orthophoto, (24, 24)) is not None
+        return
+    with pytest.raises(ImageError, match="turned by its EXIF orientation"):
+        georeference(orthophoto, (24, 24))
 
 
 def area(ring: list[list[float]]) -> float:

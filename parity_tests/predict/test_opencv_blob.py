@@ -23,11 +23,12 @@ def image(*shape: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-@pytest.mark.parametrize("shape", [(37, 53, 3), (120, 90, 3), (64, 64, 3), (31, 200), (300, 300, 3)])
+@pytest.mark.parametrize("shape", [(37, 53, 3), (120, 90, 3), (64, 64, 3), (31, 200), (300, 300, 3), (20, 9, 4)])
 def test_every_bit_is_opencvs(shape: tuple[int, ...], settings: dict[str, Any]) -> None:
     pixels = image(*shape)
     theirs = {("swapRB" if key == "swap_rb" else key): value for key, value in settings.items()}
-    for size in (None, (300, 300), (64, 32), (26, 18), (shape[1] // 2, shape[0] // 2), (2 * shape[1], 2 * shape[0])):
+    half, twice = (shape[1] // 2, shape[0] // 2), (2 * shape[1], 2 * shape[0])
+    for size in (None, (0, 0), (300, 300), (64, 32), (26, 18), half, twice):
         expected = cv2.dnn.blobFromImage(pixels, size=size or (0, 0), **theirs)
         found = blob_from_image(pixels, size=size, **settings)
         assert found.dtype == np.float32 and np.array_equal(found, expected), size
@@ -39,3 +40,9 @@ def test_every_bit_is_opencvs(shape: tuple[int, ...], settings: dict[str, Any]) 
 def test_other_images_are_refused(pixels: np.ndarray) -> None:
     with pytest.raises(ValueError, match="expected"):
         blob_from_image(pixels)
+
+
+@pytest.mark.parametrize("size", [(10, 0), (-1, 5), (10,)])
+def test_other_sizes_are_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        blob_from_image(image(4, 4, 3), size=size)

@@ -9,6 +9,7 @@ import random
 import struct
 import subprocess
 import sys
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,17 +19,20 @@ import pytest
 from PIL import Image, features
 from torch import nn
 
+from converters.errors import CaffeFormatError
 from converters.safety.limits import VARIABLE
 from fcn_port.cli import run
 from fcn_port.data import DataError
 from fcn_port.data.files import read_label_png, read_rgb
+from fcn_port.data.masks import read_mask
 from fcn_port.errors import ImageError, ImageMemoryError
 from fcn_port.evaluation.submission import image_sizes
 from fcn_port.predict import prediction
 from fcn_port.predict.image_lists import gather
-from fcn_port.predict.images import read_image
+from fcn_port.predict.images import picture_of, read_image
 from fcn_port.predict.pictures import FORMATS, opened_picture
 from fcn_port.predict.prediction import predict_all
+from fcn_port.training.losses.infogain import read_matrix
 from parity_tests.datasets import noise
 from parity_tests.formats.test_bad_files import mutate
 from parity_tests.verbs import SAMPLE
@@ -121,6 +125,34 @@ def test_a_folder_with_other_pictures_is_done_to_its_end(tmp_path: Path, monkeyp
         assert each.seen is None and f"{name}: not an image that can be read: none of JPEG" in str(each.problem)
 
 
+def test_weights_videos_and_documents_in_a_folder_are_none_of_its_images(tmp_path: Path) -> None:
+    for name in ("net.caffemodel.h5", "clip.mpg", "clip.mp4", "paper.pdf", "notes.txt", "5.png", "6.PSD"):
+        (tmp_path / name).write_bytes(encoded("PNG"))
+    assert [source.path.name for source in gather([tmp_path])] == ["5.png", "6.PSD"]
+
+
+def test_a_verb_says_nothing_of_what_pillow_warns_programmers_of(tmp_path: Path) -> None:
+    picture = Image.fromarray(noise(0, (6, 5, 3))).quantize(16)
+    picture.save(tmp_path / "a.png", transparency=bytes([0, 255, 128]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run(["predict", str(SAMPLE), str(tmp_path / "a.png"), "-o", str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize("kind", ["color", "bands", "grey"])
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0MM\0\xb7\0\0\0\x08", b"Exif\0\0MM\0*\0\0\xff\xff", b"", b"\xff" * 40], ids=str
+)
+@pytest.mark.parametrize("format_", ["PNG", "JPEG", "WEBP"])
+def test_damaged_exif_data_cost_no_picture(format_: str, exif: bytes, kind: str) -> None:
+    """As with viewers and OpenCV, and so Caffe, which see the pixels as they lie then."""
+    whole, damaged = io.BytesIO(), io.BytesIO()
+    picture = Image.fromarray(noise(0, (6, 5, 3)))
+    picture.save(whole, format_)
+    picture.save(damaged, format_, exif=exif)
+    assert np.array_equal(picture_of(damaged.getvalue(), kind=kind), picture_of(whole.getvalue(), kind=kind))
+
+
 @pytest.mark.parametrize("exception", [NotImplementedError, RuntimeError, IndexError, struct.error, KeyError])
 def test_whatever_pillow_raises_is_our_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exception: type[Exception]
@@ -134,6 +166,21 @@ def test_whatever_pillow_raises_is_our_error(
         read_image(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize(
+    "header", [b"{'descr': '<f4', 'shape': (2, 2), \n", b"{'descr': 'O', 'shape': (1,)}\n", b"((((\n"]
+)
+def test_a_damaged_header_of_an_array_is_our_error(tmp_path: Path, header: bytes) -> None:
+    """The first one makes NumPy raise tokenize.TokenError, which is no kind of the others."""
+    path = tmp_path / "m.npy"
+    path.write_bytes(b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header + bytes(16))
+    with pytest.raises(ImageError, match=r"m\.npy: not an array that can be read"):
+        read_image(path)
+    with pytest.raises(DataError, match="not an array that can be read"):
+        read_mask(path)
+    with pytest.raises(CaffeFormatError, match=r"m\.npy: not an array that can be read"):
+        read_matrix(path)
+
+
 def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(ImageError, match=r"a\.png: .* a pipe or a device"):
@@ -143,7 +190,7 @@ def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
 LIMITED = """
 import resource, sys
 from fcn_port.errors import ImageError, ImageMemoryError
-from fcn_port.predict.images import read_image
+from fcn_port.predict.images import picture_of, read_image
 read_image(sys.argv[1])
 now = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (now + (90 << 20), now + (90 << 20)))

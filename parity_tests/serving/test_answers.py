@@ -121,6 +121,16 @@ def test_a_form_and_a_body_are_one(client: Any) -> None:
     assert form.status_code == 200 and form.content == post(client, query="?format=labels").content
 
 
+@pytest.mark.parametrize("name", ["", "; filename*=UTF-8''%C3%A9.png"])
+def test_the_field_of_a_form_needs_no_files_name(client: Any, name: str) -> None:
+    part = b'--a\r\nContent-Disposition: form-data; name="image"' + name.encode()
+    form = part + b"\r\n\r\n" + BODY + b"\r\n--a--\r\n"
+    for charset in ("", "; charset=utf-8"):
+        headers = {"content-type": f"multipart/form-data; boundary=a{charset}"}
+        answer = client.post("/predict?format=labels", content=form, headers=headers)
+        assert answer.status_code == 200 and answer.content == post(client, query="?format=labels").content
+
+
 @pytest.mark.parametrize("quick", [False, True])
 def test_objects_have_boxes(quick: bool) -> None:
     """Also of a net run by `fast`, as `fcn-port serve` runs it."""

@@ -73,6 +73,20 @@ def cache_folder() -> Path:
     return user_cache("native")
 
 
+def is_kept() -> bool:
+    """True where this source was compiled here before, by this compiler for this processor; compiles nothing.
+
+    Raises NotBuilt where there is no compiler, or none that says its version.
+    """
+    command = compiler()
+    try:
+        name = _name(command)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise NotBuilt(f"{shlex.join(command)}: {_first_error(error)}") from None
+    folder = cache_folder()
+    return why_not_private(folder, make=False) is None and any(folder.glob(f"{name}-*.so"))
+
+
 def _loaded(name: str, make: Callable[[Path], Path]) -> ctypes.CDLL:
     """The kept library, or one made now where none is kept, it is damaged, or others could have put it there.
 

@@ -14,8 +14,10 @@ from torch import Tensor
 from converters.errors import CaffeFormatError, NetError
 from converters.formats import read_mean
 from converters.net import LayerSpec
-from converters.safety import open_file, path_text
+from converters.safety import path_text
 
+from ...errors import ImageError
+from ...predict.pictures import array_in
 from .base import SMALLEST, Loss, axis_of, clamp_value, count, divisor, fields_of, target_of
 from .softmax import known_labels
 
@@ -81,15 +83,17 @@ def read_matrix(path: Path) -> tuple[tuple[float, ...], ...]:
     """The square matrix in a .binaryproto (a BlobProto, as Caffe reads it) or an .npy. CaffeFormatError for others."""
     if path.suffix.lower() == ".npy":
         try:
-            with open_file(path) as file:
-                found = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise CaffeFormatError(f"not an array that can be read: {error!s:.120}", path=path) from None
+            found = array_in(path)
+        except ImageError as error:
+            raise CaffeFormatError(str(error).removeprefix(f"{path}: "), path=path) from None
     else:
         found = np.asarray(read_mean(path))
     found = found.reshape(found.shape[-2:]) if found.ndim >= 2 and found.size == math.prod(found.shape[-2:]) else found
-    if found.ndim != 2 or found.shape[0] != found.shape[1] or not np.isfinite(found).all():
-        raise CaffeFormatError(f"{found.shape} is no matrix of classes by classes, all of them finite", path=path)
+    is_matrix = found.ndim == 2 and found.shape[0] == found.shape[1] and found.dtype.kind in "fiub"
+    if not is_matrix or not np.isfinite(found).all():
+        raise CaffeFormatError(
+            f"{found.shape} of {found.dtype} is no matrix of classes by classes, all of them finite", path=path
+        )
     return tuple(tuple(float(value) for value in row) for row in found)
 
 
