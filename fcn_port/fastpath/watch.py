@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from itertools import chain
 from operator import attrgetter, is_
@@ -92,12 +93,17 @@ class WeightsWatch:
         return any(self._hooks)
 
     def lines(self) -> list[int]:
-        """The addresses in memory of what `is_same` touches, as far as they are known; a hint, and nothing more."""
+        """The addresses in memory of what `is_same` touches, as far as they are known; a hint, and nothing more.
+
+        Where the entries of a dictionary and the count of a tensor's writings lie, their own first bytes say.
+        """
         found = [id(each) for each in self._dicts]
-        for each in self._tensors:
-            cell, storage = each._cdata, each.untyped_storage()._cdata
-            found += [id(each), cell, cell + LINE, cell + 2 * LINE, storage, storage + LINE]
-        return found
+        for each in self._dicts:
+            found += [address + line * LINE for address in _addresses_in(id(each), 48) for line in range(3)]
+        for tensor in self._tensors:
+            cell, storage = tensor._cdata, tensor.untyped_storage()._cdata
+            found += [id(tensor), cell, cell + LINE, cell + 2 * LINE, storage, storage + LINE, *_addresses_in(cell, 64)]
+        return sorted({address // LINE * LINE for address in found})
 
     def _values(self) -> Sequence[object]:
         return list(chain.from_iterable(map(dict.values, self._dicts)))
@@ -114,6 +120,11 @@ class WeightsWatch:
             return list(map(Tensor.data_ptr, self._tensors))
         except RuntimeError as error:
             raise NoAddressError(str(error)) from error
+
+
+def _addresses_in(record: int, size: int) -> list[int]:
+    """The words of a record of Python's or PyTorch's, of so many bytes at least, that may be addresses."""
+    return [word for word in (ctypes.c_uint64 * (size // 8)).from_address(record) if 1 << 20 < word < 1 << 56]
 
 
 def _some(x: Tensor) -> Tensor:

@@ -112,3 +112,13 @@ def test_weights_without_a_version_that_lie_otherwise() -> None:
             assert watch.is_same()
             memory[-1] = 2
             assert not watch.is_same()
+
+
+def test_lines_of_memory_are_a_hint() -> None:
+    """Whole lines, each once, with the records themselves; the entries of dictionaries are elsewhere, and among them."""
+    watched = net()
+    lines = WeightsWatch(watched).lines()
+    assert lines == sorted(set(lines)) and all(line % 64 == 0 for line in lines)
+    assert {id(each) // 64 * 64 for each in watched.parameters()} <= set(lines)
+    records = 4 * len(list(watched.parameters())) + 4 * len(list(watched.buffers())) + 3 * len(list(watched.modules()))
+    assert len(lines) > records
