@@ -11,6 +11,7 @@ from converters import CaffeNet
 from converters.formats import parse_prototxt
 from converters.layers.base import blob_name
 from converters.layers.convolution import Convolution
+from converters.net import Shape
 from fcn_port.fastpath.flow import Flow, FlowLayer, read
 from fcn_port.fastpath.graph import Step
 from parity_tests.fastpath.random_nets import filled
@@ -18,9 +19,9 @@ from parity_tests.fastpath.random_nets import filled
 CONVOLUTION = "convolution_param { num_output: 4 kernel_size: 3 pad: 1 }"
 
 
-def net_of(*layers: str) -> CaffeNet:
-    """A net over `data` (1, 4, 8, 8), of layers written as "type name: bottoms -> tops | settings"."""
-    text = ['layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 4, 8, 8] } } }']
+def net_of(*layers: str, shape: Shape = (1, 4, 8, 8)) -> CaffeNet:
+    """A net over `data`, of layers written as "type name: bottoms -> tops | settings"."""
+    text = [f'layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: {list(shape)} }} }} }}']
     for each in layers:
         head, _, settings = each.partition("|")
         kind, name, *rest = head.replace(":", " ").split()

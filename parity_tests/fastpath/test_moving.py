@@ -69,6 +69,16 @@ def test_what_reads_images_reads_what_was_turned() -> None:
     assert how["it"] == "numbers moved"
 
 
+@pytest.mark.parametrize("kind", ["shuffled channels", "Reorg", "pixels repeated", "turned"])
+def test_what_is_kept_of_a_size_is_no_blob(kind: str) -> None:
+    """Tables of 64 sizes are kept: each kept all distances of its top alive, a gigabyte for 64 blobs of 12 MB."""
+    plan = FastNet(net_of(kind, BEHIND)).program({"data": (1, 3, 8, 12)})
+    (operation,) = [each.operation for each in plan.planned if each.operation.name == "it"]
+    (bottom, top) = (plan.places.values[name] for name in (*operation.bottoms, *operation.tops))
+    found = moving.sources_of(operation, [bottom], [top])
+    assert found is not None and all(each.base is None for each in found.along)
+
+
 def test_many_numbers_are_not_looked_at() -> None:
     """Finding the tables takes memory: beyond a limit PyTorch moves them, to the same numbers."""
     net = net_of("shuffled channels")

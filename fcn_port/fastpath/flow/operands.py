@@ -9,9 +9,9 @@ from converters.layers import activations, tensor
 from converters.layers import scale as scale_layers
 from converters.net import Layer
 
-Kind = Literal["SUM", "PROD", "MAX"]
+Kind = Literal["SUM", "PROD", "MAXIMUM"]
 
-_ARITHMETIC: dict[str, Kind] = {"Add": "SUM", "Sub": "SUM", "Mul": "PROD", "Maximum": "MAX"}
+_ARITHMETIC: dict[str, Kind] = {"Add": "SUM", "Sub": "SUM", "Mul": "PROD", "Maximum": "MAXIMUM"}
 
 
 def operand_kind(params: Layer) -> Kind | None:

@@ -133,7 +133,9 @@ void softmax(const struct step *s, struct worker *w)
         }
 }
 
-enum { SUM, PRODUCT, MAXIMUM }; /* `shared`: what becomes of x and z */
+/* `shared`: what becomes of x and z. GREATER is x where it is the greater one, else z: Eltwise's, as eltwise_layer.cpp has it;
+ * of a MAXIMUM no NaN is lost. */
+enum { SUM, PRODUCT, MAXIMUM, GREATER };
 
 /* activation(x * kernels[channel] + bias[channel] + z); kernels may be 0. */
 void pointwise(const struct step *s, struct worker *w)
@@ -155,7 +157,7 @@ void pointwise(const struct step *s, struct worker *w)
                 if (s->shared == PRODUCT)
                     value *= other;
                 else
-                    value = choose(value == value, greater, value);
+                    value = s->shared == GREATER ? greater : choose(value == value, greater, value);
                 store(y + c, activated(s, value, c, s->activation), s->channels - c);
             }
         }

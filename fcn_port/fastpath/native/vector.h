@@ -121,20 +121,24 @@ INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* e^x + `less` for x <= 0, to the last digits for 0 and -1: 2^n times e^rest - 1, the rest being within half of ln 2,
- * and 2^n + less. */
+ * and 2^n + less. Below -87, where floats have ever fewer digits, 2^64 times as much is rounded in the end; below -104 is 0. */
 INLINE vec exponential(vec x, float less)
 {
-    vec kept = choose(x < -87, (vec){0} - 87, x), n = kept * 1.44269504f + 12582912.f; /* 1.5 * 2^23: an integer */
-    vec power = (vec)(((digits)n << 23) + (127u << 23)); /* 2^n: the last digits of the sum are n */
+    const mask low = x < -87, none = x < -104;
+    vec kept = choose(none, (vec){0} - 104, x), n = kept * 1.44269504f + 12582912.f; /* 1.5 * 2^23: an integer */
+    digits last = ((digits)n << 23) + (127u << 23) + ((digits)low & (64u << 23)); /* the last digits of the sum are n */
+    vec power = (vec)(last & ~(digits)none); /* 2^n */
     n -= 12582912.f;
     vec rest = kept - n * 0.693145752f - n * 1.42860677e-6f, sum = (vec){0} + 1.f / 5040;
     static const float factors[] = {1.f / 720, 1.f / 120, 1.f / 24, 1.f / 6, 0.5f, 1};
     UNROLL for (int i = 0; i < 6; i++)
         sum = sum * rest + factors[i];
-    return choose(x == x, sum * rest * power + (power + less), x);
+    sum *= rest;
+    return choose(x == x, choose(low, (sum * power + power) * 0x1p-64f + less, sum * power + (power + less)), x);
 }
 
-INLINE vec size_of(vec x) { return choose(x < 0, -x, x); }
+#define SIGN 0x80000000u
+INLINE vec size_of(vec x) { return (vec)((digits)x & ~SIGN); }
 
 INLINE vec sigmoid(vec x)
 {
@@ -144,8 +148,8 @@ INLINE vec sigmoid(vec x)
 
 INLINE vec tangent(vec x)
 {
-    vec e = exponential(-2 * size_of(x), -1), t = e / (2 + e);
-    return choose(x < 0, t, -t);
+    vec e = exponential(-2 * size_of(x), -1), t = e / (2 + e); /* 0 has its sign, too */
+    return (vec)((digits)size_of(t) | ((digits)x & SIGN));
 }
 
 /* tanh(ln(1 + e^x)), by e to the power of -|x|. */

@@ -38,8 +38,8 @@ from .weights import Packed, PackedWeights
 
 NORMS = ("normalize", "normalize_within", "unit", "standardize")
 """Kernels of norms.c."""
-OF_BLOBS = ("SUM", "PROD", "MAX")
-"""Operations on two blobs, in the order of the C code."""
+OF_BLOBS = ("SUM", "PROD", "MAXIMUM", "MAX")
+"""Operations on two blobs, in the order of the C code; MAX is Eltwise's, which leaves out some NaN."""
 
 
 def tasks_of(
@@ -161,6 +161,8 @@ def _of_blobs(
     is_sum = params.operation == "SUM"
     if is_sum:
         terms.sort(key=lambda term: term[1] != 1)
+    elif params.operation == "MAX":  # of the first two, the second one is kept where neither is the greater
+        terms[:2] = terms[1::-1]
     former = places[terms.pop(0)[0]] if terms[0][1] == 1 or not is_sum else None
     slopes = weights.constants(operation, y.size[1]).slopes
     tasks = []

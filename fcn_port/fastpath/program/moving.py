@@ -97,7 +97,7 @@ def _sources(params: Layer, place: str, shape: Shape, strides: Shape, top: Shape
 def _along_axes(found: Places) -> Sources | None:
     """The distances that each axis adds in a blob; None where they are no such sum."""
     corner = [found[tuple(slice(None) if each == axis else 0 for each in range(AXES))] for axis in range(AXES)]
-    images, *along = [each - each[0] if axis else each for axis, each in enumerate(corner)]
+    images, *along = [each - each[0] if axis else each.copy() for axis, each in enumerate(corner)]  # no view is kept
     of_one = sum(np.ix_(*along))  # each along its own axis
     if any(not np.array_equal(image, first + of_one) for image, first in zip(found, images, strict=True)):
         return None
