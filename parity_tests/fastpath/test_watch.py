@@ -115,7 +115,7 @@ def test_weights_without_a_version_that_lie_otherwise() -> None:
 
 
 def test_lines_of_memory_are_a_hint() -> None:
-    """Whole lines, each once, with the records themselves; entries of dictionaries lie elsewhere, and are among them."""
+    """Whole lines, each once, with the records themselves, and the entries of dictionaries, which lie elsewhere."""
     watched = net()
     lines = WeightsWatch(watched).lines()
     assert lines == sorted(set(lines)) and all(line % 64 == 0 for line in lines)
