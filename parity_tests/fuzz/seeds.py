@@ -189,6 +189,25 @@ def _evaluation() -> dict[str, Any]:
     ).to_json()
 
 
+def drawings() -> Iterator[bytes]:
+    """A square and a circle as labelme, CVAT and COCO have them; COCO's also as run lengths, as numbers and as text."""
+    square, circle = [[1, 1], [5, 1], [5, 5], [1, 5]], [[4, 4], [6, 4]]
+    shapes = [{"label": "cat", "points": square}, {"label": "dog", "points": circle, "shape_type": "circle"}]
+    yield json.dumps({"imageHeight": 8, "imageWidth": 9, "imagePath": "a.jpg", "shapes": shapes}).encode()
+    yield (
+        b'<annotations><image id="0" name="a.jpg" width="9" height="8">'
+        b'<polygon label="cat" points="1,1;5,1;5,5;1,5" z_order="1"/>'
+        b'<ellipse label="dog" cx="4" cy="4" rx="2" ry="1" rotation="30"/>'
+        b'<mask label="cat" rle="3, 2, 4" left="1" top="1" width="3" height="3"/></image></annotations>'
+    )
+    runs: list[Any] = [[10, 4, 58], ":4j1"]
+    for drawn in ([[1, 1, 5, 1, 5, 5, 1, 5]], *({"size": [8, 9], "counts": each} for each in runs)):
+        shape = {"image_id": 7, "category_id": 3, "segmentation": drawn, "iscrowd": 0}
+        image = {"id": 7, "file_name": "a.jpg", "height": 8, "width": 9}
+        names = [{"id": 3, "name": "cat"}]
+        yield json.dumps({"images": [image], "annotations": [shape], "categories": names}).encode()
+
+
 # Archives
 
 

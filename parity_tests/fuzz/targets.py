@@ -23,6 +23,7 @@ from converters.net.shapes import iter_layer_shapes
 from converters.net.spec import NetSpec
 from converters.safety.json_file import read_json
 from fcn_port.cli.program import answer
+from fcn_port.data.drawings import DrawnFiles, read_drawings
 from fcn_port.data.files import read_depth, read_label_png, read_mat
 from fcn_port.data.lists import read_list
 from fcn_port.data.sets.pascalcontext import read_names
@@ -129,6 +130,19 @@ def lists(path: Path) -> None:
     for read in (read_list, _own_classes, read_names):
         with contextlib.suppress(converters.CaffeFormatError):
             read(path)
+
+
+def drawings(path: Path) -> None:
+    """The text as CVAT's, as labelme's or as COCO's, whichever it looks like, and the label maps of small images."""
+    text = path.read_bytes()
+    place = path.with_suffix(".xml" if text[:1] == b"<" else ".json")
+    path.rename(place)
+    found, classes = read_drawings(path.parent if b'"shapes"' in text else place)
+    small = {id_: each for id_, each in found.items() if each.size[0] * each.size[1] <= MOST_VALUES}
+    files = DrawnFiles(path.parent, "{}", read_label_png, drawings=small, classes=classes)
+    for id_, each in small.items():
+        with contextlib.suppress(converters.CaffeFormatError):
+            assert files.of(id_).shape == each.size
 
 
 def recipe(path: Path) -> None:
@@ -245,6 +259,7 @@ _TABLE = (
     Target("picture", picture, seeds.pictures, mutators.png, errors=(ImageError,), expansion=64),
     Target("matlab", matlab, seeds.matlabs, mutators.matlab, expansion=64),
     Target("lists", lists, seeds.lists, mutators.text),
+    Target("drawings", drawings, seeds.drawings, mutators.text, expansion=1 << 12),
     Target("recipe", recipe, seeds.recipes, mutators.text, errors=(FileNotFoundError,)),
     Target("recording", read_recording, seeds.recordings, mutators.members),
     Target("net", net, seeds.layers, mutators.text),
