@@ -14,12 +14,18 @@ from converters.net import NetSpec, infer_blobs
 from converters.passes import prepare
 from fcn_port.fastpath.flow import Flow, merge, read, state_key
 from fcn_port.fastpath.points import FORMS, SUMMED
-from fcn_port.fastpath.program import convolutions, self_check, sparing
+from fcn_port.fastpath.program import convolutions, rounding, self_check, sparing
 from fcn_port.fastpath.program.runner import Runner
 
 pytestmark = pytest.mark.skipif(self_check.why_not_any() is not None, reason="no C compiler")
 
 MB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def no_layer_is_relieved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large tiles for all layers, as deeper nets have them, where these few would round too much for some of theirs."""
+    monkeypatch.setattr(rounding, "DEEP", 0)
 
 
 def flow_of(spec: NetSpec) -> Flow:
