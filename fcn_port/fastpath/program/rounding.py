@@ -18,7 +18,9 @@ DEEP = 16
 """Layers with weights, from an input to an output, up to which runs of filterings are seen."""
 RUN, EVERY = 5, 3
 """Filterings that follow each other, by which a run is long in any case: else it has to be most of such a way. Of a
-long one, the second and each third round as little."""
+long one the second, fourth, seventh and so on round as little."""
+FAR = 1 << 30
+"""Layers to an output where there is no way to one."""
 WIDE = 64
 """Features of a product with fewer of which Strassen's algorithm has nothing to gain."""
 
@@ -100,9 +102,9 @@ def _weight(operation: FlowStep) -> int:
 
 
 def _least(behind: Mapping[str, int], operation: FlowStep) -> int:
-    return min((_of(behind, top) for top in operation.tops), default=DEEP + 1)
+    return min((_of(behind, top) for top in operation.tops), default=FAR)
 
 
 def _of(behind: Mapping[str, int], name: str) -> int:
     """The layers from a value to an output; more than enough where there is no way."""
-    return behind.get(name, DEEP + 1)
+    return behind.get(name, FAR)
