@@ -6,6 +6,7 @@ does not count.
 
 from __future__ import annotations
 
+import base64
 import cmath
 import json
 import math
@@ -22,6 +23,7 @@ from PIL import Image, ImageDraw
 
 from weights.records import IGNORE_LABEL
 
+from ..predict.pictures import opened_picture
 from ..predict.run_lengths import counts_of_text, mask_of_counts
 from .errors import DataError
 from .records import Files
@@ -183,7 +185,12 @@ def _labelme(path: Path) -> Drawing:
     try:
         size = _size(data["imageHeight"], data["imageWidth"])
         shapes = [
-            DrawnShape(str(each["label"]), _points_paint(each.get("shape_type") or "polygon", each["points"]))
+            DrawnShape(
+                str(each["label"]),
+                _mask_paint(each["points"], each["mask"])
+                if each.get("shape_type") == "mask"
+                else _points_paint(each.get("shape_type") or "polygon", each["points"]),
+            )
             for each in data["shapes"]
         ]
         image = str(data.get("imagePath") or path.name)
@@ -261,15 +268,35 @@ def _runs_paint(runs: Sequence[int], left: int, top: int, width: int, height: in
     """CVAT's run lengths: of 0 and 1 in turn, row by row, within a box."""
 
     def paint(labels: np.ndarray, label: int) -> None:
-        h, w = labels.shape
-        if not (left >= 0 and top >= 0 and left + width <= w and top + height <= h and min(runs) >= 0):
-            raise ValueError("a mask that reaches out of its image")
-        if sum(runs) != width * height:
+        box = _box(labels, left, top, width, height)
+        if min(runs) < 0 or sum(runs) != width * height:
             raise ValueError("run lengths that do not fill their box")
-        inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
-        labels[top : top + height, left : left + width][inside] = label
+        box[np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)] = label
 
     return paint
+
+
+def _mask_paint(points: Sequence[Sequence[float]], encoded: str) -> _Paint:
+    """labelme's mask: a picture as base64, of the pixels from its first corner to its last one, that count but 0."""
+
+    def paint(labels: np.ndarray, label: int) -> None:
+        (left, top), (right, bottom) = ((int(x), int(y)) for x, y in points)
+        with opened_picture(base64.b64decode(encoded, validate=True)) as image:
+            inside = np.asarray(image).astype(bool)
+        box = _box(labels, left, top, right - left + 1, bottom - top + 1)
+        if inside.shape != box.shape:
+            raise ValueError(f"a mask of {inside.shape} pixels in a box of {box.shape}")
+        box[inside] = label
+
+    return paint
+
+
+def _box(labels: np.ndarray, left: int, top: int, width: int, height: int) -> np.ndarray:
+    """The pixels of a mask's box, a view; ValueError for one that is not all inside of the image."""
+    h, w = labels.shape
+    if not (0 <= left <= left + width <= w and 0 <= top <= top + height <= h):
+        raise ValueError("a mask that reaches out of its image")
+    return labels[top : top + height, left : left + width]
 
 
 def _points_paint(kind: str, points: Sequence[Sequence[float]]) -> _Paint:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fcn_port.cli import run
 from fcn_port.data import DataError, describing, open_dataset
@@ -55,6 +58,17 @@ def labelme(root: Path) -> str:
     return "drawn"
 
 
+def labelme_mask(root: Path, points: object = ((6, 4), (11, 7)), size: tuple[int, int] = (4, 6)) -> str:
+    """Masks as labelme writes them: pictures of what lies from one corner to the other, which is among it."""
+    out = io.BytesIO()
+    Image.fromarray(np.full(size, 1, np.uint8)).save(out, "PNG")
+    shape = {"label": "dog", "shape_type": "mask", "mask": base64.b64encode(out.getvalue()).decode(), "points": points}
+    said = json.loads((root / labelme(root) / "i0.json").read_text())
+    said["shapes"][1] = shape
+    (root / "drawn" / "i0.json").write_text(json.dumps(said))
+    return "drawn"
+
+
 def cvat(root: Path) -> str:
     points = ";".join(f"{x},{y}" for x, y in rectangle(3, 2, 8, 5))
     (root / "a.xml").write_text(
@@ -72,7 +86,9 @@ def described(root: Path, make: Callable[..., str], text: str = "", **how: bool)
     return root
 
 
-@pytest.mark.parametrize(("make", "how"), [(coco, {}), (coco, {"runs": True}), (labelme, {}), (cvat, {})])
+@pytest.mark.parametrize(
+    ("make", "how"), [(coco, {}), (coco, {"runs": True}), (labelme, {}), (labelme_mask, {}), (cvat, {})]
+)
 def test_drawings_are_label_maps(
     make: Callable[..., str], how: dict[str, bool], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -181,6 +197,33 @@ BROKEN: dict[str, tuple[Callable[..., str], str, str, str]] = {
     "mask outside": (cvat, "a.xml", 'left="19"', "reaches out of its image"),
     "a point": (labelme, "drawn/i0.json", '"shape_type": "point"', "a point of 4 points covers no pixels"),
 }
+
+
+@pytest.mark.parametrize(
+    ("points", "size", "said"),
+    [
+        ([[17, 4], [22, 7]], (4, 6), "reaches out of its image"),
+        ([[6, 4], [10, 7]], (4, 6), "a mask of"),
+        ([[6, 4], [5, 7]], (4, 6), "a mask of"),
+        ([[6, 4]], (4, 6), "cannot be drawn"),
+        ([[1e999, 4], [11, 7]], (4, 6), "cannot be drawn"),
+    ],
+)
+def test_masks_that_do_not_fit(points: object, size: tuple[int, int], said: str, tmp_path: Path) -> None:
+    described(tmp_path, lambda root: labelme_mask(root, points, size))
+    with pytest.raises(DataError, match=said):
+        open_dataset(tmp_path).read("i0")
+
+
+@pytest.mark.parametrize("mask", ["", "!", "AAAA", 3, None])
+def test_masks_that_are_no_pictures(mask: object, tmp_path: Path) -> None:
+    described(tmp_path, labelme_mask)
+    path = tmp_path / "drawn" / "i0.json"
+    said = json.loads(path.read_text())
+    said["shapes"][1]["mask"] = mask
+    path.write_text(json.dumps(said))
+    with pytest.raises(DataError, match="cannot be drawn"):
+        open_dataset(tmp_path).read("i0")
 
 
 @pytest.mark.parametrize("kind", BROKEN)

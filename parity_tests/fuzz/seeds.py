@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import json
@@ -189,10 +190,20 @@ def _evaluation() -> dict[str, Any]:
     ).to_json()
 
 
+def _packed_mask() -> str:
+    out = io.BytesIO()
+    Image.fromarray(np.eye(2, 3, dtype=np.uint8)).save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode()
+
+
 def drawings() -> Iterator[bytes]:
-    """A square and a circle as labelme, CVAT and COCO have them; COCO's also as run lengths, as numbers and as text."""
+    """A square, a circle and a mask as labelme, CVAT and COCO have them; COCO's also as run lengths, as numbers and as text."""
     square, circle = [[1, 1], [5, 1], [5, 5], [1, 5]], [[4, 4], [6, 4]]
-    shapes = [{"label": "cat", "points": square}, {"label": "dog", "points": circle, "shape_type": "circle"}]
+    shapes: list[dict[str, Any]] = [
+        {"label": "cat", "points": square},
+        {"label": "dog", "points": circle, "shape_type": "circle"},
+        {"label": "cat", "points": [[2, 2], [4, 3]], "shape_type": "mask", "mask": _packed_mask()},
+    ]
     yield json.dumps({"imageHeight": 8, "imageWidth": 9, "imagePath": "a.jpg", "shapes": shapes}).encode()
     yield (
         b'<annotations><image id="0" name="a.jpg" width="9" height="8">'
