@@ -197,7 +197,7 @@ def _packed_mask() -> str:
 
 
 def drawings() -> Iterator[bytes]:
-    """A square, a circle and a mask as labelme, CVAT and COCO have them; COCO's also as run lengths, as numbers and as text."""
+    """Shapes as labelme, CVAT and COCO have them; COCO's also as run lengths, as numbers and as text."""
     square, circle = [[1, 1], [5, 1], [5, 5], [1, 5]], [[4, 4], [6, 4]]
     shapes: list[dict[str, Any]] = [
         {"label": "cat", "points": square},
