@@ -60,7 +60,7 @@ def _runs(flow: Flow) -> Mapping[str, int]:
         for name in operation.bottoms:
             behind[name] = max(most + _filters(operation, 3, 5), behind.get(name, 0))
     tops = [top for operation in flow.operations if _filters(operation, 3) for top in operation.tops]
-    relieved = [top for top in tops if before[top] == 2 or before[top] % EVERY == 1 < before[top]]
+    relieved = [top for top in tops if before[top] == 2 or (before[top] > 1 and before[top] % EVERY == 1)]
     return {top: before[top] + behind.get(top, 0) for top in relieved}
 
 
