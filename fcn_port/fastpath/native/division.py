@@ -71,7 +71,7 @@ def divide_depthwise(*, kernel_h: int, in_w: int, channels: int, h: int, images:
     lines, most = -(-channels // 16), max(2, DEPTHWISE_BYTES // (64 * kernel_h * in_w))
     groups = -(-lines // most)
     bands = 1 if threads == 1 else -(-PIECES * threads // (images * groups))
-    return Division(-(-h // min(bands, h)), 16 * -(-lines // groups), 0, 0)
+    return Division(up(-(-h // min(bands, h)), 2), 16 * -(-lines // groups), 0, 0)
 
 
 def divide_channels(channels: int, *, sets: int, threads: int) -> int:
