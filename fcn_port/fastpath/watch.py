@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from itertools import chain
 from operator import attrgetter, is_
@@ -12,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
+from .glance import Glance, record_layout
+
 _version = attrgetter("_version")
-LINE = 64
-"""Bytes of a line of the cache."""
 SOME = 64
 """Values of a tensor that are compared where PyTorch counts no writing."""
 
@@ -74,6 +73,7 @@ class WeightsWatch:
             raise NoAddressError("a weight does not lie in memory as it is")
         self._writable = [each for each in self._tensors if not each.is_inference()]
         self._versions, self._places = self._versions_now(), self._places_now()
+        self._is_counted = len(self._writable) == len(self._tensors)
         uncounted = [each for each in self._tensors if each.is_inference() and not each.is_meta]
         devices = {each.device for each in uncounted}
         self._some = [[_some(each) for each in uncounted if each.device == device] for device in devices]
@@ -92,18 +92,13 @@ class WeightsWatch:
         """True where somebody has hooked into the forward pass of one of the modules, or of all that there are."""
         return any(self._hooks)
 
-    def lines(self) -> list[int]:
-        """The addresses in memory of what `is_same` touches, as far as they are known; a hint, and nothing more.
-
-        Where the entries of a dictionary and the count of a tensor's writings lie, their own first bytes say.
-        """
-        found = [id(each) for each in self._dicts]
-        for each in self._dicts:
-            found += [address + line * LINE for address in _addresses_in(id(each), 48) for line in range(3)]
-        for tensor in self._tensors:
-            cell, storage = tensor._cdata, tensor.untyped_storage()._cdata
-            found += [id(tensor), cell, cell + LINE, cell + 2 * LINE, storage, storage + LINE, *_addresses_in(cell, 64)]
-        return sorted({address // LINE * LINE for address in found})
+    def glance(self) -> Glance | None:
+        """A quicker look than `is_same`, which may take for changed what is the same; None where there is none."""
+        layout = record_layout() if self._is_counted else None
+        if layout is None:
+            return None
+        found = Glance(self._dicts, self._tensors, layout)
+        return found if self.is_same() else None  # no other thread has changed them before it was made
 
     def _values(self) -> Sequence[object]:
         return list(chain.from_iterable(map(dict.values, self._dicts)))
@@ -120,11 +115,6 @@ class WeightsWatch:
             return list(map(Tensor.data_ptr, self._tensors))
         except RuntimeError as error:
             raise NoAddressError(str(error)) from error
-
-
-def _addresses_in(record: int, size: int) -> list[int]:
-    """The words of a record of Python's or PyTorch's, of so many bytes at least, that may be addresses."""
-    return [word for word in (ctypes.c_uint64 * (size // 8)).from_address(record) if 1 << 20 < word < 1 << 56]
 
 
 def _some(x: Tensor) -> Tensor:

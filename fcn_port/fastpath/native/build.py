@@ -226,7 +226,7 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
         "run": [pointer, number, pointer, pointer, number, number],
         "work": [pointer, number, pointer, pointer, number],
         "interleave": [pointer, long, long, pointer],
-        "fetch": [pointer, long],
+        "is_unchanged": [pointer],
         "suppress": [pointer, real, real, number, pointer, pointer],
         "pool_regions": [pointer, pointer],
         **{

@@ -20,13 +20,6 @@ static void (*const kinds[])(const struct step *, struct worker *) = {
     move, normalize_within, unit, standardize, resample, recurrent,
 };
 
-/* Have the processor look for lines of memory that somebody is about to read here and there; any number is an address. */
-void fetch(const int64_t *lines, int64_t count)
-{
-    for (int64_t i = 0; i < count; i++)
-        __builtin_prefetch((const void *)(intptr_t)lines[i], 0, 3);
-}
-
 int panel(void) { return PANEL; }
 int lanes(void) { return LANES; }
 int most_rows(void) { return ROWS; }

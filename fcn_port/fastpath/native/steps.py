@@ -28,17 +28,6 @@ def interleave(planes: int, apart: int, count: int, pixels: int) -> None:
     library().interleave(planes, apart, count, pixels)
 
 
-class MemoryLines:
-    """Lines of memory by their addresses, which `fetch` has the processor look for all at once."""
-
-    def __init__(self, addresses: Sequence[int]) -> None:
-        self._lines, self._count = (ctypes.c_int64 * len(addresses))(*addresses), len(addresses)
-        self._fetch = library().fetch
-
-    def fetch(self) -> None:
-        self._fetch(self._lines, self._count)
-
-
 class NativeBlob(ctypes.Structure):
     """`struct blob` of step.h."""
 

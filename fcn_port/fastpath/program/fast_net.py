@@ -14,9 +14,9 @@ from converters.recorded import is_recorded
 
 from ...nets.net import Wrapper
 from ..flow import Flow, merge, read
+from ..glance import Glance
 from ..lru_cache import Lock
 from ..native.memory import Floats
-from ..native.steps import MemoryLines
 from ..watch import NoAddressError, WeightsWatch, has_hooks, is_transformed
 from .program import ArenaPlan
 from .repeat import Repeat
@@ -136,7 +136,7 @@ class PackedNet:
         self.is_planned = all(p.dtype == torch.float32 and p.device.type == "cpu" for p in state.values())
         arrays = _arrays(state) if self.is_planned else {}
         self.runner = Runner(quick.flow, arrays, winograd=quick.winograd, prefer=quick.prefer, own=quick.net.inputs)
-        self._read: MemoryLines | None = None
+        self._glance: Glance | None = None
 
     def repeat(self, shapes: Mapping[str, Shape], threads: int) -> Repeat | None:
         """A pass for one more input of this shape; None where a pass has to be made out every time."""
@@ -146,15 +146,19 @@ class PackedNet:
         plan = self.runner.program(shapes, threads) if shape[:1] == (1,) else None
         if plan is None or not plan.takes_one_block:
             return None
-        if self._read is None:
-            self._read = MemoryLines(self.watch.lines())
+        if self._glance is None:
+            self._glance = self.watch.glance()
         return Repeat(plan, self.runner.arenas, shape, threads=threads, is_same=self.is_same)
 
     def is_same(self) -> bool:
         """True as long as the weights are those that were packed."""
-        if self._read is not None:
-            self._read.fetch()
-        return self.watch.is_same()
+        glance = self._glance
+        if glance is not None and glance.is_same():
+            return True
+        is_same = self.watch.is_same()
+        if is_same and glance is not None:  # it has looked at what is there no longer
+            self._glance = self.watch.glance()
+        return is_same
 
 
 def _plainly(net: CaffeNet, args: Sequence[Tensor], named: Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:
