@@ -165,6 +165,19 @@ def test_numbers_that_do_not_lie_in_memory(kind: str, net: CaffeNet) -> None:
         torch.testing.assert_close(fast(picture(1))[name], value, atol=1e-4, rtol=0)
 
 
+def test_weights_of_another_owner_that_lie_where_the_others_did(net: CaffeNet, taken: list[bool]) -> None:
+    """A glance sees another storage there; PyTorch, asked then, says that it is the same, and the next glance knows."""
+    numbers = net.a.weight.detach().numpy()
+    fast = fcn_port.fast(net)
+    expected = fast(picture(1))
+    state = fast.state()
+    before, net.a.weight.data = state._glance, torch.from_numpy(numbers)
+    assert before is not None and not before.is_same()
+    alike(fast(picture(1)), expected)
+    assert taken == [True] and fast.state() is state
+    assert state._glance is not before and state._glance is not None and state._glance.is_same()
+
+
 def test_another_layout_is_the_net_s_own_error(net: CaffeNet) -> None:
     fast, x = fcn_port.fast(net), picture(1).to_sparse()
     with pytest.raises(RuntimeError) as its:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from fcn_port.fastpath import glance as glance_module
+from fcn_port.fastpath.glance import Glance, RecordLayout, record_layout
 from fcn_port.fastpath.watch import WeightsWatch
 
 
@@ -115,12 +118,75 @@ def test_weights_without_a_version_that_lie_otherwise() -> None:
             assert not watch.is_same()
 
 
-def test_lines_of_memory_are_a_hint() -> None:
-    """Whole lines, each once, with the records themselves, and the entries of dictionaries, which lie elsewhere."""
-    watched = net()
-    lines = WeightsWatch(watched).lines()
-    assert lines == sorted(set(lines)) and all(line % 64 == 0 for line in lines)
-    assert {id(each) // 64 * 64 for each in watched.parameters()} <= set(lines)
-    tables = [ctypes.c_uint64.from_address(id(each._parameters) + 32).value for each in watched.modules()]  # ma_keys
-    named = [table for table, each in zip(tables, watched.modules(), strict=True) if each._parameters]
-    assert len(named) == 2 and {table // 64 * 64 for table in named} <= set(lines)
+def layout() -> RecordLayout:
+    """Where the records of this PyTorch have their words, which is found wherever the tests run."""
+    found = record_layout()
+    assert found is not None
+    return found
+
+
+def shift_data(net: nn.Sequential) -> None:
+    both = torch.zeros(12)
+    net[0].weight.data = both[:6].view(3, 2, 1, 1)
+    net.seen = both
+
+
+def swap(net: nn.Sequential) -> None:
+    torch.utils.swap_tensors(net[0].weight, nn.Parameter(torch.zeros(3, 2, 1, 1)))
+
+
+@pytest.mark.parametrize("change", [*CHANGES, shift_data, swap], ids=lambda change: change.__name__)
+def test_a_glance_sees_a_change(change: Callable[[nn.Sequential], None]) -> None:
+    changed = net()
+    watch = WeightsWatch(changed)
+    glance = watch.glance()
+    assert glance is not None and glance.is_same()
+    change(changed)
+    assert not glance.is_same() and watch.glance() is None
+    again = WeightsWatch(changed).glance()
+    assert again is not None and again.is_same()
+
+
+def test_a_glance_sees_numbers_that_lie_further_on_in_the_same_storage() -> None:
+    changed, both = net(), torch.zeros(12)
+    changed[0].weight.data = both[:6].view(3, 2, 1, 1)
+    glance = WeightsWatch(changed).glance()
+    changed[0].weight.data = changed[0].weight.detach().as_strided((3, 2, 1, 1), (2, 1, 1, 1), 6)
+    assert glance is not None and not glance.is_same()
+
+
+def test_a_glance_at_what_is_read() -> None:
+    read = net().eval()
+    glance = WeightsWatch(read).glance()
+    read(torch.zeros(1, 2, 4, 4)).sum().backward()
+    assert glance is not None and glance.is_same()
+
+
+def test_no_glance_at_tensors_whose_writings_are_not_counted() -> None:
+    with torch.inference_mode():
+        assert WeightsWatch(net()).glance() is None
+
+
+@pytest.mark.parametrize("field", [each.name for each in fields(RecordLayout)])
+@pytest.mark.parametrize("words", [-1, 1])
+def test_no_glances_with_words_that_do_not_say_it(field: str, words: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a PyTorch whose records are others: what is read there changes never, or in between."""
+    size = 4 if field == "count" else 8
+    wrong = replace(layout(), **{field: getattr(layout(), field) + words * size})
+    if field == "counter":  # no address lies there that may be looked at
+        wrong = replace(wrong, counter=layout().counter, count=layout().count - size)
+    monkeypatch.setattr(glance_module, "_found", lambda: wrong)
+    assert record_layout.__wrapped__() is None
+
+
+def test_weights_that_are_changed_before_a_glance_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another thread: the glance would take them for those that the watch knows."""
+    changed = net()
+    watch, make = WeightsWatch(changed), Glance.__init__
+
+    def late(self: Glance, *args: Any) -> None:
+        write(changed)
+        make(self, *args)
+
+    monkeypatch.setattr(Glance, "__init__", late)
+    assert watch.glance() is None

@@ -205,15 +205,20 @@ INLINE void compute(const struct step *s, const struct layout *layout, struct wo
     put(s, &goal, count, panel * PANEL, sums);
 }
 
-/* A row of outputs, its windows read where they lie. */
+/* A row of outputs, its windows read where they lie: but for those that reach over the blob's edge, which are tiles of their
+ * own at the row's beginning, and go with what is left over at its end. */
 static void product_in_place(const struct step *s, struct worker *w)
 {
     int64_t length = s->kernel_h * s->kernel_w * s->in_channels, panels = (s->channels + PANEL - 1) / PANEL;
     const struct layout layout = layout_of(s);
     float *sums = scratch_of(s, w), *gathered = sums + ROWS * PANEL;
+    const int64_t over_left = least((s->left + s->stride_w - 1) / s->stride_w, s->w);
+    const int64_t inside = (s->in_w - s->kernel_w + s->left) / s->stride_w + 1; /* outputs up to the last whole window */
     for (int64_t piece; (piece = take(w, s->images * s->h)) >= 0;)
         for (int64_t lo = 0, hi; lo < s->w; lo = hi) {
-            hi = lo + tile_of(s->w - lo);
+            hi = lo + tile_of(lo < over_left ? over_left - lo : s->w - lo);
+            if (lo >= over_left && lo + ROWS <= inside)
+                hi = lo + ROWS;
             int64_t position = piece * s->w + lo;
             int64_t y = piece % s->h * s->stride_h - s->top, x = lo * s->stride_w - s->left;
             int64_t down = y + (s->kernel_h - 1) * s->dilation_h, right = (hi - 1) * s->stride_w - s->left + s->kernel_w;
