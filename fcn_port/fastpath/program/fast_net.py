@@ -42,13 +42,11 @@ class FastNet(Wrapper):
         net = self.net
         found = None
         if not (net.training or is_recorded() or has_hooks(net)):  # of its layers PyTorch calls none
-            if any(map(is_transformed, args)) or any(map(is_transformed, named.values())):
-                return _plainly(net, args, named)
             try:
                 found = self._again(args, named)
                 if found is None:
                     found = self._anew(args, named)
-            except NoAddressError:  # weights of a function transform, whose gradients may be wanted of them
+            except NoAddressError:  # of a function transform, whose gradients may be wanted
                 return _plainly(net, args, named)
         if found is None:
             with torch.no_grad():
@@ -66,7 +64,12 @@ class FastNet(Wrapper):
             return None
 
     def _anew(self, args: Sequence[Tensor], named: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-        """The outputs; None where the net itself shall say what is wrong, or cannot be planned after all."""
+        """The outputs; None where the net itself shall say what is wrong, or cannot be planned after all.
+
+        NoAddressError for inputs and weights of a function transform.
+        """
+        if any(map(is_transformed, (*args, *named.values()))):
+            raise NoAddressError("an input of a function transform")
         inputs = {**dict(zip(self.net.inputs, args, strict=False)), **named}
         if len(inputs) != len(args) + len(named) or not _is_planned(self.net, inputs):
             return None

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from converters.net import Shape
 
+from ..watch import is_transformed
 from .bound import BoundPass
 from .program import ArenaPlan
 from .runner import Arenas
@@ -34,7 +35,7 @@ class Repeat:
         """The outputs; None for an input, weights or a number of threads for which a pass must be made out anew."""
         if type(x) is not Tensor or x.shape != self._shape or x.dtype is not torch.float32 or not x.is_cpu:
             return None
-        if not x.is_contiguous() or x.is_neg() or torch.get_num_threads() != self._threads:
+        if not x.is_contiguous() or x.is_neg() or is_transformed(x) or torch.get_num_threads() != self._threads:
             return None
         numbers = x.data_ptr()
         if not numbers or numbers % 4 or not self._is_same():  # none: zeros that PyTorch never wrote
