@@ -18,6 +18,7 @@ from functools import cache
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,8 +88,8 @@ class Glance:
             *places[:2], len(dicts), len(values), *places[2:], len(words), len(counts),
         )  # fmt: skip
         self._address = ctypes.addressof(self._native)
-        found = ctypes.cast(library().is_unchanged, ctypes.c_void_p).value
-        self._is_unchanged = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(found)  # keeps Python's lock
+        keeping_lock = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
+        self._is_unchanged = ctypes.cast(library().is_unchanged, keeping_lock)
 
     def is_same(self) -> bool:
         """True where nothing was changed."""
@@ -122,7 +123,7 @@ def record_layout() -> RecordLayout | None:
 
 def _found() -> RecordLayout:
     """Where words lie in the records of some tensors, by what is known of these. LookupError where one does not."""
-    base, other = torch.zeros(64), torch.zeros(6)
+    base, other = torch.zeros(64, device="cpu"), torch.zeros(6, device="cpu")
     one, two = base[3:9], base[5:11]
     first, second, apart = (_read(each._cdata, RECORD) for each in (one, two, other))
     together = list(zip(first, second, apart, strict=True))
@@ -132,7 +133,7 @@ def _found() -> RecordLayout:
     for _ in range(3):
         base.add_(1)
         counts.append([count == base._version for count in _read(first[counter], COUNTER, COUNT)])
-    lent = torch.from_numpy(torch.zeros(6).numpy()).untyped_storage()  # whose owner lies elsewhere than its numbers
+    lent = torch.from_numpy(np.zeros(6)).untyped_storage()  # whose owner lies elsewhere than its numbers
     return RecordLayout(
         record=WORD * _only(word == one._cdata for word in _read(id(one), object.__sizeof__(one))),
         storage=WORD * storage,
@@ -153,7 +154,7 @@ def _only(found: Iterable[bool]) -> int:
 
 def _is_seen(change: Callable[[Tensor], object], layout: RecordLayout) -> bool:
     """True where a glance at a tensor tells whether it was changed so."""
-    x = torch.zeros(8)[:6]
+    x = torch.zeros(8, device="cpu")[:6]
     glance = Glance([{"x": x}], [x], layout)
     was_same = glance.is_same()
     change(x)
@@ -161,7 +162,7 @@ def _is_seen(change: Callable[[Tensor], object], layout: RecordLayout) -> bool:
 
 
 def _put_data(x: Tensor) -> None:
-    x.data = torch.zeros(6)
+    x.data = torch.zeros(6, device="cpu")
 
 
 def _shift(x: Tensor) -> None:
@@ -169,7 +170,7 @@ def _shift(x: Tensor) -> None:
 
 
 def _swap(x: Tensor) -> None:
-    torch.utils.swap_tensors(x, torch.zeros(6))
+    torch.utils.swap_tensors(x, torch.zeros(6, device="cpu"))
 
 
 def _move(x: Tensor) -> None:

@@ -60,7 +60,12 @@ def widen(net: nn.Sequential) -> None:
     net.double()
 
 
-CHANGES = [put_data, put_tensor, write, add_bias, put_module, add_module, write_buffer, load, assign, widen]
+def remove(net: nn.Sequential) -> None:
+    """The last value that there is."""
+    del net[1][0].num_batches_tracked
+
+
+CHANGES = [put_data, put_tensor, write, add_bias, put_module, add_module, write_buffer, load, assign, widen, remove]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
