@@ -109,6 +109,18 @@ def affine_of(parts: Sequence[FlowLayer], blobs: Sequence[Sequence[Floats]], cha
     return factor, constant
 
 
+def in_single(factor: Doubles, constant: Doubles) -> tuple[Floats, Floats]:
+    """Both in single precision, with the result 0 where it was.
+
+    Around a mean far from 0 results are small, and what the factor is rounded by counts as many times as the mean is large.
+    """
+    with np.errstate(all="ignore"):
+        rounded = factor.astype(np.float32)
+        size = np.abs(rounded)
+        is_usual = (size >= np.finfo(np.float32).tiny) & (size < np.inf)
+        return rounded, (constant * np.where(is_usual, rounded / factor, 1)).astype(np.float32)
+
+
 def _of_layer(params: Layer, blobs: Sequence[Doubles]) -> tuple[Doubles | float, Doubles | float]:
     """The factor and the constant of one layer that `is_affine`; each for all channels where it is a single number."""
     if isinstance(params, batch_norm.BatchNorm):

@@ -17,7 +17,7 @@ from converters.layers import convolution, inner_product, neuron
 from converters.net import Layer
 
 from ..flow import FlowLayer, FlowStep, state_key, weighted
-from ..flow.affine import affine_of, constant_parts
+from ..flow.affine import affine_of, constant_parts, in_single
 from ..lru_cache import LRUCache
 from ..native import build
 from ..native.division import up
@@ -110,8 +110,9 @@ class PackedWeights:
             factor = constant = None
             parts = constant_parts(operation)
             if parts:
-                both = affine_of(parts, [self.of(part) for part in parts], channels)
-                factor, constant = (_padded(each) for each in both)
+                factor, constant = map(
+                    _padded, in_single(*affine_of(parts, [self.of(part) for part in parts], channels))
+                )
             return Packed(factor, constant, self._slopes(operation, channels))
 
         return self._packed.get(key, make)
