@@ -32,7 +32,7 @@ RECORD, STORAGE, COUNTER = 160, 64, 24
 
 @dataclass(frozen=True)
 class RecordLayout:
-    """Where words lie that change with a tensor: bytes from the beginning of what holds each."""
+    """The places of words that change with a tensor: bytes from the beginning of what holds each."""
 
     record: int
     """In the Python object: the address of the tensor's record."""
@@ -109,7 +109,7 @@ def _read(address: int, size: int, width: int = WORD) -> list[int]:
 
 @cache
 def record_layout() -> RecordLayout | None:
-    """Where this PyTorch's records have their words; None where that cannot be found out."""
+    """The places of words in this PyTorch's records; None where they cannot be found out."""
     is_read_so = sys.implementation.name == "cpython" and sys.maxsize > 1 << 32 and sys.byteorder == "little"
     if not is_read_so or not getattr(sys, "_is_gil_enabled", lambda: True)():
         return None
@@ -122,7 +122,7 @@ def record_layout() -> RecordLayout | None:
 
 
 def _found() -> RecordLayout:
-    """Where words lie in the records of some tensors, by what is known of these. LookupError where one does not."""
+    """The places of words in the records of some tensors, by what is known of these. LookupError where one has none."""
     base, other = torch.zeros(64, device="cpu"), torch.zeros(6, device="cpu")
     one, two = base[3:9], base[5:11]
     first, second, apart = (_read(each._cdata, RECORD) for each in (one, two, other))

@@ -112,7 +112,7 @@ def affine_of(parts: Sequence[FlowLayer], blobs: Sequence[Sequence[Floats]], cha
 def in_single(factor: Doubles, constant: Doubles) -> tuple[Floats, Floats]:
     """Both in single precision, with the result 0 where it was.
 
-    Around a mean far from 0 results are small, and the factor's rounding would count as many times as the mean is large.
+    Around a mean far from 0 results are small, and the factor's rounding would be that of numbers as large as the mean.
     """
     with np.errstate(all="ignore"):
         rounded = factor.astype(np.float32)
