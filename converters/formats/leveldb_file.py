@@ -61,7 +61,7 @@ def _opened(path: Path) -> LevelDbFolder:
             hint="pip install 'fcn-port[leveldb]'; or make an LMDB of it with Caffe's tools",
         ) from None
     try:
-        database = plyvel.DB(str(path), create_if_missing=False, paranoid_checks=True)
+        database = plyvel.DB(os.fsencode(path), create_if_missing=False, paranoid_checks=True)
         with database.iterator(include_value=False, verify_checksums=True) as keys:
             found = tuple(_counted(keys, path))
     except LimitError as error:
