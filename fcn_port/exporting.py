@@ -12,6 +12,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -120,10 +121,7 @@ def export_net(
         paths.append(_prototxt_beside(paths[0], job.spec))
     step = ProgressSteps(progress, 1 + len(job.trials))
     with ExitStack() as stack:
-        parts = []
-        for path in paths:
-            part = stack.enter_context(whole_file(path))
-            parts.append(Path(part.name))
+        parts = [stack.enter_context(whole_file(path)) for path in paths]
         run = _WRITERS[to](job, parts, paths[0])
         step()
         agreement = check(net, run, job.trials, outputs=job.outputs, indices=job.indices, step=step)
@@ -224,9 +222,9 @@ def _report(job: _Job, to: str, paths: Sequence[Path], agreement: Agreement) -> 
 # What comes out: each writes its parts and gives what runs them
 
 
-def _write_python(job: _Job, parts: Sequence[Path], path: Path) -> Run:
+def _write_python(job: _Job, parts: Sequence[BinaryIO], path: Path) -> Run:
     text = python_source(job.spec)
-    parts[0].write_text(text, encoding="utf-8")
+    parts[0].write(text.encode())
     module = ModuleType("exported")
     exec(compile(text, str(path), "exec"), module.__dict__)
     net: nn.Module = getattr(module, class_name(job.spec))()
@@ -234,36 +232,36 @@ def _write_python(job: _Job, parts: Sequence[Path], path: Path) -> Run:
     return lambda inputs: run_module(net, inputs, job.outputs)
 
 
-def _write_caffe(job: _Job, parts: Sequence[Path], path: Path) -> Run:
+def _write_caffe(job: _Job, parts: Sequence[BinaryIO], path: Path) -> Run:
     write_caffe(job.spec, job.net.state_dict(), parts[0], prototxt=parts[1], hdf5=path.suffix == ".h5")
-    return run_caffe(*parts)
+    return run_caffe(parts[0].name, parts[1].name)
 
 
-def _write_hdf5(job: _Job, parts: Sequence[Path], path: Path) -> Run:
+def _write_hdf5(job: _Job, parts: Sequence[BinaryIO], path: Path) -> Run:
     write_caffe(job.spec, job.net.state_dict(), parts[0], hdf5=True)
-    return run_caffe(parts[0], job.spec)
+    return run_caffe(parts[0].name, job.spec)
 
 
-def _write_safetensors(job: _Job, parts: Sequence[Path], path: Path) -> Run:
+def _write_safetensors(job: _Job, parts: Sequence[BinaryIO], path: Path) -> Run:
     arrays = {key: value.detach().cpu().numpy() for key, value in job.net.state_dict().items()}
     metadata = {"format": "pt", "prototxt": format_prototxt(job.spec), **job.metadata}
-    with parts[0].open("wb") as file:
-        write_safetensors(file, arrays, metadata)
-    net = load(parts[0])
+    write_safetensors(parts[0], arrays, metadata)
+    parts[0].flush()
+    net = load(parts[0].name)
     return lambda inputs: run_module(net, inputs, job.outputs)
 
 
-def _write_torch_export(job: _Job, parts: Sequence[Path], path: Path) -> Run:
+def _write_torch_export(job: _Job, parts: Sequence[BinaryIO], path: Path) -> Run:
     metadata = {"fcn_port.json": json_text(job.metadata)}
     write_torch_export(
         _traceable(job),
-        parts[0],
+        parts[0].name,
         example=job.example,
         any_size=job.least is not None,
         least=job.least or LEAST_SIZE,
         metadata=metadata,
     )
-    return run_torch_export(parts[0], outputs=job.outputs)
+    return run_torch_export(parts[0].name, outputs=job.outputs)
 
 
 def _traceable(job: _Job) -> CaffeNet:
@@ -275,7 +273,7 @@ def _traceable(job: _Job) -> CaffeNet:
     return net
 
 
-_WRITERS: Mapping[str, Callable[[_Job, Sequence[Path], Path], Run]] = {
+_WRITERS: Mapping[str, Callable[[_Job, Sequence[BinaryIO], Path], Run]] = {
     "python": _write_python,
     "caffe": _write_caffe,
     "hdf5": _write_hdf5,

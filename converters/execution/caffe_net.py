@@ -17,7 +17,7 @@ from ..given import refuse_other_than
 from ..layers.base import blob_name
 from ..net.layer import LayerSpec, Shape
 from ..net.parameter_sharing import borrowed_blobs
-from ..net.shapes import infer_blobs, known_params
+from ..net.shapes import check_weights_made, infer_blobs, known_params
 from ..net.spec import NetSpec
 from ..net.validate import validate
 from ..passes.cut import cut
@@ -25,15 +25,12 @@ from ..passes.input_size import fit_inputs
 from ..passes.prepare import prepare
 from ..recorded import is_recorded
 from ..safety.allocation import enough_memory
-from ..safety.limits import check_limit
 from .by_name import ByAnyName, wrong_inputs
 from .indices import indices_within
 from .loading import load_state_dict
 from .operations import Operation, Storage, in_order
 from .written_over import written_over
 
-MOST_WEIGHTS = 4 << 30
-"""Bytes of weights that a definition alone may ask for; a .caffemodel, which protobuf writes, holds 2 GiB at most."""
 MOST_REMEMBERED = 64
 """The number of input sizes that a net remembers as checked."""
 GIVEN_LATER = frozenset(
@@ -75,7 +72,8 @@ class CaffeNet(ByAnyName):
         self.spec = spec
         self.inputs: Mapping[str, Shape] = dict(self.spec.inputs)
         self._blob_shapes = infer_blobs(self.spec)
-        _check_weights(self.spec, self._blob_shapes)
+        if not torch.empty(0).is_meta:  # where they take nothing
+            check_weights_made(self.spec, self._blob_shapes)
         self._checked: set[tuple[tuple[str, Shape], ...]] = set()
         self._lent: dict[str, str] = {}
         self._attributes: dict[str, str] = {}
@@ -308,16 +306,6 @@ class LayerBlobs(nn.Module):
         caffe_prefix = f"{prefix.removesuffix(self._attribute + '.')}{self._layer}."
         for found, goal in zip(complaints, (missing_keys, unexpected_keys, error_msgs), strict=True):
             goal += [text.replace(prefix, caffe_prefix, 1) for text in found]
-
-
-def _check_weights(spec: NetSpec, blobs: Mapping[str, Sequence[Shape]]) -> None:
-    """Raise LimitError where the weights that are about to be made would take too much; on `meta` they take nothing."""
-    if torch.empty(0).is_meta:
-        return
-    total = 0
-    for layer in spec.layers:
-        total += 4 * sum(math.prod(shape) for shape in blobs.get(layer.name, ()))
-        check_limit(total, MOST_WEIGHTS, what="the weights of the net up to here would take", where=layer.place)
 
 
 def _check_input(name: str, x: Tensor, expected: Shape) -> None:

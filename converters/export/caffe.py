@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..execution.state_dict import from_state_dict, to_state_dict
 from ..formats.caffemodel import read_caffemodel, write_caffemodel
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 def write_caffe(
     spec: NetSpec,
     state: Mapping[str, Tensor],
-    weights: str | os.PathLike[str],
+    weights: str | os.PathLike[str] | BinaryIO,
     *,
-    prototxt: str | os.PathLike[str] | None = None,
+    prototxt: str | os.PathLike[str] | BinaryIO | None = None,
     hdf5: bool = False,
 ) -> None:
     """Write the weights as Caffe 1.0 does, and the net's definition too where `prototxt` names a file.
 
+    Either may be a file that is open for reading and writing.
     The definition is `to_caffe(spec)`. Raises MismatchError where the state dict is not one of this net, and
     ExportError where Caffe could not read it.
     """

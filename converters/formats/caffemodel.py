@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError
 from ..errors import CaffeFormatError, MismatchError, WireError, place
 from ..net.layer import LayerSpec, UnknownField
 from ..net.spec import net_from_message
-from ..safety.files import open_file, whole_file
+from ..safety.files import open_file, whole_or_open
 from ..safety.limits import check_limit
 from ..schema import LayerParameter, NetParameter, message_type
 from . import sniff
@@ -300,9 +300,10 @@ def _emptied(message: Any, blobs: Mapping[str, Sequence[np.ndarray]]) -> Iterato
 # The writer
 
 
-def write_caffemodel(model: CaffeModel, path: str | os.PathLike[str]) -> None:
+def write_caffemodel(model: CaffeModel, path: str | os.PathLike[str] | BinaryIO) -> None:
     """Write a .caffemodel as Caffe 1.0 does: a file that Caffe wrote comes out with the same bytes.
 
+    `path` may be a file that is open for writing.
     float64 blobs become `double_data`, as in a net of doubles; every other type becomes float32 `data`. Fields of forks
     that were read from a prototxt have a name and no number: they are written as fork_text.py says, which this reads
     again and Caffe passes over; Caffe takes a net's settings from the prototxt anyway.
@@ -318,7 +319,7 @@ def write_caffemodel(model: CaffeModel, path: str | os.PathLike[str]) -> None:
         raise MismatchError(f"shared blobs of {', '.join(left_out)} are not in this .h5", path=model.path, hint=hint)
     header = NetParameter.FromString(model.spec.definition)
     header.name = model.spec.name
-    with whole_file(path) as file:
+    with whole_or_open(path) as file:
         file.write(_in_order(header.SerializeToString(deterministic=True)))
         for layer in model.spec.layers:
             _write_layer(file, layer, model.blobs.get(layer.name, ()))

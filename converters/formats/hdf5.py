@@ -10,14 +10,14 @@ import os
 import re
 from collections.abc import Iterator
 from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
 
 from ..errors import MismatchError, WireError, place
 from ..net.parameter_sharing import borrowed_blobs
-from ..safety.files import whole_file
+from ..safety.files import whole_or_open
 from .hdf5_file import Hdf5File, member, names, opened_hdf5, read_values
 from .model import LEFT_OUT, CaffeModel, is_left_out
 
@@ -89,20 +89,20 @@ def _read_layer(name: str, datasets: dict[str, Any], file: Hdf5File) -> tuple[np
     return tuple(blobs)
 
 
-def write_hdf5(model: CaffeModel, path: str | os.PathLike[str]) -> None:
+def write_hdf5(model: CaffeModel, path: str | os.PathLike[str] | BinaryIO) -> None:
     """Write a .caffemodel.h5 as Caffe 1.0 does: a group for every layer of the net, and in it the blobs that it owns.
 
     But conv/relu has none beside conv: Caffe makes it inside conv's, counts it among conv's blobs, and dies when it
     reads its own file. Without a net, as an .h5 is read, the layers are those with blobs and the bare ones that the
     file listed. float64 blobs stay as they are, every other type becomes float32. Raises MismatchError for blobs that
-    have no layer, and for names that are no path in HDF5.
+    have no layer, and for names that are no path in HDF5. `path` may be a file that is open for reading and writing.
     """
     listed = (layer.name for layer in model.spec.layers) if model.spec else (*model.blobs, *model.bare)
     names = dict.fromkeys(listed)
     strangers = set(model.blobs) - set(names)
     if strangers:
         raise MismatchError(f"blobs of layers that the net does not have: {', '.join(sorted(strangers))}")
-    with whole_file(path) as out, h5py.File(out, "w", libver="earliest") as file:
+    with whole_or_open(path) as out, h5py.File(out, "w", libver="earliest") as file:
         data = file.create_group("data")
         borrowed = borrowed_blobs(model.spec) if model.spec else {}
         for name in names:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..errors import CaffeFormatError, WireError
+from ..errors import CaffeFormatError, LimitError, WireError
+from ..safety.limits import check_memory
+
+_KEY = 64
+"""Bytes of a key beside its own."""
+_EXPANSION = 4
+"""Bytes of keys for each byte of the folder; Caffe's are shorter than their records."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +61,11 @@ def _opened(path: Path) -> LevelDbFolder:
             hint="pip install 'fcn-port[leveldb]'; or make an LMDB of it with Caffe's tools",
         ) from None
     try:
-        database = plyvel.DB(str(path), create_if_missing=False, paranoid_checks=True)
+        database = plyvel.DB(os.fsencode(path), create_if_missing=False, paranoid_checks=True)
         with database.iterator(include_value=False, verify_checksums=True) as keys:
-            found = tuple(keys)
+            found = tuple(_counted(keys, path))
+    except LimitError as error:
+        raise error.in_file(path) from None
     except Exception as error:
         said = _said(error)
         hint = "another program has it open" if "lock" in said.lower() else "the database is damaged, or was cut"
@@ -64,6 +73,16 @@ def _opened(path: Path) -> LevelDbFolder:
     if not found:
         raise WireError("the database has no records", path=path)
     return LevelDbFolder(path, found, database)
+
+
+def _counted(keys: Iterable[bytes], path: Path) -> Iterator[bytes]:
+    """The keys, while they take no more than a folder of this size may ask for: packed, a long one is a few bytes."""
+    size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+    taken = 0
+    for key in keys:
+        taken += len(key) + _KEY
+        check_memory(taken, file_size=size, expansion=_EXPANSION, what="its keys would take")
+        yield key
 
 
 def _said(error: Exception) -> str:

@@ -113,11 +113,17 @@ class _Pages:
             raise WireError("two branches of the tree have one page", where=f"page {number}")
         seen.add(number)
         page, flags = self._page(number)
+        taken = 0
         for place in self._nodes(page, number):
             low, high, marks, length = _NODE.unpack_from(page, place)
             value = place + 8 + length
             if value > self.size:
                 raise WireError("a key runs past the end of its page", where=f"page {number}")
+            taken += value - place
+            if taken > self.size:  # one key for thousands of records would be there a thousand times
+                raise WireError(
+                    "nodes that lie over each other", where=f"page {number}", hint="the database is damaged"
+                )
             if flags & _BRANCH:
                 self._add(low | high << 16 | marks << 32, depth + 1, seen, found)
             else:

@@ -13,12 +13,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from difflib import get_close_matches
 from itertools import islice
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..errors import CaffeFormatError, LimitError, PrototxtError
 from ..net.layer import UnknownField
 from ..net.spec import NetSpec, net_from_message
-from ..safety.files import open_file, whole_file
+from ..safety.files import open_file, whole_or_open
 from ..safety.limits import VARIABLE, scaled
 from ..schema import NetParameter, SolverParameter
 from . import sniff
@@ -39,9 +39,12 @@ def read_prototxt(path: str | os.PathLike[str]) -> NetSpec:
     return parse_prototxt(read_text(path), path=path)
 
 
-def write_prototxt(spec: NetSpec, path: str | os.PathLike[str]) -> None:
-    """Write the net as a prototxt; a file under that name is replaced only once the new one is whole."""
-    with whole_file(path) as file:
+def write_prototxt(spec: NetSpec, path: str | os.PathLike[str] | BinaryIO) -> None:
+    """Write the net as a prototxt; a file under that name is replaced only once the new one is whole.
+
+    `path` may be a file that is open for writing.
+    """
+    with whole_or_open(path) as file:
         file.write(format_prototxt(spec).encode())
 
 

@@ -25,7 +25,7 @@ TO_THE_END = 2**63 - 1
 """The end of a slice that goes to the end of an axis, whatever its size."""
 
 MOST_SPREAD = 1 << 26
-"""Numbers of a kernel that has zeros for its dilation."""
+"""Numbers of a kernel that is no blob: one that has zeros for its dilation, or that interpolates."""
 
 
 def opencv_crop(out: OnnxLayer, *, axis: int, offsets: Sequence[int]) -> None:
@@ -41,7 +41,10 @@ def sum_over_channels(out: OnnxLayer, x: Operand, channels: int, *, part: str) -
 
 def zoomed(out: OnnxLayer, x: Operand, channels: int, zoom: int) -> None:
     """Bilinear interpolation to (size - 1) * zoom + 1, corners on corners: a deconvolution of each channel."""
-    weight = bilinear_weight((channels, 1, 2 * zoom - 1, 2 * zoom - 1))
+    shape = (channels, 1, 2 * zoom - 1, 2 * zoom - 1)
+    if prod(shape) > MOST_SPREAD:
+        raise out.refuse(f"a kernel that enlarges {channels} channels {zoom} times would take {prod(shape):,} numbers")
+    weight = bilinear_weight(shape)
     window: dict[str, Any] = {"kernel_shape": weight.shape[2:], "strides": (zoom, zoom), "pads": (zoom - 1,) * 4}
     out.top("ConvTranspose", [x, out.constant("ramp", weight)], group=channels, **window)
 

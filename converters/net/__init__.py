@@ -24,6 +24,7 @@ from .reach import Everything, Interval, Nothing, Reach, Transposed, Window
 from .shapes import (
     LayerShapes,
     check_weights_fit,
+    check_weights_made,
     images_at,
     images_at_asked,
     images_of,
@@ -59,6 +60,7 @@ __all__ = [
     "borrowed_blobs",
     "check_training",
     "check_weights_fit",
+    "check_weights_made",
     "crops_of",
     "derive_crops",
     "drawing_layer",

@@ -8,6 +8,7 @@ from itertools import zip_longest
 from math import prod
 
 from ..errors import NetError, UnknownLayerError
+from ..safety.limits import check_limit
 from .layer import Layer, LayerSpec, Shape, similar_type
 from .spec import NetSpec
 
@@ -22,6 +23,9 @@ MOST_ALONG = 2**31 - 1
 
 MOST_LEARNABLE = 2**31 - 1
 """Caffe's own limit for any blob (blob.cpp, Reshape): a net that wants more weights in one blob is damaged."""
+
+MOST_WEIGHTS = 4 << 30
+"""Bytes of weights that a definition alone may ask for; a .caffemodel, which protobuf writes, holds 2 GiB at most."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,14 @@ def check_weights_fit(
             given, wanted = (shape_text(each[0]) if each else "none" for each in (own.get(name, ()), shapes))
             problem = f"layer '{name}' has weights {given}, and at this size they would be {wanted}"
             raise NetError(problem, path=spec.path, hint=f"the net's own size is {shapes_text(spec.inputs)}")
+
+
+def check_weights_made(spec: NetSpec, blobs: Mapping[str, Sequence[Shape]]) -> None:
+    """LimitError where weights of these shapes by layer that are to be made would take more than MOST_WEIGHTS."""
+    total = 0
+    for layer in spec.layers:
+        total += 4 * sum(prod(shape) for shape in blobs.get(layer.name, ()))
+        check_limit(total, MOST_WEIGHTS, what="the weights of the net up to here would take", where=layer.place)
 
 
 def iter_layer_shapes(

@@ -16,7 +16,6 @@ from .files import (
     open_file,
     open_own,
     open_part,
-    read_lines,
     remove_abandoned,
     remove_parts,
     unlinked,
@@ -25,6 +24,7 @@ from .files import (
 )
 from .json_file import parse_json, read_json
 from .limits import VARIABLE, check_limit, check_memory, memory_limit, scaled
+from .lines import read_lines
 from .records import to_record
 from .utf8 import is_utf8, path_text, utf8_path
 

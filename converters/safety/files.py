@@ -62,6 +62,21 @@ def whole_file(path: str | os.PathLike[str], *, durable: bool = True, follow: bo
         part.replace(target)
 
 
+@contextmanager
+def whole_or_open(to: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
+    """A file that appears whole under the path `to`; or `to` itself, a file that is open, flushed after the block.
+
+    So one is handed on that `whole_file` opened: another file in its place would have no lock.
+    """
+    if isinstance(to, (str, os.PathLike)):
+        with whole_file(to) as file:
+            yield file
+    else:
+        with naming(to.name, to):
+            yield to
+            to.flush()
+
+
 def write_whole(path: str | os.PathLike[str], content: bytes, *, durable: bool = True, follow: bool = True) -> None:
     """Write a file that appears under `path` whole or not at all, as `whole_file` does."""
     with whole_file(path, durable=durable, follow=follow) as file:
@@ -273,7 +288,7 @@ def _new_part(target: Path) -> tuple[Path, BinaryIO]:
     while True:
         with _named_part(target) as part:
             file = part.open("x+b")  # "x" neither follows a link nor opens what is there
-            if _locked(file.fileno()) is not False and (fcntl is None or os.fstat(file.fileno()).st_nlink):
+            if _locked(file.fileno(), shared=True) is not False and (fcntl is None or os.fstat(file.fileno()).st_nlink):
                 return part, file
             file.close()
         PARTS.discard(part)
@@ -359,26 +374,17 @@ def _remove_folder_unless_locked(part: Path) -> None:
         os.close(folder)
 
 
-def _locked(file: int) -> bool | None:
+def _locked(file: int, *, shared: bool = False) -> bool | None:
     """Lock an open file if nobody else has; None where the file system knows no locks."""
     if fcntl is None:
         return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:  # a shared lock is in the way of a cleaner's, and not of the one that libhdf5 takes to read
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
         return None
     return True
-
-
-def read_lines(path: str | os.PathLike[str], *, errors: str = "strict") -> list[str]:
-    """The lines of a text in UTF-8 of a person's own, with or without a byte order mark, whatever ends them.
-
-    Raises what `open_file` raises, and UnicodeDecodeError unless `errors` says otherwise.
-    """
-    with open_file(path) as file:
-        return file.read().decode("utf-8-sig", errors).splitlines()
 
 
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from typing import Any, NoReturn
 
 from ..errors import CaffeFormatError
@@ -79,8 +80,7 @@ def _constant(name: str) -> NoReturn:
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         raise CaffeFormatError(f"{twice[:80]!a} is given twice in one table")
     return table
 

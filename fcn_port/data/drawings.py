@@ -143,13 +143,14 @@ def _coco(path: Path) -> tuple[list[Drawing], list[str]]:
             )
             for each in data["images"]
         ]
+        classes = [names[key] for key in sorted(names)]
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"not COCO's instances: {type(error).__name__} {error!s:.80}", path=path) from None
     strangers = shapes.keys() - {each["id"] for each in data["images"]}
     if shapes and len(strangers) == len(shapes):
         found = next(iter(strangers))
         raise DataError(f"no shape is of an image in it: image_id {found!r:.40} is none's id", path=path)
-    return drawings, [names[key] for key in sorted(names)]
+    return drawings, classes
 
 
 def _coco_paint(mask: Any, segmentation: Any) -> _Paint:

@@ -17,6 +17,8 @@ from .masks import Colour
 
 _VOID = frozenset(("void", "unlabelled", "unlabeled", "ignore", "ignored", "unknown", "dontcare"))
 _MOST = 255
+_LONGEST = 1000
+"""Characters of a line; the forms that it may have are tried in the square of its length."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def read_label_map(path: Path) -> tuple[LabelMapEntry, ...]:
         text = line.strip()
         if not text or re.match(r"#(?![0-9a-fA-F]{6}\b)", text) or (number == 1 and _is_header(text)):
             continue
-        entry = _of_line(text)
+        entry = _of_line(text) if len(text) <= _LONGEST else None
         if entry is None:
             raise DataError(f"{text[:80]!r} is no class with an id or a colour", path=path, where=f"line {number}")
         entries.append(entry)
@@ -103,6 +105,8 @@ def _is_header(text: str) -> bool:
 
 
 def _checked(entries: Sequence[LabelMapEntry], path: Path) -> tuple[LabelMapEntry, ...]:
+    if not 1 <= len(entries) <= _MOST + 1:
+        raise DataError(f"{len(entries)} classes; expected 1 to {_MOST}", path=path)
     for what, values in (
         ("name", [entry.name for entry in entries]),
         ("id", [entry.id for entry in entries if entry.id is not None]),
@@ -111,6 +115,4 @@ def _checked(entries: Sequence[LabelMapEntry], path: Path) -> tuple[LabelMapEntr
         twice = next((value for i, value in enumerate(values) if value in values[:i]), None)
         if twice is not None:
             raise DataError(f"the {what} {twice} stands there twice", path=path)
-    if not 1 <= len(entries) <= _MOST + 1:
-        raise DataError(f"{len(entries)} classes; expected 1 to {_MOST}", path=path)
     return tuple(entries)

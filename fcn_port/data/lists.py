@@ -12,6 +12,9 @@ from .errors import DataError
 
 _NO_LISTS = ("classes.txt", "classes-400.txt", "labels.txt", "59_labels.txt", "readme.txt")
 
+_LONGEST = 1024
+"""Characters of a line that are tried as an id with spaces in it; no file system has names as long."""
+
 
 def read_lines(path: Path) -> list[str]:
     """The lines of a text in UTF-8, with or without a byte order mark; DataError where it is none."""
@@ -45,6 +48,8 @@ def read_list(path: Path, *, there: Container[str] = ()) -> tuple[str, ...]:
 
 def _id_of(line: str, there: Container[str]) -> str:
     found = line.strip()
+    if len(found) > _LONGEST:
+        found = max(found.split(maxsplit=1)[0], found[:_LONGEST].rsplit(maxsplit=1)[0], key=len)
     while found not in there and len(parts := found.rsplit(maxsplit=1)) > 1:
         found = parts[0]
     return found

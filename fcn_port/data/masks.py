@@ -56,10 +56,8 @@ class MaskReader:
         if not self.ids:
             label = value - self.first_id
             known = 0 <= label < IGNORE_LABEL  # what lands on the void label by counting is not said to be void
-            return label if known else self._other(str(value), stored == value, path)
-        if value in self.ids:
-            return self.ids[value]
-        return self._other(f"id {value}", stored == value, path)
+            return label if known else self._other(value, stored, path)
+        return self.ids[value] if value in self.ids else self._other(value, stored, path)
 
     def _of_colours(self, stored: np.ndarray, path: Path) -> np.ndarray:
         keys = packed(stored)
@@ -71,23 +69,21 @@ class MaskReader:
                 path=path,
                 hint="the map was resized with smoothing, or went through a JPEG: take the original",
             )
-        table = []
-        for value in values.tolist():
-            if value in classes:
-                table.append(classes[value])
-            else:
-                name = f"colour #{value:06x} ({value >> 16}, {value >> 8 & 255}, {value & 255})"
-                table.append(self._other(name, keys == value, path))
+        table = [classes[value] if value in classes else self._other(value, keys, path) for value in values.tolist()]
         return _looked_up(keys, values, np.array(table, np.uint8))
 
-    def _other(self, what: str, where: np.ndarray, path: Path) -> int:
+    def _other(self, value: int, stored: np.ndarray, path: Path) -> int:
+        """The label of an id or a packed colour that is no class; DataError where such have none."""
         if self.others_void:
             return IGNORE_LABEL
+        where = stored == value
         row, column = np.argwhere(where)[0]
-        known = "void is " + (", ".join(map(str, self.void)) or "none")
+        what, known = str(value), "void is " + (", ".join(map(str, self.void)) or "none")
         if self.colours:
+            what = f"colour #{value:06x} ({value >> 16}, {value >> 8 & 255}, {value & 255})"
             known = f"{len(self.colours)} colours are given"
         elif self.ids:
+            what = f"id {value}"
             known = f"ids are {', '.join(map(str, list(self.ids)[:12]))}{' ...' * (len(self.ids) > 12)}, {known}"
         raise DataError(
             f"{what} is no class, {int(where.sum())} pixels",

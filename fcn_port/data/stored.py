@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from converters.errors import CaffeFormatError
+from converters.errors import CaffeFormatError, LimitError
 from converters.escaping import file_name
 from converters.formats import (
     Datum,
@@ -28,6 +28,7 @@ from converters.formats import (
     read_lmdb,
     read_row,
 )
+from converters.safety import check_memory
 
 from ..errors import ImageError
 from ..predict.greys import beside, grey_of_picture
@@ -38,6 +39,10 @@ from .masks import MaskReader, checked_mask, mask_of_picture
 from .records import Files
 
 HDF5_ENDINGS = (".h5", ".hdf5", ".hdf")
+_ROW_BYTES = 256
+"""Bytes that the list of an HDF5 file's rows takes for each (190 seen)."""
+_EXPANSION = 8
+"""Bytes of that list for each byte of the files: rows that were never written take none in them."""
 
 
 class Store(Protocol):
@@ -175,15 +180,25 @@ def _hdf5(place: Path, top: str) -> Hdf5Store:
         files = [place.parent / name if (place.parent / name).exists() else Path(name) for name in names]
     rows: list[tuple[Path, int]] = []
     keys: list[str] = []
+    size = 0
     stems = Counter(path.stem for path in files)
     for number, path in enumerate(files):
         if not path.is_file():
             raise FileNotFoundError(f"{path}: there is no such file" + (f"; {place} names it" if path != place else ""))
         stem = path.stem if stems[path.stem] == 1 else f"{number:04d}-{path.stem}"
-        count = count_rows(path, top)
+        count, size = count_rows(path, top), size + path.stat().st_size
+        _check_rows(len(rows) + count, size, path)
         rows += [(path, row) for row in range(count)]
         keys += [f"{stem}-{row:06d}" for row in range(count)]
     return Hdf5Store(top, tuple(rows), tuple(keys))
+
+
+def _check_rows(count: int, size: int, path: Path) -> None:
+    """LimitError for more rows than files of `size` bytes, the last of which is `path`, may have listed."""
+    try:
+        check_memory(count * _ROW_BYTES, file_size=size, expansion=_EXPANSION, what="a list of its rows would take")
+    except LimitError as error:
+        raise error.in_file(path) from None
 
 
 # Images and label maps of records

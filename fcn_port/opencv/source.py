@@ -12,7 +12,7 @@ import numpy as np
 from converters.errors import MismatchError
 from converters.execution import cover, to_arrays
 from converters.formats import CaffeModel, parse_caffemodel, parse_prototxt, read_caffemodel, read_prototxt
-from converters.net import NetSpec, borrowed_blobs, infer_blobs
+from converters.net import NetSpec, borrowed_blobs, check_weights_made, infer_blobs
 from converters.passes import prepare
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def _read_model(given: Given) -> CaffeModel:
 
 
 def _unset(deploy: NetSpec, model: CaffeModel) -> dict[str, tuple[np.ndarray, ...]]:
-    """NaN for the layers that have no blobs at all, and none of another layer."""
+    """NaN for the layers that have no blobs at all, and none of another layer; LimitError where these are too many."""
     held = {*model.blobs, *(name for (name, _), (owner, _) in borrowed_blobs(deploy).items() if owner in model.blobs)}
     missing = {name: shapes for name, shapes in infer_blobs(deploy).items() if name not in held}
+    check_weights_made(deploy, missing)
     return {name: tuple(np.full(shape, np.nan, np.float32) for shape in shapes) for name, shapes in missing.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from converters.escaping import json_text
+from converters.safety import utf8_path
 
 from ..errors import ImageError
 from .class_table import KEYWORD, class_table
@@ -43,7 +45,7 @@ def georeference(path: Path, size: tuple[int, int]) -> GeoReference | None:
     import rasterio
 
     try:
-        with warnings.catch_warnings(), open_tiff(path) as found:
+        with open_tiff(path) as found:
             place = GeoReference(found.crs, found.transform)
     except rasterio.errors.RasterioError:
         return None
@@ -57,12 +59,16 @@ def georeference(path: Path, size: tuple[int, int]) -> GeoReference | None:
     return place
 
 
-def open_tiff(path: Path) -> Any:
+@contextmanager
+def open_tiff(path: Path) -> Iterator[Any]:
     """A GeoTIFF, opened by rasterio for reading, and quietly where it has no place."""
     import rasterio
 
-    warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-    return rasterio.open(path, driver="GTiff")
+    # Absolute, as rasterio takes what comes before a colon in a file's name for a protocol, and GDAL for a part of it.
+    with utf8_path(path.absolute()) as there, warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with rasterio.open(there, driver="GTiff") as found:
+            yield found
 
 
 def write_geotiff(seen: Segmentation, place: GeoReference, file: BinaryIO) -> None:

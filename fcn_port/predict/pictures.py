@@ -29,6 +29,9 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _SEVERAL = ("GIF", "TIFF", "WEBP", "PNG")
 """Formats in which further pictures are no thumbnails of the first."""
 
+_PAGED = ("TIFF", "MPO")
+"""Formats whose pictures have sizes of their own, and are found without the ones before."""
+
 _JPEGS = ("JPEG", "MPO")
 
 _AS_NPY = "an .npy (h, w, channels) holds any"
@@ -68,6 +71,8 @@ def opened_picture(
         raw = source if isinstance(source, bytes) else _bytes_of(Path(source))
         with _identified(raw) as image, _room_for(image, name):
             if frame:
+                if image.format not in _PAGED:  # the pictures before it are decoded on the way
+                    _check_size(image, len(raw))
                 image.seek(frame)
             if grey and image.format in _JPEGS:
                 image.draft("L", None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -75,9 +75,10 @@ def opened_video(path: Path) -> Iterator[tuple[VideoFacts, Iterator[Frame]]]:
     camera = is_camera(path)
     if not camera and not path.exists():
         raise FileNotFoundError(2, "no such file", str(path))
-    file, given = _device(path) if camera else (str(path), {"options": {"format_whitelist": FORMATS}})
+    # Absolute, or FFmpeg takes what comes before a colon in a file's name for a protocol.
+    file, given = _device(path) if camera else (str(path.absolute()), {"options": {"format_whitelist": FORMATS}})
     try:
-        container = av.open(file, **given)
+        container = av.open(file, metadata_errors="replace", **given)  # titles are in any encoding
     except (av.error.FFmpegError, OSError) as error:
         what = "a camera that can be opened" if camera else "a video that can be read"
         raise ImageError(f"{path}: not {what}: {_said(error)}") from error
@@ -135,9 +136,13 @@ class VideoWriter:
         self._stream.codec_context.time_base = self._base
         self._size: tuple[int, int] | None = None
         self._last = -1
+        self._broken = False
 
     def write(self, image: np.ndarray, seconds: float) -> None:
-        """Add a frame (h, w, 3) uint8 RGB that is shown from `seconds` on; ImageError for one of another size."""
+        """Add a frame (h, w, 3) uint8 RGB that is shown from `seconds` on.
+
+        ImageError for one of another size, and for a size or a time that no MP4 holds.
+        """
         import av
 
         h, w = image.shape[:2]
@@ -147,17 +152,40 @@ class VideoWriter:
         if (h, w) != self._size:
             raise ImageError(f"a frame of {h}x{w} in a video of {self._size[0]}x{self._size[1]}")
         frame = av.VideoFrame.from_ndarray(np.pad(image, ((0, h % 2), (0, w % 2), (0, 0)), "edge"), format="rgb24")
-        self._last = max(self._last + 1, round(seconds / self._base))
-        frame.pts, frame.time_base = self._last, self._base
-        for packet in self._stream.encode(frame):
-            self._container.mux(packet)
+        with self._telling(f"a frame of {h}x{w} at {seconds:g} s cannot be written"):
+            self._last = max(self._last + 1, round(seconds / self._base))
+            frame.pts, frame.time_base = self._last, self._base
+            for packet in self._stream.encode(frame):
+                self._container.mux(packet)
 
     def close(self) -> None:
-        """Write what is left, and the end of the file; nothing where there was no frame."""
-        if self._size is not None:
+        """Write what is left, and the end of the file; nothing where there was no frame, or one failed.
+
+        ImageError where FFmpeg, which is some frames behind, cannot write one of them.
+        """
+        import av
+
+        if self._size is None or self._broken:
+            with suppress(av.error.FFmpegError):
+                self._container.close()
+            return
+        with self._telling("the video cannot be written to its end"):
             for packet in self._stream.encode():
                 self._container.mux(packet)
-        self._container.close()
+            self._container.close()
+
+    @contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
+        """FFmpeg's errors inside the block become an ImageError that begins with `what`; OSError passes."""
+        import av
+
+        try:
+            yield
+        except OSError:
+            raise
+        except (av.error.FFmpegError, ValueError, OverflowError) as error:
+            self._broken = True
+            raise ImageError(f"{what}: {_said(error)}") from error
 
 
 def _said(error: Exception) -> str:

@@ -125,10 +125,11 @@ def publish(
             if target.is_dir():
                 target.rmdir()
             part.rename(target.absolute())
-        except OSError as error:
-            if not target.is_dir() or not any(target.iterdir()):
+        except OSError:
+            done = _there_already(target, given, onnx=onnx)  # it came meanwhile
+            if done is None:
                 raise
-            raise FileExistsError(17, _SOMETHING_ELSE, os.fspath(target)) from error  # it came meanwhile
+            return PublishReport(os.fspath(target), done, (), already_there=True)
     return PublishReport(os.fspath(target), found, tuple(checks))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from fcn_port.data import DataError, open_dataset
 from fcn_port.data.files import read_label_png
+from fcn_port.data.label_maps import read_label_map
 from fcn_port.data.lists import read_list
 from fcn_port.data.sets.pascalcontext import read_names
 from fcn_port.data.sets.voc import open_voc
@@ -59,3 +62,29 @@ def test_colours_are_told_from_labels_soon(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8))
     with pytest.raises(DataError, match=r"a\.png: colours \(RGB\) instead of labels"):
         read_label_png(path)
+
+
+LONG: dict[str, tuple[Callable[[Path], object], str]] = {
+    "commas": (read_label_map, "a" + "," * 100_000),
+    "colons": (read_label_map, "a" + ": " * 50_000 + "b"),
+    "many classes": (read_label_map, "\n".join(f"c{number}" for number in range(50_000))),
+    "words": (read_list, "a " * 1_000_000 + "\na b"),
+    "spaces": (read_names, "1: a" + " " * 300_000 + "b"),
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_long_lines_and_many_take_a_moment(kind: str, tmp_path: Path) -> None:
+    """Each took minutes: a pattern, or words, that were tried in the square of their length."""
+    read, text = LONG[kind]
+    (tmp_path / "a.txt").write_text(text)
+    began = time.process_time()
+    with suppress(DataError):
+        read(tmp_path / "a.txt")
+    assert time.process_time() - began < 5
+
+
+def test_an_id_has_as_many_words_as_an_image_has(tmp_path: Path) -> None:
+    """Also on a line that goes on for long, and where its first word does."""
+    (tmp_path / "a.txt").write_text(f"a b {'x ' * 1000}\n{'y' * 2000} z\n")
+    assert read_list(tmp_path / "a.txt", there=["a b"]) == ("a b", "y" * 2000)

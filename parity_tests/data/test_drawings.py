@@ -192,6 +192,12 @@ BROKEN: dict[str, tuple[Callable[..., str], str, str, str]] = {
     "huge": (coco, "a.json", '"height": 99999999', "an image of 99999999x20"),
     "endless": (coco, "a.json", '"height": 1e999', "OverflowError"),
     "endless in labelme": (labelme, "drawn/i0.json", '"imageHeight": 1e999', "not labelme's"),
+    "categories of unlike ids": (
+        coco,
+        "a.json",
+        '"categories": [{"id": "a", "name": "x"}, {"id": 30, "name": "cat"}, {"id": 40, "name": "y"}]',
+        "not COCO's instances: TypeError",
+    ),
     "XML with entities": (cvat, "a.xml", "<!DOCTYPE x [<!ENTITY a 'b'>]><annotations/>", "document type"),
     "no XML": (cvat, "a.xml", "<annotations>", "not CVAT's for images"),
     "mask outside": (cvat, "a.xml", 'left="19"', "reaches out of its image"),
@@ -237,7 +243,7 @@ def test_what_is_broken_is_said_in_a_line(kind: str, tmp_path: Path) -> None:
     if key is None:
         text = piece
     else:
-        value = r'(\{[^{}]*\}|\[\[.*?\]\]|"[^"]*"|\d+)'
+        value = r'(\{[^{}]*\}|\[\[.*?\]\]|\[\{.*?\}\]|"[^"]*"|\d+)'
         text = re.sub(re.escape(key[0]) + r"\s*" + value, lambda _: piece, text, count=1)
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=said) as caught:

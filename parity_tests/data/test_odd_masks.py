@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -144,6 +145,20 @@ def test_labels_take_no_more_memory_than_their_map(kind: type, most: int) -> Non
     tracemalloc.stop()
     assert np.array_equal(found, np.where(stored == 3, 255, stored)) and found.dtype == np.uint8
     assert peak < most * stored.size
+
+
+@pytest.mark.parametrize(
+    "reader",
+    [MaskReader(colours={(0, 0, 0): 0}, others_void=True), MaskReader(ids={0: 0}, others_void=True)],
+    ids=["colours", "ids"],
+)
+def test_values_that_are_void_cost_no_pass_over_the_map_each(reader: MaskReader) -> None:
+    """A map of a photograph's colours, of which 640,000 are other ones, and one of as many ids."""
+    values = np.arange(800 * 800).reshape(800, 800)
+    stored = values if reader.ids else np.stack([values >> 16, values >> 8 & 255, values & 255], 2).astype(np.uint8)
+    began = time.process_time()
+    labels = reader.labels_of(stored, Path("a.png"))
+    assert (labels == np.where(values, 255, 0)).all() and time.process_time() - began < 10
 
 
 @pytest.mark.parametrize("field", ["label_name", "image_name"])

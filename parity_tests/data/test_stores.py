@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +51,17 @@ def test_what_caffes_convert_imageset_wrote(images: str, labels: str, tmp_path: 
         mean = np.array(data.recipes["color"].mean)
         assert np.array_equal(inputs["data"][0], (picture[:, :, ::-1] - mean).astype(np.float32).transpose(2, 0, 1))
     assert all(path.is_file() for path in data.files(data.ids[0]))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.parametrize("images", ["raw", "leveldb"])
+def test_stores_in_folders_whose_names_are_not_utf8(images: str, tmp_path: Path) -> None:
+    if images == "leveldb":
+        pytest.importorskip("plyvel", reason="LevelDB is read by plyvel: pip install fcn-port[leveldb]")
+    place = tmp_path / "caf\udce9"
+    place.mkdir()
+    data = open_dataset(stored(place, images, "labels"))
+    assert np.array_equal(data.read(data.ids[1]).images["color"], PICTURES[1])
 
 
 @pytest.mark.parametrize("size", [0, 1, 1500, 2040, 9000], ids=str)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import fcn_port
-from converters import CaffeModel, convert, parse_prototxt, read_caffemodel, write_caffemodel, write_hdf5
+from converters import CaffeModel, LimitError, convert, parse_prototxt, read_caffemodel, write_caffemodel, write_hdf5
 from converters.diff import diff_blobs
 from converters.formats import with_lent
 from fcn_port.opencv.source import read_source
@@ -108,6 +108,15 @@ def test_the_opencv_door_has_a_number_for_every_blob(tmp_path: Path) -> None:
     _, h5, layers = two_files(tmp_path, own_bias=False)
     source = read_source((INPUTS + layers).encode(), h5, {})
     assert source.arrays and all(np.isfinite(array).all() for array in source.arrays.values())
+
+
+def test_the_opencv_door_makes_no_more_numbers_than_a_net_may_ask_for() -> None:
+    """Of a definition alone all blobs are NaN, and a few lines may ask for any number of them."""
+    fc = 'layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: %d } }'
+    net = 'input: "data" input_shape { dim: 1 dim: 30000 }' + fc
+    with pytest.raises(LimitError, match=r"layer 'fc' .*: the weights .* would take 4800160000 bytes"):
+        read_source((net % 40000).encode(), None, {})
+    assert np.isnan(read_source((net % 4).encode(), None, {}).arrays["fc.weight"]).all()
 
 
 def test_a_permissive_blob_of_another_shape_stays_left_out() -> None:

@@ -19,6 +19,7 @@ from converters.execution.caffe_net import CaffeNet
 from converters.export import checking as check
 from converters.export.checking import ExportError
 from converters.formats.prototxt import parse_prototxt
+from converters.safety import remove_abandoned
 from fcn_port.cli import run
 from fcn_port.export_files import SUFFIXES
 from fcn_port.exporting import _WRITERS, definition, export, export_net
@@ -43,6 +44,19 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """fcn8s-mini in every format."""
     folder = tmp_path_factory.mktemp("written")
     return {to: Path(export(MINI, to=to, out=folder / f"mini{end}").files[0]) for to, end in SUFFIXES.items()}
+
+
+@pytest.mark.parametrize("to", SUFFIXES)
+def test_another_export_takes_no_part_away(to: str, tmp_path: Path) -> None:
+    """Whoever begins to write the same files takes away what killed ones left, and nothing that is being written."""
+    out = tmp_path / f"mini{SUFFIXES[to]}"
+
+    def another(done: int, total: int) -> None:
+        for path in (out, out.with_suffix(".prototxt")):
+            remove_abandoned(path)
+
+    report = export(MINI, to=to, out=out, progress=another)
+    assert sorted(map(str, tmp_path.iterdir())) == sorted(report.files)
 
 
 def as_caffe_net(net: nn.Module) -> CaffeNet:

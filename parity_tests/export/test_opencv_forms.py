@@ -248,3 +248,12 @@ def test_what_opencv_computes_otherwise_at_free_sizes_is_refused_with_what_to_do
     if "pad_ratio" not in reason:
         size = None if "InnerDistance" in reason else (6, 8)
         assert build_onnx(net.spec, arrays_of(net), OnnxOptions(target="opencv5", size=size, batch=1)).outputs
+
+
+@pytest.mark.parametrize("zoom", [4096, 65536])
+def test_a_kernel_that_enlarges_is_refused_before_it_is_made(zoom: int) -> None:
+    """A line of a definition may ask for 192 GiB of one, which ended in a MemoryError."""
+    layer = f'layer {{ name: "it" type: "Interp" bottom: "data" top: "it" interp_param {{ zoom_factor: {zoom} }} }}'
+    spec = caffe_net(DATA + layer).spec
+    with pytest.raises(ExportError, match=rf"'it'.* enlarges 8 channels {zoom} times would take [\d,]+ numbers"):
+        build_onnx(spec, {}, OnnxOptions(target="opencv4"))

@@ -317,8 +317,16 @@ def matlabs() -> Iterator[bytes]:
             yield out.getvalue()
 
 
+def lmdbs() -> Iterator[bytes]:
+    """Databases of pixels, of pictures and of label maps, as Caffe's convert_imageset wrote them."""
+    for name in ("raw", "encoded", "labels"):
+        yield (GOLDEN / "stores" / name / "data.mdb").read_bytes()
+
+
 def lists() -> Iterator[bytes]:
-    """Lists of images, of classes, and numbered names."""
+    """Lists of images, of classes, and numbered names, also with colours and ids."""
+    yield b"# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:128,0,0::\n"
+    yield b"0 road\n1: car\nSky 128 128 128\n"
     yield b"2008_000001\n2008_000002 1\n\n"
     yield b"background\naeroplane\nbicycle\n"
     yield b"1: accordion\n2: air conditioner\n3: antenna\n"

@@ -16,6 +16,7 @@ import converters
 import fcn_port
 from converters.escaping import json_text
 from converters.export.python import python_source
+from converters.formats import read_datum, read_lmdb
 from converters.formats.prototxt import format_prototxt
 from converters.formats.solver import format_solver, read_solver
 from converters.formats.solverstate import read_solverstate
@@ -25,6 +26,7 @@ from converters.safety.json_file import read_json
 from fcn_port.cli.program import answer
 from fcn_port.data.drawings import DrawnFiles, read_drawings
 from fcn_port.data.files import read_depth, read_label_png, read_mat
+from fcn_port.data.label_maps import read_label_map
 from fcn_port.data.lists import read_list
 from fcn_port.data.sets.pascalcontext import read_names
 from fcn_port.data.sets.voc import _own_classes
@@ -118,6 +120,14 @@ def picture(path: Path) -> None:
             read(path)
 
 
+def lmdb(path: Path) -> None:
+    """The records of a database, each as an image."""
+    found = read_lmdb(path)
+    for number in range(len(found.keys)):
+        with contextlib.suppress(converters.CaffeFormatError):
+            read_datum(found.value(number), path=path, where=str(number))
+
+
 def matlab(path: Path) -> None:
     """The label map under each of the names that data sets have."""
     for keys in (("LabelMap",), ("GTcls", "Segmentation")):
@@ -126,8 +136,8 @@ def matlab(path: Path) -> None:
 
 
 def lists(path: Path) -> None:
-    """The text as a list of images, of classes, and of numbered names."""
-    for read in (read_list, _own_classes, read_names):
+    """The text as a list of images, of classes, of numbered names, and of names with ids or colours."""
+    for read in (read_list, _own_classes, read_names, read_label_map):
         with contextlib.suppress(converters.CaffeFormatError):
             read(path)
 
@@ -257,6 +267,7 @@ _TABLE = (
     Target("archive", archive, seeds.archives, mutators.tar, errors=(WeightsError,)),
     Target("submission", check_submission, seeds.submissions, mutators.tar),
     Target("picture", picture, seeds.pictures, mutators.png, errors=(ImageError,), expansion=64),
+    Target("lmdb", lmdb, seeds.lmdbs, mutators.plain, expansion=16),
     Target("matlab", matlab, seeds.matlabs, mutators.matlab, expansion=64),
     Target("lists", lists, seeds.lists, mutators.text),
     Target("drawings", drawings, seeds.drawings, mutators.text, expansion=1 << 12),

@@ -12,6 +12,7 @@ from PIL import Image
 
 from fcn_port.cli import run
 from fcn_port.errors import ImageError
+from fcn_port.predict.geo import georeference
 from parity_tests.predict.output_nets import NAMES, files_of
 
 rasterio = pytest.importorskip("rasterio", reason="rasterio: pip install fcn-port[geo]")
@@ -52,6 +53,15 @@ def predict(path: Path, *options: str) -> int:
     (path.parent / "names.txt").write_text("\n".join(NAMES))
     more = ["-o", str(path.parent / "out"), "--classes", str(path.parent / "names.txt"), *options]
     return run(["predict", *files_of("scores", path.parent), str(path), *more])
+
+
+@pytest.mark.parametrize("name", ["b\udcfccher.tif", "http:x.tif", "GTIFF_DIR:1:ortho.tif", "a?b#c.tif"], ids=ascii)
+def test_a_name_is_no_address(name: str, orthophoto: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names that are not UTF-8, and those in which GDAL and rasterio see addresses and parts of other files."""
+    monkeypatch.chdir(orthophoto.parent)
+    orthophoto.rename(name)
+    found = georeference(Path(name), SIZE)
+    assert found is not None and found.transform.c == 500_000
 
 
 def test_a_geotiff_keeps_its_place(orthophoto: Path) -> None:

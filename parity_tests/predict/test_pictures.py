@@ -196,7 +196,7 @@ now = int(next(line for line in open("/proc/self/status") if line.startswith("Vm
 resource.setrlimit(resource.RLIMIT_AS, (now + (90 << 20), now + (90 << 20)))
 for path in sys.argv[2:]:
     try:
-        read_image(path)
+        read_image(path, frame=int("animated" in path))
     except ImageError as error:
         assert not isinstance(error.__cause__, MemoryError)
         print(error)
@@ -216,6 +216,20 @@ def test_a_bomb_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert "10000 x 10000 pixels would take 400640000 bytes" in done.stdout, done.stderr
     assert VARIABLE in done.stdout and done.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS and /proc are Linux's")
+@pytest.mark.parametrize("kind", ["gif", "png"])
+def test_an_animation_is_no_way_around_the_limit(kind: str, tmp_path: Path) -> None:
+    """A later picture of one is made of those before, which are decoded on the way to it."""
+    paths = [tmp_path / f"{name}.{kind}" for name in ("small", "animated")]
+    for path, side in zip(paths, (8, 9000), strict=True):
+        first, second = (Image.new("L", (side, side), colour) for colour in (0, 1))
+        first.save(path, save_all=True, append_images=[second])
+    assert paths[1].stat().st_size < 1 << 20
+    command = [sys.executable, "-W", "ignore", "-c", LIMITED, *paths]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "9000 x 9000 pixels would take 324576000 bytes" in done.stdout, done.stderr
 
 
 def test_the_limit_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
@@ -115,6 +116,46 @@ def test_a_damaged_video_is_done_up_to_there(tmp_path: Path, capsys: pytest.Capt
 def test_a_camera_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["predict", *files_of("scores", tmp_path), "camera:97", "-o", str(tmp_path)]) == 3
     assert "camera:97: not a camera that can be opened" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["12:30.mp4", "http:x.mp4", "concat:a.mp4", "pipe:0.mp4"])
+def test_a_colon_in_a_name_makes_no_address(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip(tmp_path / name, frames=2)
+    monkeypatch.chdir(tmp_path)
+    assert len(frames_in(Path(name))) == 2
+
+
+@pytest.mark.parametrize("title", ["Stra\xdfe".encode("latin-1"), "\u8857".encode("gbk"), b"\xff\xfe"], ids=repr)
+def test_a_title_in_any_encoding_costs_no_frame(title: bytes, tmp_path: Path) -> None:
+    """FFmpeg hands on what old cameras and editors wrote."""
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as out:
+        out.metadata["title"] = "x" * len(title)
+        stream = out.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(noise(0, (32, 48, 3)), format="rgb24")))
+        out.mux(stream.encode())
+    path.write_bytes(path.read_bytes().replace(b"\x7b\xa9" + bytes([128 + len(title)]) + b"x" * len(title),
+                                               b"\x7b\xa9" + bytes([128 + len(title)]) + title))  # fmt: skip
+    assert title in path.read_bytes() and len(frames_in(path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("times", "size", "said"),
+    [
+        ([0, 1e5, 2e5, 3e5], (32, 48), "cannot be written to its end"),
+        ([0, float("inf")], (32, 48), "a frame of 32x48 at inf s cannot be written"),
+        ([0, 1], (32, 17000), "a frame of 32x17000 at 0 s cannot be written"),
+    ],
+)
+def test_what_no_mp4_holds_is_an_error(times: list[float], size: tuple[int, int], said: str, tmp_path: Path) -> None:
+    with (
+        (tmp_path / "a.mp4").open("wb") as file,
+        pytest.raises(ImageError, match=said),
+        closing(VideoWriter(file, Fraction(10))) as writer,
+    ):
+        for seconds in times:
+            writer.write(np.zeros((*size, 3), np.uint8), seconds)
 
 
 def test_frames_of_different_sizes_are_refused(tmp_path: Path) -> None:

@@ -272,3 +272,21 @@ def test_who_publishes_the_same_at_the_same_time_is_told(
     assert run(["publish", str(caffemodel), str(target), "--no-onnx"]) == 2
     assert "something else is there; choose another folder" in capsys.readouterr().err
     assert [path.name for path in target.iterdir()] == ["another"] and len(list(tmp_path.iterdir())) == 1
+
+
+def test_who_publishes_the_same_net_at_the_same_time_is_done(
+    caffemodel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one who comes afterwards is; it was "something else is there"."""
+    target = tmp_path / "net"
+    made = writing.to_markdown
+    monkeypatch.setattr(writing, "to_markdown", lambda *_: "")
+    publish(caffemodel, tmp_path / "other", onnx=False)
+
+    def meanwhile(*given: object, **more: object) -> str:
+        (tmp_path / "other").rename(target)
+        return made(*given, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(writing, "to_markdown", meanwhile)
+    assert publish(caffemodel, target, onnx=False).already_there
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]

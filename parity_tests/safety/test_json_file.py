@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,12 @@ VALUES = st.recursive(
 def test_everything_else_is_read_as_it_was_written(value: object) -> None:
     assert parse_json(json.dumps(value)) == value
     assert parse_json(json.dumps(value, ensure_ascii=False)) == value
+
+
+def test_a_name_that_is_there_twice_is_found_in_one_look() -> None:
+    """Of 200,000 names the last one; each was counted among all, which took an hour."""
+    names = ",".join(f'"{number}": 0' for number in range(200_000))
+    began = time.process_time()
+    with pytest.raises(CaffeFormatError, match="'z' is given twice"):
+        parse_json(f'{{{names}, "z": 1, "z": 2}}')
+    assert time.process_time() - began < 10

@@ -124,7 +124,7 @@ def test_weights_beyond_the_limit_are_not_made(monkeypatch: pytest.MonkeyPatch) 
         CaffeNet(parse_prototxt(text))
     with torch.device("meta"):
         CaffeNet(parse_prototxt(text))
-    monkeypatch.setattr("converters.execution.caffe_net.MOST_WEIGHTS", 100)
+    monkeypatch.setattr("converters.net.shapes.MOST_WEIGHTS", 100)
     with pytest.raises(LimitError, match="FCN_PORT_LIMITS="):
         CaffeNet(parse_prototxt(WEIGHTS["Parameter"].replace("1000000000", "26")))
     CaffeNet(parse_prototxt(WEIGHTS["Parameter"].replace("1000000000", "25")))

@@ -80,7 +80,7 @@ def read_names(path: Path) -> tuple[str, ...]:
     for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
-        found = re.fullmatch(r"\s*(\d{1,9})\s*:\s*(.+?)\s*", line)
+        found = re.fullmatch(r"(\d{1,9})\s*:\s*(.+)", line.strip())
         if found is None or int(found[1]) != len(names) + 1:
             raise DataError(f"'{len(names) + 1}: name' is expected", path=path, where=f"line {number}")
         names.append(found[2].replace(" ", ""))
