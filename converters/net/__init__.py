@@ -24,6 +24,7 @@ from .reach import Everything, Interval, Nothing, Reach, Transposed, Window
 from .shapes import (
     LayerShapes,
     check_weights_fit,
+    checked_size,
     images_at,
     images_at_asked,
     images_of,
@@ -32,7 +33,7 @@ from .shapes import (
     iter_layer_shapes,
     known_params,
 )
-from .spec import PHASES, NetSpec, net_from_message
+from .spec import PHASES, NetSpec, net_from_message, refuse_no_spec
 from .validate import validate
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "borrowed_blobs",
     "check_training",
     "check_weights_fit",
+    "checked_size",
     "crops_of",
     "derive_crops",
     "drawing_layer",
@@ -74,6 +76,7 @@ __all__ = [
     "layer_map",
     "net_from_message",
     "params_if_valid",
+    "refuse_no_spec",
     "refuse_overwritten",
     "refuse_stray_gradients",
     "register_layer",

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 
 from converters.errors import CaffeFormatError
 from converters.escaping import json_text, terminal
+from converters.given import whole_number
 from converters.safety import refused_memory
 
 from ..carded import refuse_no_net
@@ -59,12 +60,12 @@ def make_app(
     images, ValueError for one that does not say how its input is made.
     """
     refuse_no_net(net)
+    threads = os.cpu_count() or 1 if threads is None else whole_number(threads, "threads")
+    batch = whole_number(batch, "batch")
     look = look_through(net, least=least)
     size = try_out(net, look)
     batch = batch if batch == 1 or keeps_apart(net, size) else 1
-    service = Service(
-        look, served_net(net, name), limits or ServerLimits(), threads=threads or os.cpu_count() or 1, batch=batch
-    )
+    service = Service(look, served_net(net, name), limits or ServerLimits(), threads=threads, batch=batch)
     routes = [
         Route("/", service.page, methods=["GET"]),
         Route("/predict", service.predict, methods=["POST"]),
