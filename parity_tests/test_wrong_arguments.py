@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,13 @@ import torch
 import converters
 import fcn_port
 import weights
+from fcn_port.data import make_shapes, open_dataset
 from fcn_port.errors import ImageError
-from fcn_port.evaluation import scores
+from fcn_port.evaluation import evaluate, scores
+from fcn_port.fastpath import engines
 from fcn_port.serving import make_app
 from fcn_port.training import softmax_with_loss
+from parity_tests.tolerances import tolerance
 from parity_tests.verbs import SAMPLE
 
 PICTURE = np.zeros((40, 50, 3), np.uint8)
@@ -146,6 +150,44 @@ OTHERS: dict[str, tuple[Callable[[], object], str]] = {
     "release": (lambda: weights.release(None), "expected the name of a release, such as 'voc-fcn8s'; found None"),  # type: ignore[arg-type]
     "fetch": (lambda: weights.fetch(5), "expected the name of a release, such as 'voc-fcn8s'; found 5"),  # type: ignore[arg-type]
 }
+
+
+@pytest.mark.parametrize("name", ["trace", "blobs", "export_net", "evaluate", "parameter_groups", "make_app"])
+def test_a_net_on_arrays_where_one_of_pytorch_is_wanted(name: str) -> None:
+    calls = {**OF_A_NET, "make_app": lambda net: make_app(net, name="a net")}
+    with pytest.raises(
+        ValueError, match=r"expected a net of PyTorch, as fcn_port\.load gives it of the same file; foun"
+    ):
+        calls[name](on_arrays())
+
+
+def test_what_cannot_be_served() -> None:
+    with pytest.raises(ValueError, match="Conv2d is no net whose layers are known"):
+        make_app(torch.nn.Conv2d(3, 3, 1), name="a net")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="this net does not say how its input is made"):
+        make_app(small(), name="a net")  # type: ignore[arg-type]
+
+
+def test_a_net_in_train_mode_is_not_scored(tmp_path: Path) -> None:
+    """Its dropout was random, and the scores with it."""
+    make_shapes(tmp_path, count=4, size=(40, 50))
+    with pytest.raises(ValueError, match=r"the net is in train mode.*: call net.eval\(\) first"):
+        evaluate(fcn_port.load(SAMPLE).train(), open_dataset(tmp_path, split="val"))
+
+
+@pytest.mark.parametrize("make", [fcn_port.fast, lambda net: engines.make("torch", net)], ids=["fast", "engine"])
+@pytest.mark.parametrize("net", [lambda: fcn_port.load(SAMPLE), small], ids=["FCN", "CaffeNet"])
+def test_what_runs_a_net_in_another_way(make: Callable[[Any], Any], net: Callable[[], Any], tmp_path: Path) -> None:
+    """It said of itself that it is in training, was not exported, and after `eval` its file had no layer of the net."""
+    plain = net()
+    found = make(plain)
+    assert not found.training
+    report = fcn_port.exporting.export_net(found, to="caffe", out=tmp_path / "net.caffemodel")
+    assert report.error <= tolerance("lossless")
+    found.train()
+    assert plain.training and found.training
+    plain.eval()
+    assert not found.training
 
 
 @pytest.mark.parametrize("name", OTHERS)

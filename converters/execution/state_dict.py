@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from ..arrays import to_array
 from ..errors import MismatchError, NetError, place
 from ..formats.model import CaffeModel, is_left_out, refuse_no_model
 from ..given import refuse_other_than
@@ -237,10 +238,3 @@ def _lend(arrays: dict[BlobId, np.ndarray], spec: NetSpec) -> None:
             arrays[layer, position] = arrays[owner].reshape(shapes[position])
         elif deploy.assumed:  # the shape follows from a guess of ours
             arrays[layer, position] = arrays[owner]
-
-
-def to_array(tensor: Tensor) -> np.ndarray:
-    """A tensor's values as an array, a view of one on a CPU; bfloat16, which NumPy does not have, becomes float32."""
-    from torch import bfloat16
-
-    return (tensor.float() if tensor.dtype == bfloat16 else tensor).detach().cpu().numpy()

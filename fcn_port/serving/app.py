@@ -23,9 +23,8 @@ from converters.escaping import json_text, terminal
 from converters.given import whole_number
 from converters.safety import refused_memory
 
-from ..carded import refuse_no_net
 from ..errors import ImageError
-from ..nets import Net
+from ..nets import Net, as_net
 from . import answers, page
 from .batching import Batcher
 from .frames import without_frames
@@ -59,7 +58,7 @@ def make_app(
     would mix them; of objects only scores from `least` on are told. Raises NetError for a net that says nothing of
     images, ValueError for one that does not say how its input is made.
     """
-    refuse_no_net(net)
+    net = as_net(net)
     threads = os.cpu_count() or 1 if threads is None else whole_number(threads, "threads")
     batch = whole_number(batch, "batch")
     look = look_through(net, least=least)
