@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Collection, Iterable
+
 from .escaping import terminal
 
 _SHOWN = 60
@@ -11,6 +14,28 @@ def refuse_other_than(kind: type | tuple[type, ...], given: object, expected: st
     """TypeError where `given` is no instance of `kind`; `expected` says in words what is, and where it comes from."""
     if not isinstance(given, kind):
         raise TypeError(f"expected {expected}; found {found_in_words(given)}")
+
+
+def refuse_other_choice(choices: Collection[str], given: object, what: str) -> None:
+    """ValueError where `given` is none of `choices`; `what` says in words what there is to choose."""
+    if not isinstance(given, str) or given not in choices:
+        raise ValueError(f"there is no {what} {found_in_words(given)}; there are {', '.join(choices)}")
+
+
+def whole_number(given: object, what: str, *, least: int = 1) -> int:
+    """The `given` number as an int, of NumPy's too; ValueError for one below `least`, TypeError for all else."""
+    try:
+        number = operator.index(given)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{what}: expected a whole number; found {found_in_words(given)}") from None
+    if number < least:
+        raise ValueError(f"{what}: expected a whole number from {least} up; found {number}")
+    return number
+
+
+def names_of(given: str | Iterable[str]) -> tuple[str, ...]:
+    """The names in a list, each once; one name alone, whose letters nobody means, is a list of it."""
+    return tuple(dict.fromkeys([given] if isinstance(given, str) else given))
 
 
 def found_in_words(given: object) -> str:

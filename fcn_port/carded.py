@@ -52,3 +52,10 @@ def refuse_no_net(net: object) -> None:
     if not isinstance(net, nn.Module):
         how = "fcn_port.load, fcn_port.build and converters.CaffeNet make such"
         raise ValueError(f"expected a net; found {found_in_words(net)}; {how}")
+
+
+def refuse_no_module(net: object) -> None:
+    """ValueError for what is no net of PyTorch, such as one that is run on arrays."""
+    refuse_no_net(net)
+    if getattr(net, "takes_arrays", False):
+        raise ValueError("expected a net of PyTorch, as fcn_port.load gives it of the same file; found a NumpyNet")

@@ -51,10 +51,11 @@ from converters.formats import format_prototxt, read_prototxt, sniff
 from converters.net import NetSpec, Shape, check_weights_fit
 from converters.safety import whole_file
 
-from .carded import refuse_no_net
+from .carded import refuse_no_module
 from .export_files import ExportReport, check_format, destination, stem
 from .loading import is_release, load
 from .nets import as_net, definition
+from .nets.net import unwrapped
 from .onnx_export import export_onnx, source_of, write_onnx
 from .porting import converted
 
@@ -104,14 +105,15 @@ def export_net(
 ) -> ExportReport:
     """Export a hand-written net or a CaffeNet, such as one after fine-tuning; `name` is what its definition is called.
 
+    The net is in float32 and on the CPU; of a `fast` net or an engine it is the net that it stands for.
     "caffe" also writes the definition, beside the weights, as .prototxt; the weights are HDF5 where `out` ends in
     .h5. Files appear whole or not at all, once what is in them has computed what the net does. `progress` as in
     `export`. Raises ExportError, also where the .prototxt of another net is beside, and ValueError for what is no net.
     """
     check_format(to)
-    refuse_no_net(net)
-    if net.training:
-        raise ExportError("the net is in training mode; call eval() first")
+    refuse_no_module(net)
+    net = unwrapped(net)
+    _refuse_as_it_is(net)
     if to == "onnx":
         options = OnnxOptions(size=size)
         return write_onnx(source_of(net, name=name), Path(out), options=options, beside=lambda: net, progress=progress)
@@ -126,6 +128,17 @@ def export_net(
         step()
         agreement = check(net, run, job.trials, outputs=job.outputs, indices=job.indices, step=step)
     return _report(job, to, paths, agreement)
+
+
+def _refuse_as_it_is(net: nn.Module) -> None:
+    """ExportError for a net that would not compute what its file does: formats are of float32, trials on the CPU."""
+    if net.training:
+        raise ExportError("the net is in training mode; call eval() first")
+    for name, blob in net.state_dict().items():
+        if blob.dtype != torch.float32:
+            raise ExportError(f"the net is not in float32: {name} is {blob.dtype}; call float() first")
+        if blob.device.type != "cpu":
+            raise ExportError(f"the net is not on the CPU: {name} is on {blob.device}; call cpu() first")
 
 
 def _prototxt_beside(weights: Path, spec: NetSpec) -> Path:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
 
-from converters.errors import ChoiceError
 from converters.net import Shape, check_weights_fit, images_at
 
 from .nets.net import as_net
@@ -51,13 +49,4 @@ def trace(net: nn.Module, size: tuple[int, int]) -> dict[str, Shape]:
 
 def input_shapes(net: nn.Module, size: tuple[int, int]) -> dict[str, Shape]:
     """The shapes of a net's inputs for one image of `size` (h, w); inputs that are no images keep theirs."""
-    return images_at(as_net(net).inputs, _checked_size(size), batch=1)
-
-
-def _checked_size(size: object) -> tuple[int, int]:
-    """A size (h, w) as it is; ChoiceError for anything else."""
-    with suppress(TypeError, ValueError):
-        h, w = (operator.index(side) for side in size)  # type: ignore[attr-defined]
-        if min(h, w) > 0:
-            return h, w
-    raise ChoiceError(f"expected a size (h, w) of two whole numbers above 0; found {size!r:.60}")
+    return images_at(as_net(net).inputs, size, batch=1)

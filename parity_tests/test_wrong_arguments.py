@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import converters
 import fcn_port
 import weights
+from fcn_port.data import make_shapes, open_dataset
 from fcn_port.errors import ImageError
+from fcn_port.evaluation import evaluate, scores
+from fcn_port.fastpath import engines
+from fcn_port.serving import make_app
+from fcn_port.training import softmax_with_loss
+from parity_tests.tolerances import tolerance
 from parity_tests.verbs import SAMPLE
 
 PICTURE = np.zeros((40, 50, 3), np.uint8)
@@ -37,10 +45,88 @@ def test_what_is_no_net(name: str, given: object, said: str) -> None:
         OF_A_NET[name](given)
 
 
+SMALL = """
+    name: "small" input: "data" input_shape { dim: 1 dim: 3 dim: 16 dim: 16 }
+    layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+            convolution_param { num_output: 4 kernel_size: 3 } }
+    layer { name: "prob" type: "Softmax" bottom: "conv" top: "prob" }
+"""
+
+
+def small() -> converters.CaffeNet:
+    return converters.CaffeNet(converters.parse_prototxt(SMALL))
+
+
+def on_arrays(**settings: Any) -> fcn_port.NumpyNet:
+    net = small()
+    return fcn_port.NumpyNet(net.spec, {key: value.numpy() for key, value in net.state_dict().items()}, **settings)
+
+
+OF_A_SIZE: dict[str, Callable[[Any], object]] = {
+    "trace": lambda size: fcn_port.trace(fcn_port.build("voc-fcn32s"), size),
+    "explain of a fast FCN": lambda size: fcn_port.fast(fcn_port.build("voc-fcn32s")).explain(size),
+    "explain of a fast CaffeNet": lambda size: fcn_port.fast(small()).explain(size),
+    "explain of a NumpyNet": lambda size: on_arrays().explain(size),
+}
+
+
 @pytest.mark.parametrize("size", [None, 5, "40x40", (40,), (40, 40, 40), (0, 5), (40.0, 40.5), ("a", "b")], ids=repr)
-def test_what_is_no_size(size: object) -> None:
+@pytest.mark.parametrize("name", OF_A_SIZE)
+def test_what_is_no_size(name: str, size: object) -> None:
     with pytest.raises(ValueError, match=r"expected a size \(h, w\) of two whole numbers above 0; found "):
-        fcn_port.trace(fcn_port.build("voc-fcn32s"), size)  # type: ignore[arg-type]
+        OF_A_SIZE[name](size)
+
+
+@pytest.mark.parametrize("name", OF_A_SIZE)
+def test_a_size_may_be_a_list(name: str) -> None:
+    assert OF_A_SIZE[name]([70, 90]) == OF_A_SIZE[name]((70, 90)) == OF_A_SIZE[name](np.array([70, 90]))
+
+
+THREADS: dict[str, Callable[[Any], object]] = {
+    "NumpyNet": lambda threads: on_arrays(threads=threads),
+    "Predictor": lambda threads: fcn_port.Predictor(SAMPLE, threads=threads)([]),
+    "make_app": lambda threads: make_app(fcn_port.load(SAMPLE), name="a net", threads=threads),
+    "make_app, batch": lambda batch: make_app(fcn_port.load(SAMPLE), name="a net", batch=batch),
+}
+
+
+@pytest.mark.parametrize("name", THREADS)
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "2"], ids=repr)
+def test_how_many(name: str, threads: object) -> None:
+    """A NumpyNet of -1 threads computed for ever; a server of -1 had none and kept every image waiting."""
+    with pytest.raises((TypeError, ValueError), match=f"expected a whole number.*; found {threads!r}"):
+        THREADS[name](threads)
+
+
+CHOICES: dict[str, tuple[Callable[[Any], object], str]] = {
+    "fast, precision": (lambda it: fcn_port.fast(small(), precision=it), "no precision .*; there are fp32, bf16"),
+    "fast, convolutions": (lambda it: fcn_port.fast(small(), convolutions=it), "there are native, torch, direct"),
+    "scores": (lambda it: scores(np.eye(3, dtype=int), over=it), "there are present, labelled"),
+    "InputRecipe": (lambda it: weights.InputRecipe("data", "color", it, (0.0,)), "channels: expected bgr or file; fo"),
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("given", ["BGR", "fp16", None, 5], ids=repr)
+def test_a_choice_that_there_is_none_of(name: str, given: object) -> None:
+    """It was taken for another one: BGR fed RGB, fp16 computed float32."""
+    call, said = CHOICES[name]
+    with pytest.raises(ValueError, match=said):
+        call(given)
+
+
+@pytest.mark.parametrize("outputs", ["prob", ["prob"], iter(["prob"]), {"prob"}], ids=lambda each: type(each).__name__)
+def test_names_of_outputs(outputs: Any) -> None:
+    """A name alone was taken for a list of letters; an iterator was used up before it was read."""
+    kept = list(outputs) if isinstance(outputs, Iterator) else None
+
+    def given() -> Any:
+        return outputs if kept is None else iter(kept)
+
+    spec = converters.parse_prototxt(SMALL)
+    assert converters.CaffeNet(spec, outputs=given()).outputs == ("prob",)
+    assert on_arrays(outputs=given()).outputs == ("prob",)
+    assert converters.export.OnnxOptions(outputs=given()).outputs == ("prob",)
 
 
 OTHERS: dict[str, tuple[Callable[[], object], str]] = {
@@ -53,10 +139,55 @@ OTHERS: dict[str, tuple[Callable[[], object], str]] = {
     "to_state_dict": (lambda: converters.to_state_dict(None), "expected a CaffeModel, as read_caffemodel gives it; f"),  # type: ignore[arg-type]
     "from_state_dict": (lambda: converters.from_state_dict(None, None), "expected a state dict, as net.state_dict()"),  # type: ignore[arg-type]
     "from_state_dict, spec": (lambda: converters.from_state_dict({}, 5), "expected a NetSpec, as read_proto.* found 5"),  # type: ignore[arg-type]
+    "write_caffemodel": (lambda: converters.write_caffemodel(small(), "never"), "expected a CaffeModel, as read_caff"),  # type: ignore[arg-type]
+    "write_hdf5": (lambda: converters.write_hdf5(None, "never"), "expected a CaffeModel, as read_caffemodel gives it"),  # type: ignore[arg-type]
+    "write_prototxt": (lambda: converters.write_prototxt(small(), "never"), "expected a NetSpec, as read_prototxt g"),  # type: ignore[arg-type]
+    "to_deploy": (lambda: converters.to_deploy("a.prototxt"), "expected a NetSpec, as read_prototxt gives it; found"),  # type: ignore[arg-type]
+    "prepare": (lambda: converters.passes.prepare(None), "expected a NetSpec, as read_prototxt gives it; found None"),  # type: ignore[arg-type]
+    "infer_shapes": (lambda: converters.net.infer_shapes(small()), "expected a NetSpec, as read_prototxt gives it; "),  # type: ignore[arg-type]
+    "parse_prototxt": (lambda: converters.parse_prototxt(b"layer {}"), "expected the text of a prototxt; read_proto"),  # type: ignore[arg-type]
     "task_of": (lambda: fcn_port.training.task_of(None), "expected a NetSpec"),  # type: ignore[arg-type]
     "release": (lambda: weights.release(None), "expected the name of a release, such as 'voc-fcn8s'; found None"),  # type: ignore[arg-type]
     "fetch": (lambda: weights.fetch(5), "expected the name of a release, such as 'voc-fcn8s'; found 5"),  # type: ignore[arg-type]
 }
+
+
+@pytest.mark.parametrize("name", ["trace", "blobs", "export_net", "evaluate", "parameter_groups", "make_app"])
+def test_a_net_on_arrays_where_one_of_pytorch_is_wanted(name: str) -> None:
+    calls = {**OF_A_NET, "make_app": lambda net: make_app(net, name="a net")}
+    with pytest.raises(
+        ValueError, match=r"expected a net of PyTorch, as fcn_port\.load gives it of the same file; foun"
+    ):
+        calls[name](on_arrays())
+
+
+def test_what_cannot_be_served() -> None:
+    with pytest.raises(ValueError, match="Conv2d is no net whose layers are known"):
+        make_app(torch.nn.Conv2d(3, 3, 1), name="a net")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="this net does not say how its input is made"):
+        make_app(small(), name="a net")  # type: ignore[arg-type]
+
+
+def test_a_net_in_train_mode_is_not_scored(tmp_path: Path) -> None:
+    """Its dropout was random, and the scores with it."""
+    make_shapes(tmp_path, count=4, size=(40, 50))
+    with pytest.raises(ValueError, match=r"the net is in train mode.*: call net.eval\(\) first"):
+        evaluate(fcn_port.load(SAMPLE).train(), open_dataset(tmp_path, split="val"))
+
+
+@pytest.mark.parametrize("make", [fcn_port.fast, lambda net: engines.make("torch", net)], ids=["fast", "engine"])
+@pytest.mark.parametrize("net", [lambda: fcn_port.load(SAMPLE), small], ids=["FCN", "CaffeNet"])
+def test_what_runs_a_net_in_another_way(make: Callable[[Any], Any], net: Callable[[], Any], tmp_path: Path) -> None:
+    """It said of itself that it is in training, was not exported, and after `eval` its file had no layer of the net."""
+    plain = net()
+    found = make(plain)
+    assert not found.training
+    report = fcn_port.exporting.export_net(found, to="caffe", out=tmp_path / "net.caffemodel")
+    assert report.error <= tolerance("lossless")
+    found.train()
+    assert plain.training and found.training
+    plain.eval()
+    assert not found.training
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -69,6 +200,19 @@ def test_what_is_of_another_kind(name: str) -> None:
 def test_classes_are_no_yes() -> None:
     with pytest.raises(ValueError, match="expected such as 21, found True"):
         fcn_port.build("voc-fcn8s", num_classes=True)
+
+
+def test_classes_may_be_counted_by_numpy() -> None:
+    net = fcn_port.build("siftflow-fcn32s", num_classes={"sem": np.int64(3), "geo": np.uint8(2)})
+    shapes = fcn_port.trace(net, (32, 32))
+    assert (shapes["score_sem"][1], shapes["score_geo"][1]) == (3, 2)
+
+
+@pytest.mark.parametrize("kind", [list, torch.tensor, np.array])
+def test_weights_of_classes_may_be_an_array(kind: Callable[[list[float]], Any]) -> None:
+    found, labels = torch.arange(12.0).reshape(1, 3, 2, 2), torch.tensor([[[0, 1], [2, 1]]])
+    expected = softmax_with_loss(found, labels, class_weights=(1.0, 2.0, 3.0))
+    assert softmax_with_loss(found, labels, class_weights=kind([1.0, 2.0, 3.0])) == expected
 
 
 def test_a_picture_without_a_pixel() -> None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from converters.errors import CaffeFormatError
 from converters.lazy import lazy_attributes
@@ -99,6 +99,8 @@ class InputRecipe:
         return "grey" if self.kind == "color" and len(self.mean) == 1 else self.kind
 
     def __post_init__(self) -> None:
+        if self.channels not in get_args(Channels):
+            raise CaffeFormatError(f"expected bgr or file; found {self.channels!r:.40}", where="channels")
         if not self.mean:
             raise CaffeFormatError("expected a number for each channel, found none", where="mean")
         if len(self.resize) > 2 or not all(0 < side <= _LARGEST_SIDE for side in self.resize):

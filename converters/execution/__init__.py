@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..arrays import to_array
 from ..lazy import lazy_attributes
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from .indices import indices_within
     from .loading import load_state_dict, state_misfit
     from .replicas import replica
-    from .state_dict import Coverage, cover, from_state_dict, key_of, split_key, to_array, to_arrays, to_state_dict
+    from .state_dict import Coverage, cover, from_state_dict, key_of, split_key, to_arrays, to_state_dict
 
 __all__ = [
     "ByAnyName",
@@ -44,7 +45,6 @@ __getattr__, __dir__ = lazy_attributes(
         "state_misfit": "loading",
         "replica": "replicas",
         "split_key": "state_dict",
-        "to_array": "state_dict",
         "to_arrays": "state_dict",
         "to_state_dict": "state_dict",
     },

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from ..errors import NetError
 from ..escaping import identifiers, terminal
-from ..given import refuse_other_than
+from ..given import names_of
 from ..layers.base import blob_name
 from ..net.layer import LayerSpec, Shape
 from ..net.parameter_sharing import borrowed_blobs
 from ..net.shapes import check_weights_made, infer_blobs, known_params
-from ..net.spec import NetSpec
+from ..net.spec import NetSpec, refuse_no_spec
 from ..net.validate import validate
 from ..passes.cut import cut
 from ..passes.input_size import fit_inputs
@@ -60,11 +60,11 @@ class CaffeNet(ByAnyName):
         super().__init__()
         if spec is None:
             raise NetError("the file holds weights and no net", hint="give its prototxt: read_prototxt(PROTOTXT)")
-        refuse_other_than(NetSpec, spec, "a NetSpec, as read_prototxt gives it")
+        refuse_no_spec(spec)
         spec = prepare(spec)
         validate(spec)
-        self.outputs = spec.outputs if outputs is None else tuple(outputs)
-        self._build(spec if outputs is None else cut(spec, outputs))
+        self.outputs = spec.outputs if outputs is None else names_of(outputs)
+        self._build(spec if outputs is None else cut(spec, self.outputs))
         self.eval()
 
     def _build(self, spec: NetSpec) -> None:

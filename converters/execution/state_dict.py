@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from ..arrays import to_array
 from ..errors import MismatchError, NetError, place
-from ..formats.model import CaffeModel, is_left_out
+from ..formats.model import CaffeModel, is_left_out, refuse_no_model
 from ..given import refuse_other_than
 from ..net.layer import LayerSpec, Shape
 from ..net.parameter_sharing import BlobId, borrowed_blobs
 from ..net.shapes import iter_layer_shapes
-from ..net.spec import NetSpec
+from ..net.spec import NetSpec, refuse_no_spec
 from ..passes.merge_splits import merge_splits
 from ..passes.prepare import prepare
 
@@ -80,7 +81,7 @@ def cover(model: CaffeModel, *, spec: NetSpec | None = None, prepared: NetSpec |
     MismatchError, naming the blob, where a parameter of the net has no blob or a blob does not fit it; a blob that is
     shared with another layer may be missing.
     """
-    refuse_other_than(CaffeModel, model, "a CaffeModel, as read_caffemodel gives it")
+    refuse_no_model(model)
     spec = spec or model.spec
     present = [(name, i, b.shape) for name, own in model.blobs.items() for i, b in enumerate(own) if not is_left_out(b)]
     if spec is None:
@@ -199,7 +200,7 @@ def from_state_dict(state: Mapping[str, Tensor], spec: NetSpec) -> CaffeModel:
     the net has no place for, and for a blob that is missing or does not fit.
     """
     refuse_other_than(Mapping, state, "a state dict, as net.state_dict() gives it")
-    refuse_other_than(NetSpec, spec, "a NetSpec, as read_prototxt gives it")
+    refuse_no_spec(spec)
     arrays = {split_key(key): to_array(tensor) for key, tensor in state.items()}
     _lend(arrays, spec)
     names = dict.fromkeys(layer.name for layer in spec.layers)
@@ -237,10 +238,3 @@ def _lend(arrays: dict[BlobId, np.ndarray], spec: NetSpec) -> None:
             arrays[layer, position] = arrays[owner].reshape(shapes[position])
         elif deploy.assumed:  # the shape follows from a guess of ours
             arrays[layer, position] = arrays[owner]
-
-
-def to_array(tensor: Tensor) -> np.ndarray:
-    """A tensor's values as an array, a view of one on a CPU; bfloat16, which NumPy does not have, becomes float32."""
-    from torch import bfloat16
-
-    return (tensor.float() if tensor.dtype == bfloat16 else tensor).detach().cpu().numpy()

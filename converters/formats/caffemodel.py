@@ -30,7 +30,7 @@ from .blob import FLOAT32, FLOAT64, read_blob
 from .budget import LAYER, V0_LAYER
 from .fork_fields import NUMBER as FORK_TEXT
 from .fork_fields import read_fork_text, write_fork_text
-from .model import CaffeModel, is_left_out
+from .model import CaffeModel, is_left_out, refuse_no_model
 from .nested import count_nested
 from .numbered_fields import named_fields
 from .text_format import PATHS, is_repeated
@@ -308,6 +308,7 @@ def write_caffemodel(model: CaffeModel, path: str | os.PathLike[str] | BinaryIO)
     that were read from a prototxt have a name and no number: they are written as fork_text.py says, which this reads
     again and Caffe passes over; Caffe takes a net's settings from the prototxt anyway.
     """
+    refuse_no_model(model)
     if model.spec is None:
         raise MismatchError("these blobs come without a net; a .caffemodel holds one", path=model.path)
     strangers = set(model.blobs) - {layer.name for layer in model.spec.layers}

@@ -19,7 +19,7 @@ from ..errors import MismatchError, WireError, place
 from ..net.parameter_sharing import borrowed_blobs
 from ..safety.files import whole_or_open
 from .hdf5_file import Hdf5File, member, names, opened_hdf5, read_values
-from .model import LEFT_OUT, CaffeModel, is_left_out
+from .model import LEFT_OUT, CaffeModel, is_left_out, refuse_no_model
 
 _MOST_SLASHES = 16
 _MOST_OBJECTS = 1 << 16
@@ -97,6 +97,7 @@ def write_hdf5(model: CaffeModel, path: str | os.PathLike[str] | BinaryIO) -> No
     file listed. float64 blobs stay as they are, every other type becomes float32. Raises MismatchError for blobs that
     have no layer, and for names that are no path in HDF5. `path` may be a file that is open for reading and writing.
     """
+    refuse_no_model(model)
     listed = (layer.name for layer in model.spec.layers) if model.spec else (*model.blobs, *model.bare)
     names = dict.fromkeys(listed)
     strangers = set(model.blobs) - set(names)

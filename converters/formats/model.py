@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..given import refuse_other_than
 from ..net.parameter_sharing import borrowed_blobs
 from ..net.spec import NetSpec
 from .blob import FLOAT32
@@ -54,3 +55,8 @@ def with_lent(blobs: Mapping[str, Sequence[np.ndarray]], spec: NetSpec) -> Blobs
         if lent and is_left_out(own[position]) and not layers[name].message.param[position].share_mode:
             found[name] = (*own[:position], *lent, *own[position + 1 :])
     return found
+
+
+def refuse_no_model(given: object) -> None:
+    """TypeError where `given` is no CaffeModel."""
+    refuse_other_than(CaffeModel, given, "a CaffeModel, as read_caffemodel gives it")

@@ -16,8 +16,9 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 from ..errors import CaffeFormatError, LimitError, PrototxtError
+from ..given import refuse_other_than
 from ..net.layer import UnknownField
-from ..net.spec import NetSpec, net_from_message
+from ..net.spec import NetSpec, net_from_message, refuse_no_spec
 from ..safety.files import open_file, whole_or_open
 from ..safety.limits import VARIABLE, scaled
 from ..schema import NetParameter, SolverParameter
@@ -50,6 +51,7 @@ def write_prototxt(spec: NetSpec, path: str | os.PathLike[str] | BinaryIO) -> No
 
 def parse_prototxt(text: str, *, path: str | os.PathLike[str] | None = None) -> NetSpec:
     """The net of a prototxt's text, or the one that a solver has written inside; `path` is named in errors."""
+    refuse_other_than(str, text, "the text of a prototxt; read_prototxt takes a path")
     path = None if path is None else os.fspath(path)
     try:
         _check_length(len(text))
@@ -68,6 +70,7 @@ def parse_prototxt(text: str, *, path: str | os.PathLike[str] | None = None) -> 
 
 def format_prototxt(spec: NetSpec) -> str:
     """The net as a prototxt in the style of the published ones; parses to an equal NetSpec but for the lines."""
+    refuse_no_spec(spec)
     unknown = [
         replace(field, name=f"layer[{index}].{field.name}")
         for index, layer in enumerate(spec.layers)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ..arrays import to_array
 from ..net.onnx_form import FLOAT, INT64
 from ..net.reach import EVERYTHING, Reach
 from .base import LARGEST, Layer, refuse, register_layer
@@ -86,7 +87,7 @@ class ActionsDetectionOutput(Layer):
         found = torch.cat([image[:, None].to(rows), actions[:, None].to(rows), rows[:, 2:3], scores[:, None],
                            rows[:, 3:7]], 1)  # fmt: skip
         if self.actions is not None:
-            found = torch.from_numpy(self._voted(found.cpu().numpy())).to(rows)
+            found = torch.from_numpy(self._voted(to_array(found))).to(rows)
         return (found[None, None],)
 
     def _voted(self, rows: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..arrays import to_array
 from ..errors import NetError
 from .lent import lent_for
 
@@ -173,11 +174,10 @@ def nms(
 
     def overlaps(first: ndarray, low: int, high: int) -> ndarray:
         rows = boxes[torch.as_tensor(first, device=boxes.device)]
-        matrix: ndarray = box_overlaps(rows, boxes[low:high], pixels=pixels, of_smaller=of_smaller).cpu().numpy()
-        return matrix
+        return to_array(box_overlaps(rows, boxes[low:high], pixels=pixels, of_smaller=of_smaller))
 
     # Caffe's threshold is a float, as its overlaps are: 0.3 as a double is less than 3 / 10 as a float.
-    limit: Any = boxes.new_tensor(threshold).cpu().numpy()[()]
+    limit: Any = to_array(boxes.new_tensor(threshold))[()]
     kept = _suppress(len(order), overlaps, threshold=limit, eta=eta, keep_equal=keep_equal)
     return order[torch.as_tensor(kept, dtype=torch.long, device=order.device)]
 

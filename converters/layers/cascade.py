@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ..arrays import to_array
 from ..net.reach import EVERYTHING, Reach
 from . import boxes_onnx, cascade_onnx
 from .base import Layer, refuse, register_layer
@@ -132,7 +133,7 @@ class FrcnnOutput(BoxLayer):
         height, width = bottoms[3].flatten()[:2].tolist()
         high = boxes.new_tensor([inf, inf, width, height])
         low = boxes.new_tensor([0, 0, -inf, -inf])
-        every, score = (each.detach().cpu().numpy() for each in (boxes.clamp(low, high), scores))
+        every, score = (to_array(each) for each in (boxes.clamp(low, high), scores))
         found = []
         for label in range(1, score.shape[1]):
             likely = np.flatnonzero(score[:, label] >= self.least)

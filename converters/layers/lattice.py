@@ -39,14 +39,14 @@ class Lattice:
     def filter(self, values: Tensor) -> Tensor:
         """`values` (points, c) blurred by a Gaussian of deviation 1 in the features: splat, blur, slice."""
         axes, vertices = self.vertex.shape[1], self.beside.shape[2]
-        on = values.new_zeros(vertices + 1, values.shape[1])  # the last is what is beside a vertex without neighbour
         spread = (self.share[:, :, None] * values[:, None]).flatten(0, 1)
+        on = spread.new_zeros(vertices + 1, values.shape[1])  # the last is what is beside a vertex without neighbour
         on.index_add_(0, self.vertex.flatten(), spread)
         for one, other in self.beside:
             on[:-1] = on[:-1] + 0.5 * (on[one] + on[other])
         alpha = 1 / (1 + 2 ** -(axes - 1))
         found: Tensor = (on[self.vertex] * self.share[:, :, None]).sum(1) * alpha
-        return found
+        return found.to(values.dtype)
 
 
 def lattice(features: Tensor) -> Lattice:

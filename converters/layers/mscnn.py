@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ..arrays import to_array
 from . import boxes_onnx
 from . import cascade_onnx as form
 from .base import as_image, refuse, register_layer
@@ -161,8 +162,7 @@ class BoxOutput(RegionOutput):
         w, h = torch.minimum(w, int(x.shape[2] * stride) - left), torch.minimum(h, int(x.shape[1] * stride) - top)
         likely = (score >= self.least) & (w >= self.min_size) & (h >= self.min_size)
         rows = torch.stack((left, top, left + w, top + h, score), -1)[likely]
-        found: Array = rows.detach().cpu().numpy()
-        return found
+        return to_array(rows)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         form.check_mode(out, self.mode)
@@ -243,8 +243,7 @@ class BoxGroupOutput(RegionOutput):
         bottom = (top + h - 1).clamp(max=int(offsets.shape[1] * stride))
         left, top = left.clamp(min=0), top.clamp(min=0)
         likely = (score >= self.least) & (right - left + 1 >= self.min_size) & (bottom - top + 1 >= self.min_size)
-        found: Array = torch.stack((left, top, right, bottom, score), -1)[likely].detach().cpu().numpy()
-        return found
+        return to_array(torch.stack((left, top, right, bottom, score), -1)[likely])
 
     def to_onnx(self, out: OnnxLayer) -> None:
         form.check_mode(out, self.mode)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..arrays import to_array
 from ..net.reach import EVERYTHING, Reach
 from .base import OneToOne, as_image, refuse, register_layer
 from .fork import fork_message
@@ -204,7 +205,7 @@ class Nms(OneToOne):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
-        x: Array = bottoms[0].detach().cpu().numpy()
+        x: Array = to_array(bottoms[0])
         top = np.zeros((len(x), self.parts, self.peaks + 1, 3), x.dtype)
         for image, part in np.ndindex(len(x), self.parts):
             places = self._maxima(x[image, part])

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ..arrays import to_array
 from ..net.onnx_form import FLOAT
 from . import proposal_onnx
 from .anchors import generate_anchors
@@ -144,7 +145,7 @@ class SynopsysProposal(Proposals):
         likely = score >= self.least_score
         boxes, score = boxes[likely], score[likely]
         with np.errstate(all="ignore"):
-            left = _one_after_the_other(boxes.detach().cpu().numpy(), score.detach().cpu().numpy(), self.threshold)
+            left = _one_after_the_other(to_array(boxes), to_array(score), self.threshold)
         boxes, score = boxes[left[: self.most]], score[left[: self.most]]
         return as_regions(boxes), score[:, None]
 

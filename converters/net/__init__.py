@@ -25,6 +25,7 @@ from .shapes import (
     LayerShapes,
     check_weights_fit,
     check_weights_made,
+    checked_size,
     images_at,
     images_at_asked,
     images_of,
@@ -33,7 +34,7 @@ from .shapes import (
     iter_layer_shapes,
     known_params,
 )
-from .spec import PHASES, NetSpec, net_from_message
+from .spec import PHASES, NetSpec, net_from_message, refuse_no_spec
 from .validate import validate
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "check_training",
     "check_weights_fit",
     "check_weights_made",
+    "checked_size",
     "crops_of",
     "derive_crops",
     "drawing_layer",
@@ -76,6 +78,7 @@ __all__ = [
     "layer_map",
     "net_from_message",
     "params_if_valid",
+    "refuse_no_spec",
     "refuse_overwritten",
     "refuse_stray_gradients",
     "register_layer",

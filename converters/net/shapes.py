@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from math import prod
 
-from ..errors import NetError, UnknownLayerError
+from ..errors import ChoiceError, NetError, UnknownLayerError
 from ..safety.limits import check_limit
 from .layer import Layer, LayerSpec, Shape, similar_type
-from .spec import NetSpec
+from .spec import NetSpec, refuse_no_spec
 
 MOST_ELEMENTS = 2**63 - 1
 """The most elements that an index into a blob can count."""
@@ -78,9 +80,21 @@ def images_of(inputs: Mapping[str, Shape]) -> frozenset[str]:
 
 
 def images_at(inputs: Mapping[str, Shape], size: Sequence[int], *, batch: int | None = None) -> dict[str, Shape]:
-    """The shapes of a net's inputs, images at `size` (h, w) and as many as `batch` says, the others as given."""
-    images = images_of(inputs)
+    """The shapes of a net's inputs, images at `size` (h, w) and as many as `batch` says, the others as given.
+
+    ChoiceError for what is no size.
+    """
+    images, size = images_of(inputs), checked_size(size)
     return {name: (batch or shape[0], shape[1], *size) if name in images else shape for name, shape in inputs.items()}
+
+
+def checked_size(size: object) -> tuple[int, int]:
+    """A size (h, w) as two ints; ChoiceError for what is none."""
+    with suppress(TypeError, ValueError):
+        h, w = (operator.index(side) for side in size)  # type: ignore[attr-defined]
+        if min(h, w) > 0:
+            return h, w
+    raise ChoiceError(f"expected a size (h, w) of two whole numbers above 0; found {size!r:.60}")
 
 
 def images_at_asked(inputs: Mapping[str, Shape], size: Sequence[int], *, batch: int | None = None) -> dict[str, Shape]:
@@ -123,6 +137,7 @@ def iter_layer_shapes(
 
     `open_size` is taken for every size that depends on numbers (`Layer.open_sizes`), such as how many boxes are found.
     """
+    refuse_no_spec(spec)
     wanted = {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
     shapes: dict[str, Shape] = {}
     try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import NetError
+from ..given import refuse_other_than
 from ..schema import NetParameter
 from .layer import LayerSpec, Shape, UnknownField
 
@@ -113,3 +114,8 @@ def net_from_message(
     )
     definition = rest.SerializeToString(deterministic=True)
     return NetSpec(name=message.name, layers=layers, definition=definition, path=path, notes=notes)
+
+
+def refuse_no_spec(given: object) -> None:
+    """TypeError where `given` is no NetSpec."""
+    refuse_other_than(NetSpec, given, "a NetSpec, as read_prototxt gives it")

@@ -12,7 +12,7 @@ from itertools import chain, count
 
 from ..errors import NetError
 from ..net.layer import LayerSpec, Shape
-from ..net.spec import NetSpec
+from ..net.spec import NetSpec, refuse_no_spec
 from .filter_phase import Phase, filter_phase, stages_of
 from .input_size import fit_inputs
 from .inputs import OWN, Weights, constant_notes, input_of, is_data, learned_channels, with_input_shapes
@@ -46,6 +46,7 @@ def to_deploy(
     the data layer's fields say (data_fields.py), else what the weights of InnerProducts fit (`fit_inputs`), else
     500x500 or what fits the net better (`work_out`). Notes say what was assumed, and `assumed` for which inputs.
     """
+    refuse_no_spec(spec)
     whole = spec
     spec = _with_source(_open(spec, phase, level, stages))
     if phase == "TEST":

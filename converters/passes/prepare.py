@@ -15,7 +15,7 @@ from ..errors import ChoiceError, NetError
 from ..formats.model import with_lent
 from ..net.layer import Shape
 from ..net.shapes import iter_layer_shapes, shape_text, shapes_text
-from ..net.spec import NetSpec
+from ..net.spec import NetSpec, refuse_no_spec
 from .auto_crop import auto_crop
 from .batch_statistics import on_batch_statistics, with_stored_statistics
 from .choice import NetChoice, chosen
@@ -44,6 +44,7 @@ def prepare(
     Caffe's old `future` branch. Raises NetError where a pass does, ChoiceError where `blobs` are for the net's own
     inputs and not for ones of `input_shapes`.
     """
+    refuse_no_spec(spec)
     if not spec.prepared:
         choice, blobs = chosen(), with_lent(blobs or {}, spec)
         shapes = choice.input_shapes if input_shapes is None else input_shapes

@@ -70,12 +70,9 @@ def runs_a_definition(net: AnyNet) -> TypeGuard[LoadedNet]:
         return True
     from converters.execution import CaffeNet
 
-    from ..nets.net import Wrapper
+    from ..nets.net import unwrapped
 
-    inside: object = net
-    while isinstance(inside, Wrapper):
-        inside = inside.net
-    return isinstance(inside, CaffeNet)
+    return isinstance(unwrapped(net), CaffeNet)
 
 
 def refuse_unfinished(net: AnyNet) -> None:

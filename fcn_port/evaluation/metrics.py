@@ -13,10 +13,11 @@ A histogram is a plain array, so streaming is `+=` and merging is `+`. Pixels wi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from converters.given import refuse_other_choice
 from weights.records import IGNORE_LABEL
 
 Over = Literal["present", "labelled"]
@@ -68,8 +69,9 @@ def scores(counts: np.ndarray, *, over: Over = "present", without: tuple[int, ..
     """The metrics of a histogram.
 
     Pixels labelled with one of the classes in `without` are ignored, and the means leave these classes out; a
-    prediction of one of them for another class's pixel is still wrong.
+    prediction of one of them for another class's pixel is still wrong. ValueError for counts that are not square.
     """
+    refuse_other_choice(get_args(Over), over, "mean over")
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
         raise ValueError(f"a histogram is square, not {counts.shape}")
     counts = counts.astype(np.int64)

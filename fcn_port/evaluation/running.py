@@ -25,12 +25,13 @@ from converters.given import refuse_other_than
 from converters.version import VERSION
 from weights.records import Preprocessing
 
-from ..carded import refuse_no_net
+from ..carded import refuse_no_module
 from ..data.errors import DataError
 from ..data.inputs import input_kinds, inputs_of, net_inputs
 from ..data.records import DataSet, Sample
 from ..nets import Net
 from ..predict.meaning import NetOutputs, outputs_of
+from ..predict.running import refuse_training
 from .cache import Cache, cache_key, fingerprint
 from .labels import refuse_to_replace, save_labels, saved_path
 from .metrics import histogram
@@ -78,11 +79,13 @@ def evaluate(
 
     The net is called with the release's exact inputs, one image at a time; a net from `load` knows how they are made,
     for another one the data set's own recipe is taken. With several processes the first gives the whole result, the
-    others their part. Raises DataError for a bad file, unless the plan skips them, and MismatchError for a net
-    that does not fit the data set, FileExistsError where label maps would be written over the data set's own files.
+    others their part. Raises DataError for a bad file, unless the plan skips them, MismatchError for a net that does
+    not fit the data set, ValueError for one in train mode, and FileExistsError where label maps would be written over
+    the data set's own files.
     `progress` may end it after any image (`stop_when`); with `plan.cache` the next call goes on from there.
     """
-    refuse_no_net(net)
+    refuse_no_module(net)
+    refuse_training(net)
     refuse_other_than(DataSet, data, "a data set, as open_dataset gives it")
     preprocessing = preprocessing_of(net, data)
     cache = _cache(net, data, plan, preprocessing, processes.rank)

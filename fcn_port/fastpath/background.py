@@ -46,14 +46,14 @@ class Canvas:
         cut = {}
         for name, blob in self.blobs.items():
             for axis, span in ((2, plan.blobs[name].rows), (3, plan.blobs[name].cols)):
-                blob = blob.index_select(axis, _sources(span, blob.shape[axis]).to(blob.device))
+                blob = blob.index_select(axis, _sources(span, blob.shape[axis], blob.device))
             cut[name] = blob
         return Background(self.constants, cut)
 
 
-def _sources(span: Span, length: int) -> Tensor:
+def _sources(span: Span, length: int, device: torch.device) -> Tensor:
     """For each position of `span`, the one of a canvas of `length` that holds the same."""
-    at = torch.arange(span.length)
+    at = torch.arange(span.length, device=device)
     low, high = span.edge
     return torch.where(at < low, at, torch.where(at >= span.length - high, at - span.length + length, low))
 
@@ -71,7 +71,8 @@ class Backgrounds:
 
         def make() -> Background:
             size = canvas_size(plan)
-            return self._canvases.get(size, lambda: self._make(plan, size, like)).at(plan)
+            with torch.autocast(like.device.type, enabled=False):  # it is kept for passes that are in full
+                return self._canvases.get(size, lambda: self._make(plan, size, like)).at(plan)
 
         return self._sizes.get(plan.size, make)
 

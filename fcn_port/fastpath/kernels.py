@@ -217,7 +217,8 @@ class HalvingPool:
             return F.max_pool2d(x, 2, stride=2, ceil_mode=True)
         channels_last = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else None
         shape = (*x.shape[:2], -(-h // 2), -(-w // 2))
-        out = torch.empty(shape, dtype=x.dtype, memory_format=channels_last or torch.contiguous_format)
+        layout = channels_last or torch.contiguous_format
+        out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
         return self.into(x, out)
 
     def into(self, x: Tensor, out: Tensor) -> Tensor:

@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, overload
+from typing import Any, get_args, overload
 
 import torch
 from torch import Tensor, nn
 
 from converters.errors import NetError
 from converters.execution import CaffeNet
+from converters.given import refuse_other_choice
+from converters.net import checked_size
 from converters.recorded import is_recorded
 
 from ..carded import refuse_no_net
@@ -60,7 +62,8 @@ def fast(
     Where somebody hooks into the net's forward pass, or its layers', the net itself runs as long as the hook is there.
     Scores differ from the net's own by rounding (5e-6 of the largest). On CUDA, TF32 is off unless `tf32` of the result
     is set. `explain(size)` of the result says what is saved. Where nothing can be, the net itself is returned. Threads
-    may share it (docs/threads.md). ValueError for what is no net.
+    may share it (docs/threads.md). ValueError for what is no net, and for other
+    settings than these.
 
     Of a CaffeNet on a CPU, in float32, comes a module that runs it by a plan in native code: layers merged, blobs in
     one arena, the same numbers; `explain(size)` says how each layer is computed. Infinity and NaN may make NaN of more
@@ -75,6 +78,8 @@ def fast(
     narrower bands; takes longer.
     """
     refuse_no_net(net)
+    refuse_other_choice(get_args(Choice), convolutions, "way to compute convolutions called")
+    refuse_other_choice(get_args(Precision), precision, "precision")
     if not isinstance(net, (CaffeNet, FCN)):  # nor is a Lossless
         return net
     try:
@@ -155,7 +160,8 @@ class Lossless(Wrapper):
         return self._plans.get((size, margins_computed), make)
 
     def explain(self, size: tuple[int, int]) -> str:
-        """One sentence on what is saved for inputs of `size` (h, w)."""
+        """One sentence on what is saved for inputs of `size` (h, w); NetError for one that the net does not take."""
+        size = checked_size(size)
         plan = self.plan(size)
         share = plan.work / plan.literal_work
         numbers = f"{plan.work / 1e9:.1f} of {plan.literal_work / 1e9:.1f} G multiply-adds ({share:.0%})"

@@ -17,6 +17,7 @@ from converters.escaping import terminal
 from converters.execution import cover, key_of, to_arrays
 from converters.export import map_tensors, read_metadata
 from converters.formats import parse_prototxt, read_caffemodel, read_prototxt, sniff
+from converters.given import names_of, whole_number
 from converters.net import NetSpec, Shape, borrowed_blobs, check_weights_fit, images_at, infer_blobs, validate
 from converters.passes import cut, prepare
 from converters.safety import enough_memory
@@ -62,10 +63,10 @@ class NumpyNet(Carded):
         reason = why_not_any()
         if reason is not None:
             raise EngineError(f"there is no native code here, and a net on NumPy arrays needs it: {reason}")
-        self.outputs = spec.outputs if outputs is None else tuple(outputs)
-        self.spec = spec if outputs is None else cut(spec, outputs)
+        self.outputs = spec.outputs if outputs is None else names_of(outputs)
+        self.spec = spec if outputs is None else cut(spec, self.outputs)
         self.inputs: Mapping[str, Shape] = dict(self.spec.inputs)
-        self.threads = threads or _threads()
+        self.threads = _threads() if threads is None else whole_number(threads, "threads")
         self._blobs = infer_blobs(self.spec)
         _check_blobs(self.spec, self._blobs, state)
         flow = merge(read_flow(self.spec, self.outputs))

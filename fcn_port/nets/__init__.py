@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from numbers import Integral
 from typing import TYPE_CHECKING, Literal, overload
 
 import torch
@@ -90,16 +91,21 @@ def build(name: str, num_classes: NumClasses | None = None) -> FCN:
         meant = f"; did you mean {' or '.join(close)}? Known:" if close else "; known:"
         raise ValueError(f"there is no net '{name}'{meant} {', '.join(NETS)}")
     wanted = family.num_classes if num_classes is None else num_classes
-    _check_classes(name, wanted, family.num_classes)
-    return family.make(num_classes=wanted).eval()
+    return family.make(num_classes=_classes(name, wanted, family.num_classes)).eval()
 
 
-def _check_classes(name: str, wanted: NumClasses, own: NumClasses) -> None:
-    """Check that `wanted` has the form of `own`, with numbers of at least 1."""
+def _is_count(count: object) -> bool:
+    """True for a whole number above 0, NumPy's too; True is none."""
+    return isinstance(count, Integral) and not isinstance(count, bool) and int(count) > 0
+
+
+def _classes(name: str, wanted: NumClasses, own: NumClasses) -> NumClasses:
+    """The numbers `wanted` as ints, which have the form of `own` and are at least 1; ValueError for others."""
     heads = wanted if isinstance(wanted, Mapping) else {"": wanted}
     same_form = heads.keys() == (own.keys() if isinstance(own, Mapping) else {""})
-    if not same_form or not all(type(count) is int and count > 0 for count in heads.values()):
+    if not same_form or not all(_is_count(count) for count in heads.values()):
         raise ValueError(f"num_classes of '{name}': expected such as {own}, found {wanted!r}")
+    return {head: int(count) for head, count in wanted.items()} if isinstance(wanted, Mapping) else int(wanted)
 
 
 def recognise(shapes: Mapping[str, Shape]) -> FCN | None:

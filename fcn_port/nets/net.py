@@ -15,7 +15,7 @@ from converters.execution import ByAnyName, CaffeNet
 from converters.net import NetSpec, Shape, infer_shapes
 from weights.card import Card
 
-from ..carded import Carded, refuse_no_net
+from ..carded import Carded, refuse_no_module
 
 
 class Net(Carded, nn.Module):
@@ -93,6 +93,15 @@ class Wrapper(ByAnyName, Net):
     net: nn.Module
 
     @property
+    def training(self) -> bool:
+        """The mode of the net inside, which `train` and `eval` set."""
+        return self.net.training
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        pass
+
+    @property
     def card(self) -> Card:
         """The card of the net inside."""
         return as_net(self.net).card
@@ -133,6 +142,13 @@ class Wrapper(ByAnyName, Net):
         return as_net(self.net).reads(inputs)
 
 
+def unwrapped(net: nn.Module) -> nn.Module:
+    """The net that one stands for which runs it in another way; any other one as it is."""
+    while isinstance(net, Wrapper):
+        net = net.net
+    return net
+
+
 def as_net(net: nn.Module) -> Net:
     """The module as a Net: itself, or a plain CaffeNet's layers and weights with an empty card.
 
@@ -140,9 +156,7 @@ def as_net(net: nn.Module) -> Net:
     """
     if isinstance(net, Net):
         return net
-    if isinstance(net, Carded):  # and no Net: it is run on arrays
-        raise ValueError("expected a net of PyTorch, as fcn_port.load gives it of the same file; found a NumpyNet")
-    refuse_no_net(net)
+    refuse_no_module(net)
     if not isinstance(net, CaffeNet):
         raise ValueError(
             f"{type(net).__name__} is no net whose layers are known; fcn_port.load, fcn_port.build and "

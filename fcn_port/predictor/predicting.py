@@ -13,6 +13,7 @@ from torch import nn
 
 from converters.errors import NetError
 from converters.escaping import terminal
+from converters.given import whole_number
 from converters.safety import refused_memory
 from weights.card import Card
 
@@ -89,7 +90,7 @@ class Predictor:
         if self.threads is not None:
             import torch
 
-            torch.set_num_threads(self.threads)
+            torch.set_num_threads(whole_number(self.threads, "threads"))
         net = load(self.weights, self.device, prototxt=self.prototxt)
         if self.card is not None:
             attach(net, self.card)

@@ -61,7 +61,8 @@ def chosen(sight: Sight, output: str | None, instead: str) -> OfPixels:
         what = "finds objects" if isinstance(sight, Detections) else "names images"
         raise RefusedRequest(400, f"this net {what} and labels no pixels; ask for {instead}")
     if output is not None and output not in sight:
-        raise RefusedRequest(400, f"the net has no output {output[:64]!r}; it has {', '.join(map(repr, sight))}")
+        there = "one, which needs no name" if "" in sight else ", ".join(map(repr, sight))
+        raise RefusedRequest(400, f"the net has no output {output[:64]!r}; it has {there}")
     return next(iter(sight.values())) if output is None else sight[output]
 
 

@@ -20,11 +20,11 @@ from starlette.types import ASGIApp
 
 from converters.errors import CaffeFormatError
 from converters.escaping import json_text, terminal
+from converters.given import whole_number
 from converters.safety import refused_memory
 
-from ..carded import refuse_no_net
 from ..errors import ImageError
-from ..nets import Net
+from ..nets import Net, as_net
 from . import answers, page
 from .batching import Batcher
 from .frames import without_frames
@@ -58,13 +58,13 @@ def make_app(
     would mix them; of objects only scores from `least` on are told. Raises NetError for a net that says nothing of
     images, ValueError for one that does not say how its input is made.
     """
-    refuse_no_net(net)
+    net = as_net(net)
+    threads = os.cpu_count() or 1 if threads is None else whole_number(threads, "threads")
+    batch = whole_number(batch, "batch")
     look = look_through(net, least=least)
     size = try_out(net, look)
     batch = batch if batch == 1 or keeps_apart(net, size) else 1
-    service = Service(
-        look, served_net(net, name), limits or ServerLimits(), threads=threads or os.cpu_count() or 1, batch=batch
-    )
+    service = Service(look, served_net(net, name), limits or ServerLimits(), threads=threads, batch=batch)
     routes = [
         Route("/", service.page, methods=["GET"]),
         Route("/predict", service.predict, methods=["POST"]),

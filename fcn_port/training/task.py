@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from converters.errors import NetError
 from converters.execution import CaffeNet
-from converters.given import refuse_other_than
 from converters.net import (
     PHASES,
     LayerSpec,
     NetSpec,
     check_training,
     find_layer,
+    refuse_no_spec,
     refuse_overwritten,
     refuse_stray_gradients,
     validate,
@@ -76,7 +76,7 @@ def task_of(spec: NetSpec) -> TrainingTask:
     Data layers become inputs, which the caller feeds by the names of their tops; losses are computed here. Raises
     NetError for a net without losses, or with ones that are not known, and for fields of forks that say how it learns.
     """
-    refuse_other_than(NetSpec, spec, "a NetSpec, as read_prototxt gives it")
+    refuse_no_spec(spec)
     train = without_unheard_stops(in_training(spec))
     checked = with_source(train)
     validate(checked)

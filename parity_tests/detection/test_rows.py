@@ -28,7 +28,7 @@ SETTINGS = {
     "YoloDetectionOutput": {"kind": "YoloDetectionOutput", "param": "yolo_detection_output_param", "more": ""},
     "caffe-yolov2": {"kind": "DetectionOutput", "param": "detection_output_param", "more": "side: 4"},
 }
-RECIPE = InputRecipe("data", "color", "rgb", (0.0, 0.0, 0.0))
+RECIPE = InputRecipe("data", "color", "file", (0.0, 0.0, 0.0))
 
 
 def told(net: CaffeNet, output: str) -> CaffeNet:

@@ -11,6 +11,7 @@ from onnx.defs import onnx_opset_version
 
 from ...errors import choice
 from ...execution.state_dict import split_key
+from ...given import names_of
 from ...net.aliasing import aliases
 from ...net.layer import LayerSpec, Shape
 from ...net.onnx_form import OPENCV, OnnxValue
@@ -48,7 +49,7 @@ class OnnxOptions:
 
     def __post_init__(self) -> None:
         if self.outputs is not None:  # a blob that is named twice is one output
-            object.__setattr__(self, "outputs", tuple(dict.fromkeys(self.outputs)))
+            object.__setattr__(self, "outputs", names_of(self.outputs))
 
 
 @dataclass(frozen=True)

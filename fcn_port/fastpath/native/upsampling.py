@@ -20,7 +20,7 @@ def is_by_channel(weight: Tensor, stride: Pair) -> bool:
     inputs, outputs, _, width = weight.shape
     if inputs != outputs or width % stride[1] or not is_native(weight):
         return False
-    others = ~torch.eye(inputs, dtype=torch.bool)
+    others = ~torch.eye(inputs, dtype=torch.bool, device=weight.device)
     return not bool(weight.detach()[others].any())  # NaN counts
 
 

@@ -70,7 +70,7 @@ def exchanges_images(operation: FlowStep, bottom: Shape) -> bool:
     """True where a layer that moves numbers gives one image's for another one's; `bottom` is the shape of one image."""
     params, place = operation.main.params, operation.main.place
     torch = import_or_say("torch", f"{place}, whose numbers are moved,")
-    numbers = torch.arange(2.0).view(2, *[1] * (len(bottom) - 1))
+    numbers = torch.arange(2.0, device="cpu").view(2, *[1] * (len(bottom) - 1))
     with torch.no_grad():
         (moved,) = params.forward((numbers.expand(2, *bottom[1:]),), ())
     return moved.shape[0] != 2 or any(moved[image].ne(image).any() for image in range(2))
@@ -80,9 +80,9 @@ def exchanges_images(operation: FlowStep, bottom: Shape) -> bool:
 def _sources(params: Layer, place: str, shape: Shape, strides: Shape, top: Shape) -> Sources | None:
     """Found by having the layer move the distances themselves."""
     torch = import_or_say("torch", f"{place}, whose numbers are moved,")
-    distances = torch.zeros(shape, dtype=torch.int32)
+    distances = torch.zeros(shape, dtype=torch.int32, device="cpu")
     for axis, (size, stride) in enumerate(zip(shape, strides, strict=True)):
-        along = torch.arange(size, dtype=torch.int32) * stride
+        along = torch.arange(size, dtype=torch.int32, device="cpu") * stride
         distances += along.view(-1, *[1] * (len(shape) - axis - 1))
     with torch.no_grad():
         (moved,) = params.forward((distances,), ())

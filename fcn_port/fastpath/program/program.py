@@ -388,7 +388,8 @@ def _pixels_of(place: BlobPlace, outside: int) -> NativeTask:
 def by_pytorch(part: FlowLayer, bottoms: Sequence[Floats], blobs: Sequence[Floats]) -> list[Floats]:
     """The tops of a layer by its own function; PyTorch is imported for it, where nobody has done so yet."""
     torch = import_or_say("torch", f"{part.place}, for which there is no native kernel,")
-    with torch.no_grad(), indices_within(part.place), lent.computed_by(LENT):
+    in_full = torch.autocast("cpu", enabled=False)  # the kernels before and after have float32
+    with torch.no_grad(), in_full, indices_within(part.place), lent.computed_by(LENT):
         tensors = [torch.from_numpy(each if each.flags.writeable else each.copy()) for each in (*bottoms, *blobs)]
         tops = part.params.forward(tensors[: len(bottoms)], tensors[len(bottoms) :])
     return [top.numpy() for top in tops]

@@ -101,7 +101,7 @@ def softmax_with_loss(
     if by_label_counts:
         present = target[target != ignored]
         losses = losses / torch.bincount(present, minlength=scores.shape[axis]).clamp(min=1)[known]
-    elif class_weights:
+    elif len(class_weights):
         losses = losses * weights_of(class_weights, scores, axis)[known]
     total: Tensor = losses.sum() / divisor(counts, normalization)
     return total
@@ -111,7 +111,7 @@ def weights_of(class_weights: Sequence[float], scores: Tensor, axis: int = 1) ->
     """The weights of the classes as a tensor; NetError unless there is one for each class that is scored."""
     if len(class_weights) != scores.shape[axis]:
         raise NetError(f"{len(class_weights)} weights of classes; the net scores {scores.shape[axis]}")
-    return scores.new_tensor(class_weights)
+    return torch.as_tensor(class_weights, dtype=scores.dtype, device=scores.device)
 
 
 def known_labels(target: Tensor, ignored: int | None, classes: int) -> Tensor:
