@@ -275,8 +275,11 @@ class Swish(Elementwise):
     beta: float
 
     @classmethod
-    def parse(cls, spec: LayerSpec) -> Swish:
-        return cls(spec.message.swish_param.beta)
+    def parse(cls, spec: LayerSpec) -> Layer:
+        from .arithmetic import Power
+
+        beta = spec.message.swish_param.beta
+        return cls(beta) if beta else Power(1.0, 0.5, 0.0)  # half of what is infinite, too: Caffe has 0 times it as 0
 
     def compute(self, x: Tensor) -> Tensor:
         return x * (self.beta * x).sigmoid()
