@@ -11,12 +11,28 @@ from ..net.spec import NetSpec
 
 
 def takes(spec: NetSpec, shapes: Mapping[str, Shape]) -> bool:
-    """True where inputs of these shapes go through the net: its weights, and its unpoolings, are of their sizes."""
+    """True where inputs of these shapes go through the net, in other programs, too.
+
+    Its weights, and its unpoolings, are of their sizes, and no kernel is longer than its padded blob: Caffe reads zeros
+    there, others refuse it.
+    """
     try:
         rows, own = (list(iter_layer_shapes(spec, each)) for each in (shapes, None))
     except CaffeFormatError:
         return False
-    return [row.blobs for row in rows] == [row.blobs for row in own] and _places_fit(rows)
+    return [row.blobs for row in rows] == [row.blobs for row in own] and _kernels_fit(rows) and _places_fit(rows)
+
+
+def _kernels_fit(rows: Sequence[LayerShapes]) -> bool:
+    from ..layers.base import canonical_axis  # what only a net's own types import
+    from ..layers.convolution import Convolution, Im2col
+
+    kernels = ((row.layer.params, bottom) for row in rows for bottom in row.bottoms)
+    return not any(
+        any(params.beyond(bottom[canonical_axis(params.axis, bottom) + 1 :]))
+        for params, bottom in kernels
+        if isinstance(params, (Convolution, Im2col))
+    )
 
 
 def _places_fit(rows: Sequence[LayerShapes]) -> bool:

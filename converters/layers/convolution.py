@@ -14,9 +14,9 @@ import numpy as np
 
 from ..net.layer import LayerSpec
 from ..net.onnx_form import CLASSIC
-from ..net.python_form import Form, call, numbers, unless
+from ..net.python_form import Form, NoFormError, call, numbers, unless
 from ..net.reach import NOTHING, Reach, Transposed, Window
-from .base import Layer, OneToOne, canonical_axis, image_axis, refuse, register_layer
+from .base import LARGEST, Layer, OneToOne, canonical_axis, image_axis, refuse, register_layer
 from .fork import fork_fields
 from .im2col import conv2d
 from .opencv_onnx import kernel_with_zeros
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..net.layer import Shape
-    from ..net.onnx_form import OnnxLayer, Operand, Sizes
+    from ..net.onnx_form import OnnxLayer, OnnxValue, Operand, Sizes
     from ..net.python_form import Site
 
 
@@ -139,8 +139,9 @@ class Convolution(Windows, Layer):
         axes = range(start + 1, len(x.shape))
         if len(axes) not in SPATIAL:
             raise out.refuse(f"a {type(self).__name__} over {len(axes)} axes")
-        kernel, stride, pad, dilation = self.along(len(axes))
-        window: dict[str, Any] = {"kernel_shape": kernel, "strides": stride, "pads": pad * 2, "dilations": dilation}
+        kernel, stride, _, dilation = self.along(len(axes))
+        pads = _onnx_pads(self, x, axes)
+        window: dict[str, Any] = {"kernel_shape": kernel, "strides": stride, "pads": pads, "dilations": dilation}
         weights = self._onnx_weights(out, window)
         if start == 1:
             out.top(kind, [x, *weights], index=index, group=self.group, **window)
@@ -170,6 +171,7 @@ class Convolution(Windows, Layer):
 
         axes = weight.ndim - 2
         _, stride, pad, dilation = self.along(axes)
+        x = _reached(self, x, axes)
         if axes not in SPATIAL:
             from .functions import convolve_along
 
@@ -215,6 +217,10 @@ class Deconvolution(Convolution):
     def reach(self, *, axis: int, bottom: int = 0, top: int = 0) -> Reach | None:
         window = super().reach(axis=axis, bottom=bottom, top=top)
         return Transposed(*self.along_axis(axis)) if isinstance(window, Window) else window
+
+    def beyond(self, size: Sequence[int]) -> tuple[int, ...]:
+        """None: its kernel reads single places."""
+        return (0,) * len(size)
 
     def _resize(self, size: Shape) -> Shape:
         return self.grow(size)
@@ -281,14 +287,15 @@ class Im2col(Windows, OneToOne):
     ) -> tuple[Tensor, ...]:
         from .functions import im2col
 
-        return (im2col(bottoms[0], *self.along(bottoms[0].ndim - self.axis % bottoms[0].ndim - 1)),)
+        axes = bottoms[0].ndim - self.axis % bottoms[0].ndim - 1
+        return (im2col(_reached(self, bottoms[0], axes), *self.along(axes)),)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         """A convolution of each channel with kernels of a single 1, which copy."""
         x = out.bottoms[0]
         start = canonical_axis(self.axis, x.shape)
         axes = range(start + 1, len(x.shape))
-        channels, (kernel, stride, pad, dilation) = x.shape[start], self.along(len(axes))
+        channels, (kernel, stride, _, dilation) = x.shape[start], self.along(len(axes))
         if channels is None:
             raise out.refuse("Im2col of a free number of channels")
         if len(axes) not in SPATIAL:
@@ -300,7 +307,8 @@ class Im2col(Windows, OneToOne):
             )
         copies = np.eye(places, dtype=np.float32).reshape(places, 1, *kernel)
         weight = out.constant("places", np.tile(copies, (channels, *[1] * (len(axes) + 1))))
-        window: dict[str, Any] = {"kernel_shape": kernel, "strides": stride, "pads": pad * 2, "dilations": dilation}
+        pads = _onnx_pads(self, x, axes)
+        window: dict[str, Any] = {"kernel_shape": kernel, "strides": stride, "pads": pads, "dilations": dilation}
         if start == 1:
             out.top("Conv", [x, weight], group=channels, **window)
             return
@@ -310,14 +318,33 @@ class Im2col(Windows, OneToOne):
         out.reshape(top, [out.size(x, range(start)), channels * places, size])
 
     def to_python(self, site: Site) -> Form:
-        return Form((call("im2col", site.x, *self.along(site.rank - self.axis % site.rank - 1)),))
+        axes = site.rank - self.axis % site.rank - 1
+        _refuse_beyond(self, site, axes)
+        return Form((call("im2col", site.x, *self.along(axes)),))
 
 
 def _onnx_places(windows: Windows, size: Sizes) -> Sizes:
     """The spatial size after a convolution, of axes that may be free."""
     kernel, stride, pad, dilation = windows.along(len(size))
-    rest = [2 * p - d * (k - 1) - 1 for k, p, d in zip(kernel, pad, dilation, strict=True)]
+    beyond = windows.beyond(size.known or [LARGEST] * len(size))
+    rest = [2 * p - d * (k - 1) - 1 + b for k, p, d, b in zip(kernel, pad, dilation, beyond, strict=True)]
     return (size + rest) // stride + 1
+
+
+def _onnx_pads(windows: Windows, x: OnnxValue, axes: Sequence[int]) -> tuple[int, ...]:
+    """The zeros before and behind a blob; along an axis of a free size those for kernels that are no longer than it."""
+    _, _, pad, _ = windows.along(len(axes))
+    beyond = windows.beyond([LARGEST if (n := x.shape[axis]) is None else n for axis in axes])
+    return (*pad, *map(sum, zip(pad, beyond, strict=True)))
+
+
+def _reached(windows: Windows, x: Tensor, axes: int) -> Tensor:
+    """x with the zeros behind it that a kernel longer than the padded blob reads; as it is where sizes are free."""
+    from torch.nn.functional import pad
+
+    size = x.shape[x.ndim - axes :]
+    beyond = windows.beyond(size) if all(type(n) is int for n in size) else ()
+    return pad(x, [each for n in reversed(beyond) for each in (0, n)]) if any(beyond) else x
 
 
 def _one_batch_axis(x: Tensor, axes: int) -> Tensor:
@@ -330,6 +357,7 @@ def _restore(top: Tensor, x: Tensor, axes: int) -> Tensor:
 
 def _convolution(params: Convolution, site: Site, module: str, function: str, *, channels: tuple[int, int]) -> Form:
     axes = len(site.blob_shapes[0]) - 2
+    _refuse_beyond(params, site, axes)
     kernel, stride, pad, dilation = params.along(axes)
     if axes not in SPATIAL:
         name = "deconvolve_along" if module == "ConvTranspose" else "convolve_along"
@@ -350,6 +378,12 @@ def _convolution(params: Convolution, site: Site, module: str, function: str, *,
         for text in (f"{site.module}({{x}})", plain)
     )
     return Form(tops, made, shared)
+
+
+def _refuse_beyond(windows: Windows, site: Site, axes: int) -> None:
+    """Raise NoFormError where the net's own blobs are shorter than the kernel, which PyTorch's functions refuse."""
+    if any(any(windows.beyond(shape[len(shape) - axes :])) for shape in site.shapes):
+        raise NoFormError("a kernel that is longer than its padded blob")
 
 
 def _batched(text: str, x: str, leading: int) -> str:

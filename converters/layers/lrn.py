@@ -31,7 +31,8 @@ LARGE_ALPHA = 0.01
 class LRN(Neuron):
     """x / (k + alpha * mean of x^2 over local_size neighbours)^beta; outside the blob x is 0 and counted.
 
-    The neighbours are channels, or within a channel the places of a square; there Caffe leaves k at 1.
+    The neighbours are channels, or within a channel the places of a square; there Caffe leaves k at 1. Across channels
+    and in place the numbers are those of Caffe's GPU code (lrn_layer.cu): its CPU code overwrites x before it reads it.
     """
 
     local_size: int

@@ -270,7 +270,7 @@ class AbsVal(Elementwise):
 @register_layer("Swish")
 @dataclass(frozen=True)
 class Swish(Elementwise):
-    """x / (1 + e^(-beta x))."""
+    """x / (1 + e^(-beta x)); half of x, of an infinite one too, where beta is 0."""
 
     beta: float
 
@@ -279,17 +279,21 @@ class Swish(Elementwise):
         return cls(spec.message.swish_param.beta)
 
     def compute(self, x: Tensor) -> Tensor:
-        return x * (self.beta * x).sigmoid()
+        return x * (self.beta * x).sigmoid() if self.beta else x / 2
 
     def to_onnx(self, out: OnnxLayer) -> None:
         x = out.bottoms[0]
+        if not self.beta:
+            out.top("Mul", [x, out.constant("half", np.float32(0.5))])
+            return
         scaled = (
             x if self.beta == 1 else out.node("Mul", [x, out.constant("beta", np.float32(self.beta))], part="scaled")
         )
         out.top("Mul", [x, out.node("Sigmoid", [scaled], part="gate")])
 
     def to_python(self, site: Site) -> Form:
-        return Form((f"{site.x} * torch.sigmoid({times(site.x, self.beta)})",))
+        gate = f"torch.sigmoid({times(site.x, self.beta)})" if self.beta else "0.5"
+        return Form((f"{site.x} * {gate}",))
 
 
 @register_layer("Clip")

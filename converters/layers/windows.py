@@ -64,10 +64,23 @@ class Windows:
         return kernel, stride, pad, dilation
 
     def shrink(self, size: Sequence[int]) -> tuple[int, ...]:
-        """The spatial size after a convolution."""
-        return tuple(
-            (x + 2 * p - (d * (k - 1) + 1)) // s + 1 for x, k, s, p, d in zip(size, *self.along(len(size)), strict=True)
-        )
+        """The spatial size after a convolution.
+
+        A kernel that is longer than the padded blob by less than a stride lands once, as C++ divides towards 0
+        (conv_layer.cpp, compute_output_shape).
+        """
+        _, stride, _, _ = self.along(len(size))
+        rooms = zip(self._rooms(size), stride, strict=True)
+        return tuple(room // s + 1 if room >= 0 else 1 - -room // s for room, s in rooms)
+
+    def beyond(self, size: Sequence[int]) -> tuple[int, ...]:
+        """The zeros behind the padded blob that the kernel reads along each axis where it is longer than that."""
+        return tuple(max(0, -room) for room in self._rooms(size))
+
+    def _rooms(self, size: Sequence[int]) -> list[int]:
+        """The places that the kernel can move by along each axis of a padded blob; below 0 where it is longer."""
+        window = zip(size, *self.along(len(size)), strict=True)
+        return [x + 2 * p - (d * (k - 1) + 1) for x, k, _, p, d in window]
 
     def grow(self, size: Sequence[int]) -> tuple[int, ...]:
         """The spatial size after a deconvolution."""

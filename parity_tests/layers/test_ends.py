@@ -10,6 +10,7 @@ import torch
 
 from converters import CaffeNet, parse_prototxt
 from parity_tests.oracle.client import Oracle
+from parity_tests.tolerances import tolerance
 
 X = np.array([[-2.0, 0.0, 0.5, 3.0]], np.float32)
 POWERS = {
@@ -62,3 +63,66 @@ def test_a_clip_whose_ends_have_changed_places(settings: str) -> None:
 def test_caffes_clips(oracle: Oracle, settings: str) -> None:
     done = oracle.forward(net_of(settings, "Clip"), inputs={"x": X})
     np.testing.assert_array_equal(done.blobs["y"], np.float32(CLIPS[settings]))
+
+
+def lrn_in_place(region: str) -> str:
+    return (
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [1, 4, 1, 1] } } }\n'
+        'layer { name: "y" type: "LRN" bottom: "x" top: "x" '
+        f"lrn_param {{ norm_region: {region} local_size: 3 alpha: 3 beta: 0.5 k: 2 }} }}"
+    )
+
+
+IMAGE = X.reshape(1, 4, 1, 1)
+SCALES = np.float32([2 + 4, 2 + 4.25, 2 + 9.25, 2 + 9.25]).reshape(IMAGE.shape)
+"""k and the squares of each channel and its neighbours."""
+
+
+def test_an_lrn_in_place_is_that_of_caffes_gpu_code() -> None:
+    """lrn_layer.cu, LRNComputeOutput: each number is read before it is overwritten."""
+    found = CaffeNet(parse_prototxt(lrn_in_place("ACROSS_CHANNELS")))(torch.from_numpy(IMAGE)).numpy()
+    np.testing.assert_allclose(found, IMAGE / np.sqrt(SCALES), rtol=tolerance("oracle-live"))
+
+
+@pytest.mark.oracle
+def test_caffes_lrn_in_place(oracle: Oracle) -> None:
+    """On a CPU (lrn_layer.cpp, CrossChannelForward_cpu): the powers lie in x when it is multiplied by them."""
+    found = oracle.forward(lrn_in_place("ACROSS_CHANNELS"), inputs={"x": IMAGE}).blobs["x"]
+    np.testing.assert_allclose(found, 1 / SCALES, rtol=tolerance("oracle-live"))
+    within = lrn_in_place("WITHIN_CHANNEL")
+    ours = CaffeNet(parse_prototxt(within))(torch.from_numpy(IMAGE)).numpy()
+    caffes = oracle.forward(within, inputs={"x": IMAGE}).blobs["x"]
+    np.testing.assert_allclose(ours, caffes, rtol=tolerance("oracle-live"))
+
+
+SPECIAL = np.float32([nan, -inf, 1.0, 2.0]).reshape(1, 1, 1, 4)
+ON_SPECIAL = {
+    "Pooling": (
+        "pooling_param { kernel_h: 1 kernel_w: 1 }",
+        [-np.finfo(np.float32).max] * 2 + [1, 2],
+        [nan, -inf, 1, 2],
+    ),
+    "Clip": ("clip_param { min: -1 max: 1 }", [-1, -1, 1, 1], [nan, -1, 1, 1]),
+    "ReLU": ("", [nan, nan, 1, 2], [nan, 0, 1, 2]),
+}
+"""Caffe's numbers and ours, where docs/parity.md says that they differ."""
+
+
+def special(kind: str) -> str:
+    return (
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [1, 1, 1, 4] } } }\n'
+        f'layer {{ name: "y" type: "{kind}" bottom: "x" top: "y" {ON_SPECIAL[kind][0]} }}'
+    )
+
+
+@pytest.mark.parametrize("kind", ON_SPECIAL)
+def test_what_is_no_number_stays_none(kind: str) -> None:
+    found = CaffeNet(parse_prototxt(special(kind)))(torch.from_numpy(SPECIAL)).numpy()
+    np.testing.assert_array_equal(found.ravel(), np.float32(ON_SPECIAL[kind][2]))
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("kind", ON_SPECIAL)
+def test_caffe_makes_something_else_of_it(oracle: Oracle, kind: str) -> None:
+    found = oracle.forward(special(kind), inputs={"x": SPECIAL}).blobs["y"]
+    np.testing.assert_array_equal(found.ravel(), np.float32(ON_SPECIAL[kind][1]))

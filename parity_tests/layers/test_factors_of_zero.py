@@ -27,6 +27,7 @@ FACTORS = {
     "exp-scale": ("Exp", "exp_param { scale: 0 shift: 3 base: 2 }", np.full(SHAPE, 8)),
     "exp-base": ("Exp", "exp_param { base: 1 }", np.ones(SHAPE)),
     "log-scale": ("Log", "log_param { scale: 0 shift: 8 base: 2 }", np.full(SHAPE, 3)),
+    "swish-beta": ("Swish", "swish_param { beta: 0 }", X / 2),
     "eltwise-first": ("Eltwise", "eltwise_param { coeff: 0 coeff: 1 }", Y),
     "eltwise-half": ("Eltwise", "eltwise_param { coeff: 0 coeff: 0.5 }", Y / 2),
     "eltwise-none": ("Eltwise", "eltwise_param { coeff: 0 coeff: 0 }", np.zeros(SHAPE)),

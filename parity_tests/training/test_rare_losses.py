@@ -58,6 +58,41 @@ def test_caffe_takes_the_matrix_from_a_bottom(oracle: Oracle) -> None:
     assert loss_cases.furthest(trained(with_matrix()), caffes) <= tolerance("oracle-live")
 
 
+IGNORING = f"""
+layer {{ name: "data" type: "Input" top: "data" top: "label" top: "H" input_param {{
+  shape {{ dim: [2, 4, 3] }} shape {{ dim: [2, 3] }} shape {{ dim: {list(H.shape)} }} }} }}
+layer {{ name: "score" type: "Bias" bottom: "data" top: "score" }}
+layer {{ name: "loss" type: "InfogainLoss" bottom: "score" bottom: "label" bottom: "H" top: "loss"
+  loss_param {{ ignore_label: 255 }} }}
+"""
+
+
+def ignoring() -> dict[str, np.ndarray]:
+    """Scores that are no numbers, or infinite, where the label is ignored."""
+    data, label = rs("ignoring").standard_normal((2, 4, 3)), np.array([[0, 255, 3], [255, 2, 1]])
+    data[0, 1, 1], data[1, :2, 0] = np.nan, np.inf
+    return {"data": data.astype(np.float32), "label": label.astype(np.float32), "H": H}
+
+
+def test_what_is_ignored_may_be_no_number() -> None:
+    """Neither the loss nor the gradient has it (infogain_loss_layer.cpp, Forward_cpu and Backward_cpu)."""
+    task, blobs = task_of(parse_prototxt(IGNORING)), ignoring()
+    finite = {**blobs, "data": np.nan_to_num(blobs["data"], posinf=0)}
+    found = []
+    for each in (blobs, finite):
+        loss = task.losses_of({name: torch.from_numpy(blob) for name, blob in each.items()})["loss"]
+        (slope,) = torch.autograd.grad(loss, task.net.parameters())
+        found.append(torch.stack([loss.detach(), *slope]))
+    assert found[0].isfinite().all() and torch.equal(*found)
+
+
+@pytest.mark.oracle
+def test_caffes_loss_of_what_is_ignored(oracle: Oracle) -> None:
+    found = oracle.forward(IGNORING, inputs=ignoring(), phase="TRAIN").blobs["loss"]
+    ours = task_of(parse_prototxt(IGNORING)).losses_of({k: torch.from_numpy(v) for k, v in ignoring().items()})["loss"]
+    np.testing.assert_allclose(ours.detach().numpy(), found, rtol=tolerance("oracle-live"))
+
+
 def test_a_matrix_that_is_computed_is_refused() -> None:
     """Caffe computes it, and ends where it would have to learn from it (infogain_loss_layer.cpp, Backward_cpu)."""
     made = 'layer { name: "G" type: "Power" bottom: "H" top: "G" power_param { scale: 2 } }'

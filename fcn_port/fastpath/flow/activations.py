@@ -43,6 +43,8 @@ def is_activation(part: FlowLayer) -> bool:
         return not params.negative_slope and max(params.low, 0) <= params.high
     if isinstance(params, neuron.Clip):
         return params.low == params.low and params.high == params.high
+    if isinstance(params, neuron.Swish):
+        return params.beta != 0  # which infinity times is no number
     return type(params) in ACTIVATIONS
 
 

@@ -68,12 +68,12 @@ class InfogainLoss(Loss):
         ignored = -100 if self.ignore_label is None else self.ignore_label
         target = target_of(labels, scores, axis).long()
         rows = matrix.to(scores).reshape(classes, classes)[known_labels(target, self.ignore_label, classes)]
-        rows = rows * (target != ignored)[..., None]
-        logs = torch.log_softmax(scores.movedim(axis, -1), -1)
+        counted = (target != ignored)[..., None]  # of the others a score that is no number counts for nothing, too
+        logs = torch.log_softmax(torch.where(counted, scores.movedim(axis, -1), 0), -1)
         if counts is None:
             counts = count(labels, ignore_label=self.ignore_label, images=math.prod(scores.shape[:axis]))
         clamped = clamp_value(logs, smallest=math.log(SMALLEST))
-        return -(rows * clamped).sum() / divisor(counts, self.normalization)
+        return -torch.where(counted, rows * clamped, 0).sum() / divisor(counts, self.normalization)
 
     def _matrix(self, blobs: Mapping[str, Tensor]) -> Tensor:
         return torch.tensor(self.matrix) if self.matrix_blob is None else blobs[self.matrix_blob].detach()
