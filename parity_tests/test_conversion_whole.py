@@ -143,11 +143,11 @@ def test_a_part_that_a_cleaner_took_before_it_was_locked_is_made_anew(
 ) -> None:
     lock, seen = files._locked, list[Path]()
 
-    def late(file: int) -> bool | None:
+    def late(file: int, *, shared: bool = False) -> bool | None:
         if not seen:
             seen.extend(tmp_path.iterdir())
             seen[0].unlink()  # the other process, in between
-        return lock(file)
+        return lock(file, shared=shared)
 
     monkeypatch.setattr(files, "_locked", late)
     with whole_file(tmp_path / "out") as file:

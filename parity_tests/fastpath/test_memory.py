@@ -27,7 +27,7 @@ layer { name: "a" type: "InnerProduct" bottom: "data" top: "a" inner_product_par
 def resident_kb(array: np.ndarray) -> int:
     """The kilobytes of the mapping an array lies in that are in this process's memory."""
     at = array.__array_interface__["data"][0]
-    for part in re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text()):
+    for part in re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(errors="replace")):
         low, high = (int(each, 16) for each in part.split(None, 1)[0].split("-"))
         if low <= at < high:
             return int(re.search(r"^Rss:\s+(\d+)", part, re.MULTILINE)[1])  # type: ignore[index]

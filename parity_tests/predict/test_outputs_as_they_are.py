@@ -161,7 +161,7 @@ def said(call: list[str]) -> tuple[int, str, str]:
 
 SIZES = {"a8x8": (8, 8), "b5x9": (5, 9), "c1x1": (1, 1)}
 REFUSED = {
-    "coarse": {"c1x1"}, "fixed": {"b5x9", "c1x1"}, "pooled": {"b5x9", "c1x1"}, "larger": set(SIZES),
+    "fixed": {"b5x9", "c1x1"}, "pooled": {"b5x9", "c1x1"}, "larger": set(SIZES),
     "five axes": set(SIZES),
 }  # fmt: skip
 
