@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from .loading import load_state_dict, state_misfit
     from .replicas import replica
     from .state_dict import Coverage, cover, from_state_dict, key_of, split_key, to_arrays, to_state_dict
+    from .varying import check_fit
 
 __all__ = [
     "ByAnyName",
     "CaffeNet",
     "Coverage",
+    "check_fit",
     "cover",
     "from_state_dict",
     "indices_within",
@@ -37,6 +39,7 @@ __getattr__, __dir__ = lazy_attributes(
     {
         "ByAnyName": "by_name",
         "CaffeNet": "caffe_net",
+        "check_fit": "varying",
         **dict.fromkeys(("Coverage", "cover"), "state_dict"),
         "from_state_dict": "state_dict",
         "indices_within": "indices",

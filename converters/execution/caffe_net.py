@@ -29,6 +29,7 @@ from .by_name import ByAnyName, wrong_inputs
 from .indices import indices_within
 from .loading import load_state_dict
 from .operations import Operation, Storage, in_order
+from .varying import check_fit
 from .written_over import written_over
 
 MOST_REMEMBERED = 64
@@ -110,6 +111,8 @@ class CaffeNet(ByAnyName):
     def _execute(self, step: Operation, blobs: dict[str, Tensor]) -> None:
         learnable = [self._learnable(place) for place in step.learnable]
         bottoms = [blobs[name] for name in step.bottoms]
+        if step.varies and not is_recorded():
+            check_fit(step.place, step.params, *([tuple(x.shape) for x in each] for each in (bottoms, learnable)))
         if self.training:
             bottoms = [blob.detach() if place in step.stopped else blob for place, blob in enumerate(bottoms)]
             learnable = written_over(step, bottoms, learnable)

@@ -10,6 +10,7 @@ from ..net.backward import stopped_bottoms
 from ..net.layer import Layer, Shape
 from ..net.shapes import known_params
 from ..net.spec import NetSpec
+from .varying import varying_layers
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Operation:
     `aliases` are the (blob, changed blob) that hold the same memory in Caffe, and so change with a layer that works in
     place; `done` the blobs that nobody needs any more; `stopped` the places of the bottoms that learn nothing from
     this layer (propagate_down). One that `goes_on` begins, in training, with the state that the pass before left. Where
-    it `lends`, its first blob is another of its own, too, or one of a later layer.
+    it `lends`, its first blob is another of its own, too, or one of a later layer. One that `varies` reads blobs whose
+    sizes depend on numbers.
     """
 
     place: str
@@ -41,10 +43,12 @@ class Operation:
     stopped: frozenset[int] = frozenset()
     goes_on: bool = False
     lends: bool = False
+    varies: bool = False
 
 
 def in_order(spec: NetSpec, outputs: Sequence[str], places: Mapping[str, tuple[Storage, ...]]) -> tuple[Operation, ...]:
     """The layers of a net that is whole, each with what it needs and what may be let go after it; Inputs do nothing."""
+    varying = varying_layers(spec)
     steps = [
         Operation(
             layer.place,
@@ -55,6 +59,7 @@ def in_order(spec: NetSpec, outputs: Sequence[str], places: Mapping[str, tuple[S
             changed,
             stopped=stopped_bottoms(spec, layer),
             goes_on=getattr(params, "goes_on", False),
+            varies=layer.name in varying,
         )
         for layer, changed in zip(spec.layers, aliases(spec), strict=True)
         if layer.type != "Input"

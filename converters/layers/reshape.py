@@ -116,6 +116,8 @@ class Reshape(OneToOne):
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         count, top = prod(bottoms[0]), self._top(bottoms[0])
         known = prod(dim for dim in top if dim != -1)
+        if not known and -1 in top:  # where Caffe divides by 0, and ends
+            raise ValueError(f"of a blob without elements nothing says what -1 is in dims {self.dims}")
         shape = tuple(count // known if dim == -1 and known else dim for dim in top)
         if prod(shape) != count:
             raise ValueError(f"{count} elements do not fit dims {self.dims}")

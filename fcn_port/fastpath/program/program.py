@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from converters.execution import indices_within
+from converters.execution import check_fit, indices_within
 from converters.layers import lent, pooling
 from converters.lazy import import_or_say
 from converters.net import Shape
@@ -388,6 +388,7 @@ def _pixels_of(place: BlobPlace, outside: int) -> NativeTask:
 def by_pytorch(part: FlowLayer, bottoms: Sequence[Floats], blobs: Sequence[Floats]) -> list[Floats]:
     """The tops of a layer by its own function; PyTorch is imported for it, where nobody has done so yet."""
     torch = import_or_say("torch", f"{part.place}, for which there is no native kernel,")
+    check_fit(part.place, part.params, *([each.shape for each in arrays] for arrays in (bottoms, blobs)))
     in_full = torch.autocast("cpu", enabled=False)  # the kernels before and after have float32
     with torch.no_grad(), in_full, indices_within(part.place), lent.computed_by(LENT):
         tensors = [torch.from_numpy(each if each.flags.writeable else each.copy()) for each in (*bottoms, *blobs)]
