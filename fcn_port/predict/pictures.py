@@ -12,7 +12,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from converters.errors import CaffeFormatError, LimitError
 from converters.safety import check_memory, open_file
 
 from ..errors import ImageError, ImageMemoryError
+from .animations import Animation, LastAnimation, identity
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """Pillow's names of the formats that are read; a JPEG may hold several pictures (MPO), of which the first counts."""
@@ -49,6 +50,7 @@ _STORED = "fcn-port: as stored"
 _UNKNOWN = ("", 0, 0)
 """The same of a picture that did not come from a file, as `_stored` gives it."""
 _TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_LAST = LastAnimation()
 _BITS, _CHANNELS, _PLANES = 258, 277, 284
 """TIFF's tags BitsPerSample, SamplesPerPixel and PlanarConfiguration, which is 2 for one channel after the other."""
 _ROW_BYTES = 64
@@ -67,21 +69,16 @@ def opened_picture(
     format that is not read, damaged, cut, or larger than a file of its size may be. FileNotFoundError passes.
     """
     name = "" if isinstance(source, bytes) else f"{Path(source)}: "
-    with pillow_errors(name):
-        raw = source if isinstance(source, bytes) else _bytes_of(Path(source))
-        with _identified(raw) as image, _room_for(image, name):
-            if frame:
-                if image.format not in _PAGED:  # the pictures before it are decoded on the way
-                    _check_size(image, len(raw))
-                image.seek(frame)
-            if grey and image.format in _JPEGS:
-                image.draft("L", None)
-            if pixels:
-                _check_size(image, len(raw))
-                _check_planes(image)
+    with pillow_errors(name), _picture_at(source, frame, name) as (image, size):
+        if grey and image.format in _JPEGS:
+            image.draft("L", None)
+        if pixels:
+            _check_size(image, size)
+            _check_planes(image)
+            if getattr(image, "tile", ()):  # else it is decoded, and what it was has been noted
                 image.info[_STORED] = _stored(image)
-                image.load()
-            yield image
+            image.load()
+        yield image
 
 
 def frames_of(path: str | os.PathLike[str]) -> int:
@@ -199,6 +196,39 @@ def _bytes_of(path: Path) -> bytes:
     if stat.S_ISFIFO(path.stat().st_mode) or stat.S_ISCHR(path.stat().st_mode):
         raise ImageError(f"{path}: not an image that can be read: a pipe or a device")
     return path.read_bytes()
+
+
+@contextmanager
+def _picture_at(source: str | os.PathLike[str] | bytes, frame: int, name: str) -> Iterator[tuple[Image.Image, int]]:
+    """Picture `frame` of a file, not decoded yet, and the bytes of its file, which goes on where it was read last."""
+    if isinstance(source, bytes) or not frame:
+        raw = source if isinstance(source, bytes) else _bytes_of(Path(source))
+        with _identified(raw) as image, _room_for(image, name):
+            if frame:
+                _seek(image, frame, len(raw))
+            yield image, len(raw)
+        return
+    animation = _LAST.take(Path(source), frame) or _opened(Path(source))
+    with ExitStack() as stack:
+        image = stack.enter_context(animation.image)
+        with _room_for(image, name):
+            _seek(image, frame, animation.size)
+            yield image, animation.size
+        stack.pop_all()  # it stays open
+        _LAST.put(animation)
+
+
+def _opened(path: Path) -> Animation:
+    """A file of several pictures, open at the first."""
+    file = identity(path)
+    raw = _bytes_of(path)
+    return Animation(file, len(raw), _identified(raw))
+
+
+def _seek(image: Image.Image, frame: int, size: int) -> None:
+    if image.format not in _PAGED:  # the pictures before it are decoded on the way
+        _check_size(image, size)
+    image.seek(frame)
 
 
 def _identified(raw: bytes) -> Image.Image:
