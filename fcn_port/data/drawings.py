@@ -163,12 +163,15 @@ def _coco_paint(mask: Any, segmentation: Any) -> _Paint:
                 raise ValueError(f"run lengths of {segmentation['size']} in an image of {[h, w]}")
             counts = segmentation["counts"]
             inside = mask_of_counts(counts_of_text(counts) if isinstance(counts, str) else counts, (h, w))
+            labels[inside] = label
         else:
             if not segmentation or any(len(ring) < 6 or len(ring) % 2 for ring in segmentation):
                 raise ValueError("a polygon of fewer than three points")
             _check_rings([np.asarray(ring, np.float64).reshape(-1, 2) for ring in segmentation])
-            inside = mask.decode(mask.merge(mask.frPyObjects(segmentation, h, w))).astype(bool)
-        labels[inside] = label
+            runs = mask.merge(mask.frPyObjects(segmentation, h, w))
+            x, y, across, down = (int(value) for value in mask.toBbox(runs))
+            box = np.s_[y : y + down, x : x + across]
+            labels[box][mask.decode(runs)[box] != 0] = label
 
     return paint
 
@@ -307,22 +310,31 @@ def _points_paint(kind: str, points: Sequence[Sequence[float]]) -> _Paint:
         corners = [(float(x), float(y)) for x, y in points]
         if not all(math.isfinite(value) and abs(value) < _FARTHEST for corner in corners for value in corner):
             raise ValueError("a point that lies beyond any image")
-        image = Image.new("1", labels.shape[::-1])
-        draw = ImageDraw.Draw(image)
-        if kind == "polygon" and len(corners) > 2:
-            draw.polygon(corners, fill=1, outline=1)
-        elif kind == "rectangle" and len(corners) == 2:
-            (x0, y0), (x1, y1) = corners
-            draw.rectangle([min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)], fill=1, outline=1)
-        elif kind == "circle" and len(corners) == 2:
+        if kind == "circle" and len(corners) == 2:
             (x, y), rim = corners
             r = math.dist((x, y), rim)
-            draw.ellipse([x - r, y - r, x + r, y + r], fill=1, outline=1)
-        else:
+            corners = [(x - r, y - r), (x + r, y + r)]
+        elif not ((kind == "rectangle" and len(corners) == 2) or (kind == "polygon" and len(corners) > 2)):
             raise ValueError(f"a {kind} of {len(corners)} points covers no pixels")
-        labels[np.asarray(image)] = label
+        _draw(labels, kind, [(int(x), int(y)) for x, y in corners], label)
 
     return paint
+
+
+def _draw(labels: np.ndarray, kind: str, corners: Sequence[tuple[int, int]], label: int) -> None:
+    """Draw a shape by Pillow, which takes pixels to be whole; of a large image only the shape's box is looked at."""
+    (h, w), (xs, ys) = labels.shape, zip(*corners, strict=True)
+    left, top, right, bottom = max(min(xs), 0), max(min(ys), 0), min(max(xs) + 1, w), min(max(ys) + 1, h)
+    if left >= right or top >= bottom:
+        return
+    image = Image.new("1", (right, bottom))  # from the image's corner on: moved, a rim is rounded otherwise
+    draw = ImageDraw.Draw(image)
+    if kind == "polygon":
+        draw.polygon(corners, fill=1, outline=1)
+    else:
+        box = [min(xs), min(ys), max(xs), max(ys)]
+        (draw.rectangle if kind == "rectangle" else draw.ellipse)(box, fill=1, outline=1)
+    labels[top:bottom, left:right][np.asarray(image.crop((left, top, right, bottom)))] = label
 
 
 def _size(height: Any, width: Any) -> tuple[int, int]:
