@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -42,6 +44,18 @@ def keep(net: torch.nn.Module, *, version: str = "1", value: str = "made", fails
     return artefacts.kept(fcn_port.fast(net), engine="words", version=version, make=make, load=load)
 
 
+KILLED = """
+import os, pathlib, sys
+import fcn_port
+from fcn_port.fastpath.engines import artefacts
+from fcn_port.nets import FCN8s
+from parity_tests.narrow import narrow
+artefacts.cache_folder = lambda: pathlib.Path(sys.argv[1])
+net = fcn_port.fast(narrow(FCN8s))
+artefacts.kept(net, engine="words", version="1", make=lambda place: os._exit(9), load=str)
+"""
+
+
 def test_by_net_weights_and_version() -> None:
     net = narrow(FCN8s)
     assert keep(net, value="first") == "first"
@@ -77,6 +91,15 @@ def test_an_unfinished_one_is_not_kept(folder: Path) -> None:
     with pytest.raises(RuntimeError, match="out of memory"):
         keep(narrow(FCN8s), fails=True)
     assert not list(folder.iterdir())
+
+
+def test_what_a_killed_process_left_goes_when_it_is_made_again(folder: Path) -> None:
+    net = narrow(FCN8s)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(folder)], capture_output=True, text=True)
+    assert done.returncode == 9, done.stderr
+    (left,) = folder.iterdir()
+    assert keep(net) == "made"
+    assert [each.name.startswith("words-") for each in folder.iterdir()] == [True] and not left.exists()
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import torch
 
-from converters.safety import open_own, sha256_of, write_whole
+from converters.safety import fresh_folder, open_own, sha256_of, write_whole
 from weights.cache import cache_folder as user_cache
 
 from ... import __version__
@@ -56,10 +56,10 @@ def kept(net: Lossless, *, engine: str, version: str, make: Callable[[Path], Non
             with suppress(OSError):  # forgotten by another thread or process; touch() would put a file there
                 os.utime(folder)
             return found
-    with tempfile.TemporaryDirectory(dir=root, prefix="unfinished-") as unfinished:
-        make(Path(unfinished))
-        found = load(Path(unfinished))
-        _keep(Path(unfinished), folder)
+    with fresh_folder(folder) as unfinished:
+        make(unfinished)
+        found = load(unfinished)
+        _keep(unfinished, folder)
     _forget(root)
     return found
 
@@ -91,14 +91,9 @@ def _digests(folder: Path) -> dict[str, str]:
 
 def _keep(unfinished: Path, folder: Path) -> None:
     """Give the finished files their name; whoever was first wins."""
-    whole = unfinished / "whole"
-    whole.mkdir(mode=0o700)
-    for path in list(unfinished.iterdir()):
-        if path != whole:
-            path.replace(whole / path.name)
-    write_whole(whole / _DIGESTS, json.dumps(_digests(whole)).encode(), durable=False)
+    write_whole(unfinished / _DIGESTS, json.dumps(_digests(unfinished)).encode(), durable=False)
     try:
-        whole.replace(folder)
+        unfinished.replace(folder)
     except OSError:
         if not folder.is_dir():
             raise
@@ -107,7 +102,7 @@ def _keep(unfinished: Path, folder: Path) -> None:
 def _forget(root: Path) -> None:
     used: dict[Path, float] = {}
     for each in root.iterdir():
-        if not each.name.startswith("unfinished-"):
+        if not each.name.startswith("."):  # being made
             with suppress(FileNotFoundError):  # forgotten by another thread or process meanwhile
                 if each.is_dir():
                     used[each] = each.stat().st_mtime
