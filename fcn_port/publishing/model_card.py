@@ -23,6 +23,7 @@ _ABOUT: Mapping[str, str] = {
 }
 
 
+_LOAD = 'net = fcn_port.load("hf:'
 _CALLS: Mapping[str, tuple[str, ...]] = {
     "image-segmentation": (
         'seen = fcn_port.segment(net, "street.jpg")    # seen.labels, seen.share_of_classes()',
@@ -85,6 +86,12 @@ def _licence(card: ModelCard) -> str | None:
     return card.licence.name if card.licence is not None else card.net.licence
 
 
+def repository_of(text: str) -> str | None:
+    """The repository that a model card says the net is in; None where somebody took that out."""
+    _, _, behind = text.partition(_LOAD)
+    return behind.partition('"')[0] or None
+
+
 def _lead(card: ModelCard) -> str:
     known = f", weights of the release {markdown_code(card.release.name)}" if card.release is not None else ""
     size, tool = f"{card.net.parameters:,} parameters", markdown_cell(card.net.made_by)
@@ -102,7 +109,7 @@ def _use(card: ModelCard) -> Iterator[str]:
     yield "```python"
     yield "# pip install 'fcn-port[torch,hub]'"
     yield "import fcn_port"
-    yield f'net = fcn_port.load("hf:{card.repository}")    # checked: digests, and the recorded pass'
+    yield f'{_LOAD}{card.repository}")    # checked: digests, and the recorded pass'
     preprocessing = card.net.preprocessing
     if preprocessing is None or len(preprocessing.inputs) != 1:
         shapes = ", ".join(f"torch.zeros{shape}" for shape in card.net.inputs.values())

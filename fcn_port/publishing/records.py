@@ -44,7 +44,8 @@ class PublishedNet:
     """A net's config.json: what it is, how its inputs are made, what its classes are, and the files beside it.
 
     `inputs` and `outputs` are shapes by blob, at any height and width where `any_size` is true. `files` has all but the
-    model card, which people may edit, and config.json itself.
+    model card, which people may edit, and config.json itself. `prototxt_sha256` is the digest of a definition that was
+    given beside the source.
     """
 
     format: str
@@ -62,6 +63,7 @@ class PublishedNet:
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     palette: str | None = None
     licence: str | None = None
+    prototxt_sha256: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The record in JSON's types; what is not known is left out."""

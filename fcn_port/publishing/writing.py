@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ from ..predict.meaning import names_images, outputs_of
 from ..recording import GOLDEN_TOLERANCE
 from ..verification import Check, verify
 from .folder import check_pair, checked_folder
-from .model_card import ModelCard, to_markdown
+from .model_card import ModelCard, repository_of, to_markdown
 from .records import CARD, CONFIG, FORMAT, GOLDEN, ONNX, WEIGHTS, PublishedFile, PublishedNet, PublishedSource
 
 _SIZE = (64, 64)
@@ -100,13 +101,15 @@ def publish(
     """
     target = Path(folder)
     given = _given(what, prototxt, card)
-    done = _there_already(target, given, onnx=onnx)
+    card_of_weights = _card_of(given, licence)
+    there = partial(_there_already, target, given, card_of_weights, repository, onnx=onnx)
+    done = there()
     if done is not None:
         return PublishReport(os.fspath(target), done, (), already_there=True)
     step = ProgressSteps(progress, 5)
     make_folder(target.absolute().parent)
     with fresh_folder(target.absolute()) as part:
-        _write_weights(given, part / WEIGHTS, licence, step)
+        _write_weights(given, part / WEIGHTS, card_of_weights, step)
         step()
         checks = _verified(given, part / WEIGHTS, step)
         step()
@@ -126,7 +129,7 @@ def publish(
                 target.rmdir()
             part.rename(target.absolute())
         except OSError:
-            done = _there_already(target, given, onnx=onnx)  # it came meanwhile
+            done = there()  # it came meanwhile
             if done is None:
                 raise
             return PublishReport(os.fspath(target), done, (), already_there=True)
@@ -134,6 +137,10 @@ def publish(
 
 
 _SOMETHING_ELSE = "something else is there; choose another folder, or move it away"
+_SAID_OTHERWISE = (
+    "the same weights are there with another --prototxt, --like, --licence or --repository; choose another folder, or "
+    "move it away"
+)
 
 
 def _given(what: str | os.PathLike[str], prototxt: str | os.PathLike[str] | None, card: Card | None) -> _Given:
@@ -158,34 +165,54 @@ def _release_of(release: Release | None, digest: str) -> Release | None:
     return release if known else None
 
 
-def _there_already(target: Path, given: _Given, *, onnx: bool) -> PublishedNet | None:
-    """The record of the same net in `target`; None where nothing is there."""
+def _there_already(
+    target: Path, given: _Given, card: Card | None, repository: str, *, onnx: bool
+) -> PublishedNet | None:
+    """The record of the same net in `target`; None where nothing is there, FileExistsError where it is another one."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return None
     try:
         found = PublishedNet.read(target)
+        there = Card.from_metadata(read_metadata(target / WEIGHTS))
+        said = (target / CARD).read_text(encoding="utf-8", errors="replace")
     except (CaffeFormatError, OSError):
         found = None
-    same = found is not None and found.source is not None and found.source.sha256 == sha256_of(given.path)
-    if found is None or not same or found.made_by != TOOL or (ONNX in found.files) != onnx:
+    same = found is not None and found.made_by == TOOL and (ONNX in found.files) == onnx
+    if found is None or not same or found.source is None or found.source.sha256 != sha256_of(given.path):
         raise FileExistsError(17, _SOMETHING_ELSE, os.fspath(target))
+    if (
+        found.prototxt_sha256 != _digest(given)
+        or card not in (None, there)
+        or repository_of(said) not in (None, repository)
+    ):
+        raise FileExistsError(17, _SAID_OTHERWISE, os.fspath(target))
     return found
 
 
-def _write_weights(given: _Given, out: Path, licence: str | None, step: ProgressSteps) -> None:
-    card = given.card or (Card.of(given.release) if given.release is not None else None)
-    if given.is_caffe:
-        card = card or Card.beside(given.path)
-        card = card if licence is None else replace(card, licence=licence)
+def _digest(given: _Given) -> str | None:
+    """The SHA-256 of the definition that was given beside the weights."""
+    return None if given.prototxt is None else sha256_of(given.prototxt)
+
+
+def _card_of(given: _Given, licence: str | None) -> Card | None:
+    """The card that a Caffe file's weights get; None for others, which bring theirs (ExportError for a new one)."""
+    if not given.is_caffe:
+        if given.card is not None or licence is not None:
+            problem = "its card cannot be changed here\n  convert it again: fcn-port convert --like"
+            raise ExportError(f"{given.path}: {problem}")
+        return None
+    card = given.card or (Card.of(given.release) if given.release is not None else Card.beside(given.path))
+    return card if licence is None else replace(card, licence=licence)
+
+
+def _write_weights(given: _Given, out: Path, card: Card | None, step: ProgressSteps) -> None:
+    if card is not None:
         convert(given.path, out, prototxt=given.prototxt, metadata=card.to_metadata(), progress=step.ask)
-        return
-    if given.card is not None or licence is not None:
-        raise ExportError(f"{given.path}: its card cannot be changed here\n  convert it again: fcn-port convert --like")
-    if sniff.sniff_file(given.path) == sniff.SAFETENSORS and given.prototxt is None:
+    elif sniff.sniff_file(given.path) == sniff.SAFETENSORS and given.prototxt is None:
         read_metadata(given.path)
         shutil.copyfile(given.path, out)
-        return
-    export(given.path, to="safetensors", out=out, prototxt=given.prototxt, progress=step.ask)
+    else:
+        export(given.path, to="safetensors", out=out, prototxt=given.prototxt, progress=step.ask)
 
 
 def _verified(given: _Given, weights: Path, step: ProgressSteps) -> list[Check]:
@@ -254,6 +281,7 @@ def _described(given: _Given, net: Net, part: Path, outputs: Mapping[str, Shape]
         classes=dict(card.classes),
         palette=card.palette,
         licence=card.licence,
+        prototxt_sha256=_digest(given),
     )
 
 

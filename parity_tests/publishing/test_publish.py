@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ import torch
 import fcn_port
 from converters import CaffeFormatError, from_state_dict
 from converters.errors import MismatchError
-from converters.formats import write_caffemodel
+from converters.formats import format_prototxt, read_caffemodel, write_caffemodel
 from fcn_port.cli import run
 from fcn_port.nets.net import as_net
 from fcn_port.publishing import publish, writing
@@ -272,6 +273,33 @@ def test_who_publishes_the_same_at_the_same_time_is_told(
     assert run(["publish", str(caffemodel), str(target), "--no-onnx"]) == 2
     assert "something else is there; choose another folder" in capsys.readouterr().err
     assert [path.name for path in target.iterdir()] == ["another"] and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"licence": "GPL"},
+        {"repository": "you/net"},
+        {"card": Card(classes={"score": ("a",)})},
+        {"prototxt": "net.prototxt"},
+    ],
+    ids=str,
+)
+def test_another_card_or_definition_is_not_there_already(
+    option: dict[str, Any], caffemodel: Path, tmp_path: Path
+) -> None:
+    """Whoever gave it would upload a folder that says otherwise."""
+    target = tmp_path / "net"
+    publish(caffemodel, target, licence="MIT", onnx=False)
+    before = {path: path.read_bytes() for path in target.rglob("*")}
+    assert publish(caffemodel, target, licence="MIT", onnx=False).already_there
+    if "prototxt" in option:
+        definition = tmp_path / "net.prototxt"
+        definition.write_text(format_prototxt(read_caffemodel(caffemodel).spec))
+        option = {"prototxt": definition}
+    with pytest.raises(FileExistsError, match="the same weights are there with another --prototxt, --like, --licence"):
+        publish(caffemodel, target, onnx=False, **{"licence": "MIT", **option})
+    assert before == {path: path.read_bytes() for path in target.rglob("*")}
 
 
 def test_who_publishes_the_same_net_at_the_same_time_is_done(
