@@ -106,10 +106,9 @@ def _frames(container: Any, stream: Any, path: Path, file_size: int) -> Iterator
 
     number = 0
     try:
+        _check_size(stream.codec_context, file_size)  # before the first one is decoded; a frame may say otherwise
         for frame in container.decode(stream):
-            needed = frame.width * frame.height * _FRAME_BYTES
-            what = f"{frame.width} x {frame.height} pixels of a frame would take"
-            check_memory(needed, file_size=file_size, expansion=_EXPANSION, what=what)
+            _check_size(frame, file_size)
             turns = round(getattr(frame, "rotation", 0) / 90) % 4
             pixels = np.rot90(frame.to_ndarray(format="rgb24"), turns)
             yield Frame(number, float(frame.time or 0.0), np.ascontiguousarray(pixels))
@@ -118,6 +117,13 @@ def _frames(container: Any, stream: Any, path: Path, file_size: int) -> Iterator
         raise ImageError(f"{path}: {error}") from None
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise ImageError(f"{path}: damaged from frame {number} on: {_said(error)}") from error
+
+
+def _check_size(pictured: Any, file_size: int) -> None:
+    """LimitError if frames as large as `pictured` says would take more memory than a file of this size may ask for."""
+    needed = pictured.width * pictured.height * _FRAME_BYTES
+    what = f"{pictured.width} x {pictured.height} pixels of a frame would take"
+    check_memory(needed, file_size=file_size, expansion=_EXPANSION, what=what)
 
 
 class VideoWriter:

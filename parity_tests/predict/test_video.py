@@ -14,6 +14,7 @@ from PIL import Image
 
 from fcn_port.cli import run
 from fcn_port.errors import ImageError
+from fcn_port.predict import video
 from fcn_port.predict.video import VideoWriter, is_video, opened_video
 from parity_tests.datasets import noise
 from parity_tests.predict.output_nets import files_of
@@ -193,3 +194,13 @@ def test_pictures_of_several_pages(tmp_path: Path, capsys: pytest.CaptureFixture
         labels = np.asarray(Image.open(tmp_path / "out" / f"pages.{number + 1:04d}.labels.png"))
         assert (labels == number).all()
     assert (tmp_path / "out" / "one.labels.png").is_file()
+
+
+def test_a_frame_that_is_too_large_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg takes its memory, and several times that with threads, before anybody sees the frame."""
+    source = clip(tmp_path / "a.mp4", size=(48, 64))
+    monkeypatch.setattr(video, "_FRAME_BYTES", 1 << 30)
+    with opened_video(source) as (_, frames):
+        monkeypatch.setattr(av.container.InputContainer, "decode", None, raising=False)
+        with pytest.raises(ImageError, match=r"a\.mp4: 64 x 48 pixels of a frame would take"):
+            next(frames)
