@@ -87,7 +87,7 @@ def opened_video(path: Path) -> Iterator[tuple[VideoFacts, Iterator[Frame]]]:
             raise ImageError(f"{path}: not a video that can be read: there is no picture in it")
         stream = container.streams.video[0]
         facts = VideoFacts(stream.average_rate or stream.guessed_rate or _USUAL_RATE, 0 if camera else stream.frames)
-        yield facts, _frames(container, stream, path, 0 if camera else path.stat().st_size)
+        yield facts, _frames(container, stream, path, None if camera else path.stat().st_size)
 
 
 def _device(path: Path) -> tuple[str, dict[str, Any]]:
@@ -101,7 +101,7 @@ def _device(path: Path) -> tuple[str, dict[str, Any]]:
     return f"/dev/video{found[1]}", {"format": "v4l2"}
 
 
-def _frames(container: Any, stream: Any, path: Path, file_size: int) -> Iterator[Frame]:
+def _frames(container: Any, stream: Any, path: Path, file_size: int | None) -> Iterator[Frame]:
     import av
 
     number = 0
@@ -119,8 +119,13 @@ def _frames(container: Any, stream: Any, path: Path, file_size: int) -> Iterator
         raise ImageError(f"{path}: damaged from frame {number} on: {_said(error)}") from error
 
 
-def _check_size(pictured: Any, file_size: int) -> None:
-    """LimitError if frames as large as `pictured` says would take more memory than a file of this size may ask for."""
+def _check_size(pictured: Any, file_size: int | None) -> None:
+    """LimitError if frames as large as `pictured` says would take more memory than a file of this size may ask for.
+
+    A camera is nobody's file, and has no size.
+    """
+    if file_size is None:
+        return
     needed = pictured.width * pictured.height * _FRAME_BYTES
     what = f"{pictured.width} x {pictured.height} pixels of a frame would take"
     check_memory(needed, file_size=file_size, expansion=_EXPANSION, what=what)

@@ -204,3 +204,11 @@ def test_a_frame_that_is_too_large_is_not_decoded(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(av.container.InputContainer, "decode", None, raising=False)
         with pytest.raises(ImageError, match=r"a\.mp4: 64 x 48 pixels of a frame would take"):
             next(frames)
+
+
+def test_a_camera_of_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no file's size that could be too small: 3840x2160 pixels were refused."""
+    source = clip(tmp_path / "a.mp4", size=(48, 64))
+    monkeypatch.setattr(video, "_FRAME_BYTES", 1 << 30)
+    monkeypatch.setattr(video, "_device", lambda _: (str(source), {}))
+    assert [image.shape for image in frames_in(Path("camera:0"))] == [(48, 64, 3)] * 9
