@@ -130,7 +130,11 @@ NETS = (
         )
     ),
     *(
-        net(channels, of_type("Softmax")) for channels in (3, 37)
+        net(channels, layer) for channels in (3, 37)
+        for layer in (
+            of_type("Softmax"), of_type("ArgMax", "argmax_param { axis: 1 }"),
+            of_type("ArgMax", "argmax_param { axis: 1 out_max_val: true }"),
+        )
     ),
     *(
         net(20, of_type(name, settings))

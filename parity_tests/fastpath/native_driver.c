@@ -229,6 +229,16 @@ static double share_of_sum(const struct data *d, int64_t n, int64_t y, int64_t x
     return 1 / sum;
 }
 
+/* The last of the greatest channels, or its value. */
+static double greatest_of_all(const struct data *d, int64_t n, int64_t y, int64_t x)
+{
+    int64_t found = 0;
+    for (int64_t i = 1; i < d->s->in_channels; i++)
+        if (at(&d->x, n, y, x, i) >= at(&d->x, n, y, x, found))
+            found = i;
+    return d->s->shared ? at(&d->x, n, y, x, found) : (double)found;
+}
+
 static double together(const struct data *d, int64_t n, int64_t y, int64_t x, int64_t c)
 {
     double value = (double)at(&d->x, n, y, x, c) * (d->weights ? d->weights[c] : 1);
@@ -272,6 +282,7 @@ static double plainly(const struct data *d, int64_t n, int64_t y, int64_t x, int
     case KIND_unit: return of_unit(d, n, y, x, c);
     case KIND_standardize: return standardized(d, n, y, x, c);
     case KIND_softmax: return share_of_sum(d, n, y, x, c);
+    case KIND_largest: return greatest_of_all(d, n, y, x);
     case KIND_pointwise: return together(d, n, y, x, c);
     case KIND_unpool: return unpooled(d, n, y, x, c);
     case KIND_pixels: return at(&d->x, n, y, x, c);

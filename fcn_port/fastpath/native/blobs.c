@@ -1,4 +1,4 @@
-/* Layers without products over channels: pooling, softmax, sums, activations and moves. */
+/* Layers without products over channels: pooling, softmax, the greatest channel, sums, activations and moves. */
 
 #include <math.h>
 #include <string.h>
@@ -130,6 +130,24 @@ void softmax(const struct step *s, struct worker *w)
             const vec share = all_of((float)(1 / sum_of_all(powers, n)));
             LOOP for (int64_t c = 0; c < n; c += LANES)
                 store(y + c, load(powers + c) * share, n - c);
+        }
+}
+
+/* The last channel of those that are the greatest, or, `shared`, its value; the last NaN where there is one. */
+void largest(const struct step *s, struct worker *w)
+{
+    const int64_t n = s->in_channels;
+    for (int64_t piece; (piece = take(w, s->images * s->h)) >= 0;)
+        for (int64_t x = 0; x < s->w; x++) {
+            const float *from = place(w->arena, &s->x, piece / s->h, piece % s->h, x);
+            vec all = (vec){0} - INFINITY;
+            LOOP for (int64_t c = 0; c < n; c += LANES)
+                all = greater_of(all, first_of(load(from + c), n - c, -INFINITY));
+            const float greatest = greatest_lane(all);
+            int64_t last = n - 1;
+            while (last > 0 && (greatest == greatest ? from[last] != greatest : from[last] == from[last]))
+                last--;
+            *place(w->arena, &s->y, piece / s->h, piece % s->h, x) = s->shared ? from[last] : (float)last;
         }
 }
 

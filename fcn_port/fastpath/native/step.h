@@ -157,6 +157,7 @@ void upsample(const struct step *s, struct worker *w);
 void pool_average(const struct step *s, struct worker *w);
 void normalize(const struct step *s, struct worker *w);
 void softmax(const struct step *s, struct worker *w);
+void largest(const struct step *s, struct worker *w);
 void pointwise(const struct step *s, struct worker *w);
 void move(const struct step *s, struct worker *w);
 void normalize_within(const struct step *s, struct worker *w);

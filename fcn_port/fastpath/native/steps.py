@@ -12,7 +12,7 @@ KINDS = (
     "product", "strassen_1", "strassen_2", "winograd_3", "winograd_3_small", "winograd_5", "winograd_7",
     "winograd_7_pieces", "depthwise", "pool_max", "pool_average", "normalize", "softmax", "pointwise",
     "pool_places", "unpool", "upsample", "pixels", "winograd_3_lean", "move",
-    "normalize_within", "unit", "standardize", "resample", "recurrent",
+    "normalize_within", "unit", "standardize", "resample", "recurrent", "largest",
 )  # fmt: skip
 NONE, RELU, LEAKY, PRELU, CLIP, ELU, SIGMOID, TANH, SWISH, HARD_SIGMOID, HARD_SWISH, ABSOLUTE, MISH = range(13)
 

@@ -14,6 +14,7 @@ from converters.layers import (
     lrn,
     normalize,
     padded,
+    softmax,
     tensor,
 )
 from converters.net import Layer
@@ -79,6 +80,8 @@ def tasks_of(
         return [NativeTask(kernel.name, x, y, z, Packed(), {**settings, **_divisor(params, kernel, x)})]
     if kernel.name == "softmax":
         return [NativeTask("softmax", x, y, None, Packed(), settings, scratch=y.size[1] + 2 * SPARE)]
+    if isinstance(params, softmax.ArgMax):
+        return [NativeTask("largest", x, y, None, Packed(), {**settings, "shared": int(params.out_max_val)})]
     if kernel.name in NORMS:
         return [_norm(operation, x, y, weights, settings, slope, threads)]
     if kernel.name == "depthwise":

@@ -112,6 +112,9 @@ def _of_type(operation: FlowStep, bottoms: Sequence[BlobPlace], tops: Sequence[B
     if type(params) is softmax.Softmax:
         is_ours = params.axis % rank == 1
         return KernelChoice("softmax") if is_ours else NoKernel(f"Softmax along axis {params.axis}")
+    if type(params) is softmax.ArgMax:
+        is_ours = params.axis is not None and params.axis % rank == 1 and params.top_k == 1
+        return KernelChoice("largest") if is_ours else NoKernel("ArgMax of several values or along another axis")
     if type(params) is eltwise.Eltwise:
         return KernelChoice("pointwise")
     if type(params) is normalize.Normalize:

@@ -12,6 +12,7 @@ OF_WINDOWS = {
 """The kernels whose window is told, by their names in the C code; those not here have that name for people, too."""
 OF_PLACES = {
     "pointwise": "channel by channel", "operands": "channel by channel", "move": "numbers moved", "softmax": "softmax",
+    "largest": "the greatest channel",
     "unit": "divided by a norm", "standardize": "divided by its own deviation", "normalize": "normalize",
     "unpool": "values put where maxima were", "resample": "mixed of four pixels",
     "recurrent": "step by step over time",
