@@ -20,6 +20,7 @@ from ..native.memory import Floats, empty
 from .decisions import of_one, usual_kernels
 from .kept_weights import KeptWeights
 from .program import ArenaPlan
+from .rounding import chained, shown
 from .shapes import keeps_images_apart
 from .sparing import spared
 from .weights import PackedWeights
@@ -58,7 +59,7 @@ class Runner:
             usual = {} if is_own else self._usual
             made = ArenaPlan(
                 self.flow, shapes, self.weights, threads=threads, winograd=winograd, prefer=prefer,
-                sparing=self._sparing, usual=usual,
+                sparing=self._sparing, usual=usual, seen=self._seen,
             )  # fmt: skip
             if is_own and prefer is None and shapes == of_one(shapes):
                 self._usual = made.kernels  # what usual_kernels would say, which need not be asked then
@@ -66,6 +67,11 @@ class Runner:
             return made
 
         return self._programs.get((tuple(shapes.items()), threads), make)
+
+    @cached_property
+    def _seen(self) -> tuple[frozenset[str], frozenset[str]]:
+        """`seen` of plans: the same for every size, and an eighth of a plan's time."""
+        return shown(self.flow), chained(self.flow)
 
     @cached_property
     def _usual(self) -> Mapping[str, str]:
