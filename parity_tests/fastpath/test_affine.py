@@ -28,6 +28,18 @@ def test_a_row_without_weights_before_it_is_one_operation() -> None:
 
 
 @pytest.mark.parametrize(
+    "before", ["InnerProduct a: data -> a | inner_product_param { num_output: 9 }", "ReLU a: data -> a"]
+)
+def test_dropout_that_multiplies_at_test(before: str) -> None:
+    """py-faster-rcnn's `scale_train: false`; behind a ReLU it is an operation of its own."""
+    net = net_of(before, "Dropout d: a -> d | dropout_param { dropout_ratio: 0.3 scale_train: false }")
+    flow = merge_affine(flow_of(net))
+    assert flow.operations[-1].affine and len(flow.operations) == 1 + before.startswith("ReLU")
+    assert_same(flow, net)
+    assert "none of them by PyTorch" in FastNet(net).explain((8, 8))
+
+
+@pytest.mark.parametrize(
     "after",
     [
         ("Eltwise e: a b -> e",),  # somebody else reads the convolution's result
@@ -48,6 +60,7 @@ def test_what_others_read_stays(after: tuple[str, ...]) -> None:
         "Scale s: a -> a | scale_param { axis: 2 }",
         "Power p: a -> a | power_param { power: 2 }",
         "Power p: a -> a | power_param { scale: 1e38 }",
+        "Dropout d: a -> a | dropout_param { sample_weights_test: true }",
     ],
 )
 def test_what_is_not_the_same_for_a_channel_stays(layer: str) -> None:

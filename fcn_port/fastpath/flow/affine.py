@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.layers import arithmetic, batch_norm, normalize
+from converters.layers import arithmetic, batch_norm, dropout, normalize
 from converters.layers import scale as scale_layers
 from converters.net import Layer, Shape
 
@@ -52,6 +52,8 @@ def is_affine(part: FlowLayer) -> bool:
     if type(params) in (scale_layers.Scale, scale_layers.Bias):
         assert isinstance(params, scale_layers.Broadcast)
         return not params.two_bottoms and (params.num_axes == 0 or (params.axis == 1 and params.num_axes == 1))
+    if type(params) is dropout.Dropout:  # py-faster-rcnn's, which multiplies at test
+        return not (params.draws or params.idle)
     if type(params) is not arithmetic.Power or params.power != 1 or not params.scale:  # which makes no NaN of infinity
         return False
     return max(abs(params.scale), abs(params.shift)) < LARGEST
@@ -140,6 +142,8 @@ def _of_layer(params: Layer, blobs: Sequence[Doubles]) -> tuple[Doubles | float,
         return np.clip(blobs[0], params.least, params.most), blobs[1] if params.bias else 0.0
     if isinstance(params, scale_layers.Bias):
         return 1.0, blobs[0]
+    if isinstance(params, dropout.Dropout):
+        return 1 - params.ratio, 0.0
     assert isinstance(params, arithmetic.Power)
     return params.scale, params.shift
 
