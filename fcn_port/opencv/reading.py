@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 LEGACY_NAMES = "OPENCV_DNN_ONNX_USE_LEGACY_NAMES"
 """With it OpenCV's classic engine calls the layers of an ONNX model as its nodes are called (onnx_importer.cpp)."""
 
+ONE_CROP = b"""input: "data" input_shape { dim: 1 dim: 1 dim: 3 dim: 3 }
+layer { name: "size" type: "Pooling" bottom: "data" top: "size" pooling_param { kernel_size: 2 } }
+layer { name: "crop" type: "Crop" bottom: "data" bottom: "size" top: "crop" crop_param { offset: 1 } }"""
+"""A net that crops the last row and column, which no crop in the middle does."""
+
 _environment = Lock()
 
 
@@ -166,6 +171,8 @@ def _read_as_onnx(source: Source, engine: int | None) -> cv2.dnn.Net:
     from converters.export import ExportError
 
     engines: Any = cv2.dnn  # what OpenCV 4 has no names for
+    if any(layer.type == "Crop" for layer in source.spec.layers):
+        _set_crop_aside(engines)
     if engine is not None:
         return _read_in(source, engine)
     try:
@@ -181,6 +188,32 @@ def _read_as_onnx(source: Source, engine: int | None) -> cv2.dnn.Net:
             stacklevel=3,
         )
         return found
+
+
+def _set_crop_aside(engines: Any) -> None:
+    """Unregister a program's own Crop layer, if it has one: neither engine can run Python layers with free sizes.
+
+    OpenCV does not tell what is registered, so a net of one crop is asked: its own Crop takes the offset.
+    """
+    import cv2
+
+    from .source import read_source
+
+    image = np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3)
+    try:
+        net = _read_in(read_source(ONE_CROP, None, {}), engines.ENGINE_CLASSIC)
+        net.setInput(image)
+        own = np.array_equal(net.forward(), image[:, :, 1:, 1:])
+    except cv2.error:
+        own = False
+    if own:
+        return
+    cv2.dnn_unregisterLayer("Crop")
+    warnings.warn(
+        "this program's own Crop layer (cv2.dnn_registerLayer) was unregistered: "
+        "OpenCV has one, which crops where the prototxt says",
+        stacklevel=4,
+    )
 
 
 def _read_in(source: Source, engine: int) -> cv2.dnn.Net:
