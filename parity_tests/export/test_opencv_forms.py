@@ -90,6 +90,13 @@ NETS = {
                  convolution_param { num_output: 4 kernel_size: 3 dilation: 2 bias_term: false } }""",
     "darknet's blocks as channels": DATA
     + 'layer { name: "it" type: "Reorg" bottom: "data" top: "it" reorg_param { stride: 2 } }',
+    "dropout of what is flat": DATA
+    + """layer { name: "pool" type: "Pooling" bottom: "data" top: "pool"
+                 pooling_param { pool: AVE global_pooling: true } }
+         layer { name: "flat" type: "Flatten" bottom: "pool" top: "flat" }
+         layer { name: "bend" type: "ReLU" bottom: "flat" top: "flat" }
+         layer { name: "drop" type: "Dropout" bottom: "flat" top: "flat" }
+         layer { name: "it" type: "InnerProduct" bottom: "flat" top: "it" inner_product_param { num_output: 5 } }""",
     "windows with nothing in them": DATA
     + """layer { name: "pool" type: "Pooling" bottom: "data" top: "it" top: "place"
                  pooling_param { pool: MAX kernel_size: 1 stride: 3 } }""",
@@ -204,6 +211,7 @@ def one_image(self: Upsample, out: OnnxLayer) -> None:
         ("windows with nothing in them", pooling_onnx, "LOWEST", 0.0),
         ("holes in a pooling", pooling_onnx, "largest_of_shifted", pooling_onnx._maximum),
         ("a deconvolution over time", convolution, "OPENCV", ()),
+        ("dropout of what is flat", net, "OPENCV", ()),
         ("darknet's blocks as channels", reorg, "OPENCV", ()),
         ("an average of as many places", padded_onnx, "OPENCV", ()),
         ("thirds of a height", concat, "OPENCV", ()),
