@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..net.layer import LayerSpec
-from ..net.onnx_form import CLASSIC
+from ..net.onnx_form import CLASSIC, OPENCV
 from ..net.python_form import Form, NoFormError, call, numbers, unless
 from ..net.reach import NOTHING, Reach, Transposed, Window
 from .base import LARGEST, Layer, OneToOne, canonical_axis, image_axis, refuse, register_layer
 from .fork import fork_fields
 from .im2col import conv2d
-from .opencv_onnx import kernel_with_zeros
+from .opencv_onnx import deconvolved_row, kernel_with_zeros, of_a_row
 from .padded import Around, PaddedConvolution, PaddedDeconvolution, Steps, read_around
 from .windows import Windows
 
@@ -142,11 +142,16 @@ class Convolution(Windows, Layer):
         kernel, stride, _, dilation = self.along(len(axes))
         pads = _onnx_pads(self, x, axes)
         window: dict[str, Any] = {"kernel_shape": kernel, "strides": stride, "pads": pads, "dilations": dilation}
+        row = kind == "ConvTranspose" and len(axes) == 1 and out.target in OPENCV
+        window = of_a_row(window) if row else window
         weights = self._onnx_weights(out, window)
+        if start == 1 and row:
+            deconvolved_row(out, [x, *weights], self.num_output, index=index, group=self.group, **window)
+            return
         if start == 1:
             out.top(kind, [x, *weights], index=index, group=self.group, **window)
             return
-        images = out.reshape(x, [-1, out.size(x, (start, *axes))], part="images")
+        images = out.reshape(x, [-1, out.size(x, (start,)), *[1] * row, out.size(x, axes)], part="images")
         top = out.node(kind, [images, *weights], part="convolved", group=self.group, **window)
         size = self._onnx_size(out.size(x, axes))
         out.reshape(top, [out.size(x, range(start)), self.num_output, size], index=index)
@@ -161,7 +166,9 @@ class Convolution(Windows, Layer):
     def _onnx_weights(self, out: OnnxLayer, window: dict[str, Any]) -> list[str]:
         """The blobs; where they take the dilation upon them, `window` has none any more."""
         holes = self.onnx_operator == "ConvTranspose" and out.target == CLASSIC and max(window["dilations"]) > 1
-        return [kernel_with_zeros(out, window) if holes else out.blob(0), *([out.blob(1)] if self.bias else [])]
+        shape = (*out.blob_shape(0)[:2], *window["kernel_shape"])
+        kernel = kernel_with_zeros(out, window) if holes else out.blob(0, shape=shape)
+        return [kernel, *([out.blob(1)] if self.bias else [])]
 
     def _onnx_size(self, size: Sizes) -> Sizes:
         return _onnx_places(self, size)

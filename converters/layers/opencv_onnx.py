@@ -17,7 +17,7 @@ from ..net.onnx_form import FLOAT, Operand
 from .bilinear import bilinear_weight
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ..net.onnx_form import OnnxLayer, OnnxValue
 
@@ -49,6 +49,25 @@ def zoomed(out: OnnxLayer, x: Operand, channels: int, zoom: int) -> None:
     out.top("ConvTranspose", [x, out.constant("ramp", weight)], group=channels, **window)
 
 
+def of_a_row(window: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a kernel over one axis for an image of one row."""
+    (kernel,), (stride,), (before, after), (dilation,) = window.values()
+    return {
+        "kernel_shape": (1, kernel),
+        "strides": (1, stride),
+        "pads": (0, before, 0, after),
+        "dilations": (1, dilation),
+    }
+
+
+def deconvolved_row(out: OnnxLayer, inputs: Sequence[Any], channels: int, *, index: int, **window: Any) -> None:
+    """A deconvolution over one axis as that of an image of one row: the classic engine leaves its top unwritten."""
+    x, *weights = inputs
+    row = out.reshape(x, [out.size(x, (0, 1)), 1, -1], part="row")
+    top = out.node("ConvTranspose", [row, *weights], part="of_row", **window)
+    out.reshape(top, [out.size(x, (0,)), channels, -1], index=index)
+
+
 def kernel_with_zeros(out: OnnxLayer, window: dict[str, Any]) -> str:
     """A deconvolution's kernel with zeros for the dilation, of which OpenCV 4 takes no notice; `window` says so."""
     kernel, dilation = window["kernel_shape"], window["dilations"]
@@ -58,7 +77,7 @@ def kernel_with_zeros(out: OnnxLayer, window: dict[str, Any]) -> str:
         raise out.refuse(f"a kernel of {kernel} with a dilation of {dilation} would take {prod(shape):,} numbers")
     spread = np.zeros(shape, np.float32)
     every = (slice(None), slice(None), *(slice(None, None, d) for d in dilation))
-    spread[every] = out.blob_value(0)
+    spread[every] = out.blob_value(0).reshape(*shape[:2], *kernel)
     window |= {"kernel_shape": extent, "dilations": [1] * len(extent)}
     return out.constant("spread", spread)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..net.onnx_form import OPENCV
 from ..net.python_form import Form, call
 from ..net.reach import EVERYTHING, Reach, Transposed
 from .base import OneToOne, as_image, refuse, register_layer
@@ -79,6 +80,9 @@ class Reorg(OneToOne):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         x, s = out.bottoms[0], self.stride
+        if out.target in OPENCV and s == 2 and not self.reverse:  # the form below takes no free sizes there
+            out.top("Reorg", [x], reorg_stride=s)
+            return
         n, c, h, w = (out.size(x, [axis]) for axis in range(4))
         few = c // s**2
         if self.reverse:

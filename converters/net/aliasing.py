@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from .layer import LayerSpec
@@ -12,11 +13,12 @@ Alias = tuple[str, str]
 """A blob, and the blob with which it changes."""
 
 
-def aliases(spec: NetSpec) -> tuple[tuple[Alias, ...], ...]:
+def aliases(spec: NetSpec, *, outputs: Container[str] | None = None) -> tuple[tuple[Alias, ...], ...]:
     """For each layer of the net, what must follow the blobs that it changes in place, before somebody looks at it.
 
     Flatten, Reshape and Split give their bottom another name and do not copy it. A name follows the last change before
-    a layer reads it, and the last of all, so that there are no more aliases than bottoms and names.
+    a layer reads it, and the last of all, so that there are no more aliases than bottoms and names. With `outputs` the
+    last change is for these blobs only.
     """
     found: list[list[Alias]] = [[] for _ in spec.layers]
     memories: dict[str, _Memory] = {}
@@ -32,7 +34,8 @@ def aliases(spec: NetSpec) -> tuple[tuple[Alias, ...], ...]:
                 memories[top].change(top, index)
     for memory in dict.fromkeys(memories.values()):
         for name in sorted(memory.names):
-            memory.look(name, found)
+            if outputs is None or name in outputs:
+                memory.look(name, found)
     return tuple(map(tuple, found))
 
 

@@ -19,7 +19,7 @@ def blob_from_image(
     *,
     scalefactor: float = 1.0,
     size: tuple[int, int] | None = None,
-    mean: Sequence[float] = (0.0, 0.0, 0.0),
+    mean: float | Sequence[float] = (0.0, 0.0, 0.0),
     swap_rb: bool = False,
     crop: bool = False,
 ) -> np.ndarray:
@@ -27,7 +27,7 @@ def blob_from_image(
 
     `size` is (w, h), in OpenCV's order; (0, 0) stands for the image's own, as there. With `crop` the image keeps its
     proportions, covers the size and is cut to it in the middle. `mean` is in the order of the blob's channels, after
-    `swap_rb`. ValueError for another kind of image or size.
+    `swap_rb`; one number is the first channel's, as there. ValueError for another kind of image or size.
     """
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
         raise ValueError(f"an image of {image.dtype} and shape {image.shape}; expected (h, w) or (h, w, c) of uint8")
@@ -38,7 +38,7 @@ def blob_from_image(
         pixels = _covering(pixels, size) if crop else resize(pixels, size[::-1])
     values = pixels[:, :, [2, 1, 0, 3][: pixels.shape[2]]] if swap_rb and pixels.shape[2] in (3, 4) else pixels
     shift = np.zeros(values.shape[2], np.float32)
-    given = np.asarray(mean, np.float32)[: values.shape[2]]
+    given = np.atleast_1d(np.asarray(mean, np.float32))[: values.shape[2]]
     shift[: len(given)] = given
     blob = (values.astype(np.float32) - shift) * np.float32(scalefactor)
     return np.ascontiguousarray(blob.transpose(2, 0, 1)[None])

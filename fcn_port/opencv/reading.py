@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 LEGACY_NAMES = "OPENCV_DNN_ONNX_USE_LEGACY_NAMES"
 """With it OpenCV's classic engine calls the layers of an ONNX model as its nodes are called (onnx_importer.cpp)."""
 
+ONE_CROP = b"""input: "data" input_shape { dim: 1 dim: 1 dim: 3 dim: 3 }
+layer { name: "size" type: "Pooling" bottom: "data" top: "size" pooling_param { kernel_size: 2 } }
+layer { name: "crop" type: "Crop" bottom: "data" bottom: "size" top: "crop" crop_param { offset: 1 } }"""
+"""A net that crops the last row and column, which no crop in the middle does."""
+
 _environment = Lock()
 
 
@@ -166,35 +171,69 @@ def _read_as_onnx(source: Source, engine: int | None) -> cv2.dnn.Net:
     from converters.export import ExportError
 
     engines: Any = cv2.dnn  # what OpenCV 4 has no names for
+    if any(layer.type == "Crop" for layer in source.spec.layers):
+        _set_crop_aside(engines)
     if engine is not None:
         return _read_in(source, engine)
     try:
         return _read_in(source, engines.ENGINE_CLASSIC)
     except (cv2.error, ExportError) as error:
-        try:
-            found = _read_in(source, engines.ENGINE_NEW)
-        except cv2.error:
-            raise error from None
-        warnings.warn(
-            "OpenCV's classic engine does not take this net, so the new one has it: "
-            "forward() knows the names of the net's outputs only",
-            stacklevel=3,
-        )
-        return found
+        for other, size, words in (
+            (engines.ENGINE_NEW, None, "so the new one has it: forward() knows the names of the net's outputs only"),
+            (engines.ENGINE_CLASSIC, _own_size(source), "but at the size of its prototxt: feed it no other"),
+        ):
+            try:
+                found = _read_in(source, other, size=size)
+            except (cv2.error, ExportError):
+                continue
+            warnings.warn(f"OpenCV's classic engine does not take this net at any size, {words}", stacklevel=3)
+            return found
+        raise error from None
 
 
-def _read_in(source: Source, engine: int) -> cv2.dnn.Net:
+def _own_size(source: Source) -> tuple[int, int] | None:
+    """Height and width of the first image that the net reads; None where it reads none."""
+    return next(((shape[2], shape[3]) for shape in source.spec.inputs.values() if len(shape) == 4), None)
+
+
+def _set_crop_aside(engines: Any) -> None:
+    """Unregister a program's own Crop layer, if it has one: neither engine can run Python layers with free sizes.
+
+    OpenCV does not tell what is registered, so a net of one crop is asked: its own Crop takes the offset.
+    """
+    import cv2
+
+    from .source import read_source
+
+    image = np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3)
+    try:
+        net = _read_in(read_source(ONE_CROP, None, {}), engines.ENGINE_CLASSIC)
+        net.setInput(image)
+        own = np.array_equal(net.forward(), image[:, :, 1:, 1:])
+    except cv2.error:
+        own = False
+    if own:
+        return
+    cv2.dnn_unregisterLayer("Crop")
+    warnings.warn(
+        "this program's own Crop layer (cv2.dnn_registerLayer) was unregistered: "
+        "OpenCV has one, which crops where the prototxt says",
+        stacklevel=4,
+    )
+
+
+def _read_in(source: Source, engine: int, *, size: tuple[int, int] | None = None) -> cv2.dnn.Net:
     """The net in an engine, from a file with the forms that are known to it."""
     import cv2
 
-    from converters.export import OnnxOptions, build_onnx
+    from converters.export import ExportError, OnnxOptions, build_onnx
 
     from .naming import name_values_by_layers
 
     engines: Any = cv2.dnn
     # The classic engine is OpenCV 4's: with Caffe's own layers a program finds their blobs where they were.
     target = "opencv4" if engine == engines.ENGINE_CLASSIC else "opencv5"
-    model = name_values_by_layers(build_onnx(source.spec, source.arrays, OnnxOptions(target=target)))
+    model = name_values_by_layers(build_onnx(source.spec, source.arrays, OnnxOptions(target=target, size=size)))
     read: Any = cv2.dnn.readNetFromONNX
     with TemporaryDirectory(prefix="fcn-port-opencv-") as folder:
         # A file, as OpenCV 5.0 takes a buffer to its new engine whatever engine is asked for.
@@ -202,7 +241,10 @@ def _read_in(source: Source, engine: int) -> cv2.dnn.Net:
         with path.open("wb") as file:
             model.write(file)
         with _legacy_names():
-            return _as_net(read(str(path), engine))
+            net = _as_net(read(str(path), engine))
+    if size is not None and any(net.getLayerId(end.name) < 0 for end in model.outputs):
+        raise ExportError("an output that is a constant at a fixed size, which OpenCV leaves out")
+    return net
 
 
 @contextmanager

@@ -19,8 +19,10 @@ from converters.layers import (
     batch_norm,
     blocks,
     concat,
+    convolution,
     padded_onnx,
     pooling_onnx,
+    reorg,
     roi_pooling,
     softmax,
 )
@@ -80,6 +82,21 @@ NETS = {
     "holes in a deconvolution": DATA
     + """layer { name: "it" type: "Deconvolution" bottom: "data" top: "it"
                  convolution_param { num_output: 6 group: 2 kernel_h: 2 kernel_w: 3 stride: 2 pad: 1 dilation: 3 } }""",
+    "a deconvolution over time": """input: "data" input_shape { dim: 2 dim: 6 dim: 9 }
+         layer { name: "it" type: "Deconvolution" bottom: "data" top: "it"
+                 convolution_param { num_output: 4 group: 2 kernel_size: 3 stride: 2 pad: 1 } }""",
+    "holes in a deconvolution over time": """input: "data" input_shape { dim: 1 dim: 6 dim: 9 }
+         layer { name: "it" type: "Deconvolution" bottom: "data" top: "it"
+                 convolution_param { num_output: 4 kernel_size: 3 dilation: 2 bias_term: false } }""",
+    "darknet's blocks as channels": DATA
+    + 'layer { name: "it" type: "Reorg" bottom: "data" top: "it" reorg_param { stride: 2 } }',
+    "dropout of what is flat": DATA
+    + """layer { name: "pool" type: "Pooling" bottom: "data" top: "pool"
+                 pooling_param { pool: AVE global_pooling: true } }
+         layer { name: "flat" type: "Flatten" bottom: "pool" top: "flat" }
+         layer { name: "bend" type: "ReLU" bottom: "flat" top: "flat" }
+         layer { name: "drop" type: "Dropout" bottom: "flat" top: "flat" }
+         layer { name: "it" type: "InnerProduct" bottom: "flat" top: "it" inner_product_param { num_output: 5 } }""",
     "windows with nothing in them": DATA
     + """layer { name: "pool" type: "Pooling" bottom: "data" top: "it" top: "place"
                  pooling_param { pool: MAX kernel_size: 1 stride: 3 } }""",
@@ -193,6 +210,9 @@ def one_image(self: Upsample, out: OnnxLayer) -> None:
         ("the spread of rows", OnnxForm, "reduce", together),
         ("windows with nothing in them", pooling_onnx, "LOWEST", 0.0),
         ("holes in a pooling", pooling_onnx, "largest_of_shifted", pooling_onnx._maximum),
+        ("a deconvolution over time", convolution, "OPENCV", ()),
+        ("dropout of what is flat", net, "OPENCV", ()),
+        ("darknet's blocks as channels", reorg, "OPENCV", ()),
         ("an average of as many places", padded_onnx, "OPENCV", ()),
         ("thirds of a height", concat, "OPENCV", ()),
         ("the three largest rows", argmax_onnx, "OPENCV", ()),

@@ -69,3 +69,12 @@ def test_aliases_and_changes_are_as_many_as_names() -> None:
     assert sum(map(len, found)) <= 3 * n
     net = CaffeNet(parse_prototxt(text))
     assert set(map(float, net.blobs(torch.zeros(1, 2, 3, 4))["x"].flatten())) == {float(n)}
+
+
+def test_with_outputs_only_they_follow_the_last_change() -> None:
+    text = INPUT + ALIAS.format("flat", "x", "y", "Flatten") + ADD_ONE.format("more", "y", "y")
+    spec = parse_prototxt(text + ADD_ONE.format("reads", "x", "z") + ADD_ONE.format("last", "y", "y"))
+    of_layers = {names: [list(each) for each in aliases(spec, outputs=names)] for names in (("z",), ("z", "x"))}
+    assert of_layers["z",] == [[], [], [("x", "y")], [], []]
+    assert of_layers["z", "x"] == [[], [], [("x", "y")], [], [("x", "y")]]
+    assert aliases(spec) == aliases(spec, outputs=("z", "x"))

@@ -199,3 +199,23 @@ def test_weights_that_nobody_gave_are_seen(tmp_path: Path) -> None:
     x = np.ones((1, 1, 12, 10), np.float32)
     read = through_the_door(tmp_path, *colorization(tmp_path), {"data_l": x}, layers=["conv1", "class8_ab"])
     assert np.isfinite(read.outputs["conv1"]).all() and np.isnan(read.outputs["class8_ab"]).all()
+
+
+def test_a_net_that_needs_a_size_is_read_at_its_own(tmp_path: Path) -> None:
+    """Both engines are refused averages with SAME padding and a stride at free sizes."""
+    import converters
+
+    text = """input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 9 }
+        layer { name: "mean" type: "Pooling" bottom: "data" top: "mean"
+          pooling_param { pool: AVE kernel_size: 3 stride: 2 pad_type: 1 } }
+        layer { name: "last" type: "TanH" bottom: "mean" top: "last" }"""
+    prototxt, model = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
+    prototxt.write_text(text)
+    spec = converters.read_prototxt(prototxt)
+    converters.write_caffemodel(converters.CaffeModel(spec, {}), model)
+    x = np.random.default_rng(0).standard_normal((1, 3, 8, 9)).astype(np.float32)
+    read = through_the_door(tmp_path, prototxt, model, {"data": x}, layers=["mean", "last"])
+    assert len(read.said["warnings"]) == 1 and "feed it no other" in read.said["warnings"][0]
+    import torch
+
+    assert close(read.last, converters.CaffeNet(spec)(torch.from_numpy(x)).numpy())

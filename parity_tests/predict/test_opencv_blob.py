@@ -13,6 +13,7 @@ from fcn_port.opencv import blob_from_image
 SETTINGS: tuple[dict[str, Any], ...] = (
     {},
     {"scalefactor": 1 / 127.5, "mean": (127.5, 127.5, 127.5)},
+    {"scalefactor": 0.007843, "mean": 127.5},  # as programs of MobileNet-SSD have it: the first channel's
     {"mean": (104.0, 177.0, 123.0), "swap_rb": True},
     {"mean": (1, 2, 3.3), "scalefactor": 0.017, "crop": True},
 )

@@ -12,7 +12,7 @@ from onnx.defs import onnx_opset_version
 from ...errors import choice
 from ...execution.state_dict import split_key
 from ...given import names_of
-from ...net.aliasing import aliases
+from ...net.aliasing import Alias, aliases
 from ...net.layer import LayerSpec, Shape
 from ...net.onnx_form import OPENCV, OnnxValue
 from ...net.parameter_sharing import BlobId, borrowed_blobs
@@ -54,7 +54,7 @@ class OnnxOptions:
 
 @dataclass(frozen=True)
 class OnnxNet:
-    """A net's graph with its ends, and the name in the model of each blob's last state, by blob.
+    """A net's graph with its ends, and the name in the model of each blob's last state, by blob, where it has one.
 
     `spec` is the net that was written: the part that the outputs need, with what was folded left out.
     """
@@ -123,11 +123,12 @@ def build_onnx(spec: NetSpec, arrays: Mapping[str, np.ndarray], options: OnnxOpt
         with choice():
             sizes = net_sizes(spec, size=wanted.size, batch=wanted.batch)
             check_weights_fit(spec, sizes.inputs)
-    states = _States(spec)
+    # OpenCV's classic engine refuses the Shape of a free size, also where it is for a blob that nobody looks at.
+    shared = aliases(spec, outputs=(wanted.outputs or spec.outputs) if wanted.target in OPENCV else None)
+    states = _States(spec, shared)
     graph = Graph(opset=opset, taken=[*states.reserved])
     dtype = np.dtype(np.float16 if wanted.fp16 else np.float32)
     learnable = Learnable(weights, borrowed_blobs(spec), dtype, {})
-    shared = aliases(spec)
     for index, row in enumerate(sizes.layers):
         if row.layer.type == "Input":
             for top, shape in zip(row.layer.tops, row.tops, strict=True):
@@ -153,7 +154,8 @@ def build_onnx(spec: NetSpec, arrays: Mapping[str, np.ndarray], options: OnnxOpt
         if not any(node.op_type == "Shape" for node in graph.nodes):
             # As in a prototxt: OpenCV takes other sizes too, and its classic engine has shapes to begin with.
             inputs = tuple(End(states.names[name], shape) for name, shape in sizes.inputs.items())
-    values = {name: states.now(name).name for name in states.names}
+    behind = {name for every, some in zip(aliases(spec), shared, strict=True) for name, _ in set(every) - set(some)}
+    values = {name: states.now(name).name for name in states.names if name not in behind}
     outputs = tuple(End(values[name], sizes.dims[name]) for name in wanted.outputs or spec.outputs)
     return OnnxNet(spec, graph, inputs, outputs, values, sizes)
 
@@ -191,9 +193,8 @@ class _States:
     called `blob/layer`.
     """
 
-    def __init__(self, spec: NetSpec) -> None:
+    def __init__(self, spec: NetSpec, changes: Sequence[Sequence[Alias]]) -> None:
         self._last: dict[str, int] = {}
-        changes = aliases(spec)
         for index, layer in enumerate(spec.layers):
             for blob in (*layer.tops, *(name for name, _ in changes[index])):
                 self._last[blob] = index
