@@ -153,7 +153,8 @@ def python(module: str, settings: str = "") -> str:
 
 SSH = python("SSH.layers.proposal_layer", ", 'scales': [1, 2], 'ratios': [1]")
 IN_ORDER = """layer { name: "it" type: "DetectionOutput" bottom: "data" top: "it" detection_output_param {
-    num_classes: 3 num_box: 2 side: 5 biases: 1.5 biases: 2 biases: 3 biases: 1 nms_threshold: 0.3 confidence_threshold: THIS } }"""
+    num_classes: 3 num_box: 2 side: 5 biases: 1.5 biases: 2 biases: 3 biases: 1
+    nms_threshold: 0.3 confidence_threshold: THIS } }"""
 CHOSEN = {
     "CTPN's slices": proposals(python("layers.text_proposal_layer"), anchors=10, offsets=2, tops=2),
     **{
