@@ -22,6 +22,7 @@ from parity_tests.tolerances import tolerance
 
 DATA = 'input: "data" input_shape { dim: 2 dim: 4 dim: 8 dim: 12 } '
 ODD = 'input: "data" input_shape { dim: 1 dim: 4 dim: 7 dim: 10 } '
+VOLUME = 'input: "data" input_shape { dim: 2 dim: 3 dim: 4 dim: 6 dim: 5 } '
 
 
 def one(kind: str, settings: str, *, data: str = DATA) -> str:
@@ -63,6 +64,8 @@ NETS = {
         for kind in ("SUM", "ASUM", "SUMSQ", "MEAN")
         for axis, factor in ((0, 0.5), (2, 3), (-1, 0))
     },
+    "MAX of a volume": one("Pooling", "pooling_param { pool: MAX global_pooling: true }", data=VOLUME),
+    "AVE of a volume": one("Pooling", "pooling_param { pool: AVE global_pooling: true }", data=VOLUME),
     "dropout that scales at test": one("Dropout", "dropout_param { dropout_ratio: 0.3 scale_train: false }"),
 }
 BEFORE = {
@@ -74,8 +77,8 @@ BEHIND = {
     "sums": 'type: "BatchNorm"',
     "NVCaffe's": 'type: "BatchNorm" batch_norm_param { scale_bias: true }',
     "eps after the root": 'type: "BatchNorm" batch_norm_param { add_eps_before_sqrt: false eps: 0.1 }',
-    "running": 'type: "BN" bn_param { bn_mode: INFERENCE }',
-    "merged": 'type: "BN" bn_param { frozen: true }',
+    "merged": 'type: "BN" bn_param { bn_mode: INFERENCE }',
+    "running": 'type: "BN" bn_param { frozen: true }',
     "within ends": 'type: "Scale" scale_param { min_value: 0.3 max_value: 0.7 }',
     "a bias": 'type: "Bias"',
 }
@@ -97,8 +100,9 @@ def test_onnx_is_the_net(name: str, fold: bool) -> None:
     net = net_of(name)
     tried = 0
     for fixed in (False, True):
-        size, batch = net.inputs["data"][2:], net.inputs["data"][0]
-        model = onnx_of(net, fold=fold, **({"size": size, "batch": batch} if fixed else {}))
+        batch, _, *size = net.inputs["data"]
+        given = {"size": tuple(size) if len(size) == 2 else None, "batch": batch} if fixed else {}
+        model = onnx_of(net, fold=fold, **given)
         for more in (0,) if fixed else (0, 3, 8):
             try:
                 inputs = inputs_for(net.spec, shapes_at(model, more))
