@@ -133,6 +133,9 @@ NETS = {
     "the last axis without a bias": DATA
     + """layer { name: "it" type: "InnerProduct" bottom: "data" top: "it"
                  inner_product_param { num_output: 5 axis: 3 bias_term: false } }""",
+    "the last axis by masked weights": DATA
+    + """layer { name: "it" type: "CInnerProduct" bottom: "data" top: "it"
+                 inner_product_param { num_output: 5 axis: 3 transpose: true } }""",
     "three times the size": DATA
     + 'layer { name: "it" type: "Interp" bottom: "data" top: "it" interp_param { zoom_factor: 3 } }',
     "a size that is said": DATA
