@@ -66,6 +66,11 @@ NETS = {
     },
     "MAX of a volume": one("Pooling", "pooling_param { pool: MAX global_pooling: true }", data=VOLUME),
     "AVE of a volume": one("Pooling", "pooling_param { pool: AVE global_pooling: true }", data=VOLUME),
+    "unpooling of any size": f"""{DATA}
+        layer {{ name: "pool" type: "Pooling" bottom: "data" top: "pool" top: "places"
+                 pooling_param {{ pool: MAX kernel_size: 2 stride: 2 }} }}
+        layer {{ name: "it" type: "Unpooling" bottom: "pool" bottom: "places" top: "it"
+                 unpooling_param {{ unpool: MAX kernel_size: 3 stride: 2 }} }}""",
     "dropout that scales at test": one("Dropout", "dropout_param { dropout_ratio: 0.3 scale_train: false }"),
 }
 BEFORE = {
