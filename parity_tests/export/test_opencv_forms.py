@@ -269,6 +269,16 @@ REFUSED = {
         input_param { shape { dim: 1 dim: 3 dim: 24 dim: 32 } } }
         layer { name: "it" type: "PriorBox" bottom: "data" bottom: "large" top: "it"
                  prior_box_param { min_size: 6 img_h: 30 img_w: 40 } }""",
+    **{
+        reason: """layer { name: "large" type: "Input" top: "large"
+        input_param { shape { dim: 1 dim: 3 dim: 24 dim: 32 } } }
+        layer { name: "it" type: "PriorBox" bottom: "data" bottom: "large" top: "it"
+                 prior_box_param { min_size: 6 SETTING } }""".replace("SETTING", setting)
+        for reason, setting in {
+            "PriorBox has no such boxes": "yx_order: true",
+            "OpenCV's PriorBox has no such boxes": "denser_prior_boxes: true",
+        }.items()
+    },
     "SAME with a stride, at free sizes": """layer { name: "it" type: "Pooling" bottom: "data" top: "it"
         pooling_param { pool: AVE kernel_size: 3 stride: 2 pad_type: 1 } }""",
     "Convolution.*SAME with a stride": """layer { name: "it" type: "Convolution" bottom: "data" top: "it"
