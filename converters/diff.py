@@ -69,10 +69,13 @@ def _diff_layers(a: LayerSpec, b: LayerSpec, meaning_only: bool) -> Iterator[Dif
         if left != right:
             yield Difference(where, what, *(x if isinstance(x, str) else ", ".join(x) for x in (left, right)))
     if a.type == b.type and is_dataclass(a.params) and is_dataclass(b.params):
+        if type(a.params) is not type(b.params):  # such as a Python layer's, or those of forks that share a name
+            yield Difference(where, "computed as", type(a.params).__name__, type(b.params).__name__)
         left, right = asdict(a.params), asdict(b.params)
-        for key in left:
-            if left[key] != right[key]:
-                yield Difference(where, key, str(left[key]), str(right[key]))
+        for key in left | right:
+            first, second = (params.get(key, "not given") for params in (left, right))
+            if first != second:
+                yield Difference(where, key, str(first), str(second))
         if meaning_only:
             return
     yield from _diff_messages(where, a, b)
@@ -112,8 +115,9 @@ def diff_arrays(where: str, a: np.ndarray, b: np.ndarray) -> Iterator[Difference
     if a.shape != b.shape:
         yield Difference(where, "shape", str(a.shape), str(b.shape))
     elif not np.array_equal(a, b, equal_nan=a.dtype.kind == "f" and b.dtype.kind == "f"):
+        same = (a == b) | ((a != a) & (b != b))
         with np.errstate(invalid="ignore"):  # infinity less infinity
-            off = np.abs(a.astype(np.float64) - b.astype(np.float64))
+            off = np.where(same, 0, np.abs(a.astype(np.float64) - b.astype(np.float64)))
         finite = np.isfinite(off) & (off > 0)
         place = np.argmax(np.where(finite, off, 0)) if finite.any() else np.argmax(off != 0)
         worst = np.unravel_index(int(place), off.shape)

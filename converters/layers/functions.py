@@ -134,6 +134,8 @@ def spatial_pyramid(x: Tensor, levels: int, method: str) -> Tensor:
         pad = tuple((k * bins - n + 1) // 2 for k, n in zip(kernel, x.shape[2:]))
         if method == "MAX":
             top, _ = caffe_max_pool(x, kernel, kernel, pad)
+        elif method == "STOCHASTIC":
+            top = stochastic_pool(x, kernel, kernel)
         else:
             top = caffe_average_pool(x, kernel, kernel, pad)
         tops.append(top if levels == 1 else top.flatten(1))

@@ -298,6 +298,8 @@ class SPP(OneToOne):
         pad = (kernel[0] * bins - size[0] + 1) // 2, (kernel[1] * bins - size[1] + 1) // 2
         if all(isinstance(x, int) for x in size) and any(p >= k for p, k in zip(pad, kernel, strict=True)):
             raise ValueError(f"{bins} x {bins} windows over {size[0]} x {size[1]} need pad {pad} for kernel {kernel}")
+        if self.method == "STOCHASTIC" and pad != (0, 0):
+            raise ValueError(f"{bins} x {bins} windows over {size[0]} x {size[1]} need pad; STOCHASTIC takes none")
         return Pooling(self.method, kernel, kernel, pad)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:

@@ -86,10 +86,10 @@ def _uniform(filler: Any, blob: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _gaussian(filler: Any, blob: Tensor, generator: torch.Generator) -> Tensor:
-    """With `sparse` n, each output keeps about n of its inputs."""
+    """With `sparse` n, each input keeps about n of its outputs (filler.hpp)."""
     blob.normal_(filler.mean, filler.std, generator=generator)
     if filler.sparse >= 0:
-        kept = torch.empty(blob.shape).bernoulli_(min(1.0, filler.sparse / blob.shape[0]), generator=generator)
+        kept = torch.empty(blob.shape).bernoulli_(min(1.0, filler.sparse / _outputs(blob)), generator=generator)
         blob.mul_(kept)
     return blob
 

@@ -130,12 +130,9 @@ def tests_of(solver: SolverSpec, task: TrainingTask, data: DataSet, *, workers: 
     Raises NetError for a TEST net that judges nothing or has a layer with weights that is not trained, and where the
     solver does not say how many batches each test has.
     """
-    if not solver.test_iter and not solver.test_nets and not solver.test_net_params:
-        return TestSchedule()
-    nets = solver.read_test_nets()
     made = [
         _test_net(net, task, data, count=count, workers=workers, seed=seed)
-        for net, count in zip(nets, solver.test_iter, strict=True)
+        for net, count in zip(solver.read_test_nets(), solver.test_iter, strict=True)
     ]
     return TestSchedule(solver.test_interval, solver.test_initialization, tuple(made))
 

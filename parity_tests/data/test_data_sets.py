@@ -14,6 +14,7 @@ from fcn_port.data import DataError, net_inputs, open_dataset
 from fcn_port.data.files import read_mat
 from fcn_port.data.inputs import input_kinds
 from fcn_port.data.lists import digest
+from fcn_port.data.sets import KINDS
 from fcn_port.data.sets import voc as voc_module
 from parity_tests.datasets import (
     VOC_FOLDERS,
@@ -190,6 +191,9 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         open_dataset(tmp_path)
     with pytest.raises(FileNotFoundError, match="there is no such folder"):
         open_dataset(tmp_path / "nowhere")
+    for kind in KINDS:
+        with pytest.raises(FileNotFoundError, match=r": no \w.* here: "):
+            open_dataset(tmp_path, kind=kind)
     make_voc(tmp_path / "VOC2012")
     with pytest.raises(FileNotFoundError, match=r"no list of the split 'vall'.*there are val"):
         open_dataset(tmp_path, split="vall")

@@ -134,6 +134,24 @@ def test_more_categories_than_a_byte_has_labels_for(count: int, tmp_path: Path) 
         assert set(np.unique(open_dataset(tmp_path).read("i0").labels["score"])) == {0, 1, 2}
 
 
+def test_a_circle_of_labelme_has_its_centre_and_a_point_of_its_rim(tmp_path: Path) -> None:
+    described(tmp_path, labelme)
+    place = tmp_path / "drawn" / "i0.json"
+    said = json.loads(place.read_text())
+    said["shapes"] = [{"label": "cat", "points": [[9, 5], [9 + 2.4, 5 - 3.2]], "shape_type": "circle"}]
+    place.write_text(json.dumps(said))
+    found = open_dataset(tmp_path).read("i0").labels["score"] == 1
+    far = np.hypot(*np.meshgrid(np.arange(W) - 9, np.arange(H) - 5))
+    assert found[far <= 3.5].all() and not found[far > 4.5].any()
+
+
+def test_what_cvat_says_of_a_whole_image_draws_nothing(tmp_path: Path) -> None:
+    described(tmp_path, cvat)
+    place = tmp_path / "a.xml"
+    place.write_text(place.read_text().replace("<polygon", '<tag label="dog" source="manual"/><polygon'))
+    assert np.array_equal(open_dataset(tmp_path).read("i0").labels["score"], EXPECTED)
+
+
 TURNED = {
     "a box": '<box label="cat" xtl="6" ytl="4" xbr="12" ybr="7" rotation="90"/>',
     "an ellipse": '<ellipse label="cat" cx="9" cy="5.5" rx="3" ry="1.5" rotation="90"/>',

@@ -127,6 +127,8 @@ WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
     ),
     "a JPEG": (NAMES, saving(CLASSES, ".jpg"), "a JPEG: its losses change labels"),
     "fractions": (NAMES, arrays(CLASSES / 2), "expected whole numbers"),
+    "two channels": (NAMES, arrays(np.stack([CLASSES, CLASSES], 2)), "expected whole numbers"),
+    "no pixels": (NAMES, arrays(CLASSES[:0]), "expected whole numbers"),
     "text": (NAMES, lambda path: path.with_suffix(".npy").write_bytes(b"not an array"), "not an array"),
     "another size": (NAMES, saving(CLASSES[:8]), "8x30 pixels"),
 }  # fmt: skip

@@ -26,17 +26,18 @@ LAYERS = {
 """Layers that take three images and not one of them beside three; the first four gave three, spread from one."""
 
 
-def text_of(layer: str) -> str:
+def text_of(layer: str, *, between: bool = False) -> str:
     dims = " ".join(f"dim: {size}" for size in SHAPE)
     return f"""
 layer {{ name: "data" type: "Input" top: "x" top: "chosen" input_param {{ shape {{ {dims} }} shape {{ dim: 3 }} }} }}
 layer {{ name: "f" type: "Filter" bottom: "x" bottom: "chosen" top: "f" }}
-layer {{ name: "it" top: "it" {layer} }}
+{'layer { name: "p" type: "Power" bottom: "f" top: "p" }' * between}
+layer {{ name: "it" top: "it" {layer.replace('"f"', '"p"') if between else layer} }}
 """
 
 
-def runners(layer: str) -> list[torch.nn.Module]:
-    plain = CaffeNet(parse_prototxt(text_of(layer)))
+def runners(layer: str, *, between: bool = False) -> list[torch.nn.Module]:
+    plain = CaffeNet(parse_prototxt(text_of(layer, between=between)))
     return [plain, *([FastNet(plain)] if why_not() is None else [])]
 
 
@@ -46,9 +47,10 @@ def run(net: torch.nn.Module, *chosen: float) -> torch.Tensor:
     return found
 
 
+@pytest.mark.parametrize("between", [False, True])
 @pytest.mark.parametrize("name", LAYERS)
-def test_one_image_is_not_spread_over_three(name: str) -> None:
-    for net in runners(LAYERS[name]):
+def test_one_image_is_not_spread_over_three(name: str, between: bool) -> None:
+    for net in runners(LAYERS[name], between=between):
         assert run(net, 1.0, 1.0, 1.0).shape[0] == 3
         with pytest.raises(NetError, match=r"layer 'it'.*its bottoms became"):
             run(net, 0.0, 1.0, 0.0)

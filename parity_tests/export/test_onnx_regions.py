@@ -129,3 +129,58 @@ def test_masks_of_mnc() -> None:
     found = blobs_in_onnxruntime(onnx_of(net), inputs)
     assert found["mask"].shape == (3, 1, 3, 3)
     assert worst_blob(found, blobs_of(net, inputs))[0] == 0
+
+
+def given(**shapes: tuple[int, ...]) -> str:
+    """Input layers of these shapes."""
+    dims = {name: " ".join(f"dim: {size}" for size in shape) for name, shape in shapes.items()}
+    return "".join(
+        f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ {text} }} }} }} '
+        for name, text in dims.items()
+    )
+
+
+def proposals(kind: str, *, anchors: int, offsets: int = 4, tops: int) -> str:
+    inputs = given(scores=(1, 2 * anchors, 5, 7), offsets=(1, offsets * anchors, 5, 7), im_info=(1, 3))
+    names = " ".join(f'top: "it{index}"' for index in range(tops))
+    return f'{inputs} layer {{ name: "it" bottom: "scores" bottom: "offsets" bottom: "im_info" {names} {kind} }}'
+
+
+def python(module: str, settings: str = "") -> str:
+    settings = f"'feat_stride': 16{settings}"
+    return f'type: "Python" python_param {{ module: "{module}" layer: "ProposalLayer" param_str: "{settings}" }}'
+
+
+SSH = python("SSH.layers.proposal_layer", ", 'scales': [1, 2], 'ratios': [1]")
+IN_ORDER = """layer { name: "it" type: "DetectionOutput" bottom: "data" top: "it" detection_output_param {
+    num_classes: 3 num_box: 2 side: 5 biases: 1.5 biases: 2 biases: 3 biases: 1
+    nms_threshold: 0.3 confidence_threshold: THIS } }"""
+CHOSEN = {
+    "CTPN's slices": proposals(python("layers.text_proposal_layer"), anchors=10, offsets=2, tops=2),
+    **{
+        f"{name}, {tops}": proposals(kind, anchors=anchors, tops=tops)
+        for name, kind, anchors in (
+            ("SSH's", SSH, 2),
+            ("py-faster-rcnn's", python("rpn.proposal_layer"), 9),
+            ("frcnn's", 'type: "FrcnnProposal"', 9),
+        )
+        for tops in (1, 2)
+    },
+    **{
+        f"YOLO v2's in the order of places above {least}": given(data=(1, 16, 5, 5)) + IN_ORDER.replace("THIS", least)
+        for least in ("0.1", "0.4", "0.99")
+    },
+}
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_boxes_that_are_chosen(name: str) -> None:
+    net = CaffeNet(parse_prototxt(CHOSEN[name]))
+    model = onnx_of(net)
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+        inputs = {blob: torch.randn(shape, generator=generator) for blob, shape in net.inputs.items()}
+        if "im_info" in inputs:
+            inputs["im_info"] = torch.tensor([[80.0, 112.0, 1.0]])
+            inputs["offsets"] *= 0.3
+        assert worst_blob(blobs_in_onnxruntime(model, inputs), blobs_of(net, inputs))[0] <= tolerance("onnx-forms")

@@ -127,6 +127,45 @@ NETS = {
          layer { name: "scale" type: "Scale" bottom: "unit" top: "scale" scale_param { bias_term: true } }
          layer { name: "it" type: "InnerProduct" bottom: "scale" top: "it"
                  inner_product_param { num_output: 5 transpose: true } }""",
+    "half the sum of squares of an item": DATA
+    + """layer { name: "it" type: "Reduction" bottom: "data" top: "it"
+                 reduction_param { operation: SUMSQ axis: 1 coeff: 0.5 } }""",
+    "magnitudes of two images, three times": DATA
+    + """layer { name: "it" type: "Reduction" bottom: "data" top: "it"
+                 reduction_param { operation: ASUM axis: 1 coeff: 3 } }""",
+    "the largest channel": DATA
+    + 'layer { name: "it" type: "ArgMax" bottom: "data" top: "it" argmax_param { axis: 1 } }',
+    "a softplus": DATA + 'layer { name: "it" type: "BNLL" bottom: "data" top: "it" }',
+    "neighbours within a channel": DATA
+    + """layer { name: "it" type: "LRN" bottom: "data" top: "it"
+                 lrn_param { local_size: 5 norm_region: WITHIN_CHANNEL alpha: 2 } }""",
+    "an item of length one": DATA
+    + """layer { name: "it" type: "Normalize" bottom: "data" top: "it"
+                 norm_param { across_spatial: true channel_shared: true } }""",
+    "a mean taken off": DATA
+    + 'layer { name: "it" type: "MVN" bottom: "data" top: "it" mvn_param { normalize_variance: false } }',
+    "the last axis by turned weights": DATA
+    + """layer { name: "it" type: "InnerProduct" bottom: "data" top: "it"
+                 inner_product_param { num_output: 5 axis: 3 transpose: true } }""",
+    "the last axis without a bias": DATA
+    + """layer { name: "it" type: "InnerProduct" bottom: "data" top: "it"
+                 inner_product_param { num_output: 5 axis: 3 bias_term: false } }""",
+    "the last axis by masked weights": DATA
+    + """layer { name: "it" type: "CInnerProduct" bottom: "data" top: "it"
+                 inner_product_param { num_output: 5 axis: 3 transpose: true } }""",
+    "three times the size": DATA
+    + 'layer { name: "it" type: "Interp" bottom: "data" top: "it" interp_param { zoom_factor: 3 } }',
+    "a size that is said": DATA
+    + 'layer { name: "it" type: "Interp" bottom: "data" top: "it" interp_param { height: 9 width: 13 } }',
+    "a maximum over more on one side": DATA
+    + """layer { name: "it" type: "Pooling" bottom: "data" top: "it"
+                 pooling_param { pool: MAX kernel_size: 3 stride: 2 pad_t: 1 pad_b: 2 pad_l: 0 pad_r: 1 } }""",
+    "a maximum of as many places": DATA
+    + """layer { name: "it" type: "Pooling" bottom: "data" top: "it"
+                 pooling_param { pool: MAX kernel_h: 3 kernel_w: 4 stride: 1 pad_type: 1 } }""",
+    "an average of what is there": DATA
+    + """layer { name: "it" type: "Pooling" bottom: "data" top: "it"
+                 pooling_param { pool: AVE_EXC_PAD kernel_size: 3 stride: 2 pad_t: 1 pad_b: 2 pad_l: 0 pad_r: 1 } }""",
     "Fast R-CNN's regions": f"""{DATA} {ROIS}
          layer {{ name: "it" type: "ROIPooling" bottom: "data" bottom: "rois" top: "it"
                   roi_pooling_param {{ pooled_w: 3 pooled_h: 2 spatial_scale: 0.5 }} }}""",
@@ -250,6 +289,16 @@ REFUSED = {
         input_param { shape { dim: 1 dim: 3 dim: 24 dim: 32 } } }
         layer { name: "it" type: "PriorBox" bottom: "data" bottom: "large" top: "it"
                  prior_box_param { min_size: 6 img_h: 30 img_w: 40 } }""",
+    **{
+        reason: """layer { name: "large" type: "Input" top: "large"
+        input_param { shape { dim: 1 dim: 3 dim: 24 dim: 32 } } }
+        layer { name: "it" type: "PriorBox" bottom: "data" bottom: "large" top: "it"
+                 prior_box_param { min_size: 6 SETTING } }""".replace("SETTING", setting)
+        for reason, setting in {
+            "PriorBox has no such boxes": "yx_order: true",
+            "OpenCV's PriorBox has no such boxes": "denser_prior_boxes: true",
+        }.items()
+    },
     "SAME with a stride, at free sizes": """layer { name: "it" type: "Pooling" bottom: "data" top: "it"
         pooling_param { pool: AVE kernel_size: 3 stride: 2 pad_type: 1 } }""",
     "Convolution.*SAME with a stride": """layer { name: "it" type: "Convolution" bottom: "data" top: "it"

@@ -68,6 +68,24 @@ def test_what_is_not_the_same_for_a_channel_stays(layer: str) -> None:
     assert len(flow.operations) == 2 and not any(operation.affine for operation in flow.operations)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "BatchNorm n: a -> a | batch_norm_param { add_eps_before_sqrt: false eps: 0.5 }",
+        "BatchNorm n: a -> a | batch_norm_param { scale_bias: true eps: 0.5 }",
+        "BN n: a -> a | bn_param { bn_mode: INFERENCE }",
+        "Scale s: a -> a | scale_param { min_value: 0.3 max_value: 0.7 }",
+        "Bias b: a -> a",
+        "Power p: a -> a | power_param { scale: 3 shift: 1 }",
+    ],
+)
+def test_each_kind_is_the_same_in_the_convolution(layer: str) -> None:
+    net = net_of("Convolution a: data -> a", layer)
+    flow = merge_affine(flow_of(net))
+    assert len(flow.operations) == 1
+    assert_same(flow, net)
+
+
 def test_factor_and_constant() -> None:
     net = net_of(
         "BatchNorm n: data -> a",

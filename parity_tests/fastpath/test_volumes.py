@@ -109,6 +109,8 @@ POOLED = {
     "2x2x2": "pool: MAX kernel_size: 2 kernel_depth: 2 stride: 2 temporal_stride: 2",
     "1x2x2": "pool: MAX kernel_size: 2 kernel_depth: 1 stride: 2 temporal_stride: 1",
     "3x3x3": "pool: MAX kernel_size: 3 kernel_depth: 3 stride: 1 temporal_stride: 1",
+    "all": "pool: MAX global_pooling: true",
+    "the average of all": "pool: AVE global_pooling: true",
 }
 
 
@@ -117,7 +119,7 @@ POOLED = {
 def test_maxima(kind: str, images: int) -> None:
     """With a product over the whole volume behind it."""
     behind = 'layer { name: "ip" type: "InnerProduct" bottom: "it" top: "ip" inner_product_param { num_output: 9 } }'
-    layer = f'type: "Pooling3D" pooling_param {{ {POOLED[kind]} }}'
+    layer = f'type: "{"NdPooling" if "all" in kind else "Pooling3D"}" pooling_param {{ {POOLED[kind]} }}'
     check(NET.format(channels=20, depth=5, layer=layer, behind=behind), drawn(images, 20, 5, 12, 14))
 
 

@@ -230,6 +230,15 @@ def test_a_message_of_a_fork_under_one_of_caffes_numbers_is_not_taken_for_caffes
     assert (tmp_path / "out.caffemodel").read_bytes() == raw
 
 
+@pytest.mark.parametrize("name", ["include", "exclude", "param"])
+def test_what_is_broken_in_caffes_own_messages_is_no_forks(name: str) -> None:
+    """Only parameters of layers have numbers that forks gave away again."""
+    number = LayerParameter.DESCRIPTOR.fields_by_name[name].number
+    layer = small_v2().layer[2].SerializeToString() + bytes([number << 3 | 2, 1, 0xFF])
+    with pytest.raises(CaffeFormatError, match=f"'{name}' does not parse"):
+        parse_caffemodel(b"\xa2\x06" + bytes([len(layer)]) + layer)
+
+
 def test_a_v1_type_that_only_a_fork_has_is_told_by_the_upgrade_alone() -> None:
     net = small_v1()
     raw = net.SerializeToString().replace(b"\x22\x04relu\x28\x12", b"\x22\x04relu\x28\x64")  # type: 18 -> 100

@@ -204,3 +204,30 @@ def test_a_net_s_own_state_of_the_other_phase_is_refused(phase: str, other: str)
             said = f"{text.format(other, NET_INSIDE)} {phase.lower()}_state {{ phase: {phase} }}"
             again = parse_solver(format_solver(parse_solver(said)))
             assert again.read_net() if phase == "TRAIN" else again.read_test_nets()
+
+
+TESTED, OWN = f"test_net_param {{ {NET_INSIDE} }}", f"net_param {{ {NET_INSIDE} }}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "tests"),
+    {
+        f"train_net_param {{ {NET_INSIDE} }} test_interval: 1": 0,
+        f"{OWN} test_iter: 1 test_iter: 2 test_interval: 1": 2,
+        f"{OWN} {TESTED} test_iter: 1 test_iter: 2 test_interval: 1": 2,
+        f"{OWN} {TESTED} test_iter: 1 test_interval: 1 test_state {{ stage: 'a' }}": 1,
+        f"train_net_param {{ {NET_INSIDE} }} {TESTED} {TESTED} test_iter: 1 test_iter: 2 test_interval: 1": 2,
+        f"{OWN} {TESTED} test_interval: 1": "0 test_iter for 1 test nets; test_iter is missing",
+        f"train_net_param {{ {NET_INSIDE} }} {TESTED} test_iter: 1 test_iter: 2 test_interval: 1": "2 test_iter for 1",
+        f"{OWN} test_iter: 1 test_interval: 1 test_state {{ }} test_state {{ }}": "2 test_state for 1 tests",
+        f"{OWN} test_iter: 1": "test_interval is 0",
+    }.items(),
+)
+def test_each_test_has_a_net_and_a_number(settings: str, tests: int | str) -> None:
+    """solver.cpp, InitTestNets: more test_iter than nets are for `net` or `net_param` alone."""
+    spec = parse_solver(f'base_lr: 1 lr_policy: "fixed" {settings}')
+    if isinstance(tests, int):
+        assert len(spec.read_test_nets()) == tests
+    else:
+        with pytest.raises(NetError, match=tests):
+            spec.read_test_nets()

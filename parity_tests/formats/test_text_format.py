@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from google.protobuf import text_format
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from converters.errors import PrototxtError
@@ -49,6 +49,11 @@ def test_what_protobuf_writes_is_read_as_it_was(message: Any, style: dict[str, b
     assert parsed.unknown == ()
 
 
+ENDS = [float(end) for end in ("inf", "-inf", "nan", "-0.0", "3.4028235e38", "-1e-45")]
+
+
+@example(message=NetParameter(layer=[LayerParameter(loss_weight=ENDS)]))
+@example(message=BlobProto(double_data=[*ENDS, 5e-324, -1.7976931348623157e308]))
 @given(message=ANY_MESSAGE)
 def test_what_we_write_protobuf_reads_as_it_was(message: Any) -> None:
     text = format_text(message)

@@ -277,6 +277,7 @@ def test_param_strs(text: str, expected: dict) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [("'scales': [8]", "feat_stride"), ("'feat_stride': 0", "above 0"), ("'feat_stride': 16, 'scales': [0]", "scales"),
+     ("'feat_stride': 16, 'ratios': ['wide']", "ratios"), ("'feat_stride': 16, 'ratios': [True]", "ratios"),
      ("16, 300", "expected 'name': value"), ("{'feat_stride': ((((", "expected 'name': value")],
 )  # fmt: skip
 def test_param_strs_that_are_refused(text: str, words: str) -> None:

@@ -72,6 +72,16 @@ def test_what_a_layer_in_place_loses_is_refused(first: str, second: str) -> None
         task_of(parse_prototxt(net(first, second, apart=True)))
 
 
+def test_what_no_loss_hangs_on_may_be_lost() -> None:
+    """net.cpp, Init: a layer that is under no loss has no way back."""
+    side = """layer { name: "side" type: "TanH" bottom: "conv" top: "side" }
+              layer { name: "drop" type: "Dropout" bottom: "side" top: "side" }
+              layer { name: "told" type: "Accuracy" bottom: "side" bottom: "label" top: "told" }"""
+    text = net("ReLU*", "Dropout")
+    task_of(parse_prototxt(text + side.replace('top: "told"', 'top: "told" include { phase: TEST }')))
+    task_of(parse_prototxt(text.replace('layer { name: "score"', side + ' layer { name: "score"')))
+
+
 @pytest.mark.parametrize(("first", "second"), KEPT)
 def test_what_is_not_lost_is_trained(first: str, second: str) -> None:
     task_of(parse_prototxt(net(first, second)))

@@ -13,9 +13,11 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import convolve1d
 
 from converters import CaffeNet, parse_prototxt
+from converters.errors import MismatchError
 from converters.escaping import terminal
 from fcn_port.cli import run
 from fcn_port.loading import load
+from fcn_port.nets.net import as_net
 from fcn_port.predict.edges import Cleaning, aligned, edge_map, edges, suppressed, without_small
 from parity_tests.tolerances import tolerance
 
@@ -58,7 +60,7 @@ def test_edges_lie_on_the_image(files: tuple[Path, Path, Path]) -> None:
     weights, prototxt, photo = files
     net = load(weights, prototxt=prototxt)
     image = np.asarray(Image.open(photo))
-    found = edge_map(aligned(net), image, border=64)
+    found = edge_map(aligned(as_net(net)), image, border=64)
     rows, columns = np.nonzero(found > 0.5)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (39, 101, 59, 121)
     assert found.shape == (150, 180)
@@ -74,6 +76,15 @@ def test_the_border_is_no_edge(files: tuple[Path, Path, Path]) -> None:
     assert edge_map(net, image, border=0)[0].max() > 0.9  # the image against the net's own zeros
     with pytest.raises(ValueError, match="smaller border"):
         edge_map(net, image, border=150)
+
+
+@pytest.mark.parametrize("shift", [-2, 2])
+def test_numbers_that_are_no_probabilities_are_refused(shift: int) -> None:
+    """A sigmoid that is moved lies below 0 or above 1, in the shape of an image all the same."""
+    power = f'layer {{ name: "moved" type: "Power" bottom: "sigmoid-fuse" top: "it" power_param {{ shift: {shift} }} }}'
+    net = CaffeNet(parse_prototxt(HED + power), outputs=["it"])
+    with pytest.raises(MismatchError, match=r"it is \(1, \d+, \d+\) with values from .*expected a probability"):
+        edge_map(aligned(as_net(net)), np.zeros((190, 160, 3), np.uint8), border=8)
 
 
 def slow_suppressed(e: np.ndarray) -> np.ndarray:

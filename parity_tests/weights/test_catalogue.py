@@ -247,6 +247,10 @@ def test_the_small_catalogue_is_good() -> None:
         ('channels = "bgr"', 'channels = "rgb"', "shapes.inputs.color.channels: expected 'bgr' or 'file', found 'rgb'"),
         ("mean = [1, 2.5, 3]", "mean = []", "datasets.shapes.inputs.color, mean: expected a number for each channel"),
         ("mean = [1, 2.5, 3]", "mean = [1, true]", r"shapes.inputs.color.mean\[1\]: expected a number, found True"),
+        *(
+            ("mean = [1, 2.5, 3]", f"mean = [1]\nresize = {resize}", "resize: expected the shorter side, or height and")
+            for resize in ("[0]", "[5, -1]", "[1, 2, 3]", "[1073741824]")
+        ),
         ('"background", "disc"', '"disc", "disc"', "shapes.heads.score: expected the names of its classes, each once"),
         ('palette = "voc"', 'palette = "sbd"', "datasets.shapes, palette: 'sbd' is none of voc, .* or #rrggbb"),
         ('palette = "voc"', 'palette = "#12345"', "datasets.shapes, palette: '#12345' is none of"),

@@ -77,6 +77,13 @@ def test_something_else_than_a_prototxt(server: HostileServer, tmp_path: Path, b
     assert not (tmp_path / "voc-fcn8s.prototxt").exists()
 
 
+def test_a_prototxt_that_cannot_be_kept_is_told(server: HostileServer, tmp_path: Path) -> None:
+    server.served = Served(PROTOTXT)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(FetchError, match=r"voc-fcn8s: .*file.*: (Not a directory|File exists)"):
+        prototxt(server, tmp_path / "file" / "folder")
+
+
 def test_no_prototxt_without_network(server: HostileServer, tmp_path: Path) -> None:
     with pytest.raises(OfflineError, match=r"voc-fcn8s\.prototxt is not here"):
         prototxt(server, tmp_path, offline=True)
