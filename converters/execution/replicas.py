@@ -33,6 +33,7 @@ class _Copying:
         if id(module) not in self._modules:
             other = self._modules[id(module)] = module.__new__(type(module))
             vars(other).update((name, _own(value)) for name, value in vars(module).items())
+            other._compiled_call_impl = None  # of `module.compile()`, which would run `module`
             for name, child in other._modules.items():
                 other._modules[name] = None if child is None else self.module(child)
             for tensors in (other._parameters, other._buffers):

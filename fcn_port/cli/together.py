@@ -10,10 +10,13 @@ from click.core import ParameterSource
 
 def given_options(context: click.Context) -> dict[str, str]:
     """The options and arguments that were given, by parameter: the way in which an option is written."""
+    given = context.params  # click 8.2 has arguments of which there are none, (), as given
     return {
         name: parameter.opts[0] if isinstance(parameter, click.Option) else parameter.human_readable_name
         for parameter in context.command.params
-        if (name := parameter.name or "") and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if (name := parameter.name or "")
+        and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        and given.get(name) != ()
     }
 
 

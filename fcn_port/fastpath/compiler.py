@@ -27,7 +27,7 @@ def compiler() -> list[str]:
 
 def words_of(variable: str, otherwise: str = "") -> list[str]:
     """The words of an environment variable, as a shell reads them; NotBuilt where a quotation in it does not end."""
-    said = os.environ.get(variable, otherwise)
+    said = os.environ.get(variable) or otherwise
     try:
         return shlex.split(said)
     except ValueError as error:

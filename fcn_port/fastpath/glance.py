@@ -28,6 +28,8 @@ WORD, COUNT = 8, 4
 """Bytes of an address, and of a count of writings."""
 RECORD, STORAGE, COUNTER = 160, 64, 24
 """Bytes that are read of the records of a tensor, of its storage and of its count; PyTorch's are no smaller."""
+INSIDE = 5
+"""Strides that a tensor's record has room for."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class RecordLayout:
     """In the record: that of its storage's."""
     start: int
     """In the record: its first number in the storage."""
+    strides: int
+    """In the record: its strides, where it has no more than `INSIDE` of them; others lie elsewhere."""
     counter: int
     """In the record: the address of the count of its writings, which views share."""
     numbers: int
@@ -50,7 +54,7 @@ class RecordLayout:
     def words(self, x: Tensor) -> list[int]:
         """The addresses of the words that say what a tensor is, those first that say where others lie."""
         record, storage = x._cdata, x.untyped_storage()._cdata
-        inside = (self.storage, self.counter, self.start)
+        inside = (self.storage, self.counter, self.start, *range(self.strides, self.strides + WORD * x.dim(), WORD))
         return [id(x) + self.record, *(record + offset for offset in inside), storage + self.numbers]
 
     def count_of(self, x: Tensor) -> int:
@@ -133,11 +137,14 @@ def _found() -> RecordLayout:
     for _ in range(3):
         base.add_(1)
         counts.append([count == base._version for count in _read(first[counter], COUNTER, COUNT)])
+    strides = (1, 3, 2, 5, 4)
+    turned = _read(base.as_strided((2,) * INSIDE, strides)._cdata, RECORD)
     lent = torch.from_numpy(np.zeros(6)).untyped_storage()  # whose owner lies elsewhere than its numbers
     return RecordLayout(
         record=WORD * _only(word == one._cdata for word in _read(id(one), object.__sizeof__(one))),
         storage=WORD * storage,
         start=WORD * _only(words == (3, 5, 0) for words in together),
+        strides=WORD * _only(tuple(turned[place : place + INSIDE]) == strides for place in range(len(turned))),
         counter=WORD * counter,
         numbers=WORD * _only(word == lent.data_ptr() for word in _read(lent._cdata, STORAGE)),
         count=COUNT * _only(map(all, zip(*counts, strict=True))),
@@ -169,6 +176,10 @@ def _shift(x: Tensor) -> None:
     x.data = x.detach().as_strided((6,), (1,), 2)
 
 
+def _turn(x: Tensor) -> None:
+    x.data = x.detach().as_strided((6,), (0,))
+
+
 def _swap(x: Tensor) -> None:
     torch.utils.swap_tensors(x, torch.zeros(6, device="cpu"))
 
@@ -177,4 +188,4 @@ def _move(x: Tensor) -> None:
     x.untyped_storage().resize_(1 << 16)
 
 
-CHANGES: tuple[Callable[[Tensor], object], ...] = (lambda x: x.add_(1), _put_data, _shift, _swap, _move)
+CHANGES: tuple[Callable[[Tensor], object], ...] = (lambda x: x.add_(1), _put_data, _shift, _turn, _swap, _move)

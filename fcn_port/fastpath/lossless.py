@@ -42,6 +42,8 @@ WORTH_IT = 0.97
 """Share of the literal net's multiply-adds from which on it runs instead."""
 MUCH = 0.15
 """Share of the multiply-adds that a CaffeNet's first padding must make, to be skipped; less is not worth its bands."""
+PLANS = 256
+"""Sizes whose plans are kept."""
 BAND_BYTES = 16 << 20
 """The most bytes of a processor's cache that a band of rows may fill."""
 
@@ -58,7 +60,9 @@ def fast(
     """A module with the call and the numbers of `net` that skips the padding's work; for inference only.
 
     `net` is a hand-written net in eval mode, on any device; on a CPU its weights are kept a second time, packed, and
-    packed again whenever they change (a write through `weight.data`, which PyTorch does not count, is not seen).
+    packed again whenever they change, or other layers are put in. A write that PyTorch does not count, as through
+    `weight.data`, NumPy or torch.distributed, is not seen unless it is an optimizer's step:
+    `torch.autograd.graph.increment_version(weight)` counts it.
     Where somebody hooks into the net's forward pass, or its layers', the net itself runs as long as the hook is there.
     Scores differ from the net's own by rounding (5e-6 of the largest). On CUDA, TF32 is off unless `tf32` of the result
     is set. `explain(size)` of the result says what is saved. Where nothing can be, the net itself is returned. Threads
@@ -108,10 +112,7 @@ class Lossless(Wrapper):
         """NetError for a net whose definition has something that no step can be made of."""
         super().__init__()
         self.net: FCN | CaffeNet = net
-        graph = read_graph(net)
-        if graph is None:
-            raise NotCaffes("a layer of several tops, or an input that is no image")
-        self.graph: StepGraph = graph
+        self.graph: StepGraph = _graph_of(net)
         self._make_kernel = partial(
             make_kernel,
             choice=convolutions,
@@ -122,7 +123,7 @@ class Lossless(Wrapper):
         self._in_native = convolutions == "native" and precision == "fp32" and not low_memory
         self.convolutions, self.precision, self.low_memory = convolutions, precision, low_memory
         self.tf32 = False
-        self._plans: LRUCache[Plan] = LRUCache(256)
+        self._plans: LRUCache[Plan] = LRUCache(PLANS)
         self._state: WeightsState | None = None
         self._making = Lock()
 
@@ -133,14 +134,16 @@ class Lossless(Wrapper):
         inputs = named
         if not is_recorded() and any(map(is_transformed, inputs.values())):
             return self.net(**inputs)
-        plan = self._plan_for(inputs)
+        graph, plan = self.graph, self._plan_for(inputs)
         on_cuda = any(x.is_cuda for x in inputs.values())
         try:
             state = None if plan is None else self.state()
         except NoAddressError:  # weights of a function transform, whose gradients may be wanted of them
             return self.net(**inputs)
-        except NotCaffes:  # the net knows of it
+        except NetError:  # the net knows of it
             state = None
+        if self.graph is not graph:
+            plan = self._plan_for(inputs)
         with torch.no_grad(), tf32(self.tf32) if on_cuda else nullcontext():
             if plan is None or state is None or not all(map(lies_in_memory, inputs.values())):
                 return self.net(**inputs)
@@ -180,9 +183,10 @@ class Lossless(Wrapper):
         return 1 - plan.work / plan.literal_work if plan.literal_work else 0
 
     def state(self) -> WeightsState:
-        """Kernels and backgrounds of the weights as they are now.
+        """Kernels and backgrounds of the weights as they are now, and of the layers, where others were put in.
 
-        NotCaffes where somebody has pruned or parametrized some since the net was made fast.
+        NotCaffes where somebody has pruned or parametrized some since the net was made fast, or put in what is not
+        Caffe's.
         """
         state = self._state
         if state is not None and state.watch.is_same():
@@ -193,6 +197,9 @@ class Lossless(Wrapper):
                 self._state = state = None  # frees the packed weights first
                 refuse_what_is_added(self.net)
                 watch = WeightsWatch(self.net)
+                graph = _graph_of(self.net)
+                if graph != self.graph:
+                    self.graph, self._plans = graph, LRUCache(PLANS)
                 self._state = state = WeightsState(
                     self.graph, watch, self.net.state_dict(), self._make_kernel, in_native=self._in_native
                 )
@@ -200,14 +207,15 @@ class Lossless(Wrapper):
 
     def reads(self, inputs: Mapping[str, Tensor]) -> object:
         """The values that a pass over these inputs reads beside them: weights and backgrounds."""
-        plan = self._plan_for(inputs)
         state = self.state()
+        plan = self._plan_for(inputs)
         weights = list(self.net.state_dict().values())
         return weights, state, plan and state.backgrounds.of(plan, next(iter(inputs.values())))
 
     def _plan_for(self, inputs: Mapping[str, Tensor]) -> Plan | None:
         """The plan for these inputs; None where the net should see to them itself, errors included."""
-        if self.net.training or inputs.keys() != self.graph.inputs.keys():
+        is_training = self.net.training or any(each.training for each in self.net.children())  # such as dropout alone
+        if is_training or inputs.keys() != self.graph.inputs.keys():
             return None
         weight = next(self.net.parameters())
         if self._in_native and weight.device.type == "cpu" and is_recorded():
@@ -237,6 +245,14 @@ class Lossless(Wrapper):
     def extra_repr(self) -> str:
         """The settings that rounding depends on; evaluations that were kept are told apart by it."""
         return f"convolutions={self.convolutions}, precision={self.precision}, low_memory={self.low_memory}"
+
+
+def _graph_of(net: FCN | CaffeNet) -> StepGraph:
+    """The steps of a net; NetError where something in it is none."""
+    graph = read_graph(net)
+    if graph is None:
+        raise NotCaffes("a layer of several tops, or an input that is no image")
+    return graph
 
 
 class WeightsState:

@@ -140,8 +140,9 @@ def numpy_net(
     compute, by default those that no layer consumes; `threads` those of a pass, by default $OMP_NUM_THREADS, or as
     many as processors that this process may use. `low_memory`: ways that have weights little more than once in memory,
     for a tenth more time (docs/performance.md); the others have them up to four times. Weights stay in the mapped
-    file until a pass packs them; with `keep` the packed ones stay in the user's cache folder (4 GB at most), from which
-    the next process maps them. The net has the card that `load` gives. Raises
+    file until a pass packs them: put another file in its place (a rename, as `export` does), and write nothing into it.
+    With `keep` the packed ones stay in the user's cache folder (4 GB at most), from which the next process maps them.
+    The net has the card that `load` gives. Raises
     CaffeFormatError for what is wrong with a file, EngineError where there is no native code, FileNotFoundError.
     """
     path = Path(weights)

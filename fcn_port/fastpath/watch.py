@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from .glance import Glance, record_layout
+from .glance import INSIDE, Glance, record_layout
+from .stepped import StepNote
 
 _version = attrgetter("_version")
 SOME = 64
@@ -53,9 +54,9 @@ class WeightsWatch:
     """The tensors of a net, by module and name, and how often each had been written into.
 
     After a pass none of this is in a cache, so that a look takes a microsecond for each tensor: no more is touched than
-    must be, and no line of Python is run for each. A write through `data`, which PyTorch does not count, is not seen.
-    Nor does it count those into tensors that were made in inference mode: of these some values are compared, so that
-    other weights are seen, and a write to a few values need not be.
+    must be, and no line of Python is run for each. A write through `data`, which PyTorch does not count, is not seen,
+    but where it was an optimizer's step. Nor does PyTorch count those into tensors that were made in inference mode: of
+    these some values are compared, so that other weights are seen, and a write to a few values need not be.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -67,10 +68,12 @@ class WeightsWatch:
         ]
         self._hooks = [hooks for each in modules for hooks in (each._forward_hooks, each._forward_pre_hooks)]
         self._hooks += [torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks]
-        self._known = self._values()
-        self._tensors = [each for each in self._known if isinstance(each, Tensor)]
+        self._tensors = [each for each in self._values() if isinstance(each, Tensor)]
         if not all(map(lies_in_memory, self._tensors)):
             raise NoAddressError("a weight does not lie in memory as it is")
+        self._note = StepNote(self._tensors)
+        self._dicts.append(self._note.seen)
+        self._known = self._values()
         self._writable = [each for each in self._tensors if not each.is_inference()]
         self._versions, self._places = self._versions_now(), self._places_now()
         self._is_counted = len(self._writable) == len(self._tensors)
@@ -95,7 +98,7 @@ class WeightsWatch:
     def glance(self) -> Glance | None:
         """A quicker look than `is_same`, which may take for changed what is the same; None where there is none."""
         layout = record_layout() if self._is_counted else None
-        if layout is None:
+        if layout is None or any(each.dim() > INSIDE for each in self._tensors):
             return None
         found = Glance(self._dicts, self._tensors, layout)
         return found if self.is_same() else None  # no other thread has changed them before it was made
@@ -109,10 +112,10 @@ class WeightsWatch:
     def _some_now(self) -> list[Tensor]:
         return list(map(torch.cat, self._some))
 
-    def _places_now(self) -> list[int]:
-        """Assignment to `data` counts as no writing."""
+    def _places_now(self) -> list[object]:
+        """Addresses and strides: assignment to `data` counts as no writing."""
         try:
-            return list(map(Tensor.data_ptr, self._tensors))
+            return [*map(Tensor.data_ptr, self._tensors), *map(Tensor.stride, self._tensors)]
         except RuntimeError as error:
             raise NoAddressError(str(error)) from error
 

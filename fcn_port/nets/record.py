@@ -37,7 +37,7 @@ class Call:
 
 
 class NotCaffes(NetError):
-    """A layer of a net, or a setting of one, that no layer of Caffe's stands for."""
+    """A layer of a net, a setting of one, or what its forward pass does beside, that no layer of Caffe's stands for."""
 
 
 def record(net: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[tuple[Call, ...], dict[str, Tensor]]:
@@ -61,7 +61,7 @@ def _watch(
     def watch(name: str, module: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             if any(id(arg) not in names for arg in args):
-                raise ValueError(f"{name} reads a tensor that no layer of the net made")
+                raise NotCaffes(f"{name} reads a tensor that no layer of the net made")
             bottoms = tuple(names[id(arg)] for arg in args)
             top = bottoms[0] if any(computes_as(module, kind) for kind in _IN_PLACE) else name
             calls.append(Call(name, module, bottoms, top))
@@ -78,7 +78,7 @@ def _watch(
         outputs = private(**inputs)
     for output in outputs.values() if isinstance(outputs, Mapping) else (outputs,):
         if id(output) not in names:
-            raise ValueError(f"{type(net).__name__} returns a tensor that no layer of the net made")
+            raise NotCaffes(f"{type(net).__name__} returns a tensor that no layer of the net made")
     return tuple(calls), blobs
 
 

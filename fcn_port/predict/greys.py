@@ -59,8 +59,9 @@ def grey_of_colours(colours: np.ndarray) -> np.ndarray:
 
 
 def _weighed(colours: np.ndarray, weights: tuple[int, int, int], *, bits: int, rounded: bool = True) -> np.ndarray:
-    red, green, blue = (np.uint32(weight) for weight in weights)
-    total: np.ndarray = colours[:, :, 0] * red + colours[:, :, 1] * green + colours[:, :, 2] * blue
+    total: np.ndarray = np.zeros(colours.shape[:2], np.uint32)
+    for channel, weight in enumerate(weights):  # NumPy 1 has a weight times bytes as no more than 16 bits
+        total += np.multiply(colours[:, :, channel], weight, dtype=np.uint32)
     if rounded:
         total += np.uint32(1 << (bits - 1))
     total >>= np.uint32(bits)

@@ -274,9 +274,9 @@ def _stored(image: Image.Image) -> tuple[str, int, int]:
     """
     codec, _, _, args = next(iter(getattr(image, "tile", ())), ("", None, 0, ()))
     parts = args if isinstance(args, tuple) else (args,)
-    says_largest = codec.startswith("ppm") and len(parts) > 1  # a PBM has none
+    says_largest = codec.startswith("ppm") and len(parts) > 1  # a PBM has none, or Pillow 10 has None
     channels = int(image.tag_v2.get(_CHANNELS, 1)) if image.format == "TIFF" else 0  # type: ignore[attr-defined]
-    return str(parts[0] if parts else ""), int(parts[1]) if says_largest else 0, channels
+    return str(parts[0] if parts else ""), int(parts[1] or 0) if says_largest else 0, channels
 
 
 def _described(error: Exception) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
+from click.core import ParameterSource
 
 from fcn_port.cli import run
+from fcn_port.cli.together import given_options
 
 IDLE = [
     ("data --check own --fetch", "--check goes without --fetch"),
@@ -40,3 +43,14 @@ def test_what_would_be_passed_over_is_refused(
     assert run(command.split()) == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_an_argument_of_which_there_are_none_is_not_given() -> None:
+    """Click 8.2 says that it is, and `evaluate --check-submission` was refused for WEIGHTS."""
+    weights = click.Argument(["weights"], nargs=-1, metavar="WEIGHTS")
+    command = click.Command("verb", params=[weights, click.Option(["--limit"])])
+    with command.make_context("verb", ["--limit", "3"]) as context:
+        context.set_parameter_source("weights", ParameterSource.COMMANDLINE)
+        assert given_options(context) == {"limit": "--limit"}
+    with command.make_context("verb", ["a.safetensors"]) as context:
+        assert given_options(context) == {"weights": "WEIGHTS"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,19 @@ def agrees(engine: torch.nn.Module, net: FCN, inputs: dict[str, Tensor]) -> bool
 def test_any_size_and_batch_without_building_again(name: str, size: tuple[int, int], batch: int) -> None:
     net = narrow(FCN8s)
     assert agrees(engine_of(name, FCN8s), net, image(net, size, batch=batch))
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_other_weights_and_layers(name: str) -> None:
+    """It went on with the first ones, and said at a new size that the engine was wrong."""
+    net = copy.deepcopy(narrow(FCN8s))
+    engine, x = engines.make(name, net), image(net, (75, 122))
+    assert agrees(engine, net, x)
+    net.conv1_2.weight.mul_(0.5)
+    assert agrees(engine, net, x) and agrees(engine, net, image(net, (40, 200)))
+    torch.manual_seed(0)
+    net.conv2_1 = nn.Conv2d(4, 4, 5, padding=2).requires_grad_(False)
+    assert agrees(engine, net, x)
 
 
 @pytest.mark.parametrize("make", FAMILY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import shutil
@@ -139,6 +140,21 @@ def test_a_damaged_one_that_cannot_be_removed_is_passed_over(cache: Path, monkey
     monkeypatch.setattr(Path, "unlink", read_only)
     monkeypatch.setattr(build, "whole_file", read_only)
     assert build.library().panel() > 0 and [each.name for each in cache.iterdir()] == [path.name]
+
+
+def test_a_folder_from_which_nothing_may_run(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mounted with `noexec`: what was compiled for a second, or twenty, was given up."""
+    load = ctypes.CDLL
+
+    def refuse(name: str) -> ctypes.CDLL:
+        if Path(name).parent == cache:
+            raise OSError(f"{name}: failed to map segment from shared object")
+        return load(name)
+
+    monkeypatch.setattr(build.ctypes, "CDLL", refuse)
+    for _ in range(2):
+        assert Path(build._found()._name).parent != cache
+        assert not list(cache.iterdir())
 
 
 def test_the_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:

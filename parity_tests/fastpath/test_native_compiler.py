@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fcn_port.fastpath.compiler import words_of
 from fcn_port.fastpath.native import build
 
 TOUCH = 'for each; do [ "$before" = -o ] && touch "$each"; before=$each; done; exit 0'
@@ -81,3 +82,8 @@ def is_alive(number: int) -> bool:
         return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_an_empty_name_of_a_compiler_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "")
+    assert words_of("CC", "cc") == ["cc"]

@@ -65,7 +65,43 @@ def remove(net: nn.Sequential) -> None:
     del net[1][0].num_batches_tracked
 
 
-CHANGES = [put_data, put_tensor, write, add_bias, put_module, add_module, write_buffer, load, assign, widen, remove]
+def turn(net: nn.Sequential) -> None:
+    """The same numbers in another order: the transpose of a square one, for example."""
+    net[0].weight.data = net[0].weight.detach().as_strided((3, 2, 1, 1), (1, 3, 1, 1))
+
+
+def step(net: nn.Sequential) -> None:
+    """Of an optimizer whose writing PyTorch does not count."""
+    weight = net[0].weight
+    weight.grad, version = torch.ones_like(weight), weight._version
+    torch.optim.SGD(net.parameters(), lr=1.0, fused=True).step()
+    assert weight._version == version
+
+
+def step_by_data(net: nn.Sequential) -> None:
+    class Old(torch.optim.Optimizer):
+        def step(self, closure: object = None) -> None:
+            self.param_groups[0]["params"][0].data.mul_(2)
+
+    Old([net[0].weight], {}).step()
+
+
+CHANGES = [
+    turn,
+    step,
+    step_by_data,
+    put_data,
+    put_tensor,
+    write,
+    add_bias,
+    put_module,
+    add_module,
+    write_buffer,
+    load,
+    assign,
+    widen,
+    remove,
+]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
@@ -84,6 +120,15 @@ def test_reading_is_no_change() -> None:
     read(torch.zeros(1, 2, 4, 4)).sum().backward()
     read.requires_grad_(False)
     assert watch.is_same()
+
+
+def test_the_step_of_another_net_is_no_change() -> None:
+    """As of the one that learns from this one."""
+    watched, other = net(), net()
+    watch = WeightsWatch(watched)
+    glance = watch.glance()
+    step(other)
+    assert watch.is_same() and glance is not None and glance.is_same()
 
 
 def test_tensors_without_a_version() -> None:
@@ -165,6 +210,15 @@ def test_a_glance_at_what_is_read() -> None:
     glance = WeightsWatch(read).glance()
     read(torch.zeros(1, 2, 4, 4)).sum().backward()
     assert glance is not None and glance.is_same()
+
+
+def test_no_glance_at_a_tensor_whose_strides_lie_elsewhere() -> None:
+    made = net()
+    made[0].weight = nn.Parameter(torch.zeros(2, 2, 2, 2, 2, 2))
+    watch = WeightsWatch(made)
+    assert watch.glance() is None and watch.is_same()
+    made[0].weight.data = made[0].weight.detach().transpose(0, 1)
+    assert not watch.is_same()
 
 
 def test_no_glance_at_tensors_whose_writings_are_not_counted() -> None:

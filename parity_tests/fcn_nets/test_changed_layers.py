@@ -183,15 +183,57 @@ def test_shapes_and_fast_are_the_nets(name: str) -> None:
         assert same(fast(**x), net(**x))
 
 
+@pytest.mark.parametrize("name", [*DESCRIBED, *REFUSED])
+def test_a_fast_net_that_was_made_before(name: str) -> None:
+    """It went on with the layers that it had read, and took the weights of others for theirs."""
+    make, change = DESCRIBED[name] if name in DESCRIBED else (FCN8sAtOnce, REFUSED[name][1])
+    net = changed(make, lambda _: None)
+    fast, x = fcn_port.fast(net), image(net, (66, 81))
+    assert same(fast(**x), net(**x))
+    modules = list(net.modules())
+    change(net)
+    net.eval().requires_grad_(False)
+    if list(net.modules()) == modules:  # settings are read when weights are packed
+        net.load_state_dict(net.state_dict())
+    for size in ((66, 81), (40, 40)):
+        x = image(net, size)
+        assert same(fast(**x), net(**x))
+    assert name not in DESCRIBED or dict(fast.graph.shapes_at(size)) == fcn_port.trace(net, size)
+
+
+def test_dropout_alone_in_training_mode() -> None:
+    """As for an estimate of how sure a net is: `fast` left it out."""
+    net = changed(FCN8sAtOnce, lambda _: None)
+    fast, x = fcn_port.fast(net), image(net, (66, 81))
+    before = fast(**x)
+    net.drop6.train()
+    torch.manual_seed(0)
+    found = fast(**x)
+    torch.manual_seed(0)
+    assert torch.equal(found, net(**x)) and not same(found, before)
+    net.drop6.eval()
+    assert torch.equal(fast(**x), before)
+
+
+def test_a_net_whose_calls_are_compiled() -> None:
+    """`Module.compile`: a replica would have called the net itself, of which it sees nothing."""
+    net, x = changed(FCN8sAtOnce, lambda _: None), image(changed(FCN8sAtOnce, lambda _: None), (66, 81))
+    before = definition(net)
+    net.compile(backend="eager")
+    net.conv1_1.compile(backend="eager")
+    assert definition(net) == before
+    assert fcn_port.fast(net) is not net and same(fcn_port.fast(net)(**x), net(**x))
+
+
 def test_what_a_forward_adds_behind_the_layers_is_not_left_out() -> None:
     class Probabilities(FCN8sAtOnce):
         def forward(self, data: Tensor) -> Tensor:
             return super().forward(data).softmax(1)
 
     net = Probabilities(3, widths=NARROW).eval()
-    for call in (definition, fcn_port.fast):
-        with pytest.raises(ValueError, match="Probabilities returns a tensor that no layer of the net made"):
-            call(net)
+    with pytest.raises(NotCaffes, match="Probabilities returns a tensor that no layer of the net made"):
+        definition(net)
+    assert fcn_port.fast(net) is net
 
 
 def test_weights_that_do_not_fit_are_told_of_as_by_the_net() -> None:

@@ -18,8 +18,9 @@ from ...nets.net import Wrapper
 from ..background import Background
 from ..graph import StepGraph, weights_of
 from ..lossless import Lossless
-from ..lru_cache import LRUCache
+from ..lru_cache import Lock, LRUCache
 from ..plan import Plan
+from ..watch import WeightsWatch
 
 Arrays = dict[str, Tensor]
 Model = Callable[[Mapping[str, Tensor]], Arrays]
@@ -38,17 +39,25 @@ class SplitEngine(Wrapper):
     """A net run by an engine: the call and the numbers of the net, CPU and float32 only, without gradients.
 
     The first input of each size, up to a multiple of the strides, is checked against PyTorch; EngineError where a score
-    is off by more than 2e-5 of the largest. Other numbers of pixels run in the same models: nothing is compiled again.
+    is off by more than 2e-5 of the largest. Other numbers of pixels run in the same models: nothing is compiled again
+    until the net's weights or layers are others.
     """
 
     def __init__(self, net: FCN, *, name: str, build: Callable[[SplitEngine], Models]) -> None:
         super().__init__()
         self.lossless = Lossless(net)
         self.name = name
+        self._build, self._making = build, Lock()
+        self._make()
+
+    def _make(self) -> None:
+        """Build the models of the weights as they are now, and of the layers that `lossless` has read."""
+        watch = WeightsWatch(self.net)
         self.period = self._period()
         self.last_crops = last_crops(self.reference_plan(), self.lossless.graph)
         self._checked: LRUCache[bool] = LRUCache(4096)
-        self._early, self._late = build(self)
+        self._early, self._late = self._build(self)
+        self._watch = watch  # where a model cannot be built, the next pass tries again
 
     def extra_repr(self) -> str:
         """The settings that rounding depends on."""
@@ -91,6 +100,11 @@ class SplitEngine(Wrapper):
         for x in inputs.values():
             if x.device.type != "cpu" or x.dtype != torch.float32:
                 raise EngineError(f"{self.name} takes float32 on the CPU, not {x.dtype} on {x.device}")
+        if not self._watch.is_same():
+            with self._making:
+                if not self._watch.is_same():
+                    self.lossless.state()  # reads the layers again
+                    self._make()
         first = next(iter(inputs.values()))
         key = (first.shape[0], *(self._rounded(side) for side in first.shape[-2:]))
         with torch.no_grad():

@@ -103,7 +103,12 @@ def _loaded(name: str, make: Callable[[Path], Path]) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory(prefix="fcn-port-") as temporary:
         made = make(Path(temporary))
         kept = _keep(made, folder / name) if is_kept else None
-        return _declared(ctypes.CDLL(str(kept or made)))
+        if kept is not None:
+            try:
+                return _declared(ctypes.CDLL(str(kept)))
+            except OSError:  # in a file system that nothing may run from
+                kept.unlink(missing_ok=True)
+        return _declared(ctypes.CDLL(str(made)))
 
 
 def _name(command: list[str]) -> str:

@@ -17,7 +17,7 @@ from ..flow import Flow, merge, read
 from ..glance import Glance
 from ..lru_cache import Lock
 from ..native.memory import Floats
-from ..watch import NoAddressError, WeightsWatch, has_hooks, is_transformed
+from ..watch import NoAddressError, WeightsWatch, has_hooks, is_transformed, lies_in_memory
 from .program import ArenaPlan
 from .repeat import Repeat
 from .runner import Runner
@@ -74,7 +74,7 @@ class FastNet(Wrapper):
         if len(inputs) != len(args) + len(named) or not _is_planned(self.net, inputs):
             return None
         state = self.state()
-        if not state.is_planned:
+        if not state.is_planned or not all(map(lies_in_memory, inputs.values())):
             return None
         try:
             arrays = _arrays({name: inputs[name] for name in self.flow.inputs})
