@@ -88,6 +88,22 @@ NETS = {
     "holes in a deconvolution over time": """input: "data" input_shape { dim: 1 dim: 6 dim: 9 }
          layer { name: "it" type: "Deconvolution" bottom: "data" top: "it"
                  convolution_param { num_output: 4 kernel_size: 3 dilation: 2 bias_term: false } }""",
+    "a norm behind a deconvolution": DATA
+    + """layer { name: "up" type: "Deconvolution" bottom: "data" top: "up"
+                 convolution_param { num_output: 6 kernel_size: 4 stride: 2 pad: 1 } }
+         layer { name: "norm" type: "BatchNorm" bottom: "up" top: "up" }
+         layer { name: "scale" type: "Scale" bottom: "up" top: "up" scale_param { bias_term: true } }
+         layer { name: "it" type: "ReLU" bottom: "up" top: "it" }""",
+    "factors behind a deconvolution in groups": DATA
+    + """layer { name: "up" type: "Deconvolution" bottom: "data" top: "up"
+                 convolution_param { num_output: 8 group: 4 kernel_size: 4 stride: 2 pad: 1 } }
+         layer { name: "drop" type: "Dropout" bottom: "up" top: "drop" }
+         layer { name: "it" type: "Scale" bottom: "drop" top: "it" scale_param { bias_term: true } }""",
+    "numbers added behind a deconvolution in groups": DATA
+    + """layer { name: "up" type: "Deconvolution" bottom: "data" top: "up"
+                 convolution_param { num_output: 8 group: 8 kernel_size: 4 stride: 2 pad: 1 bias_term: false } }
+         layer { name: "add" type: "Bias" bottom: "up" top: "add" }
+         layer { name: "it" type: "Power" bottom: "add" top: "it" power_param { scale: 3 shift: 1 } }""",
     "darknet's blocks as channels": DATA
     + 'layer { name: "it" type: "Reorg" bottom: "data" top: "it" reorg_param { stride: 2 } }',
     "dropout of what is flat": DATA
@@ -250,6 +266,7 @@ def one_image(self: Upsample, out: OnnxLayer) -> None:
         ("windows with nothing in them", pooling_onnx, "LOWEST", 0.0),
         ("holes in a pooling", pooling_onnx, "largest_of_shifted", pooling_onnx._maximum),
         ("a deconvolution over time", convolution, "OPENCV", ()),
+        ("factors behind a deconvolution in groups", net, "keep_deconvolutions", str),
         ("dropout of what is flat", net, "OPENCV", ()),
         ("darknet's blocks as channels", reorg, "OPENCV", ()),
         ("an average of as many places", padded_onnx, "OPENCV", ()),

@@ -40,7 +40,8 @@ def door(job: dict[str, Any]) -> dict[str, Any]:
         net.getLayer(number).blobs = [value, *rest]
     if job.get("engine") != "ENGINE_NEW":  # which takes no inputs any more after these
         net.enableWinograd(False)  # its rounding is OpenCV's own
-        net.enableFusion(False)  # with it, one net asked for several layers gives wrong ones, in OpenCV 4 as well
+        if not job.get("fused"):  # one net asked for several layers gives wrong ones then, in OpenCV 4 as well
+            net.enableFusion(False)
     inputs = np.load(job["input"])
 
     def run(name: str | None) -> np.ndarray:

@@ -116,6 +116,39 @@ def test_a_convolution_is_called_as_its_top(tmp_path: Path) -> None:
         assert close(read.outputs[layer], theirs.forward(layer)), layer
 
 
+@pytest.mark.parametrize("group", [1, 2, 6])
+@pytest.mark.parametrize("behind", ["norm", "scale", "power"])
+def test_what_follows_a_deconvolution_is_not_merged_into_it(behind: str, group: int, tmp_path: Path) -> None:
+    """As programs run nets, which say nothing of fusion: OpenCV merges it wrongly, up to half of the largest off."""
+    import converters
+
+    layers = {
+        "norm": """layer { name: "norm" type: "BatchNorm" bottom: "up" top: "up" }
+            layer { name: "last" type: "Scale" bottom: "up" top: "up" scale_param { bias_term: true } }""",
+        "scale": 'layer { name: "last" type: "Scale" bottom: "up" top: "last" scale_param { bias_term: true } }',
+        "power": 'layer { name: "last" type: "Power" bottom: "up" top: "last" power_param { scale: 3 shift: 1 } }',
+    }
+    prototxt, model = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
+    prototxt.write_text(f"""input: "data" input_shape {{ dim: 1 dim: 6 dim: 5 dim: 7 }}
+        layer {{ name: "up" type: "Deconvolution" bottom: "data" top: "up"
+          convolution_param {{ num_output: 6 group: {group} kernel_size: 4 stride: 2 pad: 1 }} }}
+        {layers[behind]}""")
+    random = np.random.default_rng(0)
+    shapes = {"up": ((6, 6 // group, 4, 4), (6,)), "norm": ((6,), (6,), (1,)), "last": ((6,), (6,))}
+    blobs = {
+        name: tuple(0.5 + random.random(each).astype("f") for each in kinds)
+        for name, kinds in shapes.items() if f'"{name}"' in prototxt.read_text() and (name, behind) != ("last", "power")
+    }  # fmt: skip
+    converters.write_caffemodel(converters.CaffeModel(converters.read_prototxt(prototxt), blobs), model)
+    theirs = cv2.dnn.readNetFromCaffe(str(prototxt), str(model))
+    theirs.enableFusion(False)
+    for size in ((5, 7), (8, 9)):
+        x = random.standard_normal((1, 6, *size)).astype(np.float32)
+        theirs.setInput(x)
+        read = through_the_door(tmp_path, prototxt, model, {"data": x}, fused=True)
+        assert close(read.last, theirs.forward())
+
+
 @pytest.mark.parametrize("size", [(100, 100), (75, 122), (64, 41)])
 def test_any_size_in_both_engines(size: tuple[int, int], tmp_path: Path) -> None:
     x = (np.random.default_rng(0).standard_normal((1, 3, *size)) * 50).astype(np.float32)

@@ -1,0 +1,40 @@
+"""Deconvolutions that OpenCV merges nothing into: it does so wrongly."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import helper
+
+if TYPE_CHECKING:
+    import onnx
+
+    from .graph import Graph
+
+MERGED = frozenset(("BatchNormalization", "Scale", "Mul", "Add", "Sub", "Div"))
+"""Operators that OpenCV merges into the weights before them, where all that they read beside is constant."""
+PASSED_OVER = frozenset(("Identity", "Dropout"))
+
+
+def keep_deconvolutions(graph: Graph) -> None:
+    """A Reshape to the same shape between a deconvolution and what OpenCV would merge into its weights.
+
+    With groups, and where two layers are merged one after the other, numbers are off by up to half of the largest in
+    OpenCV 4.14 and in 5.0's classic engine; by `enableFusion(False)` they are right.
+    """
+    axes: dict[str, int] = {}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.nodes:
+        source, *others = node.input or [""]
+        if source in axes and node.op_type in MERGED and all(name in graph.initializers for name in others):
+            shape = graph.initializer(f"{node.name}/its own shape", np.array([0] * (axes[source] - 1) + [-1]))
+            apart = graph.values.fresh(f"{node.name}/apart")
+            nodes.append(helper.make_node("Reshape", [source, shape], [apart], name=graph.node_names.fresh(apart)))
+            node.input[0] = apart
+        if node.op_type == "ConvTranspose":
+            axes[node.output[0]] = 2 + len(next(each.ints for each in node.attribute if each.name == "kernel_shape"))
+        elif node.op_type in PASSED_OVER and source in axes:
+            axes[node.output[0]] = axes[source]
+        nodes.append(node)
+    graph.nodes[:] = nodes
