@@ -12,7 +12,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,6 @@ from converters.export import (
     DestinationError,
     ExportError,
     Limit,
-    OnnxOptions,
     Run,
     check,
     class_name,
@@ -56,8 +55,10 @@ from .export_files import ExportReport, check_format, destination, stem
 from .loading import is_release, load
 from .nets import as_net, definition
 from .nets.net import unwrapped
-from .onnx_export import export_onnx, source_of, write_onnx
 from .porting import converted
+
+if TYPE_CHECKING:
+    from converters.export import OnnxOptions
 
 MOST_RANDOM_BYTES = 2 << 30
 """The most weights that are drawn to try the source of a prototxt without any; VGG-16 has 553 MB."""
@@ -84,6 +85,10 @@ def export(
     """
     target = destination(weights, to=to, out=out, prototxt=prototxt)
     if to == "onnx":
+        from converters.export import OnnxOptions
+
+        from .onnx_export import export_onnx  # here, as the other formats do without onnx
+
         options = replace(onnx or OnnxOptions(), size=size or (onnx.size if onnx else None))
         path = converted(os.fspath(weights)) if is_release(weights) else Path(weights)
         return export_onnx(
@@ -115,6 +120,10 @@ def export_net(
     net = unwrapped(net)
     _refuse_as_it_is(net)
     if to == "onnx":
+        from converters.export import OnnxOptions
+
+        from .onnx_export import source_of, write_onnx
+
         options = OnnxOptions(size=size)
         return write_onnx(source_of(net, name=name), Path(out), options=options, beside=lambda: net, progress=progress)
     job = _Job.of(net, name, size)

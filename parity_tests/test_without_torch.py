@@ -120,6 +120,17 @@ def test_a_name_that_needs_torch_says_what_to_install(name: str, tmp_path: Path)
     assert last.endswith(f".{name.partition('.')[2]} needs PyTorch: pip install 'fcn-port[torch]'")
 
 
+@pytest.mark.parametrize(
+    "line", [*(f"export {MINI} --to {to} -o OUT/a{end}" for to, end in (
+        ("safetensors", ".safetensors"), ("python", ".py"), ("caffe", ".caffemodel"), ("torch-export", ".pt2"),
+    )), f"publish {MINI} OUT/net --no-onnx"],
+)  # fmt: skip
+def test_other_formats_need_no_onnx(line: str, tmp_path: Path) -> None:
+    code = "import sys; sys.modules['onnx'] = None\nfrom fcn_port.cli import run; sys.exit(run(sys.argv[1:]))"
+    done = without_torch(code, *line.replace("OUT", str(tmp_path)).split(), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 DOOR = "from fcn_port.opencv import readNet, readNetFromCaffe as read; "
 
 

@@ -37,7 +37,6 @@ from ..exporting import export
 from ..inspection import blobs as run_blobs
 from ..loading import is_release, load
 from ..nets import Net
-from ..onnx_export import export_onnx
 from ..porting import fetch_release
 from ..predict.meaning import names_images, outputs_of
 from ..recording import GOLDEN_TOLERANCE
@@ -228,6 +227,8 @@ def _verified(given: _Given, weights: Path, step: ProgressSteps) -> list[Check]:
 
 def _write_onnx(part: Path, step: ProgressSteps) -> float:
     """The ONNX file, run beside the net; its largest difference."""
+    from ..onnx_export import export_onnx  # here, as a net without ONNX is published without onnx
+
     try:
         make_folder((part / ONNX).parent)
         return export_onnx(part / WEIGHTS, part / ONNX, progress=step.ask).error
