@@ -31,6 +31,7 @@ from .passes.input_size import check_size, misfit
 from .passes.prepare import prepare
 from .safety.digest import sha256_beside
 from .safety.files import is_one_of, whole_file
+from .safety.written import file_version
 from .version import VERSION
 
 PYTORCH = (".pth", ".pt")
@@ -146,7 +147,7 @@ def _write(
         if progress is not None:
             progress(done, total)
 
-    before = _version_of(source)
+    before = file_version(source)
     with sha256_beside(source) as checksum, whole_file(out, durable=False) as file:
         if out.suffix.lower() in PYTORCH:
             _write_pytorch(file, arrays, watch)
@@ -154,7 +155,7 @@ def _write(
             write_safetensors(file, arrays, metadata, watch=watch)
             file.seek(0)
             file.write(header_bytes(arrays, {**metadata, "source_sha256": checksum()}))
-        if _version_of(source) != before:
+        if file_version(source) != before:
             problem = "the file changed while it was being converted"
             raise CaffeFormatError(problem, path=source, hint="convert it again")
         return checksum(), list(bad)
@@ -169,11 +170,6 @@ def _write_pytorch(file: BinaryIO, arrays: Mapping[str, np.ndarray], watch: Call
         watch(key, tensor.numpy())
     with sink_for_pytorch(file) as sink:
         torch.save(state, sink)
-
-
-def _version_of(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
 
 
 def _misfit(deploy: NetSpec, model: CaffeModel) -> str | None:

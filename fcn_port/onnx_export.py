@@ -42,7 +42,7 @@ from converters.export import (
 from converters.formats import format_prototxt, parse_prototxt, read_caffemodel, read_prototxt, sniff
 from converters.net import NetSpec, Shape, borrowed_blobs
 from converters.passes import check_size, prepare
-from converters.safety import fresh_folder, is_utf8, make_folder, sha256_beside, whole_file
+from converters.safety import file_version, fresh_folder, is_utf8, make_folder, sha256_beside, whole_file
 from weights.card import Card
 
 from .export_files import ExportReport, data_beside
@@ -257,7 +257,7 @@ def _files(out: Path, names: Sequence[str]) -> Iterator[Sequence[BinaryIO]]:
 def _write(source: OnnxSource, net: OnnxNet, files: Sequence[BinaryIO]) -> None:
     """Copy the weights while another thread makes the checksum of the file that they are in."""
     about = {"tool": TOOL, **source.card.to_metadata(), "prototxt": format_prototxt(net.spec), **source.origin}
-    before = None if source.file is None else _version_of(source.file)
+    before = None if source.file is None else file_version(source.file)
     with nullcontext() if source.file is None else sha256_beside(source.file) as checksum:
 
         def metadata() -> Mapping[str, str]:
@@ -267,15 +267,10 @@ def _write(source: OnnxSource, net: OnnxNet, files: Sequence[BinaryIO]) -> None:
             return {key: value.encode(errors="replace").decode() for key, value in found.items()}
 
         net.write(files[0], metadata=metadata, beside=(files[1], Path(files[1].name).name) if files[1:] else None)
-    if source.file is not None and _version_of(source.file) != before:
+    if source.file is not None and file_version(source.file) != before:
         raise CaffeFormatError("the file changed while it was being exported", path=source.file, hint="export it again")
     for file in files:
         file.flush()
-
-
-def _version_of(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
 
 
 def part_of(source: OnnxSource, options: OnnxOptions, module: nn.Module | None) -> nn.Module | None:

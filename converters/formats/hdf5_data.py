@@ -16,10 +16,11 @@ import h5py
 import numpy as np
 
 from ..errors import CaffeFormatError, WireError
+from ..safety.written import file_version
 from .hdf5_file import Hdf5File, member, names, opened_hdf5, read_values
 
-_Version = tuple[Path, str, int, int]
-"""A dataset of a file: its name, and size and time of the file."""
+_Version = tuple[Path, str, tuple[int, ...]]
+"""A dataset of a file: its name, and what tells the file from itself after a change."""
 
 
 def read_rows(path: str | os.PathLike[str], name: str) -> np.ndarray:
@@ -47,9 +48,7 @@ def read_row(path: str | os.PathLike[str], name: str, row: int) -> np.ndarray:
 
 
 def _version(path: str | os.PathLike[str], name: str) -> _Version:
-    place = Path(path)
-    changed = place.stat()
-    return place, name, changed.st_size, changed.st_mtime_ns
+    return Path(path), name, file_version(path)
 
 
 @lru_cache(maxsize=1024)

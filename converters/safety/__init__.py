@@ -27,6 +27,7 @@ from .limits import VARIABLE, check_limit, check_memory, memory_limit, scaled
 from .lines import read_lines
 from .records import to_record
 from .utf8 import is_utf8, path_text, utf8_path
+from .written import file_version
 
 __all__ = [
     "VARIABLE",
@@ -35,6 +36,7 @@ __all__ = [
     "check_memory",
     "complete",
     "enough_memory",
+    "file_version",
     "fresh_file",
     "fresh_folder",
     "is_one_of",

@@ -20,7 +20,7 @@ from converters.formats import parse_prototxt, read_caffemodel, read_prototxt, s
 from converters.given import names_of, whole_number
 from converters.net import NetSpec, Shape, borrowed_blobs, check_weights_fit, images_at, infer_blobs, validate
 from converters.passes import cut, prepare
-from converters.safety import enough_memory
+from converters.safety import enough_memory, file_version
 
 from ..carded import Carded
 from ..errors import EngineError
@@ -30,7 +30,7 @@ from .native.memory import Floats
 from .program import why_not_any
 from .program.choice import NoKernel
 from .program.decisions import decisions
-from .program.kept_weights import kept_weights, written
+from .program.kept_weights import kept_weights
 from .program.runner import Runner
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def numpy_net(
     CaffeFormatError for what is wrong with a file, EngineError where there is no native code, FileNotFoundError.
     """
     path = Path(weights)
-    before = written(path.stat())
+    before = file_version(path)
     given = None if prototxt is None else read_prototxt(prototxt)
     if sniff.sniff_file(path) == sniff.SAFETENSORS:
         text = read_metadata(path).get("prototxt", "")
@@ -161,7 +161,7 @@ def numpy_net(
     if deploy is None:
         raise MismatchError("the file holds weights and no net", path=path, hint="give its net: prototxt=...")
     validate(deploy)
-    keep = keep and written(path.stat()) == before  # else what was read is kept as that of another file
+    keep = keep and file_version(path) == before  # else what was read is kept as that of another file
     try:
         return NumpyNet(deploy, state, outputs=outputs, threads=threads, low_memory=low_memory, file=path, keep=keep)
     except MismatchError as error:

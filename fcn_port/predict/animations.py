@@ -12,6 +12,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from converters.safety import file_version
+
 
 @dataclass(frozen=True)
 class Animation:
@@ -33,15 +35,9 @@ class LastAnimation:
         """The kept one if it is this file, unchanged, and not beyond `frame`; else it is let go."""
         with self._lock:
             kept, self._kept = self._kept, None
-        return kept if kept is not None and kept.file == identity(path) and kept.image.tell() <= frame else None
+        return kept if kept is not None and kept.file == file_version(path) and kept.image.tell() <= frame else None
 
     def put(self, animation: Animation) -> None:
         """Keep it for who reads its next picture."""
         with self._lock:
             self._kept = animation
-
-
-def identity(path: Path) -> tuple[int, ...]:
-    """Numbers that tell a file from another one, and from itself after a change."""
-    found = path.stat()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

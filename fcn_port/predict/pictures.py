@@ -20,10 +20,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from converters.errors import CaffeFormatError, LimitError
-from converters.safety import check_memory, open_file
+from converters.safety import check_memory, file_version, open_file
 
 from ..errors import ImageError, ImageMemoryError
-from .animations import Animation, LastAnimation, identity
+from .animations import Animation, LastAnimation
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """Pillow's names of the formats that are read; a JPEG may hold several pictures (MPO), of which the first counts."""
@@ -220,7 +220,7 @@ def _picture_at(source: str | os.PathLike[str] | bytes, frame: int, name: str) -
 
 def _opened(path: Path) -> Animation:
     """A file of several pictures, open at the first."""
-    file = identity(path)
+    file = file_version(path)
     raw = _bytes_of(path)
     return Animation(file, len(raw), _identified(raw))
 

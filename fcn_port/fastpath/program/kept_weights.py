@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.safety import open_own, whole_file
+from converters.safety import file_version, open_own, whole_file
 from converters.version import VERSION
 from weights.cache import cache_folder as user_cache
 
@@ -98,16 +98,11 @@ def kept_weights(path: Path, flow: Flow) -> KeptWeights | None:
     found, root = path.stat(), cache_folder()
     if time.time() - max(found.st_mtime, found.st_ctime) < SETTLED or why_not_private(root) is not None:
         return None
-    identity = [os.fspath(path.resolve()), *written(found)]
+    identity = [os.fspath(path.resolve()), *file_version(path)]
     about = [VERSION, *(each.read_text(encoding="utf-8") for each in _SOURCES), Path(build.library()._name).name]
     digest = hashlib.sha256(json.dumps([*about, *identity, repr(flow.operations)]).encode())
     folder = root / digest.hexdigest()[:32]
     return None if why_not_private(folder) is not None else KeptWeights(folder)
-
-
-def written(found: os.stat_result) -> list[int]:
-    """The numbers of which one changes where a file is written again, or another takes its place."""
-    return [getattr(found, f"st_{name}") for name in ("dev", "ino", "size", "mtime_ns", "ctime_ns")]
 
 
 def _remove(path: Path) -> None:
