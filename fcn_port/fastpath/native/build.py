@@ -32,7 +32,7 @@ from . import shipped
 from .forking import survive_forks
 
 _SOURCES = tuple(sorted(Path(__file__).parent.glob("*.[ch]")))
-_FLAGS = ("-O3", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno", "-fPIC", "-shared")
+_FLAGS = ("-O3", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno", "-fPIC", "-shared", "-pthread")
 _SECONDS = 900
 """A compiler may take so long; it needs two, and a hundred times as many on a machine that is busy otherwise."""
 

@@ -2,13 +2,7 @@
 #ifndef PACKING_H
 #define PACKING_H
 
-#ifdef _OPENMP
-#include <omp.h>
-#define THIS_THREAD omp_get_thread_num()
-#else
-#define THIS_THREAD 0
-#endif
-
+#include "together.h"
 #include "vector.h"
 
 /* The weights of a layer (features, length), what each feature is multiplied by unless `factors` is 0, and room for
@@ -22,11 +16,10 @@ struct unpacked {
 
 #define SIDE 16 /* numbers of a row that are turned together: a line of the cache, which is read once */
 
-/* The features first ... first + wide - 1 as columns, (length, wide), zeros for what there is not; products with factors
+/* The features first ... first + wide - 1 as columns, `to` (length, wide), zeros for what there is not; products with factors
  * are rounded once. `wide` is a multiple of SIDE, or less. */
-static inline const float *turned(const struct unpacked *u, int64_t first, int64_t wide)
+static inline const float *turned(const struct unpacked *u, int64_t first, int64_t wide, float *to)
 {
-    float *to = u->room + THIS_THREAD * u->length * wide;
     for (int64_t column = 0; column < wide; column += SIDE)
         for (int64_t i = 0; i < u->length; i += SIDE) {
             int64_t from = first + column, side = least(wide - column, SIDE);
@@ -43,6 +36,30 @@ static inline const float *turned(const struct unpacked *u, int64_t first, int64
                     to[(i + j) * wide + column + r] = square[j][r];
         }
     return to;
+}
+
+/* The weights of a layer in `parts`, `wide` features each, which threads pack to `to`. */
+struct packing {
+    const struct unpacked *u;
+    int64_t in_channels, wide, parts;
+    int threads;
+    float *to;
+    void (*pack)(const struct packing *p, const float *turned, int64_t part);
+};
+
+static inline void pack_share(void *all, int number)
+{
+    const struct packing *p = all;
+    float *room = p->u->room + number * p->u->length * p->wide;
+    for (int64_t part = p->parts * number / p->threads; part < p->parts * (number + 1) / p->threads; part++)
+        p->pack(p, turned(p->u, part * p->wide, p->wide, room), part);
+}
+
+INLINE void pack_parts(const struct unpacked *u, int64_t in_channels, int64_t wide, int threads, float *to,
+                       void (*pack)(const struct packing *p, const float *turned, int64_t part))
+{
+    struct packing all = {u, in_channels, wide, (u->features + wide - 1) / wide, threads, to, pack};
+    together(threads, pack_share, &all);
 }
 
 void pack_product(const struct unpacked *u, int64_t in_channels, int threads, float *to);

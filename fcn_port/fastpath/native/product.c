@@ -273,14 +273,16 @@ void product(const struct step *s, struct worker *w)
 }
 
 /* To (panels, places, in_channels, PANEL). */
+static void pack_panel(const struct packing *p, const float *from, int64_t panel)
+{
+    const int64_t places = p->u->length / p->in_channels;
+    float *to = p->to + panel * p->u->length * PANEL;
+    for (int64_t i = 0; i < places; i++)
+        for (int64_t c = 0; c < p->in_channels; c++)
+            copy(to + (i * p->in_channels + c) * PANEL, from + (c * places + i) * PANEL, PANEL);
+}
+
 void pack_product(const struct unpacked *u, int64_t in_channels, int threads, float *to)
 {
-    int64_t panels = (u->features + PANEL - 1) / PANEL, places = u->length / in_channels;
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t panel = 0; panel < panels; panel++) {
-        const float *from = turned(u, panel * PANEL, PANEL);
-        for (int64_t i = 0; i < places; i++)
-            for (int64_t c = 0; c < in_channels; c++)
-                copy(to + (panel * u->length + i * in_channels + c) * PANEL, from + (c * places + i) * PANEL, PANEL);
-    }
+    pack_parts(u, in_channels, PANEL, threads, to, pack_panel);
 }

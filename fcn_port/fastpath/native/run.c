@@ -1,14 +1,10 @@
 /* A plan's steps one after the other, each by all threads: they take pieces of it until all are done. */
 
-#ifdef _OPENMP
-#include <omp.h>
-#else
-#define omp_get_thread_num() 0
-#endif
 #include <time.h>
 
 #include "processors.h"
 #include "step.h"
+#include "together.h"
 
 /* Nanoseconds: how long a thread that waits looks again and again, and sleeps between two looks after that. */
 enum { LEAST_LOOKING = 20000, MOST_LOOKING = 500000, SLEEP = 20000 };
@@ -77,14 +73,28 @@ void work(const struct step *steps, int count, float *arena, struct phase *phase
     go(steps, count, arena, phases, number, 0);
 }
 
+struct pass {
+    const struct step *steps;
+    int count;
+    float *arena;
+    struct phase *phases;
+    struct team *team;
+};
+
+static void go_through(void *all, int number)
+{
+    const struct pass *p = all;
+    go(p->steps, p->count, p->arena, p->phases, number, p->team);
+}
+
 /* `phases` has room for all phases of the steps, `count_phases`. */
 void run(const struct step *steps, int count, float *arena, struct phase *phases, int count_phases, int threads)
 {
     static _Thread_local struct team own;
-    struct team *team = &own; /* in other threads `own` is another one */
+    struct pass pass = {steps, count, arena, phases, THREADS_STAY ? &own : 0}; /* in other threads `own` is another one */
     for (int i = 0; i < count_phases; i++)
         phases[i] = (struct phase){0};
-    gather_team(team, threads);
-#pragma omp parallel num_threads(threads) if (threads > 1)
-    go(steps, count, arena, phases, omp_get_thread_num(), team);
+    if (pass.team)
+        gather_team(pass.team, threads);
+    together(threads, go_through, &pass);
 }

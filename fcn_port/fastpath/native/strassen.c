@@ -250,7 +250,7 @@ INLINE void multiply_all(int levels, const struct step *s, struct worker *w)
 }
 
 /* The share of product `p` that part (k, j) of the kernels has. */
-INLINE double share(int levels, int p, int k, int j)
+INLINE double share_of(int levels, int p, int k, int j)
 {
     if (levels == 1)
         return PANELS_OF[4 * p + 2 * k + j];
@@ -258,43 +258,42 @@ INLINE double share(int levels, int p, int k, int j)
 }
 
 /* To (groups, products, places, part of in_channels, PANEL), summed. */
-INLINE void pack(int levels, const struct unpacked *u, int64_t in_channels, int threads, float *to)
+INLINE void pack_group(int levels, const struct packing *all, const float *weights, int64_t group)
 {
     const int side = 1 << levels, points = levels == 1 ? PARTS : PARTS * PARTS;
-    int64_t panels = (u->features + PANEL - 1) / PANEL, groups = (panels + side - 1) / side, part = in_channels / side;
-    int64_t places = u->length / in_channels;
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t group = 0; group < groups; group++) {
-        const float *weights = turned(u, group * side * PANEL, side * PANEL);
-        for (int64_t i = 0; i < places * part; i++) {
-            double parts[16][PANEL]; /* (k, j): the kernels' numbers that are summed */
-            for (int k = 0; k < side; k++)
-                for (int j = 0; j < side; j++) {
-                    const float *from = weights + ((k * part + i % part) * places + i / part) * side * PANEL;
-                    for (int n = 0; n < PANEL; n++)
-                        parts[side * k + j][n] = from[j * PANEL + n];
-                }
-            for (int p = 0; p < points; p++) {
-                double sum[PANEL] = {0};
-                for (int at = 0; at < side * side; at++) {
-                    double factor = share(levels, p, at / side, at % side);
-                    if (factor != 0)
-                        for (int n = 0; n < PANEL; n++)
-                            sum[n] += factor * parts[at][n];
-                }
-                float *of_panel = to + ((group * points + p) * places * part + i) * PANEL;
+    const int64_t part = all->in_channels / side, places = all->u->length / all->in_channels;
+    for (int64_t i = 0; i < places * part; i++) {
+        double parts[16][PANEL]; /* (k, j): the kernels' numbers that are summed */
+        for (int k = 0; k < side; k++)
+            for (int j = 0; j < side; j++) {
+                const float *from = weights + ((k * part + i % part) * places + i / part) * side * PANEL;
                 for (int n = 0; n < PANEL; n++)
-                    of_panel[n] = (float)sum[n];
+                    parts[side * k + j][n] = from[j * PANEL + n];
             }
+        for (int p = 0; p < points; p++) {
+            double sum[PANEL] = {0};
+            for (int at = 0; at < side * side; at++) {
+                double factor = share_of(levels, p, at / side, at % side);
+                if (factor != 0)
+                    for (int n = 0; n < PANEL; n++)
+                        sum[n] += factor * parts[at][n];
+            }
+            float *of_panel = all->to + ((group * points + p) * places * part + i) * PANEL;
+            for (int n = 0; n < PANEL; n++)
+                of_panel[n] = (float)sum[n];
         }
     }
 }
 
 #define FOR_LEVELS(levels)                                                                                             \
     void strassen_##levels(const struct step *s, struct worker *w) { multiply_all(levels, s, w); }                     \
+    static void pack_group_##levels(const struct packing *p, const float *weights, int64_t group)                      \
+    {                                                                                                                  \
+        pack_group(levels, p, weights, group);                                                                         \
+    }                                                                                                                  \
     void pack_strassen_##levels(const struct unpacked *u, int64_t in_channels, int threads, float *to)                 \
     {                                                                                                                  \
-        pack(levels, u, in_channels, threads, to);                                                                     \
+        pack_parts(u, in_channels, (1 << levels) * PANEL, threads, to, pack_group_##levels);                           \
     }
 
 FOR_LEVELS(1)

@@ -333,13 +333,10 @@ INLINE void convolve(const float *data, const float *output, int n, int m, int s
 }
 
 /* Kernels at all points, to (panels, points, pieces, in_channels, PANEL): what multiply_runs reads, in its order. */
-static void pack(evaluator *kernels, int64_t places, const struct unpacked *u, int64_t in_channels, int threads, float *to)
+INLINE void pack_panel(evaluator *kernels, int64_t places, const struct packing *p, const float *weights, int64_t panel)
 {
-    const int64_t panels = (u->features + PANEL - 1) / PANEL, of_place = in_channels * PANEL;
-    const int64_t taps = u->length / in_channels;
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t panel = 0; panel < panels; panel++)
-        kernels(turned(u, panel * PANEL, PANEL), PANEL, taps * PANEL, in_channels, to + panel * places * of_place, of_place);
+    const int64_t of_place = p->in_channels * PANEL, taps = p->u->length / p->in_channels;
+    kernels(weights, PANEL, taps * PANEL, p->in_channels, p->to + panel * places * of_place, of_place);
 }
 
 #define FORM(name, side, n, m, pieces)                                                                                 \
@@ -354,9 +351,13 @@ static void pack(evaluator *kernels, int64_t places, const struct unpacked *u, i
         convolve(DATA_##name, OUTPUT_##name, n, m, side, pieces, kernels, s, w);                                       \
     }                                                                                                                  \
     void name(const struct step *s, struct worker *w) { convolve_##name(0, s, w); }                                    \
+    static void pack_panel_##name(const struct packing *p, const float *weights, int64_t panel)                        \
+    {                                                                                                                  \
+        pack_panel(kernels_##name, places_of(n, pieces), p, weights, panel);                                           \
+    }                                                                                                                  \
     void pack_##name(const struct unpacked *u, int64_t in_channels, int threads, float *to)                            \
     {                                                                                                                  \
-        pack(kernels_##name, places_of(n, pieces), u, in_channels, threads, to);                                       \
+        pack_parts(u, in_channels, PANEL, threads, to, pack_panel_##name);                                             \
     }
 
 /* The same with kernels as they are, in the order of a product's. */
