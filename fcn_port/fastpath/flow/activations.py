@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from converters.layers import activations, between, eltwise, neuron, scale
+from converters.layers import activations, between, convolution, eltwise, neuron, scale
 
 from .affine import own_statistics
 from .flow import Flow, FlowLayer, FlowStep
@@ -20,6 +20,10 @@ ACTIVATIONS = (
     neuron.Swish, activations.HardSigmoid, activations.HardSwish, activations.HardTanH, activations.Mish,
 )  # fmt: skip
 """Types of layers that can be an operation's last part, `is_activation` permitting."""
+COSTLY = neuron.Sigmoid, neuron.TanH, neuron.ELU, neuron.Swish, activations.Mish
+"""Those that take a power of e of each number."""
+FEW = 3
+"""Channels, as of a picture, of which most registers hold several times as many."""
 
 
 def merge_activations(flow: Flow) -> Flow:
@@ -52,6 +56,8 @@ def _takes(operation: FlowStep, part: FlowLayer) -> bool:
     if operation.activation is not None or len(operation.tops) != 1:
         return False
     params = operation.main.params
+    if isinstance(params, convolution.Convolution) and params.num_output <= FEW and type(part.params) in COSTLY:
+        return False  # which fill a register a few numbers at a time there, by itself all of it
     if isinstance(params, between.Interpolating):
         return not (params.nhwc and type(part.params) is neuron.PReLU)
     if type(params) in (scale.Scale, scale.Bias) and not operation.affine and not operation.main.bottoms[1:]:

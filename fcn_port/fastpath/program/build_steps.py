@@ -32,7 +32,7 @@ from .choice import KernelChoice
 from .convolution_steps import by_phases, depthwise_step, one_group, window_of
 from .moving import move, sources_of
 from .over_time import recurrent_steps
-from .places import BlobPlace, as_images, of_product
+from .places import BlobPlace, as_images, as_rows, of_product
 from .task import NativeTask
 from .volume_steps import of_volume
 from .weights import Packed, PackedWeights
@@ -73,7 +73,7 @@ def tasks_of(
     if kernel.name == "operands":
         return _of_operands(operation, places, weights, settings, slope)
     if kernel.name == "pointwise":
-        return [NativeTask("pointwise", x, y, z, weights.constants(operation, y.size[1]), settings, parameters=slope)]
+        return [_pointwise(x, y, z, weights.constants(operation, y.size[1]), settings, slope)]
     settings |= window_of(kernel)
     if kernel.name in ("pool_max", "pool_average", "pool_places", "unpool"):
         z = places[(*operation.tops, operation.bottoms[-1])[1]] if kernel.name in ("pool_places", "unpool") else None
@@ -90,6 +90,16 @@ def tasks_of(
         return by_phases(operation, params, kernel, x, y, weights, settings, slope, threads)
     groups = range(kernel.groups)
     return [one_group(operation, kernel, x, y, z, weights, settings, slope, group, threads) for group in groups]
+
+
+def _pointwise(
+    x: BlobPlace, y: BlobPlace, z: BlobPlace | None, packed: Packed, settings: Mapping[str, int],
+    parameters: tuple[float, ...] = (),
+) -> NativeTask:  # fmt: skip
+    rows = as_rows(x, y, z or y) if packed.is_empty else None
+    if rows is not None:
+        x, y, z = rows[0], rows[1], None if z is None else rows[2]
+    return NativeTask("pointwise", x, y, z, packed, settings, parameters=parameters)
 
 
 def _between(
@@ -152,7 +162,7 @@ def _divisor(params: Layer, kernel: KernelChoice, x: BlobPlace) -> Mapping[str, 
 def copies_of(pairs: Iterable[tuple[BlobPlace, BlobPlace]]) -> list[NativeTask]:
     """The steps that copy one place's values to another one, both `as_images`."""
     images = (as_images(*pair) or list(pair) for pair in pairs)
-    return [NativeTask("pointwise", x, y, None, Packed(), {"activation": NONE}) for x, y in images]
+    return [_pointwise(x, y, None, Packed(), {"activation": NONE}) for x, y in images]
 
 
 def _of_blobs(
@@ -174,7 +184,7 @@ def _of_blobs(
         factor = weights.coefficient(coefficient, y.size[1]) if is_sum else None
         now = {**(settings if is_last else {"activation": NONE}), "shared": OF_BLOBS.index(params.operation)}
         packed, last = Packed(factor, None, slopes if is_last else None), parameters if is_last else ()
-        tasks.append(NativeTask("pointwise", places[name], y, former, packed, now, parameters=last))
+        tasks.append(_pointwise(places[name], y, former, packed, now, last))
         former = y
     return tasks
 
@@ -192,7 +202,7 @@ def _of_operands(
     def step(x: BlobPlace, z: BlobPlace, kind: str, *, times: float = 1, last: bool = True) -> NativeTask:
         now = {**(settings if last else {"activation": NONE}), "shared": OF_BLOBS.index(kind)}
         packed = Packed(weights.coefficient(times, y.size[1]), None, slopes if last else None)
-        return NativeTask("pointwise", x, y, z, packed, now, parameters=parameters if last else ())
+        return _pointwise(x, y, z, packed, now, parameters if last else ())
 
     if third:
         return [step(second, first, "PROD", last=False), step(third[0], y, "SUM")]

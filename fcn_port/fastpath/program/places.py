@@ -114,6 +114,17 @@ def as_images(*places: BlobPlace, last: bool = False) -> list[BlobPlace] | None:
     return found if len(found) == len(places) else None
 
 
+def as_rows(*places: BlobPlace) -> list[BlobPlace] | None:
+    """Images of one shape whose rows are what channels were, for work to which all numbers are alike.
+
+    Pixels of one channel or three would leave most of a register empty. None where pixels do not lie side by side.
+    """
+    n, c, h, w = (*places[0].shape, 1, 1)[:4]
+    if len({place.shape for place in places}) > 1 or any(place.steps[2] != c for place in places) or w == 1:
+        return None
+    return [replace(each, shape=(n, c * w, h, 1), strides=(each.steps[0], 1, each.steps[1], c * w)) for each in places]
+
+
 @dataclass(frozen=True)
 class BlobPlaces:
     """The place of every value, the floats of each buffer, and the (value, place) that have to be copied.

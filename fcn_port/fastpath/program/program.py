@@ -15,21 +15,19 @@ from types import MappingProxyType
 
 import numpy as np
 
-from converters.execution import check_fit, indices_within
-from converters.layers import lent, pooling
-from converters.lazy import import_or_say
+from converters.layers import pooling
 from converters.net import Shape
 
-from ..flow import Flow, FlowLayer, FlowStep, inner_values, weighted
+from ..flow import Flow, FlowStep, inner_values, weighted
 from ..lru_cache import LRUCache
 from ..native.kept import KeptMemory
-from ..native.lent import LENT
 from ..native.memory import Floats, address
 from ..native.steps import COLOURS, COUNTERS, NativeSteps
 from .arena import APART, arrange
 from .bands import IN_PLACE, floats_of, lives_in, tasks_in
 from .bound import BoundPass
 from .build_steps import copies_of, tasks_of
+from .by_pytorch import by_pytorch
 from .choice import Decision, KernelChoice, NoKernel
 from .constants import of_sizes, read_by_others
 from .find_bands import find_bands
@@ -383,14 +381,3 @@ def _pixels_of(place: BlobPlace, outside: int) -> NativeTask:
     _, c, h, w = place.shape
     planes = BlobPlace(outside, 0, place.shape, (c * h * w, h * w, w, 1))
     return NativeTask("pixels", planes, place, None, Packed(), {"block": PIXEL_ROWS})
-
-
-def by_pytorch(part: FlowLayer, bottoms: Sequence[Floats], blobs: Sequence[Floats]) -> list[Floats]:
-    """The tops of a layer by its own function; PyTorch is imported for it, where nobody has done so yet."""
-    torch = import_or_say("torch", f"{part.place}, for which there is no native kernel,")
-    check_fit(part.place, part.params, *([each.shape for each in arrays] for arrays in (bottoms, blobs)))
-    in_full = torch.autocast("cpu", enabled=False)  # the kernels before and after have float32
-    with torch.no_grad(), in_full, indices_within(part.place), lent.computed_by(LENT):
-        tensors = [torch.from_numpy(each if each.flags.writeable else each.copy()) for each in (*bottoms, *blobs)]
-        tops = part.params.forward(tensors[: len(bottoms)], tensors[len(bottoms) :])
-    return [top.numpy() for top in tops]

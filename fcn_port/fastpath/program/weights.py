@@ -38,6 +38,10 @@ class Packed:
     bias: Floats | None = None
     slopes: Floats | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        return self.kernels is None and self.bias is None and self.slopes is None
+
 
 class PackedWeights:
     """The learnable blobs of a net as they are now, by state dict key, and what was made of them."""
