@@ -158,6 +158,14 @@ NETS = (
     ),
 )  # fmt: skip
 
+TANH = 'layer { name: "t" type: "TanH" bottom: "y" top: "y" }'
+LONG_ROWS = (
+    net(20, of_type("InnerProduct", "inner_product_param { num_output: 70 }") + PRELU, size="3, 5", images=16),
+    net(256, convolution("num_output: 37 kernel_size: 1", SUM), size="4, 7"),
+    *(net(64, convolution(f"num_output: {count} kernel_size: 3 pad: 1 stride: 2", RELU)) for count in (40, 132)),
+    net(300, convolution("num_output: 70 kernel_size: 1 bias_term: false", TANH), size="5, 4", images=2),
+)  # fmt: skip
+
 
 def cases(registers: Registers, *, threads: Sequence[int] = (1, 3)) -> list[bytes]:
     """The cases as native_driver.c reads them, each kind of them once."""
@@ -168,6 +176,9 @@ def cases(registers: Registers, *, threads: Sequence[int] = (1, 3)) -> list[byte
         stack.enter_context(patch.object(division, "SHARED_BYTES", 0))  # as where kernels are very many
         stack.enter_context(patch.object(division, "SHARED_BLOCK", 4))
         found |= {_case(task, 3) for text in NETS[9:15] for task in _tasks(text, 3)}
+        for name, value in (("LEAST_STRETCHED", 0), ("LONG", 200), ("STRETCH", 128), ("MOST_ROWS", 14)):
+            stack.enter_context(patch.object(division, name, value))  # as where rows are very long
+        found |= {_case(task, count) for text in LONG_ROWS for count in (1, 3) for task in _tasks(text, count)}
     return sorted(found)
 
 

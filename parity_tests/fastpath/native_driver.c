@@ -239,7 +239,7 @@ static double greatest_of_all(const struct data *d, int64_t n, int64_t y, int64_
     return d->s->shared ? at(&d->x, n, y, x, found) : (double)found;
 }
 
-static double together(const struct data *d, int64_t n, int64_t y, int64_t x, int64_t c)
+static double of_two(const struct data *d, int64_t n, int64_t y, int64_t x, int64_t c)
 {
     double value = (double)at(&d->x, n, y, x, c) * (d->weights ? d->weights[c] : 1);
     if (d->s->shared == 0)
@@ -283,7 +283,7 @@ static double plainly(const struct data *d, int64_t n, int64_t y, int64_t x, int
     case KIND_standardize: return standardized(d, n, y, x, c);
     case KIND_softmax: return share_of_sum(d, n, y, x, c);
     case KIND_largest: return greatest_of_all(d, n, y, x);
-    case KIND_pointwise: return together(d, n, y, x, c);
+    case KIND_pointwise: return of_two(d, n, y, x, c);
     case KIND_unpool: return unpooled(d, n, y, x, c);
     case KIND_pixels: return at(&d->x, n, y, x, c);
     case KIND_upsample: return finished_plainly(d, enlarged(d, n, y, x, c), n, y, x, c);

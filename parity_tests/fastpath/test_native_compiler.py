@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,6 +13,8 @@ import pytest
 
 from fcn_port.fastpath.compiler import words_of
 from fcn_port.fastpath.native import build
+
+ROOT = Path(__file__).parents[2]
 
 TOUCH = 'for each; do [ "$before" = -o ] && touch "$each"; before=$each; done; exit 0'
 """What a compiler does that makes an empty file."""
@@ -52,6 +57,54 @@ def test_a_compiler_without_openmp(tmp_path: Path) -> None:
     then = 'case "$*" in *-fopenmp*) echo "error: unsupported option -fopenmp" >&2; exit 1;; esac; ' + TOUCH
     assert build._compile(compiler(tmp_path, first=":", then=then), tmp_path).is_file()
     assert ["-fopenmp" in call for call in (tmp_path / "calls").read_text().splitlines()] == [True, False]
+
+
+def test_a_compiler_that_knows_no_native_processor(tmp_path: Path) -> None:
+    """Apple's for arm64, up to some version."""
+    then = f'case "$*" in *-march=native*) echo "error: unsupported argument" >&2; exit 1;; esac; {TOUCH}'
+    assert build._compile(compiler(tmp_path, first=":", then=then), tmp_path).is_file()
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert ["-march=native" in call for call in calls] == [True, True, False]
+
+
+TOGETHER = """
+import ctypes, hashlib, threading
+import torch
+import fcn_port
+from converters.formats import parse_prototxt
+from converters import CaffeNet
+from fcn_port.fastpath.native import build
+from fcn_port.fastpath.program import self_check
+from parity_tests.fastpath.random_nets import filled
+
+library, seen = build.library(), {}
+of_one = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int)(lambda _, n: seen.update({n: threading.get_native_id()}))
+library.together(3, of_one, None)
+torch.set_num_threads(3)
+net = filled(CaffeNet(parse_prototxt(self_check._NET)))
+x = {name: torch.randn(shape, generator=torch.Generator().manual_seed(0)) for name, shape in net.inputs.items()}
+found = fcn_port.fast(net)(**x)
+values = found.values() if isinstance(found, dict) else [found]
+bits = hashlib.sha256(b"".join(value.numpy().tobytes() for value in values)).hexdigest()
+print(hasattr(library, "GOMP_parallel"), sorted(seen), len(set(seen.values())), bits)
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_several_threads_without_openmp(tmp_path: Path) -> None:
+    """They were one: on a Mac, and where the system has no runtime of OpenMP. The bits are those with it."""
+    command = compiler(tmp_path, first=":", then='case "$*" in *-fopenmp*) exit 1;; esac; exec cc "$@"')[0]
+    found = []
+    for name in (command, "cc"):
+        folder = tmp_path / Path(name).name
+        environment = {**os.environ, "CC": name, "XDG_CACHE_HOME": str(folder)}
+        done = subprocess.run(
+            [sys.executable, "-c", TOGETHER], env=environment, capture_output=True, text=True, timeout=600, cwd=ROOT
+        )
+        assert done.returncode == 0, done.stderr
+        found.append(done.stdout.split(maxsplit=1))
+    (has_openmp, alone), (_, together) = found
+    assert has_openmp == "False" and alone == together and alone.startswith("[0, 1, 2] 3 ")
 
 
 def test_a_compiler_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from converters import CaffeNet
 from converters.formats import parse_prototxt
 from fcn_port.fastpath.native import why_not
 from fcn_port.fastpath.program import FastNet, self_check
+from fcn_port.fastpath.program.by_pytorch import in_order
 from parity_tests.fastpath.random_nets import filled
 from parity_tests.tolerances import tolerance
 
@@ -161,3 +162,10 @@ def test_volumes_of_one_channel_or_one_column_are_no_images_by_their_last_axis(
     plan = FastNet(net).program({"data": shape})
     (found,) = plan({"data": x.numpy()}, np.full(plan.floats, np.nan, np.float32)).values()
     torch.testing.assert_close(torch.from_numpy(found.copy()), net(x), rtol=0, atol=tolerance("fast-net"))
+
+
+def test_pytorch_is_given_volumes_in_order() -> None:
+    """With channels side by side its convolution over a blob of one row and one column, padded and dilated, crashed."""
+    channels_last = np.ones((9, 5, 1, 1, 48), np.float32).transpose(0, 4, 1, 2, 3)
+    assert not channels_last.flags.c_contiguous
+    assert in_order(channels_last).flags.c_contiguous

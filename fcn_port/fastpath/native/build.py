@@ -33,6 +33,7 @@ from .forking import survive_forks
 
 _SOURCES = tuple(sorted(Path(__file__).parent.glob("*.[ch]")))
 _FLAGS = ("-O3", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno", "-fPIC", "-shared", "-pthread")
+_NATIVE = "-march=native"
 _SECONDS = 900
 """A compiler may take so long; it needs two, and a hundred times as many on a machine that is busy otherwise."""
 
@@ -144,14 +145,18 @@ def _keep(made: Path, beginning: Path) -> Path | None:
 
 
 def _compile(command: list[str], folder: Path) -> Path:
-    """Compile in `folder`, with OpenMP where the compiler has it (PyTorch's own runtime, which is loaded by then)."""
+    """Compile in `folder`, with OpenMP where the compiler has it (PyTorch's own runtime, which is loaded by then).
+
+    Apple's has none, and its earlier ones no -march=native for arm64, where all processors have the same registers.
+    """
     made = folder / "steps.so"
-    for openmp in (True, False):
-        done = _run(_call(command, folder, made, _flags(), openmp=openmp))
+    for openmp, native in ((True, True), (False, True), (False, False)):
+        flags = [flag for flag in _flags() if native or flag != _NATIVE]
+        done = _run(_call(command, folder, made, flags, openmp=openmp))
         if done.returncode == 0:
             return made
         if _was_killed(done):
-            break  # which says nothing about OpenMP
+            break  # which says nothing about what the compiler can do
     raise OSError(done.stderr.strip() or f"exit status {done.returncode}")
 
 
@@ -172,7 +177,7 @@ def _call(command: list[str], folder: Path, made: Path, flags: list[str], *, ope
 
 
 def _flags() -> list[str]:
-    return [*_FLAGS, "-march=native", *words_of("FCN_PORT_CFLAGS")]
+    return [*_FLAGS, _NATIVE, *words_of("FCN_PORT_CFLAGS")]
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:

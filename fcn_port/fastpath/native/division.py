@@ -10,6 +10,9 @@ from .build import library
 GATHERED_BYTES = 320 << 10
 """The most bytes of a processor's own cache that the rows of a product fill."""
 MOST_ROWS = 108
+LONG, LEAST_STRETCHED, STRETCH = 3072, 8 << 20, 640
+"""Numbers of a row of which a cache holds a tile or two, bytes of kernels that these would read too often, and the
+numbers that are multiplied at a time then, a multiple of vector.h's AT_ONCE."""
 DEPTHWISE_BYTES = 24 << 10
 """The bytes of a processor's first cache that the inputs of a row of outputs fill."""
 PIECES = 4
@@ -46,17 +49,24 @@ class Division:
     common: int = 0
     phases: int = 1
     """Parts of a step that must be done one after the other."""
+    stretch: int = 0
+    """Numbers of a row that product.c multiplies at a time; 0 for all."""
 
 
 GATHERED, FLAT, IN_PLACE = range(3)
 """The ways in which product.c reads rows."""
 
 
-def divide_product(*, length: int, positions: int, features: int, rows_are: int, threads: int) -> Division:
-    """For rows of `length` numbers at so many positions."""
+def divide_product(
+    *, length: int, positions: int, features: int, rows_are: int, threads: int, is_flat: bool = False
+) -> Division:
+    """For rows of `length` numbers at so many positions; `is_flat` where they may be read as FLAT ones are."""
     panel, rows = library().panel(), library().most_rows()
     panels = -(-features // panel)
     block = max(rows, min(MOST_ROWS, GATHERED_BYTES // (4 * length)) // rows * rows)
+    reads_often = positions > block and 4 * length * features >= LEAST_STRETCHED and length >= LONG
+    if rows_are != IN_PLACE and reads_often:
+        return _stretched(length, positions, panels, threads=threads, is_flat=is_flat)
     block = up(-(-positions // -(-positions // block)), 2)
     group, wanted = panels, PIECES * threads if threads > 1 else 1
     if -(-positions // block) < wanted:
@@ -64,6 +74,15 @@ def divide_product(*, length: int, positions: int, features: int, rows_are: int,
         group = max(1, panels * -(-positions // block) // wanted)
     gathered = {GATHERED: min(block, positions) * spread(length), FLAT: 0, IN_PLACE: rows * spread(length)}
     return Division(block, group, rows_are, up(rows * panel + gathered[rows_are] + SPARE, 16))
+
+
+def _stretched(length: int, positions: int, panels: int, *, threads: int, is_flat: bool) -> Division:
+    """Kernels that come from memory once for many rows, whose sums are kept meanwhile; threads divide the kernels."""
+    blocks, wanted = -(-positions // MOST_ROWS), PIECES * threads if threads > 1 else 1
+    block, group = up(-(-positions // blocks), 2), -(-panels // -(-wanted // blocks))
+    copied = spread(STRETCH if is_flat else length)
+    scratch = up(block * (group * library().panel() + copied) + SPARE, 16)
+    return Division(block, group, FLAT if is_flat else GATHERED, scratch, stretch=STRETCH)
 
 
 def divide_depthwise(*, kernel_h: int, in_w: int, channels: int, h: int, images: int, threads: int) -> Division:

@@ -3,7 +3,8 @@
  * Where rows lie side by side in the blob (1x1, and windows as large as the blob) they are read from there (`shared` is
  * FLAT); elsewhere a block of them is copied together first (GATHERED), or, where few outputs would read the copy, only those at
  * the blob's edge (IN_PLACE). `block` is how many rows a piece of work has at most, in place whole rows of outputs, `group` how
- * many panels.
+ * many panels. Where `stretch` is not 0, so many numbers of FLAT rows are copied and multiplied at a time: as many rows' as fit into
+ * a cache, so that kernels are read once for all of them.
  */
 
 #include "packing.h"
@@ -186,14 +187,20 @@ INLINE struct ending ending_of(const struct step *s, const struct layout *layout
     return ending;
 }
 
-/* One tile and one panel; `tile` of several that read the panel. */
-INLINE void compute(const struct step *s, const struct layout *layout, struct worker *w, struct rows rows,
+/* One tile and one panel, from number `from` of the rows on; `tile` of several that read the panel. */
+INLINE void compute(const struct step *s, const struct layout *layout, struct worker *w, struct rows rows, int64_t from,
                     int64_t position, int count, int64_t panel, int64_t tile, float *sums)
 {
     int64_t length = s->kernel_h * s->kernel_w * s->in_channels, of_panel = length * PANEL;
-    const float *kernels = s->kernels + panel * of_panel;
-    rows.ahead = kernels + of_panel + tile * length * FETCHED;
+    int64_t here = rows.segments * rows.length;
+    const float *kernels = s->kernels + panel * of_panel + from * PANEL;
+    rows.ahead = kernels + of_panel + tile * here * FETCHED;
     rows.step = tile < PANEL / FETCHED ? FETCHED : 0;
+    rows.added = from > 0;
+    if (from + here < length) {
+        multiply(&rows, kernels, count, s->channels - panel * PANEL, sums, 0);
+        return;
+    }
     if (layout->simple && (layout->even || position % s->w + count <= s->w)) {
         struct ending ending = ending_of(s, layout, w->arena, position, count, panel * PANEL);
         multiply(&rows, kernels, count, ending.channels, sums, &ending);
@@ -222,18 +229,18 @@ static void product_in_place(const struct step *s, struct worker *w)
             int64_t position = piece * s->w + lo;
             int64_t y = piece % s->h * s->stride_h - s->top, x = lo * s->stride_w - s->left;
             int64_t down = y + (s->kernel_h - 1) * s->dilation_h, right = (hi - 1) * s->stride_w - s->left + s->kernel_w;
-            struct rows rows = {gathered, spread(length), 1, 0, length, 0, 0, AT_ONCE};
+            struct rows rows = {gathered, spread(length), 1, 0, length, 0, 0, AT_ONCE, 0};
             if (y >= 0 && x >= 0 && down < s->in_h && right <= s->in_w) {
                 const float *a = place(w->arena, &s->x, piece / s->h, y, x);
                 int64_t across = s->kernel_w * s->in_channels;
                 int64_t apart = s->stride_w * s->x.col, between = s->dilation_h * s->x.row;
-                rows = (struct rows){a, apart, s->kernel_h, between, across, 0, 0, AT_ONCE};
+                rows = (struct rows){a, apart, s->kernel_h, between, across, 0, 0, AT_ONCE, 0};
             } else {
                 for (int64_t r = lo; r < hi; r++)
                     gather(s, w->arena, position + r - lo, gathered + (r - lo) * spread(length));
             }
             for (int64_t p = 0; p < panels; p++)
-                compute(s, &layout, w, rows, position, (int)(hi - lo), p, PANEL, sums);
+                compute(s, &layout, w, rows, 0, position, (int)(hi - lo), p, PANEL, sums);
         }
 }
 
@@ -247,12 +254,13 @@ void product(const struct step *s, struct worker *w)
     int64_t panels = (s->channels + PANEL - 1) / PANEL;
     int64_t blocks = (positions + s->block - 1) / s->block, groups = (panels + s->group - 1) / s->group;
     const struct layout layout = layout_of(s);
-    float *sums = scratch_of(s, w), *gathered = sums + ROWS * PANEL;
+    const int64_t stretch = s->stretch ? s->stretch : length, kept = s->stretch ? s->block * s->group : ROWS;
+    float *sums = scratch_of(s, w), *gathered = sums + kept * PANEL;
     int64_t last = -1;
     for (int64_t piece; (piece = take(w, blocks * groups)) >= 0;) {
         int64_t block = piece / groups, first = block * positions / blocks;
         int64_t rows = (block + 1) * positions / blocks - first; /* of all pieces as alike as can be */
-        struct rows all = {gathered, spread(length), 1, 0, length, 0, 0, AT_ONCE};
+        struct rows all = {gathered, spread(length), 1, 0, length, 0, 0, AT_ONCE, 0};
         if (s->shared == FLAT) {
             all.apart = s->h * s->w == 1 ? s->x.image : s->x.col;
             all.a = w->arena + s->x.at + first * all.apart;
@@ -261,14 +269,25 @@ void product(const struct step *s, struct worker *w)
                 gather(s, w->arena, first + r, gathered + r * spread(length));
             last = block;
         }
-        int64_t from = piece % groups * s->group;
-        for (int64_t p = from; p < least(from + s->group, panels); p++)
-            for (int64_t t = 0, lo = 0, hi; lo < rows; t++, lo = hi) {
-                hi = lo + tile_of(rows - lo);
-                struct rows some = all;
-                some.a += lo * all.apart;
-                compute(s, &layout, w, some, first + lo, (int)(hi - lo), p, t, sums);
+        const int64_t panel = piece % groups * s->group;
+        for (int64_t from = 0; from < length; from += stretch) {
+            struct rows now = all;
+            now.length = least(stretch, length - from);
+            now.a += from;
+            if (s->stretch && s->shared == FLAT) {
+                now.a = gathered, now.apart = spread(stretch);
+                for (int64_t r = 0; r < rows; r++)
+                    copy(gathered + r * now.apart, all.a + r * all.apart + from, now.length);
             }
+            for (int64_t p = panel; p < least(panel + s->group, panels); p++)
+                for (int64_t t = 0, lo = 0, hi; lo < rows; t++, lo = hi) {
+                    hi = lo + tile_of(rows - lo);
+                    struct rows some = now;
+                    some.a += lo * now.apart;
+                    float *own = s->stretch ? sums + ((p - panel) * s->block + lo) * PANEL : sums;
+                    compute(s, &layout, w, some, from, first + lo, (int)(hi - lo), p, t, own);
+                }
+        }
     }
 }
 

@@ -23,7 +23,7 @@ struct step {
     int64_t images, in_h, in_w, in_channels, h, w, channels; /* of x and y */
     int64_t kernel_h, kernel_w, stride_h, stride_w, top, left, dilation_h, dilation_w;
     int64_t activation;
-    int64_t block, group, shared; /* how the work is divided; each kind says it */
+    int64_t block, group, shared, stretch; /* how the work is divided; each kind says it */
     int64_t common, scratch, scratch_apart; /* scratch of all threads, of the first, and between threads: floats */
     double parameters[4]; /* of the activation; the last one is the kernel's own */
 };

@@ -44,7 +44,7 @@ class NativeStep(ctypes.Structure):
         *((name, ctypes.c_int64) for name in (
             "images", "in_h", "in_w", "in_channels", "h", "w", "channels",
             "kernel_h", "kernel_w", "stride_h", "stride_w", "top", "left", "dilation_h", "dilation_w",
-            "activation", "block", "group", "shared", "common", "scratch", "scratch_apart",
+            "activation", "block", "group", "shared", "stretch", "common", "scratch", "scratch_apart",
         )),
         ("parameters", ctypes.c_double * 4),
     )  # fmt: skip

@@ -240,7 +240,7 @@ INLINE void multiply_all(int levels, const struct step *s, struct worker *w)
                         fetch_outputs(levels, s, w->arena, first, fetched, panel * PANEL);
                     until = from + (count <= ROWS ? least((count + 1) / 2, count - from) : tile_of(count - from));
                     struct rows rows = {sums + p * apart + from * spread(length), spread(length), 1, 0, length,
-                                        kernels + of_panel + i * length * FETCHED, i < PANEL / FETCHED ? FETCHED : 0, AT_ONCE};
+                                        kernels + of_panel + i * length * FETCHED, i < PANEL / FETCHED ? FETCHED : 0, AT_ONCE, 0};
                     multiply(&rows, kernels, (int)(until - from), PANEL, products + p * kept + from * PANEL, 0);
                 }
             for (int64_t i = 0; i < count; i++)

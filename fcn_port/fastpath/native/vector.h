@@ -261,6 +261,7 @@ struct rows {
     int64_t apart, segments, between, length;
     const float *ahead;
     int64_t step, at_once;
+    int added; /* to what lies there */
 };
 
 /* An activation of straight lines, which sums go through in registers: where it is `sloped`, what is below 0 is multiplied,
@@ -345,7 +346,7 @@ INLINE void multiply_some(struct rows rows, const float *kernels, int count, int
 {
     vec sum[ROWS][VECTORS];
     int64_t summed = 0;
-    int fresh = 1;
+    int fresh = !rows.added;
     UNROLL for (int r = 0; r < count; r++)
         UNROLL for (int v = 0; v < vectors; v++)
             sum[r][v] = (vec){0};

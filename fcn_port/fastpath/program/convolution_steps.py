@@ -53,7 +53,7 @@ def one_group(
         y = y.narrow(1, group * features, features)
         z = z and z.narrow(1, group * features, features)
     cut = divide(kernel, x, y, threads)
-    divided = {"block": cut.block, "group": cut.group, "shared": int(cut.shared)}
+    divided = {"block": cut.block, "group": cut.group, "shared": int(cut.shared), "stretch": cut.stretch}
     return NativeTask(kernel.name, x, y, z, packed, {**settings, **divided}, cut.scratch, cut.common, slope, cut.phases)
 
 
@@ -104,8 +104,10 @@ def divide(kernel: KernelChoice, x: BlobPlace, y: BlobPlace, threads: int) -> Di
     (_, channels, _, _), (n, features, h, w) = x.size, y.size
     if kernel.name == "product":
         length, rows_are = kernel.window[0] * kernel.window[1] * channels, _rows_are(kernel, x, y)
-        positions = n * h * w
-        return divide_product(length=length, positions=positions, features=features, rows_are=rows_are, threads=threads)
+        return divide_product(
+            length=length, positions=n * h * w, features=features, rows_are=rows_are, threads=threads,
+            is_flat=_is_flat(kernel, x, y),
+        )  # fmt: skip
     if kernel.name.startswith("strassen"):
         length = kernel.window[0] * kernel.window[1] * channels
         return divide_strassen(
