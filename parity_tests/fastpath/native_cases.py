@@ -119,6 +119,10 @@ NETS = (
             "kernel_size: 1 stride: 3 num_output: 33", "kernel_size: 4 stride: 2 pad: 1 num_output: 6 group: 3",
         )
     ),
+    net(  # more windows than outputs
+        6, of_type("Deconvolution", "convolution_param { kernel_size: 2 stride: 2 pad_w: 4 num_output: 5 }"),
+        size="4, 27",
+    ),
     *(
         net(37, of_type("Pooling", f"pooling_param {{ {settings} }}"), images=2)
         for settings in (
