@@ -344,7 +344,7 @@ static int is_right(const struct data *d, const struct image *y_image, int what,
             value = plainly(d, n, y, x, c);
         double off = fabs(y_image->memory[place] - value);
         largest = fmax(largest, fabs(value));
-        apart = off <= apart ? apart : off; /* NaN counts */
+        apart = off <= apart || isnan(apart) ? apart : off; /* NaN counts, wherever it is */
     }
     int fine = apart <= (what ? 0 : APART * fmax(largest, 1e-3));
     if (!fine)
