@@ -97,8 +97,9 @@ NETS = (
     net(128, convolution("num_output: 64 kernel_size: 3 pad: 1 group: 2", RELU)),
     net(96, convolution("num_output: 48 kernel_size: 3 pad: 1 group: 24", PRELU)),
     *(net(24, convolution("num_output: 40 kernel_size: 3 pad: 1", end), images=2) for end in (SUM, PRELU)),
-    net(24, convolution("num_output: 40 kernel_size: 3 pad: 2 dilation: 2", SUM), size="13, 8"),
-    net(36, convolution("num_output: 37 kernel_size: 7 pad: 7 dilation: 2", SUM), size="13, 16", images=2),
+    net(24, convolution("num_output: 40 kernel_size: 3 pad: 2 dilation: 2 dilation: 3", SUM), size="13, 8"),
+    net(36, convolution("num_output: 37 kernel_size: 7 pad: 7 dilation: 2", SUM), size="16, 13", images=2),
+    *(net(9, convolution("num_output: 33 kernel_size: 3 pad: 1", RELU), size=s) for s in ("1, 5", "4, 3", "6, 1")),
     net(3, convolution("num_output: 4 kernel_size: 1"), images=2),
     *(net(3, convolution(f"num_output: 20 kernel_size: {n} pad: 2 stride: 2", RELU), size="13, 40") for n in (3, 7)),
     *(net(64, convolution(f"num_output: 40 kernel_size: {side} pad: {side // 2}", RELU)) for side in (5, 7)),
@@ -108,6 +109,7 @@ NETS = (
             (16, "pad: 1", "", "7, 7"), (33, "pad: 1 stride: 2", RELU, "6, 2"), (16, "pad: 4 stride: 2", SUM, "3, 4"),
             (32, "pad: 4 stride: 3", RELU, "1, 5"), (32, "pad: 1", RELU, "2, 1"),
             (20, "pad: 2 dilation: 2", SUM, "9, 14"),
+            (33, "pad: 1", SUM, "5, 6"), (32, "pad: 1 stride_h: 1 stride_w: 2", RELU, "5, 6"),
             *((32, "pad: 1", end, "6, 5") for end in (CLIP, LEAKY, PRELU)),
         )
     ),
@@ -131,6 +133,7 @@ NETS = (
             "kernel_h: 1 kernel_w: 3 stride_h: 3 stride_w: 2 pad_w: 1", "kernel_h: 4 kernel_w: 2 stride: 2",
             "global_pooling: true pool: AVE", "kernel_size: 4 stride: 2 pad_type: 1 pool: AVE_EXC_PAD",
             "kernel_size: 3 stride: 2 pad_b: 2 pad_l: 1 pool: AVE",
+            "kernel_h: 3 kernel_w: 4", "kernel_size: 4 stride: 3 pad: 1 pool: AVE",
         )
     ),
     *(
@@ -153,6 +156,7 @@ NETS = (
             ("BN", "bn_param { bn_mode: LEARN }"),
         )
     ),
+    *(net(n, of_type("MVN", "mvn_param { eps: 0.01 }"), images=2) for n in (1, 16, 33)),
     VOLUME,
     *(
         net(21, of_type("ELU") + f"""
