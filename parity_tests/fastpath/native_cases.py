@@ -98,10 +98,11 @@ NETS = (
     net(96, convolution("num_output: 48 kernel_size: 3 pad: 1 group: 24", PRELU)),
     *(net(24, convolution("num_output: 40 kernel_size: 3 pad: 1", end), images=2) for end in (SUM, PRELU)),
     net(24, convolution("num_output: 40 kernel_size: 3 pad: 2 dilation: 2 dilation: 3", SUM), size="13, 8"),
-    net(36, convolution("num_output: 37 kernel_size: 7 pad: 7 dilation: 2", SUM), size="16, 13", images=2),
+    net(36, convolution("num_output: 37 kernel_size: 7 pad: 7 dilation: 2", SUM), size="16, 9", images=2),
     *(net(9, convolution("num_output: 33 kernel_size: 3 pad: 1", RELU), size=s) for s in ("1, 5", "4, 3", "6, 1")),
     net(3, convolution("num_output: 4 kernel_size: 1"), images=2),
     *(net(3, convolution(f"num_output: 20 kernel_size: {n} pad: 2 stride: 2", RELU), size="13, 40") for n in (3, 7)),
+    net(3, convolution("num_output: 20 kernel_size: 3 stride_h: 1 stride_w: 2", RELU), size="4, 40"),
     *(net(64, convolution(f"num_output: 40 kernel_size: {side} pad: {side // 2}", RELU)) for side in (5, 7)),
     *(
         net(channels, convolution(f"num_output: {channels} group: {channels} kernel_size: 3 {rest}", end), size=size)
