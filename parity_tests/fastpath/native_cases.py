@@ -125,6 +125,7 @@ NETS = (
             "kernel_h: 6 kernel_w: 12 stride_h: 2 stride_w: 6 pad_h: 1 pad_w: 7 num_output: 6 group: 6",
             "kernel_size: 1 stride: 3 num_output: 33", "kernel_size: 4 stride: 2 pad: 1 num_output: 6 group: 3",
             "kernel_h: 6 kernel_w: 12 stride_h: 2 stride_w: 6 pad_h: 1 pad_w: 5 num_output: 6 group: 6",
+            "kernel_h: 2 kernel_w: 32 stride_h: 1 stride_w: 16 pad_w: 9 num_output: 6 group: 6",
         )
     ),
     net(  # more windows than outputs
