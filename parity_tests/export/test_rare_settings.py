@@ -135,6 +135,16 @@ def test_python_is_the_net_or_refused(name: str) -> None:
     assert_same(outputs(made, inputs), outputs(net, inputs))
 
 
+@pytest.mark.parametrize("per_pixel", ["true", "false"])
+def test_the_mean_that_a_net_has_learnt_in_onnx(per_pixel: str) -> None:
+    settings = f"augmentation_param {{ recompute_mean: 9 mean_per_pixel: {per_pixel} crop_height: 4 crop_width: 6 }}"
+    data = 'input: "data" input_shape { dim: 2 dim: 3 dim: 5 dim: 7 } '
+    net = with_drawn_weights(prepare(parse_prototxt(one("DataAugmentation", settings, data=data))))
+    inputs = inputs_for(net.spec, net.inputs)
+    found = blobs_in_onnxruntime(onnx_of(net, size=(5, 7), batch=2), inputs)
+    assert worst_blob(found, blobs_of(net, inputs))[0] <= tolerance("onnx-forms")
+
+
 PYRAMID = one("SPP", "spp_param { pool: STOCHASTIC pyramid_height: 2 }", data=ODD)
 
 

@@ -87,6 +87,8 @@ layer { name: "y" type: "NdConvolution" bottom: "x" top: "y" convolution_param {
 layer { name: "z" type: "Pooling3D" bottom: "y" top: "z"
     pooling_param { kernel_size: 2 kernel_depth: 2 stride: 2 temporal_stride: 2 } }
 """
+PLACES = """layer { name: "y" type: "Pooling" bottom: "x" top: "y" top: "z"
+    pooling_param { kernel_h: 3 kernel_w: 4 stride: 2 pad_h: 1 pad_w: 2 } }"""
 NETS = (
     self_check._NET,
     *(net(64, convolution("num_output: 136 kernel_size: 1", behind)) for behind in (RELU, SUM, CLIP, LEAKY, PRELU)),
@@ -97,10 +99,13 @@ NETS = (
     net(128, convolution("num_output: 64 kernel_size: 3 pad: 1 group: 2", RELU)),
     net(96, convolution("num_output: 48 kernel_size: 3 pad: 1 group: 24", PRELU)),
     *(net(24, convolution("num_output: 40 kernel_size: 3 pad: 1", end), images=2) for end in (SUM, PRELU)),
-    net(24, convolution("num_output: 40 kernel_size: 3 pad: 2 dilation: 2", SUM), size="13, 8"),
-    net(36, convolution("num_output: 37 kernel_size: 7 pad: 7 dilation: 2", SUM), size="13, 16", images=2),
+    net(24, convolution("num_output: 40 kernel_size: 3 pad: 2 dilation: 2 dilation: 3", SUM), size="13, 8"),
+    net(36, convolution("num_output: 37 kernel_size: 7 pad: 7 dilation: 2", SUM), size="16, 9", images=2),
+    *(net(9, convolution("num_output: 33 kernel_size: 3 pad: 1", RELU), size=s) for s in ("1, 5", "4, 3", "6, 1")),
     net(3, convolution("num_output: 4 kernel_size: 1"), images=2),
     *(net(3, convolution(f"num_output: 20 kernel_size: {n} pad: 2 stride: 2", RELU), size="13, 40") for n in (3, 7)),
+    net(3, convolution("num_output: 20 kernel_size: 3 stride_h: 1 stride_w: 2", RELU), size="4, 40"),
+    net(3, convolution("num_output: 20 kernel_size: 3 pad: 1", RELU), size="4, 12"),
     *(net(64, convolution(f"num_output: 40 kernel_size: {side} pad: {side // 2}", RELU)) for side in (5, 7)),
     *(
         net(channels, convolution(f"num_output: {channels} group: {channels} kernel_size: 3 {rest}", end), size=size)
@@ -108,6 +113,8 @@ NETS = (
             (16, "pad: 1", "", "7, 7"), (33, "pad: 1 stride: 2", RELU, "6, 2"), (16, "pad: 4 stride: 2", SUM, "3, 4"),
             (32, "pad: 4 stride: 3", RELU, "1, 5"), (32, "pad: 1", RELU, "2, 1"),
             (20, "pad: 2 dilation: 2", SUM, "9, 14"),
+            (33, "pad: 1", SUM, "5, 6"), (32, "pad: 1 stride_h: 1 stride_w: 2", RELU, "5, 6"),
+            *((32, f"pad_h: 2 pad_w: 0 stride: {stride}", "", "5, 6") for stride in (1, 2)),
             *((32, "pad: 1", end, "6, 5") for end in (CLIP, LEAKY, PRELU)),
         )
     ),
@@ -117,7 +124,13 @@ NETS = (
             "kernel_size: 4 stride: 2 num_output: 5", "kernel_size: 4 stride: 2 pad: 1 num_output: 6 group: 6",
             "kernel_h: 6 kernel_w: 12 stride_h: 2 stride_w: 6 pad_h: 1 pad_w: 7 num_output: 6 group: 6",
             "kernel_size: 1 stride: 3 num_output: 33", "kernel_size: 4 stride: 2 pad: 1 num_output: 6 group: 3",
+            "kernel_h: 6 kernel_w: 12 stride_h: 2 stride_w: 6 pad_h: 1 pad_w: 5 num_output: 6 group: 6",
+            "kernel_h: 2 kernel_w: 32 stride_h: 1 stride_w: 16 pad_w: 9 num_output: 6 group: 6",
         )
+    ),
+    net(  # more windows than outputs
+        6, of_type("Deconvolution", "convolution_param { kernel_size: 2 stride: 2 pad_w: 4 num_output: 5 }"),
+        size="4, 27",
     ),
     *(
         net(37, of_type("Pooling", f"pooling_param {{ {settings} }}"), images=2)
@@ -127,10 +140,11 @@ NETS = (
             "kernel_h: 1 kernel_w: 3 stride_h: 3 stride_w: 2 pad_w: 1", "kernel_h: 4 kernel_w: 2 stride: 2",
             "global_pooling: true pool: AVE", "kernel_size: 4 stride: 2 pad_type: 1 pool: AVE_EXC_PAD",
             "kernel_size: 3 stride: 2 pad_b: 2 pad_l: 1 pool: AVE",
+            "kernel_h: 3 kernel_w: 4", "kernel_size: 4 stride: 3 pad: 1 pool: AVE",
         )
     ),
     *(
-        net(channels, layer) for channels in (3, 37)
+        net(channels, layer) for channels in (3, 16, 32, 37)
         for layer in (
             of_type("Softmax"), of_type("ArgMax", "argmax_param { axis: 1 }"),
             of_type("ArgMax", "argmax_param { axis: 1 out_max_val: true }"),
@@ -149,7 +163,9 @@ NETS = (
             ("BN", "bn_param { bn_mode: LEARN }"),
         )
     ),
+    *(net(n, of_type("MVN", "mvn_param { eps: 0.01 }"), images=2) for n in (1, 16, 33)),
     VOLUME,
+    net(20, PLACES, images=2),
     *(
         net(21, of_type("ELU") + f"""
         layer {{ name: "z" type: "Eltwise" bottom: "x" bottom: "y" top: "z" eltwise_param {{ {settings} }} }}

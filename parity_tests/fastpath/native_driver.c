@@ -29,6 +29,7 @@ struct job {
 void work(const struct step *steps, int count, float *arena, struct phase *phases, int number);
 void run(const struct step *steps, int count, float *arena, struct phase *phases, int count_phases, int threads);
 int panel(void);
+int lanes(void);
 int most_rows(void);
 
 static uint32_t seed;
@@ -344,7 +345,7 @@ static int is_right(const struct data *d, const struct image *y_image, int what,
             value = plainly(d, n, y, x, c);
         double off = fabs(y_image->memory[place] - value);
         largest = fmax(largest, fabs(value));
-        apart = off <= apart ? apart : off; /* NaN counts */
+        apart = off <= apart || isnan(apart) ? apart : off; /* NaN counts, wherever it is */
     }
     int fine = apart <= (what ? 0 : APART * fmax(largest, 1e-3));
     if (!fine)
@@ -660,6 +661,8 @@ static int try_recurrent(int steps, int streams, int units, int gates, int in_ph
             fine &= arena[top + (t * streams + n) * (units + 1) + units] == MARK;
         memcpy(h, next, count * sizeof *h);
     }
+    for (int64_t i = top + steps * streams * (units + 1); i < common; i++)
+        fine &= arena[i] == MARK; /* the cells begin behind */
     free(kernels), free(weights), free(h), free(next), free(cells), free(arena), free(phases);
     return fine;
 }

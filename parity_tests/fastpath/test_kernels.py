@@ -295,40 +295,6 @@ def test_strassens_tables_multiply() -> None:
         assert found == (left // 2 == i and right % 2 == j and left % 2 == right // 2)
 
 
-@pytest.mark.parametrize("behind", ["", RELU], ids=["", "relu"])
-@pytest.mark.parametrize(
-    "settings",
-    [
-        "kernel_size: 4 stride: 2 num_output: 5",
-        "kernel_size: 16 stride: 8 num_output: 3 bias_term: false",
-        "kernel_size: 3 stride: 2 pad: 1 num_output: 33",
-        "kernel_size: 3 pad: 1 num_output: 4",
-        "kernel_size: 1 stride: 3 num_output: 4",  # outputs between those that read an input hold the bias
-        "kernel_h: 2 kernel_w: 5 stride_h: 3 stride_w: 2 pad_h: 0 pad_w: 3 num_output: 6",
-        "kernel_size: 4 stride: 2 pad: 1 num_output: 6 group: 3",
-        "kernel_size: 4 stride: 2 pad: 1 num_output: 6 group: 6",
-        "kernel_size: 1 stride: 2 num_output: 6 group: 6",
-    ],
-)
-def test_deconvolutions(settings: str, behind: str) -> None:
-    text = f"""layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: [1, 6, 5, 4] }} }} }}
-        layer {{ name: "y" type: "Deconvolution" bottom: "x" top: "y" convolution_param {{ {settings} }} }} {behind}"""
-    net = filled(CaffeNet(parse_prototxt(text)))
-    for h, w in ((5, 4), (1, 3), (7, 2)):
-        x = torch.randn(2, 6, h, w, generator=torch.Generator().manual_seed(h))
-        if (h - 1) * 3 > 6:
-            check(net, x, None, "deconvolution")
-        x[0, 0, 0, 0] = float("nan")
-        try:
-            expected = net(x)
-        except Exception:  # nothing is left of it
-            continue
-        is_nan, found = expected.isnan(), FastNet(net)(x).isnan()
-        if "group: 3" in settings:  # several groups are one product, of zeros too
-            is_nan = is_nan.any(1, keepdim=True).expand_as(found)
-        assert torch.equal(found, is_nan)
-
-
 @pytest.mark.parametrize("outputs", [8, 64])
 def test_groups_that_are_one_for_infinity_are_told(outputs: int) -> None:
     """As many as fill a vector: what is no number in one of them is none in the others, and nowhere else."""

@@ -52,19 +52,34 @@ layer { name: "c" type: "Convolution" bottom: "p" top: "c" convolution_param {
     num_output: 5 kernel_size: 3 stride_h: 2 stride_w: 1 pad_h: 0 pad_w: 1 } }
 layer { name: "d" type: "Convolution" bottom: "c" top: "y" convolution_param { num_output: 5 kernel_size: 3 pad: 1 } }
 """
+HOLES = """
+layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param { num_output: 6 kernel_size: 3 pad: 30 } }
+layer { name: "p" type: "Pooling" bottom: "a" top: "p" pooling_param { kernel_size: 3 stride: 2 hole: 2 } }
+layer { name: "d" type: "Deconvolution" bottom: "p" top: "d" convolution_param {
+    num_output: 4 kernel_size: 4 stride: 2 group: 2 } }
+layer { name: "y" type: "Crop" bottom: "d" bottom: "x" top: "y" crop_param { axis: 2 offset: 20 } }
+"""
+OUTSIDE = """
+layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param { num_output: 6 kernel_size: 3 pad: 20 } }
+layer { name: "p" type: "Pooling" bottom: "a" top: "p" pooling_param { kernel_size: 1 stride: 2 } }
+layer { name: "r" type: "ReLU" bottom: "p" top: "p" }
+layer { name: "y" type: "Convolution" bottom: "p" top: "y" convolution_param { num_output: 3 kernel_size: 3 } }
+"""
 
 
 @pytest.mark.parametrize(
     ("layers", "size"),
-    [(PASSED_OVER, (18, 1)), (PASSED_OVER, (20, 30)), (GAPS, (33, 40)), (ONLY_CONSTANTS, (52, 59)), (ONE_ROW, (8, 52))],
-    ids=["passed over", "seen", "gaps", "only constants", "one row"],
-)
+    [(PASSED_OVER, (18, 1)), (PASSED_OVER, (20, 30)), (GAPS, (33, 40)), (ONLY_CONSTANTS, (52, 59)), (ONE_ROW, (8, 52)),
+     (HOLES, (17, 19)), (OUTSIDE, (18, 20))],
+    ids=["passed over", "seen", "gaps", "only constants", "one row", "holes and groups", "windows outside"],
+)  # fmt: skip
 @pytest.mark.parametrize("convolutions", ["native", "torch", "direct"])
 @pytest.mark.parametrize("band_bytes", [1, passes.BAND_BYTES])
 def test_odd_settings(
     layers: str, size: tuple[int, int], convolutions: Choice, band_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Strides that pass over a small image, windows smaller than their stride, bands that see no image, single rows."""
+    """Strides that pass over a small image, windows smaller than their stride, bands that see no image, single rows;
+    dilated maxima, a deconvolution of groups, windows in which nothing lies."""
     monkeypatch.setattr(passes, "BAND_BYTES", band_bytes)
     monkeypatch.setattr(lossless, "BAND_BYTES", band_bytes)
     net = filled(CaffeNet(parse_prototxt('input: "x" input_shape { dim: [1, 3, 24, 24] }' + layers)))

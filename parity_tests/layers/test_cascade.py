@@ -199,7 +199,10 @@ def test_pixels_in_common() -> None:
     beside = np.array([[0, 0, 9, 9], [9, 0, 18, 9]], np.float32)
     below = beside[:, [1, 0, 3, 2]]
     corner = np.array([[0, 0, 9, 9], [9, 9, 18, 18]], np.float32)
-    for boxes, wider, kept in ((beside, 1, 1), (below, 1, 2), (corner, 1, 2), (beside, 0, 2), (below, 0, 2)):
+    narrow = np.array([[3, 0, 3, 9], [3, 0, 3, 9]], np.float32)  # an area of ten pixels, or none
+    for boxes, wider, kept in (
+        (beside, 1, 1), (below, 1, 2), (corner, 1, 2), (beside, 0, 2), (below, 0, 2), (narrow, 1, 1), (narrow, 0, 2),
+    ):  # fmt: skip
         assert len(suppressed(boxes, mode="IOU", threshold=0.001, wider=wider)) == kept
 
 

@@ -285,6 +285,14 @@ def test_param_strs_that_are_refused(text: str, words: str) -> None:
         make("Python", f'python_param {{ layer: "ProposalLayer" param_str: "{text}" }}', bottoms=3)
 
 
+@pytest.mark.parametrize(
+    "settings", ["scale: 8", "ratio: 1 scale: 0", "ratio: 1 ratio: -1 scale: 8", "ratio: true scale: 8"]
+)
+def test_anchors_of_no_size_are_refused(settings: str) -> None:
+    with pytest.raises(NetError, match="expected numbers above 0"):
+        make("Proposal", f"proposal_param {{ feat_stride: 16 {settings} }}", bottoms=3)
+
+
 def test_channels_that_do_not_fit_the_anchors() -> None:
     layer = make("Proposal", f"proposal_param {{ {INTEL} }}", bottoms=3)
     with pytest.raises(ValueError, match="9 anchors need 18 channels of scores and 36 of offsets"):

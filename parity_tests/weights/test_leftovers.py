@@ -94,6 +94,17 @@ def test_a_download_of_a_file_that_came_otherwise_goes(server: HostileServer, tm
     assert set(left_in(tmp_path)) == {"x.caffemodel", "x.caffemodel.sha256", "x.caffemodel.lock", "mine"}
 
 
+def test_a_download_of_a_file_that_somebody_put_there_goes(server: HostileServer, tmp_path: Path) -> None:
+    """With no record of it: it is hashed first."""
+    entry = published([server.url("x")], checksums=["sha1"])
+    place = place_of(entry, directory=tmp_path)
+    place.path.write_bytes(BODY)
+    for path in (place.origin, place.part):
+        path.write_bytes(b"{}")
+    assert get(entry, tmp_path).already_there and not server.seen
+    assert set(left_in(tmp_path)) == {"x.caffemodel", "x.caffemodel.sha256", "x.caffemodel.lock"}
+
+
 def test_a_download_that_goes_on_is_no_leftover(server: HostileServer, tmp_path: Path) -> None:
     server.script = [cut(after=150_000), hang_up]
     entry = published([server.url("x")], checksums=["sha1"])

@@ -220,7 +220,8 @@ static void product_in_place(const struct step *s, struct worker *w)
     const struct layout layout = layout_of(s);
     float *sums = scratch_of(s, w), *gathered = sums + ROWS * PANEL;
     const int64_t over_left = least((s->left + s->stride_w - 1) / s->stride_w, s->w);
-    const int64_t inside = (s->in_w - s->kernel_w + s->left) / s->stride_w + 1; /* outputs up to the last whole window */
+    const int64_t whole = (s->in_w - s->kernel_w + s->left) / s->stride_w + 1; /* windows up to the last whole one */
+    const int64_t inside = least(whole, s->w); /* a deconvolution's pads leave some of them out */
     for (int64_t piece; (piece = take(w, s->images * s->h)) >= 0;)
         for (int64_t lo = 0, hi; lo < s->w; lo = hi) {
             hi = lo + tile_of(lo < over_left ? over_left - lo : s->w - lo);
