@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from converters.cancelling import ProgressCallback, ProgressSteps
-from converters.diff import diff_arrays
+from converters.diff import diff_arrays, diff_nets
 from converters.errors import MismatchError, NetError
 from converters.execution import cover, key_of, to_array, to_arrays
 from converters.export import takes
@@ -67,14 +67,25 @@ def verify(
 
     Every blob equal to the last bit; the shapes of the module's blobs those that Caffe's rules give; crops as derived;
     with `golden`, an .npz of a recorded forward pass, every blob of a pass on the same input; and with OpenCV
-    installed the output of its own Caffe importer. `progress(done, total)` counts blobs and checks, and may end it
+    installed the output of its own Caffe importer. Rules and OpenCV are given the net in `prototxt`, else the Caffe
+    file's; where all blobs are equal and the weights bring another one, as after `convert --prototxt`, theirs, which is
+    told. `progress(done, total)` counts blobs and checks, and may end it
     (`stop_when`). Raises CaffeFormatError for files that cannot be read.
     """
     model = read_caffemodel(against)
     spec = _spec(model, prototxt)
     coverage = cover(model, spec=spec)
     step = ProgressSteps(progress, len(coverage.entries) + (3 if golden is None else 4))
-    yield _check_blobs(weights, spec, to_arrays(model, coverage), step)
+    source = read_weights(weights)
+    blobs = _check_blobs(source.state, spec or source.spec, to_arrays(model, coverage), step)
+    yield blobs
+    if spec is not None and source.spec is not None and prototxt is None and blobs.ok:
+        own = prepare(source.spec, blobs=model.blobs)
+        if others := diff_nets(own, spec, meaning_only=True):
+            yield Check(
+                "net", None, f"the weights' own; the Caffe file's is another ({others[0]}), which was not compared"
+            )
+            spec = own
     if spec is None:
         yield Check("net", None, "the Caffe file holds no net; give --prototxt to have shapes and numbers checked")
         return
@@ -109,12 +120,11 @@ def _spec(model: CaffeModel, prototxt: Path | None) -> NetSpec | None:
 
 
 def _check_blobs(
-    weights: Path, spec: NetSpec | None, expected: dict[str, np.ndarray], step: Callable[[], None]
+    state: Mapping[str, torch.Tensor], spec: NetSpec | None, expected: dict[str, np.ndarray], step: Callable[[], None]
 ) -> Check:
-    source = read_weights(weights)
-    found = {key: to_array(value) for key, value in source.state.items()}
+    found = {key: to_array(value) for key, value in state.items()}
     for held, other in ((found, expected), (expected, found)):
-        _lend(held, other, spec or source.spec)
+        _lend(held, other, spec)
     problems = [f"{key} is missing" for key in expected if key not in found]
     problems += [f"{key} is not in the Caffe file" for key in found if key not in expected]
     for key, blob in expected.items():
@@ -191,7 +201,7 @@ def _compare(what: str, found: Mapping[str, np.ndarray], expected: Mapping[str, 
     return Check(what, errors[worst] <= tolerance, details)
 
 
-def _check_opencv(net: nn.Module, spec: NetSpec, model: CaffeModel) -> Check:
+def _check_opencv(net: Net, spec: NetSpec, model: CaffeModel) -> Check:
     try:
         import cv2
     except ImportError:
@@ -210,11 +220,9 @@ def _check_opencv(net: nn.Module, spec: NetSpec, model: CaffeModel) -> Check:
     except cv2.error as error:
         return Check("opencv", None, f"not checked: OpenCV {cv2.__version__} cannot run this net: {error.err}")
     with torch.no_grad():
-        found = net(**{name: torch.from_numpy(x) for name, x in inputs.items()})
-    ours = found if isinstance(found, dict) else {spec.outputs[0]: found}
-    return _compare(
-        f"opencv {cv2.__version__}", {name: ours[name].numpy() for name in outputs}, outputs, OPENCV_TOLERANCE
-    )
+        blobs = net.blobs(**{name: torch.from_numpy(x) for name, x in inputs.items()})
+    ours = {name: blobs[name].numpy() for name in outputs if name in blobs}
+    return _compare(f"opencv {cv2.__version__}", ours, outputs, OPENCV_TOLERANCE)
 
 
 def _random_inputs(spec: NetSpec) -> dict[str, np.ndarray]:

@@ -119,3 +119,49 @@ def test_a_net_that_draws_at_test_is_compared_where_its_draws_can_be_made_again(
     assert "--    opencv: not compared: layer 'drop' (Dropout) draws numbers at test" in capsys.readouterr().out
     assert run(["publish", caffe, str(tmp_path / "published"), "--no-onnx"]) == 1
     assert "draws numbers at test, and nobody's net gives a recorded pass again" in capsys.readouterr().err
+
+
+HEAD = """
+input: "data" input_shape { dim: 1 dim: 3 dim: 9 dim: 9 }
+layer { name: "a" type: "Convolution" bottom: "data" top: "a" convolution_param { num_output: 4 kernel_size: 3 } }
+layer { name: "b" type: "Convolution" bottom: "a" top: "b" convolution_param { num_output: 4 kernel_size: 1 } }
+"""
+TAILS = {
+    "nothing": "",
+    "one more": 'layer { name: "prob" type: "Softmax" bottom: "b" top: "prob" }',
+    "two outputs": """
+layer { name: "prob" type: "Softmax" bottom: "a" top: "prob" }
+layer { name: "shifted" type: "Power" bottom: "b" top: "shifted" power_param { shift: 1 } }""",
+    "an output of another name": 'layer { name: "prob" type: "Softmax" bottom: "b" top: "likelihood" }',
+}
+
+
+@pytest.mark.parametrize("written", TAILS)
+@pytest.mark.parametrize("deploy", TAILS)
+def test_weights_that_were_converted_with_another_net(
+    written: str, deploy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As published: the file holds the net of training, the prototxt that of use. One ended in a KeyError, others were
+    said to lack blobs, or to differ from OpenCV by all of the largest value, which was told another blob."""
+    spec = parse_prototxt(HEAD + TAILS[written])
+    write_caffe(spec, with_random_weights(CaffeNet(spec)).state_dict(), tmp_path / "net.caffemodel")
+    (tmp_path / "net.prototxt").write_text(HEAD + TAILS[deploy])
+    source, converted = str(tmp_path / "net.caffemodel"), str(tmp_path / "net.safetensors")
+    assert run(["convert", source, "--prototxt", str(tmp_path / "net.prototxt"), "-o", converted]) == 0
+    capsys.readouterr()
+    assert run(["verify", converted, "--against", source]) == 0
+    told = capsys.readouterr().out
+    assert ("--    net: the weights' own; the Caffe file's is another (layer '" in told) is (written != deploy)
+    assert "ok    opencv" in told
+
+
+def test_other_weights_of_a_longer_net_are_no_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All blobs of the Caffe file's net are there, and its outputs are none of theirs."""
+    longer = 'layer { name: "last" type: "Softmax" bottom: "prob" top: "last" }'
+    for name, tail in (("short", ""), ("long", longer)):
+        net = with_random_weights(CaffeNet(parse_prototxt(HEAD + TAILS["two outputs"] + tail)))
+        state = {key: value * (2 if name == "long" else 1) for key, value in net.state_dict().items()}
+        write_caffe(net.spec, state, tmp_path / f"{name}.caffemodel")
+    assert run(["verify", str(tmp_path / "long.caffemodel"), "--against", str(tmp_path / "short.caffemodel")]) == 1
+    told = capsys.readouterr().out
+    assert "FAIL  blobs" in told and "FAIL  opencv" in told and "--    net" not in told

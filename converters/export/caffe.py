@@ -50,9 +50,17 @@ def to_caffe(spec: NetSpec) -> NetSpec:
     """The same net, written so that every reader of Caffe's files takes it for the same.
 
     DeepLab's `hole` is `dilation`, Caffe's own name for it; an Input layer of several tops has a shape for each, for
-    OpenCV refuses one.
+    OpenCV refuses one; an LRN says its alpha, for OpenCV takes 0.0001 where Caffe takes 1.
     """
-    return spec.replace_layers(tuple(_with_dilation(_with_every_shape(layer)) for layer in spec.layers))
+    return spec.replace_layers(tuple(_with_dilation(_with_every_shape(_with_alpha(layer))) for layer in spec.layers))
+
+
+def _with_alpha(layer: LayerSpec) -> LayerSpec:
+    if layer.type != "LRN" or layer.message.lrn_param.HasField("alpha"):
+        return layer
+    message = layer.to_message()
+    message.lrn_param.alpha = layer.message.lrn_param.alpha
+    return LayerSpec.from_message(message, extra=layer.extra, line=layer.line)
 
 
 def _with_every_shape(layer: LayerSpec) -> LayerSpec:

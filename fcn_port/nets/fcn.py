@@ -21,7 +21,7 @@ class FCN(Net):
     """The base of every hand-written net, by which `load` recognises it, and all that can be read off its layers."""
 
     channels: ClassVar[Mapping[str, int]] = {"data": 3}
-    """Of each input blob, in the order of `forward`."""
+    """Of each input blob, in the order of `forward`; a net whose first layer was exchanged is given its own."""
 
     plain_rates: ClassVar[tuple[str, ...]] = ()
     """Convolutions whose biases the release trains like weights; others learn at twice the rate, without decay."""

@@ -130,8 +130,8 @@ def _record_meta(net: nn.Module, inputs: Mapping[str, Shape]) -> tuple[tuple[Cal
     """
     tensors = {name: _empty(shape) for name, shape in inputs.items()}
     private = replica(net, _without_values)
-    for module in private.children():
-        message = LayerParameter()
+    for name, module in private.named_children():
+        message = LayerParameter(name=name)
         with suppress(NotCaffes):
             if _describe(message, module):
                 module.forward = _ShapesOnly(message, module)
@@ -154,7 +154,15 @@ class _ShapesOnly:
         if not named and all(isinstance(bottom, Tensor) for bottom in bottoms):
             with suppress(ValueError):  # NetError among them; the module says what does not fit
                 return _empty(self._top_shape([tuple(bottom.shape) for bottom in bottoms]))
-        return self._compute(*bottoms, **named)
+        try:
+            return self._compute(*bottoms, **named)
+        except (RuntimeError, TypeError) as error:
+            read = " and ".join("x".join(map(str, getattr(bottom, "shape", "?"))) for bottom in bottoms)
+            raise NetError(
+                f"does not take what it reads, {read} (PyTorch: {str(error).splitlines()[0]})",
+                where=f"layer '{self._message.name}' ({self._message.type})",
+                hint="an input that has other channels now is said so: net.channels = {'data': 4}",
+            ) from error
 
     def _top_shape(self, bottoms: Sequence[Shape]) -> Shape:
         """The shape by Caffe's rule; ValueError where the weights are others, or the bottoms do not fit."""
@@ -212,7 +220,7 @@ def _convolution(message: Any, module: Any) -> None:
         message.convolution_param.bias_term = False
     _only(message, module, padding_mode="zeros")
     _one_number(message.convolution_param.pad, _numbers(message, module, "padding"))
-    _windows(message.convolution_param, module)
+    _windows(message.convolution_param, module, module.weight.shape[0])
 
 
 def _deconvolution(message: Any, module: Any) -> None:
@@ -222,13 +230,13 @@ def _deconvolution(message: Any, module: Any) -> None:
     _only(message, module, padding_mode="zeros", output_padding=(0, 0))
     if set(module.padding) != {0}:
         _one_number(message.convolution_param.pad, module.padding)
-    _windows(message.convolution_param, module)
+    _windows(message.convolution_param, module, module.weight.shape[1] * module.groups)
 
 
-def _windows(param: Any, module: Any) -> None:
-    """Write the windows of a convolution or deconvolution."""
-    param.num_output = module.out_channels
-    _one_number(param.kernel_size, module.kernel_size)
+def _windows(param: Any, module: Any, outputs: int) -> None:
+    """Write the windows of a convolution or deconvolution: PyTorch computes with the weight that is there."""
+    param.num_output = outputs
+    _one_number(param.kernel_size, tuple(module.weight.shape[2:]))
     _one_number(param.stride, module.stride)
     if set(module.dilation) != {1}:
         _one_number(param.dilation, module.dilation)

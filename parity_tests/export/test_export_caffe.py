@@ -172,6 +172,20 @@ def test_opencv_computes_the_same_with_holes(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "said", ["", "lrn_param { local_size: 3 }", "lrn_param { norm_region: WITHIN_CHANNEL }", "lrn_param { alpha: 0.5 }"]
+)
+def test_opencv_computes_the_same_with_an_lrn_that_says_no_alpha(said: str, tmp_path: Path) -> None:
+    """It takes 0.0001 then, and Caffe 1."""
+    text = 'input: "data" input_shape { dim: 1 dim: 6 dim: 9 dim: 7 }'
+    net = CaffeNet(parse_prototxt(f'{text} layer {{ name: "lrn" type: "LRN" bottom: "data" top: "lrn" {said} }}'))
+    write_caffe(net.spec, {}, tmp_path / "net.caffemodel", prototxt=tmp_path / "net.prototxt")
+    theirs = cv2.dnn.readNetFromCaffe(str(tmp_path / "net.prototxt"), str(tmp_path / "net.caffemodel"))
+    x = 20 * torch.randn(1, 6, 9, 7, generator=torch.Generator().manual_seed(2))
+    theirs.setInput(x.numpy(), "data")
+    assert compare(net(x).numpy(), theirs.forward()) <= tolerance("opencv-forward")
+
+
 @pytest.mark.oracle
 @pytest.mark.parametrize("hole", HOLES)
 def test_caffe_computes_the_same_with_holes(oracle: Oracle, hole: str, tmp_path: Path) -> None:

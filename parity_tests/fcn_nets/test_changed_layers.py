@@ -11,6 +11,7 @@ from torch.nn.utils.parametrize import register_parametrization
 from torch.nn.utils.prune import l1_unstructured
 
 import fcn_port
+from converters.errors import NetError
 from converters.execution.caffe_net import CaffeNet
 from fcn_port.inspection import input_shapes
 from fcn_port.nets import FCN, FCN8sAtOnce, FCNAlexNet, definition
@@ -34,6 +35,12 @@ def layer(name: str, make: Callable[[], nn.Module]) -> Change:
     return lambda net: setattr(net, name, make())
 
 
+def parameter(name: str, shape: tuple[int, ...]) -> Change:
+    """Another parameter in a layer, whose settings (`kernel_size`, `out_channels`) stay as they were."""
+    at, _, own = name.rpartition(".")
+    return lambda net: setattr(net.get_submodule(at), own, nn.Parameter(0.1 * torch.randn(shape)))
+
+
 def together(*changes: Change) -> Change:
     return lambda net: [change(net) for change in changes]
 
@@ -46,6 +53,16 @@ DESCRIBED: dict[str, tuple[type[FCN], Change]] = {
     "groups": (FCN8sAtOnce, layer("conv2_1", lambda: nn.Conv2d(4, 4, 3, padding=1, groups=2))),
     "no bias": (FCN8sAtOnce, layer("conv2_1", lambda: nn.Conv2d(4, 4, 3, padding=1, bias=False))),
     "a wide kernel": (FCN8sAtOnce, layer("conv2_2", lambda: nn.Conv2d(4, 4, (5, 3), padding=(2, 1)))),
+    "a weight of another shape": (
+        FCN8sAtOnce,
+        together(
+            parameter("conv2_2.weight", (5, 4, 3, 5)),
+            parameter("conv2_2.bias", (5,)),
+            setting("conv2_2", padding=(1, 2)),
+            parameter("conv3_1.weight", (6, 5, 3, 3)),
+        ),
+    ),
+    "a deconvolution's weight of another shape": (FCN8sAtOnce, parameter("upscore8.weight", (3, 3, 15, 17))),
     "deconvolution with groups": (
         FCN8sAtOnce,
         layer("upscore8", lambda: nn.ConvTranspose2d(3, 3, 16, stride=8, groups=3, bias=False)),
@@ -236,8 +253,22 @@ def test_what_a_forward_adds_behind_the_layers_is_not_left_out() -> None:
     assert fcn_port.fast(net) is net
 
 
-def test_weights_that_do_not_fit_are_told_of_as_by_the_net() -> None:
-    net = FCN8sAtOnce(3, widths=NARROW).eval()
-    net.conv2_1.weight = nn.Parameter(torch.zeros(4, 3, 3, 3))
-    with pytest.raises(RuntimeError, match="Invalid channel dimensions"):
-        fcn_port.trace(net, (40, 40))
+@pytest.mark.parametrize(
+    ("at", "shape"), [("conv1_1", (4, 4, 3, 3)), ("conv1_1", (4, 1, 3, 3)), ("conv2_1", (4, 3, 3, 3))]
+)
+def test_a_layer_that_does_not_take_what_it_reads_is_named(at: str, shape: tuple[int, ...]) -> None:
+    """PyTorch's own message, of tensors without values, was "Invalid channel dimensions"."""
+    net = changed(FCN8sAtOnce, parameter(f"{at}.weight", shape))
+    for ask in (definition, lambda net: fcn_port.trace(net, (40, 40))):
+        with pytest.raises(NetError, match=rf"layer '{at}' \(Convolution\): does not take what it reads"):
+            ask(net)
+
+
+def test_a_net_of_four_channels_is_whole_once_it_says_so() -> None:
+    net = changed(FCN8sAtOnce, layer("conv1_1", lambda: nn.Conv2d(4, 4, 3, padding=100)))
+    x = torch.randn(1, 4, 66, 81, generator=torch.Generator().manual_seed(4))
+    assert torch.equal(fcn_port.fast(net)(x), net(x))  # as it is
+    net.channels = {"data": 4}  # type: ignore[misc]
+    fast = fcn_port.fast(net)
+    assert definition(net).inputs == {"data": (1, 4, 500, 500)} and fast is not net
+    assert same(fast(x), net(x)) and fcn_port.trace(net, (66, 81))["score"] == (1, 3, 66, 81)
