@@ -184,6 +184,17 @@ NETS = {
     "an average of what is there": DATA
     + """layer { name: "it" type: "Pooling" bottom: "data" top: "it"
                  pooling_param { pool: AVE_EXC_PAD kernel_size: 3 stride: 2 pad_t: 1 pad_b: 2 pad_l: 0 pad_r: 1 } }""",
+    **{
+        f"a convolution of one place with {pads}": DATA
+        + f"""layer {{ name: "it" type: "Convolution" bottom: "data" top: "it"
+                       convolution_param {{ num_output: 6 kernel_size: 1 group: {groups} {pads} }} }}"""
+        for groups, pads in (
+            (1, "pad: 1"),
+            (2, "pad_h: 2 pad_w: 0"),
+            (1, "pad_t: 0 pad_b: 1"),
+            (1, "pad_l: 1 pad_r: 2"),
+        )
+    },
     "Fast R-CNN's regions": f"""{DATA} {ROIS}
          layer {{ name: "it" type: "ROIPooling" bottom: "data" bottom: "rois" top: "it"
                   roi_pooling_param {{ pooled_w: 3 pooled_h: 2 spatial_scale: 0.5 }} }}""",
