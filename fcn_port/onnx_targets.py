@@ -6,6 +6,7 @@ The judge is the net in PyTorch; without PyTorch it is ONNX Runtime with the mod
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from converters.escaping import terminal
 from converters.export import (
     NOISE,
     Checked,
@@ -101,8 +103,26 @@ def check_in_target(
     try:
         return check_target(model, claim, target=target, programs=programs, first_difference=first)
     except TargetRefusal as refusal:
-        hint = _fixing(net) if target.startswith("opencv") else None
+        hint = (_without_constants(net) or _fixing(net)) if target.startswith("opencv") else None
         raise TargetError(f"{refusal}\n  {hint}" if hint else f"{refusal}") from None
+
+
+def _without_constants(net: OnnxNet) -> str | None:
+    """The option that leaves out the outputs that no image changes, as of a Shape, which OpenCV's classic engine lacks.
+
+    None where there are none of them, or no others.
+    """
+    changing = {end.name for end in net.inputs}
+    for node in net.graph.nodes:
+        if node.op_type != "Shape" and not changing.isdisjoint(node.input):
+            changing.update(node.output)
+    blobs = {value: blob for blob, value in net.values.items()}
+    others = [blobs[end.name] for end in net.outputs if end.name in changing]
+    constants = [terminal(blobs[end.name]) for end in net.outputs if end.name not in changing]
+    if not others or not constants:
+        return None
+    options = " ".join(f"--outputs {terminal(shlex.quote(name))}" for name in others)
+    return f"OpenCV gives no output that is the same for every image, {', '.join(constants)}; the others: {options}"
 
 
 def _fixing(net: OnnxNet) -> str | None:

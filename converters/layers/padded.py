@@ -14,7 +14,7 @@ from ..net.onnx_form import CLASSIC, OPENCV
 from ..net.reach import EVERYTHING, Reach, Transposed, Window
 from .base import Layer, Pair, as_image, refuse
 from .fork import ForkMessage
-from .padded_onnx import padded_pooling_to_onnx, refuse_free_same, same_pads
+from .padded_onnx import have_gaps, known_same_pads, padded_pooling_to_onnx, pads_are_known, same_pads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,20 +140,20 @@ class PaddedConvolution(Layer):
 
     def to_onnx(self, out: OnnxLayer) -> None:
         convolution: Any = self.inner
+        kernel, stride = self.steps.kernel, self.steps.stride
         holes = self.steps.dilation != (1, 1)
+        known = pads_are_known(out, kernel, stride)
         if self.around.pads is not None:
             before, after = zip(*self.around.pads, strict=True)
             convolution.padded_to_onnx(out, pads=(*before, *after))
-        elif not holes:
-            if out.target in OPENCV and out.target != CLASSIC:
-                refuse_free_same(out, self.steps.stride)
+        elif not holes and (known or (out.target in OPENCV and out.target != CLASSIC)):
+            convolution.padded_to_onnx(out, pads=known_same_pads(out, kernel, stride))
+        elif not holes and (out.target == CLASSIC or not have_gaps(kernel, stride)):
             convolution.padded_to_onnx(out, auto_pad="SAME_UPPER", pads=None)
         else:
-            extent = [d * (k - 1) + 1 for d, k in zip(self.steps.dilation, self.steps.kernel, strict=True)]
-            size = out.size(out.bottoms[0], (2, 3))
-            pads = same_pads(out, size, self.steps.kernel, self.steps.stride, extent)
-            padded = out.pad(out.bottoms[0], pads, part="padded")
-            convolution.padded_to_onnx(out, padded, pads=None)
+            extent = [d * (k - 1) + 1 for d, k in zip(self.steps.dilation, kernel, strict=True)]
+            pads = same_pads(out, out.size(out.bottoms[0], (2, 3)), kernel, stride, extent)
+            convolution.padded_to_onnx(out, out.pad(out.bottoms[0], pads, part="padded"), pads=None)
 
 
 @dataclass(frozen=True)

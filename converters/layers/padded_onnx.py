@@ -40,16 +40,8 @@ def padded_pooling_to_onnx(layer: PaddedWindows, out: OnnxLayer) -> None:
     op = "MaxPool" if layer.method == "MAX" else "AveragePool"
     counted = {} if layer.method == "MAX" else {"count_include_pad": int(layer.method == "AVE")}
     window: dict[str, Any] = {"kernel_shape": layer.kernel, "strides": layer.stride}
-    at_run_time = out.target == CLASSIC and None in x.shape and layer.method != "AVE"
-    if layer.same and (out.target not in OPENCV or at_run_time):
-        out.top(op, [x], auto_pad="SAME_UPPER", **window, **counted)
-        return
     if layer.same:
-        pads = _known_same_pads(layer, out)
-        if layer.method == "MAX":
-            out.top(op, [x], pads=pads, **window)
-        else:
-            _in_opencv(layer, out, pads)
+        _same_pooling_to_onnx(layer, out, op, window, counted)
         return
     pads = (*layer.before, *layer.beyond)
     fits = all(pad < kernel for pad, kernel in zip(pads, layer.kernel * 2, strict=True))
@@ -64,8 +56,42 @@ def padded_pooling_to_onnx(layer: PaddedWindows, out: OnnxLayer) -> None:
     if layer.method == "MAX":
         out.top(op, [out.pad(x, around, constant=LOWEST, part="padded")], **window)
         return
+    before, after = (layer.before, layer.after) if layer.method == "AVE" else ((0, 0), (0, 0))
+    left = [whole - own for whole, own in zip(layer.before, before, strict=True)]
+    right = [whole - own for whole, own in zip(layer.beyond, after, strict=True)]
     mean = out.node(op, [out.pad(x, around, part="padded")], part="mean", **window)
-    out.top("Div", [mean, _share(layer, out, out.size(x, (2, 3)), window)])
+    share = _share(out, out.size(x, (2, 3)) + before + after, [0, 0, *left, 0, 0, *right], window)
+    out.top("Div", [mean, share])
+
+
+def _same_pooling_to_onnx(
+    layer: PaddedWindows, out: OnnxLayer, op: str, window: dict[str, Any], counted: dict[str, int]
+) -> None:
+    x = out.bottoms[0]
+    in_opencv = out.target in OPENCV and not (out.target == CLASSIC and layer.method != "AVE")
+    if in_opencv or pads_are_known(out, layer.kernel, layer.stride):
+        pads = known_same_pads(out, layer.kernel, layer.stride)
+        if out.target in OPENCV and layer.method != "MAX":
+            _in_opencv(layer, out, pads)
+        else:
+            out.top(op, [x], pads=pads, **window, **counted)
+        return
+    if out.target == CLASSIC or not have_gaps(layer.kernel, layer.stride):
+        out.top(op, [x], auto_pad="SAME_UPPER", **window, **counted)
+        return
+    size = out.size(x, (2, 3))
+    around = same_pads(out, size, layer.kernel, layer.stride, layer.kernel)
+    padded = out.pad(x, around, constant=LOWEST if layer.method == "MAX" else 0.0, part="padded")
+    if layer.method != "AVE_EXC_PAD":
+        out.top(op, [padded], **window)
+        return
+    mean = out.node(op, [padded], part="mean", **window)
+    out.top("Div", [mean, _share(out, size, around, window)])
+
+
+def have_gaps(kernel: Sequence[int], stride: Sequence[int]) -> bool:
+    """True for windows that are shorter than their stride: ONNX Runtime's SAME_UPPER is wrong there, or refused."""
+    return any(k < s for k, s in zip(kernel, stride, strict=True))
 
 
 def _in_opencv(layer: PaddedWindows, out: OnnxLayer, pads: Sequence[int]) -> None:
@@ -76,37 +102,33 @@ def _in_opencv(layer: PaddedWindows, out: OnnxLayer, pads: Sequence[int]) -> Non
     out.top("Pooling", [out.bottoms[0]], pool="ave", ceil_mode=0, ave_pool_padded_area=counted, **settings)
 
 
-def _known_same_pads(layer: PaddedWindows, out: OnnxLayer) -> tuple[int, ...]:
-    """The pads of SAME, which do not depend on the size where the stride is 1; refused where they do and it is free."""
-    refuse_free_same(out, layer.stride)
-    sizes = [size or 1 for size in out.bottoms[0].shape[2:]]
-    whole = [
-        max(((size - 1) // stride) * stride + kernel - size, 0)
-        for size, stride, kernel in zip(sizes, layer.stride, layer.kernel, strict=True)
-    ]
-    return (*(pad // 2 for pad in whole), *(pad - pad // 2 for pad in whole))
+def pads_are_known(out: OnnxLayer, kernel: Sequence[int], stride: Sequence[int]) -> bool:
+    """True where the pads of SAME do not depend on a size that is free."""
+    sizes = out.bottoms[0].shape[2:]
+    return all(size is not None or 1 in each for size, *each in zip(sizes, kernel, stride, strict=True))
 
 
-def refuse_free_same(out: OnnxLayer, stride: Sequence[int]) -> None:
-    """Refuse SAME with a stride at free sizes: OpenCV 5's new engine pads as needed at the size that the file says."""
-    if max(stride) > 1 and None in out.bottoms[0].shape[2:]:
+def known_same_pads(out: OnnxLayer, kernel: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
+    """The pads of SAME without holes; refused where they depend on a size that is free.
+
+    OpenCV 5's new engine pads as needed at the size that the file says, and is off by one with a stride of 2.
+    """
+    if not pads_are_known(out, kernel, stride):
         raise out.refuse(
             "SAME with a stride, at free sizes: OpenCV pads as it would at the size that the file says",
             hint="fix the size with --size HxW",
         )
+    sizes = [size or 1 for size in out.bottoms[0].shape[2:]]
+    whole = [max((size - 1) // s * s + k - size, 0) for size, k, s in zip(sizes, kernel, stride, strict=True)]
+    return (*(pad // 2 for pad in whole), *(pad - pad // 2 for pad in whole))
 
 
-def _share(layer: PaddedWindows, out: OnnxLayer, size: Sizes, window: dict[str, Any]) -> str:
-    """The part of the kernel's places by which each window is divided: those in the blob, or in it and its pads."""
-    counted = layer.method == "AVE"
-    before, after = (layer.before, layer.after) if counted else ((0, 0), (0, 0))
-    inside = size + before + after
+def _share(out: OnnxLayer, inside: Sizes, around: Any, window: dict[str, Any]) -> str:
+    """The part of the kernel's places by which each window is divided: those `inside`, where `around` is beyond it."""
     ones = out.node(
         "Expand", [out.constant("one", np.ones((1, 1, 1, 1), np.float32)), _image(out, inside)], part="ones"
     )
-    left = [whole - own for whole, own in zip(layer.before, before, strict=True)]
-    right = [whole - own for whole, own in zip(layer.beyond, after, strict=True)]
-    return out.node("AveragePool", [out.pad(ones, [0, 0, *left, 0, 0, *right], part="counted")], part="share", **window)
+    return out.node("AveragePool", [out.pad(ones, around, part="counted")], part="share", **window)
 
 
 def _image(out: OnnxLayer, size: Sizes) -> Sizes:

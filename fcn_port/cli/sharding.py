@@ -10,6 +10,8 @@ import click
 from .output import note
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..predict.image_lists import ImageSource
     from ..predictor import Shard
 
@@ -22,6 +24,14 @@ def _parsed(context: click.Context, parameter: click.Parameter, value: str | Non
     except ValueError as error:
         raise click.BadParameter(str(error), context, parameter) from error
 
+
+SETTINGS = ".shard.json"
+"""The file beside results that says what they depend on."""
+_OF_THE_RUN = frozenset({
+    "images", "split", "out", "shard", "scores", "probabilities", "as_json", "json_lines", "verbose", "batch",
+    "device", "engine", "low_memory",
+})  # fmt: skip
+"""The parameters that change no result that is there, or whose results are looked for."""
 
 shard_option = click.option(
     "--shard", metavar="K/N", callback=_parsed, help="Do the K-th of N parts of the images, and what of it is not done."
@@ -40,8 +50,36 @@ def still_to_do(sources: tuple[ImageSource, ...], shard: Shard, *, out: Path, op
     own = shard.of(sources)
     further = {".scores.npz": options.scores, ".probabilities": options.probabilities}
     also = [ending for ending, asked in further.items() if asked]
+    _claim(out, sources)
     left = tuple(source for source in own if not is_done(out / source.name, also=also))
     note(
         f"part {shard.number} of {shard.count}: {len(own)} of {len(sources)} images, {len(own) - len(left)} done before"
     )
     return left
+
+
+def _claim(out: Path, sources: Sequence[ImageSource]) -> None:
+    """Keep the settings of the results beside them; UsageError where some are there, and are of others.
+
+    Weights count by what is in them: a file may have been trained on under the same name.
+    """
+    from converters.escaping import json_text
+    from converters.safety import read_json, sha256_of, write_whole
+
+    from ..predictor.shards import is_done
+
+    settings = {
+        name: str(value) for name, value in click.get_current_context().params.items() if name not in _OF_THE_RUN
+    }
+    weights = Path(settings["weights"])
+    settings["weights"] = f"{weights.name} {sha256_of(weights)}" if weights.is_file() else settings["weights"]
+    kept = out / SETTINGS
+    there = read_json(kept) if kept.is_file() else None
+    if there == settings:
+        return
+    if isinstance(there, dict) and any(is_done(out / source.name) for source in sources):
+        changed = sorted(name for name in settings if there.get(name) != settings[name])
+        raise click.UsageError(
+            f"{out}: it holds results of other settings ({', '.join(changed)} differ); give another folder"
+        )
+    write_whole(kept, json_text(settings, indent=2).encode())

@@ -32,8 +32,10 @@ from converters.layers.reshape import Reshape
 from converters.layers.tensor import Squeeze
 from converters.layers.upsample import Upsample
 from converters.net.onnx_form import OnnxLayer, OnnxValue
+from fcn_port.onnx_export import source_of, write_onnx
 from parity_tests.export.onnx_models import arrays_of, blobs_of, caffe_net, inputs_for, serialized, shapes_at
 from parity_tests.opencv5 import environment
+from parity_tests.tolerances import tolerance
 
 DATA = 'input: "data" input_shape { dim: 1 dim: 8 dim: 6 dim: 8 }'
 ROWS = 'input: "rows" input_shape { dim: 4 dim: 5 }'
@@ -182,6 +184,17 @@ NETS = {
     "an average of what is there": DATA
     + """layer { name: "it" type: "Pooling" bottom: "data" top: "it"
                  pooling_param { pool: AVE_EXC_PAD kernel_size: 3 stride: 2 pad_t: 1 pad_b: 2 pad_l: 0 pad_r: 1 } }""",
+    **{
+        f"a convolution of one place with {pads}": DATA
+        + f"""layer {{ name: "it" type: "Convolution" bottom: "data" top: "it"
+                       convolution_param {{ num_output: 6 kernel_size: 1 group: {groups} {pads} }} }}"""
+        for groups, pads in (
+            (1, "pad: 1"),
+            (2, "pad_h: 2 pad_w: 0"),
+            (1, "pad_t: 0 pad_b: 1"),
+            (1, "pad_l: 1 pad_r: 2"),
+        )
+    },
     "Fast R-CNN's regions": f"""{DATA} {ROIS}
          layer {{ name: "it" type: "ROIPooling" bottom: "data" bottom: "rois" top: "it"
                   roi_pooling_param {{ pooled_w: 3 pooled_h: 2 spatial_scale: 0.5 }} }}""",
@@ -287,6 +300,27 @@ def test_opencv_does_not_take_the_standard_form(
     monkeypatch.setattr(owner, attribute, wrong)
     with pytest.raises(TargetError):
         worst(name, tmp_path)
+
+
+SAME = {
+    "Convolution": "convolution_param { num_output: 4 kernel_size: 3 stride: 2 pad_type: 1 }",
+    **{kind: f"pooling_param {{ pool: {kind} kernel_size: 3 stride: 2 pad_type: 1 }}" for kind in ("MAX", "AVE")},
+}
+
+
+@BOTH
+@pytest.mark.parametrize("size", [(8, 6), (7, 10), (9, 11)])
+@pytest.mark.parametrize("kind", SAME)
+def test_same_with_a_stride_is_right_at_a_size_that_is_fixed(
+    kind: str, size: tuple[int, int], target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even ones, too: OpenCV 5's new engine has SAME_UPPER off by one there."""
+    monkeypatch.setenv("FCN_PORT_OPENCV5", str(environment.python()))
+    layer = "Convolution" if kind == "Convolution" else "Pooling"
+    net = caffe_net(f'{DATA} layer {{ name: "it" type: "{layer}" bottom: "data" top: "it" {SAME[kind]} }}')
+    options = OnnxOptions(target=target, size=size, batch=1)
+    report = write_onnx(source_of(net), tmp_path / "net.onnx", options=options, beside=lambda: net)
+    assert report.error <= tolerance("onnx-forms")
 
 
 @pytest.mark.opencv5

@@ -57,6 +57,20 @@ NETS = {
         for stride in (1, 2, 3)
         for hole in (1, 2)
     },
+    "SAME with gaps": one(
+        "Convolution",
+        "convolution_param { num_output: 3 kernel_h: 2 kernel_w: 3 pad_type: 1 stride: 5 }",
+        data=ODD,
+    ),
+    **{
+        f"{pool} of SAME with {kernel} places by {stride}": one(
+            "Pooling",
+            f"pooling_param {{ pool: {pool} kernel_h: {kernel} kernel_w: 3 pad_type: 1 stride: {stride} }}",
+            data=ODD,
+        )
+        for pool in ("MAX", "AVE", "AVE_EXC_PAD")
+        for kernel, stride in ((1, 2), (2, 5), (3, 2))
+    },
     **{
         f"{kind} of axis {axis} by {factor}": one(
             "Reduction", f"reduction_param {{ operation: {kind} axis: {axis} coeff: {factor} }}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from types import ModuleType
@@ -33,7 +35,7 @@ from converters.layers import pooling_onnx
 from converters.layers.softmax import Reduction
 from converters.net.onnx_form import OnnxLayer
 from fcn_port.cli import run
-from fcn_port.onnx_export import IMAGES, export_onnx
+from fcn_port.onnx_export import IMAGES, export_onnx, source_of, write_onnx
 from parity_tests.export.onnx_models import caffe_net, onnx_of, serialized
 from parity_tests.goldens import formats
 
@@ -133,6 +135,25 @@ def test_a_wrong_target_is_an_error_that_names_the_first_blob(
     assert run(command) == 1 and not out.exists()
     said = capfd.readouterr().err
     assert "opencv4 4." in said and "the first blob that differs is avepool" in said and "Traceback" not in said
+
+
+SHAPE_UNREAD = """input: "data" input_shape { dim: 1 dim: 3 dim: 6 dim: 5 }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 2 kernel_size: 1 } }
+layer { name: "size" type: "Python" bottom: "conv" top: "size" python_param { module: "shape" layer: "TensorShape" } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "the scores" }
+layer { name: "tanh" type: "TanH" bottom: "conv" top: "tanh" }"""
+
+
+@pytest.mark.parametrize("size", [None, (6, 5)])
+def test_an_output_that_no_image_changes_is_named_with_the_others(size: tuple[int, int] | None, tmp_path: Path) -> None:
+    """Nets that were made of TensorFlow's end in a Shape that nothing reads, which OpenCV gives at no size."""
+    net = caffe_net(SHAPE_UNREAD)
+    options = OnnxOptions(target="opencv4", size=size, batch=size and 1)
+    told = "\n  OpenCV gives no output that is the same for every image, size; the others: "
+    with pytest.raises(TargetError, match=re.escape(f"{told}--outputs 'the scores' --outputs tanh") + "$"):
+        write_onnx(source_of(net), tmp_path / "net.onnx", options=options, beside=lambda: net)
+    named = replace(options, outputs=("the scores", "tanh"))
+    assert write_onnx(source_of(net), tmp_path / "net.onnx", options=named, beside=lambda: net).checked
 
 
 def test_a_target_that_there_is_not(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 import fcn_port
 from fcn_port.cli import run
+from fcn_port.cli.sharding import SETTINGS
 from fcn_port.predict.classifying import fitted
 from fcn_port.predictor import Predictor, Shard
 from fcn_port.predictor.shards import is_done
@@ -84,7 +85,7 @@ def test_union_of_shards_is_one_run_and_an_ended_one_goes_on(
     for number in (1, 2, 3):
         run(["predict", str(SAMPLE), str(folder), "-o", str(parts), "--shard", f"{number}/3"])
     files = sorted(path.name for path in whole.iterdir())
-    assert files == sorted(path.name for path in parts.iterdir()) and len(files) > 13
+    assert [SETTINGS, *files] == sorted(path.name for path in parts.iterdir()) and len(files) > 13
     for name in files:
         assert (whole / name).read_bytes() == (parts / name).read_bytes()
     (parts / "3.overlay.png").unlink()  # as if it had been ended between the two
@@ -95,6 +96,28 @@ def test_union_of_shards_is_one_run_and_an_ended_one_goes_on(
     changed = {path.name for path in parts.iterdir() if kept.get(path) != path.stat().st_mtime_ns}
     assert "3.overlay.png" in changed and all(name.startswith("3.") for name in changed)
     assert "part 1 of 3: 3 of 8 images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [(["1,2,4"], "mean"), (["1,2,3", "--flip", "--polygons"], "flip, polygons"), (["1,2,3"], "weights")],
+)
+def test_a_part_is_not_put_among_the_results_of_other_settings(
+    more: list[str], told: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, out = tmp_path / "net.caffemodel", tmp_path / "out"
+    weights.write_bytes(SAMPLE.read_bytes())
+    given = ["predict", str(weights), str(folder), "-o", str(out), "--shard", "1/3", "--mean"]
+    assert run([*given, "1,2"]) == 2 and run([*given, "1,2,3"]) == 0  # nothing was done with the first
+    if told == "weights":
+        weights.write_bytes(weights.read_bytes() + b"\xa2\x06\x00")  # a field that says nothing
+    capsys.readouterr()
+    given[-2] = "3/3"  # another part
+    assert run([*given, *more]) == 2
+    assert f"it holds results of other settings ({told} differ); give another folder" in capsys.readouterr().err
+    assert (out / "0.labels.png").is_file() and not (out / "2.labels.png").exists()
+    if told != "weights":
+        assert run([*given, "1,2,3", "--batch", "2", "--json"]) == 0 and (out / "2.labels.png").is_file()
 
 
 def test_shard_refuses_files_of_all_images(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ from ..checking import ExportError
 from .graph import End, Graph
 from .layer import Learnable, OnnxForm
 from .names import onnx_names
-from .opencv import keep_deconvolutions
+from .opencv import keep_deconvolutions, pad_apart
 from .opsets import DEFAULT_OPSET, HIGHEST_OPSET, LOWEST_OPSET
 from .probing import LayerSizes, NetSizes, net_sizes
 from .streaming import write_model
@@ -153,6 +153,7 @@ def build_onnx(spec: NetSpec, arrays: Mapping[str, np.ndarray], options: OnnxOpt
     if wanted.target in OPENCV:
         _read_every_input(graph, [end.name for end in inputs])
         keep_deconvolutions(graph)
+        pad_apart(graph, wanted.target)
         if not any(node.op_type == "Shape" for node in graph.nodes):
             # As in a prototxt: OpenCV takes other sizes too, and its classic engine has shapes to begin with.
             inputs = tuple(End(states.names[name], shape) for name, shape in sizes.inputs.items())

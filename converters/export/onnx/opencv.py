@@ -1,4 +1,4 @@
-"""Deconvolutions that OpenCV merges nothing into: it does so wrongly."""
+"""Nodes between which OpenCV needs another one: it merges or pads them wrongly."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import helper
+
+from ...net.onnx_form import CLASSIC
 
 if TYPE_CHECKING:
     import onnx
@@ -36,5 +38,29 @@ def keep_deconvolutions(graph: Graph) -> None:
             axes[node.output[0]] = 2 + len(next(each.ints for each in node.attribute if each.name == "kernel_shape"))
         elif node.op_type in PASSED_OVER and source in axes:
             axes[node.output[0]] = axes[source]
+        nodes.append(node)
+    graph.nodes[:] = nodes
+
+
+def pad_apart(graph: Graph, target: str) -> None:
+    """A Pad before a convolution of one place by 1 that has pads, as SqueezeNet v1.0 ends in.
+
+    OpenCV 5.0's new engine reads memory that is not the blob's for them, and the classic one where the pads are only
+    behind; that one keeps other convolutions as they are, with OpenCV 4's names of layers.
+    """
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.nodes:
+        window = {each.name: list(each.ints) for each in node.attribute}
+        pads = window.get("pads", [])
+        before, behind = pads[: len(pads) // 2], pads[len(pads) // 2 :]
+        wrong = any(pads) and (target != CLASSIC or before != behind)
+        if node.op_type == "Conv" and wrong and {*window["kernel_shape"], *window["strides"]} == {1}:
+            around = graph.initializer(f"{node.name}/pads", np.array([0, 0, *before, 0, 0, *behind], np.int64))
+            padded = graph.values.fresh(f"{node.name}/padded")
+            nodes.append(
+                helper.make_node("Pad", [node.input[0], around], [padded], name=graph.node_names.fresh(padded))
+            )
+            node.input[0] = padded
+            next(each for each in node.attribute if each.name == "pads").ints[:] = [0] * len(pads)
         nodes.append(node)
     graph.nodes[:] = nodes
