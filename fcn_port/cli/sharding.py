@@ -63,9 +63,10 @@ def _claim(out: Path, sources: Sequence[ImageSource]) -> None:
 
     Weights count by what is in them: a file may have been trained on under the same name.
     """
-    from converters.escaping import json_text
-    from converters.safety import read_json, sha256_of, write_whole
+    from converters.errors import CaffeFormatError
+    from converters.safety import sha256_of
 
+    from ..predictor.kept_settings import keep_settings
     from ..predictor.shards import is_done
 
     settings = {
@@ -73,13 +74,12 @@ def _claim(out: Path, sources: Sequence[ImageSource]) -> None:
     }
     weights = Path(settings["weights"])
     settings["weights"] = f"{weights.name} {sha256_of(weights)}" if weights.is_file() else settings["weights"]
-    kept = out / SETTINGS
-    there = read_json(kept) if kept.is_file() else None
-    if there == settings:
-        return
-    if isinstance(there, dict) and any(is_done(out / source.name) for source in sources):
-        changed = sorted(name for name in settings if there.get(name) != settings[name])
-        raise click.UsageError(
-            f"{out}: it holds results of other settings ({', '.join(changed)} differ); give another folder"
-        )
-    write_whole(kept, json_text(settings, indent=2).encode())
+    try:
+        keep_settings(
+            out / SETTINGS, settings, out=out,
+            have_results=lambda: any(is_done(out / source.name) for source in sources),
+        )  # fmt: skip
+    except CaffeFormatError:
+        raise
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error

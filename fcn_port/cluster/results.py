@@ -19,9 +19,10 @@ import filelock
 
 from converters.errors import CaffeFormatError
 from converters.escaping import json_text
-from converters.safety import make_folder, read_json, whole_file, write_whole
+from converters.safety import make_folder, whole_file, write_whole
 
 from ..errors import ImageError
+from ..predictor.kept_settings import keep_settings
 
 RESULTS = "results.parquet"
 PARTS = ".parts"
@@ -63,21 +64,10 @@ class Results:
         except filelock.Timeout:
             raise ValueError(f"{self.out}: another run is writing there; wait for it, or give another folder") from None
         try:
-            self._claim(settings)
+            keep_settings(self.folder / "settings.json", asdict(settings), out=self.out)
             yield
         finally:
             lock.release()
-
-    def _claim(self, settings: Settings) -> None:
-        path, wanted = self.folder / "settings.json", asdict(settings)
-        if path.is_file():
-            there = read_json(path)
-            if not isinstance(there, dict) or there != wanted:
-                changed = [key for key in wanted if not isinstance(there, dict) or there.get(key) != wanted[key]]
-                raise ValueError(
-                    f"{self.out}: it holds results of other settings ({', '.join(changed)} differ); give another folder"
-                )
-        write_whole(path, json_text(wanted, indent=2).encode())
 
     def next_run(self) -> int:
         """The number of a run that begins now: later ones count where an image was done twice."""
