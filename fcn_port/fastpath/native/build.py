@@ -240,12 +240,14 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
         "suppress": [pointer, real, real, number, pointer, pointer],
         "pool_regions": [pointer, pointer],
         **{
-            f"pack_{name}": [pointer, long, number, pointer] for name in ("product", "strassen_1", "strassen_2", *FORMS)
+            f"pack_{name}": [pointer, long, number, pointer]
+            for name in ("product", "sparse", "strassen_1", "strassen_2", *FORMS)
         },
     }
     for name, arguments in declarations.items():
         function = getattr(found, name)
         function.argtypes, function.restype = arguments, None
+    found.first_cache.restype = long
     return found
 
 

@@ -13,6 +13,11 @@ MOST_ROWS = 108
 LONG, LEAST_STRETCHED, STRETCH = 3072, 8 << 20, 640
 """Numbers of a row of which a cache holds a tile or two, bytes of kernels that these would read too often, and the
 numbers that are multiplied at a time then, a multiple of vector.h's AT_ONCE."""
+SPARSE_SUMS, SPARSE_END = 256 << 10, 16
+"""Bytes of sums that wait in a processor's own cache for the next products with rows of zeros, and the floats behind
+each group of its kernels."""
+LEAST_CACHE = 32 << 10
+"""Bytes of the first cache of a processor that does not tell."""
 DEPTHWISE_BYTES = 24 << 10
 """The bytes of a processor's first cache that the inputs of a row of outputs fill."""
 PIECES = 4
@@ -83,6 +88,31 @@ def _stretched(length: int, positions: int, panels: int, *, threads: int, is_fla
     copied = spread(STRETCH if is_flat else length)
     scratch = up(block * (group * library().panel() + copied) + SPARE, 16)
     return Division(block, group, FLAT if is_flat else GATHERED, scratch, stretch=STRETCH)
+
+
+def sparse_outputs(features: int) -> int:
+    """The outputs whose sums sparse.c has in registers: as many for all of so many features, but for the last ones."""
+    lanes: int = library().lanes()
+    vectors = -(-features // lanes)
+    return lanes * -(-vectors // -(-vectors // (16 if lanes == 16 else 12)))
+
+
+def divide_sparse(*, length: int, positions: int, features: int, threads: int) -> Division:
+    """For rows of `length` numbers at so many positions; `group` counts groups of outputs, `shared` their vectors."""
+    wide, lanes = sparse_outputs(features), library().lanes()
+    groups, wanted = -(-features // wide), PIECES * threads if threads > 1 else 1
+    block = min(-(-positions // -(-wanted // groups)), SPARSE_SUMS // (4 * wide))
+    block = -(-positions // -(-positions // block))
+    stretch = sparse_stretch(wide, lanes)
+    at = 2 * block * (-(-length // stretch) + 1)
+    return Division(
+        block, 1 if threads > 1 else groups, wide // lanes, up(block * wide + at + SPARE, 16), stretch=stretch
+    )
+
+
+def sparse_stretch(wide: int, lanes: int) -> int:
+    """The numbers of a row that are multiplied at a time: whose kernels for so many outputs fill the first cache."""
+    return max(16, min(64, (library().first_cache() or LEAST_CACHE) * 2 // 3 // (4 * wide) // lanes * lanes))
 
 
 def divide_depthwise(*, kernel_h: int, in_w: int, channels: int, h: int, images: int, threads: int) -> Division:

@@ -5,12 +5,12 @@
 #include "together.h"
 #include "vector.h"
 
-/* The weights of a layer (features, length), what each feature is multiplied by unless `factors` is 0, and room for
- * each thread's turned ones. */
+/* The weights of a layer (features, length), what each feature is multiplied by unless `factors` is 0, how many features
+ * sparse.c packs together, and room for each thread's turned ones. */
 struct unpacked {
     const float *weights;
     const double *factors;
-    int64_t features, length;
+    int64_t features, length, wide;
     float *room;
 };
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..points import FORMS
 from . import build
-from .division import up
+from .division import SPARSE_END, sparse_outputs, up
 from .memory import Floats, Slabs, address
 
 
@@ -18,7 +18,7 @@ class NativeWeights(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("weights", "factors")),
-        *((name, ctypes.c_int64) for name in ("features", "length")),
+        *((name, ctypes.c_int64) for name in ("features", "length", "wide")),
         ("room", ctypes.c_void_p),
     )
 
@@ -32,17 +32,21 @@ def pack(
     """
     (features, channels), length = weight.shape[:2], weight[0].size
     packed = slabs.take(packed_floats(kernel, features, channels, length))
-    room = np.empty(threads * _wide(kernel) * length, np.float32)
+    wide = _wide(kernel, features)
+    room = np.empty(threads * wide * length, np.float32)
     weight = np.ascontiguousarray(weight)
     numbers = None if factors is None else address(factors := np.ascontiguousarray(factors))
-    unpacked = NativeWeights(address(weight), numbers, features, length, address(room))
+    unpacked = NativeWeights(address(weight), numbers, features, length, wide, address(room))
     getattr(build.library(), f"pack_{kernel}")(ctypes.byref(unpacked), channels, threads, address(packed))
     return packed
 
 
 def packed_floats(kernel: str, features: int, channels: int, length: int) -> int:
     """The floats that `pack` gives; `length` is how many weights a feature has, for all of its channels."""
-    levels, columns = _levels(kernel), up(features, _wide(kernel))
+    levels, wide = _levels(kernel), _wide(kernel, features)
+    columns = up(features, wide)
+    if kernel == "sparse":
+        return columns * length + columns // wide * SPARSE_END
     if kernel in FORMS and not FORMS[kernel].lean:
         return FORMS[kernel].products * columns * channels
     return int(7**levels * columns * length // 4**levels)
@@ -53,6 +57,8 @@ def _levels(kernel: str) -> int:
     return int(kernel[-1]) if kernel.startswith("strassen") else 0
 
 
-def _wide(kernel: str) -> int:
+def _wide(kernel: str, features: int) -> int:
     """The features that are packed together."""
+    if kernel == "sparse":
+        return sparse_outputs(features)
     return int(2 ** _levels(kernel) * build.library().panel())

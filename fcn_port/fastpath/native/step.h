@@ -140,6 +140,7 @@ INLINE vec finished(const struct step *s, vec value, int64_t c, const float *z)
 }
 
 void product(const struct step *s, struct worker *w);
+void sparse(const struct step *s, struct worker *w);
 void strassen_1(const struct step *s, struct worker *w);
 void strassen_2(const struct step *s, struct worker *w);
 void winograd_3(const struct step *s, struct worker *w);

@@ -13,6 +13,7 @@ KINDS = (
     "winograd_7_pieces", "depthwise", "pool_max", "pool_average", "normalize", "softmax", "pointwise",
     "pool_places", "unpool", "upsample", "pixels", "winograd_3_lean", "move",
     "normalize_within", "unit", "standardize", "resample", "recurrent", "largest",
+    "sparse",
 )  # fmt: skip
 NONE, RELU, LEAKY, PRELU, CLIP, ELU, SIGMOID, TANH, SWISH, HARD_SIGMOID, HARD_SWISH, ABSOLUTE, MISH = range(13)
 

@@ -15,6 +15,7 @@ from ..native.division import (
     behind,
     divide_depthwise,
     divide_product,
+    divide_sparse,
     divide_strassen,
     divide_winograd,
     tiles_of,
@@ -108,6 +109,8 @@ def divide(kernel: KernelChoice, x: BlobPlace, y: BlobPlace, threads: int) -> Di
             length=length, positions=n * h * w, features=features, rows_are=rows_are, threads=threads,
             is_flat=_is_flat(kernel, x, y),
         )  # fmt: skip
+    if kernel.name == "sparse":
+        return divide_sparse(length=channels, positions=n * h * w, features=features, threads=threads)
     if kernel.name.startswith("strassen"):
         length = kernel.window[0] * kernel.window[1] * channels
         return divide_strassen(

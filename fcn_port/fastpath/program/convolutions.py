@@ -7,12 +7,21 @@ from dataclasses import replace
 
 from converters.layers import convolution
 
-from ..native.division import SHARED_BLOCK, SUMMED_BYTES, groups_of, tiles_of, with_outputs
+from ..native import build
+from ..native.division import (
+    SHARED_BLOCK,
+    SUMMED_BYTES,
+    groups_of,
+    sparse_outputs,
+    sparse_stretch,
+    tiles_of,
+    with_outputs,
+)
 from ..points import FORMS
 from .choice import Decision, KernelChoice, NoKernel, Pair
 from .places import BlobPlace
 
-EXACT = ("product", "strassen_1", "winograd_3_small", "winograd_7_pieces")
+EXACT = ("product", "sparse", "strassen_1", "winograd_3_small", "winograd_7_pieces")
 """The ways that round about as little as sums one after the other."""
 MOST_IN_PIECES = 128 << 20
 """Bytes of 7x7 kernels in pieces, 1.9 times as many as of whole ones; those of FCNs' fc6 would be a gigabyte."""
@@ -40,7 +49,9 @@ def quickest_convolution(
     exact: bool,
     usual: str | None,
     without: Sequence[str],
+    rectified: bool = False,
 ) -> Decision:
+    """`rectified`: about half of what it reads is 0."""
     if len(bottom.shape) != 4 or params.axis % 4 != 1:
         return NoKernel("no convolution over height and width")
     window, stride, _, dilation = params.along(2)
@@ -53,7 +64,7 @@ def quickest_convolution(
         return found
     each = channels // groups, params.num_output // groups
     cycles = _cycles(found, *each, top, own=channels // params.group)
-    left_out = (*without, _left_out(*each, without))
+    left_out = (*without, *(() if rectified else ("sparse",)), _left_out(*each, without))
     may_be = {name: count for name, count in cycles.items() if name not in left_out and (not exact or name in EXACT)}
     quickest = min(may_be, key=lambda name: may_be[name])
     if usual in may_be and not _pays(may_be[usual], may_be[quickest], _packing_cycles(quickest, found, *each)):
@@ -78,6 +89,8 @@ def _cycles(product: KernelChoice, channels: int, features: int, top: BlobPlace,
     `own` are the channels that an output has kernels for, fewer where several groups are one.
     """
     cycles = {"product": _product_cycles(product, channels, features, top)}
+    if product.window == (1, 1) and product.pad == (0, 0):
+        cycles["sparse"] = _sparse_cycles(channels, features, top)
     if channels > MOST_CHANNELS:
         return cycles
     for levels in (1, 2):
@@ -97,6 +110,8 @@ LEAST_CHANNELS = {"winograd_3": 6, "winograd_3_small": 6, "winograd_5": 6, "wino
 """Moving tiles costs more than so few channels' products. Eight points round more than six: 4e-6 of a layer's largest
 value, where fewer channels' direct sum has 3e-7. In pieces, 7x7 of fewer than 32 round up to 2.5 times as much as the
 plain net's sums, of more 1.2 to 1.6 times."""
+LEAST_LOADS, PER_STRETCH = 3, 24
+"""For each number of a row that is not 0, however few outputs it has, and for finding these numbers."""
 EVALUATING = 11
 """For a vector of kernels at one point, which is done for each block of tiles."""
 CACHE_BYTES, FROM_CACHE, FROM_MEMORY = 8 << 20, 8, 4
@@ -110,6 +125,17 @@ def _product_cycles(kernel: KernelChoice, channels: int, features: int, top: Blo
     positions, length = n * h * w, kernel.window[0] * kernel.window[1] * channels
     sums = positions * length * _lanes(features)
     return _with_reading(1.05 * sums, 4 * length * features) + 3 * positions * length / LANES
+
+
+def _sparse_cycles(channels: int, features: int, top: BlobPlace) -> float:
+    """Where half of the numbers are 0: kernels are loaded for each of the others, and sums for each stretch."""
+    n, _, h, w = top.size
+    lanes = build.library().lanes()
+    wide = sparse_outputs(features)
+    stretch, vectors = sparse_stretch(wide, lanes), wide // lanes
+    each = stretch * max(LEAST_LOADS, (vectors + 1) / 2) + 3 * vectors + PER_STRETCH
+    sums = n * h * w * -(-channels // stretch) * -(-features // wide) * each
+    return _with_reading(sums * lanes / LANES, 4 * channels * features)
 
 
 def _strassen_cycles(levels: int, kernel: KernelChoice, channels: int, features: int, top: BlobPlace) -> float:

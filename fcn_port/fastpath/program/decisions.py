@@ -10,8 +10,8 @@ from ..flow import Flow
 from .choice import Decision, NoKernel
 from .kernels import choose
 from .places import is_concatenation, place_values, view_of
-from .rounding import chained, shown
 from .shapes import shapes_of
+from .traits import traits_of
 
 NOT_PLANNED = (ArithmeticError, LookupError, NotImplementedError, ValueError)
 """Errors where a layer does not take inputs of such shapes."""
@@ -26,16 +26,14 @@ def decisions(
     """
     shapes = shapes_of(flow, inputs)
     places = place_values(flow, shapes).values
-    found, about = {}, (shown(flow), chained(flow))
+    found, traits = {}, traits_of(flow)
     for operation in flow.operations:
         if view_of(operation, places, shapes) is not None or is_concatenation(operation, shapes):
             continue
         bottoms, tops = ([places[name] for name in names] for names in (operation.bottoms, operation.tops))
-        exact, in_chain = (not names.isdisjoint(operation.tops) for names in about)
         found[operation.name] = choose(
-            operation, bottoms, tops, winograd=winograd, exact=exact, chained=in_chain,
-            sparing=operation.name in sparing,
-        )  # fmt: skip
+            operation, bottoms, tops, winograd=winograd, sparing=operation.name in sparing, **traits.of(operation)
+        )
     return found
 
 

@@ -34,9 +34,9 @@ from .find_bands import find_bands
 from .kernels import choose
 from .moving import exchanges_images
 from .places import BlobPlace, BlobPlaces, as_images, is_concatenation, place_values
-from .rounding import chained, shown
 from .shapes import mixes_images, shapes_of
 from .task import NativeTask
+from .traits import Traits, traits_of
 from .weights import Packed, PackedWeights
 from .words import in_words
 
@@ -72,16 +72,16 @@ class ArenaPlan:
     def __init__(
         self, flow: Flow, inputs: Mapping[str, Shape], weights: PackedWeights, *, threads: int, winograd: bool = True,
         prefer: str | None = None, sparing: Container[str] = (), usual: Mapping[str, str] = MappingProxyType({}),
-        seen: tuple[frozenset[str], frozenset[str]] | None = None,
+        traits: Traits | None = None,
     ) -> None:  # fmt: skip
         """`winograd` and `prefer` as `choose` has them, and `usual` by the name of the operation.
 
-        `sparing` holds the names of those whose weights are to stay small. `seen` are the tops whose rounding is, of
-        the net that the flow is a part of (`shown` and `chained`); None for a whole net.
+        `sparing` holds the names of those whose weights are to stay small. `traits` are those of the net that
+        the flow is a part of; None for a whole net.
         """
         self.flow, self._weights, self._threads = flow, weights, threads
         self._ways = winograd, prefer, sparing, usual
-        self._seen = (shown(flow), chained(flow)) if seen is None else seen
+        self._traits = traits_of(flow) if traits is None else traits
         self._constant, self._constants = of_sizes(flow), dict[str, Floats]()
         self._wanted = read_by_others(flow, self._constant)
         self._behind: LRUCache[ArenaPlan | None] = LRUCache(SHAPES)
@@ -216,10 +216,9 @@ class ArenaPlan:
             return IN_PLACE if is_possible else NoKernel("parts whose numbers lie in another order")
         bottoms, tops = ([values[name] for name in names] for names in (operation.bottoms, operation.tops))
         winograd, prefer, sparing, usual = self._ways
-        exact, in_chain = (not names.isdisjoint(operation.tops) for names in self._seen)
         kernel = choose(
-            operation, bottoms, tops, winograd=winograd, prefer=prefer, exact=exact, chained=in_chain,
-            sparing=operation.name in sparing, usual=usual.get(operation.name),
+            operation, bottoms, tops, winograd=winograd, prefer=prefer, sparing=operation.name in sparing,
+            usual=usual.get(operation.name), **self._traits.of(operation),
         )  # fmt: skip
         if isinstance(kernel, KernelChoice) and kernel.name == "unpool" and not self._has_places(operation):
             return NoKernel("places that no pooling before it has made")
@@ -366,7 +365,7 @@ class ArenaPlan:
         with suppress(ValueError):
             return ArenaPlan(
                 rest, shapes, self._weights, threads=self._threads, winograd=winograd, prefer=prefer, sparing=sparing,
-                usual=usual, seen=self._seen,
+                usual=usual, traits=self._traits,
             )  # fmt: skip
         return None
 

@@ -20,9 +20,9 @@ from ..native.memory import Floats, empty
 from .decisions import of_one, usual_kernels
 from .kept_weights import KeptWeights
 from .program import ArenaPlan
-from .rounding import chained, shown
 from .shapes import keeps_images_apart
 from .sparing import spared
+from .traits import Traits, traits_of
 from .weights import PackedWeights
 
 SIZES = 64
@@ -59,7 +59,7 @@ class Runner:
             usual = {} if is_own else self._usual
             made = ArenaPlan(
                 self.flow, shapes, self.weights, threads=threads, winograd=winograd, prefer=prefer,
-                sparing=self._sparing, usual=usual, seen=self._seen,
+                sparing=self._sparing, usual=usual, traits=self._traits,
             )  # fmt: skip
             if is_own and prefer is None and shapes == of_one(shapes):
                 self._usual = made.kernels  # what usual_kernels would say, which need not be asked then
@@ -69,9 +69,9 @@ class Runner:
         return self._programs.get((tuple(shapes.items()), threads), make)
 
     @cached_property
-    def _seen(self) -> tuple[frozenset[str], frozenset[str]]:
-        """`seen` of plans: the same for every size, and an eighth of a plan's time."""
-        return shown(self.flow), chained(self.flow)
+    def _traits(self) -> Traits:
+        """Those of all plans, an eighth of whose time they would take."""
+        return traits_of(self.flow)
 
     @cached_property
     def _usual(self) -> Mapping[str, str]:

@@ -1,0 +1,182 @@
+/* 1x1 convolution of blobs many of whose numbers are 0, as behind a ReLU: products with these are left out.
+ *
+ * A row is what one output position reads. Where products of several rows (product.c) multiply each number of each row, here
+ * one row after the other is taken, `stretch` of its numbers, and of these what is not 0 times the kernels of as many outputs
+ * as fill `shared` registers. These kernels stay in the first cache for all rows of a piece, whose sums wait in the second:
+ * each stretch is summed by itself, which keeps rounding small, and added to what the row has.
+ *
+ * `block` is how many rows a piece of work has at most, `group` how many groups of outputs. A group in whose kernels there is
+ * infinity or what is no number, which times 0 is none, leaves nothing out.
+ */
+
+#include "packing.h"
+#include "step.h"
+
+#define MOST 16 /* vectors of outputs */
+
+typedef uint64_t bits __attribute__((may_alias)); /* one for each number of a stretch */
+typedef int64_t distance __attribute__((may_alias));
+
+/* A bit for each number of a vector that is not 0; what is no number is not. */
+INLINE uint64_t not_zero(vec x)
+{
+#if defined __AVX512F__
+    return _mm512_cmp_ps_mask((__m512)x, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+#elif defined __AVX__
+    return (uint64_t)_mm256_movemask_ps(_mm256_cmp_ps((__m256)x, _mm256_setzero_ps(), _CMP_NEQ_UQ));
+#elif defined __SSE__
+    return (uint64_t)_mm_movemask_ps(_mm_cmpneq_ps((__m128)x, _mm_setzero_ps()));
+#else
+    uint64_t found = 0;
+    UNROLL for (int i = 0; i < LANES; i++)
+        found |= (uint64_t)(x[i] != 0) << i;
+    return found;
+#endif
+}
+
+INLINE bits first_bits(int64_t count) { return count < 64 ? ((bits)1 << count) - 1 : ~(bits)0; }
+
+/* The rows of a piece of work. */
+struct some_rows {
+    int64_t count;
+    float *sums; /* (count, outputs of a group) */
+    bits *there; /* (stretches, count) */
+    distance *at; /* where each begins in the arena */
+};
+
+INLINE void look_at(const struct step *s, const float *arena, int64_t first, const struct some_rows *rows)
+{
+    for (int64_t r = 0; r < rows->count; r++) {
+        const int64_t position = first + r, y = position / s->w % s->h, x = position % s->w;
+        const float *row = place((float *)arena, &s->x, position / (s->h * s->w), y * s->stride_h, x * s->stride_w);
+        rows->at[r] = row - arena;
+        for (int64_t from = 0, i = 0; from < s->in_channels; from += s->stretch, i++) {
+            const int64_t count = least(s->stretch, s->in_channels - from);
+            bits there = 0;
+            LOOP for (int64_t c = 0; c < count; c += LANES)
+                there |= not_zero(load(row + from + c)) << c;
+            rows->there[i * rows->count + r] = there & first_bits(count);
+        }
+    }
+}
+
+/* To `to`: the products of those numbers of a row that are there, added to what lies there unless they are the first. */
+INLINE void add_products(int vectors, const float *row, bits there, const float *kernels, float *to, int first)
+{
+    vec sum[MOST];
+    UNROLL for (int v = 0; v < vectors; v++)
+        sum[v] = (vec){0};
+    LOOP for (; there; there &= there - 1) {
+        const int c = __builtin_ctzll(there);
+        const vec value = all_of(row[c]);
+        const float *of_number = kernels + c * vectors * LANES;
+        UNROLL for (int v = 0; v < vectors; v++)
+            sum[v] = multiply_add(value, load(of_number + v * LANES), sum[v]);
+    }
+    if (!first)
+        UNROLL for (int v = 0; v < vectors; v++)
+            sum[v] += load(to + v * LANES);
+    UNROLL for (int v = 0; v < vectors; v++)
+        *(vec *)(to + v * LANES) = sum[v];
+}
+
+/* Sums of a position to its outputs, from `channel` on. */
+static void put_row(const struct step *s, float *arena, int64_t position, int64_t channel, const float *sums)
+{
+    const int64_t image = position / (s->h * s->w), row = position / s->w % s->h, col = position % s->w;
+    float *y = place(arena, &s->y, image, row, col);
+    const float *z = s->z.image ? place(arena, &s->z, image, row, col) : 0;
+    const int64_t until = least(channel + s->shared * LANES, s->channels);
+    if (s->activation <= RELU) {
+        const vec floor = all_of(s->activation == RELU ? 0 : -__builtin_inff());
+        LOOP for (int64_t c = channel; c < until; c += LANES, sums += LANES) {
+            vec value = load(sums);
+            if (s->bias)
+                value += load(s->bias + c);
+            if (z)
+                value += load(z + c);
+            store(y + c, above(floor, value), until - c);
+        }
+        return;
+    }
+    LOOP for (int64_t c = channel; c < until; c += LANES, sums += LANES)
+        store(y + c, finished(s, load(sums), c, z), until - c);
+}
+
+INLINE int64_t of_group(int64_t length, int64_t wide) { return length * wide + LINE; }
+
+/* All rows of a piece times the kernels of one group; what is read of the next row is fetched meanwhile. */
+INLINE void multiply_group(int vectors, const struct step *s, float *arena, int64_t first, const struct some_rows *rows,
+                           const float *kernels, int64_t channel)
+{
+    const int64_t wide = vectors * LANES, length = s->in_channels;
+    const int is_finite = kernels[length * wide] == 0;
+    for (int64_t from = 0, i = 0; from < length; from += s->stretch, i++, kernels += s->stretch * wide) {
+        const bits also = is_finite ? 0 : first_bits(least(s->stretch, length - from));
+        const bits *there = rows->there + i * rows->count;
+        for (int64_t r = 0; r < rows->count; r++) {
+            float *sums = rows->sums + r * wide;
+            const float *next = arena + rows->at[least(r + 1, rows->count - 1)] + from;
+            LOOP for (int64_t c = 0; c < s->stretch; c += LINE)
+                __builtin_prefetch(next + c, 0, 3);
+            add_products(vectors, arena + rows->at[r] + from, there[r] | also, kernels, sums, from == 0);
+            if (from + s->stretch >= length)
+                put_row(s, arena, first + r, channel, sums);
+        }
+    }
+}
+
+static void multiply_rows(const struct step *s, float *arena, int64_t first, const struct some_rows *rows,
+                          const float *kernels, int64_t channel)
+{
+#define CASE(n)                                                                                                        \
+    case n:                                                                                                            \
+        multiply_group(n, s, arena, first, rows, kernels, channel);                                                    \
+        return;
+    switch (s->shared) {
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+#if LANES == 16
+        CASE(13) CASE(14) CASE(15) CASE(16)
+#endif
+    }
+#undef CASE
+}
+
+void sparse(const struct step *s, struct worker *w)
+{
+    const int64_t positions = s->images * s->h * s->w, wide = s->shared * LANES;
+    const int64_t all = (s->channels + wide - 1) / wide, parts = (all + s->group - 1) / s->group;
+    const int64_t blocks = (positions + s->block - 1) / s->block;
+    struct some_rows rows = {.sums = scratch_of(s, w)};
+    rows.there = (bits *)(rows.sums + s->block * wide);
+    rows.at = (distance *)(rows.there + s->block * ((s->in_channels + s->stretch - 1) / s->stretch));
+    for (int64_t piece, last = -1; (piece = take(w, blocks * parts)) >= 0;) {
+        const int64_t block = piece / parts, first = block * positions / blocks, from = piece % parts * s->group;
+        rows.count = (block + 1) * positions / blocks - first; /* of all pieces as alike as can be */
+        if (block != last)
+            look_at(s, w->arena, first, &rows);
+        last = block;
+        for (int64_t group = from; group < least(from + s->group, all); group++)
+            multiply_rows(s, w->arena, first, &rows, s->kernels + group * of_group(s->in_channels, wide), group * wide);
+    }
+}
+
+/* To (groups, in_channels, outputs of a group); behind each group is 0 where all of it is finite, else what is no number. */
+static void pack_of_group(const struct packing *p, const float *turned, int64_t group)
+{
+    const int64_t floats = p->u->length * p->wide;
+    float *to = p->to + group * of_group(p->u->length, p->wide);
+    vec odd = {0};
+    LOOP for (int64_t i = 0; i < floats; i += LANES) {
+        odd += load(turned + i) * 0;
+        *(vec *)(to + i) = load(turned + i);
+    }
+    clear(to + floats, LINE);
+    for (int i = 0; i < LANES; i++)
+        to[floats] += odd[i];
+}
+
+void pack_sparse(const struct unpacked *u, int64_t in_channels, int threads, float *to)
+{
+    pack_parts(u, in_channels, u->wide, threads, to, pack_of_group);
+}

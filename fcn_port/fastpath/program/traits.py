@@ -1,0 +1,28 @@
+"""What the choice of kernels has to know of a net's values beside their shapes; the same for every size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..flow import Flow, FlowStep
+from .rectified import rectified
+from .rounding import chained, shown
+
+
+@dataclass(frozen=True)
+class Traits:
+    """The names of values: tops whose rounding an output shows, tops of products in a chain, bottoms half of 0."""
+
+    exact: frozenset[str]
+    chained: frozenset[str]
+    rectified: frozenset[str]
+
+    def of(self, operation: FlowStep) -> dict[str, bool]:
+        """The settings of `choose` for an operation."""
+        exact, in_chain = (not names.isdisjoint(operation.tops) for names in (self.exact, self.chained))
+        first = operation.bottoms[:1]
+        return {"exact": exact, "chained": in_chain, "rectified": bool(first) and first[0] in self.rectified}
+
+
+def traits_of(flow: Flow) -> Traits:
+    return Traits(shown(flow), chained(flow), rectified(flow))
