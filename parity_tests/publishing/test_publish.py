@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -16,8 +17,9 @@ import pytest
 import torch
 
 import fcn_port
-from converters import CaffeFormatError, from_state_dict
+from converters import CaffeFormatError, CaffeNet, from_state_dict, parse_prototxt
 from converters.errors import MismatchError
+from converters.escaping import terminal
 from converters.formats import format_prototxt, read_caffemodel, write_caffemodel
 from fcn_port.cli import run
 from fcn_port.nets.net import as_net
@@ -213,6 +215,33 @@ def test_a_failure_leaves_nothing(caffemodel: Path, tmp_path: Path, monkeypatch:
     with pytest.raises(OSError, match="no space"):
         publish(caffemodel, tmp_path / "out" / "net", onnx=False)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+PEAKS = """input: "data" input_shape { dim: 1 dim: 3 dim: 9 dim: 8 }
+layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 2 kernel_size: 3 } }
+layer { name: "n" type: "Nms" bottom: "c" top: "n" nms_param { threshold: 0.1 max_peaks: 4 num_parts: 1 } }"""
+"""A net without an ONNX form."""
+
+
+@pytest.mark.parametrize("stem", ["peaks", "a b", "\x1b[1m", "\u65e5"])
+def test_errors_name_the_file_that_was_given(stem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights, prototxt = tmp_path / f"{stem}.pth", tmp_path / "net.prototxt"
+    prototxt.write_text(PEAKS)
+    torch.save(dict(CaffeNet(parse_prototxt(PEAKS)).state_dict()), weights)
+    assert run(["publish", str(weights), str(tmp_path / stem), "--prototxt", str(prototxt)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"fcn-port: {terminal(str(weights))}, its prototxt: layer 'n'") and ".part" not in said
+
+
+def test_a_full_disk_names_the_folder_that_is_written(
+    caffemodel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device", str(path))
+
+    monkeypatch.setattr(writing, "write_whole", full)
+    assert run(["publish", str(caffemodel), str(tmp_path / "net"), "--no-onnx"]) == 1
+    assert f"{tmp_path / 'net' / 'config.json'}: no space" in (said := capsys.readouterr().err) and ".part" not in said
 
 
 def test_what_is_there_stays(caffemodel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
