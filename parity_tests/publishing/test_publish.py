@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import importlib.util
 import json
 import re
 import shutil
@@ -22,6 +23,7 @@ from converters.errors import MismatchError
 from converters.escaping import terminal
 from converters.formats import format_prototxt, read_caffemodel, write_caffemodel
 from fcn_port.cli import run
+from fcn_port.nets import NETS
 from fcn_port.nets.net import as_net
 from fcn_port.publishing import publish, writing
 from parity_tests.detection.nets import ssd
@@ -35,7 +37,9 @@ from parity_tests.serving.nets import (
 )
 from parity_tests.test_architecture import ROOT
 from parity_tests.verbs import SAMPLE
+from weights import releases
 from weights.card import Card
+from weights.catalogue import bundled
 from weights.records import Preprocessing
 
 HOSTILE = "](javascript:alert(1)) | <script>`x`\n# y"
@@ -100,6 +104,16 @@ def test_predict_takes_the_folder(published: Path, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png_of(stripes()))
     argv = ["predict", str(published), str(tmp_path / "a.png"), "--padded", "-o", str(tmp_path / "out")]
     assert run(argv) == 0 and (tmp_path / "out" / "a.labels.png").exists()
+
+
+@pytest.mark.parametrize(
+    "verb", [["inspect"], ["trace"], ["convert", "-o", "x.safetensors"], ["export", "--to", "onnx"]]
+)
+def test_verbs_that_take_a_file_name_the_one_in_the_folder(
+    verb: list[str], published: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([verb[0], str(published), *verb[1:]]) == 3
+    assert f"the weights in it are {published / 'model.safetensors'}" in capsys.readouterr().err
 
 
 def test_the_card_says_where_from_and_what_was_verified_and_harms_nobody(published: Path, caffemodel: Path) -> None:
@@ -285,6 +299,18 @@ def test_torch_hub_finds_the_nets() -> None:
     assert small.classes == {} and small.spec.outputs == ("score",)
     with pytest.raises(ValueError, match="pretrained=False"):
         torch.hub.load(root, "voc_fcn8s", source="local", trust_repo=True, num_classes=3)
+
+
+def test_torch_hub_lists_nets_alone() -> None:
+    """As torch.hub.list asks: what can be called and has no underscore."""
+    spec = importlib.util.spec_from_file_location("hubconf_listed", ROOT / "hubconf.py")
+    assert spec is not None and spec.loader is not None
+    hubconf = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hubconf)
+    listed = {name for name in dir(hubconf) if callable(getattr(hubconf, name)) and not name.startswith("_")}
+    assert listed == {each.replace("-", "_") for each in (*NETS, *releases(), *bundled(), "load")}
+    with pytest.raises(ValueError, match="with its weights alone"):
+        hubconf.sample(pretrained=False)
 
 
 def test_who_publishes_the_same_at_the_same_time_is_told(
