@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .nets import NumClasses
 
 
-def net_definition(name: str, *, num_classes: NumClasses | None = None) -> NetSpec:
+def netdefinition_of(name: str, *, num_classes: NumClasses | None = None) -> NetSpec:
     """The definition of a hand-written net; no weights are made."""
     import torch
 
@@ -57,7 +57,7 @@ def check_structure(path: Path, release: Release) -> None:
         if not model.blobs:
             raise MismatchError("a caffemodel without weights", path=path)
         return
-    coverage = cover(model, spec=net_definition(release.net))
+    coverage = cover(model, spec=netdefinition_of(release.net))
     if coverage.unused:
         names = ", ".join(dict.fromkeys(layer for layer, _, _ in coverage.unused))
         raise MismatchError(f"layers that {release.name} does not have: {names}", path=path)
@@ -112,15 +112,15 @@ def port_release(
     report = convert(
         fetched.path,
         target,
-        prototxt=_definition(release, fetch_progress),
+        prototxt=definition_of(release, fetch_progress),
         metadata=Card.of(release).to_metadata(),
         progress=progress,
     )
     return Ported(fetched, path, report)
 
 
-def _definition(release: Release, progress: Callback | None) -> Path | None:
-    """The net definition that a famous net is fitted to: the authors', or one put beside the caffemodel by hand."""
+def definition_of(release: Release, progress: Callback | None = None) -> Path | None:
+    """The file with the net that a famous net is fitted to: the authors', or one put beside the caffemodel by hand."""
     if release.kind != "famous" or not (release.prototxts or prototxt_place(release).path.is_file()):
         return None
     return fetch_prototxt(release, progress=progress)

@@ -38,7 +38,7 @@ from ..exporting import export
 from ..inspection import blobs as run_blobs
 from ..loading import is_release, load
 from ..nets import Net
-from ..porting import fetch_release
+from ..porting import definition_of, fetch_release
 from ..predict.meaning import names_images, outputs_of
 from ..recording import GOLDEN_TOLERANCE
 from ..verification import Check, verify
@@ -172,7 +172,7 @@ def _given(what: str | os.PathLike[str], prototxt: str | os.PathLike[str] | None
     net = None if prototxt is None else Path(prototxt)
     if is_release(what):
         release = find_release(os.fspath(what))
-        return _Given(fetch_release(release.name).path, release, net, card, release.name)
+        return _Given(fetch_release(release.name).path, release, net or definition_of(release), card, release.name)
     path = Path(what)
     every = (releases(), init_nets(), bundled(), famous())
     known = {each.file: each for catalogue in every for each in catalogue.values()}

@@ -231,6 +231,19 @@ def test_a_failure_leaves_nothing(caffemodel: Path, tmp_path: Path, monkeypatch:
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_famous_net_is_published_as_it_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the definition that its authors published beside the file, which holds the net that it was trained with."""
+    monkeypatch.setenv("FCN_PORT_WEIGHTS", str(tmp_path))
+    write_largest_channel(tmp_path / "fcn-8s-cityscapes.caffemodel")
+    spec = largest_channel().spec
+    deploy = format_prototxt(spec) + f'layer {{ name: "p" type: "Softmax" bottom: "{spec.outputs[0]}" top: "prob" }}'
+    (tmp_path / "fcn-8s-cityscapes.prototxt").write_text(deploy)
+    loaded = as_net(fcn_port.load("fcn-8s-cityscapes"))
+    first = publish("fcn-8s-cityscapes", tmp_path / "net", onnx=False)
+    assert tuple(first.net.outputs) == loaded.outputs == as_net(fcn_port.load(tmp_path / "net")).outputs == ("prob",)
+    assert publish("fcn-8s-cityscapes", tmp_path / "net", onnx=False).already_there
+
+
 PEAKS = """input: "data" input_shape { dim: 1 dim: 3 dim: 9 dim: 8 }
 layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 2 kernel_size: 3 } }
 layer { name: "n" type: "Nms" bottom: "c" top: "n" nms_param { threshold: 0.1 max_peaks: 4 num_parts: 1 } }"""
