@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .nets import NumClasses
 
 
-def netdefinition_of(name: str, *, num_classes: NumClasses | None = None) -> NetSpec:
+def net_definition(name: str, *, num_classes: NumClasses | None = None) -> NetSpec:
     """The definition of a hand-written net; no weights are made."""
     import torch
 
@@ -57,7 +57,7 @@ def check_structure(path: Path, release: Release) -> None:
         if not model.blobs:
             raise MismatchError("a caffemodel without weights", path=path)
         return
-    coverage = cover(model, spec=netdefinition_of(release.net))
+    coverage = cover(model, spec=net_definition(release.net))
     if coverage.unused:
         names = ", ".join(dict.fromkeys(layer for layer, _, _ in coverage.unused))
         raise MismatchError(f"layers that {release.name} does not have: {names}", path=path)
