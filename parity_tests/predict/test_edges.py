@@ -240,3 +240,17 @@ def test_a_narrow_map_fades_alike_on_all_sides() -> None:
     rows, columns = np.minimum(np.arange(6), 5 - np.arange(6)), np.minimum(np.arange(40), 39 - np.arange(40))
     expected = (rows.clip(0, 3) / 3)[:, None] * (columns.clip(0, 3) / 3)
     assert np.abs(found - expected).max() <= tolerance("edges")
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.tif", "a.webp"])
+@pytest.mark.parametrize("pictures", [1, 3])
+def test_the_first_of_several_pictures_is_said(
+    name: str, pictures: int, files: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = [Image.new("RGB", (30, 20), (90 * number, 0, 0)) for number in range(pictures)]
+    shown[0].save(tmp_path / name, save_all=True, append_images=shown[1:])
+    command = ["edges", str(files[0]), "--prototxt", str(files[1]), "--border", "9", "-o", str(tmp_path)]
+    for more in ([], ["--json"]):
+        assert run([*command, str(tmp_path / name), *more]) == 0
+        said = f"{tmp_path / name}: the first of its 3 pictures\n" in capsys.readouterr().err
+        assert said is (pictures == 3)
