@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,9 @@ def test_a_famous_net_is_verified_as_it_is_converted(
         assert run(["verify", "fcn-8s-cityscapes"]) == 0
         told = capsys.readouterr().out
         assert "--  " not in told and "ok    shapes" in told and "ok    opencv" in told
+        assert run(["trace", "fcn-8s-cityscapes", "--json"]) == 0
+        shown = json.loads(capsys.readouterr().out)["blobs"]
+        assert set(shown) == set(fcn_port.trace(fcn_port.load("fcn-8s-cityscapes"), (9, 9)))
 
 
 def test_other_weights_of_a_longer_net_are_no_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

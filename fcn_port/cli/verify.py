@@ -6,10 +6,7 @@ from pathlib import Path
 
 import click
 
-from weights.catalogue import famous
-from weights.store import prototxt_place
-
-from .bringing import bring, here, looks_like_a_name
+from .bringing import bring, definition_here, here, looks_like_a_name
 from .net_choice import net_options
 from .output import echo, json_option, write_json
 from .registering import register_option
@@ -37,7 +34,7 @@ def command(weights: str, against: Path | None, prototxt: Path | None, golden: P
     converted, source = _files(weights, against)
     from ..verification import verify
 
-    prototxt = prototxt or _definition(weights)
+    prototxt = prototxt or definition_here(weights)
 
     checks = []
     for check in verify(converted, source, prototxt=prototxt, golden=golden):
@@ -48,14 +45,6 @@ def command(weights: str, against: Path | None, prototxt: Path | None, golden: P
     if as_json:
         write_json({"ok": ok, "checks": checks})
     return 0 if ok else 1
-
-
-def _definition(weights: str) -> Path | None:
-    """The definition, where it is here, that a famous net was fitted to."""
-    if not looks_like_a_name(weights) or weights not in famous():
-        return None
-    path = prototxt_place(famous()[weights]).path
-    return path if path.is_file() else None
 
 
 def _files(weights: str, against: Path | None) -> tuple[Path, Path]:
