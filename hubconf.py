@@ -7,13 +7,12 @@
 OWNER/fcn-port is wherever this repository is; a folder with source="local" does as well.
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any as _Any  # torch.hub.list takes every name without _ that can be called for an entry point
 
+import weights as _weights
 from fcn_port import load
-from fcn_port.nets import NETS, build
-from weights import releases
-from weights.catalogue import bundled
+from fcn_port import nets as _nets
+from weights import catalogue as _catalogue
 
 dependencies = [
     "cattrs",
@@ -29,10 +28,12 @@ dependencies = [
 ]
 
 
-def _entry(name: str) -> Callable[..., Any]:
-    def entry(pretrained: bool = True, num_classes: Any = None) -> Any:
+def _entry(name: str) -> _Any:
+    def entry(pretrained: bool = True, num_classes: _Any = None) -> _Any:
+        if not pretrained and name in _catalogue.bundled():
+            raise ValueError(f"{name} is there with its weights alone; voc_fcn8s is the net with pretrained=False")
         if not pretrained:
-            return build(name, num_classes)
+            return _nets.build(name, num_classes)
         if num_classes is not None:
             raise ValueError(
                 f"the weights of {name} have their own number of classes: pretrained=False for another one"
@@ -43,7 +44,6 @@ def _entry(name: str) -> Callable[..., Any]:
     return entry
 
 
-globals().update(
-    {name.replace("-", "_"): _entry(name) for name in sorted({*NETS, *releases(), *bundled()})}, load=load
-)  # fmt: skip
+_NAMES = sorted({*_nets.NETS, *_weights.releases(), *_catalogue.bundled()})
+globals().update({name.replace("-", "_"): _entry(name) for name in _NAMES}, load=load)
 __all__ = ["dependencies", "load"]

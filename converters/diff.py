@@ -117,10 +117,8 @@ def diff_arrays(where: str, a: np.ndarray, b: np.ndarray) -> Iterator[Difference
     elif not np.array_equal(a, b, equal_nan=a.dtype.kind == "f" and b.dtype.kind == "f"):
         same = (a == b) | ((a != a) & (b != b))
         with np.errstate(invalid="ignore"):  # infinity less infinity
-            off = np.where(same, 0, np.abs(a.astype(np.float64) - b.astype(np.float64)))
-        finite = np.isfinite(off) & (off > 0)
-        place = np.argmax(np.where(finite, off, 0)) if finite.any() else np.argmax(off != 0)
-        worst = np.unravel_index(int(place), off.shape)
-        count = int(np.count_nonzero(off))
-        what = f"{count} of {a.size} values, most at {tuple(map(int, worst))}"
+            off = np.abs(a.astype(np.float64) - b.astype(np.float64))
+        off = np.where(same, 0, np.where(np.isnan(off), np.inf, off))  # a number beside none: nothing is further
+        worst = np.unravel_index(int(np.argmax(off)), off.shape)
+        what = f"{np.count_nonzero(~same)} of {a.size} values, most at {tuple(map(int, worst))}"
         yield Difference(where, what, *(f"{x[worst]:.9g}" for x in (a, b)))

@@ -112,15 +112,15 @@ def port_release(
     report = convert(
         fetched.path,
         target,
-        prototxt=_definition(release, fetch_progress),
+        prototxt=definition_of(release, fetch_progress),
         metadata=Card.of(release).to_metadata(),
         progress=progress,
     )
     return Ported(fetched, path, report)
 
 
-def _definition(release: Release, progress: Callback | None) -> Path | None:
-    """The net definition that a famous net is fitted to: the authors', or one put beside the caffemodel by hand."""
+def definition_of(release: Release, progress: Callback | None = None) -> Path | None:
+    """The file with the net that a famous net is fitted to: the authors', or one put beside the caffemodel by hand."""
     if release.kind != "famous" or not (release.prototxts or prototxt_place(release).path.is_file()):
         return None
     return fetch_prototxt(release, progress=progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,25 @@ def test_weights_that_were_converted_with_another_net(
     told = capsys.readouterr().out
     assert ("--    net: the weights' own; the Caffe file's is another (layer '" in told) is (written != deploy)
     assert "ok    opencv" in told
+
+
+@pytest.mark.parametrize("written", TAILS)
+def test_a_famous_net_is_verified_as_it_is_converted(
+    written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its name, with the definition that its authors published: nothing is left uncompared."""
+    monkeypatch.setenv("FCN_PORT_WEIGHTS", str(tmp_path))
+    spec = parse_prototxt(HEAD + TAILS[written])
+    write_caffe(spec, with_random_weights(CaffeNet(spec)).state_dict(), tmp_path / "fcn-8s-cityscapes.caffemodel")
+    for deploy in TAILS:
+        (tmp_path / "fcn-8s-cityscapes.prototxt").write_text(HEAD + TAILS[deploy])
+        (tmp_path / "fcn-8s-cityscapes.safetensors").unlink(missing_ok=True)
+        assert run(["verify", "fcn-8s-cityscapes"]) == 0
+        told = capsys.readouterr().out
+        assert "--  " not in told and "ok    shapes" in told and "ok    opencv" in told
+        assert run(["trace", "fcn-8s-cityscapes", "--json"]) == 0
+        shown = json.loads(capsys.readouterr().out)["blobs"]
+        assert set(shown) == set(fcn_port.trace(fcn_port.load("fcn-8s-cityscapes"), (9, 9)))
 
 
 def test_other_weights_of_a_longer_net_are_no_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -392,8 +392,9 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     try:
         mode = Path(path).stat().st_mode
         if not stat.S_ISREG(mode):
-            what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-            raise CaffeFormatError(f"this is {what}; expected a file", path=path)
+            what, inside = "a folder" if stat.S_ISDIR(mode) else "not a regular file", Path(path, "model.safetensors")
+            hint = f"the weights in it are {inside}" if inside.is_file() else None
+            raise CaffeFormatError(f"this is {what}; expected a file", path=path, hint=hint)
         return Path(path).open("rb")
     except PermissionError as error:
         raise CaffeFormatError("the file may not be read", path=path, hint="check its permissions") from error

@@ -5,6 +5,7 @@ Every verb that takes the name of a release has it from here, on standard error,
     here(what)             WHAT for `load`: a file as it is, a release as its converted file
     bring(name)            a release fetched and converted
     bring_file(name)       its caffemodel alone
+    definition_here(what)  the definition that a famous net is run with
     telling(file)          what follows the download of anything else
 """
 
@@ -16,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from weights.catalogue import famous
 from weights.catalogue import release as find_release
 from weights.download import FetchPlan, FetchResult, Progress, is_offline, plan, shown
 from weights.records import Release
-from weights.store import converted_path
+from weights.store import converted_path, prototxt_place
 
 from .output import bar, duration, human_bytes, note
 
@@ -67,6 +69,14 @@ def bring_file(name: str, *, from_file: str | None = None, verify: bool = False)
         from ..porting import fetch_release
 
         return fetch_release(name, from_file=from_file, verify=verify, progress=told.fetched)
+
+
+def definition_here(what: str) -> Path | None:
+    """The definition that a famous net is run with, where it is here; None for all else."""
+    if not looks_like_a_name(what) or what not in famous():
+        return None
+    path = prototxt_place(famous()[what]).path
+    return path if path.is_file() else None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .output import echo, write_columns, write_json, write_json_line
 from .progress import progress_bar
-from .segmenting import Failed, failure, tell_failed
+from .segmenting import Failed, failure, say_frames, tell_failed
 
 if TYPE_CHECKING:
     from ..any_net import LoadedNet
@@ -60,6 +60,9 @@ def classify_all(
                 which = "" if source.frame is None else f", picture {source.frame + 1}"
                 echo(f"{source.path}{which}: {', '.join(f'{name} {score}'.rstrip() for name, score in best)}")
             progress(number, len(sources))
+    for each in done:
+        if "frame" not in each:
+            say_frames(each["image"])
     if as_json:
         write_json({"engine": net.engine, "images": done, "failed": [each.to_json() for each in failed]})
     tell_failed(failed, len(done) + len(failed))

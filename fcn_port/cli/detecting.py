@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .names import read_names
 from .output import echo, write_columns, write_json, write_json_line
 from .progress import progress_bar
-from .segmenting import Failed, failure, tell_failed
+from .segmenting import Failed, failure, say_frames, tell_failed
 
 if TYPE_CHECKING:
     from ..detection import Detections
@@ -55,12 +55,16 @@ def detect_all(
                 failed.append(failure(source.path, error))
                 if lines:
                     write_json_line(failed[-1].to_json())
+                progress(number, len(sources))
                 continue
             done.append({**source.to_json(), **_write(found, out / source.name), **found.to_json()})
             if lines:
                 write_json_line(done[-1])
             results += found.to_coco(source.name.name)
             progress(number, len(sources))
+    for each in done:
+        if "frame" not in each:
+            say_frames(each["image"])
     if coco is not None:
         _write_coco(results, coco)
     if lines:

@@ -20,7 +20,7 @@ from .numbers import Number
 from .output import echo, json_option, write_json
 from .progress import progress_bar
 from .registering import register_option
-from .segmenting import Failed, failure, tell_failed
+from .segmenting import Failed, failure, say_frames, tell_failed
 from .together import only_without
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ def _draw(net: Net, source: ImageSource, options: EdgesOptions) -> dict[str, Pat
         _save(grey, paths[kind])
         if not options.as_json:
             echo(f"-> {paths[kind]}")
+    say_frames(source.path, advice="")
     return paths
 
 

@@ -101,7 +101,7 @@ def segment_images(
                 progress(number, len(sources))
     for result in results:
         if "frame" not in result:
-            _say_frames(result["image"])
+            say_frames(result["image"])
     if one and failed:
         _raise_again(net, sources[0])
     order = {(source.path, source.frame): i for i, source in enumerate(sources)}
@@ -225,7 +225,7 @@ def _say_coarse(result: Mapping[str, Any], told: set[str]) -> None:
                  "upsampled bilinearly")  # fmt: skip
 
 
-def _say_frames(image: Path) -> None:
+def say_frames(image: Path, advice: str = "; --every-frame takes them all") -> None:
     """Say that a file of several pictures was taken for its first."""
     from ..predict.pictures import frames_of
 
@@ -233,7 +233,7 @@ def _say_frames(image: Path) -> None:
         return
     frames = frames_of(image)
     if frames > 1:
-        note(f"{image}: the first of its {frames} pictures; --every-frame takes them all")
+        note(f"{image}: the first of its {frames} pictures{advice}")
 
 
 def _raise_again(net: LoadedNet, source: ImageSource) -> None:

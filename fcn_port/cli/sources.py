@@ -16,7 +16,7 @@ from converters.net import NetSpec
 from converters.passes import prepare
 from weights.catalogue import bundled
 
-from .bringing import bring_file, looks_like_a_name
+from .bringing import bring_file, definition_here, looks_like_a_name
 
 
 def read_net(what: str) -> NetSpec:
@@ -67,13 +67,15 @@ def is_only_a_file(name: str) -> bool:
 
 
 def _named_net(name: str) -> NetSpec:
-    """The definition of a hand-written net, or the one in a release's file."""
+    """The definition of a hand-written net, the one that a famous net is run with, or the one in a release's file."""
     if not is_only_a_file(name):
         from ..nets import NETS
         from ..porting import net_definition
 
         if name in NETS:
             return net_definition(name)
+    if (definition := definition_here(name)) is not None:
+        return read_prototxt(definition)
     spec = read_caffemodel(bring_file(name).path).spec
     assert spec is not None, "a release is a .caffemodel, which holds its net"
     return spec

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .bringing import bring, here, looks_like_a_name
+from .bringing import bring, definition_here, here, looks_like_a_name
 from .net_choice import net_options
 from .output import echo, json_option, write_json
 from .registering import register_option
@@ -33,6 +33,8 @@ def command(weights: str, against: Path | None, prototxt: Path | None, golden: P
     """
     converted, source = _files(weights, against)
     from ..verification import verify
+
+    prototxt = prototxt or definition_here(weights)
 
     checks = []
     for check in verify(converted, source, prototxt=prototxt, golden=golden):

@@ -17,6 +17,7 @@ from converters.errors import MismatchError
 from converters.execution import CaffeNet
 from converters.net import NetSpec
 from converters.passes import auto_crop
+from converters.safety import machine_memory
 from weights.records import InputRecipe
 
 from ..errors import ImageMemoryError
@@ -33,6 +34,8 @@ HED_INPUT = InputRecipe(name="data", kind="color", channels="bgr", mean=(104.006
 
 _EDGE_BYTES = 180
 """That a pixel of the edges takes while they are made, measured at 1000x1000 and 2000x2000."""
+_INPUT_BYTES = 3 + 12 + 4
+"""That a pixel takes as the net's input, and as a probability, beside all that lies between these."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,10 @@ def edge_output(spec: NetSpec) -> str:
 def edge_map(net: Net, image_hwc_rgb: np.ndarray, *, border: int = BORDER) -> np.ndarray:
     """The probability of an edge at each pixel, (h, w) float32, of a net from `aligned`.
 
-    Raises ValueError where the image is not larger than the border, which is its mirror image.
+    The border is the image's mirror image, and that one's, and so on where it is wider than the image.
     """
     h, w = image_hwc_rgb.shape[:2]
-    if border >= min(h, w):
-        raise ValueError(f"an image of {h}x{w} has no mirror image of {border} pixels; give a smaller border")
-    padded = np.pad(image_hwc_rgb, ((border, border), (border, border), (0, 0)), "reflect")
+    padded = _bordered(image_hwc_rgb, border)
     recipe = net.preprocessing.inputs[0] if net.preprocessing is not None else HED_INPUT
     name = edge_output(net.spec)
     device = next((each.device for each in net.parameters()), torch.device("cpu"))
@@ -94,6 +95,16 @@ def edge_map(net: Net, image_hwc_rgb: np.ndarray, *, border: int = BORDER) -> np
         )
     found_hw: np.ndarray = scores[0, border : border + h, border : border + w]
     return found_hw
+
+
+def _bordered(image_hwc: np.ndarray, border: int) -> np.ndarray:
+    """The image with mirrored pixels around it, as np.pad's "reflect" (batch_hed.py); ImageMemoryError for too many."""
+    h, w = (size + 2 * border for size in image_hwc.shape[:2])
+    there = machine_memory()
+    if there is not None and h * w * _INPUT_BYTES > there:
+        problem = f"not enough memory: with a border of {border} the image is {h}x{w}"
+        raise ImageMemoryError(f"{problem}; make it smaller with --border")
+    return np.pad(image_hwc, ((border, border), (border, border), (0, 0)), "reflect")
 
 
 def edges(probability: np.ndarray, cleaning: Cleaning = Cleaning()) -> np.ndarray:
@@ -139,7 +150,8 @@ def suppressed(probability: np.ndarray) -> np.ndarray:
     for step in (-1, 1):
         beside = _between(e, rows + step * np.sin(direction), columns + step * np.cos(direction))
         kept[np.float32(1.01) * e < beside] = 0
-    faded: np.ndarray = kept * _fade(h, 5)[:, None] * _fade(w, 5)
+    margin = min(5, h // 2, w // 2)
+    faded: np.ndarray = kept * _fade(h, margin)[:, None] * _fade(w, margin)
     return faded
 
 
@@ -192,8 +204,7 @@ def _between(values: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def _fade(length: int, margin: int) -> np.ndarray:
-    """Factors along an axis: 0, 1/5, 2/5 ... 1 from either end."""
-    margin = min(margin, length // 2)
+    """Factors along an axis: of a margin of 5 pixels 0, 1/5, 2/5 ... 1 from either end."""
     factors = np.ones(length, np.float32)
     rising = np.arange(margin, dtype=np.float32) / max(margin, 1)
     factors[:margin] *= rising

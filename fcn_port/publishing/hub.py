@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -51,6 +52,15 @@ def fetch_from_hub(name: str | os.PathLike[str]) -> Path:
             local_files_only=is_offline(), library_name="fcn-port", library_version=VERSION,
         )  # fmt: skip
     except Exception as error:  # the library's, its network library's, and the system's
-        problem = " ".join(str(error).split())[:300] or type(error).__name__
-        raise FetchError(f"{_text(name)}: {terminal(problem)}") from error
+        raise FetchError(f"{_text(name)}: {_problem(error)}") from error
     return Path(folder)
+
+
+def _problem(error: Exception) -> str:
+    """The error of a hub's library in one line, for people who did not call it."""
+    if is_offline():
+        return "FCN_PORT_OFFLINE is set, and the hub's cache on this machine does not have it"
+    problem = " ".join(str(error).split())[:300] or type(error).__name__
+    if isinstance(error, json.JSONDecodeError | TypeError | KeyError | AttributeError):
+        return f"the answer of {os.environ.get(_ENDPOINT) or 'the hub'} is not that of a hub: {terminal(problem)}"
+    return terminal(problem)

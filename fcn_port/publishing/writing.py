@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from converters.cancelling import ProgressCallback, ProgressSteps
 from converters.conversion import TOOL, convert
 from converters.errors import CaffeFormatError
-from converters.escaping import json_text
+from converters.escaping import json_text, terminal
 from converters.export import (
     ExportError,
     index_inputs,
@@ -37,7 +38,7 @@ from ..exporting import export
 from ..inspection import blobs as run_blobs
 from ..loading import is_release, load
 from ..nets import Net
-from ..porting import fetch_release
+from ..porting import definition_of, fetch_release
 from ..predict.meaning import names_images, outputs_of
 from ..recording import GOLDEN_TOLERANCE
 from ..verification import Check, verify
@@ -107,7 +108,7 @@ def publish(
         return PublishReport(os.fspath(target), done, (), already_there=True)
     step = ProgressSteps(progress, 5)
     make_folder(target.absolute().parent)
-    with fresh_folder(target.absolute()) as part:
+    with fresh_folder(target.absolute()) as part, _naming(part, given.path, target):
         _write_weights(given, part / WEIGHTS, card_of_weights, step)
         step()
         checks = _verified(given, part / WEIGHTS, step)
@@ -135,6 +136,31 @@ def publish(
     return PublishReport(os.fspath(target), found, tuple(checks))
 
 
+@contextmanager
+def _naming(part: Path, given: Path, target: Path) -> Iterator[None]:
+    """Errors inside the block name the file that was given and the folder it is for, and nothing of the unfinished."""
+
+    def told(text: str, old: Path, new: Path) -> str:
+        for each in (os.fspath, terminal):
+            text = text.replace(each(os.fspath(old)), each(os.fspath(new)))
+        return text
+
+    def read(text: str) -> str:
+        return told(told(text, part / WEIGHTS, given), part, target)
+
+    try:
+        yield
+    except CaffeFormatError as error:
+        error.path, error.problem = None if error.path is None else read(error.path), read(error.problem)
+        raise
+    except ExportError as error:
+        raise type(error)(read(str(error.args[0]))) from error
+    except OSError as error:
+        if isinstance(error.filename, str):
+            error.filename = told(error.filename, part, target)
+        raise
+
+
 _SOMETHING_ELSE = "something else is there; choose another folder, or move it away"
 _SAID_OTHERWISE = (
     "the same weights are there with another --prototxt, --like, --licence or --repository; choose another folder, or "
@@ -146,7 +172,7 @@ def _given(what: str | os.PathLike[str], prototxt: str | os.PathLike[str] | None
     net = None if prototxt is None else Path(prototxt)
     if is_release(what):
         release = find_release(os.fspath(what))
-        return _Given(fetch_release(release.name).path, release, net, card, release.name)
+        return _Given(fetch_release(release.name).path, release, net or definition_of(release), card, release.name)
     path = Path(what)
     every = (releases(), init_nets(), bundled(), famous())
     known = {each.file: each for catalogue in every for each in catalogue.values()}

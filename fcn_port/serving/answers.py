@@ -52,7 +52,8 @@ def coco_results(sight: Sight, image: int | str, output: str | None) -> list[dic
     """The records of COCO's results for an image of this id."""
     if isinstance(sight, Detections):
         return [{**each, "image_id": image} for each in sight.to_coco(str(image))]
-    return list(to_coco(labelled(sight, output, "json or overlay"), image))
+    instead = "json" if isinstance(sight, Classification) else "json or overlay"
+    return list(to_coco(labelled(sight, output, instead), image))
 
 
 def chosen(sight: Sight, output: str | None, instead: str) -> OfPixels:

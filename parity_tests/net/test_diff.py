@@ -82,3 +82,13 @@ def test_blobs_are_compared_to_the_last_bit() -> None:
     for told, blobs in changes.items():
         (found,) = diff_blobs({"a": (one,)}, blobs)
         assert told in str(found)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_number_beside_none_is_the_largest_difference(value: float) -> None:
+    one = np.arange(6, dtype=np.float32).reshape(2, 3)
+    for x, y in ((one + 100, one), (one, one + 100)):
+        changed = y.copy()
+        changed[1, 0] = value
+        (found,) = diff_blobs({"a": (x,)}, {"a": (changed,)})
+        assert f"6 of 6 values, most at (1, 0): {x[1, 0]:.9g} | {value}" in str(found)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from fcn_port.cli import run
+from fcn_port.exporting import export_net
+from fcn_port.nets import Net
 from fcn_port.predict.images import picture_of, read_image
 
 from ..datasets import noise
+from ..detection.nets import ssd
+from ..serving.nets import of_whole_images
 
 PICTURES = 12
 
@@ -46,3 +52,17 @@ def test_none_is_decoded_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for frame in range(PICTURES):
         read_image(tmp_path / "a.gif", frame=frame)
     assert len(decoded) <= PICTURES + 2  # the first with each of the two times that it is opened
+
+
+@pytest.mark.parametrize("make", [of_whole_images, ssd], ids=["names", "objects"])
+def test_the_first_picture_is_said(make: Callable[[], Net], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = tmp_path / "net.safetensors"
+    export_net(make(), to="safetensors", out=net)
+    animated(tmp_path / "a.gif", seed=3)
+    Image.fromarray(noise(4, (9, 7, 3))).save(tmp_path / "b.png")
+    common = ["predict", str(net), str(tmp_path / "a.gif"), str(tmp_path / "b.png"), "-o", str(tmp_path / "out")]
+    for more in ([], ["--json"], ["--json-lines"], ["--every-frame"]):
+        assert run([*common, *more]) == 0
+        told = [line for line in capsys.readouterr().err.splitlines() if "the first of its" in line]
+        first = f"{tmp_path / 'a.gif'}: the first of its 12 pictures; --every-frame takes them all"
+        assert told == ([] if more == ["--every-frame"] else [first])

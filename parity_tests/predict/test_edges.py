@@ -74,8 +74,28 @@ def test_the_border_is_no_edge(files: tuple[Path, Path, Path]) -> None:
     image = np.asarray(Image.open(photo))
     assert edge_map(net, image, border=64)[0].max() < 0.1
     assert edge_map(net, image, border=0)[0].max() > 0.9  # the image against the net's own zeros
-    with pytest.raises(ValueError, match="smaller border"):
-        edge_map(net, image, border=150)
+
+
+@pytest.mark.parametrize(("size", "border"), [((150, 180), 150), ((40, 31), 70), ((1, 90), 8), ((2, 1), 33)])
+def test_a_border_wider_than_the_image_is_mirrored_again(
+    size: tuple[int, int], border: int, files: tuple[Path, Path, Path]
+) -> None:
+    def place(i: int, n: int) -> int:  # to and fro
+        return 0 if n == 1 else min(i % (2 * n - 2), -i % (2 * n - 2))
+
+    net = aligned(load(files[0], prototxt=files[1]))
+    image = np.random.default_rng(7).integers(0, 256, (*size, 3), np.uint8)
+    rows, columns = ([place(i, n) for i in range(-border, n + border)] for n in size)
+    h, w = size
+    whole = edge_map(net, image[rows][:, columns], border=0)
+    assert np.array_equal(edge_map(net, image, border=border), whole[border : border + h, border : border + w])
+
+
+def test_a_border_that_no_memory_holds(files: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    weights, prototxt, photo = files
+    for border in ("1000000000", "9" * 19, "9" * 30):
+        assert run(["edges", str(weights), str(photo), "--prototxt", str(prototxt), "--border", border]) == 1
+        assert f"not enough memory: with a border of {border}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shift", [-2, 2])
@@ -156,9 +176,9 @@ def test_the_verb(files: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest
     assert drawn.shape == (256, 256) and set(np.unique(drawn)) == {0, 255} and (drawn == 0).sum() < 500
     assert Image.open(tmp_path / "out" / "photo.soft.png").size == (180, 150)
     small = tmp_path / "small.png"
-    Image.new("RGB", (20, 20)).save(small)
+    small.write_bytes(photo.read_bytes()[:99])
     assert run([*common, str(photo), str(small)]) == 1
-    assert "smaller border" in capsys.readouterr().err
+    assert "small.png: not an image" in capsys.readouterr().err
     assert run([*common, str(photo), str(small), "--json"]) == 1
     said = json.loads(capsys.readouterr().out)
     assert [Path(each["edges"]).name for each in said["images"]] == ["photo.edges.png"]
@@ -212,3 +232,25 @@ def test_what_is_wrong_with_an_image_is_said_whatever_its_name(
     shown = f"{tmp_path}/{terminal(name)}"
     assert failed["problem"].startswith(f"{shown}: not an image that can be read: none of")
     assert failed["problem"].count(str(tmp_path)) == 1
+
+
+def test_a_narrow_map_fades_alike_on_all_sides() -> None:
+    """edgesNmsMex.cpp: the margin is at most half of the shorter side, and is the same for rows and columns."""
+    found = suppressed(np.ones((6, 40), np.float32))
+    rows, columns = np.minimum(np.arange(6), 5 - np.arange(6)), np.minimum(np.arange(40), 39 - np.arange(40))
+    expected = (rows.clip(0, 3) / 3)[:, None] * (columns.clip(0, 3) / 3)
+    assert np.abs(found - expected).max() <= tolerance("edges")
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.tif", "a.webp"])
+@pytest.mark.parametrize("pictures", [1, 3])
+def test_the_first_of_several_pictures_is_said(
+    name: str, pictures: int, files: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = [Image.new("RGB", (30, 20), (90 * number, 0, 0)) for number in range(pictures)]
+    shown[0].save(tmp_path / name, save_all=True, append_images=shown[1:])
+    command = ["edges", str(files[0]), "--prototxt", str(files[1]), "--border", "9", "-o", str(tmp_path)]
+    for more in ([], ["--json"]):
+        assert run([*command, str(tmp_path / name), *more]) == 0
+        said = f"{tmp_path / name}: the first of its 3 pictures\n" in capsys.readouterr().err
+        assert said is (pictures == 3)

@@ -43,7 +43,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_without_a_network_the_cache_is_taken(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FCN_PORT_OFFLINE", "1")
-    with pytest.raises(FetchError, match="hf:me/net: "):
+    with pytest.raises(FetchError, match="hf:me/net: FCN_PORT_OFFLINE is set"):
         fcn_port.load("hf:me/net")
     place = cache / "models--me--net"
     shutil.copytree(folder, place / "snapshots" / COMMIT)
@@ -124,6 +124,17 @@ def test_what_a_hub_lacks_and_what_is_no_address_is_told(
         with pytest.raises(FetchError) as error:
             fcn_port.load(name)
         assert "\x1b" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"<html>log in", b"", b"[]", b'{"siblings": [1]}', b'"net"'])
+def test_an_answer_that_is_no_hub_s_is_told(
+    content: bytes, endpoint: type[Hub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = Hub._answer
+    monkeypatch.setattr(endpoint, "_answer", lambda self, _, *, known: answer(self, content, known=True))
+    with pytest.raises(FetchError, match=r"hf:me/net: the answer of http://.* is not that of a hub: ") as error:
+        fcn_port.load("hf:me/net")
+    assert "\n" not in str(error.value)
 
 
 def test_other_weights_from_a_hub_are_refused(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import importlib.util
 import json
 import re
 import shutil
@@ -16,10 +18,12 @@ import pytest
 import torch
 
 import fcn_port
-from converters import CaffeFormatError, from_state_dict
+from converters import CaffeFormatError, CaffeNet, from_state_dict, parse_prototxt
 from converters.errors import MismatchError
+from converters.escaping import terminal
 from converters.formats import format_prototxt, read_caffemodel, write_caffemodel
 from fcn_port.cli import run
+from fcn_port.nets import NETS
 from fcn_port.nets.net import as_net
 from fcn_port.publishing import publish, writing
 from parity_tests.detection.nets import ssd
@@ -33,7 +37,9 @@ from parity_tests.serving.nets import (
 )
 from parity_tests.test_architecture import ROOT
 from parity_tests.verbs import SAMPLE
+from weights import releases
 from weights.card import Card
+from weights.catalogue import bundled
 from weights.records import Preprocessing
 
 HOSTILE = "](javascript:alert(1)) | <script>`x`\n# y"
@@ -98,6 +104,16 @@ def test_predict_takes_the_folder(published: Path, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png_of(stripes()))
     argv = ["predict", str(published), str(tmp_path / "a.png"), "--padded", "-o", str(tmp_path / "out")]
     assert run(argv) == 0 and (tmp_path / "out" / "a.labels.png").exists()
+
+
+@pytest.mark.parametrize(
+    "verb", [["inspect"], ["trace"], ["convert", "-o", "x.safetensors"], ["export", "--to", "onnx"]]
+)
+def test_verbs_that_take_a_file_name_the_one_in_the_folder(
+    verb: list[str], published: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([verb[0], str(published), *verb[1:]]) == 3
+    assert f"the weights in it are {published / 'model.safetensors'}" in capsys.readouterr().err
 
 
 def test_the_card_says_where_from_and_what_was_verified_and_harms_nobody(published: Path, caffemodel: Path) -> None:
@@ -215,6 +231,46 @@ def test_a_failure_leaves_nothing(caffemodel: Path, tmp_path: Path, monkeypatch:
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_famous_net_is_published_as_it_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the definition that its authors published beside the file, which holds the net that it was trained with."""
+    monkeypatch.setenv("FCN_PORT_WEIGHTS", str(tmp_path))
+    write_largest_channel(tmp_path / "fcn-8s-cityscapes.caffemodel")
+    spec = largest_channel().spec
+    deploy = format_prototxt(spec) + f'layer {{ name: "p" type: "Softmax" bottom: "{spec.outputs[0]}" top: "prob" }}'
+    (tmp_path / "fcn-8s-cityscapes.prototxt").write_text(deploy)
+    loaded = as_net(fcn_port.load("fcn-8s-cityscapes"))
+    first = publish("fcn-8s-cityscapes", tmp_path / "net", onnx=False)
+    assert tuple(first.net.outputs) == loaded.outputs == as_net(fcn_port.load(tmp_path / "net")).outputs == ("prob",)
+    assert publish("fcn-8s-cityscapes", tmp_path / "net", onnx=False).already_there
+
+
+PEAKS = """input: "data" input_shape { dim: 1 dim: 3 dim: 9 dim: 8 }
+layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 2 kernel_size: 3 } }
+layer { name: "n" type: "Nms" bottom: "c" top: "n" nms_param { threshold: 0.1 max_peaks: 4 num_parts: 1 } }"""
+"""A net without an ONNX form."""
+
+
+@pytest.mark.parametrize("stem", ["peaks", "a b", "\x1b[1m", "\u65e5"])
+def test_errors_name_the_file_that_was_given(stem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights, prototxt = tmp_path / f"{stem}.pth", tmp_path / "net.prototxt"
+    prototxt.write_text(PEAKS)
+    torch.save(dict(CaffeNet(parse_prototxt(PEAKS)).state_dict()), weights)
+    assert run(["publish", str(weights), str(tmp_path / stem), "--prototxt", str(prototxt)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"fcn-port: {terminal(str(weights))}, its prototxt: layer 'n'") and ".part" not in said
+
+
+def test_a_full_disk_names_the_folder_that_is_written(
+    caffemodel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device", str(path))
+
+    monkeypatch.setattr(writing, "write_whole", full)
+    assert run(["publish", str(caffemodel), str(tmp_path / "net"), "--no-onnx"]) == 1
+    assert f"{tmp_path / 'net' / 'config.json'}: no space" in (said := capsys.readouterr().err) and ".part" not in said
+
+
 def test_what_is_there_stays(caffemodel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     net = tmp_path / "net"
     net.mkdir()
@@ -256,6 +312,18 @@ def test_torch_hub_finds_the_nets() -> None:
     assert small.classes == {} and small.spec.outputs == ("score",)
     with pytest.raises(ValueError, match="pretrained=False"):
         torch.hub.load(root, "voc_fcn8s", source="local", trust_repo=True, num_classes=3)
+
+
+def test_torch_hub_lists_nets_alone() -> None:
+    """As torch.hub.list asks: what can be called and has no underscore."""
+    spec = importlib.util.spec_from_file_location("hubconf_listed", ROOT / "hubconf.py")
+    assert spec is not None and spec.loader is not None
+    hubconf = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hubconf)
+    listed = {name for name in dir(hubconf) if callable(getattr(hubconf, name)) and not name.startswith("_")}
+    assert listed == {each.replace("-", "_") for each in (*NETS, *releases(), *bundled(), "load")}
+    with pytest.raises(ValueError, match="with its weights alone"):
+        hubconf.sample(pretrained=False)
 
 
 def test_who_publishes_the_same_at_the_same_time_is_told(

@@ -387,3 +387,14 @@ def test_a_net_that_fails_is_told_without_particulars(
         assert answer.status_code == status and said in answer.json()["error"] and "secret" not in answer.text
     if status == 500:
         assert "KeyError" in caplog.text
+
+
+@pytest.mark.parametrize("make", [largest_channel, of_values, of_whole_images, ssd])
+def test_what_a_refusal_advises_is_answered(make: Any) -> None:
+    with client_of(make()) as client:
+        for form in ("json", "labels", "overlay", "coco"):
+            answer = client.post(f"/predict?format={form}", content=BODY)
+            said = "" if answer.status_code == 200 else answer.json()["error"].partition("ask for ")[2]
+            assert answer.status_code == 200 or said
+            for each in re.findall("json|labels|overlay|coco", said):
+                assert client.post(f"/predict?format={each}", content=BODY).status_code == 200, (form, each)
