@@ -27,7 +27,7 @@ from fcn_port.fastpath.program.program import ArenaPlan
 from fcn_port.fastpath.program.task import NativeTask
 from fcn_port.fastpath.program.weights import PackedWeights
 
-PACKING = ("product", "strassen_1", "strassen_2", *FORMS)
+PACKING = ("product", "sparse", "strassen_1", "strassen_2", *FORMS)
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,9 @@ class Registers:
 
     def most_rows(self) -> int:
         return self.rows
+
+    def first_cache(self) -> int:
+        return 32 << 10
 
     def run(self) -> None:
         raise AssertionError("nothing runs here")
@@ -248,5 +251,5 @@ def _case(task: NativeTask, threads: int) -> bytes:
         getattr(step, name).at = 0
     step.kernels = step.bias = step.slopes = None
     length = step.in_channels * step.kernel_h * step.kernel_w
-    room = _wide(task.kind) * length if task.kind in PACKING else 0
+    room = _wide(task.kind, step.channels) * length if task.kind in PACKING else 0
     return bytes(step) + struct.pack("<6q", task.phases, kernels, room, bias, slopes, threads)

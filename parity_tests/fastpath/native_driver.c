@@ -379,7 +379,7 @@ static const float *packed_of(const struct job *job, const float *weights, const
         memcpy(to, weights, (size_t)job->packed * sizeof *to);
     } else {
         float *room = floats(job->room, NAN);
-        struct unpacked u = {weights, factors, s->channels, s->in_channels * taps, room};
+        struct unpacked u = {weights, factors, s->channels, s->in_channels * taps, job->room / (s->in_channels * taps), room};
         PACK(s->kind, &u, s->in_channels, to)
         free(room);
     }

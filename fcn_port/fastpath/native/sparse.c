@@ -161,19 +161,20 @@ void sparse(const struct step *s, struct worker *w)
     }
 }
 
-/* To (groups, in_channels, outputs of a group); behind each group is 0 where all of it is finite, else what is no number. */
+/* To (groups, in_channels, outputs of a group); behind each group is 0 where all of it is finite, else 1. */
 static void pack_of_group(const struct packing *p, const float *turned, int64_t group)
 {
     const int64_t floats = p->u->length * p->wide;
     float *to = p->to + group * of_group(p->u->length, p->wide);
-    vec odd = {0};
+    mask odd = {0};
     LOOP for (int64_t i = 0; i < floats; i += LANES) {
-        odd += load(turned + i) * 0;
-        *(vec *)(to + i) = load(turned + i);
+        const vec kernels = load(turned + i);
+        odd |= ~(size_of(kernels) < __builtin_inff());
+        *(vec *)(to + i) = kernels;
     }
     clear(to + floats, LINE);
     for (int i = 0; i < LANES; i++)
-        to[floats] += odd[i];
+        to[floats] = odd[i] ? 1 : to[floats];
 }
 
 void pack_sparse(const struct unpacked *u, int64_t in_channels, int threads, float *to)

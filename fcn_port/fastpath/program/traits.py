@@ -25,4 +25,5 @@ class Traits:
 
 
 def traits_of(flow: Flow) -> Traits:
+    """The traits of a whole net."""
     return Traits(shown(flow), chained(flow), rectified(flow))

@@ -1,0 +1,115 @@
+"""Products that leave out the zeros of what they read: the same sums, however many, and only where it pays."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from converters.execution import CaffeNet
+from converters.formats import parse_prototxt
+from fcn_port.fastpath.native import why_not
+from fcn_port.fastpath.program import FastNet
+from parity_tests.fastpath.random_nets import filled
+from parity_tests.fastpath.test_kernels import BOTH, RELU, check, net_of
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason="no C compiler")
+
+HOW = "1x1 product without zeros"
+
+
+def image(channels: int, size: tuple[int, int], share: float, *, count: int = 2) -> torch.Tensor:
+    """Images of which about such a share of numbers is not 0."""
+    generator = torch.Generator().manual_seed(channels)
+    x = torch.randn(count, channels, *size, generator=generator)
+    return x * (torch.rand(x.shape, generator=generator) < share)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.5, 1.0])
+@pytest.mark.parametrize("behind", ["", RELU, BOTH], ids=["", "relu", "both"])
+@pytest.mark.parametrize(
+    ("channels", "settings", "size"),
+    [
+        (64, "num_output: 128 kernel_size: 1", (8, 8)),
+        (70, "num_output: 37 kernel_size: 1 bias_term: false", (13, 7)),
+        (130, "num_output: 300 kernel_size: 1 stride: 2", (13, 7)),
+        (3, "num_output: 5 kernel_size: 1", (1, 9)),
+        (40, "num_output: 250 kernel_size: 1 group: 2 stride_h: 1 stride_w: 3", (19, 21)),
+        (200, "num_output: 820 kernel_size: 1", (1, 1)),
+    ],
+)
+def test_sums(channels: int, settings: str, size: tuple[int, int], behind: str, share: float) -> None:
+    check(net_of(channels, settings, behind), image(channels, size, share), "sparse", HOW)
+
+
+@pytest.mark.parametrize(("channels", "features", "size"), [(96, 600, (5, 9)), (64, 40, (31, 33)), (520, 64, (7, 7))])
+def test_threads_have_the_same_bits(channels: int, features: int, size: tuple[int, int]) -> None:
+    net = net_of(channels, f"num_output: {features} kernel_size: 1", RELU)
+    x, before, found = image(channels, size, 0.5), torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3, 5):
+            torch.set_num_threads(threads)
+            found.append(FastNet(net, prefer="sparse")(x))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(each, found[0]) for each in found)
+
+
+@pytest.mark.parametrize("odd", [torch.inf, -torch.inf, torch.nan])
+def test_zero_times_what_is_not_finite(odd: float) -> None:
+    """What is no number in the plain net is none here, be it in the weights or in the image."""
+    net, x = net_of(48, "num_output: 300 kernel_size: 1", ""), image(48, (4, 5), 0.5)
+    state = net.state_dict()
+    state["y.weight"][7, 11] = odd
+    net.load_state_dict(state)
+    assert torch.equal(FastNet(net, prefer="sparse")(x).isfinite(), net(x).isfinite())
+    assert not net(x)[:, 7].isfinite().any() and net(x)[:, 8].isfinite().all()
+    state["y.weight"][7, 11] = 1
+    net.load_state_dict(state)
+    x[0, 5, 2, 2] = odd
+    assert torch.equal(FastNet(net, prefer="sparse")(x).isfinite(), net(x).isfinite())
+
+
+SOURCES = {
+    "a ReLU": ('layer { name: "r" type: "ReLU" bottom: "y" top: "r" }', True),
+    "a ReLU6": ('layer { name: "r" type: "ReLU6" bottom: "y" top: "r" }', True),
+    "a clipping from 0 on": (
+        'layer { name: "r" type: "Clip" bottom: "y" top: "r" clip_param { min: 0 max: 6 } }',
+        True,
+    ),
+    "a clipping": ('layer { name: "r" type: "Clip" bottom: "y" top: "r" clip_param { min: -1 max: 6 } }', False),
+    "a slope": ('layer { name: "r" type: "ReLU" bottom: "y" top: "r" relu_param { negative_slope: 0.1 } }', False),
+    "two ReLUs side by side": (
+        """layer { name: "s" type: "ReLU" bottom: "y" top: "s" } layer { name: "t" type: "ReLU" bottom: "x" top: "t" }
+        layer { name: "r" type: "Concat" bottom: "s" bottom: "t" top: "r" }""",
+        True,
+    ),
+    "one beside another blob": (
+        """layer { name: "s" type: "ReLU" bottom: "y" top: "s" }
+        layer { name: "r" type: "Concat" bottom: "s" bottom: "x" top: "r" }""",
+        False,
+    ),
+    "a sum": (
+        """layer { name: "s" type: "Eltwise" bottom: "y" bottom: "x" top: "s" }
+        layer { name: "r" type: "ReLU" bottom: "s" top: "r" }""",
+        False,
+    ),
+    "an average": (
+        """layer { name: "s" type: "ReLU" bottom: "y" top: "s" }
+        layer { name: "r" type: "Pooling" bottom: "s" top: "r" pooling_param { pool: AVE kernel_size: 3 pad: 1 } }""",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_where_they_are(source: str) -> None:
+    """By itself only behind what makes zeros."""
+    layers, is_rectified = SOURCES[source]
+    net = filled(CaffeNet(parse_prototxt(f"""
+        layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: [1, 256, 14, 14] }} }} }}
+        layer {{ name: "y" type: "Convolution" bottom: "x" top: "y" convolution_param {{
+            num_output: 256 kernel_size: 3 pad: 1 }} }} {layers}
+        layer {{ name: "z" type: "Convolution" bottom: "r" top: "z" convolution_param {{
+            num_output: 256 kernel_size: 1 }} }}""")))  # fmt: skip
+    lines = [line for line in FastNet(net).explain((14, 14)).splitlines() if line.split()[0].rstrip(":") == "z"]
+    assert [HOW in line for line in lines] == [is_rectified], lines
