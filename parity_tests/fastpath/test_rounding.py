@@ -12,7 +12,7 @@ from benchmarks import famous
 from converters import CaffeNet
 from fcn_port.fastpath.flow import merge, read
 from fcn_port.fastpath.native import why_not
-from fcn_port.fastpath.program import FastNet, traits, rounding
+from fcn_port.fastpath.program import FastNet, rounding, traits
 from fcn_port.fastpath.program.decisions import decisions
 from parity_tests.fastpath.test_any_net import in_double, named
 
@@ -89,8 +89,8 @@ def test_a_chain_of_7x7(channels: int) -> None:
 def test_a_chain_of_1x1(monkeypatch: pytest.MonkeyPatch) -> None:
     """By Strassen's algorithm twice, as each would go by itself, they are more than twice as far off as by it once.
 
-    So it is where zeros are not left out, which here they would be. How far the net itself is depends on PyTorch's threads: 1.3 of its errors with two, 2.04 with one, in place of 2.8
-    and 4.5.
+    So it is where zeros are not left out, which here they would be. How far the net itself is depends on PyTorch's
+    threads: 1.3 of its errors with two, 2.04 with one, in place of 2.8 and 4.5.
     """
     monkeypatch.setattr(traits, "rectified", lambda flow: frozenset())
     net = chain("1x1", ((512, 7),), 14, kernel=1)
