@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 from ..flow import Flow, FlowStep
 from .rectified import rectified
 from .rounding import chained, shown
+
+
+class OperationTraits(TypedDict):
+    """The settings of `choose` that follow from an operation's values."""
+
+    exact: bool
+    chained: bool
+    rectified: bool
 
 
 @dataclass(frozen=True)
@@ -17,8 +26,8 @@ class Traits:
     chained: frozenset[str]
     rectified: frozenset[str]
 
-    def of(self, operation: FlowStep) -> dict[str, bool]:
-        """The settings of `choose` for an operation."""
+    def of(self, operation: FlowStep) -> OperationTraits:
+        """What `choose` has to know of an operation."""
         exact, in_chain = (not names.isdisjoint(operation.tops) for names in (self.exact, self.chained))
         first = operation.bottoms[:1]
         return {"exact": exact, "chained": in_chain, "rectified": bool(first) and first[0] in self.rectified}
