@@ -1,4 +1,4 @@
-"""What the choice of kernels has to know of a net's values beside their shapes; the same for every size."""
+"""Facts of a net's values that the choice of kernels needs beside their shapes; the same for every size."""
 
 from __future__ import annotations
 
