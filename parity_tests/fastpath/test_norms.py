@@ -52,10 +52,10 @@ KERNEL_LESS = {
 }
 
 
-def check(text: str, *, images: int, slow: tuple[str, ...] = (), offset: float = 0.0) -> None:
+def check(text: str, *, images: int, slow: tuple[str, ...] = (), offset: float = 0.0, deviation: float = 1.0) -> None:
     """At most twice as far from double precision as the net itself and a little more; other layers are native."""
     net = filled(CaffeNet(parse_prototxt(text))).eval()
-    x = offset + torch.randn(images, 3, 9, 7, generator=torch.Generator().manual_seed(4))
+    x = offset + deviation * torch.randn(images, 3, 9, 7, generator=torch.Generator().manual_seed(4))
     plain, exact = net(x), filled(CaffeNet(parse_prototxt(text))).double().eval()(x.double())
     plan = FastNet(net).program({"data": tuple(x.shape)})
     assert tuple(each.operation.name for each in plan.planned if each.is_slow) == slow
@@ -73,6 +73,16 @@ def test_norms(kind: str, channels: int, images: int) -> None:
         NET.format(channels=channels, behind=f'layer {{ name: "it" bottom: "conv" top: "it" {ONE[kind]} }}'),
         images=images,
     )
+
+
+OF_ITS_OWN = ["BatchNorm of the batch", "BatchNorm, eps outside", "BN of the batch", "MVN"]
+
+
+@pytest.mark.parametrize("kind", OF_ITS_OWN)
+def test_numbers_beside_which_eps_is_seen(kind: str) -> None:
+    """It is added before the root or behind it; of larger numbers it changes no digit that is compared."""
+    layer = f'layer {{ name: "it" bottom: "data" top: "it" {ONE[kind]} }}'
+    check('input: "data" input_shape { dim: [1, 3, 9, 7] }' + layer, images=2, deviation=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["BN of the batch", "MVN"])
