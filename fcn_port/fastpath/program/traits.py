@@ -27,7 +27,7 @@ class Traits:
     rectified: frozenset[str]
 
     def of(self, operation: FlowStep) -> OperationTraits:
-        """What `choose` has to know of an operation."""
+        """The facts of an operation that `choose` needs."""
         exact, in_chain = (not names.isdisjoint(operation.tops) for names in (self.exact, self.chained))
         first = operation.bottoms[:1]
         return {"exact": exact, "chained": in_chain, "rectified": bool(first) and first[0] in self.rectified}
