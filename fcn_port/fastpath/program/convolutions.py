@@ -128,7 +128,7 @@ def _product_cycles(kernel: KernelChoice, channels: int, features: int, top: Blo
 
 
 def _sparse_cycles(channels: int, features: int, top: BlobPlace) -> float:
-    """Where half of the numbers are 0: kernels are loaded for each of the others, and sums for each stretch."""
+    """Half of the numbers being 0: kernels are loaded for each of the others, and sums for each stretch."""
     n, _, h, w = top.size
     lanes = build.library().lanes()
     wide = sparse_outputs(features)
