@@ -73,7 +73,7 @@ def command(weights: str, images: tuple[Path, ...], **given: Any) -> int:
     require("skimage", "torch")
     from ..loading import load
     from ..predict.edges import aligned, check_room, edge_output
-    from ..predict.image_lists import gather
+    from ..predict.image_lists import check_is_there, gather
 
     try:
         sources = gather(images)
@@ -84,6 +84,7 @@ def command(weights: str, images: tuple[Path, ...], **given: Any) -> int:
         only_without("--keep-size", {"size"})
     else:
         check_room(options.size)
+    check_is_there(sources)
     net = aligned(load(here(weights), find_device(options.device), prototxt=options.prototxt))
     edge_output(net.spec)
     done: list[dict[str, Path]] = []

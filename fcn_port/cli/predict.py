@@ -126,7 +126,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     is passed over.
     """
     from ..detection import finds_objects, refuse_unfinished
-    from ..predict.image_lists import gather, is_single
+    from ..predict.image_lists import check_is_there, gather, is_single
     from ..predict.meaning import names_images
     from ..publishing import is_published
     from .filming import every_picture, video_sources
@@ -163,6 +163,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
         sources, one = every_picture(sources), False
     if Path(weights).is_dir() and not is_published(Path(weights)):
         return _of_faces(Path(weights), sources, options, out=out, as_json=as_json, one=one, videos=bool(videos))
+    check_is_there(() if videos else sources)
     needs_torch = options.crf or options.blobs is not None or options.anchors is not None
     count = None if videos else len(sources)
     net = load_to_predict(weights, options, data=options.data, images=count, quick=not needs_torch)

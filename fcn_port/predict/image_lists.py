@@ -79,6 +79,12 @@ def gather(given: Sequence[Path]) -> tuple[ImageSource, ...]:
     return tuple(ImageSource(path, name) for path, name in zip(found, names, strict=True))
 
 
+def check_is_there(sources: Sequence[ImageSource]) -> None:
+    """OSError where the only image is no file that can be reached: said before a net is fetched for it."""
+    if len(sources) == 1 and sources[0].stored is None:
+        sources[0].path.stat()
+
+
 def is_single(given: Sequence[Path]) -> bool:
     """True where one image file is meant."""
     return len(given) == 1 and not given[0].is_dir() and given[0].suffix.lower() != ".txt"

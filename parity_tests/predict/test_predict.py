@@ -120,6 +120,18 @@ def test_bad_files_are_listed_and_the_rest_is_done(
     assert predict(weights, folder / "missing.png") == 2
 
 
+@pytest.mark.parametrize("verb", ["predict", "edges"])
+def test_an_image_is_missed_before_a_net_is_fetched_for_it(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which would take half a gigabyte first; without a network the net would be missed."""
+    monkeypatch.setenv("FCN_PORT_OFFLINE", "1")
+    monkeypatch.setenv("FCN_PORT_WEIGHTS", str(tmp_path / "weights"))
+    assert run([verb, "voc-fcn8s", str(tmp_path / "none.png")]) == 2
+    err = capsys.readouterr().err
+    assert "none.png: no such file or directory" in err and "network" not in err
+
+
 # --- which images ----------------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ struct unpacked {
 #define SIDE 16 /* numbers of a row that are turned together: a line of the cache, which is read once */
 
 /* The features first ... first + wide - 1 as columns, `to` (length, wide), zeros for what there is not; products with factors
- * are rounded once. `wide` is a multiple of SIDE, or less. */
+ * are rounded once. */
 static inline const float *turned(const struct unpacked *u, int64_t first, int64_t wide, float *to)
 {
     for (int64_t column = 0; column < wide; column += SIDE)

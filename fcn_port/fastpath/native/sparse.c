@@ -12,7 +12,7 @@
 #include "packing.h"
 #include "step.h"
 
-#define MOST 16 /* vectors of outputs */
+#define MOST 16 /* vectors of outputs; division.py takes fewer where there are 16 registers */
 
 typedef uint64_t bits __attribute__((may_alias)); /* one for each number of a stretch */
 typedef int64_t distance __attribute__((may_alias));
@@ -135,9 +135,7 @@ static void multiply_rows(const struct step *s, float *arena, int64_t first, con
         return;
     switch (s->shared) {
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
-#if LANES == 16
         CASE(13) CASE(14) CASE(15) CASE(16)
-#endif
     }
 #undef CASE
 }
