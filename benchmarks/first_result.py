@@ -140,7 +140,14 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nets", nargs="+", default=["ResNet-50", "MobileNet v1", FCN8S], help="of benchmarks.famous")
+    parser.add_argument(
+        "--nets",
+        nargs="+",
+        choices=[*NETS, FCN8S],
+        metavar="NET",
+        default=["ResNet-50", "MobileNet v1", FCN8S],
+        help="of benchmarks.famous",
+    )
     parser.add_argument("--only", nargs="+", choices=list(WAYS), default=USUAL)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)

@@ -93,6 +93,32 @@ SOURCES = {
         layer { name: "r" type: "ReLU" bottom: "s" top: "r" }""",
         False,
     ),
+    "a sum of products": (
+        """layer { name: "p" type: "Convolution" bottom: "x" top: "p" convolution_param { num_output: 256 kernel_size: 1 } }
+        layer { name: "s" type: "Eltwise" bottom: "y" bottom: "p" top: "s" }
+        layer { name: "r" type: "ReLU" bottom: "s" top: "r" }""",
+        True,
+    ),
+    "the larger of products": (
+        """layer { name: "p" type: "Convolution" bottom: "x" top: "p" convolution_param { num_output: 256 kernel_size: 1 } }
+        layer { name: "s" type: "Eltwise" bottom: "y" bottom: "p" top: "s" eltwise_param { operation: MAX } }
+        layer { name: "r" type: "ReLU" bottom: "s" top: "r" }""",
+        False,
+    ),
+    "a sum with what a ReLU made": (
+        """layer { name: "p" type: "Convolution" bottom: "x" top: "p" convolution_param { num_output: 256 kernel_size: 1 } }
+        layer { name: "q" type: "ReLU" bottom: "p" top: "q" }
+        layer { name: "s" type: "Eltwise" bottom: "y" bottom: "q" top: "s" }
+        layer { name: "r" type: "ReLU" bottom: "s" top: "r" }""",
+        False,
+    ),
+    "a sum of three": (
+        """layer { name: "p" type: "Convolution" bottom: "x" top: "p" convolution_param { num_output: 256 kernel_size: 1 } }
+        layer { name: "s" type: "Eltwise" bottom: "y" bottom: "p" top: "s" }
+        layer { name: "t" type: "Eltwise" bottom: "y" bottom: "s" top: "t" }
+        layer { name: "r" type: "ReLU" bottom: "t" top: "r" }""",
+        True,
+    ),
     "an average": (
         """layer { name: "s" type: "ReLU" bottom: "y" top: "s" }
         layer { name: "r" type: "Pooling" bottom: "s" top: "r" pooling_param { pool: AVE kernel_size: 3 pad: 1 } }""",

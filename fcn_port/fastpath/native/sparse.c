@@ -105,22 +105,40 @@ static void put_row(const struct step *s, float *arena, int64_t position, int64_
 
 INLINE int64_t of_group(int64_t length, int64_t wide) { return length * wide + LINE; }
 
-/* All rows of a piece times the kernels of one group; what is read of the next row is fetched meanwhile. */
+/* The lines of a position's outputs, from `channel` on, and of what is added to them. */
+INLINE void fetch_outputs(int vectors, const struct step *s, float *arena, int64_t position, int64_t channel)
+{
+    const int64_t image = position / (s->h * s->w), row = position / s->w % s->h, col = position % s->w;
+    const float *y = place(arena, &s->y, image, row, col) + channel;
+    UNROLL for (int v = 0; v < vectors; v++)
+        __builtin_prefetch(y + v * LANES, 1, 3);
+    if (!s->z.image)
+        return;
+    const float *z = place(arena, &s->z, image, row, col) + channel;
+    UNROLL for (int v = 0; v < vectors; v++)
+        __builtin_prefetch(z + v * LANES, 0, 3);
+}
+
+/* All rows of a piece times the kernels of one group; what is read of the next row, and written, is fetched meanwhile. */
 INLINE void multiply_group(int vectors, const struct step *s, float *arena, int64_t first, const struct some_rows *rows,
                            const float *kernels, int64_t channel)
 {
     const int64_t wide = vectors * LANES, length = s->in_channels;
     const int is_finite = kernels[length * wide] == 0;
     for (int64_t from = 0, i = 0; from < length; from += s->stretch, i++, kernels += s->stretch * wide) {
+        const int is_last = from + s->stretch >= length;
         const bits also = is_finite ? 0 : first_bits(least(s->stretch, length - from));
         const bits *there = rows->there + i * rows->count;
         for (int64_t r = 0; r < rows->count; r++) {
             float *sums = rows->sums + r * wide;
-            const float *next = arena + rows->at[least(r + 1, rows->count - 1)] + from;
+            const int64_t after = least(r + 1, rows->count - 1);
+            const float *next = arena + rows->at[after] + from;
             LOOP for (int64_t c = 0; c < s->stretch; c += LINE)
                 __builtin_prefetch(next + c, 0, 3);
+            if (is_last)
+                fetch_outputs(vectors, s, arena, first + after, channel);
             add_products(vectors, arena + rows->at[r] + from, there[r] | also, kernels, sums, from == 0);
-            if (from + s->stretch >= length)
+            if (is_last)
                 put_row(s, arena, first + r, channel, sums);
         }
     }
