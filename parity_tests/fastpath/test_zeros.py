@@ -69,6 +69,8 @@ def test_zero_times_what_is_not_finite(odd: float) -> None:
     assert torch.equal(FastNet(net, prefer="sparse")(x).isfinite(), net(x).isfinite())
 
 
+ANOTHER = """layer { name: "p" type: "Convolution" bottom: "x" top: "p" convolution_param {
+    num_output: 256 kernel_size: 1 } }"""
 SOURCES = {
     "a ReLU": ('layer { name: "r" type: "ReLU" bottom: "y" top: "r" }', True),
     "a ReLU6": ('layer { name: "r" type: "ReLU6" bottom: "y" top: "r" }', True),
@@ -94,26 +96,30 @@ SOURCES = {
         False,
     ),
     "a sum of products": (
-        """layer { name: "p" type: "Convolution" bottom: "x" top: "p" convolution_param { num_output: 256 kernel_size: 1 } }
+        ANOTHER
+        + """
         layer { name: "s" type: "Eltwise" bottom: "y" bottom: "p" top: "s" }
         layer { name: "r" type: "ReLU" bottom: "s" top: "r" }""",
         True,
     ),
     "the larger of products": (
-        """layer { name: "p" type: "Convolution" bottom: "x" top: "p" convolution_param { num_output: 256 kernel_size: 1 } }
+        ANOTHER
+        + """
         layer { name: "s" type: "Eltwise" bottom: "y" bottom: "p" top: "s" eltwise_param { operation: MAX } }
         layer { name: "r" type: "ReLU" bottom: "s" top: "r" }""",
         False,
     ),
     "a sum with what a ReLU made": (
-        """layer { name: "p" type: "Convolution" bottom: "x" top: "p" convolution_param { num_output: 256 kernel_size: 1 } }
+        ANOTHER
+        + """
         layer { name: "q" type: "ReLU" bottom: "p" top: "q" }
         layer { name: "s" type: "Eltwise" bottom: "y" bottom: "q" top: "s" }
         layer { name: "r" type: "ReLU" bottom: "s" top: "r" }""",
         False,
     ),
     "a sum of three": (
-        """layer { name: "p" type: "Convolution" bottom: "x" top: "p" convolution_param { num_output: 256 kernel_size: 1 } }
+        ANOTHER
+        + """
         layer { name: "s" type: "Eltwise" bottom: "y" bottom: "p" top: "s" }
         layer { name: "t" type: "Eltwise" bottom: "y" bottom: "s" top: "t" }
         layer { name: "r" type: "ReLU" bottom: "t" top: "r" }""",
