@@ -104,7 +104,7 @@ def divide_sparse(*, length: int, positions: int, features: int, threads: int) -
     block = min(-(-positions // -(-wanted // groups)), SPARSE_SUMS // (4 * wide))
     block = -(-positions // -(-positions // block))
     stretch = sparse_stretch(wide, lanes)
-    at = 2 * block * (-(-length // stretch) + 1)
+    at = 2 * block * (-(-length // stretch) + 3)
     return Division(
         block, 1 if threads > 1 else groups, wide // lanes, up(block * wide + at + SPARE, 16), stretch=stretch
     )

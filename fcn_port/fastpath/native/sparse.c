@@ -36,26 +36,33 @@ INLINE uint64_t not_zero(vec x)
 
 INLINE bits first_bits(int64_t count) { return count < 64 ? ((bits)1 << count) - 1 : ~(bits)0; }
 
-/* The rows of a piece of work. */
+/* The rows of a piece of work; where in the arena each begins, its outputs do, and what is added to them. */
 struct some_rows {
     int64_t count;
     float *sums; /* (count, outputs of a group) */
     bits *there; /* (stretches, count) */
-    distance *at; /* where each begins in the arena */
+    distance *x, *y, *z;
 };
 
-INLINE void look_at(const struct step *s, const float *arena, int64_t first, const struct some_rows *rows)
+INLINE void look_at(const struct step *s, float *arena, int64_t first, const struct some_rows *rows)
 {
+    int64_t image = first / (s->h * s->w), y = first / s->w % s->h, x = first % s->w;
     for (int64_t r = 0; r < rows->count; r++) {
-        const int64_t position = first + r, y = position / s->w % s->h, x = position % s->w;
-        const float *row = place((float *)arena, &s->x, position / (s->h * s->w), y * s->stride_h, x * s->stride_w);
-        rows->at[r] = row - arena;
+        const float *row = place(arena, &s->x, image, y * s->stride_h, x * s->stride_w);
+        rows->x[r] = row - arena;
+        rows->y[r] = place(arena, &s->y, image, y, x) - arena;
+        rows->z[r] = place(arena, &s->z, image, y, x) - arena;
         for (int64_t from = 0, i = 0; from < s->in_channels; from += s->stretch, i++) {
             const int64_t count = least(s->stretch, s->in_channels - from);
             bits there = 0;
             LOOP for (int64_t c = 0; c < count; c += LANES)
                 there |= not_zero(load(row + from + c)) << c;
             rows->there[i * rows->count + r] = there & first_bits(count);
+        }
+        if (++x == s->w) {
+            x = 0;
+            if (++y == s->h)
+                y = 0, image++;
         }
     }
 }
@@ -80,76 +87,63 @@ INLINE void add_products(int vectors, const float *row, bits there, const float 
         *(vec *)(to + v * LANES) = sum[v];
 }
 
-/* Sums of a position to its outputs, from `channel` on. */
-static void put_row(const struct step *s, float *arena, int64_t position, int64_t channel, const float *sums)
+/* Sums of a row to its outputs, which begin at `y`, from `channel` on; what lies at z, where that is not 0, is added. */
+INLINE void put_row(int vectors, const struct step *s, const struct bend *bend, float *y, const float *z,
+                    int64_t channel, const float *sums)
 {
-    const int64_t image = position / (s->h * s->w), row = position / s->w % s->h, col = position % s->w;
-    float *y = place(arena, &s->y, image, row, col);
-    const float *z = s->z.image ? place(arena, &s->z, image, row, col) : 0;
-    const int64_t until = least(channel + s->shared * LANES, s->channels);
-    if (s->activation <= RELU) {
-        const vec floor = all_of(s->activation == RELU ? 0 : -__builtin_inff());
-        LOOP for (int64_t c = channel; c < until; c += LANES, sums += LANES) {
-            vec value = load(sums);
-            if (s->bias)
-                value += load(s->bias + c);
-            if (z)
-                value += load(z + c);
-            store(y + c, above(floor, value), until - c);
-        }
+    if (!bend) {
+        LOOP for (int64_t c = 0; c < least(vectors * LANES, s->channels - channel); c += LANES)
+            store(y + channel + c, finished(s, load(sums + c), channel + c, z), s->channels - channel - c);
         return;
     }
-    LOOP for (int64_t c = channel; c < until; c += LANES, sums += LANES)
-        store(y + c, finished(s, load(sums), c, z), until - c);
+    UNROLL for (int v = 0; v < vectors; v++) {
+        const int64_t c = channel + v * LANES;
+        vec value = load(sums + v * LANES) + load(s->bias + c);
+        if (z)
+            value += load(z + c);
+        *(vec *)(y + c) = below(all_of(bend->ceiling), above(all_of(bend->floor), value));
+    }
 }
 
 INLINE int64_t of_group(int64_t length, int64_t wide) { return length * wide + LINE; }
 
-/* The lines of a position's outputs, from `channel` on, and of what is added to them. */
-INLINE void fetch_outputs(int vectors, const struct step *s, float *arena, int64_t position, int64_t channel)
-{
-    const int64_t image = position / (s->h * s->w), row = position / s->w % s->h, col = position % s->w;
-    const float *y = place(arena, &s->y, image, row, col) + channel;
-    UNROLL for (int v = 0; v < vectors; v++)
-        __builtin_prefetch(y + v * LANES, 1, 3);
-    if (!s->z.image)
-        return;
-    const float *z = place(arena, &s->z, image, row, col) + channel;
-    UNROLL for (int v = 0; v < vectors; v++)
-        __builtin_prefetch(z + v * LANES, 0, 3);
-}
-
 /* All rows of a piece times the kernels of one group; what is read of the next row, and written, is fetched meanwhile. */
-INLINE void multiply_group(int vectors, const struct step *s, float *arena, int64_t first, const struct some_rows *rows,
+INLINE void multiply_group(int vectors, const struct step *s, float *arena, const struct some_rows *rows,
                            const float *kernels, int64_t channel)
 {
     const int64_t wide = vectors * LANES, length = s->in_channels;
-    const int is_finite = kernels[length * wide] == 0;
+    const int is_finite = kernels[length * wide] == 0, is_whole = channel + wide <= s->channels;
+    const struct bend bend = bend_of(s, channel);
+    const int is_simple = is_whole && is_bent(s) && !bend.sloped && s->bias;
     for (int64_t from = 0, i = 0; from < length; from += s->stretch, i++, kernels += s->stretch * wide) {
         const int is_last = from + s->stretch >= length;
         const bits also = is_finite ? 0 : first_bits(least(s->stretch, length - from));
         const bits *there = rows->there + i * rows->count;
         for (int64_t r = 0; r < rows->count; r++) {
             float *sums = rows->sums + r * wide;
-            const int64_t after = least(r + 1, rows->count - 1);
-            const float *next = arena + rows->at[after] + from;
+            const int64_t next = least(r + 1, rows->count - 1);
             LOOP for (int64_t c = 0; c < s->stretch; c += LINE)
-                __builtin_prefetch(next + c, 0, 3);
+                __builtin_prefetch(arena + rows->x[next] + from + c, 0, 3);
             if (is_last)
-                fetch_outputs(vectors, s, arena, first + after, channel);
-            add_products(vectors, arena + rows->at[r] + from, there[r] | also, kernels, sums, from == 0);
+                UNROLL for (int v = 0; v < vectors; v++)
+                    __builtin_prefetch(arena + rows->y[next] + channel + v * LANES, 1, 3);
+            if (is_last && s->z.image)
+                UNROLL for (int v = 0; v < vectors; v++)
+                    __builtin_prefetch(arena + rows->z[next] + channel + v * LANES, 0, 3);
+            add_products(vectors, arena + rows->x[r] + from, there[r] | also, kernels, sums, from == 0);
             if (is_last)
-                put_row(s, arena, first + r, channel, sums);
+                put_row(vectors, s, is_simple ? &bend : 0, arena + rows->y[r], s->z.image ? arena + rows->z[r] : 0,
+                        channel, sums);
         }
     }
 }
 
-static void multiply_rows(const struct step *s, float *arena, int64_t first, const struct some_rows *rows,
-                          const float *kernels, int64_t channel)
+static void multiply_rows(const struct step *s, float *arena, const struct some_rows *rows, const float *kernels,
+                          int64_t channel)
 {
 #define CASE(n)                                                                                                        \
     case n:                                                                                                            \
-        multiply_group(n, s, arena, first, rows, kernels, channel);                                                    \
+        multiply_group(n, s, arena, rows, kernels, channel);                                                    \
         return;
     switch (s->shared) {
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
@@ -165,7 +159,8 @@ void sparse(const struct step *s, struct worker *w)
     const int64_t blocks = (positions + s->block - 1) / s->block;
     struct some_rows rows = {.sums = scratch_of(s, w)};
     rows.there = (bits *)(rows.sums + s->block * wide);
-    rows.at = (distance *)(rows.there + s->block * ((s->in_channels + s->stretch - 1) / s->stretch));
+    rows.x = (distance *)(rows.there + s->block * ((s->in_channels + s->stretch - 1) / s->stretch));
+    rows.y = rows.x + s->block, rows.z = rows.y + s->block;
     for (int64_t piece, last = -1; (piece = take(w, blocks * parts)) >= 0;) {
         const int64_t block = piece / parts, first = block * positions / blocks, from = piece % parts * s->group;
         rows.count = (block + 1) * positions / blocks - first; /* of all pieces as alike as can be */
@@ -173,7 +168,7 @@ void sparse(const struct step *s, struct worker *w)
             look_at(s, w->arena, first, &rows);
         last = block;
         for (int64_t group = from; group < least(from + s->group, all); group++)
-            multiply_rows(s, w->arena, first, &rows, s->kernels + group * of_group(s->in_channels, wide), group * wide);
+            multiply_rows(s, w->arena, &rows, s->kernels + group * of_group(s->in_channels, wide), group * wide);
     }
 }
 
