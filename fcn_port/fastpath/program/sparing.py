@@ -1,7 +1,8 @@
 """The operations whose weights stay as they are, so that a net takes no more memory than in engines that do not filter.
 
 F(4, 3) has weights four times over; its lean way has them once, evaluates them in each pass, and takes a tenth longer
-for the same bits. Other engines have weights once or twice, and blobs that ours, in bands and in an arena, do not take.
+for the same bits. Other engines have weights once or twice, a third time where they merge a BatchNorm or a Scale into
+them, and blobs that ours, in bands and in an arena, do not take.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from .convolutions import LEAN, times_packed
 from .decisions import NOT_PLANNED, decisions
 from .shapes import shapes_of
 
-OF_WEIGHTS, OF_BLOBS = 2.0, 1.25
-"""Times the bytes of weights, and of blobs of the operation that has most of them: packed weights may take both."""
+OF_WEIGHTS, OF_MERGED, OF_BLOBS = 2.0, 0.75, 1.25
+"""Times the bytes of weights, of those that others are merged into, and of blobs of the operation that has most of them:
+packed weights may take the sum."""
 FEW_BYTES, SMALL_BYTES = 64 << 20, 8 << 20
 """Packed weights of a net, and of an operation, that are not worth sparing."""
 MOST_TIMES = 4
@@ -33,7 +35,9 @@ def spared(flow: Flow, inputs: Mapping[str, Shape]) -> frozenset[str]:
     try:
         usual = _ways(flow, inputs, ())
         packed = {name: size * times_packed(usual.get(name, "")) for name, size in sizes.items()}
-        may_be = max(FEW_BYTES, OF_WEIGHTS * sum(sizes.values()) + OF_BLOBS * _blobs(flow, inputs))
+        merged = sum(sizes[step.name] for step in flow.operations if step.affine)
+        weights = OF_WEIGHTS * sum(sizes.values()) + OF_MERGED * merged
+        may_be = max(FEW_BYTES, weights + OF_BLOBS * _blobs(flow, inputs))
         excess = sum(packed.values()) - may_be
         small = _ways(flow, inputs, sizes) if excess > 0 else {}
     except NOT_PLANNED:
