@@ -61,15 +61,6 @@ def published(caffemodel: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-@pytest.mark.parametrize("folder, name", [("alt net \u65e5", "alt-net"), ("\u65e5", "NAME"), ("a.b_c-1", "a.b_c-1")])
-def test_the_line_that_uploads_names_a_repository_that_a_hub_takes(
-    folder: str, name: str, caffemodel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(["publish", str(caffemodel), str(tmp_path / folder), "--no-onnx"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith(f"hf upload OWNER/{name} ")
-    assert f"hf:OWNER/{name}" in (tmp_path / folder / "README.md").read_text(encoding="utf-8")
-
-
 @pytest.fixture
 def copy(published: Path, tmp_path: Path) -> Path:
     shutil.copytree(published, tmp_path / "copy")
