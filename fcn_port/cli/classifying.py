@@ -13,7 +13,7 @@ from .segmenting import Failed, failure, say_frames, tell_failed
 if TYPE_CHECKING:
     from ..any_net import LoadedNet
     from ..predict.image_lists import ImageSource
-    from .sharding import Noted
+    from .segmenting import Noted
 
 
 def classify_all(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..detection import Detections
     from ..nets import Net
     from ..predict.image_lists import ImageSource
-    from .sharding import Noted
+    from .segmenting import Noted
 
 LEAST_SCORE = 0.3
 """The score from which on a detection is told, where none is asked for."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ..predict.image_lists import ImageSource
     from ..predict.prediction import Predicted
     from ..predict.segmenting import OfPixels, ReadOptions
-    from .sharding import Noted
+
+    Noted = Callable[[ImageSource, Iterable[Path]], None]
 
 
 _Key = tuple[Path, int | None]

@@ -11,12 +11,11 @@ import click
 from .output import note
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from ..predict.image_lists import ImageSource
     from ..predictor import Shard
-
-    Noted = Callable[[ImageSource, Iterable[Path]], None]
+    from .segmenting import Noted
 
 
 def _parsed(context: click.Context, parameter: click.Parameter, value: str | None) -> Shard | None:
