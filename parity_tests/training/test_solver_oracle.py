@@ -94,9 +94,10 @@ def test_gradients_in_a_snapshot_are_no_weights(oracle: Oracle, tmp_path: Path) 
     inputs = {name: blob[None] for name, blob in solving.zoo_batches(case, steps=1)[0].items()}
     found = []
     for more in ("", "snapshot_diff: true"):
+        path = tmp_path / f"{bool(more)}.caffemodel"
         done = oracle.solve(f"{case.solver} {more}", solving.zoo_net(case), inputs, filling="random")
-        (tmp_path / "net.caffemodel").write_bytes(done.model)
-        found.append((len(done.model), converters.read_caffemodel(tmp_path / "net.caffemodel").blobs))
+        path.write_bytes(done.model)
+        found.append((len(done.model), converters.read_caffemodel(path).blobs))
     assert found[0][0] < found[1][0] and found[0][1].keys() == found[1][1].keys()
     for layer, blobs in found[0][1].items():
         for blob, other in zip(blobs, found[1][1][layer], strict=True):
