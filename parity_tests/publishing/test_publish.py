@@ -21,7 +21,9 @@ import fcn_port
 from converters import CaffeFormatError, CaffeNet, from_state_dict, parse_prototxt
 from converters.errors import MismatchError
 from converters.escaping import terminal
+from converters.export import ExportError
 from converters.formats import format_prototxt, read_caffemodel, write_caffemodel
+from fcn_port import onnx_export
 from fcn_port.cli import run
 from fcn_port.nets import NETS
 from fcn_port.nets.net import as_net
@@ -59,6 +61,19 @@ def published(caffemodel: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     card = replace(largest_channel().card, classes={"score": ("a", HOSTILE, "c")})
     publish(caffemodel, folder, card=card, licence="MIT", repository="me/net", onnx=True)
     return folder
+
+
+def test_a_net_without_onnx_names_the_option_that_publish_has(
+    caffemodel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*given: Any, **more: Any) -> None:
+        raise ExportError("layer 'x' has no form\n  end the net before it with --outputs")
+
+    monkeypatch.setattr(onnx_export, "export_onnx", refuse)
+    assert run(["publish", str(caffemodel), str(tmp_path / "net")]) == 1
+    said = capsys.readouterr().err
+    assert "with --outputs (--outputs is an option of export)\n  --no-onnx publishes the net without" in said
+    assert not (tmp_path / "net").exists()
 
 
 @pytest.fixture
