@@ -133,7 +133,7 @@ docs-generated: $(VENV)/ready-dev ## write docs/cli.md, docs/api.md, docs/layers
 	$(BIN)/python -m docs.generate
 
 docs: $(VENV)/ready-docs ## the documentation as a site, with search, in build/site
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict # with --quiet it passes over the warnings that are to end it
 	@echo "build/site/index.html; with its search: $(BIN)/python -m http.server 8000 --directory build/site"
 
 notebooks: $(VENV)/ready-notebooks ## run the notebooks; with WRITE=--write keep what they show

@@ -13,6 +13,7 @@ import keyword
 import math
 import os
 import re
+import shlex
 import textwrap
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -142,6 +143,26 @@ def terminal_message(text: object) -> str:
     """Like `terminal_lines`, with every line but the first indented: none can be taken for another message."""
     first, *more = terminal_lines(text).split("\n")
     return "\n".join([first, *(line if line.startswith("  ") else f"  {line}" for line in more)])
+
+
+def shell_word(text: str) -> str:
+    """A text as one word of a command that a person pastes into bash, zsh or ksh; all of it can be seen.
+
+    What cannot be seen stands in $'' by its bytes, as in a name with a new line: `terminal` would make two characters
+    of it, and the shell another name.
+    """
+    if terminal(text) == text:
+        return shlex.quote(text)
+    return f"$'{''.join(map(_in_dollar_quotes, text))}'"
+
+
+def _in_dollar_quotes(letter: str) -> str:
+    if letter in "\\'":
+        return f"\\{letter}"
+    if terminal(letter) == letter:
+        return letter
+    errors = "surrogateescape" if "\udc80" <= letter <= "\udcff" else "surrogatepass"
+    return "".join(f"\\{byte:03o}" for byte in letter.encode("utf-8", errors))
 
 
 def html(value: object) -> str:

@@ -6,7 +6,6 @@ The judge is the net in PyTorch; without PyTorch it is ONNX Runtime with the mod
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from converters.escaping import terminal
+from converters.escaping import shell_word, terminal
 from converters.export import (
     NOISE,
     Checked,
@@ -121,7 +120,7 @@ def _without_constants(net: OnnxNet) -> str | None:
     constants = [terminal(blobs[end.name]) for end in net.outputs if end.name not in changing]
     if not others or not constants:
         return None
-    options = " ".join(f"--outputs {terminal(shlex.quote(name))}" for name in others)
+    options = " ".join(f"--outputs {shell_word(name)}" for name in others)
     return f"OpenCV gives no output that is the same for every image, {', '.join(constants)}; the others: {options}"
 
 

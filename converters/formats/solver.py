@@ -230,8 +230,9 @@ _APART = ("train_net_param", "test_net_params", "for_tests", "train_state", "tes
 """The fields that are not Caffe's as they are."""
 _IN_CAFFE: Mapping[str, str] = {"test_nets": "test_net"}
 _IGNORED = {"solver_mode", "device_id", "debug_info", "test_compute_loss"}
-_IGNORED |= {"layer_wise_reduce", "snapshot_after_train", "solver_type"}
-"""The fields that change no weight: where to compute, what to print and when, and what is scored on the way."""
+_IGNORED |= {"layer_wise_reduce", "snapshot_after_train", "snapshot_diff", "solver_type"}
+"""The fields that change no weight: where to compute, what to print and when, what is scored on the way, and whether
+gradients are written beside the weights."""
 _NETS = ("net", "net_param", "train_net", "train_net_param")
 """The fields that give the net to train; Caffe wants one of them (solver.cpp, InitTrainNet)."""
 

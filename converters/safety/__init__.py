@@ -24,7 +24,7 @@ from .files import (
 )
 from .json_file import parse_json, read_json
 from .limits import VARIABLE, check_limit, check_memory, memory_limit, scaled
-from .lines import read_lines
+from .lines import lines_of, read_lines
 from .records import to_record
 from .utf8 import is_utf8, path_text, utf8_path
 from .written import file_version
@@ -42,6 +42,7 @@ __all__ = [
     "is_one_of",
     "is_own",
     "is_utf8",
+    "lines_of",
     "machine_memory",
     "make_folder",
     "memory_limit",

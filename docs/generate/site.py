@@ -8,12 +8,14 @@ import base64
 import json
 import posixpath
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
-from mkdocs.structure.pages import Page
+if TYPE_CHECKING:  # the suite reads the pages without mkdocs
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOT_PAGES = {
@@ -31,7 +33,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Fill the parts of the navigation that are made from files."""
     for entry in config.nav or []:
         if "Python" in entry:
-            entry["Python"] = [{name: f"api/{name}.md"} for name, _ in api_pages()]
+            entry["Python"] = [{text.split("\n", 1)[0].lstrip("# "): f"api/{name}.md"} for name, text in api_pages()]
         if "Notebooks" in entry:
             entry["Notebooks"] = [{title_of(path): f"notebooks/{path.stem}.md"} for path in notebooks()]
     return config
@@ -39,6 +41,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages and pictures that do not lie in docs."""
+    from mkdocs.structure.files import File
+
     for name, source in ROOT_PAGES.items():
         files.append(File.generated(config, name, content=(ROOT / source).read_text(encoding="utf-8")))
     for name, text in api_pages():
@@ -52,9 +56,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Make links of the repository links of the site; what is no page of it is named and not linked."""
-    source = page.file.src_uri
-    place = ROOT_PAGES.get(source) or f"docs/{source}"
+    """Make links of the repository links of the site."""
+
+    def is_there(name: str) -> bool:
+        file = files.get_file_from_path(name)
+        return file is not None and not file.inclusion.is_excluded()
+
+    return with_site_links(markdown, page.file.src_uri, is_there)
+
+
+def with_site_links(markdown: str, source: str, is_there: Callable[[str], bool]) -> str:
+    """The text of the page `source` with the site's links; what is not there in the site is named and not linked."""
+    place = place_of(source)
 
     def replace(match: re.Match[str]) -> str:
         picture, text, target = match.groups()
@@ -63,12 +76,21 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return match[0]
         of_repository = posixpath.normpath(posixpath.join(posixpath.dirname(place), path))
         wanted = site_name(of_repository)
-        if files.get_file_from_path(wanted) is None:
+        if not is_there(wanted):
             return f"`{text.strip('`')}`" if (ROOT / of_repository).exists() and not picture else match[0]
         relative = posixpath.relpath(wanted, posixpath.dirname(source) or ".")
         return f"{picture}[{text}]({relative}{'#' + anchor if anchor else ''})"
 
     return "".join(part if part.startswith("```") else LINK.sub(replace, part) for part in fences(markdown))
+
+
+def place_of(source: str) -> str:
+    """The file of the repository that a page of the site is made from, whose links are relative to it."""
+    if source in ROOT_PAGES:
+        return ROOT_PAGES[source]
+    if source.startswith("notebooks/"):
+        return source.removesuffix("md") + "ipynb"
+    return "docs/api.md" if source.startswith("api/") else f"docs/{source}"
 
 
 def site_name(path: str) -> str:
@@ -85,12 +107,16 @@ def fences(markdown: str) -> list[str]:
 
 
 def api_pages() -> list[tuple[str, str]]:
-    """docs/api.md by its packages: names, and pages that open with a heading of the first level."""
+    """docs/api.md by its sections: the names of the pages, and pages that open with a heading of the first level.
+
+    Its links to own headings become links to the pages that these have become.
+    """
     head, *parts = STARTS.split((ROOT / "docs" / "api.md").read_text(encoding="utf-8"))
-    named = [(re.match(r"## (\S+)", part)[1], re.sub(r"(?m)^##", "#", part)) for part in parts]  # type: ignore[index]
-    first, text = named[0]
-    intro = head.partition("\n\n")[2].strip()
-    return [(first, f"{text.rstrip()}\n\n---\n\n{intro}\n"), *named[1:]]
+    named = [(re.match(r"## (.+)", part)[1], re.sub(r"(?m)^##", "#", part)) for part in parts]  # type: ignore[index]
+    pages = [(title.lower().replace(" ", "-"), text) for title, text in named]
+    first, text = pages[0]
+    intro = re.sub(r"\]\(#([\w-]+)\)", r"](\1.md)", head.partition("\n\n")[2].strip())
+    return [(first, f"{text.rstrip()}\n\n---\n\n{intro}\n"), *pages[1:]]
 
 
 def notebooks() -> list[Path]:

@@ -13,12 +13,17 @@ from .segmenting import Failed, failure, say_frames, tell_failed
 if TYPE_CHECKING:
     from ..any_net import LoadedNet
     from ..predict.image_lists import ImageSource
+    from .segmenting import Noted
 
 
 def classify_all(
-    net: LoadedNet, sources: Sequence[ImageSource], *, out: Path, as_json: bool, one: bool, lines: bool = False
-) -> int:
-    """Write `<image>.classes.json` of every image below `out`; the exit status, 1 where an image could not be done."""
+    net: LoadedNet, sources: Sequence[ImageSource], *, out: Path, noted: Noted, as_json: bool, one: bool,
+    lines: bool = False,
+) -> int:  # fmt: skip
+    """Write `<image>.classes.json` of every image below `out`; the exit status, 1 where an image could not be done.
+
+    `noted` is told of each image that is done, with its files.
+    """
     from converters.errors import CaffeFormatError
     from converters.escaping import json_text
     from converters.safety import whole_file
@@ -49,6 +54,7 @@ def classify_all(
             path = base.with_name(base.name + CLASSIFICATION)
             with whole_file(path, durable=False, follow=False) as file:
                 file.write(json_text(found.to_json(), indent=2).encode())
+            noted(source, [path])
             done.append({**source.to_json(), "records": path, **found.to_json()})
             best = [(each.name, found.shown(each)) for each in found.found[:MOST_NAMED]]
             if lines:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..detection import Detections
     from ..nets import Net
     from ..predict.image_lists import ImageSource
+    from .segmenting import Noted
 
 LEAST_SCORE = 0.3
 """The score from which on a detection is told, where none is asked for."""
@@ -29,11 +30,15 @@ def detect_all(
     least: float | None,
     names: Path | None,
     coco: Path | None,
+    noted: Noted,
     as_json: bool,
     one: bool,
     lines: bool = False,
 ) -> int:
-    """Write pictures and records of every image below `out`; the exit status, 1 where an image could not be read."""
+    """Write pictures and records of every image below `out`; the exit status, 1 where an image could not be read.
+
+    `noted` is told of each image that is done, with its files.
+    """
     from converters.errors import CaffeFormatError
 
     from ..detection import detect
@@ -57,7 +62,9 @@ def detect_all(
                     write_json_line(failed[-1].to_json())
                 progress(number, len(sources))
                 continue
-            done.append({**source.to_json(), **_write(found, out / source.name), **found.to_json()})
+            files = _write(found, out / source.name)
+            noted(source, files.values())
+            done.append({**source.to_json(), **files, **found.to_json()})
             if lines:
                 write_json_line(done[-1])
             results += found.to_coco(source.name.name)
@@ -74,10 +81,10 @@ def detect_all(
     return 1 if failed else 0
 
 
-def _write(found: Detections, base: Path) -> dict[str, Any]:
+def _write(found: Detections, base: Path) -> dict[str, Path]:
     from ..detection.files import write_detections
 
-    return dict(write_detections(found, base))
+    return write_detections(found, base)
 
 
 def _write_coco(results: list[dict[str, Any]], path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from converters.safety import open_file
+from converters.safety import lines_of, open_file
 
 if TYPE_CHECKING:
     from ..any_net import LoadedNet
@@ -31,7 +31,7 @@ def read_names(path: Path) -> tuple[str, ...]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise click.BadParameter(f"{path}: not text in UTF-8", param_hint="'--classes'") from error
-    names = tuple(line.strip() for line in text.rstrip().splitlines())
+    names = tuple(line.strip() for line in lines_of(text.rstrip()))
     if not names or len(data) > MOST_NAMES_BYTES:
         what = "more than 16 MiB" if names else "no names in it"
         raise click.BadParameter(f"{path}: {what}; expected one a line", param_hint="'--classes'")

@@ -28,7 +28,7 @@ from .input_options import input_change, input_options
 from .names import name_classes, read_names
 from .net_choice import net_options
 from .numbers import Number
-from .output import json_lines_option, json_option, note, refuse_to_replace
+from .output import json_lines_option, json_option, note, refuse_to_replace, write_json
 from .own_data import DATA_PATH, describe_option
 from .predict_options import (
     PredictOptions,
@@ -40,7 +40,7 @@ from .predict_options import (
 )
 from .refining import refine_options, views_of
 from .registering import register_option
-from .sharding import shard_option, still_to_do
+from .sharding import noting, shard_option, still_to_do
 from .threshold import threshold_option
 
 if TYPE_CHECKING:
@@ -158,9 +158,11 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
             raise click.UsageError("--shard is for images; a video is one piece")
         sources = still_to_do(sources, options.shard, out=out, options=options)
         if not sources:
+            if as_json:
+                write_json({"images": [], "failed": []})
             return 0
     if options.every_frame and not videos:
-        sources, one = every_picture(sources), False
+        sources, one = sources if options.shard else every_picture(sources), False
     if Path(weights).is_dir() and not is_published(Path(weights)):
         return _of_faces(Path(weights), sources, options, out=out, as_json=as_json, one=one, videos=bool(videos))
     check_is_there(() if videos else sources)
@@ -185,7 +187,10 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
         from .classifying import classify_all
 
         refuse_of_others("classes")
-        return classify_all(_run(net, options), sources, out=out, as_json=as_json, one=one, lines=options.json_lines)
+        return classify_all(
+            _run(net, options), sources, out=out, noted=noting(options.shard, out), as_json=as_json, one=one,
+            lines=options.json_lines,
+        )  # fmt: skip
     return _of_pixels(net, sources, options, out=out, weights=weights, as_json=as_json, one=one, videos=bool(videos))
 
 
@@ -238,8 +243,8 @@ def _of_objects(
             as_json=as_json,
         )  # fmt: skip
     return detect_all(
-        net, sources, out=out, least=options.least_score, names=options.classes, coco=options.coco, as_json=as_json,
-        one=one, lines=options.json_lines,
+        net, sources, out=out, least=options.least_score, names=options.classes, coco=options.coco,
+        noted=noting(options.shard, out), as_json=as_json, one=one, lines=options.json_lines,
     )  # fmt: skip
 
 
@@ -286,6 +291,7 @@ def _of_pixels(
         reading=reading,
         batch=options.batch,
         wanted=wanted,
+        noted=noting(options.shard, out),
         as_json=as_json,
         one=one,
         lines=options.json_lines,

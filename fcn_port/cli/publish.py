@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from converters.escaping import shell_word
 from converters.export import require
 
 from .bringing import bring_file, looks_like_a_name
@@ -80,7 +80,7 @@ def command(
             what, folder, prototxt=prototxt, card=card, licence=licence, repository=name, onnx=not no_onnx,
             progress=progress,
         )  # fmt: skip
-    upload = f"hf upload {name} {shlex.quote(str(folder))}"
+    upload = f"hf upload {name} {shell_word(f'./{folder}' if str(folder).startswith('-') else str(folder))}"
     if as_json:
         write_json({"folder": folder, "already_there": report.already_there, "upload": upload,
                     "checks": report.checks, "config": report.net.to_json()})  # fmt: skip
@@ -94,8 +94,9 @@ def command(
 
 
 def _hub_name(folder: str) -> str:
-    """The name of a folder as a hub takes it: letters, digits, dots and dashes of ASCII."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", folder).strip("-.") or "NAME"
+    """The name of a folder as a hub takes it: 96 letters and digits of ASCII with single dots and dashes, not x.git."""
+    name = re.sub(r"[.-]*(--|\.\.)[.-]*", "-", re.sub(r"[^A-Za-z0-9._-]+", "-", folder))
+    return name[:96].removesuffix(".git").strip("-.") or "NAME"
 
 
 def _tell(folder: Path, net: PublishedNet, checks: tuple[Check, ...]) -> None:

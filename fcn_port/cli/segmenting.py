@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ..predict.image_lists import ImageSource
     from ..predict.prediction import Predicted
     from ..predict.segmenting import OfPixels, ReadOptions
+
+    Noted = Callable[[ImageSource, Iterable[Path]], None]
 
 
 _Key = tuple[Path, int | None]
@@ -63,6 +65,7 @@ def segment_images(
     reading: ReadOptions,
     batch: int,
     wanted: WantedFiles,
+    noted: Noted,
     as_json: bool,
     one: bool,
     lines: bool = False,
@@ -70,8 +73,8 @@ def segment_images(
 ) -> int:
     """Write the results of every image; the exit status, 1 where an image could not be done.
 
-    `one` image that cannot be read is an error; `explain` is told the size of each image. `lines` of JSON take the
-    place of what else is printed.
+    `noted` is told of each image that is done, with its files. `one` image that cannot be read is an error; `explain`
+    is told the size of each image. `lines` of JSON take the place of what else is printed.
     """
     from ..predict.prediction import predict_all
 
@@ -87,6 +90,7 @@ def segment_images(
         for number, each in enumerate(predict_all(net, sources, batch=batch, options=reading, progress=passes), 1):
             result = _done(each, wanted, together, failed, one=one)
             if result is not None:
+                noted(each.source, _files(result))
                 results.append(result)
                 if lines:
                     write_json_line(result)
@@ -207,6 +211,10 @@ def written(heads: Mapping[str, OfPixels], base: Path, wanted: WantedFiles) -> I
         paths["table"] = paths.pop("classes")
         table = sorted((each for each in class_table(seen) if each["pixels"]), key=lambda each: -each["pixels"])
         yield {**named, "kind": seen.kind, **paths, **coarse, "classes": seen.share_of_classes(), "found": table}
+
+
+def _files(result: Mapping[str, Any]) -> list[Path]:
+    return [path for output in result["outputs"] for path in output.values() if isinstance(path, Path)]
 
 
 def _size(heads: Mapping[str, OfPixels]) -> tuple[int, int]:

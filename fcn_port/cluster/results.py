@@ -17,7 +17,6 @@ from typing import Any
 
 import filelock
 
-from converters.errors import CaffeFormatError
 from converters.escaping import json_text
 from converters.safety import make_folder, whole_file, write_whole
 
@@ -127,6 +126,9 @@ def _run_of(part: Path) -> int:
 
 def _rows(part: Path) -> list[dict[str, Any]]:
     try:
-        return [json.loads(line) for line in part.read_text(encoding="utf-8").splitlines()]
-    except (ValueError, CaffeFormatError) as error:
+        rows = [json.loads(line) for line in part.read_text(encoding="utf-8").splitlines()]
+        if not all(isinstance(row, dict) and isinstance(row.get("name"), str) and "problem" in row for row in rows):
+            raise ValueError("a row is not that of an image")
+        return rows
+    except (ValueError, RecursionError) as error:
         raise ImageError(f"{part}: damaged: {error}; take it away, and its images are done again") from error

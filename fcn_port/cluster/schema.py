@@ -38,8 +38,11 @@ ROWS = pa.schema(
 
 
 def as_table(rows: Sequence[dict[str, Any]]) -> Any:
-    """Rows as a table of Arrow; what a row does not have is null."""
-    return pa.Table.from_pylist(list(rows), schema=ROWS)
+    """Rows as a table of Arrow; what a row does not have is null. ImageError for what are no rows of results."""
+    try:
+        return pa.Table.from_pylist(list(rows), schema=ROWS)
+    except (pa.ArrowException, AttributeError) as error:
+        raise ImageError(f"no rows of results: {str(error).splitlines()[0]}") from error
 
 
 @contextmanager
@@ -50,9 +53,11 @@ def writer(file: BinaryIO) -> Iterator[Any]:
 
 
 def read_rows(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
-    """The rows of a table that was written here; ImageError for another."""
+    """The rows of a table that was written here; ImageError for another, which may be somebody's own."""
     try:
         with pq.ParquetFile(path) as file:
+            if not file.schema_arrow.equals(ROWS):
+                raise ImageError(f"{path}: not a table of results of --ray; give another folder, or take it away")
             for batch in file.iter_batches(batch_size=10_000, columns=None if columns is None else list(columns)):
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-T = TypeVar("T")
+from converters.safety import append, open_part
 
-_RESULTS = ((".labels.png", ".overlay.png"), (".map.png",), (".classes.json",), (".detections.png", ".detections.json"))
-"""The files that say that an image is done, by what its net tells."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,46 @@ class Shard:
         return tuple(items[self.number - 1 :: self.count])
 
 
-def is_done(base: Path, *, also: Sequence[str] = ()) -> bool:
-    """True where the results of an image are there, whole: `base` is their name without an ending.
+@dataclass(frozen=True)
+class DoneImages:
+    """The images of a part that are done, each with its files, in a file of their names beside the results.
 
-    `also` has the endings of further files or folders that were asked for. Results get their names when they are whole.
+    An image is noted after all its files, whatever these are: what was ended between two of them, or has lost one
+    since, is not done.
     """
 
-    def there(ending: str) -> bool:
-        return base.with_name(base.name + ending).exists()
+    out: Path
+    shard: Shard
 
-    return any(all(map(there, endings)) for endings in _RESULTS) and all(map(there, also))
+    @property
+    def path(self) -> Path:
+        return self.out / f".shard.{self.shard.number}-{self.shard.count}.done"
+
+    def add(self, name: Path, files: Iterable[Path]) -> None:
+        """Note that the image `name` is done, and has these files below `out`."""
+        names = [os.fsencode(each) for each in (name, *(file.relative_to(self.out) for file in files))]
+        with open_part(self.path) as notes:
+            append(notes, _RECORD + _NAME.join(names))
+
+    def among(self, names: Collection[Path]) -> frozenset[Path]:
+        """Those of the names whose images are done, by this part or by another one of the same results."""
+        wanted = frozenset(names)
+        return frozenset(name for name, files in self._noted() if name in wanted and self._are_there(files))
+
+    def __bool__(self) -> bool:
+        """True where there is an image that is done, of any part."""
+        return any(self._are_there(files) for _, files in self._noted())
+
+    def _noted(self) -> Iterator[tuple[Path, list[str]]]:
+        """Names with their files; of a record that was cut short there is no file of that name, or none at all."""
+        for notes in self.out.glob(".shard.*.done"):
+            for record in notes.read_bytes().split(_RECORD):
+                name, *files = map(os.fsdecode, record.strip(_NAME).split(_NAME))
+                yield Path(name), files
+
+    def _are_there(self, files: Sequence[str]) -> bool:
+        return bool(files) and all((self.out / file).exists() for file in files)
+
+
+_RECORD, _NAME = b"\0\0", b"\0"
+"""The bytes before a record and between its names, which no name has."""

@@ -259,7 +259,8 @@ def _write_onnx(part: Path, step: ProgressSteps) -> float:
         make_folder((part / ONNX).parent)
         return export_onnx(part / WEIGHTS, part / ONNX, progress=step.ask).error
     except ExportError as error:
-        raise ExportError(f"{error}\n  --no-onnx publishes the net without") from error
+        of_export = " (--outputs is an option of export)" if "--outputs" in str(error) else ""
+        raise ExportError(f"{error}{of_export}\n  --no-onnx publishes the net without") from error
 
 
 def _write_golden(net: Net, path: Path) -> Mapping[str, Shape]:

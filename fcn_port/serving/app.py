@@ -159,6 +159,8 @@ class Service:
             await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
             return work.result() if work.done() else Response(status_code=_GONE)
         finally:
+            if not work.done():
+                work.add_done_callback(_let_go)
             work.cancel(), gone.cancel()
             del work  # which has the exception that goes through here
 
@@ -231,6 +233,13 @@ async def _until_gone(request: Request) -> None:
     """Until the client has closed the connection."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _let_go(work: asyncio.Future[Response]) -> None:
+    """See what became of work that nobody waits for any more, which may fail before it is cancelled (wait_for does)."""
+    error = None if work.cancelled() else work.exception()
+    if isinstance(error, Exception) and not isinstance(error, RefusedRequest):
+        _trouble(error)
 
 
 def _trouble(error: Exception) -> RefusedRequest:

@@ -170,6 +170,22 @@ def test_image_that_was_done_twice_has_the_row_of_the_last_time(tmp_path: Path) 
     assert sorted(row["name"] for row in rows) == ["0", "1", "broken"] and not any(row["problem"] for row in rows)
 
 
+@pytest.mark.parametrize("columns", [{"x": [1]}, {"name": ["0"], "problem": [None]}, {"name": [1], "problem": [None]}])
+def test_a_table_of_somebodys_own_is_neither_read_nor_replaced(
+    columns: dict[str, list[Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    images, table = folder_of(tmp_path / "images", 1), tmp_path / "out" / "results.parquet"
+    table.parent.mkdir()
+    pq.write_table(pa.table(columns), table)
+    before = table.read_bytes()
+    assert run(["predict", str(SAMPLE), str(images), "-o", str(table.parent), "--ray", "local"]) == 3
+    assert "results.parquet: not a table of results of --ray" in capsys.readouterr().err
+    assert table.read_bytes() == before
+
+
 def test_no_cluster_at_an_address_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = folder_of(tmp_path / "images", 1)
     given = ["predict", str(SAMPLE), str(images), "-o", str(tmp_path / "out"), "--ray", "nowhere"]

@@ -151,6 +151,16 @@ def test_what_failed_is_done_again_and_what_was_done_is_not(tmp_path: Path, pred
     assert results.done() == {"1"} and results.next_run() == 2
 
 
+@pytest.mark.parametrize("line", ['{"name": "q"}', "[1, 2]", "7", "{", "[" * 100_000, '{"name": 1, "problem": null}'])
+def test_a_part_that_is_damaged_is_named(line: str, tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    part = results.folder / "000001-x.jsonl"
+    part.parent.mkdir()
+    part.write_text(line + "\n")
+    with pytest.raises(ImageError, match=r"000001-x\.jsonl: damaged.*take it away, and its images are done again"):
+        results.done()
+
+
 def test_folder_is_for_one_run_and_for_results_of_one_kind(tmp_path: Path) -> None:
     results = Results(tmp_path)
     with results.alone(SETTINGS), pytest.raises(ValueError, match="another run"), Results(tmp_path).alone(SETTINGS):

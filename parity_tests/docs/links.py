@@ -24,7 +24,11 @@ def links_of(page: Path) -> list[str]:
 
 def anchors_of(page: Path) -> set[str]:
     """The names under which GitHub and the site know a page's headings."""
-    headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", page.read_text(encoding="utf-8")), re.M)
+    return anchors_in(page.read_text(encoding="utf-8"))
+
+
+def anchors_in(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", text), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 

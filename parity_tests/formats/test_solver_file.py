@@ -104,6 +104,12 @@ def test_fields_that_nothing_reads_may_hold_anything(text: str) -> None:
     assert rates(f"base_lr: 2 {text}", 1) == [2]
 
 
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_gradients_in_snapshots_change_no_training(value: str) -> None:
+    """snapshot_diff: Caffe writes them beside the weights (net.cpp, ToProto), and trains the same."""
+    assert parse_solver(f"{HEAVY} snapshot_diff: {value}") == parse_solver(HEAVY)
+
+
 def test_a_missing_net_is_named(tmp_path: Path) -> None:
     (tmp_path / "solver.prototxt").write_text(HEAVY + 'train_net: "train.prototxt"')
     with pytest.raises(FileNotFoundError, match=r"train\.prototxt"):

@@ -15,7 +15,6 @@ from fcn_port.cli import run
 from fcn_port.cli.sharding import SETTINGS
 from fcn_port.predict.classifying import fitted
 from fcn_port.predictor import Predictor, Shard
-from fcn_port.predictor.shards import is_done
 from parity_tests.test_architecture import ROOT
 
 SAMPLE = ROOT / "weights" / "sample" / "shapes-fcn8s.caffemodel"
@@ -85,7 +84,8 @@ def test_union_of_shards_is_one_run_and_an_ended_one_goes_on(
     for number in (1, 2, 3):
         run(["predict", str(SAMPLE), str(folder), "-o", str(parts), "--shard", f"{number}/3"])
     files = sorted(path.name for path in whole.iterdir())
-    assert [SETTINGS, *files] == sorted(path.name for path in parts.iterdir()) and len(files) > 13
+    notes = [f".shard.{number}-3.done" for number in (1, 2, 3)]
+    assert sorted([SETTINGS, *notes, *files]) == sorted(path.name for path in parts.iterdir()) and len(files) > 13
     for name in files:
         assert (whole / name).read_bytes() == (parts / name).read_bytes()
     (parts / "3.overlay.png").unlink()  # as if it had been ended between the two
@@ -94,7 +94,7 @@ def test_union_of_shards_is_one_run_and_an_ended_one_goes_on(
     for number in (1, 2, 3):
         run(["predict", str(SAMPLE), str(folder), "-o", str(parts), "--shard", f"{number}/3"])
     changed = {path.name for path in parts.iterdir() if kept.get(path) != path.stat().st_mtime_ns}
-    assert "3.overlay.png" in changed and all(name.startswith("3.") for name in changed)
+    assert {"3.overlay.png", notes[0]} <= changed and all(name.startswith("3.") for name in changed - {notes[0]})
     assert "part 1 of 3: 3 of 8 images" in capsys.readouterr().err
 
 
@@ -124,13 +124,6 @@ def test_shard_refuses_files_of_all_images(folder: Path, tmp_path: Path, capsys:
     given = ["predict", str(SAMPLE), str(folder), "-o", str(tmp_path), "--shard", "1/2", "--coco", str(tmp_path / "x")]
     assert run(given) == 2 and "--shard goes without --coco" in capsys.readouterr().err
     assert run([*given[:-3], "5/2"]) == 2 and "'5/2' is no part" in capsys.readouterr().err
-
-
-def test_done_is_when_all_that_was_asked_for_is_there(tmp_path: Path) -> None:
-    for name in ("a.labels.png", "a.overlay.png", "b.labels.png", "c.classes.json"):
-        (tmp_path / name).touch()
-    assert is_done(tmp_path / "a") and not is_done(tmp_path / "b") and is_done(tmp_path / "c")
-    assert not is_done(tmp_path / "a", also=[".scores.npz"])
 
 
 @pytest.mark.parametrize(

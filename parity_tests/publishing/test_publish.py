@@ -21,7 +21,9 @@ import fcn_port
 from converters import CaffeFormatError, CaffeNet, from_state_dict, parse_prototxt
 from converters.errors import MismatchError
 from converters.escaping import terminal
+from converters.export import ExportError
 from converters.formats import format_prototxt, read_caffemodel, write_caffemodel
+from fcn_port import onnx_export
 from fcn_port.cli import run
 from fcn_port.nets import NETS
 from fcn_port.nets.net import as_net
@@ -61,13 +63,17 @@ def published(caffemodel: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-@pytest.mark.parametrize("folder, name", [("alt net \u65e5", "alt-net"), ("\u65e5", "NAME"), ("a.b_c-1", "a.b_c-1")])
-def test_the_line_that_uploads_names_a_repository_that_a_hub_takes(
-    folder: str, name: str, caffemodel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_net_without_onnx_names_the_option_that_publish_has(
+    caffemodel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["publish", str(caffemodel), str(tmp_path / folder), "--no-onnx"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith(f"hf upload OWNER/{name} ")
-    assert f"hf:OWNER/{name}" in (tmp_path / folder / "README.md").read_text(encoding="utf-8")
+    def refuse(*given: Any, **more: Any) -> None:
+        raise ExportError("layer 'x' has no form\n  end the net before it with --outputs")
+
+    monkeypatch.setattr(onnx_export, "export_onnx", refuse)
+    assert run(["publish", str(caffemodel), str(tmp_path / "net")]) == 1
+    said = capsys.readouterr().err
+    assert "with --outputs (--outputs is an option of export)\n  --no-onnx publishes the net without" in said
+    assert not (tmp_path / "net").exists()
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ import io
 import json
 import keyword
 import re
+import shutil
+import subprocess
 import time
 import unicodedata
 from html.parser import HTMLParser
@@ -29,6 +31,7 @@ from converters.escaping import (
     markdown_cell,
     markdown_code,
     python_literal,
+    shell_word,
     terminal,
     terminal_lines,
 )
@@ -155,6 +158,17 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_a_shell_reads_a_word_as_the_text_that_it_is() -> None:
+    assert all(terminal(shell_word(name)) == shell_word(name) for name in NAMES)
+    more = ("a b", "new\nline", "it's\t\\n", "\udc80\x1b[2Jé日", "$(x) `y` !z", "")
+    texts = [text for text in (*NAMES, *more) if not re.search("[\0\ud800-\udc7f\udd00-\udfff]", text)]
+    words = " ".join(map(shell_word, texts))
+    command = b"printf '%s\\0' " + words.encode()
+    said = subprocess.run(["bash", "-c", command], capture_output=True, check=True).stdout
+    assert said.decode("utf-8", "surrogateescape").split("\0")[:-1] == texts
 
 
 @given(ANY_TEXT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import socket
 import threading
@@ -21,8 +22,11 @@ pytest.importorskip("prometheus_client", reason="the extra `serve`")
 pytest.importorskip("python_multipart", reason="the extra `serve`")
 pytest.importorskip("uvicorn", reason="the extra `serve`")
 
+from starlette.requests import Request
+
 from fcn_port.serving import ServerLimits, app, make_app, seeing
 from fcn_port.serving.batching import Batcher
+from fcn_port.serving.records import RefusedRequest
 from parity_tests.serving.test_running import ask, server
 
 BODY = png_of(np.zeros((20, 20, 3), np.uint8))
@@ -122,3 +126,39 @@ def test_images_of_a_batch_that_fails_are_not_kept() -> None:
     del images, first, waiting
     assert nothing_left(kept)
     batcher.close()
+
+
+@pytest.mark.parametrize("failure, told", [(RefusedRequest(400, "no image"), 0), (ValueError("broken"), 1)])
+def test_an_image_that_fails_as_its_client_leaves_writes_no_traceback(
+    failure: Exception, told: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both at once, which asyncio says of a task whose exception nobody has looked at; a fault has its line."""
+
+    async def answered() -> list[str]:
+        left, heard = asyncio.Event(), []
+        messages = iter([{"type": "http.request", "body": BODY}, {"type": "http.disconnect"}])
+
+        async def see(*given: Any) -> Any:
+            await left.wait()
+            raise failure
+
+        async def receive() -> Any:
+            message = next(messages)
+            if message["type"] == "http.disconnect":
+                left.set()
+            return message
+
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: heard.append(context["message"]))
+        monkeypatch.setattr(app.Service, "_see", see)
+        scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": []}
+        net = largest_channel()
+        look, served = seeing.look_through(net, least=0.3), seeing.served_net(net, "x")
+        service = app.Service(look, served, ServerLimits(), threads=1, batch=1)
+        assert (await service._answer(Request(scope, receive), time.monotonic())).status_code == 499
+        for _ in range(9):
+            await asyncio.sleep(0)
+        gc.collect()
+        return heard
+
+    assert asyncio.run(answered()) == []
+    assert len(caplog.records) in (0, told)  # wait_for of Python 3.12 and later cancels it first

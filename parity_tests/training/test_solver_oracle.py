@@ -86,3 +86,19 @@ def test_we_go_on_where_caffe_stopped(oracle: Oracle, tmp_path: Path) -> None:
     expected, _ = solving.zoo("adam-step")
     found = replace(ours, losses={k: np.concatenate([done.losses[k], v]) for k, v in ours.losses.items()})
     assert not solving.differences(found, expected, elementwise=False)
+
+
+def test_gradients_in_a_snapshot_are_no_weights(oracle: Oracle, tmp_path: Path) -> None:
+    """The same training, the same blobs read from a longer file."""
+    case = solving.CASES["sgd-fixed"]
+    inputs = {name: blob[None] for name, blob in solving.zoo_batches(case, steps=1)[0].items()}
+    found = []
+    for more in ("", "snapshot_diff: true"):
+        path = tmp_path / f"{bool(more)}.caffemodel"
+        done = oracle.solve(f"{case.solver} {more}", solving.zoo_net(case), inputs, filling="random")
+        path.write_bytes(done.model)
+        found.append((len(done.model), converters.read_caffemodel(path).blobs))
+    assert found[0][0] < found[1][0] and found[0][1].keys() == found[1][1].keys()
+    for layer, blobs in found[0][1].items():
+        for blob, other in zip(blobs, found[1][1][layer], strict=True):
+            np.testing.assert_array_equal(blob, other)
