@@ -23,7 +23,7 @@ from ..checking import ExportError
 from .graph import End, Graph
 from .layer import Learnable, OnnxForm
 from .names import onnx_names
-from .opencv import keep_deconvolutions, pad_apart
+from .opencv import crop_apart, keep_deconvolutions, pad_apart
 from .opsets import DEFAULT_OPSET, HIGHEST_OPSET, LOWEST_OPSET
 from .probing import LayerSizes, NetSizes, net_sizes
 from .streaming import write_model
@@ -152,6 +152,7 @@ def build_onnx(spec: NetSpec, arrays: Mapping[str, np.ndarray], options: OnnxOpt
     inputs = tuple(End(states.names[name], sizes.fed[name]) for name in spec.inputs)
     if wanted.target in OPENCV:
         _read_every_input(graph, [end.name for end in inputs])
+        crop_apart(graph)
         keep_deconvolutions(graph)
         pad_apart(graph, wanted.target)
         if not any(node.op_type == "Shape" for node in graph.nodes):

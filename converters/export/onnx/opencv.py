@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import helper
 
+from ...layers.opencv_onnx import TO_THE_END
 from ...net.onnx_form import CLASSIC
 
 if TYPE_CHECKING:
@@ -63,4 +64,27 @@ def pad_apart(graph: Graph, target: str) -> None:
             node.input[0] = padded
             next(each for each in node.attribute if each.name == "pads").ints[:] = [0] * len(pads)
         nodes.append(node)
+    graph.nodes[:] = nodes
+
+
+def crop_apart(graph: Graph) -> None:
+    """A Slice behind a deconvolution of one place by 1 that has pads, which is called as that one was.
+
+    OpenCV's classic engine, and so OpenCV 4, takes it for a product of matrices, whatever its pads: the product is
+    longer than the top, so that numbers are wrong, or the process ends (deconvolution_layer.cpp, is1x1).
+    """
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.nodes:
+        nodes.append(node)
+        window = {each.name: list(each.ints) for each in node.attribute}
+        pads = window.get("pads", [])
+        if node.op_type == "ConvTranspose" and any(pads) and {*window["kernel_shape"], *window["strides"]} == {1}:
+            count, name, top = len(pads) // 2, node.name, node.output[0]
+            ends = [-pad or TO_THE_END for pad in pads[count:]]
+            limits = {"starts": pads[:count], "ends": ends, "axes": list(range(2, 2 + count))}
+            inputs = [graph.initializer(f"{name}/{key}", np.array(each, np.int64)) for key, each in limits.items()]
+            node.output[0] = graph.values.fresh(f"{name}/whole")
+            node.name = graph.node_names.fresh(f"{name}/whole")
+            next(each for each in node.attribute if each.name == "pads").ints[:] = [0] * len(pads)
+            nodes.append(helper.make_node("Slice", [node.output[0], *inputs], [top], name=name))
     graph.nodes[:] = nodes
