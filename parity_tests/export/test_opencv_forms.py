@@ -215,6 +215,16 @@ NETS = {
             (1, "pad_l: 1 pad_r: 2"),
         )
     },
+    "holes in the kernels of channels by themselves": DATA
+    + """layer { name: "it" type: "Convolution" bottom: "data" top: "it"
+                 convolution_param { num_output: 8 group: 8 kernel_size: 3 pad: 1 dilation: 2 } }""",
+    **{
+        f"kernels of channels by themselves over one {word}": f"""
+              input: "data" input_shape {{ dim: 1 dim: 8 dim: {h} dim: {w} }}
+              layer {{ name: "it" type: "Convolution" bottom: "data" top: "it"
+                       convolution_param {{ num_output: 8 group: 8 kernel_size: 3 pad: 1 stride: {stride} }} }}"""
+        for word, h, w, stride in (("place", 1, 1, 1), ("row", 1, 8, 2), ("column", 6, 1, 1))
+    },
     "Fast R-CNN's regions": f"""{DATA} {ROIS}
          layer {{ name: "it" type: "ROIPooling" bottom: "data" bottom: "rois" top: "it"
                   roi_pooling_param {{ pooled_w: 3 pooled_h: 2 spatial_scale: 0.5 }} }}""",
@@ -291,6 +301,10 @@ def plain_opencv(layer: Pooling, out: OnnxLayer, part: str | None, axis: int, se
     return out.node_of_several("Pooling", [out.bottoms[0]], tops, **settings)[0]
 
 
+def unpadded(graph: object, target: str, *, thin: object) -> None:
+    """No Pad anywhere."""
+
+
 def one_image(self: Upsample, out: OnnxLayer) -> None:
     out.top("MaxUnpool", out.bottoms, kernel_shape=self.scale, strides=self.scale)
 
@@ -306,6 +320,8 @@ def one_image(self: Upsample, out: OnnxLayer) -> None:
         ("a deconvolution over time", convolution, "OPENCV", ()),
         ("factors behind a deconvolution in groups", net, "keep_deconvolutions", str),
         ("dropout of what is flat", net, "OPENCV", ()),
+        ("holes in the kernels of channels by themselves", net, "pad_apart", unpadded),
+        ("kernels of channels by themselves over one place", net, "_thin", lambda spec, inputs: ()),
         ("a deconvolution of one place with pad: 1", net, "crop_apart", str),
         ("AVE with a pad along w and long strides along the other axis", pooling_onnx, "_opencv_inside", plain_opencv),
         ("MAX with a pad along h and long strides along the other axis", pooling_onnx, "_opencv_inside", plain_opencv),
