@@ -139,7 +139,7 @@ class Convolution(Windows, Layer):
         axes = range(start + 1, len(x.shape))
         if len(axes) not in SPATIAL:
             raise out.refuse(f"a {type(self).__name__} over {len(axes)} axes")
-        kernel, stride, _, dilation = self.along(len(axes))
+        (kernel, stride), dilation = self.along(len(axes))[:2], self.apart(len(axes))
         pads = _onnx_pads(self, x, axes)
         window: dict[str, Any] = {"kernel_shape": kernel, "strides": stride, "pads": pads, "dilations": dilation}
         row = kind == "ConvTranspose" and len(axes) == 1 and out.target in OPENCV

@@ -82,6 +82,9 @@ def _opencv(layer: PoolingWindows, out: OnnxLayer, part: str | None) -> str:
         "ceil_mode": int(layer.ceil),
         "ave_pool_padded_area": 1,
     }
+    bare = layer.pad.index(min(layer.pad))
+    if layer.ceil and any(layer.pad) and layer.pad[bare] == 0 and layer.stride[bare] > layer.kernel[bare]:
+        return _opencv_inside(layer, out, part, bare, settings)
     if layer.mask and any(beyond >= kernel for beyond, kernel in zip(layer.beyond, layer.kernel, strict=True)):
         # A window beyond the blob has the place -1, as in Caffe, but the value 0.
         zero, place = out.node_of_several("Pooling", [out.bottoms[0]], ("with_zeros", 1), **settings)
@@ -93,6 +96,22 @@ def _opencv(layer: PoolingWindows, out: OnnxLayer, part: str | None) -> str:
     if layer.mask:
         return out.node_of_several("Pooling", [out.bottoms[0]], (0, 1), **settings)[0]
     return out.make("Pooling", [out.bottoms[0]], part=part, **settings)
+
+
+def _opencv_inside(layer: PoolingWindows, out: OnnxLayer, part: str | None, axis: int, settings: dict[str, Any]) -> str:
+    """The same with a pad along the other axis alone, for which Caffe leaves out a window behind the blob on this one.
+
+    OpenCV looks at the pad of each axis by itself. Rounding down with a longer end leaves it out: a maximum passes
+    over that end, and of an average this axis comes first, without the end in it.
+    """
+    x, (before, behind) = out.bottoms[0], (("pad_t", "pad_l"), ("pad_b", "pad_r"))
+    ends = {**dict(zip(before, layer.pad, strict=True)), **dict(zip(behind, layer.beyond, strict=True))}
+    if layer.mask:
+        return out.node_of_several("Pooling", [x], (0, 1), **{**settings, **ends, "ceil_mode": 0})[0]
+    this, other = (("kernel_h", "stride_h"), ("kernel_w", "stride_w"))[:: 1 - 2 * axis]
+    first = {**settings, **ends, **dict.fromkeys(other, 1), "ceil_mode": 0, "ave_pool_padded_area": 0}
+    mean = out.node("Pooling", [x], part="mean", **{**first, before[1 - axis]: 0, behind[1 - axis]: 0})
+    return out.make("Pooling", [mean], part=part, **{**settings, **dict.fromkeys(this, 1)})
 
 
 def _maximum(layer: PoolingWindows, out: OnnxLayer, part: str | None) -> str:

@@ -159,7 +159,9 @@ class Reduction(OneToOne):
             self._opencv(out, whole=axes.start == 0)
             return
         # ReduceL1 below opset 18 loses its axes in OpenVINO 2026.2.
-        values = out.node("Abs", [x], part="magnitudes") if self.operation == "ASUM" else x
+        values: Operand = out.node("Abs", [x], part="magnitudes") if self.operation == "ASUM" else x
+        if out.target in OPENCV and self.operation == "SUMSQ":  # whose classic engine leaves one number as it is
+            op, values = "ReduceSum", out.node("Mul", [x, x], part="squares")
         if self.coefficient == 1:
             out.reduce(op, values, axes, keepdims=False)
             return

@@ -58,6 +58,11 @@ class Windows:
             return self.kernel, self.stride, self.pad, self.dilation
         return tuple(_repeat(values, axes) for values in (self.kernel, self.stride, self.pad, self.dilation))  # type: ignore[return-value]
 
+    def apart(self, axes: int) -> tuple[int, ...]:
+        """The dilation along each axis, 1 where the kernel is 1: OpenVINO 2026.4 may end the process by another."""
+        kernel, _, _, dilation = self.along(axes)
+        return tuple(d if k > 1 else 1 for k, d in zip(kernel, dilation, strict=True))
+
     def along_axis(self, axis: int) -> tuple[int, int, int, int]:
         """kernel, stride, pad, dilation along h (axis 2) or w (axis 3) of a blob (n, c, h, w)."""
         kernel, stride, pad, dilation = (values[axis - 2] for values in self.along(2))

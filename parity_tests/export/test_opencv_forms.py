@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converters.export import TARGETS, Claim, ExportError, OnnxOptions, TargetError, build_onnx, check_target
+from converters.export import TARGETS, Claim, OnnxOptions, TargetError, build_onnx, check_target
 from converters.export.onnx import net
 from converters.export.onnx.layer import OnnxForm
 from converters.layers import (
@@ -27,6 +27,7 @@ from converters.layers import (
     softmax,
 )
 from converters.layers.normalize import MVN
+from converters.layers.pooling import Pooling
 from converters.layers.recurrent_onnx import UnrolledSteps
 from converters.layers.reshape import Reshape
 from converters.layers.tensor import Squeeze
@@ -118,6 +119,25 @@ NETS = {
     "windows with nothing in them": DATA
     + """layer { name: "pool" type: "Pooling" bottom: "data" top: "it" top: "place"
                  pooling_param { pool: MAX kernel_size: 1 stride: 3 } }""",
+    **{
+        f"{method} with a pad along {other} and long strides along the other axis": DATA
+        + f"""layer {{ name: "pool" type: "Pooling" bottom: "data" top: "it" {tops}
+                       pooling_param {{ pool: {method} kernel_{this}: 2 stride_{this}: 3
+                                       kernel_{other}: 3 stride_{other}: 2 pad_{other}: 1 pad_{this}: 0 }} }}"""
+        for method, tops in (("AVE", ""), ("MAX", 'top: "place"'))
+        for this, other in ("hw", "wh")
+    },
+    "squares of rows of one number": DATA
+    + """layer { name: "row" type: "Reshape" bottom: "data" top: "row"
+                 reshape_param { shape { dim: -1 dim: 6 dim: 8 dim: 1 } } }
+         layer { name: "it" type: "Reduction" bottom: "row" top: "it" reduction_param { operation: SUMSQ axis: 3 } }""",
+    **{
+        f"a deconvolution of one place with {pads}": DATA
+        + f"""layer {{ name: "up" type: "Deconvolution" bottom: "data" top: "up"
+                       convolution_param {{ num_output: 6 kernel_size: 1 group: {groups} {pads} }} }}
+              layer {{ name: "it" type: "Scale" bottom: "up" top: "it" scale_param {{ bias_term: true }} }}"""
+        for groups, pads in ((1, "pad: 1"), (2, "pad_h: 2 pad_w: 0"), (1, "pad_t: 0 pad_b: 1"))
+    },
     "an average of as many places": DATA
     + """layer { name: "it" type: "Pooling" bottom: "data" top: "it"
                  pooling_param { pool: AVE kernel_size: 4 stride: 1 pad_type: 1 } }""",
@@ -195,6 +215,16 @@ NETS = {
             (1, "pad_l: 1 pad_r: 2"),
         )
     },
+    "holes in the kernels of channels by themselves": DATA
+    + """layer { name: "it" type: "Convolution" bottom: "data" top: "it"
+                 convolution_param { num_output: 8 group: 8 kernel_size: 3 pad: 1 dilation: 2 } }""",
+    **{
+        f"kernels of channels by themselves over one {word}": f"""
+              input: "data" input_shape {{ dim: 1 dim: 8 dim: {h} dim: {w} }}
+              layer {{ name: "it" type: "Convolution" bottom: "data" top: "it"
+                       convolution_param {{ num_output: 8 group: 8 kernel_size: 3 pad: 1 stride: {stride} }} }}"""
+        for word, h, w, stride in (("place", 1, 1, 1), ("row", 1, 8, 2), ("column", 6, 1, 1))
+    },
     "Fast R-CNN's regions": f"""{DATA} {ROIS}
          layer {{ name: "it" type: "ROIPooling" bottom: "data" bottom: "rois" top: "it"
                   roi_pooling_param {{ pooled_w: 3 pooled_h: 2 spatial_scale: 0.5 }} }}""",
@@ -266,6 +296,15 @@ def with_axes(self: Squeeze, out: OnnxLayer) -> None:
     out.top("Squeeze", [out.bottoms[0], out.constant("axes", [2, 3])])
 
 
+def plain_opencv(layer: Pooling, out: OnnxLayer, part: str | None, axis: int, settings: dict[str, object]) -> str:
+    tops = (0, 1) if layer.mask else (0,)
+    return out.node_of_several("Pooling", [out.bottoms[0]], tops, **settings)[0]
+
+
+def unpadded(graph: object, target: str, *, thin: object) -> None:
+    """No Pad anywhere."""
+
+
 def one_image(self: Upsample, out: OnnxLayer) -> None:
     out.top("MaxUnpool", out.bottoms, kernel_shape=self.scale, strides=self.scale)
 
@@ -281,6 +320,11 @@ def one_image(self: Upsample, out: OnnxLayer) -> None:
         ("a deconvolution over time", convolution, "OPENCV", ()),
         ("factors behind a deconvolution in groups", net, "keep_deconvolutions", str),
         ("dropout of what is flat", net, "OPENCV", ()),
+        ("holes in the kernels of channels by themselves", net, "pad_apart", unpadded),
+        ("kernels of channels by themselves over one place", net, "_thin", lambda spec, inputs: ()),
+        ("a deconvolution of one place with pad: 1", net, "crop_apart", str),
+        ("AVE with a pad along w and long strides along the other axis", pooling_onnx, "_opencv_inside", plain_opencv),
+        ("MAX with a pad along h and long strides along the other axis", pooling_onnx, "_opencv_inside", plain_opencv),
         ("darknet's blocks as channels", reorg, "OPENCV", ()),
         ("an average of as many places", padded_onnx, "OPENCV", ()),
         ("thirds of a height", concat, "OPENCV", ()),
@@ -331,49 +375,3 @@ def test_an_input_that_nothing_reads_has_a_node_for_the_classic_engine_of_opencv
     monkeypatch.setattr(net, "_read_every_input", lambda graph, names: None)
     with pytest.raises(TargetError, match=r"ENGINE_CLASSIC .* requiredOutputs"):
         worst("an input that nothing reads", tmp_path, "opencv5")
-
-
-REFUSED = {
-    "InnerDistance.*another number of items": """layer { name: "it" type: "InnerDistance" bottom: "data" top: "it"
-        inner_distance_param { num_output: 5 } }""",
-    "PriorBox has no img_size": """layer { name: "large" type: "Input" top: "large"
-        input_param { shape { dim: 1 dim: 3 dim: 24 dim: 32 } } }
-        layer { name: "it" type: "PriorBox" bottom: "data" bottom: "large" top: "it"
-                 prior_box_param { min_size: 6 img_h: 30 img_w: 40 } }""",
-    **{
-        reason: """layer { name: "large" type: "Input" top: "large"
-        input_param { shape { dim: 1 dim: 3 dim: 24 dim: 32 } } }
-        layer { name: "it" type: "PriorBox" bottom: "data" bottom: "large" top: "it"
-                 prior_box_param { min_size: 6 SETTING } }""".replace("SETTING", setting)
-        for reason, setting in {
-            "PriorBox has no such boxes": "yx_order: true",
-            "OpenCV's PriorBox has no such boxes": "denser_prior_boxes: true",
-        }.items()
-    },
-    "SAME with a stride, at free sizes": """layer { name: "it" type: "Pooling" bottom: "data" top: "it"
-        pooling_param { pool: AVE kernel_size: 3 stride: 2 pad_type: 1 } }""",
-    "Convolution.*SAME with a stride": """layer { name: "it" type: "Convolution" bottom: "data" top: "it"
-        convolution_param { num_output: 2 kernel_size: 3 stride: 2 pad_type: 1 } }""",
-    "ROIPooling has no pad_ratio": f"""{ROIS} layer {{ name: "it" type: "ROIPooling" bottom: "data" bottom: "rois"
-        top: "it" roi_pooling_param {{ pooled_w: 3 pooled_h: 2 pad_ratio: 0.2 }} }}""",
-}
-
-
-@pytest.mark.parametrize("reason", REFUSED)
-def test_what_opencv_computes_otherwise_at_free_sizes_is_refused_with_what_to_do(reason: str) -> None:
-    """Such as nothing tells from the outside: the door reads a model without running it first."""
-    net = caffe_net(DATA + REFUSED[reason])
-    with pytest.raises(ExportError, match=rf"layer 'it' .*{reason}.*\n  .*--(size HxW|batch N|outputs)"):
-        build_onnx(net.spec, arrays_of(net), OnnxOptions(target="opencv5"))
-    if "pad_ratio" not in reason:
-        size = None if "InnerDistance" in reason else (6, 8)
-        assert build_onnx(net.spec, arrays_of(net), OnnxOptions(target="opencv5", size=size, batch=1)).outputs
-
-
-@pytest.mark.parametrize("zoom", [4096, 65536])
-def test_a_kernel_that_enlarges_is_refused_before_it_is_made(zoom: int) -> None:
-    """A line of a definition may ask for 192 GiB of one, which ended in a MemoryError."""
-    layer = f'layer {{ name: "it" type: "Interp" bottom: "data" top: "it" interp_param {{ zoom_factor: {zoom} }} }}'
-    spec = caffe_net(DATA + layer).spec
-    with pytest.raises(ExportError, match=rf"'it'.* enlarges 8 channels {zoom} times would take [\d,]+ numbers"):
-        build_onnx(spec, {}, OnnxOptions(target="opencv4"))

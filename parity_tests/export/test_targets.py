@@ -33,6 +33,7 @@ from converters.export.targets.checking import _compare
 from converters.export.targets.running import Answer
 from converters.layers import pooling_onnx
 from converters.layers.softmax import Reduction
+from converters.layers.windows import Windows
 from converters.net.onnx_form import OnnxLayer
 from fcn_port.cli import run
 from fcn_port.onnx_export import IMAGES, export_onnx, source_of, write_onnx
@@ -209,6 +210,29 @@ def test_openvino_keeps_the_axes_of_a_sum_of_magnitudes(monkeypatch: pytest.Monk
     monkeypatch.setattr(Reduction, "to_onnx", one_node)
     with pytest.raises(TargetError, match=r"r is \(\), expected \(2, 3, 5\)"):
         _reduced("openvino")
+
+
+def test_openvino_takes_holes_in_a_kernel_of_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which are none; as they were written, OpenVINO ended the process."""
+    net = caffe_net(
+        """input: "data" input_shape { dim: 1 dim: 5 dim: 14 dim: 16 }
+        layer { name: "mean" type: "Pooling" bottom: "data" top: "mean"
+                pooling_param { pool: AVE global_pooling: true } }
+        layer { name: "conv" type: "Convolution" bottom: "mean" top: "conv"
+                convolution_param { num_output: 6 kernel_size: 1 stride_w: 3 stride_h: 1 pad_w: 2 pad_h: 0 dilation: 3 }
+        }
+        """
+    )
+
+    def export() -> tuple[str, ...]:
+        out = tmp_path / "net.onnx"
+        return write_onnx(source_of(net), out, options=OnnxOptions(target="openvino"), beside=lambda: net).programs
+
+    (title,) = export()
+    assert title.startswith("openvino ")
+    monkeypatch.setattr(Windows, "apart", lambda self, axes: self.along(axes)[3])
+    with pytest.raises(TargetError):
+        export()
 
 
 X, Y = np.ones((1, 3), np.float32), np.full((1, 3), 1e-7, np.float32)

@@ -16,14 +16,14 @@ from ...net.aliasing import Alias, aliases
 from ...net.layer import LayerSpec, Shape
 from ...net.onnx_form import OPENCV, OnnxValue
 from ...net.parameter_sharing import BlobId, borrowed_blobs
-from ...net.shapes import check_weights_fit, known_params
+from ...net.shapes import check_weights_fit, iter_layer_shapes, known_params
 from ...net.spec import NetSpec
 from ...passes.cut import cut
 from ..checking import ExportError
 from .graph import End, Graph
 from .layer import Learnable, OnnxForm
 from .names import onnx_names
-from .opencv import keep_deconvolutions, pad_apart
+from .opencv import crop_apart, keep_deconvolutions, pad_apart
 from .opsets import DEFAULT_OPSET, HIGHEST_OPSET, LOWEST_OPSET
 from .probing import LayerSizes, NetSizes, net_sizes
 from .streaming import write_model
@@ -152,8 +152,9 @@ def build_onnx(spec: NetSpec, arrays: Mapping[str, np.ndarray], options: OnnxOpt
     inputs = tuple(End(states.names[name], sizes.fed[name]) for name in spec.inputs)
     if wanted.target in OPENCV:
         _read_every_input(graph, [end.name for end in inputs])
+        crop_apart(graph)
         keep_deconvolutions(graph)
-        pad_apart(graph, wanted.target)
+        pad_apart(graph, wanted.target, thin=_thin(spec, sizes.inputs))
         if not any(node.op_type == "Shape" for node in graph.nodes):
             # As in a prototxt: OpenCV takes other sizes too, and its classic engine has shapes to begin with.
             inputs = tuple(End(states.names[name], shape) for name, shape in sizes.inputs.items())
@@ -172,6 +173,12 @@ def _read_every_input(graph: Graph, names: Sequence[str]) -> None:
         if not any(name in node.input for node in graph.nodes):
             graph.add("Identity", [name], f"{name}/unread")
             graph.nodes.insert(0, graph.nodes.pop())
+
+
+def _thin(spec: NetSpec, inputs: Mapping[str, Shape]) -> frozenset[str]:
+    """The layers that read a blob of one row or one column, for inputs of these shapes."""
+    rows = iter_layer_shapes(spec, inputs)
+    return frozenset(row.layer.name for row in rows if any(1 in bottom[2:] for bottom in row.bottoms))
 
 
 def _give_form(row: LayerSizes, form: OnnxForm) -> None:

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import helper
 
+from ...layers.opencv_onnx import TO_THE_END
 from ...net.onnx_form import CLASSIC
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import onnx
 
     from .graph import Graph
@@ -42,25 +45,52 @@ def keep_deconvolutions(graph: Graph) -> None:
     graph.nodes[:] = nodes
 
 
-def pad_apart(graph: Graph, target: str) -> None:
-    """A Pad before a convolution of one place by 1 that has pads, as SqueezeNet v1.0 ends in.
+def pad_apart(graph: Graph, target: str, *, thin: Collection[str]) -> None:
+    """A Pad before a convolution that has pads which OpenCV gets wrong; `thin` names those of one row or column.
 
-    OpenCV 5.0's new engine reads memory that is not the blob's for them, and the classic one where the pads are only
-    behind; that one keeps other convolutions as they are, with OpenCV 4's names of layers.
+    One place by 1, as SqueezeNet v1.0 ends in: OpenCV 5.0's new engine reads memory that is not the blob's, and the
+    classic one where the pads are only behind; that one keeps other convolutions as they are, with OpenCV 4's names of
+    layers. 3x3 of each channel by itself, with pads of 1: OpenCV 4.14 and 5.0's classic engine are wrong where the blob
+    has one row or one column, and with holes.
     """
     nodes: list[onnx.NodeProto] = []
     for node in graph.nodes:
         window = {each.name: list(each.ints) for each in node.attribute}
         pads = window.get("pads", [])
         before, behind = pads[: len(pads) // 2], pads[len(pads) // 2 :]
-        wrong = any(pads) and (target != CLASSIC or before != behind)
-        if node.op_type == "Conv" and wrong and {*window["kernel_shape"], *window["strides"]} == {1}:
-            around = graph.initializer(f"{node.name}/pads", np.array([0, 0, *before, 0, 0, *behind], np.int64))
-            padded = graph.values.fresh(f"{node.name}/padded")
-            nodes.append(
-                helper.make_node("Pad", [node.input[0], around], [padded], name=graph.node_names.fresh(padded))
-            )
-            node.input[0] = padded
-            next(each for each in node.attribute if each.name == "pads").ints[:] = [0] * len(pads)
+        if node.op_type == "Conv" and any(pads):
+            kernel, places = window["kernel_shape"], graph.initializers[node.input[1]].dims
+            point = {*kernel, *window["strides"]} == {1} and (target != CLASSIC or before != behind)
+            holes = set(window["dilations"]) != {1}
+            if point or (places[1:] == (1, 3, 3) and set(pads) == {1} and (holes or node.name in thin)):
+                around = graph.initializer(f"{node.name}/pads", np.array([0, 0, *before, 0, 0, *behind], np.int64))
+                padded = graph.values.fresh(f"{node.name}/padded")
+                name = graph.node_names.fresh(padded)
+                nodes.append(helper.make_node("Pad", [node.input[0], around], [padded], name=name))
+                node.input[0] = padded
+                next(each for each in node.attribute if each.name == "pads").ints[:] = [0] * len(pads)
         nodes.append(node)
+    graph.nodes[:] = nodes
+
+
+def crop_apart(graph: Graph) -> None:
+    """A Slice behind a deconvolution of one place by 1 that has pads, which is called as that one was.
+
+    OpenCV's classic engine, and so OpenCV 4, takes it for a product of matrices, whatever its pads: the product is
+    longer than the top, so that numbers are wrong, or the process ends (deconvolution_layer.cpp, is1x1).
+    """
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.nodes:
+        nodes.append(node)
+        window = {each.name: list(each.ints) for each in node.attribute}
+        pads = window.get("pads", [])
+        if node.op_type == "ConvTranspose" and any(pads) and {*window["kernel_shape"], *window["strides"]} == {1}:
+            count, name, top = len(pads) // 2, node.name, node.output[0]
+            ends = [-pad or TO_THE_END for pad in pads[count:]]
+            limits = {"starts": pads[:count], "ends": ends, "axes": list(range(2, 2 + count))}
+            inputs = [graph.initializer(f"{name}/{key}", np.array(each, np.int64)) for key, each in limits.items()]
+            node.output[0] = graph.values.fresh(f"{name}/whole")
+            node.name = graph.node_names.fresh(f"{name}/whole")
+            next(each for each in node.attribute if each.name == "pads").ints[:] = [0] * len(pads)
+            nodes.append(helper.make_node("Slice", [node.output[0], *inputs], [top], name=name))
     graph.nodes[:] = nodes
