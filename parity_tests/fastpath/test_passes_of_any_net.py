@@ -65,13 +65,28 @@ layer { name: "p" type: "Pooling" bottom: "a" top: "p" pooling_param { kernel_si
 layer { name: "r" type: "ReLU" bottom: "p" top: "p" }
 layer { name: "y" type: "Convolution" bottom: "p" top: "y" convolution_param { num_output: 3 kernel_size: 3 } }
 """
+PADDED = """
+layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param { num_output: 6 kernel_size: 3 pad: 20 } }
+layer { name: "p" type: "Pooling" bottom: "a" top: "p" pooling_param { kernel_size: 2 stride: 2 pad: 1 } }
+layer { name: "c" type: "Convolution" bottom: "p" top: "c" convolution_param { num_output: 5 kernel_size: 3 pad: 1 } }
+layer { name: "q" type: "Pooling" bottom: "c" top: "q" pooling_param {
+    kernel_h: 1 kernel_w: 3 stride_h: 3 stride_w: 2 pad_h: 0 pad_w: 1 } }
+layer { name: "y" type: "Convolution" bottom: "q" top: "y" convolution_param { num_output: 3 kernel_size: 3 } }
+"""
+STRIDES = """
+layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param {
+    num_output: 6 kernel_size: 1 stride: 2 pad: 33 } }
+layer { name: "b" type: "Convolution" bottom: "a" top: "b" convolution_param {
+    num_output: 4 kernel_size: 1 stride: 2 } }
+layer { name: "y" type: "Convolution" bottom: "b" top: "y" convolution_param { num_output: 3 kernel_size: 1 } }
+"""
 
 
 @pytest.mark.parametrize(
     ("layers", "size"),
     [(PASSED_OVER, (18, 1)), (PASSED_OVER, (20, 30)), (GAPS, (33, 40)), (ONLY_CONSTANTS, (52, 59)), (ONE_ROW, (8, 52)),
-     (HOLES, (17, 19)), (OUTSIDE, (18, 20))],
-    ids=["passed over", "seen", "gaps", "only constants", "one row", "holes and groups", "windows outside"],
+     (HOLES, (17, 19)), (OUTSIDE, (18, 20)), (PADDED, (18, 21))],
+    ids=["passed over", "seen", "gaps", "only constants", "one row", "holes and groups", "windows outside", "pools"],
 )  # fmt: skip
 @pytest.mark.parametrize("convolutions", ["native", "torch", "direct"])
 @pytest.mark.parametrize("band_bytes", [1, passes.BAND_BYTES])
@@ -79,7 +94,8 @@ def test_odd_settings(
     layers: str, size: tuple[int, int], convolutions: Choice, band_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Strides that pass over a small image, windows smaller than their stride, bands that see no image, single rows;
-    dilated maxima, a deconvolution of groups, windows in which nothing lies."""
+    dilated maxima, a deconvolution of groups, windows in which nothing lies; maxima that pad, of which Caffe leaves out
+    the last window where it begins outside, also along an axis without padding where the other one has some."""
     monkeypatch.setattr(passes, "BAND_BYTES", band_bytes)
     monkeypatch.setattr(lossless, "BAND_BYTES", band_bytes)
     net = filled(CaffeNet(parse_prototxt('input: "x" input_shape { dim: [1, 3, 24, 24] }' + layers)))
@@ -87,6 +103,16 @@ def test_odd_settings(
     assert isinstance(quick, Lossless)
     x = torch.randn(3, 3, *size, generator=torch.Generator().manual_seed(size[0]))
     assert error({"y": quick(x)}, in_double(net, {"x": x})) <= 5e-6
+
+
+@pytest.mark.parametrize("convolutions", ["native", "torch"])
+def test_sizes_that_leave_the_same_of_their_middle(convolutions: Choice) -> None:
+    """Strides pass over the smaller image, so that fewer layers skip its padding."""
+    net = filled(CaffeNet(parse_prototxt(f"""input: "x" input_shape {{ dim: [1, 3, 24, 24] }} {STRIDES}""")))
+    quick = fcn_port.fast(net, convolutions=convolutions)
+    for size in ((2, 2), (4, 8), (2, 2)):
+        x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(size[0]))
+        assert error({"y": quick(x)}, in_double(net, {"x": x})) <= 5e-6
 
 
 NO_IMAGES = {
