@@ -21,9 +21,7 @@ def rectified(flow: Flow) -> frozenset[str]:
     for operation in flow.operations:
         last = operation.parts[-1].params
         carried = isinstance(last, CARRIERS) and found.issuperset(operation.bottoms)
-        is_sum = operation.addend is not None or any(
-            isinstance(part.params, eltwise.Eltwise) for part in operation.parts
-        )
+        is_sum = any(isinstance(part.params, eltwise.Eltwise) for part in operation.parts)
         if carried or (_is_zero_below(last) and not is_sum):
             found.update(operation.tops)
     return frozenset(found)
