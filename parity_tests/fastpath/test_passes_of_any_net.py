@@ -33,7 +33,7 @@ layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param { n
 layer { name: "p" type: "Pooling" bottom: "a" top: "p" pooling_param { kernel_size: 4 stride: 4 } }
 layer { name: "d" type: "Deconvolution" bottom: "p" top: "d" convolution_param {
     num_output: 3 kernel_size: 4 stride: 8 } }
-layer { name: "y" type: "Crop" bottom: "d" bottom: "x" top: "y" crop_param { axis: 2 offset: 7 } }
+layer { name: "y" type: "Crop" bottom: "d" bottom: "x" top: "y" crop_param { axis: 2 offset: 7 offset: 12 } }
 """
 ONLY_CONSTANTS = """
 layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param {
