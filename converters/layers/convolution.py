@@ -178,7 +178,7 @@ class Convolution(Windows, Layer):
 
         axes = weight.ndim - 2
         _, stride, pad, dilation = self.along(axes)
-        x = _reached(self, x, axes)
+        x = reached(self, x, axes)
         if axes not in SPATIAL:
             from .functions import convolve_along
 
@@ -295,7 +295,7 @@ class Im2col(Windows, OneToOne):
         from .functions import im2col
 
         axes = bottoms[0].ndim - self.axis % bottoms[0].ndim - 1
-        return (im2col(_reached(self, bottoms[0], axes), *self.along(axes)),)
+        return (im2col(reached(self, bottoms[0], axes), *self.along(axes)),)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         """A convolution of each channel with kernels of a single 1, which copy."""
@@ -345,7 +345,7 @@ def _onnx_pads(windows: Windows, x: OnnxValue, axes: Sequence[int]) -> tuple[int
     return (*pad, *map(sum, zip(pad, beyond, strict=True)))
 
 
-def _reached(windows: Windows, x: Tensor, axes: int) -> Tensor:
+def reached(windows: Windows, x: Tensor, axes: int) -> Tensor:
     """x with the zeros behind it that a kernel longer than the padded blob reads; as it is where sizes are free."""
     from torch.nn.functional import pad
 

@@ -72,7 +72,8 @@ class Backgrounds:
         def make() -> Background:
             size = canvas_size(plan)
             with torch.autocast(like.device.type, enabled=False):  # it is kept for passes that are in full
-                return self._canvases.get(size, lambda: self._make(plan, size, like)).at(plan)
+                key = size, tuple(step.name for step in plan.early)  # fewer, where strides pass over a small image
+                return self._canvases.get(key, lambda: self._make(plan, size, like)).at(plan)
 
         return self._sizes.get(plan.size, make)
 

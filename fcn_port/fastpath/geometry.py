@@ -66,8 +66,8 @@ class Sliding(Window):
         """The number of outputs that `length` inputs give."""
         free = length + 2 * self.pad - self.extent
         count = -(-free // self.stride) + 1 if self.ceil else free // self.stride + 1
-        if self.ceil and self.pad and (count - 1) * self.stride >= length + self.pad:
-            count -= 1  # Caffe and PyTorch: the last window must begin inside the image or its low padding
+        if self.ceil and (count - 1) * self.stride >= length + self.pad:
+            count -= 1  # as Caffe does along both axes where one of them is padded; elsewhere none begins so far
         return count
 
     def slide(self, span: Span) -> Span:

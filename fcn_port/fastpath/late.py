@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from converters.layers import crop
+from converters.layers import convolution, crop
 
-from .graph import Step, is_upsampling
+from .graph import Step, is_convolution, is_upsampling
 from .kernels import Kernel, Upsampling
 
 BAND_BYTES = 32 << 20
@@ -37,6 +37,8 @@ def run_late(
             offset = step.params.offset_along(2), step.params.offset_along(3)
             blobs[step.top] = upsample_and_crop(bottoms[0], kernel, offset, bottoms[1].shape[-2:])
         else:
+            if is_convolution(step.params):
+                bottoms[0] = convolution.reached(step.params, bottoms[0], 2)  # type: ignore[arg-type]
             blobs[step.top] = kernels[step.name](*bottoms)
         del bottoms
         wanted = {*outputs, *(name for later in steps[i + 1 :] for name in later.bottoms)}

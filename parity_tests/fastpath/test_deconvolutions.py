@@ -28,6 +28,8 @@ pytestmark = pytest.mark.skipif(why_not() is not None, reason="no C compiler")
         "kernel_size: 4 stride: 2 pad: 1 num_output: 6 group: 3",
         "kernel_size: 4 stride: 2 pad: 1 num_output: 6 group: 6",
         "kernel_size: 1 stride: 2 num_output: 6 group: 6",
+        "kernel_size: 8 stride: 4 num_output: 6 group: 6",
+        "kernel_h: 6 kernel_w: 6 stride_h: 3 stride_w: 4 num_output: 6 group: 6",
     ],
 )
 def test_deconvolutions(settings: str, behind: str) -> None:

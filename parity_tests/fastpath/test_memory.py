@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from fcn_port.fastpath.native.memory import address, empty, let_go
+from fcn_port.fastpath.native.memory import SLAB, Slabs, address, empty, let_go
 from fcn_port.fastpath.numpy_net import numpy_net
 from fcn_port.fastpath.program import why_not_any
 from parity_tests.limited import run_limited
@@ -102,6 +102,13 @@ def resident():
 def test_pieces_of_packed_weights_take_little_more_than_they_are() -> None:
     """Of 2.4 MB each, one of which fills more than half of two large pages: a third of these would be lost."""
     assert float(run_limited(PIECES, imports=RESIDENT, more=1 << 30)) <= 1.1
+
+
+@pytest.mark.parametrize("floats", [1, 17, SLAB // 4, SLAB // 4 + 1])
+def test_a_piece_is_as_large_as_was_asked_for(floats: int) -> None:
+    """Also where it is larger than a slab; the C code writes all of it."""
+    slabs = Slabs()
+    assert [slabs.take(floats).size for _ in range(3)] == [floats] * 3
 
 
 def test_a_piece_fits_where_a_slab_does_not() -> None:

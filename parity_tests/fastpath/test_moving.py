@@ -89,3 +89,16 @@ def test_many_numbers_are_not_looked_at() -> None:
     found = plan({"data": x.numpy()}, np.empty(plan.floats, np.float32))["it"]
     quick = FastNet(net).program({"data": (1, 3, 8, 12)})
     assert np.array_equal(found, quick({"data": x.numpy()}, np.empty(quick.floats, np.float32))["it"])
+
+
+def test_more_axes_than_the_c_code_has() -> None:
+    """A layer over five axes is PyTorch's, and the rest of the net keeps its plan."""
+    layer = 'type: "Reshape" reshape_param { shape { dim: [0, 4, 6, 8, -1] } }'
+    behind = 'layer { name: "tile" type: "Tile" bottom: "it" top: "tile" tile_param { axis: 2 tiles: 2 } }'
+    net = filled(CaffeNet(parse_prototxt(NET.format(layer=layer) + behind))).eval()
+    x = torch.randn(1, 3, 8, 12, generator=torch.Generator().manual_seed(3))
+    plan = FastNet(net).program({"data": tuple(x.shape)})
+    assert "tile" in [each.operation.name for each in plan.planned if each.is_slow]
+    expected = net(x)
+    found = plan({"data": x.numpy()}, np.full(plan.floats, np.nan, np.float32))["tile"]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance("fast-net") * float(expected.abs().max()))

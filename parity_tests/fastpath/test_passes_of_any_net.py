@@ -7,6 +7,7 @@ import torch
 
 import fcn_port
 from converters import CaffeNet
+from converters.errors import NetError
 from converters.formats import parse_prototxt
 from converters.passes import prepare
 from fcn_port.fastpath import lossless
@@ -32,7 +33,7 @@ layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param { n
 layer { name: "p" type: "Pooling" bottom: "a" top: "p" pooling_param { kernel_size: 4 stride: 4 } }
 layer { name: "d" type: "Deconvolution" bottom: "p" top: "d" convolution_param {
     num_output: 3 kernel_size: 4 stride: 8 } }
-layer { name: "y" type: "Crop" bottom: "d" bottom: "x" top: "y" crop_param { axis: 2 offset: 7 } }
+layer { name: "y" type: "Crop" bottom: "d" bottom: "x" top: "y" crop_param { axis: 2 offset: 7 offset: 12 } }
 """
 ONLY_CONSTANTS = """
 layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param {
@@ -65,13 +66,45 @@ layer { name: "p" type: "Pooling" bottom: "a" top: "p" pooling_param { kernel_si
 layer { name: "r" type: "ReLU" bottom: "p" top: "p" }
 layer { name: "y" type: "Convolution" bottom: "p" top: "y" convolution_param { num_output: 3 kernel_size: 3 } }
 """
+PADDED = """
+layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param { num_output: 6 kernel_size: 3 pad: 20 } }
+layer { name: "p" type: "Pooling" bottom: "a" top: "p" pooling_param { kernel_size: 2 stride: 2 pad: 1 } }
+layer { name: "c" type: "Convolution" bottom: "p" top: "c" convolution_param { num_output: 5 kernel_size: 3 pad: 1 } }
+layer { name: "q" type: "Pooling" bottom: "c" top: "q" pooling_param {
+    kernel_h: 1 kernel_w: 3 stride_h: 3 stride_w: 2 pad_h: 0 pad_w: 1 } }
+layer { name: "y" type: "Convolution" bottom: "q" top: "y" convolution_param { num_output: 3 kernel_size: 3 } }
+"""
+ENLARGED = """
+layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param { num_output: 6 kernel_size: 3 pad: 20 } }
+layer { name: "p" type: "Pooling" bottom: "a" top: "p" pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "d" type: "Deconvolution" bottom: "p" top: "d" convolution_param {
+    num_output: 3 kernel_size: 4 stride: 2 } }
+layer { name: "y" type: "Crop" bottom: "d" bottom: "x" top: "y" crop_param { axis: 2 offset: 19 offset: 23 } }
+"""
+LONGER = """
+layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param { num_output: 6 kernel_size: 3 pad: 30 } }
+layer { name: "c" type: "Convolution" bottom: "a" top: "c" convolution_param { num_output: 6 kernel_size: 3 } }
+layer { name: "b" type: "Convolution" bottom: "c" top: "b" convolution_param {
+    num_output: 5 kernel_size: 1 stride: 40 } }
+layer { name: "y" type: "Convolution" bottom: "b" top: "y" convolution_param {
+    num_output: 3 kernel_size: 3 stride: 2 } }
+"""
+STRIDES = """
+layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param {
+    num_output: 6 kernel_size: 1 stride: 2 pad: 33 } }
+layer { name: "b" type: "Convolution" bottom: "a" top: "b" convolution_param {
+    num_output: 4 kernel_size: 1 stride: 2 } }
+layer { name: "y" type: "Convolution" bottom: "b" top: "y" convolution_param { num_output: 3 kernel_size: 1 } }
+"""
 
 
 @pytest.mark.parametrize(
     ("layers", "size"),
     [(PASSED_OVER, (18, 1)), (PASSED_OVER, (20, 30)), (GAPS, (33, 40)), (ONLY_CONSTANTS, (52, 59)), (ONE_ROW, (8, 52)),
-     (HOLES, (17, 19)), (OUTSIDE, (18, 20))],
-    ids=["passed over", "seen", "gaps", "only constants", "one row", "holes and groups", "windows outside"],
+     (HOLES, (17, 19)), (OUTSIDE, (18, 20)), (PADDED, (18, 21)), (LONGER, (18, 20)),
+     (ENLARGED, (18, 21))],
+    ids=["passed over", "seen", "gaps", "only constants", "one row", "holes and groups", "windows outside", "pools",
+         "longer kernels", "enlarged and cut"],
 )  # fmt: skip
 @pytest.mark.parametrize("convolutions", ["native", "torch", "direct"])
 @pytest.mark.parametrize("band_bytes", [1, passes.BAND_BYTES])
@@ -79,7 +112,9 @@ def test_odd_settings(
     layers: str, size: tuple[int, int], convolutions: Choice, band_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Strides that pass over a small image, windows smaller than their stride, bands that see no image, single rows;
-    dilated maxima, a deconvolution of groups, windows in which nothing lies."""
+    dilated maxima, a deconvolution of groups, windows in which nothing lies; maxima that pad, of which Caffe leaves out
+    the last window where it begins outside, also along an axis without padding where the other one has some; a kernel
+    longer than the blob, which Caffe continues with zeros; what is cut out of a larger blob."""
     monkeypatch.setattr(passes, "BAND_BYTES", band_bytes)
     monkeypatch.setattr(lossless, "BAND_BYTES", band_bytes)
     net = filled(CaffeNet(parse_prototxt('input: "x" input_shape { dim: [1, 3, 24, 24] }' + layers)))
@@ -87,6 +122,33 @@ def test_odd_settings(
     assert isinstance(quick, Lossless)
     x = torch.randn(3, 3, *size, generator=torch.Generator().manual_seed(size[0]))
     assert error({"y": quick(x)}, in_double(net, {"x": x})) <= 5e-6
+
+
+@pytest.mark.parametrize("convolutions", ["native", "torch"])
+def test_sizes_that_leave_the_same_of_their_middle(convolutions: Choice) -> None:
+    """Strides pass over the smaller image, so that fewer layers skip its padding."""
+    net = filled(CaffeNet(parse_prototxt(f"""input: "x" input_shape {{ dim: [1, 3, 24, 24] }} {STRIDES}""")))
+    quick = fcn_port.fast(net, convolutions=convolutions)
+    for size in ((2, 2), (4, 8), (2, 2)):
+        x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(size[0]))
+        assert error({"y": quick(x)}, in_double(net, {"x": x})) <= 5e-6
+
+
+@pytest.mark.parametrize("counts", [(1, 2), (2, 1)])
+def test_inputs_of_other_numbers_of_images(counts: tuple[int, int]) -> None:
+    """Refused as the net itself refuses them."""
+    text = f"""input: "x" input_shape {{ dim: [2, 3, 20, 20] }} input: "z" input_shape {{ dim: [2, 3, 20, 20] }}
+        layer {{ name: "xz" type: "Concat" bottom: "x" bottom: "z" top: "xz" }}
+        {GAPS.replace('bottom: "x" top: "a"', 'bottom: "xz" top: "a"')}"""
+    net = filled(CaffeNet(parse_prototxt(text)))
+    quick = fcn_port.fast(net)
+    assert isinstance(quick, Lossless)
+    images = {name: torch.randn(count, 3, 20, 20) for name, count in zip("xz", counts, strict=True)}
+    with pytest.raises(NetError) as wanted:
+        net(**images)
+    with pytest.raises(NetError) as found:
+        quick(**images)
+    assert str(found.value) == str(wanted.value)
 
 
 NO_IMAGES = {

@@ -147,6 +147,14 @@ def test_a_tensor_of_a_transformation(how: str, net: CaffeNet) -> None:
     assert expected.abs().max() > 0.1 and torch.allclose(found, expected, atol=1e-4)
 
 
+def test_an_image_that_has_no_numbers(net: CaffeNet) -> None:
+    """Shapes come of it, as of the plain net."""
+    fast, x = fcn_port.fast(net), picture(1).to("meta")
+    assert {name: (value.shape, value.device) for name, value in fast(x).items()} == {
+        name: (value.shape, value.device) for name, value in net(x).items()
+    }
+
+
 WITHOUT_MEMORY: dict[str, Callable[[Tensor], Tensor]] = {
     "zeros that were never written": lambda x: torch._efficientzerotensor(x.shape),
     "negative": lambda x: torch._neg_view(x.clone()),

@@ -10,10 +10,13 @@ from converters.formats import parse_prototxt
 from fcn_port.fastpath.native import why_not
 from fcn_port.fastpath.program import FastNet
 from parity_tests.fastpath.random_nets import filled
-from parity_tests.fastpath.test_kernels import BOTH, RELU, check, net_of
+from parity_tests.fastpath.test_any_net import in_double
+from parity_tests.fastpath.test_kernels import BOTH, RELU, SUM, check, net_of
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason="no C compiler")
 
+LEAKY = f"""{SUM}
+    layer {{ name: "r" type: "ReLU" bottom: "s" top: "s" relu_param {{ negative_slope: 0.1 }} }}"""
 HOW = "1x1 product without zeros"
 
 
@@ -25,7 +28,7 @@ def image(channels: int, size: tuple[int, int], share: float, *, count: int = 2)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.03, 0.5, 1.0])
-@pytest.mark.parametrize("behind", ["", RELU, BOTH], ids=["", "relu", "both"])
+@pytest.mark.parametrize("behind", ["", RELU, BOTH, LEAKY], ids=["", "relu", "both", "leaky"])
 @pytest.mark.parametrize(
     ("channels", "settings", "size"),
     [
@@ -57,16 +60,23 @@ def test_threads_have_the_same_bits(channels: int, features: int, size: tuple[in
 @pytest.mark.parametrize("odd", [torch.inf, -torch.inf, torch.nan])
 def test_zero_times_what_is_not_finite(odd: float) -> None:
     """What is no number in the plain net is none here, be it in the weights or in the image."""
-    net, x = net_of(48, "num_output: 300 kernel_size: 1", ""), image(48, (4, 5), 0.5)
+    net, x = net_of(200, "num_output: 300 kernel_size: 1", ""), image(200, (4, 5), 0.5)
     state = net.state_dict()
     state["y.weight"][7, 11] = odd
     net.load_state_dict(state)
-    assert torch.equal(FastNet(net, prefer="sparse")(x).isfinite(), net(x).isfinite())
+    check_what_is_finite(net, x)
     assert not net(x)[:, 7].isfinite().any() and net(x)[:, 8].isfinite().all()
     state["y.weight"][7, 11] = 1
     net.load_state_dict(state)
     x[0, 5, 2, 2] = odd
-    assert torch.equal(FastNet(net, prefer="sparse")(x).isfinite(), net(x).isfinite())
+    check_what_is_finite(net, x)
+
+
+def check_what_is_finite(net: CaffeNet, x: torch.Tensor) -> None:
+    found, plain, exact = FastNet(net, prefer="sparse")(x), net(x), in_double(net, {"x": x})["y"]
+    is_finite = plain.isfinite()
+    assert torch.equal(found.isfinite(), is_finite)
+    assert torch.allclose(found[is_finite].double(), exact[is_finite], rtol=0, atol=1e-5)
 
 
 ANOTHER = """layer { name: "p" type: "Convolution" bottom: "x" top: "p" convolution_param {

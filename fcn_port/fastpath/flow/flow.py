@@ -88,9 +88,8 @@ class Flow:
 
     @cached_property
     def uses(self) -> Counter[str]:
-        """The number of times that each value is read, by operations and as an output."""
-        read = Counter(name for operation in self.operations for name in operation.bottoms)
-        return read + Counter(self.outputs.values())
+        """The number of times that operations read each value."""
+        return Counter(name for operation in self.operations for name in operation.bottoms)
 
     @cached_property
     def makers(self) -> Mapping[str, int]:
