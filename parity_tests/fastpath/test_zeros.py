@@ -57,6 +57,14 @@ def test_threads_have_the_same_bits(channels: int, features: int, size: tuple[in
     assert all(torch.equal(each, found[0]) for each in found)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (7, 9), (4, 6)])
+def test_an_image_has_the_same_bits_among_others(size: tuple[int, int]) -> None:
+    """Two rows are summed together, which are never those of two images."""
+    net, x = net_of(70, "num_output: 150 kernel_size: 1", RELU), image(70, size, 0.5, count=3)
+    together = FastNet(net, prefer="sparse")(x)
+    assert torch.equal(together, torch.cat([FastNet(net, prefer="sparse")(each[None]) for each in x]))
+
+
 @pytest.mark.parametrize("odd", [torch.inf, -torch.inf, torch.nan])
 def test_zero_times_what_is_not_finite(odd: float) -> None:
     """What is no number in the plain net is none here, be it in the weights or in the image."""

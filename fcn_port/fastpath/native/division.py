@@ -94,19 +94,20 @@ def sparse_outputs(features: int) -> int:
     """The outputs whose sums sparse.c has in registers: as many for all of so many features, but for the last ones."""
     lanes: int = library().lanes()
     vectors = -(-features // lanes)
-    return lanes * -(-vectors // -(-vectors // (16 if lanes == 16 else 12)))
+    return lanes * -(-vectors // -(-vectors // (8 if lanes == 16 else 6)))
 
 
-def divide_sparse(*, length: int, positions: int, features: int, threads: int) -> Division:
-    """For rows of `length` numbers at so many positions; `group` counts groups of outputs, `shared` their vectors."""
+def divide_sparse(*, length: int, images: int, positions: int, features: int, threads: int) -> Division:
+    """For rows of `length` numbers at so many positions of each image; `block` counts pairs of rows, `group` groups of
+    outputs, `shared` their vectors."""
     wide, lanes = sparse_outputs(features), library().lanes()
-    groups, wanted = -(-features // wide), PIECES * threads if threads > 1 else 1
-    block = min(-(-positions // -(-wanted // groups)), SPARSE_SUMS // (4 * wide))
-    block = -(-positions // -(-positions // block))
+    pairs, groups, wanted = images * -(-positions // 2), -(-features // wide), PIECES * threads if threads > 1 else 1
+    block = min(-(-pairs // -(-wanted // groups)), SPARSE_SUMS // (8 * wide))
+    block = -(-pairs // -(-pairs // block))
     stretch = sparse_stretch(wide, lanes)
-    at = 2 * block * (-(-length // stretch) + 3)
+    at = 4 * block * (-(-length // stretch) + 3)
     return Division(
-        block, 1 if threads > 1 else groups, wide // lanes, up(block * wide + at + SPARE, 16), stretch=stretch
+        block, 1 if threads > 1 else groups, wide // lanes, up(2 * block * wide + at + SPARE, 16), stretch=stretch
     )
 
 

@@ -1,18 +1,20 @@
 /* 1x1 convolution of blobs many of whose numbers are 0, as behind a ReLU: products with these are left out.
  *
  * A row is what one output position reads. Where products of several rows (product.c) multiply each number of each row, here
- * one row after the other is taken, `stretch` of its numbers, and of these what is not 0 times the kernels of as many outputs
- * as fill `shared` registers. These kernels stay in the first cache for all rows of a piece, whose sums wait in the second:
- * each stretch is summed by itself, which keeps rounding small, and added to what the row has.
+ * two rows are taken (of one image, so that others beside it change no bit), `stretch` of their numbers, and of these what is
+ * not 0 times the kernels of as many outputs as `shared` registers hold, once for each row. Numbers that are there in both
+ * rows come first, as they read kernels once. These kernels stay in the first cache for all rows of a piece, whose sums wait
+ * in the second: each stretch is summed by itself, which keeps rounding small, and added to what the row has.
  *
- * `block` is how many rows a piece of work has at most, `group` how many groups of outputs. A group in whose kernels there is
- * infinity or what is no number, which times 0 is none, leaves nothing out.
+ * `block` is how many pairs of rows a piece of work has at most, `group` how many groups of outputs. A group in whose kernels
+ * there is infinity or what is no number, which times 0 is none, leaves nothing out.
  */
 
 #include "packing.h"
 #include "step.h"
 
-#define MOST 16 /* vectors of outputs; division.py takes fewer where there are 16 registers */
+#define MOST 8 /* vectors of outputs; division.py takes fewer where there are 16 registers */
+#define NOWHERE (-1) /* where outputs of a row lie that there is not, an image having an odd number */
 
 typedef uint64_t bits __attribute__((may_alias)); /* one for each number of a stretch */
 typedef int64_t distance __attribute__((may_alias));
@@ -36,7 +38,7 @@ INLINE uint64_t not_zero(vec x)
 
 INLINE bits first_bits(int64_t count) { return count < 64 ? ((bits)1 << count) - 1 : ~(bits)0; }
 
-/* The rows of a piece of work; where in the arena each begins, its outputs do, and what is added to them. */
+/* The rows of a piece of work, two for each pair; where in the arena each begins, its outputs do, and what is added to them. */
 struct some_rows {
     int64_t count;
     float *sums; /* (count, outputs of a group) */
@@ -44,35 +46,44 @@ struct some_rows {
     distance *x, *y, *z;
 };
 
-INLINE void look_at(const struct step *s, float *arena, int64_t first, const struct some_rows *rows)
+/* Find row `r`, which is the output `position` of an image. */
+INLINE void look_at_row(const struct step *s, float *arena, int64_t image, int64_t position, const struct some_rows *rows,
+                        int64_t r)
 {
-    int64_t image = first / (s->h * s->w), y = first / s->w % s->h, x = first % s->w;
-    for (int64_t r = 0; r < rows->count; r++) {
-        const float *row = place(arena, &s->x, image, y * s->stride_h, x * s->stride_w);
-        rows->x[r] = row - arena;
-        rows->y[r] = place(arena, &s->y, image, y, x) - arena;
-        rows->z[r] = place(arena, &s->z, image, y, x) - arena;
-        for (int64_t from = 0, i = 0; from < s->in_channels; from += s->stretch, i++) {
-            const int64_t count = least(s->stretch, s->in_channels - from);
-            bits there = 0;
-            LOOP for (int64_t c = 0; c < count; c += LANES)
-                there |= not_zero(load(row + from + c)) << c;
-            rows->there[i * rows->count + r] = there & first_bits(count);
-        }
-        if (++x == s->w) {
-            x = 0;
-            if (++y == s->h)
-                y = 0, image++;
-        }
+    const int64_t y = position / s->w, x = position % s->w;
+    const float *row = place(arena, &s->x, image, y * s->stride_h, x * s->stride_w);
+    rows->x[r] = row - arena;
+    rows->y[r] = place(arena, &s->y, image, y, x) - arena;
+    rows->z[r] = place(arena, &s->z, image, y, x) - arena;
+    for (int64_t from = 0, i = 0; from < s->in_channels; from += s->stretch, i++) {
+        const int64_t count = least(s->stretch, s->in_channels - from);
+        bits there = 0;
+        LOOP for (int64_t c = 0; c < count; c += LANES)
+            there |= not_zero(load(row + from + c)) << c;
+        rows->there[i * rows->count + r] = there & first_bits(count);
     }
 }
 
-/* To `to`: the products of those numbers of a row that are there, added to what lies there unless they are the first. */
-INLINE void add_products(int vectors, const float *row, bits there, const float *kernels, float *to, int first)
+INLINE int64_t pairs_of_image(const struct step *s) { return (s->h * s->w + 1) / 2; }
+
+static void look_at(const struct step *s, float *arena, int64_t first, const struct some_rows *rows)
 {
-    vec sum[MOST];
-    UNROLL for (int v = 0; v < vectors; v++)
-        sum[v] = (vec){0};
+    const int64_t pairs = pairs_of_image(s);
+    for (int64_t r = 0; r < rows->count; r++) {
+        const int64_t pair = first + r / 2, image = pair / pairs, position = pair % pairs * 2 + r % 2;
+        const int is_there = position < s->h * s->w;
+        look_at_row(s, arena, image, position - !is_there, rows, r);
+        if (is_there)
+            continue;
+        rows->y[r] = NOWHERE;
+        for (int64_t from = 0, i = 0; from < s->in_channels; from += s->stretch, i++)
+            rows->there[i * rows->count + r] = 0;
+    }
+}
+
+/* To `sum`: the products of those numbers of a row that are there. */
+INLINE void add_row(int vectors, const float *row, bits there, const float *kernels, vec *sum)
+{
     LOOP for (; there; there &= there - 1) {
         const int c = __builtin_ctzll(there);
         const vec value = all_of(row[c]);
@@ -80,11 +91,38 @@ INLINE void add_products(int vectors, const float *row, bits there, const float 
         UNROLL for (int v = 0; v < vectors; v++)
             sum[v] = multiply_add(value, load(of_number + v * LANES), sum[v]);
     }
-    if (!first)
-        UNROLL for (int v = 0; v < vectors; v++)
-            sum[v] += load(to + v * LANES);
+}
+
+/* To (2, vectors) at `to`: the products of those numbers of two rows that are there, added to what lies there unless they
+ * are the first. */
+INLINE void add_products(int vectors, const float *const rows[2], const bits there[2], const float *kernels, float *to,
+                         int first)
+{
+    vec one[MOST], other[MOST];
     UNROLL for (int v = 0; v < vectors; v++)
-        *(vec *)(to + v * LANES) = sum[v];
+        one[v] = other[v] = (vec){0};
+    const bits both = there[0] & there[1];
+    LOOP for (bits left = both; left; left &= left - 1) {
+        const int c = __builtin_ctzll(left);
+        const vec value = all_of(rows[0][c]), another = all_of(rows[1][c]);
+        const float *of_number = kernels + c * vectors * LANES;
+        UNROLL for (int v = 0; v < vectors; v++) {
+            const vec kernel = held(load(of_number + v * LANES));
+            one[v] = multiply_add(value, kernel, one[v]);
+            other[v] = multiply_add(another, kernel, other[v]);
+        }
+    }
+    add_row(vectors, rows[0], there[0] & ~both, kernels, one);
+    add_row(vectors, rows[1], there[1] & ~both, kernels, other);
+    if (!first)
+        UNROLL for (int v = 0; v < vectors; v++) {
+            one[v] += load(to + v * LANES);
+            other[v] += load(to + (vectors + v) * LANES);
+        }
+    UNROLL for (int v = 0; v < vectors; v++) {
+        *(vec *)(to + v * LANES) = one[v];
+        *(vec *)(to + (vectors + v) * LANES) = other[v];
+    }
 }
 
 /* Sums of a row to its outputs, which begin at `y`, from `channel` on; what lies at z, where that is not 0, is added. */
@@ -107,7 +145,23 @@ INLINE void put_row(int vectors, const struct step *s, const struct bend *bend, 
 
 INLINE int64_t of_group(int64_t length, int64_t wide) { return length * wide + LINE; }
 
-/* All rows of a piece times the kernels of one group; what is read of the next row, and written, is fetched meanwhile. */
+/* What is read of a row and a stretch, and, where `is_last`, its outputs and what is added to them. */
+INLINE void fetch_row(int vectors, const struct step *s, const float *arena, const struct some_rows *rows, int64_t r,
+                      int64_t from, int64_t channel, int is_last)
+{
+    LOOP for (int64_t c = 0; c < s->stretch; c += LINE)
+        __builtin_prefetch(arena + rows->x[r] + from + c, 0, 3);
+    if (!is_last || rows->y[r] == NOWHERE)
+        return;
+    UNROLL for (int v = 0; v < vectors; v++)
+        __builtin_prefetch(arena + rows->y[r] + channel + v * LANES, 1, 3);
+    if (s->z.image)
+        UNROLL for (int v = 0; v < vectors; v++)
+            __builtin_prefetch(arena + rows->z[r] + channel + v * LANES, 0, 3);
+}
+
+/* All rows of a piece times the kernels of one group; the next two, and the kernels of the next stretch, are fetched
+ * meanwhile. */
 INLINE void multiply_group(int vectors, const struct step *s, float *arena, const struct some_rows *rows,
                            const float *kernels, int64_t channel)
 {
@@ -118,22 +172,21 @@ INLINE void multiply_group(int vectors, const struct step *s, float *arena, cons
     for (int64_t from = 0, i = 0; from < length; from += s->stretch, i++, kernels += s->stretch * wide) {
         const int is_last = from + s->stretch >= length;
         const bits also = is_finite ? 0 : first_bits(least(s->stretch, length - from));
-        const bits *there = rows->there + i * rows->count;
-        for (int64_t r = 0; r < rows->count; r++) {
+        const float *ahead = kernels + s->stretch * wide;
+        const int64_t each = 2 * (s->stretch * wide / LINE) / rows->count + 1; /* lines for each pair */
+        for (int64_t r = 0; r < rows->count; r += 2) {
+            LOOP for (int64_t line = 0; line < each; line++, ahead += LINE)
+                __builtin_prefetch(ahead, 0, 2);
             float *sums = rows->sums + r * wide;
-            const int64_t next = least(r + 1, rows->count - 1);
-            LOOP for (int64_t c = 0; c < s->stretch; c += LINE)
-                __builtin_prefetch(arena + rows->x[next] + from + c, 0, 3);
-            if (is_last)
-                UNROLL for (int v = 0; v < vectors; v++)
-                    __builtin_prefetch(arena + rows->y[next] + channel + v * LANES, 1, 3);
-            if (is_last && s->z.image)
-                UNROLL for (int v = 0; v < vectors; v++)
-                    __builtin_prefetch(arena + rows->z[next] + channel + v * LANES, 0, 3);
-            add_products(vectors, arena + rows->x[r] + from, there[r] | also, kernels, sums, from == 0);
-            if (is_last)
-                put_row(vectors, s, is_simple ? &bend : 0, arena + rows->y[r], s->z.image ? arena + rows->z[r] : 0,
-                        channel, sums);
+            for (int64_t next = r + 2; next < least(r + 4, rows->count); next++)
+                fetch_row(vectors, s, arena, rows, next, from, channel, is_last);
+            const float *const both[2] = {arena + rows->x[r] + from, arena + rows->x[r + 1] + from};
+            const bits *found = rows->there + i * rows->count + r, there[2] = {found[0] | also, found[1] | also};
+            add_products(vectors, both, there, kernels, sums, from == 0);
+            for (int64_t done = r; done < r + 2; done++)
+                if (is_last && rows->y[done] != NOWHERE)
+                    put_row(vectors, s, is_simple ? &bend : 0, arena + rows->y[done],
+                            s->z.image ? arena + rows->z[done] : 0, channel, rows->sums + done * wide);
         }
     }
 }
@@ -146,24 +199,23 @@ static void multiply_rows(const struct step *s, float *arena, const struct some_
         multiply_group(n, s, arena, rows, kernels, channel);                                                    \
         return;
     switch (s->shared) {
-        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
-        CASE(13) CASE(14) CASE(15) CASE(16)
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
     }
 #undef CASE
 }
 
 void sparse(const struct step *s, struct worker *w)
 {
-    const int64_t positions = s->images * s->h * s->w, wide = s->shared * LANES;
+    const int64_t pairs = s->images * pairs_of_image(s), wide = s->shared * LANES, most = 2 * s->block;
     const int64_t all = (s->channels + wide - 1) / wide, parts = (all + s->group - 1) / s->group;
-    const int64_t blocks = (positions + s->block - 1) / s->block;
+    const int64_t blocks = (pairs + s->block - 1) / s->block;
     struct some_rows rows = {.sums = scratch_of(s, w)};
-    rows.there = (bits *)(rows.sums + s->block * wide);
-    rows.x = (distance *)(rows.there + s->block * ((s->in_channels + s->stretch - 1) / s->stretch));
-    rows.y = rows.x + s->block, rows.z = rows.y + s->block;
+    rows.there = (bits *)(rows.sums + most * wide);
+    rows.x = (distance *)(rows.there + most * ((s->in_channels + s->stretch - 1) / s->stretch));
+    rows.y = rows.x + most, rows.z = rows.y + most;
     for (int64_t piece, last = -1; (piece = take(w, blocks * parts)) >= 0;) {
-        const int64_t block = piece / parts, first = block * positions / blocks, from = piece % parts * s->group;
-        rows.count = (block + 1) * positions / blocks - first; /* of all pieces as alike as can be */
+        const int64_t block = piece / parts, first = block * pairs / blocks, from = piece % parts * s->group;
+        rows.count = 2 * ((block + 1) * pairs / blocks - first); /* of all pieces as alike as can be */
         if (block != last)
             look_at(s, w->arena, first, &rows);
         last = block;

@@ -49,6 +49,17 @@ typedef unsigned digits __attribute__((vector_size(4 * LANES)));
 INLINE vec load(const float *from) { return *(const vec *)from; }
 INLINE vec choose(mask where, vec a, vec b) { return (vec)(((mask)a & where) | ((mask)b & ~where)); }
 
+/* The same in a register: where two sums take it, GCC would read it from memory twice. */
+INLINE vec held(vec x)
+{
+#ifdef __SSE__
+    __asm__("" : "+v"(x));
+#elif defined __aarch64__
+    __asm__("" : "+w"(x));
+#endif
+    return x;
+}
+
 INLINE vec all_of(float value) { return (vec){0} + value; }
 
 /* a * b + sum, rounded once where the processor can: GCC decides for each loop anew whether to, and rows would have other bits

@@ -110,7 +110,7 @@ def divide(kernel: KernelChoice, x: BlobPlace, y: BlobPlace, threads: int) -> Di
             is_flat=_is_flat(kernel, x, y),
         )  # fmt: skip
     if kernel.name == "sparse":
-        return divide_sparse(length=channels, positions=n * h * w, features=features, threads=threads)
+        return divide_sparse(length=channels, images=n, positions=h * w, features=features, threads=threads)
     if kernel.name.startswith("strassen"):
         length = kernel.window[0] * kernel.window[1] * channels
         return divide_strassen(

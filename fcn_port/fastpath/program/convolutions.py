@@ -110,8 +110,8 @@ LEAST_CHANNELS = {"winograd_3": 6, "winograd_3_small": 6, "winograd_5": 6, "wino
 """Moving tiles costs more than so few channels' products. Eight points round more than six: 4e-6 of a layer's largest
 value, where fewer channels' direct sum has 3e-7. In pieces, 7x7 of fewer than 32 round up to 2.5 times as much as the
 plain net's sums, of more 1.2 to 1.6 times."""
-LEAST_LOADS, PER_STRETCH = 3, 24
-"""For each number of a row that is not 0, however few outputs it has, and for finding these numbers."""
+LEAST_LOADS, PER_STRETCH = 2, 50
+"""For each number of a row, however few outputs it has, and for finding those that are not 0 and adding sums."""
 EVALUATING = 11
 """For a vector of kernels at one point, which is done for each block of tiles."""
 CACHE_BYTES, FROM_CACHE, FROM_MEMORY = 8 << 20, 8, 4
@@ -128,12 +128,12 @@ def _product_cycles(kernel: KernelChoice, channels: int, features: int, top: Blo
 
 
 def _sparse_cycles(channels: int, features: int, top: BlobPlace) -> float:
-    """Half of the numbers being 0: kernels are loaded for each of the others, and sums for each stretch."""
+    """Half of the numbers being 0; two rows at a time read kernels for three quarters of them."""
     n, _, h, w = top.size
     lanes = build.library().lanes()
     wide = sparse_outputs(features)
     stretch, vectors = sparse_stretch(wide, lanes), wide // lanes
-    each = stretch * max(LEAST_LOADS, (vectors + 1) / 2) + 3 * vectors + PER_STRETCH
+    each = stretch * max(LEAST_LOADS, (vectors + 0.8) / 2) + PER_STRETCH
     sums = n * h * w * -(-channels // stretch) * -(-features // wide) * each
     return _with_reading(sums * lanes / LANES, 4 * channels * features)
 
