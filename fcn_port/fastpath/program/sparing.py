@@ -19,7 +19,7 @@ from .decisions import NOT_PLANNED, decisions
 from .shapes import shapes_of
 
 OF_WEIGHTS, OF_MERGED, OF_BLOBS = 2.0, 0.75, 1.25
-"""Times the bytes of weights, of those that others are merged into, and of blobs of the operation that has most of them:
+"""Times the bytes of weights, of those that others are merged into, and of the blobs of the operation that has most:
 packed weights may take the sum."""
 FEW_BYTES, SMALL_BYTES = 64 << 20, 8 << 20
 """Packed weights of a net, and of an operation, that are not worth sparing."""
