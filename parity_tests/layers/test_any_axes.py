@@ -116,6 +116,33 @@ def test_columns_of_no_axis_are_refused(kind: str, name: str) -> None:
         CaffeNet(parse_prototxt(net(kind, *CASES[name])))
 
 
+def of_two(kind: str, second: tuple[int, ...]) -> str:
+    """A net whose one layer has two bottoms, which share a weight of two spatial axes."""
+    dims = " ".join(f"dim: {size}" for size in second)
+    return f"""
+layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: 1 dim: 4 dim: 9 dim: 11 }} }} }}
+layer {{ name: "more" type: "Input" top: "more" input_param {{ shape {{ {dims} }} }} }}
+layer {{ name: "it" type: "{kind}" bottom: "data" bottom: "more" top: "it" top: "of_more"
+  convolution_param {{ num_output: 6 kernel_size: 3 pad: 1 }} }}
+"""
+
+
+@pytest.mark.parametrize("second", [(1, 4), (1, 4, 9), (1, 4, 3, 9, 11)])
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
+def test_bottoms_of_other_axes_are_refused(kind: str, second: tuple[int, ...]) -> None:
+    with pytest.raises(CaffeFormatError, match=r"'it'.*different numbers of axes"):
+        CaffeNet(parse_prototxt(of_two(kind, second)))
+    assert CaffeNet(parse_prototxt(of_two(kind, (1, 4, 9, 11)))).outputs == ("it", "of_more")
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("second", [(1, 4), (1, 4, 9), (1, 4, 3, 9, 11)])
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
+def test_caffe_refuses_them(oracle: Oracle, kind: str, second: tuple[int, ...]) -> None:
+    with pytest.raises(CaffeAborted):
+        oracle.forward(of_two(kind, second))
+
+
 def draw(*shape: int) -> Tensor:
     return torch.from_numpy(rs(str(shape)).standard_normal(shape))
 
