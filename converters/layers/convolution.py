@@ -87,10 +87,8 @@ class Convolution(Windows, Layer):
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         parts = [self._parts(bottom) for bottom in bottoms]
-        if len({channels for _, channels, _ in parts}) > 1:
-            raise ValueError("bottoms with different numbers of channels share one weight")
-        if len({len(size) for *_, size in parts}) > 1:
-            raise ValueError("bottoms with different numbers of axes share one weight")
+        if len({(channels, len(size)) for _, channels, size in parts}) > 1:
+            raise ValueError("bottoms with different numbers of channels or axes share one weight")
         return tuple((*leading, self.num_output, *self._resize(size)) for leading, _, size in parts)
 
     def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:

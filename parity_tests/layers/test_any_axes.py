@@ -130,7 +130,7 @@ layer {{ name: "it" type: "{kind}" bottom: "data" bottom: "more" top: "it" top: 
 @pytest.mark.parametrize("second", [(1, 4), (1, 4, 9), (1, 4, 3, 9, 11)])
 @pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
 def test_bottoms_of_other_axes_are_refused(kind: str, second: tuple[int, ...]) -> None:
-    with pytest.raises(CaffeFormatError, match=r"'it'.*different numbers of axes"):
+    with pytest.raises(CaffeFormatError, match=r"'it'.*channels or axes"):
         CaffeNet(parse_prototxt(of_two(kind, second)))
     assert CaffeNet(parse_prototxt(of_two(kind, (1, 4, 9, 11)))).outputs == ("it", "of_more")
 
