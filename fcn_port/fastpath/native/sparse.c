@@ -94,26 +94,36 @@ INLINE void add_row(int vectors, const float *row, bits there, const float *kern
 }
 
 /* To (2, vectors) at `to`: the products of those numbers of two rows that are there, added to what lies there unless they
- * are the first. */
-INLINE void add_products(int vectors, const float *const rows[2], const bits there[2], const float *kernels, float *to,
-                         int first)
+ * are the first. Numbers that one row alone has are taken one of each row at a time, as sums of one row wait for each other. */
+INLINE void add_rows(int vectors, const float *row, bits of_one, const float *another, bits of_other,
+                     const float *kernels, float *to, int first)
 {
     vec one[MOST], other[MOST];
     UNROLL for (int v = 0; v < vectors; v++)
         one[v] = other[v] = (vec){0};
-    const bits both = there[0] & there[1];
+    const bits both = of_one & of_other;
     LOOP for (bits left = both; left; left &= left - 1) {
         const int c = __builtin_ctzll(left);
-        const vec value = all_of(rows[0][c]), another = all_of(rows[1][c]);
+        const vec value = all_of(row[c]), too = all_of(another[c]);
         const float *of_number = kernels + c * vectors * LANES;
         UNROLL for (int v = 0; v < vectors; v++) {
             const vec kernel = held(load(of_number + v * LANES));
             one[v] = multiply_add(value, kernel, one[v]);
-            other[v] = multiply_add(another, kernel, other[v]);
+            other[v] = multiply_add(too, kernel, other[v]);
         }
     }
-    add_row(vectors, rows[0], there[0] & ~both, kernels, one);
-    add_row(vectors, rows[1], there[1] & ~both, kernels, other);
+    of_one &= ~both, of_other &= ~both;
+    LOOP for (; of_one && of_other; of_one &= of_one - 1, of_other &= of_other - 1) {
+        const int c = __builtin_ctzll(of_one), d = __builtin_ctzll(of_other);
+        const vec value = all_of(row[c]), too = all_of(another[d]);
+        const float *for_one = kernels + c * vectors * LANES, *for_other = kernels + d * vectors * LANES;
+        UNROLL for (int v = 0; v < vectors; v++) {
+            one[v] = multiply_add(value, load(for_one + v * LANES), one[v]);
+            other[v] = multiply_add(too, load(for_other + v * LANES), other[v]);
+        }
+    }
+    add_row(vectors, row, of_one, kernels, one);
+    add_row(vectors, another, of_other, kernels, other);
     if (!first)
         UNROLL for (int v = 0; v < vectors; v++) {
             one[v] += load(to + v * LANES);
@@ -124,6 +134,19 @@ INLINE void add_products(int vectors, const float *const rows[2], const bits the
         *(vec *)(to + (vectors + v) * LANES) = other[v];
     }
 }
+
+/* Each is a function of its own, as GCC runs out of registers for the sums within a larger one, of as many arguments as
+ * registers pass. */
+typedef void adder(const float *row, bits of_one, const float *another, bits of_other, const float *kernels, float *to);
+
+#define ADDER(name, n, first)                                                                                          \
+    static __attribute__((noinline)) void name##_##n(const float *row, bits of_one, const float *another,              \
+                                                     bits of_other, const float *kernels, float *to)                   \
+    {                                                                                                                  \
+        add_rows(n, row, of_one, another, of_other, kernels, to, first);                                               \
+    }
+#define ADDERS(n) ADDER(begin, n, 1) ADDER(add, n, 0)
+ADDERS(1) ADDERS(2) ADDERS(3) ADDERS(4) ADDERS(5) ADDERS(6) ADDERS(7) ADDERS(8)
 
 /* Sums of a row to its outputs, which begin at `y`, from `channel` on; what lies at z, where that is not 0, is added. */
 INLINE void put_row(int vectors, const struct step *s, const struct bend *bend, float *y, const float *z,
@@ -162,8 +185,8 @@ INLINE void fetch_row(int vectors, const struct step *s, const float *arena, con
 
 /* All rows of a piece times the kernels of one group; the next two, and the kernels of the next stretch, are fetched
  * meanwhile. */
-INLINE void multiply_group(int vectors, const struct step *s, float *arena, const struct some_rows *rows,
-                           const float *kernels, int64_t channel)
+INLINE void multiply_group(int vectors, adder *begin, adder *add, const struct step *s, float *arena,
+                           const struct some_rows *rows, const float *kernels, int64_t channel)
 {
     const int64_t wide = vectors * LANES, length = s->in_channels;
     const int is_finite = kernels[length * wide] == 0, is_whole = channel + wide <= s->channels;
@@ -180,9 +203,9 @@ INLINE void multiply_group(int vectors, const struct step *s, float *arena, cons
             float *sums = rows->sums + r * wide;
             for (int64_t next = r + 2; next < least(r + 4, rows->count); next++)
                 fetch_row(vectors, s, arena, rows, next, from, channel, is_last);
-            const float *const both[2] = {arena + rows->x[r] + from, arena + rows->x[r + 1] + from};
-            const bits *found = rows->there + i * rows->count + r, there[2] = {found[0] | also, found[1] | also};
-            add_products(vectors, both, there, kernels, sums, from == 0);
+            const bits *there = rows->there + i * rows->count + r;
+            (from ? add : begin)(arena + rows->x[r] + from, there[0] | also, arena + rows->x[r + 1] + from,
+                                 there[1] | also, kernels, sums);
             for (int64_t done = r; done < r + 2; done++)
                 if (is_last && rows->y[done] != NOWHERE)
                     put_row(vectors, s, is_simple ? &bend : 0, arena + rows->y[done],
@@ -196,7 +219,7 @@ static void multiply_rows(const struct step *s, float *arena, const struct some_
 {
 #define CASE(n)                                                                                                        \
     case n:                                                                                                            \
-        multiply_group(n, s, arena, rows, kernels, channel);                                                    \
+        multiply_group(n, begin_##n, add_##n, s, arena, rows, kernels, channel);                                       \
         return;
     switch (s->shared) {
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
