@@ -667,8 +667,32 @@ static int try_recurrent(int steps, int streams, int units, int gates, int in_ph
     return fine;
 }
 
+void planes(const float *from, const int64_t *shape, const int64_t *apart, int threads, float *to);
+
+/* Outputs in order, of numbers side by side by channels, with others between pixels, rows and images. */
+static int try_planes(int64_t images, int64_t channels, int64_t h, int64_t w, int64_t between, int threads)
+{
+    const int64_t col = channels + between % 3, row = w * col + between, image = h * row + between;
+    const int64_t shape[] = {images, channels, h, w}, apart[] = {image, row, col}, count = images * channels * h * w;
+    float *from = drawn_floats(images * image - (col - channels) - 2 * between), *to = floats(count, NAN), *at = to;
+    planes(from, shape, apart, threads, to);
+    int fine = 1;
+    for (int64_t n = 0; n < images; n++)
+        for (int64_t c = 0; c < channels; c++)
+            for (int64_t y = 0; y < h; y++)
+                for (int64_t x = 0; x < w; x++)
+                    fine &= *at++ == from[n * image + y * row + x * col + c];
+    free(from), free(to);
+    return fine;
+}
+
 int main(void)
 {
+    for (int channels = 1; channels < 70; channels++)
+        if (!try_planes(1 + channels % 3, channels, 1 + channels % 6, 1 + channels * 7 % 40, channels % 4, 1 + channels % 5)) {
+            fprintf(stderr, "planes of %d channels\n", channels);
+            return 1;
+        }
     for (int boxes = 1; boxes < 100; boxes++)
         if (!try_boxes(boxes)) {
             fprintf(stderr, "%d boxes\n", boxes);

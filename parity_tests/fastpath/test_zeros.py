@@ -111,7 +111,7 @@ SOURCES = {
     "a sum": (
         """layer { name: "s" type: "Eltwise" bottom: "y" bottom: "x" top: "s" }
         layer { name: "r" type: "ReLU" bottom: "s" top: "r" }""",
-        False,
+        True,
     ),
     "a sum of products": (
         ANOTHER
@@ -125,7 +125,7 @@ SOURCES = {
         + """
         layer { name: "s" type: "Eltwise" bottom: "y" bottom: "p" top: "s" eltwise_param { operation: MAX } }
         layer { name: "r" type: "ReLU" bottom: "s" top: "r" }""",
-        False,
+        True,
     ),
     "a sum with what a ReLU made": (
         ANOTHER
@@ -133,7 +133,7 @@ SOURCES = {
         layer { name: "q" type: "ReLU" bottom: "p" top: "q" }
         layer { name: "s" type: "Eltwise" bottom: "y" bottom: "q" top: "s" }
         layer { name: "r" type: "ReLU" bottom: "s" top: "r" }""",
-        False,
+        True,
     ),
     "a sum of three": (
         ANOTHER
@@ -151,15 +151,45 @@ SOURCES = {
 }
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_where_they_are(source: str) -> None:
-    """By itself only behind what makes zeros."""
-    layers, is_rectified = SOURCES[source]
+POOLED = """layer { name: "m" type: "Pooling" bottom: "y" top: "m" pooling_param { pool: MAX kernel_size: 3 pad: 1 } }
+    layer { name: "r" type: "ReLU" bottom: "m" top: "r" }"""
+
+BEHIND_A_POOLING = """layer { name: "m" type: "Pooling" bottom: "y" top: "m" pooling_param { kernel_size: 3 pad: 1 } }
+    layer { name: "p" type: "Convolution" bottom: "m" top: "p" convolution_param { num_output: 256 kernel_size: 1 } }
+    layer { name: "r" type: "ReLU" bottom: "p" top: "r" }"""
+
+
+def way_of_the_last(layers: str, features: int) -> str:
+    """The line of `explain` for a product of so many outputs behind some layers."""
     net = filled(CaffeNet(parse_prototxt(f"""
         layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: [1, 256, 14, 14] }} }} }}
         layer {{ name: "y" type: "Convolution" bottom: "x" top: "y" convolution_param {{
             num_output: 256 kernel_size: 3 pad: 1 }} }} {layers}
         layer {{ name: "z" type: "Convolution" bottom: "r" top: "z" convolution_param {{
-            num_output: 256 kernel_size: 1 }} }}""")))  # fmt: skip
-    lines = [line for line in FastNet(net).explain((14, 14)).splitlines() if line.split()[0].rstrip(":") == "z"]
-    assert [HOW in line for line in lines] == [is_rectified], lines
+            num_output: {features} kernel_size: 1 }} }}""")))  # fmt: skip
+    (line,) = [line for line in FastNet(net).explain((14, 14)).splitlines() if line.split()[0].rstrip(":") == "z"]
+    return line
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_where_they_are(source: str) -> None:
+    """By itself only behind what makes zeros."""
+    layers, are_there = SOURCES[source]
+    line = way_of_the_last(layers, 256)
+    assert (HOW in line) == are_there, line
+
+
+@pytest.mark.parametrize(
+    ("layers", "pays"),
+    [
+        (SOURCES["a ReLU"][0], True),
+        (SOURCES["a sum with what a ReLU made"][0], False),
+        (POOLED, False),
+        (BEHIND_A_POOLING, True),
+    ],
+    ids=["a ReLU", "a sum", "the greatest of nine", "a product behind these"],
+)
+def test_where_they_pay(layers: str, pays: bool) -> None:
+    """Of 64 outputs half of the numbers must be 0, which behind a sum and a pooling they are not."""
+    line = way_of_the_last(layers, 64)
+    assert (HOW in line) == pays, line

@@ -237,6 +237,7 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
         "work": [pointer, number, pointer, pointer, number],
         "interleave": [pointer, long, long, pointer],
         "is_unchanged": [pointer],
+        "planes": [pointer, pointer, pointer, number, pointer],
         "suppress": [pointer, real, real, number, pointer, pointer],
         "pool_regions": [pointer, pointer],
         **{

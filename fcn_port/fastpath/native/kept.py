@@ -48,6 +48,10 @@ class KeptMemory:
                 if size <= MOST_IDLE:
                     self._idle.appendleft(each)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy is empty."""
+        return KeptMemory, ()
+
     def lend(self, floats: int) -> Floats:
         """An array of so many floats that comes back by itself, when neither it nor any view of it is left."""
         array: Floats = np.asarray(_Lent(self.take(floats), floats, self))

@@ -49,9 +49,9 @@ def quickest_convolution(
     exact: bool,
     usual: str | None,
     without: Sequence[str],
-    rectified: bool = False,
+    share: float = 1,
 ) -> Decision:
-    """`rectified`: about half of what it reads is 0."""
+    """`share`: of what it reads that is not 0, so far as is known."""
     if len(bottom.shape) != 4 or params.axis % 4 != 1:
         return NoKernel("no convolution over height and width")
     window, stride, _, dilation = params.along(2)
@@ -63,8 +63,8 @@ def quickest_convolution(
     if not winograd:
         return found
     each = channels // groups, params.num_output // groups
-    cycles = _cycles(found, *each, top, own=channels // params.group)
-    left_out = (*without, *(() if rectified else ("sparse",)), _left_out(*each, without))
+    cycles = _cycles(found, *each, top, own=channels // params.group, share=share)
+    left_out = (*without, *(("sparse",) if share == 1 else ()), _left_out(*each, without))
     may_be = {name: count for name, count in cycles.items() if name not in left_out and (not exact or name in EXACT)}
     quickest = min(may_be, key=lambda name: may_be[name])
     if usual in may_be and not _pays(may_be[usual], may_be[quickest], _packing_cycles(quickest, found, *each)):
@@ -83,14 +83,16 @@ def _pays(usual: float, quickest: float, packing: float) -> bool:
     return usual > NEARLY * quickest and PASSES * (usual - quickest) > packing
 
 
-def _cycles(product: KernelChoice, channels: int, features: int, top: BlobPlace, *, own: int) -> dict[str, float]:
+def _cycles(
+    product: KernelChoice, channels: int, features: int, top: BlobPlace, *, own: int, share: float
+) -> dict[str, float]:  # fmt: skip
     """The kernels that can compute a convolution, with what they would take; channels and features of one group.
 
     `own` are the channels that an output has kernels for, fewer where several groups are one.
     """
     cycles = {"product": _product_cycles(product, channels, features, top)}
     if product.window == (1, 1) and product.pad == (0, 0):
-        cycles["sparse"] = _sparse_cycles(channels, features, top)
+        cycles["sparse"] = _sparse_cycles(channels, features, top, share)
     if channels > MOST_CHANNELS:
         return cycles
     for levels in (1, 2):
@@ -110,8 +112,9 @@ LEAST_CHANNELS = {"winograd_3": 6, "winograd_3_small": 6, "winograd_5": 6, "wino
 """Moving tiles costs more than so few channels' products. Eight points round more than six: 4e-6 of a layer's largest
 value, where fewer channels' direct sum has 3e-7. In pieces, 7x7 of fewer than 32 round up to 2.5 times as much as the
 plain net's sums, of more 1.2 to 1.6 times."""
-LEAST_LOADS, PER_STRETCH = 2, 50
-"""For each number of a row, however few outputs it has, and for finding those that are not 0 and adding sums."""
+PER_STRETCH, PER_LOOK = 60, 30
+"""For a stretch of a row: for sums that are added and ends of loops that are not foreseen, for each group of outputs; and
+for finding the numbers that are not 0."""
 EVALUATING = 11
 """For a vector of kernels at one point, which is done for each block of tiles."""
 CACHE_BYTES, FROM_CACHE, FROM_MEMORY = 8 << 20, 8, 4
@@ -127,14 +130,13 @@ def _product_cycles(kernel: KernelChoice, channels: int, features: int, top: Blo
     return _with_reading(1.05 * sums, 4 * length * features) + 3 * positions * length / LANES
 
 
-def _sparse_cycles(channels: int, features: int, top: BlobPlace) -> float:
-    """Half of the numbers being 0; two rows at a time read kernels for three quarters of them."""
+def _sparse_cycles(channels: int, features: int, top: BlobPlace, share: float) -> float:
     n, _, h, w = top.size
     lanes = build.library().lanes()
     wide = sparse_outputs(features)
     stretch, vectors = sparse_stretch(wide, lanes), wide // lanes
-    each = stretch * max(LEAST_LOADS, (vectors + 0.8) / 2) + PER_STRETCH
-    sums = n * h * w * -(-channels // stretch) * -(-features // wide) * each
+    each = -(-features // wide) * (1.06 * share * stretch * vectors + PER_STRETCH) + PER_LOOK
+    sums = n * h * w * -(-channels // stretch) * each
     return _with_reading(sums * lanes / LANES, 4 * channels * features)
 
 

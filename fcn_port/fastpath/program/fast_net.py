@@ -151,7 +151,7 @@ class PackedNet:
             return None
         if self._glance is None:
             self._glance = self.watch.glance()
-        return Repeat(plan, self.runner.arenas, shape, threads=threads, is_same=self.is_same)
+        return Repeat(plan, self.runner.arenas, self.runner.memory, shape, threads=threads, is_same=self.is_same)
 
     def is_same(self) -> bool:
         """True as long as the weights are those that were packed."""

@@ -44,7 +44,7 @@ from .volumes import Depth, depth_of, depth_phases, every_plane, is_volume, last
 def choose(
     operation: FlowStep, bottoms: Sequence[BlobPlace], tops: Sequence[BlobPlace], *, winograd: bool = True,
     prefer: str | None = None, exact: bool = False, chained: bool = False, usual: str | None = None,
-    sparing: bool = False, rectified: bool = False,
+    sparing: bool = False, share: float = 1,
 ) -> Decision:  # fmt: skip
     """The kernel for an operation.
 
@@ -52,7 +52,7 @@ def choose(
     round as little as the sums themselves; `chained`: by none that rounds more where layers of its kind follow each
     other (rounding.py); `prefer` names the one to take where it can be taken, in place of the
     quickest; `usual` one whose weights are packed already, which is taken unless another one pays for its packing.
-    `sparing`: by none of the SPACIOUS ways, and by LEAN ones too. `rectified`: about half of its first bottom is 0.
+    `sparing`: by none of the SPACIOUS ways, and by LEAN ones too. `share`: of its first bottom that is not 0.
     """
     params = operation.main.params
     if len(operation.tops) != 1 and type(params) is not pooling.Pooling:
@@ -91,8 +91,7 @@ def choose(
         without = SPACIOUS if sparing else (*LEAN, *(["strassen_2"] if chained else []))
         return quickest_convolution(
             found, pads_before(params, bottoms[0].size[2:]), bottoms[0], tops[0],
-            winograd=winograd, prefer=prefer, exact=exact, usual=usual, without=without,
-            rectified=rectified,
+            winograd=winograd, prefer=prefer, exact=exact, usual=usual, without=without, share=share,
         )  # fmt: skip
     return _of_type(operation, bottoms, tops, rank)
 

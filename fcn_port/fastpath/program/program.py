@@ -79,7 +79,7 @@ class ArenaPlan:
         `sparing` holds the names of those whose weights are to stay small. `traits` are those of the net that
         the flow is a part of; None for a whole net.
         """
-        self.flow, self._weights, self._threads = flow, weights, threads
+        self.flow, self._weights, self.threads = flow, weights, threads
         self._ways = winograd, prefer, sparing, usual
         self._traits = traits_of(flow) if traits is None else traits
         self._constant, self._constants = of_sizes(flow), dict[str, Floats]()
@@ -119,7 +119,7 @@ class ArenaPlan:
         start = address(arena)
         for run in self._take(inputs, arena):
             if run.native is not None:
-                run.native.run(start, start + 4 * self._counters, self._threads)
+                run.native.run(start, start + 4 * self._counters, self.threads)
                 continue
             found = self._compute(run.number, {}, arena)
             tops = self.flow.operations[run.number].tops
@@ -149,7 +149,7 @@ class ArenaPlan:
                 for name in each.operation.tops:
                     self.view(name, arena)[...] = values[name]
             elif each.tasks:
-                run.run(start, start + 4 * self._counters, self._threads)
+                run.run(start, start + 4 * self._counters, self.threads)
             found.append((each.operation.name, clock() - began))
         return found
 
@@ -237,13 +237,13 @@ class ArenaPlan:
         how = self._where(operation) if kernel is IN_PLACE else in_words(operation, kernel)
         bands = next((each for each in self._bands if number in each.numbers), None)
         if bands is not None:
-            about = self.flow, self.places, self._choices, self._weights, self._threads
+            about = self.flow, self.places, self._choices, self._weights, self.threads
             tasks = tuple(tasks_in(bands, *about)) if number == bands.start else ()
             return Planned(operation, how + bands.words(number, self.flow), tasks)
         if kernel is IN_PLACE:
             copies = self.places.copies[operation.tops[0]]
             return Planned(operation, how, tuple(copies_of((self.places.values[name], goal) for name, goal in copies)))
-        tasks = tuple(tasks_of(operation, kernel, self.places.values, self._weights, self._threads))
+        tasks = tuple(tasks_of(operation, kernel, self.places.values, self._weights, self.threads))
         return Planned(operation, how, tasks)
 
     def _has_places(self, operation: FlowStep) -> bool:
@@ -303,14 +303,16 @@ class ArenaPlan:
         is_native = len(self._runs) == 1 and self._runs[0].native is not None
         return is_native and len(places) == 1 and places[0].is_in_order
 
-    def bind(self, arena: Floats) -> BoundPass:
-        """A pass over this arena, for a plan that `takes_one_block`."""
+    def bind(self, arena: Floats, memory: KeptMemory) -> BoundPass:
+        """A pass over this arena with outputs in this memory, for a plan that `takes_one_block`."""
         outputs = {name: self.view(value, arena) for name, value in self.flow.outputs.items()}
         (name,), steps, goal = self.flow.inputs, self._opening, None
         if steps is None:
             steps, goal = self._runs[0].native, self.view(name, arena)
         assert steps is not None
-        return BoundPass(steps, arena, counters=self._counters, threads=self._threads, outputs=outputs, goal=goal)
+        return BoundPass(
+            steps, arena, counters=self._counters, threads=self.threads, outputs=outputs, goal=goal, memory=memory
+        )
 
     def _compute(self, number: int, known: Mapping[str, Floats], arena: Floats) -> dict[str, Floats]:
         """The values of one operation by its layers' own functions; what is not `known` lies in the arena."""
@@ -364,7 +366,7 @@ class ArenaPlan:
         winograd, prefer, sparing, usual = self._ways
         with suppress(ValueError):
             return ArenaPlan(
-                rest, shapes, self._weights, threads=self._threads, winograd=winograd, prefer=prefer, sparing=sparing,
+                rest, shapes, self._weights, threads=self.threads, winograd=winograd, prefer=prefer, sparing=sparing,
                 usual=usual, traits=self._traits,
             )  # fmt: skip
         return None

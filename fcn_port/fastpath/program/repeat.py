@@ -9,6 +9,7 @@ from torch import Tensor
 
 from converters.net import Shape
 
+from ..native.kept import KeptMemory
 from ..watch import is_transformed
 from .bound import BoundPass
 from .program import ArenaPlan
@@ -23,10 +24,14 @@ class Repeat:
     """
 
     def __init__(
-        self, plan: ArenaPlan, arenas: Arenas, shape: Shape, *, threads: int, is_same: Callable[[], bool]
-    ) -> None:
-        """For a plan that `takes_one_block`, as long as `is_same` says that the weights are those of the plan."""
-        self._plan, self._arenas, self._shape = plan, arenas, torch.Size(shape)
+        self, plan: ArenaPlan, arenas: Arenas, memory: KeptMemory, shape: Shape, *, threads: int,
+        is_same: Callable[[], bool],
+    ) -> None:  # fmt: skip
+        """For a plan that `takes_one_block`, as long as `is_same` says that the weights are those of the plan.
+
+        Outputs lie in this memory.
+        """
+        self._plan, self._arenas, self._memory, self._shape = plan, arenas, memory, torch.Size(shape)
         self._threads, self._is_same = threads, is_same
         self._bound: BoundPass | None = None
         (self.name,) = plan.flow.inputs
@@ -42,7 +47,7 @@ class Repeat:
             return None
         arena, bound = self._arenas.take(self._plan.floats), self._bound  # nobody else has it, nor what is bound to it
         if bound is None or bound.arena is not arena:
-            bound = self._bound = self._plan.bind(arena)
+            bound = self._bound = self._plan.bind(arena, self._memory)
         found = bound(numbers)
         self._arenas.give_back(arena)
         return {name: torch.from_numpy(value) for name, value in found.items()}

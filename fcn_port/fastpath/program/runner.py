@@ -9,16 +9,17 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from converters.net import Shape
 
 from ..flow import Flow
 from ..lru_cache import LRUCache
+from ..native.kept import KeptMemory
 from ..native.memory import Floats, empty
 from .decisions import of_one, usual_kernels
 from .kept_weights import KeptWeights
+from .outputs import own_arrays, room, write
 from .program import ArenaPlan
 from .shapes import keeps_images_apart
 from .sparing import spared
@@ -48,7 +49,7 @@ class Runner:
         self._ways, self._own, self._sparing_all = (winograd, prefer), own, sparing
         self._programs: LRUCache[ArenaPlan] = LRUCache(SIZES)
         self._apart: LRUCache[bool] = LRUCache(SIZES)
-        self.arenas = Arenas()
+        self.arenas, self.memory = Arenas(), KeptMemory()
 
     def program(self, shapes: Mapping[str, Shape], threads: int) -> ArenaPlan:
         """The program for inputs of these shapes."""
@@ -96,7 +97,7 @@ class Runner:
             return found
         program = self.program({name: x.shape for name, x in inputs.items()}, threads)
         arena = self.arenas.take(program.floats)
-        found = {name: np.array(value, order="C") for name, value in program(inputs, arena).items()}
+        found = own_arrays(program(inputs, arena), self.memory, threads)
         self.arenas.give_back(arena)
         return found
 
@@ -116,7 +117,7 @@ class Runner:
         if not program.goes_image_by_image:
             return None
         shapes = {name: program.shapes[value][1:] for name, value in self.flow.outputs.items()}
-        found = {name: np.empty((count, *shape), np.float32) for name, shape in shapes.items()}
+        found = {name: room((count, *shape), self.memory) for name, shape in shapes.items()}
         together = count
         if count >= threads > 1 and 4 * program.floats <= ALONE_BYTES:
             together = count % threads
@@ -141,7 +142,7 @@ class Runner:
             while (number := _taken(numbers)) is not None:
                 each = program({name: x[number : number + 1] for name, x in inputs.items()}, arena)
                 for name, value in each.items():
-                    found[name][number : number + 1] = value
+                    write(value, found[name][number : number + 1], program.threads)
         finally:
             numbers.clear()  # where one fails or is interrupted, the others do not go on
             self.arenas.give_back(arena)

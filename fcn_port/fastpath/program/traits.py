@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
 from ..flow import Flow, FlowStep
-from .rectified import rectified
+from .rectified import shares
 from .rounding import chained, shown
 
 
@@ -15,24 +16,24 @@ class OperationTraits(TypedDict):
 
     exact: bool
     chained: bool
-    rectified: bool
+    share: float
 
 
 @dataclass(frozen=True)
 class Traits:
-    """The names of values: tops whose rounding an output shows, tops of products in a chain, bottoms half of 0."""
+    """The names of values: tops whose rounding an output shows, tops of products in a chain; shares (rectified.py)."""
 
     exact: frozenset[str]
     chained: frozenset[str]
-    rectified: frozenset[str]
+    shares: Mapping[str, float]
 
     def of(self, operation: FlowStep) -> OperationTraits:
         """The facts of an operation that `choose` needs."""
         exact, in_chain = (not names.isdisjoint(operation.tops) for names in (self.exact, self.chained))
-        first = operation.bottoms[:1]
-        return {"exact": exact, "chained": in_chain, "rectified": bool(first) and first[0] in self.rectified}
+        share = self.shares.get(operation.bottoms[0], 1) if operation.bottoms else 1
+        return {"exact": exact, "chained": in_chain, "share": share}
 
 
 def traits_of(flow: Flow) -> Traits:
     """The traits of a whole net."""
-    return Traits(shown(flow), chained(flow), rectified(flow))
+    return Traits(shown(flow), chained(flow), shares(flow))
