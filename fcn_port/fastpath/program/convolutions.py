@@ -113,8 +113,8 @@ LEAST_CHANNELS = {"winograd_3": 6, "winograd_3_small": 6, "winograd_5": 6, "wino
 value, where fewer channels' direct sum has 3e-7. In pieces, 7x7 of fewer than 32 round up to 2.5 times as much as the
 plain net's sums, of more 1.2 to 1.6 times."""
 PER_STRETCH, PER_LOOK = 60, 30
-"""For a stretch of a row: for sums that are added and ends of loops that are not foreseen, for each group of outputs; and
-for finding the numbers that are not 0."""
+"""For a stretch of a row: for sums that are added and ends of loops that are not foreseen, for each group of outputs;
+and for finding the numbers that are not 0."""
 EVALUATING = 11
 """For a vector of kernels at one point, which is done for each block of tiles."""
 CACHE_BYTES, FROM_CACHE, FROM_MEMORY = 8 << 20, 8, 4
