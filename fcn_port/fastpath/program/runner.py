@@ -28,7 +28,7 @@ from .weights import PackedWeights
 
 SIZES = 64
 """Sizes of input whose programs are kept."""
-ALONE_BYTES = 16 << 20
+ALONE_BYTES = 24 << 20
 """The most bytes of an arena with which each thread computes images of its own, so that none waits for others behind
 each step. Larger ones do not fit into a cache that processors share: VGG-16 gained nothing when it had 29 MB."""
 
