@@ -189,13 +189,11 @@ INLINE struct ending ending_of(const struct step *s, const struct layout *layout
 
 /* One tile and one panel, from number `from` of the rows on; `tile` of several that read the panel. */
 INLINE void compute(const struct step *s, const struct layout *layout, struct worker *w, struct rows rows, int64_t from,
-                    int64_t position, int count, int64_t panel, int64_t tile, float *sums)
+                    int64_t position, int count, int64_t panel, float *sums)
 {
     int64_t length = s->kernel_h * s->kernel_w * s->in_channels, of_panel = length * PANEL;
     int64_t here = rows.segments * rows.length;
     const float *kernels = s->kernels + panel * of_panel + from * PANEL;
-    rows.ahead = kernels + of_panel + tile * here * FETCHED;
-    rows.step = tile < PANEL / FETCHED ? FETCHED : 0;
     rows.added = from > 0;
     if (from + here < length) {
         multiply(&rows, kernels, count, s->channels - panel * PANEL, sums, 0);
@@ -230,18 +228,18 @@ static void product_in_place(const struct step *s, struct worker *w)
             int64_t position = piece * s->w + lo;
             int64_t y = piece % s->h * s->stride_h - s->top, x = lo * s->stride_w - s->left;
             int64_t down = y + (s->kernel_h - 1) * s->dilation_h, right = (hi - 1) * s->stride_w - s->left + s->kernel_w;
-            struct rows rows = {gathered, spread(length), 1, 0, length, 0, 0, AT_ONCE, 0};
+            struct rows rows = {gathered, spread(length), 1, 0, length, {0}, AT_ONCE, 0};
             if (y >= 0 && x >= 0 && down < s->in_h && right <= s->in_w) {
                 const float *a = place(w->arena, &s->x, piece / s->h, y, x);
                 int64_t across = s->kernel_w * s->in_channels;
                 int64_t apart = s->stride_w * s->x.col, between = s->dilation_h * s->x.row;
-                rows = (struct rows){a, apart, s->kernel_h, between, across, 0, 0, AT_ONCE, 0};
+                rows = (struct rows){a, apart, s->kernel_h, between, across, {0}, AT_ONCE, 0};
             } else {
                 for (int64_t r = lo; r < hi; r++)
                     gather(s, w->arena, position + r - lo, gathered + (r - lo) * spread(length));
             }
             for (int64_t p = 0; p < panels; p++)
-                compute(s, &layout, w, rows, 0, position, (int)(hi - lo), p, PANEL, sums);
+                compute(s, &layout, w, rows, 0, position, (int)(hi - lo), p, sums);
         }
 }
 
@@ -261,7 +259,7 @@ void product(const struct step *s, struct worker *w)
     for (int64_t piece; (piece = take(w, blocks * groups)) >= 0;) {
         int64_t block = piece / groups, first = block * positions / blocks;
         int64_t rows = (block + 1) * positions / blocks - first; /* of all pieces as alike as can be */
-        struct rows all = {gathered, spread(length), 1, 0, length, 0, 0, AT_ONCE, 0};
+        struct rows all = {gathered, spread(length), 1, 0, length, {0}, AT_ONCE, 0};
         if (s->shared == FLAT) {
             all.apart = s->h * s->w == 1 ? s->x.image : s->x.col;
             all.a = w->arena + s->x.at + first * all.apart;
@@ -280,13 +278,15 @@ void product(const struct step *s, struct worker *w)
                 for (int64_t r = 0; r < rows; r++)
                     copy(gathered + r * now.apart, all.a + r * all.apart + from, now.length);
             }
+            const int64_t tiles = (rows + ROWS - 1) / ROWS;
             for (int64_t p = panel; p < least(panel + s->group, panels); p++)
                 for (int64_t t = 0, lo = 0, hi; lo < rows; t++, lo = hi) {
                     hi = lo + tile_of(rows - lo);
                     struct rows some = now;
                     some.a += lo * now.apart;
+                    some.next = part_of_next(s->kernels + (p + 1) * length * PANEL + from * PANEL, t, tiles, now.length);
                     float *own = s->stretch ? sums + ((p - panel) * s->block + lo) * PANEL : sums;
-                    compute(s, &layout, w, some, from, first + lo, (int)(hi - lo), p, t, own);
+                    compute(s, &layout, w, some, from, first + lo, (int)(hi - lo), p, own);
                 }
         }
     }

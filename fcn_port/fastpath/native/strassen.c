@@ -231,6 +231,7 @@ INLINE void multiply_all(int levels, const struct step *s, struct worker *w)
             for (int64_t i = 0; i < count; i++)
                 evaluate_group(levels, s, w->arena, first + i, sums + i * spread(length), apart);
         last = block;
+        const int64_t tiles = (count + ROWS - 1) / ROWS;
         const float *kernels = s->kernels + from_panel / side * points * of_panel;
         for (int64_t panel = from_panel; panel < least(from_panel + s->group * side, panels); panel += side) {
             int64_t fetched = 0;
@@ -240,7 +241,7 @@ INLINE void multiply_all(int levels, const struct step *s, struct worker *w)
                         fetch_outputs(levels, s, w->arena, first, fetched, panel * PANEL);
                     until = from + (count <= ROWS ? least((count + 1) / 2, count - from) : tile_of(count - from));
                     struct rows rows = {sums + p * apart + from * spread(length), spread(length), 1, 0, length,
-                                        kernels + of_panel + i * length * FETCHED, i < PANEL / FETCHED ? FETCHED : 0, AT_ONCE, 0};
+                                        part_of_next(kernels + of_panel, i, tiles, length), AT_ONCE, 0};
                     multiply(&rows, kernels, (int)(until - from), PANEL, products + p * kept + from * PANEL, 0);
                 }
             for (int64_t i = 0; i < count; i++)

@@ -13,13 +13,12 @@
 
 #define TOGETHER 6 /* rows */
 
-/* Rows of `length` numbers `apart` floats from each other. For each number of a row, `step` floats are fetched from `ahead`
- * on, which is read next. `added`: to what lies there. */
+/* Rows of `length` numbers `apart` floats from each other. `added`: to what lies there. */
 struct tile_rows {
     const float *a;
     int64_t apart, length;
-    const float *ahead;
-    int64_t step, added;
+    struct fetching next;
+    int64_t added;
 };
 
 /* `count` rows times a panel of kernels, of which `vectors` vectors count, to (count, PANEL). */
@@ -48,8 +47,8 @@ INLINE void multiply_some_tiles(struct tile_rows rows, const float *kernels, int
                 UNROLL for (int v = 0; v < vectors; v++)
                     __builtin_prefetch(kernels + SOON * PANEL + v * LANES, 0, 2);
             } else {
-                __builtin_prefetch(rows.ahead, 0, 2);
-                rows.ahead += rows.step;
+                __builtin_prefetch(rows.next.ahead, 0, 2);
+                rows.next.ahead += rows.next.step;
             }
             UNROLL for (int r = 0; r < count; r++)
                 UNROLL for (int v = 0; v < vectors; v++)

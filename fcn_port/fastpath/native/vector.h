@@ -178,7 +178,6 @@ INLINE vec mish_gate(vec x)
 #define LINE 16 /* floats that a cache fetches at once */
 #define FEW 3 /* rows */
 #define SOON 48 /* numbers of a row */
-#define FETCHED (PANEL < LINE ? PANEL : LINE) /* floats of the next panel for each number of a row */
 
 /* Floats between rows of `length`: an odd number of lines, as rows 2048 bytes apart would share two places of a cache. */
 INLINE int64_t spread(int64_t length) { return ((length + LINE - 1) / LINE | 1) * LINE; }
@@ -263,15 +262,26 @@ INLINE int64_t tile_of(int64_t left)
     return left < 36 && ((over >= 1 && over <= 3) || (over >= 10 && left >= 34)) ? 9 : ROWS;
 }
 
-/* Rows of numbers to be multiplied: row r begins at a + r * apart, and is `segments` runs of `length` floats.
- *
- * For each number of a row, `step` floats are fetched from `ahead` on, which is read next: kernels come from memory while
- * others are at work. */
+/* What is fetched while rows are multiplied: for each of their numbers `step` bytes from `ahead` on. */
+struct fetching {
+    const char *ahead;
+    int64_t step;
+};
+
+/* The part of one of `tiles` that read a panel in fetching the next one, each for so many numbers of its rows: alike, as
+ * memory that is asked for much at once lets others wait. */
+INLINE struct fetching part_of_next(const float *next, int64_t tile, int64_t tiles, int64_t numbers)
+{
+    const int64_t step = least(4 * LINE, (4 * PANEL + tiles - 1) / tiles);
+    return (struct fetching){(const char *)next + tile * numbers * step, step};
+}
+
+/* Rows of numbers to be multiplied: row r begins at a + r * apart, and is `segments` runs of `length` floats. */
 struct rows {
     const float *a;
     int64_t apart, segments, between, length;
-    const float *ahead;
-    int64_t step, at_once;
+    struct fetching next;
+    int64_t at_once;
     int added; /* to what lies there */
 };
 
@@ -374,8 +384,8 @@ INLINE void multiply_some(struct rows rows, const float *kernels, int count, int
                     UNROLL for (int v = 0; v < vectors; v++)
                         __builtin_prefetch(kernels + SOON * PANEL + v * LANES, 0, 2);
                 } else {
-                    __builtin_prefetch(rows.ahead, 0, 2);
-                    rows.ahead += rows.step;
+                    __builtin_prefetch(rows.next.ahead, 0, 2);
+                    rows.next.ahead += rows.next.step;
                 }
                 UNROLL for (int r = 0; r < count; r++)
                     UNROLL for (int v = 0; v < vectors; v++)
