@@ -38,6 +38,20 @@ INLINE uint64_t not_zero(vec x)
 
 INLINE bits first_bits(int64_t count) { return count < 64 ? ((bits)1 << count) - 1 : ~(bits)0; }
 
+/* A bit for each of `count` numbers, 64 at most, that is there. */
+INLINE bits there(const float *row, int64_t count)
+{
+    bits found = 0;
+    if (count == 64) {
+        UNROLL for (int c = 0; c < 64; c += LANES)
+            found |= not_zero(load(row + c)) << c;
+        return found;
+    }
+    LOOP for (int64_t c = 0; c < count; c += LANES)
+        found |= not_zero(load(row + c)) << c;
+    return found & first_bits(count);
+}
+
 /* The rows of a piece of work, two for each pair; where in the arena each begins, its outputs do, and what is added to them. */
 struct some_rows {
     int64_t count;
@@ -56,11 +70,7 @@ INLINE void look_at_row(const struct step *s, float *arena, int64_t image, int64
     rows->y[r] = place(arena, &s->y, image, y, x) - arena;
     rows->z[r] = place(arena, &s->z, image, y, x) - arena;
     for (int64_t from = 0, i = 0; from < s->in_channels; from += s->stretch, i++) {
-        const int64_t count = least(s->stretch, s->in_channels - from);
-        bits there = 0;
-        LOOP for (int64_t c = 0; c < count; c += LANES)
-            there |= not_zero(load(row + from + c)) << c;
-        rows->there[i * rows->count + r] = there & first_bits(count);
+        rows->there[i * rows->count + r] = there(row + from, least(s->stretch, s->in_channels - from));
     }
 }
 
