@@ -21,11 +21,6 @@ HALVES = """
 input: "a" input_shape { dim: 1 dim: 4 dim: 32 dim: 64 }
 layer { name: "it" type: "Reshape" bottom: "a" top: "it" reshape_param { shape { DIMS } } }
 """
-CROPPED = """
-input: "image" input_shape { dim: 1 dim: 3 dim: 40 dim: 48 }
-input: "like" input_shape { dim: 1 dim: 1 dim: 30 dim: 20 }
-layer { name: "it" type: "Crop" bottom: "image" bottom: "like" top: "it" crop_param { axis: 2 offset: 5 } }
-"""
 SIX = """
 input: "a" input_shape { dim: 1 dim: 1 dim: 6 dim: 6 }
 layer { name: "it" type: "Reshape" bottom: "a" top: "it" reshape_param { shape { dim: 0 dim: 0 dim: 6 dim: -1 } } }
@@ -40,11 +35,6 @@ CASES: Mapping[str, tuple[str, Mapping[str, Dims], Mapping[str, tuple[int, ...]]
         HALVES.replace("DIMS", "dim: 0 dim: 2 dim: -1 dim: 16"),
         {"a": ("batch", 4, "height", "width")},
         {"a": (2, 4, 11, 48)},
-    ),
-    "an input that another is cropped to is free below its own size": (
-        CROPPED,
-        {"image": ("batch", 3, "height", "width"), "like": ("like_batch", 1, "like_height", "like_width")},
-        {"image": (2, 3, 50, 41), "like": (3, 1, 9, 36)},
     ),
 }
 

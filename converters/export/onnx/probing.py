@@ -178,8 +178,7 @@ def _probes(spec: NetSpec, base: Mapping[str, Shape], one: Free, first: list[Lay
     """Passes with other sizes along these axes; none where the net takes too few of them."""
     blob, axis = one.places[0]
     own = base[blob][axis]
-    more = (own + 1, own + 2) if one.name == "batch" else (own + 32, 2 * own + 97, own + 256, 2 * own, 3 * own)
-    others = more if one.name == "batch" else (*more, *(size for size in (own // 2, own - own // 4) if 0 < size < own))
+    others = (own + 1, own + 2) if one.name == "batch" else (own + 32, 2 * own + 97, own + 256, 2 * own, 3 * own)
     found: list[Probe] = []
     for other in others:
         trial = _probe(spec, _with(base, dict.fromkeys(one.places, other)), first)
