@@ -120,7 +120,7 @@ def _free(
 
 
 @dataclass(frozen=True)
-class _Together:
+class _AtOnce:
     """The parts that are free at once, with the passes in which each was alone, and the pass with all of them."""
 
     kept: list[tuple[Free, list[Probe]]]
@@ -129,17 +129,17 @@ class _Together:
 
 def _together(
     spec: NetSpec, base: Mapping[str, Shape], alone: list[tuple[Free, list[Probe]]], first: list[LayerShapes]
-) -> _Together:
+) -> _AtOnce:
     """Those that do together: one that does not with those before it, at any size that it had alone, is left out.
 
     Height and width may each be odd where a Reshape halves their product, and cannot both be.
     """
     if len(alone) < 2:
-        return _Together(alone, None)
+        return _AtOnce(alone, None)
     sizes = [_sizes_in(each, found[-1]) for each, found in alone]
     whole = _probe(spec, _with(base, {place: size for some in sizes for place, size in some.items()}), first)
     if whole is not None:
-        return _Together(alone, whole)
+        return _AtOnce(alone, whole)
     kept: list[tuple[Free, list[Probe]]] = []
     now: dict[Place, int] = {}
     trial: Probe | None = None
@@ -151,7 +151,7 @@ def _together(
                 kept.append((each, found))
                 now, trial = more, found_together
                 break
-    return _Together(kept, trial)
+    return _AtOnce(kept, trial)
 
 
 def _sizes_in(one: Free, probe: Probe) -> dict[Place, int]:
