@@ -13,7 +13,7 @@ import torch
 from converters import CaffeNet, parse_prototxt
 from converters.export import build_onnx
 from fcn_port.exporting import with_random_weights
-from parity_tests.export.onnx_models import arrays_of
+from parity_tests.export.onnx_models import arrays_of, blobs_in_onnxruntime, blobs_of
 
 Dims = tuple["int | str | None", ...]
 
@@ -59,3 +59,19 @@ def test_a_size_that_does_not_go_with_the_others_is_left_out() -> None:
     net = CaffeNet(parse_prototxt(SIX))
     (end,) = build_onnx(net.spec, {}).inputs
     assert end.dims == ("batch", 1, "height", 6)
+
+
+def test_the_copies_of_a_split_follow_without_a_shape() -> None:
+    """A layer in place changes every top of a Split; OpenCV's classic engine takes no Shape of a free size."""
+    text = """
+        input: "a" input_shape { dim: 1 dim: 2 dim: 9 dim: 8 }
+        layer { name: "split" type: "Split" bottom: "a" top: "s" top: "t" }
+        layer { name: "relu" type: "ReLU" bottom: "s" top: "s" }
+        layer { name: "it" type: "Eltwise" bottom: "s" bottom: "t" top: "it" }"""
+    net = CaffeNet(parse_prototxt(text))
+    model = build_onnx(net.spec, {})
+    assert model.inputs[0].dims == ("batch", 2, "height", "width")
+    assert not {node.op_type for node in model.graph.nodes} & {"Shape", "Reshape"}
+    x = torch.randn(3, 2, 5, 7)
+    (expected, found) = (blobs_of(net, {"a": x})["it"], blobs_in_onnxruntime(model, {"a": x})["it"])
+    np.testing.assert_array_equal(found, expected)
