@@ -30,21 +30,25 @@ def detections_apart(found: np.ndarray, right: np.ndarray) -> float:
     if len(left) != len(rows):
         return float("inf")
     largest = float(np.abs(rows[np.isfinite(rows)]).max(initial=0.0)) or 1.0
-    with np.errstate(invalid="ignore"):
-        in_order = float(np.abs(left - rows).max(initial=0.0)) / largest
+    in_order = float(_apart(left, rows).max(initial=0.0)) / largest
     if np.array_equal(left[:, :2], rows[:, :2]) and in_order <= SAME:  # thousands of rows take seconds otherwise
         return in_order
     worst = 0.0
     free = np.ones(len(left), dtype=bool)
     for row in rows:
-        with np.errstate(invalid="ignore"):
-            apart = np.where(left == row, 0.0, np.abs(left - row))
-        distance = np.nan_to_num(apart, nan=np.inf).max(axis=1)
+        distance = _apart(left, row).max(axis=1)
         distance[~free | (left[:, :2] != row[:2]).any(axis=1)] = np.inf
         partner = int(np.argmin(distance))
         worst = max(worst, float(distance[partner]))
         free[partner] = False
     return worst / largest
+
+
+def _apart(found: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The difference of each number, none between two that are NaN; infinite where one alone is."""
+    same = (found == right) | (np.isnan(found) & np.isnan(right))
+    with np.errstate(invalid="ignore"):
+        return np.nan_to_num(np.where(same, 0.0, np.abs(found - right)), nan=np.inf, posinf=np.inf)
 
 
 def _real(blob: np.ndarray) -> np.ndarray:

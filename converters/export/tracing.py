@@ -39,10 +39,11 @@ def traced(
     try:
         return _traced(net, example, any_size=any_size, least=least)
     except ExportError as error:
-        layer = _first_untraceable(net, example, any_size=any_size, least=least)
+        first = _first_cause(error)
+        same = str(error) if isinstance(first, NetError) else None
+        layer = _first_untraceable(net, example, same, any_size=any_size, least=least)
         if layer is None:
             raise
-        first = _first_cause(error)
         hint = "for a single size, fixed with --size, it may" if any_size else None
         if isinstance(first, NetError):  # of a layer that no size makes traceable
             hint = first.hint
@@ -58,9 +59,13 @@ def _traced(net: nn.Module, example: Mapping[str, Tensor], *, any_size: bool, le
 
 
 def _first_untraceable(
-    net: nn.Module, example: Mapping[str, Tensor], *, any_size: bool, least: int
+    net: nn.Module, example: Mapping[str, Tensor], same: str | None, *, any_size: bool, least: int
 ) -> LayerSpec | None:
-    """The layer up to which, itself left out, a CaffeNet can be traced; None for another module."""
+    """The layer up to which, itself left out, a CaffeNet can be traced; None for another module.
+
+    Of parts that cannot be traced for another reason than `same`, where it is given, that layer is still to come: sizes
+    are looked at once every layer has run, and a layer that refuses every trace does so before.
+    """
     from ..execution import CaffeNet
 
     if not isinstance(net, CaffeNet):
@@ -74,8 +79,11 @@ def _first_untraceable(
         try:
             _traced(part, example, any_size=any_size, least=least)
             fewest = middle
-        except ExportError:
-            most = middle
+        except ExportError as error:
+            if same is None or str(error) == same:
+                most = middle
+            else:
+                fewest = middle
     return layers[most - 1]
 
 

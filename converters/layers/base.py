@@ -12,6 +12,8 @@ from ..net.layer import Layer, LayerSpec, Shape, find_layer, register_layer
 from ..net.onnx_form import FLOAT, OPENCV
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..net.onnx_form import OnnxLayer, OnnxValue, Operand
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "chain",
     "find_layer",
     "image_axis",
+    "in_order",
     "kept",
     "legacy_shape",
     "pair",
@@ -144,6 +147,17 @@ def same_everywhere(out: OnnxLayer, value: Operand, number: float) -> None:
 def kept(value: OnnxValue, count: int | None = None) -> list[int]:
     """The sizes of a value's first axes as ONNX's Reshape takes them: 0, the input's own, for those that are free."""
     return [0 if size is None else size for size in value.shape[:count]]
+
+
+def in_order(x: Tensor) -> Tensor:
+    """The tensor, its numbers in memory in the order of its axes where torch.export records the net.
+
+    A turned one can be seen in another shape without a copy where a map is a single place, and a trace at such a size
+    would hold for no other (`Constraints violated`).
+    """
+    import torch
+
+    return x.clone(memory_format=torch.contiguous_format) if torch.compiler.is_compiling() else x
 
 
 def blob_name(position: int) -> str:

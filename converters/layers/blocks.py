@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..net.onnx_form import OPENCV
 from ..net.python_form import Form, call, unless
 from ..net.reach import EVERYTHING, PIXEL, Reach
-from .base import Neuron, OneToOne, as_image, kept, refuse, register_layer
+from .base import Neuron, OneToOne, as_image, in_order, kept, refuse, register_layer
 from .fork import fork_message
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ class ShuffleChannel(Neuron):
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
         x = bottoms[0]
-        return (x.unflatten(1, (self.group, -1)).transpose(1, 2).flatten(1, 2),)
+        return (in_order(x.unflatten(1, (self.group, -1)).transpose(1, 2)).flatten(1, 2),)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         x = out.bottoms[0]

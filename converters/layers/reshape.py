@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..net.python_form import Form, call
 from ..net.reach import EVERYTHING, PIXEL, Reach
-from .base import Layer, OneToOne, canonical_axis, image_axis, kept, refuse, register_layer
+from .base import Layer, OneToOne, canonical_axis, image_axis, in_order, kept, refuse, register_layer
 from .blocks import DepthToSpace
 from .fork import fork_fields, fork_message
 
@@ -242,7 +242,7 @@ class Permute(OneToOne):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
-        return (bottoms[0].permute(self.order_of(bottoms[0].ndim)),)
+        return (in_order(bottoms[0].permute(self.order_of(bottoms[0].ndim))),)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         out.top("Transpose", out.bottoms, perm=self.order_of(len(out.bottoms[0].shape)))

@@ -11,7 +11,7 @@ import numpy as np
 from ..net.onnx_form import FLOAT, INT64
 from ..net.python_form import Form, call, number
 from ..net.reach import EVERYTHING, PIXEL, Reach
-from .base import Layer, Neuron, OneToOne, canonical_axis, image_axis, refuse, register_layer
+from .base import Layer, Neuron, OneToOne, canonical_axis, image_axis, in_order, refuse, register_layer
 from .fork import fork_message
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Transpose(OneToOne):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
-        return (bottoms[0].permute(self.order),)
+        return (in_order(bottoms[0].permute(self.order)),)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         out.top("Transpose", [out.bottoms[0]], perm=list(self.order))

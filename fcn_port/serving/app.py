@@ -73,7 +73,9 @@ def make_app(
         Route("/net", service.tell_net, methods=["GET"]),
     ]
     told = {HTTPException: _no_way}
-    return Guard(Starlette(routes=routes, lifespan=service.lifespan, exception_handlers=told), names)
+    app = Starlette(routes=routes, lifespan=service.lifespan, exception_handlers=told)
+    app.router.redirect_slashes = False  # to an http address, also behind a proxy that has https
+    return Guard(app, names)
 
 
 class Service:

@@ -187,6 +187,20 @@ def test_python_runs(page: Path, stand_ins: dict[str, Any], capsys: pytest.Captu
         exec(code, names)
 
 
+def test_a_pth_of_torchfcn_segments_an_image_by_the_line_of_its_table(workplace: Path, tmp_path: Path) -> None:
+    """It holds tensors alone: by the line for other nets it was "this net does not say how its input is made"."""
+    import torch
+
+    import weights
+
+    torch.save(fcn_port.load(str(SAMPLE)).state_dict(), tmp_path / "fcn8s_from_caffe.pth")
+    net = fcn_port.load(tmp_path / "fcn8s_from_caffe.pth")
+    page = (ROOT / "docs" / "coming-from.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"`(fcn_port\.segment\(net, image[^`]*)`", page.partition("## OpenCV's DNN module")[0])
+    image = workplace / "image.jpg"
+    assert eval(line, {"fcn_port": fcn_port, "weights": weights, "net": net, "image": image}).labels.shape == (40, 56)
+
+
 def test_a_block_that_does_not_run_is_noticed(stand_ins: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
         exec('fcn_port.segment(fcn_port.load("voc-fcn8s"), "street.jpg", tiles=3)', dict(stand_ins))

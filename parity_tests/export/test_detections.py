@@ -33,6 +33,18 @@ def test_another_row_is_another_set(row: int, column: int, by: float) -> None:
     assert not detections_apart(other, ROWS) <= 1e-3
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_numbers_that_are_none_are_the_same_where_both_have_them(number: float) -> None:
+    """As of every other output: a net with its own weights unknown was infinitely far from itself."""
+    there = ROWS.copy()
+    there[0, 0, 1, 2:5] = number
+    assert detections_apart(there, there) == 0
+    moved = there[:, :, [2, 1, 0]].copy()
+    moved[..., 6] += 2e-6
+    assert 0 < detections_apart(moved, there) < 1e-5
+    assert detections_apart(ROWS, there) == detections_apart(there, ROWS) == np.inf
+
+
 def test_every_row_has_a_partner_of_its_own() -> None:
     assert detections_apart(ROWS[:, :, [0, 0, 2]], ROWS) > 0.1
     assert detections_apart(ROWS[:, :, :2], ROWS) == np.inf

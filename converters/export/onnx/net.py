@@ -127,6 +127,7 @@ def build_onnx(spec: NetSpec, arrays: Mapping[str, np.ndarray], options: OnnxOpt
     # OpenCV's classic engine refuses the Shape of a free size, also where it is for a blob that nobody looks at.
     shared = aliases(spec, outputs=(wanted.outputs or spec.outputs) if wanted.target in OPENCV else None)
     states = _States(spec, shared)
+    origins = _split_from(spec)
     graph = Graph(opset=opset, taken=[*states.reserved])
     dtype = np.dtype(np.float16 if wanted.fp16 else np.float32)
     learnable = Learnable(weights, borrowed_blobs(spec), dtype, {})
@@ -148,7 +149,8 @@ def build_onnx(spec: NetSpec, arrays: Mapping[str, np.ndarray], options: OnnxOpt
         for top, value in zip(row.layer.tops, tops, strict=True):
             states.put(top, value)
         for name, changed in shared[index]:
-            _follow(graph, states, row.layer, index, name, changed)
+            same = origins.get(name, name) == origins.get(changed, changed)
+            _follow(graph, states, row.layer, index, name, changed, same_shape=same)
     inputs = tuple(End(states.names[name], sizes.fed[name]) for name in spec.inputs)
     if wanted.target in OPENCV:
         _read_every_input(graph, [end.name for end in inputs])
@@ -187,12 +189,26 @@ def _give_form(row: LayerSizes, form: OnnxForm) -> None:
         raise form.refuse(f"its ONNX form makes no {', '.join(form.missing)}")
 
 
-def _follow(graph: Graph, states: _States, layer: LayerSpec, index: int, name: str, changed: str) -> None:
+def _split_from(spec: NetSpec) -> dict[str, str]:
+    """The blob of which each top of a Split is a copy, in the shape that it has."""
+    origins: dict[str, str] = {}
+    for layer in spec.layers:
+        if layer.type == "Split":
+            origins |= dict.fromkeys(layer.tops, origins.get(layer.bottoms[0], layer.bottoms[0]))
+    return origins
+
+
+def _follow(
+    graph: Graph, states: _States, layer: LayerSpec, index: int, name: str, changed: str, *, same_shape: bool
+) -> None:
     """`name`, which is the same memory in Caffe, holds what a layer made of `changed` in place, in its own shape."""
     before, source = states.now(name), states.now(changed)
     value = states.name_for(name, index, graph)
-    shape = graph.add("Shape", [before.name], f"{layer.name}/shape")
-    graph.node("Reshape", [source.name, shape], [value], name=f"{layer.name}/{name}")
+    if same_shape:  # OpenCV's classic engine refuses the Shape of a free size
+        graph.node("Identity", [source.name], [value], name=f"{layer.name}/{name}")
+    else:
+        shape = graph.add("Shape", [before.name], f"{layer.name}/shape")
+        graph.node("Reshape", [source.name, shape], [value], name=f"{layer.name}/{name}")
     states.put(name, OnnxValue(value, before.shape))
 
 

@@ -108,23 +108,54 @@ class Probe:
 def _free(
     spec: NetSpec, base: Mapping[str, Shape], candidates: Sequence[Free], first: list[LayerShapes]
 ) -> tuple[tuple[Free, ...], list[Probe]]:
+    alone = [each for candidate in candidates for each in _try(spec, base, candidate, first)]
+    chosen = _together(spec, base, alone, first)
     free: list[Free] = []
-    trials: list[Probe] = []
-    sizes: dict[Place, int] = {}
-    for candidate in candidates:
-        for each, found in _try(spec, base, candidate, first):
-            taken = {one.name for one in free}
-            name = each.name if each.name not in taken else f"{each.places[0][0]}_{each.name}"
-            free.append(replace(each, name=name))
-            trials += found
-            last = found[-1].inputs
-            sizes.update({(blob, axis): last[blob][axis] for blob, axis in each.places})
-    if len(free) > 1:  # each alone may do where all at once do not
-        together = _probe(spec, _with(base, sizes), first)
-        if together is None:
-            return (), []
-        trials.append(together)
-    return tuple(free), trials
+    for each, _ in chosen.kept:
+        taken = {one.name for one in free}
+        name = each.name if each.name not in taken else f"{each.places[0][0]}_{each.name}"
+        free.append(replace(each, name=name))
+    trials = [trial for _, found in chosen.kept for trial in found]
+    return tuple(free), trials if chosen.trial is None else [*trials, chosen.trial]
+
+
+@dataclass(frozen=True)
+class _AtOnce:
+    """The parts that are free at once, with the passes in which each was alone, and the pass with all of them."""
+
+    kept: list[tuple[Free, list[Probe]]]
+    trial: Probe | None
+
+
+def _together(
+    spec: NetSpec, base: Mapping[str, Shape], alone: list[tuple[Free, list[Probe]]], first: list[LayerShapes]
+) -> _AtOnce:
+    """Those that do together: one that does not with those before it, at any size that it had alone, is left out.
+
+    Height and width may each be odd where a Reshape halves their product, and cannot both be.
+    """
+    if len(alone) < 2:
+        return _AtOnce(alone, None)
+    sizes = [_sizes_in(each, found[-1]) for each, found in alone]
+    whole = _probe(spec, _with(base, {place: size for some in sizes for place, size in some.items()}), first)
+    if whole is not None:
+        return _AtOnce(alone, whole)
+    kept: list[tuple[Free, list[Probe]]] = []
+    now: dict[Place, int] = {}
+    trial: Probe | None = None
+    for each, found in alone:
+        for probe in reversed(found):
+            more = {**now, **_sizes_in(each, probe)}
+            found_together = _probe(spec, _with(base, more), first) if kept else probe
+            if found_together is not None:
+                kept.append((each, found))
+                now, trial = more, found_together
+                break
+    return _AtOnce(kept, trial)
+
+
+def _sizes_in(one: Free, probe: Probe) -> dict[Place, int]:
+    return {(blob, axis): probe.inputs[blob][axis] for blob, axis in one.places}
 
 
 def _try(

@@ -1,0 +1,77 @@
+"""Free sizes of ONNX models: what is free by itself and beside the others, of nets of which few sizes do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from converters import CaffeNet, parse_prototxt
+from converters.export import build_onnx
+from fcn_port.exporting import with_random_weights
+from parity_tests.export.onnx_models import arrays_of, blobs_in_onnxruntime, blobs_of
+
+Dims = tuple["int | str | None", ...]
+
+HALVES = """
+input: "a" input_shape { dim: 1 dim: 4 dim: 32 dim: 64 }
+layer { name: "it" type: "Reshape" bottom: "a" top: "it" reshape_param { shape { DIMS } } }
+"""
+SIX = """
+input: "a" input_shape { dim: 1 dim: 1 dim: 6 dim: 6 }
+layer { name: "it" type: "Reshape" bottom: "a" top: "it" reshape_param { shape { dim: 0 dim: 0 dim: 6 dim: -1 } } }
+"""
+CASES: Mapping[str, tuple[str, Mapping[str, Dims], Mapping[str, tuple[int, ...]]]] = {
+    "two sizes may not both be odd": (
+        HALVES.replace("DIMS", "dim: 0 dim: 0 dim: 2 dim: -1"),
+        {"a": ("batch", 4, "height", "width")},
+        {"a": (3, 4, 33, 50)},
+    ),
+    "a number in the middle": (
+        HALVES.replace("DIMS", "dim: 0 dim: 2 dim: -1 dim: 16"),
+        {"a": ("batch", 4, "height", "width")},
+        {"a": (2, 4, 11, 48)},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_free_is_computed_as_the_module_does(case: str, tmp_path: Path) -> None:
+    text, free, shapes = CASES[case]
+    net = with_random_weights(CaffeNet(parse_prototxt(text)).eval())
+    model = build_onnx(net.spec, arrays_of(net))
+    assert {end.name: end.dims for end in model.inputs} == free
+    with (tmp_path / "net.onnx").open("wb") as file:
+        model.write(file)
+    rng = np.random.default_rng(5)
+    given = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    (found,) = onnxruntime.InferenceSession(str(tmp_path / "net.onnx")).run(["it"], given)
+    expected = net(*(torch.from_numpy(x) for x in given.values())).numpy()
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_size_that_does_not_go_with_the_others_is_left_out() -> None:
+    """6 times any size is a multiple of 6; 109x109 and 109x38, with the sizes that did alone, are none."""
+    net = CaffeNet(parse_prototxt(SIX))
+    (end,) = build_onnx(net.spec, {}).inputs
+    assert end.dims == ("batch", 1, "height", 6)
+
+
+def test_the_copies_of_a_split_follow_without_a_shape() -> None:
+    """A layer in place changes every top of a Split; OpenCV's classic engine takes no Shape of a free size."""
+    text = """
+        input: "a" input_shape { dim: 1 dim: 2 dim: 9 dim: 8 }
+        layer { name: "split" type: "Split" bottom: "a" top: "s" top: "t" }
+        layer { name: "relu" type: "ReLU" bottom: "s" top: "s" }
+        layer { name: "it" type: "Eltwise" bottom: "s" bottom: "t" top: "it" }"""
+    net = CaffeNet(parse_prototxt(text))
+    model = build_onnx(net.spec, {})
+    assert model.inputs[0].dims == ("batch", 2, "height", "width")
+    assert not {node.op_type for node in model.graph.nodes} & {"Shape", "Reshape"}
+    x = torch.randn(3, 2, 5, 7)
+    (expected, found) = (blobs_of(net, {"a": x})["it"], blobs_in_onnxruntime(model, {"a": x})["it"])
+    np.testing.assert_array_equal(found, expected)

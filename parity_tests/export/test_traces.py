@@ -1,0 +1,62 @@
+"""torch.export of nets of any size whose deepest maps are one place where they are traced, and what it says if not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from converters import CaffeNet, parse_prototxt
+from converters.export import ExportError
+from fcn_port.exporting import export_net, with_random_weights
+
+DEEP = """
+input: "data" input_dim: 1 input_dim: 3 input_dim: 300 input_dim: 300
+layer { name: "deep" type: "Convolution" bottom: "data" top: "deep"
+  convolution_param { num_output: 8 kernel_size: 3 pad: 1 stride: 128 } }
+"""
+TURNED = 'layer { name: "t" type: "Permute" bottom: "deep" top: "t" permute_param { order: 0 order: 2 order: 3 } }'
+SHAPES = {
+    "flatten": TURNED + 'layer { name: "it" type: "Flatten" bottom: "t" top: "it" }',
+    "reshape": TURNED
+    + 'layer { name: "it" type: "Reshape" bottom: "t" top: "it" reshape_param { shape { dim: 0 dim: -1 dim: 4 } } }',
+    "inner product": TURNED
+    + 'layer { name: "it" type: "InnerProduct" bottom: "t" top: "it" inner_product_param { num_output: 3 axis: 3 } }',
+    "reduction": TURNED
+    + 'layer { name: "it" type: "Reduction" bottom: "t" top: "it" reduction_param { axis: 2 operation: SUMSQ } }',
+    "transpose": """
+        layer { name: "t" type: "Transpose" bottom: "deep" top: "t" transpose_param { dim: 0 dim: 2 dim: 3 dim: 1 } }
+        layer { name: "it" type: "Flatten" bottom: "t" top: "it" }""",
+    "shuffle": """
+        layer { name: "it" type: "ShuffleChannel" bottom: "deep" top: "it" shuffle_channel_param { group: 2 } }""",
+}
+
+
+@pytest.mark.parametrize("case", SHAPES)
+def test_a_map_of_one_place_is_no_reason_to_take_that_size_alone(case: str, tmp_path: Path) -> None:
+    """SSD's heads are turned and flattened; the last of them are one place at 80x112, where nets are traced."""
+    net = with_random_weights(CaffeNet(parse_prototxt(DEEP + SHAPES[case])).eval())
+    report = export_net(net, to="torch-export", out=tmp_path / "net.pt2")
+    assert (report.any_size, report.least_size) == (True, 32)
+    program = torch.export.load(str(tmp_path / "net.pt2")).module()
+    for size in ((40, 128), (300, 33), (260, 390)):
+        x = torch.randn(1, 3, *size)
+        torch.testing.assert_close(program(x), net(x), rtol=1e-5, atol=1e-4)
+
+
+def test_the_layer_that_refuses_a_trace_is_named_and_none_before_it(tmp_path: Path) -> None:
+    """Parts of the net that end before it cannot be traced at any size either, because of another layer."""
+    text = """
+        layer { name: "loc" type: "SPP" bottom: "data" top: "loc" spp_param { pyramid_height: 2 } }
+        layer { name: "four" type: "Slice" bottom: "loc" top: "box" top: "left" slice_param { slice_point: 4 } }
+        layer { name: "two" type: "Slice" bottom: "left" top: "conf" top: "rest" slice_param { slice_point: 2 } }
+        layer { name: "one" type: "Pooling" bottom: "data" top: "one"
+          pooling_param { pool: AVE global_pooling: true } }
+        layer { name: "priors" type: "PriorBox" bottom: "one" bottom: "data" top: "priors"
+          prior_box_param { min_size: 30 } }
+        layer { name: "it" type: "DetectionOutput" bottom: "box" bottom: "conf" bottom: "priors" top: "it"
+          detection_output_param { num_classes: 2 nms_param { nms_threshold: 0.45 } } }"""
+    net = CaffeNet(parse_prototxt(DEEP.partition("layer")[0] + text))
+    with pytest.raises(ExportError, match=r"^layer 'it' \(DetectionOutput, .*suppressed by their numbers"):
+        export_net(net, to="torch-export", out=tmp_path / "net.pt2")
