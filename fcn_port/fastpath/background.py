@@ -72,7 +72,7 @@ class Backgrounds:
         def make() -> Background:
             size = canvas_size(plan)
             with torch.autocast(like.device.type, enabled=False):  # it is kept for passes that are in full
-                key = size, tuple(step.name for step in plan.early)  # fewer, where strides pass over a small image
+                key = size, tuple(step.top for step in plan.early)  # fewer, where strides pass over a small image
                 return self._canvases.get(key, lambda: self._make(plan, size, like)).at(plan)
 
         return self._sizes.get(plan.size, make)
@@ -82,9 +82,9 @@ class Backgrounds:
         for step in plan.early:
             bottom = step.bottoms[0]
             if plan.blobs[bottom].zero:
-                canvases[step.top] = self._kernels[step.name](_zeros(step, size, like), padding=(0, 0))
+                canvases[step.top] = self._kernels[step.top](_zeros(step, size, like), padding=(0, 0))
             else:
-                canvases[step.top] = self._kernels[step.name](canvases[bottom])
+                canvases[step.top] = self._kernels[step.top](canvases[bottom])
         constants = {}
         for name, canvas in canvases.items():
             blob = plan.blobs[name]

@@ -91,7 +91,7 @@ class EarlyRun:
         reads = Rect(rows, blob.computed.cols)
         if step.slidings is not None:
             reads = Rect(step.slidings[0].reads(rows), step.slidings[1].reads(blob.computed.cols))
-        kernel = self._kernels[step.name]
+        kernel = self._kernels[step.top]
         x = self._get(step.bottoms[0], reads)
         if out is not None and isinstance(kernel, HalvingPool) and not x.is_cuda:
             return kernel.into(x, out)

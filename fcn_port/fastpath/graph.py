@@ -159,16 +159,16 @@ def weights_of(state: Mapping[str, Tensor], step: Step) -> list[Tensor]:
 
 def _merged(flow: Flow) -> list[Step]:
     """The steps, a ReLU that alone reads a convolution's result made part of it."""
-    steps: list[Step] = []
+    steps: dict[str, Step] = {}  # in the net's order, by the first of their tops
     for operation in flow.operations:
         layer = operation.main
-        found = [number for number, step in enumerate(steps) if step.top == layer.bottoms[0]] if layer.bottoms else []
+        before = steps.get(layer.bottoms[0]) if layer.bottoms else None
         plain = type(layer.params) is neuron.ReLU and layer.params.negative_slope == 0
-        if plain and found and flow.only_reader(layer.bottoms[0]) and _takes_relu(steps[found[0]]):
-            steps[found[0]] = replace(steps[found[0]], top=layer.tops[0], relu=True)
+        if plain and before is not None and flow.only_reader(layer.bottoms[0]) and _takes_relu(before):
+            steps[layer.bottoms[0]] = replace(before, top=layer.tops[0], relu=True)
         else:
-            steps.append(Step(layer.name, layer, layer.bottoms, layer.tops[0]))
-    return steps
+            steps[layer.tops[0]] = Step(layer.name, layer, layer.bottoms, layer.tops[0])
+    return list(steps.values())
 
 
 def _takes_relu(step: Step) -> bool:

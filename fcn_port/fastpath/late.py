@@ -32,14 +32,14 @@ def run_late(
         if step.top in together:
             blobs[step.top] = bottoms[0]  # the crop takes it from here
         elif step.bottoms[0] in together:
-            kernel = kernels[together[step.bottoms[0]]]
+            kernel = kernels[step.bottoms[0]]
             assert isinstance(kernel, Upsampling) and isinstance(step.params, crop.Crop)
             offset = step.params.offset_along(2), step.params.offset_along(3)
             blobs[step.top] = upsample_and_crop(bottoms[0], kernel, offset, bottoms[1].shape[-2:])
         else:
             if is_convolution(step.params):
                 bottoms[0] = convolution.reached(step.params, bottoms[0], 2)  # type: ignore[arg-type]
-            blobs[step.top] = kernels[step.name](*bottoms)
+            blobs[step.top] = kernels[step.top](*bottoms)
         del bottoms
         wanted = {*outputs, *(name for later in steps[i + 1 :] for name in later.bottoms)}
         for name in blobs.keys() - wanted:
@@ -49,15 +49,15 @@ def run_late(
     return {name: blobs[name].contiguous() for name in outputs}
 
 
-def crops_of_upsamplings(steps: tuple[Step, ...], outputs: tuple[str, ...]) -> dict[str, str]:
-    """The names of the upsamplings whose result only a crop reads, by top."""
-    found = {}
+def crops_of_upsamplings(steps: tuple[Step, ...], outputs: tuple[str, ...]) -> frozenset[str]:
+    """The tops of the upsamplings whose result only a crop reads."""
+    found = set()
     for step in steps:
         readers = [each for each in steps if step.top in each.bottoms]
         only_cropped = len(readers) == 1 and crops(readers[0]) and readers[0].bottoms[0] == step.top
         if is_upsampling(step.params) and only_cropped and step.top not in outputs:
-            found[step.top] = step.name
-    return found
+            found.add(step.top)
+    return frozenset(found)
 
 
 def crops(step: Step) -> bool:

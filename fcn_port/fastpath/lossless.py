@@ -263,7 +263,7 @@ class WeightsState:
         make: Callable[[Step, Sequence[Tensor]], Kernel], *, in_native: bool,
     ) -> None:  # fmt: skip
         self.watch = watch
-        self.kernels: dict[str, Kernel] = {step.name: make(step, weights_of(weights, step)) for step in graph.steps}
+        self.kernels: dict[str, Kernel] = {step.top: make(step, weights_of(weights, step)) for step in graph.steps}
         self.backgrounds = Backgrounds(self.kernels)
         in_native = in_native and all(is_native(weight) for weight in weights.values())
         self.passes = NativePasses(graph, self.kernels, self.backgrounds) if in_native else None
@@ -281,7 +281,7 @@ def run(
     """One pass by a plan: front, early and late layers; a tensor, or {name: tensor} for several outputs."""
     blobs = dict(inputs)
     for step in plan.front:
-        blobs[step.top] = kernels[step.name](*(blobs[name] for name in step.bottoms))
+        blobs[step.top] = kernels[step.top](*(blobs[name] for name in step.bottoms))
     on_cpu = next(iter(inputs.values())).device.type == "cpu"
     early = EarlyRun(
         plan,

@@ -99,7 +99,7 @@ class NumpyNet(Carded):
 
     def needs_torch(self) -> str | None:
         """The first layer that PyTorch computes for inputs of the net's own shapes, and why; None where none is."""
-        found = decisions(self._runner.flow, self.inputs).items()
+        found = decisions(self._runner.flow, self.inputs)
         return next((f"{name}: {each.why}" for name, each in found if isinstance(each, NoKernel)), None)
 
     def _feed(self, args: Sequence[NDArray[Any]], named: Arrays) -> dict[str, Floats]:

@@ -83,8 +83,8 @@ def make_plan(
         blobs[step.top] = _demand(step, blobs, early, margins_computed=margins_computed)
     for name in blobs.keys() - made:
         blobs[name] = replace(blobs[name], needed=_needed(name, blobs, early))
-    literal = {step.name: step.work * prod(shapes[step.top][2:]) for step in graph.steps}
-    saved = sum(literal[step.name] - step.work * blobs[step.top].computed.area for step in early)
+    literal = {step.top: step.work * prod(shapes[step.top][2:]) for step in graph.steps}
+    saved = sum(literal[step.top] - step.work * blobs[step.top].computed.area for step in early)
     total = sum(literal.values())
     return Plan(size, tuple(front), tuple(early), tuple(late), MappingProxyType(blobs), cut, total - saved, total)
 

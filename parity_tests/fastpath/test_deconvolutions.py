@@ -62,3 +62,15 @@ def test_pads_that_leave_whole_windows_out(settings: str, width: int) -> None:
         {RELU}"""
     x = torch.randn(2, 6, 5, width, generator=torch.Generator().manual_seed(width))
     check(filled(CaffeNet(parse_prototxt(text))), x, None, "deconvolution")
+
+
+def test_a_stride_of_many_phases_in_many_groups() -> None:
+    """Two pixels of 32 channels, and 32,768 steps: their plan took a hundred times what the net itself does."""
+    text = """input: "x" input_shape { dim: [1, 32, 1, 2] }
+        layer { name: "y" type: "Deconvolution" bottom: "x" top: "y" convolution_param {
+            num_output: 512 group: 32 kernel_size: 32 stride: 32 } }"""
+    net = filled(CaffeNet(parse_prototxt(text)))
+    x = torch.randn(1, 32, 1, 2, generator=torch.Generator().manual_seed(0))
+    quick = FastNet(net)
+    assert torch.equal(quick(x), net(x))
+    assert "by PyTorch: a stride of 32x32 in 32 groups" in quick.explain((1, 2))

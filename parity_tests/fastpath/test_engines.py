@@ -97,7 +97,7 @@ def test_no_pooling_is_padded() -> None:
         lossless = Lossless(narrow(make))
         plan = lossless.plan((128, 128), margins_computed=True)
         background = lossless.state().backgrounds.of(plan, torch.zeros(0))
-        weights = {step.name: weights_of(lossless.net.state_dict(), step) for step in lossless.graph.steps}
+        weights = {step.top: weights_of(lossless.net.state_dict(), step) for step in lossless.graph.steps}
         for model in (early_model(plan, background, weights), late_model(plan, lossless.graph, weights)):
             kinds = [node.op_type for node in model.graph.nodes]
             assert "MaxPool" in kinds and "Pad" not in kinds

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from fcn_port.fastpath.flow import merge
+from fcn_port.fastpath.program import places
 from fcn_port.fastpath.program.arena import arrange
 from fcn_port.fastpath.program.places import place_values
 from fcn_port.fastpath.program.shapes import shapes_of
@@ -68,3 +69,14 @@ def test_buffers_that_live_at_once_do_not_overlap(seed: int) -> None:
             at_once = lives[i][0] <= lives[j][1] and lives[j][0] <= lives[i][1]
             assert not at_once or offsets[i] + sizes[i] <= offsets[j] or offsets[j] + sizes[j] <= offsets[i]
     assert size < sum(sizes)
+
+
+def test_an_operation_of_many_tops_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not once for each top that a Concat reads: 3,000 took 19 seconds before the first pass."""
+    looks = []
+    view_of = places.view_of
+    monkeypatch.setattr(places, "view_of", lambda *about: looks.append(about[0].name) or view_of(*about))
+    tops = " ".join(f"t{number}" for number in range(4))
+    found = placed(f"Slice s: data -> {tops}", f"Concat c: {tops} -> c")
+    assert [name for name, _ in found.copies["c"]] == tops.split()
+    assert looks.count("s") == 2  # whether its tops are written into the Concat, and where they lie

@@ -72,7 +72,7 @@ class _Early(nn.Module):
     def __init__(self, plan: Plan, background: Background, weights: Weights) -> None:
         super().__init__()
         self._plan = plan
-        self._layers = nn.ModuleList(LayerModule(step, weights[step.name]) for step in plan.early)
+        self._layers = nn.ModuleList(LayerModule(step, weights[step.top]) for step in plan.early)
         self._margins = [_margins(plan, step) for step in plan.early]
         for i, step in enumerate(plan.early):
             self.register_buffer(f"_constant{i}", background.constants[step.top], persistent=False)
@@ -109,7 +109,7 @@ class _Late(nn.Module):
     def __init__(self, steps: tuple[Step, ...], weights: Weights) -> None:
         super().__init__()
         self._steps = steps
-        self._layers = nn.ModuleList(LayerModule(step, weights[step.name]) for step in steps)
+        self._layers = nn.ModuleList(LayerModule(step, weights[step.top]) for step in steps)
         read = {bottom for step in steps for bottom in step.bottoms}
         self._outputs = [step.top for step in steps if step.top not in read]
 

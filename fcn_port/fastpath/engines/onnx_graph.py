@@ -86,7 +86,7 @@ def early_model(plan: Plan, background: Background, weights: Weights) -> PartMod
         pads = _margins(blob.computed, reads(step, plan.blobs[step.top].computed))
         if any(pads) and not step.features:
             raise ValueError(f"{step.name} would have to be padded")
-        _layer(model, step, weights[step.name], [bottom_name], pads, constant=constants.get(bottom))
+        _layer(model, step, weights[step.top], [bottom_name], pads, constant=constants.get(bottom))
         top = plan.blobs[step.top]
         if top.needed != top.computed:
             constants[step.top] = background.constants[step.top]
@@ -102,7 +102,7 @@ def late_model(plan: Plan, graph: StepGraph, weights: Weights) -> PartModel:
     for step in plan.late:
         if step.top not in outputs:
             h, w = (sliding.pad for sliding in step.slidings or (Sliding(1), Sliding(1)))
-            _layer(model, step, weights[step.name], list(step.bottoms), (h, w, h, w), constant=None)
+            _layer(model, step, weights[step.top], list(step.bottoms), (h, w, h, w), constant=None)
     makers = {step.top: step for step in plan.early}
     channels = {name: _channels(makers, name) for name in plan.cut}
     return model.finish(channels, dict.fromkeys(blob for blob, _ in outputs.values()))
@@ -156,7 +156,7 @@ def _layer(
     elif isinstance(params, eltwise.Eltwise):
         model.node("Add", [_times(model, step, params, i, name) for i, name in enumerate(bottoms)], top)
     elif isinstance(params, scale.Scale):
-        model.node("Mul", [*bottoms, model.weight(f"{step.name}.weight", blobs[0][:, None, None])], top)
+        model.node("Mul", [*bottoms, model.weight(f"{step.top}.weight", blobs[0][:, None, None])], top)
     elif isinstance(params, lrn.LRN):
         settings = {"size": params.local_size, "alpha": params.alpha, "beta": params.beta, "bias": params.k}
         model.node("LRN", bottoms, top, **settings)
@@ -170,7 +170,7 @@ def _layer(
 
 def _named(model: _OnnxModel, step: Step, blobs: Sequence[Tensor]) -> list[str]:
     names = ("weight", "bias")[: len(blobs)]
-    return [model.weight(f"{step.name}.{name}", blob) for name, blob in zip(names, blobs, strict=True)]
+    return [model.weight(f"{step.top}.{name}", blob) for name, blob in zip(names, blobs, strict=True)]
 
 
 def _convolution_weights(model: _OnnxModel, step: Step, blobs: Sequence[Tensor], constant: Tensor | None) -> list[str]:
@@ -188,10 +188,10 @@ def _crop(model: _OnnxModel, step: Step, params: crop.Crop) -> None:
     """From the offset on, as many rows and columns as the second bottom has."""
     x, reference = step.bottoms
     offsets = np.array([params.offset_along(axis) for axis in (2, 3)], np.int64)
-    offset = model.weight(f"{step.name}.offset", offsets)
-    axes = model.weight(f"{step.name}.axes", np.array([2, 3], np.int64))
-    size = model.node("Shape", [reference], f"{step.name} size", start=2, end=4)
-    end = model.node("Add", [size, offset], f"{step.name} end")
+    offset = model.weight(f"{step.top}.offset", offsets)
+    axes = model.weight(f"{step.top}.axes", np.array([2, 3], np.int64))
+    size = model.node("Shape", [reference], f"{step.top} size", start=2, end=4)
+    end = model.node("Add", [size, offset], f"{step.top} end")
     model.node("Slice", [x, offset, end, axes], step.top)
 
 
@@ -200,5 +200,5 @@ def _times(model: _OnnxModel, step: Step, params: eltwise.Eltwise, i: int, name:
         raise ValueError(f"{step.name}: no ONNX operator is known for {params.operation} of blobs")
     if params.coefficients[i] == 1:
         return name
-    factor = model.weight(f"{step.name}.{i}", np.array(params.coefficients[i], np.float32))
-    return model.node("Mul", [name, factor], f"{step.name} term {i}")
+    factor = model.weight(f"{step.top}.{i}", np.array(params.coefficients[i], np.float32))
+    return model.node("Mul", [name, factor], f"{step.top} term {i}")

@@ -87,7 +87,7 @@ class SplitEngine(Wrapper):
     def weights(self) -> Weights:
         """The learnable blobs of each step."""
         state = self.net.state_dict()
-        return {step.name: weights_of(state, step) for step in self.lossless.graph.steps}
+        return {step.top: weights_of(state, step) for step in self.lossless.graph.steps}
 
     def _period(self) -> int:
         plan = self.lossless.plan((64, 64))
@@ -119,7 +119,7 @@ class SplitEngine(Wrapper):
         plan = self.lossless.plan(size)
         kernels = self.lossless.state().kernels
         for step in plan.front:
-            blobs[step.top] = kernels[step.name](*(blobs[name] for name in step.bottoms))
+            blobs[step.top] = kernels[step.top](*(blobs[name] for name in step.bottoms))
         bottoms = {name for step in plan.early for name in step.bottoms if plan.blobs[name].zero}
         parts = self._early({name: self._enlarged(blobs[name]) for name in bottoms})
         tops = self._late(self._assembled(plan, parts))

@@ -82,7 +82,7 @@ class EarlyTape:
         wanted = reads(step, Rect(rows, self._plan.blobs[step.top].computed.cols))
         x = self._get(step.bottoms[0], wanted)
         pad = x.has.rows.lo - wanted.rows.lo, x.has.cols.lo - wanted.cols.lo
-        record(self._tape, self._kernels[step.name], [x.place], y, pad=pad, threads=self._threads)
+        record(self._tape, self._kernels[step.top], [x.place], y, pad=pad, threads=self._threads)
 
     def _get(self, name: str, wanted: Rect) -> PlacedPart:
         """A part of what is needed of a blob; of an input all of it, around which is nothing."""
@@ -138,7 +138,7 @@ class EarlyTape:
     def _bands(self, step: Step) -> list[Interval]:
         """Bands whose transient bottoms fill a share of the cache, no less than a layer's weights, which each reads."""
         makers = list(transient_makers(self._plan, step, self._kept))
-        kernels = [self._kernels[each.name] for each, _ in makers]
+        kernels = [self._kernels[each.top] for each, _ in makers]
         weights = [kernel.nbytes for kernel in kernels if isinstance(kernel, NativeConvolution)]
         heaviest = max((size for _, size in makers), default=0)
         return bands_of(self._plan.blobs[step.top].computed.rows, heaviest, max([self._band_bytes, *weights]))

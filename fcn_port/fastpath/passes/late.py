@@ -39,7 +39,7 @@ class LateTape:
             if step.top in together:
                 self._blobs[step.top] = self._blobs[step.bottoms[0]]  # the crop takes it from here
             elif step.bottoms[0] in together:
-                self._enlarge(step, self._kernels[together[step.bottoms[0]]])
+                self._enlarge(step, self._kernels[step.bottoms[0]])
             else:
                 self._blobs[step.top] = self._plain(step)
         for name, place in self._outputs.items():
@@ -58,7 +58,7 @@ class LateTape:
         if type(params) is eltwise.Eltwise and params.operation == "SUM" and params.coefficients == (1, 1):
             self._tape.copy(bottoms[0], top, added=bottoms[1])
         else:
-            record(self._tape, self._kernels[step.name], bottoms, top, threads=self._threads)
+            record(self._tape, self._kernels[step.top], bottoms, top, threads=self._threads)
         return top
 
     def _enlarge(self, step: Step, kernel: Kernel) -> None:

@@ -91,7 +91,7 @@ class NativePasses:
         blobs = dict(inputs)
         for step in plan.front:
             blobs[step.top] = place(step.top)
-            record(early, kernels[step.name], [blobs[name] for name in step.bottoms], blobs[step.top], threads=threads)
+            record(early, kernels[step.top], [blobs[name] for name in step.bottoms], blobs[step.top], threads=threads)
         fills = Fills(self._backgrounds.of(plan, like), images=images)
         cut = {name: place(name) for name in plan.cut}
         EarlyTape(early, plan, kernels, fills, blobs, cut=cut, band_bytes=BAND_BYTES, threads=threads).record()

@@ -19,21 +19,21 @@ NOT_PLANNED = (ArithmeticError, LookupError, NotImplementedError, ValueError)
 
 def decisions(
     flow: Flow, inputs: Mapping[str, Shape], *, winograd: bool = True, sparing: Container[str] = ()
-) -> dict[str, Decision]:
-    """The kernel of each operation for inputs of these shapes, by its name; views and concatenations need none.
+) -> list[tuple[str, Decision]]:
+    """The names of operations, which may be called alike, and their kernels; views and concatenations need none.
 
     `sparing` holds the names of those whose weights are to stay small.
     """
     shapes = shapes_of(flow, inputs)
     places = place_values(flow, shapes).values
-    found, traits = {}, traits_of(flow)
+    found, traits = list[tuple[str, Decision]](), traits_of(flow)
     for operation in flow.operations:
         if view_of(operation, places, shapes) is not None or is_concatenation(operation, shapes):
             continue
         bottoms, tops = ([places[name] for name in names] for names in (operation.bottoms, operation.tops))
-        found[operation.name] = choose(
-            operation, bottoms, tops, winograd=winograd, sparing=operation.name in sparing, **traits.of(operation)
-        )
+        is_spared, facts = operation.name in sparing, traits.of(operation)
+        kernel = choose(operation, bottoms, tops, winograd=winograd, sparing=is_spared, **facts)
+        found.append((operation.name, kernel))
     return found
 
 
@@ -45,7 +45,7 @@ def usual_kernels(
         found = decisions(flow, inputs, winograd=winograd, sparing=sparing)
     except NOT_PLANNED:
         return {}
-    return {name: kernel.name for name, kernel in found.items() if not isinstance(kernel, NoKernel)}
+    return {name: kernel.name for name, kernel in found if not isinstance(kernel, NoKernel)}
 
 
 def of_one(inputs: Mapping[str, Shape]) -> dict[str, Shape]:

@@ -218,11 +218,13 @@ def _deconvolution(params: convolution.Deconvolution, bottom: BlobPlace) -> Deci
         return NoKernel(f"a stride of {stride[0]}x{stride[1]}")
     depthwise = params.group == bottom.shape[1] == params.num_output
     groups = params.group if depthwise else groups_of(params.group, params.num_output)
+    if not depthwise and stride[0] * stride[1] * groups > MOST_STEPS:
+        return NoKernel(f"a stride of {stride[0]}x{stride[1]} in {groups} groups")
     return KernelChoice("deconvolution", window, stride, pad, (1, 1), groups)  # type: ignore[arg-type]
 
 
-MOST_PHASES = 32 * 32
-"""Each is a step."""
+MOST_PHASES, MOST_STEPS = 32 * 32, 4096
+"""Each is a step, or one for each group of channels where these are not computed at once."""
 
 
 def _inner_product(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from math import prod
 
 from converters.layers import between, concat, crop, inner_product, lrn, padded, pooling, reshape, tensor, upsample
@@ -274,24 +275,24 @@ def _with_ones(shape: Shape, strides: Shape) -> Shape:
 def _parts_of_concatenations(flow: Flow, shapes: Mapping[str, Shape]) -> dict[str, tuple[str, int]]:
     """For values that can be written where a concatenation wants them: its top, and their first channel in it."""
     inside: dict[str, tuple[str, int]] = {}
+    is_view = cache(partial(_is_view, flow, shapes))  # each operation is looked at once, of however many tops
     for operation in reversed(flow.operations):
         if not is_concatenation(operation, shapes) or axis_of(operation, shapes) != 1:
             continue
         start = 0
         for bottom in operation.bottoms:
-            if bottom not in inside and _is_made(bottom, flow, shapes):
+            is_made = not is_view(flow.makers[bottom]) if bottom in flow.makers else bottom in flow.inputs
+            if is_made and bottom not in inside:
                 inside[bottom] = operation.tops[0], start
             start += shapes[bottom][1]
     return inside
 
 
-def _is_made(value: str, flow: Flow, shapes: Mapping[str, Shape]) -> bool:
-    """True where a value is written by somebody, and is no part of another one."""
-    if value not in flow.makers:
-        return value in flow.inputs
-    operation = flow.operations[flow.makers[value]]
+def _is_view(flow: Flow, shapes: Mapping[str, Shape], number: int) -> bool:
+    """True where the tops of an operation are parts of another value, or the same numbers."""
+    operation = flow.operations[number]
     anywhere = {name: dense(0, shapes[name]) for name in operation.bottoms}
-    return view_of(operation, anywhere, shapes) is None
+    return view_of(operation, anywhere, shapes) is not None
 
 
 def _copies(

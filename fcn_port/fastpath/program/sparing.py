@@ -54,7 +54,7 @@ def spared(flow: Flow, inputs: Mapping[str, Shape]) -> frozenset[str]:
 def _ways(flow: Flow, inputs: Mapping[str, Shape], sparing: Container[str]) -> dict[str, str]:
     """The names of kernels by operation."""
     found = decisions(flow, inputs, sparing=sparing)
-    return {name: each.name for name, each in found.items() if isinstance(each, KernelChoice)}
+    return {name: each.name for name, each in found if isinstance(each, KernelChoice)}
 
 
 def _bytes_of(step: FlowStep) -> int:

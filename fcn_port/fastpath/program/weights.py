@@ -67,7 +67,7 @@ class PackedWeights:
         `threads` pack them, where nobody has yet. `at` is the phase of a deconvolution (`phases.py`), and the
         plane of its kernel where that has three axes; of a convolution's kernel with three axes the plane and 0.
         """
-        key = operation.name, operation.parts[-1].name, kernel, window, part, at
+        key = operation.tops, kernel, window, part, at  # layers may be called alike, values not
 
         def make() -> Packed:
             found = self._from_kept(str(key), operation, kernel, window)
@@ -108,7 +108,7 @@ class PackedWeights:
 
     def constants(self, operation: FlowStep, channels: int) -> Packed:
         """Factor, constant and slopes of an operation without products, whose channels may follow from the size."""
-        key = operation.name, operation.parts[-1].name, "pointwise", channels
+        key = operation.tops, "pointwise", channels
 
         def make() -> Packed:
             factor = constant = None
@@ -123,7 +123,7 @@ class PackedWeights:
 
     def factors(self, operation: FlowStep, channels: int) -> Packed:
         """A layer's own blob as the factor of each channel, one for all or one for each."""
-        key = operation.name, operation.parts[-1].name, "factors", channels
+        key = operation.tops, "factors", channels
         return self._packed.get(
             key, lambda: Packed(_padded(np.broadcast_to(self.of(operation.main)[0].reshape(-1), channels)))
         )
@@ -136,7 +136,7 @@ class PackedWeights:
             kernels = pack(weight.reshape(*weight.shape, 1, 1), "product", self._slabs, threads=threads)
             return Packed(kernels, None if bias is None else _padded(bias))
 
-        return self._packed.get((operation.name, "matrix", position), make)
+        return self._packed.get((operation.tops, "matrix", position), make)
 
     def of_units(self, operation: FlowStep, position: int, gates: int) -> Packed:
         """A blob (gates * units, units): for a vector of units, and each that they read, a vector for each gate."""
@@ -149,7 +149,7 @@ class PackedWeights:
             blocks = padded.reshape(gates, -1, lanes, units).transpose(1, 3, 0, 2)
             return Packed(np.ascontiguousarray(blocks))
 
-        return self._packed.get((operation.name, "units", position, gates), make)
+        return self._packed.get((operation.tops, "units", position, gates), make)
 
     def coefficient(self, value: float, channels: int) -> Floats | None:
         """One factor for all channels; None for 1."""
