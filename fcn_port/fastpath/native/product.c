@@ -187,7 +187,7 @@ INLINE struct ending ending_of(const struct step *s, const struct layout *layout
     return ending;
 }
 
-/* One tile and one panel, from number `from` of the rows on; `tile` of several that read the panel. */
+/* One tile and one panel, from number `from` of the rows on. */
 INLINE void compute(const struct step *s, const struct layout *layout, struct worker *w, struct rows rows, int64_t from,
                     int64_t position, int count, int64_t panel, float *sums)
 {
@@ -216,6 +216,7 @@ static void product_in_place(const struct step *s, struct worker *w)
 {
     int64_t length = s->kernel_h * s->kernel_w * s->in_channels, panels = (s->channels + PANEL - 1) / PANEL;
     const struct layout layout = layout_of(s);
+    const struct fetching nothing = {(const char *)s->kernels, 0}; /* each row of outputs reads all kernels again */
     float *sums = scratch_of(s, w), *gathered = sums + ROWS * PANEL;
     const int64_t over_left = least((s->left + s->stride_w - 1) / s->stride_w, s->w);
     const int64_t whole = (s->in_w - s->kernel_w + s->left) / s->stride_w + 1; /* windows up to the last whole one */
@@ -228,12 +229,12 @@ static void product_in_place(const struct step *s, struct worker *w)
             int64_t position = piece * s->w + lo;
             int64_t y = piece % s->h * s->stride_h - s->top, x = lo * s->stride_w - s->left;
             int64_t down = y + (s->kernel_h - 1) * s->dilation_h, right = (hi - 1) * s->stride_w - s->left + s->kernel_w;
-            struct rows rows = {gathered, spread(length), 1, 0, length, {0}, AT_ONCE, 0};
+            struct rows rows = {gathered, spread(length), 1, 0, length, nothing, AT_ONCE, 0};
             if (y >= 0 && x >= 0 && down < s->in_h && right <= s->in_w) {
                 const float *a = place(w->arena, &s->x, piece / s->h, y, x);
                 int64_t across = s->kernel_w * s->in_channels;
                 int64_t apart = s->stride_w * s->x.col, between = s->dilation_h * s->x.row;
-                rows = (struct rows){a, apart, s->kernel_h, between, across, {0}, AT_ONCE, 0};
+                rows = (struct rows){a, apart, s->kernel_h, between, across, nothing, AT_ONCE, 0};
             } else {
                 for (int64_t r = lo; r < hi; r++)
                     gather(s, w->arena, position + r - lo, gathered + (r - lo) * spread(length));

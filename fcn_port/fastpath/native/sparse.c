@@ -69,9 +69,8 @@ INLINE void look_at_row(const struct step *s, float *arena, int64_t image, int64
     rows->x[r] = row - arena;
     rows->y[r] = place(arena, &s->y, image, y, x) - arena;
     rows->z[r] = place(arena, &s->z, image, y, x) - arena;
-    for (int64_t from = 0, i = 0; from < s->in_channels; from += s->stretch, i++) {
+    for (int64_t from = 0, i = 0; from < s->in_channels; from += s->stretch, i++)
         rows->there[i * rows->count + r] = there(row + from, least(s->stretch, s->in_channels - from));
-    }
 }
 
 INLINE int64_t pairs_of_image(const struct step *s) { return (s->h * s->w + 1) / 2; }

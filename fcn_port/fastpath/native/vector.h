@@ -268,8 +268,8 @@ struct fetching {
     int64_t step;
 };
 
-/* The part of one of `tiles` that read a panel in fetching the next one, each for so many numbers of its rows: alike, as
- * memory that is asked for much at once lets others wait. */
+/* What a tile fetches of the panel that is read next, `tiles` of which read each, so many numbers long: all alike, as memory
+ * that is asked for much at once lets others wait. */
 INLINE struct fetching part_of_next(const float *next, int64_t tile, int64_t tiles, int64_t numbers)
 {
     const int64_t step = least(4 * LINE, (4 * PANEL + tiles - 1) / tiles);

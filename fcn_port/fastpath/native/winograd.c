@@ -261,7 +261,7 @@ INLINE void multiply_runs(int n, int m, int pieces, const struct step *s, const 
             for (int piece = 0; piece < of_point; piece++) {
                 int64_t window = runs[i].from + (up + piece / across) * row + left + piece % across;
                 struct tile_rows rows = {memory.tiles + p * memory.apart + window * apart + panel.first, apart, c,
-                                         part_of_next(next, i * of_point + piece, count * of_point, of_point * c),
+                                         part_of_next(next, i * of_point + piece, count, c),
                                          piece > 0 || panel.first > 0};
                 multiply_tiles(&rows, kernels + piece * panel.apart, (int)runs[i].count, features,
                                memory.products + p * memory.kept + (runs[i].from - lo) * PANEL);
