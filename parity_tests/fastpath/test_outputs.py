@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -54,6 +56,16 @@ def test_of_other_axes() -> None:
     views = {"volume": numbers.reshape(2, 3, 4, 8, -1).transpose(0, 4, 1, 2, 3), "rows": numbers.swapaxes(1, 2)}
     found = own_arrays(views, KeptMemory(), 2)
     assert all(np.array_equal(found[name], view) for name, view in views.items())
+
+
+def test_a_copy_takes_no_memory_along() -> None:
+    """Nor another process, to which a fast net is sent."""
+    memory = KeptMemory()
+    memory.give_back(np.zeros(LEAST_KEPT, np.float32))
+    copied = pickle.loads(pickle.dumps(memory))
+    assert len(pickle.dumps(memory)) < 1000
+    array = memory.take(LEAST_KEPT)
+    assert copied.take(LEAST_KEPT) is not array and memory.take(LEAST_KEPT) is not array
 
 
 @pytest.mark.parametrize("images", [1, 3])
