@@ -55,7 +55,7 @@ def test_images_are_divided_among_threads(threads: int, count: int, monkeypatch:
     x, by, work = some(net, count), [], ArenaPlan.__call__
 
     def noted(self: ArenaPlan, inputs: Arrays, arena: Floats) -> Arrays:
-        by.append(self._threads)
+        by.append(self.threads)
         return work(self, inputs, arena)
 
     monkeypatch.setattr(ArenaPlan, "__call__", noted)
@@ -72,7 +72,7 @@ def test_a_thread_that_fails_stops_the_others(monkeypatch: pytest.MonkeyPatch) -
     work, left = ArenaPlan.__call__, iter([None])
 
     def failing(self: ArenaPlan, inputs: Arrays, arena: Floats) -> Arrays:
-        if self._threads == 1 and next(left, 0) is None:
+        if self.threads == 1 and next(left, 0) is None:
             raise ZeroDivisionError("in one thread")
         return work(self, inputs, arena)
 
