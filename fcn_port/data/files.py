@@ -19,7 +19,7 @@ from weights.records import IGNORE_LABEL
 
 from ..errors import ImageError
 from ..predict.palettes import voc_palette
-from ..predict.pictures import color_of_picture, opened_picture, values_of_picture
+from ..predict.pictures import color_of_picture, opened_picture, strips_of, values_of_picture
 from .errors import DataError
 from .matlab import parse_matrix
 
@@ -119,8 +119,8 @@ def opened(path: Path, *, grey: bool = False) -> Iterator[Image.Image]:
 
 
 def _colours(path: Path, image: Image.Image) -> DataError:
-    seen, known = (packed(colours) for colours in (np.asarray(image.convert("RGB")), voc_palette()))
-    of_voc = np.isin(np.unique(seen), known).all()
+    known = packed(voc_palette())
+    of_voc = all(np.isin(packed(np.asarray(rows.convert("RGB"))), known).all() for _, rows in strips_of(image))
     found = "the colours of VOC's palette" if of_voc else "colours"
     return DataError(
         f"{found} ({image.mode}) instead of labels",

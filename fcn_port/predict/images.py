@@ -15,7 +15,7 @@ from weights.records import InputRecipe
 from ..errors import ImageError
 from .greys import GreyBeside, beside, grey_of_colours, grey_of_picture
 from .image_lists import ImageSource
-from .pictures import array_in, bands_of_picture, eight_bits, is_deep, opened_picture, pillow_errors
+from .pictures import array_in, bands_of_picture, color_of_picture, opened_picture, pillow_errors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,8 +32,6 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """The orientations that turn or mirror, and what makes them upright (Exif 2.3, 4.6.4)."""
-_STRIP_ROWS = 256
-"""Rows that are copied at a time."""
 
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 
@@ -136,21 +134,9 @@ def _turn_of(image: Image.Image) -> Image.Transpose | None:
 
 def _turned(image: Image.Image, *, bands: bool) -> np.ndarray:
     turn = _turn_of(image)
-    if turn is not None:  # a copy, which a large image has no room for
-        image = image.transpose(turn)
-    return bands_of_picture(image) if bands else _to_rgb(image)
-
-
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    if is_deep(image):
-        image = Image.fromarray(eight_bits(image))
-    if image.mode != "RGB":
-        image = image.convert("RGB")
-    pixels = np.empty((image.height, image.width, 3), np.uint8)
-    for top in range(0, image.height, _STRIP_ROWS):  # at once Pillow would make them twice more
-        strip = image.crop((0, top, image.width, min(top + _STRIP_ROWS, image.height)))
-        pixels[top : top + strip.height] = np.asarray(strip)
-    return pixels
+    if not bands:
+        return color_of_picture(image, turn)
+    return bands_of_picture(image if turn is None else image.transpose(turn))
 
 
 def grey_of(image_hwc: np.ndarray) -> np.ndarray:

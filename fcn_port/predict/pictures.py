@@ -47,12 +47,20 @@ _DEEP_PIXEL_BYTES = 32
 """Modes of more than 8 bits, and what a pixel of one takes on its way to 8 (27 bytes seen)."""
 _STORED = "fcn-port: as stored"
 """The key of a picture's `info` under which `_stored` is kept: Pillow forgets it when it decodes."""
+_TURN = Image.Transpose
+_ASIDE = (_TURN.TRANSPOSE, _TURN.TRANSVERSE, _TURN.ROTATE_90, _TURN.ROTATE_270)
+"""Turns whose rows are the picture's columns."""
+_FROM_BELOW = (_TURN.FLIP_TOP_BOTTOM, _TURN.ROTATE_180, _TURN.TRANSVERSE, _TURN.ROTATE_270)
+_FROM_RIGHT = (_TURN.FLIP_LEFT_RIGHT, _TURN.ROTATE_180, _TURN.TRANSVERSE, _TURN.ROTATE_90)
+"""Turns behind which the picture's first row, or first column, is a last one."""
 _UNKNOWN = ("", 0, 0)
 """The same of a picture that did not come from a file, as `_stored` gives it."""
 _TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _LAST = LastAnimation()
 _BITS, _CHANNELS, _PLANES = 258, 277, 284
 """TIFF's tags BitsPerSample, SamplesPerPixel and PlanarConfiguration, which is 2 for one channel after the other."""
+_STRIP_PIXELS = 1 << 20
+"""About as many are copied at a time: of less than that the C library would keep what is free again."""
 _ROW_BYTES = 64
 """The bytes of a row beside its pixels, in Pillow's tables and to be aligned (48 bytes seen): most of a tall strip."""
 
@@ -106,11 +114,30 @@ def eight_bits(image: Image.Image) -> np.ndarray:
     return whole.astype(np.uint8)
 
 
-def color_of_picture(image: Image.Image) -> np.ndarray:
-    """The colours (h, w, 3) uint8 RGB of a picture that is open; 16 bits and fractions become 8."""
+def strips_of(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Some rows of a picture at a time, and the first one's number: Pillow copies the whole of one several times."""
+    rows = max(_STRIP_PIXELS // max(image.width, 1), 1)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def color_of_picture(image: Image.Image, turn: Image.Transpose | None = None) -> np.ndarray:
+    """The colours (h, w, 3) uint8 RGB of a picture that is open, turned; 16 bits and fractions become 8."""
     if is_deep(image):
-        return np.repeat(eight_bits(image)[:, :, None], 3, axis=2)
-    return np.asarray(image.convert("RGB"))
+        image = Image.fromarray(eight_bits(image))
+    upright = (image.width, image.height) if turn in _ASIDE else (image.height, image.width)
+    pixels = np.empty((*upright, 3), np.uint8)
+    as_stored = _turned_back(pixels, turn)
+    for top, strip in strips_of(image):
+        as_stored[top : top + strip.height] = np.asarray(strip.convert("RGB"))
+    return pixels
+
+
+def _turned_back(pixels: np.ndarray, turn: Image.Transpose | None) -> np.ndarray:
+    """A view of what a turn makes, with rows and columns as they were before."""
+    if turn in _ASIDE:
+        pixels = pixels.swapaxes(0, 1)
+    return pixels[:: -1 if turn in _FROM_BELOW else 1, :: -1 if turn in _FROM_RIGHT else 1]
 
 
 def values_of_picture(image: Image.Image) -> np.ndarray:

@@ -32,7 +32,7 @@ class Target:
     """A reader: `read` takes the path of a file, and may write beside it, in a folder that is its own.
 
     `errors` may come out of it beside CaffeFormatError; `expansion` is what limits.py allows it for each byte of the
-    file, beside 64 MiB. `mutate` changes a seed, a number deciding how.
+    file, beside 64 MiB, and `times` how often over it may hold that. `mutate` changes a seed, a number deciding how.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Target:
     mutate: Callable[[bytes, int, Change], bytes]
     errors: tuple[type[Exception], ...] = ()
     expansion: int = 1
+    times: int = 1
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def judge(target: Target, data: bytes, folder: Path) -> Verdict:
     except Exception as error:
         finding = Finding("foreign", _where(error), "".join(traceback.format_exception(error))[-4000:])
     seconds, taken = time.process_time() - started, _taken(before)
-    allowed = memory_limit(len(data), expansion=target.expansion) + NOISE
+    allowed = target.times * memory_limit(len(data), expansion=target.expansion) + NOISE
     if finding is None and seconds > SLOW:
         finding = Finding("slow", target.name, f"{seconds:.1f} s")
     if finding is None and taken > allowed:
