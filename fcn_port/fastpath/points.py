@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 EVALUATED, SUMMED = 4096, 16
 """Kernels of one output channel that a lean way evaluates at a time, so that they stay in a processor's own cache; and
 the products that are summed before their sum is added to others."""
+WORTH_CHANNELS = 96
+"""Input channels from which on the last tile of a row or column goes by fewer points: of fewer channels, the products
+that are left out cost less than finding those that are not."""
 TILES = {3: 4, 5: 2, 7: 2}
 """Side of an output tile by side of the kernel."""
 
@@ -78,6 +82,47 @@ squares of a row of B^T, times a row of G, times a column of A^T, is what a sum'
 Matrix = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class ShortTile:
+    """The way to fewer outputs of a tile by some of its points and its kernels: which points, A^T and B^T.
+
+    `points` are numbers of points along an axis; A^T is (outputs, points), and B^T (points, points) makes up for what
+    the kernels' values are divided by for the sake of the other points.
+    """
+
+    points: tuple[int, ...]
+    output: Matrix
+    data: Matrix
+
+
+@cache
+def short_tile(m: int, r: int, outputs: int) -> ShortTile:
+    """The points of F(m, r) by which F(outputs, r) rounds least, as POINTS says, and its matrices."""
+    ways = combinations(range(m + r - 1), outputs + r - 1)
+    return min((_short_tile(m, r, outputs, points) for points in ways), key=lambda way: _rounding(way, m, r))
+
+
+def _short_tile(m: int, r: int, outputs: int, points: tuple[int, ...]) -> ShortTile:
+    finite = POINTS[m + r - 1]
+    chosen = [finite[i] for i in points if i < len(finite)]
+    has_infinity = len(chosen) < len(points)
+    rows = []
+    for p in chosen:
+        factor = _product(p - q for q in finite if q not in chosen)
+        rest = [q for q in chosen if q != p]
+        rows.append([factor * value for value in (*_polynomial(rest), *[Fraction(0)] * has_infinity)])
+    powers = [[p**j for p in chosen] + [Fraction(j == outputs - 1)] * has_infinity for j in range(outputs)]
+    data = [*rows, *[_polynomial(chosen)] * has_infinity]
+    return ShortTile(points, _array(powers), _array(data))
+
+
+def _rounding(way: ShortTile, m: int, r: int) -> float:
+    """The factor by which the squares of a sum's rounding are enlarged."""
+    _, kernel, _ = matrices(m, r)
+    squares = (way.data**2).sum(1) * (kernel[list(way.points)] ** 2).sum(1) * (way.output**2).sum(0)
+    return float(squares.sum())
+
+
 @cache
 def matrices(m: int, r: int) -> tuple[Matrix, Matrix, Matrix]:
     """A^T (m, n), G (n, r) and B^T (n, n) in double precision, for n = m + r - 1 points."""
@@ -88,10 +133,11 @@ def matrices(m: int, r: int) -> tuple[Matrix, Matrix, Matrix]:
     kernel.append([Fraction(int(j == r - 1)) for j in range(r)])
     data = [[*_polynomial(rest), Fraction(0)] for rest in others] + [_polynomial(points)]
 
-    def array(rows: Sequence[Sequence[Fraction]]) -> Matrix:
-        return np.array([[float(value) for value in row] for row in rows])
+    return np.ascontiguousarray(_array(output).T), _array(kernel), _array(data)
 
-    return np.ascontiguousarray(array(output).T), array(kernel), array(data)
+
+def _array(rows: Sequence[Sequence[Fraction]]) -> Matrix:
+    return np.array([[float(value) for value in row] for row in rows])
 
 
 def _product(factors: object) -> Fraction:

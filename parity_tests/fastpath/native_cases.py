@@ -104,6 +104,8 @@ NETS = (
     *(net(24, convolution("num_output: 40 kernel_size: 3 pad: 1", end), images=2) for end in (SUM, PRELU)),
     net(24, convolution("num_output: 40 kernel_size: 3 pad: 2 dilation: 2 dilation: 3", SUM), size="13, 8"),
     net(36, convolution("num_output: 37 kernel_size: 7 pad: 7 dilation: 2", SUM), size="16, 9", images=2),
+    *(net(96, convolution(f"num_output: 33 kernel_size: {n} pad: 3", SUM), size="9, 6", images=2) for n in (3, 5, 7)),
+    net(96, convolution("num_output: 33 kernel_size: 3 pad: 2 dilation: 2", RELU), size="13, 7", images=2),
     *(net(9, convolution("num_output: 33 kernel_size: 3 pad: 1", RELU), size=s) for s in ("1, 5", "4, 3", "6, 1")),
     net(3, convolution("num_output: 4 kernel_size: 1"), images=2),
     *(net(3, convolution(f"num_output: 20 kernel_size: {n} pad: 2 stride: 2", RELU), size="13, 40") for n in (3, 7)),

@@ -15,17 +15,19 @@ import shlex
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+
+import numpy as np
 
 from converters.safety import whole_file
 from weights.cache import cache_folder as user_cache
 
 from ...private import read_private, why_not_private
 from ..compiler import ForbiddenError, NotBuilt, compiler, words_of
-from ..points import FORMS, SUMMED, matrices
+from ..points import FORMS, SUMMED, WORTH_CHANNELS, WinogradForm, matrices, short_tile
 from ..processor import processor
 from ..strassen import PANELS_OF, RESULTS, ROWS_OF
 from . import shipped
@@ -213,21 +215,41 @@ def _was_killed(done: subprocess.CompletedProcess[str]) -> bool:
 
 def _tables() -> str:
     """The matrices of both algorithms as C, and the numbers that C code and plans share."""
-    lines = ["#pragma once\n", f"#define SUMMED {SUMMED}\n"]
+    lines = ["#pragma once\n", f"#define SUMMED {SUMMED}\n", f"#define WORTH_CHANNELS {WORTH_CHANNELS}\n"]
     for name, form in FORMS.items():
         if form.lean:
             continue
         lines.append(f"#define EVALUATED_{name} {form.evaluated}\n")
         output, kernel, data = matrices(form.tile, form.taps)
         for of, kind, matrix in (("OUTPUT", "float", output), ("DATA", "float", data), ("KERNEL", "double", kernel)):
-            numbers = ", ".join(value.hex() for value in matrix.flatten().tolist())
-            lines.append(f"static const {kind} {of}_{name}[] __attribute__((unused)) = {{{numbers}}};\n")
+            lines.append(_table(f"{of}_{name}", kind, matrix))
+        lines += _short_tables(name, form)
     for name, kind, table in (
         ("ROWS_OF", "float", ROWS_OF), ("PANELS_OF", "double", PANELS_OF), ("RESULTS", "float", RESULTS)
     ):  # fmt: skip
         numbers = ", ".join(str(value) for row in table for value in row)
         lines.append(f"static const {kind} {name}[] __attribute__((unused)) = {{{numbers}}};\n")
     return "".join(lines)
+
+
+def _short_tables(name: str, form: WinogradForm) -> Iterator[str]:
+    """The same of tiles of fewer outputs, one after the other, with zeros behind each row and each matrix."""
+    count, most = form.points, max(form.tile - 1, 1)
+    data, output = np.zeros((most, count, count)), np.zeros((most, form.tile, count))
+    points = np.zeros((most, count), np.int64)
+    for outputs in range(1, form.tile):
+        way = short_tile(form.tile, form.taps, outputs)
+        used = len(way.points)
+        points[outputs - 1, :used] = way.points
+        data[outputs - 1, :used, :used], output[outputs - 1, :outputs, :used] = way.data, way.output
+    yield _table(f"SHORT_DATA_{name}", "float", data)
+    yield _table(f"SHORT_OUTPUT_{name}", "float", output)
+    yield _table(f"SHORT_POINTS_{name}", "int", points)
+
+
+def _table(name: str, kind: str, values: np.ndarray) -> str:
+    numbers = ", ".join(str(value) if kind == "int" else value.hex() for value in values.flatten().tolist())
+    return f"static const {kind} {name}[] __attribute__((unused)) = {{{numbers}}};\n"
 
 
 def _declared(found: ctypes.CDLL) -> ctypes.CDLL:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..points import FORMS, WinogradForm
+from ..points import FORMS, WORTH_CHANNELS, WinogradForm
 from .build import library
 
 GATHERED_BYTES = 320 << 10
@@ -203,6 +203,16 @@ def with_outputs(form: str, images: int, size: tuple[int, int], dilation: tuple[
     return images * rows * cols
 
 
+def products_of(
+    form: str, channels: int, images: int, size: tuple[int, int], dilation: tuple[int, int] = (1, 1)
+) -> int:  # fmt: skip
+    """The products of all tiles for each pair of channels: the last tile of a row or column may need fewer."""
+    if FORMS[form].pieces > 1 or channels < WORTH_CHANNELS:
+        return FORMS[form].products * with_outputs(form, images, size, dilation)
+    rows, cols = (_points_along(FORMS[form], *axis) for axis in zip(size, dilation, strict=True))
+    return images * rows * cols
+
+
 def behind(form: str, width: int, dilation: int = 1) -> int:
     """The windows behind a tile's own up to that of its last piece."""
     return (FORMS[form].pieces - 1) * (_tiles_along(FORMS[form], width, dilation) + 1)
@@ -211,6 +221,10 @@ def behind(form: str, width: int, dilation: int = 1) -> int:
 def _tiles_along(form: WinogradForm, length: int, dilation: int) -> int:
     phases = (-(-(length - phase) // (dilation * form.tile)) for phase in range(min(dilation, length)))
     return sum(tiles + form.pieces - 1 for tiles in phases)
+
+
+def _points_along(form: WinogradForm, length: int, dilation: int) -> int:
+    return length + (form.taps - 1) * _tiles_along(form, length, dilation)
 
 
 def spread(length: int) -> int:

@@ -43,6 +43,7 @@
 #define LOOP _Pragma("GCC unroll 1")
 
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+#define LINED __attribute__((aligned(4 * LANES))) /* an array of vectors in memory, of which none lies in two lines */
 typedef int mask __attribute__((vector_size(4 * LANES)));
 typedef unsigned digits __attribute__((vector_size(4 * LANES)));
 

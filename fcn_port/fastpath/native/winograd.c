@@ -4,13 +4,16 @@
  * channels, products are summed over input channels at each point, and interpolated to where they belong. So nothing
  * between blob and blob reaches memory.
  *
- * tables.h is written from points.py: for each form DATA is B^T (n, n), OUTPUT A^T (m, n), KERNEL G (n, n - m + 1), and
- * EVALUATED how many input channels of lean kernels are evaluated at a time.
+ * tables.h is written from points.py: for each form DATA is B^T (n, n), OUTPUT A^T (m, n), KERNEL G (n, n - m + 1), SHORT_ the
+ * same of tiles with fewer outputs, and EVALUATED how many input channels of lean kernels are evaluated at a time.
  *
  * A wide kernel is cut into `pieces` along each axis, all but the last m taps long, so that what the second piece of a tile
  * reads is what the first one of the next tile does: a window is evaluated once, and products with all pieces are summed
  * before the interpolation. Behind the last tile of a row or column lie windows that later pieces read; they are counted as
  * tiles that have no outputs. Pieces of m taps have none at infinity, for the power that they lack.
+ *
+ * The last tile of a row or column may have fewer outputs than the others, and then is evaluated at fewer points
+ * (winograd_points.h, winograd_tiles.h).
  *
  * Kernels were evaluated when they were packed, or lie as they are, a quarter of the bytes or less, and are evaluated for
  * each panel and block ("lean"), some input channels at a time: to the same bits, by the same function.
@@ -24,63 +27,15 @@
 #include "step.h"
 #include "tile_products.h"
 #include "winograd_kernels.h"
+#include "winograd_tiles.h"
 
 #include "tables.h"
 
 #define FEW_TILES 4 /* of a shared block, evaluated as one piece of work */
-#define MOST_TILES 256 /* of a group: division.py makes none larger */
 /* Between two points lie so many floats more: distances of 4096 bytes would bring all to the same place in the cache. */
 #define APART 16
 
 static const float zeros[4096 + LANES]; /* what lies outside a blob; no layer has more channels */
-
-/* The tiles along one axis of `length` outputs. A dilated window reads every so many rows: outputs as far apart have tiles of
- * their own, m of each such phase together. The first `longer` phases have one output more than the others. */
-struct axis {
-    int64_t apart, longer, of_longer, of_others; /* tiles of a phase */
-};
-
-INLINE struct axis axis_of(int64_t length, int64_t apart, int m, int pieces)
-{
-    int64_t least_of_phase = length / apart, others = (least_of_phase + m - 1) / m;
-    int64_t behind = pieces - 1; /* windows that no tile's first piece reads */
-    return (struct axis){apart, length % apart, least_of_phase / m + 1 + behind, others ? others + behind : 0};
-}
-
-INLINE int64_t tiles_along(const struct axis *a) { return a->longer * a->of_longer + (a->apart - a->longer) * a->of_others; }
-
-/* The first output of a tile, from which the others are `apart` away. */
-INLINE int64_t first_output(const struct axis *a, int64_t tile, int m)
-{
-    int64_t others = tile - a->longer * a->of_longer;
-    if (others < 0)
-        return tile / a->of_longer + tile % a->of_longer * m * a->apart;
-    return a->longer + others / a->of_others + others % a->of_others * m * a->apart;
-}
-
-struct spot {
-    int64_t image, y, x; /* of a tile's first output */
-};
-
-INLINE int64_t tiles_of_row(const struct step *s, int m, int pieces)
-{
-    struct axis along = axis_of(s->w, s->dilation_w, m, pieces);
-    return tiles_along(&along);
-}
-
-INLINE struct spot spot_of(const struct step *s, int64_t tile, int m, int pieces)
-{
-    struct axis down = axis_of(s->h, s->dilation_h, m, pieces), along = axis_of(s->w, s->dilation_w, m, pieces);
-    int64_t rows = tiles_along(&down), cols = tiles_along(&along);
-    int64_t y = first_output(&down, tile / cols % rows, m);
-    return (struct spot){tile / (rows * cols), y, first_output(&along, tile % cols, m)};
-}
-
-INLINE int64_t tiles_of(const struct step *s, int m, int pieces)
-{
-    struct axis down = axis_of(s->h, s->dilation_h, m, pieces);
-    return s->images * tiles_along(&down) * tiles_of_row(s, m, pieces);
-}
 
 /* The windows behind a tile's own up to that of its last piece. */
 INLINE int64_t behind(const struct step *s, int m, int pieces)
@@ -90,58 +45,14 @@ INLINE int64_t behind(const struct step *s, int m, int pieces)
 
 INLINE int64_t wide(const struct step *s) { return spread(s->in_channels); }
 
-/* Sum of a[i] * x[i], for numbers a that the compiler knows. */
-INLINE vec dot(const float *a, int n, const vec *x)
+/* B^T d B for one tile's window d, to `to` + point * stride, behind those of the `i` tiles before it in the block. */
+INLINE void evaluate(struct form f, int is_whole, const struct step *s, float *arena, int64_t tile,
+                     const struct order *order, int64_t i, float *to, int64_t stride)
 {
-    vec sum = {0};
-    UNROLL for (int i = 0; i < n; i++)
-        if (a[i] != 0)
-            sum += a[i] * x[i];
-    return sum;
-}
-
-/* B^T x. Points come in pairs, a and -a, between 0 and infinity (points.py): of their two rows, entries for even powers are
- * the same, and those for odd ones opposite. */
-INLINE void at_points(const float *data, int n, const vec *x, vec *to)
-{
-    to[0] = dot(data, n, x);
-    to[n - 1] = dot(data + (n - 1) * n, n, x);
-    UNROLL for (int p = 1; p < n - 1; p += 2) {
-        const float *a = data + p * n, *b = a + n;
-        vec even = {0}, odd = {0};
-        UNROLL for (int i = 0; i < n; i++) {
-            if (a[i] != 0 && a[i] == b[i])
-                even += a[i] * x[i];
-            else if (a[i] != 0)
-                odd += a[i] * x[i];
-        }
-        to[p] = even + odd;
-        to[p + 1] = even - odd;
-    }
-}
-
-/* A^T p: powers of the points, which for a and -a are the same or opposite. */
-INLINE void from_points(const float *output, int n, int m, const vec *p, vec *to)
-{
-    vec both[MOST / 2], apart[MOST / 2];
-    UNROLL for (int i = 1; i < n - 1; i += 2) {
-        both[i / 2] = p[i] + p[i + 1];
-        apart[i / 2] = p[i] - p[i + 1];
-    }
-    UNROLL for (int row = 0; row < m; row++) {
-        const float *a = output + row * n;
-        vec sum = row == 0 ? p[0] : row == m - 1 ? p[n - 1] : (vec){0}; /* which count there only */
-        UNROLL for (int i = 1; i < n - 1; i += 2)
-            sum += a[i] * (row % 2 ? apart[i / 2] : both[i / 2]);
-        to[row] = sum;
-    }
-}
-
-/* B^T d B for one tile's window d, to `to` + point * stride. */
-INLINE void evaluate(const float *data, int n, int m, int pieces, const struct step *s, float *arena, int64_t tile,
-                     float *to, int64_t stride)
-{
-    struct spot at = spot_of(s, tile, m, pieces);
+    const int n = f.n;
+    struct spot at = spot_of(s, tile, f.m, f.pieces);
+    const struct extent has = is_whole ? (struct extent){f.m, f.m} : extent_of(f, s, at);
+    const int rows = points_of(f, has.rows), cols = points_of(f, has.cols);
     const float *from[MOST][MOST];
     for (int u = 0; u < n; u++)
         for (int v = 0; v < n; v++) {
@@ -149,59 +60,89 @@ INLINE void evaluate(const float *data, int n, int m, int pieces, const struct s
             int inside = y >= 0 && y < s->in_h && x >= 0 && x < s->in_w;
             from[u][v] = inside ? place(arena, &s->x, at.image, y, x) : zeros;
         }
-    const int64_t next = m * s->dilation_w * s->x.col;
+    float *goal[MOST][MOST];
+    for (int u = 0; !is_whole && u < rows; u++)
+        for (int v = 0; v < cols; v++) {
+            const int point = point_of(f, has.rows, u) * n + point_of(f, has.cols, v);
+            goal[u][v] = to + point * stride + before(order, i, point) * wide(s);
+        }
+    to += i * wide(s);
+    const int64_t next = f.m * s->dilation_w * s->x.col;
     for (int64_t c = 0; c < s->in_channels; c += LANES) {
-        vec d[MOST], half[MOST][MOST];
-        LOOP for (int v = 0; v < n; v++) {
+        LINED vec d[MOST], half[MOST][MOST];
+        LOOP for (int v = 0; v < cols; v++) {
             UNROLL for (int u = 0; u < n; u++) {
                 d[u] = load(from[u][v] + c);
-                if (v >= n - m)
+                if (v >= n - f.m)
                     __builtin_prefetch(from[u][v] + c + next, 0, 3);
             }
-            vec some[MOST];
-            at_points(data, n, d, some);
-            UNROLL for (int i = 0; i < n; i++)
-                half[i][v] = some[i];
+            LINED vec some[MOST];
+            at_points(f, has.rows, d, some);
+            UNROLL for (int u = 0; u < n; u++)
+                half[u][v] = some[u];
         }
-        LOOP for (int i = 0; i < n; i++) {
-            vec some[MOST];
-            at_points(data, n, half[i], some);
-            UNROLL for (int j = 0; j < n; j++)
-                *(vec *)(to + (i * n + j) * stride + c) = some[j];
+        LOOP for (int u = 0; u < rows; u++) {
+            LINED vec some[MOST];
+            at_points(f, has.cols, half[u], some);
+            if (is_whole)
+                UNROLL for (int v = 0; v < n; v++)
+                    *(vec *)(to + (u * n + v) * stride + c) = some[v];
+            else
+                LOOP for (int v = 0; v < cols; v++)
+                    *(vec *)(goal[u][v] + c) = some[v];
         }
     }
 }
 
-/* A^T p A for one tile and one panel of channels, to the tile's place in y. */
-INLINE void interpolate(const float *output, int n, int m, int pieces, const struct step *s, float *arena, int64_t tile,
-                        int64_t channel, const float *products, int64_t stride)
+/* A^T p A for one tile and one panel of channels, to the tile's place in y. It is tile `i` of its block, and its products lie
+ * behind those of tiles from `lo` on. */
+INLINE void interpolate(struct form f, int is_whole, const struct step *s, float *arena, int64_t tile,
+                        const struct order *order, int64_t i, int64_t lo, int64_t channel, const float *products,
+                        int64_t stride)
 {
-    struct spot at = spot_of(s, tile, m, pieces);
-    int64_t rows = least((s->h - at.y + s->dilation_h - 1) / s->dilation_h, m);
-    int64_t cols = least((s->w - at.x + s->dilation_w - 1) / s->dilation_w, m);
+    const int n = f.n, m = f.m;
+    struct spot at = spot_of(s, tile, m, f.pieces);
+    const struct extent has = extent_of(f, s, at);
+    const int of_rows = is_whole ? m : has.rows, of_cols = is_whole ? m : has.cols;
+    const int down = points_of(f, of_rows), across = points_of(f, of_cols);
+    const float *from[MOST][MOST];
+    for (int u = 0; !is_whole && u < n; u++)
+        for (int v = 0; v < across; v++) {
+            const int point = point_of(f, of_rows, (int)least(u, down - 1)) * n + point_of(f, of_cols, v);
+            from[u][v] = products + point * stride + (before(order, i, point) - before(order, lo, point)) * PANEL;
+        }
+    products += (i - lo) * PANEL;
     const int64_t y_row = s->dilation_h * s->y.row, y_col = s->dilation_w * s->y.col;
     const int64_t z_row = s->dilation_h * s->z.row, z_col = s->dilation_w * s->z.col;
     LOOP for (int64_t c = channel; c < least(channel + PANEL, s->channels); c += LANES, products += LANES) {
         float *y = place(arena, &s->y, at.image, at.y, at.x) + c;
         const float *z = s->z.image ? place(arena, &s->z, at.image, at.y, at.x) : 0;
-        vec p[MOST], half[MOST][MOST], out[MOST];
-        LOOP for (int v = 0; v < n; v++) {
+        LINED vec p[MOST], half[MOST][MOST], out[MOST];
+        LOOP for (int v = 0; v < across; v++) {
             UNROLL for (int u = 0; u < n; u++)
-                p[u] = load(products + (u * n + v) * stride);
-            from_points(output, n, m, p, out);
-            UNROLL for (int i = 0; i < m; i++)
-                half[i][v] = out[i];
+                p[u] = load(is_whole ? products + (u * n + v) * stride : from[u][v] + c - channel);
+            from_points(f, of_rows, p, out);
+            UNROLL for (int u = 0; u < m; u++)
+                half[u][v] = out[u];
         }
-        LOOP for (int i = 0; i < rows; i++) {
-            from_points(output, n, m, half[i], out);
-            LOOP for (int j = 0; j < cols; j++) {
-                __builtin_prefetch(y + i * y_row + (j + m) * y_col, 1, 3);
-                const float *added = z ? z + i * z_row + j * z_col : 0;
-                store(y + i * y_row + j * y_col, finished(s, out[j], c, added), s->channels - c);
+        LOOP for (int u = 0; u < has.rows; u++) {
+            from_points(f, of_cols, half[u], out);
+            LOOP for (int v = 0; v < has.cols; v++) {
+                __builtin_prefetch(y + u * y_row + (v + m) * y_col, 1, 3);
+                const float *added = z ? z + u * z_row + v * z_col : 0;
+                store(y + u * y_row + v * y_col, finished(s, out[v], c, added), s->channels - c);
             }
         }
     }
 }
+
+/* The same two for tiles with few outputs, functions of their own, as those for whole ones keep more in registers then. */
+struct short_ways {
+    void (*evaluate)(const struct step *s, float *arena, int64_t tile, const struct order *order, int64_t i, float *to,
+                     int64_t stride);
+    void (*interpolate)(const struct step *s, float *arena, int64_t tile, const struct order *order, int64_t i, int64_t lo,
+                        int64_t channel, const float *products, int64_t stride);
+};
 
 /* Where a step's tiles, products and evaluated kernels lie. */
 struct memory {
@@ -209,9 +150,10 @@ struct memory {
     int64_t apart, kept; /* between two points of tiles, and of products */
 };
 
-INLINE struct memory memory_of(const struct step *s, const struct worker *w, int n, int m, int pieces)
+INLINE struct memory memory_of(const struct step *s, const struct worker *w, struct form f)
 {
-    int64_t apart = (s->block + behind(s, m, pieces)) * wide(s) + APART, kept = s->group * PANEL + APART;
+    const int n = f.n;
+    int64_t apart = (s->block + behind(s, f.m, f.pieces)) * wide(s) + APART, kept = s->group * PANEL + APART;
     float *own = scratch_of(s, w), *products = s->shared ? own : own + n * n * apart;
     return (struct memory){s->shared ? w->arena + s->common : own, products, products + n * n * kept, apart, kept};
 }
@@ -221,22 +163,27 @@ struct run {
     int64_t from, count;
 };
 
-/* The tiles lo ... hi - 1 of a block that have outputs, in runs; how many of these there are. */
-INLINE int64_t runs_of(const struct step *s, int m, int pieces, int64_t first, int64_t lo, int64_t hi, struct run *runs)
+/* So many tiles in runs that are as alike as can be, from `from` on; how many runs there are. */
+INLINE int64_t split(int64_t from, int64_t tiles, struct run *runs)
 {
-    const int64_t of_tile = m * s->dilation_w;
+    const int64_t count = (tiles + TOGETHER - 1) / TOGETHER;
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t alike = (tiles + count - i - 1) / (count - i);
+        runs[i] = (struct run){from, alike};
+        from += alike, tiles -= alike;
+    }
+    return count;
+}
+
+/* The tiles lo ... hi - 1 of a block that have outputs, in runs, each within a row; how many of these there are. */
+INLINE int64_t runs_of(const struct step *s, struct form f, int64_t first, int64_t lo, int64_t hi, struct run *runs)
+{
+    const int64_t of_tile = f.m * s->dilation_w;
     int64_t count = 0;
     for (int64_t from = lo, together; from < hi; from += most(together, 1)) {
-        together = hi - from;
-        if (pieces > 1) { /* to the end of a row */
-            struct spot at = spot_of(s, first + from, m, pieces);
-            together = at.y < s->h ? least(together, (s->w - at.x + of_tile - 1) / of_tile) : 0;
-        }
-        if (together <= 0)
-            continue;
-        int64_t count_here = (together + TOGETHER - 1) / TOGETHER;
-        together = (together + count_here - 1) / count_here;
-        runs[count++] = (struct run){from, together};
+        struct spot at = spot_of(s, first + from, f.m, f.pieces);
+        together = at.y < s->h ? most(least(hi - from, (s->w - at.x + of_tile - 1) / of_tile), 0) : 0;
+        count += split(from, together, runs + count);
     }
     return count;
 }
@@ -247,11 +194,34 @@ struct panel {
     int64_t apart, first, channels;
 };
 
-/* Products with a panel of output channels for some runs of tiles, to memory.products. */
-INLINE void multiply_runs(int n, int m, int pieces, const struct step *s, const struct run *runs, int64_t count,
-                          int64_t lo, struct panel panel, int64_t features, struct memory memory)
+/* Products with a panel of output channels for the tiles lo ... hi - 1 of a block, to memory.products. */
+INLINE void multiply_all(struct form f, const struct step *s, const struct order *order, int64_t lo, int64_t hi,
+                         struct panel panel, int64_t features, struct memory memory)
 {
-    const int64_t apart = wide(s), row = tiles_of_row(s, m, pieces), c = panel.channels;
+    struct run runs[MOST_TILES];
+    int64_t count = 0, tiles = 0;
+    const int64_t apart = wide(s), c = panel.channels;
+    const float *kernels = panel.kernels, *windows = memory.tiles + panel.first;
+    float *products = memory.products;
+    for (int p = 0; p < f.n * f.n; p++) {
+        const int64_t begin = before(order, lo, p), end = before(order, hi, p);
+        if (end - begin != tiles)
+            count = split(0, tiles = end - begin, runs);
+        for (int64_t i = 0; i < count; i++) {
+            struct tile_rows rows = {windows + (begin + runs[i].from) * apart, apart, c,
+                                     part_of_next(kernels + panel.apart, i, count, c), panel.first > 0};
+            multiply_tiles(&rows, kernels, (int)runs[i].count, features, products + runs[i].from * PANEL);
+        }
+        kernels += panel.apart, windows += memory.apart, products += memory.kept;
+    }
+}
+
+/* The same where kernels are in pieces, for some runs of tiles. */
+INLINE void multiply_runs(struct form f, const struct step *s, const struct run *runs, int64_t count, int64_t lo,
+                          struct panel panel, int64_t features, struct memory memory)
+{
+    const int n = f.n, pieces = f.pieces;
+    const int64_t apart = wide(s), row = tiles_of_row(s, f.m, pieces), c = panel.channels;
     const float *kernels = panel.kernels;
     for (int p = 0; p < n * n; p++) {
         int up = p / n < n - 1 ? 0 : pieces - 1, left = p % n < n - 1 ? 0 : pieces - 1; /* first pieces that count */
@@ -276,58 +246,88 @@ struct lean_kernels {
     int64_t channels;
 };
 
-/* One panel of output channels for the tiles lo ... hi - 1 of a block that begins at tile `first` and was evaluated. */
-INLINE void finish(const float *output, int n, int m, int side, int pieces, struct lean_kernels lean,
-                   const struct step *s, float *arena, int64_t first, int64_t lo, int64_t hi, int64_t panel,
-                   struct memory memory)
+/* Tiles lo ... hi - 1 of a block that begins at tile `first` and was evaluated. */
+struct group {
+    int64_t first, lo, hi;
+    const struct order *order;
+};
+
+/* One panel of output channels for a group. */
+INLINE void finish(struct form f, struct short_ways few, struct lean_kernels lean, const struct step *s, float *arena,
+                   struct group g, int64_t panel, struct memory memory)
 {
-    const int64_t c = s->in_channels, features = s->channels - panel * PANEL, places = places_of(n, pieces);
+    const int64_t c = s->in_channels, features = s->channels - panel * PANEL, places = places_of(f.n, f.pieces);
     struct run runs[MOST_TILES];
-    int64_t count = runs_of(s, m, pieces, first, lo, hi, runs);
+    const int64_t count = f.pieces > 1 ? runs_of(s, f, g.first, g.lo, g.hi, runs) : 0;
     if (lean.evaluate) {
-        const float *kernels = s->kernels + panel * side * side * c * PANEL;
+        const float *kernels = s->kernels + panel * f.side * f.side * c * PANEL;
         const int64_t apart = lean.channels * PANEL + APART;
         for (int64_t from = 0; from < c; from += lean.channels) {
             struct panel part = {memory.kernels, apart, from, least(c - from, lean.channels)};
             lean.evaluate(kernels + from * PANEL, c * PANEL, PANEL, part.channels, memory.kernels, apart);
-            multiply_runs(n, m, pieces, s, runs, count, lo, part, features, memory);
+            multiply_all(f, s, g.order, g.lo, g.hi, part, features, memory);
         }
     } else {
         struct panel whole = {s->kernels + panel * places * c * PANEL, c * PANEL, 0, c};
-        multiply_runs(n, m, pieces, s, runs, count, lo, whole, features, memory);
+        if (f.pieces > 1)
+            multiply_runs(f, s, runs, count, g.lo, whole, features, memory);
+        else
+            multiply_all(f, s, g.order, g.lo, g.hi, whole, features, memory);
     }
+    float *products = memory.products;
     for (const struct run *run = runs; run < runs + count; run++)
         for (int64_t i = run->from; i < run->from + run->count; i++)
-            interpolate(output, n, m, pieces, s, arena, first + i, panel * PANEL, memory.products + (i - lo) * PANEL,
-                        memory.kept);
+            interpolate(f, 1, s, arena, g.first + i, g.order, i, g.lo, panel * PANEL, products, memory.kept);
+    for (int64_t i = f.pieces > 1 ? g.hi : g.lo; i < g.hi; i++) {
+        const int64_t tile = g.first + g.order->tile[i];
+        if (i < g.order->whole)
+            interpolate(f, 1, s, arena, tile, g.order, i, g.lo, panel * PANEL, products, memory.kept);
+        else
+            few.interpolate(s, arena, tile, g.order, i, g.lo, panel * PANEL, products, memory.kept);
+    }
 }
 
-INLINE void convolve(const float *data, const float *output, int n, int m, int side, int pieces,
-                     struct lean_kernels lean, const struct step *s, struct worker *w)
+/* Window `i` of a block that begins at tile `first`. */
+INLINE void evaluate_next(struct form f, struct short_ways few, const struct step *s, float *arena, int64_t first,
+                          const struct order *order, int64_t i, struct memory memory)
 {
-    int64_t all = tiles_of(s, m, pieces), panels = (s->channels + PANEL - 1) / PANEL;
-    struct memory memory = memory_of(s, w, n, m, pieces);
-    int64_t blocks = (all + s->block - 1) / s->block, windows = s->block + behind(s, m, pieces);
+    if (f.pieces > 1)
+        evaluate(f, 1, s, arena, first + i, order, i, memory.tiles, memory.apart);
+    else if (i < order->whole)
+        evaluate(f, 1, s, arena, first + order->tile[i], order, i, memory.tiles, memory.apart);
+    else
+        few.evaluate(s, arena, first + order->tile[i], order, i, memory.tiles, memory.apart);
+}
+
+INLINE void convolve(struct form f, struct short_ways few, struct lean_kernels lean, const struct step *s,
+                     struct worker *w)
+{
+    int64_t all = tiles_of(s, f.m, f.pieces), panels = (s->channels + PANEL - 1) / PANEL;
+    struct memory memory = memory_of(s, w, f);
+    struct order order;
+    int64_t blocks = (all + s->block - 1) / s->block, windows = s->block + behind(s, f.m, f.pieces);
     if (!s->shared) { /* each thread does blocks of its own, and none waits for another before the end */
         for (int64_t block; (block = take(w, blocks)) >= 0;) {
             int64_t first = block * s->block, count = least(all - first, s->block);
+            arrange(f, s, first, count, &order);
             for (int64_t i = 0; i < least(all - first, windows); i++)
-                evaluate(data, n, m, pieces, s, w->arena, first + i, memory.tiles + i * wide(s), memory.apart);
+                evaluate_next(f, few, s, w->arena, first, &order, i, memory);
             for (int64_t panel = 0; panel < panels; panel++)
-                finish(output, n, m, side, pieces, lean, s, w->arena, first, 0, count, panel, memory);
+                finish(f, few, lean, s, w->arena, (struct group){first, 0, count, &order}, panel, memory);
         }
         return;
     }
     for (int64_t first = 0; first < all; first += s->block) { /* all share a block, and divide groups and panels */
         int64_t count = least(all - first, s->block), groups = (count + s->group - 1) / s->group;
         int64_t read = least(all - first, windows);
+        arrange(f, s, first, count, &order);
         for (int64_t piece; (piece = take(w, (read + FEW_TILES - 1) / FEW_TILES)) >= 0;)
             for (int64_t i = piece * FEW_TILES; i < least((piece + 1) * FEW_TILES, read); i++)
-                evaluate(data, n, m, pieces, s, w->arena, first + i, memory.tiles + i * wide(s), memory.apart);
+                evaluate_next(f, few, s, w->arena, first, &order, i, memory);
         for (int64_t piece; (piece = take(w, groups * panels)) >= 0;) {
             int64_t lo = piece / panels * s->group;
-            finish(output, n, m, side, pieces, lean, s, w->arena, first, lo, least(lo + s->group, count), piece % panels,
-                   memory);
+            struct group group = {first, lo, least(lo + s->group, count), &order};
+            finish(f, few, lean, s, w->arena, group, piece % panels, memory);
         }
     }
 }
@@ -339,16 +339,29 @@ INLINE void pack_panel(evaluator *kernels, int64_t places, const struct packing 
     kernels(weights, PANEL, taps * PANEL, p->in_channels, p->to + panel * places * of_place, of_place);
 }
 
+#define OWN static __attribute__((noinline)) void
+
 #define FORM(name, side, n, m, pieces)                                                                                 \
-    static __attribute__((noinline)) void kernels_##name(const float *panel, int64_t tap, int64_t channel,             \
-                                                         int64_t channels, float *to, int64_t apart)                   \
+    OWN kernels_##name(const float *panel, int64_t tap, int64_t channel, int64_t channels, float *to, int64_t apart)   \
     {                                                                                                                  \
         evaluate_kernels(KERNEL_##name, n, m, side, pieces, panel, tap, channel, channels, to, apart);                 \
     }                                                                                                                  \
-    static __attribute__((noinline)) void convolve_##name(evaluator *lean, const struct step *s, struct worker *w)     \
+    static const struct form form_##name = {n, m, side, pieces, DATA_##name, OUTPUT_##name, SHORT_DATA_##name,         \
+                                            SHORT_OUTPUT_##name, SHORT_POINTS_##name};                                 \
+    OWN evaluate_short_##name(const struct step *s, float *arena, int64_t tile, const struct order *order, int64_t i,  \
+                              float *to, int64_t stride)                                                               \
     {                                                                                                                  \
-        struct lean_kernels kernels = {lean, EVALUATED_##name};                                                        \
-        convolve(DATA_##name, OUTPUT_##name, n, m, side, pieces, kernels, s, w);                                       \
+        evaluate(form_##name, 0, s, arena, tile, order, i, to, stride);                                                \
+    }                                                                                                                  \
+    OWN interpolate_short_##name(const struct step *s, float *arena, int64_t tile, const struct order *order,          \
+                                 int64_t i, int64_t lo, int64_t channel, const float *products, int64_t stride)        \
+    {                                                                                                                  \
+        interpolate(form_##name, 0, s, arena, tile, order, i, lo, channel, products, stride);                          \
+    }                                                                                                                  \
+    OWN convolve_##name(evaluator *lean, const struct step *s, struct worker *w)                                       \
+    {                                                                                                                  \
+        struct short_ways few = {evaluate_short_##name, interpolate_short_##name};                                     \
+        convolve(form_##name, few, (struct lean_kernels){lean, EVALUATED_##name}, s, w);                               \
     }                                                                                                                  \
     void name(const struct step *s, struct worker *w) { convolve_##name(0, s, w); }                                    \
     static void pack_panel_##name(const struct packing *p, const float *weights, int64_t panel)                        \

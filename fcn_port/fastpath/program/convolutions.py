@@ -12,10 +12,10 @@ from ..native.division import (
     SHARED_BLOCK,
     SUMMED_BYTES,
     groups_of,
+    products_of,
     sparse_outputs,
     sparse_stretch,
     tiles_of,
-    with_outputs,
 )
 from ..points import FORMS
 from .choice import Decision, KernelChoice, NoKernel, Pair
@@ -153,9 +153,8 @@ def _strassen_cycles(levels: int, kernel: KernelChoice, channels: int, features:
 
 def _winograd_cycles(form: str, dilation: Pair, channels: int, features: int, top: BlobPlace) -> float:
     n, _, h, w = top.size
-    tiles, products = tiles_of(form, n, (h, w), dilation), FORMS[form].products
-    points = FORMS[form].points ** 2
-    sums = products * with_outputs(form, n, (h, w), dilation) * channels * _lanes(features)
+    tiles, points = tiles_of(form, n, (h, w), dilation), FORMS[form].points ** 2
+    sums = products_of(form, channels, n, (h, w), dilation) * channels * _lanes(features)
     moving = tiles * (60 + 4 * points * _lanes(channels) + 4 * points * _lanes(features))
     if FORMS[form].lean:
         blocks = max(1, round(tiles / SHARED_BLOCK))
