@@ -165,6 +165,28 @@ def test_a_body_that_does_not_arrive_is_given_up() -> None:
         assert client.recv(12) == b"HTTP/1.1 408" and closed(client)
 
 
+HALF = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf"
+
+
+@pytest.mark.parametrize(("seconds", "last_words", "status", "said"), [
+    (1.4, 1, 408, "did not arrive within 1.4 s"),  # uvicorn counts whole seconds, and broke it off after one
+    (3.0, -2, 503, "the server stops"),  # both times over at once, as in a process that was held
+])  # fmt: skip
+def test_a_server_that_stops_says_so_and_not_500_without_a_word(
+    seconds: float, last_words: int, status: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "_LAST_WORDS_SECONDS", last_words)
+    app = make_app(largest_channel(), name="x", threads=1, limits=ServerLimits(seconds=seconds))
+    with server(app, grace=seconds) as (port, stop, _), socket.create_connection(("127.0.0.1", port)) as client:
+        client.settimeout(30)
+        client.sendall(HALF)
+        time.sleep(0.3)  # until it is under way
+        stop.set()
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        assert (answer.status, json.loads(answer.read())["error"][-len(said) :]) == (status, said)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="limits on files")
 def test_more_connections_than_files_write_no_traceback() -> None:
     """A program of its own with few files: what it says stays short, and it answers when the connections are gone."""
