@@ -188,11 +188,12 @@ class _Impatient(H11Protocol):
         return True
 
     def send_400_response(self, msg: str) -> None:
-        """As every refusal is, JSON."""
-        body = refusal(400, msg.rstrip(".")).body
-        headers = [("Content-Type", "application/json"), ("Connection", "close")]
-        for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=bytes(body)), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
+        """As every refusal is, JSON; none where a request was answered whose body goes on, and goes wrong."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            no = refusal(400, msg.rstrip("."))
+            head = h11.Response(status_code=400, headers=no.raw_headers, reason=b"Bad Request")
+            for event in (head, h11.Data(data=bytes(no.body)), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -132,6 +132,18 @@ def test_what_a_stranger_sends_writes_nothing_into_the_log(sent: bytes, caplog: 
     assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == []
 
 
+def test_a_body_that_goes_wrong_after_its_answer_ends_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+    """It was answered a second time, which is no HTTP: a traceback in the log, as often as a stranger liked."""
+    with server(make_app(largest_channel(), name="x", threads=1)) as (port, _, _):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"GET /net HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+            assert client.recv(12) == b"HTTP/1.1 200"
+            client.sendall(b"no length of a chunk\r\n")
+            assert closed(client)
+        assert ask(port)[0] == 200
+    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == []
+
+
 @pytest.mark.parametrize(("sent", "said"), [
     (b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n", b"200"),
     (b"GET /net HTTP/1.1\r\nHost: localhost\r\n\r\n", b"200"),
