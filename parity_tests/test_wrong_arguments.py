@@ -197,6 +197,17 @@ def test_settings_of_segment(settings: Any, said: str) -> None:
         fcn_port.segment(fcn_port.load(SAMPLE), PICTURE, **settings)
 
 
+@pytest.mark.parametrize(("given", "said"), [
+    ((PICTURE,), "expected a tensor as input 'data', such as fcn_port.prepare.*; found an object of type ndarray"),
+    (("street.jpg",), "expected a tensor as input 'data', .*; found 'street.jpg'"),
+    ((), "expected the inputs data; found none"),
+])  # fmt: skip
+def test_blobs_of_what_is_no_tensor(given: Any, said: str) -> None:
+    """It was a list of what PyTorch's conv2d takes."""
+    with pytest.raises((TypeError, ValueError), match=said):
+        fcn_port.blobs(fcn_port.load(SAMPLE), *given)
+
+
 def test_one_scale_is_a_list_of_it() -> None:
     net = fcn_port.load("sample")
     assert np.array_equal(
