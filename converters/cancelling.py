@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ParamSpec
 
+from .given import refuse_other_than
+
 P = ParamSpec("P")
 ProgressCallback = Callable[[int, int], None]
 """Told how many are done, of so many."""
@@ -23,6 +25,8 @@ def stop_when(wanted: Callable[[], bool], progress: Callable[P, None] | None = N
 
     `wanted` is asked in the thread that works, at each step of which progress is told: a MiB, an image, a tile, a blob.
     """
+
+    refuse_other_than(Callable, wanted, "a function that says whether to end, such as event.is_set")  # type: ignore[arg-type]
 
     def tell(*arguments: P.args, **keywords: P.kwargs) -> None:
         if wanted():

@@ -23,6 +23,7 @@ from .export.sink import sink_for_pytorch
 from .formats.caffemodel import read_caffemodel
 from .formats.model import CaffeModel, is_left_out
 from .formats.prototxt import format_prototxt, read_prototxt
+from .given import path_of
 from .layers.bilinear import kind_of_upsampling
 from .net.coord_map import crops_of
 from .net.layer import Shape
@@ -89,7 +90,7 @@ def convert(
     provenance. `progress(done, total)` counts bytes, and may end the conversion (`stop_when`); a file of the name `out`
     is then as it was. Raises CaffeFormatError, and FileNotFoundError.
     """
-    source, target = Path(path), Path(out)
+    source, target = path_of(path), path_of(out)
     if is_one_of(target, (source, prototxt)):
         raise ChoiceError("source and destination are the same file", path=path)
     model = read_caffemodel(source)

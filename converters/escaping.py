@@ -24,6 +24,8 @@ from typing import Any
 
 MOST_NAME = 48
 """The number of a name's characters that are kept in an identifier of ours."""
+MOST_SHOWN = 200
+"""The most characters that a table or a page shows of a name."""
 MOST_FILE_NAME = 120
 """The most bytes of a file name of ours; with an ending it stays below the 255 that file systems take."""
 
@@ -130,6 +132,12 @@ def _stays_in_a_file_name(letter: str) -> bool:
 def terminal(text: object) -> str:
     """A text on one line of a terminal, without anything that a terminal obeys; to a print without markup."""
     return _visible(str(text))
+
+
+def shortened(text: object) -> str:
+    """A text on one line, and not so long that what stands beside it is out of sight."""
+    seen = terminal(text)
+    return seen if len(seen) <= MOST_SHOWN else f"{seen[:MOST_SHOWN]}... ({len(seen):,} characters)"
 
 
 def terminal_lines(text: object) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Collection, Iterable
+from pathlib import Path
 
 from .escaping import terminal
 
@@ -31,6 +33,15 @@ def whole_number(given: object, what: str, *, least: int = 1) -> int:
     if number < least:
         raise ValueError(f"{what}: expected a whole number from {least} up; found {number}")
     return number
+
+
+def path_of(given: object, expected: str = "a file's path") -> Path:
+    """The `given` path; TypeError for what is none, bytes too, ValueError for "", which Path takes for this folder."""
+    if not isinstance(given, (str, os.PathLike)):
+        raise TypeError(f"expected {expected}; found {found_in_words(given)}")
+    if given == "":
+        raise ValueError(f"expected {expected}; found ''")
+    return Path(given)
 
 
 def names_of(given: str | Iterable[str]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from converters.errors import CaffeFormatError, MismatchError
 from converters.execution import state_misfit, to_state_dict
 from converters.export import read_metadata
 from converters.formats import parse_prototxt, read_caffemodel, read_prototxt, sniff
+from converters.given import path_of
 from converters.net import NetSpec
 from converters.passes import prepare
 from converters.safety import utf8_path
@@ -78,7 +79,7 @@ def load(
     The result carries `preprocessing` (weights.Preprocessing or None), `classes` (names by output blob) and `palette`
     ((256, 3) uint8 RGB or None). Raises FileNotFoundError, weights.WeightsError and converters.CaffeFormatError.
     """
-    path = Path(name_or_path)
+    path = path_of(name_or_path, "the name of a release, or the path of a file or a published folder")
     if is_on_hub(name_or_path):
         path = fetch_from_hub(name_or_path)
     elif is_release(name_or_path):

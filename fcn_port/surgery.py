@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from converters.errors import MismatchError
+from converters.given import refuse_other_than
 from converters.layers import bilinear_weight
 from converters.net import Shape
 
@@ -80,6 +81,7 @@ def transplant(net: NetOrState, source: StateDict, *, suffix: str = "") -> Surge
     are coerced. What the net does not have, or has in another shape, is dropped; what the source does not have stays
     untouched. Values are used as they are, in the net's type; memory is shared with the source.
     """
+    _refuse_no_state(source)
     surgery = _begin(net)
     for name, value in source.items():
         layer, _, blob = name.rpartition(".")
@@ -101,6 +103,7 @@ def expand_score(net: NetOrState, source: StateDict, *, layer: str, source_layer
     `source_layer` is its name in the source, if another. Raises MismatchError where the source has more classes than
     the net or scores other features, and where there is no such layer.
     """
+    _refuse_no_state(source)
     surgery = _begin(net)
     for blob in ("weight", "bias"):
         key, name = f"{layer}.{blob}", f"{source_layer or layer}.{blob}"
@@ -165,6 +168,7 @@ def initialise(net: FCN, *sources: StateDict, expand_scores: bool = False) -> Su
     """
     surgery = _begin(net)
     for suffix, source in _by_stream(net, sources):
+        _refuse_no_state(source)
         rest = dict(source)
         if "conv1_1_bgrd.weight" in surgery.state and "conv1_1.weight" in rest:
             surgery = widen_input(surgery, rest, layer="conv1_1_bgrd", source_layer="conv1_1")
@@ -236,6 +240,10 @@ def _expandable(target: StateDict, source: StateDict, suffix: str) -> list[str]:
         and source[f"{layer}.weight"].shape[1:] == new.shape[1:]
         and len(source[f"{layer}.weight"]) < len(new)
     ]
+
+
+def _refuse_no_state(source: object) -> None:
+    refuse_other_than(Mapping, source, "a state dict, as net.state_dict() gives it")
 
 
 def _begin(net: NetOrState) -> Surgery:

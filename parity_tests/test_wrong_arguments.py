@@ -15,7 +15,7 @@ import fcn_port
 import weights
 from fcn_port.data import make_shapes, open_dataset
 from fcn_port.errors import ImageError
-from fcn_port.evaluation import evaluate, scores
+from fcn_port.evaluation import evaluate, score, scores
 from fcn_port.fastpath import engines
 from fcn_port.serving import make_app
 from fcn_port.training import softmax_with_loss
@@ -23,6 +23,7 @@ from parity_tests.tolerances import tolerance
 from parity_tests.verbs import SAMPLE
 
 PICTURE = np.zeros((40, 50, 3), np.uint8)
+LABELS = np.zeros((4, 5), np.uint8)
 OF_A_NET: dict[str, Callable[[Any], object]] = {
     "fast": lambda net: fcn_port.fast(net),
     "segment": lambda net: fcn_port.segment(net, PICTURE),
@@ -148,8 +149,79 @@ OTHERS: dict[str, tuple[Callable[[], object], str]] = {
     "parse_prototxt": (lambda: converters.parse_prototxt(b"layer {}"), "expected the text of a prototxt; read_proto"),  # type: ignore[arg-type]
     "task_of": (lambda: fcn_port.training.task_of(None), "expected a NetSpec"),  # type: ignore[arg-type]
     "release": (lambda: weights.release(None), "expected the name of a release, such as 'voc-fcn8s'; found None"),  # type: ignore[arg-type]
+    "converted_path": (lambda: weights.converted_path("voc-fcn8s"), "expected a Release, as weights.release"),  # type: ignore[arg-type]
+    "stop_when": (lambda: fcn_port.stop_when(True), "expected a function that says whether to end, .* found True"),  # type: ignore[arg-type]
+    "score": (lambda: score(LABELS, LABELS, num_classes="21"), "num_classes: expected a whole number; found '21'"),  # type: ignore[arg-type]
+    "transplant": (lambda: fcn_port.surgery.transplant(small(), small()), "expected a state dict, as net.state_dict"),  # type: ignore[arg-type]
     "fetch": (lambda: weights.fetch(5), "expected the name of a release, such as 'voc-fcn8s'; found 5"),  # type: ignore[arg-type]
 }
+
+
+OF_A_PATH: dict[str, Callable[[Any], object]] = {
+    "load": lambda path: fcn_port.load(path),
+    "read_caffemodel": lambda path: converters.read_caffemodel(path),
+    "read_prototxt": lambda path: converters.read_prototxt(path),
+    "read_mean": lambda path: converters.read_mean(path),
+    "convert": lambda path: converters.convert(path, "never.safetensors"),
+    "convert, out": lambda path: converters.convert(SAMPLE, path),
+    "write_caffemodel": lambda path: converters.write_caffemodel(converters.read_caffemodel(SAMPLE), path),
+    "write_hdf5": lambda path: converters.write_hdf5(converters.read_caffemodel(SAMPLE), path),
+    "write_prototxt": lambda path: converters.write_prototxt(small().spec, path),
+    "open_dataset": lambda path: open_dataset(path),
+}
+
+
+@pytest.mark.parametrize("given", [None, 5, b"net.caffemodel", ["net.caffemodel"], ""], ids=repr)
+@pytest.mark.parametrize("name", OF_A_PATH)
+def test_what_is_no_path(name: str, given: object) -> None:
+    """Python said "expected str, bytes or os.PathLike", and took no bytes; "" was this folder."""
+    with pytest.raises((TypeError, ValueError), match=r"expected .*(path|folder).*; found (None|5|''|an object)"):
+        OF_A_PATH[name](given)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"tile": "100"}, "tile: expected a whole number; found '100'"),
+        ({"flip": "no"}, "expected flip=True or False; found 'no'"),
+        ({"scales": ("1",)}, "scales are numbers above 0"),
+        ({"threshold": "high"}, "expected threshold as a number; found 'high'"),
+        ({"preprocessing": "voc-fcn8s"}, "expected a Preprocessing, such as weights.release.* found"),
+        ({"preprocessing": (104, 117, 123)}, "expected a Preprocessing, such as weights.release.* found"),
+    ],
+    ids=repr,
+)
+def test_settings_of_segment(settings: Any, said: str) -> None:
+    """Some were Python's words about its parts; a flip of "no" mirrored, a threshold of letters was passed over."""
+    with pytest.raises((TypeError, ValueError), match=said):
+        fcn_port.segment(fcn_port.load(SAMPLE), PICTURE, **settings)
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ((PICTURE,), "expected a tensor as input 'data', such as fcn_port.prepare.*; found an object of type ndarray"),
+    (("street.jpg",), "expected a tensor as input 'data', .*; found 'street.jpg'"),
+    ((), "expected the inputs data; found none"),
+])  # fmt: skip
+def test_blobs_of_what_is_no_tensor(given: Any, said: str) -> None:
+    """It was a list of what PyTorch's conv2d takes."""
+    with pytest.raises((TypeError, ValueError), match=said):
+        fcn_port.blobs(fcn_port.load(SAMPLE), *given)
+
+
+def test_one_scale_is_a_list_of_it() -> None:
+    net = fcn_port.load("sample")
+    assert np.array_equal(
+        fcn_port.segment(net, PICTURE, scales=0.5).labels,  # type: ignore[call-overload]
+        fcn_port.segment(net, PICTURE, scales=(0.5,)).labels,
+    )
+
+
+def test_a_state_dict_of_arrays_is_one() -> None:
+    model = converters.read_caffemodel(SAMPLE)
+    state = {key: value.numpy() for key, value in converters.to_state_dict(model).items()}
+    assert model.spec is not None
+    back = converters.from_state_dict(state, model.spec)  # type: ignore[arg-type]
+    assert np.array_equal(back.blobs["fc6"][0], model.blobs["fc6"][0])
 
 
 @pytest.mark.parametrize("name", ["trace", "blobs", "export_net", "evaluate", "parameter_groups", "make_app"])

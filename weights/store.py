@@ -16,6 +16,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from converters.given import refuse_other_than
 from weights.cache import cache_folder
 from weights.download.progress import human_bytes
 from weights.errors import FetchError
@@ -81,17 +82,23 @@ class StoredFile:
 
 def place_of(release: Release, *, directory: str | os.PathLike[str] | None = None) -> StoredFile:
     """The place of a release's caffemodel; `directory` instead of `weights_dir()`."""
+    _refuse_no_release(release)
     return StoredFile(_folder(directory), release.file)
 
 
 def converted_path(release: Release, *, directory: str | os.PathLike[str] | None = None) -> Path:
     """The path of the converted release: `<name>.safetensors` beside its caffemodel."""
+    _refuse_no_release(release)
     return _folder(directory) / f"{release.name}.safetensors"
 
 
 def prototxt_place(release: Release, *, directory: str | os.PathLike[str] | None = None) -> StoredFile:
     """The place of a release's net definition: `<name>.prototxt` beside its caffemodel."""
     return StoredFile(_folder(directory), f"{release.name}.prototxt")
+
+
+def _refuse_no_release(given: object) -> None:
+    refuse_other_than(Release, given, 'a Release, as weights.release("voc-fcn8s") gives it')
 
 
 def _folder(directory: str | os.PathLike[str] | None) -> Path:

@@ -8,7 +8,7 @@ from ..arrays import to_array
 from ..lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from .by_name import ByAnyName
+    from .by_name import ByAnyName, wrong_inputs
     from .caffe_net import CaffeNet
     from .indices import indices_within
     from .loading import load_state_dict, state_misfit
@@ -32,12 +32,13 @@ __all__ = [
     "to_array",
     "to_arrays",
     "to_state_dict",
+    "wrong_inputs",
 ]
 
 __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
-        "ByAnyName": "by_name",
+        **dict.fromkeys(("ByAnyName", "wrong_inputs"), "by_name"),
         "CaffeNet": "caffe_net",
         "check_fit": "varying",
         **dict.fromkeys(("Coverage", "cover"), "state_dict"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..lazy import lazy_attributes
-from ..safety.files import open_file
+from ..safety.opening import open_file
 from .binaryproto import read_mean
 from .caffemodel import parse_caffemodel, read_caffemodel, write_caffemodel
 from .model import Blobs, CaffeModel, with_lent

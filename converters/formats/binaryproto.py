@@ -8,7 +8,7 @@ import os
 import numpy as np
 
 from ..errors import CaffeFormatError, WireError
-from ..safety.files import open_file
+from ..safety.opening import open_file
 from . import sniff
 from .blob import read_blob
 from .wire import Message

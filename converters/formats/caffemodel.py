@@ -22,8 +22,9 @@ from google.protobuf.message import DecodeError
 from ..errors import CaffeFormatError, MismatchError, WireError, place
 from ..net.layer import LayerSpec, UnknownField
 from ..net.spec import net_from_message
-from ..safety.files import open_file, whole_or_open
+from ..safety.files import whole_or_open
 from ..safety.limits import check_limit
+from ..safety.opening import open_file
 from ..schema import LayerParameter, NetParameter, message_type
 from . import sniff
 from .blob import FLOAT32, FLOAT64, read_blob

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import WireError
-from ..safety.files import open_file
 from ..safety.limits import check_limit
+from ..safety.opening import open_file
 
 LMDB_FILE = "data.mdb"
 """The file of an LMDB in its folder."""

@@ -19,8 +19,9 @@ from ..errors import CaffeFormatError, LimitError, PrototxtError
 from ..given import refuse_other_than
 from ..net.layer import UnknownField
 from ..net.spec import NetSpec, net_from_message, refuse_no_spec
-from ..safety.files import open_file, whole_or_open
+from ..safety.files import whole_or_open
 from ..safety.limits import VARIABLE, scaled
+from ..safety.opening import open_file
 from ..schema import NetParameter, SolverParameter
 from . import sniff
 from .text_format import ParsedText, format_text, parse_text

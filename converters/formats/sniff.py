@@ -7,7 +7,7 @@ import re
 from contextlib import suppress
 
 from ..errors import CaffeFormatError, LimitError, WireError
-from ..safety.files import open_file
+from ..safety.opening import open_file
 from .wire import BYTES, FIXED32, FIXED64, VARINT, Message
 
 HDF5 = "HDF5 file"

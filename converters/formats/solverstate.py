@@ -17,7 +17,8 @@ import h5py
 import numpy as np
 
 from ..errors import CaffeFormatError, WireError, place
-from ..safety.files import open_file, whole_file
+from ..safety.files import whole_file
+from ..safety.opening import open_file
 from ..safety.utf8 import path_text
 from ..schema import message_type
 from . import sniff

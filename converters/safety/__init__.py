@@ -13,7 +13,6 @@ from .files import (
     is_own,
     make_folder,
     naming,
-    open_file,
     open_own,
     open_part,
     remove_abandoned,
@@ -25,6 +24,7 @@ from .files import (
 from .json_file import parse_json, read_json
 from .limits import VARIABLE, check_limit, check_memory, memory_limit, scaled
 from .lines import lines_of, read_lines
+from .opening import open_file
 from .records import to_record
 from .utf8 import is_utf8, path_text, utf8_path
 from .written import file_version

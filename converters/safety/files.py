@@ -17,8 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import CaffeFormatError
 from ..escaping import name_with_room
+from ..given import path_of
 
 try:
     import fcntl
@@ -47,7 +47,7 @@ def whole_file(path: str | os.PathLike[str], *, durable: bool = True, follow: bo
     `durable` waits until the disk has it, so that even a power cut leaves the old file or the new one; without it a
     power cut in the next seconds may leave a short file, which does for what can be made again.
     """
-    target = _resolved(Path(path), follow=follow)
+    target = _resolved(path_of(path), follow=follow)
     is_link = target.is_symlink()
     if not is_link and target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "this is a folder; expected the name of a file to write", os.fspath(path))
@@ -68,8 +68,8 @@ def whole_or_open(to: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
 
     So one is handed on that `whole_file` opened: another file in its place would have no lock.
     """
-    if isinstance(to, (str, os.PathLike)):
-        with whole_file(to) as file:
+    if isinstance(to, (str, os.PathLike)) or not hasattr(to, "flush"):
+        with whole_file(path_of(to)) as file:
             yield file
     else:
         with naming(to.name, to):
@@ -385,16 +385,3 @@ def _locked(file: int, *, shared: bool = False) -> bool | None:
     except OSError:
         return None
     return True
-
-
-def open_file(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file for reading; FileNotFoundError where there is none, CaffeFormatError for a folder or pipe."""
-    try:
-        mode = Path(path).stat().st_mode
-        if not stat.S_ISREG(mode):
-            what, inside = "a folder" if stat.S_ISDIR(mode) else "not a regular file", Path(path, "model.safetensors")
-            hint = f"the weights in it are {inside}" if inside.is_file() else None
-            raise CaffeFormatError(f"this is {what}; expected a file", path=path, hint=hint)
-        return Path(path).open("rb")
-    except PermissionError as error:
-        raise CaffeFormatError("the file may not be read", path=path, hint="check its permissions") from error

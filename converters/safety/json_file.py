@@ -14,7 +14,7 @@ from collections import Counter
 from typing import Any, NoReturn
 
 from ..errors import CaffeFormatError
-from .files import open_file
+from .opening import open_file
 
 MOST_BYTES = 16 << 20
 """The longest JSON that is read where a caller does not say otherwise."""

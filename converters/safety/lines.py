@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 
-from .files import open_file
+from .opening import open_file
 
 
 def read_lines(path: str | os.PathLike[str], *, errors: str = "strict") -> list[str]:

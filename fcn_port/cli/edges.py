@@ -14,6 +14,7 @@ from converters.safety import whole_file
 from ..errors import ImageError
 from .bringing import here
 from .device import device_option, find_device
+from .given_net import refuse_picture
 from .inspect import SizeParam
 from .net_choice import net_options
 from .numbers import Number
@@ -75,6 +76,7 @@ def command(weights: str, images: tuple[Path, ...], **given: Any) -> int:
     from ..predict.edges import aligned, check_room, edge_output
     from ..predict.image_lists import check_is_there, gather
 
+    refuse_picture(weights)
     try:
         sources = gather(images)
     except ValueError as error:

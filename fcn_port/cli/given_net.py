@@ -44,6 +44,14 @@ class NetOptions(RunOptions):
     inputs: InputChange
 
 
+def refuse_picture(weights: str) -> None:
+    """Wrong use where a picture is given as the net, as by who has the two the other way round."""
+    from ..predict.image_lists import ENDINGS
+
+    if weights.lower().endswith(ENDINGS) and Path(weights).is_file():
+        raise click.UsageError(f"{weights} is a picture, and no net: WEIGHTS comes first, then the images")
+
+
 def load_as_told(weights: str, options: NetOptions, *, data: Path | None = None) -> Net:
     """The net of a release or a file, with the card that the options, and the data set `data`, give it."""
     net = _loaded(here(weights), options)

@@ -12,7 +12,7 @@ from typing import Any
 import click
 import numpy as np
 
-from converters.escaping import json_text, terminal, terminal_lines, terminal_message
+from converters.escaping import json_text, shortened, terminal, terminal_lines, terminal_message
 from converters.safety import is_one_of
 from weights.download import human_bytes
 
@@ -20,10 +20,6 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON f
 json_lines_option = click.option(
     "--json-lines", is_flag=True, help="Write a line of JSON for each image as soon as it is done."
 )
-
-
-MOST_CELL = 200
-"""The most characters of a cell that a table shows."""
 
 
 def echo(line: object = "") -> None:
@@ -70,7 +66,7 @@ def write_columns(rows: Sequence[Sequence[str]], *, header: Sequence[str] = (), 
 
 def columns(rows: Sequence[Sequence[str]], *, header: Sequence[str] = (), right: Sequence[int] = ()) -> Iterator[str]:
     """The lines that `write_columns` prints."""
-    table = [[_cell(value) for value in row] for row in ([header, *rows] if header else rows)]
+    table = [[shortened(value) for value in row] for row in ([header, *rows] if header else rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         cells = (
@@ -78,12 +74,6 @@ def columns(rows: Sequence[Sequence[str]], *, header: Sequence[str] = (), right:
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         yield "  ".join(cells).rstrip()
-
-
-def _cell(text: str) -> str:
-    """A cell on one line, and not so wide that the others are out of sight."""
-    seen = terminal(text)
-    return seen if len(seen) <= MOST_CELL else f"{seen[:MOST_CELL]}... ({len(seen):,} characters)"
 
 
 def refuse_to_replace(out: Path | None, read: Iterable[str | Path | None], *, option: str = "--out") -> None:

@@ -23,6 +23,7 @@ from .given_net import (
     load_cascade,
     load_to_predict,
     prototxt_option,
+    refuse_picture,
 )
 from .input_options import input_change, input_options
 from .names import name_classes, read_names
@@ -131,6 +132,7 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     from ..publishing import is_published
     from .filming import every_picture, video_sources
 
+    refuse_picture(weights)
     options, one = PredictOptions(inputs=input_change(given), **given), is_single(images)
     if as_json and options.json_lines:
         raise click.UsageError("--json and --json-lines: one of them")

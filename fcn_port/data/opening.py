@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from converters.given import path_of
+
 from .described import open_described
 from .description import DESCRIPTION, description_in
 from .records import DataSet
@@ -22,7 +24,7 @@ def open_dataset(
     folder holds several data sets, the catalogue's `dataset` is looked for first. Reading is left to `DataSet.read`.
     Raises FileNotFoundError where there is no data set or no list, DataError for a bad list.
     """
-    folder = Path(root).expanduser()
+    folder = path_of(root, "a data set's folder, or the path of its dataset.toml").expanduser()
     described = description_in(folder) if kind is None else None
     if described is not None:
         return open_described(described, split=split)

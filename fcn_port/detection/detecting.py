@@ -14,6 +14,7 @@ from weights.records import InputRecipe, Preprocessing
 from ..any_net import AnyNet
 from ..predict.images import ImageLike, read_image, rgb_of
 from ..predict.palettes import voc_palette
+from ..predict.running import preprocessing_of
 from .heads import head_of, refusal, runs_a_definition
 from .raw import Raw
 from .records import Detection, Detections
@@ -76,7 +77,7 @@ def detect_all(
     head = head_of(spec)
     if not row_outputs(spec) and head is None:
         raise refusal(spec)
-    recipe = _recipe(preprocessing or one.preprocessing)
+    recipe = _recipe(preprocessing_of(one, preprocessing))
     pixels = [read_image(image, kind="grey" if recipe.image == "grey" else "color") for image in images]
     if head is not None and not row_outputs(spec):
         found = [list(head.find(one, each, recipe)) for each in pixels]

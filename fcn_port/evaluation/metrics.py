@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from converters.given import refuse_other_choice
+from converters.given import refuse_other_choice, whole_number
 from weights.records import IGNORE_LABEL
 
 Over = Literal["present", "labelled"]
@@ -72,6 +72,7 @@ def scores(counts: np.ndarray, *, over: Over = "present", without: tuple[int, ..
     prediction of one of them for another class's pixel is still wrong. ValueError for counts that are not square.
     """
     refuse_other_choice(get_args(Over), over, "mean over")
+    counts = np.asarray(counts)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
         raise ValueError(f"a histogram is square, not {counts.shape}")
     counts = counts.astype(np.int64)
@@ -102,8 +103,7 @@ def score(labels: Any, predictions: Any, *, num_classes: int, ignore_label: int 
 
 
 def _check(labels: np.ndarray, predictions: Any, num_classes: int) -> None:
-    if num_classes < 1:
-        raise ValueError(f"{num_classes} classes; expected 1 or more")
+    whole_number(num_classes, "num_classes")
     if labels.shape != tuple(predictions.shape):
         raise ValueError(f"labels {labels.shape} and predictions {tuple(predictions.shape)} are of different sizes")
     for what, array in (("labels", labels), ("predictions", predictions)):

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 from typing_extensions import Self
 
+from converters.execution import wrong_inputs
+from converters.given import refuse_other_than
 from converters.net import NetSpec, Shape
 
 from .net import Net
@@ -54,7 +56,12 @@ class FCN(Net):
         return tuple(dict.fromkeys(call.top for call in calls if call.top not in read))
 
     def blobs(self, /, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
-        return record(self, {**dict(zip(self.channels, inputs, strict=False)), **named})[1]
+        given = {**dict(zip(self.channels, inputs, strict=False)), **named}
+        if given.keys() != self.channels.keys() or len(given) != len(inputs) + len(named):
+            raise wrong_inputs(tuple(self.channels), inputs, named)
+        for name, x in given.items():
+            refuse_other_than(Tensor, x, f"a tensor as input '{name}', such as fcn_port.prepare(net, image)")
+        return record(self, given)[1]
 
     def shapes(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
         return shapes_of(self, inputs)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from converters.errors import NetError
+from converters.escaping import shortened
 from weights.records import Preprocessing
 
 from ..any_net import AnyNet
@@ -58,7 +59,7 @@ class Classification:
         return self.found[index]
 
     def __repr__(self) -> str:
-        said = ", ".join(f"{each.name} {self.shown(each)}".rstrip() for each in self.found[:MOST_NAMED])
+        said = ", ".join(f"{shortened(each.name)} {self.shown(each)}".rstrip() for each in self.found[:MOST_NAMED])
         return f"Classification({said})"
 
     def shown(self, each: ClassScore) -> str:

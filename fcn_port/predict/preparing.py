@@ -10,7 +10,7 @@ from weights.records import Preprocessing
 from ..any_net import takes_arrays
 from ..carded import refuse_no_net
 from .images import ImageLike, read_image, to_array
-from .running import tensors_for
+from .running import preprocessing_of, tensors_for
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,7 +42,7 @@ def prepare(
     than were given.
     """
     refuse_no_net(net)
-    recipe = preprocessing or getattr(net, "preprocessing", None)
+    recipe = preprocessing_of(net, preprocessing)
     if recipe is None:
         raise ValueError(
             "this net does not say how its input is made; pass preprocessing=, such as that of a release: "

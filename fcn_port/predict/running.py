@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from converters.errors import CaffeFormatError, NetError
+from converters.given import refuse_other_than
 from converters.safety import refused_memory
 from weights.records import InputRecipe, Preprocessing
 
@@ -22,9 +23,16 @@ if TYPE_CHECKING:
     from ..fastpath.numpy_net import NumpyNet
 
 
+def preprocessing_of(net: AnyNet, given: Preprocessing | None) -> Preprocessing | None:
+    """The way to make a net's inputs, as given, else as the net says; None where neither does."""
+    expected = 'a Preprocessing, such as weights.release("voc-fcn8s").preprocessing'
+    refuse_other_than((Preprocessing, type(None)), given, expected)
+    return given or getattr(net, "preprocessing", None)
+
+
 def recipe_of(net: AnyNet, preprocessing: Preprocessing | None) -> InputRecipe:
     """The way to make the net's input, as given or as the net says; ValueError where neither does or it has several."""
-    recipe = preprocessing or getattr(net, "preprocessing", None)
+    recipe = preprocessing_of(net, preprocessing)
     if recipe is None:
         raise ValueError(
             "this net does not say how its input is made; pass preprocessing=, such as that of a release: "

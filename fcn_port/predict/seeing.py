@@ -10,6 +10,7 @@ from ..detection import Detections, detect, finds_objects, refuse_unfinished
 from .classifying import Classification, classify
 from .images import ImageLike, read_image
 from .meaning import names_images, outputs_of
+from .running import preprocessing_of
 from .segmentation import Segmentation
 from .segmenting import ReadOptions, read_all
 from .value_map import ValueMap
@@ -32,7 +33,7 @@ def see(
     Classification, one that finds objects Detections. `threshold` is that of `segment`, or the least score of an
     object; `tile` and `progress` are those of `segment`. Raises what `segment`, `classify` and `detect` raise.
     """
-    recipe = preprocessing or getattr(net, "preprocessing", None)
+    recipe = preprocessing_of(net, preprocessing)
     pixels = read_image(image, kind="color" if recipe is None else recipe.inputs[0].image)
     if finds_objects(net):
         return {"": detect(net, pixels, preprocessing=preprocessing, threshold=threshold or 0.0)}  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from converters.errors import CaffeFormatError
+from converters.escaping import shortened
 
 from .legend import LegendEntry, with_legend
 from .palettes import has_things_only
@@ -66,7 +67,7 @@ class Segmentation:
 
     def __repr__(self) -> str:
         h, w = self.labels.shape
-        shares = [f"{name} {share_text(share)}" for name, share in self.share_of_classes().items()]
+        shares = [f"{shortened(name)} {share_text(share)}" for name, share in self.share_of_classes().items()]
         more = f" and {len(shares) - _NAMED} more" if len(shares) > _NAMED else ""
         scores = "no scores kept" if self.scores is None else f"{self.kind} of {len(self.scores)} classes"
         scores = "labels" if self.kind == "labels" else scores

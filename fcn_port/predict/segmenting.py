@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
 from converters.cancelling import ProgressCallback, ProgressSteps
 from converters.errors import NetError
+from converters.given import refuse_other_than, whole_number
 from weights.records import InputRecipe, Preprocessing
 
 from ..any_net import AnyNet
@@ -111,7 +113,8 @@ def segment_all(
 ) -> list[Seen]:
     """Segment images of one size in one pass of the net; otherwise as `segment`. ValueError if sizes differ."""
     refining = (DenseCrf() if crf else None) if isinstance(crf, bool) else crf
-    options = ReadOptions(tile, keep_scores, threshold, Views(flip, tuple(scales)), refining)
+    asked = (scales,) if isinstance(scales, int | float) else tuple(scales)
+    options = ReadOptions(tile, keep_scores, threshold, Views(flip, asked), refining)
     found = read_all(net, images, options, preprocessing=preprocessing, progress=progress)
     return [_segmentations(each) for each in found]
 
@@ -127,6 +130,9 @@ class ReadOptions:
     crf: DenseCrf | None = None
 
     def __post_init__(self) -> None:
+        if self.tile is not None:
+            whole_number(self.tile, "tile")
+        refuse_other_than((Real, type(None)), self.threshold, "threshold as a number")
         if self.tile is not None and (self.views.several or self.crf is not None):
             raise ValueError("tiles go without flips, scales and CRFs, which look at the whole image")
 

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import numpy as np
 
 from converters.errors import NetError
+from converters.given import refuse_other_than
 
 from .meaning import OutputMeaning
 from .reading import ReadOutput, upsampled
@@ -42,7 +44,8 @@ class Views:
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if not self.scales or not all(0 < scale <= MOST_SCALE for scale in self.scales):
+        refuse_other_than((bool, np.bool), self.flip, "flip=True or False")
+        if not self.scales or not all(isinstance(scale, Real) and 0 < scale <= MOST_SCALE for scale in self.scales):
             raise ValueError(f"scales are numbers above 0 and up to {MOST_SCALE:g}, at least one of them")
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from PIL import Image
 
-from .html import Html, data_uri, section, text
+from .html import Html, data_uri, name_text, section
 
 
 def blob_section(image: str, pictures: Mapping[str, Image.Image]) -> Html:
@@ -17,8 +17,8 @@ def blob_section(image: str, pictures: Mapping[str, Image.Image]) -> Html:
         "to red where there are negative values. The net is run as it is written, padding and all."
     )
     figures = "".join(
-        f'<h3>{text(name)}</h3><div class="scroll"><img src="{_address(picture)}" alt="{text(name)}" loading="lazy">'
-        "</div>"
+        f'<h3>{name_text(name)}</h3><div class="scroll">'
+        f'<img src="{_address(picture)}" alt="{name_text(name)}" loading="lazy"></div>'
         for name, picture in pictures.items()
     )
     return section("blobs", "Blobs", lead, figures)

@@ -9,7 +9,7 @@ from fractions import Fraction
 from converters.layers import Convolution, Deconvolution, Pooling
 from converters.net import CoordMap, LayerSpec, NetSpec, Shape, images_at, infer_shapes, layer_map, written_offset
 
-from .html import Html, section, text
+from .html import Html, name_text, section, text
 
 _MOST_CELLS = 60
 """Positions up to which each is drawn as a cell of its own."""
@@ -76,8 +76,9 @@ class _Axis:
             bars += f'<i class="{kind}" style="{self._place(row.extent)}{cells}"></i>'
         size = " x ".join(map(str, row.shape[1:])) or "scalar"
         return (
-            f'<div class="blob"><span><span class="name">{text(row.name)}</span> <span class="size">{text(size)}</span>'
-            f'<small>{text(row.layer)}</small></span><span class="scale">{bars}</span></div>\n'
+            f'<div class="blob"><span><span class="name">{name_text(row.name)}</span> '
+            f'<span class="size">{text(size)}</span><small>{name_text(row.layer)}</small></span>'
+            f'<span class="scale">{bars}</span></div>\n'
         )
 
     def _place(self, extent: Extent) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..evaluation.results import Evaluation
 from ..evaluation.tasks import ScoringTask
-from .html import Html, data_uri, section, text
+from .html import Html, data_uri, name_text, section, text
 
 _WIDTH = 360
 """Pixels of the longer side of a picture on the page."""
@@ -67,14 +67,14 @@ def _example(example: Example, palette: np.ndarray, classes: Sequence[str], igno
     found = np.union1d(example.labels, example.predictions)
     keys = "".join(_key(classes[i], palette[i]) for i in map(int, found) if i < len(classes) and i != ignore_label)
     return (
-        f"<h3>{text(example.id)} <span class='quiet'>{100 * example.score:.1f}</span></h3>"
+        f"<h3>{name_text(example.id)} <span class='quiet'>{100 * example.score:.1f}</span></h3>"
         f'<div class="pictures">{figures}</div><p class="keys swatches">{keys}</p>'
     )
 
 
 def _key(name: str, colour: np.ndarray) -> Html:
     r, g, b = (int(value) for value in colour)
-    return f'<span><i class="key" style="background:rgb({r},{g},{b})"></i>{text(name)}</span>'
+    return f'<span><i class="key" style="background:rgb({r},{g},{b})"></i>{name_text(name)}</span>'
 
 
 def difference(example: Example, ignore_label: int) -> np.ndarray:

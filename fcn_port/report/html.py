@@ -5,10 +5,16 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterable
 
-from converters.escaping import html
+from converters.escaping import html, shortened
 
 text = html
 """Text escaped for HTML, also for inside an attribute's quotes."""
+
+
+def name_text(name: str) -> Html:
+    """A name from a file, escaped, and cut where it would fill the page."""
+    return text(shortened(name))
+
 
 Html = str
 """Text that is HTML already; everything else goes through `text`, also inside an attribute's quotes."""
@@ -23,7 +29,7 @@ def bar_row(name: str, value: str, percent: float, *, marks: Iterable[tuple[floa
     """A named bar: its length in percent of the row, and ticks with a hint at other values (percent, what)."""
     ticks = "".join(f'<i class="tick" style="left:{_percent(at)}" title="{text(what)}"></i>' for at, what in marks)
     return (
-        f'<div class="row"><span class="name">{text(name)}</span><span class="track">'
+        f'<div class="row"><span class="name">{name_text(name)}</span><span class="track">'
         f'<i class="bar {text(kind)}" style="width:{_percent(percent)}"></i>{ticks}</span>'
         f'<span class="value">{text(value)}</span></div>'
     )
@@ -59,7 +65,7 @@ STYLE = """
 * { box-sizing: border-box }
 html { -webkit-text-size-adjust: 100% }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif }
-main { max-width: 60rem; margin: 0 auto; padding: 1.5rem 1rem 4rem }
+main { overflow-wrap: anywhere; max-width: 60rem; margin: 0 auto; padding: 1.5rem 1rem 4rem }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 .3rem; overflow-wrap: anywhere }
 h2 { font-size: 1.15rem; margin: 2.6rem 0 .2rem; padding-top: .7rem; border-top: 1px solid var(--line) }
 h3 { font-size: 1rem; margin: 1.4rem 0 .3rem }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import inf, log10
 
-from .html import Html, bar_row, section, text
+from .html import Html, bar_row, name_text, section
 
 _LOWEST, _HIGHEST = 1e-9, 1e-3
 """The chart's ends; a blob equal to the last bit has no bar."""
@@ -23,7 +23,7 @@ def parity(errors: Mapping[str, float], *, tolerance: float, golden: str) -> Htm
         "of the blob's largest value. float32 has 6e-8 between neighbouring numbers; the rest is the order of sums."
     )
     verdict = (
-        f'<p class="{"ok" if ok else "no"}">{len(errors)} blobs, the worst {text(worst)}: {errors[worst]:.1e}; '
+        f'<p class="{"ok" if ok else "no"}">{len(errors)} blobs, the worst {name_text(worst)}: {errors[worst]:.1e}; '
         f"{tolerance:.0e} is allowed{'' if ok else ': NOT the same numbers'}.</p>"
     )
     mark = [(_place(tolerance), f"allowed: {tolerance:.0e}")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import math
 import os
 import socket
 import sys
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import h11
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -26,6 +27,8 @@ _TAKEN_TOGETHER = 64
 """Connections that are taken from the system one after the other, before any of them is looked at."""
 _OWN_FILES = 64
 """Files that a server may have open beside its connections."""
+_LAST_WORDS_SECONDS = 1
+"""The time beyond a request's own in which its refusal is sent, before a server that stops breaks it off."""
 _SILENT_SECONDS = 60.0
 """The time in which a lack of files is told once."""
 _LOG = logging.getLogger("fcn_port")
@@ -68,19 +71,42 @@ def run_app(
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         state = server.server_state
         full = len(state.connections) >= connections or len(state.tasks) > connections  # this one is one of the tasks
-        answering = refusal(503, "too many connections", again=True) if full and scope["type"] == "http" else app
-        await answering(scope, receive, send)
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        answering = refusal(503, "too many connections", again=True) if full else app
+        await _to_its_end(answering, scope, receive, send)
 
     config = Config(
-        answer, http=type("_Limited", (_Impatient,), {"answered": connections}), ws="none", lifespan="on",
-        loop="asyncio", access_log=False, log_config=None,
+        answer, http=type("_Limited", (_Impatient,), {"answered": connections, "patience": max(1.0, grace)}),
+        ws="none", lifespan="on", loop="asyncio", access_log=False, log_config=None,
         log_level="critical", server_header=False, proxy_headers=False,
         h11_max_incomplete_event_size=_MOST_HEADERS, backlog=_TAKEN_TOGETHER, timeout_keep_alive=5,
-        timeout_graceful_shutdown=max(1, round(grace)),
+        timeout_graceful_shutdown=math.ceil(grace) + _LAST_WORDS_SECONDS,
     )  # fmt: skip
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a stranger's form writes nothing into our log
     server = _Stoppable(config, wanted, ready)
     asyncio.run(server.serve(sockets=[listening]))
+
+
+async def _to_its_end(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer, also a request that a server breaks off as it stops, of which uvicorn makes a status 500 without a word.
+
+    Each request ends in its own time; but where the process was held beyond that, all times are over at once.
+    """
+    began = False
+
+    async def sent(message: Message) -> None:
+        nonlocal began
+        began = True
+        await send(message)
+
+    try:
+        await app(scope, receive, sent)
+    except asyncio.CancelledError:
+        if began:
+            raise
+        await refusal(503, "the server stops", again=True)(scope, receive, send)
 
 
 class _Stoppable(Server):
@@ -132,6 +158,8 @@ class _Impatient(H11Protocol):
 
     answered: int
     """The connections at a time of which requests are answered."""
+    patience: float
+    """The seconds in which something of an answer must be taken."""
     _clock: asyncio.TimerHandle | None = None
     _watch: asyncio.TimerHandle | None = None
     _left: int | None = None
@@ -160,11 +188,12 @@ class _Impatient(H11Protocol):
         return True
 
     def send_400_response(self, msg: str) -> None:
-        """As every refusal is, JSON."""
-        body = refusal(400, msg.rstrip(".")).body
-        headers = [("Content-Type", "application/json"), ("Connection", "close")]
-        for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=bytes(body)), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
+        """As every refusal is, JSON; none where a request was answered whose body goes on, and goes wrong."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            no = refusal(400, msg.rstrip("."))
+            head = h11.Response(status_code=400, headers=no.raw_headers, reason=b"Bad Request")
+            for event in (head, h11.Data(data=bytes(no.body)), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -202,4 +231,4 @@ class _Impatient(H11Protocol):
             self.transport.abort()
             return
         self._left = left or None
-        self._watch = self.loop.call_later(self.config.timeout_graceful_shutdown or 1, self._look)
+        self._watch = self.loop.call_later(self.patience, self._look)

@@ -34,6 +34,16 @@ def test_help_shows_the_verbs_by_task(capsys: pytest.CaptureFixture[str]) -> Non
     assert all(f"\n  {verb} " in said for verb in VERBS)
 
 
+@pytest.mark.parametrize("verb", ["predict", "edges"])
+def test_image_and_net_the_other_way_round(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It was "/home/me/sample: no such file or directory", of a release."""
+    if verb == "edges":
+        pytest.importorskip("skimage", reason="the extra `edges`")
+    (tmp_path / "street.jpg").write_bytes(b"")
+    assert run([verb, str(tmp_path / "street.jpg"), "sample"]) == 2
+    assert "street.jpg is a picture, and no net: WEIGHTS comes first, then the images" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("typed", "meant"), [("predikt", "predict"), ("fcnscore", "fcn-score"), ("Inspect", "inspect")]
 )

@@ -18,6 +18,7 @@ from fcn_port.errors import ImageError
 from fcn_port.loading import attach
 from fcn_port.nets import as_net
 from fcn_port.predict.class_table import class_table
+from fcn_port.predict.classifying import Classification, ClassScore
 from fcn_port.predict.palettes import palette as found_palette
 from fcn_port.predict.palettes import visible_palette, voc_palette
 from fcn_port.predict.segmentation import Segmentation, share_text
@@ -32,6 +33,14 @@ SAMPLE = ROOT / "weights" / "sample" / "shapes-fcn8s.caffemodel"
 def seen(labels: np.ndarray, classes: tuple[str, ...]) -> Segmentation:
     image = np.full((*labels.shape, 3), 200, np.uint8)
     return Segmentation(labels, np.zeros((len(classes), *labels.shape), np.float32), image, classes, voc_palette())
+
+
+def test_names_in_a_representation_are_seen_and_not_obeyed() -> None:
+    """At Python's prompt a class's name cleared the screen, and one of ten thousand letters was all of it."""
+    names = ("\x1b[2J\u202egnp", "x" * 10_000)
+    found = Classification(tuple(ClassScore(i, name, 0.5) for i, name in enumerate(names)), True, np.zeros((1, 1, 3)))
+    for shown in (repr(seen(np.array([[0, 1]], np.uint8), names)), repr(found)):
+        assert shown.isprintable() and "\\x1b[2J\\u202egnp" in shown and len(shown) < 500
 
 
 def test_the_representation_is_a_line() -> None:

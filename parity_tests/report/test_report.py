@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+from converters.formats import parse_prototxt
 from converters.net.coord_map import derive_crops
 from converters.net.layer import LayerSpec
 from converters.net.spec import NetSpec
@@ -30,8 +31,9 @@ from fcn_port.loading import load
 from fcn_port.predict.palettes import voc_palette
 from fcn_port.recording import golden_errors
 from fcn_port.report import Page, to_html
+from fcn_port.report.blobs import blob_section
 from fcn_port.report.confusion import confusion
-from fcn_port.report.diagram import BlobRow, trace_rows
+from fcn_port.report.diagram import BlobRow, diagram, trace_rows
 from fcn_port.report.examples import best_and_worst
 from fcn_port.report.gallery import Example, difference, gallery, ranked
 from fcn_port.report.parity import parity
@@ -139,6 +141,16 @@ def test_hostile_names_stay_text() -> None:
     page = to_html(Page(evil, None, None, voc_palette(), evaluation=found, best=(example,), worst=(example,)))
     read = Reader(page)
     assert read.count["script"] == 0 and read.words.count("<script>") > 3
+
+
+def test_a_name_of_ten_thousand_letters_leaves_room_for_the_others() -> None:
+    """It took three hundred lines of the diagram, and where it was a heading the page was 80,000 pixels wide."""
+    name = "x" * 10_000
+    layer = f'layer {{ name: "a" type: "ReLU" bottom: "data" top: "{name}" }}'
+    spec = parse_prototxt('input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 } ' + layer)
+    pictures = blob_section("a.png", {name: Image.new("L", (4, 4))})
+    page = diagram(spec) + parity({name: 0.0}, tolerance=1e-6, golden="g") + pictures
+    assert name not in page and page.count("... (10,000 characters)") == 5
 
 
 # --- the trace -------------------------------------------------------------------------------------------------------

@@ -20,13 +20,13 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from converters import CaffeFormatError, CaffeNet
-from converters.escaping import terminal
+from converters.escaping import MOST_SHOWN, terminal
 from converters.export.checking import ExportError
 from converters.export.safetensors import read_metadata
 from converters.formats.prototxt import write_prototxt
 from converters.schema import NetParameter
 from fcn_port.cli import run
-from fcn_port.cli.output import MOST_CELL, bar, echo, echo_lines, note, write_columns, write_json
+from fcn_port.cli.output import bar, echo, echo_lines, note, write_columns, write_json
 from fcn_port.evaluation import Evaluation, ImageResult
 from fcn_port.evaluation.tables import to_csv, to_markdown
 from fcn_port.predict.palettes import voc_palette
@@ -85,7 +85,7 @@ def answers(argv: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, s
 @pytest.mark.parametrize("name", UTF8_NAMES, ids=lambda name: ascii(name[:30]))
 def test_names_of_a_file_on_the_terminal(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good, other = caffe_file(tmp_path / "a.caffemodel", name), caffe_file(tmp_path / "b.caffemodel", name, seed=1)
-    shown = terminal(name)[: MOST_CELL - 50]
+    shown = terminal(name)[: MOST_SHOWN - 50]
     for argv in (["inspect", str(good)], ["trace", str(good)], ["diff", str(good), str(other)]):
         status, out, err = answers(argv, capsys)
         assert status == (1 if argv[0] == "diff" else 0), err
@@ -141,7 +141,7 @@ def test_tables_and_messages(name: str, capsys: pytest.CaptureFixture[str]) -> N
     write_columns([[name, "1"], ["a", name]], header=("name", "[red]"), right=(1,))
     out, _ = capsys.readouterr()
     check_terminal(out)
-    assert len(out.splitlines()) == 3 and "[red]" in out and terminal(name)[:MOST_CELL].strip() in out
+    assert len(out.splitlines()) == 3 and "[red]" in out and terminal(name)[:MOST_SHOWN].strip() in out
     echo(name)
     out, _ = capsys.readouterr()
     assert out == terminal(name) + "\n"

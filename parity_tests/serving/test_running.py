@@ -132,6 +132,18 @@ def test_what_a_stranger_sends_writes_nothing_into_the_log(sent: bytes, caplog: 
     assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == []
 
 
+def test_a_body_that_goes_wrong_after_its_answer_ends_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+    """It was answered a second time, which is no HTTP: a traceback in the log, as often as a stranger liked."""
+    with server(make_app(largest_channel(), name="x", threads=1)) as (port, _, _):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"GET /net HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+            assert client.recv(12) == b"HTTP/1.1 200"
+            client.sendall(b"no length of a chunk\r\n")
+            assert closed(client)
+        assert ask(port)[0] == 200
+    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == []
+
+
 @pytest.mark.parametrize(("sent", "said"), [
     (b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n", b"200"),
     (b"GET /net HTTP/1.1\r\nHost: localhost\r\n\r\n", b"200"),
@@ -163,6 +175,28 @@ def test_a_body_that_does_not_arrive_is_given_up() -> None:
     with server(app) as (port, _, _), socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc")
         assert client.recv(12) == b"HTTP/1.1 408" and closed(client)
+
+
+HALF = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf"
+
+
+@pytest.mark.parametrize(("seconds", "last_words", "status", "said"), [
+    (1.4, 1, 408, "did not arrive within 1.4 s"),  # uvicorn counts whole seconds, and broke it off after one
+    (3.0, -2, 503, "the server stops"),  # both times over at once, as in a process that was held
+])  # fmt: skip
+def test_a_server_that_stops_says_so_and_not_500_without_a_word(
+    seconds: float, last_words: int, status: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "_LAST_WORDS_SECONDS", last_words)
+    app = make_app(largest_channel(), name="x", threads=1, limits=ServerLimits(seconds=seconds))
+    with server(app, grace=seconds) as (port, stop, _), socket.create_connection(("127.0.0.1", port)) as client:
+        client.settimeout(30)
+        client.sendall(HALF)
+        time.sleep(0.3)  # until it is under way
+        stop.set()
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        assert (answer.status, json.loads(answer.read())["error"][-len(said) :]) == (status, said)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits on files")
