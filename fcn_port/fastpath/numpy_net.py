@@ -100,7 +100,7 @@ class NumpyNet(Carded):
     def needs_torch(self) -> str | None:
         """The first layer that PyTorch computes for inputs of the net's own shapes, and why; None where none is."""
         found = decisions(self._runner.flow, self.inputs)
-        return next((f"{name}: {each.why}" for name, each in found if isinstance(each, NoKernel)), None)
+        return next((f"{step.name}: {each.why}" for step, each in found if isinstance(each, NoKernel)), None)
 
     def _feed(self, args: Sequence[NDArray[Any]], named: Arrays) -> dict[str, Floats]:
         """The inputs by name, as the net wants them; NetError where they do not fit it."""

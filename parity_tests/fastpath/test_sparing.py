@@ -80,12 +80,19 @@ def test_what_is_spared() -> None:
     most = sparing.OF_WEIGHTS * weights + sparing.OF_BLOBS * 4 * 2 * 512 * 28 * 28
     taken = {f"c{i}": 16 * 9 * a * b for i, (a, b) in enumerate([(512, 512)] * 3 + [(512, 256), (256, 256)])}
     found = sparing.spared(flow, spec.inputs)
-    assert found == {"c0", "c1", "c2"}
-    now = sum(taken.values()) - sum(taken[name] * 3 / 4 for name in found)
+    assert found == {("c0",), ("c1",), ("c2",)}
+    now = sum(taken.values()) - sum(taken[name] * 3 / 4 for (name,) in found)
     assert now <= most < now + max(taken.values()) * 3 / 4
     assert sparing.spared(flow_of(chain(256, 256, 256, side=28)), {"x": (1, 256, 28, 28)}) == frozenset()
     assert sparing.spared(flow, {"x": (1, 512, 280, 280)}) == frozenset(), "beside large blobs they do not matter"
     assert sparing.spared(flow, {"x": (1, 512, 28)}) == frozenset(), "a size that the net does not take"
+
+
+def test_layers_called_alike_are_spared_each_for_itself() -> None:
+    """Two, which have the same weights, were counted as one, and both were spared where one is enough."""
+    spec = chain(512, 512, 512, 512, 256, 256, side=28)
+    alike = replace(spec, layers=tuple(replace(each, name=each.name.replace("c1", "c2")) for each in spec.layers))
+    assert sparing.spared(flow_of(alike), spec.inputs) == sparing.spared(flow_of(spec), spec.inputs)
 
 
 def test_a_net_that_spares_gives_what_it_gave() -> None:
