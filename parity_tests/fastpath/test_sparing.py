@@ -113,7 +113,7 @@ def test_what_saves_nothing_is_not_spared(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_layers_called_alike_are_spared_each_for_itself() -> None:
-    """Two, which have the same weights, were counted as one, and both were spared where one is enough."""
+    """Two were counted as one, and both spared. `prepare` gives layers with weights names of their own."""
     spec = chain(512, 512, 512, 512, 256, 256, side=28)
     alike = replace(spec, layers=tuple(replace(each, name=each.name.replace("c1", "c2")) for each in spec.layers))
     assert sparing.spared(flow_of(alike), spec.inputs) == sparing.spared(flow_of(spec), spec.inputs)

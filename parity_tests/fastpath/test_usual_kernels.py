@@ -105,7 +105,7 @@ def test_the_own_plan_says_what_would_be_asked() -> None:
 
 
 def test_layers_called_alike_have_usual_kernels_of_their_own() -> None:
-    """By the layer's name the first had the kernel of the last, and packed its weights again for each size."""
+    """By the layer's name the first had the kernel of the last. (`prepare` names layers with weights apart.)"""
     layers = (
         f' layer {{ name: "p" type: "Convolution" bottom: "{bottom}" top: "{top}" convolution_param '
         f"{{ num_output: 512 kernel_size: 1 stride: {stride} bias_term: false }} }}"

@@ -200,7 +200,7 @@ class ArenaPlan:
         layers = sum(len(each.operation.parts) for each in self.planned)
         lines = [f"{layers} layers in {len(self.planned)} operations, {slow or 'none'} of them by PyTorch"]
         for each in self.planned:
-            others = [part.name for part in each.operation.parts if part.name != each.operation.name]
+            others = [part.name for part in each.operation.parts if part != each.operation.main]
             merged = f" with {', '.join(others)}" if others else ""
             lines.append(f"  {each.operation.name}{merged}: {each.how}")
         return lines
@@ -208,7 +208,7 @@ class ArenaPlan:
     def _decide(self, operation: FlowStep) -> Decision | None:
         """The kernel of an operation, or why there is none; None where it is a view."""
         values = self.places.values
-        if operation.tops and self.places.views.issuperset(operation.tops):
+        if self.places.views.issuperset(operation.tops):
             return None
         if is_concatenation(operation, self.shapes):
             copies = self.places.copies[operation.tops[0]]
