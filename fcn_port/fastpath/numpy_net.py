@@ -100,7 +100,7 @@ class NumpyNet(Carded):
     def needs_torch(self) -> str | None:
         """The first layer that PyTorch computes for inputs of the net's own shapes, and why; None where none is."""
         found = decisions(self._runner.flow, self.inputs)
-        return next((f"{name}: {each.why}" for name, each in found if isinstance(each, NoKernel)), None)
+        return next((f"{step.name}: {each.why}" for step, each in found if isinstance(each, NoKernel)), None)
 
     def _feed(self, args: Sequence[NDArray[Any]], named: Arrays) -> dict[str, Floats]:
         """The inputs by name, as the net wants them; NetError where they do not fit it."""
@@ -109,7 +109,7 @@ class NumpyNet(Carded):
             wanted = terminal(", ".join(self.inputs))
             found = terminal(", ".join([*("one without a name" for _ in args), *named])) or "none"
             raise NetError(f"expected the inputs {wanted}; found {found}")
-        inputs = {name: np.asarray(given[name], np.float32) for name in self.inputs}
+        inputs = {name: _numbers(name, given[name]) for name in self.inputs}
         for name, expected in self.inputs.items():
             shape = inputs[name].shape
             if len(shape) != len(expected) or shape[1:2] != expected[1:2] or 0 in shape:
@@ -166,6 +166,19 @@ def numpy_net(
         return NumpyNet(deploy, state, outputs=outputs, threads=threads, low_memory=low_memory, file=path, keep=keep)
     except MismatchError as error:
         raise error.in_file(path) from None
+
+
+def _numbers(name: str, given: object) -> Floats:
+    """An input in single precision; TypeError for what holds no real numbers, or some that are hidden or dropped."""
+    try:
+        array = np.asarray(given)
+    except (RuntimeError, TypeError, ValueError) as error:  # rows of other lengths, and tensors that give no array
+        found = f"{type(given).__name__}, of which NumPy makes none: {error}"
+    else:
+        found = f"{type(given).__name__} of {array.dtype}"
+        if array.dtype.kind in "biuf" and not np.ma.is_masked(given):
+            return array.astype(np.float32, copy=False)
+    raise TypeError(f"input '{terminal(name)}': expected an array of real numbers, found {terminal(found)}")
 
 
 def _card_of(path: Path) -> Card:

@@ -78,3 +78,10 @@ def test_a_layer_that_needs_pytorch_is_told() -> None:
     net = NumpyNet(prepare(parse_prototxt(INPUT + text)), {})
     assert (net.needs_torch() or "").startswith("p: ")
     assert np.isfinite(net(np.zeros((1, 6, 5, 5), np.float32))["b"]).all()
+
+
+def test_a_layer_merged_into_another_of_its_name_is_told() -> None:
+    text = """layer { name: "p" type: "Power" bottom: "x" top: "a" power_param { scale: 2 } }
+        layer { name: "p" type: "ReLU" bottom: "a" top: "a" }"""
+    said = FastNet(CaffeNet(parse_prototxt(INPUT + text))).explain((5, 5))
+    assert said.splitlines()[1:] == ["  p with p: channel by channel"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -69,6 +70,32 @@ def test_buffers_that_live_at_once_do_not_overlap(seed: int) -> None:
             at_once = lives[i][0] <= lives[j][1] and lives[j][0] <= lives[i][1]
             assert not at_once or offsets[i] + sizes[i] <= offsets[j] or offsets[j] + sizes[j] <= offsets[i]
     assert size < sum(sizes)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_each_buffer_lies_as_low_as_it_can(seed: int) -> None:
+    """At 0 or behind one that lives at the same time, the largest first; beside the definition, place by place."""
+    r = random.Random(seed)
+    sizes = [r.randrange(1, 1000) for _ in range(30)]
+    lives = [(start, start + r.randrange(20)) for start in (r.randrange(60) for _ in sizes)]
+    offsets, total = arrange(sizes, lives)
+    there: list[tuple[int, range]] = []
+    for number in sorted(range(30), key=lambda n: -sizes[n]):
+        (first, last), length = lives[number], -(-(sizes[number] + 32) // 16) * 16
+        near = [place for each, place in there if lives[each][0] <= last and first <= lives[each][1]]
+        starts = sorted({0, *(place.stop for place in near)})
+        free = [at for at in starts if all(at >= place.stop or at + length <= place.start for place in near)]
+        assert offsets[number] == free[0]
+        there.append((number, range(free[0], free[0] + length)))
+    assert total == max(place.stop for _, place in there)
+
+
+def test_many_buffers_that_live_at_once() -> None:
+    """A Slice into 12,000 tops took 8 seconds of them."""
+    began = time.process_time()
+    offsets, size = arrange([1] * 20_000, [(0, number) for number in range(20_000)])
+    assert sorted(offsets) == list(range(0, size, 48))
+    assert time.process_time() - began < 10
 
 
 def test_an_operation_of_many_tops_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

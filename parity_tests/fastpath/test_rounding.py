@@ -157,3 +157,19 @@ def test_which_layers_of_a_run() -> None:
     spec = net.spec()
     relieved = {"c2", "c8"}  # of the filterings c1, c2, c4, c5, c6, c7, c8 and c9 the fourth is 5x5
     assert rounding.shown(merge(read(spec, spec.outputs))) == relieved
+
+
+@pytest.mark.parametrize(("kinds", "relieved"), [
+    ("111111 33333", {"c8", "c10"}),  # five in a row are long on any way of eleven
+    ("3333 P 1111", set()),  # four are not, on one of eight, whether a pooling is behind them
+    ("1111 3333", set()),  # or the output
+    ("3333 P 111", {"c2", "c4"}),  # but most of a way of seven
+])  # fmt: skip
+def test_which_runs_are_long(kinds: str, relieved: set[str]) -> None:
+    net, x = famous.Definition("runs", 3, 40, 40), "data"
+    for number, kind in enumerate(kinds.replace(" ", ""), 1):
+        kernel = 1 if kind == "P" else int(kind)
+        name = f"c{number}"
+        x = net.pool(name, x, 2, 2) if kind == "P" else net.conv(name, x, 16, kernel, pad=kernel // 2, relu=False)
+    spec = net.spec()
+    assert rounding.shown(merge(read(spec, spec.outputs))) == relieved

@@ -32,11 +32,12 @@ def flow_of(spec: NetSpec) -> Flow:
     return merge(read(spec, spec.outputs))
 
 
-def chain(*channels: int, side: int = 12, group: int = 1) -> NetSpec:
-    """3x3 convolutions one after the other."""
+def chain(*channels: int, side: int = 12, group: int = 1, scaled: int = 0) -> NetSpec:
+    """3x3 convolutions one after the other, so many of them with a Scale behind."""
     layers = "".join(
         f'layer {{ name: "c{i}" type: "Convolution" bottom: "{f"c{i - 1}" if i else "x"}" top: "c{i}" '
         f"convolution_param {{ num_output: {each} kernel_size: 3 pad: 1 group: {group} }} }}"
+        + (f'layer {{ name: "s{i}" type: "Scale" bottom: "c{i}" top: "c{i}" }}' if i < scaled else "")
         for i, each in enumerate(channels[1:])
     )
     return prepare(parse_prototxt(f'input: "x" input_shape {{ dim: [1, {channels[0]}, {side}, {side}] }} {layers}'))
@@ -80,12 +81,42 @@ def test_what_is_spared() -> None:
     most = sparing.OF_WEIGHTS * weights + sparing.OF_BLOBS * 4 * 2 * 512 * 28 * 28
     taken = {f"c{i}": 16 * 9 * a * b for i, (a, b) in enumerate([(512, 512)] * 3 + [(512, 256), (256, 256)])}
     found = sparing.spared(flow, spec.inputs)
-    assert found == {"c0", "c1", "c2"}
-    now = sum(taken.values()) - sum(taken[name] * 3 / 4 for name in found)
+    assert found == {("c0",), ("c1",), ("c2",)}
+    now = sum(taken.values()) - sum(taken[name] * 3 / 4 for (name,) in found)
     assert now <= most < now + max(taken.values()) * 3 / 4
     assert sparing.spared(flow_of(chain(256, 256, 256, side=28)), {"x": (1, 256, 28, 28)}) == frozenset()
     assert sparing.spared(flow, {"x": (1, 512, 280, 280)}) == frozenset(), "beside large blobs they do not matter"
     assert sparing.spared(flow, {"x": (1, 512, 28)}) == frozenset(), "a size that the net does not take"
+
+
+def test_weights_that_others_merge() -> None:
+    """Engines keep those that a Scale is merged into once more; so may we, and less is spared."""
+    found = [
+        sparing.spared(flow_of(chain(512, 512, 512, 512, 256, 256, side=28, scaled=scaled)), {"x": (1, 512, 28, 28)})
+        for scaled in (0, 5)
+    ]
+    assert found[1] == {("c0 (2)",), ("c1 (2)",)} and len(found[0]) == 3
+
+
+def test_what_saves_nothing_is_not_spared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product, which has its weights once, however large; nor what is too small to be worth it."""
+    spec = chain(*[512] * 7, side=28)
+    product = prepare(
+        parse_prototxt("""input: "c5" input_shape { dim: [1, 512, 28, 28] }
+        layer { name: "p" type: "Pooling" bottom: "c5" top: "p" pooling_param { global_pooling: true pool: AVE } }
+        layer { name: "fc" type: "InnerProduct" bottom: "p" top: "fc" inner_product_param { num_output: 20480 } }""")
+    )
+    flow = flow_of(replace(spec, layers=(*spec.layers, *product.layers[1:])))
+    assert sparing.spared(flow, spec.inputs) == {("c0",), ("c1",), ("c2",)}
+    monkeypatch.setattr(sparing, "SMALL_BYTES", 17 * 9 * 512 * 512)
+    assert sparing.spared(flow, spec.inputs) == frozenset()
+
+
+def test_layers_called_alike_are_spared_each_for_itself() -> None:
+    """Two were counted as one, and both spared. `prepare` gives layers with weights names of their own."""
+    spec = chain(512, 512, 512, 512, 256, 256, side=28)
+    alike = replace(spec, layers=tuple(replace(each, name=each.name.replace("c1", "c2")) for each in spec.layers))
+    assert sparing.spared(flow_of(alike), spec.inputs) == sparing.spared(flow_of(spec), spec.inputs)
 
 
 def test_a_net_that_spares_gives_what_it_gave() -> None:

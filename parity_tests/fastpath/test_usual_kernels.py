@@ -104,6 +104,19 @@ def test_the_own_plan_says_what_would_be_asked() -> None:
     assert told._usual == asked._usual == decisions.usual_kernels(flow, {"data": (1, 256, 14, 14)})
 
 
+def test_layers_called_alike_have_usual_kernels_of_their_own() -> None:
+    """By the layer's name the first had the kernel of the last. (`prepare` names layers with weights apart.)"""
+    layers = (
+        f' layer {{ name: "p" type: "Convolution" bottom: "{bottom}" top: "{top}" convolution_param '
+        f"{{ num_output: 512 kernel_size: 1 stride: {stride} bias_term: false }} }}"
+        for bottom, top, stride in (("data", "conv", 1), ("conv", "apart", 7), ("apart", "small_0", 1))
+    )
+    tail = "".join(_small(*names) for names in pairwise(TAIL[1:]))
+    spec = parse_prototxt('input: "data" input_shape { dim: [1, 512, 14, 14] }' + "".join(layers) + tail)
+    found = decisions.usual_kernels(merge(read(spec, spec.outputs)), spec.inputs)
+    assert found["conv",] != found["small_0",]
+
+
 def test_it_is_the_net_that_says_which_and_not_what_came_before() -> None:
     spec = net(1, 512)
     flow = merge(read(spec, spec.outputs))
@@ -116,5 +129,5 @@ def test_a_size_that_the_net_does_not_take_has_no_usual_kernels() -> None:
     spec = net(1, 512)
     flow = merge(read(spec, spec.outputs))
     assert decisions.usual_kernels(flow, {"data": (1, 3, 8)}) == {}
-    assert decisions.usual_kernels(flow, spec.inputs).keys() == set(TAIL)
+    assert decisions.usual_kernels(flow, spec.inputs).keys() == {(name,) for name in TAIL}
     assert convolutions.NEARLY > 1

@@ -5,7 +5,7 @@
 
 from .activations import ACTIVATIONS, is_activation
 from .affine import along_last_axis, own_statistics
-from .flow import Flow, FlowLayer, FlowStep, state_key
+from .flow import Flow, FlowLayer, FlowStep, Tops, state_key
 from .operands import operand_kind
 from .pipeline import merge
 from .products import pads_before, plain_convolution, weighted
@@ -18,6 +18,7 @@ __all__ = [
     "FlowLayer",
     "FlowStep",
     "Recurrence",
+    "Tops",
     "along_last_axis",
     "inner_name",
     "inner_values",

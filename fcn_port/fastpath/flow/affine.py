@@ -36,7 +36,7 @@ def merge_affine(flow: Flow) -> Flow:
             del made[part.bottoms[0]]
             made[part.tops[0]] = replace(before.followed_by(part), affine=(*before.affine, part))
         else:
-            made[_key(operation)] = replace(operation, affine=(part,)) if is_affine(part) else operation
+            made[operation.tops[0]] = replace(operation, affine=(part,)) if is_affine(part) else operation
     return replace(flow, operations=tuple(made.values()))
 
 
@@ -153,8 +153,3 @@ def _takes(operation: FlowStep) -> bool:
     if not operation.is_open or len(main.bottoms) != 1 or len(main.tops) != 1:
         return False
     return bool(operation.affine) or weighted(main.params) is not None or own_statistics(main.params) is not None
-
-
-def _key(operation: FlowStep) -> str:
-    """A name for an operation that may have no top."""
-    return operation.tops[0] if operation.tops else f"{operation.name} "

@@ -12,6 +12,8 @@ from converters.net import Layer, Shape
 
 BlobKey = tuple[str, int]
 """The layer that owns a learnable blob, and the blob's position in it."""
+Tops = tuple[str, ...]
+"""The values that an operation makes, by which it is told apart: layers may be called alike, values not."""
 
 
 def state_key(key: BlobKey) -> str:

@@ -11,16 +11,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..flow import Flow, FlowStep
+from ..flow import Flow, FlowStep, Tops
 from .build_steps import copies_of, tasks_of
 from .choice import KernelChoice
 from .places import BlobPlace, BlobPlaces
 from .task import NativeTask
 from .weights import PackedWeights
 
-Tops = tuple[str, ...]
 Choices = Mapping[Tops, KernelChoice]
-"""Kernels by the tops of an operation; one without is computed as a whole. Layers may be called alike, values not."""
+"""Kernels by the tops of an operation; one without is computed as a whole."""
 IN_PLACE = KernelChoice("concatenation")
 """The choice for a concatenation, most of whose bottoms are written where they belong."""
 

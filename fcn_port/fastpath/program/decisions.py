@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping
 
 from converters.net import Shape
 
-from ..flow import Flow
+from ..flow import Flow, FlowStep, Tops
 from .choice import Decision, NoKernel
 from .kernels import choose
 from .places import is_concatenation, place_values, view_of
@@ -18,34 +18,34 @@ NOT_PLANNED = (ArithmeticError, LookupError, NotImplementedError, ValueError)
 
 
 def decisions(
-    flow: Flow, inputs: Mapping[str, Shape], *, winograd: bool = True, sparing: Container[str] = ()
-) -> list[tuple[str, Decision]]:
-    """The names of operations, which may be called alike, and their kernels; views and concatenations need none.
+    flow: Flow, inputs: Mapping[str, Shape], *, winograd: bool = True, sparing: Container[Tops] = ()
+) -> list[tuple[FlowStep, Decision]]:
+    """The operations and their kernels; views and concatenations need none.
 
-    `sparing` holds the names of those whose weights are to stay small.
+    `sparing` holds the tops of those whose weights are to stay small.
     """
     shapes = shapes_of(flow, inputs)
     places = place_values(flow, shapes).values
-    found, traits = list[tuple[str, Decision]](), traits_of(flow)
+    found, traits = list[tuple[FlowStep, Decision]](), traits_of(flow)
     for operation in flow.operations:
         if view_of(operation, places, shapes) is not None or is_concatenation(operation, shapes):
             continue
         bottoms, tops = ([places[name] for name in names] for names in (operation.bottoms, operation.tops))
-        is_spared, facts = operation.name in sparing, traits.of(operation)
+        is_spared, facts = operation.tops in sparing, traits.of(operation)
         kernel = choose(operation, bottoms, tops, winograd=winograd, sparing=is_spared, **facts)
-        found.append((operation.name, kernel))
+        found.append((operation, kernel))
     return found
 
 
 def usual_kernels(
-    flow: Flow, inputs: Mapping[str, Shape], *, winograd: bool = True, sparing: Container[str] = ()
-) -> dict[str, str]:
-    """The names of the kernels for inputs of these shapes, by operation; none where a layer does not take them."""
+    flow: Flow, inputs: Mapping[str, Shape], *, winograd: bool = True, sparing: Container[Tops] = ()
+) -> dict[Tops, str]:
+    """The names of the kernels for inputs of these shapes, by tops; none where a layer does not take them."""
     try:
         found = decisions(flow, inputs, winograd=winograd, sparing=sparing)
     except NOT_PLANNED:
         return {}
-    return {name: kernel.name for name, kernel in found if not isinstance(kernel, NoKernel)}
+    return {operation.tops: kernel.name for operation, kernel in found if not isinstance(kernel, NoKernel)}
 
 
 def of_one(inputs: Mapping[str, Shape]) -> dict[str, Shape]:

@@ -8,9 +8,9 @@ from math import prod
 
 from converters.layers import convolution, pooling
 
-from ..flow import Flow, FlowStep, weighted
+from ..flow import Flow, FlowStep, Tops, weighted
 from ..points import FORMS
-from .bands import IN_PLACE, Bands, Choices, HeldRows, Tops, reach
+from .bands import IN_PLACE, Bands, Choices, HeldRows, reach
 from .choice import KernelChoice
 from .places import BlobPlace, BlobPlaces, axis_of
 

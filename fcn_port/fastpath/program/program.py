@@ -18,7 +18,7 @@ import numpy as np
 from converters.layers import pooling
 from converters.net import Shape
 
-from ..flow import Flow, FlowStep, inner_values, weighted
+from ..flow import Flow, FlowStep, Tops, inner_values, weighted
 from ..lru_cache import LRUCache
 from ..native.kept import KeptMemory
 from ..native.memory import Floats, address
@@ -71,12 +71,12 @@ class ArenaPlan:
 
     def __init__(
         self, flow: Flow, inputs: Mapping[str, Shape], weights: PackedWeights, *, threads: int, winograd: bool = True,
-        prefer: str | None = None, sparing: Container[str] = (), usual: Mapping[str, str] = MappingProxyType({}),
+        prefer: str | None = None, sparing: Container[Tops] = (), usual: Mapping[Tops, str] = MappingProxyType({}),
         traits: Traits | None = None,
     ) -> None:  # fmt: skip
-        """`winograd` and `prefer` as `choose` has them, and `usual` by the name of the operation.
+        """`winograd` and `prefer` as `choose` has them, and `usual` by the tops of the operation.
 
-        `sparing` holds the names of those whose weights are to stay small. `traits` are those of the net that
+        `sparing` holds the tops of those whose weights are to stay small. `traits` are those of the net that
         the flow is a part of; None for a whole net.
         """
         self.flow, self._weights, self.threads = flow, weights, threads
@@ -90,7 +90,7 @@ class ArenaPlan:
         self.places: BlobPlaces = place_values(flow, self.shapes)
         self._decided = {operation.tops: self._decide(operation) for operation in flow.operations}
         self.kernels = {
-            each.name: found.name for each in flow.operations
+            each.tops: found.name for each in flow.operations
             if isinstance(found := self._decided[each.tops], KernelChoice) and found is not IN_PLACE
         }  # fmt: skip
         self._choices = {tops: found for tops, found in self._decided.items() if isinstance(found, KernelChoice)}
@@ -200,7 +200,7 @@ class ArenaPlan:
         layers = sum(len(each.operation.parts) for each in self.planned)
         lines = [f"{layers} layers in {len(self.planned)} operations, {slow or 'none'} of them by PyTorch"]
         for each in self.planned:
-            others = [part.name for part in each.operation.parts if part.name != each.operation.name]
+            others = [part.name for part in each.operation.parts if part != each.operation.main]
             merged = f" with {', '.join(others)}" if others else ""
             lines.append(f"  {each.operation.name}{merged}: {each.how}")
         return lines
@@ -208,7 +208,7 @@ class ArenaPlan:
     def _decide(self, operation: FlowStep) -> Decision | None:
         """The kernel of an operation, or why there is none; None where it is a view."""
         values = self.places.values
-        if operation.tops and self.places.views.issuperset(operation.tops):
+        if self.places.views.issuperset(operation.tops):
             return None
         if is_concatenation(operation, self.shapes):
             copies = self.places.copies[operation.tops[0]]
@@ -217,8 +217,8 @@ class ArenaPlan:
         bottoms, tops = ([values[name] for name in names] for names in (operation.bottoms, operation.tops))
         winograd, prefer, sparing, usual = self._ways
         kernel = choose(
-            operation, bottoms, tops, winograd=winograd, prefer=prefer, sparing=operation.name in sparing,
-            usual=usual.get(operation.name), **self._traits.of(operation),
+            operation, bottoms, tops, winograd=winograd, prefer=prefer, sparing=operation.tops in sparing,
+            usual=usual.get(operation.tops), **self._traits.of(operation),
         )  # fmt: skip
         if isinstance(kernel, KernelChoice) and kernel.name == "unpool" and not self._has_places(operation):
             return NoKernel("places that no pooling before it has made")

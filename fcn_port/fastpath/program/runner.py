@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from converters.net import Shape
 
-from ..flow import Flow
+from ..flow import Flow, Tops
 from ..lru_cache import LRUCache
 from ..native.kept import KeptMemory
 from ..native.memory import Floats, empty
@@ -75,15 +75,15 @@ class Runner:
         return traits_of(self.flow)
 
     @cached_property
-    def _usual(self) -> Mapping[str, str]:
+    def _usual(self) -> Mapping[Tops, str]:
         if self._own is None:
             return {}
         return usual_kernels(self.flow, of_one(self._own), winograd=self._ways[0], sparing=self._sparing)
 
     @cached_property
-    def _sparing(self) -> frozenset[str]:
+    def _sparing(self) -> frozenset[Tops]:
         if self._sparing_all:
-            return frozenset(operation.name for operation in self.flow.operations)
+            return frozenset(operation.tops for operation in self.flow.operations)
         return frozenset() if self._own is None else spared(self.flow, of_one(self._own))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from math import prod
 
 from converters.net import Shape
 
-from ..flow import Flow, FlowStep
+from ..flow import Flow, FlowStep, Tops
 from .choice import KernelChoice
 from .convolutions import LEAN, times_packed
 from .decisions import NOT_PLANNED, decisions
@@ -27,34 +27,34 @@ MOST_TIMES = 4
 """The most that packing makes of weights."""
 
 
-def spared(flow: Flow, inputs: Mapping[str, Shape]) -> frozenset[str]:
-    """The names of operations that go by lean ways where inputs have these shapes: the largest, as many as it takes."""
-    sizes = {step.name: _bytes_of(step) for step in flow.operations}
+def spared(flow: Flow, inputs: Mapping[str, Shape]) -> frozenset[Tops]:
+    """The tops of operations that go by lean ways where inputs have these shapes: the largest, as many as it takes."""
+    sizes = {step.tops: _bytes_of(step) for step in flow.operations}
     if MOST_TIMES * sum(sizes.values()) <= FEW_BYTES:
         return frozenset()
     try:
         usual = _ways(flow, inputs, ())
-        packed = {name: size * times_packed(usual.get(name, "")) for name, size in sizes.items()}
-        merged = sum(sizes[step.name] for step in flow.operations if step.affine)
+        packed = {tops: size * times_packed(usual.get(tops, "")) for tops, size in sizes.items()}
+        merged = sum(sizes[step.tops] for step in flow.operations if step.affine)
         weights = OF_WEIGHTS * sum(sizes.values()) + OF_MERGED * merged
         may_be = max(FEW_BYTES, weights + OF_BLOBS * _blobs(flow, inputs))
         excess = sum(packed.values()) - may_be
         small = _ways(flow, inputs, sizes) if excess > 0 else {}
     except NOT_PLANNED:
         return frozenset()
-    able = [name for name, way in small.items() if way in LEAN and packed[name] >= SMALL_BYTES]
+    able = [tops for tops, way in small.items() if way in LEAN and packed[tops] >= SMALL_BYTES]
     found = set()
-    for name in sorted(able, key=lambda name: -packed[name]):
+    for tops in sorted(able, key=lambda tops: -packed[tops]):
         if excess > 0:
-            excess -= packed[name] - sizes[name]
-            found.add(name)
+            excess -= packed[tops] - sizes[tops]
+            found.add(tops)
     return frozenset(found)
 
 
-def _ways(flow: Flow, inputs: Mapping[str, Shape], sparing: Container[str]) -> dict[str, str]:
-    """The names of kernels by operation."""
+def _ways(flow: Flow, inputs: Mapping[str, Shape], sparing: Container[Tops]) -> dict[Tops, str]:
+    """The names of kernels by the tops of operations."""
     found = decisions(flow, inputs, sparing=sparing)
-    return {name: each.name for name, each in found if isinstance(each, KernelChoice)}
+    return {operation.tops: each.name for operation, each in found if isinstance(each, KernelChoice)}
 
 
 def _bytes_of(step: FlowStep) -> int:

@@ -206,7 +206,7 @@ class PackedWeights:
 
     def _slopes(self, operation: FlowStep, channels: int) -> Floats | None:
         part = operation.activation or operation.main
-        if part is None or type(part.params) is not neuron.PReLU:
+        if type(part.params) is not neuron.PReLU:
             return None
         (slope,) = self.of(part)
         return _padded(np.broadcast_to(slope.reshape(-1), channels))
@@ -216,11 +216,10 @@ def _sizes(operation: FlowStep, kernel: str, window: tuple[int, int, int]) -> tu
     """The floats of kernels, bias and slopes of an operation, 0 for what it has not."""
     params = weighted(operation.main.params)
     assert params is not None
-    is_depthwise = kernel == "depthwise"
-    groups = 1 if is_depthwise else _groups(operation, window[0])
+    groups = 1 if kernel == "depthwise" else _groups(operation, window[0])
     count, length = params.num_output // groups, window[0] * window[1] * window[2]
     padded = up(count, build.library().panel())
-    kernels = length * padded if is_depthwise else packed_floats(kernel, count, window[0], length)
+    kernels = packed_floats(kernel, count, window[0], length)
     has_bias, last = params.bias or bool(operation.affine), operation.activation
     return kernels, padded * has_bias, padded * (last is not None and type(last.params) is neuron.PReLU)
 

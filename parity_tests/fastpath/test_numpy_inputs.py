@@ -1,0 +1,48 @@
+"""What a net on NumPy arrays takes as an input: real numbers; anything else is refused by the input's name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from converters.formats import parse_prototxt
+from converters.passes import prepare
+from fcn_port.fastpath.numpy_net import NumpyNet
+from fcn_port.fastpath.program import self_check
+
+pytestmark = pytest.mark.skipif(self_check.why_not_any() is not None, reason="no C compiler")
+
+TEXT = """input: "x" input_shape { dim: [1, 2, 2, 3] }
+    layer { name: "a" type: "AbsVal" bottom: "x" top: "a" }"""
+X = -np.arange(12.0).reshape(1, 2, 2, 3)
+
+
+@pytest.fixture
+def net() -> NumpyNet:
+    return NumpyNet(prepare(parse_prototxt(TEXT)), {})
+
+
+@pytest.mark.parametrize("given", [
+    X, X.astype(np.float16), X.astype(np.int8), X.tolist(), X > -3, np.ma.masked_array(X), torch.from_numpy(X),
+])  # fmt: skip
+def test_numbers_of_any_type(given: Any, net: NumpyNet) -> None:
+    assert np.array_equal(net(given), np.abs(np.asarray(given).astype(np.float32)))
+
+
+@pytest.mark.parametrize(("given", "found"), [
+    (X + 2j, "ndarray of complex128"),  # the imaginary part was dropped
+    (np.ma.masked_array(X, X < -3), "MaskedArray of float64"),  # the mask, too
+    (X.astype("datetime64[s]"), "ndarray of datetime64"),
+    (X.astype(str), "ndarray of <U"),
+    ("image.jpg", "str of <U9"),
+    (None, "NoneType of object"),
+    ([[1], [1, 2]], "list, of which NumPy makes none: setting an array element"),
+    (torch.from_numpy(X).requires_grad_(), "Tensor, of which NumPy makes none: Can't call numpy"),
+    (torch.from_numpy(X).bfloat16(), "Tensor, of which NumPy makes none: Got unsupported"),
+])  # fmt: skip
+def test_what_holds_no_real_numbers(given: Any, found: str, net: NumpyNet) -> None:
+    with pytest.raises(TypeError, match=f"^input 'x': expected an array of real numbers, found {found}"):
+        net(given)
