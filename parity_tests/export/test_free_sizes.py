@@ -62,13 +62,16 @@ def test_a_size_that_does_not_go_with_the_others_is_left_out() -> None:
     assert end.dims == ("batch", 1, "height", 6)
 
 
-def test_the_copies_of_a_split_follow_without_a_shape() -> None:
-    """A layer in place changes every top of a Split; OpenCV's classic engine takes no Shape of a free size."""
-    text = """
-        input: "a" input_shape { dim: 1 dim: 2 dim: 9 dim: 8 }
-        layer { name: "split" type: "Split" bottom: "a" top: "s" top: "t" }
-        layer { name: "relu" type: "ReLU" bottom: "s" top: "s" }
-        layer { name: "it" type: "Eltwise" bottom: "s" bottom: "t" top: "it" }"""
+@pytest.mark.parametrize("wire", ["Split", "Slice", "Concat"])
+def test_the_copies_of_a_wire_follow_without_a_shape(wire: str) -> None:
+    """A layer in place changes every name of its blob; OpenCV's classic engine takes no Shape of a free size."""
+    other, second = ("u", 'top: "u"') if wire == "Split" else ("t", "")
+    text = f"""
+        input: "a" input_shape {{ dim: 1 dim: 2 dim: 9 dim: 8 }}
+        layer {{ name: "t" type: "AbsVal" bottom: "a" top: "t" }}
+        layer {{ name: "wire" type: "{wire}" bottom: "t" top: "s" {second} }}
+        layer {{ name: "relu" type: "Power" bottom: "s" top: "s" power_param {{ shift: 1 }} }}
+        layer {{ name: "it" type: "Eltwise" bottom: "s" bottom: "{other}" top: "it" }}"""
     net = CaffeNet(parse_prototxt(text))
     model = build_onnx(net.spec, {})
     assert model.inputs[0].dims == ("batch", 2, "height", "width")
