@@ -16,7 +16,6 @@ import numpy as np
 
 from converters.escaping import shell_word, terminal
 from converters.export import (
-    NOISE,
     Checked,
     Claim,
     ExportError,
@@ -52,11 +51,11 @@ TRIALS = 3
 
 @dataclass(frozen=True)
 class TargetJudge:
-    """A way to have the right numbers: outputs of inputs, all blobs, and by how much rounding moves outputs."""
+    """A way to have the right numbers: outputs of inputs, all blobs, and how far rounding may move outputs."""
 
     outputs: Callable[[Arrays], Arrays]
     blobs: Callable[[Arrays], Arrays]
-    rounding: Callable[[Arrays], Mapping[str, float]]
+    allowed: Callable[[Arrays], Mapping[str, float]]
 
 
 def check_in_target(
@@ -95,9 +94,7 @@ def check_in_target(
         expected=[in_model(right, outputs) for right in expected],
         tolerance=tolerance,
         ties=frozenset(range(1, len(trials), 2)),  # the trials of zeros
-        allowed=lambda number: in_model(
-            {name: NOISE * error for name, error in judge.rounding(trials[number]).items()}, outputs
-        ),
+        allowed=lambda number: in_model(judge.allowed(trials[number]), outputs),
     )
     try:
         return check_target(model, claim, target=target, programs=programs, first_difference=first)
@@ -175,7 +172,7 @@ def judge_of_module(module: nn.Module, outputs: Sequence[str]) -> TargetJudge:
     """The net in PyTorch as it is, a hand-written one or a CaffeNet."""
     import torch
 
-    from converters.export import coarseness, own_rounding, run_module
+    from converters.export import allowances, run_module
 
     from .inspection import blobs
 
@@ -185,17 +182,15 @@ def judge_of_module(module: nn.Module, outputs: Sequence[str]) -> TargetJudge:
     def arrays(found: Mapping[str, Tensor]) -> Arrays:
         return {name: tensor.detach().numpy() for name, tensor in found.items()}
 
-    def rounding(given: Arrays) -> Mapping[str, float]:
+    def allowed(given: Arrays) -> Mapping[str, float]:
         inputs = tensors(given)
-        found = run_module(module, inputs, outputs)
-        own, coarse = own_rounding(module, inputs, found), coarseness(module, inputs, found)
-        return {name: max(own[name], coarse[name]) for name in found}
+        return allowances(module, inputs, run_module(module, inputs, outputs))
 
     def every(given: Arrays) -> Arrays:
         inputs = tensors(given)
         return arrays(blobs(module, next(iter(inputs.values()))) if len(inputs) == 1 else blobs(module, **inputs))
 
-    return TargetJudge(lambda given: arrays(run_module(module, tensors(given), outputs)), every, rounding)
+    return TargetJudge(lambda given: arrays(run_module(module, tensors(given), outputs)), every, allowed)
 
 
 def judge_without_torch(spec: NetSpec, weights: Arrays, options: OnnxOptions, folder: Path) -> TargetJudge:

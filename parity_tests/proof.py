@@ -27,7 +27,6 @@ import converters
 from converters.errors import CaffeFormatError
 from converters.execution import from_state_dict
 from converters.export import (
-    NOISE,
     TOLERANCE,
     ExportError,
     OnnxOptions,
@@ -163,7 +162,7 @@ def natively(subject: Subject, judge: TargetJudge) -> str:
             apart = difference(each, right[blob])
             if apart <= TOLERANCE:
                 worst = max(worst, apart)
-            elif apart <= NOISE * judge.rounding(given)[blob]:
+            elif apart <= judge.allowed(given)[blob]:
                 magnified.add(blob)
             else:
                 return f"{blob} differs by {number_of(apart)}"

@@ -18,7 +18,7 @@ from ..extras import which_are_missing
 from ..net.layer import Shape
 from ..net.shapes import images_at, images_at_asked, images_of, infer_shapes
 from ..net.spec import NetSpec
-from .detections import are_detections, detections_apart
+from .detections import are_detections, detections_allowed, detections_differ
 from .empty_windows import LARGEST as EMPTY
 from .empty_windows import with_something
 from .fitting import takes
@@ -234,7 +234,7 @@ def _compare(
     coarse = coarseness(net, inputs, expected) if wrong | nothing else {}
     if wrong:
         noise = own_rounding(net, inputs, expected)
-        allowed = {name: NOISE * max(noise[name], coarse[name]) for name in wrong}
+        allowed = {name: allowed_by(max(noise[name], coarse[name]), expected[name]) for name in wrong}
         if beyond := [name for name in expected if name in wrong and errors[name] > allowed[name]]:
             name = max(beyond, key=lambda name: errors[name] - allowed[name])
             sizes = ", ".join(f"{n} {tuple(x.shape)}" for n, x in inputs.items())
@@ -242,9 +242,20 @@ def _compare(
                 f"what came out is wrong: {name} differs by {errors[name]:.1e} of its largest value for inputs {sizes} "
                 f"({tolerance:.0e} allowed); nothing written"
             )
-        wrong = {name for name in wrong if errors[name] > NOISE * noise[name]}
+        wrong = {name for name in wrong if errors[name] > allowed_by(noise[name], expected[name])}
     compared = frozenset(name for name, blob in expected.items() if blob.isfinite().any() or not blob.numel())
     return _Compared(max(errors.values()), compared, any(coarse[name] > 0 for name in wrong | nothing))
+
+
+def allowed_by(noise: float, expected: Tensor) -> float:
+    """The difference of an output that is allowed where rounding moves the module's own by `noise`."""
+    return detections_allowed(noise, times=NOISE) if are_detections(expected.numpy()) else NOISE * noise
+
+
+def allowances(net: nn.Module, inputs: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, float]:
+    """The difference of each output that the module's rounding, and that of other programs, may make."""
+    own, coarse = own_rounding(net, inputs, expected), coarseness(net, inputs, expected)
+    return {name: allowed_by(max(own[name], coarse[name]), blob) for name, blob in expected.items()}
 
 
 def own_rounding(net: nn.Module, inputs: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, float]:
@@ -315,7 +326,7 @@ def _difference(found: Tensor, expected: Tensor) -> float:
     """The largest difference, of the largest finite magnitude; infinite where shapes differ, or one alone is NaN."""
     arrays = found.numpy(), expected.numpy()
     if all(map(are_detections, arrays)):
-        return detections_apart(*arrays)
+        return detections_differ(*arrays)
     if found.shape != expected.shape:
         return float("inf")
     plain = _difference_of_plain(*arrays)

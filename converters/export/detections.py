@@ -7,9 +7,14 @@ import numpy as np
 WIDTHS = (7, 10)
 """The columns of DetectionOutput's rows, and of DetectionOutputExtended's."""
 
-
 SAME = 1e-6
 """Of the largest number: rows that are so near in the order in which they come are partners."""
+
+NEAR = 1e-3
+"""Of the largest number: rows that are further apart are other rows."""
+
+FLIPS = 3
+"""Times as many boxes may be others in another program as rounding makes others by itself."""
 
 
 def are_detections(blob: np.ndarray) -> bool:
@@ -42,6 +47,33 @@ def detections_apart(found: np.ndarray, right: np.ndarray) -> float:
         worst = max(worst, float(distance[partner]))
         free[partner] = False
     return worst / largest
+
+
+def detections_differ(found: np.ndarray, right: np.ndarray) -> float:
+    """`detections_apart` where that is near; else 1 and the share of all rows, of both, that have no partner near.
+
+    Rounding may decide about a box, and then how far the sets are apart says nothing of the others.
+    """
+    apart = detections_apart(found, right)
+    if apart <= NEAR:
+        return apart
+    left, rows = _real(found), _real(right)
+    largest = float(np.abs(rows[np.isfinite(rows)]).max(initial=0.0)) or 1.0
+    free = np.ones(len(left), dtype=bool)
+    for row in rows:
+        near = free & (left[:, :2] == row[:2]).all(axis=1)
+        near[near] = _apart(left[near], row).max(axis=1) <= NEAR * largest
+        free[np.flatnonzero(near)[:1]] = False
+    paired = len(left) - int(free.sum())
+    return 1 + (len(left) + len(rows) - 2 * paired) / (len(left) + len(rows))
+
+
+def detections_allowed(own: float, *, times: float) -> float:
+    """The difference that is allowed of detections of another program where rounding makes one of `own`.
+
+    Of boxes that rounding takes away or adds, `FLIPS` times as many; of the others `times` the distance.
+    """
+    return times * own if own <= NEAR else 1 + FLIPS * (own - 1)
 
 
 def _apart(found: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -160,6 +160,21 @@ def in_order(x: Tensor) -> Tensor:
     return x.clone(memory_format=torch.contiguous_format) if torch.compiler.is_compiling() else x
 
 
+def may_be_one(*sizes: int) -> bool:
+    """True where torch.export records the net for images of several sizes, and one of these sizes may be 1 for some.
+
+    PyTorch's own operators look at such a size in a trace, which would then hold for no other (`Constraints violated`).
+    """
+    import torch
+
+    free = [size for size in sizes if isinstance(size, torch.SymInt)]
+    if not free:
+        return False
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+    return not all(statically_known_true(size > 1) for size in free)
+
+
 def blob_name(position: int) -> str:
     """The name of a layer's learnable blob in PyTorch, whatever the type: weight, bias, blob2, blob3 and so on."""
     return ("weight", "bias")[position] if position < 2 else f"blob{position}"

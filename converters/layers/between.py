@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from math import floor
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,6 +14,8 @@ import numpy as np
 from ..net.layer import Layer
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..net.layer import Shape
 
 Array = np.ndarray[Any, Any]
@@ -49,6 +53,27 @@ class Between:
     def moved(self, by: int) -> Between:
         """The same so many pixels further on."""
         return Between(self.first + by, self.second + by, self.share)
+
+
+def along_corners(x: Tensor, dim: int, top: int) -> Tensor:
+    """`x` interpolated along an axis as by `Between.of_corners`, of sizes that only a run of what is recorded tells."""
+    import torch
+
+    last = torch.scalar_tensor(x.shape[dim] - 1, device=x.device)
+    step = last / torch.scalar_tensor(torch.sym_max(top - 1, 1), device=x.device)
+    places = torch.minimum(torch.arange(top, dtype=torch.float32, device=x.device) * step, last)
+    first = places.long()
+    pixels = [x.index_select(dim, each) for each in (first, torch.minimum(first + 1, last.long()))]
+    share = (places - first).to(x.dtype).reshape(-1, *[1] * (x.ndim - dim - 1))
+    return pixels[0] * (1 - share) + pixels[1] * share
+
+
+def scaled(size: int, factor: float) -> int:
+    """A size times a factor, rounded down; by a fraction of whole numbers where a trace may not ask how large it is."""
+    ratio = Fraction(factor).limit_denominator(1000)
+    if type(size) is int or float(ratio) != factor:
+        return floor(size * factor)
+    return size * ratio.numerator // ratio.denominator
 
 
 class Interpolating(Layer):

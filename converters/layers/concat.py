@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..net.onnx_form import OPENCV, Sizes
 from ..net.python_form import Form, call
 from ..net.reach import EVERYTHING, NOTHING, PIXEL, Reach
-from .base import Layer, canonical_axis, image_axis, refuse, register_layer
+from .base import Layer, canonical_axis, image_axis, kept, refuse, register_layer
 from .opencv_onnx import TO_THE_END
 
 if TYPE_CHECKING:
@@ -71,6 +71,10 @@ class Concat(Layer):
         return Form((call("torch.cat", f"[{', '.join(site.bottoms)}]", dim=self.axis % site.rank),))
 
 
+_KNOWN_SPLIT = (None, "onnxruntime")
+"""The targets that are known to take a Split of a free size."""
+
+
 @register_layer("Slice")
 @dataclass(frozen=True)
 class Slice(Layer):
@@ -129,16 +133,32 @@ class Slice(Layer):
     def to_onnx(self, out: OnnxLayer) -> None:
         x = out.bottoms[0]
         axis = canonical_axis(self.axis, x.shape)
-        starts: list[Sizes | int] = [0, *self.points]
-        if not self.points and out.target in OPENCV and x.shape[axis] is None:  # its classic engine has no Shape
-            count = {"num_outputs": self.parts} if out.opset >= 18 else {}
-            out.node_of_several("Split", [x], range(self.parts), axis=axis, **count)
+        free = x.shape[axis] is None
+        if not self.points and free and (out.target in OPENCV or out.target in _KNOWN_SPLIT):
+            self._split_to_onnx(out, axis)
             return
+        starts: list[Sizes | int] = [0, *self.points]
         if not self.points:
             part = out.size(x, [axis]) // self.parts
             starts = [part * i for i in range(self.parts)]
         for i, (start, end) in enumerate(zip(starts, [*starts[1:], TO_THE_END], strict=True)):
-            out.slice(x, [axis], out.sizes([start]), out.sizes([end]), index=i)
+            ends = out.sizes([start]), out.sizes([end])
+            if not (free and self.points[i:]) or out.target in OPENCV:
+                out.slice(x, [axis], *ends, index=i)
+                continue
+            # A slice takes what is there; what does not fit ends Caffe (slice_layer.cpp, Reshape), and a Reshape.
+            cut = out.slice(x, [axis], *ends, part=f"part{i}")
+            length = self.points[i] - (0, *self.points)[i]
+            out.reshape(cut, [*kept(x, axis), length, *kept(x)[axis + 1 :]], index=i)
+
+    def _split_to_onnx(self, out: OnnxLayer, axis: int) -> None:
+        """Equal parts of a free size: onnxruntime refuses a size that is no multiple, as Caffe does."""
+        x, lengths, count = out.bottoms[0], [], {}
+        if out.target in OPENCV:  # its classic engine has no Shape
+            count = {"num_outputs": self.parts} if out.opset >= 18 else {}
+        elif out.opset >= 18:  # where the last part of an operator that counts parts may be shorter
+            lengths = [out.sizes([out.size(x, [axis]) // self.parts] * self.parts)]
+        out.node_of_several("Split", [x, *lengths], range(self.parts), axis=axis, **count)
 
     def to_python(self, site: Site) -> Form:
         if site.tops == 1:

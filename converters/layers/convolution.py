@@ -18,7 +18,7 @@ from ..net.python_form import Form, NoFormError, call, numbers, unless
 from ..net.reach import NOTHING, Reach, Transposed, Window
 from .base import LARGEST, Layer, OneToOne, canonical_axis, image_axis, refuse, register_layer
 from .fork import fork_fields
-from .im2col import conv2d
+from .im2col import columns, conv2d
 from .opencv_onnx import deconvolved_row, kernel_with_zeros, of_a_row
 from .padded import Around, PaddedConvolution, PaddedDeconvolution, Steps, read_around
 from .windows import Windows
@@ -292,10 +292,8 @@ class Im2col(Windows, OneToOne):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
-        from .functions import im2col
-
         axes = bottoms[0].ndim - self.axis % bottoms[0].ndim - 1
-        return (im2col(reached(self, bottoms[0], axes), *self.along(axes)),)
+        return (columns(reached(self, bottoms[0], axes), *self.along(axes)),)
 
     def to_onnx(self, out: OnnxLayer) -> None:
         """A convolution of each channel with kernels of a single 1, which copy."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ..net.onnx_form import OPENCV
 from ..net.python_form import Form, call
 from ..net.reach import NOTHING, Reach, Window
-from .base import Layer, canonical_axis, image_axis, register_layer
+from .base import Layer, canonical_axis, image_axis, kept, register_layer
 from .opencv_onnx import opencv_crop
 
 if TYPE_CHECKING:
@@ -100,7 +100,14 @@ class Crop(Layer):
         if out.target in OPENCV and None in (reference.shape[axis] for axis in axes):
             opencv_crop(out, axis=axes[0], offsets=offsets)
             return
-        out.slice(x, axes, offsets, out.size(reference, axes) + offsets)
+        size = out.size(reference, axes)
+        free = None in [blob.shape[axis] for axis in axes for blob in (x, reference)]
+        if not free or out.target in OPENCV:
+            out.slice(x, axes, offsets, size + offsets)
+            return
+        # A slice takes what is there; what does not fit ends Caffe (crop_layer.cpp, Reshape), and a Reshape.
+        part = out.slice(x, axes, offsets, size + offsets, part="part")
+        out.reshape(part, [*kept(x, axes[0]), size])
 
     def to_python(self, site: Site) -> Form:
         axes, offsets = zip(*self._offsets(site.shapes[0]), strict=True)

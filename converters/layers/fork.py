@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ast import literal_eval
 from dataclasses import dataclass
+from math import copysign, inf
 from typing import TYPE_CHECKING, Any
 
 from ..net.layer import UnknownField
@@ -15,6 +16,16 @@ if TYPE_CHECKING:
 
 READ_AS = "fork"
 """The field of a layer that says as which fork's it is read."""
+
+
+_INFINITE, _NOTHING = (2 - 2.0**-24) * 2.0**127, 2.0**-150
+"""Numbers from which on, and up to which, float32 has infinity and 0."""
+
+
+def _as_float(value: float) -> float:
+    """A number as a message of Caffe's holds it, where it is beyond float32's: infinite, or 0."""
+    number = float(value) if abs(value) < _INFINITE else copysign(inf, value)
+    return number if abs(number) > _NOTHING else 0.0
 
 
 @dataclass(frozen=True)
@@ -44,13 +55,13 @@ class ForkMessage:
         value = self._last(field, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self._wrong(field, "a number", value)
-        return float(value)
+        return _as_float(value)
 
     def numbers(self, field: str) -> tuple[float, ...]:
         values = self.fields.get(field, [])
         if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
             raise self._wrong(field, "numbers", values)
-        return tuple(map(float, values))
+        return tuple(map(_as_float, values))
 
     def messages(self, field: str) -> tuple[ForkMessage, ...]:
         """Each of a repeated message inside this one."""

@@ -18,6 +18,7 @@ from .fork import ForkMessage, fork_fields
 from .padded import Around, PaddedPooling, read_around
 from .pooling_onnx import pooling_to_onnx
 from .spp_onnx import MOST_BINS, level_of_any_size
+from .spp_recorded import level_by_places
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -321,7 +322,10 @@ class SPP(OneToOne):
         import torch
 
         x = bottoms[0]
-        levels = [self._level(level, x.shape[2:]).forward((x,), ())[0] for level in range(self.levels)]
+        if any(isinstance(size, torch.SymInt) for size in x.shape[2:]) and self.method != "STOCHASTIC":
+            levels = [level_by_places(x, self.method, 2**level) for level in range(self.levels)]
+        else:
+            levels = [self._level(level, x.shape[2:]).forward((x,), ())[0] for level in range(self.levels)]
         return (levels[0] if self.levels == 1 else torch.cat([level.flatten(1) for level in levels], 1),)
 
     def to_onnx(self, out: OnnxLayer) -> None:

@@ -179,7 +179,7 @@ def _lengths(spec: LayerSpec, message: ForkMessage, field: str) -> list[float]:
     """The sizes of a field, in pixels."""
     sizes = message.numbers(field)
     if not all(0 < size <= LARGEST for size in sizes):
-        raise refuse(spec, f"{field} {sizes} must be positive")
+        raise refuse(spec, f"{field} {sizes} must be above 0, and at most {LARGEST}")
     return list(sizes)
 
 
@@ -187,7 +187,7 @@ def _ratios(spec: LayerSpec, message: ForkMessage, *, keras: bool) -> list[float
     """The aspect ratios besides 1, each once, each followed by its inverse (`keras`: all inverses at the end)."""
     given = message.numbers("aspect_ratio")
     if not all(0 < ratio <= LARGEST for ratio in given):
-        raise refuse(spec, f"aspect_ratio {given} must be positive")
+        raise refuse(spec, f"aspect_ratio {given} must be above 0, and at most {LARGEST}")
     flip = message.flag("flip", default=True)
     ratios = [1.0]
 
@@ -209,7 +209,7 @@ def _ratios(spec: LayerSpec, message: ForkMessage, *, keras: bool) -> list[float
 def _variance(spec: LayerSpec, message: ForkMessage) -> tuple[float, ...]:
     given = message.numbers("variance") or (0.1,)
     if len(given) not in (1, 4) or not all(0 < value <= LARGEST for value in given):
-        raise refuse(spec, f"variance {given}; expected one or four positive numbers")
+        raise refuse(spec, f"variance {given}; expected one or four numbers above 0 and at most {LARGEST}")
     return given * (4 // len(given))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import floor, prod
+from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from ..net.reach import EVERYTHING, Reach
 from .base import OneToOne, as_image, refuse, register_layer
-from .between import Between, Interpolating
+from .between import Between, Interpolating, scaled
 from .fork import ForkMessage, fork_message
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from ..net.layer import LayerSpec, Shape
@@ -37,7 +38,7 @@ class Side:
     factor: float
 
     def of(self, size: int) -> int:
-        return floor(size * self.factor) if self.length is None else self.length
+        return scaled(size, self.factor) if self.length is None else self.length
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,16 @@ class Resize(OneToOne):
         middle = np.float32(0 if self.places in (CORNERS, FIRST) else 0.5)
         places: NDArray[np.float32] = (np.arange(out, dtype=np.float32) + middle) * scale
         return places
+
+    def _recorded_places(self, axis: int, size: int, device: torch.device) -> Tensor:
+        """`_places` where torch.export records the net and only a run tells the size."""
+        import torch
+
+        out = self.sides[axis].of(size)
+        corners = int(self.places == CORNERS)  # a single place is 0 whatever the scale
+        scale = torch.scalar_tensor(size - corners) / torch.scalar_tensor(torch.sym_max(out - corners, 1))
+        middle = 0 if self.places in (CORNERS, FIRST) else 0.5
+        return (torch.arange(out, dtype=torch.float32, device=device) + middle) * scale.to(device)
 
     def _resized(self, out: OnnxLayer, places: str, **how: Any) -> None:
         """The form by ONNX's Resize; `places` is its name for the pixels that meet."""
@@ -161,10 +172,28 @@ class ResizeBilinear(Resize, Interpolating):
         """`x` resized along h (0) or w (1), which is its axis `dim`."""
         import torch
 
-        between = self._between(axis, x.shape[dim])
-        first, second = (x.index_select(dim, _index(each, x)) for each in (between.first, between.second))
-        share = torch.from_numpy(between.share).to(x).reshape(-1, *[1] * (x.ndim - dim - 1))
-        return first + (second - first) * share
+        if isinstance(x.shape[dim], torch.SymInt):
+            places, shares = self._recorded_between(axis, x.shape[dim], x.device)
+        else:
+            between = self._between(axis, x.shape[dim])
+            places, shares = (
+                [_index(each, x) for each in (between.first, between.second)],
+                torch.from_numpy(between.share),
+            )
+        first, second = (x.index_select(dim, each) for each in places)
+        return first + (second - first) * shares.to(x).reshape(-1, *[1] * (x.ndim - dim - 1))
+
+    def _recorded_between(self, axis: int, size: int, device: torch.device) -> tuple[list[Tensor], Tensor]:
+        """`_between` where only a run tells the size: the two pixels, and the share of the second."""
+        import torch
+
+        places = self._recorded_places(axis, size, device)
+        if self.places in (HALF, HALF_PYTORCH):
+            places = places - 0.5
+            if self.places == HALF_PYTORCH:
+                one = torch.scalar_tensor(self.sides[axis].of(size), device=device) == 1
+                places = torch.where(one, -0.5, places)
+        return [_within(each, size) for each in (places.floor(), places.ceil())], places - places.floor()
 
     def to_onnx(self, out: OnnxLayer) -> None:
         names = {CORNERS: "align_corners", HALF: "half_pixel", HALF_PYTORCH: "pytorch_half_pixel", FIRST: "asymmetric"}
@@ -192,14 +221,19 @@ class ResizeNearestNeighbor(Resize):
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
     ) -> tuple[Tensor, ...]:
+        import torch
+
         x = bottoms[0]
         for axis, dim in enumerate((1, 2) if self.nhwc else (2, 3)):
             size = x.shape[dim]
-            place = self._places(axis, size)
+            if isinstance(size, torch.SymInt):
+                place = self._recorded_places(axis, size, x.device)
+            else:
+                place = torch.from_numpy(self._places(axis, size)).to(x.device)
             if self.places == HALF_ONNX:
-                place = place - np.float32(0.5)
-            nearest = np.floor(place + np.float32(0.5) if self.places == CORNERS else place)  # round half up
-            x = x.index_select(dim, _index(np.clip(nearest.astype(np.int64), 0, size - 1), x))
+                place = place - 0.5
+            nearest = (place + 0.5 if self.places == CORNERS else place).floor()  # round half up
+            x = x.index_select(dim, _within(nearest, size))
         return (x,)
 
     def to_onnx(self, out: OnnxLayer) -> None:
@@ -207,6 +241,11 @@ class ResizeNearestNeighbor(Resize):
         up = self.places in (CORNERS, HALF)  # floor(place + 0.5)
         nearest = "round_prefer_ceil" if up else "floor"
         self._resized(out, names[self.places], mode="nearest", nearest_mode=nearest)
+
+
+def _within(places: Tensor, size: int) -> Tensor:
+    """Places of a bottom of this size as indices, the nearest pixel's for a place outside."""
+    return places.long().clamp(0, size - 1)
 
 
 def _index(places: NDArray[np.int64], x: Tensor) -> Tensor:

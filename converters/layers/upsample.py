@@ -12,8 +12,8 @@ import numpy as np
 from ..net.onnx_form import INT64, OPENCV
 from ..net.python_form import Form, call, times
 from ..net.reach import EVERYTHING, NOTHING, Reach, Transposed
-from .base import LARGEST, Layer, Pair, as_image, kept, refuse, register_layer
-from .between import Between, Interpolating
+from .base import LARGEST, Layer, Pair, as_image, kept, may_be_one, refuse, register_layer
+from .between import Between, Interpolating, along_corners, scaled
 from .fork import fork_message
 from .opencv_onnx import TO_THE_END, zoomed
 
@@ -221,6 +221,8 @@ class Interp(Interpolating):
         begin, end = self.crop
         size = self._size(x.shape[2:], bottoms[-1].shape[2:])
         inner = x[:, :, begin : x.shape[2] - end, begin : x.shape[3] - end] if begin or end else x
+        if may_be_one(*size):
+            return (along_corners(along_corners(inner, 2, size[0]), 3, size[1]),)
         return (interpolate(inner, list(size), mode="bilinear", align_corners=True),)
 
     def between(self, bottoms: Sequence[Shape]) -> tuple[Between, Between]:
@@ -285,7 +287,7 @@ class BilinearInterpolation(Interp):
         return cls(None, None, None, (0, 0), factor)
 
     def _size(self, size: Sequence[int], reference: Sequence[int]) -> tuple[int, ...]:
-        return tuple(reference) if self.factor is None else tuple(int(n * self.factor) for n in size)
+        return tuple(reference) if self.factor is None else tuple(scaled(n, self.factor) for n in size)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         (top,) = super().top_shapes(bottoms)

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from converters import CaffeNet, parse_prototxt
-from converters.export import build_onnx
+from converters.errors import NetError
+from converters.export import OnnxOptions, build_onnx
 from fcn_port.exporting import with_random_weights
 from parity_tests.export.onnx_models import arrays_of, blobs_in_onnxruntime, blobs_of
 
@@ -61,13 +62,16 @@ def test_a_size_that_does_not_go_with_the_others_is_left_out() -> None:
     assert end.dims == ("batch", 1, "height", 6)
 
 
-def test_the_copies_of_a_split_follow_without_a_shape() -> None:
-    """A layer in place changes every top of a Split; OpenCV's classic engine takes no Shape of a free size."""
-    text = """
-        input: "a" input_shape { dim: 1 dim: 2 dim: 9 dim: 8 }
-        layer { name: "split" type: "Split" bottom: "a" top: "s" top: "t" }
-        layer { name: "relu" type: "ReLU" bottom: "s" top: "s" }
-        layer { name: "it" type: "Eltwise" bottom: "s" bottom: "t" top: "it" }"""
+@pytest.mark.parametrize("wire", ["Split", "Slice", "Concat"])
+def test_the_copies_of_a_wire_follow_without_a_shape(wire: str) -> None:
+    """A layer in place changes every name of its blob; OpenCV's classic engine takes no Shape of a free size."""
+    other, second = ("u", 'top: "u"') if wire == "Split" else ("t", "")
+    text = f"""
+        input: "a" input_shape {{ dim: 1 dim: 2 dim: 9 dim: 8 }}
+        layer {{ name: "t" type: "AbsVal" bottom: "a" top: "t" }}
+        layer {{ name: "wire" type: "{wire}" bottom: "t" top: "s" {second} }}
+        layer {{ name: "relu" type: "Power" bottom: "s" top: "s" power_param {{ shift: 1 }} }}
+        layer {{ name: "it" type: "Eltwise" bottom: "s" bottom: "{other}" top: "it" }}"""
     net = CaffeNet(parse_prototxt(text))
     model = build_onnx(net.spec, {})
     assert model.inputs[0].dims == ("batch", 2, "height", "width")
@@ -75,3 +79,40 @@ def test_the_copies_of_a_split_follow_without_a_shape() -> None:
     x = torch.randn(3, 2, 5, 7)
     (expected, found) = (blobs_of(net, {"a": x})["it"], blobs_in_onnxruntime(model, {"a": x})["it"])
     np.testing.assert_array_equal(found, expected)
+
+
+BEYOND = {
+    "a crop of what is not there": """
+        input: "b" input_shape { dim: 1 dim: 2 dim: 9 dim: 9 }
+        layer { name: "it" type: "Crop" bottom: "a" bottom: "b" top: "it" crop_param { axis: 2 offset: 4 } }""",
+    "halves of an odd height": """
+        layer { name: "it" type: "Slice" bottom: "a" top: "u" top: "it" slice_param { axis: 2 } }""",
+    "a part that is longer": """
+        layer { name: "it" type: "Slice" bottom: "a" top: "it" top: "u" slice_param { axis: 3 slice_point: 9 } }""",
+}
+
+
+@pytest.mark.parametrize("opset", [13, 17, 21])
+@pytest.mark.parametrize("case", BEYOND)
+def test_what_ends_caffe_gives_no_smaller_blob(case: str, opset: int, tmp_path: Path) -> None:
+    """A slice beyond a blob ends where the blob does, and the file went on with shapes that Caffe has for none."""
+    net = CaffeNet(parse_prototxt('input: "a" input_shape { dim: 1 dim: 2 dim: 20 dim: 24 }' + BEYOND[case]))
+    model = build_onnx(net.spec, {}, OnnxOptions(outputs=("it",), opset=opset))
+    with (tmp_path / "net.onnx").open("wb") as file:
+        model.write(file)
+    session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"))
+    shapes = {end.name: end.dims for end in model.inputs}
+    assert shapes["a"] == ("batch", 2, "height", "width")
+
+    def given(height: int, width: int) -> dict[str, torch.Tensor]:
+        sizes = {"a": (3, 2, height, width), "b": (3, 2, 9, 9)}
+        return {name: torch.randn(sizes[name]) for name in shapes}
+
+    fits = given(30, 18)
+    (found,) = session.run(["it"], {name: x.numpy() for name, x in fits.items()})
+    np.testing.assert_array_equal(found, blobs_of(net, fits)["it"])
+    beyond = given(11, 7)
+    with pytest.raises(NetError):
+        net(*beyond.values())
+    with pytest.raises(Exception, match=r"Reshape|[Ss]plit"):
+        session.run(["it"], {name: x.numpy() for name, x in beyond.items()})

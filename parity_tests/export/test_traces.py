@@ -30,6 +30,27 @@ SHAPES = {
         layer { name: "it" type: "Flatten" bottom: "t" top: "it" }""",
     "shuffle": """
         layer { name: "it" type: "ShuffleChannel" bottom: "deep" top: "it" shuffle_channel_param { group: 2 } }""",
+    **{
+        name: f'layer {{ name: "it" type: "{kind}" bottom: "deep" top: "it" {settings} }}'
+        for name, kind, settings in (
+            ("zoomed", "Interp", "interp_param { zoom_factor: 2 }"),
+            ("shrunk", "Interp", "interp_param { shrink_factor: 2 }"),
+            ("columns", "Im2col", "convolution_param { kernel_h: 3 kernel_w: 2 pad: 2 stride: 2 dilation: 2 }"),
+            ("twice", "BilinearInterpolation", "bilinear_interpolation_param { interpolation_factor: 2 }"),
+            *(
+                (
+                    f"{kind} {places}",
+                    kind,
+                    f'{field} {{ data_format: "NCHW" scale_height: 2.6 scale_width: 1 {places} }}',
+                )
+                for kind, field, last in (
+                    ("ResizeBilinear", "resize_bilinear_param", "pytorch_half_pixel: true"),
+                    ("ResizeNearestNeighbor", "resize_nearest_neighbor_param", "half_pixel_onnx: true"),
+                )
+                for places in ("", "align_corners: true", "half_pixel_centers: true", last)
+            ),
+        )
+    },
 }
 
 
@@ -45,10 +66,26 @@ def test_a_map_of_one_place_is_no_reason_to_take_that_size_alone(case: str, tmp_
         torch.testing.assert_close(program(x), net(x), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize(("method", "levels"), [("MAX", 1), ("MAX", 3), ("AVE", 2)])
+def test_a_pyramid_of_any_size_has_the_windows_of_that_size(method: str, levels: int, tmp_path: Path) -> None:
+    """No pooling of PyTorch's takes a kernel that follows from the size; it was refused."""
+    text = f"""layer {{ name: "it" type: "SPP" bottom: "deep" top: "it"
+        spp_param {{ pool: {method} pyramid_height: {levels} }} }}"""
+    net = with_random_weights(CaffeNet(parse_prototxt(DEEP.replace("stride: 128", "stride: 5") + text)).eval())
+    report = export_net(net, to="torch-export", out=tmp_path / "net.pt2")
+    assert report.any_size
+    program = torch.export.load(str(tmp_path / "net.pt2")).module()
+    for size in ((47, 128), (300, 53), (260, 390)):
+        x = torch.randn(1, 3, *size)
+        torch.testing.assert_close(program(x), net(x), rtol=1e-5, atol=1e-4)
+
+
 def test_the_layer_that_refuses_a_trace_is_named_and_none_before_it(tmp_path: Path) -> None:
     """Parts of the net that end before it cannot be traced at any size either, because of another layer."""
     text = """
-        layer { name: "loc" type: "SPP" bottom: "data" top: "loc" spp_param { pyramid_height: 2 } }
+        layer { name: "odd" type: "ResizeBilinear" bottom: "data" top: "odd"
+          resize_bilinear_param { data_format: "NCHW" scale_height: 0.123456789 scale_width: 0.123456789 } }
+        layer { name: "loc" type: "Flatten" bottom: "odd" top: "loc" }
         layer { name: "four" type: "Slice" bottom: "loc" top: "box" top: "left" slice_param { slice_point: 4 } }
         layer { name: "two" type: "Slice" bottom: "left" top: "conf" top: "rest" slice_param { slice_point: 2 } }
         layer { name: "one" type: "Pooling" bottom: "data" top: "one"

@@ -176,7 +176,10 @@ def test_opencv_makes_the_same_priors(settings: str, tmp_path: Path) -> None:
     ("settings", "problem"),
     [
         ("", "min_size is missing"),
-        ("min_size: 0", "must be positive"),
+        ("min_size: 0", "must be above 0"),
+        ("min_size: 5 variance: 1e-301", "above 0"),
+        ("min_size: 5 aspect_ratio: 1e-301", "above 0"),
+        ("min_size: 1e301", "above 0, and at most"),
         ("min_size: 5 max_size: 4", "must be greater"),
         ("min_size: 5 min_size: 6 max_size: 9", "expected as many"),
         ("min_size: 5 aspect_ratio: 0", "aspect_ratio"),

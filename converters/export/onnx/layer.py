@@ -22,6 +22,9 @@ from .vectors import Vector
 HALF_MOST = float(np.finfo(np.float16).max)
 """The largest number of 16 bits."""
 
+_SUMS = {"ReduceSum": "ReduceSum", "ReduceMean": "ReduceMean", "ReduceSumSquare": "ReduceSum"}
+"""The operators that add up numbers, and what adds up what they make of rows."""
+
 
 def kept_whole(values: np.ndarray, shape: Sequence[int]) -> bool:
     """True for a learnable blob that stays in 32 bits where others get 16: a vector, or numbers beyond 65504.
@@ -226,6 +229,10 @@ class OnnxForm:
             # OpenCV's classic engine takes the wrong places where three axes and more go together.
             rows = self.reduce(op, self.node("Flatten", [value], part="rows", axis=1), [1], part="of_rows")
             return self.reshape(rows, [-1, *([1] * len(axes) if keepdims else [])], part=part, index=index)
+        if op in _SUMS and len(axes) > 1 and self.target not in OPENCV:
+            # onnxruntime adds up all numbers in one row, in which what each sum drops adds up, too (2e-5 of 18,000).
+            rows = self.reduce(op, value, axes[-1:], keepdims=keepdims, part=f"{part or 'all'}_of_rows")
+            return self.reduce(_SUMS[op], rows, axes[:-1], keepdims=keepdims, part=part, index=index)
         since = 13 if op == "ReduceSum" else 18
         if self.opset < since:
             return self._one(op, [value], part, index, axes=list(axes), keepdims=int(keepdims))

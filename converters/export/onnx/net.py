@@ -189,11 +189,14 @@ def _give_form(row: LayerSizes, form: OnnxForm) -> None:
         raise form.refuse(f"its ONNX form makes no {', '.join(form.missing)}")
 
 
+_WIRES = ("Slice", "Concat")
+
+
 def _split_from(spec: NetSpec) -> dict[str, str]:
-    """The blob of which each top of a Split is a copy, in the shape that it has."""
+    """The blob that each top of a Split, or of a Slice or Concat of one blob, is in the same shape."""
     origins: dict[str, str] = {}
     for layer in spec.layers:
-        if layer.type == "Split":
+        if layer.type == "Split" or (layer.type in _WIRES and len(layer.bottoms) == len(layer.tops) == 1):
             origins |= dict.fromkeys(layer.tops, origins.get(layer.bottoms[0], layer.bottoms[0]))
     return origins
 

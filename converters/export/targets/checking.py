@@ -11,7 +11,7 @@ import numpy as np
 from ...escaping import terminal
 from ...net.onnx_form import OPENCV
 from ..checking import TOLERANCE, ExportError
-from ..detections import are_detections, detections_apart
+from ..detections import are_detections, detections_differ
 from ..empty_windows import LARGEST, with_something
 from .known import TargetProgram, programs_of
 from .running import Answer, ProgramError, run_model
@@ -149,7 +149,7 @@ def difference(found: np.ndarray, right: np.ndarray, *, least: float = 0.0) -> f
     Infinite where shapes or what is finite differ. Detections are compared as sets.
     """
     if are_detections(found) and are_detections(right):
-        return detections_apart(found, right)
+        return detections_differ(found, right)
     if found.shape != right.shape:
         return float("inf")
     if not right.size:
