@@ -2,7 +2,8 @@
 
 Filtering by large tiles rounds some three times as much as the sums themselves do. Behind several layers less of that
 is to be seen, since the sums' own errors add up, and those of filterings hardly do (docs/log.md); an output that is
-made by two or three layers shows it, such as HED's first, and one of nothing but 3x3 layers up to some sixteen.
+made by two or three layers shows it, such as HED's first, and one of nothing but 3x3 layers up to some sixteen, or
+behind as many others: SegNet's thirteen that unpool.
 A maximum between them takes values that are large beside a filtering's error, so that VGG's runs of three do not.
 """
 
@@ -14,7 +15,7 @@ from ..flow import Flow, FlowStep, plain_convolution, weighted
 
 SHORT = 3
 """Layers with weights, from an input to an output, up to which each is to round as little as the net does."""
-DEEP = 16
+DEEP = 26
 """Layers with weights, from an input to an output, up to which runs of filterings are seen."""
 RUN, EVERY = 5, 3
 """Filterings that follow each other, by which a run is long in any case: else it has to be most of such a way. Of a
