@@ -13,6 +13,7 @@ from converters import CaffeNet
 from converters.formats import parse_prototxt
 from fcn_port.fastpath.native import why_not
 from fcn_port.fastpath.native.memory import Floats
+from fcn_port.fastpath.points import WORTH_CHANNELS
 from fcn_port.fastpath.program import FastNet, bands, find_bands
 from fcn_port.fastpath.program.bands import Bands, HeldRows
 from fcn_port.fastpath.program.choice import KernelChoice
@@ -25,16 +26,18 @@ pytestmark = pytest.mark.skipif(why_not() is not None, reason="no C compiler")
 EDGES = """
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 3, 80, 60] } } }
 layer { name: "a" type: "Convolution" bottom: "data" top: "a" convolution_param {
-    num_output: 64 kernel_size: 3 pad: 9 } }
+    num_output: %(channels)d kernel_size: 3 pad: 9 } }
 layer { name: "b" type: "ReLU" bottom: "a" top: "a" }
-layer { name: "c" type: "Convolution" bottom: "a" top: "c" convolution_param { num_output: 64 kernel_size: 3 pad: 1 } }
+layer { name: "c" type: "Convolution" bottom: "a" top: "c" convolution_param {
+    num_output: %(channels)d kernel_size: 3 pad: 1 } }
 layer { name: "d" type: "ReLU" bottom: "c" top: "c" }
 layer { name: "e" type: "Convolution" bottom: "c" top: "e" convolution_param { num_output: 1 kernel_size: 1 } }
 layer { name: "f" type: "Crop" bottom: "e" bottom: "data" top: "f" crop_param { axis: 2 offset: 8 } }
 layer { name: "g" type: "Pooling" bottom: "c" top: "g" top: "places" pooling_param { kernel_size: 2 stride: 2 } }
-layer { name: "h" type: "Convolution" bottom: "g" top: "h" convolution_param { num_output: 64 kernel_size: 3 pad: 1 } }
+layer { name: "h" type: "Convolution" bottom: "g" top: "h" convolution_param {
+    num_output: %(channels)d kernel_size: 3 pad: 1 } }
 layer { name: "i" type: "Upsample" bottom: "h" bottom: "places" top: "i" upsample_param {
-    upsample_h: %d upsample_w: 76 } }
+    upsample_h: %(height)d upsample_w: 76 } }
 layer { name: "j" type: "Convolution" bottom: "i" top: "j" convolution_param {
     num_output: 40 kernel_size: 3 pad: 2 dilation: 2 } }
 layer { name: "j" type: "LRN" bottom: "j" top: "k" lrn_param { local_size: 3 alpha: 0.5 } }
@@ -43,8 +46,8 @@ layer { name: "j" type: "Softmax" bottom: "k" top: "l" }
 """HED's beginning and SegNet's end; layers of one name, too."""
 
 
-def edges(height: int = 80) -> CaffeNet:
-    return filled(CaffeNet(parse_prototxt(EDGES % (height + 16))))
+def edges(height: int = 80, channels: int = 64) -> CaffeNet:
+    return filled(CaffeNet(parse_prototxt(EDGES % {"height": height + 16, "channels": channels})))
 
 
 def plan_of(net: CaffeNet, shapes: Mapping[str, tuple[int, ...]], threads: int = 1) -> ArenaPlan:
@@ -80,11 +83,11 @@ def is_same(banded: ArenaPlan, whole: ArenaPlan) -> bool:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("height, images", [(80, 1), (81, 1), (67, 2), (48, 1)])
+@pytest.mark.parametrize("height, images, channels", [(80, 1, 64), (81, 1, 64), (67, 2, WORTH_CHANNELS), (48, 1, 64)])
 def test_every_bit_is_that_of_whole_blobs(
-    height: int, images: int, threads: int, monkeypatch: pytest.MonkeyPatch
+    height: int, images: int, channels: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    banded, whole = both(edges(height), {"data": (images, 3, height, 60)}, monkeypatch, threads)
+    banded, whole = both(edges(height, channels), {"data": (images, 3, height, 60)}, monkeypatch, threads)
     assert len(banded._bands[0].numbers) >= 4 and len(banded._bands) == 2 and not whole._bands
     assert is_same(banded, whole)
     assert banded.floats < whole.floats
