@@ -266,8 +266,9 @@ _TABLE = (
     Target("json", json, seeds.jsons, mutators.card, errors=(FileNotFoundError,)),
     Target("archive", archive, seeds.archives, mutators.tar, errors=(WeightsError,)),
     Target("submission", check_submission, seeds.submissions, mutators.tar),
-    # Pillow's pixels, and beside them an array or what a progressive JPEG holds until it is decoded
-    Target("picture", picture, seeds.pictures, mutators.png, errors=(ImageError,), expansion=64, times=2),
+    # Pillow's pixels, an array or what a progressive JPEG holds until it is decoded, and as much of what is free again,
+    # which a large process's C library keeps
+    Target("picture", picture, seeds.pictures, mutators.png, errors=(ImageError,), expansion=64, times=3),
     Target("lmdb", lmdb, seeds.lmdbs, mutators.plain, expansion=16),
     Target("matlab", matlab, seeds.matlabs, mutators.matlab, expansion=64),
     Target("lists", lists, seeds.lists, mutators.text),
