@@ -35,6 +35,8 @@
 /* Between two points lie so many floats more: distances of 4096 bytes would bring all to the same place in the cache. */
 #define APART 16
 
+#define SOON_KEPT (4 * LINE) /* floats behind a value of a window that is stored */
+
 static const float zeros[4096 + LANES]; /* what lies outside a blob; no layer has more channels */
 
 /* The windows behind a tile's own up to that of its last piece. */
@@ -44,6 +46,14 @@ INLINE int64_t behind(const struct step *s, int m, int pieces)
 }
 
 INLINE int64_t wide(const struct step *s) { return spread(s->in_channels); }
+
+/* Store a value of a window. Where it goes was written last a layer or a pass ago and may be back in memory: what is
+ * written soon is fetched. */
+INLINE void keep(vec value, float *to)
+{
+    *(vec *)to = value;
+    __builtin_prefetch(to + SOON_KEPT, 1, 3);
+}
 
 /* B^T d B for one tile's window d, to `to` + point * stride, behind those of the `i` tiles before it in the block. */
 INLINE void evaluate(struct form f, int is_whole, const struct step *s, float *arena, int64_t tile,
@@ -86,10 +96,10 @@ INLINE void evaluate(struct form f, int is_whole, const struct step *s, float *a
             at_points(f, has.cols, half[u], some);
             if (is_whole)
                 UNROLL for (int v = 0; v < n; v++)
-                    *(vec *)(to + (u * n + v) * stride + c) = some[v];
+                    keep(some[v], to + (u * n + v) * stride + c);
             else
                 LOOP for (int v = 0; v < cols; v++)
-                    *(vec *)(goal[u][v] + c) = some[v];
+                    keep(some[v], goal[u][v] + c);
         }
     }
 }
