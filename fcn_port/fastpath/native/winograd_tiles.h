@@ -73,11 +73,6 @@ INLINE struct extent extent_of(struct form f, const struct step *s, struct spot 
                            (int)least((s->w - at.x + s->dilation_w - 1) / s->dilation_w, f.m)};
 }
 
-INLINE int is_short(struct form f, const struct step *s, struct spot at)
-{
-    return at.y + (f.m - 1) * s->dilation_h >= s->h || at.x + (f.m - 1) * s->dilation_w >= s->w;
-}
-
 /* The order in which a block's tiles lie: `whole` ones first, and behind them how many of each point are before. */
 struct order {
     int64_t whole;
@@ -109,7 +104,8 @@ INLINE void arrange(struct form f, const struct step *s, int64_t first, int64_t 
     int64_t some = 0;
     order->whole = 0;
     for (int64_t i = 0; f.pieces == 1 && i < count; i++) {
-        if (s->in_channels >= WORTH_CHANNELS && is_short(f, s, spot_of(s, first + i, f.m, f.pieces)))
+        struct extent has = extent_of(f, s, spot_of(s, first + i, f.m, f.pieces));
+        if (s->in_channels >= WORTH_CHANNELS && (has.rows < f.m || has.cols < f.m))
             shorter[some++] = (int16_t)i;
         else
             order->tile[order->whole++] = (int16_t)i;
