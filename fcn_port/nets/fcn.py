@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 from typing_extensions import Self
 
-from converters.execution import wrong_inputs
+from converters.execution import ByAnyName, wrong_inputs
 from converters.given import refuse_other_than
 from converters.net import NetSpec, Shape
 
@@ -19,7 +19,7 @@ DEPLOY_SIZE = (500, 500)
 """The input size (h, w) that the published deploy nets name, "purely for sake of example"."""
 
 
-class FCN(Net):
+class FCN(ByAnyName, Net):
     """The base of every hand-written net, by which `load` recognises it, and all that can be read off its layers."""
 
     channels: ClassVar[Mapping[str, int]] = {"data": 3}
@@ -61,7 +61,11 @@ class FCN(Net):
             raise wrong_inputs(tuple(self.channels), inputs, named)
         for name, x in given.items():
             refuse_other_than(Tensor, x, f"a tensor as input '{name}', such as fcn_port.prepare(net, image)")
-        return record(self, given)[1]
+        try:
+            return record(self, given)[1]
+        except RuntimeError as error:
+            self._refuse_misfit((), given, error)
+            raise
 
     def shapes(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
         return shapes_of(self, inputs)
