@@ -15,6 +15,9 @@ import fcn_port
 from converters import CaffeNet, parse_prototxt
 from converters.errors import NetError
 from fcn_port.fastpath import engines
+from fcn_port.nets.fcn import FCN
+from fcn_port.nets.nyud import FCN32sColorDepth, FCN32sColorHHA
+from parity_tests.narrow import narrow
 
 TEXT = """input: "data" input_shape { dim: [1, 3, 40, 50] }
     layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
@@ -100,6 +103,36 @@ def test_blobs(net: Callable[[], Any]) -> None:
         fcn_port.blobs(net(), X.double())
 
 
+OF_TWO = ("plain", "fast", "onnxruntime", "openvino")
+
+
+@pytest.mark.parametrize("name", OF_TWO)
+@pytest.mark.parametrize("kind", [FCN32sColorDepth, FCN32sColorHHA])
+@pytest.mark.parametrize("shape", [(1, 140, 50), (2, 40, 50)], ids=["another size", "other images"])
+def test_two_inputs_that_do_not_go_together(name: str, kind: type[FCN], shape: tuple[int, int, int]) -> None:
+    """PyTorch spoke of tensor a and tensor b; an engine gave numbers where the net has none."""
+    net, made = _two(kind, name)
+    _, channels = net.channels.values()
+    three, one = X.expand(3, -1, -1, -1), X[:1, :channels]
+    made(X, one)  # of one size, which an engine checks but once
+    other = torch.ones(shape[0], channels, *shape[1:])
+    found = rf"\(3, 3, 40, 50\), '.*' \({shape[0]}, {channels}, {shape[1]}, {shape[2]}\)"
+    with pytest.raises(
+        NetError, match=f"^expected inputs of one size and as many images of each; found 'color' {found}"
+    ):
+        made(three, other)
+
+
+@pytest.mark.parametrize("name", OF_TWO)
+def test_two_inputs_that_go_together_though_they_differ(name: str) -> None:
+    """Their scores are of one size, as they are of the net: an engine laid a larger one over the other's background."""
+    net, made = _two(FCN32sColorHHA, name)
+    larger = torch.randn(1, 3, 48, 50, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        found, expected = made(X, larger), net(X, larger)
+    assert torch.allclose(found, expected, atol=float(1e-5 * expected.abs().max()))
+
+
 def test_another_device_is_said_with_both() -> None:
     net = CaffeNet(parse_prototxt(TEXT.replace('type: "ReLU"', 'type: "PReLU"')))
     with pytest.raises(NetError, match=r"float32 on meta, .*, found float32 on cpu; x.to.'meta', torch.float3"):
@@ -124,6 +157,16 @@ def test_other_errors_stay_as_they_are() -> None:
         net.register_forward_hook(hook)
         with pytest.raises(RuntimeError, match=r"^mine$"):
             net(X)
+
+
+@cache
+def _two(kind: type[FCN], name: str) -> tuple[FCN, Any]:
+    net = narrow(kind)
+    if name in ("plain", "fast"):
+        return net, net if name == "plain" else fcn_port.fast(net)
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"no {name}")
+    return net, engines.make(name, net)
 
 
 @cache
