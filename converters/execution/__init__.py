@@ -8,9 +8,10 @@ from ..arrays import to_array
 from ..lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from .by_name import ByAnyName, wrong_inputs
+    from .by_name import ByAnyName
     from .caffe_net import CaffeNet
     from .indices import indices_within
+    from .input_misfit import misfit, wrong_inputs
     from .loading import load_state_dict, state_misfit
     from .replicas import replica
     from .state_dict import Coverage, cover, from_state_dict, key_of, split_key, to_arrays, to_state_dict
@@ -26,6 +27,7 @@ __all__ = [
     "indices_within",
     "key_of",
     "load_state_dict",
+    "misfit",
     "replica",
     "split_key",
     "state_misfit",
@@ -38,7 +40,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
-        **dict.fromkeys(("ByAnyName", "wrong_inputs"), "by_name"),
+        "ByAnyName": "by_name",
         "CaffeNet": "caffe_net",
         "check_fit": "varying",
         **dict.fromkeys(("Coverage", "cover"), "state_dict"),
@@ -51,5 +53,6 @@ __getattr__, __dir__ = lazy_attributes(
         "split_key": "state_dict",
         "to_arrays": "state_dict",
         "to_state_dict": "state_dict",
+        **dict.fromkeys(("misfit", "wrong_inputs"), "input_misfit"),
     },
 )

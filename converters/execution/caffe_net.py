@@ -25,8 +25,9 @@ from ..passes.input_size import fit_inputs
 from ..passes.prepare import prepare
 from ..recorded import is_recorded
 from ..safety.allocation import enough_memory
-from .by_name import ByAnyName, wrong_inputs
+from .by_name import ByAnyName
 from .indices import indices_within
+from .input_misfit import free_shape, no_tensor, wrong_inputs
 from .loading import load_state_dict
 from .operations import Operation, Storage, in_order
 from .varying import check_fit
@@ -94,7 +95,12 @@ class CaffeNet(ByAnyName):
 
     def blobs(self, x: Tensor | None = None, /, *more: Tensor, **named: Tensor) -> dict[str, Tensor]:
         """Every blob as Caffe holds it after a forward pass: in-place layers have overwritten their bottom."""
-        return self._run(self._feed(x, more, named), keep=True)
+        fed = self._feed(x, more, named)
+        try:
+            return self._run(dict(fed), keep=True)
+        except RuntimeError as error:
+            self._refuse_misfit((), fed, error)
+            raise
 
     def _run(self, blobs: dict[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
         for step in self._steps:
@@ -313,16 +319,10 @@ class LayerBlobs(nn.Module):
 
 def _check_input(name: str, x: Tensor, expected: Shape) -> None:
     if not isinstance(x, Tensor):
-        raise TypeError(f"input '{terminal(name)}': expected a tensor, found {type(x).__name__}")
+        raise no_tensor(name, x)
     streams = len(expected) == 3 or expected[1:] == (1,)  # (steps, streams, numbers), and where sequences go on
     if x.ndim != len(expected) or (x.ndim > 1 and x.shape[1] != expected[1] and not streams):
-        raise NetError(f"input '{terminal(name)}': expected {_free(expected)}, found {tuple(x.shape)}")
-
-
-def _free(shape: Shape) -> str:
-    """The shape with letters for the sizes that are free: (n, 3, h, w)."""
-    letters = {4: ("h", "w"), 3: ("w",)}.get(len(shape), tuple(f"d{i}" for i in range(2, len(shape))))
-    return "(" + ", ".join(["n", *map(str, shape[1:2]), *letters]) + ")"
+        raise NetError(f"input '{terminal(name)}': expected {free_shape(expected)}, found {tuple(x.shape)}")
 
 
 def _same_count(layer: LayerSpec, position: int, shape: Shape, owner_shape: Shape) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor
 from typing_extensions import Self
 
-from converters.execution import wrong_inputs
+from converters.errors import NetError
+from converters.execution import ByAnyName, wrong_inputs
 from converters.given import refuse_other_than
 from converters.net import NetSpec, Shape
 
@@ -19,7 +20,7 @@ DEPLOY_SIZE = (500, 500)
 """The input size (h, w) that the published deploy nets name, "purely for sake of example"."""
 
 
-class FCN(Net):
+class FCN(ByAnyName, Net):
     """The base of every hand-written net, by which `load` recognises it, and all that can be read off its layers."""
 
     channels: ClassVar[Mapping[str, int]] = {"data": 3}
@@ -61,7 +62,19 @@ class FCN(Net):
             raise wrong_inputs(tuple(self.channels), inputs, named)
         for name, x in given.items():
             refuse_other_than(Tensor, x, f"a tensor as input '{name}', such as fcn_port.prepare(net, image)")
-        return record(self, given)[1]
+        try:
+            return record(self, given)[1]
+        except RuntimeError as error:
+            self._refuse_misfit((), given, error)
+            raise
+
+    def _refuse_misfit(self, given: Sequence[Tensor], named: Mapping[str, Tensor], error: Exception) -> None:
+        """As of every net, and where PyTorch could not put several inputs together that are of different sizes."""
+        super()._refuse_misfit(given, named, error)
+        inputs = {**dict(zip(self.channels, given, strict=False)), **named}
+        if type(error) is RuntimeError and len({(x.shape[:-3], x.shape[-2:]) for x in inputs.values()}) > 1:
+            found = ", ".join(f"'{name}' {tuple(x.shape)}" for name, x in inputs.items())
+            raise NetError(f"expected inputs of one size and as many images of each; found {found}") from error
 
     def shapes(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
         return shapes_of(self, inputs)

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from converters.errors import NetError
 from converters.formats import parse_prototxt
 from converters.passes import prepare
 from fcn_port.fastpath.numpy_net import NumpyNet
 from fcn_port.fastpath.program import self_check
 
+TWO = """input: "a" input_shape { dim: [1, 4] } input: "b" input_shape { dim: [1, 4] }
+    layer { name: "c" type: "Concat" bottom: "a" bottom: "b" top: "c" concat_param { axis: 0 } }"""
 pytestmark = pytest.mark.skipif(self_check.why_not_any() is not None, reason="no C compiler")
 
 TEXT = """input: "x" input_shape { dim: [1, 2, 2, 3] }
@@ -30,6 +33,23 @@ def net() -> NumpyNet:
 ])  # fmt: skip
 def test_numbers_of_any_type(given: Any, net: NumpyNet) -> None:
     assert np.array_equal(net(given), np.abs(np.asarray(given).astype(np.float32)))
+
+
+@pytest.mark.parametrize(("given", "named", "said"), [
+    ((X, X), {}, "expected the inputs x; found one without a name, one without a name$"),
+    ((X,), {"x": X}, "expected the inputs x; found one without a name, x$"),
+    ((X[..., None],), {}, r"input 'x': expected an array like \(1, 2, 2, 3\), found \(1, 2, 2, 3, 1\)$"),
+    ((X[..., 0],), {}, r"input 'x': expected an array like \(1, 2, 2, 3\), found \(1, 2, 2\)$"),
+])  # fmt: skip
+def test_one_too_many_and_axes_of_another_number(given: Any, named: Any, said: str, net: NumpyNet) -> None:
+    with pytest.raises(NetError, match=f"^{said}"):
+        net(*given, **named)
+
+
+def test_inputs_of_as_many_images_as_each_has() -> None:
+    """As regions beside their image have it: no image is computed by itself then."""
+    net, (a, b) = NumpyNet(prepare(parse_prototxt(TWO)), {}), (np.ones((2, 4)), np.full((3, 4), 2.0))
+    assert np.array_equal(net(a, b), np.concatenate([a, b]))
 
 
 @pytest.mark.parametrize(("given", "found"), [

@@ -125,6 +125,16 @@ def test_it_is_the_net_that_says_which_and_not_what_came_before() -> None:
     assert kernel_at(late, 8, 512) == kernel_at(early, 8, 512)
 
 
+def test_nor_does_a_batch_that_came_before() -> None:
+    """The plan of the ten images that a definition names has other kernels than one image's, which are the usual."""
+    spec = net(3, 256, 7)
+    flow = merge(read(spec, spec.outputs))
+    late, early = (Runner(flow, weights_of(spec), own=spec.inputs) for _ in range(2))
+    assert late.program(spec.inputs, 1).kernels != late.program({"data": (1, 256, 7, 7)}, 1).kernels
+    assert kernel_at(late, 6, 256) == kernel_at(early, 6, 256)
+    assert late._usual == early._usual
+
+
 def test_a_size_that_the_net_does_not_take_has_no_usual_kernels() -> None:
     spec = net(1, 512)
     flow = merge(read(spec, spec.outputs))

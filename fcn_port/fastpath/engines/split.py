@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from converters.execution import misfit
 from converters.layers import crop
 from converters.net import Interval
 
@@ -96,15 +97,20 @@ class SplitEngine(Wrapper):
         return math.lcm(*(plan.blobs[step.top].rows.stride for step in plan.early))
 
     def forward(self, /, *args: Tensor, **inputs: Tensor) -> Any:
-        inputs = {**dict(zip(self.lossless.graph.inputs, args, strict=False)), **inputs}
-        for x in inputs.values():
-            if x.device.type != "cpu" or x.dtype != torch.float32:
+        for x in (*args, *inputs.values()):
+            if isinstance(x, Tensor) and (x.device.type != "cpu" or x.dtype != torch.float32):
                 raise EngineError(f"{self.name} takes float32 on the CPU, not {x.dtype} on {x.device}")
+        wrong = misfit(self.inputs, self.net.parameters(), args, inputs)
+        if wrong is not None:  # which engines would say in words of their own
+            raise wrong
+        inputs = {**dict(zip(self.lossless.graph.inputs, args, strict=False)), **inputs}
         if not self._watch.is_same():
             with self._making:
                 if not self._watch.is_same():
                     self.lossless.state()  # reads the layers again
                     self._make()
+        if len({(len(x), *x.shape[2:]) for x in inputs.values()}) > 1:  # the net says whether they go together
+            return self.lossless(**inputs)
         first = next(iter(inputs.values()))
         key = (first.shape[0], *(self._rounded(side) for side in first.shape[-2:]))
         with torch.no_grad():

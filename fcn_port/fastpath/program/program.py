@@ -34,7 +34,7 @@ from .find_bands import find_bands
 from .kernels import choose
 from .moving import exchanges_images
 from .places import BlobPlace, BlobPlaces, as_images, is_concatenation, place_values
-from .shapes import mixes_images, shapes_of
+from .shapes import shapes_of
 from .task import NativeTask
 from .traits import Traits, traits_of
 from .weights import Packed, PackedWeights
@@ -170,9 +170,10 @@ class ArenaPlan:
     def goes_image_by_image(self) -> bool:
         """True where several images are computed quicker one after the other: blobs of one fit into caches.
 
-        That is so unless products for a few positions read many weights, and where no layer computes with several.
+        That is so unless products for a few positions read many weights. Of a flow that `keeps_images_apart`, which
+        does not look at what moves numbers in ways of its own.
         """
-        if any(each.tasks is None or self._mixes_images(each.operation) for each in self.planned):
+        if any(each.tasks is None or self._exchanges_images(each.operation) for each in self.planned):
             return False
         tasks = [task for each in self.planned for task in each.tasks or () if task.y.size[2] * task.y.size[3] < FEW]
         few = {
@@ -180,12 +181,10 @@ class ArenaPlan:
         }
         return sum(kernels.nbytes for kernels in few.values()) < MANY_BYTES
 
-    def _mixes_images(self, operation: FlowStep) -> bool:
+    def _exchanges_images(self, operation: FlowStep) -> bool:
         kernel = self._choices.get(operation.tops)
         is_moved = kernel is not None and kernel.name == "move"
-        return mixes_images(operation, self.shapes) or (
-            is_moved and exchanges_images(operation, self.shapes[operation.bottoms[0]])
-        )
+        return is_moved and exchanges_images(operation, self.shapes[operation.bottoms[0]])
 
     def view(self, value: str, arena: Floats) -> Floats:
         """A value as an array over the arena."""

@@ -10,7 +10,6 @@ from torch import Tensor
 from converters.net import Shape
 
 from ..native.kept import KeptMemory
-from ..watch import is_transformed
 from .bound import BoundPass
 from .program import ArenaPlan
 from .runner import Arenas
@@ -40,9 +39,9 @@ class Repeat:
         """The outputs; None for an input, weights or a number of threads for which a pass must be made out anew."""
         if type(x) is not Tensor or x.shape != self._shape or x.dtype is not torch.float32 or not x.is_cpu:
             return None
-        if not x.is_contiguous() or x.is_neg() or is_transformed(x) or torch.get_num_threads() != self._threads:
+        if not x.is_contiguous() or x.is_neg() or torch.get_num_threads() != self._threads:
             return None
-        numbers = x.data_ptr()
+        numbers = x.data_ptr()  # RuntimeError for a tensor of a function transform, as its caller knows
         if not numbers or numbers % 4 or not self._is_same():  # none: zeros that PyTorch never wrote
             return None
         arena, bound = self._arenas.take(self._plan.floats), self._bound  # nobody else has it, nor what is bound to it

@@ -29,7 +29,7 @@ def keeps_images_apart(flow: Flow, one: Mapping[str, Shape]) -> bool:
     """
     try:
         shapes = shapes_of(flow, one)
-        if any(mixes_images(operation, shapes) for operation in flow.operations):
+        if any(_mixes_images(operation, shapes) for operation in flow.operations):
             return False
         twice = {name: (2 * shape[0], *shape[1:]) for name, shape in shapes.items()}
         found = shapes_of(flow, {name: twice[name] for name in flow.inputs})
@@ -38,7 +38,7 @@ def keeps_images_apart(flow: Flow, one: Mapping[str, Shape]) -> bool:
     return found == twice and all(shapes[value][0] == 1 for value in flow.outputs.values())
 
 
-def mixes_images(operation: FlowStep, shapes: Mapping[str, Shape]) -> bool:
+def _mixes_images(operation: FlowStep, shapes: Mapping[str, Shape]) -> bool:
     """True for an operation that may put numbers of several images together, where `shapes` are those of one."""
     own = own_statistics(operation.main.params)
     if own is not None:
