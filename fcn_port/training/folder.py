@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -55,7 +54,7 @@ def _take_away(lock: Path, folders: list[Path]) -> None:
     Who opened the file meanwhile sees that it has no name any more, and has not got the lock.
     """
     with suppress(OSError):
-        if os.listdir(lock.parent) == [lock.name]:
+        if list(lock.parent.iterdir()) == [lock]:
             lock.unlink()
             for folder in folders:
                 folder.rmdir()
