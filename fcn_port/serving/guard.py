@@ -85,7 +85,8 @@ def of_path(scope: Scope) -> Scope:
     if found is None:
         return scope
     headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"host"]
-    return scope | {
+    return {
+        **scope,
         "path": scope["path"][found.end() :] or "/",
         "raw_path": _WHOLE_RAW.sub(b"", scope.get("raw_path") or b"", count=1) or b"/",
         "headers": [(b"host", found[1].encode("latin-1", "replace")), *headers],
