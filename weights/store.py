@@ -16,7 +16,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters.given import refuse_other_than
+from converters.given import path_of, refuse_other_than
 from weights.cache import cache_folder
 from weights.download.progress import human_bytes
 from weights.errors import FetchError
@@ -102,7 +102,7 @@ def _refuse_no_release(given: object) -> None:
 
 
 def _folder(directory: str | os.PathLike[str] | None) -> Path:
-    return weights_dir() if directory is None else Path(directory).expanduser().absolute()
+    return weights_dir() if directory is None else path_of(directory, "a folder for weights").expanduser().absolute()
 
 
 def free_bytes(folder: Path) -> int:
