@@ -122,7 +122,7 @@ def in_words(error: OSError) -> str:
     text = f"{os.fsdecode(error.filename)}: {problem}"
     if error.errno == errno.EFBIG:
         return f"{text}; files may not be larger here (ulimit -f, or the file system's own limit)"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR):
         inside = Path(os.fsdecode(error.filename)).absolute().is_relative_to(weights_dir().absolute())
         return f"{text}\n  set {WEIGHTS_VARIABLE} to a folder that you can write to" if inside else text
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
