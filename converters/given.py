@@ -27,6 +27,8 @@ def refuse_other_choice(choices: Collection[str], given: object, what: str) -> N
 def whole_number(given: object, what: str, *, least: int = 1) -> int:
     """The `given` number as an int, of NumPy's too; ValueError for one below `least`, TypeError for all else."""
     try:
+        if isinstance(given, bool):
+            raise TypeError
         number = operator.index(given)  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(f"{what}: expected a whole number; found {found_in_words(given)}") from None

@@ -11,6 +11,7 @@ from typing import Any
 
 from converters.escaping import file_name, terminal
 from converters.export import DestinationError, ExportError
+from converters.given import path_of
 from converters.net import Shape
 from converters.safety import is_one_of
 
@@ -98,6 +99,10 @@ def destination(
     is there, and where `out`, or the file of an ONNX model's weights beside it, is one that is read.
     """
     check_format(to)
+    path_of(weights, "the name of a release, or the path of a file")
+    for given in (out, prototxt):
+        if given is not None:
+            path_of(given)
     # Not what the file says about itself, which is a stranger's word.
     target = Path(out) if out is not None else Path(f"{file_name(stem(Path(weights)))}{SUFFIXES[to]}")
     if out is None and (target.exists() or target.is_symlink()):

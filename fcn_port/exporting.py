@@ -47,6 +47,7 @@ from converters.export import (
     write_torch_export,
 )
 from converters.formats import format_prototxt, read_prototxt, sniff
+from converters.given import path_of
 from converters.net import NetSpec, Shape, check_weights_fit
 from converters.safety import whole_file
 
@@ -117,6 +118,7 @@ def export_net(
     """
     check_format(to)
     refuse_no_module(net)
+    out = path_of(out)
     net = unwrapped(net)
     _refuse_as_it_is(net)
     if to == "onnx":
@@ -125,9 +127,9 @@ def export_net(
         from .onnx_export import source_of, write_onnx
 
         options = OnnxOptions(size=size)
-        return write_onnx(source_of(net, name=name), Path(out), options=options, beside=lambda: net, progress=progress)
+        return write_onnx(source_of(net, name=name), out, options=options, beside=lambda: net, progress=progress)
     job = _Job.of(net, name, size)
-    paths = [Path(out)]
+    paths = [out]
     if to == "caffe":
         paths.append(_prototxt_beside(paths[0], job.spec))
     step = ProgressSteps(progress, 1 + len(job.trials))

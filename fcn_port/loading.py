@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
+from typing import cast, overload
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,7 +17,7 @@ from converters.errors import CaffeFormatError, MismatchError
 from converters.execution import state_misfit, to_state_dict
 from converters.export import read_metadata
 from converters.formats import parse_prototxt, read_caffemodel, read_prototxt, sniff
-from converters.given import path_of
+from converters.given import found_in_words, path_of
 from converters.net import NetSpec
 from converters.passes import prepare
 from converters.safety import utf8_path
@@ -77,9 +77,11 @@ def load(
     download (weights.Progress), and may end it (`stop_when`); the next call goes on from there.
 
     The result carries `preprocessing` (weights.Preprocessing or None), `classes` (names by output blob) and `palette`
-    ((256, 3) uint8 RGB or None). Raises FileNotFoundError, weights.WeightsError and converters.CaffeFormatError.
+    ((256, 3) uint8 RGB or None). Raises FileNotFoundError, weights.WeightsError and converters.CaffeFormatError,
+    and ValueError for a device that is not here.
     """
     path = path_of(name_or_path, "the name of a release, or the path of a file or a published folder")
+    device = None if device is None else _tried(device)
     if is_on_hub(name_or_path):
         path = fetch_from_hub(name_or_path)
     elif is_release(name_or_path):
@@ -89,6 +91,18 @@ def load(
     if path.is_dir():
         return _load_published(path).to(device)
     return _load_file(path, prototxt).to(device)
+
+
+def _tried(device: object) -> torch.device:
+    """A device that is here; ValueError, before anything is read, for what is none."""
+    try:
+        found = torch.device(device)  # type: ignore[call-overload]
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        problem = f"expected a device that is here, such as 'cpu', 'cuda:1' or 'mps'; found {found_in_words(device)}"
+        raise ValueError(f"{problem}: {reason}") from error
+    return cast("torch.device", found)
 
 
 def _load_file(path: Path, prototxt: str | os.PathLike[str] | None = None) -> Net:

@@ -168,6 +168,11 @@ OF_A_PATH: dict[str, Callable[[Any], object]] = {
     "write_hdf5": lambda path: converters.write_hdf5(converters.read_caffemodel(SAMPLE), path),
     "write_prototxt": lambda path: converters.write_prototxt(small().spec, path),
     "open_dataset": lambda path: open_dataset(path),
+    "make_shapes": lambda path: make_shapes(path, count=1),
+    "export": lambda path: fcn_port.exporting.export(path, to="python", out="never.py"),
+    "export_net, out": lambda path: fcn_port.exporting.export_net(small().eval(), to="python", out=path),
+    "publish": lambda path: fcn_port.publishing.publish(path, "never"),
+    "publish, folder": lambda path: fcn_port.publishing.publish("sample", path),
 }
 
 
@@ -179,10 +184,70 @@ def test_what_is_no_path(name: str, given: object) -> None:
         OF_A_PATH[name](given)
 
 
+OF_A_PATH_OR_NONE: dict[str, Callable[[Any], object]] = {
+    "load, prototxt": lambda path: fcn_port.load(SAMPLE, prototxt=path),
+    "export, out": lambda path: fcn_port.exporting.export(SAMPLE, to="onnx", out=path),
+    "export, prototxt": lambda path: fcn_port.exporting.export(SAMPLE, to="onnx", out="never.onnx", prototxt=path),
+    "fetch, directory": lambda path: weights.fetch("sample", directory=path),
+    "fetch, from_file": lambda path: weights.fetch("sample", from_file=path),
+}
+
+
+@pytest.mark.parametrize("given", [5, b"net.caffemodel", ["net.caffemodel"], ""], ids=repr)
+@pytest.mark.parametrize("name", OF_A_PATH_OR_NONE)
+def test_what_is_no_path_where_none_is_needed(name: str, given: object) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"expected .*(path|folder).*; found (5|''|an object)"):
+        OF_A_PATH_OR_NONE[name](given)
+
+
+@pytest.mark.parametrize("device", ["gpu", "", "cuda:x", [], -1, 1.5], ids=repr)
+@pytest.mark.parametrize("name", ["load", "Predictor"])
+def test_what_is_no_device(name: str, device: Any) -> None:
+    """It was PyTorch's list of all the devices that were ever thought of, once the file was read."""
+    calls = {"load": fcn_port.load, "Predictor": lambda file, device: fcn_port.Predictor(file, device=device)([])}
+    with pytest.raises(ValueError, match=r"expected a device that is here, such as 'cpu', .*; found "):
+        calls[name](SAMPLE, device=device)
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu"), None], ids=repr)
+def test_a_device_by_name_or_not(device: Any) -> None:
+    assert next(fcn_port.load(SAMPLE, device=device).parameters()).device.type == "cpu"
+
+
+@pytest.mark.parametrize("split", ["val", Path("val"), 5, b"val"], ids=repr)
+def test_a_split_by_name_or_by_path(split: Any, tmp_path: Path) -> None:
+    """A Path was "argument of type 'PosixPath' is not iterable"."""
+    make_shapes(tmp_path, count=4, size=(40, 50))
+    if isinstance(split, (str, Path)):
+        path = tmp_path / "ImageSets" / "Segmentation" / "val.txt"
+        given = path if isinstance(split, Path) else split
+        assert open_dataset(tmp_path, split=given).ids == open_dataset(tmp_path, split=str(path)).ids
+        return
+    with pytest.raises(TypeError, match="expected split as the name of a list, or the path of one; found "):
+        open_dataset(tmp_path, split=split)
+
+
+@pytest.mark.parametrize("images", [None, 5, True], ids=repr)
+def test_what_is_no_list_of_images(images: Any) -> None:
+    with pytest.raises(TypeError, match=f"expected a list of images; found {images!r}"):
+        fcn_port.Predictor(SAMPLE)(images)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"count": "5"}, {"count": 1.5}, {"count": -1}, {"count": 1, "seed": "x"}], ids=repr
+)
+def test_how_many_shapes(settings: Any, tmp_path: Path) -> None:
+    with pytest.raises((TypeError, ValueError), match="expected a whole number"):
+        make_shapes(tmp_path / "new", **settings)
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
         ({"tile": "100"}, "tile: expected a whole number; found '100'"),
+        ({"tile": True}, "tile: expected a whole number; found True"),
+        ({"crf": "yes"}, "expected crf=True, False or a DenseCrf; found 'yes'"),
         ({"flip": "no"}, "expected flip=True or False; found 'no'"),
         ({"scales": ("1",)}, "scales are numbers above 0"),
         ({"threshold": "high"}, "expected threshold as a number; found 'high'"),

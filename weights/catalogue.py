@@ -91,6 +91,8 @@ def release(name: str) -> Release:
         known |= famous()
     if name in known:
         return known[name]
+    if name == "-":
+        raise UnknownReleaseError("'-': a net is not read from standard input; name a release, or its file")
     close = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)
     close = close or [each for each in known if name and name.lower() in each.lower()][:3]
     offer = f"did you mean {' or '.join(close)}?" if close else _NO_NEAR

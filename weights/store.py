@@ -16,7 +16,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters.given import refuse_other_than
+from converters.given import path_of, refuse_other_than
 from weights.cache import cache_folder
 from weights.download.progress import human_bytes
 from weights.errors import FetchError
@@ -102,7 +102,7 @@ def _refuse_no_release(given: object) -> None:
 
 
 def _folder(directory: str | os.PathLike[str] | None) -> Path:
-    return weights_dir() if directory is None else Path(directory).expanduser().absolute()
+    return weights_dir() if directory is None else path_of(directory, "a folder for weights").expanduser().absolute()
 
 
 def free_bytes(folder: Path) -> int:
@@ -122,7 +122,7 @@ def in_words(error: OSError) -> str:
     text = f"{os.fsdecode(error.filename)}: {problem}"
     if error.errno == errno.EFBIG:
         return f"{text}; files may not be larger here (ulimit -f, or the file system's own limit)"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR):
         inside = Path(os.fsdecode(error.filename)).absolute().is_relative_to(weights_dir().absolute())
         return f"{text}\n  set {WEIGHTS_VARIABLE} to a folder that you can write to" if inside else text
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from converters.given import path_of
+from converters.given import path_of, refuse_other_than
 
 from .described import open_described
 from .description import DESCRIPTION, description_in
@@ -15,7 +15,11 @@ from .stored import is_store
 
 
 def open_dataset(
-    root: str | os.PathLike[str], *, split: str | None = None, kind: str | None = None, dataset: str | None = None
+    root: str | os.PathLike[str],
+    *,
+    split: str | os.PathLike[str] | None = None,
+    kind: str | None = None,
+    dataset: str | None = None,
 ) -> DataSet:
     """A split of the data set in a folder; `kind` is a key of KINDS, found out if it is None.
 
@@ -25,6 +29,8 @@ def open_dataset(
     Raises FileNotFoundError where there is no data set or no list, DataError for a bad list.
     """
     folder = path_of(root, "a data set's folder, or the path of its dataset.toml").expanduser()
+    refuse_other_than((str, os.PathLike, type(None)), split, "split as the name of a list, or the path of one")
+    split = None if split is None else os.fspath(split)
     described = description_in(folder) if kind is None else None
     if described is not None:
         return open_described(described, split=split)

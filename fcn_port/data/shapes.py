@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from converters.errors import ChoiceError, NotEnoughMemoryError
+from converters.given import path_of, whole_number
 from converters.safety import machine_memory, make_folder, write_whole
 from weights.download import human_bytes
 from weights.records import IGNORE_LABEL
@@ -61,7 +62,8 @@ def make_shapes(
     `classes.txt`. Before anything is written, OSError for more than the disk has room for, ChoiceError for a size
     that a JPEG does not have, NotEnoughMemoryError for one that is too large to draw.
     """
-    root = Path(folder)
+    root = path_of(folder, "the folder to write")
+    count, seed = whole_number(count, "count", least=0), whole_number(seed, "seed", least=0)
     drawing = root / DRAWING
     _check_memory(size)
     first = _files(seed, 0, size)

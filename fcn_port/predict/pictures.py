@@ -230,6 +230,8 @@ def _picture_at(source: str | os.PathLike[str] | bytes, frame: int, name: str) -
     """Picture `frame` of a file, not decoded yet, and the bytes of its file, which goes on where it was read last."""
     if isinstance(source, bytes) or not frame:
         raw = source if isinstance(source, bytes) else _bytes_of(Path(source))
+        if not raw:
+            raise ImageError(f"{name}not an image that can be read: {'the file is empty' if name else 'no bytes'}")
         with _identified(raw) as image, _room_for(image, name):
             if frame:
                 _seek(image, frame, len(raw))

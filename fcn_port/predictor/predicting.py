@@ -13,7 +13,7 @@ from torch import nn
 
 from converters.errors import NetError
 from converters.escaping import terminal
-from converters.given import whole_number
+from converters.given import found_in_words, whole_number
 from converters.safety import refused_memory
 from weights.card import Card
 
@@ -66,6 +66,8 @@ class Predictor:
     def __call__(self, images: Iterable[ImageLike]) -> list[Prediction]:
         if isinstance(images, str | os.PathLike | np.ndarray):
             raise TypeError("expected a list of images; give one image as [image]")
+        if not (hasattr(images, "__iter__") or hasattr(images, "__getitem__")):
+            raise TypeError(f"expected a list of images; found {found_in_words(images)}")
         net = self.net
         return [self._of(net, image) for image in images]
 

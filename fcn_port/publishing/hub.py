@@ -38,6 +38,8 @@ def fetch_from_hub(name: str | os.PathLike[str]) -> Path:
     if found is None:
         raise FetchError(f"{terminal(_text(name)[:200])}: expected hf:owner/name or hf:owner/name@revision")
     require("huggingface_hub")
+    if (given := os.environ.get(_ENDPOINT)) and not re.match(r"https?://[^/]", given):
+        raise FetchError(f"{_ENDPOINT}: {terminal(given[:200])!r} is no address such as https://hub.example.org")
     if os.environ.get(_MIRROR) and not os.environ.get(_ENDPOINT) and not is_offline():
         raise FetchError(
             f"{_text(name)}: {_MIRROR} is set, so that the public hub is not asked\n"

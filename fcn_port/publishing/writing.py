@@ -26,6 +26,7 @@ from converters.export import (
     takes_any_size,
 )
 from converters.formats import sniff
+from converters.given import path_of
 from converters.net import NetSpec, Shape, drawing_layer, infer_shapes
 from converters.safety import fresh_folder, make_folder, sha256_of, write_whole
 from weights.card import Card
@@ -99,7 +100,8 @@ def publish(
     FileExistsError where the folder holds something else than this net published before. Raises ExportError,
     WeightsError and CaffeFormatError.
     """
-    target = Path(folder)
+    target = path_of(folder, "the folder to write")
+    path_of(what, "the name of a release, or the path of a file")
     given = _given(what, prototxt, card)
     card_of_weights = _card_of(given, licence)
     there = partial(_there_already, target, given, card_of_weights, repository, onnx=onnx)

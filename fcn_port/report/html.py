@@ -59,8 +59,8 @@ def document(title: str, body: Html) -> Html:
 STYLE = """
 :root { --paper: #fbfbf9; --ink: #1d2126; --quiet: #646b74; --line: #d9dbd6; --track: #eaebe6; --bar: #2f6fb0;
   --good: #2f7d4f; --bad: #b3372f; --mark: #c25e00; --cut: #d98c3f; --image: #2f6fb01f }
-@media (prefers-color-scheme: dark) { :root { --paper: #15181c; --ink: #e6e7e4; --quiet: #9aa1a9; --line: #363b42;
-  --track: #262b31; --bar: #6aa8e6; --good: #66bd8a; --bad: #ee8078; --mark: #f0a04b; --cut: #b97b3c;
+@media screen and (prefers-color-scheme: dark) { :root { --paper: #15181c; --ink: #e6e7e4; --quiet: #9aa1a9;
+  --line: #363b42; --track: #262b31; --bar: #6aa8e6; --good: #66bd8a; --bad: #ee8078; --mark: #f0a04b; --cut: #b97b3c;
   --image: #6aa8e62b } }
 * { box-sizing: border-box }
 html { -webkit-text-size-adjust: 100% }
@@ -107,10 +107,13 @@ code, .name, .size, .value { font-family: ui-monospace, "SF Mono", Menlo, Consol
 .pictures { display: grid; grid-template-columns: repeat(4, 1fr); gap: .5rem; margin: 0 0 .4rem }
 .pictures img { width: 100%; height: auto; display: block; border-radius: 3px; background: var(--track) }
 .pictures figure { margin: 0; min-width: 0 } figcaption { font-size: .8rem }
-.swatches { display: flex; flex-wrap: wrap; gap: .15rem .2rem }
+.swatches { display: flex; flex-wrap: wrap; gap: .15rem .2rem } .swatches .key { border: 1px solid var(--quiet) }
 @media (max-width: 40rem) {
   .row { grid-template-columns: 6.6rem 1fr 4.6rem; gap: .4rem } .row .name, .value { font-size: .72rem }
   .blob { grid-template-columns: 1fr; gap: 2px; padding: 5px 0 } .pictures { grid-template-columns: repeat(2, 1fr) }
 }
-@media print { .scroll { overflow: visible } }
+@media print {
+  body { print-color-adjust: exact; -webkit-print-color-adjust: exact } .scroll { overflow: visible }
+  h2, h3 { break-after: avoid } .pictures, .cards, .row, .blob { break-inside: avoid }
+}
 """

@@ -4,7 +4,7 @@ A browser asks in the name of every page that is open in it, also a server that 
 checks keep such pages out. The Host of a request must be an address or a name of the server's, or else a page whose
 name a stranger's DNS turns into 127.0.0.1 (DNS rebinding) would be of one origin with the server. And a request that
 computes must not come from another origin (Fetch standard: Origin, Sec-Fetch-Site). No header of ours lets another
-origin read an answer.
+origin read an answer. Programs from before there was a Host (HTTP/1.0) send none, and no browser is one of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from converters.escaping import json_text
 
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_.-]{1,253})(:\d{1,5})?", re.ASCII)
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_.-]{1,253})(:\d{0,5})?", re.ASCII)
+_WHOLE = re.compile(r"https?://([^/?#]*)", re.ASCII | re.IGNORECASE)
+_WHOLE_RAW = re.compile(_WHOLE.pattern.encode(), re.IGNORECASE)
 SAFE_METHODS = ("GET", "HEAD")
 """The methods of requests that compute nothing."""
 _HEADERS = {
@@ -43,6 +45,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = of_path(scope)
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -53,7 +56,7 @@ class Guard:
             await send(message)
 
         headers = Headers(scope=scope)
-        if not self.knows(headers.get("host", "")):
+        if not self.knows(headers.get("host", "")) and ("host" in headers or scope["http_version"] != "1.0"):
             problem = "this server has another name; start it with --name NAME to have it answer to this one"
             await refusal(421, problem)(scope, receive, guarded)
         elif scope["method"] not in SAFE_METHODS and not is_own(headers):
@@ -74,6 +77,20 @@ class Guard:
         except ValueError:
             return False
         return True
+
+
+def of_path(scope: Scope) -> Scope:
+    """A request as one that names a path: of a whole address, whose host then counts and no Host (RFC 9112, 3.2.2)."""
+    found = _WHOLE.match(scope["path"])
+    if found is None:
+        return scope
+    headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"host"]
+    return {
+        **scope,
+        "path": scope["path"][found.end() :] or "/",
+        "raw_path": _WHOLE_RAW.sub(b"", scope.get("raw_path") or b"", count=1) or b"/",
+        "headers": [(b"host", found[1].encode("latin-1", "replace")), *headers],
+    }
 
 
 def is_own(headers: Headers) -> bool:

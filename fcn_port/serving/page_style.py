@@ -27,7 +27,7 @@ button, .views label { font: inherit; color: var(--ink); background: var(--track
 .views input:nth-of-type(3):checked ~ div img:nth-of-type(3),
 .views input:nth-of-type(4):checked ~ div img:nth-of-type(4), .views img.only { display: block }
 .legend { max-height: 32rem; overflow: auto } .legend .row { grid-template-columns: 9rem 1fr 4.2rem }
-.legend .key, td .key { margin-left: 0; border: 1px solid var(--line) }
+.legend .key, td .key { margin-left: 0; border: 1px solid var(--quiet) }
 .key.none { background: none } .best .key { display: none }
 .legend.best .row { grid-template-columns: minmax(9rem, 1.4fr) 1fr 4.2rem }
 .greys { display: flex; gap: .6rem; align-items: center; font-size: .85rem; font-variant-numeric: tabular-nums }

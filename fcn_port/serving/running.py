@@ -174,7 +174,10 @@ class _Impatient(H11Protocol):
         self._look()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        if self._between() and not self.conn.trailing_data[0]:
+            data = data.lstrip(b"\r\n")  # some clients end a body with an empty line more (RFC 9112, 2.2)
+        if data:  # none at all would be the end of the connection
+            super().data_received(data)
         if self._between():
             self._wind()
         else:

@@ -102,6 +102,7 @@ def test_verify_names_what_differs(converted: str, tmp_path: Path, capsys: pytes
         (["no-such-verb"], 2, "No such command"),
         (["convert"], 2, "Missing argument"),
         (["convert", "voc-fcn9s"], 2, "did you mean"),
+        (["inspect", "-"], 2, "'-': a net is not read from standard input"),
         (["convert", "missing.caffemodel"], 2, "missing.caffemodel: no such file"),
         (["convert", "voc-fcn8s"], 1, "make demo"),
         (["convert", SAMPLE, "--prototxt", "missing.prototxt"], 2, "missing.prototxt: no such file"),

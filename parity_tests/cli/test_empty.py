@@ -32,6 +32,25 @@ def test_empty_text_is_wrong_use(
     assert not list(tmp_path.iterdir())
 
 
+DASHES = [
+    (["convert", "net.caffemodel", "-o", "-"], "'-o' / '--out'"),
+    (["evaluate", "net.caffemodel", "--data", "x", "--markdown=-"], "'--markdown'"),
+    (["predict", "net.caffemodel", "a.png", "--out", "-"], "'-o' / '--out'"),
+    (["inspect", "net.caffemodel", "--register", "-"], "'--register'"),
+]
+
+
+@pytest.mark.parametrize(("command", "named"), DASHES, ids=[" ".join(command) for command, _ in DASHES])
+def test_a_dash_is_no_stream(
+    command: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It became a file of that name, which most programs take for an option."""
+    monkeypatch.chdir(tmp_path)
+    assert run(command) == 2
+    assert f"Invalid value for {named}: '-': files are neither read from" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_other_mistakes_are_told_as_ever(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["convert", "--nonsense", ""]) == 2
     assert "No such option" in capsys.readouterr().err

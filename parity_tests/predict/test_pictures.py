@@ -125,6 +125,16 @@ def test_a_folder_with_other_pictures_is_done_to_its_end(tmp_path: Path, monkeyp
         assert each.seen is None and f"{name}: not an image that can be read: none of JPEG" in str(each.problem)
 
 
+@pytest.mark.parametrize("as_file", [True, False])
+def test_an_empty_picture_is_said_to_be_empty(tmp_path: Path, as_file: bool) -> None:
+    """As a copy that failed leaves one: it was said to be of none of the formats."""
+    (tmp_path / "x.jpg").touch()
+    said = f"{tmp_path / 'x.jpg'}: not an image that can be read: the file is empty"
+    with pytest.raises(ImageError) as caught, opened_picture(tmp_path / "x.jpg" if as_file else b""):
+        pass
+    assert str(caught.value) == (said if as_file else "not an image that can be read: no bytes")
+
+
 def test_weights_videos_and_documents_in_a_folder_are_none_of_its_images(tmp_path: Path) -> None:
     for name in ("net.caffemodel.h5", "clip.mpg", "clip.mp4", "paper.pdf", "notes.txt", "5.png", "6.PSD"):
         (tmp_path / name).write_bytes(encoded("PNG"))

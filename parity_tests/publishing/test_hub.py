@@ -115,6 +115,14 @@ def test_a_net_is_fetched_once_and_without_what_is_not_needed(endpoint: type[Hub
     assert len(again) <= 2, "a HEAD and a GET"
 
 
+@pytest.mark.parametrize("given", ["junk", "hub.example.org", "http://", "file:///tmp"])
+def test_a_hub_that_is_no_address_is_named(given: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was the words of a library about its own "request URL"."""
+    monkeypatch.setenv("HF_ENDPOINT", given)
+    with pytest.raises(FetchError, match=f"^HF_ENDPOINT: '{given}' is no address such as https://"):
+        fcn_port.load("hf:me/net")
+
+
 def test_what_a_hub_lacks_and_what_is_no_address_is_told(
     endpoint: type[Hub], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,6 +73,23 @@ def test_a_thread_holds_a_folder_too_and_enters_it_again(tmp_path: Path) -> None
         assert refused.pop() is expected
 
 
+@pytest.mark.parametrize("more", [
+    ["--data", "no-such-folder"], ["--split", "no-such-split"], ["--init", "no-such-file.caffemodel"],
+    ["--resume", "no-such-snapshot"], ["--classes", "no-such-classes.txt"],
+], ids=lambda more: more[0])  # fmt: skip
+@pytest.mark.parametrize("there", [False, True], ids=["new folder", "old folder"])
+def test_a_run_that_did_not_begin_leaves_nothing(
+    more: list[str], there: bool, command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lock stayed, in a folder that was made for it alone."""
+    out = tmp_path / "new" / "out"
+    if there:
+        out.mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    assert run([*command, *more, "--out", str(out)]) == 2, capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 # --- which are kept --------------------------------------------------------------------------------------------------
 
 

@@ -119,8 +119,8 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         get(published(["http://127.0.0.1:1/x"]), tmp_path / "file" / "weights")
 
 
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
-def test_a_folder_for_weights_that_is_closed_says_what_to_set(
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EEXIST, errno.ENOTDIR])
+def test_a_folder_for_weights_that_is_closed_or_none_says_what_to_set(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FCN_PORT_WEIGHTS", str(tmp_path / "weights"))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from converters.given import path_of
 from converters.safety import complete, fresh_file, open_file
 from weights import catalogue
 from weights.download.digests import CHUNK, RunningDigests
@@ -132,7 +133,7 @@ def fetch(
     try:
         if from_file is not None:
             with locked(place, job.meter):
-                return job.taken(Path(from_file).expanduser().absolute())
+                return job.taken(path_of(from_file).expanduser().absolute())
         return _found(job, verify=verify) or _brought(job, offline=offline, patience=patience or RetryPolicy())
     except OSError as error:
         where = "" if error.filename is not None else f"{place.folder}: "
