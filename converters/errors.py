@@ -5,7 +5,8 @@ CaffeFormatError            every error about a file or a net
 ├── WireError               bytes that are not the protobuf message they should be, with their offset
 ├── NetError                a net that Caffe would refuse: a missing bottom, a bad parameter, a shape below 1
 │   ├── UnknownLayerError   a layer type that is not supported
-│   └── ChoiceError         an output, an input or a size that was asked for, and is not this net's
+│   ├── ChoiceError         an output, an input or a size that was asked for, and is not this net's
+│   └── InputError          what a pass was given, and the net does not take; a RuntimeError and a TypeError as well
 ├── MismatchError           a net and weights that do not belong together
 ├── LimitError              a file that asks for more memory or time than one of its size may have
 └── NotEnoughMemoryError    a net that needs more memory than the machine gives; a MemoryError as well
@@ -86,6 +87,13 @@ class UnknownLayerError(NetError):
 
 class ChoiceError(NetError):
     """An output, an input or a size that somebody asked for, and that the net does not have or take."""
+
+
+class InputError(NetError, RuntimeError, TypeError):
+    """Inputs of a pass that are of other names or of another kind than the net takes.
+
+    Also what PyTorch and Python raise there, a RuntimeError and a TypeError, for programs that catch these.
+    """
 
 
 @contextmanager

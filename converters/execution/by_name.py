@@ -16,7 +16,7 @@ class ByAnyName(nn.Module):
 
     PyTorch's own `__call__`, with its hooks, has this word for the module; such inputs reach it by position. Where
     PyTorch fails over inputs that are of another kind than the net takes, the error says in words which and why:
-    NetError, or TypeError for what is no tensor.
+    InputError, or TypeError for what is no tensor.
     """
 
     def __call__(self, /, *given: Tensor, **named: Tensor) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import NetError
+from ..errors import InputError, NetError
 from ..escaping import identifiers, terminal
 from ..given import names_of
 from ..layers.base import blob_name
@@ -322,7 +322,7 @@ def _check_input(name: str, x: Tensor, expected: Shape) -> None:
         raise no_tensor(name, x)
     streams = len(expected) == 3 or expected[1:] == (1,)  # (steps, streams, numbers), and where sequences go on
     if x.ndim != len(expected) or (x.ndim > 1 and x.shape[1] != expected[1] and not streams):
-        raise NetError(f"input '{terminal(name)}': expected {free_shape(expected)}, found {tuple(x.shape)}")
+        raise InputError(f"input '{terminal(name)}': expected {free_shape(expected)}, found {tuple(x.shape)}")
 
 
 def _same_count(layer: LayerSpec, position: int, shape: Shape, owner_shape: Shape) -> bool:

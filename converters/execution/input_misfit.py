@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..errors import NetError
+from ..errors import InputError
 from ..escaping import terminal
 from ..net.layer import Shape
 
 
 def misfit(
     expected: Mapping[str, Shape], weights: Iterable[Tensor], given: Sequence[object], named: Mapping[str, object]
-) -> NetError | TypeError | None:
+) -> TypeError | None:
     """The fault of the inputs of a pass that failed, as an error; None where they are of the kind that the net takes.
 
     `expected` are the shapes of the inputs by name, of which the second axis and the number of axes count. A pass that
@@ -29,14 +29,14 @@ def misfit(
             return no_tensor(name, x)
         wrong = _of_another_layout(x) or _of_another_shape(x, expected[name]) or _of_another_type(x, weight)
         if wrong:
-            return NetError(f"input '{terminal(name)}': {wrong}")
+            return InputError(f"input '{terminal(name)}': {wrong}")
     return None
 
 
-def wrong_inputs(names: Sequence[str], given: Sequence[object], named: Iterable[str]) -> NetError:
+def wrong_inputs(names: Sequence[str], given: Sequence[object], named: Iterable[str]) -> InputError:
     """The error about inputs that are not the net's: what it expects, and what it was given."""
     found = ", ".join([*("without a name" for _ in given), *named])
-    return NetError(f"expected the inputs {terminal(', '.join(names)) or 'none'}; found {terminal(found) or 'none'}")
+    return InputError(f"expected the inputs {terminal(', '.join(names)) or 'none'}; found {terminal(found) or 'none'}")
 
 
 def no_tensor(name: str, x: object) -> TypeError:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 from typing_extensions import Self
 
-from converters.errors import NetError
+from converters.errors import InputError
 from converters.execution import ByAnyName, wrong_inputs
 from converters.given import refuse_other_than
 from converters.net import NetSpec, Shape
@@ -74,7 +74,7 @@ class FCN(ByAnyName, Net):
         inputs = {**dict(zip(self.channels, given, strict=False)), **named}
         if type(error) is RuntimeError and len({(x.shape[:-3], x.shape[-2:]) for x in inputs.values()}) > 1:
             found = ", ".join(f"'{name}' {tuple(x.shape)}" for name, x in inputs.items())
-            raise NetError(f"expected inputs of one size and as many images of each; found {found}") from error
+            raise InputError(f"expected inputs of one size and as many images of each; found {found}") from error
 
     def shapes(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
         return shapes_of(self, inputs)
