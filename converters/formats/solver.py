@@ -319,7 +319,7 @@ def _refusals(spec: SolverSpec) -> dict[str, bool]:
         f"stepsize is {spec.stepsize}; policy '{policy}' needs a positive one": (
             policy in ("step", "sigmoid") and spec.stepsize <= 0
         ),
-        "policy 'poly' needs max_iter": policy == "poly" and spec.max_iter <= 0,
+        f"policy 'poly' needs max_iter; it is {spec.max_iter}": policy == "poly" and spec.max_iter <= 0,
         f"test_iter is {min(spec.test_iter, default=1)}; it must be at least 1": min(spec.test_iter, default=1) < 1,
         f"iter_size is {spec.iter_size}; it must be at least 1": spec.iter_size < 1,
         f"average_loss is {spec.average_loss}; it must be at least 1": spec.average_loss < 1,
