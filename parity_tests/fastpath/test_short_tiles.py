@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from converters import CaffeNet
 from converters.formats import parse_prototxt
 from fcn_port.fastpath.native import why_not
+from fcn_port.fastpath.native.build import library
 from fcn_port.fastpath.native.division import products_of, with_outputs
 from fcn_port.fastpath.points import FORMS, WORTH_CHANNELS, matrices, short_tile
 from fcn_port.fastpath.program import FastNet
@@ -58,6 +59,28 @@ def test_every_remainder(name: str, dilation: int, channels: int) -> None:
         weight, bias = (value.double() for value in net.state_dict().values())
         expected = F.conv2d(x.double(), weight, bias, padding=around, dilation=dilation)
         assert float((quick(x) - expected).abs().max() / expected.abs().max()) <= tolerance("winograd-layer"), (h, w)
+
+
+@pytest.mark.skipif(why_not() is not None, reason="no C compiler")
+@pytest.mark.parametrize("channels", [WORTH_CHANNELS - 16, WORTH_CHANNELS])
+@pytest.mark.parametrize("outputs", [1, 2, 3])
+def test_kernels_at_points_that_are_left_out_are_not_read(outputs: int, channels: int) -> None:
+    """They are made NaN once they are packed: of few channels, which use all points, NaN comes out."""
+    form = FORMS["winograd_3"]
+    net = filled(CaffeNet(parse_prototxt(f"""
+        layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: [1, {channels}, 9, 9] }} }} }}
+        layer {{ name: "y" type: "Convolution" bottom: "x" top: "y" convolution_param {{
+            num_output: 32 kernel_size: 3 pad: 1 }} }}
+    """)))  # fmt: skip
+    quick, x = FastNet(net, prefer="winograd_3"), torch.randn(1, channels, outputs, outputs)
+    expected = quick(x)
+    (task,) = (task for each in quick.program({"x": tuple(x.shape)}).planned for task in each.tasks or ())
+    n, kernels = form.points, task.weights.kernels
+    assert kernels is not None
+    at = kernels[: n * n * channels * 32].reshape(-1, n, n, channels, library().panel())  # as winograd.c packs them
+    left_out = sorted({*range(n)} - {*short_tile(form.tile, form.taps, outputs).points})
+    at[:, left_out], at[:, :, left_out] = np.nan, np.nan
+    assert torch.equal(quick(x), expected) if channels >= WORTH_CHANNELS else quick(x).isnan().any()
 
 
 def test_how_many_products_are_left_out() -> None:
