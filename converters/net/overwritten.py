@@ -39,6 +39,7 @@ _READS_TOP: Mapping[str, Callable[[Any], bool]] = {
     "TanH": lambda message: True,
 }
 _SPOILS: Mapping[str, Callable[[Any], bool]] = {
+    "AbsVal": lambda message: True,
     "BNLL": lambda message: True,
     "Clip": lambda message: True,
     "ELU": lambda message: message.elu_param.alpha < 0,
@@ -51,7 +52,7 @@ _SPOILS: Mapping[str, Callable[[Any], bool]] = {
 }
 """The types that in place overwrite what they read themselves: their bottom, or as Power does the top's gradient."""
 _CHANGES = frozenset(
-    {"BatchNorm", "Bias", "BNLL", "Clip", "Dropout", "ELU", "Eltwise", "Exp", "Log", "MVN", "Power", "PReLU"}
+    {"AbsVal", "BatchNorm", "Bias", "BNLL", "Clip", "Dropout", "ELU", "Eltwise", "Exp", "Log", "MVN", "Power", "PReLU"}
     | {"ReLU", "Scale", "Sigmoid", "Softmax", "Swish", "TanH", "Threshold"}
 )
 """The types of BVLC Caffe that change numbers in place."""

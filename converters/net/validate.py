@@ -13,17 +13,13 @@ from .spec import NetSpec
 _COMPARED, _LONGEST = 1000, 100
 """The most names, and characters, that are compared with one that is not known: that takes the square of the length."""
 
-_NEVER_IN_PLACE = frozenset(("AbsVal", "Flatten", "Reshape", "Split"))
-"""The types that end Caffe where a top is the bottom ("does not allow in-place computation")."""
-
 
 def validate(spec: NetSpec) -> None:
     """Raise NetError where Caffe would refuse the wiring of a net of one phase.
 
     Each bottom must have been made by a layer before it. Each top must be new, or be the bottom in the same position
-    (in place), which some types do not take; a blob that changes in place may have no other reader before.
-    propagate_down goes with every bottom. Source: net.cpp, Init, AppendTop and AppendBottom; insert_splits.cpp;
-    absval_layer.cpp, flatten_layer.cpp, reshape_layer.cpp, split_layer.cpp and slice_layer.cpp, Reshape.
+    (in place); a blob that changes in place may have no other reader before. propagate_down goes with every bottom.
+    Source: net.cpp, Init, AppendTop and AppendBottom; insert_splits.cpp.
     """
     readers = _count_readers(spec)
     maker: dict[str, LayerSpec] = {}
@@ -37,19 +33,11 @@ def validate(spec: NetSpec) -> None:
             if in_place and readers[top, version[top]] > 1:
                 hint = "Caffe would give each reader a copy, so the layer cannot work in place: give its top a new name"
                 _refuse(spec, layer, f"it changes '{top}' in place, which another layer reads as well", hint)
-            if in_place and _needs_a_top_of_its_own(layer):
-                problem = f"its bottom '{top}' is its top too, and Caffe's {layer.type} does not work in place"
-                _refuse(spec, layer, problem, "give the top a new name")
             maker[top] = layer
             version[top] += 1
         down = len(layer.message.propagate_down)
         if down not in (0, len(layer.bottoms)):
             _refuse(spec, layer, f"propagate_down is given {down} times; expected 0 or {len(layer.bottoms)}", None)
-
-
-def _needs_a_top_of_its_own(layer: LayerSpec) -> bool:
-    """True for a layer that Caffe does not run in place; parts of a Slice are counted against the blob they shrank."""
-    return layer.type in _NEVER_IN_PLACE or (layer.type == "Slice" and len(layer.tops) > 1)
 
 
 def _count_readers(spec: NetSpec) -> Counter[tuple[str, int]]:

@@ -45,6 +45,7 @@ LOST = [
     ("ReLU*", "BatchNorm"),
     ("ReLU* relu_param { negative_slope: -0.5 }", "Dropout"),
     ("BNLL*", "Dropout"),
+    ("AbsVal*", "ReLU"),
     ("LRN", "Scale"),
     ("Softmax", "ReLU"),
     ("Power* power_param { scale: 2 }", "Dropout"),

@@ -7,7 +7,6 @@ import pytest
 from converters import NetError, read_prototxt
 from converters.net.validate import validate
 from parity_tests.goldens import formats
-from parity_tests.oracle.client import CaffeAborted, Oracle
 from parity_tests.passes.texts import INPUT, NETS, layer, net
 
 
@@ -32,45 +31,6 @@ from parity_tests.passes.texts import INPUT, NETS, layer, net
 def test_wiring_that_caffe_refuses_is_refused(text: str, problem: str) -> None:
     with pytest.raises(NetError, match=problem):
         validate(net(INPUT, text))
-
-
-IN_PLACE = {
-    "AbsVal": ("data", False),
-    "Flatten": ("data", False),
-    "Reshape": ("data", False),
-    "Split": ("data", False),
-    "Slice": ("data", True),
-    "Concat": ("data", True),
-    "TanH": ("data", True),
-    "Split of two": ("data a", False),
-    "Slice of two": ("data a", False),
-}
-"""The tops of a layer of this type whose bottom is "data", and whether Caffe takes it."""
-
-
-def in_place(case: str) -> str:
-    tops, _ = IN_PLACE[case]
-    return INPUT + layer("it", case.partition(" ")[0], "data", tops)
-
-
-@pytest.mark.parametrize("case", IN_PLACE)
-def test_what_caffe_does_not_run_in_place_is_refused(case: str) -> None:
-    """It was run, and exported to files that Caffe ends at."""
-    if IN_PLACE[case][1]:
-        validate(net(in_place(case)))
-        return
-    with pytest.raises(NetError, match=r"layer 'it' .*'data' is its top too.*does not work in place\n.*a new name"):
-        validate(net(in_place(case)))
-
-
-@pytest.mark.oracle
-@pytest.mark.parametrize("case", IN_PLACE)
-def test_caffe_says_what_runs_in_place(oracle: Oracle, case: str) -> None:
-    if IN_PLACE[case][1]:
-        assert oracle.forward(in_place(case), filling="zoo").blobs
-        return
-    with pytest.raises(CaffeAborted):
-        oracle.forward(in_place(case), filling="zoo")
 
 
 @pytest.mark.parametrize("name", NETS)
