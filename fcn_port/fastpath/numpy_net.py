@@ -29,7 +29,7 @@ from .flow import read as read_flow
 from .native.memory import Floats
 from .program import why_not_any
 from .program.choice import NoKernel
-from .program.decisions import decisions
+from .program.decisions import NOT_PLANNED, decisions
 from .program.kept_weights import kept_weights
 from .program.runner import Runner
 
@@ -73,7 +73,6 @@ class NumpyNet(Carded):
         self._file = file
         kept = None if file is None or not keep else kept_weights(file, flow)
         self._runner = Runner(flow, state, sparing=low_memory, kept=kept, own=self.inputs)
-        self._fitting: set[tuple[tuple[str, Shape], ...]] = {tuple(self.inputs.items())}
 
     @cached_property
     def card(self) -> Card:  # type: ignore[override]  # read when it is asked for; it may be set
@@ -84,8 +83,12 @@ class NumpyNet(Carded):
 
     def __call__(self, /, *args: NDArray[Any], **named: NDArray[Any]) -> Floats | dict[str, Floats]:
         inputs = self._feed(args, named)
-        with enough_memory(f"a pass over {', '.join(str(x.shape) for x in inputs.values())}"):
-            found = self._runner.run(inputs, self.threads)
+        try:
+            with enough_memory(f"a pass over {', '.join(str(x.shape) for x in inputs.values())}"):
+                found = self._runner.run(inputs, self.threads)
+        except NOT_PLANNED:  # what is wrong with a size is said layer by layer, which takes longer than to plan for it
+            check_weights_fit(self.spec, {name: x.shape for name, x in inputs.items()}, own=self._blobs)
+            raise
         return next(iter(found.values())) if len(found) == 1 else found
 
     def explain(self, size: tuple[int, int]) -> str:
@@ -114,15 +117,7 @@ class NumpyNet(Carded):
             shape = inputs[name].shape
             if len(shape) != len(expected) or shape[1:2] != expected[1:2] or 0 in shape:
                 raise NetError(f"input '{terminal(name)}': expected an array like {expected}, found {shape}")
-        shapes = tuple((name, x.shape) for name, x in inputs.items())
-        if shapes not in self._fitting:
-            check_weights_fit(self.spec, dict(shapes), own=self._blobs)
-            self._fitting = {*self._fitting, shapes} if len(self._fitting) < MOST_REMEMBERED else {shapes}
         return inputs
-
-
-MOST_REMEMBERED = 64
-"""The number of input sizes that a net remembers as checked."""
 
 
 def numpy_net(

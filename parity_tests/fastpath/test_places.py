@@ -8,7 +8,7 @@ import time
 import pytest
 
 from fcn_port.fastpath.flow import merge
-from fcn_port.fastpath.program import places
+from fcn_port.fastpath.program import arena, places
 from fcn_port.fastpath.program.arena import arrange
 from fcn_port.fastpath.program.places import place_values
 from fcn_port.fastpath.program.shapes import shapes_of
@@ -72,9 +72,11 @@ def test_buffers_that_live_at_once_do_not_overlap(seed: int) -> None:
     assert size < sum(sizes)
 
 
+@pytest.mark.parametrize("few", [0, arena.FEW], ids=["by NumPy", "in a loop"])
 @pytest.mark.parametrize("seed", range(20))
-def test_each_buffer_lies_as_low_as_it_can(seed: int) -> None:
+def test_each_buffer_lies_as_low_as_it_can(seed: int, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """At 0 or behind one that lives at the same time, the largest first; beside the definition, place by place."""
+    monkeypatch.setattr(arena, "FEW", few)
     r = random.Random(seed)
     sizes = [r.randrange(1, 1000) for _ in range(30)]
     lives = [(start, start + r.randrange(20)) for start in (r.randrange(60) for _ in sizes)]

@@ -219,6 +219,8 @@ def behind(form: str, width: int, dilation: int = 1) -> int:
 
 
 def _tiles_along(form: WinogradForm, length: int, dilation: int) -> int:
+    if dilation == 1:
+        return -(-length // form.tile) + form.pieces - 1
     phases = (-(-(length - phase) // (dilation * form.tile)) for phase in range(min(dilation, length)))
     return sum(tiles + form.pieces - 1 for tiles in phases)
 

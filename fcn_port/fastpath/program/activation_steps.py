@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from converters.layers import activations, neuron
 
 from ..flow import ACTIVATIONS, FlowStep
@@ -43,11 +45,10 @@ def activation_of(operation: FlowStep) -> tuple[int, tuple[float, ...]]:
             return HARD_SIGMOID, (params.alpha, params.beta, 1)
         case activations.HardSwish():
             return HARD_SWISH, (1, 3, 6)
-    plain = {
-        neuron.PReLU: PRELU,
-        neuron.Sigmoid: SIGMOID,
-        neuron.TanH: TANH,
-        neuron.AbsVal: ABSOLUTE,
-        activations.Mish: MISH,
-    }
-    return plain.get(type(params), NONE), ()
+    return PLAIN.get(type(params), NONE), ()
+
+
+PLAIN: Mapping[type, int] = {
+    neuron.PReLU: PRELU, neuron.Sigmoid: SIGMOID, neuron.TanH: TANH, neuron.AbsVal: ABSOLUTE, activations.Mish: MISH,
+}  # fmt: skip
+"""Those that nothing is told of but their slopes."""

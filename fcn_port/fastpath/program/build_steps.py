@@ -19,7 +19,7 @@ from converters.layers import (
 )
 from converters.net import Layer
 
-from ..flow import FlowStep, along_last_axis, operand_kind, own_statistics
+from ..flow import FlowStep, along_last_axis, operand_kind, own_statistics, plain_convolution
 from ..native.division import (
     SPARE,
     divide_channels,
@@ -48,6 +48,8 @@ def tasks_of(
 ) -> list[NativeTask]:
     """The steps that an operation takes."""
     x, y = places[operation.bottoms[0]], places[operation.tops[0]]
+    if kernel.depth is None and plain_convolution(operation.main.params) is not None:
+        return _convolution(operation, kernel, places, weights, threads)
     sources = sources_of(operation, [x], [y]) if kernel.name == "move" else None
     if sources is not None:
         return [move(sources, x, y)]
@@ -84,10 +86,20 @@ def tasks_of(
         return [NativeTask("largest", x, y, None, Packed(), {**settings, "shared": int(params.out_max_val)})]
     if kernel.name in NORMS:
         return [_norm(operation, x, y, weights, settings, slope, threads)]
+    assert isinstance(params, convolution.Deconvolution)
+    return by_phases(operation, params, kernel, x, y, weights, settings, slope, threads)
+
+
+def _convolution(
+    operation: FlowStep, kernel: KernelChoice, places: Mapping[str, BlobPlace], weights: PackedWeights, threads: int
+) -> list[NativeTask]:
+    """The convolution of images, with another value that is added."""
+    x, y = places[operation.bottoms[0]], places[operation.tops[0]]
+    z = None if operation.addend is None else places[operation.addend]
+    activation, slope = activation_of(operation)
+    settings = {"activation": activation, **window_of(kernel)}
     if kernel.name == "depthwise":
         return [depthwise_step(operation, kernel.window, x, y, z, weights, settings, slope, threads)]
-    if isinstance(params, convolution.Deconvolution):
-        return by_phases(operation, params, kernel, x, y, weights, settings, slope, threads)
     groups = range(kernel.groups)
     return [one_group(operation, kernel, x, y, z, weights, settings, slope, group, threads) for group in groups]
 

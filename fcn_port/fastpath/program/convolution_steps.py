@@ -35,12 +35,12 @@ CROWDED, MANY = 512, 256
 
 def window_of(kernel: KernelChoice) -> dict[str, int]:
     """The window that a kernel moves, as step.h has it."""
-    found = {
-        f"{name}{end}": value
-        for name, pair in (("kernel", kernel.window), ("stride", kernel.stride), ("dilation", kernel.dilation))
-        for end, value in zip(("_h", "_w"), pair, strict=True)
-    }
-    return found | {"top": kernel.pad[0], "left": kernel.pad[1]}
+    return {
+        "kernel_h": kernel.window[0], "kernel_w": kernel.window[1],
+        "stride_h": kernel.stride[0], "stride_w": kernel.stride[1],
+        "dilation_h": kernel.dilation[0], "dilation_w": kernel.dilation[1],
+        "top": kernel.pad[0], "left": kernel.pad[1],
+    }  # fmt: skip
 
 
 def one_group(

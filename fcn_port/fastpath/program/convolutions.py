@@ -63,13 +63,15 @@ def quickest_convolution(
     if not winograd:
         return found
     each = channels // groups, params.num_output // groups
-    cycles = _cycles(found, *each, top, own=channels // params.group, share=share)
+    able = _able(found, each[0], own=channels // params.group)
     left_out = (*without, *(("sparse",) if share == 1 else ()), _left_out(*each, without))
-    may_be = {name: count for name, count in cycles.items() if name not in left_out and (not exact or name in EXACT)}
-    quickest = min(may_be, key=lambda name: may_be[name])
-    if usual in may_be and not _pays(may_be[usual], may_be[quickest], _packing_cycles(quickest, found, *each)):
+    may_be = [name for name in able if name not in left_out and (not exact or name in EXACT)]
+    cycles = {name: _cycles(name, found, *each, top, share) for name in may_be}
+    quickest = min(may_be, key=cycles.__getitem__)
+    if usual in cycles and not _pays(cycles[usual], cycles[quickest], _packing_cycles(quickest, found, *each)):
         quickest = usual
-    return replace(found, name=prefer if prefer in cycles else quickest)
+    name = prefer if prefer in able else quickest
+    return found if name == found.name else replace(found, name=name)
 
 
 def _left_out(channels: int, features: int, without: Sequence[str] = ()) -> str:
@@ -83,26 +85,35 @@ def _pays(usual: float, quickest: float, packing: float) -> bool:
     return usual > NEARLY * quickest and PASSES * (usual - quickest) > packing
 
 
-def _cycles(
-    product: KernelChoice, channels: int, features: int, top: BlobPlace, *, own: int, share: float
-) -> dict[str, float]:  # fmt: skip
-    """The kernels that can compute a convolution, with what they would take; channels and features of one group.
+def _able(product: KernelChoice, channels: int, *, own: int) -> list[str]:
+    """The kernels that can compute a convolution of so many channels in a group.
 
     `own` are the channels that an output has kernels for, fewer where several groups are one.
     """
-    cycles = {"product": _product_cycles(product, channels, features, top)}
+    able = ["product"]
     if product.window == (1, 1) and product.pad == (0, 0):
-        cycles["sparse"] = _sparse_cycles(channels, features, top, share)
+        able.append("sparse")
     if channels > MOST_CHANNELS:
-        return cycles
-    for levels in (1, 2):
-        if channels % (LANES * 2**levels) == 0:
-            cycles[f"strassen_{levels}"] = _strassen_cycles(levels, product, channels, features, top)
-    if set(product.stride) == {1}:
+        return able
+    able += [f"strassen_{levels}" for levels in (1, 2) if channels % (LANES * 2**levels) == 0]
+    if product.stride == (1, 1):
         for name, form in FORMS.items():
             if product.window == (form.side, form.side) and own >= LEAST_CHANNELS[name.removesuffix("_lean")]:
-                cycles[name] = _winograd_cycles(name, product.dilation, channels, features, top)
-    return cycles
+                able.append(name)
+    return able
+
+
+def _cycles(
+    name: str, product: KernelChoice, channels: int, features: int, top: BlobPlace, share: float = 1
+) -> float:  # fmt: skip
+    """The cycles that a kernel would take for a convolution; channels and features of one group."""
+    if name == "product":
+        return _product_cycles(product, channels, features, top)
+    if name == "sparse":
+        return _sparse_cycles(channels, features, top, share)
+    if name in STRASSEN:
+        return _strassen_cycles(int(name[-1]), product, channels, features, top)
+    return _winograd_cycles(name, product.dilation, channels, features, top)
 
 
 # What kernels take, in cycles of one thread (Zen 4); only comparisons matter.

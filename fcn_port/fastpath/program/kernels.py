@@ -57,6 +57,13 @@ def choose(
     params = operation.main.params
     if len(operation.tops) != 1 and type(params) is not pooling.Pooling:
         return NoKernel(f"{len(operation.tops)} tops")
+    found = plain_convolution(params)
+    if found is not None and all(place.is_image for place in (*bottoms, *tops)):
+        without = SPACIOUS if sparing else (*LEAN, *(["strassen_2"] if chained else []))
+        return quickest_convolution(
+            found, pads_before(params, bottoms[0].size[2:]), bottoms[0], tops[0],
+            winograd=winograd, prefer=prefer, exact=exact, usual=usual, without=without, share=share,
+        )  # fmt: skip
     if sources_of(operation, bottoms, tops) is not None:
         return KernelChoice("move")
     if isinstance(params, between.Interpolating):
@@ -86,13 +93,6 @@ def choose(
         return KernelChoice("pointwise")
     if is_activation(operation.main):
         return KernelChoice("pointwise")
-    found = plain_convolution(params)
-    if found is not None:
-        without = SPACIOUS if sparing else (*LEAN, *(["strassen_2"] if chained else []))
-        return quickest_convolution(
-            found, pads_before(params, bottoms[0].size[2:]), bottoms[0], tops[0],
-            winograd=winograd, prefer=prefer, exact=exact, usual=usual, without=without, share=share,
-        )  # fmt: skip
     return _of_type(operation, bottoms, tops, rank)
 
 

@@ -29,14 +29,13 @@ from .bound import BoundPass
 from .build_steps import copies_of, tasks_of
 from .by_pytorch import by_pytorch
 from .choice import Decision, KernelChoice, NoKernel
-from .constants import of_sizes, read_by_others
 from .find_bands import find_bands
 from .kernels import choose
 from .moving import exchanges_images
 from .places import BlobPlace, BlobPlaces, as_images, is_concatenation, place_values
 from .shapes import shapes_of
 from .task import NativeTask
-from .traits import Traits, traits_of
+from .traits import Traits, traits_behind, traits_of
 from .weights import Packed, PackedWeights
 from .words import in_words
 
@@ -76,14 +75,13 @@ class ArenaPlan:
     ) -> None:  # fmt: skip
         """`winograd` and `prefer` as `choose` has them, and `usual` by the tops of the operation.
 
-        `sparing` holds the tops of those whose weights are to stay small. `traits` are those of the net that
-        the flow is a part of; None for a whole net.
+        `sparing` holds the tops of those whose weights are to stay small. `traits` are those of the flow where
+        it is a part of a net (`traits_behind`), or they are known.
         """
         self.flow, self._weights, self.threads = flow, weights, threads
         self._ways = winograd, prefer, sparing, usual
         self._traits = traits_of(flow) if traits is None else traits
-        self._constant, self._constants = of_sizes(flow), dict[str, Floats]()
-        self._wanted = read_by_others(flow, self._constant)
+        self._constant, self._constants = self._traits.constant, dict[str, Floats]()
         self._behind: LRUCache[ArenaPlan | None] = LRUCache(SHAPES)
         self._memory = KeptMemory()
         self.shapes = shapes_of(flow, inputs)
@@ -227,7 +225,7 @@ class ArenaPlan:
         operation = self.flow.operations[number]
         kernel = self._decided[operation.tops]
         if not self._constant.isdisjoint(operation.tops):
-            is_read = not self._wanted.isdisjoint(operation.tops)
+            is_read = not self._traits.wanted.isdisjoint(operation.tops)
             return Planned(operation, "once, as sizes are all it reads", None if is_read else ())
         if kernel is None:
             return Planned(operation, "a view", ())
@@ -366,7 +364,7 @@ class ArenaPlan:
         with suppress(ValueError):
             return ArenaPlan(
                 rest, shapes, self._weights, threads=self.threads, winograd=winograd, prefer=prefer, sparing=sparing,
-                usual=usual, traits=self._traits,
+                usual=usual, traits=traits_behind(self._traits, rest),
             )  # fmt: skip
         return None
 

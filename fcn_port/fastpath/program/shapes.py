@@ -4,22 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from converters.layers import convolution
 from converters.net import Shape
 
-from ..flow import Flow, FlowStep, own_statistics, recurrence
+from ..flow import Flow, FlowLayer, FlowStep, own_statistics, recurrence, weighted
 
 
 def shapes_of(flow: Flow, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
     """The shape of every value for inputs of these shapes; ValueError where they do not fit the weights."""
     shapes = dict(inputs)
     for operation in flow.operations:
-        for part in operation.parts:
-            bottoms = [shapes[name] for name in part.bottoms]
-            part.check_weights(bottoms)
-            shapes.update(zip(part.tops, part.params.top_shapes(bottoms), strict=True))
+        main, *others = operation.parts
+        _add_tops(shapes, main)
+        if _change_no_shape(operation, shapes):
+            shapes.update(dict.fromkeys((top for part in others for top in part.tops), shapes[main.tops[0]]))
+            continue
+        for part in others:
+            _add_tops(shapes, part)
     if any(size < 1 for shape in shapes.values() for size in shape):
         raise ValueError("nothing is left of a blob")
     return shapes
+
+
+def _add_tops(shapes: dict[str, Shape], part: FlowLayer) -> None:
+    bottoms = [shapes[name] for name in part.bottoms]
+    part.check_weights(bottoms)
+    shapes.update(zip(part.tops, part.params.top_shapes(bottoms), strict=True))
+
+
+def _change_no_shape(operation: FlowStep, shapes: Mapping[str, Shape]) -> bool:
+    """True where the layers behind a convolution give its shape, and their weights are for its outputs at any size.
+
+    Half of the layers of a net are such; asking each of them took a tenth of the time that a plan takes.
+    """
+    params, addend = weighted(operation.main.params), operation.addend
+    if not isinstance(params, convolution.Convolution) or params.axis != 1:
+        return False
+    return addend is None or shapes[addend] == shapes[operation.main.tops[0]]
 
 
 def keeps_images_apart(flow: Flow, one: Mapping[str, Shape]) -> bool:

@@ -10,6 +10,8 @@ from ..native.steps import KINDS, NativeBlob, NativeStep
 from .places import BlobPlace
 from .weights import Packed
 
+KIND = {kind: number for number, kind in enumerate(KINDS)}
+
 
 @dataclass(frozen=True)
 class NativeTask:
@@ -33,16 +35,20 @@ class NativeTask:
         n, c, h, w = self.y.size
         _, in_c, in_h, in_w = self.x.size
         step = NativeStep(
-            kind=KINDS.index(self.kind), x=_blob(self.x, offsets), y=_blob(self.y, offsets),
+            kind=KIND[self.kind], x=_blob(self.x, offsets), y=_blob(self.y, offsets),
             images=n, in_h=in_h, in_w=in_w, in_channels=in_c, h=h, w=w, channels=c,
             common=scratch, scratch=scratch + self.common, scratch_apart=self.scratch, **self.settings,
         )  # fmt: skip
         if self.z is not None:
             step.z = _blob(self.z, offsets)
-        for name in ("kernels", "bias", "slopes"):
-            values = getattr(self.weights, name)
-            setattr(step, name, None if values is None else address(values))
-        step.parameters[: len(self.parameters)] = self.parameters
+        if self.weights.kernels is not None:
+            step.kernels = address(self.weights.kernels)
+        if self.weights.bias is not None:
+            step.bias = address(self.weights.bias)
+        if self.weights.slopes is not None:
+            step.slopes = address(self.weights.slopes)
+        if self.parameters:
+            step.parameters[: len(self.parameters)] = self.parameters
         return step
 
 
