@@ -171,9 +171,14 @@ def _numbers(name: str, given: object) -> Floats:
         found = f"{type(given).__name__}, of which NumPy makes none: {error}"
     else:
         found = f"{type(given).__name__} of {array.dtype}"
-        if array.dtype.kind in "biuf" and not np.ma.is_masked(given):
+        if array.dtype.kind in "biuf" and not _is_masked(given):
             return array.astype(np.float32, copy=False)
     raise TypeError(f"input '{terminal(name)}': expected an array of real numbers, found {terminal(found)}")
+
+
+def _is_masked(given: object) -> bool:
+    """True where numbers of an array are hidden; numpy.ma, which takes 5 ms to import, is there where one was made."""
+    return "numpy.ma" in sys.modules and bool(np.ma.is_masked(given))
 
 
 def _card_of(path: Path) -> Card:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +80,13 @@ squares of a row of B^T, times a row of G, times a column of A^T, is what a sum'
 
 Matrix = NDArray[np.float64]
 
+SHORT: dict[tuple[int, int], tuple[tuple[int, ...], ...]] = {
+    (4, 3): ((0, 3, 4), (1, 2, 3, 4), (1, 2, 3, 4, 5)), (3, 4): ((1, 2, 3, 4), (1, 2, 3, 4, 5)),
+    (2, 3): ((0, 1, 2),), (2, 5): ((1, 2, 3, 4, 5),), (2, 7): ((0, 1, 2, 3, 4, 5, 6),),
+}  # fmt: skip
+"""By (m, r), the points of F(m, r) by which F(1, r), F(2, r) and so on round least; the last one is infinity. Looking
+for them takes a tenth of the time in which a process gives its first result."""
+
 
 @dataclass(frozen=True)
 class ShortTile:
@@ -97,13 +103,13 @@ class ShortTile:
 
 @cache
 def short_tile(m: int, r: int, outputs: int) -> ShortTile:
-    """The points of F(m, r) by which F(outputs, r) rounds least, as POINTS says, and its matrices."""
-    ways = combinations(range(m + r - 1), outputs + r - 1)
-    return min((_short_tile(m, r, outputs, points) for points in ways), key=lambda way: _rounding(way, m, r))
+    """F(outputs, r) by points of F(m, r)."""
+    return tile_by(SHORT[m, r][outputs - 1], m, r)
 
 
-def _short_tile(m: int, r: int, outputs: int, points: tuple[int, ...]) -> ShortTile:
-    finite = POINTS[m + r - 1]
+def tile_by(points: tuple[int, ...], m: int, r: int) -> ShortTile:
+    """The outputs of F(m, r), as many as r - 1 less than these of its points, and its matrices."""
+    finite, outputs = POINTS[m + r - 1], len(points) - r + 1
     chosen = [finite[i] for i in points if i < len(finite)]
     has_infinity = len(chosen) < len(points)
     rows = []
@@ -114,13 +120,6 @@ def _short_tile(m: int, r: int, outputs: int, points: tuple[int, ...]) -> ShortT
     powers = [[p**j for p in chosen] + [Fraction(j == outputs - 1)] * has_infinity for j in range(outputs)]
     data = [*rows, *[_polynomial(chosen)] * has_infinity]
     return ShortTile(points, _array(powers), _array(data))
-
-
-def _rounding(way: ShortTile, m: int, r: int) -> float:
-    """The factor by which the squares of a sum's rounding are enlarged."""
-    _, kernel, _ = matrices(m, r)
-    squares = (way.data**2).sum(1) * (kernel[list(way.points)] ** 2).sum(1) * (way.output**2).sum(0)
-    return float(squares.sum())
 
 
 @cache

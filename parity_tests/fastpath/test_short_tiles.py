@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from converters.formats import parse_prototxt
 from fcn_port.fastpath.native import why_not
 from fcn_port.fastpath.native.build import library
 from fcn_port.fastpath.native.division import products_of, with_outputs
-from fcn_port.fastpath.points import FORMS, WORTH_CHANNELS, matrices, short_tile
+from fcn_port.fastpath.points import FORMS, WORTH_CHANNELS, matrices, short_tile, tile_by
 from fcn_port.fastpath.program import FastNet
 from parity_tests.fastpath.random_nets import filled
 from parity_tests.tolerances import tolerance
@@ -33,6 +35,19 @@ def test_some_of_the_points_filter(tile: int, taps: int, outputs: int) -> None:
     assert len(way.points) == outputs + taps - 1
     np.testing.assert_allclose(way.output @ (values * (way.data @ d)), expected, rtol=0, atol=1e-13)
     assert not np.allclose(way.output @ (np.roll(values, 1) * (way.data @ d)), expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(("tile", "taps", "outputs"), SHORT)
+def test_no_other_points_round_less(tile: int, taps: int, outputs: int) -> None:
+    """By the factor by which the squares of a sum's rounding are enlarged, which POINTS are chosen by, too."""
+    kernel = (matrices(tile, taps)[1] ** 2).sum(1)
+
+    def rounding(points: tuple[int, ...]) -> float:
+        way = tile_by(points, tile, taps)
+        return float(((way.data**2).sum(1) * kernel[list(points)] * (way.output**2).sum(0)).sum())
+
+    found = {points: rounding(points) for points in combinations(range(tile + taps - 1), outputs + taps - 1)}
+    assert found[short_tile(tile, taps, outputs).points] == min(found.values())
 
 
 @pytest.mark.skipif(why_not() is not None, reason="no C compiler")
