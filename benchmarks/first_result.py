@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.first_result`` starts a process for each round of each way, in turn, and prints medians of their
 processor time and wall-clock time, their largest resident size (Linux), and what the first pass at another size took
-of a pass there. Each way has run once before, so that caches are warm: the system's of files, and what we keep of
+of a pass there (the median of three sizes: one of several passes has Python's collection of garbage in it, which takes
+as long as some nets). Each way has run once before, so that caches are warm: the system's of files, and what we keep of
 packed weights. Files of the nets are made in ``--folder``, and left there.
 """
 
@@ -59,35 +60,40 @@ WAYS: Mapping[str, Callable[[str], Callable[[np.ndarray], Any]]] = {
 USUAL = list(WAYS)[:3]
 
 
-def sizes_of(name: str) -> tuple[Size, Size]:
-    """Height and width of the first image, as the net was published, and of another one."""
+def size_of(name: str) -> Size:
+    """Height and width of the first image, as the net was published."""
     from benchmarks.famous import NETS
 
     if name == FCN8S:
-        return (500, 500), (375, 375)
+        return 500, 500
     (shape,) = dict(NETS[name]().inputs).values()
-    first = shape[2], shape[3]
-    return first, (4 * first[0] // 7, 4 * first[1] // 7)
+    return shape[2], shape[3]
 
 
-def one(way: str, stem: str, sizes: tuple[Size, Size]) -> dict[str, float]:
-    """The first result in this process; what is said of the other size is not part of it."""
-    x, other = (np.ones((1, 3, *size), np.float32) for size in sizes)
+def one(way: str, stem: str, size: Size) -> dict[str, float]:
+    """The first result in this process; what is said of other sizes is not part of it."""
+    x = np.ones((1, 3, *size), np.float32)
     net = WAYS[way](stem)
     net(x)
     spent = sum(os.times()[:4])
     lines = Path("/proc/self/status").read_text().splitlines() if sys.platform == "linux" else ["VmHWM 0"]
     peak = int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
     end = time.time()
-    took = []
+    passes = [_passes(net, (size[0] * part // 7, size[1] * part // 7)) for part in (4, 5, 6)]
+    return {"processor": spent, "end": end, "peak": peak, "new_size": statistics.median(passes)}
+
+
+def _passes(net: Callable[[np.ndarray], Any], size: Size) -> float:
+    """What the first pass at a size takes, in passes there; 0 for a net of one size, or a model exported for one."""
+    x, took = np.ones((1, 3, *size), np.float32), []
     for _ in range(4):
         begun = time.process_time()
         try:
-            net(other)
-        except Exception:  # a net of one size, or a model that was exported for one
-            break
+            net(x)
+        except Exception:
+            return 0.0
         took.append(time.process_time() - begun)
-    return {"processor": spent, "end": end, "peak": peak, "new_size": took[0] / min(took[1:]) if took[1:] else 0.0}
+    return took[0] / min(took[1:])
 
 
 def write_files(name: str, folder: Path) -> str:
@@ -95,7 +101,7 @@ def write_files(name: str, folder: Path) -> str:
     from benchmarks.famous import seeded
     from fcn_port.exporting import export_net
 
-    stem, size = folder / name.replace(" ", "_"), sizes_of(name)[0]
+    stem, size = folder / name.replace(" ", "_"), size_of(name)
     if not stem.with_suffix(".onnx").exists():
         if name == FCN8S:
             from benchmarks.nets import random_net
@@ -110,11 +116,10 @@ def write_files(name: str, folder: Path) -> str:
 
 def measure(name: str, ways: list[str], stem: str, rounds: int) -> dict[str, dict[str, float]]:
     """Medians of each way."""
-    sides = [side for size in sizes_of(name) for side in size]
     rows: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     for count in range(rounds + 1):
         for way in ways:
-            command = [sys.executable, "-m", "benchmarks.first_result", "--one", way, stem, *map(str, sides)]
+            command = [sys.executable, "-m", "benchmarks.first_result", "--one", way, stem, *map(str, size_of(name))]
             begun = time.time()
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             found = json.loads(done.stdout)
@@ -146,12 +151,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="where the nets' files are made and stay; else they are removed")
     parser.add_argument("--json", type=Path, help="write every number to this file")
-    parser.add_argument("--one", nargs=6, metavar=("WAY", "STEM", "H", "W", "H2", "W2"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=4, metavar=("WAY", "STEM", "H", "W"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        way, stem, *sides = arguments.one
-        h, w, other_h, other_w = map(int, sides)
-        print(json.dumps(one(way, stem, ((h, w), (other_h, other_w)))))
+        way, stem, h, w = arguments.one
+        print(json.dumps(one(way, stem, (int(h), int(w)))))
         return
     from benchmarks.famous import NETS
 
