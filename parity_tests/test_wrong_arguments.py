@@ -205,8 +205,15 @@ def test_what_is_no_path_where_none_is_needed(name: str, given: object) -> None:
 def test_what_is_no_device(name: str, device: Any) -> None:
     """It was PyTorch's list of all the devices that were ever thought of, once the file was read."""
     calls = {"load": fcn_port.load, "Predictor": lambda file, device: fcn_port.Predictor(file, device=device)([])}
-    with pytest.raises(ValueError, match=r"expected a device that is here, such as 'cpu', .*; found "):
+    with pytest.raises(RuntimeError, match=r"expected a device that is here, such as 'cpu', .*; found ") as raised:
         calls[name](SAMPLE, device=device)
+    assert isinstance(raised.value, (ValueError, TypeError)), "programs may catch either"
+
+
+@pytest.mark.parametrize("given", [{"crf": None}, {"flip": None}, {"flip": 0}], ids=repr)
+def test_what_ran_before_it_was_looked_at(given: dict[str, Any]) -> None:
+    net = fcn_port.load(SAMPLE)
+    assert np.array_equal(fcn_port.segment(net, PICTURE, **given).labels, fcn_port.segment(net, PICTURE).labels)
 
 
 @pytest.mark.parametrize("device", ["cpu", torch.device("cpu"), None], ids=repr)
