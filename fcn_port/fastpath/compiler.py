@@ -32,7 +32,7 @@ def compiler() -> list[str]:
 
 
 def unclear_wish() -> str | None:
-    """What to say of a `$FCN_PORT_NATIVE` that neither forbids nor allows native code; None where it does."""
+    """Words for a `$FCN_PORT_NATIVE` that neither forbids nor allows native code; None where it does."""
     wanted = os.environ.get(NATIVE, "")
     if not wanted.strip() or means_no(wanted) or means_yes(wanted):
         return None

@@ -192,7 +192,7 @@ def test_without_a_compiler(
 def test_a_variable_that_says_nothing_is_told(
     variable: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch, empty_cache: Path
 ) -> None:
-    """It was passed over: nets ran as if it had not been set, or ten times as long, without a word."""
+    """It was passed over: nets ran as if it had not been set, or by PyTorch, without a word."""
     monkeypatch.setenv(variable, value)
     if variable == "FCN_PORT_NATIVE":
         monkeypatch.setenv("CC", "false")  # which is quicker
