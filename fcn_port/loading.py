@@ -21,6 +21,7 @@ from converters.given import found_in_words, path_of
 from converters.net import NetSpec
 from converters.passes import prepare
 from converters.safety import utf8_path
+from converters.weights_meant import refuse_definition
 from weights.card import Card
 from weights.download import Callback
 
@@ -137,6 +138,7 @@ def read_weights(path: Path, *, prototxt: str | os.PathLike[str] | None = None) 
     if kind in (sniff.ZIP, sniff.PICKLE):
         state = _with_skip_scales(_checked(read_pth(path, kind), path), path)
         return _Contents(state, None if given is None else prepare(given), Card())
+    refuse_definition(path)
     model = read_caffemodel(path)
     spec = given or model.spec
     deploy = None if spec is None else prepare(spec, blobs=model.blobs)

@@ -43,6 +43,7 @@ from converters.formats import format_prototxt, parse_prototxt, read_caffemodel,
 from converters.net import NetSpec, Shape, borrowed_blobs
 from converters.passes import check_size, prepare
 from converters.safety import file_version, fresh_folder, is_utf8, make_folder, sha256_beside, whole_file
+from converters.weights_meant import refuse_definition
 from weights.card import Card
 
 from .export_files import ExportReport, data_beside
@@ -121,9 +122,7 @@ def _read(path: Path, prototxt: str | os.PathLike[str] | None) -> OnnxSource:
             return _of_tensors(path, prepare(spec), metadata)
     if kind in (sniff.SAFETENSORS, sniff.ZIP, sniff.PICKLE):
         return _of_module(path, prototxt)
-    if kind == sniff.TEXT:
-        hint = f"give the weights, and --prototxt {path.name}"
-        raise MismatchError("this is a net without weights", path=path, hint=hint)
+    refuse_definition(path)
     return _of_caffemodel(path, given)
 
 

@@ -72,7 +72,8 @@ def _convert_file(
     path: str, out: str | None, prototxt: str | None, auto_crop: bool, like: str | None, as_json: bool
 ) -> int:
     card = Card.of_file(Path(path).name) if like is None else card_like(like, _net_of(path, prototxt))
-    target = out or str(Path(path).with_suffix("")) + ".safetensors"
+    beginning = Path(path).with_suffix("") if Path(path).name else path  # "." and "/" have no name
+    target = out or f"{beginning}.safetensors"
     with bar(Path(path).name) as update:
         report = convert(
             path,

@@ -21,6 +21,7 @@ from converters.given import names_of, whole_number
 from converters.net import NetSpec, Shape, borrowed_blobs, check_weights_fit, images_at, infer_blobs, validate
 from converters.passes import cut, prepare
 from converters.safety import enough_memory, file_version
+from converters.weights_meant import refuse_definition
 
 from ..carded import Carded
 from ..errors import EngineError
@@ -154,6 +155,7 @@ def numpy_net(
         deploy = None if spec is None else prepare(spec)
         state = map_tensors(path)
     else:
+        refuse_definition(path)
         model = read_caffemodel(path)
         spec = given or model.spec
         deploy = None if spec is None else prepare(spec, blobs=model.blobs)
