@@ -24,6 +24,7 @@ COUNTED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 @pytest.mark.parametrize(
     ("module", "option"), [(module, option) for module, options in COUNTED.items() for option in options]
 )
