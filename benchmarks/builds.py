@@ -23,6 +23,7 @@ import torch
 import fcn_port
 from benchmarks.engines import machine, say
 from benchmarks.famous import NETS, example, seeded
+from benchmarks.options import positive
 from fcn_port.fastpath.native import steps
 from fcn_port.fastpath.native.build import library
 
@@ -74,8 +75,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tree", type=Path, help="a working tree of this project")
     parser.add_argument("--nets", nargs="+", choices=list(NETS), default=list(NETS), metavar="NET")
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=positive, default=40)
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     builds = [library(), build_of(arguments.tree.resolve())]

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.options import positive
 from fcn_port.cluster import ImageRef, Settings, Worker, plan, run_on_ray
 from fcn_port.cluster.planning import as_columns, blocks_of
 from fcn_port.predictor import Predictor
@@ -78,9 +79,9 @@ def on_ray(weights: str, folder: Path, cores: int) -> float:
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("weights", nargs="?", default=str(ROOT / "weights" / "sample" / "shapes-fcn8s.caffemodel"))
-    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--images", type=positive, default=200)
     parser.add_argument("--size", default="300x400", help="height x width")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--loop", type=Path, help="one plain loop over this folder: images a second as JSON")
     parser.add_argument("--part", default="0/1")
     parser.add_argument("--out", type=Path)

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from benchmarks.nets import plain_convolutions, random_image, random_net
+from benchmarks.options import positive
 from fcn_port.fastpath import engines
 from fcn_port.nets import FCN
 
@@ -268,9 +269,9 @@ def say(message: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 500], help="sides of square images")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--sizes", type=positive, nargs="+", default=[256, 500], help="sides of square images")
+    parser.add_argument("--rounds", type=positive, default=7)
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
     parser.add_argument("--only", nargs="+", default=[], help="parts of candidates' names")
     parser.add_argument("--json", type=Path, help="write every number to this file")
     parser.add_argument("--plot", type=Path, help="draw times over sizes into this file")

@@ -16,6 +16,7 @@ from statistics import median
 import torch
 
 import fcn_port
+from benchmarks.options import positive
 from fcn_port.data import make_shapes, net_inputs, open_dataset
 from fcn_port.evaluation import histogram
 from fcn_port.evaluation.cache import Cache, fingerprint
@@ -71,7 +72,7 @@ def main() -> None:
     """Print the table as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--repetitions", type=positive, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(options.device, options.repetitions, Path(folder))

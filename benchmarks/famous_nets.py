@@ -31,6 +31,7 @@ import torch
 import fcn_port
 from benchmarks.engines import PAUSE, machine, say
 from benchmarks.famous import NETS, example, seeded
+from benchmarks.options import positive
 from converters import CaffeNet
 
 Outputs = Mapping[str, np.ndarray]
@@ -228,9 +229,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nets", nargs="+", choices=list(NETS), default=list(NETS))
     parser.add_argument("--only", nargs="+", choices=list(CANDIDATES), default=list(CANDIDATES))
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--batch", type=positive, default=1)
+    parser.add_argument("--rounds", type=positive, default=9)
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
     parser.add_argument("--clock", choices=("wall", "processor"), default="wall")
     parser.add_argument("--json", type=Path, help="write every number to this file")
     parser.add_argument("--page", type=Path, help="write the table into this page, between the lines of its --key")

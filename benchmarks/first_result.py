@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.options import positive
+
 FCN8S = "FCN-8s"
 Size = tuple[int, int]
 
@@ -147,8 +149,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nets", nargs="+", default=["ResNet-50", "MobileNet v1", FCN8S], help="of benchmarks.famous")
     parser.add_argument("--only", nargs="+", choices=list(WAYS), default=USUAL)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--folder", type=Path, help="where the nets' files are made and stay; else they are removed")
     parser.add_argument("--json", type=Path, help="write every number to this file")
     parser.add_argument("--one", nargs=4, metavar=("WAY", "STEM", "H", "W"), help=argparse.SUPPRESS)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 import fcn_port
 from benchmarks.cuda_graphs import Replayed
 from benchmarks.nets import difference, random_image, random_net
+from benchmarks.options import positive
 
 PADDED = "padded"
 Candidate = Callable[[Tensor], Tensor]
@@ -142,10 +143,10 @@ def machine() -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=positive, default=30)
     parser.add_argument("--json", type=Path, help="write every number to this file")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 500])
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--sizes", type=positive, nargs="+", default=[256, 500])
+    parser.add_argument("--batches", type=positive, nargs="+", default=[1, 8])
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("there is no CUDA device here")

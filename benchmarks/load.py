@@ -22,6 +22,7 @@ import fcn_port
 from benchmarks.engines import machine, say
 from benchmarks.famous import NETS, example, seeded
 from benchmarks.nets import random_image, random_net
+from benchmarks.options import above_zero
 
 FCN = "FCN-8s 500"
 
@@ -69,7 +70,7 @@ def main() -> None:
     parser.add_argument(
         "--threads", type=int, default=os.cpu_count(), help="of ours, and busy processes (default: all)"
     )
-    parser.add_argument("--seconds", type=float, default=4, help="for each measurement (default: 4)")
+    parser.add_argument("--seconds", type=above_zero, default=4, help="for each measurement (default: 4)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rows = ["| net | quiet ms | beside busy processes ms | times |", "| --- | --- | --- | --- |"]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.coverage.sources import Source, sources
+from benchmarks.options import above_zero, positive
 
 
 def measured(source: Source, *, threads: int, rounds: int) -> Mapping[str, float]:
@@ -84,10 +85,10 @@ def in_a_process(source: Source, arguments: argparse.Namespace) -> Mapping[str, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("place", type=Path, help="a folder or a .zip with .prototxt files")
-    parser.add_argument("--every", type=int, default=1, help="one net of so many")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=60, help="the most that one net may take")
+    parser.add_argument("--every", type=positive, default=1, help="one net of so many")
+    parser.add_argument("--threads", type=positive, default=1)
+    parser.add_argument("--rounds", type=positive, default=7)
+    parser.add_argument("--seconds", type=above_zero, default=60, help="the most that one net may take")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     nets = sources(arguments.place)

@@ -28,6 +28,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.options import above_zero, positive
+
 BAD: dict[str, tuple[dict[str, str], int]] = {
     "no image": ({}, 400),
     "a cut image": ({}, 400),
@@ -100,8 +102,8 @@ def main() -> int:
     """Measure, and print."""
     options = ArgumentParser(description=__doc__)
     options.add_argument("weights", nargs="?", default="sample")
-    options.add_argument("--seconds", type=float, default=20)
-    options.add_argument("--clients", type=int, default=8)
+    options.add_argument("--seconds", type=above_zero, default=20)
+    options.add_argument("--clients", type=positive, default=8)
     options.add_argument("--size", default="240x320")
     options.add_argument("--bad", type=float, default=0.25)
     options.add_argument("--dawdlers", type=int, default=20)

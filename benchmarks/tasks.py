@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.options import positive
+
 OUT = "out"
 """The file that a task may write; it goes before the next one."""
 
@@ -118,7 +120,7 @@ def measure(benchmark: Benchmark, folder: Path, rounds: int) -> dict[str, list[d
 def run(benchmark: Benchmark, doc: str | None) -> int:
     """The program of a benchmark: prints its tables; the exit status is 1 if a limit is broken."""
     parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--json", type=Path, help="where to keep every number")
     parser.add_argument("--folder", type=Path, help="where to make the files, and leave them; else a temporary one")
     parser.add_argument("--task", choices=list(benchmark.tasks), help=argparse.SUPPRESS)

@@ -23,6 +23,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.engines import machine
 from benchmarks.nets import plain_convolutions
+from benchmarks.options import positive
 from converters.formats.solver import SolverSpec
 from fcn_port.nets import NETS, Widths
 from fcn_port.training import CaffeSolver, TrainingTask, parameter_groups, task_for
@@ -138,10 +139,10 @@ def table(seconds: Mapping[str, list[float]], peaks: Mapping[str, float]) -> str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--net", default="voc-fcn8s", help="a net of the release with one image as its input")
-    parser.add_argument("--size", type=int, default=256, help="side of the square images")
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--size", type=positive, default=256, help="side of the square images")
+    parser.add_argument("--batch", type=positive, default=1)
+    parser.add_argument("--rounds", type=positive, default=8)
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
     parser.add_argument("--narrow", action="store_true", help="the widths of the bundled release, not VGG-16's")
     parser.add_argument("--json", type=Path, help="write every number to this file")
     parser.add_argument("--peak-of", choices=list(MAKE), help=argparse.SUPPRESS)

@@ -34,6 +34,7 @@ from .safety.digest import sha256_beside
 from .safety.files import is_one_of, whole_file
 from .safety.written import file_version
 from .version import VERSION
+from .weights_meant import refuse_definition
 
 PYTORCH = (".pth", ".pt")
 """The endings of PyTorch's own files."""
@@ -93,6 +94,7 @@ def convert(
     source, target = path_of(path), path_of(out)
     if is_one_of(target, (source, prototxt)):
         raise ChoiceError("source and destination are the same file", path=path)
+    refuse_definition(source)
     model = read_caffemodel(source)
     spec = read_prototxt(prototxt) if prototxt is not None else model.spec
     deploy = None if spec is None else prepare(spec, blobs=model.blobs)

@@ -51,6 +51,16 @@ def names_of(given: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([given] if isinstance(given, str) else given))
 
 
+def means_no(said: str) -> bool:
+    """True for an environment variable's text that says no."""
+    return said.strip().lower() in ("0", "false", "no", "off")
+
+
+def means_yes(said: str) -> bool:
+    """True for an environment variable's text that says yes."""
+    return said.strip().lower() in ("1", "true", "yes", "on")
+
+
 def found_in_words(given: object) -> str:
     """An argument as a message names it: None, a number or text as it is written, all else by its type."""
     if given is None or isinstance(given, (bool, int, float, str)):

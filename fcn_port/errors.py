@@ -19,6 +19,10 @@ class ImageMemoryError(ImageError, MemoryError):
     """An image, or what is made of it, for which there is not enough memory; says how large it is."""
 
 
+class DeviceError(ValueError, RuntimeError, TypeError):
+    """A device that is not here; also what PyTorch raises there, for programs that catch its errors."""
+
+
 def one_line(error: Exception, path: str | os.PathLike[str]) -> str:
     """The first line of an error about a file: it names the file once, whatever is in its name."""
     shown = terminal(os.fspath(path))

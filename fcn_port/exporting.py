@@ -50,6 +50,7 @@ from converters.formats import format_prototxt, read_prototxt, sniff
 from converters.given import path_of
 from converters.net import NetSpec, Shape, check_weights_fit
 from converters.safety import whole_file
+from converters.weights_meant import refuse_definition
 
 from .carded import refuse_no_module
 from .export_files import ExportReport, check_format, destination, stem
@@ -173,9 +174,7 @@ def _net_of(weights: str | os.PathLike[str], prototxt: str | os.PathLike[str] | 
     if not path.is_file() or sniff.sniff_file(path) != sniff.TEXT:
         return load(weights, prototxt=prototxt)
     if to != "python":
-        raise MismatchError(
-            "this is a net without weights", path=path, hint=f"give the weights, and --prototxt {path.name}"
-        )
+        refuse_definition(path)
     spec = read_prototxt(path)
     with torch.device("meta"):
         wanted = sum(blob.nbytes for blob in CaffeNet(spec).parameters())

@@ -21,10 +21,12 @@ from converters.given import found_in_words, path_of
 from converters.net import NetSpec
 from converters.passes import prepare
 from converters.safety import utf8_path
+from converters.weights_meant import refuse_definition
 from weights.card import Card
 from weights.download import Callback
 
 from .any_net import attach as attach
+from .errors import DeviceError
 from .nets import Net, SiftFlow, SiftFlowName, definition, recognise
 from .nets.fcn8s_atonce import SKIP_SCALES
 from .nets.net import CaffeNetWithCard
@@ -78,7 +80,7 @@ def load(
 
     The result carries `preprocessing` (weights.Preprocessing or None), `classes` (names by output blob) and `palette`
     ((256, 3) uint8 RGB or None). Raises FileNotFoundError, weights.WeightsError and converters.CaffeFormatError,
-    and ValueError for a device that is not here.
+    and DeviceError (a ValueError and a RuntimeError) for a device that is not here.
     """
     path = path_of(name_or_path, "the name of a release, or the path of a file or a published folder")
     device = None if device is None else _tried(device)
@@ -94,14 +96,14 @@ def load(
 
 
 def _tried(device: object) -> torch.device:
-    """A device that is here; ValueError, before anything is read, for what is none."""
+    """A device that is here; DeviceError, before anything is read, for what is none."""
     try:
         found = torch.device(device)  # type: ignore[call-overload]
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         reason = str(error).partition("\n")[0]
         problem = f"expected a device that is here, such as 'cpu', 'cuda:1' or 'mps'; found {found_in_words(device)}"
-        raise ValueError(f"{problem}: {reason}") from error
+        raise DeviceError(f"{problem}: {reason}") from error
     return cast("torch.device", found)
 
 
@@ -136,6 +138,7 @@ def read_weights(path: Path, *, prototxt: str | os.PathLike[str] | None = None) 
     if kind in (sniff.ZIP, sniff.PICKLE):
         state = _with_skip_scales(_checked(read_pth(path, kind), path), path)
         return _Contents(state, None if given is None else prepare(given), Card())
+    refuse_definition(path)
     model = read_caffemodel(path)
     spec = given or model.spec
     deploy = None if spec is None else prepare(spec, blobs=model.blobs)

@@ -40,9 +40,11 @@ from converters.export import (
     takes,
 )
 from converters.formats import format_prototxt, parse_prototxt, read_caffemodel, read_prototxt, sniff
+from converters.given import path_of
 from converters.net import NetSpec, Shape, borrowed_blobs
 from converters.passes import check_size, prepare
 from converters.safety import file_version, fresh_folder, is_utf8, make_folder, sha256_beside, whole_file
+from converters.weights_meant import refuse_definition
 from weights.card import Card
 
 from .export_files import ExportReport, data_beside
@@ -93,7 +95,7 @@ def export_onnx(
     PyTorch state dict. `progress(done, total)` counts steps, the writing and each trial, and may end the export
     (`stop_when`); a file of the name `out` is then as it was. Raises ExportError, and what reading the file raises.
     """
-    path, target = Path(weights), Path(out)
+    path, target = path_of(weights), path_of(out)
     wanted = options or OnnxOptions()
     if check and wanted.target is None:
         require("torch", "onnxruntime", hint="or do without the check: --no-check")
@@ -121,9 +123,7 @@ def _read(path: Path, prototxt: str | os.PathLike[str] | None) -> OnnxSource:
             return _of_tensors(path, prepare(spec), metadata)
     if kind in (sniff.SAFETENSORS, sniff.ZIP, sniff.PICKLE):
         return _of_module(path, prototxt)
-    if kind == sniff.TEXT:
-        hint = f"give the weights, and --prototxt {path.name}"
-        raise MismatchError("this is a net without weights", path=path, hint=hint)
+    refuse_definition(path)
     return _of_caffemodel(path, given)
 
 

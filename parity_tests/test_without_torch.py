@@ -86,7 +86,7 @@ def test_a_verb_that_needs_torch_says_in_one_line_what_to_install(line: str, tmp
     [
         ("predict OUT/gone.caffemodel", 2, "OUT/gone.caffemodel: no such file or directory"),
         ("predict OUT/gone.pth", 2, "OUT/gone.pth: no such file or directory"),
-        ("predict OUT/other.prototxt", 3, "OUT/other.prototxt: this is a text file; expected a .caffemodel"),
+        ("predict OUT/other.prototxt", 3, "OUT/other.prototxt: this is a net without weights"),
         ("predict OUT/cut.caffemodel", 3, "OUT/cut.caffemodel: "),
         ("predict OUT/cut.h5", 3, "OUT/cut.h5: "),
         ("predict OUT/cut.safetensors", 3, "OUT/cut.safetensors: "),

@@ -17,6 +17,7 @@ from fcn_port.data import make_shapes, open_dataset
 from fcn_port.errors import ImageError
 from fcn_port.evaluation import evaluate, score, scores
 from fcn_port.fastpath import engines
+from fcn_port.onnx_export import export_onnx
 from fcn_port.serving import make_app
 from fcn_port.training import softmax_with_loss
 from parity_tests.tolerances import tolerance
@@ -133,6 +134,8 @@ def test_names_of_outputs(outputs: Any) -> None:
 OTHERS: dict[str, tuple[Callable[[], object], str]] = {
     "build(None)": (lambda: fcn_port.build(None), "expected the name of a net, such as 'voc-fcn8s'; found None"),  # type: ignore[call-overload]
     "build([])": (lambda: fcn_port.build([]), "found an object of type list"),  # type: ignore[call-overload]
+    "numpy_net": (lambda: fcn_port.numpy_net(None), "expected a file's path; found None"),  # type: ignore[arg-type]
+    "export_onnx": (lambda: export_onnx(None, "never"), "expected a file's path; found None"),  # type: ignore[arg-type]
     "CaffeNet": (
         lambda: converters.CaffeNet("a.prototxt"),
         "expected a NetSpec, as read_prototxt gives it; found",
@@ -205,8 +208,15 @@ def test_what_is_no_path_where_none_is_needed(name: str, given: object) -> None:
 def test_what_is_no_device(name: str, device: Any) -> None:
     """It was PyTorch's list of all the devices that were ever thought of, once the file was read."""
     calls = {"load": fcn_port.load, "Predictor": lambda file, device: fcn_port.Predictor(file, device=device)([])}
-    with pytest.raises(ValueError, match=r"expected a device that is here, such as 'cpu', .*; found "):
+    with pytest.raises(RuntimeError, match=r"expected a device that is here, such as 'cpu', .*; found ") as raised:
         calls[name](SAMPLE, device=device)
+    assert isinstance(raised.value, (ValueError, TypeError)), "programs may catch either"
+
+
+@pytest.mark.parametrize("given", [{"crf": None}, {"flip": None}, {"flip": 0}], ids=repr)
+def test_what_ran_before_it_was_looked_at(given: dict[str, Any]) -> None:
+    net = fcn_port.load(SAMPLE)
+    assert np.array_equal(fcn_port.segment(net, PICTURE, **given).labels, fcn_port.segment(net, PICTURE).labels)
 
 
 @pytest.mark.parametrize("device", ["cpu", torch.device("cpu"), None], ids=repr)

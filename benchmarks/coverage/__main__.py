@@ -16,6 +16,8 @@ from dataclasses import asdict
 from fnmatch import fnmatch
 from pathlib import Path
 
+from benchmarks.options import above_zero, positive
+
 from .processes import Limits, Row, run_all
 from .sources import sources
 from .stages import OURS, STAGES, Outcome
@@ -58,10 +60,10 @@ def _parser() -> argparse.ArgumentParser:
         "place", metavar="FOLDER", type=Path, help="a folder, at any depth, or a .zip of prototxt files"
     )
     parser.add_argument("--until", choices=STAGES, default=STAGES[-1], help=f"the last stage ({OURS[-1]} is our last)")
-    parser.add_argument("--jobs", type=int, default=2, help="nets at once (2)")
-    parser.add_argument("--seconds", type=float, default=60, help="of processor time for a stage (60)")
-    parser.add_argument("--clock", type=float, default=900, help="seconds by the clock for a stage (900)")
-    parser.add_argument("--memory", type=float, default=4, help="GiB that a net may take (4)")
+    parser.add_argument("--jobs", type=positive, default=2, help="nets at once (2)")
+    parser.add_argument("--seconds", type=above_zero, default=60, help="of processor time for a stage (60)")
+    parser.add_argument("--clock", type=above_zero, default=900, help="seconds by the clock for a stage (900)")
+    parser.add_argument("--memory", type=above_zero, default=4, help="GiB that a net may take (4)")
     parser.add_argument("--only", default="*", help="nets whose name fits this pattern")
     parser.add_argument("--results", type=Path, help="a file to write each net's outcome to, and to go on from")
     parser.add_argument("--nets", action="store_true", help="print a line for each net as well")

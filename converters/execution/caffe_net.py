@@ -155,6 +155,10 @@ class CaffeNet(ByAnyName):
         key = tuple(shapes.items())
         if key in self._checked or not all(type(size) is int for shape in shapes.values() for size in shape):
             return
+        for name, shape in shapes.items():
+            if 0 in shape:
+                expected = free_shape(self.inputs[name])
+                raise InputError(f"input '{terminal(name)}': expected {expected}, found {shape}, which is empty")
         for layer, blobs in infer_blobs(self.spec, shapes).items():
             if blobs != self._blob_shapes[layer]:
                 raise NetError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -15,7 +16,7 @@ from weights.card import Card
 
 from .bringing import bring, looks_like_a_name
 from .explain import explain_crop
-from .like import card_like
+from .like import card_of_own
 from .net_choice import net_options
 from .output import bar, echo, echo_lines, human_bytes, json_option, note, size_text, write_columns, write_json
 from .registering import register_option
@@ -71,8 +72,11 @@ def command(
 def _convert_file(
     path: str, out: str | None, prototxt: str | None, auto_crop: bool, like: str | None, as_json: bool
 ) -> int:
-    card = Card.of_file(Path(path).name) if like is None else card_like(like, _net_of(path, prototxt))
-    target = out or str(Path(path).with_suffix("")) + ".safetensors"
+    card = Card.of_file(Path(path).name)
+    if like is not None:
+        card = replace(card_of_own(like, _net_of(path, prototxt)), release=card.release, licence=card.licence)
+    beginning = Path(path).with_suffix("") if Path(path).name else path  # "." and "/" have no name
+    target = out or f"{beginning}.safetensors"
     with bar(Path(path).name) as update:
         report = convert(
             path,

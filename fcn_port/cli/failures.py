@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import click
 
 from converters.errors import CaffeFormatError, ChoiceError, NotEnoughMemoryError
@@ -17,6 +19,7 @@ from .streams import STANDARD_OUTPUT
 DONE, CHECK_FAILED, WRONG_USE, BAD_FILE, INTERRUPTED = 0, 1, 2, 3, 130
 
 _NO_SUCH_PATH = (FileNotFoundError, FileExistsError, NotADirectoryError)  # also: a file where a folder is meant
+_NO_PATH_THAT_CAN_BE = (errno.ENAMETOOLONG, errno.ELOOP)
 _WRONG = (UnknownReleaseError, *_NO_SUCH_PATH, ChoiceError, DestinationError)
 _FAILED = (WeightsError, ExportError, EngineError, NotEnoughMemoryError, ImageMemoryError)
 _BAD = (CaffeFormatError, ImageError)
@@ -30,7 +33,7 @@ def failure(error: BaseException) -> tuple[str, int] | None:
         if isinstance(error, kinds):
             return _described(error), status
     if isinstance(error, OSError):
-        return _described(error), CHECK_FAILED
+        return _described(error), WRONG_USE if error.errno in _NO_PATH_THAT_CAN_BE else CHECK_FAILED
     if isinstance(error, ModuleNotFoundError):
         missing = package_of(error)
         return None if missing is None else (f"this {which_are_missing(missing)}", CHECK_FAILED)

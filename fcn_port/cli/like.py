@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from converters.errors import CaffeFormatError
 from converters.net import NetSpec, infer_shapes
 from weights.card import Card
@@ -26,6 +28,11 @@ def card_like(name: str, spec: NetSpec | None) -> Card:
         "inputs is taken, not names and colours"
     )
     return Card(preprocessing=card.preprocessing)
+
+
+def card_of_own(name: str, spec: NetSpec | None) -> Card:
+    """That card for weights that are written: they are not the release's, whose scores and licence are not theirs."""
+    return replace(card_like(name, spec), release=None, licence=None)
 
 
 def _scored(spec: NetSpec | None) -> list[int]:

@@ -13,7 +13,7 @@ from converters.escaping import shell_word
 from converters.export import require
 
 from .bringing import bring_file, looks_like_a_name
-from .like import card_like
+from .like import card_of_own
 from .net_choice import net_options
 from .output import echo, human_bytes, json_option, note, write_columns, write_json
 from .progress import progress_bar
@@ -73,7 +73,7 @@ def command(
 
     if looks_like_a_name(what):
         bring_file(what)
-    card = None if like is None else card_like(like, None)
+    card = None if like is None else card_of_own(like, None)
     name = repository or f"OWNER/{_hub_name(folder.resolve().name)}"
     with progress_bar(what, active=sys.stderr.isatty(), kept="nothing was written") as progress:
         report = publish(

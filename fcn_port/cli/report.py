@@ -149,14 +149,15 @@ def _page(weights: str, options: ReportOptions) -> Page:
     from ..predict.palettes import voc_palette
     from ..report.page import Page
 
-    spec = _definition(weights if options.prototxt is None else str(options.prototxt))
+    folder, golden = options.folder, options.golden
+    needed = (folder, golden, options.image)
+    has_more = any(each is not None for each in (*needed, options.results))
+    spec = _definition(weights if options.prototxt is None else str(options.prototxt), has_more=has_more)
     if spec is not None:
         input_shapes(spec, options.size)  # the net runs at that size
     page = Page(Path(weights).name, spec, options.size, voc_palette())
-    folder, golden = options.folder, options.golden
     if (options.image is None) != (options.blobs is None):
         raise click.UsageError("--blobs NAMES and --image FILE go together")
-    needed = (folder, golden, options.image)
     net = _load(weights, options) if any(each is not None for each in needed) else None
     if golden is not None:
         assert net is not None
@@ -175,8 +176,8 @@ def _page(weights: str, options: ReportOptions) -> Page:
     return _with_pictures(page, net, _open(folder, weights, evaluation, options), evaluation, weights, options)
 
 
-def _definition(weights: str) -> Any:
-    """The net as a definition, None for a file that has none."""
+def _definition(weights: str, *, has_more: bool) -> Any:
+    """The net as a definition, None for a file that has none, where the page has more to show."""
     from converters.errors import CaffeFormatError, ChoiceError
 
     from .sources import read_runnable
@@ -186,6 +187,8 @@ def _definition(weights: str) -> Any:
     except ChoiceError:
         raise
     except CaffeFormatError as error:
+        if not has_more:
+            raise
         note(f"the trace is left out: {error}")
         return None
 

@@ -28,6 +28,7 @@ def read_net(what: str) -> NetSpec:
         return read_prototxt(what)
     if kind == sniff.SAFETENSORS:
         return _converted_net(what)
+    _refuse_other_kinds(what, kind)
     spec = read_caffemodel(what).spec
     if spec is None:
         raise CaffeFormatError("an .h5 holds no net", path=what, hint="give its prototxt instead")
@@ -50,8 +51,15 @@ def read_net_and_blobs(what: str, *, blobs: bool = True) -> tuple[NetSpec | None
         return _converted_net_and_blobs(what)
     if kind in (sniff.ZIP, sniff.PICKLE):
         return None, _blobs_of_pth(what, kind)
+    _refuse_other_kinds(what, kind)
     model = read_caffemodel(what)
     return model.spec, model.blobs
+
+
+def _refuse_other_kinds(what: str, kind: str) -> None:
+    """CaffeFormatError for a file that is plainly none that a net or weights are in."""
+    if kind not in (sniff.PROTOBUF, sniff.HDF5):
+        raise sniff.not_a("a prototxt, a .caffemodel, an .h5 or a converted file", kind).in_file(what)
 
 
 def read_runnable(what: str, *, crops: bool = False) -> NetSpec:

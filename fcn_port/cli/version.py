@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shlex
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
@@ -12,7 +11,7 @@ from converters.version import VERSION
 from weights.cache import cache_folder
 from weights.store import weights_dir
 
-from ..fastpath.compiler import ForbiddenError, NotBuilt, compiler
+from ..fastpath.compiler import ForbiddenError, NotBuilt, compiler, in_words, unclear_wish
 from ..fastpath.native.build import is_kept
 from ..fastpath.native.shipped import libraries
 from ..private import why_not_private
@@ -37,16 +36,17 @@ def _kernels() -> str:
     """Whose code computes a fast net here, and why none of ours where so; nothing is compiled for the answer."""
     has_torch = find_spec("torch") is not None
     theirs = "and PyTorch's" if has_torch else "alone, as PyTorch is not installed"
+    unclear = f"; {wish}" if (wish := unclear_wish()) else ""
     try:
-        command, compiled = shlex.join(compiler()), is_kept()
+        command, compiled = in_words(compiler()), is_kept()
     except NotBuilt as why:
         came = [] if isinstance(why, ForbiddenError) else libraries()
         if came:
-            return f"our own, compiled before they came here ({came[0].name}), {theirs}; {why}"
-        return f"{'PyTorch' if has_torch else 'nobody'}'s; none of our own: {why}"
+            return f"our own, compiled before they came here ({came[0].name}), {theirs}; {why}{unclear}"
+        return f"{'PyTorch' if has_torch else 'nobody'}'s; none of our own: {why}{unclear}"
     if compiled:
-        return f"our own, compiled here by {command}, {theirs}"
-    return f"our own, which {command} compiles when a net first runs, {theirs}"
+        return f"our own, compiled here by {command}, {theirs}{unclear}"
+    return f"our own, which {command} compiles when a net first runs, {theirs}{unclear}"
 
 
 def _version(package: str) -> str:

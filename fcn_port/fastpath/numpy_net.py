@@ -17,10 +17,11 @@ from converters.escaping import terminal
 from converters.execution import cover, key_of, to_arrays
 from converters.export import map_tensors, read_metadata
 from converters.formats import parse_prototxt, read_caffemodel, read_prototxt, sniff
-from converters.given import names_of, whole_number
+from converters.given import names_of, path_of, whole_number
 from converters.net import NetSpec, Shape, borrowed_blobs, check_weights_fit, images_at, infer_blobs, validate
 from converters.passes import cut, prepare
 from converters.safety import enough_memory, file_version
+from converters.weights_meant import refuse_definition
 
 from ..carded import Carded
 from ..errors import EngineError
@@ -140,7 +141,7 @@ def numpy_net(
     The net has the card that `load` gives. Raises
     CaffeFormatError for what is wrong with a file, EngineError where there is no native code, FileNotFoundError.
     """
-    path = Path(weights)
+    path = path_of(weights)
     before = file_version(path)
     given = None if prototxt is None else read_prototxt(prototxt)
     if sniff.sniff_file(path) == sniff.SAFETENSORS:
@@ -149,6 +150,7 @@ def numpy_net(
         deploy = None if spec is None else prepare(spec)
         state = map_tensors(path)
     else:
+        refuse_definition(path)
         model = read_caffemodel(path)
         spec = given or model.spec
         deploy = None if spec is None else prepare(spec, blobs=model.blobs)

@@ -112,7 +112,7 @@ def segment_all(
     progress: ProgressCallback | None = None,
 ) -> list[Seen]:
     """Segment images of one size in one pass of the net; otherwise as `segment`. ValueError if sizes differ."""
-    refuse_other_than((bool, DenseCrf), crf, "crf=True, False or a DenseCrf")
+    refuse_other_than((bool, DenseCrf, type(None)), crf, "crf=True, False or a DenseCrf")
     refining = (DenseCrf() if crf else None) if isinstance(crf, bool) else crf
     asked = (scales,) if isinstance(scales, int | float) else tuple(scales)
     options = ReadOptions(tile, keep_scores, threshold, Views(flip, asked), refining)

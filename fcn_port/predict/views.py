@@ -44,7 +44,7 @@ class Views:
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        refuse_other_than((bool, np.bool_), self.flip, "flip=True or False")
+        refuse_other_than((int, np.bool_, type(None)), self.flip, "flip=True or False")
         if not self.scales or not all(isinstance(scale, Real) and 0 < scale <= MOST_SCALE for scale in self.scales):
             raise ValueError(f"scales are numbers above 0 and up to {MOST_SCALE:g}, at least one of them")
 

@@ -228,7 +228,10 @@ def _card_of(given: _Given, licence: str | None) -> Card | None:
             problem = "its card cannot be changed here\n  convert it again: fcn-port convert --like"
             raise ExportError(f"{given.path}: {problem}")
         return None
-    card = given.card or (Card.of(given.release) if given.release is not None else Card.beside(given.path))
+    own = Card.of(given.release) if given.release is not None else Card.beside(given.path)
+    card = own
+    if given.card is not None:  # whose release nobody named, but for a file that is known to be one
+        card = replace(given.card, release=given.card.release or own.release, licence=given.card.licence or own.licence)
     return card if licence is None else replace(card, licence=licence)
 
 

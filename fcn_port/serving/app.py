@@ -220,8 +220,13 @@ class _Asked:
 
 
 async def _no_way(request: Request, error: Exception) -> Response:
-    """The refusal of a path that there is none of, or of a method that a path does not take."""
+    """The refusal of a path that there is none of, or of a method that a path does not take.
+
+    ``OPTIONS *``, which has no path, asks whether the server is there and what it takes (RFC 9110, 9.3.7).
+    """
     assert isinstance(error, HTTPException)
+    if request.method == "OPTIONS" and request.scope["path"] == "*":
+        return Response(headers={"Allow": "GET, HEAD, POST, OPTIONS"})
     allowed = dict(error.headers or {})
     problem = f"there is no {terminal(request.url.path[:64])}; GET / is the page, POST /predict the answer"
     if error.status_code == 405:

@@ -57,6 +57,7 @@ GIVEN: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "no axis": (lambda x: x.sum(), SHAPE.format("")),
     "two channels": (lambda x: x[:, :2], SHAPE.format("1, 2, 40, 50")),
     "channels last": (lambda x: x.permute(0, 2, 3, 1), SHAPE.format("1, 40, 50, 3")),
+    "no rows": (lambda x: x[:, :, :0], SHAPE.format("1, 3, 0, 50")),
     "sparse": (Tensor.to_sparse, r"expected a dense tensor, found a torch.sparse_coo one; x.to_dense\(\) makes one"),
     "quantized": (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), r"found a quantized one; x.dequantize"),
     "nested": (lambda x: torch.nested.nested_tensor([x[0]]), "expected a dense tensor, found a nested one"),
@@ -71,6 +72,15 @@ def test_an_input_of_another_kind(name: str, given: str) -> None:
     make, said = GIVEN[given]
     with pytest.raises((NetError, TypeError), match=f"^input 'data': .*{said}"):
         _made(name)(make(X))
+
+
+def test_no_images() -> None:
+    """An FCN gives no labels of them; a CaffeNet blamed its file, and told of an option of the command line."""
+    assert sample()(X[:0]).shape == (0, 7, 40, 50)
+    with pytest.raises(
+        RuntimeError, match=r"^input 'data': expected \(n, 3, h, w\), found \(0, 3, 40, 50\), which is e"
+    ):
+        caffe_net()(X[:0])
 
 
 @pytest.mark.parametrize("name", [*NETS, "onnxruntime", "openvino"])

@@ -181,6 +181,25 @@ def test_without_a_compiler(
     assert isinstance(make_kernel(step, blobs, choice="native"), WinogradConvolution)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("FCN_PORT_NATIVE", "junk", "FCN_PORT_NATIVE is 'junk', which is neither 0 nor 1, and taken for 1"),
+        ("FCN_PORT_CFLAGS", "--junk", "not compiled: .* with FCN_PORT_CFLAGS=--junk: .*junk"),
+        ("FCN_PORT_CFLAGS", "'", "FCN_PORT_CFLAGS is .*, which a shell cannot read"),
+    ],
+)
+def test_a_variable_that_says_nothing_is_told(
+    variable: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch, empty_cache: Path
+) -> None:
+    """It was passed over: nets ran as if it had not been set, or by PyTorch, without a word."""
+    monkeypatch.setenv(variable, value)
+    if variable == "FCN_PORT_NATIVE":
+        monkeypatch.setenv("CC", "false")  # which is quicker
+    with pytest.warns(UserWarning, match=said):
+        why_not()
+
+
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="no processor with several kinds")
 def test_processors_with_shorter_registers(monkeypatch: pytest.MonkeyPatch, empty_cache: Path) -> None:
     """What is compiled for them is checked by `why_not`, and once more on a layer with odd sizes.

@@ -178,18 +178,23 @@ def test_version_says_where_compiled_code_is_or_why_it_is_not_kept(
 
 
 NONE_OF_OURS = "PyTorch's; none of our own: "
+NOT_YET = "our own, which true compiles when a net first runs, and PyTorch's"
 
 
 @pytest.mark.parametrize(
     ("variables", "says"),
     [
         ({"FCN_PORT_NATIVE": "0"}, NONE_OF_OURS + "FCN_PORT_NATIVE=0 forbids it"),
+        ({"FCN_PORT_NATIVE": "off"}, NONE_OF_OURS + "FCN_PORT_NATIVE=off forbids it"),
         ({"CC": "no-such-compiler"}, NONE_OF_OURS + "there is no C compiler 'no-such-compiler'; set CC to one"),
         ({"CC": "'cc"}, NONE_OF_OURS + 'CC is "\'cc", which a shell cannot read: no closing quotation'),
         ({"CC": "false"}, NONE_OF_OURS + "false: --version ends with status 1"),
-        ({"CC": "true"}, "our own, which true compiles when a net first runs, and PyTorch's"),
+        ({"CC": "true"}, NOT_YET),
+        ({"CC": "true", "FCN_PORT_CFLAGS": "--junk"}, NOT_YET.replace("true", "true with FCN_PORT_CFLAGS=--junk")),
+        ({"CC": "true", "FCN_PORT_NATIVE": "1"}, NOT_YET),
+        ({"CC": "true", "FCN_PORT_NATIVE": "jumk"}, f"{NOT_YET}; FCN_PORT_NATIVE is 'jumk', which is neither 0 nor 1"),
     ],
-    ids=["forbidden", "no compiler", "no words", "no version", "not yet"],
+    ids=["0", "off", "no compiler", "no words", "no version", "not yet", "flags", "1", "neither"],
 )
 def test_version_says_whose_kernels_run(
     variables: dict[str, str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

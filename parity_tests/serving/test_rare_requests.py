@@ -63,6 +63,18 @@ def test_a_request_names_a_host_in_each_of_the_ways_that_there_are(
     assert answers(port, f"{line}\r\n{host}{ENDS}\r\n".encode()) == [expected]
 
 
+@pytest.mark.parametrize(("line", "expected", "allowed"), [
+    ("OPTIONS *", 200, b"GET, HEAD, POST, OPTIONS"), ("OPTIONS /predict", 405, b"POST"),
+])  # fmt: skip
+def test_the_methods_that_there_are_may_be_asked_for(port: int, line: str, expected: int, allowed: bytes) -> None:
+    """``OPTIONS *``, by which balancers of load ask whether a server is there, was "there is no /*", 404."""
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(f"{line} HTTP/1.1\r\n{OWN}{ENDS}\r\n".encode())
+        got = b"".join(iter(lambda: client.recv(1 << 16), b""))
+    assert got.startswith(b"HTTP/1.1 %d " % expected)
+    assert b"\r\nallow: %s\r\n" % allowed in got
+
+
 @pytest.mark.parametrize(("origin", "expected"), [("http://localhost", 200), ("http://127.0.0.1", 403)])
 def test_the_page_that_asks_is_compared_with_the_host_that_counts(port: int, origin: str, expected: int) -> None:
     head = f"POST http://localhost/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: {origin}\r\n{ENDS}"

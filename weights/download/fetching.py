@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from converters.given import path_of
+from converters.given import means_no, path_of
 from converters.safety import complete, fresh_file, open_file
 from weights import catalogue
 from weights.download.digests import CHUNK, RunningDigests
@@ -106,7 +106,8 @@ def plan(release: Release | str, *, directory: str | os.PathLike[str] | None = N
 
 def is_offline() -> bool:
     """True if FCN_PORT_OFFLINE forbids the network."""
-    return os.environ.get(OFFLINE_VARIABLE, "").strip().lower() not in ("", "0", "false", "no", "off")
+    said = os.environ.get(OFFLINE_VARIABLE, "")
+    return bool(said.strip()) and not means_no(said)
 
 
 def fetch(

@@ -15,6 +15,7 @@ import shlex
 import signal
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
@@ -26,7 +27,7 @@ from converters.safety import whole_file
 from weights.cache import cache_folder as user_cache
 
 from ...private import read_private, why_not_private
-from ..compiler import ForbiddenError, NotBuilt, compiler, words_of
+from ..compiler import FLAGS, ForbiddenError, NotBuilt, compiler, in_words, unclear_wish, words_of
 from ..points import FORMS, SUMMED, WORTH_CHANNELS, WinogradForm, matrices, short_tile
 from ..processor import processor
 from ..strassen import PANELS_OF, RESULTS, ROWS_OF
@@ -49,15 +50,20 @@ def library() -> ctypes.CDLL:
 
 
 def _found() -> ctypes.CDLL:
+    if unclear := unclear_wish():
+        warnings.warn(f"{unclear}, and taken for 1", stacklevel=2)
     try:
         command = compiler()
         return _loaded(_name(command), lambda folder: _compile(command, folder))
     except ForbiddenError:
         raise
     except NotBuilt as error:
-        return _shipped(error)
+        reason = error
     except (OSError, AttributeError, subprocess.SubprocessError) as error:
-        return _shipped(NotBuilt(f"{shlex.join(command)}: {_first_error(error)}"))
+        reason = NotBuilt(f"{in_words(command)}: {_first_error(error)}")
+    if FLAGS in str(reason):
+        warnings.warn(f"our kernels are not compiled: {reason}", stacklevel=2)
+    return _shipped(reason)
 
 
 def _shipped(reason: NotBuilt) -> ctypes.CDLL:
@@ -179,7 +185,7 @@ def _call(command: list[str], folder: Path, made: Path, flags: list[str], *, ope
 
 
 def _flags() -> list[str]:
-    return [*_FLAGS, _NATIVE, *words_of("FCN_PORT_CFLAGS")]
+    return [*_FLAGS, _NATIVE, *words_of(FLAGS)]
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
