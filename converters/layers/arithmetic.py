@@ -71,6 +71,8 @@ class Power(Elementwise):
         if self._constant is not None:
             return Form((f"torch.full_like({site.x}, {python_literal(self._constant)})",))
         text = plus(times(site.x, self.scale), self.shift)
+        if self.power == -0.5 and not self.shift:
+            text += " + 0.0"  # as in slopes.py
         return Form((text if self.power == 1 else f"({text}).pow({python_literal(self.power)})",))
 
 

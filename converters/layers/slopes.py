@@ -55,7 +55,10 @@ def _learns(bottoms: Sequence[Tensor]) -> bool:
 
 
 def _power(x: Tensor, power: float, scale: float, shift: float) -> Tensor:
-    return _base(x, scale, shift).pow(power)
+    base = _base(x, scale, shift)
+    if power == -0.5 and not shift:
+        base = base + 0.0  # PyTorch divides 1 by the root, which is -inf at -0.0, where C's pow is inf
+    return base.pow(power)
 
 
 def _base(x: Tensor, scale: float, shift: float) -> Tensor:

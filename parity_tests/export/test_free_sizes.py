@@ -14,7 +14,7 @@ from converters import CaffeNet, parse_prototxt
 from converters.errors import NetError
 from converters.export import OnnxOptions, build_onnx
 from fcn_port.exporting import with_random_weights
-from parity_tests.export.onnx_models import arrays_of, blobs_in_onnxruntime, blobs_of
+from parity_tests.export.onnx_models import arrays_of, blobs_in_onnxruntime, blobs_of, serialized, session_of
 
 Dims = tuple["int | str | None", ...]
 
@@ -116,3 +116,28 @@ def test_what_ends_caffe_gives_no_smaller_blob(case: str, opset: int, tmp_path: 
         net(*beyond.values())
     with pytest.raises(Exception, match=r"Reshape|[Ss]plit"):
         session.run(["it"], {name: x.numpy() for name, x in beyond.items()})
+
+
+LONGER = {
+    "Convolution": "convolution_param { num_output: 3 kernel_size: 5 stride: 3 }",
+    "Im2col": "convolution_param { kernel_size: 5 stride: 3 }",
+}
+
+
+@pytest.mark.parametrize("kind", LONGER)
+def test_a_kernel_longer_than_a_free_size_ends_the_run(kind: str) -> None:
+    """Caffe reads zeros behind the blob, by less than a stride; no number is made of it, and a fixed size has them."""
+    layer = f'layer {{ name: "it" type: "{kind}" bottom: "a" top: "it" {LONGER[kind]} }}'
+    net = CaffeNet(parse_prototxt('input: "a" input_shape { dim: 1 dim: 2 dim: 40 dim: 40 }' + layer))
+    net = with_random_weights(net.eval())
+    free = session_of(serialized(build_onnx(net.spec, arrays_of(net))))
+    for size in ((3, 20), (20, 4), (5, 5)):
+        x = torch.randn(1, 2, *size)
+        expected = net(x).detach().numpy()
+        if min(size) < 5:
+            with pytest.raises(Exception, match="Invalid input shape"):
+                free.run(["it"], {"a": x.numpy()})
+        else:
+            np.testing.assert_allclose(free.run(["it"], {"a": x.numpy()})[0], expected, rtol=1e-4, atol=1e-5)
+        fixed = blobs_in_onnxruntime(build_onnx(net.spec, arrays_of(net), OnnxOptions(size=size, batch=1)), {"a": x})
+        np.testing.assert_allclose(fixed["it"], expected, rtol=1e-4, atol=1e-5)

@@ -90,3 +90,26 @@ def test_a_spread_beyond_float_makes_zeros(across: str, learns: bool) -> None:
 def test_a_spread_beyond_float_makes_zeros_in_caffe(oracle: Oracle, across: str) -> None:
     text = net("MVN", f"mvn_param {{ across_channels: {across} }}")
     np.testing.assert_array_equal(np.abs(oracle.forward(text, inputs={"x": LARGE, "y": Y}).blobs["it"]), CENTRED)
+
+
+MINUS_ZERO = """
+layer { name: "data" type: "Input" top: "x" input_param { shape { dim: [1, 1, 1, 4] } } }
+layer { name: "it" type: "Power" bottom: "x" top: "it" power_param { power: -0.5 scale: -4 } }
+"""
+AROUND_ZERO = np.array([[[[0.0, -0.0, -1.0, -4.0]]]], np.float32)
+
+
+def test_no_root_of_minus_zero_is_minus_infinity() -> None:
+    """C's pow makes infinity of both zeros; PyTorch's of the power -0.5 divided 1 by the root of -0, which is -0."""
+    spec = parse_prototxt(MINUS_ZERO)
+    made, x = CaffeNet(spec), torch.from_numpy(AROUND_ZERO)
+    tops = {"net": made(x), "fast": fcn_port.fast(made)(x), "source": made_from(spec)(x)}
+    tops["onnx"] = torch.from_numpy(blobs_in_onnxruntime(onnx_of(made), {"x": x})["it"])
+    for where, top in tops.items():
+        assert top.flatten().tolist() == [np.inf, np.inf, 0.5, 0.25], where
+
+
+@pytest.mark.oracle
+def test_nor_is_it_in_caffe(oracle: Oracle) -> None:
+    found = oracle.forward(MINUS_ZERO, inputs={"x": AROUND_ZERO}).blobs["it"]
+    assert found.ravel().tolist() == [np.inf, np.inf, 0.5, 0.25]
