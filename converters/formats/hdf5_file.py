@@ -117,7 +117,7 @@ def names(group: h5py.Group) -> list[str]:
 
 
 def address(group: h5py.Group, name: str) -> int:
-    """Where in the file the header of a member is; of the library's own ways to say it some go through its trees."""
+    """The place in the file of a member's header; of the library's own ways to say it some go through its trees."""
     return int(group.id.links.get_info(name.encode()).u)
 
 
@@ -251,7 +251,7 @@ def _unpacked(dataset: h5py.Dataset, stored: str | None, file: Hdf5File, rows: r
 def _places(
     dataset: h5py.Dataset, corners: Iterable[tuple[int, ...]], *, few: bool, most: int
 ) -> Iterator[tuple[tuple[int, ...], h5d.StoreInfo | None]]:
-    """Where the chunks at `corners` lie, of `most` that there can be; None for one that was never written."""
+    """The places of the chunks at `corners`, of `most` that there can be; None for one that was never written."""
     if few or not hasattr(dataset.id, "chunk_iter"):
         yield from ((corner, dataset.id.get_chunk_info_by_coord(corner)) for corner in corners)
         return

@@ -19,7 +19,7 @@ _MOST_BLOCKS = 1 << 10
 
 
 def root_header(mapped: mmap.mmap) -> int:
-    """Where the header of the root group is, as the superblock says."""
+    """The place of the root group's header, as the superblock says."""
     version, address = mapped[8], _sizes(mapped)[0]
     at = 12 + 3 * address if version > 1 else 24 + 4 * version + 5 * address
     return _number(mapped[at : at + address])
