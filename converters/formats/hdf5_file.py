@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -25,6 +24,7 @@ from h5py import h5d, h5l, h5t, h5z
 
 from ..errors import CaffeFormatError, WireError, place
 from ..safety.limits import check_limit, check_memory
+from ..safety.opening import open_file
 from .hdf5_trees import check_trees, root_header
 
 _STORED = {
@@ -92,7 +92,7 @@ def opened_hdf5(path: str | os.PathLike[str]) -> Iterator[Hdf5File]:
     Whatever h5py raises inside the block becomes a WireError; FileNotFoundError where there is no file.
     """
     try:
-        with Path(path).open("rb") as raw:
+        with open_file(path) as raw:
             mapped = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
         with h5py.File(path, "r") as file:
             if file.userblock_size:

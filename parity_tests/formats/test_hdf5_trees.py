@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
-from converters import read_caffemodel
+from converters import CaffeFormatError, read_caffemodel
+from converters.formats.hdf5_data import read_rows
 from parity_tests.test_architecture import ROOT
 
 READ = """
@@ -79,3 +81,9 @@ def test_trees_as_they_are_written(libver: str, tmp_path: Path) -> None:
         file["data"].attrs["long"] = "x" * 3000
     blobs = read_caffemodel(tmp_path / "a.h5").blobs
     assert len(blobs) == 301 and np.array_equal(blobs["chunks"][0], values) and blobs["l299"][0] == 299
+
+
+def test_a_pipe_that_a_list_names_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.h5")
+    with pytest.raises(CaffeFormatError, match=r"a\.h5: this is not a regular file; expected a file"):
+        read_rows(tmp_path / "a.h5", "data")
