@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import MismatchError, WireError, place
 from ..net.parameter_sharing import borrowed_blobs
 from ..safety.files import whole_or_open
-from .hdf5_file import Hdf5File, member, names, opened_hdf5, read_values
+from .hdf5_file import Hdf5File, address, member, names, opened_hdf5, read_values
 from .model import LEFT_OUT, CaffeModel, is_left_out, refuse_no_model
 
 _MOST_SLASHES = 16
@@ -28,7 +28,7 @@ _MOST_OBJECTS = 1 << 16
 def read_hdf5(path: str | os.PathLike[str]) -> CaffeModel:
     """The blobs of a .caffemodel.h5; `spec` is None. Raises CaffeFormatError for whatever is wrong with the file."""
     with opened_hdf5(path) as file:
-        layers = dict(_layers(_data_group(file.root), "", set()))
+        layers = dict(_layers(_data_group(file), "", set(), file))
         blobs = {name: _read_layer(name, datasets, file) for name, datasets in layers.items() if datasets}
     notes = tuple(
         f"layer '{name}': blob {i} is not in the file, which is how Caffe writes one that another layer owns"
@@ -40,17 +40,17 @@ def read_hdf5(path: str | os.PathLike[str]) -> CaffeModel:
     return CaffeModel(spec=None, blobs=MappingProxyType(blobs), path=os.fspath(path), notes=notes, bare=bare)
 
 
-def _data_group(root: h5py.Group) -> h5py.Group:
-    group = member(root, "data")
+def _data_group(file: Hdf5File) -> h5py.Group:
+    group = member(file.root, "data", file)
     if not isinstance(group, h5py.Group):
         raise WireError(
-            f"there is no group '/data'; found {', '.join(map(repr, list(root)[:8])) or 'nothing'}",
+            f"there is no group '/data'; found {', '.join(map(repr, list(file.root)[:8])) or 'nothing'}",
             hint="a .caffemodel.h5 has /data/<layer>/<position>; is this an HDF5 file of another program?",
         )
     return group
 
 
-def _layers(group: h5py.Group, name: str, seen: set[int]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _layers(group: h5py.Group, name: str, seen: set[int], file: Hdf5File) -> Iterator[tuple[str, dict[str, Any]]]:
     """The datasets of the layers at and below `group`; a layer whose name has slashes is a group inside a group.
 
     A group of nothing but groups is taken for a part of their names: a layer of that name has no datasets anyway.
@@ -61,16 +61,16 @@ def _layers(group: h5py.Group, name: str, seen: set[int]) -> Iterator[tuple[str,
     datasets: dict[str, Any] = {}
     for key in names(group):
         inner = f"{name}/{key}" if name else key
-        item = member(group, key)
+        item = member(group, key, file)
         assert item is not None
-        address = h5py.h5o.get_info(item.id).addr
-        if address in seen:
+        header = address(group, key)
+        if header in seen:
             raise WireError("the same group or dataset under two names; Caffe writes none", where=f"'/data/{inner}'")
-        seen.add(address)
+        seen.add(header)
         if len(seen) > _MOST_OBJECTS:
             raise WireError(f"more than {_MOST_OBJECTS} groups and datasets; no net has so many")
         if isinstance(item, h5py.Group):
-            yield from _layers(item, inner, seen)
+            yield from _layers(item, inner, seen, file)
         else:
             datasets[key] = item
     if datasets or (name and not len(group)):

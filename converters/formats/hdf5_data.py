@@ -74,7 +74,7 @@ def _dataset(version: _Version) -> Iterator[tuple[h5py.Dataset, Hdf5File]]:
     path, name, *_ = version
     try:
         with opened_hdf5(path) as file:
-            found = member(file.root, name)
+            found = member(file.root, name, file)
             if not isinstance(found, h5py.Dataset):
                 there = ", ".join(map(repr, names(file.root)[:8])) or "nothing"
                 raise WireError(f"there is no dataset '{name}'; there are {there}")

@@ -12,19 +12,20 @@ import itertools
 import mmap
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 from h5py import h5d, h5l, h5t, h5z
 
-from ..errors import CaffeFormatError, WireError
+from ..errors import CaffeFormatError, WireError, place
 from ..safety.limits import check_limit, check_memory
+from ..safety.opening import open_file
+from .hdf5_trees import check_trees, root_header
 
 _STORED = {
     **{
@@ -48,6 +49,9 @@ _EXPANSION = 8
 """Bytes of values for each byte of a file, beyond the first 64 MiB: pruned weights are packed as well as that."""
 _MOST_CHUNKS, _CHUNK = 1 << 16, 64
 """Chunks that any file may have, and the bytes of a file that account for another one."""
+_FEW_CHUNKS, _CHUNK_BYTES = 64, 400
+"""Chunks that the library is asked for one by one, for each of which it goes through all that a dataset has; and what
+one takes in a list of them all."""
 _LONGEST_TEXT = 1 << 16
 _ELSEWHERE = "Caffe writes none like that"
 
@@ -67,7 +71,7 @@ class Hdf5File:
             raise WireError(f"{size} bytes at offset {start} run past the end of the file ({len(self.mapped)})")
         self.viewed += size
         if self.viewed > len(self.mapped):
-            raise WireError(f"the datasets share bytes: they have more than the file ({len(self.mapped)})")
+            raise WireError(f"datasets or chunks share bytes: they have more than the file ({len(self.mapped)})")
         return memoryview(self.mapped)[start : start + size]
 
     def take(self, needed: int, *, meanwhile: int = 0) -> None:
@@ -88,11 +92,12 @@ def opened_hdf5(path: str | os.PathLike[str]) -> Iterator[Hdf5File]:
     Whatever h5py raises inside the block becomes a WireError; FileNotFoundError where there is no file.
     """
     try:
-        with Path(path).open("rb") as raw:
+        with open_file(path) as raw:
             mapped = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
         with h5py.File(path, "r") as file:
             if file.userblock_size:
                 raise WireError("the HDF5 file begins inside the file; expected it at offset 0")
+            check_trees(mapped, root_header(mapped))
             yield Hdf5File(file["/"], mapped)
     except (CaffeFormatError, FileNotFoundError):
         raise
@@ -111,8 +116,13 @@ def names(group: h5py.Group) -> list[str]:
     return found
 
 
-def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
-    """The group or dataset `name` of a group, None where there is none.
+def address(group: h5py.Group, name: str) -> int:
+    """The place in the file of a member's header; of the library's own ways to say it some go through its trees."""
+    return int(group.id.links.get_info(name.encode()).u)
+
+
+def member(group: h5py.Group, name: str, file: Hdf5File) -> h5py.Group | h5py.Dataset | None:
+    """The group or dataset `name` of a group, None where there is none; libhdf5 may go through its trees.
 
     WireError for what is not in the file itself: links, external storage, virtual datasets; and for named types.
     """
@@ -122,6 +132,8 @@ def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
     where = f"'{group.name.rstrip('/')}/{name}'"
     if group.id.links.get_info(raw).type != h5l.TYPE_HARD:
         raise WireError("a link to another place; Caffe writes none", where=where)
+    with place(where):
+        check_trees(file.mapped, address(group, name))
     found = group[name]
     if isinstance(found, h5py.Group):
         return found
@@ -216,24 +228,45 @@ def _unpacked(dataset: h5py.Dataset, stored: str | None, file: Hdf5File, rows: r
         check_limit(_count(extent, chunk), _MOST_CHUNKS + len(file.mapped) // _CHUNK, what="it has", unit="chunks")
     first, shape = rows.start // chunk[0] * chunk[0], (rows.stop, *shape[1:])
     part = (rows.stop - first, *shape[1:])
-    file.take(max(_count(part, chunk), 1) * size, meanwhile=3 * size)
+    wanted = _count(part, chunk)
+    file.take(max(wanted, 1) * size, meanwhile=3 * size + (_CHUNK_BYTES * wanted if wanted > _FEW_CHUNKS else 0))
     filters = _filters(dataset)
     values = np.zeros(part, stored)
     begins = (first, *[0] * (len(shape) - 1))
-    for corner in itertools.product(*(range(b, s, c) for b, s, c in zip(begins, shape, chunk, strict=True))):
-        found = dataset.id.get_chunk_info_by_coord(corner)
-        if found.byte_offset is None:
+    corners = itertools.product(*(range(b, s, c) for b, s, c in zip(begins, shape, chunk, strict=True)))
+    for corner, found in _places(dataset, corners, few=wanted <= _FEW_CHUNKS, most=_count(most, chunk)):
+        if found is None or found.byte_offset is None:
             _check_never_written(dataset)
             continue
-        raw = memoryview(file.mapped)[found.byte_offset : found.byte_offset + found.size]
-        if len(raw) != found.size:
+        if found.byte_offset + found.size > len(file.mapped):
             raise WireError(f"the chunk at {corner} runs past the end of the file ({len(file.mapped)})")
-        body = _filtered(raw, filters, found.filter_mask, size)
+        body = _filtered(file.view(found.byte_offset, found.size), filters, found.filter_mask, size)
         whole = np.frombuffer(body, stored).reshape(chunk)
         inside = tuple(slice(0, min(c, s - x)) for x, c, s in zip(corner, chunk, shape, strict=True))
         places = (slice(x - b, x - b + c) for x, b, c in zip(corner, begins, chunk, strict=True))
         values[tuple(places)] = whole[inside]
     return values[rows.start - first :]
+
+
+def _places(
+    dataset: h5py.Dataset, corners: Iterable[tuple[int, ...]], *, few: bool, most: int
+) -> Iterator[tuple[tuple[int, ...], h5d.StoreInfo | None]]:
+    """The places of the chunks at `corners`, of `most` that there can be; None for one that was never written."""
+    if few or not hasattr(dataset.id, "chunk_iter"):
+        yield from ((corner, dataset.id.get_chunk_info_by_coord(corner)) for corner in corners)
+        return
+    wanted = dict.fromkeys(corners)
+    seen = itertools.count(1)
+
+    def put_down(found: h5d.StoreInfo) -> bool | None:
+        if found.chunk_offset in wanted:
+            wanted[found.chunk_offset] = found
+        return next(seen) > most or None  # True ends it
+
+    dataset.id.chunk_iter(put_down)
+    if next(seen) > most + 1:
+        raise WireError(f"more than the {most} chunks that its shape has room for", hint="the file is damaged")
+    yield from wanted.items()
 
 
 def _count(shape: Any, chunk: tuple[int, ...]) -> int:

@@ -123,8 +123,8 @@ def _count(value: int, name: str) -> int:
 def _read_hdf5(path: str | os.PathLike[str]) -> SolverState:
     with opened_hdf5(path) as file:
         root = file.root
-        group = member(root, "history")
-        if not isinstance(group, h5py.Group) or member(root, "iter") is None:
+        group = member(root, "history", file)
+        if not isinstance(group, h5py.Group) or member(root, "iter", file) is None:
             hint = "weights (/data/<layer>/<position>) are a .caffemodel.h5" if "data" in names(root) else None
             raise WireError("there are no 'iter' and 'history' in it, so this is no solver's state", hint=hint)
         found = names(group)
@@ -134,13 +134,13 @@ def _read_hdf5(path: str | os.PathLike[str]) -> SolverState:
         history = []
         for key in expected:
             with place(f"history blob {key}"):
-                history.append(read_values(member(group, key), file))
-        step = 0 if member(root, "current_step") is None else _integer(file, "current_step")
+                history.append(read_values(member(group, key, file), file))
+        step = 0 if member(root, "current_step", file) is None else _integer(file, "current_step")
         return SolverState(_integer(file, "iter"), _string(file), tuple(history), step, os.fspath(path))
 
 
 def _integer(file: Hdf5File, name: str) -> int:
-    dataset: Any = member(file.root, name)
+    dataset: Any = member(file.root, name, file)
     with place(f"'/{name}'"):
         if not isinstance(dataset, h5py.Dataset) or dataset.shape not in ((), (1,)):
             raise WireError(f"expected a whole number; found {dataset}")
@@ -148,7 +148,7 @@ def _integer(file: Hdf5File, name: str) -> int:
 
 
 def _string(file: Hdf5File) -> str:
-    dataset = member(file.root, "learned_net")
+    dataset = member(file.root, "learned_net", file)
     if dataset is None:
         return ""
     with place("'/learned_net'"):

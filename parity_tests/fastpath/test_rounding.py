@@ -172,6 +172,8 @@ def test_which_layers_of_a_run() -> None:
     ("3333 P 1111", set()),  # four are not, on one of eight, whether a pooling is behind them
     ("1111 3333", set()),  # or the output
     ("3333 P 111", {"c2", "c4"}),  # but most of a way of seven
+    ("1" * 21 + "33333", {"c23", "c25"}),  # on one of 26
+    ("1" * 22 + "33333", set()),  # and not where more lie before
 ])  # fmt: skip
 def test_which_runs_are_long(kinds: str, relieved: set[str]) -> None:
     net, x = famous.Definition("runs", 3, 40, 40), "data"

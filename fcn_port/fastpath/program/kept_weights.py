@@ -38,7 +38,8 @@ SETTLED = 2.0
 """Seconds since a file was last written, from which on its times tell whether it has been written again."""
 _PAGE, _LINE = 4096, 64
 _SOURCES = (Path(__file__), *(Path(__file__).parent.parent / name for name in (
-    "flow/affine.py", "program/phases.py", "program/weights.py", "native/packing.py",
+    "flow/affine.py", "program/phases.py", "program/volumes.py", "program/weights.py", "native/division.py",
+    "native/packing.py",
 )))  # fmt: skip
 
 Piece = tuple[Floats | None, ...]
@@ -86,8 +87,11 @@ class KeptWeights:
 
     def add(self, pieces: Pieces) -> None:
         """Keep more pieces, in a file that is there whole or not at all; nothing where there is no room."""
+        if why_not_private(self._folder) is not None:  # made again where another process forgot it meanwhile
+            return
         name = hashlib.sha256("\n".join(sorted(pieces)).encode()).hexdigest()[:16]
-        with suppress(OSError), whole_file(self._folder / f"{name}.packed", follow=False) as file:
+        path = self._folder / f"{name}.packed"
+        with suppress(OSError), whole_file(path, durable=False, follow=False) as file:  # sums see what a power cut did
             _write(file, pieces)
         with suppress(OSError):
             _forget(self._folder)
@@ -118,7 +122,7 @@ def _sum(arrays: Sequence[Floats | None]) -> int:
     crc = 0
     for array in arrays:
         if array is not None:
-            bits = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            bits = array.reshape(-1).view(np.uint8)
             pages = bits[: len(bits) // _PAGE * _PAGE].view(np.uint64).reshape(-1, _PAGE // 8)
             crc = zlib.crc32(bits[pages.nbytes :].data, zlib.crc32(pages.sum(axis=1).data, crc))
     return crc
