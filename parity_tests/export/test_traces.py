@@ -66,6 +66,26 @@ def test_a_map_of_one_place_is_no_reason_to_take_that_size_alone(case: str, tmp_
         torch.testing.assert_close(program(x), net(x), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
+@pytest.mark.parametrize("channels", [(1, 4), (4, 1)], ids=["one in", "one out"])
+def test_the_least_size_is_taken(kind: str, channels: tuple[int, int], tmp_path: Path) -> None:
+    """PyTorch wanted a map of more than one place between layers of one channel, and said so when the program ran."""
+    given, made = channels
+    text = f"""
+        input: "data" input_shape {{ dim: [1, {given}, 40, 40] }}
+        layer {{ name: "deep" type: "Pooling" bottom: "data" top: "deep"
+            pooling_param {{ pool: AVE kernel_size: 32 stride: 32 }} }}
+        layer {{ name: "it" type: "{kind}" bottom: "deep" top: "it"
+            convolution_param {{ num_output: {made} kernel_size: 1 }} }}"""
+    net = with_random_weights(CaffeNet(parse_prototxt(text)).eval())
+    report = export_net(net, to="torch-export", out=tmp_path / "net.pt2")
+    assert (report.any_size, report.least_size) == (True, 32)
+    program = torch.export.load(str(tmp_path / "net.pt2")).module()
+    for size in ((32, 32), (32, 96), (70, 33)):
+        x = torch.randn(1, given, *size)
+        torch.testing.assert_close(program(x), net(x), rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize(("method", "levels"), [("MAX", 1), ("MAX", 3), ("AVE", 2)])
 def test_a_pyramid_of_any_size_has_the_windows_of_that_size(method: str, levels: int, tmp_path: Path) -> None:
     """No pooling of PyTorch's takes a kernel that follows from the size; it was refused."""
