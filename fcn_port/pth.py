@@ -22,6 +22,7 @@ from torch import Tensor
 
 from converters.errors import CaffeFormatError
 from converters.formats import sniff
+from converters.safety import entries_share_bytes
 
 ALLOWANCE = 64 << 20
 """Bytes beyond the file's own size that its tensors may take: some share memory, some records are compressed."""
@@ -128,6 +129,8 @@ def _judge_zip(file: BinaryIO, size: int) -> _Judge:
         names = {record.filename.lower() for record in records}
         if len(names) < len(records) or min((record.header_offset for record in records), default=1) != 0:
             raise CaffeFormatError("a zip archive in which other programs find other files", hint=_HINT)
+        if entries_share_bytes(archive):
+            raise CaffeFormatError("the entries of the archive share bytes", hint=_HINT)
         total = sum(record.file_size for record in records)
         if total > size + ALLOWANCE:
             raise CaffeFormatError(

@@ -15,7 +15,7 @@ from torch import nn
 
 from converters.errors import CaffeFormatError
 from converters.export import are_detections, detections_apart
-from converters.safety import open_file
+from converters.safety import entries_share_bytes, open_file
 
 from .inspection import blobs as run_blobs
 
@@ -71,9 +71,11 @@ def read_recording(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_unpacked(file: BinaryIO) -> None:
-    """Refuse an archive that is much larger than its file."""
+    """Refuse an archive that takes much more memory or time than its file."""
     size = os.fstat(file.fileno()).st_size
     with zipfile.ZipFile(file) as archive:
+        if entries_share_bytes(archive):
+            raise CaffeFormatError("the entries of the archive share bytes")
         total = sum(record.file_size for record in archive.infolist())
     if total > MOST_UNPACKED * size + (64 << 20):
         raise CaffeFormatError(

@@ -28,6 +28,7 @@ from .opening import open_file
 from .records import to_record
 from .utf8 import is_utf8, path_text, utf8_path
 from .written import file_version
+from .zips import entries_share_bytes
 
 __all__ = [
     "VARIABLE",
@@ -36,6 +37,7 @@ __all__ = [
     "check_memory",
     "complete",
     "enough_memory",
+    "entries_share_bytes",
     "file_version",
     "fresh_file",
     "fresh_folder",

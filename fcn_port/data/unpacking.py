@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from converters.errors import CaffeFormatError
-from converters.safety import VARIABLE, fresh_folder, make_folder, naming, scaled
+from converters.safety import VARIABLE, entries_share_bytes, fresh_folder, make_folder, naming, scaled
 from weights.download import human_bytes
 from weights.errors import FetchError
 from weights.store import require_room
@@ -117,6 +117,8 @@ def _members(archive: Path, largest: int) -> Iterator[_Member]:
 
 def _zip_members(archive: Path) -> Iterator[_Member]:
     with reading(), zipfile.ZipFile(archive) as file:
+        if entries_share_bytes(file):
+            raise DataError("its entries share bytes, each of which would be read for all of them")
         for info in file.infolist():
             mode = info.external_attr >> 16
             if info.filename.endswith("/"):
