@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import warnings
 from contextlib import suppress
 from typing import NoReturn
 
@@ -25,6 +26,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     ended: list[int] = []
     atexit.register(_leave_threads, ended)  # the first of all, which is the last to be called
     os.environ.setdefault("GOMP_SPINCOUNT", THREADS_LOOK)  # read when PyTorch is imported, which nobody has done yet
+    warnings.formatwarning = _told
     signals.listen()
     try:
         streams.make_safe()
@@ -41,6 +43,11 @@ def main(argv: list[str] | None = None) -> NoReturn:
     signals.finish()
     ended.append(status)
     sys.exit(status)
+
+
+def _told(message: Warning | str, *_about: object, **_more: object) -> str:
+    """A warning as people read it, without the line of Python that it comes from."""
+    return f"fcn-port: {message}\n"
 
 
 def _leave_threads(ended: list[int]) -> None:

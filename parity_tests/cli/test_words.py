@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -133,3 +134,11 @@ def test_the_module_is_the_program_and_a_plain_terminal_loses_nothing() -> None:
     other = run_plainly("releases", "sample", module=False, **plain)
     assert one.returncode == 0 and one.stdout == other.stdout and one.stderr == other.stderr
     assert b"\x1b[" not in one.stdout and b"\r" not in one.stdout and one.stdout.isascii()
+
+
+def test_a_warning_is_a_sentence(tmp_path: Path) -> None:
+    """It named the line of Python that it came from."""
+    picture = str(ROOT / "docs/pictures/sample.png")
+    done = run_plainly("predict", "sample", picture, "-o", str(tmp_path / "out"), FCN_PORT_NATIVE="junk")
+    assert done.returncode == 0
+    assert b"fcn-port: FCN_PORT_NATIVE is 'junk', which is neither 0 nor 1, and taken for 1" in done.stderr.splitlines()
