@@ -10,7 +10,8 @@ from ..native.steps import KINDS, NativeBlob, NativeStep
 from .places import BlobPlace
 from .weights import Packed
 
-KIND = {kind: number for number, kind in enumerate(KINDS)}
+NUMBER_OF = {kind: number for number, kind in enumerate(KINDS)}
+"""Of a step's kind, as the C code has it."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class NativeTask:
         n, c, h, w = self.y.size
         _, in_c, in_h, in_w = self.x.size
         step = NativeStep(
-            kind=KIND[self.kind], x=_blob(self.x, offsets), y=_blob(self.y, offsets),
+            kind=NUMBER_OF[self.kind], x=_blob(self.x, offsets), y=_blob(self.y, offsets),
             images=n, in_h=in_h, in_w=in_w, in_channels=in_c, h=h, w=w, channels=c,
             common=scratch, scratch=scratch + self.common, scratch_apart=self.scratch, **self.settings,
         )  # fmt: skip
