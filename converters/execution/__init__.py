@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .by_name import ByAnyName
     from .caffe_net import CaffeNet
     from .indices import indices_within
-    from .input_misfit import misfit, wrong_inputs
+    from .input_misfit import misfit, refuse_no_numbers, wrong_inputs
     from .loading import load_state_dict, state_misfit
     from .replicas import replica
     from .state_dict import Coverage, cover, from_state_dict, key_of, split_key, to_arrays, to_state_dict
@@ -28,6 +28,7 @@ __all__ = [
     "key_of",
     "load_state_dict",
     "misfit",
+    "refuse_no_numbers",
     "replica",
     "split_key",
     "state_misfit",
@@ -53,6 +54,6 @@ __getattr__, __dir__ = lazy_attributes(
         "split_key": "state_dict",
         "to_arrays": "state_dict",
         "to_state_dict": "state_dict",
-        **dict.fromkeys(("misfit", "wrong_inputs"), "input_misfit"),
+        **dict.fromkeys(("misfit", "refuse_no_numbers", "wrong_inputs"), "input_misfit"),
     },
 )

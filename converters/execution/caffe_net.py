@@ -27,7 +27,7 @@ from ..recorded import is_recorded
 from ..safety.allocation import enough_memory
 from .by_name import ByAnyName
 from .indices import indices_within
-from .input_misfit import free_shape, no_tensor, wrong_inputs
+from .input_misfit import free_shape, no_tensor, refuse_no_numbers, wrong_inputs
 from .loading import load_state_dict
 from .operations import Operation, Storage, in_order
 from .varying import check_fit
@@ -147,6 +147,7 @@ class CaffeNet(ByAnyName):
         for name, expected in self.inputs.items():
             _check_input(name, fed[name], expected)
         if not is_recorded():
+            refuse_no_numbers(self.parameters(), fed.values())
             self._check_sizes({name: tuple(fed[name].shape) for name in names})
         return {name: fed[name] for name in names}
 

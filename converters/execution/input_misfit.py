@@ -45,6 +45,17 @@ def no_tensor(name: str, x: object) -> TypeError:
     return TypeError(f"input '{terminal(name)}': expected a tensor, found {type(x).__name__}; {how}")
 
 
+def refuse_no_numbers(weights: Iterable[Tensor], inputs: Iterable[object]) -> None:
+    """InputError for inputs with numbers where the weights have none, being on PyTorch's meta device.
+
+    Its convolutions then give memory as they found it, and say nothing.
+    """
+    first = next(iter(weights), None)
+    if first is not None and first.is_meta and any(isinstance(x, Tensor) and not x.is_meta for x in inputs):
+        how = "load_state_dict(state, assign=True) puts those of a state dict in their place"
+        raise InputError(f"the net's weights are on the meta device, where nothing has numbers; {how}")
+
+
 def free_shape(shape: Shape) -> str:
     """The shape with letters for the sizes that are free: (n, 3, h, w)."""
     letters = {4: ("h", "w"), 3: ("w",)}.get(len(shape), tuple(f"d{i}" for i in range(2, len(shape))))

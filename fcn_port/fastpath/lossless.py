@@ -218,6 +218,8 @@ class Lossless(Wrapper):
         if is_training or inputs.keys() != self.graph.inputs.keys():
             return None
         weight = next(self.net.parameters())
+        if weight.is_meta:
+            return None
         if self._in_native and weight.device.type == "cpu" and is_recorded():
             return None  # as a FastNet does: what runs over memory of its own is in no graph
         for name, x in inputs.items():

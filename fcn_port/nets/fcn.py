@@ -9,9 +9,10 @@ from torch import Tensor
 from typing_extensions import Self
 
 from converters.errors import InputError
-from converters.execution import ByAnyName, wrong_inputs
+from converters.execution import ByAnyName, refuse_no_numbers, wrong_inputs
 from converters.given import refuse_other_than
 from converters.net import NetSpec, Shape
+from converters.recorded import is_recorded
 
 from .net import Net
 from .record import calls_of, record, shapes_of, to_spec
@@ -28,6 +29,11 @@ class FCN(ByAnyName, Net):
 
     plain_rates: ClassVar[tuple[str, ...]] = ()
     """Convolutions whose biases the release trains like weights; others learn at twice the rate, without decay."""
+
+    def __call__(self, /, *given: Tensor, **named: Tensor) -> Any:
+        if not is_recorded():
+            refuse_no_numbers(self.parameters(), (*given, *named.values()))
+        return super().__call__(*given, **named)
 
     @classmethod
     def of_shapes(cls, shapes: Mapping[str, Shape]) -> Self:

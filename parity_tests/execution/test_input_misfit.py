@@ -143,10 +143,15 @@ def test_two_inputs_that_go_together_though_they_differ(name: str) -> None:
     assert torch.allclose(found, expected, atol=float(1e-5 * expected.abs().max()))
 
 
-def test_another_device_is_said_with_both() -> None:
-    net = CaffeNet(parse_prototxt(TEXT.replace('type: "ReLU"', 'type: "PReLU"')))
-    with pytest.raises(NetError, match=r"float32 on meta, .*, found float32 on cpu; x.to.'meta', torch.float3"):
-        net.to("meta")(X)
+@pytest.mark.parametrize("name", NETS)
+def test_weights_without_numbers(name: str) -> None:
+    """PyTorch's convolutions give whatever lay in memory, for weights on its meta device."""
+    net = NETS[name]().to("meta")
+    with pytest.raises(NetError, match=r"weights are on the meta device, .*; load_state_dict\(state, assign=True\)"):
+        net(X)
+    with pytest.raises(NetError, match="weights are on the meta device"):
+        fcn_port.blobs(net, X)
+    assert net(X.to("meta")).is_meta
 
 
 def test_what_pytorch_runs_is_nobodys_mistake() -> None:
