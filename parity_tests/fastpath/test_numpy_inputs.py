@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from converters import CaffeNet
 from converters.errors import NetError
 from converters.formats import parse_prototxt
 from converters.passes import prepare
@@ -66,3 +67,26 @@ def test_inputs_of_as_many_images_as_each_has() -> None:
 def test_what_holds_no_real_numbers(given: Any, found: str, net: NumpyNet) -> None:
     with pytest.raises(TypeError, match=f"^input 'x': expected an array of real numbers, found {found}"):
         net(given)
+
+
+def test_an_input_called_self() -> None:
+    given = 'input: "self" input_shape { dim: 1 dim: 2 dim: 3 dim: 4 }'
+    text = given + ' layer { name: "a" type: "AbsVal" bottom: "self" top: "a" }'
+    x = np.full((1, 2, 3, 4), -1, np.float32)
+    assert np.array_equal(NumpyNet(prepare(parse_prototxt(text)), {})(self=x), -x)
+
+
+def test_places_that_lead_out_of_a_blob() -> None:
+    """Of an unpooling to a size that the definition fixes: said as the net with PyTorch says it, with the layer."""
+    net = CaffeNet(parse_prototxt("""
+        input: "data" input_shape { dim: [1, 3, 16, 16] }
+        layer { name: "p" type: "Pooling" bottom: "data" top: "p" top: "m" pooling_param { kernel_size: 2 stride: 2 } }
+        layer { name: "u" type: "Upsample" bottom: "p" bottom: "m" top: "u" upsample_param {
+            upsample_h: 16 upsample_w: 16 } }"""))  # fmt: skip
+    x = np.random.default_rng(0).random((1, 3, 24, 30), np.float32)
+    quick = NumpyNet(net.spec, {})
+    assert np.array_equal(quick(x[..., :16, :16]), net(torch.from_numpy(x[..., :16, :16])).numpy())
+    said = r"layer 'u' \(Upsample.*: an index leads out of the blob"
+    for run in (lambda: quick(x), lambda: net(torch.from_numpy(x))):
+        with pytest.raises(NetError, match=said):
+            run()

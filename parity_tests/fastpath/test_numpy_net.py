@@ -13,7 +13,6 @@ import pytest
 import torch
 
 import fcn_port
-from converters import CaffeNet
 from converters.errors import CaffeFormatError, MismatchError, NetError
 from converters.formats import CaffeModel, parse_prototxt
 from converters.net import infer_blobs
@@ -130,29 +129,6 @@ def test_inputs_that_do_not_fit(given: dict[str, np.ndarray], said: str, small: 
         numpy_net(small)(**given)
 
 
-def test_an_input_called_self() -> None:
-    given = 'input: "self" input_shape { dim: 1 dim: 2 dim: 3 dim: 4 }'
-    text = given + ' layer { name: "a" type: "AbsVal" bottom: "self" top: "a" }'
-    x = np.full((1, 2, 3, 4), -1, np.float32)
-    assert np.array_equal(NumpyNet(prepare(parse_prototxt(text)), {})(self=x), -x)
-
-
-def test_places_that_lead_out_of_a_blob() -> None:
-    """Of an unpooling to a size that the definition fixes: said as the net with PyTorch says it, with the layer."""
-    net = CaffeNet(parse_prototxt("""
-        input: "data" input_shape { dim: [1, 3, 16, 16] }
-        layer { name: "p" type: "Pooling" bottom: "data" top: "p" top: "m" pooling_param { kernel_size: 2 stride: 2 } }
-        layer { name: "u" type: "Upsample" bottom: "p" bottom: "m" top: "u" upsample_param {
-            upsample_h: 16 upsample_w: 16 } }"""))  # fmt: skip
-    x = np.random.default_rng(0).random((1, 3, 24, 30), np.float32)
-    quick = NumpyNet(net.spec, {})
-    assert np.array_equal(quick(x[..., :16, :16]), net(torch.from_numpy(x[..., :16, :16])).numpy())
-    said = r"layer 'u' \(Upsample.*: an index leads out of the blob"
-    for run in (lambda: quick(x), lambda: net(torch.from_numpy(x))):
-        with pytest.raises(NetError, match=said):
-            run()
-
-
 CONV = """layer { name: "c" type: "Convolution" bottom: "data" top: "c"
         convolution_param { num_output: 8 kernel_size: 3 } }
 """
@@ -192,6 +168,26 @@ def test_weights_that_do_not_fit(small: Path, tmp_path: Path) -> None:
     fcn_port.converters.convert(small, made)
     with pytest.raises(MismatchError, match=r"small.safetensors.*blob 'conv.weight'.*\(5, 3, 3, 3\)"):
         numpy_net(made, prototxt=other)
+
+
+@pytest.mark.parametrize("wiring", ['bottom: "nowhere" top: "last"', 'bottom: "data" top: "conv"'])
+def test_wiring_that_caffe_refuses(wiring: str, small: Path, tmp_path: Path) -> None:
+    """A bottom that nobody makes, and a top that two layers make (net.cpp, AppendTop and AppendBottom)."""
+    wrong = tmp_path / "wrong.prototxt"
+    wrong.write_text(f'{PROTOTXT}\nlayer {{ name: "more" type: "ReLU" {wiring} }}')
+    with pytest.raises(NetError, match=r"no layer before it makes|is made by two layers"):
+        numpy_net(small, prototxt=wrong)
+
+
+@pytest.mark.parametrize(("asked", "threads"), [("3", 3), ("4,2", 4), ("0", None), ("some", None), ("", None)])
+def test_threads_that_nobody_gives(
+    asked: str, threads: int | None, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As OpenMP has them where PyTorch, which has a number of its own, is not there."""
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert numpy_net(small).threads == torch.get_num_threads() and numpy_net(small, threads=5).threads == 5
+    monkeypatch.delitem(sys.modules, "torch")
+    assert numpy_net(small).threads == (threads or len(os.sched_getaffinity(0)))
 
 
 def test_no_native_code(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
