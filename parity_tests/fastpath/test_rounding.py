@@ -109,14 +109,17 @@ def test_a_chain_of_1x1(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_which_products_are_chained() -> None:
-    """One behind the other with an activation in between; not a 3x3, groups, a pooling, or few features."""
+    """One behind the other with an activation in between; not a 3x3, groups, a pooling, a sum, or few features."""
     net, x = famous.Definition("kinds", 8, 9, 9), "data"
     for name, kernel, group in (("a", 1, 1), ("b", 1, 1), ("c", 3, 1), ("d", 1, 1), ("e", 1, 2), ("f", 1, 1)):
         x = net.conv(name, x, 64, kernel, pad=kernel // 2, group=group)
     x = net.conv("g", net.pool("p", x, 2, 2), 64, 1)
     net.conv("score", x, 21, 1)
+    parts = [net.conv(name, "p", 64, 1, relu=False) for name in ("h", "i")]
+    net.conv("j", net.layer("Eltwise", "sum", *parts), 64, 1)
     spec = net.spec()
     flow = merge(read(spec, spec.outputs))
+    assert any(each.addend is not None for each in flow.operations)
     assert {flow.operations[flow.makers[top]].name for top in rounding.chained(flow)} == {"a", "b"}
 
 
@@ -174,12 +177,16 @@ def test_which_layers_of_a_run() -> None:
     ("3333 P 111", {"c2", "c4"}),  # but most of a way of seven
     ("1" * 21 + "33333", {"c23", "c25"}),  # on one of 26
     ("1" * 22 + "33333", set()),  # and not where more lie before
+    ("3G3333 11111", {"c3", "c5"}),  # groups are no filtering, and end no run
+    ("33S333", set()),  # a stride of 2 ends it
 ])  # fmt: skip
 def test_which_runs_are_long(kinds: str, relieved: set[str]) -> None:
     net, x = famous.Definition("runs", 3, 40, 40), "data"
     for number, kind in enumerate(kinds.replace(" ", ""), 1):
-        kernel = 1 if kind == "P" else int(kind)
-        name = f"c{number}"
-        x = net.pool(name, x, 2, 2) if kind == "P" else net.conv(name, x, 16, kernel, pad=kernel // 2, relu=False)
+        name, kernel = f"c{number}", 1 if kind == "1" else 3
+        group, stride = 2 if kind == "G" else 1, 2 if kind == "S" else 1
+        x = net.pool(name, x, 2, 2) if kind == "P" else net.conv(
+            name, x, 16, kernel, pad=kernel // 2, stride=stride, group=group, relu=False
+        )  # fmt: skip
     spec = net.spec()
     assert rounding.shown(merge(read(spec, spec.outputs))) == relieved
