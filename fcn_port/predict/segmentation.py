@@ -12,6 +12,7 @@ from PIL import Image
 
 from converters.errors import CaffeFormatError
 from converters.escaping import shortened
+from converters.wording import first_of
 
 from .legend import LegendEntry, with_legend
 from .palettes import has_things_only
@@ -68,10 +69,9 @@ class Segmentation:
     def __repr__(self) -> str:
         h, w = self.labels.shape
         shares = [f"{shortened(name)} {share_text(share)}" for name, share in self.share_of_classes().items()]
-        more = f" and {len(shares) - _NAMED} more" if len(shares) > _NAMED else ""
         scores = "no scores kept" if self.scores is None else f"{self.kind} of {len(self.scores)} classes"
         scores = "labels" if self.kind == "labels" else scores
-        return f"Segmentation({h}x{w}, {scores}: {', '.join(shares[:_NAMED])}{more})"
+        return f"Segmentation({h}x{w}, {scores}: {first_of(shares, _NAMED)})"
 
     def label_image(self) -> Image.Image:
         """The label map as an indexed picture: the pixel values are the labels, the palette gives the colours.
