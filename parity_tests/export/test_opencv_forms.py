@@ -269,6 +269,24 @@ def test_opencv_takes_any_size(name: str, target: str, tmp_path: Path, monkeypat
     assert worst(name, tmp_path, target) <= 1e-5
 
 
+@BOTH
+@pytest.mark.parametrize("kind", ["BNLL", "Softplus", "Mish", "TanH"])
+def test_a_large_number_is_none_too_large(
+    kind: str, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenCV's own Softplus is infinite above 88, and OpenCV 5's Tanh no number above 44."""
+    if target == "opencv5":
+        monkeypatch.setenv("FCN_PORT_OPENCV5", str(environment.python()))
+    net = caffe_net(f'{DATA}layer {{ name: "it" type: "{kind}" bottom: "data" top: "it" }}')
+    options = OnnxOptions(target=target, opset=TARGETS[target].opset, outputs=("it",))
+    (tmp_path / "net.onnx").write_bytes(serialized(build_onnx(net.spec, arrays_of(net), options)))
+    inputs = inputs_for(net.spec, {"data": (1, 8, 6, 8)})
+    inputs["data"] *= 100
+    claim = Claim([{"data": inputs["data"].numpy()}], [{"it": np.asarray(blobs_of(net, inputs)["it"])}])
+    for each in check_target(tmp_path / "net.onnx", claim, target=target):
+        assert each.error is not None and each.error <= 1e-5
+
+
 def with_sizes(self: Reshape, out: OnnxLayer) -> None:
     x = out.bottoms[0]
     out.reshape(x, [out.size(x, [dim]) if isinstance(dim, int) else dim[0] for dim in self._plan(len(x.shape))])
