@@ -12,6 +12,7 @@ from converters.net import NetSpec
 from weights.records import InputRecipe, Preprocessing
 
 from ..any_net import AnyNet
+from ..predict.classifying import class_name
 from ..predict.images import ImageLike, read_image, rgb_of
 from ..predict.palettes import voc_palette
 from ..predict.running import preprocessing_of
@@ -97,7 +98,7 @@ def _detections(
     found: Iterable[Raw], pixels: np.ndarray, threshold: float, names: Sequence[str], palette: np.ndarray | None
 ) -> Detections:
     records = [
-        Detection(each.label, _name(names, each.label), each.score, _box(each), each.points)
+        Detection(each.label, class_name(names, each.label), each.score, _box(each), each.points)
         for each in found
         if each.score >= threshold
     ]
@@ -112,10 +113,6 @@ def _recipe(preprocessing: Preprocessing | None) -> InputRecipe:
             'weights.release("voc-fcn8s").preprocessing'
         )
     return preprocessing.inputs[0]
-
-
-def _name(names: Sequence[str], label: int) -> str:
-    return names[label] if 0 <= label < len(names) else f"class {label}"
 
 
 def _box(raw: Raw) -> tuple[float, float, float, float]:
