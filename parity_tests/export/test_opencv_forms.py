@@ -28,7 +28,6 @@ from converters.layers import (
 )
 from converters.layers.normalize import MVN
 from converters.layers.pooling import Pooling
-from converters.layers.recurrent_onnx import UnrolledSteps
 from converters.layers.reshape import Reshape
 from converters.layers.tensor import Squeeze
 from converters.layers.upsample import Upsample
@@ -302,12 +301,6 @@ def reduced(out: OnnxLayer, x: OnnxValue, axes: int, *, part: str | None = None,
 
 def together(self: OnnxForm, op: str, value: str, axes: Sequence[int], *, part: str) -> str:
     return self.node(op, [value], part=part, axes=list(axes), keepdims=1)
-
-
-def in_one(self: UnrolledSteps, number: int, h: str) -> tuple[str, str]:
-    gates, cont = self.at(self._fixed, number, "fixed"), self.at(self._cont, number, "cont")
-    on = self.out.node("Mul", [h, cont], part=f"on{number}")
-    return self.out.node("Gemm", [on, self._weight, gates], part=f"gates{number}", transB=1), cont
 
 
 def with_axes(self: Squeeze, out: OnnxLayer) -> None:

@@ -155,6 +155,13 @@ def test_holes_are_dilation(settings: str) -> None:
     np.testing.assert_allclose(top, expected.numpy(), atol=1e-5)
 
 
+@pytest.mark.parametrize("hole", ["hole_h", "hole_w"])
+@pytest.mark.parametrize(("kind", "param"), [("Convolution", "num_output: 2"), ("Pooling", "")])
+def test_a_hole_along_one_axis_leaves_the_other_as_it_is(kind: str, param: str, hole: str) -> None:
+    layer = make(kind, f"{kind.lower()}_param {{ {param} kernel_size: 3 {hole}: 2 }}")
+    assert layer.top_shapes([(1, 2, 9, 9)])[0][2:] == ((5, 7) if hole == "hole_h" else (7, 5))
+
+
 def test_upsample_puts_maxima_back() -> None:
     """SegNet's pair: pooling records places, Upsample returns to them; the rest is 0."""
     pool = make("Pooling", "pooling_param { kernel_size: 2 stride: 2 }", tops=2)
@@ -308,10 +315,14 @@ REFUSED = [
     ("Convolution", "convolution_param { num_output: 4 kernel_size: 3 stride: 0 }", "stride"),
     ("Convolution", "convolution_param { num_output: 4 kernel_size: 3 hole: 2 dilation: 2 }", "both dilation and hole"),
     ("Convolution", "convolution_param { num_output: 4 kernel_size: 3 hole: wide }", "whole number"),
+    ("Convolution", "convolution_param { num_output: 4 kernel_size: [3, 3, 3] hole_w: 2 }", "for 2 and for 3 spatial"),
     ("Pooling", "pooling_param { kernel_size: 2 pad: 2 }", "not smaller than kernel"),
     ("Pooling", "pooling_param { kernel_size: 2 global_pooling: true }", "global_pooling with a kernel size"),
     ("Pooling", "pooling_param { global_pooling: true stride: 2 }", "stride 1"),
     ("Pooling", "pooling_param { kernel_size: 2 stride: 0 }", "at least 1"),
+    ("Pooling", "pooling_param { kernel_size: 2 stride_h: 0 stride_w: 2 }", "at least 1"),
+    ("Pooling", "pooling_param { kernel_h: 3 kernel_w: 0 }", "at least 1"),
+    ("Pooling", "pooling_param { kernel_size: 2 hole_h: 0 }", "at least 1"),
     ("Pooling", "pooling_param { kernel_size: 3 pad: 1 pool: STOCHASTIC }", "no pad"),
     ("InnerProduct", "", "num_output"),
     ("LRN", "lrn_param { local_size: 4 }", "odd"),
