@@ -30,6 +30,7 @@ from converters.net import (
     infer_shapes,
 )
 from converters.passes import prepare
+from converters.wording import shape_text
 
 from .loading import load, read_weights
 from .nets.net import Net
@@ -160,7 +161,7 @@ def _check_shapes(net: Net, spec: NetSpec) -> Check:
 def _shapes_by_rule(spec: NetSpec) -> dict[str, dict[str, Shape]]:
     """The shape of every blob by Caffe's rules, by what people call the size of the input."""
     own = [shape[2:] for shape in spec.inputs.values() if len(shape) == 4]
-    found = {"x".join(map(str, own[0])) if own else "its size": infer_shapes(spec)}
+    found = {shape_text(own[0]) if own else "its size": infer_shapes(spec)}
     for h, w in AWKWARD_SIZES if own else ():
         inputs = images_at(spec.inputs, (h, w), batch=1)
         with suppress(NetError):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fcn_port.nets import FCN, NETS, FCNGoogLeNet, Widths
+from fcn_port.nets.parts import CropLike
 from parity_tests.fill import SCALE_CONSTANTS, fcn_layer_types, fill_blob, input_blob
 from parity_tests.goldens import GoldenId, Shape, shapes
 
@@ -74,3 +75,11 @@ def _filled(layer: str, kind: str, position: int, shape: Shape, fill: str) -> to
     return torch.from_numpy(
         fill_blob(layer, kind, position, shape, deconvolution=fill, constant=SCALE_CONSTANTS.get(layer))
     )
+
+
+class CentredCrop(CropLike):
+    """Crops the middle, as many ports do: right at no recorded size."""
+
+    def forward(self, x: Tensor, reference: Tensor) -> Tensor:
+        h, w = reference.shape[-2:]
+        return x.narrow(-2, (x.shape[-2] - h) // 2, h).narrow(-1, (x.shape[-1] - w) // 2, w)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 from torch.nn.modules.module import _IncompatibleKeys
+
+from ..wording import first_of, shape_text
 
 _NAMED = 5
 """The most names that a state_misfit tells."""
@@ -22,29 +24,21 @@ def state_misfit(net: nn.Module, state: Mapping[str, Any]) -> str | None:
     own, lent = net.state_dict(), getattr(net, "_lent", {})
     found = []
     if other := [
-        f"{key} is {_shape(state[key])} and should be {_shape(blob)}"
+        f"{key} is {shape_text(state[key].shape)} and should be {shape_text(blob.shape)}"
         for key, blob in own.items()
         if key in state and tuple(state[key].shape) != tuple(blob.shape)
     ]:
-        found.append(_some(other))
+        found.append(first_of(other, _NAMED))
     kept = {owner for key, owner in lent.items() if key in state}
     if missing := _layers(key for key in own if key not in state and key not in kept):
-        found.append(f"the net has layers that the weights are not of: {_some(missing)}")
+        found.append(f"the net has layers that the weights are not of: {first_of(missing, _NAMED)}")
     if strange := _layers(key for key in state if key not in own and key not in lent):
-        found.append(f"the weights are of layers that the net has not: {_some(strange)}")
+        found.append(f"the weights are of layers that the net has not: {first_of(strange, _NAMED)}")
     return "; ".join(found) or None
 
 
 def _layers(keys: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(key.rpartition(".")[0] or key for key in keys))
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-
-
-def _shape(blob: Any) -> str:
-    return "x".join(map(str, blob.shape)) or "one number"
 
 
 @dataclass(frozen=True)

@@ -129,22 +129,6 @@ class Sin(Elementwise):
         return Form((f"{site.x}.sin()",))
 
 
-@register_layer("Softplus")
-@dataclass(frozen=True)
-class Softplus(Elementwise):
-    """log(1 + e^x). Source: synopsys-caffe, softplus_layer.cpp."""
-
-    onnx_operator: ClassVar[str | None] = "Softplus"
-
-    def compute(self, x: Tensor) -> Tensor:
-        from torch.nn.functional import softplus
-
-        return softplus(x)
-
-    def to_python(self, site: Site) -> Form:
-        return Form((f"F.softplus({site.x})",))
-
-
 @register_layer("Softsign")
 @dataclass(frozen=True)
 class Softsign(Elementwise):

@@ -106,10 +106,10 @@ def best_first(out: OnnxLayer, scores: str, most: int, *, axis: int = 1) -> tupl
     return best, places
 
 
-def last_first(out: OnnxLayer, value: str, *, axis: int = 1) -> str:
-    """A value backwards along an axis, so that of equal scores `best_first` takes the last one first."""
+def last_first(out: OnnxLayer, value: str) -> str:
+    """A value backwards along axis 1, so that of equal scores `best_first` takes the last one first."""
     ends = [
-        out.constant(part, [end]) for part, end in (("last", -1), ("before_first", -ALL), ("axis", axis), ("step", -1))
+        out.constant(part, [end]) for part, end in (("last", -1), ("before_first", -ALL), ("axis", 1), ("step", -1))
     ]
     return out.node("Slice", [value, *ends], part="last_first")
 

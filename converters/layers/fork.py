@@ -142,9 +142,9 @@ def python_settings(spec: LayerSpec) -> dict[str, Any]:
     return found
 
 
-def python_integer(spec: LayerSpec, name: str, default: int | None = None) -> int:
-    """A whole number of `python_settings`; raises NetError for another value, or none where there is no default."""
-    value = python_settings(spec).get(name, default)
+def python_integer(spec: LayerSpec, name: str) -> int:
+    """A whole number of `python_settings`; raises NetError for another value, or none."""
+    value = python_settings(spec).get(name)
     if isinstance(value, bool) or not isinstance(value, int):
         raise refuse(spec, f"{name} of param_str is {value!r}; expected a whole number")
     return value

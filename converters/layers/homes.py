@@ -160,7 +160,7 @@ HOMES: Mapping[str, str] = {
     "Sin": "activations",
     "Slice": "concat",
     "Softmax": "softmax",
-    "Softplus": "activations",
+    "Softplus": "neuron",
     "Softsign": "activations",
     "SpaceToBatchND": "blocks",
     "SpaceToDepth": "blocks",

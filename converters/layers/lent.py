@@ -1,4 +1,4 @@
-"""LentCode code that layers compute by where somebody lends it, to the same numbers: `fcn_port.fast` has some.
+"""LentCode: functions that layers compute by where somebody lends them, to the same numbers; `fcn_port.fast` does.
 
 A converter by itself has none, and no need of a compiler.
 """

@@ -232,10 +232,10 @@ class TanH(Elementwise):
         return Form((f"torch.tanh({site.x})",))
 
 
-@register_layer("BNLL")
+@register_layer("BNLL", "Softplus")
 @dataclass(frozen=True)
 class BNLL(Elementwise):
-    """log(1 + e^x), the binomial negative log likelihood."""
+    """log(1 + e^x), the binomial negative log likelihood; Softplus in synopsys-caffe (softplus_layer.cpp)."""
 
     def compute(self, x: Tensor) -> Tensor:
         from torch.nn.functional import softplus

@@ -139,8 +139,7 @@ def _made(spec: NetSpec) -> list[tuple[list[_Made], list[_Made]]]:
     found = []
     for layer in spec.layers:
         bottoms = [made.setdefault(bottom, _Made()) for bottom in layer.bottoms]
-        kind = find_layer(layer.type)
-        learned = any(bottom.learned for bottom in bottoms) or (kind is not None and kind.has_blobs())
+        learned = layer.may_learn or any(bottom.learned for bottom in bottoms)
         tops = [_Made(is_parameter=layer.type == "Parameter", learned=learned) for _ in layer.tops]
         for top in tops:
             top.beside = tops

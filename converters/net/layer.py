@@ -36,7 +36,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from functools import cached_property
 from importlib import import_module
 from math import inf
@@ -179,6 +178,12 @@ class LayerSpec:
         if params is not None:
             refuse_unread(self.fork_fields(), reads, where=self.place, kind=self.type)
         return params
+
+    @property
+    def may_learn(self) -> bool:
+        """True where layers of this type may have learnable blobs; False for a type that is not registered."""
+        layer_class = find_layer(self.type)
+        return layer_class is not None and layer_class.has_blobs()
 
     def fork_fields(self) -> Iterator[tuple[str, object]]:
         """The fields in `extra` with their paths, without indices; those of a fork's own message one by one."""
@@ -365,36 +370,11 @@ def all_layers() -> Mapping[str, type[Layer]]:
     return MappingProxyType(_types)
 
 
+def known_types() -> tuple[str, ...]:
+    """The name of every registered type; imports none of them."""
+    return (*_types, *_homes)
+
+
 def _import_home(name: str) -> None:
     if name not in _types and name in _homes:
         import_module(_homes[name])
-
-
-def similar_type(name: str) -> str | None:
-    """The known layer type of which a name is a misspelling, whatever its capitals; None where there is none.
-
-    One with a word before or behind is another layer, as RegionLoss is to Region; so is OuterProduct to InnerProduct.
-    Of a Python layer the class's own name counts, without the Layer at its end that all have.
-    """
-    beside = name.startswith("Python:")
-    by_small = {_stem(known): known for known in (*_types, *_homes) if known.startswith("Python:") == beside}
-    small = _stem(name)
-    if small not in by_small and small.rstrip("0123456789") in by_small:
-        return None
-    near = [
-        each
-        for each in get_close_matches(small, by_small, n=3, cutoff=0.78 if beside else 0.85)
-        if each == small or not (small.endswith(each) or each.endswith(small) or _is_longer(small, each, beside))
-    ]
-    return by_small[near[0]] if near else None
-
-
-def _is_longer(name: str, known: str, python: bool) -> bool:
-    """True for a known name with a number or, but of a Python class, a word behind."""
-    more = name.removeprefix(known).strip("_")
-    return name.startswith(known) and (more.isdigit() or (len(more) > 2 and not python))
-
-
-def _stem(name: str) -> str:
-    python, small = name.startswith("Python:"), name.lower()
-    return small.removeprefix("python:").removesuffix("layer") if python else small

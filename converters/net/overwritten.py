@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..errors import NetError
-from .layer import LayerSpec, find_layer
+from .layer import LayerSpec
 from .spec import NetSpec
 from .versions import BlobVersion, Versions, is_another_name, versions
 
@@ -64,7 +64,7 @@ def refuse_overwritten(spec: NetSpec) -> None:
     ever_learned = _learned(spec)
     for index, layer in enumerate(spec.layers):
         told = bool(learned.intersection(layer.bottoms)) or layer.type == "Parameter"
-        if told or _has_blobs(layer):
+        if told or layer.may_learn:
             learned.update(layer.tops)
         if layer.type != "Parameter" and not judged.intersection(layer.tops) and not _is_loss(layer):
             continue
@@ -72,20 +72,15 @@ def refuse_overwritten(spec: NetSpec) -> None:
         if changer is not None:
             raise _refusal(spec, layer, f"{changer.place} overwrites in place what its gradient is computed of")
         beside = _changer_beside(spec, made, index)
-        if beside is not None and (told or _has_blobs(layer) or ever_learned.intersection(beside[0].tops)):
+        if beside is not None and (told or layer.may_learn or ever_learned.intersection(beside[0].tops)):
             raise _refusal(spec, layer, f"{beside[0].place} overwrites in place what it reads, as '{beside[1]}'")
-
-
-def _has_blobs(layer: LayerSpec) -> bool:
-    kind = find_layer(layer.type)
-    return kind is not None and kind.has_blobs()
 
 
 def _learned(spec: NetSpec) -> set[str]:
     """The blobs that depend on weights."""
     found: set[str] = set()
     for layer in spec.layers:
-        if found.intersection(layer.bottoms) or _has_blobs(layer):
+        if found.intersection(layer.bottoms) or layer.may_learn:
             found.update(layer.tops)
     return found
 

@@ -11,8 +11,10 @@ from math import prod
 
 from ..errors import ChoiceError, NetError, UnknownLayerError
 from ..safety.limits import check_limit
-from .layer import Layer, LayerSpec, Shape, similar_type
+from ..wording import shape_text
+from .layer import Layer, LayerSpec, Shape, known_types
 from .spec import NetSpec, refuse_no_spec
+from .spelling import similar_type
 
 MOST_ELEMENTS = 2**63 - 1
 """The most elements that an index into a blob can count."""
@@ -57,11 +59,6 @@ def infer_shapes(spec: NetSpec, input_shapes: Mapping[str, Shape] | None = None)
 def infer_blobs(spec: NetSpec, input_shapes: Mapping[str, Shape] | None = None) -> dict[str, tuple[Shape, ...]]:
     """The shapes of the learnable blobs of every layer that has any, by layer; raises as `infer_shapes` does."""
     return {row.layer.name: row.blobs for row in iter_layer_shapes(spec, input_shapes) if row.blobs}
-
-
-def shape_text(shape: Sequence[int]) -> str:
-    """A shape in words: 1x21x100x100."""
-    return "x".join(map(str, shape)) or "scalar"
 
 
 def shapes_text(shapes: Mapping[str, Shape]) -> str:
@@ -202,7 +199,7 @@ def known_params(layer: LayerSpec) -> Layer:
             raise UnknownLayerError("python_param does not name a layer", where=layer.place, hint=hint)
         kind += f" ({python.module}.{python.layer})"
         name = f"Python:{python.layer}"
-    near = similar_type(name)
+    near = similar_type(name, known_types())
     meant = f"did you mean '{near}'? Else " if near else ""
     raise UnknownLayerError(
         f"unsupported layer type {kind}",

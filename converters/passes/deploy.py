@@ -13,6 +13,7 @@ from itertools import chain, count
 from ..errors import NetError
 from ..net.layer import LayerSpec, Shape
 from ..net.spec import NetSpec, refuse_no_spec
+from ..wording import first_of, shape_text
 from .filter_phase import Phase, filter_phase, stages_of
 from .input_size import fit_inputs
 from .inputs import OWN, Weights, constant_notes, input_of, is_data, learned_channels, with_input_shapes
@@ -121,9 +122,8 @@ def _worked_out(
     notes = dict(assumed)
     for name, shape in after.items():
         if shape != before[name]:
-            sizes, first = "x".join(map(str, shape)), "x".join(map(str, before[name]))
-            why = f"which fits the net better than {first}"
-            notes[name] = f"the net does not give the size of input '{name}'; {sizes} is assumed, {why}"
+            why = f"which fits the net better than {shape_text(before[name])}"
+            notes[name] = f"the net does not give the size of input '{name}'; {shape_text(shape)} is assumed, {why}"
     changed = {name: shape for name, shape in after.items() if shape != before[name]}
     return (with_input_shapes(deploy, changed) if changed else deploy), tuple(notes.values())
 
@@ -292,9 +292,8 @@ def _losses(spec: NetSpec, deploy: Sequence[LayerSpec]) -> Iterator[str]:
         layer.name for layer in spec.layers if layer.name not in kept and not _is_source(layer) and has_weights(layer)
     ]
     if gone:
-        more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""
-        names = ", ".join(f"'{name}'" for name in gone[:3])
-        yield f"left out with their weights, as no prediction or output needs them: layers {names}{more}"
+        names = first_of([f"'{name}'" for name in gone], 3)
+        yield f"left out with their weights, as no prediction or output needs them: layers {names}"
 
 
 def _without_rules(layer: LayerSpec) -> LayerSpec:

@@ -15,6 +15,7 @@ from ..errors import ChoiceError
 from ..net.layer import LayerSpec, Shape, params_if_valid
 from ..net.spec import NetSpec
 from ..schema import LayerParameter
+from ..wording import shape_text
 from .data_fields import data_set, image_channels, image_size, input_shape
 
 Weights = Mapping[str, Sequence[np.ndarray]]
@@ -81,11 +82,10 @@ def input_of(layer: LayerSpec, tops: Sequence[str], learned: LearnedChannels) ->
     for top in tops:
         shape = given[top] if top in given else learned.shapes.get(top)
         if top not in given and shape is not None:
-            sizes = "x".join(map(str, shape))
-            notes[top] = f"the net does not give the size of input '{top}'; {sizes} is what reads it"
+            notes[top] = f"the net does not give the size of input '{top}'; {shape_text(shape)} is what reads it"
         if shape is None:
             shape = (1, learned.channels.get(top) or channels or _channels_by_blob.get(top, usual), *size)
-            notes[top] = f"the net does not give the size of input '{top}'; {'x'.join(map(str, shape))} is assumed{why}"
+            notes[top] = f"the net does not give the size of input '{top}'; {shape_text(shape)} is assumed{why}"
             if top in learned.ends and not learned.channels.get(top):
                 notes[top] += f", as it is not said what {learned.ends[top].place} makes of its channels"
         shapes.append(shape)

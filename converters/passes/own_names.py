@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import count
 
-from ..layers import find_layer
-from ..net.layer import LayerSpec
 from ..net.spec import NetSpec
+from ..wording import first_of
 
 
 def with_own_names(spec: NetSpec) -> NetSpec:
@@ -20,24 +19,18 @@ def with_own_names(spec: NetSpec) -> NetSpec:
     taken = {layer.name for layer in spec.layers}
     owners: dict[str, int] = {}
     for index, layer in enumerate(spec.layers):
-        if _has_blobs(layer):
+        if layer.may_learn:
             owners.setdefault(layer.name, index)
     layers, renamed = [], []
     for index, layer in enumerate(spec.layers):
         if owners.get(layer.name, index) != index:
             name = next(each for each in (f"{layer.name}_{i}" for i in count(2)) if each not in taken)
             taken.add(name)
-            renamed.append(f"'{layer.name}' is '{name}'")
+            renamed.append(f"the second '{layer.name}' is '{name}'")
             layer = replace(layer, name=name)
         layers.append(layer)
     if not renamed:
         return spec
-    more = f" and {len(renamed) - 3} more" if len(renamed) > 3 else ""
-    note = f"several layers with weights have one name, so that the second {', the second '.join(renamed[:3])}{more}; "
+    note = f"several layers with weights have one name, so that {first_of(renamed, 3)}; "
     note += "Caffe loads the weights of both into the first"
     return replace(spec, layers=tuple(layers), notes=(*spec.notes, note))
-
-
-def _has_blobs(layer: LayerSpec) -> bool:
-    layer_class = find_layer(layer.type)
-    return layer_class is not None and layer_class.has_blobs()

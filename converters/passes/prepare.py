@@ -14,8 +14,9 @@ from itertools import dropwhile
 from ..errors import ChoiceError, NetError
 from ..formats.model import with_lent
 from ..net.layer import Shape
-from ..net.shapes import iter_layer_shapes, shape_text, shapes_text
+from ..net.shapes import iter_layer_shapes, shapes_text
 from ..net.spec import NetSpec, refuse_no_spec
+from ..wording import shape_text
 from .auto_crop import auto_crop
 from .batch_statistics import on_batch_statistics, with_stored_statistics
 from .choice import NetChoice, chosen

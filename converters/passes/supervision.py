@@ -90,10 +90,8 @@ def has_weights(layer: LayerSpec) -> bool:
     """True for a layer that learns; one of an unsupported type does where the net says how its blobs learn."""
     if layer.param_specs or layer.type in RECURRENT:
         return True
-    params, layer_class = params_if_valid(layer), find_layer(layer.type)
-    if params is None:
-        return layer_class is not None and layer_class.has_blobs()
-    return params.learns
+    params = params_if_valid(layer)
+    return layer.may_learn if params is None else params.learns
 
 
 def is_stranger(layer: LayerSpec) -> bool:

@@ -12,13 +12,14 @@ from converters.errors import CaffeFormatError
 from converters.formats import read_caffemodel, read_prototxt
 from converters.net import NetSpec, derive_crops, infer_shapes
 from converters.passes import prepare
+from converters.wording import first_of, shape_text
 from weights.card import Card
 
 from .bringing import bring, looks_like_a_name
 from .explain import explain_crop
 from .like import card_of_own
 from .net_choice import net_options
-from .output import bar, echo, echo_lines, human_bytes, json_option, note, size_text, write_columns, write_json
+from .output import bar, echo, echo_lines, human_bytes, json_option, note, write_columns, write_json
 from .registering import register_option
 from .sources import read_net
 
@@ -135,16 +136,15 @@ def _report_json(report: ConversionReport | None) -> dict[str, object]:
 
 def _print(report: ConversionReport) -> None:
     rows = [
-        (e.key, size_text(e.source_shape), size_text(e.shape) if e.shape != e.source_shape else "", e.fit)
+        (e.key, shape_text(e.source_shape), shape_text(e.shape) if e.shape != e.source_shape else "", e.fit)
         for e in report.entries
     ]
     if rows:
         write_columns(rows, header=("key", "shape in Caffe", "shape here", "how"))
     strangers = list(dict.fromkeys(layer for layer, _, _ in report.unused))
     if strangers:
-        shown = ", ".join(strangers[:_SHOWN]) + (f" and {len(strangers) - _SHOWN} more" if strangers[_SHOWN:] else "")
-        echo(f"not used, for the net has no such layers: {shown}")
-    crops = ", ".join(f"{layer} {'x'.join(map(str, offset))}" for layer, offset in report.crops.items())
+        echo(f"not used, for the net has no such layers: {first_of(strangers, _SHOWN)}")
+    crops = ", ".join(f"{layer} {shape_text(offset)}" for layer, offset in report.crops.items())
     upsampling = ", ".join(f"{layer} {kind}" for layer, kind in report.upsampling.items())
     echo(f"{report.parameters:,} parameters in {len(report.entries)} blobs converted, {len(report.unused)} not used")
     if crops:

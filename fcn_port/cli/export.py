@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from converters.export import HIGHEST_OPSET, LEAST_SIZE, LOWEST_OPSET, TARGETS, require
+from converters.wording import shape_text
 
 from ..export_files import EXPORT_FORMATS
 from .bringing import here
 from .inspect import SizeParam
 from .net_choice import net_options
-from .output import echo, json_option, note, size_text, write_json
+from .output import echo, json_option, note, write_json
 from .progress import progress_bar
 from .registering import register_option
 
@@ -82,7 +83,7 @@ def command(weights: str, to: str, out: str | None, prototxt: str | None, as_jso
     for file in report.files:
         echo(f"{file}  ({Path(file).stat().st_size:,} bytes)")
     if report.checked:
-        sizes = ", ".join(" and ".join(size_text(shape) for shape in each.values()) for each in report.inputs)
+        sizes = ", ".join(" and ".join(shape_text(shape) for shape in each.values()) for each in report.inputs)
         note(f"checked: largest difference from the module {report.error:.1e} of the largest value, for inputs {sizes}")
     else:
         note("not checked")

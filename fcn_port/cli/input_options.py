@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .numbers import LARGEST, Number
+from .option_groups import with_options
 
 if TYPE_CHECKING:
     from ..data.inputs import InputChange
@@ -53,9 +54,7 @@ _OPTIONS = (
 
 def input_options(command: Any) -> Any:
     """The options on a verb; `input_change` takes what they gave out of its keywords."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)
 
 
 def input_change(given: dict[str, Any]) -> InputChange:

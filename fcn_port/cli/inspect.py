@@ -13,10 +13,11 @@ from converters.errors import CaffeFormatError, NetError
 from converters.formats import Blobs, read_mean, sniff
 from converters.net import NetSpec, Shape, check_weights_fit, images_at_asked, iter_layer_shapes
 from converters.passes import prepare
+from converters.wording import shape_text
 
 from .bringing import looks_like_a_name
 from .net_choice import net_options, not_told
-from .output import echo, json_option, note, size_text, write_columns, write_json
+from .output import echo, json_option, note, write_columns, write_json
 from .registering import register_option
 from .sources import is_only_a_file, read_net, read_net_and_blobs
 
@@ -101,7 +102,7 @@ def _show_mean(mean: np.ndarray, as_json: bool) -> None:
     if as_json:
         write_json({"kind": "mean", "shape": mean.shape, "dtype": str(mean.dtype), "channel_means": list(channels)})
     else:
-        echo(f"mean image {size_text(mean.shape)} {mean.dtype}; by channel: {', '.join(f'{c:.6g}' for c in channels)}")
+        echo(f"mean image {shape_text(mean.shape)} {mean.dtype}; by channel: {', '.join(f'{c:.6g}' for c in channels)}")
 
 
 def _channel_means(mean: np.ndarray) -> np.ndarray:
@@ -118,7 +119,7 @@ def _show_blobs(blobs: Blobs, as_json: bool) -> None:
         keys = ("layer", "position", "shape", "dtype", "parameters")
         write_json({"kind": "blobs", "blobs": [dict(zip(keys, row, strict=True)) for row in rows]})
         return
-    table = [(name, str(i), size_text(shape), dtype, f"{count:,}") for name, i, shape, dtype, count in rows]
+    table = [(name, str(i), shape_text(shape), dtype, f"{count:,}") for name, i, shape, dtype, count in rows]
     write_columns(table, header=("layer", "blob", "shape", "type", "parameters"), right=(4,))
     echo(f"{len(blobs)} layers, {sum(row[4] for row in rows):,} parameters, no net definition")
 
@@ -135,7 +136,7 @@ def _show_net(spec: NetSpec, blobs: Blobs, size: SizeOption, as_json: bool) -> N
             row["type"],
             ", ".join(row["bottoms"]),
             ", ".join(row["tops"]),
-            ", ".join(map(size_text, row["shapes"])),
+            ", ".join(map(shape_text, row["shapes"])),
             f"{row['parameters']:,}" if row["parameters"] else "",
             f"{row['macs']:,}" if row["macs"] else "",
         )
@@ -148,7 +149,7 @@ def _show_net(spec: NetSpec, blobs: Blobs, size: SizeOption, as_json: bool) -> N
     )
     for name, shape in (deploy.inputs if size is None else input_shapes(deploy, size)).items():
         assumed = name in deploy.assumed and shape == deploy.inputs[name]
-        echo(f"input {name}: {size_text(shape)}{' (assumed)' if assumed else ''}")
+        echo(f"input {name}: {shape_text(shape)}{' (assumed)' if assumed else ''}")
     for line in (*not_told(deploy.notes), *([problem] if problem else ())):
         note(line)
 

@@ -10,6 +10,7 @@ import click
 
 from converters.passes import choosing
 
+from .option_groups import with_options
 from .output import note
 
 _TOLD = "fcn_port.cli.warnings"
@@ -77,7 +78,8 @@ def _phase_option(command: Any) -> Any:
 
 def training_net_options(command: Any) -> Any:
     """The options on the verb that trains, which takes the TRAIN phase always."""
-    for option in reversed(
+    return with_options(
+        command,
         (
             click.option(
                 *("--input", "given_inputs"), multiple=True, metavar="NAME=SHAPE", expose_value=False,
@@ -97,7 +99,5 @@ def training_net_options(command: Any) -> Any:
                 help="For weights whose BatchNorm layers say use_global_stats: false: take their stored statistics, or "
                 "the batch's own.",
             ),
-        )
-    ):  # fmt: skip
-        command = option(command)
-    return command
+        ),
+    )  # fmt: skip

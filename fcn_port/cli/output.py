@@ -82,11 +82,6 @@ def refuse_to_replace(out: Path | None, read: Iterable[str | Path | None], *, op
         raise click.UsageError(f"{out}: this file is read, and would be replaced; choose another with {option}")
 
 
-def size_text(shape: Sequence[int]) -> str:
-    """(1, 21, 100, 100) as "1x21x100x100"."""
-    return "x".join(map(str, shape)) or "scalar"
-
-
 @contextmanager
 def bar(label: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar over bytes on standard error; yields a callback (done, total). Quiet where nobody watches."""
@@ -117,7 +112,6 @@ __all__ = [
     "human_bytes",
     "json_option",
     "note",
-    "size_text",
     "write_columns",
     "write_json",
 ]

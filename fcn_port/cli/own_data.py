@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from converters.wording import first_of
+
 from .output import columns, echo, note, write_json
 from .progress import progress_bar
 
@@ -153,20 +155,16 @@ def _table(data: DataSet, found: Findings, *, brief: bool = False) -> Iterator[s
     everything = max(1, found.ignored + sum(found.pixels))
     stored = found.stored or ((),) * (len(found.classes) + 1)
     rows = [
-        (str(label), name, f"{pixels:,}", f"{pixels / everything:.2%}", str(maps), _few(stored[label]))
+        (str(label), name, f"{pixels:,}", f"{pixels / everything:.2%}", str(maps), first_of(stored[label], _NAMED))
         for label, (name, pixels, maps) in enumerate(zip(found.classes, found.pixels, found.maps, strict=True))
         if pixels or not brief
     ]
-    rows.append(("-", "ignored", f"{found.ignored:,}", f"{found.share_ignored:.2%}", "", _few(stored[-1])))
+    rows.append(("-", "ignored", f"{found.ignored:,}", f"{found.share_ignored:.2%}", "", first_of(stored[-1], _NAMED)))
     header = ("id", "class", "pixels", "share", "images", "stored as")
     keep = len(header) if any(ids for ids in found.stored) else len(header) - 1
     yield from columns([row[:keep] for row in rows], header=header[:keep], right=(0, 2, 3, 4))
     if brief and found.unlabelled:
-        yield f"no pixel of {_few(found.unlabelled)}"
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        yield f"no pixel of {first_of(found.unlabelled, _NAMED)}"
 
 
 def _print(data: DataSet, found: Findings) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,14 +126,8 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
     WebDataset tars and Parquet tables, too. What is found is written to results.parquet as well; what was done before
     is passed over.
     """
-    from ..detection import finds_objects, refuse_unfinished
-    from ..predict.image_lists import check_is_there, gather, is_single
-    from ..predict.meaning import names_images
-    from ..publishing import is_published
-    from .filming import every_picture, video_sources
-
     refuse_picture(weights)
-    options, one = PredictOptions(inputs=input_change(given), **given), is_single(images)
+    options = PredictOptions(inputs=input_change(given), **given)
     if as_json and options.json_lines:
         raise click.UsageError("--json and --json-lines: one of them")
     if options.ray is not None:
@@ -143,6 +137,36 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
         return predict_on_ray(
             _for_workers(weights, options), images, options, weights=weights, out=out, as_json=as_json
         )
+    job = _job_of(weights, images, options, out=out, as_json=as_json)
+    if options.shard is not None and not job.sources:
+        if as_json:
+            write_json({"images": [], "failed": []})
+        return 0
+    return _tell(weights, job, options)
+
+
+@dataclass(frozen=True)
+class _PredictJob:
+    """The pictures that are asked about, and where the answers go.
+
+    `one` says that a single image was named, which is told of in full and is an error where it cannot be read; `videos`
+    that they move.
+    """
+
+    sources: tuple[ImageSource, ...]
+    out: Path
+    as_json: bool
+    one: bool
+    videos: bool
+
+
+def _job_of(
+    weights: str, images: tuple[Path, ...], options: PredictOptions, *, out: Path, as_json: bool
+) -> _PredictJob:
+    """The job that the command line asks for; UsageError for options that do not go together or with such images."""
+    from ..predict.image_lists import gather, is_single
+    from .filming import every_picture, video_sources
+
     check_is_not_packed(images)
     videos = video_sources(images)
     try:
@@ -159,28 +183,37 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
         if videos:
             raise click.UsageError("--shard is for images; a video is one piece")
         sources = still_to_do(sources, options.shard, out=out, options=options)
-        if not sources:
-            if as_json:
-                write_json({"images": [], "failed": []})
-            return 0
-    if options.every_frame and not videos:
-        sources, one = sources if options.shard else every_picture(sources), False
+    pages = options.every_frame and not videos
+    if pages and options.shard is None:
+        sources = every_picture(sources)
+    return _PredictJob(sources, out, as_json, one=is_single(images) and not pages, videos=bool(videos))
+
+
+def _tell(weights: str, job: _PredictJob, options: PredictOptions) -> int:
+    """Bring the net and tell what it sees in the pictures, by what it says of them; the exit status."""
+    from ..detection import finds_objects, refuse_unfinished
+    from ..predict.image_lists import check_is_there
+    from ..predict.meaning import names_images
+    from ..publishing import is_published
+
     if Path(weights).is_dir() and not is_published(Path(weights)):
-        return _of_faces(Path(weights), sources, options, out=out, as_json=as_json, one=one, videos=bool(videos))
-    check_is_there(() if videos else sources)
+        nets = load_cascade(Path(weights), options)
+        refuse_of_others("objects")
+        return _of_objects(nets, job, options)
+    check_is_there(() if job.videos else job.sources)
     needs_torch = options.crf or options.blobs is not None or options.anchors is not None
-    count = None if videos else len(sources)
+    count = None if job.videos else len(job.sources)
     net = load_to_predict(weights, options, data=options.data, images=count, quick=not needs_torch)
     net = with_given_anchors(net, options.anchors)
-    if videos:
+    if job.videos:
         refuse_of_pictures(net, options)
     if options.blobs is not None and not takes_arrays(net):
         check_inputs(net, weights)
-        write_blob_pictures(net, sources, options.blobs, out)
+        write_blob_pictures(net, job.sources, options.blobs, job.out)
     if not takes_arrays(net) and finds_objects(net):
         check_inputs(net, weights)
         refuse_of_others("objects")
-        return _of_objects(net, sources, options, out=out, as_json=as_json, one=one, videos=bool(videos))
+        return _of_objects(net, job, options)
     refuse_unfinished(net)
     check_inputs(net, weights)
     if options.classes is not None:
@@ -190,10 +223,10 @@ def command(weights: str, images: tuple[Path, ...], out: Path, as_json: bool, **
 
         refuse_of_others("classes")
         return classify_all(
-            _run(net, options), sources, out=out, noted=noting(options.shard, out), as_json=as_json, one=one,
-            lines=options.json_lines,
+            _run(net, options), job.sources, out=job.out, noted=noting(options.shard, job.out), as_json=job.as_json,
+            one=job.one, lines=options.json_lines,
         )  # fmt: skip
-    return _of_pixels(net, sources, options, out=out, weights=weights, as_json=as_json, one=one, videos=bool(videos))
+    return _of_pixels(net, job, options, weights=weights)
 
 
 def _for_workers(weights: str, options: PredictOptions) -> Net:
@@ -219,41 +252,26 @@ def _for_workers(weights: str, options: PredictOptions) -> Net:
     return net
 
 
-def _of_faces(
-    folder: Path, sources: tuple[ImageSource, ...], options: PredictOptions, *, out: Path, as_json: bool, one: bool,
-    videos: bool,
-) -> int:  # fmt: skip
-    nets = load_cascade(folder, options)
-    refuse_of_others("objects")
-    return _of_objects(nets, sources, options, out=out, as_json=as_json, one=one, videos=videos)
-
-
-def _of_objects(
-    net: Net | Sequence[Net], sources: tuple[ImageSource, ...], options: PredictOptions, *, out: Path, as_json: bool,
-    one: bool, videos: bool,
-) -> int:  # fmt: skip
+def _of_objects(net: Net | Sequence[Net], job: _PredictJob, options: PredictOptions) -> int:
     from ..detection.rows import row_outputs
     from .detecting import detect_all
     from .filming_objects import film_objects, refuse_of_objects
 
     if not isinstance(net, Sequence) and row_outputs(net.spec):
         net = run_as_told(net, options)
-    if videos:
+    if job.videos:
         refuse_of_objects({"--coco": options.coco, "--every-frame": options.every_frame})
         return film_objects(
-            net, sources, out=out, least=options.least_score, names=options.classes, most=options.frames,
-            as_json=as_json,
+            net, job.sources, out=job.out, least=options.least_score, names=options.classes, most=options.frames,
+            as_json=job.as_json,
         )  # fmt: skip
     return detect_all(
-        net, sources, out=out, least=options.least_score, names=options.classes, coco=options.coco,
-        noted=noting(options.shard, out), as_json=as_json, one=one, lines=options.json_lines,
+        net, job.sources, out=job.out, least=options.least_score, names=options.classes, coco=options.coco,
+        noted=noting(options.shard, job.out), as_json=job.as_json, one=job.one, lines=options.json_lines,
     )  # fmt: skip
 
 
-def _of_pixels(
-    net: LoadedNet, sources: tuple[ImageSource, ...], options: PredictOptions, *, out: Path, weights: str,
-    as_json: bool, one: bool, videos: bool,
-) -> int:  # fmt: skip
+def _of_pixels(net: LoadedNet, job: _PredictJob, options: PredictOptions, *, weights: str) -> int:
     from ..predict.dense_crf import DenseCrf
     from ..predict.segmenting import ReadOptions
     from .filming import film_all
@@ -279,23 +297,23 @@ def _of_pixels(
         DenseCrf() if options.crf else None,
     )
     wanted = WantedFiles(
-        out=out, scores=options.scores, probabilities=options.probabilities, geotiff=options.geotiff,
+        out=job.out, scores=options.scores, probabilities=options.probabilities, geotiff=options.geotiff,
         polygons=options.polygons, areas=options.areas, coco=options.coco,
     )  # fmt: skip
-    if videos:
+    if job.videos:
         return film_all(
-            net, sources, reading=reading, batch=options.batch, wanted=wanted, every_frame=options.every_frame,
-            most=options.frames, as_json=as_json,
+            net, job.sources, reading=reading, batch=options.batch, wanted=wanted, every_frame=options.every_frame,
+            most=options.frames, as_json=job.as_json,
         )  # fmt: skip
     return segment_images(
         net,
-        sources,
+        job.sources,
         reading=reading,
         batch=options.batch,
         wanted=wanted,
-        noted=noting(options.shard, out),
-        as_json=as_json,
-        one=one,
+        noted=noting(options.shard, job.out),
+        as_json=job.as_json,
+        one=job.one,
         lines=options.json_lines,
         explain=explain if options.verbose else None,
     )

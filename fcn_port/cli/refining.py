@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .inspect import SizeParam
+from .option_groups import with_options
 
 if TYPE_CHECKING:
     from ..evaluation.predicting import Refinement
@@ -24,9 +25,7 @@ _OPTIONS = (
 
 def refine_options(command: Any) -> Any:
     """The options on a verb."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)
 
 
 def views_of(flip: bool, scales: str | None, size: tuple[int, int] | None) -> Views:

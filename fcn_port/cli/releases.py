@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import click
 
+from converters.wording import first_of
 from weights.catalogue import bundled, famous, init_nets, releases
 from weights.catalogue import release as find_release
 from weights.records import METRICS, TASKS, InputRecipe, Release, Score
@@ -115,8 +116,7 @@ def _of_the_net(release: Release) -> Iterator[tuple[str, str]]:
     if release.preprocessing is None:
         yield "input", "how it is made was not published, or it is no plain photograph"
     for blob, names in release.classes.items():
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        yield f"{blob}, {len(names)} classes", ", ".join(names[:_SHOWN]) + more
+        yield f"{blob}, {len(names)} classes", first_of(names, _SHOWN)
     yield from ((f"score, {score.split}", _score(score)) for score in release.scores)
     for figure in () if release.about is None else release.about.figures:
         yield figure.metric, f"{figure.value:g} ({figure.on})"

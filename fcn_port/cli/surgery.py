@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from converters.errors import CaffeFormatError
+from converters.wording import shape_text
 
 from .bringing import bring_file, looks_like_a_name
 from .net_choice import net_options
-from .output import echo, json_option, note, refuse_to_replace, size_text, write_columns, write_json
+from .output import echo, json_option, note, refuse_to_replace, write_columns, write_json
 from .registering import register_option
 
 if TYPE_CHECKING:
@@ -104,13 +105,13 @@ def _write(result: Surgery, net: str, num_classes: int | Mapping[str, int] | Non
 
 def _print(result: Surgery, out: Path) -> None:
     rows = [
-        (change.fate, change.key or "", size_text(change.shape or ()), change.source or "", change.why)
+        (change.fate, change.key or "", shape_text(change.shape or ()), change.source or "", change.why)
         for change in result.changes
         if change.fate != "dropped"
     ]
     write_columns(rows, header=("what", "parameter", "shape", "from", ""))
     for change in result.of("dropped"):
-        echo(f"dropped  {change.source} {size_text(change.source_shape or ())}: {change.why}")
+        echo(f"dropped  {change.source} {shape_text(change.source_shape or ())}: {change.why}")
     echo(result.summary())
     echo(f"-> {out}")
     for change in result.of("untouched"):

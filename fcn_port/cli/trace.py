@@ -9,11 +9,12 @@ import click
 from converters.export import takes_any_size
 from converters.net import Derivation, LayerSpec, NetSpec, Shape, derive_crops, infer_shapes, written_offset
 from converters.passes import chosen
+from converters.wording import shape_text
 
 from .explain import explain_crop
 from .inspect import SizeParam, input_shapes
 from .net_choice import net_options
-from .output import echo, echo_lines, json_option, size_text, write_columns, write_json
+from .output import echo, echo_lines, json_option, write_columns, write_json
 from .registering import register_option
 from .sources import read_runnable
 
@@ -42,7 +43,7 @@ def command(
     WHAT is the name of a net, a prototxt, a caffemodel or a converted file. Nothing is computed.
     """
     if size and asked and size != asked:
-        raise click.BadParameter(f"SIZE is {size_text(size)}; expected one size", param_hint="'--size'")
+        raise click.BadParameter(f"SIZE is {shape_text(size)}; expected one size", param_hint="'--size'")
     spec = read_runnable(what, crops=derive)
     size = size or asked or ((100, 100) if takes_any_size(spec) and not chosen().input_shapes else None)
     shapes = infer_shapes(spec, None if size is None else input_shapes(spec, size))
@@ -52,7 +53,7 @@ def command(
         return
     crops = {layer.tops[0]: layer for layer in spec.layers if layer.type == "Crop"}
     rows = [
-        (name, size_text(shape), _cut(crops[name], shapes) if name in crops else "") for name, shape in shapes.items()
+        (name, shape_text(shape), _cut(crops[name], shapes) if name in crops else "") for name, shape in shapes.items()
     ]
     write_columns(rows, header=("blob", "shape", "cut from"))
     for derivation in derivations:

@@ -10,6 +10,7 @@ import click
 from ..training.choices import LossName
 from .inspect import SizeParam
 from .numbers import Number
+from .option_groups import with_options
 
 
 def _class_weights(
@@ -67,18 +68,12 @@ _VARIATION = (
 
 def loss_options(command: Any) -> Any:
     """The options that choose a loss."""
-    return _with(command, _LOSS)
+    return with_options(command, _LOSS)
 
 
 def variation_options(command: Any) -> Any:
     """The options that vary images."""
-    return _with(command, _VARIATION)
-
-
-def _with(command: Any, options: tuple[Any, ...]) -> Any:
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return with_options(command, _VARIATION)
 
 
 def _seed(context: click.Context, parameter: click.Parameter, value: int | None) -> int | None:

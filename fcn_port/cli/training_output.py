@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from converters.wording import first_of
 from weights.records import METRICS, Augmentation, InputRecipe
 
 from ..data.records import DataSet
@@ -150,9 +151,7 @@ def _loss(loss: Loss) -> str:
 
 
 def _names(names: tuple[str, ...]) -> str:
-    if len(names) > 6:
-        return f"{', '.join(names[:5])} and {len(names) - 5} more"
-    return ", ".join(names) or "none"
+    return first_of(names, 5) or "none"
 
 
 def _numbers(values: tuple[float, ...]) -> str:

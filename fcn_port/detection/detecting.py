@@ -9,12 +9,13 @@ import numpy as np
 
 from converters.lazy import import_or_say
 from converters.net import NetSpec
-from weights.records import InputRecipe, Preprocessing
+from weights.records import Preprocessing
 
 from ..any_net import AnyNet
+from ..predict.classifying import class_name
 from ..predict.images import ImageLike, read_image, rgb_of
 from ..predict.palettes import voc_palette
-from ..predict.running import preprocessing_of
+from ..predict.running import known_preprocessing
 from .heads import head_of, refusal, runs_a_definition
 from .raw import Raw
 from .records import Detection, Detections
@@ -77,7 +78,7 @@ def detect_all(
     head = head_of(spec)
     if not row_outputs(spec) and head is None:
         raise refusal(spec)
-    recipe = _recipe(preprocessing_of(one, preprocessing))
+    recipe = known_preprocessing(one, preprocessing).inputs[0]
     pixels = [read_image(image, kind="grey" if recipe.image == "grey" else "color") for image in images]
     if head is not None and not row_outputs(spec):
         found = [list(head.find(one, each, recipe)) for each in pixels]
@@ -97,25 +98,12 @@ def _detections(
     found: Iterable[Raw], pixels: np.ndarray, threshold: float, names: Sequence[str], palette: np.ndarray | None
 ) -> Detections:
     records = [
-        Detection(each.label, _name(names, each.label), each.score, _box(each), each.points)
+        Detection(each.label, class_name(names, each.label), each.score, _box(each), each.points)
         for each in found
         if each.score >= threshold
     ]
     records.sort(key=lambda each: -each.score)
     return Detections(tuple(records), pixels, voc_palette() if palette is None else palette)
-
-
-def _recipe(preprocessing: Preprocessing | None) -> InputRecipe:
-    if preprocessing is None:
-        raise ValueError(
-            "this net does not say how its input is made; pass preprocessing=, such as that of a release: "
-            'weights.release("voc-fcn8s").preprocessing'
-        )
-    return preprocessing.inputs[0]
-
-
-def _name(names: Sequence[str], label: int) -> str:
-    return names[label] if 0 <= label < len(names) else f"class {label}"
 
 
 def _box(raw: Raw) -> tuple[float, float, float, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,10 +10,9 @@ from typing import Any, overload
 import numpy as np
 from PIL import Image
 
+from ..predict.notebook import notebook_png
+from ..predict.palettes import colour_of
 from .drawing import draw_boxes
-
-_NOTEBOOK = 1200
-"""Pixels of the longer side from which on a notebook gets a smaller picture."""
 
 Box = tuple[float, float, float, float]
 """(xmin, ymin, xmax, ymax) in pixels of the image, inside it; xmax - xmin is the width."""
@@ -71,9 +69,11 @@ class Detections:
 
     def picture(self) -> Image.Image:
         """The image with each box in its class's colour, and its name and score beside it."""
-        return draw_boxes(
-            self.image, [(each.box, f"{each.name} {each.score:.2f}", self._colour(each), each.points) for each in self]
-        )
+        boxes = [
+            (each.box, f"{each.name} {each.score:.2f}", colour_of(self.palette, each.class_id), each.points)
+            for each in self
+        ]
+        return draw_boxes(self.image, boxes)
 
     def to_json(self) -> dict[str, Any]:
         """Height, width and the detections in JSON's types; boxes in pixels of the image."""
@@ -96,13 +96,5 @@ class Detections:
             for each in self
         ]
 
-    def _colour(self, detection: Detection) -> tuple[int, int, int]:
-        r, g, b = (int(value) for value in self.palette[detection.class_id % 256])
-        return r, g, b
-
     def _repr_png_(self) -> bytes:
-        picture = self.picture()
-        picture.thumbnail((_NOTEBOOK, _NOTEBOOK))
-        out = io.BytesIO()
-        picture.save(out, format="PNG")
-        return out.getvalue()
+        return notebook_png(self.picture())

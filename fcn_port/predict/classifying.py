@@ -167,6 +167,6 @@ def _ranked(output: Values, names: tuple[str, ...]) -> tuple[ClassScore, ...]:
     )
 
 
-def class_name(names: tuple[str, ...], label: int) -> str:
+def class_name(names: Sequence[str], label: int) -> str:
     """The name of a class, "class 7" where none is known."""
     return names[label] if 0 <= label < len(names) else f"class {label}"

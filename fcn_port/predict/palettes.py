@@ -52,6 +52,12 @@ def visible_palette(colours: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     return np.concatenate([np.array([_FIRST_THING], np.uint8), colours[1:]])
 
 
+def colour_of(colours: np.ndarray, label: int) -> tuple[int, int, int]:
+    """The colour of a class, RGB; those beyond a palette's 256 begin it again."""
+    r, g, b = (int(value) for value in colours[label % 256])
+    return r, g, b
+
+
 def has_things_only(classes: Sequence[str]) -> bool:
     """True for names of which the first is no background; False where none is known."""
     return bool(classes) and classes[0].lower() not in _BACKGROUND

@@ -10,7 +10,7 @@ from weights.records import Preprocessing
 from ..any_net import takes_arrays
 from ..carded import refuse_no_net
 from .images import ImageLike, read_image, to_array
-from .running import preprocessing_of, tensors_for
+from .running import known_preprocessing, tensors_for
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,13 +42,7 @@ def prepare(
     than were given.
     """
     refuse_no_net(net)
-    recipe = preprocessing_of(net, preprocessing)
-    if recipe is None:
-        raise ValueError(
-            "this net does not say how its input is made; pass preprocessing=, such as that of a release: "
-            'weights.release("voc-fcn8s").preprocessing'
-        )
-    inputs = {each.name: each for each in recipe.inputs}
+    inputs = {each.name: each for each in known_preprocessing(net, preprocessing).inputs}
     given = image if isinstance(image, Mapping) else dict.fromkeys(inputs, image)
     if set(given) != set(inputs) or (len(inputs) > 1 and not isinstance(image, Mapping)):
         raise ValueError(f"this net has the inputs {', '.join(inputs)}: give {{input: image}} with each of them")

@@ -30,14 +30,20 @@ def preprocessing_of(net: AnyNet, given: Preprocessing | None) -> Preprocessing 
     return given or getattr(net, "preprocessing", None)
 
 
-def recipe_of(net: AnyNet, preprocessing: Preprocessing | None) -> InputRecipe:
-    """The way to make the net's input, as given or as the net says; ValueError where neither does or it has several."""
-    recipe = preprocessing_of(net, preprocessing)
-    if recipe is None:
+def known_preprocessing(net: AnyNet, given: Preprocessing | None) -> Preprocessing:
+    """That of `preprocessing_of`; ValueError where there is none."""
+    found = preprocessing_of(net, given)
+    if found is None:
         raise ValueError(
             "this net does not say how its input is made; pass preprocessing=, such as that of a release: "
             'weights.release("voc-fcn8s").preprocessing'
         )
+    return found
+
+
+def recipe_of(net: AnyNet, preprocessing: Preprocessing | None) -> InputRecipe:
+    """The way to make the net's input, as given or as the net says; ValueError where neither does or it has several."""
+    recipe = known_preprocessing(net, preprocessing)
     if len(recipe.inputs) != 1:
         names = ", ".join(each.name for each in recipe.inputs)
         raise ValueError(f"this net has {len(recipe.inputs)} inputs ({names}); segment takes nets with one image")

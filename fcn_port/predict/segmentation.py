@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -12,12 +11,12 @@ from PIL import Image
 
 from converters.errors import CaffeFormatError
 from converters.escaping import shortened
+from converters.wording import first_of
 
 from .legend import LegendEntry, with_legend
-from .palettes import has_things_only
+from .notebook import notebook_png
+from .palettes import colour_of, has_things_only
 
-_NOTEBOOK = 1200
-"""Pixels of the longer side from which on a notebook gets a smaller picture."""
 _NAMED = 5
 """Classes that the representation names."""
 _LEAST_SHARE = 0.0005
@@ -68,10 +67,9 @@ class Segmentation:
     def __repr__(self) -> str:
         h, w = self.labels.shape
         shares = [f"{shortened(name)} {share_text(share)}" for name, share in self.share_of_classes().items()]
-        more = f" and {len(shares) - _NAMED} more" if len(shares) > _NAMED else ""
         scores = "no scores kept" if self.scores is None else f"{self.kind} of {len(self.scores)} classes"
         scores = "labels" if self.kind == "labels" else scores
-        return f"Segmentation({h}x{w}, {scores}: {', '.join(shares[:_NAMED])}{more})"
+        return f"Segmentation({h}x{w}, {scores}: {first_of(shares, _NAMED)})"
 
     def label_image(self) -> Image.Image:
         """The label map as an indexed picture: the pixel values are the labels, the palette gives the colours.
@@ -128,8 +126,7 @@ class Segmentation:
 
     def colour(self, label: int) -> tuple[int, int, int]:
         """The colour of a label, RGB."""
-        r, g, b = (int(value) for value in self.palette[label % 256])
-        return r, g, b
+        return colour_of(self.palette, label)
 
     @property
     def _first_drawn(self) -> int:
@@ -141,11 +138,7 @@ class Segmentation:
         return [(f"{each.name} {each.share:.1%}", each.colour) for each in shown]
 
     def _repr_png_(self) -> bytes:
-        picture = self.overlay()
-        picture.thumbnail((_NOTEBOOK, _NOTEBOOK))
-        out = io.BytesIO()
-        with_legend(picture, self._legend()).save(out, format="PNG")
-        return out.getvalue()
+        return notebook_png(self.overlay(), self._legend())
 
 
 def share_text(share: float) -> str:

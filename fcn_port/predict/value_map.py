@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-_NOTEBOOK = 1200
-"""Pixels of the longer side from which on a notebook gets a smaller picture."""
+from .notebook import notebook_png
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +53,4 @@ class ValueMap:
         return self.names[channel] if channel < len(self.names) else f"channel {channel}"
 
     def _repr_png_(self) -> bytes:
-        picture = self.picture()
-        picture.thumbnail((_NOTEBOOK, _NOTEBOOK))
-        out = io.BytesIO()
-        picture.save(out, format="PNG")
-        return out.getvalue()
+        return notebook_png(self.picture())

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from converters.escaping import json_text, markdown_cell, markdown_code
+from converters.wording import shape_text
 from weights.records import METRICS, InputRecipe, Licence, Release
 
 from ..verification import Check
@@ -145,10 +146,10 @@ def _made(card: ModelCard, recipe: InputRecipe) -> str:
     log = "the natural logarithm of " if recipe.log else ""
     order = "BGR" if recipe.channels == "bgr" else "channels as stored"
     means = ", ".join(f"{value:g}" for value in recipe.mean)
-    size = "x".join(map(str, card.net.inputs.get(recipe.name, ())[2:]))
+    size = shape_text(card.net.inputs.get(recipe.name, ())[2:])
     if recipe.resize:
         sides = "the shorter side" if len(recipe.resize) == 1 else "the image"
-        sized = f"{sides} scaled to {'x'.join(map(str, recipe.resize))}, then {size} cut from the centre"
+        sized = f"{sides} scaled to {shape_text(recipe.resize)}, then {size} cut from the centre"
     elif "im_info" in card.net.inputs:
         sized = "scaled as its project does, which `fcn_port.detect` knows"
     elif card.task in ("object-detection", "image-classification"):

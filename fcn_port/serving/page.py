@@ -18,6 +18,7 @@ from converters.version import VERSION
 from ..detection import Detections
 from ..predict import Segmentation
 from ..predict.classifying import MOST_NAMED, Classification
+from ..predict.palettes import colour_of
 from ..predict.value_map import ValueMap
 from ..report.html import STYLE, Html, data_uri
 from .answers import coco_results, jpeg, overlay_picture, png, to_json
@@ -178,7 +179,8 @@ def _row(name: str, value: str, percent: float, colour: tuple[int, int, int] | N
 def _objects(found: Detections, seconds: float) -> Html:
     h, w = found.image.shape[:2]
     rows = "".join(
-        f'<tr><td><i class="key" style="background:rgb{_colour(found, each.class_id)}"></i>{html(each.name)}</td>'
+        f'<tr><td><i class="key" style="background:rgb{colour_of(found.palette, each.class_id)}"></i>'
+        f"{html(each.name)}</td>"
         f"<td>{each.score:.2f}</td><td>{'  '.join(f'{value:.0f}' for value in each.box)}</td></tr>"
         for each in found
     )
@@ -194,11 +196,6 @@ def _objects(found: Detections, seconds: float) -> Html:
         f'<div class="seen"><figure class="views"><div><img class="only" src="{picture}" alt="boxes"></div></figure>'
         f"<div>{table}{links}</div></div></section>\n"
     )
-
-
-def _colour(found: Detections, label: int) -> tuple[int, int, int]:
-    r, g, b = (int(value) for value in found.palette[label % 256])
-    return r, g, b
 
 
 def _links(*links: tuple[str, str, str]) -> Html:

@@ -17,6 +17,7 @@ import torch
 from converters import Cancelled, stop_when
 from converters.errors import NetError
 from converters.safety import make_folder
+from converters.wording import shape_text
 from weights.card import Card
 from weights.records import METRICS
 
@@ -186,7 +187,7 @@ class _TrainingRun:
         try:
             return update(passes)
         except NetError as error:
-            sizes = {"x".join(map(str, blob.shape[-2:])) for batch in passes for blob in batch.blobs.values()}
+            sizes = {shape_text(blob.shape[-2:]) for batch in passes for blob in batch.blobs.values()}
             named = f"{', '.join(names[:4])} of {' and '.join(sorted(sizes))} pixels"
             place = f"{error.where}: " if error.where else ""
             raise DataError(

@@ -14,7 +14,6 @@ from converters.net import (
     LayerSpec,
     NetSpec,
     check_training,
-    find_layer,
     refuse_no_spec,
     refuse_overwritten,
     refuse_stray_gradients,
@@ -97,8 +96,7 @@ def _unjudged(net: NetSpec, scores: Sequence[str]) -> list[str]:
     """The blobs of layers with weights that lead to no scores, which Caffe computes, saves and lets decay as well."""
     judged = {layer.name for layer in cut(net, scores).layers}
     others = [layer for layer in net.layers if layer.name not in judged and layer.tops]
-    learning = [layer for layer in others if (found := find_layer(layer.type)) is not None and found.has_blobs()]
-    return list(dict.fromkeys(layer.tops[0] for layer in learning))
+    return list(dict.fromkeys(layer.tops[0] for layer in others if layer.may_learn))
 
 
 def with_source(spec: NetSpec) -> NetSpec:

@@ -12,6 +12,7 @@ from typing import Any
 
 from converters.escaping import terminal
 from converters.net import LayerShapes, LayerSpec, NetSpec, Shape, iter_layer_shapes
+from converters.wording import shape_text
 
 _LONGEST = 200
 """Characters of a name or setting that are shown."""
@@ -56,7 +57,7 @@ def _node(index: int, found: LayerShapes, made_by: Mapping[str, tuple[str, int]]
             {"id": str(slot), "attrs": _pairs([("__tensor_tag", blob)])} for slot, blob in enumerate(layer.bottoms)
         ],
         "outputsMetadata": [
-            {"id": str(slot), "attrs": _pairs([("tensor_name", blob), ("shape", _size(shape))])}
+            {"id": str(slot), "attrs": _pairs([("tensor_name", blob), ("shape", shape_text(shape))])}
             for slot, (blob, shape) in enumerate(tops)
         ],
     }
@@ -66,11 +67,11 @@ def _attributes(layer: LayerSpec, found: LayerShapes) -> Iterable[tuple[str, str
     yield "layer", layer.name
     yield "type", layer.type
     yield from (("bottom", blob) for blob in layer.bottoms)
-    yield from (("top", f"{blob} {_size(shape)}") for blob, shape in zip(layer.tops, found.tops, strict=False))
+    yield from (("top", f"{blob} {shape_text(shape)}") for blob, shape in zip(layer.tops, found.tops, strict=False))
     for field, value in layer.message.ListFields():
         if field.name not in ("name", "type", "bottom", "top", "blobs"):
             yield field.name, " ".join(str(value).split())
-    yield from ((f"blob {place}", _size(shape)) for place, shape in enumerate(found.blobs))
+    yield from ((f"blob {place}", shape_text(shape)) for place, shape in enumerate(found.blobs))
     if found.blobs:
         yield "parameters", f"{sum(map(prod, found.blobs)):,}"
     if found.macs:
@@ -90,7 +91,3 @@ def _pairs(pairs: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
 def _shown(text: str) -> str:
     seen = terminal(text)
     return seen if len(seen) <= _LONGEST else f"{seen[:_LONGEST]}..."
-
-
-def _size(shape: Shape) -> str:
-    return "x".join(map(str, shape)) or "scalar"

@@ -24,11 +24,10 @@ from fcn_port.cli import run
 from fcn_port.export_files import SUFFIXES
 from fcn_port.exporting import _WRITERS, definition, export, export_net
 from fcn_port.loading import load
-from fcn_port.nets.parts import CropLike
 from fcn_port.nets.record import NotCaffes
 from parity_tests.export.test_export_python import ODD
 from parity_tests.goldens import SAMPLE_GOLDEN, compare, formats
-from parity_tests.nets import narrow_net, random_inputs, with_random_weights
+from parity_tests.nets import CentredCrop, narrow_net, random_inputs, with_random_weights
 from parity_tests.test_architecture import ROOT
 from parity_tests.tolerances import tolerance
 
@@ -213,14 +212,6 @@ def test_safetensors_keeps_the_card(tmp_path: Path) -> None:
 
 
 # Checked before it is called done
-
-
-class CentredCrop(CropLike):
-    """Crops the middle."""
-
-    def forward(self, x: Tensor, reference: Tensor) -> Tensor:
-        h, w = reference.shape[-2:]
-        return x.narrow(-2, (x.shape[-2] - h) // 2, h).narrow(-1, (x.shape[-1] - w) // 2, w)
 
 
 def test_a_layer_that_is_none_of_caffes_is_named(tmp_path: Path) -> None:

@@ -28,7 +28,6 @@ from converters.layers import (
 )
 from converters.layers.normalize import MVN
 from converters.layers.pooling import Pooling
-from converters.layers.recurrent_onnx import UnrolledSteps
 from converters.layers.reshape import Reshape
 from converters.layers.tensor import Squeeze
 from converters.layers.upsample import Upsample
@@ -269,6 +268,24 @@ def test_opencv_takes_any_size(name: str, target: str, tmp_path: Path, monkeypat
     assert worst(name, tmp_path, target) <= 1e-5
 
 
+@BOTH
+@pytest.mark.parametrize("kind", ["BNLL", "Softplus", "Mish", "TanH"])
+def test_a_large_number_is_none_too_large(
+    kind: str, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenCV's own Softplus is infinite above 88, and OpenCV 5's Tanh no number above 44."""
+    if target == "opencv5":
+        monkeypatch.setenv("FCN_PORT_OPENCV5", str(environment.python()))
+    net = caffe_net(f'{DATA}layer {{ name: "it" type: "{kind}" bottom: "data" top: "it" }}')
+    options = OnnxOptions(target=target, opset=TARGETS[target].opset, outputs=("it",))
+    (tmp_path / "net.onnx").write_bytes(serialized(build_onnx(net.spec, arrays_of(net), options)))
+    inputs = inputs_for(net.spec, {"data": (1, 8, 6, 8)})
+    inputs["data"] *= 100
+    claim = Claim([{"data": inputs["data"].numpy()}], [{"it": np.asarray(blobs_of(net, inputs)["it"])}])
+    for each in check_target(tmp_path / "net.onnx", claim, target=target):
+        assert each.error is not None and each.error <= 1e-5
+
+
 def with_sizes(self: Reshape, out: OnnxLayer) -> None:
     x = out.bottoms[0]
     out.reshape(x, [out.size(x, [dim]) if isinstance(dim, int) else dim[0] for dim in self._plan(len(x.shape))])
@@ -284,12 +301,6 @@ def reduced(out: OnnxLayer, x: OnnxValue, axes: int, *, part: str | None = None,
 
 def together(self: OnnxForm, op: str, value: str, axes: Sequence[int], *, part: str) -> str:
     return self.node(op, [value], part=part, axes=list(axes), keepdims=1)
-
-
-def in_one(self: UnrolledSteps, number: int, h: str) -> tuple[str, str]:
-    gates, cont = self.at(self._fixed, number, "fixed"), self.at(self._cont, number, "cont")
-    on = self.out.node("Mul", [h, cont], part=f"on{number}")
-    return self.out.node("Gemm", [on, self._weight, gates], part=f"gates{number}", transB=1), cont
 
 
 def with_axes(self: Squeeze, out: OnnxLayer) -> None:

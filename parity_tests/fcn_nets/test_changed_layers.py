@@ -15,9 +15,9 @@ from converters.errors import NetError
 from converters.execution.caffe_net import CaffeNet
 from fcn_port.inspection import input_shapes
 from fcn_port.nets import FCN, FCN8sAtOnce, FCNAlexNet, definition
-from fcn_port.nets.parts import CropLike
 from fcn_port.nets.record import NotCaffes, to_spec
 from parity_tests.narrow import NARROW, image, same
+from parity_tests.nets import CentredCrop
 
 Change = Callable[[FCN], object]
 
@@ -83,12 +83,6 @@ DESCRIBED: dict[str, tuple[type[FCN], Change]] = {
     "LRN's size": (FCNAlexNet, setting("norm1", size=3)),
     "LRN's numbers": (FCNAlexNet, setting("norm2", alpha=1e-2, beta=0.5, k=2.0)),
 }
-
-
-class CentredCrop(CropLike):
-    def forward(self, x: Tensor, reference: Tensor) -> Tensor:
-        h, w = reference.shape[-2:]
-        return x.narrow(-2, (x.shape[-2] - h) // 2, h).narrow(-1, (x.shape[-1] - w) // 2, w)
 
 
 class HalvedConvolution(nn.Conv2d):

@@ -13,16 +13,8 @@ import fcn_port
 from fcn_port.nets import FCN32sColorHHA
 from fcn_port.nets.parts import ConcatChannels, CropLike, Sum
 from parity_tests.goldens import compare, format_blobs, formats, golden, parse_id
-from parity_tests.nets import filled_inputs, filled_net
+from parity_tests.nets import CentredCrop, filled_inputs, filled_net
 from parity_tests.tolerances import tolerance
-
-
-class CentredCrop(CropLike):
-    """Crops the middle, as many ports do: right at no recorded size."""
-
-    def forward(self, x: Tensor, reference: Tensor) -> Tensor:
-        h, w = reference.shape[-2:]
-        return x.narrow(-2, (x.shape[-2] - h) // 2, h).narrow(-1, (x.shape[-1] - w) // 2, w)
 
 
 class CropAllAxes(CropLike):

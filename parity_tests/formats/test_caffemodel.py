@@ -172,12 +172,6 @@ def test_reading_needs_no_torch() -> None:
 # Forks
 
 
-def with_layer(**fields: Any) -> Any:
-    net = small_v2()
-    net.layer[1].MergeFrom(LayerParameter(**fields))
-    return net
-
-
 def test_fields_of_forks_are_kept_and_told_once() -> None:
     net = small_v2()
     for layer in net.layer:

@@ -140,21 +140,6 @@ def test_pooling_of_forks() -> None:
 # Layers of the forks
 
 
-@pytest.mark.parametrize(
-    "settings", ["dilation: 4", "hole: 4", "hole_h: 4 hole_w: 4"], ids=["dilation", "hole", "hole_h and hole_w"]
-)
-def test_holes_are_dilation(settings: str) -> None:
-    layer = make("Convolution", f"convolution_param {{ num_output: 2 kernel_size: 3 bias_term: false {settings} }}")
-    x, weight = values("x", 1, 3, 12, 11), values("w", 2, 3, 3, 3)
-    (top,) = run(layer, x, blobs=(weight,))
-    expected = sum(
-        torch.einsum("oi,nihw->nohw", weight[:, :, i, j], x[:, :, 4 * i : 4 * i + 4, 4 * j : 4 * j + 3])
-        for i in range(3)
-        for j in range(3)
-    )
-    np.testing.assert_allclose(top, expected.numpy(), atol=1e-5)
-
-
 def test_upsample_puts_maxima_back() -> None:
     """SegNet's pair: pooling records places, Upsample returns to them; the rest is 0."""
     pool = make("Pooling", "pooling_param { kernel_size: 2 stride: 2 }", tops=2)
@@ -308,10 +293,14 @@ REFUSED = [
     ("Convolution", "convolution_param { num_output: 4 kernel_size: 3 stride: 0 }", "stride"),
     ("Convolution", "convolution_param { num_output: 4 kernel_size: 3 hole: 2 dilation: 2 }", "both dilation and hole"),
     ("Convolution", "convolution_param { num_output: 4 kernel_size: 3 hole: wide }", "whole number"),
+    ("Convolution", "convolution_param { num_output: 4 kernel_size: [3, 3, 3] hole_w: 2 }", "for 2 and for 3 spatial"),
     ("Pooling", "pooling_param { kernel_size: 2 pad: 2 }", "not smaller than kernel"),
     ("Pooling", "pooling_param { kernel_size: 2 global_pooling: true }", "global_pooling with a kernel size"),
     ("Pooling", "pooling_param { global_pooling: true stride: 2 }", "stride 1"),
     ("Pooling", "pooling_param { kernel_size: 2 stride: 0 }", "at least 1"),
+    ("Pooling", "pooling_param { kernel_size: 2 stride_h: 0 stride_w: 2 }", "at least 1"),
+    ("Pooling", "pooling_param { kernel_h: 3 kernel_w: 0 }", "at least 1"),
+    ("Pooling", "pooling_param { kernel_size: 2 hole_h: 0 }", "at least 1"),
     ("Pooling", "pooling_param { kernel_size: 3 pad: 1 pool: STOCHASTIC }", "no pad"),
     ("InnerProduct", "", "num_output"),
     ("LRN", "lrn_param { local_size: 4 }", "odd"),

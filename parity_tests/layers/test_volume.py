@@ -106,6 +106,15 @@ def test_pooling(kind: str, settings: str, pool: str, kernel: tuple, stride: tup
     np.testing.assert_allclose(run(make(kind, settings), x)[0], expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("settings", ["kernel_h: 3 kernel_w: 2", "stride_h: 1 stride_w: 2", "pad_h: 1 pad_w: 0"])
+def test_a_plain_pooling_of_a_volume_has_one_value_for_all_axes(settings: str) -> None:
+    """3D-Caffe takes kernel_size, stride and pad for all three; values for h and w say none for the length."""
+    kernel = "" if "kernel" in settings else "kernel_size: 2"
+    layer = make("Pooling", f"pooling_param {{ {kernel} {settings} }}")
+    with pytest.raises(ValueError, match=r"expected \(n, c, h, w\)"):
+        layer.top_shapes([(2, 3, *SIZE)])
+
+
 def test_global_pooling() -> None:
     x = values("v", 2, 3, *SIZE)
     for kind, settings in (

@@ -22,6 +22,7 @@ from converters.net.layer import Layer, LayerSpec, all_layers
 from converters.net.reach import Everything, Interval, Nothing, Reach, Transposed, Window
 from converters.net.shapes import iter_layer_shapes, known_params
 from parity_tests.goldens import GOLDEN
+from parity_tests.layers.test_layers import make
 
 FILES = sorted((GOLDEN / "layers").glob("*.prototxt"))
 UNSAID = {"Embed", "Reshape", "Flatten", "Reduction", "SPP"}
@@ -161,6 +162,16 @@ def test_windows_are_as_tight_as_they_can_be(name: str) -> None:
         if example.spec.type != "Pooling":  # the largest of a window may lie elsewhere
             assert not rows or (rows[0] - span.lo < reach.dilation and span.hi - 1 - rows[-1] < reach.dilation)
         assert all(span.lo <= place < span.hi for place in rows)
+
+
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution", "Im2col"])
+@pytest.mark.parametrize(
+    "settings", ["kernel_size: [3, 3, 2]", "kernel_size: 3 stride: [1, 2, 1]", "kernel_size: 3 axis: 2"]
+)
+def test_a_kernel_along_other_axes_says_nothing_of_an_image(kind: str, settings: str) -> None:
+    """So that whoever asks does without tiles and crops, and no window of h and w is made up."""
+    layer = make(kind, f"convolution_param {{ num_output: 2 {settings} }}")
+    assert layer.reach(axis=2) is None
 
 
 class _Undilated(Pooling):

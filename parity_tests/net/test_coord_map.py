@@ -75,8 +75,10 @@ def test_fcn8s_offsets_are_derived() -> None:
     ],
 )
 def test_offsets_of_small_nets(layers: list[str], expected: tuple[int, int]) -> None:
-    (*_, derivation) = derive_crops(parse_prototxt(net(*layers, crop("up", "data", "score"))))
+    spec = parse_prototxt(net(*layers, crop("up", "data", "score")))
+    (*_, derivation) = derive_crops(spec)
     assert derivation.derived == expected
+    assert crops_of(auto_crop(spec))["score"] == (expected if expected[0] != expected[1] else expected[:1])
 
 
 @pytest.mark.parametrize(
@@ -84,8 +86,11 @@ def test_offsets_of_small_nets(layers: list[str], expected: tuple[int, int]) -> 
     [
         ([conv("data", "a", "kernel_size: 1 stride: 2")], "1/2 of the pixels"),
         ([conv("data", "a", "kernel_size: 2 pad: 1")], "1/2 and 1/2 pixels"),
+        ([conv("data", "a", "kernel_h: 1 kernel_w: 2 pad_h: 0 pad_w: 1")], "0 and 1/2 pixels"),
         ([conv("data", "a", "kernel_size: 5")], "-2 and -2 pixels"),
+        ([conv("data", "a", "kernel_h: 5 kernel_w: 1")], "-2 and 0 pixels"),
         (['name: "a" type: "Reshape" bottom: "data" top: "a"'], "no common blob"),
+        ([conv("data", "a", "kernel_size: 1 axis: 2")], r"no common blob.*; layer 'a' .* does not say"),
     ],
 )
 def test_what_has_no_offset_is_refused(layers: list[str], reason: str) -> None:

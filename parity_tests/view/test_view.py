@@ -36,10 +36,6 @@ def spec() -> Any:
     return prepare(parse_prototxt(NET % HOSTILE.replace("\n", "\\n")))
 
 
-def by_label(graph: Any) -> dict[str, Any]:
-    return {f"{node['namespace']}|{node['label']}|{node['id']}": node for node in graph["nodes"]}
-
-
 def test_edges_come_from_who_wrote_a_blob_last(spec: Any) -> None:
     graph = to_graph(spec, spec.inputs, name="net")
     edges = {node["id"]: [edge["sourceNodeId"] for edge in node["incomingEdges"]] for node in graph["nodes"]}

@@ -118,39 +118,14 @@ def build_onnx(spec: NetSpec, arrays: Mapping[str, np.ndarray], options: OnnxOpt
         from .folding import fold  # it knows layer types that the net may not have
 
         spec, weights = fold(spec, weights, keep=wanted.outputs or spec.outputs)
-    if (wanted.size, wanted.batch) == (None, None):
-        sizes = net_sizes(spec)
-    else:
-        with choice():
-            sizes = net_sizes(spec, size=wanted.size, batch=wanted.batch)
-            check_weights_fit(spec, sizes.inputs)
+    sizes = _sizes(spec, wanted)
     # OpenCV's classic engine refuses the Shape of a free size, also where it is for a blob that nobody looks at.
     shared = aliases(spec, outputs=(wanted.outputs or spec.outputs) if wanted.target in OPENCV else None)
     states = _States(spec, shared)
-    origins = _split_from(spec)
     graph = Graph(opset=opset, taken=[*states.reserved])
     dtype = np.dtype(np.float16 if wanted.fp16 else np.float32)
     learnable = Learnable(weights, borrowed_blobs(spec), dtype, {})
-    for index, row in enumerate(sizes.layers):
-        if row.layer.type == "Input":
-            for top, shape in zip(row.layer.tops, row.tops, strict=True):
-                states.put(top, OnnxValue(states.names[top], shape))
-            continue
-        tops = tuple(
-            OnnxValue(states.name_for(top, index, graph), shape)
-            for top, shape in zip(row.layer.tops, row.tops, strict=True)
-        )
-        bottoms = tuple(states.now(bottom) for bottom in row.layer.bottoms)
-        form = OnnxForm(
-            graph, row.layer, bottoms=bottoms, tops=tops, blobs=row.blobs, weights=learnable, path=spec.path,
-            target=wanted.target,
-        )  # fmt: skip
-        _give_form(row, form)
-        for top, value in zip(row.layer.tops, tops, strict=True):
-            states.put(top, value)
-        for name, changed in shared[index]:
-            same = origins.get(name, name) == origins.get(changed, changed)
-            _follow(graph, states, row.layer, index, name, changed, same_shape=same)
+    _put_layers(graph, spec, sizes, states, learnable, shared, target=wanted.target)
     inputs = tuple(End(states.names[name], sizes.fed[name]) for name in spec.inputs)
     if wanted.target in OPENCV:
         _read_every_input(graph, [end.name for end in inputs])
@@ -164,6 +139,50 @@ def build_onnx(spec: NetSpec, arrays: Mapping[str, np.ndarray], options: OnnxOpt
     values = {name: states.now(name).name for name in states.names if name not in behind}
     outputs = tuple(End(values[name], sizes.dims[name]) for name in wanted.outputs or spec.outputs)
     return OnnxNet(spec, graph, inputs, outputs, values, sizes)
+
+
+def _sizes(spec: NetSpec, wanted: OnnxOptions) -> NetSizes:
+    """The sizes of the net's blobs; ChoiceError for a size or a batch that was chosen and does not fit."""
+    if (wanted.size, wanted.batch) == (None, None):
+        return net_sizes(spec)
+    with choice():
+        sizes = net_sizes(spec, size=wanted.size, batch=wanted.batch)
+        check_weights_fit(spec, sizes.inputs)
+    return sizes
+
+
+def _put_layers(
+    graph: Graph,
+    spec: NetSpec,
+    sizes: NetSizes,
+    states: _States,
+    learnable: Learnable,
+    shared: Sequence[Sequence[Alias]],
+    *,
+    target: str | None,
+) -> None:
+    """Each layer's form, and after it what the blobs hold that are in Caffe the memory it changed."""
+    origins = _split_from(spec)
+    for index, row in enumerate(sizes.layers):
+        if row.layer.type == "Input":
+            for top, shape in zip(row.layer.tops, row.tops, strict=True):
+                states.put(top, OnnxValue(states.names[top], shape))
+            continue
+        tops = tuple(
+            OnnxValue(states.name_for(top, index, graph), shape)
+            for top, shape in zip(row.layer.tops, row.tops, strict=True)
+        )
+        bottoms = tuple(states.now(bottom) for bottom in row.layer.bottoms)
+        form = OnnxForm(
+            graph, row.layer, bottoms=bottoms, tops=tops, blobs=row.blobs, weights=learnable, path=spec.path,
+            target=target,
+        )  # fmt: skip
+        _give_form(row, form)
+        for top, value in zip(row.layer.tops, tops, strict=True):
+            states.put(top, value)
+        for name, changed in shared[index]:
+            same = origins.get(name, name) == origins.get(changed, changed)
+            _follow(graph, states, row.layer, index, name, changed, same_shape=same)
 
 
 def _read_every_input(graph: Graph, names: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper
 
+from ...formats.wire import write_tag
 from ...version import VERSION
 from .graph import End, Graph, Initializer
 from .names import legal
@@ -26,8 +27,6 @@ _PIECE = 1 << 20
 _GRAPH = ModelProto.DESCRIPTOR.fields_by_name["graph"].number
 _INITIALIZER = GraphProto.DESCRIPTOR.fields_by_name["initializer"].number
 _RAW_DATA = TensorProto.DESCRIPTOR.fields_by_name["raw_data"].number
-_BYTES = 2
-"""Protobuf's wire type of what has a length."""
 
 
 def write_model(
@@ -58,7 +57,7 @@ def write_model(
     version = helper.find_min_ir_version_for(imports, ignore_unknown=True)
     file.write(ModelProto(ir_version=version, producer_name="fcn-port", producer_version=VERSION).SerializeToString())
     length = len(before) + sum(len(each.head) + each.inside for each in tensors) + len(after)
-    file.write(_tag(_GRAPH) + _varint(length) + before)
+    file.write(write_tag(_GRAPH, length) + before)
     for each in tensors:
         file.write(each.head)
         if beside is not None and not each.inside and each.initializer.nbytes:
@@ -87,14 +86,14 @@ def _tensors(graph: Graph, beside: str | None) -> Iterator[_Tensor]:
         kind = helper.np_dtype_to_tensor_dtype(each.dtype)
         tensor = TensorProto(dims=each.dims, data_type=kind, name=each.name)
         if beside is None or each.nbytes < LEAST_OUTSIDE:
-            field = tensor.SerializeToString() + _tag(_RAW_DATA) + _varint(each.nbytes)
-            yield _Tensor(each, _tag(_INITIALIZER) + _varint(len(field) + each.nbytes) + field, each.nbytes)
+            field = tensor.SerializeToString() + write_tag(_RAW_DATA, each.nbytes)
+            yield _Tensor(each, write_tag(_INITIALIZER, len(field) + each.nbytes) + field, each.nbytes)
             continue
         tensor.data_location = TensorProto.EXTERNAL
         for key, value in (("location", beside), ("offset", offset), ("length", each.nbytes)):
             tensor.external_data.add(key=key, value=str(value))
         field = tensor.SerializeToString()
-        yield _Tensor(each, _tag(_INITIALIZER) + _varint(len(field)) + field, 0, offset)
+        yield _Tensor(each, write_tag(_INITIALIZER, len(field)) + field, 0, offset)
         offset += -(-each.nbytes // _ALIGNMENT) * _ALIGNMENT
 
 
@@ -116,16 +115,3 @@ def _pieces(initializer: Initializer) -> Iterator[np.ndarray]:
 
 def _typed(end: End) -> ValueInfoProto:
     return helper.make_tensor_value_info(end.name, end.elem_type, end.dims)
-
-
-def _tag(number: int) -> bytes:
-    return _varint(number << 3 | _BYTES)
-
-
-def _varint(number: int) -> bytes:
-    found = bytearray()
-    while number > 127:
-        found.append(number & 127 | 128)
-        number >>= 7
-    found.append(number)
-    return bytes(found)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converters.errors import NetError
-from converters.net import LayerSpec, NetSpec, check_training, find_layer, stopped_bottoms
+from converters.net import LayerSpec, NetSpec, check_training, stopped_bottoms
 
 from .base import Loss
 from .by_images import ContrastiveLoss, EuclideanLoss, HingeLoss, MultinomialLogisticLoss
@@ -106,7 +106,7 @@ def labels_in(spec: NetSpec) -> Mapping[str, str]:
     for layer in spec.layers:
         source = found.get(layer.bottoms[0]) if layer.bottoms and layer.type in SAME_NUMBERS else None
         for top in layer.tops:
-            if not layer.bottoms and not _learns(layer):
+            if not layer.bottoms and not layer.may_learn:
                 found[top] = top
             elif source is not None:
                 found[top] = source
@@ -140,15 +140,15 @@ class _Origins:
     def of(cls, spec: NetSpec) -> _Origins:
         needed: set[str] = set()
         for layer in reversed(spec.layers):
-            if _learns(layer) or needed.intersection(layer.tops):
+            if layer.may_learn or needed.intersection(layer.tops):
                 needed.update(layer.bottoms)
         learned: set[str] = set()
         origins: dict[str, frozenset[str]] = {}
         for layer in spec.layers:
             made_of = frozenset[str]().union(*(origins.get(bottom, frozenset()) for bottom in layer.bottoms))
             for top in layer.tops:
-                origins[top] = made_of if layer.bottoms or _learns(layer) else frozenset({top})
-            if _learns(layer) or learned.intersection(layer.bottoms):
+                origins[top] = made_of if layer.bottoms or layer.may_learn else frozenset({top})
+            if layer.may_learn or learned.intersection(layer.bottoms):
                 learned.update(layer.tops)
         data = frozenset[str]().union(*origins.values())
         return cls(labels_in(spec), data & needed, frozenset(learned), origins)
@@ -156,11 +156,6 @@ class _Origins:
     def of_net(self, name: str) -> bool:
         """True for a blob that the net computes of its images and weights, or an image itself."""
         return name in self.learned or self.origins.get(name, frozenset()) <= self.images
-
-
-def _learns(layer: LayerSpec) -> bool:
-    found = find_layer(layer.type)
-    return found is not None and found.has_blobs()
 
 
 def _computed(layer: LayerSpec, label: str, spec: NetSpec) -> NetError:
