@@ -72,7 +72,8 @@ class LRN(Neuron):
         # What lies further than the other end of the blob is outside for every channel.
         size = min(self.local_size, 2 * (x.shape[1] or self.local_size) - 1)
         alpha = self.alpha * size / self.local_size
-        if not self.within_channel and (self.alpha <= LARGE_ALPHA or out.target in OPENCV or x.shape[1] is None):
+        is_exact = 0 < self.alpha <= LARGE_ALPHA and self.beta > 0  # onnxruntime refuses a model with others
+        if not self.within_channel and (is_exact or out.target in OPENCV or x.shape[1] is None):
             out.top("LRN", [x], size=size, alpha=alpha, beta=self.beta, bias=self.k)
             return
         square = out.node("Mul", [x, x], part="square")

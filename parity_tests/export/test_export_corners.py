@@ -328,6 +328,15 @@ def test_normalization_by_large_sums(size: int, beta: str, tmp_path: Path, monke
     assert error > 2e-6
 
 
+@pytest.mark.parametrize(
+    "settings", ["alpha: 0", "alpha: 0 k: 2", "alpha: -0.01 k: 9", "alpha: 0.001 beta: 0", "alpha: 0.001 beta: -1"]
+)
+def test_normalization_that_onnxruntimes_operator_refuses(settings: str, tmp_path: Path) -> None:
+    """Its LRN takes an alpha and a beta above 0 alone; Caffe's any."""
+    net = caffe_net(CHANNEL_LRN.replace("SIZE", "3").replace("BETA", settings))
+    assert export_net(net, to="onnx", out=tmp_path / "net.onnx").checked
+
+
 # Blobs of one axis, inputs that a layer gives other axes, sizes that the weights are not for
 
 EIGHT = 'input: "data" input_shape { dim: 8 }\n'

@@ -104,6 +104,8 @@ ON_SPECIAL = {
     ),
     "Clip": ("clip_param { min: -1 max: 1 }", [-1, -1, 1, 1], [nan, -1, 1, 1]),
     "ReLU": ("", [nan, nan, 1, 2], [nan, 0, 1, 2]),
+    "ArgMax": ("argmax_param { axis: 3 }", [3], [0]),
+    "Power": ("power_param { power: 0.5 }", [nan, inf, 1, 2**0.5], [nan, nan, 1, 2**0.5]),
 }
 """Caffe's numbers and ours, where docs/parity.md says that they differ."""
 
@@ -126,3 +128,35 @@ def test_what_is_no_number_stays_none(kind: str) -> None:
 def test_caffe_makes_something_else_of_it(oracle: Oracle, kind: str) -> None:
     found = oracle.forward(special(kind), inputs={"x": SPECIAL}).blobs["y"]
     np.testing.assert_array_equal(found.ravel(), np.float32(ON_SPECIAL[kind][1]))
+
+
+def of_two(kind: str, settings: str) -> str:
+    """A layer over two blobs of SPECIAL's shape."""
+    made = "".join(
+        f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ dim: [1, 1, 1, 4] }} }} }}\n'
+        for name in "ab"
+    )
+    return f'{made}layer {{ name: "y" type: "{kind}" bottom: "a" bottom: "b" top: "y" {settings} }}'
+
+
+PAIR = {"a": SPECIAL, "b": np.float32([1.0, 2.0, nan, -inf]).reshape(SPECIAL.shape)}
+OF_PAIR = {
+    "Eltwise": ("eltwise_param { operation: MAX }", [1, 2, nan, 2], [1, 2, nan, 2]),
+    "Scale": ("scale_param { axis: 0 }", [nan, -inf, 0, -inf], [nan, -inf, nan, -inf]),
+}
+"""The same of two blobs; a maximum is Caffe's here, too."""
+
+
+@pytest.mark.parametrize("kind", OF_PAIR)
+def test_what_is_no_number_beside_one(kind: str) -> None:
+    settings, _, ours = OF_PAIR[kind]
+    found = CaffeNet(parse_prototxt(of_two(kind, settings)))(**{k: torch.from_numpy(x) for k, x in PAIR.items()})
+    np.testing.assert_array_equal(found.numpy().ravel(), np.float32(ours))
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("kind", OF_PAIR)
+def test_what_caffe_makes_of_the_pair(oracle: Oracle, kind: str) -> None:
+    settings, caffes, _ = OF_PAIR[kind]
+    found = oracle.forward(of_two(kind, settings), inputs=PAIR).blobs["y"]
+    np.testing.assert_array_equal(found.ravel(), np.float32(caffes))
