@@ -34,8 +34,10 @@ CHECKPOINTS = ("model_state_dict", "state_dict", "model", "net")
 _PARALLEL = "module."
 
 _HINT = "save one with torch.save(net.state_dict(), path)"
+_ZIP_HINT = "if it is a download, unpack it first"
 _NUMPY_HINT = (
-    'where you trust the file: torch.save(torch.load(path, weights_only=False)["model_state_dict"], new), and read that'
+    "where you trust the file: torch.save(torch.load(path, weights_only=False)[KEY], new), and read that; KEY is where "
+    f"its weights are, such as {' or '.join(CHECKPOINTS[:2])}"
 )
 _LEGACY_PICKLES = 5
 _MOST_AXES = 64
@@ -139,7 +141,7 @@ def _judge_zip(file: BinaryIO, size: int) -> _Judge:
             )
         pickles = [record for record in records if record.filename.partition("/")[2] == "data.pkl"]
         if len(pickles) != 1:
-            raise CaffeFormatError("this zip archive is not of PyTorch: it has no data.pkl", hint=_HINT)
+            raise CaffeFormatError("this zip archive is not of PyTorch: it has no data.pkl", hint=_ZIP_HINT)
         judge = _Judge()
         judge.walk(io.BytesIO(archive.read(pickles[0])))
         return judge
