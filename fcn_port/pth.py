@@ -31,7 +31,8 @@ MOST_STEPS = 1_000_000
 
 CHECKPOINTS = ("model_state_dict", "state_dict", "model", "net")
 """The names under which training programs keep the state dict in a checkpoint; torchfcn's is the first."""
-_PARALLEL = "module."
+_WRAPPERS = ("module.", "_orig_mod.")
+"""What nn.DataParallel and torch.compile put before every key, in any order."""
 
 _HINT = "save one with torch.save(net.state_dict(), path)"
 _ZIP_HINT = "if it is a download, unpack it first"
@@ -63,7 +64,7 @@ _REFUSED = {
 def read_pth(path: Path, kind: str) -> dict[str, Tensor]:
     """The tensors of a state dict, or of a checkpoint that has one (`CHECKPOINTS`); `kind` is sniff's.
 
-    The `module.` that nn.DataParallel puts before every key is taken off.
+    What nn.DataParallel and torch.compile put before every key is taken off.
 
     Dense tensors of real numbers, without gradients. Raises CaffeFormatError.
     """
@@ -86,7 +87,7 @@ def read_pth(path: Path, kind: str) -> dict[str, Tensor]:
         if not isinstance(value, Tensor):
             problem = f"there is no state dict in it: {key[:80]!a} is of type {type(value).__name__}"
             raise CaffeFormatError(problem, path=path, hint=_HINT)
-    return {key: value.detach() for key, value in _without_module(state).items()}
+    return {key: value.detach() for key, value in _unwrapped(state).items()}
 
 
 def _state_of(found: Any) -> Any:
@@ -98,9 +99,11 @@ def _state_of(found: Any) -> Any:
     return found
 
 
-def _without_module(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    if state and all(key.startswith(_PARALLEL) for key in state):
-        return {key.removeprefix(_PARALLEL): value for key, value in state.items()}
+def _unwrapped(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    for _ in _WRAPPERS:
+        for wrapper in _WRAPPERS:
+            if state and all(key.startswith(wrapper) for key in state):
+                state = {key.removeprefix(wrapper): value for key, value in state.items()}
     return state
 
 
