@@ -32,7 +32,7 @@ MOST_STEPS = 1_000_000
 CHECKPOINTS = ("model_state_dict", "state_dict", "model", "net")
 """The names under which training programs keep the state dict in a checkpoint; torchfcn's is the first."""
 _WRAPPERS = ("module.", "_orig_mod.")
-"""What nn.DataParallel and torch.compile put before every key, in any order."""
+"""The words that nn.DataParallel and torch.compile put before every key, in any order."""
 
 _HINT = "save one with torch.save(net.state_dict(), path)"
 _ZIP_HINT = "if it is a download, unpack it first"

@@ -39,9 +39,7 @@ class Power(Elementwise):
     @property
     def _constant(self) -> float | None:
         """The number that every element of the top is, as C's pow has it; None where it depends on x."""
-        if (
-            not abs(self.power * self.scale) <= 2**-150
-        ):  # 0 as a float32; without NumPy, which breaks torch.compile
+        if not abs(self.power * self.scale) <= 2**-150:  # 0 as a float32; without NumPy, which breaks torch.compile
             return None
         with np.errstate(all="ignore"):
             return float(np.float32(self.shift) ** np.float32(self.power))
