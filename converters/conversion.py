@@ -92,10 +92,10 @@ def convert(
     is then as it was. Raises CaffeFormatError, and FileNotFoundError.
     """
     source, target = path_of(path), path_of(out)
+    refuse_definition(source)
+    model = read_caffemodel(source)  # before the names are compared: that of a converted file is its own target's
     if is_one_of(target, (source, prototxt)):
         raise ChoiceError("source and destination are the same file", path=path)
-    refuse_definition(source)
-    model = read_caffemodel(source)
     spec = read_prototxt(prototxt) if prototxt is not None else model.spec
     deploy = None if spec is None else prepare(spec, blobs=model.blobs)
     coverage = cover(model, spec=spec, prepared=deploy)

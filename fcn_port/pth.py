@@ -31,11 +31,14 @@ MOST_STEPS = 1_000_000
 
 CHECKPOINTS = ("model_state_dict", "state_dict", "model", "net")
 """The names under which training programs keep the state dict in a checkpoint; torchfcn's is the first."""
-_PARALLEL = "module."
+_WRAPPERS = ("module.", "_orig_mod.")
+"""The words that nn.DataParallel and torch.compile put before every key, in any order."""
 
 _HINT = "save one with torch.save(net.state_dict(), path)"
+_ZIP_HINT = "if it is a download, unpack it first"
 _NUMPY_HINT = (
-    'where you trust the file: torch.save(torch.load(path, weights_only=False)["model_state_dict"], new), and read that'
+    "where you trust the file: torch.save(torch.load(path, weights_only=False)[KEY], new), and read that; KEY is where "
+    f"its weights are, such as {' or '.join(CHECKPOINTS[:2])}"
 )
 _LEGACY_PICKLES = 5
 _MOST_AXES = 64
@@ -61,7 +64,7 @@ _REFUSED = {
 def read_pth(path: Path, kind: str) -> dict[str, Tensor]:
     """The tensors of a state dict, or of a checkpoint that has one (`CHECKPOINTS`); `kind` is sniff's.
 
-    The `module.` that nn.DataParallel puts before every key is taken off.
+    What nn.DataParallel and torch.compile put before every key is taken off.
 
     Dense tensors of real numbers, without gradients. Raises CaffeFormatError.
     """
@@ -84,7 +87,7 @@ def read_pth(path: Path, kind: str) -> dict[str, Tensor]:
         if not isinstance(value, Tensor):
             problem = f"there is no state dict in it: {key[:80]!a} is of type {type(value).__name__}"
             raise CaffeFormatError(problem, path=path, hint=_HINT)
-    return {key: value.detach() for key, value in _without_module(state).items()}
+    return {key: value.detach() for key, value in _unwrapped(state).items()}
 
 
 def _state_of(found: Any) -> Any:
@@ -96,9 +99,11 @@ def _state_of(found: Any) -> Any:
     return found
 
 
-def _without_module(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    if state and all(key.startswith(_PARALLEL) for key in state):
-        return {key.removeprefix(_PARALLEL): value for key, value in state.items()}
+def _unwrapped(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    for _ in _WRAPPERS:
+        for wrapper in _WRAPPERS:
+            if state and all(key.startswith(wrapper) for key in state):
+                state = {key.removeprefix(wrapper): value for key, value in state.items()}
     return state
 
 
@@ -139,7 +144,7 @@ def _judge_zip(file: BinaryIO, size: int) -> _Judge:
             )
         pickles = [record for record in records if record.filename.partition("/")[2] == "data.pkl"]
         if len(pickles) != 1:
-            raise CaffeFormatError("this zip archive is not of PyTorch: it has no data.pkl", hint=_HINT)
+            raise CaffeFormatError("this zip archive is not of PyTorch: it has no data.pkl", hint=_ZIP_HINT)
         judge = _Judge()
         judge.walk(io.BytesIO(archive.read(pickles[0])))
         return judge

@@ -117,14 +117,21 @@ def _check_length(length: int) -> None:
 # Meaning
 
 
+class SolverError(PrototxtError):
+    """A solver's text where a net's was expected; `nets` are the files that it names."""
+
+    def __init__(self, nets: tuple[str, ...]) -> None:
+        super().__init__("this is a solver, not a net", hint=f"its net is in {', '.join(nets)}" if nets else None)
+        self.nets = nets
+
+
 def _check_is_net(parsed: ParsedText) -> None:
     if parsed.message.layer or parsed.message.layers or parsed.message.input:
         return
     names = {field.name for field in parsed.unknown}
     if names & set(SolverParameter.DESCRIPTOR.fields_by_name):
-        nets = [f for f in parsed.unknown if f.name in ("net", "train_net", "test_net") and isinstance(f.value, str)]
-        hint = "its net is in " + ", ".join(str(f.value) for f in nets) if nets else None
-        raise PrototxtError("this is a solver, not a net", hint=hint)
+        found = [field.value for field in parsed.unknown if field.name in ("net", "train_net", "test_net")]
+        raise SolverError(tuple(value for value in found if isinstance(value, str)))
     raise PrototxtError("there is no 'layer' in it, so this is not a net")
 
 

@@ -39,9 +39,10 @@ class Power(Elementwise):
     @property
     def _constant(self) -> float | None:
         """The number that every element of the top is, as C's pow has it; None where it depends on x."""
-        power = np.float32(self.power)
+        if not abs(self.power * self.scale) <= 2**-150:  # 0 as a float32; without NumPy, which breaks torch.compile
+            return None
         with np.errstate(all="ignore"):
-            return float(np.float32(self.shift) ** power) if power * np.float32(self.scale) == 0 else None
+            return float(np.float32(self.shift) ** np.float32(self.power))
 
     def compute(self, x: Tensor) -> Tensor:
         import torch

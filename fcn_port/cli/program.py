@@ -79,6 +79,9 @@ class _Verbs(click.Group):
         near = get_close_matches(args[0].lower(), VERBS, n=1) if args[0] not in VERBS else []
         if near and not args[0].startswith("-"):
             raise click.UsageError(f"No such command '{args[0]}'. Did you mean '{near[0]}'?", ctx)
+        if args[0] not in VERBS and any(mark in args[0] for mark in "./\\"):
+            said = f"a verb comes before a file, such as fcn-port inspect {args[0]}"
+            raise click.UsageError(f"No such command '{args[0]}': {said}", ctx)
         found = super().resolve_command(ctx, args)
         if found[1] is not None:
             refuse_empty(found[1], found[2], ctx)

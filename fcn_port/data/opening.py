@@ -34,6 +34,8 @@ def open_dataset(
     described = description_in(folder) if kind is None else None
     if described is not None:
         return open_described(described, split=split)
+    if folder.is_file():
+        raise FileNotFoundError(f"{folder}: this is a file; expected a data set's folder, or a {DESCRIPTION}")
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: there is no such folder")
     if kind is None:

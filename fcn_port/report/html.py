@@ -57,7 +57,7 @@ def document(title: str, body: Html) -> Html:
 
 
 STYLE = """
-:root { --paper: #fbfbf9; --ink: #1d2126; --quiet: #646b74; --line: #d9dbd6; --track: #eaebe6; --bar: #2f6fb0;
+:root { --paper: #fbfbf9; --ink: #1d2126; --quiet: #62696f; --line: #d9dbd6; --track: #eaebe6; --bar: #2f6fb0;
   --good: #2f7d4f; --bad: #b3372f; --mark: #c25e00; --cut: #d98c3f; --image: #2f6fb01f }
 @media screen and (prefers-color-scheme: dark) { :root { --paper: #15181c; --ink: #e6e7e4; --quiet: #9aa1a9;
   --line: #363b42; --track: #262b31; --bar: #6aa8e6; --good: #66bd8a; --bad: #ee8078; --mark: #f0a04b; --cut: #b97b3c;

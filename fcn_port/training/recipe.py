@@ -99,6 +99,8 @@ def find_recipe(name_or_path: str) -> Recipe:
     Raises CaffeFormatError for a file that is none, FileNotFoundError where there is neither.
     """
     path = Path(name_or_path)
+    if path.suffix == ".prototxt":
+        raise FileNotFoundError(2, "this is no recipe; a solver is given as --solver FILE", name_or_path)
     if path.suffix == ".toml" or path.parent != Path():
         return _to_recipe(path.stem, *_read(path, depth=0))
     if name_or_path not in recipe_names():

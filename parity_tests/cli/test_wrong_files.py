@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,43 @@ def test_paths_that_no_file_has(path: str, statuses: set[int], line: str, capsys
     """A name too long was a failed check, status 1, and `convert .` a traceback."""
     assert run(line.format(path).split()) in statuses
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", WEIGHTS.values(), ids=WEIGHTS)
+@pytest.mark.parametrize(("names", "net"), [('net: "net.prototxt"', "net.prototxt"), ("", "NET.prototxt")])
+def test_a_solver_for_weights(line: str, names: str, net: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It was only a text file."""
+    Path("solver.prototxt").write_text(f"{names}\nbase_lr: 0.1")
+    assert run(line.format("solver.prototxt").split()) == 3
+    said = capsys.readouterr().err
+    assert "solver.prototxt: this is a solver, not weights" in said
+    assert f"give the weights, a .caffemodel, and --prototxt {net}" in said
+
+
+def test_a_converted_file_is_not_converted_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its own name was the name to write, which was all that was said."""
+    assert run(["convert", SAMPLE, "-o", "x.safetensors"]) == 0
+    assert run(["convert", "x.safetensors"]) == 3
+    assert "this is a safetensors file; expected a .caffemodel" in capsys.readouterr().err
+
+
+def test_a_zip_archive_of_something_else(capsys: pytest.CaptureFixture[str]) -> None:
+    """It was told how PyTorch saves state dicts."""
+    with zipfile.ZipFile("net.zip", "w") as archive:
+        archive.writestr("net.caffemodel", b"\x0a\x01a")
+    assert run(["inspect", "net.zip"]) == 3
+    assert "if it is a download, unpack it first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("train solver.prototxt --data .", "this is no recipe; a solver is given as --solver FILE"),
+        ("train ./solver.prototxt --data .", "this is no recipe; a solver is given as --solver FILE"),
+        ("net.prototxt", "a verb comes before a file, such as fcn-port inspect net.prototxt"),
+    ],
+)
+def test_files_out_of_their_place(line: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The one was asked which recipe it is, the other which command."""
+    assert run(line.split()) == 2
+    assert said in capsys.readouterr().err

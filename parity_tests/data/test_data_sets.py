@@ -191,6 +191,9 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         open_dataset(tmp_path)
     with pytest.raises(FileNotFoundError, match="there is no such folder"):
         open_dataset(tmp_path / "nowhere")
+    (tmp_path / "coco.json").touch()
+    with pytest.raises(FileNotFoundError, match=r"this is a file; expected a data set's folder, or a dataset\.toml"):
+        open_dataset(tmp_path / "coco.json")
     for kind in KINDS:
         with pytest.raises(FileNotFoundError, match=r": no \w.* here: "):
             open_dataset(tmp_path, kind=kind)

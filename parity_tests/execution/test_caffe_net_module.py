@@ -259,6 +259,13 @@ def test_a_net_with_an_input_called_self_compiles_whole() -> None:
     assert torch.equal(torch.export.export(net, (x,)).module()(x), x.abs())
 
 
+def test_a_power_compiles_whole() -> None:
+    """NumPy said whether it is a constant, where torch.compile ended the graph, or the program by fullgraph."""
+    net = net_of('name: "p" type: "Power" bottom: "data" top: "p" power_param { power: 2 scale: 0.5 shift: 1 }')
+    x = torch.randn(1, 3, 8, 9)
+    assert torch.equal(torch.compile(net, fullgraph=True, backend="aot_eager")(x), net(x))
+
+
 @pytest.mark.parametrize(
     ("given", "named", "problem"),
     [
