@@ -21,6 +21,7 @@ CASES = {
     "high": ((2, 4, 3, 11), 1, "kernel_size: 5 stride: 3", (2, 0)),
     "wide": ((2, 4, 9, 2), 1, "kernel_h: 2 kernel_w: 4 stride_h: 1 stride_w: 3", (0, 2)),
     "padded": ((1, 4, 2, 3), 1, "kernel_size: 9 pad: 2 stride: 4", (3, 2)),
+    "as long as the blob": ((2, 4, 2, 2), 1, "kernel_size: 2 dilation: 2 stride: 2", (1, 1)),
     "dilated": ((1, 4, 5, 8), 1, "kernel_size: 3 dilation: 3 stride: 3", (2, 0)),
     "one axis": ((2, 4, 3), 1, "kernel_size: 4 stride: 2", (1,)),
     "three axes": ((1, 4, 2, 7, 6), 1, "kernel_size: 3 stride: 2", (1, 0, 0)),

@@ -135,7 +135,7 @@ def _is_flat(kernel: KernelChoice, x: BlobPlace, y: BlobPlace) -> bool:
     image, row, col = x.steps
     if kernel.pad != (0, 0):
         return False
-    if kernel.window == (h, w) and y.size[2:] == (1, 1):
+    if kernel.window == (h, w) and kernel.dilation == (1, 1) and y.size[2:] == (1, 1):
         return (w == 1 or col == c) and (h == 1 or row == w * c)
     whole = (h == 1 or row == w * col) and (n == 1 or image == h * w * col)
     return kernel.window == kernel.stride == (1, 1) and whole and y.size[2:] == (h, w)
