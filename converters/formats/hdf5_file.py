@@ -25,6 +25,7 @@ from h5py import h5d, h5l, h5t, h5z
 from ..errors import CaffeFormatError, WireError, place
 from ..safety.limits import check_limit, check_memory
 from ..safety.opening import open_file
+from .hdf5_indexes import CHUNK, MOST_CHUNKS
 from .hdf5_trees import check_trees, root_header
 
 _STORED = {
@@ -47,8 +48,6 @@ _STORED = {
 _FILTERS = (h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32)
 _EXPANSION = 8
 """Bytes of values for each byte of a file, beyond the first 64 MiB: pruned weights are packed as well as that."""
-_MOST_CHUNKS, _CHUNK = 1 << 16, 64
-"""Chunks that any file may have, and the bytes of a file that account for another one."""
 _FEW_CHUNKS, _CHUNK_BYTES = 64, 400
 """Chunks that the library is asked for one by one, for each of which it goes through all that a dataset has; and what
 one takes in a list of them all."""
@@ -225,7 +224,7 @@ def _unpacked(dataset: h5py.Dataset, stored: str | None, file: Hdf5File, rows: r
     most = [max(s, 0 if m is None else int(m)) for s, m in zip(shape, dataset.maxshape, strict=True)]
     size = prod(chunk) * np.dtype(stored).itemsize
     for extent in (most, shape):
-        check_limit(_count(extent, chunk), _MOST_CHUNKS + len(file.mapped) // _CHUNK, what="it has", unit="chunks")
+        check_limit(_count(extent, chunk), MOST_CHUNKS + len(file.mapped) // CHUNK, what="it has", unit="chunks")
     first, shape = rows.start // chunk[0] * chunk[0], (rows.stop, *shape[1:])
     part = (rows.stop - first, *shape[1:])
     wanted = _count(part, chunk)

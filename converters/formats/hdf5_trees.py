@@ -2,7 +2,8 @@
 
 Names of a group and chunks of a dataset lie in B-trees of version 1, through which the library goes by recursion: a
 node that is below itself takes all of the stack, and one below many others is read for each. Here the levels have to go
-down by one, and each node has one parent. Source: HDF5's file format specification, version 3, III.A.1 and IV.
+down by one, and each node has one parent; `hdf5_indexes` has what came after them. Source: HDF5's file format
+specification, version 3, III.A.1 and IV.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import mmap
 from collections.abc import Iterator
 
 from ..errors import WireError
+from .hdf5_indexes import check_chunks, check_names
 
-_LAYOUT, _CONTINUATION, _SYMBOLS = 8, 16, 17
+_LINKS, _LAYOUT, _CONTINUATION, _SYMBOLS = 2, 8, 16, 17
 _CHUNKED = 2
 _MOST_BLOCKS = 1 << 10
 """Parts of the header of one object."""
@@ -35,6 +37,10 @@ def check_trees(mapped: mmap.mmap, header: int) -> None:
             _check(mapped, _number(message[8 : 8 + sizes[0]]), 8 + 8 * message[1], sizes[0])
         elif kind == _LAYOUT and message[:2] == bytes([3, _CHUNKED]) and len(message) > 2:
             _check(mapped, _number(message[3 : 3 + sizes[0]]), 8 + 8 * message[2], sizes[0])
+        elif kind == _LAYOUT and message[1:2] == bytes([_CHUNKED]):
+            check_chunks(mapped, message, sizes)
+        elif kind == _LINKS:
+            check_names(mapped, message, sizes)
 
 
 def _sizes(mapped: mmap.mmap) -> tuple[int, int]:
