@@ -141,8 +141,6 @@ def member(group: h5py.Group, name: str, file: Hdf5File) -> h5py.Group | h5py.Da
     creation = found.id.get_create_plist()
     if creation.get_layout() == h5d.VIRTUAL or creation.get_external_count():
         raise WireError(f"its values are in another file; {_ELSEWHERE}", where=where)
-    if found.id.get_type().committed():
-        raise WireError(f"its type is one with a name; {_ELSEWHERE}", where=where)
     return found
 
 

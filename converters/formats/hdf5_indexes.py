@@ -1,16 +1,17 @@
-"""The newer indexes of an HDF5 file: B-trees of version 2, and arrays of chunks, looked at before libhdf5 uses them.
+"""The newer indexes of an HDF5 file: B-trees of version 2, heaps of names, and arrays of chunks, before libhdf5's use.
 
-The library divides by the size of a record, takes a node's size as memory, goes through a tree as often as its nodes
-are named, and through an array for as long as its header says. Source: HDF5's file format specification, version 3,
-III.A.2, III.G, VII.C and VII.D.
+The library divides by the sizes of records and blocks, takes a node's as memory, goes through a tree as often as its
+nodes are named, and through an array for as long as its header says. Source: HDF5's file format specification, version
+3, III.A.2, III.G, VII.C and VII.D.
 """
 
 from __future__ import annotations
 
+import itertools
 import mmap
 
 from ..errors import WireError
-from ..safety.limits import check_limit
+from ..safety.limits import check_limit, check_memory
 
 MOST_CHUNKS, CHUNK = 1 << 16, 64
 """Chunks that any file may have, and the bytes of a file that account for another one."""
@@ -29,11 +30,26 @@ def check_names(mapped: mmap.mmap, message: bytes, sizes: tuple[int, int]) -> No
     at = 10 if message[1:2] and message[1] & 1 else 2
     heap, *trees = (_number(message[i : i + address]) for i in range(at, len(message), address))
     if mapped[heap : heap + 4] == b"FRHP":
-        if mapped[heap + 7 : heap + 9] != b"\0\0":
-            raise WireError("a group whose names are packed; Caffe writes none like that")
+        _check_heap(mapped, heap, sizes)
         trees.append(_number(mapped[heap + 14 + length : heap + 14 + length + address]))
     for tree in trees:
         _check_tree(mapped, tree, sizes)
+
+
+def _check_heap(mapped: mmap.mmap, heap: int, sizes: tuple[int, int]) -> None:
+    """WireError where the blocks of a heap are packed, or of sizes that it cannot have: from row to row they double."""
+    address, length = sizes
+    if mapped[heap + 7 : heap + 9] != b"\0\0":
+        raise WireError("a group whose names are packed; Caffe writes none like that")
+    at = heap + 14 + 10 * length + 2 * address
+    ends = (0, 2, 2 + length, 2 + 2 * length, 4 + 2 * length)
+    width, first, largest, bits = (_number(mapped[at + i : at + j]) for i, j in itertools.pairwise(ends))
+    rows = _number(mapped[at + 6 + 2 * length + address : at + 8 + 2 * length + address])
+    doubling = all(each.bit_count() == 1 for each in (width, first, largest)) and first <= largest
+    if not doubling or bits > 8 * length or width * first > 1 << bits or rows * width * address > len(mapped):
+        problem = f"a heap of {rows} rows of {width} blocks, of {first} to {largest} bytes, in all of 2^{bits}"
+        raise WireError(problem, where=f"offset {heap}", hint=_DAMAGED)
+    check_memory(largest, file_size=len(mapped), what="a block of names would take", where=f"offset {heap}")
 
 
 def check_chunks(mapped: mmap.mmap, message: bytes, sizes: tuple[int, int]) -> None:

@@ -14,8 +14,12 @@ from collections.abc import Iterator
 from ..errors import WireError
 from .hdf5_indexes import check_chunks, check_names
 
-_LINKS, _LAYOUT, _CONTINUATION, _SYMBOLS = 2, 8, 16, 17
+_LINKS, _TYPE, _LAYOUT, _CONTINUATION, _SYMBOLS = 2, 3, 8, 16, 17
 _CHUNKED = 2
+_ENUM = 8
+_NESTING = (6, _ENUM, 9, 10, 11)
+"""The classes of types that others are in: records, names for numbers, lists, arrays, complex numbers."""
+_LONGEST_TYPE = 512
 _MOST_BLOCKS = 1 << 10
 """Parts of the header of one object."""
 
@@ -41,6 +45,20 @@ def check_trees(mapped: mmap.mmap, header: int) -> None:
             check_chunks(mapped, message, sizes)
         elif kind == _LINKS:
             check_names(mapped, message, sizes)
+        elif kind == _TYPE and len(message) > 8:
+            _check_type(message)
+
+
+def _check_type(message: bytes) -> None:
+    """WireError for a type that lies elsewhere, or has more types in it than the library should go through.
+
+    It keeps each of them once more for every one above it: 64 KB of types in types take it GBs.
+    """
+    if not message[0] >> 4:
+        raise WireError("its type is one with a name, or shared; Caffe writes none like that")
+    names_of_numbers = message[0] & 15 == _ENUM and message[8] & 15 == 0
+    if message[0] & 15 in _NESTING and not names_of_numbers and len(message) > _LONGEST_TYPE:
+        raise WireError(f"a type of {len(message)} bytes of other types; expected numbers")
 
 
 def _sizes(mapped: mmap.mmap) -> tuple[int, int]:

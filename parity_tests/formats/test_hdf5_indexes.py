@@ -135,14 +135,24 @@ def test_a_tree_of_few_nodes_that_are_named_often(tmp_path: Path) -> None:
     assert "the nodes of a tree share bytes" in said(path)
 
 
-def test_names_that_are_packed(tmp_path: Path) -> None:
-    """A heap of a few KB could unpack to GBs, in the library."""
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ([(7, "<H", 16)], "a group whose names are packed"),
+        ([(110, "<H", 0), (112, "<Q", 0)], "rows of 0 blocks, of 0 to"),  # divided by 0
+        ([(110, "<H", 3)], "of 3 blocks"),
+        ([(112, "<Q", 1 << 20)], "of 1048576 to"),
+        ([(128, "<H", 65)], "in all of 2^65"),
+        ([(128, "<H", 3)], "in all of 2^3"),
+        ([(140, "<H", 60000)], "a heap of 60000 rows"),
+        ([(120, "<Q", 1 << 31)], "a block of names would take 2147483648 bytes"),
+    ],
+)
+def test_the_numbers_of_a_heap(fields: list[tuple[int, str, int]], problem: str, tmp_path: Path) -> None:
     path = newer(tmp_path / "a.h5")
-    content = path.read_bytes()
-    size = 144  # of the header of a heap without filters
-    assert content.count(b"FRHP") == 1
-    changed(path, b"FRHP", size - 2, (7, "<H", 16))
-    assert "names are packed" in said(path)
+    assert path.read_bytes().count(b"FRHP") == 1
+    changed(path, b"FRHP", 142, *fields)
+    assert problem in said(path)
 
 
 @pytest.mark.parametrize("order", [False, True])
