@@ -94,3 +94,20 @@ def test_a_database_that_becomes_shorter(tmp_path: Path) -> None:
     found.path.write_bytes(found.path.read_bytes()[: VALUE * PAGE + 18])
     with pytest.raises(CaffeFormatError, match="the file ends inside record 1"):
         found.value(1)
+
+
+@pytest.mark.parametrize("size", [0, 20, 151, PAGE + 151, PAGE * 5])
+def test_a_database_that_was_cut(size: int, tmp_path: Path) -> None:
+    path = database(tmp_path / "data.mdb")
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(CaffeFormatError, match="the database was cut, or is still being written: copy it again"):
+        read_lmdb(path)
+
+
+def test_a_tree_of_very_many_levels(tmp_path: Path) -> None:
+    """Of a page each, through which Python would go by recursion."""
+    path, levels = database(tmp_path / "data.mdb", (1, 128, "<Q", VALUE + 1), (1, 136, "<Q", VALUE + 2000)), 2000
+    chain = (page(VALUE + 1 + i, 1, (b"", b"", min(VALUE + 2 + i, VALUE + levels), 0)) for i in range(levels))
+    path.write_bytes(path.read_bytes() + b"".join(chain))
+    with pytest.raises(CaffeFormatError, match="the tree is deeper than 33 levels, and the limit is 32"):
+        read_lmdb(path)
